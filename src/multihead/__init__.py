@@ -1,0 +1,91 @@
+"""multihead: pretrained Transformers for language.
+
+The names users import are resolved on first use, so that `import multihead` loads no torch. Beside those listed here,
+every family's classes resolve by name: `BertForMaskedLM`, `LlamaConfig`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .auto import (
+        AutoConfig,
+        AutoModel,
+        AutoModelForCausalLM,
+        AutoModelForMaskedLM,
+        AutoModelForMultipleChoice,
+        AutoModelForNextSentencePrediction,
+        AutoModelForPreTraining,
+        AutoModelForQuestionAnswering,
+        AutoModelForSeq2SeqLM,
+        AutoModelForSequenceClassification,
+        AutoModelForTokenClassification,
+        AutoTokenizer,
+    )
+    from .config import Config
+    from .errors import MultiheadError
+    from .generation.config import GenerationConfig
+    from .generation.streaming import TextIteratorStreamer, TextStreamer
+    from .model import PreTrainedModel
+    from .tasks.pipeline import pipeline
+    from .tokenizers.tokenizer import Tokenizer
+
+_HOMES = {
+    "AutoConfig": "auto",
+    "AutoModel": "auto",
+    "AutoModelForCausalLM": "auto",
+    "AutoModelForMaskedLM": "auto",
+    "AutoModelForMultipleChoice": "auto",
+    "AutoModelForNextSentencePrediction": "auto",
+    "AutoModelForPreTraining": "auto",
+    "AutoModelForQuestionAnswering": "auto",
+    "AutoModelForSeq2SeqLM": "auto",
+    "AutoModelForSequenceClassification": "auto",
+    "AutoModelForTokenClassification": "auto",
+    "AutoTokenizer": "auto",
+    "Config": "config",
+    "GenerationConfig": "generation.config",
+    "MultiheadError": "errors",
+    "PreTrainedModel": "model",
+    "TextIteratorStreamer": "generation.streaming",
+    "TextStreamer": "generation.streaming",
+    "Tokenizer": "tokenizers.tokenizer",
+    "pipeline": "tasks.pipeline",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    else:
+        value = _family_class(name)
+    globals()[name] = value
+    return value
+
+
+def _family_class(name: str) -> Any:
+    """`BertConfig` or `BertForMaskedLM`, from the registry of families."""
+    from .models.registry import architecture, by_class_name
+
+    found = by_class_name(name)
+    if found is None or name.startswith("_"):
+        raise AttributeError(f"multihead has no {name!r}.")
+    if found[1] == "Config":
+        return architecture(found[0]).config
+    from .errors import UnknownModel
+    from .model import model_class
+
+    try:
+        return model_class(*found)
+    except UnknownModel as error:
+        raise AttributeError(str(error)) from error
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,112 @@
+"""The Auto classes: a name is enough, the checkpoint says which family it is."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from .errors import UnknownModel
+from .models.registry import architecture
+
+if TYPE_CHECKING:
+    from .config import Config
+    from .model import PreTrainedModel
+    from .tokenizers.tokenizer import Tokenizer
+
+
+class AutoConfig:
+    """Reads config.json as the family's own typed config."""
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> Config:
+        """The config of a checkpoint; `options` are those of `Place` and entries to change.
+
+        Raises:
+            ModelNotFound, NetworkUnavailable, AccessDenied, CorruptFile: the file.
+            UnknownModel, UnsupportedConfig: what it says.
+        """
+        from .hub import Want
+        from .loading import changed, read_config
+        from .place import Place
+
+        place = Place.taken(options)
+        return changed(read_config(place.resolve(name, Want.CONFIG)), options)
+
+    @classmethod
+    def for_model(cls, model_type: str, **entries: Any) -> Config:
+        """A family's config with its default entries but for those given."""
+        return architecture(model_type).config.read(entries)
+
+
+class AutoTokenizer:
+    """Reads a checkpoint's tokenizer."""
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> Tokenizer:
+        """The tokenizer of a checkpoint; `options` are those of `Place` and settings to change.
+
+        Raises:
+            ModelNotFound, NetworkUnavailable, AccessDenied, CorruptFile: the files.
+            UnsupportedTokenizer: files of a kind that is not built here.
+        """
+        from .hub import Want
+        from .place import Place
+        from .tokenizers.load import load_tokenizer
+
+        place = Place.taken(options)
+        return load_tokenizer(place.resolve(name, Want.TOKENIZER), name_or_path=str(name), **options)
+
+
+class _AutoModel:
+    """Loads the family's class for one kind of task."""
+
+    ends: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, *_: Any, **__: Any) -> NoReturn:
+        name = type(self).__name__
+        raise TypeError(f"{name} is not built directly: use {name}.from_pretrained(name) or {name}.from_config(config).")
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> PreTrainedModel:
+        """A model with a checkpoint's weights; see `multihead.loading.load_model` for options and errors."""
+        from .loading import load_model
+
+        return load_model(name, cls.class_for, **options)
+
+    @classmethod
+    def from_config(cls, config: Config) -> PreTrainedModel:
+        """A model with fresh weights."""
+        return cls.class_for(config)(config)
+
+    @classmethod
+    def class_for(cls, config: Config) -> type[PreTrainedModel]:
+        """The class that a config means.
+
+        Raises:
+            UnknownModel: the family has no head of this kind.
+        """
+        from .model import model_class
+
+        family = architecture(config.model_type)
+        for end in cls.ends:
+            if end in family.heads:
+                return model_class(config.model_type, end)
+        names = ", ".join(f"{family.name}{end}" for end in family.heads)
+        raise UnknownModel(f"{cls.__name__}: the family {config.model_type!r} has no such head; it has {names}.")
+
+
+def _auto(name: str, *ends: str) -> type[_AutoModel]:
+    doc = f"Loads a family's class whose name ends with {' or '.join(ends)}."
+    return type(name, (_AutoModel,), {"ends": ends, "__doc__": doc, "__module__": __name__})
+
+
+AutoModel = _auto("AutoModel", "Model")
+AutoModelForPreTraining = _auto("AutoModelForPreTraining", "ForPreTraining", "ForMaskedLM", "ForCausalLM")
+AutoModelForMaskedLM = _auto("AutoModelForMaskedLM", "ForMaskedLM")
+AutoModelForCausalLM = _auto("AutoModelForCausalLM", "ForCausalLM", "LMHeadModel")
+AutoModelForSeq2SeqLM = _auto("AutoModelForSeq2SeqLM", "ForConditionalGeneration", "MTModel")
+AutoModelForSequenceClassification = _auto("AutoModelForSequenceClassification", "ForSequenceClassification")
+AutoModelForTokenClassification = _auto("AutoModelForTokenClassification", "ForTokenClassification")
+AutoModelForQuestionAnswering = _auto("AutoModelForQuestionAnswering", "ForQuestionAnswering")
+AutoModelForMultipleChoice = _auto("AutoModelForMultipleChoice", "ForMultipleChoice")
+AutoModelForNextSentencePrediction = _auto("AutoModelForNextSentencePrediction", "ForNextSentencePrediction")

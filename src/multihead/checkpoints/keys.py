@@ -1,0 +1,216 @@
+"""Which stored tensor is which parameter: one table for each family, read both ways.
+
+A row is `our path: their path`, without the last `.weight` or `.bias`; `*` stands for a layer's number and is the same
+on both sides. A key that starts with `/` is outside the backbone's prefix. Rows that do more than rename hold a
+`Source`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import CheckpointMismatch
+
+Fresh = Callable[[str, nn.Module, str, Tensor], bool]  # (path, owner, leaf, parameter) -> whether it was filled anew
+
+
+@dataclass(frozen=True)
+class Source:
+    """A tensor stored under another name, otherwise as it is."""
+
+    key: str
+
+    def read(self, stored: Tensor) -> Tensor:
+        """Our parameter, given the stored tensor."""
+        return stored
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
+        """The tensor to store, given what an earlier row already put under this key."""
+        return ours
+
+
+@dataclass(frozen=True)
+class Transposed(Source):
+    """A matrix stored as (in, out)."""
+
+    def read(self, stored: Tensor) -> Tensor:
+        return stored.T if stored.ndim == 2 else stored
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
+        return self.read(ours)
+
+
+@dataclass(frozen=True)
+class Flat(Source):
+    """A vector stored as a matrix of one row (BART's last bias, Marian's biases)."""
+
+    def read(self, stored: Tensor) -> Tensor:
+        return stored.flatten() if stored.ndim == 2 and 1 in stored.shape else stored
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
+        return ours[None]
+
+
+@dataclass(frozen=True)
+class Interleaved(Source):
+    """Rows whose rotary pairs lie side by side in each head (llama.cpp's order) instead of half a head apart."""
+
+    heads: int
+
+    def read(self, stored: Tensor) -> Tensor:
+        return stored.unflatten(0, (self.heads, -1, 2)).transpose(1, 2).flatten(0, 2)
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
+        return ours.unflatten(0, (self.heads, 2, -1)).transpose(1, 2).flatten(0, 2)
+
+
+Rows = Mapping[str, "str | Source"]
+
+
+@dataclass(frozen=True)
+class KeyMap:
+    """The table of one model.
+
+    Args:
+        prefix: before every key, when the checkpoint holds a backbone under a head.
+        prefixes: other prefixes that checkpoints of this family use.
+        ignored: patterns of stored tensors that are no parameters: derived, or copies of tied ones.
+        renamed: (pattern, replacement) pairs that bring old names to today's, before any look-up.
+        first: the number that stored names give to the first layer.
+    """
+
+    rows: Rows
+    prefix: str = ""
+    prefixes: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
+    first: int = 0
+
+    def locate(self, path: str, prefix: str) -> tuple[Source, str] | None:
+        """Where a parameter is stored: how, and under which name; None without a row."""
+        numbers = iter(re.findall(r"\.(\d+)(?=\.)", path))
+        pattern = re.sub(r"\.\d+(?=\.)", ".*", path)
+        row, leaf = self.rows.get(pattern), ""
+        if row is None:
+            pattern, _, last = pattern.rpartition(".")
+            row, leaf = self.rows.get(pattern), f".{last}"
+        if row is None:
+            return None
+        source = row if isinstance(row, Source) else Source(row)
+        key = source.key[1:] if source.key.startswith("/") else prefix + source.key
+        return source, re.sub(r"\*", lambda _: str(int(next(numbers)) + self.first), key) + leaf
+
+    def load(
+        self,
+        module: nn.Module,
+        stored: Mapping[str, Tensor],
+        *,
+        source: str,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        fresh: Fresh | None = None,
+        known: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
+        """Gives every parameter of `module` its stored tensor: by reference where nothing has to change.
+
+        Args:
+            source: what is being loaded, for messages.
+            dtype, device: of floating-point parameters; None keeps the checkpoint's.
+            fresh: is asked to fill a parameter that has no tensor or a misshapen one.
+            known: patterns of stored tensors that belong to other heads of this family; asked only when some are left.
+
+        Raises:
+            CheckpointMismatch: a parameter has no tensor, a tensor no parameter, or a shape differs; all are listed.
+        """
+        names = {self._today(name): name for name in stored}
+        prefix = self._prefix(names)
+        missing, misshapen, used = [], {}, set()
+        for path, owner, leaf, parameter in owners(module):
+            where = self.locate(path, prefix)
+            key = where[1] if where else path
+            used.add(key)
+            if where is None or key not in names:
+                if fresh is None or not fresh(path, owner, leaf, parameter):
+                    missing.append(f"{path} ({key})")
+                continue
+            tensor = where[0].read(stored[names[key]])
+            if tensor.shape != parameter.shape:
+                if fresh is None or not fresh(path, owner, leaf, parameter):
+                    misshapen[key] = (tuple(parameter.shape), tuple(tensor.shape))
+                continue
+            kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+            owner._parameters[leaf] = nn.Parameter(tensor.to(device, kind), requires_grad=kind.is_floating_point)
+        unexpected = self._left_over(names, used, known)
+        if missing or misshapen or unexpected:
+            raise CheckpointMismatch(source, missing=missing, unexpected=unexpected, misshapen=misshapen)
+
+    def export(self, module: nn.Module) -> dict[str, Tensor]:
+        """The tensors of `module` as a checkpoint stores them: the inverse of `load`.
+
+        Raises:
+            CheckpointMismatch: a parameter has no row.
+        """
+        out: dict[str, Tensor] = {}
+        missing = []
+        for path, _, _, parameter in owners(module):
+            where = self.locate(path, self.prefix)
+            if where is None:
+                missing.append(path)
+                continue
+            source, key = where
+            out[key] = source.write(parameter.detach(), out.get(key)).contiguous()
+        if missing:
+            raise CheckpointMismatch("The key map", missing=missing)
+        return out
+
+    def patterns(self) -> tuple[str, ...]:
+        """Regular expressions for the keys of this table, with any of its prefixes."""
+        out = []
+        for row in self.rows.values():
+            key = row.key if isinstance(row, Source) else row
+            prefix = "" if key.startswith("/") else f"(?:{'|'.join(map(re.escape, (self.prefix, *self.prefixes, '')))})"
+            out.append(f"^{prefix}" + re.escape(key.removeprefix("/")).replace(r"\*", r"\d+") + r"(?:\.\w+)?$")
+        return (*out, *self.ignored)
+
+    def _today(self, name: str) -> str:
+        for pattern, replacement in self.renamed:
+            name = re.sub(pattern, replacement, name)
+        return name
+
+    def _prefix(self, names: Mapping[str, str]) -> str:
+        candidates = (self.prefix, *self.prefixes)
+        return next((p for p in candidates if p and any(n.startswith(p) for n in names)), "")
+
+    def _left_over(self, names: Mapping[str, str], used: set[str], known: Callable[[], Iterable[str]]) -> list[str]:
+        left = [name for name in names if name not in used and not any(re.search(p, name) for p in self.ignored)]
+        if not left:
+            return []
+        patterns = [re.compile(p) for p in known()]
+        return [names[name] for name in left if not any(p.search(name) for p in patterns)]
+
+
+def owners(module: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
+    """(path, owning module, leaf name, parameter) of each parameter, shared modules once."""
+    for prefix, owner in module.named_modules():
+        for leaf, parameter in owner.named_parameters(recurse=False):
+            yield f"{prefix}.{leaf}" if prefix else leaf, owner, leaf, parameter
+
+
+def joined(body: KeyMap, head: Rows, *, prefix: str | None = None) -> KeyMap:
+    """The table of a whole model: its `backbone`'s rows and its `head`'s.
+
+    Args:
+        body: a row of it whose own path starts with `/` belongs to the head already.
+        head: more rows of the head.
+        prefix: of the backbone in this model, where it is not the family's own.
+    """
+    rows = {f"head.{path[1:]}" if path.startswith("/") else f"backbone.{path}": row for path, row in body.rows.items()}
+    rows.update({f"head.{path}": row for path, row in head.items()})
+    if prefix is None or prefix == body.prefix:
+        return replace(body, rows=rows)
+    return replace(body, rows=rows, prefix=prefix, prefixes=(*body.prefixes, body.prefix))

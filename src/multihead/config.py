@@ -1,0 +1,214 @@
+"""config.json as typed, checked, frozen dataclasses under its own names.
+
+A family's config class has a field for every entry that changes a number. A field's type says which values are
+computed: `Literal["absolute"]` refuses all others by name. Entries that no field takes are kept, reported by
+`unknown`, and written back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import UnionType
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from .errors import CorruptFile, InvalidInput, ModelNotFound, UnsupportedConfig
+
+C = TypeVar("C", bound="Config")
+
+CONFIG_FILE = "config.json"
+
+# Entries that say nothing about the numbers of a forward pass: provenance, defaults of generation, training switches.
+INERT = frozenset(
+    """
+    _name_or_path _commit_hash _attn_implementation _attn_implementation_autoset attn_implementation auto_map
+    transformers_version multihead_version model_type architectures torch_dtype dtype finetuning_task use_cache
+    gradient_checkpointing return_dict return_dict_in_generate output_attentions output_hidden_states torchscript
+    use_bfloat16 pruned_heads task_specific_params prefix num_beams num_beam_groups max_length min_length do_sample
+    early_stopping temperature top_k top_p typical_p repetition_penalty length_penalty no_repeat_ngram_size
+    encoder_no_repeat_ngram_size bad_words_ids num_return_sequences diversity_penalty output_scores
+    forced_bos_token_id forced_eos_token_id remove_invalid_values exponential_decay_length_penalty suppress_tokens
+    begin_suppress_tokens sep_token_id cls_token_id tokenizer_class bos_token_id eos_token_id pad_token_id
+    decoder_start_token_id tf_legacy_loss chunk_size_feed_forward cross_attention_hidden_size is_composition
+    keys_to_ignore_at_inference pretraining_tp language directionality classif_dropout down_scale_factor
+    """.split()
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Base of every family's config.
+
+    Args:
+        num_labels: labels of a classification head; follows `id2label` where that is given.
+        problem_type: which loss a text classifier computes from labels; guessed from the labels when None.
+        extra: entries of the file that no field takes, written back by `to_dict`.
+    """
+
+    model_type: ClassVar[str] = ""
+    aliases: ClassVar[Mapping[str, str]] = {}  # names that users know -> this family's own field
+
+    architectures: list[str] | None = None
+    num_labels: int = 2
+    id2label: dict[Any, Any] | None = None
+    label2id: dict[str, Any] | None = None
+    problem_type: Literal[None, "regression", "single_label_classification", "multi_label_classification"] = None
+    is_encoder_decoder: bool = False
+    tie_word_embeddings: bool = True
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    decoder_start_token_id: int | None = None
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        for name, hint in hints(type(self)).items():
+            value = getattr(self, name)
+            if not admits(hint, value):
+                raise UnsupportedConfig(
+                    f"{type(self).__name__}.{name} is {value!r}; this library computes {describe(hint)}."
+                )
+        set_ = object.__setattr__  # a frozen dataclass completes itself once, here
+        if self.id2label is not None:
+            set_(self, "id2label", {int(k): v for k, v in self.id2label.items()})
+            set_(self, "num_labels", len(self.id2label))
+        else:
+            set_(self, "id2label", {i: f"LABEL_{i}" for i in range(self.num_labels)})
+        if self.label2id is None:
+            set_(self, "label2id", {label: i for i, label in (self.id2label or {}).items()})
+        self.check()
+
+    def check(self) -> None:
+        """Raises UnsupportedConfig where entries contradict each other; families extend it."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in type(self).aliases:
+            return getattr(self, type(self).aliases[name])
+        extra = self.__dict__.get("extra", {})
+        if name in extra:
+            return extra[name]
+        raise AttributeError(f"{type(self).__name__} has no entry {name!r}.")
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Entries that neither this family nor the list of inert entries knows."""
+        return tuple(sorted(name for name in self.extra if name not in INERT))
+
+    @classmethod
+    def read(cls: type[C], entries: Mapping[str, Any]) -> C:
+        """The config that `entries` (a parsed config.json) describe.
+
+        Raises:
+            UnsupportedConfig: an entry has a type or value that is not computed here.
+        """
+        entries = cls.normalized({cls.aliases.get(k, k): v for k, v in entries.items() if k != "model_type"})
+        names = {f.name for f in dataclasses.fields(cls)} - {"extra"}
+        if "num_labels" in entries and entries.get("id2label") is not None:
+            entries = cls._relabeled(entries)
+        known = {k: v for k, v in entries.items() if k in names and not (v is None and not takes_none(cls, k))}
+        return cls(**known, extra={k: v for k, v in entries.items() if k not in names})
+
+    @classmethod
+    def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
+        """Entries with older spellings brought to today's; families extend it."""
+        return entries
+
+    @classmethod
+    def _relabeled(cls, entries: dict[str, Any]) -> dict[str, Any]:
+        """A new number of labels drops names that no longer fit."""
+        if len(entries["id2label"]) == entries["num_labels"]:
+            return entries
+        return {k: v for k, v in entries.items() if k not in ("id2label", "label2id")}
+
+    def changed(self: C, **changes: Any) -> C:
+        """A copy with some entries changed."""
+        if "num_labels" in changes and "id2label" not in changes:
+            changes = {"id2label": None, "label2id": None, **changes}
+        elif "id2label" in changes and "label2id" not in changes:
+            changes = {"label2id": None, **changes}
+        return self.read({**self.to_dict(), **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Entries as config.json holds them."""
+        entries = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "extra"}
+        del entries["num_labels"]  # the format derives it from id2label
+        entries = {k: v for k, v in entries.items() if v is not None or k in ("pad_token_id", "eos_token_id")}
+        return {"model_type": self.model_type, **entries, **self.extra}
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Writes config.json into `folder`, whole or not at all."""
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        write_json(path / CONFIG_FILE, self.to_dict())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ModelNotFound: there is no such file. CorruptFile: it is not JSON, or not an object.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelNotFound(f"{path.parent} has no {path.name}.") from error
+    except ValueError as error:
+        raise CorruptFile(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(entries, dict):
+        raise CorruptFile(f"{path} holds a {type(entries).__name__}, not an object of named entries.")
+    return entries
+
+
+def write_json(path: Path, entries: Mapping[str, Any]) -> None:
+    """Writes JSON under a temporary name, then renames it."""
+    try:
+        text = json.dumps(entries, indent=2, ensure_ascii=False, default=list) + "\n"
+    except TypeError as error:
+        raise InvalidInput(f"{path.name} cannot be written: {error}.") from error
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@cache
+def hints(cls: type[Config]) -> dict[str, Any]:
+    """The type of each field."""
+    found = get_type_hints(cls)
+    return {f.name: found[f.name] for f in dataclasses.fields(cls)}
+
+
+def takes_none(cls: type[Config], name: str) -> bool:
+    return admits(hints(cls)[name], None)
+
+
+def admits(hint: Any, value: Any) -> bool:
+    """Whether a value is of the type that a hint describes; an int is a fine float, a bool is no number."""
+    origin = get_origin(hint)
+    if hint is Any:
+        return True
+    if origin is Literal:
+        return any(value is a or (type(value) is type(a) and value == a) for a in get_args(hint))
+    if origin in (Union, UnionType):
+        return any(admits(part, value) for part in get_args(hint))
+    if origin is list:
+        return isinstance(value, list) and all(admits(get_args(hint)[0], item) for item in value)
+    kind = origin or hint
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def describe(hint: Any) -> str:
+    """A type as a user reads it: `int`, `one of 'absolute'`."""
+    if get_origin(hint) is Literal:
+        return "only " + ", ".join(map(repr, get_args(hint)))
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(describe(part) for part in get_args(hint))
+    return "null" if hint is type(None) else getattr(hint, "__name__", str(hint))

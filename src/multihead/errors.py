@@ -1,0 +1,108 @@
+"""Every error that a user can meet, in one tree under `MultiheadError`.
+
+A message says what was asked, what was found and what to do. Where the field has a habit (`OSError` for a model that
+is not there, `ValueError` for an argument that cannot be), the class also is one of those, so existing `except`
+clauses keep working.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+
+
+class MultiheadError(Exception):
+    """The root of all errors raised on purpose by this library."""
+
+
+class ModelNotFound(MultiheadError, OSError):
+    """No folder, repository, wheel or file of that name, or nothing usable in it."""
+
+
+class NetworkUnavailable(MultiheadError, OSError):
+    """A file is not in the local cache and cannot be fetched: offline mode, or no connection."""
+
+
+class AccessDenied(MultiheadError, OSError):
+    """The hub refuses: a gated or private repository, or a token that is wrong."""
+
+
+class CorruptFile(MultiheadError, ValueError):
+    """A file is not what its format promises: truncated, overlapping, a wrong hash."""
+
+
+class UnsafeFile(CorruptFile):
+    """A file asks for something a data file must not do: run code, or reach outside its folder."""
+
+
+class UnknownModel(MultiheadError, ValueError):
+    """A `model_type`, class or architecture that no family here implements."""
+
+
+class UnsupportedConfig(MultiheadError, ValueError):
+    """A config entry is missing, has the wrong type, or has a value that is not computed here."""
+
+
+class UnsupportedTokenizer(MultiheadError, ValueError):
+    """Tokenizer files that are absent, contradictory, or of a kind not built here."""
+
+
+class UnsupportedOption(MultiheadError, ValueError):
+    """An argument that has no meaning here, refused by name instead of ignored."""
+
+
+class InvalidInput(MultiheadError, ValueError):
+    """Inputs that do not fit the model or each other: shapes, dtypes, ids out of range."""
+
+
+class TextTooLong(InvalidInput):
+    """More tokens than the model has positions for."""
+
+
+class MissingHead(MultiheadError, AttributeError):
+    """A number was asked for that only a model with another head gives."""
+
+
+class ChatTemplateError(MultiheadError, ValueError):
+    """A chat template is absent, does not parse, breaks the sandbox, or refuses the conversation."""
+
+
+class CheckpointMismatch(MultiheadError, ValueError):
+    """A checkpoint and a model do not fit; lists every tensor that fails.
+
+    Args:
+        source: what was loaded, for the message.
+        missing: parameters for which the checkpoint has no tensor, as `ours (theirs)`.
+        unexpected: stored tensors that are no parameter of this model.
+        misshapen: name to `(wanted shape, found shape)`.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        missing: Iterable[str] = (),
+        unexpected: Iterable[str] = (),
+        misshapen: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] | None = None,
+        advice: str = "",
+    ) -> None:
+        self.source = source
+        self.missing, self.unexpected = tuple(missing), tuple(unexpected)
+        self.misshapen = dict(misshapen or {})
+        lines = [f"{source} does not fit the model:"]
+        lines += [f"  missing     {name}" for name in self.missing]
+        lines += [f"  unexpected  {name}" for name in self.unexpected]
+        lines += [
+            f"  misshapen   {name}: the model needs {list(wanted)}, the checkpoint has {list(found)}"
+            for name, (wanted, found) in self.misshapen.items()
+        ]
+        super().__init__("\n".join(lines + ([advice] if advice else [])))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A sentence that suggests the known names most like `name`."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return f"Did you mean {' or '.join(map(repr, close))}?"
+    return f"Known: {', '.join(names)}."

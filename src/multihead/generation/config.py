@@ -1,0 +1,177 @@
+"""generation_config.json as a checked dataclass under its own names."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config import admits, describe, hints, write_json
+from ..errors import InvalidInput, UnsupportedOption, nearest
+
+if TYPE_CHECKING:
+    from ..config import Config
+
+# The reference's fields that are not computed here -> the values that mean "off". Any other value is refused by name.
+OFF: Mapping[str, tuple[Any, ...]] = {
+    "num_beams": (1,),
+    "num_beam_groups": (1,),
+    "early_stopping": (False,),
+    "length_penalty": (1.0,),
+    "diversity_penalty": (0.0,),
+    "penalty_alpha": (0.0,),
+    "dola_layers": (),
+    "guidance_scale": (1.0,),
+    "watermarking_config": (),
+    "constraints": (),
+    "force_words_ids": (),
+    "typical_p": (1.0,),
+    "epsilon_cutoff": (0.0,),
+    "eta_cutoff": (0.0,),
+    "top_h": (),
+    "encoder_repetition_penalty": (1.0,),
+    "encoder_no_repeat_ngram_size": (0,),
+    "exponential_decay_length_penalty": (),
+    "sequence_bias": (),
+    "stop_strings": (),
+    "token_healing": (False,),
+    "prompt_lookup_num_tokens": (),
+    "assistant_early_exit": (),
+    "use_mtp": (False,),
+    "speculation_type": (),
+    "is_assistant": (False,),
+    "output_attentions": (False,),
+    "output_hidden_states": (False,),
+    "use_cache": (True,),
+}
+# Fields that say how the reference computes, not what comes out, or that belong to a strategy that is off.
+INERT = frozenset(
+    """
+    cache_implementation cache_config max_cache_len compile_config disable_compile continuous_batching_config low_memory
+    prefill_chunk_size remove_invalid_values num_assistant_tokens num_assistant_tokens_schedule
+    assistant_confidence_threshold max_matching_ngram_size assistant_lookbehind target_lookbehind
+    assistant_ensemble_weight transformers_version multihead_version _from_model_config _commit_hash generation_kwargs
+    """.split()
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationConfig:
+    """How texts are continued; None stands for the default in parentheses.
+
+    Args:
+        max_length: tokens of prompt and continuation together (20). max_new_tokens: of the continuation alone.
+        min_length, min_new_tokens: no end before that many tokens (0).
+        do_sample: draws the next token instead of taking the likeliest (False).
+        temperature, top_k, top_p, min_p: of the draw (1.0, 50, 1.0, off).
+        repetition_penalty: divides scores of tokens already there (1.0; Keskar et al., 2019, arXiv:1909.05858).
+        no_repeat_ngram_size: no run of so many tokens comes twice (off). bad_words_ids: runs that never come.
+        suppress_tokens, begin_suppress_tokens: never, or not first. forced_bos_token_id, forced_eos_token_id: the
+            first token, and the last one when the length runs out.
+        num_return_sequences: continuations of each prompt (1). max_time: seconds after which all end.
+        seed: of the draws; None takes torch's own generator.
+
+    Raises:
+        UnsupportedOption: a field that is not computed here has a value that would change the result.
+        InvalidInput: a value that no text could meet.
+    """
+
+    max_length: int | None = None
+    max_new_tokens: int | None = None
+    min_length: int | None = None
+    min_new_tokens: int | None = None
+    do_sample: bool | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    no_repeat_ngram_size: int | None = None
+    bad_words_ids: list[list[int]] | None = None
+    suppress_tokens: list[int] | None = None
+    begin_suppress_tokens: list[int] | None = None
+    forced_bos_token_id: int | None = None
+    forced_eos_token_id: int | list[int] | None = None
+    renormalize_logits: bool | None = None
+    num_return_sequences: int | None = None
+    max_time: float | None = None
+    seed: int | None = None
+    output_scores: bool | None = None
+    output_logits: bool | None = None
+    return_dict_in_generate: bool | None = None
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    decoder_start_token_id: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, hint in hints(type(self)).items():
+            if not admits(hint, getattr(self, name)):
+                raise InvalidInput(f"{name} must be {describe(hint)}, not {getattr(self, name)!r}.")
+        above = {"temperature": 0.0, "repetition_penalty": 0.0, "max_time": 0.0}
+        for name, bound in above.items():
+            value = getattr(self, name)
+            if value is not None and value <= bound:
+                raise InvalidInput(f"{name} must be above {bound:g}, not {value!r}; for no sampling, do_sample=False.")
+        least = {"max_length": 1, "max_new_tokens": 1, "min_length": 0, "min_new_tokens": 0, "top_k": 0,
+                 "no_repeat_ngram_size": 0, "num_return_sequences": 1}  # fmt: skip
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                raise InvalidInput(f"{name} must be at least {bound}, not {value}.")
+        for name in ("top_p", "min_p"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise InvalidInput(f"{name} must be between 0 and 1, not {value!r}.")
+
+    @classmethod
+    def read(cls, entries: Mapping[str, Any]) -> GenerationConfig:
+        """The config that parsed generation_config.json entries describe."""
+        return cls(**checked(entries))
+
+    @classmethod
+    def from_model_config(cls, config: Config) -> GenerationConfig:
+        """What a config.json says about generation, as checkpoints without a generation_config.json have it."""
+        names = [f.name for f in dataclasses.fields(cls)] + list(OFF)
+        entries = {name: value for name in names if (value := getattr(config, name, None)) is not None}
+        return cls.read(entries)
+
+    def changed(self, **entries: Any) -> GenerationConfig:
+        """A copy with some fields changed; a name that is no field is refused."""
+        return dataclasses.replace(self, **checked(entries))
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The fields that are not None."""
+        return {f.name: v for f in dataclasses.fields(self) if (v := getattr(self, f.name)) is not None}
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Tokens that end a text."""
+        ids = self.eos_token_id
+        return frozenset() if ids is None else frozenset(ids if isinstance(ids, list) else [ids])
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.chosen
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Writes generation_config.json into a folder, whole or not at all."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        write_json(Path(folder) / "generation_config.json", self.chosen)
+
+
+def checked(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries that are fields here. Raises UnsupportedOption for what would have no effect."""
+    names = {f.name for f in dataclasses.fields(GenerationConfig)}
+    for name, value in entries.items():
+        if name in names or name in INERT:
+            continue
+        if name not in OFF:
+            raise UnsupportedOption(f"{name!r} is no option of generation. {nearest(name, names)}")
+        if value is not None and value not in OFF[name]:
+            neutral = " or ".join(map(repr, OFF[name])) or "None"
+            raise UnsupportedOption(f"{name} = {value!r} is not computed here yet; pass {name}={neutral}.")
+    return {name: value for name, value in entries.items() if name in names}

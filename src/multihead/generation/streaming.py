@@ -1,0 +1,115 @@
+"""Text as it comes, never cut inside a character."""
+
+from __future__ import annotations
+
+import queue
+import sys
+from collections.abc import Iterator
+from typing import Any, Protocol, TextIO
+
+from torch import Tensor
+
+
+class Decodes(Protocol):
+    def decode(self, ids: Any, skip_special_tokens: bool = False) -> str: ...
+
+
+class Detokenizer:
+    """Turns tokens into text as they come.
+
+    Text is held back while it ends inside a character (a replacement character at its end): bytes of one character may
+    be spread over several tokens.
+    """
+
+    def __init__(self, tokenizer: Decodes, *, skip_special_tokens: bool = False) -> None:
+        self.tokenizer, self.skip = tokenizer, skip_special_tokens
+        self.ids: list[int] = []
+        self.begin, self.shown = 0, 0  # tokens that the look-back starts at; tokens whose text was given
+
+    def add(self, token: int) -> str:
+        """The text that a token completes, perhaps empty."""
+        self.ids.append(token)
+        text = self._text(len(self.ids))
+        return "" if text.endswith("\ufffd") else self._given(text)
+
+    def finish(self) -> str:
+        """What is still held back."""
+        return self._given(self._text(len(self.ids)))
+
+    def _given(self, text: str) -> str:
+        new = text[len(self._text(self.shown)) :]
+        self.begin, self.shown = self.shown, len(self.ids)
+        return new
+
+    def _text(self, end: int) -> str:
+        """Text from the look-back to a token; decoders drop a leading space, so a token before is needed."""
+        return self.tokenizer.decode(self.ids[self.begin : end], skip_special_tokens=self.skip)
+
+
+class TextStreamer:
+    """Prints text to standard output as `generate` makes it; its `put` and `end` are the reference's.
+
+    Args:
+        skip_prompt: leaves the prompt out. decode_options: for the tokenizer (`skip_special_tokens`).
+    """
+
+    def __init__(
+        self,
+        tokenizer: Decodes,
+        skip_prompt: bool = False,
+        *,
+        skip_special_tokens: bool = False,
+        file: TextIO | None = None,
+    ) -> None:
+        self.detokenizer = Detokenizer(tokenizer, skip_special_tokens=skip_special_tokens)
+        self.skip_prompt, self.file = skip_prompt, file
+        self._prompt = True
+
+    def put(self, ids: Tensor) -> None:
+        """Takes the prompt first, (1, length), then new tokens, (1,)."""
+        if self._prompt and self.skip_prompt:
+            self._prompt = False
+            return
+        self._prompt = False
+        for token in ids.flatten().tolist():
+            if text := self.detokenizer.add(token):
+                self.on_finalized_text(text)
+
+    def end(self) -> None:
+        """Gives what is held back; the next text may begin."""
+        self.on_finalized_text(self.detokenizer.finish(), stream_end=True)
+        self.detokenizer = Detokenizer(self.detokenizer.tokenizer, skip_special_tokens=self.detokenizer.skip)
+        self._prompt = True
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        print(text, end="\n" if stream_end else "", flush=True, file=self.file or sys.stdout)
+
+
+class TextIteratorStreamer(TextStreamer):
+    """Text as an iterator, for a `generate` that runs in another thread.
+
+    Args:
+        timeout: seconds to wait for the next piece; None for ever. Raises queue.Empty past it.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Decodes,
+        skip_prompt: bool = False,
+        timeout: float | None = None,
+        *,
+        skip_special_tokens: bool = False,
+    ) -> None:
+        super().__init__(tokenizer, skip_prompt, skip_special_tokens=skip_special_tokens)
+        self.pieces: queue.Queue[str | None] = queue.Queue()
+        self.timeout = timeout
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        if text:
+            self.pieces.put(text)
+        if stream_end:
+            self.pieces.put(None)
+
+    def __iter__(self) -> Iterator[str]:
+        while (piece := self.pieces.get(timeout=self.timeout)) is not None:
+            yield piece

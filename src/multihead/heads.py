@@ -1,0 +1,135 @@
+"""What turns hidden states into a task's numbers: a score a word, or a score a label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from .checkpoints.keys import Source
+from .nn.activations import activation
+from .nn.call import Call
+from .nn.ragged import select
+from .nn.weights import LayerNorm, Linear
+
+Pool = Callable[[Tensor, Call], Tensor]
+
+
+def first(hidden: Tensor, call: Call) -> Tensor:
+    """(texts, width): the state of each text's first token."""
+    return select(hidden, call.runs, 0)
+
+
+def last(hidden: Tensor, call: Call) -> Tensor:
+    """(texts, width): the state of each text's last token."""
+    return select(hidden, call.runs, -1)
+
+
+def every(hidden: Tensor, call: Call) -> Tensor:
+    """(tokens, width): all states."""
+    return hidden
+
+
+class Transform(nn.Module):
+    """norm(act(dense(x))), between a backbone and its word scores."""
+
+    def __init__(self, width: int, inner: int, act: str, eps: float) -> None:
+        super().__init__()
+        self.dense, self.norm, self.act = Linear(width, inner), LayerNorm(inner, eps), activation(act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.act(self.dense(x)))  # type: ignore[no-any-return]
+
+
+class LanguageModel(nn.Module):
+    """A score for each word of the vocabulary, (tokens, vocabulary).
+
+    Args:
+        table: the scoring matrix; the embedding's own module when the two are tied.
+        transform: between backbone and table, as BERT has.
+        bias: width of a bias of its own, None for none.
+    """
+
+    def __init__(self, table: nn.Module, *, transform: nn.Module | None = None, bias: int | None = None) -> None:
+        super().__init__()
+        self.table, self.transform = table, transform or nn.Identity()
+        self.bias = None if bias is None else nn.Parameter(torch.empty(bias))
+
+    def forward(self, hidden: Tensor, call: Call) -> Tensor:
+        return nn.functional.linear(self.transform(hidden), self.table.weight, self.bias)  # type: ignore[arg-type]
+
+
+class Classifier(nn.Module):
+    """A score for each label, of what `pool` takes from the states: (texts, labels) or (tokens, labels).
+
+    Args:
+        dense: act(dense(x)) before the scores; None for no such layer.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        labels: int,
+        *,
+        pool: Pool = every,
+        dense: nn.Module | None = None,
+        bias: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.pool, self.dense, self.dropout = pool, dense or nn.Identity(), nn.Dropout(dropout)
+        self.out = Linear(width, labels, bias=bias)
+
+    def forward(self, hidden: Tensor, call: Call) -> Tensor:
+        return self.out(self.dropout(self.dense(self.pool(hidden, call))))  # type: ignore[no-any-return]
+
+
+class Dense(nn.Module):
+    """act(linear(x))."""
+
+    def __init__(self, width: int, act: str) -> None:
+        super().__init__()
+        self.linear, self.act = Linear(width, width), activation(act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.linear(x))
+
+
+class Pooler(nn.Module):
+    """A dense layer over each text's first state: (texts, width)."""
+
+    def __init__(self, dense: Dense) -> None:
+        super().__init__()
+        self.dense = dense
+
+    def forward(self, hidden: Tensor, call: Call) -> Tensor:
+        return self.dense(first(hidden, call))  # type: ignore[no-any-return]
+
+
+class Both(nn.Module):
+    """Two heads over the same states: word scores and a text's labels, as pre-training has them."""
+
+    def __init__(self, words: nn.Module, text: nn.Module) -> None:
+        super().__init__()
+        self.words, self.text = words, text
+
+    def forward(self, hidden: Tensor, call: Call) -> tuple[Tensor, Tensor]:
+        return self.words(hidden, call), self.text(hidden, call)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head and where a checkpoint keeps it.
+
+    Args:
+        rows: key map rows of the head; a key that starts with `/` lies outside the backbone's prefix.
+        prefix: of the backbone under this head, where it is not the family's own.
+        optional: the head may be absent from a checkpoint, and is then left out instead of made anew.
+    """
+
+    module: nn.Module
+    rows: Mapping[str, str | Source] = field(default_factory=dict)
+    prefix: str | None = None
+    optional: bool = False

@@ -1,0 +1,1 @@
+"""How nn's hot operations run fast."""

@@ -1,0 +1,163 @@
+"""Ways to compute attention over ragged runs. `attend` is the definition; every other must give what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .sight import Runs, Sight
+
+Bias = Callable[[int], Tensor]  # text -> (heads, queries, keys), added to the scaled scores
+
+# Under this many tokens a text, one padded grid costs less than a call for each text (measured on a CPU).
+GRID_BELOW = 96
+
+
+class Attend(Protocol):
+    def __call__(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        sight: Sight,
+        *,
+        scale: float,
+        bias: Bias | None = None,
+        softcap: float | None = None,
+        dropout: float = 0.0,
+    ) -> Tensor:
+        """Mixed values (tokens, heads, width) of queries (tokens, heads, width) over keys (rows, key heads, width).
+
+        Args:
+            scale: of the scores. bias: added to the scaled scores. dropout: probability, applied to the weights.
+            softcap: squeezes scores into (-softcap, softcap) (Gemma 2, arXiv:2408.00118).
+        """
+
+
+def weights(
+    q: Tensor, k: Tensor, sight: Sight, text: int, *, scale: float, bias: Bias | None, softcap: float | None
+) -> Tensor:
+    """Attention probabilities of one text, (heads, queries, keys), softmax in float32."""
+    groups = q.shape[1] // k.shape[1]
+    rows = _rows(k, sight.keys, text).repeat_interleave(groups, dim=1)
+    scores = torch.einsum("qhd,khd->hqk", _rows(q, sight.queries, text), rows) * scale
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    if bias is not None:
+        scores = scores + bias(text)
+    mask = sight.mask(text, q.device)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    sight: Sight,
+    *,
+    scale: float,
+    bias: Bias | None = None,
+    softcap: float | None = None,
+    dropout: float = 0.0,
+    seen: list[Tensor] | None = None,
+) -> Tensor:
+    """The definition (Vaswani et al., 2017, arXiv:1706.03762), text by text, in plain matrix products.
+
+    Args:
+        seen: gets each text's probabilities (heads, queries, keys).
+    """
+    groups = q.shape[1] // k.shape[1]
+    mixed = []
+    for text in range(len(sight.queries)):
+        p = weights(q, k, sight, text, scale=scale, bias=bias, softcap=softcap)
+        if seen is not None:
+            seen.append(p)
+        p = F.dropout(p, dropout) if dropout else p
+        values = _rows(v, sight.keys, text).repeat_interleave(groups, dim=1)
+        mixed.append(torch.einsum("hqk,khd->qhd", p, values))
+    return torch.cat(mixed) if mixed else torch.zeros_like(q)
+
+
+def fused(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    sight: Sight,
+    *,
+    scale: float,
+    bias: Bias | None = None,
+    softcap: float | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """torch's fused kernel: on a view when the lengths allow it, else a call a text or one padded grid."""
+    if softcap is not None:
+        return attend(q, k, v, sight, scale=scale, bias=bias, softcap=softcap, dropout=dropout)
+    if bias is None and sight.queries.spacing and sight.keys.spacing:
+        return _on_views(q, k, v, sight, scale, dropout)
+    few = len(sight.queries) <= 1 or q.shape[0] >= GRID_BELOW * len(sight.queries)
+    if bias is not None or few or 0 in sight.keys.lengths:
+        return _text_by_text(q, k, v, sight, scale, bias, dropout)
+    return _on_grid(q, k, v, sight, scale, dropout)
+
+
+def _sdpa(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, dropout: float
+) -> Tensor:
+    """(batch, heads, length, width) through torch's kernel; mask and causal exclude each other."""
+    grouped = q.shape[1] != k.shape[1]
+    return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal, scale=scale, enable_gqa=grouped)
+
+
+def _on_views(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float, dropout: float) -> Tensor:
+    """Texts of one length are a batch without moving anything."""
+    texts, keys = len(sight.queries), sight.keys.lengths[0]
+
+    def batch(x: Tensor, rows: int) -> Tensor:
+        return x.unflatten(0, (texts, -1))[:, :rows].transpose(1, 2)
+
+    queries = batch(q, sight.queries.lengths[0])
+    causal = sight.causal and sight.window is None and 1 < queries.shape[2] == keys
+    mask = None if causal else sight.mask(0, q.device)
+    return _sdpa(queries, batch(k, keys), batch(v, keys), mask, causal, scale, dropout).transpose(1, 2).flatten(0, 1)
+
+
+def _text_by_text(
+    q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float, bias: Bias | None, dropout: float
+) -> Tensor:
+    mixed = torch.empty_like(q)
+    for text, (begin, length) in enumerate(zip(sight.queries.begins, sight.queries.lengths, strict=True)):
+        if not length:
+            continue
+        if not sight.keys.lengths[text]:
+            mixed[begin : begin + length] = 0
+            continue
+        mask: Tensor | None = sight.mask(text, q.device)
+        if bias is not None:
+            added = bias(text).to(q.dtype)
+            mask = added if mask is None else torch.where(mask, added, torch.finfo(q.dtype).min)
+        parts = (_rows(q, sight.queries, text), _rows(k, sight.keys, text), _rows(v, sight.keys, text))
+        one, keys, values = (part.transpose(0, 1)[None] for part in parts)
+        plain = bias is None and sight.causal and sight.window is None and length == keys.shape[2]
+        result = _sdpa(one, keys, values, None if plain else mask, plain, scale, dropout)
+        mixed[begin : begin + length] = result[0].transpose(0, 1)
+    return mixed
+
+
+def _on_grid(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float, dropout: float) -> Tensor:
+    """Many short texts of unlike lengths: only attention is padded."""
+    query_rows, real = sight.queries.grid(q.device)
+    key_rows, _ = sight.keys.grid(k.device)
+    queries, keys, values = q[query_rows], k[key_rows], v[key_rows]
+    mask = sight.grid_mask(q.device)
+    mixed = _sdpa(*(x.transpose(1, 2) for x in (queries, keys, values)), mask, False, scale, dropout)  # type: ignore[call-arg]
+    return mixed.transpose(1, 2)[real]
+
+
+def _rows(x: Tensor, runs: Runs, text: int) -> Tensor:
+    return x.narrow(0, runs.begins[text], runs.lengths[text])

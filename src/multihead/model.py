@@ -1,0 +1,446 @@
+"""Pretrained models as users know them: padded tensors in, `outputs.logits` out, over the ragged core."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .checkpoints.keys import KeyMap, joined
+from .config import Config
+from .errors import InvalidInput, MissingHead, UnknownModel, UnsupportedOption
+from .heads import Head
+from .inputs import Batch, batch
+from .kernels.attention import Attend, attend, fused
+from .kernels.sight import Runs
+from .kinds import KINDS, Kind
+from .models.architecture import Architecture
+from .models.registry import FAMILIES, architecture, by_class_name
+from .nn.cache import Cache
+from .nn.call import Call, Encoded, Record
+from .nn.ragged import Layout, places, select
+from .nn.stack import EncoderDecoder
+from .nn.weights import initialize
+from .outputs import Output, Seq2SeqHiddenOutput
+
+if TYPE_CHECKING:
+    from .generation.config import GenerationConfig
+
+BACKENDS: Mapping[str, Attend] = {"eager": attend, "sdpa": fused}
+
+
+class PreTrainedModel(nn.Module):
+    """A backbone and the head of one kind of task. Classes such as `BertForMaskedLM` are made by `model_class`.
+
+    Args:
+        config: of the family. Weights are drawn anew; `from_pretrained` loads them.
+    """
+
+    architecture: ClassVar[Architecture]
+    end: ClassVar[str] = ""
+    main_input_name = "input_ids"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        if not self.end:
+            raise UnknownModel(f"{type(self).__name__} is no model by itself; use an Auto class or a family's class.")
+        if not isinstance(config, self.architecture.config):
+            wanted = self.architecture.config.__name__
+            raise InvalidInput(f"{type(self).__name__} needs a {wanted}, not a {type(config).__name__}.")
+        build, keys = self.architecture.bare.get(self.end, (self.architecture.build, self.architecture.keys))
+        self.config = config
+        self.backbone: Any = build(config)
+        make = self.architecture.heads[self.end]
+        self._head: Head | None = make(config, self.backbone) if make else None
+        self.head: nn.Module | None = self._head.module if self._head else None
+        self.body_keys: KeyMap = keys(config)
+        self.attend: Attend = fused
+        self.name_or_path = ""
+        if self.device.type != "meta":  # built empty by `loading`, which fills it
+            initialize(self, getattr(config, "initializer_range", getattr(config, "init_std", 0.02)))
+
+    @property
+    def kind(self) -> Kind:
+        return self.architecture.kinds.get(self.end, KINDS[self.end])
+
+    @property
+    def keys(self) -> KeyMap:
+        """Between our parameters and the names in a Hugging Face-format checkpoint."""
+        if self.head is None or self._head is None:
+            return joined(self.body_keys, {}, prefix="" if self.end == "Model" else None)
+        prefix = "" if self.end == "Model" else self._head.prefix
+        return joined(self.body_keys, self._head.rows, prefix=prefix)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(p.dtype for p in self.parameters() if p.is_floating_point())
+
+    @property
+    def base_model(self) -> nn.Module:
+        return self.backbone  # type: ignore[no-any-return]
+
+    @cached_property
+    def generation_config(self) -> GenerationConfig:
+        from .generation.config import GenerationConfig
+
+        return GenerationConfig.from_model_config(self.config)
+
+    def num_parameters(self, only_trainable: bool = False) -> int:
+        """How many numbers the model holds; shared ones count once."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.backbone.embed.token  # type: ignore[no-any-return]
+
+    def set_attention(self, name: str) -> None:
+        """Chooses how attention is computed: "sdpa" (fast) or "eager" (the plain definition)."""
+        if name not in BACKENDS:
+            raise UnsupportedOption(f"attn_implementation {name!r} is none of {', '.join(BACKENDS)}.")
+        self.attend = BACKENDS[name]
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+        return_dict: bool = True,
+        logits_to_keep: int = 0,
+        **labels: Tensor | None,
+    ) -> Any:
+        """One pass over a padded batch.
+
+        Args:
+            input_ids: (batch, length); for multiple choice (batch, choices, length), like every other input.
+            attention_mask: (batch, length), 0 at padding. position_ids: (batch, length), counted from each text's
+                first real token unless given.
+            past_key_values: what an earlier pass returned; the inputs continue its texts.
+            logits_to_keep: computes scores for this many last positions only; 0 for all.
+            labels: what the kind of model takes (`labels`, `start_positions`, ...); then `loss` is computed.
+
+        Raises:
+            InvalidInput: shapes, dtypes or ids that do not fit. TextTooLong: more tokens than positions.
+        """
+        known = self._labels(labels)
+        given = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        if self.kind.choices:
+            sides = next(x for x in (input_ids, inputs_embeds) if x is not None).shape[1]
+            known = {**known, "choices": torch.tensor(sides)}
+            given = tuple(None if x is None else x.flatten(0, 1) for x in given)  # type: ignore[assignment]
+        ids, mask, segments, positions, vectors = given
+        if segments is not None and self.backbone.embed.segment is None:
+            raise InvalidInput(f"{type(self).__name__} has no token types; leave token_type_ids out.")
+        read = batch(
+            ids,
+            vectors,
+            mask,
+            positions=positions,
+            segments=segments,
+            cache=past_key_values,
+            device=self.device,
+        )
+        memory = past_key_values
+        if memory is None and (self._caches if use_cache is None else use_cache):
+            memory = self.remember(len(read.layout.runs))
+        record = self._record(output_hidden_states, output_attentions)
+        hidden, call = self._run(self.backbone, read, memory, record)
+        seen = read.layout
+        if logits_to_keep:
+            hidden, call, seen = kept(hidden, call, seen, logits_to_keep)
+        fields = self._finish(hidden, call, seen, known)
+        fields = {**fields, **self._shown(record, read.layout, memory, "hidden_states", "attentions")}
+        return self._answer({"last_hidden_state": read.layout.unpack(hidden)} if self._bare else {}, fields, return_dict)
+
+    @property
+    def _caches(self) -> bool:
+        """Whether a pass returns what its layers remember, as the reference's decoders do."""
+        return self.end in ("ForCausalLM", "LMHeadModel", "MTModel") or self._bare and self._is_decoder
+
+    @property
+    def _is_decoder(self) -> bool:
+        return bool(getattr(self.backbone.layers[0].attention.step, "causal", False))
+
+    @property
+    def _bare(self) -> bool:
+        return self.end == "Model"
+
+    def remember(self, texts: int, encoded: Encoded | None = None) -> Cache:
+        """An empty cache for this many texts."""
+        return Cache(self.backbone.memories(), texts, encoded)
+
+    def read(self, ids: Tensor, runs: Runs, memory: Cache) -> Tensor:
+        """The scores (texts, vocabulary) of what follows each text, after reading ids (tokens,) into a cache."""
+        order = places(runs, ids.device, memory.lengths)
+        call = Call(order, runs, encoded=memory.encoded, cache=memory, attend=self.attend)
+        hidden = self.backbone(self.backbone.embed.words(ids), call)
+        last = select(hidden, runs, -1)
+        return self.head(last, call)  # type: ignore[misc, no-any-return]
+
+    def _run(self, stack: Any, read: Batch, memory: Cache | None, record: Record) -> tuple[Tensor, Call]:
+        call = Call(
+            read.positions,
+            read.layout.runs,
+            segments=read.segments,
+            encoded=memory.encoded if memory is not None else None,
+            cache=memory,
+            attend=self.attend,
+            record=record,
+        )
+        words = stack.embed.words(read.ids) if read.ids is not None else read.vectors
+        return stack(words, call), call
+
+    def _record(self, hidden: bool, attentions: bool) -> Record:
+        return Record([] if hidden else None, [] if attentions else None, [] if attentions else None)
+
+    def _labels(self, given: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+        wrong = [name for name in given if name not in self.kind.labels]
+        if wrong:
+            takes = f"; as labels it takes {', '.join(self.kind.labels)}" if self.kind.labels else ""
+            raise TypeError(f"{type(self).__name__} takes no {', '.join(wrong)}{takes}.")
+        return {name: x.to(self.device) for name, x in given.items() if x is not None}
+
+    def _finish(self, hidden: Tensor, call: Call, layout: Layout, labels: Mapping[str, Tensor]) -> dict[str, Any]:
+        if self.head is None:
+            return {}
+        return self.kind.finish(self.head(hidden, call), layout, labels, self.config)
+
+    def _shown(self, record: Record, layout: Layout, memory: Cache | None, hidden: str, attentions: str) -> dict[str, Any]:
+        """What a caller asked to see, padded again."""
+        shown: dict[str, Any] = {}
+        if memory is not None:
+            shown["past_key_values"] = memory
+        if record.hidden is not None:
+            shown[hidden] = tuple(layout.unpack(x) for x in record.hidden)
+        if record.attentions is not None:
+            past = 0 if memory is None else max(memory.lengths, default=0) - layout.runs.longest
+            shown[attentions] = tuple(grid(x, layout, None, past) for x in record.attentions)
+        return shown
+
+    def _answer(self, states: dict[str, Any], fields: dict[str, Any], return_dict: bool) -> Any:
+        names = {**states, **fields}
+        if self._bare:
+            names["advice"] = self._advice()
+        output = self._output_class()(**names)
+        return output if return_dict else output.to_tuple()
+
+    def _output_class(self) -> Callable[..., Output]:
+        return self.kind.output
+
+    def _advice(self) -> str:
+        others = [KINDS[end].auto for end in self.architecture.heads if end != "Model"]
+        return f"For scores, load the model with {' or '.join(dict.fromkeys(others))}."
+
+    def generate(self, inputs: Any = None, generation_config: Any = None, **options: Any) -> Any:
+        """Continues texts; see `multihead.generation.generate`.
+
+        Raises:
+            MissingHead: this class gives no word scores.
+        """
+        from .generation.generate import generate
+
+        if KINDS[self.end].auto not in ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM"):
+            raise MissingHead(
+                f"{type(self).__name__} has no head that scores next words. {self._advice()}"
+            )
+        return generate(self, inputs, generation_config, **options)
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, max_shard_size: int | str = "5GB") -> None:
+        """Writes config.json and model.safetensors (in shards past `max_shard_size` bytes), as the reference reads them."""
+        from .loading import save
+
+        save(self, Path(folder), max_shard_size)
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> Any:
+        """A model with the weights of a checkpoint; see `multihead.loading.load_model` for the options."""
+        from .loading import load_model
+
+        return load_model(name, lambda config: cls, **options)
+
+
+class SequenceToSequence(PreTrainedModel):
+    """A pretrained encoder-decoder."""
+
+    backbone: EncoderDecoder
+
+    def forward(  # type: ignore[override]
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        encoder_outputs: Any = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        decoder_inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+        return_dict: bool = True,
+        **labels: Tensor | None,
+    ) -> Any:
+        """One pass: the source is read once, the target attends to it.
+
+        Args:
+            input_ids: (batch, source length). attention_mask: (batch, source length), 0 at padding.
+            decoder_input_ids: (batch, target length); made from `labels` by a shift to the right when left out.
+            encoder_outputs: an earlier result's states, (batch, source length, width) first, instead of input_ids.
+            past_key_values: what an earlier pass returned, the encoded source included.
+
+        Raises:
+            InvalidInput: shapes, dtypes or ids that do not fit.
+        """
+        known = self._labels(labels)
+        record = self._record(output_hidden_states, output_attentions)
+        shown: dict[str, Any] = {}
+        if past_key_values is None or past_key_values.encoded is None:
+            encoded, source, shown = self._source(
+                input_ids, inputs_embeds, attention_mask, encoder_outputs, output_hidden_states, output_attentions
+            )
+            memory = self.remember(len(encoded.runs), encoded)
+        else:
+            memory, source = past_key_values, None
+        if decoder_input_ids is None and decoder_inputs_embeds is None:
+            decoder_input_ids = self.shifted(known.get("labels"))
+        read = batch(
+            decoder_input_ids,
+            decoder_inputs_embeds,
+            decoder_attention_mask,
+            cache=memory,
+            device=self.device,
+            name="decoder_input_ids",
+        )
+        hidden, call = self._run(self.backbone.decoder, read, memory, record)
+        fields = self._finish(hidden, call, read.layout, known)
+        kept_memory = memory if use_cache is not False and "labels" not in known else None
+        shown |= self._shown(record, read.layout, memory, "decoder_hidden_states", "decoder_attentions")
+        shown["past_key_values"] = kept_memory
+        if record.cross_attentions is not None and memory.encoded is not None:
+            sources = source or Layout(memory.encoded.runs, None, (len(memory.encoded.runs), memory.encoded.runs.longest))
+            shown["cross_attentions"] = tuple(grid(x, read.layout, sources, 0) for x in record.cross_attentions)
+        states = {"last_hidden_state": read.layout.unpack(hidden)} if self._bare else {}
+        return self._answer(states, {**fields, **shown}, return_dict)
+
+    def encode(self, ids: Tensor | None, mask: Tensor | None = None, vectors: Tensor | None = None) -> Encoded:
+        """The encoded source of padded ids (batch, length)."""
+        read = batch(ids, vectors, mask, device=self.device)
+        hidden, _ = self._run(self.backbone.encoder, read, None, Record())
+        return Encoded(hidden, read.layout.runs)
+
+    def shifted(self, labels: Tensor | None) -> Tensor:
+        """Target ids one place to the right, after the start id; what is left out of the loss becomes padding.
+
+        Raises:
+            InvalidInput: there are no labels either.
+        """
+        if labels is None:
+            raise InvalidInput("An encoder-decoder needs decoder_input_ids, or labels to make them from.")
+        start, padding = self.config.decoder_start_token_id, self.config.pad_token_id
+        if start is None or padding is None:
+            raise InvalidInput("The config names no decoder_start_token_id or pad_token_id to shift labels with.")
+        ids = torch.cat([labels.new_full((labels.shape[0], 1), start), labels[:, :-1]], 1)
+        return ids.masked_fill(ids == -100, padding)
+
+    def _source(
+        self,
+        ids: Tensor | None,
+        vectors: Tensor | None,
+        mask: Tensor | None,
+        states: Any,
+        hidden: bool,
+        attentions: bool,
+    ) -> tuple[Encoded, Layout, dict[str, Any]]:
+        """The encoded source, its layout, and what a caller asked to see of it."""
+        if states is not None:
+            given = states[0]
+            layout = Layout.of(None if mask is None else mask.to(self.device), (given.shape[0], given.shape[1]))
+            return Encoded(layout.pack(given.to(self.device)), layout.runs), layout, {"encoder_last_hidden_state": given}
+        read, record = batch(ids, vectors, mask, device=self.device), self._record(hidden, attentions)
+        result, _ = self._run(self.backbone.encoder, read, None, record)
+        shown = {"encoder_last_hidden_state": read.layout.unpack(result)}
+        shown |= self._shown(record, read.layout, None, "encoder_hidden_states", "encoder_attentions")
+        return Encoded(result, read.layout.runs), read.layout, shown
+
+    def _output_class(self) -> Callable[..., Output]:
+        return Seq2SeqHiddenOutput if self._bare else self.kind.output
+
+
+def grid(texts: list[Tensor], queries: Layout, keys: Layout | None, past: int) -> Tensor:
+    """Attention of each text, (heads, queries, keys), as one (batch, heads, length, length), zero at padding."""
+    sources = keys or queries
+    shape = (queries.shape[0], texts[0].shape[0], queries.shape[1], sources.shape[1] + past)
+    out = texts[0].new_zeros(shape)
+    for text, scores in enumerate(texts):
+        rows, columns = cells(queries, text), cells(sources, text)
+        if past:
+            columns = torch.cat([torch.arange(scores.shape[2] - len(columns), device=columns.device), columns + past])
+        out[text, :, rows[:, None], columns] = scores.transpose(0, 1)
+    return out
+
+
+def cells(layout: Layout, text: int) -> Tensor:
+    """Columns of a text's tokens in the padded grid."""
+    begin, length = layout.runs.begins[text], layout.runs.lengths[text]
+    if layout.rows is None:
+        return torch.arange(length)
+    return layout.rows[begin : begin + length] % layout.shape[1]
+
+
+def kept(hidden: Tensor, call: Call, layout: Layout, last: int) -> tuple[Tensor, Call, Layout]:
+    """States of the last `last` columns of the padded grid only."""
+    start = layout.shape[1] - min(last, layout.shape[1])
+    full = torch.ones(layout.shape, dtype=torch.bool, device=hidden.device)
+    real = full if layout.rows is None else torch.zeros_like(full).flatten().index_fill(0, layout.rows, True).view_as(full)
+    chosen = real.clone()
+    chosen[:, :start] = False
+    tokens = chosen[real] if layout.rows is not None else chosen.flatten()
+    smaller = Layout.of(real[:, start:], (layout.shape[0], layout.shape[1] - start))
+    return hidden[tokens], Call(call.positions[tokens], smaller.runs), smaller
+
+
+@cache
+def model_class(model_type: str, end: str) -> type[PreTrainedModel]:
+    """The class of a family and an end of a class name: `BertForMaskedLM` of ("bert", "ForMaskedLM").
+
+    Raises:
+        UnknownModel: the family has no such head.
+    """
+    family = architecture(model_type)
+    if end not in family.heads:
+        names = ", ".join(f"{family.name}{other}" for other in family.heads)
+        raise UnknownModel(f"{family.name}{end} does not exist; the family has {names}.")
+    both_sides = family.config.is_encoder_decoder and end not in family.bare
+    base = SequenceToSequence if both_sides else PreTrainedModel
+    return type(f"{family.name}{end}", (base,), {"architecture": family, "end": end, "__module__": "multihead"})
+
+
+def named_class(name: str) -> type[PreTrainedModel]:
+    """The model class of this name. Raises UnknownModel."""
+    found = by_class_name(name)
+    if found is None:
+        raise UnknownModel(f"{name} is no model class here; families: {', '.join(sorted(e.name for e in FAMILIES.values()))}.")
+    return model_class(*found)
+
+
+@contextmanager
+def empty_weights() -> Iterator[None]:
+    """Modules built inside have parameters without memory."""
+    with torch.device("meta"):
+        yield
+
+

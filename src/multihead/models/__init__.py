@@ -1,0 +1,1 @@
+"""One file a family: its numbers, its build, its keys, its heads."""

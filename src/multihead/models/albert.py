@@ -1,0 +1,143 @@
+"""ALBERT (Lan et al., 2019, arXiv:1909.11942): BERT whose layers share weights, over narrow embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from ..checkpoints.keys import KeyMap
+from ..config import Config
+from ..heads import Both, Classifier, Dense, Head, LanguageModel, Pooler, Transform, first
+from ..kinds import Kind
+from ..kinds import pretraining as pretraining_scores
+from ..nn.attention import Attention
+from ..nn.embeddings import Embeddings, LearnedPositions
+from ..nn.feedforward import FeedForward
+from ..nn.layer import Layer, Residual
+from ..nn.stack import Stack
+from ..nn.weights import Embedding, LayerNorm, Linear
+from ..outputs import PreTrainingOutput
+from .architecture import Architecture
+from .bert import EMBEDDING_ROWS, OLD_NORMS, answer, copies
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlbertConfig(Config):
+    model_type = "albert"
+
+    vocab_size: int = 30000
+    embedding_size: int = 128
+    hidden_size: int = 4096
+    num_hidden_layers: int = 12
+    num_hidden_groups: Literal[1] = 1
+    inner_group_num: Literal[1] = 1
+    num_attention_heads: int = 64
+    intermediate_size: int = 16384
+    hidden_act: str = "gelu_new"
+    hidden_dropout_prob: float = 0.0
+    attention_probs_dropout_prob: float = 0.0
+    classifier_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    position_embedding_type: Literal["absolute"] = "absolute"
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = 2
+    eos_token_id: int | list[int] | None = 3
+
+
+def build(config: AlbertConfig) -> Stack:
+    width, narrow, eps = config.hidden_size, config.embedding_size, config.layer_norm_eps
+
+    def step(module: nn.Module) -> Residual:
+        return Residual(module, after=LayerNorm(width, eps), dropout=config.hidden_dropout_prob)
+
+    embed = Embeddings(
+        Embedding(config.vocab_size, narrow),
+        position=LearnedPositions(config.max_position_embeddings, narrow),
+        segment=Embedding(config.type_vocab_size, narrow),
+        norm=LayerNorm(narrow, eps),
+        project=Linear(narrow, width),
+        dropout=config.hidden_dropout_prob,
+    )
+    attention = Attention(width, config.num_attention_heads, dropout=config.attention_probs_dropout_prob)
+    layer = Layer(step(attention), step(FeedForward(width, config.intermediate_size, config.hidden_act)))
+    return Stack(embed, [layer] * config.num_hidden_layers)
+
+
+def keys(config: AlbertConfig) -> KeyMap:
+    layer = "encoder.albert_layer_groups.0.albert_layers.0"
+    rows = {
+        **EMBEDDING_ROWS,
+        "embed.project": "encoder.embedding_hidden_mapping_in",
+        "layers.*.attention.step.q": f"{layer}.attention.query",
+        "layers.*.attention.step.k": f"{layer}.attention.key",
+        "layers.*.attention.step.v": f"{layer}.attention.value",
+        "layers.*.attention.step.out": f"{layer}.attention.dense",
+        "layers.*.attention.after": f"{layer}.attention.LayerNorm",
+        "layers.*.ffn.step.up": f"{layer}.ffn",
+        "layers.*.ffn.step.down": f"{layer}.ffn_output",
+        "layers.*.ffn.after": f"{layer}.full_layer_layer_norm",
+    }
+    ignored = (r"embeddings\.position_ids$", r"^predictions\.decoder\.bias$", *copies(config, "predictions"))
+    return KeyMap(rows, "albert.", ignored=ignored, renamed=OLD_NORMS)
+
+
+def word_head(config: AlbertConfig, backbone: Stack) -> Head:
+    narrow, tied = config.embedding_size, config.tie_word_embeddings
+    transform = Transform(config.hidden_size, narrow, config.hidden_act, config.layer_norm_eps)
+    table = backbone.embed.token if tied else Linear(narrow, config.vocab_size, bias=False)
+    head = LanguageModel(table, transform=transform, bias=config.vocab_size)
+    names = {"transform.dense": "dense", "transform.norm": "LayerNorm", "bias": "bias"}
+    names = names if tied else {**names, "table": "decoder"}
+    return Head(head, {ours: f"/predictions.{theirs}" for ours, theirs in names.items()})
+
+
+def pooler(config: AlbertConfig, backbone: Stack) -> Head:
+    return Head(Pooler(Dense(config.hidden_size, "tanh")), {"dense.linear": "pooler"}, optional=True)
+
+
+def classifier(config: AlbertConfig, labels: int, key: str) -> Head:
+    """A score a label over the pooled first token."""
+    dense, dropout = Dense(config.hidden_size, "tanh"), config.classifier_dropout_prob
+    head = Classifier(config.hidden_size, labels, pool=first, dense=dense, dropout=dropout)
+    return Head(head, {"dense.linear": "pooler", "out": key})
+
+
+def pretraining(config: AlbertConfig, backbone: Stack) -> Head:
+    words, text = word_head(config, backbone), classifier(config, config.num_labels, "/sop_classifier.classifier")
+    rows = {f"words.{k}": v for k, v in words.rows.items()} | {f"text.{k}": v for k, v in text.rows.items()}
+    return Head(Both(words.module, text.module), rows)
+
+
+def token_classifier(config: AlbertConfig, backbone: Stack) -> Head:
+    head = Classifier(config.hidden_size, config.num_labels, dropout=config.classifier_dropout_prob)
+    return Head(head, {"out": "/classifier"})
+
+
+ARCHITECTURE = Architecture(
+    "Albert",
+    AlbertConfig,
+    build,
+    keys,
+    heads={
+        "Model": pooler,
+        "ForPreTraining": pretraining,
+        "ForMaskedLM": word_head,
+        "ForSequenceClassification": lambda config, backbone: classifier(config, config.num_labels, "/classifier"),
+        "ForMultipleChoice": lambda config, backbone: classifier(config, 1, "/classifier"),
+        "ForTokenClassification": token_classifier,
+        "ForQuestionAnswering": answer,
+    },
+    kinds={
+        "ForPreTraining": Kind(
+            "AutoModelForPreTraining",
+            PreTrainingOutput,
+            pretraining_scores("sop_logits", "sentence_order_label"),
+            labels=("labels", "sentence_order_label"),
+        )
+    },
+)

@@ -1,0 +1,152 @@
+"""BERT (Devlin et al., 2018, arXiv:1810.04805): a post-norm encoder with learned positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from ..checkpoints.keys import KeyMap, Rows
+from ..config import Config
+from ..heads import Both, Classifier, Dense, Head, LanguageModel, Pooler, Transform, first
+from ..nn.attention import Attention
+from ..nn.embeddings import Embeddings, LearnedPositions
+from ..nn.feedforward import FeedForward
+from ..nn.layer import Layer, Residual
+from ..nn.stack import Stack
+from ..nn.weights import Embedding, LayerNorm, Linear
+from .architecture import Architecture
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertConfig(Config):
+    model_type = "bert"
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    classifier_dropout: float | None = None
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    position_embedding_type: Literal["absolute"] = "absolute"
+    is_decoder: bool = False
+    add_cross_attention: Literal[False] = False
+    pad_token_id: int | None = 0
+
+
+def build(config: BertConfig) -> Stack:
+    width, dropout = config.hidden_size, config.hidden_dropout_prob
+
+    def step(module: nn.Module) -> Residual:
+        return Residual(module, after=LayerNorm(width, config.layer_norm_eps), dropout=dropout)
+
+    def layer() -> Layer:
+        attention = Attention(
+            width,
+            config.num_attention_heads,
+            causal=config.is_decoder,
+            dropout=config.attention_probs_dropout_prob,
+        )
+        return Layer(step(attention), step(FeedForward(width, config.intermediate_size, config.hidden_act)))
+
+    embed = Embeddings(
+        Embedding(config.vocab_size, width),
+        position=LearnedPositions(config.max_position_embeddings, width),
+        segment=Embedding(config.type_vocab_size, width),
+        norm=LayerNorm(width, config.layer_norm_eps),
+        dropout=dropout,
+    )
+    return Stack(embed, [layer() for _ in range(config.num_hidden_layers)])
+
+
+EMBEDDING_ROWS: Rows = {
+    "embed.token": "embeddings.word_embeddings",
+    "embed.position.table": "embeddings.position_embeddings",
+    "embed.segment": "embeddings.token_type_embeddings",
+    "embed.norm": "embeddings.LayerNorm",
+}
+LAYER_ROWS: Rows = {
+    "layers.*.attention.step.q": "encoder.layer.*.attention.self.query",
+    "layers.*.attention.step.k": "encoder.layer.*.attention.self.key",
+    "layers.*.attention.step.v": "encoder.layer.*.attention.self.value",
+    "layers.*.attention.step.out": "encoder.layer.*.attention.output.dense",
+    "layers.*.attention.after": "encoder.layer.*.attention.output.LayerNorm",
+    "layers.*.ffn.step.up": "encoder.layer.*.intermediate.dense",
+    "layers.*.ffn.step.down": "encoder.layer.*.output.dense",
+    "layers.*.ffn.after": "encoder.layer.*.output.LayerNorm",
+}
+OLD_NORMS = ((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias"))
+
+
+def keys(config: BertConfig) -> KeyMap:
+    ignored = (r"embeddings\.position_ids$", r"^cls\.predictions\.decoder\.bias$", *copies(config, "cls.predictions"))
+    return KeyMap({**EMBEDDING_ROWS, **LAYER_ROWS}, "bert.", ignored=ignored, renamed=OLD_NORMS)
+
+
+def copies(config: Config, predictions: str) -> tuple[str, ...]:
+    """The stored copy of tied word embeddings, where they are tied."""
+    return (rf"^{predictions}\.decoder\.weight$",) if config.tie_word_embeddings else ()
+
+
+def word_head(config: BertConfig, backbone: Stack) -> Head:
+    transform = Transform(config.hidden_size, config.hidden_size, config.hidden_act, config.layer_norm_eps)
+    tied = config.tie_word_embeddings
+    table = backbone.embed.token if tied else Linear(config.hidden_size, config.vocab_size, bias=False)
+    head = LanguageModel(table, transform=transform, bias=config.vocab_size)
+    names = {"transform.dense": "transform.dense", "transform.norm": "transform.LayerNorm", "bias": "bias"}
+    names = names if tied else {**names, "table": "decoder"}
+    return Head(head, {ours: f"/cls.predictions.{theirs}" for ours, theirs in names.items()})
+
+
+def pooler(config: BertConfig, backbone: Stack) -> Head:
+    return Head(Pooler(Dense(config.hidden_size, "tanh")), {"dense.linear": "pooler.dense"}, optional=True)
+
+
+def classifier(config: BertConfig, labels: int, key: str) -> Head:
+    """A score a label over the pooled first token."""
+    dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+    dense = Dense(config.hidden_size, "tanh")
+    head = Classifier(config.hidden_size, labels, pool=first, dense=dense, dropout=dropout)
+    return Head(head, {"dense.linear": "pooler.dense", "out": key})
+
+
+def pretraining(config: BertConfig, backbone: Stack) -> Head:
+    words, text = word_head(config, backbone), classifier(config, 2, "/cls.seq_relationship")
+    rows = {f"words.{k}": v for k, v in words.rows.items()} | {f"text.{k}": v for k, v in text.rows.items()}
+    return Head(Both(words.module, text.module), rows)
+
+
+def token_classifier(config: BertConfig, backbone: Stack) -> Head:
+    dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+    return Head(Classifier(config.hidden_size, config.num_labels, dropout=dropout), {"out": "/classifier"})
+
+
+def answer(config: BertConfig, backbone: Stack) -> Head:
+    return Head(Classifier(config.hidden_size, 2), {"out": "/qa_outputs"})
+
+
+ARCHITECTURE = Architecture(
+    "Bert",
+    BertConfig,
+    build,
+    keys,
+    heads={
+        "Model": pooler,
+        "ForPreTraining": pretraining,
+        "ForMaskedLM": word_head,
+        "LMHeadModel": word_head,
+        "ForNextSentencePrediction": lambda config, backbone: classifier(config, 2, "/cls.seq_relationship"),
+        "ForSequenceClassification": lambda config, backbone: classifier(config, config.num_labels, "/classifier"),
+        "ForMultipleChoice": lambda config, backbone: classifier(config, 1, "/classifier"),
+        "ForTokenClassification": token_classifier,
+        "ForQuestionAnswering": answer,
+    },
+)

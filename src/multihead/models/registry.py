@@ -1,0 +1,71 @@
+"""Which family is in which file. No torch here: names are known before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UnknownModel, nearest
+
+if TYPE_CHECKING:
+    from .architecture import Architecture
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a family lives.
+
+    Args:
+        file: module in this folder. name: stem of its class names. constant: the Architecture's name in the file.
+        layouts: (layout, name inside such a file) pairs under which other formats know the family.
+    """
+
+    file: str
+    name: str
+    constant: str = "ARCHITECTURE"
+    layouts: tuple[tuple[str, str], ...] = ()
+
+
+FAMILIES: Mapping[str, Entry] = {  # model_type in config.json -> where
+    "albert": Entry("albert", "Albert"),
+    "bert": Entry("bert", "Bert"),
+    "llama": Entry("llama", "Llama", layouts=(("gguf", "llama"),)),
+    "marian": Entry("marian", "Marian"),
+    "marian_ssru": Entry("marian_ssru", "MarianSSRU", layouts=(("marian", "ssru"),)),
+}
+
+
+def architecture(model_type: str) -> Architecture:
+    """The family of a config's `model_type`.
+
+    Raises:
+        UnknownModel: no file here implements it.
+    """
+    if model_type not in FAMILIES:
+        raise UnknownModel(f"The model_type {model_type!r} is not implemented here. {nearest(model_type, FAMILIES)}")
+    entry = FAMILIES[model_type]
+    return getattr(import_module(f".{entry.file}", __package__), entry.constant)  # type: ignore[no-any-return]
+
+
+def foreign(layout: str, name: str) -> str:
+    """The model_type that a file of another layout means by `name` (GGUF's `general.architecture`, say)."""
+    known = {given: kind for kind, entry in FAMILIES.items() for where, given in entry.layouts if where == layout}
+    if name not in known:
+        raise UnknownModel(f"A {layout} file of architecture {name!r} cannot be loaded here. {nearest(name, known)}")
+    return known[name]
+
+
+def by_class_name(name: str) -> tuple[str, str] | None:
+    """(model_type, end) of a class name such as `BertForMaskedLM`: ("bert", "ForMaskedLM"); None when no family fits."""
+    fits = [(len(e.name), kind, name[len(e.name) :]) for kind, e in FAMILIES.items() if name.startswith(e.name)]
+    return max(fits)[1:] if fits else None
+
+
+def config_of(entries: Mapping[str, Any]) -> Any:
+    """The typed config that parsed config.json entries describe."""
+    kind = entries.get("model_type")
+    if not isinstance(kind, str):
+        raise UnknownModel("config.json has no model_type, so its family is unknown. Add the entry, e.g. \"bert\".")
+    return architecture(kind).config.read(entries)

@@ -1,0 +1,1 @@
+"""The layers: torch and nothing else, no family by name."""

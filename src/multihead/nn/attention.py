@@ -1,0 +1,101 @@
+"""Attention: project, place, remember, score, mix."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..kernels.attention import Bias, attend
+from ..kernels.sight import Sight
+from .cache import KeyValues
+from .call import Call
+from .positions import Positions
+from .weights import Linear
+
+
+class Attention(nn.Module):
+    """Self-attention over this pass's tokens and those that its memory holds.
+
+    Args:
+        heads, key_heads: of queries, and of keys and values (fewer: grouped-query attention, arXiv:2305.13245).
+        positions: how order enters; a module may be shared between layers.
+        scale: of the scores, 1 / sqrt(head_width) unless the family says otherwise.
+        window: how many tokens back a query sees, itself included; None for all.
+        dropout: of the attention weights, in training.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        head_width: int | None = None,
+        key_heads: int | None = None,
+        bias: bool = True,
+        out_bias: bool | None = None,
+        positions: Positions | None = None,
+        causal: bool = False,
+        window: int | None = None,
+        scale: float | None = None,
+        softcap: float | None = None,
+        q_norm: nn.Module | None = None,
+        k_norm: nn.Module | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        head_width, key_heads = head_width or width // heads, key_heads or heads
+        self.q = Linear(width, heads * head_width, bias=bias)
+        self.k = Linear(width, key_heads * head_width, bias=bias)
+        self.v = Linear(width, key_heads * head_width, bias=bias)
+        self.out = Linear(heads * head_width, width, bias=bias if out_bias is None else out_bias)
+        self.positions = positions or Positions()
+        self.q_norm, self.k_norm = q_norm or nn.Identity(), k_norm or nn.Identity()
+        self.head_width, self.causal, self.window, self.softcap = head_width, causal, window, softcap
+        self.scale = head_width**-0.5 if scale is None else scale
+        self.dropout = dropout
+
+    def memory(self) -> KeyValues:
+        return KeyValues()
+
+    def forward(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
+        """(tokens, width) to (tokens, width)."""
+        q, k, v = self.q_norm(self._split(self.q(x))), self.k_norm(self._split(self.k(x))), self._split(self.v(x))
+        turned, k = self.positions.rotate(q, k, call)
+        runs = call.runs
+        if memory is not None:
+            k, v, runs = memory.extend(k, v, call)
+        sight = call.sight(runs, causal=self.causal, window=self.window)
+        return self._mix(turned, k, v, sight, self.positions.bias(q, sight, call), call, call.record.attentions)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.head_width))
+
+    def _mix(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        sight: Sight,
+        bias: Bias | None,
+        call: Call,
+        record: list[list[Tensor]] | None,
+    ) -> Tensor:
+        dropout = self.dropout if self.training else 0.0
+        numbers = {"scale": self.scale, "softcap": self.softcap, "dropout": dropout}
+        if record is None:
+            mixed = call.attend(q, k, v, sight, bias=bias, **numbers)  # type: ignore[arg-type]
+        else:
+            seen: list[Tensor] = []
+            mixed = attend(q, k, v, sight, bias=bias, seen=seen, **numbers)  # type: ignore[arg-type]
+            record.append(seen)
+        return self.out(mixed.flatten(1))  # type: ignore[no-any-return]
+
+
+class CrossAttention(Attention):
+    """Attention from a decoder's tokens to an encoded source, whose keys and values are projected once."""
+
+    def forward(self, x: Tensor, call: Call, memory: None = None) -> Tensor:
+        source = call.encoded
+        assert source is not None
+        k, v = source.project(self, lambda hidden: (self._split(self.k(hidden)), self._split(self.v(hidden))))
+        sight = call.sight(source.runs, causal=False, window=None)
+        return self._mix(self._split(self.q(x)), k, v, sight, None, call, call.record.cross_attentions)

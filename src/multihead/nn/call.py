@@ -1,0 +1,83 @@
+"""What one forward pass knows of its tokens: made once, read by every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+from ..kernels.attention import Attend, fused
+from ..kernels.sight import Runs, Sight
+from .cache import Cache
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An encoder's result, which every cross-attention of a decoder reads.
+
+    Args:
+        hidden: (source tokens, width).
+    """
+
+    hidden: Tensor
+    runs: Runs
+    _projected: dict[nn.Module, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+
+    def project(self, owner: nn.Module, project: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Keys and values of one cross-attention, computed on its first call only."""
+        if owner not in self._projected:
+            self._projected[owner] = project(self.hidden)
+        return self._projected[owner]
+
+    def select(self, texts: Tensor) -> Encoded:
+        """These texts' sources, in this order; nothing is moved."""
+        begins, lengths = self.runs.begins, self.runs.lengths
+        chosen = texts.tolist()
+        return replace(self, runs=Runs(tuple(begins[t] for t in chosen), tuple(lengths[t] for t in chosen)))
+
+
+@dataclass
+class Record:
+    """What a caller wants to see of a pass. An attention is a list of (heads, queries, keys), one a text."""
+
+    hidden: list[Tensor] | None = None
+    attentions: list[list[Tensor]] | None = None
+    cross_attentions: list[list[Tensor]] | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """One forward pass over texts laid end to end.
+
+    Args:
+        positions: (tokens,), what position embeddings and rotations read: each token's place in its own text, unless
+            the caller gave other numbers. Who sees whom follows from `runs`, `cache` and a layer's rule alone.
+        runs: where each text begins and how long it is.
+        segments: (tokens,), token types, for the models that have them.
+        encoded: the source that cross-attention reads.
+        cache: what layers remember of earlier passes; None for nothing.
+        attend: the backend that computes attention.
+    """
+
+    positions: Tensor
+    runs: Runs
+    segments: Tensor | None = None
+    encoded: Encoded | None = None
+    cache: Cache | None = None
+    attend: Attend = fused
+    record: Record = field(default_factory=Record)
+    _once: dict[Hashable, object] = field(default_factory=dict, repr=False)
+
+    def once(self, owner: Hashable, compute: Callable[[], T]) -> T:
+        """`compute()`, shared by all layers that ask for the same owner's result."""
+        if owner not in self._once:
+            self._once[owner] = compute()
+        return self._once[owner]  # type: ignore[return-value]
+
+    def sight(self, keys: Runs, *, causal: bool, window: int | None) -> Sight:
+        """Who sees whom under a layer's rule; layers with one rule share one."""
+        return self.once((keys, causal, window), lambda: Sight(self.runs, keys, causal, window))

@@ -1,0 +1,97 @@
+"""From token ids to vectors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InvalidInput, TextTooLong
+from .call import Call
+from .weights import Embedding
+
+
+class LearnedPositions(nn.Module):
+    """A learned vector a position.
+
+    Args:
+        offset: rows before the first position's (RoBERTa and OPT have 2).
+    """
+
+    def __init__(self, count: int, width: int, *, offset: int = 0) -> None:
+        super().__init__()
+        self.table, self.offset = Embedding(count, width), offset
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """(tokens,) to (tokens, width). Raises TextTooLong past the last learned position."""
+        rows = positions + self.offset
+        limit = self.table.num_embeddings
+        if rows.numel() and int(rows.max()) >= limit:
+            raise TextTooLong(
+                f"A text has {int(positions.max()) + 1} tokens, and this model has learned {limit - self.offset} "
+                "positions. Truncate it (truncation=True) or split it into windows (stride=...)."
+            )
+        return self.table(rows)  # type: ignore[no-any-return]
+
+
+class SinusoidalPositions(nn.Module):
+    """Sines in the first half of the channels, cosines in the second (Vaswani et al., 2017, arXiv:1706.03762)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        exponents = 2 * torch.arange((width + 1) // 2, dtype=torch.float64, device="cpu") / width
+        self.width, self.frequencies = width, 10_000.0**-exponents
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """(tokens,) to (tokens, width), float32."""
+        angles = positions[:, None] * self.frequencies.to(positions.device)
+        return torch.cat([angles.sin(), angles.cos()[:, : self.width // 2]], dim=-1).float()
+
+
+class Embeddings(nn.Module):
+    """The sum of what is known of a token (word, position, segment), then norm, dropout and projection.
+
+    Args:
+        scale: of the word vectors only.
+    """
+
+    def __init__(
+        self,
+        token: nn.Embedding,
+        *,
+        position: nn.Module | None = None,
+        segment: nn.Embedding | None = None,
+        norm: nn.Module | None = None,
+        project: nn.Module | None = None,
+        scale: float = 1.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.token, self.position, self.segment = token, position, segment
+        self.norm, self.project = norm or nn.Identity(), project or nn.Identity()
+        self.scale, self.dropout = scale, nn.Dropout(dropout)
+
+    def words(self, tokens: Tensor) -> Tensor:
+        """Word vectors (tokens, width) of ids (tokens,). Raises InvalidInput for an id outside the vocabulary."""
+        check_ids(tokens, self.token.num_embeddings, "input id", "vocabulary")
+        words = self.token(tokens)
+        return words if self.scale == 1.0 else words * self.scale
+
+    def forward(self, words: Tensor, call: Call) -> Tensor:
+        """(tokens, embedding width) to (tokens, width)."""
+        x = words
+        if self.segment is not None:
+            segments = torch.zeros_like(call.positions) if call.segments is None else call.segments
+            check_ids(segments, self.segment.num_embeddings, "token_type_id", "segment table")
+            x = x + self.segment(segments)
+        if self.position is not None:
+            x = x + self.position(call.positions).to(x.dtype)
+        return self.project(self.dropout(self.norm(x)))  # type: ignore[no-any-return]
+
+
+def check_ids(ids: Tensor, count: int, what: str, where: str) -> None:
+    """Raises InvalidInput when an id is no row of a table of `count` rows."""
+    if not ids.numel():
+        return
+    low, high = (int(bound) for bound in ids.aminmax())
+    if low < 0 or high >= count:
+        raise InvalidInput(f"The {what} {low if low < 0 else high} is outside the model's {where} of {count} rows.")

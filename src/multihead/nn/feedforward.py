@@ -1,0 +1,33 @@
+"""The part of a layer that looks at one token at a time."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .activations import activation
+from .weights import Linear
+
+
+class FeedForward(nn.Module):
+    """down(act(up(x)))."""
+
+    def __init__(self, width: int, inner: int, act: str, *, bias: bool = True, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.up, self.down = Linear(width, inner, bias=bias), Linear(inner, width, bias=bias)
+        self.act, self.dropout = activation(act), nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.dropout(self.act(self.up(x))))  # type: ignore[no-any-return]
+
+
+class GatedFeedForward(nn.Module):
+    """down(act(gate(x)) * up(x)) (Shazeer, 2020, arXiv:2002.05202)."""
+
+    def __init__(self, width: int, inner: int, act: str, *, bias: bool = False) -> None:
+        super().__init__()
+        self.gate, self.up = Linear(width, inner, bias=bias), Linear(width, inner, bias=bias)
+        self.down = Linear(inner, width, bias=bias)
+        self.act = activation(act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.act(self.gate(x)) * self.up(x))  # type: ignore[no-any-return]

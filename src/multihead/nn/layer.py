@@ -1,0 +1,63 @@
+"""One transformer layer: residual steps around attention and feed-forward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from .cache import Memory
+from .call import Call
+
+
+class Residual(nn.Module):
+    """x -> after(x + out(step(before(x)))).
+
+    Where a norm stands decides the style: `before` is pre-norm, `after` is post-norm, `before` and `out` together are
+    Gemma's sandwich, `out` alone is OLMo 2's.
+    """
+
+    def __init__(
+        self,
+        step: nn.Module,
+        *,
+        before: nn.Module | None = None,
+        out: nn.Module | None = None,
+        after: nn.Module | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.step = step
+        self.before, self.out, self.after = before or nn.Identity(), out or nn.Identity(), after or nn.Identity()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, *args: Any) -> Tensor:
+        return self.after(x + self.dropout(self.out(self.step(self.before(x), *args))))  # type: ignore[no-any-return]
+
+
+class Layer(nn.Module):
+    """Self-attention (or what takes its place), then feed-forward."""
+
+    def __init__(self, attention: Residual, ffn: Residual) -> None:
+        super().__init__()
+        self.attention, self.ffn = attention, ffn
+
+    def memory(self) -> Memory:
+        return self.attention.step.memory()  # type: ignore[no-any-return, operator]
+
+    def forward(self, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
+        return self.ffn(self.attention(x, call, memory))  # type: ignore[no-any-return]
+
+
+class CrossLayer(Layer):
+    """A decoder layer that also reads an encoded source; without a source it is a plain layer."""
+
+    def __init__(self, attention: Residual, cross: Residual, ffn: Residual) -> None:
+        super().__init__(attention, ffn)
+        self.cross = cross
+
+    def forward(self, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
+        x = self.attention(x, call, memory)
+        if call.encoded is not None:
+            x = self.cross(x, call)
+        return self.ffn(x)  # type: ignore[no-any-return]

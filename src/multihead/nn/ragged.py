@@ -1,0 +1,81 @@
+"""Between padded (batch, length) and ragged (tokens,): padding is dropped at the door and put back after the head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..kernels.sight import Runs
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the real tokens of a padded batch are.
+
+    Args:
+        rows: (tokens,), place of each real token in the flattened (batch * length) grid; None when nothing is padded.
+        shape: (batch, length) of the padded grid.
+    """
+
+    runs: Runs
+    rows: Tensor | None
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, mask: Tensor | None, shape: tuple[int, int]) -> Layout:
+        """The layout of a batch; `mask` (batch, length) is nonzero at real tokens, None when all are."""
+        batch, length = shape
+        real = None if mask is None else mask.bool()
+        if real is None or bool(real.all()):
+            return cls(Runs.of((length,) * batch), None, shape)
+        return cls(Runs.of(tuple(real.sum(-1).tolist())), real.flatten().nonzero().flatten(), shape)
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """(batch, length, ...) to (tokens, ...)."""
+        flat = padded.flatten(0, 1)
+        return flat if self.rows is None else flat.index_select(0, self.rows)
+
+    def unpack(self, tokens: Tensor) -> Tensor:
+        """(tokens, ...) to (batch, length, ...), zero where the batch is padded."""
+        if self.rows is not None:
+            flat = tokens.new_zeros(self.shape[0] * self.shape[1], *tokens.shape[1:])
+            tokens = flat.index_copy(0, self.rows, tokens)
+        return tokens.unflatten(0, self.shape)
+
+
+def places(runs: Runs, device: torch.device, past: tuple[int, ...] | None = None) -> Tensor:
+    """(tokens,): each token's place in its own text, after `past` tokens that a cache remembers."""
+    starts = past or (0,) * len(runs)
+    if len(runs) == 1:
+        return torch.arange(starts[0], starts[0] + runs.lengths[0], device=device)
+    if runs.longest == 1 and 0 not in runs.lengths:
+        return torch.tensor(starts, device=device)
+    parts = [torch.arange(start, start + length) for start, length in zip(starts, runs.lengths, strict=True)]
+    return (torch.cat(parts) if parts else torch.zeros(0, dtype=torch.long)).to(device)
+
+
+def select(hidden: Tensor, runs: Runs, place: int) -> Tensor:
+    """(texts, width): each text's state at `place` (0 the first token, -1 the last), zeros for a text without tokens."""
+    lengths = torch.tensor(runs.lengths, device=hidden.device)
+    begins = torch.tensor(runs.begins, device=hidden.device)
+    rows = begins if place == 0 else begins + lengths + place
+    if not hidden.shape[0]:
+        return hidden.new_zeros(len(runs), hidden.shape[1])
+    chosen = hidden.index_select(0, rows.clamp(0, hidden.shape[0] - 1))
+    return chosen if 0 not in runs.lengths else chosen * (lengths > 0)[:, None]
+
+
+def text_of(runs: Runs, device: torch.device) -> Tensor:
+    """(tokens,): the number of the text that each token belongs to."""
+    lengths = torch.tensor(runs.lengths, device=device)
+    return torch.repeat_interleave(torch.arange(len(runs), device=device), lengths)
+
+
+def mean(hidden: Tensor, runs: Runs) -> Tensor:
+    """(texts, width): each text's mean state, zeros for a text without tokens."""
+    total = hidden.new_zeros(len(runs), hidden.shape[1], dtype=torch.float32)
+    total = total.index_add(0, text_of(runs, hidden.device), hidden.float())
+    lengths = torch.tensor(runs.lengths, device=hidden.device).clamp(min=1)
+    return (total / lengths[:, None]).to(hidden.dtype)

@@ -1,0 +1,61 @@
+"""Whole backbones: a stack of layers, or an encoder's stack and a decoder's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from .cache import Memory
+from .call import Call, Encoded
+from .embeddings import Embeddings
+
+
+class Stack(nn.Module):
+    """Embeddings, layers and a last norm: an encoder or a decoder, as its attention is."""
+
+    def __init__(self, embed: Embeddings, layers: Sequence[nn.Module], norm: nn.Module | None = None) -> None:
+        super().__init__()
+        self.embed, self.layers, self.norm = embed, nn.ModuleList(layers), norm or nn.Identity()
+
+    def memories(self) -> list[Memory]:
+        """An empty memory a layer."""
+        return [layer.memory() for layer in self.layers]  # type: ignore[operator]
+
+    def forward(self, words: Tensor, call: Call) -> Tensor:
+        """Hidden states (tokens, width) of word vectors (tokens, embedding width)."""
+        x = self.embed(words, call)
+        seen = call.record.hidden
+        memories: Sequence[Memory | None] = call.cache.layers if call.cache else [None] * len(self.layers)
+        for layer, memory in zip(self.layers, memories, strict=True):
+            if seen is not None:
+                seen.append(x)
+            x = layer(x, call, memory)
+        if call.cache is not None:
+            call.cache.advance(call.runs)
+        x = self.norm(x)
+        if seen is not None:
+            seen.append(x)
+        return x  # type: ignore[no-any-return]
+
+
+class EncoderDecoder(nn.Module):
+    """An encoder that reads a source once, and a decoder that attends to it; called, it is its decoder."""
+
+    def __init__(self, encoder: Stack, decoder: Stack) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+    @property
+    def embed(self) -> Embeddings:
+        return self.decoder.embed
+
+    def memories(self) -> list[Memory]:
+        return self.decoder.memories()
+
+    def encode(self, words: Tensor, call: Call) -> Encoded:
+        """The encoded source of word vectors (tokens, width)."""
+        return Encoded(self.encoder(words, call), call.runs)
+
+    def forward(self, words: Tensor, call: Call) -> Tensor:
+        return self.decoder(words, call)  # type: ignore[no-any-return]

@@ -1,0 +1,45 @@
+"""Layers that hold weights, built empty: values come from a checkpoint or from `initialize`, never from both."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class Linear(nn.Linear):
+    """torch's linear layer without drawing initial values at construction."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class Embedding(nn.Embedding):
+    """torch's embedding without drawing initial values at construction."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class LayerNorm(nn.LayerNorm):
+    """torch's layer norm (Ba et al., 2016, arXiv:1607.06450) without setting initial values at construction."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+def initialize(module: nn.Module, std: float) -> None:
+    """Draws fresh values in place: normal with this standard deviation for matrices, ones and zeros for norms."""
+    with torch.no_grad():
+        for child in module.modules():
+            for name, parameter in child.named_parameters(recurse=False):
+                fresh(child, name, parameter, std)
+
+
+def fresh(owner: nn.Module, name: str, parameter: torch.Tensor, std: float) -> None:
+    """Draws fresh values for one parameter of `owner`, in place."""
+    if isinstance(owner, (nn.Linear, nn.Embedding)) and name == "weight":
+        parameter.normal_(0.0, std)
+    elif name == "weight":
+        parameter.fill_(1.0 - getattr(owner, "centre", 0.0))
+    else:
+        parameter.zero_()
