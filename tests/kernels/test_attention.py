@@ -1,0 +1,151 @@
+"""Every way to compute attention gives what the definition gives, and the definition what three loops give."""
+
+import math
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from multihead.kernels import attention
+from multihead.kernels.sight import Runs, Sight
+
+HEADS, KEY_HEADS, WIDTH = 4, 2, 8
+
+
+def loops(q, k, v, sight, scale):
+    """Attention of one query at a time, in Python."""
+    out = torch.zeros_like(q)
+    for text in range(len(sight.queries)):
+        qb, ql = sight.queries.begins[text], sight.queries.lengths[text]
+        kb, kl = sight.keys.begins[text], sight.keys.lengths[text]
+        for i in range(ql):
+            place = kl - ql + i
+            seen = [
+                j
+                for j in range(kl)
+                if (not sight.causal or j <= place) and (sight.window is None or abs(j - place) < sight.window)
+            ]
+            for head in range(HEADS):
+                group = head // (HEADS // KEY_HEADS)
+                scores = [float(q[qb + i, head] @ k[kb + j, group]) * scale for j in seen]
+                top = max(scores, default=0.0)
+                shares = [math.exp(s - top) for s in scores]
+                for j, share in zip(seen, shares, strict=True):
+                    out[qb + i, head] += share / sum(shares) * v[kb + j, group]
+    return out
+
+
+def tensors(sight, seed=0):
+    torch.manual_seed(seed)
+    rows = max((b + n for b, n in zip(sight.keys.begins, sight.keys.lengths, strict=True)), default=0)
+    q = torch.randn(sum(sight.queries.lengths), HEADS, WIDTH)
+    return q, torch.randn(rows, KEY_HEADS, WIDTH), torch.randn(rows, KEY_HEADS, WIDTH)
+
+
+lengths = st.lists(st.integers(0, 9), min_size=1, max_size=5)
+
+
+@settings(max_examples=80, deadline=None)
+@given(lengths, st.booleans(), st.sampled_from([None, 1, 3, 20]), st.integers(0, 6))
+def test_every_backend_equals_three_loops(new, causal, window, past):
+    """Texts of any lengths, some of them empty, after any number of remembered tokens."""
+    queries, keys = Runs.of(tuple(new)), Runs.of(tuple(n + past for n in new))
+    sight = Sight(queries, keys, causal, window)
+    q, k, v = tensors(sight)
+    expected = loops(q, k, v, sight, 0.3)
+    for backend in (attention.attend, attention.fused):
+        torch.testing.assert_close(backend(q, k, v, sight, scale=0.3), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 7])
+@pytest.mark.parametrize("causal", [False, True])
+def test_evenly_spaced_keys_with_room_between_are_read_in_place(length, causal):
+    """A cache keeps each text's keys on a strip with free places at its end."""
+    strip, texts = 16, 3
+    keys = Runs(tuple(t * strip for t in range(texts)), (9,) * texts)
+    sight = Sight(Runs.of((length,) * texts), keys, causal)
+    q, _, _ = tensors(sight)
+    k, v = torch.randn(2, texts * strip, KEY_HEADS, WIDTH)
+    torch.testing.assert_close(
+        attention.fused(q, k, v, sight, scale=0.5), loops(q, k, v, sight, 0.5), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("new", [(5,), (5, 5), (3, 70, 6), (130, 90), (2, 3, 4)])
+@pytest.mark.parametrize("softcap", [None, 2.0])
+def test_a_bias_and_a_softcap_mean_the_same_in_every_backend(new, softcap):
+    sight = Sight(Runs.of(new), Runs.of(new), True)
+    q, k, v = tensors(sight)
+    table = torch.randn(HEADS, max(new), max(new))
+
+    def bias(text):
+        return table[:, : new[text], : new[text]]
+
+    expected = attention.attend(q, k, v, sight, scale=0.3, bias=bias, softcap=softcap)
+    given_ = attention.fused(q, k, v, sight, scale=0.3, bias=bias, softcap=softcap)
+    torch.testing.assert_close(given_, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_text_without_keys_gives_zeros_and_harms_no_other():
+    sight = Sight(Runs.of((2, 3)), Runs.of((0, 3)))
+    q, k, v = tensors(sight)
+    for backend in (attention.attend, attention.fused):
+        out = backend(q, k, v, sight, scale=0.3)
+        assert torch.equal(out[:2], torch.zeros_like(out[:2]))
+        torch.testing.assert_close(out, loops(q, k, v, sight, 0.3), rtol=1e-4, atol=1e-5)
+
+
+def test_the_definition_shows_probabilities_that_sum_to_one():
+    sight = Sight(Runs.of((3, 5)), Runs.of((3, 5)), True)
+    q, k, v = tensors(sight)
+    seen: list[torch.Tensor] = []
+    attention.attend(q, k, v, sight, scale=0.3, seen=seen)
+    assert [tuple(p.shape) for p in seen] == [(HEADS, 3, 3), (HEADS, 5, 5)]
+    for p in seen:
+        torch.testing.assert_close(p.sum(-1), torch.ones(p.shape[:2]))
+        assert p.triu(1).abs().max() == 0
+
+
+def test_gradients_flow_through_every_backend_alike():
+    sight = Sight(Runs.of((4, 4, 4)), Runs.of((4, 4, 4)), True)
+    grads = []
+    for backend in (attention.attend, attention.fused):
+        q, k, v = (x.requires_grad_() for x in tensors(sight))
+        backend(q, k, v, sight, scale=0.3).square().sum().backward()
+        grads.append((q.grad, k.grad, v.grad))
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_runs_know_their_spacing_only_when_it_is_even():
+    assert Runs.of((4, 4, 4)).spacing == 4
+    assert Runs.of((4,)).spacing == 4
+    assert Runs.of((4, 3)).spacing is None
+    assert Runs((0, 16, 32), (5, 5, 5)).spacing == 16
+    assert Runs((3, 8), (5, 5)).spacing is None
+    assert Runs((0, 16, 20), (4, 4, 4)).spacing is None
+
+
+@settings(max_examples=50, deadline=None)
+@given(lengths)
+def test_a_grid_points_at_each_token_once(new):
+    runs = Runs.of(tuple(new))
+    rows, real = runs.grid(torch.device("cpu"))
+    assert rows[real].tolist() == list(range(sum(new)))
+    assert real.sum(1).tolist() == new
+
+
+def test_many_short_texts_share_one_grid(monkeypatch):
+    """The path that pads attention alone is really taken, and gives the same."""
+    random.seed(0)
+    new = tuple(random.randint(1, 12) for _ in range(20))
+    sight = Sight(Runs.of(new), Runs.of(new))
+    q, k, v = tensors(sight)
+    calls = []
+    original = attention._on_grid
+    monkeypatch.setattr(attention, "_on_grid", lambda *a: calls.append(1) or original(*a))
+    out = attention.fused(q, k, v, sight, scale=0.3)
+    assert calls
+    torch.testing.assert_close(out, loops(q, k, v, sight, 0.3), rtol=1e-4, atol=1e-5)
