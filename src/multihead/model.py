@@ -336,6 +336,9 @@ class SequenceToSequence(PreTrainedModel):
         states = {"last_hidden_state": read.layout.unpack(hidden)} if self._bare else {}
         return self._answer(states, {**fields, **shown}, return_dict)
 
+    def get_input_embeddings(self) -> nn.Module:
+        return self.backbone.encoder.embed.token
+
     def encode(self, ids: Tensor | None, mask: Tensor | None = None, vectors: Tensor | None = None) -> Encoded:
         """The encoded source of padded ids (batch, length)."""
         read = batch(ids, vectors, mask, device=self.device)
@@ -389,7 +392,7 @@ def grid(texts: list[Tensor], queries: Layout, keys: Layout | None, past: int) -
         rows, columns = cells(queries, text), cells(sources, text)
         if past:
             columns = torch.cat([torch.arange(scores.shape[2] - len(columns), device=columns.device), columns + past])
-        out[text, :, rows[:, None], columns] = scores.transpose(0, 1)
+        out[text][:, rows[:, None], columns] = scores
     return out
 
 

@@ -82,6 +82,7 @@ class KeyMap:
         ignored: patterns of stored tensors that are no parameters: derived, or copies of tied ones.
         renamed: (pattern, replacement) pairs that bring old names to today's, before any look-up.
         first: the number that stored names give to the first layer.
+        twins: (key, other name) pairs: one tensor under two names; either is read, both are written.
     """
 
     rows: Rows
@@ -90,6 +91,7 @@ class KeyMap:
     ignored: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
     first: int = 0
+    twins: tuple[tuple[str, str], ...] = ()
 
     def locate(self, path: str, prefix: str) -> tuple[Source, str] | None:
         """Where a parameter is stored: how, and under which name; None without a row."""
@@ -133,6 +135,8 @@ class KeyMap:
         for path, owner, leaf, parameter in owners(module):
             where = self.locate(path, prefix)
             key = where[1] if where else path
+            if key not in names:
+                key = dict(self.twins).get(key, key)
             used.add(key)
             if where is None or key not in names:
                 if fresh is None or not fresh(path, owner, leaf, parameter):
@@ -166,6 +170,7 @@ class KeyMap:
             out[key] = source.write(parameter.detach(), out.get(key)).contiguous()
         if missing:
             raise CheckpointMismatch("The key map", missing=missing)
+        out.update({twin: out[key].clone() for key, twin in self.twins if key in out})
         return out
 
     def patterns(self) -> tuple[str, ...]:
@@ -175,7 +180,7 @@ class KeyMap:
             key = row.key if isinstance(row, Source) else row
             prefix = "" if key.startswith("/") else f"(?:{'|'.join(map(re.escape, (self.prefix, *self.prefixes, '')))})"
             out.append(f"^{prefix}" + re.escape(key.removeprefix("/")).replace(r"\*", r"\d+") + r"(?:\.\w+)?$")
-        return (*out, *self.ignored)
+        return (*out, *self.ignored, *(re.escape(twin) for _, twin in self.twins))
 
     def _today(self, name: str) -> str:
         for pattern, replacement in self.renamed:

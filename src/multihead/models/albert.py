@@ -20,7 +20,7 @@ from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm, Linear
 from ..outputs import PreTrainingOutput
 from .architecture import Architecture
-from .bert import EMBEDDING_ROWS, OLD_NORMS, answer, copies
+from .bert import EMBEDDING_ROWS, OLD_NORMS, answer, copies, twins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +82,8 @@ def keys(config: AlbertConfig) -> KeyMap:
         "layers.*.ffn.step.down": f"{layer}.ffn_output",
         "layers.*.ffn.after": f"{layer}.full_layer_layer_norm",
     }
-    ignored = (r"embeddings\.position_ids$", r"^predictions\.decoder\.bias$", *copies(config, "predictions"))
-    return KeyMap(rows, "albert.", ignored=ignored, renamed=OLD_NORMS)
+    ignored = (r"embeddings\.position_ids$", *copies(config, "predictions"))
+    return KeyMap(rows, "albert.", ignored=ignored, renamed=OLD_NORMS, twins=twins(config, "predictions"))
 
 
 def word_head(config: AlbertConfig, backbone: Stack) -> Head:
@@ -92,7 +92,7 @@ def word_head(config: AlbertConfig, backbone: Stack) -> Head:
     table = backbone.embed.token if tied else Linear(narrow, config.vocab_size, bias=False)
     head = LanguageModel(table, transform=transform, bias=config.vocab_size)
     names = {"transform.dense": "dense", "transform.norm": "LayerNorm", "bias": "bias"}
-    names = names if tied else {**names, "table": "decoder"}
+    names = names if tied else {**names, "table": "decoder", "bias": "decoder.bias"}
     return Head(head, {ours: f"/predictions.{theirs}" for ours, theirs in names.items()})
 
 

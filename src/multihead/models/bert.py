@@ -87,13 +87,18 @@ OLD_NORMS = ((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "
 
 
 def keys(config: BertConfig) -> KeyMap:
-    ignored = (r"embeddings\.position_ids$", r"^cls\.predictions\.decoder\.bias$", *copies(config, "cls.predictions"))
-    return KeyMap({**EMBEDDING_ROWS, **LAYER_ROWS}, "bert.", ignored=ignored, renamed=OLD_NORMS)
+    ignored = (r"embeddings\.position_ids$", *copies(config, "cls.predictions"))
+    return KeyMap({**EMBEDDING_ROWS, **LAYER_ROWS}, "bert.", ignored=ignored, renamed=OLD_NORMS, twins=twins(config, "cls.predictions"))
 
 
 def copies(config: Config, predictions: str) -> tuple[str, ...]:
     """The stored copy of tied word embeddings, where they are tied."""
-    return (rf"^{predictions}\.decoder\.weight$",) if config.tie_word_embeddings else ()
+    return (rf"^{predictions}\.decoder\.(weight|bias)$",) if config.tie_word_embeddings else ()
+
+
+def twins(config: Config, predictions: str) -> tuple[tuple[str, str], ...]:
+    """An untied head adds its table's own bias; older files keep it under the name of the tied one."""
+    return () if config.tie_word_embeddings else ((f"{predictions}.decoder.bias", f"{predictions}.bias"),)
 
 
 def word_head(config: BertConfig, backbone: Stack) -> Head:
@@ -102,7 +107,7 @@ def word_head(config: BertConfig, backbone: Stack) -> Head:
     table = backbone.embed.token if tied else Linear(config.hidden_size, config.vocab_size, bias=False)
     head = LanguageModel(table, transform=transform, bias=config.vocab_size)
     names = {"transform.dense": "transform.dense", "transform.norm": "transform.LayerNorm", "bias": "bias"}
-    names = names if tied else {**names, "table": "decoder"}
+    names = names if tied else {**names, "table": "decoder", "bias": "decoder.bias"}
     return Head(head, {ours: f"/cls.predictions.{theirs}" for ours, theirs in names.items()})
 
 

@@ -11,12 +11,14 @@ from torch import nn
 from ..checkpoints.keys import Flat, KeyMap, Rows
 from ..config import Config
 from ..heads import Head, LanguageModel
+from ..kinds import Kind, words
 from ..nn.attention import Attention, CrossAttention
 from ..nn.embeddings import Embeddings, SinusoidalPositions
 from ..nn.feedforward import FeedForward
 from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.stack import EncoderDecoder, Stack
 from ..nn.weights import Embedding, LayerNorm, Linear
+from ..outputs import ScoresOutput
 from .architecture import Architecture
 
 
@@ -166,5 +168,6 @@ ARCHITECTURE = Architecture(
     build,
     keys,
     heads={"Model": None, "MTModel": translate, "ForCausalLM": generate},
+    kinds={"ForCausalLM": Kind("AutoModelForCausalLM", ScoresOutput, words)},  # the reference does not shift its labels
     bare={"ForCausalLM": (build_decoder, decoder_keys)},
 )
