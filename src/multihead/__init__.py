@@ -61,10 +61,7 @@ __all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
-    else:
-        value = _family_class(name)
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name) if name in _HOMES else _family_class(name)
     globals()[name] = value
     return value
 
@@ -78,8 +75,8 @@ def _family_class(name: str) -> Any:
         raise AttributeError(f"multihead has no {name!r}.")
     if found[1] == "Config":
         return architecture(found[0]).config
+    from .classes import model_class
     from .errors import UnknownModel
-    from .model import model_class
 
     try:
         return model_class(*found)

@@ -64,7 +64,9 @@ class _AutoModel:
 
     def __init__(self, *_: Any, **__: Any) -> NoReturn:
         name = type(self).__name__
-        raise TypeError(f"{name} is not built directly: use {name}.from_pretrained(name) or {name}.from_config(config).")
+        raise TypeError(
+            f"{name} is not built directly: use {name}.from_pretrained(name) or {name}.from_config(config)."
+        )
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> PreTrainedModel:
@@ -85,7 +87,7 @@ class _AutoModel:
         Raises:
             UnknownModel: the family has no head of this kind.
         """
-        from .model import model_class
+        from .classes import model_class
 
         family = architecture(config.model_type)
         for end in cls.ends:

@@ -34,7 +34,8 @@ INERT = frozenset(
     forced_bos_token_id forced_eos_token_id remove_invalid_values exponential_decay_length_penalty suppress_tokens
     begin_suppress_tokens sep_token_id cls_token_id tokenizer_class bos_token_id eos_token_id pad_token_id
     decoder_start_token_id tf_legacy_loss chunk_size_feed_forward cross_attention_hidden_size is_composition
-    keys_to_ignore_at_inference is_decoder add_cross_attention pretraining_tp language directionality classif_dropout down_scale_factor
+    keys_to_ignore_at_inference is_decoder add_cross_attention pretraining_tp language directionality classif_dropout
+    down_scale_factor
     """.split()
 )
 

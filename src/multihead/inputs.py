@@ -76,7 +76,9 @@ def _given(ids: Tensor | None, vectors: Tensor | None, name: str) -> Tensor:
         return vectors
     assert ids is not None
     if not isinstance(ids, Tensor):
-        raise InvalidInput(f"{name} must be a tensor, not {type(ids).__name__}: call the tokenizer with return_tensors=\"pt\".")
+        raise InvalidInput(
+            f'{name} must be a tensor, not {type(ids).__name__}: call the tokenizer with return_tensors="pt".'
+        )
     if ids.ndim != 2:
         hint = " Add the batch dimension: input_ids[None]." if ids.ndim == 1 else ""
         raise InvalidInput(f"{name} need shape (batch, length), not {list(ids.shape)}.{hint}")

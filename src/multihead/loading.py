@@ -113,7 +113,9 @@ def changed(config: Config, entries: Mapping[str, Any]) -> Config:
     names = {f.name for f in fields(config)} | set(config.extra) | set(type(config).aliases)
     wrong = [name for name in entries if name not in names]
     if wrong:
-        raise UnsupportedOption(f"{', '.join(wrong)}: no option of from_pretrained and no entry of {type(config).__name__}.")
+        raise UnsupportedOption(
+            f"{', '.join(wrong)}: no option of from_pretrained and no entry of {type(config).__name__}."
+        )
     if config.unknown:
         warnings.warn(
             f"{type(config).__name__}: entries that are not known here are kept but change nothing: "
@@ -135,13 +137,15 @@ def fill(
     keys = model.keys
     if checkpoint.layout != "huggingface":
         layout = model.architecture.layouts[checkpoint.layout](model.config)
-        keys = joined(layout, {} if any(k.startswith("/") for k in layout.rows) else model._head.rows if model._head else {})
+        keys = joined(
+            layout, {} if any(k.startswith("/") for k in layout.rows) else model._head.rows if model._head else {}
+        )
     if model._head is not None and model._head.optional and not has_head(keys, checkpoint.tensors):
         model.head = None
     new: list[str] = []
 
     def draw(path: str, owner: nn.Module, leaf: str, parameter: Tensor) -> bool:
-        if not path.startswith("head.") or type(model).__name__ in (model.config.architectures or []) and not reshape:
+        if not path.startswith("head.") or (type(model).__name__ in (model.config.architectures or []) and not reshape):
             return False
         value = torch.empty(parameter.shape, dtype=dtype or torch.float32, device=device)
         fresh(owner, leaf, value, getattr(model.config, "initializer_range", 0.02))
@@ -215,16 +219,16 @@ def shard_bytes(size: int | str) -> int:
     raise InvalidInput(f"A shard size is a number of bytes, or one like '5GB' or '200MB'; not {size!r}.")
 
 
-def _legacy(
-    options: dict[str, Any], dtype: Any, device: Any
-) -> tuple[Any, str | torch.device | None]:
+def _legacy(options: dict[str, Any], dtype: Any, device: Any) -> tuple[Any, str | torch.device | None]:
     """Reads today's dtype and device, and the names that older programs give them."""
     if "torch_dtype" in options:
         dtype = options.pop("torch_dtype")
     place = options.pop("device_map", None)
     if isinstance(place, dict):
         if set(place) != {""}:
-            raise UnsupportedOption("device_map puts parts on several devices, which is not done here; give one device.")
+            raise UnsupportedOption(
+                "device_map puts parts on several devices, which is not done here; give one device."
+            )
         place = place[""]
     if place is not None and device is None:
         device = ("cuda" if torch.cuda.is_available() else "cpu") if place == "auto" else place

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,13 +21,12 @@ from .kernels.attention import Attend, attend, fused
 from .kernels.sight import Runs
 from .kinds import KINDS, Kind
 from .models.architecture import Architecture
-from .models.registry import FAMILIES, architecture, by_class_name
 from .nn.cache import Cache
 from .nn.call import Call, Encoded, Record
 from .nn.ragged import Layout, places, select
-from .nn.stack import EncoderDecoder
 from .nn.weights import initialize
-from .outputs import Output, Seq2SeqHiddenOutput
+from .outputs import Output
+from .views import Ragged, flat, grid, kept
 
 if TYPE_CHECKING:
     from .generation.config import GenerationConfig
@@ -36,7 +35,7 @@ BACKENDS: Mapping[str, Attend] = {"eager": attend, "sdpa": fused}
 
 
 class PreTrainedModel(nn.Module):
-    """A backbone and the head of one kind of task. Classes such as `BertForMaskedLM` are made by `model_class`.
+    """A backbone and the head of one kind of task. Classes such as `BertForMaskedLM` are made by `classes`.
 
     Args:
         config: of the family. Weights are drawn anew; `from_pretrained` loads them.
@@ -164,12 +163,14 @@ class PreTrainedModel(nn.Module):
             hidden, call, seen = kept(hidden, call, seen, logits_to_keep)
         fields = self._finish(hidden, call, seen, known)
         fields = {**fields, **self._shown(record, read.layout, memory, "hidden_states", "attentions")}
-        return self._answer({"last_hidden_state": read.layout.unpack(hidden)} if self._bare else {}, fields, return_dict)
+        return self._answer(
+            {"last_hidden_state": read.layout.unpack(hidden)} if self._bare else {}, fields, return_dict
+        )
 
     @property
     def _caches(self) -> bool:
         """Whether a pass returns what its layers remember, as the reference's decoders do."""
-        return self.end in ("ForCausalLM", "LMHeadModel", "MTModel") or self._bare and self._is_decoder
+        return self.end in ("ForCausalLM", "LMHeadModel", "MTModel") or (self._bare and self._is_decoder)
 
     @property
     def _is_decoder(self) -> bool:
@@ -190,6 +191,18 @@ class PreTrainedModel(nn.Module):
         hidden = self.backbone(self.backbone.embed.words(ids), call)
         last = select(hidden, runs, -1)
         return self.head(last, call)  # type: ignore[misc, no-any-return]
+
+    def run(self, texts: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None = None) -> Ragged:
+        """One pass over lists of ids, without any padding: what pipelines use.
+
+        Args:
+            segments: token types, in the shape of `texts`.
+        """
+        ids, runs = flat(texts, self.device)
+        kinds = None if segments is None else flat(segments, self.device)[0]
+        call = Call(places(runs, self.device), runs, segments=kinds, attend=self.attend)
+        hidden = self.backbone(self.backbone.embed.words(ids), call)
+        return Ragged(hidden, None if self.head is None else self.head(hidden, call), runs)
 
     def _run(self, stack: Any, read: Batch, memory: Cache | None, record: Record) -> tuple[Tensor, Call]:
         call = Call(
@@ -219,7 +232,9 @@ class PreTrainedModel(nn.Module):
             return {}
         return self.kind.finish(self.head(hidden, call), layout, labels, self.config)
 
-    def _shown(self, record: Record, layout: Layout, memory: Cache | None, hidden: str, attentions: str) -> dict[str, Any]:
+    def _shown(
+        self, record: Record, layout: Layout, memory: Cache | None, hidden: str, attentions: str
+    ) -> dict[str, Any]:
         """What a caller asked to see, padded again."""
         shown: dict[str, Any] = {}
         if memory is not None:
@@ -254,13 +269,11 @@ class PreTrainedModel(nn.Module):
         from .generation.generate import generate
 
         if KINDS[self.end].auto not in ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM"):
-            raise MissingHead(
-                f"{type(self).__name__} has no head that scores next words. {self._advice()}"
-            )
+            raise MissingHead(f"{type(self).__name__} has no head that scores next words. {self._advice()}")
         return generate(self, inputs, generation_config, **options)
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, max_shard_size: int | str = "5GB") -> None:
-        """Writes config.json and model.safetensors (in shards past `max_shard_size` bytes), as the reference reads them."""
+        """Writes config.json and model.safetensors (in shards past `max_shard_size`), as the reference reads them."""
         from .loading import save
 
         save(self, Path(folder), max_shard_size)
@@ -273,177 +286,8 @@ class PreTrainedModel(nn.Module):
         return load_model(name, lambda config: cls, **options)
 
 
-class SequenceToSequence(PreTrainedModel):
-    """A pretrained encoder-decoder."""
-
-    backbone: EncoderDecoder
-
-    def forward(  # type: ignore[override]
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        decoder_input_ids: Tensor | None = None,
-        decoder_attention_mask: Tensor | None = None,
-        encoder_outputs: Any = None,
-        past_key_values: Cache | None = None,
-        inputs_embeds: Tensor | None = None,
-        decoder_inputs_embeds: Tensor | None = None,
-        use_cache: bool | None = None,
-        output_attentions: bool = False,
-        output_hidden_states: bool = False,
-        return_dict: bool = True,
-        **labels: Tensor | None,
-    ) -> Any:
-        """One pass: the source is read once, the target attends to it.
-
-        Args:
-            input_ids: (batch, source length). attention_mask: (batch, source length), 0 at padding.
-            decoder_input_ids: (batch, target length); made from `labels` by a shift to the right when left out.
-            encoder_outputs: an earlier result's states, (batch, source length, width) first, instead of input_ids.
-            past_key_values: what an earlier pass returned, the encoded source included.
-
-        Raises:
-            InvalidInput: shapes, dtypes or ids that do not fit.
-        """
-        known = self._labels(labels)
-        record = self._record(output_hidden_states, output_attentions)
-        shown: dict[str, Any] = {}
-        if past_key_values is None or past_key_values.encoded is None:
-            encoded, source, shown = self._source(
-                input_ids, inputs_embeds, attention_mask, encoder_outputs, output_hidden_states, output_attentions
-            )
-            memory = self.remember(len(encoded.runs), encoded)
-        else:
-            memory, source = past_key_values, None
-        if decoder_input_ids is None and decoder_inputs_embeds is None:
-            decoder_input_ids = self.shifted(known.get("labels"))
-        read = batch(
-            decoder_input_ids,
-            decoder_inputs_embeds,
-            decoder_attention_mask,
-            cache=memory,
-            device=self.device,
-            name="decoder_input_ids",
-        )
-        hidden, call = self._run(self.backbone.decoder, read, memory, record)
-        fields = self._finish(hidden, call, read.layout, known)
-        kept_memory = memory if use_cache is not False and "labels" not in known else None
-        shown |= self._shown(record, read.layout, memory, "decoder_hidden_states", "decoder_attentions")
-        shown["past_key_values"] = kept_memory
-        if record.cross_attentions is not None and memory.encoded is not None:
-            sources = source or Layout(memory.encoded.runs, None, (len(memory.encoded.runs), memory.encoded.runs.longest))
-            shown["cross_attentions"] = tuple(grid(x, read.layout, sources, 0) for x in record.cross_attentions)
-        states = {"last_hidden_state": read.layout.unpack(hidden)} if self._bare else {}
-        return self._answer(states, {**fields, **shown}, return_dict)
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.backbone.encoder.embed.token
-
-    def encode(self, ids: Tensor | None, mask: Tensor | None = None, vectors: Tensor | None = None) -> Encoded:
-        """The encoded source of padded ids (batch, length)."""
-        read = batch(ids, vectors, mask, device=self.device)
-        hidden, _ = self._run(self.backbone.encoder, read, None, Record())
-        return Encoded(hidden, read.layout.runs)
-
-    def shifted(self, labels: Tensor | None) -> Tensor:
-        """Target ids one place to the right, after the start id; what is left out of the loss becomes padding.
-
-        Raises:
-            InvalidInput: there are no labels either.
-        """
-        if labels is None:
-            raise InvalidInput("An encoder-decoder needs decoder_input_ids, or labels to make them from.")
-        start, padding = self.config.decoder_start_token_id, self.config.pad_token_id
-        if start is None or padding is None:
-            raise InvalidInput("The config names no decoder_start_token_id or pad_token_id to shift labels with.")
-        ids = torch.cat([labels.new_full((labels.shape[0], 1), start), labels[:, :-1]], 1)
-        return ids.masked_fill(ids == -100, padding)
-
-    def _source(
-        self,
-        ids: Tensor | None,
-        vectors: Tensor | None,
-        mask: Tensor | None,
-        states: Any,
-        hidden: bool,
-        attentions: bool,
-    ) -> tuple[Encoded, Layout, dict[str, Any]]:
-        """The encoded source, its layout, and what a caller asked to see of it."""
-        if states is not None:
-            given = states[0]
-            layout = Layout.of(None if mask is None else mask.to(self.device), (given.shape[0], given.shape[1]))
-            return Encoded(layout.pack(given.to(self.device)), layout.runs), layout, {"encoder_last_hidden_state": given}
-        read, record = batch(ids, vectors, mask, device=self.device), self._record(hidden, attentions)
-        result, _ = self._run(self.backbone.encoder, read, None, record)
-        shown = {"encoder_last_hidden_state": read.layout.unpack(result)}
-        shown |= self._shown(record, read.layout, None, "encoder_hidden_states", "encoder_attentions")
-        return Encoded(result, read.layout.runs), read.layout, shown
-
-    def _output_class(self) -> Callable[..., Output]:
-        return Seq2SeqHiddenOutput if self._bare else self.kind.output
-
-
-def grid(texts: list[Tensor], queries: Layout, keys: Layout | None, past: int) -> Tensor:
-    """Attention of each text, (heads, queries, keys), as one (batch, heads, length, length), zero at padding."""
-    sources = keys or queries
-    shape = (queries.shape[0], texts[0].shape[0], queries.shape[1], sources.shape[1] + past)
-    out = texts[0].new_zeros(shape)
-    for text, scores in enumerate(texts):
-        rows, columns = cells(queries, text), cells(sources, text)
-        if past:
-            columns = torch.cat([torch.arange(scores.shape[2] - len(columns), device=columns.device), columns + past])
-        out[text][:, rows[:, None], columns] = scores
-    return out
-
-
-def cells(layout: Layout, text: int) -> Tensor:
-    """Columns of a text's tokens in the padded grid."""
-    begin, length = layout.runs.begins[text], layout.runs.lengths[text]
-    if layout.rows is None:
-        return torch.arange(length)
-    return layout.rows[begin : begin + length] % layout.shape[1]
-
-
-def kept(hidden: Tensor, call: Call, layout: Layout, last: int) -> tuple[Tensor, Call, Layout]:
-    """States of the last `last` columns of the padded grid only."""
-    start = layout.shape[1] - min(last, layout.shape[1])
-    full = torch.ones(layout.shape, dtype=torch.bool, device=hidden.device)
-    real = full if layout.rows is None else torch.zeros_like(full).flatten().index_fill(0, layout.rows, True).view_as(full)
-    chosen = real.clone()
-    chosen[:, :start] = False
-    tokens = chosen[real] if layout.rows is not None else chosen.flatten()
-    smaller = Layout.of(real[:, start:], (layout.shape[0], layout.shape[1] - start))
-    return hidden[tokens], Call(call.positions[tokens], smaller.runs), smaller
-
-
-@cache
-def model_class(model_type: str, end: str) -> type[PreTrainedModel]:
-    """The class of a family and an end of a class name: `BertForMaskedLM` of ("bert", "ForMaskedLM").
-
-    Raises:
-        UnknownModel: the family has no such head.
-    """
-    family = architecture(model_type)
-    if end not in family.heads:
-        names = ", ".join(f"{family.name}{other}" for other in family.heads)
-        raise UnknownModel(f"{family.name}{end} does not exist; the family has {names}.")
-    both_sides = family.config.is_encoder_decoder and end not in family.bare
-    base = SequenceToSequence if both_sides else PreTrainedModel
-    return type(f"{family.name}{end}", (base,), {"architecture": family, "end": end, "__module__": "multihead"})
-
-
-def named_class(name: str) -> type[PreTrainedModel]:
-    """The model class of this name. Raises UnknownModel."""
-    found = by_class_name(name)
-    if found is None:
-        raise UnknownModel(f"{name} is no model class here; families: {', '.join(sorted(e.name for e in FAMILIES.values()))}.")
-    return model_class(*found)
-
-
 @contextmanager
 def empty_weights() -> Iterator[None]:
     """Modules built inside have parameters without memory."""
     with torch.device("meta"):
         yield
-
-

@@ -41,26 +41,49 @@ class Case:
 
 
 def bert(**changes: Any) -> transformers.BertConfig:
-    sizes = dict(vocab_size=WORDS, hidden_size=36, num_hidden_layers=3, num_attention_heads=4, intermediate_size=50)
+    sizes = {
+        "vocab_size": WORDS,
+        "hidden_size": 36,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 50,
+    }
     return transformers.BertConfig(**{**sizes, "max_position_embeddings": 40, "num_labels": 3, **changes})
 
 
 def albert(**changes: Any) -> transformers.AlbertConfig:
-    sizes = dict(vocab_size=WORDS, embedding_size=20, hidden_size=36, num_hidden_layers=3, num_attention_heads=4)
-    sizes |= dict(intermediate_size=50, max_position_embeddings=40, num_labels=2)
+    sizes = {
+        "vocab_size": WORDS,
+        "embedding_size": 20,
+        "hidden_size": 36,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+    }
+    sizes |= {"intermediate_size": 50, "max_position_embeddings": 40, "num_labels": 2}
     return transformers.AlbertConfig(**{**sizes, **changes})
 
 
 def llama(**changes: Any) -> transformers.LlamaConfig:
-    sizes = dict(vocab_size=WORDS, hidden_size=36, num_hidden_layers=3, num_attention_heads=6, intermediate_size=50)
-    sizes |= dict(num_key_value_heads=2, max_position_embeddings=64, pad_token_id=0, num_labels=3)
+    sizes = {
+        "vocab_size": WORDS,
+        "hidden_size": 36,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 6,
+        "intermediate_size": 50,
+    }
+    sizes |= {"num_key_value_heads": 2, "max_position_embeddings": 64, "pad_token_id": 0, "num_labels": 3}
     return transformers.LlamaConfig(**{**sizes, **changes})
 
 
 def marian(**changes: Any) -> transformers.MarianConfig:
-    sizes = dict(vocab_size=WORDS, d_model=36, encoder_layers=3, decoder_layers=2, encoder_attention_heads=4)
-    sizes |= dict(decoder_attention_heads=6, encoder_ffn_dim=50, decoder_ffn_dim=44, max_position_embeddings=64)
-    sizes |= dict(pad_token_id=WORDS - 1, decoder_start_token_id=WORDS - 1, eos_token_id=0, forced_eos_token_id=0)
+    sizes = {"vocab_size": WORDS, "d_model": 36, "encoder_layers": 3, "decoder_layers": 2, "encoder_attention_heads": 4}
+    sizes |= {"decoder_attention_heads": 6, "encoder_ffn_dim": 50, "decoder_ffn_dim": 44, "max_position_embeddings": 64}
+    sizes |= {
+        "pad_token_id": WORDS - 1,
+        "decoder_start_token_id": WORDS - 1,
+        "eos_token_id": 0,
+        "forced_eos_token_id": 0,
+    }
     return transformers.MarianConfig(**{**sizes, "num_beams": 1, "max_length": 20, **changes})
 
 
@@ -102,7 +125,11 @@ CASES = (
         lambda: llama(attention_bias=True, mlp_bias=True, tie_word_embeddings=True, head_dim=10),
         ("Model", "ForCausalLM"),
     ),
-    Case("llama-linear-rope", lambda: llama(rope_parameters={"rope_type": "linear", "factor": 4.0, "rope_theta": 50.0}), ("Model",)),
+    Case(
+        "llama-linear-rope",
+        lambda: llama(rope_parameters={"rope_type": "linear", "factor": 4.0, "rope_theta": 50.0}),
+        ("Model",),
+    ),
     Case("llama-llama3-rope", lambda: llama(rope_parameters=LLAMA3), ("Model", "ForCausalLM")),
     Case("marian", marian, ("Model", "MTModel", "ForCausalLM"), absolute=True, fixed=("embed_positions",)),
     Case(
@@ -137,7 +164,9 @@ def reference(case: Case, end: str, seed: int = 0) -> Any:
     return model.eval()
 
 
-def batch(case: Case, end: str, *, side: str = "right", lengths: tuple[int, ...] = (11, 7, 4)) -> dict[str, torch.Tensor]:
+def batch(
+    case: Case, end: str, *, side: str = "right", lengths: tuple[int, ...] = (11, 7, 4)
+) -> dict[str, torch.Tensor]:
     """A padded batch, with every input that the class takes."""
     torch.manual_seed(1)
     config, longest = case.make(), max(lengths)

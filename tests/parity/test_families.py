@@ -48,10 +48,10 @@ def compare(got: Any, expected: Any, mask: torch.Tensor | None) -> set[str]:
         if name in ("past_key_values", "loss") or value == ():
             continue
         assert name in got, f"the reference gives {name}"
-        for one, other in zip(
-            *(x if isinstance(x, tuple) else (x,) for x in (got[name], value)), strict=True
-        ):
-            source = not name.startswith(("decoder", "cross")) and one.shape[:2] == (mask.shape if mask is not None else 0)
+        for one, other in zip(*(x if isinstance(x, tuple) else (x,) for x in (got[name], value)), strict=True):
+            source = not name.startswith(("decoder", "cross")) and one.shape[:2] == (
+                mask.shape if mask is not None else 0
+            )
             if name in ("attentions", "encoder_attentions") and mask is not None:
                 real = (mask[:, None, :, None] * mask[:, None, None, :]).bool().expand_as(one)
                 close(one[real], other[real], name)
@@ -79,10 +79,12 @@ def test_scores_states_and_attentions_equal_the_reference_on_a_right_padded_batc
     compared = compare(got, expected, flat)
     assert any("attentions" in name for name in compared)
     assert any("hidden_states" in name for name in compared)
-    compare(fast, {k: v for k, v in expected.items() if k in fast.keys()}, flat)
+    compare(fast, {k: v for k, v in expected.items() if k in fast}, flat)
 
 
-@pytest.mark.parametrize(("case", "end"), [p for p in PAIRS if p[1] != "ForMultipleChoice"], ids=[i for i in IDS if "Choice" not in i])
+@pytest.mark.parametrize(
+    ("case", "end"), [p for p in PAIRS if p[1] != "ForMultipleChoice"], ids=[i for i in IDS if "Choice" not in i]
+)
 def test_padding_on_the_left_changes_nothing(folders, case, end):
     """The reference counts absolute positions from the first pad; we count from the first word, as in training."""
     _, path = folders(case, end)
@@ -105,7 +107,9 @@ def test_padding_on_the_left_changes_nothing(folders, case, end):
 
 
 @pytest.mark.parametrize(
-    ("case", "end"), [p for p in PAIRS if not p[0].absolute], ids=[i for p, i in zip(PAIRS, IDS, strict=True) if not p[0].absolute]
+    ("case", "end"),
+    [p for p in PAIRS if not p[0].absolute],
+    ids=[i for p, i in zip(PAIRS, IDS, strict=True) if not p[0].absolute],
 )
 def test_relative_positions_equal_the_reference_on_a_left_padded_batch(folders, case, end):
     model, path = folders(case, end)
@@ -163,7 +167,11 @@ def test_a_fully_masked_row_stays_finite_and_harms_no_other(folders, case):
     close(after[[0, 2]], before[[0, 2]], "the other rows")
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.name in ("llama", "llama-llama3-rope", "bert-decoder", "marian")], ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    "case",
+    [c for c in CASES if c.name in ("llama", "llama-llama3-rope", "bert-decoder", "marian")],
+    ids=lambda c: c.name,
+)
 def test_reading_in_chunks_equals_one_pass_and_the_reference(folders, case):
     end = next(e for e in case.ends if e in ("ForCausalLM", "LMHeadModel", "MTModel"))
     model, path = folders(case, end)
@@ -181,7 +189,11 @@ def test_reading_in_chunks_equals_one_pass_and_the_reference(folders, case):
     close(torch.cat(parts, 1), expected, "logits")
 
 
-@pytest.mark.parametrize(("case", "end"), [p for p in PAIRS if p[1] in ("ForCausalLM", "ForMaskedLM", "MTModel")], ids=lambda x: getattr(x, "name", x))
+@pytest.mark.parametrize(
+    ("case", "end"),
+    [p for p in PAIRS if p[1] in ("ForCausalLM", "ForMaskedLM", "MTModel")],
+    ids=lambda x: getattr(x, "name", x),
+)
 def test_bfloat16_is_as_near_to_float32_as_the_reference_is(folders, case, end):
     _, path = folders(case, end)
     inputs = batch(case, end)
@@ -195,12 +207,18 @@ def test_bfloat16_is_as_near_to_float32_as_the_reference_is(folders, case, end):
     assert error[0] <= 1.3 * error[1], f"our mean error {error[0]:.3e}, the reference's {error[1]:.3e}"
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.name in ("llama", "llama-biased-tied-wide-heads", "marian")], ids=lambda c: c.name)
-@pytest.mark.parametrize("options", [
-    {},
-    {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2},
-    {"min_new_tokens": 8, "suppress_tokens": [5, 6, 7], "bad_words_ids": [[9], [11, 12]]},
-], ids=["plain", "penalties", "bans"])
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.name in ("llama", "llama-biased-tied-wide-heads", "marian")], ids=lambda c: c.name
+)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2},
+        {"min_new_tokens": 8, "suppress_tokens": [5, 6, 7], "bad_words_ids": [[9], [11, 12]]},
+    ],
+    ids=["plain", "penalties", "bans"],
+)
 def test_greedy_texts_equal_the_reference_token_for_token(folders, case, options):
     end = next(e for e in case.ends if e in ("ForCausalLM", "MTModel"))
     model, path = folders(case, end)

@@ -72,7 +72,9 @@ def generate(
         raise InvalidInput("num_return_sequences above 1 gives equal texts without do_sample=True.")
     if model.config.is_encoder_decoder:
         encoded = source(model, ids, mask_of(ids, attention_mask, config), encoder_outputs, repeats)
-        given = decoder_input_ids if decoder_input_ids is not None else start(model, config, len(encoded.runs) // repeats)
+        given = (
+            decoder_input_ids if decoder_input_ids is not None else start(model, config, len(encoded.runs) // repeats)
+        )
         mask = None
     else:
         assert ids is not None
@@ -81,6 +83,35 @@ def generate(
     prompts = unpadded(given, None if mask is None else mask.repeat_interleave(repeats, 0))
     memory = model.remember(len(prompts), encoded)
     return collected(model, given, prompts, memory, config, streamer)
+
+
+def continued(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    config: GenerationConfig,
+    *,
+    encoded: Encoded | None = None,
+    streamer: Any = None,
+) -> list[list[int]]:
+    """New tokens of each prompt, the end token included; nothing is padded.
+
+    Args:
+        prompts: lists of ids; for an encoder-decoder the targets' beginnings. encoded: its source.
+        streamer: as in `generate`; one prompt only.
+    """
+    memory = model.remember(len(prompts), encoded)
+    limits = [limit(config, len(prompt), len(prompt)) for prompt in prompts]
+    new: list[list[int]] = [[] for _ in prompts]
+    if streamer is not None:
+        streamer.put(torch.tensor([prompts[0]]))
+    for step in steps(model, prompts, memory, config, limits):
+        for text, token in zip(step.texts, step.tokens, strict=True):
+            new[text].append(token)
+        if streamer is not None:
+            streamer.put(torch.tensor(step.tokens))
+    if streamer is not None:
+        streamer.end()
+    return new
 
 
 def collected(

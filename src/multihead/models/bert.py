@@ -88,7 +88,13 @@ OLD_NORMS = ((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "
 
 def keys(config: BertConfig) -> KeyMap:
     ignored = (r"embeddings\.position_ids$", *copies(config, "cls.predictions"))
-    return KeyMap({**EMBEDDING_ROWS, **LAYER_ROWS}, "bert.", ignored=ignored, renamed=OLD_NORMS, twins=twins(config, "cls.predictions"))
+    return KeyMap(
+        {**EMBEDDING_ROWS, **LAYER_ROWS},
+        "bert.",
+        ignored=ignored,
+        renamed=OLD_NORMS,
+        twins=twins(config, "cls.predictions"),
+    )
 
 
 def copies(config: Config, predictions: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Marian (Junczys-Dowmunt et al., 2018, arXiv:1804.00344): a post-norm encoder and decoder with sinusoidal positions."""
+"""Marian (Junczys-Dowmunt et al., 2018, arXiv:1804.00344): a post-norm encoder-decoder with sinusoidal positions."""
 
 from __future__ import annotations
 

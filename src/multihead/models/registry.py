@@ -58,7 +58,7 @@ def foreign(layout: str, name: str) -> str:
 
 
 def by_class_name(name: str) -> tuple[str, str] | None:
-    """(model_type, end) of a class name such as `BertForMaskedLM`: ("bert", "ForMaskedLM"); None when no family fits."""
+    """(model_type, end) of a class name: ("bert", "ForMaskedLM") of `BertForMaskedLM`; None when no family fits."""
     fits = [(len(e.name), kind, name[len(e.name) :]) for kind, e in FAMILIES.items() if name.startswith(e.name)]
     return max(fits)[1:] if fits else None
 
@@ -67,5 +67,5 @@ def config_of(entries: Mapping[str, Any]) -> Any:
     """The typed config that parsed config.json entries describe."""
     kind = entries.get("model_type")
     if not isinstance(kind, str):
-        raise UnknownModel("config.json has no model_type, so its family is unknown. Add the entry, e.g. \"bert\".")
+        raise UnknownModel('config.json has no model_type, so its family is unknown. Add the entry, e.g. "bert".')
     return architecture(kind).config.read(entries)

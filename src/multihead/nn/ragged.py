@@ -57,7 +57,7 @@ def places(runs: Runs, device: torch.device, past: tuple[int, ...] | None = None
 
 
 def select(hidden: Tensor, runs: Runs, place: int) -> Tensor:
-    """(texts, width): each text's state at `place` (0 the first token, -1 the last), zeros for a text without tokens."""
+    """(texts, width): each text's state at `place` (0 its first token, -1 its last), zeros for an empty text."""
     lengths = torch.tensor(runs.lengths, device=hidden.device)
     begins = torch.tensor(runs.begins, device=hidden.device)
     rows = begins if place == 0 else begins + lengths + place

@@ -1,0 +1,36 @@
+"""Classes such as `BertForMaskedLM`, made from the registry of families."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from .errors import UnknownModel
+from .model import PreTrainedModel
+from .models.registry import FAMILIES, architecture, by_class_name
+from .seq2seq import SequenceToSequence
+
+
+@cache
+def model_class(model_type: str, end: str) -> type[PreTrainedModel]:
+    """The class of a family and an end of a class name: `BertForMaskedLM` of ("bert", "ForMaskedLM").
+
+    Raises:
+        UnknownModel: the family has no such head.
+    """
+    family = architecture(model_type)
+    if end not in family.heads:
+        names = ", ".join(f"{family.name}{other}" for other in family.heads)
+        raise UnknownModel(f"{family.name}{end} does not exist; the family has {names}.")
+    both_sides = family.config.is_encoder_decoder and end not in family.bare
+    base = SequenceToSequence if both_sides else PreTrainedModel
+    return type(f"{family.name}{end}", (base,), {"architecture": family, "end": end, "__module__": "multihead"})
+
+
+def named_class(name: str) -> type[PreTrainedModel]:
+    """The model class of this name. Raises UnknownModel."""
+    found = by_class_name(name)
+    if found is None:
+        raise UnknownModel(
+            f"{name} is no model class here; families: {', '.join(sorted(e.name for e in FAMILIES.values()))}."
+        )
+    return model_class(*found)

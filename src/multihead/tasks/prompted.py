@@ -1,0 +1,95 @@
+"""Tasks that an instruction-tuned language model answers by a small, visible prompt, where no trained head exists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ..errors import InvalidInput
+from .task import texts_of
+from .text_generation import TextGeneration
+
+
+class PromptedClassification(TextGeneration):
+    """Classifies texts by how likely each label is as the model's answer.
+
+    What the model thinks of each label after an empty text is subtracted (Zhao et al., 2021, arXiv:2102.09690).
+
+    Attributes:
+        prompt_text: the prompt, with `{text}` in it.
+        labels: label -> the words that stand for it in the answer.
+    """
+
+    prompt_text = (
+        'Review: "A gripping story, beautifully acted."\nSentiment: positive\n\n'
+        'Review: "Dull, clumsy and far too long."\nSentiment: negative\n\n'
+        'Review: "{text}"\nSentiment:'
+    )
+    labels: Mapping[str, str] = {"NEGATIVE": " negative", "POSITIVE": " positive"}
+
+    def __call__(self, inputs: str | Sequence[str], *, top_k: int | None = 1) -> Any:  # type: ignore[override]
+        """`[{"label": ..., "score": ...}]` for each text; all labels with top_k=None, as lists for several texts."""
+        texts, single = texts_of(inputs)
+        neutral = self._scores("N/A")
+        answers = []
+        for text in texts:
+            p = (self._scores(text) - neutral).softmax(-1).tolist()
+            ranked = sorted(zip(self.labels, p, strict=True), key=lambda pair: -pair[1])[:top_k]
+            answers.append([{"label": label, "score": score} for label, score in ranked])
+        if top_k == 1:
+            return [answer[0] for answer in answers]
+        return answers[0] if single else answers
+
+    def _scores(self, text: str) -> torch.Tensor:
+        prompt, *answers = self.tokenizer.encode_ids([self.prompt_text.replace("{text}", text), *self.labels.values()])
+        return torch.tensor(self.likelihoods(prompt, answers))
+
+
+class PromptedSummarization(TextGeneration):
+    """Summarizes texts in a sentence or two."""
+
+    prompt_text = "Summarize the following text in one short sentence.\n\n{text}"
+
+    def __call__(self, inputs: str | Sequence[str], **options: Any) -> list[dict[str, str]]:  # type: ignore[override]
+        """`[{"summary_text": ...}]`, in the inputs' order; `options` are fields of GenerationConfig."""
+        texts, _ = texts_of(inputs)
+        prompts = [self.prompt([{"role": "user", "content": self.prompt_text.replace("{text}", t)}]) for t in texts]
+        return [{"summary_text": text.strip()} for text in self.complete(prompts, **{"max_new_tokens": 96, **options})]
+
+
+class PromptedAnswers(TextGeneration):
+    """Answers questions about a context in free words."""
+
+    prompt_text = "{context}\n\nAnswer the question in a few words, using the text above.\nQuestion: {question}"
+
+    def __call__(  # type: ignore[override]
+        self,
+        inputs: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
+        *,
+        question: str | None = None,
+        context: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """`{"answer": ...}`; with `start` and `end` in the context where the answer stands there word for word.
+
+        Raises:
+            InvalidInput: no question or no context.
+        """
+        pairs = inputs if inputs is not None else {"question": question, "context": context}
+        single = isinstance(pairs, Mapping)
+        asked = [pairs] if isinstance(pairs, Mapping) else list(pairs)
+        answers = [self._answer(pair, options) for pair in asked]
+        return answers[0] if single else answers
+
+    def _answer(self, pair: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+        question, context = pair.get("question"), pair.get("context")
+        if not isinstance(question, str) or not isinstance(context, str):
+            raise InvalidInput('question-answering needs {"question": "...", "context": "..."}.')
+        told = self.prompt_text.replace("{question}", question).replace("{context}", context)
+        ids = self.prompt([{"role": "user", "content": told}])
+        answer = self.complete([ids], **{"max_new_tokens": 32, **options})[0].strip()
+        place = context.lower().find(answer.lower().rstrip("."))
+        found = {"start": place, "end": place + len(answer.rstrip("."))} if answer and place >= 0 else {}
+        return {"answer": answer, **found}

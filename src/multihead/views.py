@@ -1,0 +1,68 @@
+"""Between the ragged core and the padded tensors that users see, for what `Layout` alone does not do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .kernels.sight import Runs
+from .nn.call import Call
+from .nn.ragged import Layout
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """What a pass over unpadded texts gives.
+
+    Args:
+        hidden: (tokens, width). scores: the head's numbers, (tokens, ...) or (texts, ...); None without a head.
+    """
+
+    hidden: Tensor
+    scores: Any
+    runs: Runs
+
+
+def flat(texts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Runs]:
+    """Ids of all texts end to end, (tokens,), and where each lies."""
+    ids = torch.tensor([token for text in texts for token in text], dtype=torch.long, device=device)
+    return ids, Runs.of(tuple(map(len, texts)))
+
+
+def grid(texts: list[Tensor], queries: Layout, keys: Layout | None, past: int) -> Tensor:
+    """Attention of each text, (heads, queries, keys), as one (batch, heads, length, length), zero at padding."""
+    sources = keys or queries
+    shape = (queries.shape[0], texts[0].shape[0], queries.shape[1], sources.shape[1] + past)
+    out = texts[0].new_zeros(shape)
+    for text, scores in enumerate(texts):
+        rows, columns = cells(queries, text), cells(sources, text)
+        if past:
+            columns = torch.cat([torch.arange(scores.shape[2] - len(columns), device=columns.device), columns + past])
+        out[text][:, rows[:, None], columns] = scores
+    return out
+
+
+def cells(layout: Layout, text: int) -> Tensor:
+    """Columns of a text's tokens in the padded grid."""
+    begin, length = layout.runs.begins[text], layout.runs.lengths[text]
+    if layout.rows is None:
+        return torch.arange(length)
+    return layout.rows[begin : begin + length] % layout.shape[1]
+
+
+def kept(hidden: Tensor, call: Call, layout: Layout, last: int) -> tuple[Tensor, Call, Layout]:
+    """States of the last `last` columns of the padded grid only."""
+    start = layout.shape[1] - min(last, layout.shape[1])
+    full = torch.ones(layout.shape, dtype=torch.bool, device=hidden.device)
+    real = (
+        full if layout.rows is None else torch.zeros_like(full).flatten().index_fill(0, layout.rows, True).view_as(full)
+    )
+    chosen = real.clone()
+    chosen[:, :start] = False
+    tokens = chosen[real] if layout.rows is not None else chosen.flatten()
+    smaller = Layout.of(real[:, start:], (layout.shape[0], layout.shape[1] - start))
+    return hidden[tokens], Call(call.positions[tokens], smaller.runs), smaller
