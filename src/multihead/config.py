@@ -75,7 +75,10 @@ class Config:
                 )
         set_ = object.__setattr__  # a frozen dataclass completes itself once, here
         if self.id2label is not None:
-            set_(self, "id2label", {int(k): v for k, v in self.id2label.items()})
+            try:
+                set_(self, "id2label", {int(k): v for k, v in self.id2label.items()})
+            except (TypeError, ValueError) as error:
+                raise UnsupportedConfig(f"id2label must map numbers to names, not {self.id2label!r}.") from error
             set_(self, "num_labels", len(self.id2label))
         else:
             set_(self, "id2label", {i: f"LABEL_{i}" for i in range(self.num_labels)})
@@ -127,7 +130,7 @@ class Config:
 
     def changed(self: C, **changes: Any) -> C:
         """A copy with some entries changed."""
-        if "num_labels" in changes and "id2label" not in changes:
+        if "num_labels" in changes and "id2label" not in changes and changes["num_labels"] != self.num_labels:
             changes = {"id2label": None, "label2id": None, **changes}
         elif "id2label" in changes and "label2id" not in changes:
             changes = {"label2id": None, **changes}
@@ -178,9 +181,13 @@ def write_json(path: Path, entries: Mapping[str, Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def hints(cls: Any) -> dict[str, Any]:
+    """The type of each field of a dataclass."""
+    return _hints(cls)
+
+
 @cache
-def hints(cls: type[Config]) -> dict[str, Any]:
-    """The type of each field."""
+def _hints(cls: Any) -> dict[str, Any]:
     found = get_type_hints(cls)
     return {f.name: found[f.name] for f in dataclasses.fields(cls)}
 

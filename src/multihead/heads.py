@@ -40,7 +40,7 @@ class Transform(nn.Module):
         self.dense, self.norm, self.act = Linear(width, inner), LayerNorm(inner, eps), activation(act)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.act(self.dense(x)))  # type: ignore[no-any-return]
+        return self.norm(self.act(self.dense(x)))
 
 
 class LanguageModel(nn.Module):
@@ -83,7 +83,7 @@ class Classifier(nn.Module):
         self.out = Linear(width, labels, bias=bias)
 
     def forward(self, hidden: Tensor, call: Call) -> Tensor:
-        return self.out(self.dropout(self.dense(self.pool(hidden, call))))  # type: ignore[no-any-return]
+        return self.out(self.dropout(self.dense(self.pool(hidden, call))))
 
 
 class Dense(nn.Module):
@@ -105,7 +105,7 @@ class Pooler(nn.Module):
         self.dense = dense
 
     def forward(self, hidden: Tensor, call: Call) -> Tensor:
-        return self.dense(first(hidden, call))  # type: ignore[no-any-return]
+        return self.dense(first(hidden, call))
 
 
 class Both(nn.Module):

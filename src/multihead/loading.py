@@ -42,7 +42,7 @@ class NewWeights(UserWarning):
 def read_config(path: Path, checkpoint: Checkpoint | None = None) -> Config:
     """The config of a folder, or of a checkpoint that carries its own."""
     if path.is_dir() and (path / CONFIG_FILE).is_file() and (checkpoint is None or checkpoint.layout == "huggingface"):
-        return config_of(read_json(path / CONFIG_FILE))  # type: ignore[no-any-return]
+        return config_of(read_json(path / CONFIG_FILE))
     checkpoint = checkpoint or open_checkpoint(path)
     if checkpoint.layout == "huggingface":
         raise ModelNotFound(f"{path} has no {CONFIG_FILE}, which says what family its weights belong to.")

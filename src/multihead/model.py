@@ -86,7 +86,7 @@ class PreTrainedModel(nn.Module):
 
     @property
     def base_model(self) -> nn.Module:
-        return self.backbone  # type: ignore[no-any-return]
+        return self.backbone
 
     @cached_property
     def generation_config(self) -> GenerationConfig:
@@ -99,7 +99,7 @@ class PreTrainedModel(nn.Module):
         return sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
 
     def get_input_embeddings(self) -> nn.Module:
-        return self.backbone.embed.token  # type: ignore[no-any-return]
+        return self.backbone.embed.token
 
     def set_attention(self, name: str) -> None:
         """Chooses how attention is computed: "sdpa" (fast) or "eager" (the plain definition)."""
@@ -190,7 +190,7 @@ class PreTrainedModel(nn.Module):
         call = Call(order, runs, encoded=memory.encoded, cache=memory, attend=self.attend)
         hidden = self.backbone(self.backbone.embed.words(ids), call)
         last = select(hidden, runs, -1)
-        return self.head(last, call)  # type: ignore[misc, no-any-return]
+        return self.head(last, call)  # type: ignore[misc]
 
     def run(self, texts: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None = None) -> Ragged:
         """One pass over lists of ids, without any padding: what pipelines use.

@@ -22,7 +22,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        return import_module(f".{COMMANDS[cmd_name]}", __package__).command  # type: ignore[no-any-return]
+        return import_module(f".{COMMANDS[cmd_name]}", __package__).command
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

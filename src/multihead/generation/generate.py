@@ -137,7 +137,7 @@ def collected(
     sequences = torch.cat([given.to(model.device), padded(new, config).to(model.device)], 1)
     if not config.return_dict_in_generate:
         return sequences
-    shown = {
+    shown: dict[str, Any] = {
         name: tuple(spread(getattr(step, name), step.texts, len(prompts)) for step in taken)
         for name, asked in (("scores", config.output_scores), ("logits", config.output_logits))
         if asked
@@ -195,7 +195,7 @@ def source(model: Any, ids: Tensor | None, mask: Tensor | None, states: Any, rep
             vectors = repeated(states[0])
             assert vectors is not None
             return Encoded(layout.pack(vectors.to(model.device)), layout.runs)
-        return model.encode(repeated(ids), repeated(mask))  # type: ignore[no-any-return]
+        return model.encode(repeated(ids), repeated(mask))
 
 
 def padded(texts: Sequence[Sequence[int]], config: GenerationConfig) -> Tensor:

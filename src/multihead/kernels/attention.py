@@ -151,9 +151,8 @@ def _on_grid(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float, dropou
     """Many short texts of unlike lengths: only attention is padded."""
     query_rows, real = sight.queries.grid(q.device)
     key_rows, _ = sight.keys.grid(k.device)
-    queries, keys, values = q[query_rows], k[key_rows], v[key_rows]
-    mask = sight.grid_mask(q.device)
-    mixed = _sdpa(*(x.transpose(1, 2) for x in (queries, keys, values)), mask, False, scale, dropout)  # type: ignore[call-arg]
+    queries, keys, values = (x.transpose(1, 2) for x in (q[query_rows], k[key_rows], v[key_rows]))
+    mixed = _sdpa(queries, keys, values, sight.grid_mask(q.device), False, scale, dropout)
     return mixed.transpose(1, 2)[real]
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..checkpoints.keys import Flat, KeyMap, Rows
 from ..config import Config
+from ..errors import UnsupportedConfig
 from ..heads import Head, LanguageModel
 from ..kinds import Kind, words
 from ..nn.attention import Attention, CrossAttention
@@ -46,8 +47,8 @@ class MarianConfig(Config):
     dropout: float = 0.1
     attention_dropout: float = 0.0
     activation_dropout: float = 0.0
-    encoder_layerdrop: Literal[0, 0.0] = 0.0
-    decoder_layerdrop: Literal[0, 0.0] = 0.0
+    encoder_layerdrop: float = 0.0
+    decoder_layerdrop: float = 0.0
     init_std: float = 0.02
     scale_embedding: bool = False
     share_encoder_decoder_embeddings: bool = True
@@ -61,6 +62,10 @@ class MarianConfig(Config):
     eos_token_id: int | list[int] | None = 0
     decoder_start_token_id: int | None = 58100
     forced_eos_token_id: int | list[int] | None = 0
+
+    def check(self) -> None:
+        if self.encoder_layerdrop or self.decoder_layerdrop:
+            raise UnsupportedConfig("encoder_layerdrop and decoder_layerdrop above 0 are not computed here.")
 
     @property
     def target_size(self) -> int:

@@ -46,7 +46,7 @@ def architecture(model_type: str) -> Architecture:
     if model_type not in FAMILIES:
         raise UnknownModel(f"The model_type {model_type!r} is not implemented here. {nearest(model_type, FAMILIES)}")
     entry = FAMILIES[model_type]
-    return getattr(import_module(f".{entry.file}", __package__), entry.constant)  # type: ignore[no-any-return]
+    return getattr(import_module(f".{entry.file}", __package__), entry.constant)
 
 
 def foreign(layout: str, name: str) -> str:

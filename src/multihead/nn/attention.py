@@ -87,13 +87,13 @@ class Attention(nn.Module):
             seen: list[Tensor] = []
             mixed = attend(q, k, v, sight, bias=bias, seen=seen, **numbers)  # type: ignore[arg-type]
             record.append(seen)
-        return self.out(mixed.flatten(1))  # type: ignore[no-any-return]
+        return self.out(mixed.flatten(1))
 
 
 class CrossAttention(Attention):
     """Attention from a decoder's tokens to an encoded source, whose keys and values are projected once."""
 
-    def forward(self, x: Tensor, call: Call, memory: None = None) -> Tensor:
+    def forward(self, x: Tensor, call: Call, memory: KeyValues | None = None) -> Tensor:
         source = call.encoded
         assert source is not None
         k, v = source.project(self, lambda hidden: (self._split(self.k(hidden)), self._split(self.v(hidden))))

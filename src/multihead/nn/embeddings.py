@@ -30,7 +30,7 @@ class LearnedPositions(nn.Module):
                 f"A text has {int(positions.max()) + 1} tokens, and this model has learned {limit - self.offset} "
                 "positions. Truncate it (truncation=True) or split it into windows (stride=...)."
             )
-        return self.table(rows)  # type: ignore[no-any-return]
+        return self.table(rows)
 
 
 class SinusoidalPositions(nn.Module):
@@ -85,7 +85,7 @@ class Embeddings(nn.Module):
             x = x + self.segment(segments)
         if self.position is not None:
             x = x + self.position(call.positions).to(x.dtype)
-        return self.project(self.dropout(self.norm(x)))  # type: ignore[no-any-return]
+        return self.project(self.dropout(self.norm(x)))
 
 
 def check_ids(ids: Tensor, count: int, what: str, where: str) -> None:

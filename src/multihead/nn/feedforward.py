@@ -17,7 +17,7 @@ class FeedForward(nn.Module):
         self.act, self.dropout = activation(act), nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(self.dropout(self.act(self.up(x))))  # type: ignore[no-any-return]
+        return self.down(self.dropout(self.act(self.up(x))))
 
 
 class GatedFeedForward(nn.Module):
@@ -30,4 +30,4 @@ class GatedFeedForward(nn.Module):
         self.act = activation(act)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(self.act(self.gate(x)) * self.up(x))  # type: ignore[no-any-return]
+        return self.down(self.act(self.gate(x)) * self.up(x))

@@ -32,7 +32,7 @@ class Residual(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, *args: Any) -> Tensor:
-        return self.after(x + self.dropout(self.out(self.step(self.before(x), *args))))  # type: ignore[no-any-return]
+        return self.after(x + self.dropout(self.out(self.step(self.before(x), *args))))
 
 
 class Layer(nn.Module):
@@ -43,10 +43,10 @@ class Layer(nn.Module):
         self.attention, self.ffn = attention, ffn
 
     def memory(self) -> Memory:
-        return self.attention.step.memory()  # type: ignore[no-any-return, operator]
+        return self.attention.step.memory()  # type: ignore[operator]
 
     def forward(self, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
-        return self.ffn(self.attention(x, call, memory))  # type: ignore[no-any-return]
+        return self.ffn(self.attention(x, call, memory))
 
 
 class CrossLayer(Layer):
@@ -60,4 +60,4 @@ class CrossLayer(Layer):
         x = self.attention(x, call, memory)
         if call.encoded is not None:
             x = self.cross(x, call)
-        return self.ffn(x)  # type: ignore[no-any-return]
+        return self.ffn(x)

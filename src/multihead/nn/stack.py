@@ -36,7 +36,7 @@ class Stack(nn.Module):
         x = self.norm(x)
         if seen is not None:
             seen.append(x)
-        return x  # type: ignore[no-any-return]
+        return x
 
 
 class EncoderDecoder(nn.Module):
@@ -58,4 +58,4 @@ class EncoderDecoder(nn.Module):
         return Encoded(self.encoder(words, call), call.runs)
 
     def forward(self, words: Tensor, call: Call) -> Tensor:
-        return self.decoder(words, call)  # type: ignore[no-any-return]
+        return self.decoder(words, call)

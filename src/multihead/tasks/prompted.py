@@ -52,7 +52,9 @@ class PromptedSummarization(TextGeneration):
 
     prompt_text = "Summarize the following text in one short sentence.\n\n{text}"
 
-    def __call__(self, inputs: str | Sequence[str], **options: Any) -> list[dict[str, str]]:  # type: ignore[override]
+    def __call__(  # type: ignore[override]
+        self, inputs: str | Sequence[str], **options: Any
+    ) -> list[dict[str, str]]:
         """`[{"summary_text": ...}]`, in the inputs' order; `options` are fields of GenerationConfig."""
         texts, _ = texts_of(inputs)
         prompts = [self.prompt([{"role": "user", "content": self.prompt_text.replace("{text}", t)}]) for t in texts]
@@ -64,7 +66,7 @@ class PromptedAnswers(TextGeneration):
 
     prompt_text = "{context}\n\nAnswer the question in a few words, using the text above.\nQuestion: {question}"
 
-    def __call__(  # type: ignore[override]
+    def __call__(
         self,
         inputs: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
         *,

@@ -46,7 +46,7 @@ def texts_of(inputs: Any, what: str = "text") -> tuple[list[str], bool]:
         InvalidInput: something else than a string or strings.
     """
     single = isinstance(inputs, str)
-    texts = [inputs] if single else list(inputs) if inputs is not None else [None]
+    texts: list[Any] = [inputs] if single else list(inputs) if inputs is not None else [None]
     for number, text in enumerate(texts):
         if not isinstance(text, str):
             raise InvalidInput(f"Input {number} must be a {what} (a string), not {type(text).__name__}.")
