@@ -111,7 +111,7 @@ class Config:
         """
         entries = cls.normalized({cls.aliases.get(k, k): v for k, v in entries.items() if k != "model_type"})
         names = {f.name for f in dataclasses.fields(cls)} - {"extra"}
-        if "num_labels" in entries and entries.get("id2label") is not None:
+        if isinstance(entries.get("num_labels"), int) and isinstance(entries.get("id2label"), dict):
             entries = cls._relabeled(entries)
         known = {k: v for k, v in entries.items() if k in names and not (v is None and not takes_none(cls, k))}
         return cls(**known, extra={k: v for k, v in entries.items() if k not in names})
