@@ -1,0 +1,154 @@
+"""Which weights a folder has, and writing them so that nothing is ever half there."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..config import write_json
+from ..errors import InvalidInput, ModelNotFound
+
+SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
+TORCH, TORCH_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Named tensors, and what their file tells about them.
+
+    Args:
+        source: the file or folder, for messages. layout: whose names they are: huggingface, gguf or marian.
+        tensors: reading an item gives a tensor; nothing is read before.
+        metadata: what a GGUF or Marian file says of its model.
+    """
+
+    source: str
+    layout: str
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def open_checkpoint(path: Path, *, gguf_file: str | None = None) -> Checkpoint:
+    """The weights of a folder or file: safetensors before torch's own, then GGUF, then Marian's binary.
+
+    Raises:
+        ModelNotFound: no weights. CorruptFile, UnsafeFile: as the formats do.
+    """
+    if gguf_file is not None:
+        path = path / gguf_file
+    if not path.exists():
+        raise ModelNotFound(f"{path} does not exist.")
+    if path.is_file():
+        return _file(path)
+    for name in (SAFE, SAFE_INDEX, TORCH, TORCH_INDEX):
+        if (path / name).is_file():
+            return _file(path / name)
+    others = sorted(path.glob("*.gguf")) or sorted(p for p in path.glob("model*.bin") if _marian(p))
+    if len(others) == 1:
+        return _file(others[0])
+    if others:
+        raise ModelNotFound(f"{path} has several models: {', '.join(p.name for p in others)}. Name one of them.")
+    raise ModelNotFound(f"{path} has no weights: no {SAFE}, {TORCH}, an index of either, *.gguf or Marian model*.bin.")
+
+
+def _marian(path: Path) -> bool:
+    from .marian import is_marian
+
+    return is_marian(path)
+
+
+def _file(path: Path) -> Checkpoint:
+    """One file, read by the format that its name tells."""
+    source = str(path)
+    if path.suffix == ".gguf":
+        from . import gguf
+        from .blocks import GgufTensors
+
+        container = gguf.read(path)
+        return Checkpoint(source, "gguf", GgufTensors(container), container.metadata)
+    if path.name.endswith(".safetensors"):
+        from .safetensors import SafeTensors
+
+        return Checkpoint(source, "huggingface", SafeTensors([path]))
+    if path.name == SAFE_INDEX:
+        from .safetensors import sharded
+
+        return Checkpoint(source, "huggingface", sharded(path))
+    from . import torch_files
+
+    if path.name == TORCH_INDEX:
+        return Checkpoint(source, "huggingface", torch_files.read_sharded(path))
+    if path.name != TORCH and _marian(path):
+        from .marian import MarianTensors
+
+        tensors = MarianTensors(path)
+        return Checkpoint(source, "marian", tensors, tensors.metadata())
+    return Checkpoint(source, "huggingface", torch_files.read(path))
+
+
+def save_tensors(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    *,
+    shard_bytes: int = 5 * 10**9,
+    metadata: Mapping[str, str] | None = None,
+) -> list[Path]:
+    """Writes model.safetensors, or shards and their index, under temporary names and then renames them.
+
+    Weights of an earlier save that the new ones replace are removed last. Tensors may be views of the very files that
+    are replaced.
+
+    Raises:
+        InvalidInput: the folder cannot be written, or the disk is full; what was there before is still whole.
+    """
+    from safetensors.torch import save_file
+
+    shards = split(tensors, shard_bytes)
+    names = [SAFE] if len(shards) == 1 else [f"model-{n + 1:05}-of-{len(shards):05}.safetensors" for n in range(len(shards))]
+    temporary = [folder / f".{name}.{os.getpid()}.tmp" for name in names]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, shard in zip(temporary, shards, strict=True):
+            save_file(dict(shard), path, metadata=dict(metadata or {"format": "pt"}))
+        for path, name in zip(temporary, names, strict=True):
+            path.replace(folder / name)
+    except OSError as error:
+        raise InvalidInput(f"{folder} cannot be written: {error}.") from error
+    finally:
+        for path in temporary:
+            path.unlink(missing_ok=True)
+    if len(shards) > 1:
+        total = sum(t.numel() * t.element_size() for t in tensors.values())
+        table = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
+        write_json(folder / SAFE_INDEX, {"metadata": {"total_size": total}, "weight_map": table})
+        names.append(SAFE_INDEX)
+    for path in folder.iterdir():
+        if path.name not in names and is_weights(path.name):
+            path.unlink()
+    return [folder / name for name in names]
+
+
+def split(tensors: Mapping[str, Tensor], limit: int) -> list[dict[str, Tensor]]:
+    """Tensors in their order, in shards of at most `limit` bytes; a larger tensor has one of its own."""
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        more = tensor.numel() * tensor.element_size()
+        if shards[-1] and size + more > limit:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += more
+    return shards
+
+
+def is_weights(name: str) -> bool:
+    """Whether a file name is one that `open_checkpoint` would take for Hugging Face-format weights."""
+    pattern = r"(model|pytorch_model)(-\d{5}-of-\d{5})?\.(safetensors|bin)(\.index\.json)?"
+    return re.fullmatch(pattern, name) is not None

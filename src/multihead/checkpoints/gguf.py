@@ -1,0 +1,262 @@
+"""GGUF, llama.cpp's container: metadata and tensors in one file (github.com/ggml-org/ggml, docs/gguf.md).
+
+No torch here, so that a tokenizer can be built from a file without loading it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import CorruptFile, ModelNotFound
+
+MAGIC = b"GGUF"
+STRING, ARRAY = 8, 9
+SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+SIZES = {kind: struct.calcsize("<" + code) for kind, code in SCALARS.items()}
+DEPTH = 4  # arrays of arrays are allowed by the format, but no file has them deep
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A tensor type: `block` numbers are stored in `size` bytes."""
+
+    name: str
+    block: int
+    size: int
+
+
+KINDS: Mapping[int, Kind] = {
+    0: Kind("F32", 1, 4),
+    1: Kind("F16", 1, 2),
+    2: Kind("Q4_0", 32, 18),
+    3: Kind("Q4_1", 32, 20),
+    6: Kind("Q5_0", 32, 22),
+    7: Kind("Q5_1", 32, 24),
+    8: Kind("Q8_0", 32, 34),
+    9: Kind("Q8_1", 32, 36),
+    10: Kind("Q2_K", 256, 84),
+    11: Kind("Q3_K", 256, 110),
+    12: Kind("Q4_K", 256, 144),
+    13: Kind("Q5_K", 256, 176),
+    14: Kind("Q6_K", 256, 210),
+    15: Kind("Q8_K", 256, 292),
+    16: Kind("IQ2_XXS", 256, 66),
+    17: Kind("IQ2_XS", 256, 74),
+    18: Kind("IQ3_XXS", 256, 98),
+    19: Kind("IQ1_S", 256, 50),
+    20: Kind("IQ4_NL", 32, 18),
+    21: Kind("IQ3_S", 256, 110),
+    22: Kind("IQ2_S", 256, 82),
+    23: Kind("IQ4_XS", 256, 136),
+    24: Kind("I8", 1, 1),
+    25: Kind("I16", 1, 2),
+    26: Kind("I32", 1, 4),
+    27: Kind("I64", 1, 8),
+    28: Kind("F64", 1, 8),
+    29: Kind("IQ1_M", 256, 56),
+    30: Kind("BF16", 1, 2),
+    34: Kind("TQ1_0", 256, 54),
+    35: Kind("TQ2_0", 256, 66),
+    39: Kind("MXFP4", 32, 17),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor in the file: `shape` rows first, `start` and `size` in bytes from the file's begin."""
+
+    kind: Kind
+    shape: tuple[int, ...]
+    start: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Container:
+    """An open file; `buffer` is a private memory map of all of it."""
+
+    path: Path
+    metadata: Mapping[str, Any]
+    tensors: Mapping[str, Entry]
+    buffer: mmap.mmap
+
+
+class Arrays(Mapping[str, Any]):
+    """Metadata whose long arrays are decoded when they are asked for."""
+
+    def __init__(self, reader: Reader, places: dict[str, tuple[int, int]]) -> None:
+        self._reader, self._places, self._values = reader, places, dict[str, Any]()
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._values:
+            kind, place = self._places[key]
+            self._values[key] = self._reader.at(place).value(kind)
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+class Reader:
+    """Reads little-endian values and checks every size against the file.
+
+    Raises:
+        CorruptFile: from any method, for a value that reaches past the end or is not allowed.
+    """
+
+    def __init__(self, buffer: mmap.mmap, path: Path, place: int = 0) -> None:
+        self.buffer, self.path, self.place = buffer, path, place
+
+    def at(self, place: int) -> Reader:
+        return Reader(self.buffer, self.path, place)
+
+    def fail(self, what: str) -> CorruptFile:
+        return CorruptFile(f"{self.path} is no sound GGUF file: {what} (at byte {self.place}). Get it again.")
+
+    def take(self, size: int) -> int:
+        """Moves past `size` bytes and gives where they begin."""
+        begin = self.place
+        if size > len(self.buffer) - begin:
+            raise self.fail(f"{size} bytes reach past the end")
+        self.place = begin + size
+        return begin
+
+    def number(self, code: str) -> Any:
+        return struct.unpack_from("<" + code, self.buffer, self.take(struct.calcsize("<" + code)))[0]
+
+    def string(self) -> str:
+        size = self.number("Q")
+        begin = self.take(size)
+        return self.buffer[begin : begin + size].decode("utf-8", errors="replace")
+
+    def value(self, kind: int, depth: int = 0) -> Any:
+        if kind == STRING:
+            return self.string()
+        if kind == ARRAY:
+            return self.array(depth + 1)
+        if kind not in SCALARS:
+            raise self.fail(f"metadata of unknown type {kind}")
+        return self.number(SCALARS[kind])
+
+    def array(self, depth: int) -> list[Any]:
+        if depth > DEPTH:
+            raise self.fail("arrays inside arrays inside arrays")
+        kind, count = self.number("I"), self.number("Q")
+        if kind in SCALARS:
+            begin = self.take(count * SIZES[kind])
+            return list(struct.unpack_from(f"<{count}{SCALARS[kind]}", self.buffer, begin))
+        self.fits(count, 8)
+        return [self.value(kind, depth) for _ in range(count)] if kind == ARRAY else self.strings(kind, count)
+
+    def strings(self, kind: int, count: int) -> list[str]:
+        """Many strings at once: what a vocabulary is, so this loop is the one that counts."""
+        if kind != STRING:
+            raise self.fail(f"an array of unknown type {kind}")
+        buffer, place, end, found = self.buffer, self.place, len(self.buffer), []
+        for _ in range(count):
+            begin = place + 8
+            place = begin + int.from_bytes(buffer[begin - 8 : begin], "little")
+            if place > end:
+                raise self.fail("a string reaches past the end")
+            found.append(buffer[begin:place])
+        self.place = place
+        return [text.decode("utf-8", errors="replace") for text in found]
+
+    def skip(self, kind: int) -> None:
+        """Moves past a value without decoding strings."""
+        if kind != ARRAY:
+            self.value(kind)
+            return
+        inner, count = self.number("I"), self.number("Q")
+        if inner in SCALARS:
+            self.take(count * SIZES[inner])
+            return
+        self.fits(count, 8)
+        if inner != STRING:
+            for _ in range(count):
+                self.value(inner, 1)
+            return
+        buffer, place, end = self.buffer, self.place, len(self.buffer)
+        for _ in range(count):
+            place += 8 + int.from_bytes(buffer[place : place + 8], "little")
+            if place > end:
+                raise self.fail("a string reaches past the end")
+        self.place = place
+
+    def fits(self, count: int, least: int) -> None:
+        """Refuses a count of things of at least so many bytes that the rest of the file cannot hold."""
+        if count * least > len(self.buffer) - self.place:
+            raise self.fail(f"a count of {count} that the file cannot hold")
+
+
+def read(path: Path) -> Container:
+    """Opens a file and checks all of its structure; tensors and long arrays are not read yet.
+
+    Raises:
+        ModelNotFound: no such file. CorruptFile: anything in it that the format does not allow, with its place.
+    """
+    try:
+        with open(path, "rb") as file:
+            buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except FileNotFoundError as error:
+        raise ModelNotFound(f"{path} does not exist.") from error
+    except ValueError as error:
+        raise CorruptFile(f"{path} is empty. Get it again.") from error
+    reader = Reader(buffer, path)
+    if buffer[:4] != MAGIC:
+        raise reader.fail(f"it begins with {buffer[:4]!r} instead of {MAGIC!r}")
+    reader.take(4)
+    version, count, entries = reader.number("I"), reader.number("Q"), reader.number("Q")
+    if version not in (2, 3):
+        raise reader.fail(f"version {version}; versions 2 and 3 are read")
+    reader.fits(count, 24)
+    reader.fits(entries, 12)
+    places: dict[str, tuple[int, int]] = {}
+    for _ in range(entries):
+        key, kind = reader.string(), reader.number("I")
+        places[key] = (kind, reader.place)
+        reader.skip(kind)
+    metadata = Arrays(reader, places)
+    alignment = metadata.get("general.alignment", 32)
+    if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
+        raise reader.fail(f"general.alignment is {alignment!r}")
+    return Container(path, metadata, tensors(reader, count, alignment), buffer)
+
+
+def tensors(reader: Reader, count: int, alignment: int) -> dict[str, Entry]:
+    """The table of tensors, every one inside the file and beside the others."""
+    rows = []
+    for _ in range(count):
+        name, dimensions = reader.string(), reader.number("I")
+        if dimensions > 8:
+            raise reader.fail(f"{name!r} has {dimensions} dimensions")
+        shape = tuple(reader.number("Q") for _ in range(dimensions))[::-1]
+        rows.append((name, shape, reader.number("I"), reader.number("Q")))
+    base = -(-reader.place // alignment) * alignment
+    found: dict[str, Entry] = {}
+    for name, shape, number, offset in rows:
+        if number not in KINDS:
+            raise reader.fail(f"{name!r} has the unknown type {number}")
+        kind = KINDS[number]
+        total = 1
+        for length in shape:
+            total *= length
+        if (shape[-1] if shape else 1) % kind.block or offset % alignment or name in found:
+            raise reader.fail(f"{name!r} has a shape, offset or name that is not allowed")
+        size = total // kind.block * kind.size
+        if base + offset + size > len(reader.buffer):
+            raise reader.fail(f"{name!r} reaches past the end")
+        found[name] = Entry(kind, shape, base + offset, size)
+    ordered = sorted(found.items(), key=lambda item: item[1].start)
+    for (one, first), (other, second) in zip(ordered, ordered[1:], strict=False):
+        if first.start + first.size > second.start:
+            raise reader.fail(f"{one!r} and {other!r} overlap")
+    return found
