@@ -110,7 +110,11 @@ def save_tensors(
     from safetensors.torch import save_file
 
     shards = split(tensors, shard_bytes)
-    names = [SAFE] if len(shards) == 1 else [f"model-{n + 1:05}-of-{len(shards):05}.safetensors" for n in range(len(shards))]
+    names = (
+        [SAFE]
+        if len(shards) == 1
+        else [f"model-{n + 1:05}-of-{len(shards):05}.safetensors" for n in range(len(shards))]
+    )
     temporary = [folder / f".{name}.{os.getpid()}.tmp" for name in names]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -102,7 +102,9 @@ def chosen(listed: Collection[str], want: Collection[Want], gguf_file: str | Non
             raise ModelNotFound(f"{source} has several GGUF files; name one with gguf_file=...{_ggufs(listed)}")
         return ggufs
     if Want.WEIGHTS in want and bare:
-        raise ModelNotFound(f"{source} has no weights: no model.safetensors, pytorch_model.bin, index of either, *.gguf.")
+        raise ModelNotFound(
+            f"{source} has no weights: no model.safetensors, pytorch_model.bin, index of either, *.gguf."
+        )
     if not found:
         raise ModelNotFound(f"{source} has none of the files wanted: {', '.join(w.value for w in want)}.")
     return found

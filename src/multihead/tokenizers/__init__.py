@@ -1,0 +1,1 @@
+"""Text to ids and back, on the `tokenizers` library; no torch."""

@@ -1,0 +1,226 @@
+"""Chat templates: Jinja in a sandbox, with the helpers that templates expect and limits on what they may cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..errors import ChatTemplateError, UnsupportedOption, nearest
+
+if TYPE_CHECKING:
+    import jinja2
+
+    from .tokenizer import Tokenizer
+
+LONGEST_TEMPLATE = 1_000_000  # characters
+LONGEST_TEXT = 50_000_000  # characters that a template may write
+CALL_OPTIONS = ("padding", "truncation", "max_length", "return_tensors")
+
+
+def apply(
+    tokenizer: Tokenizer,
+    conversation: Any,
+    tools: Any = None,
+    documents: Any = None,
+    *,
+    chat_template: str | None = None,
+    add_generation_prompt: bool = False,
+    continue_final_message: bool = False,
+    tokenize: bool = True,
+    return_dict: bool = True,
+    return_assistant_tokens_mask: bool = False,
+    tokenizer_kwargs: Mapping[str, Any] | None = None,
+    **variables: Any,
+) -> Any:
+    """A conversation, or a batch of them, as the model was taught to read it.
+
+    Args:
+        conversation: a list of `{"role": ..., "content": ...}`, or a list of such lists.
+        tools: JSON schemas of functions, for templates that know them. documents: likewise.
+        chat_template: a template, or the name of one of several; the tokenizer's own when left out.
+        add_generation_prompt: ends where the model's answer begins.
+        continue_final_message: ends inside the last message, for the model to go on with it.
+        tokenize: gives ids (in an Encodings, or with return_dict=False bare) instead of text.
+        variables: padding, truncation, max_length, return_tensors; all else the template reads.
+
+    Raises:
+        ChatTemplateError: no template, one that does not parse, breaks the sandbox, or refuses the conversation.
+        UnsupportedOption: options that exclude each other.
+    """
+    if add_generation_prompt and continue_final_message:
+        raise UnsupportedOption("add_generation_prompt and continue_final_message exclude each other.")
+    if return_assistant_tokens_mask:
+        raise UnsupportedOption("return_assistant_tokens_mask=True is not done here yet.")
+    options = {name: variables.pop(name) for name in CALL_OPTIONS if name in variables}
+    batched = bool(conversation) and not isinstance(conversation[0], Mapping)
+    chats = list(conversation) if batched else [conversation]
+    source = chosen(tokenizer, chat_template, tools)
+    schemas = [schema(tool) for tool in tools] if tools else None
+    shared = {**tokenizer.special_tokens_map, **variables, "tools": schemas, "documents": documents}
+    texts = []
+    for chat in chats:
+        text = rendered(source, {**shared, "messages": list(chat), "add_generation_prompt": add_generation_prompt})
+        texts.append(cut(text, chat) if continue_final_message else text)
+    if not tokenize:
+        return texts if batched else texts[0]
+    found = tokenizer(
+        texts if batched else texts[0], add_special_tokens=False, **options, **dict(tokenizer_kwargs or {})
+    )
+    return found if return_dict else found["input_ids"]
+
+
+def schema(tool: Any) -> Any:
+    """A tool as templates read it. Raises UnsupportedOption for what is no JSON schema."""
+    if isinstance(tool, Mapping):
+        return tool
+    raise UnsupportedOption(
+        f"A tool is a JSON schema (a dict), not {type(tool).__name__}: describe the function as one."
+    )
+
+
+def chosen(tokenizer: Tokenizer, name: str | None, tools: Any = None) -> str:
+    """The template text of a name, a given template, or the tokenizer's default."""
+    own = tokenizer.chat_template
+    if isinstance(own, Mapping):
+        if name in own:
+            return str(own[name])
+        if name is None:
+            key = "tool_use" if tools and "tool_use" in own else "default"
+            if key in own:
+                return str(own[key])
+            raise ChatTemplateError(f"This tokenizer has the chat templates {', '.join(own)} and no default; name one.")
+    if name is not None:
+        if "{" not in name and isinstance(own, Mapping):
+            raise ChatTemplateError(f"This tokenizer has no chat template {name!r}. {nearest(name, own)}")
+        return name
+    if own is None:
+        raise ChatTemplateError(
+            "This tokenizer has no chat template; the model may not be made for conversations. Pass chat_template=..., "
+            "or write the prompt as text."
+        )
+    return str(own)
+
+
+def rendered(source: str, variables: Mapping[str, Any]) -> str:
+    """What a template writes.
+
+    Raises:
+        ChatTemplateError: with the template's line where that is known.
+    """
+    import jinja2
+
+    template = compiled(source)
+    parts, size = [], 0
+    try:
+        for part in template.generate(**variables):
+            size += len(part)
+            if size > LONGEST_TEXT:
+                raise ChatTemplateError(f"The chat template writes more than {LONGEST_TEXT:,} characters.")
+            parts.append(part)
+    except ChatTemplateError:
+        raise
+    except jinja2.TemplateError as error:
+        raise ChatTemplateError(f"The chat template refuses this conversation{line(error)}: {error}.") from error
+    except Exception as error:  # whatever a template's own expressions stumble over
+        raise ChatTemplateError(
+            f"The chat template fails on this conversation{line(error)}: {type(error).__name__}: {error}. Are all messages "
+            '{"role": ..., "content": ...}?'
+        ) from error
+    return "".join(parts)
+
+
+def line(error: BaseException) -> str:
+    """Where in the template an error came up, from its traceback."""
+    place, trace = getattr(error, "lineno", None), error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == "<template>":
+            place = trace.tb_lineno
+        trace = trace.tb_next
+    return f" at its line {place}" if place else ""
+
+
+@lru_cache(maxsize=16)
+def compiled(source: str) -> jinja2.Template:
+    """A parsed template. Raises ChatTemplateError where it does not parse."""
+    import jinja2
+
+    if len(source) > LONGEST_TEMPLATE:
+        raise ChatTemplateError(f"The chat template is longer than {LONGEST_TEMPLATE:,} characters.")
+    try:
+        return environment().from_string(source)
+    except jinja2.TemplateSyntaxError as error:
+        raise ChatTemplateError(
+            f"The chat template does not parse at its line {error.lineno}: {error.message}."
+        ) from error
+
+
+@lru_cache(maxsize=1)
+def environment() -> jinja2.Environment:
+    """Jinja's immutable sandbox, set up as chat templates expect."""
+    from jinja2.ext import loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    made = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, generation_tag()], keep_trailing_newline=False
+    )
+    made.filters["tojson"] = tojson
+    made.globals["raise_exception"] = raise_exception
+    made.globals["strftime_now"] = strftime_now
+    return made
+
+
+def generation_tag() -> type[Any]:
+    """`{% generation %} ... {% endgeneration %}`: marks an assistant's words; what is inside is written as it is."""
+    from jinja2 import nodes
+    from jinja2.ext import Extension
+
+    class Generation(Extension):
+        tags = {"generation"}
+
+        def parse(self, parser: Any) -> Any:
+            number = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return nodes.Scope(body, lineno=number)
+
+    return Generation
+
+
+def raise_exception(message: str) -> NoReturn:
+    """Lets a template refuse a conversation."""
+    import jinja2
+
+    raise jinja2.TemplateError(message)
+
+
+def strftime_now(form: str) -> str:
+    """Today's date, for templates that tell it."""
+    return datetime.now().strftime(form)
+
+
+def tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """JSON with its characters as they are: Jinja's own filter escapes for HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def cut(text: str, chat: Sequence[Mapping[str, Any]]) -> str:
+    """The text up to the end of the last message. Raises ChatTemplateError where the template changed it."""
+    last = chat[-1]["content"] if chat else ""
+    last = last if isinstance(last, str) else next((p["text"] for p in reversed(list(last)) if "text" in p), "")
+    place = text.rfind(last.strip())
+    if not last.strip() or place < 0:
+        raise ChatTemplateError(
+            "continue_final_message: the last message does not stand in the text that the template writes."
+        )
+    end = place + len(last.strip())
+    if text[place + len(last.lstrip()) - len(last.strip()) :].startswith(last.lstrip()):
+        end = place + len(last.lstrip())
+    return text[:end]

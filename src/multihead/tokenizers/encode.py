@@ -1,0 +1,240 @@
+"""From texts to padded rows: the options of a tokenizer's call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidInput, UnsupportedOption, nearest
+from .encodings import Encodings, to_tensors
+
+if TYPE_CHECKING:
+    from .tokenizer import Tokenizer
+
+STRATEGIES = {
+    True: "longest_first",
+    "longest_first": "longest_first",
+    "only_first": "only_first",
+    "only_second": "only_second",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How texts are encoded.
+
+    Args:
+        add_special_tokens: frames each text as the model expects.
+        padding: True or "longest" to the batch's longest, "max_length" to max_length, False for none.
+        truncation: True or "longest_first", "only_first", "only_second", False for none.
+        max_length: tokens a row, special ones included; the model's own limit when left out.
+        stride: tokens that a window shares with the one before; with return_overflowing_tokens.
+        is_split_into_words: texts are lists of words. pad_to_multiple_of: rounds padded lengths up.
+        return_tensors: "pt", "np", or None for lists.
+    """
+
+    add_special_tokens: bool = True
+    padding: bool | str = False
+    truncation: bool | str | None = None
+    max_length: int | None = None
+    stride: int = 0
+    is_split_into_words: bool = False
+    pad_to_multiple_of: int | None = None
+    padding_side: str | None = None
+    return_tensors: str | None = None
+    return_token_type_ids: bool | None = None
+    return_attention_mask: bool | None = None
+    return_overflowing_tokens: bool = False
+    return_special_tokens_mask: bool = False
+    return_offsets_mapping: bool = False
+    return_length: bool = False
+    verbose: bool = True
+    split_special_tokens: bool = False
+
+
+def options_of(given: Mapping[str, Any]) -> Options:
+    """Raises UnsupportedOption for a name that is no option, InvalidInput for values that do not fit each other."""
+    names = {f.name for f in fields(Options)}
+    for name in given:
+        if name not in names:
+            raise UnsupportedOption(f"{name!r} is no option of a tokenizer's call. {nearest(name, names)}")
+    options = Options(**given)
+    if options.padding not in (True, False, "longest", "max_length", "do_not_pad", None):
+        raise InvalidInput(f"padding is True, False, 'longest' or 'max_length', not {options.padding!r}.")
+    if options.truncation not in (None, False, "do_not_truncate", *STRATEGIES):
+        raise InvalidInput(
+            f"truncation is True, False or one of {', '.join(map(str, list(STRATEGIES)[1:]))}, not {options.truncation!r}."
+        )
+    if options.padding_side not in (None, "left", "right"):
+        raise InvalidInput(f"padding_side is 'left' or 'right', not {options.padding_side!r}.")
+    if (options.max_length is not None and options.max_length < 0) or options.stride < 0:
+        raise InvalidInput("max_length and stride are numbers of tokens, not negative.")
+    if options.split_special_tokens:
+        raise UnsupportedOption("split_special_tokens=True is not done here; special tokens in texts stay whole.")
+    return options
+
+
+def encode(tokenizer: Tokenizer, text: Any, pair: Any, given: Mapping[str, Any]) -> Encodings:
+    """What `Tokenizer.__call__` promises."""
+    options = options_of(given)
+    inputs, batched = batch_of(text, pair, options.is_split_into_words)
+    limits = limits_of(tokenizer, options)
+    found = tokenizer.run(inputs, words=options.is_split_into_words, special=options.add_special_tokens, limits=limits)
+    rows, samples = [], []
+    for number, encoding in enumerate(found):
+        windows = [encoding, *encoding.overflowing] if options.return_overflowing_tokens else [encoding]
+        rows += windows
+        samples += [number] * len(windows)
+    pad_encodings(tokenizer, rows, options)
+    data = columns(tokenizer, rows, options)
+    if options.return_overflowing_tokens:
+        data["overflow_to_sample_mapping"] = samples
+    if options.return_tensors is not None:
+        data = to_tensors(data, options.return_tensors)
+    elif not batched and not options.return_overflowing_tokens:
+        data = {name: values[0] for name, values in data.items()}
+    return Encodings(data, rows)
+
+
+def batch_of(text: Any, pair: Any, words: bool) -> tuple[list[Any], bool]:
+    """The inputs as a list of texts or pairs, and whether they were a batch.
+
+    Raises:
+        InvalidInput: something that is no text, or texts and pairs of unlike number.
+    """
+    batched = isinstance(text, (list, tuple)) and (not words or not text or isinstance(text[0], (list, tuple)))
+    texts = list(text) if batched else [text]
+    if batched and pair is None and not words and texts and isinstance(texts[0], (list, tuple)):
+        if any(not isinstance(t, (list, tuple)) or len(t) != 2 for t in texts):
+            raise InvalidInput("A list in a batch is a pair of texts; for words, pass is_split_into_words=True.")
+        texts, pair = [t[0] for t in texts], [t[1] for t in texts]
+    pairs = None if pair is None else (list(pair) if batched and isinstance(pair, (list, tuple)) else [pair])
+    for number, one in enumerate([*texts, *(pairs or [])]):
+        right = (
+            all(isinstance(w, str) for w in one) if words and isinstance(one, (list, tuple)) else isinstance(one, str)
+        )
+        if not right:
+            what = "a list of words" if words else "a string"
+            raise InvalidInput(f"Input {number} must be {what}, not {type(one).__name__}.")
+    if pairs is None:
+        return texts, batched
+    if len(pairs) != len(texts):
+        raise InvalidInput(f"There are {len(texts)} texts and {len(pairs)} second texts.")
+    return list(zip(texts, pairs, strict=True)), batched
+
+
+def limits_of(tokenizer: Tokenizer, options: Options) -> dict[str, Any] | None:
+    """The library's truncation settings, None for no truncation."""
+    strategy = STRATEGIES.get(options.truncation)  # type: ignore[arg-type]
+    if options.truncation is None and options.max_length is not None and options.padding is False:
+        strategy = "longest_first"  # max_length alone means truncation, as the reference takes it
+    limit = options.max_length if options.max_length is not None else tokenizer.model_max_length
+    if strategy is None or limit > 10**9:
+        return None
+    room = limit - (tokenizer.num_special_tokens_to_add(False) if options.add_special_tokens else 0)
+    if options.stride and options.stride >= room:
+        raise InvalidInput(
+            f"stride = {options.stride} leaves no new token in windows of {room} tokens (max_length = {limit})."
+        )
+    return {"max_length": limit, "stride": options.stride, "strategy": strategy, "direction": tokenizer.truncation_side}
+
+
+def pad_encodings(tokenizer: Tokenizer, rows: Sequence[Any], options: Options) -> None:
+    """Pads the library's encodings in place. Raises InvalidInput without a padding token."""
+    if options.padding in (False, "do_not_pad", None):
+        return
+    longest = max((len(row) for row in rows), default=0)
+    if options.padding == "max_length":
+        longest = options.max_length if options.max_length is not None else tokenizer.model_max_length
+        if longest > 10**9:
+            raise InvalidInput("padding='max_length' needs max_length: this tokenizer's model has no limit of its own.")
+    token, number = padding(tokenizer)
+    multiple = options.pad_to_multiple_of or 1
+    side = options.padding_side or tokenizer.padding_side
+    for row in rows:
+        row.pad(
+            -(-longest // multiple) * multiple,
+            direction=side,
+            pad_id=number,
+            pad_type_id=tokenizer.pad_token_type_id,
+            pad_token=token,
+        )
+
+
+def padding(tokenizer: Tokenizer) -> tuple[str, int]:
+    """The padding token and its id. Raises InvalidInput where there is none."""
+    if tokenizer.pad_token is None or tokenizer.pad_token_id is None:
+        raise InvalidInput(
+            "This tokenizer has no padding token. Choose one: tokenizer.pad_token = tokenizer.eos_token, or "
+            "tokenizer.add_special_tokens({'pad_token': '[PAD]'})."
+        )
+    return tokenizer.pad_token, tokenizer.pad_token_id
+
+
+def columns(tokenizer: Tokenizer, rows: Sequence[Any], options: Options) -> dict[str, Any]:
+    """name -> a list a row, of what was asked for or what the model takes."""
+    names = tokenizer.model_input_names
+    types = options.return_token_type_ids if options.return_token_type_ids is not None else "token_type_ids" in names
+    mask = options.return_attention_mask if options.return_attention_mask is not None else "attention_mask" in names
+    data: dict[str, Any] = {"input_ids": [row.ids for row in rows]}
+    if types:
+        data["token_type_ids"] = [row.type_ids for row in rows]
+    if mask:
+        data["attention_mask"] = [row.attention_mask for row in rows]
+    if options.return_special_tokens_mask:
+        data["special_tokens_mask"] = [row.special_tokens_mask for row in rows]
+    if options.return_offsets_mapping:
+        data["offset_mapping"] = [row.offsets for row in rows]
+    if options.return_length:
+        data["length"] = [len(row.ids) for row in rows]
+    return data
+
+
+def pad_rows(
+    tokenizer: Tokenizer,
+    encoded: Any,
+    *,
+    padding: bool | str = True,
+    max_length: int | None = None,
+    pad_to_multiple_of: int | None = None,
+    padding_side: str | None = None,
+    return_attention_mask: bool | None = None,
+    return_tensors: str | None = None,
+    verbose: bool = True,
+) -> Encodings:
+    """Pads rows that were encoded apart.
+
+    Args:
+        encoded: a mapping of lists, or a list of mappings, with `input_ids`.
+
+    Raises:
+        InvalidInput: no `input_ids`, or no padding token.
+    """
+    if isinstance(encoded, (list, tuple)):
+        encoded = {name: [row[name] for row in encoded] for name in (encoded[0] if encoded else ())}
+    if "input_ids" not in encoded:
+        raise InvalidInput(f"pad needs input_ids; there is {', '.join(encoded) or 'nothing'}.")
+    data = {name: [list(r.tolist() if hasattr(r, "tolist") else r) for r in rows] for name, rows in encoded.items()}
+    options = options_of({"padding": padding, "max_length": max_length, "padding_side": padding_side})
+    if return_attention_mask or (return_attention_mask is None and "attention_mask" in tokenizer.model_input_names):
+        data.setdefault("attention_mask", [[1] * len(row) for row in data["input_ids"]])
+    if options.padding not in (False, "do_not_pad", None):
+        from .encode import padding as padding_of
+
+        _, number = padding_of(tokenizer)
+        longest = max(map(len, data["input_ids"]), default=0)
+        longest = max_length if options.padding == "max_length" and max_length is not None else longest
+        longest = -(-longest // (pad_to_multiple_of or 1)) * (pad_to_multiple_of or 1)
+        fill = {
+            "input_ids": number,
+            "token_type_ids": tokenizer.pad_token_type_id,
+            "special_tokens_mask": 1,
+            "labels": -100,
+        }
+        left = (padding_side or tokenizer.padding_side) == "left"
+        for name, rows in data.items():
+            for place, row in enumerate(rows):
+                more = [fill.get(name, 0)] * (longest - len(row))
+                rows[place] = more + row if left else row + more
+    return Encodings(to_tensors(data, return_tensors) if return_tensors else data)

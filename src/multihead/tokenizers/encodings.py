@@ -1,0 +1,148 @@
+"""What a tokenizer answers: a mapping of names to lists or tensors, and where every token came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidInput
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+
+
+class Encodings(Mapping[str, Any]):
+    """A batch of encoded texts; `**encodings` unpacks into a model's arguments.
+
+    Args:
+        data: name -> one list a row, or a tensor. encodings: the library's own, one a row.
+    """
+
+    def __init__(self, data: Mapping[str, Any], encodings: Sequence[Encoding] = ()) -> None:
+        self.data, self.encodings = dict(data), list(encodings)
+
+    def __getitem__(self, key: str | int | slice) -> Any:
+        if isinstance(key, str):
+            return self.data[key]
+        if not self.encodings:
+            raise KeyError("Only encodings of texts can be looked up by number.")
+        return self.encodings[key]
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "data" and name in self.data:
+            return self.data[name]
+        raise AttributeError(f"These encodings have {', '.join(self.__dict__.get('data', {}))}; not {name!r}.")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.data[name] = value
+
+    def pop(self, name: str, *default: Any) -> Any:
+        """Takes an entry out."""
+        return self.data.pop(name, *default)
+
+    def __repr__(self) -> str:
+        return repr(self.data)
+
+    @property
+    def is_fast(self) -> bool:
+        return True
+
+    def to(self, device: Any, **options: Any) -> Encodings:
+        """The same with tensors on a device."""
+        moved = {k: v.to(device, **options) if hasattr(v, "to") else v for k, v in self.data.items()}
+        return Encodings(moved, self.encodings)
+
+    def _row(self, row: int) -> Encoding:
+        if not self.encodings:
+            raise InvalidInput("These encodings do not come from texts, so nothing is known of their words.")
+        return self.encodings[row]
+
+    def tokens(self, batch_index: int = 0) -> list[str]:
+        """The tokens of a row."""
+        return self._row(batch_index).tokens
+
+    def word_ids(self, batch_index: int = 0) -> list[int | None]:
+        """The number of the word that each token belongs to, None for special tokens."""
+        return self._row(batch_index).word_ids
+
+    def sequence_ids(self, batch_index: int = 0) -> list[int | None]:
+        """0 or 1 for the first or second text of a pair, None for special tokens."""
+        return self._row(batch_index).sequence_ids
+
+    def char_to_token(
+        self, batch_or_char_index: int, char_index: int | None = None, sequence_index: int = 0
+    ) -> int | None:
+        """The token that holds a character; one number means the first row."""
+        row, char = (0, batch_or_char_index) if char_index is None else (batch_or_char_index, char_index)
+        return self._row(row).char_to_token(char, sequence_index)
+
+    def token_to_chars(self, batch_or_token_index: int, token_index: int | None = None) -> tuple[int, int] | None:
+        """(start, end) of a token in its text; None for special tokens."""
+        row, token = (0, batch_or_token_index) if token_index is None else (batch_or_token_index, token_index)
+        return self._row(row).token_to_chars(token)
+
+    def token_to_word(self, batch_or_token_index: int, token_index: int | None = None) -> int | None:
+        """The word that a token belongs to."""
+        row, token = (0, batch_or_token_index) if token_index is None else (batch_or_token_index, token_index)
+        return self._row(row).token_to_word(token)
+
+    def word_to_tokens(
+        self, batch_or_word_index: int, word_index: int | None = None, sequence_index: int = 0
+    ) -> tuple[int, int] | None:
+        """(first, one past the last) token of a word."""
+        row, word = (0, batch_or_word_index) if word_index is None else (batch_or_word_index, word_index)
+        return self._row(row).word_to_tokens(word, sequence_index)
+
+    def word_to_chars(
+        self, batch_or_word_index: int, word_index: int | None = None, sequence_index: int = 0
+    ) -> tuple[int, int] | None:
+        """(start, end) of a word in its text."""
+        row, word = (0, batch_or_word_index) if word_index is None else (batch_or_word_index, word_index)
+        return self._row(row).word_to_chars(word, sequence_index)
+
+    def char_to_word(
+        self, batch_or_char_index: int, char_index: int | None = None, sequence_index: int = 0
+    ) -> int | None:
+        """The word that holds a character."""
+        row, char = (0, batch_or_char_index) if char_index is None else (batch_or_char_index, char_index)
+        return self._row(row).char_to_word(char, sequence_index)
+
+
+def to_tensors(data: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Lists of equal length as tensors ("pt") or arrays ("np").
+
+    Raises:
+        InvalidInput: rows of unlike lengths, or a kind that is not known.
+    """
+    if kind == "pt":
+        import torch
+
+        make: Any = torch.tensor
+    elif kind == "np":
+        import numpy
+
+        make = numpy.array
+    else:
+        raise InvalidInput(f"return_tensors is 'pt', 'np' or None, not {kind!r}.")
+    out = {}
+    for name, rows in data.items():
+        lengths = {len(row) for row in rows if isinstance(row, list)}
+        if len(lengths) > 1:
+            raise InvalidInput(
+                f"{name} has rows of {min(lengths)} to {max(lengths)} tokens, which no tensor holds: pass padding=True, and "
+                "truncation=True for a limit."
+            )
+        out[name] = (
+            make(rows)
+            if rows and rows != [[]] * len(rows)
+            else make([[]] * len(rows)).astype("int64")
+            if kind == "np"
+            else make(rows).long()
+        )
+    return out

@@ -1,0 +1,132 @@
+"""SentencePiece models: a small reader of the protocol buffer (github.com/google/sentencepiece, sentencepiece_model.proto)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import CorruptFile, UnsupportedTokenizer
+
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+UNIGRAM, BPE = 1, 2
+
+
+@dataclass(frozen=True)
+class Piece:
+    text: str
+    score: float
+    kind: int
+
+
+@dataclass(frozen=True)
+class SentencePiece:
+    """What of a model matters here.
+
+    Args:
+        kind: UNIGRAM or BPE. charsmap: the compiled normalization, empty for none.
+        unknown, begin, end, pad: ids, -1 for none.
+    """
+
+    pieces: tuple[Piece, ...]
+    kind: int
+    byte_fallback: bool
+    unknown: int
+    begin: int
+    end: int
+    pad: int
+    charsmap: bytes
+    dummy_prefix: bool
+    one_space: bool
+
+
+def read(path: Path) -> SentencePiece:
+    """The model in a file.
+
+    Raises:
+        CorruptFile: it is no such protocol buffer. UnsupportedTokenizer: it splits into words or characters only.
+    """
+    data = path.read_bytes()
+    try:
+        parts = list(fields(data))
+        pieces = tuple(piece(value) for number, value in parts if number == 1)
+        trainer = dict(fields(next((v for n, v in parts if n == 2), b"")))
+        normalizer = dict(fields(next((v for n, v in parts if n == 3), b"")))
+    except (ValueError, IndexError, TypeError, struct.error) as error:
+        raise CorruptFile(f"{path} is no SentencePiece model: {error}. Get it again.") from error
+    if not pieces or not any(p.kind == UNKNOWN for p in pieces):
+        raise CorruptFile(
+            f"{path} is no SentencePiece model: it has no pieces, or none for unknown words. Get it again."
+        )
+    kind = int(trainer.get(3, UNIGRAM))
+    if kind not in (UNIGRAM, BPE):
+        raise UnsupportedTokenizer(
+            f"{path} is a SentencePiece model of type {kind}; 1 (unigram) and 2 (BPE) are built."
+        )
+    return SentencePiece(
+        pieces,
+        kind,
+        bool(trainer.get(35, 0)),
+        signed(trainer.get(40, 0)),
+        signed(trainer.get(41, 1)),
+        signed(trainer.get(42, 2)),
+        signed(trainer.get(43, -1)),
+        bytes(normalizer.get(2, b"")),
+        bool(normalizer.get(3, 1)),
+        bool(normalizer.get(4, 1)),
+    )
+
+
+def piece(data: bytes) -> Piece:
+    found = dict(fields(data))
+    text = found.get(1, b"")
+    return Piece(bytes(text).decode("utf-8"), float(found.get(2, 0.0)), int(found.get(3, NORMAL)))
+
+
+def signed(number: Any) -> int:
+    """A protocol buffer's int32: negative ones are stored as huge ones."""
+    value = int(number)
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def fields(data: bytes) -> Iterator[tuple[int, Any]]:
+    """(field number, value) of a message: ints, floats (32 bits) and bytes.
+
+    Raises:
+        ValueError, IndexError, struct.error: not a message.
+    """
+    place, end = 0, len(data)
+    while place < end:
+        tag, place = varint(data, place)
+        number, wire = tag >> 3, tag & 7
+        value: Any
+        if wire == 0:
+            value, place = varint(data, place)
+        elif wire == 1:
+            value, place = struct.unpack_from("<d", data, place)[0], place + 8
+        elif wire == 2:
+            size, place = varint(data, place)
+            if size > end - place:
+                raise ValueError(f"a field of {size} bytes reaches past the end")
+            value, place = data[place : place + size], place + size
+        elif wire == 5:
+            value, place = struct.unpack_from("<f", data, place)[0], place + 4
+        else:
+            raise ValueError(f"a field of wire type {wire}")
+        yield number, value
+
+
+def varint(data: bytes, place: int) -> tuple[int, int]:
+    """A number in groups of seven bits, and the place after it."""
+    value = shift = 0
+    while True:
+        byte = data[place]
+        value |= (byte & 127) << shift
+        place += 1
+        if byte < 128:
+            return value, place
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number of more than 64 bits")

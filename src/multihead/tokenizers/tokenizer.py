@@ -1,0 +1,268 @@
+"""A tokenizer as users know it: one call from text to ids, and back."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidInput, UnsupportedOption
+from .encodings import Encodings
+from .special import ROLES, added, content
+
+if TYPE_CHECKING:
+    import tokenizers
+
+INPUTS = ("input_ids", "token_type_ids", "attention_mask")
+NO_LIMIT = int(1e30)
+
+
+class Tokenizer:
+    """Text to ids and back.
+
+    Args:
+        backend: the `tokenizers` library's own. special: role (`bos_token`, ...) -> token.
+        options: the entries of tokenizer_config.json: `model_max_length`, `padding_side`, `chat_template`, ...
+        target: of the other side, for translation models that write another vocabulary.
+
+    One tokenizer may be used by several threads.
+    """
+
+    is_fast = True
+
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        special: Mapping[str, str],
+        options: Mapping[str, Any] | None = None,
+        *,
+        more: Sequence[str] = (),
+        target: Tokenizer | None = None,
+        name_or_path: str = "",
+    ) -> None:
+        self.backend, self.special, self.more = backend, dict(special), list(more)
+        self.options, self.target, self.name_or_path = dict(options or {}), target, name_or_path
+        self.model_max_length: int = int(self.options.get("model_max_length") or NO_LIMIT)
+        self.padding_side: str = self.options.get("padding_side", "right")
+        self.truncation_side: str = self.options.get("truncation_side", "right")
+        self.model_input_names: list[str] = list(self.options.get("model_input_names") or INPUTS)
+        self.chat_template: Any = self.options.get("chat_template")
+        self.pad_token_type_id: int = int(self.options.get("pad_token_type_id", 0))
+        self.clean_up_tokenization_spaces = bool(self.options.get("clean_up_tokenization_spaces", False))
+        self._lock = threading.Lock()
+        backend.no_padding()
+        backend.no_truncation()
+
+    def __call__(self, text: Any = None, text_pair: Any = None, text_target: Any = None, **options: Any) -> Encodings:
+        """Encodes a text, a pair, a batch or a batch of pairs; see `encode.Options` for the options.
+
+        Args:
+            text: a string, a list of strings, or (is_split_into_words) words. text_pair: likewise.
+            text_target: encoded as labels, with the target side's vocabulary where there is one.
+
+        Raises:
+            InvalidInput: inputs that are no texts, or do not fit the options. UnsupportedOption: an unknown option.
+        """
+        from .encode import encode
+
+        if text is None and text_target is None:
+            raise InvalidInput("There is nothing to encode: text is None.")
+        if text is None:
+            return encode(self.target or self, text_target, None, options)
+        found = encode(self, text, text_pair, options)
+        if text_target is not None:
+            found["labels"] = encode(self.target or self, text_target, None, options)["input_ids"]
+        return found
+
+    def run(self, inputs: Sequence[Any], *, words: bool, special: bool, limits: Mapping[str, Any] | None) -> list[Any]:
+        """The library's encodings of a batch; truncation is set for this call only."""
+        with self._lock:
+            if limits is not None:
+                self.backend.enable_truncation(**limits)
+            try:
+                return self.backend.encode_batch(inputs, is_pretokenized=words, add_special_tokens=special)
+            except TypeError as error:
+                raise InvalidInput(
+                    f"Texts are strings, or lists of words with is_split_into_words=True: {error}."
+                ) from error
+            except BaseException as error:
+                if type(error).__name__ == "PanicException" or isinstance(error, Exception):
+                    raise InvalidInput(f"The text cannot be encoded with these options: {error}.") from error
+                raise
+            finally:
+                if limits is not None:
+                    self.backend.no_truncation()
+
+    def encode_ids(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, special: bool = True
+    ) -> list[list[int]]:
+        """Ids of many texts at once, in parallel, without padding or offsets: what pipelines use."""
+        inputs: Sequence[Any] = texts if pairs is None else list(zip(texts, pairs, strict=True))
+        with self._lock:
+            found = self.backend.encode_batch_fast(list(inputs), add_special_tokens=special)
+        return [encoding.ids for encoding in found]
+
+    def encode(self, text: Any, text_pair: Any = None, **options: Any) -> list[int]:
+        """The ids of one text or pair."""
+        return self(text, text_pair, **options)["input_ids"]  # type: ignore[no-any-return]
+
+    def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False) -> list[str]:
+        """The tokens of a text."""
+        given = text if pair is None else (text, pair)
+        return self.run([given], words=False, special=add_special_tokens, limits=None)[0].tokens  # type: ignore[no-any-return]
+
+    def decode(
+        self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
+    ) -> Any:
+        """The text of ids; a list of texts for a list of such lists."""
+        ids = token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
+        ids = [ids] if isinstance(ids, int) else list(ids)
+        if ids and not isinstance(ids[0], int):
+            return [self.decode(row, skip_special_tokens, clean_up_tokenization_spaces) for row in ids]
+        side = self.target or self
+        text = side.backend.decode(ids, skip_special_tokens=skip_special_tokens)
+        clean = (
+            self.clean_up_tokenization_spaces if clean_up_tokenization_spaces is None else clean_up_tokenization_spaces
+        )
+        return tidy(text) if clean else text
+
+    def batch_decode(self, sequences: Any, skip_special_tokens: bool = False, **options: Any) -> list[str]:
+        """The texts of many lists, rows of a tensor or of an array."""
+        return [self.decode(ids, skip_special_tokens, **options) for ids in sequences]
+
+    def convert_tokens_to_ids(self, tokens: Any) -> Any:
+        """An id for a token, a list for a list; the unknown token's where it is not known (None without one)."""
+        if isinstance(tokens, str):
+            found = self.backend.token_to_id(tokens)
+            return self.unk_token_id if found is None else found
+        return [self.convert_tokens_to_ids(token) for token in tokens]
+
+    def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
+        """A token for an id, a list for a list."""
+        if isinstance(ids, int):
+            return self.backend.id_to_token(ids)
+        rows = ids.tolist() if hasattr(ids, "tolist") else ids
+        hidden = set(self.all_special_ids) if skip_special_tokens else set()
+        return [self.backend.id_to_token(i) for i in rows if i not in hidden]
+
+    def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
+        """The text of tokens."""
+        decoder = self.backend.decoder
+        return " ".join(tokens) if decoder is None else decoder.decode(list(tokens))
+
+    def pad(self, encoded: Any, **options: Any) -> Encodings:
+        """Pads rows of ids (and masks, types) that were encoded apart; see `encode.pad_rows` for the options."""
+        from .encode import pad_rows
+
+        return pad_rows(self, encoded, **options)
+
+    def get_vocab(self) -> dict[str, int]:
+        """token -> id, added tokens included."""
+        return self.backend.get_vocab(with_added_tokens=True)
+
+    @property
+    def vocab(self) -> dict[str, int]:
+        return self.get_vocab()
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens without those that were added."""
+        return self.backend.get_vocab_size(with_added_tokens=False)
+
+    def __len__(self) -> int:
+        return self.backend.get_vocab_size(with_added_tokens=True)
+
+    def num_special_tokens_to_add(self, pair: bool = False) -> int:
+        return self.backend.num_special_tokens_to_add(pair)
+
+    def add_tokens(self, new_tokens: Any, special_tokens: bool = False) -> int:
+        """Adds tokens that are not there yet; gives how many. A model's embeddings must grow with them."""
+        listed = new_tokens if isinstance(new_tokens, (list, tuple)) else [new_tokens]
+        tokens = [added(token, special=special_tokens) for token in listed]
+        with self._lock:
+            return self.backend.add_special_tokens(tokens) if special_tokens else self.backend.add_tokens(tokens)
+
+    def add_special_tokens(self, special_tokens_dict: Mapping[str, Any], **_: Any) -> int:
+        """Gives roles to tokens (`{"pad_token": "[PAD]"}`), adding those that are not there; gives how many were added.
+
+        Raises:
+            UnsupportedOption: a role that does not exist.
+        """
+        count = 0
+        for role, token in special_tokens_dict.items():
+            if role in ("additional_special_tokens", "extra_special_tokens"):
+                names = [content(t) or "" for t in token]
+                self.more += [name for name in names if name not in self.more]
+                count += self.add_tokens(list(token), special_tokens=True)
+            elif role in ROLES:
+                self.special[role] = content(token) or ""
+                count += self.add_tokens([token], special_tokens=True)
+            else:
+                raise UnsupportedOption(f"{role!r} is no role of a special token; roles: {', '.join(ROLES)}.")
+        return count
+
+    def __getattr__(self, name: str) -> Any:
+        role = name.removesuffix("_id")
+        if role not in ROLES:
+            raise AttributeError(f"A tokenizer has no {name!r}.")
+        token = self.__dict__.get("special", {}).get(role)
+        return token if name == role or token is None else self.backend.token_to_id(token)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ROLES:
+            self.special.pop(name, None)
+            if value is not None:
+                self.add_special_tokens({name: value})
+        elif name.removesuffix("_id") in ROLES:
+            setattr(self, name.removesuffix("_id"), None if value is None else self.backend.id_to_token(value))
+        else:
+            object.__setattr__(self, name, value)
+
+    @property
+    def special_tokens_map(self) -> dict[str, Any]:
+        """role -> token."""
+        return {**self.special, **({"additional_special_tokens": list(self.more)} if self.more else {})}
+
+    @property
+    def all_special_tokens(self) -> list[str]:
+        return list(dict.fromkeys([*self.special.values(), *self.more]))
+
+    @property
+    def all_special_ids(self) -> list[int]:
+        return [self.convert_tokens_to_ids(token) for token in self.all_special_tokens]
+
+    @property
+    def additional_special_tokens(self) -> list[str]:
+        return list(self.more)
+
+    def apply_chat_template(self, conversation: Any, tools: Any = None, documents: Any = None, **options: Any) -> Any:
+        """A conversation as the model was taught to read it; see `chat.apply` for the options."""
+        from .chat import apply
+
+        return apply(self, conversation, tools, documents, **options)
+
+    def get_chat_template(self, name: str | None = None, tools: Any = None) -> str:
+        """The template of this name, or the one for tools where there are both. Raises ChatTemplateError."""
+        from .chat import chosen
+
+        return chosen(self, name, tools)
+
+    def save_pretrained(self, folder: str | os.PathLike[str], **_: Any) -> tuple[str, ...]:
+        """Writes tokenizer.json, tokenizer_config.json and the chat template, as the reference reads them."""
+        from .save import save
+
+        return save(self, Path(folder))
+
+    def __repr__(self) -> str:
+        return f"<Tokenizer of {len(self)} tokens from {self.name_or_path or 'memory'}>"
+
+
+def tidy(text: str) -> str:
+    """Takes out the spaces before punctuation and inside contractions that joining tokens leaves."""
+    pairs = [(" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"),
+             (" 's", "'s"), (" 've", "'ve"), (" 're", "'re")]  # fmt: skip
+    for old, new in pairs:
+        text = text.replace(old, new)
+    return text
