@@ -62,9 +62,14 @@ class PromptedSummarization(TextGeneration):
 
 
 class PromptedAnswers(TextGeneration):
-    """Answers questions about a context in free words."""
+    """Answers questions about a context in free words, after two worked examples."""
 
-    prompt_text = "{context}\n\nAnswer the question in a few words, using the text above.\nQuestion: {question}"
+    prompt_text = (
+        "Text: The Eiffel Tower in Paris was finished in 1889 by the company of Gustave Eiffel.\n"
+        "Question: When was the tower finished?\nAnswer: 1889\n"
+        "Question: Whose company built it?\nAnswer: Gustave Eiffel\n\n"
+        "Text: {context}\nQuestion: {question}\nAnswer:"
+    )
 
     def __call__(
         self,
@@ -90,8 +95,8 @@ class PromptedAnswers(TextGeneration):
         if not isinstance(question, str) or not isinstance(context, str):
             raise InvalidInput('question-answering needs {"question": "...", "context": "..."}.')
         told = self.prompt_text.replace("{question}", question).replace("{context}", context)
-        ids = self.prompt([{"role": "user", "content": told}])
-        answer = self.complete([ids], **{"max_new_tokens": 32, **options})[0].strip()
+        ids = self.tokenizer.encode_ids([told])[0]
+        answer = self.complete([ids], **{"max_new_tokens": 32, **options})[0].strip().partition("\n")[0].strip()
         place = context.lower().find(answer.lower().rstrip("."))
         found = {"start": place, "end": place + len(answer.rstrip("."))} if answer and place >= 0 else {}
         return {"answer": answer, **found}

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 TEMPLATE = "chat_template.jinja"
 SIDES = ("source.spm", "target.spm")
+TYPED = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {  # stem of the tokenizer's class -> settings that files may leave out
+    "Bert": TYPED,
+    "Electra": TYPED,
+    "Albert": TYPED,
+    "XLNet": {**TYPED, "padding_side": "left", "pad_token_type_id": 3},
+    "Llama": {"padding_side": "left"},
+}
 
 
 def load_tokenizer(path: Path, *, name_or_path: str = "", **changes: Any) -> Tokenizer:
@@ -65,6 +73,7 @@ def from_folder(folder: Path, changes: Mapping[str, Any]) -> Tokenizer:
     rest = [token for token in more if backend.token_to_id(token) is None]
     backend.add_special_tokens([added(token, special=True) for token in rest])
     grow(backend, settings, optional(folder / "added_tokens.json"))
+    settings = {**DEFAULTS.get(stem, {}), **settings}
     side = None if target is None else Tokenizer(target.backend, target.special, settings)
     return Tokenizer(backend, found, settings, more=more, target=side)
 

@@ -15,7 +15,7 @@ from .special import ROLES, added, content
 if TYPE_CHECKING:
     import tokenizers
 
-INPUTS = ("input_ids", "token_type_ids", "attention_mask")
+INPUTS = ("input_ids", "attention_mask")
 NO_LIMIT = int(1e30)
 
 
@@ -87,10 +87,8 @@ class Tokenizer:
                 raise InvalidInput(
                     f"Texts are strings, or lists of words with is_split_into_words=True: {error}."
                 ) from error
-            except BaseException as error:
-                if type(error).__name__ == "PanicException" or isinstance(error, Exception):
-                    raise InvalidInput(f"The text cannot be encoded with these options: {error}.") from error
-                raise
+            except Exception as error:  # the library raises its own bare Exception
+                raise InvalidInput(f"The text cannot be encoded with these options: {error}.") from error
             finally:
                 if limits is not None:
                     self.backend.no_truncation()

@@ -1,0 +1,208 @@
+"""A model hub on the loopback interface: what huggingface_hub asks of the real one, and no more.
+
+with HubServer() as hub:
+    hub.add("org/name", {"config.json": "{}", "model.safetensors": b"..."})
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import parse_qs, unquote, urlsplit
+
+Content = bytes | str | Path
+API = re.compile(
+    r"/api/models/(?P<repo>[^/]+(/[^/]+)?)(/(?P<what>revision|tree)/(?P<revision>[^/]+)(/(?P<path>.*))?)?$"
+)
+FILE = re.compile(r"/(?P<repo>[^/]+(/[^/]+)?)/resolve/(?P<revision>[^/]+)/(?P<path>.+)$")
+
+
+@dataclass
+class Repository:
+    """What the server knows of one repository."""
+
+    commits: dict[str, dict[str, Content]] = field(default_factory=dict)
+    branches: dict[str, str] = field(default_factory=dict)
+    gated: bool = False
+    token: str | None = None  # who may see a private repository, or read a gated one
+
+    def commit(self, revision: str) -> str | None:
+        return revision if revision in self.commits else self.branches.get(revision)
+
+
+class HubServer:
+    """Serves repositories while it is entered.
+
+    Args:
+        folder: its subfolders `org/name` are repositories with one branch, main; None for no such folder.
+
+    Attributes:
+        endpoint: the address, for HF_ENDPOINT.
+        requests: every request so far, as "METHOD /path".
+        down: a status (503, say) that answers everything, or None.
+        cut: paths of files whose next answer breaks off halfway; each is forgotten once it was.
+        lies: paths of files that are listed, but answered with 404.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.repositories: dict[str, Repository] = {}
+        self.requests: list[str] = []
+        self.down: int | None = None
+        self.cut: set[str] = set()
+        self.lies: set[str] = set()
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self.http.hub = self  # type: ignore[attr-defined]
+        self.http.daemon_threads = True
+        self.endpoint = f"http://127.0.0.1:{self.http.server_port}"
+        for path in sorted(folder.glob("*/*")) if folder else ():
+            files = {p.relative_to(path).as_posix(): p for p in path.rglob("*") if p.is_file()}
+            self.add(f"{path.parent.name}/{path.name}", files)
+
+    def add(
+        self,
+        repo: str,
+        files: Mapping[str, Content],
+        *,
+        revision: str = "main",
+        gated: bool = False,
+        token: str | None = None,
+    ) -> str:
+        """Makes a commit of these files the head of a branch and returns its name.
+
+        A token without `gated` makes the repository private.
+        """
+        known = self.repositories.setdefault(repo, Repository())
+        known.gated, known.token = gated, token
+        parts = [repo, str(len(known.commits)), *sorted(files)]
+        commit = hashlib.sha1("\n".join(parts).encode()).hexdigest()
+        known.commits[commit] = dict(files)
+        known.branches[revision] = commit
+        return commit
+
+    def downloads(self) -> list[str]:
+        """The files that were fetched, in the order of their names."""
+        found = [FILE.search(request.split()[1]) for request in self.requests if request.startswith("GET ")]
+        return sorted(match["path"] for match in found if match)
+
+    def __enter__(self) -> HubServer:
+        threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    hub: HubServer
+
+    def do_GET(self) -> None:
+        self.hub = self.server.hub  # type: ignore[attr-defined]
+        url = urlsplit(self.path)
+        self.hub.requests.append(f"{self.command} {unquote(url.path)}")
+        if self.hub.down is not None:
+            return self.say(self.hub.down, b"down")
+        for pattern, answer in ((API, self.listing), (FILE, self.file)):
+            if found := pattern.match(url.path):
+                parts = {name: unquote(text) for name, text in found.groupdict().items() if text}
+                return answer(parts, parse_qs(url.query))
+        return self.refuse(404, "EntryNotFound", "no such page")
+
+    do_HEAD = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing: the tests read `requests`."""
+
+    def known(self, parts: dict[str, str]) -> tuple[Repository, str] | None:
+        """The repository and the commit asked for; None once the request is refused."""
+        repository = self.hub.repositories.get(parts["repo"])
+        allowed = repository and self.headers.get("Authorization") in (f"Bearer {repository.token}", None)
+        mine = repository and self.headers.get("Authorization") == f"Bearer {repository.token}"
+        if repository is None or (repository.token and not repository.gated and not mine):
+            self.refuse(404 if allowed else 401, "RepoNotFound", "Repository not found")
+            return None
+        commit = repository.commit(parts.get("revision", "main"))
+        if commit is None:
+            self.refuse(404, "RevisionNotFound", f"Invalid rev id: {parts['revision']}")
+            return None
+        if repository.gated and not mine and "what" not in parts and self.path.count("/resolve/"):
+            self.refuse(403, "GatedRepo", f"Access to model {parts['repo']} is restricted.")
+            return None
+        return repository, commit
+
+    def listing(self, parts: dict[str, str], query: dict[str, list[str]]) -> None:
+        if (known := self.known(parts)) is None:
+            return None
+        repository, commit = known
+        files = repository.commits[commit]
+        if parts.get("what") == "tree":
+            rows = [
+                {"type": "file", "path": path, "size": len(_bytes(files[path])), "oid": _etag(files[path])}
+                for path in sorted(files)
+            ]
+            return self.say(200, json.dumps(rows).encode(), {"Content-Type": "application/json"})
+        info = {
+            "id": parts["repo"],
+            "modelId": parts["repo"],
+            "sha": commit,
+            "private": False,
+            "gated": "manual" if repository.gated else False,
+            "tags": [],
+            "downloads": 0,
+            "likes": 0,
+            "siblings": [{"rfilename": path} for path in sorted(files)],
+        }
+        return self.say(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
+
+    def file(self, parts: dict[str, str], query: dict[str, list[str]]) -> None:
+        if (known := self.known(parts)) is None:
+            return None
+        repository, commit = known
+        path = parts["path"]
+        if path not in repository.commits[commit] or path in self.hub.lies:
+            return self.refuse(404, "EntryNotFound", "Entry not found")
+        data = _bytes(repository.commits[commit][path])
+        headers = {"ETag": f'"{_etag(data)}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
+        status, whole = 200, data
+        if found := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
+            status, data = 206, data[int(found[1]) :]
+            headers["Content-Range"] = f"bytes {found[1]}-{len(whole) - 1}/{len(whole)}"
+        cut = self.command == "GET" and path in self.hub.cut
+        self.hub.cut -= {path} if cut else set()
+        return self.say(status, data, headers, half=cut)
+
+    def refuse(self, status: int, code: str, message: str) -> None:
+        body = json.dumps({"error": message}).encode()
+        self.say(status, body, {"X-Error-Code": code, "X-Error-Message": message})
+
+    def say(self, status: int, body: bytes, headers: Mapping[str, str] | None = None, *, half: bool = False) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body[: len(body) // 2] if half else body)
+        if half:
+            self.close_connection = True
+
+
+def _bytes(content: Content) -> bytes:
+    if isinstance(content, Path):
+        return content.read_bytes()
+    return content.encode() if isinstance(content, str) else content
+
+
+def _etag(content: Content) -> str:
+    return hashlib.sha1(_bytes(content)).hexdigest()

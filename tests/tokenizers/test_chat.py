@@ -1,0 +1,125 @@
+"""Chat templates write what the reference writes, inside a sandbox."""
+
+import pytest
+import transformers
+
+from multihead import AutoTokenizer
+from multihead.errors import ChatTemplateError, UnsupportedOption
+
+from . import folders
+
+CHATML = (
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+DEFAULT_SYSTEM = (
+    "{%- if messages[0]['role'] != 'system' -%}<|system|>You are helpful.{% endif %}\n"
+    "{% for m in messages if m.content is defined %}\n  {%- set tag = loop.index0 ~ ':' ~ m.role %}\n"
+    "  {{- tag | upper }} {{ m.content | trim }}\n{% endfor %}"
+)
+TOOLS = (
+    "{{- bos_token }}{% if tools %}Date: {{ strftime_now('%Y') }}\n"
+    "{% for t in tools %}{{ t | tojson(indent=2) }}\n{% endfor %}{% endif %}"
+    "{%- for message in messages %}{% if message.role == 'stop' %}{% break %}{% endif %}"
+    "[{{ message.role }}]{% generation %}{{ message.content }}{% endgeneration %}{{ eos_token }}\n{% endfor %}"
+)
+ALTERNATING = (
+    "{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate user/assistant/...') }}{% endif %}"
+    "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
+    "{% else %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}"
+)
+NAMESPACE = (
+    "{% set ns = namespace(count=0) %}{% for m in messages %}{% set ns.count = ns.count + 1 %}{% endfor %}"
+    "{{ ns.count }} messages: {{ messages | map(attribute='role') | join(', ') }} {{ {'ä': '<b>'} | tojson }}"
+)
+CHAT = [
+    {"role": "user", "content": "Hi, <b>how</b> are you & yours? "},
+    {"role": "assistant", "content": "Très bien 😀"},
+    {"role": "user", "content": "Good."},
+]
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {"ä": {}}}}}
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    folder = folders.bytes_bpe(tmp_path_factory.mktemp("chat"), "GPT2", pad_token="<|endoftext|>")
+    return AutoTokenizer.from_pretrained(folder), transformers.AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("template", [CHATML, DEFAULT_SYSTEM, TOOLS, ALTERNATING, NAMESPACE])
+@pytest.mark.parametrize("options", [{}, {"add_generation_prompt": True}, {"tools": [TOOL]}], ids=str)
+def test_templates_write_what_the_reference_writes(both, template, options):
+    texts = [t.apply_chat_template(CHAT, chat_template=template, tokenize=False, **options) for t in both]
+    assert texts[0] == texts[1]
+    ids = [t.apply_chat_template(CHAT, chat_template=template, **options) for t in both]
+    assert ids[0]["input_ids"] == ids[1]["input_ids"]
+
+
+def test_batches_tensors_and_the_last_message_continued(both):
+    ours, theirs = both
+    options = {"chat_template": CHATML, "padding": True, "return_tensors": "pt"}
+    got, expected = (t.apply_chat_template([CHAT, CHAT[:1]], **options) for t in both)
+    assert got["input_ids"].tolist() == expected["input_ids"].tolist()
+    for chat in (CHAT, CHAT[:2], [{"role": "assistant", "content": "Once upon a "}]):
+        texts = [
+            t.apply_chat_template(chat, chat_template=CHATML, tokenize=False, continue_final_message=True) for t in both
+        ]
+        assert texts[0] == texts[1]
+    assert ours.apply_chat_template(CHAT, chat_template=CHATML, return_dict=False) == list(
+        theirs.apply_chat_template(CHAT, chat_template=CHATML, return_dict=False)
+    )
+
+
+def test_a_template_that_refuses_says_why(both):
+    with pytest.raises(ChatTemplateError, match="must alternate"):
+        both[0].apply_chat_template(CHAT[:1] * 2, chat_template=ALTERNATING)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ messages.append(1) }}",
+        "{{ messages[0].update(role='x') }}",
+        "{% for i in range(10000000) %}x{% endfor %}",
+        "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+        "{{ undefined_thing.attribute }}",
+        "{% for %}",
+        "{{ messages | nonsense }}",
+        "{% if x %}",
+    ],
+)
+def test_what_a_template_must_not_do_is_one_clear_error(both, template):
+    with pytest.raises(ChatTemplateError):
+        both[0].apply_chat_template(CHAT, chat_template=template, tokenize=False)
+
+
+def test_the_line_of_a_broken_template_is_told(both):
+    with pytest.raises(ChatTemplateError, match="line 3"):
+        both[0].apply_chat_template(CHAT, chat_template="a\nb\n{% for %}", tokenize=False)
+
+
+def test_without_a_template_the_error_says_what_to_do(both):
+    with pytest.raises(ChatTemplateError, match="chat_template"):
+        both[0].apply_chat_template(CHAT)
+    with pytest.raises(UnsupportedOption):
+        both[0].apply_chat_template(CHAT, chat_template=CHATML, add_generation_prompt=True, continue_final_message=True)
+
+
+def test_templates_are_found_in_every_file_and_saved(both, tmp_path):
+    folder = folders.bytes_bpe(tmp_path, "GPT2", chat_template=CHATML)
+    assert AutoTokenizer.from_pretrained(folder).chat_template == CHATML
+    (folder / "chat_template.jinja").write_text(NAMESPACE)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.chat_template == NAMESPACE
+    tokenizer.save_pretrained(tmp_path / "saved")
+    again = transformers.AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert again.apply_chat_template(CHAT, tokenize=False) == tokenizer.apply_chat_template(CHAT, tokenize=False)
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text(TOOLS)
+    several = AutoTokenizer.from_pretrained(folder)
+    assert several.get_chat_template() == NAMESPACE
+    assert several.get_chat_template(tools=[TOOL]) == TOOLS
+    with pytest.raises(ChatTemplateError, match="tool_use"):
+        several.get_chat_template("tool_us")
