@@ -23,6 +23,10 @@ class NetworkUnavailable(MultiheadError, OSError):
     """A file is not in the local cache and cannot be fetched: offline mode, or no connection."""
 
 
+class CacheUnusable(MultiheadError, OSError):
+    """The folder for fetched files cannot be written: permissions, or a full disk."""
+
+
 class AccessDenied(MultiheadError, OSError):
     """The hub refuses: a gated or private repository, or a token that is wrong."""
 

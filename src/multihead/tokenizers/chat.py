@@ -220,7 +220,5 @@ def cut(text: str, chat: Sequence[Mapping[str, Any]]) -> str:
         raise ChatTemplateError(
             "continue_final_message: the last message does not stand in the text that the template writes."
         )
-    end = place + len(last.strip())
-    if text[place + len(last.lstrip()) - len(last.strip()) :].startswith(last.lstrip()):
-        end = place + len(last.lstrip())
-    return text[:end]
+    end, tail = place + len(last.strip()), last[len(last.rstrip()) :]
+    return text[: end + len(tail)] if text[end:].startswith(tail) else text[:end]

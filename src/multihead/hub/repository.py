@@ -1,0 +1,188 @@
+"""Repositories of the Hugging Face hub, through its own library, imported only when the network is needed."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .._version import __version__
+from ..errors import AccessDenied, CorruptFile, InvalidInput, ModelNotFound, MultiheadError, NetworkUnavailable
+from .choice import Choice, choose
+from .local import inside
+from .request import Request
+from .snapshots import COMMIT, Snapshots, cache_root, shards, under
+from .storage import UNUSABLE, unusable
+
+NAME = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9_]([\w.-]*\w)?(/[A-Za-z0-9_]([\w.-]*\w)?)?", re.ASCII)
+HOME = "https://huggingface.co"
+
+
+def fetch(repo: str, request: Request) -> Path:
+    """The folder (or GGUF file) of a repository in the hub's cache, complete for what is wanted.
+
+    Raises:
+        ModelNotFound, AccessDenied, NetworkUnavailable, CorruptFile, CacheUnusable: as `resolve` says.
+    """
+    if not NAME.fullmatch(repo) or len(repo) > 96:
+        raise ModelNotFound(f"{repo!r} is neither a local path nor a name on the hub, which is like org/name.")
+    cache = Snapshots(repo, cache_root(request.cache_dir))
+    if request.offline:
+        return _cached(cache, request)
+    try:
+        return _fetched(cache, request)
+    except NetworkUnavailable as error:
+        try:
+            path = cache.complete(request)
+        except (ModelNotFound, CorruptFile) as lacking:
+            raise NetworkUnavailable(
+                f"{error} Nor is it cached: {lacking}. Check the connection (and HF_ENDPOINT, if set), or give the "
+                "path of a local folder."
+            ) from error
+        warnings.warn(f"{error} Using the copy that is cached: {path}.", stacklevel=2)
+        return path
+
+
+def endpoint() -> str:
+    """The hub's address, as set now. Raises InvalidInput if it is no address."""
+    address = (os.environ.get("HF_ENDPOINT") or HOME).rstrip("/")
+    if not re.fullmatch(r"https?://([^/@\s]+@)?(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d+)?(/[\w./~-]*)?", address):
+        raise InvalidInput(f"HF_ENDPOINT={address!r} is no address; it is like {HOME}.")
+    return address
+
+
+def _cached(cache: Snapshots, request: Request) -> Path:
+    try:
+        return cache.complete(request)
+    except ModelNotFound as error:
+        raise NetworkUnavailable(
+            f"{cache.repo} cannot be fetched ({request.offline}), and {error}. Fetch it once with the network on, or "
+            "give the path of a local folder."
+        ) from error
+
+
+def _fetched(cache: Snapshots, request: Request) -> Path:
+    """Asks the hub what the revision means, fetches what is missing of it, and notes that it is here."""
+    commit, names = _listing(cache.repo, request)
+    names = under(names, request.subfolder)
+    source = f"{cache.repo} at {request.revision or 'main'} ({commit[:12]})"
+    if request.subfolder:
+        source += f", subfolder {request.subfolder!r},"
+    choice = choose(names, request.want, request.gguf_file, source)
+    folder = cache.folder(commit).joinpath(*inside(request.subfolder, "subfolder").parts)
+    first = [*choice.companions, *([choice.index] if choice.index else [])]
+    _download(cache, request, commit, first)
+    _download(cache, request, commit, [*_shards(folder, choice, names, source), *choice.cores])
+    cache.remember(request.revision or "main", commit)
+    return folder / (choice.single or "")
+
+
+def _shards(folder: Path, choice: Choice, names: list[str], source: str) -> list[str]:
+    found = shards(folder, choice)
+    missing = [name for name in found if name not in names]
+    if missing:
+        raise CorruptFile(f"{choice.index} of {source} names shards that are not there: {', '.join(missing)}.")
+    return found
+
+
+def _listing(repo: str, request: Request) -> tuple[str, list[str]]:
+    """The commit of the request's revision, and its files."""
+    from huggingface_hub import HfApi, constants
+
+    api = HfApi(endpoint=endpoint(), token=request.token, library_name="multihead", library_version=__version__)
+    with _translated(repo, request):
+        info = api.model_info(repo, revision=request.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        if not COMMIT.fullmatch(str(info.sha)):
+            raise ValueError(f"its answer names no commit: {info.sha!r}")
+        return str(info.sha), [sibling.rfilename for sibling in info.siblings or ()]
+
+
+def _download(cache: Snapshots, request: Request, commit: str, names: Iterable[str]) -> None:
+    """Fetches those files of a commit, named relative to the subfolder, that are not cached."""
+    parts = inside(request.subfolder, "subfolder").parts
+    paths = ["/".join((*parts, name)) for name in names]
+    missing = [path for path in paths if not (cache.folder(commit) / path).is_file()]
+    if not missing:
+        return
+    from huggingface_hub import snapshot_download
+
+    with _translated(cache.repo, request):
+        snapshot_download(
+            cache.repo,
+            revision=commit,
+            cache_dir=cache.root,
+            token=request.token,
+            endpoint=endpoint(),
+            library_name="multihead",
+            library_version=__version__,
+            allow_patterns=[glob.escape(path) for path in missing],
+        )
+    missing = [path for path in missing if not (cache.folder(commit) / path).is_file()]
+    if missing:
+        raise NetworkUnavailable(f"{endpoint()} did not give {', '.join(missing)} of {cache.repo}.")
+
+
+@contextmanager
+def _translated(repo: str, request: Request) -> Iterator[None]:
+    """Turns the errors of the hub's library into ours."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # The second class is the HTTP library's own root error: httpx or requests, as the version has it.
+    # The others are what it makes of an answer that is not the hub's: a login page of a network, say.
+    kinds: Any = (OSError, ValueError, TypeError, KeyError, HfHubHTTPError.__mro__[1])
+    try:
+        yield
+    except MultiheadError:
+        raise
+    except kinds as error:
+        raise _ours(error, repo, request) from error
+
+
+def _ours(error: BaseException, repo: str, request: Request) -> MultiheadError:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__
+    at, page = endpoint(), f"{endpoint()}/{repo}"
+    cached = "A copy that is cached can be used with local_files_only=True."
+    if isinstance(error, errors.GatedRepoError):
+        return AccessDenied(
+            f"{repo} is gated: accept its terms at {page}, then log in (hf auth login) or pass token=. {cached}"
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return ModelNotFound(
+            f"{repo} is not a repository of {at}, nor a folder in {Path.cwd()}. If it is private, log in (hf auth "
+            "login) or pass token=."
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return ModelNotFound(f"{repo} has no branch, tag or commit {request.revision!r}; see {page}/tree/main.")
+    if isinstance(error, errors.EntryNotFoundError):
+        return ModelNotFound(f"{repo} at {request.revision or 'main'} lists a file that {at} does not have: {error}.")
+    if isinstance(error, errors.LocalTokenNotFoundError):
+        return AccessDenied(f"token=True, but no token is saved: log in (hf auth login), or pass the token for {repo}.")
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return NetworkUnavailable(f"The hub's library was started offline, so {repo} cannot be fetched.")
+    if isinstance(error, errors.HfHubHTTPError):
+        return _by_status(error, repo)
+    if isinstance(error, OSError) and error.errno in UNUSABLE:
+        return unusable(error)
+    told = str(error).splitlines()[0] if str(error) else ""
+    return NetworkUnavailable(f"{repo} cannot be fetched from {at} ({type(error).__name__}: {told}).")
+
+
+def _by_status(error: Any, repo: str) -> MultiheadError:
+    """The error for an answer of the hub that says no more than a status."""
+    status = error.response.status_code
+    said = f"status {status}" + (f", {error.server_message}" if error.server_message else "")
+    if status in (401, 403):
+        return AccessDenied(
+            f"{endpoint()} refuses {repo} ({said}). Log in again (hf auth login) or pass another token=."
+        )
+    if status in (400, 404):
+        return ModelNotFound(f"{endpoint()} has no {repo} ({said}).")
+    return NetworkUnavailable(f"{endpoint()} cannot give {repo} now ({said}).")

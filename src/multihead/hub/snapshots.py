@@ -1,0 +1,125 @@
+"""The hub's cache on disk, read without the hub's library.
+
+The layout is that of huggingface_hub ("Understand caching" in its documentation): `models--org--name/refs/REVISION`
+holds a commit, `models--org--name/snapshots/COMMIT/` the files of it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config import read_json
+from ..errors import CorruptFile, ModelNotFound
+from .choice import Choice, choose
+from .local import inside
+from .request import Request
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Snapshots:
+    """The cached commits of one repository.
+
+    Args:
+        repo: its name.
+        root: the cache folder of all repositories.
+    """
+
+    repo: str
+    root: Path
+
+    @property
+    def storage(self) -> Path:
+        return self.root / f"models--{self.repo.replace('/', '--')}"
+
+    def folder(self, commit: str) -> Path:
+        return self.storage / "snapshots" / commit
+
+    def commit(self, revision: str) -> str | None:
+        """The commit that a revision meant when it was last fetched whole."""
+        if COMMIT.fullmatch(revision):
+            return revision
+        with suppress(OSError, ValueError):
+            return self._ref(revision).read_text(encoding="utf-8").strip()
+        return None
+
+    def remember(self, revision: str, commit: str) -> None:
+        """Notes what a revision means, once all files asked for are here; a cache that is read-only stays as it is."""
+        if revision == commit or self.commit(revision) == commit:
+            return
+        ref = self._ref(revision)
+        fresh = ref.with_name(f".{ref.name}.{os.getpid()}")
+        with suppress(OSError):
+            ref.parent.mkdir(parents=True, exist_ok=True)
+            fresh.write_text(commit, encoding="utf-8")
+            fresh.replace(ref)
+
+    def complete(self, request: Request) -> Path:
+        """What a request means in the commit cached for its revision.
+
+        Raises:
+            ModelNotFound: it is not cached, or not all of it; the message says what is missing.
+        """
+        revision = request.revision or "main"
+        commit = self.commit(revision)
+        if commit is None or not self.folder(commit).is_dir():
+            raise ModelNotFound(f"{self.storage} has no copy of revision {revision!r}")
+        names = under(present(self.folder(commit)), request.subfolder)
+        source = f"the copy of commit {commit[:12]} in {self.storage}"
+        choice = choose(names, request.want, request.gguf_file, source)
+        folder = self.folder(commit).joinpath(*inside(request.subfolder, "subfolder").parts)
+        missing = [name for name in shards(folder, choice) if name not in names]
+        if missing:
+            raise ModelNotFound(f"{source} lacks {', '.join(missing)}")
+        return folder / (choice.single or "")
+
+    def _ref(self, revision: str) -> Path:
+        return (self.storage / "refs").joinpath(*inside(revision, "revision").parts)
+
+
+def cache_root(cache_dir: Path | None) -> Path:
+    """The folder of the hub's cache, by the hub's own environment variables, read now."""
+    if cache_dir is not None:
+        return cache_dir
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if os.environ.get(name):
+            return _expanded(os.environ[name])
+    if os.environ.get("HF_HOME"):
+        return _expanded(os.environ["HF_HOME"]) / "hub"
+    return _expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface" / "hub"
+
+
+def present(folder: Path) -> list[str]:
+    """The files below a snapshot folder, with slashes; links to blobs that are gone are left out."""
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+
+
+def under(names: list[str], subfolder: str) -> list[str]:
+    """The names below a subfolder, relative to it."""
+    parts = inside(subfolder, "subfolder").parts
+    prefix = "/".join(parts) + "/" if parts else ""
+    return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+
+
+def shards(folder: Path, choice: Choice) -> list[str]:
+    """The shards that the index of a choice names, in order; none if it has no index.
+
+    Raises:
+        CorruptFile: the index is not what it should be.
+    """
+    if choice.index is None:
+        return []
+    table = read_json(folder / choice.index).get("weight_map")
+    names = sorted({name for name in table.values() if isinstance(name, str)}) if isinstance(table, dict) else []
+    if not names:
+        raise CorruptFile(f"{folder / choice.index} names no shards: it has no 'weight_map'.")
+    return names
+
+
+def _expanded(path: str) -> Path:
+    return Path(os.path.expandvars(path)).expanduser()

