@@ -262,7 +262,20 @@ def test_gguf_metadata_and_tensors_are_read(tmp_path):
         {"metadata": {"general.alignment": (4, struct.pack("<I", 0))}},
         {"metadata": {"a": (9, struct.pack("<IQ", 9, 1) * 9)}},
     ],
-    ids=str,
+    ids=[
+        "magic",
+        "version",
+        "truncated",
+        "huge",
+        "block",
+        "type",
+        "metadata type",
+        "string",
+        "strings",
+        "numbers",
+        "alignment",
+        "nested",
+    ],
 )
 def test_a_gguf_file_that_lies_is_refused_with_the_place(tmp_path, change):
     given_ = {"metadata": METADATA, "tensors": GGUF_TENSORS, **change}

@@ -73,6 +73,16 @@ def test_evenly_spaced_keys_with_room_between_are_read_in_place(length, causal):
     )
 
 
+@pytest.mark.parametrize("begins", [(0, 9), (0, 4), (4, 9), (9, 0), (0, 0), (0, 10)])
+def test_texts_whose_keys_lie_anywhere_among_more_rows_are_found(begins):
+    """Texts that left a batch leave their rows behind; forks share theirs."""
+    sight = Sight(Runs.of((1, 1)), Runs(begins, (4, 4)))
+    q, k, v = torch.randn(2, HEADS, WIDTH), *torch.randn(2, 14, KEY_HEADS, WIDTH)
+    torch.testing.assert_close(
+        attention.fused(q, k, v, sight, scale=0.5), loops(q, k, v, sight, 0.5), rtol=1e-4, atol=1e-5
+    )
+
+
 @pytest.mark.parametrize("new", [(5,), (5, 5), (3, 70, 6), (130, 90), (2, 3, 4)])
 @pytest.mark.parametrize("softcap", [None, 2.0])
 def test_a_bias_and_a_softcap_mean_the_same_in_every_backend(new, softcap):

@@ -98,8 +98,9 @@ def fused(
     """torch's fused kernel: on a view when the lengths allow it, else a call a text or one padded grid."""
     if softcap is not None:
         return attend(q, k, v, sight, scale=scale, bias=bias, softcap=softcap, dropout=dropout)
-    if bias is None and sight.queries.spacing and sight.keys.spacing:
-        return _on_views(q, k, v, sight, scale, dropout)
+    spacing = sight.keys.spacing
+    if bias is None and sight.queries.spacing and spacing and k.shape[0] >= spacing * len(sight.keys):
+        return _on_views(q, k, v, sight, spacing, scale, dropout)
     few = len(sight.queries) <= 1 or q.shape[0] >= GRID_BELOW * len(sight.queries)
     if bias is not None or few or 0 in sight.keys.lengths:
         return _text_by_text(q, k, v, sight, scale, bias, dropout)
@@ -112,17 +113,18 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, sc
     return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal, scale=scale, enable_gqa=grouped)
 
 
-def _on_views(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float, dropout: float) -> Tensor:
-    """Texts of one length are a batch without moving anything."""
+def _on_views(q: Tensor, k: Tensor, v: Tensor, sight: Sight, spacing: int, scale: float, dropout: float) -> Tensor:
+    """Texts of one length are a batch without moving anything; keys may have free places after each text."""
     texts, keys = len(sight.queries), sight.keys.lengths[0]
 
-    def batch(x: Tensor, rows: int) -> Tensor:
-        return x.unflatten(0, (texts, -1))[:, :rows].transpose(1, 2)
+    def batch(x: Tensor, apart: int, rows: int) -> Tensor:
+        return x[: texts * apart].unflatten(0, (texts, apart))[:, :rows].transpose(1, 2)
 
-    queries = batch(q, sight.queries.lengths[0])
+    queries = batch(q, sight.queries.lengths[0], sight.queries.lengths[0])
     causal = sight.causal and sight.window is None and 1 < queries.shape[2] == keys
     mask = None if causal else sight.mask(0, q.device)
-    return _sdpa(queries, batch(k, keys), batch(v, keys), mask, causal, scale, dropout).transpose(1, 2).flatten(0, 1)
+    mixed = _sdpa(queries, batch(k, spacing, keys), batch(v, spacing, keys), mask, causal, scale, dropout)
+    return mixed.transpose(1, 2).flatten(0, 1)
 
 
 def _text_by_text(
