@@ -1,16 +1,15 @@
 """From a cold process to the first result, beside the reference and beside the bare libraries.
 
-    python benchmarks/startup.py --runs 7
+python benchmarks/startup.py --runs 7
 """
 
 from __future__ import annotations
 
 import argparse
 
-from peers import alternating, record, table
-
 from multihead import hub
 from multihead.tasks.defaults import MINILM, SMOLLM2
+from peers import alternating, record, table
 
 CLOCK = "import sys, time; begin = time.perf_counter()\n"
 END = "\nprint(time.perf_counter() - begin)"

@@ -126,9 +126,9 @@ def test_a_config_that_cannot_be_written_leaves_nothing_behind(tmp_path):
 def test_a_broken_file_is_one_clear_error(tmp_path, text):
     path = tmp_path / "config.json"
     path.write_text(text)
-    with pytest.raises(CorruptFile, match="config.json"):
+    with pytest.raises(CorruptFile, match=r"config\.json"):
         read_json(path)
-    with pytest.raises(ModelNotFound, match="other.json"):
+    with pytest.raises(ModelNotFound, match=r"other\.json"):
         read_json(tmp_path / "other.json")
 
 

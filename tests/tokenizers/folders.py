@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import sentencepiece
+
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 

@@ -1,0 +1,1 @@
+"""Stored weights in every format (safetensors, torch, GGUF, Marian), and which stored tensor is which parameter."""

@@ -9,6 +9,7 @@ import mmap
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -256,7 +257,7 @@ def tensors(reader: Reader, count: int, alignment: int) -> dict[str, Entry]:
             raise reader.fail(f"{name!r} reaches past the end")
         found[name] = Entry(kind, shape, base + offset, size)
     ordered = sorted(found.items(), key=lambda item: item[1].start)
-    for (one, first), (other, second) in zip(ordered, ordered[1:], strict=False):
+    for (one, first), (other, second) in pairwise(ordered):
         if first.start + first.size > second.start:
             raise reader.fail(f"{one!r} and {other!r} overlap")
     return found

@@ -39,7 +39,7 @@ class SafeTensors(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         path = self._where[name]
         try:
-            return self._open[path].get_tensor(name)  # type: ignore[no-any-return]
+            return self._open[path].get_tensor(name)
         except SafetensorError as error:
             raise CorruptFile(f"{path}: the tensor {name!r} cannot be read: {error}. {AGAIN}") from error
 

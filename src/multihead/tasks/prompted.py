@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from ..errors import InvalidInput
+from .language import LanguageTask, filled
 from .task import texts_of
-from .text_generation import TextGeneration
 
 
-class PromptedClassification(TextGeneration):
+class PromptedClassification(LanguageTask):
     """Classifies texts by how likely each label is as the model's answer.
 
     What the model thinks of each label after an empty text is subtracted (Zhao et al., 2021, arXiv:2102.09690).
@@ -29,7 +29,7 @@ class PromptedClassification(TextGeneration):
     )
     labels: Mapping[str, str] = {"NEGATIVE": " negative", "POSITIVE": " positive"}
 
-    def __call__(self, inputs: str | Sequence[str], *, top_k: int | None = 1) -> Any:  # type: ignore[override]
+    def __call__(self, inputs: str | Sequence[str], *, top_k: int | None = 1) -> Any:
         """`[{"label": ..., "score": ...}]` for each text; all labels with top_k=None, as lists for several texts."""
         texts, single = texts_of(inputs)
         neutral = self._scores("N/A")
@@ -43,25 +43,23 @@ class PromptedClassification(TextGeneration):
         return answers[0] if single else answers
 
     def _scores(self, text: str) -> torch.Tensor:
-        prompt, *answers = self.tokenizer.encode_ids([self.prompt_text.replace("{text}", text), *self.labels.values()])
+        prompt, *answers = self.tokenizer.encode_ids([filled(self.prompt_text, text=text), *self.labels.values()])
         return torch.tensor(self.likelihoods(prompt, answers))
 
 
-class PromptedSummarization(TextGeneration):
+class PromptedSummarization(LanguageTask):
     """Summarizes texts in a sentence or two."""
 
     prompt_text = "Summarize the following text in one short sentence.\n\n{text}"
 
-    def __call__(  # type: ignore[override]
-        self, inputs: str | Sequence[str], **options: Any
-    ) -> list[dict[str, str]]:
+    def __call__(self, inputs: str | Sequence[str], **options: Any) -> list[dict[str, str]]:
         """`[{"summary_text": ...}]`, in the inputs' order; `options` are fields of GenerationConfig."""
         texts, _ = texts_of(inputs)
-        prompts = [self.prompt([{"role": "user", "content": self.prompt_text.replace("{text}", t)}]) for t in texts]
+        prompts = [self.prompt([{"role": "user", "content": filled(self.prompt_text, text=t)}]) for t in texts]
         return [{"summary_text": text.strip()} for text in self.complete(prompts, **{"max_new_tokens": 96, **options})]
 
 
-class PromptedAnswers(TextGeneration):
+class PromptedAnswers(LanguageTask):
     """Answers questions about a context in free words, after two worked examples."""
 
     prompt_text = (
@@ -94,7 +92,7 @@ class PromptedAnswers(TextGeneration):
         question, context = pair.get("question"), pair.get("context")
         if not isinstance(question, str) or not isinstance(context, str):
             raise InvalidInput('question-answering needs {"question": "...", "context": "..."}.')
-        told = self.prompt_text.replace("{question}", question).replace("{context}", context)
+        told = filled(self.prompt_text, question=question, context=context)
         ids = self.tokenizer.encode_ids([told])[0]
         answer = self.complete([ids], **{"max_new_tokens": 32, **options})[0].strip().partition("\n")[0].strip()
         place = context.lower().find(answer.lower().rstrip("."))

@@ -126,8 +126,8 @@ def rendered(source: str, variables: Mapping[str, Any]) -> str:
         raise ChatTemplateError(f"The chat template refuses this conversation{line(error)}: {error}.") from error
     except Exception as error:  # whatever a template's own expressions stumble over
         raise ChatTemplateError(
-            f"The chat template fails on this conversation{line(error)}: {type(error).__name__}: {error}. Are all messages "
-            '{"role": ..., "content": ...}?'
+            f"The chat template fails on this conversation{line(error)}: {type(error).__name__}: {error}. "
+            'Are all messages {"role": ..., "content": ...}?'
         ) from error
     return "".join(parts)
 

@@ -63,9 +63,8 @@ def options_of(given: Mapping[str, Any]) -> Options:
     if options.padding not in (True, False, "longest", "max_length", "do_not_pad", None):
         raise InvalidInput(f"padding is True, False, 'longest' or 'max_length', not {options.padding!r}.")
     if options.truncation not in (None, False, "do_not_truncate", *STRATEGIES):
-        raise InvalidInput(
-            f"truncation is True, False or one of {', '.join(map(str, list(STRATEGIES)[1:]))}, not {options.truncation!r}."
-        )
+        known = ", ".join(map(str, list(STRATEGIES)[1:]))
+        raise InvalidInput(f"truncation is True, False or one of {known}, not {options.truncation!r}.")
     if options.padding_side not in (None, "left", "right"):
         raise InvalidInput(f"padding_side is 'left' or 'right', not {options.padding_side!r}.")
     if (options.max_length is not None and options.max_length < 0) or options.stride < 0:
@@ -126,7 +125,7 @@ def batch_of(text: Any, pair: Any, words: bool) -> tuple[list[Any], bool]:
 
 def limits_of(tokenizer: Tokenizer, options: Options) -> dict[str, Any] | None:
     """The library's truncation settings, None for no truncation."""
-    strategy = STRATEGIES.get(options.truncation)  # type: ignore[arg-type]
+    strategy = STRATEGIES.get(options.truncation)
     if options.truncation is None and options.max_length is not None and options.padding is False:
         strategy = "longest_first"  # max_length alone means truncation, as the reference takes it
     limit = options.max_length if options.max_length is not None else tokenizer.model_max_length

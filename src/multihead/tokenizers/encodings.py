@@ -135,8 +135,8 @@ def to_tensors(data: Mapping[str, Any], kind: str) -> dict[str, Any]:
         lengths = {len(row) for row in rows if isinstance(row, list)}
         if len(lengths) > 1:
             raise InvalidInput(
-                f"{name} has rows of {min(lengths)} to {max(lengths)} tokens, which no tensor holds: pass padding=True, and "
-                "truncation=True for a limit."
+                f"{name} has rows of {min(lengths)} to {max(lengths)} tokens, which no tensor holds: "
+                "pass padding=True, and truncation=True for a limit."
             )
         out[name] = (
             make(rows)

@@ -74,7 +74,7 @@ def backend_of(
     try:
         if kind == "gpt2":
             merges = [tuple(merge.split(" ", 1)) for merge in entry("merges") or []]
-            backend = recipes.byte_level(vocab, merges, False)  # type: ignore[arg-type]
+            backend = recipes.byte_level(vocab, merges, False)
             recipes.split_as(backend, entry("pre", "default"))
         elif kind == "llama":
             scores = entry("scores")

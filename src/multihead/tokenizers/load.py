@@ -214,7 +214,7 @@ def pairs(folder: Path, build: Any, settings: Mapping[str, Any]) -> Built:
     if wrong is not None:
         raise CorruptFile(f"{folder / 'merges.txt'} has the line {' '.join(wrong)!r}, which is no pair of tokens.")
     try:
-        return build(vocab, merges, settings)  # type: ignore[no-any-return]
+        return build(vocab, merges, settings)
     except Exception as error:
         if isinstance(error, UnsupportedTokenizer):
             raise

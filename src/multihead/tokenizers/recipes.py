@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, Unigram, WordPiece
+
+from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 
 from ..errors import UnsupportedTokenizer
 from .special import added, content, roles
@@ -42,14 +43,17 @@ def finished(backend: Tokenizer, special: dict[str, str], settings: Settings, mo
     return Built(backend, special, tuple(content(token) or "" for token in more))
 
 
+def numbered(backend: Tokenizer, token: str) -> int:
+    """The id of a token that every text is framed by."""
+    number = backend.token_to_id(token)
+    if number is None:
+        raise UnsupportedTokenizer(f"The vocabulary has no {token!r}, which frames every text.")
+    return number
+
+
 def framed(backend: Tokenizer, single: str, pair: str, tokens: Sequence[str]) -> None:
     """Sets the special tokens around a text and around a pair."""
-    ids = []
-    for token in dict.fromkeys(tokens):
-        number = backend.token_to_id(token)
-        if number is None:
-            raise UnsupportedTokenizer(f"The vocabulary has no {token!r}, which frames every text.")
-        ids.append((token, number))
+    ids = [(token, numbered(backend, token)) for token in dict.fromkeys(tokens)]
     backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=ids)
 
 
@@ -101,8 +105,9 @@ def roberta(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], setting
     space, trim = settings.get("add_prefix_space", False), settings.get("trim_offsets", True)
     backend = byte_level(vocab, merges, space)
     built = finished(backend, special, settings)
-    pairs = [(special[role], backend.token_to_id(special[role])) for role in ("sep_token", "cls_token")]
-    backend.post_processor = processors.RobertaProcessing(*pairs, trim, space)
+    end, begin = special["sep_token"], special["cls_token"]
+    ends = (end, numbered(backend, end)), (begin, numbered(backend, begin))
+    backend.post_processor = processors.RobertaProcessing(ends[0], ends[1], trim, space)
     return built
 
 
@@ -117,9 +122,9 @@ def bound(backend: Tokenizer, special: Mapping[str, str], begin: bool, end: bool
 
 def metaspace(backend: Tokenizer, scheme: str = "always") -> None:
     """Words at white space, each with a mark where its space was."""
-    mark = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme=scheme)  # type: ignore[arg-type]
+    mark = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme=scheme)
     backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), mark])
-    backend.decoder = decoders.Metaspace(replacement="▁", prepend_scheme=scheme)  # type: ignore[arg-type]
+    backend.decoder = decoders.Metaspace(replacement="▁", prepend_scheme=scheme)
 
 
 def unigram(
@@ -217,7 +222,7 @@ def spm_bpe(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], setting
     space = settings.get("add_prefix_space")
     space = True if space is None else space
     scheme = "never" if not space else "first" if not settings.get("legacy", False) else "always"
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme=scheme, split=False)  # type: ignore[arg-type]
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme=scheme, split=False)
     steps: list[Any] = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     backend.decoder = decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)] if space else steps)
     return backend
@@ -269,13 +274,15 @@ def marian_small(model: SentencePiece, settings: Settings) -> Built:
     return built
 
 
+WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 SPLITS = {  # llama.cpp's names of pre-tokenizers (llama-vocab.cpp) -> how text is cut before byte-level BPE
-    "llama-bpe": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-    "qwen2": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    "llama-bpe": WORDS + r"\p{N}{1,3}" + REST,
+    "qwen2": WORDS + r"\p{N}" + REST,
     "gpt-2": None,
     "default": None,
     "smollm": r"\p{N}",
-}  # fmt: skip
+}
 SPLITS = {**SPLITS, "llama3": SPLITS["llama-bpe"], "llama-v3": SPLITS["llama-bpe"], "deepseek-r1-qwen": SPLITS["qwen2"]}
 
 

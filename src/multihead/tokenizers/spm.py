@@ -1,4 +1,7 @@
-"""SentencePiece models: a small reader of the protocol buffer (github.com/google/sentencepiece, sentencepiece_model.proto)."""
+"""SentencePiece models: a small reader of their protocol buffer.
+
+The format is sentencepiece_model.proto in github.com/google/sentencepiece.
+"""
 
 from __future__ import annotations
 

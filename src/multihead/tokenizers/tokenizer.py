@@ -104,12 +104,12 @@ class Tokenizer:
 
     def encode(self, text: Any, text_pair: Any = None, **options: Any) -> list[int]:
         """The ids of one text or pair."""
-        return self(text, text_pair, **options)["input_ids"]  # type: ignore[no-any-return]
+        return self(text, text_pair, **options)["input_ids"]
 
     def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False) -> list[str]:
         """The tokens of a text."""
         given = text if pair is None else (text, pair)
-        return self.run([given], words=False, special=add_special_tokens, limits=None)[0].tokens  # type: ignore[no-any-return]
+        return self.run([given], words=False, special=add_special_tokens, limits=None)[0].tokens
 
     def decode(
         self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
