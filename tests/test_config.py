@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multihead import BertConfig, LlamaConfig, MarianConfig
+from multihead import AutoModel, BertConfig, LlamaConfig, MarianConfig
 from multihead.config import Config, read_json
 from multihead.errors import CorruptFile, InvalidInput, ModelNotFound, MultiheadError, UnknownModel, UnsupportedConfig
 from multihead.models.registry import config_of
@@ -63,7 +63,6 @@ def test_older_spellings_of_rotary_settings_become_todays():
 
 
 def test_a_scaling_that_is_not_computed_is_refused_when_the_model_is_built():
-    from multihead import AutoModel
 
     for rope in ({"rope_type": "spiral"}, {"rope_type": "linear"}):
         config = config_of({"model_type": "llama", "hidden_size": 8, "num_attention_heads": 2, "rope_parameters": rope})
@@ -72,8 +71,10 @@ def test_a_scaling_that_is_not_computed_is_refused_when_the_model_is_built():
 
 
 def test_sizes_that_contradict_each_other_are_refused():
-    with pytest.raises(UnsupportedConfig, match="num_key_value_heads"):
-        LlamaConfig(num_attention_heads=6, num_key_value_heads=4)
+    with pytest.raises(UnsupportedConfig, match="6 attention heads cannot share 4 key heads"):
+        AutoModel.from_config(LlamaConfig(hidden_size=12, num_attention_heads=6, num_key_value_heads=4))
+    with pytest.raises(UnsupportedConfig, match="width of 10 cannot be shared evenly by 4"):
+        AutoModel.from_config(BertConfig(hidden_size=10, num_attention_heads=4))
     with pytest.raises(UnsupportedConfig, match="num_attention_heads"):
         LlamaConfig(hidden_size=10, num_attention_heads=4)
 

@@ -14,13 +14,16 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import CorruptFile, InvalidInput, ModelNotFound, UnsupportedConfig
 
 C = TypeVar("C", bound="Config")
 
 CONFIG_FILE = "config.json"
+
+Size = Annotated[int, range(1, 2**31)]  # a width, a number of rows or heads
+Count = Annotated[int, range(1001)]  # of layers
 
 # Entries that say nothing about the numbers of a forward pass: provenance, defaults of generation, training switches.
 INERT = frozenset(
@@ -35,7 +38,7 @@ INERT = frozenset(
     begin_suppress_tokens sep_token_id cls_token_id tokenizer_class bos_token_id eos_token_id pad_token_id
     decoder_start_token_id tf_legacy_loss chunk_size_feed_forward cross_attention_hidden_size is_composition
     keys_to_ignore_at_inference is_decoder add_cross_attention pretraining_tp language directionality classif_dropout
-    down_scale_factor
+    down_scale_factor eos_token_ids output_past gap_size net_structure_type num_memory_blocks
     """.split()
 )
 
@@ -54,7 +57,7 @@ class Config:
     aliases: ClassVar[Mapping[str, str]] = {}  # names that users know -> this family's own field
 
     architectures: list[str] | None = None
-    num_labels: int = 2
+    num_labels: Size = 2
     id2label: dict[Any, Any] | None = None
     label2id: dict[str, Any] | None = None
     problem_type: Literal[None, "regression", "single_label_classification", "multi_label_classification"] = None
@@ -143,6 +146,10 @@ class Config:
         entries = {k: v for k, v in entries.items() if v is not None or k in ("pad_token_id", "eos_token_id")}
         return {"model_type": self.model_type, **entries, **self.extra}
 
+    def to_json_string(self) -> str:
+        """The text of config.json. Raises InvalidInput for an entry that JSON does not know."""
+        return dumped(self.to_dict(), CONFIG_FILE)
+
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes config.json into `folder`, whole or not at all."""
         path = Path(folder)
@@ -167,12 +174,17 @@ def read_json(path: Path) -> dict[str, Any]:
     return entries
 
 
+def dumped(entries: Mapping[str, Any], name: str) -> str:
+    """Entries as the text of a JSON file. Raises InvalidInput."""
+    try:
+        return json.dumps(entries, indent=2, ensure_ascii=False, default=list) + "\n"
+    except TypeError as error:
+        raise InvalidInput(f"{name} cannot be written: {error}.") from error
+
+
 def write_json(path: Path, entries: Mapping[str, Any]) -> None:
     """Writes JSON under a temporary name, then renames it."""
-    try:
-        text = json.dumps(entries, indent=2, ensure_ascii=False, default=list) + "\n"
-    except TypeError as error:
-        raise InvalidInput(f"{path.name} cannot be written: {error}.") from error
+    text = dumped(entries, path.name)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(text, encoding="utf-8")
@@ -188,7 +200,7 @@ def hints(cls: Any) -> dict[str, Any]:
 
 @cache
 def _hints(cls: Any) -> dict[str, Any]:
-    found = get_type_hints(cls)
+    found = get_type_hints(cls, include_extras=True)
     return {f.name: found[f.name] for f in dataclasses.fields(cls)}
 
 
@@ -201,6 +213,9 @@ def admits(hint: Any, value: Any) -> bool:
     origin = get_origin(hint)
     if hint is Any:
         return True
+    if origin is Annotated:
+        kind, allowed = get_args(hint)
+        return admits(kind, value) and value in allowed
     if origin is Literal:
         return any(value is a or (type(value) is type(a) and value == a) for a in get_args(hint))
     if origin in (Union, UnionType):
@@ -219,4 +234,7 @@ def describe(hint: Any) -> str:
         return "only " + ", ".join(map(repr, get_args(hint)))
     if get_origin(hint) in (Union, UnionType):
         return " or ".join(describe(part) for part in get_args(hint))
+    if get_origin(hint) is Annotated:
+        allowed = get_args(hint)[1]
+        return f"whole numbers from {allowed[0]} to {allowed[-1]}"
     return "null" if hint is type(None) else getattr(hint, "__name__", str(hint))

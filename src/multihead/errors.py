@@ -7,8 +7,12 @@ clauses keep working.
 
 from __future__ import annotations
 
+import re
+import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from itertools import pairwise
 
 
 class MultiheadError(Exception):
@@ -72,13 +76,14 @@ class ChatTemplateError(MultiheadError, ValueError):
 
 
 class CheckpointMismatch(MultiheadError, ValueError):
-    """A checkpoint and a model do not fit; lists every tensor that fails.
+    """A checkpoint and a model do not fit; lists every tensor that fails, in a line for all layers that fail alike.
 
     Args:
         source: what was loaded, for the message.
         missing: parameters for which the checkpoint has no tensor, as `ours (theirs)`.
         unexpected: stored tensors that are no parameter of this model.
-        misshapen: name to `(wanted shape, found shape)`.
+        misshapen: `ours (theirs)` to `(wanted shape, found shape)`.
+        advice: a last line that says what to do.
     """
 
     def __init__(
@@ -94,13 +99,39 @@ class CheckpointMismatch(MultiheadError, ValueError):
         self.missing, self.unexpected = tuple(missing), tuple(unexpected)
         self.misshapen = dict(misshapen or {})
         lines = [f"{source} does not fit the model:"]
-        lines += [f"  missing     {name}" for name in self.missing]
-        lines += [f"  unexpected  {name}" for name in self.unexpected]
-        lines += [
+        lines += [f"  missing     {name}" for name in folded(self.missing)]
+        lines += [f"  unexpected  {name}" for name in folded(self.unexpected)]
+        lines += folded(
             f"  misshapen   {name}: the model needs {list(wanted)}, the checkpoint has {list(found)}"
             for name, (wanted, found) in self.misshapen.items()
-        ]
+        )
         super().__init__("\n".join(lines + ([advice] if advice else [])))
+
+
+def folded(names: Iterable[str]) -> list[str]:
+    """Names that differ in a layer's number only, as one: `layer.*.weight  (* = 0 to 11)`."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(re.sub(r"(?<=\.)\d+(?=\.)", "*", name), []).append(name)
+    lines = []
+    for pattern, group in alike.items():
+        numbers = [tuple(dict.fromkeys(re.findall(r"(?<=\.)\d+(?=\.)", name))) for name in group]
+        if len(group) < 2 or any(len(number) != 1 for number in numbers):
+            lines += group
+            continue
+        layers = sorted(int(number[0]) for number in numbers)
+        even = all(b - a == 1 for a, b in pairwise(layers))
+        lines.append(f"{pattern}  (* = {f'{layers[0]} to {layers[-1]}' if even else ', '.join(map(str, layers))})")
+    return lines
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warns where the user's own code called into this library."""
+    level, frame = 1, sys._getframe(1)
+    own = __name__.partition(".")[0]
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == own:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level + 1)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -16,8 +15,9 @@ from torch import Tensor, nn
 from .checkpoints.folder import Checkpoint, open_checkpoint, save_tensors
 from .checkpoints.keys import KeyMap, joined
 from .config import CONFIG_FILE, Config, read_json
-from .errors import CheckpointMismatch, InvalidInput, ModelNotFound, UnsupportedOption
+from .errors import CheckpointMismatch, InvalidInput, ModelNotFound, UnsupportedOption, warn
 from .hub import Want
+from .kernels.hardware import best_device, usable
 from .model import PreTrainedModel, empty_weights
 from .models.registry import architecture, config_of, foreign
 from .nn.weights import fresh
@@ -117,10 +117,9 @@ def changed(config: Config, entries: Mapping[str, Any]) -> Config:
             f"{', '.join(wrong)}: no option of from_pretrained and no entry of {type(config).__name__}."
         )
     if config.unknown:
-        warnings.warn(
+        warn(
             f"{type(config).__name__}: entries that are not known here are kept but change nothing: "
-            f"{', '.join(config.unknown)}.",
-            stacklevel=2,
+            f"{', '.join(config.unknown)}."
         )
     return config.changed(**entries) if entries else config
 
@@ -150,7 +149,8 @@ def fill(
         value = torch.empty(parameter.shape, dtype=dtype or torch.float32, device=device)
         fresh(owner, leaf, value, getattr(model.config, "initializer_range", 0.02))
         owner._parameters[leaf] = nn.Parameter(value)
-        new.append(path)
+        where = model.keys.locate(path, model.keys.prefix)
+        new.append(where[1] if where else path)
         return True
 
     try:
@@ -164,15 +164,20 @@ def fill(
             known=lambda: other_heads(model, keys),
         )
     except CheckpointMismatch as error:
-        if error.misshapen and all(name.split(".")[0] not in ("model",) for name in error.misshapen):
-            error.args = (f"{error}\nFor another number of labels, pass ignore_mismatched_sizes=True.",)
-        raise
+        if reshape or not error.misshapen or not all(name.startswith("head.") for name in error.misshapen):
+            raise
+        raise CheckpointMismatch(
+            error.source,
+            missing=error.missing,
+            unexpected=error.unexpected,
+            misshapen=error.misshapen,
+            advice="For a fresh head with other labels, pass ignore_mismatched_sizes=True.",
+        ) from None
     if new:
-        warnings.warn(
+        warn(
             f"{type(model).__name__}: {checkpoint.source} has no weights for {', '.join(sorted(new))}; they were drawn "
             "anew and need training.",
             NewWeights,
-            stacklevel=2,
         )
 
 
@@ -184,7 +189,7 @@ def has_head(keys: KeyMap, stored: Mapping[str, Tensor]) -> bool:
 
 def other_heads(model: PreTrainedModel, keys: KeyMap) -> Iterable[str]:
     """Patterns of tensors that other heads of the family keep in a checkpoint."""
-    patterns = [*keys.patterns()]
+    patterns: list[str] = []
     family, config = model.architecture, model.config
     with empty_weights():
         for end, make in family.heads.items():
@@ -201,10 +206,11 @@ def save(model: PreTrainedModel, folder: Path, max_shard_size: int | str) -> Non
     tensors = model.keys.export(model)
     kind = str(model.dtype).removeprefix("torch.")
     config = model.config.changed(architectures=[type(model).__name__], dtype=kind)
+    config.to_json_string()  # what cannot be written is found before anything is
+    save_tensors(folder, tensors, shard_bytes=shard_bytes(max_shard_size))
     config.save_pretrained(folder)
     if "generation_config" in model.__dict__ and model.generation_config.chosen:
         model.generation_config.save_pretrained(folder)
-    save_tensors(folder, tensors, shard_bytes=shard_bytes(max_shard_size))
 
 
 def shard_bytes(size: int | str) -> int:
@@ -231,11 +237,11 @@ def _legacy(options: dict[str, Any], dtype: Any, device: Any) -> tuple[Any, str 
             )
         place = place[""]
     if place is not None and device is None:
-        device = ("cuda" if torch.cuda.is_available() else "cpu") if place == "auto" else place
+        device = best_device() if place == "auto" else place
     for name in ("low_cpu_mem_usage", "use_safetensors", "_fast_init"):  # always so here
         if options.pop(name, True) is False:
             raise UnsupportedOption(f"{name}=False has no meaning here.")
-    return dtype, device
+    return dtype, usable(device)
 
 
 def _kind(dtype: Any, config: Config, checkpoint: Checkpoint) -> torch.dtype | None:

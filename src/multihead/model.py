@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .checkpoints.keys import KeyMap, joined
 from .config import Config
-from .errors import InvalidInput, MissingHead, UnknownModel, UnsupportedOption
+from .errors import InvalidInput, MissingHead, UnknownModel, UnsupportedConfig, UnsupportedOption
 from .heads import Head
 from .inputs import Batch, batch
 from .kernels.attention import Attend, attend, fused
@@ -170,11 +170,7 @@ class PreTrainedModel(nn.Module):
     @property
     def _caches(self) -> bool:
         """Whether a pass returns what its layers remember, as the reference's decoders do."""
-        return self.end in ("ForCausalLM", "LMHeadModel", "MTModel") or (self._bare and self._is_decoder)
-
-    @property
-    def _is_decoder(self) -> bool:
-        return bool(getattr(self.backbone.layers[0].attention.step, "causal", False))
+        return self.end in ("ForCausalLM", "LMHeadModel", "MTModel") or (self._bare and self.backbone.causal)
 
     @property
     def _bare(self) -> bool:
@@ -257,6 +253,9 @@ class PreTrainedModel(nn.Module):
         return self.kind.output
 
     def _advice(self) -> str:
+        saved = (self.config.architectures or [""])[0].removeprefix(self.architecture.name)
+        if saved != self.end and saved in self.architecture.heads and saved in KINDS:
+            return f"The checkpoint was saved with a head for them: load it with {KINDS[saved].auto}."
         others = [KINDS[end].auto for end in self.architecture.heads if end != "Model"]
         return f"For scores, load the model with {' or '.join(dict.fromkeys(others))}."
 
@@ -264,12 +263,20 @@ class PreTrainedModel(nn.Module):
         """Continues texts; see `multihead.generation.generate`.
 
         Raises:
-            MissingHead: this class gives no word scores.
+            MissingHead: this class gives no word scores. UnsupportedConfig: it sees the words to come.
         """
         from .generation.generate import generate
 
-        if KINDS[self.end].auto not in ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM"):
-            raise MissingHead(f"{type(self).__name__} has no head that scores next words. {self._advice()}")
+        speaking = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
+        if KINDS[self.end].auto not in speaking:
+            able = {KINDS[end].auto for end in self.architecture.heads} & {*speaking}
+            advice = f"Load it with {' or '.join(sorted(able))}." if able else "Its family has none."
+            raise MissingHead(f"{type(self).__name__} has no head that scores next words. {advice}")
+        if not self.backbone.causal:
+            raise UnsupportedConfig(
+                f"{type(self).__name__} reads text in both directions here and cannot write it word by word; load it "
+                "with is_decoder=True if it was trained so."
+            )
         return generate(self, inputs, generation_config, **options)
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, max_shard_size: int | str = "5GB") -> None:

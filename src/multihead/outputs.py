@@ -29,7 +29,7 @@ class Output:
         return [(name, getattr(self, name)) for name in self.keys()]
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self.get(name, default)
+        return self[name] if name in self else default
 
     def to_tuple(self) -> tuple[Any, ...]:
         """The fields that are not None, in order."""

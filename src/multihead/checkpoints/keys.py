@@ -145,7 +145,7 @@ class KeyMap:
             tensor = where[0].read(stored[names[key]])
             if tensor.shape != parameter.shape:
                 if fresh is None or not fresh(path, owner, leaf, parameter):
-                    misshapen[key] = (tuple(parameter.shape), tuple(tensor.shape))
+                    misshapen[f"{path} ({key})"] = (tuple(parameter.shape), tuple(tensor.shape))
                 continue
             kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
             owner._parameters[leaf] = nn.Parameter(tensor.to(device, kind), requires_grad=kind.is_floating_point)
@@ -192,6 +192,7 @@ class KeyMap:
         return next((p for p in candidates if p and any(n.startswith(p) for n in names)), "")
 
     def _left_over(self, names: Mapping[str, str], used: set[str], known: Callable[[], Iterable[str]]) -> list[str]:
+        used = used | {name for twins in self.twins if used & {*twins} for name in twins}
         left = [name for name in names if name not in used and not any(re.search(p, name) for p in self.ignored)]
         if not left:
             return []

@@ -5,14 +5,21 @@ from __future__ import annotations
 import glob
 import os
 import re
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from .._version import __version__
-from ..errors import AccessDenied, CorruptFile, InvalidInput, ModelNotFound, MultiheadError, NetworkUnavailable
+from ..errors import (
+    AccessDenied,
+    CorruptFile,
+    InvalidInput,
+    ModelNotFound,
+    MultiheadError,
+    NetworkUnavailable,
+    warn,
+)
 from .choice import Choice, choose
 from .local import inside
 from .request import Request
@@ -44,7 +51,7 @@ def fetch(repo: str, request: Request) -> Path:
                 f"{error} Nor is it cached: {lacking}. Check the connection (and HF_ENDPOINT, if set), or give the "
                 "path of a local folder."
             ) from error
-        warnings.warn(f"{error} Using the copy that is cached: {path}.", stacklevel=2)
+        warn(f"{error} Using the copy that is cached: {path}.")
         return path
 
 

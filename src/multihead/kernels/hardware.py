@@ -1,15 +1,41 @@
-"""What the machine computes well."""
+"""What the machine has, and what it computes well."""
 
 from __future__ import annotations
 
+import re
+
 import torch
+
+from ..errors import UnsupportedOption
+
+
+def best_device() -> str:
+    """The fastest kind of device that torch sees here."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def usable(device: str | int | torch.device | None) -> torch.device | None:
+    """A device that exists here; a number is that GPU, -1 the CPU, as pipelines count them.
+
+    Raises:
+        UnsupportedOption: torch does not know or does not see it.
+    """
+    if device is None:
+        return None
+    try:
+        found = torch.device(("cpu" if device < 0 else f"cuda:{device}") if isinstance(device, int) else device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:  # what torch raises for names, and for devices that are not there
+        reason = re.split(r"\. |\n", str(error))[0]
+        raise UnsupportedOption(f"The device {str(device)!r} cannot be used here: {reason}.") from error
+    return found
 
 
 def best_dtype(device: torch.device | str = "cpu") -> torch.dtype:
     """bfloat16 where the hardware multiplies such matrices natively (AMX, AVX-512 BF16, recent GPUs), else float32."""
     kind = torch.device(device).type
     if kind == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     if kind == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()):
         return torch.bfloat16
     return torch.float32

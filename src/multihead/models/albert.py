@@ -8,7 +8,7 @@ from typing import Literal
 from torch import nn
 
 from ..checkpoints.keys import KeyMap
-from ..config import Config
+from ..config import Config, Count, Size
 from ..heads import Both, Classifier, Dense, Head, LanguageModel, Pooler, Transform, first
 from ..kinds import Kind
 from ..kinds import pretraining as pretraining_scores
@@ -27,20 +27,20 @@ from .bert import EMBEDDING_ROWS, OLD_NORMS, answer, copies, twins
 class AlbertConfig(Config):
     model_type = "albert"
 
-    vocab_size: int = 30000
-    embedding_size: int = 128
-    hidden_size: int = 4096
-    num_hidden_layers: int = 12
+    vocab_size: Size = 30000
+    embedding_size: Size = 128
+    hidden_size: Size = 4096
+    num_hidden_layers: Count = 12
     num_hidden_groups: Literal[1] = 1
     inner_group_num: Literal[1] = 1
-    num_attention_heads: int = 64
-    intermediate_size: int = 16384
+    num_attention_heads: Size = 64
+    intermediate_size: Size = 16384
     hidden_act: str = "gelu_new"
     hidden_dropout_prob: float = 0.0
     attention_probs_dropout_prob: float = 0.0
     classifier_dropout_prob: float = 0.1
-    max_position_embeddings: int = 512
-    type_vocab_size: int = 2
+    max_position_embeddings: Size = 512
+    type_vocab_size: Size = 2
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
     position_embedding_type: Literal["absolute"] = "absolute"

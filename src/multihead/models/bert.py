@@ -8,7 +8,7 @@ from typing import Literal
 from torch import nn
 
 from ..checkpoints.keys import KeyMap, Rows
-from ..config import Config
+from ..config import Config, Count, Size
 from ..heads import Both, Classifier, Dense, Head, LanguageModel, Pooler, Transform, first
 from ..nn.attention import Attention
 from ..nn.embeddings import Embeddings, LearnedPositions
@@ -23,17 +23,17 @@ from .architecture import Architecture
 class BertConfig(Config):
     model_type = "bert"
 
-    vocab_size: int = 30522
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
+    vocab_size: Size = 30522
+    hidden_size: Size = 768
+    num_hidden_layers: Count = 12
+    num_attention_heads: Size = 12
+    intermediate_size: Size = 3072
     hidden_act: str = "gelu"
     hidden_dropout_prob: float = 0.1
     attention_probs_dropout_prob: float = 0.1
     classifier_dropout: float | None = None
-    max_position_embeddings: int = 512
-    type_vocab_size: int = 2
+    max_position_embeddings: Size = 512
+    type_vocab_size: Size = 2
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
     position_embedding_type: Literal["absolute"] = "absolute"

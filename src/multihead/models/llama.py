@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..checkpoints.keys import Interleaved, KeyMap, Rows
-from ..config import Config
+from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
 from ..heads import Classifier, Head, LanguageModel, last
 from ..nn.attention import Attention
@@ -27,15 +27,15 @@ from .architecture import Architecture
 class LlamaConfig(Config):
     model_type = "llama"
 
-    vocab_size: int = 32000
-    hidden_size: int = 4096
-    intermediate_size: int = 11008
-    num_hidden_layers: int = 32
-    num_attention_heads: int = 32
-    num_key_value_heads: int | None = None
-    head_dim: int | None = None
+    vocab_size: Size = 32000
+    hidden_size: Size = 4096
+    intermediate_size: Size = 11008
+    num_hidden_layers: Count = 32
+    num_attention_heads: Size = 32
+    num_key_value_heads: Size | None = None
+    head_dim: Size | None = None
     hidden_act: str = "silu"
-    max_position_embeddings: int = 2048
+    max_position_embeddings: Size = 2048
     initializer_range: float = 0.02
     rms_norm_eps: float = 1e-6
     rope_parameters: dict[str, Any] = field(default_factory=lambda: {"rope_type": "default", "rope_theta": 10000.0})
@@ -58,11 +58,6 @@ class LlamaConfig(Config):
         return {**entries, "rope_parameters": rope}
 
     def check(self) -> None:
-        groups = self.num_key_value_heads or self.num_attention_heads
-        if self.num_attention_heads % groups:
-            raise UnsupportedConfig(
-                f"num_attention_heads = {self.num_attention_heads} is no multiple of num_key_value_heads = {groups}."
-            )
         if self.head_dim is None and self.hidden_size % self.num_attention_heads:
             raise UnsupportedConfig(
                 f"hidden_size = {self.hidden_size} is no multiple of num_attention_heads = {self.num_attention_heads}."

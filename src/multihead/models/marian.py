@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from ..checkpoints.keys import Flat, KeyMap, Rows
-from ..config import Config
+from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
 from ..heads import Head, LanguageModel
 from ..kinds import Kind, words
@@ -33,16 +33,16 @@ class MarianConfig(Config):
         "num_hidden_layers": "encoder_layers",
     }
 
-    vocab_size: int = 58101
-    decoder_vocab_size: int | None = None
-    d_model: int = 1024
-    encoder_layers: int = 12
-    encoder_attention_heads: int = 16
-    encoder_ffn_dim: int = 4096
-    decoder_layers: int = 12
-    decoder_attention_heads: int = 16
-    decoder_ffn_dim: int = 4096
-    max_position_embeddings: int = 1024
+    vocab_size: Size = 58101
+    decoder_vocab_size: Size | None = None
+    d_model: Size = 1024
+    encoder_layers: Count = 12
+    encoder_attention_heads: Size = 16
+    encoder_ffn_dim: Size = 4096
+    decoder_layers: Count = 12
+    decoder_attention_heads: Size = 16
+    decoder_ffn_dim: Size = 4096
+    max_position_embeddings: Size = 1024
     activation_function: str = "gelu"
     dropout: float = 0.1
     attention_dropout: float = 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..errors import UnsupportedConfig
 from ..kernels.attention import Bias, attend
 from ..kernels.sight import Sight
 from .cache import KeyValues
@@ -42,7 +43,11 @@ class Attention(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if width % heads and head_width is None:
+            raise UnsupportedConfig(f"A width of {width} cannot be shared evenly by {heads} attention heads.")
         head_width, key_heads = head_width or width // heads, key_heads or heads
+        if heads % key_heads:
+            raise UnsupportedConfig(f"{heads} attention heads cannot share {key_heads} key heads evenly.")
         self.q = Linear(width, heads * head_width, bias=bias)
         self.k = Linear(width, key_heads * head_width, bias=bias)
         self.v = Linear(width, key_heads * head_width, bias=bias)

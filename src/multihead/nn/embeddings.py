@@ -25,11 +25,14 @@ class LearnedPositions(nn.Module):
         """(tokens,) to (tokens, width). Raises TextTooLong past the last learned position."""
         rows = positions + self.offset
         limit = self.table.num_embeddings
-        if rows.numel() and int(rows.max()) >= limit:
+        low, high = (int(bound) for bound in positions.aminmax()) if positions.numel() else (0, -self.offset)
+        if high + self.offset >= limit:
             raise TextTooLong(
-                f"A text has {int(positions.max()) + 1} tokens, and this model has learned {limit - self.offset} "
-                "positions. Truncate it (truncation=True) or split it into windows (stride=...)."
+                f"A text reaches position {high}, and this model has learned {limit - self.offset}, "
+                "from 0. Truncate it (truncation=True) or split it into windows (stride=...)."
             )
+        if low < 0:
+            raise InvalidInput(f"Position {low} is below the first, 0.")
         return self.table(rows)
 
 

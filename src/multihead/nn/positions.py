@@ -68,14 +68,16 @@ def rope_frequencies(width: int, rope: Mapping[str, Any]) -> Tensor:
         UnsupportedConfig: a kind or number that is not computed here.
     """
     kind = rope.get("rope_type", "default")
-    if kind not in SCALINGS:
+    if not isinstance(kind, str) or kind not in SCALINGS:
         raise UnsupportedConfig(f"rope_type {kind!r} is not computed here. {nearest(str(kind), SCALINGS)}")
     exponents = torch.arange(0, width, 2, dtype=torch.int64, device="cpu").float() / width
-    plain = 1.0 / (rope["rope_theta"] ** exponents)
     try:
+        plain = 1.0 / (rope["rope_theta"] ** exponents)
         return SCALINGS[kind](plain, rope)
     except KeyError as error:
         raise UnsupportedConfig(f"rope_parameters of rope_type {kind!r} lack {error}.") from error
+    except (TypeError, ZeroDivisionError) as error:
+        raise UnsupportedConfig(f"rope_parameters {dict(rope)} are no numbers to compute with: {error}.") from error
 
 
 def _llama3(plain: Tensor, rope: Mapping[str, Any]) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from .attention import Attention, CrossAttention
 from .cache import Memory
 from .call import Call, Encoded
 from .embeddings import Embeddings
@@ -17,6 +18,12 @@ class Stack(nn.Module):
     def __init__(self, embed: Embeddings, layers: Sequence[nn.Module], norm: nn.Module | None = None) -> None:
         super().__init__()
         self.embed, self.layers, self.norm = embed, nn.ModuleList(layers), norm or nn.Identity()
+
+    @property
+    def causal(self) -> bool:
+        """Whether no token sees the tokens after it."""
+        mixers = [m for m in self.modules() if isinstance(m, Attention) and not isinstance(m, CrossAttention)]
+        return all(m.causal for m in mixers)
 
     def memories(self) -> list[Memory]:
         """An empty memory a layer."""
@@ -45,6 +52,10 @@ class EncoderDecoder(nn.Module):
     def __init__(self, encoder: Stack, decoder: Stack) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
+
+    @property
+    def causal(self) -> bool:
+        return self.decoder.causal
 
     @property
     def embed(self) -> Embeddings:
