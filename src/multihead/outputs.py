@@ -29,7 +29,9 @@ class Output:
         return [(name, getattr(self, name)) for name in self.keys()]
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self[name] if name in self else default
+        if name not in self:
+            return default
+        return getattr(self, name)
 
     def to_tuple(self) -> tuple[Any, ...]:
         """The fields that are not None, in order."""

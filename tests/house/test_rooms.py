@@ -27,6 +27,7 @@ FLOORS = [  # from the ground up; a room may import its own floor's other rooms 
     ["inputs", "views", "model", "seq2seq", "classes", "loading", "auto"],
     ["tasks"],
     ["cli"],
+    ["__main__"],
 ]
 LEVEL = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(ROOT.rglob("*.py"))

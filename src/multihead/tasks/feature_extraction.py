@@ -20,7 +20,7 @@ class FeatureExtraction(Task):
 
     auto = "AutoModel"
 
-    def __call__(self, inputs: str | Sequence[str], *, return_tensors: bool = False, truncation: bool = True) -> Any:
+    def __call__(self, inputs: str | Sequence[str], *, return_tensors: bool = False, truncation: bool = False) -> Any:
         """[1][tokens][width] nested lists for each text, or tensors (1, tokens, width) with return_tensors.
 
         Raises:
@@ -30,7 +30,7 @@ class FeatureExtraction(Task):
         answers = [states[None] if return_tensors else [states.tolist()] for states in self.states(texts, truncation)]
         return answers[0] if single else answers
 
-    def states(self, texts: Sequence[str], truncation: bool = True) -> list[Tensor]:
+    def states(self, texts: Sequence[str], truncation: bool = False) -> list[Tensor]:
         """Each text's last hidden states (tokens, width), float32."""
         found: list[Tensor] = [torch.empty(0)] * len(texts)
         for numbers, hidden, lengths in self._passes(texts, truncation):
@@ -38,7 +38,7 @@ class FeatureExtraction(Task):
                 found[number] = states.cpu()
         return found
 
-    def means(self, texts: Sequence[str], truncation: bool = True) -> Tensor:
+    def means(self, texts: Sequence[str], truncation: bool = False) -> Tensor:
         """Each text's mean state, of length one: (texts, width), float32 (Sentence-BERT, arXiv:1908.10084)."""
         found = torch.zeros(len(texts), self.model.config.hidden_size)
         for numbers, hidden, lengths in self._passes(texts, truncation):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -46,7 +46,7 @@ def texts_of(inputs: Any, what: str = "text") -> tuple[list[str], bool]:
         InvalidInput: something else than a string or strings.
     """
     single = isinstance(inputs, str)
-    texts: list[Any] = [inputs] if single else list(inputs) if inputs is not None else [None]
+    texts: list[Any] = list(inputs) if isinstance(inputs, Iterable) and not single else [inputs]
     for number, text in enumerate(texts):
         if not isinstance(text, str):
             raise InvalidInput(f"Input {number} must be a {what} (a string), not {type(text).__name__}.")
@@ -72,5 +72,6 @@ def check_room(lengths: Sequence[int], limit: int | None) -> None:
     for number, length in enumerate(lengths):
         if limit is not None and length > limit:
             raise TextTooLong(
-                f"Input {number} has {length} tokens, and this model takes at most {limit}. Shorten it or split it."
+                f"Input {number} has {length} tokens, and this model takes at most {limit}. Shorten it, split it, or "
+                "pass truncation=True to read its beginning only."
             )

@@ -15,7 +15,7 @@ class TextClassification(Task):
 
     auto = "AutoModelForSequenceClassification"
 
-    def __call__(self, inputs: str | Sequence[str], *, top_k: int | None = 1, truncation: bool = True) -> Any:
+    def __call__(self, inputs: str | Sequence[str], *, top_k: int | None = 1, truncation: bool = False) -> Any:
         """`[{"label": ..., "score": ...}]`; all labels with top_k=None, as lists for several texts.
 
         Scores are probabilities: of a sigmoid for several labels at once or a single one, else of a softmax; for a

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidInput
@@ -60,7 +60,7 @@ def conversations(inputs: Any) -> tuple[list[Sequence[Message]] | None, bool]:
     Raises:
         InvalidInput: an empty list, or messages without a role or content.
     """
-    if isinstance(inputs, str):
+    if isinstance(inputs, str) or not isinstance(inputs, Iterable):
         return None, True
     items = list(inputs)
     if not items:

@@ -1,0 +1,5 @@
+"""`python -m multihead`."""
+
+from .cli.main import main
+
+main()

@@ -1,0 +1,109 @@
+"""Text as it comes: whole characters only, all of it, in order."""
+
+from __future__ import annotations
+
+import io
+import queue
+import threading
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import tokenizers
+from multihead import AutoModelForCausalLM, AutoTokenizer, TextIteratorStreamer, TextStreamer
+from multihead.errors import InvalidInput
+from multihead.generation.streaming import Detokenizer
+from multihead.tokenizers.tokenizer import Tokenizer
+from tests.tokenizers import folders
+from tests.tokenizers.folders import TEXTS
+
+TEXT = "Grüße 👨‍👩‍👧 an 日本語 und 🇧🇷!  Two  spaces\n\nand lines"
+
+
+@pytest.fixture(scope="module")
+def readers(tmp_path_factory):
+    """Byte-level, SentencePiece with bytes, WordPiece."""
+    root = tmp_path_factory.mktemp("readers")
+    for name in ("bytes", "pieces", "words"):
+        (root / name).mkdir()
+    folders.bytes_bpe(root / "bytes", "GPT2")
+    train = {"byte_fallback": True, "vocab_size": 600}
+    folders.pieces(root / "pieces", "tokenizer.model", "Llama", "bpe", train=train)
+    folders.wordpiece(root / "words")
+    return {p.name: AutoTokenizer.from_pretrained(p) for p in root.iterdir()}
+
+
+def streamed(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
+    detokenizer = Detokenizer(tokenizer)
+    return [*(detokenizer.add(token) for token in ids), detokenizer.finish()]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "pieces", "words"])
+@pytest.mark.parametrize("text", [TEXT, *TEXTS])
+def test_the_pieces_are_the_whole_text_and_never_half_a_character(readers, kind, text):
+    tokenizer = readers[kind]
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    parts = streamed(tokenizer, ids)
+    assert "".join(parts) == tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    assert all("\ufffd" not in part for part in parts) or "\ufffd" in text
+    if kind == "bytes" and text == TEXT:
+        assert len(ids) > len(text)  # characters did come in several tokens
+        assert "".join(parts) == text
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(max_size=30))
+def test_any_text_streams_as_it_is(readers, text):
+    for kind in ("bytes", "pieces"):
+        ids = readers[kind](text, add_special_tokens=False).input_ids
+        assert "".join(streamed(readers[kind], ids)) == readers[kind].decode(ids)
+
+
+def test_bytes_that_never_become_a_character_do_not_hold_the_text_back_for_ever(readers):
+    tokenizer = readers["bytes"]
+    broken = tokenizer.convert_tokens_to_ids("Ã")  # the first byte of a character, and then none
+    ids = [broken, *tokenizer(" plain words follow").input_ids]
+    parts = streamed(tokenizer, ids)
+    assert "".join(parts) == tokenizer.decode(ids)
+    assert parts[2]
+
+
+def test_a_streamer_prints_what_generate_gives(llama, capsys):
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(llama), AutoTokenizer.from_pretrained(llama)
+    inputs = tokenizer("The quick", return_tensors="pt")
+    torch.manual_seed(0)
+    written = io.StringIO()
+    streamer = TextStreamer(tokenizer, skip_prompt=True, file=written)
+    for _ in range(2):  # a streamer serves again
+        ids = model.generate(**inputs, streamer=streamer, max_new_tokens=20, do_sample=True, top_k=0)
+        assert written.getvalue() == tokenizer.decode(ids[0, inputs.input_ids.shape[1] :]) + "\n"
+        written.truncate(0)
+        written.seek(0)
+    model.generate(**inputs, streamer=TextStreamer(tokenizer), max_new_tokens=1)
+    assert capsys.readouterr().out.startswith("The quick")
+    with pytest.raises(InvalidInput, match="one text"):
+        model.generate(inputs.input_ids.repeat(2, 1), streamer=streamer, max_new_tokens=2)
+
+
+def test_an_iterator_gives_the_text_while_another_thread_writes_it(llama):
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(llama), AutoTokenizer.from_pretrained(llama)
+    inputs = tokenizer("The quick", return_tensors="pt")
+    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, timeout=60)
+    options = {**inputs, "streamer": streamer, "max_new_tokens": 12, "do_sample": False}
+    writer = threading.Thread(target=model.generate, kwargs=options)
+    writer.start()
+    pieces = list(streamer)
+    writer.join()
+    ids = model.generate(**inputs, max_new_tokens=12, do_sample=False)
+    assert len(pieces) > 1
+    assert "".join(pieces) == tokenizer.decode(ids[0, inputs.input_ids.shape[1] :])
+    with pytest.raises(queue.Empty):
+        next(iter(TextIteratorStreamer(tokenizer, timeout=0.01)))
+
+
+def test_decoders_that_drop_a_leading_space_keep_the_spaces_between_words():
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE({"▁a": 0, "▁b": 1, "c": 2}, []))
+    backend.decoder = tokenizers.decoders.Metaspace()
+    assert streamed(Tokenizer(backend, {}), [0, 1, 2, 0]) == ["a", " b", "c", " a", ""]
