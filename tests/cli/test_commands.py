@@ -81,5 +81,5 @@ def test_the_demo_runs_all_five_applications_and_similarity():
                  "sentence-similarity"):  # fmt: skip
         assert task in done.stdout
     assert "As crianças estavam brincando alegremente no jardim." in done.stdout
-    assert "Michael Collins" in done.stdout
+    assert "→ Collins" in done.stdout
     assert "Traceback" not in done.stderr

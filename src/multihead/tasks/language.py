@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import torch
@@ -28,13 +29,24 @@ class LanguageTask(Task):
         ids = self.tokenizer.apply_chat_template(chat, tools=tools, add_generation_prompt=True, return_dict=False)
         return list(ids)
 
-    def complete(self, prompts: Sequence[Sequence[int]], *, streamer: Any = None, **options: Any) -> list[str]:
-        """What follows each prompt, without special tokens."""
+    def complete(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        streamer: Any = None,
+        ends: AbstractSet[int] = frozenset(),
+        **options: Any,
+    ) -> list[str]:
+        """What follows each prompt, without special tokens.
+
+        Args:
+            ends: more tokens that end a text. options: fields of GenerationConfig.
+        """
         config = self.model.generation_config
         if config.max_new_tokens is None and config.max_length is None and "max_length" not in options:
             options = {"max_new_tokens": NEW_TOKENS, **options}
         config = with_ids(config.changed(**options), self.model.generation_config)
-        config = config.changed(eos_token_id=sorted(config.ends | ends(self.tokenizer)) or None)
+        config = config.changed(eos_token_id=sorted(config.ends | own_ends(self.tokenizer) | ends) or None)
         if streamer is not None and len(prompts) > 1:
             raise InvalidInput("A streamer shows one text; this call has several.")
         found: list[str] = []
@@ -57,7 +69,7 @@ class LanguageTask(Task):
         return found
 
 
-def ends(tokenizer: Any) -> set[int]:
+def own_ends(tokenizer: Any) -> set[int]:
     """The tokenizer's own end, which an instruction-tuned checkpoint may know better than its config."""
     return set() if tokenizer.eos_token_id is None else {tokenizer.eos_token_id}
 

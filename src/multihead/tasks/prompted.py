@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,12 +61,20 @@ class PromptedSummarization(LanguageTask):
 
 
 class PromptedAnswers(LanguageTask):
-    """Answers questions about a context in free words, after two worked examples."""
+    """Answers questions about a context in a few words, after worked examples of the kinds of questions."""
 
     prompt_text = (
-        "Text: The Eiffel Tower in Paris was finished in 1889 by the company of Gustave Eiffel.\n"
+        "Text: Marie Curie was born in Warsaw in 1867. She moved to Paris, where she discovered radium together with "
+        "her husband Pierre, and won two Nobel Prizes.\n"
+        "Question: Where was Curie born?\nAnswer: Warsaw\n"
+        "Question: Who discovered radium with her?\nAnswer: her husband Pierre\n"
+        "Question: How many Nobel Prizes did she win?\nAnswer: two\n"
+        "Question: What did she discover?\nAnswer: radium\n\n"
+        "Text: The Eiffel Tower in Paris was finished in 1889 by the company of Gustave Eiffel. It is 330 metres "
+        "tall.\n"
         "Question: When was the tower finished?\nAnswer: 1889\n"
-        "Question: Whose company built it?\nAnswer: Gustave Eiffel\n\n"
+        "Question: Whose company built it?\nAnswer: the company of Gustave Eiffel\n"
+        "Question: How tall is it?\nAnswer: 330 metres\n\n"
         "Text: {context}\nQuestion: {question}\nAnswer:"
     )
 
@@ -85,16 +94,26 @@ class PromptedAnswers(LanguageTask):
         pairs = inputs if inputs is not None else {"question": question, "context": context}
         single = isinstance(pairs, Mapping)
         asked = [pairs] if isinstance(pairs, Mapping) else list(pairs)
-        answers = [self._answer(pair, options) for pair in asked]
+        prompts = self.tokenizer.encode_ids([self._prompt(pair) for pair in asked])
+        written = self.complete(prompts, **{"max_new_tokens": 32, **options}, ends=self._line_ends())
+        answers = [placed(text, str(pair["context"])) for text, pair in zip(written, asked, strict=True)]
         return answers[0] if single else answers
 
-    def _answer(self, pair: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    def _prompt(self, pair: Mapping[str, Any]) -> str:
         question, context = pair.get("question"), pair.get("context")
         if not isinstance(question, str) or not isinstance(context, str):
             raise InvalidInput('question-answering needs {"question": "...", "context": "..."}.')
-        told = filled(self.prompt_text, question=question, context=context)
-        ids = self.tokenizer.encode_ids([told])[0]
-        answer = self.complete([ids], **{"max_new_tokens": 32, **options})[0].strip().partition("\n")[0].strip()
-        place = context.lower().find(answer.lower().rstrip("."))
-        found = {"start": place, "end": place + len(answer.rstrip("."))} if answer and place >= 0 else {}
-        return {"answer": answer, **found}
+        return filled(self.prompt_text, question=question, context=context)
+
+    def _line_ends(self) -> set[int]:
+        """Tokens that end a line: an answer is one."""
+        ids = self.tokenizer.encode_ids(["\n", "\n\n"], special=False)
+        return {text[0] for text in ids if len(text) == 1}
+
+
+def placed(text: str, context: str) -> dict[str, Any]:
+    """The first line of what was written, and where it stands in the context if it does."""
+    answer = text.strip().partition("\n")[0].strip()
+    bare = answer.rstrip(".")
+    found = re.search(re.escape(bare), context, re.IGNORECASE) if bare else None
+    return {"answer": answer, **({"start": found.start(), "end": found.end()} if found else {})}
