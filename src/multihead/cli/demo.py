@@ -43,8 +43,10 @@ class Report:
 
     def table(self) -> Table:
         table = Table(title="What did what", title_style="bold", header_style="bold", border_style="cyan")
+        spare = max(12, self.console.width - 65)  # what the other columns leave: the model's name gives way
         for name, right in (("task", False), ("model", False), ("precision", False), ("time", True), ("work", True)):
-            table.add_column(name, justify="right" if right else "left", no_wrap=name != "work")
+            width = spare if name == "model" else None
+            table.add_column(name, justify="right" if right else "left", no_wrap=True, max_width=width)
         for row in self.rows:
             table.add_row(*row)
         return table
