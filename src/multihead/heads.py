@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from .checkpoints.keys import Source
+from .checkpoints.sources import Source
 from .nn.activations import activation
 from .nn.call import Call
 from .nn.ragged import select

@@ -150,7 +150,7 @@ def fill(
         fresh(owner, leaf, value, getattr(model.config, "initializer_range", 0.02))
         owner._parameters[leaf] = nn.Parameter(value)
         where = model.keys.locate(path, model.keys.prefix)
-        new.append(where[1] if where else path)
+        new.extend(where[1] if where else [path])
         return True
 
     try:

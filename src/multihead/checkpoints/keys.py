@@ -15,58 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointMismatch
+from .sources import Source
 
 Fresh = Callable[[str, nn.Module, str, Tensor], bool]  # (path, owner, leaf, parameter) -> whether it was filled anew
-
-
-@dataclass(frozen=True)
-class Source:
-    """A tensor stored under another name, otherwise as it is."""
-
-    key: str
-
-    def read(self, stored: Tensor) -> Tensor:
-        """Our parameter, given the stored tensor."""
-        return stored
-
-    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
-        """The tensor to store, given what an earlier row already put under this key."""
-        return ours
-
-
-@dataclass(frozen=True)
-class Transposed(Source):
-    """A matrix stored as (in, out)."""
-
-    def read(self, stored: Tensor) -> Tensor:
-        return stored.T if stored.ndim == 2 else stored
-
-    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
-        return self.read(ours)
-
-
-@dataclass(frozen=True)
-class Flat(Source):
-    """A vector stored as a matrix of one row (BART's last bias, Marian's biases)."""
-
-    def read(self, stored: Tensor) -> Tensor:
-        return stored.flatten() if stored.ndim == 2 and 1 in stored.shape else stored
-
-    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
-        return ours[None]
-
-
-@dataclass(frozen=True)
-class Interleaved(Source):
-    """Rows whose rotary pairs lie side by side in each head (llama.cpp's order) instead of half a head apart."""
-
-    heads: int
-
-    def read(self, stored: Tensor) -> Tensor:
-        return stored.unflatten(0, (self.heads, -1, 2)).transpose(1, 2).flatten(0, 2)
-
-    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
-        return ours.unflatten(0, (self.heads, 2, -1)).transpose(1, 2).flatten(0, 2)
 
 
 Rows = Mapping[str, "str | Source"]
@@ -93,8 +44,8 @@ class KeyMap:
     first: int = 0
     twins: tuple[tuple[str, str], ...] = ()
 
-    def locate(self, path: str, prefix: str) -> tuple[Source, str] | None:
-        """Where a parameter is stored: how, and under which name; None without a row."""
+    def locate(self, path: str, prefix: str) -> tuple[Source, tuple[str, ...]] | None:
+        """Where a parameter is stored: how, and under which names; None without a row."""
         numbers = iter(re.findall(r"\.(\d+)(?=\.)", path))
         pattern = re.sub(r"\.\d+(?=\.)", ".*", path)
         row, leaf = self.rows.get(pattern), ""
@@ -105,7 +56,7 @@ class KeyMap:
             return None
         source = row if isinstance(row, Source) else Source(row)
         key = source.key[1:] if source.key.startswith("/") else prefix + source.key
-        return source, re.sub(r"\*", lambda _: str(int(next(numbers)) + self.first), key) + leaf
+        return source, source.names(re.sub(r"\*", lambda _: str(int(next(numbers)) + self.first), key), leaf)
 
     def load(
         self,
@@ -131,21 +82,20 @@ class KeyMap:
         """
         names = {self._today(name): name for name in stored}
         prefix = self._prefix(names)
-        missing, misshapen, used = [], {}, set()
+        missing, misshapen, used, twins = [], {}, set(), dict(self.twins)
         for path, owner, leaf, parameter in owners(module):
             where = self.locate(path, prefix)
-            key = where[1] if where else path
-            if key not in names:
-                key = dict(self.twins).get(key, key)
-            used.add(key)
-            if where is None or key not in names:
+            wanted = [key if key in names else twins.get(key, key) for key in (where[1] if where else (path,))]
+            used.update(wanted)
+            absent = [key for key in wanted if key not in names]
+            if where is None or absent:
                 if fresh is None or not fresh(path, owner, leaf, parameter):
-                    missing.append(f"{path} ({key})")
+                    missing += [f"{path} ({key})" for key in absent or wanted]
                 continue
-            tensor = where[0].read(stored[names[key]])
+            tensor = where[0].read(*(stored[names[key]] for key in wanted))
             if tensor.shape != parameter.shape:
                 if fresh is None or not fresh(path, owner, leaf, parameter):
-                    misshapen[f"{path} ({key})"] = (tuple(parameter.shape), tuple(tensor.shape))
+                    misshapen[f"{path} ({wanted[0]})"] = (tuple(parameter.shape), tuple(tensor.shape))
                 continue
             kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
             owner._parameters[leaf] = nn.Parameter(tensor.to(device, kind), requires_grad=kind.is_floating_point)
@@ -166,8 +116,10 @@ class KeyMap:
             if where is None:
                 missing.append(path)
                 continue
-            source, key = where
-            out[key] = source.write(parameter.detach(), out.get(key)).contiguous()
+            source, keys = where
+            written = source.write(parameter.detach(), out.get(keys[0]))
+            for key, tensor in zip(keys, [written] if isinstance(written, Tensor) else written, strict=True):
+                out[key] = tensor.contiguous()
         if missing:
             raise CheckpointMismatch("The key map", missing=missing)
         out.update({twin: out[key].clone() for key, twin in self.twins if key in out})
@@ -179,7 +131,8 @@ class KeyMap:
         for row in self.rows.values():
             key = row.key if isinstance(row, Source) else row
             prefix = "" if key.startswith("/") else f"(?:{'|'.join(map(re.escape, (self.prefix, *self.prefixes, '')))})"
-            out.append(f"^{prefix}" + re.escape(key.removeprefix("/")).replace(r"\*", r"\d+") + r"(?:\.\w+)?$")
+            stem = re.escape(key.removeprefix("/")).replace(r"\*", r"\d+").replace(r"\#", r"\d+")
+            out.append(f"^{prefix}{stem}" + r"(?:\.\w+)?$")
         return (*out, *self.ignored, *(re.escape(twin) for _, twin in self.twins))
 
     def _today(self, name: str) -> str:

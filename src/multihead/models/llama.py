@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from ..checkpoints.keys import Interleaved, KeyMap, Rows
+from ..checkpoints.keys import KeyMap, Rows
+from ..checkpoints.sources import Interleaved
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
 from ..heads import Classifier, Head, LanguageModel, last

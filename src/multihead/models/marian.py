@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 
 from torch import nn
 
-from ..checkpoints.keys import Flat, KeyMap, Rows
+from ..checkpoints.keys import KeyMap, Rows
+from ..checkpoints.sources import Flat
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
 from ..heads import Head, LanguageModel

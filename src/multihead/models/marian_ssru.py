@@ -15,7 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.keys import Flat, KeyMap, Source, Transposed
+from ..checkpoints.keys import KeyMap
+from ..checkpoints.sources import Flat, Source, Transposed
 from ..errors import UnsupportedConfig
 from ..nn.attention import CrossAttention
 from ..nn.layer import CrossLayer
@@ -62,8 +63,8 @@ class WithPadding(Source):
 
     value: float = 0.0
 
-    def read(self, stored: Tensor) -> Tensor:
-        rows = stored if stored.shape[0] > 1 else stored.T.flatten()
+    def read(self, *stored: Tensor) -> Tensor:
+        rows = stored[0] if stored[0].shape[0] > 1 else stored[0].T.flatten()
         return torch.cat([rows, rows.new_full((1, *rows.shape[1:]), self.value)])
 
     def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:

@@ -1,0 +1,174 @@
+"""How one of our parameters lies in a checkpoint, where it is more than a rename: small invertible objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Source:
+    """A tensor stored under another name, otherwise as it is."""
+
+    key: str
+
+    def names(self, key: str, leaf: str) -> tuple[str, ...]:
+        """The stored tensors that make one parameter; `key` is this source's, with the layer's number filled in."""
+        return (key + leaf,)
+
+    def read(self, *stored: Tensor) -> Tensor:
+        """Our parameter, given the tensors of `names`."""
+        return stored[0]
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor | Sequence[Tensor]:
+        """The tensors to store under `names`, given what an earlier row already put under the first."""
+        return ours
+
+
+@dataclass(frozen=True)
+class Transposed(Source):
+    """A matrix stored as (in, out)."""
+
+    def read(self, *stored: Tensor) -> Tensor:
+        return stored[0].T if stored[0].ndim == 2 else stored[0]
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
+        return self.read(ours)
+
+
+@dataclass(frozen=True)
+class Flat(Source):
+    """A vector stored as a matrix of one row (BART's last bias, Marian's biases)."""
+
+    def read(self, *stored: Tensor) -> Tensor:
+        return stored[0].flatten() if stored[0].ndim == 2 and 1 in stored[0].shape else stored[0]
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
+        return ours[None]
+
+
+@dataclass(frozen=True)
+class Shaped(Source):
+    """A tensor stored with other axes: a matrix whose rows are (heads, width) pairs, say.
+
+    Args:
+        ours, theirs: shapes, -1 at most once. order: of the stored axes, before they take our shape.
+    """
+
+    ours: tuple[int, ...]
+    theirs: tuple[int, ...]
+    order: tuple[int, ...] | None = None
+
+    def read(self, *stored: Tensor) -> Tensor:
+        moved = stored[0] if self.order is None else stored[0].permute(self.order)
+        return moved.reshape(self.ours)
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
+        if self.order is None:
+            return ours.reshape(self.theirs)
+        moved = ours.reshape([self.theirs[axis] for axis in self.order])
+        return moved.permute([self.order.index(axis) for axis in range(len(self.order))])
+
+
+@dataclass(frozen=True)
+class Part(Source):
+    """Some rows of a matrix that several of our parameters share (fused query, key and value).
+
+    Args:
+        sizes: rows of each part. index: which part this is. transposed: stored as (in, out), as GPT-2 does.
+    """
+
+    sizes: tuple[int, ...]
+    index: int
+    transposed: bool = False
+
+    def read(self, *stored: Tensor) -> Tensor:
+        if stored[0].shape[self._axis(stored[0])] != sum(self.sizes):
+            return stored[0]  # reported with its shape
+        part = stored[0].split(self.sizes, self._axis(stored[0]))[self.index]
+        return part.T if self.transposed and part.ndim == 2 else part
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
+        part = ours.T if self.transposed and ours.ndim == 2 else ours
+        axis = self._axis(part)
+        if stored is None:
+            shape = list(part.shape)
+            shape[axis] = sum(self.sizes)
+            stored = part.new_zeros(shape)
+        stored.split(self.sizes, axis)[self.index].copy_(part)
+        return stored
+
+    def _axis(self, stored: Tensor) -> int:
+        return stored.ndim - 1 if self.transposed else 0
+
+
+@dataclass(frozen=True)
+class PerHead(Source):
+    """Query, key or value rows of a matrix that holds them head by head (GPT-NeoX, BLOOM, Falcon).
+
+    Args:
+        groups: of heads. layout: rows of query, key, value heads in each group. index: which of them this is.
+    """
+
+    groups: int
+    layout: tuple[int, ...]
+    index: int
+
+    def read(self, *stored: Tensor) -> Tensor:
+        if stored[0].shape[0] % (self.groups * sum(self.layout)):
+            return stored[0]
+        return self._split(stored[0])[self.index].flatten(0, 2)
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
+        if stored is None:
+            rows = ours.shape[0] // self.layout[self.index] * sum(self.layout)
+            stored = ours.new_zeros(rows, *ours.shape[1:])
+        self._split(stored)[self.index].copy_(ours.unflatten(0, (self.groups, self.layout[self.index], -1)))
+        return stored
+
+    def _split(self, stored: Tensor) -> tuple[Tensor, ...]:
+        return stored.unflatten(0, (self.groups, sum(self.layout), -1)).split(self.layout, 1)
+
+
+@dataclass(frozen=True)
+class Stacked(Source):
+    """A tensor a number, stored one by one (experts); ours is all of them, (count, ...).
+
+    Args:
+        key: with `#` where the number stands. more: further keys, whose rows follow in each (gate, then up).
+    """
+
+    count: int
+    more: tuple[str, ...] = ()
+
+    def names(self, key: str, leaf: str) -> tuple[str, ...]:
+        keys = (key, *self.more)
+        if self.more:  # all keys share what stands before `#`
+            stem = key.partition("#")[0]
+            keys = (key, *(stem + other for other in self.more))
+        return tuple(k.replace("#", str(n)) + leaf for n in range(self.count) for k in keys)
+
+    def read(self, *stored: Tensor) -> Tensor:
+        each = len(self.more) + 1
+        whole = [torch.cat(stored[n * each : (n + 1) * each]) for n in range(self.count)] if self.more else stored
+        return torch.stack(list(whole))
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Sequence[Tensor]:
+        each = len(self.more) + 1
+        return [part for one in ours for part in one.chunk(each)]
+
+
+@dataclass(frozen=True)
+class Interleaved(Source):
+    """Rows whose rotary pairs lie side by side in each head (llama.cpp's order) instead of half a head apart."""
+
+    heads: int
+
+    def read(self, *stored: Tensor) -> Tensor:
+        return stored[0].unflatten(0, (self.heads, -1, 2)).transpose(1, 2).flatten(0, 2)
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
+        return ours.unflatten(0, (self.heads, 2, -1)).transpose(1, 2).flatten(0, 2)

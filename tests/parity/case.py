@@ -1,0 +1,133 @@
+"""What a row of the parity tests says, and what follows from it: a checkpoint, a batch, labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+
+from multihead.kinds import KINDS
+
+WORDS = 99  # vocabulary of all tiny models; the last word is never drawn
+WRITES = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One config of one family.
+
+    Args:
+        make: the reference's config. ends: of the class names to compare.
+        stem: of the class names, where it is not the config's.
+        absolute: positions are absolute, so the reference's numbers depend on padding at the left.
+        fixed: parts of the names of parameters that are derived and must keep their values.
+        std: of the random weights. tolerance: of the largest magnitude.
+        segments: how many token types to give; 0 for none.
+        extra: (batch, end) -> more inputs of the model's own.
+        hidden, attentions: whether the family shows them.
+        left_out: outputs of the reference that are not compared; say why in the row.
+        chunks: whether a decoder may be read piece by piece; greedy: whether the reference's own `generate` is right.
+        loss: whether losses are compared.
+    """
+
+    name: str
+    make: Callable[[], Any]
+    ends: tuple[str, ...]
+    stem: str = ""
+    absolute: bool = False
+    fixed: tuple[str, ...] = ()
+    std: float = 0.25
+    tolerance: float = 1e-5
+    segments: int = 0
+    extra: Callable[[dict[str, torch.Tensor], str], dict[str, Any]] = lambda inputs, end: {}
+    hidden: bool = True
+    attentions: bool = True
+    left_out: tuple[str, ...] = ()
+    chunks: bool = True
+    greedy: bool = True
+    loss: bool = True
+
+    def config(self, end: str) -> Any:
+        """The reference's config; question answering has two labels, whatever the config says."""
+        config = self.make()
+        if end == "ForQuestionAnswering":
+            config.num_labels = 2
+        return config
+
+    @property
+    def family(self) -> str:
+        return self.stem or type(self.make()).__name__.removesuffix("Config")
+
+    def reads_a_source(self, end: str) -> bool:
+        """Whether a class is an encoder-decoder."""
+        return bool(self.make().is_encoder_decoder) and end not in ("ForCausalLM", "EncoderModel")
+
+
+def writes(end: str) -> bool:
+    """Whether a class continues texts."""
+    return end in KINDS and KINDS[end].auto in WRITES
+
+
+def reference(case: Case, end: str, seed: int = 0) -> Any:
+    """The reference's model with *every* parameter random: fresh norms and biases would hide a wrong map."""
+    torch.manual_seed(seed)
+    model = getattr(transformers, case.family + end)(case.config(end))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if not any(part in name for part in case.fixed):
+                parameter.normal_(0.0 if parameter.ndim > 1 else 0.5, case.std)
+        for name, buffer in model.named_buffers():
+            if name == "final_logits_bias":
+                buffer.normal_()
+    return model.eval()
+
+
+def batch(
+    case: Case, end: str, *, side: str = "right", lengths: tuple[int, ...] = (11, 7, 4)
+) -> dict[str, torch.Tensor]:
+    """A padded batch, with every input that the class takes."""
+    torch.manual_seed(1)
+    config, longest = case.make(), max(lengths)
+    ids = torch.randint(1, WORDS - 1, (len(lengths), longest))
+    mask = torch.zeros_like(ids)
+    for row, length in enumerate(lengths):
+        mask[row, :length] = 1
+        if side == "left":
+            mask[row] = mask[row].flip(0)
+    inputs = {"input_ids": ids.masked_fill(mask == 0, config.pad_token_id or 0), "attention_mask": mask}
+    if case.segments:
+        inputs["token_type_ids"] = torch.randint(0, case.segments, ids.shape) * mask
+    if case.reads_a_source(end):
+        inputs["decoder_input_ids"] = torch.randint(1, WORDS - 1, (len(lengths), 6))
+    inputs |= case.extra(inputs, end)
+    if end == "ForMultipleChoice":
+        inputs = {k: torch.stack([v, v.flip(0)], 1) for k, v in inputs.items()}
+    return inputs
+
+
+def labels(case: Case, end: str, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Labels at real tokens only: what is padding is never computed here."""
+    torch.manual_seed(2)
+    count, config = mask.shape[0], case.make()
+    words = torch.randint(1, WORDS - 1, mask.shape).masked_fill(mask == 0, -100)
+    auto = KINDS[end].auto if end in KINDS else ""
+    if case.reads_a_source(end) and auto in WRITES:
+        return {"labels": torch.randint(1, WORDS - 1, (count, 6))}
+    if auto in ("AutoModelForMaskedLM", *WRITES):
+        return {"labels": words}
+    if auto == "AutoModelForTokenClassification":
+        return {"labels": torch.where(words < 0, words, words % config.num_labels)}
+    if end == "ForPreTraining":
+        name = {"Bert": "next_sentence_label", "Albert": "sentence_order_label"}.get(case.family)
+        if name is None:  # a detector of replaced tokens
+            return {"labels": torch.where(words < 0, words, words % 2)}
+        return {"labels": words, name: torch.randint(0, 2, (count,))}
+    if auto == "AutoModelForQuestionAnswering":
+        return {"start_positions": torch.tensor([1] * count), "end_positions": torch.tensor([3] * count)}
+    if auto in ("AutoModelForSequenceClassification", "AutoModelForNextSentencePrediction",
+                "AutoModelForMultipleChoice"):  # fmt: skip
+        return {"labels": torch.randint(0, 2, (count,))}
+    return {}
