@@ -50,15 +50,27 @@ class LanguageModel(nn.Module):
         table: the scoring matrix; the embedding's own module when the two are tied.
         transform: between backbone and table, as BERT has.
         bias: width of a bias of its own, None for none.
+        scale: of the scores. softcap: squeezes them into (-softcap, softcap) (Gemma 2, arXiv:2408.00118).
     """
 
-    def __init__(self, table: nn.Module, *, transform: nn.Module | None = None, bias: int | None = None) -> None:
+    def __init__(
+        self,
+        table: nn.Module,
+        *,
+        transform: nn.Module | None = None,
+        bias: int | None = None,
+        scale: float = 1.0,
+        softcap: float | None = None,
+    ) -> None:
         super().__init__()
+        self.scale, self.softcap = scale, softcap
         self.table, self.transform = table, transform or nn.Identity()
         self.bias = None if bias is None else nn.Parameter(torch.empty(bias))
 
     def forward(self, hidden: Tensor, call: Call) -> Tensor:
-        return nn.functional.linear(self.transform(hidden), self.table.weight, self.bias)  # type: ignore[arg-type]
+        scores = nn.functional.linear(self.transform(hidden), self.table.weight, self.bias)  # type: ignore[arg-type]
+        scores = scores if self.scale == 1.0 else scores * self.scale
+        return scores if self.softcap is None else torch.tanh(scores / self.softcap) * self.softcap
 
 
 class Classifier(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -163,12 +163,26 @@ class Stacked(Source):
 
 @dataclass(frozen=True)
 class Interleaved(Source):
-    """Rows whose rotary pairs lie side by side in each head (llama.cpp's order) instead of half a head apart."""
+    """Rows whose rotary pairs lie side by side in each head (llama.cpp, GPT-J) instead of half a head apart.
+
+    Args:
+        rotated: channels of a head that are turned; None for all. axis: that holds the heads' channels.
+    """
 
     heads: int
+    rotated: int | None = None
+    axis: int = 0
 
     def read(self, *stored: Tensor) -> Tensor:
-        return stored[0].unflatten(0, (self.heads, -1, 2)).transpose(1, 2).flatten(0, 2)
+        return self._each_head(stored[0], lambda x: x.unflatten(1, (-1, 2)).transpose(1, 2).flatten(1, 2))
 
     def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
-        return ours.unflatten(0, (self.heads, 2, -1)).transpose(1, 2).flatten(0, 2)
+        return self._each_head(ours, lambda x: x.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2))
+
+    def _each_head(self, x: Tensor, move: Callable[[Tensor], Tensor]) -> Tensor:
+        if x.shape[self.axis] % (2 * self.heads):
+            return x  # reported with its shape
+        heads = x.transpose(0, self.axis).unflatten(0, (self.heads, -1))
+        rotated = heads.shape[1] if self.rotated is None else self.rotated
+        moved = torch.cat([move(heads[:, :rotated]), heads[:, rotated:]], 1)
+        return moved.flatten(0, 1).transpose(0, self.axis)

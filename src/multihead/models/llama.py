@@ -18,7 +18,7 @@ from ..nn.embeddings import Embeddings
 from ..nn.feedforward import GatedFeedForward
 from ..nn.layer import Layer, Residual
 from ..nn.norms import RMSNorm
-from ..nn.positions import Positions, Rotary, rope_frequencies
+from ..nn.positions import Positions, rotary
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, Linear
 from .architecture import Architecture
@@ -73,11 +73,6 @@ def norm(config: LlamaConfig) -> RMSNorm:
     return RMSNorm(config.hidden_size, config.rms_norm_eps)
 
 
-def rotary(config: LlamaConfig) -> Rotary:
-    rope = {"original_max_position_embeddings": config.max_position_embeddings, **config.rope_parameters}
-    return Rotary(rope_frequencies(config.head_width, rope))
-
-
 def attention(config: LlamaConfig, positions: Positions, **changes: Any) -> Attention:
     usual = {
         "key_heads": config.num_key_value_heads,
@@ -105,7 +100,7 @@ def decoder(config: LlamaConfig, layer: Callable[[int], nn.Module]) -> Stack:
 
 
 def build(config: LlamaConfig) -> Stack:
-    positions = rotary(config)
+    positions = rotary(config.head_width, config.rope_parameters, config.max_position_embeddings)
     return decoder(config, lambda _: layer(config, attention(config, positions), feed_forward(config)))
 
 

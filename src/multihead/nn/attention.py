@@ -21,6 +21,8 @@ class Attention(nn.Module):
         positions: how order enters; a module may be shared between layers.
         scale: of the scores, 1 / sqrt(head_width) unless the family says otherwise.
         window: how many tokens back a query sees, itself included; None for all.
+        softcap: squeezes the scores (Gemma 2). q_norm, k_norm: of (tokens, heads, head width), before positions.
+        clip: bound of what is projected (OLMo, MPT).
         dropout: of the attention weights, in training.
     """
 
@@ -40,6 +42,7 @@ class Attention(nn.Module):
         softcap: float | None = None,
         q_norm: nn.Module | None = None,
         k_norm: nn.Module | None = None,
+        clip: float | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -56,20 +59,27 @@ class Attention(nn.Module):
         self.q_norm, self.k_norm = q_norm or nn.Identity(), k_norm or nn.Identity()
         self.head_width, self.causal, self.window, self.softcap = head_width, causal, window, softcap
         self.scale = head_width**-0.5 if scale is None else scale
-        self.dropout = dropout
+        self.clip, self.dropout = clip, dropout
 
     def memory(self) -> KeyValues:
         return KeyValues()
 
     def forward(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
         """(tokens, width) to (tokens, width)."""
-        q, k, v = self.q_norm(self._split(self.q(x))), self.k_norm(self._split(self.k(x))), self._split(self.v(x))
+        q, k, v = self._project(x)
         turned, k = self.positions.rotate(q, k, call)
         runs = call.runs
         if memory is not None:
             k, v, runs = memory.extend(k, v, call)
         sight = call.sight(runs, causal=self.causal, window=self.window)
         return self._mix(turned, k, v, sight, self.positions.bias(q, sight, call), call, call.record.attentions)
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, (tokens, heads, head width) each, not yet turned by their positions."""
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        if self.clip is not None:
+            q, k, v = (part.clamp(-self.clip, self.clip) for part in (q, k, v))
+        return self.q_norm(self._split(q)), self.k_norm(self._split(k)), self._split(v)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_width))

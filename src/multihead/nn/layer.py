@@ -15,6 +15,9 @@ class Residual(nn.Module):
 
     Where a norm stands decides the style: `before` is pre-norm, `after` is post-norm, `before` and `out` together are
     Gemma's sandwich, `out` alone is OLMo 2's.
+
+    Args:
+        scale: of what is added (Granite).
     """
 
     def __init__(
@@ -25,14 +28,16 @@ class Residual(nn.Module):
         out: nn.Module | None = None,
         after: nn.Module | None = None,
         dropout: float = 0.0,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
-        self.step = step
+        self.step, self.scale = step, scale
         self.before, self.out, self.after = before or nn.Identity(), out or nn.Identity(), after or nn.Identity()
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, *args: Any) -> Tensor:
-        return self.after(x + self.dropout(self.out(self.step(self.before(x), *args))))
+        new = self.dropout(self.out(self.step(self.before(x), *args)))
+        return self.after(x + (new if self.scale == 1.0 else new * self.scale))
 
 
 class Layer(nn.Module):
@@ -47,6 +52,35 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
         return self.ffn(self.attention(x, call, memory))
+
+
+class ParallelLayer(nn.Module):
+    """x + attention(norm(x)) + ffn(norm(x)): both steps read the same input (GPT-J).
+
+    Args:
+        ffn_norm: the feed-forward's own norm of x (GPT-NeoX); None shares the one norm.
+    """
+
+    def __init__(
+        self,
+        attention: nn.Module,
+        ffn: nn.Module,
+        norm: nn.Module,
+        *,
+        ffn_norm: nn.Module | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.attention, self.ffn, self.norm, self.ffn_norm = attention, ffn, norm, ffn_norm
+        self.dropout = nn.Dropout(dropout)
+
+    def memory(self) -> Memory:
+        return self.attention.memory()  # type: ignore[operator]
+
+    def forward(self, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
+        normed = self.norm(x)
+        other = normed if self.ffn_norm is None else self.ffn_norm(x)
+        return x + self.dropout(self.attention(normed, call, memory)) + self.dropout(self.ffn(other))
 
 
 class CrossLayer(Layer):

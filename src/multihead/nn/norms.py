@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -18,6 +19,59 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.weight * self._normed(x).to(x.dtype)
+
+    def _normed(self, x: Tensor) -> Tensor:
         wide = x.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight * wide.to(x.dtype)
+        return wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+
+
+class WideRMSNorm(RMSNorm):
+    """RMSNorm whose weight multiplies in float32 too, before the result is cast back (OLMo 2, Gemma).
+
+    Args:
+        centre: added to the weight; Gemma stores its distance from 1.
+    """
+
+    def __init__(self, width: int, eps: float, *, centre: float = 0.0) -> None:
+        super().__init__(width, eps)
+        self.centre = centre
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight.float()
+        return ((weight + self.centre if self.centre else weight) * self._normed(x)).to(x.dtype)
+
+
+class HeadNorm(nn.Module):
+    """Layer norm of each head by its own weight: (tokens, heads, width) to the same (StableLM, Cohere)."""
+
+    def __init__(self, heads: int, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(heads, width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = F.layer_norm(x.float(), x.shape[-1:], eps=self.eps)
+        return (self.weight.float() * wide).to(x.dtype)
+
+
+class AcrossHeads(nn.Module):
+    """A norm over all heads at once: (tokens, heads, width) to the same (OLMo 2)."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x.flatten(-2)).view_as(x)
+
+
+class PlainLayerNorm(nn.Module):
+    """Layer norm in float32 without weight or bias (OLMo)."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.width, self.eps = width, eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x.float(), (self.width,), eps=self.eps).to(x.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -33,21 +33,48 @@ class Rotary(Positions):
     Args:
         frequencies: (rotated / 2,), radians a token; channels past `rotated` are left alone. Pair i is channels i and
             i + rotated / 2.
+        scale: of what is turned (YaRN's attention factor).
     """
 
-    def __init__(self, frequencies: Tensor) -> None:
+    def __init__(self, frequencies: Tensor, scale: float = 1.0) -> None:
         super().__init__()
         self.frequencies = frequencies  # derived, float32 whatever the model's precision: no buffer
+        self.scale = scale
 
     def rotate(self, q: Tensor, k: Tensor, call: Call) -> tuple[Tensor, Tensor]:
-        cos, sin = call.once(self, lambda: self._table(call.positions, q.dtype))
+        cos, sin = call.once(self, lambda: self._table(call, q.dtype))
         return turned(q, cos, sin), turned(k, cos, sin)
 
-    def _table(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def _table(self, call: Call, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines and sines (tokens, 1, rotated), the sines of the first half negated."""
-        angles = positions[:, None, None].float() * self.frequencies.to(positions.device)
-        cos, sin = angles.cos(), angles.sin()
+        angles = call.positions[:, None, None].float() * self._frequencies(call)
+        cos, sin = angles.cos() * self.scale, angles.sin() * self.scale
         return torch.cat([cos, cos], -1).to(dtype), torch.cat([-sin, sin], -1).to(dtype)
+
+    def _frequencies(self, call: Call) -> Tensor:
+        return self.frequencies.to(call.positions.device)
+
+
+class RotaryByLength(Rotary):
+    """Rotary positions whose frequencies follow from how long a text is by now: its own length, not the batch's.
+
+    Args:
+        by_length: tokens of a text, those of this pass included -> its frequencies (rotated / 2,).
+    """
+
+    def __init__(self, by_length: Callable[[int], Tensor], scale: float = 1.0) -> None:
+        super().__init__(by_length(0), scale)
+        self.by_length = by_length
+
+    def _frequencies(self, call: Call) -> Tensor:
+        past = call.cache.lengths if call.cache is not None else (0,) * len(call.runs)
+        known = {
+            total: self.by_length(total) for total in {a + b for a, b in zip(past, call.runs.lengths, strict=True)}
+        }
+        if len(known) == 1:
+            return next(iter(known.values())).to(call.positions.device)
+        parts = [known[a + b].expand(b, 1, -1) for a, b in zip(past, call.runs.lengths, strict=True)]
+        return torch.cat(parts).to(call.positions.device)
 
 
 def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -58,11 +85,13 @@ def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return mixed if width == x.shape[-1] else torch.cat([mixed, x[..., width:]], -1)
 
 
-def rope_frequencies(width: int, rope: Mapping[str, Any]) -> Tensor:
-    """Radians a token of each channel pair, (width / 2,), after a checkpoint's own rule of scaling.
+def rotary(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
+    """Rotary positions as a config's `rope_parameters` describe them.
 
     Args:
-        rope: `rope_theta`, and for a scaled kind `rope_type` and its numbers, as in config.json.
+        width: of a head. limit: the config's max_position_embeddings.
+        rope: `rope_theta`, and for a scaled kind `rope_type` and its numbers; `partial_rotary_factor` turns only the
+            first channels.
 
     Raises:
         UnsupportedConfig: a kind or number that is not computed here.
@@ -70,26 +99,100 @@ def rope_frequencies(width: int, rope: Mapping[str, Any]) -> Tensor:
     kind = rope.get("rope_type", "default")
     if not isinstance(kind, str) or kind not in SCALINGS:
         raise UnsupportedConfig(f"rope_type {kind!r} is not computed here. {nearest(str(kind), SCALINGS)}")
-    exponents = torch.arange(0, width, 2, dtype=torch.int64, device="cpu").float() / width
+    known = {"original_max_position_embeddings": limit, **{k: v for k, v in rope.items() if v is not None}}
     try:
-        plain = 1.0 / (rope["rope_theta"] ** exponents)
-        return SCALINGS[kind](plain, rope)
+        rotated = int(width * known.get("partial_rotary_factor", 1.0))
+        return SCALINGS[kind](rotated, known, limit)
     except KeyError as error:
         raise UnsupportedConfig(f"rope_parameters of rope_type {kind!r} lack {error}.") from error
-    except (TypeError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, ZeroDivisionError, RuntimeError) as error:
         raise UnsupportedConfig(f"rope_parameters {dict(rope)} are no numbers to compute with: {error}.") from error
 
 
-def _llama3(plain: Tensor, rope: Mapping[str, Any]) -> Tensor:
+def powers(width: int, base: float) -> Tensor:
+    """base ** (2 i / width) for each pair i, (width / 2,), float32."""
+    return base ** (torch.arange(0, width, 2, dtype=torch.int64, device="cpu").float() / width)
+
+
+def _plain(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
+    return Rotary(1.0 / powers(width, rope["rope_theta"]))
+
+
+def _linear(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
+    return Rotary(1.0 / powers(width, rope["rope_theta"]) / rope["factor"])
+
+
+def _dynamic(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
+    """The base grows with the text once it is longer than in training (NTK-aware scaling)."""
+    base, factor = rope["rope_theta"], rope["factor"]
+
+    def by_length(length: int) -> Tensor:
+        stretch = factor * max(length, limit) / limit - (factor - 1)
+        return 1.0 / powers(width, base * stretch ** (width / (width - 2)))
+
+    return RotaryByLength(by_length)
+
+
+def _llama3(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
     """Slow channels are slowed by `factor`, fast ones kept, those between blended (Llama 3.1, arXiv:2407.21783)."""
+    plain = 1.0 / powers(width, rope["rope_theta"])
     turns = rope["original_max_position_embeddings"] * plain / (2 * math.pi)
     low, high = rope["low_freq_factor"], rope["high_freq_factor"]
     keep = ((turns - low) / (high - low)).clamp(0, 1)
-    return keep * plain + (1 - keep) * plain / rope["factor"]
+    return Rotary(keep * plain + (1 - keep) * plain / rope["factor"])
 
 
-SCALINGS = {
-    "default": lambda plain, rope: plain,
-    "linear": lambda plain, rope: plain / rope["factor"],
+def _yarn(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
+    """Channels that turn often in a training text are kept, slow ones slowed (Peng et al., 2023, arXiv:2309.00071)."""
+    base, trained = rope["rope_theta"], rope["original_max_position_embeddings"]
+    factor = rope.get("factor") or limit / trained
+
+    def channel(turns: float) -> float:
+        return width * math.log(trained / (turns * 2 * math.pi)) / (2 * math.log(base))
+
+    low, high = channel(rope.get("beta_fast") or 32), channel(rope.get("beta_slow") or 1)
+    if rope.get("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, width - 1)
+    ramp = (torch.arange(width // 2, dtype=torch.float32, device="cpu") - low) / max(high - low, 0.001)
+    slow = ramp.clamp(0, 1)
+    plain = 1.0 / powers(width, base)
+    return Rotary(plain / factor * slow + plain * (1 - slow), yarn_scale(factor, rope))
+
+
+def yarn_scale(factor: float, rope: Mapping[str, Any]) -> float:
+    """YaRN's attention factor, or the ratio of two that DeepSeek's checkpoints ask for."""
+
+    def grown(weight: float) -> float:
+        return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
+
+    if "attention_factor" in rope:
+        return float(rope["attention_factor"])
+    if rope.get("mscale") and rope.get("mscale_all_dim"):
+        return grown(rope["mscale"]) / grown(rope["mscale_all_dim"])
+    return grown(1.0)
+
+
+def _longrope(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
+    """A factor a channel, one set for texts within the trained length, one past it (arXiv:2402.13753)."""
+    trained = rope["original_max_position_embeddings"]
+    factor = rope.get("factor") or limit / trained
+    scale = rope.get("attention_factor")
+    if scale is None:
+        scale = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(trained))
+    short, long = (
+        1.0 / (torch.tensor(rope[name], dtype=torch.float32, device="cpu") * powers(width, rope["rope_theta"]))
+        for name in ("short_factor", "long_factor")
+    )
+    return RotaryByLength(lambda length: long if length > trained else short, scale)
+
+
+SCALINGS: Mapping[str, Callable[[int, Mapping[str, Any], int], Rotary]] = {
+    "default": _plain,
+    "dynamic": _dynamic,
+    "linear": _linear,
     "llama3": _llama3,
+    "longrope": _longrope,
+    "su": _longrope,
+    "yarn": _yarn,
 }

@@ -20,6 +20,17 @@ class Embedding(nn.Embedding):
         pass
 
 
+class ScaledEmbedding(Embedding):
+    """An embedding whose vectors are multiplied by a number, rounded to the weights' precision (Gemma)."""
+
+    def __init__(self, count: int, width: int, scale: float) -> None:
+        super().__init__(count, width)
+        self.scale = scale
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return super().forward(ids) * torch.tensor(self.scale, dtype=self.weight.dtype, device=self.weight.device)
+
+
 class LayerNorm(nn.LayerNorm):
     """torch's layer norm (Ba et al., 2016, arXiv:1607.06450) without setting initial values at construction."""
 
