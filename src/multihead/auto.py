@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from .errors import UnknownModel
-from .models.registry import architecture
+from .models.registry import FAMILIES, architecture
 
 if TYPE_CHECKING:
     from .config import Config
@@ -93,7 +93,7 @@ class _AutoModel:
         for end in cls.ends:
             if end in family.heads:
                 return model_class(config.model_type, end)
-        names = ", ".join(f"{family.name}{end}" for end in family.heads)
+        names = ", ".join(FAMILIES[config.model_type].class_name(end) for end in family.heads)
         raise UnknownModel(f"{cls.__name__}: the family {config.model_type!r} has no such head; it has {names}.")
 
 

@@ -17,13 +17,14 @@ def model_class(model_type: str, end: str) -> type[PreTrainedModel]:
     Raises:
         UnknownModel: the family has no such head.
     """
-    family = architecture(model_type)
+    family, entry = architecture(model_type), FAMILIES[model_type]
+    name = entry.class_name(end)
     if end not in family.heads:
-        names = ", ".join(f"{family.name}{other}" for other in family.heads)
-        raise UnknownModel(f"{family.name}{end} does not exist; the family has {names}.")
+        names = ", ".join(entry.class_name(other) for other in family.heads)
+        raise UnknownModel(f"{name} does not exist; the family has {names}.")
     both_sides = family.config.is_encoder_decoder and end not in family.bare
     base = SequenceToSequence if both_sides else PreTrainedModel
-    return type(f"{family.name}{end}", (base,), {"architecture": family, "end": end, "__module__": "multihead"})
+    return type(name, (base,), {"architecture": family, "end": end, "__module__": "multihead"})
 
 
 def named_class(name: str) -> type[PreTrainedModel]:

@@ -143,8 +143,14 @@ class Config:
         """Entries as config.json holds them."""
         entries = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "extra"}
         del entries["num_labels"]  # the format derives it from id2label
-        entries = {k: v for k, v in entries.items() if v is not None or k in ("pad_token_id", "eos_token_id")}
+        entries = {k: v for k, v in entries.items() if v is not None or k in self._said}
         return {"model_type": self.model_type, **entries, **self.extra}
+
+    @property
+    def _said(self) -> set[str]:
+        """Fields whose None must be written, since leaving them out would mean something else."""
+        usual = {f.name for f in dataclasses.fields(self) if f.default is not None}
+        return {"pad_token_id", "eos_token_id"} | (usual - {"extra", "id2label", "label2id"})
 
     def to_json_string(self) -> str:
         """The text of config.json. Raises InvalidInput for an entry that JSON does not know."""

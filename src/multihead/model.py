@@ -21,6 +21,7 @@ from .kernels.attention import Attend, attend, fused
 from .kernels.sight import Runs
 from .kinds import KINDS, Kind
 from .models.architecture import Architecture
+from .models.registry import by_class_name
 from .nn.cache import Cache
 from .nn.call import Call, Encoded, Record
 from .nn.ragged import Layout, places, select
@@ -253,7 +254,7 @@ class PreTrainedModel(nn.Module):
         return self.kind.output
 
     def _advice(self) -> str:
-        saved = (self.config.architectures or [""])[0].removeprefix(self.architecture.name)
+        _, saved = by_class_name((self.config.architectures or [""])[0]) or ("", "")
         if saved != self.end and saved in self.architecture.heads and saved in KINDS:
             return f"The checkpoint was saved with a head for them: load it with {KINDS[saved].auto}."
         others = [KINDS[end].auto for end in self.architecture.heads if end != "Model"]

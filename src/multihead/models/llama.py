@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
 from ..checkpoints.keys import KeyMap, Rows
-from ..checkpoints.sources import Interleaved
+from ..checkpoints.sources import Interleaved, Source
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
 from ..heads import Classifier, Head, LanguageModel, last
@@ -18,15 +18,20 @@ from ..nn.embeddings import Embeddings
 from ..nn.feedforward import GatedFeedForward
 from ..nn.layer import Layer, Residual
 from ..nn.norms import RMSNorm
-from ..nn.positions import Positions, rotary
+from ..nn.positions import Positions
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, Linear
-from .architecture import Architecture
+from .architecture import Architecture, MakeHead
+from .patterns import rope_entries, rotary_of
+
+Norm = Callable[[Any], nn.Module]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LlamaConfig(Config):
     model_type = "llama"
+    theta: ClassVar[float] = 10000.0  # where the file names none
+    rotary_factor: ClassVar[float | None] = None
 
     vocab_size: Size = 32000
     hidden_size: Size = 4096
@@ -51,12 +56,7 @@ class LlamaConfig(Config):
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
         """`rope_theta` and `rope_scaling`, as checkpoints before 2025 have them, become `rope_parameters`."""
-        entries = dict(entries)
-        theta, scaling = entries.pop("rope_theta", None), entries.pop("rope_scaling", None)
-        rope = {**(scaling or {}), **(entries.get("rope_parameters") or {})}
-        rope.setdefault("rope_type", rope.pop("type", "default"))
-        rope.setdefault("rope_theta", 10000.0 if theta is None else theta)
-        return {**entries, "rope_parameters": rope}
+        return rope_entries(entries, theta=cls.theta, factor=cls.rotary_factor)
 
     def check(self) -> None:
         if self.head_dim is None and self.hidden_size % self.num_attention_heads:
@@ -69,7 +69,7 @@ class LlamaConfig(Config):
         return self.head_dim or self.hidden_size // self.num_attention_heads
 
 
-def norm(config: LlamaConfig) -> RMSNorm:
+def norm(config: Any) -> nn.Module:
     return RMSNorm(config.hidden_size, config.rms_norm_eps)
 
 
@@ -89,23 +89,27 @@ def feed_forward(config: LlamaConfig) -> GatedFeedForward:
     return GatedFeedForward(config.hidden_size, config.intermediate_size, config.hidden_act, bias=config.mlp_bias)
 
 
-def layer(config: LlamaConfig, attention: nn.Module, ffn: nn.Module) -> Layer:
-    return Layer(Residual(attention, before=norm(config)), Residual(ffn, before=norm(config)))
+def layer(config: Any, attention: nn.Module, ffn: nn.Module, norm: Norm = norm, **changes: Any) -> Layer:
+    """Pre-norm steps; `changes` are those of both residuals."""
+    return Layer(Residual(attention, before=norm(config), **changes), Residual(ffn, before=norm(config), **changes))
 
 
-def decoder(config: LlamaConfig, layer: Callable[[int], nn.Module]) -> Stack:
+def decoder(
+    config: Any, layer: Callable[[int], nn.Module], norm: Norm = norm, token: nn.Embedding | None = None, **embed: Any
+) -> Stack:
     """Word embeddings, `layer(i)` for each i, and a last norm."""
-    embed = Embeddings(Embedding(config.vocab_size, config.hidden_size))
-    return Stack(embed, [layer(i) for i in range(config.num_hidden_layers)], norm(config))
+    words = Embeddings(token or Embedding(config.vocab_size, config.hidden_size), **embed)
+    return Stack(words, [layer(i) for i in range(config.num_hidden_layers)], norm(config))
 
 
 def build(config: LlamaConfig) -> Stack:
-    positions = rotary(config.head_width, config.rope_parameters, config.max_position_embeddings)
+    positions = rotary_of(config, config.head_width)
     return decoder(config, lambda _: layer(config, attention(config, positions), feed_forward(config)))
 
 
-def keys(config: LlamaConfig) -> KeyMap:
-    rows: Rows = {
+def keys(config: Any, more: Rows | None = None, without: tuple[str, ...] = ()) -> KeyMap:
+    """Llama's table, with a relative's own rows and without those that it lacks."""
+    rows: dict[str, str | Source] = {
         "embed.token": "embed_tokens",
         "layers.*.attention.step.q": "layers.*.self_attn.q_proj",
         "layers.*.attention.step.k": "layers.*.self_attn.k_proj",
@@ -117,19 +121,28 @@ def keys(config: LlamaConfig) -> KeyMap:
         "layers.*.ffn.step.down": "layers.*.mlp.down_proj",
         "layers.*.ffn.before": "layers.*.post_attention_layernorm",
         "norm": "norm",
+        **(more or {}),
     }
+    kept = {ours: theirs for ours, theirs in rows.items() if ours not in without}
     copies = (r"^lm_head\.weight$",) if config.tie_word_embeddings else ()
-    return KeyMap(rows, "model.", prefixes=("transformer.",), ignored=(r"rotary_emb\.inv_freq$", *copies))
+    return KeyMap(kept, "model.", prefixes=("transformer.",), ignored=(r"rotary_emb\.inv_freq$", *copies))
 
 
-def gguf_keys(config: LlamaConfig) -> KeyMap:
-    """llama.cpp's names for Llama-like decoders; its query and key rows are interleaved."""
-    rows: Rows = {
+def gguf_keys(config: Any, turned: bool = True) -> KeyMap:
+    """llama.cpp's names for Llama-like decoders.
+
+    Args:
+        turned: query and key rows are interleaved, as in Llama's own files.
+    """
+    heads = {"q": config.num_attention_heads, "k": config.num_key_value_heads or config.num_attention_heads}
+    rows: dict[str, str | Source] = {
         "embed.token": "token_embd",
-        "layers.*.attention.step.q": Interleaved("blk.*.attn_q", config.num_attention_heads),
-        "layers.*.attention.step.k": Interleaved(
-            "blk.*.attn_k", config.num_key_value_heads or config.num_attention_heads
-        ),
+        **{
+            f"layers.*.attention.step.{name}": Interleaved(f"blk.*.attn_{name}", count)
+            if turned
+            else f"blk.*.attn_{name}"
+            for name, count in heads.items()
+        },
         "layers.*.attention.step.v": "blk.*.attn_v",
         "layers.*.attention.step.out": "blk.*.attn_output",
         "layers.*.attention.before": "blk.*.attn_norm",
@@ -169,37 +182,40 @@ def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {**entries, "rope_theta": metadata.get(f"{kind}.rope.freq_base", 10000.0)}
 
 
-def generate(config: LlamaConfig, backbone: Stack) -> Head:
+def generate(config: Any, backbone: Stack, **changes: Any) -> Head:
+    """A score a word; `changes` are those of `LanguageModel`."""
     if config.tie_word_embeddings:
-        return Head(LanguageModel(backbone.embed.token))
-    return Head(LanguageModel(Linear(config.hidden_size, config.vocab_size, bias=False)), {"table": "/lm_head"})
+        return Head(LanguageModel(backbone.embed.token, **changes))
+    table = Linear(config.hidden_size, config.vocab_size, bias=False)
+    return Head(LanguageModel(table, **changes), {"table": "/lm_head"})
 
 
-def classify_text(config: LlamaConfig, backbone: Stack) -> Head:
+def classify_text(config: Any, backbone: Stack) -> Head:
     return Head(Classifier(config.hidden_size, config.num_labels, pool=last, bias=False), {"out": "/score"})
 
 
-def classify_tokens(config: LlamaConfig, backbone: Stack) -> Head:
-    head = Classifier(config.hidden_size, config.num_labels, dropout=config.classifier_dropout)
-    return Head(head, {"out": "/score"})
+def classify_tokens(config: Any, backbone: Stack) -> Head:
+    dropout = getattr(config, "classifier_dropout", 0.1)
+    return Head(Classifier(config.hidden_size, config.num_labels, dropout=dropout), {"out": "/score"})
 
 
-def answer(config: LlamaConfig, backbone: Stack) -> Head:
-    return Head(Classifier(config.hidden_size, 2), {"out": "/qa_outputs"}, prefix="transformer.")
+def answer(config: Any, backbone: Stack, prefix: str | None = "transformer.") -> Head:
+    return Head(Classifier(config.hidden_size, 2), {"out": "/qa_outputs"}, prefix=prefix)
 
 
+HEADS: Mapping[str, MakeHead | None] = {
+    "Model": None,
+    "ForCausalLM": generate,
+    "ForSequenceClassification": classify_text,
+    "ForTokenClassification": classify_tokens,
+    "ForQuestionAnswering": answer,
+}
 ARCHITECTURE = Architecture(
     "Llama",
     LlamaConfig,
     build,
     keys,
-    heads={
-        "Model": None,
-        "ForCausalLM": generate,
-        "ForSequenceClassification": classify_text,
-        "ForTokenClassification": classify_tokens,
-        "ForQuestionAnswering": answer,
-    },
+    heads=HEADS,
     layouts={"gguf": gguf_keys},
     foreign_config={"gguf": gguf_config},
 )

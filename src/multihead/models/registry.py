@@ -20,20 +20,53 @@ class Entry:
     Args:
         file: module in this folder. name: stem of its class names. constant: the Architecture's name in the file.
         layouts: (layout, name inside such a file) pairs under which other formats know the family.
+        others: (class name, its end) pairs of classes whose names do not begin with `name`'s stem.
     """
 
     file: str
     name: str
     constant: str = "ARCHITECTURE"
     layouts: tuple[tuple[str, str], ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
+
+    def class_name(self, end: str) -> str:
+        """`BertForMaskedLM` of `ForMaskedLM`."""
+        return next((name for name, other in self.others if other == end), f"{self.name}{end}")
 
 
 FAMILIES: Mapping[str, Entry] = {  # model_type in config.json -> where
     "albert": Entry("albert", "Albert"),
     "bert": Entry("bert", "Bert"),
+    "cohere": Entry("cohere", "Cohere"),
+    "cohere2": Entry("cohere", "Cohere2", "COHERE2"),
+    "gemma": Entry("gemma", "Gemma"),
+    "gemma2": Entry("gemma2", "Gemma2"),
+    "gemma3_text": Entry(
+        "gemma3",
+        "Gemma3",
+        others=(
+            ("Gemma3TextConfig", "Config"),
+            ("Gemma3TextModel", "Model"),
+            ("Gemma3TextForSequenceClassification", "ForSequenceClassification"),
+        ),
+    ),
+    "glm": Entry("glm", "Glm"),
+    "glm4": Entry("glm", "Glm4", "GLM4"),
+    "granite": Entry("granite", "Granite"),
     "llama": Entry("llama", "Llama", layouts=(("gguf", "llama"),)),
     "marian": Entry("marian", "Marian"),
     "marian_ssru": Entry("marian_ssru", "MarianSSRU", layouts=(("marian", "ssru"),)),
+    "ministral": Entry("mistral", "Ministral", "MINISTRAL"),
+    "mistral": Entry("mistral", "Mistral"),
+    "olmo": Entry("olmo", "Olmo"),
+    "olmo2": Entry("olmo2", "Olmo2"),
+    "olmo3": Entry("olmo2", "Olmo3", "OLMO3"),
+    "phi3": Entry("phi3", "Phi3"),
+    "qwen2": Entry("qwen2", "Qwen2", layouts=(("gguf", "qwen2"),)),
+    "qwen3": Entry("qwen3", "Qwen3", layouts=(("gguf", "qwen3"),)),
+    "smollm3": Entry("smollm3", "SmolLM3"),
+    "stablelm": Entry("stablelm", "StableLm"),
+    "starcoder2": Entry("starcoder2", "Starcoder2"),
 }
 
 
@@ -59,6 +92,9 @@ def foreign(layout: str, name: str) -> str:
 
 def by_class_name(name: str) -> tuple[str, str] | None:
     """(model_type, end) of a class name: ("bert", "ForMaskedLM") of `BertForMaskedLM`; None when no family fits."""
+    for kind, entry in FAMILIES.items():
+        if name in dict(entry.others):
+            return kind, dict(entry.others)[name]
     fits = [(len(e.name), kind, name[len(e.name) :]) for kind, e in FAMILIES.items() if name.startswith(e.name)]
     return max(fits)[1:] if fits else None
 

@@ -1,0 +1,82 @@
+"""Gemma 3's language model (Kamath et al., 2025, arXiv:2503.19786): normed queries and keys, two rotary bases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from ..checkpoints.keys import KeyMap
+from ..config import Size
+from ..errors import UnsupportedConfig
+from ..nn.layer import Layer
+from ..nn.norms import WideRMSNorm
+from ..nn.stack import Stack
+from . import gemma2, llama
+from .gemma import HEADS, norm, words
+from .patterns import FULL, SLIDING, every, layer_kinds, rope_entries, rotary_by_layer
+from .qwen3 import NORMS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gemma3TextConfig(gemma2.Gemma2Config):
+    model_type = "gemma3_text"
+    pattern: ClassVar[int] = 6  # one full layer in so many
+
+    vocab_size: Size = 262208
+    max_position_embeddings: Size = 131072
+    rms_norm_eps: float = 1e-6
+    attn_logit_softcapping: float | None = None
+    final_logit_softcapping: float | None = None
+    sliding_window_pattern: Size = 6
+    rope_parameters: dict[str, Any] = field(
+        default_factory=lambda: {
+            SLIDING: {"rope_type": "default", "rope_theta": 10000.0},
+            FULL: {"rope_type": "default", "rope_theta": 1000000.0},
+        }
+    )
+
+    @classmethod
+    def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
+        """A base each for full and sliding layers; older files name them rope_theta and rope_local_base_freq."""
+        local = entries.get("rope_local_base_freq")
+        pattern = entries.get("_sliding_window_pattern", entries.get("sliding_window_pattern"))
+        entries = {k: v for k, v in entries.items() if k not in ("rope_local_base_freq", "_sliding_window_pattern")}
+        entries = rope_entries(entries, theta=1000000.0, layered=True)
+        rope = entries["rope_parameters"]
+        if SLIDING not in rope:
+            sliding = {"rope_type": "default", "rope_theta": 10000.0 if local is None else local}
+            rope = {FULL: rope, SLIDING: sliding}
+        named = entries.pop("hidden_activation", None)
+        more = {"hidden_act": named} if named else {}
+        more |= {"sliding_window_pattern": pattern} if pattern is not None else {}
+        return {**entries, **more, "rope_parameters": rope}
+
+    def check(self) -> None:
+        if not all(isinstance(self.rope_parameters.get(kind), Mapping) for kind in (SLIDING, FULL)):
+            raise UnsupportedConfig(f"rope_parameters must hold {SLIDING!r} and {FULL!r}, not {self.rope_parameters}.")
+
+
+def build(config: Gemma3TextConfig) -> Stack:
+    positions = rotary_by_layer(config, config.head_width)
+
+    def layer(kind: str) -> Layer:
+        norms = {name: WideRMSNorm(config.head_width, config.rms_norm_eps, centre=1.0) for name in ("q_norm", "k_norm")}
+        return gemma2.layer(config, gemma2.attention(config, kind, positions=positions[kind], **norms))
+
+    kinds = layer_kinds(config, every(config.sliding_window_pattern, config.num_hidden_layers))
+    return llama.decoder(config, lambda i: layer(kinds[i]), norm, words(config))
+
+
+def keys(config: Gemma3TextConfig) -> KeyMap:
+    return llama.keys(config, {**gemma2.SANDWICH, **NORMS})
+
+
+ARCHITECTURE = replace(
+    gemma2.ARCHITECTURE,
+    name="Gemma3",
+    config=Gemma3TextConfig,
+    build=build,
+    keys=keys,
+    heads={**{end: HEADS[end] for end in ("Model", "ForSequenceClassification")}, "ForCausalLM": gemma2.generate},
+)

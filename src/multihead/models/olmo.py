@@ -1,0 +1,58 @@
+"""OLMo (Groeneveld et al., 2024, arXiv:2402.00838): Llama with layer norms that have no weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from ..checkpoints.keys import KeyMap
+from ..config import Size
+from ..nn.layer import Layer
+from ..nn.norms import PlainLayerNorm
+from ..nn.stack import Stack
+from . import llama
+from .patterns import rotary_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class OlmoConfig(llama.LlamaConfig):
+    model_type = "olmo"
+
+    vocab_size: Size = 50304
+    clip_qkv: float | None = None
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = 50279
+
+
+def norm(config: Any) -> nn.Module:
+    return PlainLayerNorm(config.hidden_size, 1e-5)
+
+
+def build(config: OlmoConfig) -> Stack:
+    positions = rotary_of(config, config.head_width)
+
+    def layer(i: int) -> Layer:
+        attention = llama.attention(config, positions, clip=config.clip_qkv)
+        return llama.layer(config, attention, llama.feed_forward(config), norm)
+
+    return llama.decoder(config, layer, norm)
+
+
+def keys(config: OlmoConfig) -> KeyMap:
+    return llama.keys(config, without=("layers.*.attention.before", "layers.*.ffn.before", "norm"))
+
+
+HEADS = {end: llama.HEADS[end] for end in ("Model", "ForCausalLM", "ForSequenceClassification")}
+ARCHITECTURE = replace(
+    llama.ARCHITECTURE,
+    name="Olmo",
+    config=OlmoConfig,
+    build=build,
+    keys=keys,
+    heads=HEADS,
+    layouts={},
+    foreign_config={},
+)

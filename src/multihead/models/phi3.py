@@ -1,0 +1,67 @@
+"""Phi-3 and Phi-4 (Abdin et al., 2024, arXiv:2404.14219): Llama with fused matrices and a factor a rotary channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..checkpoints.keys import KeyMap
+from ..checkpoints.sources import Part
+from ..config import Size
+from ..nn.layer import Layer
+from ..nn.stack import Stack
+from . import llama
+from .patterns import rotary_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phi3Config(llama.LlamaConfig):
+    model_type = "phi3"
+
+    vocab_size: Size = 32064
+    hidden_size: Size = 3072
+    intermediate_size: Size = 8192
+    max_position_embeddings: Size = 4096
+    original_max_position_embeddings: Size | None = 4096
+    rms_norm_eps: float = 1e-5
+    resid_pdrop: float = 0.0
+    embd_pdrop: float = 0.0
+    sliding_window: Size | None = None
+    pad_token_id: int | None = 32000
+    eos_token_id: int | list[int] | None = 32000
+
+
+def build(config: Phi3Config) -> Stack:
+    positions = rotary_of(config, config.head_width)
+
+    def layer(i: int) -> Layer:
+        attention = llama.attention(config, positions, window=config.sliding_window)
+        return llama.layer(config, attention, llama.feed_forward(config), dropout=config.resid_pdrop)
+
+    return llama.decoder(config, layer)
+
+
+def keys(config: Phi3Config) -> KeyMap:
+    key_heads = config.num_key_value_heads or config.num_attention_heads
+    sizes = tuple(heads * config.head_width for heads in (config.num_attention_heads, key_heads, key_heads))
+    fused = {
+        f"layers.*.attention.step.{name}": Part("layers.*.self_attn.qkv_proj", sizes, i)
+        for i, name in enumerate(("q", "k", "v"))
+    }
+    halves = (config.intermediate_size,) * 2
+    gated = {
+        f"layers.*.ffn.step.{name}": Part("layers.*.mlp.gate_up_proj", halves, i)
+        for i, name in enumerate(("gate", "up"))
+    }
+    return llama.keys(config, {**fused, **gated})
+
+
+ARCHITECTURE = replace(
+    llama.ARCHITECTURE,
+    name="Phi3",
+    config=Phi3Config,
+    build=build,
+    keys=keys,
+    heads={end: make for end, make in llama.HEADS.items() if end != "ForQuestionAnswering"},
+    layouts={},
+    foreign_config={},
+)

@@ -1,0 +1,53 @@
+"""Qwen 2 and 2.5 (Yang et al., 2024, arXiv:2407.10671): Llama with biases in front of attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..checkpoints.keys import KeyMap
+from ..config import Count, Size
+from ..nn.layer import Layer
+from ..nn.stack import Stack
+from . import llama
+from .patterns import FULL, SLIDING, layer_kinds, rotary_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Qwen2Config(llama.LlamaConfig):
+    model_type = "qwen2"
+
+    vocab_size: Size = 151936
+    intermediate_size: Size = 22016
+    num_key_value_heads: Size | None = 32
+    max_position_embeddings: Size = 32768
+    use_sliding_window: bool = False
+    sliding_window: Size | None = None
+    max_window_layers: Count = 28
+    layer_types: list[str] | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+
+
+def windows(config: Qwen2Config) -> list[int | None]:
+    """Each layer's window; None sees all."""
+    window = config.sliding_window if config.use_sliding_window else None
+    late = [SLIDING if window and i >= config.max_window_layers else FULL for i in range(config.num_hidden_layers)]
+    return [window if kind == SLIDING else None for kind in layer_kinds(config, late)]
+
+
+def build(config: Qwen2Config) -> Stack:
+    positions, window = rotary_of(config, config.head_width), windows(config)
+
+    def layer(i: int) -> Layer:
+        attention = llama.attention(config, positions, bias=True, out_bias=False, window=window[i])
+        return llama.layer(config, attention, llama.feed_forward(config))
+
+    return llama.decoder(config, layer)
+
+
+def gguf_keys(config: Qwen2Config) -> KeyMap:
+    """llama.cpp's names; its query and key rows are as the checkpoint's."""
+    return llama.gguf_keys(config, turned=False)
+
+
+ARCHITECTURE = replace(llama.ARCHITECTURE, name="Qwen2", config=Qwen2Config, build=build, layouts={"gguf": gguf_keys})

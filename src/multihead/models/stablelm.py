@@ -1,0 +1,84 @@
+"""StableLM (Bellagente et al., 2024, arXiv:2402.17834): layer norms, rotary positions on a quarter of each head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from torch import nn
+
+from ..checkpoints.keys import KeyMap
+from ..checkpoints.sources import Stacked
+from ..config import Count, Size
+from ..nn.layer import ParallelLayer
+from ..nn.norms import HeadNorm
+from ..nn.stack import Stack
+from ..nn.weights import LayerNorm
+from . import llama
+from .patterns import rotary_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class StableLmConfig(llama.LlamaConfig):
+    model_type = "stablelm"
+    rotary_factor: ClassVar[float | None] = 0.25
+
+    vocab_size: Size = 50304
+    hidden_size: Size = 2560
+    intermediate_size: Size = 6912
+    num_hidden_layers: Count = 32
+    num_key_value_heads: Size | None = 32
+    max_position_embeddings: Size = 4096
+    layer_norm_eps: float = 1e-5
+    use_qkv_bias: bool = False
+    qk_layernorm: bool = False
+    use_parallel_residual: bool = False
+    hidden_dropout: float = 0.0
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 0
+
+
+def norm(config: Any) -> nn.Module:
+    return LayerNorm(config.hidden_size, config.layer_norm_eps)
+
+
+def build(config: StableLmConfig) -> Stack:
+    positions = rotary_of(config, config.head_width)
+    key_heads = config.num_key_value_heads or config.num_attention_heads
+
+    def layer(i: int) -> nn.Module:
+        heads = {"q_norm": config.num_attention_heads, "k_norm": key_heads} if config.qk_layernorm else {}
+        norms = {name: HeadNorm(count, config.head_width, config.layer_norm_eps) for name, count in heads.items()}
+        attention = llama.attention(config, positions, bias=config.use_qkv_bias, out_bias=False, **norms)
+        ffn = llama.feed_forward(config)
+        if config.use_parallel_residual:
+            return ParallelLayer(attention, ffn, norm(config))
+        return llama.layer(config, attention, ffn, norm)
+
+    return llama.decoder(config, layer, norm)
+
+
+def keys(config: StableLmConfig) -> KeyMap:
+    key_heads = config.num_key_value_heads or config.num_attention_heads
+    heads = {"q": config.num_attention_heads, "k": key_heads}
+    norms = {
+        f"layers.*.attention.step.{name}_norm": Stacked(f"layers.*.self_attn.{name}_layernorm.norms.#", count)
+        for name, count in heads.items()
+    }
+    if not config.use_parallel_residual:
+        return llama.keys(config, norms)
+    plain = llama.keys(config, norms)
+    rows = {ours.replace(".step.", "."): theirs for ours, theirs in plain.rows.items() if "before" not in ours}
+    return replace(plain, rows={**rows, "layers.*.norm": "layers.*.input_layernorm"})
+
+
+ARCHITECTURE = replace(
+    llama.ARCHITECTURE,
+    name="StableLm",
+    config=StableLmConfig,
+    build=build,
+    keys=keys,
+    heads={end: make for end, make in llama.HEADS.items() if end != "ForQuestionAnswering"},
+    layouts={},
+    foreign_config={},
+)
