@@ -27,7 +27,7 @@ class Case:
         std: of the random weights. tolerance: of the largest magnitude.
         segments: how many token types to give; 0 for none.
         extra: (batch, end) -> more inputs of the model's own.
-        hidden, attentions: whether the family shows them.
+        hidden, attentions: whether the family shows them. backend: of the reference's attention.
         left_out: outputs of the reference that are not compared; say why in the row.
         chunks: whether a decoder may be read piece by piece; greedy: whether the reference's own `generate` is right.
         loss: whether losses are compared.
@@ -45,6 +45,7 @@ class Case:
     extra: Callable[[dict[str, torch.Tensor], str], dict[str, Any]] = lambda inputs, end: {}
     hidden: bool = True
     attentions: bool = True
+    backend: str = "eager"
     left_out: tuple[str, ...] = ()
     chunks: bool = True
     greedy: bool = True
@@ -74,7 +75,8 @@ def writes(end: str) -> bool:
 def reference(case: Case, end: str, seed: int = 0) -> Any:
     """The reference's model with *every* parameter random: fresh norms and biases would hide a wrong map."""
     torch.manual_seed(seed)
-    model = getattr(transformers, case.family + end)(case.config(end))
+    kind = getattr(transformers, case.family + end)
+    model = kind._from_config(case.config(end), attn_implementation=case.backend)  # some cannot change it later
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if not any(part in name for part in case.fixed):

@@ -128,7 +128,9 @@ def test_relative_positions_equal_the_reference_on_a_left_padded_batch(folders, 
 def test_what_we_save_the_reference_loads_to_equal_outputs(folders, case, end, tmp_path):
     model, path = folders(case, end)
     ours(case, end, path).save_pretrained(tmp_path)
-    again, told = getattr(transformers, case.family + end).from_pretrained(tmp_path, output_loading_info=True)
+    again, told = getattr(transformers, case.family + end).from_pretrained(
+        tmp_path, output_loading_info=True, attn_implementation=case.backend
+    )
     assert not [name for name in told["missing_keys"] if not any(part in name for part in case.fixed)]
     assert not told["unexpected_keys"]
     inputs = batch(case, end)

@@ -180,7 +180,7 @@ class Interleaved(Source):
         return self._each_head(ours, lambda x: x.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2))
 
     def _each_head(self, x: Tensor, move: Callable[[Tensor], Tensor]) -> Tensor:
-        if x.shape[self.axis] % (2 * self.heads):
+        if x.shape[self.axis] % self.heads:
             return x  # reported with its shape
         heads = x.transpose(0, self.axis).unflatten(0, (self.heads, -1))
         rotated = heads.shape[1] if self.rotated is None else self.rotated

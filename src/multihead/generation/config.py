@@ -45,7 +45,6 @@ OFF: Mapping[str, tuple[Any, ...]] = {
     "is_assistant": (False,),
     "output_attentions": (False,),
     "output_hidden_states": (False,),
-    "use_cache": (True,),
 }
 # Fields that say how the reference computes, not what comes out, or that belong to a strategy that is off.
 INERT = frozenset(
@@ -53,7 +52,8 @@ INERT = frozenset(
     cache_implementation cache_config max_cache_len compile_config disable_compile continuous_batching_config
     low_memory prefill_chunk_size remove_invalid_values num_assistant_tokens num_assistant_tokens_schedule
     assistant_confidence_threshold max_matching_ngram_size assistant_lookbehind target_lookbehind
-    assistant_ensemble_weight transformers_version multihead_version _from_model_config _commit_hash generation_kwargs
+    assistant_ensemble_weight use_cache transformers_version multihead_version _from_model_config _commit_hash
+    generation_kwargs
     """.split()
 )
 

@@ -54,6 +54,7 @@ class Embeddings(nn.Module):
     """The sum of what is known of a token (word, position, segment), then norm, dropout and projection.
 
     Args:
+        project: of the sum. widen: of the word vectors, before anything is added (OPT).
         scale: of the word vectors only.
     """
 
@@ -65,12 +66,14 @@ class Embeddings(nn.Module):
         segment: nn.Embedding | None = None,
         norm: nn.Module | None = None,
         project: nn.Module | None = None,
+        widen: nn.Module | None = None,
         scale: float = 1.0,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.token, self.position, self.segment = token, position, segment
         self.norm, self.project = norm or nn.Identity(), project or nn.Identity()
+        self.widen = widen or nn.Identity()
         self.scale, self.dropout = scale, nn.Dropout(dropout)
 
     def words(self, tokens: Tensor) -> Tensor:
@@ -81,7 +84,7 @@ class Embeddings(nn.Module):
 
     def forward(self, words: Tensor, call: Call) -> Tensor:
         """(tokens, embedding width) to (tokens, width)."""
-        x = words
+        x = self.widen(words)
         if self.segment is not None:
             segments = torch.zeros_like(call.positions) if call.segments is None else call.segments
             check_ids(segments, self.segment.num_embeddings, "token_type_id", "segment table")

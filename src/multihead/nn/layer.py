@@ -40,6 +40,14 @@ class Residual(nn.Module):
         return self.after(x + (new if self.scale == 1.0 else new * self.scale))
 
 
+class NormedResidual(Residual):
+    """x -> y + step(y) with y = before(x): what is added to is normed too (BLOOM's variant)."""
+
+    def forward(self, x: Tensor, *args: Any) -> Tensor:
+        normed = self.before(x)
+        return normed + self.dropout(self.step(normed, *args))
+
+
 class Layer(nn.Module):
     """Self-attention (or what takes its place), then feed-forward."""
 

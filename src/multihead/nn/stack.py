@@ -13,11 +13,22 @@ from .embeddings import Embeddings
 
 
 class Stack(nn.Module):
-    """Embeddings, layers and a last norm: an encoder or a decoder, as its attention is."""
+    """Embeddings, layers and a last norm: an encoder or a decoder, as its attention is.
 
-    def __init__(self, embed: Embeddings, layers: Sequence[nn.Module], norm: nn.Module | None = None) -> None:
+    Args:
+        out: a projection of the normed states (OPT).
+    """
+
+    def __init__(
+        self,
+        embed: Embeddings,
+        layers: Sequence[nn.Module],
+        norm: nn.Module | None = None,
+        out: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self.embed, self.layers, self.norm = embed, nn.ModuleList(layers), norm or nn.Identity()
+        self.embed, self.layers = embed, nn.ModuleList(layers)
+        self.norm, self.out = norm or nn.Identity(), out or nn.Identity()
 
     @property
     def causal(self) -> bool:
@@ -40,7 +51,7 @@ class Stack(nn.Module):
             x = layer(x, call, memory)
         if call.cache is not None:
             call.cache.advance(call.runs)
-        x = self.norm(x)
+        x = self.out(self.norm(x))
         if seen is not None:
             seen.append(x)
         return x

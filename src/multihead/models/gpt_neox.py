@@ -1,0 +1,125 @@
+"""GPT-NeoX and Pythia (Black et al., 2022, arXiv:2204.06745): parallel layers, rotary positions on a quarter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from ..checkpoints.keys import KeyMap
+from ..checkpoints.sources import PerHead, Source
+from ..config import Config, Count, Size
+from ..heads import Head, LanguageModel
+from ..nn.attention import Attention
+from ..nn.embeddings import Embeddings
+from ..nn.feedforward import FeedForward
+from ..nn.layer import Layer, ParallelLayer, Residual
+from ..nn.stack import Stack
+from ..nn.weights import Embedding, LayerNorm, Linear
+from . import llama
+from .architecture import Architecture
+from .gpt2 import classify_tokens
+from .patterns import rope_entries, rotary_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPTNeoXConfig(Config):
+    model_type = "gpt_neox"
+
+    vocab_size: Size = 50432
+    hidden_size: Size = 6144
+    num_hidden_layers: Count = 44
+    num_attention_heads: Size = 64
+    intermediate_size: Size = 24576
+    hidden_act: str = "gelu"
+    attention_dropout: float = 0.0
+    hidden_dropout: float = 0.0
+    classifier_dropout: float = 0.1
+    max_position_embeddings: Size = 2048
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-5
+    use_parallel_residual: bool = True
+    rope_parameters: dict[str, Any] = field(
+        default_factory=lambda: {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25}
+    )
+    attention_bias: bool = True
+    tie_word_embeddings: bool = False
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 2
+
+    @classmethod
+    def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
+        """Old files say `rotary_emb_base` and `rotary_pct`."""
+        old = {"rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor"}
+        entries = {old.get(k, k): v for k, v in entries.items()}
+        return rope_entries(entries, theta=10000.0, factor=0.25)
+
+
+def build(config: GPTNeoXConfig) -> Stack:
+    width, heads = config.hidden_size, config.num_attention_heads
+    positions = rotary_of(config, width // heads)
+
+    def norm() -> LayerNorm:
+        return LayerNorm(width, config.layer_norm_eps)
+
+    def layer() -> nn.Module:
+        settings: dict[str, Any] = {"bias": config.attention_bias, "dropout": config.attention_dropout}
+        attention = Attention(width, heads, positions=positions, causal=True, **settings)
+        ffn = FeedForward(width, config.intermediate_size, config.hidden_act)
+        if config.use_parallel_residual:
+            return ParallelLayer(attention, ffn, norm(), ffn_norm=norm(), dropout=config.hidden_dropout)
+        first, second = (Residual(m, before=norm(), dropout=config.hidden_dropout) for m in (attention, ffn))
+        return Layer(first, second)
+
+    embed = Embeddings(Embedding(config.vocab_size, width), dropout=config.hidden_dropout)
+    return Stack(embed, [layer() for _ in range(config.num_hidden_layers)], norm())
+
+
+def keys(config: GPTNeoXConfig) -> KeyMap:
+    beside = config.use_parallel_residual
+    attention, ffn = ("attention", "ffn") if beside else ("attention.step", "ffn.step")
+    fused: Mapping[str, Source] = {
+        f"layers.*.{attention}.{name}": PerHead(
+            "layers.*.attention.query_key_value", config.num_attention_heads, (1, 1, 1), i
+        )
+        for i, name in enumerate(("q", "k", "v"))
+    }
+    rows = {
+        "embed.token": "embed_in",
+        f"layers.*.{'norm' if beside else 'attention.before'}": "layers.*.input_layernorm",
+        f"layers.*.{'ffn_norm' if beside else 'ffn.before'}": "layers.*.post_attention_layernorm",
+        f"layers.*.{attention}.out": "layers.*.attention.dense",
+        f"layers.*.{ffn}.up": "layers.*.mlp.dense_h_to_4h",
+        f"layers.*.{ffn}.down": "layers.*.mlp.dense_4h_to_h",
+        "norm": "final_layer_norm",
+    }
+    copies = (r"^embed_out\.weight$",) if config.tie_word_embeddings else ()
+    ignored = (r"attention\.(masked_)?bias$", r"rotary_emb\.inv_freq$", *copies)
+    return KeyMap({**rows, **fused}, "gpt_neox.", ignored=ignored)
+
+
+def generate(config: GPTNeoXConfig, backbone: Stack) -> Head:
+    if config.tie_word_embeddings:
+        return Head(LanguageModel(backbone.embed.token))
+    return Head(LanguageModel(Linear(config.hidden_size, config.vocab_size, bias=False)), {"table": "/embed_out"})
+
+
+def answer(config: GPTNeoXConfig, backbone: Stack) -> Head:
+    return llama.answer(config, backbone, prefix=None)
+
+
+ARCHITECTURE = Architecture(
+    "GPTNeoX",
+    GPTNeoXConfig,
+    build,
+    keys,
+    heads={
+        "Model": None,
+        "ForCausalLM": generate,
+        "ForSequenceClassification": llama.classify_text,
+        "ForTokenClassification": classify_tokens,
+        "ForQuestionAnswering": answer,
+    },
+)
