@@ -38,7 +38,9 @@ INERT = frozenset(
     begin_suppress_tokens sep_token_id cls_token_id tokenizer_class bos_token_id eos_token_id pad_token_id
     decoder_start_token_id tf_legacy_loss chunk_size_feed_forward cross_attention_hidden_size is_composition
     keys_to_ignore_at_inference is_decoder add_cross_attention pretraining_tp language directionality classif_dropout
-    down_scale_factor eos_token_ids output_past gap_size net_structure_type num_memory_blocks
+    down_scale_factor summary_type summary_use_proj summary_activation summary_last_dropout summary_first_dropout
+    summary_proj_to_labels reorder_and_upcast_attn attention_softmax_in_fp32 scale_attention_softmax_in_fp32
+    eos_token_ids output_past gap_size net_structure_type num_memory_blocks
     """.split()
 )
 

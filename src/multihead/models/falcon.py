@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -20,7 +20,7 @@ from ..nn.layer import Layer, ParallelLayer, Residual
 from ..nn.positions import Positions
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm
-from . import llama
+from . import gguf, llama
 from .architecture import Architecture
 from .gpt2 import classify_tokens
 from .gptj import head_copies
@@ -139,6 +139,28 @@ def keys(config: FalconConfig) -> KeyMap:
     return KeyMap(rows, "transformer.", ignored=(r"rotary.*inv_freq$", *head_copies(config)))
 
 
+def gguf_keys(config: FalconConfig) -> KeyMap:
+    """llama.cpp's names: it sorts the rows of the fused matrix, and calls the attention's own norm the second."""
+    width = config.hidden_size // config.num_attention_heads
+    sizes = tuple(heads * width for heads in (config.num_attention_heads, config.key_heads, config.key_heads))
+    fused = {f"layers.*.attention.{name}": Part("blk.*.attn_qkv", sizes, i) for i, name in enumerate(("q", "k", "v"))}
+    norms = {"norm": "attn_norm_2", "ffn_norm": "attn_norm"} if config.two_norms else {"norm": "attn_norm"}
+    plain = gguf.keys(config)
+    rows = {ours: row for ours, row in plain.rows.items() if not ours.startswith("layers.")}
+    rows |= {f"layers.*.{ours}": f"blk.*.{theirs}" for ours, theirs in norms.items()}
+    rows |= {f"layers.*.ffn.{name}": f"blk.*.ffn_{name}" for name in ("up", "down")}
+    return replace(plain, rows={**rows, **fused, "layers.*.attention.out": "blk.*.attn_output"})
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """llama.cpp writes the parallel, rotary models only; two norms mark the newer ones."""
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "vocab_size")
+    own = {"num_kv_heads": "num_key_value_heads", "ffn_hidden_size": "intermediate_size"}
+    found = gguf.entries(metadata, names, layer_norm_epsilon="layer_norm_eps", **own)
+    new = found.get("num_kv_heads", 1) > 1
+    return {**found, "new_decoder_architecture": new, "multi_query": True, "parallel_attn": True, "alibi": False}
+
+
 ARCHITECTURE = Architecture(
     "Falcon",
     FalconConfig,
@@ -151,4 +173,6 @@ ARCHITECTURE = Architecture(
         "ForTokenClassification": classify_tokens,
         "ForQuestionAnswering": llama.answer,
     },
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
 )

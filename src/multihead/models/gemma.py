@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from torch import nn
@@ -12,7 +13,7 @@ from ..nn.layer import Layer
 from ..nn.norms import WideRMSNorm
 from ..nn.stack import Stack
 from ..nn.weights import ScaledEmbedding
-from . import llama
+from . import gguf, llama
 from .patterns import rotary_of
 
 
@@ -64,5 +65,10 @@ def build(config: GemmaConfig) -> Stack:
 
 HEADS = {end: make for end, make in llama.HEADS.items() if end != "ForQuestionAnswering"}
 ARCHITECTURE = replace(
-    llama.ARCHITECTURE, name="Gemma", config=GemmaConfig, build=build, heads=HEADS, layouts={}, foreign_config={}
+    llama.ARCHITECTURE,
+    name="Gemma",
+    config=GemmaConfig,
+    build=build,
+    heads=HEADS,
+    layouts={"gguf": partial(gguf.keys, norms=gguf.Shifted)},
 )

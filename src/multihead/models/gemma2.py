@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..checkpoints.keys import KeyMap, Rows
+from ..checkpoints.sources import Source
 from ..config import Count, Size
 from ..heads import Head
 from ..nn.attention import Attention
 from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
-from . import llama
+from . import gguf, llama
 from .gemma import HEADS, GemmaConfig, norm, words
 from .patterns import SLIDING, every, layer_kinds, rotary_of
 
@@ -66,6 +68,28 @@ def keys(config: Gemma2Config) -> KeyMap:
     return llama.keys(config, SANDWICH)
 
 
+GGUF_SANDWICH: Mapping[str, Source] = {
+    "layers.*.attention.out": gguf.Shifted("blk.*.post_attention_norm"),
+    "layers.*.ffn.out": gguf.Shifted("blk.*.post_ffw_norm"),
+}
+
+
+def gguf_keys(config: Gemma2Config) -> KeyMap:
+    return gguf.keys(config, GGUF_SANDWICH, norms=gguf.Shifted)
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The soft caps and the scale of attention come with the file, or are the family's."""
+    kind = metadata["general.architecture"]
+    caps = {"attn_logit_softcapping": "attn_logit_softcapping", "final_logit_softcapping": "final_logit_softcapping"}
+    found = {ours: metadata[f"{kind}.{theirs}"] for ours, theirs in caps.items() if f"{kind}.{theirs}" in metadata}
+    width = metadata[f"{kind}.attention.key_length"]
+    if metadata.get(f"{kind}.block_count") == 46:  # the 27B model alone scales by its mean width a head
+        width = metadata[f"{kind}.embedding_length"] // metadata[f"{kind}.attention.head_count"]
+    names = (*llama.GGUF_NAMES, "sliding_window")
+    return {**gguf.entries(metadata, names), **found, "query_pre_attn_scalar": width}
+
+
 def generate(config: Gemma2Config, backbone: Stack) -> Head:
     return llama.generate(config, backbone, softcap=config.final_logit_softcapping)
 
@@ -77,6 +101,6 @@ ARCHITECTURE = replace(
     build=build,
     keys=keys,
     heads={**HEADS, "ForCausalLM": generate},
-    layouts={},
-    foreign_config={},
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
 )

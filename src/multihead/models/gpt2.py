@@ -18,7 +18,7 @@ from ..nn.feedforward import FeedForward
 from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm
-from . import llama
+from . import gguf, llama
 from .architecture import Architecture, MakeHead
 
 
@@ -163,6 +163,22 @@ def classify_tokens(config: Any, backbone: Stack) -> Head:
     return Head(Classifier(config.hidden_size, config.num_labels, dropout=dropout), {"out": "/classifier"})
 
 
+def gguf_keys(config: GPT2Config) -> KeyMap:
+    """llama.cpp stores every matrix as (out, in)."""
+    fused = {
+        f"layers.*.attention.step.{name}": Part("blk.*.attn_qkv", (config.n_embd,) * 3, i)
+        for i, name in enumerate(("q", "k", "v"))
+    }
+    own: dict[str, str | Source] = {**fused, "embed.position.table": "position_embd"}
+    return gguf.keys(config, own, without=("layers.*.ffn.step.gate",))
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    own = {"n_embd": "hidden_size", "n_inner": "intermediate_size", "n_layer": "num_hidden_layers"}
+    own |= {"n_head": "num_attention_heads", "n_positions": "max_position_embeddings"}
+    return gguf.entries(metadata, (), layer_norm_epsilon="layer_norm_eps", **own)
+
+
 HEADS: Mapping[str, MakeHead | None] = {
     "Model": None,
     "LMHeadModel": llama.generate,
@@ -170,13 +186,17 @@ HEADS: Mapping[str, MakeHead | None] = {
     "ForTokenClassification": classify_tokens,
     "ForQuestionAnswering": llama.answer,
 }
-ARCHITECTURE = Architecture("GPT2", GPT2Config, build, keys, HEADS)
+ARCHITECTURE = Architecture(
+    "GPT2", GPT2Config, build, keys, HEADS, layouts={"gguf": gguf_keys}, foreign_config={"gguf": gguf_config}
+)
 BIGCODE = replace(
     ARCHITECTURE,
     name="GPTBigCode",
     config=GPTBigCodeConfig,
     build=build_bigcode,
     keys=keys_bigcode,
+    layouts={},
+    foreign_config={},
     heads={
         "Model": None,
         "ForCausalLM": llama.generate,

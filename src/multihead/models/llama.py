@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from torch import nn
 
 from ..checkpoints.keys import KeyMap, Rows
-from ..checkpoints.sources import Interleaved, Source
+from ..checkpoints.sources import Source
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
 from ..heads import Classifier, Head, LanguageModel, last
@@ -21,6 +22,7 @@ from ..nn.norms import RMSNorm
 from ..nn.positions import Positions
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, Linear
+from . import gguf
 from .architecture import Architecture, MakeHead
 from .patterns import rope_entries, rotary_of
 
@@ -128,58 +130,22 @@ def keys(config: Any, more: Rows | None = None, without: tuple[str, ...] = ()) -
     return KeyMap(kept, "model.", prefixes=("transformer.",), ignored=(r"rotary_emb\.inv_freq$", *copies))
 
 
-def gguf_keys(config: Any, turned: bool = True) -> KeyMap:
-    """llama.cpp's names for Llama-like decoders.
-
-    Args:
-        turned: query and key rows are interleaved, as in Llama's own files.
-    """
-    heads = {"q": config.num_attention_heads, "k": config.num_key_value_heads or config.num_attention_heads}
-    rows: dict[str, str | Source] = {
-        "embed.token": "token_embd",
-        **{
-            f"layers.*.attention.step.{name}": Interleaved(f"blk.*.attn_{name}", count)
-            if turned
-            else f"blk.*.attn_{name}"
-            for name, count in heads.items()
-        },
-        "layers.*.attention.step.v": "blk.*.attn_v",
-        "layers.*.attention.step.out": "blk.*.attn_output",
-        "layers.*.attention.before": "blk.*.attn_norm",
-        "layers.*.ffn.step.gate": "blk.*.ffn_gate",
-        "layers.*.ffn.step.up": "blk.*.ffn_up",
-        "layers.*.ffn.step.down": "blk.*.ffn_down",
-        "layers.*.ffn.before": "blk.*.ffn_norm",
-        "norm": "output_norm",
-        "/table": "output",
-    }
-    copies = (r"^output\.weight$",) if config.tie_word_embeddings else ()
-    return KeyMap(rows, ignored=(r"^rope_freqs\.weight$", *copies))
+GGUF_NAMES = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "rms_norm_eps",
+    "max_position_embeddings",
+    "vocab_size",
+)
 
 
 def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """config.json entries from a GGUF file's `llama.*` metadata.
-
-    Raises:
-        UnsupportedConfig: a scaling of positions that is not computed here.
-    """
-    kind = metadata["general.architecture"]
-    scaling = metadata.get(f"{kind}.rope.scaling.type", "none")
-    if scaling != "none":
-        raise UnsupportedConfig(f"{kind}.rope.scaling.type = {scaling!r} is not computed for GGUF files; only 'none'.")
-    names = {
-        "hidden_size": "embedding_length",
-        "intermediate_size": "feed_forward_length",
-        "num_hidden_layers": "block_count",
-        "num_attention_heads": "attention.head_count",
-        "num_key_value_heads": "attention.head_count_kv",
-        "head_dim": "attention.key_length",
-        "rms_norm_eps": "attention.layer_norm_rms_epsilon",
-        "max_position_embeddings": "context_length",
-        "vocab_size": "vocab_size",
-    }
-    entries = {ours: metadata[f"{kind}.{theirs}"] for ours, theirs in names.items() if f"{kind}.{theirs}" in metadata}
-    return {**entries, "rope_theta": metadata.get(f"{kind}.rope.freq_base", 10000.0)}
+    """config.json entries that a GGUF file's metadata tell."""
+    return gguf.entries(metadata, GGUF_NAMES)
 
 
 def generate(config: Any, backbone: Stack, **changes: Any) -> Head:
@@ -216,6 +182,6 @@ ARCHITECTURE = Architecture(
     build,
     keys,
     heads=HEADS,
-    layouts={"gguf": gguf_keys},
+    layouts={"gguf": partial(gguf.keys, turned=True)},
     foreign_config={"gguf": gguf_config},
 )

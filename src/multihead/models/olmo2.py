@@ -15,7 +15,7 @@ from ..nn.layer import Layer, Residual
 from ..nn.norms import AcrossHeads, WideRMSNorm
 from ..nn.positions import Positions
 from ..nn.stack import Stack
-from . import llama
+from . import gguf, llama
 from .olmo import HEADS
 from .patterns import FULL, SLIDING, every, layer_kinds, rope_entries, rotary_by_layer, rotary_of
 
@@ -94,6 +94,16 @@ def keys(config: Olmo2Config) -> KeyMap:
     return llama.keys(config, own, without=("layers.*.attention.before", "layers.*.ffn.before"))
 
 
+def gguf_keys(config: Olmo2Config) -> KeyMap:
+    own = {
+        "layers.*.attention.step.q_norm.norm": "blk.*.attn_q_norm",
+        "layers.*.attention.step.k_norm.norm": "blk.*.attn_k_norm",
+        "layers.*.attention.out": "blk.*.post_attention_norm",
+        "layers.*.ffn.out": "blk.*.post_ffw_norm",
+    }
+    return gguf.keys(config, own, without=("layers.*.attention.before", "layers.*.ffn.before"))
+
+
 ARCHITECTURE = replace(
     llama.ARCHITECTURE,
     name="Olmo2",
@@ -101,7 +111,6 @@ ARCHITECTURE = replace(
     build=build,
     keys=keys,
     heads=HEADS,
-    layouts={},
-    foreign_config={},
+    layouts={"gguf": gguf_keys},
 )
-OLMO3 = replace(ARCHITECTURE, name="Olmo3", config=Olmo3Config, build=build_mixed)
+OLMO3 = replace(ARCHITECTURE, name="Olmo3", config=Olmo3Config, build=build_mixed, layouts={}, foreign_config={})

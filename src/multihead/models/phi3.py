@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..checkpoints.keys import KeyMap
 from ..checkpoints.sources import Part
 from ..config import Size
 from ..nn.layer import Layer
 from ..nn.stack import Stack
-from . import llama
+from . import gguf, llama
 from .patterns import rotary_of
 
 
@@ -55,6 +57,16 @@ def keys(config: Phi3Config) -> KeyMap:
     return llama.keys(config, {**fused, **gated})
 
 
+def gguf_keys(config: Phi3Config) -> KeyMap:
+    names = {"layers.*.self_attn.qkv_proj": "blk.*.attn_qkv", "layers.*.mlp.gate_up_proj": "blk.*.ffn_up"}
+    fused = {ours: replace(row, key=names[row.key]) for ours, row in keys(config).rows.items() if isinstance(row, Part)}
+    return gguf.keys(config, fused)
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return gguf.entries(metadata, (*llama.GGUF_NAMES, "sliding_window"))
+
+
 ARCHITECTURE = replace(
     llama.ARCHITECTURE,
     name="Phi3",
@@ -62,6 +74,6 @@ ARCHITECTURE = replace(
     build=build,
     keys=keys,
     heads={end: make for end, make in llama.HEADS.items() if end != "ForQuestionAnswering"},
-    layouts={},
-    foreign_config={},
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
 )

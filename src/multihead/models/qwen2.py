@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..checkpoints.keys import KeyMap
 from ..config import Count, Size
 from ..nn.layer import Layer
 from ..nn.stack import Stack
-from . import llama
+from . import gguf, llama
 from .patterns import FULL, SLIDING, layer_kinds, rotary_of
 
 
@@ -45,9 +44,4 @@ def build(config: Qwen2Config) -> Stack:
     return llama.decoder(config, layer)
 
 
-def gguf_keys(config: Qwen2Config) -> KeyMap:
-    """llama.cpp's names; its query and key rows are as the checkpoint's."""
-    return llama.gguf_keys(config, turned=False)
-
-
-ARCHITECTURE = replace(llama.ARCHITECTURE, name="Qwen2", config=Qwen2Config, build=build, layouts={"gguf": gguf_keys})
+ARCHITECTURE = replace(llama.ARCHITECTURE, name="Qwen2", config=Qwen2Config, build=build, layouts={"gguf": gguf.keys})

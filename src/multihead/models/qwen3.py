@@ -10,7 +10,7 @@ from ..nn.attention import Attention
 from ..nn.norms import RMSNorm
 from ..nn.positions import Positions
 from ..nn.stack import Stack
-from . import llama
+from . import gguf, llama
 from .patterns import rotary_of
 from .qwen2 import Qwen2Config, windows
 
@@ -44,9 +44,7 @@ def keys(config: Qwen3Config) -> KeyMap:
 
 
 def gguf_keys(config: Qwen3Config) -> KeyMap:
-    plain = llama.gguf_keys(config, turned=False)
-    norms = {ours: f"blk.*.attn_{ours[-6:]}" for ours in NORMS}
-    return replace(plain, rows={**plain.rows, **norms})
+    return gguf.keys(config, {ours: f"blk.*.attn_{ours[-6:]}" for ours in NORMS})
 
 
 ARCHITECTURE = replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..nn.feedforward import FeedForward
 from ..nn.layer import Layer
 from ..nn.stack import Stack
 from ..nn.weights import LayerNorm
-from . import llama
+from . import gguf, llama
 from .patterns import rotary_of
 
 
@@ -60,6 +61,14 @@ def keys(config: Starcoder2Config) -> KeyMap:
     return llama.keys(config, own, without=("layers.*.ffn.step.gate",))
 
 
+def gguf_keys(config: Starcoder2Config) -> KeyMap:
+    return gguf.keys(config, without=("layers.*.ffn.step.gate",))
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return gguf.entries(metadata, (*llama.GGUF_NAMES, "sliding_window"), norm_epsilon="layer_norm_eps")
+
+
 ARCHITECTURE = replace(
     llama.ARCHITECTURE,
     name="Starcoder2",
@@ -67,6 +76,6 @@ ARCHITECTURE = replace(
     build=build,
     keys=keys,
     heads={end: make for end, make in llama.HEADS.items() if end != "ForQuestionAnswering"},
-    layouts={},
-    foreign_config={},
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
 )
