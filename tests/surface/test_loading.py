@@ -153,6 +153,14 @@ def test_entries_of_the_config_can_be_changed_on_the_way(classifier):
     assert AutoConfig.from_pretrained(classifier, problem_type="regression").problem_type == "regression"
 
 
+def test_a_familys_own_class_reads_a_config_that_names_no_family(bert, copy):
+    edit(copy, model_type=...)
+    with pytest.raises(UnknownModel, match="BertModel"):
+        AutoModelForMaskedLM.from_pretrained(copy)
+    model = multihead.BertForMaskedLM.from_pretrained(copy)
+    assert torch.equal(scores(model), scores(AutoModelForMaskedLM.from_pretrained(bert)))
+
+
 def test_a_model_from_a_config_alone_has_fresh_weights():
     config = AutoConfig.for_model("bert", hidden_size=32, num_attention_heads=2, num_hidden_layers=1, vocab_size=200)
     model = AutoModel.from_config(config)

@@ -114,9 +114,16 @@ def by_class_name(name: str) -> tuple[str, str] | None:
     return max(fits)[1:] if fits else None
 
 
-def config_of(entries: Mapping[str, Any]) -> Any:
-    """The typed config that parsed config.json entries describe."""
-    kind = entries.get("model_type")
+def config_of(entries: Mapping[str, Any], usual: str | None = None) -> Any:
+    """The typed config that parsed config.json entries describe.
+
+    Args:
+        usual: the `model_type` to take where the entries name none, as files before 2020 do.
+    """
+    kind = entries.get("model_type", usual)
     if not isinstance(kind, str):
-        raise UnknownModel('config.json has no model_type, so its family is unknown. Add the entry, e.g. "bert".')
+        raise UnknownModel(
+            'config.json has no model_type, so its family is unknown. Add the entry, e.g. "bert", or load it with a '
+            "family's own class, e.g. BertModel."
+        )
     return architecture(kind).config.read(entries)
