@@ -103,6 +103,7 @@ def _auto(name: str, *ends: str) -> type[_AutoModel]:
 
 
 AutoModel = _auto("AutoModel", "Model")
+AutoModelForTextEncoding = _auto("AutoModelForTextEncoding", "EncoderModel", "Model")
 AutoModelForPreTraining = _auto("AutoModelForPreTraining", "ForPreTraining", "ForMaskedLM", "ForCausalLM")
 AutoModelForMaskedLM = _auto("AutoModelForMaskedLM", "ForMaskedLM")
 AutoModelForCausalLM = _auto("AutoModelForCausalLM", "ForCausalLM", "LMHeadModel")

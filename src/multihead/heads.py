@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoints.sources import Source
+from .errors import InvalidInput
 from .nn.activations import activation
 from .nn.call import Call
 from .nn.ragged import select
@@ -30,6 +31,29 @@ def last(hidden: Tensor, call: Call) -> Tensor:
 def every(hidden: Tensor, call: Call) -> Tensor:
     """(tokens, width): all states."""
     return hidden
+
+
+def at_token(token: int) -> Pool:
+    """The target's state at the place where the source has `token` for the last time (BART, T5)."""
+
+    def pool(hidden: Tensor, call: Call) -> Tensor:
+        source = call.encoded
+        if source is None or source.ids is None:
+            raise InvalidInput("This head looks for the source's end token, so it needs input_ids.")
+        if source.runs != call.runs:
+            raise InvalidInput("This head needs a target as long as its source; leave decoder_input_ids out.")
+        known, rows = source.ids.tolist(), []
+        for number, (begin, length) in enumerate(zip(source.runs.begins, source.runs.lengths, strict=True)):
+            places = [place for place in range(begin, begin + length) if known[place] == token]
+            if length and not places:
+                raise InvalidInput(f"Text {number} has no end token ({token}), at which this head reads its state.")
+            rows.append(places[-1] if places else -1)
+        index = torch.tensor(rows, device=hidden.device)
+        if not hidden.shape[0]:
+            return hidden.new_zeros(len(rows), hidden.shape[1])
+        return hidden[index] * (index >= 0)[:, None]
+
+    return pool
 
 
 class Transform(nn.Module):
@@ -99,14 +123,18 @@ class Classifier(nn.Module):
 
 
 class Dense(nn.Module):
-    """act(linear(x))."""
+    """act(linear(x)).
 
-    def __init__(self, width: int, act: str) -> None:
+    Args:
+        dropout: of x.
+    """
+
+    def __init__(self, width: int, act: str, *, dropout: float = 0.0) -> None:
         super().__init__()
-        self.linear, self.act = Linear(width, width), activation(act)
+        self.linear, self.act, self.dropout = Linear(width, width), activation(act), nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.linear(x))
+        return self.act(self.linear(self.dropout(x)))
 
 
 class Pooler(nn.Module):

@@ -103,6 +103,7 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {  # end of a class name -> its kind
     "Model": Kind("AutoModel", HiddenOutput, pooled, labels=()),
+    "EncoderModel": Kind("AutoModelForTextEncoding", HiddenOutput, pooled, labels=()),
     "ForPreTraining": Kind(
         "AutoModelForPreTraining",
         PreTrainingOutput,

@@ -26,7 +26,7 @@ from .nn.cache import Cache
 from .nn.call import Call, Encoded, Record
 from .nn.ragged import Layout, places, select
 from .nn.weights import initialize
-from .outputs import Output
+from .outputs import HiddenOutput, Output
 from .views import Ragged, flat, grid, kept
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class PreTrainedModel(nn.Module):
 
     @property
     def _bare(self) -> bool:
-        return self.end == "Model"
+        return self.kind.output is HiddenOutput
 
     def remember(self, texts: int, encoded: Encoded | None = None) -> Cache:
         """An empty cache for this many texts."""
@@ -257,7 +257,7 @@ class PreTrainedModel(nn.Module):
         _, saved = by_class_name((self.config.architectures or [""])[0]) or ("", "")
         if saved != self.end and saved in self.architecture.heads and saved in KINDS:
             return f"The checkpoint was saved with a head for them: load it with {KINDS[saved].auto}."
-        others = [KINDS[end].auto for end in self.architecture.heads if end != "Model"]
+        others = [KINDS[end].auto for end in self.architecture.heads if KINDS[end].output is not HiddenOutput]
         return f"For scores, load the model with {' or '.join(dict.fromkeys(others))}."
 
     def generate(self, inputs: Any = None, generation_config: Any = None, **options: Any) -> Any:

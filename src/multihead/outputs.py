@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
@@ -165,3 +165,26 @@ class Seq2SeqScoresOutput(Output):
     encoder_last_hidden_state: Tensor | None = None
     encoder_hidden_states: tuple[Tensor, ...] | None = None
     encoder_attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class Seq2SeqSpanOutput(Output):
+    """An encoder-decoder's scores (batch, length) of an answer's first and last token."""
+
+    loss: Tensor | None = None
+    start_logits: Tensor | None = None
+    end_logits: Tensor | None = None
+    past_key_values: Cache | None = None
+    decoder_hidden_states: tuple[Tensor, ...] | None = None
+    decoder_attentions: tuple[Tensor, ...] | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
+    encoder_last_hidden_state: Tensor | None = None
+    encoder_hidden_states: tuple[Tensor, ...] | None = None
+    encoder_attentions: tuple[Tensor, ...] | None = None
+
+
+BOTH_SIDED: Mapping[type[Output], type[Output]] = {  # an encoder-decoder shows more than a class of the same kind with one side
+    HiddenOutput: Seq2SeqHiddenOutput,
+    ScoresOutput: Seq2SeqScoresOutput,
+    SpanOutput: Seq2SeqSpanOutput,
+}

@@ -6,16 +6,40 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ..checkpoints.keys import KeyMap
 from ..config import Config
 from ..heads import Head
 from ..kinds import Kind
+from ..targets import Shift, after_start
 
 Build = Callable[[Any], nn.Module]
 Keys = Callable[[Any], KeyMap]
 MakeHead = Callable[[Any, Any], Head]  # (config, backbone) -> head
+Settle = Callable[[Any, Mapping[str, Tensor]], Any]  # (config, stored tensors) -> config
+
+
+def as_said(config: Any, stored: Mapping[str, Tensor]) -> Any:
+    return config
+
+
+def tied_as_stored(scores: str, *words: str) -> Settle:
+    """Ties word scores to word embeddings where a checkpoint has no `scores` tensor, or an equal one.
+
+    Older configs of T5 and BART's families say this wrongly; the tensors are right.
+
+    Args:
+        words: names that the word embeddings have.
+    """
+
+    def settled(config: Any, stored: Mapping[str, Tensor]) -> Any:
+        found = next((stored[name] for name in words if name in stored), None)
+        own = scores in stored and found is not None and not torch.equal(stored[scores], found)
+        return config if config.tie_word_embeddings is not own else config.changed(tie_word_embeddings=not own)
+
+    return settled
 
 
 @dataclass(frozen=True)
@@ -29,6 +53,9 @@ class Architecture:
         foreign_config: config.json entries from the metadata of such a file, by layout.
         kinds: where a class of this family is of another kind than its name says elsewhere.
         bare: builds the backbone of some heads in another way, by end of class name (a decoder alone).
+        shift: makes a decoder's input of what it shall say.
+        echoes: ends of encoder-decoder classes whose target, when none is given, is the source itself, shifted.
+        settled: the config with what only the checkpoint's tensors tell (whether words are tied).
     """
 
     name: str
@@ -40,3 +67,6 @@ class Architecture:
     foreign_config: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = field(default_factory=dict)
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     bare: Mapping[str, tuple[Build, Keys]] = field(default_factory=dict)
+    shift: Shift = after_start
+    echoes: tuple[str, ...] = ()
+    settled: Settle = as_said

@@ -100,12 +100,14 @@ class Cache:
         layers: one memory a layer, as the stack's own `memories` makes them.
         lengths: tokens of each text that are remembered.
         encoded: the source that a decoder's cross-attention reads.
+        notes: what modules compute once for all passes (biases by distance), by module.
     """
 
     def __init__(self, layers: Sequence[Memory], texts: int, encoded: Encoded | None = None) -> None:
         self.layers = list(layers)
         self.lengths: tuple[int, ...] = (0,) * texts
         self.encoded = encoded
+        self.notes: dict[object, object] = {}
         self._places = 0
 
     def get_seq_length(self) -> int:

@@ -20,11 +20,12 @@ class Encoded:
     """An encoder's result, which every cross-attention of a decoder reads.
 
     Args:
-        hidden: (source tokens, width).
+        hidden: (source tokens, width). ids: (source tokens,), for the heads that look for a token of the source.
     """
 
     hidden: Tensor
     runs: Runs
+    ids: Tensor | None = None
     _projected: dict[nn.Module, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     def project(self, owner: nn.Module, project: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

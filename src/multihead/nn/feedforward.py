@@ -23,11 +23,11 @@ class FeedForward(nn.Module):
 class GatedFeedForward(nn.Module):
     """down(act(gate(x)) * up(x)) (Shazeer, 2020, arXiv:2002.05202)."""
 
-    def __init__(self, width: int, inner: int, act: str, *, bias: bool = False) -> None:
+    def __init__(self, width: int, inner: int, act: str, *, bias: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
         self.gate, self.up = Linear(width, inner, bias=bias), Linear(width, inner, bias=bias)
         self.down = Linear(inner, width, bias=bias)
-        self.act = activation(act)
+        self.act, self.dropout = activation(act), nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(self.act(self.gate(x)) * self.up(x))
+        return self.down(self.dropout(self.act(self.gate(x)) * self.up(x)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from .attention import Attention, CrossAttention
@@ -17,6 +18,7 @@ class Stack(nn.Module):
 
     Args:
         out: a projection of the normed states (OPT).
+        drop: probability of leaving a layer out, in training (Fan et al., 2019, arXiv:1909.11556).
     """
 
     def __init__(
@@ -25,10 +27,11 @@ class Stack(nn.Module):
         layers: Sequence[nn.Module],
         norm: nn.Module | None = None,
         out: nn.Module | None = None,
+        drop: float = 0.0,
     ) -> None:
         super().__init__()
         self.embed, self.layers = embed, nn.ModuleList(layers)
-        self.norm, self.out = norm or nn.Identity(), out or nn.Identity()
+        self.norm, self.out, self.drop = norm or nn.Identity(), out or nn.Identity(), drop
 
     @property
     def causal(self) -> bool:
@@ -48,7 +51,8 @@ class Stack(nn.Module):
         for layer, memory in zip(self.layers, memories, strict=True):
             if seen is not None:
                 seen.append(x)
-            x = layer(x, call, memory)
+            if not (self.drop and self.training and torch.rand(()) < self.drop):
+                x = layer(x, call, memory)
         if call.cache is not None:
             call.cache.advance(call.runs)
         x = self.out(self.norm(x))
