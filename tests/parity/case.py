@@ -26,11 +26,14 @@ class Case:
         fixed: parts of the names of parameters that are derived and must keep their values.
         std: of the random weights. tolerance: of the largest magnitude.
         segments: how many token types to give; 0 for none.
+        lengths: of the texts of a batch; equal where the reference lets padding into its numbers.
         extra: (batch, end) -> more inputs of the model's own.
         hidden, attentions: whether the family shows them. backend: of the reference's attention.
         left_out: outputs of the reference that are not compared; say why in the row.
         chunks: whether a decoder may be read piece by piece; greedy: whether the reference's own `generate` is right.
-        loss: whether losses are compared.
+        loss: whether losses are compared. half: whether the reference computes in bfloat16.
+        unused: parts of the names of tensors that the reference stores for a class and never reads.
+        altered: changes the reference's random model before it is saved.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Case:
     tolerance: float = 1e-5
     segments: int = 0
     extra: Callable[[dict[str, torch.Tensor], str], dict[str, Any]] = lambda inputs, end: {}
+    lengths: tuple[int, ...] = (11, 7, 4)
     hidden: bool = True
     attentions: bool = True
     backend: str = "eager"
@@ -50,6 +54,9 @@ class Case:
     chunks: bool = True
     greedy: bool = True
     loss: bool = True
+    half: bool = True
+    unused: tuple[str, ...] = ()
+    altered: Callable[[Any, str], None] = lambda model, end: None
 
     def config(self, end: str) -> Any:
         """The reference's config; question answering has two labels, whatever the config says."""
@@ -64,7 +71,8 @@ class Case:
 
     def reads_a_source(self, end: str) -> bool:
         """Whether a class is an encoder-decoder."""
-        return bool(self.make().is_encoder_decoder) and end not in ("ForCausalLM", "EncoderModel")
+        alone = ("ForCausalLM", "EncoderModel", "ForTokenClassification")
+        return bool(self.make().is_encoder_decoder) and end not in alone
 
 
 def writes(end: str) -> bool:
@@ -84,14 +92,16 @@ def reference(case: Case, end: str, seed: int = 0) -> Any:
         for name, buffer in model.named_buffers():
             if name == "final_logits_bias":
                 buffer.normal_()
+        case.altered(model, end)
     return model.eval()
 
 
 def batch(
-    case: Case, end: str, *, side: str = "right", lengths: tuple[int, ...] = (11, 7, 4)
+    case: Case, end: str, *, side: str = "right", lengths: tuple[int, ...] | None = None
 ) -> dict[str, torch.Tensor]:
     """A padded batch, with every input that the class takes."""
     torch.manual_seed(1)
+    lengths = lengths or case.lengths
     config, longest = case.make(), max(lengths)
     ids = torch.randint(1, WORDS - 1, (len(lengths), longest))
     mask = torch.zeros_like(ids)
@@ -102,7 +112,10 @@ def batch(
     inputs = {"input_ids": ids.masked_fill(mask == 0, config.pad_token_id or 0), "attention_mask": mask}
     if case.segments:
         inputs["token_type_ids"] = torch.randint(0, case.segments, ids.shape) * mask
-    if case.reads_a_source(end):
+    if case.reads_a_source(end) and end not in (
+        "ForSequenceClassification",
+        "ForQuestionAnswering",
+    ):  # source is target
         inputs["decoder_input_ids"] = torch.randint(1, WORDS - 1, (len(lengths), 6))
     inputs |= case.extra(inputs, end)
     if end == "ForMultipleChoice":
@@ -123,7 +136,12 @@ def labels(case: Case, end: str, mask: torch.Tensor) -> dict[str, torch.Tensor]:
     if auto == "AutoModelForTokenClassification":
         return {"labels": torch.where(words < 0, words, words % config.num_labels)}
     if end == "ForPreTraining":
-        name = {"Bert": "next_sentence_label", "Albert": "sentence_order_label"}.get(case.family)
+        name = {
+            "Albert": "sentence_order_label",
+            "Bert": "next_sentence_label",
+            "FNet": "next_sentence_label",
+            "MobileBert": "next_sentence_label",
+        }.get(case.family)
         if name is None:  # a detector of replaced tokens
             return {"labels": torch.where(words < 0, words, words % 2)}
         return {"labels": words, name: torch.randint(0, 2, (count,))}

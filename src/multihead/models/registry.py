@@ -42,6 +42,7 @@ FAMILIES: Mapping[str, Entry] = {  # model_type in config.json -> where
     "cohere2": Entry("cohere", "Cohere2", "COHERE2"),
     "ctrl": Entry("ctrl", "CTRL"),
     "falcon": Entry("falcon", "Falcon", layouts=(("gguf", "falcon"),)),
+    "fnet": Entry("fnet", "FNet"),
     "gemma": Entry("gemma", "Gemma", layouts=(("gguf", "gemma"),)),
     "gemma2": Entry("gemma2", "Gemma2", layouts=(("gguf", "gemma2"),)),
     "gemma3_text": Entry(
@@ -68,6 +69,7 @@ FAMILIES: Mapping[str, Entry] = {  # model_type in config.json -> where
     "ministral": Entry("mistral", "Ministral", "MINISTRAL"),
     "mistral": Entry("mistral", "Mistral"),
     "mpt": Entry("mpt", "Mpt"),
+    "mt5": Entry("t5", "MT5", "MT5"),
     "olmo": Entry("olmo", "Olmo"),
     "olmo2": Entry("olmo2", "Olmo2", layouts=(("gguf", "olmo2"),)),
     "olmo3": Entry("olmo2", "Olmo3", "OLMO3"),
@@ -77,11 +79,15 @@ FAMILIES: Mapping[str, Entry] = {  # model_type in config.json -> where
     "phi3": Entry("phi3", "Phi3", layouts=(("gguf", "phi3"),)),
     "qwen2": Entry("qwen2", "Qwen2", layouts=(("gguf", "qwen2"),)),
     "qwen3": Entry("qwen3", "Qwen3", layouts=(("gguf", "qwen3"),)),
+    "rembert": Entry("rembert", "RemBert"),
     "RefinedWeb": Entry("falcon", "Falcon"),
     "RefinedWebModel": Entry("falcon", "Falcon"),
     "smollm3": Entry("smollm3", "SmolLM3"),
+    "squeezebert": Entry("squeezebert", "SqueezeBert"),
     "stablelm": Entry("stablelm", "StableLm"),
     "starcoder2": Entry("starcoder2", "Starcoder2", layouts=(("gguf", "starcoder2"),)),
+    "t5": Entry("t5", "T5"),
+    "umt5": Entry("t5", "UMT5", "UMT5"),
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from ..errors import UnsupportedConfig
@@ -23,6 +25,7 @@ class Attention(nn.Module):
         window: how many tokens back a query sees, itself included; None for all.
         softcap: squeezes the scores (Gemma 2). q_norm, k_norm: of (tokens, heads, head width), before positions.
         clip: bound of what is projected (OLMo, MPT).
+        projections: layers that take the places of `q`, `k`, `v` or `out` (SqueezeBERT's groups).
         dropout: of the attention weights, in training.
     """
 
@@ -43,6 +46,7 @@ class Attention(nn.Module):
         q_norm: nn.Module | None = None,
         k_norm: nn.Module | None = None,
         clip: float | None = None,
+        projections: Mapping[str, nn.Module] | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -51,10 +55,12 @@ class Attention(nn.Module):
         head_width, key_heads = head_width or width // heads, key_heads or heads
         if heads % key_heads:
             raise UnsupportedConfig(f"{heads} attention heads cannot share {key_heads} key heads evenly.")
-        self.q = Linear(width, heads * head_width, bias=bias)
-        self.k = Linear(width, key_heads * head_width, bias=bias)
-        self.v = Linear(width, key_heads * head_width, bias=bias)
-        self.out = Linear(heads * head_width, width, bias=bias if out_bias is None else out_bias)
+        given = projections or {}
+        self.q = given.get("q") or Linear(width, heads * head_width, bias=bias)
+        self.k = given.get("k") or Linear(width, key_heads * head_width, bias=bias)
+        self.v = given.get("v") or Linear(width, key_heads * head_width, bias=bias)
+        out_bias = bias if out_bias is None else out_bias
+        self.out = given.get("out") or Linear(heads * head_width, width, bias=out_bias)
         self.positions = positions or Positions()
         self.q_norm, self.k_norm = q_norm or nn.Identity(), k_norm or nn.Identity()
         self.head_width, self.causal, self.window, self.softcap = head_width, causal, window, softcap

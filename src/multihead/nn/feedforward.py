@@ -9,11 +9,26 @@ from .weights import Linear
 
 
 class FeedForward(nn.Module):
-    """down(act(up(x)))."""
+    """down(act(up(x))).
 
-    def __init__(self, width: int, inner: int, act: str, *, bias: bool = True, dropout: float = 0.0) -> None:
+    Args:
+        up, down: layers that take the plain ones' places (SqueezeBERT's groups).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        inner: int,
+        act: str,
+        *,
+        bias: bool = True,
+        dropout: float = 0.0,
+        up: nn.Module | None = None,
+        down: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self.up, self.down = Linear(width, inner, bias=bias), Linear(inner, width, bias=bias)
+        self.up = up or Linear(width, inner, bias=bias)
+        self.down = down or Linear(inner, width, bias=bias)
         self.act, self.dropout = activation(act), nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .attention import Attention, CrossAttention
+from .attention import CrossAttention
 from .cache import Memory
 from .call import Call, Encoded
 from .embeddings import Embeddings
@@ -36,8 +36,8 @@ class Stack(nn.Module):
     @property
     def causal(self) -> bool:
         """Whether no token sees the tokens after it."""
-        mixers = [m for m in self.modules() if isinstance(m, Attention) and not isinstance(m, CrossAttention)]
-        return all(m.causal for m in mixers)
+        parts = [part for layer in self.layers for part in layer.modules() if not isinstance(part, CrossAttention)]
+        return all(getattr(part, "causal", True) for part in parts)
 
     def memories(self) -> list[Memory]:
         """An empty memory a layer."""

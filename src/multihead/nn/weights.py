@@ -13,6 +13,26 @@ class Linear(nn.Linear):
         pass
 
 
+class GroupedLinear(nn.Module):
+    """A linear layer in which each group of outputs reads its own group of inputs (a 1x1 convolution with groups).
+
+    Args:
+        groups: must divide both widths. The weight is (outputs, inputs / groups).
+    """
+
+    def __init__(self, width: int, out: int, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+        self.weight = nn.Parameter(torch.empty(out, width // groups))
+        self.bias = nn.Parameter(torch.empty(out))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(tokens, inputs) to (tokens, outputs)."""
+        parts = x.unflatten(-1, (self.groups, -1))
+        mixed = torch.einsum("tgi,goi->tgo", parts, self.weight.unflatten(0, (self.groups, -1)))
+        return mixed.flatten(-2) + self.bias
+
+
 class Embedding(nn.Embedding):
     """torch's embedding without drawing initial values at construction."""
 
@@ -48,7 +68,7 @@ def initialize(module: nn.Module, std: float) -> None:
 
 def fresh(owner: nn.Module, name: str, parameter: torch.Tensor, std: float) -> None:
     """Draws fresh values for one parameter of `owner`, in place."""
-    if isinstance(owner, (nn.Linear, nn.Embedding)) and name == "weight":
+    if isinstance(owner, (nn.Linear, nn.Embedding, GroupedLinear)) and name == "weight":
         parameter.normal_(0.0, std)
     elif name == "weight":
         parameter.fill_(1.0 - getattr(owner, "centre", 0.0))

@@ -1,0 +1,97 @@
+"""RemBERT (Chung et al., 2020, arXiv:2010.12821): BERT with a narrow table of words and a wide one for scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import nn
+
+from ..checkpoints.keys import KeyMap
+from ..config import Config, Count, Size
+from ..heads import Head, LanguageModel, Transform
+from ..nn.attention import Attention
+from ..nn.embeddings import Embeddings, LearnedPositions
+from ..nn.feedforward import FeedForward
+from ..nn.layer import Layer, Residual
+from ..nn.stack import Stack
+from ..nn.weights import Embedding, LayerNorm, Linear
+from . import bert
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemBertConfig(Config):
+    model_type = "rembert"
+
+    vocab_size: Size = 250300
+    hidden_size: Size = 1152
+    num_hidden_layers: Count = 32
+    num_attention_heads: Size = 18
+    input_embedding_size: Size = 256
+    output_embedding_size: Size = 1664
+    intermediate_size: Size = 4608
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.0
+    attention_probs_dropout_prob: float = 0.0
+    classifier_dropout_prob: float = 0.1
+    max_position_embeddings: Size = 512
+    type_vocab_size: Size = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    is_decoder: bool = False
+    add_cross_attention: Literal[False] = False
+    tie_word_embeddings: Literal[False] = False
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = 312
+    eos_token_id: int | list[int] | None = 313
+
+    @property
+    def classifier_dropout(self) -> float:
+        return self.classifier_dropout_prob
+
+
+def build(config: RemBertConfig) -> Stack:
+    width, narrow, eps = config.hidden_size, config.input_embedding_size, config.layer_norm_eps
+
+    def step(module: nn.Module) -> Residual:
+        return Residual(module, after=LayerNorm(width, eps), dropout=config.hidden_dropout_prob)
+
+    def layer() -> Layer:
+        dropout = config.attention_probs_dropout_prob
+        attention = Attention(width, config.num_attention_heads, causal=config.is_decoder, dropout=dropout)
+        return Layer(step(attention), step(FeedForward(width, config.intermediate_size, config.hidden_act)))
+
+    embed = Embeddings(
+        Embedding(config.vocab_size, narrow),
+        position=LearnedPositions(config.max_position_embeddings, narrow),
+        segment=Embedding(config.type_vocab_size, narrow),
+        norm=LayerNorm(narrow, eps),
+        project=Linear(narrow, width),
+        dropout=config.hidden_dropout_prob,
+    )
+    return Stack(embed, [layer() for _ in range(config.num_hidden_layers)])
+
+
+def keys(config: RemBertConfig) -> KeyMap:
+    rows = {**bert.EMBEDDING_ROWS, **bert.LAYER_ROWS, "embed.project": "encoder.embedding_hidden_mapping_in"}
+    return KeyMap(rows, "rembert.", ignored=(r"embeddings\.position_ids$",), renamed=bert.OLD_NORMS)
+
+
+def word_head(config: RemBertConfig, backbone: Stack) -> Head:
+    wide = config.output_embedding_size
+    transform = Transform(config.hidden_size, wide, config.hidden_act, config.layer_norm_eps)
+    head = LanguageModel(Linear(wide, config.vocab_size, bias=False), transform=transform, bias=config.vocab_size)
+    names = {"transform.dense": "dense", "transform.norm": "LayerNorm", "table": "decoder", "bias": "decoder.bias"}
+    return Head(head, {ours: f"/cls.predictions.{theirs}" for ours, theirs in names.items()})
+
+
+ENDS = ("Model", "ForSequenceClassification", "ForMultipleChoice", "ForTokenClassification", "ForQuestionAnswering")
+HEADS = {end: bert.ARCHITECTURE.heads[end] for end in ENDS}
+ARCHITECTURE = replace(
+    bert.ARCHITECTURE,
+    name="RemBert",
+    config=RemBertConfig,
+    build=build,
+    keys=keys,
+    heads={**HEADS, "ForMaskedLM": word_head, "ForCausalLM": word_head},
+)

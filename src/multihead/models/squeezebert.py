@@ -1,0 +1,120 @@
+"""SqueezeBERT (Iandola et al., 2020, arXiv:2006.11316): BERT whose matrices fall into groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from ..checkpoints.keys import KeyMap
+from ..checkpoints.sources import Shaped, Source
+from ..config import Config, Count, Size
+from ..errors import UnsupportedConfig
+from ..nn.attention import Attention
+from ..nn.embeddings import Embeddings, LearnedPositions
+from ..nn.feedforward import FeedForward
+from ..nn.layer import Layer, Residual
+from ..nn.stack import Stack
+from ..nn.weights import Embedding, GroupedLinear, LayerNorm
+from . import bert
+
+LAYER_EPS = 1e-12  # of the norms inside layers; the config's is the embeddings'
+
+
+@dataclass(frozen=True, kw_only=True)
+class SqueezeBertConfig(Config):
+    model_type = "squeezebert"
+
+    vocab_size: Size = 30522
+    hidden_size: Size = 768
+    num_hidden_layers: Count = 12
+    num_attention_heads: Size = 12
+    intermediate_size: Size = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    classifier_dropout: float | None = None
+    max_position_embeddings: Size = 512
+    type_vocab_size: Size = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    embedding_size: Size = 768
+    q_groups: Size = 4
+    k_groups: Size = 4
+    v_groups: Size = 4
+    post_attention_groups: Size = 1
+    intermediate_groups: Size = 4
+    output_groups: Size = 4
+    pad_token_id: int | None = 0
+
+    def check(self) -> None:
+        if self.embedding_size != self.hidden_size:
+            raise UnsupportedConfig(f"embedding_size {self.embedding_size} must be hidden_size {self.hidden_size}.")
+
+    @property
+    def matrices(self) -> dict[str, tuple[str, int, int, int]]:
+        """Our path in a layer -> its stored name, inputs, outputs and groups."""
+        width, inner = self.hidden_size, self.intermediate_size
+        return {
+            "attention.step.q": ("attention.query", width, width, self.q_groups),
+            "attention.step.k": ("attention.key", width, width, self.k_groups),
+            "attention.step.v": ("attention.value", width, width, self.v_groups),
+            "attention.step.out": ("post_attention.conv1d", width, width, self.post_attention_groups),
+            "ffn.step.up": ("intermediate.conv1d", width, inner, self.intermediate_groups),
+            "ffn.step.down": ("output.conv1d", inner, width, self.output_groups),
+        }
+
+
+def build(config: SqueezeBertConfig) -> Stack:
+    width = config.hidden_size
+
+    def step(module: nn.Module) -> Residual:
+        return Residual(module, after=LayerNorm(width, LAYER_EPS), dropout=config.hidden_dropout_prob)
+
+    def layer() -> Layer:
+        parts = {path.rpartition(".")[2]: GroupedLinear(*sizes) for path, (_, *sizes) in config.matrices.items()}
+        ffn = FeedForward(
+            width, config.intermediate_size, config.hidden_act, up=parts.pop("up"), down=parts.pop("down")
+        )
+        dropout = config.attention_probs_dropout_prob
+        attention = Attention(width, config.num_attention_heads, projections=parts, dropout=dropout)
+        return Layer(step(attention), step(ffn))
+
+    embed = Embeddings(
+        Embedding(config.vocab_size, width),
+        position=LearnedPositions(config.max_position_embeddings, width),
+        segment=Embedding(config.type_vocab_size, width),
+        norm=LayerNorm(width, config.layer_norm_eps),
+        dropout=config.hidden_dropout_prob,
+    )
+    return Stack(embed, [layer() for _ in range(config.num_hidden_layers)])
+
+
+def keys(config: SqueezeBertConfig) -> KeyMap:
+    rows: dict[str, str | Source] = {**bert.EMBEDDING_ROWS}
+    for path, (name, inputs, outputs, groups) in config.matrices.items():
+        shape = (outputs, inputs // groups)
+        rows[f"layers.*.{path}.weight"] = Shaped(f"encoder.layers.*.{name}.weight", shape, (*shape, 1))
+        rows[f"layers.*.{path}.bias"] = f"encoder.layers.*.{name}.bias"
+    rows["layers.*.attention.after"] = "encoder.layers.*.post_attention.layernorm"
+    rows["layers.*.ffn.after"] = "encoder.layers.*.output.layernorm"
+    ignored = (r"embeddings\.position_ids$", *bert.copies(config, "cls.predictions"))
+    return KeyMap(rows, "transformer.", ignored=ignored, twins=bert.twins(config, "cls.predictions"))
+
+
+ENDS = (
+    "Model",
+    "ForMaskedLM",
+    "ForSequenceClassification",
+    "ForMultipleChoice",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+)
+ARCHITECTURE = replace(
+    bert.ARCHITECTURE,
+    name="SqueezeBert",
+    config=SqueezeBertConfig,
+    build=build,
+    keys=keys,
+    heads={end: bert.ARCHITECTURE.heads[end] for end in ENDS},
+)

@@ -1,0 +1,23 @@
+"""Mixing tokens by a Fourier transform instead of attention (Lee-Thorp et al., 2021, arXiv:2105.03824)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .cache import Memory
+from .call import Call
+
+
+class FourierMixing(nn.Module):
+    """The real part of the transform over a text's tokens and channels; it has no weights."""
+
+    causal = False
+
+    def memory(self) -> Memory:
+        raise NotImplementedError("A Fourier transform needs the whole text at once and remembers nothing.")
+
+    def forward(self, x: Tensor, call: Call, memory: Memory | None = None) -> Tensor:
+        """(tokens, width) to (tokens, width), text by text."""
+        parts = [torch.fft.fftn(text.float()).real for text in x.split(call.runs.lengths) if text.shape[0]]
+        return torch.cat(parts).to(x.dtype) if parts else x
