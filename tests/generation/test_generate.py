@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 
 import pytest
@@ -108,6 +109,17 @@ def test_each_source_can_have_several_translations(marian):
 def test_options_that_cannot_be_are_refused_by_name(model, options, error, said):
     with pytest.raises(error, match=said):
         model.generate(IDS, **options)
+
+
+def test_a_checkpoint_that_asks_for_beams_loads_and_says_so_when_it_generates(llama, tmp_path):
+    folder = shutil.copytree(llama, tmp_path / "model")
+    (folder / "generation_config.json").write_text('{"num_beams": 4, "max_new_tokens": 3}')
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    with pytest.raises(UnsupportedOption, match="num_beams=1"):
+        model.generate(IDS)
+    assert model.generate(IDS, num_beams=1).shape == (2, 7)
+    model.save_pretrained(tmp_path / "again")
+    assert '"num_beams": 4' in (tmp_path / "again" / "generation_config.json").read_text()
 
 
 def test_a_prompt_needs_a_token(model):

@@ -91,8 +91,13 @@ def test_a_value_that_no_text_could_meet_is_refused(settings):
 def test_what_is_not_computed_is_refused_by_name_and_not_ignored():
     with pytest.raises(UnsupportedOption, match="num_beams"):
         GenerationConfig().changed(num_beams=4)
+    asked = GenerationConfig.read({"guidance_scale": 2.0, "num_beams": 4, "max_new_tokens": 3})
+    assert asked.to_dict() == {"guidance_scale": 2.0, "num_beams": 4, "max_new_tokens": 3}
     with pytest.raises(UnsupportedOption, match="guidance_scale"):
-        GenerationConfig.read({"guidance_scale": 2.0})
+        asked.computed()
+    with pytest.raises(UnsupportedOption, match="num_beams"):
+        asked.changed(guidance_scale=1.0).computed()
+    assert asked.changed(guidance_scale=None, num_beams=1).computed().max_new_tokens == 3
     with pytest.raises(UnsupportedOption, match="max_new_tokens"):
         GenerationConfig().changed(max_new_token=4)
     assert GenerationConfig.read({"num_beams": 1, "use_cache": True, "transformers_version": "5"}).chosen == {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,6 @@ OFF: Mapping[str, tuple[Any, ...]] = {
     "eta_cutoff": (0.0,),
     "top_h": (),
     "encoder_repetition_penalty": (1.0,),
-    "encoder_no_repeat_ngram_size": (0,),
     "exponential_decay_length_penalty": (),
     "sequence_bias": (),
     "stop_strings": (),
@@ -73,6 +72,7 @@ class GenerationConfig:
             first token, and the last one when the length runs out.
         num_return_sequences: continuations of each prompt (1). max_time: seconds after which all end.
         seed: of the draws; None takes torch's own generator.
+        uncomputed: what a checkpoint asks for and is not computed here: kept, written back, and refused by `generate`.
 
     Raises:
         UnsupportedOption: a field that is not computed here has a value that would change the result.
@@ -90,6 +90,7 @@ class GenerationConfig:
     min_p: float | None = None
     repetition_penalty: float | None = None
     no_repeat_ngram_size: int | None = None
+    encoder_no_repeat_ngram_size: int | None = None
     bad_words_ids: list[list[int]] | None = None
     suppress_tokens: list[int] | None = None
     begin_suppress_tokens: list[int] | None = None
@@ -106,6 +107,7 @@ class GenerationConfig:
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     decoder_start_token_id: int | None = None
+    uncomputed: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, hint in hints(type(self)).items():
@@ -130,7 +132,8 @@ class GenerationConfig:
     @classmethod
     def read(cls, entries: Mapping[str, Any]) -> GenerationConfig:
         """The config that parsed generation_config.json entries describe."""
-        return cls(**checked(entries))
+        known, other = sorted_out(entries)
+        return cls(**known, uncomputed=other)
 
     @classmethod
     def from_model_config(cls, config: Config) -> GenerationConfig:
@@ -140,13 +143,22 @@ class GenerationConfig:
         return cls.read(entries)
 
     def changed(self, **entries: Any) -> GenerationConfig:
-        """A copy with some fields changed; a name that is no field is refused."""
-        return dataclasses.replace(self, **checked(entries))
+        """A copy with some fields changed; a name that is no field is refused, and a value that is not computed."""
+        known, other = sorted_out(entries)
+        refuse(other)
+        kept = {name: value for name, value in self.uncomputed.items() if name not in entries}
+        return dataclasses.replace(self, **known, uncomputed=kept)
+
+    def computed(self) -> GenerationConfig:
+        """Itself. Raises UnsupportedOption where the checkpoint asks for what is not computed here."""
+        refuse(self.uncomputed)
+        return self
 
     @property
     def chosen(self) -> dict[str, Any]:
         """The fields that are not None."""
-        return {f.name: v for f in dataclasses.fields(self) if (v := getattr(self, f.name)) is not None}
+        fields = [f.name for f in dataclasses.fields(self) if f.name != "uncomputed"]
+        return {**{name: v for name in fields if (v := getattr(self, name)) is not None}, **self.uncomputed}
 
     @property
     def ends(self) -> frozenset[int]:
@@ -163,15 +175,22 @@ class GenerationConfig:
         write_json(Path(folder) / "generation_config.json", self.chosen)
 
 
-def checked(entries: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries that are fields here. Raises UnsupportedOption for what would have no effect."""
-    names = {f.name for f in dataclasses.fields(GenerationConfig)}
+def sorted_out(entries: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Entries that are fields here, and those that would change the result and are not computed.
+
+    Raises:
+        UnsupportedOption: a name that nobody knows.
+    """
+    names = {f.name for f in dataclasses.fields(GenerationConfig)} - {"uncomputed"}
+    unknown = [name for name in entries if name not in names and name not in INERT and name not in OFF]
+    if unknown:
+        raise UnsupportedOption(f"{unknown[0]!r} is no option of generation. {nearest(unknown[0], names)}")
+    other = {k: v for k, v in entries.items() if k in OFF and v is not None and v not in OFF[k]}
+    return {k: v for k, v in entries.items() if k in names}, other
+
+
+def refuse(entries: Mapping[str, Any]) -> None:
+    """Raises UnsupportedOption for the first of entries that are not computed here."""
     for name, value in entries.items():
-        if name in names or name in INERT:
-            continue
-        if name not in OFF:
-            raise UnsupportedOption(f"{name!r} is no option of generation. {nearest(name, names)}")
-        if value is not None and value not in OFF[name]:
-            neutral = " or ".join(map(repr, OFF[name])) or "None"
-            raise UnsupportedOption(f"{name} = {value!r} is not computed here yet; pass {name}={neutral}.")
-    return {name: value for name, value in entries.items() if name in names}
+        neutral = " or ".join(map(repr, OFF[name])) or "None"
+        raise UnsupportedOption(f"{name} = {value!r} is not computed here yet; pass {name}={neutral}.")

@@ -59,7 +59,8 @@ def steps(
     alive = list(range(len(prompts)))
     generator = None if config.seed is None else torch.Generator(model.device).manual_seed(config.seed)
     began, reading = time.monotonic(), [list(prompt) for prompt in prompts]
-    active = rules(config, [len(p) for p in prompts], limits)
+    sources = known_sources(memory, prompts)
+    active = rules(config, [len(p) for p in prompts], limits, sources)
     while alive:
         ids = torch.tensor([token for text in reading for token in text], device=model.device)
         with torch.inference_mode():
@@ -78,9 +79,18 @@ def steps(
         if 0 < len(going) < len(alive):
             memory.select(torch.tensor(going))
             kept_prompts, kept_limits = ([x[alive[p]] for p in going] for x in ([len(p) for p in prompts], limits))
-            active = rules(config, kept_prompts, kept_limits)
+            active = rules(config, kept_prompts, kept_limits, [sources[alive[p]] for p in going])
         reading = [[tokens[place]] for place in going]
         alive = [alive[place] for place in going]
+
+
+def known_sources(memory: Cache, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """What each text is made of: its encoded source's tokens, where these are known, or its prompt."""
+    encoded = memory.encoded
+    if encoded is None or encoded.ids is None:
+        return [list(prompt) for prompt in prompts]
+    ids, spans = encoded.ids.tolist(), zip(encoded.runs.begins, encoded.runs.lengths, strict=True)
+    return [ids[begin : begin + length] for begin, length in spans]
 
 
 def applied(active: Sequence[Rule], histories: Sequence[Sequence[int]], scores: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ def generate(
         InvalidInput: a prompt that is empty or leaves no room. UnsupportedOption: an option not computed here.
     """
     config = (generation_config or model.generation_config).changed(**options)
-    config = with_ids(config, model.generation_config)
+    config = with_ids(config, model.generation_config).computed()
     ids = inputs if inputs is not None else input_ids
     if ids is None and encoder_outputs is None:
         raise InvalidInput("generate needs input_ids.")
@@ -93,12 +93,13 @@ def continued(
     encoded: Encoded | None = None,
     streamer: Any = None,
 ) -> list[list[int]]:
-    """New tokens of each prompt, the end token included; nothing is padded.
+    """New tokens of each prompt, the end token included; nothing is padded. Raises UnsupportedOption as `generate`.
 
     Args:
         prompts: lists of ids; for an encoder-decoder the targets' beginnings. encoded: its source.
         streamer: as in `generate`; one prompt only.
     """
+    config.computed()
     memory = model.remember(len(prompts), encoded)
     limits = [limit(config, len(prompt), len(prompt)) for prompt in prompts]
     new: list[list[int]] = [[] for _ in prompts]

@@ -18,11 +18,13 @@ Rule = Callable[[History, Tensor], Tensor]
 NEVER = float("-inf")
 
 
-def rules(config: GenerationConfig, prompts: Sequence[int], limit: Sequence[int]) -> list[Rule]:
+def rules(
+    config: GenerationConfig, prompts: Sequence[int], limit: Sequence[int], sources: History | None = None
+) -> list[Rule]:
     """The rules that a config asks for.
 
     Args:
-        prompts: tokens of each text's prompt. limit: most tokens of each text.
+        prompts: tokens of each text's prompt. limit: most tokens of each text. sources: what each text is made of.
     """
     ends = sorted(config.ends)
     out: list[Rule] = []
@@ -30,6 +32,8 @@ def rules(config: GenerationConfig, prompts: Sequence[int], limit: Sequence[int]
         out.append(repetition(config.repetition_penalty))
     if config.no_repeat_ngram_size:
         out.append(no_repeat(config.no_repeat_ngram_size))
+    if config.encoder_no_repeat_ngram_size and sources is not None:
+        out.append(no_repeat_of(sources, config.encoder_no_repeat_ngram_size))
     if config.bad_words_ids:
         out.append(banned(config.bad_words_ids))
     if ends and config.min_length:
@@ -88,16 +92,21 @@ def repetition(penalty: float) -> Rule:
 def no_repeat(size: int) -> Rule:
     """Bans every token that would repeat a run of `size` tokens."""
 
-    def rule(history: History, scores: Tensor) -> Tensor:
-        scores = scores.clone()
-        for row, text in zip(scores, history, strict=True):
-            tail = tuple(text[len(text) - size + 1 :]) if size > 1 else ()
-            starts = range(len(text) - size + 1)
-            seen = [text[i + size - 1] for i in starts if tuple(text[i : i + size - 1]) == tail]
-            row[seen] = NEVER
-        return scores
+    return lambda history, scores: _unrepeated(history, history, size, scores)
 
-    return rule
+
+def no_repeat_of(sources: History, size: int) -> Rule:
+    """Bans every token that would repeat a run of `size` tokens of the text's source (Blenderbot)."""
+    return lambda history, scores: _unrepeated(history, sources, size, scores)
+
+
+def _unrepeated(history: History, earlier: History, size: int, scores: Tensor) -> Tensor:
+    scores = scores.clone()
+    for row, text, known in zip(scores, history, earlier, strict=True):
+        tail = list(text[len(text) - size + 1 :]) if size > 1 else []
+        starts = range(len(known) - size + 1)
+        row[[known[i + size - 1] for i in starts if list(known[i : i + size - 1]) == tail]] = NEVER
+    return scores
 
 
 def banned(words: Sequence[Sequence[int]]) -> Rule:

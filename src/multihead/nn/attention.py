@@ -72,6 +72,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
         """(tokens, width) to (tokens, width)."""
+        return self.out(self._heads(x, call, memory).flatten(1))
+
+    def _heads(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
+        """What each head makes of a token, (tokens, heads, head width)."""
         q, k, v = self._project(x)
         turned, k = self.positions.rotate(q, k, call)
         runs = call.runs
@@ -108,7 +112,7 @@ class Attention(nn.Module):
             seen: list[Tensor] = []
             mixed = attend(q, k, v, sight, bias=bias, seen=seen, **numbers)  # type: ignore[arg-type]
             record.append(seen)
-        return self.out(mixed.flatten(1))
+        return mixed
 
 
 class CrossAttention(Attention):
@@ -119,4 +123,5 @@ class CrossAttention(Attention):
         assert source is not None
         k, v = source.project(self, lambda hidden: (self._split(self.k(hidden)), self._split(self.v(hidden))))
         sight = call.sight(source.runs, causal=False, window=None)
-        return self._mix(self._split(self.q(x)), k, v, sight, None, call, call.record.cross_attentions)
+        mixed = self._mix(self._split(self.q(x)), k, v, sight, None, call, call.record.cross_attentions)
+        return self.out(mixed.flatten(1))

@@ -73,7 +73,7 @@ class BucketedBias(Positions):
         """The bucket of each distance; `ahead`: how many places a key is after the query."""
         buckets = self.table.num_embeddings
         if self.causal:
-            side, distance = 0, -ahead.clamp(max=0)
+            side, distance = torch.zeros_like(ahead), -ahead.clamp(max=0)
         else:
             buckets //= 2
             side, distance = (ahead > 0) * buckets, ahead.abs()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -48,6 +50,25 @@ class SinusoidalPositions(nn.Module):
         """(tokens,) to (tokens, width), float32."""
         angles = positions[:, None] * self.frequencies.to(positions.device)
         return torch.cat([angles.sin(), angles.cos()[:, : self.width // 2]], dim=-1).float()
+
+
+class CountedSinusoids(nn.Module):
+    """Sines and cosines whose last frequency is 1 / 10000 exactly, as Tensor2Tensor spaces them (M2M-100).
+
+    Args:
+        offset: number of the first position.
+    """
+
+    def __init__(self, width: int, *, offset: int) -> None:
+        super().__init__()
+        steps = torch.arange(width // 2, device="cpu").float()
+        self.width, self.offset = width, offset
+        self.frequencies = torch.exp(steps * -(math.log(10_000) / max(width // 2 - 1, 1)))
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """(tokens,) to (tokens, width), float32."""
+        angles = (positions + self.offset).float()[:, None] * self.frequencies.to(positions.device)
+        return nn.functional.pad(torch.cat([angles.sin(), angles.cos()], dim=-1), (0, self.width % 2))
 
 
 class Embeddings(nn.Module):

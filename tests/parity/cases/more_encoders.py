@@ -27,7 +27,28 @@ def of(name: str, **changes: Any) -> Any:
     return lambda: getattr(transformers, f"{name}Config")(**{**SIZES, **changes})
 
 
+GENERATION = {k: v for k, v in SIZES.items() if k != "num_labels"}
 CASES = (
+    Case(
+        "convbert",
+        of("ConvBert", embedding_size=20, conv_kernel_size=5),
+        ("Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"),
+        absolute=True,
+        segments=2,
+        lengths=(9, 9, 9),  # the reference convolves over padding too
+    ),
+    Case(
+        "convbert-wide-embeddings-one-head",
+        of("ConvBert", embedding_size=36, conv_kernel_size=3, head_ratio=8, tie_word_embeddings=False),
+        ("Model", "ForMaskedLM"),
+        absolute=True,
+        segments=2,
+        lengths=(9, 9, 9),
+    ),
+    Case("bert-generation-encoder", lambda: transformers.BertGenerationConfig(**GENERATION), ("Encoder",),
+         stem="BertGeneration", absolute=True),
+    Case("bert-generation-decoder", lambda: transformers.BertGenerationConfig(**GENERATION, is_decoder=True),
+         ("Decoder",), stem="BertGeneration", absolute=True),
     Case(
         "fnet",
         of("FNet", type_vocab_size=3),

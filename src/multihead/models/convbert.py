@@ -1,0 +1,138 @@
+"""ConvBERT (Jiang et al., 2020, arXiv:2008.02496): ELECTRA with half of its heads convolving spans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import nn
+
+from ..checkpoints.keys import KeyMap
+from ..checkpoints.sources import Shaped, Source
+from ..config import Config, Count, Size
+from ..errors import UnsupportedConfig
+from ..heads import Classifier, Dense, Head, LanguageModel, Transform, first
+from ..nn.embeddings import Embeddings, LearnedPositions
+from ..nn.feedforward import FeedForward
+from ..nn.layer import Layer, Residual
+from ..nn.span_convolution import SpanAttention
+from ..nn.stack import Stack
+from ..nn.weights import Embedding, LayerNorm, Linear
+from . import bert
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvBertConfig(Config):
+    model_type = "convbert"
+
+    vocab_size: Size = 30522
+    hidden_size: Size = 768
+    num_hidden_layers: Count = 12
+    num_attention_heads: Size = 12
+    intermediate_size: Size = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    classifier_dropout: float | None = None
+    max_position_embeddings: Size = 512
+    type_vocab_size: Size = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    embedding_size: Size = 768
+    head_ratio: Size = 2
+    conv_kernel_size: Size = 9
+    num_groups: Literal[1] = 1
+    is_decoder: Literal[False] = False
+    add_cross_attention: Literal[False] = False
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 2
+
+    def check(self) -> None:
+        if self.conv_kernel_size % 2 == 0:
+            raise UnsupportedConfig(f"conv_kernel_size must be odd, not {self.conv_kernel_size}.")
+
+    @property
+    def heads(self) -> int:
+        """Heads that attend; as many convolve."""
+        return max(self.num_attention_heads // self.head_ratio, 1)
+
+
+def build(config: ConvBertConfig) -> Stack:
+    width, narrow, eps = config.hidden_size, config.embedding_size, config.layer_norm_eps
+
+    def step(module: nn.Module) -> Residual:
+        return Residual(module, after=LayerNorm(width, eps), dropout=config.hidden_dropout_prob)
+
+    def layer() -> Layer:
+        head_width, dropout = width // config.heads // 2, config.attention_probs_dropout_prob
+        mixer = SpanAttention(width, config.heads, config.conv_kernel_size, head_width=head_width, dropout=dropout)
+        return Layer(step(mixer), step(FeedForward(width, config.intermediate_size, config.hidden_act)))
+
+    embed = Embeddings(
+        Embedding(config.vocab_size, narrow),
+        position=LearnedPositions(config.max_position_embeddings, narrow),
+        segment=Embedding(config.type_vocab_size, narrow),
+        norm=LayerNorm(narrow, eps),
+        project=None if narrow == width else Linear(narrow, width),
+        dropout=config.hidden_dropout_prob,
+    )
+    return Stack(embed, [layer() for _ in range(config.num_hidden_layers)])
+
+
+def keys(config: ConvBertConfig) -> KeyMap:
+    width, kernel = config.hidden_size, config.conv_kernel_size
+    inner = config.heads * (width // config.heads // 2)
+    stem, ours = "encoder.layer.*.attention.self", "layers.*.attention.step.span"
+    rows: dict[str, str | Source] = {
+        **bert.EMBEDDING_ROWS,
+        **bert.LAYER_ROWS,
+        "embed.project": "embeddings_project",
+        f"{ours}.depthwise": Shaped(
+            f"{stem}.key_conv_attn_layer.depthwise.weight", (width, kernel), (width, 1, kernel)
+        ),
+        f"{ours}.pointwise.weight": Shaped(
+            f"{stem}.key_conv_attn_layer.pointwise.weight", (inner, width), (inner, width, 1)
+        ),
+        f"{ours}.pointwise.bias": Shaped(f"{stem}.key_conv_attn_layer.bias", (inner,), (inner, 1)),
+        f"{ours}.kernels": f"{stem}.conv_kernel_layer",
+        f"{ours}.values": f"{stem}.conv_out_layer",
+    }
+    copies = (r"^generator_lm_head\.weight$",) if config.tie_word_embeddings else ()
+    return KeyMap(rows, "convbert.", ignored=(r"embeddings\.position_ids$", *copies), renamed=bert.OLD_NORMS)
+
+
+def word_head(config: ConvBertConfig, backbone: Stack) -> Head:
+    narrow, tied = config.embedding_size, config.tie_word_embeddings
+    table = backbone.embed.token if tied else Linear(narrow, config.vocab_size, bias=False)
+    transform = Transform(config.hidden_size, narrow, "gelu", config.layer_norm_eps)
+    rows = {
+        "transform.dense": "/generator_predictions.dense",
+        "transform.norm": "/generator_predictions.LayerNorm",
+        "bias": "/generator_lm_head.bias",
+    }
+    rows = rows if tied else {**rows, "table": "/generator_lm_head"}
+    return Head(LanguageModel(table, transform=transform, bias=config.vocab_size), rows)
+
+
+def classify_text(config: ConvBertConfig, backbone: Stack) -> Head:
+    dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+    dense = Dense(config.hidden_size, config.hidden_act)
+    head = Classifier(config.hidden_size, config.num_labels, pool=first, dense=dense, dropout=dropout)
+    return Head(head, {"dense.linear": "/classifier.dense", "out": "/classifier.out_proj"})
+
+
+ARCHITECTURE = replace(
+    bert.ARCHITECTURE,
+    name="ConvBert",
+    config=ConvBertConfig,
+    build=build,
+    keys=keys,
+    heads={
+        "Model": None,
+        "ForMaskedLM": word_head,
+        "ForSequenceClassification": classify_text,
+        "ForTokenClassification": bert.token_classifier,
+        "ForQuestionAnswering": bert.answer,
+    },
+)

@@ -1,0 +1,70 @@
+"""Heads that mix a token's neighbours by a kernel made from the token and its span (ConvBERT, arXiv:2008.02496)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .attention import Attention
+from .cache import KeyValues
+from .call import Call
+from .ragged import places
+from .weights import Linear
+
+
+class SpanConvolution(nn.Module):
+    """Span-based dynamic convolution: as many heads as the attention beside it.
+
+    Args:
+        heads, head_width: of the result. kernel: tokens that a head looks at, an odd number.
+    """
+
+    def __init__(self, width: int, heads: int, head_width: int, kernel: int) -> None:
+        super().__init__()
+        inner = heads * head_width
+        self.heads, self.kernel = heads, kernel
+        self.depthwise = nn.Parameter(torch.empty(width, kernel))
+        self.pointwise = Linear(width, inner)
+        self.kernels, self.values = Linear(inner, heads * kernel), Linear(width, inner)
+
+    def forward(self, x: Tensor, queries: Tensor, call: Call) -> Tensor:
+        """(tokens, heads, head width) of states (tokens, width) and projected queries (tokens, heads * head width)."""
+        rows, real = call.once((SpanConvolution, self.kernel), lambda: self._neighbours(call))
+        span = self.pointwise(torch.einsum("tkw,wk->tw", self._around(x, rows, real), self.depthwise))
+        weights = self.kernels(span * queries).unflatten(-1, (self.heads, self.kernel)).softmax(-1)
+        values = self._around(self.values(x), rows, real).unflatten(-1, (self.heads, -1))
+        return torch.einsum("tkhw,thk->thw", values, weights)
+
+    def _neighbours(self, call: Call) -> tuple[Tensor, Tensor]:
+        """Rows of each token's neighbours, and which are in its own text: (tokens, kernel) both."""
+        device = call.positions.device
+        place = places(call.runs, device)[:, None]
+        lengths = torch.tensor(call.runs.lengths, device=device)
+        length = torch.repeat_interleave(lengths, lengths)[:, None]
+        steps = torch.arange(self.kernel, device=device) - self.kernel // 2
+        rows = torch.arange(place.shape[0], device=device)[:, None] + steps
+        real = (place + steps >= 0) & (place + steps < length)
+        return torch.where(real, rows, 0), real
+
+    def _around(self, x: Tensor, rows: Tensor, real: Tensor) -> Tensor:
+        """(tokens, kernel, width), zero outside of the text."""
+        return x[rows] * real[..., None]
+
+
+class SpanAttention(Attention):
+    """Self-attention with convolving heads beside its own.
+
+    Args:
+        kernel: of the convolution.
+    """
+
+    def __init__(
+        self, width: int, heads: int, kernel: int, *, head_width: int, dropout: float = 0.0, causal: bool = False
+    ) -> None:
+        out = {"out": Linear(2 * heads * head_width, width)}
+        super().__init__(width, heads, head_width=head_width, projections=out, dropout=dropout, causal=causal)
+        self.span = SpanConvolution(width, heads, head_width, kernel)
+
+    def forward(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
+        attended = self._heads(x, call, memory)
+        return self.out(torch.cat([attended, self.span(x, self.q(x), call)], 1).flatten(1))
