@@ -42,6 +42,13 @@ def text_labels(raw: Tensor, layout: Layout, labels: Labels, config: Config) -> 
     return {"loss": loss, "logits": raw}
 
 
+def detected(raw: Tensor, layout: Layout, labels: Labels, config: Config) -> dict[str, Any]:
+    """A score a token, with the loss of whether it was replaced."""
+    scores = raw.squeeze(-1)
+    loss = losses.replaced(scores, packed_labels(layout, labels["labels"])) if "labels" in labels else None
+    return {"loss": loss, "logits": layout.unpack(scores)}
+
+
 def following(raw: Tensor, layout: Layout, labels: Labels, config: Config) -> dict[str, Any]:
     loss = losses.words(raw, labels["labels"].flatten()) if "labels" in labels else None
     return {"loss": loss, "logits": raw}

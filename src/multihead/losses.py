@@ -28,6 +28,12 @@ def next_words(logits: Tensor, labels: Tensor, runs: Runs) -> Tensor:
     return words(logits.index_select(0, (after - 1).to(logits.device)), labels.index_select(0, after))
 
 
+def replaced(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean binary cross-entropy of logits (tokens,) at labels (tokens,), 1 for a replaced word (arXiv:2003.10555)."""
+    real = labels != IGNORED
+    return F.binary_cross_entropy_with_logits(logits[real].float(), labels[real].float().to(logits.device))
+
+
 def texts(logits: Tensor, labels: Tensor, config: Config) -> Tensor:
     """The loss of a text classifier: logits (texts, labels).
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -42,7 +42,8 @@ class BertConfig(Config):
     pad_token_id: int | None = 0
 
 
-def build(config: BertConfig) -> Stack:
+def build(config: BertConfig, offset: int = 0) -> Stack:
+    """`offset`: rows of the table of positions before the first position's."""
     width, dropout = config.hidden_size, config.hidden_dropout_prob
 
     def step(module: nn.Module) -> Residual:
@@ -59,7 +60,7 @@ def build(config: BertConfig) -> Stack:
 
     embed = Embeddings(
         Embedding(config.vocab_size, width),
-        position=LearnedPositions(config.max_position_embeddings, width),
+        position=LearnedPositions(config.max_position_embeddings, width, offset=offset),
         segment=Embedding(config.type_vocab_size, width),
         norm=LayerNorm(width, config.layer_norm_eps),
         dropout=dropout,
@@ -97,6 +98,11 @@ def keys(config: BertConfig) -> KeyMap:
     )
 
 
+def dropout_of(config: Any) -> float:
+    """Of a classifier: its own, or that of all states."""
+    return config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+
+
 def copies(config: Config, predictions: str) -> tuple[str, ...]:
     """The stored copy of tied word embeddings, where they are tied."""
     return (rf"^{predictions}\.decoder\.(weight|bias)$",) if config.tie_word_embeddings else ()
@@ -123,9 +129,8 @@ def pooler(config: BertConfig, backbone: Stack) -> Head:
 
 def classifier(config: BertConfig, labels: int, key: str) -> Head:
     """A score a label over the pooled first token."""
-    dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
     dense = Dense(config.hidden_size, "tanh")
-    head = Classifier(config.hidden_size, labels, pool=first, dense=dense, dropout=dropout)
+    head = Classifier(config.hidden_size, labels, pool=first, dense=dense, dropout=dropout_of(config))
     return Head(head, {"dense.linear": "pooler.dense", "out": key})
 
 
@@ -136,8 +141,8 @@ def pretraining(config: BertConfig, backbone: Stack) -> Head:
 
 
 def token_classifier(config: BertConfig, backbone: Stack) -> Head:
-    dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-    return Head(Classifier(config.hidden_size, config.num_labels, dropout=dropout), {"out": "/classifier"})
+    head = Classifier(config.hidden_size, config.num_labels, dropout=dropout_of(config))
+    return Head(head, {"out": "/classifier"})
 
 
 def answer(config: BertConfig, backbone: Stack) -> Head:

@@ -11,14 +11,14 @@ from ..checkpoints.keys import KeyMap
 from ..checkpoints.sources import Shaped, Source
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
-from ..heads import Classifier, Dense, Head, LanguageModel, Transform, first
+from ..heads import Classifier, Dense, Head, first
 from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.feedforward import FeedForward
 from ..nn.layer import Layer, Residual
 from ..nn.span_convolution import SpanAttention
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm, Linear
-from . import bert
+from . import bert, electra
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,23 +102,9 @@ def keys(config: ConvBertConfig) -> KeyMap:
     return KeyMap(rows, "convbert.", ignored=(r"embeddings\.position_ids$", *copies), renamed=bert.OLD_NORMS)
 
 
-def word_head(config: ConvBertConfig, backbone: Stack) -> Head:
-    narrow, tied = config.embedding_size, config.tie_word_embeddings
-    table = backbone.embed.token if tied else Linear(narrow, config.vocab_size, bias=False)
-    transform = Transform(config.hidden_size, narrow, "gelu", config.layer_norm_eps)
-    rows = {
-        "transform.dense": "/generator_predictions.dense",
-        "transform.norm": "/generator_predictions.LayerNorm",
-        "bias": "/generator_lm_head.bias",
-    }
-    rows = rows if tied else {**rows, "table": "/generator_lm_head"}
-    return Head(LanguageModel(table, transform=transform, bias=config.vocab_size), rows)
-
-
 def classify_text(config: ConvBertConfig, backbone: Stack) -> Head:
-    dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
     dense = Dense(config.hidden_size, config.hidden_act)
-    head = Classifier(config.hidden_size, config.num_labels, pool=first, dense=dense, dropout=dropout)
+    head = Classifier(config.hidden_size, config.num_labels, pool=first, dense=dense, dropout=bert.dropout_of(config))
     return Head(head, {"dense.linear": "/classifier.dense", "out": "/classifier.out_proj"})
 
 
@@ -130,7 +116,7 @@ ARCHITECTURE = replace(
     keys=keys,
     heads={
         "Model": None,
-        "ForMaskedLM": word_head,
+        "ForMaskedLM": electra.word_head,
         "ForSequenceClassification": classify_text,
         "ForTokenClassification": bert.token_classifier,
         "ForQuestionAnswering": bert.answer,

@@ -46,10 +46,13 @@ FAMILIES: Mapping[str, Entry] = {  # model_type in config.json -> where
     "blenderbot": Entry("blenderbot", "Blenderbot"),
     "blenderbot-small": Entry("blenderbot", "BlenderbotSmall", "SMALL"),
     "bloom": Entry("bloom", "Bloom"),
+    "camembert": Entry("roberta", "Camembert", "CAMEMBERT"),
     "cohere": Entry("cohere", "Cohere"),
     "cohere2": Entry("cohere", "Cohere2", "COHERE2"),
     "convbert": Entry("convbert", "ConvBert"),
     "ctrl": Entry("ctrl", "CTRL"),
+    "distilbert": Entry("distilbert", "DistilBert"),
+    "electra": Entry("electra", "Electra"),
     "falcon": Entry("falcon", "Falcon", layouts=(("gguf", "falcon"),)),
     "fnet": Entry("fnet", "FNet"),
     "gemma": Entry("gemma", "Gemma", layouts=(("gguf", "gemma"),)),
@@ -79,6 +82,7 @@ FAMILIES: Mapping[str, Entry] = {  # model_type in config.json -> where
     "mbart": Entry("mbart", "MBart"),
     "ministral": Entry("mistral", "Ministral", "MINISTRAL"),
     "mistral": Entry("mistral", "Mistral"),
+    "mpnet": Entry("mpnet", "MPNet"),
     "mpt": Entry("mpt", "Mpt"),
     "mt5": Entry("t5", "MT5", "MT5"),
     "olmo": Entry("olmo", "Olmo"),
@@ -93,6 +97,7 @@ FAMILIES: Mapping[str, Entry] = {  # model_type in config.json -> where
     "qwen2": Entry("qwen2", "Qwen2", layouts=(("gguf", "qwen2"),)),
     "qwen3": Entry("qwen3", "Qwen3", layouts=(("gguf", "qwen3"),)),
     "rembert": Entry("rembert", "RemBert"),
+    "roberta": Entry("roberta", "Roberta"),
     "RefinedWeb": Entry("falcon", "Falcon"),
     "RefinedWebModel": Entry("falcon", "Falcon"),
     "smollm3": Entry("smollm3", "SmolLM3"),
@@ -101,6 +106,7 @@ FAMILIES: Mapping[str, Entry] = {  # model_type in config.json -> where
     "starcoder2": Entry("starcoder2", "Starcoder2", layouts=(("gguf", "starcoder2"),)),
     "t5": Entry("t5", "T5"),
     "umt5": Entry("t5", "UMT5", "UMT5"),
+    "xlm-roberta": Entry("roberta", "XLMRoberta", "XLM_ROBERTA"),
 }
 
 

@@ -27,8 +27,31 @@ def of(name: str, **changes: Any) -> Any:
     return lambda: getattr(transformers, f"{name}Config")(**{**SIZES, **changes})
 
 
+ROBERTA = (*ALL, "ForCausalLM")
+DISTIL = {"dim": 36, "n_layers": 3, "n_heads": 4, "hidden_dim": 50, "max_position_embeddings": 40}
+
+
+def roberta(name: str, **changes: Any) -> Any:
+    return of(name, **{"type_vocab_size": 2, **changes})
+
+
 GENERATION = {k: v for k, v in SIZES.items() if k != "num_labels"}
 CASES = (
+    Case("roberta", roberta("Roberta", pad_token_id=1), ALL, absolute=True, segments=2),
+    Case("roberta-decoder", roberta("Roberta", is_decoder=True, pad_token_id=1), ("ForCausalLM",), absolute=True),
+    Case("roberta-untied", roberta("Roberta", tie_word_embeddings=False, pad_token_id=1), ("ForMaskedLM",),
+         absolute=True, segments=2),
+    Case("xlm-roberta", roberta("XLMRoberta", pad_token_id=1, type_vocab_size=1), ALL, absolute=True),
+    Case("camembert", roberta("Camembert", pad_token_id=1), ALL, absolute=True, segments=2),
+    Case("mpnet", of("MPNet", pad_token_id=1), ALL, absolute=True),
+    Case("distilbert", lambda: transformers.DistilBertConfig(vocab_size=WORDS, num_labels=3, **DISTIL), ALL,
+         absolute=True),
+    Case("distilbert-relu-untied", lambda: transformers.DistilBertConfig(vocab_size=WORDS, activation="relu",
+         tie_word_embeddings=False, **DISTIL), ("Model", "ForMaskedLM"), absolute=True),
+    Case("electra", of("Electra", embedding_size=20), (*ALL, "ForPreTraining"), absolute=True, segments=2),
+    Case("electra-wide", of("Electra", embedding_size=36, tie_word_embeddings=False), ("Model", "ForMaskedLM"),
+         absolute=True, segments=2),
+    Case("electra-decoder", of("Electra", embedding_size=20, is_decoder=True), ("ForCausalLM",), absolute=True),
     Case(
         "convbert",
         of("ConvBert", embedding_size=20, conv_kernel_size=5),

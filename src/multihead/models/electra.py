@@ -1,0 +1,115 @@
+"""ELECTRA (Clark et al., 2020, arXiv:2003.10555): BERT with narrow embeddings; a generator and a detector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import nn
+
+from ..checkpoints.keys import KeyMap
+from ..config import Size
+from ..heads import Classifier, Dense, Head, LanguageModel, Transform, first
+from ..kinds import Kind, detected
+from ..nn.attention import Attention
+from ..nn.embeddings import Embeddings, LearnedPositions
+from ..nn.feedforward import FeedForward
+from ..nn.layer import Layer, Residual
+from ..nn.stack import Stack
+from ..nn.weights import Embedding, LayerNorm, Linear
+from ..outputs import ScoresOutput
+from . import bert
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElectraConfig(bert.BertConfig):
+    model_type = "electra"
+
+    embedding_size: Size = 128
+    hidden_size: Size = 256
+    num_attention_heads: Size = 4
+    intermediate_size: Size = 1024
+    summary_type: Literal["first"] = "first"
+    summary_use_proj: Literal[True] = True
+    summary_activation: str = "gelu"
+    summary_last_dropout: float = 0.1
+
+
+def build(config: ElectraConfig) -> Stack:
+    width, narrow, eps = config.hidden_size, config.embedding_size, config.layer_norm_eps
+
+    def step(module: nn.Module) -> Residual:
+        return Residual(module, after=LayerNorm(width, eps), dropout=config.hidden_dropout_prob)
+
+    def layer() -> Layer:
+        dropout = config.attention_probs_dropout_prob
+        attention = Attention(width, config.num_attention_heads, causal=config.is_decoder, dropout=dropout)
+        return Layer(step(attention), step(FeedForward(width, config.intermediate_size, config.hidden_act)))
+
+    embed = Embeddings(
+        Embedding(config.vocab_size, narrow),
+        position=LearnedPositions(config.max_position_embeddings, narrow),
+        segment=Embedding(config.type_vocab_size, narrow),
+        norm=LayerNorm(narrow, eps),
+        project=None if narrow == width else Linear(narrow, width),
+        dropout=config.hidden_dropout_prob,
+    )
+    return Stack(embed, [layer() for _ in range(config.num_hidden_layers)])
+
+
+def keys(config: ElectraConfig) -> KeyMap:
+    rows = {**bert.EMBEDDING_ROWS, **bert.LAYER_ROWS, "embed.project": "embeddings_project"}
+    copies = (r"^generator_lm_head\.weight$",) if config.tie_word_embeddings else ()
+    return KeyMap(rows, "electra.", ignored=(r"embeddings\.position_ids$", *copies), renamed=bert.OLD_NORMS)
+
+
+def word_head(config: ElectraConfig, backbone: Stack) -> Head:
+    narrow, tied = config.embedding_size, config.tie_word_embeddings
+    table = backbone.embed.token if tied else Linear(narrow, config.vocab_size, bias=False)
+    transform = Transform(config.hidden_size, narrow, "gelu", config.layer_norm_eps)
+    rows = {
+        "transform.dense": "/generator_predictions.dense",
+        "transform.norm": "/generator_predictions.LayerNorm",
+        "bias": "/generator_lm_head.bias",
+    }
+    rows = rows if tied else {**rows, "table": "/generator_lm_head"}
+    return Head(LanguageModel(table, transform=transform, bias=config.vocab_size), rows)
+
+
+def detector(config: ElectraConfig, backbone: Stack) -> Head:
+    """A score a token: whether it was replaced."""
+    head = Classifier(config.hidden_size, 1, dense=Dense(config.hidden_size, config.hidden_act))
+    stem = "/discriminator_predictions.dense"
+    return Head(head, {"dense.linear": stem, "out": f"{stem}_prediction"})
+
+
+def classify_text(config: ElectraConfig, backbone: Stack) -> Head:
+    dense = Dense(config.hidden_size, "gelu")
+    head = Classifier(config.hidden_size, config.num_labels, pool=first, dense=dense, dropout=bert.dropout_of(config))
+    return Head(head, {"dense.linear": "/classifier.dense", "out": "/classifier.out_proj"})
+
+
+def choose(config: ElectraConfig, backbone: Stack) -> Head:
+    dense = Dense(config.hidden_size, config.summary_activation)
+    head = Classifier(config.hidden_size, 1, pool=first, dense=dense, dropout=config.summary_last_dropout)
+    return Head(head, {"dense.linear": "/sequence_summary.summary", "out": "/classifier"})
+
+
+ARCHITECTURE = replace(
+    bert.ARCHITECTURE,
+    name="Electra",
+    config=ElectraConfig,
+    build=build,
+    keys=keys,
+    heads={
+        "Model": None,
+        "ForPreTraining": detector,
+        "ForMaskedLM": word_head,
+        "ForCausalLM": word_head,
+        "ForSequenceClassification": classify_text,
+        "ForMultipleChoice": choose,
+        "ForTokenClassification": bert.token_classifier,
+        "ForQuestionAnswering": bert.answer,
+    },
+    kinds={"ForPreTraining": Kind("AutoModelForPreTraining", ScoresOutput, detected)},
+)

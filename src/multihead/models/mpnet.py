@@ -1,0 +1,85 @@
+"""MPNet (Song et al., 2020, arXiv:2004.09297): BERT with a bias of attention by distance, which all layers share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from ..checkpoints.keys import KeyMap, Rows
+from ..config import Config, Count, Size
+from ..nn.attention import Attention
+from ..nn.biases import BucketedBias
+from ..nn.embeddings import Embeddings, LearnedPositions
+from ..nn.feedforward import FeedForward
+from ..nn.layer import Layer, Residual
+from ..nn.stack import Stack
+from ..nn.weights import Embedding, LayerNorm
+from . import bert, roberta
+
+PADDING = 1  # positions start behind it, whatever the config's padding is
+
+
+@dataclass(frozen=True, kw_only=True)
+class MPNetConfig(Config):
+    model_type = "mpnet"
+
+    vocab_size: Size = 30527
+    hidden_size: Size = 768
+    num_hidden_layers: Count = 12
+    num_attention_heads: Size = 12
+    intermediate_size: Size = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    classifier_dropout: float | None = None
+    max_position_embeddings: Size = 512
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    relative_attention_num_buckets: Size = 32
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 2
+
+
+def build(config: MPNetConfig) -> Stack:
+    width, heads, eps = config.hidden_size, config.num_attention_heads, config.layer_norm_eps
+    bias = BucketedBias(heads, buckets=config.relative_attention_num_buckets, reach=128, causal=False)
+
+    def step(module: nn.Module) -> Residual:
+        return Residual(module, after=LayerNorm(width, eps), dropout=config.hidden_dropout_prob)
+
+    def layer() -> Layer:
+        attention = Attention(width, heads, positions=bias, dropout=config.attention_probs_dropout_prob)
+        return Layer(step(attention), step(FeedForward(width, config.intermediate_size, config.hidden_act)))
+
+    embed = Embeddings(
+        Embedding(config.vocab_size, width),
+        position=LearnedPositions(config.max_position_embeddings, width, offset=PADDING + 1),
+        norm=LayerNorm(width, eps),
+        dropout=config.hidden_dropout_prob,
+    )
+    return Stack(embed, [layer() for _ in range(config.num_hidden_layers)])
+
+
+def keys(config: MPNetConfig) -> KeyMap:
+    rows: Rows = {
+        **{ours: theirs for ours, theirs in bert.EMBEDDING_ROWS.items() if ours != "embed.segment"},
+        **bert.LAYER_ROWS,
+        **{f"layers.*.attention.step.{n}": f"encoder.layer.*.attention.attn.{n}" for n in ("q", "k", "v")},
+        "layers.*.attention.step.out": "encoder.layer.*.attention.attn.o",
+        "layers.*.attention.step.positions.table": "encoder.relative_attention_bias",
+        "layers.*.attention.after": "encoder.layer.*.attention.LayerNorm",
+    }
+    ignored = (r"embeddings\.position_ids$", *bert.copies(config, "lm_head"))
+    return KeyMap(rows, "mpnet.", ignored=ignored, twins=bert.twins(config, "lm_head"))
+
+
+ARCHITECTURE = replace(
+    bert.ARCHITECTURE,
+    name="MPNet",
+    config=MPNetConfig,
+    build=build,
+    keys=keys,
+    heads={end: make for end, make in roberta.HEADS.items() if end != "ForCausalLM"},
+)

@@ -1,0 +1,78 @@
+"""RoBERTa (Liu et al., 2019, arXiv:1907.11692): BERT whose positions start behind the padding's. Its relatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from ..checkpoints.keys import KeyMap, Rows
+from ..config import Size
+from ..heads import Classifier, Dense, Head, LanguageModel, Transform, first
+from ..nn.stack import Stack
+from ..nn.weights import Linear
+from . import bert
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobertaConfig(bert.BertConfig):
+    model_type = "roberta"
+
+    vocab_size: Size = 50265
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class XLMRobertaConfig(RobertaConfig):
+    model_type = "xlm-roberta"
+
+    vocab_size: Size = 30522
+
+
+@dataclass(frozen=True, kw_only=True)
+class CamembertConfig(XLMRobertaConfig):
+    model_type = "camembert"
+
+
+def build(config: RobertaConfig) -> Stack:
+    return bert.build(config, offset=(config.pad_token_id or 0) + 1)
+
+
+def keys(config: RobertaConfig) -> KeyMap:
+    ignored = (r"embeddings\.position_ids$", *bert.copies(config, "lm_head"))
+    rows = {**bert.EMBEDDING_ROWS, **bert.LAYER_ROWS}
+    return KeyMap(rows, "roberta.", ignored=ignored, renamed=bert.OLD_NORMS, twins=bert.twins(config, "lm_head"))
+
+
+def word_head(config: Any, backbone: Stack) -> Head:
+    """dense, gelu, norm and a table with a bias, as RoBERTa's and MPNet's."""
+    width, tied = config.hidden_size, config.tie_word_embeddings
+    table: nn.Module = backbone.embed.token if tied else Linear(width, config.vocab_size, bias=False)
+    transform = Transform(width, width, "gelu", config.layer_norm_eps)
+    rows: Rows = {"transform.dense": "/lm_head.dense", "transform.norm": "/lm_head.layer_norm"}
+    own: Rows = {"bias": "/lm_head.bias"} if tied else {"table": "/lm_head.decoder", "bias": "/lm_head.decoder.bias"}
+    return Head(LanguageModel(table, transform=transform, bias=config.vocab_size), {**rows, **own})
+
+
+def classify_text(config: Any, backbone: Stack) -> Head:
+    """A dense layer of the head's own over the first token, without the pooler."""
+    dense = Dense(config.hidden_size, "tanh")
+    head = Classifier(config.hidden_size, config.num_labels, pool=first, dense=dense, dropout=bert.dropout_of(config))
+    return Head(head, {"dense.linear": "/classifier.dense", "out": "/classifier.out_proj"})
+
+
+HEADS = {
+    **{
+        end: bert.ARCHITECTURE.heads[end]
+        for end in ("Model", "ForMultipleChoice", "ForTokenClassification", "ForQuestionAnswering")
+    },
+    "ForMaskedLM": word_head,
+    "ForCausalLM": word_head,
+    "ForSequenceClassification": classify_text,
+}
+ARCHITECTURE = replace(bert.ARCHITECTURE, name="Roberta", config=RobertaConfig, build=build, keys=keys, heads=HEADS)
+XLM_ROBERTA = replace(ARCHITECTURE, name="XLMRoberta", config=XLMRobertaConfig)
+CAMEMBERT = replace(ARCHITECTURE, name="Camembert", config=CamembertConfig)
