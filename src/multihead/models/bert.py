@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from ..nn.feedforward import FeedForward
 from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm, Linear
+from . import gguf
 from .architecture import Architecture
 
 
@@ -149,6 +151,32 @@ def answer(config: BertConfig, backbone: Stack) -> Head:
     return Head(Classifier(config.hidden_size, 2), {"out": "/qa_outputs"})
 
 
+def gguf_keys(config: BertConfig) -> KeyMap:
+    """llama.cpp's names; it keeps no pooler."""
+    return KeyMap(
+        {
+            "embed.token": "token_embd",
+            "embed.position.table": "position_embd",
+            "embed.segment": "token_types",
+            "embed.norm": "token_embd_norm",
+            "layers.*.attention.step.q": "blk.*.attn_q",
+            "layers.*.attention.step.k": "blk.*.attn_k",
+            "layers.*.attention.step.v": "blk.*.attn_v",
+            "layers.*.attention.step.out": "blk.*.attn_output",
+            "layers.*.attention.after": "blk.*.attn_output_norm",
+            "layers.*.ffn.step.up": "blk.*.ffn_up",
+            "layers.*.ffn.step.down": "blk.*.ffn_down",
+            "layers.*.ffn.after": "blk.*.layer_output_norm",
+        }
+    )
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "layer_norm_eps")
+    kinds = metadata.get("tokenizer.ggml.token_type_count", 2)
+    return {**gguf.entries(metadata, (*names, "max_position_embeddings")), "type_vocab_size": kinds}
+
+
 ARCHITECTURE = Architecture(
     "Bert",
     BertConfig,
@@ -165,4 +193,6 @@ ARCHITECTURE = Architecture(
         "ForTokenClassification": token_classifier,
         "ForQuestionAnswering": answer,
     },
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
 )

@@ -76,6 +76,8 @@ def generate(config: BertGenerationConfig, backbone: Stack) -> Head:
 
 ARCHITECTURE = replace(
     bert.ARCHITECTURE,
+    layouts={},
+    foreign_config={},
     name="BertGeneration",
     config=BertGenerationConfig,
     build=build,

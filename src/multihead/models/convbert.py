@@ -110,6 +110,8 @@ def classify_text(config: ConvBertConfig, backbone: Stack) -> Head:
 
 ARCHITECTURE = replace(
     bert.ARCHITECTURE,
+    layouts={},
+    foreign_config={},
     name="ConvBert",
     config=ConvBertConfig,
     build=build,

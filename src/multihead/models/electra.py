@@ -97,6 +97,8 @@ def choose(config: ElectraConfig, backbone: Stack) -> Head:
 
 ARCHITECTURE = replace(
     bert.ARCHITECTURE,
+    layouts={},
+    foreign_config={},
     name="Electra",
     config=ElectraConfig,
     build=build,

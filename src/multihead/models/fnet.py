@@ -74,4 +74,13 @@ def keys(config: FNetConfig) -> KeyMap:
 
 
 HEADS = {end: make for end, make in bert.ARCHITECTURE.heads.items() if end != "LMHeadModel"}
-ARCHITECTURE = replace(bert.ARCHITECTURE, name="FNet", config=FNetConfig, build=build, keys=keys, heads=HEADS)
+ARCHITECTURE = replace(
+    bert.ARCHITECTURE,
+    layouts={},
+    foreign_config={},
+    name="FNet",
+    config=FNetConfig,
+    build=build,
+    keys=keys,
+    heads=HEADS,
+)

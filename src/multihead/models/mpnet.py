@@ -77,6 +77,8 @@ def keys(config: MPNetConfig) -> KeyMap:
 
 ARCHITECTURE = replace(
     bert.ARCHITECTURE,
+    layouts={},
+    foreign_config={},
     name="MPNet",
     config=MPNetConfig,
     build=build,

@@ -37,7 +37,7 @@ class Entry:
 FAMILIES: Mapping[str, Entry] = {  # model_type in config.json -> where
     "albert": Entry("albert", "Albert"),
     "bart": Entry("bart", "Bart"),
-    "bert": Entry("bert", "Bert"),
+    "bert": Entry("bert", "Bert", layouts=(("gguf", "bert"),)),
     "bert-generation": Entry(
         "bert_generation",
         "BertGeneration",
@@ -76,6 +76,7 @@ FAMILIES: Mapping[str, Entry] = {  # model_type in config.json -> where
     "gptj": Entry("gptj", "GPTJ"),
     "granite": Entry("granite", "Granite"),
     "llama": Entry("llama", "Llama", layouts=(("gguf", "llama"),)),
+    "longt5": Entry("longt5", "LongT5"),
     "m2m_100": Entry("m2m_100", "M2M100"),
     "marian": Entry("marian", "Marian"),
     "marian_ssru": Entry("marian_ssru", "MarianSSRU", layouts=(("marian", "ssru"),)),
@@ -84,7 +85,7 @@ FAMILIES: Mapping[str, Entry] = {  # model_type in config.json -> where
     "mistral": Entry("mistral", "Mistral"),
     "mpnet": Entry("mpnet", "MPNet"),
     "mpt": Entry("mpt", "Mpt"),
-    "mt5": Entry("t5", "MT5", "MT5"),
+    "mt5": Entry("mt5", "MT5"),
     "olmo": Entry("olmo", "Olmo"),
     "olmo2": Entry("olmo2", "Olmo2", layouts=(("gguf", "olmo2"),)),
     "olmo3": Entry("olmo2", "Olmo3", "OLMO3"),
@@ -105,7 +106,7 @@ FAMILIES: Mapping[str, Entry] = {  # model_type in config.json -> where
     "stablelm": Entry("stablelm", "StableLm"),
     "starcoder2": Entry("starcoder2", "Starcoder2", layouts=(("gguf", "starcoder2"),)),
     "t5": Entry("t5", "T5"),
-    "umt5": Entry("t5", "UMT5", "UMT5"),
+    "umt5": Entry("mt5", "UMT5", "UMT5"),
     "xlm-roberta": Entry("roberta", "XLMRoberta", "XLM_ROBERTA"),
 }
 

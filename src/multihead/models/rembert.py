@@ -89,6 +89,8 @@ ENDS = ("Model", "ForSequenceClassification", "ForMultipleChoice", "ForTokenClas
 HEADS = {end: bert.ARCHITECTURE.heads[end] for end in ENDS}
 ARCHITECTURE = replace(
     bert.ARCHITECTURE,
+    layouts={},
+    foreign_config={},
     name="RemBert",
     config=RemBertConfig,
     build=build,

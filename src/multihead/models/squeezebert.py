@@ -112,6 +112,8 @@ ENDS = (
 )
 ARCHITECTURE = replace(
     bert.ARCHITECTURE,
+    layouts={},
+    foreign_config={},
     name="SqueezeBert",
     config=SqueezeBertConfig,
     build=build,

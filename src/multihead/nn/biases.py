@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import UnsupportedConfig
 from ..kernels.attention import Bias
@@ -49,6 +49,17 @@ class BucketedBias(Positions):
             return block[:, row : row + sight.queries.lengths[text], : sight.keys.lengths[text]]
 
         return of
+
+    def near(self, place: int, queries: int, keys: int, reach: int, call: Call, device: torch.device) -> Tensor:
+        """(heads, queries, keys): biases of queries from `place` on and of keys less than `reach` places away."""
+        values = call.once(self, lambda: self._values(reach, device))
+        windows = nn.functional.pad(values, (keys, keys)).unfold(1, keys, 1)
+        first = keys + reach - 1 - place
+        return windows[:, first - queries + 1 : first + 1].flip(1)
+
+    def at(self, ahead: Tensor) -> Tensor:
+        """(heads, ...): the biases of these distances of keys after queries."""
+        return self.table(self._bucket(ahead)).movedim(-1, 0)
 
     def _block(self, values: Tensor, low: int, longest: int) -> Tensor:
         """(heads, longest - low, longest): the biases of queries at places `low` to `longest`."""

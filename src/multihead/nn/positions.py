@@ -100,6 +100,10 @@ def rotary(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
     if not isinstance(kind, str) or kind not in SCALINGS:
         raise UnsupportedConfig(f"rope_type {kind!r} is not computed here. {nearest(str(kind), SCALINGS)}")
     known = {"original_max_position_embeddings": limit, **{k: v for k, v in rope.items() if v is not None}}
+    for name in ("rope_theta", "factor"):
+        value = known.get(name, 1.0)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+            raise UnsupportedConfig(f"rope_parameters: {name} must be a number above 0, not {value!r}.")
     try:
         rotated = int(width * known.get("partial_rotary_factor", 1.0))
         return SCALINGS[kind](rotated, known, limit)
