@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         AutoModelForQuestionAnswering,
         AutoModelForSeq2SeqLM,
         AutoModelForSequenceClassification,
+        AutoModelForTextEncoding,
         AutoModelForTokenClassification,
         AutoTokenizer,
     )
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from .generation.config import GenerationConfig
     from .generation.streaming import TextIteratorStreamer, TextStreamer
     from .model import PreTrainedModel
+    from .sentences.cross import CrossEncoder
+    from .sentences.encoder import SentenceEncoder
     from .tasks.pipeline import pipeline
     from .tokenizers.tokenizer import Tokenizer
 
@@ -45,12 +48,15 @@ _HOMES = {
     "AutoModelForQuestionAnswering": "auto",
     "AutoModelForSeq2SeqLM": "auto",
     "AutoModelForSequenceClassification": "auto",
+    "AutoModelForTextEncoding": "auto",
     "AutoModelForTokenClassification": "auto",
     "AutoTokenizer": "auto",
     "Config": "config",
+    "CrossEncoder": "sentences.cross",
     "GenerationConfig": "generation.config",
     "MultiheadError": "errors",
     "PreTrainedModel": "model",
+    "SentenceEncoder": "sentences.encoder",
     "TextIteratorStreamer": "generation.streaming",
     "TextStreamer": "generation.streaming",
     "Tokenizer": "tokenizers.tokenizer",

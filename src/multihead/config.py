@@ -40,7 +40,11 @@ INERT = frozenset(
     keys_to_ignore_at_inference is_decoder add_cross_attention pretraining_tp language directionality classif_dropout
     down_scale_factor summary_type summary_use_proj summary_activation summary_last_dropout summary_first_dropout
     summary_proj_to_labels reorder_and_upcast_attn attention_softmax_in_fp32 scale_attention_softmax_in_fp32
-    eos_token_ids output_past gap_size net_structure_type num_memory_blocks
+    eos_token_ids output_past gap_size net_structure_type num_memory_blocks sentence_transformers
+    sbert_ce_default_activation_function
+    _num_labels add_bias_logits add_final_layer_norm extra_pos_embeddings extra_layer_norm normalize_before
+    normalize_embedding static_position_embeddings force_bos_token_to_be_generated do_blenderbot_90_layernorm
+    layernorm_variant n_positions save_step unk_token_id
     """.split()
 )
 

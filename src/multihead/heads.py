@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoints.sources import Source
-from .errors import InvalidInput
+from .config import Config
+from .errors import InvalidInput, UnsupportedConfig
 from .nn.activations import activation
 from .nn.call import Call
 from .nn.ragged import select
@@ -54,6 +55,13 @@ def at_token(token: int) -> Pool:
         return hidden[index] * (index >= 0)[:, None]
 
     return pool
+
+
+def end_token(config: Config) -> int:
+    """The one id that ends a text. Raises UnsupportedConfig where the config names none or several."""
+    if not isinstance(config.eos_token_id, int):
+        raise UnsupportedConfig(f"This head reads its state at one eos_token_id, not {config.eos_token_id!r}.")
+    return config.eos_token_id
 
 
 class Transform(nn.Module):

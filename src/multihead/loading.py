@@ -96,6 +96,7 @@ def load_model(
     path = place.resolve(name, Want.CONFIG, Want.WEIGHTS)
     checkpoint = open_checkpoint(path)
     config = changed(config or read_config(path, checkpoint, usual), options)
+    config = architecture(config.model_type).settled(config, checkpoint.tensors)
     with empty_weights():
         model = choose(config)(config)
     model.name_or_path = str(name)

@@ -183,7 +183,8 @@ class Seq2SeqSpanOutput(Output):
     encoder_attentions: tuple[Tensor, ...] | None = None
 
 
-BOTH_SIDED: Mapping[type[Output], type[Output]] = {  # an encoder-decoder shows more than a class of the same kind with one side
+# An encoder-decoder shows more than a class of the same kind with one side.
+BOTH_SIDED: Mapping[type[Output], type[Output]] = {
     HiddenOutput: Seq2SeqHiddenOutput,
     ScoresOutput: Seq2SeqScoresOutput,
     SpanOutput: Seq2SeqSpanOutput,

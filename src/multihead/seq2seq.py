@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .errors import InvalidInput
 from .inputs import batch
+from .kinds import KINDS
+from .losses import IGNORED
 from .model import PreTrainedModel
 from .nn.cache import Cache
 from .nn.call import Call, Encoded, Record
 from .nn.ragged import Layout, places
 from .nn.stack import EncoderDecoder
-from .outputs import Output, Seq2SeqHiddenOutput
-from .views import flat, grid
+from .outputs import BOTH_SIDED, Output
+from .views import Ragged, flat, grid
 
 
 class SequenceToSequence(PreTrainedModel):
@@ -44,7 +45,8 @@ class SequenceToSequence(PreTrainedModel):
 
         Args:
             input_ids: (batch, source length). attention_mask: (batch, source length), 0 at padding.
-            decoder_input_ids: (batch, target length); made from `labels` by a shift to the right when left out.
+            decoder_input_ids: (batch, target length); when left out, `labels` of words shifted to the right, or in a
+                family that so reads a text to classify it, the source shifted.
             encoder_outputs: an earlier result's states, (batch, source length, width) first, instead of input_ids.
             past_key_values: what an earlier pass returned, the encoded source included.
 
@@ -52,6 +54,10 @@ class SequenceToSequence(PreTrainedModel):
             InvalidInput: shapes, dtypes or ids that do not fit.
         """
         known = self._labels(labels)
+        if decoder_input_ids is None and decoder_inputs_embeds is None:
+            decoder_input_ids, decoder_attention_mask = self._target(
+                known.get("labels"), input_ids, attention_mask, decoder_attention_mask
+            )
         record = self._record(output_hidden_states, output_attentions)
         shown: dict[str, Any] = {}
         if past_key_values is None or past_key_values.encoded is None:
@@ -61,8 +67,6 @@ class SequenceToSequence(PreTrainedModel):
             memory = self.remember(len(encoded.runs), encoded)
         else:
             memory, source = past_key_values, None
-        if decoder_input_ids is None and decoder_inputs_embeds is None:
-            decoder_input_ids = self.shifted(known.get("labels"))
         read = batch(
             decoder_input_ids,
             decoder_inputs_embeds,
@@ -91,28 +95,44 @@ class SequenceToSequence(PreTrainedModel):
         """The encoded source of padded ids (batch, length)."""
         read = batch(ids, vectors, mask, device=self.device)
         hidden, _ = self._run(self.backbone.encoder, read, None, Record())
-        return Encoded(hidden, read.layout.runs)
+        return Encoded(hidden, read.layout.runs, read.ids)
 
     def encode_texts(self, texts: Sequence[Sequence[int]]) -> Encoded:
         """The encoded source of lists of ids, without any padding."""
         ids, runs = flat(texts, self.device)
         encoder = self.backbone.encoder
         call = Call(places(runs, self.device), runs, attend=self.attend)
-        return Encoded(encoder(encoder.embed.words(ids), call), runs)
+        return Encoded(encoder(encoder.embed.words(ids), call), runs, ids)
 
-    def shifted(self, labels: Tensor | None) -> Tensor:
-        """Target ids one place to the right, after the start id; what is left out of the loss becomes padding.
+    def run(self, texts: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None = None) -> Ragged:
+        """One pass over lists of ids, each text its own target too, without any padding."""
+        encoded = self.encode_texts(texts)
+        assert encoded.ids is not None
+        ids = self.architecture.shift(encoded.ids, encoded.runs, self.config)
+        call = Call(places(encoded.runs, self.device), encoded.runs, encoded=encoded, attend=self.attend)
+        hidden = self.backbone(self.backbone.embed.words(ids), call)
+        return Ragged(hidden, None if self.head is None else self.head(hidden, call), encoded.runs)
+
+    def _target(
+        self, labels: Tensor | None, source: Tensor | None, mask: Tensor | None, own_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Target ids (batch, length) and their mask, where a caller gives none: the labels or the source, shifted.
 
         Raises:
-            InvalidInput: there are no labels either.
+            InvalidInput: there is nothing to make them from.
         """
-        if labels is None:
+        if labels is not None and KINDS[self.end].auto == "AutoModelForSeq2SeqLM":
+            if self.config.pad_token_id is None:
+                raise InvalidInput("The config names no pad_token_id to shift labels with.")
+            return self.shifted(labels.masked_fill(labels == IGNORED, self.config.pad_token_id), None), own_mask
+        if source is None or self.end not in self.architecture.echoes:
             raise InvalidInput("An encoder-decoder needs decoder_input_ids, or labels to make them from.")
-        start, padding = self.config.decoder_start_token_id, self.config.pad_token_id
-        if start is None or padding is None:
-            raise InvalidInput("The config names no decoder_start_token_id or pad_token_id to shift labels with.")
-        ids = torch.cat([labels.new_full((labels.shape[0], 1), start), labels[:, :-1]], 1)
-        return ids.masked_fill(ids == -100, padding)
+        return self.shifted(source, mask), mask if own_mask is None else own_mask
+
+    def shifted(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+        """Padded ids (batch, length) one place to the right within each text, after the family's first token."""
+        layout = Layout.of(mask, (ids.shape[0], ids.shape[1]))
+        return layout.unpack(self.architecture.shift(layout.pack(ids), layout.runs, self.config))
 
     def _source(
         self,
@@ -136,7 +156,7 @@ class SequenceToSequence(PreTrainedModel):
         result, _ = self._run(self.backbone.encoder, read, None, record)
         shown = {"encoder_last_hidden_state": read.layout.unpack(result)}
         shown |= self._shown(record, read.layout, None, "encoder_hidden_states", "encoder_attentions")
-        return Encoded(result, read.layout.runs), read.layout, shown
+        return Encoded(result, read.layout.runs, read.ids), read.layout, shown
 
     def _output_class(self) -> Callable[..., Output]:
-        return Seq2SeqHiddenOutput if self._bare else self.kind.output
+        return BOTH_SIDED.get(self.kind.output, self.kind.output)

@@ -57,6 +57,14 @@ def test_each_rule_gives_what_the_reference_gives(settings, processors):
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
+def test_runs_of_the_source_are_not_repeated():
+    torch.manual_seed(0)
+    scores, sources = torch.randn(3, 12), torch.tensor([[5, 7, 9, 5, 7, 2], [1, 1, 1, 1, 1, 4], [3, 3, 3, 3, 3, 3]])
+    rule = rules(GenerationConfig(encoder_no_repeat_ngram_size=3), [3, 3, 3], [20, 20, 20], sources.tolist())[0]
+    theirs = reference.EncoderNoRepeatNGramLogitsProcessor(3, sources)(torch.tensor(HISTORY), scores.clone())
+    assert torch.equal(rule(HISTORY, scores), theirs)
+
+
 def test_forced_tokens_come_at_their_place_only():
     scores = torch.randn(1, 12)
     first = rules(GenerationConfig(forced_bos_token_id=3), [1], [20])[0]

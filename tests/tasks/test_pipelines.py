@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from multihead import AutoModel, AutoModelForCausalLM, AutoTokenizer, pipeline
+from multihead import AutoModel, AutoModelForCausalLM, AutoTokenizer, SentenceEncoder, pipeline
 from multihead.errors import InvalidInput, MultiheadError, TextTooLong, UnsupportedOption
 from multihead.tasks.language import filled
 from multihead.tasks.task import batches
@@ -57,6 +57,25 @@ def test_similarity_is_the_cosine_of_mean_states(bert):
     assert scores == pytest.approx([1.0, torch.cosine_similarity(*means, dim=0).item()], abs=1e-5)
     with pytest.raises(InvalidInput, match="source_sentence"):
         pipe({"sentences": []})
+    with pytest.raises(TextTooLong):
+        pipe({"source_sentence": TEXTS[0], "sentences": [LONG]})
+    assert pipe({"source_sentence": LONG, "sentences": [LONG, ""]}, truncation=True)[0] == pytest.approx(1.0, abs=1e-5)
+    assert pipeline("sentence-similarity", model, tokenizer)(
+        {"source_sentence": TEXTS[0], "sentences": [TEXTS[0], TEXTS[2]]}
+    ) == pytest.approx(scores)
+    tokenizer.model_max_length = 10**30
+    pipe = pipeline("sentence-similarity", model, tokenizer)
+    assert pipe({"source_sentence": LONG, "sentences": [LONG]}, truncation=True)[0] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_similarity_is_the_encoders_own(bert, tmp_path):
+    encoder = SentenceEncoder.from_pretrained(bert, similarity_fn_name="euclidean")
+    encoder.save_pretrained(tmp_path)
+    vectors = torch.tensor(encoder.encode(TEXTS))
+    inputs = {"source_sentence": TEXTS[0], "sentences": TEXTS[1:]}
+    for pipe in (pipeline("sentence-similarity", tmp_path), pipeline("sentence-similarity", encoder)):
+        assert pipe(inputs) == pytest.approx((-(vectors[1:] - vectors[0]).norm(dim=-1)).tolist(), abs=1e-4)
+        assert "sentence-similarity with SentenceEncoder" in repr(pipe)
 
 
 def test_text_generation_speaks_in_the_references_shapes(llama):

@@ -88,6 +88,11 @@ class KeyMap:
             wanted = [key if key in names else twins.get(key, key) for key in (where[1] if where else (path,))]
             used.update(wanted)
             absent = [key for key in wanted if key not in names]
+            if where is not None and absent and where[0].lacking is not None:
+                kind = dtype or next((t.dtype for t in stored.values()), torch.float32)
+                value = torch.full(parameter.shape, where[0].lacking, dtype=kind, device=device)
+                owner._parameters[leaf] = nn.Parameter(value)
+                continue
             if where is None or absent:
                 if fresh is None or not fresh(path, owner, leaf, parameter):
                     missing += [f"{path} ({key})" for key in absent or wanted]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ class Source:
     """A tensor stored under another name, otherwise as it is."""
 
     key: str
+    lacking: ClassVar[float | None] = None  # value of a parameter that a checkpoint may lack
 
     def names(self, key: str, leaf: str) -> tuple[str, ...]:
         """The stored tensors that make one parameter; `key` is this source's, with the layer's number filled in."""
@@ -48,6 +50,13 @@ class Flat(Source):
 
     def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
         return ours[None]
+
+
+@dataclass(frozen=True)
+class FlatOrZero(Flat):
+    """A `Flat` that older checkpoints lack: it is zero then."""
+
+    lacking: ClassVar[float | None] = 0.0
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,8 @@ class GenerationConfig:
         do_sample: draws the next token instead of taking the likeliest (False).
         temperature, top_k, top_p, min_p: of the draw (1.0, 50, 1.0, off).
         repetition_penalty: divides scores of tokens already there (1.0; Keskar et al., 2019, arXiv:1909.05858).
-        no_repeat_ngram_size: no run of so many tokens comes twice (off). bad_words_ids: runs that never come.
+        no_repeat_ngram_size: no run of so many tokens comes twice (off). encoder_no_repeat_ngram_size: or comes from
+            the source (off). bad_words_ids: runs that never come.
         suppress_tokens, begin_suppress_tokens: never, or not first. forced_bos_token_id, forced_eos_token_id: the
             first token, and the last one when the length runs out.
         num_return_sequences: continuations of each prompt (1). max_time: seconds after which all end.

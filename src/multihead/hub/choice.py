@@ -22,15 +22,20 @@ MARIAN = "model*.bin"
 GGUF = "*.gguf"
 # Any one of these is enough to build a tokenizer from.
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.spm")
+# What a sentence encoder does after its transformer. It comes with every config, so that a cached copy that lacks
+# modules.json is one of a repository that has none.
+MODULES = (
+    "modules.json",
+    "config_sentence_transformers.json",
+    "sentence_*_config.json",
+    "[0-9]*_*/config.json",
+    "[0-9]*_*/sentence_*_config.json",
+)
+# Where older sentence encoders keep their transformer, all others have it right in their folder.
+HOME = "0_Transformer/"
 # These change what the files above mean, so they are fetched before them.
 COMPANIONS = {
-    Want.CONFIG: (
-        "generation_config.json",
-        "modules.json",
-        "sentence_bert_config.json",
-        "config_sentence_transformers.json",
-        "[0-9]_*/config.json",
-    ),
+    Want.CONFIG: ("generation_config.json", *MODULES),
     Want.TOKENIZER: (
         CONFIG,
         "tokenizer_config.json",
@@ -42,6 +47,7 @@ COMPANIONS = {
         "additional_chat_templates/*.jinja",
     ),
     Want.WEIGHTS: (),
+    Want.MODULES: MODULES,
 }
 NEEDS = {
     Want.CONFIG: CONFIG,
@@ -80,15 +86,21 @@ def choose(names: Collection[str], want: Collection[Want], gguf_file: str | None
     cores: list[str] = []
     companions: list[str] = []
     single: str | None = None
+    home = HOME if Want.MODULES in want and CONFIG not in names and HOME + CONFIG in names else ""
+    inner = [name.removeprefix(home) for name in names if name.startswith(home)]
     for kind in sorted(want, key=list(Want).index):
-        found = core_files(names, kind)
+        if kind is Want.MODULES:
+            cores += core_files(names, kind)
+            companions += matching(names, *COMPANIONS[kind])
+            continue
+        found = core_files(inner, kind)
         if not found:
             single = only_gguf(names, source)
             found = [single] if single else list(matching(names, MARIAN))
         if not found:
             raise ModelNotFound(f"{source} has no {NEEDS[kind]}. {listed(names)}")
-        cores += found
-        companions += matching(names, *COMPANIONS[kind])
+        cores += [home + name for name in found]
+        companions += [home + name for name in matching(inner, *COMPANIONS[kind])]
     index = next((name for name in cores if name.endswith(INDEX)), None)
     return Choice(tuple(dict.fromkeys(cores)), tuple(dict.fromkeys(companions)), index, single)
 
@@ -99,6 +111,11 @@ def core_files(names: Collection[str], kind: Want) -> list[str]:
         return [CONFIG] if CONFIG in names else []
     if kind is Want.TOKENIZER:
         return list(matching(names, *TOKENIZERS))
+    if kind is Want.MODULES:
+        safe, other = (matching(names, "[0-9]*_*/" + name) for name in ("model.safetensors", "pytorch_model.bin"))
+        have = {HOME, *(name.removesuffix("model.safetensors") for name in safe)}
+        found = [*safe, *(name for name in other if name.removesuffix("pytorch_model.bin") not in have)]
+        return [name for name in found if not name.startswith(HOME)]
     return [name for name in WEIGHTS if name in names][:1]
 
 
@@ -112,7 +129,7 @@ def only_gguf(names: Collection[str], source: str) -> str | None:
 
 def usable(names: Collection[str]) -> bool:
     """Whether a folder with these files is a model, or a part of one, at all."""
-    return any(matching(names, CONFIG, *TOKENIZERS, "*.safetensors", "*.bin", GGUF, *WEIGHTS))
+    return any(matching(names, CONFIG, "modules.json", *TOKENIZERS, "*.safetensors", "*.bin", GGUF, *WEIGHTS))
 
 
 def matching(names: Iterable[str], *patterns: str) -> list[str]:

@@ -10,11 +10,12 @@ from typing import Protocol
 
 
 class Want(Enum):
-    """A kind of files that a caller needs."""
+    """A kind of files that a caller needs; MODULES are the folders of a sentence encoder, where there are any."""
 
     CONFIG = "config"
     TOKENIZER = "tokenizer"
     WEIGHTS = "weights"
+    MODULES = "modules"
 
 
 class Progress(Protocol):

@@ -118,7 +118,8 @@ def shards(folder: Path, choice: Choice) -> list[str]:
     names = sorted({name for name in table.values() if isinstance(name, str)}) if isinstance(table, dict) else []
     if not names:
         raise CorruptFile(f"{folder / choice.index} names no shards: it has no 'weight_map'.")
-    return names
+    home = choice.index.rpartition("/")[0]
+    return [f"{home}/{name}" if home else name for name in names]
 
 
 def _expanded(path: str) -> Path:

@@ -29,17 +29,27 @@ class Attend(Protocol):
         bias: Bias | None = None,
         softcap: float | None = None,
         dropout: float = 0.0,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         """Mixed values (tokens, heads, width) of queries (tokens, heads, width) over keys (rows, key heads, width).
 
         Args:
             scale: of the scores. bias: added to the scaled scores. dropout: probability, applied to the weights.
             softcap: squeezes scores into (-softcap, softcap) (Gemma 2, arXiv:2408.00118).
+            sinks: (heads,), scores of a key that is always there and has no value (GPT-OSS, arXiv:2309.17453).
         """
 
 
 def weights(
-    q: Tensor, k: Tensor, sight: Sight, text: int, *, scale: float, bias: Bias | None, softcap: float | None
+    q: Tensor,
+    k: Tensor,
+    sight: Sight,
+    text: int,
+    *,
+    scale: float,
+    bias: Bias | None,
+    softcap: float | None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """Attention probabilities of one text, (heads, queries, keys), softmax in float32."""
     groups = q.shape[1] // k.shape[1]
@@ -52,7 +62,10 @@ def weights(
     mask = sight.mask(text, q.device)
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    return scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
+    if sinks is not None:
+        scores = torch.cat([scores, sinks.to(scores.dtype)[:, None, None].expand(-1, scores.shape[1], 1)], -1)
+    p = scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
+    return p if sinks is None else p[..., :-1]
 
 
 def attend(
@@ -65,6 +78,7 @@ def attend(
     bias: Bias | None = None,
     softcap: float | None = None,
     dropout: float = 0.0,
+    sinks: Tensor | None = None,
     seen: list[Tensor] | None = None,
 ) -> Tensor:
     """The definition (Vaswani et al., 2017, arXiv:1706.03762), text by text, in plain matrix products.
@@ -75,7 +89,7 @@ def attend(
     groups = q.shape[1] // k.shape[1]
     mixed = []
     for text in range(len(sight.queries)):
-        p = weights(q, k, sight, text, scale=scale, bias=bias, softcap=softcap)
+        p = weights(q, k, sight, text, scale=scale, bias=bias, softcap=softcap, sinks=sinks)
         if seen is not None:
             seen.append(p)
         p = F.dropout(p, dropout) if dropout else p
@@ -94,10 +108,11 @@ def fused(
     bias: Bias | None = None,
     softcap: float | None = None,
     dropout: float = 0.0,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """torch's fused kernel: on a view when the lengths allow it, else a call a text or one padded grid."""
-    if softcap is not None:
-        return attend(q, k, v, sight, scale=scale, bias=bias, softcap=softcap, dropout=dropout)
+    if softcap is not None or sinks is not None:
+        return attend(q, k, v, sight, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks)
     spacing = sight.keys.spacing
     if bias is None and sight.queries.spacing and spacing and k.shape[0] >= spacing * len(sight.keys):
         return _on_views(q, k, v, sight, spacing, scale, dropout)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.keys import KeyMap
 from ..config import Config
+from ..errors import UnsupportedConfig
 from ..heads import Head
 from ..kinds import Kind
 from ..targets import Shift, after_start
@@ -28,7 +29,7 @@ def as_said(config: Any, stored: Mapping[str, Tensor]) -> Any:
 def tied_as_stored(scores: str, *words: str) -> Settle:
     """Ties word scores to word embeddings where a checkpoint has no `scores` tensor, or an equal one.
 
-    Older configs of T5 and BART's families say this wrongly; the tensors are right.
+    Older configs of T5's families say this wrongly; the tensors are right.
 
     Args:
         words: names that the word embeddings have.
@@ -36,10 +37,35 @@ def tied_as_stored(scores: str, *words: str) -> Settle:
 
     def settled(config: Any, stored: Mapping[str, Tensor]) -> Any:
         found = next((stored[name] for name in words if name in stored), None)
-        own = scores in stored and found is not None and not torch.equal(stored[scores], found)
+        own = scores in stored and found is not None and not same(stored[scores], found)
         return config if config.tie_word_embeddings is not own else config.changed(tie_word_embeddings=not own)
 
     return settled
+
+
+def shared_as_stored(words: tuple[str, ...], copies: tuple[str, ...], before: Settle = as_said) -> Settle:
+    """Refuses a checkpoint whose copies of the one table of words, which are not read, are no copies.
+
+    Args:
+        words: names that the table has. before: what is settled first.
+    """
+
+    def settled(config: Any, stored: Mapping[str, Tensor]) -> Any:
+        config = before(config, stored)
+        found = next((stored[name] for name in words if name in stored), None)
+        wrong = [name for name in copies if name in stored and found is not None and not same(stored[name], found)]
+        if wrong and config.tie_word_embeddings:
+            raise UnsupportedConfig(
+                f"{', '.join(wrong)} differ from the shared word embeddings, though tie_word_embeddings is true. If "
+                "the model has tables of its own there, pass tie_word_embeddings=False."
+            )
+        return config
+
+    return settled
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    return one.data_ptr() == other.data_ptr() or torch.equal(one, other)
 
 
 @dataclass(frozen=True)

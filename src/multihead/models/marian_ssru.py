@@ -18,11 +18,8 @@ from torch import Tensor, nn
 from ..checkpoints.keys import KeyMap
 from ..checkpoints.sources import Flat, Source, Transposed
 from ..errors import UnsupportedConfig
-from ..nn.attention import CrossAttention
-from ..nn.layer import CrossLayer
 from ..nn.recurrence import SSRU
-from ..nn.stack import Stack
-from . import marian
+from . import bart, marian
 from .architecture import Architecture
 from .marian import MarianConfig
 
@@ -39,13 +36,8 @@ class MarianSSRUConfig(MarianConfig):
     forced_eos_token_id: int | list[int] | None = None
 
 
-def decoder(config: MarianSSRUConfig, token: nn.Embedding) -> Stack:
-    def layer() -> CrossLayer:
-        cross = CrossAttention(config.d_model, config.decoder_attention_heads, dropout=config.attention_dropout)
-        recurrence, ffn = SSRU(config.d_model), marian.feed_forward(config, config.decoder_ffn_dim)
-        return CrossLayer(marian.step(config, recurrence), marian.step(config, cross), ffn)
-
-    return Stack(marian.embeddings(config, token), [layer() for _ in range(config.decoder_layers)])
+def mixer(config: MarianSSRUConfig) -> nn.Module:
+    return SSRU(config.d_model)
 
 
 def keys(config: MarianSSRUConfig) -> KeyMap:
@@ -146,9 +138,9 @@ def marian_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
 ARCHITECTURE = Architecture(
     "MarianSSRU",
     MarianSSRUConfig,
-    partial(marian.build, decoder=decoder),
+    partial(bart.build, style=marian.STYLE, mixer=mixer),
     keys,
-    heads={"Model": None, "MTModel": marian.translate},
+    heads={"Model": None, "MTModel": bart.generate},
     layouts={"marian": marian_keys},
     foreign_config={"marian": marian_config},
 )

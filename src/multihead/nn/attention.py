@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import UnsupportedConfig
@@ -25,6 +26,7 @@ class Attention(nn.Module):
         window: how many tokens back a query sees, itself included; None for all.
         softcap: squeezes the scores (Gemma 2). q_norm, k_norm: of (tokens, heads, head width), before positions.
         clip: bound of what is projected (OLMo, MPT).
+        sinks: each head has a learned score of a key that is always there and has no value (GPT-OSS).
         projections: layers that take the places of `q`, `k`, `v` or `out` (SqueezeBERT's groups).
         dropout: of the attention weights, in training.
     """
@@ -46,6 +48,7 @@ class Attention(nn.Module):
         q_norm: nn.Module | None = None,
         k_norm: nn.Module | None = None,
         clip: float | None = None,
+        sinks: bool = False,
         projections: Mapping[str, nn.Module] | None = None,
         dropout: float = 0.0,
     ) -> None:
@@ -66,6 +69,7 @@ class Attention(nn.Module):
         self.head_width, self.causal, self.window, self.softcap = head_width, causal, window, softcap
         self.scale = head_width**-0.5 if scale is None else scale
         self.clip, self.dropout = clip, dropout
+        self.sinks = nn.Parameter(torch.empty(heads)) if sinks else None
 
     def memory(self) -> KeyValues:
         return KeyValues()
@@ -105,7 +109,7 @@ class Attention(nn.Module):
         record: list[list[Tensor]] | None,
     ) -> Tensor:
         dropout = self.dropout if self.training else 0.0
-        numbers = {"scale": self.scale, "softcap": self.softcap, "dropout": dropout}
+        numbers = {"scale": self.scale, "softcap": self.softcap, "dropout": dropout, "sinks": self.sinks}
         if record is None:
             mixed = call.attend(q, k, v, sight, bias=bias, **numbers)  # type: ignore[arg-type]
         else:

@@ -56,7 +56,7 @@ class LocalAttention(Attention):
         super().__init__(width, heads, window=window, positions=positions, **options)
         self.reach = window
 
-    def forward(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
+    def _heads(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
         q, k, v = self._project(x)
         # Shown weights are a matrix a text.
         size = max(call.runs.longest, 1) if call.record.attentions is not None else max(self.reach, 128)

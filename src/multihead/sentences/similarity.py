@@ -82,4 +82,4 @@ def _nested(x: Any) -> bool:
 def _plain(x: Any) -> Tensor:
     import numpy as np
 
-    return torch.from_numpy(np.asarray(x, dtype=None if isinstance(x, np.ndarray) else np.float32))
+    return torch.tensor(np.asarray(x, dtype=x.dtype if isinstance(x, np.ndarray) else np.float32))

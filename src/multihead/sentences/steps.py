@@ -62,7 +62,7 @@ def activation(name: Any, where: str) -> nn.Module:
     return getattr(nn, last)()
 
 
-def dotted(act: nn.Module) -> str:
+def dotted(act: Any) -> str:
     """The name of an activation as config.json holds it."""
     return f"{type(act).__module__}.{type(act).__name__}"
 
@@ -111,7 +111,9 @@ class Pooling(Step):
         only(entries, where, *names, "pooling_mode", "include_prompt", *LEGACY)
         for name in names:
             if entry(entries, name, Size, width, where) != width:
-                raise UnsupportedConfig(f"{where}: {name} is {entries[name]}, but the transformer's states have {width}.")
+                raise UnsupportedConfig(
+                    f"{where}: {name} is {entries[name]}, but the transformer's states have {width}."
+                )
         modes = entries.get("pooling_mode")
         if modes is None:
             modes = [mode for name, mode in LEGACY.items() if entry(entries, name, bool, False, where)] or ["mean"]

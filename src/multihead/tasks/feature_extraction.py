@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InvalidInput
-from ..kernels.sight import Runs
-from ..nn.ragged import mean
+from ..sentences.encoder import SentenceEncoder
+from ..tokenizers.tokenizer import Tokenizer
 from .task import Task, batches, check_room, texts_of
 
 
@@ -38,13 +38,6 @@ class FeatureExtraction(Task):
                 found[number] = states.cpu()
         return found
 
-    def means(self, texts: Sequence[str], truncation: bool = False) -> Tensor:
-        """Each text's mean state, of length one: (texts, width), float32 (Sentence-BERT, arXiv:1908.10084)."""
-        found = torch.zeros(len(texts), self.model.config.hidden_size)
-        for numbers, hidden, lengths in self._passes(texts, truncation):
-            found[numbers] = F.normalize(mean(hidden, Runs.of(tuple(lengths))).float(), dim=-1).cpu()
-        return found
-
     def _passes(self, texts: Sequence[str], truncation: bool) -> Any:
         """(numbers, states (tokens, width), lengths) of each batch."""
         limit = getattr(self.model.config, "max_position_embeddings", None)
@@ -63,17 +56,32 @@ class FeatureExtraction(Task):
             yield numbers, result.hidden, list(result.runs.lengths)
 
 
-class SentenceSimilarity(FeatureExtraction):
-    """How alike sentences are, by the cosine of their mean states."""
+class SentenceSimilarity(Task):
+    """How alike sentences are, by the vectors and the measure of a sentence encoder.
 
-    def __call__(self, inputs: Mapping[str, Any], **options: Any) -> Any:  # type: ignore[override]
-        """A cosine (-1 to 1) for each of `inputs["sentences"]` with `inputs["source_sentence"]`.
+    Args:
+        model: a `SentenceEncoder`; of any other model, the means of its states are compared by their cosine.
+    """
+
+    def __init__(self, model: Any, tokenizer: Tokenizer, name: str) -> None:
+        super().__init__(model, tokenizer, name)
+        self.encoder = model if isinstance(model, SentenceEncoder) else SentenceEncoder(model, tokenizer)
+
+    @classmethod
+    def load(cls, name: str | os.PathLike[str], **options: Any) -> SentenceEncoder:
+        return SentenceEncoder.from_pretrained(name, **options)
+
+    def __call__(self, inputs: Mapping[str, Any], *, truncation: bool = False) -> list[float]:
+        """A number (most often a cosine) for each of `inputs["sentences"]` with `inputs["source_sentence"]`.
 
         Raises:
-            InvalidInput: an input without these two entries.
+            InvalidInput: an input without these two entries. TextTooLong: without truncation, more tokens than the
+                encoder reads.
         """
         if not isinstance(inputs, Mapping) or not {"source_sentence", "sentences"} <= set(inputs):
             raise InvalidInput('sentence-similarity needs {"source_sentence": "...", "sentences": ["...", ...]}.')
         sentences, _ = texts_of(inputs["sentences"], "sentence")
-        vectors = self.means([inputs["source_sentence"], *sentences], **options)
-        return (vectors[1:] @ vectors[0]).tolist()
+        texts = [inputs["source_sentence"], *sentences]
+        vectors = self.encoder.encode(texts, convert_to_tensor=True, truncation=truncation).float()
+        found: list[float] = self.encoder.similarity(vectors[:1], vectors[1:])[0].tolist()
+        return found

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from .. import auto
 from ..errors import UnsupportedOption, nearest
+from ..tokenizers.tokenizer import Tokenizer
 from .defaults import ENGLISH_PORTUGUESE, MINILM, PORTUGUESE_ENGLISH, SMOLLM2, Default
 
 if TYPE_CHECKING:
     from ..model import PreTrainedModel
-    from ..tokenizers.tokenizer import Tokenizer
     from .task import Task
 
 
@@ -73,10 +73,13 @@ def pipeline(
     maker: type[Task] = getattr(import_module(f".{module}", __package__), kind)
     if isinstance(chosen, (str, os.PathLike)):
         source: Any = chosen
-        chosen = getattr(auto, maker.auto).from_pretrained(chosen, dtype=dtype, device=device, **options)
+        chosen = maker.load(chosen, dtype=dtype, device=device, **options)
     else:
         source = chosen.name_or_path
-    if tokenizer is None or isinstance(tokenizer, (str, os.PathLike)):
+    own: Any = getattr(chosen, "tokenizer", None)
+    if tokenizer is None and isinstance(own, Tokenizer):
+        tokenizer = own
+    elif tokenizer is None or isinstance(tokenizer, (str, os.PathLike)):
         tokenizer = auto.AutoTokenizer.from_pretrained(tokenizer or source, **_place(options))
     return maker(chosen, tokenizer, task)
 

@@ -1,0 +1,250 @@
+"""BART (Lewis et al., 2019, arXiv:1910.13461), and the parts that its many relatives put together anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+from torch import nn
+
+from ..checkpoints.keys import KeyMap, Rows
+from ..checkpoints.sources import FlatOrZero
+from ..config import Config, Count, Size
+from ..heads import Classifier, Dense, Head, LanguageModel, at_token, end_token
+from ..kinds import Kind, words
+from ..nn.attention import Attention, CrossAttention
+from ..nn.embeddings import Embeddings, LearnedPositions
+from ..nn.feedforward import FeedForward
+from ..nn.layer import CrossLayer, Layer, Residual
+from ..nn.stack import EncoderDecoder, Stack
+from ..nn.weights import Embedding, LayerNorm, Linear
+from ..outputs import ScoresOutput
+from .architecture import Architecture, MakeHead, shared_as_stored
+
+
+@dataclass(frozen=True, kw_only=True)
+class BartConfig(Config):
+    model_type = "bart"
+    norm_eps: ClassVar[float] = 1e-5
+    aliases = {
+        "hidden_size": "d_model",
+        "num_attention_heads": "encoder_attention_heads",
+        "num_hidden_layers": "encoder_layers",
+    }
+
+    vocab_size: Size = 50265
+    d_model: Size = 1024
+    encoder_layers: Count = 12
+    encoder_attention_heads: Size = 16
+    encoder_ffn_dim: Size = 4096
+    decoder_layers: Count = 12
+    decoder_attention_heads: Size = 16
+    decoder_ffn_dim: Size = 4096
+    max_position_embeddings: Size = 1024
+    activation_function: str = "gelu"
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    classifier_dropout: float = 0.0
+    encoder_layerdrop: float = 0.0
+    decoder_layerdrop: float = 0.0
+    init_std: float = 0.02
+    scale_embedding: bool = False
+    num_labels: Size = 3
+    is_encoder_decoder: bool = True
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 2
+    decoder_start_token_id: int | None = 2
+    forced_eos_token_id: int | list[int] | None = 2
+
+    @property
+    def shares_words(self) -> bool:
+        """Whether both sides read one table of words."""
+        return self.tie_word_embeddings
+
+    @property
+    def target_size(self) -> int:
+        """Words that the decoder scores."""
+        return self.vocab_size
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a relative of BART puts its parts together.
+
+    Args:
+        positions: config -> position embeddings. norm: where the steps' norms stand, as `Residual` calls it; with
+            norms before them, each side ends with one more.
+        source_norm, target_norm: where embeddings are normed, as `Embeddings` calls it; None for nowhere.
+    """
+
+    positions: Callable[[Any], nn.Module]
+    norm: str = "after"
+    source_norm: str | None = "norm"
+    target_norm: str | None = "norm"
+
+    def step(self, config: Any, module: nn.Module) -> Residual:
+        where: dict[str, Any] = {self.norm: LayerNorm(config.d_model, config.norm_eps)}
+        return Residual(module, dropout=config.dropout, **where)
+
+    def last(self, config: Any) -> nn.Module | None:
+        return LayerNorm(config.d_model, config.norm_eps) if self.norm == "before" else None
+
+    def embeddings(self, config: Any, token: nn.Embedding, norm: str | None) -> Embeddings:
+        where: dict[str, Any] = {norm: LayerNorm(config.d_model, config.norm_eps)} if norm else {}
+        scale = config.d_model**0.5 if config.scale_embedding else 1.0
+        return Embeddings(token, position=self.positions(config), scale=scale, dropout=config.dropout, **where)
+
+
+def learned(config: BartConfig, offset: int = 0) -> LearnedPositions:
+    return LearnedPositions(config.max_position_embeddings + offset, config.d_model, offset=offset)
+
+
+BART = Style(partial(learned, offset=2))
+
+
+def feed_forward(config: Any, style: Style, inner: int) -> Residual:
+    act, dropout = config.activation_function, config.activation_dropout
+    return style.step(config, FeedForward(config.d_model, inner, act, dropout=dropout))
+
+
+def encoder(config: Any, style: Style, token: nn.Embedding) -> Stack:
+    def layer() -> Layer:
+        attention = Attention(config.d_model, config.encoder_attention_heads, dropout=config.attention_dropout)
+        return Layer(style.step(config, attention), feed_forward(config, style, config.encoder_ffn_dim))
+
+    layers = [layer() for _ in range(config.encoder_layers)]
+    embed = style.embeddings(config, token, style.source_norm)
+    return Stack(embed, layers, style.last(config), drop=config.encoder_layerdrop)
+
+
+def self_attention(config: Any) -> nn.Module:
+    heads, dropout = config.decoder_attention_heads, config.attention_dropout
+    return Attention(config.d_model, heads, causal=True, dropout=dropout)
+
+
+def decoder(
+    config: Any, style: Style, token: nn.Embedding, mixer: Callable[[Any], nn.Module] = self_attention
+) -> Stack:
+    """The decoder; `mixer` makes what looks back at the target's own tokens."""
+
+    def layer() -> CrossLayer:
+        cross = CrossAttention(config.d_model, config.decoder_attention_heads, dropout=config.attention_dropout)
+        ffn = feed_forward(config, style, config.decoder_ffn_dim)
+        return CrossLayer(style.step(config, mixer(config)), style.step(config, cross), ffn)
+
+    layers = [layer() for _ in range(config.decoder_layers)]
+    embed = style.embeddings(config, token, style.target_norm)
+    return Stack(embed, layers, style.last(config), drop=config.decoder_layerdrop)
+
+
+def build(config: Any, style: Style = BART, mixer: Callable[[Any], nn.Module] = self_attention) -> EncoderDecoder:
+    source = Embedding(config.vocab_size, config.d_model)
+    target = source if config.shares_words else Embedding(config.target_size, config.d_model)
+    return EncoderDecoder(encoder(config, style, source), decoder(config, style, target, mixer))
+
+
+def build_decoder(config: Any, style: Style = BART) -> Stack:
+    return decoder(config, style, Embedding(config.target_size, config.d_model))
+
+
+def side_rows(ours: str, theirs: str, style: Style, *, cross: bool) -> Rows:
+    """Rows of one side."""
+    rows = {f"{ours}embed.position.table": f"{theirs}embed_positions", f"{ours}norm": f"{theirs}layer_norm"}
+    rows[f"{ours}embed.{style.target_norm if cross else style.source_norm}"] = f"{theirs}layernorm_embedding"
+    for step, attention in {"attention": "self_attn", **({"cross": "encoder_attn"} if cross else {})}.items():
+        for our, their in {"q": "q_proj", "k": "k_proj", "v": "v_proj", "out": "out_proj"}.items():
+            rows[f"{ours}layers.*.{step}.step.{our}"] = f"{theirs}layers.*.{attention}.{their}"
+        rows[f"{ours}layers.*.{step}.{style.norm}"] = f"{theirs}layers.*.{attention}_layer_norm"
+    rows[f"{ours}layers.*.ffn.step.up"] = f"{theirs}layers.*.fc1"
+    rows[f"{ours}layers.*.ffn.step.down"] = f"{theirs}layers.*.fc2"
+    rows[f"{ours}layers.*.ffn.{style.norm}"] = f"{theirs}layers.*.final_layer_norm"
+    return rows
+
+
+def unused(config: Any) -> tuple[str, ...]:
+    """Stored position tables of the relatives that compute theirs, and copies of tied words."""
+    return (r"embed_positions\.weights?$", *((r"^lm_head\.weight$",) if config.tie_word_embeddings else ()))
+
+
+def keys(config: Any, style: Style = BART) -> KeyMap:
+    sides = {side: side_rows(f"{side}.", f"{side}.", style, cross=side == "decoder") for side in ("encoder", "decoder")}
+    rows = {**sides["encoder"], **sides["decoder"]}
+    if config.shares_words:
+        copies = (r"(encoder|decoder)\.embed_tokens\.weight$",)
+        return KeyMap({"encoder.embed.token": "shared", **rows}, "model.", ignored=(*copies, *unused(config)))
+    tokens = {f"{side}.embed.token": f"{side}.embed_tokens" for side in ("encoder", "decoder")}
+    twins = tuple((f"{p}encoder.embed_tokens.weight", f"{p}shared.weight") for p in ("model.", ""))  # read by nobody
+    return KeyMap({**tokens, **rows}, "model.", ignored=unused(config), twins=twins)
+
+
+def decoder_keys(config: Any, style: Style = BART) -> KeyMap:
+    rows = {"embed.token": "embed_tokens", **side_rows("", "", style, cross=True)}
+    ignored = (r"^(model\.)?(encoder\.|shared\.)", r"^final_logits_bias$", *unused(config))
+    return KeyMap(rows, "model.decoder.", ignored=ignored)
+
+
+def table(config: Any, backbone: EncoderDecoder | Stack) -> tuple[nn.Module, Rows]:
+    """The scoring matrix, the decoder's embedding when tied, and its row."""
+    if config.tie_word_embeddings:
+        return backbone.embed.token, {}
+    return Linear(config.d_model, config.target_size, bias=False), {"table": "/lm_head"}
+
+
+def generate(config: Any, backbone: EncoderDecoder) -> Head:
+    """A score a word, with a bias that training does not change."""
+    scores, rows = table(config, backbone)
+    return Head(LanguageModel(scores, bias=config.target_size), {"bias": FlatOrZero("/final_logits_bias"), **rows})
+
+
+def generate_plain(config: Any, backbone: EncoderDecoder | Stack) -> Head:
+    scores, rows = table(config, backbone)
+    return Head(LanguageModel(scores), rows)
+
+
+def classify_text(config: Any, backbone: EncoderDecoder) -> Head:
+    """A score a label over the decoder's state at the source's end token."""
+    width, dropout = config.d_model, config.classifier_dropout
+    dense = Dense(width, "tanh", dropout=dropout)
+    head = Classifier(width, config.num_labels, pool=at_token(end_token(config)), dense=dense, dropout=dropout)
+    return Head(head, {"dense.linear": "/classification_head.dense", "out": "/classification_head.out_proj"})
+
+
+def answer(config: Any, backbone: EncoderDecoder) -> Head:
+    return Head(Classifier(config.d_model, 2), {"out": "/qa_outputs"})
+
+
+def copies_of(*names: str) -> tuple[str, ...]:
+    return tuple(f"{prefix}{name}.weight" for name in names for prefix in ("model.", ""))
+
+
+SETTLED = shared_as_stored(copies_of("shared"), copies_of("encoder.embed_tokens", "decoder.embed_tokens", "lm_head"))
+
+
+def family(
+    name: str, config: type[Config], style: Style, heads: dict[str, MakeHead | None], **more: Any
+) -> Architecture:
+    """A relative of BART; its decoder alone does not shift its labels in the reference."""
+    return Architecture(
+        name,
+        config,
+        partial(build, style=style),
+        partial(keys, style=style),
+        heads=heads,
+        kinds={"ForCausalLM": Kind("AutoModelForCausalLM", ScoresOutput, words)},
+        bare={"ForCausalLM": (partial(build_decoder, style=style), partial(decoder_keys, style=style))},
+        settled=SETTLED,
+        **more,
+    )
+
+
+SPEAKERS: dict[str, MakeHead | None] = {
+    "Model": None,
+    "ForConditionalGeneration": generate,
+    "ForCausalLM": generate_plain,
+}
+READERS: dict[str, MakeHead | None] = {"ForSequenceClassification": classify_text, "ForQuestionAnswering": answer}
+ARCHITECTURE = family("Bart", BartConfig, BART, {**SPEAKERS, **READERS}, echoes=(*SPEAKERS, *READERS))

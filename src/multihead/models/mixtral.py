@@ -1,0 +1,66 @@
+"""Mixtral (Jiang et al., 2024, arXiv:2401.04088): Mistral whose feed-forward are routed experts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from ..checkpoints.keys import KeyMap
+from ..config import Size
+from ..nn.experts import ExpertList, RoutedExperts, likeliest
+from ..nn.layer import Layer
+from ..nn.stack import Stack
+from . import llama
+from .mistral import HEADS, MistralConfig
+from .patterns import rotary_of
+
+DENSE = ("layers.*.ffn.step.gate", "layers.*.ffn.step.up", "layers.*.ffn.step.down")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtralConfig(MistralConfig):
+    model_type = "mixtral"
+    theta: ClassVar[float] = 1000000.0
+
+    rms_norm_eps: float = 1e-5
+    sliding_window: Size | None = None
+    num_experts_per_tok: Size = 2
+    num_local_experts: Size = 8
+    output_router_logits: Literal[False] = False
+    router_aux_loss_coef: float = 0.001  # of a loss that is computed only with the router's scores shown
+    router_jitter_noise: Literal[0.0, 0] = 0.0  # type: ignore[valid-type]
+
+
+def experts(config: MixtralConfig) -> RoutedExperts:
+    each = ExpertList([llama.feed_forward(config) for _ in range(config.num_local_experts)])
+    rule = likeliest(config.num_experts_per_tok, normalized=True)
+    return RoutedExperts(config.hidden_size, each, config.num_local_experts, rule)
+
+
+def build(config: MixtralConfig) -> Stack:
+    positions = rotary_of(config, config.head_width)
+
+    def layer(i: int) -> Layer:
+        attention = llama.attention(config, positions, window=config.sliding_window)
+        return llama.layer(config, attention, experts(config))
+
+    return llama.decoder(config, layer)
+
+
+def keys(config: MixtralConfig) -> KeyMap:
+    stem = "layers.*.block_sparse_moe"
+    names = {"gate": "w1", "up": "w3", "down": "w2"}
+    own = {f"layers.*.ffn.step.experts.*.{ours}": f"{stem}.experts.*.{theirs}" for ours, theirs in names.items()}
+    return llama.keys(config, {**own, "layers.*.ffn.step.router": f"{stem}.gate"}, DENSE)
+
+
+ARCHITECTURE = replace(
+    llama.ARCHITECTURE,
+    name="Mixtral",
+    config=MixtralConfig,
+    build=build,
+    keys=keys,
+    heads=HEADS,
+    layouts={},
+    foreign_config={},
+)

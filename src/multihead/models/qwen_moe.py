@@ -1,0 +1,140 @@
+"""Qwen 2 and 3 with routed experts (arXiv:2407.10671, arXiv:2505.09388); Qwen 2 has a shared expert beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal
+
+from torch import nn
+
+from ..checkpoints.keys import KeyMap, Rows
+from ..config import Count, Size
+from ..nn.experts import ExpertList, RoutedExperts, WithShared, likeliest
+from ..nn.feedforward import GatedFeedForward
+from ..nn.layer import Layer
+from ..nn.stack import Stack
+from ..nn.weights import Linear
+from . import llama, qwen3
+from .patterns import rotary_of
+from .qwen2 import Qwen2Config, windows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Qwen2MoeConfig(Qwen2Config):
+    model_type = "qwen2_moe"
+
+    hidden_size: Size = 2048
+    intermediate_size: Size = 5632
+    num_hidden_layers: Count = 24
+    num_attention_heads: Size = 16
+    num_key_value_heads: Size | None = 16
+    sliding_window: int | None = 0
+    qkv_bias: bool = True
+    decoder_sparse_step: Size = 1
+    moe_intermediate_size: Size = 1408
+    shared_expert_intermediate_size: Size = 5632
+    num_experts_per_tok: Size = 4
+    num_experts: Count = 60
+    norm_topk_prob: bool = False
+    mlp_only_layers: list[int] = field(default_factory=list)
+    output_router_logits: Literal[False] = False
+    router_aux_loss_coef: float = 0.001  # of a loss that is computed only with the router's scores shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Qwen3MoeConfig(qwen3.Qwen3Config):
+    model_type = "qwen3_moe"
+
+    hidden_size: Size = 2048
+    intermediate_size: Size = 6144
+    num_hidden_layers: Count = 24
+    num_key_value_heads: Size | None = 4
+    head_dim: Size | None = None
+    decoder_sparse_step: Size = 1
+    moe_intermediate_size: Size = 768
+    num_experts_per_tok: Size = 8
+    num_experts: Count = 128
+    norm_topk_prob: bool = False
+    mlp_only_layers: list[int] = field(default_factory=list)
+    output_router_logits: Literal[False] = False
+    router_aux_loss_coef: float = 0.001
+
+    @classmethod
+    def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
+        """The reference writes the number of experts under a name of its own."""
+        entries = super().normalized(entries)
+        count = entries.pop("num_local_experts", None)
+        return entries if count is None else {"num_experts": count, **entries}
+
+
+def sparse(config: Any) -> list[bool]:
+    """Which layers have experts."""
+    step, dense = config.decoder_sparse_step, set(config.mlp_only_layers)
+    layers = range(config.num_hidden_layers)
+    return [config.num_experts > 0 and i not in dense and (i + 1) % step == 0 for i in layers]
+
+
+def routed(config: Any) -> RoutedExperts:
+    def one() -> GatedFeedForward:
+        return GatedFeedForward(config.hidden_size, config.moe_intermediate_size, config.hidden_act)
+
+    rule = likeliest(config.num_experts_per_tok, normalized=config.norm_topk_prob)
+    each = ExpertList([one() for _ in range(config.num_experts)])
+    return RoutedExperts(config.hidden_size, each, config.num_experts, rule)
+
+
+def with_shared(config: Qwen2MoeConfig) -> WithShared:
+    shared = GatedFeedForward(config.hidden_size, config.shared_expert_intermediate_size, config.hidden_act)
+    return WithShared(routed(config), shared, Linear(config.hidden_size, 1, bias=False))
+
+
+def build2(config: Qwen2MoeConfig) -> Stack:
+    positions, window, chosen = rotary_of(config, config.head_width), windows(config), sparse(config)
+
+    def layer(i: int) -> Layer:
+        attention = llama.attention(config, positions, bias=config.qkv_bias, out_bias=False, window=window[i])
+        ffn: nn.Module = with_shared(config) if chosen[i] else llama.feed_forward(config)
+        return llama.layer(config, attention, ffn)
+
+    return llama.decoder(config, layer)
+
+
+def build3(config: Qwen3MoeConfig) -> Stack:
+    positions, window, chosen = rotary_of(config, config.head_width), windows(config), sparse(config)
+
+    def layer(i: int) -> Layer:
+        ffn: nn.Module = routed(config) if chosen[i] else llama.feed_forward(config)
+        return llama.layer(config, qwen3.attention(config, positions, window[i]), ffn)
+
+    return llama.decoder(config, layer)
+
+
+def rows(ours: str) -> Rows:
+    """Rows of the routed experts at `ours`."""
+    each = {f"{ours}.experts.*.{n}": f"layers.*.mlp.experts.*.{n}_proj" for n in ("gate", "up", "down")}
+    return {**each, f"{ours}.router": "layers.*.mlp.gate"}
+
+
+def keys2(config: Qwen2MoeConfig) -> KeyMap:
+    stem = "layers.*.ffn.step"
+    shared = {f"{stem}.shared.{n}": f"layers.*.mlp.shared_expert.{n}_proj" for n in ("gate", "up", "down")}
+    own = {**rows(f"{stem}.routed"), **shared, f"{stem}.share": "layers.*.mlp.shared_expert_gate"}
+    return llama.keys(config, own)
+
+
+def keys3(config: Qwen3MoeConfig) -> KeyMap:
+    return llama.keys(config, {**qwen3.NORMS, **rows("layers.*.ffn.step")})
+
+
+QWEN2_MOE = replace(
+    llama.ARCHITECTURE,
+    name="Qwen2Moe",
+    config=Qwen2MoeConfig,
+    build=build2,
+    keys=keys2,
+    heads={**llama.HEADS, "ForQuestionAnswering": partial(llama.answer, prefix=None)},
+    layouts={},
+    foreign_config={},
+)
+QWEN3_MOE = replace(QWEN2_MOE, name="Qwen3Moe", config=Qwen3MoeConfig, build=build3, keys=keys3, heads=llama.HEADS)

@@ -1,0 +1,114 @@
+"""Switch Transformers (Fedus et al., 2021, arXiv:2101.03961): T5 with one of many feed-forwards for each token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import torch
+
+from ..checkpoints.keys import KeyMap, Rows
+from ..config import Count, Size
+from ..nn.attention import CrossAttention
+from ..nn.biases import BucketedBias
+from ..nn.feedforward import FeedForward
+from ..nn.layer import CrossLayer, Layer, Residual
+from ..nn.switch import SwitchCrossLayer, SwitchFeedForward, SwitchLayer
+from . import t5
+from .architecture import Architecture
+from .t5 import MODULES, Parts, T5Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwitchTransformersConfig(T5Config):
+    model_type = "switch_transformers"
+
+    d_model: Size = 768
+    num_layers: Count = 12
+    num_decoder_layers: Count | None = 12
+    num_heads: Size = 12
+    expert_capacity: Size = 64
+    num_experts: Size = 8
+    num_sparse_encoder_layers: Count = 3
+    num_sparse_decoder_layers: Count = 3
+    router_bias: bool = False
+    router_jitter_noise: float = 0.01
+    router_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    dense_act_fn: str = "relu"
+    is_gated_act: Literal[False] = False
+
+    @classmethod
+    def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
+        return entries
+
+
+def feed_forward(config: SwitchTransformersConfig, *, routed: bool) -> Residual:
+    def expert() -> FeedForward:
+        dropout = config.dropout_rate
+        return FeedForward(config.d_model, config.d_ff, config.activation, bias=False, dropout=dropout)
+
+    if not routed:
+        return t5.step(config, expert())
+    step = SwitchFeedForward(
+        config.d_model,
+        config.num_experts,
+        expert,
+        capacity=config.expert_capacity,
+        bias=config.router_bias,
+        precision=getattr(torch, config.router_dtype),
+        jitter=config.router_jitter_noise,
+    )
+    return t5.step(config, step)
+
+
+def is_routed(number: int, layers: int, sparse: int) -> bool:
+    """Whether a layer is routed, when about `sparse` of `layers` are."""
+    every = layers // sparse if sparse else layers
+    return every == 1 or (every > 0 and number % every == 1)
+
+
+def encoder_layer(config: SwitchTransformersConfig, positions: BucketedBias, number: int) -> Layer:
+    routed = is_routed(number, config.num_layers, config.num_sparse_encoder_layers)
+    kind = SwitchLayer if routed else Layer
+    return kind(t5.attention(config, positions=positions), feed_forward(config, routed=routed))
+
+
+def decoder_layer(config: SwitchTransformersConfig, positions: BucketedBias, number: int) -> CrossLayer:
+    layers = config.num_layers if config.num_decoder_layers is None else config.num_decoder_layers
+    routed = is_routed(number, layers, config.num_sparse_decoder_layers)
+    own, cross = t5.attention(config, positions=positions, causal=True), t5.attention(config, CrossAttention)
+    return (SwitchCrossLayer if routed else CrossLayer)(own, cross, feed_forward(config, routed=routed))
+
+
+def expert_rows(ours: str, block: str) -> Rows:
+    step, mlp = f"{ours}layers.*.ffn.step", f"{block}.mlp"
+    names = {"up": "wi", "down": "wo"}
+    experts = {f"{step}.experts.*.{our}": f"{mlp}.experts.expert_*.{their}" for our, their in names.items()}
+    return {f"{step}.router": f"{mlp}.router.classifier", **experts}
+
+
+def source_rows(config: Any, ours: str) -> Rows:
+    return {**t5.source_rows(config, ours, ffn="mlp"), **expert_rows(ours, "encoder.block.*.layer.1")}
+
+
+def keys(config: SwitchTransformersConfig) -> KeyMap:
+    target = t5.side_rows(config, "decoder.", "decoder.", {**MODULES, "ffn": "mlp"})
+    sides = {**source_rows(config, "encoder."), **target, **expert_rows("decoder.", "decoder.block.*.layer.2")}
+    copies = (
+        () if config.tie_word_embeddings else tuple(f"{side}.embed_tokens.weight" for side in ("encoder", "decoder"))
+    )
+    twins = tuple(("shared.weight", copy) for copy in copies)  # the reference reads these when scores are not tied
+    return KeyMap({"encoder.embed.token": "shared", **sides}, ignored=t5.unused(config), twins=twins)
+
+
+PARTS = Parts(source=encoder_layer, target=decoder_layer)
+ARCHITECTURE: Architecture = replace(
+    t5.ARCHITECTURE,
+    name="SwitchTransformers",
+    config=SwitchTransformersConfig,
+    build=partial(t5.build, parts=PARTS),
+    keys=keys,
+    heads={"Model": None, "EncoderModel": None, "ForConditionalGeneration": t5.generate},
+    bare={"EncoderModel": (partial(t5.build_encoder, parts=PARTS), partial(t5.encoder_keys, rows=source_rows))},
+)

@@ -1,0 +1,230 @@
+"""T5 (Raffel et al., 2019, arXiv:1910.10683) with T5 v1.1 and Flan-T5, and the parts that its relatives use anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from ..checkpoints.keys import KeyMap, Rows
+from ..config import Config, Count, Size
+from ..heads import Classifier, Dense, Head, LanguageModel, at_token, end_token
+from ..nn.attention import Attention, CrossAttention
+from ..nn.biases import BucketedBias
+from ..nn.embeddings import Embeddings
+from ..nn.feedforward import FeedForward, GatedFeedForward
+from ..nn.layer import CrossLayer, Layer, Residual
+from ..nn.norms import RMSNorm
+from ..nn.stack import EncoderDecoder, Stack
+from ..nn.weights import Embedding, Linear
+from .architecture import Architecture, MakeHead, shared_as_stored, tied_as_stored
+
+
+@dataclass(frozen=True, kw_only=True)
+class T5Config(Config):
+    model_type = "t5"
+    aliases = {
+        "hidden_size": "d_model",
+        "num_attention_heads": "num_heads",
+        "num_hidden_layers": "num_layers",
+        "head_dim": "d_kv",
+    }
+
+    vocab_size: Size = 32128
+    d_model: Size = 512
+    d_kv: Size = 64
+    d_ff: Size = 2048
+    num_layers: Count = 6
+    num_decoder_layers: Count | None = None
+    num_heads: Size = 8
+    relative_attention_num_buckets: Size = 32
+    relative_attention_max_distance: Size = 128
+    dropout_rate: float = 0.1
+    classifier_dropout: float = 0.0
+    layer_norm_epsilon: float = 1e-6
+    initializer_factor: float = 1.0
+    feed_forward_proj: str = "relu"
+    dense_act_fn: str | None = None
+    is_gated_act: bool | None = None
+    scale_decoder_outputs: bool | None = None
+    is_encoder_decoder: bool = True
+    pad_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 1
+
+    @classmethod
+    def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
+        """Files of before 2026 say by untied words that scores are not scaled."""
+        return {"scale_decoder_outputs": entries.get("tie_word_embeddings") is not False, **entries}
+
+    @property
+    def scale(self) -> float:
+        """Of the states before their word scores."""
+        scaled = self.tie_word_embeddings if self.scale_decoder_outputs is None else self.scale_decoder_outputs
+        return self.d_model**-0.5 if scaled else 1.0
+
+    @property
+    def gated(self) -> bool:
+        return self.feed_forward_proj.startswith("gated-") if self.is_gated_act is None else self.is_gated_act
+
+    @property
+    def activation(self) -> str:
+        if self.dense_act_fn is not None:
+            return self.dense_act_fn
+        return "gelu_new" if self.feed_forward_proj == "gated-gelu" else self.feed_forward_proj.removeprefix("gated-")
+
+
+def step(config: T5Config, module: nn.Module) -> Residual:
+    return Residual(module, before=RMSNorm(config.d_model, config.layer_norm_epsilon), dropout=config.dropout_rate)
+
+
+def attention(config: T5Config, kind: type[Attention] = Attention, **options: Any) -> Residual:
+    usual = {"head_width": config.d_kv, "bias": False, "scale": 1.0, "dropout": config.dropout_rate}
+    return step(config, kind(config.d_model, config.num_heads, **{**usual, **options}))
+
+
+def feed_forward(config: T5Config) -> Residual:
+    kind = GatedFeedForward if config.gated else FeedForward
+    return step(config, kind(config.d_model, config.d_ff, config.activation, bias=False, dropout=config.dropout_rate))
+
+
+def distances(config: T5Config, *, causal: bool) -> BucketedBias:
+    buckets, reach = config.relative_attention_num_buckets, config.relative_attention_max_distance
+    return BucketedBias(config.num_heads, buckets=buckets, reach=reach, causal=causal)
+
+
+def stack(config: T5Config, token: nn.Embedding, layers: list[nn.Module]) -> Stack:
+    dropout, norm = config.dropout_rate, RMSNorm(config.d_model, config.layer_norm_epsilon)
+    return Stack(Embeddings(token, dropout=dropout), layers, norm, nn.Dropout(dropout))
+
+
+def one_table(config: T5Config, count: int, *, causal: bool) -> list[BucketedBias]:
+    """T5's biases: all layers of a side read one table."""
+    return [distances(config, causal=causal)] * count
+
+
+def encoder_layer(config: T5Config, positions: BucketedBias, number: int) -> Layer:
+    return Layer(attention(config, positions=positions), feed_forward(config))
+
+
+def decoder_layer(config: T5Config, positions: BucketedBias, number: int) -> CrossLayer:
+    own = attention(config, positions=positions, causal=True)
+    return CrossLayer(own, attention(config, CrossAttention), feed_forward(config))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What relatives of T5 make in other ways.
+
+    Args:
+        biases: (config, layers, causal) -> each layer's. source, target: (config, its bias, its number) -> a layer.
+    """
+
+    biases: Callable[..., list[BucketedBias]] = one_table
+    source: Callable[..., nn.Module] = encoder_layer
+    target: Callable[..., nn.Module] = decoder_layer
+
+
+def encoder(config: Any, token: nn.Embedding, parts: Parts) -> Stack:
+    positions = parts.biases(config, config.num_layers, causal=False)
+    return stack(config, token, [parts.source(config, p, i) for i, p in enumerate(positions)])
+
+
+def build(config: Any, parts: Parts = Parts()) -> EncoderDecoder:
+    token = Embedding(config.vocab_size, config.d_model)
+    count = config.num_layers if config.num_decoder_layers is None else config.num_decoder_layers
+    positions = parts.biases(config, count, causal=True)
+    decoder = stack(config, token, [parts.target(config, p, i) for i, p in enumerate(positions)])
+    return EncoderDecoder(encoder(config, token, parts), decoder)
+
+
+def build_encoder(config: Any, parts: Parts = Parts()) -> Stack:
+    return encoder(config, Embedding(config.vocab_size, config.d_model), parts)
+
+
+MODULES = {"attention": "SelfAttention", "cross": "EncDecAttention", "ffn": "DenseReluDense"}  # as files name them
+
+
+def side_rows(config: Any, ours: str, theirs: str, modules: Mapping[str, str]) -> Rows:
+    """Rows of one side, whose layers have these modules in this order."""
+    rows = {f"{ours}norm": f"{theirs}final_layer_norm"}
+    up = {"gate": "wi_0", "up": "wi_1"} if config.gated else {"up": "wi"}
+    for place, (step, module) in enumerate(modules.items()):
+        names = {**up, "down": "wo"} if step == "ffn" else {"q": "q", "k": "k", "v": "v", "out": "o"}
+        block = f"{theirs}block.*.layer.{place}"
+        rows |= {f"{ours}layers.*.{step}.step.{our}": f"{block}.{module}.{their}" for our, their in names.items()}
+        rows[f"{ours}layers.*.{step}.before"] = f"{block}.layer_norm"
+    table = f"{theirs}block.*.layer.0.{modules['attention']}.relative_attention_bias"
+    return {**rows, f"{ours}layers.*.attention.step.positions.table": table}
+
+
+def source_rows(config: Any, ours: str, **renamed: str) -> Rows:
+    return side_rows(config, ours, "encoder.", {k: renamed.get(k, v) for k, v in MODULES.items() if k != "cross"})
+
+
+def unused(config: Any) -> tuple[str, ...]:
+    """Stored copies of the one word table, and a table that cross-attention never reads."""
+    heads = (r"^lm_head\.weight$",) if config.tie_word_embeddings else ()
+    return (r"(encoder|decoder)\.embed_tokens\.weight$", r"EncDecAttention\.relative_attention_bias\.weight$", *heads)
+
+
+def keys(config: Any) -> KeyMap:
+    sides = {**source_rows(config, "encoder."), **side_rows(config, "decoder.", "decoder.", MODULES)}
+    return KeyMap({"encoder.embed.token": "shared", **sides}, prefixes=("transformer.",), ignored=unused(config))
+
+
+def encoder_keys(config: Any, rows: Callable[[Any, str], Rows] = source_rows) -> KeyMap:
+    ignored = (r"^(transformer\.)?decoder\.", r"^lm_head\.weight$", *unused(config))
+    return KeyMap({"embed.token": "shared", **rows(config, "")}, prefixes=("transformer.",), ignored=ignored)
+
+
+def generate(config: Any, backbone: EncoderDecoder) -> Head:
+    if config.tie_word_embeddings:
+        return Head(LanguageModel(backbone.embed.token, scale=config.scale))
+    table = Linear(config.d_model, config.vocab_size, bias=False)
+    return Head(LanguageModel(table, scale=config.scale), {"table": "/lm_head"})
+
+
+def classify_text(config: T5Config, backbone: EncoderDecoder) -> Head:
+    """A score a label over the decoder's state at the source's end token."""
+    dense, end = Dense(config.d_model, "tanh", dropout=config.classifier_dropout), end_token(config)
+    head = Classifier(
+        config.d_model, config.num_labels, pool=at_token(end), dense=dense, dropout=config.classifier_dropout
+    )
+    rows = {"dense.linear": "/classification_head.dense", "out": "/classification_head.out_proj"}
+    return Head(head, rows, prefix="transformer.")
+
+
+def classify_tokens(config: T5Config, backbone: Stack) -> Head:
+    head = Classifier(config.d_model, config.num_labels, dropout=config.classifier_dropout)
+    return Head(head, {"out": "/classifier"}, prefix="transformer.")
+
+
+def answer(config: T5Config, backbone: EncoderDecoder) -> Head:
+    return Head(Classifier(config.d_model, 2), {"out": "/qa_outputs"})
+
+
+SETTLED = shared_as_stored(
+    ("shared.weight", "transformer.shared.weight"),
+    tuple(f"{prefix}{side}.embed_tokens.weight" for side in ("encoder", "decoder") for prefix in ("", "transformer.")),
+    before=tied_as_stored("lm_head.weight", "shared.weight"),
+)
+HEADS: Mapping[str, MakeHead | None] = {
+    "Model": None,
+    "EncoderModel": None,
+    "ForConditionalGeneration": generate,
+    "ForSequenceClassification": classify_text,
+    "ForTokenClassification": classify_tokens,
+    "ForQuestionAnswering": answer,
+}
+ARCHITECTURE = Architecture(
+    "T5",
+    T5Config,
+    build,
+    keys,
+    heads=HEADS,
+    bare=dict.fromkeys(("EncoderModel", "ForTokenClassification"), (build_encoder, encoder_keys)),
+    echoes=("ForSequenceClassification", "ForQuestionAnswering"),
+    settled=SETTLED,
+)

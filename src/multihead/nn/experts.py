@@ -1,0 +1,106 @@
+"""Feed-forward by experts: a token goes through the few that a router chooses (Shazeer et al., arXiv:1701.06538)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .weights import Linear
+
+Rule = Callable[[Tensor], tuple[Tensor, Tensor]]  # router scores (tokens, experts) -> weights, experts (tokens, chosen)
+
+
+class ExpertList(nn.ModuleList):
+    """Experts that are modules of their own."""
+
+    def forward(self, x: Tensor, expert: int) -> Tensor:
+        """What one expert makes of (tokens, width)."""
+        return self[expert](x)
+
+
+class StackedExperts(nn.Module):
+    """Experts whose matrices lie in one tensor, gates and ups in turn and clamped (GPT-OSS, arXiv:2508.10925).
+
+    Args:
+        alpha: steepness of the gate's sigmoid. limit: bound of gate and up.
+    """
+
+    def __init__(self, count: int, width: int, inner: int, *, alpha: float, limit: float) -> None:
+        super().__init__()
+        self.gate_up = nn.Parameter(torch.empty(count, width, 2 * inner))
+        self.gate_up_bias = nn.Parameter(torch.empty(count, 2 * inner))
+        self.down = nn.Parameter(torch.empty(count, inner, width))
+        self.down_bias = nn.Parameter(torch.empty(count, width))
+        self.alpha, self.limit = alpha, limit
+
+    def forward(self, x: Tensor, expert: int) -> Tensor:
+        both = x @ self.gate_up[expert] + self.gate_up_bias[expert]
+        gate, up = both[..., ::2].clamp(max=self.limit), both[..., 1::2].clamp(-self.limit, self.limit)
+        return ((up + 1) * gate * torch.sigmoid(gate * self.alpha)) @ self.down[expert] + self.down_bias[expert]
+
+
+class RoutedExperts(nn.Module):
+    """Sends each token through the experts that its router chooses and adds what they give, weighted.
+
+    Tokens are sorted by expert: each expert that is used computes one product over its own tokens, nothing is padded.
+
+    Args:
+        experts: called with (tokens, width) and a number. count: of them. rule: from the router's scores to weights.
+        bias: of the router.
+    """
+
+    def __init__(self, width: int, experts: nn.Module, count: int, rule: Rule, *, bias: bool = False) -> None:
+        super().__init__()
+        self.router, self.experts, self.count, self.rule = Linear(width, count, bias=bias), experts, count, rule
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(tokens, width) to the same."""
+        weights, chosen = self.rule(self.router(x))
+        flat = chosen.flatten()
+        order = flat.argsort(stable=True)
+        counts: Sequence[int] = torch.bincount(flat, minlength=self.count).tolist()
+        out = torch.zeros_like(x)
+        for expert, places in enumerate(order.split(counts)):
+            if places.shape[0]:
+                tokens = places // chosen.shape[1]
+                given = self.experts(x[tokens], expert) * weights.flatten()[places][:, None]
+                out = out.index_add(0, tokens, given.to(x.dtype))
+        return out
+
+
+class WithShared(nn.Module):
+    """Routed experts beside one that every token goes through.
+
+    Args:
+        share: scales the shared one's result by a sigmoid of its own (Qwen 2); None for all of it (DeepSeek).
+    """
+
+    def __init__(self, routed: RoutedExperts, shared: nn.Module, share: nn.Module | None = None) -> None:
+        super().__init__()
+        self.routed, self.shared, self.share = routed, shared, share
+
+    def forward(self, x: Tensor) -> Tensor:
+        shared = self.shared(x)
+        return self.routed(x) + (shared if self.share is None else torch.sigmoid(self.share(x)) * shared)
+
+
+def likeliest(chosen: int, *, normalized: bool) -> Rule:
+    """Softmax over all experts, then the largest; `normalized` makes these sum to 1 (Mixtral, arXiv:2401.04088)."""
+
+    def rule(scores: Tensor) -> tuple[Tensor, Tensor]:
+        weights, experts = scores.softmax(-1, dtype=torch.float32).topk(chosen, -1)
+        return weights / weights.sum(-1, keepdim=True) if normalized else weights, experts
+
+    return rule
+
+
+def largest(chosen: int) -> Rule:
+    """The largest scores, then softmax over these alone (GPT-OSS)."""
+
+    def rule(scores: Tensor) -> tuple[Tensor, Tensor]:
+        top, experts = scores.topk(chosen, -1)
+        return top.softmax(-1), experts
+
+    return rule

@@ -1,0 +1,83 @@
+"""Routed feed-forwards of Switch Transformers (Fedus et al., 2021, arXiv:2101.03961): one expert a token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .cache import Memory
+from .call import Call
+from .layer import CrossLayer, Layer
+from .ragged import text_of
+from .weights import Linear
+
+
+class SwitchFeedForward(nn.Module):
+    """Each token goes to its likeliest expert, whose answer is scaled by its probability.
+
+    An expert takes the first `capacity` tokens of a text that choose it; later ones get zero.
+
+    Args:
+        expert: makes one. precision: of the router. jitter: relative noise on the router's input, in training.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        experts: int,
+        expert: Callable[[], nn.Module],
+        *,
+        capacity: int,
+        bias: bool = False,
+        precision: torch.dtype = torch.float32,
+        jitter: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.router, self.experts = Linear(width, experts, bias=bias), nn.ModuleList(expert() for _ in range(experts))
+        self.capacity, self.precision, self.jitter = capacity, precision, jitter
+
+    def forward(self, x: Tensor, call: Call) -> Tensor:
+        """(tokens, width) to (tokens, width)."""
+        weight, chosen = self._scores(x).max(-1)
+        fits = self._place(chosen, call) <= self.capacity
+        out = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            rows = ((chosen == number) & fits).nonzero().flatten()
+            if rows.numel():
+                out = out.index_copy(0, rows, (expert(x[rows]) * weight[rows, None]).to(x.dtype))
+        return out
+
+    def _scores(self, x: Tensor) -> Tensor:
+        """(tokens, experts): probabilities in x's precision."""
+        wide = x.to(self.precision)
+        if self.training and self.jitter > 0:
+            wide = wide * torch.empty_like(wide).uniform_(1.0 - self.jitter, 1.0 + self.jitter)
+        bias = None if self.router.bias is None else self.router.bias.to(self.precision)
+        return F.linear(wide, self.router.weight.to(self.precision), bias).softmax(-1).to(x.dtype)
+
+    def _place(self, chosen: Tensor, call: Call) -> Tensor:
+        """(tokens,): the how-manyth of its text each token is to choose its expert."""
+        taken = F.one_hot(chosen, len(self.experts))
+        total = torch.cat([taken.new_zeros(1, len(self.experts)), taken.cumsum(0)])
+        begins = torch.tensor(call.runs.begins, device=chosen.device)[text_of(call.runs, chosen.device)]
+        return (total[1:] - total[begins]).gather(1, chosen[:, None])[:, 0]
+
+
+class SwitchLayer(Layer):
+    """A layer whose feed-forward knows where texts begin."""
+
+    def forward(self, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
+        return self.ffn(self.attention(x, call, memory), call)
+
+
+class SwitchCrossLayer(CrossLayer):
+    """A decoder layer whose feed-forward knows where texts begin."""
+
+    def forward(self, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
+        x = self.attention(x, call, memory)
+        if call.encoded is not None:
+            x = self.cross(x, call)
+        return self.ffn(x, call)

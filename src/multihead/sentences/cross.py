@@ -1,0 +1,174 @@
+"""Pairs of texts to scores, by a transformer that reads both at once (rerankers; arXiv:1901.04085)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..auto import AutoModelForSequenceClassification
+from ..errors import InvalidInput, UnsupportedConfig
+from ..hub import Want
+from ..model import PreTrainedModel
+from ..place import Place
+from ..texts import TOKENS, texts_of
+from ..tokenizers.tokenizer import Tokenizer
+from .folder import Folder, write
+from .reading import Encoder, given, load, passes, read
+from .steps import activation, dotted
+
+Activation = Callable[[Tensor], Tensor]
+
+
+class CrossEncoder(Encoder):
+    """Scores pairs of texts.
+
+    Args:
+        model: a sequence classifier. tokenizer: its own; pairs are cut to its `model_max_length`.
+        activation_fn: of the scores (pairs, labels); a sigmoid for one label, else none, when left out.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: Tokenizer, *, activation_fn: Activation | None = None
+    ) -> None:
+        super().__init__(model, tokenizer)
+        self.activation_fn: Activation = activation_fn or (nn.Sigmoid() if self.num_labels == 1 else nn.Identity())
+        self.eval()
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | os.PathLike[str], *, activation_fn: Activation | None = None, **options: Any
+    ) -> CrossEncoder:
+        """The cross-encoder of a checkpoint with a sequence classifier.
+
+        Args:
+            name: as for every `from_pretrained`, and so are `options` (dtype, device, num_labels, ...).
+            activation_fn: instead of the checkpoint's own.
+
+        Raises:
+            UnsupportedConfig: modules or activations that are not computed here. Others as `load_model` does.
+        """
+        root = Place.taken(options).resolve(name, Want.CONFIG, Want.TOKENIZER, Want.WEIGHTS, Want.MODULES)
+        folder = Folder.read(root, "sequence-classification")
+        told = folder.settings
+        if folder.steps or told.model_type not in (None, "CrossEncoder"):
+            raise UnsupportedConfig(
+                f"{name} gives vectors of sentences, not scores of pairs: load it with SentenceEncoder."
+            )
+        if told.default_prompt_name is not None:
+            raise UnsupportedConfig(f"{name}: prompts before pairs (default_prompt_name) are not done here.")
+        model, tokenizer = load(folder, str(name), AutoModelForSequenceClassification.class_for, **options)
+        if str((model.config.architectures or [""])[0]).endswith("ForCausalLM"):
+            raise UnsupportedConfig(f"{name} is a language model; scores of pairs by its words are not given here.")
+        path = told.activation_fn or _of_config(model.config)
+        if activation_fn is None and path is not None:
+            activation_fn = activation(path, str(name))
+        return cls(model, tokenizer, activation_fn=activation_fn)
+
+    @property
+    def num_labels(self) -> int:
+        labels: int = self.model.config.num_labels
+        return labels
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        pairs: Sequence[str] | Iterable[Sequence[str]],
+        *,
+        batch_size: int | None = None,
+        show_progress_bar: bool = False,
+        activation_fn: Activation | None = None,
+        apply_softmax: bool = False,
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        token_budget: int = TOKENS,
+    ) -> Any:
+        """Scores in the order of the pairs: (pairs,) of one label, else (pairs, labels); of a single pair, its own.
+
+        Args:
+            pairs: two texts, or many such pairs.
+            batch_size: pairs of a batch at most. token_budget: tokens of a batch at most.
+            activation_fn: instead of the encoder's. apply_softmax: makes shares of several labels.
+
+        Raises:
+            InvalidInput: something else than pairs of strings.
+        """
+        found, single = _pairs(pairs)
+        act = activation_fn or self.activation_fn
+        rows = torch.zeros(len(found), self.num_labels, device=self.device)
+        ids = read(self.model, self.tokenizer, found)
+        for numbers, answer in passes(self.model, ids, budget=token_budget, most=batch_size, show=show_progress_bar):
+            rows[numbers] = act(answer.scores.float())
+        rows = rows[:, 0] if self.num_labels == 1 else rows.softmax(-1) if apply_softmax else rows
+        answers = given(rows, numpy=convert_to_numpy, tensor=convert_to_tensor)
+        return answers[0] if single else answers
+
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_k: int | None = None,
+        return_documents: bool = False,
+        **options: Any,
+    ) -> list[dict[str, Any]]:
+        """`[{"corpus_id": ..., "score": ...}]`, best first, with each "text" if asked; `options` are `predict`'s.
+
+        Raises:
+            InvalidInput: a model of several labels, or inputs that are no strings.
+        """
+        if self.num_labels != 1:
+            raise InvalidInput(f"rank needs a model that gives one score; this has {self.num_labels}. Use predict.")
+        texts, _ = texts_of(documents, "document")
+        scores = self.predict([(query, text) for text in texts], **{**options, "convert_to_tensor": True}).tolist()
+        order = sorted(range(len(texts)), key=lambda number: -scores[number])[:top_k]
+        more = [{"text": texts[number]} if return_documents else {} for number in order]
+        return [{"corpus_id": n, "score": scores[n], **text} for n, text in zip(order, more, strict=True)]
+
+    def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
+        """Writes the folder as the reference reads it; `options` are those of a model's `save_pretrained`.
+
+        Raises:
+            UnsupportedConfig: an activation without a name in the format.
+        """
+        root = Path(folder)
+        name = dotted(self.activation_fn)
+        activation(name, "activation_fn")
+        self.model.save_pretrained(root, **options)
+        self.tokenizer.save_pretrained(root)
+        shape = {"text": {"method": "forward", "method_output_name": "logits"}}
+        write(
+            root,
+            (),
+            {
+                "transformer_task": "sequence-classification",
+                "max_seq_length": self.max_seq_length,
+                "modality_config": shape,
+                "module_output_name": "scores",
+            },
+            {"model_type": "CrossEncoder", "prompts": {}, "default_prompt_name": None, "activation_fn": name},
+        )
+
+
+def _of_config(config: Any) -> str | None:
+    """The activation that config.json names, where older programs put it."""
+    told = config.extra.get("sentence_transformers")
+    path = told.get("activation_fn") if isinstance(told, dict) else None
+    return path or config.extra.get("sbert_ce_default_activation_function")
+
+
+def _pairs(given: Any) -> tuple[list[tuple[str, str]], bool]:
+    """Pairs, and whether it was a single one. Raises InvalidInput."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InvalidInput(f"Pairs of texts are needed, not {type(given).__name__}.")
+    rows = list(given)
+    single = len(rows) == 2 and all(isinstance(text, str) for text in rows)
+    pairs: list[Any] = [rows] if single else rows
+    for number, pair in enumerate(pairs):
+        texts = list(pair) if isinstance(pair, (list, tuple)) else []
+        if len(texts) != 2 or not all(isinstance(text, str) for text in texts):
+            raise InvalidInput(f"Input {number} must be a pair of texts (two strings), not {pair!r}.")
+    return [(pair[0], pair[1]) for pair in pairs], single
