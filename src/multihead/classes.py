@@ -24,7 +24,7 @@ def model_class(model_type: str, end: str) -> type[PreTrainedModel]:
         raise UnknownModel(f"{name} does not exist; the family has {names}.")
     both_sides = family.config.is_encoder_decoder and end not in family.bare
     base = SequenceToSequence if both_sides else PreTrainedModel
-    return type(name, (base,), {"architecture": family, "end": end, "__module__": "multihead"})
+    return type(name, (base,), {**family.methods, "architecture": family, "end": end, "__module__": "multihead"})
 
 
 def named_class(name: str) -> type[PreTrainedModel]:

@@ -44,7 +44,8 @@ INERT = frozenset(
     sbert_ce_default_activation_function
     _num_labels add_bias_logits add_final_layer_norm extra_pos_embeddings extra_layer_norm normalize_before
     normalize_embedding static_position_embeddings force_bos_token_to_be_generated do_blenderbot_90_layernorm
-    layernorm_variant n_positions save_step unk_token_id
+    layernorm_variant n_positions save_step unk_token_id mask_token_id deterministic_flash_attn sparse_prediction
+    sparse_pred_ignore_index initializer_cutoff_factor reference_compile repad_logits_with_grad
     """.split()
 )
 

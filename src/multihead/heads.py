@@ -13,7 +13,7 @@ from .config import Config
 from .errors import InvalidInput, UnsupportedConfig
 from .nn.activations import activation
 from .nn.call import Call
-from .nn.ragged import select
+from .nn.ragged import mean, select
 from .nn.weights import LayerNorm, Linear
 
 Pool = Callable[[Tensor, Call], Tensor]
@@ -27,6 +27,11 @@ def first(hidden: Tensor, call: Call) -> Tensor:
 def last(hidden: Tensor, call: Call) -> Tensor:
     """(texts, width): the state of each text's last token."""
     return select(hidden, call.runs, -1)
+
+
+def average(hidden: Tensor, call: Call) -> Tensor:
+    """(texts, width): the mean of each text's states."""
+    return mean(hidden, call.runs)
 
 
 def every(hidden: Tensor, call: Call) -> Tensor:
@@ -67,9 +72,12 @@ def end_token(config: Config) -> int:
 class Transform(nn.Module):
     """norm(act(dense(x))), between a backbone and its word scores."""
 
-    def __init__(self, width: int, inner: int, act: str, eps: float) -> None:
+    def __init__(
+        self, width: int, inner: int, act: str, eps: float, *, bias: bool = True, norm_bias: bool = True
+    ) -> None:
         super().__init__()
-        self.dense, self.norm, self.act = Linear(width, inner), LayerNorm(inner, eps), activation(act)
+        self.dense, self.norm = Linear(width, inner, bias=bias), LayerNorm(inner, eps, bias=norm_bias)
+        self.act = activation(act)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.act(self.dense(x)))
@@ -82,6 +90,7 @@ class LanguageModel(nn.Module):
         table: the scoring matrix; the embedding's own module when the two are tied.
         transform: between backbone and table, as BERT has.
         bias: width of a bias of its own, None for none.
+        rest: a second table for the states' last channels, where the first is narrower than they are (MobileBERT).
         scale: of the scores. softcap: squeezes them into (-softcap, softcap) (Gemma 2, arXiv:2408.00118).
     """
 
@@ -91,16 +100,20 @@ class LanguageModel(nn.Module):
         *,
         transform: nn.Module | None = None,
         bias: int | None = None,
+        rest: nn.Module | None = None,
         scale: float = 1.0,
         softcap: float | None = None,
     ) -> None:
         super().__init__()
-        self.scale, self.softcap = scale, softcap
+        self.scale, self.softcap, self.rest = scale, softcap, rest
         self.table, self.transform = table, transform or nn.Identity()
         self.bias = None if bias is None else nn.Parameter(torch.empty(bias))
 
     def forward(self, hidden: Tensor, call: Call) -> Tensor:
-        scores = nn.functional.linear(self.transform(hidden), self.table.weight, self.bias)  # type: ignore[arg-type]
+        states, width = self.transform(hidden), self.table.weight.shape[1]  # type: ignore[index,union-attr]
+        scores = nn.functional.linear(states[:, :width], self.table.weight, self.bias)  # type: ignore[arg-type]
+        if self.rest is not None:
+            scores = scores + self.rest(states[:, width:])
         scores = scores if self.scale == 1.0 else scores * self.scale
         return scores if self.softcap is None else torch.tanh(scores / self.softcap) * self.softcap
 

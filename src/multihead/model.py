@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -121,7 +122,7 @@ class PreTrainedModel(nn.Module):
         output_hidden_states: bool = False,
         return_dict: bool = True,
         logits_to_keep: int = 0,
-        **labels: Tensor | None,
+        **more: Tensor | None,
     ) -> Any:
         """One pass over a padded batch.
 
@@ -131,17 +132,20 @@ class PreTrainedModel(nn.Module):
                 first real token unless given.
             past_key_values: what an earlier pass returned; the inputs continue its texts.
             logits_to_keep: computes scores for this many last positions only; 0 for all.
-            labels: what the kind of model takes (`labels`, `start_positions`, ...); then `loss` is computed.
+            more: labels that the kind of model takes (`labels`, `start_positions`, ...), from which `loss` is computed,
+                and the family's own inputs.
 
         Raises:
             InvalidInput: shapes, dtypes or ids that do not fit. TextTooLong: more tokens than positions.
         """
-        known = self._labels(labels)
+        own = {name: x for name, x in more.items() if name in self.architecture.inputs}
+        known = self._labels({name: x for name, x in more.items() if name not in own})
         given = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         if self.kind.choices:
             sides = next(x for x in (input_ids, inputs_embeds) if x is not None).shape[1]
             known = {**known, "choices": torch.tensor(sides)}
             given = tuple(None if x is None else x.flatten(0, 1) for x in given)  # type: ignore[assignment]
+            own = {name: None if x is None else x.flatten(0, 1) for name, x in own.items()}
         ids, mask, segments, positions, vectors = given
         if segments is not None and self.backbone.embed.segment is None:
             raise InvalidInput(f"{type(self).__name__} has no token types; leave token_type_ids out.")
@@ -158,7 +162,7 @@ class PreTrainedModel(nn.Module):
         if memory is None and (self._caches if use_cache is None else use_cache):
             memory = self.remember(len(read.layout.runs))
         record = self._record(output_hidden_states, output_attentions)
-        hidden, call = self._run(self.backbone, read, memory, record)
+        hidden, call = self._run(self.backbone, read, memory, record, self._own(own, read.layout))
         seen = read.layout
         if logits_to_keep:
             hidden, call, seen = kept(hidden, call, seen, logits_to_keep)
@@ -184,7 +188,7 @@ class PreTrainedModel(nn.Module):
     def read(self, ids: Tensor, runs: Runs, memory: Cache) -> Tensor:
         """The scores (texts, vocabulary) of what follows each text, after reading ids (tokens,) into a cache."""
         order = places(runs, ids.device, memory.lengths)
-        call = Call(order, runs, encoded=memory.encoded, cache=memory, attend=self.attend)
+        call = Call(order, runs, ids=ids, encoded=memory.encoded, cache=memory, attend=self.attend)
         hidden = self.backbone(self.backbone.embed.words(ids), call)
         last = select(hidden, runs, -1)
         return self.head(last, call)  # type: ignore[misc]
@@ -197,15 +201,29 @@ class PreTrainedModel(nn.Module):
         """
         ids, runs = flat(texts, self.device)
         kinds = None if segments is None else flat(segments, self.device)[0]
-        call = Call(places(runs, self.device), runs, segments=kinds, attend=self.attend)
+        call = Call(places(runs, self.device), runs, segments=kinds, ids=ids, attend=self.attend)
         hidden = self.backbone(self.backbone.embed.words(ids), call)
         return Ragged(hidden, None if self.head is None else self.head(hidden, call), runs)
 
-    def _run(self, stack: Any, read: Batch, memory: Cache | None, record: Record) -> tuple[Tensor, Call]:
+    def _own(self, given: Mapping[str, Tensor | None], layout: Layout) -> dict[str, Any]:
+        """The family's own inputs, packed."""
+        packs = self.architecture.inputs
+        return {name: packs[name](x.to(self.device), layout) for name, x in given.items() if x is not None}
+
+    def _run(
+        self,
+        stack: Any,
+        read: Batch,
+        memory: Cache | None,
+        record: Record,
+        given: Mapping[str, Any] = MappingProxyType({}),
+    ) -> tuple[Tensor, Call]:
         call = Call(
             read.positions,
             read.layout.runs,
             segments=read.segments,
+            ids=read.ids,
+            given=given,
             encoded=memory.encoded if memory is not None else None,
             cache=memory,
             attend=self.attend,
@@ -220,7 +238,8 @@ class PreTrainedModel(nn.Module):
     def _labels(self, given: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
         wrong = [name for name in given if name not in self.kind.labels]
         if wrong:
-            takes = f"; as labels it takes {', '.join(self.kind.labels)}" if self.kind.labels else ""
+            names = (*self.kind.labels, *self.architecture.inputs)
+            takes = f"; beside the usual inputs it takes {', '.join(names)}" if names else ""
             raise TypeError(f"{type(self).__name__} takes no {', '.join(wrong)}{takes}.")
         return {name: x.to(self.device) for name, x in given.items() if x is not None}
 

@@ -101,7 +101,7 @@ class SequenceToSequence(PreTrainedModel):
         """The encoded source of lists of ids, without any padding."""
         ids, runs = flat(texts, self.device)
         encoder = self.backbone.encoder
-        call = Call(places(runs, self.device), runs, attend=self.attend)
+        call = Call(places(runs, self.device), runs, ids=ids, attend=self.attend)
         return Encoded(encoder(encoder.embed.words(ids), call), runs, ids)
 
     def run(self, texts: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None = None) -> Ragged:
@@ -109,7 +109,7 @@ class SequenceToSequence(PreTrainedModel):
         encoded = self.encode_texts(texts)
         assert encoded.ids is not None
         ids = self.architecture.shift(encoded.ids, encoded.runs, self.config)
-        call = Call(places(encoded.runs, self.device), encoded.runs, encoded=encoded, attend=self.attend)
+        call = Call(places(encoded.runs, self.device), encoded.runs, ids=ids, encoded=encoded, attend=self.attend)
         hidden = self.backbone(self.backbone.embed.words(ids), call)
         return Ragged(hidden, None if self.head is None else self.head(hidden, call), encoded.runs)
 

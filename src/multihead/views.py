@@ -65,4 +65,5 @@ def kept(hidden: Tensor, call: Call, layout: Layout, last: int) -> tuple[Tensor,
     chosen[:, :start] = False
     tokens = chosen[real] if layout.rows is not None else chosen.flatten()
     smaller = Layout.of(real[:, start:], (layout.shape[0], layout.shape[1] - start))
-    return hidden[tokens], Call(call.positions[tokens], smaller.runs), smaller
+    ids = None if call.ids is None else call.ids[tokens]
+    return hidden[tokens], Call(call.positions[tokens], smaller.runs, ids=ids), smaller

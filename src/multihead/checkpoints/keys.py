@@ -32,6 +32,7 @@ class KeyMap:
         prefixes: other prefixes that checkpoints of this family use.
         ignored: patterns of stored tensors that are no parameters: derived, or copies of tied ones.
         renamed: (pattern, replacement) pairs that bring old names to today's, before any look-up.
+        unfused: (pattern, replacements) pairs: an older file's tensor that holds several of today's, stacked.
         first: the number that stored names give to the first layer.
         twins: (key, other name) pairs: one tensor under two names; either is read, both are written.
     """
@@ -41,6 +42,7 @@ class KeyMap:
     prefixes: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
+    unfused: tuple[tuple[str, tuple[str, ...]], ...] = ()
     first: int = 0
     twins: tuple[tuple[str, str], ...] = ()
 
@@ -80,6 +82,7 @@ class KeyMap:
         Raises:
             CheckpointMismatch: a parameter has no tensor, a tensor no parameter, or a shape differs; all are listed.
         """
+        stored = self._parts(stored)
         names = {self._today(name): name for name in stored}
         prefix = self._prefix(names)
         missing, misshapen, used, twins = [], {}, set(), dict(self.twins)
@@ -144,6 +147,16 @@ class KeyMap:
         for pattern, replacement in self.renamed:
             name = re.sub(pattern, replacement, name)
         return name
+
+    def _parts(self, stored: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The stored tensors, fused ones as views of their parts."""
+        if not self.unfused:
+            return stored
+        out: dict[str, Tensor] = {}
+        for name, tensor in stored.items():
+            names = next(([re.sub(p, new, name) for new in to] for p, to in self.unfused if re.search(p, name)), [name])
+            out.update(zip(names, tensor.chunk(len(names)) if len(names) > 1 else [tensor], strict=True))
+        return out
 
     def _prefix(self, names: Mapping[str, str]) -> str:
         candidates = (self.prefix, *self.prefixes)

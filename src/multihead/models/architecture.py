@@ -14,11 +14,13 @@ from ..config import Config
 from ..errors import UnsupportedConfig
 from ..heads import Head
 from ..kinds import Kind
+from ..nn.ragged import Layout
 from ..targets import Shift, after_start
 
 Build = Callable[[Any], nn.Module]
 Keys = Callable[[Any], KeyMap]
 MakeHead = Callable[[Any, Any], Head]  # (config, backbone) -> head
+Pack = Callable[[Tensor, Layout], Any]
 Settle = Callable[[Any, Mapping[str, Tensor]], Any]  # (config, stored tensors) -> config
 
 
@@ -79,6 +81,8 @@ class Architecture:
         foreign_config: config.json entries from the metadata of such a file, by layout.
         kinds: where a class of this family is of another kind than its name says elsewhere.
         bare: builds the backbone of some heads in another way, by end of class name (a decoder alone).
+        inputs: a family's own inputs beside the usual ones: name -> from the user's tensor to what `Call.given` holds.
+        methods: more methods of the family's classes, by name.
         shift: makes a decoder's input of what it shall say.
         echoes: ends of encoder-decoder classes whose target, when none is given, is the source itself, shifted.
         settled: the config with what only the checkpoint's tensors tell (whether words are tied).
@@ -93,6 +97,8 @@ class Architecture:
     foreign_config: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = field(default_factory=dict)
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     bare: Mapping[str, tuple[Build, Keys]] = field(default_factory=dict)
+    inputs: Mapping[str, Pack] = field(default_factory=dict)
+    methods: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     shift: Shift = after_start
     echoes: tuple[str, ...] = ()
     settled: Settle = as_said

@@ -119,10 +119,13 @@ def word_head(config: BertConfig, backbone: Stack) -> Head:
     transform = Transform(config.hidden_size, config.hidden_size, config.hidden_act, config.layer_norm_eps)
     tied = config.tie_word_embeddings
     table = backbone.embed.token if tied else Linear(config.hidden_size, config.vocab_size, bias=False)
-    head = LanguageModel(table, transform=transform, bias=config.vocab_size)
-    names = {"transform.dense": "transform.dense", "transform.norm": "transform.LayerNorm", "bias": "bias"}
-    names = names if tied else {**names, "table": "decoder", "bias": "decoder.bias"}
-    return Head(head, {ours: f"/cls.predictions.{theirs}" for ours, theirs in names.items()})
+    return Head(LanguageModel(table, transform=transform, bias=config.vocab_size), word_rows(config))
+
+
+def word_rows(config: Config, stem: str = "cls.predictions", norm: str = "transform.LayerNorm") -> Rows:
+    names = {"transform.dense": "transform.dense", "transform.norm": norm, "bias": "bias"}
+    names = names if config.tie_word_embeddings else {**names, "table": "decoder", "bias": "decoder.bias"}
+    return {ours: f"/{stem}.{theirs}" for ours, theirs in names.items()}
 
 
 def pooler(config: BertConfig, backbone: Stack) -> Head:

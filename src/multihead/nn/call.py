@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -59,6 +59,8 @@ class Call:
             the caller gave other numbers. Who sees whom follows from `runs`, `cache` and a layer's rule alone.
         runs: where each text begins and how long it is.
         segments: (tokens,), token types, for the models that have them.
+        ids: (tokens,), for the layers that look for a word; None where vectors were given instead.
+        given: a family's own inputs, by name, as its `Architecture.inputs` packed them.
         encoded: the source that cross-attention reads.
         cache: what layers remember of earlier passes; None for nothing.
         attend: the backend that computes attention.
@@ -67,6 +69,8 @@ class Call:
     positions: Tensor
     runs: Runs
     segments: Tensor | None = None
+    ids: Tensor | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
     encoded: Encoded | None = None
     cache: Cache | None = None
     attend: Attend = fused

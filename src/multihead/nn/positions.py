@@ -106,6 +106,8 @@ def rotary(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
             raise UnsupportedConfig(f"rope_parameters: {name} must be a number above 0, not {value!r}.")
     try:
         rotated = int(width * known.get("partial_rotary_factor", 1.0))
+        if rotated % 2:
+            raise UnsupportedConfig(f"Rotary positions turn pairs of channels; {rotated} of a head's are to be turned.")
         return SCALINGS[kind](rotated, known, limit)
     except KeyError as error:
         raise UnsupportedConfig(f"rope_parameters of rope_type {kind!r} lack {error}.") from error

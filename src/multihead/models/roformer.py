@@ -1,0 +1,105 @@
+"""RoFormer (Su et al., 2021, arXiv:2104.09864): BERT with rotary positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import nn
+
+from ..checkpoints.keys import KeyMap, Rows
+from ..checkpoints.sources import Interleaved
+from ..config import Size
+from ..heads import Classifier, Dense, Head, LanguageModel, Transform, first, last
+from ..nn.attention import Attention
+from ..nn.embeddings import Embeddings
+from ..nn.feedforward import FeedForward
+from ..nn.layer import Layer, Residual
+from ..nn.positions import rotary
+from ..nn.stack import Stack
+from ..nn.weights import Embedding, LayerNorm, Linear
+from . import bert, electra
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoFormerConfig(bert.BertConfig):
+    model_type = "roformer"
+
+    vocab_size: Size = 50000
+    embedding_size: Size | None = None
+    max_position_embeddings: Size = 1536
+    rotary_value: Literal[False] = False
+
+    @property
+    def narrow(self) -> int:
+        return self.hidden_size if self.embedding_size is None else self.embedding_size
+
+
+def build(config: RoFormerConfig) -> Stack:
+    width, eps, heads = config.hidden_size, config.layer_norm_eps, config.num_attention_heads
+    positions = rotary(width // heads, {"rope_theta": 10000.0}, config.max_position_embeddings)
+
+    def step(module: nn.Module) -> Residual:
+        return Residual(module, after=LayerNorm(width, eps), dropout=config.hidden_dropout_prob)
+
+    def layer() -> Layer:
+        dropout = config.attention_probs_dropout_prob
+        attention = Attention(width, heads, positions=positions, causal=config.is_decoder, dropout=dropout)
+        return Layer(step(attention), step(FeedForward(width, config.intermediate_size, config.hidden_act)))
+
+    embed = Embeddings(
+        Embedding(config.vocab_size, config.narrow),
+        segment=Embedding(config.type_vocab_size, config.narrow),
+        norm=LayerNorm(config.narrow, eps),
+        project=None if config.narrow == width else Linear(config.narrow, width),
+        dropout=config.hidden_dropout_prob,
+    )
+    return Stack(embed, [layer() for _ in range(config.num_hidden_layers)])
+
+
+def keys(config: RoFormerConfig) -> KeyMap:
+    """Pairs of channels lie side by side in the file; its table of sines is computed here."""
+    rows: Rows = {**bert.EMBEDDING_ROWS, **bert.LAYER_ROWS, "embed.project": "embeddings_project"}
+    stem, heads = "encoder.layer.*.attention.self", config.num_attention_heads
+    turned = {f"layers.*.attention.step.{n[0]}": Interleaved(f"{stem}.{n}", heads) for n in ("query", "key")}
+    ignored = (r"encoder\.embed_positions\.weight$", *bert.copies(config, "cls.predictions"))
+    twins = bert.twins(config, "cls.predictions")
+    return KeyMap({**rows, **turned}, "roformer.", ignored=ignored, renamed=bert.OLD_NORMS, twins=twins)
+
+
+def word_head(config: RoFormerConfig, backbone: Stack) -> Head:
+    transform = Transform(config.hidden_size, config.narrow, config.hidden_act, config.layer_norm_eps)
+    tied = config.tie_word_embeddings
+    table = backbone.embed.token if tied else Linear(config.narrow, config.vocab_size, bias=False)
+    return Head(LanguageModel(table, transform=transform, bias=config.vocab_size), bert.word_rows(config))
+
+
+def classify_text(config: RoFormerConfig, backbone: Stack) -> Head:
+    dense = Dense(config.hidden_size, config.hidden_act, dropout=config.hidden_dropout_prob)
+    head = Classifier(
+        config.hidden_size, config.num_labels, pool=first, dense=dense, dropout=config.hidden_dropout_prob
+    )
+    return Head(head, {"dense.linear": "/classifier.dense", "out": "/classifier.out_proj"})
+
+
+def choose(config: RoFormerConfig, backbone: Stack) -> Head:
+    return Head(Classifier(config.hidden_size, 1, pool=last), {"out": "/classifier"})
+
+
+ARCHITECTURE = replace(
+    electra.ARCHITECTURE,
+    name="RoFormer",
+    config=RoFormerConfig,
+    build=build,
+    keys=keys,
+    kinds={},
+    heads={
+        "Model": None,
+        "ForMaskedLM": word_head,
+        "ForCausalLM": word_head,
+        "ForSequenceClassification": classify_text,
+        "ForMultipleChoice": choose,
+        "ForTokenClassification": bert.token_classifier,
+        "ForQuestionAnswering": bert.answer,
+    },
+)
