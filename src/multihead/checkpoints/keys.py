@@ -50,10 +50,14 @@ class KeyMap:
         """Where a parameter is stored: how, and under which names; None without a row."""
         numbers = iter(re.findall(r"\.(\d+)(?=\.)", path))
         pattern = re.sub(r"\.\d+(?=\.)", ".*", path)
-        row, leaf = self.rows.get(pattern), ""
-        if row is None:
-            pattern, _, last = pattern.rpartition(".")
-            row, leaf = self.rows.get(pattern), f".{last}"
+        one = re.sub(r"\.\d+(?=\.)", ".*", path, count=1)  # parts of a layer that are counted themselves
+        for found in dict.fromkeys((pattern, one)):
+            row, leaf = self.rows.get(found), ""
+            if row is None:
+                found, _, last = found.rpartition(".")
+                row, leaf = self.rows.get(found), f".{last}"
+            if row is not None:
+                break
         if row is None:
             return None
         source = row if isinstance(row, Source) else Source(row)

@@ -115,6 +115,19 @@ class Embeddings(nn.Module):
         return self.project(self.dropout(self.norm(x)))
 
 
+class TrigramEmbeddings(Embeddings):
+    """Word vectors between those of the words after and before them, zero past the text's ends (MobileBERT)."""
+
+    def forward(self, words: Tensor, call: Call) -> Tensor:
+        count = words.shape[0]
+        ends = [begin + length for begin, length in zip(call.runs.begins, call.runs.lengths, strict=True) if length]
+        begins = [begin for begin, length in zip(call.runs.begins, call.runs.lengths, strict=True) if length]
+        after, before = (words.new_zeros(count + 1, words.shape[1]) for _ in range(2))
+        after[: count - 1], before[1:count] = words[1:], words[:-1]
+        after[[end - 1 for end in ends]], before[begins] = 0, 0
+        return super().forward(torch.cat([after[:count], words, before[:count]], -1), call)
+
+
 def check_ids(ids: Tensor, count: int, what: str, where: str) -> None:
     """Raises InvalidInput when an id is no row of a table of `count` rows."""
     if not ids.numel():

@@ -75,3 +75,14 @@ class PlainLayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x.float(), (self.width,), eps=self.eps).to(x.dtype)
+
+
+class Affine(nn.Module):
+    """x * weight + bias, in a norm's place (MobileBERT's NoNorm)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.empty(width)), nn.Parameter(torch.empty(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight + self.bias

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import transformers
 
 from ..case import WORDS, Case
@@ -35,6 +36,27 @@ def roberta(name: str, **changes: Any) -> Any:
     return of(name, **{"type_vocab_size": 2, **changes})
 
 
+def asked(inputs: dict[str, torch.Tensor], end: str) -> dict[str, torch.Tensor]:
+    """Ids with one question token in the first text and two in the others."""
+    ids = torch.where(inputs["input_ids"] == 7, 8, inputs["input_ids"])
+    ids[:, 2] = 7
+    ids[1:, 3] = 7
+    return {"input_ids": ids}
+
+
+def masked(inputs: dict[str, torch.Tensor], end: str) -> dict[str, torch.Tensor]:
+    """Ids with mask tokens, in one text none."""
+    ids = torch.where(inputs["input_ids"] == 98, 8, inputs["input_ids"])
+    ids[:2, 1] = 98
+    ids[1, 4] = 98
+    return {"input_ids": ids}
+
+
+def protein(**changes: Any) -> Any:
+    return of("Esm", **{"mask_token_id": 98, "pad_token_id": 1, "num_attention_heads": 6, **changes})
+
+
+PROTEIN = ("Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")
 GENERATION = {k: v for k, v in SIZES.items() if k != "num_labels"}
 CASES = (
     Case("roberta", roberta("Roberta", pad_token_id=1), ALL, absolute=True, segments=2),
@@ -100,4 +122,29 @@ CASES = (
         attentions=False,  # the reference shows scores before the softmax
         unused=("pooler",),
     ),
+    Case("splinter", of("Splinter"), ("Model", "ForQuestionAnswering"), absolute=True, segments=2, tolerance=5e-5),
+    Case("splinter-questions", of("Splinter", question_token_id=7), ("ForQuestionAnswering",), absolute=True,
+         segments=2, extra=asked, tolerance=5e-5),
+    Case("splinter-pretraining", of("Splinter", question_token_id=7), ("ForPreTraining",), absolute=True, segments=2,
+         extra=asked, loss=False, lengths=(9, 9, 9), tolerance=5e-5),
+    Case(
+        "mobilebert",
+        of("MobileBert", embedding_size=20, intra_bottleneck_size=24, num_feedforward_networks=3),
+        (*ALL, "ForPreTraining", "ForNextSentencePrediction"),
+        absolute=True,
+        segments=2,
+        lengths=(9, 9, 9),  # the reference reads padding as the last word's neighbour
+    ),
+    Case(
+        "mobilebert-layer-norms",
+        of("MobileBert", embedding_size=12, intra_bottleneck_size=24, num_feedforward_networks=1,
+           normalization_type="layer_norm", tie_word_embeddings=False),
+        ("Model", "ForMaskedLM"),
+        absolute=True,
+        segments=2,
+        lengths=(9, 9, 9),
+    ),
+    Case("esm-1b", protein(emb_layer_norm_before=True), PROTEIN, absolute=True),
+    Case("esm-2", protein(position_embedding_type="rotary", token_dropout=True), PROTEIN, absolute=True, extra=masked,
+         unused=("inv_freq",)),
 )  # fmt: skip

@@ -26,7 +26,9 @@ def without(*ends: str) -> tuple[str, ...]:
 
 CASES = (
     Case("modernbert", modern(), without("ForSequenceClassification")),
-    Case("modernbert-first-token", modern(), ("ForSequenceClassification",), absolute=True),  # a pad's, where on the left
+    Case(
+        "modernbert-first-token", modern(), ("ForSequenceClassification",), absolute=True
+    ),  # a pad's, where on the left
     Case(
         "modernbert-biases-means",
         modern(

@@ -1,0 +1,73 @@
+"""Layers that work narrower than the states between them (MobileBERT, Sun et al., 2020, arXiv:2004.02984)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from .attention import Attention
+from .cache import KeyValues
+from .call import Call
+from .weights import Linear
+
+
+class Narrow(nn.Module):
+    """norm(linear(x)), to fewer channels."""
+
+    def __init__(self, linear: Linear, norm: nn.Module) -> None:
+        super().__init__()
+        self.linear, self.norm = linear, norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.linear(x))
+
+
+class NarrowAttention(Attention):
+    """Attention whose queries and keys are made of narrowed states, its values of the wide ones.
+
+    Args:
+        width: of the narrow states. wide: of those that come in.
+    """
+
+    def __init__(self, width: int, heads: int, *, wide: int, narrow: Narrow, **options: Any) -> None:
+        super().__init__(width, heads, projections={"v": Linear(wide, width)}, **options)
+        self.narrow = narrow
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        shared = self.narrow(x)
+        return self._split(self.q(shared)), self._split(self.k(shared)), self._split(self.v(x))
+
+
+class BottleneckLayer(nn.Module):
+    """Attention and several feed-forwards on narrowed states, then one step back to the wide ones.
+
+    Args:
+        narrow: makes the narrow states that attention is added to. norm: of that sum.
+        ffns: residual steps. widen: back to the states' width; wide_norm: of the last sum.
+    """
+
+    def __init__(
+        self,
+        narrow: Narrow,
+        attention: Attention,
+        norm: nn.Module,
+        ffns: Sequence[nn.Module],
+        widen: Linear,
+        wide_norm: nn.Module,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.narrow, self.attention, self.norm, self.ffns = narrow, attention, norm, nn.ModuleList(ffns)
+        self.widen, self.wide_norm, self.dropout = widen, wide_norm, nn.Dropout(dropout)
+
+    def memory(self) -> KeyValues:
+        return self.attention.memory()
+
+    def forward(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
+        """(tokens, wide) to the same."""
+        inner = self.norm(self.attention(x, call, memory) + self.narrow(x))
+        for ffn in self.ffns:
+            inner = ffn(inner)
+        return self.wide_norm(self.dropout(self.widen(inner)) + x)

@@ -1,0 +1,86 @@
+"""Files as they were before the reference renamed entries, and what only a few families do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import multihead
+
+from .case import batch, reference
+from .cases import CASES
+
+ROWS = {case.name: case for case in CASES}
+
+
+def saved(name: str, end: str, folder: Path) -> Any:
+    model = reference(ROWS[name], end)
+    model.save_pretrained(folder)
+    return model
+
+
+def rewritten(folder: Path, entries: Any) -> None:
+    """Changes a folder's config.json."""
+    config = folder / "config.json"
+    config.write_text(json.dumps(entries(json.loads(config.read_text()))))
+
+
+def test_nomic_bert_with_the_entries_of_its_first_files(tmp_path):
+    model = saved("nomic-bert-first-token", "Model", tmp_path)
+
+    def entries(now: dict[str, Any]) -> dict[str, Any]:
+        old = {"n_embd": "hidden_size", "n_layer": "num_hidden_layers", "n_head": "num_attention_heads",
+               "n_inner": "intermediate_size", "layer_norm_epsilon": "layer_norm_eps"}  # fmt: skip
+        kept = {k: now[k] for k in ("model_type", "vocab_size", "type_vocab_size", "pad_token_id")}
+        said = {"activation_function": "swiglu", "prenorm": False, "rotary_emb_base": 1000, "rotary_emb_fraction": 1.0}
+        return {**kept, **{name: now[today] for name, today in old.items()}, **said}
+
+    rewritten(tmp_path, entries)
+    inputs = batch(ROWS["nomic-bert"], "Model")
+    real = inputs["attention_mask"].bool()
+    with torch.no_grad():
+        got, expected = multihead.AutoModel.from_pretrained(tmp_path)(**inputs)[0], model(**inputs)[0]
+    torch.testing.assert_close(got[real], expected[real])
+
+
+def test_nomic_bert_refuses_what_its_first_files_may_say_and_nobody_computes(tmp_path):
+    with pytest.raises(multihead.errors.UnsupportedConfig, match="activation_function 'geglu'"):
+        multihead.NomicBertConfig.read({"n_embd": 36, "activation_function": "geglu"})
+
+
+@pytest.mark.parametrize("name", ["esm-1b", "esm-2"])
+def test_contacts_of_residues_equal_the_reference(name, tmp_path):
+    model = saved(name, "ForMaskedLM", tmp_path)
+    inputs = batch(ROWS[name], "ForMaskedLM")
+    inputs["input_ids"][:, 5] = 2  # an end token within
+    with torch.no_grad():
+        expected = model.predict_contacts(inputs["input_ids"], inputs["attention_mask"])
+        got = multihead.EsmForMaskedLM.from_pretrained(tmp_path).predict_contacts(
+            inputs["input_ids"], inputs["attention_mask"]
+        )
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_splinter_answers_at_the_positions_it_is_given(tmp_path):
+    case = ROWS["splinter-pretraining"]
+    model = saved(case.name, "ForPreTraining", tmp_path)
+    inputs = batch(case, "ForPreTraining", lengths=(9, 6, 4))
+    where = torch.tensor([[2, 8], [5, 1], [0, 3]])
+    labels = {
+        "start_positions": torch.tensor([[2, 0], [3, 3], [1, 2]]),
+        "end_positions": torch.tensor([[4, 0], [3, 5], [1, 3]]),
+    }
+    mine = multihead.SplinterForPreTraining.from_pretrained(tmp_path)
+    with torch.no_grad():
+        expected = model(**inputs, question_positions=where, **{k: v.clone() for k, v in labels.items()})
+        got = mine(**inputs, question_positions=where, **labels)
+    for name in ("start_logits", "end_logits"):
+        seen = got[name] > torch.finfo(torch.float32).min
+        torch.testing.assert_close(got[name][seen], expected[name][seen], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(got.loss, expected.loss, rtol=1e-4, atol=1e-4)
+    with pytest.raises(multihead.errors.InvalidInput, match="0 to 8"):
+        mine(**inputs, question_positions=where + 1)
