@@ -105,11 +105,13 @@ def _auto(name: str, *ends: str) -> type[_AutoModel]:
 AutoModel = _auto("AutoModel", "Model")
 AutoModelForTextEncoding = _auto("AutoModelForTextEncoding", "EncoderModel", "Model")
 AutoModelForPreTraining = _auto("AutoModelForPreTraining", "ForPreTraining", "ForMaskedLM", "ForCausalLM")
-AutoModelForMaskedLM = _auto("AutoModelForMaskedLM", "ForMaskedLM")
-AutoModelForCausalLM = _auto("AutoModelForCausalLM", "ForCausalLM", "LMHeadModel")
+AutoModelForMaskedLM = _auto("AutoModelForMaskedLM", "ForMaskedLM", "WithLMHeadModel")
+AutoModelForCausalLM = _auto("AutoModelForCausalLM", "ForCausalLM", "LMHeadModel", "WithLMHeadModel")
 AutoModelForSeq2SeqLM = _auto("AutoModelForSeq2SeqLM", "ForConditionalGeneration", "MTModel")
 AutoModelForSequenceClassification = _auto("AutoModelForSequenceClassification", "ForSequenceClassification")
 AutoModelForTokenClassification = _auto("AutoModelForTokenClassification", "ForTokenClassification")
-AutoModelForQuestionAnswering = _auto("AutoModelForQuestionAnswering", "ForQuestionAnswering")
+AutoModelForQuestionAnswering = _auto(
+    "AutoModelForQuestionAnswering", "ForQuestionAnsweringSimple", "ForQuestionAnswering"
+)
 AutoModelForMultipleChoice = _auto("AutoModelForMultipleChoice", "ForMultipleChoice")
 AutoModelForNextSentencePrediction = _auto("AutoModelForNextSentencePrediction", "ForNextSentencePrediction")

@@ -45,7 +45,9 @@ INERT = frozenset(
     _num_labels add_bias_logits add_final_layer_norm extra_pos_embeddings extra_layer_norm normalize_before
     normalize_embedding static_position_embeddings force_bos_token_to_be_generated do_blenderbot_90_layernorm
     layernorm_variant n_positions save_step unk_token_id mask_token_id deterministic_flash_attn sparse_prediction
-    sparse_pred_ignore_index initializer_cutoff_factor reference_compile repad_logits_with_grad
+    sparse_pred_ignore_index initializer_cutoff_factor reference_compile repad_logits_with_grad untie_r bos_index
+    unk_index mask_index embed_init_std id2lang lang2id
+    use_mems_train lang_id esmfold_config vocab_list
     """.split()
 )
 

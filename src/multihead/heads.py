@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -110,7 +111,7 @@ class LanguageModel(nn.Module):
         self.bias = None if bias is None else nn.Parameter(torch.empty(bias))
 
     def forward(self, hidden: Tensor, call: Call) -> Tensor:
-        states, width = self.transform(hidden), self.table.weight.shape[1]  # type: ignore[index,union-attr]
+        states, width = self.transform(hidden), self.table.weight.shape[1]  # type: ignore[index]
         scores = nn.functional.linear(states[:, :width], self.table.weight, self.bias)  # type: ignore[arg-type]
         if self.rest is not None:
             scores = scores + self.rest(states[:, width:])
@@ -178,6 +179,34 @@ class Both(nn.Module):
 
     def forward(self, hidden: Tensor, call: Call) -> tuple[Tensor, Tensor]:
         return self.words(hidden, call), self.text(hidden, call)
+
+
+class Summary(nn.Module):
+    """One vector a text, (texts, out): act(linear(state)) of a state that the config chooses (XLNet, XLM).
+
+    Args:
+        pool: chooses the state. out: width of the projection, None for none. dropouts: before and after.
+    """
+
+    def __init__(self, width: int, out: int | None, pool: Pool, act: str | None, dropouts: tuple[float, float]) -> None:
+        super().__init__()
+        self.pool, self.act = pool, activation(act) if act else nn.Identity()
+        self.linear = nn.Identity() if out is None else Linear(width, out)
+        self.before, self.after = (nn.Dropout(p) for p in dropouts)
+
+    def forward(self, hidden: Tensor, call: Call) -> Tensor:
+        return self.after(self.act(self.linear(self.before(self.pool(hidden, call)))))
+
+
+POOLS: Mapping[str, Pool] = {"first": first, "last": last, "mean": average}
+
+
+def summary(config: Any) -> Summary:
+    """As a config's `summary_…` entries say."""
+    out = config.num_labels if config.summary_proj_to_labels else config.hidden_size
+    dropouts = (config.summary_first_dropout, config.summary_last_dropout)
+    pool, act = POOLS[config.summary_type], config.summary_activation
+    return Summary(config.hidden_size, out if config.summary_use_proj else None, pool, act, dropouts)
 
 
 @dataclass(frozen=True)

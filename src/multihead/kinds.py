@@ -127,6 +127,10 @@ KINDS: Mapping[str, Kind] = {  # end of a class name -> its kind
     "ForQuestionAnswering": Kind(
         "AutoModelForQuestionAnswering", SpanOutput, spans, labels=("start_positions", "end_positions")
     ),
+    "ForQuestionAnsweringSimple": Kind(
+        "AutoModelForQuestionAnswering", SpanOutput, spans, labels=("start_positions", "end_positions")
+    ),
+    "WithLMHeadModel": Kind("AutoModelForMaskedLM", ScoresOutput, words),
     "ForNextSentencePrediction": Kind("AutoModelForNextSentencePrediction", ScoresOutput, following),
     "ForMultipleChoice": Kind("AutoModelForMultipleChoice", ScoresOutput, choices, choices=True),
 }

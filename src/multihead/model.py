@@ -138,6 +138,9 @@ class PreTrainedModel(nn.Module):
         Raises:
             InvalidInput: shapes, dtypes or ids that do not fit. TextTooLong: more tokens than positions.
         """
+        memory_name, use_name = self.architecture.memory_names
+        past_key_values = more.pop(memory_name, past_key_values)  # type: ignore[assignment]
+        use_cache = more.pop(use_name, use_cache)  # type: ignore[assignment]
         own = {name: x for name, x in more.items() if name in self.architecture.inputs}
         known = self._labels({name: x for name, x in more.items() if name not in own})
         given = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
@@ -147,7 +150,7 @@ class PreTrainedModel(nn.Module):
             given = tuple(None if x is None else x.flatten(0, 1) for x in given)  # type: ignore[assignment]
             own = {name: None if x is None else x.flatten(0, 1) for name, x in own.items()}
         ids, mask, segments, positions, vectors = given
-        if segments is not None and self.backbone.embed.segment is None:
+        if segments is not None and not self.backbone.typed:
             raise InvalidInput(f"{type(self).__name__} has no token types; leave token_type_ids out.")
         read = batch(
             ids,
@@ -163,19 +166,19 @@ class PreTrainedModel(nn.Module):
             memory = self.remember(len(read.layout.runs))
         record = self._record(output_hidden_states, output_attentions)
         hidden, call = self._run(self.backbone, read, memory, record, self._own(own, read.layout))
-        seen = read.layout
+        seen = self.backbone.filled(read.layout, call)
         if logits_to_keep:
             hidden, call, seen = kept(hidden, call, seen, logits_to_keep)
         fields = self._finish(hidden, call, seen, known)
         fields = {**fields, **self._shown(record, read.layout, memory, "hidden_states", "attentions")}
-        return self._answer(
-            {"last_hidden_state": read.layout.unpack(hidden)} if self._bare else {}, fields, return_dict
-        )
+        return self._answer({"last_hidden_state": seen.unpack(hidden)} if self._bare else {}, fields, return_dict)
 
     @property
     def _caches(self) -> bool:
         """Whether a pass returns what its layers remember, as the reference's decoders do."""
-        return self.end in ("ForCausalLM", "LMHeadModel", "MTModel") or (self._bare and self.backbone.causal)
+        if self.end in ("ForCausalLM", "LMHeadModel", "MTModel"):
+            return True
+        return self.backbone.remembers and (self._bare or not self.backbone.causal)
 
     @property
     def _bare(self) -> bool:
@@ -258,8 +261,7 @@ class PreTrainedModel(nn.Module):
         if record.hidden is not None:
             shown[hidden] = tuple(layout.unpack(x) for x in record.hidden)
         if record.attentions is not None:
-            past = 0 if memory is None else max(memory.lengths, default=0) - layout.runs.longest
-            shown[attentions] = tuple(grid(x, layout, None, past) for x in record.attentions)
+            shown[attentions] = tuple(grid(x, layout) for x in record.attentions)
         return shown
 
     def _answer(self, states: dict[str, Any], fields: dict[str, Any], return_dict: bool) -> Any:

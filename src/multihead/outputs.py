@@ -22,6 +22,11 @@ class Output:
     def keys(self) -> list[str]:
         return [f.name for f in dataclasses.fields(self) if getattr(self, f.name) is not None]
 
+    @property
+    def mems(self) -> Any:
+        """XLNet's name of `past_key_values`."""
+        return self.get("past_key_values")
+
     def values(self) -> list[Any]:
         return [getattr(self, name) for name in self.keys()]
 

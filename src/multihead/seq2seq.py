@@ -84,7 +84,7 @@ class SequenceToSequence(PreTrainedModel):
             sources = source or Layout(
                 memory.encoded.runs, None, (len(memory.encoded.runs), memory.encoded.runs.longest)
             )
-            shown["cross_attentions"] = tuple(grid(x, read.layout, sources, 0) for x in record.cross_attentions)
+            shown["cross_attentions"] = tuple(grid(x, read.layout, sources) for x in record.cross_attentions)
         states = {"last_hidden_state": read.layout.unpack(hidden)} if self._bare else {}
         return self._answer(states, {**fields, **shown}, return_dict)
 

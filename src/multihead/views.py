@@ -33,25 +33,21 @@ def flat(texts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, 
     return ids, Runs.of(tuple(map(len, texts)))
 
 
-def grid(texts: list[Tensor], queries: Layout, keys: Layout | None, past: int) -> Tensor:
-    """Attention of each text, (heads, queries, keys), as one (batch, heads, length, length), zero at padding."""
+def grid(texts: list[Tensor], queries: Layout, keys: Layout | None = None) -> Tensor:
+    """Attention of each text, (heads, queries, keys), as one (batch, heads, length, length), zero at padding.
+
+    Keys that are no tokens of this pass, but remembered, come first.
+    """
     sources = keys or queries
+    past = max(x.shape[2] - length for x, length in zip(texts, sources.runs.lengths, strict=True))
     shape = (queries.shape[0], texts[0].shape[0], queries.shape[1], sources.shape[1] + past)
     out = texts[0].new_zeros(shape)
     for text, scores in enumerate(texts):
-        rows, columns = cells(queries, text), cells(sources, text)
+        rows, columns = queries.columns(text), sources.columns(text)
         if past:
             columns = torch.cat([torch.arange(scores.shape[2] - len(columns), device=columns.device), columns + past])
         out[text][:, rows[:, None], columns] = scores
     return out
-
-
-def cells(layout: Layout, text: int) -> Tensor:
-    """Columns of a text's tokens in the padded grid."""
-    begin, length = layout.runs.begins[text], layout.runs.lengths[text]
-    if layout.rows is None:
-        return torch.arange(length)
-    return layout.rows[begin : begin + length] % layout.shape[1]
 
 
 def kept(hidden: Tensor, call: Call, layout: Layout, last: int) -> tuple[Tensor, Call, Layout]:

@@ -82,6 +82,7 @@ class Architecture:
         kinds: where a class of this family is of another kind than its name says elsewhere.
         bare: builds the backbone of some heads in another way, by end of class name (a decoder alone).
         inputs: a family's own inputs beside the usual ones: name -> from the user's tensor to what `Call.given` holds.
+        memory_names: the family's own names of the arguments `past_key_values` and `use_cache`.
         methods: more methods of the family's classes, by name.
         shift: makes a decoder's input of what it shall say.
         echoes: ends of encoder-decoder classes whose target, when none is given, is the source itself, shifted.
@@ -98,6 +99,7 @@ class Architecture:
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     bare: Mapping[str, tuple[Build, Keys]] = field(default_factory=dict)
     inputs: Mapping[str, Pack] = field(default_factory=dict)
+    memory_names: tuple[str, str] = ("past_key_values", "use_cache")
     methods: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     shift: Shift = after_start
     echoes: tuple[str, ...] = ()

@@ -118,7 +118,9 @@ FAMILIES: Mapping[str, Entry] = {  # model_type in config.json -> where
     "switch_transformers": Entry("switch_transformers", "SwitchTransformers"),
     "t5": Entry("t5", "T5"),
     "umt5": Entry("mt5", "UMT5", "UMT5"),
+    "xlm": Entry("xlm", "XLM"),
     "xlm-roberta": Entry("roberta", "XLMRoberta", "XLM_ROBERTA"),
+    "xlnet": Entry("xlnet", "XLNet"),
 }
 
 

@@ -25,7 +25,7 @@ class Alibi(Positions):
         super().__init__()
         self.slopes, self.scale = slopes, scale  # derived: no buffer
 
-    def bias(self, q: Tensor, sight: Sight, call: Call) -> Bias | None:
+    def bias(self, q: Tensor, k: Tensor, sight: Sight, call: Call) -> Bias | None:
         longest = call.once((self, sight.keys), lambda: self._table(sight.keys.longest, q.device))
         return lambda text: longest[..., : sight.keys.lengths[text]].to(q.dtype)
 

@@ -86,7 +86,7 @@ class Attention(nn.Module):
         if memory is not None:
             k, v, runs = memory.extend(k, v, call)
         sight = call.sight(runs, causal=self.causal, window=self.window)
-        return self._mix(turned, k, v, sight, self.positions.bias(q, sight, call), call, call.record.attentions)
+        return self._mix(turned, k, v, sight, self.positions.bias(q, k, sight, call), call, call.record.attentions)
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, (tokens, heads, head width) each, not yet turned by their positions."""

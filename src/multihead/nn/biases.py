@@ -32,7 +32,7 @@ class BucketedBias(Positions):
             raise UnsupportedConfig(f"{buckets} buckets of distances cannot reach {reach} tokens far.")
         self.table, self.reach, self.causal = Embedding(buckets, heads), reach, causal
 
-    def bias(self, q: Tensor, sight: Sight, call: Call) -> Bias | None:
+    def bias(self, q: Tensor, k: Tensor, sight: Sight, call: Call) -> Bias | None:
         longest = max(sight.keys.longest, 1)
         values = call.once(self, lambda: self._known(longest, call, q.device))
         middle = values.shape[1] // 2

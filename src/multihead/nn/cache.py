@@ -79,6 +79,57 @@ class KeyValues:
             self.runs = Runs(self.runs.begins, lengths)
 
 
+class Recent:
+    """Keys and values of the last tokens of each text (XLNet's memory).
+
+    Args:
+        limit: of tokens kept of a text, None for all. share: how many of a pass's tokens are kept, from its first on.
+    """
+
+    def __init__(self, limit: int | None = None, share: int | None = None) -> None:
+        self.limit, self.share = limit, share
+        self.k: Tensor | None = None
+        self.v: Tensor | None = None
+        self.runs: Runs | None = None
+
+    def extend(self, k: Tensor, v: Tensor, call: Call) -> tuple[Tensor, Tensor, Runs]:
+        """All keys and values (rows, heads, width) that may be seen, and where each text's lie."""
+        past = self.runs or Runs.of((0,) * len(call.runs))
+        if self.k is not None and self.v is not None:
+            rows = self._spliced(past, call.runs, self.k.shape[0], k.device)
+            k, v = torch.cat([self.k, k])[rows], torch.cat([self.v, v])[rows]
+        runs = Runs.of(tuple(a + b for a, b in zip(past.lengths, call.runs.lengths, strict=True)))
+        self.k, self.v, self.runs = k, v, self._kept(runs, past)
+        return k, v, runs
+
+    def _spliced(self, past: Runs, new: Runs, offset: int, device: torch.device) -> Tensor:
+        parts = []
+        for old, held, begin, length in zip(past.begins, past.lengths, new.begins, new.lengths, strict=True):
+            parts += [torch.arange(old, old + held), torch.arange(offset + begin, offset + begin + length)]
+        return torch.cat(parts).to(device)
+
+    def _kept(self, runs: Runs, past: Runs) -> Runs:
+        """Where what is remembered lies within all."""
+        ends = [
+            begin + (length if self.share is None else min(length, held + self.share))
+            for begin, length, held in zip(runs.begins, runs.lengths, past.lengths, strict=True)
+        ]
+        firsts = [
+            begin if self.limit is None else max(begin, end - self.limit)
+            for begin, end in zip(runs.begins, ends, strict=True)
+        ]
+        return Runs(tuple(firsts), tuple(end - first for first, end in zip(firsts, ends, strict=True)))
+
+    def select(self, texts: Tensor) -> None:
+        if self.runs is not None:
+            chosen = texts.tolist()
+            begins, lengths = self.runs.begins, self.runs.lengths
+            self.runs = Runs(tuple(begins[text] for text in chosen), tuple(lengths[text] for text in chosen))
+
+    def forget(self, lengths: tuple[int, ...]) -> None:
+        raise NotImplementedError("A memory of the last tokens alone cannot go back.")
+
+
 class Cell:
     """The state of a recurrence, (texts, width), None before the first token."""
 

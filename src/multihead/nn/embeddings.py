@@ -97,6 +97,11 @@ class Embeddings(nn.Module):
         self.widen = widen or nn.Identity()
         self.scale, self.dropout = scale, nn.Dropout(dropout)
 
+    @property
+    def typed(self) -> bool:
+        """Whether token types have vectors."""
+        return self.segment is not None
+
     def words(self, tokens: Tensor) -> Tensor:
         """Word vectors (tokens, width) of ids (tokens,). Raises InvalidInput for an id outside the vocabulary."""
         check_ids(tokens, self.token.num_embeddings, "input id", "vocabulary")

@@ -22,8 +22,12 @@ class Positions(nn.Module):
         """Queries (tokens, heads, width) and keys (tokens, key heads, width), turned by their positions."""
         return q, k
 
-    def bias(self, q: Tensor, sight: Sight, call: Call) -> Bias | None:
-        """Gives each text's (heads, queries, keys) to add to the scaled scores; q is not yet rotated."""
+    def bias(self, q: Tensor, k: Tensor, sight: Sight, call: Call) -> Bias | None:
+        """Gives each text's (heads, queries, keys) to add to the scaled scores.
+
+        Args:
+            q: (tokens, heads, width), not yet turned. k: (rows, key heads, width), turned, those remembered included.
+        """
         return None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..errors import InvalidInput
 from ..kernels.sight import Runs
 
 
@@ -32,10 +33,23 @@ class Layout:
             return cls(Runs.of((length,) * batch), None, shape)
         return cls(Runs.of(tuple(real.sum(-1).tolist())), real.flatten().nonzero().flatten(), shape)
 
+    def columns(self, text: int) -> Tensor:
+        """Columns of a text's tokens in the padded grid, (length,)."""
+        begin, length = self.runs.begins[text], self.runs.lengths[text]
+        if self.rows is None:
+            return torch.arange(length)
+        return self.rows[begin : begin + length] % self.shape[1]
+
     def pack(self, padded: Tensor) -> Tensor:
         """(batch, length, ...) to (tokens, ...)."""
         flat = padded.flatten(0, 1)
         return flat if self.rows is None else flat.index_select(0, self.rows)
+
+    def pack_tokens(self, given: Tensor) -> Tensor:
+        """(batch, length), one number a token, to (tokens,). Raises InvalidInput for another shape."""
+        if tuple(given.shape) != self.shape:
+            raise InvalidInput(f"One number a token is needed, {list(self.shape)}, not {list(given.shape)}.")
+        return self.pack(given)
 
     def unpack(self, tokens: Tensor) -> Tensor:
         """(tokens, ...) to (batch, length, ...), zero where the batch is padded."""

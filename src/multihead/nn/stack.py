@@ -11,6 +11,7 @@ from .attention import CrossAttention
 from .cache import Memory
 from .call import Call, Encoded
 from .embeddings import Embeddings
+from .ragged import Layout
 
 
 class Stack(nn.Module):
@@ -38,6 +39,20 @@ class Stack(nn.Module):
         """Whether no token sees the tokens after it."""
         parts = [part for layer in self.layers for part in layer.modules() if not isinstance(part, CrossAttention)]
         return all(getattr(part, "causal", True) for part in parts)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a pass returns what its layers remember, unless it is told otherwise."""
+        return self.causal
+
+    @property
+    def typed(self) -> bool:
+        """Whether tokens may have types."""
+        return self.embed.typed
+
+    def filled(self, layout: Layout, call: Call) -> Layout:
+        """The grid that the resulting states fill, given the inputs'."""
+        return layout
 
     def memories(self) -> list[Memory]:
         """An empty memory a layer."""

@@ -123,7 +123,7 @@ def read(model: PreTrainedModel, tokenizer: Tokenizer, inputs: Sequence[Any], *,
         for found in tokenizer.run(inputs[begin : begin + AT_ONCE], words=False, special=True, limits=limits):
             ids.append(found.ids)
             segments.append(found.type_ids)
-    typed = "token_type_ids" in tokenizer.model_input_names and model.backbone.embed.segment is not None
+    typed = "token_type_ids" in tokenizer.model_input_names and model.backbone.typed
     return Ids(ids, segments if typed and any(map(any, segments)) else None)
 
 
