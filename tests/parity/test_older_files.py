@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import multihead
 
@@ -84,3 +85,16 @@ def test_splinter_answers_at_the_positions_it_is_given(tmp_path):
     torch.testing.assert_close(got.loss, expected.loss, rtol=1e-4, atol=1e-4)
     with pytest.raises(multihead.errors.InvalidInput, match="0 to 8"):
         mine(**inputs, question_positions=where + 1)
+
+
+def test_deberta_reads_the_word_head_that_is_stored(tmp_path):
+    """Microsoft's files keep it under a name of their own, and a detector's head beside it, and do not say so."""
+    model = saved("deberta-own-word-head", "ForMaskedLM", tmp_path)
+    rewritten(tmp_path, lambda now: {k: v for k, v in now.items() if k != "legacy"})
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file({**tensors, "mask_predictions.dense.weight": torch.zeros(3, 3)}, tmp_path / "model.safetensors")
+    inputs = batch(ROWS["deberta-own-word-head"], "ForMaskedLM", lengths=(9, 9, 9))
+    with torch.no_grad():
+        got, expected = multihead.AutoModelForMaskedLM.from_pretrained(tmp_path)(**inputs), model(**inputs)
+    torch.testing.assert_close(got.logits, expected.logits, rtol=1e-4, atol=1e-4)
+    assert multihead.AutoModel.from_pretrained(tmp_path)(**inputs).last_hidden_state.shape == (3, 9, 36)

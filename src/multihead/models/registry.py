@@ -51,6 +51,8 @@ FAMILIES: Mapping[str, Entry] = {  # model_type in config.json -> where
     "cohere2": Entry("cohere", "Cohere2", "COHERE2"),
     "convbert": Entry("convbert", "ConvBert"),
     "ctrl": Entry("ctrl", "CTRL"),
+    "deberta": Entry("deberta", "Deberta"),
+    "deberta-v2": Entry("deberta_v2", "DebertaV2"),
     "distilbert": Entry("distilbert", "DistilBert"),
     "electra": Entry("electra", "Electra"),
     "esm": Entry("esm", "Esm"),

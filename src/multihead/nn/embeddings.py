@@ -77,6 +77,7 @@ class Embeddings(nn.Module):
     Args:
         project: of the sum. widen: of the word vectors, before anything is added (OPT).
         scale: of the word vectors only.
+        typed: whether token types may be given; where they have no vectors they change nothing (DeBERTa).
     """
 
     def __init__(
@@ -90,8 +91,10 @@ class Embeddings(nn.Module):
         widen: nn.Module | None = None,
         scale: float = 1.0,
         dropout: float = 0.0,
+        typed: bool | None = None,
     ) -> None:
         super().__init__()
+        self._typed = segment is not None if typed is None else typed
         self.token, self.position, self.segment = token, position, segment
         self.norm, self.project = norm or nn.Identity(), project or nn.Identity()
         self.widen = widen or nn.Identity()
@@ -99,8 +102,8 @@ class Embeddings(nn.Module):
 
     @property
     def typed(self) -> bool:
-        """Whether token types have vectors."""
-        return self.segment is not None
+        """Whether token types may be given."""
+        return self._typed
 
     def words(self, tokens: Tensor) -> Tensor:
         """Word vectors (tokens, width) of ids (tokens,). Raises InvalidInput for an id outside the vocabulary."""
