@@ -175,12 +175,13 @@ class Interleaved(Source):
     """Rows whose rotary pairs lie side by side in each head (llama.cpp, GPT-J) instead of half a head apart.
 
     Args:
-        rotated: channels of a head that are turned; None for all. axis: that holds the heads' channels.
+        rotated: channels of a head that are turned; None for all. first: of them. axis: that holds the heads' channels.
     """
 
     heads: int
     rotated: int | None = None
     axis: int = 0
+    first: int = 0
 
     def read(self, *stored: Tensor) -> Tensor:
         return self._each_head(stored[0], lambda x: x.unflatten(1, (-1, 2)).transpose(1, 2).flatten(1, 2))
@@ -192,6 +193,7 @@ class Interleaved(Source):
         if x.shape[self.axis] % self.heads:
             return x  # reported with its shape
         heads = x.transpose(0, self.axis).unflatten(0, (self.heads, -1))
-        rotated = heads.shape[1] if self.rotated is None else self.rotated
-        moved = torch.cat([move(heads[:, :rotated]), heads[:, rotated:]], 1)
+        first, rotated = self.first, heads.shape[1] if self.rotated is None else self.rotated
+        parts = heads.split((first, rotated, heads.shape[1] - first - rotated), 1)
+        moved = torch.cat([parts[0], move(parts[1]), parts[2]], 1)
         return moved.flatten(0, 1).transpose(0, self.axis)

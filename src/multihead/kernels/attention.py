@@ -95,7 +95,7 @@ def attend(
         p = F.dropout(p, dropout) if dropout else p
         values = _rows(v, sight.keys, text).repeat_interleave(groups, dim=1)
         mixed.append(torch.einsum("hqk,khd->qhd", p, values))
-    return torch.cat(mixed) if mixed else torch.zeros_like(q)
+    return torch.cat(mixed) if mixed else q.new_zeros(*q.shape[:2], v.shape[-1])
 
 
 def fused(
@@ -145,7 +145,7 @@ def _on_views(q: Tensor, k: Tensor, v: Tensor, sight: Sight, spacing: int, scale
 def _text_by_text(
     q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float, bias: Bias | None, dropout: float
 ) -> Tensor:
-    mixed = torch.empty_like(q)
+    mixed = q.new_empty(*q.shape[:2], v.shape[-1])
     for text, (begin, length) in enumerate(zip(sight.queries.begins, sight.queries.lengths, strict=True)):
         if not length:
             continue

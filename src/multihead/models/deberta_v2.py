@@ -81,7 +81,8 @@ def build(config: DebertaV2Config) -> Stack:
     if config.conv_kernel_size > 0 and layers:
         kernel, groups, act = config.conv_kernel_size, config.conv_groups, activation(config.conv_act)
         beside = LayerNorm(width, config.layer_norm_eps)
-        layers[0] = ConvolvedLayer(layers[0], width, kernel, groups, act, beside, config.hidden_dropout_prob)  # type: ignore[call-overload]
+        first = ConvolvedLayer(layers[0], width, kernel, groups, act, beside, config.hidden_dropout_prob)
+        return Stack(deberta.embeddings(config), [first, *layers[1:]])
     return Stack(deberta.embeddings(config), layers)
 
 

@@ -53,6 +53,8 @@ FAMILIES: Mapping[str, Entry] = {  # model_type in config.json -> where
     "ctrl": Entry("ctrl", "CTRL"),
     "deberta": Entry("deberta", "Deberta"),
     "deberta-v2": Entry("deberta_v2", "DebertaV2"),
+    "deepseek_v2": Entry("deepseek", "DeepseekV2", "V2"),
+    "deepseek_v3": Entry("deepseek", "DeepseekV3", "V3"),
     "distilbert": Entry("distilbert", "DistilBert"),
     "electra": Entry("electra", "Electra"),
     "esm": Entry("esm", "Esm"),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..kernels.attention import Bias
 from ..kernels.sight import Sight
+from .activations import Activation
 from .cache import KeyValues, Memory
 from .call import Call
 from .positions import Positions
@@ -101,7 +102,7 @@ class ConvolvedLayer(nn.Module):
     """
 
     def __init__(
-        self, layer: nn.Module, width: int, kernel: int, groups: int, act: nn.Module, norm: nn.Module, dropout: float
+        self, layer: nn.Module, width: int, kernel: int, groups: int, act: Activation, norm: nn.Module, dropout: float
     ) -> None:
         super().__init__()
         self.layer, self.act, self.norm, self.dropout = layer, act, norm, nn.Dropout(dropout)

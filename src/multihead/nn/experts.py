@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .weights import Linear
@@ -48,16 +49,20 @@ class RoutedExperts(nn.Module):
 
     Args:
         experts: called with (tokens, width) and a number. count: of them. rule: from the router's scores to weights.
-        bias: of the router.
+        bias: of the router. wide: it computes in float32.
     """
 
-    def __init__(self, width: int, experts: nn.Module, count: int, rule: Rule, *, bias: bool = False) -> None:
+    def __init__(
+        self, width: int, experts: nn.Module, count: int, rule: Rule, *, bias: bool = False, wide: bool = False
+    ) -> None:
         super().__init__()
         self.router, self.experts, self.count, self.rule = Linear(width, count, bias=bias), experts, count, rule
+        self.wide = wide
 
     def forward(self, x: Tensor) -> Tensor:
         """(tokens, width) to the same."""
-        weights, chosen = self.rule(self.router(x))
+        scores = F.linear(x.float(), self.router.weight.float()) if self.wide else self.router(x)
+        weights, chosen = self.rule(scores)
         flat = chosen.flatten()
         order = flat.argsort(stable=True)
         counts: Sequence[int] = torch.bincount(flat, minlength=self.count).tolist()
@@ -104,3 +109,45 @@ def largest(chosen: int) -> Rule:
         return top.softmax(-1), experts
 
     return rule
+
+
+def within(scores: Tensor, groups: Tensor, kept: int, lowest: float) -> Tensor:
+    """Scores (tokens, experts) with those outside of the `kept` best groups at the lowest; groups: (tokens, groups)."""
+    best = torch.zeros_like(groups, dtype=torch.bool).scatter(1, groups.topk(kept, -1).indices, True)
+    return scores.masked_fill(~best.repeat_interleave(scores.shape[1] // groups.shape[1], 1), lowest)
+
+
+def best_of_groups(chosen: int, *, groups: int, kept: int, scale: float) -> Rule:
+    """The likeliest of the `kept` groups whose best experts are likeliest (DeepSeek-V2); weights do not sum to 1."""
+
+    def rule(scores: Tensor) -> tuple[Tensor, Tensor]:
+        p = scores.softmax(-1, dtype=torch.float32)
+        p = p if groups == 1 else within(p, p.unflatten(-1, (groups, -1)).amax(-1), kept, 0.0)
+        weights, experts = p.topk(chosen, -1)
+        return weights * scale, experts
+
+    return rule
+
+
+class GroupedBest(nn.Module):
+    """Experts by sigmoid scores that a learned correction balances, among the best groups (DeepSeek-V3).
+
+    Args:
+        chosen: experts of a token. groups, kept: of experts, in all and considered; a group counts by its best two.
+        normalized: weights sum to `scale`; else they are the scores times it.
+    """
+
+    def __init__(self, count: int, chosen: int, *, groups: int, kept: int, normalized: bool, scale: float) -> None:
+        super().__init__()
+        self.correction = nn.Parameter(torch.empty(count))
+        self.chosen, self.groups, self.kept, self.normalized, self.scale = chosen, groups, kept, normalized, scale
+
+    def forward(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        p = scores.sigmoid()
+        ranked = p + self.correction.to(p.dtype)
+        pairs = ranked.unflatten(-1, (self.groups, -1)).topk(2, -1).values.sum(-1)
+        experts = within(ranked, pairs, self.kept, -torch.inf).topk(self.chosen, -1).indices
+        weights = p.gather(1, experts)
+        if self.normalized:
+            weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
+        return weights * self.scale, experts

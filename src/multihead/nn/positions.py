@@ -172,15 +172,16 @@ def _yarn(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
 
 def yarn_scale(factor: float, rope: Mapping[str, Any]) -> float:
     """YaRN's attention factor, or the ratio of two that DeepSeek's checkpoints ask for."""
-
-    def grown(weight: float) -> float:
-        return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
-
     if "attention_factor" in rope:
         return float(rope["attention_factor"])
     if rope.get("mscale") and rope.get("mscale_all_dim"):
-        return grown(rope["mscale"]) / grown(rope["mscale_all_dim"])
-    return grown(1.0)
+        return yarn_grown(factor, rope["mscale"]) / yarn_grown(factor, rope["mscale_all_dim"])
+    return yarn_grown(factor)
+
+
+def yarn_grown(factor: float, weight: float = 1.0) -> float:
+    """How much sharper attention is after stretching positions by `factor`."""
+    return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
 
 
 def _longrope(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:

@@ -1,0 +1,213 @@
+"""DeepSeek-V2 (arXiv:2405.04434) and V3 (arXiv:2412.19437): latent attention, routed experts beside shared ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+from torch import nn
+
+from ..checkpoints.keys import KeyMap
+from ..checkpoints.sources import Interleaved, PerHead, Source
+from ..config import Size
+from ..errors import UnsupportedConfig
+from ..nn.experts import ExpertList, GroupedBest, RoutedExperts, Rule, WithShared, best_of_groups
+from ..nn.feedforward import GatedFeedForward
+from ..nn.latent import LatentAttention
+from ..nn.layer import Layer
+from ..nn.positions import yarn_grown
+from ..nn.stack import Stack
+from . import llama
+from .patterns import rotary_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepseekV2Config(llama.LlamaConfig):
+    model_type = "deepseek_v2"
+    aliases: ClassVar = {"num_local_experts": "n_routed_experts", "num_experts": "n_routed_experts"}
+
+    vocab_size: Size = 102400
+    first_k_dense_replace: int = 0
+    kv_lora_rank: Size = 512
+    q_lora_rank: Size | None = 1536
+    qk_nope_head_dim: Size = 128
+    qk_rope_head_dim: Size = 64
+    v_head_dim: Size = 128
+    n_routed_experts: Size = 64
+    n_shared_experts: Size = 2
+    num_experts_per_tok: Size | None = None
+    moe_intermediate_size: Size = 1407
+    moe_layer_freq: Literal[1] = 1
+    n_group: Size | None = None
+    topk_group: Size | None = None
+    topk_method: Literal["greedy", "group_limited_greedy"] = "greedy"
+    scoring_func: Literal["softmax"] = "softmax"
+    norm_topk_prob: Literal[False] = False
+    routed_scaling_factor: float = 1.0
+    rope_interleave: Literal[True] = True
+    qk_head_dim: Size | None = None  # follows from its parts
+    output_router_logits: Literal[False] = False
+    bos_token_id: int | None = 1
+
+    @classmethod
+    def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
+        entries = super().normalized(entries)
+        for name in ("num_local_experts", "num_experts"):
+            count = entries.pop(name, None)
+            entries = entries if count is None else {"n_routed_experts": count, **entries}
+        return entries
+
+    def check(self) -> None:
+        if self.num_experts_per_tok is None and self.first_k_dense_replace < self.num_hidden_layers:
+            raise UnsupportedConfig("num_experts_per_tok must say how many experts a token goes through.")
+        groups = self.n_group or 1
+        if self.n_routed_experts % groups or (self.topk_group or 1) > groups:
+            raise UnsupportedConfig(
+                f"{self.n_routed_experts} experts cannot be in {groups} groups of which {self.topk_group} are chosen."
+            )
+
+    @property
+    def grouped(self) -> bool:
+        return self.topk_method == "group_limited_greedy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepseekV3Config(DeepseekV2Config):
+    model_type = "deepseek_v3"
+
+    vocab_size: Size = 129280
+    hidden_size: Size = 7168
+    intermediate_size: Size = 18432
+    num_hidden_layers: int = 61
+    num_attention_heads: Size = 128
+    max_position_embeddings: Size = 4096
+    moe_intermediate_size: Size = 2048
+    n_routed_experts: Size = 256
+    n_shared_experts: Size = 1
+    num_experts_per_tok: Size | None = 8
+    first_k_dense_replace: int = 3
+    n_group: Size | None = 8
+    topk_group: Size | None = 4
+    topk_method: Literal["noaux_tc"] = "noaux_tc"  # type: ignore[assignment]
+    scoring_func: Literal["sigmoid"] = "sigmoid"  # type: ignore[assignment]
+    norm_topk_prob: bool = True  # type: ignore[assignment]
+    rope_interleave: bool = True  # type: ignore[assignment]
+    routed_scaling_factor: float = 2.5
+    num_nextn_predict_layers: int = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 1
+
+    @classmethod
+    def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
+        entries = super().normalized(entries)
+        count = entries.pop("num_mtp_layers", None)
+        return entries if count is None else {"num_nextn_predict_layers": count, **entries}
+
+
+def rule2(config: DeepseekV2Config) -> Rule:
+    groups, kept = (config.n_group, config.topk_group) if config.grouped else (None, None)
+    return best_of_groups(
+        config.num_experts_per_tok or 1, groups=groups or 1, kept=kept or 1, scale=config.routed_scaling_factor
+    )
+
+
+def rule3(config: DeepseekV3Config) -> Rule:
+    return GroupedBest(
+        config.n_routed_experts,
+        config.num_experts_per_tok or 1,
+        groups=config.n_group or 1,
+        kept=config.topk_group or 1,
+        normalized=config.norm_topk_prob,
+        scale=config.routed_scaling_factor,
+    )
+
+
+def score_scale(config: DeepseekV2Config) -> float:
+    """YaRN sharpens the scores where a config says so."""
+    rope = config.rope_parameters
+    scaled = rope.get("rope_type", "default") != "default" and rope.get("mscale_all_dim")
+    grown = yarn_grown(rope["factor"], rope["mscale_all_dim"]) if scaled else 1.0
+    return (config.qk_nope_head_dim + config.qk_rope_head_dim) ** -0.5 * grown**2
+
+
+def build(config: Any, rule: Callable[[Any], Rule]) -> Stack:
+    positions = rotary_of(config, config.qk_rope_head_dim)
+
+    def feed_forward(inner: int) -> GatedFeedForward:
+        return GatedFeedForward(config.hidden_size, inner, config.hidden_act)
+
+    def experts() -> nn.Module:
+        each = ExpertList([feed_forward(config.moe_intermediate_size) for _ in range(config.n_routed_experts)])
+        routed = RoutedExperts(config.hidden_size, each, config.n_routed_experts, rule(config), wide=True)
+        return WithShared(routed, feed_forward(config.moe_intermediate_size * config.n_shared_experts))
+
+    def layer(i: int) -> Layer:
+        attention = LatentAttention(
+            config.hidden_size,
+            config.num_attention_heads,
+            rank=config.kv_lora_rank,
+            query_rank=config.q_lora_rank,
+            plain=config.qk_nope_head_dim,
+            turned=config.qk_rope_head_dim,
+            value_width=config.v_head_dim,
+            bias=config.attention_bias,
+            positions=positions,
+            causal=True,
+            scale=score_scale(config),
+            dropout=config.attention_dropout,
+        )
+        dense = i < config.first_k_dense_replace
+        return llama.layer(config, attention, llama.feed_forward(config) if dense else experts())
+
+    return llama.decoder(config, layer)
+
+
+def keys(config: DeepseekV2Config) -> KeyMap:
+    """Turned channels lie side by side at the end of each head's queries, and of the latent's matrix."""
+    ours, theirs, heads = "layers.*.attention.step", "layers.*.self_attn", config.num_attention_heads
+    plain, turned, rank = config.qk_nope_head_dim, config.qk_rope_head_dim, config.kv_lora_rank
+
+    def sided(key: str, count: int, first: int) -> Source:
+        if not config.rope_interleave:
+            return Source(key)
+        return Interleaved(key, count, rotated=turned, first=first)
+
+    q = f"{ours}.q" if config.q_lora_rank is None else f"{ours}.q.up"
+    stem = "layers.*.ffn.step"
+    rows: dict[str, str | Source] = {
+        q: sided(f"{theirs}.q_proj" if config.q_lora_rank is None else f"{theirs}.q_b_proj", heads, plain),
+        f"{ours}.q.down": f"{theirs}.q_a_proj",
+        f"{ours}.q.norm": f"{theirs}.q_a_layernorm",
+        f"{ours}.latent": sided(f"{theirs}.kv_a_proj_with_mqa", 1, rank),
+        f"{ours}.latent_norm": f"{theirs}.kv_a_layernorm",
+        f"{ours}.k": PerHead(f"{theirs}.kv_b_proj", heads, (plain, config.v_head_dim), 0),
+        f"{ours}.v": PerHead(f"{theirs}.kv_b_proj", heads, (plain, config.v_head_dim), 1),
+        **{f"{stem}.shared.{n}": f"layers.*.mlp.shared_experts.{n}_proj" for n in ("gate", "up", "down")},
+        **{f"{stem}.routed.experts.*.{n}": f"layers.*.mlp.experts.*.{n}_proj" for n in ("gate", "up", "down")},
+        f"{stem}.routed.router": "layers.*.mlp.gate",
+        f"{stem}.routed.rule.correction": "layers.*.mlp.gate.e_score_correction_bias",
+    }
+    table = llama.keys(config, rows)
+    later = rf"^(model\.)?layers\.({'|'.join(str(config.num_hidden_layers + i) for i in range(4))})\."
+    return replace(table, ignored=(*table.ignored, later))  # layers that predict the word after next
+
+
+HEADS = {end: llama.HEADS[end] for end in ("Model", "ForCausalLM", "ForSequenceClassification")}
+V2 = replace(
+    llama.ARCHITECTURE,
+    name="DeepseekV2",
+    config=DeepseekV2Config,
+    build=lambda config: build(config, rule2),
+    keys=keys,
+    heads=HEADS,
+    layouts={},
+    foreign_config={},
+)
+V3 = replace(
+    V2,
+    name="DeepseekV3",
+    config=DeepseekV3Config,
+    build=lambda config: build(config, rule3),
+    heads={**HEADS, "ForTokenClassification": llama.HEADS["ForTokenClassification"]},
+)
