@@ -20,7 +20,7 @@ from .hub import Want
 from .kernels.hardware import best_device, usable
 from .model import PreTrainedModel, empty_weights
 from .models.registry import architecture, config_of, foreign
-from .nn.weights import fresh
+from .nn.weights import fresh, initialize
 from .place import Place
 
 DTYPES: Mapping[str, torch.dtype] = {
@@ -74,6 +74,7 @@ def load_model(
     device: str | torch.device | None = None,
     attn_implementation: str | None = None,
     ignore_mismatched_sizes: bool = False,
+    new: str | None = None,
     **options: Any,
 ) -> PreTrainedModel:
     """A model with a checkpoint's weights, ready for inference.
@@ -84,6 +85,7 @@ def load_model(
         dtype: of the weights; "auto" for what the config or the checkpoint says.
         device: where the weights go; None for the CPU.
         ignore_mismatched_sizes: draws a head anew whose tensors have other shapes, for other labels.
+        new: pattern of parameters of the backbone that may be drawn anew.
         options: those of `Place`, and config entries to change (`num_labels=3`).
 
     Raises:
@@ -102,11 +104,33 @@ def load_model(
     model.name_or_path = str(name)
     if attn_implementation is not None:
         model.set_attention(attn_implementation)
-    fill(model, checkpoint, dtype=_kind(kind, config, checkpoint), device=target, reshape=ignore_mismatched_sizes)
+    precision = _kind(kind, config, checkpoint)
+    fill(model, checkpoint, dtype=precision, device=target, reshape=ignore_mismatched_sizes, new=new)
     if path.is_dir() and (path / GENERATION_FILE).is_file():
         from .generation.config import GenerationConfig
 
         model.generation_config = GenerationConfig.read(read_json(path / GENERATION_FILE))
+    return model.eval()
+
+
+def load_pair(
+    cls: type[PreTrainedModel], encoder: str | os.PathLike[str], decoder: str | os.PathLike[str], **options: Any
+) -> PreTrainedModel:
+    """An encoder-decoder of two checkpoints; see `SequenceToSequence.from_encoder_decoder_pretrained`."""
+    from .auto import AutoConfig, AutoModel, AutoModelForCausalLM
+
+    if cls.architecture.paired is None:
+        raise UnsupportedOption(f"{cls.__name__} is no pair of models; use EncoderDecoderModel.")
+    config: Any = AutoConfig.from_pretrained(decoder)
+    if hasattr(config, "add_cross_attention"):
+        config = config.changed(is_decoder=True, add_cross_attention=True)
+    source: Any = AutoModel.from_pretrained(encoder, **options)
+    target: Any = AutoModelForCausalLM.from_pretrained(decoder, config=config, new=r"\.cross\.", **options)
+    with empty_weights():
+        model = cls(cls.architecture.paired(source.config, target.config))
+    model.backbone.encoder, model.backbone.decoder, model.head = source.backbone, target.backbone, target.head
+    model.backbone.bridge.to_empty(device=source.device).to(source.dtype)
+    initialize(model.backbone.bridge, getattr(config, "initializer_range", 0.02))
     return model.eval()
 
 
@@ -133,6 +157,7 @@ def fill(
     dtype: torch.dtype | None,
     device: torch.device | str | None,
     reshape: bool = False,
+    new: str | None = None,
 ) -> None:
     """Gives a model built without memory the tensors of a checkpoint."""
     keys = model.keys
@@ -143,16 +168,17 @@ def fill(
         )
     if model._head is not None and model._head.optional and not has_head(keys, checkpoint.tensors):
         model.head = None
-    new: list[str] = []
+    drawn: list[str] = []
+    whole = type(model).__name__ in (model.config.architectures or []) and not reshape
 
     def draw(path: str, owner: nn.Module, leaf: str, parameter: Tensor) -> bool:
-        if not path.startswith("head.") or (type(model).__name__ in (model.config.architectures or []) and not reshape):
+        if not (path.startswith("head.") and not whole) and not (new and re.search(new, path)):
             return False
         value = torch.empty(parameter.shape, dtype=dtype or torch.float32, device=device)
         fresh(owner, leaf, value, getattr(model.config, "initializer_range", 0.02))
         owner._parameters[leaf] = nn.Parameter(value)
         where = model.keys.locate(path, model.keys.prefix)
-        new.extend(where[1] if where else [path])
+        drawn.extend(where[1] if where else [path])
         return True
 
     try:
@@ -175,10 +201,10 @@ def fill(
             misshapen=error.misshapen,
             advice="For a fresh head with other labels, pass ignore_mismatched_sizes=True.",
         ) from None
-    if new:
+    if drawn:
         warn(
-            f"{type(model).__name__}: {checkpoint.source} has no weights for {', '.join(sorted(new))}; they were drawn "
-            "anew and need training.",
+            f"{type(model).__name__}: {checkpoint.source} has no weights for {', '.join(sorted(drawn))}; they were "
+            "drawn anew and need training.",
             NewWeights,
         )
 

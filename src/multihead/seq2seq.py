@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .errors import InvalidInput
 from .inputs import batch
+from .kernels.sight import Runs
 from .kinds import KINDS
 from .losses import IGNORED
 from .model import PreTrainedModel
@@ -88,6 +89,20 @@ class SequenceToSequence(PreTrainedModel):
         states = {"last_hidden_state": read.layout.unpack(hidden)} if self._bare else {}
         return self._answer(states, {**fields, **shown}, return_dict)
 
+    @classmethod
+    def from_encoder_decoder_pretrained(cls, encoder: Any, decoder: Any, **options: Any) -> Any:
+        """A pair of two checkpoints, whose decoder's attention to the source is new and needs training.
+
+        Args:
+            encoder, decoder: names, as `from_pretrained` takes them. options: `from_pretrained`'s, for both sides.
+
+        Raises:
+            UnsupportedOption: this family is no pair.
+        """
+        from .loading import load_pair
+
+        return load_pair(cls, encoder, decoder, **options)
+
     def get_input_embeddings(self) -> nn.Module:
         return self.backbone.encoder.embed.token
 
@@ -95,14 +110,18 @@ class SequenceToSequence(PreTrainedModel):
         """The encoded source of padded ids (batch, length)."""
         read = batch(ids, vectors, mask, device=self.device)
         hidden, _ = self._run(self.backbone.encoder, read, None, Record())
-        return Encoded(hidden, read.layout.runs, read.ids)
+        return self._encoded(hidden, read.layout.runs, read.ids)
 
     def encode_texts(self, texts: Sequence[Sequence[int]]) -> Encoded:
         """The encoded source of lists of ids, without any padding."""
         ids, runs = flat(texts, self.device)
         encoder = self.backbone.encoder
         call = Call(places(runs, self.device), runs, ids=ids, attend=self.attend)
-        return Encoded(encoder(encoder.embed.words(ids), call), runs, ids)
+        return self._encoded(encoder(encoder.embed.words(ids), call), runs, ids)
+
+    def _encoded(self, hidden: Tensor, runs: Runs, ids: Tensor | None = None) -> Encoded:
+        """What the decoder reads of an encoder's states (tokens, width)."""
+        return Encoded(self.backbone.bridge(hidden), runs, ids)
 
     def run(self, texts: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None = None) -> Ragged:
         """One pass over lists of ids, each text its own target too, without any padding."""
@@ -148,7 +167,7 @@ class SequenceToSequence(PreTrainedModel):
             given = states[0]
             layout = Layout.of(None if mask is None else mask.to(self.device), (given.shape[0], given.shape[1]))
             return (
-                Encoded(layout.pack(given.to(self.device)), layout.runs),
+                self._encoded(layout.pack(given.to(self.device)), layout.runs),
                 layout,
                 {"encoder_last_hidden_state": given},
             )
@@ -156,7 +175,7 @@ class SequenceToSequence(PreTrainedModel):
         result, _ = self._run(self.backbone.encoder, read, None, record)
         shown = {"encoder_last_hidden_state": read.layout.unpack(result)}
         shown |= self._shown(record, read.layout, None, "encoder_hidden_states", "encoder_attentions")
-        return Encoded(result, read.layout.runs, read.ids), read.layout, shown
+        return self._encoded(result, read.layout.runs, read.ids), read.layout, shown
 
     def _output_class(self) -> Callable[..., Output]:
         return BOTH_SIDED.get(self.kind.output, self.kind.output)

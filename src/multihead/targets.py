@@ -21,7 +21,12 @@ def after_start(ids: Tensor, runs: Runs, config: Config) -> Tensor:
     """
     if config.decoder_start_token_id is None:
         raise InvalidInput("The config names no decoder_start_token_id to begin a target with.")
-    return _moved(ids, runs, [config.decoder_start_token_id] * len(runs))
+    return begun_with(ids, runs, config.decoder_start_token_id)
+
+
+def begun_with(ids: Tensor, runs: Runs, first: int) -> Tensor:
+    """Each text one place to the right, after the token `first`."""
+    return _moved(ids, runs, [first] * len(runs))
 
 
 def after_own_last(ids: Tensor, runs: Runs, config: Config) -> Tensor:

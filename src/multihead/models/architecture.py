@@ -86,6 +86,7 @@ class Architecture:
         methods: more methods of the family's classes, by name.
         shift: makes a decoder's input of what it shall say.
         echoes: ends of encoder-decoder classes whose target, when none is given, is the source itself, shifted.
+        paired: the config of a pair, from its sides' configs.
         settled: the config with what only the checkpoint's tensors tell (whether words are tied).
     """
 
@@ -103,4 +104,5 @@ class Architecture:
     methods: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     shift: Shift = after_start
     echoes: tuple[str, ...] = ()
+    paired: Callable[[Config, Config], Config] | None = None
     settled: Settle = as_said

@@ -10,11 +10,12 @@ from torch import nn
 
 from ..checkpoints.keys import KeyMap, Rows
 from ..config import Config, Count, Size
+from ..errors import UnsupportedConfig
 from ..heads import Both, Classifier, Dense, Head, LanguageModel, Pooler, Transform, first
-from ..nn.attention import Attention
+from ..nn.attention import Attention, CrossAttention
 from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.feedforward import FeedForward
-from ..nn.layer import Layer, Residual
+from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm, Linear
 from . import gguf
@@ -40,26 +41,31 @@ class BertConfig(Config):
     layer_norm_eps: float = 1e-12
     position_embedding_type: Literal["absolute"] = "absolute"
     is_decoder: bool = False
-    add_cross_attention: Literal[False] = False
+    add_cross_attention: bool = False
     pad_token_id: int | None = 0
+
+    def check(self) -> None:
+        if self.add_cross_attention and not self.is_decoder:
+            raise UnsupportedConfig("Only a decoder attends to a source: add_cross_attention needs is_decoder=True.")
+
+
+def layer(config: Any, **changes: Any) -> Layer:
+    """A post-norm layer; `changes` are those of its attention. A decoder's may read an encoded source too."""
+    width, dropout = config.hidden_size, config.attention_probs_dropout_prob
+
+    def step(module: nn.Module) -> Residual:
+        return Residual(module, after=LayerNorm(width, config.layer_norm_eps), dropout=config.hidden_dropout_prob)
+
+    own = step(Attention(width, config.num_attention_heads, causal=config.is_decoder, dropout=dropout, **changes))
+    ffn = step(FeedForward(width, config.intermediate_size, config.hidden_act))
+    if not config.add_cross_attention:
+        return Layer(own, ffn)
+    return CrossLayer(own, step(CrossAttention(width, config.num_attention_heads, dropout=dropout)), ffn)
 
 
 def build(config: BertConfig, offset: int = 0) -> Stack:
     """`offset`: rows of the table of positions before the first position's."""
     width, dropout = config.hidden_size, config.hidden_dropout_prob
-
-    def step(module: nn.Module) -> Residual:
-        return Residual(module, after=LayerNorm(width, config.layer_norm_eps), dropout=dropout)
-
-    def layer() -> Layer:
-        attention = Attention(
-            width,
-            config.num_attention_heads,
-            causal=config.is_decoder,
-            dropout=config.attention_probs_dropout_prob,
-        )
-        return Layer(step(attention), step(FeedForward(width, config.intermediate_size, config.hidden_act)))
-
     embed = Embeddings(
         Embedding(config.vocab_size, width),
         position=LearnedPositions(config.max_position_embeddings, width, offset=offset),
@@ -67,7 +73,7 @@ def build(config: BertConfig, offset: int = 0) -> Stack:
         norm=LayerNorm(width, config.layer_norm_eps),
         dropout=dropout,
     )
-    return Stack(embed, [layer() for _ in range(config.num_hidden_layers)])
+    return Stack(embed, [layer(config) for _ in range(config.num_hidden_layers)])
 
 
 EMBEDDING_ROWS: Rows = {
@@ -82,6 +88,11 @@ LAYER_ROWS: Rows = {
     "layers.*.attention.step.v": "encoder.layer.*.attention.self.value",
     "layers.*.attention.step.out": "encoder.layer.*.attention.output.dense",
     "layers.*.attention.after": "encoder.layer.*.attention.output.LayerNorm",
+    "layers.*.cross.step.q": "encoder.layer.*.crossattention.self.query",
+    "layers.*.cross.step.k": "encoder.layer.*.crossattention.self.key",
+    "layers.*.cross.step.v": "encoder.layer.*.crossattention.self.value",
+    "layers.*.cross.step.out": "encoder.layer.*.crossattention.output.dense",
+    "layers.*.cross.after": "encoder.layer.*.crossattention.output.LayerNorm",
     "layers.*.ffn.step.up": "encoder.layer.*.intermediate.dense",
     "layers.*.ffn.step.down": "encoder.layer.*.output.dense",
     "layers.*.ffn.after": "encoder.layer.*.output.LayerNorm",

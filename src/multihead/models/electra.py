@@ -5,16 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from torch import nn
-
 from ..checkpoints.keys import KeyMap
 from ..config import Size
 from ..heads import Classifier, Dense, Head, LanguageModel, Transform, first
 from ..kinds import Kind, detected
-from ..nn.attention import Attention
 from ..nn.embeddings import Embeddings, LearnedPositions
-from ..nn.feedforward import FeedForward
-from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm, Linear
 from ..outputs import ScoresOutput
@@ -38,14 +33,6 @@ class ElectraConfig(bert.BertConfig):
 def build(config: ElectraConfig) -> Stack:
     width, narrow, eps = config.hidden_size, config.embedding_size, config.layer_norm_eps
 
-    def step(module: nn.Module) -> Residual:
-        return Residual(module, after=LayerNorm(width, eps), dropout=config.hidden_dropout_prob)
-
-    def layer() -> Layer:
-        dropout = config.attention_probs_dropout_prob
-        attention = Attention(width, config.num_attention_heads, causal=config.is_decoder, dropout=dropout)
-        return Layer(step(attention), step(FeedForward(width, config.intermediate_size, config.hidden_act)))
-
     embed = Embeddings(
         Embedding(config.vocab_size, narrow),
         position=LearnedPositions(config.max_position_embeddings, narrow),
@@ -54,7 +41,7 @@ def build(config: ElectraConfig) -> Stack:
         project=None if narrow == width else Linear(narrow, width),
         dropout=config.hidden_dropout_prob,
     )
-    return Stack(embed, [layer() for _ in range(config.num_hidden_layers)])
+    return Stack(embed, [bert.layer(config) for _ in range(config.num_hidden_layers)])
 
 
 def keys(config: ElectraConfig) -> KeyMap:

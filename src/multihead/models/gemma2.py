@@ -47,7 +47,8 @@ class Gemma2Config(GemmaConfig):
 
 def attention(config: Gemma2Config, kind: str, **changes: Any) -> Attention:
     """Attention of a layer of this kind, scaled and capped as the config says."""
-    window = config.sliding_window if kind == SLIDING else None
+    near = changes.pop("window", config.sliding_window)
+    window = near if kind == SLIDING else None
     scale, cap = config.query_pre_attn_scalar**-0.5, config.attn_logit_softcapping
     return llama.attention(config, changes.pop("positions"), window=window, scale=scale, softcap=cap, **changes)
 

@@ -57,6 +57,9 @@ FAMILIES: Mapping[str, Entry] = {  # model_type in config.json -> where
     "deepseek_v3": Entry("deepseek", "DeepseekV3", "V3"),
     "distilbert": Entry("distilbert", "DistilBert"),
     "electra": Entry("electra", "Electra"),
+    "encoder-decoder": Entry(
+        "encoder_decoder", "EncoderDecoder", others=(("EncoderDecoderModel", "ForConditionalGeneration"),)
+    ),
     "esm": Entry("esm", "Esm"),
     "falcon": Entry("falcon", "Falcon", layouts=(("gguf", "falcon"),)),
     "fnet": Entry("fnet", "FNet"),
@@ -121,6 +124,7 @@ FAMILIES: Mapping[str, Entry] = {  # model_type in config.json -> where
     "starcoder2": Entry("starcoder2", "Starcoder2", layouts=(("gguf", "starcoder2"),)),
     "switch_transformers": Entry("switch_transformers", "SwitchTransformers"),
     "t5": Entry("t5", "T5"),
+    "t5gemma": Entry("t5gemma", "T5Gemma"),
     "umt5": Entry("mt5", "UMT5", "UMT5"),
     "xlm": Entry("xlm", "XLM"),
     "xlm-roberta": Entry("roberta", "XLMRoberta", "XLM_ROBERTA"),

@@ -5,15 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from torch import nn
-
 from ..checkpoints.keys import KeyMap
 from ..config import Config, Count, Size
 from ..heads import Head, LanguageModel, Transform
-from ..nn.attention import Attention
 from ..nn.embeddings import Embeddings, LearnedPositions
-from ..nn.feedforward import FeedForward
-from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm, Linear
 from . import bert
@@ -39,7 +34,7 @@ class RemBertConfig(Config):
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
     is_decoder: bool = False
-    add_cross_attention: Literal[False] = False
+    add_cross_attention: bool = False
     tie_word_embeddings: Literal[False] = False
     pad_token_id: int | None = 0
     bos_token_id: int | None = 312
@@ -53,14 +48,6 @@ class RemBertConfig(Config):
 def build(config: RemBertConfig) -> Stack:
     width, narrow, eps = config.hidden_size, config.input_embedding_size, config.layer_norm_eps
 
-    def step(module: nn.Module) -> Residual:
-        return Residual(module, after=LayerNorm(width, eps), dropout=config.hidden_dropout_prob)
-
-    def layer() -> Layer:
-        dropout = config.attention_probs_dropout_prob
-        attention = Attention(width, config.num_attention_heads, causal=config.is_decoder, dropout=dropout)
-        return Layer(step(attention), step(FeedForward(width, config.intermediate_size, config.hidden_act)))
-
     embed = Embeddings(
         Embedding(config.vocab_size, narrow),
         position=LearnedPositions(config.max_position_embeddings, narrow),
@@ -69,7 +56,7 @@ def build(config: RemBertConfig) -> Stack:
         project=Linear(narrow, width),
         dropout=config.hidden_dropout_prob,
     )
-    return Stack(embed, [layer() for _ in range(config.num_hidden_layers)])
+    return Stack(embed, [bert.layer(config) for _ in range(config.num_hidden_layers)])
 
 
 def keys(config: RemBertConfig) -> KeyMap:

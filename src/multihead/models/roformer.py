@@ -5,16 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from torch import nn
-
 from ..checkpoints.keys import KeyMap, Rows
 from ..checkpoints.sources import Interleaved
 from ..config import Size
 from ..heads import Classifier, Dense, Head, LanguageModel, Transform, first, last
-from ..nn.attention import Attention
 from ..nn.embeddings import Embeddings
-from ..nn.feedforward import FeedForward
-from ..nn.layer import Layer, Residual
 from ..nn.positions import rotary
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm, Linear
@@ -39,14 +34,6 @@ def build(config: RoFormerConfig) -> Stack:
     width, eps, heads = config.hidden_size, config.layer_norm_eps, config.num_attention_heads
     positions = rotary(width // heads, {"rope_theta": 10000.0}, config.max_position_embeddings)
 
-    def step(module: nn.Module) -> Residual:
-        return Residual(module, after=LayerNorm(width, eps), dropout=config.hidden_dropout_prob)
-
-    def layer() -> Layer:
-        dropout = config.attention_probs_dropout_prob
-        attention = Attention(width, heads, positions=positions, causal=config.is_decoder, dropout=dropout)
-        return Layer(step(attention), step(FeedForward(width, config.intermediate_size, config.hidden_act)))
-
     embed = Embeddings(
         Embedding(config.vocab_size, config.narrow),
         segment=Embedding(config.type_vocab_size, config.narrow),
@@ -54,7 +41,7 @@ def build(config: RoFormerConfig) -> Stack:
         project=None if config.narrow == width else Linear(config.narrow, width),
         dropout=config.hidden_dropout_prob,
     )
-    return Stack(embed, [layer() for _ in range(config.num_hidden_layers)])
+    return Stack(embed, [bert.layer(config, positions=positions) for _ in range(config.num_hidden_layers)])
 
 
 def keys(config: RoFormerConfig) -> KeyMap:

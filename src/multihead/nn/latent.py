@@ -85,4 +85,4 @@ class LatentAttention(Attention):
 
     def _matrix(self, linear: nn.Module) -> Tensor:
         """(heads, channels, rank)."""
-        return linear.weight.unflatten(0, (self.heads, -1))  # type: ignore[union-attr,operator]
+        return linear.weight.unflatten(0, (self.heads, -1))  # type: ignore[operator]

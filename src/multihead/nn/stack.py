@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .attention import CrossAttention
 from .cache import Memory
-from .call import Call, Encoded
+from .call import Call
 from .embeddings import Embeddings
 from .ragged import Layout
 
@@ -77,11 +77,15 @@ class Stack(nn.Module):
 
 
 class EncoderDecoder(nn.Module):
-    """An encoder that reads a source once, and a decoder that attends to it; called, it is its decoder."""
+    """An encoder that reads a source once, and a decoder that attends to it; called, it is its decoder.
 
-    def __init__(self, encoder: Stack, decoder: Stack) -> None:
+    Args:
+        bridge: between encoded states and those that the decoder attends to, where their widths differ.
+    """
+
+    def __init__(self, encoder: Stack, decoder: Stack, bridge: nn.Module | None = None) -> None:
         super().__init__()
-        self.encoder, self.decoder = encoder, decoder
+        self.encoder, self.decoder, self.bridge = encoder, decoder, bridge or nn.Identity()
 
     @property
     def causal(self) -> bool:
@@ -93,10 +97,6 @@ class EncoderDecoder(nn.Module):
 
     def memories(self) -> list[Memory]:
         return self.decoder.memories()
-
-    def encode(self, words: Tensor, call: Call) -> Encoded:
-        """The encoded source of word vectors (tokens, width)."""
-        return Encoded(self.encoder(words, call), call.runs)
 
     def forward(self, words: Tensor, call: Call) -> Tensor:
         return self.decoder(words, call)
