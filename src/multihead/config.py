@@ -63,6 +63,7 @@ class Config:
     """
 
     model_type: ClassVar[str] = ""
+    inert: ClassVar[tuple[str, ...]] = ()  # this family's own entries that change no number
     aliases: ClassVar[Mapping[str, str]] = {}  # names that users know -> this family's own field
 
     architectures: list[str] | None = None
@@ -112,7 +113,7 @@ class Config:
     @property
     def unknown(self) -> tuple[str, ...]:
         """Entries that neither this family nor the list of inert entries knows."""
-        return tuple(sorted(name for name in self.extra if name not in INERT))
+        return tuple(sorted(name for name in self.extra if name not in INERT and name not in self.inert))
 
     @classmethod
     def read(cls: type[C], entries: Mapping[str, Any]) -> C:

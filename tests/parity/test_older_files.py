@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 import multihead
@@ -98,3 +99,21 @@ def test_deberta_reads_the_word_head_that_is_stored(tmp_path):
         got, expected = multihead.AutoModelForMaskedLM.from_pretrained(tmp_path)(**inputs), model(**inputs)
     torch.testing.assert_close(got.logits, expected.logits, rtol=1e-4, atol=1e-4)
     assert multihead.AutoModel.from_pretrained(tmp_path)(**inputs).last_hidden_state.shape == (3, 9, 36)
+
+
+def test_a_pair_of_two_checkpoints_reads_and_writes_as_the_references(tmp_path):
+    """The decoder's attention to the source is new: given the same values, the numbers are the same."""
+    bert, gpt2 = (reference(ROWS[name], end) for name, end in (("bert", "Model"), ("gpt2", "LMHeadModel")))
+    bert.save_pretrained(tmp_path / "source")
+    gpt2.save_pretrained(tmp_path / "target")
+    sides = (tmp_path / "source", tmp_path / "target")
+    with pytest.warns(multihead.loading.NewWeights, match="crossattention"):
+        ours = multihead.EncoderDecoderModel.from_encoder_decoder_pretrained(*map(str, sides))
+    ours.save_pretrained(tmp_path / "pair")
+    theirs = transformers.EncoderDecoderModel.from_pretrained(tmp_path / "pair").eval()
+    ids, target = torch.randint(1, 98, (2, 7)), torch.randint(1, 98, (2, 5))
+    with torch.no_grad():
+        got, expected = (model(input_ids=ids, decoder_input_ids=target).logits for model in (ours, theirs))
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(multihead.errors.UnsupportedOption, match="EncoderDecoderModel"):
+        multihead.T5ForConditionalGeneration.from_encoder_decoder_pretrained(*map(str, sides))

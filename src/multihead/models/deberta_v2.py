@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ..checkpoints.keys import KeyMap
 from ..checkpoints.sources import Source
-from ..config import Size
+from ..config import Count, Size
 from ..errors import UnsupportedConfig
 from ..nn.activations import activation
 from ..nn.attention import Attention
@@ -24,7 +24,7 @@ class DebertaV2Config(deberta.DebertaConfig):
 
     vocab_size: Size = 128100
     hidden_size: Size = 1536
-    num_hidden_layers: int = 24
+    num_hidden_layers: Count = 24
     num_attention_heads: Size = 24
     intermediate_size: Size = 6144
     position_buckets: int = -1

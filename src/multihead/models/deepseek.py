@@ -10,7 +10,7 @@ from torch import nn
 
 from ..checkpoints.keys import KeyMap
 from ..checkpoints.sources import Interleaved, PerHead, Source
-from ..config import Size
+from ..config import Count, Size
 from ..errors import UnsupportedConfig
 from ..nn.experts import ExpertList, GroupedBest, RoutedExperts, Rule, WithShared, best_of_groups
 from ..nn.feedforward import GatedFeedForward
@@ -79,7 +79,7 @@ class DeepseekV3Config(DeepseekV2Config):
     vocab_size: Size = 129280
     hidden_size: Size = 7168
     intermediate_size: Size = 18432
-    num_hidden_layers: int = 61
+    num_hidden_layers: Count = 61
     num_attention_heads: Size = 128
     max_position_embeddings: Size = 4096
     moe_intermediate_size: Size = 2048

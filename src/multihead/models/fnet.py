@@ -21,6 +21,7 @@ from . import bert
 @dataclass(frozen=True, kw_only=True)
 class FNetConfig(Config):
     model_type = "fnet"
+    inert = ("num_attention_heads", "tpu_short_seq_length")
 
     vocab_size: Size = 32000
     hidden_size: Size = 768

@@ -55,6 +55,7 @@ class GPT2Config(Config):
 @dataclass(frozen=True, kw_only=True)
 class GPTBigCodeConfig(GPT2Config):
     model_type = "gpt_bigcode"
+    inert = ("num_key_value_heads",)  # follows from multi_query
 
     activation_function: str = "gelu_pytorch_tanh"
     multi_query: bool = True

@@ -23,6 +23,14 @@ from .t5 import MODULES, Parts, T5Config
 @dataclass(frozen=True, kw_only=True)
 class SwitchTransformersConfig(T5Config):
     model_type = "switch_transformers"
+    inert = (  # what follows from the numbers of sparse layers, and weights of losses
+        "add_router_probs",
+        "decoder_sparse_step",
+        "encoder_sparse_step",
+        "router_aux_loss_coef",
+        "router_ignore_padding_tokens",
+        "router_z_loss_coef",
+    )
 
     d_model: Size = 768
     num_layers: Count = 12

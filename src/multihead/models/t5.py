@@ -10,7 +10,9 @@ from torch import nn
 
 from ..checkpoints.keys import KeyMap, Rows
 from ..config import Config, Count, Size
+from ..errors import UnsupportedConfig
 from ..heads import Classifier, Dense, Head, LanguageModel, at_token, end_token
+from ..nn.activations import ACTIVATIONS
 from ..nn.attention import Attention, CrossAttention
 from ..nn.biases import BucketedBias
 from ..nn.embeddings import Embeddings
@@ -57,6 +59,12 @@ class T5Config(Config):
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
         """Files of before 2026 say by untied words that scores are not scaled."""
         return {"scale_decoder_outputs": entries.get("tie_word_embeddings") is not False, **entries}
+
+    def check(self) -> None:
+        if self.feed_forward_proj.removeprefix("gated-") not in ACTIVATIONS:
+            raise UnsupportedConfig(
+                f"feed_forward_proj {self.feed_forward_proj!r} is no activation's name, nor one after 'gated-'."
+            )
 
     @property
     def scale(self) -> float:
