@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from multihead.kinds import KINDS
+from multihead.models.registry import by_class_name
 
 WORDS = 99  # vocabulary of all tiny models; the last word is never drawn
 WRITES = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
@@ -75,9 +76,15 @@ class Case:
         return bool(self.make().is_encoder_decoder) and end not in alone
 
 
-def writes(end: str) -> bool:
+def kind(case: Case, end: str) -> str:
+    """The Auto class of a class."""
+    found = by_class_name(case.family + end)
+    return KINDS[found[1]].auto if found and found[1] in KINDS else ""
+
+
+def writes(case: Case, end: str) -> bool:
     """Whether a class continues texts."""
-    return end in KINDS and KINDS[end].auto in WRITES
+    return kind(case, end) in WRITES
 
 
 def reference(case: Case, end: str, seed: int = 0) -> Any:
@@ -128,7 +135,7 @@ def labels(case: Case, end: str, mask: torch.Tensor) -> dict[str, torch.Tensor]:
     torch.manual_seed(2)
     count, config = mask.shape[0], case.make()
     words = torch.randint(1, WORDS - 1, mask.shape).masked_fill(mask == 0, -100)
-    auto = KINDS[end].auto if end in KINDS else ""
+    auto = kind(case, end)
     if case.reads_a_source(end) and auto in WRITES:
         return {"labels": torch.randint(1, WORDS - 1, (count, 6))}
     if auto in ("AutoModelForMaskedLM", *WRITES):

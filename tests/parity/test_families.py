@@ -37,10 +37,12 @@ def ours(case: Case, end: str, path: Path, **options: Any) -> Any:
     return getattr(multihead, case.family + end).from_pretrained(path, **options)
 
 
-def close(got: torch.Tensor, expected: torch.Tensor, name: str, tolerance: float = 1e-5) -> None:
+def close(got: torch.Tensor, expected: torch.Tensor, name: str, tolerance: float = 1e-5) -> float:
+    """The worst difference over the largest magnitude, checked."""
     assert got.shape == expected.shape, f"{name}: {tuple(got.shape)} but the reference gives {tuple(expected.shape)}"
     worst = (got.double() - expected.double()).abs().max() / expected.double().abs().max()
     assert worst <= tolerance, f"{name} differs by {worst:.2e} of the largest magnitude"
+    return float(worst)
 
 
 def eager(model: Any) -> None:
@@ -49,9 +51,9 @@ def eager(model: Any) -> None:
         model.set_attn_implementation("eager")
 
 
-def compare(case: Case, got: Any, expected: Any, mask: torch.Tensor | None) -> set[str]:
-    """All tensors of two outputs, at real positions; gives the names compared."""
-    names = set()
+def compare(case: Case, got: Any, expected: Any, mask: torch.Tensor | None) -> dict[str, float]:
+    """All tensors of two outputs, at real positions; gives the worst difference of each name."""
+    names: dict[str, float] = {}
     for name, value in expected.items():
         if name.endswith(SHOWN) and not (case.hidden if name.endswith(SHOWN[0]) else case.attentions):
             continue
@@ -63,17 +65,17 @@ def compare(case: Case, got: Any, expected: Any, mask: torch.Tensor | None) -> s
             if name.endswith("attentions") and mask is not None:
                 queries, keys = (mask if n == mask.shape[1] else mask.new_ones(len(mask), n) for n in one.shape[2:])
                 real = (queries[:, None, :, None] * keys[:, None, None, :]).bool().expand_as(one)
-                close(one[real], other[real], name, case.tolerance)
+                worst = close(one[real], other[real], name, case.tolerance)
             elif source and mask is not None:
-                close(one[mask.bool()], other[mask.bool()], name, case.tolerance)
+                worst = close(one[mask.bool()], other[mask.bool()], name, case.tolerance)
             else:
-                close(one, other, name, case.tolerance)
-        names.add(name)
+                worst = close(one, other, name, case.tolerance)
+            names[name] = max(names.get(name, 0.0), worst)
     return names
 
 
 @pytest.mark.parametrize(("case", "end"), PAIRS, ids=IDS)
-def test_scores_states_and_attentions_equal_the_reference_on_a_right_padded_batch(folders, case, end):
+def test_scores_states_and_attentions_equal_the_reference_on_a_right_padded_batch(folders, case, end, record_property):
     model, path = folders(case, end)
     eager(model)
     inputs = batch(case, end)
@@ -86,6 +88,7 @@ def test_scores_states_and_attentions_equal_the_reference_on_a_right_padded_batc
     assert any("attentions" in name for name in compared) == case.attentions
     assert any("hidden_states" in name for name in compared) == case.hidden
     compare(case, fast, {k: v for k, v in expected.items() if k in fast}, flat)
+    record_property("measured", (case.make().model_type, case.name, end, "outputs", max(compared.values())))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +149,7 @@ def test_what_we_save_the_reference_loads_to_equal_outputs(folders, case, end, t
 
 
 @pytest.mark.parametrize(("case", "end"), PAIRS, ids=IDS)
-def test_losses_and_gradients_equal_the_reference(folders, case, end):
+def test_losses_and_gradients_equal_the_reference(folders, case, end, record_property):
     model, path = folders(case, end)
     inputs = batch(case, end, lengths=(9, 9, 9))
     flat = inputs["attention_mask"][:, 0] if end == "ForMultipleChoice" else inputs["attention_mask"]
@@ -160,7 +163,8 @@ def test_losses_and_gradients_equal_the_reference(folders, case, end):
     got.backward()
     expected.backward()
     theirs, found = mine.get_input_embeddings().weight.grad, model.get_input_embeddings().weight.grad
-    close(theirs, found, "gradient of the embeddings", 1e-4)
+    worst = close(theirs, found, "gradient of the embeddings", 1e-4)
+    record_property("measured", (case.make().model_type, case.name, end, "gradients", worst))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
@@ -177,7 +181,7 @@ def test_a_fully_masked_row_stays_finite_and_harms_no_other(folders, case):
     close(after[[0, 2]], before[[0, 2]], "the other rows")
 
 
-WRITERS = [(case, end) for case, end in PAIRS if writes(end)]
+WRITERS = [(case, end) for case, end in PAIRS if writes(case, end)]
 WRITER_IDS = [f"{case.name}-{end}" for case, end in WRITERS]
 
 
@@ -203,7 +207,7 @@ def test_reading_in_chunks_equals_one_pass_and_the_reference(folders, case, end)
 
 @pytest.mark.parametrize(
     ("case", "end"),
-    [p for p in PAIRS if writes(p[1]) or p[1] == "ForMaskedLM"],
+    [p for p in PAIRS if writes(*p) or p[1] == "ForMaskedLM"],
     ids=lambda x: getattr(x, "name", x),
 )
 def test_bfloat16_is_as_near_to_float32_as_the_reference_is(folders, case, end):

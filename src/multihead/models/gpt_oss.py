@@ -38,7 +38,7 @@ class GptOssConfig(llama.LlamaConfig):
     num_attention_heads: Size = 64
     num_key_value_heads: Size | None = 8
     head_dim: Size | None = 64
-    hidden_act: Literal["silu"] = "silu"  # type: ignore[assignment]
+    hidden_act: Literal["silu"] = "silu"
     max_position_embeddings: Size = 131072
     rms_norm_eps: float = 1e-5
     rope_parameters: dict[str, Any] = field(default_factory=lambda: dict(YARN))

@@ -1,0 +1,63 @@
+"""Writes docs/families.md from a run of the parity tests: `python -m pytest tests/parity --write-families`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TARGET = Path(__file__).parents[2] / "docs" / "families.md"
+HEADER = """# Families
+
+Written by `python -m pytest tests/parity -n 2 --write-families` from that run's own results. Every head of every family
+below is compared with the reference implementation on tiny random checkpoints that the reference saves, a few configs a
+family. *Outputs* is the worst difference of scores, hidden states and attentions, *gradients* that of the embeddings'
+gradient, both over the largest magnitude, in float32.
+
+| Family | `model_type` | Heads | Configs | Outputs | Gradients |
+|---|---|---|---|---|---|
+"""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-families", action="store_true", help="write docs/families.md from this run's results")
+
+
+class Results:
+    """Collects what the tests measured, from all workers."""
+
+    def __init__(self) -> None:
+        self.worst: dict[str, dict[str, float]] = defaultdict(dict)
+        self.configs: dict[str, set[str]] = defaultdict(set)
+        self.ends: dict[str, list[str]] = defaultdict(list)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when != "call" or not report.passed:
+            return
+        found: dict[str, Any] = dict(report.user_properties)
+        if "measured" not in found:
+            return
+        kind, case, end, what, worst = found["measured"]
+        self.worst[kind][what] = max(self.worst[kind].get(what, 0.0), worst)
+        self.configs[kind].add(case)
+        if end not in self.ends[kind]:
+            self.ends[kind].append(end)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        from multihead.models.registry import FAMILIES
+
+        rows = []
+        for kind in sorted(self.worst, key=lambda kind: FAMILIES[kind].name.lower()):
+            entry = FAMILIES[kind]
+            heads = ", ".join(f"`{name}`" for name in sorted(self.ends[kind]))
+            worst = self.worst[kind]
+            errors = [f"{worst[what]:.0e}" if what in worst else "" for what in ("outputs", "gradients")]
+            rows.append(f"| {entry.name} | `{kind}` | {heads} | {len(self.configs[kind])} | {' | '.join(errors)} |")
+        TARGET.write_text(HEADER + "\n".join(rows) + "\n", encoding="utf-8")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--write-families") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Results())
