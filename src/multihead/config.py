@@ -97,6 +97,11 @@ class Config:
             set_(self, "id2label", {i: f"LABEL_{i}" for i in range(self.num_labels)})
         if self.label2id is None:
             set_(self, "label2id", {label: i for i, label in (self.id2label or {}).items()})
+        if kind := self.extra.get("quantization_config"):
+            name = kind.get("quant_method", "?") if isinstance(kind, Mapping) else kind
+            raise UnsupportedConfig(
+                f"The checkpoint's weights are quantized by {name!r}, which is not read here; load one that is not."
+            )
         self.check()
 
     def check(self) -> None:

@@ -48,9 +48,9 @@ def read_config(path: Path, checkpoint: Checkpoint | None = None, usual: str | N
         raise ModelNotFound(f"{path} has no {CONFIG_FILE}, which says what family its weights belong to.")
     metadata = checkpoint.metadata
     name = metadata.get("general.architecture", metadata.get("dec-cell", "?"))
-    family = architecture(foreign(checkpoint.layout, str(name)))
-    entries = {**shared_entries(checkpoint), **family.foreign_config[checkpoint.layout](metadata)}
-    return family.config.read(entries)
+    kind = foreign(checkpoint.layout, str(name))
+    told = architecture(kind).foreign_config[checkpoint.layout](metadata)
+    return config_of({"model_type": kind, **shared_entries(checkpoint), **told})
 
 
 def shared_entries(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -162,6 +162,8 @@ def fill(
     """Gives a model built without memory the tensors of a checkpoint."""
     keys = model.keys
     if checkpoint.layout != "huggingface":
+        if model.end in model.architecture.bare:
+            raise UnsupportedOption(f"A {checkpoint.layout} file is loaded whole here, not as {type(model).__name__}.")
         layout = model.architecture.layouts[checkpoint.layout](model.config)
         keys = joined(
             layout, {} if any(k.startswith("/") for k in layout.rows) else model._head.rows if model._head else {}

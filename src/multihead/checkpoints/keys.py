@@ -48,7 +48,8 @@ class KeyMap:
 
     def locate(self, path: str, prefix: str) -> tuple[Source, tuple[str, ...]] | None:
         """Where a parameter is stored: how, and under which names; None without a row."""
-        numbers = iter(re.findall(r"\.(\d+)(?=\.)", path))
+        found_numbers = [int(number) for number in re.findall(r"\.(\d+)(?=\.)", path)]
+        numbers = iter(found_numbers)
         pattern = re.sub(r"\.\d+(?=\.)", ".*", path)
         one = re.sub(r"\.\d+(?=\.)", ".*", path, count=1)  # parts of a layer that are counted themselves
         for found in dict.fromkeys((pattern, one)):
@@ -60,9 +61,9 @@ class KeyMap:
                 break
         if row is None:
             return None
-        source = row if isinstance(row, Source) else Source(row)
+        source = (row if isinstance(row, Source) else Source(row)).numbered(found_numbers)
         key = source.key[1:] if source.key.startswith("/") else prefix + source.key
-        return source, source.names(re.sub(r"\*", lambda _: str(int(next(numbers)) + self.first), key), leaf)
+        return source, source.names(re.sub(r"\*", lambda _: str(next(numbers) + self.first), key), leaf)
 
     def load(
         self,
@@ -90,6 +91,7 @@ class KeyMap:
         names = {self._today(name): name for name in stored}
         prefix = self._prefix(names)
         missing, misshapen, used, twins = [], {}, set(), dict(self.twins)
+        stored = Kept(stored)
         for path, owner, leaf, parameter in owners(module):
             where = self.locate(path, prefix)
             wanted = [key if key in names else twins.get(key, key) for key in (where[1] if where else (path,))]
@@ -173,6 +175,27 @@ class KeyMap:
             return []
         patterns = [re.compile(p) for p in known()]
         return [names[name] for name in left if not any(p.search(name) for p in patterns)]
+
+
+class Kept(Mapping[str, Tensor]):
+    """Stored tensors, the last few of which are kept: reading one may mean to decode it, and experts share one."""
+
+    def __init__(self, stored: Mapping[str, Tensor]) -> None:
+        self._stored = stored
+        self._last: dict[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._last:
+            self._last[name] = self._stored[name]
+            if len(self._last) > 3:  # gates, ups and downs
+                del self._last[next(iter(self._last))]
+        return self._last[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        return len(self._stored)
 
 
 def owners(module: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -16,6 +16,10 @@ class Source:
 
     key: str
     lacking: ClassVar[float | None] = None  # value of a parameter that a checkpoint may lack
+
+    def numbered(self, numbers: Sequence[int]) -> Source:
+        """This source for one parameter, whose path has these numbers."""
+        return self
 
     def names(self, key: str, leaf: str) -> tuple[str, ...]:
         """The stored tensors that make one parameter; `key` is this source's, with the layer's number filled in."""
@@ -168,6 +172,51 @@ class Stacked(Source):
     def write(self, ours: Tensor, stored: Tensor | None) -> Sequence[Tensor]:
         each = len(self.more) + 1
         return [part for one in ours for part in one.chunk(each)]
+
+
+@dataclass(frozen=True)
+class Slice(Source):
+    """One of the tensors that lie stacked in one, (count, ...): an expert's, in llama.cpp's files.
+
+    Args:
+        number: of the tensor, the last number in our path.
+    """
+
+    count: int
+    number: int = 0
+
+    def numbered(self, numbers: Sequence[int]) -> Source:
+        return replace(self, number=numbers[-1])
+
+    def read(self, *stored: Tensor) -> Tensor:
+        return stored[0][self.number] if stored[0].shape[0] == self.count else stored[0]
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
+        stored = ours.new_zeros(self.count, *ours.shape) if stored is None else stored
+        stored[self.number] = ours
+        return stored
+
+
+@dataclass(frozen=True)
+class Woven(Source):
+    """Experts' gates and ups in turn, ours (count, width, 2 inner) or (count, 2 inner), stored apart and turned over.
+
+    Args:
+        up: where the ups are, beside the gates' key.
+    """
+
+    up: str
+
+    def names(self, key: str, leaf: str) -> tuple[str, ...]:
+        return (key + leaf, key.rpartition(".")[0].rpartition(".")[0] + "." + self.up + leaf)
+
+    def read(self, *stored: Tensor) -> Tensor:
+        gate, up = (x.transpose(1, 2) if x.ndim == 3 else x for x in stored)
+        return torch.stack([gate, up], -1).flatten(-2)
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Sequence[Tensor]:
+        parts = ours.unflatten(-1, (-1, 2)).unbind(-1)
+        return [x.transpose(1, 2) if x.ndim == 3 else x for x in parts]
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,9 @@ def tied_as_stored(scores: str, *words: str) -> Settle:
 
     def settled(config: Any, stored: Mapping[str, Tensor]) -> Any:
         found = next((stored[name] for name in words if name in stored), None)
-        own = scores in stored and found is not None and not same(stored[scores], found)
+        if found is None:  # a file with names of its own
+            return config
+        own = scores in stored and not same(stored[scores], found)
         return config if config.tie_word_embeddings is not own else config.changed(tie_word_embeddings=not own)
 
     return settled

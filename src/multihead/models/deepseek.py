@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from torch import nn
 
 from ..checkpoints.keys import KeyMap
-from ..checkpoints.sources import Interleaved, PerHead, Source
+from ..checkpoints.sources import Interleaved, PerHead, Shaped, Slice, Source
 from ..config import Count, Size
 from ..errors import UnsupportedConfig
 from ..nn.experts import ExpertList, GroupedBest, RoutedExperts, Rule, WithShared, best_of_groups
@@ -18,7 +18,7 @@ from ..nn.latent import LatentAttention
 from ..nn.layer import Layer
 from ..nn.positions import yarn_grown
 from ..nn.stack import Stack
-from . import llama
+from . import gguf, llama
 from .patterns import rotary_of
 
 
@@ -193,6 +193,73 @@ def keys(config: DeepseekV2Config) -> KeyMap:
     return replace(table, ignored=(*table.ignored, later))  # layers that predict the word after next
 
 
+def gguf_keys(config: DeepseekV2Config) -> KeyMap:
+    """llama.cpp's names: experts stacked, keys' and values' matrices apart, the keys' turned over."""
+    ours, heads, rank = "layers.*.attention.step", config.num_attention_heads, config.kv_lora_rank
+    plain, turned, value = config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim
+    full = config.q_lora_rank is None
+    stem = "layers.*.ffn.step"
+    rows: dict[str, str | Source] = {
+        f"{ours}.q" if full else f"{ours}.q.up": Interleaved(
+            "blk.*.attn_q" if full else "blk.*.attn_q_b", heads, rotated=turned, first=plain
+        ),
+        f"{ours}.q.down": "blk.*.attn_q_a",
+        f"{ours}.q.norm": "blk.*.attn_q_a_norm",
+        f"{ours}.latent": Interleaved("blk.*.attn_kv_a_mqa", 1, rotated=turned, first=rank),
+        f"{ours}.latent_norm": "blk.*.attn_kv_a_norm",
+        f"{ours}.k": Shaped("blk.*.attn_k_b", (heads * plain, rank), (heads, rank, plain), (0, 2, 1)),
+        f"{ours}.v": Shaped("blk.*.attn_v_b", (heads * value, rank), (heads, value, rank)),
+        f"{stem}.routed.router": "blk.*.ffn_gate_inp",
+        f"{stem}.routed.rule.correction": "blk.*.exp_probs_b.bias",
+    }
+    for name in ("gate", "up", "down"):
+        rows[f"{stem}.shared.{name}"] = f"blk.*.ffn_{name}_shexp"
+        rows[f"{stem}.routed.experts.*.{name}"] = Slice(f"blk.*.ffn_{name}_exps", config.n_routed_experts)
+    return gguf.keys(config, rows)
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Both versions are one architecture there; experts chosen by a sigmoid are the third's."""
+
+    def entry(name: str, default: Any = None) -> Any:
+        return metadata.get(f"deepseek2.{name}", default)
+
+    if entry("attention.key_length_mla") is None:
+        raise UnsupportedConfig("The file keeps keys and values in one matrix, as before 2025; convert it anew.")
+    turned, third = entry("rope.dimension_count"), entry("expert_gating_func", 1) == 2
+    groups = entry("expert_group_count")
+    found = {
+        "model_type": "deepseek_v3" if third else "deepseek_v2",
+        "first_k_dense_replace": entry("leading_dense_block_count", 0),
+        "q_lora_rank": entry("attention.q_lora_rank"),
+        "kv_lora_rank": entry("attention.kv_lora_rank"),
+        "qk_rope_head_dim": turned,
+        "qk_nope_head_dim": entry("attention.key_length_mla") - turned,
+        "v_head_dim": entry("attention.value_length_mla"),
+        "moe_intermediate_size": entry("expert_feed_forward_length"),
+        "n_routed_experts": entry("expert_count"),
+        "n_shared_experts": entry("expert_shared_count"),
+        "num_experts_per_tok": entry("expert_used_count"),
+        "routed_scaling_factor": entry("expert_weights_scale", 1.0),
+        "n_group": groups,
+        "topk_group": entry("expert_group_used_count"),
+    }
+    if third:
+        found["norm_topk_prob"] = entry("expert_weights_norm", False)
+    elif groups and groups > 1:
+        found["topk_method"] = "group_limited_greedy"
+    names = tuple(name for name in llama.GGUF_NAMES if name not in ("head_dim", "num_key_value_heads"))
+    entries = {
+        **gguf.entries(metadata, names),
+        **{k: v for k, v in found.items() if v is not None},
+        "q_lora_rank": found["q_lora_rank"],
+    }
+    sharper = entry("rope.scaling.yarn_log_multiplier")
+    if "rope_scaling" in entries and sharper:
+        entries["rope_scaling"] |= {"mscale": 10 * sharper, "mscale_all_dim": 10 * sharper}
+    return entries
+
+
 HEADS = {end: llama.HEADS[end] for end in ("Model", "ForCausalLM", "ForSequenceClassification")}
 V2 = replace(
     llama.ARCHITECTURE,
@@ -201,8 +268,8 @@ V2 = replace(
     build=lambda config: build(config, rule2),
     keys=keys,
     heads=HEADS,
-    layouts={},
-    foreign_config={},
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
 )
 V3 = replace(
     V2,

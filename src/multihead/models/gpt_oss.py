@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from ..checkpoints.keys import KeyMap
+from ..checkpoints.sources import Shaped, Source, Woven
 from ..config import Count, Size
-from ..errors import UnsupportedConfig
 from ..nn.experts import RoutedExperts, StackedExperts, largest
 from ..nn.layer import Layer
 from ..nn.stack import Stack
-from . import llama
+from . import gguf, llama
 from .patterns import SLIDING, every, layer_kinds, rotary_of
 
 YARN: Mapping[str, Any] = {
@@ -60,15 +60,6 @@ class GptOssConfig(llama.LlamaConfig):
             entries = {**entries, "rope_parameters": dict(YARN)}
         return super().normalized(entries)
 
-    def check(self) -> None:
-        super().check()
-        kind = self.extra.get("quantization_config")
-        if kind:
-            name = kind.get("quant_method", "?") if isinstance(kind, Mapping) else kind
-            raise UnsupportedConfig(
-                f"The checkpoint's weights are quantized by {name!r}, which is not read here yet; load one in bfloat16."
-            )
-
 
 def build(config: GptOssConfig) -> Stack:
     positions = rotary_of(config, config.head_width)
@@ -98,6 +89,39 @@ def keys(config: GptOssConfig) -> KeyMap:
     return llama.keys(config, own, ("layers.*.ffn.step.gate", "layers.*.ffn.step.up", "layers.*.ffn.step.down"))
 
 
+def gguf_keys(config: GptOssConfig) -> KeyMap:
+    more: dict[str, str | Source] = {
+        "layers.*.ffn.before": "blk.*.post_attention_norm",
+        "layers.*.attention.step.sinks": "blk.*.attn_sinks.weight",
+        "layers.*.ffn.step.router": "blk.*.ffn_gate_inp",
+        "layers.*.ffn.step.experts.gate_up": Woven("blk.*.ffn_gate_exps.weight", "ffn_up_exps.weight"),
+        "layers.*.ffn.step.experts.gate_up_bias": Woven("blk.*.ffn_gate_exps.bias", "ffn_up_exps.bias"),
+        "layers.*.ffn.step.experts.down": Shaped("blk.*.ffn_down_exps.weight", *downs(config)),
+        "layers.*.ffn.step.experts.down_bias": "blk.*.ffn_down_exps.bias",
+    }
+    plain = tuple(f"layers.*.ffn.step.{name}" for name in ("gate", "up", "down"))
+    return gguf.keys(config, more, without=plain)
+
+
+def downs(config: GptOssConfig) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Our shape, the file's, and its axes in our order."""
+    count, inner, width = config.num_local_experts, config.intermediate_size, config.hidden_size
+    return (count, inner, width), (count, width, inner), (0, 2, 1)
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    names = {
+        "num_local_experts": "expert_count",
+        "num_experts_per_tok": "expert_used_count",
+        "intermediate_size": "expert_feed_forward_length",
+    }
+    found = {ours: metadata[f"gpt-oss.{theirs}"] for ours, theirs in names.items() if f"gpt-oss.{theirs}" in metadata}
+    entries = {**gguf.entries(metadata, (*llama.GGUF_NAMES, "sliding_window")), **found}
+    if "rope_scaling" in entries:
+        entries["rope_scaling"] = {**YARN, **entries["rope_scaling"]}
+    return entries
+
+
 ARCHITECTURE = replace(
     llama.ARCHITECTURE,
     name="GptOss",
@@ -105,6 +129,6 @@ ARCHITECTURE = replace(
     build=build,
     keys=keys,
     heads={end: make for end, make in llama.HEADS.items() if end != "ForQuestionAnswering"},
-    layouts={},
-    foreign_config={},
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
 )

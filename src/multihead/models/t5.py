@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..checkpoints.keys import KeyMap, Rows
+from ..checkpoints.sources import Shaped, Source
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
 from ..heads import Classifier, Dense, Head, LanguageModel, at_token, end_token
@@ -187,6 +188,46 @@ def encoder_keys(config: Any, rows: Callable[[Any, str], Rows] = source_rows) ->
     return KeyMap({"embed.token": "shared", **rows(config, "")}, prefixes=("transformer.",), ignored=ignored)
 
 
+def gguf_keys(config: Any) -> KeyMap:
+    """llama.cpp's names."""
+    rows: dict[str, str | Source] = {"encoder.embed.token": "token_embd", "/table": "output"}
+    for ours, theirs, steps in (("encoder", "enc", ("attn",)), ("decoder", "dec", ("attn", "cross_attn"))):
+        rows[f"{ours}.norm"] = f"{theirs}.output_norm"
+        for step, name in zip(("attention", "cross"), steps, strict=False):
+            for our, their in (("q", "q"), ("k", "k"), ("v", "v"), ("out", "o")):
+                rows[f"{ours}.layers.*.{step}.step.{our}"] = f"{theirs}.blk.*.{name}_{their}"
+            rows[f"{ours}.layers.*.{step}.before"] = f"{theirs}.blk.*.{name}_norm"
+        table = Shaped(f"{theirs}.blk.*.attn_rel_b.weight", (-1, config.num_heads), (-1, config.num_heads))
+        rows[f"{ours}.layers.*.attention.step.positions.table.weight"] = table
+        for name in ("gate", "up", "down"):
+            rows[f"{ours}.layers.*.ffn.step.{name}"] = f"{theirs}.blk.*.ffn_{name}"
+        rows[f"{ours}.layers.*.ffn.before"] = f"{theirs}.blk.*.ffn_norm"
+    copies = (r"^output\.weight$",) if config.tie_word_embeddings else ()
+    return KeyMap(rows, ignored=(r"cross_attn_rel_b", *copies))
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    names = {
+        "d_model": "embedding_length",
+        "d_kv": "attention.key_length",
+        "d_ff": "feed_forward_length",
+        "num_layers": "block_count",
+        "num_decoder_layers": "decoder_block_count",
+        "num_heads": "attention.head_count",
+        "relative_attention_num_buckets": "attention.relative_buckets_count",
+        "layer_norm_epsilon": "attention.layer_norm_rms_epsilon",
+        "decoder_start_token_id": "decoder_start_token_id",
+    }
+    return {ours: metadata[f"t5.{theirs}"] for ours, theirs in names.items() if f"t5.{theirs}" in metadata}
+
+
+def as_written(config: Any, stored: Mapping[str, Tensor]) -> Any:
+    """A GGUF file shows by its tensors whether feed-forwards are gated, and these are then T5 v1.1's."""
+    if "enc.blk.0.ffn_gate.weight" in stored and not config.gated:
+        return config.changed(feed_forward_proj="gated-gelu", is_gated_act=None, dense_act_fn=None)
+    return config
+
+
 def generate(config: Any, backbone: EncoderDecoder) -> Head:
     if config.tie_word_embeddings:
         return Head(LanguageModel(backbone.embed.token, scale=config.scale))
@@ -233,6 +274,8 @@ ARCHITECTURE = Architecture(
     keys,
     heads=HEADS,
     bare=dict.fromkeys(("EncoderModel", "ForTokenClassification"), (build_encoder, encoder_keys)),
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
     echoes=("ForSequenceClassification", "ForQuestionAnswering"),
-    settled=SETTLED,
+    settled=lambda config, stored: as_written(SETTLED(config, stored), stored),
 )

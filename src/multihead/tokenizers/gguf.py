@@ -42,7 +42,7 @@ def from_gguf(metadata: Mapping[str, Any], **changes: Any) -> Ours:
         raise UnsupportedTokenizer("The GGUF file holds no tokenizer (tokenizer.ggml.model and tokens).")
     settings = {
         "add_bos_token": entry("add_bos_token", kind == "llama"),
-        "add_eos_token": entry("add_eos_token", False),
+        "add_eos_token": entry("add_eos_token", kind == "t5"),
     }
     settings |= {
         "chat_template": metadata.get("tokenizer.chat_template"),
@@ -86,8 +86,12 @@ def backend_of(
                 for n, token in enumerate(tokens)
             }
             return recipes.wordpiece(names, {**settings, **special}).backend, []
+        elif kind == "t5":
+            scores = entry("scores") or [0.0] * len(tokens)
+            charsmap = bytes(number & 255 for number in entry("precompiled_charsmap") or [])
+            backend = recipes.unigram(list(zip(tokens, scores, strict=True)), entry("unknown_token_id", 2), charsmap)
         else:
-            raise UnsupportedTokenizer(f"The tokenizer model {kind!r} is not built here; known: gpt2, llama, bert.")
+            raise UnsupportedTokenizer(f"The tokenizer model {kind!r} is not built here; known: gpt2, llama, bert, t5.")
     except (ValueError, TypeError) as error:
         if isinstance(error, UnsupportedTokenizer):
             raise

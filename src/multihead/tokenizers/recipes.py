@@ -128,11 +128,11 @@ def metaspace(backend: Tokenizer, scheme: str = "always") -> None:
 
 
 def unigram(
-    vocab: Vocabulary, unknown: int, model: SentencePiece, steps: Sequence[Any] = (), scheme: str = "always"
+    vocab: Vocabulary, unknown: int, charsmap: bytes, steps: Sequence[Any] = (), scheme: str = "always"
 ) -> Tokenizer:
     """Unigram (Kudo, 2018, arXiv:1804.10959) after the model's own normalization and these steps."""
     backend = Tokenizer(Unigram(vocab, unk_id=unknown, byte_fallback=False))
-    steps = [*steps, normalizers.Precompiled(model.charsmap)] if model.charsmap else list(steps)
+    steps = [*steps, normalizers.Precompiled(charsmap)] if charsmap else list(steps)
     if steps:
         backend.normalizer = normalizers.Sequence(steps)
     metaspace(backend, scheme)
@@ -158,7 +158,7 @@ def t5(model: SentencePiece, settings: Settings) -> Built:
     count = int(settings.get("extra_ids", 100))
     sentinels = [f"<extra_id_{number}>" for number in range(count)]
     vocab = scored(model) + [(token, 0.0) for token in reversed(sentinels)]
-    backend = unigram(vocab, model.unknown, model)
+    backend = unigram(vocab, model.unknown, model.charsmap)
     built = finished(backend, special, settings, sentinels)
     eos = special["eos_token"]
     framed(backend, f"$A {eos}", f"$A {eos} $B {eos}", [eos])
@@ -178,7 +178,7 @@ def albert(model: SentencePiece, settings: Settings) -> Built:
     special = named(settings, bos_token="[CLS]", eos_token="[SEP]", unk_token="<unk>", sep_token="[SEP]",
                     pad_token="<pad>", cls_token="[CLS]", mask_token="[MASK]")  # fmt: skip
     steps = quotes_and_accents(settings, lower=True, strip=not settings.get("keep_accents", False))
-    backend = unigram(scored(model), model.unknown, model, steps)
+    backend = unigram(scored(model), model.unknown, model.charsmap, steps)
     built = finished(backend, special, settings)
     cls, sep = special["cls_token"], special["sep_token"]
     framed(backend, f"{cls}:0 $A:0 {sep}:0", f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1", [cls, sep])
@@ -188,7 +188,9 @@ def albert(model: SentencePiece, settings: Settings) -> Built:
 def xlnet(model: SentencePiece, settings: Settings) -> Built:
     special = named(settings, bos_token="<s>", eos_token="</s>", unk_token="<unk>", sep_token="<sep>",
                     pad_token="<pad>", cls_token="<cls>", mask_token="<mask>")  # fmt: skip
-    backend = unigram(scored(model), model.unknown, model, quotes_and_accents(settings, lower=False, strip=True))
+    backend = unigram(
+        scored(model), model.unknown, model.charsmap, quotes_and_accents(settings, lower=False, strip=True)
+    )
     built = finished(backend, special, settings, ["<eop>", "<eod>"])
     sep, cls = special["sep_token"], special["cls_token"]
     framed(backend, f"$A:0 {sep}:0 {cls}:2", f"$A:0 {sep}:0 $B:1 {sep}:1 {cls}:2", [sep, cls])
@@ -201,7 +203,7 @@ def xlm_roberta(model: SentencePiece, settings: Settings) -> Built:
                     pad_token="<pad>", mask_token="<mask>")  # fmt: skip
     first = [(special[role], 0.0) for role in ("bos_token", "pad_token", "eos_token", "unk_token")]
     vocab = [*first, *scored(model)[3:], (special["mask_token"], 0.0)]
-    backend = unigram(vocab, 3, model)
+    backend = unigram(vocab, 3, model.charsmap)
     built = finished(backend, special, settings)
     bos, eos = special["bos_token"], special["eos_token"]
     framed(backend, f"{bos} $A {eos}", f"{bos} $A {eos} {eos} $B {eos}", [bos, eos])
@@ -268,7 +270,7 @@ def marian_sides(vocab: Mapping[str, int], model: SentencePiece, settings: Setti
 def marian_small(model: SentencePiece, settings: Settings) -> Built:
     """The vocabulary of Marian's small models, which both languages share; padding is a word after it."""
     special = named(settings, eos_token="</s>", unk_token="<unk>", pad_token="<pad>")
-    backend = unigram(scored(model), model.unknown, model)
+    backend = unigram(scored(model), model.unknown, model.charsmap)
     built = finished(backend, special, settings)
     framed(backend, "$A </s>", "$A $B </s>", [special["eos_token"]])
     return built
