@@ -259,7 +259,9 @@ def marian_sides(vocab: Mapping[str, int], model: SentencePiece, settings: Setti
     ordered = sorted(vocab.items(), key=lambda item: item[1])
     if [number for _, number in ordered] != list(range(len(ordered))):
         raise UnsupportedTokenizer("vocab.json has gaps between its ids.")
-    backend = unigram([(text, scores.get(text, never)) for text, _ in ordered], vocab[special["unk_token"]], model)
+    backend = unigram(
+        [(text, scores.get(text, never)) for text, _ in ordered], vocab[special["unk_token"]], model.charsmap
+    )
     codes = [text for text in vocab if text.startswith(">>") and text.endswith("<<")]
     built = finished(backend, special, settings, codes)
     eos = special["eos_token"]
