@@ -20,7 +20,7 @@ from .heads import Head
 from .inputs import Batch, batch
 from .kernels.attention import Attend, attend, fused
 from .kernels.sight import Runs
-from .kinds import KINDS, Kind
+from .kinds import Kind
 from .models.architecture import Architecture
 from .models.registry import by_class_name
 from .nn.cache import Cache
@@ -68,7 +68,7 @@ class PreTrainedModel(nn.Module):
 
     @property
     def kind(self) -> Kind:
-        return self.architecture.kinds.get(self.end, KINDS[self.end])
+        return self.architecture.kind(self.end)
 
     @property
     def keys(self) -> KeyMap:
@@ -276,9 +276,10 @@ class PreTrainedModel(nn.Module):
 
     def _advice(self) -> str:
         _, saved = by_class_name((self.config.architectures or [""])[0]) or ("", "")
-        if saved != self.end and saved in self.architecture.heads and saved in KINDS:
-            return f"The checkpoint was saved with a head for them: load it with {KINDS[saved].auto}."
-        others = [KINDS[end].auto for end in self.architecture.heads if KINDS[end].output is not HiddenOutput]
+        kinds = {end: self.architecture.kind(end) for end in self.architecture.heads}
+        if saved != self.end and saved in kinds and kinds[saved].auto:
+            return f"The checkpoint was saved with a head for them: load it with {kinds[saved].auto}."
+        others = [kind.auto for kind in kinds.values() if kind.output is not HiddenOutput and kind.auto]
         return f"For scores, load the model with {' or '.join(dict.fromkeys(others))}."
 
     def generate(self, inputs: Any = None, generation_config: Any = None, **options: Any) -> Any:
@@ -290,8 +291,8 @@ class PreTrainedModel(nn.Module):
         from .generation.generate import generate
 
         speaking = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
-        if KINDS[self.end].auto not in speaking:
-            able = {KINDS[end].auto for end in self.architecture.heads} & {*speaking}
+        if self.kind.auto not in speaking:
+            able = {self.architecture.kind(end).auto for end in self.architecture.heads} & {*speaking}
             advice = f"Load it with {' or '.join(sorted(able))}." if able else "Its family has none."
             raise MissingHead(f"{type(self).__name__} has no head that scores next words. {advice}")
         if not self.backbone.causal:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from .errors import InvalidInput
 from .inputs import batch
 from .kernels.sight import Runs
-from .kinds import KINDS
 from .losses import IGNORED
 from .model import PreTrainedModel
 from .nn.cache import Cache
@@ -140,7 +139,7 @@ class SequenceToSequence(PreTrainedModel):
         Raises:
             InvalidInput: there is nothing to make them from.
         """
-        if labels is not None and KINDS[self.end].auto == "AutoModelForSeq2SeqLM":
+        if labels is not None and self.kind.auto == "AutoModelForSeq2SeqLM":
             if self.config.pad_token_id is None:
                 raise InvalidInput("The config names no pad_token_id to shift labels with.")
             return self.shifted(labels.masked_fill(labels == IGNORED, self.config.pad_token_id), None), own_mask

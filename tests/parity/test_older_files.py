@@ -117,3 +117,20 @@ def test_a_pair_of_two_checkpoints_reads_and_writes_as_the_references(tmp_path):
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
     with pytest.raises(multihead.errors.UnsupportedOption, match="EncoderDecoderModel"):
         multihead.T5ForConditionalGeneration.from_encoder_decoder_pretrained(*map(str, sides))
+
+
+@pytest.mark.parametrize(("name", "family"), [("gpt2", "GPT2"), ("gpt", "OpenAIGPT")])
+def test_two_heads_at_once_equal_the_reference(name, family, tmp_path):
+    model = saved(name, "DoubleHeadsModel", tmp_path)
+    mine = getattr(multihead, f"{family}DoubleHeadsModel").from_pretrained(tmp_path)
+    ids = torch.randint(1, 98, (2, 3, 7))
+    inputs = {"input_ids": ids, "mc_token_ids": torch.tensor([[6, 2, 3], [0, 5, 6]])}
+    labels = {"labels": ids, "mc_labels": torch.tensor([2, 0])}
+    with torch.no_grad():
+        got, expected = mine(**inputs, **labels), model(**inputs, **labels)
+    for one in ("logits", "mc_logits", "loss", "mc_loss"):
+        torch.testing.assert_close(got[one], expected[one], rtol=1e-4, atol=1e-5)
+    mine.save_pretrained(tmp_path / "again")
+    again = type(model).from_pretrained(tmp_path / "again").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(again(**inputs).mc_logits, model(**inputs).mc_logits)

@@ -13,7 +13,7 @@ from ..checkpoints.keys import KeyMap
 from ..config import Config
 from ..errors import UnsupportedConfig
 from ..heads import Head
-from ..kinds import Kind
+from ..kinds import KINDS, Kind
 from ..nn.ragged import Layout
 from ..targets import Shift, after_start
 
@@ -108,3 +108,7 @@ class Architecture:
     echoes: tuple[str, ...] = ()
     paired: Callable[[Config, Config], Config] | None = None
     settled: Settle = as_said
+
+    def kind(self, end: str) -> Kind:
+        """The kind of the class with this end."""
+        return self.kinds[end] if end in self.kinds else KINDS[end]

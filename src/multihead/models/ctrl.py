@@ -59,6 +59,7 @@ def build(config: CTRLConfig) -> Stack:
         position=SinusoidalPositions(width),
         scale=width**0.5,
         dropout=config.embd_pdrop,
+        worded=True,
     )
     norm = LayerNorm(width, config.layer_norm_epsilon)
     return Stack(embed, [layer() for _ in range(config.n_layer)], norm)

@@ -18,7 +18,7 @@ from ..nn.feedforward import FeedForward
 from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm
-from . import gguf, llama
+from . import double_heads, gguf, llama
 from .architecture import Architecture, MakeHead
 
 
@@ -80,6 +80,7 @@ def decoder(config: GPT2Config, layer: Callable[[int], nn.Module]) -> Stack:
         Embedding(config.vocab_size, config.n_embd),
         position=LearnedPositions(config.n_positions, config.n_embd),
         dropout=config.embd_pdrop,
+        worded=True,
     )
     return Stack(embed, [layer(i) for i in range(config.n_layer)], norm(config))
 
@@ -186,9 +187,18 @@ HEADS: Mapping[str, MakeHead | None] = {
     "ForSequenceClassification": llama.classify_text,
     "ForTokenClassification": classify_tokens,
     "ForQuestionAnswering": llama.answer,
+    "DoubleHeadsModel": double_heads.both,
 }
 ARCHITECTURE = Architecture(
-    "GPT2", GPT2Config, build, keys, HEADS, layouts={"gguf": gguf_keys}, foreign_config={"gguf": gguf_config}
+    "GPT2",
+    GPT2Config,
+    build,
+    keys,
+    HEADS,
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
+    kinds={"DoubleHeadsModel": double_heads.KIND},
+    inputs={"mc_token_ids": double_heads.places},
 )
 BIGCODE = replace(
     ARCHITECTURE,
@@ -198,6 +208,8 @@ BIGCODE = replace(
     keys=keys_bigcode,
     layouts={},
     foreign_config={},
+    kinds={},
+    inputs={},
     heads={
         "Model": None,
         "ForCausalLM": llama.generate,

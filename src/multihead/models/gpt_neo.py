@@ -84,6 +84,7 @@ def build(config: GPTNeoConfig) -> Stack:
         Embedding(config.vocab_size, width),
         position=LearnedPositions(config.max_position_embeddings, width),
         dropout=config.embed_dropout,
+        worded=True,
     )
     return Stack(embed, [layer(kind) for kind in config.attention_layers], norm())
 

@@ -64,7 +64,7 @@ def build(config: GPTJConfig) -> Stack:
         ffn = FeedForward(width, config.n_inner or 4 * width, config.activation_function)
         return ParallelLayer(attention, ffn, norm(), dropout=config.resid_pdrop)
 
-    embed = Embeddings(Embedding(config.vocab_size, width), dropout=config.embd_pdrop)
+    embed = Embeddings(Embedding(config.vocab_size, width), dropout=config.embd_pdrop, worded=True)
     return Stack(embed, [layer() for _ in range(config.n_layer)], norm())
 
 

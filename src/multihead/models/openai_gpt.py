@@ -16,7 +16,7 @@ from ..nn.feedforward import FeedForward
 from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm
-from . import gpt2, llama
+from . import double_heads, gpt2, llama
 from .architecture import Architecture
 
 ACTIVATIONS = {"gelu": "gelu_new", "relu": "relu", "silu": "silu", "swish": "silu"}  # what the config's names mean
@@ -54,6 +54,7 @@ def build(config: OpenAIGPTConfig) -> Stack:
         Embedding(config.vocab_size, width),
         position=LearnedPositions(config.n_positions, width),
         dropout=config.embd_pdrop,
+        worded=True,
     )
     return Stack(embed, [layer() for _ in range(config.n_layer)])
 
@@ -70,5 +71,12 @@ ARCHITECTURE = Architecture(
     OpenAIGPTConfig,
     build,
     keys,
-    {"Model": None, "LMHeadModel": llama.generate, "ForSequenceClassification": llama.classify_text},
+    {
+        "Model": None,
+        "LMHeadModel": llama.generate,
+        "ForSequenceClassification": llama.classify_text,
+        "DoubleHeadsModel": double_heads.both,
+    },
+    kinds={"DoubleHeadsModel": double_heads.KIND},
+    inputs={"mc_token_ids": double_heads.places},
 )

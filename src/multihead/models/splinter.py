@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from .. import losses
 from ..checkpoints.keys import KeyMap
 from ..config import Config
-from ..errors import InvalidInput
 from ..heads import Head, Transform
 from ..kinds import Kind
 from ..nn.call import Call
@@ -32,18 +31,6 @@ class SplinterConfig(bert.BertConfig):
 
     is_decoder: Literal[False] = False
     question_token_id: int = 104
-
-
-def positions(given: Tensor, layout: Layout) -> Tensor:
-    """Rows (texts, questions) of question tokens among the packed ones; `given` are columns of the padded grid."""
-    if given.ndim != 2 or given.shape[0] != layout.shape[0]:
-        raise InvalidInput(f"question_positions need shape (batch, questions), not {list(given.shape)}.")
-    if given.numel() and (int(given.min()) < 0 or int(given.max()) >= layout.shape[1]):
-        raise InvalidInput(f"question_positions must lie within the text, 0 to {layout.shape[1] - 1}.")
-    cells = given + torch.arange(layout.shape[0], device=given.device)[:, None] * layout.shape[1]
-    if layout.rows is None:
-        return cells
-    return torch.searchsorted(layout.rows, cells).clamp(max=layout.rows.shape[0] - 1)
 
 
 class SpanSelection(nn.Module):
@@ -135,5 +122,5 @@ ARCHITECTURE = replace(
             "AutoModelForPreTraining", SpanOutput, all_spans, labels=("start_positions", "end_positions")
         )
     },
-    inputs={"question_positions": positions},
+    inputs={"question_positions": lambda columns, layout: layout.rows_at(columns)},
 )

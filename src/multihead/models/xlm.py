@@ -72,20 +72,14 @@ class LanguageEmbeddings(Embeddings):
     """Words, positions, languages (`call.given["langs"]`), and token types, whose vectors are words' too."""
 
     def __init__(self, token: nn.Embedding, languages: nn.Embedding | None, **options: Any) -> None:
-        super().__init__(token, **options)
+        super().__init__(token, worded=True, **options)
         self.languages = languages
-
-    @property
-    def typed(self) -> bool:
-        return True
 
     def forward(self, words: Tensor, call: Call) -> Tensor:
         langs = call.given.get("langs")
         if langs is not None and self.languages is not None:
             check_ids(langs, self.languages.num_embeddings, "language", "table of languages")
             words = words + self.languages(langs)
-        if call.segments is not None:
-            words = words + self.words(call.segments)
         return super().forward(words, call)
 
 

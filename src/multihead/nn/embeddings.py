@@ -78,6 +78,7 @@ class Embeddings(nn.Module):
         project: of the sum. widen: of the word vectors, before anything is added (OPT).
         scale: of the word vectors only.
         typed: whether token types may be given; where they have no vectors they change nothing (DeBERTa).
+        worded: a token's type is a word of the vocabulary, whose vector is added where types are given (GPT-2).
     """
 
     def __init__(
@@ -92,9 +93,10 @@ class Embeddings(nn.Module):
         scale: float = 1.0,
         dropout: float = 0.0,
         typed: bool | None = None,
+        worded: bool = False,
     ) -> None:
         super().__init__()
-        self._typed = segment is not None if typed is None else typed
+        self._typed, self.worded = (segment is not None or worded) if typed is None else typed, worded
         self.token, self.position, self.segment = token, position, segment
         self.norm, self.project = norm or nn.Identity(), project or nn.Identity()
         self.widen = widen or nn.Identity()
@@ -118,6 +120,8 @@ class Embeddings(nn.Module):
             segments = torch.zeros_like(call.positions) if call.segments is None else call.segments
             check_ids(segments, self.segment.num_embeddings, "token_type_id", "segment table")
             x = x + self.segment(segments)
+        elif self.worded and call.segments is not None:
+            x = x + self.widen(self.words(call.segments))
         if self.position is not None:
             x = x + self.position(call.positions).to(x.dtype)
         return self.project(self.dropout(self.norm(x)))

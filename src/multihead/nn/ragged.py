@@ -51,6 +51,17 @@ class Layout:
             raise InvalidInput(f"One number a token is needed, {list(self.shape)}, not {list(given.shape)}.")
         return self.pack(given)
 
+    def rows_at(self, columns: Tensor) -> Tensor:
+        """Packed rows of tokens, (batch, n), given their columns in the padded grid. Raises InvalidInput."""
+        if columns.ndim != 2 or columns.shape[0] != self.shape[0]:
+            raise InvalidInput(f"Places of tokens need shape (batch, n), not {list(columns.shape)}.")
+        if columns.numel() and (int(columns.min()) < 0 or int(columns.max()) >= self.shape[1]):
+            raise InvalidInput(f"Places of tokens must lie within the text, 0 to {self.shape[1] - 1}.")
+        cells = columns + torch.arange(self.shape[0], device=columns.device)[:, None] * self.shape[1]
+        if self.rows is None:
+            return cells
+        return torch.searchsorted(self.rows, cells).clamp(max=max(self.rows.shape[0] - 1, 0))
+
     def unpack(self, tokens: Tensor) -> Tensor:
         """(tokens, ...) to (batch, length, ...), zero where the batch is padded."""
         if self.rows is not None:

@@ -123,4 +123,10 @@ CASES = (
         of("Phi", **{**NEOX, "hidden_size": 64}, intermediate_size=50, qk_layernorm=True, partial_rotary_factor=0.25),
         (*FEW, "ForSequenceClassification", "ForTokenClassification"),
     ),
+    # A token's type is a word here, whose vector is added.
+    Case("gpt2-token-types", of("GPT2", **GPT), ("Model",), absolute=True, segments=9),
+    Case("gpt-token-types", of("OpenAIGPT", **GPT), ("Model",), absolute=True, segments=9),
+    Case("gptj-token-types", of("GPTJ", **GPT, rotary_dim=4), ("Model",), segments=9),
+    Case("gpt-neo-token-types", neo(["global"] * 3), ("Model",), absolute=True, segments=9),
+    Case("ctrl-token-types", of("CTRL", **GPT, dff=50), ("Model",), absolute=True, segments=9),
 )  # fmt: skip
