@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping
 from functools import cache
@@ -190,15 +191,34 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ModelNotFound(f"{path.parent} has no {path.name}.") from error
     except ValueError as error:
         raise CorruptFile(f"{path} is not valid JSON: {error}.") from error
+    entries = _numbers(entries)
     if not isinstance(entries, dict):
         raise CorruptFile(f"{path} holds a {type(entries).__name__}, not an object of named entries.")
     return entries
 
 
+def _numbers(value: Any) -> Any:
+    """Numbers that JSON has no sign for, as the format writes them: {"__float__": "Infinity"}."""
+    if isinstance(value, dict):
+        if set(value) == {"__float__"}:
+            return float(value["__float__"])
+        return {k: _numbers(v) for k, v in value.items()}
+    return [_numbers(item) for item in value] if isinstance(value, list) else value
+
+
+def _named(value: Any) -> Any:
+    """The inverse of `_numbers`."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"__float__": "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
+    if isinstance(value, Mapping):
+        return {k: _named(v) for k, v in value.items()}
+    return [_named(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 def dumped(entries: Mapping[str, Any], name: str) -> str:
     """Entries as the text of a JSON file. Raises InvalidInput."""
     try:
-        return json.dumps(entries, indent=2, ensure_ascii=False, default=list) + "\n"
+        return json.dumps(_named(entries), indent=2, ensure_ascii=False, default=list) + "\n"
     except TypeError as error:
         raise InvalidInput(f"{name} cannot be written: {error}.") from error
 

@@ -45,6 +45,7 @@ FILES = {
     "gpt2": "gpt2-gguf",
     "falcon": "falcon",
     "t5": "t5-gguf",
+    "mamba": "mamba",
     "gpt-oss": "gpt-oss-gguf",
     "deepseek2": "deepseek-v2-gguf",
 }
@@ -103,6 +104,13 @@ OWN = {  # what a file says beyond what all say -> its name in config.json
         "attention.relative_buckets_count": "relative_attention_num_buckets",
         "decoder_start_token_id": "decoder_start_token_id",
     },
+    "mamba": {
+        "ssm.conv_kernel": "conv_kernel",
+        "ssm.inner_size": "intermediate_size",
+        "ssm.state_size": "state_size",
+        "ssm.time_step_rank": "time_step_rank",
+        "attention.layer_norm_rms_epsilon": "layer_norm_epsilon",
+    },
     "gpt-oss": {
         "expert_count": "num_local_experts",
         "expert_used_count": "num_experts_per_tok",
@@ -130,7 +138,7 @@ def entries(kind: str, config: Any) -> dict[str, Any]:
         "embedding_length": config.hidden_size,
         "block_count": config.num_hidden_layers,
         "feed_forward_length": getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
-        "attention.head_count": config.num_attention_heads,
+        "attention.head_count": getattr(config, "num_attention_heads", 0),
         "attention.head_count_kv": getattr(config, "num_key_value_heads", 1),
         "vocab_size": config.vocab_size,
     }

@@ -134,3 +134,21 @@ def test_two_heads_at_once_equal_the_reference(name, family, tmp_path):
     again = type(model).from_pretrained(tmp_path / "again").eval()
     with torch.no_grad():
         torch.testing.assert_close(again(**inputs).mc_logits, model(**inputs).mc_logits)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("gpt2", "transformer.wte.weight"), ("llama-biased-tied-wide-heads", "model.embed_tokens.weight")],
+)
+def test_tied_words_may_be_stored_as_their_scores_alone(name, words, tmp_path):
+    end = "LMHeadModel" if name == "gpt2" else "ForCausalLM"
+    model = saved(name, end, tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file(
+        {**{k: v for k, v in tensors.items() if k != words}, "lm_head.weight": tensors[words]},
+        tmp_path / "model.safetensors",
+    )
+    ids = torch.randint(1, 98, (2, 7))
+    with torch.no_grad():
+        got, expected = multihead.AutoModelForCausalLM.from_pretrained(tmp_path)(ids), model(ids)
+    torch.testing.assert_close(got.logits, expected.logits, rtol=1e-4, atol=1e-5)

@@ -35,6 +35,7 @@ class KeyMap:
         unfused: (pattern, replacements) pairs: an older file's tensor that holds several of today's, stacked.
         first: the number that stored names give to the first layer.
         twins: (key, other name) pairs: one tensor under two names; either is read, both are written.
+        spare: (end of our path, stored name) pairs: where a file keeps the one copy of tied weights instead.
     """
 
     rows: Rows
@@ -45,6 +46,7 @@ class KeyMap:
     unfused: tuple[tuple[str, tuple[str, ...]], ...] = ()
     first: int = 0
     twins: tuple[tuple[str, str], ...] = ()
+    spare: tuple[tuple[str, str], ...] = ()
 
     def locate(self, path: str, prefix: str) -> tuple[Source, tuple[str, ...]] | None:
         """Where a parameter is stored: how, and under which names; None without a row."""
@@ -95,6 +97,8 @@ class KeyMap:
         for path, owner, leaf, parameter in owners(module):
             where = self.locate(path, prefix)
             wanted = [key if key in names else twins.get(key, key) for key in (where[1] if where else (path,))]
+            spare = [other for end, other in self.spare if path.endswith(end) and other in names]
+            wanted = spare[:1] if spare and wanted[0] not in names else wanted
             used.update(wanted)
             absent = [key for key in wanted if key not in names]
             if where is not None and absent and where[0].lacking is not None:

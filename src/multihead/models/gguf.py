@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..checkpoints.keys import KeyMap
@@ -36,6 +37,17 @@ class Shifted(Source):
 
     def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
         return ours + 1
+
+
+@dataclass(frozen=True)
+class Decay(Source):
+    """A state space's decay itself, where ours is the logarithm of what it takes away."""
+
+    def read(self, *stored: Tensor) -> Tensor:
+        return torch.log(-stored[0])
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
+        return -torch.exp(ours)
 
 
 def entries(metadata: Mapping[str, Any], names: Iterable[str], **renamed: str) -> dict[str, Any]:

@@ -144,6 +144,21 @@ class Cell:
         raise NotImplementedError("A recurrence keeps its last state only and cannot go back.")
 
 
+class Both:
+    """The memories of two mixers in one layer."""
+
+    def __init__(self, first: Memory, second: Memory) -> None:
+        self.first, self.second = first, second
+
+    def select(self, texts: Tensor) -> None:
+        self.first.select(texts)
+        self.second.select(texts)
+
+    def forget(self, lengths: tuple[int, ...]) -> None:
+        self.second.forget(lengths)
+        self.first.forget(lengths)
+
+
 class Cache:
     """What every layer remembers of a batch of texts.
 

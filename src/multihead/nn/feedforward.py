@@ -36,13 +36,30 @@ class FeedForward(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """down(act(gate(x)) * up(x)) (Shazeer, 2020, arXiv:2002.05202)."""
+    """down(act(gate(x)) * up(x)) (Shazeer, 2020, arXiv:2002.05202).
 
-    def __init__(self, width: int, inner: int, act: str, *, bias: bool = False, dropout: float = 0.0) -> None:
+    Args:
+        scales: of the gate before its activation, and of the result (Falcon-H1).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        inner: int,
+        act: str,
+        *,
+        bias: bool = False,
+        dropout: float = 0.0,
+        scales: tuple[float, float] = (1.0, 1.0),
+    ) -> None:
         super().__init__()
+        self.scales = scales
         self.gate, self.up = Linear(width, inner, bias=bias), Linear(width, inner, bias=bias)
         self.down = Linear(inner, width, bias=bias)
         self.act, self.dropout = activation(act), nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(self.dropout(self.act(self.gate(x)) * self.up(x)))
+        if self.scales == (1.0, 1.0):
+            return self.down(self.dropout(self.act(self.gate(x)) * self.up(x)))
+        gate, out = self.scales
+        return self.down(self.dropout(self.act(self.gate(x) * gate) * self.up(x))) * out

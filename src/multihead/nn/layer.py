@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .cache import Memory
+from .cache import Both, Memory
 from .call import Call
 
 
@@ -40,6 +40,13 @@ class Residual(nn.Module):
         return self.after(x + (new if self.scale == 1.0 else new * self.scale))
 
 
+class WideResidual(Residual):
+    """A residual stream in float32, whatever the precision of its steps (Mamba)."""
+
+    def forward(self, x: Tensor, *args: Any) -> Tensor:
+        return x.float() + self.dropout(self.step(self.before(x), *args))
+
+
 class NormedResidual(Residual):
     """x -> y + step(y) with y = before(x): what is added to is normed too (BLOOM's variant)."""
 
@@ -60,6 +67,43 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
         return self.ffn(self.attention(x, call, memory))
+
+
+class OneStep(nn.Module):
+    """A layer that only mixes tokens (Mamba)."""
+
+    def __init__(self, mixer: Residual) -> None:
+        super().__init__()
+        self.mixer = mixer
+
+    def memory(self) -> Memory:
+        return self.mixer.step.memory()  # type: ignore[operator]
+
+    def forward(self, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
+        return self.mixer(x, call, memory)
+
+
+class Hybrid(nn.Module):
+    """Two mixers side by side, whose results are added (Falcon-H1).
+
+    Args:
+        into, out: scales of each one's input and result.
+    """
+
+    def __init__(
+        self, first: nn.Module, second: nn.Module, *, into: tuple[float, float], out: tuple[float, float]
+    ) -> None:
+        super().__init__()
+        self.first, self.second, self.into, self.given = first, second, into, out
+
+    def memory(self) -> Both:
+        return Both(self.first.memory(), self.second.memory())  # type: ignore[operator]
+
+    def forward(self, x: Tensor, call: Call, memory: Both | None) -> Tensor:
+        own = (None, None) if memory is None else (memory.first, memory.second)
+        parts = zip((self.first, self.second), own, self.into, self.given, strict=True)
+        first, second = (mix(x * into, call, held) * out for mix, held, into, out in parts)
+        return first + second
 
 
 class ParallelLayer(nn.Module):

@@ -26,6 +26,13 @@ class RMSNorm(nn.Module):
         return wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
 
 
+class NarrowRMSNorm(RMSNorm):
+    """RMSNorm of states of any precision in the weight's own (Mamba)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype))
+
+
 class WideRMSNorm(RMSNorm):
     """RMSNorm whose weight multiplies in float32 too, before the result is cast back (OLMo 2, Gemma).
 

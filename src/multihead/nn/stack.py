@@ -19,6 +19,7 @@ class Stack(nn.Module):
 
     Args:
         out: a projection of the normed states (OPT).
+        after: hidden states are shown after each layer and after the norm, the embeddings not (Mamba).
         drop: probability of leaving a layer out, in training (Fan et al., 2019, arXiv:1909.11556).
     """
 
@@ -29,10 +30,11 @@ class Stack(nn.Module):
         norm: nn.Module | None = None,
         out: nn.Module | None = None,
         drop: float = 0.0,
+        after: bool = False,
     ) -> None:
         super().__init__()
         self.embed, self.layers = embed, nn.ModuleList(layers)
-        self.norm, self.out, self.drop = norm or nn.Identity(), out or nn.Identity(), drop
+        self.norm, self.out, self.drop, self.after = norm or nn.Identity(), out or nn.Identity(), drop, after
 
     @property
     def causal(self) -> bool:
@@ -64,10 +66,12 @@ class Stack(nn.Module):
         seen = call.record.hidden
         memories: Sequence[Memory | None] = call.cache.layers if call.cache else [None] * len(self.layers)
         for layer, memory in zip(self.layers, memories, strict=True):
-            if seen is not None:
+            if seen is not None and not self.after:
                 seen.append(x)
             if not (self.drop and self.training and torch.rand(()) < self.drop):
                 x = layer(x, call, memory)
+            if seen is not None and self.after:
+                seen.append(x)
         if call.cache is not None:
             call.cache.advance(call.runs)
         x = self.out(self.norm(x))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -68,7 +70,10 @@ def initialize(module: nn.Module, std: float) -> None:
 
 def fresh(owner: nn.Module, name: str, parameter: torch.Tensor, std: float) -> None:
     """Draws fresh values for one parameter of `owner`, in place."""
-    if isinstance(owner, (nn.Linear, nn.Embedding, GroupedLinear)) and name == "weight":
+    draw: Any = getattr(owner, "draw", None)  # a module may know better
+    if draw is not None:
+        draw(name, parameter, std)
+    elif isinstance(owner, (nn.Linear, nn.Embedding, GroupedLinear)) and name == "weight":
         parameter.normal_(0.0, std)
     elif name == "weight":
         parameter.fill_(1.0 - getattr(owner, "centre", 0.0))

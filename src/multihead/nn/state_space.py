@@ -1,0 +1,277 @@
+"""State-space mixers: a state a text instead of keys and values, read and written token by token.
+
+Mamba (Gu and Dao, 2023, arXiv:2312.00752) and Mamba 2 (Dao and Gu, 2024, arXiv:2405.21060). Projections and the short
+convolution work on ragged tokens; only the scan is laid out in a grid, where a place without a token takes no time and
+so changes no state.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import UnsupportedConfig
+from ..kernels.sight import Runs
+from .activations import activation
+from .call import Call
+from .weights import Linear
+
+BLOCK = 64  # places that are scanned at once
+
+
+class States:
+    """What a mixer remembers of each text: the last inputs of its convolution, and its state."""
+
+    def __init__(self) -> None:
+        self.inputs: Tensor | None = None  # (texts, kernel - 1, channels)
+        self.state: Tensor | None = None
+
+    def select(self, texts: Tensor) -> None:
+        if self.inputs is not None and self.state is not None:
+            index = texts.to(self.inputs.device)
+            self.inputs, self.state = self.inputs.index_select(0, index), self.state.index_select(0, index)
+
+    def forget(self, lengths: tuple[int, ...]) -> None:
+        raise NotImplementedError("A state-space layer keeps its last state only and cannot go back.")
+
+
+class ShortConvolution(nn.Module):
+    """A causal convolution of each channel over the last `kernel` tokens of its own text."""
+
+    def __init__(self, channels: int, kernel: int, *, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels, kernel))
+        self.bias = nn.Parameter(torch.empty(channels)) if bias else None
+
+    def draw(self, name: str, parameter: Tensor, std: float) -> None:
+        parameter.normal_(0.0, self.weight.shape[1] ** -0.5) if name == "weight" else parameter.zero_()
+
+    def forward(self, x: Tensor, call: Call, memory: States | None) -> Tensor:
+        """(tokens, channels) to the same."""
+        past, texts = self.weight.shape[1] - 1, len(call.runs)
+        before = None if memory is None else memory.inputs
+        if before is None:
+            before = x.new_zeros(texts, past, x.shape[1])
+        if call.runs.spacing == 1:
+            window = torch.cat([before, x[:, None]], 1)
+            mixed = torch.einsum("tkc,ck->tc", window, self.weight)
+            mixed = mixed if self.bias is None else mixed + self.bias
+            if memory is not None:
+                memory.inputs = window[:, 1:]
+            return mixed
+        begins, rows = call.once((ShortConvolution, past), lambda: self._apart(call.runs, past, x.device))
+        spread = x.new_zeros(x.shape[0] + texts * past, x.shape[1]).index_copy(0, rows, x)
+        places = begins[:, None] + torch.arange(past, device=x.device)
+        spread = spread.index_copy(0, places.flatten(), before.flatten(0, 1).to(x.dtype))
+        mixed = F.conv1d(spread.T[None], self.weight[:, None], self.bias, groups=x.shape[1])[0].T
+        if memory is not None:
+            lengths = torch.tensor(call.runs.lengths, device=x.device)
+            memory.inputs = spread[places + lengths[:, None]]
+        return mixed[rows - past]
+
+    def _apart(self, runs: Runs, past: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """First rows (texts,) of texts with `past` rows before each, and rows (tokens,) of the tokens."""
+        begins = [begin + past * text for text, begin in enumerate(runs.begins)]
+        rows = [torch.arange(b + past, b + past + n) for b, n in zip(begins, runs.lengths, strict=True)]
+        return torch.tensor(begins, device=device), torch.cat(rows).to(device)
+
+
+def on_grid(x: Tensor, call: Call) -> Tensor:
+    """(tokens, ...) as (texts, longest, ...), zero where there is no token."""
+    rows, real = call.once("grid", lambda: call.runs.grid(x.device))
+    return x[rows] * real.view(*real.shape, *(1,) * (x.ndim - 1))
+
+
+def off_grid(x: Tensor, call: Call) -> Tensor:
+    """(texts, longest, ...) as (tokens, ...)."""
+    _, real = call.once("grid", lambda: call.runs.grid(x.device))
+    return x[real]
+
+
+class Mamba(nn.Module):
+    """A selective state space: how much of its input a channel keeps, and for how long, follows from the token.
+
+    Args:
+        inner: channels. states: numbers a channel remembers. rank: of the time step's matrix.
+        conv_bias, bias: of the convolution, and of the outer projections.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        inner: int,
+        states: int,
+        rank: int,
+        *,
+        kernel: int,
+        act: str = "silu",
+        bias: bool = False,
+        conv_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.into, self.out = Linear(width, 2 * inner, bias=bias), Linear(inner, width, bias=bias)
+        self.convolution = ShortConvolution(inner, kernel, bias=conv_bias)
+        self.select, self.step = Linear(inner, rank + 2 * states, bias=False), Linear(rank, inner)
+        self.decay, self.skip = nn.Parameter(torch.empty(inner, states)), nn.Parameter(torch.empty(inner))
+        self.parts, self.act = (rank, states, states), activation(act)
+
+    def draw(self, name: str, parameter: Tensor, std: float) -> None:
+        """The decay's logarithms begin at those of 1, 2, ... (S4D-real, arXiv:2206.11893)."""
+        if name == "decay":
+            parameter.copy_(torch.arange(1, parameter.shape[1] + 1).log().expand_as(parameter))
+        else:
+            parameter.fill_(1.0)
+
+    def memory(self) -> States:
+        return States()
+
+    def forward(self, x: Tensor, call: Call, memory: States | None) -> Tensor:
+        """(tokens, width) to the same."""
+        u, gate = self.into(x).chunk(2, -1)
+        u = self.act(self.convolution(u, call, memory))
+        step, write, read = self.select(u).split(self.parts, -1)
+        bias = None if self.step.bias is None else self.step.bias.float()
+        times = F.softplus(F.linear(step, self.step.weight).float() + bias)
+        y = self._scan(u.float(), times, write.float(), read.float(), call, memory)
+        y = (y + self.skip.float() * u.float()) * F.silu(gate.float())
+        return self.out(y.to(x.dtype))
+
+    def _scan(self, u: Tensor, times: Tensor, write: Tensor, read: Tensor, call: Call, memory: States | None) -> Tensor:
+        """(tokens, inner), from inputs and time steps (tokens, inner), write and read vectors (tokens, states)."""
+        rates = -torch.exp(self.decay.float())
+        state = memory.state if memory is not None else None
+        if state is None:
+            state = u.new_zeros(len(call.runs), *rates.shape)
+        u, times, write, read = (on_grid(part, call) for part in (u, times, write, read))
+        rows = []
+        for begin in range(0, u.shape[1], BLOCK):
+            now = slice(begin, begin + BLOCK)
+            keep = torch.exp(times[:, now, :, None] * rates)
+            new = (times[:, now] * u[:, now])[..., None] * write[:, now, None]
+            seen = []
+            for place in range(keep.shape[1]):
+                state = keep[:, place] * state + new[:, place]
+                seen.append(state)
+            rows.append(torch.einsum("tlcs,tls->tlc", torch.stack(seen, 1), read[:, now]))
+        if memory is not None:
+            memory.state = state
+        return off_grid(torch.cat(rows, 1), call) if rows else u.flatten(0, 1)
+
+
+class GatedNorm(nn.Module):
+    """A root-mean-square norm of each group of channels, gated before or after.
+
+    Args:
+        after: the gate multiplies what is normed.
+    """
+
+    def __init__(self, width: int, groups: int, eps: float, *, after: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width))
+        self.groups, self.eps, self.after = groups, eps, after
+
+    def forward(self, x: Tensor, gate: Tensor) -> Tensor:
+        """(tokens, width), both float32, to the same."""
+        x = x if self.after else x * F.silu(gate)
+        parts = x.unflatten(-1, (self.groups, -1))
+        normed = (parts * torch.rsqrt(parts.pow(2).mean(-1, keepdim=True) + self.eps)).flatten(-2)
+        normed = self.weight.float() * normed
+        return normed * F.silu(gate) if self.after else normed
+
+
+class Gate(nn.Module):
+    """The gate alone."""
+
+    def forward(self, x: Tensor, gate: Tensor) -> Tensor:
+        return x * F.silu(gate)
+
+
+class Mamba2(nn.Module):
+    """A state space whose heads each keep all of their state equally long: computed block by block in products.
+
+    Args:
+        heads, head_width: of the inputs. states: numbers each input channel remembers.
+        groups: of heads that share write and read vectors.
+        gate: from outputs and gates to what is projected.
+        limits: bounds of the time steps.
+        scales: of the inputs, and of the projected gates, inputs, write vectors, read vectors and times (Falcon-H1).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        head_width: int,
+        states: int,
+        groups: int,
+        *,
+        kernel: int,
+        gate: nn.Module,
+        act: str = "silu",
+        bias: bool = False,
+        out_bias: bool = False,
+        conv_bias: bool = True,
+        limits: tuple[float, float] = (0.0, torch.inf),
+        scales: tuple[float, ...] = (1.0,) * 6,
+    ) -> None:
+        super().__init__()
+        if heads % groups:
+            raise UnsupportedConfig(f"{heads} state-space heads cannot share {groups} groups evenly.")
+        inner, mixed = heads * head_width, heads * head_width + 2 * groups * states
+        self.into, self.out = Linear(width, inner + mixed + heads, bias=bias), Linear(inner, width, bias=out_bias)
+        self.convolution, self.gate = ShortConvolution(mixed, kernel, bias=conv_bias), gate
+        self.decay, self.skip, self.step = (nn.Parameter(torch.empty(heads)) for _ in range(3))
+        self.parts, self.mixed = (inner, mixed, heads), (inner, groups * states, groups * states)
+        self.heads, self.groups, self.limits, self.act = heads, groups, limits, activation(act)
+        sizes = (inner, inner, groups * states, groups * states, heads)
+        spread = [torch.full((size,), scale, device="cpu") for size, scale in zip(sizes, scales[1:], strict=True)]
+        self.scale, self.spread = scales[0], None if set(scales[1:]) == {1.0} else torch.cat(spread)
+
+    def draw(self, name: str, parameter: Tensor, std: float) -> None:
+        if name == "decay":
+            parameter.copy_(torch.arange(1, self.heads + 1).log())
+        else:
+            parameter.fill_(1.0)
+
+    def memory(self) -> States:
+        return States()
+
+    def forward(self, x: Tensor, call: Call, memory: States | None) -> Tensor:
+        """(tokens, width) to the same."""
+        both = self.into(x if self.scale == 1.0 else x * self.scale)
+        if self.spread is not None:
+            both = both * self.spread.to(both.device, both.dtype)
+        gate, mixed, step = both.split(self.parts, -1)
+        u, write, read = self.act(self.convolution(mixed, call, memory)).float().split(self.mixed, -1)
+        times = F.softplus(step.float() + self.step.float()).clamp(*self.limits)
+        u, write, read = u.unflatten(-1, (self.heads, -1)), *(v.unflatten(-1, (self.groups, -1)) for v in (write, read))
+        y = self._scan(u, times, write, read, call, memory) + self.skip.float()[:, None] * u
+        return self.out(self.gate(y.flatten(-2), gate.float()).to(x.dtype))
+
+    def _scan(self, u: Tensor, times: Tensor, write: Tensor, read: Tensor, call: Call, memory: States | None) -> Tensor:
+        """(tokens, heads, head width), from inputs like it, times (tokens, heads), vectors (tokens, groups, states)."""
+        each = self.heads // self.groups
+        rates = -torch.exp(self.decay.float())
+        state = memory.state if memory is not None else None
+        if state is None:
+            state = u.new_zeros(len(call.runs), self.heads, u.shape[-1], write.shape[-1])
+        u, times, write, read = (on_grid(part, call) for part in (u, times, write, read))
+        rows = []
+        for begin in range(0, u.shape[1], BLOCK):
+            now = slice(begin, begin + BLOCK)
+            x, time, b, c = u[:, now], times[:, now], write[:, now], read[:, now]
+            gone = (time * rates).cumsum(1)  # (texts, block, heads)
+            since = gone[:, :, None] - gone[:, None]  # (texts, now, then, heads)
+            causal = torch.ones(since.shape[1:3], dtype=torch.bool, device=u.device).tril()
+            keep = torch.exp(since.masked_fill(~causal[..., None], -torch.inf))
+            match = torch.einsum("tlgs,tmgs->tlmg", c, b).repeat_interleave(each, -1)
+            own = torch.einsum("tlmh,tmhp->tlhp", match * keep * time[:, None], x)
+            b, c = (v.repeat_interleave(each, 2) for v in (b, c))
+            old = torch.einsum("tlhs,thps->tlhp", c, state) * torch.exp(gone)[..., None]
+            left = torch.exp(gone[:, -1:] - gone) * time
+            state = state * torch.exp(gone[:, -1])[..., None, None] + torch.einsum("tmh,tmhs,tmhp->thps", left, b, x)
+            rows.append(own + old)
+        if memory is not None:
+            memory.state = state
+        return off_grid(torch.cat(rows, 1), call) if rows else u.flatten(0, 1)
