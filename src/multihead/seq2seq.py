@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ class SequenceToSequence(PreTrainedModel):
         output_attentions: bool = False,
         output_hidden_states: bool = False,
         return_dict: bool = True,
-        **labels: Tensor | None,
+        **more: Tensor | None,
     ) -> Any:
         """One pass: the source is read once, the target attends to it.
 
@@ -49,11 +50,13 @@ class SequenceToSequence(PreTrainedModel):
                 family that so reads a text to classify it, the source shifted.
             encoder_outputs: an earlier result's states, (batch, source length, width) first, instead of input_ids.
             past_key_values: what an earlier pass returned, the encoded source included.
+            more: labels that the kind of model takes, and the family's own inputs, which are the source's.
 
         Raises:
             InvalidInput: shapes, dtypes or ids that do not fit.
         """
-        known = self._labels(labels)
+        own = {name: x for name, x in more.items() if name in self.architecture.inputs}
+        known = self._labels({name: x for name, x in more.items() if name not in own})
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids, decoder_attention_mask = self._target(
                 known.get("labels"), input_ids, attention_mask, decoder_attention_mask
@@ -62,7 +65,7 @@ class SequenceToSequence(PreTrainedModel):
         shown: dict[str, Any] = {}
         if past_key_values is None or past_key_values.encoded is None:
             encoded, source, shown = self._source(
-                input_ids, inputs_embeds, attention_mask, encoder_outputs, output_hidden_states, output_attentions
+                input_ids, inputs_embeds, attention_mask, encoder_outputs, output_hidden_states, output_attentions, own
             )
             memory = self.remember(len(encoded.runs), encoded)
         else:
@@ -105,20 +108,26 @@ class SequenceToSequence(PreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         return self.backbone.encoder.embed.token
 
-    def encode(self, ids: Tensor | None, mask: Tensor | None = None, vectors: Tensor | None = None) -> Encoded:
-        """The encoded source of padded ids (batch, length)."""
+    def encode(
+        self,
+        ids: Tensor | None,
+        mask: Tensor | None = None,
+        vectors: Tensor | None = None,
+        own: Mapping[str, Tensor | None] = MappingProxyType({}),
+    ) -> Encoded:
+        """The encoded source of padded ids (batch, length). `own`: the family's own inputs."""
         read = batch(ids, vectors, mask, device=self.device)
-        hidden, _ = self._run(self.backbone.encoder, read, None, Record())
-        return self._encoded(hidden, read.layout.runs, read.ids)
+        hidden, _ = self._run(self.backbone.encoder, read, None, Record(), self._own(own, read.layout))
+        return self.encoded(hidden, read.layout.runs, read.ids)
 
     def encode_texts(self, texts: Sequence[Sequence[int]]) -> Encoded:
         """The encoded source of lists of ids, without any padding."""
         ids, runs = flat(texts, self.device)
         encoder = self.backbone.encoder
         call = Call(places(runs, self.device), runs, ids=ids, attend=self.attend)
-        return self._encoded(encoder(encoder.embed.words(ids), call), runs, ids)
+        return self.encoded(encoder(encoder.embed.words(ids), call), runs, ids)
 
-    def _encoded(self, hidden: Tensor, runs: Runs, ids: Tensor | None = None) -> Encoded:
+    def encoded(self, hidden: Tensor, runs: Runs, ids: Tensor | None = None) -> Encoded:
         """What the decoder reads of an encoder's states (tokens, width)."""
         return Encoded(self.backbone.bridge(hidden), runs, ids)
 
@@ -160,21 +169,22 @@ class SequenceToSequence(PreTrainedModel):
         states: Any,
         hidden: bool,
         attentions: bool,
+        own: Mapping[str, Tensor | None],
     ) -> tuple[Encoded, Layout, dict[str, Any]]:
         """The encoded source, its layout, and what a caller asked to see of it."""
         if states is not None:
             given = states[0]
             layout = Layout.of(None if mask is None else mask.to(self.device), (given.shape[0], given.shape[1]))
             return (
-                self._encoded(layout.pack(given.to(self.device)), layout.runs),
+                self.encoded(layout.pack(given.to(self.device)), layout.runs),
                 layout,
                 {"encoder_last_hidden_state": given},
             )
         read, record = batch(ids, vectors, mask, device=self.device), self._record(hidden, attentions)
-        result, _ = self._run(self.backbone.encoder, read, None, record)
+        result, _ = self._run(self.backbone.encoder, read, None, record, self._own(own, read.layout))
         shown = {"encoder_last_hidden_state": read.layout.unpack(result)}
         shown |= self._shown(record, read.layout, None, "encoder_hidden_states", "encoder_attentions")
-        return self._encoded(result, read.layout.runs, read.ids), read.layout, shown
+        return self.encoded(result, read.layout.runs, read.ids), read.layout, shown
 
     def _output_class(self) -> Callable[..., Output]:
         return BOTH_SIDED.get(self.kind.output, self.kind.output)

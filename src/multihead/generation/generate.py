@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -54,7 +55,7 @@ def generate(
         attention_mask: (batch, length), 0 at padding; guessed from pad_token_id when left out.
         encoder_outputs: an encoder's states instead of a source. decoder_input_ids: a target's beginning.
         streamer: gets `put(ids)` for the prompt and each new token, and `end()`; for one text.
-        options: fields of GenerationConfig to change.
+        options: fields of GenerationConfig to change, and an encoder-decoder family's own inputs.
 
     Returns:
         (batch * num_return_sequences, length): prompt (or start token) and continuation.
@@ -62,6 +63,8 @@ def generate(
     Raises:
         InvalidInput: a prompt that is empty or leaves no room. UnsupportedOption: an option not computed here.
     """
+    both = model.config.is_encoder_decoder
+    own = {name: options.pop(name) for name in model.architecture.inputs if both and name in options}
     config = (generation_config or model.generation_config).changed(**options)
     config = with_ids(config, model.generation_config).computed()
     ids = inputs if inputs is not None else input_ids
@@ -70,8 +73,8 @@ def generate(
     repeats = config.num_return_sequences or 1
     if repeats > 1 and not config.do_sample:
         raise InvalidInput("num_return_sequences above 1 gives equal texts without do_sample=True.")
-    if model.config.is_encoder_decoder:
-        encoded = source(model, ids, mask_of(ids, attention_mask, config), encoder_outputs, repeats)
+    if both:
+        encoded = source(model, ids, mask_of(ids, attention_mask, config), encoder_outputs, repeats, own)
         given = (
             decoder_input_ids if decoder_input_ids is not None else start(model, config, len(encoded.runs) // repeats)
         )
@@ -184,8 +187,15 @@ def start(model: Any, config: GenerationConfig, texts: int) -> Tensor:
     return torch.full((texts, 1), first, device=model.device)
 
 
-def source(model: Any, ids: Tensor | None, mask: Tensor | None, states: Any, repeats: int) -> Encoded:
-    """The encoded source, each text as often as it is continued."""
+def source(
+    model: Any,
+    ids: Tensor | None,
+    mask: Tensor | None,
+    states: Any,
+    repeats: int,
+    own: Mapping[str, Tensor | None] = MappingProxyType({}),
+) -> Encoded:
+    """The encoded source, each text as often as it is continued. `own`: the family's own inputs."""
 
     def repeated(x: Tensor | None) -> Tensor | None:
         return x if x is None or repeats == 1 else x.repeat_interleave(repeats, 0)
@@ -195,8 +205,8 @@ def source(model: Any, ids: Tensor | None, mask: Tensor | None, states: Any, rep
             layout = Layout.of(repeated(mask), (states[0].shape[0] * repeats, states[0].shape[1]))
             vectors = repeated(states[0])
             assert vectors is not None
-            return Encoded(layout.pack(vectors.to(model.device)), layout.runs)
-        return model.encode(repeated(ids), repeated(mask))
+            return model.encoded(layout.pack(vectors.to(model.device)), layout.runs)
+        return model.encode(repeated(ids), repeated(mask), own={name: repeated(x) for name, x in own.items()})
 
 
 def padded(texts: Sequence[Sequence[int]], config: GenerationConfig) -> Tensor:

@@ -1,0 +1,126 @@
+"""Longformer (Beltagy et al., 2020, arXiv:2004.05150): RoBERTa for long texts, few of whose tokens see everything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints.keys import KeyMap
+from ..config import Size
+from ..errors import InvalidInput, UnsupportedConfig
+from ..heads import Head
+from ..nn.call import Call
+from ..nn.embeddings import Embeddings, LearnedPositions
+from ..nn.feedforward import FeedForward
+from ..nn.layer import Layer, Residual
+from ..nn.ragged import places
+from ..nn.sparse import GLOBAL, GlobalLocalAttention, GlobalStack, Rule, first_tokens
+from ..nn.weights import Embedding, LayerNorm
+from . import bert, roberta
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongformerConfig(roberta.RobertaConfig):
+    model_type = "longformer"
+    inert = ("onnx_export",)
+
+    vocab_size: Size = 30522
+    attention_window: int | list[int] = 512
+    sep_token_id: int | None = 2
+    is_decoder: Literal[False] = False
+
+    def check(self) -> None:
+        super().check()
+        if len(self.windows) != self.num_hidden_layers or any(w < 2 or w % 2 for w in self.windows):
+            raise UnsupportedConfig(
+                f"attention_window must be an even number above 0, or one for each of {self.num_hidden_layers} layers; "
+                f"it is {self.attention_window}."
+            )
+
+    @property
+    def windows(self) -> list[int]:
+        one = self.attention_window
+        return [one] * self.num_hidden_layers if isinstance(one, int) else one
+
+
+def build(config: LongformerConfig) -> GlobalStack:
+    width, eps = config.hidden_size, config.layer_norm_eps
+
+    def step(module: nn.Module) -> Residual:
+        return Residual(module, after=LayerNorm(width, eps), dropout=config.hidden_dropout_prob)
+
+    def layer(window: int) -> Layer:
+        heads, dropout = config.num_attention_heads, config.attention_probs_dropout_prob
+        attention = GlobalLocalAttention(width, heads, window=window, dropout=dropout)
+        return Layer(step(attention), step(FeedForward(width, config.intermediate_size, config.hidden_act)))
+
+    embed = Embeddings(
+        Embedding(config.vocab_size, width),
+        position=LearnedPositions(config.max_position_embeddings, width, offset=(config.pad_token_id or 0) + 1),
+        segment=Embedding(config.type_vocab_size, width),
+        norm=LayerNorm(width, eps),
+        dropout=config.hidden_dropout_prob,
+    )
+    return GlobalStack(embed, [layer(window) for window in config.windows])
+
+
+def keys(config: LongformerConfig) -> KeyMap:
+    names = {"q_global": "query_global", "k_global": "key_global", "v_global": "value_global"}
+    own = {f"layers.*.attention.step.{o}": f"encoder.layer.*.attention.self.{t}" for o, t in names.items()}
+    ignored = (r"embeddings\.position_ids$", *bert.copies(config, "lm_head"))
+    rows = {**bert.EMBEDDING_ROWS, **bert.LAYER_ROWS, **own}
+    return KeyMap(rows, "longformer.", ignored=ignored, renamed=bert.OLD_NORMS, twins=bert.twins(config, "lm_head"))
+
+
+def around_separator(config: LongformerConfig, *, before: bool) -> Rule:
+    """A question's tokens are global, or those of the choice after it; a text has three separators."""
+
+    def rule(call: Call) -> Tensor:
+        if call.ids is None:
+            raise InvalidInput(f"Without input_ids, say which tokens see everything: pass {GLOBAL}.")
+        place = places(call.runs, call.ids.device)
+        ends = []
+        for text, own in enumerate(call.ids.split(call.runs.lengths)):
+            found = (own == config.sep_token_id).nonzero().flatten().tolist()
+            if len(own) and len(found) != 3:
+                raise InvalidInput(
+                    f"Text {text} has {len(found)} separators ({config.sep_token_id}), not 3, so it is unknown which "
+                    f"tokens are the question's; pass {GLOBAL}."
+                )
+            ends.append(found[0] if found else 0)
+        end = torch.tensor(ends, device=place.device).repeat_interleave(
+            torch.tensor(call.runs.lengths, device=place.device)
+        )
+        return place < end if before else place > end + 1
+
+    return rule
+
+
+def seeing(make: Any, rule: Any) -> Any:
+    """A head whose backbone lets the tokens of `rule(config)` see everything."""
+
+    def head(config: LongformerConfig, backbone: GlobalStack) -> Head:
+        backbone.rule = rule(config)
+        return make(config, backbone)
+
+    return head
+
+
+HEADS = {end: make for end, make in roberta.HEADS.items() if end != "ForCausalLM"}
+ARCHITECTURE = replace(
+    roberta.ARCHITECTURE,
+    name="Longformer",
+    config=LongformerConfig,
+    build=build,
+    keys=keys,
+    heads={
+        **HEADS,
+        "ForSequenceClassification": seeing(roberta.classify_text, lambda config: first_tokens),
+        "ForMultipleChoice": seeing(HEADS["ForMultipleChoice"], lambda config: around_separator(config, before=False)),
+        "ForQuestionAnswering": seeing(bert.answer, lambda config: around_separator(config, before=True)),
+    },
+    inputs={GLOBAL: lambda given, layout: layout.pack_tokens(given)},
+)
