@@ -146,6 +146,7 @@ def labels(case: Case, end: str, mask: torch.Tensor) -> dict[str, torch.Tensor]:
         name = {
             "Albert": "sentence_order_label",
             "Bert": "next_sentence_label",
+            "BigBird": "next_sentence_label",
             "FNet": "next_sentence_label",
             "MobileBert": "next_sentence_label",
         }.get(case.family)

@@ -12,8 +12,8 @@ from ..config import Size
 from ..errors import UnsupportedConfig
 from ..nn.embeddings import LearnedPositions
 from ..nn.layer import Layer
-from ..nn.sparse import GLOBAL, GlobalLocalAttention, GlobalStack
-from ..nn.stack import EncoderDecoder
+from ..nn.sparse import GLOBAL, GlobalLocalAttention
+from ..nn.stack import EncoderDecoder, Stack
 from ..nn.weights import Embedding
 from . import bart
 from .architecture import shared_as_stored
@@ -51,14 +51,14 @@ SOURCE = Style(lambda config: LearnedPositions(config.max_encoder_position_embed
 TARGET = Style(lambda config: LearnedPositions(config.max_decoder_position_embeddings, config.d_model))
 
 
-def encoder(config: LEDConfig, token: nn.Embedding) -> GlobalStack:
+def encoder(config: LEDConfig, token: nn.Embedding) -> Stack:
     def layer(window: int) -> Layer:
         heads, dropout = config.encoder_attention_heads, config.attention_dropout
         attention = GlobalLocalAttention(config.d_model, heads, window=window, dropout=dropout)
         return Layer(SOURCE.step(config, attention), bart.feed_forward(config, SOURCE, config.encoder_ffn_dim))
 
     embed = SOURCE.embeddings(config, token, SOURCE.source_norm)
-    return GlobalStack(embed, [layer(window) for window in config.windows], drop=config.encoder_layerdrop)
+    return Stack(embed, [layer(window) for window in config.windows], drop=config.encoder_layerdrop)
 
 
 def build(config: LEDConfig) -> EncoderDecoder:

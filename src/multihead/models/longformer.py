@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,7 +18,8 @@ from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.feedforward import FeedForward
 from ..nn.layer import Layer, Residual
 from ..nn.ragged import places
-from ..nn.sparse import GLOBAL, GlobalLocalAttention, GlobalStack, Rule, first_tokens
+from ..nn.sparse import GLOBAL, GlobalLocalAttention, first_tokens, seeing
+from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm
 from . import bert, roberta
 
@@ -46,7 +48,7 @@ class LongformerConfig(roberta.RobertaConfig):
         return [one] * self.num_hidden_layers if isinstance(one, int) else one
 
 
-def build(config: LongformerConfig) -> GlobalStack:
+def build(config: LongformerConfig) -> Stack:
     width, eps = config.hidden_size, config.layer_norm_eps
 
     def step(module: nn.Module) -> Residual:
@@ -64,7 +66,7 @@ def build(config: LongformerConfig) -> GlobalStack:
         norm=LayerNorm(width, eps),
         dropout=config.hidden_dropout_prob,
     )
-    return GlobalStack(embed, [layer(window) for window in config.windows])
+    return Stack(embed, [layer(window) for window in config.windows])
 
 
 def keys(config: LongformerConfig) -> KeyMap:
@@ -75,7 +77,7 @@ def keys(config: LongformerConfig) -> KeyMap:
     return KeyMap(rows, "longformer.", ignored=ignored, renamed=bert.OLD_NORMS, twins=bert.twins(config, "lm_head"))
 
 
-def around_separator(config: LongformerConfig, *, before: bool) -> Rule:
+def around_separator(config: LongformerConfig, *, before: bool) -> Callable[[Call], Tensor]:
     """A question's tokens are global, or those of the choice after it; a text has three separators."""
 
     def rule(call: Call) -> Tensor:
@@ -99,11 +101,11 @@ def around_separator(config: LongformerConfig, *, before: bool) -> Rule:
     return rule
 
 
-def seeing(make: Any, rule: Any) -> Any:
+def with_rule(make: Any, rule: Any) -> Any:
     """A head whose backbone lets the tokens of `rule(config)` see everything."""
 
-    def head(config: LongformerConfig, backbone: GlobalStack) -> Head:
-        backbone.rule = rule(config)
+    def head(config: LongformerConfig, backbone: Stack) -> Head:
+        backbone.adjust = seeing(rule(config))
         return make(config, backbone)
 
     return head
@@ -118,9 +120,11 @@ ARCHITECTURE = replace(
     keys=keys,
     heads={
         **HEADS,
-        "ForSequenceClassification": seeing(roberta.classify_text, lambda config: first_tokens),
-        "ForMultipleChoice": seeing(HEADS["ForMultipleChoice"], lambda config: around_separator(config, before=False)),
-        "ForQuestionAnswering": seeing(bert.answer, lambda config: around_separator(config, before=True)),
+        "ForSequenceClassification": with_rule(roberta.classify_text, lambda config: first_tokens),
+        "ForMultipleChoice": with_rule(
+            HEADS["ForMultipleChoice"], lambda config: around_separator(config, before=False)
+        ),
+        "ForQuestionAnswering": with_rule(bert.answer, lambda config: around_separator(config, before=True)),
     },
     inputs={GLOBAL: lambda given, layout: layout.pack_tokens(given)},
 )

@@ -43,6 +43,7 @@ FAMILIES: Mapping[str, Entry] = {  # model_type in config.json -> where
         "BertGeneration",
         others=(("BertGenerationEncoder", "Model"), ("BertGenerationDecoder", "ForCausalLM")),
     ),
+    "big_bird": Entry("big_bird", "BigBird"),
     "blenderbot": Entry("blenderbot", "Blenderbot"),
     "blenderbot-small": Entry("blenderbot", "BlenderbotSmall", "SMALL"),
     "bloom": Entry("bloom", "Bloom"),

@@ -1,12 +1,14 @@
 """Attention to what is near and to a few tokens from everywhere, block by block: cost grows with a text's length.
 
-Longformer (Beltagy et al., 2020, arXiv:2004.05150).
+Longformer (Beltagy et al., 2020, arXiv:2004.05150), BigBird (Zaheer et al., 2020, arXiv:2007.14062).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,29 +18,22 @@ from .attention import Attention
 from .cache import KeyValues
 from .call import Call
 from .local import Blocks
-from .stack import Stack
 from .weights import Linear
 
 GLOBAL = "global_attention_mask"  # in `Call.given`: (tokens,), nonzero at tokens that see all and that all see
-Rule = Callable[[Call], Tensor]  # which tokens these are, where a caller does not say
 
 
-class GlobalStack(Stack):
-    """A stack whose layers let some tokens see everything.
+def seeing(rule: Callable[[Call], Tensor]) -> Callable[[Call], Call]:
+    """Lets the tokens that `rule` marks see everything, where a caller does not say which."""
 
-    `rule`, which a head may set, chooses these tokens where a caller does not.
-    """
+    def adjust(call: Call) -> Call:
+        return call if GLOBAL in call.given else replace(call, given={**call.given, GLOBAL: rule(call)})
 
-    rule: Rule | None = None
-
-    def forward(self, words: Tensor, call: Call) -> Tensor:
-        if self.rule is not None and GLOBAL not in call.given:
-            call = replace(call, given={**call.given, GLOBAL: self.rule(call)})
-        return super().forward(words, call)
+    return adjust
 
 
 def first_tokens(call: Call) -> Tensor:
-    """Each text's first token."""
+    """Marks each text's first token."""
     marks = torch.zeros(call.positions.shape[0], dtype=torch.bool, device=call.positions.device)
     marks[[begin for begin, length in zip(call.runs.begins, call.runs.lengths, strict=True) if length]] = True
     return marks
@@ -119,4 +114,78 @@ class GlobalLocalAttention(Attention):
             begin, length = runs.begins[text], runs.lengths[text]
             places = marks[begin : begin + length].nonzero().flatten()
             out[text] = p[..., :length].index_add(2, places, p[..., length:])
+        return out
+
+
+class BlockSparseAttention(Attention):
+    """A text in blocks: the first and last see all and are seen by all, others their neighbours and random ones.
+
+    In training, the random blocks of a row are drawn once for a layer and a number of blocks. Otherwise they all are
+    the first block, whose keys so count several times, as in the authors' own code. Texts of few blocks see all.
+
+    Args:
+        block: tokens of one. random: blocks drawn for a row. layer: its number, which seeds the draws.
+    """
+
+    def __init__(self, width: int, heads: int, *, block: int, random: int, layer: int, **options: Any) -> None:
+        super().__init__(width, heads, **options)
+        self.block, self.random, self.layer = block, random, layer
+
+    def _heads(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
+        if self.causal or call.runs.longest <= (5 + 2 * self.random) * self.block:
+            return super()._heads(x, call, memory)
+        q, k, v = self._project(x)
+        key = (BlockSparseAttention, self.block, self.random, self.layer if self.training else None)
+        queries, keys, rows, weights = call.once(key, lambda: self._plan(call.runs, x.device))
+        shown: list[list[Tensor]] | None = None if call.record.attentions is None else []
+        bias = None if weights is None else lambda row: weights[row].to(q.dtype)
+        mixed = self._mix(q, k[rows], v[rows], Sight(queries, keys), bias, call, shown)
+        if call.record.attentions is not None and shown is not None:
+            call.record.attentions.append(self._whole(shown[0], call.runs, queries, keys, rows))
+        return mixed
+
+    def _plan(self, runs: Runs, device: torch.device) -> tuple[Runs, Runs, Tensor, list[Tensor] | None]:
+        """Rows of queries and of the keys they see, the keys' own rows, and what is added to their scores."""
+        asked, lengths, parts, added = [], [], [], []
+        for begin, length in zip(runs.begins, runs.lengths, strict=True):
+            count = -(-length // self.block)
+            whole = length <= (5 + 2 * self.random) * self.block
+            for row in [None] if whole else range(count):
+                seen = range(count) if row in (None, 0, count - 1) else self._seen(row, count)
+                spans = [self._span(other, length) for other in seen]
+                own = [torch.arange(begin + a, begin + b) for a, b in spans]
+                parts.append(torch.cat([torch.zeros(0, dtype=torch.long), *own]))
+                lengths.append(len(parts[-1]))
+                first = torch.zeros(lengths[-1])
+                if not self.training and not whole and row not in (0, count - 1):
+                    first[: self.block] = math.log(1 + self.random)
+                added.append(first[None, None].to(device))
+                low, high = (0, length) if row is None else self._span(row, length)
+                asked.append((begin + low, high - low))
+        queries = Runs(tuple(a for a, _ in asked), tuple(n for _, n in asked))
+        return queries, Runs.of(tuple(lengths)), torch.cat(parts).to(device), None if self.training else added
+
+    def _span(self, block: int, length: int) -> tuple[int, int]:
+        return block * self.block, min((block + 1) * self.block, length)
+
+    def _seen(self, row: int, count: int) -> list[int]:
+        """Blocks that one between the first and the last sees, the first of them first."""
+        near = {0, row - 1, row, row + 1, count - 1}
+        if self.training:
+            draw = torch.Generator().manual_seed(hash((self.layer, count, row)) % 2**31)
+            far = [other for other in range(count) if other not in near]
+            near |= {far[i] for i in torch.randperm(len(far), generator=draw)[: self.random].tolist()}
+        return sorted(near)
+
+    def _whole(self, shown: list[Tensor], runs: Runs, queries: Runs, keys: Runs, rows: Tensor) -> list[Tensor]:
+        """Weights (heads, length, length) of each text."""
+        heads = shown[0].shape[0]
+        out = [shown[0].new_zeros(heads, length, length) for length in runs.lengths]
+        texts = [text for text, begin in enumerate(runs.begins) for _ in range(runs.lengths[text])]
+        for row, p in enumerate(shown):
+            begin, length = queries.begins[row], queries.lengths[row]
+            text = texts[begin]
+            place = begin - runs.begins[text]
+            own = rows[keys.begins[row] : keys.begins[row] + keys.lengths[row]] - runs.begins[text]
+            out[text][:, place : place + length, own] = p
         return out

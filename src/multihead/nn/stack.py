@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,15 @@ from .ragged import Layout
 class Stack(nn.Module):
     """Embeddings, layers and a last norm: an encoder or a decoder, as its attention is.
 
+    `adjust`, which a head may set, changes what the stack is told before it reads (which tokens see everything, say).
+
     Args:
         out: a projection of the normed states (OPT).
         after: hidden states are shown after each layer and after the norm, the embeddings not (Mamba).
         drop: probability of leaving a layer out, in training (Fan et al., 2019, arXiv:1909.11556).
     """
+
+    adjust: Callable[[Call], Call] | None = None
 
     def __init__(
         self,
@@ -62,6 +66,7 @@ class Stack(nn.Module):
 
     def forward(self, words: Tensor, call: Call) -> Tensor:
         """Hidden states (tokens, width) of word vectors (tokens, embedding width)."""
+        call = call if self.adjust is None else self.adjust(call)
         x = self.embed(words, call)
         seen = call.record.hidden
         memories: Sequence[Memory | None] = call.cache.layers if call.cache else [None] * len(self.layers)

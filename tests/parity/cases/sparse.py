@@ -13,8 +13,6 @@ from .seq2seq import bart
 LONG = (40, 23, 5)
 # The reference's weights are by distance, not by place.
 SHOWN: dict[str, Any] = {"left_out": ("encoder_attentions", "encoder_global_attentions")}
-    "left_out": ("encoder_attentions", "encoder_global_attentions")
-}  # the reference's are by distance, not by place
 
 
 def longformer(**changes: Any) -> Any:
@@ -48,11 +46,56 @@ def led(**changes: Any) -> Any:
     return lambda: bart("LED", **{**sizes, **changes})
 
 
+def bird(**changes: Any) -> Any:
+    sizes = {"max_position_embeddings": 80, "block_size": 3, "num_random_blocks": 2, "sep_token_id": 2}
+    return of("BigBird", **{**sizes, **changes})
+
+
+def separators(inputs: dict[str, torch.Tensor], end: str) -> dict[str, torch.Tensor]:
+    """Ids with two separators a text."""
+    ids = inputs["input_ids"].clone()
+    ids[:, [2, ids.shape[1] * 3 // 4]] = 2
+    return {"input_ids": ids}
+
+
+BIRD = ("Model", "ForMaskedLM", "ForPreTraining", "ForSequenceClassification", "ForMultipleChoice",
+        "ForTokenClassification")  # fmt: skip
+EVEN = (42, 42, 42)  # the reference chooses between sparse and full by the padded length
+SPARSE: dict[str, Any] = {"absolute": True, "attentions": False, "unused": ("pooler",)}  # it shows other weights then
 CASES = (
     case("longformer", longformer(), "Model", "ForMaskedLM", "ForTokenClassification", extra=marked),
     case("longformer-windows", longformer(attention_window=[4, 8, 4]), "Model", "ForMaskedLM"),
     case("longformer-first-token", longformer(), "ForSequenceClassification"),
     case("longformer-questions", longformer(), "ForQuestionAnswering", "ForMultipleChoice", extra=separated),
+    Case("big-bird", bird(), BIRD, lengths=EVEN, segments=2, loss=False, **SPARSE),
+    Case("big-bird-last-block-in-part", bird(), ("Model",), lengths=(40, 40, 40), hidden=False, **SPARSE),
+    Case(
+        "big-bird-other-blocks",
+        bird(block_size=4, num_random_blocks=1, use_bias=False, rescale_embeddings=True, tie_word_embeddings=False),
+        ("Model", "ForMaskedLM"),
+        lengths=(40, 40, 40),
+        segments=2,
+        loss=False,
+        **SPARSE,
+    ),
+    Case("big-bird-short", bird(), BIRD, segments=2, **SPARSE),
+    Case(
+        "big-bird-full",
+        bird(attention_type="original_full"),
+        BIRD,
+        absolute=True,
+        segments=2,
+        unused=("pooler",),
+    ),
+    Case(
+        "big-bird-decoder",
+        bird(attention_type="original_full", is_decoder=True),
+        ("ForCausalLM",),
+        absolute=True,
+        unused=("pooler",),
+    ),
+    Case("big-bird-questions", bird(), ("ForQuestionAnswering",), lengths=EVEN, extra=separators, loss=False, **SPARSE),
+    Case("big-bird-short-questions", bird(), ("ForQuestionAnswering",), extra=separators, **SPARSE),
     Case("led", led(), ("Model", "ForConditionalGeneration"), absolute=True, lengths=LONG, extra=marked, **SHOWN),
     Case("led-windows", led(attention_window=[4, 8, 4]), ("Model",), absolute=True, lengths=LONG, **SHOWN),
     Case("led-source-as-target", led(), ("ForQuestionAnswering",), absolute=True, lengths=LONG, **SHOWN),

@@ -1,0 +1,170 @@
+"""BigBird (Zaheer et al., 2020, arXiv:2007.14062): BERT for long texts, in blocks that see a few others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints.keys import KeyMap
+from ..config import Size
+from ..heads import Both, Classifier, Dense, Head, Pooler, first
+from ..nn.attention import Attention, CrossAttention
+from ..nn.call import Call
+from ..nn.embeddings import Embeddings, LearnedPositions
+from ..nn.feedforward import FeedForward
+from ..nn.layer import CrossLayer, Layer, Residual
+from ..nn.ragged import places
+from ..nn.sparse import BlockSparseAttention
+from ..nn.stack import Stack
+from ..nn.weights import Embedding, LayerNorm, Linear
+from . import bert
+
+NEVER = 1e6  # taken off the scores of a question's own tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class BigBirdConfig(bert.BertConfig):
+    model_type = "big_bird"
+
+    vocab_size: Size = 50358
+    hidden_act: str = "gelu_new"
+    max_position_embeddings: Size = 4096
+    attention_type: Literal["block_sparse", "original_full"] = "block_sparse"
+    use_bias: bool = True
+    rescale_embeddings: bool = False
+    block_size: Size = 64
+    num_random_blocks: int = 3
+    sep_token_id: int | None = 66
+    bos_token_id: int | None = 1
+    eos_token_id: int | list[int] | None = 2
+
+
+def build(config: BigBirdConfig) -> Stack:
+    width, heads, dropout = config.hidden_size, config.num_attention_heads, config.attention_probs_dropout_prob
+
+    def step(module: nn.Module) -> Residual:
+        return Residual(module, after=LayerNorm(width, config.layer_norm_eps), dropout=config.hidden_dropout_prob)
+
+    def layer(number: int) -> Layer:
+        options: dict[str, Any] = {"bias": config.use_bias, "out_bias": True, "dropout": dropout}
+        ffn = step(FeedForward(width, config.intermediate_size, config.hidden_act))
+        if config.attention_type == "original_full" or config.add_cross_attention:
+            own: Attention = Attention(width, heads, causal=config.is_decoder, **options)
+        else:
+            sparse = {"block": config.block_size, "random": config.num_random_blocks, "layer": number}
+            own = BlockSparseAttention(width, heads, causal=config.is_decoder, **sparse, **options)
+        if not config.add_cross_attention:
+            return Layer(step(own), ffn)
+        return CrossLayer(step(own), step(CrossAttention(width, heads, **options)), ffn)
+
+    embed = Embeddings(
+        Embedding(config.vocab_size, width),
+        position=LearnedPositions(config.max_position_embeddings, width),
+        segment=Embedding(config.type_vocab_size, width),
+        norm=LayerNorm(width, config.layer_norm_eps),
+        scale=width**0.5 if config.rescale_embeddings else 1.0,
+        dropout=config.hidden_dropout_prob,
+    )
+    return Stack(embed, [layer(number) for number in range(config.num_hidden_layers)])
+
+
+def keys(config: BigBirdConfig) -> KeyMap:
+    table = bert.keys(config)
+    return replace(table, ignored=(*table.ignored, r"embeddings\.token_type_ids$"))
+
+
+def pooler(config: BigBirdConfig, backbone: Stack) -> Head:
+    return Head(Pooler(Dense(config.hidden_size, "tanh")), {"dense.linear": "pooler"}, optional=True)
+
+
+def pooled(config: BigBirdConfig, labels: int, key: str) -> Head:
+    head = bert.classifier(config, labels, key)
+    return replace(head, rows={**head.rows, "dense.linear": "pooler"})
+
+
+def pretraining(config: BigBirdConfig, backbone: Stack) -> Head:
+    words, text = bert.word_head(config, backbone), pooled(config, 2, "/cls.seq_relationship")
+    rows = {f"words.{k}": v for k, v in words.rows.items()} | {f"text.{k}": v for k, v in text.rows.items()}
+    return Head(Both(words.module, text.module), rows)
+
+
+def classify_text(config: BigBirdConfig, backbone: Stack) -> Head:
+    dropout = bert.dropout_of(config)
+    dense = Dense(config.hidden_size, config.hidden_act, dropout=dropout)
+    head = Classifier(config.hidden_size, config.num_labels, pool=first, dense=dense, dropout=dropout)
+    return Head(head, {"dense.linear": "/classifier.dense", "out": "/classifier.out_proj"})
+
+
+def in_question(call: Call, separator: int | None) -> Tensor | None:
+    """(tokens,): whether a token is its text's question's, up to the first separator; None without ids."""
+    lengths = call.given.get("question_lengths")
+    if lengths is None:
+        if call.ids is None:
+            return None
+        texts = [own.tolist() for own in call.ids.split(call.runs.lengths)]
+        lengths = [own.index(separator) + 1 if separator in own else 1 for own in texts]
+    device = call.positions.device
+    ends = torch.tensor(lengths, device=device).repeat_interleave(torch.tensor(call.runs.lengths, device=device))
+    return places(call.runs, device) < ends
+
+
+class Answers(nn.Module):
+    """Scores (tokens, 2) of an answer's ends after one more feed-forward; a question's own tokens never are."""
+
+    def __init__(self, config: BigBirdConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        ffn = FeedForward(width, config.intermediate_size, config.hidden_act)
+        norm, dropout = LayerNorm(width, config.layer_norm_eps), config.hidden_dropout_prob
+        self.step = Residual(ffn, before=nn.Dropout(dropout), after=norm, dropout=dropout)
+        self.out, self.separator = Linear(width, 2), config.sep_token_id
+
+    def forward(self, hidden: Tensor, call: Call) -> Tensor:
+        scores, asked = self.out(self.step(hidden)), in_question(call, self.separator)
+        if asked is None:
+            return scores
+        never = asked & (places(call.runs, hidden.device) > 0)
+        return scores - never[:, None] * NEVER
+
+
+def answer(config: BigBirdConfig, backbone: Stack) -> Head:
+    """Tokens after the question are of type 1, where no types are given."""
+
+    def adjust(call: Call) -> Call:
+        asked = in_question(call, config.sep_token_id) if call.segments is None else None
+        return call if asked is None else replace(call, segments=(~asked).long())
+
+    backbone.adjust = adjust
+    names = {"step.step.up": "intermediate.dense", "step.step.down": "output.dense", "step.after": "output.LayerNorm"}
+    rows = {ours: f"/qa_classifier.{theirs}" for ours, theirs in {**names, "out": "qa_outputs"}.items()}
+    return Head(Answers(config), rows)
+
+
+def choices(config: BigBirdConfig, backbone: Stack, labels: int = 1) -> Head:
+    return pooled(config, labels, "/classifier")
+
+
+ARCHITECTURE = replace(
+    bert.ARCHITECTURE,
+    layouts={},
+    foreign_config={},
+    name="BigBird",
+    config=BigBirdConfig,
+    build=build,
+    keys=keys,
+    heads={
+        "Model": pooler,
+        "ForPreTraining": pretraining,
+        "ForMaskedLM": bert.word_head,
+        "ForCausalLM": bert.word_head,
+        "ForSequenceClassification": classify_text,
+        "ForMultipleChoice": partial(choices, labels=1),
+        "ForTokenClassification": bert.token_classifier,
+        "ForQuestionAnswering": answer,
+    },
+    inputs={"question_lengths": lambda given, layout: given.flatten().tolist()},
+)
