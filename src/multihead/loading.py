@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ def load_model(
     attn_implementation: str | None = None,
     ignore_mismatched_sizes: bool = False,
     new: str | None = None,
+    ignore: str | None = None,
     **options: Any,
 ) -> PreTrainedModel:
     """A model with a checkpoint's weights, ready for inference.
@@ -86,6 +87,7 @@ def load_model(
         device: where the weights go; None for the CPU.
         ignore_mismatched_sizes: draws a head anew whose tensors have other shapes, for other labels.
         new: pattern of parameters of the backbone that may be drawn anew.
+        ignore: pattern of stored tensors that are not wanted (another head's), a regular expression to search for.
         options: those of `Place`, and config entries to change (`num_labels=3`).
 
     Raises:
@@ -105,7 +107,7 @@ def load_model(
     if attn_implementation is not None:
         model.set_attention(attn_implementation)
     precision = _kind(kind, config, checkpoint)
-    fill(model, checkpoint, dtype=precision, device=target, reshape=ignore_mismatched_sizes, new=new)
+    fill(model, checkpoint, dtype=precision, device=target, reshape=ignore_mismatched_sizes, new=new, ignore=ignore)
     if path.is_dir() and (path / GENERATION_FILE).is_file():
         from .generation.config import GenerationConfig
 
@@ -158,6 +160,7 @@ def fill(
     device: torch.device | str | None,
     reshape: bool = False,
     new: str | None = None,
+    ignore: str | None = None,
 ) -> None:
     """Gives a model built without memory the tensors of a checkpoint."""
     keys = model.keys
@@ -170,6 +173,8 @@ def fill(
         )
     if model._head is not None and model._head.optional and not has_head(keys, checkpoint.tensors):
         model.head = None
+    if ignore is not None:
+        keys = replace(keys, ignored=(*keys.ignored, ignore))
     drawn: list[str] = []
     whole = type(model).__name__ in (model.config.architectures or []) and not reshape
 
@@ -194,14 +199,17 @@ def fill(
             known=lambda: other_heads(model, keys),
         )
     except CheckpointMismatch as error:
-        if reshape or not error.misshapen or not all(name.startswith("head.") for name in error.misshapen):
-            raise
+        advice = ""
+        if not reshape and error.misshapen and all(name.startswith("head.") for name in error.misshapen):
+            advice = "For a fresh head with other labels, pass ignore_mismatched_sizes=True."
+        elif error.unexpected and not error.missing and not error.misshapen:
+            advice = 'To load without tensors that are not wanted, name them: ignore=r"^their[.]prefix".'
         raise CheckpointMismatch(
             error.source,
             missing=error.missing,
             unexpected=error.unexpected,
             misshapen=error.misshapen,
-            advice="For a fresh head with other labels, pass ignore_mismatched_sizes=True.",
+            advice=advice,
         ) from None
     if drawn:
         warn(
