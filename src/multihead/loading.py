@@ -199,24 +199,29 @@ def fill(
             known=lambda: other_heads(model, keys),
         )
     except CheckpointMismatch as error:
-        advice = ""
-        if not reshape and error.misshapen and all(name.startswith("head.") for name in error.misshapen):
-            advice = "For a fresh head with other labels, pass ignore_mismatched_sizes=True."
-        elif error.unexpected and not error.missing and not error.misshapen:
-            advice = 'To load without tensors that are not wanted, name them: ignore=r"^their[.]prefix".'
-        raise CheckpointMismatch(
-            error.source,
-            missing=error.missing,
-            unexpected=error.unexpected,
-            misshapen=error.misshapen,
-            advice=advice,
-        ) from None
+        raise advised(error, reshape) from None
     if drawn:
         warn(
             f"{type(model).__name__}: {checkpoint.source} has no weights for {', '.join(sorted(drawn))}; they were "
             "drawn anew and need training.",
             NewWeights,
         )
+
+
+def advised(error: CheckpointMismatch, reshape: bool) -> CheckpointMismatch:
+    """The error, with what a user can do when only a head or only spare tensors do not fit."""
+    advice = ""
+    if not reshape and error.misshapen and all(name.startswith("head.") for name in error.misshapen):
+        advice = "For a fresh head with other labels, pass ignore_mismatched_sizes=True."
+    elif error.unexpected and not error.missing and not error.misshapen:
+        advice = 'To load without tensors that are not wanted, name them: ignore=r"^their[.]prefix".'
+    return CheckpointMismatch(
+        error.source,
+        missing=error.missing,
+        unexpected=error.unexpected,
+        misshapen=error.misshapen,
+        advice=advice,
+    )
 
 
 def has_head(keys: KeyMap, stored: Mapping[str, Tensor]) -> bool:

@@ -120,7 +120,7 @@ def load(console: Console, precision: str) -> tuple[Any, Any, Any]:
         began = time.perf_counter()
         with console.status(f"Loading {model.title}"):
             pipes.append(pipeline(task, model.name, dtype=dtype))
-        millions = pipes[-1].model.num_parameters() / 1e6
+        millions = sum(p.numel() for p in pipes[-1].model.parameters()) / 1e6
         told.append_text(
             Text.assemble(
                 (" · ", "dim"), (model.title, ""), (f" {millions:.0f}M in {time.perf_counter() - began:.2f} s", "dim")

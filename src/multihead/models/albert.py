@@ -5,20 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
-
 from ..checkpoints.keys import KeyMap
 from ..config import Config, Count, Size
 from ..heads import Both, Classifier, Dense, Head, LanguageModel, Pooler, Transform, first
 from ..kinds import Kind
 from ..kinds import pretraining as pretraining_scores
-from ..nn.attention import Attention
-from ..nn.embeddings import Embeddings, LearnedPositions
-from ..nn.feedforward import FeedForward
-from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
-from ..nn.weights import Embedding, LayerNorm, Linear
+from ..nn.weights import Linear
 from ..outputs import PreTrainingOutput
+from . import bert
 from .architecture import Architecture
 from .bert import EMBEDDING_ROWS, OLD_NORMS, answer, copies, twins
 
@@ -50,22 +45,10 @@ class AlbertConfig(Config):
 
 
 def build(config: AlbertConfig) -> Stack:
-    width, narrow, eps = config.hidden_size, config.embedding_size, config.layer_norm_eps
-
-    def step(module: nn.Module) -> Residual:
-        return Residual(module, after=LayerNorm(width, eps), dropout=config.hidden_dropout_prob)
-
-    embed = Embeddings(
-        Embedding(config.vocab_size, narrow),
-        position=LearnedPositions(config.max_position_embeddings, narrow),
-        segment=Embedding(config.type_vocab_size, narrow),
-        norm=LayerNorm(narrow, eps),
-        project=Linear(narrow, width),
-        dropout=config.hidden_dropout_prob,
-    )
-    attention = Attention(width, config.num_attention_heads, dropout=config.attention_probs_dropout_prob)
-    layer = Layer(step(attention), step(FeedForward(width, config.intermediate_size, config.hidden_act)))
-    return Stack(embed, [layer] * config.num_hidden_layers)
+    """All layers are one."""
+    narrow = config.embedding_size
+    embed = bert.embeddings(config, narrow, project=Linear(narrow, config.hidden_size))
+    return Stack(embed, [bert.layer(config)] * config.num_hidden_layers)
 
 
 def keys(config: AlbertConfig) -> KeyMap:

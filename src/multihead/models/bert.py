@@ -49,31 +49,48 @@ class BertConfig(Config):
             raise UnsupportedConfig("Only a decoder attends to a source: add_cross_attention needs is_decoder=True.")
 
 
-def layer(config: Any, **changes: Any) -> Layer:
-    """A post-norm layer; `changes` are those of its attention. A decoder's may read an encoded source too."""
+def layer(config: Any, mixer: nn.Module | None = None, ffn: nn.Module | None = None, **changes: Any) -> Layer:
+    """A post-norm layer; a decoder's may read an encoded source too.
+
+    Args:
+        mixer, ffn: what takes the place of attention and of the feed-forward. changes: those of the attention.
+    """
     width, dropout = config.hidden_size, config.attention_probs_dropout_prob
+    usual = {"causal": getattr(config, "is_decoder", False), "dropout": dropout}
 
     def step(module: nn.Module) -> Residual:
         return Residual(module, after=LayerNorm(width, config.layer_norm_eps), dropout=config.hidden_dropout_prob)
 
-    own = step(Attention(width, config.num_attention_heads, causal=config.is_decoder, dropout=dropout, **changes))
-    ffn = step(FeedForward(width, config.intermediate_size, config.hidden_act))
-    if not config.add_cross_attention:
-        return Layer(own, ffn)
-    return CrossLayer(own, step(CrossAttention(width, config.num_attention_heads, dropout=dropout)), ffn)
+    own = step(mixer or Attention(width, config.num_attention_heads, **{**usual, **changes}))
+    last = step(ffn or FeedForward(width, config.intermediate_size, config.hidden_act))
+    if not getattr(config, "add_cross_attention", False):
+        return Layer(own, last)
+    return CrossLayer(own, step(CrossAttention(width, config.num_attention_heads, dropout=dropout)), last)
+
+
+def embeddings(
+    config: Any, width: int | None = None, *, offset: int = 0, order: bool = True, types: bool = True, **options: Any
+) -> Embeddings:
+    """The sum of words, positions and token types, normed.
+
+    Args:
+        width: where it is not the states'. offset: rows of the table of positions before the first position's.
+        order, types: whether positions and types have vectors. options: more of `Embeddings`'.
+    """
+    width = width or config.hidden_size
+    return Embeddings(
+        Embedding(config.vocab_size, width),
+        position=LearnedPositions(config.max_position_embeddings, width, offset=offset) if order else None,
+        segment=Embedding(config.type_vocab_size, width) if types else None,
+        norm=LayerNorm(width, config.layer_norm_eps),
+        dropout=config.hidden_dropout_prob,
+        **options,
+    )
 
 
 def build(config: BertConfig, offset: int = 0) -> Stack:
     """`offset`: rows of the table of positions before the first position's."""
-    width, dropout = config.hidden_size, config.hidden_dropout_prob
-    embed = Embeddings(
-        Embedding(config.vocab_size, width),
-        position=LearnedPositions(config.max_position_embeddings, width, offset=offset),
-        segment=Embedding(config.type_vocab_size, width),
-        norm=LayerNorm(width, config.layer_norm_eps),
-        dropout=dropout,
-    )
-    return Stack(embed, [layer(config) for _ in range(config.num_hidden_layers)])
+    return Stack(embeddings(config, offset=offset), [layer(config) for _ in range(config.num_hidden_layers)])
 
 
 EMBEDDING_ROWS: Rows = {

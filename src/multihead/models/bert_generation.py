@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from ..checkpoints.keys import KeyMap
 from ..config import Config, Count, Size
 from ..heads import Head, LanguageModel
-from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.stack import Stack
-from ..nn.weights import Embedding, LayerNorm, Linear
+from ..nn.weights import Linear
 from . import bert
 
 
@@ -36,14 +35,7 @@ class BertGenerationConfig(Config):
 
 
 def build(config: BertGenerationConfig) -> Stack:
-    width = config.hidden_size
-
-    embed = Embeddings(
-        Embedding(config.vocab_size, width),
-        position=LearnedPositions(config.max_position_embeddings, width),
-        norm=LayerNorm(width, config.layer_norm_eps),
-        dropout=config.hidden_dropout_prob,
-    )
+    embed = bert.embeddings(config, types=False)
     return Stack(embed, [bert.layer(config) for _ in range(config.num_hidden_layers)])
 
 

@@ -14,13 +14,12 @@ from ..config import Size
 from ..heads import Both, Classifier, Dense, Head, Pooler, first
 from ..nn.attention import Attention, CrossAttention
 from ..nn.call import Call
-from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.feedforward import FeedForward
 from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.ragged import places
 from ..nn.sparse import BlockSparseAttention
 from ..nn.stack import Stack
-from ..nn.weights import Embedding, LayerNorm, Linear
+from ..nn.weights import LayerNorm, Linear
 from . import bert
 
 NEVER = 1e6  # taken off the scores of a question's own tokens
@@ -61,14 +60,7 @@ def build(config: BigBirdConfig) -> Stack:
             return Layer(step(own), ffn)
         return CrossLayer(step(own), step(CrossAttention(width, heads, **options)), ffn)
 
-    embed = Embeddings(
-        Embedding(config.vocab_size, width),
-        position=LearnedPositions(config.max_position_embeddings, width),
-        segment=Embedding(config.type_vocab_size, width),
-        norm=LayerNorm(width, config.layer_norm_eps),
-        scale=width**0.5 if config.rescale_embeddings else 1.0,
-        dropout=config.hidden_dropout_prob,
-    )
+    embed = bert.embeddings(config, scale=width**0.5 if config.rescale_embeddings else 1.0)
     return Stack(embed, [layer(number) for number in range(config.num_hidden_layers)])
 
 

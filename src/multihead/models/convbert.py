@@ -5,19 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from torch import nn
-
 from ..checkpoints.keys import KeyMap
 from ..checkpoints.sources import Shaped, Source
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
 from ..heads import Classifier, Dense, Head, first
-from ..nn.embeddings import Embeddings, LearnedPositions
-from ..nn.feedforward import FeedForward
-from ..nn.layer import Layer, Residual
+from ..nn.layer import Layer
 from ..nn.span_convolution import SpanAttention
 from ..nn.stack import Stack
-from ..nn.weights import Embedding, LayerNorm, Linear
+from ..nn.weights import Linear
 from . import bert, electra
 
 
@@ -59,24 +55,14 @@ class ConvBertConfig(Config):
 
 
 def build(config: ConvBertConfig) -> Stack:
-    width, narrow, eps = config.hidden_size, config.embedding_size, config.layer_norm_eps
-
-    def step(module: nn.Module) -> Residual:
-        return Residual(module, after=LayerNorm(width, eps), dropout=config.hidden_dropout_prob)
+    width, narrow = config.hidden_size, config.embedding_size
 
     def layer() -> Layer:
         head_width, dropout = width // config.heads // 2, config.attention_probs_dropout_prob
-        mixer = SpanAttention(width, config.heads, config.conv_kernel_size, head_width=head_width, dropout=dropout)
-        return Layer(step(mixer), step(FeedForward(width, config.intermediate_size, config.hidden_act)))
+        kernel = config.conv_kernel_size
+        return bert.layer(config, SpanAttention(width, config.heads, kernel, head_width=head_width, dropout=dropout))
 
-    embed = Embeddings(
-        Embedding(config.vocab_size, narrow),
-        position=LearnedPositions(config.max_position_embeddings, narrow),
-        segment=Embedding(config.type_vocab_size, narrow),
-        norm=LayerNorm(narrow, eps),
-        project=None if narrow == width else Linear(narrow, width),
-        dropout=config.hidden_dropout_prob,
-    )
+    embed = bert.embeddings(config, narrow, project=None if narrow == width else Linear(narrow, width))
     return Stack(embed, [layer() for _ in range(config.num_hidden_layers)])
 
 

@@ -9,9 +9,8 @@ from ..checkpoints.keys import KeyMap
 from ..config import Size
 from ..heads import Classifier, Dense, Head, LanguageModel, Transform, first
 from ..kinds import Kind, detected
-from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.stack import Stack
-from ..nn.weights import Embedding, LayerNorm, Linear
+from ..nn.weights import Linear
 from ..outputs import ScoresOutput
 from . import bert
 
@@ -31,16 +30,8 @@ class ElectraConfig(bert.BertConfig):
 
 
 def build(config: ElectraConfig) -> Stack:
-    width, narrow, eps = config.hidden_size, config.embedding_size, config.layer_norm_eps
-
-    embed = Embeddings(
-        Embedding(config.vocab_size, narrow),
-        position=LearnedPositions(config.max_position_embeddings, narrow),
-        segment=Embedding(config.type_vocab_size, narrow),
-        norm=LayerNorm(narrow, eps),
-        project=None if narrow == width else Linear(narrow, width),
-        dropout=config.hidden_dropout_prob,
-    )
+    narrow, width = config.embedding_size, config.hidden_size
+    embed = bert.embeddings(config, narrow, project=None if narrow == width else Linear(narrow, width))
     return Stack(embed, [bert.layer(config) for _ in range(config.num_hidden_layers)])
 
 

@@ -9,12 +9,11 @@ from torch import nn
 
 from ..checkpoints.keys import KeyMap
 from ..config import Config, Count, Size
-from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.feedforward import FeedForward
 from ..nn.fourier import FourierMixing
 from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
-from ..nn.weights import Embedding, LayerNorm, Linear
+from ..nn.weights import LayerNorm, Linear
 from . import bert
 
 
@@ -50,14 +49,7 @@ def build(config: FNetConfig) -> Stack:
         ffn = FeedForward(width, config.intermediate_size, config.hidden_act)
         return Layer(step(FourierMixing(), 0.0), step(ffn, config.hidden_dropout_prob))
 
-    embed = Embeddings(
-        Embedding(config.vocab_size, width),
-        position=LearnedPositions(config.max_position_embeddings, width),
-        segment=Embedding(config.type_vocab_size, width),
-        norm=LayerNorm(width, config.layer_norm_eps),
-        project=Linear(width, width),
-        dropout=config.hidden_dropout_prob,
-    )
+    embed = bert.embeddings(config, project=Linear(width, width))
     return Stack(embed, [layer() for _ in range(config.num_hidden_layers)])
 
 

@@ -7,20 +7,17 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..checkpoints.keys import KeyMap
 from ..config import Size
 from ..errors import InvalidInput, UnsupportedConfig
 from ..heads import Head
 from ..nn.call import Call
-from ..nn.embeddings import Embeddings, LearnedPositions
-from ..nn.feedforward import FeedForward
-from ..nn.layer import Layer, Residual
+from ..nn.layer import Layer
 from ..nn.ragged import places
 from ..nn.sparse import GLOBAL, GlobalLocalAttention, first_tokens, seeing
 from ..nn.stack import Stack
-from ..nn.weights import Embedding, LayerNorm
 from . import bert, roberta
 
 
@@ -49,23 +46,11 @@ class LongformerConfig(roberta.RobertaConfig):
 
 
 def build(config: LongformerConfig) -> Stack:
-    width, eps = config.hidden_size, config.layer_norm_eps
-
-    def step(module: nn.Module) -> Residual:
-        return Residual(module, after=LayerNorm(width, eps), dropout=config.hidden_dropout_prob)
-
     def layer(window: int) -> Layer:
         heads, dropout = config.num_attention_heads, config.attention_probs_dropout_prob
-        attention = GlobalLocalAttention(width, heads, window=window, dropout=dropout)
-        return Layer(step(attention), step(FeedForward(width, config.intermediate_size, config.hidden_act)))
+        return bert.layer(config, GlobalLocalAttention(config.hidden_size, heads, window=window, dropout=dropout))
 
-    embed = Embeddings(
-        Embedding(config.vocab_size, width),
-        position=LearnedPositions(config.max_position_embeddings, width, offset=(config.pad_token_id or 0) + 1),
-        segment=Embedding(config.type_vocab_size, width),
-        norm=LayerNorm(width, eps),
-        dropout=config.hidden_dropout_prob,
-    )
+    embed = bert.embeddings(config, offset=(config.pad_token_id or 0) + 1)
     return Stack(embed, [layer(window) for window in config.windows])
 
 

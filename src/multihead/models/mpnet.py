@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from torch import nn
-
 from ..checkpoints.keys import KeyMap, Rows
 from ..config import Config, Count, Size
-from ..nn.attention import Attention
 from ..nn.biases import BucketedBias
-from ..nn.embeddings import Embeddings, LearnedPositions
-from ..nn.feedforward import FeedForward
-from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
-from ..nn.weights import Embedding, LayerNorm
 from . import bert, roberta
 
 PADDING = 1  # positions start behind it, whatever the config's padding is
@@ -43,23 +36,10 @@ class MPNetConfig(Config):
 
 
 def build(config: MPNetConfig) -> Stack:
-    width, heads, eps = config.hidden_size, config.num_attention_heads, config.layer_norm_eps
-    bias = BucketedBias(heads, buckets=config.relative_attention_num_buckets, reach=128, causal=False)
-
-    def step(module: nn.Module) -> Residual:
-        return Residual(module, after=LayerNorm(width, eps), dropout=config.hidden_dropout_prob)
-
-    def layer() -> Layer:
-        attention = Attention(width, heads, positions=bias, dropout=config.attention_probs_dropout_prob)
-        return Layer(step(attention), step(FeedForward(width, config.intermediate_size, config.hidden_act)))
-
-    embed = Embeddings(
-        Embedding(config.vocab_size, width),
-        position=LearnedPositions(config.max_position_embeddings, width, offset=PADDING + 1),
-        norm=LayerNorm(width, eps),
-        dropout=config.hidden_dropout_prob,
-    )
-    return Stack(embed, [layer() for _ in range(config.num_hidden_layers)])
+    buckets = config.relative_attention_num_buckets
+    bias = BucketedBias(config.num_attention_heads, buckets=buckets, reach=128, causal=False)
+    embed = bert.embeddings(config, offset=PADDING + 1, types=False)
+    return Stack(embed, [bert.layer(config, positions=bias) for _ in range(config.num_hidden_layers)])
 
 
 def keys(config: MPNetConfig) -> KeyMap:

@@ -12,12 +12,10 @@ from ..checkpoints.sources import Part, Source
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
 from ..heads import Head, LanguageModel, Transform
-from ..nn.attention import Attention
-from ..nn.embeddings import Embeddings
 from ..nn.feedforward import GatedFeedForward
-from ..nn.layer import Layer, Residual
+from ..nn.layer import Layer
 from ..nn.stack import Stack
-from ..nn.weights import Embedding, LayerNorm, Linear
+from ..nn.weights import Linear
 from . import bert
 from .architecture import Architecture
 from .patterns import rope_entries, rotary_of
@@ -99,28 +97,13 @@ class NomicBertConfig(Config):
 
 
 def build(config: NomicBertConfig) -> Stack:
-    width, positions = config.hidden_size, rotary_of(config, config.head_width)
-
-    def step(module: nn.Module) -> Residual:
-        return Residual(module, after=LayerNorm(width, config.layer_norm_eps), dropout=config.hidden_dropout_prob)
+    positions = rotary_of(config, config.head_width)
 
     def layer() -> Layer:
-        attention = Attention(
-            width,
-            config.num_attention_heads,
-            head_width=config.head_width,
-            bias=False,
-            positions=positions,
-            dropout=config.attention_probs_dropout_prob,
-        )
-        return Layer(step(attention), step(GatedFeedForward(width, config.intermediate_size, config.hidden_act)))
+        ffn = GatedFeedForward(config.hidden_size, config.intermediate_size, config.hidden_act)
+        return bert.layer(config, ffn=ffn, head_width=config.head_width, bias=False, positions=positions)
 
-    embed = Embeddings(
-        Embedding(config.vocab_size, width),
-        segment=Embedding(config.type_vocab_size, width),
-        norm=LayerNorm(width, config.layer_norm_eps),
-        dropout=config.hidden_dropout_prob,
-    )
+    embed = bert.embeddings(config, order=False)
     return Stack(embed, [layer() for _ in range(config.num_hidden_layers)])
 
 

@@ -8,9 +8,8 @@ from typing import Literal
 from ..checkpoints.keys import KeyMap
 from ..config import Config, Count, Size
 from ..heads import Head, LanguageModel, Transform
-from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.stack import Stack
-from ..nn.weights import Embedding, LayerNorm, Linear
+from ..nn.weights import Linear
 from . import bert
 
 
@@ -46,16 +45,8 @@ class RemBertConfig(Config):
 
 
 def build(config: RemBertConfig) -> Stack:
-    width, narrow, eps = config.hidden_size, config.input_embedding_size, config.layer_norm_eps
-
-    embed = Embeddings(
-        Embedding(config.vocab_size, narrow),
-        position=LearnedPositions(config.max_position_embeddings, narrow),
-        segment=Embedding(config.type_vocab_size, narrow),
-        norm=LayerNorm(narrow, eps),
-        project=Linear(narrow, width),
-        dropout=config.hidden_dropout_prob,
-    )
+    narrow = config.input_embedding_size
+    embed = bert.embeddings(config, narrow, project=Linear(narrow, config.hidden_size))
     return Stack(embed, [bert.layer(config) for _ in range(config.num_hidden_layers)])
 
 

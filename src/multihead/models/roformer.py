@@ -9,10 +9,9 @@ from ..checkpoints.keys import KeyMap, Rows
 from ..checkpoints.sources import Interleaved
 from ..config import Size
 from ..heads import Classifier, Dense, Head, LanguageModel, Transform, first, last
-from ..nn.embeddings import Embeddings
 from ..nn.positions import rotary
 from ..nn.stack import Stack
-from ..nn.weights import Embedding, LayerNorm, Linear
+from ..nn.weights import Linear
 from . import bert, electra
 
 
@@ -31,16 +30,11 @@ class RoFormerConfig(bert.BertConfig):
 
 
 def build(config: RoFormerConfig) -> Stack:
-    width, eps, heads = config.hidden_size, config.layer_norm_eps, config.num_attention_heads
-    positions = rotary(width // heads, {"rope_theta": 10000.0}, config.max_position_embeddings)
-
-    embed = Embeddings(
-        Embedding(config.vocab_size, config.narrow),
-        segment=Embedding(config.type_vocab_size, config.narrow),
-        norm=LayerNorm(config.narrow, eps),
-        project=None if config.narrow == width else Linear(config.narrow, width),
-        dropout=config.hidden_dropout_prob,
-    )
+    width, narrow = config.hidden_size, config.narrow
+    limit = config.max_position_embeddings
+    positions = rotary(width // config.num_attention_heads, {"rope_theta": 10000.0}, limit)
+    project = None if narrow == width else Linear(narrow, width)
+    embed = bert.embeddings(config, narrow, order=False, project=project)
     return Stack(embed, [bert.layer(config, positions=positions) for _ in range(config.num_hidden_layers)])
 
 

@@ -11,11 +11,10 @@ from ..checkpoints.sources import Shaped, Source
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
 from ..nn.attention import Attention
-from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.feedforward import FeedForward
 from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
-from ..nn.weights import Embedding, GroupedLinear, LayerNorm
+from ..nn.weights import GroupedLinear, LayerNorm
 from . import bert
 
 LAYER_EPS = 1e-12  # of the norms inside layers; the config's is the embeddings'
@@ -80,13 +79,7 @@ def build(config: SqueezeBertConfig) -> Stack:
         attention = Attention(width, config.num_attention_heads, projections=parts, dropout=dropout)
         return Layer(step(attention), step(ffn))
 
-    embed = Embeddings(
-        Embedding(config.vocab_size, width),
-        position=LearnedPositions(config.max_position_embeddings, width),
-        segment=Embedding(config.type_vocab_size, width),
-        norm=LayerNorm(width, config.layer_norm_eps),
-        dropout=config.hidden_dropout_prob,
-    )
+    embed = bert.embeddings(config)
     return Stack(embed, [layer() for _ in range(config.num_hidden_layers)])
 
 
