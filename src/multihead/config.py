@@ -48,7 +48,15 @@ INERT = frozenset(
     layernorm_variant n_positions save_step unk_token_id mask_token_id deterministic_flash_attn sparse_prediction
     sparse_pred_ignore_index initializer_cutoff_factor reference_compile repad_logits_with_grad untie_r bos_index
     unk_index mask_index embed_init_std id2lang lang2id
-    use_mems_train lang_id esmfold_config vocab_list
+    use_mems_train lang_id esmfold_config vocab_list n_ctx from_tf seq_length inference_runner max_batch_size
+    max_sequence_length pad_key_length pre_allocate_kv_cache validate_runner_input output_projection
+    bias_dropout_fusion masked_softmax_fusion offset_alibi skip_bias_add skip_bias_add_qkv init_config tokenizer_name
+    verbose is_llama_config transformers.js_config cache_implementation model_max_length layer_switch
+    order_of_interleaved_layers use_embedding_sharing use_gated_activation use_parallel_block use_parallel_embedding
+    max_window_layers aux_loss_alpha seq_aux ep_size fused_add_norm ssm_cfg pad_vocab_size_multiple pooler_fc_size
+    pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type tie_weights_ padding_idx
+    attention_mode ignore_attention_mask dense_seq_output fused_bias_fc fused_dropout_add_ln max_trained_positions
+    use_flash_attn use_xentropy max_vocab min_count same_enc_dec share_inout_emb actual_seq_length use_latest
     """.split()
 )
 

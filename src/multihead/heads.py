@@ -160,9 +160,9 @@ class Dense(nn.Module):
 
 
 class Pooler(nn.Module):
-    """A dense layer over each text's first state: (texts, width)."""
+    """`dense` of each text's first state: (texts, width)."""
 
-    def __init__(self, dense: Dense) -> None:
+    def __init__(self, dense: nn.Module) -> None:
         super().__init__()
         self.dense = dense
 

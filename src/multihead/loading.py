@@ -225,9 +225,9 @@ def advised(error: CheckpointMismatch, reshape: bool) -> CheckpointMismatch:
 
 
 def has_head(keys: KeyMap, stored: Mapping[str, Tensor]) -> bool:
-    """Whether a checkpoint holds any tensor of the head's rows."""
+    """Whether a checkpoint holds any tensor of the head's rows, or the head needs none."""
     head = KeyMap({k: v for k, v in keys.rows.items() if k.startswith("head.")}, keys.prefix, keys.prefixes)
-    return any(re.search(pattern, name) for pattern in head.patterns() for name in stored)
+    return not head.rows or any(re.search(pattern, name) for pattern in head.patterns() for name in stored)
 
 
 def other_heads(model: PreTrainedModel, keys: KeyMap) -> Iterable[str]:

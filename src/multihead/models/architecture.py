@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -108,6 +108,11 @@ class Architecture:
     echoes: tuple[str, ...] = ()
     paired: Callable[[Config, Config], Config] | None = None
     settled: Settle = as_said
+
+    def relative(self, name: str, config: type[Config], build: Build, **changes: Any) -> Architecture:
+        """A family put together of this one's parts, with `changes`; in its own format alone if they name no others."""
+        own = {"layouts": {}, "foreign_config": {}, **changes}
+        return replace(self, name=name, config=config, build=build, **own)
 
     def kind(self, end: str) -> Kind:
         """The kind of the class with this end."""

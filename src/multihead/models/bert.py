@@ -156,15 +156,23 @@ def word_rows(config: Config, stem: str = "cls.predictions", norm: str = "transf
     return {ours: f"/{stem}.{theirs}" for ours, theirs in names.items()}
 
 
+def pooling(config: BertConfig) -> tuple[nn.Module, Rows]:
+    """What becomes of a text's first state, and its rows; MobileBERT's may stay as it is."""
+    if not getattr(config, "classifier_activation", True):
+        return nn.Identity(), {}
+    return Dense(config.hidden_size, "tanh"), {"dense.linear": "pooler.dense"}
+
+
 def pooler(config: BertConfig, backbone: Stack) -> Head:
-    return Head(Pooler(Dense(config.hidden_size, "tanh")), {"dense.linear": "pooler.dense"}, optional=True)
+    dense, rows = pooling(config)
+    return Head(Pooler(dense), rows, optional=True)
 
 
 def classifier(config: BertConfig, labels: int, key: str) -> Head:
     """A score a label over the pooled first token."""
-    dense = Dense(config.hidden_size, "tanh")
+    dense, rows = pooling(config)
     head = Classifier(config.hidden_size, labels, pool=first, dense=dense, dropout=dropout_of(config))
-    return Head(head, {"dense.linear": "pooler.dense", "out": key})
+    return Head(head, {**rows, "out": key})
 
 
 def pretraining(config: BertConfig, backbone: Stack) -> Head:

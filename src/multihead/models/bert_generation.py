@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..checkpoints.keys import KeyMap
 from ..config import Config, Count, Size
@@ -52,13 +52,6 @@ def generate(config: BertGenerationConfig, backbone: Stack) -> Head:
     return Head(LanguageModel(table, bias=config.vocab_size), rows)
 
 
-ARCHITECTURE = replace(
-    bert.ARCHITECTURE,
-    layouts={},
-    foreign_config={},
-    name="BertGeneration",
-    config=BertGenerationConfig,
-    build=build,
-    keys=keys,
-    heads={"Model": None, "ForCausalLM": generate},
+ARCHITECTURE = bert.ARCHITECTURE.relative(
+    "BertGeneration", BertGenerationConfig, build, keys=keys, heads={"Model": None, "ForCausalLM": generate}
 )

@@ -140,13 +140,10 @@ def choices(config: BigBirdConfig, backbone: Stack, labels: int = 1) -> Head:
     return pooled(config, labels, "/classifier")
 
 
-ARCHITECTURE = replace(
-    bert.ARCHITECTURE,
-    layouts={},
-    foreign_config={},
-    name="BigBird",
-    config=BigBirdConfig,
-    build=build,
+ARCHITECTURE = bert.ARCHITECTURE.relative(
+    "BigBird",
+    BigBirdConfig,
+    build,
     keys=keys,
     heads={
         "Model": pooler,

@@ -27,6 +27,7 @@ from .gptj import head_copies
 @dataclass(frozen=True, kw_only=True)
 class BloomConfig(Config):
     model_type = "bloom"
+    inert = ("n_inner",)
     aliases: ClassVar[Mapping[str, str]] = {
         "num_hidden_layers": "n_layer",
         "num_attention_heads": "n_head",

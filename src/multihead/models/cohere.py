@@ -43,6 +43,7 @@ class CohereConfig(llama.LlamaConfig):
 @dataclass(frozen=True, kw_only=True)
 class Cohere2Config(CohereConfig):
     model_type = "cohere2"
+    inert = ("position_embedding_type", "rotary_pct")
     theta: ClassVar[float] = 10000.0
 
     sliding_window: Size | None = 4096
@@ -89,14 +90,7 @@ def generate(config: CohereConfig, backbone: Stack) -> Head:
     return llama.generate(config, backbone, scale=config.logit_scale)
 
 
-ARCHITECTURE = replace(
-    llama.ARCHITECTURE,
-    name="Cohere",
-    config=CohereConfig,
-    build=build,
-    keys=keys,
-    heads={"Model": None, "ForCausalLM": generate},
-    layouts={},
-    foreign_config={},
+ARCHITECTURE = llama.ARCHITECTURE.relative(
+    "Cohere", CohereConfig, build, keys=keys, heads={"Model": None, "ForCausalLM": generate}
 )
 COHERE2 = replace(ARCHITECTURE, name="Cohere2", config=Cohere2Config, build=build_mixed)

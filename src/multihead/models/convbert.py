@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from ..checkpoints.keys import KeyMap
 from ..checkpoints.sources import Shaped, Source
-from ..config import Config, Count, Size
+from ..config import Size
 from ..errors import UnsupportedConfig
 from ..heads import Classifier, Dense, Head, first
 from ..nn.layer import Layer
@@ -18,22 +18,10 @@ from . import bert, electra
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvBertConfig(Config):
+class ConvBertConfig(bert.BertConfig):
     model_type = "convbert"
+    inert = ("conv_type", "linear_groups")
 
-    vocab_size: Size = 30522
-    hidden_size: Size = 768
-    num_hidden_layers: Count = 12
-    num_attention_heads: Size = 12
-    intermediate_size: Size = 3072
-    hidden_act: str = "gelu"
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
-    classifier_dropout: float | None = None
-    max_position_embeddings: Size = 512
-    type_vocab_size: Size = 2
-    initializer_range: float = 0.02
-    layer_norm_eps: float = 1e-12
     embedding_size: Size = 768
     head_ratio: Size = 2
     conv_kernel_size: Size = 9
@@ -94,13 +82,10 @@ def classify_text(config: ConvBertConfig, backbone: Stack) -> Head:
     return Head(head, {"dense.linear": "/classifier.dense", "out": "/classifier.out_proj"})
 
 
-ARCHITECTURE = replace(
-    bert.ARCHITECTURE,
-    layouts={},
-    foreign_config={},
-    name="ConvBert",
-    config=ConvBertConfig,
-    build=build,
+ARCHITECTURE = bert.ARCHITECTURE.relative(
+    "ConvBert",
+    ConvBertConfig,
+    build,
     keys=keys,
     heads={
         "Model": None,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import nn
 
 from ..checkpoints.keys import KeyMap
-from ..config import Config, Count, Size
+from ..config import Count, Size
 from ..heads import Classifier, Head, last
 from ..nn.attention import Attention
 from ..nn.embeddings import Embeddings, SinusoidalPositions
@@ -18,20 +16,16 @@ from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm
 from .architecture import Architecture
+from .gpt2 import GPTConfig
 from .gptj import generate, head_copies
 
 LAYER_EPS = 1e-6  # of the norms inside layers; the config's is the last one's
 
 
 @dataclass(frozen=True, kw_only=True)
-class CTRLConfig(Config):
+class CTRLConfig(GPTConfig):
     model_type = "ctrl"
-    aliases: ClassVar[Mapping[str, str]] = {
-        "hidden_size": "n_embd",
-        "num_hidden_layers": "n_layer",
-        "num_attention_heads": "n_head",
-        "max_position_embeddings": "n_positions",
-    }
+    inert = ("attn_pdrop",)
 
     vocab_size: Size = 246534
     n_positions: Size = 256
@@ -39,10 +33,7 @@ class CTRLConfig(Config):
     dff: Size = 8192
     n_layer: Count = 48
     n_head: Size = 16
-    resid_pdrop: float = 0.1
-    embd_pdrop: float = 0.1
     layer_norm_epsilon: float = 1e-6
-    initializer_range: float = 0.02
 
 
 def build(config: CTRLConfig) -> Stack:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from ..checkpoints.keys import KeyMap
@@ -73,13 +73,10 @@ def choose(config: ElectraConfig, backbone: Stack) -> Head:
     return Head(head, {"dense.linear": "/sequence_summary.summary", "out": "/classifier"})
 
 
-ARCHITECTURE = replace(
-    bert.ARCHITECTURE,
-    layouts={},
-    foreign_config={},
-    name="Electra",
-    config=ElectraConfig,
-    build=build,
+ARCHITECTURE = bert.ARCHITECTURE.relative(
+    "Electra",
+    ElectraConfig,
+    build,
     keys=keys,
     heads={
         "Model": None,

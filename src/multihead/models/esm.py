@@ -30,6 +30,7 @@ MASKED_IN_TRAINING = 0.15 * 0.8  # tokens that were mask tokens
 @dataclass(frozen=True, kw_only=True)
 class EsmConfig(Config):
     model_type = "esm"
+    inert = ("classifier_dropout", "hidden_act")
 
     vocab_size: Size = 33
     mask_token_id: int | None = None

@@ -30,6 +30,7 @@ from .patterns import rope_entries, rotary_of
 @dataclass(frozen=True, kw_only=True)
 class FalconConfig(Config):
     model_type = "falcon"
+    inert = ("apply_residual_connection_post_layernorm",)
     aliases: ClassVar[Mapping[str, str]] = {  # names of the files before Falcon was in the reference
         "n_layer": "num_hidden_layers",
         "n_head": "num_attention_heads",

@@ -142,13 +142,6 @@ def generate(config: FalconH1Config, backbone: Stack) -> Head:
     return llama.generate(config, backbone, scale=config.lm_head_multiplier)
 
 
-ARCHITECTURE = replace(
-    llama.ARCHITECTURE,
-    name="FalconH1",
-    config=FalconH1Config,
-    build=build,
-    keys=keys,
-    heads={"Model": None, "ForCausalLM": generate},
-    layouts={},
-    foreign_config={},
+ARCHITECTURE = llama.ARCHITECTURE.relative(
+    "FalconH1", FalconH1Config, build, keys=keys, heads={"Model": None, "ForCausalLM": generate}
 )

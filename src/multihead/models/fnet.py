@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import nn
@@ -67,13 +67,4 @@ def keys(config: FNetConfig) -> KeyMap:
 
 
 HEADS = {end: make for end, make in bert.ARCHITECTURE.heads.items() if end != "LMHeadModel"}
-ARCHITECTURE = replace(
-    bert.ARCHITECTURE,
-    layouts={},
-    foreign_config={},
-    name="FNet",
-    config=FNetConfig,
-    build=build,
-    keys=keys,
-    heads=HEADS,
-)
+ARCHITECTURE = bert.ARCHITECTURE.relative("FNet", FNetConfig, build, keys=keys, heads=HEADS)

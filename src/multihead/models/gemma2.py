@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from ..checkpoints.keys import KeyMap, Rows
-from ..checkpoints.sources import Source
 from ..config import Count, Size
 from ..heads import Head
 from ..nn.attention import Attention
@@ -69,26 +69,23 @@ def keys(config: Gemma2Config) -> KeyMap:
     return llama.keys(config, SANDWICH)
 
 
-GGUF_SANDWICH: Mapping[str, Source] = {
+GGUF_SANDWICH: Rows = {
     "layers.*.attention.out": gguf.Shifted("blk.*.post_attention_norm"),
     "layers.*.ffn.out": gguf.Shifted("blk.*.post_ffw_norm"),
 }
 
 
-def gguf_keys(config: Gemma2Config) -> KeyMap:
-    return gguf.keys(config, GGUF_SANDWICH, norms=gguf.Shifted)
+MEAN_SCALED = {"gemma2": 46, "gemma3": 62}  # layers of the largest models
 
 
 def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The soft caps and the scale of attention come with the file, or are the family's."""
+    """Soft caps as in the file, or the family's; a base and scaling of positions are the full layers'."""
     kind = metadata["general.architecture"]
-    caps = {"attn_logit_softcapping": "attn_logit_softcapping", "final_logit_softcapping": "final_logit_softcapping"}
-    found = {ours: metadata[f"{kind}.{theirs}"] for ours, theirs in caps.items() if f"{kind}.{theirs}" in metadata}
     width = metadata[f"{kind}.attention.key_length"]
-    if metadata.get(f"{kind}.block_count") == 46:  # the 27B model alone scales by its mean width a head
+    if metadata.get(f"{kind}.block_count") == MEAN_SCALED[kind]:  # the 27B model scales by its mean width a head
         width = metadata[f"{kind}.embedding_length"] // metadata[f"{kind}.attention.head_count"]
-    names = (*llama.GGUF_NAMES, "sliding_window")
-    return {**gguf.entries(metadata, names), **found, "query_pre_attn_scalar": width}
+    names = (*llama.GGUF_NAMES, "sliding_window", "attn_logit_softcapping", "final_logit_softcapping")
+    return {**gguf.entries(metadata, names), "query_pre_attn_scalar": width}
 
 
 def generate(config: Gemma2Config, backbone: Stack) -> Head:
@@ -102,6 +99,6 @@ ARCHITECTURE = replace(
     build=build,
     keys=keys,
     heads={**HEADS, "ForCausalLM": generate},
-    layouts={"gguf": gguf_keys},
+    layouts={"gguf": partial(gguf.keys, more=GGUF_SANDWICH, norms=gguf.Shifted)},
     foreign_config={"gguf": gguf_config},
 )

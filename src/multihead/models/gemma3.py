@@ -77,15 +77,6 @@ def gguf_keys(config: Gemma3TextConfig) -> KeyMap:
     return gguf.keys(config, {**gemma2.GGUF_SANDWICH, **norms}, norms=gguf.Shifted)
 
 
-def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The base of sliding layers is always 10,000; a scaling is of the full ones."""
-    names = (*llama.GGUF_NAMES, "sliding_window")
-    width = metadata["gemma3.attention.key_length"]
-    if metadata.get("gemma3.block_count") == 62:  # the 27B model alone scales by its mean width a head
-        width = metadata["gemma3.embedding_length"] // metadata["gemma3.attention.head_count"]
-    return {**gguf.entries(metadata, names), "query_pre_attn_scalar": width}
-
-
 ARCHITECTURE = replace(
     gemma2.ARCHITECTURE,
     name="Gemma3",
@@ -93,6 +84,5 @@ ARCHITECTURE = replace(
     build=build,
     keys=keys,
     layouts={"gguf": gguf_keys},
-    foreign_config={"gguf": gguf_config},
     heads={**{end: HEADS[end] for end in ("Model", "ForSequenceClassification")}, "ForCausalLM": gemma2.generate},
 )

@@ -25,6 +25,8 @@ ENTRIES: Mapping[str, str] = {  # config.json's name -> the file's, after the ar
     "max_position_embeddings": "context_length",
     "sliding_window": "attention.sliding_window",
     "vocab_size": "vocab_size",
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "final_logit_softcapping": "final_logit_softcapping",
 }
 
 

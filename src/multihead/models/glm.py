@@ -81,14 +81,11 @@ def keys_sandwich(config: Glm4Config) -> KeyMap:
     return replace(plain, rows={**plain.rows, **norms})
 
 
-ARCHITECTURE = replace(
-    llama.ARCHITECTURE,
-    name="Glm",
-    config=GlmConfig,
-    build=build,
+ARCHITECTURE = llama.ARCHITECTURE.relative(
+    "Glm",
+    GlmConfig,
+    build,
     keys=keys,
     heads={end: make for end, make in llama.HEADS.items() if end != "ForQuestionAnswering"},
-    layouts={},
-    foreign_config={},
 )
 GLM4 = replace(ARCHITECTURE, name="Glm4", config=Glm4Config, build=build_sandwich, keys=keys_sandwich)

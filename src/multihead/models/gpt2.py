@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from torch import nn
@@ -23,14 +23,14 @@ from .architecture import Architecture, MakeHead
 
 
 @dataclass(frozen=True, kw_only=True)
-class GPT2Config(Config):
-    model_type = "gpt2"
+class GPTConfig(Config):
+    """What the configs of the first decoders say alike."""
+
     aliases: ClassVar[Mapping[str, str]] = {
         "hidden_size": "n_embd",
         "num_hidden_layers": "n_layer",
         "num_attention_heads": "n_head",
         "max_position_embeddings": "n_positions",
-        "n_ctx": "n_positions",
     }
 
     vocab_size: Size = 50257
@@ -38,13 +38,20 @@ class GPT2Config(Config):
     n_embd: Size = 768
     n_layer: Count = 12
     n_head: Size = 12
-    n_inner: Size | None = None
-    activation_function: str = "gelu_new"
     resid_pdrop: float = 0.1
     embd_pdrop: float = 0.1
-    attn_pdrop: float = 0.1
     layer_norm_epsilon: float = 1e-5
     initializer_range: float = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPT2Config(GPTConfig):
+    model_type = "gpt2"
+    aliases: ClassVar[Mapping[str, str]] = {**GPTConfig.aliases, "n_ctx": "n_positions"}
+
+    n_inner: Size | None = None
+    activation_function: str = "gelu_new"
+    attn_pdrop: float = 0.1
     scale_attn_weights: bool = True
     scale_attn_by_inverse_layer_idx: bool = False
     add_cross_attention: bool = False
@@ -63,7 +70,7 @@ class GPTBigCodeConfig(GPT2Config):
     add_cross_attention: Literal[False] = False
 
 
-def norm(config: GPT2Config) -> nn.Module:
+def norm(config: GPTConfig) -> nn.Module:
     return LayerNorm(config.n_embd, config.layer_norm_epsilon)
 
 
@@ -201,14 +208,11 @@ ARCHITECTURE = Architecture(
     kinds={"DoubleHeadsModel": double_heads.KIND},
     inputs={"mc_token_ids": double_heads.places},
 )
-BIGCODE = replace(
-    ARCHITECTURE,
-    name="GPTBigCode",
-    config=GPTBigCodeConfig,
-    build=build_bigcode,
+BIGCODE = ARCHITECTURE.relative(
+    "GPTBigCode",
+    GPTBigCodeConfig,
+    build_bigcode,
     keys=keys_bigcode,
-    layouts={},
-    foreign_config={},
     kinds={},
     inputs={},
     heads={

@@ -27,6 +27,7 @@ from .patterns import rope_entries, rotary_of
 @dataclass(frozen=True, kw_only=True)
 class GPTNeoXConfig(Config):
     model_type = "gpt_neox"
+    inert = ("attention_probs_dropout_prob", "hidden_dropout_prob")
 
     vocab_size: Size = 50432
     hidden_size: Size = 6144

@@ -29,6 +29,7 @@ YARN: Mapping[str, Any] = {
 @dataclass(frozen=True, kw_only=True)
 class GptOssConfig(llama.LlamaConfig):
     model_type = "gpt_oss"
+    inert = ("experts_per_token", "initial_context_length")
     theta: ClassVar[float] = 150000.0
 
     vocab_size: Size = 201088

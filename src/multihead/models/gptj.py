@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import nn
 
@@ -18,20 +16,16 @@ from ..nn.feedforward import FeedForward
 from ..nn.layer import ParallelLayer
 from ..nn.positions import Rotary, powers
 from ..nn.stack import Stack
-from ..nn.weights import Embedding, LayerNorm, Linear
+from ..nn.weights import Embedding, Linear
 from . import llama
 from .architecture import Architecture
+from .gpt2 import GPTConfig, norm
 
 
 @dataclass(frozen=True, kw_only=True)
-class GPTJConfig(Config):
+class GPTJConfig(GPTConfig):
     model_type = "gptj"
-    aliases: ClassVar[Mapping[str, str]] = {
-        "hidden_size": "n_embd",
-        "num_hidden_layers": "n_layer",
-        "num_attention_heads": "n_head",
-        "max_position_embeddings": "n_positions",
-    }
+    inert = ("rotary", "scale_attn_weights")
 
     vocab_size: Size = 50400
     n_positions: Size = 2048
@@ -44,8 +38,6 @@ class GPTJConfig(Config):
     resid_pdrop: float = 0.0
     embd_pdrop: float = 0.0
     attn_pdrop: float = 0.0
-    layer_norm_epsilon: float = 1e-5
-    initializer_range: float = 0.02
     tie_word_embeddings: bool = False
     bos_token_id: int | None = 50256
     eos_token_id: int | list[int] | None = 50256
@@ -54,18 +46,15 @@ class GPTJConfig(Config):
 def build(config: GPTJConfig) -> Stack:
     width, positions = config.n_embd, Rotary(1.0 / powers(config.rotary_dim, 10000.0))
 
-    def norm() -> LayerNorm:
-        return LayerNorm(width, config.layer_norm_epsilon)
-
     def layer() -> ParallelLayer:
         attention = Attention(
             width, config.n_head, bias=False, positions=positions, causal=True, dropout=config.attn_pdrop
         )
         ffn = FeedForward(width, config.n_inner or 4 * width, config.activation_function)
-        return ParallelLayer(attention, ffn, norm(), dropout=config.resid_pdrop)
+        return ParallelLayer(attention, ffn, norm(config), dropout=config.resid_pdrop)
 
     embed = Embeddings(Embedding(config.vocab_size, width), dropout=config.embd_pdrop, worded=True)
-    return Stack(embed, [layer() for _ in range(config.n_layer)], norm())
+    return Stack(embed, [layer() for _ in range(config.n_layer)], norm(config))
 
 
 def keys(config: GPTJConfig) -> KeyMap:

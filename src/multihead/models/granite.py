@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..heads import Head
 from ..nn.layer import Layer
@@ -35,12 +35,6 @@ def generate(config: GraniteConfig, backbone: Stack) -> Head:
     return llama.generate(config, backbone, scale=1.0 / config.logits_scaling)
 
 
-ARCHITECTURE = replace(
-    llama.ARCHITECTURE,
-    name="Granite",
-    config=GraniteConfig,
-    build=build,
-    heads={"Model": None, "ForCausalLM": generate},
-    layouts={},
-    foreign_config={},
+ARCHITECTURE = llama.ARCHITECTURE.relative(
+    "Granite", GraniteConfig, build, heads={"Model": None, "ForCausalLM": generate}
 )

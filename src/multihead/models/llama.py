@@ -32,6 +32,7 @@ Norm = Callable[[Any], nn.Module]
 @dataclass(frozen=True, kw_only=True)
 class LlamaConfig(Config):
     model_type = "llama"
+    inert: ClassVar[tuple[str, ...]] = ("rope_interleaved",)
     theta: ClassVar[float] = 10000.0  # where the file names none
     rotary_factor: ClassVar[float | None] = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import nn
@@ -31,7 +31,7 @@ INITIAL = (  # how fresh weights are drawn, which is done in one way here
 @dataclass(frozen=True, kw_only=True)
 class MambaConfig(Config):
     model_type = "mamba"
-    inert: ClassVar[tuple[str, ...]] = tuple(INITIAL.split())
+    inert: ClassVar[tuple[str, ...]] = (*INITIAL.split(), "d_inner", "d_model", "n_layer", "rms_norm")
 
     vocab_size: Size = 50280
     hidden_size: Size = 768
@@ -226,12 +226,4 @@ ARCHITECTURE = Architecture(
     foreign_config={"gguf": gguf_config},
     memory_names=("cache_params", "use_cache"),
 )
-MAMBA2 = replace(
-    ARCHITECTURE,
-    name="Mamba2",
-    config=Mamba2Config,
-    build=lambda config: build(config, mixer2),
-    keys=keys2,
-    layouts={},
-    foreign_config={},
-)
+MAMBA2 = ARCHITECTURE.relative("Mamba2", Mamba2Config, lambda config: build(config, mixer2), keys=keys2)

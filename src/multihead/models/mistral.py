@@ -51,6 +51,4 @@ def windowed(config: MistralConfig, kinds: list[str]) -> Stack:
 
 HEADS = {**llama.HEADS, "ForQuestionAnswering": partial(llama.answer, prefix=None)}
 ARCHITECTURE = replace(llama.ARCHITECTURE, name="Mistral", config=MistralConfig, build=build, heads=HEADS)
-MINISTRAL = replace(
-    llama.ARCHITECTURE, name="Ministral", config=MinistralConfig, build=build_mixed, layouts={}, foreign_config={}
-)
+MINISTRAL = llama.ARCHITECTURE.relative("Ministral", MinistralConfig, build_mixed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ..checkpoints.keys import KeyMap
@@ -54,13 +54,4 @@ def keys(config: MixtralConfig) -> KeyMap:
     return llama.keys(config, {**own, "layers.*.ffn.step.router": f"{stem}.gate"}, DENSE)
 
 
-ARCHITECTURE = replace(
-    llama.ARCHITECTURE,
-    name="Mixtral",
-    config=MixtralConfig,
-    build=build,
-    keys=keys,
-    heads=HEADS,
-    layouts={},
-    foreign_config={},
-)
+ARCHITECTURE = llama.ARCHITECTURE.relative("Mixtral", MixtralConfig, build, keys=keys, heads=HEADS)

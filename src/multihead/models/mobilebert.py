@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import nn
@@ -43,7 +43,7 @@ class MobileBertConfig(bert.BertConfig):
     key_query_shared_bottleneck: Literal[True] = True
     num_feedforward_networks: Size = 4
     normalization_type: Literal["no_norm", "layer_norm"] = "no_norm"
-    classifier_activation: Literal[True] = True
+    classifier_activation: bool = True  # whether the pooler has a layer
     true_hidden_size: Size | None = None  # follows from the others
 
     def check(self) -> None:
@@ -109,7 +109,8 @@ def keys(config: MobileBertConfig) -> KeyMap:
         rows[f"layers.*.ffns.{number}.step.up"] = f"{ffn}.intermediate.dense"
         rows[f"layers.*.ffns.{number}.step.down"] = f"{ffn}.output.dense"
         rows[f"layers.*.ffns.{number}.after"] = f"{ffn}.output.LayerNorm"
-    ignored = (r"embeddings\.position_ids$", *bert.copies(config, "cls.predictions"))
+    unread = () if config.classifier_activation else (r"pooler\.dense\.(weight|bias)$",)
+    ignored = (r"embeddings\.position_ids$", *unread, *bert.copies(config, "cls.predictions"))
     twins = bert.twins(config, "cls.predictions")
     return KeyMap(rows, "mobilebert.", ignored=ignored, renamed=bert.OLD_NORMS, twins=twins)
 
@@ -130,13 +131,10 @@ def pretraining(config: MobileBertConfig, backbone: Stack) -> Head:
     return Head(Both(words.module, text.module), rows)
 
 
-ARCHITECTURE = replace(
-    bert.ARCHITECTURE,
-    layouts={},
-    foreign_config={},
-    name="MobileBert",
-    config=MobileBertConfig,
-    build=build,
+ARCHITECTURE = bert.ARCHITECTURE.relative(
+    "MobileBert",
+    MobileBertConfig,
+    build,
     keys=keys,
     heads={
         **{end: make for end, make in bert.ARCHITECTURE.heads.items() if end != "LMHeadModel"},

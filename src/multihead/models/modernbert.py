@@ -28,6 +28,7 @@ BASES = {FULL: 160000.0, SLIDING: 10000.0}
 @dataclass(frozen=True, kw_only=True)
 class ModernBertConfig(Config):
     model_type = "modernbert"
+    inert = ("layer_norm_eps", "position_embedding_type")
 
     vocab_size: Size = 50368
     hidden_size: Size = 768

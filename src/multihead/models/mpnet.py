@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..checkpoints.keys import KeyMap, Rows
 from ..config import Config, Count, Size
@@ -55,13 +55,10 @@ def keys(config: MPNetConfig) -> KeyMap:
     return KeyMap(rows, "mpnet.", ignored=ignored, twins=bert.twins(config, "lm_head"))
 
 
-ARCHITECTURE = replace(
-    bert.ARCHITECTURE,
-    layouts={},
-    foreign_config={},
-    name="MPNet",
-    config=MPNetConfig,
-    build=build,
+ARCHITECTURE = bert.ARCHITECTURE.relative(
+    "MPNet",
+    MPNetConfig,
+    build,
     keys=keys,
     heads={end: make for end, make in roberta.HEADS.items() if end != "ForCausalLM"},
 )

@@ -32,6 +32,7 @@ class MT5Config(T5Config):
 @dataclass(frozen=True, kw_only=True)
 class UMT5Config(MT5Config):
     model_type = "umt5"
+    inert = ("scalable_attention",)
 
     scale_decoder_outputs: Literal[True] = True  # type: ignore[assignment]  # the reference scales, tied or not
 

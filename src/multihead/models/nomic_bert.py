@@ -63,6 +63,7 @@ OLD_QKV = ((r"\battn\.Wqkv\.", tuple(f"self_attn.{n}_proj." for n in "qkv")),)
 @dataclass(frozen=True, kw_only=True)
 class NomicBertConfig(Config):
     model_type = "nomic_bert"
+    inert = ("embd_pdrop", "parallel_block_tied_norm", "scale_attn_by_inverse_layer_idx")
 
     vocab_size: Size = 30528
     hidden_size: Size = 768

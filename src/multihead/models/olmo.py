@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -46,13 +46,4 @@ def keys(config: OlmoConfig) -> KeyMap:
 
 
 HEADS = {end: llama.HEADS[end] for end in ("Model", "ForCausalLM", "ForSequenceClassification")}
-ARCHITECTURE = replace(
-    llama.ARCHITECTURE,
-    name="Olmo",
-    config=OlmoConfig,
-    build=build,
-    keys=keys,
-    heads=HEADS,
-    layouts={},
-    foreign_config={},
-)
+ARCHITECTURE = llama.ARCHITECTURE.relative("Olmo", OlmoConfig, build, keys=keys, heads=HEADS)

@@ -113,4 +113,4 @@ ARCHITECTURE = replace(
     heads=HEADS,
     layouts={"gguf": gguf_keys},
 )
-OLMO3 = replace(ARCHITECTURE, name="Olmo3", config=Olmo3Config, build=build_mixed, layouts={}, foreign_config={})
+OLMO3 = ARCHITECTURE.relative("Olmo3", Olmo3Config, build_mixed)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import nn
 
 from ..checkpoints.keys import KeyMap
-from ..config import Config, Count, Size
+from ..config import Size
 from ..nn.attention import Attention
 from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.feedforward import FeedForward
@@ -23,21 +22,14 @@ ACTIVATIONS = {"gelu": "gelu_new", "relu": "relu", "silu": "silu", "swish": "sil
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenAIGPTConfig(Config):
+class OpenAIGPTConfig(gpt2.GPTConfig):
     model_type = "openai-gpt"
-    aliases: ClassVar[Mapping[str, str]] = {k: v for k, v in gpt2.GPT2Config.aliases.items() if k != "n_ctx"}
+    inert = ("n_special", "predict_special_tokens")
 
     vocab_size: Size = 40478
     n_positions: Size = 512
-    n_embd: Size = 768
-    n_layer: Count = 12
-    n_head: Size = 12
     afn: Literal["gelu", "relu", "silu", "swish"] = "gelu"
-    resid_pdrop: float = 0.1
-    embd_pdrop: float = 0.1
     attn_pdrop: float = 0.1
-    layer_norm_epsilon: float = 1e-5
-    initializer_range: float = 0.02
 
 
 def build(config: OpenAIGPTConfig) -> Stack:

@@ -24,6 +24,7 @@ from .gptj import head_copies
 @dataclass(frozen=True, kw_only=True)
 class OPTConfig(Config):
     model_type = "opt"
+    inert = ("activation_dropout",)
 
     vocab_size: Size = 50272
     hidden_size: Size = 768

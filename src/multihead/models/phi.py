@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import nn
@@ -65,13 +65,6 @@ def keys(config: PhiConfig) -> KeyMap:
 
 
 HEADS = {end: make for end, make in llama.HEADS.items() if end != "ForQuestionAnswering"}
-ARCHITECTURE = replace(
-    llama.ARCHITECTURE,
-    name="Phi",
-    config=PhiConfig,
-    build=build,
-    keys=keys,
-    heads={**HEADS, "ForCausalLM": gptj.generate},
-    layouts={},
-    foreign_config={},
+ARCHITECTURE = llama.ARCHITECTURE.relative(
+    "Phi", PhiConfig, build, keys=keys, heads={**HEADS, "ForCausalLM": gptj.generate}
 )

@@ -14,6 +14,7 @@ from .patterns import FULL, SLIDING, layer_kinds, rotary_of
 @dataclass(frozen=True, kw_only=True)
 class Qwen2Config(llama.LlamaConfig):
     model_type = "qwen2"
+    inert = ("use_mrope",)
 
     vocab_size: Size = 151936
     intermediate_size: Size = 22016

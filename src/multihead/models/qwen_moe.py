@@ -127,14 +127,11 @@ def keys3(config: Qwen3MoeConfig) -> KeyMap:
     return llama.keys(config, {**qwen3.NORMS, **rows("layers.*.ffn.step")})
 
 
-QWEN2_MOE = replace(
-    llama.ARCHITECTURE,
-    name="Qwen2Moe",
-    config=Qwen2MoeConfig,
-    build=build2,
+QWEN2_MOE = llama.ARCHITECTURE.relative(
+    "Qwen2Moe",
+    Qwen2MoeConfig,
+    build2,
     keys=keys2,
     heads={**llama.HEADS, "ForQuestionAnswering": partial(llama.answer, prefix=None)},
-    layouts={},
-    foreign_config={},
 )
 QWEN3_MOE = replace(QWEN2_MOE, name="Qwen3Moe", config=Qwen3MoeConfig, build=build3, keys=keys3, heads=llama.HEADS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from ..checkpoints.keys import KeyMap
@@ -16,6 +16,7 @@ from . import bert
 @dataclass(frozen=True, kw_only=True)
 class RemBertConfig(Config):
     model_type = "rembert"
+    inert = ("embedding_size",)
 
     vocab_size: Size = 250300
     hidden_size: Size = 1152
@@ -65,13 +66,6 @@ def word_head(config: RemBertConfig, backbone: Stack) -> Head:
 
 ENDS = ("Model", "ForSequenceClassification", "ForMultipleChoice", "ForTokenClassification", "ForQuestionAnswering")
 HEADS = {end: bert.ARCHITECTURE.heads[end] for end in ENDS}
-ARCHITECTURE = replace(
-    bert.ARCHITECTURE,
-    layouts={},
-    foreign_config={},
-    name="RemBert",
-    config=RemBertConfig,
-    build=build,
-    keys=keys,
-    heads={**HEADS, "ForMaskedLM": word_head, "ForCausalLM": word_head},
+ARCHITECTURE = bert.ARCHITECTURE.relative(
+    "RemBert", RemBertConfig, build, keys=keys, heads={**HEADS, "ForMaskedLM": word_head, "ForCausalLM": word_head}
 )

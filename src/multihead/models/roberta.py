@@ -73,15 +73,6 @@ HEADS = {
     "ForCausalLM": word_head,
     "ForSequenceClassification": classify_text,
 }
-ARCHITECTURE = replace(
-    bert.ARCHITECTURE,
-    layouts={},
-    foreign_config={},
-    name="Roberta",
-    config=RobertaConfig,
-    build=build,
-    keys=keys,
-    heads=HEADS,
-)
+ARCHITECTURE = bert.ARCHITECTURE.relative("Roberta", RobertaConfig, build, keys=keys, heads=HEADS)
 XLM_ROBERTA = replace(ARCHITECTURE, name="XLMRoberta", config=XLMRobertaConfig)
 CAMEMBERT = replace(ARCHITECTURE, name="Camembert", config=CamembertConfig)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from ..config import Count, Size
@@ -61,11 +61,4 @@ def build(config: SmolLM3Config) -> Stack:
     return llama.decoder(config, layer)
 
 
-ARCHITECTURE = replace(
-    llama.ARCHITECTURE,
-    name="SmolLM3",
-    config=SmolLM3Config,
-    build=build,
-    layouts={},
-    foreign_config={},
-)
+ARCHITECTURE = llama.ARCHITECTURE.relative("SmolLM3", SmolLM3Config, build)

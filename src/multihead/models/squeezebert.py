@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Literal
 
 from torch import nn
 
 from ..checkpoints.keys import KeyMap
 from ..checkpoints.sources import Shaped, Source
-from ..config import Config, Count, Size
+from ..config import Size
 from ..errors import UnsupportedConfig
 from ..nn.attention import Attention
 from ..nn.feedforward import FeedForward
@@ -21,22 +22,9 @@ LAYER_EPS = 1e-12  # of the norms inside layers; the config's is the embeddings'
 
 
 @dataclass(frozen=True, kw_only=True)
-class SqueezeBertConfig(Config):
+class SqueezeBertConfig(bert.BertConfig):
     model_type = "squeezebert"
 
-    vocab_size: Size = 30522
-    hidden_size: Size = 768
-    num_hidden_layers: Count = 12
-    num_attention_heads: Size = 12
-    intermediate_size: Size = 3072
-    hidden_act: str = "gelu"
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
-    classifier_dropout: float | None = None
-    max_position_embeddings: Size = 512
-    type_vocab_size: Size = 2
-    initializer_range: float = 0.02
-    layer_norm_eps: float = 1e-12
     embedding_size: Size = 768
     q_groups: Size = 4
     k_groups: Size = 4
@@ -44,7 +32,8 @@ class SqueezeBertConfig(Config):
     post_attention_groups: Size = 1
     intermediate_groups: Size = 4
     output_groups: Size = 4
-    pad_token_id: int | None = 0
+    is_decoder: Literal[False] = False
+    add_cross_attention: Literal[False] = False
 
     def check(self) -> None:
         if self.embedding_size != self.hidden_size:
@@ -103,13 +92,6 @@ ENDS = (
     "ForTokenClassification",
     "ForQuestionAnswering",
 )
-ARCHITECTURE = replace(
-    bert.ARCHITECTURE,
-    layouts={},
-    foreign_config={},
-    name="SqueezeBert",
-    config=SqueezeBertConfig,
-    build=build,
-    keys=keys,
-    heads={end: bert.ARCHITECTURE.heads[end] for end in ENDS},
+ARCHITECTURE = bert.ARCHITECTURE.relative(
+    "SqueezeBert", SqueezeBertConfig, build, keys=keys, heads={end: bert.ARCHITECTURE.heads[end] for end in ENDS}
 )

@@ -21,6 +21,7 @@ from .patterns import rotary_of
 @dataclass(frozen=True, kw_only=True)
 class StableLmConfig(llama.LlamaConfig):
     model_type = "stablelm"
+    inert = ("rotary_scaling_factor",)
     rotary_factor: ClassVar[float | None] = 0.25
 
     vocab_size: Size = 50304
@@ -72,13 +73,10 @@ def keys(config: StableLmConfig) -> KeyMap:
     return replace(plain, rows={**rows, "layers.*.norm": "layers.*.input_layernorm"})
 
 
-ARCHITECTURE = replace(
-    llama.ARCHITECTURE,
-    name="StableLm",
-    config=StableLmConfig,
-    build=build,
+ARCHITECTURE = llama.ARCHITECTURE.relative(
+    "StableLm",
+    StableLmConfig,
+    build,
     keys=keys,
     heads={end: make for end, make in llama.HEADS.items() if end != "ForQuestionAnswering"},
-    layouts={},
-    foreign_config={},
 )

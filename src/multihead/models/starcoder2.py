@@ -21,6 +21,7 @@ from .patterns import rotary_of
 @dataclass(frozen=True, kw_only=True)
 class Starcoder2Config(llama.LlamaConfig):
     model_type = "starcoder2"
+    inert = ("activation_function", "layer_norm_epsilon", "mlp_type", "norm_type", "scale_attn_weights")
 
     vocab_size: Size = 49152
     hidden_size: Size = 3072

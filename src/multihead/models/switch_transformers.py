@@ -23,13 +23,13 @@ from .t5 import MODULES, Parts, T5Config
 @dataclass(frozen=True, kw_only=True)
 class SwitchTransformersConfig(T5Config):
     model_type = "switch_transformers"
-    inert = (  # what follows from the numbers of sparse layers, and weights of losses
-        "add_router_probs",
-        "decoder_sparse_step",
-        "encoder_sparse_step",
-        "router_aux_loss_coef",
-        "router_ignore_padding_tokens",
-        "router_z_loss_coef",
+    inert = tuple(  # what follows from the numbers of sparse layers, weights of losses, and what nobody computes
+        """
+        add_router_probs decoder_sparse_step encoder_sparse_step router_aux_loss_coef router_ignore_padding_tokens
+        router_z_loss_coef batch_prioritized_routing capacity_factor eval_capacity_factor expert_dropout
+        min_expert_capacity moe_hidden_dropout noisy_gate_policy normalize_router_prob_before_dropping
+        router_eval_noise router_type
+        """.split()
     )
 
     d_model: Size = 768

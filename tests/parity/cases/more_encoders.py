@@ -136,6 +136,15 @@ CASES = (
         lengths=(9, 9, 9),  # the reference reads padding as the last word's neighbour
     ),
     Case(
+        "mobilebert-unpooled",
+        of("MobileBert", embedding_size=20, intra_bottleneck_size=24, num_feedforward_networks=1,
+           classifier_activation=False),
+        ("Model", "ForSequenceClassification", "ForNextSentencePrediction"),
+        absolute=True,
+        segments=2,
+        lengths=(9, 9, 9),
+    ),
+    Case(
         "mobilebert-layer-norms",
         of("MobileBert", embedding_size=12, intra_bottleneck_size=24, num_feedforward_networks=1,
            normalization_type="layer_norm", tie_word_embeddings=False),

@@ -1,0 +1,39 @@
+"""config.json entries as well-known checkpoints have them, those of older releases too."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+import multihead
+
+PUBLISHED: dict[str, Any] = json.loads(Path(__file__).with_name("published_configs.json").read_text())
+FIRST_NAMES = {"RefinedWebModel": "falcon"}  # which the reference no longer reads
+TABLES = {"roformer", "pegasus", "marian"}  # the reference counts its computed positions as parameters
+CHOOSES = "e_score_correction_bias"  # a buffer there
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_config_is_all_known_and_makes_the_model_that_the_reference_makes(name, tmp_path):
+    entries = PUBLISHED[name]
+    (tmp_path / "config.json").write_text(json.dumps(entries))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        config = multihead.AutoConfig.from_pretrained(tmp_path)
+    today = {**entries, "model_type": FIRST_NAMES.get(name, entries["model_type"])}
+    (tmp_path / "config.json").write_text(json.dumps(today))
+    with torch.device("meta"):
+        mine = multihead.AutoModel.from_config(config)
+        theirs = transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained(tmp_path))
+    computed = "embed_positions.weight" if name in TABLES else "-"
+    expected = sum(p.numel() for n, p in theirs.named_parameters() if not n.endswith(computed))
+    expected += sum(b.numel() for n, b in theirs.named_buffers() if n.endswith(CHOOSES))
+    if name == "nomic":  # a pooler that is dropped where a file has none
+        expected += config.hidden_size * (config.hidden_size + 1)
+    assert sum(p.numel() for p in mine.parameters()) == expected
