@@ -67,6 +67,10 @@ class TextTooLong(InvalidInput):
     """More tokens than the model has positions for."""
 
 
+class MemoryFull(MultiheadError, MemoryError):
+    """What texts remember does not fit the memory that was given for it."""
+
+
 class MissingHead(MultiheadError, AttributeError):
     """A number was asked for that only a model with another head gives."""
 

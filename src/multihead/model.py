@@ -25,7 +25,8 @@ from .models.architecture import Architecture
 from .models.registry import by_class_name
 from .nn.cache import Cache
 from .nn.call import Call, Encoded, Record
-from .nn.ragged import Layout, places, select
+from .nn.memories import Memory
+from .nn.ragged import Layout, places
 from .nn.weights import initialize
 from .outputs import HiddenOutput, Output
 from .views import Ragged, flat, grid, kept
@@ -186,15 +187,33 @@ class PreTrainedModel(nn.Module):
 
     def remember(self, texts: int, encoded: Encoded | None = None) -> Cache:
         """An empty cache for this many texts."""
-        return Cache(self.backbone.memories(), texts, encoded)
+        return Cache.of(self.backbone.memories(), texts, encoded)
 
-    def read(self, ids: Tensor, runs: Runs, memory: Cache) -> Tensor:
-        """The scores (texts, vocabulary) of what follows each text, after reading ids (tokens,) into a cache."""
+    def memories(self) -> list[Memory]:
+        """An empty memory a layer."""
+        return self.backbone.memories()
+
+    def read(
+        self, ids: Tensor, runs: Runs, memory: Cache, wanted: Sequence[int], record: Record | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Reads ids (tokens,) into a cache.
+
+        Args:
+            wanted: a row for each of the last so many tokens of each text. record: gets what is seen on the way.
+
+        Returns:
+            Scores (rows, vocabulary) of what follows, and last states (rows, width).
+        """
         order = places(runs, ids.device, memory.lengths)
-        call = Call(order, runs, ids=ids, encoded=memory.encoded, cache=memory, attend=self.attend)
+        call = Call(
+            order, runs, ids=ids, encoded=memory.encoded, cache=memory, attend=self.attend, record=record or Record()
+        )
         hidden = self.backbone(self.backbone.embed.words(ids), call)
-        last = select(hidden, runs, -1)
-        return self.head(last, call)  # type: ignore[misc]
+        ends = [begin + length for begin, length in zip(runs.begins, runs.lengths, strict=True)]
+        rows = [row for end, count in zip(ends, wanted, strict=True) for row in range(end - count, end)]
+        if len(rows) < hidden.shape[0]:
+            hidden = hidden[torch.tensor(rows, dtype=torch.long, device=hidden.device)]
+        return self.head(hidden, call), hidden  # type: ignore[misc]
 
     def run(self, texts: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None = None) -> Ragged:
         """One pass over lists of ids, without any padding: what pipelines use.

@@ -97,7 +97,14 @@ def test_each_source_can_have_several_translations(marian):
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"num_beams": 4}, UnsupportedOption, "num_beams"),
+        ({"num_beams": 0}, InvalidInput, "num_beams"),
+        ({"num_beams": 2, "num_return_sequences": 3}, InvalidInput, "num_beams = 2"),
+        ({"num_beams": 3, "num_beam_groups": 2}, InvalidInput, "num_beam_groups = 2"),
+        ({"num_beams": 4, "num_beam_groups": 2, "do_sample": True}, InvalidInput, "do_sample"),
+        ({"length_penalty": 2.0}, UnsupportedOption, "length_penalty"),
+        ({"early_stopping": True}, UnsupportedOption, "early_stopping"),
+        ({"stop_strings": "."}, InvalidInput, "tokenizer"),
+        ({"stop_strings": [""]}, InvalidInput, "empty"),
         ({"max_new_token": 4}, UnsupportedOption, "max_new_tokens"),
         ({"temperature": -1.0}, InvalidInput, "temperature"),
         ({"num_return_sequences": 2}, InvalidInput, "do_sample"),
@@ -111,15 +118,15 @@ def test_options_that_cannot_be_are_refused_by_name(model, options, error, said)
         model.generate(IDS, **options)
 
 
-def test_a_checkpoint_that_asks_for_beams_loads_and_says_so_when_it_generates(llama, tmp_path):
+def test_a_checkpoint_that_asks_for_what_is_not_computed_loads_and_says_so_when_it_generates(llama, tmp_path):
     folder = shutil.copytree(llama, tmp_path / "model")
-    (folder / "generation_config.json").write_text('{"num_beams": 4, "max_new_tokens": 3}')
+    (folder / "generation_config.json").write_text('{"use_mtp": true, "max_new_tokens": 3}')
     model = AutoModelForCausalLM.from_pretrained(folder)
-    with pytest.raises(UnsupportedOption, match="num_beams=1"):
+    with pytest.raises(UnsupportedOption, match="use_mtp=False"):
         model.generate(IDS)
-    assert model.generate(IDS, num_beams=1).shape == (2, 7)
+    assert model.generate(IDS, use_mtp=False).shape == (2, 7)
     model.save_pretrained(tmp_path / "again")
-    assert '"num_beams": 4' in (tmp_path / "again" / "generation_config.json").read_text()
+    assert '"use_mtp": true' in (tmp_path / "again" / "generation_config.json").read_text()
 
 
 def test_a_prompt_needs_a_token(model):

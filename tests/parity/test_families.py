@@ -236,10 +236,11 @@ def test_bfloat16_is_as_near_to_float32_as_the_reference_is(folders, case, end):
         {},
         {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2},
         {"min_new_tokens": 8, "suppress_tokens": [5, 6, 7], "bad_words_ids": [[9], [11, 12]]},
+        {"num_beams": 3, "pad_token_id": 1},
     ],
-    ids=["plain", "penalties", "bans"],
+    ids=["plain", "penalties", "bans", "beams"],
 )
-def test_greedy_texts_equal_the_reference_token_for_token(folders, case, end, options):
+def test_texts_equal_the_reference_token_for_token(folders, case, end, options):
     if not case.greedy:
         pytest.skip("the reference does not continue texts of this class rightly")
     model, path = folders(case, end)

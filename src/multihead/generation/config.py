@@ -7,49 +7,33 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..config import admits, describe, hints, write_json
 from ..errors import InvalidInput, UnsupportedOption, nearest
+from .watermark import settings as watermark_settings
 
 if TYPE_CHECKING:
     from ..config import Config
 
 # The reference's fields that are not computed here -> the values that mean "off". Any other value is refused by name.
 OFF: Mapping[str, tuple[Any, ...]] = {
-    "num_beams": (1,),
-    "num_beam_groups": (1,),
-    "early_stopping": (False,),
-    "length_penalty": (1.0,),
-    "diversity_penalty": (0.0,),
     "penalty_alpha": (0.0,),
     "dola_layers": (),
-    "guidance_scale": (1.0,),
-    "watermarking_config": (),
     "constraints": (),
     "force_words_ids": (),
-    "typical_p": (1.0,),
-    "epsilon_cutoff": (0.0,),
-    "eta_cutoff": (0.0,),
-    "top_h": (),
-    "encoder_repetition_penalty": (1.0,),
-    "exponential_decay_length_penalty": (),
-    "sequence_bias": (),
-    "stop_strings": (),
     "token_healing": (False,),
     "prompt_lookup_num_tokens": (),
     "assistant_early_exit": (),
     "use_mtp": (False,),
     "speculation_type": (),
     "is_assistant": (False,),
-    "output_attentions": (False,),
-    "output_hidden_states": (False,),
 }
 # Fields that say how the reference computes, not what comes out, or that belong to a strategy that is off.
 INERT = frozenset(
     """
     cache_implementation cache_config max_cache_len compile_config disable_compile continuous_batching_config
-    low_memory prefill_chunk_size remove_invalid_values num_assistant_tokens num_assistant_tokens_schedule
+    low_memory prefill_chunk_size num_assistant_tokens num_assistant_tokens_schedule
     assistant_confidence_threshold max_matching_ngram_size assistant_lookbehind target_lookbehind
     assistant_ensemble_weight use_cache transformers_version multihead_version _from_model_config _commit_hash
     generation_kwargs
@@ -64,14 +48,25 @@ class GenerationConfig:
     Args:
         max_length: tokens of prompt and continuation together (20). max_new_tokens: of the continuation alone.
         min_length, min_new_tokens: no end before that many tokens (0).
+        num_beams: of beam search (1 for none). early_stopping: ends when as many texts have ended as there are beams;
+            or when none is likely to better them (False); or "never" before none can. length_penalty: the exponent of
+            the length that log-probabilities are divided by (1.0).
+        num_beam_groups, diversity_penalty: groups of beams, and what a token costs that earlier groups chose (1, 0.0).
         do_sample: draws the next token instead of taking the likeliest (False).
-        temperature, top_k, top_p, min_p: of the draw (1.0, 50, 1.0, off).
-        repetition_penalty: divides scores of tokens already there (1.0; Keskar et al., 2019, arXiv:1909.05858).
+        temperature, top_h, top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff: of the draw (1.0, off, 50, 1.0,
+            and off; `draws` says what each one keeps).
+        repetition_penalty, encoder_repetition_penalty: of tokens already there, and for those of the source (1.0).
+        frequency_penalty, presence_penalty: taken off for each time a token is there, and once (0.0).
+        sequence_bias: added to the score of a run's last token: [[[ids], bias], ...] or {(ids): bias}.
         no_repeat_ngram_size: no run of so many tokens comes twice (off). encoder_no_repeat_ngram_size: or comes from
             the source (off). bad_words_ids: runs that never come.
         suppress_tokens, begin_suppress_tokens: never, or not first. forced_bos_token_id, forced_eos_token_id: the
             first token, and the last one when the length runs out.
+        exponential_decay_length_penalty: (tokens, factor): past so many new tokens, ends grow likelier by the factor.
+        guidance_scale: how far scores move away from those without the prompt (1.0; arXiv:2306.17806).
+        watermarking_config: settings of `watermark`. remove_invalid_values: NaN scores become 0, infinite ones finite.
         num_return_sequences: continuations of each prompt (1). max_time: seconds after which all end.
+        stop_strings: text that ends a continuation as soon as it holds one of them; needs the tokenizer.
         seed: of the draws; None takes torch's own generator.
         uncomputed: what a checkpoint asks for and is not computed here: kept, written back, and refused by `generate`.
 
@@ -84,12 +79,25 @@ class GenerationConfig:
     max_new_tokens: int | None = None
     min_length: int | None = None
     min_new_tokens: int | None = None
+    num_beams: int | None = None
+    num_beam_groups: int | None = None
+    diversity_penalty: float | None = None
+    early_stopping: Literal[None, True, False, "never"] = None
+    length_penalty: float | None = None
     do_sample: bool | None = None
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
+    top_h: float | None = None
+    typical_p: float | None = None
+    epsilon_cutoff: float | None = None
+    eta_cutoff: float | None = None
     repetition_penalty: float | None = None
+    encoder_repetition_penalty: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    sequence_bias: Any = None
     no_repeat_ngram_size: int | None = None
     encoder_no_repeat_ngram_size: int | None = None
     bad_words_ids: list[list[int]] | None = None
@@ -97,12 +105,19 @@ class GenerationConfig:
     begin_suppress_tokens: list[int] | None = None
     forced_bos_token_id: int | None = None
     forced_eos_token_id: int | list[int] | None = None
+    exponential_decay_length_penalty: Any = None
+    guidance_scale: float | None = None
+    watermarking_config: Any = None
+    remove_invalid_values: bool | None = None
     renormalize_logits: bool | None = None
     num_return_sequences: int | None = None
     max_time: float | None = None
+    stop_strings: str | list[str] | None = None
     seed: int | None = None
     output_scores: bool | None = None
     output_logits: bool | None = None
+    output_attentions: bool | None = None
+    output_hidden_states: bool | None = None
     return_dict_in_generate: bool | None = None
     pad_token_id: int | None = None
     bos_token_id: int | None = None
@@ -114,21 +129,53 @@ class GenerationConfig:
         for name, hint in hints(type(self)).items():
             if not admits(hint, getattr(self, name)):
                 raise InvalidInput(f"{name} must be {describe(hint)}, not {getattr(self, name)!r}.")
-        above = {"temperature": 0.0, "repetition_penalty": 0.0, "max_time": 0.0}
+        self._check_bounds()
+        if self.sequence_bias is not None:
+            _ = self.bias_of_runs
+        if self.watermarking_config is not None:
+            watermark_settings(self.watermarking_config)
+        decay = self.exponential_decay_length_penalty
+        if decay is not None and not (isinstance(decay, (list, tuple)) and len(decay) == 2):
+            raise InvalidInput(f"exponential_decay_length_penalty must be (tokens, factor), not {decay!r}.")
+        if any(not text for text in self.stops):
+            raise InvalidInput("A stop string is empty; every text would end at once.")
+
+    def _check_bounds(self) -> None:
+        above = {"temperature": 0.0, "repetition_penalty": 0.0, "encoder_repetition_penalty": 0.0, "max_time": 0.0,
+                 "top_h": 0.0, "typical_p": 0.0}  # fmt: skip
         for name, bound in above.items():
             value = getattr(self, name)
             if value is not None and value <= bound:
                 raise InvalidInput(f"{name} must be above {bound:g}, not {value!r}; for no sampling, do_sample=False.")
-        least = {"max_length": 1, "max_new_tokens": 1, "min_length": 0, "min_new_tokens": 0, "top_k": 0,
-                 "no_repeat_ngram_size": 0, "num_return_sequences": 1}  # fmt: skip
+        least = {"max_length": 1, "max_new_tokens": 1, "min_length": 0, "min_new_tokens": 0, "top_k": 0, "num_beams": 1,
+                 "num_beam_groups": 1, "num_return_sequences": 1, "no_repeat_ngram_size": 0}  # fmt: skip
         for name, bound in least.items():
             value = getattr(self, name)
             if value is not None and value < bound:
                 raise InvalidInput(f"{name} must be at least {bound}, not {value}.")
-        for name in ("top_p", "min_p"):
+        for name in ("top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise InvalidInput(f"{name} must be between 0 and 1, not {value!r}.")
+
+    @property
+    def bias_of_runs(self) -> dict[tuple[int, ...], float]:
+        """`sequence_bias` by runs of tokens. Raises InvalidInput for what is none."""
+        given = self.sequence_bias or {}
+        try:
+            pairs = given.items() if isinstance(given, Mapping) else given
+            runs = {tuple(int(token) for token in run): float(bias) for run, bias in pairs}
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"sequence_bias must be pairs of token ids and a number, not {given!r}.") from error
+        if any(not run or min(run) < 0 for run in runs):
+            raise InvalidInput(f"sequence_bias must name at least one token, none below 0: {given!r}.")
+        return runs
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The stop strings."""
+        given = self.stop_strings
+        return () if given is None else (given,) if isinstance(given, str) else tuple(given)
 
     @classmethod
     def read(cls, entries: Mapping[str, Any]) -> GenerationConfig:

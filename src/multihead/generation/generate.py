@@ -1,64 +1,72 @@
-"""`model.generate`: padded tensors in, padded tensors out, over the engine."""
+"""`model.generate`: texts, token lists or padded tensors in, padded tensors out, over the engine."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInput
-from ..nn.cache import Cache
+from ..errors import InvalidInput, UnsupportedOption
 from ..nn.call import Encoded
 from ..nn.ragged import Layout
 from ..outputs import Output
+from .beams import beamed
 from .config import GenerationConfig
-from .engine import Step, steps
+from .engine import Engine, Request, Strategy
+from .job import Extras, Job
+from .outputs import (
+    GenerateBeamDecoderOnlyOutput,
+    GenerateBeamEncoderDecoderOutput,
+    GenerateDecoderOnlyOutput,
+    GenerateEncoderDecoderOutput,
+    found,
+    padded,
+    shown,
+)
+from .sampling import sampled
 
 DEFAULT_LENGTH = 20  # tokens in all, as the reference does when nothing is said
 
 
-@dataclass
-class GenerateOutput(Output):
-    """What `generate` gives with return_dict_in_generate.
-
-    Args:
-        sequences: (texts, length), prompts included, padded on the right.
-        scores, logits: a step each, (texts, vocabulary), after and before the rules.
-    """
-
-    sequences: Tensor
-    scores: tuple[Tensor, ...] | None = None
-    logits: tuple[Tensor, ...] | None = None
-    past_key_values: Cache | None = None
-
-
 def generate(
     model: Any,
-    inputs: Tensor | None = None,
+    inputs: Any = None,
     generation_config: GenerationConfig | None = None,
+    logits_processor: Sequence[Callable[[Tensor, Tensor], Tensor]] | None = None,
+    stopping_criteria: Sequence[Callable[[Tensor, Tensor], Any]] | None = None,
+    prefix_allowed_tokens_fn: Callable[[int, Tensor], Sequence[int]] | None = None,
     *,
-    input_ids: Tensor | None = None,
+    input_ids: Any = None,
     attention_mask: Tensor | None = None,
     encoder_outputs: Any = None,
     decoder_input_ids: Tensor | None = None,
+    negative_prompt_ids: Tensor | None = None,
+    negative_prompt_attention_mask: Tensor | None = None,
+    tokenizer: Any = None,
     streamer: Any = None,
     **options: Any,
-) -> Tensor | GenerateOutput:
+) -> Tensor | Output:
     """Continues texts.
 
     Args:
-        inputs, input_ids: (batch, length); for an encoder-decoder the source.
+        inputs, input_ids: (batch, length), lists of ids, or strings (which need `tokenizer`); for an encoder-decoder
+            the source.
+        logits_processor: functions (ids (branches, length), scores (branches, vocabulary)) -> scores, after the rules.
+        stopping_criteria: functions (ids, scores) -> whether each branch ends.
+        prefix_allowed_tokens_fn: (number of the prompt, ids (length,)) -> tokens that may follow.
         attention_mask: (batch, length), 0 at padding; guessed from pad_token_id when left out.
         encoder_outputs: an encoder's states instead of a source. decoder_input_ids: a target's beginning.
+        negative_prompt_ids: (batch, length), what `guidance_scale` moves away from; the prompt's last token if none.
+        tokenizer: for strings and `stop_strings`.
         streamer: gets `put(ids)` for the prompt and each new token, and `end()`; for one text.
         options: fields of GenerationConfig to change, and an encoder-decoder family's own inputs.
 
     Returns:
-        (batch * num_return_sequences, length): prompt (or start token) and continuation.
+        (batch * num_return_sequences, length): prompt (or start token) and continuation; with
+        return_dict_in_generate one of `generation.outputs`.
 
     Raises:
         InvalidInput: a prompt that is empty or leaves no room. UnsupportedOption: an option not computed here.
@@ -67,25 +75,29 @@ def generate(
     own = {name: options.pop(name) for name in model.architecture.inputs if both and name in options}
     config = (generation_config or model.generation_config).changed(**options)
     config = with_ids(config, model.generation_config).computed()
-    ids = inputs if inputs is not None else input_ids
+    check(config, options, tokenizer)
+    ids, mask = read_inputs(inputs if inputs is not None else input_ids, attention_mask, tokenizer, config)
     if ids is None and encoder_outputs is None:
         raise InvalidInput("generate needs input_ids.")
-    repeats = config.num_return_sequences or 1
-    if repeats > 1 and not config.do_sample:
-        raise InvalidInput("num_return_sequences above 1 gives equal texts without do_sample=True.")
+    negative = None
+    if negative_prompt_ids is not None:
+        negative = unpadded(negative_prompt_ids, mask_of(negative_prompt_ids, negative_prompt_attention_mask, config))
+    extras = Extras(
+        tuple(logits_processor or ()), tuple(stopping_criteria or ()), prefix_allowed_tokens_fn, tokenizer, negative
+    )
+    encoded: Encoded | None = None
     if both:
-        encoded = source(model, ids, mask_of(ids, attention_mask, config), encoder_outputs, repeats, own)
-        given = (
-            decoder_input_ids if decoder_input_ids is not None else start(model, config, len(encoded.runs) // repeats)
-        )
-        mask = None
+        encoded = source(model, ids, mask_of(ids, mask, config), encoder_outputs, own)
+        given = decoder_input_ids if decoder_input_ids is not None else start(model, config, len(encoded.runs))
+        prompts = unpadded(given, None)
     else:
         assert ids is not None
-        encoded, given, mask = None, ids, mask_of(ids, attention_mask, config)
-    given = given.repeat_interleave(repeats, 0)
-    prompts = unpadded(given, None if mask is None else mask.repeat_interleave(repeats, 0))
-    memory = model.remember(len(prompts), encoded)
-    return collected(model, given, prompts, memory, config, streamer)
+        given, prompts = ids, unpadded(ids, mask_of(ids, mask, config))
+    limits = [limit(config, len(prompt), given.shape[1]) for prompt in prompts]
+    if streamer is not None:
+        streamer.put(given.cpu())
+    jobs = run(model, prompts, config, limits, encoded=encoded, extras=extras, streamer=streamer)
+    return laid_out(jobs, given.to(model.device), config, both)
 
 
 def continued(
@@ -94,6 +106,7 @@ def continued(
     config: GenerationConfig,
     *,
     encoded: Encoded | None = None,
+    extras: Extras | None = None,
     streamer: Any = None,
 ) -> list[list[int]]:
     """New tokens of each prompt, the end token included; nothing is padded. Raises UnsupportedOption as `generate`.
@@ -103,50 +116,93 @@ def continued(
         streamer: as in `generate`; one prompt only.
     """
     config.computed()
-    memory = model.remember(len(prompts), encoded)
     limits = [limit(config, len(prompt), len(prompt)) for prompt in prompts]
-    new: list[list[int]] = [[] for _ in prompts]
     if streamer is not None:
         streamer.put(torch.tensor([prompts[0]]))
-    for step in steps(model, prompts, memory, config, limits):
-        for text, token in zip(step.texts, step.tokens, strict=True):
-            new[text].append(token)
-        if streamer is not None:
-            streamer.put(torch.tensor(step.tokens))
-    if streamer is not None:
-        streamer.end()
-    return new
+    jobs = run(model, prompts, config, limits, encoded=encoded, extras=extras or Extras(), streamer=streamer)
+    return [result for job in jobs for result in job.results]
 
 
-def collected(
-    model: Any, given: Tensor, prompts: list[list[int]], memory: Cache, config: GenerationConfig, streamer: Any
-) -> Tensor | GenerateOutput:
-    """Runs the engine and lays the texts out as the reference does."""
-    if streamer is not None:
-        if len(prompts) > 1:
-            raise InvalidInput("A streamer shows one text; this batch has several.")
-        streamer.put(given.cpu())
-    limits = [limit(config, len(prompt), given.shape[1]) for prompt in prompts]
-    new: list[list[int]] = [[] for _ in prompts]
-    taken: list[Step] = []
-    for step in steps(model, prompts, memory, config, limits):
-        for text, token in zip(step.texts, step.tokens, strict=True):
-            new[text].append(token)
-        if streamer is not None:
-            streamer.put(torch.tensor(step.tokens))
-        if config.output_scores or config.output_logits:
-            taken.append(step)
+def run(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    config: GenerationConfig,
+    limits: Sequence[int],
+    *,
+    encoded: Encoded | None,
+    extras: Extras,
+    streamer: Any,
+) -> list[Job]:
+    """Continues prompts together, each one a request. Raises what a request raised."""
+    check_prompts(prompts, limits)
+    if streamer is not None and (len(prompts) > 1 or (config.num_return_sequences or 1) > 1):
+        raise InvalidInput("A streamer shows one text; this batch has several.")
+    listener = None if streamer is None else lambda token: streamer.put(torch.tensor([token]))
+    sources = sources_of(encoded, prompts)
+    engine = Engine(model)
+    jobs, requests = [], []
+    for number, (prompt, most) in enumerate(zip(prompts, limits, strict=True)):
+        own = None if encoded is None else encoded.select(torch.tensor([number]))
+        job = Job(
+            prompt, config, most, number=number, encoded=own, source=sources[number], extras=extras,
+            listener=listener, device=model.device,
+        )  # fmt: skip
+        jobs.append(job)
+        width = max(config.num_beams or 1, config.num_return_sequences or 1)
+        seed = b"" if own is None else f"source {number}".encode()
+        requests.append(engine.submit(strategy(job), size=most, width=width, seed=seed))
+    engine.run()
+    for request in requests:
+        if request.error is not None:
+            raise request.error
     if streamer is not None:
         streamer.end()
-    sequences = torch.cat([given.to(model.device), padded(new, config).to(model.device)], 1)
+    return jobs
+
+
+def strategy(job: Job) -> Callable[[Request], Strategy]:
+    """How a job's config says that it goes on."""
+    chosen = beamed if (job.config.num_beams or 1) > 1 else sampled
+    return lambda request: chosen(request, job)
+
+
+def laid_out(jobs: list[Job], given: Tensor, config: GenerationConfig, both: bool) -> Tensor | Output:
+    """The texts as the reference lays them out."""
+    repeats = config.num_return_sequences or 1
+    pad = config.pad_token_id if config.pad_token_id is not None else min(config.ends, default=0)
+    new = padded([result for job in jobs for result in job.results], pad).to(given.device)
+    sequences = torch.cat([given.repeat_interleave(repeats, 0), new], 1)
     if not config.return_dict_in_generate:
         return sequences
-    shown: dict[str, Any] = {
-        name: tuple(spread(getattr(step, name), step.texts, len(prompts)) for step in taken)
-        for name, asked in (("scores", config.output_scores), ("logits", config.output_logits))
-        if asked
-    }
-    return GenerateOutput(sequences, **shown)
+    if (config.num_beams or 1) == 1:
+        kind = GenerateEncoderDecoderOutput if both else GenerateDecoderOnlyOutput
+        return kind(sequences, **shown(jobs, repeats, both))
+    beams = GenerateBeamEncoderDecoderOutput if both else GenerateBeamDecoderOnlyOutput
+    return beams(sequences, **found(jobs), **shown(jobs, config.num_beams or 1, both))
+
+
+def check(config: GenerationConfig, asked: Collection[str], tokenizer: Any) -> None:
+    """Raises InvalidInput for settings that contradict each other, and UnsupportedOption for one without effect.
+
+    Args:
+        asked: names that the caller gave, beside those of the checkpoint.
+    """
+    beams, repeats, groups = config.num_beams or 1, config.num_return_sequences or 1, config.num_beam_groups or 1
+    if repeats > 1 and not config.do_sample and beams == 1:
+        raise InvalidInput("num_return_sequences above 1 gives equal texts without do_sample=True or num_beams.")
+    if beams > 1 and repeats > beams:
+        raise InvalidInput(f"num_return_sequences = {repeats} cannot be more than num_beams = {beams}.")
+    if beams % groups:
+        raise InvalidInput(f"num_beams = {beams} cannot be shared evenly by num_beam_groups = {groups}.")
+    if groups > 1 and config.do_sample:
+        raise InvalidInput("num_beam_groups above 1 searches for different texts; it does not go with do_sample=True.")
+    alone = {"early_stopping": None, "length_penalty": 1.0, "diversity_penalty": 0.0}
+    for name, usual in alone.items():
+        value = getattr(config, name)
+        if value not in (None, usual, False) and beams == 1 and name in asked:
+            raise UnsupportedOption(f"{name} = {value!r} has no effect without num_beams above 1.")
+    if config.stops and tokenizer is None:
+        raise InvalidInput("stop_strings are text: pass the model's tokenizer too (tokenizer=...).")
 
 
 def with_ids(config: GenerationConfig, own: GenerationConfig) -> GenerationConfig:
@@ -160,6 +216,41 @@ def limit(config: GenerationConfig, prompt: int, width: int) -> int:
     if config.max_new_tokens is not None:
         return prompt + config.max_new_tokens
     return prompt + (config.max_length or DEFAULT_LENGTH) - width
+
+
+def check_prompts(prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> None:
+    """Raises InvalidInput for a prompt without a token, or one that leaves no room for another."""
+    for number, (prompt, most) in enumerate(zip(prompts, limits, strict=True)):
+        if not prompt:
+            raise InvalidInput(f"Prompt {number} has no token; give it at least one, a start token for instance.")
+        if len(prompt) >= most:
+            raise InvalidInput(
+                f"Prompt {number} has {len(prompt)} tokens and at most {most} are allowed in all (max_length). "
+                "Shorten it, or set max_new_tokens."
+            )
+
+
+def read_inputs(
+    given: Any, mask: Tensor | None, tokenizer: Any, config: GenerationConfig
+) -> tuple[Tensor | None, Tensor | None]:
+    """Padded ids (batch, length) and their mask, of what a caller may give. Raises InvalidInput."""
+    if given is None or isinstance(given, Tensor):
+        return given, mask
+    if isinstance(given, str) or (given and all(isinstance(text, str) for text in given)):
+        if tokenizer is None:
+            raise InvalidInput("Strings need the model's tokenizer too (tokenizer=...).")
+        given = tokenizer([given] if isinstance(given, str) else list(given))["input_ids"]
+    if given and all(isinstance(token, int) for token in given):
+        given = [given]
+    try:
+        texts = [[int(token) for token in text] for text in given]
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"generate takes strings, lists of ids or a tensor, not {type(given).__name__}.") from error
+    longest = max(map(len, texts), default=0)
+    pad = config.pad_token_id or 0
+    ids = torch.tensor([[pad] * (longest - len(text)) + text for text in texts], dtype=torch.long)
+    real = torch.tensor([[0] * (longest - len(text)) + [1] * len(text) for text in texts])
+    return ids, real
 
 
 def mask_of(ids: Tensor | None, mask: Tensor | None, config: GenerationConfig) -> Tensor | None:
@@ -192,34 +283,19 @@ def source(
     ids: Tensor | None,
     mask: Tensor | None,
     states: Any,
-    repeats: int,
     own: Mapping[str, Tensor | None] = MappingProxyType({}),
 ) -> Encoded:
-    """The encoded source, each text as often as it is continued. `own`: the family's own inputs."""
-
-    def repeated(x: Tensor | None) -> Tensor | None:
-        return x if x is None or repeats == 1 else x.repeat_interleave(repeats, 0)
-
+    """The encoded source. `own`: the family's own inputs."""
     with torch.inference_mode():
         if states is not None:
-            layout = Layout.of(repeated(mask), (states[0].shape[0] * repeats, states[0].shape[1]))
-            vectors = repeated(states[0])
-            assert vectors is not None
-            return model.encoded(layout.pack(vectors.to(model.device)), layout.runs)
-        return model.encode(repeated(ids), repeated(mask), own={name: repeated(x) for name, x in own.items()})
+            layout = Layout.of(mask, (states[0].shape[0], states[0].shape[1]))
+            return model.encoded(layout.pack(states[0].to(model.device)), layout.runs)
+        return model.encode(ids, mask, own=dict(own))
 
 
-def padded(texts: Sequence[Sequence[int]], config: GenerationConfig) -> Tensor:
-    """(texts, longest), padded on the right."""
-    pad = config.pad_token_id if config.pad_token_id is not None else min(config.ends, default=0)
-    longest = max(map(len, texts), default=0)
-    return torch.tensor([[*text, *[pad] * (longest - len(text))] for text in texts], dtype=torch.long)
-
-
-def spread(scores: Tensor, texts: Sequence[int], count: int) -> Tensor:
-    """Scores of the texts that were still going, zero for the others: (count, vocabulary)."""
-    if len(texts) == count:
-        return scores
-    out = scores.new_zeros(count, scores.shape[1])
-    out[list(texts)] = scores
-    return out
+def sources_of(encoded: Encoded | None, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """What each text is made of: its encoded source's tokens, where these are known, or its prompt."""
+    if encoded is None or encoded.ids is None:
+        return [list(prompt) for prompt in prompts]
+    ids, spans = encoded.ids.tolist(), zip(encoded.runs.begins, encoded.runs.lengths, strict=True)
+    return [ids[begin : begin + length] for begin, length in spans]

@@ -1,87 +1,121 @@
 """Rules that change next-token scores: pure functions (histories, scores) -> scores.
 
-A history is a text's tokens so far, prompt included; scores are (texts, vocabulary), float32. A token at minus
-infinity is never chosen. The order is the reference's: penalties and bans first, then what shapes a draw.
+A history is the tokens of one branch so far, prompt included; all branches of a request are equally long. Scores are
+(branches, vocabulary), float32. A token at minus infinity is never chosen. The order is the reference's: biases,
+penalties and bans first, then the caller's own, then what shapes a draw.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from ..errors import InvalidInput
 from .config import GenerationConfig
+from .draws import draw_rules
+from .watermark import watermarked
 
 History = Sequence[Sequence[int]]
 Rule = Callable[[History, Tensor], Tensor]
+Allowed = Callable[[Tensor], Sequence[int]]  # tokens so far (length,) -> tokens that may come
 NEVER = float("-inf")
 
 
 def rules(
-    config: GenerationConfig, prompts: Sequence[int], limit: Sequence[int], sources: History | None = None
+    config: GenerationConfig,
+    prompt: int,
+    limit: int,
+    source: Sequence[int] = (),
+    *,
+    allowed: Allowed | None = None,
+    own: Sequence[Callable[[Tensor, Tensor], Tensor]] = (),
 ) -> list[Rule]:
     """The rules that a config asks for.
 
     Args:
-        prompts: tokens of each text's prompt. limit: most tokens of each text. sources: what each text is made of.
+        prompt: tokens of the prompt. limit: most tokens in all. source: tokens that the text is made of.
+        allowed: what a caller lets follow. own: a caller's processors, (ids (branches, length), scores) -> scores.
     """
-    ends = sorted(config.ends)
-    out: list[Rule] = []
-    if config.repetition_penalty not in (None, 1.0):
-        out.append(repetition(config.repetition_penalty))
-    if config.no_repeat_ngram_size:
-        out.append(no_repeat(config.no_repeat_ngram_size))
-    if config.encoder_no_repeat_ngram_size and sources is not None:
-        out.append(no_repeat_of(sources, config.encoder_no_repeat_ngram_size))
-    if config.bad_words_ids:
-        out.append(banned(config.bad_words_ids))
-    if ends and config.min_length:
-        out.append(not_before([config.min_length] * len(prompts), ends))
-    if ends and config.min_new_tokens:
-        out.append(not_before([n + config.min_new_tokens for n in prompts], ends))
-    if config.forced_bos_token_id is not None:
-        out.append(forced([1] * len(prompts), [config.forced_bos_token_id]))
-    if config.forced_eos_token_id is not None:
-        last = config.forced_eos_token_id
-        out.append(forced([n - 1 for n in limit], last if isinstance(last, list) else [last]))
-    if config.suppress_tokens:
-        out.append(suppressed(config.suppress_tokens))
-    if config.begin_suppress_tokens:
-        late = config.forced_bos_token_id is not None
-        out.append(not_before([n + 1 + late for n in prompts], config.begin_suppress_tokens))
+    out = biases(config, source)
+    out += bans(config, prompt, limit, source, allowed)
+    out += [processed(processor) for processor in own]
     if config.do_sample:
-        out += draw_rules(config)
+        keep = len(config.ends) + 1 if (config.num_beams or 1) > 1 else 1
+        out += [drawn(cut) for cut in draw_rules(config, keep)]
+    if config.watermarking_config is not None:
+        out.append(watermarked(config.watermarking_config))
     if config.renormalize_logits:
         out.append(lambda history, scores: scores.log_softmax(-1))
     return out
 
 
-def draw_rules(config: GenerationConfig) -> list[Rule]:
-    """What shapes a draw: temperature, then the cuts."""
+def biases(config: GenerationConfig, source: Sequence[int]) -> list[Rule]:
+    """What makes tokens likelier or less likely."""
     out: list[Rule] = []
-    if config.temperature not in (None, 1.0):
-        heat = config.temperature
-        out.append(lambda history, scores: scores / heat)
-    k = 50 if config.top_k is None else config.top_k
-    if k:
-        out.append(lambda history, scores: top_k(scores, k))
-    if config.top_p is not None and config.top_p < 1:
-        p = config.top_p
-        out.append(lambda history, scores: top_p(scores, p))
-    if config.min_p:
-        least = config.min_p
-        out.append(lambda history, scores: min_p(scores, least))
+    if config.sequence_bias:
+        out.append(biased(config.bias_of_runs))
+    if config.encoder_repetition_penalty not in (None, 1.0):
+        out.append(repetition(1 / config.encoder_repetition_penalty, source))
+    if config.repetition_penalty not in (None, 1.0):
+        out.append(repetition(config.repetition_penalty))
+    if config.frequency_penalty or config.presence_penalty:
+        out.append(counted(config.frequency_penalty or 0.0, config.presence_penalty or 0.0))
     return out
 
 
-def repetition(penalty: float) -> Rule:
-    """Positive scores of tokens already there are divided, negative ones multiplied (arXiv:1909.05858)."""
+def bans(
+    config: GenerationConfig, prompt: int, limit: int, source: Sequence[int], allowed: Allowed | None
+) -> list[Rule]:
+    """What may not come, must come, or comes late."""
+    ends, out = sorted(config.ends), list[Rule]()
+    if config.no_repeat_ngram_size:
+        out.append(no_repeat(config.no_repeat_ngram_size))
+    if config.encoder_no_repeat_ngram_size:
+        out.append(no_repeat(config.encoder_no_repeat_ngram_size, source))
+    if config.bad_words_ids:
+        out.append(banned(config.bad_words_ids, config.ends))
+    if ends and config.min_length:
+        out.append(not_before(config.min_length, ends))
+    if ends and config.min_new_tokens:
+        out.append(not_before(prompt + config.min_new_tokens, ends))
+    if allowed is not None:
+        out.append(only(allowed))
+    if config.forced_bos_token_id is not None:
+        out.append(forced(1, [config.forced_bos_token_id]))
+    if config.forced_eos_token_id is not None:
+        last = config.forced_eos_token_id
+        out.append(forced(limit - 1, last if isinstance(last, list) else [last]))
+    if config.remove_invalid_values:
+        out.append(lambda history, scores: torch.nan_to_num(scores, 0.0))
+    if config.exponential_decay_length_penalty is not None:
+        after, factor = config.exponential_decay_length_penalty
+        out.append(likelier_ends(prompt + after, factor, ends))
+    if config.suppress_tokens:
+        out.append(suppressed(config.suppress_tokens))
+    if config.begin_suppress_tokens:
+        late = prompt <= 1 and config.forced_bos_token_id is not None
+        out.append(suppressed(config.begin_suppress_tokens, at=prompt + late))
+    return out
+
+
+def processed(processor: Callable[[Tensor, Tensor], Tensor]) -> Rule:
+    """A caller's own processor."""
+    return lambda history, scores: processor(torch.tensor(history, device=scores.device), scores)
+
+
+def drawn(cut: Callable[[Tensor], Tensor]) -> Rule:
+    return lambda history, scores: cut(scores)
+
+
+def repetition(penalty: float, source: Sequence[int] | None = None) -> Rule:
+    """Positive scores of tokens already there, or in a source, are divided, negative multiplied (arXiv:1909.05858)."""
 
     def rule(history: History, scores: Tensor) -> Tensor:
         scores = scores.clone()
         for row, text in zip(scores, history, strict=True):
-            ids = torch.tensor(sorted(set(text)), device=scores.device)
+            ids = torch.tensor(sorted(set(text if source is None else source)), dtype=torch.long, device=scores.device)
             old = row[ids]
             row[ids] = torch.where(old < 0, old * penalty, old / penalty)
         return scores
@@ -89,92 +123,132 @@ def repetition(penalty: float) -> Rule:
     return rule
 
 
-def no_repeat(size: int) -> Rule:
-    """Bans every token that would repeat a run of `size` tokens."""
-
-    return lambda history, scores: _unrepeated(history, history, size, scores)
-
-
-def no_repeat_of(sources: History, size: int) -> Rule:
-    """Bans every token that would repeat a run of `size` tokens of the text's source (Blenderbot)."""
-    return lambda history, scores: _unrepeated(history, sources, size, scores)
-
-
-def _unrepeated(history: History, earlier: History, size: int, scores: Tensor) -> Tensor:
-    scores = scores.clone()
-    for row, text, known in zip(scores, history, earlier, strict=True):
-        tail = list(text[len(text) - size + 1 :]) if size > 1 else []
-        starts = range(len(known) - size + 1)
-        row[[known[i + size - 1] for i in starts if list(known[i : i + size - 1]) == tail]] = NEVER
-    return scores
-
-
-def banned(words: Sequence[Sequence[int]]) -> Rule:
-    """Bans the last token of each run when the text ends with the tokens before it."""
+def counted(frequency: float, presence: float) -> Rule:
+    """Takes `frequency` off a token's score for every time it is there already, and `presence` once."""
 
     def rule(history: History, scores: Tensor) -> Tensor:
         scores = scores.clone()
         for row, text in zip(scores, history, strict=True):
-            row[[w[-1] for w in words if list(text[len(text) - len(w) + 1 :]) == list(w[:-1]) or len(w) == 1]] = NEVER
+            ids, counts = torch.tensor(list(text), device=scores.device).unique(return_counts=True)
+            row[ids] -= frequency * counts + presence
         return scores
 
     return rule
 
 
-def not_before(lengths: Sequence[int], ids: Sequence[int]) -> Rule:
-    """Bans tokens (an end, say) while a text is shorter than its length."""
+def biased(runs: Mapping[tuple[int, ...], float]) -> Rule:
+    """Adds a number to the score of a run's last token where the text ends with the tokens before it."""
 
     def rule(history: History, scores: Tensor) -> Tensor:
-        early = [len(text) < least for text, least in zip(history, lengths, strict=True)]
-        if not any(early):
+        wrong = sorted({token for run in runs for token in run if token >= scores.shape[1]})
+        if wrong:
+            raise InvalidInput(f"sequence_bias names tokens {wrong} past the vocabulary of {scores.shape[1]}.")
+        scores = scores.clone()
+        for row, text in zip(scores, history, strict=True):
+            for run, bias in runs.items():
+                if ends_with(text, run[:-1]):
+                    row[run[-1]] += bias
+        return scores
+
+    return rule
+
+
+def ends_with(text: Sequence[int], tail: Sequence[int]) -> bool:
+    return len(tail) <= len(text) and list(text[len(text) - len(tail) :]) == list(tail)
+
+
+def no_repeat(size: int, source: Sequence[int] | None = None) -> Rule:
+    """Bans every token that would repeat a run of `size` tokens of the text, or of its source (Blenderbot)."""
+
+    def rule(history: History, scores: Tensor) -> Tensor:
+        scores = scores.clone()
+        for row, text in zip(scores, history, strict=True):
+            known = list(text if source is None else source)
+            tail = list(text[len(text) - size + 1 :]) if size > 1 else []
+            starts = range(len(known) - size + 1)
+            row[[known[i + size - 1] for i in starts if known[i : i + size - 1] == tail]] = NEVER
+        return scores
+
+    return rule
+
+
+def banned(words: Sequence[Sequence[int]], ends: frozenset[int]) -> Rule:
+    """Bans the last token of each run when the text ends with the tokens before it; an end alone is never banned."""
+    runs = [list(word) for word in words if not (len(word) == 1 and word[0] in ends)]
+
+    def rule(history: History, scores: Tensor) -> Tensor:
+        scores = scores.clone()
+        for row, text in zip(scores, history, strict=True):
+            row[[run[-1] for run in runs if ends_with(text, run[:-1])]] = NEVER
+        return scores
+
+    return rule
+
+
+def not_before(length: int, ids: Sequence[int]) -> Rule:
+    """Bans tokens (an end, say) while a text is shorter than `length`."""
+
+    def rule(history: History, scores: Tensor) -> Tensor:
+        return without(scores, ids) if len(history[0]) < length else scores
+
+    return rule
+
+
+def suppressed(ids: Sequence[int], at: int | None = None) -> Rule:
+    """These tokens never come, or not when a text has exactly `at` tokens."""
+
+    def rule(history: History, scores: Tensor) -> Tensor:
+        return without(scores, ids) if at is None or len(history[0]) == at else scores
+
+    return rule
+
+
+def without(scores: Tensor, ids: Sequence[int]) -> Tensor:
+    scores = scores.clone()
+    scores[:, list(ids)] = NEVER
+    return scores
+
+
+def forced(length: int, ids: Sequence[int]) -> Rule:
+    """Only these tokens may come when a text has exactly `length`."""
+
+    def rule(history: History, scores: Tensor) -> Tensor:
+        if len(history[0]) != length:
+            return scores
+        scores = torch.full_like(scores, NEVER)
+        scores[:, list(ids)] = 0.0
+        return scores
+
+    return rule
+
+
+def only(allowed: Allowed) -> Rule:
+    """What a caller's function lets follow, whatever its score; where that has no score left, all of it alike."""
+
+    def rule(history: History, scores: Tensor) -> Tensor:
+        mask = torch.full_like(scores, NEVER)
+        for row, text in zip(mask, history, strict=True):
+            ids = list(allowed(torch.tensor(text)))
+            if not ids:
+                raise InvalidInput("prefix_allowed_tokens_fn allows no token; a text must be able to go on or end.")
+            row[ids] = 0.0
+        kept = scores + mask
+        return mask if bool(kept.amax(-1).isneginf().all()) else kept
+
+    return rule
+
+
+def likelier_ends(length: int, factor: float, ends: Sequence[int]) -> Rule:
+    """Past `length` tokens, ends gain the magnitude of their score times factor ** (tokens past it) - 1."""
+
+    def rule(history: History, scores: Tensor) -> Tensor:
+        past = len(history[0]) - length
+        if past <= 0:
             return scores
         scores = scores.clone()
-        scores[torch.tensor(early).nonzero(), torch.tensor(ids)] = NEVER
+        old = scores[:, list(ends)]
+        gain = old.abs() * (factor**past - 1)
+        scores[:, list(ends)] = torch.where(old.isfinite(), old + gain, old)
         return scores
 
     return rule
-
-
-def forced(lengths: Sequence[int], ids: Sequence[int]) -> Rule:
-    """Only these tokens may come when a text has exactly its length."""
-
-    def rule(history: History, scores: Tensor) -> Tensor:
-        for row, (text, length) in enumerate(zip(history, lengths, strict=True)):
-            if len(text) == length:
-                scores = scores.clone()
-                scores[row] = NEVER
-                scores[row, list(ids)] = 0.0
-        return scores
-
-    return rule
-
-
-def suppressed(ids: Sequence[int]) -> Rule:
-    """These tokens never come."""
-
-    def rule(history: History, scores: Tensor) -> Tensor:
-        scores = scores.clone()
-        scores[:, list(ids)] = NEVER
-        return scores
-
-    return rule
-
-
-def top_k(scores: Tensor, k: int) -> Tensor:
-    """Keeps the k highest scores of each text (Fan et al., 2018, arXiv:1805.04833)."""
-    least = scores.topk(min(k, scores.shape[-1])).values[:, -1:]
-    return scores.masked_fill(scores < least, NEVER)
-
-
-def top_p(scores: Tensor, p: float) -> Tensor:
-    """Keeps the fewest tokens whose probabilities reach p (Holtzman et al., 2019, arXiv:1904.09751)."""
-    ordered, places = scores.sort(dim=-1)
-    drop = ordered.softmax(-1).cumsum(-1) <= 1 - p
-    drop[:, -1] = False
-    return scores.masked_fill(drop.scatter(1, places, drop), NEVER)
-
-
-def min_p(scores: Tensor, least: float) -> Tensor:
-    """Keeps tokens with at least this share of the likeliest one's probability (arXiv:2407.01082)."""
-    p = scores.softmax(-1)
-    return scores.masked_fill(p < least * p.amax(-1, keepdim=True), NEVER)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from ..errors import UnsupportedConfig
 from ..kernels.attention import Bias, attend
 from ..kernels.sight import Sight
-from .cache import KeyValues
 from .call import Call
+from .memories import KeyValues
 from .positions import Positions
 from .weights import Linear
 
@@ -72,7 +72,7 @@ class Attention(nn.Module):
         self.sinks = nn.Parameter(torch.empty(heads)) if sinks else None
 
     def memory(self) -> KeyValues:
-        return KeyValues()
+        return KeyValues(self.window if self.causal else None)
 
     def forward(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
         """(tokens, width) to (tokens, width)."""

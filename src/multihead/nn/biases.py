@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..errors import UnsupportedConfig
 from ..kernels.attention import Bias
 from ..kernels.sight import Sight
-from .cache import room
+from .blocks import room
 from .call import Call
 from .positions import Positions
 from .weights import Embedding

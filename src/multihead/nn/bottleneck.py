@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from .attention import Attention
-from .cache import KeyValues
 from .call import Call
+from .memories import KeyValues
 from .weights import Linear
 
 

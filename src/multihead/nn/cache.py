@@ -1,218 +1,363 @@
-"""What layers remember of earlier passes.
+"""What is remembered of texts, across passes.
 
-A `Cache` belongs to a batch of texts and is an argument of a pass, never parked in a module. Each layer finds its own
-memory in it: keys and values for attention, a cell for a recurrence.
+A `Store` holds what every layer remembers of any number of texts. A `Text` says where one text's share lies, and can be
+forked, cut back and freed without moving anything. A `Cache` is the texts of a pass, in its order; it is an argument of
+a pass, never parked in a module.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from hashlib import blake2b
+from itertools import count
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ..errors import InvalidInput
 from ..kernels.sight import Runs
+from .blocks import BLOCK, Budget, Pool, Table, room
+from .memories import KeyValues, Memory, Plan, Recent, Slots
 
 if TYPE_CHECKING:
-    from .call import Call, Encoded
+    from .call import Encoded
 
-BLOCK = 64  # places by which storage grows at least
-
-
-class Memory(Protocol):
-    """One layer's share of a cache."""
-
-    def select(self, texts: Tensor) -> None:
-        """Keeps these texts, in this order; a text may be named twice."""
-
-    def forget(self, lengths: tuple[int, ...]) -> None:
-        """Drops what came after the first `lengths` tokens of each text."""
+SLACK = BLOCK  # tokens that a text can be cut back by, however short the window
+NUMBERS = count()
 
 
-class KeyValues:
-    """Keys and values of one attention layer, a strip of places for each text.
-
-    The first pass is kept as it comes; storage (texts, places, key heads, width) is made when a second one arrives.
-    """
-
-    def __init__(self) -> None:
-        self.k: Tensor | None = None
-        self.v: Tensor | None = None
-        self.runs: Runs | None = None
-
-    def extend(self, k: Tensor, v: Tensor, call: Call) -> tuple[Tensor, Tensor, Runs]:
-        """All keys and values (rows, key heads, width) that may be seen, and where each text's lie."""
-        assert call.cache is not None
-        if self.k is None or self.v is None:
-            self.k, self.v, self.runs = k, v, call.runs
-            return k, v, call.runs
-        runs, rows = call.once(call.cache, lambda: call.cache.plan(call))  # type: ignore[union-attr]
-        if self.runs != runs:
-            self.k, self.v = (self._moved(x, runs) for x in (self.k, self.v))
-        self.runs = runs
-        self.k[rows], self.v[rows] = k, v
-        return self.k, self.v, runs
-
-    def _moved(self, old: Tensor, runs: Runs) -> Tensor:
-        """The remembered rows of every text, in storage with room for `runs`."""
-        assert self.runs is not None
-        if self.runs.begins == runs.begins and old.shape[0] >= runs.begins[-1] + runs.lengths[-1]:
-            return old
-        places = runs.begins[1] - runs.begins[0] if len(runs) > 1 else room(runs.longest)
-        new = old.new_empty(len(runs) * places, *old.shape[1:])
-        for before, after, length in zip(self.runs.begins, runs.begins, self.runs.lengths, strict=True):
-            new[after : after + length] = old[before : before + length]
-        return new
-
-    def select(self, texts: Tensor) -> None:
-        if self.k is None or self.v is None or self.runs is None:
-            return
-        chosen = texts.tolist()
-        lengths = tuple(self.runs.lengths[text] for text in chosen)
-        rows = [torch.arange(self.runs.begins[t], self.runs.begins[t] + self.runs.lengths[t]) for t in chosen]
-        index = torch.cat(rows).to(self.k.device)
-        self.k, self.v, self.runs = self.k[index], self.v[index], Runs.of(lengths)
-
-    def forget(self, lengths: tuple[int, ...]) -> None:
-        if self.runs is not None:
-            self.runs = Runs(self.runs.begins, lengths)
-
-
-class Recent:
-    """Keys and values of the last tokens of each text (XLNet's memory).
+class Store:
+    """What every layer remembers, of all texts.
 
     Args:
-        limit: of tokens kept of a text, None for all. share: how many of a pass's tokens are kept, from its first on.
+        layers: one memory a layer, as the stack's own `memories` makes them. budget: bytes for all of it.
+        like: a store that has read something, from which sizes are known; needed where there is a budget.
     """
 
-    def __init__(self, limit: int | None = None, share: int | None = None) -> None:
-        self.limit, self.share = limit, share
-        self.k: Tensor | None = None
-        self.v: Tensor | None = None
-        self.runs: Runs | None = None
+    def __init__(self, layers: Sequence[Memory], budget: Budget | None = None, like: Store | None = None) -> None:
+        self.layers = list(layers)
+        leaves = [leaf for layer in self.layers for leaf in layer.leaves()]
+        self.slots = [leaf for leaf in leaves if isinstance(leaf, Slots)]
+        self.bound = [leaf for leaf in leaves if isinstance(leaf, Recent)]
+        self.budget = budget or Budget()
+        self.windows = tuple({leaf.window: None for leaf in leaves if isinstance(leaf, KeyValues)})
+        self.pools = {w: Pool(self.budget, like.size(w) if like else 0) for w in self.windows}
+        self.slot_size = like.state_size() if like else 0
+        self.most = 0  # slots in use, at most
+        self.notes: dict[object, object] = {}  # what modules compute once for all passes, by module
+        self._free_slots: list[int] = []
 
-    def extend(self, k: Tensor, v: Tensor, call: Call) -> tuple[Tensor, Tensor, Runs]:
-        """All keys and values (rows, heads, width) that may be seen, and where each text's lie."""
-        past = self.runs or Runs.of((0,) * len(call.runs))
-        if self.k is not None and self.v is not None:
-            rows = self._spliced(past, call.runs, self.k.shape[0], k.device)
-            k, v = torch.cat([self.k, k])[rows], torch.cat([self.v, v])[rows]
-        runs = Runs.of(tuple(a + b for a, b in zip(past.lengths, call.runs.lengths, strict=True)))
-        self.k, self.v, self.runs = k, v, self._kept(runs, past)
-        return k, v, runs
+    def size(self, window: int | None) -> int:
+        """Bytes of a block of the layers with this window, as far as they have read anything."""
+        leaves = [leaf for layer in self.layers for leaf in layer.leaves()]
+        return sum(leaf.size for leaf in leaves if isinstance(leaf, KeyValues) and leaf.window == window)
 
-    def _spliced(self, past: Runs, new: Runs, offset: int, device: torch.device) -> Tensor:
-        parts = []
-        for old, held, begin, length in zip(past.begins, past.lengths, new.begins, new.lengths, strict=True):
-            parts += [torch.arange(old, old + held), torch.arange(offset + begin, offset + begin + length)]
-        return torch.cat(parts).to(device)
+    def state_size(self) -> int:
+        """Bytes of one text's states."""
+        return sum(leaf.size for leaf in self.slots)
 
-    def _kept(self, runs: Runs, past: Runs) -> Runs:
-        """Where what is remembered lies within all."""
-        ends = [
-            begin + (length if self.share is None else min(length, held + self.share))
-            for begin, length, held in zip(runs.begins, runs.lengths, past.lengths, strict=True)
-        ]
-        firsts = [
-            begin if self.limit is None else max(begin, end - self.limit)
-            for begin, end in zip(runs.begins, ends, strict=True)
-        ]
-        return Runs(tuple(firsts), tuple(end - first for first, end in zip(firsts, ends, strict=True)))
+    @property
+    def held(self) -> int:
+        """Blocks and slots that texts hold."""
+        return sum(pool.held for pool in self.pools.values()) + self.most - len(self._free_slots)
 
-    def select(self, texts: Tensor) -> None:
-        if self.runs is not None:
-            chosen = texts.tolist()
-            begins, lengths = self.runs.begins, self.runs.lengths
-            self.runs = Runs(tuple(begins[text] for text in chosen), tuple(lengths[text] for text in chosen))
+    @property
+    def shares(self) -> bool:
+        """Whether texts with one beginning can share what is remembered of it."""
+        return not self.slots and not self.bound
 
-    def forget(self, lengths: tuple[int, ...]) -> None:
-        raise NotImplementedError("A memory of the last tokens alone cannot go back.")
+    def begin(self, seed: bytes = b"") -> Text:
+        """A text of which nothing is remembered yet; `seed` as in `Text`."""
+        return Text(self, seed)
 
+    def bytes_for(self, length: int) -> int:
+        """Bytes that remembering a text of so many tokens takes; 0 where nobody counts."""
+        blocks = {w: -(-length // BLOCK) if w is None else -(-min(length, w + 2 * SLACK) // BLOCK) for w in self.pools}
+        return sum(pool.size * blocks[window] for window, pool in self.pools.items()) + self.slot_size
 
-class Cell:
-    """The state of a recurrence, (texts, width), None before the first token."""
+    @property
+    def room(self) -> float:
+        """Bytes that are free, or kept only for texts to come."""
+        return self.budget.free + sum(pool.size * pool.idle for pool in self.pools.values())
 
-    def __init__(self) -> None:
-        self.state: Tensor | None = None
+    def take_slot(self) -> int:
+        self.budget.used += self.slot_size
+        if self._free_slots:
+            return self._free_slots.pop()
+        self.most += 1
+        return self.most - 1
 
-    def select(self, texts: Tensor) -> None:
-        if self.state is not None:
-            self.state = self.state.index_select(0, texts.to(self.state.device))
-
-    def forget(self, lengths: tuple[int, ...]) -> None:
-        raise NotImplementedError("A recurrence keeps its last state only and cannot go back.")
+    def free_slot(self, slot: int) -> None:
+        self.budget.used -= self.slot_size
+        self._free_slots.append(slot)
 
 
-class Both:
-    """The memories of two mixers in one layer."""
+class Text:
+    """Where what is remembered of one text lies.
 
-    def __init__(self, first: Memory, second: Memory) -> None:
-        self.first, self.second = first, second
+    Args:
+        seed: what else than its tokens decides what is remembered; only texts with the same one share blocks.
+    """
 
-    def select(self, texts: Tensor) -> None:
-        self.first.select(texts)
-        self.second.select(texts)
+    def __init__(self, store: Store, seed: bytes = b"") -> None:
+        self.store, self.number = store, next(NUMBERS)
+        self.length = 0  # tokens that are remembered
+        self.expected = 0  # tokens that it is likely to grow to
+        self.tables = {window: Table() for window in store.windows}
+        self.slot = store.take_slot() if store.slots else None
+        self.names = [seed]  # of the beginnings that end with a full block
 
-    def forget(self, lengths: tuple[int, ...]) -> None:
-        self.second.forget(lengths)
-        self.first.forget(lengths)
+    def fork(self) -> Text:
+        """Another text with the same tokens so far."""
+        other = Text(self.store)
+        other.length, other.expected, other.names = self.length, self.expected, list(self.names)
+        for window, table in self.tables.items():
+            for block in table.blocks:
+                if block is not None:
+                    self.store.pools[window].hold(block)
+            other.tables[window] = table.copy()
+        for leaf in self.store.slots:
+            leaf.copy(self.slot or 0, other.slot or 0)
+        return other
+
+    def free(self) -> None:
+        """Lets all go."""
+        for window, table in self.tables.items():
+            pool = self.store.pools[window]
+            for block in table.blocks:
+                if block is not None:
+                    pool.release(block)
+            pool.leave(self.number)
+            self.tables[window] = Table()
+        if self.slot is not None:
+            self.store.free_slot(self.slot)
+        self.length, self.slot, self.names = 0, None, self.names[:1]
+
+    def crop(self, length: int) -> None:
+        """Forgets all tokens after the first `length`.
+
+        Raises:
+            InvalidInput: what those tokens need is no longer there.
+        """
+        if length >= self.length:
+            return
+        if length and self.store.slots:
+            raise InvalidInput("A recurrence keeps its last state only; what it has read cannot be cut back.")
+        for window, table in self.tables.items():
+            if window is not None and table.gone * BLOCK > max(length + 1 - window, 0):
+                raise InvalidInput(
+                    f"Tokens before the window of {window} are gone; cut back by at most {SLACK} tokens."
+                )
+        for window, table in self.tables.items():
+            for block in table.cut(-(-length // BLOCK)):
+                self.store.pools[window].release(block)
+        self.length, self.names = length, self.names[: length // BLOCK + 1]
+
+    def prepare(self, new: int) -> None:
+        """Takes blocks for `new` tokens more; those that others read are copied in the next pass.
+
+        Raises:
+            MemoryFull: no block is free; what was taken stays taken.
+        """
+        for window, table in self.tables.items():
+            self._prepare(window, table, new)
+
+    def _prepare(self, window: int | None, table: Table, new: int) -> None:
+        pool, total = self.store.pools[window], self.length + new
+        for index in range(self.length // BLOCK, -(-total // BLOCK)):
+            if index < len(table.blocks):
+                block = table.blocks[index]
+                assert block is not None
+                if pool.shared(block) and self.length % BLOCK:
+                    table.copies.append((block, pool.take(self.number), self.length % BLOCK))
+                    table.put(index, table.copies[-1][1])
+                    pool.release(block)
+            else:
+                expected = max(room(self.expected - 1), room(total))
+                before = table.blocks[-1] if table.blocks else None
+                table.append(pool.take(self.number, before, expected // BLOCK - index))
+
+    def advance(self, new: int) -> None:
+        """Notes that every layer has read `new` tokens more; lets go what no later token sees."""
+        self.length += new
+        for window, table in self.tables.items():
+            if window is None:
+                continue
+            first = self.length + 1 - window - SLACK  # place that may still be seen
+            while (table.gone + 1) * BLOCK <= first:
+                block, table.blocks[table.gone] = table.blocks[table.gone], None
+                if block is not None:
+                    self.store.pools[window].release(block)
+                table.gone += 1
+
+    def publish(self, tokens: Sequence[int]) -> None:
+        """Names full blocks, so that texts with the same tokens find them. `tokens`: all of the text's."""
+        if not self.store.shares:
+            return
+        for index in range(len(self.names) - 1, self.length // BLOCK):
+            self.names.append(name_of(self.names[-1], tokens[index * BLOCK : (index + 1) * BLOCK]))
+            for window, table in self.tables.items():
+                block = table.blocks[index]
+                if block is not None:
+                    self.store.pools[window].name(block, self.names[-1])
+
+    def adopt(self, tokens: Sequence[int]) -> None:
+        """Remembers, of a text that has read nothing, what others have read of the same first tokens."""
+        if self.length or not self.store.shares:
+            return
+        names, full = [self.names[0]], max(len(tokens) - 1, 0) // BLOCK
+        while len(names) <= full:
+            name = name_of(names[-1], tokens[(len(names) - 1) * BLOCK : len(names) * BLOCK])
+            if any(w is None and pool.find(name) is None for w, pool in self.store.pools.items()):
+                break
+            names.append(name)
+        length = len(names) - 1
+        while length and not all(self._covered(window, names, length) for window in self.tables):
+            length -= 1
+        for window, table in self.tables.items():
+            gone = self._unseen(window, length)
+            table.gone = gone
+            for index in range(length):
+                block = None if index < gone else self.store.pools[window].find(names[index + 1])
+                if block is not None:
+                    self.store.pools[window].hold(block)
+                table.append(block)
+        self.length, self.names = length * BLOCK, names[: length + 1]
+
+    def _unseen(self, window: int | None, blocks: int) -> int:
+        """Leading blocks of so many that no later token sees."""
+        return 0 if window is None else max(blocks * BLOCK + 1 - window - SLACK, 0) // BLOCK
+
+    def _covered(self, window: int | None, names: list[bytes], blocks: int) -> bool:
+        pool = self.store.pools[window]
+        return all(pool.find(names[i + 1]) is not None for i in range(self._unseen(window, blocks), blocks))
+
+
+def name_of(before: bytes, tokens: Sequence[int]) -> bytes:
+    """A name for a block of tokens after others."""
+    return blake2b(before + array("q", tokens).tobytes(), digest_size=16).digest()
 
 
 class Cache:
-    """What every layer remembers of a batch of texts.
+    """The texts of a pass.
 
     Args:
-        layers: one memory a layer, as the stack's own `memories` makes them.
-        lengths: tokens of each text that are remembered.
-        encoded: the source that a decoder's cross-attention reads.
-        notes: what modules compute once for all passes (biases by distance), by module.
+        texts: in the order of the pass. encoded: the source that a decoder's cross-attention reads, one a text.
     """
 
-    def __init__(self, layers: Sequence[Memory], texts: int, encoded: Encoded | None = None) -> None:
-        self.layers = list(layers)
-        self.lengths: tuple[int, ...] = (0,) * texts
-        self.encoded = encoded
-        self.notes: dict[object, object] = {}
-        self._places = 0
+    def __init__(self, store: Store, texts: Sequence[Text], encoded: Encoded | None = None) -> None:
+        self.store, self.texts, self.encoded = store, list(texts), encoded
+
+    @classmethod
+    def of(cls, layers: Sequence[Memory], texts: int, encoded: Encoded | None = None) -> Cache:
+        """A cache with a store of its own, for texts of which nothing is remembered."""
+        store = Store(layers)
+        return cls(store, [store.begin() for _ in range(texts)], encoded)
+
+    @property
+    def layers(self) -> list[Memory]:
+        return self.store.layers
+
+    @property
+    def notes(self) -> dict[object, object]:
+        return self.store.notes
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of each text that are remembered."""
+        return tuple(text.length for text in self.texts)
 
     def get_seq_length(self) -> int:
         """Tokens of the longest remembered text."""
         return max(self.lengths, default=0)
 
+    def expect(self, lengths: Sequence[int]) -> None:
+        """Says what the texts are likely to grow to, so that each one's blocks can follow one another."""
+        for text, length in zip(self.texts, lengths, strict=True):
+            text.expected = length
+
     def advance(self, runs: Runs) -> None:
         """Notes that a pass over `runs` has been remembered by every layer."""
-        self.lengths = tuple(past + new for past, new in zip(self.lengths, runs.lengths, strict=True))
+        for text, new in zip(self.texts, runs.lengths, strict=True):
+            text.advance(new)
 
-    def plan(self, call: Call) -> tuple[Runs, Tensor | slice]:
-        """Where each text lies after this pass, and the rows that the pass's tokens go to."""
-        lengths = tuple(past + new for past, new in zip(self.lengths, call.runs.lengths, strict=True))
-        if max(lengths) > self._places:
-            self._places = room(max(lengths))
-        runs = Runs(tuple(text * self._places for text in range(len(lengths))), lengths)
-        if len(lengths) == 1:
-            return runs, slice(self.lengths[0], lengths[0])
-        spans = zip(runs.begins, self.lengths, lengths, strict=True)
-        rows = torch.cat([torch.arange(begin + past, begin + total) for begin, past, total in spans])
-        return runs, rows.to(call.positions.device)
+    def plan(self, runs: Runs, window: int | None, device: torch.device) -> Plan:
+        """Where a pass's keys and values go in the layers with this window, and where all that it sees lie."""
+        fresh = not any(self.lengths)
+        for text, new in zip(self.texts, runs.lengths, strict=True):
+            text.prepare(new)
+        tables = [text.tables[window] for text in self.texts]
+        spans = [(text.length, text.length + new) for text, new in zip(self.texts, runs.lengths, strict=True)]
+        writes = joined_rows(tables, spans, device)
+        if fresh:
+            return Plan(writes, None, None, runs, True)
+        copies = [copy for table in tables for copy in table.copies]
+        for table in tables:
+            table.copies = []
+        firsts = [table.gone * BLOCK for table in tables]
+        lengths = tuple(end - first for (_, end), first in zip(spans, firsts, strict=True))
+        reads: Tensor | None = None
+        if all(table.straight for table in tables):
+            begins = tuple(
+                table.row(first) if n else 0 for table, first, n in zip(tables, firsts, lengths, strict=True)
+            )
+            where = Runs(begins, lengths)
+        else:
+            ends = [end for _, end in spans]
+            rows = joined_rows(tables, list(zip(firsts, ends, strict=True)), device)
+            reads = rows if isinstance(rows, Tensor) else torch.arange(rows.start, rows.stop, device=device)
+            where = Runs.of(lengths)
+        return Plan(writes, copied_rows(copies, device), reads, where, False)
+
+    def slots(self, device: torch.device) -> Tensor | slice:
+        """Where the texts' states are."""
+        numbers = [text.slot or 0 for text in self.texts]
+        if numbers == list(range(len(numbers))):
+            return slice(0, len(numbers))
+        return torch.tensor(numbers, device=device)
 
     def select(self, texts: Tensor) -> None:
-        """Keeps these texts (indices), in this order: beam search reorders, finished texts leave."""
-        for layer in self.layers:
-            layer.select(texts)
+        """Keeps these texts (indices), in this order; a text may be named twice. Nothing is moved."""
+        chosen = texts.tolist()
+        kept = [self.texts[i].fork() if i in chosen[:place] else self.texts[i] for place, i in enumerate(chosen)]
+        for i, text in enumerate(self.texts):
+            if i not in chosen:
+                text.free()
+        for leaf in self.store.bound:
+            leaf.select(chosen)
         if self.encoded is not None:
             self.encoded = self.encoded.select(texts)
-        self.lengths = tuple(self.lengths[text] for text in texts.tolist())
-        self._places = 0
+        self.texts = kept
 
     def crop(self, length: int) -> None:
-        """Forgets what came after the first `length` tokens of every text."""
-        lengths = tuple(min(length, past) for past in self.lengths)
-        for layer in self.layers:
-            layer.forget(lengths)
-        self.lengths = lengths
+        """Forgets what came after the first `length` tokens of every text. Raises InvalidInput where it cannot."""
+        if self.store.bound:
+            raise InvalidInput("A memory of the last tokens alone cannot be cut back.")
+        for text in self.texts:
+            text.crop(length)
 
 
-def room(length: int) -> int:
-    """Places to make for a text of this length: an eighth more, in whole blocks."""
-    return -(-(length + length // 8 + 1) // BLOCK) * BLOCK
+def joined_rows(tables: Sequence[Table], spans: Sequence[tuple[int, int]], device: torch.device) -> Tensor | slice:
+    """Rows of places `begin` to `end` of each table, end to end."""
+    if len(tables) == 1 and tables[0].straight and spans[0][1] > spans[0][0]:
+        begin, end = spans[0]
+        return slice(tables[0].row(begin), tables[0].row(end - 1) + 1)
+    rows: list[int] = []
+    for table, (begin, end) in zip(tables, spans, strict=True):
+        while begin < end:
+            until = min(end, (begin // BLOCK + 1) * BLOCK)
+            first = table.row(begin)
+            rows.extend(range(first, first + until - begin))
+            begin = until
+    return torch.tensor(rows, dtype=torch.long, device=device)
+
+
+def copied_rows(copies: Sequence[tuple[int, int, int]], device: torch.device) -> tuple[Tensor, Tensor] | None:
+    """Rows from and to, of (block, block, places)."""
+    if not copies:
+        return None
+    sources = [block * BLOCK + i for block, _, places in copies for i in range(places)]
+    targets = [block * BLOCK + i for _, block, places in copies for i in range(places)]
+    return torch.tensor(sources, device=device), torch.tensor(targets, device=device)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from ..kernels.attention import Attend, fused
@@ -26,11 +27,29 @@ class Encoded:
     hidden: Tensor
     runs: Runs
     ids: Tensor | None = None
+    parts: tuple[Encoded, ...] = ()  # of which this one is joined
     _projected: dict[nn.Module, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def joined(cls, sources: Sequence[Encoded]) -> Encoded:
+        """Sources of several batches as one, in this order; those of one batch are not moved."""
+        bases = {id(source.hidden): source for source in sources}
+        offsets = dict(zip(bases, Runs.of(tuple(b.hidden.shape[0] for b in bases.values())).begins, strict=True))
+        begins = tuple(offsets[id(s.hidden)] + begin for s in sources for begin in s.runs.begins)
+        runs = Runs(begins, tuple(length for s in sources for length in s.runs.lengths))
+        parts = tuple(bases.values())
+        if len(parts) == 1:
+            return replace(parts[0], runs=runs)
+        ids = [part.ids for part in parts if part.ids is not None]
+        hidden = torch.cat([part.hidden for part in parts])
+        return cls(hidden, runs, torch.cat(ids) if len(ids) == len(parts) else None, parts)
 
     def project(self, owner: nn.Module, project: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Keys and values of one cross-attention, computed on its first call only."""
-        if owner not in self._projected:
+        if owner not in self._projected and self.parts:
+            each = [part.project(owner, project) for part in self.parts]
+            self._projected[owner] = torch.cat([k for k, _ in each]), torch.cat([v for _, v in each])
+        elif owner not in self._projected:
             self._projected[owner] = project(self.hidden)
         return self._projected[owner]
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from ..kernels.attention import Bias
 from ..kernels.sight import Sight
 from .activations import Activation
-from .cache import KeyValues, Memory
 from .call import Call
+from .memories import KeyValues, Memory
 from .positions import Positions
 from .weights import Embedding
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from .attention import Attention
-from .cache import KeyValues
 from .call import Call
+from .memories import KeyValues
 from .norms import RMSNorm
 from .weights import Linear
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .cache import Both, Memory
 from .call import Call
+from .memories import Both, Memory
 
 
 class Residual(nn.Module):

@@ -15,8 +15,8 @@ from ..kernels.attention import Bias
 from ..kernels.sight import Runs, Sight
 from .attention import Attention
 from .biases import BucketedBias
-from .cache import KeyValues
 from .call import Call
+from .memories import KeyValues
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cache import Cell
 from .call import Call
+from .memories import Slots
 from .weights import Linear
 
 
@@ -21,14 +21,14 @@ class SSRU(nn.Module):
         super().__init__()
         self.forget, self.value = Linear(width, width), Linear(width, width, bias=False)
 
-    def memory(self) -> Cell:
-        return Cell()
+    def memory(self) -> Slots:
+        return Slots()
 
-    def forward(self, x: Tensor, call: Call, memory: Cell | None) -> Tensor:
+    def forward(self, x: Tensor, call: Call, memory: Slots | None) -> Tensor:
         """(tokens, width) to (tokens, width)."""
         keep = torch.sigmoid(self.forget(x))
         new = (1 - keep) * self.value(x)
-        state = memory.state if memory is not None else None
+        state = memory.read(call) if memory is not None else None
         if state is None:
             state = x.new_zeros(len(call.runs), x.shape[1])
         if call.runs.spacing == 1:
@@ -36,7 +36,7 @@ class SSRU(nn.Module):
         else:
             cells, state = self._scan(keep, new, state, call)
         if memory is not None:
-            memory.state = state
+            memory.write(call, state)
         return F.relu(cells)
 
     def _scan(self, keep: Tensor, new: Tensor, state: Tensor, call: Call) -> tuple[Tensor, Tensor]:

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from ..kernels.attention import Bias
 from ..kernels.sight import Sight
 from .attention import Attention
-from .cache import Recent
 from .call import Call
+from .memories import Recent
 from .positions import Positions
 from .weights import Linear
 

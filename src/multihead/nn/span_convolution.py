@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from .attention import Attention
-from .cache import KeyValues
 from .call import Call
+from .memories import KeyValues
 from .ragged import places
 from .weights import Linear
 

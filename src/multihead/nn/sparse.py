@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ..kernels.sight import Runs, Sight
 from .attention import Attention
-from .cache import KeyValues
 from .call import Call
 from .local import Blocks
+from .memories import KeyValues
 from .weights import Linear
 
 GLOBAL = "global_attention_mask"  # in `Call.given`: (tokens,), nonzero at tokens that see all and that all see

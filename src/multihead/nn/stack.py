@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from .attention import CrossAttention
-from .cache import Memory
 from .call import Call
 from .embeddings import Embeddings
+from .memories import Memory
 from .ragged import Layout
 
 

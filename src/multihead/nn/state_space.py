@@ -7,6 +7,8 @@ so changes no state.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from ..errors import UnsupportedConfig
 from ..kernels.sight import Runs
 from .activations import activation
 from .call import Call
+from .memories import Slots
 from .weights import Linear
 
 BLOCK = 64  # places that are scanned at once
@@ -24,16 +27,11 @@ class States:
     """What a mixer remembers of each text: the last inputs of its convolution, and its state."""
 
     def __init__(self) -> None:
-        self.inputs: Tensor | None = None  # (texts, kernel - 1, channels)
-        self.state: Tensor | None = None
+        self.inputs, self.state = Slots(), Slots()  # (texts, kernel - 1, channels), and the mixer's own
 
-    def select(self, texts: Tensor) -> None:
-        if self.inputs is not None and self.state is not None:
-            index = texts.to(self.inputs.device)
-            self.inputs, self.state = self.inputs.index_select(0, index), self.state.index_select(0, index)
-
-    def forget(self, lengths: tuple[int, ...]) -> None:
-        raise NotImplementedError("A state-space layer keeps its last state only and cannot go back.")
+    def leaves(self) -> Iterator[Slots]:
+        yield self.inputs
+        yield self.state
 
 
 class ShortConvolution(nn.Module):
@@ -50,7 +48,7 @@ class ShortConvolution(nn.Module):
     def forward(self, x: Tensor, call: Call, memory: States | None) -> Tensor:
         """(tokens, channels) to the same."""
         past, texts = self.weight.shape[1] - 1, len(call.runs)
-        before = None if memory is None else memory.inputs
+        before = None if memory is None else memory.inputs.read(call)
         if before is None:
             before = x.new_zeros(texts, past, x.shape[1])
         if call.runs.spacing == 1:
@@ -58,7 +56,7 @@ class ShortConvolution(nn.Module):
             mixed = torch.einsum("tkc,ck->tc", window, self.weight)
             mixed = mixed if self.bias is None else mixed + self.bias
             if memory is not None:
-                memory.inputs = window[:, 1:]
+                memory.inputs.write(call, window[:, 1:])
             return mixed
         begins, rows = call.once((ShortConvolution, past), lambda: self._apart(call.runs, past, x.device))
         spread = x.new_zeros(x.shape[0] + texts * past, x.shape[1]).index_copy(0, rows, x)
@@ -67,7 +65,7 @@ class ShortConvolution(nn.Module):
         mixed = F.conv1d(spread.T[None], self.weight[:, None], self.bias, groups=x.shape[1])[0].T
         if memory is not None:
             lengths = torch.tensor(call.runs.lengths, device=x.device)
-            memory.inputs = spread[places + lengths[:, None]]
+            memory.inputs.write(call, spread[places + lengths[:, None]])
         return mixed[rows - past]
 
     def _apart(self, runs: Runs, past: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -140,7 +138,7 @@ class Mamba(nn.Module):
     def _scan(self, u: Tensor, times: Tensor, write: Tensor, read: Tensor, call: Call, memory: States | None) -> Tensor:
         """(tokens, inner), from inputs and time steps (tokens, inner), write and read vectors (tokens, states)."""
         rates = -torch.exp(self.decay.float())
-        state = memory.state if memory is not None else None
+        state = memory.state.read(call) if memory is not None else None
         if state is None:
             state = u.new_zeros(len(call.runs), *rates.shape)
         u, times, write, read = (on_grid(part, call) for part in (u, times, write, read))
@@ -155,7 +153,7 @@ class Mamba(nn.Module):
                 seen.append(state)
             rows.append(torch.einsum("tlcs,tls->tlc", torch.stack(seen, 1), read[:, now]))
         if memory is not None:
-            memory.state = state
+            memory.state.write(call, state)
         return off_grid(torch.cat(rows, 1), call) if rows else u.flatten(0, 1)
 
 
@@ -253,7 +251,7 @@ class Mamba2(nn.Module):
         """(tokens, heads, head width), from inputs like it, times (tokens, heads), vectors (tokens, groups, states)."""
         each = self.heads // self.groups
         rates = -torch.exp(self.decay.float())
-        state = memory.state if memory is not None else None
+        state = memory.state.read(call) if memory is not None else None
         if state is None:
             state = u.new_zeros(len(call.runs), self.heads, u.shape[-1], write.shape[-1])
         u, times, write, read = (on_grid(part, call) for part in (u, times, write, read))
@@ -273,5 +271,5 @@ class Mamba2(nn.Module):
             state = state * torch.exp(gone[:, -1])[..., None, None] + torch.einsum("tmh,tmhs,tmhp->thps", left, b, x)
             rows.append(own + old)
         if memory is not None:
-            memory.state = state
+            memory.state.write(call, state)
         return off_grid(torch.cat(rows, 1), call) if rows else u.flatten(0, 1)

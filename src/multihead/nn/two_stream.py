@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .cache import Recent
 from .call import Call
 from .embeddings import Embeddings
 from .layer import Layer
+from .memories import Recent
 from .ragged import Layout
 from .stack import Stack
 

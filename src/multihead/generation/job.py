@@ -1,0 +1,161 @@
+"""One prompt that is being continued: its settings, its rules, when it ends, and what came out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..nn.call import Encoded, Record
+from .config import GenerationConfig
+from .engine import Branch, Read, Reading, Request
+from .rules import Allowed, Rule, rules
+
+if TYPE_CHECKING:
+    from .beams import Hypothesis
+
+Stop = Callable[[Tensor, Tensor], Any]  # ids (branches, length), scores -> whether each ends
+
+
+class Decodes(Protocol):
+    def decode(self, ids: Any, skip_special_tokens: bool = False) -> str: ...
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a caller adds to a config: code, not numbers.
+
+    Args:
+        processors: (ids (branches, length), scores) -> scores. stops: (ids, scores) -> whether each branch ends.
+        allowed: (number of the prompt, ids (length,)) -> tokens that may follow.
+        tokenizer: for stop strings. negative: tokens of each prompt's opposite, for guidance.
+    """
+
+    processors: Sequence[Callable[[Tensor, Tensor], Tensor]] = ()
+    stops: Sequence[Stop] = ()
+    allowed: Callable[[int, Tensor], Sequence[int]] | None = None
+    tokenizer: Decodes | None = None
+    negative: Sequence[Sequence[int]] | None = None
+
+
+@dataclass
+class Shown:
+    """What a step shows: a row for each branch of the job, None for those that have ended."""
+
+    numbers: tuple[int, ...]
+    scores: Tensor
+    logits: Tensor
+    records: list[Record] = field(default_factory=list)
+
+
+class Job:
+    """One prompt and its continuations.
+
+    Args:
+        number: of the prompt. limit: most tokens in all. source: tokens that the text is made of.
+        listener: called with every new token of the first continuation.
+    """
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        config: GenerationConfig,
+        limit: int,
+        *,
+        number: int = 0,
+        encoded: Encoded | None = None,
+        source: Sequence[int] = (),
+        extras: Extras = Extras(),
+        listener: Callable[[int], None] | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self.prompt, self.config, self.limit, self.number = list(prompt), config, limit, number
+        self.encoded, self.extras, self.listener = encoded, extras, listener
+        allowed = extras.allowed
+        follow: Allowed | None = None if allowed is None else lambda ids: allowed(number, ids)
+        self.rules: list[Rule] = rules(config, len(prompt), limit, source, allowed=follow, own=extras.processors)
+        self.generator: torch.Generator | None = None
+        if config.seed is not None:
+            self.generator = torch.Generator(device or "cpu").manual_seed(config.seed + number)
+        self.began = time.monotonic()
+        self.results: list[list[int]] = []  # new tokens of each continuation
+        self.finished: list[Hypothesis] = []  # of beam search
+        self.steps: list[Shown] = []
+
+    def first(self, request: Request) -> Branch:
+        """The branch that reads the prompt, and its twin that does not know it, where guidance asks for one."""
+        branch = request.branch(self.prompt, self.encoded)
+        if self.config.guidance_scale not in (None, 1.0):
+            negative = self.extras.negative
+            branch.twin = request.branch(self.prompt[-1:] if negative is None else negative[self.number], self.encoded)
+        return branch
+
+    def wishes(self, branches: Sequence[Branch]) -> list[Read]:
+        """What to read for the next scores of some branches."""
+        config, reads = self.config, []
+        for branch in branches:
+            record = None
+            if config.output_attentions or config.output_hidden_states:
+                hidden: list[Tensor] | None = [] if config.output_hidden_states else None
+                seen: tuple[Any, Any] = ([], []) if config.output_attentions else (None, None)
+                record = Record(hidden, *seen)
+            reads.append(Read(branch, record=record))
+        return reads + [Read(branch.twin) for branch in branches if branch.twin is not None]
+
+    def logits(self, readings: Sequence[Reading]) -> Tensor:
+        """Scores (branches, vocabulary) of what was read for them, moved away from their twins'."""
+        scores = torch.cat([reading.scores for reading in readings])
+        scale = self.config.guidance_scale
+        if scale in (None, 1.0):
+            return scores
+        own, other = scores.log_softmax(-1).chunk(2)
+        return other + scale * (own - other)
+
+    def ruled(self, branches: Sequence[Branch], scores: Tensor) -> Tensor:
+        histories = [branch.tokens for branch in branches]
+        for rule in self.rules:
+            scores = rule(histories, scores)
+        return scores
+
+    def choose(self, scores: Tensor, count: int = 1) -> Tensor:
+        """The next token of each branch, (branches,)."""
+        if not self.config.do_sample:
+            return scores.argmax(-1)
+        return torch.multinomial(scores.softmax(-1), 1, generator=self.generator).flatten()
+
+    def ended(self, branches: Sequence[Sequence[int]], scores: Tensor) -> list[bool]:
+        """Whether each of some texts, all equally long, has ended with its last token."""
+        late = self.config.max_time is not None and time.monotonic() - self.began > self.config.max_time
+        full = len(branches[0]) >= self.limit
+        out = [late or full or tokens[-1] in self.config.ends for tokens in branches]
+        if self.config.stops:
+            out = [end or self._stopped(tokens) for end, tokens in zip(out, branches, strict=True)]
+        if self.extras.stops:
+            ids = torch.tensor([list(tokens) for tokens in branches], device=scores.device)
+            for stop in self.extras.stops:
+                says = torch.as_tensor(stop(ids, scores)).flatten().expand(len(out)).tolist()
+                out = [end or said for end, said in zip(out, says, strict=True)]
+        return out
+
+    def _stopped(self, tokens: Sequence[int]) -> bool:
+        """Whether the last token completes a stop string."""
+        decode = self.extras.tokenizer.decode  # type: ignore[union-attr]
+        longest = max(map(len, self.config.stops))
+        tail = list(tokens[-4 * longest - 8 :])  # a character may take several tokens of bytes
+        before, after = decode(tail[:-1]), decode(tail)
+        return any(stop in after[max(len(before) - len(stop) + 1, 0) :] for stop in self.config.stops)
+
+    def show(self, numbers: Sequence[int], scores: Tensor, logits: Tensor, reads: Sequence[Read]) -> None:
+        """Keeps what a step shows, where somebody wants to see it."""
+        config = self.config
+        if config.output_scores or config.output_logits or config.output_attentions or config.output_hidden_states:
+            records = [read.record for read in reads if read.record is not None]
+            self.steps.append(Shown(tuple(numbers), scores, logits, records))
+
+    def say(self, token: int) -> None:
+        if self.listener is not None:
+            self.listener(token)

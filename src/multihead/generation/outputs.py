@@ -1,0 +1,157 @@
+"""What `generate` gives with return_dict_in_generate, under the reference's names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..nn.call import Record
+from ..outputs import Output
+from .job import Job, Shown
+
+Steps = tuple[Tensor, ...]
+Layers = tuple[tuple[Tensor, ...], ...]
+
+
+@dataclass
+class GenerateDecoderOnlyOutput(Output):
+    """Continuations of a decoder.
+
+    Args:
+        sequences: (texts, length), prompts included, padded on the right.
+        scores, logits: a step each, (texts, vocabulary), after and before the rules; zero for a text that has ended.
+        attentions: a step each, a layer each, (texts, heads, queries, keys), aligned on the right.
+        hidden_states: a step each, a layer each, (texts, tokens read, width), aligned on the right.
+    """
+
+    sequences: Tensor
+    scores: Steps | None = None
+    logits: Steps | None = None
+    attentions: Layers | None = None
+    hidden_states: Layers | None = None
+
+
+@dataclass
+class GenerateEncoderDecoderOutput(Output):
+    """Targets of an encoder-decoder; fields as `GenerateDecoderOnlyOutput`'s."""
+
+    sequences: Tensor
+    scores: Steps | None = None
+    logits: Steps | None = None
+    decoder_attentions: Layers | None = None
+    cross_attentions: Layers | None = None
+    decoder_hidden_states: Layers | None = None
+
+
+@dataclass
+class GenerateBeamDecoderOnlyOutput(Output):
+    """Continuations found by beam search.
+
+    Args:
+        sequences_scores: (texts,), the sum of log-probabilities over length ** length_penalty.
+        scores, logits: a step each, (texts * beams, vocabulary).
+        beam_indices: (texts, new tokens), the beam that each token was chosen in; -1 past the end.
+    """
+
+    sequences: Tensor
+    sequences_scores: Tensor | None = None
+    scores: Steps | None = None
+    logits: Steps | None = None
+    beam_indices: Tensor | None = None
+    attentions: Layers | None = None
+    hidden_states: Layers | None = None
+
+
+@dataclass
+class GenerateBeamEncoderDecoderOutput(Output):
+    """Targets found by beam search; fields as `GenerateBeamDecoderOnlyOutput`'s."""
+
+    sequences: Tensor
+    sequences_scores: Tensor | None = None
+    scores: Steps | None = None
+    logits: Steps | None = None
+    beam_indices: Tensor | None = None
+    decoder_attentions: Layers | None = None
+    cross_attentions: Layers | None = None
+    decoder_hidden_states: Layers | None = None
+
+
+def shown(jobs: Sequence[Job], rows: int, both: bool) -> dict[str, Any]:
+    """Fields that the jobs' steps fill. `rows`: of each job in every step."""
+    config = jobs[0].config
+    steps = [[job.steps[i] if i < len(job.steps) else None for job in jobs] for i in range(most_steps(jobs))]
+    fields: dict[str, Any] = {}
+    if config.output_scores:
+        fields["scores"] = tuple(table(step, "scores", rows) for step in steps)
+    if config.output_logits:
+        fields["logits"] = tuple(table(step, "logits", rows) for step in steps)
+    before = "decoder_" if both else ""
+    if config.output_attentions:
+        fields[f"{before}attentions"] = tuple(layers(step, "attentions", rows) for step in steps)
+        if both:
+            fields["cross_attentions"] = tuple(layers(step, "cross_attentions", rows) for step in steps)
+    if config.output_hidden_states:
+        fields[f"{before}hidden_states"] = tuple(layers(step, "hidden", rows) for step in steps)
+    return fields
+
+
+def found(jobs: Sequence[Job]) -> dict[str, Any]:
+    """What beam search says of its texts."""
+    best = [(number, text) for number, job in enumerate(jobs) for text in job.finished]
+    size = jobs[0].config.num_beams or 1
+    longest = max(len(text.beams) for _, text in best)
+    beams = [[number * size + b for b in text.beams] + [-1] * (longest - len(text.beams)) for number, text in best]
+    fields: dict[str, Any] = {"beam_indices": torch.tensor(beams, dtype=torch.int32)}
+    if jobs[0].config.output_scores:
+        fields["sequences_scores"] = torch.stack([text.score for _, text in best])
+    return fields
+
+
+def most_steps(jobs: Sequence[Job]) -> int:
+    return max(len(job.steps) for job in jobs)
+
+
+def table(step: Sequence[Shown | None], name: str, rows: int) -> Tensor:
+    """One step's (jobs * rows, vocabulary), zero where a job had nothing to say."""
+    like = next(getattr(one, name) for one in step if one is not None)
+    out = like.new_zeros(len(step) * rows, like.shape[1])
+    for number, one in enumerate(step):
+        if one is not None:
+            out[[number * rows + row for row in one.numbers]] = getattr(one, name)
+    return out
+
+
+def layers(step: Sequence[Shown | None], name: str, rows: int) -> tuple[Tensor, ...]:
+    """One step's tensors, a layer each, every row's own aligned on the right of zeros."""
+    placed: dict[int, list[Tensor]] = {}
+    for number, one in enumerate(step):
+        if one is not None:
+            for row, record in zip(one.numbers, one.records, strict=True):
+                placed[number * rows + row] = of_record(record, name)
+    count = len(next(iter(placed.values())))
+    return tuple(aligned({row: seen[i] for row, seen in placed.items()}, len(step) * rows) for i in range(count))
+
+
+def of_record(record: Record, name: str) -> list[Tensor]:
+    kept = getattr(record, name)
+    return list(kept) if name == "hidden" else [texts[0] for texts in kept]
+
+
+def aligned(parts: dict[int, Tensor], rows: int) -> Tensor:
+    """(rows, ...), each part in the last places of its axes; the first axis of attentions, heads, is whole."""
+    some = next(iter(parts.values()))
+    sizes = [max(part.shape[axis] for part in parts.values()) for axis in range(some.ndim)]
+    out = some.new_zeros(rows, *sizes)
+    for row, part in parts.items():
+        out[row][tuple(slice(size - n, size) for size, n in zip(sizes, part.shape, strict=True))] = part
+    return out
+
+
+def padded(texts: Sequence[Sequence[int]], pad: int) -> Tensor:
+    """(texts, longest), padded on the right."""
+    longest = max(map(len, texts), default=0)
+    return torch.tensor([[*text, *[pad] * (longest - len(text))] for text in texts], dtype=torch.long)
