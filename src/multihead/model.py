@@ -193,27 +193,18 @@ class PreTrainedModel(nn.Module):
         """An empty memory a layer."""
         return self.backbone.memories()
 
-    def read(
-        self, ids: Tensor, runs: Runs, memory: Cache, wanted: Sequence[int], record: Record | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Reads ids (tokens,) into a cache.
-
-        Args:
-            wanted: a row for each of the last so many tokens of each text. record: gets what is seen on the way.
-
-        Returns:
-            Scores (rows, vocabulary) of what follows, and last states (rows, width).
-        """
-        order = places(runs, ids.device, memory.lengths)
+    def read(self, ids: Tensor, runs: Runs, memory: Cache, record: Record | None = None) -> Tensor:
+        """Reads ids (tokens,) into a cache: last states (tokens, width). `record` gets what is seen on the way."""
         call = Call(
-            order, runs, ids=ids, encoded=memory.encoded, cache=memory, attend=self.attend, record=record or Record()
-        )
-        hidden = self.backbone(self.backbone.embed.words(ids), call)
-        ends = [begin + length for begin, length in zip(runs.begins, runs.lengths, strict=True)]
-        rows = [row for end, count in zip(ends, wanted, strict=True) for row in range(end - count, end)]
-        if len(rows) < hidden.shape[0]:
-            hidden = hidden[torch.tensor(rows, dtype=torch.long, device=hidden.device)]
-        return self.head(hidden, call), hidden  # type: ignore[misc]
+            places(runs, ids.device, memory.lengths), runs, ids=ids, encoded=memory.encoded, cache=memory,
+            attend=self.attend, record=record or Record(),
+        )  # fmt: skip
+        return self.backbone(self.backbone.embed.words(ids), call)
+
+    def score(self, states: Tensor) -> Tensor:
+        """Scores (rows, vocabulary) of what follows, from last states (rows, width)."""
+        rows = Runs.of((states.shape[0],))
+        return self.head(states, Call(places(rows, states.device), rows))  # type: ignore[misc]
 
     def run(self, texts: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None = None) -> Ragged:
         """One pass over lists of ids, without any padding: what pipelines use.

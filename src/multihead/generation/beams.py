@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .engine import Branch, Request, Strategy
+from .branches import Branch, Read
+from .engine import Request, Strategy
 from .job import Job
 
 OUT = -1.0e9  # a score that nothing real is below
@@ -149,10 +150,10 @@ def beamed(request: Request, job: Job) -> Strategy:
     job.results = [list(hypothesis.tokens) for hypothesis in job.finished]
 
 
-def step(job: Job, live: Sequence[Group], numbers: Sequence[int], logits: Tensor, reads: Sequence) -> None:  # type: ignore[type-arg]
+def step(job: Job, live: Sequence[Group], numbers: Sequence[int], logits: Tensor, reads: Sequence[Read]) -> None:
     """One step of all groups, one after another."""
     branches = [branch for part in live for branch in part.branches]
-    scores = job.ruled(branches, logits.log_softmax(-1))
+    scores = job.ruled([branch.tokens for branch in branches], logits.log_softmax(-1))
     chosen: list[int] = []
     shown = []
     for number, part in enumerate(live):

@@ -18,12 +18,9 @@ if TYPE_CHECKING:
 
 # The reference's fields that are not computed here -> the values that mean "off". Any other value is refused by name.
 OFF: Mapping[str, tuple[Any, ...]] = {
-    "penalty_alpha": (0.0,),
-    "dola_layers": (),
     "constraints": (),
     "force_words_ids": (),
     "token_healing": (False,),
-    "prompt_lookup_num_tokens": (),
     "assistant_early_exit": (),
     "use_mtp": (False,),
     "speculation_type": (),
@@ -33,9 +30,7 @@ OFF: Mapping[str, tuple[Any, ...]] = {
 INERT = frozenset(
     """
     cache_implementation cache_config max_cache_len compile_config disable_compile continuous_batching_config
-    low_memory prefill_chunk_size num_assistant_tokens num_assistant_tokens_schedule
-    assistant_confidence_threshold max_matching_ngram_size assistant_lookbehind target_lookbehind
-    assistant_ensemble_weight use_cache transformers_version multihead_version _from_model_config _commit_hash
+    low_memory prefill_chunk_size assistant_lookbehind target_lookbehind assistant_ensemble_weight use_cache transformers_version multihead_version _from_model_config _commit_hash
     generation_kwargs
     """.split()
 )
@@ -55,6 +50,11 @@ class GenerationConfig:
         do_sample: draws the next token instead of taking the likeliest (False).
         temperature, top_h, top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff: of the draw (1.0, off, 50, 1.0,
             and off; `draws` says what each one keeps).
+        penalty_alpha: contrastive search among the `top_k` likeliest tokens (off). dola_layers: early layers that the
+            last one's scores are taken against, "low", "high" or numbers (off).
+        prompt_lookup_num_tokens: guesses so many tokens by runs of at most max_matching_ngram_size (off, 2).
+        num_assistant_tokens, num_assistant_tokens_schedule, assistant_confidence_threshold: of a draft model's guesses
+            (20, "constant", 0.4).
         repetition_penalty, encoder_repetition_penalty: of tokens already there, and for those of the source (1.0).
         frequency_penalty, presence_penalty: taken off for each time a token is there, and once (0.0).
         sequence_bias: added to the score of a run's last token: [[[ids], bias], ...] or {(ids): bias}.
@@ -93,6 +93,13 @@ class GenerationConfig:
     typical_p: float | None = None
     epsilon_cutoff: float | None = None
     eta_cutoff: float | None = None
+    penalty_alpha: float | None = None
+    dola_layers: Any = None
+    prompt_lookup_num_tokens: int | None = None
+    max_matching_ngram_size: int | None = None
+    num_assistant_tokens: int | None = None
+    num_assistant_tokens_schedule: Literal[None, "constant", "heuristic", "heuristic_transient"] = None
+    assistant_confidence_threshold: float | None = None
     repetition_penalty: float | None = None
     encoder_repetition_penalty: float | None = None
     frequency_penalty: float | None = None
@@ -148,12 +155,22 @@ class GenerationConfig:
             if value is not None and value <= bound:
                 raise InvalidInput(f"{name} must be above {bound:g}, not {value!r}; for no sampling, do_sample=False.")
         least = {"max_length": 1, "max_new_tokens": 1, "min_length": 0, "min_new_tokens": 0, "top_k": 0, "num_beams": 1,
-                 "num_beam_groups": 1, "num_return_sequences": 1, "no_repeat_ngram_size": 0}  # fmt: skip
+                 "num_beam_groups": 1, "num_return_sequences": 1, "no_repeat_ngram_size": 0,
+                 "prompt_lookup_num_tokens": 1, "max_matching_ngram_size": 1, "num_assistant_tokens": 1}  # fmt: skip
         for name, bound in least.items():
             value = getattr(self, name)
             if value is not None and value < bound:
                 raise InvalidInput(f"{name} must be at least {bound}, not {value}.")
-        for name in ("top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff"):
+        for name in (
+            "top_p",
+            "min_p",
+            "top_h",
+            "typical_p",
+            "epsilon_cutoff",
+            "eta_cutoff",
+            "penalty_alpha",
+            "assistant_confidence_threshold",
+        ):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise InvalidInput(f"{name} must be between 0 and 1, not {value!r}.")

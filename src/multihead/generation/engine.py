@@ -8,117 +8,15 @@ of a strategy, and a strategy nothing of other requests: what comes out does not
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Generator, Sequence
 
-import torch
-from torch import Tensor
-
-from ..errors import InvalidInput, MemoryFull
-from ..kernels.sight import Runs
+from ..errors import MemoryFull
 from ..nn.blocks import Budget
-from ..nn.cache import Cache, Store
-from ..nn.call import Encoded, Record
-from ..nn.memories import Memory
+from ..nn.cache import Store
+from ..nn.call import Encoded
+from .branches import Branch, Decoder, Read, Reader, Reading
 
 TOKENS = 2048  # most tokens of a pass, unless one wish needs more
-
-
-class Decoder(Protocol):
-    """What this room needs of a model."""
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def memories(self) -> list[Memory]:
-        """An empty memory a layer."""
-
-    def read(
-        self, ids: Tensor, runs: Runs, memory: Cache, wanted: Sequence[int], record: Record | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Reads ids (tokens,) into a cache: scores (rows, vocabulary) of what follows, and last states (rows, width).
-
-        Args:
-            wanted: a row for each of the last so many tokens of each text. record: gets what is seen on the way.
-        """
-
-
-class Branch:
-    """One way that a request's text goes on: its tokens, prompt included, and what is remembered of them."""
-
-    def __init__(self, request: Request, tokens: Sequence[int], encoded: Encoded | None) -> None:
-        self.request, self.tokens, self.encoded = request, list(tokens), encoded
-        self.text = request.engine.store.begin(request.seed)
-        self.twin: Branch | None = None  # goes the same way from another prompt (guidance)
-        self.open = True
-        request.branches.append(self)
-
-    @property
-    def left(self) -> int:
-        """Tokens that are still to be read."""
-        return len(self.tokens) - self.text.length
-
-    def append(self, *tokens: int) -> None:
-        self.tokens.extend(tokens)
-        if self.twin is not None:
-            self.twin.append(*tokens)
-
-    def fork(self) -> Branch:
-        """Another branch with the same tokens; what is remembered is shared until one of them writes."""
-        other = object.__new__(Branch)
-        other.request, other.tokens, other.encoded = self.request, list(self.tokens), self.encoded
-        other.text, other.open = self.text.fork(), True
-        other.twin = None if self.twin is None else self.twin.fork()
-        self.request.branches.append(other)
-        return other
-
-    def crop(self, length: int) -> None:
-        """Drops all tokens after the first `length`; what a layer cannot forget is read again."""
-        del self.tokens[length:]
-        if self.text.length > length:
-            try:
-                self.text.crop(length)
-            except InvalidInput:
-                self.restart()
-
-    def restart(self) -> None:
-        """Forgets all that is remembered; the tokens are read again."""
-        expected = self.text.expected
-        self.text.free()
-        self.text = self.request.engine.store.begin(self.request.seed)
-        self.text.expected = expected
-
-    def close(self) -> None:
-        """Ends the branch; its blocks are free."""
-        if self.open:
-            self.open = False
-            self.text.free()
-            self.request.branches.remove(self)
-            if self.twin is not None:
-                self.twin.close()
-
-
-@dataclass
-class Read:
-    """A wish: that all tokens of a branch be read, and what follows each of the last `wanted`.
-
-    Args:
-        record: is filled by the pass that reads the last of them.
-    """
-
-    branch: Branch
-    wanted: int = 1
-    record: Record | None = None
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a wish gave: scores (wanted, vocabulary) of what follows, float32, and last states (wanted, width)."""
-
-    scores: Tensor
-    states: Tensor
-
 
 Strategy = Generator[list[Read], list[Reading], None]
 
@@ -143,9 +41,13 @@ class Request:
         self.reads: list[Read] = []
         self.readings: dict[int, Reading] = {}
 
-    def branch(self, tokens: Sequence[int], encoded: Encoded | None = None) -> Branch:
-        """A new branch, of which nothing is read but what other requests have read of the same beginning."""
-        made = Branch(self, tokens, encoded)
+    def branch(self, tokens: Sequence[int], encoded: Encoded | None = None, model: Decoder | None = None) -> Branch:
+        """A new branch, of which nothing is read but what other requests have read of the same beginning.
+
+        Args:
+            model: reads it, where that is not the engine's own.
+        """
+        made = Branch(self, self.engine.reader(model), tokens, encoded)
         made.text.expected = self.size
         made.text.adopt(made.tokens)
         return made
@@ -164,14 +66,26 @@ class Engine:
     """
 
     def __init__(self, model: Decoder, *, memory: int | None = None, tokens: int = TOKENS, branches: int = 256) -> None:
-        self.model, self.tokens, self.most = model, tokens, branches
-        probe = None if memory is None else self._probe()
-        self.store = Store(model.memories(), Budget(memory), probe)
-        if self.store.bound:
-            raise InvalidInput("This family remembers its last tokens alone and cannot continue texts here.")
+        self.tokens, self.most = tokens, branches
+        self.budget = Budget(memory)
+        self.readers = [Reader(model, self.budget)]
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
-        self._joined: tuple[list[Encoded | None], Encoded] | None = None
+
+    @property
+    def store(self) -> Store:
+        """What is remembered of the model's own texts."""
+        return self.readers[0].store
+
+    def reader(self, model: Decoder | None = None) -> Reader:
+        """Who reads for a model: the engine's own, or another that helps (a draft)."""
+        if model is None:
+            return self.readers[0]
+        known = next((reader for reader in self.readers if reader.model is model), None)
+        if known is None:
+            known = Reader(model, self.budget)
+            self.readers.append(known)
+        return known
 
     def submit(self, start: Callable[[Request], Strategy], *, size: int, width: int = 1, seed: bytes = b"") -> Request:
         """Queues a request, as `Request` says.
@@ -180,10 +94,10 @@ class Engine:
             MemoryFull: it could not be finished with all of the memory.
         """
         need = width * self.store.bytes_for(size)
-        if self.store.budget.total is not None and need > self.store.budget.total:
+        if self.budget.total is not None and need > self.budget.total:
             raise MemoryFull(
                 f"{width} texts of up to {size} tokens need {need} bytes to be remembered, and the memory has "
-                f"{self.store.budget.total}. Give the engine more memory, or the request a smaller max_new_tokens."
+                f"{self.budget.total}. Give the engine more memory, or the request a smaller max_new_tokens."
             )
         request = Request(self, start, size=size, width=width, seed=seed)
         self.waiting.append(request)
@@ -199,13 +113,12 @@ class Engine:
             self.step()
 
     def step(self) -> None:
-        """Admits, reads one pass, and lets the strategies go on."""
+        """Admits, reads a pass for each model, and lets the strategies go on."""
         self._admit()
-        work = self._chosen()
-        if not work:
-            return
-        for read, reading in self._read(work):
-            read.branch.request.readings[id(read)] = reading
+        for reader in self.readers:
+            if work := self._chosen(reader):
+                for read, reading in reader.read(work):
+                    read.branch.request.readings[id(read)] = reading
         for request in list(self.running):
             if request.reads and all(id(read) in request.readings for read in request.reads):
                 self._go_on(request, [request.readings[id(read)] for read in request.reads])
@@ -256,22 +169,23 @@ class Engine:
         except Exception as error:
             self.finish(request, error)
 
-    def _chosen(self) -> list[tuple[Read, int]]:
+    def _chosen(self, reader: Reader) -> list[tuple[Read, int]]:
         """What the next pass reads, and how many tokens of it; short wishes first, then the longest-waiting."""
         wishes = [read for r in self.running for read in r.reads if id(read) not in r.readings]
-        wishes.sort(key=lambda read: read.branch.left > read.wanted)  # stable: order of admission
+        wishes = [read for read in wishes if read.branch.reader is reader]
+        wishes.sort(key=lambda read: read.branch.left > read.rows)  # stable: order of admission
         work: list[tuple[Read, int]] = []
         free = self.tokens
         for read in wishes:
             left = read.branch.left
             part = left if left <= free or (not work and left <= read.wanted) else min(free, left - read.wanted)
-            if part <= 0 or read.branch.request.done or not self._prepared(read.branch, part, work):
+            if part <= 0 or read.branch.request.done or not self._prepared(read.branch, part):
                 continue
             work.append((read, part))
             free -= part
         return [(read, part) for read, part in work if read.branch.request in self.running]
 
-    def _prepared(self, branch: Branch, new: int, work: list[tuple[Read, int]]) -> bool:
+    def _prepared(self, branch: Branch, new: int) -> bool:
         """Takes blocks for a branch's next tokens; where there are none, the last request gives up its own."""
         while True:
             try:
@@ -293,53 +207,3 @@ class Engine:
         self.waiting.appendleft(request)
         for branch in request.branches:
             branch.restart()
-
-    def _read(self, work: list[tuple[Read, int]]) -> Iterator[tuple[Read, Reading]]:
-        """One pass; what it gave for each wish that is read to its end."""
-        parts = [read.branch.tokens[read.branch.text.length :][:new] for read, new in work]
-        wanted = [read.wanted if new == read.branch.left else 0 for read, new in work]
-        cache = Cache(self.store, [read.branch.text for read, _ in work], self._source(work))
-        runs = Runs.of(tuple(map(len, parts)))
-        ids = torch.tensor([token for part in parts for token in part], device=self.model.device)
-        record = Record(hidden=[], attentions=[], cross_attentions=[]) if any(r.record for r, _ in work) else None
-        with torch.inference_mode():
-            scores, states = self.model.read(ids, runs, cache, wanted, record)
-        scores = scores.float()
-        row = 0
-        for text, (read, _) in enumerate(work):
-            read.branch.text.publish(read.branch.tokens)
-            if wanted[text]:
-                rows = slice(row, row + wanted[text])
-                if read.record is not None and record is not None:
-                    copied(record, read.record, runs, text)
-                yield read, Reading(scores[rows], states[rows])
-                row += wanted[text]
-
-    def _source(self, work: list[tuple[Read, int]]) -> Encoded | None:
-        """The encoded sources of a pass as one, kept while the same ones come."""
-        parts = [read.branch.encoded for read, _ in work]
-        if parts[0] is None:
-            return None
-        known = self._joined
-        if known is None or list(map(id, known[0])) != list(map(id, parts)):
-            self._joined = known = parts, Encoded.joined([part for part in parts if part is not None])
-        return known[1]
-
-    def _probe(self) -> Store:
-        """A store that has read one token, for the sizes of what is remembered."""
-        store = Store(self.model.memories())
-        ids = torch.zeros(1, dtype=torch.long, device=self.model.device)
-        with torch.inference_mode():
-            self.model.read(ids, Runs.of((1,)), Cache(store, [store.begin()]), [0], None)
-        return store
-
-
-def copied(seen: Record, wish: Record, runs: Runs, text: int) -> None:
-    """One text's share of what a pass showed."""
-    begin = runs.begins[text]
-    rows = slice(begin, begin + runs.lengths[text])
-    if wish.hidden is not None and seen.hidden is not None:
-        wish.hidden.extend(x[rows] for x in seen.hidden)
-    for mine, all_ in ((wish.attentions, seen.attentions), (wish.cross_attentions, seen.cross_attentions)):
-        if mine is not None and all_ is not None:
-            mine.extend([layer[text]] for layer in all_)

@@ -15,8 +15,9 @@ from ..nn.ragged import Layout
 from ..outputs import Output
 from .beams import beamed
 from .config import GenerationConfig
+from .contrastive import contrasted
 from .engine import Engine, Request, Strategy
-from .job import Extras, Job
+from .job import Assistant, Extras, Job
 from .outputs import (
     GenerateBeamDecoderOnlyOutput,
     GenerateBeamEncoderDecoderOutput,
@@ -27,6 +28,7 @@ from .outputs import (
     shown,
 )
 from .sampling import sampled
+from .speculation import GUESSES, RUN, SURE, Draft, Guesser, Lookup, Translated, speculated
 
 DEFAULT_LENGTH = 20  # tokens in all, as the reference does when nothing is said
 
@@ -45,7 +47,9 @@ def generate(
     decoder_input_ids: Tensor | None = None,
     negative_prompt_ids: Tensor | None = None,
     negative_prompt_attention_mask: Tensor | None = None,
+    assistant_model: Any = None,
     tokenizer: Any = None,
+    assistant_tokenizer: Any = None,
     streamer: Any = None,
     **options: Any,
 ) -> Tensor | Output:
@@ -60,6 +64,8 @@ def generate(
         attention_mask: (batch, length), 0 at padding; guessed from pad_token_id when left out.
         encoder_outputs: an encoder's states instead of a source. decoder_input_ids: a target's beginning.
         negative_prompt_ids: (batch, length), what `guidance_scale` moves away from; the prompt's last token if none.
+        assistant_model: a smaller model whose guesses are read ahead; the text stays what it is without it. With
+            `assistant_tokenizer`, which then needs `tokenizer` too, it may have another vocabulary.
         tokenizer: for strings and `stop_strings`.
         streamer: gets `put(ids)` for the prompt and each new token, and `end()`; for one text.
         options: fields of GenerationConfig to change, and an encoder-decoder family's own inputs.
@@ -83,8 +89,10 @@ def generate(
     if negative_prompt_ids is not None:
         negative = unpadded(negative_prompt_ids, mask_of(negative_prompt_ids, negative_prompt_attention_mask, config))
     extras = Extras(
-        tuple(logits_processor or ()), tuple(stopping_criteria or ()), prefix_allowed_tokens_fn, tokenizer, negative
-    )
+        tuple(logits_processor or ()), tuple(stopping_criteria or ()), prefix_allowed_tokens_fn, tokenizer, negative,
+        assistant_of(model, assistant_model, assistant_tokenizer, tokenizer, ids, mask_of(ids, mask, config)),
+    )  # fmt: skip
+    check_speculation(config, extras)
     encoded: Encoded | None = None
     if both:
         encoded = source(model, ids, mask_of(ids, mask, config), encoder_outputs, own)
@@ -145,12 +153,10 @@ def run(
         own = None if encoded is None else encoded.select(torch.tensor([number]))
         job = Job(
             prompt, config, most, number=number, encoded=own, source=sources[number], extras=extras,
-            listener=listener, device=model.device,
+            listener=listener, device=model.device, tied=model.config.tie_word_embeddings,
         )  # fmt: skip
         jobs.append(job)
-        width = max(config.num_beams or 1, config.num_return_sequences or 1)
-        seed = b"" if own is None else f"source {number}".encode()
-        requests.append(engine.submit(strategy(job), size=most, width=width, seed=seed))
+        requests.append(enter(engine, job))
     engine.run()
     for request in requests:
         if request.error is not None:
@@ -160,10 +166,37 @@ def run(
     return jobs
 
 
-def strategy(job: Job) -> Callable[[Request], Strategy]:
-    """How a job's config says that it goes on."""
-    chosen = beamed if (job.config.num_beams or 1) > 1 else sampled
-    return lambda request: chosen(request, job)
+def enter(engine: Engine, job: Job) -> Request:
+    """Queues a job, to go on as its config says. Raises MemoryFull as `Engine.submit`."""
+    config, assistant = job.config, job.extras.assistant
+    width = max(config.num_beams or 1, config.num_return_sequences or 1)
+    start: Callable[[Request], Strategy] = lambda request: sampled(request, job)  # noqa: E731
+    if (config.num_beams or 1) > 1:
+        start = lambda request: beamed(request, job)  # noqa: E731
+    elif assistant is not None:
+        start = lambda request: speculated(request, job, assisted(request, job, assistant))  # noqa: E731
+    elif config.prompt_lookup_num_tokens:
+        lookup = Lookup(config.prompt_lookup_num_tokens, config.max_matching_ngram_size or RUN)
+        start = lambda request: speculated(request, job, lookup)  # noqa: E731
+    elif config.penalty_alpha and (config.top_k or 1) > 1:
+        start, width = lambda request: contrasted(request, job), config.top_k or 1
+    width *= 2 if config.guidance_scale not in (None, 1.0) else 1
+    seed = b"" if job.encoded is None else str(id(job)).encode()  # what a target is depends on its source
+    return engine.submit(start, size=job.limit, width=width, seed=seed)
+
+
+def assisted(request: Request, job: Job, assistant: Assistant) -> Guesser:
+    """The guesser that a draft model makes."""
+    config, sure = job.config, job.config.assistant_confidence_threshold
+    encoded = None if assistant.encode is None else assistant.encode(job.number)
+    draft = Draft(
+        request, job, assistant.model, encoded=encoded, count=config.num_assistant_tokens or GUESSES,
+        schedule=config.num_assistant_tokens_schedule or "constant", sure=SURE if sure is None else sure,
+        likeliest=assistant.tokenizer is not None,
+    )  # fmt: skip
+    if assistant.tokenizer is None:
+        return draft
+    return Translated(draft, job.extras.tokenizer, assistant.tokenizer)
 
 
 def laid_out(jobs: list[Job], given: Tensor, config: GenerationConfig, both: bool) -> Tensor | Output:
@@ -203,6 +236,50 @@ def check(config: GenerationConfig, asked: Collection[str], tokenizer: Any) -> N
             raise UnsupportedOption(f"{name} = {value!r} has no effect without num_beams above 1.")
     if config.stops and tokenizer is None:
         raise InvalidInput("stop_strings are text: pass the model's tokenizer too (tokenizer=...).")
+
+
+def check_speculation(config: GenerationConfig, extras: Extras) -> None:
+    """Raises InvalidInput where what is to be done at once cannot be."""
+    ways = {
+        "num_beams": (config.num_beams or 1) > 1,
+        "an assistant model": extras.assistant is not None,
+        "prompt_lookup_num_tokens": bool(config.prompt_lookup_num_tokens),
+        "penalty_alpha": bool(config.penalty_alpha),
+    }
+    asked = [name for name, is_asked in ways.items() if is_asked]
+    if len(asked) > 1:
+        raise InvalidInput(f"{asked[0]} and {asked[1]} are two ways to go on; choose one.")
+    single = [name for name in asked if name != "num_beams"]
+    if single and (config.num_return_sequences or 1) > 1:
+        raise InvalidInput(f"{single[0]} continues a prompt once; num_return_sequences must be 1.")
+    if config.penalty_alpha and config.do_sample:
+        raise InvalidInput("penalty_alpha searches and does not draw: it does not go with do_sample=True.")
+    if config.penalty_alpha and (config.guidance_scale not in (None, 1.0) or config.dola_layers is not None):
+        raise InvalidInput("penalty_alpha does not go with guidance_scale or dola_layers.")
+    if single and (config.output_attentions or config.output_hidden_states):
+        raise InvalidInput(f"{single[0]} shows scores and logits only, no states or attentions.")
+
+
+def assistant_of(
+    model: Any, assistant: Any, its_tokenizer: Any, tokenizer: Any, ids: Tensor | None, mask: Tensor | None
+) -> Assistant | None:
+    """What guesses, checked against the model that it helps. Raises InvalidInput."""
+    if assistant is None:
+        return None
+    if its_tokenizer is not None and tokenizer is None:
+        raise InvalidInput("assistant_tokenizer needs the model's own tokenizer too (tokenizer=...).")
+    own, other = model.config.vocab_size, assistant.config.vocab_size
+    if its_tokenizer is None and own != other:
+        raise InvalidInput(
+            f"The assistant has {other} tokens and the model {own}; pass tokenizer and assistant_tokenizer if they cut "
+            "texts differently."
+        )
+    if not assistant.config.is_encoder_decoder:
+        return Assistant(assistant, its_tokenizer)
+    if its_tokenizer is not None or ids is None or not model.config.is_encoder_decoder:
+        raise InvalidInput("An encoder-decoder helps only another one that reads the same input_ids.")
+    encoded = source(assistant, ids, mask, None)
+    return Assistant(assistant, None, lambda number: encoded.select(torch.tensor([number])))
 
 
 def with_ids(config: GenerationConfig, own: GenerationConfig) -> GenerationConfig:

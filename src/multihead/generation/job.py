@@ -5,24 +5,36 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from ..nn.call import Encoded, Record
+from .branches import Branch, Decoder, Read, Reading
 from .config import GenerationConfig
-from .engine import Branch, Read, Reading, Request
+from .dola import contrasted, early_layers
+from .engine import Request
 from .rules import Allowed, Rule, rules
 
 if TYPE_CHECKING:
     from .beams import Hypothesis
 
+T = TypeVar("T")
 Stop = Callable[[Tensor, Tensor], Any]  # ids (branches, length), scores -> whether each ends
 
 
 class Decodes(Protocol):
     def decode(self, ids: Any, skip_special_tokens: bool = False) -> str: ...
+
+
+@dataclass(frozen=True)
+class Assistant:
+    """A draft model, its tokenizer where that is another, and the source that it reads for each prompt."""
+
+    model: Decoder
+    tokenizer: Any = None
+    encode: Callable[[int], Encoded] | None = None
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,7 @@ class Extras:
         processors: (ids (branches, length), scores) -> scores. stops: (ids, scores) -> whether each branch ends.
         allowed: (number of the prompt, ids (length,)) -> tokens that may follow.
         tokenizer: for stop strings. negative: tokens of each prompt's opposite, for guidance.
+        assistant: a draft model.
     """
 
     processors: Sequence[Callable[[Tensor, Tensor], Tensor]] = ()
@@ -40,6 +53,7 @@ class Extras:
     allowed: Callable[[int, Tensor], Sequence[int]] | None = None
     tokenizer: Decodes | None = None
     negative: Sequence[Sequence[int]] | None = None
+    assistant: Assistant | None = None
 
 
 @dataclass
@@ -57,7 +71,8 @@ class Job:
 
     Args:
         number: of the prompt. limit: most tokens in all. source: tokens that the text is made of.
-        listener: called with every new token of the first continuation.
+        listener: called with every new token of the first continuation. tied: whether word scores use the word
+            embeddings themselves.
     """
 
     def __init__(
@@ -72,6 +87,7 @@ class Job:
         extras: Extras = Extras(),
         listener: Callable[[int], None] | None = None,
         device: torch.device | None = None,
+        tied: bool = False,
     ) -> None:
         self.prompt, self.config, self.limit, self.number = list(prompt), config, limit, number
         self.encoded, self.extras, self.listener = encoded, extras, listener
@@ -79,9 +95,12 @@ class Job:
         follow: Allowed | None = None if allowed is None else lambda ids: allowed(number, ids)
         self.rules: list[Rule] = rules(config, len(prompt), limit, source, allowed=follow, own=extras.processors)
         self.generator: torch.Generator | None = None
+        self.device = device or torch.device("cpu")
         if config.seed is not None:
-            self.generator = torch.Generator(device or "cpu").manual_seed(config.seed + number)
+            self.generator = torch.Generator(self.device).manual_seed(config.seed + number)
+        self.tied = tied
         self.began = time.monotonic()
+        self.reads: list[Read] = []  # what was asked for last
         self.results: list[list[int]] = []  # new tokens of each continuation
         self.finished: list[Hypothesis] = []  # of beam search
         self.steps: list[Shown] = []
@@ -94,29 +113,40 @@ class Job:
             branch.twin = request.branch(self.prompt[-1:] if negative is None else negative[self.number], self.encoded)
         return branch
 
-    def wishes(self, branches: Sequence[Branch]) -> list[Read]:
-        """What to read for the next scores of some branches."""
-        config, reads = self.config, []
-        for branch in branches:
-            record = None
-            if config.output_attentions or config.output_hidden_states:
-                hidden: list[Tensor] | None = [] if config.output_hidden_states else None
-                seen: tuple[Any, Any] = ([], []) if config.output_attentions else (None, None)
-                record = Record(hidden, *seen)
-            reads.append(Read(branch, record=record))
-        return reads + [Read(branch.twin) for branch in branches if branch.twin is not None]
+    def wishes(self, branches: Sequence[Branch], wanted: int = 1) -> list[Read]:
+        """What to read for the scores that follow each of the last `wanted` tokens of some branches."""
+        config = self.config
+        deep = config.output_hidden_states or config.dola_layers is not None
+        both = [*branches, *(branch.twin for branch in branches if branch.twin is not None)]
+        self.reads = []
+        for branch in both:
+            hidden: list[Tensor] | None = [] if deep else None
+            seen: tuple[Any, Any] = ([], []) if config.output_attentions else (None, None)
+            record = Record(hidden, *seen) if deep or config.output_attentions else None
+            self.reads.append(Read(branch, wanted, record=record))
+        return self.reads
 
     def logits(self, readings: Sequence[Reading]) -> Tensor:
-        """Scores (branches, vocabulary) of what was read for them, moved away from their twins'."""
+        """Scores (rows, vocabulary) of what `wishes` asked for, against early layers' and twins' where so set."""
         scores = torch.cat([reading.scores for reading in readings])
+        if self.config.dola_layers is not None:
+            scores = self._against_early_layers(scores)
         scale = self.config.guidance_scale
         if scale in (None, 1.0):
             return scores
         own, other = scores.log_softmax(-1).chunk(2)
         return other + scale * (own - other)
 
-    def ruled(self, branches: Sequence[Branch], scores: Tensor) -> Tensor:
-        histories = [branch.tokens for branch in branches]
+    def _against_early_layers(self, scores: Tensor) -> Tensor:
+        model = self.reads[0].branch.reader.model
+        hidden = [read.record.hidden for read in self.reads if read.record is not None]
+        wanted = self.reads[0].wanted
+        layers = [torch.cat([states[-wanted:] for states in each]) for each in zip(*map(some, hidden), strict=True)]
+        chosen = early_layers(self.config.dola_layers, len(layers) - 1, self.tied)
+        with torch.inference_mode():
+            return contrasted(scores, [model.score(layers[i]).float() for i in chosen])
+
+    def ruled(self, histories: Sequence[Sequence[int]], scores: Tensor) -> Tensor:
         for rule in self.rules:
             scores = rule(histories, scores)
         return scores
@@ -156,6 +186,15 @@ class Job:
             records = [read.record for read in reads if read.record is not None]
             self.steps.append(Shown(tuple(numbers), scores, logits, records))
 
+    def uniform(self) -> float:
+        """A number between 0 and 1."""
+        return float(torch.rand((), generator=self.generator, device=self.device))
+
     def say(self, token: int) -> None:
         if self.listener is not None:
             self.listener(token)
+
+
+def some(value: T | None) -> T:
+    assert value is not None
+    return value

@@ -19,7 +19,7 @@ def sampled(request: Request, job: Job) -> Strategy:
     reads = reads[:1] * count
     while True:
         branches = list(live.values())
-        scores = job.ruled(branches, logits)
+        scores = job.ruled([branch.tokens for branch in branches], logits)
         tokens = job.choose(scores).tolist()
         job.show(tuple(live), scores, logits, reads)
         for (number, branch), token in zip(live.items(), tokens, strict=True):

@@ -24,7 +24,7 @@ from .memories import KeyValues, Memory, Plan, Recent, Slots
 if TYPE_CHECKING:
     from .call import Encoded
 
-SLACK = BLOCK  # tokens that a text can be cut back by, however short the window
+SLACK = BLOCK  # tokens a text has read itself and can be cut back by, however short the window
 NUMBERS = count()
 
 
@@ -228,7 +228,7 @@ class Text:
 
     def _unseen(self, window: int | None, blocks: int) -> int:
         """Leading blocks of so many that no later token sees."""
-        return 0 if window is None else max(blocks * BLOCK + 1 - window - SLACK, 0) // BLOCK
+        return 0 if window is None else max(blocks * BLOCK + 1 - window, 0) // BLOCK
 
     def _covered(self, window: int | None, names: list[bytes], blocks: int) -> bool:
         pool = self.store.pools[window]

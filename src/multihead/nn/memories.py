@@ -130,6 +130,7 @@ class Slots:
         assert cache is not None
         if self.states is None or not any(cache.lengths):
             return None
+        self.states = grown(self.states, self.states, cache.store.most)
         states = self.states[call.once((cache, Slots), lambda: cache.slots(call.positions.device))]
         if 0 in cache.lengths:
             new = torch.tensor([length == 0 for length in cache.lengths], device=states.device)

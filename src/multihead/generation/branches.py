@@ -1,0 +1,196 @@
+"""Branches of texts, wishes to read them, and the passes that do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidInput
+from ..kernels.sight import Runs
+from ..nn.blocks import Budget
+from ..nn.cache import Cache, Store
+from ..nn.call import Encoded, Record
+from ..nn.memories import Memory
+
+if TYPE_CHECKING:
+    from .engine import Request
+
+
+class Decoder(Protocol):
+    """What this room needs of a model."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def memories(self) -> list[Memory]:
+        """An empty memory a layer."""
+
+    def read(self, ids: Tensor, runs: Runs, memory: Cache, record: Record | None = None) -> Tensor:
+        """Reads ids (tokens,) into a cache: last states (tokens, width). `record` gets what is seen on the way."""
+
+    def score(self, states: Tensor) -> Tensor:
+        """Scores (rows, vocabulary) of what follows, from last states (rows, width)."""
+
+
+class Branch:
+    """One way that a request's text goes on: its tokens, prompt included, and what is remembered of them."""
+
+    def __init__(self, request: Request, reader: Reader, tokens: Sequence[int], encoded: Encoded | None) -> None:
+        self.request, self.reader, self.tokens, self.encoded = request, reader, list(tokens), encoded
+        self.text = reader.store.begin(request.seed)
+        self.twin: Branch | None = None  # goes the same way from another prompt (guidance)
+        self.open = True
+        request.branches.append(self)
+
+    @property
+    def left(self) -> int:
+        """Tokens that are still to be read."""
+        return len(self.tokens) - self.text.length
+
+    def append(self, *tokens: int) -> None:
+        self.tokens.extend(tokens)
+        if self.twin is not None:
+            self.twin.append(*tokens)
+
+    def fork(self) -> Branch:
+        """Another branch with the same tokens; what is remembered is shared until one of them writes."""
+        other = object.__new__(Branch)
+        other.request, other.reader, other.encoded = self.request, self.reader, self.encoded
+        other.tokens = list(self.tokens)
+        other.text, other.open = self.text.fork(), True
+        other.twin = None if self.twin is None else self.twin.fork()
+        self.request.branches.append(other)
+        return other
+
+    def crop(self, length: int) -> None:
+        """Drops all tokens after the first `length`; what a layer cannot forget is read again."""
+        if self.twin is not None:
+            self.twin.crop(len(self.twin.tokens) - max(len(self.tokens) - length, 0))
+        del self.tokens[length:]
+        if self.text.length > length:
+            try:
+                self.text.crop(length)
+            except InvalidInput:
+                self.restart()
+
+    def restart(self) -> None:
+        """Forgets all that is remembered; the tokens are read again."""
+        expected = self.text.expected
+        self.text.free()
+        self.text = self.reader.store.begin(self.request.seed)
+        self.text.expected = expected
+
+    def close(self) -> None:
+        """Ends the branch; its blocks are free."""
+        if self.open:
+            self.open = False
+            self.text.free()
+            self.request.branches.remove(self)
+            if self.twin is not None:
+                self.twin.close()
+
+
+@dataclass
+class Read:
+    """A wish: that all tokens of a branch be read, and what follows each of the last `wanted`.
+
+    Args:
+        states: last states of so many last tokens, where more than `wanted`; read in one pass.
+        record: is filled by the pass that reads the last of them.
+    """
+
+    branch: Branch
+    wanted: int = 1
+    states: int = 0
+    record: Record | None = None
+
+    @property
+    def rows(self) -> int:
+        """Last tokens that one pass must read together."""
+        return max(self.wanted, self.states)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a wish gave: scores (wanted, vocabulary) of what follows, float32, and last states (rows, width)."""
+
+    scores: Tensor
+    states: Tensor
+
+
+class Reader:
+    """One model and all that it remembers.
+
+    Args:
+        budget: bytes, which readers may share.
+    """
+
+    def __init__(self, model: Decoder, budget: Budget) -> None:
+        self.model = model
+        probe = None if budget.total is None else self._probe()
+        self.store = Store(model.memories(), budget, probe)
+        if self.store.bound:
+            raise InvalidInput("This family remembers its last tokens alone and cannot continue texts here.")
+        self._joined: tuple[list[Encoded | None], Encoded] | None = None
+
+    def read(self, work: Sequence[tuple[Read, int]]) -> Iterator[tuple[Read, Reading]]:
+        """One pass over the next so many tokens of each wish; what it gave for those that are read to their end."""
+        parts = [read.branch.tokens[read.branch.text.length :][:new] for read, new in work]
+        ready = [new == read.branch.left for read, new in work]
+        cache = Cache(self.store, [read.branch.text for read, _ in work], self._source(work))
+        runs = Runs.of(tuple(map(len, parts)))
+        ids = torch.tensor([token for part in parts for token in part], device=self.model.device)
+        record = Record([], [], []) if any(read.record for read, _ in work) else None
+        with torch.inference_mode():
+            states = self.model.read(ids, runs, cache, record)
+            ends = [begin + length for begin, length in zip(runs.begins, runs.lengths, strict=True)]
+            spans = [(end - read.wanted, end) for (read, _), end, done in zip(work, ends, ready, strict=True) if done]
+            rows = [row for begin, end in spans for row in range(begin, end)]
+            chosen = (
+                states if len(rows) == len(ids) else states[torch.tensor(rows, device=ids.device)] if rows else None
+            )
+            scores = None if chosen is None else self.model.score(chosen).float()
+        row = 0
+        for text, (read, _) in enumerate(work):
+            read.branch.text.publish(read.branch.tokens)
+            if not ready[text]:
+                continue
+            assert scores is not None
+            if read.record is not None and record is not None:
+                copied(record, read.record, runs, text)
+            own = slice(row, row + read.wanted)
+            yield read, Reading(scores[own], states[ends[text] - read.rows : ends[text]])
+            row += read.wanted
+
+    def _source(self, work: Sequence[tuple[Read, int]]) -> Encoded | None:
+        """The encoded sources of a pass as one, kept while the same ones come."""
+        parts = [read.branch.encoded for read, _ in work]
+        if parts[0] is None:
+            return None
+        known = self._joined
+        if known is None or list(map(id, known[0])) != list(map(id, parts)):
+            self._joined = known = parts, Encoded.joined([part for part in parts if part is not None])
+        return known[1]
+
+    def _probe(self) -> Store:
+        """A store that has read one token, for the sizes of what is remembered."""
+        store = Store(self.model.memories())
+        ids = torch.zeros(1, dtype=torch.long, device=self.model.device)
+        with torch.inference_mode():
+            self.model.read(ids, Runs.of((1,)), Cache(store, [store.begin()]))
+        return store
+
+
+def copied(seen: Record, wish: Record, runs: Runs, text: int) -> None:
+    """One text's share of what a pass showed."""
+    begin = runs.begins[text]
+    rows = slice(begin, begin + runs.lengths[text])
+    if wish.hidden is not None and seen.hidden is not None:
+        wish.hidden.extend(x[rows] for x in seen.hidden)
+    for mine, all_ in ((wish.attentions, seen.attentions), (wish.cross_attentions, seen.cross_attentions)):
+        if mine is not None and all_ is not None:
+            mine.extend([layer[text]] for layer in all_)

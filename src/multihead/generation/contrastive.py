@@ -1,0 +1,45 @@
+"""Contrastive search: likely tokens whose states are unlike those before (Su et al., 2022, arXiv:2202.06417)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from .branches import Read
+from .engine import Request, Strategy
+from .job import Job
+
+
+def contrasted(request: Request, job: Job) -> Strategy:
+    """Of the `top_k` likeliest tokens the one with the most (1 - alpha) * probability - alpha * likeness.
+
+    The likeness is the largest cosine between the token's state and those of all tokens before it; alpha is
+    `penalty_alpha`. Every candidate is read, so what the chosen one gave is the next step's beginning.
+    """
+    alpha, count = job.config.penalty_alpha or 0.0, job.config.top_k or 1
+    job.results = [[]]
+    branch = job.first(request)
+    (reading,) = yield [Read(branch, states=len(branch.tokens))]
+    logits, before = reading.scores, F.normalize(reading.states.float(), dim=-1)
+    while True:
+        scores = job.ruled([branch.tokens], logits)
+        chances, tokens = scores.softmax(-1)[0].topk(min(count, scores.shape[1]))
+        candidates = [branch, *(branch.fork() for _ in tokens[1:])]
+        for candidate, token in zip(candidates, tokens.tolist(), strict=True):
+            candidate.append(token)
+        readings = yield [Read(candidate) for candidate in candidates]
+        states = F.normalize(torch.cat([reading.states for reading in readings]).float(), dim=-1)
+        likeness = (states @ before.T).amax(-1)
+        best = int(((1 - alpha) * chances - alpha * likeness).argmax())
+        branch = candidates[best]
+        for candidate in candidates:
+            if candidate is not branch:
+                candidate.close()
+        token = branch.tokens[-1]
+        job.show((0,), scores, logits, [])
+        job.results[0].append(token)
+        job.say(token)
+        if job.ended([branch.tokens], scores)[0]:
+            branch.close()
+            return
+        logits, before = readings[best].scores, torch.cat([before, states[best : best + 1]])

@@ -1,0 +1,207 @@
+"""Requests that come and go at any time get what each alone would get, and leave nothing behind."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from multihead import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig
+from multihead.errors import MemoryFull
+from multihead.generation.engine import Engine
+from multihead.generation.generate import continued, enter
+from multihead.generation.job import Extras, Job
+
+from ..parity.case import reference
+from ..parity.cases import CASES
+
+ROWS = {case.name: case for case in CASES}
+SETTINGS = (
+    {},
+    {"num_beams": 3},
+    {"do_sample": True, "seed": 3, "top_k": 8},
+    {"do_sample": True, "seed": 9, "num_return_sequences": 2},
+    {"repetition_penalty": 1.4, "no_repeat_ngram_size": 3},
+    {"guidance_scale": 1.5},
+)
+
+
+class Counted:
+    """A model that counts the tokens it reads."""
+
+    def __init__(self, model):
+        self.model, self.tokens, self.most = model, 0, 0
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+    def read(self, ids, runs, memory, record=None):
+        self.tokens += len(ids)
+        self.most = max(self.most, len(ids))
+        return self.model.read(ids, runs, memory, record)
+
+
+@pytest.fixture(scope="module", params=["llama", "mistral", "mamba", "falcon-h1", "gemma3"])
+def model(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("engine")
+    reference(ROWS[request.param], "ForCausalLM").save_pretrained(folder)
+    return AutoModelForCausalLM.from_pretrained(folder)
+
+
+def job(tokens, options, new=6, **more):
+    config = GenerationConfig(max_new_tokens=new, eos_token_id=[3, 17], **options)
+    return Job(tokens, config, len(tokens) + new, **more)
+
+
+def prompt(draw, low=1, high=40):
+    """Half of them begin alike, so that they share blocks."""
+    begin = [7] * draw.choice([0, 33, 70])
+    return begin + [draw.randrange(4, 90) for _ in range(draw.randrange(low, high))]
+
+
+def alone(model, one):
+    return continued(model, [one.prompt], one.config)
+
+
+def bytes_of(model, tokens):
+    return Engine(model, memory=10**9).store.bytes_for(tokens)
+
+
+@pytest.mark.parametrize("tight", [False, True], ids=["free", "tight"])
+def test_requests_that_enter_at_any_time_get_what_each_alone_gets(model, tight):
+    draw = random.Random(0)
+    engine = Engine(model, memory=bytes_of(model, 140) * 3 if tight else None, tokens=48)
+    jobs = [job(prompt(draw), draw.choice(SETTINGS), new=draw.randrange(1, 30)) for _ in range(24)]
+    for one in jobs:
+        enter(engine, one)
+        for _ in range(draw.randrange(4)):
+            engine.step()
+    engine.run()
+    assert engine.store.held == 0
+    for one in jobs:
+        assert one.results == alone(model, one), f"{one.config.chosen} after {len(one.prompt)} tokens"
+
+
+def test_two_thousand_requests_and_many_cancelled_leave_every_block_free(model):
+    draw = random.Random(1)
+    engine = Engine(model, memory=bytes_of(model, 300) * 6, tokens=256)
+    requests = []
+    for _ in range(400 if model.config.model_type != "llama" else 2000):
+        one = job(prompt(draw, high=20), draw.choice(SETTINGS), new=draw.randrange(1, 9))
+        requests.append(enter(engine, one))
+        if draw.random() < 0.3:
+            engine.step()
+        if draw.random() < 0.1:
+            draw.choice(requests[-20:]).cancel()
+        assert engine.store.budget.free >= 0
+    engine.run()
+    assert all(request.done and request.error is None for request in requests)
+    assert not any(request.branches for request in requests)
+    assert engine.store.held == 0
+    assert engine.store.budget.used == sum(pool.size * pool.idle for pool in engine.store.pools.values())
+
+
+def test_what_two_prompts_begin_with_is_read_once(model):
+    counted = Counted(model)
+    engine = Engine(counted)
+    shared = [5] * 200
+    results = []
+    for end in (8, 9):
+        one = job([*shared, end], {})
+        before = counted.tokens
+        enter(engine, one)
+        engine.run()
+        results.append(counted.tokens - before)
+        assert one.results == alone(model, one)
+    assert results[1] < 20 if engine.store.shares else results[1] > 200
+
+
+def test_several_continuations_read_their_prompt_once(model):
+    counted = Counted(model)
+    engine = Engine(counted)
+    enter(engine, job([5] * 100, {"num_beams": 4}, new=3))
+    engine.run()
+    assert counted.tokens <= 100 + 4 * 3
+
+
+def test_a_long_prompt_is_read_in_parts_while_others_go_on(model):
+    counted = Counted(model)
+    engine = Engine(counted, tokens=32)
+    short, long = job([5, 6], {}, new=20), job([4] * 300, {}, new=2)
+    short.config = short.config.changed(eos_token_id=None)
+    enter(engine, short)
+    engine.step()
+    enter(engine, long)
+    engine.step()
+    said = len(short.results[0])
+    engine.step()
+    assert len(short.results[0]) == said + 1
+    assert not long.results or not long.results[0]
+    engine.run()
+    assert counted.most <= 32
+    assert long.results == alone(model, long)
+
+
+def test_one_request_that_fails_takes_no_other_with_it(model):
+    def broken(ids, scores):
+        raise ZeroDivisionError("the caller's own")
+
+    engine = Engine(model)
+    wrong = enter(engine, job([5, 6, 7], {}, extras=Extras(processors=[broken])))
+    right = job([5, 6, 7], {})
+    enter(engine, right)
+    engine.run()
+    assert isinstance(wrong.error, ZeroDivisionError)
+    assert right.results == alone(model, right)
+    assert engine.store.held == 0
+
+
+def test_a_request_that_can_never_fit_is_refused_before_any_work(model):
+    counted = Counted(model)
+    engine = Engine(counted, memory=bytes_of(model, 64))
+    before = counted.tokens
+    if engine.store.pools:
+        with pytest.raises(MemoryFull, match="more memory"):
+            enter(engine, job([5] * 50, {"num_beams": 50}, new=50))
+        assert counted.tokens == before
+        assert not engine.busy
+    fits = job([5, 6], {}, new=3)
+    enter(engine, fits)
+    engine.run()
+    assert fits.results == alone(model, fits)
+
+
+def test_a_windows_memory_is_bounded_by_the_window(tmp_path):
+    reference(ROWS["mistral"], "ForCausalLM").save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    engine = Engine(model, tokens=32)
+    one = job([5] * 300, {}, new=300)
+    one.config = one.config.changed(eos_token_id=None)
+    enter(engine, one)
+    most = 0
+    while engine.busy:
+        engine.step()
+        most = max(most, engine.store.held)
+    assert most <= 5  # blocks of 32 for a window of a few tokens
+    assert len(one.results[0]) == 300
+
+
+def test_sources_of_other_requests_do_not_mix(tmp_path):
+    reference(ROWS["t5"], "ForConditionalGeneration").save_pretrained(tmp_path)
+    model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+    draw, engine = random.Random(2), Engine(model)
+    jobs, expected = [], []
+    for _ in range(12):
+        source = [draw.randrange(4, 90) for _ in range(draw.randrange(1, 30))]
+        options = draw.choice(SETTINGS)
+        with torch.inference_mode():
+            encoded = model.encode_texts([source])
+        one = job([0], options, new=draw.randrange(1, 12), encoded=encoded, source=source)
+        expected.append(continued(model, [[0]], one.config, encoded=encoded))
+        jobs.append(one)
+        enter(engine, one)
+        engine.step()
+    engine.run()
+    assert [one.results for one in jobs] == expected
+    assert engine.store.held == 0
