@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -144,16 +144,18 @@ class Reader:
         cache = Cache(self.store, [read.branch.text for read, _ in work], self._source(work))
         runs = Runs.of(tuple(map(len, parts)))
         ids = torch.tensor([token for part in parts for token in part], device=self.model.device)
-        record = Record([], [], []) if any(read.record for read, _ in work) else None
+        wishes = [read.record for read, _ in work if read.record is not None]
+        seen: Any = ([], []) if any(wish.attentions is not None for wish in wishes) else (None, None)
+        record = Record([], *seen) if wishes else None
         with torch.inference_mode():
             states = self.model.read(ids, runs, cache, record)
             ends = [begin + length for begin, length in zip(runs.begins, runs.lengths, strict=True)]
             spans = [(end - read.wanted, end) for (read, _), end, done in zip(work, ends, ready, strict=True) if done]
             rows = [row for begin, end in spans for row in range(begin, end)]
             chosen = (
-                states if len(rows) == len(ids) else states[torch.tensor(rows, device=ids.device)] if rows else None
+                states if len(rows) == len(ids) else states[torch.tensor(rows, device=ids.device, dtype=torch.long)]
             )
-            scores = None if chosen is None else self.model.score(chosen).float()
+            scores = self.model.score(chosen).float() if rows else None
         row = 0
         for text, (read, _) in enumerate(work):
             read.branch.text.publish(read.branch.tokens)

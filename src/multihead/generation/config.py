@@ -30,8 +30,8 @@ OFF: Mapping[str, tuple[Any, ...]] = {
 INERT = frozenset(
     """
     cache_implementation cache_config max_cache_len compile_config disable_compile continuous_batching_config
-    low_memory prefill_chunk_size assistant_lookbehind target_lookbehind assistant_ensemble_weight use_cache transformers_version multihead_version _from_model_config _commit_hash
-    generation_kwargs
+    low_memory prefill_chunk_size assistant_lookbehind target_lookbehind assistant_ensemble_weight use_cache
+    transformers_version multihead_version _from_model_config _commit_hash generation_kwargs
     """.split()
 )
 

@@ -151,10 +151,14 @@ class Engine:
                 self._go_on(request, None)
 
     def _fits(self, request: Request) -> bool:
-        """Whether what is to be read first has room beside one block more for every running branch."""
+        """Whether what is to be read first has room beside one block more for every running branch.
+
+        States, which cannot be taken away again, are counted for all branches that there will be.
+        """
         length = max((len(branch.tokens) for branch in request.branches), default=1)
         running = sum(len(r.branches) for r in self.running)
-        return self.store.bytes_for(length) + running * self.store.bytes_for(1) <= self.store.room
+        states = sum(max(r.width - len(r.branches), 0) for r in [*self.running, request]) * self.store.slot_size
+        return self.store.bytes_for(length) + running * self.store.bytes_for(1) + states <= self.store.room
 
     def _go_on(self, request: Request, readings: list[Reading] | None) -> None:
         """Sends a strategy what it asked for, and notes what it asks for next."""

@@ -96,6 +96,7 @@ class Draft:
         self.request, self.job, self.model, self.encoded = request, job, model, encoded
         self.count, self.schedule, self.sure = count, schedule, sure
         self.draws = bool(job.config.do_sample) and not likeliest
+        self.ends = frozenset[int]() if likeliest else job.config.ends  # another vocabulary's are not known
         self.branch: Branch | None = None
 
     def guess(self, tokens: Sequence[int], most: int) -> Guessing:
@@ -112,7 +113,7 @@ class Draft:
                 break
             branch.append(token)
             chances.append(p[0])
-            if token in self.job.config.ends:
+            if token in self.ends:
                 break
         return Guess(branch.tokens[len(tokens) :], torch.stack(chances) if self.draws and chances else None)
 

@@ -144,7 +144,9 @@ class Slots:
         self.states = put(grown(self.states, states, cache.store.most), slots, states)
 
     def copy(self, source: int, target: int) -> None:
-        if self.states is not None:
+        if self.states is None:
+            return
+        with torch.inference_mode(self.states.is_inference()):  # such tensors change nowhere else
             self.states = grown(self.states, self.states, target + 1)
             self.states = put(self.states, slice(target, target + 1), self.states[source : source + 1])
 
