@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import torch
 import transformers
 
 from tests.tokenizers import folders
+
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):  # else each one's threads wait for the other's
+    torch.set_num_threads(max((os.cpu_count() or 1) // workers, 1))
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
 
