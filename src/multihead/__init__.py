@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .errors import MultiheadError
     from .generation.config import GenerationConfig
+    from .generation.constraints import DisjunctiveConstraint, PhrasalConstraint
     from .generation.streaming import TextIteratorStreamer, TextStreamer
     from .model import PreTrainedModel
     from .sentences.cross import CrossEncoder
@@ -53,8 +54,10 @@ _HOMES = {
     "AutoTokenizer": "auto",
     "Config": "config",
     "CrossEncoder": "sentences.cross",
+    "DisjunctiveConstraint": "generation.constraints",
     "GenerationConfig": "generation.config",
     "MultiheadError": "errors",
+    "PhrasalConstraint": "generation.constraints",
     "PreTrainedModel": "model",
     "SentenceEncoder": "sentences.encoder",
     "TextIteratorStreamer": "generation.streaming",

@@ -25,6 +25,7 @@ from .models.architecture import Architecture
 from .models.registry import by_class_name
 from .nn.cache import Cache
 from .nn.call import Call, Encoded, Record
+from .nn.embeddings import LearnedPositions
 from .nn.memories import Memory
 from .nn.ragged import Layout, places
 from .nn.weights import initialize
@@ -188,6 +189,12 @@ class PreTrainedModel(nn.Module):
     def remember(self, texts: int, encoded: Encoded | None = None) -> Cache:
         """An empty cache for this many texts."""
         return Cache.of(self.backbone.memories(), texts, encoded)
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens of the longest text that can be continued; None where positions are computed, not learned."""
+        stack = getattr(self.backbone, "decoder", self.backbone)
+        return min((part.count for part in stack.modules() if isinstance(part, LearnedPositions)), default=None)
 
     def memories(self) -> list[Memory]:
         """An empty memory a layer."""

@@ -10,7 +10,7 @@ import torch
 from scipy.stats import chisquare
 
 from multihead import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
-from multihead.errors import InvalidInput, UnsupportedOption
+from multihead.errors import InvalidInput, TextTooLong, UnsupportedOption
 
 IDS = torch.tensor([[5, 9, 14, 3], [5, 7, 3, 8]])
 
@@ -147,3 +147,17 @@ def test_a_config_of_the_callers_own_is_used(model, tmp_path):
     from multihead.config import read_json
 
     assert GenerationConfig.read(read_json(tmp_path / "generation_config.json")) == config
+
+
+@pytest.mark.parametrize("name", ["gpt2", "opt", "bart"])
+def test_a_text_ends_at_the_last_learned_position(models, name):
+    model, most = models[name], 128
+    prompt = torch.tensor([[5, 6, 7]])
+    room = most if name == "bart" else most - 2  # the last token need not be read
+    assert model.generate(prompt, max_new_tokens=room, eos_token_id=[], pad_token_id=0).shape[1] == most + 1
+    with pytest.raises(TextTooLong, match=f"learned {most} positions; set max_new_tokens to {room} or less"):
+        model.generate(prompt, max_new_tokens=room + 1)
+    if name != "bart":
+        with pytest.raises(TextTooLong, match=f"shorten it to at most {most}"):
+            model.generate(torch.full((1, most + 1), 5), max_new_tokens=1)
+    assert models["llama"].generate(prompt, max_new_tokens=most + 20, eos_token_id=[], pad_token_id=0).shape[1] > most

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..errors import InvalidInput
 from .branches import Branch, Read
+from .constraints import Progress
 from .engine import Request, Strategy
 from .job import Job
 
@@ -52,40 +54,54 @@ class Group:
 
     def choose(self, scores: Tensor) -> list[int]:
         """Takes a step over processed log-probabilities (beams, vocabulary); the tokens that the beams go on with."""
-        total = (scores.cpu() + self.sums[:, None]).flatten()
-        if self.job.config.do_sample:
-            draw = self.job.generator if scores.device.type == "cpu" else None
-            index = torch.multinomial(total.softmax(-1), self.keep, generator=draw)
-            values = total[index]
-        else:
-            values, index = total.topk(min(self.keep, len(total)))
+        total = scores.cpu() + self.sums[:, None]
+        index = self.candidates(total)
+        if not len(index):
+            self.done = True
+            return []
+        values = total.flatten()[index]
         parents, tokens = (index // scores.shape[1]).tolist(), (index % scores.shape[1]).tolist()
         texts = [[*self.branches[p].tokens, t] for p, t in zip(parents, tokens, strict=True)]
         ended = self.job.ended(texts, scores)
         paths = [(*self.paths[p], self.begin + p) for p in parents]
         running = values + torch.tensor(ended) * OUT
-        order = running.topk(self.size).indices.tolist()
-        self._collect(values, ended, texts, paths)
+        self._collect(values, self.complete(ended), texts, paths)
+        order = self.kept(running)
         self.sums, self.paths = running[order], [paths[i] for i in order]
         self.branches = forked(self.branches, [parents[i] for i in order])
         chosen = [tokens[i] for i in order]
         for branch, token in zip(self.branches, chosen, strict=True):
             branch.append(token)
-        self._judge(all(ended))
+        self._judge(all(ended) or not order)
         return chosen
 
+    def candidates(self, total: Tensor) -> Tensor:
+        """The best of summed scores (beams, vocabulary), or a draw of them: indices into all, best first."""
+        total = total.flatten()
+        if self.job.config.do_sample:
+            draw = self.job.generator if self.job.device.type == "cpu" else None
+            return torch.multinomial(total.softmax(-1), self.keep, generator=draw)
+        return total.topk(min(self.keep, len(total))).indices
+
+    def complete(self, ended: Sequence[bool]) -> list[int]:
+        """Candidates that are results: of the best, as many as there are beams, those that have ended."""
+        return [i for i in range(self.size) if ended[i]]
+
+    def kept(self, running: Tensor) -> list[int]:
+        """Candidates that go on."""
+        return running.topk(self.size).indices.tolist()
+
     def _collect(
-        self, values: Tensor, ended: Sequence[bool], texts: Sequence[list[int]], paths: Sequence[tuple[int, ...]]
+        self, values: Tensor, complete: Sequence[int], texts: Sequence[list[int]], paths: Sequence[tuple[int, ...]]
     ) -> None:
-        """Takes in what has ended among the best candidates, as many as there are beams."""
+        """Takes in results."""
         full = len(self.finished) == self.size and self.job.config.early_stopping is True
         if full or not self.hopeful:
             return
         prompt = len(self.job.prompt)
         scores = values / ((len(texts[0]) - prompt) ** self.penalty)
-        for i in range(self.size):
-            if ended[i]:
-                self.finished.append(Hypothesis(tuple(texts[i][prompt:]), paths[i], scores[i]))
+        for i in complete:
+            self.finished.append(Hypothesis(tuple(texts[i][prompt:]), paths[i], scores[i]))
         self.finished = sorted(self.finished, key=lambda h: -h.score.item())[: self.size]
 
     @property
@@ -96,12 +112,12 @@ class Group:
     def _judge(self, stuck: bool) -> None:
         """Whether to go on: `stuck` when no candidate can."""
         config, prompt = self.job.config, len(self.job.prompt)
-        length = len(self.branches[0].tokens) - prompt
+        length = len(self.branches[0].tokens) - prompt if self.branches else 1
         if config.early_stopping == "never" and self.penalty > 0:
             length = self.job.limit - prompt
         full = len(self.finished) == self.size
-        if full:
-            best, worst = self.sums[0] / length**self.penalty, min(h.score for h in self.finished)
+        if full and not stuck:
+            best, worst = self.sums.max() / length**self.penalty, min(h.score for h in self.finished)
             self.hopeful = self.hopeful and bool(best > worst)
         self.done = stuck or not self.hopeful or (full and config.early_stopping is True)
 
@@ -109,6 +125,46 @@ class Group:
         for branch in self.branches:
             branch.close()
         self.branches = []
+
+
+class Constrained(Group):
+    """Beams that must come to hold some words (Post & Vilar, 2018, arXiv:1804.06609).
+
+    Beside the likeliest candidates each beam has those that bring its words further. Places go to candidates in turns,
+    by how many tokens of the words are still needed, so that a text with more of them need not be likelier than one
+    with fewer. A candidate that could no longer hold all words by the end is none.
+    """
+
+    def __init__(self, job: Job, branches: Sequence[Branch], begin: int) -> None:
+        super().__init__(job, branches, begin)
+        self.progress = [Progress(job.config.required)] * self.size
+        self.next: list[Progress] = []  # of the candidates of a step
+
+    def candidates(self, total: Tensor) -> Tensor:
+        words = total.shape[1]
+        found = set(super().candidates(total).tolist())
+        for beam, progress in enumerate(self.progress):
+            found |= {beam * words + token for token in progress.next_tokens if token < words}
+        room = self.job.limit - len(self.branches[0].tokens) - 1 - (self.job.config.forced_eos_token_id is not None)
+        values = total.flatten()
+        order = sorted((i for i in found if values[i] > OUT), key=lambda i: (-float(values[i]), i))
+        steps = [(i, self.progress[i // words].advance(i % words)) for i in order]
+        steps = [(i, after) for i, after in steps if after.needed <= max(room, 0)]
+        self.next = [after for _, after in steps]
+        return torch.tensor([i for i, _ in steps], dtype=torch.long)
+
+    def complete(self, ended: Sequence[bool]) -> list[int]:
+        return [i for i, end in enumerate(ended) if end and not self.next[i].left][: self.size]
+
+    def kept(self, running: Tensor) -> list[int]:
+        banks: dict[int, list[int]] = {}
+        for i in running.argsort(descending=True, stable=True).tolist():
+            if running[i] > OUT:
+                banks.setdefault(self.next[i].needed, []).append(i)
+        turns = [(turn, needed, i) for needed, bank in banks.items() for turn, i in enumerate(bank)]
+        order = [i for _, _, i in sorted(turns)[: self.size]]
+        self.progress = [self.next[i] for i in order]
+        return order
 
 
 def forked(branches: Sequence[Branch], parents: Sequence[int]) -> list[Branch]:
@@ -132,10 +188,11 @@ def beamed(request: Request, job: Job) -> Strategy:
     reads = reads[:1] * count
     beams = [first, *(first.fork() for _ in range(count - 1))]
     size = count // groups
-    parts = [Group(job, beams[begin : begin + size], begin) for begin in range(0, count, size)]
+    kind = Constrained if job.config.required else Group
+    parts = [kind(job, beams[begin : begin + size], begin) for begin in range(0, count, size)]
     while True:
         live = [part for part in parts if not part.done]
-        numbers = [part.begin + i for part in live for i in range(size)]
+        numbers = [part.begin + i for part in live for i in range(len(part.branches))]
         step(job, live, numbers, logits, reads)
         for part in live:
             if part.done:
@@ -146,7 +203,13 @@ def beamed(request: Request, job: Job) -> Strategy:
         reads = job.wishes(branches)
         logits = job.logits((yield reads))
     best = sorted((h for part in parts for h in part.finished), key=lambda h: -h.score.item())
-    job.finished = best[: job.config.num_return_sequences or 1]
+    wanted = job.config.num_return_sequences or 1
+    if len(best) < wanted:
+        raise InvalidInput(
+            f"Prompt {job.number}: {len(best)} of {wanted} texts were found that hold all words that must come. Allow "
+            "more max_new_tokens, time or num_beams, or fewer bans of tokens."
+        )
+    job.finished = best[:wanted]
     job.results = [list(hypothesis.tokens) for hypothesis in job.finished]
 
 
@@ -156,8 +219,8 @@ def step(job: Job, live: Sequence[Group], numbers: Sequence[int], logits: Tensor
     scores = job.ruled([branch.tokens for branch in branches], logits.log_softmax(-1))
     chosen: list[int] = []
     shown = []
-    for number, part in enumerate(live):
-        own = scores[number * part.size : (number + 1) * part.size]
+    for part in live:
+        own, scores = scores[: len(part.branches)], scores[len(part.branches) :]
         if chosen and job.config.diversity_penalty:
             counts = torch.bincount(torch.tensor(chosen), minlength=own.shape[1]).to(own.device)
             own = own - job.config.diversity_penalty * counts

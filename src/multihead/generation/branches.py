@@ -26,6 +26,10 @@ class Decoder(Protocol):
     @property
     def device(self) -> torch.device: ...
 
+    @property
+    def longest(self) -> int | None:
+        """Tokens of the longest text that can be read."""
+
     def memories(self) -> list[Memory]:
         """An empty memory a layer."""
 

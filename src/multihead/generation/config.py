@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..config import admits, describe, hints, write_json
 from ..errors import InvalidInput, UnsupportedOption, nearest
+from .constraints import Words, read_constraints
 from .watermark import settings as watermark_settings
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 # The reference's fields that are not computed here -> the values that mean "off". Any other value is refused by name.
 OFF: Mapping[str, tuple[Any, ...]] = {
-    "constraints": (),
-    "force_words_ids": (),
     "token_healing": (False,),
     "assistant_early_exit": (),
     "use_mtp": (False,),
@@ -60,6 +59,8 @@ class GenerationConfig:
         sequence_bias: added to the score of a run's last token: [[[ids], bias], ...] or {(ids): bias}.
         no_repeat_ngram_size: no run of so many tokens comes twice (off). encoder_no_repeat_ngram_size: or comes from
             the source (off). bad_words_ids: runs that never come.
+        force_words_ids: runs that must come, each one, or a list of which one will do; beam search only.
+        constraints: the same as objects of `constraints`.
         suppress_tokens, begin_suppress_tokens: never, or not first. forced_bos_token_id, forced_eos_token_id: the
             first token, and the last one when the length runs out.
         exponential_decay_length_penalty: (tokens, factor): past so many new tokens, ends grow likelier by the factor.
@@ -108,6 +109,8 @@ class GenerationConfig:
     no_repeat_ngram_size: int | None = None
     encoder_no_repeat_ngram_size: int | None = None
     bad_words_ids: list[list[int]] | None = None
+    force_words_ids: Any = None
+    constraints: Any = None
     suppress_tokens: list[int] | None = None
     begin_suppress_tokens: list[int] | None = None
     forced_bos_token_id: int | None = None
@@ -139,6 +142,7 @@ class GenerationConfig:
         self._check_bounds()
         if self.sequence_bias is not None:
             _ = self.bias_of_runs
+        _ = self.required
         if self.watermarking_config is not None:
             watermark_settings(self.watermarking_config)
         decay = self.exponential_decay_length_penalty
@@ -189,6 +193,11 @@ class GenerationConfig:
         return runs
 
     @property
+    def required(self) -> tuple[Words, ...]:
+        """The runs of tokens that must come. Raises InvalidInput for what is none."""
+        return read_constraints(self.constraints, self.force_words_ids)
+
+    @property
     def stops(self) -> tuple[str, ...]:
         """The stop strings."""
         given = self.stop_strings
@@ -222,8 +231,11 @@ class GenerationConfig:
     @property
     def chosen(self) -> dict[str, Any]:
         """The fields that are not None."""
-        fields = [f.name for f in dataclasses.fields(self) if f.name != "uncomputed"]
-        return {**{name: v for name in fields if (v := getattr(self, name)) is not None}, **self.uncomputed}
+        fields = [f.name for f in dataclasses.fields(self) if f.name not in ("uncomputed", "constraints")]
+        found = {name: v for name in fields if (v := getattr(self, name)) is not None}
+        if self.constraints:  # objects, which no file holds: the same as plain lists
+            found["force_words_ids"] = [[list(word) for word in words] for words in self.required]
+        return {**found, **self.uncomputed}
 
     @property
     def ends(self) -> frozenset[int]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInput, UnsupportedOption
+from ..errors import InvalidInput
 from ..nn.call import Encoded
-from ..nn.ragged import Layout
 from ..outputs import Output
 from .beams import beamed
+from .checks import check, check_prompts, check_ways, check_words
 from .config import GenerationConfig
 from .contrastive import contrasted
 from .engine import Engine, Request, Strategy
+from .inputs import mask_of, read_inputs, source, sources_of, start, unpadded
 from .job import Assistant, Extras, Job
 from .outputs import (
     GenerateBeamDecoderOnlyOutput,
@@ -92,7 +92,7 @@ def generate(
         tuple(logits_processor or ()), tuple(stopping_criteria or ()), prefix_allowed_tokens_fn, tokenizer, negative,
         assistant_of(model, assistant_model, assistant_tokenizer, tokenizer, ids, mask_of(ids, mask, config)),
     )  # fmt: skip
-    check_speculation(config, extras)
+    check_ways(config, extras)
     encoded: Encoded | None = None
     if both:
         encoded = source(model, ids, mask_of(ids, mask, config), encoder_outputs, own)
@@ -142,7 +142,8 @@ def run(
     streamer: Any,
 ) -> list[Job]:
     """Continues prompts together, each one a request. Raises what a request raised."""
-    check_prompts(prompts, limits)
+    check_prompts(prompts, limits, model.longest)
+    check_words(config, model.config.vocab_size, [len(prompt) for prompt in prompts], limits)
     if streamer is not None and (len(prompts) > 1 or (config.num_return_sequences or 1) > 1):
         raise InvalidInput("A streamer shows one text; this batch has several.")
     listener = None if streamer is None else lambda token: streamer.put(torch.tensor([token]))
@@ -214,52 +215,6 @@ def laid_out(jobs: list[Job], given: Tensor, config: GenerationConfig, both: boo
     return beams(sequences, **found(jobs), **shown(jobs, config.num_beams or 1, both))
 
 
-def check(config: GenerationConfig, asked: Collection[str], tokenizer: Any) -> None:
-    """Raises InvalidInput for settings that contradict each other, and UnsupportedOption for one without effect.
-
-    Args:
-        asked: names that the caller gave, beside those of the checkpoint.
-    """
-    beams, repeats, groups = config.num_beams or 1, config.num_return_sequences or 1, config.num_beam_groups or 1
-    if repeats > 1 and not config.do_sample and beams == 1:
-        raise InvalidInput("num_return_sequences above 1 gives equal texts without do_sample=True or num_beams.")
-    if beams > 1 and repeats > beams:
-        raise InvalidInput(f"num_return_sequences = {repeats} cannot be more than num_beams = {beams}.")
-    if beams % groups:
-        raise InvalidInput(f"num_beams = {beams} cannot be shared evenly by num_beam_groups = {groups}.")
-    if groups > 1 and config.do_sample:
-        raise InvalidInput("num_beam_groups above 1 searches for different texts; it does not go with do_sample=True.")
-    alone = {"early_stopping": None, "length_penalty": 1.0, "diversity_penalty": 0.0}
-    for name, usual in alone.items():
-        value = getattr(config, name)
-        if value not in (None, usual, False) and beams == 1 and name in asked:
-            raise UnsupportedOption(f"{name} = {value!r} has no effect without num_beams above 1.")
-    if config.stops and tokenizer is None:
-        raise InvalidInput("stop_strings are text: pass the model's tokenizer too (tokenizer=...).")
-
-
-def check_speculation(config: GenerationConfig, extras: Extras) -> None:
-    """Raises InvalidInput where what is to be done at once cannot be."""
-    ways = {
-        "num_beams": (config.num_beams or 1) > 1,
-        "an assistant model": extras.assistant is not None,
-        "prompt_lookup_num_tokens": bool(config.prompt_lookup_num_tokens),
-        "penalty_alpha": bool(config.penalty_alpha),
-    }
-    asked = [name for name, is_asked in ways.items() if is_asked]
-    if len(asked) > 1:
-        raise InvalidInput(f"{asked[0]} and {asked[1]} are two ways to go on; choose one.")
-    single = [name for name in asked if name != "num_beams"]
-    if single and (config.num_return_sequences or 1) > 1:
-        raise InvalidInput(f"{single[0]} continues a prompt once; num_return_sequences must be 1.")
-    if config.penalty_alpha and config.do_sample:
-        raise InvalidInput("penalty_alpha searches and does not draw: it does not go with do_sample=True.")
-    if config.penalty_alpha and (config.guidance_scale not in (None, 1.0) or config.dola_layers is not None):
-        raise InvalidInput("penalty_alpha does not go with guidance_scale or dola_layers.")
-    if single and (config.output_attentions or config.output_hidden_states):
-        raise InvalidInput(f"{single[0]} shows scores and logits only, no states or attentions.")
-
-
 def assistant_of(
     model: Any, assistant: Any, its_tokenizer: Any, tokenizer: Any, ids: Tensor | None, mask: Tensor | None
 ) -> Assistant | None:
@@ -293,86 +248,3 @@ def limit(config: GenerationConfig, prompt: int, width: int) -> int:
     if config.max_new_tokens is not None:
         return prompt + config.max_new_tokens
     return prompt + (config.max_length or DEFAULT_LENGTH) - width
-
-
-def check_prompts(prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> None:
-    """Raises InvalidInput for a prompt without a token, or one that leaves no room for another."""
-    for number, (prompt, most) in enumerate(zip(prompts, limits, strict=True)):
-        if not prompt:
-            raise InvalidInput(f"Prompt {number} has no token; give it at least one, a start token for instance.")
-        if len(prompt) >= most:
-            raise InvalidInput(
-                f"Prompt {number} has {len(prompt)} tokens and at most {most} are allowed in all (max_length). "
-                "Shorten it, or set max_new_tokens."
-            )
-
-
-def read_inputs(
-    given: Any, mask: Tensor | None, tokenizer: Any, config: GenerationConfig
-) -> tuple[Tensor | None, Tensor | None]:
-    """Padded ids (batch, length) and their mask, of what a caller may give. Raises InvalidInput."""
-    if given is None or isinstance(given, Tensor):
-        return given, mask
-    if isinstance(given, str) or (given and all(isinstance(text, str) for text in given)):
-        if tokenizer is None:
-            raise InvalidInput("Strings need the model's tokenizer too (tokenizer=...).")
-        given = tokenizer([given] if isinstance(given, str) else list(given))["input_ids"]
-    if given and all(isinstance(token, int) for token in given):
-        given = [given]
-    try:
-        texts = [[int(token) for token in text] for text in given]
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"generate takes strings, lists of ids or a tensor, not {type(given).__name__}.") from error
-    longest = max(map(len, texts), default=0)
-    pad = config.pad_token_id or 0
-    ids = torch.tensor([[pad] * (longest - len(text)) + text for text in texts], dtype=torch.long)
-    real = torch.tensor([[0] * (longest - len(text)) + [1] * len(text) for text in texts])
-    return ids, real
-
-
-def mask_of(ids: Tensor | None, mask: Tensor | None, config: GenerationConfig) -> Tensor | None:
-    """The mask given, or one guessed from padding ids where these end no text."""
-    if mask is not None or ids is None:
-        return mask
-    pad = config.pad_token_id
-    if pad is None or pad in config.ends or not bool((ids == pad).any()):
-        return None
-    return ids != pad
-
-
-def unpadded(ids: Tensor, mask: Tensor | None) -> list[list[int]]:
-    layout = Layout.of(mask, (ids.shape[0], ids.shape[1]))
-    flat = layout.pack(ids).tolist()
-    return [flat[begin : begin + length] for begin, length in zip(layout.runs.begins, layout.runs.lengths, strict=True)]
-
-
-def start(model: Any, config: GenerationConfig, texts: int) -> Tensor:
-    """(texts, 1): the token that a target begins with."""
-    first = config.decoder_start_token_id
-    first = config.bos_token_id if first is None else first
-    if first is None:
-        raise InvalidInput("The config names no decoder_start_token_id to begin a target with.")
-    return torch.full((texts, 1), first, device=model.device)
-
-
-def source(
-    model: Any,
-    ids: Tensor | None,
-    mask: Tensor | None,
-    states: Any,
-    own: Mapping[str, Tensor | None] = MappingProxyType({}),
-) -> Encoded:
-    """The encoded source. `own`: the family's own inputs."""
-    with torch.inference_mode():
-        if states is not None:
-            layout = Layout.of(mask, (states[0].shape[0], states[0].shape[1]))
-            return model.encoded(layout.pack(states[0].to(model.device)), layout.runs)
-        return model.encode(ids, mask, own=dict(own))
-
-
-def sources_of(encoded: Encoded | None, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-    """What each text is made of: its encoded source's tokens, where these are known, or its prompt."""
-    if encoded is None or encoded.ids is None:
-        return [list(prompt) for prompt in prompts]
-    ids, spans = encoded.ids.tolist(), zip(encoded.runs.begins, encoded.runs.lengths, strict=True)
-    return [ids[begin : begin + length] for begin, length in spans]

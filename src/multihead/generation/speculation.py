@@ -7,6 +7,7 @@ model's (Leviathan et al., 2022, arXiv:2211.17192).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -100,11 +101,14 @@ class Draft:
         self.branch: Branch | None = None
 
     def guess(self, tokens: Sequence[int], most: int) -> Guessing:
+        if len(tokens) >= (self.model.longest or math.inf):
+            return Guess([])
         if self.branch is None:
             self.branch = self.request.branch(tokens, self.encoded, self.model)
         branch, chances = self.branch, []
         follow(branch, tokens)
-        while len(branch.tokens) < len(tokens) + min(self.count, most):
+        longest = self.model.longest or math.inf
+        while len(branch.tokens) < min(len(tokens) + min(self.count, most), longest):
             (reading,) = yield [Read(branch)]
             scores = self.job.ruled([branch.tokens], reading.scores) if self.draws else reading.scores
             p = scores.softmax(-1)

@@ -23,14 +23,18 @@ class LearnedPositions(nn.Module):
         super().__init__()
         self.table, self.offset = Embedding(count, width), offset
 
+    @property
+    def count(self) -> int:
+        """Learned positions, from 0."""
+        return self.table.num_embeddings - self.offset
+
     def forward(self, positions: Tensor) -> Tensor:
         """(tokens,) to (tokens, width). Raises TextTooLong past the last learned position."""
         rows = positions + self.offset
-        limit = self.table.num_embeddings
         low, high = (int(bound) for bound in positions.aminmax()) if positions.numel() else (0, -self.offset)
-        if high + self.offset >= limit:
+        if high >= self.count:
             raise TextTooLong(
-                f"A text reaches position {high}, and this model has learned {limit - self.offset}, "
+                f"A text reaches position {high}, and this model has learned {self.count}, "
                 "from 0. Truncate it (truncation=True) or split it into windows (stride=...)."
             )
         if low < 0:
