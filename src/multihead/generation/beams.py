@@ -65,7 +65,7 @@ class Group:
         ended = self.job.ended(texts, scores)
         paths = [(*self.paths[p], self.begin + p) for p in parents]
         running = values + torch.tensor(ended) * OUT
-        self._collect(values, self.complete(ended), texts, paths)
+        self._collect(values, self.complete(values, ended), texts, paths)
         order = self.kept(running)
         self.sums, self.paths = running[order], [paths[i] for i in order]
         self.branches = forked(self.branches, [parents[i] for i in order])
@@ -83,9 +83,9 @@ class Group:
             return torch.multinomial(total.softmax(-1), self.keep, generator=draw)
         return total.topk(min(self.keep, len(total))).indices
 
-    def complete(self, ended: Sequence[bool]) -> list[int]:
+    def complete(self, values: Tensor, ended: Sequence[bool]) -> list[int]:
         """Candidates that are results: of the best, as many as there are beams, those that have ended."""
-        return [i for i in range(self.size) if ended[i]]
+        return [i for i in range(self.size) if ended[i] and values[i] > OUT]
 
     def kept(self, running: Tensor) -> list[int]:
         """Candidates that go on."""
@@ -153,7 +153,7 @@ class Constrained(Group):
         self.next = [after for _, after in steps]
         return torch.tensor([i for i, _ in steps], dtype=torch.long)
 
-    def complete(self, ended: Sequence[bool]) -> list[int]:
+    def complete(self, values: Tensor, ended: Sequence[bool]) -> list[int]:
         return [i for i, end in enumerate(ended) if end and not self.next[i].left][: self.size]
 
     def kept(self, running: Tensor) -> list[int]:
@@ -206,8 +206,8 @@ def beamed(request: Request, job: Job) -> Strategy:
     wanted = job.config.num_return_sequences or 1
     if len(best) < wanted:
         raise InvalidInput(
-            f"Prompt {job.number}: {len(best)} of {wanted} texts were found that hold all words that must come. Allow "
-            "more max_new_tokens, time or num_beams, or fewer bans of tokens."
+            f"Prompt {job.number}: {len(best)} of {wanted} texts were found that are as asked. Allow more "
+            "max_new_tokens, time or num_beams, or fewer bans of tokens."
         )
     job.finished = best[:wanted]
     job.results = [list(hypothesis.tokens) for hypothesis in job.finished]

@@ -59,6 +59,8 @@ class GenerationConfig:
         sequence_bias: added to the score of a run's last token: [[[ids], bias], ...] or {(ids): bias}.
         no_repeat_ngram_size: no run of so many tokens comes twice (off). encoder_no_repeat_ngram_size: or comes from
             the source (off). bad_words_ids: runs that never come.
+        json_schema, regex, grammar: the form of the text (a grammar in Lark's notation); needs the tokenizer, see
+            `structure`. The text ends once it has the form, or is cut at its limit.
         force_words_ids: runs that must come, each one, or a list of which one will do; beam search only.
         constraints: the same as objects of `constraints`.
         suppress_tokens, begin_suppress_tokens: never, or not first. forced_bos_token_id, forced_eos_token_id: the
@@ -109,6 +111,9 @@ class GenerationConfig:
     no_repeat_ngram_size: int | None = None
     encoder_no_repeat_ngram_size: int | None = None
     bad_words_ids: list[list[int]] | None = None
+    json_schema: Any = None
+    regex: str | None = None
+    grammar: str | None = None
     force_words_ids: Any = None
     constraints: Any = None
     suppress_tokens: list[int] | None = None
@@ -233,6 +238,8 @@ class GenerationConfig:
         """The fields that are not None."""
         fields = [f.name for f in dataclasses.fields(self) if f.name not in ("uncomputed", "constraints")]
         found = {name: v for name in fields if (v := getattr(self, name)) is not None}
+        if hasattr(self.json_schema, "model_json_schema"):
+            found["json_schema"] = self.json_schema.model_json_schema()
         if self.constraints:  # objects, which no file holds: the same as plain lists
             found["force_words_ids"] = [[list(word) for word in words] for words in self.required]
         return {**found, **self.uncomputed}

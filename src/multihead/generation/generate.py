@@ -29,6 +29,7 @@ from .outputs import (
 )
 from .sampling import sampled
 from .speculation import GUESSES, RUN, SURE, Draft, Guesser, Lookup, Translated, speculated
+from .structure import Structure
 
 DEFAULT_LENGTH = 20  # tokens in all, as the reference does when nothing is said
 
@@ -147,6 +148,7 @@ def run(
     if streamer is not None and (len(prompts) > 1 or (config.num_return_sequences or 1) > 1):
         raise InvalidInput("A streamer shows one text; this batch has several.")
     listener = None if streamer is None else lambda token: streamer.put(torch.tensor([token]))
+    structure = Structure.of(config, extras.tokenizer, model.config.vocab_size)
     sources = sources_of(encoded, prompts)
     engine = Engine(model)
     jobs, requests = [], []
@@ -154,7 +156,7 @@ def run(
         own = None if encoded is None else encoded.select(torch.tensor([number]))
         job = Job(
             prompt, config, most, number=number, encoded=own, source=sources[number], extras=extras,
-            listener=listener, device=model.device, tied=model.config.tie_word_embeddings,
+            structure=structure, listener=listener, device=model.device, tied=model.config.tie_word_embeddings,
         )  # fmt: skip
         jobs.append(job)
         requests.append(enter(engine, job))

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from ..errors import InvalidInput
 from ..nn.call import Encoded, Record
 from .branches import Branch, Decoder, Read, Reading
 from .config import GenerationConfig
 from .dola import contrasted, early_layers
 from .engine import Request
 from .rules import Allowed, Rule, rules
+from .structure import Structure
 
 if TYPE_CHECKING:
     from .beams import Hypothesis
@@ -71,8 +73,8 @@ class Job:
 
     Args:
         number: of the prompt. limit: most tokens in all. source: tokens that the text is made of.
-        listener: called with every new token of the first continuation. tied: whether word scores use the word
-            embeddings themselves.
+        structure: the text's form. listener: called with every new token of the first continuation.
+        tied: whether word scores use the word embeddings themselves.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Job:
         encoded: Encoded | None = None,
         source: Sequence[int] = (),
         extras: Extras = Extras(),
+        structure: Structure | None = None,
         listener: Callable[[int], None] | None = None,
         device: torch.device | None = None,
         tied: bool = False,
@@ -93,7 +96,11 @@ class Job:
         self.encoded, self.extras, self.listener = encoded, extras, listener
         allowed = extras.allowed
         follow: Allowed | None = None if allowed is None else lambda ids: allowed(number, ids)
-        self.rules: list[Rule] = rules(config, len(prompt), limit, source, allowed=follow, own=extras.processors)
+        first = len(prompt) == 1 and config.forced_bos_token_id is not None  # comes before the text
+        form = None if structure is None else structure.rule(len(prompt) + first)
+        self.rules: list[Rule] = rules(
+            config, len(prompt), limit, source, allowed=follow, form=form, own=extras.processors
+        )
         self.generator: torch.Generator | None = None
         self.device = device or torch.device("cpu")
         if config.seed is not None:
@@ -152,9 +159,12 @@ class Job:
         return scores
 
     def choose(self, scores: Tensor, count: int = 1) -> Tensor:
-        """The next token of each branch, (branches,)."""
+        """The next token of each branch, (branches,). Raises InvalidInput where all tokens are banned."""
+        best = scores.max(-1)
+        if bool((best.values == -torch.inf).any()):
+            raise InvalidInput(f"Prompt {self.number}: no token may come next; the rules together ban every one.")
         if not self.config.do_sample:
-            return scores.argmax(-1)
+            return best.indices
         return torch.multinomial(scores.softmax(-1), 1, generator=self.generator).flatten()
 
     def ended(self, branches: Sequence[Sequence[int]], scores: Tensor) -> list[bool]:

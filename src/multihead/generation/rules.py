@@ -30,16 +30,19 @@ def rules(
     source: Sequence[int] = (),
     *,
     allowed: Allowed | None = None,
+    form: Rule | None = None,
     own: Sequence[Callable[[Tensor, Tensor], Tensor]] = (),
 ) -> list[Rule]:
     """The rules that a config asks for.
 
     Args:
         prompt: tokens of the prompt. limit: most tokens in all. source: tokens that the text is made of.
-        allowed: what a caller lets follow. own: a caller's processors, (ids (branches, length), scores) -> scores.
+        allowed: what a caller lets follow. form: of the text, where it has one.
+        own: a caller's processors, (ids (branches, length), scores) -> scores.
     """
     out = biases(config, source)
     out += bans(config, prompt, limit, source, allowed)
+    out += [form] if form is not None else []
     out += [processed(processor) for processor in own]
     if config.do_sample:
         keep = len(config.ends) + 1 if (config.num_beams or 1) > 1 else 1

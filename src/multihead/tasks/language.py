@@ -11,6 +11,7 @@ import torch
 
 from ..errors import InvalidInput
 from ..generation.generate import continued, with_ids
+from ..generation.job import Extras
 from .task import Task
 
 NEW_TOKENS = 256  # where neither the call nor the checkpoint says how many
@@ -49,10 +50,11 @@ class LanguageTask(Task):
         config = config.changed(eos_token_id=sorted(config.ends | own_ends(self.tokenizer) | ends) or None)
         if streamer is not None and len(prompts) > 1:
             raise InvalidInput("A streamer shows one text; this call has several.")
+        extras = Extras(tokenizer=self.tokenizer)
         found: list[str] = []
         for begin in range(0, len(prompts), TOGETHER):
             part = [list(prompt) for prompt in prompts[begin : begin + TOGETHER]]
-            for ids in continued(self.model, part, config, streamer=streamer):
+            for ids in continued(self.model, part, config, extras=extras, streamer=streamer):
                 found.append(self.tokenizer.decode(ids, skip_special_tokens=True))
         return found
 
