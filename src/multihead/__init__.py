@@ -31,7 +31,12 @@ if TYPE_CHECKING:
     from .errors import MultiheadError
     from .generation.config import GenerationConfig
     from .generation.constraints import DisjunctiveConstraint, PhrasalConstraint
-    from .generation.streaming import TextIteratorStreamer, TextStreamer
+    from .generation.streaming import (
+        AsyncTextIteratorStreamer,
+        TextCallbackStreamer,
+        TextIteratorStreamer,
+        TextStreamer,
+    )
     from .model import PreTrainedModel
     from .sentences.cross import CrossEncoder
     from .sentences.encoder import SentenceEncoder
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
     from .tokenizers.tokenizer import Tokenizer
 
 _HOMES = {
+    "AsyncTextIteratorStreamer": "generation.streaming",
     "AutoConfig": "auto",
     "AutoModel": "auto",
     "AutoModelForCausalLM": "auto",
@@ -60,6 +66,7 @@ _HOMES = {
     "PhrasalConstraint": "generation.constraints",
     "PreTrainedModel": "model",
     "SentenceEncoder": "sentences.encoder",
+    "TextCallbackStreamer": "generation.streaming",
     "TextIteratorStreamer": "generation.streaming",
     "TextStreamer": "generation.streaming",
     "Tokenizer": "tokenizers.tokenizer",

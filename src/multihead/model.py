@@ -191,6 +191,11 @@ class PreTrainedModel(nn.Module):
         return Cache.of(self.backbone.memories(), texts, encoded)
 
     @property
+    def vocabulary(self) -> int:
+        """Tokens that are scored, which an encoder-decoder's source may have more or fewer of."""
+        return getattr(self.config, "decoder_vocab_size", None) or self.config.vocab_size
+
+    @property
     def longest(self) -> int | None:
         """Tokens of the longest text that can be continued; None where positions are computed, not learned."""
         stack = getattr(self.backbone, "decoder", self.backbone)
@@ -306,6 +311,7 @@ class PreTrainedModel(nn.Module):
             MissingHead: this class gives no word scores. UnsupportedConfig: it sees the words to come.
         """
         from .generation.generate import generate
+        from .generation.streaming import told
 
         speaking = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
         if self.kind.auto not in speaking:
@@ -317,7 +323,17 @@ class PreTrainedModel(nn.Module):
                 f"{type(self).__name__} reads text in both directions here and cannot write it word by word; load it "
                 "with is_decoder=True if it was trained so."
             )
-        return generate(self, inputs, generation_config, **options)
+        with told(options.get("streamer")):
+            return generate(self, inputs, generation_config, **options)
+
+    def compute_transition_scores(
+        self, sequences: Tensor, scores: Sequence[Tensor], beam_indices: Tensor | None = None,
+        normalize_logits: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """Scores of the tokens that were chosen; see `multihead.generation.outputs.chosen_scores`."""
+        from .generation.outputs import chosen_scores
+
+        return chosen_scores(sequences, scores, beam_indices, normalize_logits)
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, max_shard_size: int | str = "5GB") -> None:
         """Writes config.json and model.safetensors (in shards past `max_shard_size`), as the reference reads them."""

@@ -9,6 +9,7 @@ import torch
 import transformers
 
 import multihead
+from multihead.errors import InvalidInput
 
 from ..parity.case import batch, reference
 from ..parity.cases import CASES
@@ -68,6 +69,25 @@ def test_tokens_scores_and_beams_equal_the_reference(pair, options):
         for mine_, theirs_ in zip(got["scores"], expected["scores"], strict=True):
             going = mine_.any(-1)
             torch.testing.assert_close(mine_[going], theirs_[going], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3, "num_return_sequences": 2}], ids=["greedy", "beams"])
+def test_scores_of_chosen_tokens_equal_the_reference(pair, options, normalize):
+    model, mine, inputs = pair
+    settings = {**END, **options, "return_dict_in_generate": True, "output_scores": True}
+    out, expected = mine.generate(**inputs, **settings), model.generate(**inputs, **settings)
+    got, known = (
+        owner.compute_transition_scores(
+            each.sequences, each.scores, each.get("beam_indices"), normalize_logits=normalize and not options
+        )
+        for owner, each in ((mine, out), (model, expected))
+    )
+    going = out.sequences[:, -known.shape[1] :] != END["pad_token_id"]
+    assert got.shape == known.shape
+    torch.testing.assert_close(got[going], known[going], rtol=1e-4, atol=1e-4)
+    with pytest.raises(InvalidInput, match="output_scores"):
+        mine.compute_transition_scores(out.sequences, ())
 
 
 @pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"do_sample": True, "num_beams": 2}, {"do_sample": True}],

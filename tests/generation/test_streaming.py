@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import queue
 import threading
@@ -12,7 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tokenizers
-from multihead import AutoModelForCausalLM, AutoTokenizer, TextIteratorStreamer, TextStreamer
+from multihead import (
+    AsyncTextIteratorStreamer,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    TextCallbackStreamer,
+    TextIteratorStreamer,
+    TextStreamer,
+)
 from multihead.errors import InvalidInput
 from multihead.generation.streaming import Detokenizer
 from multihead.tokenizers.tokenizer import Tokenizer
@@ -101,6 +109,46 @@ def test_an_iterator_gives_the_text_while_another_thread_writes_it(llama):
     assert "".join(pieces) == tokenizer.decode(ids[0, inputs.input_ids.shape[1] :])
     with pytest.raises(queue.Empty):
         next(iter(TextIteratorStreamer(tokenizer, timeout=0.01)))
+
+
+def test_an_async_iterator_and_a_callback_get_the_same_text(llama):
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(llama), AutoTokenizer.from_pretrained(llama)
+    options = {**tokenizer("The quick", return_tensors="pt"), "max_new_tokens": 12, "do_sample": False}
+
+    async def read(**changes):
+        streamer = AsyncTextIteratorStreamer(tokenizer, skip_prompt=True, timeout=60)
+        writer = asyncio.create_task(asyncio.to_thread(model.generate, streamer=streamer, **{**options, **changes}))
+        try:
+            return [piece async for piece in streamer]
+        finally:
+            await asyncio.gather(writer, return_exceptions=True)
+
+    called = []
+    model.generate(streamer=TextCallbackStreamer(tokenizer, called.append, skip_prompt=True), **options)
+    pieces = asyncio.run(read())
+    assert len(pieces) > 1
+    assert pieces == called
+    with pytest.raises(InvalidInput, match="temperature"):
+        asyncio.run(read(temperature=-1.0))
+
+
+def test_an_iterator_raises_what_its_generate_raised(llama):
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(llama), AutoTokenizer.from_pretrained(llama)
+    streamer = TextIteratorStreamer(tokenizer, timeout=60)
+
+    def stop(ids, scores):
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        model.generate(torch.tensor([[5, 6]]), streamer=streamer, stopping_criteria=[stop], max_new_tokens=3)
+    with pytest.raises(RuntimeError, match="no more"):
+        list(streamer)
+
+
+def test_a_streamer_does_not_go_with_beams(llama):
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(llama), AutoTokenizer.from_pretrained(llama)
+    with pytest.raises(InvalidInput, match="beam search"):
+        model.generate(torch.tensor([[5, 6]]), streamer=TextStreamer(tokenizer), num_beams=2, max_new_tokens=3)
 
 
 def test_decoders_that_drop_a_leading_space_keep_the_spaces_between_words():

@@ -85,8 +85,24 @@ def check_prompts(prompts: Sequence[Sequence[int]], limits: Sequence[int], longe
             )
 
 
-def check_words(config: GenerationConfig, vocabulary: int, prompts: Sequence[int], limits: Sequence[int]) -> None:
-    """Raises InvalidInput for words that must come and cannot. `prompts`: tokens of each."""
+def check_tokens(config: GenerationConfig, vocabulary: int, prompts: Sequence[int], limits: Sequence[int]) -> None:
+    """Raises InvalidInput for tokens outside the vocabulary, and for words that must come and cannot.
+
+    Args:
+        prompts: tokens of each. limits: most of them in all.
+    """
+    last = config.forced_eos_token_id
+    named = {
+        "forced_bos_token_id": [] if config.forced_bos_token_id is None else [config.forced_bos_token_id],
+        "forced_eos_token_id": last if isinstance(last, list) else [] if last is None else [last],
+        "bad_words_ids": [token for run in config.bad_words_ids or () for token in run],
+        "sequence_bias": [token for run in config.bias_of_runs for token in run],
+        "suppress_tokens": config.suppress_tokens or [],
+    }
+    for name, tokens in named.items():
+        wrong = sorted({token for token in tokens if not 0 <= token < vocabulary})
+        if wrong:
+            raise InvalidInput(f"{name} names tokens {wrong[:8]} outside the vocabulary of {vocabulary}.")
     if config.required:
         room = min(limit - prompt for prompt, limit in zip(prompts, limits, strict=True))
         room -= config.forced_eos_token_id is not None

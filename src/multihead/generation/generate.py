@@ -12,7 +12,7 @@ from ..errors import InvalidInput
 from ..nn.call import Encoded
 from ..outputs import Output
 from .beams import beamed
-from .checks import check, check_prompts, check_ways, check_words
+from .checks import check, check_prompts, check_tokens, check_ways
 from .config import GenerationConfig
 from .contrastive import contrasted
 from .engine import Engine, Request, Strategy
@@ -144,11 +144,13 @@ def run(
 ) -> list[Job]:
     """Continues prompts together, each one a request. Raises what a request raised."""
     check_prompts(prompts, limits, model.longest)
-    check_words(config, model.config.vocab_size, [len(prompt) for prompt in prompts], limits)
+    check_tokens(config, model.vocabulary, [len(prompt) for prompt in prompts], limits)
     if streamer is not None and (len(prompts) > 1 or (config.num_return_sequences or 1) > 1):
         raise InvalidInput("A streamer shows one text; this batch has several.")
+    if streamer is not None and (config.num_beams or 1) > 1:
+        raise InvalidInput("A streamer shows a text as it grows; beam search knows it at the end only.")
     listener = None if streamer is None else lambda token: streamer.put(torch.tensor([token]))
-    structure = Structure.of(config, extras.tokenizer, model.config.vocab_size)
+    structure = Structure.of(config, extras.tokenizer, model.vocabulary)
     sources = sources_of(encoded, prompts)
     engine = Engine(model)
     jobs, requests = [], []
@@ -225,7 +227,7 @@ def assistant_of(
         return None
     if its_tokenizer is not None and tokenizer is None:
         raise InvalidInput("assistant_tokenizer needs the model's own tokenizer too (tokenizer=...).")
-    own, other = model.config.vocab_size, assistant.config.vocab_size
+    own, other = model.vocabulary, assistant.vocabulary
     if its_tokenizer is None and own != other:
         raise InvalidInput(
             f"The assistant has {other} tokens and the model {own}; pass tokenizer and assistant_tokenizer if they cut "

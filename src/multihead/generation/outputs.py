@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import InvalidInput
 from ..nn.call import Record
 from ..outputs import Output
 from .job import Job, Shown
@@ -78,6 +79,31 @@ class GenerateBeamEncoderDecoderOutput(Output):
     decoder_attentions: Layers | None = None
     cross_attentions: Layers | None = None
     decoder_hidden_states: Layers | None = None
+
+
+def chosen_scores(
+    sequences: Tensor, scores: Sequence[Tensor], beams: Tensor | None = None, normalize: bool = False
+) -> Tensor:
+    """The score of each new token, (texts, new tokens); 0 past a beam's end.
+
+    Args:
+        sequences: (texts, length), prompts and new tokens. scores: of each step, (rows, vocabulary).
+        beams: (texts, new tokens), the row that each token was chosen in (`beam_indices`); none without beam search.
+        normalize: gives log-probabilities where scores are plain ones.
+
+    Raises:
+        InvalidInput: no scores.
+    """
+    if not scores:
+        raise InvalidInput("There are no scores; generate with return_dict_in_generate=True and output_scores=True.")
+    steps = torch.stack([step.log_softmax(-1) if normalize else step for step in scores], 1)
+    if beams is None:
+        tokens, rows = sequences[:, -len(scores) :], torch.arange(len(sequences))[:, None]
+        return steps[rows, torch.arange(len(scores)), tokens]
+    longest = int((beams >= 0).sum(-1).max())
+    real, rows = beams[:, :longest] >= 0, beams[:, :longest].clamp(min=0).long()
+    tokens = sequences[:, sequences.shape[1] - longest :]
+    return steps[rows, torch.arange(longest), tokens].masked_fill(~real, 0.0)
 
 
 def shown(jobs: Sequence[Job], rows: int, both: bool) -> dict[str, Any]:

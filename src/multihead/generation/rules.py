@@ -143,9 +143,6 @@ def biased(runs: Mapping[tuple[int, ...], float]) -> Rule:
     """Adds a number to the score of a run's last token where the text ends with the tokens before it."""
 
     def rule(history: History, scores: Tensor) -> Tensor:
-        wrong = sorted({token for run in runs for token in run if token >= scores.shape[1]})
-        if wrong:
-            raise InvalidInput(f"sequence_bias names tokens {wrong} past the vocabulary of {scores.shape[1]}.")
         scores = scores.clone()
         for row, text in zip(scores, history, strict=True):
             for run, bias in runs.items():
@@ -208,7 +205,7 @@ def suppressed(ids: Sequence[int], at: int | None = None) -> Rule:
 
 def without(scores: Tensor, ids: Sequence[int]) -> Tensor:
     scores = scores.clone()
-    scores[:, list(ids)] = NEVER
+    scores[:, [token for token in ids if token < scores.shape[1]]] = NEVER
     return scores
 
 
@@ -248,10 +245,10 @@ def likelier_ends(length: int, factor: float, ends: Sequence[int]) -> Rule:
         past = len(history[0]) - length
         if past <= 0:
             return scores
-        scores = scores.clone()
-        old = scores[:, list(ends)]
+        scores, own = scores.clone(), [token for token in ends if token < scores.shape[1]]
+        old = scores[:, own]
         gain = old.abs() * (factor**past - 1)
-        scores[:, list(ends)] = torch.where(old.isfinite(), old + gain, old)
+        scores[:, own] = torch.where(old.isfinite(), old + gain, old)
         return scores
 
     return rule

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
 
 from torch import Tensor
@@ -85,11 +87,32 @@ class TextStreamer:
         print(text, end="\n" if stream_end else "", flush=True, file=self.file or sys.stdout)
 
 
+class TextCallbackStreamer(TextStreamer):
+    """Calls a function with each piece of text."""
+
+    def __init__(
+        self,
+        tokenizer: Decodes,
+        callback: Callable[[str], object],
+        skip_prompt: bool = False,
+        *,
+        skip_special_tokens: bool = False,
+    ) -> None:
+        super().__init__(tokenizer, skip_prompt, skip_special_tokens=skip_special_tokens)
+        self.callback = callback
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        if text:
+            self.callback(text)
+
+
 class TextIteratorStreamer(TextStreamer):
     """Text as an iterator, for a `generate` that runs in another thread.
 
     Args:
         timeout: seconds to wait for the next piece; None for ever. Raises queue.Empty past it.
+
+    An error of that `generate` is raised by the iterator too.
     """
 
     def __init__(
@@ -101,7 +124,7 @@ class TextIteratorStreamer(TextStreamer):
         skip_special_tokens: bool = False,
     ) -> None:
         super().__init__(tokenizer, skip_prompt, skip_special_tokens=skip_special_tokens)
-        self.pieces: queue.Queue[str | None] = queue.Queue()
+        self.pieces: queue.Queue[str | BaseException | None] = queue.Queue()
         self.timeout = timeout
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
@@ -110,6 +133,63 @@ class TextIteratorStreamer(TextStreamer):
         if stream_end:
             self.pieces.put(None)
 
+    def fail(self, error: BaseException) -> None:
+        self.pieces.put(error)
+
     def __iter__(self) -> Iterator[str]:
         while (piece := self.pieces.get(timeout=self.timeout)) is not None:
+            if isinstance(piece, BaseException):
+                raise piece
             yield piece
+
+
+class AsyncTextIteratorStreamer(TextStreamer):
+    """Text as an async iterator, for a `generate` that runs in another thread; made inside a running event loop.
+
+    Args:
+        timeout: seconds to wait for the next piece; None for ever. Raises TimeoutError past it.
+
+    An error of that `generate` is raised by the iterator too.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Decodes,
+        skip_prompt: bool = False,
+        timeout: float | None = None,
+        *,
+        skip_special_tokens: bool = False,
+    ) -> None:
+        super().__init__(tokenizer, skip_prompt, skip_special_tokens=skip_special_tokens)
+        self.loop = asyncio.get_running_loop()
+        self.pieces: asyncio.Queue[str | BaseException | None] = asyncio.Queue()
+        self.timeout = timeout
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        if text:
+            self._give(text)
+        if stream_end:
+            self._give(None)
+
+    def fail(self, error: BaseException) -> None:
+        self._give(error)
+
+    def _give(self, piece: str | BaseException | None) -> None:
+        self.loop.call_soon_threadsafe(self.pieces.put_nowait, piece)
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        while (piece := await asyncio.wait_for(self.pieces.get(), self.timeout)) is not None:
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+
+
+@contextmanager
+def told(streamer: Any) -> Iterator[None]:
+    """A streamer that waits for text learns of an error."""
+    try:
+        yield
+    except BaseException as error:
+        if hasattr(streamer, "fail"):
+            streamer.fail(error)
+        raise
