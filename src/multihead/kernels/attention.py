@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -13,8 +13,9 @@ from .sight import Runs, Sight
 
 Bias = Callable[[int], Tensor]  # text -> (heads, queries, keys), added to the scaled scores
 
-# Under this many tokens a text, one padded grid costs less than a call for each text (measured on a CPU).
-GRID_BELOW = 96
+# Microseconds, measured on a CPU: a call for one text; a padded grid's fixed part, and of each byte of its keys and
+# values that is moved, and of each query that meets a key. What is cheaper is a matter of lengths alone.
+CALL, GRID, MOVED, MET = 25.0, 120.0, 1 / 4000, 1 / 1500
 
 
 class Attend(Protocol):
@@ -116,10 +117,40 @@ def fused(
     spacing = sight.keys.spacing
     if bias is None and sight.queries.spacing and spacing and k.shape[0] >= spacing * len(sight.keys):
         return _on_views(q, k, v, sight, spacing, scale, dropout)
-    few = len(sight.queries) <= 1 or q.shape[0] >= GRID_BELOW * len(sight.queries)
-    if bias is not None or few or 0 in sight.keys.lengths:
-        return _text_by_text(q, k, v, sight, scale, bias, dropout)
-    return _on_grid(q, k, v, sight, scale, dropout)
+    alone, groups = sight.once(("ways", k.shape[1:]), lambda: _ways(sight, k, bias is None))
+    if not alone and len(groups) == 1 and len(groups[0]) == len(sight.queries):
+        return _on_grid(q, k, v, sight, scale, dropout)
+    mixed = q.new_empty(*q.shape[:2], v.shape[-1])
+    _text_by_text(mixed, q, k, v, sight, alone, scale, bias, dropout)
+    for group in groups:
+        part = sight.of(group)
+        rows, real = part.once("queries", lambda part=part: part.queries.grid(q.device))
+        mixed[rows[real]] = _on_grid(q, k, v, part, scale, dropout)
+    return mixed
+
+
+def _ways(sight: Sight, k: Tensor, together: bool) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
+    """Texts that get a call each, and groups that are padded together: those with one new token, and the others."""
+    size, lengths = 2 * k.shape[1] * k.shape[2] * k.element_size(), sight.keys.lengths
+    alone, groups = [text for text, length in enumerate(lengths) if not (together and length)], []
+    rest = [text for text, length in enumerate(lengths) if together and length]
+    for group in (
+        [t for t in rest if sight.queries.lengths[t] == 1],
+        [t for t in rest if sight.queries.lengths[t] != 1],
+    ):
+        group.sort(key=lambda text: (sight.queries.lengths[text], lengths[text]))
+        costs = [len(group) * CALL]
+        queries = keys = 0
+        for count, text in enumerate(group, 1):  # the first so many on a grid, a call for each of the others
+            queries, keys = max(queries, sight.queries.lengths[text]), max(keys, lengths[text])
+            grid = GRID + count * keys * (size * MOVED + queries * MET)
+            own = sum(sight.queries.lengths[t] * lengths[t] * MET for t in group[:count]) if queries > 1 else 0.0
+            costs.append(grid - own + (len(group) - count) * CALL)
+        cut = min(range(len(costs)), key=costs.__getitem__)
+        alone += group[cut:]
+        if cut:
+            groups.append(tuple(sorted(group[:cut])))
+    return tuple(sorted(alone)), groups
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, dropout: float) -> Tensor:
@@ -143,16 +174,18 @@ def _on_views(q: Tensor, k: Tensor, v: Tensor, sight: Sight, spacing: int, scale
 
 
 def _text_by_text(
-    q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float, bias: Bias | None, dropout: float
-) -> Tensor:
-    mixed = q.new_empty(*q.shape[:2], v.shape[-1])
-    for text, (begin, length) in enumerate(zip(sight.queries.begins, sight.queries.lengths, strict=True)):
+    out: Tensor, q: Tensor, k: Tensor, v: Tensor, sight: Sight, texts: Sequence[int], scale: float,
+    bias: Bias | None, dropout: float,
+) -> None:  # fmt: skip
+    """Puts what a call for each of some texts gives into their rows of `out`."""
+    for text in texts:
+        begin, length = sight.queries.begins[text], sight.queries.lengths[text]
         if not length:
             continue
         if not sight.keys.lengths[text]:
-            mixed[begin : begin + length] = 0
+            out[begin : begin + length] = 0
             continue
-        mask: Tensor | None = sight.mask(text, q.device)
+        mask: Tensor | None = sight.once(("mask", text), lambda text=text: sight.mask(text, q.device))
         if bias is not None:
             added = bias(text).to(q.dtype)
             mask = added if mask is None else torch.where(mask, added, torch.finfo(q.dtype).min)
@@ -160,16 +193,16 @@ def _text_by_text(
         one, keys, values = (part.transpose(0, 1)[None] for part in parts)
         plain = bias is None and sight.causal and sight.window is None and length == keys.shape[2]
         result = _sdpa(one, keys, values, None if plain else mask, plain, scale, dropout)
-        mixed[begin : begin + length] = result[0].transpose(0, 1)
-    return mixed
+        out[begin : begin + length] = result[0].transpose(0, 1)
 
 
 def _on_grid(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float, dropout: float) -> Tensor:
-    """Many short texts of unlike lengths: only attention is padded."""
-    query_rows, real = sight.queries.grid(q.device)
-    key_rows, _ = sight.keys.grid(k.device)
+    """Texts of unlike lengths, (their tokens, heads, width): only attention is padded."""
+    query_rows, real = sight.once("queries", lambda: sight.queries.grid(q.device))
+    key_rows, _ = sight.once("keys", lambda: sight.keys.grid(k.device))
+    mask = sight.once("mask", lambda: sight.grid_mask(q.device))
     queries, keys, values = (x.transpose(1, 2) for x in (q[query_rows], k[key_rows], v[key_rows]))
-    mixed = _sdpa(queries, keys, values, sight.grid_mask(q.device), False, scale, dropout)
+    mixed = _sdpa(queries, keys, values, mask, False, scale, dropout)
     return mixed.transpose(1, 2)[real]
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
+
+
+def take(values: tuple[int, ...], places: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(values[place] for place in places)
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,29 @@ class Sight:
         queries, keys = self.queries.lengths[text], self.keys.lengths[text]
         ahead = torch.arange(keys, device=device) - torch.arange(keys - queries, keys, device=device)[:, None]
         return self._rule(ahead)
+
+    def of(self, texts: tuple[int, ...]) -> Sight:
+        """The same rule for some of the texts, whose rows stay where they are."""
+        if texts not in self._parts:
+            queries, keys = (
+                Runs(take(runs.begins, texts), take(runs.lengths, texts)) for runs in (self.queries, self.keys)
+            )
+            self._parts[texts] = Sight(queries, keys, self.causal, self.window)
+        return self._parts[texts]
+
+    def once(self, key: object, make: Callable[[], T]) -> T:
+        """What layers compute of who sees whom, made when the first one asks."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    @cached_property
+    def _parts(self) -> dict[tuple[int, ...], Sight]:
+        return {}
+
+    @cached_property
+    def _made(self) -> dict[object, Any]:
+        return {}
 
     def grid_mask(self, device: torch.device) -> Tensor:
         """(texts, 1, longest query, longest key), True where a query sees; a padded query sees the first key."""
