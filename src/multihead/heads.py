@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .checkpoints.sources import Source
 from .config import Config
 from .errors import InvalidInput, UnsupportedConfig
+from .kernels.linear import linear
 from .nn.activations import activation
 from .nn.call import Call
 from .nn.ragged import mean, select
@@ -112,7 +113,7 @@ class LanguageModel(nn.Module):
 
     def forward(self, hidden: Tensor, call: Call) -> Tensor:
         states, width = self.transform(hidden), self.table.weight.shape[1]  # type: ignore[index]
-        scores = nn.functional.linear(states[:, :width], self.table.weight, self.bias)  # type: ignore[arg-type]
+        scores = linear(states[:, :width], self.table.weight, self.bias)  # type: ignore[arg-type]
         if self.rest is not None:
             scores = scores + self.rest(states[:, width:])
         scores = scores if self.scale == 1.0 else scores * self.scale

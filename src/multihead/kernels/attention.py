@@ -124,7 +124,7 @@ def fused(
     _text_by_text(mixed, q, k, v, sight, alone, scale, bias, dropout)
     for group in groups:
         part = sight.of(group)
-        rows, real = part.once("queries", lambda part=part: part.queries.grid(q.device))
+        rows, real = part.query_grid(q.device)
         mixed[rows[real]] = _on_grid(q, k, v, part, scale, dropout)
     return mixed
 
@@ -185,7 +185,7 @@ def _text_by_text(
         if not sight.keys.lengths[text]:
             out[begin : begin + length] = 0
             continue
-        mask: Tensor | None = sight.once(("mask", text), lambda text=text: sight.mask(text, q.device))
+        mask: Tensor | None = sight.mask(text, q.device)
         if bias is not None:
             added = bias(text).to(q.dtype)
             mask = added if mask is None else torch.where(mask, added, torch.finfo(q.dtype).min)
@@ -198,9 +198,9 @@ def _text_by_text(
 
 def _on_grid(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float, dropout: float) -> Tensor:
     """Texts of unlike lengths, (their tokens, heads, width): only attention is padded."""
-    query_rows, real = sight.once("queries", lambda: sight.queries.grid(q.device))
-    key_rows, _ = sight.once("keys", lambda: sight.keys.grid(k.device))
-    mask = sight.once("mask", lambda: sight.grid_mask(q.device))
+    query_rows, real = sight.query_grid(q.device)
+    key_rows, _ = sight.key_grid(k.device)
+    mask = sight.grid_mask(q.device)
     queries, keys, values = (x.transpose(1, 2) for x in (q[query_rows], k[key_rows], v[key_rows]))
     mixed = _sdpa(queries, keys, values, mask, False, scale, dropout)
     return mixed.transpose(1, 2)[real]

@@ -85,6 +85,9 @@ class Sight:
         """(queries, keys), True where a query sees; None when it sees all."""
         if not self.hides(text):
             return None
+        return self.once(("mask", text, device), lambda: self._mask(text, device))
+
+    def _mask(self, text: int, device: torch.device) -> Tensor:
         queries, keys = self.queries.lengths[text], self.keys.lengths[text]
         ahead = torch.arange(keys, device=device) - torch.arange(keys - queries, keys, device=device)[:, None]
         return self._rule(ahead)
@@ -112,8 +115,19 @@ class Sight:
     def _made(self) -> dict[object, Any]:
         return {}
 
+    def query_grid(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """`Runs.grid` of the queries."""
+        return self.once(("queries", device), lambda: self.queries.grid(device))
+
+    def key_grid(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """`Runs.grid` of the keys."""
+        return self.once(("keys", device), lambda: self.keys.grid(device))
+
     def grid_mask(self, device: torch.device) -> Tensor:
         """(texts, 1, longest query, longest key), True where a query sees; a padded query sees the first key."""
+        return self.once(("grid mask", device), lambda: self._grid_mask(device))
+
+    def _grid_mask(self, device: torch.device) -> Tensor:
         queries = torch.tensor(self.queries.lengths, device=device)[:, None, None]
         keys = torch.tensor(self.keys.lengths, device=device)[:, None, None]
         q = torch.arange(self.queries.longest, device=device)[None, :, None]
