@@ -178,20 +178,22 @@ def _text_by_text(
     bias: Bias | None, dropout: float,
 ) -> None:  # fmt: skip
     """Puts what a call for each of some texts gives into their rows of `out`."""
+    heads_first = [x.transpose(0, 1)[None] for x in (q, k, v)]
     for text in texts:
         begin, length = sight.queries.begins[text], sight.queries.lengths[text]
+        first, count = sight.keys.begins[text], sight.keys.lengths[text]
         if not length:
             continue
-        if not sight.keys.lengths[text]:
+        if not count:
             out[begin : begin + length] = 0
             continue
         mask: Tensor | None = sight.mask(text, q.device)
         if bias is not None:
             added = bias(text).to(q.dtype)
             mask = added if mask is None else torch.where(mask, added, torch.finfo(q.dtype).min)
-        parts = (_rows(q, sight.queries, text), _rows(k, sight.keys, text), _rows(v, sight.keys, text))
-        one, keys, values = (part.transpose(0, 1)[None] for part in parts)
-        plain = bias is None and sight.causal and sight.window is None and length == keys.shape[2]
+        one = heads_first[0].narrow(2, begin, length)
+        keys, values = (x.narrow(2, first, count) for x in heads_first[1:])
+        plain = bias is None and sight.causal and sight.window is None and length == count
         result = _sdpa(one, keys, values, None if plain else mask, plain, scale, dropout)
         out[begin : begin + length] = result[0].transpose(0, 1)
 
