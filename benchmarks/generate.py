@@ -171,6 +171,7 @@ def cases(smol: str, gguf: str, base: str) -> dict[str, Case]:
               ("ctranslate2", base, "float32"), ("ctranslate2", base, "int8")]  # fmt: skip
     shared = [ids[:512] + ids[600 + 9 * i : 620 + 13 * i] for i in range(16)]
     lone = "reference-alone float32"
+    slow = frozenset([lone, "reference-continuous float32"])
     return {
         "decode": Case("SmolLM2, one text of 64 tokens goes on", [*ours, *alone, *llama], prompts([64]), [64], lone),
         "prefill": Case(
@@ -179,14 +180,14 @@ def cases(smol: str, gguf: str, base: str) -> dict[str, Case]:
         ),
         "many": Case(
             "SmolLM2, 16 requests of mixed lengths", many, prompts(lengths(16, 16, 256, 1)), lengths(16, 16, 128, 2),
-            lone, slow=frozenset([lone]),
+            lone, slow=slow,
         ),
         "more": Case(
             "SmolLM2, 64 requests of mixed lengths", many, prompts(lengths(64, 16, 256, 3)), lengths(64, 16, 128, 4),
-            lone, slow=frozenset([lone]),
+            lone, slow=slow,
         ),
         "shared": Case(
-            "SmolLM2, 16 requests with 512 tokens in common", many, shared, [32] * 16, lone, slow=frozenset([lone])
+            "SmolLM2, 16 requests with 512 tokens in common", many, shared, [32] * 16, lone, slow=slow
         ),
         "beams": Case(
             "Marian's base size, 16 sources, beam 4", [*both, *others], words(lengths(16, 8, 60, 6)), [32] * 16,

@@ -14,7 +14,7 @@ FEW = range(2, 17)  # rows for which a weight of half precision is better on the
 MIDDLE = range(12, 33)  # rows for which a wide weight in float32 is
 WIDE = 1024
 SOME = range(3, 16)  # rows for which many outputs in float32 are better made in blocks
-MANY, BLOCK = 8192, 128
+MANY, BLOCK = 1024, 128
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
