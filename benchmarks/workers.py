@@ -20,7 +20,7 @@ Run = Callable[[Job], int]  # runs a job; the number of tokens made
 
 def multihead(folder: str, precision: str) -> Run:
     from multihead import AutoModelForCausalLM, AutoModelForSeq2SeqLM
-    from multihead.generation.generate import continued, run
+    from multihead.generation.generate import run
 
     both = json.loads((Path(folder) / "config.json").read_text()).get("is_encoder_decoder")
     kind = AutoModelForSeq2SeqLM if both else AutoModelForCausalLM
@@ -38,7 +38,6 @@ def multihead(folder: str, precision: str) -> Run:
         jobs = run(model, prompts, config, limits, encoded=encoded, extras=Extras(), streamer=None)
         return sum(len(text) for each in jobs for text in each.results)
 
-    _ = continued
     return work
 
 

@@ -31,6 +31,7 @@ from .sampling import sampled
 from .speculation import GUESSES, RUN, SURE, Draft, Guesser, Lookup, Translated, speculated
 from .structure import Structure
 
+TOGETHER = 256  # texts that are read at once
 DEFAULT_LENGTH = 20  # tokens in all, as the reference does when nothing is said
 
 
@@ -117,18 +118,21 @@ def continued(
     encoded: Encoded | None = None,
     extras: Extras | None = None,
     streamer: Any = None,
+    together: int = TOGETHER,
 ) -> list[list[int]]:
     """New tokens of each prompt, the end token included; nothing is padded. Raises UnsupportedOption as `generate`.
 
     Args:
         prompts: lists of ids; for an encoder-decoder the targets' beginnings. encoded: its source.
-        streamer: as in `generate`; one prompt only.
+        streamer: as in `generate`; one prompt only. together: texts that are read at once, at most.
     """
     config.computed()
     limits = [limit(config, len(prompt), len(prompt)) for prompt in prompts]
     if streamer is not None:
         streamer.put(torch.tensor([prompts[0]]))
-    jobs = run(model, prompts, config, limits, encoded=encoded, extras=extras or Extras(), streamer=streamer)
+    jobs = run(
+        model, prompts, config, limits, encoded=encoded, extras=extras or Extras(), streamer=streamer, together=together
+    )
     return [result for job in jobs for result in job.results]
 
 
@@ -141,6 +145,7 @@ def run(
     encoded: Encoded | None,
     extras: Extras,
     streamer: Any,
+    together: int = TOGETHER,
 ) -> list[Job]:
     """Continues prompts together, each one a request. Raises what a request raised."""
     check_prompts(prompts, limits, model.longest)
@@ -152,7 +157,7 @@ def run(
     listener = None if streamer is None else lambda token: streamer.put(torch.tensor([token]))
     structure = Structure.of(config, extras.tokenizer, model.vocabulary)
     sources = sources_of(encoded, prompts)
-    engine = Engine(model)
+    engine = Engine(model, branches=together)
     jobs, requests = [], []
     for number, (prompt, most) in enumerate(zip(prompts, limits, strict=True)):
         own = None if encoded is None else encoded.select(torch.tensor([number]))
