@@ -117,6 +117,34 @@ def test_what_two_prompts_begin_with_is_read_once(model):
     assert results[1] < 20 if engine.store.shares else results[1] > 200
 
 
+def test_requests_that_enter_together_read_their_common_beginning_once(model):
+    counted, begin = Counted(model), [7, 8, 9, 10] * 24
+    jobs = [job([*begin, 20 + i], {}, new=3) for i in range(6)]
+    engine = Engine(counted)
+    for one in jobs:
+        enter(engine, one)
+    engine.run()
+    most = len(begin) + 6 * (3 + 64) if engine.store.shares else 6 * (len(begin) + 3)
+    assert counted.tokens <= most
+    for one in jobs:
+        assert one.results == alone(model, one)
+
+
+@pytest.mark.parametrize("options", [{"penalty_alpha": 0.6, "top_k": 3}, {"output_hidden_states": True}], ids=str)
+def test_what_needs_every_state_reads_a_known_beginning_again(model, options):
+    if "penalty_alpha" in options and not Engine(model).store.shares:
+        pytest.skip("a recurrence remembers no beginning for others")
+    engine = Engine(model)
+    enter(engine, job([7] * 70, {}, new=3))
+    engine.run()
+    one = job([7] * 70, options, new=4)
+    enter(engine, one)
+    engine.run()
+    assert one.results == alone(model, one)
+    if "penalty_alpha" not in options:
+        assert one.steps[0].records[0].hidden[0].shape[0] == 70
+
+
 def test_several_continuations_read_their_prompt_once(model):
     counted = Counted(model)
     engine = Engine(counted)

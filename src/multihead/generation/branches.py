@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InvalidInput
 from ..kernels.sight import Runs
-from ..nn.blocks import Budget
+from ..nn.blocks import BLOCK, Budget
 from ..nn.cache import Cache, Store
 from ..nn.call import Encoded, Record
 from ..nn.memories import Memory
@@ -54,6 +54,17 @@ class Branch:
     def left(self) -> int:
         """Tokens that are still to be read."""
         return len(self.tokens) - self.text.length
+
+    def adopt(self, rows: int) -> object:
+        """Remembers what others have read of the same beginning, all but the last `rows` tokens at least.
+
+        Returns:
+            What others with the same beginning give too, where nothing of it was found; None for a short text.
+        """
+        self.text.adopt(self.tokens[: len(self.tokens) + 1 - rows])
+        if self.text.length or len(self.tokens) - rows < BLOCK:
+            return None
+        return self.request.seed, tuple(self.tokens[:BLOCK])
 
     def append(self, *tokens: int) -> None:
         self.tokens.extend(tokens)

@@ -42,14 +42,13 @@ class Request:
         self.readings: dict[int, Reading] = {}
 
     def branch(self, tokens: Sequence[int], encoded: Encoded | None = None, model: Decoder | None = None) -> Branch:
-        """A new branch, of which nothing is read but what other requests have read of the same beginning.
+        """A new branch, of which nothing is read; what others have read of the same beginning is found in time.
 
         Args:
             model: reads it, where that is not the engine's own.
         """
         made = Branch(self, self.engine.reader(model), tokens, encoded)
         made.text.expected = self.size
-        made.text.adopt(made.tokens)
         return made
 
     def cancel(self) -> None:
@@ -179,11 +178,18 @@ class Engine:
         wishes = [read for read in wishes if read.branch.reader is reader]
         wishes.sort(key=lambda read: read.branch.left > read.rows)  # stable: order of admission
         work: list[tuple[Read, int]] = []
-        free = self.tokens
+        free, begun = self.tokens, set[object]()
         for read in wishes:
+            if read.branch.request not in self.running:  # it gave its blocks up for one before
+                continue
+            if read.branch.text.length == 0 and read.record is None and reader.store.shares:
+                head = read.branch.adopt(read.rows)
+                if head in begun:  # read once: the next step finds it remembered
+                    continue
+                begun |= {head} - {None}
             left = read.branch.left
             part = left if left <= free or (not work and left <= read.wanted) else min(free, left - read.wanted)
-            if part <= 0 or read.branch.request.done or not self._prepared(read.branch, part):
+            if part <= 0 or not self._prepared(read.branch, part):
                 continue
             work.append((read, part))
             free -= part

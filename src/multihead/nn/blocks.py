@@ -24,6 +24,15 @@ class Budget:
 
     def __init__(self, total: int | None = None) -> None:
         self.total, self.used = total, 0
+        self.pools: list[Pool] = []  # that keep idle blocks, which any of the others may need the room of
+
+    def reclaim(self) -> None:
+        """Frees the idle block of some pool. Raises MemoryFull where there is none."""
+        for pool in self.pools:
+            if pool.idle and pool.size:
+                pool.forget_oldest()
+                return
+        raise MemoryFull("No block of the memory is free.")
 
     @property
     def free(self) -> float:
@@ -49,6 +58,7 @@ class Pool:
         self._named: dict[int, bytes] = {}
         self._idle: OrderedDict[int, None] = OrderedDict()  # named and released, oldest first
         self._claims: dict[int, range] = {}  # what each owner is expected to take
+        self.budget.pools.append(self)
 
     @property
     def held(self) -> int:
@@ -70,9 +80,7 @@ class Pool:
             MemoryFull: no block is free.
         """
         while self.budget.free < self.size:
-            if not self._idle:
-                raise MemoryFull("No block of the memory is free.")
-            self._forget(next(iter(self._idle)))
+            self.budget.reclaim()
         block = None if after is None else after + 1
         if block is None or not self._open(block, owner):
             block = self._begin(owner, max(ahead, 1))
@@ -117,6 +125,10 @@ class Pool:
 
     def find(self, name: bytes) -> int | None:
         return self._names.get(name)
+
+    def forget_oldest(self) -> None:
+        """Frees the idle block that was released first."""
+        self._forget(next(iter(self._idle)))
 
     def _forget(self, block: int) -> None:
         """Frees an idle block."""
