@@ -102,8 +102,8 @@ class Progress:
         return next((n for n in range(most, 0, -1) if ends_with(self.tail, word[:n])), 0)
 
 
-def ends_with(tail: Sequence[int], word: Sequence[int]) -> bool:
-    return tuple(tail[len(tail) - len(word) :]) == tuple(word) if len(word) <= len(tail) else False
+def ends_with(text: Sequence[int], tail: Sequence[int]) -> bool:
+    return len(tail) <= len(text) and list(text[len(text) - len(tail) :]) == list(tail)
 
 
 def check_constraints(required: Sequence[Words], vocabulary: int, room: int, never: Sequence[Sequence[int]]) -> None:

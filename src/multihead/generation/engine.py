@@ -17,6 +17,7 @@ from ..nn.call import Encoded
 from .branches import Branch, Decoder, Read, Reader, Reading
 
 TOKENS = 2048  # most tokens of a pass, unless one wish needs more
+BRANCHES = 256  # most branches that run at once
 
 Strategy = Generator[list[Read], list[Reading], None]
 
@@ -64,7 +65,9 @@ class Engine:
         tokens: most tokens of a pass. branches: most branches that run at once.
     """
 
-    def __init__(self, model: Decoder, *, memory: int | None = None, tokens: int = TOKENS, branches: int = 256) -> None:
+    def __init__(
+        self, model: Decoder, *, memory: int | None = None, tokens: int = TOKENS, branches: int = BRANCHES
+    ) -> None:
         self.tokens, self.most = tokens, branches
         self.budget = Budget(memory)
         self.readers = [Reader(model, self.budget)]

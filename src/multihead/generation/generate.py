@@ -15,7 +15,7 @@ from .beams import beamed
 from .checks import check, check_prompts, check_tokens, check_ways
 from .config import GenerationConfig
 from .contrastive import contrasted
-from .engine import Engine, Request, Strategy
+from .engine import BRANCHES, Engine, Request, Strategy
 from .inputs import mask_of, read_inputs, source, sources_of, start, unpadded
 from .job import Assistant, Extras, Job
 from .outputs import (
@@ -31,7 +31,6 @@ from .sampling import sampled
 from .speculation import GUESSES, RUN, SURE, Draft, Guesser, Lookup, Translated, speculated
 from .structure import Structure
 
-TOGETHER = 256  # texts that are read at once
 DEFAULT_LENGTH = 20  # tokens in all, as the reference does when nothing is said
 
 
@@ -85,6 +84,7 @@ def generate(
     config = with_ids(config, model.generation_config).computed()
     check(config, options, tokenizer)
     ids, mask = read_inputs(inputs if inputs is not None else input_ids, attention_mask, tokenizer, config)
+    mask = mask_of(ids, mask, config)
     if ids is None and encoder_outputs is None:
         raise InvalidInput("generate needs input_ids.")
     negative = None
@@ -92,17 +92,17 @@ def generate(
         negative = unpadded(negative_prompt_ids, mask_of(negative_prompt_ids, negative_prompt_attention_mask, config))
     extras = Extras(
         tuple(logits_processor or ()), tuple(stopping_criteria or ()), prefix_allowed_tokens_fn, tokenizer, negative,
-        assistant_of(model, assistant_model, assistant_tokenizer, tokenizer, ids, mask_of(ids, mask, config)),
+        assistant_of(model, assistant_model, assistant_tokenizer, tokenizer, ids, mask),
     )  # fmt: skip
     check_ways(config, extras)
     encoded: Encoded | None = None
     if both:
-        encoded = source(model, ids, mask_of(ids, mask, config), encoder_outputs, own)
+        encoded = source(model, ids, mask, encoder_outputs, own)
         given = decoder_input_ids if decoder_input_ids is not None else start(model, config, len(encoded.runs))
         prompts = unpadded(given, None)
     else:
         assert ids is not None
-        given, prompts = ids, unpadded(ids, mask_of(ids, mask, config))
+        given, prompts = ids, unpadded(ids, mask)
     limits = [limit(config, len(prompt), given.shape[1]) for prompt in prompts]
     if streamer is not None:
         streamer.put(given.cpu())
@@ -118,7 +118,7 @@ def continued(
     encoded: Encoded | None = None,
     extras: Extras | None = None,
     streamer: Any = None,
-    together: int = TOGETHER,
+    together: int = BRANCHES,
 ) -> list[list[int]]:
     """New tokens of each prompt, the end token included; nothing is padded. Raises UnsupportedOption as `generate`.
 
@@ -145,7 +145,7 @@ def run(
     encoded: Encoded | None,
     extras: Extras,
     streamer: Any,
-    together: int = TOGETHER,
+    together: int = BRANCHES,
 ) -> list[Job]:
     """Continues prompts together, each one a request. Raises what a request raised."""
     check_prompts(prompts, limits, model.longest)

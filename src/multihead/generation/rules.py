@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import InvalidInput
 from .config import GenerationConfig
+from .constraints import ends_with
 from .draws import draw_rules
 from .watermark import watermarked
 
@@ -151,10 +152,6 @@ def biased(runs: Mapping[tuple[int, ...], float]) -> Rule:
         return scores
 
     return rule
-
-
-def ends_with(text: Sequence[int], tail: Sequence[int]) -> bool:
-    return len(tail) <= len(text) and list(text[len(text) - len(tail) :]) == list(tail)
 
 
 def no_repeat(size: int, source: Sequence[int] | None = None) -> Rule:

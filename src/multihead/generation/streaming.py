@@ -11,6 +11,8 @@ from typing import Any, Protocol, TextIO
 
 from torch import Tensor
 
+Piece = str | BaseException | None
+
 
 class Decodes(Protocol):
     def decode(self, ids: Any, skip_special_tokens: bool = False) -> str: ...
@@ -106,7 +108,23 @@ class TextCallbackStreamer(TextStreamer):
             self.callback(text)
 
 
-class TextIteratorStreamer(TextStreamer):
+class WaitingStreamer(TextStreamer):
+    """Hands pieces to somebody who waits for them: text, None at the end, or the error that ended `generate`."""
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        if text:
+            self._give(text)
+        if stream_end:
+            self._give(None)
+
+    def fail(self, error: BaseException) -> None:
+        self._give(error)
+
+    def _give(self, piece: Piece) -> None:
+        raise NotImplementedError
+
+
+class TextIteratorStreamer(WaitingStreamer):
     """Text as an iterator, for a `generate` that runs in another thread.
 
     Args:
@@ -124,17 +142,11 @@ class TextIteratorStreamer(TextStreamer):
         skip_special_tokens: bool = False,
     ) -> None:
         super().__init__(tokenizer, skip_prompt, skip_special_tokens=skip_special_tokens)
-        self.pieces: queue.Queue[str | BaseException | None] = queue.Queue()
+        self.pieces: queue.Queue[Piece] = queue.Queue()
         self.timeout = timeout
 
-    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        if text:
-            self.pieces.put(text)
-        if stream_end:
-            self.pieces.put(None)
-
-    def fail(self, error: BaseException) -> None:
-        self.pieces.put(error)
+    def _give(self, piece: Piece) -> None:
+        self.pieces.put(piece)
 
     def __iter__(self) -> Iterator[str]:
         while (piece := self.pieces.get(timeout=self.timeout)) is not None:
@@ -143,7 +155,7 @@ class TextIteratorStreamer(TextStreamer):
             yield piece
 
 
-class AsyncTextIteratorStreamer(TextStreamer):
+class AsyncTextIteratorStreamer(WaitingStreamer):
     """Text as an async iterator, for a `generate` that runs in another thread; made inside a running event loop.
 
     Args:
@@ -162,19 +174,10 @@ class AsyncTextIteratorStreamer(TextStreamer):
     ) -> None:
         super().__init__(tokenizer, skip_prompt, skip_special_tokens=skip_special_tokens)
         self.loop = asyncio.get_running_loop()
-        self.pieces: asyncio.Queue[str | BaseException | None] = asyncio.Queue()
+        self.pieces: asyncio.Queue[Piece] = asyncio.Queue()
         self.timeout = timeout
 
-    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        if text:
-            self._give(text)
-        if stream_end:
-            self._give(None)
-
-    def fail(self, error: BaseException) -> None:
-        self._give(error)
-
-    def _give(self, piece: str | BaseException | None) -> None:
+    def _give(self, piece: Piece) -> None:
         self.loop.call_soon_threadsafe(self.pieces.put_nowait, piece)
 
     async def __aiter__(self) -> AsyncIterator[str]:

@@ -141,11 +141,12 @@ def _ways(sight: Sight, k: Tensor, together: bool) -> tuple[tuple[int, ...], lis
         group.sort(key=lambda text: (sight.queries.lengths[text], lengths[text]))
         costs = [len(group) * CALL]
         queries = keys = 0
+        own = 0.0  # what the same texts cost a call each, beside the calls
         for count, text in enumerate(group, 1):  # the first so many on a grid, a call for each of the others
             queries, keys = max(queries, sight.queries.lengths[text]), max(keys, lengths[text])
             grid = GRID + count * keys * (size * MOVED + queries * MET)
-            own = sum(sight.queries.lengths[t] * lengths[t] * MET for t in group[:count]) if queries > 1 else 0.0
-            costs.append(grid - own + (len(group) - count) * CALL)
+            own += sight.queries.lengths[text] * lengths[text] * MET
+            costs.append(grid - (own if queries > 1 else 0.0) + (len(group) - count) * CALL)
         cut = min(range(len(costs)), key=costs.__getitem__)
         alone += group[cut:]
         if cut:
