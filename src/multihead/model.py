@@ -218,17 +218,32 @@ class PreTrainedModel(nn.Module):
         rows = Runs.of((states.shape[0],))
         return self.head(states, Call(places(rows, states.device), rows))  # type: ignore[misc]
 
-    def run(self, texts: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None = None) -> Ragged:
+    def run(
+        self,
+        texts: Sequence[Sequence[int]],
+        segments: Sequence[Sequence[int]] | None = None,
+        at: Sequence[int] | None = None,
+    ) -> Ragged:
         """One pass over lists of ids, without any padding: what pipelines use.
 
         Args:
             segments: token types, in the shape of `texts`.
+            at: places in the run whose words alone are scored; None for the head's scores of all.
         """
         ids, runs = flat(texts, self.device)
         kinds = None if segments is None else flat(segments, self.device)[0]
         call = Call(places(runs, self.device), runs, segments=kinds, ids=ids, attend=self.attend)
         hidden = self.backbone(self.backbone.embed.words(ids), call)
-        return Ragged(hidden, None if self.head is None else self.head(hidden, call), runs)
+        return self.scored(hidden, call, at)
+
+    def scored(self, hidden: Tensor, call: Call, at: Sequence[int] | None) -> Ragged:
+        """What `run` gives, of the last states (tokens, width)."""
+        scores: Any = None
+        if at is not None:
+            scores = self.score(hidden[torch.tensor(at, dtype=torch.long, device=hidden.device)])
+        elif self.head is not None:
+            scores = self.head(hidden, call)
+        return Ragged(hidden, scores, call.runs)
 
     def _own(self, given: Mapping[str, Tensor | None], layout: Layout) -> dict[str, Any]:
         """The family's own inputs, packed."""

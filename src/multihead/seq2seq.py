@@ -131,14 +131,19 @@ class SequenceToSequence(PreTrainedModel):
         """What the decoder reads of an encoder's states (tokens, width)."""
         return Encoded(self.backbone.bridge(hidden), runs, ids)
 
-    def run(self, texts: Sequence[Sequence[int]], segments: Sequence[Sequence[int]] | None = None) -> Ragged:
+    def run(
+        self,
+        texts: Sequence[Sequence[int]],
+        segments: Sequence[Sequence[int]] | None = None,
+        at: Sequence[int] | None = None,
+    ) -> Ragged:
         """One pass over lists of ids, each text its own target too, without any padding."""
         encoded = self.encode_texts(texts)
         assert encoded.ids is not None
         ids = self.architecture.shift(encoded.ids, encoded.runs, self.config)
         call = Call(places(encoded.runs, self.device), encoded.runs, ids=ids, encoded=encoded, attend=self.attend)
         hidden = self.backbone(self.backbone.embed.words(ids), call)
-        return Ragged(hidden, None if self.head is None else self.head(hidden, call), encoded.runs)
+        return self.scored(hidden, call, at)
 
     def _target(
         self, labels: Tensor | None, source: Tensor | None, mask: Tensor | None, own_mask: Tensor | None

@@ -8,6 +8,7 @@ from typing import Any
 from .errors import InvalidInput, TextTooLong
 
 TOKENS = 4096  # tokens of one batch: enough to keep matrix units busy, little memory
+TOKENS_ON_GPU = 32_768
 
 
 def texts_of(inputs: Any, what: str = "text") -> tuple[list[str], bool]:
@@ -40,6 +41,11 @@ def batches(lengths: Sequence[int], budget: int = TOKENS, most: int | None = Non
         total += lengths[number]
     if batch:
         yield batch
+
+
+def budget(device: Any) -> int:
+    """Tokens of one batch on a device (torch.device)."""
+    return TOKENS if device.type == "cpu" else TOKENS_ON_GPU
 
 
 def check_room(lengths: Sequence[int], limit: int | None) -> None:

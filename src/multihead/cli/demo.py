@@ -162,7 +162,7 @@ def translation(report: Report, speaker: Any, translator: Any, encoder: Any) -> 
 
 
 def summarization(report: Report, speaker: Any, translator: Any, encoder: Any) -> None:
-    from ..tasks.prompted import PromptedSummarization
+    from ..tasks.text2text import PromptedSummarization
 
     report.section("Summarization", SMOLLM2, "by a prompt")
     report.console.print(Padding(Text(samples.ARTICLE, style="dim"), (0, 2)))

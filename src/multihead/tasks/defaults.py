@@ -1,7 +1,8 @@
-"""Real weights that come from the package index, with nothing but pip: what runs when no model is named."""
+"""Models for who names none: each task's on the Hugging Face hub, and one that the package index carries."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -39,3 +40,16 @@ PORTUGUESE_ENGLISH = Default(
     "MIT",
     35_479_960,
 )
+REACTIONS = Default(
+    "pypi:rxnmapper==0.4.3/rxnmapper/models/transformers/albert_heads_8_uspto_all_1310k",
+    "ALBERT of chemical reactions (SMILES)",
+    "MIT",
+    3_000_000,
+)
+TRANSLATORS: Mapping[tuple[str, str], Default] = {("en", "pt"): ENGLISH_PORTUGUESE, ("pt", "en"): PORTUGUESE_ENGLISH}
+OPUS: Mapping[tuple[str, str], str] = {("en", "pt"): "Helsinki-NLP/opus-mt-tc-big-en-pt"}  # else opus-mt-XX-YY
+
+
+def translator_on_hub(source: str, target: str) -> str:
+    """The OPUS-MT model of a pair of languages (Tiedemann and Thottingal, 2020)."""
+    return OPUS.get((source, target), f"Helsinki-NLP/opus-mt-{source}-{target}")

@@ -4,41 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .. import auto
-from ..errors import UnsupportedOption, nearest
+from ..errors import InvalidInput, NetworkUnavailable, UnknownModel, UnsupportedOption, warn
+from ..kernels.hardware import best_dtype, usable
 from ..tokenizers.tokenizer import Tokenizer
-from .defaults import ENGLISH_PORTUGUESE, MINILM, PORTUGUESE_ENGLISH, SMOLLM2, Default
+from .catalog import TASK, Entry, Kinds, entry_of
+from .defaults import TRANSLATORS, translator_on_hub
 
 if TYPE_CHECKING:
+    from ..config import Config
     from ..model import PreTrainedModel
     from .task import Task
 
-
-@dataclass(frozen=True)
-class Entry:
-    """Where a task lives, what loads its model when no head is trained for it, and its default model."""
-
-    home: str
-    default: Default
-    prompted: str | None = None
-
-
-TASKS: Mapping[str, Entry] = {
-    "feature-extraction": Entry("feature_extraction.FeatureExtraction", MINILM),
-    "sentence-similarity": Entry("feature_extraction.SentenceSimilarity", MINILM),
-    "text-generation": Entry("text_generation.TextGeneration", SMOLLM2),
-    "text-classification": Entry("text_classification.TextClassification", SMOLLM2, "prompted.PromptedClassification"),
-    "summarization": Entry("prompted.PromptedSummarization", SMOLLM2),
-    "question-answering": Entry("prompted.PromptedAnswers", SMOLLM2),
-    "translation": Entry("translation.Translation", ENGLISH_PORTUGUESE),
-    "translation_en_to_pt": Entry("translation.Translation", ENGLISH_PORTUGUESE),
-    "translation_pt_to_en": Entry("translation.Translation", PORTUGUESE_ENGLISH),
-}
-ALIASES = {"sentiment-analysis": "text-classification", "embedding": "feature-extraction"}
+PLACES = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "gguf_file")
 
 
 def pipeline(
@@ -46,59 +28,127 @@ def pipeline(
     model: str | os.PathLike[str] | PreTrainedModel | None = None,
     tokenizer: str | os.PathLike[str] | Tokenizer | None = None,
     *,
-    dtype: Any = "auto",
+    dtype: Any = None,
     device: Any = None,
     **options: Any,
 ) -> Task:
     """What answers a task.
 
     Args:
-        task: `text-generation`, `translation`, `sentiment-analysis`, ...
-        model: a name, a folder, a model; the task's default when left out.
+        task: `text-generation`, `translation_en_to_pt`, `sentiment-analysis`, ...
+        model: a name, a folder, a model. Left out, the task's default on the hub; without a network, the one that the
+            package index carries, which is said.
         tokenizer: the model's own when left out.
-        dtype, device, options: of `from_pretrained`.
+        dtype: what the model computes in: None for bfloat16 where the hardware multiplies it natively and float32
+            elsewhere, "auto" for the checkpoint's own, or a dtype. `pipe.precision` and every answer's metadata say it.
+        device: such as "cuda" or 0; the CPU when left out.
+        options: of calls (`top_k`, `max_new_tokens`, ...), which later calls may change; others of `from_pretrained`.
 
     Raises:
         UnsupportedOption: an unknown task. Otherwise what `from_pretrained` raises.
     """
-    name = ALIASES.get(task, task)
-    if name not in TASKS:
-        raise UnsupportedOption(f"The task {task!r} is not known. {nearest(task, [*TASKS, *ALIASES])}")
-    entry = TASKS[name]
-    chosen = entry.default.name if model is None else model
-    home = entry.home
-    if entry.prompted is not None and _speaks(chosen, options):
-        home = entry.prompted
-    module, _, kind = home.partition(".")
-    maker: type[Task] = getattr(import_module(f".{module}", __package__), kind)
-    if isinstance(chosen, (str, os.PathLike)):
-        source: Any = chosen
-        chosen = maker.load(chosen, dtype=dtype, device=device, **options)
+    entry = entry_of(task)
+    place = {name: options.pop(name) for name in PLACES if name in options}
+    if model is None:
+        model, note = default_of(task, entry, place)
     else:
-        source = chosen.name_or_path
-    own: Any = getattr(chosen, "tokenizer", None)
+        note = ""
+    maker: Any = maker_of(entry, model, place, task)
+    calls = {name: options.pop(name) for name in list(options) if name in call_options(maker)}
+    if isinstance(model, (str, os.PathLike)):
+        source: Any = model
+        where = usable(device)
+        kind = best_dtype(where or "cpu") if dtype is None else dtype
+        model = maker.load(model, dtype=kind, device=where, **place, **options)
+    else:
+        refuse_loading(model, {"dtype": dtype, "device": device, **place, **options})
+        source = model.name_or_path
+    own: Any = getattr(model, "tokenizer", None)
     if tokenizer is None and isinstance(own, Tokenizer):
         tokenizer = own
     elif tokenizer is None or isinstance(tokenizer, (str, os.PathLike)):
-        tokenizer = auto.AutoTokenizer.from_pretrained(tokenizer or source, **_place(options))
-    return maker(chosen, tokenizer, task)
+        tokenizer = auto.AutoTokenizer.from_pretrained(tokenizer or source, **place)
+    return maker(model, tokenizer, task, note=note, **calls)
 
 
-def _speaks(model: Any, options: Mapping[str, Any]) -> bool:
-    """Whether a model is a language model without a trained classifier."""
+def refuse_loading(model: PreTrainedModel, options: Mapping[str, Any]) -> None:
+    """Raises UnsupportedOption for what would change a model that is loaded already."""
+    for name, value in options.items():
+        same = name in ("dtype", "device") and value in (None, "auto", getattr(model, name))
+        if not same and not (name == "device" and usable(value) == model.device):
+            raise UnsupportedOption(f"{name!r} has no effect on a model that is loaded already.")
+
+
+def default_of(task: str, entry: Entry, place: Mapping[str, Any]) -> tuple[str, str]:
+    """The name of a task's default model, and what is to be said of it. Raises NetworkUnavailable without any."""
+    from ..hub import resolve
+
+    pair = TASK.fullmatch(task)
+    on_hub = translator_on_hub(pair[1], pair[2]) if pair else entry.hub
+    offline = entry.offline
+    if pair:
+        offline = TRANSLATORS.get((pair[1], pair[2]))
+    try:
+        resolve(on_hub, **place)
+        return on_hub, ""
+    except NetworkUnavailable as error:
+        if offline is None:
+            raise NetworkUnavailable(
+                f"{task} has the default model {on_hub}, which is not here and cannot be fetched, and none that the "
+                "package index carries. Name a model: a local folder, or one that is cached."
+            ) from error
+    note = f"{on_hub} is not cached and cannot be fetched; {offline.title} from the package index answers instead"
+    warn(f"{task}: {note}.")
+    return offline.name, note
+
+
+def maker_of(entry: Entry, model: Any, place: Mapping[str, Any], task: str) -> type[Task]:
+    """The class that answers a task with a model, by what the checkpoint was saved with.
+
+    Raises:
+        InvalidInput: a model without a head for the task.
+    """
     if isinstance(model, (str, os.PathLike)):
-        config = auto.AutoConfig.from_pretrained(model, **_place(options))
-        return not any("Classification" in name for name in config.architectures or []) and _is_decoder(config)
-    return type(model).__name__.endswith("ForCausalLM")
+        kind = kind_of(entry.kinds, auto.AutoConfig.from_pretrained(model, **place))
+    else:
+        own = getattr(model, "model", model).kind.auto.removeprefix("AutoModelFor").removeprefix("Auto")
+        kind = own if own in entry.kinds else "Model" if "Model" in entry.kinds else None
+    if kind is None:
+        wanted = " or ".join(f"AutoModelFor{kind}" for kind in entry.kinds)
+        raise InvalidInput(f"{task} needs a model with a head for it: load one with {wanted}.")
+    module, _, name = entry.kinds[kind].partition(".")
+    found: type[Task] = getattr(import_module(f".{module}", __package__), name)
+    return found
 
 
-def _is_decoder(config: Any) -> bool:
-    from ..models.registry import architecture
+def kind_of(kinds: Kinds, config: Config) -> str | None:
+    """The kind of model that a checkpoint is, among those that a task takes."""
+    from ..models.registry import architecture, by_class_name
 
-    return "ForCausalLM" in architecture(config.model_type).heads and not config.is_encoder_decoder
+    family = architecture(config.model_type)
+    saved = by_class_name((config.architectures or [""])[0])
+    if saved is not None and saved[1] in family.heads:
+        own = family.kind(saved[1]).auto.removeprefix("AutoModelFor").removeprefix("Auto")
+        if own in kinds:
+            return own
+    able = [kind for kind in kinds if has_head(kind, config)]
+    if saved is None and "CausalLM" in able and not has_head("MaskedLM", config):  # files that name no class
+        return "CausalLM"
+    return "Model" if "Model" in able else next(iter(able), None)
 
 
-def _place(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that say where files are."""
-    names = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "gguf_file")
-    return {name: options[name] for name in names if name in options}
+def has_head(kind: str, config: Config) -> bool:
+    """Whether a family has a head of this kind."""
+    try:
+        getattr(auto, "AutoModel" if kind == "Model" else f"AutoModelFor{kind}").class_for(config)
+    except UnknownModel:
+        return False
+    return True
+
+
+def call_options(maker: type[Task]) -> set[str]:
+    """Names of a task's options of calls."""
+    from .writing import FIELDS, Writer
+
+    names = {f.name for f in fields(maker.Options)}
+    return names | FIELDS if issubclass(maker, Writer) else names

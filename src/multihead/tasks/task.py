@@ -1,31 +1,68 @@
-"""What all pipelines share: a model, a tokenizer, and how texts come in."""
+"""What all pipelines share: a model, a tokenizer, options, and how inputs come in and answers go out."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from .. import auto
+from ..errors import InvalidInput, MultiheadError, TextTooLong, UnsupportedOption, nearest
 from ..model import PreTrainedModel
-from ..texts import batches, check_room, texts_of
-from ..tokenizers.tokenizer import Tokenizer
+from ..nn.embeddings import LearnedPositions
+from ..texts import batches, budget
+from ..tokenizers.tokenizer import NO_LIMIT, Tokenizer
+from .answers import Metadata, Stream, described
+from .flow import Piece, answers
+from .progress import shown
 
-__all__ = ["Task", "batches", "check_room", "texts_of"]
+AHEAD = 1024  # inputs of a window at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Of a call; a pipeline may be made with other defaults.
+
+    Args:
+        batch_size: texts of a batch at most. token_budget: tokens of a batch at most; neither changes an answer.
+        progress: a bar on the terminal; None draws one only when the work lasts and somebody is looking.
+    """
+
+    batch_size: int | None = None
+    token_budget: int | None = None
+    progress: bool | None = None
+
+    def check(self) -> None:
+        """Raises InvalidInput for values that cannot be."""
+        for name in ("batch_size", "token_budget"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise InvalidInput(f"{name} is a whole number from 1, or None; not {value!r}.")
 
 
 class Task:
-    """A pipeline: called with texts, it answers in their order.
+    """A pipeline: called with an input it gives an answer, with several their answers in order.
+
+    A list, a tuple, an array or a column in memory gives a list. Anything else that can be iterated, such as a
+    generator or a data set, gives answers as they come, while no more than a window of inputs is held.
 
     Args:
-        model: with the head that the task needs. name: the task's.
+        model: with the head that the task needs. name: the task's. note: how the model was chosen, for the metadata.
+        defaults: options of calls.
     """
 
     auto: ClassVar[str] = "AutoModel"
+    Options: ClassVar[type[Options]] = Options
+    window: ClassVar[int] = AHEAD
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, name: str) -> None:
-        self.model, self.tokenizer, self.task = model, tokenizer, name
+    def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, name: str, *, note: str = "", **defaults: Any):
+        self.model, self.tokenizer, self.task, self.note = model, tokenizer, name, note
+        self.defaults = defaults
+        self.given()
 
     @classmethod
     def load(cls, name: str | os.PathLike[str], **options: Any) -> Any:
@@ -43,3 +80,170 @@ class Task:
 
     def __repr__(self) -> str:
         return f"<{self.task} with {type(self.model).__name__} from {self.model.name_or_path}, {self.precision}>"
+
+    def __call__(self, inputs: Any, **options: Any) -> Any:
+        """The answer or answers; `options` are those of the class's `Options`.
+
+        Raises:
+            InvalidInput: an input that is none; the first in order. TextTooLong: one that the model cannot read whole.
+            UnsupportedOption: an option that is not known.
+        """
+        o, metadata = self.given(**options), self.metadata()
+        if self.is_single(inputs, o):
+            answer = next(answers(self, [inputs], o, metadata, strict=True))
+            return described(self.alone(answer, inputs, o), metadata)
+        items, total, streamed = opened(inputs)
+        found = shown(answers(self, items, o, metadata, strict=True), total, o.progress, self.task)
+        return Stream(found, metadata) if streamed else described(self.together(list(found), o), metadata)
+
+    def stream(self, inputs: Iterable[Any], *, strict: bool = True, **options: Any) -> Stream:
+        """The answers as they come; with strict=False a `Failure` in the place of one that cannot be given."""
+        o, metadata = self.given(**options), self.metadata()
+        return Stream(answers(self, inputs, o, metadata, strict=strict), metadata)
+
+    def metadata(self) -> Metadata:
+        """What is known of every answer."""
+        return Metadata(self.task, str(self.model.name_or_path), self.precision, str(self.device), self.note)
+
+    def given(self, **options: Any) -> Any:
+        """The options of a call, checked. Raises UnsupportedOption, InvalidInput."""
+        names = {f.name for f in fields(self.Options)}
+        known = {**self.defaults, **options}
+        if wrong := [name for name in known if name not in names]:
+            raise UnsupportedOption(f"{self.task} has no option {wrong[0]!r}. {nearest(wrong[0], names)}")
+        made = self.Options(**known)
+        made.check()
+        return made
+
+    # what a task does, step by step
+
+    def is_single(self, inputs: Any, o: Any) -> bool:
+        """Whether this is one input and not several."""
+        return isinstance(inputs, (str, Mapping)) or not isinstance(inputs, Iterable)
+
+    def accept(self, item: Any, o: Any) -> Any:
+        """One input, checked. Raises InvalidInput, whose message goes on after "Input 7"."""
+        return text_of(item)
+
+    def pieces(self, items: Sequence[Any], o: Any) -> list[list[Piece] | MultiheadError]:
+        """What the model reads for each accepted input; an error where it cannot."""
+        raise NotImplementedError
+
+    def compute(self, pieces: Sequence[Piece], o: Any) -> Sequence[Any]:
+        """What the model says of each piece."""
+        raise NotImplementedError
+
+    def finish(self, item: Any, pieces: Sequence[Piece], found: Sequence[Any], o: Any) -> Any:
+        """The answer to an input, from what the model said of its pieces."""
+        raise NotImplementedError
+
+    def alone(self, answer: Any, inputs: Any, o: Any) -> Any:
+        """The answer to a single input, in its shape."""
+        return answer
+
+    def together(self, found: list[Any], o: Any) -> Any:
+        """The answers to a list, in their shape."""
+        return found
+
+
+class Reader(Task):
+    """A task that the model answers in one pass over each piece."""
+
+    def compute(self, pieces: Sequence[Piece], o: Any) -> list[Any]:
+        found: list[Any] = [None] * len(pieces)
+        most = o.token_budget or budget(self.device)
+        for numbers in batches([len(piece.ids) for piece in pieces], most, o.batch_size):
+            chosen = [pieces[number] for number in numbers]
+            with torch.inference_mode():
+                parts = self.read(chosen, o)
+            for number, part in zip(numbers, parts, strict=True):
+                found[number] = part
+        return found
+
+    def read(self, pieces: Sequence[Piece], o: Any) -> Sequence[Any]:
+        """What one batch's pieces give: the head's scores of each, (labels,) or (its tokens, labels), float32."""
+        result = self.model.run([piece.ids for piece in pieces], segments_of(pieces))
+        scores = result.scores.float().cpu()
+        return scores if scores.shape[0] == len(pieces) and not self.by_token else scores.split(result.runs.lengths)
+
+    by_token: ClassVar[bool] = False
+
+    def encoded(self, texts: Sequence[Any], truncation: bool, *, words: bool = False) -> list[list[Piece] | Any]:
+        """A piece for each text or pair; TextTooLong in the place of one that the model cannot read whole."""
+        limits = None
+        limit = self.limit
+        if truncation and limit is not None:
+            limits = {"max_length": limit, "stride": 0, "strategy": "longest_first", "direction": "right"}
+        if limits is None and not words and not self.typed:
+            pairs = bool(texts) and not isinstance(texts[0], str)
+            sides = ([t[0] for t in texts], [t[1] for t in texts]) if pairs else (texts, None)
+            made = [Piece(ids) for ids in self.tokenizer.encode_ids(*sides)]
+        else:
+            made = [self.piece(e) for e in self.tokenizer.run(texts, words=words, special=True, limits=limits)]
+        return [too_long(len(piece.ids), self.room) or [piece] for piece in made]
+
+    def piece(self, encoding: Any, note: Any = None) -> Piece:
+        """The piece of an encoding of the tokenizers library."""
+        kinds = encoding.type_ids if self.typed else None
+        return Piece(encoding.ids, kinds if kinds and any(kinds) else None, note)
+
+    @property
+    def typed(self) -> bool:
+        """Whether the model reads token types that the tokenizer gives."""
+        return "token_type_ids" in self.tokenizer.model_input_names and self.model.backbone.typed
+
+    @property
+    def room(self) -> int | None:
+        """Tokens of a text that the model can read; None where positions are computed, not learned."""
+        parts = self.model.modules()
+        return min((part.count for part in parts if isinstance(part, LearnedPositions)), default=None)
+
+    @property
+    def limit(self) -> int | None:
+        """Tokens where a text is cut, when it may be: the tokenizer's own limit, within the model's room."""
+        own = self.tokenizer.model_max_length if self.tokenizer.model_max_length < NO_LIMIT // 10**10 else None
+        return min((n for n in (own, self.room) if n is not None), default=None)
+
+
+def segments_of(pieces: Sequence[Piece]) -> list[Sequence[int]] | None:
+    """Token types of a batch, None where all are 0."""
+    if all(piece.segments is None for piece in pieces):
+        return None
+    return [piece.segments or [0] * len(piece.ids) for piece in pieces]
+
+
+def opened(inputs: Any) -> tuple[Iterator[Any], int | None, bool]:
+    """The items, their number where it is known, and whether answers are to be streamed.
+
+    Columns of pandas and arrays of numpy and Arrow are held in memory already: they give lists, as lists do.
+    """
+    total = len(inputs) if hasattr(inputs, "__len__") else None
+    if hasattr(inputs, "to_pylist"):  # Arrow: chunk by chunk, not all at once
+        chunks = inputs.iterchunks() if hasattr(inputs, "iterchunks") else [inputs]
+        return (item for chunk in chunks for item in chunk.to_pylist()), total, False
+    if hasattr(inputs, "tolist"):
+        return iter(inputs.tolist()), total, False
+    return iter(inputs), total, not isinstance(inputs, (list, tuple))
+
+
+def text_of(item: Any, what: str = "text") -> str:
+    """A string. Raises InvalidInput for anything else."""
+    if not isinstance(item, str):
+        raise InvalidInput(f"must be a {what} (a string), not {type(item).__name__}.")
+    return str(item)
+
+
+def too_long(length: int, room: int | None) -> TextTooLong | None:
+    """The error for a text of more tokens than the model reads."""
+    if room is None or length <= room:
+        return None
+    return TextTooLong(
+        f"has {length} tokens, and this model takes at most {room}. Shorten it, split it, or pass truncation=True to "
+        "read its beginning only."
+    )
+
+
+def ranked(scores: Tensor, most: int | None) -> list[tuple[int, float]]:
+    """(number, score) of the best scores (labels,), best first."""
+    values, order = scores.sort(descending=True, stable=True)
+    return list(zip(order.tolist()[:most], values.tolist()[:most], strict=True))

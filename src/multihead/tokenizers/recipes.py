@@ -318,6 +318,7 @@ SPM: Mapping[str, Callable[[SentencePiece, Settings], Built]] = {
 BPES: Mapping[str, Callable[[Mapping[str, int], Sequence[tuple[str, str]], Settings], Built]] = {
     "GPT2": gpt2,
     "Roberta": roberta,
+    "Tapex": roberta,
 }
 FAMILIES = {  # model_type in config.json -> stem of the tokenizer's class
     "albert": "Albert",

@@ -1,0 +1,105 @@
+"""How multilingual translators are told the languages: a token, somewhere in the source or first in the target.
+
+Tang et al., 2020 (mBART-50, arXiv:2008.00401); Fan et al., 2020 (M2M-100, arXiv:2010.11125); NLLB Team, 2022
+(arXiv:2207.04672); Tiedemann and Thottingal, 2020 (OPUS-MT's `>>xxx<<`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..errors import InvalidInput, nearest
+from ..tokenizers.tokenizer import Tokenizer
+
+FORMS = ("{}", "__{}__", ">>{}<<", "<2{}>")
+CODE = re.compile(
+    r"__([a-z]{2,3}(?:_[A-Za-z]+)?)__|>>([A-Za-z_]+)<<|<2([a-z]{2,3})>|([a-z]{2,3}_[A-Za-z]{2,4})|__[a-z]+__"
+)
+AFTER = frozenset(("MBart", "PLBart"))  # the source's language stands behind it, before it in all others
+NAMES: Mapping[str, str] = {  # of ISO 639-1, for prompts and for T5
+    "ar": "Arabic", "bg": "Bulgarian", "ca": "Catalan", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek",
+    "en": "English", "es": "Spanish", "et": "Estonian", "fa": "Persian", "fi": "Finnish", "fr": "French",
+    "he": "Hebrew", "hi": "Hindi", "hu": "Hungarian", "id": "Indonesian", "it": "Italian", "ja": "Japanese",
+    "ko": "Korean", "lt": "Lithuanian", "lv": "Latvian", "nl": "Dutch", "no": "Norwegian", "pl": "Polish",
+    "pt": "Portuguese", "ro": "Romanian", "ru": "Russian", "sk": "Slovak", "sl": "Slovenian", "sv": "Swedish",
+    "sw": "Swahili", "th": "Thai", "tr": "Turkish", "uk": "Ukrainian", "vi": "Vietnamese", "zh": "Chinese",
+}  # fmt: skip
+ISO_639_3: Mapping[str, str] = {
+    "ar": "arb", "bg": "bul", "cs": "ces", "da": "dan", "de": "deu", "el": "ell", "en": "eng", "es": "spa",
+    "fi": "fin", "fr": "fra", "he": "heb", "hi": "hin", "hu": "hun", "id": "ind", "it": "ita", "ja": "jpn",
+    "ko": "kor", "nl": "nld", "pl": "pol", "pt": "por", "ro": "ron", "ru": "rus", "sv": "swe", "tr": "tur",
+    "uk": "ukr", "vi": "vie", "zh": "zho",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What stands around a source, and what a target begins with.
+
+    Args:
+        before, after: ids around the source's own, None where the tokenizer frames it as ever.
+        text: before the source's words. first: the token that a target begins with, None for no such token.
+    """
+
+    before: Sequence[int] | None = None
+    after: Sequence[int] = ()
+    text: str = ""
+    first: int | None = None
+
+
+def frame(tokenizer: Tokenizer, source: str | None, target: str | None) -> Frame:
+    """How a tokenizer's model is told the languages. Raises InvalidInput for a language that it does not know."""
+    codes = known(tokenizer)
+    if not codes:
+        return Frame()
+    tgt = None if target is None else resolved(target, codes, "tgt_lang")
+    if any(token.startswith((">>", "<2")) for token in codes.values()):  # one token before the source, for the target
+        return Frame(text="" if tgt is None else f"{tgt} ")
+    own = source or tokenizer.options.get("src_lang")
+    if own is None or tgt is None:
+        raise InvalidInput(
+            f"This model translates between {len(codes)} languages: say which with src_lang and tgt_lang, such as "
+            f"{', '.join(sorted(codes)[:3])}."
+        )
+    src = resolved(own, codes, "src_lang")
+    code, end = tokenizer.convert_tokens_to_ids(src), tokenizer.eos_token_id
+    stem = re.sub(r"Tokenizer(Fast)?$", "", str(tokenizer.options.get("tokenizer_class", "")))
+    behind = stem in AFTER or bool(tokenizer.options.get("legacy_behaviour"))
+    first: int = tokenizer.convert_tokens_to_ids(tgt)
+    return Frame((), (end, code), first=first) if behind else Frame((code,), (end,), first=first)
+
+
+def known(tokenizer: Tokenizer) -> dict[str, str]:
+    """language -> its token, of the tokens that stand for languages."""
+    found = {}
+    for token in tokenizer.get_vocab():
+        match = CODE.fullmatch(token)
+        if match is None or (match[4] and token not in tokenizer.all_special_tokens):
+            continue
+        code = next((group for group in match.groups() if group), token)
+        found[code] = token
+    return found
+
+
+def resolved(language: str, codes: Mapping[str, str], what: str) -> str:
+    """The token of a language: its code, or the one code that begins with it. Raises InvalidInput."""
+    plain = language.strip().strip("_><")
+    if plain in codes:
+        return codes[plain]
+    if language in codes.values():
+        return language
+    longer = {plain.lower(), ISO_639_3.get(plain.lower(), plain.lower())}
+    begins = sorted(code for code in codes if code.lower().split("_")[0] in longer)
+    if len(begins) == 1:
+        return codes[begins[0]]
+    hint = f"It may be one of {', '.join(begins)}." if begins else nearest(plain, codes)
+    raise InvalidInput(f"{what} = {language!r} is no language of this model. {hint}")
+
+
+def name_of(code: str) -> str:
+    """A language's English name, for a code such as "pt" or "por_Latn"; the code itself where it is not known."""
+    short = re.split(r"[_-]", code)[0].lower()
+    by_three = {three: two for two, three in ISO_639_3.items()}
+    return NAMES.get(by_three.get(short, short), code)
