@@ -18,6 +18,7 @@ from .config import CONFIG_FILE, Config, read_json
 from .errors import CheckpointMismatch, InvalidInput, ModelNotFound, UnsupportedOption, warn
 from .hub import Want
 from .kernels.hardware import best_device, usable
+from .kernels.memory import keep_freed
 from .model import PreTrainedModel, empty_weights
 from .models.registry import architecture, config_of, foreign
 from .nn.weights import fresh, initialize
@@ -112,6 +113,7 @@ def load_model(
         from .generation.config import GenerationConfig
 
         model.generation_config = GenerationConfig.read(read_json(path / GENERATION_FILE))
+    keep_freed()
     return model.eval()
 
 

@@ -14,8 +14,11 @@ from .sight import Runs, Sight
 Bias = Callable[[int], Tensor]  # text -> (heads, queries, keys), added to the scaled scores
 
 # Microseconds, measured on a CPU: a call for one text; a padded grid's fixed part, and of each byte of its keys and
-# values that is moved, and of each query that meets a key. What is cheaper is a matter of lengths alone.
-CALL, GRID, MOVED, MET = 25.0, 120.0, 1 / 4000, 1 / 1500
+# values that is moved; of a head's query that meets a key; and of one that meets a key beyond the last whole `STEP`,
+# which torch's kernel computes one by one. What is cheaper is a matter of lengths alone.
+CALL, GRID, MOVED, MET, LEFT = 32.0, 120.0, 1 / 15_000, 1 / 2_400, 1 / 200
+STEP = 16
+SHORT = 480  # keys from which those beyond the last whole step do not matter
 
 
 class Attend(Protocol):
@@ -116,8 +119,10 @@ def fused(
         return attend(q, k, v, sight, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks)
     spacing = sight.keys.spacing
     if bias is None and sight.queries.spacing and spacing and k.shape[0] >= spacing * len(sight.keys):
-        return _on_views(q, k, v, sight, spacing, scale, dropout)
-    alone, groups = sight.once(("ways", k.shape[1:]), lambda: _ways(sight, k, bias is None))
+        if not (q.device.type == "cpu" and _better_padded(sight, q.shape[1])):
+            return _on_views(q, k, v, sight, spacing, scale, dropout)
+        return _on_grid(q, k, v, sight, scale, dropout)
+    alone, groups = sight.once(("ways", q.shape[1], k.shape[1:]), lambda: _ways(sight, q.shape[1], k, bias is None))
     if not alone and len(groups) == 1 and len(groups[0]) == len(sight.queries):
         return _on_grid(q, k, v, sight, scale, dropout)
     mixed = q.new_empty(*q.shape[:2], v.shape[-1])
@@ -129,7 +134,7 @@ def fused(
     return mixed
 
 
-def _ways(sight: Sight, k: Tensor, together: bool) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
+def _ways(sight: Sight, heads: int, k: Tensor, together: bool) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
     """Texts that get a call each, and groups that are padded together: those with one new token, and the others."""
     size, lengths = 2 * k.shape[1] * k.shape[2] * k.element_size(), sight.keys.lengths
     alone, groups = [text for text, length in enumerate(lengths) if not (together and length)], []
@@ -144,14 +149,28 @@ def _ways(sight: Sight, k: Tensor, together: bool) -> tuple[tuple[int, ...], lis
         own = 0.0  # what the same texts cost a call each, beside the calls
         for count, text in enumerate(group, 1):  # the first so many on a grid, a call for each of the others
             queries, keys = max(queries, sight.queries.lengths[text]), max(keys, lengths[text])
-            grid = GRID + count * keys * (size * MOVED + queries * MET)
-            own += sight.queries.lengths[text] * lengths[text] * MET
-            costs.append(grid - (own if queries > 1 else 0.0) + (len(group) - count) * CALL)
+            padded = stepped(queries, keys)
+            grid = GRID + count * (padded * size * MOVED + _kernel(heads, queries, padded))
+            own += _kernel(heads, sight.queries.lengths[text], lengths[text])
+            costs.append(grid - own + (len(group) - count) * CALL)
         cut = min(range(len(costs)), key=costs.__getitem__)
         alone += group[cut:]
         if cut:
             groups.append(tuple(sorted(group[:cut])))
     return tuple(sorted(alone)), groups
+
+
+def _kernel(heads: int, queries: int, keys: int) -> float:
+    """What torch's kernel takes for one text."""
+    left = keys % STEP if queries > 1 and keys < SHORT else 0
+    return heads * queries * (keys * MET + left * LEFT)
+
+
+def _better_padded(sight: Sight, heads: int) -> bool:
+    """Whether texts of one length are better padded to whole steps of keys."""
+    queries, keys = sight.queries.longest, sight.keys.longest
+    saved = _kernel(heads, queries, keys) - _kernel(heads, queries, stepped(queries, keys))
+    return len(sight.keys) * saved > GRID
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, dropout: float) -> Tensor:
@@ -202,11 +221,26 @@ def _text_by_text(
 def _on_grid(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float, dropout: float) -> Tensor:
     """Texts of unlike lengths, (their tokens, heads, width): only attention is padded."""
     query_rows, real = sight.query_grid(q.device)
-    key_rows, _ = sight.key_grid(k.device)
-    mask = sight.grid_mask(q.device)
-    queries, keys, values = (x.transpose(1, 2) for x in (q[query_rows], k[key_rows], v[key_rows]))
+    width = sight.keys.longest
+    if q.device.type == "cpu":
+        width = stepped(sight.queries.longest, width)
+    key_rows, mask = sight.key_grid(k.device, width), sight.grid_mask(q.device, width)
+    queries, keys, values = _gathered(q, query_rows), _gathered(k, key_rows), _gathered(v, key_rows)
     mixed = _sdpa(queries, keys, values, mask, False, scale, dropout)
-    return mixed.transpose(1, 2)[real]
+    places = sight.once(("real", q.device), lambda: real.flatten().nonzero()[:, 0])
+    return mixed.transpose(1, 2).flatten(0, 1).index_select(0, places)
+
+
+def stepped(queries: int, keys: int) -> int:
+    """Keys of a grid: whole steps, where a few keys more cost less than those left over would."""
+    more = -keys % STEP
+    worse = queries == 1 or keys >= SHORT or more * MET >= (keys % STEP) * LEFT
+    return keys if worse else keys + more
+
+
+def _gathered(x: Tensor, rows: Tensor) -> Tensor:
+    """(tokens, heads, width) at rows (texts, length): (texts, heads, length, width)."""
+    return x.index_select(0, rows.flatten()).unflatten(0, rows.shape).transpose(1, 2)
 
 
 def _rows(x: Tensor, runs: Runs, text: int) -> Tensor:

@@ -48,12 +48,12 @@ class Runs:
         steps = {after - before for before, after in pairwise(self.begins)} or {self.lengths[0]}
         return steps.pop() if len(steps) == 1 else None
 
-    def grid(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Row of each cell of a padded grid, and which cells are real: both (texts, longest).
+    def grid(self, device: torch.device, width: int | None = None) -> tuple[Tensor, Tensor]:
+        """Row of each cell of a padded grid, and which cells are real: both (texts, width or the longest length).
 
         Cells without a token point at row 0.
         """
-        place = torch.arange(self.longest, device=device)
+        place = torch.arange(self.longest if width is None else width, device=device)
         lengths = torch.tensor(self.lengths, device=device)[:, None]
         real = place < lengths
         rows = torch.tensor(self.begins, device=device)[:, None] + place
@@ -119,19 +119,19 @@ class Sight:
         """`Runs.grid` of the queries."""
         return self.once(("queries", device), lambda: self.queries.grid(device))
 
-    def key_grid(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """`Runs.grid` of the keys."""
-        return self.once(("keys", device), lambda: self.keys.grid(device))
+    def key_grid(self, device: torch.device, width: int) -> Tensor:
+        """Rows of the keys in a grid (texts, width)."""
+        return self.once(("keys", device, width), lambda: self.keys.grid(device, width)[0])
 
-    def grid_mask(self, device: torch.device) -> Tensor:
-        """(texts, 1, longest query, longest key), True where a query sees; a padded query sees the first key."""
-        return self.once(("grid mask", device), lambda: self._grid_mask(device))
+    def grid_mask(self, device: torch.device, width: int) -> Tensor:
+        """(texts, 1, longest query, width), True where a query sees a key; a padded query sees the first key."""
+        return self.once(("grid mask", device, width), lambda: self._grid_mask(device, width))
 
-    def _grid_mask(self, device: torch.device) -> Tensor:
+    def _grid_mask(self, device: torch.device, width: int) -> Tensor:
         queries = torch.tensor(self.queries.lengths, device=device)[:, None, None]
         keys = torch.tensor(self.keys.lengths, device=device)[:, None, None]
         q = torch.arange(self.queries.longest, device=device)[None, :, None]
-        k = torch.arange(self.keys.longest, device=device)[None, None, :]
+        k = torch.arange(width, device=device)[None, None, :]
         seen = (k < keys) & self._rule(k - (keys - queries + q))
         return torch.where(q < queries, seen, k == 0)[:, None]
 
