@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib import import_module
 
 import click
@@ -10,7 +11,16 @@ import click
 from .._version import __version__
 from ..errors import MultiheadError
 
-COMMANDS = {"demo": "demo"}
+COMMANDS = {  # command -> the module that holds it
+    "attention": "attention",
+    "chat": "chat",
+    "completion": "completion",
+    "convert": "convert",
+    "demo": "demo",
+    "inspect": "inspecting",
+    "models": "models",
+    "run": "run",
+}
 
 
 class Commands(click.Group):
@@ -31,8 +41,14 @@ def cli() -> None:
     """Pretrained Transformers for language."""
 
 
+def noted(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning as one line on stderr, without the place in our code."""
+    click.secho(f"Note: {message}", fg="yellow", err=True)
+
+
 def main() -> None:
     """Runs the command line; errors of our own tree become one clear message and exit status 1."""
+    warnings.showwarning = noted
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:

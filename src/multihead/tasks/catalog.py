@@ -36,9 +36,13 @@ TASKS: Mapping[str, Entry] = {
         SMOLLM2,
     ),
     "zero-shot-classification": Entry(
-        {"SequenceClassification": "zero_shot.ZeroShotClassification", "CausalLM": "prompted.PromptedZeroShot"},
+        {
+            "SequenceClassification": "zero_shot.ZeroShotClassification",
+            "CausalLM": "prompted.PromptedZeroShot",
+            "Model": "similarity.EmbeddedZeroShot",
+        },
         "facebook/bart-large-mnli",
-        SMOLLM2,
+        MINILM,
     ),
     "token-classification": Entry(
         {"TokenClassification": "token_classification.TokenClassification"}, "dslim/bert-base-NER", None

@@ -88,6 +88,8 @@ def prepared(task: Task, begin: int, items: Sequence[Any], options: Any) -> Wind
     window = Window()
     for number, item in enumerate(items, begin):
         try:
+            if isinstance(item, MultiheadError):  # a row that could not even be read
+                raise item
             window.items.append(task.accept(item, options))
             window.pieces.append([])
         except (InvalidInput, ChatTemplateError) as error:

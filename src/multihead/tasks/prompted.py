@@ -15,7 +15,7 @@ from .flow import Piece
 from .question_answering import Questions
 from .task import Options, Reader, ranked, too_long
 from .text_classification import ONE, Labelling
-from .writing import Rewriter, Speaker, Writer, Writing, filled
+from .writing import LineSpeaker, Rewriter, Writer, Writing, filled
 from .zero_shot import Chooser, Choosing
 
 
@@ -159,7 +159,7 @@ class WrittenAnswers(Questions, Writer):
         return rows[0] if len(rows) == 1 else rows
 
 
-class PromptedAnswers(WrittenAnswers, Speaker):
+class PromptedAnswers(WrittenAnswers, LineSpeaker):
     """Answers questions about a context in a few words, after worked examples of the kinds of questions."""
 
     prompt_text = (
@@ -177,11 +177,6 @@ class PromptedAnswers(WrittenAnswers, Speaker):
         "Text: {context}\nQuestion: {question}\nAnswer:"
     )
     new_tokens = 32
-
-    def __init__(self, *given: Any, **options: Any) -> None:
-        super().__init__(*given, **options)
-        ids = self.tokenizer.encode_ids(["\n", "\n\n"], special=False)
-        self.ends = frozenset(text[0] for text in ids if len(text) == 1)  # an answer is one line
 
     def pieces(self, items: Sequence[tuple[str, str]], o: Any) -> list[list[Piece] | MultiheadError]:
         config, prompt = self.settled(o), o.prompt or self.prompt_text

@@ -1,4 +1,4 @@
-"""sentence-similarity: how alike sentences are. text-ranking: which documents answer a query best."""
+"""sentence-similarity, text-ranking, and labels by vectors: how alike sentences are."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from ..texts import check_room
 from ..tokenizers.tokenizer import Tokenizer
 from .flow import Piece
 from .task import Options, Reader, segments_of, text_of
+from .zero_shot import Chooser, Choosing
+
+SCALE = 20.0  # of cosines, in the loss of sentence encoders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +115,22 @@ class TextRanking(Encoded):
 
     def finish(self, item: list[str], pieces: Sequence[Piece], found: Sequence[Any], o: Ranking) -> Any:
         return placed(item[1:], self.likeness(found), o)
+
+
+class EmbeddedZeroShot(Chooser, Encoded):
+    """Chooses the label whose sentence has the vector most like the text's.
+
+    Shares are a softmax of cosines times `SCALE`, as such encoders are trained (Henderson et al., 2017,
+    arXiv:1705.00652); with multi_label, a label's cosine itself, from 0.
+    """
+
+    def pieces(self, items: Sequence[str], o: Choosing) -> list[list[Piece] | MultiheadError]:
+        sentences = [o.hypothesis_template.format(label) for label in o.labels]
+        return [self.vectors_of([text, *sentences], truncation=True) for text in items]
+
+    def finish(self, item: str, pieces: Sequence[Piece], found: Sequence[Any], o: Choosing) -> dict[str, Any]:
+        alike = torch.tensor(self.likeness(found))
+        return self.ordered(item, alike.clamp(0, 1) if o.multi_label else (SCALE * alike).softmax(-1), o)
 
 
 class CrossRanking(Reader):

