@@ -24,7 +24,7 @@ FLOORS = [  # from the ground up; a room may import its own floor's other rooms 
     ["models"],
     ["place"],
     ["generation"],
-    ["inputs", "texts", "views", "model", "seq2seq", "classes", "loading", "auto"],
+    ["inputs", "texts", "views", "model", "seq2seq", "classes", "loading", "auto", "gguf_export"],
     ["sentences"],
     ["tasks"],
     ["cli"],

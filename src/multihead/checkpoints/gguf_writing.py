@@ -1,0 +1,106 @@
+"""Writing GGUF, version 3 (github.com/ggml-org/ggml, docs/gguf.md)."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from .gguf import ARRAY, KINDS, MAGIC, STRING
+
+VERSION, ALIGNMENT = 3, 32
+FLOATS: Mapping[str, torch.dtype] = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+FILE_TYPES: Mapping[str, int] = {"F32": 0, "F16": 1, "Q8_0": 7, "BF16": 32}  # general.file_type
+NUMBERS: Mapping[str, int] = {kind.name: number for number, kind in KINDS.items()}
+
+
+def write(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor], kind: str) -> None:
+    """Writes a file whose matrices are stored as `kind`, vectors in F32; it is there whole or not at all.
+
+    Args:
+        metadata: bools, whole numbers, floats, strings and lists of one of them. kind: of `FILE_TYPES`.
+    """
+    kinds = {name: stored_as(x, kind) for name, x in tensors.items()}
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            file.write(MAGIC + struct.pack("<IQQ", VERSION, len(tensors), len(metadata)))
+            for key, value in metadata.items():
+                file.write(string(key) + typed(value))
+            place = 0
+            for name, x in tensors.items():
+                sizes = tuple(reversed(x.shape))  # the quickest first
+                file.write(
+                    string(name) + struct.pack(f"<I{len(sizes)}QIQ", len(sizes), *sizes, NUMBERS[kinds[name]], place)
+                )
+                place += padded(bytes_of(x, kinds[name]))
+            fill(file)
+            for name, x in tensors.items():
+                for block in stored(x, kinds[name]):
+                    file.write(block)
+                fill(file)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def stored_as(x: Tensor, kind: str) -> str:
+    """Vectors stay exact, and so do rows that no whole number of blocks fills."""
+    if x.ndim < 2:
+        return "F32"
+    return kind if x.shape[-1] % KINDS[NUMBERS[kind]].block == 0 else "F16"
+
+
+def bytes_of(x: Tensor, kind: str) -> int:
+    entry = KINDS[NUMBERS[kind]]
+    return x.numel() // entry.block * entry.size
+
+
+def padded(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def fill(file: IO[bytes]) -> None:
+    file.write(b"\0" * (-file.tell() % ALIGNMENT))
+
+
+def stored(x: Tensor, kind: str) -> Iterator[bytes]:
+    """A tensor's bytes, a part at a time."""
+    for rows in x.flatten(0, -2).split(4096) if x.ndim > 1 else (x,):
+        if kind == "Q8_0":
+            yield q8_0(rows).numpy().tobytes()
+        else:
+            yield rows.to(FLOATS[kind]).contiguous().view(torch.uint8).numpy().tobytes()
+
+
+def q8_0(rows: Tensor) -> Tensor:
+    """Blocks of 32 numbers as bytes (blocks, 34): a scale in float16, then what to multiply it with."""
+    blocks = rows.float().reshape(-1, 32)
+    scale = blocks.abs().amax(1, keepdim=True) / 127
+    steps = torch.where(scale > 0, blocks / scale.clamp_min(1e-38), 0.0).round().clamp(-127, 127).to(torch.int8)
+    return torch.cat([scale.half().contiguous().view(torch.uint8), steps.view(torch.uint8)], 1)
+
+
+def string(text: str) -> bytes:
+    data = text.encode("utf-8")
+    return struct.pack("<Q", len(data)) + data
+
+
+def typed(value: Any) -> bytes:
+    """A value with its type before it."""
+    if isinstance(value, list):
+        inner = [typed(one) for one in value]
+        kind = inner[0][:4] if inner else struct.pack("<I", STRING)
+        return struct.pack("<I", ARRAY) + kind + struct.pack("<Q", len(inner)) + b"".join(one[4:] for one in inner)
+    if isinstance(value, bool):
+        return struct.pack("<I?", 7, value)
+    if isinstance(value, int):
+        return struct.pack("<Ii", 5, value) if value < 0 else struct.pack("<II", 4, value)
+    if isinstance(value, float):
+        return struct.pack("<If", 6, value)
+    return struct.pack("<I", STRING) + string(str(value))

@@ -1,0 +1,162 @@
+"""A model and its tokenizer as one GGUF file, which is read back and compared before anybody gets it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizers.models import BPE
+
+import tokenizers
+
+from .checkpoints.gguf_writing import FILE_TYPES, write
+from .checkpoints.keys import joined
+from .errors import InvalidInput, UnsupportedConfig, UnsupportedTokenizer
+from .model import PreTrainedModel
+from .models.gguf import ENTRIES
+from .models.registry import FAMILIES
+from .tokenizers import recipes
+from .tokenizers.gguf import CONTROL, IDS, USER_DEFINED, from_gguf
+from .tokenizers.tokenizer import Tokenizer
+
+NORMAL, UNUSED = 1, 5  # types of tokens
+TOLD_APART = frozenset(  # what a file does not keep, or keeps elsewhere
+    """architectures id2label label2id num_labels problem_type extra bos_token_id eos_token_id pad_token_id
+    decoder_start_token_id tie_word_embeddings initializer_range attention_dropout hidden_dropout""".split()
+)
+SAMPLES = ("The quick brown fox, 1969!", "  naïve  Grüße\n\n東京 \t½", "def f(x):\n    return x ** 2  # ok", "")
+
+
+def save_gguf(model: PreTrainedModel, tokenizer: Tokenizer, path: Path, kind: str) -> None:
+    """Writes the file.
+
+    Args:
+        kind: what matrices are stored as: F32, F16, BF16 or Q8_0.
+
+    Raises:
+        UnsupportedConfig: a family that GGUF does not know here, or an entry that the file would lose.
+        UnsupportedTokenizer: a tokenizer that the file would change.
+    """
+    if kind not in FILE_TYPES:
+        raise InvalidInput(f"A GGUF file is written as {', '.join(FILE_TYPES)}, not {kind!r}.")
+    name = dict(FAMILIES[model.config.model_type].layouts).get("gguf")
+    if name is None or "gguf" not in model.architecture.layouts or model._head is None:
+        able = sorted(k for k, entry in FAMILIES.items() if dict(entry.layouts).get("gguf"))
+        raise UnsupportedConfig(
+            f"{type(model).__name__} is not written as GGUF; these families are: {', '.join(able)}."
+        )
+    layout = model.architecture.layouts["gguf"](model.config)
+    own = {} if any(row.startswith("/") for row in layout.rows) else model._head.rows
+    metadata = {**described(model, name, kind), **words(tokenizer, model.vocabulary)}
+    check(model, tokenizer, metadata)
+    write(path, metadata, joined(layout, own).export(model), kind)
+
+
+def described(model: PreTrainedModel, name: str, kind: str) -> dict[str, Any]:
+    """What a file says of a model, in llama.cpp's names."""
+    config = model.config
+    found: dict[str, Any] = {
+        "general.architecture": name,
+        "general.name": Path(model.name_or_path).name or name,
+        "general.file_type": FILE_TYPES[kind],
+        "general.quantization_version": 2,
+    }
+    for ours, theirs in ENTRIES.items():
+        value = getattr(config, ours, None)
+        if value is not None:
+            found.setdefault(f"{name}.{theirs}", value)
+    turned = getattr(config, "rope_parameters", None) or {}
+    if "rope_theta" in turned:
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        found |= {f"{name}.rope.freq_base": float(turned["rope_theta"]), f"{name}.rope.dimension_count": int(width)}
+    if turned.get("rope_type") in ("linear", "yarn"):
+        found[f"{name}.rope.scaling.type"] = turned["rope_type"]
+        found[f"{name}.rope.scaling.factor"] = float(turned["factor"])
+        if "original_max_position_embeddings" in turned:
+            found[f"{name}.rope.scaling.original_context_length"] = turned["original_max_position_embeddings"]
+    return found
+
+
+def words(tokenizer: Tokenizer, size: int) -> dict[str, Any]:
+    """What a file says of a tokenizer with byte-level or SentencePiece's pairs.
+
+    Raises:
+        UnsupportedTokenizer: another kind, or a way to cut text that llama.cpp has no name for.
+    """
+    backend, told = tokenizer.backend, json.loads(tokenizer.backend.to_str())
+    if not isinstance(backend.model, BPE):
+        raise UnsupportedTokenizer(f"A tokenizer of kind {told['model']['type']} is not written as GGUF; BPE is.")
+    numbered = {number: token for token, number in tokenizer.get_vocab().items()}
+    added = {token["id"]: token for token in told["added_tokens"]}
+    types = [
+        (CONTROL if added[n]["special"] else USER_DEFINED) if n in added else NORMAL if n in numbered else UNUSED
+        for n in range(max(size, len(numbered)))
+    ]
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in told["model"]["merges"]]
+    found: dict[str, Any] = {
+        "tokenizer.ggml.tokens": [numbered.get(n, f"[PAD{n}]") for n in range(len(types))],
+        "tokenizer.ggml.token_type": types,
+    }
+    if told["model"].get("byte_fallback"):
+        first: dict[str, int] = {}
+        for place, merge in enumerate(merges):
+            first.setdefault(merge.replace(" ", "", 1), place)
+        scores = [float(-first.get(token, len(merges))) for token in found["tokenizer.ggml.tokens"]]
+        found |= {"tokenizer.ggml.model": "llama", "tokenizer.ggml.scores": scores}
+    else:
+        found |= {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": cut(backend), "tokenizer.ggml.merges": merges}
+    for role, name in IDS.items():
+        if role in tokenizer.special:
+            found[f"tokenizer.ggml.{name}"] = tokenizer.convert_tokens_to_ids(tokenizer.special[role])
+    begins = tokenizer.encode_ids(["a"])[0]
+    found["tokenizer.ggml.add_bos_token"] = begins[:1] == [tokenizer.bos_token_id]
+    found["tokenizer.ggml.add_eos_token"] = begins[-1:] == [tokenizer.eos_token_id]
+    if isinstance(tokenizer.chat_template, str):
+        found["tokenizer.chat_template"] = tokenizer.chat_template
+    return found
+
+
+def cut(backend: tokenizers.Tokenizer) -> str:
+    """llama.cpp's name of how text is cut before pairs are joined. Raises UnsupportedTokenizer."""
+    own = backend.pre_tokenizer.__getstate__() if backend.pre_tokenizer else None
+    for name in recipes.SPLITS:
+        plain = recipes.byte_level({}, [], False)
+        recipes.split_as(plain, name)
+        if plain.pre_tokenizer.__getstate__() == own:
+            return name
+    raise UnsupportedTokenizer(
+        f"llama.cpp has no name, known here, for how this tokenizer cuts text; known: {', '.join(recipes.SPLITS)}."
+    )
+
+
+def check(model: PreTrainedModel, tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> None:
+    """Raises UnsupportedConfig or UnsupportedTokenizer for what would not come back as it was."""
+    exact = {k: v if not isinstance(v, float) else _single(v) for k, v in metadata.items()}
+    entries = model.architecture.foreign_config["gguf"](exact)
+    lost = list(differing(model.config, type(model.config).read(entries)))
+    if lost:
+        raise UnsupportedConfig(f"A GGUF file does not keep these entries of the config: {', '.join(lost)}.")
+    again = from_gguf(exact)
+    for text in SAMPLES:
+        if again.encode_ids([text]) != tokenizer.encode_ids([text]):
+            raise UnsupportedTokenizer(f"A GGUF file would cut texts otherwise than this tokenizer does: {text!r}.")
+
+
+def _single(value: float) -> float:
+    import struct
+
+    found: float = struct.unpack("<f", struct.pack("<f", value))[0]
+    return found
+
+
+def differing(one: Any, other: Any) -> Iterator[str]:
+    """Names of entries that are not alike."""
+    for f in dataclasses.fields(one):
+        a, b = getattr(one, f.name), getattr(other, f.name)
+        close = isinstance(a, float) and isinstance(b, (int, float)) and math.isclose(a, b, rel_tol=1e-6)
+        if f.name not in TOLD_APART and a != b and not close:
+            yield f"{f.name} = {a!r}"
