@@ -1,0 +1,179 @@
+"""`multihead run`: files, pipes, rows that fail, runs that are gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from multihead.cli import rows
+from multihead.cli.main import cli
+from multihead.cli.results import Output
+from multihead.errors import InvalidInput, ModelNotFound, MultiheadError
+
+TEXTS = ["The fox jumps.", "A dog", "the lazy dog"]
+
+
+def run(*words, text=None):
+    result = CliRunner().invoke(cli, ["run", *map(str, words)], input=text)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def answered(result):
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """The same texts in every kind of file."""
+    (tmp_path / "a.txt").write_text("\n".join(TEXTS) + "\n")
+    (tmp_path / "a.csv").write_text("id,review\n" + "".join(f'{n},"{t}"\n' for n, t in enumerate(TEXTS)))
+    (tmp_path / "a.tsv").write_text("id\treview\n" + "".join(f"{n}\t{t}\n" for n, t in enumerate(TEXTS)))
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"n": n, "review": t}) + "\n" for n, t in enumerate(TEXTS)))
+    pyarrow.parquet.write_table(pyarrow.table({"n": [0, 1, 2], "review": TEXTS}), tmp_path / "a.parquet")
+    return tmp_path
+
+
+def test_texts_pipes_and_every_kind_of_file_give_the_same_lines(classifier, files):
+    expected = answered(run("sentiment-analysis", *TEXTS, "-m", classifier))
+    assert [line["row"] for line in expected] == [0, 1, 2]
+    assert [line["input"] for line in expected] == TEXTS
+    assert set(expected[0]["output"]) == {"label", "score"}
+    assert answered(run("sentiment-analysis", "-", "-m", classifier, text="\n".join(TEXTS))) == expected
+    for kind in ("txt", "csv", "tsv", "jsonl", "parquet"):
+        column = () if kind == "txt" else ("--column", "review")
+        assert (
+            answered(run("text-classification", "--file", files / f"a.{kind}", *column, "-m", classifier)) == expected
+        )
+
+
+def test_options_go_to_the_task(classifier):
+    result = answered(run("sentiment-analysis", TEXTS[0], "-m", classifier, "--set", "top_k=2"))
+    assert len(result[0]["output"]) == 2
+    with pytest.raises(MultiheadError, match="topk"):
+        run("sentiment-analysis", TEXTS[0], "-m", classifier, "--set", "topk=2")
+    with pytest.raises(MultiheadError, match="sentiment"):
+        run("sentiment", TEXTS[0])
+
+
+def test_questions_rankings_and_comparisons_have_words_of_their_own(bert, llama):
+    found = answered(run("text-ranking", *TEXTS, "--query", "fox", "-m", bert))
+    assert len(found[0]["output"]) == 3
+    found = answered(run("sentence-similarity", *TEXTS, "--source", "fox", "-m", bert))
+    assert len(found[0]["output"]) == 3
+    small = ("--set", "max_new_tokens=2", "--set", "prompt={context} {question}")
+    found = answered(run("question-answering", *TEXTS, "--question", "Who?", "-m", llama, *small))
+    assert [line["input"]["context"] for line in found] == TEXTS
+    pair = json.dumps({"question": "Who?", "context": TEXTS[0]})
+    assert answered(run("question-answering", pair, "-m", llama, *small))[0]["output"] == found[0]["output"]
+
+
+def test_a_bad_row_is_named_and_the_rest_goes_on(classifier, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "fine"}\n{"text": 7}\nnot json\n{"text": "dog"}\n')
+    result = run("sentiment-analysis", "--file", path, "-m", classifier)
+    found = answered(result)
+    assert [("error" in line) for line in found] == [False, True, True, False]
+    assert "Row 1: must be a text" in result.stderr
+    assert "Row 2: Line 3 of rows.jsonl" in result.stderr
+    with pytest.raises(InvalidInput, match="Input 1"):
+        run("sentiment-analysis", "--file", path, "-m", classifier, "--strict")
+
+
+def test_a_run_is_gone_on_with_and_not_mixed_up(classifier, files):
+    out = files / "out.jsonl"
+    words = ("sentiment-analysis", "--file", files / "a.csv", "--column", "review", "-m", classifier, "--output", out,
+             "--precision", "float32", "--set", "batch_size=1")  # fmt: skip
+    run(*words)
+    whole = out.read_text()
+    assert len(whole.splitlines()) == 3
+    out.write_text(whole[: whole.index("\n") + 20])  # as a stop in the middle of the second row leaves it
+    assert "1 rows already" in run(*words).stderr
+    assert out.read_text() == whole
+    with pytest.raises(InvalidInput, match="another options"):
+        run(*words, "--set", "top_k=2")
+    run(*words, "--set", "top_k=2", "--overwrite")
+    assert isinstance(json.loads(out.read_text().splitlines()[0])["output"], list)
+
+
+def test_ctrl_c_leaves_an_output_that_the_same_command_completes(classifier, tmp_path):
+    source, out = tmp_path / "many.txt", tmp_path / "out.jsonl"
+    source.write_text("".join(f"{TEXTS[n % 3]} {n}\n" for n in range(60_000)))
+    words = [sys.executable, "-m", "multihead", "run", "sentiment-analysis", "--file", str(source), "-m",
+             str(classifier), "--output", str(out), "--precision", "float32"]  # fmt: skip
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    end = time.time() + 60
+    while not (out.exists() and out.stat().st_size > 10_000) and time.time() < end:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, error
+    assert "The same command goes on" in error
+    count = len(out.read_text().splitlines())
+    assert 0 < count < 60_000
+    source.write_text("".join(f"{TEXTS[n % 3]} {n}\n" for n in range(count + 50)))
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert f"{count} rows already" in done.stderr
+    assert [json.loads(line)["row"] for line in out.read_text().splitlines()] == list(range(count + 50))
+
+
+def test_files_and_columns_that_are_not_there_are_named(classifier, files):
+    with pytest.raises(ModelNotFound, match=r"none\.csv"):
+        run("sentiment-analysis", "--file", files / "none.csv", "-m", classifier)
+    (files / "a.xls").write_text("x")
+    with pytest.raises(InvalidInput, match=r"\.parquet"):
+        run("sentiment-analysis", "--file", files / "a.xls", "-m", classifier)
+    with pytest.raises(InvalidInput, match="Did you mean 'review'"):
+        run("sentiment-analysis", "--file", files / "a.csv", "--column", "reviews", "-m", classifier)
+    (files / "b.csv").write_text("a,b\nx,y\n")
+    with pytest.raises(InvalidInput, match="--column"):
+        run("sentiment-analysis", "--file", files / "b.csv", "-m", classifier)
+    with pytest.raises(InvalidInput, match="question and context"):
+        run("question-answering", "--file", files / "a.csv", "-m", classifier)
+
+
+CELLS = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=20)
+
+
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8))
+@settings(max_examples=60, deadline=None)
+def test_what_a_csv_writer_writes_is_read(tmp_path_factory, table):
+    import csv
+
+    path = tmp_path_factory.mktemp("csv") / "t.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["a", "b"])
+        writer.writerows(table)
+    written = [row for row in table if row != ("", "")]
+    found = [(row["a"], row["b"]) for row in rows.read(path)]
+    assert [row for row in found if row != ("", "")] == written
+
+
+def test_an_output_that_was_cut_anywhere_is_gone_on_with(tmp_path):
+    path = tmp_path / "o.jsonl"
+    whole = Output(path, {"task": "x"})
+    for number in range(4):
+        whole.write(number, f"text {number}", {"label": "é"})
+    whole.close()
+    data = path.read_bytes()
+    for end in range(0, len(data) + 1, 7):
+        path.write_bytes(data[:end])
+        again = Output(path, {"task": "x"})
+        assert again.done == data[:end].count(b"\n")
+        for number, item in enumerate(again.rest(f"text {n}" for n in range(4)), again.done):
+            again.write(number, item, {"label": "é"})
+        again.close()
+        assert path.read_bytes() == data

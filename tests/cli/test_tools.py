@@ -1,0 +1,180 @@
+"""`chat`, `models`, `inspect`, `attention`, `convert` and `completion`, as a person uses them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+
+import gguf
+import numpy
+import pytest
+import torch
+import transformers
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from multihead import AutoModel, AutoModelForCausalLM, AutoTokenizer
+from multihead.cli.main import cli
+from multihead.errors import InvalidInput, ModelNotFound, UnsupportedConfig
+
+TEMPLATE = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
+
+
+def run(*words, text=None):
+    result = CliRunner().invoke(cli, list(map(str, words)), input=text)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def talker(llama, tmp_path):
+    folder = tmp_path / "talker"
+    shutil.copytree(llama, folder)
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    return folder
+
+
+def test_chat_keeps_a_history_and_does_what_lines_say(talker, tmp_path):
+    kept = tmp_path / "c.json"
+    lines = ["/system Be brief.", "Hello", "and\\", "more", f"/save {kept}", "/undo", "/retry", f"/load {kept}"]
+    lines += ["/nothing", "/set max_new_token=3", "/set temperature=0.5", "/clear", "/undo", "/exit", "never read"]
+    out = run("chat", "-m", talker, "--set", "max_new_tokens=4", text="\n".join(lines) + "\n").output
+    messages = json.loads(kept.read_text())
+    assert [m["role"] for m in messages] == ["system", "user", "assistant", "user", "assistant"]
+    assert (messages[0]["content"], messages[3]["content"]) == ("Be brief.", "and\nmore")
+    for said in ("/nothing is no command", "max_new_token", "nothing to take back", "5 messages"):
+        assert said in out
+    assert "never" not in out
+
+
+def test_models_are_listed_and_removed(tmp_path, monkeypatch):
+    monkeypatch.setenv("MULTIHEAD_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "none"))
+    assert "No model" in run("models").output
+    folder = tmp_path / "pypi" / "some-model-1.2"
+    folder.mkdir(parents=True)
+    (folder / ".wheel.json").write_text('{"wheel": "some_model-1.2-py3-none-any.whl", "sha256": "00"}')
+    (folder / "weights").write_bytes(b"0" * 12_000)
+    assert re.search(r"pypi:some-model==1\.2.*12 kB", run("models").output)
+    with pytest.raises(ModelNotFound, match=r"some-model==1\.2"):
+        run("models", "remove", "some-modle", "-y")
+    assert "Removed" in run("models", "remove", "pypi:some-model==1.2", "-y").output
+    assert not folder.exists()
+    assert "summarization" in run("models", "--defaults").output
+
+
+def test_inspect_tells_what_fits_and_what_does_not(classifier, tmp_path):
+    out = run("inspect", classifier).output
+    assert "every tensor fits BertForSequenceClassification" in out
+    assert f"{AutoModel.from_pretrained(classifier).num_parameters():,}"[:2] in out
+    assert "(2 alike)" in out
+    assert "WordPiece" in out
+    assert "(2 alike)" not in run("inspect", classifier, "--layers").output.split("ModuleList")[1].split("attention")[0]
+    broken = tmp_path / "broken"
+    shutil.copytree(classifier, broken)
+    tensors = load_file(broken / "model.safetensors")
+    del tensors["bert.encoder.layer.0.attention.self.query.bias"]
+    save_file(tensors, broken / "model.safetensors", {"format": "pt"})
+    assert "missing" in run("inspect", broken).output
+
+
+@pytest.mark.parametrize("side", ["self", "cross"])
+def test_the_attention_page_holds_the_models_own_weights(bert, marian, tmp_path, side):
+    page, picture, text = tmp_path / "a.html", tmp_path / "a.png", "The fox </script> jumps."
+    folder = bert if side == "self" else marian
+    more = () if side == "self" else ("--target", "A dog")
+    run("attention", folder, text, "--html", page, "--png", picture, *more)
+    written = page.read_text()
+    assert "http" not in re.sub(r"xmlns=\S+", "", written)
+    assert written.count("</script>") == 1
+    data = json.loads(re.search(r"const data = (\{.*\});\n", written)[1])
+    shape = (data["layers"], data["heads"], len(data["queries"]), len(data["keys"]))
+    cells = numpy.frombuffer(base64.b64decode(data["cells"]), numpy.uint8).reshape(shape)
+    weights = torch.tensor(cells / 255 * numpy.array(data["peaks"])[..., None, None])
+    torch.testing.assert_close(weights.sum(-1), torch.ones(shape[:3], dtype=weights.dtype), atol=0.02, rtol=0)
+    if side == "self":
+        model = transformers.AutoModel.from_pretrained(bert, attn_implementation="eager").eval()
+        with torch.no_grad():
+            theirs = model(**transformers.AutoTokenizer.from_pretrained(bert)(text, return_tensors="pt"),
+                           output_attentions=True).attentions  # fmt: skip
+        torch.testing.assert_close(weights.float(), torch.stack(theirs)[:, 0], atol=0.004, rtol=0)
+    with Image.open(picture) as image:
+        assert image.size[0] > 96 * data["heads"]
+        assert len(image.getcolors(1 << 20)) > 10
+
+
+def test_one_head_is_drawn_alone_and_wrong_numbers_are_refused(bert, tmp_path):
+    picture = tmp_path / "one.png"
+    words = ("attention", bert, "The fox", "--html", tmp_path / "a.html", "--png", picture)
+    run(*words, "--layer", 1, "--head", 0)
+    assert Image.open(picture).size[0] > 100
+    with pytest.raises(InvalidInput, match="layers 0 to 1"):
+        run(*words, "--layer", 2, "--head", 0)
+    with pytest.raises(InvalidInput, match="both"):
+        run(*words, "--layer", 1)
+    with pytest.raises(InvalidInput, match="512"):
+        run("attention", bert, "fox " * 700, "--html", tmp_path / "a.html")
+
+
+def test_convert_changes_precision_and_shards(llama, tmp_path):
+    run("convert", llama, tmp_path / "half", "--dtype", "bfloat16", "--max-shard-size", "10KB")
+    assert len(list((tmp_path / "half").glob("*.safetensors"))) > 1
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "half")
+    assert theirs.dtype is torch.bfloat16
+    with pytest.raises(InvalidInput, match="--overwrite"):
+        run("convert", llama, tmp_path / "half")
+    with pytest.raises(InvalidInput, match="GGUF"):
+        run("convert", llama, tmp_path / "other", "--dtype", "q8_0")
+
+
+@pytest.mark.parametrize(("kind", "far"), [("float32", 1e-6), ("float16", 5e-3), ("bfloat16", 5e-2), ("q8_0", 5e-2)])
+def test_a_gguf_file_comes_back_as_it_was(llama, tmp_path, kind, far):
+    path = tmp_path / "model.gguf"
+    run("convert", llama, path, "--dtype", kind)
+    ours, again = (
+        AutoModelForCausalLM.from_pretrained(llama),
+        AutoModelForCausalLM.from_pretrained(path, dtype="float32"),
+    )
+    for name, parameter in ours.named_parameters():
+        found = again.get_parameter(name)
+        assert (found - parameter).abs().max() <= far * parameter.abs().max(), name
+    tokenizers = AutoTokenizer.from_pretrained(llama), AutoTokenizer.from_pretrained(path)
+    for text in ("The fox 1969", " Grüße 東京", "a\n\nb"):
+        assert tokenizers[0](text).input_ids == tokenizers[1](text).input_ids
+    read = gguf.GGUFReader(path)
+    assert read.get_field("general.architecture").contents() == "llama"
+    assert {t.name for t in read.tensors} >= {"token_embd.weight", "blk.1.attn_q.weight", "output_norm.weight"}
+    if kind == "float32":
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="model.gguf").eval()
+        ids = torch.tensor([[3, 7, 11, 5]])
+        with torch.no_grad():
+            torch.testing.assert_close(theirs(ids).logits, ours(ids).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_what_a_gguf_file_would_lose_is_refused(llama, bert, tmp_path):
+    changed = tmp_path / "changed"
+    shutil.copytree(llama, changed)
+    config = json.loads((changed / "config.json").read_text())
+    config["hidden_act"] = "gelu"
+    (changed / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnsupportedConfig, match="hidden_act"):
+        run("convert", changed, tmp_path / "model.gguf")
+    assert not list(tmp_path.glob("model.gguf*"))
+    with pytest.raises(Exception, match="BPE is"):
+        run("convert", bert, tmp_path / "bert.gguf")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_what_the_shell_reads(shell):
+    assert f"_MULTIHEAD_COMPLETE={shell}_source" in run("completion", shell).output
+
+
+def test_tasks_complete():
+    from multihead.cli.completion import complete_task
+
+    assert "summarization" in complete_task(None, None, "sum")
+    assert complete_task(None, None, "translation_en") == ["translation_en_to_pt"]
