@@ -54,7 +54,7 @@ def test_minilm_embeddings_equal_the_reference():
 
 def test_sentence_similarity_knows_what_belongs_together():
     fetched(MINILM.name)
-    scores = pipeline("sentence-similarity", dtype="float32")(
+    scores = pipeline("sentence-similarity", MINILM.name, dtype="float32")(
         {
             "source_sentence": "How do I reset my password?",
             "sentences": ["I forgot my login.", "The weather is fine.", "How do I reset my password?"],
@@ -62,7 +62,7 @@ def test_sentence_similarity_knows_what_belongs_together():
     )
     assert scores[2] == pytest.approx(1.0, abs=1e-5)
     assert scores[2] > scores[0] > scores[1]
-    features = pipeline("feature-extraction", dtype="float32")(SENTENCES)
+    features = pipeline("feature-extraction", MINILM.name, dtype="float32")(SENTENCES)
     assert [len(f[0]) for f in features] == [
         len(AutoTokenizer.from_pretrained(MINILM.name)(s).input_ids) for s in SENTENCES
     ]
@@ -108,7 +108,7 @@ def test_smollm2_converses_and_streams(capsys):
     from multihead import TextStreamer
 
     fetched(SMOLLM2.name)
-    speak = pipeline("text-generation", dtype="float32")
+    speak = pipeline("text-generation", SMOLLM2.name, dtype="float32")
     chat = [{"role": "user", "content": "What is the capital of France? Answer in one word."}]
     streamer = TextStreamer(speak.tokenizer, skip_prompt=True, skip_special_tokens=True)
     answer = speak(chat, max_new_tokens=12, streamer=streamer)[0]["generated_text"]
@@ -209,11 +209,13 @@ def test_gemma3_from_gguf_equals_the_reference(tmp_path):
 
 def test_every_application_answers_from_a_language_model():
     fetched(SMOLLM2.name)
-    judge = pipeline("sentiment-analysis", dtype="float32")
+    judge = pipeline("sentiment-analysis", SMOLLM2.name, dtype="float32")
     labels = [a["label"] for a in judge(["Warm, funny and beautifully acted.", "Dull, slow and a waste of time."])]
     assert labels == ["POSITIVE", "NEGATIVE"]
     context = "Apollo 11 launched on July 16, 1969. Michael Collins stayed in orbit."
-    answer = pipeline("question-answering", dtype="float32")(question="Who stayed in orbit?", context=context)
+    reader = pipeline("question-answering", SMOLLM2.name, dtype="float32")
+    answer = reader(question="Who stayed in orbit?", context=context)
     assert "Collins" in answer["answer"]
     assert context[answer["start"] : answer["end"]].lower() == answer["answer"].lower().rstrip(".")
-    assert "Apollo" in pipeline("summarization", dtype="float32")(context, max_new_tokens=30)[0]["summary_text"]
+    summarizer = pipeline("summarization", SMOLLM2.name, dtype="float32")
+    assert "Apollo" in summarizer(context, max_new_tokens=30)[0]["summary_text"]

@@ -35,7 +35,7 @@ def test_the_pipeline_compares_them():
     folder = fetched(MINILM.name)
     theirs = reference.SentenceTransformer(str(folder), device="cpu")
     vectors = theirs.encode(SENTENCES[:5])
-    got = pipeline("sentence-similarity", dtype="float32")(
+    got = pipeline("sentence-similarity", MINILM.name, dtype="float32")(
         {"source_sentence": SENTENCES[0], "sentences": SENTENCES[1:5]}
     )
     assert got == pytest.approx(theirs.similarity(vectors[:1], vectors[1:])[0].tolist(), abs=1e-5)
