@@ -1,7 +1,7 @@
 """Pipelines that the reference had before its version 5: the same answers as its last versions gave.
 
-`retired_pipelines.json` holds what version 4.49 answered, with models whose weights anybody can draw again: for each
-parameter in the order of the names, from one generator of seed 7, normal numbers times 0.5, gains plus 1.
+`retired_pipelines.json` holds what version 4.49 answered, with models whose weights anybody can draw again (as
+`tests.generation.drawn` says).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from multihead import pipeline
+from tests.generation.drawn import write
 
 MODELS = json.loads((Path(__file__).parent / "retired_pipelines.json").read_text())["models"]
 CALLS = [(name, number) for name, model in MODELS.items() for number in range(len(model["calls"]))]
@@ -24,12 +24,7 @@ def folders(tmp_path_factory):
     made = {}
     for name, model in MODELS.items():
         folder = made[name] = tmp_path_factory.mktemp(name)
-        draw, weights = torch.Generator().manual_seed(7), {}
-        for key in sorted(model["shapes"]):
-            x = torch.randn(model["shapes"][key], generator=draw) * 0.5
-            weights[key] = x + 1 if x.ndim == 1 and key.endswith("weight") else x
-        save_file(weights, folder / "model.safetensors", {"format": "pt"})
-        (folder / "config.json").write_text(json.dumps(model["config"]))
+        write(model, folder)
         for file, text in model["files"].items():
             (folder / file).write_text(text, encoding="utf-8")
     return made
