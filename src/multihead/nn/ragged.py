@@ -77,8 +77,10 @@ def places(runs: Runs, device: torch.device, past: tuple[int, ...] | None = None
         return torch.arange(starts[0], starts[0] + runs.lengths[0], device=device)
     if runs.longest == 1 and 0 not in runs.lengths:
         return torch.tensor(starts, device=device)
-    parts = [torch.arange(start, start + length) for start, length in zip(starts, runs.lengths, strict=True)]
-    return (torch.cat(parts) if parts else torch.zeros(0, dtype=torch.long)).to(device)
+    lengths = torch.tensor(runs.lengths, dtype=torch.long, device="cpu")
+    shifts = torch.tensor(starts, dtype=torch.long, device="cpu") - (lengths.cumsum(0) - lengths)
+    total = int(lengths.sum())
+    return (torch.arange(total, device="cpu") + shifts.repeat_interleave(lengths, output_size=total)).to(device)
 
 
 def select(hidden: Tensor, runs: Runs, place: int) -> Tensor:

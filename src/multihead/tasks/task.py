@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -192,7 +193,7 @@ class Reader(Task):
         """Whether the model reads token types that the tokenizer gives."""
         return "token_type_ids" in self.tokenizer.model_input_names and self.model.backbone.typed
 
-    @property
+    @cached_property
     def room(self) -> int | None:
         """Tokens of a text that the model can read; None where positions are computed, not learned."""
         parts = self.model.modules()
