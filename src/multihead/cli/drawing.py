@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..tasks.answers import Metadata
-from ..tasks.catalog import ALIASES, TASK
+from ..tasks.catalog import named
 
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 BAR = 24  # characters of a full bar
@@ -22,12 +22,7 @@ BAR = 24  # characters of a full bar
 
 def show(console: Console, task: str, item: Any, answer: Any) -> None:
     """One answer."""
-    name = "translation" if TASK.fullmatch(task) else ALIASES.get(task, task)
-    draw = DRAWN.get(name)
-    if draw is None:
-        console.print(answer)
-    else:
-        draw(console, item, answer)
+    DRAWN[named(task)](console, item, answer)
 
 
 def scored(console: Console, rows: list[tuple[str, float]], head: str = "") -> None:

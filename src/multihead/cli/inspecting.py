@@ -113,7 +113,7 @@ def rooms(model: PreTrainedModel) -> Table:
 
 
 def memory(model: PreTrainedModel) -> Table:
-    """What the weights take by precision, and what a token's keys and values add."""
+    """What the weights take by precision."""
     count = model.num_parameters()
     table = Table(title="memory of the weights", title_justify="left", header_style="bold", border_style="cyan")
     for name in PRECISIONS:

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from ..errors import InvalidInput
-from ..tasks.catalog import ALIASES, TASK, TASKS
+from ..tasks.catalog import named
 from . import rows
 from .completion import complete_task
 
@@ -64,11 +64,7 @@ def command(task: str, texts: tuple[str, ...], path: Path | None, columns: tuple
       multihead run sentiment-analysis --file reviews.csv --column review --output labels.jsonl
       cat lines.txt | multihead run summarization - | jq .output
     """
-    name = ALIASES.get(task, "translation" if TASK.fullmatch(task) else task)
-    if name not in TASKS:
-        from ..tasks.catalog import entry_of
-
-        entry_of(task)
+    name = named(task)
     options = {key: value_of(text) for key, _, text in (setting.partition("=") for setting in settings)}
     if labels is not None:
         options["candidate_labels"] = labels

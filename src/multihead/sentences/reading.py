@@ -99,7 +99,7 @@ def lower(tokenizer: Tokenizer) -> None:
 
 def limit_of(model: PreTrainedModel, tokenizer: Tokenizer) -> int | None:
     """Tokens of a text at most: the tokenizer's limit, or else the model's positions; None for no limit."""
-    return tokenizer.model_max_length if tokenizer.model_max_length < NO_LIMIT // 10**10 else positions(model)
+    return positions(model) if tokenizer.limit is None else tokenizer.limit
 
 
 def positions(model: PreTrainedModel) -> int | None:

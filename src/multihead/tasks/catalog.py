@@ -102,9 +102,14 @@ ALIASES = {
 }
 
 
-def entry_of(task: str) -> Entry:
-    """A task's entry, by its name, alias or `translation_xx_to_yy`. Raises UnsupportedOption."""
+def named(task: str) -> str:
+    """The task that a name, an alias or `translation_xx_to_yy` means. Raises UnsupportedOption."""
     name = "translation" if TASK.fullmatch(task) else ALIASES.get(task, task)
     if name not in TASKS:
         raise UnsupportedOption(f"The task {task!r} is not known. {nearest(task, [*TASKS, *ALIASES])}")
-    return TASKS[name]
+    return name
+
+
+def entry_of(task: str) -> Entry:
+    """The entry of a task. Raises UnsupportedOption."""
+    return TASKS[named(task)]

@@ -11,7 +11,7 @@ import torch
 from ..errors import InvalidInput, MultiheadError, UnsupportedTokenizer, warn
 from ..tokenizers.tokenizer import Tokenizer
 from .flow import Piece
-from .task import Options, Reader, segments_of, text_of
+from .task import Options, Reader, rows_of, segments_of, text_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +63,7 @@ class FillMask(Reader):
 
     def read(self, pieces: Sequence[Piece], o: Filling) -> Sequence[Any]:
         """Of each piece the best words of each mask: (scores, tokens), both (masks, top_k)."""
-        begins = [0]
-        for piece in pieces:
-            begins.append(begins[-1] + len(piece.ids))
-        at = [begin + place for begin, piece in zip(begins, pieces, strict=False) for place in piece.note]
+        at = rows_of(pieces, [piece.note for piece in pieces])
         scores = self.model.run([piece.ids for piece in pieces], segments_of(pieces), at).scores
         shares = scores.float().softmax(-1)
         if o.targets is not None:

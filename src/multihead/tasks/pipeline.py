@@ -17,6 +17,7 @@ from .defaults import TRANSLATORS, translator_on_hub
 
 if TYPE_CHECKING:
     from ..config import Config
+    from ..kinds import Kind
     from ..model import PreTrainedModel
     from .task import Task
 
@@ -111,7 +112,7 @@ def maker_of(entry: Entry, model: Any, place: Mapping[str, Any], task: str) -> t
     if isinstance(model, (str, os.PathLike)):
         kind = kind_of(entry.kinds, auto.AutoConfig.from_pretrained(model, **place))
     else:
-        own = getattr(model, "model", model).kind.auto.removeprefix("AutoModelFor").removeprefix("Auto")
+        own = ending(getattr(model, "model", model).kind)
         kind = own if own in entry.kinds else "Model" if "Model" in entry.kinds else None
     if kind is None:
         wanted = " or ".join(f"AutoModelFor{kind}" for kind in entry.kinds)
@@ -128,13 +129,18 @@ def kind_of(kinds: Kinds, config: Config) -> str | None:
     family = architecture(config.model_type)
     saved = by_class_name((config.architectures or [""])[0])
     if saved is not None and saved[1] in family.heads:
-        own = family.kind(saved[1]).auto.removeprefix("AutoModelFor").removeprefix("Auto")
+        own = ending(family.kind(saved[1]))
         if own in kinds:
             return own
     able = [kind for kind in kinds if has_head(kind, config)]
     if saved is None and "CausalLM" in able and not has_head("MaskedLM", config):  # files that name no class
         return "CausalLM"
     return "Model" if "Model" in able else next(iter(able), None)
+
+
+def ending(kind: Kind) -> str:
+    """What the Auto class of a kind of model is called after its common beginning: "CausalLM", "Model"."""
+    return kind.auto.removeprefix("AutoModelFor").removeprefix("Auto")
 
 
 def has_head(kind: str, config: Config) -> bool:

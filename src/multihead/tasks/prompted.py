@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import InvalidInput, MultiheadError
 from .flow import Piece
 from .question_answering import Questions
-from .task import Options, Reader, ranked, too_long
+from .task import Options, Reader, ranked, rows_of, too_long
 from .text_classification import ONE, Labelling
 from .writing import LineSpeaker, Rewriter, Writer, Writing, filled
 from .zero_shot import Chooser, Choosing
@@ -80,11 +80,8 @@ class Weigher(Reader):
         return [row - base[list(piece.note.words)] for row, piece in zip(rows[len(blank) :], pieces, strict=True)]
 
     def read(self, pieces: Sequence[Piece], o: Any) -> Sequence[Tensor]:
-        at, tokens, begin = [], [], 0
-        for piece in pieces:
-            at += [begin + place for place in piece.note.places]
-            tokens += piece.note.tokens
-            begin += len(piece.ids)
+        at = rows_of(pieces, [piece.note.places for piece in pieces])
+        tokens = [token for piece in pieces for token in piece.note.tokens]
         scores = self.model.run([piece.ids for piece in pieces], at=at).scores.float().log_softmax(-1)
         sure = scores[range(len(tokens)), tokens].cpu().split([len(piece.note.tokens) for piece in pieces])
         return [row.mean()[None] if piece.note.whole else row for row, piece in zip(sure, pieces, strict=True)]

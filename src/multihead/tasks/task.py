@@ -13,10 +13,11 @@ from torch import Tensor
 
 from .. import auto
 from ..errors import InvalidInput, MultiheadError, TextTooLong, UnsupportedOption, nearest
+from ..kernels.sight import Runs
 from ..model import PreTrainedModel
 from ..nn.embeddings import LearnedPositions
 from ..texts import batches, budget
-from ..tokenizers.tokenizer import NO_LIMIT, Tokenizer
+from ..tokenizers.tokenizer import Tokenizer
 from .answers import Metadata, Stream, described
 from .flow import Piece, answers
 from .progress import shown
@@ -169,18 +170,18 @@ class Reader(Task):
 
     by_token: ClassVar[bool] = False
 
-    def encoded(self, texts: Sequence[Any], truncation: bool, *, words: bool = False) -> list[list[Piece] | Any]:
+    def encoded(self, texts: Sequence[Any], truncation: bool) -> list[list[Piece] | Any]:
         """A piece for each text or pair; TextTooLong in the place of one that the model cannot read whole."""
         limits = None
         limit = self.limit
         if truncation and limit is not None:
             limits = {"max_length": limit, "stride": 0, "strategy": "longest_first", "direction": "right"}
-        if limits is None and not words and not self.typed:
+        if limits is None and not self.typed:
             pairs = bool(texts) and not isinstance(texts[0], str)
             sides = ([t[0] for t in texts], [t[1] for t in texts]) if pairs else (texts, None)
             made = [Piece(ids) for ids in self.tokenizer.encode_ids(*sides)]
         else:
-            made = [self.piece(e) for e in self.tokenizer.run(texts, words=words, special=True, limits=limits)]
+            made = [self.piece(e) for e in self.tokenizer.run(texts, words=False, special=True, limits=limits)]
         return [too_long(len(piece.ids), self.room) or [piece] for piece in made]
 
     def piece(self, encoding: Any, note: Any = None) -> Piece:
@@ -202,8 +203,7 @@ class Reader(Task):
     @property
     def limit(self) -> int | None:
         """Tokens where a text is cut, when it may be: the tokenizer's own limit, within the model's room."""
-        own = self.tokenizer.model_max_length if self.tokenizer.model_max_length < NO_LIMIT // 10**10 else None
-        return min((n for n in (own, self.room) if n is not None), default=None)
+        return min((n for n in (self.tokenizer.limit, self.room) if n is not None), default=None)
 
 
 def segments_of(pieces: Sequence[Piece]) -> list[Sequence[int]] | None:
@@ -211,6 +211,12 @@ def segments_of(pieces: Sequence[Piece]) -> list[Sequence[int]] | None:
     if all(piece.segments is None for piece in pieces):
         return None
     return [piece.segments or [0] * len(piece.ids) for piece in pieces]
+
+
+def rows_of(pieces: Sequence[Piece], places: Sequence[Sequence[int]]) -> list[int]:
+    """Rows in a batch's run of tokens, of places in each of its pieces."""
+    begins = Runs.of(tuple(len(piece.ids) for piece in pieces)).begins
+    return [begin + place for begin, own in zip(begins, places, strict=True) for place in own]
 
 
 def opened(inputs: Any) -> tuple[Iterator[Any], int | None, bool]:

@@ -17,7 +17,7 @@ from ..generation.job import Extras
 from ..generation.streaming import told
 from ..model import PreTrainedModel
 from ..texts import batches
-from ..tokenizers.tokenizer import NO_LIMIT, Tokenizer
+from ..tokenizers.tokenizer import Tokenizer
 from .flow import Piece
 from .task import Options, Task
 
@@ -178,8 +178,7 @@ class Speaker(Writer):
 
     def compute(self, pieces: Sequence[Piece], o: Any) -> list[list[list[int]]]:
         """The continuations of each piece."""
-        if o.streamer is not None and len(pieces) > 1:
-            raise InvalidInput("A streamer shows one text; this call has several.")
+        check_streamer(o, pieces)
         config = self.settled(o)
         with told(o.streamer):
             found = continued(
@@ -206,8 +205,7 @@ class Rewriter(Writer):
     @property
     def limit(self) -> int | None:
         """Tokens of a source where it must be cut: the tokenizer's own limit or the learned positions."""
-        own = self.tokenizer.model_max_length if self.tokenizer.model_max_length < NO_LIMIT // 10**10 else None
-        return min((n for n in (own, self.model.longest) if n is not None), default=None)
+        return min((n for n in (self.tokenizer.limit, self.model.longest) if n is not None), default=None)
 
     def most(self, longest: int) -> int:
         """New tokens for a source of so many, where nothing says how many."""
@@ -220,8 +218,8 @@ class Rewriter(Writer):
     def sized(self, ids: Sequence[list[int]], texts: Sequence[str], o: Any) -> list[list[Piece] | MultiheadError]:
         """Pieces, cut to the limit where that is asked; TextTooLong for what the model cannot read."""
         found: list[Any] = []
+        limit, most = self.limit, self.model.longest  # each looks through all modules: once, not a text
         for text, own in zip(texts, ids, strict=True):
-            limit, most = self.limit, self.model.longest
             if o.truncation and limit is not None and len(own) > limit:
                 own = self.tokenizer(self.prefix + text, truncation=True, max_length=limit)["input_ids"]
             if most is not None and len(own) > most:
@@ -232,13 +230,12 @@ class Rewriter(Writer):
 
     def compute(self, pieces: Sequence[Piece], o: Any) -> list[list[list[int]]]:
         """What is written for each piece."""
-        if o.streamer is not None and len(pieces) > 1:
-            raise InvalidInput("A streamer shows one text; this call has several.")
+        check_streamer(o, pieces)
         found: list[list[list[int]]] = [[]] * len(pieces)
         for numbers in batches([len(piece.ids) for piece in pieces], o.token_budget or SOURCES, o.batch_size):
             longest = max(len(pieces[number].ids) for number in numbers)
             config = self.config(o, max_new_tokens=self.most(longest))
-            begins = [self.beginning(pieces[number], config) for number in numbers]
+            begins = [self.beginning(config)] * len(numbers)
             with torch.inference_mode(), told(o.streamer):
                 encoded = self.model.encode_texts([pieces[number].ids for number in numbers])  # type: ignore[operator]
                 rows = continued(
@@ -248,12 +245,18 @@ class Rewriter(Writer):
                 found[number] = row
         return found
 
-    def beginning(self, piece: Piece, config: GenerationConfig) -> list[int]:
+    def beginning(self, config: GenerationConfig) -> list[int]:
         """What every target begins with. Raises InvalidInput where nobody says."""
         first = config.decoder_start_token_id
         if first is None:
             raise InvalidInput("The config names no decoder_start_token_id to begin a text with.")
         return [first]
+
+
+def check_streamer(o: Any, pieces: Sequence[Piece]) -> None:
+    """Raises InvalidInput where a streamer would have to show several texts."""
+    if o.streamer is not None and len(pieces) > 1:
+        raise InvalidInput("A streamer shows one text; this call has several.")
 
 
 def grouped(rows: Sequence[list[int]], count: int) -> list[list[list[int]]]:

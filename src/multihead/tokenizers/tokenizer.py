@@ -161,6 +161,11 @@ class Tokenizer:
         return self.backend.get_vocab(with_added_tokens=True)
 
     @property
+    def limit(self) -> int | None:
+        """`model_max_length`, None where nobody has set a limit."""
+        return self.model_max_length if self.model_max_length < NO_LIMIT // 10**10 else None
+
+    @property
     def vocab(self) -> dict[str, int]:
         return self.get_vocab()
 
