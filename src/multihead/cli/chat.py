@@ -155,11 +155,11 @@ class Talk:
             try:
                 self.pipe([*self.messages], streamer=shown.streamer, continue_final_message=False, **self.options)
             except KeyboardInterrupt:
-                shown.text += " …"
+                shown.streamer.text += " …"
         seconds = time.perf_counter() - began
         if self.console.is_terminal:
-            self.console.print(f"[dim]{shown.tokens} tokens, {shown.tokens / seconds:.0f}/s[/dim]")
-        return shown.text.strip()
+            self.console.print(f"[dim]{shown.streamer.tokens} tokens, {shown.streamer.tokens / seconds:.0f}/s[/dim]")
+        return shown.streamer.text.strip()
 
     def undo(self) -> None:
         if not self.messages or self.messages[-1]["role"] != "assistant":
@@ -197,26 +197,15 @@ class Shown:
     """An answer on the console while it is written: Markdown on a terminal, else the text alone."""
 
     def __init__(self, console: Console, tokenizer: Any) -> None:
-        from ..generation.streaming import TextStreamer
+        from .written import Written
 
-        shown = self
-
-        class Streamer(TextStreamer):
-            def put(self, ids: Any) -> None:
-                shown.tokens += 0 if self._prompt else 1
-                super().put(ids)
-
-            def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-                shown.add(text)
-
-        self.console, self.text, self.tokens = console, "", 0
-        self.streamer = Streamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self.console, self.streamer = console, Written(tokenizer, self.show)
         self.live = Live(console=console, refresh_per_second=12, vertical_overflow="visible")
 
-    def add(self, text: str) -> None:
-        self.text += text
+    def show(self, text: str) -> None:
+        """Adds a new piece of text."""
         if self.console.is_terminal:
-            self.live.update(Markdown(self.text))
+            self.live.update(Markdown(self.streamer.text))
         else:
             self.console.file.write(text)
             self.console.file.flush()

@@ -204,21 +204,10 @@ def similarity(report: Report, speaker: Any, translator: Any, encoder: Any) -> N
 
 def streamed(report: Report, task: str, speaker: Any, run: Callable[[Any], Any]) -> None:
     """Runs a generation and shows its text as it comes."""
-    from ..generation.streaming import TextStreamer
-
-    class Show(TextStreamer):
-        text, tokens = "", 0
-
-        def put(self, ids: Any) -> None:
-            self.tokens += 0 if self._prompt else 1
-            super().put(ids)
-
-        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-            self.text += text
-            live.update(Padding(Text(self.text.strip(), style=""), (0, 2)))
+    from .written import Written
 
     with Live(console=report.console, refresh_per_second=12, transient=not report.console.is_terminal) as live:
-        show = Show(speaker.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        show = Written(speaker.tokenizer, lambda _: live.update(Padding(Text(show.text.strip(), style=""), (0, 2))))
         _, seconds = timed(lambda: run(show))
     if not report.console.is_terminal:
         report.console.print(Padding(Text(show.text.strip()), (0, 2)))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import auto
 from ..errors import InvalidInput, NetworkUnavailable, UnknownModel, UnsupportedOption, warn
 from ..kernels.hardware import best_dtype, usable
+from ..place import Place
 from ..tokenizers.tokenizer import Tokenizer
 from .catalog import TASK, Entry, Kinds, entry_of
 from .defaults import TRANSLATORS, translator_on_hub
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ..model import PreTrainedModel
     from .task import Task
 
-PLACES = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "gguf_file")
+PLACES = tuple(f.name for f in fields(Place))
 
 
 def pipeline(
