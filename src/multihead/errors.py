@@ -79,6 +79,18 @@ class ChatTemplateError(MultiheadError, ValueError):
     """A chat template is absent, does not parse, breaks the sandbox, or refuses the conversation."""
 
 
+class CheckpointNotWritten(MultiheadError, OSError):
+    """A training run's state cannot be saved: a full disk, or a folder that cannot be written."""
+
+
+class CheckpointBroken(MultiheadError, ValueError):
+    """A training run's checkpoint is not whole, or does not fit the run that is to go on from it."""
+
+
+class TrainingDiverged(MultiheadError, ArithmeticError):
+    """A loss or gradient is no finite number."""
+
+
 class CheckpointMismatch(MultiheadError, ValueError):
     """A checkpoint and a model do not fit; lists every tensor that fails, in a line for all layers that fail alike.
 

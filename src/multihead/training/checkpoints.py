@@ -1,0 +1,178 @@
+"""Checkpoints of a run that never lose work: written under a temporary name, made durable, then renamed whole.
+
+A folder `checkpoint-STEP` holds the model as `save_pretrained` writes it, the run's own state, and a manifest of all
+files with their sizes and hashes. A folder without a manifest that fits is no checkpoint.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..config import read_json, write_json
+from ..errors import CheckpointBroken, CheckpointNotWritten, MultiheadError, warn
+
+MANIFEST = "checkpoint.json"
+PREFIX = "checkpoint-"
+
+
+class Checkpoints:
+    """The checkpoints of one run, in its output folder.
+
+    Args:
+        keep: how many are kept; None for all. The best one is kept beside them.
+    """
+
+    def __init__(self, folder: Path, keep: int | None = None) -> None:
+        self.folder, self.keep = folder, keep
+
+    def path(self, step: int) -> Path:
+        return self.folder / f"{PREFIX}{step}"
+
+    def all(self) -> list[Path]:
+        """From the oldest to the newest, whole or not."""
+        if not self.folder.is_dir():
+            return []
+        found = [(int(m[1]), p) for p in self.folder.iterdir() if (m := re.fullmatch(rf"{PREFIX}(\d+)", p.name))]
+        return [path for _, path in sorted(found)]
+
+    def save(self, step: int, write: Callable[[Path], None], best: Path | None = None) -> Path:
+        """Writes one, then lets the oldest go.
+
+        Args:
+            write: puts the files into a folder. best: a checkpoint that is not let go.
+
+        Raises:
+            CheckpointNotWritten: the disk is full, or the folder cannot be written; those before are untouched.
+        """
+        final, temporary = self.path(step), self.folder / f".{PREFIX}{step}.{os.getpid()}.tmp"
+        try:
+            self._clean()
+            temporary.mkdir(parents=True)
+            write(temporary)
+            _seal(temporary)
+            _replace(temporary, final)
+        except (OSError, MultiheadError) as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise self._refused(step, error) from error
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        self._let_go(best)
+        return final
+
+    def newest(self) -> Path | None:
+        """The newest whole checkpoint; broken ones are passed over with a warning that names what is wrong."""
+        for path in reversed(self.all()):
+            try:
+                check(path)
+            except CheckpointBroken as error:
+                warn(f"{error} It is passed over.")
+                continue
+            return path
+        return None
+
+    def _clean(self) -> None:
+        """Removes what a killed process left half written."""
+        for path in self.folder.glob(f".{PREFIX}*.tmp"):
+            number = path.name.removesuffix(".tmp").rpartition(".")[2]
+            if not number.isdigit() or int(number) == os.getpid() or not _alive(int(number)):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _let_go(self, best: Path | None) -> None:
+        if self.keep is None:
+            return
+        others = [path for path in self.all() if best is None or path.name != best.name]
+        spare = self.keep - (best is not None and best.exists())
+        for path in others[: len(others) - max(spare, 1)]:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _refused(self, step: int, error: Exception) -> CheckpointNotWritten:
+        cause = error.__cause__ if isinstance(error, MultiheadError) and error.__cause__ else error
+        full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        why = "the disk is full" if full else str(error).rstrip(".")
+        last = next((path for path in reversed(self.all())), None)
+        kept = f"The last good checkpoint is {last}" if last else "There is no earlier checkpoint"
+        advice = "Make room" if full else "Mend it"
+        return CheckpointNotWritten(
+            f"The checkpoint of step {step} could not be written to {self.folder}: {why}. {kept}. {advice}, then go on "
+            "with resume_from_checkpoint=True."
+        )
+
+
+def check(path: Path) -> None:
+    """Raises CheckpointBroken unless every file is as its manifest says."""
+    if not (path / MANIFEST).is_file():
+        raise CheckpointBroken(f"{path} has no {MANIFEST}: it was not written to its end, or by another library.")
+    try:
+        told = read_json(path / MANIFEST)["files"]
+        for name, entry in told.items():
+            file = path / name
+            if not file.is_file() or file.stat().st_size != entry["size"]:
+                raise CheckpointBroken(f"{file} is missing or has another size than when it was written.")
+            if _hash(file) != entry["sha256"]:
+                raise CheckpointBroken(f"{file} has been changed or damaged: its hash is not the one in {MANIFEST}.")
+    except (KeyError, TypeError, MultiheadError) as error:
+        if isinstance(error, CheckpointBroken):
+            raise
+        raise CheckpointBroken(f"{path / MANIFEST} is no manifest: {error}.") from error
+
+
+def _seal(folder: Path) -> None:
+    """Writes the manifest and makes everything durable."""
+    files = {str(p.relative_to(folder)): {"size": p.stat().st_size, "sha256": _hash(p)} for p in _files(folder)}
+    write_json(folder / MANIFEST, {"format": 1, "files": files})
+    for path in [*_files(folder), *(p for p in folder.rglob("*") if p.is_dir()), folder]:
+        _sync(path)
+
+
+def _replace(temporary: Path, final: Path) -> None:
+    """Renames a folder; one that is there already goes only when the new one stands."""
+    if final.exists():
+        old = final.with_name(f".{final.name}.{os.getpid()}.old.tmp")
+        final.rename(old)
+        temporary.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        temporary.rename(final)
+    _sync(final.parent)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _by_parts(file)
+
+
+def _by_parts(file: Any) -> str:
+    digest = hashlib.sha256()
+    while part := file.read(1 << 20):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

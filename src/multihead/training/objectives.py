@@ -1,0 +1,270 @@
+"""What a model is trained for: the sum of losses over a ragged batch, and how many losses that are.
+
+An objective is a module around the model, so that whatever wraps modules (data parallelism, sharding, compilation)
+wraps the whole of what is computed. It reads examples as `data` prepares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import kinds, losses as means
+from ..errors import InvalidInput, UnsupportedOption
+from ..losses import IGNORED
+from ..seq2seq import SequenceToSequence
+from . import losses
+from .passes import Example, Tokens, column, joined, states, target_states
+
+Collate = Callable[[list[dict[str, Any]]], Mapping[str, Any]]
+
+
+class Objective(nn.Module):
+    """Base of all objectives.
+
+    Args:
+        model: what learns. smoothing: of labels (Szegedy et al., 2016, arXiv:1512.00567).
+    """
+
+    splits: ClassVar[bool] = True  # whether the loss of a batch is the sum of its examples' losses
+    columns: ClassVar[tuple[str, ...]] = ("input_ids", "labels")  # that every example needs
+
+    def __init__(self, model: Any, smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.model, self.smoothing = model, smoothing
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def ready(self, example: Example, seed: tuple[int, int, int]) -> Example:
+        """An example as it is read this time; `seed` is (seed of the run, epoch, number of the example)."""
+        return example
+
+    def size(self, example: Example) -> int:
+        """Tokens that are computed."""
+        return len(example["input_ids"])
+
+    def collate(self, examples: Sequence[Example]) -> Any:
+        """What `forward` takes, before anything is computed."""
+        return list(examples)
+
+    def count(self, batch: Any) -> int:
+        """Losses in a batch: what a mean divides by."""
+        return len(batch)
+
+    def forward(self, batch: Any, predict: bool = False) -> tuple[Tensor, Any]:
+        """The sum of losses, and (`predict`) the scores of each example."""
+        raise NotImplementedError
+
+    def targets(self, batch: Any) -> list[Any]:
+        """What each example's scores are compared with by metrics."""
+        return [example["labels"] for example in batch]
+
+
+class TextLabels(Objective):
+    """A label, several labels or a number for each text."""
+
+    def count(self, batch: Sequence[Example]) -> int:
+        return sum(self._each(example) for example in batch)
+
+    def _each(self, example: Example) -> int:
+        label = np.asarray(example["labels"])
+        return int(label != IGNORED) if self._kind(label) == "single_label_classification" else label.size
+
+    def _kind(self, label: np.ndarray) -> str:
+        told = self.model.config.problem_type
+        return told or means._guess(torch.from_numpy(np.atleast_1d(label)), self.model.config.num_labels)
+
+    def forward(self, batch: Sequence[Example], predict: bool = False) -> tuple[Tensor, Any]:
+        hidden, call = self._states(batch)
+        scores = self.model.head(hidden, call)
+        labels = column(batch, "labels", scores.device)
+        kind = self._kind(np.asarray(batch[0]["labels"]))
+        if kind == "regression":
+            loss = losses.regression(scores, labels)
+        elif kind == "single_label_classification":
+            loss = losses.cross_entropy(scores, labels.long().flatten(), self.smoothing)
+        else:
+            loss = losses.several(scores, labels)
+        return loss, list(scores.detach().float().cpu().numpy()) if predict else None
+
+    def _states(self, batch: Sequence[Example]) -> tuple[Tensor, Any]:
+        tokens = Tokens.of(batch, self.device)
+        if not isinstance(self.model, SequenceToSequence):
+            return states(self.model, tokens)
+        ids = self.model.architecture.shift(tokens.ids, tokens.runs, self.model.config)
+        return target_states(self.model, tokens, Tokens(ids, tokens.runs))
+
+
+class Words(Objective):
+    """A label for each token, or the word that stood where one is hidden; only labeled tokens are scored."""
+
+    def count(self, batch: Sequence[Example]) -> int:
+        return sum(int((np.asarray(example["labels"]) != IGNORED).sum()) for example in batch)
+
+    def forward(self, batch: Sequence[Example], predict: bool = False) -> tuple[Tensor, Any]:
+        tokens = Tokens.of(batch, self.device)
+        hidden, call = states(self.model, tokens)
+        labels = joined(batch, "labels", self.device)
+        loss = word_losses(self.model, hidden, labels, self.smoothing)
+        return loss, by_text(self.model.head(hidden, call), tokens) if predict else None
+
+
+class NextWords(Objective):
+    """The word after each word of a text."""
+
+    columns = ("input_ids",)
+
+    def count(self, batch: Sequence[Example]) -> int:
+        return sum(int((self._labels(example)[1:] != IGNORED).sum()) for example in batch)
+
+    def _labels(self, example: Example) -> np.ndarray:
+        return np.asarray(example["labels"] if "labels" in example else example["input_ids"])
+
+    def targets(self, batch: Sequence[Example]) -> list[Any]:
+        return [self._labels(example) for example in batch]
+
+    def forward(self, batch: Sequence[Example], predict: bool = False) -> tuple[Tensor, Any]:
+        tokens = Tokens.of(batch, self.device)
+        hidden, call = states(self.model, tokens)
+        loss = word_losses(self.model, hidden, following(map(self._labels, batch), self.device), self.smoothing)
+        return loss, by_text(self.model.head(hidden, call), tokens) if predict else None
+
+
+class Targets(Objective):
+    """The words of a target, given its source and the words before."""
+
+    def size(self, example: Example) -> int:
+        return len(example["input_ids"]) + len(example["labels"])
+
+    def count(self, batch: Sequence[Example]) -> int:
+        return sum(int((np.asarray(example["labels"]) != IGNORED).sum()) for example in batch)
+
+    def forward(self, batch: Sequence[Example], predict: bool = False) -> tuple[Tensor, Any]:
+        model = self.model
+        source, target = (Tokens.of(batch, self.device, name) for name in ("input_ids", "labels"))
+        said = target.ids.masked_fill(target.ids == IGNORED, _padding(model.config))
+        read = Tokens(model.architecture.shift(said, target.runs, model.config), target.runs)
+        hidden, call = target_states(model, source, read)
+        loss = word_losses(model, hidden, target.ids, self.smoothing)
+        return loss, by_text(model.head(hidden, call), target) if predict else None
+
+
+class Spans(Objective):
+    """Where an answer begins and ends."""
+
+    columns = ("input_ids", "start_positions", "end_positions")
+
+    def forward(self, batch: Sequence[Example], predict: bool = False) -> tuple[Tensor, Any]:
+        tokens = Tokens.of(batch, self.device)
+        scores = self.model.head(*states(self.model, tokens))
+        starts, ends = (column(batch, f"{side}_positions", scores.device).long() for side in ("start", "end"))
+        loss = losses.spans(scores, tokens.runs, starts, ends)
+        return loss, by_text(scores, tokens) if predict else None
+
+    def targets(self, batch: Sequence[Example]) -> list[Any]:
+        return [(int(example["start_positions"]), int(example["end_positions"])) for example in batch]
+
+
+class Padded(Objective):
+    """Any kind of model, through its own `forward` on a padded batch that a collator makes.
+
+    Args:
+        collate: from examples to the model's arguments. loss: computes the mean loss instead of the model.
+    """
+
+    splits = False
+    columns = ()
+
+    def __init__(self, model: Any, collate: Collate, loss: Callable[..., Any] | None = None) -> None:
+        super().__init__(model)
+        self._collate, self._loss = collate, loss
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, Any]:
+        found = dict(self._collate([dict(example) for example in examples]))
+        return {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in found.items()}
+
+    def size(self, example: Example) -> int:
+        return int(np.size(example["input_ids"])) if "input_ids" in example else 1
+
+    def count(self, batch: Mapping[str, Any]) -> int:
+        labels = batch.get("labels")
+        finish = self.model.kind.finish
+        if labels is None or finish not in (kinds.words, kinds.next_words):
+            return len(next(iter(batch.values())))
+        return int(((labels[:, 1:] if finish is kinds.next_words else labels) != IGNORED).sum())
+
+    def forward(self, batch: Mapping[str, Any], predict: bool = False) -> tuple[Tensor, Any]:
+        if self._loss is not None:
+            found = self._loss(self.model, batch, return_outputs=predict)
+            mean, outputs = found if isinstance(found, tuple) else (found, None)
+        else:
+            outputs = self.model(**batch)
+            mean = outputs.loss
+        if mean is None:
+            raise InvalidInput(f"The batch has no labels: it has {', '.join(batch)}.")
+        return mean * self.count(batch), scores_of(outputs) if predict else None
+
+    def targets(self, batch: Mapping[str, Any]) -> list[Any]:
+        found = batch.get("labels")
+        return list(found.cpu().numpy()) if isinstance(found, Tensor) else []
+
+
+OBJECTIVES: Mapping[Any, type[Objective]] = {  # what a kind makes of its head's numbers -> what it is trained for
+    kinds.text_labels: TextLabels,
+    kinds.words: Words,
+    kinds.next_words: NextWords,
+    kinds.spans: Spans,
+}
+
+
+def objective_of(model: Any, smoothing: float = 0.0) -> Objective | None:
+    """What a model of its kind is trained for; None for kinds that only their own `forward` knows."""
+    if isinstance(model, SequenceToSequence) and model.kind.finish is kinds.words:
+        return Targets(model, smoothing)
+    found = OBJECTIVES.get(model.kind.finish)
+    alone = not isinstance(model, SequenceToSequence) or found is TextLabels
+    return found(model, smoothing) if found is not None and alone else None
+
+
+def word_losses(model: Any, hidden: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """Sum of cross-entropies of the labeled words; the others are not scored."""
+    rows = (labels != IGNORED).nonzero()[:, 0]
+    if len(rows) < len(labels):
+        hidden, labels = hidden.index_select(0, rows), labels.index_select(0, rows)
+    parameters = tuple(model.head.parameters())
+    classes = getattr(model.head, "out", None)
+    width = model.vocabulary if classes is None else classes.out_features
+    return losses.scored(model.score, hidden, labels, parameters, smoothing, width)
+
+
+def following(labels: Any, device: torch.device) -> Tensor:
+    """(tokens,): the label of the token after each, -100 after a text's last."""
+    moved = [np.append(text[1:], IGNORED) for text in labels if len(text)]
+    return torch.from_numpy(np.concatenate(moved).astype(np.int64, copy=False)).to(device)
+
+
+def by_text(scores: Tensor, tokens: Tokens) -> list[Any]:
+    """Scores (tokens, ...) as an array a text."""
+    return [part.numpy() for part in scores.detach().float().cpu().split(tokens.runs.lengths)]
+
+
+def scores_of(outputs: Any) -> list[Any] | None:
+    """A model's scores, an array an example."""
+    if outputs is None:
+        return None
+    found = outputs.get("logits") if hasattr(outputs, "get") else None
+    if found is None:
+        return None
+    return list(found.detach().float().cpu().numpy())
+
+
+def _padding(config: Any) -> int:
+    if config.pad_token_id is None:
+        raise UnsupportedOption("The config names no pad_token_id, which stands for left-out labels in a decoder's input.")
+    return config.pad_token_id

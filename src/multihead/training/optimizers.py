@@ -1,0 +1,242 @@
+"""What changes weights: optimizers over groups of parameters, schedules of the learning rate, moving averages."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UnsupportedOption
+from .arguments import TrainingArguments
+
+Named = tuple[str, nn.Parameter]
+
+
+def learning(model: nn.Module) -> list[Named]:
+    """The parameters that learn, by path."""
+    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+
+def undecayed(model: nn.Module) -> set[str]:
+    """Paths of the parameters that weight decay leaves alone: biases and the weights of norms."""
+    found = set()
+    for path, module in model.named_modules():
+        normed = "norm" in type(module).__name__.lower()
+        for leaf, _ in module.named_parameters(recurse=False):
+            if normed or "bias" in leaf:
+                found.add(f"{path}.{leaf}" if path else leaf)
+    return found
+
+
+def groups(model: nn.Module, arguments: TrainingArguments) -> list[dict[str, Any]]:
+    """Parameters by decay and learning rate; `names` holds their paths."""
+    bare, found = undecayed(model), {}  # type: ignore[var-annotated]
+    depth = 1 + max((int(n) for name, _ in learning(model) for n in re.findall(r"layers\.(\d+)\.", name)), default=-1)
+    for name, parameter in learning(model):
+        rate = _rate(name, depth, arguments)
+        decay = 0.0 if name in bare else arguments.weight_decay
+        group = found.setdefault((decay, rate), {"params": [], "names": [], "weight_decay": decay, "lr": rate})
+        group["params"].append(parameter)
+        group["names"].append(name)
+    return list(found.values())
+
+
+def _rate(name: str, depth: int, arguments: TrainingArguments) -> float:
+    """A parameter's learning rate: smaller with each layer below the head (Howard and Ruder, 2018)."""
+    base, factor = arguments.learning_rate, arguments.layerwise_lr_decay
+    if name.startswith("head.") or ".head." in name:
+        return base if arguments.head_learning_rate is None else arguments.head_learning_rate
+    layer = re.search(r"layers\.(\d+)\.", name)
+    below = depth - int(layer.group(1)) if layer else depth + 1 if ".embed." in name else 1
+    return base * factor**below if factor != 1.0 else base
+
+
+def optimizer_of(model: nn.Module, arguments: TrainingArguments) -> torch.optim.Optimizer:
+    """The optimizer that the settings name. Raises UnsupportedOption where nothing learns."""
+    if not learning(model):
+        raise UnsupportedOption("No parameter of the model learns: all have requires_grad=False.")
+    found = groups(model, arguments)
+    adam = {"betas": (arguments.adam_beta1, arguments.adam_beta2), "eps": arguments.adam_epsilon}
+    if arguments.optim == "sgd":
+        return torch.optim.SGD(found, lr=arguments.learning_rate)
+    if arguments.optim == "adafactor":
+        return torch.optim.Adafactor(found, lr=arguments.learning_rate)
+    if arguments.optim == "muon":
+        return Muon(found, lr=arguments.learning_rate, **adam)
+    fused = arguments.optim == "adamw_torch_fused" and all(p.is_floating_point() for _, p in learning(model))
+    return torch.optim.AdamW(found, lr=arguments.learning_rate, fused=fused, **adam)
+
+
+class Muon(torch.optim.Optimizer):
+    """Orthogonalized momentum for the matrices of layers, AdamW for all else (Jordan et al., 2024; arXiv:2502.16982).
+
+    The learning rate is that of AdamW: torch's `match_rms_adamw` scales the matrices' updates to its size.
+    """
+
+    def __init__(self, params: Iterable[dict[str, Any]], *, lr: float, betas: tuple[float, float], eps: float) -> None:
+        given = list(params)
+        super().__init__(given, {"lr": lr, "weight_decay": 0.0})
+        matrices, others = [], []
+        for group in self.param_groups:
+            square = [p.ndim == 2 and "layers." in name for p, name in zip(group["params"], group["names"], strict=True)]
+            for wanted, own in ((True, matrices), (False, others)):
+                chosen = [p for p, is_matrix in zip(group["params"], square, strict=True) if is_matrix is wanted]
+                if chosen:
+                    own.append({"params": chosen, "lr": group["lr"], "weight_decay": group["weight_decay"], "of": group})
+        self._parts: list[torch.optim.Optimizer] = []
+        if matrices:
+            self._parts.append(torch.optim.Muon(matrices, lr=lr, adjust_lr_fn="match_rms_adamw"))
+        if others:
+            self._parts.append(torch.optim.AdamW(others, lr=lr, betas=betas, eps=eps, fused=True))
+        self._share()
+
+    def _share(self) -> None:
+        """One state and one learning rate for both views of a parameter."""
+        for part in self._parts:
+            part.state = self.state
+            for group in part.param_groups:
+                group["lr"] = group["of"]["lr"]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        loss = None if closure is None else closure()
+        self._share()
+        for part in self._parts:
+            part.step()
+        return loss
+
+
+def schedule(arguments: TrainingArguments, steps: int) -> Callable[[int], float]:
+    """The factor of the learning rate at each optimizer step, of `steps` in all.
+
+    Raises:
+        UnsupportedOption: entries of `lr_scheduler_kwargs` that the schedule has not.
+    """
+    make = SCHEDULES[arguments.lr_scheduler_type]
+    try:
+        shape = make(steps, arguments.warmup(steps), **arguments.lr_scheduler_kwargs)
+    except TypeError as error:
+        raise UnsupportedOption(
+            f"lr_scheduler_kwargs {arguments.lr_scheduler_kwargs} do not fit {arguments.lr_scheduler_type!r}: {error}."
+        ) from error
+    return shape
+
+
+def _warmed(warmup: int, after: Callable[[int], float]) -> Callable[[int], float]:
+    return lambda step: step / max(1, warmup) if step < warmup else after(step)
+
+
+def _share(step: int, warmup: int, steps: int) -> float:
+    """How much of what follows the warm-up is done."""
+    return (step - warmup) / max(1, steps - warmup)
+
+
+def linear(steps: int, warmup: int) -> Callable[[int], float]:
+    return _warmed(warmup, lambda step: max(0.0, (steps - step) / max(1, steps - warmup)))
+
+
+def constant(steps: int, warmup: int) -> Callable[[int], float]:
+    return lambda step: 1.0
+
+
+def constant_with_warmup(steps: int, warmup: int) -> Callable[[int], float]:
+    return _warmed(warmup, lambda step: 1.0)
+
+
+def cosine(steps: int, warmup: int, num_cycles: float = 0.5) -> Callable[[int], float]:
+    """Loshchilov and Hutter, 2017, arXiv:1608.03983."""
+    turn = math.pi * num_cycles * 2.0
+    return _warmed(warmup, lambda step: max(0.0, 0.5 * (1.0 + math.cos(turn * _share(step, warmup, steps)))))
+
+
+def cosine_with_restarts(steps: int, warmup: int, num_cycles: int = 1) -> Callable[[int], float]:
+    def after(step: int) -> float:
+        done = _share(step, warmup, steps)
+        return 0.0 if done >= 1.0 else max(0.0, 0.5 * (1.0 + math.cos(math.pi * ((num_cycles * done) % 1.0))))
+
+    return _warmed(warmup, after)
+
+
+def cosine_with_min_lr(
+    steps: int, warmup: int, min_lr_rate: float = 0.1, num_cycles: float = 0.5
+) -> Callable[[int], float]:
+    whole = cosine(steps, warmup, num_cycles)
+    return _warmed(warmup, lambda step: max(0.0, whole(step) * (1 - min_lr_rate) + min_lr_rate))
+
+
+def polynomial(steps: int, warmup: int, power: float = 1.0, lr_end_rate: float = 0.0) -> Callable[[int], float]:
+    def after(step: int) -> float:
+        left = max(0.0, 1 - _share(step, warmup, steps))
+        return lr_end_rate + (1 - lr_end_rate) * left**power
+
+    return _warmed(warmup, after)
+
+
+def inverse_sqrt(steps: int, warmup: int, timescale: int | None = None) -> Callable[[int], float]:
+    scale = timescale or warmup or 10_000
+    return _warmed(warmup, lambda step: 1.0 / math.sqrt((step + scale - warmup) / scale))
+
+
+def warmup_stable_decay(
+    steps: int, warmup: int, num_decay_steps: float = 0.1, decay_type: str = "linear", min_lr_ratio: float = 0.0
+) -> Callable[[int], float]:
+    """Full rate, then a short decay (Hu et al., 2024, arXiv:2404.06395); `num_decay_steps` below 1 is a share."""
+    decays: Mapping[str, Callable[[float], float]] = {
+        "linear": lambda x: 1 - x, "cosine": lambda x: 0.5 * (1 + math.cos(math.pi * x)), "1-sqrt": lambda x: 1 - math.sqrt(x)
+    }  # fmt: skip
+    if decay_type not in decays:
+        raise UnsupportedOption(f"decay_type {decay_type!r} is none of {', '.join(decays)}.")
+    last = math.ceil(num_decay_steps * steps) if num_decay_steps < 1 else int(num_decay_steps)
+    begin = steps - last
+
+    def after(step: int) -> float:
+        if step < begin:
+            return 1.0
+        left = decays[decay_type](min((step - begin) / max(1, last), 1.0))
+        return min_lr_ratio + (1 - min_lr_ratio) * left
+
+    return _warmed(warmup, after)
+
+
+SCHEDULES: Mapping[str, Callable[..., Callable[[int], float]]] = {
+    "linear": linear,
+    "cosine": cosine,
+    "cosine_with_restarts": cosine_with_restarts,
+    "cosine_with_min_lr": cosine_with_min_lr,
+    "polynomial": polynomial,
+    "constant": constant,
+    "constant_with_warmup": constant_with_warmup,
+    "inverse_sqrt": inverse_sqrt,
+    "warmup_stable_decay": warmup_stable_decay,
+}
+
+
+class Average:
+    """An exponential moving average of weights (Polyak and Juditsky, 1992), in float32.
+
+    Args:
+        decay: of what was; begins smaller, (1 + steps) / (10 + steps), so that the first weights are soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay, self.steps = decay, 0
+        self.weights: dict[str, Tensor] = {name: p.detach().float().clone() for name, p in learning(model)}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for name, parameter in learning(model):
+            self.weights[name].lerp_(parameter.detach().float(), 1 - decay)
+
+    @torch.no_grad()
+    def swap(self, model: nn.Module) -> None:
+        """Exchanges the model's weights with the averages."""
+        for name, parameter in learning(model):
+            now = parameter.detach().clone()
+            parameter.copy_(self.weights[name])
+            self.weights[name].copy_(now)

@@ -1,0 +1,114 @@
+"""The state of a run beside its weights: optimizer, averages, scaler and random generators, in one safetensors file."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..checkpoints.safetensors import SafeTensors
+from ..config import read_json, write_json
+from ..errors import CheckpointBroken
+from .optimizers import Average, learning
+
+STATE, RANDOM = "training_state.safetensors", "random_state"
+
+
+def save(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None, *, weights: bool
+) -> None:
+    """Writes the optimizer's state, by the paths of parameters.
+
+    Args:
+        weights: writes the learning parameters too, where the model's own files do not hold them by path.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in learning(model):
+        if weights:
+            tensors[f"weights/{name}"] = parameter.detach()
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer/{name}/{key}"] = value if isinstance(value, Tensor) else torch.tensor(value)
+    if average is not None:
+        tensors |= {f"average/{name}": value for name, value in average.weights.items()}
+        tensors["average_steps"] = torch.tensor(average.steps)
+    save_file({k: v.detach().contiguous().cpu().clone() for k, v in tensors.items()}, folder / STATE)
+
+
+def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, average: Average | None) -> None:
+    """Gives the optimizer, the averages and (where they are there) the weights what `save` wrote.
+
+    Raises:
+        CheckpointBroken: the parameters that learn are not those that learned.
+    """
+    stored = SafeTensors([folder / STATE])
+    kept = {name.split("/", 2)[1] for name in stored if name.startswith("optimizer/")}
+    now = {name for name, _ in learning(model)}
+    if optimizer is not None and kept and not kept <= now:
+        other = sorted(kept ^ now)
+        raise CheckpointBroken(
+            f"{folder} was written by a run in which other parameters learned: {', '.join(other[:3])}"
+            f"{' and more' if len(other) > 3 else ''}. Train with the same model, adapters and frozen parts."
+        )
+    for name, parameter in learning(model):
+        if f"weights/{name}" in stored:
+            with torch.no_grad():
+                parameter.copy_(stored[f"weights/{name}"])
+        state = {k.rsplit("/", 1)[1]: stored[k] for k in stored if k.startswith(f"optimizer/{name}/")}
+        if optimizer is not None and state:
+            optimizer.state[parameter] = {k: _placed(k, v, parameter) for k, v in state.items()}
+    if average is not None:
+        average.steps = int(stored["average_steps"])
+        for name in average.weights:
+            average.weights[name].copy_(stored[f"average/{name}"])
+
+
+def averages(folder: Path) -> Mapping[str, Tensor]:
+    """The moving averages of a checkpoint, by the paths of parameters; empty where there are none."""
+    path = folder / STATE
+    stored: Mapping[str, Tensor] = SafeTensors([path]) if path.is_file() else {}
+    return {name.removeprefix("average/"): stored[name] for name in stored if name.startswith("average/")}
+
+
+def _placed(key: str, value: Tensor, parameter: Tensor) -> Any:
+    """A tensor of the state where the optimizer keeps it: counters as they are, all else beside the parameter."""
+    if key == "step":
+        return value.clone() if parameter.device.type == "cpu" else value.to(parameter.device)
+    return value.to(parameter.device, copy=True)
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every generator that this process draws from."""
+    kind, keys, place, has, cached = np.random.get_state()  # noqa: NPY002
+    return {
+        "python": random.getstate(),
+        "numpy": [kind, np.asarray(keys).tolist(), place, has, cached],
+        "torch": torch.get_rng_state().tolist(),
+        "cuda": [state.tolist() for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_available() else [],
+    }
+
+
+def save_random(folder: Path, states: Sequence[Any]) -> None:
+    """Writes each process's generators."""
+    for rank, state in enumerate(states):
+        write_json(folder / f"{RANDOM}_{rank}.json", state)
+
+
+def load_random(folder: Path, rank: int) -> None:
+    """Sets every generator as it was; a process that was not there keeps its own."""
+    path = folder / f"{RANDOM}_{rank}.json"
+    if not path.is_file():
+        return
+    told = read_json(path)
+    version, inner, cached = told["python"]
+    random.setstate((version, tuple(inner), cached))
+    kind, keys, place, has, more = told["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), place, has, more))  # noqa: NPY002
+    torch.set_rng_state(torch.tensor(told["torch"], dtype=torch.uint8))
+    if told["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([torch.tensor(state, dtype=torch.uint8) for state in told["cuda"]])

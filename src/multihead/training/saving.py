@@ -1,0 +1,195 @@
+"""Writing a run's checkpoints and going on from one: the model, the tokenizer, and all that the next step depends on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..config import read_json, write_json
+from ..errors import CheckpointBroken, CheckpointNotWritten, ModelNotFound, UnsupportedOption, warn
+from . import resume
+from .arguments import ARGUMENTS_FILE
+from .checkpoints import MANIFEST, check
+from .order import Order
+from .state import STATE_FILE, TrainerState
+from .steps import Stepper
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+RUN_FILE = "run.json"
+
+
+class Saver:
+    """Saves and restores for one Trainer."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.stepper: Stepper | None = None
+        self.plan: dict[str, Any] = {}
+
+    def model(self, folder: Path) -> None:
+        """The model and its tokenizer, with averaged weights where there are any."""
+        with self.averaged():
+            self._model(folder)
+
+    def _model(self, folder: Path) -> None:
+        trainer = self.trainer
+        with trainer.parallel.whole(trainer.model):
+            if trainer.world.first:
+                trainer.job.save(folder)
+        trainer.world.wait()
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The model has its averaged weights inside."""
+        average = self.trainer.average
+        if average is None or not average.steps:
+            yield
+            return
+        average.swap(self.trainer.model)
+        try:
+            yield
+        finally:
+            average.swap(self.trainer.model)
+
+    def checkpoint(self) -> Path:
+        """A checkpoint of this step, written by the first process; all processes wait for it.
+
+        Raises:
+            CheckpointNotWritten: on every process.
+        """
+        trainer, state = self.trainer, self.trainer.state
+        path = trainer.checkpoints.path(state.global_step)
+        if (path / MANIFEST).is_file() and read_json(path / STATE_FILE).get("num_input_tokens_seen") == (
+            state.num_input_tokens_seen
+        ):
+            trainer.world.wait()
+            return path
+        state.stateful_callbacks = trainer.callbacks.states()
+        error: CheckpointNotWritten | None = None
+        randoms = trainer.world.gathered(resume.random_state())
+        with trainer.parallel.whole(trainer.model, self.stepper.optimizer if self.stepper else None):
+            if trainer.world.first:
+                best = state.best_model_checkpoint
+                try:
+                    trainer.checkpoints.save(
+                        state.global_step, lambda folder: self._write(folder, randoms), Path(best) if best else None
+                    )
+                except CheckpointNotWritten as found:
+                    error = found
+        told = trainer.world.told(error)
+        if isinstance(told, CheckpointNotWritten):
+            raise told
+        return path
+
+    def _write(self, folder: Path, randoms: list[Any]) -> None:
+        trainer, args = self.trainer, self.trainer.args
+        trainer.job.save(folder)
+        write_json(folder / ARGUMENTS_FILE, args.to_dict())
+        trainer.state.save_to_json(folder / STATE_FILE)
+        if args.save_only_model or self.stepper is None:
+            return
+        resume.save(
+            folder, trainer.model, self.stepper.optimizer, trainer.average, weights=not trainer.job.reloads
+        )
+        resume.save_random(folder, randoms)
+        scaler = self.stepper.scaler
+        write_json(folder / RUN_FILE, {**self.plan, "scaler": scaler.state_dict() if scaler is not None else None})
+
+    def resume(self, chosen: Any, stepper: Stepper, order: Order) -> None:
+        """Notes the plan of a run, and goes on from a checkpoint where one is asked for.
+
+        Args:
+            chosen: a folder, True for the newest whole checkpoint, or None.
+
+        Raises:
+            CheckpointBroken: it is not whole, or belongs to a run of another plan. ModelNotFound: it is not there.
+        """
+        self.stepper = stepper
+        self.plan = {
+            "examples": len(order.lengths), "tokens": int(order.lengths.sum()), "batch": order.batch * order.together,
+            "max_tokens_per_batch": order.tokens, "seed": order.seed, "order": order.kind, "drop_last": order.whole,
+        }  # fmt: skip
+        path = self._chosen(chosen)
+        if path is None:
+            return
+        trainer = self.trainer
+        if not (path / resume.STATE).is_file():
+            raise CheckpointBroken(f"{path} holds a model only (save_only_model=True): a run cannot go on from it.")
+        self._same_plan(path, order)
+        self.weights(path)
+        resume.load(path, trainer.model, stepper.optimizer, trainer.average)
+        resume.load_random(path, trainer.world.rank)
+        told = read_json(path / RUN_FILE)
+        if stepper.scaler is not None and told.get("scaler"):
+            stepper.scaler.load_state_dict(told["scaler"])
+        steps = trainer.state.max_steps
+        state = TrainerState.load_from_json(path / STATE_FILE)
+        state.max_steps, state.num_train_epochs = steps, trainer.state.num_train_epochs
+        state.is_world_process_zero, state.is_local_process_zero = trainer.world.first, trainer.world.local == 0
+        state.compute_steps(trainer.args, steps)
+        if missing := trainer.callbacks.restore(state.stateful_callbacks):
+            warn(f"{path} has states of callbacks that this run has not: {', '.join(missing)}.")
+        trainer.state = state
+
+    def _chosen(self, chosen: Any) -> Path | None:
+        if chosen in (None, False):
+            return None
+        if chosen is True:
+            found = self.trainer.checkpoints.newest()
+            if found is None:
+                raise ModelNotFound(
+                    f"{self.trainer.place} has no whole checkpoint to go on from; leave resume_from_checkpoint out."
+                )
+            return found
+        path = Path(os.fspath(chosen))
+        if not path.is_dir():
+            raise ModelNotFound(f"There is no checkpoint {path}.")
+        check(path)
+        return path
+
+    def _same_plan(self, path: Path, order: Order) -> None:
+        told = read_json(path / RUN_FILE)
+        wrong = [name for name, value in self.plan.items() if told.get(name) != value]
+        if not wrong:
+            return
+        advice = "Use the data and settings that it began with."
+        if wrong == ["batch"]:
+            each = order.batch * self.trainer.parallel.replicas
+            fits = told["batch"] % each == 0
+            advice = (
+                f"On {self.trainer.world.size} processes, gradient_accumulation_steps = {told['batch'] // each} keeps its "
+                "batches." if fits else f"Its batches have {told['batch']} examples; choose per_device_train_batch_size "
+                "and gradient_accumulation_steps whose product with the number of processes is that."
+            )  # fmt: skip
+        lines = ", ".join(f"{name} {told.get(name)!r}, now {self.plan[name]!r}" for name in wrong)
+        raise CheckpointBroken(f"{path} belongs to a run of another plan: {lines}. {advice}")
+
+    def weights(self, path: Path) -> None:
+        """Gives the model the weights of a checkpoint, in place."""
+        job, model = self.trainer.job, self.trainer.model
+        if not job.reloads:
+            return
+        stored = dict(job.load(path).named_parameters())
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(stored[name])
+
+    def best(self, path: Path) -> None:
+        """Gives the model the weights of the best checkpoint, averaged where there are averages."""
+        if not (path / MANIFEST).is_file():
+            raise UnsupportedOption(f"The best checkpoint {path} is no longer there; raise save_total_limit.")
+        self.weights(path)
+        resume.load(path, self.trainer.model, None, None)
+        found = resume.averages(path)
+        with torch.no_grad():
+            for name, parameter in self.trainer.model.named_parameters():
+                if name in found:
+                    parameter.copy_(found[name])
+        self.trainer.average = None

@@ -1,0 +1,140 @@
+"""One optimizer step: batches in, weights changed, with the gradient of the mean over all their losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import TrainingDiverged
+from .arguments import TrainingArguments
+from .objectives import Objective
+from .optimizers import Average, learning
+from .passes import Example, pieces
+from .world import World
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a step was.
+
+    Args:
+        loss: the mean over all losses of all devices. norm: of the gradient before it was clipped.
+        tokens: that all devices read. skipped: whether weights stayed, since float16 gradients overflowed.
+    """
+
+    loss: float
+    norm: float
+    tokens: int
+    skipped: bool = False
+
+
+class Stepper:
+    """Takes optimizer steps.
+
+    The batches of a step count as one: each loss is divided by the count of all of them, on all devices, so that
+    accumulation, uneven batches and passes of bounded size give the gradient of the one big batch.
+
+    Args:
+        objective: what is computed. wrapped: the same within what makes it parallel or compiled.
+        rates: the factor of the learning rate at each step.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        wrapped: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        rates: Callable[[int], float],
+        arguments: TrainingArguments,
+        world: World,
+        average: Average | None = None,
+    ) -> None:
+        self.objective, self.wrapped, self.optimizer, self.rates = objective, wrapped, optimizer, rates
+        self.arguments, self.world, self.average = arguments, world, average
+        self.bases = [group["lr"] for group in optimizer.param_groups]
+        self.scaler = torch.amp.GradScaler(objective.device.type) if arguments.fp16 else None
+
+    def take(self, step: int, batches: Sequence[Sequence[Example]]) -> Taken:
+        """One step over this process's batches.
+
+        Raises:
+            TrainingDiverged: the loss or the gradient is no finite number; weights are as they were.
+        """
+        self.objective.train()
+        for group, base in zip(self.optimizer.param_groups, self.bases, strict=True):
+            group["lr"] = base * self.rates(step)
+        passes = [self.objective.collate(part) for examples in batches for part in self._parts(examples)]
+        sizes = [sum(map(self.objective.size, examples)) for examples in batches]
+        counted = torch.tensor([sum(map(self.objective.count, passes)), sum(sizes)], dtype=torch.float64)
+        count, tokens = self.world.total(counted.to(self.objective.device)).tolist()
+        loss = self._backward(passes, max(count, 1.0))
+        return self._apply(step, loss, int(tokens))
+
+    def _parts(self, examples: Sequence[Example]) -> list[list[Example]]:
+        """A batch in passes of bounded size, where its loss is a sum over its examples."""
+        if not self.objective.splits:
+            return [list(examples)]
+        sizes = [self.objective.size(example) for example in examples]
+        return list(pieces(examples, sizes, self.arguments.max_tokens_per_pass))
+
+    def _backward(self, passes: Sequence[Any], count: float) -> float:
+        """Adds up gradients; gradients of other devices join in the last pass."""
+        total = torch.zeros((), dtype=torch.float32, device=self.objective.device)
+        for number, batch in enumerate(passes):
+            apart = getattr(self.wrapped, "no_sync", None)
+            waits = apart is not None and number < len(passes) - 1
+            with apart() if waits else nullcontext():  # type: ignore[misc]
+                with precision(self.arguments, self.objective.device):
+                    loss, _ = self.wrapped(batch)
+                total += loss.detach()
+                scaled = loss * (self._devices / count)
+                (scaled if self.scaler is None else self.scaler.scale(scaled)).backward()
+        return float(self.world.total(total)) / count
+
+    @property
+    def _devices(self) -> int:
+        """What gradients are divided by when those of all devices are averaged."""
+        return self.world.size if self.wrapped is not self.objective else 1
+
+    def _apply(self, step: int, loss: float, tokens: int) -> Taken:
+        parameters = [p for _, p in learning(self.objective.model)]
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        norm = float(clipped(parameters, self.arguments.max_grad_norm))
+        if not math.isfinite(loss) or (self.scaler is None and not math.isfinite(norm)):
+            self.optimizer.zero_grad(set_to_none=True)
+            what = "loss" if not math.isfinite(loss) else "gradient"
+            raise TrainingDiverged(f"The {what} of step {step + 1} is {loss if what == 'loss' else norm}.")
+        before = None if self.scaler is None else self.scaler.get_scale()
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        skipped = self.scaler is not None and self.scaler.get_scale() < (before or 0.0)
+        if self.average is not None and not skipped:
+            self.average.update(self.objective.model)
+        return Taken(loss, norm, tokens, skipped)
+
+
+def precision(arguments: TrainingArguments, device: torch.device, *, evaluation: bool = False) -> Any:
+    """Matrix products in half precision, where the settings ask for it."""
+    half = torch.bfloat16 if arguments.bf16 or (evaluation and arguments.bf16_full_eval) else None
+    half = torch.float16 if arguments.fp16 or (evaluation and arguments.fp16_full_eval) else half
+    return torch.autocast(device.type, dtype=half) if half is not None else nullcontext()
+
+
+def clipped(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
+    """The norm of all gradients together, which are scaled down to `limit` where they are longer; 0 for no limit."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if limit > 0:
+        torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm

@@ -1,0 +1,467 @@
+"""The Trainer: a pretrained model becomes yours."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from ..errors import InvalidInput, TrainingDiverged, UnsupportedOption
+from ..kernels.hardware import best_device
+from ..kernels.memory import keep_freed
+from . import resume
+from .arguments import TrainingArguments
+from .callbacks import Callbacks, DefaultFlowCallback, better, watched
+from .checkpoints import Checkpoints
+from .evaluation import PredictionOutput, see, stacked
+from .jobs import Job, job_of
+from .metrics import EvalPrediction
+from .objectives import Objective
+from .optimizers import Average, optimizer_of, schedule
+from .order import Order
+from .parallel import Parallel
+from .passes import Example
+from .progress import ProgressCallback
+from .reporting import reporters
+from .saving import Saver
+from .signals import Signals
+from .state import TrainerControl, TrainerState
+from .steps import Stepper, Taken
+from .world import World
+
+
+class TrainOutput(NamedTuple):
+    """What `Trainer.train` gives: steps taken, the mean loss of them, and what was measured."""
+
+    global_step: int
+    training_loss: float
+    metrics: dict[str, float]
+
+
+class Trainer:
+    """Fine-tunes a model.
+
+    Args:
+        model: a model, or its name, which is loaded for `task`. args: settings.
+        train_dataset, eval_dataset: a file (csv, tsv, jsonl, json, parquet, txt), rows (lists of dicts, data sets,
+            data frames), or examples that are tokenized already; `eval_dataset` may be a dict of several.
+        processing_class: the tokenizer (`tokenizer` is its older name); the model's own when left out with a name.
+        task: what to train for, as `jobs.JOBS` names it; told by the model's kind where data is tokenized.
+        options: of the task: columns, max_length, ...; see the task's file in `training.data`.
+        data_collator: makes a batch of examples; the ones of this library mean that nothing is padded.
+        model_init: makes a model anew. compute_loss_func: (outputs, labels, num_items_in_batch) -> loss.
+        compute_metrics: of an `EvalPrediction`; the task's own metrics when left out.
+        optimizers: (optimizer, schedule) instead of those that `args` name.
+        peft_config: a `LoraConfig`: adapters learn, the model's own weights stay.
+
+    A subclass may override `compute_loss(model, inputs, return_outputs=False, num_items_in_batch=None)` as with the
+    reference; its inputs are padded tensors then.
+
+    Raises:
+        UnsupportedOption, InvalidInput: settings or data that do not fit each other or the model.
+    """
+
+    def __init__(
+        self,
+        model: Any = None,
+        args: TrainingArguments | None = None,
+        data_collator: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        model_init: Callable[[], Any] | None = None,
+        compute_loss_func: Callable[..., Any] | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
+        callbacks: Sequence[Any] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        preprocess_logits_for_metrics: Callable[..., Any] | None = None,
+        *,
+        tokenizer: Any = None,
+        task: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        peft_config: Any = None,
+    ) -> None:
+        if (model is None) == (model_init is None):
+            raise InvalidInput("Give either model or model_init.")
+        self.args = args or TrainingArguments()
+        if self.args.full_determinism:
+            torch.use_deterministic_algorithms(True)
+        device = "cpu" if self.args.use_cpu else best_device()
+        self.world = World.here(device, self.args.ddp_backend, self.args.ddp_timeout)
+        torch.manual_seed(self.args.seed)
+        given = model_init() if model_init is not None else model
+        self.job: Job = job_of(
+            given, task, options or {}, tokenizer or processing_class, train_dataset,
+            collator=data_collator, loss=self._own_loss(compute_loss_func), smoothing=self.args.label_smoothing_factor,
+        )  # fmt: skip
+        self.model: Any = self.job.model
+        self.processing_class = self.job.tokenizer
+        if peft_config is not None:
+            self.model.add_adapter(peft_config)
+        self.model.to(torch.device(device, self.world.local) if device == "cuda" else device)
+        self._data: dict[int, tuple[Any, Any]] = {}
+        self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
+        self.compute_metrics, self._given_optimizers = compute_metrics, optimizers
+        self._preprocess = preprocess_logits_for_metrics
+        self.objective: Objective = self.job.objective()
+        self.parallel = Parallel.of(self.args, self.world)
+        self.state, self.control = TrainerState(is_world_process_zero=self.world.first), TrainerControl()
+        shown = [] if self.args.disable_tqdm else [ProgressCallback()]
+        listening = [DefaultFlowCallback(), *shown, *reporters(self.args.report_to), *(callbacks or ())]
+        self.callbacks = Callbacks(listening, model=self.model, processing_class=self.processing_class)
+        self.checkpoints = Checkpoints(Path(self.args.output_dir), self.args.save_total_limit)
+        self.saver = Saver(self)
+        self.optimizer: Any = None
+        self.average: Average | None = None
+        self._tell("on_init_end")
+
+    tokenizer = property(lambda self: self.processing_class)
+
+    @property
+    def device(self) -> torch.device:
+        return self.objective.device
+
+    @property
+    def place(self) -> Path:
+        """The output folder."""
+        return Path(self.args.output_dir)
+
+    def add_callback(self, callback: Any) -> None:
+        self.callbacks.add(callback)
+
+    def pop_callback(self, callback: Any) -> Any:
+        return self.callbacks.pop(callback)
+
+    def remove_callback(self, callback: Any) -> None:
+        self.callbacks.remove(callback)
+
+    def features(self, source: Any, *, training: bool) -> Any:
+        """The examples of a data set, prepared once."""
+        known = self._data.get(id(source))
+        if known is None or known[0] is not source:
+            known = self._data[id(source)] = (source, self.job.features(source, training=training))
+        return known[1]
+
+    def train(self, resume_from_checkpoint: str | os.PathLike[str] | bool | None = None) -> TrainOutput:
+        """Trains to the end, or from a checkpoint on.
+
+        Args:
+            resume_from_checkpoint: a folder, or True for the newest whole one of the output folder.
+
+        Raises:
+            TrainingDiverged: a loss that is no number; the last good state is kept as a checkpoint.
+            CheckpointNotWritten, CheckpointBroken: the disk. SystemExit (143): after SIGTERM, with a checkpoint.
+        """
+        if self.train_dataset is None:
+            raise InvalidInput("There is nothing to train on: give train_dataset.")
+        features = self.features(self.train_dataset, training=True)
+        self.job.check(features)
+        keep_freed()
+        order = self.order(features)
+        steps, epochs = self._extent(order)
+        torch.manual_seed(self.args.seed + self.world.rank)
+        stepper = self._stepper(steps)
+        self.state = TrainerState(
+            max_steps=steps, num_train_epochs=math.ceil(epochs), train_batch_size=self.args.train_batch_size,
+            is_world_process_zero=self.world.first, is_local_process_zero=self.world.local == 0,
+        )  # fmt: skip
+        self.state.compute_steps(self.args, steps)
+        self.control = TrainerControl()
+        chosen = self.args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
+        self.saver.resume(chosen, stepper, order)
+        with Signals() as signals:
+            try:
+                return Run(self, features, order, stepper, signals).go()
+            finally:
+                self.callbacks.close()
+
+    def order(self, features: Any) -> Order:
+        """The plan of which examples each step sees."""
+        a = self.args
+        replicas = self.parallel.replicas
+        return Order(
+            self.job.sizes(features), a.per_device_train_batch_size, a.gradient_accumulation_steps * replicas,
+            a.order_seed, a.max_tokens_per_batch, a.train_sampling_strategy, a.dataloader_drop_last,
+        )  # fmt: skip
+
+    def _extent(self, order: Order) -> tuple[int, float]:
+        """Optimizer steps in all, and epochs."""
+        each = order.count()
+        if not each:
+            raise UnsupportedOption("dataloader_drop_last leaves no batch: there are fewer examples than one batch has.")
+        if self.args.max_steps > 0:
+            return self.args.max_steps, self.args.max_steps / each
+        if self.args.max_tokens_per_batch is None:
+            return math.ceil(each * self.args.num_train_epochs), self.args.num_train_epochs
+        whole = math.floor(self.args.num_train_epochs)
+        counts = [order.count(epoch) for epoch in range(math.ceil(self.args.num_train_epochs))]
+        rest = math.ceil(counts[-1] * (self.args.num_train_epochs - whole)) if len(counts) > whole else 0
+        return sum(counts[:whole]) + rest, self.args.num_train_epochs
+
+    def create_optimizer(self) -> Any:
+        """The optimizer that learns."""
+        self.optimizer = self._given_optimizers[0] or optimizer_of(self.model, self.args)
+        return self.optimizer
+
+    def _stepper(self, steps: int) -> Stepper:
+        if self.args.gradient_checkpointing:
+            checkpointed(self.model)
+        wrapped = self.parallel.wrapped(self.objective, self.args)
+        self.create_optimizer()
+        if self.args.torch_compile:
+            wrapped.compile(backend=self.args.torch_compile_backend or "inductor", mode=self.args.torch_compile_mode)
+        self.average = Average(self.model, self.args.ema_decay) if self.args.ema_decay is not None else None
+        given = self._given_optimizers[1]
+        rates = _rates(given) if given is not None else schedule(self.args, steps)
+        self.callbacks.share(optimizer=self.optimizer, lr_scheduler=given or rates)
+        return Stepper(self.objective, wrapped, self.optimizer, rates, self.args, self.world, self.average)
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """The loss and metrics of a data set, logged and returned, each name with the prefix."""
+        source = self.eval_dataset if eval_dataset is None else eval_dataset
+        if source is None:
+            raise InvalidInput("There is nothing to evaluate on: give eval_dataset.")
+        if isinstance(source, Mapping) and not self.job.is_table(source):
+            found: dict[str, float] = {}
+            for name, each in source.items():
+                found |= self.evaluate(each, metric_key_prefix=f"{metric_key_prefix}_{name}")
+            return found
+        metrics = self._judged(source, metric_key_prefix, wanted=not self.args.prediction_loss_only)[1]
+        self.log(metrics)
+        self._tell("on_evaluate", metrics=metrics)
+        return metrics
+
+    def predict(self, test_dataset: Any, ignore_keys: Any = None, metric_key_prefix: str = "test") -> PredictionOutput:
+        """Scores, labels and metrics of a data set."""
+        seen, metrics = self._judged(test_dataset, metric_key_prefix, wanted=True, scores=True)
+        self._tell("on_predict", metrics=metrics)
+        return PredictionOutput(stacked(seen.scores), stacked(seen.targets), metrics)
+
+    def _judged(self, source: Any, prefix: str, *, wanted: bool, scores: bool = False) -> tuple[Any, dict[str, float]]:
+        features = self.features(source, training=False)
+        sizes = self.job.sizes(features)
+        own = self.compute_metrics is not None
+        with self.saver.averaged():
+            seen = see(
+                self.objective, features, sizes, self.args, self.world,
+                predict=scores or (wanted and (own or self.job.scored)),
+                each=lambda: self._tell("on_prediction_step", eval_dataloader=sizes),
+            )  # fmt: skip
+            metrics: dict[str, float] = {"loss": seen.mean}
+            if self.compute_metrics is not None and wanted:
+                metrics |= self.compute_metrics(self._evaluated(seen))
+            elif wanted:
+                metrics |= self.job.metrics(features, seen, self.args)
+        rate = len(features) / max(seen.seconds, 1e-9)
+        metrics |= {"runtime": round(seen.seconds, 4), "samples_per_second": round(rate, 3)}
+        return seen, {name if name.startswith(f"{prefix}_") else f"{prefix}_{name}": v for name, v in metrics.items()}
+
+    def _evaluated(self, seen: Any) -> EvalPrediction:
+        scores, labels = stacked(seen.scores), stacked(seen.targets)
+        if self._preprocess is not None and scores is not None:
+            scores = self._preprocess(torch.as_tensor(scores), torch.as_tensor(labels)).numpy()
+        return EvalPrediction(scores, labels)
+
+    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
+        """Reports numbers to callbacks and keeps them in `state.log_history`."""
+        entry = {**logs, "epoch": self.state.epoch, "step": self.state.global_step}
+        self.state.log_history.append(entry)
+        self._tell("on_log", logs={**logs, "epoch": self.state.epoch})
+
+    def save_model(self, output_dir: str | os.PathLike[str] | None = None) -> None:
+        """Writes the model (its averages, where there are any) and the tokenizer, as the reference reads them."""
+        self.saver.model(Path(output_dir or self.args.output_dir))
+
+    def save_state(self) -> None:
+        """Writes `trainer_state.json` into the output folder."""
+        if self.world.first:
+            self.place.mkdir(parents=True, exist_ok=True)
+            self.state.save_to_json(self.place / "trainer_state.json")
+
+    def compute_loss(
+        self, model: Any, inputs: Mapping[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The model's own loss; subclasses may compute another."""
+        outputs = model(**inputs)
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    def _own_loss(self, function: Callable[..., Any] | None) -> Callable[..., Any] | None:
+        """What a caller computes instead of the model's loss."""
+        if type(self).compute_loss is not Trainer.compute_loss:
+            return self.compute_loss
+        if function is None:
+            return None
+
+        def loss(model: Any, inputs: Mapping[str, Any], return_outputs: bool = False) -> Any:
+            outputs = model(**inputs)
+            found = function(outputs, inputs.get("labels"), num_items_in_batch=None)
+            return (found, outputs) if return_outputs else found
+
+        return loss
+
+    def _tell(self, event: Any, **more: Any) -> None:
+        self.control = self.callbacks.call(event, self.args, self.state, self.control, **more)
+
+
+class Run:
+    """One call of `Trainer.train`, from where its state says to the end."""
+
+    def __init__(self, trainer: Trainer, features: Any, order: Order, stepper: Stepper, signals: Signals) -> None:
+        self.trainer, self.features, self.order, self.stepper, self.signals = trainer, features, order, stepper, signals
+        self.began = self.logged_at = time.perf_counter()
+        self.since: list[Taken] = []
+        self.losses, self.first = 0.0, trainer.state.global_step
+
+    def go(self) -> TrainOutput:
+        trainer, state = self.trainer, self.trainer.state
+        trainer._tell("on_train_begin")
+        if trainer.args.eval_on_start and not state.global_step:
+            trainer.evaluate()
+        epoch, done = self._where(state.global_step)
+        while state.global_step < state.max_steps and not trainer.control.should_training_stop:
+            trainer._tell("on_epoch_begin")
+            self._epoch(epoch, done)
+            epoch, done = epoch + 1, 0
+            trainer._tell("on_epoch_end")
+            self._asked()
+        return self._end()
+
+    def _where(self, step: int) -> tuple[int, int]:
+        """The epoch and the step of it that come next."""
+        epoch = 0
+        while step >= self.order.count(epoch):
+            step -= self.order.count(epoch)
+            epoch += 1
+        return epoch, step
+
+    def _epoch(self, epoch: int, done: int) -> None:
+        trainer, state = self.trainer, self.trainer.state
+        steps = self.order.steps(epoch)
+        for number in range(done, len(steps)):
+            trainer._tell("on_step_begin")
+            self._step(epoch, steps[number])
+            state.epoch = epoch + (number + 1) / len(steps)
+            trainer._tell("on_step_end")
+            self._asked()
+            self._signalled()
+            if trainer.control.should_epoch_stop or trainer.control.should_training_stop:
+                break
+
+    def _step(self, epoch: int, batches: Sequence[Sequence[int]]) -> None:
+        trainer, state = self.trainer, self.trainer.state
+        seed = trainer.args.order_seed
+        mine: list[list[Example]] = [
+            [trainer.objective.ready(self.features[n], (seed, epoch, n)) for n in numbers]
+            for numbers in trainer.parallel.share(batches)
+        ]
+        try:
+            taken = self.stepper.take(state.global_step, mine)
+        except TrainingDiverged as error:
+            raise self._diverged(error, batches) from error
+        state.global_step += 1
+        state.num_input_tokens_seen += taken.tokens
+        self.since.append(taken)
+        self.losses += taken.loss
+        trainer._tell("on_optimizer_step")
+
+    def _diverged(self, error: TrainingDiverged, batches: Sequence[Sequence[int]]) -> TrainingDiverged:
+        """The error with the rows that were read; the state before them is kept."""
+        trainer = self.trainer
+        rows = [trainer.job.where(self.features, n) for batch in batches for n in batch]
+        kept = trainer.saver.checkpoint()
+        shown = ", ".join(rows[:8]) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
+        return TrainingDiverged(
+            f"{str(error).rstrip('.')}. Its batch was {shown}. The last good state is kept in {kept}. Look at these "
+            "rows; lower learning_rate or max_grad_norm, or train in float32."
+        )
+
+    def _asked(self) -> None:
+        """Does what callbacks asked for."""
+        trainer, control = self.trainer, self.trainer.control
+        if control.should_log and self.since:
+            self._log()
+        if control.should_evaluate and trainer.eval_dataset is not None:
+            self._evaluate()
+        if trainer.control.should_save:
+            trainer.saver.checkpoint()
+            trainer._tell("on_save")
+        control.should_log = control.should_evaluate = control.should_save = False
+
+    def _evaluate(self) -> None:
+        trainer, state, args = self.trainer, self.trainer.state, self.trainer.args
+        metrics = trainer.evaluate()
+        value = watched(args, metrics)
+        if args.metric_for_best_model is not None and value is None:
+            names = ", ".join(sorted(metrics))
+            raise UnsupportedOption(f"metric_for_best_model {args.metric_for_best_model!r} is none of {names}.")
+        if better(args, value, state.best_metric):
+            state.best_metric, state.best_global_step = value, state.global_step
+            state.best_model_checkpoint = str(trainer.checkpoints.path(state.global_step))
+            if args.load_best_model_at_end and args.save_strategy == "best":
+                trainer.control.should_save = True
+        self.logged_at = time.perf_counter()
+
+    def _log(self) -> None:
+        trainer, state = self.trainer, self.trainer.state
+        now, tokens = time.perf_counter(), sum(taken.tokens for taken in self.since)
+        logs = {
+            "loss": sum(taken.loss for taken in self.since) / len(self.since),
+            "grad_norm": self.since[-1].norm,
+            "learning_rate": self.stepper.optimizer.param_groups[0]["lr"],
+            "num_input_tokens_seen": state.num_input_tokens_seen,
+            "tokens_per_second": tokens / max(now - self.logged_at, 1e-9),
+        }
+        self.since, self.logged_at = [], now
+        trainer.log(logs)
+
+    def _signalled(self) -> None:
+        """Saves and stops where the process was asked to end. Raises SystemExit or KeyboardInterrupt."""
+        found = self.trainer.world.total(torch.tensor(float(self.signals.number or 0), device=self.trainer.device))
+        if not found:
+            return
+        trainer = self.trainer
+        if trainer.args.save_strategy != "no":
+            trainer.saver.checkpoint()
+            trainer._tell("on_save")
+        self.signals.leave(int(found) // trainer.world.size)
+
+    def _end(self) -> TrainOutput:
+        trainer, state = self.trainer, self.trainer.state
+        if self.since:
+            self._log()
+        taken, seconds = state.global_step - self.first, time.perf_counter() - self.began
+        loss = self.losses / max(taken, 1)
+        if trainer.args.load_best_model_at_end and state.best_model_checkpoint:
+            trainer.saver.best(Path(state.best_model_checkpoint))
+        metrics = {
+            "train_runtime": round(seconds, 4), "train_steps_per_second": round(taken / max(seconds, 1e-9), 3),
+            "train_tokens_per_second": round(state.num_input_tokens_seen / max(seconds, 1e-9), 1), "train_loss": loss,
+        }  # fmt: skip
+        trainer.log(metrics)
+        trainer._tell("on_train_end")
+        return TrainOutput(state.global_step, loss, metrics)
+
+
+def checkpointed(model: nn.Module) -> None:
+    """Layers keep only their inputs and are computed again for gradients (Chen et al., 2016, arXiv:1604.06174)."""
+    for module in model.modules():
+        if hasattr(module, "recompute"):
+            module.recompute = True
+
+
+def _rates(given: Any) -> Callable[[int], float]:
+    """The factor that a scheduler of torch gives at each step."""
+    if not hasattr(given, "lr_lambdas"):
+        raise UnsupportedOption(
+            f"optimizers: {type(given).__name__} is no LambdaLR, whose factor is known at every step; name a schedule in "
+            "lr_scheduler_type, or give a LambdaLR."
+        )
+    return given.lr_lambdas[0]
