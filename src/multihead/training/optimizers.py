@@ -22,13 +22,16 @@ def learning(model: nn.Module) -> list[Named]:
 
 
 def undecayed(model: nn.Module) -> set[str]:
-    """Paths of the parameters that weight decay leaves alone: biases and the weights of norms."""
+    """Paths of the parameters that weight decay leaves alone: biases, also those of attention, and weights of norms."""
     found = set()
+    table = getattr(model, "keys", None)
     for path, module in model.named_modules():
         normed = "norm" in type(module).__name__.lower()
         for leaf, _ in module.named_parameters(recurse=False):
-            if normed or "bias" in leaf:
-                found.add(f"{path}.{leaf}" if path else leaf)
+            name = f"{path}.{leaf}" if path else leaf
+            stored = table.locate(name, "") if table is not None else None
+            if normed or "bias" in leaf or (stored is not None and "bias" in stored[1][0]):
+                found.add(name)
     return found
 
 

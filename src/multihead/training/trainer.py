@@ -112,8 +112,8 @@ class Trainer:
         self.objective: Objective = self.job.objective()
         self.parallel = Parallel.of(self.args, self.world)
         self.state, self.control = TrainerState(is_world_process_zero=self.world.first), TrainerControl()
-        shown = [] if self.args.disable_tqdm else [ProgressCallback()]
-        listening = [DefaultFlowCallback(), *shown, *reporters(self.args.report_to), *(callbacks or ())]
+        reporting = [ProgressCallback(), *reporters(self.args.report_to)]
+        listening = [DefaultFlowCallback(), *reporting, *(callbacks or ())]
         self.callbacks = Callbacks(listening, model=self.model, processing_class=self.processing_class)
         self.checkpoints = Checkpoints(Path(self.args.output_dir), self.args.save_total_limit)
         self.saver = Saver(self)
@@ -318,7 +318,7 @@ class Run:
         self.trainer, self.features, self.order, self.stepper, self.signals = trainer, features, order, stepper, signals
         self.began = self.logged_at = time.perf_counter()
         self.since: list[Taken] = []
-        self.losses, self.first = 0.0, trainer.state.global_step
+        self.losses, self.first, self.read = 0.0, trainer.state.global_step, trainer.state.num_input_tokens_seen
 
     def go(self) -> TrainOutput:
         trainer, state = self.trainer, self.trainer.state
@@ -405,8 +405,6 @@ class Run:
         if better(args, value, state.best_metric):
             state.best_metric, state.best_global_step = value, state.global_step
             state.best_model_checkpoint = str(trainer.checkpoints.path(state.global_step))
-            if args.load_best_model_at_end and args.save_strategy == "best":
-                trainer.control.should_save = True
         self.logged_at = time.perf_counter()
 
     def _log(self) -> None:
@@ -438,12 +436,13 @@ class Run:
         if self.since:
             self._log()
         taken, seconds = state.global_step - self.first, time.perf_counter() - self.began
+        tokens = state.num_input_tokens_seen - self.read
         loss = self.losses / max(taken, 1)
         if trainer.args.load_best_model_at_end and state.best_model_checkpoint:
             trainer.saver.best(Path(state.best_model_checkpoint))
         metrics = {
             "train_runtime": round(seconds, 4), "train_steps_per_second": round(taken / max(seconds, 1e-9), 3),
-            "train_tokens_per_second": round(state.num_input_tokens_seen / max(seconds, 1e-9), 1), "train_loss": loss,
+            "train_tokens_per_second": round(tokens / max(seconds, 1e-9), 1), "train_loss": loss,
         }  # fmt: skip
         trainer.log(metrics)
         trainer._tell("on_train_end")

@@ -1,0 +1,1 @@
+"""Training: from rows of any source to features, and from features to a better model."""

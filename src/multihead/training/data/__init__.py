@@ -1,0 +1,1 @@
+"""Rows of any source, and one file a task that makes tokenized features of them."""

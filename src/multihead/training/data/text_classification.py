@@ -1,0 +1,70 @@
+"""text-classification: texts or pairs of texts with a label, several labels, or a score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...tokenizers.tokenizer import Tokenizer
+from ..features import Builder, Features
+from .labels import SINGLE, Labels, labels_in
+from .reading import Reading, column, cut_note, encoded, limits, maybe, skipped_note, texts, typed
+from .source import Rows
+
+TEXT = ("text", "sentence", "sentence1", "premise", "question1", "question", "review", "content", "document")
+PAIR = ("text_pair", "sentence2", "hypothesis", "question2")
+LABEL = ("label", "labels", "target", "class", "category", "sentiment", "score", "stars", "rating")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Reading):
+    """Of text-classification.
+
+    Args:
+        text_column, pair_column, label_column: guessed when left out. labels: the model's names, in order.
+        problem_type: as a config names it; told from the labels when left out.
+    """
+
+    text_column: str | None = None
+    pair_column: str | None = None
+    label_column: str | None = None
+    labels: Sequence[str] | None = None
+    problem_type: str | None = None
+
+
+def labels_of(source: Any, options: Options) -> Labels:
+    """The labels of a data set; see `labels.labels_in`. Raises InvalidInput."""
+    rows = Rows.of(source)
+    name = column(rows, options.label_column, LABEL, "label_column")
+    return labels_in(rows, name, options.labels, options.problem_type)
+
+
+def prepare(source: Any, tokenizer: Tokenizer, options: Options, labels: Labels | None = None) -> Features:
+    """Features with `input_ids`, `labels` and, of pairs, `token_type_ids`; `facts` has `labels` and `problem_type`.
+
+    Args:
+        source: of `Rows.of`. labels: of the training set, for another set; found in the data when left out.
+
+    Raises:
+        InvalidInput: columns, texts or labels that are not there or cannot be, with their row.
+    """
+    rows = Rows.of(source)
+    names = [column(rows, options.text_column, TEXT, "text_column")]
+    pair = maybe(rows, options.pair_column, [name for name in PAIR if name != names[0]], "pair_column")
+    names += [pair] if pair is not None else []
+    answer = column(rows, options.label_column, [name for name in LABEL if name not in names], "label_column")
+    labels = labels or labels_in(rows, answer, options.labels, options.problem_type)
+    length = options.limit(tokenizer)
+    kind = "int64" if labels.kind == SINGLE else "float32"
+    builder, cut = Builder({"input_ids": "int32", **typed(tokenizer)}, {"labels": kind}), 0
+    for begin, chunk in rows.chunks():
+        numbers, found = texts(rows, begin, chunk, names, options.skip_empty)
+        inputs: list[Any] = found[0] if pair is None else list(zip(*found, strict=True))
+        made = encoded(tokenizer, inputs, rows, numbers, limits(tokenizer, length))
+        for number, one in zip(numbers, made, strict=True):
+            cut += bool(one.overflowing)
+            value = labels.read(rows, number, chunk[number - begin], answer)
+            builder.add(number, input_ids=one.ids, token_type_ids=one.type_ids, labels=value)
+    notes = cut_note(cut, len(rows), length) + skipped_note(len(rows) - len(builder), len(rows))
+    return builder.done(rows, facts={"labels": labels.names, "problem_type": labels.kind}, notes=notes)

@@ -1,0 +1,111 @@
+"""Features of examples that are tokenized already, as users of the reference's Trainer have them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InvalidInput, nearest
+from .data.source import Rows
+from .features import Builder, Features
+
+RENAMED = {"label": "labels", "label_ids": "labels"}
+MASKS = ("attention_mask", "decoder_attention_mask")
+POSITIONS = ("start_positions", "end_positions")
+
+
+def features_of(examples: Any, accepts: Sequence[str] | None, source_target: bool) -> Features:
+    """Of examples with `input_ids`; padding is taken out by their `attention_mask`.
+
+    Args:
+        examples: any source of `Rows.of`; values are lists, arrays or tensors.
+        accepts: columns to take over; all that are numeric, when left out. What is not taken over is in `dropped`.
+        source_target: labels are a target of its own, as of encoder-decoders, not a label for each token.
+
+    Raises:
+        InvalidInput: no `input_ids`, or columns that do not fit each other.
+    """
+    rows = Rows.of(examples)
+    if "input_ids" not in rows.columns:
+        raise InvalidInput(
+            f"Examples need input_ids; these have {', '.join(rows.columns) or 'no columns'}. Give the rows together "
+            "with a tokenizer and a task, or tokenize them first."
+        )
+    builder: Builder | None = None
+    kinds: dict[str, str] = {}
+    for begin, chunk in rows.chunks():
+        for number, raw in enumerate(chunk, begin):
+            values = {RENAMED.get(name, name): array_of(value) for name, value in raw.items()}
+            if builder is None:
+                kinds = {name: kind_of(v) for name, v in values.items() if wanted(name, v, accepts)}
+                ragged = {name: "int32" for name, kind in kinds.items() if kind == "ragged"}
+                builder = Builder(ragged, {name: kind for name, kind in kinds.items() if kind != "ragged"})
+            builder.add(number, **fitted(values, kinds, rows, number, source_target))
+    assert builder is not None, "rows are never empty"
+    taken = {*kinds, *MASKS}
+    dropped = [name for name in rows.columns if RENAMED.get(name, name) not in taken]
+    runs = "labels" in builder.ragged and source_target
+    return builder.done(rows, counted=("input_ids", "labels") if runs else ("input_ids",), dropped=dropped)
+
+
+def array_of(value: Any) -> NDArray[Any] | None:
+    """A value as an array; None for what is not numeric."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    try:
+        found = np.asarray(value)
+    except (ValueError, TypeError):
+        return None
+    if found.size == 0 and found.ndim == 1:
+        return found.astype(np.int64)
+    return found if found.dtype.kind in "iufb" else None
+
+
+def wanted(name: str, value: NDArray[Any] | None, accepts: Sequence[str] | None) -> bool:
+    if name in MASKS or value is None or value.ndim > 1:
+        return name == "input_ids"
+    return accepts is None or name in (*accepts, "input_ids", "labels")
+
+
+def kind_of(value: NDArray[Any] | None) -> str:
+    """ "ragged" for runs of whole numbers, else the dtype of a number or of a vector an example."""
+    if value is None or (value.ndim and value.dtype.kind != "f"):
+        return "ragged"
+    return "float32" if value.dtype.kind == "f" else "int64"
+
+
+def fitted(
+    values: Mapping[str, NDArray[Any] | None], kinds: Mapping[str, str], rows: Rows, number: int, source_target: bool
+) -> dict[str, Any]:
+    """The columns of one example without padding. Raises InvalidInput where they do not fit."""
+    for name, kind in kinds.items():
+        value = values.get(name)
+        if name not in values:
+            raise InvalidInput(f"{rows.at(number)} has no {name}, which the first has. {nearest(name, values)}")
+        if value is None or value.ndim > 1 or (kind == "ragged") != (kind_of(value) == "ragged"):
+            raise InvalidInput(f"{rows.at(number)} has {name} of another kind than a run of ids or the first row's.")
+    found: dict[str, Any] = {name: values[name] for name in kinds}
+    length = len(found["input_ids"])
+    same = [n for n, k in kinds.items() if k == "ragged" and not (source_target and n == "labels")]
+    same = [name for name in same if not name.startswith("decoder_")]
+    for name in same:
+        if len(found[name]) != length:
+            raise InvalidInput(f"{rows.at(number)} has {length} input_ids and {len(found[name])} {name}.")
+    mask = values.get("attention_mask")
+    if mask is not None:
+        if mask.shape != (length,):
+            raise InvalidInput(f"{rows.at(number)} has {length} input_ids and an attention_mask of {list(mask.shape)}.")
+        real = mask != 0
+        if not real.all():
+            found |= {name: found[name][real] for name in same}
+            before = np.concatenate([[0], np.cumsum(~real)])
+            found |= {
+                name: found[name] - before[np.clip(found[name], 0, length)] for name in POSITIONS if name in kinds
+            }
+    if source_target and "labels" in kinds:
+        learned = np.flatnonzero(found["labels"] != -100)
+        found["labels"] = found["labels"][: learned[-1] + 1 if len(learned) else 0]
+    return {n: v.astype(np.int32).tolist() if kinds[n] == "ragged" else v for n, v in found.items()}
