@@ -1,0 +1,213 @@
+"""Checkpoints never lose work: what a run that was stopped, killed or damaged gives is what an undisturbed run gives."""
+
+from __future__ import annotations
+
+import errno
+import json
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import multihead
+from multihead import errors
+from multihead.training import checkpoints
+from multihead.training.callbacks import TrainerCallback
+from tests.training.runs import examples, losses, same, started, tiny, trainer, weights
+
+
+class Stop(TrainerCallback):
+    """Ends a run after a step, as a crash would: nothing is saved then."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise RuntimeError("crash")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    run = trainer(tmp_path_factory.mktemp("whole"), save_strategy="no")
+    run.train()
+    return weights(run.model), losses(run)
+
+
+def crashed(folder, step, **settings):
+    run = trainer(folder, callbacks=[Stop(step)], **settings)
+    with pytest.raises(RuntimeError, match="crash"):
+        run.train()
+
+
+@pytest.mark.parametrize("step", [6, 11, 24, 26, 46])
+def test_a_resumed_run_is_bit_for_bit_the_run_that_never_stopped(step, tmp_path, undisturbed):
+    crashed(tmp_path, step)
+    run = trainer(tmp_path)
+    run.train(resume_from_checkpoint=True)
+    assert same(weights(run.model), undisturbed[0])
+    assert losses(run) == undisturbed[1]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"gradient_accumulation_steps": 3, "lr_scheduler_type": "cosine", "warmup_ratio": 0.2},
+        {"max_tokens_per_batch": 60, "weight_decay": 0.1},
+        {"optim": "muon"},
+        {"optim": "adafactor"},
+        {"optim": "sgd", "train_sampling_strategy": "group_by_length"},
+        {"ema_decay": 0.9},
+        {"bf16": True},
+        {"gradient_checkpointing": True},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_every_way_to_train_resumes_exactly(settings, tmp_path):
+    whole = trainer(tmp_path / "whole", **{**settings, "save_strategy": "no"})
+    whole.train()
+    crashed(tmp_path / "parts", 7, **settings)
+    run = trainer(tmp_path / "parts", **settings)
+    run.train(resume_from_checkpoint=True)
+    assert same(weights(run.model), weights(whole.model))
+    if run.average:
+        assert same(run.average.weights, whole.average.weights)
+
+
+def test_a_broken_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_path, undisturbed):
+    crashed(tmp_path, 13)
+    newest = tmp_path / "checkpoint-10"
+    file = newest / "training_state.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-20] ^= 1
+    file.write_bytes(data)
+    run = trainer(tmp_path)
+    with pytest.warns(UserWarning, match="checkpoint-10.*hash.*passed over"):
+        run.train(resume_from_checkpoint=True)
+    assert run.state.global_step == 48
+    assert same(weights(run.model), undisturbed[0])
+
+
+def test_a_damaged_checkpoint_that_is_named_is_refused(tmp_path):
+    crashed(tmp_path, 7)
+    file = tmp_path / "checkpoint-5" / "training_state.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(errors.CheckpointBroken, match="has another size"):
+        trainer(tmp_path).train(resume_from_checkpoint=tmp_path / "checkpoint-5")
+
+
+def test_a_half_written_folder_is_no_checkpoint(tmp_path):
+    crashed(tmp_path, 13)
+    (tmp_path / "checkpoint-10" / "checkpoint.json").unlink()
+    with pytest.warns(UserWarning, match="has no checkpoint.json"):
+        assert checkpoints.Checkpoints(tmp_path).newest() == tmp_path / "checkpoint-5"
+    with pytest.raises(errors.CheckpointBroken, match="not written to its end"):
+        trainer(tmp_path).train(resume_from_checkpoint=tmp_path / "checkpoint-10")
+    with pytest.raises(errors.ModelNotFound, match="no whole checkpoint"):
+        trainer(tmp_path / "empty").train(resume_from_checkpoint=True)
+
+
+def test_a_full_disk_is_said_and_the_last_good_checkpoint_is_kept(tmp_path, monkeypatch, undisturbed):
+    sealed = checkpoints._seal
+
+    def full(folder):
+        if "checkpoint-15" in folder.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sealed(folder)
+
+    monkeypatch.setattr(checkpoints, "_seal", full)
+    with pytest.raises(errors.CheckpointNotWritten, match=r"the disk is full.*last good checkpoint is .*checkpoint-10"):
+        trainer(tmp_path, save_total_limit=1).train()
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-10"], "nothing half written is left"
+    monkeypatch.undo()
+    run = trainer(tmp_path)
+    run.train(resume_from_checkpoint=True)
+    assert same(weights(run.model), undisturbed[0])
+
+
+def test_old_checkpoints_go_and_the_best_one_stays(tmp_path):
+    run = trainer(
+        tmp_path, eval_dataset=examples(20, seed=5), eval_strategy="steps", eval_steps=5, save_total_limit=2,
+        load_best_model_at_end=True, metric_for_best_model="loss", learning_rate=0.05,
+    )  # fmt: skip
+    run.train()
+    best = Path(run.state.best_model_checkpoint)
+    assert best.exists()
+    assert len(run.checkpoints.all()) == 2
+    measured = [e["eval_loss"] for e in run.state.log_history if "eval_loss" in e]
+    assert run.state.best_metric == min(measured) != measured[-1]
+    assert run.evaluate()["eval_loss"] == pytest.approx(min(measured), rel=1e-5)
+
+
+def test_sigterm_saves_and_leaves(tmp_path, undisturbed):
+    process = started(tmp_path, save_steps=1000)
+    assert [process.stdout.readline() for _ in range(2)] == ["begins\n", "stepped\n"]
+    process.send_signal(signal.SIGTERM)
+    process.wait(60)
+    assert process.returncode == 128 + signal.SIGTERM, process.stderr.read()[-2000:]
+    [kept] = [p for p in tmp_path.iterdir() if p.name.startswith("checkpoint-")]
+    assert json.loads((kept / "trainer_state.json").read_text())["global_step"] > 0
+    run = trainer(tmp_path)
+    run.train(resume_from_checkpoint=True)
+    assert same(weights(run.model), undisturbed[0])
+
+
+@pytest.mark.slow
+def test_kills_at_any_moment_and_inside_saves_change_nothing(tmp_path, undisturbed):
+    """Twenty kills: half after a random while, half in the middle of a save."""
+    draw = random.Random(0)
+    kills = inside = 0
+    while kills < 20:
+        if (tmp_path / "checkpoint-48").exists():
+            for path in (tmp_path / f"checkpoint-{n}" for n in range(draw.randrange(3, 40), 49)):
+                shutil.rmtree(path, ignore_errors=True)
+        wanted = kills % 2 == 0
+        process = started(tmp_path, slow=0.2 if wanted else 0.0, save_steps=3)
+        try:
+            assert process.stdout.readline() == "begins\n", process.stderr.read()[-2000:]
+            if wanted:
+                assert process.stdout.readline() in ("stepped\n", "saving\n", "done\n")
+                time.sleep(draw.random() * 0.15)
+            else:
+                time.sleep(draw.random() * 0.3)
+            inside += wanted and process.poll() is None
+        finally:
+            process.kill()
+            process.wait()
+        kills += 1
+    assert inside >= 8
+    run = trainer(tmp_path, save_steps=3)
+    run.train(resume_from_checkpoint=bool(run.checkpoints.newest()))
+    assert same(weights(run.model), undisturbed[0])
+    assert not list(tmp_path.glob(".checkpoint-*")), "what kills left half written is cleaned away"
+
+
+def test_a_run_of_another_plan_is_refused_with_what_differs(tmp_path):
+    crashed(tmp_path, 7)
+    cases = [
+        ({"per_device_train_batch_size": 8}, "batch 4, now 8"),
+        ({"seed": 4}, "seed 3, now 4"),
+        ({"data": examples(90)}, "examples 96, now 90"),
+    ]
+    for changes, message in cases:
+        with pytest.raises(errors.CheckpointBroken, match=message):
+            trainer(tmp_path, **changes).train(resume_from_checkpoint=True)
+    other = tiny()
+    for parameter in other.backbone.layers[0].parameters():
+        parameter.requires_grad_(False)
+    with pytest.raises(errors.CheckpointBroken, match="other parameters learned"):
+        trainer(tmp_path, model=other).train(resume_from_checkpoint=True)
+
+
+def test_a_checkpoint_is_a_model_that_anybody_loads(tmp_path):
+    run = trainer(tmp_path)
+    run.train()
+    model = multihead.AutoModelForSequenceClassification.from_pretrained(tmp_path / "checkpoint-48")
+    assert same(weights(model), weights(run.model))
+    ids = torch.tensor([[7, 8, 9]])
+    run.model.eval()
+    assert torch.equal(model(ids).logits, run.model(ids).logits)
