@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from .adapters.config import LoraConfig
     from .auto import (
         AutoConfig,
         AutoModel,
@@ -62,6 +63,7 @@ _HOMES = {
     "CrossEncoder": "sentences.cross",
     "DisjunctiveConstraint": "generation.constraints",
     "GenerationConfig": "generation.config",
+    "LoraConfig": "adapters.config",
     "MultiheadError": "errors",
     "PhrasalConstraint": "generation.constraints",
     "PreTrainedModel": "model",

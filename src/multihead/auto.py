@@ -25,12 +25,16 @@ class AutoConfig:
             ModelNotFound, NetworkUnavailable, AccessDenied, CorruptFile: the file.
             UnknownModel, UnsupportedConfig: what it says.
         """
+        from .adapters.files import base_of, is_adapter, labels
         from .hub import Want
         from .loading import changed, read_config
         from .place import Place
 
         place = Place.taken(options)
-        return changed(read_config(place.resolve(name, Want.CONFIG)), options)
+        path = place.resolve(name, Want.CONFIG)
+        if is_adapter(path):
+            options, (path, _) = {**labels(path, options), **options}, base_of(path, place, Want.CONFIG)
+        return changed(read_config(path), options)
 
     @classmethod
     def for_model(cls, model_type: str, **entries: Any) -> Config:
@@ -45,16 +49,23 @@ class AutoTokenizer:
     def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> Tokenizer:
         """The tokenizer of a checkpoint; `options` are those of `Place` and settings to change.
 
+        An adapter without a tokenizer has that of its base model.
+
         Raises:
             ModelNotFound, NetworkUnavailable, AccessDenied, CorruptFile: the files.
             UnsupportedTokenizer: files of a kind that is not built here.
         """
+        from .adapters.files import base_of, is_adapter
         from .hub import Want
+        from .hub.choice import core_files
         from .place import Place
         from .tokenizers.load import load_tokenizer
 
         place = Place.taken(options)
-        return load_tokenizer(place.resolve(name, Want.TOKENIZER), name_or_path=str(name), **options)
+        path = place.resolve(name, Want.TOKENIZER)
+        if is_adapter(path) and not core_files([entry.name for entry in path.iterdir()], Want.TOKENIZER):
+            path, name = base_of(path, place, Want.TOKENIZER)
+        return load_tokenizer(path, name_or_path=str(name), **options)
 
 
 class _AutoModel:

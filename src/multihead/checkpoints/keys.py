@@ -203,8 +203,16 @@ class Kept(Mapping[str, Tensor]):
 
 
 def owners(module: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
-    """(path, owning module, leaf name, parameter) of each parameter, shared modules once."""
+    """(path, owning module, leaf name, parameter) of each parameter, shared modules once.
+
+    Modules that say `apart` hold parameters that no checkpoint of the model has (adapters); they are left out.
+    """
+    apart: tuple[str, ...] = ()
     for prefix, owner in module.named_modules():
+        if getattr(owner, "apart", False):
+            apart = (*apart, f"{prefix}.")
+        if f"{prefix}.".startswith(apart):
+            continue
         for leaf, parameter in owner.named_parameters(recurse=False):
             yield f"{prefix}.{leaf}" if prefix else leaf, owner, leaf, parameter
 

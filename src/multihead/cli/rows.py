@@ -1,16 +1,15 @@
-"""Inputs from files and pipes, a row at a time: text, CSV, JSON lines, Parquet."""
+"""Which of a file's columns a task takes as its inputs."""
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidInput, ModelNotFound, nearest
+from ..errors import InvalidInput, nearest
+from ..rows import read
 
-ENDINGS = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+__all__ = ["KEYS", "chosen", "planned", "read"]
+
 KEYS: Mapping[str, Sequence[str]] = {  # task -> what a row must have, for tasks whose input is no single text
     "question-answering": ("question", "context"),
     "sentence-similarity": ("source_sentence", "sentences"),
@@ -18,54 +17,6 @@ KEYS: Mapping[str, Sequence[str]] = {  # task -> what a row must have, for tasks
     "table-question-answering": ("table", "query"),
 }
 TEXT = ("text", "sentence", "review", "content", "document", "prompt", "source")
-
-
-def read(path: Path) -> Iterator[Any]:
-    """The rows of a file: strings of a text file's lines, dicts of all others; never more than a part of it in memory.
-
-    Raises:
-        ModelNotFound: no such file. InvalidInput: a kind of file that is not read, or a row that is broken.
-    """
-    if not path.is_file():
-        raise ModelNotFound(f"There is no file {path}.")
-    kind = path.suffix.lower()
-    if kind not in ENDINGS:
-        raise InvalidInput(f"{path.name} is none of {', '.join(ENDINGS)}.")
-    if kind == ".parquet":
-        return parquet(path)
-    if kind in (".csv", ".tsv"):
-        return table(path, "," if kind == ".csv" else "\t")
-    return lines(path, parsed=kind != ".txt")
-
-
-def lines(path: Path, *, parsed: bool) -> Iterator[Any]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file):
-            text = line.rstrip("\r\n")
-            if not parsed:
-                yield text
-                continue
-            if not text.strip():
-                continue
-            try:
-                yield json.loads(text)
-            except json.JSONDecodeError as error:
-                yield InvalidInput(f"Line {number + 1} of {path.name} is no JSON: {error}.")
-
-
-def table(path: Path, between: str) -> Iterator[dict[str, Any]]:
-    csv.field_size_limit(1 << 30)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        yield from csv.DictReader(file, delimiter=between)
-
-
-def parquet(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise InvalidInput(f"Reading {path.name} needs pyarrow: python -m pip install pyarrow.") from error
-    for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1024):
-        yield from batch.to_pylist()
 
 
 def chosen(rows: Iterator[Any], task: str, columns: Sequence[str]) -> Iterator[Any]:

@@ -18,6 +18,10 @@ WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin" + INDEX,
 )
+# An adapter of another model: what it is, its weights, and what its head's labels are called.
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+ADAPTER_LABELS = "multihead_config.json"
 MARIAN = "model*.bin"
 GGUF = "*.gguf"
 # Any one of these is enough to build a tokenizer from.
@@ -83,6 +87,8 @@ def choose(names: Collection[str], want: Collection[Want], gguf_file: str | None
         if gguf_file not in names:
             raise ModelNotFound(f"{source} has no file {gguf_file!r}. {alike(gguf_file, matching(names, GGUF))}")
         return Choice(cores=(gguf_file,), single=gguf_file)
+    if adapts(names):
+        return adapter(names, want, source)
     cores: list[str] = []
     companions: list[str] = []
     single: str | None = None
@@ -117,6 +123,24 @@ def core_files(names: Collection[str], kind: Want) -> list[str]:
         found = [*safe, *(name for name in other if name.removesuffix("pytorch_model.bin") not in have)]
         return [name for name in found if not name.startswith(HOME)]
     return [name for name in WEIGHTS if name in names][:1]
+
+
+def adapts(names: Collection[str]) -> bool:
+    """Whether a listing is an adapter, without a model of its own."""
+    return ADAPTER_CONFIG in names and not core_files(names, Want.WEIGHTS) and not matching(names, GGUF, MARIAN)
+
+
+def adapter(names: Collection[str], want: Collection[Want], source: str) -> Choice:
+    """The files of an adapter; a tokenizer comes with them, so that a copy that lacks one is of an adapter without.
+
+    Raises:
+        ModelNotFound: weights are wanted and are not there.
+    """
+    weights = [name for name in ADAPTER_WEIGHTS if name in names][:1] if Want.WEIGHTS in want else []
+    if Want.WEIGHTS in want and not weights:
+        raise ModelNotFound(f"{source} has no weights of an adapter ({' or '.join(ADAPTER_WEIGHTS)}). {listed(names)}")
+    companions = matching(names, ADAPTER_LABELS, *TOKENIZERS, *COMPANIONS[Want.TOKENIZER])
+    return Choice((*weights, ADAPTER_CONFIG), tuple(companions))
 
 
 def only_gguf(names: Collection[str], source: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -125,13 +125,40 @@ def fused(
     alone, groups = sight.once(("ways", q.shape[1], k.shape[1:]), lambda: _ways(sight, q.shape[1], k, bias is None))
     if not alone and len(groups) == 1 and len(groups[0]) == len(sight.queries):
         return _on_grid(q, k, v, sight, scale, dropout)
+    parts = [(sight.of(group), _on_grid(q, k, v, sight.of(group), scale, dropout)) for group in groups]
+    each = list(_text_by_text(q, k, v, sight, alone, scale, bias, dropout))
+    if (
+        len(q) and torch.is_grad_enabled() and (q.requires_grad or v.requires_grad)
+    ):  # writing in place costs a copy a text then
+        return _joined(sight, alone, each, parts)
     mixed = q.new_empty(*q.shape[:2], v.shape[-1])
-    _text_by_text(mixed, q, k, v, sight, alone, scale, bias, dropout)
-    for group in groups:
-        part = sight.of(group)
-        rows, real = part.query_grid(q.device)
-        mixed[rows[real]] = _on_grid(q, k, v, part, scale, dropout)
+    for text, rows in zip(alone, each, strict=True):
+        mixed[sight.queries.begins[text] : sight.queries.begins[text] + len(rows)] = rows
+    for part, rows in parts:
+        mixed[_places(part, q.device)] = rows
     return mixed
+
+
+def _places(part: Sight, device: torch.device) -> Tensor:
+    """Rows of the queries of some texts, (their tokens,)."""
+    rows, real = part.query_grid(device)
+    return part.once(("places", device), lambda: rows[real])
+
+
+def _joined(
+    sight: Sight, alone: Sequence[int], each: Sequence[Tensor], parts: Sequence[tuple[Sight, Tensor]]
+) -> Tensor:
+    """What a call for each text and grids gave, (tokens, heads, width), as one tensor that gradients go through."""
+    mixed = torch.cat([*each, *(rows for _, rows in parts)])
+    if not parts:
+        return mixed  # texts in their order
+
+    def order() -> Tensor:
+        begins, lengths, device = sight.queries.begins, sight.queries.lengths, mixed.device
+        own = [torch.arange(begins[text], begins[text] + lengths[text], device=device) for text in alone]
+        return torch.cat([*own, *(_places(part, device) for part, _ in parts)]).argsort()
+
+    return mixed.index_select(0, sight.once(("order", mixed.device), order))
 
 
 def _ways(sight: Sight, heads: int, k: Tensor, together: bool) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
@@ -194,18 +221,16 @@ def _on_views(q: Tensor, k: Tensor, v: Tensor, sight: Sight, spacing: int, scale
 
 
 def _text_by_text(
-    out: Tensor, q: Tensor, k: Tensor, v: Tensor, sight: Sight, texts: Sequence[int], scale: float,
-    bias: Bias | None, dropout: float,
-) -> None:  # fmt: skip
-    """Puts what a call for each of some texts gives into their rows of `out`."""
+    q: Tensor, k: Tensor, v: Tensor, sight: Sight, texts: Sequence[int], scale: float, bias: Bias | None,
+    dropout: float,
+) -> Iterator[Tensor]:  # fmt: skip
+    """A call for each of some texts: (queries, heads, width) each."""
     heads_first = [x.transpose(0, 1)[None] for x in (q, k, v)]
     for text in texts:
         begin, length = sight.queries.begins[text], sight.queries.lengths[text]
         first, count = sight.keys.begins[text], sight.keys.lengths[text]
-        if not length:
-            continue
-        if not count:
-            out[begin : begin + length] = 0
+        if not length or not count:
+            yield q.new_zeros(length, q.shape[1], v.shape[-1])
             continue
         mask: Tensor | None = sight.mask(text, q.device)
         if bias is not None:
@@ -215,7 +240,7 @@ def _text_by_text(
         keys, values = (x.narrow(2, first, count) for x in heads_first[1:])
         plain = bias is None and sight.causal and sight.window is None and length == count
         result = _sdpa(one, keys, values, None if plain else mask, plain, scale, dropout)
-        out[begin : begin + length] = result[0].transpose(0, 1)
+        yield result[0].transpose(0, 1)
 
 
 def _on_grid(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float, dropout: float) -> Tensor:

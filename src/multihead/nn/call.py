@@ -102,6 +102,11 @@ class Call:
             self._once[owner] = compute()
         return self._once[owner]  # type: ignore[return-value]
 
+    def apart(self) -> Call:
+        """The same pass for a layer that is computed twice: what it computes to share stays its own."""
+        encoded = None if self.encoded is None else replace(self.encoded, _projected={})
+        return replace(self, encoded=encoded, _once=dict(self._once))
+
     def sight(self, keys: Runs, *, causal: bool, window: int | None) -> Sight:
         """Who sees whom under a layer's rule; layers with one rule share one."""
         return self.once((keys, causal, window), lambda: Sight(self.runs, keys, causal, window))

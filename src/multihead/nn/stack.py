@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .attention import CrossAttention
 from .call import Call
@@ -18,6 +19,8 @@ class Stack(nn.Module):
     """Embeddings, layers and a last norm: an encoder or a decoder, as its attention is.
 
     `adjust`, which a head may set, changes what the stack is told before it reads (which tokens see everything, say).
+    `recompute`, which training may set, keeps a layer's input only and computes the layer again for its gradient (Chen
+    et al., 2016, arXiv:1604.06174).
 
     Args:
         out: a projection of the normed states (OPT).
@@ -26,6 +29,7 @@ class Stack(nn.Module):
     """
 
     adjust: Callable[[Call], Call] | None = None
+    recompute = False
 
     def __init__(
         self,
@@ -74,7 +78,7 @@ class Stack(nn.Module):
             if seen is not None and not self.after:
                 seen.append(x)
             if not (self.drop and self.training and torch.rand(()) < self.drop):
-                x = layer(x, call, memory)
+                x = self._through(layer, x, call, memory)
             if seen is not None and self.after:
                 seen.append(x)
         if call.cache is not None:
@@ -83,6 +87,12 @@ class Stack(nn.Module):
         if seen is not None:
             seen.append(x)
         return x
+
+
+    def _through(self, layer: nn.Module, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
+        if not (self.recompute and memory is None and torch.is_grad_enabled()):
+            return layer(x, call, memory)
+        return checkpoint(lambda given: layer(given, call.apart(), None), x, use_reentrant=False)
 
 
 class EncoderDecoder(nn.Module):

@@ -95,7 +95,9 @@ class Checkpoints:
 
     def _refused(self, step: int, error: Exception) -> CheckpointNotWritten:
         cause = error.__cause__ if isinstance(error, MultiheadError) and error.__cause__ else error
-        full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        full = (isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)) or "No space left" in str(
+            error
+        )
         why = "the disk is full" if full else str(error).rstrip(".")
         last = next((path for path in reversed(self.all())), None)
         kept = f"The last good checkpoint is {last}" if last else "There is no earlier checkpoint"

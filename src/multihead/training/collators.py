@@ -18,7 +18,15 @@ from ..losses import IGNORED
 from .objectives import Objective
 from .passes import Example
 
-RAGGED = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "special_tokens_mask", "word_ids", "decoder_input_ids")
+RAGGED = (
+    "input_ids",
+    "attention_mask",
+    "token_type_ids",
+    "position_ids",
+    "special_tokens_mask",
+    "word_ids",
+    "decoder_input_ids",
+)
 
 
 class Collator:

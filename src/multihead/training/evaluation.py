@@ -15,6 +15,7 @@ from ..texts import batches
 from .arguments import TrainingArguments
 from .objectives import Objective
 from .passes import Example
+from .sharding import gathered_no_more, is_sharded
 from .steps import precision
 from .world import World
 
@@ -72,16 +73,19 @@ def see(
     loss = torch.zeros(2, dtype=torch.float64)
     scores: dict[int, Any] = {}
     targets: dict[int, Any] = {}
-    for numbers in _share(objective, lengths, arguments, world):
+    for numbers, counts in _share(objective, lengths, arguments, world):
         examples = [objective.ready(features[n], (arguments.seed, 0, n)) for n in numbers]
         batch = objective.collate(examples)
         with precision(arguments, objective.device, evaluation=True):
             part, found = objective(batch, predict)
+        if not counts:
+            continue
         loss += torch.tensor([float(part), objective.count(batch)], dtype=torch.float64)
         if predict:
             scores.update(zip(numbers, found or [], strict=False))
             targets.update(zip(numbers, objective.targets(batch), strict=False))
         each()
+    gathered_no_more(objective)
     total, count = world.total(loss.to(objective.device)).tolist()
     if predict and world.size > 1:
         for other_scores, other_targets in world.gathered((scores, targets)):  # type: ignore[misc]
@@ -95,14 +99,20 @@ def see(
 
 def _share(
     objective: Objective, lengths: Sequence[int], arguments: TrainingArguments, world: World
-) -> Iterator[list[int]]:
-    """This process's batches: alike lengths together where that changes nothing."""
+) -> Iterator[tuple[list[int], bool]]:
+    """This process's batches: alike lengths together where that changes nothing.
+
+    A second one of another process does not count: all make as many passes where parameters are gathered for each.
+    """
     if objective.splits:
         found = list(batches(list(lengths), arguments.max_tokens_per_pass or 1 << 62))
     else:
         size = arguments.per_device_eval_batch_size
         found = [list(range(i, min(i + size, len(lengths)))) for i in range(0, len(lengths), size)]
-    yield from found[world.rank :: world.size]
+    mine = found[world.rank :: world.size]
+    yield from ((numbers, True) for numbers in mine)
+    if is_sharded(objective) and len(mine) * world.size < len(found):
+        yield found[0], False
 
 
 def stacked(values: Sequence[Any]) -> Any:

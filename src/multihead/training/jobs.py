@@ -1,4 +1,7 @@
-"""What each task trains: how rows become examples, which model reads them, what is learned and how it is judged."""
+"""What a Trainer trains: how rows become examples, what is learned of them, how it is judged and saved.
+
+`Job` takes examples that are tokenized already. The tasks that read rows are in `tasks.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +11,36 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InvalidInput, UnsupportedOption
+from ..errors import InvalidInput
 from .collators import Collator, padded
 from .evaluation import Seen
 from .features import Features
 from .objectives import Objective, Padded, objective_of
-from .passes import Example
 
 
 class Job:
-    """Training on examples that are tokenized already, for what the model's kind is made for.
+    """Training for what the model's kind is made for.
 
     Args:
         collator: makes batches instead of packing examples end to end. loss: computes the loss instead of the model.
+        smoothing: of labels.
     """
-
-    scored = False  # whether metrics need scores, not only losses
 
     def __init__(
         self, model: Any, tokenizer: Any = None, *, collator: Any = None, loss: Callable[..., Any] | None = None,
         smoothing: float = 0.0,
     ) -> None:  # fmt: skip
-        self.model, self.tokenizer, self.collator, self.loss, self.smoothing = model, tokenizer, collator, loss, smoothing
+        self.model, self.tokenizer, self.collator, self.loss, self.smoothing = (
+            model,
+            tokenizer,
+            collator,
+            loss,
+            smoothing,
+        )
+
+    def scored(self, arguments: Any) -> bool:
+        """Whether metrics need scores, not only losses."""
+        return False
 
     @property
     def padded(self) -> bool:
@@ -38,6 +49,7 @@ class Job:
         return own or self.loss is not None or objective_of(self.model) is None
 
     def objective(self) -> Objective:
+        """What is learned."""
         if self.padded:
             return Padded(self.model, self.collator or padded(self.tokenizer, self.model), self.loss)
         found = objective_of(self.model, self.smoothing)
@@ -50,13 +62,14 @@ class Job:
             return source
         return Features.of(source, source_target=self.model.config.is_encoder_decoder)
 
-    def sizes(self, features: Any) -> np.ndarray:
+    def sizes(self, features: Any) -> np.ndarray[Any, Any]:
         """Tokens of each example."""
         if isinstance(features, Features):
             return features.lengths
         return np.array([_size(example) for example in features], dtype=np.int64)
 
     def where(self, features: Any, number: int) -> str:
+        """Where an example's row stands, for messages."""
         return features.where(number) if isinstance(features, Features) else f"example {number}"
 
     def is_table(self, source: Mapping[str, Any]) -> bool:
@@ -67,10 +80,6 @@ class Job:
         """Raises InvalidInput for examples that the model cannot learn from."""
         if not isinstance(features, Features):
             return
-        config = self.model.config
-        sizes = {"input_ids": config.vocab_size} if hasattr(config, "vocab_size") else {}
-        for column, size in sizes.items():
-            features.check_vocabulary(size, [column])
         needed = () if self.padded else self.objective().columns
         lacking = [name for name in needed if name not in features.columns]
         if lacking:
@@ -78,8 +87,38 @@ class Job:
                 f"Examples need {', '.join(lacking)}; they have {', '.join(features.columns)}. Give rows together with a "
                 "task, or examples with these columns."
             )
+        size = getattr(self.model, "vocabulary_read", None) or self._vocabulary()
+        tokens = [name for name in features.ragged if name.endswith("input_ids") or name.startswith("input_ids")]
+        features.check_vocabulary(size, tokens)
+        self._check_labels(features)
+
+    def _vocabulary(self) -> int:
+        return int(self.model.get_input_embeddings().num_embeddings)
+
+    def _check_labels(self, features: Features) -> None:
+        """Raises InvalidInput for a label that the model has not, with its row."""
+        if self.padded or "labels" not in features.columns or not hasattr(self.model, "kind"):
+            return
+        config = self.model.config
+        words = self.model.kind.auto in ("AutoModelForMaskedLM", "AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
+        count = self.model.vocabulary if words else config.num_labels
+        column = features.ragged.get("labels")
+        values = column.flat if column is not None else features.numbers["labels"]
+        if values.dtype.kind == "f" or (not words and count == 1):
+            return
+        if not len(values) or (int(values.max()) < count and int(values.min()) >= -100):
+            return
+        for number in range(len(features)):
+            label = np.asarray(features[number]["labels"])
+            wrong = label[(label >= count) | ((label < 0) & (label != -100))] if label.ndim else label[None]
+            if wrong.size and (label.ndim or not -1 < int(wrong[0]) < count):
+                raise InvalidInput(
+                    f"{features.where(number)} has the label {int(wrong[0])}, and the model has {count} labels (0 to "
+                    f"{count - 1}; -100 is left out). Load it with num_labels={int(values.max()) + 1}, or mend the row."
+                )
 
     def metrics(self, features: Any, seen: Seen, arguments: Any) -> dict[str, float]:
+        """How good the model is, beside its loss."""
         return {}
 
     @property
@@ -92,20 +131,10 @@ class Job:
         return type(self.model).from_pretrained(folder, dtype=self.model.dtype)
 
     def save(self, folder: Path) -> None:
+        """Writes the model and its tokenizer."""
         self.model.save_pretrained(folder)
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
-
-
-def job_of(
-    model: Any, task: str | None, options: Mapping[str, Any], tokenizer: Any, data: Any, **more: Any
-) -> Job:
-    """The job of a task, or of a model's own kind."""
-    if task is None:
-        if options:
-            raise UnsupportedOption(f"options {', '.join(options)} belong to a task; name it: task=...")
-        return Job(model, tokenizer, **more)
-    raise NotImplementedError
 
 
 def _size(example: Any) -> int:
@@ -115,6 +144,3 @@ def _size(example: Any) -> int:
 
 def _rows(value: Sequence[Any]) -> bool:
     return bool(len(value)) and isinstance(value[0], Mapping)
-
-
-__all__ = ["Example", "Job", "job_of"]

@@ -89,7 +89,9 @@ def spans(scores: Tensor, runs: Runs, starts: Tensor, ends: Tensor) -> Tensor:
     """Sum over texts of the mean cross-entropy of an answer's first and last token; scores are (tokens, 2)."""
     grid, real = runs.grid(scores.device)
     both = scores.float()[grid].masked_fill(~real[..., None], float("-inf"))  # (texts, longest, 2)
-    first, last = (F.cross_entropy(both[..., side], labels, reduction="sum") for side, labels in ((0, starts), (1, ends)))
+    first, last = (
+        F.cross_entropy(both[..., side], labels, reduction="sum") for side, labels in ((0, starts), (1, ends))
+    )
     return (first + last) / 2
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import kinds, losses as means
+from .. import kinds
+from .. import losses as means
 from ..errors import InvalidInput, UnsupportedOption
 from ..losses import IGNORED
 from ..seq2seq import SequenceToSequence
@@ -266,5 +267,7 @@ def scores_of(outputs: Any) -> list[Any] | None:
 
 def _padding(config: Any) -> int:
     if config.pad_token_id is None:
-        raise UnsupportedOption("The config names no pad_token_id, which stands for left-out labels in a decoder's input.")
+        raise UnsupportedOption(
+            "The config names no pad_token_id, which stands for left-out labels in a decoder's input."
+        )
     return config.pad_token_id

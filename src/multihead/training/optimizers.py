@@ -42,7 +42,8 @@ def groups(model: nn.Module, arguments: TrainingArguments) -> list[dict[str, Any
     for name, parameter in learning(model):
         rate = _rate(name, depth, arguments)
         decay = 0.0 if name in bare else arguments.weight_decay
-        group = found.setdefault((decay, rate), {"params": [], "names": [], "weight_decay": decay, "lr": rate})
+        mesh = getattr(parameter, "device_mesh", None)  # no group mixes whole parameters with parts, as torch demands
+        group = found.setdefault((decay, rate, mesh), {"params": [], "names": [], "weight_decay": decay, "lr": rate})
         group["params"].append(parameter)
         group["names"].append(name)
     return list(found.values())
@@ -85,11 +86,15 @@ class Muon(torch.optim.Optimizer):
         super().__init__(given, {"lr": lr, "weight_decay": 0.0})
         matrices, others = [], []
         for group in self.param_groups:
-            square = [p.ndim == 2 and "layers." in name for p, name in zip(group["params"], group["names"], strict=True)]
+            square = [
+                p.ndim == 2 and "layers." in name for p, name in zip(group["params"], group["names"], strict=True)
+            ]
             for wanted, own in ((True, matrices), (False, others)):
                 chosen = [p for p, is_matrix in zip(group["params"], square, strict=True) if is_matrix is wanted]
                 if chosen:
-                    own.append({"params": chosen, "lr": group["lr"], "weight_decay": group["weight_decay"], "of": group})
+                    own.append(
+                        {"params": chosen, "lr": group["lr"], "weight_decay": group["weight_decay"], "of": group}
+                    )
         self._parts: list[torch.optim.Optimizer] = []
         if matrices:
             self._parts.append(torch.optim.Muon(matrices, lr=lr, adjust_lr_fn="match_rms_adamw"))

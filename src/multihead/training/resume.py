@@ -16,37 +16,43 @@ from ..checkpoints.safetensors import SafeTensors
 from ..config import read_json, write_json
 from ..errors import CheckpointBroken
 from .optimizers import Average, learning
+from .spread import FOLDER, placed, read
 
 STATE, RANDOM = "training_state.safetensors", "random_state"
 
 
-def save(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None, *, weights: bool
-) -> None:
-    """Writes the optimizer's state, by the paths of parameters.
+def tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None, *, weights: bool
+) -> dict[str, Tensor]:
+    """The optimizer's state and averages, by the paths of parameters.
 
     Args:
-        weights: writes the learning parameters too, where the model's own files do not hold them by path.
+        weights: gives the learning parameters too, where the model's own files do not hold them by path.
     """
-    tensors: dict[str, Tensor] = {}
+    found: dict[str, Tensor] = {}
     for name, parameter in learning(model):
         if weights:
-            tensors[f"weights/{name}"] = parameter.detach()
+            found[f"weights/{name}"] = parameter.detach()
         for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer/{name}/{key}"] = value if isinstance(value, Tensor) else torch.tensor(value)
+            found[f"optimizer/{name}/{key}"] = value if isinstance(value, Tensor) else torch.tensor(value)
     if average is not None:
-        tensors |= {f"average/{name}": value for name, value in average.weights.items()}
-        tensors["average_steps"] = torch.tensor(average.steps)
+        found |= {f"average/{name}": value for name, value in average.weights.items()}
+        found["average_steps"] = torch.tensor(average.steps)
+    return found
+
+
+def save(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes what `tensors` gives, from one process that holds all of it."""
     save_file({k: v.detach().contiguous().cpu().clone() for k, v in tensors.items()}, folder / STATE)
 
 
 def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, average: Average | None) -> None:
-    """Gives the optimizer, the averages and (where they are there) the weights what `save` wrote.
+    """Gives the optimizer, the averages and (where they are there) the weights what was written, by however many.
 
     Raises:
         CheckpointBroken: the parameters that learn are not those that learned.
     """
-    stored = SafeTensors([folder / STATE])
+    stored = _stored(folder, model)
     kept = {name.split("/", 2)[1] for name in stored if name.startswith("optimizer/")}
     now = {name for name, _ in learning(model)}
     if optimizer is not None and kept and not kept <= now:
@@ -58,33 +64,44 @@ def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None
     for name, parameter in learning(model):
         if f"weights/{name}" in stored:
             with torch.no_grad():
-                parameter.copy_(stored[f"weights/{name}"])
+                parameter.copy_(placed(stored[f"weights/{name}"], parameter))
         state = {k.rsplit("/", 1)[1]: stored[k] for k in stored if k.startswith(f"optimizer/{name}/")}
         if optimizer is not None and state:
             optimizer.state[parameter] = {k: _placed(k, v, parameter) for k, v in state.items()}
     if average is not None:
         average.steps = int(stored["average_steps"])
         for name in average.weights:
-            average.weights[name].copy_(stored[f"average/{name}"])
+            average.weights[name].copy_(placed(stored[f"average/{name}"], average.weights[name]))
 
 
-def averages(folder: Path) -> Mapping[str, Tensor]:
+def averages(folder: Path, model: nn.Module) -> Mapping[str, Tensor]:
     """The moving averages of a checkpoint, by the paths of parameters; empty where there are none."""
-    path = folder / STATE
-    stored: Mapping[str, Tensor] = SafeTensors([path]) if path.is_file() else {}
+    stored = _stored(folder, model) if has_state(folder) else {}
     return {name.removeprefix("average/"): stored[name] for name in stored if name.startswith("average/")}
+
+
+def has_state(folder: Path) -> bool:
+    """Whether a run can go on from a checkpoint."""
+    return (folder / STATE).is_file() or (folder / FOLDER).is_dir()
+
+
+def _stored(folder: Path, model: nn.Module) -> Mapping[str, Tensor]:
+    """The tensors of a checkpoint, as one process or several wrote them."""
+    if (folder / FOLDER).is_dir():
+        return read(folder / FOLDER, dict(model.named_parameters()))
+    return SafeTensors([folder / STATE])
 
 
 def _placed(key: str, value: Tensor, parameter: Tensor) -> Any:
     """A tensor of the state where the optimizer keeps it: counters as they are, all else beside the parameter."""
     if key == "step":
         return value.clone() if parameter.device.type == "cpu" else value.to(parameter.device)
-    return value.to(parameter.device, copy=True)
+    return placed(value, parameter)
 
 
 def random_state() -> dict[str, Any]:
     """The state of every generator that this process draws from."""
-    kind, keys, place, has, cached = np.random.get_state()  # noqa: NPY002
+    kind, keys, place, has, cached = np.random.get_state()
     return {
         "python": random.getstate(),
         "numpy": [kind, np.asarray(keys).tolist(), place, has, cached],
@@ -108,7 +125,7 @@ def load_random(folder: Path, rank: int) -> None:
     version, inner, cached = told["python"]
     random.setstate((version, tuple(inner), cached))
     kind, keys, place, has, more = told["numpy"]
-    np.random.set_state((kind, np.array(keys, dtype=np.uint32), place, has, more))  # noqa: NPY002
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), place, has, more))
     torch.set_rng_state(torch.tensor(told["torch"], dtype=torch.uint8))
     if told["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([torch.tensor(state, dtype=torch.uint8) for state in told["cuda"]])

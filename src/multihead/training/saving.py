@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from ..config import read_json, write_json
 from ..errors import CheckpointBroken, CheckpointNotWritten, ModelNotFound, UnsupportedOption, warn
@@ -16,6 +17,7 @@ from . import resume
 from .arguments import ARGUMENTS_FILE
 from .checkpoints import MANIFEST, check
 from .order import Order
+from .spread import Together, placed
 from .state import STATE_FILE, TrainerState
 from .steps import Stepper
 
@@ -66,38 +68,52 @@ class Saver:
         """
         trainer, state = self.trainer, self.trainer.state
         path = trainer.checkpoints.path(state.global_step)
-        if (path / MANIFEST).is_file() and read_json(path / STATE_FILE).get("num_input_tokens_seen") == (
-            state.num_input_tokens_seen
-        ):
-            trainer.world.wait()
+        if trainer.world.told(self._stands(path)):
             return path
         state.stateful_callbacks = trainer.callbacks.states()
         error: CheckpointNotWritten | None = None
         randoms = trainer.world.gathered(resume.random_state())
-        with trainer.parallel.whole(trainer.model, self.stepper.optimizer if self.stepper else None):
+        together = Together(trainer.world, self._state() if trainer.parallel.sharded else {})
+        with trainer.parallel.whole(trainer.model):
             if trainer.world.first:
                 best = state.best_model_checkpoint
                 try:
                     trainer.checkpoints.save(
-                        state.global_step, lambda folder: self._write(folder, randoms), Path(best) if best else None
+                        state.global_step, lambda folder: self._write(folder, randoms, together), Path(best) if best else None
                     )
                 except CheckpointNotWritten as found:
                     error = found
+                together.end()
+            else:
+                together.follow()
         told = trainer.world.told(error)
         if isinstance(told, CheckpointNotWritten):
             raise told
         return path
 
-    def _write(self, folder: Path, randoms: list[Any]) -> None:
+    def _stands(self, path: Path) -> bool:
+        """Whether this step's checkpoint is there already."""
+        known = (path / MANIFEST).is_file() and read_json(path / STATE_FILE)
+        return bool(known) and known.get("num_input_tokens_seen") == self.trainer.state.num_input_tokens_seen
+
+    def _state(self) -> dict[str, Tensor]:
+        """Tensors that a checkpoint has beside the model's own files."""
+        trainer = self.trainer
+        if trainer.args.save_only_model or self.stepper is None:
+            return {}
+        weights = trainer.parallel.sharded or not trainer.job.reloads
+        return resume.tensors(trainer.model, self.stepper.optimizer, trainer.average, weights=weights)
+
+    def _write(self, folder: Path, randoms: list[Any], together: Together) -> None:
         trainer, args = self.trainer, self.trainer.args
+        together.lead(folder)
         trainer.job.save(folder)
         write_json(folder / ARGUMENTS_FILE, args.to_dict())
         trainer.state.save_to_json(folder / STATE_FILE)
         if args.save_only_model or self.stepper is None:
             return
-        resume.save(
-            folder, trainer.model, self.stepper.optimizer, trainer.average, weights=not trainer.job.reloads
-        )
+        if not trainer.parallel.sharded:
+            resume.save(folder, self._state())
         resume.save_random(folder, randoms)
         scaler = self.stepper.scaler
         write_json(folder / RUN_FILE, {**self.plan, "scaler": scaler.state_dict() if scaler is not None else None})
@@ -120,7 +136,7 @@ class Saver:
         if path is None:
             return
         trainer = self.trainer
-        if not (path / resume.STATE).is_file():
+        if not resume.has_state(path):
             raise CheckpointBroken(f"{path} holds a model only (save_only_model=True): a run cannot go on from it.")
         self._same_plan(path, order)
         self.weights(path)
@@ -179,7 +195,7 @@ class Saver:
         stored = dict(job.load(path).named_parameters())
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                parameter.copy_(stored[name])
+                parameter.copy_(placed(stored[name].detach(), parameter))
 
     def best(self, path: Path) -> None:
         """Gives the model the weights of the best checkpoint, averaged where there are averages."""
@@ -187,9 +203,9 @@ class Saver:
             raise UnsupportedOption(f"The best checkpoint {path} is no longer there; raise save_total_limit.")
         self.weights(path)
         resume.load(path, self.trainer.model, None, None)
-        found = resume.averages(path)
+        found = resume.averages(path, self.trainer.model)
         with torch.no_grad():
             for name, parameter in self.trainer.model.named_parameters():
                 if name in found:
-                    parameter.copy_(found[name])
+                    parameter.copy_(placed(found[name], parameter))
         self.trainer.average = None

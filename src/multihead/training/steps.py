@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import TrainingDiverged
 from .arguments import TrainingArguments
 from .objectives import Objective
 from .optimizers import Average, learning
+from .parallel import exchanging
 from .passes import Example, pieces
+from .sharding import is_sharded
+from .spread import clipped, forget_unread
 from .world import World
 
 
@@ -42,7 +45,7 @@ class Stepper:
 
     Args:
         objective: what is computed. wrapped: the same within what makes it parallel or compiled.
-        rates: the factor of the learning rate at each step.
+        rates: the factor of the learning rate at each step. world: the devices that read batches of their own.
     """
 
     def __init__(
@@ -60,8 +63,13 @@ class Stepper:
         self.bases = [group["lr"] for group in optimizer.param_groups]
         self.scaler = torch.amp.GradScaler(objective.device.type) if arguments.fp16 else None
 
-    def take(self, step: int, batches: Sequence[Sequence[Example]]) -> Taken:
+    def take(
+        self, step: int, batches: Sequence[Sequence[Example]], spare: Callable[[], Example] | None = None
+    ) -> Taken:
         """One step over this process's batches.
+
+        Args:
+            spare: gives an example that can be computed for nothing where other devices have more to do.
 
         Raises:
             TrainingDiverged: the loss or the gradient is no finite number; weights are as they were.
@@ -73,7 +81,7 @@ class Stepper:
         sizes = [sum(map(self.objective.size, examples)) for examples in batches]
         counted = torch.tensor([sum(map(self.objective.count, passes)), sum(sizes)], dtype=torch.float64)
         count, tokens = self.world.total(counted.to(self.objective.device)).tolist()
-        loss = self._backward(passes, max(count, 1.0))
+        loss = self._backward(self._idle(len(passes), spare), passes, max(count, 1.0))
         return self._apply(step, loss, int(tokens))
 
     def _parts(self, examples: Sequence[Example]) -> list[list[Example]]:
@@ -83,27 +91,35 @@ class Stepper:
         sizes = [self.objective.size(example) for example in examples]
         return list(pieces(examples, sizes, self.arguments.max_tokens_per_pass))
 
-    def _backward(self, passes: Sequence[Any], count: float) -> float:
+    def _idle(self, passes: int, spare: Callable[[], Example] | None) -> list[Any]:
+        """Passes that count nothing: a device takes part in every exchange, also where it has less to compute.
+
+        Whole copies exchange in the last pass of a step only, sharded ones in all.
+        """
+        if self.world.size == 1:
+            return []
+        wanted = int(self.world.most(passes)) if is_sharded(self.wrapped) else 1
+        if passes >= wanted or spare is None:
+            return []
+        return [self.objective.collate([spare()])] * (wanted - passes)
+
+    def _backward(self, idle: Sequence[Any], passes: Sequence[Any], count: float) -> float:
         """Adds up gradients; gradients of other devices join in the last pass."""
         total = torch.zeros((), dtype=torch.float32, device=self.objective.device)
-        for number, batch in enumerate(passes):
-            apart = getattr(self.wrapped, "no_sync", None)
-            waits = apart is not None and number < len(passes) - 1
-            with apart() if waits else nullcontext():  # type: ignore[misc]
+        for number, batch in enumerate([*idle, *passes], 1):
+            with exchanging(self.wrapped, number == len(idle) + len(passes)):
                 with precision(self.arguments, self.objective.device):
                     loss, _ = self.wrapped(batch)
+                if number <= len(idle):
+                    loss = loss * 0.0
                 total += loss.detach()
-                scaled = loss * (self._devices / count)
+                scaled = loss * (self.world.size / count)  # those of all devices are averaged
                 (scaled if self.scaler is None else self.scaler.scale(scaled)).backward()
         return float(self.world.total(total)) / count
 
-    @property
-    def _devices(self) -> int:
-        """What gradients are divided by when those of all devices are averaged."""
-        return self.world.size if self.wrapped is not self.objective else 1
-
     def _apply(self, step: int, loss: float, tokens: int) -> Taken:
         parameters = [p for _, p in learning(self.objective.model)]
+        forget_unread(self.objective.model, self.world)
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         norm = float(clipped(parameters, self.arguments.max_grad_norm))
@@ -129,12 +145,3 @@ def precision(arguments: TrainingArguments, device: torch.device, *, evaluation:
     half = torch.bfloat16 if arguments.bf16 or (evaluation and arguments.bf16_full_eval) else None
     half = torch.float16 if arguments.fp16 or (evaluation and arguments.fp16_full_eval) else half
     return torch.autocast(device.type, dtype=half) if half is not None else nullcontext()
-
-
-def clipped(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
-    """The norm of all gradients together, which are scaled down to `limit` where they are longer; 0 for no limit."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
-    if limit > 0:
-        torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm

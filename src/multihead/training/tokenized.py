@@ -14,6 +14,7 @@ from .features import Builder, Features
 
 RENAMED = {"label": "labels", "label_ids": "labels"}
 MASKS = ("attention_mask", "decoder_attention_mask")
+LARGEST = 2**31 - 1
 POSITIONS = ("start_positions", "end_positions")
 
 
@@ -108,4 +109,7 @@ def fitted(
     if source_target and "labels" in kinds:
         learned = np.flatnonzero(found["labels"] != -100)
         found["labels"] = found["labels"][: learned[-1] + 1 if len(learned) else 0]
-    return {n: v.astype(np.int32).tolist() if kinds[n] == "ragged" else v for n, v in found.items()}
+    for name, run in found.items():
+        if kinds[name] == "ragged" and len(run) and int(abs(run).max()) > LARGEST:
+            raise InvalidInput(f"{rows.at(number)} has {int(abs(run).max())} in {name}, which is no token or label.")
+    return {name: v.tolist() if kinds[name] == "ragged" else v for name, v in found.items()}

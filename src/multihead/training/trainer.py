@@ -4,44 +4,35 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
 
-from ..errors import InvalidInput, TrainingDiverged, UnsupportedOption
+from ..errors import InvalidInput, UnsupportedOption
 from ..kernels.hardware import best_device
 from ..kernels.memory import keep_freed
-from . import resume
 from .arguments import TrainingArguments
-from .callbacks import Callbacks, DefaultFlowCallback, better, watched
+from .callbacks import Callbacks, DefaultFlowCallback
 from .checkpoints import Checkpoints
 from .evaluation import PredictionOutput, see, stacked
-from .jobs import Job, job_of
+from .jobs import Job
 from .metrics import EvalPrediction
 from .objectives import Objective
 from .optimizers import Average, optimizer_of, schedule
 from .order import Order
 from .parallel import Parallel
-from .passes import Example
 from .progress import ProgressCallback
 from .reporting import reporters
+from .run import Run, TrainOutput
 from .saving import Saver
 from .signals import Signals
 from .state import TrainerControl, TrainerState
-from .steps import Stepper, Taken
+from .steps import Stepper
+from .tasks import job_of
 from .world import World
-
-
-class TrainOutput(NamedTuple):
-    """What `Trainer.train` gives: steps taken, the mean loss of them, and what was measured."""
-
-    global_step: int
-    training_loss: float
-    metrics: dict[str, float]
 
 
 class Trainer:
@@ -52,7 +43,7 @@ class Trainer:
         train_dataset, eval_dataset: a file (csv, tsv, jsonl, json, parquet, txt), rows (lists of dicts, data sets,
             data frames), or examples that are tokenized already; `eval_dataset` may be a dict of several.
         processing_class: the tokenizer (`tokenizer` is its older name); the model's own when left out with a name.
-        task: what to train for, as `jobs.JOBS` names it; told by the model's kind where data is tokenized.
+        task: what to train for, as `tasks.TASKS` names it; told by the model's kind where data is tokenized.
         options: of the task: columns, max_length, ...; see the task's file in `training.data`.
         data_collator: makes a batch of examples; the ones of this library mean that nothing is padded.
         model_init: makes a model anew. compute_loss_func: (outputs, labels, num_items_in_batch) -> loss.
@@ -104,13 +95,14 @@ class Trainer:
         self.processing_class = self.job.tokenizer
         if peft_config is not None:
             self.model.add_adapter(peft_config)
-        self.model.to(torch.device(device, self.world.local) if device == "cuda" else device)
+        self.parallel = Parallel.of(self.args, self.world)
+        if self.parallel.sharding is None:  # its parts are moved one by one, and the whole may not fit
+            self.model.to(torch.device(device, self.world.local) if device == "cuda" else device)
         self._data: dict[int, tuple[Any, Any]] = {}
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
         self.compute_metrics, self._given_optimizers = compute_metrics, optimizers
         self._preprocess = preprocess_logits_for_metrics
         self.objective: Objective = self.job.objective()
-        self.parallel = Parallel.of(self.args, self.world)
         self.state, self.control = TrainerState(is_world_process_zero=self.world.first), TrainerControl()
         reporting = [ProgressCallback(), *reporters(self.args.report_to)]
         listening = [DefaultFlowCallback(), *reporting, *(callbacks or ())]
@@ -165,7 +157,7 @@ class Trainer:
         keep_freed()
         order = self.order(features)
         steps, epochs = self._extent(order)
-        torch.manual_seed(self.args.seed + self.world.rank)
+        torch.manual_seed(self.args.seed + self.parallel.data.rank)
         stepper = self._stepper(steps)
         self.state = TrainerState(
             max_steps=steps, num_train_epochs=math.ceil(epochs), train_batch_size=self.args.train_batch_size,
@@ -194,7 +186,9 @@ class Trainer:
         """Optimizer steps in all, and epochs."""
         each = order.count()
         if not each:
-            raise UnsupportedOption("dataloader_drop_last leaves no batch: there are fewer examples than one batch has.")
+            raise UnsupportedOption(
+                "dataloader_drop_last leaves no batch: there are fewer examples than one batch has."
+            )
         if self.args.max_steps > 0:
             return self.args.max_steps, self.args.max_steps / each
         if self.args.max_tokens_per_batch is None:
@@ -220,7 +214,7 @@ class Trainer:
         given = self._given_optimizers[1]
         rates = _rates(given) if given is not None else schedule(self.args, steps)
         self.callbacks.share(optimizer=self.optimizer, lr_scheduler=given or rates)
-        return Stepper(self.objective, wrapped, self.optimizer, rates, self.args, self.world, self.average)
+        return Stepper(self.objective, wrapped, self.optimizer, rates, self.args, self.parallel.data, self.average)
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
@@ -249,10 +243,11 @@ class Trainer:
         features = self.features(source, training=False)
         sizes = self.job.sizes(features)
         own = self.compute_metrics is not None
+        self.parallel.spread(self.objective)
         with self.saver.averaged():
             seen = see(
-                self.objective, features, sizes, self.args, self.world,
-                predict=scores or (wanted and (own or self.job.scored)),
+                self.objective, features, sizes, self.args, self.parallel.data,
+                predict=scores or (wanted and (own or self.job.scored(self.args))),
                 each=lambda: self._tell("on_prediction_step", eval_dataloader=sizes),
             )  # fmt: skip
             metrics: dict[str, float] = {"loss": seen.mean}
@@ -309,144 +304,6 @@ class Trainer:
 
     def _tell(self, event: Any, **more: Any) -> None:
         self.control = self.callbacks.call(event, self.args, self.state, self.control, **more)
-
-
-class Run:
-    """One call of `Trainer.train`, from where its state says to the end."""
-
-    def __init__(self, trainer: Trainer, features: Any, order: Order, stepper: Stepper, signals: Signals) -> None:
-        self.trainer, self.features, self.order, self.stepper, self.signals = trainer, features, order, stepper, signals
-        self.began = self.logged_at = time.perf_counter()
-        self.since: list[Taken] = []
-        self.losses, self.first, self.read = 0.0, trainer.state.global_step, trainer.state.num_input_tokens_seen
-
-    def go(self) -> TrainOutput:
-        trainer, state = self.trainer, self.trainer.state
-        trainer._tell("on_train_begin")
-        if trainer.args.eval_on_start and not state.global_step:
-            trainer.evaluate()
-        epoch, done = self._where(state.global_step)
-        while state.global_step < state.max_steps and not trainer.control.should_training_stop:
-            trainer._tell("on_epoch_begin")
-            self._epoch(epoch, done)
-            epoch, done = epoch + 1, 0
-            trainer._tell("on_epoch_end")
-            self._asked()
-        return self._end()
-
-    def _where(self, step: int) -> tuple[int, int]:
-        """The epoch and the step of it that come next."""
-        epoch = 0
-        while step >= self.order.count(epoch):
-            step -= self.order.count(epoch)
-            epoch += 1
-        return epoch, step
-
-    def _epoch(self, epoch: int, done: int) -> None:
-        trainer, state = self.trainer, self.trainer.state
-        steps = self.order.steps(epoch)
-        for number in range(done, len(steps)):
-            trainer._tell("on_step_begin")
-            self._step(epoch, steps[number])
-            state.epoch = epoch + (number + 1) / len(steps)
-            trainer._tell("on_step_end")
-            self._asked()
-            self._signalled()
-            if trainer.control.should_epoch_stop or trainer.control.should_training_stop:
-                break
-
-    def _step(self, epoch: int, batches: Sequence[Sequence[int]]) -> None:
-        trainer, state = self.trainer, self.trainer.state
-        seed = trainer.args.order_seed
-        mine: list[list[Example]] = [
-            [trainer.objective.ready(self.features[n], (seed, epoch, n)) for n in numbers]
-            for numbers in trainer.parallel.share(batches)
-        ]
-        try:
-            taken = self.stepper.take(state.global_step, mine)
-        except TrainingDiverged as error:
-            raise self._diverged(error, batches) from error
-        state.global_step += 1
-        state.num_input_tokens_seen += taken.tokens
-        self.since.append(taken)
-        self.losses += taken.loss
-        trainer._tell("on_optimizer_step")
-
-    def _diverged(self, error: TrainingDiverged, batches: Sequence[Sequence[int]]) -> TrainingDiverged:
-        """The error with the rows that were read; the state before them is kept."""
-        trainer = self.trainer
-        rows = [trainer.job.where(self.features, n) for batch in batches for n in batch]
-        kept = trainer.saver.checkpoint()
-        shown = ", ".join(rows[:8]) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
-        return TrainingDiverged(
-            f"{str(error).rstrip('.')}. Its batch was {shown}. The last good state is kept in {kept}. Look at these "
-            "rows; lower learning_rate or max_grad_norm, or train in float32."
-        )
-
-    def _asked(self) -> None:
-        """Does what callbacks asked for."""
-        trainer, control = self.trainer, self.trainer.control
-        if control.should_log and self.since:
-            self._log()
-        if control.should_evaluate and trainer.eval_dataset is not None:
-            self._evaluate()
-        if trainer.control.should_save:
-            trainer.saver.checkpoint()
-            trainer._tell("on_save")
-        control.should_log = control.should_evaluate = control.should_save = False
-
-    def _evaluate(self) -> None:
-        trainer, state, args = self.trainer, self.trainer.state, self.trainer.args
-        metrics = trainer.evaluate()
-        value = watched(args, metrics)
-        if args.metric_for_best_model is not None and value is None:
-            names = ", ".join(sorted(metrics))
-            raise UnsupportedOption(f"metric_for_best_model {args.metric_for_best_model!r} is none of {names}.")
-        if better(args, value, state.best_metric):
-            state.best_metric, state.best_global_step = value, state.global_step
-            state.best_model_checkpoint = str(trainer.checkpoints.path(state.global_step))
-        self.logged_at = time.perf_counter()
-
-    def _log(self) -> None:
-        trainer, state = self.trainer, self.trainer.state
-        now, tokens = time.perf_counter(), sum(taken.tokens for taken in self.since)
-        logs = {
-            "loss": sum(taken.loss for taken in self.since) / len(self.since),
-            "grad_norm": self.since[-1].norm,
-            "learning_rate": self.stepper.optimizer.param_groups[0]["lr"],
-            "num_input_tokens_seen": state.num_input_tokens_seen,
-            "tokens_per_second": tokens / max(now - self.logged_at, 1e-9),
-        }
-        self.since, self.logged_at = [], now
-        trainer.log(logs)
-
-    def _signalled(self) -> None:
-        """Saves and stops where the process was asked to end. Raises SystemExit or KeyboardInterrupt."""
-        found = self.trainer.world.total(torch.tensor(float(self.signals.number or 0), device=self.trainer.device))
-        if not found:
-            return
-        trainer = self.trainer
-        if trainer.args.save_strategy != "no":
-            trainer.saver.checkpoint()
-            trainer._tell("on_save")
-        self.signals.leave(int(found) // trainer.world.size)
-
-    def _end(self) -> TrainOutput:
-        trainer, state = self.trainer, self.trainer.state
-        if self.since:
-            self._log()
-        taken, seconds = state.global_step - self.first, time.perf_counter() - self.began
-        tokens = state.num_input_tokens_seen - self.read
-        loss = self.losses / max(taken, 1)
-        if trainer.args.load_best_model_at_end and state.best_model_checkpoint:
-            trainer.saver.best(Path(state.best_model_checkpoint))
-        metrics = {
-            "train_runtime": round(seconds, 4), "train_steps_per_second": round(taken / max(seconds, 1e-9), 3),
-            "train_tokens_per_second": round(tokens / max(seconds, 1e-9), 1), "train_loss": loss,
-        }  # fmt: skip
-        trainer.log(metrics)
-        trainer._tell("on_train_end")
-        return TrainOutput(state.global_step, loss, metrics)
 
 
 def checkpointed(model: nn.Module) -> None:

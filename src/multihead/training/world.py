@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -21,11 +22,14 @@ class World:
 
     Args:
         rank: its number. size: how many there are. local: its number on this machine.
+        device: "cpu" or "cuda", where it computes. group: torch's name of these processes; None for all that there are.
     """
 
     rank: int = 0
     size: int = 1
     local: int = 0
+    device: str = "cpu"
+    group: Any = None
 
     @classmethod
     def here(cls, device: str, backend: str | None = None, seconds: int = 1800) -> World:
@@ -38,7 +42,7 @@ class World:
             UnsupportedOption: the backend is not built into torch.
         """
         if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-            return cls()
+            return cls(device=device)
         rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         local = int(os.environ.get("LOCAL_RANK", 0))
         if not dist.is_initialized():
@@ -49,7 +53,7 @@ class World:
                 dist.init_process_group(chosen, timeout=timedelta(seconds=seconds))
             except (ValueError, RuntimeError) as error:
                 raise UnsupportedOption(f"The processes cannot be joined with ddp_backend {chosen!r}: {error}.") from error
-        return cls(rank, size, local)
+        return cls(rank, size, local, device)
 
     @property
     def first(self) -> bool:
@@ -59,15 +63,23 @@ class World:
     def total(self, value: Tensor) -> Tensor:
         """The sum over all processes."""
         if self.size > 1:
-            dist.all_reduce(value)
+            dist.all_reduce(value, group=self.group)
         return value
+
+    def most(self, value: float) -> float:
+        """The largest of all processes' values."""
+        if self.size == 1:
+            return value
+        box = torch.tensor(float(value), device=self.device)
+        dist.all_reduce(box, dist.ReduceOp.MAX, group=self.group)
+        return float(box)
 
     def gathered(self, value: object) -> list[object]:
         """Every process's value, in the order of ranks."""
         if self.size == 1:
             return [value]
         found: list[object] = [None] * self.size
-        dist.all_gather_object(found, value)
+        dist.all_gather_object(found, value, group=self.group)
         return found
 
     def told(self, value: object) -> object:
@@ -75,12 +87,12 @@ class World:
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box)
+        dist.broadcast_object_list(box, group=self.group, group_src=0)
         return box[0]
 
     def wait(self) -> None:
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(group=self.group)
 
     @contextmanager
     def first_before(self) -> Iterator[None]:

@@ -16,8 +16,8 @@ from multihead.training.data.labels import Labels
 SENTENCES = ["The fox jumps.", "A dog", "the lazy dog doesn't mind"]
 
 
-def classified(labels, tokenizer, **options):
-    rows = [{"text": text, "label": label} for text, label in zip(SENTENCES, labels, strict=True)]
+def classified(values, tokenizer, **options):
+    rows = [{"text": text, "label": label} for text, label in zip(SENTENCES, values, strict=True)]
     return texts.prepare(rows, tokenizer, texts.Options(**options))
 
 

@@ -119,7 +119,9 @@ def test_labels_of_tokens_are_cut_with_them_and_labels_of_a_target_are_not():
 
 
 def test_several_labels_of_a_text_are_a_row_of_numbers():
-    features = Features.of([{"input_ids": [1, 2], "labels": [0.0, 1.0, 1.0]}, {"input_ids": [3], "labels": [1.0, 0, 0]}])
+    features = Features.of(
+        [{"input_ids": [1, 2], "labels": [0.0, 1.0, 1.0]}, {"input_ids": [3], "labels": [1.0, 0, 0]}]
+    )
     assert features.numbers["labels"].dtype == np.float32
     assert features.numbers["labels"].tolist() == [[0, 1, 1], [1, 0, 0]]
 
@@ -131,7 +133,7 @@ def test_several_labels_of_a_text_are_a_row_of_numbers():
     ([{"input_ids": [1, 2], "attention_mask": [1]}], "Row 0 has 2 input_ids and an attention_mask"),
     ([{"input_ids": [[1, 2]]}], "Row 0 has input_ids of another kind"),
     ([{"input_ids": "abc"}], "Row 0 has input_ids of another kind"),
-    ([{"input_ids": [2**40]}], "Row 0 has .* 1099511627776"),
+    ([{"input_ids": [2**40]}], "Row 0 has 1099511627776 in input_ids"),
 ])  # fmt: skip
 def test_examples_that_do_not_fit_are_refused(examples, message):
     with pytest.raises(InvalidInput, match=message):

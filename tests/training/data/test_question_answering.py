@@ -137,7 +137,7 @@ def test_windows_that_cannot_be_are_refused(wordpiece):
         qa.prepare([row()], wordpiece, qa.Options(stride=64))
     with pytest.raises(InvalidInput, match="smaller stride"):
         qa.prepare([row()], wordpiece, qa.Options(max_length=30, stride=29))
-    with pytest.raises(InvalidInput, match="is the answers.*answers_column"):
+    with pytest.raises(InvalidInput, match=r"is the answers.*answers_column"):
         qa.prepare([{"question": "a", "context": "b"}], wordpiece, qa.Options())
 
 

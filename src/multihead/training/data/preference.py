@@ -83,6 +83,8 @@ def pair(
     if all(map(is_chat, answers)):
         chats = [messages(rows, number, answer) for answer in answers]
         asked = messages(rows, number, prompt) if is_chat(prompt) else []
+        if isinstance(prompt, str) and all(chat[0]["role"] == "assistant" for chat in chats):
+            asked = [{"role": "user", "content": prompt}]
         return of_chats(rows, number, chats, asked, tokenizer, options)
     found = [text(rows, number, row, name) or "" for name in names[1:]]
     if prompt is None:

@@ -1,0 +1,239 @@
+"""Adapters in folders: adapter_config.json and adapter_model.safetensors, as the peft library has them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints.keys import KeyMap
+from ..checkpoints.sources import Source
+from ..config import read_json, write_json
+from ..errors import CheckpointMismatch, InvalidInput, ModelNotFound, UnsupportedConfig
+from ..hub import Want
+from ..hub.choice import ADAPTER_CONFIG, ADAPTER_LABELS, ADAPTER_WEIGHTS, adapts
+from ..place import Place
+from .config import LoraConfig
+from .layers import Adapted, Lora
+from .state import Adapters, held, install, remove
+from .targets import Target, prefix_in, saved, targets
+
+ROOT = "base_model.model."  # the model, in a name of the peft library
+LABELS = ("id2label", "label2id", "problem_type")  # of a saved head; the base's config has its own
+Part = tuple[nn.Parameter, Source, tuple[str, ...]]  # a parameter, how it is stored, and under which names
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether a folder holds an adapter and no model of its own."""
+    return path.is_dir() and adapts([entry.name for entry in os.scandir(path) if entry.is_file()])
+
+
+def read_config(folder: Path) -> LoraConfig:
+    """The config of an adapter's folder. Raises ModelNotFound where it has none."""
+    if not (folder / ADAPTER_CONFIG).is_file():
+        raise ModelNotFound(f"{folder} has no {ADAPTER_CONFIG}, so it is no adapter.")
+    return LoraConfig.from_pretrained(folder)
+
+
+def base_name(folder: Path, config: LoraConfig) -> str:
+    """The name of the model that an adapter changes. Raises ModelNotFound where the config does not say."""
+    if not config.base_model_name_or_path:
+        raise ModelNotFound(
+            f"{folder / ADAPTER_CONFIG} names no base_model_name_or_path. Load the base model yourself, then "
+            f"call model.load_adapter({str(folder)!r})."
+        )
+    return config.base_model_name_or_path
+
+
+def base_place(config: LoraConfig, place: Place) -> Place:
+    """Where to look for the base model: as for the adapter, but for what belongs to the adapter's own name."""
+    return replace(place, revision=config.revision, subfolder="", gguf_file=None)
+
+
+def base_of(folder: Path, place: Place, *want: Want) -> tuple[Path, str]:
+    """The folder and the name of an adapter's base model. Raises as `hub.resolve` does."""
+    config = read_config(folder)
+    name = base_name(folder, config)
+    return base_place(config, place).resolve(name, *want), name
+
+
+def labels(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Config entries of the head that an adapter of ours holds, unless a caller gives others."""
+    if "num_labels" in given or "id2label" in given:
+        return {}
+    found = read_json(folder / ADAPTER_LABELS) if (folder / ADAPTER_LABELS).is_file() else {}
+    return {name: found[name] for name in LABELS if found.get(name) is not None}
+
+
+def parts(model: Any, name: str, prefix: str) -> list[Part]:
+    """All parameters of an adapter, with the names of their tensors in a file."""
+    keys: KeyMap = model.keys
+    known: Adapters = model.adapters
+    out: list[Part] = []
+    for target in targets(model, keys, prefix):
+        out += _changes(target, name)
+    own = known.copies[name]
+    for part in saved(model, keys, prefix, known.configs[name].modules_to_save or []):
+        key = held(part.path)
+        if key in own:  # type: ignore[operator]
+            out.append((own[key], part.source, tuple(ROOT + stored for stored in part.keys)))  # type: ignore[index]
+    return out
+
+
+def _changes(target: Target, name: str) -> list[Part]:
+    """The matrices of one target: one A, and a B and lengths for each layer."""
+    stem = ROOT + target.name
+    out: list[Part] = []
+    for layer, rows in zip(target.layers, target.rows, strict=True):
+        if not isinstance(layer, Adapted) or name not in layer.lora:
+            continue
+        lora = layer.lora[name]
+        assert isinstance(lora, Lora)
+        if not out:
+            out.append((lora.A, Source(""), (f"{stem}.lora_A.weight",)))
+        out.append((lora.B, rows, (f"{stem}.lora_B.weight",)))
+        if lora.magnitude is not None:
+            out.append((lora.magnitude, rows, (f"{stem}.lora_magnitude_vector",)))
+    return out
+
+
+def exported(found: list[Part]) -> dict[str, Tensor]:
+    """The tensors of a file."""
+    out: dict[str, Tensor] = {}
+    for parameter, source, names in found:
+        written = source.write(parameter.detach().cpu(), out.get(names[0]))
+        for name, tensor in zip(names, [written] if isinstance(written, Tensor) else written, strict=True):
+            out[name] = tensor.contiguous()
+    return {name: tensor.clone() for name, tensor in out.items()}
+
+
+def save(model: Any, folder: Path, name: str) -> None:
+    """Writes one adapter's folder.
+
+    Raises:
+        InvalidInput: the folder is a file, holds a whole model, or cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    if folder.is_file():
+        raise InvalidInput(f"{folder} is a file; an adapter is saved to a folder.")
+    if folder.is_dir() and any(is_model(entry.name) for entry in os.scandir(folder)):
+        raise InvalidInput(f"{folder} holds a whole model, which would hide the adapter; give it a folder of its own.")
+    known: Adapters = model.adapters
+    tensors = exported(parts(model, name, model.keys.prefix))
+    config = replace(known.configs[name], inference_mode=True)
+    temporary = folder / f".{ADAPTER_WEIGHTS[0]}.{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, temporary, metadata={"format": "pt"})
+        temporary.replace(folder / ADAPTER_WEIGHTS[0])
+        config.save_pretrained(folder)
+        if config.modules_to_save:
+            entries = model.config.to_dict()
+            write_json(folder / ADAPTER_LABELS, {name: entries.get(name) for name in LABELS})
+    except OSError as error:
+        raise InvalidInput(f"{folder} cannot be written: {error}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_all(model: Any, folder: Path) -> None:
+    """Writes the one adapter into `folder`; of several, each into a folder of its name there, but for "default"."""
+    names = list(model.adapters.configs)
+    for name in names:
+        save(model, folder if len(names) == 1 or name == "default" else folder / name, name)
+
+
+def replaces(model: Any, stored: str) -> bool:
+    """Whether an active adapter has a copy of the parameter with this stored name."""
+    found = saved(model, model.keys, model.keys.prefix, [stored.rpartition(".")[0]])
+    copied = {key for name in model.adapters.active for key in model.adapters.copies[name]}
+    return any(held(part.path) in copied for part in found if stored in part.keys)
+
+
+def is_model(name: str) -> bool:
+    from ..checkpoints.folder import is_weights
+
+    return is_weights(name)
+
+
+def read_tensors(folder: Path) -> tuple[str, Mapping[str, Tensor]]:
+    """The file's path, and its tensors under today's names."""
+    path = next((folder / name for name in ADAPTER_WEIGHTS if (folder / name).is_file()), None)
+    if path is None:
+        raise ModelNotFound(f"{folder} has no weights of an adapter: no {' or '.join(ADAPTER_WEIGHTS)}.")
+    if path.suffix == ".safetensors":
+        from ..checkpoints.safetensors import SafeTensors
+
+        stored: Mapping[str, Tensor] = SafeTensors([path])
+    else:
+        from ..checkpoints import torch_files
+
+        stored = torch_files.read(path)
+    embedded = [name for name in stored if ".lora_embedding_" in name]
+    if embedded:
+        raise UnsupportedConfig(f"{path} changes embeddings ({embedded[0]}), which is not computed here.")
+    return str(path), {_today(name): stored[name] for name in stored}
+
+
+def _today(name: str) -> str:
+    name = re.sub(r"\.modules_to_save(\.default)?\.", ".", name)
+    return re.sub(r"\.lora_magnitude_vector(\.default)?\.weight$", ".lora_magnitude_vector", name)
+
+
+def load(model: Any, folder: Path, name: str, trainable: bool) -> None:
+    """Adds the adapter of a folder.
+
+    Raises:
+        CheckpointMismatch: a tensor without a place, a parameter without a tensor, or shapes that differ; all listed.
+        Others as `read_config`, `read_tensors` and `install` do.
+    """
+    config = read_config(folder)
+    source, stored = read_tensors(folder)
+    prefix = prefix_in(model.keys, [key.removeprefix(ROOT) for key in stored])
+    before = model.adapters.active if model.adapters is not None else ()
+    install(model, config, name, prefix, trainable=trainable, strict=False)
+    try:
+        found = parts(model, name, prefix)
+        stored = without_copies(model, prefix, stored)
+        compare(source, exported(found), stored)
+        with torch.no_grad():
+            for parameter, how, names in found:
+                parameter.copy_(how.read(*(stored[key] for key in names)))
+    except BaseException:
+        remove(model, name)
+        if before:
+            from .state import activate
+
+            activate(model, before)
+        raise
+
+
+def without_copies(model: Any, prefix: str, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A file's tensors without the base's own, which the peft library adds for scores that are changed."""
+    out = dict(stored)
+    for target in targets(model, model.keys, prefix):
+        copy = out.get(key := f"{ROOT}{target.name}.base_layer.weight")
+        layer = target.layers[0]
+        if copy is not None and isinstance(layer, Adapted) and len(target.layers) == 1:
+            own = layer.own_weight()
+            if own.shape == copy.shape and torch.equal(own.cpu(), copy.to(own.dtype)):
+                del out[key]
+    return out
+
+
+def compare(source: str, wanted: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:
+    """Raises CheckpointMismatch unless a file's tensors are exactly those of an adapter."""
+    shapes = {key: (tuple(wanted[key].shape), tuple(stored[key].shape)) for key in wanted if key in stored}
+    misshapen = {key: pair for key, pair in shapes.items() if pair[0] != pair[1]}
+    missing = [key for key in wanted if key not in stored]
+    unexpected = [key for key in stored if key not in wanted]
+    if missing or misshapen or unexpected:
+        advice = "The adapter was made for another model, or its files are not of one kind."
+        raise CheckpointMismatch(source, missing=missing, unexpected=unexpected, misshapen=misshapen, advice=advice)

@@ -1,0 +1,243 @@
+"""The adapters of a model: putting them in, choosing which are active, taking them out or merging them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..checkpoints.keys import KeyMap, owners
+from ..errors import InvalidInput, UnsupportedOption, nearest
+from ..nn.quantized import QuantizedLinear, is_quantized, release
+from .config import ALL_LINEAR, LoraConfig
+from .layers import Adapted, added, first, unwrap, wrap
+from .targets import Saved, Target, V, by_pattern, chosen, meant, saved, targets, unknown_module
+
+
+class Adapters(nn.Module):
+    """What a model knows of its adapters, beside the changes, which lie in its layers.
+
+    Args (as attributes):
+        configs: by name, in the order of adding. trainable: whether an active adapter learns.
+        frozen: paths of the base's parameters that learned before there was an adapter.
+        originals: base parameters that some adapter replaces; copies: each adapter's own, by the same keys.
+    """
+
+    apart = True  # no parameter of the model's own checkpoint
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.configs: dict[str, LoraConfig] = {}
+        self.trainable: dict[str, bool] = {}
+        self.active: tuple[str, ...] = ()
+        self.enabled = True
+        self.frozen: list[str] = []
+        self.originals, self.copies = nn.ParameterDict(), nn.ModuleDict()
+
+    def known(self, name: str) -> str:
+        """The name, if there is such an adapter. Raises InvalidInput."""
+        if name not in self.configs:
+            raise InvalidInput(f"The model has no adapter {name!r}. {nearest(name, self.configs)}")
+        return name
+
+
+def held(path: str) -> str:
+    """A parameter's path as the key of a dictionary of modules."""
+    return path.replace(".", "/")
+
+
+def layers(model: nn.Module) -> Iterator[Adapted]:
+    return (module for module in model.modules() if isinstance(module, Adapted))
+
+
+def install(
+    model: Any, config: LoraConfig, name: str, prefix: str, *, trainable: bool = True, strict: bool = True
+) -> LoraConfig:
+    """Adds an adapter, makes it the active one, and freezes everything else.
+
+    Args:
+        prefix: of the backbone in the names that the config uses. strict: as `chosen` takes it.
+
+    Returns:
+        The config with names that a file can hold.
+
+    Raises:
+        InvalidInput: the adapter's name, or names in the config that mean nothing.
+    """
+    keys: KeyMap = model.keys
+    known: Adapters | None = model.adapters
+    check_name(name, known)
+    found = targets(model, keys, prefix)
+    config = with_head(model, config, keys, prefix, strict)
+    wanted = chosen(model, config, found, strict=strict)
+    parts = saved(model, keys, prefix, config.modules_to_save or [])
+    if known is None:
+        known = model.adapters = Adapters()
+        known.frozen = [path for path, _, _, p in owners(model) if p.requires_grad]
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+    ranks = by_pattern(found, config.rank_pattern, wanted, config.r, ours=strict)
+    alphas = by_pattern(found, config.alpha_pattern, wanted, config.lora_alpha, ours=strict)
+    for target in wanted:
+        change(target, config, name, ranks[target.name], alphas[target.name])
+    keep(known, parts, name)
+    config = settled(config, wanted, found, parts)
+    config = replace(config, rank_pattern=unusual(ranks, config.r), alpha_pattern=unusual(alphas, config.lora_alpha))
+    known.configs[name], known.trainable[name] = config, trainable
+    activate(model, (name,))
+    return config
+
+
+def check_name(name: str, known: Adapters | None) -> None:
+    if known is not None and name in known.configs:
+        raise InvalidInput(f"The model has an adapter {name!r} already; give another adapter_name, or delete it first.")
+    if not isinstance(name, str) or not name or "." in name or hasattr(nn.ModuleDict, name):
+        raise InvalidInput(f"{name!r} cannot name an adapter; take a word without dots, such as 'default'.")
+
+
+def with_head(model: Any, config: LoraConfig, keys: KeyMap, prefix: str, strict: bool) -> LoraConfig:
+    """The config with the modules that are trained whole: those asked for, the task's, and those just drawn anew."""
+    asked = config.modules_to_save or []
+    for name in asked if strict else ():
+        if not saved(model, keys, prefix, [name]):
+            raise unknown_module(model, name, keys, prefix)
+    fresh = [key.rpartition(".")[0] for key in model.drawn] if strict else []
+    names = list(dict.fromkeys([*asked, *config.head_modules, *fresh]))
+    return replace(config, modules_to_save=names or None)
+
+
+def unusual(values: Mapping[str, V], usual: V) -> dict[str, V]:
+    """The values that differ, by regular expressions for the names that have them."""
+    return {re.escape(name): value for name, value in values.items() if value != usual}
+
+
+def change(target: Target, config: LoraConfig, name: str, rank: int, alpha: float) -> None:
+    """Puts one adapter's matrices beside a target's weight."""
+    scale = config.scale(alpha, rank)
+    wrapped = [wrap(layer) for layer in target.layers]
+    weight = wrapped[0].own_weight()
+    kind = torch.promote_types(weight.dtype, torch.float32)  # halves are too coarse for small steps
+    down = nn.Parameter(first(rank, weight.shape[1], config.init_lora_weights).to(weight.device, kind))
+    for layer in wrapped:
+        added(
+            layer, name, down, scale=scale, dropout=config.lora_dropout, dora=config.use_dora,
+            drawn=config.init_lora_weights is False,
+        )  # fmt: skip
+
+
+def keep(known: Adapters, parts: Sequence[Saved], name: str) -> None:
+    """Copies the parameters that an adapter replaces."""
+    own = known.copies[name] = nn.ParameterDict()
+    for part in parts:
+        key = held(part.path)
+        if key not in known.originals:
+            known.originals[key] = part.owner._parameters[part.leaf]
+        own[key] = nn.Parameter(known.originals[key].detach().clone())
+
+
+def settled(
+    config: LoraConfig, wanted: Sequence[Target], found: Sequence[Target], parts: Sequence[Saved]
+) -> LoraConfig:
+    """The config in names that the reference's model has too, as a file must hold them."""
+    asked, listed = config.target_modules, [target.name for target in wanted]
+    same = asked is not None and set(wanted) <= set(meant(found, asked, ours=False))
+    theirs = same and not (isinstance(asked, str) and asked.lower() == ALL_LINEAR)
+    changes: dict[str, Any] = {"fan_in_fan_out": any(target.turned for target in wanted)}
+    if not theirs or config.exclude_modules:
+        changes |= {"target_modules": listed, "exclude_modules": None}
+        changes |= {"layers_to_transform": None, "layers_pattern": None}
+    modules = [name for name in config.modules_to_save or () if any(f".{name}." in f".{p.modules[0]}." for p in parts)]
+    ours = [p.modules[0] for p in parts if not any(f".{name}." in f".{p.modules[0]}." for name in modules)]
+    changes["modules_to_save"] = list(dict.fromkeys([*modules, *ours])) or None
+    return replace(config, **changes)
+
+
+def activate(model: Any, names: Sequence[str]) -> None:
+    """Makes these adapters the active ones, whose changes add up; the others wait and do not learn.
+
+    Raises:
+        InvalidInput: no such adapter, or two that replace the same parameter.
+    """
+    known: Adapters = model.adapters
+    names = tuple(dict.fromkeys(known.known(name) for name in names))
+    seen: dict[str, str] = {}
+    for name in names:
+        for key in known.copies[name]:  # type: ignore[attr-defined]
+            if key in seen:
+                raise InvalidInput(
+                    f"The adapters {seen[key]!r} and {name!r} both replace {key.replace('/', '.')}; only one of them "
+                    "can be active."
+                )
+            seen[key] = name
+    known.active = names
+    for layer in layers(model):
+        for name, lora in layer.lora.items():
+            lora.requires_grad_(name in names and known.trainable[name])
+    for name, own in known.copies.items():
+        own.requires_grad_(name in names and known.trainable[name])
+    apply(model)
+
+
+def apply(model: Any) -> None:
+    """Brings layers and replaced parameters in line with what is active and enabled."""
+    known: Adapters = model.adapters
+    names = known.active if known.enabled else ()
+    for layer in layers(model):
+        layer.active = tuple(name for name in names if name in layer.lora)
+    for key, original in known.originals.items():
+        found = next((known.copies[name][key] for name in names if key in known.copies[name]), original)  # type: ignore
+        path, _, leaf = key.replace("/", ".").rpartition(".")
+        model.get_submodule(path)._parameters[leaf] = found
+
+
+def remove(model: Any, name: str) -> None:
+    """Takes an adapter out; with the last one the base learns again what it did before."""
+    known: Adapters = model.adapters
+    known.known(name)
+    activate(model, [other for other in known.active if other != name])
+    for layer in list(layers(model)):
+        if name in layer.lora:
+            del layer.lora[name]
+        if not layer.lora:
+            unwrap(layer)
+    del known.copies[name], known.configs[name], known.trainable[name]
+    if not known.configs:
+        model.adapters = None
+        for path, _, _, parameter in owners(model):
+            if path in known.frozen:
+                parameter.requires_grad_(True)
+
+
+def merge(model: Any, dequantize: bool) -> None:
+    """Writes the active adapters' changes into the base, computed in float32, and takes all adapters out.
+
+    Raises:
+        UnsupportedOption: the base is quantized, and `dequantize` does not allow it to grow.
+    """
+    if is_quantized(model) and not dequantize:
+        raise UnsupportedOption(
+            "The base model is quantized, and codes cannot take up small changes. Call "
+            "merge_adapters(dequantize=True) for a model in full precision, or keep the adapter beside the base."
+        )
+    known: Adapters = model.adapters
+    known.enabled = True
+    apply(model)
+    with torch.no_grad():
+        values = {layer: layer.changed(layer.own_weight().float()) for layer in layers(model) if layer.active}
+        for key in known.originals:
+            path, _, leaf = key.replace("/", ".").rpartition(".")
+            known.originals[key] = nn.Parameter(model.get_submodule(path)._parameters[leaf].detach())
+        if known.originals:
+            model.drawn = ()  # a new head is trained now
+        for name in list(known.configs):
+            remove(model, name)
+        for module in [m for m in model.modules() if isinstance(m, QuantizedLinear)]:
+            release(module)
+        for layer, value in values.items():
+            owned = layer._parameters["weight"]
+            assert owned is not None
+            layer._parameters["weight"] = nn.Parameter(value.to(owned.dtype), owned.requires_grad)

@@ -1,0 +1,145 @@
+"""Objectives over several texts at once: vectors of sentences, and preferences between answers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import UnsupportedOption
+from ..losses import IGNORED
+from .losses import cross_entropy, sequence_scores
+from .objectives import Objective, following
+from .passes import Example, Tokens, column, states
+
+PREFERENCES = ("sigmoid", "hinge", "ipo")
+
+
+class Sentences(Objective):
+    """Vectors of sentences.
+
+    Args:
+        model: a `SentenceEncoder`. texts: columns of ids, in order: anchor, positive, negatives; or two sentences.
+        loss: "contrastive" brings an anchor near its positive and away from all other texts of the batch (Henderson et
+            al., 2017, arXiv:1705.00652); "cosent" orders pairs by their scores (Su, 2022); "cosine" fits scores.
+        scale: of cosines, the inverse of a temperature.
+    """
+
+    splits = False
+    columns = ()
+
+    def __init__(self, model: Any, texts: Sequence[str], loss: str = "contrastive", scale: float = 20.0) -> None:
+        super().__init__(model)
+        self.texts, self.loss, self.scale = tuple(texts), loss, scale
+
+    def size(self, example: Example) -> int:
+        return sum(len(example[name]) for name in self.texts)
+
+    def vectors(self, batch: Sequence[Example]) -> list[Tensor]:
+        """Unit vectors (examples, width) of each column, read in one pass."""
+        flat = [{"input_ids": example[name]} for name in self.texts for example in batch]
+        hidden, call = states(self.model.model, Tokens.of(flat, self.device))
+        found = F.normalize(self.model.vectors(hidden, call.runs).float(), dim=-1)
+        return list(found.split(len(batch)))
+
+    def forward(self, batch: Sequence[Example], predict: bool = False) -> tuple[Tensor, Any]:
+        sides = self.vectors(batch)
+        likeness = (sides[0] * sides[1]).sum(-1)
+        if self.loss == "contrastive":
+            scores = sides[0] @ torch.cat(sides[1:]).T * self.scale
+            loss = cross_entropy(scores, torch.arange(len(batch), device=scores.device))
+        elif self.loss == "cosine":
+            loss = F.mse_loss(likeness, column(batch, "labels", likeness.device).float(), reduction="sum")
+        else:
+            loss = cosent(likeness * self.scale, column(batch, "labels", likeness.device)) * len(batch)
+        return loss, list(likeness.detach().cpu().numpy()) if predict else None
+
+    def targets(self, batch: Sequence[Example]) -> list[Any]:
+        return [example.get("labels", 1.0) for example in batch]
+
+
+def cosent(scores: Tensor, labels: Tensor) -> Tensor:
+    """log(1 + sum of exp(scores[i] - scores[j]) over pairs whose labels say that j is the more alike)."""
+    gaps = scores[:, None] - scores[None, :]
+    wrong = labels[:, None] < labels[None, :]
+    flat = gaps.masked_fill(~wrong, float("-inf")).flatten()
+    return torch.logsumexp(torch.cat([flat.new_zeros(1), flat]), 0)
+
+
+class Preference(Objective):
+    """Direct preference optimization (Rafailov et al., 2023, arXiv:2305.18290).
+
+    Args:
+        beta: how strongly the model is held near its reference. kind: "sigmoid", "hinge" (arXiv:2305.10425) or "ipo"
+            (arXiv:2310.12036). smoothing: the share of preferences that are taken for wrong.
+        reference: the model that it is held near; a copy of the model as it is now, or, with adapters, the model
+            without them, when left out.
+    """
+
+    columns = ("chosen_input_ids", "chosen_labels", "rejected_input_ids", "rejected_labels")
+
+    def __init__(
+        self, model: Any, *, beta: float = 0.1, kind: str = "sigmoid", smoothing: float = 0.0, reference: Any = None
+    ) -> None:  # fmt: skip
+        super().__init__(model, smoothing)
+        if kind not in PREFERENCES:
+            raise UnsupportedOption(f"loss {kind!r} is none of {', '.join(PREFERENCES)}.")
+        self.beta, self.kind = beta, kind
+        self.adapted = reference is None and bool(getattr(model, "active_adapters", None))
+        other = None if self.adapted else reference if reference is not None else copy.deepcopy(model)
+        self._reference: list[nn.Module] = [] if other is None else [other.requires_grad_(False).eval()]  # no child
+
+    def size(self, example: Example) -> int:
+        return len(example["chosen_input_ids"]) + len(example["rejected_input_ids"])
+
+    def forward(self, batch: Sequence[Example], predict: bool = False) -> tuple[Tensor, Any]:
+        sides = [
+            {"input_ids": example[f"{side}_input_ids"], "labels": np.asarray(example[f"{side}_labels"])}
+            for side in ("chosen", "rejected")
+            for example in batch
+        ]
+        own, before = self._scores(self.model, sides), self._before(sides)
+        rewards = self.beta * (own - before)
+        chosen, rejected = rewards.split(len(batch))
+        losses = self._losses(chosen - rejected, sides)
+        found = torch.stack([chosen, rejected], -1).detach().cpu().numpy()
+        return losses.sum(), list(found) if predict else None
+
+    def _losses(self, margin: Tensor, sides: Sequence[Example]) -> Tensor:
+        if self.kind == "hinge":
+            return F.relu(1 - margin)
+        if self.kind == "ipo":
+            return (margin / self.beta - 1 / (2 * self.beta)) ** 2
+        return -F.logsigmoid(margin) * (1 - self.smoothing) - F.logsigmoid(-margin) * self.smoothing
+
+    def _before(self, sides: Sequence[Example]) -> Tensor:
+        with torch.no_grad():
+            if not self.adapted:
+                other = self._reference[0].to(self.device)
+                return self._scores(other, sides)
+            learns = self.model.training
+            with self.model.adapters_disabled():
+                found = self._scores(self.model.eval(), sides)
+            self.model.train(learns)
+            return found
+
+    def _scores(self, model: Any, sides: Sequence[Example]) -> Tensor:
+        """(texts,): log-probability of each answer given its prompt; its mean a token for "ipo"."""
+        tokens = Tokens.of(sides, self.device)
+        hidden, call = states(model, tokens)
+        labels = following((side["labels"] for side in sides), self.device)
+        found = sequence_scores(model.score, hidden, labels, call.runs)
+        return found / _answered(sides, found.device) if self.kind == "ipo" else found
+
+    def targets(self, batch: Sequence[Example]) -> list[Any]:
+        return [0 for _ in batch]
+
+
+def _answered(sides: Sequence[Example], device: torch.device) -> Tensor:
+    counts = [int((side["labels"][1:] != IGNORED).sum()) for side in sides]
+    return torch.tensor(counts, device=device).clamp(min=1)

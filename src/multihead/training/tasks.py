@@ -1,0 +1,358 @@
+"""The tasks that read rows: a name, what prepares its data, which model it loads, what it learns, how it is judged."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .. import auto
+from ..errors import InvalidInput, UnsupportedOption, nearest
+from ..loading import NewWeights
+from ..nn.embeddings import LearnedPositions
+from . import metrics, text_metrics
+from .answers import answered
+from .data.labels import REGRESSION, SEVERAL, Labels
+from .data.masked_lm import Masking, mask
+from .evaluation import Seen, stacked
+from .features import Features
+from .jobs import Job
+from .objectives import Objective, Words
+from .pairs import Preference, Sentences
+from .passes import Example
+
+ALIASES = {
+    "sentiment-analysis": "text-classification", "sequence-classification": "text-classification",
+    "ner": "token-classification", "extractive-qa": "question-answering", "masked-lm": "fill-mask", "mlm": "fill-mask",
+    "causal-lm": "text-generation", "language-modeling": "text-generation", "clm": "text-generation",
+    "seq2seq": "text2text-generation", "text2text": "text2text-generation", "contrastive": "sentence-similarity",
+    "sentence-embeddings": "sentence-similarity", "dpo": "preference",
+}  # fmt: skip
+
+
+class TaskJob(Job):
+    """A job that reads rows.
+
+    Args:
+        options: of the task's data and of what it learns, `own` among them.
+    """
+
+    task: ClassVar[str]
+    data: ClassVar[str]  # file in `data`
+    auto: ClassVar[str]
+    own: ClassVar[tuple[str, ...]] = ()  # options beside those of the data
+
+    def __init__(self, model: Any, tokenizer: Any, options: Mapping[str, Any], source: Any, **more: Any) -> None:
+        if more.get("collator") is not None:
+            raise UnsupportedOption(f"data_collator: {self.task} makes its own batches; leave it or the task out.")
+        self.chosen = {name: options[name] for name in self.own if name in options}
+        self.options = self._options({k: v for k, v in options.items() if k not in self.own})
+        named = isinstance(model, (str, Path))
+        self.tokenizer = auto.AutoTokenizer.from_pretrained(model) if tokenizer is None and named else tokenizer
+        if self.tokenizer is None:
+            raise InvalidInput(f"{self.task} reads texts: give processing_class=, the model's tokenizer.")
+        loaded = self.loaded(str(model), source) if named else model
+        super().__init__(loaded, self.tokenizer, **more)
+        positions = [part.count for part in loaded.modules() if isinstance(part, LearnedPositions)]
+        if positions and self.options.positions is None:
+            self.options = replace(self.options, positions=min(positions))
+
+    @property
+    def module(self) -> ModuleType:
+        return import_module(f".data.{self.data}", __package__)
+
+    def _options(self, given: Mapping[str, Any]) -> Any:
+        kind = self.module.Options
+        names = [f.name for f in fields(kind)]
+        wrong = [name for name in given if name not in names]
+        if wrong:
+            known = [*names, *self.own]
+            raise UnsupportedOption(f"{self.task} has no option {wrong[0]!r}. {nearest(wrong[0], known)}")
+        return kind(**given)
+
+    def loaded(self, name: str, source: Any) -> Any:
+        """The model of a name, with weights in float32, which small updates need."""
+        return self._load(name)
+
+    def _load(self, name: str, **changes: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NewWeights)  # a head that is to be trained is new
+            return getattr(auto, self.auto).from_pretrained(
+                name, dtype="float32", ignore_mismatched_sizes=True, **changes
+            )
+
+    @property
+    def padded(self) -> bool:
+        return self.loss is not None
+
+    def features(self, source: Any, *, training: bool) -> Features:
+        if isinstance(source, Features):
+            return source
+        return self.module.prepare(source, self.tokenizer, self.options)
+
+
+class Labeled(TaskJob):
+    """A task whose labels come from the training data, or from a model that has some."""
+
+    def __init__(self, model: Any, tokenizer: Any, options: Mapping[str, Any], source: Any, **more: Any) -> None:
+        self.labels: Labels | None = None
+        super().__init__(model, tokenizer, options, source, **more)
+
+    def loaded(self, name: str, source: Any) -> Any:
+        self.labels = self.module.labels_of(source, self.options)
+        names = self.labels.names or ("score",)
+        table = {"id2label": dict(enumerate(names)), "label2id": {label: i for i, label in enumerate(names)}}
+        return self._load(name, **table, **self.more(self.labels))
+
+    def more(self, labels: Labels) -> dict[str, Any]:
+        """More config entries."""
+        return {}
+
+    def features(self, source: Any, *, training: bool) -> Features:
+        if isinstance(source, Features):
+            return source
+        if self.labels is None:
+            told = self.model.config.id2label or {}
+            names = [str(told[i]) for i in sorted(told)]
+            own = [name for name in names if not name.startswith("LABEL_")]
+            options = self.options if self.options.labels or not own else replace(self.options, labels=own)
+            self.labels = self.module.labels_of(source, options)
+        return self.module.prepare(source, self.tokenizer, self.options, self.labels)
+
+
+class TextClassification(Labeled):
+    """Labels, several labels or a score a text."""
+
+    task, data, auto = "text-classification", "text_classification", "AutoModelForSequenceClassification"
+
+    def scored(self, arguments: Any) -> bool:
+        return True
+
+    def more(self, labels: Labels) -> dict[str, Any]:
+        return {"problem_type": labels.kind}
+
+    def metrics(self, features: Any, seen: Seen, arguments: Any) -> dict[str, float]:
+        scores, wanted = stacked(seen.scores), stacked(seen.targets)
+        kind = self.model.config.problem_type or (self.labels.kind if self.labels else None)
+        if kind == REGRESSION:
+            return metrics.regression(scores, wanted)
+        judge = metrics.multi_label_classification if kind == SEVERAL else metrics.text_classification
+        return judge(scores, wanted)
+
+
+class TokenClassification(Labeled):
+    """A tag a word."""
+
+    task, data, auto = "token-classification", "token_classification", "AutoModelForTokenClassification"
+
+    def scored(self, arguments: Any) -> bool:
+        return True
+
+    def metrics(self, features: Any, seen: Seen, arguments: Any) -> dict[str, float]:
+        return metrics.token_classification(stacked(seen.scores), stacked(seen.targets), self.model.config.id2label)
+
+
+class QuestionAnswering(TaskJob):
+    """The span of a context that answers a question."""
+
+    task, data, auto = "question-answering", "question_answering", "AutoModelForQuestionAnswering"
+
+    def scored(self, arguments: Any) -> bool:
+        return True
+
+    def metrics(self, features: Features, seen: Seen, arguments: Any) -> dict[str, float]:
+        return answered(features, seen.scores, self.tokenizer, self.options)
+
+
+class Masked(Words):
+    """Words of a text that are hidden anew each time it is read."""
+
+    columns = ("input_ids", "word_ids")
+
+    def __init__(self, model: Any, masking: Masking, smoothing: float = 0.0) -> None:
+        super().__init__(model, smoothing)
+        self.masking = masking
+
+    def ready(self, example: Example, seed: tuple[int, int, int]) -> Example:
+        ids, labels = mask(example, seed, self.masking)
+        return {**example, "input_ids": ids, "labels": labels}
+
+
+class FillMask(TaskJob):
+    """Hidden words (Devlin et al., 2018), whole ones where `whole_words` says so (Cui et al., 2019)."""
+
+    task, data, auto = "fill-mask", "masked_lm", "AutoModelForMaskedLM"
+    own = ("probability", "hidden", "replaced", "whole_words")
+
+    def objective(self) -> Objective:
+        return Masked(self.model, Masking.of(self.tokenizer, **self.chosen), self.smoothing)
+
+    def metrics(self, features: Any, seen: Seen, arguments: Any) -> dict[str, float]:
+        return {"perplexity": metrics.language_modeling(seen.loss, int(seen.count))["perplexity"]}
+
+
+class TextGeneration(TaskJob):
+    """The next word: of texts, of completions, of what an assistant says."""
+
+    task, data, auto = "text-generation", "causal_lm", "AutoModelForCausalLM"
+
+    def metrics(self, features: Any, seen: Seen, arguments: Any) -> dict[str, float]:
+        return {"perplexity": metrics.language_modeling(seen.loss, int(seen.count))["perplexity"]}
+
+
+class Text2Text(TaskJob):
+    """A text of another text."""
+
+    task, data, auto = "text2text-generation", "seq2seq", "AutoModelForSeq2SeqLM"
+    judge: ClassVar[Callable[..., dict[str, float]] | None] = None
+
+    def metrics(self, features: Features, seen: Seen, arguments: Any) -> dict[str, float]:
+        found = {"perplexity": metrics.language_modeling(seen.loss, int(seen.count))["perplexity"]}
+        if not arguments.predict_with_generate:
+            return found
+        said, right = self.written(features, arguments), self.references(features)
+        judges = [type(self).judge] if type(self).judge else [text_metrics.translation, text_metrics.summarization]
+        for judge in judges:
+            found |= judge(said, right)  # type: ignore[misc]
+        return found
+
+    def written(self, features: Features, arguments: Any) -> list[str]:
+        """What the model writes for each source, in batches of alike lengths."""
+        named = {"max_length": arguments.generation_max_length, "num_beams": arguments.generation_num_beams}
+        options = {name: value for name, value in named.items() if value is not None}
+        order = np.argsort(-features.ragged["input_ids"].lengths, kind="stable")
+        found = [""] * len(features)
+        for begin in range(0, len(order), 32):
+            numbers = order[begin : begin + 32]
+            texts = [features[int(n)]["input_ids"].tolist() for n in numbers]
+            rows = self.model.generate(texts, **options)
+            for number, row in zip(numbers, self.tokenizer.batch_decode(rows, skip_special_tokens=True), strict=True):
+                found[int(number)] = row.strip()
+        return found
+
+    def references(self, features: Features) -> list[str]:
+        labels = [[token for token in features[n]["labels"].tolist() if token >= 0] for n in range(len(features))]
+        return [text.strip() for text in self.tokenizer.batch_decode(labels, skip_special_tokens=True)]
+
+
+class Translation(Text2Text):
+    """A text in another language."""
+
+    task, judge = "translation", staticmethod(text_metrics.translation)
+
+
+class Summarization(Text2Text):
+    """A shorter text."""
+
+    task, judge = "summarization", staticmethod(text_metrics.summarization)
+
+
+class SentenceSimilarity(TaskJob):
+    """Vectors of sentences: pairs that belong together, or pairs with scores."""
+
+    task, data, auto = "sentence-similarity", "sentence_pairs", "SentenceEncoder"
+    own = ("loss", "scale")
+
+    def scored(self, arguments: Any) -> bool:
+        return True
+
+    def loaded(self, name: str, source: Any) -> Any:
+        from ..sentences.encoder import SentenceEncoder
+
+        return SentenceEncoder.from_pretrained(name, dtype="float32")
+
+    def features(self, source: Any, *, training: bool) -> Features:
+        found = super().features(source, training=training)
+        if training or not hasattr(self, "facts"):
+            self.facts = found.facts
+        return found
+
+    def objective(self) -> Objective:
+        return _Undecided(self)
+
+    def metrics(self, features: Features, seen: Seen, arguments: Any) -> dict[str, float]:
+        if "labels" not in features.columns:
+            return {}
+        return metrics.sentence_similarity(np.asarray(seen.scores), np.asarray(seen.targets, dtype=np.float64))
+
+    @property
+    def reloads(self) -> bool:
+        return False
+
+    def _vocabulary(self) -> int:
+        return int(self.model.model.get_input_embeddings().num_embeddings)
+
+    def save(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+
+
+class _Undecided(Sentences):
+    """An objective over the columns that the data turns out to have."""
+
+    def __init__(self, job: SentenceSimilarity) -> None:
+        super().__init__(job.model, (), **job.chosen)
+        self._job = [job]
+
+    def collate(self, examples: Sequence[Example]) -> Any:
+        facts = self._job[0].facts
+        self.texts = tuple(facts["columns"])
+        if "loss" not in self._job[0].chosen:
+            self.loss = "cosent" if "labels" in examples[0] else "contrastive"
+        return super().collate(examples)
+
+    def size(self, example: Example) -> int:
+        return sum(len(value) for name, value in example.items() if name.startswith("input_ids"))
+
+
+class Preferring(TaskJob):
+    """Which of two answers is better."""
+
+    task, data, auto = "preference", "preference", "AutoModelForCausalLM"
+    own = ("beta", "loss", "reference")
+
+    def scored(self, arguments: Any) -> bool:
+        return True
+
+    def objective(self) -> Objective:
+        named = {"beta": "beta", "loss": "kind", "reference": "reference"}
+        options = {named[name]: value for name, value in self.chosen.items()}
+        return Preference(self.model, smoothing=self.smoothing, **options)
+
+    def metrics(self, features: Any, seen: Seen, arguments: Any) -> dict[str, float]:
+        rewards = np.asarray(seen.scores)
+        found = metrics.preference(rewards[:, 0], rewards[:, 1])
+        return {f"rewards_{name}": value for name, value in found.items()}
+
+
+TASKS: Mapping[str, type[TaskJob]] = {
+    kind.task: kind
+    for kind in (
+        TextClassification, TokenClassification, QuestionAnswering, FillMask, TextGeneration, Text2Text, Translation,
+        Summarization, SentenceSimilarity, Preferring,
+    )
+}  # fmt: skip
+
+
+def job_of(model: Any, task: str | None, options: Mapping[str, Any], tokenizer: Any, data: Any, **more: Any) -> Job:
+    """The job of a task, or of a model's own kind where data is tokenized.
+
+    Raises:
+        UnsupportedOption: no such task, or an option that it has not.
+    """
+    if task is None:
+        if options:
+            raise UnsupportedOption(f"options {', '.join(options)} belong to a task; name it: task=...")
+        if isinstance(model, (str, Path)):
+            raise InvalidInput(f"A model's name alone says not what to train; name a task: {', '.join(TASKS)}.")
+        return Job(model, tokenizer, **more)
+    name = ALIASES.get(task, task)
+    name = "translation" if name.startswith("translation_") else name
+    if name not in TASKS:
+        raise UnsupportedOption(f"There is no task {task!r} to train. {nearest(task, [*TASKS, *ALIASES])}")
+    return TASKS[name](model, tokenizer, options, data, **more)
