@@ -16,7 +16,7 @@ from .kernels.linear import linear
 from .nn.activations import activation
 from .nn.call import Call
 from .nn.ragged import mean, select
-from .nn.weights import LayerNorm, Linear
+from .nn.weights import Dropout, LayerNorm, Linear
 
 Pool = Callable[[Tensor, Call], Tensor]
 
@@ -138,7 +138,7 @@ class Classifier(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.pool, self.dense, self.dropout = pool, dense or nn.Identity(), nn.Dropout(dropout)
+        self.pool, self.dense, self.dropout = pool, dense or nn.Identity(), Dropout(dropout)
         self.out = Linear(width, labels, bias=bias)
 
     def forward(self, hidden: Tensor, call: Call) -> Tensor:
@@ -154,7 +154,7 @@ class Dense(nn.Module):
 
     def __init__(self, width: int, act: str, *, dropout: float = 0.0) -> None:
         super().__init__()
-        self.linear, self.act, self.dropout = Linear(width, width), activation(act), nn.Dropout(dropout)
+        self.linear, self.act, self.dropout = Linear(width, width), activation(act), Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.linear(self.dropout(x)))
@@ -193,7 +193,7 @@ class Summary(nn.Module):
         super().__init__()
         self.pool, self.act = pool, activation(act) if act else nn.Identity()
         self.linear = nn.Identity() if out is None else Linear(width, out)
-        self.before, self.after = (nn.Dropout(p) for p in dropouts)
+        self.before, self.after = (Dropout(p) for p in dropouts)
 
     def forward(self, hidden: Tensor, call: Call) -> Tensor:
         return self.after(self.act(self.linear(self.before(self.pool(hidden, call)))))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..kernels.linear import linear
 from ..nn.quantized import QuantizedLinear
-from ..nn.weights import Linear
+from ..nn.weights import Dropout, Linear
 
 
 class Lora(nn.Module):
@@ -30,7 +30,7 @@ class Lora(nn.Module):
     ) -> None:
         super().__init__()
         self.A, self.B = down, nn.Parameter(up)
-        self.scale, self.dropout = scale, nn.Dropout(dropout)
+        self.scale, self.dropout = scale, Dropout(dropout)
         self.magnitude = None if magnitude is None else nn.Parameter(magnitude)
 
     def forward(self, x: Tensor, plain: Tensor, layer: Adapted) -> Tensor:

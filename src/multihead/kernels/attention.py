@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .dropout import dropout as drop
+from .grids import gathered, picked
 from .sight import Runs, Sight
 
 Bias = Callable[[int], Tensor]  # text -> (heads, queries, keys), added to the scaled scores
@@ -96,7 +98,7 @@ def attend(
         p = weights(q, k, sight, text, scale=scale, bias=bias, softcap=softcap, sinks=sinks)
         if seen is not None:
             seen.append(p)
-        p = F.dropout(p, dropout) if dropout else p
+        p = drop(p, dropout) if dropout else p
         values = _rows(v, sight.keys, text).repeat_interleave(groups, dim=1)
         mixed.append(torch.einsum("hqk,khd->qhd", p, values))
     return torch.cat(mixed) if mixed else q.new_zeros(*q.shape[:2], v.shape[-1])
@@ -117,6 +119,9 @@ def fused(
     """torch's fused kernel: on a view when the lengths allow it, else a call a text or one padded grid."""
     if softcap is not None or sinks is not None:
         return attend(q, k, v, sight, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks)
+    if _learns_wide(q, v):
+        wide = fused(q.float(), k.float(), v.float(), sight, scale=scale, bias=bias, dropout=dropout)
+        return wide.to(v.dtype)
     spacing = sight.keys.spacing
     if bias is None and sight.queries.spacing and spacing and k.shape[0] >= spacing * len(sight.keys):
         if not (q.device.type == "cpu" and _better_padded(sight, q.shape[1])):
@@ -139,6 +144,13 @@ def fused(
     return mixed
 
 
+def _learns_wide(q: Tensor, v: Tensor) -> bool:
+    """Whether gradients of half precision are slower to compute than those in float32: on a CPU without AMX."""
+    if q.device.type != "cpu" or v.dtype == torch.float32 or not (torch.is_grad_enabled() and v.requires_grad):
+        return False
+    return q.dtype in (torch.bfloat16, torch.float16) and not torch.cpu._is_amx_tile_supported()
+
+
 def _places(part: Sight, device: torch.device) -> Tensor:
     """Rows of the queries of some texts, (their tokens,)."""
     rows, real = part.query_grid(device)
@@ -158,7 +170,7 @@ def _joined(
         own = [torch.arange(begins[text], begins[text] + lengths[text], device=device) for text in alone]
         return torch.cat([*own, *(_places(part, device) for part, _ in parts)]).argsort()
 
-    return mixed.index_select(0, sight.once(("order", mixed.device), order))
+    return picked(mixed, sight.once(("order", mixed.device), order))
 
 
 def _ways(sight: Sight, heads: int, k: Tensor, together: bool) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
@@ -203,7 +215,23 @@ def _better_padded(sight: Sight, heads: int) -> bool:
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, dropout: float) -> Tensor:
     """(batch, heads, length, width) through torch's kernel; mask and causal exclude each other."""
     grouped = q.shape[1] != k.shape[1]
+    if dropout and q.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _dropped(q, k, v, mask, causal, scale, dropout)
     return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal, scale=scale, enable_gqa=grouped)
+
+
+def _dropped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, p: float) -> Tensor:
+    """Likewise with dropout, for which torch has no kernel on a CPU."""
+    groups = q.shape[1] // k.shape[1]
+    k, v = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k, v))
+    scores = (q * scale) @ k.transpose(-2, -1)
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+    if mask is not None and mask.dtype is torch.bool:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    elif mask is not None:
+        scores = scores + mask
+    return drop(scores.softmax(-1, dtype=torch.float32).to(q.dtype), p) @ v
 
 
 def _on_views(q: Tensor, k: Tensor, v: Tensor, sight: Sight, spacing: int, scale: float, dropout: float) -> Tensor:
@@ -250,10 +278,19 @@ def _on_grid(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float, dropou
     if q.device.type == "cpu":
         width = stepped(sight.queries.longest, width)
     key_rows, mask = sight.key_grid(k.device, width), sight.grid_mask(q.device, width)
-    queries, keys, values = _gathered(q, query_rows), _gathered(k, key_rows), _gathered(v, key_rows)
-    mixed = _sdpa(queries, keys, values, mask, False, scale, dropout)
     places = sight.once(("real", q.device), lambda: real.flatten().nonzero()[:, 0])
-    return mixed.transpose(1, 2).flatten(0, 1).index_select(0, places)
+    own = sight.once(("key cells", k.device, width), lambda: _cells(sight, key_rows))
+    queries = _gathered(q, query_rows, _places(sight, q.device), places)
+    keys, values = (_gathered(x, key_rows, *own) for x in (k, v))
+    mixed = _sdpa(queries, keys, values, mask, False, scale, dropout)
+    return picked(mixed.transpose(1, 2).flatten(0, 1), places)
+
+
+def _cells(sight: Sight, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Which keys stand at which cells of a grid of rows (texts, width)."""
+    lengths = torch.tensor(sight.keys.lengths, device=rows.device)[:, None]
+    cells = (torch.arange(rows.shape[1], device=rows.device) < lengths).flatten().nonzero()[:, 0]
+    return rows.flatten().index_select(0, cells), cells
 
 
 def stepped(queries: int, keys: int) -> int:
@@ -263,9 +300,9 @@ def stepped(queries: int, keys: int) -> int:
     return keys if worse else keys + more
 
 
-def _gathered(x: Tensor, rows: Tensor) -> Tensor:
-    """(tokens, heads, width) at rows (texts, length): (texts, heads, length, width)."""
-    return x.index_select(0, rows.flatten()).unflatten(0, rows.shape).transpose(1, 2)
+def _gathered(x: Tensor, index: Tensor, rows: Tensor, cells: Tensor) -> Tensor:
+    """(tokens, heads, width) at rows (texts, length): (texts, heads, length, width); see `grids.Gathered`."""
+    return gathered(x, index.flatten(), rows, cells).unflatten(0, index.shape).transpose(1, 2)
 
 
 def _rows(x: Tensor, runs: Runs, text: int) -> Tensor:

@@ -7,15 +7,18 @@ import os
 import sys
 from functools import cache
 
-TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # names in malloc.h
+TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4  # names in malloc.h
 KEPT = 1 << 30  # bytes at the heap's end that are not given back
 AHEAD = 1 << 28  # address space that is asked for at once; untouched pages cost nothing
 LARGEST = 1 << 25  # glibc's bound for what may lie in the heap
 
 
 @cache
-def keep_freed() -> bool:
+def keep_freed(*, largest: bool = False) -> bool:
     """Tells glibc to hold freed memory, as GPUs' allocators do; whether it did.
+
+    Args:
+        largest: blocks of any size, as training needs: the gradient of a table of words is one.
 
     Else every pass maps its large tensors anew, and the system fills each page with zeros before it is written again:
     8 to 25 percent of a pass in bfloat16. The process stays as large as its largest pass was. `MULTIHEAD_KEEP_MEMORY=0`
@@ -27,7 +30,8 @@ def keep_freed() -> bool:
     try:
         library = ctypes.CDLL(None)
         library.gnu_get_libc_version  # noqa: B018  # only glibc has both
-        settings = ((MMAP_THRESHOLD, LARGEST), (TRIM_THRESHOLD, KEPT), (TOP_PAD, AHEAD))
+        settings = [(MMAP_THRESHOLD, LARGEST), (TRIM_THRESHOLD, KEPT), (TOP_PAD, AHEAD)]
+        settings += [(MMAP_MAX, 0)] if largest else []
         return all(library.mallopt(name, value) == 1 for name, value in settings)
     except (OSError, AttributeError):
         return False

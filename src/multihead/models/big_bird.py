@@ -19,7 +19,7 @@ from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.ragged import places
 from ..nn.sparse import BlockSparseAttention
 from ..nn.stack import Stack
-from ..nn.weights import LayerNorm, Linear
+from ..nn.weights import Dropout, LayerNorm, Linear
 from . import bert
 
 NEVER = 1e6  # taken off the scores of a question's own tokens
@@ -112,7 +112,7 @@ class Answers(nn.Module):
         width = config.hidden_size
         ffn = FeedForward(width, config.intermediate_size, config.hidden_act)
         norm, dropout = LayerNorm(width, config.layer_norm_eps), config.hidden_dropout_prob
-        self.step = Residual(ffn, before=nn.Dropout(dropout), after=norm, dropout=dropout)
+        self.step = Residual(ffn, before=Dropout(dropout), after=norm, dropout=dropout)
         self.out, self.separator = Linear(width, 2), config.sep_token_id
 
     def forward(self, hidden: Tensor, call: Call) -> Tensor:

@@ -16,7 +16,7 @@ from ..kinds import Kind, next_words
 from ..nn.call import Call
 from ..nn.ragged import Layout
 from ..nn.stack import Stack
-from ..nn.weights import Linear
+from ..nn.weights import Dropout, Linear
 from ..outputs import Output
 from . import llama
 
@@ -39,7 +39,7 @@ class DoubleHeads(nn.Module):
 
     def __init__(self, width: int, words: nn.Module, dropout: float) -> None:
         super().__init__()
-        self.words, self.choice, self.dropout = words, Linear(width, 1), nn.Dropout(dropout)
+        self.words, self.choice, self.dropout = words, Linear(width, 1), Dropout(dropout)
 
     def forward(self, hidden: Tensor, call: Call) -> tuple[Tensor, Tensor]:
         rows = call.given.get("mc_token_ids")

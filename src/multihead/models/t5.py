@@ -21,7 +21,7 @@ from ..nn.feedforward import FeedForward, GatedFeedForward
 from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.norms import RMSNorm
 from ..nn.stack import EncoderDecoder, Stack
-from ..nn.weights import Embedding, Linear
+from ..nn.weights import Dropout, Embedding, Linear
 from .architecture import Architecture, MakeHead, shared_as_stored, tied_as_stored
 
 
@@ -105,7 +105,7 @@ def distances(config: T5Config, *, causal: bool) -> BucketedBias:
 
 def stack(config: T5Config, token: nn.Embedding, layers: list[nn.Module]) -> Stack:
     dropout, norm = config.dropout_rate, RMSNorm(config.d_model, config.layer_norm_epsilon)
-    return Stack(Embeddings(token, dropout=dropout), layers, norm, nn.Dropout(dropout))
+    return Stack(Embeddings(token, dropout=dropout), layers, norm, Dropout(dropout))
 
 
 def one_table(config: T5Config, count: int, *, causal: bool) -> list[BucketedBias]:

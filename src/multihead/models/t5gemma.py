@@ -16,7 +16,7 @@ from ..kernels.sight import Runs
 from ..nn.attention import CrossAttention
 from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.stack import EncoderDecoder, Stack
-from ..nn.weights import Linear
+from ..nn.weights import Dropout, Linear
 from ..targets import begun_with
 from . import gemma2, llama
 from .architecture import Architecture
@@ -114,7 +114,7 @@ def side(config: T5GemmaModuleConfig, source: int | None = None) -> Stack:
 
     kinds = layer_kinds(config, every_layer(2, config.num_hidden_layers))
     stack = llama.decoder(config, lambda i: layer(kinds[i]), norm, words(config), dropout=config.dropout_rate)
-    stack.out = nn.Dropout(config.dropout_rate)
+    stack.out = Dropout(config.dropout_rate)
     return stack
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .attention import Attention
 from .call import Call
 from .memories import KeyValues
-from .weights import Linear
+from .weights import Dropout, Linear
 
 
 class Narrow(nn.Module):
@@ -60,7 +60,7 @@ class BottleneckLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.narrow, self.attention, self.norm, self.ffns = narrow, attention, norm, nn.ModuleList(ffns)
-        self.widen, self.wide_norm, self.dropout = widen, wide_norm, nn.Dropout(dropout)
+        self.widen, self.wide_norm, self.dropout = widen, wide_norm, Dropout(dropout)
 
     def memory(self) -> KeyValues:
         return self.attention.memory()

@@ -13,7 +13,7 @@ from .activations import Activation
 from .call import Call
 from .memories import KeyValues, Memory
 from .positions import Positions
-from .weights import Embedding
+from .weights import Dropout, Embedding
 
 
 class Distances(nn.Module):
@@ -62,7 +62,7 @@ class DisentangledBias(Positions):
     ) -> None:
         super().__init__()
         self.distances, self.key, self.query = distances, key, query
-        self.scale, self.dropout = scale, nn.Dropout(dropout)
+        self.scale, self.dropout = scale, Dropout(dropout)
 
     def bias(self, q: Tensor, k: Tensor, sight: Sight, call: Call) -> Bias | None:
         vectors = self.dropout(call.once(self.distances, self.distances))
@@ -105,7 +105,7 @@ class ConvolvedLayer(nn.Module):
         self, layer: nn.Module, width: int, kernel: int, groups: int, act: Activation, norm: nn.Module, dropout: float
     ) -> None:
         super().__init__()
-        self.layer, self.act, self.norm, self.dropout = layer, act, norm, nn.Dropout(dropout)
+        self.layer, self.act, self.norm, self.dropout = layer, act, norm, Dropout(dropout)
         self.weight = nn.Parameter(torch.empty(width, width // groups, kernel))
         self.bias, self.groups = nn.Parameter(torch.empty(width)), groups
 

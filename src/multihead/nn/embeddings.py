@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import InvalidInput, TextTooLong
 from .call import Call
-from .weights import Embedding
+from .weights import Dropout, Embedding
 
 
 class LearnedPositions(nn.Module):
@@ -104,7 +104,7 @@ class Embeddings(nn.Module):
         self.token, self.position, self.segment = token, position, segment
         self.norm, self.project = norm or nn.Identity(), project or nn.Identity()
         self.widen = widen or nn.Identity()
-        self.scale, self.dropout = scale, nn.Dropout(dropout)
+        self.scale, self.dropout = scale, Dropout(dropout)
 
     @property
     def typed(self) -> bool:

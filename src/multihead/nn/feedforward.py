@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .activations import activation
-from .weights import Linear
+from .weights import Dropout, Linear
 
 
 class FeedForward(nn.Module):
@@ -29,7 +29,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.up = up or Linear(width, inner, bias=bias)
         self.down = down or Linear(inner, width, bias=bias)
-        self.act, self.dropout = activation(act), nn.Dropout(dropout)
+        self.act, self.dropout = activation(act), Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(self.dropout(self.act(self.up(x))))
@@ -56,7 +56,7 @@ class GatedFeedForward(nn.Module):
         self.scales = scales
         self.gate, self.up = Linear(width, inner, bias=bias), Linear(width, inner, bias=bias)
         self.down = Linear(inner, width, bias=bias)
-        self.act, self.dropout = activation(act), nn.Dropout(dropout)
+        self.act, self.dropout = activation(act), Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.scales == (1.0, 1.0):

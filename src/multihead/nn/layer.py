@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .call import Call
 from .memories import Both, Memory
+from .weights import Dropout
 
 
 class Residual(nn.Module):
@@ -33,7 +34,7 @@ class Residual(nn.Module):
         super().__init__()
         self.step, self.scale = step, scale
         self.before, self.out, self.after = before or nn.Identity(), out or nn.Identity(), after or nn.Identity()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, *args: Any) -> Tensor:
         new = self.dropout(self.out(self.step(self.before(x), *args)))
@@ -124,7 +125,7 @@ class ParallelLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.attention, self.ffn, self.norm, self.ffn_norm = attention, ffn, norm, ffn_norm
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def memory(self) -> Memory:
         return self.attention.memory()  # type: ignore[operator]

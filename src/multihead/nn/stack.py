@@ -88,7 +88,6 @@ class Stack(nn.Module):
             seen.append(x)
         return x
 
-
     def _through(self, layer: nn.Module, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
         if not (self.recompute and memory is None and torch.is_grad_enabled()):
             return layer(x, call, memory)

@@ -14,6 +14,7 @@ from .layer import Layer
 from .memories import Recent
 from .ragged import Layout
 from .stack import Stack
+from .weights import Dropout
 
 
 class TwoStreamLayer(Layer):
@@ -37,7 +38,7 @@ class TwoStream(Stack):
     def __init__(
         self, embed: Embeddings, layers: Sequence[TwoStreamLayer], width: int, dropout: float, remembers: bool
     ) -> None:
-        super().__init__(embed, layers, nn.Dropout(dropout))
+        super().__init__(embed, layers, Dropout(dropout))
         self.mask, self._remembers = nn.Parameter(torch.empty(width)), remembers
 
     @property

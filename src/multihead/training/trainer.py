@@ -16,7 +16,9 @@ from ..kernels.hardware import best_device
 from ..kernels.memory import keep_freed
 from .arguments import TrainingArguments
 from .callbacks import Callbacks, DefaultFlowCallback
+from .card import model_card
 from .checkpoints import Checkpoints
+from .described import trained
 from .evaluation import PredictionOutput, see, stacked
 from .jobs import Job
 from .metrics import EvalPrediction
@@ -153,8 +155,8 @@ class Trainer:
         if self.train_dataset is None:
             raise InvalidInput("There is nothing to train on: give train_dataset.")
         features = self.features(self.train_dataset, training=True)
-        self.job.check(features)
-        keep_freed()
+        self.job.check(features, self.objective)
+        keep_freed(largest=True)
         order = self.order(features)
         steps, epochs = self._extent(order)
         torch.manual_seed(self.args.seed + self.parallel.data.rank)
@@ -241,6 +243,7 @@ class Trainer:
 
     def _judged(self, source: Any, prefix: str, *, wanted: bool, scores: bool = False) -> tuple[Any, dict[str, float]]:
         features = self.features(source, training=False)
+        self.job.check(features, self.objective, learned=not scores)
         sizes = self.job.sizes(features)
         own = self.compute_metrics is not None
         self.parallel.spread(self.objective)
@@ -250,10 +253,10 @@ class Trainer:
                 predict=scores or (wanted and (own or self.job.scored(self.args))),
                 each=lambda: self._tell("on_prediction_step", eval_dataloader=sizes),
             )  # fmt: skip
-            metrics: dict[str, float] = {"loss": seen.mean}
-            if self.compute_metrics is not None and wanted:
+            metrics: dict[str, float] = {"loss": seen.mean} if seen.count else {}
+            if self.compute_metrics is not None and wanted and seen.count:
                 metrics |= self.compute_metrics(self._evaluated(seen))
-            elif wanted:
+            elif wanted and seen.count:
                 metrics |= self.job.metrics(features, seen, self.args)
         rate = len(features) / max(seen.seconds, 1e-9)
         metrics |= {"runtime": round(seen.seconds, 4), "samples_per_second": round(rate, 3)}
@@ -281,6 +284,19 @@ class Trainer:
             self.place.mkdir(parents=True, exist_ok=True)
             self.state.save_to_json(self.place / "trainer_state.json")
 
+    def create_model_card(self, folder: str | os.PathLike[str] | None = None, **facts: Any) -> Path:
+        """Writes README.md, the model's card, into a folder (the output folder when left out); returns its path.
+
+        Args:
+            facts: fields of `card.Trained`, such as license="apache-2.0", instead of what is known of the run.
+        """
+        path = Path(folder or self.args.output_dir) / "README.md"
+        text = model_card(trained(self, **facts))
+        if self.world.first:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        return path
+
     def compute_loss(
         self, model: Any, inputs: Mapping[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
@@ -295,9 +311,11 @@ class Trainer:
         if function is None:
             return None
 
-        def loss(model: Any, inputs: Mapping[str, Any], return_outputs: bool = False) -> Any:
+        def loss(
+            model: Any, inputs: Mapping[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
             outputs = model(**inputs)
-            found = function(outputs, inputs.get("labels"), num_items_in_batch=None)
+            found = function(outputs, inputs.get("labels"), num_items_in_batch=num_items_in_batch)
             return (found, outputs) if return_outputs else found
 
         return loss
@@ -310,14 +328,17 @@ def checkpointed(model: nn.Module) -> None:
     """Layers keep only their inputs and are computed again for gradients (Chen et al., 2016, arXiv:1604.06174)."""
     for module in model.modules():
         if hasattr(module, "recompute"):
-            module.recompute = True
+            module.recompute = True  # type: ignore[assignment]
 
 
 def _rates(given: Any) -> Callable[[int], float]:
     """The factor that a scheduler of torch gives at each step."""
     if not hasattr(given, "lr_lambdas"):
         raise UnsupportedOption(
-            f"optimizers: {type(given).__name__} is no LambdaLR, whose factor is known at every step; name a schedule in "
-            "lr_scheduler_type, or give a LambdaLR."
+            f"optimizers: {type(given).__name__} is no LambdaLR, whose factor is known at every step; name a schedule "
+            "in lr_scheduler_type, or give a LambdaLR."
         )
     return given.lr_lambdas[0]
+
+
+Seq2SeqTrainer = Trainer  # the reference's name; predict_with_generate belongs to every Trainer here
