@@ -43,6 +43,19 @@ if TYPE_CHECKING:
     from .sentences.encoder import SentenceEncoder
     from .tasks.pipeline import pipeline
     from .tokenizers.tokenizer import Tokenizer
+    from .training.arguments import Seq2SeqTrainingArguments, TrainingArguments
+    from .training.callbacks import EarlyStoppingCallback, TrainerCallback
+    from .training.collators import (
+        DataCollatorForLanguageModeling,
+        DataCollatorForSeq2Seq,
+        DataCollatorForTokenClassification,
+        DataCollatorWithPadding,
+        DefaultDataCollator,
+        default_data_collator,
+    )
+    from .training.metrics import EvalPrediction
+    from .training.state import TrainerControl, TrainerState
+    from .training.trainer import Seq2SeqTrainer, Trainer
 
 _HOMES = {
     "AsyncTextIteratorStreamer": "generation.streaming",
@@ -61,17 +74,32 @@ _HOMES = {
     "AutoTokenizer": "auto",
     "Config": "config",
     "CrossEncoder": "sentences.cross",
+    "DataCollatorForLanguageModeling": "training.collators",
+    "DataCollatorForSeq2Seq": "training.collators",
+    "DataCollatorForTokenClassification": "training.collators",
+    "DataCollatorWithPadding": "training.collators",
+    "DefaultDataCollator": "training.collators",
     "DisjunctiveConstraint": "generation.constraints",
+    "EarlyStoppingCallback": "training.callbacks",
+    "EvalPrediction": "training.metrics",
     "GenerationConfig": "generation.config",
     "LoraConfig": "adapters.config",
     "MultiheadError": "errors",
     "PhrasalConstraint": "generation.constraints",
     "PreTrainedModel": "model",
     "SentenceEncoder": "sentences.encoder",
+    "Seq2SeqTrainer": "training.trainer",
+    "Seq2SeqTrainingArguments": "training.arguments",
     "TextCallbackStreamer": "generation.streaming",
     "TextIteratorStreamer": "generation.streaming",
     "TextStreamer": "generation.streaming",
     "Tokenizer": "tokenizers.tokenizer",
+    "Trainer": "training.trainer",
+    "TrainerCallback": "training.callbacks",
+    "TrainerControl": "training.state",
+    "TrainerState": "training.state",
+    "TrainingArguments": "training.arguments",
+    "default_data_collator": "training.collators",
     "pipeline": "tasks.pipeline",
 }
 

@@ -104,7 +104,7 @@ class KeyMap:
             if where is not None and absent and where[0].lacking is not None:
                 kind = dtype or next((t.dtype for t in stored.values()), torch.float32)
                 value = torch.full(parameter.shape, where[0].lacking, dtype=kind, device=device)
-                owner._parameters[leaf] = nn.Parameter(value)
+                owner._parameters[leaf] = nn.Parameter(value, requires_grad=parameter.requires_grad)
                 continue
             if where is None or absent:
                 if fresh is None or not fresh(path, owner, leaf, parameter):
@@ -116,7 +116,8 @@ class KeyMap:
                     misshapen[f"{path} ({wanted[0]})"] = (tuple(parameter.shape), tuple(tensor.shape))
                 continue
             kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
-            owner._parameters[leaf] = nn.Parameter(tensor.to(device, kind), requires_grad=kind.is_floating_point)
+            learns = kind.is_floating_point and parameter.requires_grad
+            owner._parameters[leaf] = nn.Parameter(tensor.to(device, kind), requires_grad=learns)
         unexpected = self._left_over(names, used, known)
         if missing or misshapen or unexpected:
             raise CheckpointMismatch(source, missing=missing, unexpected=unexpected, misshapen=misshapen)

@@ -20,6 +20,7 @@ COMMANDS = {  # command -> the module that holds it
     "inspect": "inspecting",
     "models": "models",
     "run": "run",
+    "train": "train",
 }
 
 

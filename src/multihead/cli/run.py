@@ -22,7 +22,7 @@ from .completion import complete_task
 @click.argument("task", shell_complete=complete_task)
 @click.argument("texts", nargs=-1)
 @click.option(
-    "--file", "path", type=click.Path(path_type=Path), help="Rows to answer: .txt, .csv, .tsv, .jsonl, .parquet."
+    "--file", "path", type=click.Path(path_type=Path), help="Rows to answer: .txt, .csv, .tsv, .jsonl, .json, .parquet."
 )
 @click.option("--column", "columns", multiple=True, metavar="NAME", help="The column of texts, or key=NAME.")
 @click.option(

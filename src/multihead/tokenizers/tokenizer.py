@@ -89,6 +89,10 @@ class Tokenizer:
                 ) from error
             except Exception as error:  # the library raises its own bare Exception
                 raise InvalidInput(f"The text cannot be encoded with these options: {error}.") from error
+            except BaseException as error:  # what panics in Rust is no Exception: a stride without new tokens, say
+                if type(error).__name__ != "PanicException":
+                    raise
+                raise InvalidInput(f"The text cannot be encoded with these options: {error}.") from error
             finally:
                 if limits is not None:
                     self.backend.no_truncation()

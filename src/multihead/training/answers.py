@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..tasks.spans import best_spans, characters
@@ -20,7 +21,7 @@ def answered(features: Features, scores: Sequence[Any], tokenizer: Any, options:
     """SQuAD's measures of the likeliest span of each question, `""` where no answer is likelier.
 
     Args:
-        scores: of each example, (tokens, 2).
+        scores: of each example, (tokens,) of the first token and (tokens,) of the last.
     """
     assert features.rows is not None
     questions = Questions.of(features.rows, options)
@@ -45,10 +46,10 @@ def _best(context: str, encodings: Sequence[Any], scores: Sequence[Any], tokeniz
     side, null, found = context_side(tokenizer), 1.0, []
     for encoding, own in zip(encodings, scores, strict=True):
         token = tokenizer.cls_token_id
-        spans, none = best_spans(encoding, torch.as_tensor(own), side, token, 1, LONGEST)
+        spans, none = best_spans(encoding, torch.as_tensor(np.stack(own, -1)), side, token, 1, LONGEST)
         null = min(null, none)
         for first, last, score in spans:
-            begin, end = characters(encoding, first, last, side, False)
+            begin, end = characters(encoding, first, last, side, True)
             found.append((score, context[begin:end]))
     best = max(found, default=(0.0, ""))
     return "" if may_be_none and null > best[0] else best[1]

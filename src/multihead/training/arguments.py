@@ -20,9 +20,13 @@ SCHEDULES = (
 )  # fmt: skip
 OPTIMIZERS = ("adamw_torch_fused", "adamw_torch", "sgd", "adafactor", "muon")
 ORDERS = ("random", "sequential", "group_by_length")
+COUNTS = (
+    "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "max_tokens_per_batch",
+    "max_tokens_per_pass", "tensor_parallel_size", "save_total_limit",
+)  # fmt: skip
 ARGUMENTS_FILE = "training_args.json"
 
-# The reference's names whose every other value has no meaning here: name -> (values that are taken, what to do instead).
+# The reference's names whose other values have no meaning here: name -> (values that are taken, what to do instead).
 WITHOUT_MEANING: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "auto_find_batch_size": ((False,), "max_tokens_per_pass bounds memory without changing the result."),
     "average_tokens_across_devices": ((True,), "losses are always divided by the count of all devices."),
@@ -223,8 +227,7 @@ class TrainingArguments(_Settings):
         _one_of(self, "logging_strategy", STRATEGIES)
         _one_of(self, "eval_strategy", STRATEGIES)
         _one_of(self, "save_strategy", (*STRATEGIES, "best"))
-        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps",
-                     "max_tokens_per_batch", "max_tokens_per_pass", "tensor_parallel_size", "save_total_limit"):  # fmt: skip
+        for name in COUNTS:
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UnsupportedOption(f"TrainingArguments: {name} = {value} must be at least 1.")
         for name in ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "num_train_epochs"):
@@ -265,6 +268,9 @@ class TrainingArguments(_Settings):
             raise UnsupportedOption("TrainingArguments: torch_compile_mode needs torch_compile=True.")
 
 
+Seq2SeqTrainingArguments = TrainingArguments  # the reference's name; generation's settings are among the others
+
+
 def _apart(arguments: _Settings) -> bool:
     steps = arguments.eval_steps or 1
     return steps >= 1 and arguments.save_steps % steps != 0
@@ -299,4 +305,4 @@ def _known(given: Mapping[str, Any]) -> dict[str, Any]:
 def _usual(name: str) -> Any:
     """A field's default: what the reference's None means where a field has no None."""
     found = next(f for f in fields(_Settings) if f.name == name)
-    return found.default if found.default is not MISSING else found.default_factory()  # type: ignore[misc]
+    return found.default if found.default_factory is MISSING else found.default_factory()

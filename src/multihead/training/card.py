@@ -11,13 +11,14 @@ import os
 import platform
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from .._version import __version__
+from ..rows import ENDINGS
 from .front_matter import front_matter
 from .progress import duration, number
 
@@ -37,14 +38,16 @@ class Data:
         split: "train", "validation", ...
         source: where the rows came from, if the name does not say it.
         rows: their number.
-        cut: texts that were longer than the model reads, and were cut.
+        cut: texts that were longer than the model reads, and were cut; None where `notes` say it.
+        notes: sentences on what was cut or left out.
     """
 
     name: str
     split: str = "train"
     source: str = ""
     rows: int | None = None
-    cut: int = 0
+    cut: int | None = 0
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,18 +171,20 @@ def _use(trained: Trained) -> str:
     return _section("Use", f"```python\n{code}\n```")
 
 
-def _data(data: Iterable[Data]) -> str:
+def _data(data: Sequence[Data]) -> str:
     rows = [
         [
             d.name if _on_hub(d.name) else _shown(d.name),
             d.split,
             _shown(d.source),
             "" if d.rows is None else d.rows,
-            d.cut,
+            "" if d.cut is None else d.cut,
         ]
         for d in data
     ]
-    return _table(["data", "split", "source", "rows", "texts cut"], rows)
+    table = _table(["data", "split", "source", "rows", "texts cut"], rows)
+    notes = [f"- {_line(_shown(d.name))}, {d.split}: {_line(note)}" for d in data for note in d.notes]
+    return "\n\n".join(filter(None, [table, "\n".join(notes)]))
 
 
 def _results(trained: Trained) -> str:
@@ -282,7 +287,8 @@ def _code(text: str) -> str:
 
 def _on_hub(name: str) -> bool:
     """Whether a name can be one of the Hub, rather than a file or folder of this machine."""
-    return bool(HUB_NAME.fullmatch(name)) and not Path(name).exists()
+    is_file = name.lower().endswith(ENDINGS) or Path(name).exists()
+    return bool(HUB_NAME.fullmatch(name)) and not is_file
 
 
 def _shown(name: str) -> str:

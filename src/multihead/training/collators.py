@@ -6,7 +6,7 @@ give padded tensors, for a loop of one's own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..errors import InvalidInput, UnsupportedOption
 from ..losses import IGNORED
-from .objectives import Objective
+from .data.masked_lm import SPECIAL, Masking, mask
+from .objectives import NextWords, Objective, Words
 from .passes import Example
 
 RAGGED = (
@@ -124,6 +125,118 @@ def default_data_collator(features: Sequence[Example], return_tensors: str = "pt
     return DefaultDataCollator(return_tensors)(features)
 
 
+class DataCollatorForLanguageModeling(Collator):
+    """Hides words of a text, which are learned (Devlin et al., 2018), or makes every word of it the one to learn.
+
+    Args:
+        tokenizer: whose mask token and special tokens are used. mlm: whether words are hidden.
+        mlm_probability: of a token to be chosen. mask_replace_prob, random_replace_prob: share of the chosen that are
+            hidden, and that a random token replaces. whole_word_mask: a word's tokens are chosen together; examples
+            need `word_ids`, or a tokenizer whose pieces inside a word begin with ##.
+        seed: of what is hidden when this is called; a Trainer draws from its own seed, epoch and example.
+
+    Raises:
+        InvalidInput: the tokenizer has no mask token, or shares that cannot be.
+    """
+
+    def __init__(
+        self, tokenizer: Any, mlm: bool = True, mlm_probability: float = 0.15, mask_replace_prob: float = 0.8,
+        random_replace_prob: float = 0.1, whole_word_mask: bool = False, pad_to_multiple_of: int | None = None,
+        return_tensors: str = "pt", seed: int | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(tokenizer, pad_to_multiple_of=pad_to_multiple_of, return_tensors=return_tensors)
+        if whole_word_mask and not mlm:
+            raise UnsupportedOption("whole_word_mask hides words, which mlm=False does not do; leave one of them out.")
+        self.mlm, self.calls = mlm, 0
+        self.seed = int(np.random.default_rng(seed).integers(2**31))
+        self.special = tuple(getattr(tokenizer, "all_special_ids", ()))
+        self.masking = None if not mlm else Masking.of(
+            tokenizer, probability=mlm_probability, hidden=mask_replace_prob, replaced=random_replace_prob,
+            whole_words=whole_word_mask,
+        )  # fmt: skip
+
+    def __call__(self, features: Sequence[Any], return_tensors: str = "pt") -> dict[str, Any]:
+        """Padded tensors of examples, or of lists of ids, with `labels`."""
+        self.calls += 1
+        examples = [e if isinstance(e, Mapping) else {"input_ids": e} for e in features]
+        made = [self.ready(example, (self.seed, self.calls, n)) for n, example in enumerate(examples)]
+        return super().__call__(made, return_tensors)
+
+    def dressed(self, objective: Objective) -> Objective:
+        """Raises UnsupportedOption for a model that learns something else than words."""
+        kind = Words if self.mlm else NextWords
+        if type(objective) is not kind:
+            raise UnsupportedOption(
+                f"DataCollatorForLanguageModeling(mlm={self.mlm}) is for models of "
+                f"AutoModelFor{'MaskedLM' if self.mlm else 'CausalLM'}, not for {type(objective.model).__name__}."
+            )
+        if self.mlm:
+            return HiddenWords(objective.model, objective.smoothing, self)
+        return EveryNextWord(objective.model, objective.smoothing)
+
+    def ready(self, example: Example, seed: tuple[int, ...]) -> dict[str, Any]:
+        """An example with its labels, as `seed` hides it."""
+        kept = {k: v for k, v in example.items() if k not in ("labels", "word_ids", "special_tokens_mask")}
+        if self.masking is None:
+            ids, real = np.asarray(example["input_ids"]), np.asarray(example.get("attention_mask", 1))
+            return {**kept, "labels": np.where(real != 0, ids, IGNORED)}
+        ids, labels = mask({**example, "word_ids": self._words(example)}, seed, self.masking)
+        return {**kept, "input_ids": ids, "labels": labels}
+
+    def _words(self, example: Example) -> np.ndarray:
+        """(tokens,): the number of each token's word, -1 where none may be hidden."""
+        if "word_ids" in example:
+            return np.asarray([SPECIAL if word is None else word for word in example["word_ids"]])
+        ids = np.asarray(example["input_ids"])
+        framing = np.asarray(example.get("special_tokens_mask", np.isin(ids, self.special))) != 0
+        begins = np.ones(len(ids), dtype=bool)
+        if self.masking is not None and self.masking.whole_words:
+            begins = np.array([not t.startswith("##") for t in self.tokenizer.convert_ids_to_tokens(ids.tolist())])
+        framing |= np.asarray(example.get("attention_mask", np.ones(len(ids)))) == 0
+        return np.where(framing, SPECIAL, np.cumsum(begins))
+
+
+class HiddenWords(Words):
+    """Words that a collator hides anew each time that an example is read."""
+
+    columns = ("input_ids",)
+
+    def __init__(self, model: Any, smoothing: float, collator: DataCollatorForLanguageModeling) -> None:
+        super().__init__(model, smoothing)
+        self.collator = collator
+
+    def ready(self, example: Example, seed: tuple[int, int, int]) -> Example:
+        return self.collator.ready(example, seed)
+
+
+class EveryNextWord(NextWords):
+    """The word after each word, whatever labels examples have."""
+
+    def ready(self, example: Example, seed: tuple[int, int, int]) -> Example:
+        return {name: value for name, value in example.items() if name != "labels"}
+
+
+class DataCollatorForMultipleChoice(Collator):
+    """Pads examples whose columns have a run for each choice: tensors (examples, choices, longest)."""
+
+    def __call__(self, features: Sequence[Example], return_tensors: str = "pt") -> dict[str, Any]:
+        """Raises InvalidInput for examples with unlike numbers of choices."""
+        counts = {len(example["input_ids"]) for example in features}
+        if len(counts) > 1:
+            raise InvalidInput(f"Examples of a batch must have as many choices each; these have {sorted(counts)}.")
+        count = counts.pop() if counts else 0
+        whole = {n for n in (features[0] if features else ()) if n in ("label", "labels", "label_ids")}
+        flat = [
+            {name: value[choice] for name, value in example.items() if name not in whole}
+            for example in features
+            for choice in range(count)
+        ]
+        batch = {name: value.view(len(features), count, -1) for name, value in super().__call__(flat).items()}
+        for name in whole:
+            batch["labels"] = torch.tensor([int(example[name]) for example in features])
+        return batch
+
+
 def padded(tokenizer: Any, model: Any) -> Collator:
     """What pads for a model whose batches must be padded."""
-    return Collator(tokenizer)
+    return DataCollatorForMultipleChoice(tokenizer) if model.kind.choices else Collator(tokenizer)

@@ -56,7 +56,7 @@ class Seen:
 def see(
     objective: Objective,
     features: Sequence[Example],
-    lengths: Sequence[int],
+    lengths: Any,
     arguments: TrainingArguments,
     world: World,
     *,
@@ -80,21 +80,23 @@ def see(
             part, found = objective(batch, predict)
         if not counts:
             continue
-        loss += torch.tensor([float(part), objective.count(batch)], dtype=torch.float64)
+        labeled = objective.labeled(batch)
+        loss += torch.tensor([float(part), objective.count(batch) if labeled else 0], dtype=torch.float64)
         if predict:
             scores.update(zip(numbers, found or [], strict=False))
-            targets.update(zip(numbers, objective.targets(batch), strict=False))
+            targets.update(zip(numbers, objective.targets(batch) if labeled else [], strict=False))
         each()
     gathered_no_more(objective)
     total, count = world.total(loss.to(objective.device)).tolist()
     if predict and world.size > 1:
-        for other_scores, other_targets in world.gathered((scores, targets)):  # type: ignore[misc]
+        gathered: list[Any] = world.gathered((scores, targets))
+        for other_scores, other_targets in gathered:
             scores.update(other_scores)
             targets.update(other_targets)
-    ordered = (  # a model that gives no scores has none for any example
+    said, wanted = (  # a model that gives no scores has none for any example
         [store[n] for n in range(len(features)) if n in store] for store in (scores, targets)
     )
-    return Seen(total, count, *ordered, seconds=time.perf_counter() - began)
+    return Seen(total, count, said, wanted, seconds=time.perf_counter() - began)
 
 
 def _share(

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from .collators import Collator, padded
 from .evaluation import Seen
 from .features import Features
 from .objectives import Objective, Padded, objective_of
+from .passes import length
 
 
 class Job:
@@ -30,13 +31,8 @@ class Job:
         self, model: Any, tokenizer: Any = None, *, collator: Any = None, loss: Callable[..., Any] | None = None,
         smoothing: float = 0.0,
     ) -> None:  # fmt: skip
-        self.model, self.tokenizer, self.collator, self.loss, self.smoothing = (
-            model,
-            tokenizer,
-            collator,
-            loss,
-            smoothing,
-        )
+        self.model, self.tokenizer, self.collator = model, tokenizer, collator
+        self.loss, self.smoothing = loss, smoothing
 
     def scored(self, arguments: Any) -> bool:
         """Whether metrics need scores, not only losses."""
@@ -58,7 +54,7 @@ class Job:
 
     def features(self, source: Any, *, training: bool) -> Any:
         """Examples of a source."""
-        if self.padded and self.collator is not None:
+        if self.padded and (self.collator is not None or self.model.kind.choices):
             return source
         return Features.of(source, source_target=self.model.config.is_encoder_decoder)
 
@@ -66,7 +62,12 @@ class Job:
         """Tokens of each example."""
         if isinstance(features, Features):
             return features.lengths
-        return np.array([_size(example) for example in features], dtype=np.int64)
+        if not hasattr(features, "__len__"):
+            raise InvalidInput(
+                f"A {type(features).__name__} does not tell how many examples it has: an order that can be resumed "
+                "needs a data set with len() and [number]."
+            )
+        return np.array([_size(features[number]) for number in range(len(features))], dtype=np.int64)
 
     def where(self, features: Any, number: int) -> str:
         """Where an example's row stands, for messages."""
@@ -76,16 +77,16 @@ class Job:
         """Whether a dict is one data set of columns, not several data sets."""
         return all(isinstance(value, (list, np.ndarray)) and not _rows(value) for value in source.values())
 
-    def check(self, features: Any) -> None:
-        """Raises InvalidInput for examples that the model cannot learn from."""
+    def check(self, features: Any, objective: Objective, *, learned: bool = True) -> None:
+        """Raises InvalidInput for examples that the model cannot read or (`learned`) learn from."""
         if not isinstance(features, Features):
             return
-        needed = () if self.padded else self.objective().columns
+        needed = [name for name in objective.columns if learned or name not in objective.answers]
         lacking = [name for name in needed if name not in features.columns]
         if lacking:
             raise InvalidInput(
-                f"Examples need {', '.join(lacking)}; they have {', '.join(features.columns)}. Give rows together with a "
-                "task, or examples with these columns."
+                f"Examples need {', '.join(lacking)}; they have {', '.join(features.columns)}. Give rows together "
+                "with a task, or examples with these columns."
             )
         size = getattr(self.model, "vocabulary_read", None) or self._vocabulary()
         tokens = [name for name in features.ragged if name.endswith("input_ids") or name.startswith("input_ids")]
@@ -139,8 +140,8 @@ class Job:
 
 def _size(example: Any) -> int:
     ids = example.get("input_ids") if isinstance(example, Mapping) else None
-    return 1 if ids is None else len(ids)
+    return 1 if ids is None else length(ids)
 
 
-def _rows(value: Sequence[Any]) -> bool:
+def _rows(value: Any) -> bool:
     return bool(len(value)) and isinstance(value[0], Mapping)

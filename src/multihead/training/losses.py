@@ -19,7 +19,13 @@ Score = Callable[[Tensor], Tensor]  # states (rows, width) -> scores (rows, voca
 
 def cross_entropy(scores: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Sum of cross-entropies of scores (rows, classes) at labels (rows,), in float32; label -100 is left out."""
-    return F.cross_entropy(scores.float(), labels, ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing)
+    found = exact(scores)
+    return F.cross_entropy(found, labels, ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing)
+
+
+def exact(scores: Tensor) -> Tensor:
+    """Scores in float32, or in float64 where they are."""
+    return scores if scores.dtype == torch.float64 else scores.float()
 
 
 def scored(
@@ -37,7 +43,8 @@ def scored(
     if not torch.is_grad_enabled():
         parts = zip(states.split(rows), labels.split(rows), strict=True)
         return torch.stack([cross_entropy(score(x), y, smoothing) for x, y in parts]).sum()
-    return _Chunked.apply(score, labels, smoothing, rows, states, *parameters)  # type: ignore[no-untyped-call]
+    found: Tensor = _Chunked.apply(score, labels, smoothing, rows, states, *parameters)
+    return found
 
 
 class _Chunked(torch.autograd.Function):
@@ -52,7 +59,7 @@ class _Chunked(torch.autograd.Function):
     ) -> Tensor:
         learning = [p for p in parameters if p.requires_grad]
         kept = [torch.zeros_like(p) for p in learning]
-        total, moved = states.new_zeros((), dtype=torch.float32), torch.empty_like(states)
+        total, moved = exact(states.new_zeros(())), torch.empty_like(states)
         for begin in range(0, states.shape[0], rows):
             part = states[begin : begin + rows].detach().requires_grad_()
             with torch.enable_grad():
@@ -77,20 +84,27 @@ class _Chunked(torch.autograd.Function):
 
 def regression(scores: Tensor, labels: Tensor) -> Tensor:
     """Sum of squared errors."""
-    return F.mse_loss(scores.reshape(labels.shape).float(), labels.float(), reduction="sum")
+    found = exact(scores.reshape(labels.shape))
+    return F.mse_loss(found, labels.to(found.dtype), reduction="sum")
 
 
 def several(scores: Tensor, labels: Tensor) -> Tensor:
     """Sum of binary cross-entropies of scores (texts, labels), for texts of several labels."""
-    return F.binary_cross_entropy_with_logits(scores.float(), labels.float(), reduction="sum")
+    found = exact(scores)
+    return F.binary_cross_entropy_with_logits(found, labels.to(found.dtype), reduction="sum")
 
 
 def spans(scores: Tensor, runs: Runs, starts: Tensor, ends: Tensor) -> Tensor:
-    """Sum over texts of the mean cross-entropy of an answer's first and last token; scores are (tokens, 2)."""
+    """Sum over texts of the mean cross-entropy of an answer's first and last token; scores are (tokens, 2).
+
+    A label at or past its text's length stands for an answer outside and is left out.
+    """
     grid, real = runs.grid(scores.device)
-    both = scores.float()[grid].masked_fill(~real[..., None], float("-inf"))  # (texts, longest, 2)
+    both = exact(scores)[grid].masked_fill(~real[..., None], float("-inf"))  # (texts, longest, 2)
+    lengths = torch.tensor(runs.lengths, device=scores.device)
     first, last = (
-        F.cross_entropy(both[..., side], labels, reduction="sum") for side, labels in ((0, starts), (1, ends))
+        cross_entropy(both[..., side], labels.clamp(min=0).masked_fill(labels >= lengths, IGNORED))
+        for side, labels in ((0, starts), (1, ends))
     )
     return (first + last) / 2
 
@@ -101,7 +115,7 @@ def sequence_scores(score: Score, states: Tensor, labels: Tensor, runs: Runs) ->
     A label is what the state at its own row predicts.
     """
     real = (labels != IGNORED).nonzero()[:, 0]
-    scores = score(states.index_select(0, real)).float()
+    scores = exact(score(states.index_select(0, real)))
     found = -F.cross_entropy(scores, labels.index_select(0, real), reduction="none")
     lengths = torch.tensor(runs.lengths, device=states.device)
     text = torch.repeat_interleave(torch.arange(len(runs), device=states.device), lengths)

@@ -19,7 +19,7 @@ from ..errors import InvalidInput, UnsupportedOption
 from ..losses import IGNORED
 from ..seq2seq import SequenceToSequence
 from . import losses
-from .passes import Example, Tokens, column, joined, states, target_states
+from .passes import Example, Tokens, column, joined, length, states, target_states
 
 Collate = Callable[[list[dict[str, Any]]], Mapping[str, Any]]
 
@@ -32,7 +32,8 @@ class Objective(nn.Module):
     """
 
     splits: ClassVar[bool] = True  # whether the loss of a batch is the sum of its examples' losses
-    columns: ClassVar[tuple[str, ...]] = ("input_ids", "labels")  # that every example needs
+    columns: ClassVar[tuple[str, ...]] = ("input_ids", "labels")  # that every example needs to learn from
+    answers: ClassVar[tuple[str, ...]] = ("labels",)  # of these, what a loss needs and scores do not
 
     def __init__(self, model: Any, smoothing: float = 0.0) -> None:
         super().__init__()
@@ -54,8 +55,12 @@ class Objective(nn.Module):
         """What `forward` takes, before anything is computed."""
         return list(examples)
 
-    def count(self, batch: Any) -> int:
-        """Losses in a batch: what a mean divides by."""
+    def labeled(self, batch: Any) -> bool:
+        """Whether a batch has a loss; without one it is scored only."""
+        return all(name in example for name in self.answers for example in batch)
+
+    def count(self, batch: Any) -> float:
+        """Losses in a batch that has labels: what a mean divides by."""
         return len(batch)
 
     def forward(self, batch: Any, predict: bool = False) -> tuple[Tensor, Any]:
@@ -70,7 +75,7 @@ class Objective(nn.Module):
 class TextLabels(Objective):
     """A label, several labels or a number for each text."""
 
-    def count(self, batch: Sequence[Example]) -> int:
+    def count(self, batch: Sequence[Example]) -> float:
         return sum(self._each(example) for example in batch)
 
     def _each(self, example: Example) -> int:
@@ -84,15 +89,17 @@ class TextLabels(Objective):
     def forward(self, batch: Sequence[Example], predict: bool = False) -> tuple[Tensor, Any]:
         hidden, call = self._states(batch)
         scores = self.model.head(hidden, call)
+        loss = self._loss(scores, batch) if self.labeled(batch) else scores.new_zeros(())
+        return loss, list(scores.detach().float().cpu().numpy()) if predict else None
+
+    def _loss(self, scores: Tensor, batch: Sequence[Example]) -> Tensor:
         labels = column(batch, "labels", scores.device)
         kind = self._kind(np.asarray(batch[0]["labels"]))
         if kind == "regression":
-            loss = losses.regression(scores, labels)
-        elif kind == "single_label_classification":
-            loss = losses.cross_entropy(scores, labels.long().flatten(), self.smoothing)
-        else:
-            loss = losses.several(scores, labels)
-        return loss, list(scores.detach().float().cpu().numpy()) if predict else None
+            return losses.regression(scores, labels)
+        if kind == "single_label_classification":
+            return losses.cross_entropy(scores, labels.long().flatten(), self.smoothing)
+        return losses.several(scores, labels)
 
     def _states(self, batch: Sequence[Example]) -> tuple[Tensor, Any]:
         tokens = Tokens.of(batch, self.device)
@@ -105,23 +112,24 @@ class TextLabels(Objective):
 class Words(Objective):
     """A label for each token, or the word that stood where one is hidden; only labeled tokens are scored."""
 
-    def count(self, batch: Sequence[Example]) -> int:
+    def count(self, batch: Sequence[Example]) -> float:
         return sum(int((np.asarray(example["labels"]) != IGNORED).sum()) for example in batch)
 
     def forward(self, batch: Sequence[Example], predict: bool = False) -> tuple[Tensor, Any]:
         tokens = Tokens.of(batch, self.device)
         hidden, call = states(self.model, tokens)
-        labels = joined(batch, "labels", self.device)
-        loss = word_losses(self.model, hidden, labels, self.smoothing)
+        loss = hidden.new_zeros(())
+        if self.labeled(batch):
+            loss = word_losses(self.model, hidden, joined(batch, "labels", self.device), self.smoothing)
         return loss, by_text(self.model.head(hidden, call), tokens) if predict else None
 
 
 class NextWords(Objective):
     """The word after each word of a text."""
 
-    columns = ("input_ids",)
+    columns, answers = ("input_ids",), ()
 
-    def count(self, batch: Sequence[Example]) -> int:
+    def count(self, batch: Sequence[Example]) -> float:
         return sum(int((self._labels(example)[1:] != IGNORED).sum()) for example in batch)
 
     def _labels(self, example: Example) -> np.ndarray:
@@ -143,7 +151,7 @@ class Targets(Objective):
     def size(self, example: Example) -> int:
         return len(example["input_ids"]) + len(example["labels"])
 
-    def count(self, batch: Sequence[Example]) -> int:
+    def count(self, batch: Sequence[Example]) -> float:
         return sum(int((np.asarray(example["labels"]) != IGNORED).sum()) for example in batch)
 
     def forward(self, batch: Sequence[Example], predict: bool = False) -> tuple[Tensor, Any]:
@@ -160,13 +168,19 @@ class Spans(Objective):
     """Where an answer begins and ends."""
 
     columns = ("input_ids", "start_positions", "end_positions")
+    answers = ("start_positions", "end_positions")
+
+    def count(self, batch: Sequence[Example]) -> float:
+        return sum(int(example[name]) < len(example["input_ids"]) for name in self.answers for example in batch) / 2
 
     def forward(self, batch: Sequence[Example], predict: bool = False) -> tuple[Tensor, Any]:
         tokens = Tokens.of(batch, self.device)
         scores = self.model.head(*states(self.model, tokens))
-        starts, ends = (column(batch, f"{side}_positions", scores.device).long() for side in ("start", "end"))
-        loss = losses.spans(scores, tokens.runs, starts, ends)
-        return loss, by_text(scores, tokens) if predict else None
+        loss = scores.new_zeros(())
+        if self.labeled(batch):
+            starts, ends = (column(batch, name, scores.device).long() for name in self.answers)
+            loss = losses.spans(scores, tokens.runs, starts, ends)
+        return loss, [(each[:, 0], each[:, 1]) for each in by_text(scores, tokens)] if predict else None
 
     def targets(self, batch: Sequence[Example]) -> list[Any]:
         return [(int(example["start_positions"]), int(example["end_positions"])) for example in batch]
@@ -176,11 +190,12 @@ class Padded(Objective):
     """Any kind of model, through its own `forward` on a padded batch that a collator makes.
 
     Args:
-        collate: from examples to the model's arguments. loss: computes the mean loss instead of the model.
+        collate: from examples to the model's arguments. loss: computes the mean loss instead of the model, from the
+            model, the batch, whether outputs are returned too, and the count that its sum is divided by.
     """
 
     splits = False
-    columns = ()
+    columns = answers = ()
 
     def __init__(self, model: Any, collate: Collate, loss: Callable[..., Any] | None = None) -> None:
         super().__init__(model)
@@ -191,29 +206,35 @@ class Padded(Objective):
         return {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in found.items()}
 
     def size(self, example: Example) -> int:
-        return int(np.size(example["input_ids"])) if "input_ids" in example else 1
+        return length(example["input_ids"]) if "input_ids" in example else 1
 
-    def count(self, batch: Mapping[str, Any]) -> int:
-        labels = batch.get("labels")
-        finish = self.model.kind.finish
-        if labels is None or finish not in (kinds.words, kinds.next_words):
-            return len(next(iter(batch.values())))
+    def labeled(self, batch: Mapping[str, Any]) -> bool:
+        return self._loss is not None or any(name in batch for name in self.model.kind.labels)
+
+    def count(self, batch: Mapping[str, Any]) -> float:
+        labels, finish = batch.get("labels"), self.model.kind.finish
+        if labels is None or finish not in (kinds.words, kinds.next_words, kinds.detected):
+            return len(batch["input_ids"] if "input_ids" in batch else next(iter(batch.values())))
         return int(((labels[:, 1:] if finish is kinds.next_words else labels) != IGNORED).sum())
 
     def forward(self, batch: Mapping[str, Any], predict: bool = False) -> tuple[Tensor, Any]:
+        outputs: Any = None
         if self._loss is not None:
-            found = self._loss(self.model, batch, return_outputs=predict)
-            mean, outputs = found if isinstance(found, tuple) else (found, None)
+            number = torch.tensor(self.count(batch), device=self.device)
+            mean = self._loss(self.model, batch, return_outputs=predict, num_items_in_batch=number)
+            mean, outputs = mean if isinstance(mean, tuple) else (mean, None)
         else:
             outputs = self.model(**batch)
             mean = outputs.loss
-        if mean is None:
-            raise InvalidInput(f"The batch has no labels: it has {', '.join(batch)}.")
-        return mean * self.count(batch), scores_of(outputs) if predict else None
+        if mean is None and (self.training or self.labeled(batch)):
+            wanted = " and ".join(self.model.kind.labels)
+            raise InvalidInput(f"{type(self.model).__name__} learns from {wanted}; the batch has {', '.join(batch)}.")
+        loss = torch.zeros((), device=self.device) if mean is None else mean * self.count(batch)
+        return loss, scores_of(outputs) if predict else None
 
     def targets(self, batch: Mapping[str, Any]) -> list[Any]:
-        found = batch.get("labels")
-        return list(found.cpu().numpy()) if isinstance(found, Tensor) else []
+        found = [batch[name].cpu().numpy() for name in self.model.kind.labels if isinstance(batch.get(name), Tensor)]
+        return list(zip(*found, strict=True)) if len(found) > 1 else list(found[0]) if found else []
 
 
 OBJECTIVES: Mapping[Any, type[Objective]] = {  # what a kind makes of its head's numbers -> what it is trained for
@@ -256,13 +277,10 @@ def by_text(scores: Tensor, tokens: Tokens) -> list[Any]:
 
 
 def scores_of(outputs: Any) -> list[Any] | None:
-    """A model's scores, an array an example."""
-    if outputs is None:
-        return None
-    found = outputs.get("logits") if hasattr(outputs, "get") else None
-    if found is None:
-        return None
-    return list(found.detach().float().cpu().numpy())
+    """A model's scores, an array an example, or a tuple of them where it gives several."""
+    given = outputs.items() if hasattr(outputs, "items") else ()
+    found = [scores.detach().float().cpu().numpy() for name, scores in given if name.endswith("logits")]
+    return list(zip(*found, strict=True)) if len(found) > 1 else list(found[0]) if found else None
 
 
 def _padding(config: Any) -> int:

@@ -37,7 +37,8 @@ def undecayed(model: nn.Module) -> set[str]:
 
 def groups(model: nn.Module, arguments: TrainingArguments) -> list[dict[str, Any]]:
     """Parameters by decay and learning rate; `names` holds their paths."""
-    bare, found = undecayed(model), {}  # type: ignore[var-annotated]
+    bare = undecayed(model)
+    found: dict[Any, dict[str, Any]] = {}
     depth = 1 + max((int(n) for name, _ in learning(model) for n in re.findall(r"layers\.(\d+)\.", name)), default=-1)
     for name, parameter in learning(model):
         rate = _rate(name, depth, arguments)
@@ -64,56 +65,45 @@ def optimizer_of(model: nn.Module, arguments: TrainingArguments) -> torch.optim.
     if not learning(model):
         raise UnsupportedOption("No parameter of the model learns: all have requires_grad=False.")
     found = groups(model, arguments)
-    adam = {"betas": (arguments.adam_beta1, arguments.adam_beta2), "eps": arguments.adam_epsilon}
+    betas, eps = (arguments.adam_beta1, arguments.adam_beta2), arguments.adam_epsilon
     if arguments.optim == "sgd":
         return torch.optim.SGD(found, lr=arguments.learning_rate)
     if arguments.optim == "adafactor":
         return torch.optim.Adafactor(found, lr=arguments.learning_rate)
     if arguments.optim == "muon":
-        return Muon(found, lr=arguments.learning_rate, **adam)
+        return Muon(found, lr=arguments.learning_rate, betas=betas, eps=eps)
     fused = arguments.optim == "adamw_torch_fused" and all(p.is_floating_point() for _, p in learning(model))
-    return torch.optim.AdamW(found, lr=arguments.learning_rate, fused=fused, **adam)
+    return torch.optim.AdamW(found, lr=arguments.learning_rate, betas=betas, eps=eps, fused=fused)
 
 
 class Muon(torch.optim.Optimizer):
     """Orthogonalized momentum for the matrices of layers, AdamW for all else (Jordan et al., 2024; arXiv:2502.16982).
 
     The learning rate is that of AdamW: torch's `match_rms_adamw` scales the matrices' updates to its size.
+
+    Args:
+        groups: as `groups` makes them, whose `names` tell what is in a layer.
     """
 
-    def __init__(self, params: Iterable[dict[str, Any]], *, lr: float, betas: tuple[float, float], eps: float) -> None:
-        given = list(params)
-        super().__init__(given, {"lr": lr, "weight_decay": 0.0})
-        matrices, others = [], []
+    def __init__(self, groups: Iterable[dict[str, Any]], *, lr: float, betas: tuple[float, float], eps: float) -> None:
+        super().__init__(list(groups), {"lr": lr, "weight_decay": 0.0})
+        self._parts: list[tuple[torch.optim.Optimizer, dict[str, Any]]] = []
         for group in self.param_groups:
-            square = [
-                p.ndim == 2 and "layers." in name for p, name in zip(group["params"], group["names"], strict=True)
-            ]
-            for wanted, own in ((True, matrices), (False, others)):
-                chosen = [p for p, is_matrix in zip(group["params"], square, strict=True) if is_matrix is wanted]
-                if chosen:
-                    own.append(
-                        {"params": chosen, "lr": group["lr"], "weight_decay": group["weight_decay"], "of": group}
-                    )
-        self._parts: list[torch.optim.Optimizer] = []
-        if matrices:
-            self._parts.append(torch.optim.Muon(matrices, lr=lr, adjust_lr_fn="match_rms_adamw"))
-        if others:
-            self._parts.append(torch.optim.AdamW(others, lr=lr, betas=betas, eps=eps, fused=True))
-        self._share()
-
-    def _share(self) -> None:
-        """One state and one learning rate for both views of a parameter."""
-        for part in self._parts:
-            part.state = self.state
-            for group in part.param_groups:
-                group["lr"] = group["of"]["lr"]
+            shared = {"lr": group["lr"], "weight_decay": group["weight_decay"]}
+            named = list(zip(group["names"], group["params"], strict=True))
+            matrices = [p for name, p in named if p.ndim == 2 and "layers." in name]
+            others = [p for name, p in named if not (p.ndim == 2 and "layers." in name)]
+            if matrices:
+                self._parts.append((torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **shared), group))
+            if others:
+                self._parts.append((torch.optim.AdamW(others, betas=betas, eps=eps, fused=True, **shared), group))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         loss = None if closure is None else closure()
-        self._share()
-        for part in self._parts:
+        for part, group in self._parts:
+            part.state = self.state
+            part.param_groups[0]["lr"] = group["lr"]
             part.step()
         return loss
 
@@ -124,14 +114,18 @@ def schedule(arguments: TrainingArguments, steps: int) -> Callable[[int], float]
     Raises:
         UnsupportedOption: entries of `lr_scheduler_kwargs` that the schedule has not.
     """
-    make = SCHEDULES[arguments.lr_scheduler_type]
+    make, options = SCHEDULES[arguments.lr_scheduler_type], dict(arguments.lr_scheduler_kwargs)
+    if make is polynomial and "lr_end_rate" not in options:
+        options.setdefault("lr_end", 1e-7)  # the reference's
+    for name in ("min_lr", "lr_end"):  # rates, whose shares of the rate the schedules take
+        if options.get(name) is not None and arguments.learning_rate:
+            options[f"{name}_rate"] = options.pop(name) / arguments.learning_rate
     try:
-        shape = make(steps, arguments.warmup(steps), **arguments.lr_scheduler_kwargs)
+        return make(steps, arguments.warmup(steps), **options)
     except TypeError as error:
         raise UnsupportedOption(
             f"lr_scheduler_kwargs {arguments.lr_scheduler_kwargs} do not fit {arguments.lr_scheduler_type!r}: {error}."
         ) from error
-    return shape
 
 
 def _warmed(warmup: int, after: Callable[[int], float]) -> Callable[[int], float]:
@@ -190,24 +184,36 @@ def inverse_sqrt(steps: int, warmup: int, timescale: int | None = None) -> Calla
 
 
 def warmup_stable_decay(
-    steps: int, warmup: int, num_decay_steps: float = 0.1, decay_type: str = "linear", min_lr_ratio: float = 0.0
-) -> Callable[[int], float]:
+    steps: int, warmup: int, num_decay_steps: float = 0.1, num_stable_steps: int | None = None,
+    warmup_type: str = "linear", decay_type: str = "cosine", min_lr_ratio: float = 0.0, num_cycles: float = 0.5,
+) -> Callable[[int], float]:  # fmt: skip
     """Full rate, then a short decay (Hu et al., 2024, arXiv:2404.06395); `num_decay_steps` below 1 is a share."""
-    decays: Mapping[str, Callable[[float], float]] = {
-        "linear": lambda x: 1 - x, "cosine": lambda x: 0.5 * (1 + math.cos(math.pi * x)), "1-sqrt": lambda x: 1 - math.sqrt(x)
-    }  # fmt: skip
-    if decay_type not in decays:
-        raise UnsupportedOption(f"decay_type {decay_type!r} is none of {', '.join(decays)}.")
+    rises: Mapping[str, Callable[[float], float]] = {
+        "linear": lambda x: x,
+        "cosine": lambda x: 0.5 * (1 - math.cos(math.pi * x)),
+        "1-sqrt": lambda x: 1 - math.sqrt(1 - x),
+    }
+    falls: Mapping[str, Callable[[float], float]] = {
+        "linear": lambda x: 1 - x,
+        "cosine": lambda x: 0.5 * (1 + math.cos(2 * math.pi * num_cycles * x)),
+        "1-sqrt": lambda x: 1 - math.sqrt(x),
+    }
+    for name, value in (("warmup_type", warmup_type), ("decay_type", decay_type)):
+        if value not in falls:
+            raise UnsupportedOption(f"{name} {value!r} is none of {', '.join(falls)}.")
     last = math.ceil(num_decay_steps * steps) if num_decay_steps < 1 else int(num_decay_steps)
-    begin = steps - last
+    begin = steps - last if num_stable_steps is None else warmup + num_stable_steps
 
-    def after(step: int) -> float:
-        if step < begin:
+    def factor(step: int) -> float:
+        if warmup <= step < begin:
             return 1.0
-        left = decays[decay_type](min((step - begin) / max(1, last), 1.0))
-        return min_lr_ratio + (1 - min_lr_ratio) * left
+        if step >= begin + last and step >= warmup:
+            return min_lr_ratio
+        done = step / max(1, warmup) if step < warmup else (step - begin) / max(1, last)
+        shape = (rises[warmup_type] if step < warmup else falls[decay_type])(done)
+        return max(0.0, shape * (1 - min_lr_ratio) + min_lr_ratio)
 
-    return _warmed(warmup, after)
+    return factor
 
 
 SCHEDULES: Mapping[str, Callable[..., Callable[[int], float]]] = {
@@ -224,7 +230,7 @@ SCHEDULES: Mapping[str, Callable[..., Callable[[int], float]]] = {
 
 
 class Average:
-    """An exponential moving average of weights (Polyak and Juditsky, 1992), in float32.
+    """An exponential moving average of weights (Polyak and Juditsky, 1992), in float32 at least.
 
     Args:
         decay: of what was; begins smaller, (1 + steps) / (10 + steps), so that the first weights are soon forgotten.
@@ -232,14 +238,14 @@ class Average:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay, self.steps = decay, 0
-        self.weights: dict[str, Tensor] = {name: p.detach().float().clone() for name, p in learning(model)}
+        self.weights: dict[str, Tensor] = {name: _exact(p).clone() for name, p in learning(model)}
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         for name, parameter in learning(model):
-            self.weights[name].lerp_(parameter.detach().float(), 1 - decay)
+            self.weights[name].lerp_(_exact(parameter), 1 - decay)
 
     @torch.no_grad()
     def swap(self, model: nn.Module) -> None:
@@ -248,3 +254,7 @@ class Average:
             now = parameter.detach().clone()
             parameter.copy_(self.weights[name])
             self.weights[name].copy_(now)
+
+
+def _exact(parameter: Tensor) -> Tensor:
+    return parameter.detach() if parameter.dtype == torch.float64 else parameter.detach().float()

@@ -65,15 +65,15 @@ class Order:
 
     def _by_tokens(self, order: Sequence[int]) -> list[list[int]]:
         batches: list[list[int]] = []
-        total = self.tokens or 0
+        total = 0
         for number in order:
             length = int(self.lengths[number])
             if length > (self.tokens or 0):
                 raise UnsupportedOption(
-                    f"Example {number} has {length} tokens, more than max_tokens_per_batch = {self.tokens}. Raise it, or "
-                    "cut texts with a smaller max_length."
+                    f"Example {number} has {length} tokens, more than max_tokens_per_batch = {self.tokens}. Raise it, "
+                    "or cut texts with a smaller max_length."
                 )
-            if total + length > (self.tokens or 0):
+            if not batches or total + length > (self.tokens or 0):
                 batches.append([])
                 total = 0
             batches[-1].append(number)

@@ -18,6 +18,7 @@ from .objectives import Objective, following
 from .passes import Example, Tokens, column, states
 
 PREFERENCES = ("sigmoid", "hinge", "ipo")
+SIMILARITIES = ("contrastive", "cosent", "cosine")
 
 
 class Sentences(Objective):
@@ -31,10 +32,12 @@ class Sentences(Objective):
     """
 
     splits = False
-    columns = ()
+    columns = answers = ()
 
     def __init__(self, model: Any, texts: Sequence[str], loss: str = "contrastive", scale: float = 20.0) -> None:
         super().__init__(model)
+        if loss not in SIMILARITIES:
+            raise UnsupportedOption(f"loss {loss!r} is none of {', '.join(SIMILARITIES)}.")
         self.texts, self.loss, self.scale = tuple(texts), loss, scale
 
     def size(self, example: Example) -> int:
@@ -82,6 +85,7 @@ class Preference(Objective):
     """
 
     columns = ("chosen_input_ids", "chosen_labels", "rejected_input_ids", "rejected_labels")
+    answers = ("chosen_labels", "rejected_labels")
 
     def __init__(
         self, model: Any, *, beta: float = 0.1, kind: str = "sigmoid", smoothing: float = 0.0, reference: Any = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import UnsupportedOption
@@ -17,7 +17,6 @@ from .arguments import TrainingArguments
 from .objectives import Objective
 from .sharding import Sharding, is_sharded, shard
 from .spread import whole
-from .tensor_parallel import split
 from .world import World
 
 DATA, TENSOR = "data", "tensor"  # the two directions of a grid of processes
@@ -48,7 +47,7 @@ class Replicated(DistributedDataParallel):
         super().__init__(
             _WithUnread(objective), find_unused_parameters=True if find is None else find, gradient_as_bucket_view=True,
             broadcast_buffers=bool(arguments.ddp_broadcast_buffers),
-            **({} if megabytes is None else {"bucket_cap_mb": megabytes}),
+            bucket_cap_mb=megabytes,
         )  # fmt: skip
 
 
@@ -83,13 +82,23 @@ class Parallel:
             )
         if (sharding or split_by > 1) and arguments.optim in ("muon", "adafactor"):
             raise UnsupportedOption(
-                f"optim = {arguments.optim!r} needs whole matrices, which fsdp and tensor_parallel_size cut; use adamw_torch."
+                f"optim = {arguments.optim!r} needs whole matrices, which fsdp and tensor_parallel_size cut; use "
+                "adamw_torch."
+            )
+        if (sharding or split_by > 1) and arguments.predict_with_generate:
+            raise UnsupportedOption(
+                "predict_with_generate writes with the whole model, which fsdp and tensor_parallel_size cut. Leave it "
+                "out, save the model, and judge what it writes from there."
             )
         if world.size == 1 or not (sharding or split_by > 1):
             return cls(world, world)
+        from torch.distributed.device_mesh import init_device_mesh
+
         mesh = init_device_mesh(world.device, (world.size // split_by, split_by), mesh_dim_names=(DATA, TENSOR))
         group = None if split_by == 1 else mesh.get_group(DATA)
         data = World(mesh.get_local_rank(DATA), world.size // split_by, world.local, world.device, group)
+        if data.size > 1 and split_by > 1:
+            logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)  # of what is slower so
         if sharding is None and data.size > 1:  # gradients of split layers are averaged by FSDP2 too
             sharding = Sharding(reshard=False)
         return cls(world, data, mesh, sharding)
@@ -117,16 +126,17 @@ class Parallel:
         if self.mesh is None or getattr(objective, "is_spread", False):
             return
         if self.mesh[TENSOR].size() > 1:
+            from .tensor_parallel import split
+
             split(objective.model, self.mesh[TENSOR], self.world)
         if self.sharding is not None:
             shard(objective, self.mesh[DATA], self.sharding, self.world)
-        objective.is_spread = True
+        objective.is_spread = True  # type: ignore[assignment]
 
     def wrapped(self, objective: Objective, arguments: TrainingArguments) -> nn.Module:
         """What a step calls."""
         self.spread(objective)
         return objective if self.world.size == 1 or self.mesh is not None else Replicated(objective, arguments)
-
 
     def whole(self, model: nn.Module) -> AbstractContextManager[None]:
         """The first process's model has whole parameters inside; all processes must enter."""
@@ -137,7 +147,7 @@ class Parallel:
 def exchanging(wrapped: nn.Module, last: bool) -> Iterator[None]:
     """Gradients of a backward pass inside join those of other devices if it is the `last` of a step."""
     if is_sharded(wrapped):
-        wrapped.set_requires_gradient_sync(last)
+        wrapped.set_requires_gradient_sync(last)  # type: ignore[operator]
     elif isinstance(wrapped, DistributedDataParallel) and not last:
         with wrapped.no_sync():
             yield

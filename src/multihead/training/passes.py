@@ -43,6 +43,11 @@ class Tokens:
         return Call(where, self.runs, segments=segments, ids=self.ids, attend=model.attend, **more)
 
 
+def length(ids: Any) -> int:
+    """Tokens of an example's ids, those of all its choices together."""
+    return sum(map(len, ids)) if len(ids) and np.ndim(ids[0]) else len(ids)
+
+
 def joined(examples: Sequence[Example], column: str, device: torch.device) -> Tensor:
     """A ragged column of all examples as one tensor (tokens,), int64."""
     flat = [np.asarray(example[column]) for example in examples]

@@ -14,7 +14,10 @@ from rich.table import Column
 from .callbacks import TrainerCallback
 from .state import TrainerControl, TrainerState
 
-APART = ("loss", "learning_rate", "tokens_per_second", "epoch", "step", "num_tokens", "grad_norm", "total_flos")
+APART = (
+    "loss", "learning_rate", "tokens_per_second", "epoch", "step", "num_tokens", "num_input_tokens_seen", "grad_norm",
+    "total_flos",
+)  # fmt: skip
 
 
 def duration(seconds: float) -> str:
@@ -132,7 +135,7 @@ class ProgressCallback(TrainerCallback):
         parts += [f"epoch {state.epoch:.2f}"] if state.epoch else []
         left = self.clock.left(state) if self.clock and "loss" in logs else ""
         line = "  ".join([*parts, said, *([f"left {left}"] if left else [])])
-        self.console.print(line, soft_wrap=True, highlight=False, markup=False)
+        self.console.print(line, soft_wrap=not self.console.is_terminal, highlight=False, markup=False)
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.close()
@@ -150,7 +153,7 @@ class ProgressCallback(TrainerCallback):
             said = TextColumn("{task.fields[said]}", markup=False, table_column=Column(no_wrap=True, ratio=1))
             self.progress = Progress(
                 TextColumn("[bold]{task.description}"),
-                BarColumn(20),
+                BarColumn(12),
                 MofNCompleteColumn(),
                 said,
                 console=self.console,
@@ -164,7 +167,7 @@ class ProgressCallback(TrainerCallback):
         if self.progress is None or self.training is None or self.clock is None:
             return
         left = self.clock.left(state)
-        parts = [f"epoch {state.epoch:.2f}", self.last, f"left {left}" if left else ""]
+        parts = [f"epoch {state.epoch:.2f}", f"left {left}" if left else "", self.last]
         self.progress.update(self.training, completed=state.global_step, said="  ".join(p for p in parts if p))
 
     def _evaluated(self) -> None:

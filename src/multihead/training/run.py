@@ -113,6 +113,7 @@ class Run:
 
     def _evaluate(self) -> None:
         trainer, state, args = self.trainer, self.trainer.state, self.trainer.args
+        began = time.perf_counter()
         metrics = trainer.evaluate()
         value = watched(args, metrics)
         if args.metric_for_best_model is not None and value is None:
@@ -121,7 +122,7 @@ class Run:
         if better(args, value, state.best_metric):
             state.best_metric, state.best_global_step = value, state.global_step
             state.best_model_checkpoint = str(trainer.checkpoints.path(state.global_step))
-        self.logged_at = time.perf_counter()
+        self.logged_at += time.perf_counter() - began
 
     def _log(self) -> None:
         trainer, state = self.trainer, self.trainer.state

@@ -1,4 +1,4 @@
-"""Writing a run's checkpoints and going on from one: the model, the tokenizer, and all that the next step depends on."""
+"""Writing a run's checkpoints and going on from one: model, tokenizer, and all that the next step depends on."""
 
 from __future__ import annotations
 
@@ -79,7 +79,9 @@ class Saver:
                 best = state.best_model_checkpoint
                 try:
                     trainer.checkpoints.save(
-                        state.global_step, lambda folder: self._write(folder, randoms, together), Path(best) if best else None
+                        state.global_step,
+                        lambda folder: self._write(folder, randoms, together),
+                        Path(best) if best else None,
                     )
                 except CheckpointNotWritten as found:
                     error = found
@@ -93,8 +95,10 @@ class Saver:
 
     def _stands(self, path: Path) -> bool:
         """Whether this step's checkpoint is there already."""
-        known = (path / MANIFEST).is_file() and read_json(path / STATE_FILE)
-        return bool(known) and known.get("num_input_tokens_seen") == self.trainer.state.num_input_tokens_seen
+        if not (path / MANIFEST).is_file():
+            return False
+        seen: Any = read_json(path / STATE_FILE).get("num_input_tokens_seen")
+        return bool(seen == self.trainer.state.num_input_tokens_seen)
 
     def _state(self) -> dict[str, Tensor]:
         """Tensors that a checkpoint has beside the model's own files."""
@@ -179,11 +183,13 @@ class Saver:
         if wrong == ["batch"]:
             each = order.batch * self.trainer.parallel.replicas
             fits = told["batch"] % each == 0
+            number = told["batch"] // each
             advice = (
-                f"On {self.trainer.world.size} processes, gradient_accumulation_steps = {told['batch'] // each} keeps its "
-                "batches." if fits else f"Its batches have {told['batch']} examples; choose per_device_train_batch_size "
-                "and gradient_accumulation_steps whose product with the number of processes is that."
-            )  # fmt: skip
+                f"On {self.trainer.world.size} processes, gradient_accumulation_steps = {number} keeps its batches."
+                if fits
+                else f"Its batches have {told['batch']} examples; choose per_device_train_batch_size and "
+                "gradient_accumulation_steps whose product with the number of processes is that."
+            )
         lines = ", ".join(f"{name} {told.get(name)!r}, now {self.plan[name]!r}" for name in wrong)
         raise CheckpointBroken(f"{path} belongs to a run of another plan: {lines}. {advice}")
 

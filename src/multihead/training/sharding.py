@@ -1,4 +1,7 @@
-"""Parameters, gradients and optimizer state shared out over processes: torch's FSDP2 around layers (arXiv:2304.11277)."""
+"""Parameters, gradients and optimizer state shared out over processes: torch's FSDP2 (arXiv:2304.11277) around layers.
+
+What torch needs for it is imported where it is used: it takes most of a second.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from ..adapters.layers import LoraLinear
 from ..errors import UnsupportedOption
@@ -55,12 +57,14 @@ class Sharding:
                 raise UnsupportedOption("TrainingArguments: fsdp_config needs fsdp=True.")
             return None
         if style is not True and style not in STYLES:
-            raise UnsupportedOption(f"TrainingArguments: fsdp = {style!r} is none of True, {', '.join(map(repr, STYLES))}.")
+            known = ", ".join(map(repr, STYLES))
+            raise UnsupportedOption(f"TrainingArguments: fsdp = {style!r} is none of True, {known}.")
         for name, value in config.items():
             if name not in OPTIONS:
                 raise UnsupportedOption(
-                    f"TrainingArguments: fsdp_config has {name!r}, which has no meaning here; it takes {', '.join(OPTIONS)}. "
-                    "Layers are found by themselves, and gradient_checkpointing is a setting of its own."
+                    f"TrainingArguments: fsdp_config has {name!r}, which has no meaning here; it takes "
+                    f"{', '.join(OPTIONS)}. Layers are found by themselves, and gradient_checkpointing is a setting of "
+                    "its own."
                 )
             if not isinstance(value, bool):
                 raise UnsupportedOption(f"TrainingArguments: fsdp_config: {name} = {value!r} must be true or false.")
@@ -68,9 +72,9 @@ class Sharding:
         return cls(config.get("reshard_after_forward", usual), config.get("mixed_precision", arguments.bf16))
 
 
-def is_sharded(module: nn.Module) -> TypeGuard[FSDPModule]:
-    """Whether the parameters of a module, the root, are shared out by FSDP2."""
-    return isinstance(module, FSDPModule)
+def is_sharded(module: nn.Module) -> bool:
+    """Whether FSDP2 shares out a module's own parameters."""
+    return hasattr(module, "set_requires_gradient_sync")  # of torch's FSDPModule
 
 
 def shard(objective: nn.Module, mesh: Any, sharding: Sharding, world: World) -> None:
@@ -85,6 +89,8 @@ def shard(objective: nn.Module, mesh: Any, sharding: Sharding, world: World) -> 
     Raises:
         UnsupportedOption: layers that are left out at random, by each process for itself.
     """
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+
     layers = list(layers_of(objective))
     common = shared(objective, layers)
     half = torch.bfloat16 if sharding.half else None
@@ -94,6 +100,8 @@ def shard(objective: nn.Module, mesh: Any, sharding: Sharding, world: World) -> 
         for layer in layers:
             settled(layer, world)
             wrapped = fully_shard(layer, reshard_after_forward=sharding.reshard, **options)
+            if hasattr(layer, "both"):  # a second way through a layer (XLNet's targets)
+                register_fsdp_forward_method(layer, "both")
             if any(isinstance(module, RoutedExperts) for module in layer.modules()):
                 _count_unread(wrapped)
         objective.shared = nn.ModuleList(common)  # so that they are the root's, which does not look into layers
@@ -105,17 +113,17 @@ def shard(objective: nn.Module, mesh: Any, sharding: Sharding, world: World) -> 
 def unchanged(objective: nn.Module) -> Iterator[None]:
     """Inside, linear layers with adapters are plain ones.
 
-    torch looks a sharded parameter up by its name once more before it is first gathered, and under `weight` such a layer
-    shows the changed one; so everything is gathered once inside.
+    torch looks a sharded parameter up by its name once more before it is first gathered, and under `weight` such a
+    layer shows the changed one; so everything is gathered once inside.
     """
     changed = [module for module in objective.modules() if isinstance(module, LoraLinear)]
     for module in changed:
         module.__class__ = Linear  # type: ignore[assignment]
     yield
     for part in objective.modules() if changed else ():
-        if isinstance(part, FSDPModule):
-            part.unshard()
-            part.reshard()
+        if is_sharded(part):
+            part.unshard()  # type: ignore[operator]
+            part.reshard()  # type: ignore[operator]
     for module in changed:
         module.__class__ = LoraLinear
 
@@ -131,8 +139,8 @@ def layers_of(objective: nn.Module) -> Iterator[nn.Module]:
             continue
         if stack.drop:
             raise UnsupportedOption(
-                f"{path} leaves out layers with probability {stack.drop}, each process others: sharded parameters could "
-                "not be gathered. Set the config's layerdrop to 0."
+                f"{path} leaves out layers with probability {stack.drop}, each process others: sharded parameters "
+                "could not be gathered. Set the config's layerdrop to 0."
             )
         times = Counter(map(id, stack.layers))
         yield from (layer for layer in stack.layers if times[id(layer)] == 1)
@@ -163,11 +171,11 @@ def settled(module: nn.Module, world: World) -> None:
 def gathered_no_more(module: nn.Module) -> None:
     """Lets go of whole parameters that a pass without a gradient has left, so that the module has its shards again."""
     for part in module.modules():
-        if isinstance(part, FSDPModule):
-            part.reshard()
+        if is_sharded(part):
+            part.reshard()  # type: ignore[operator]
 
 
-def _count_unread(layer: FSDPModule) -> None:
+def _count_unread(layer: Any) -> None:
     """Experts without tokens on one process have gradients on another: zeros stand for them."""
     if not hasattr(layer, "set_reduce_scatter_unused_params"):
         raise UnsupportedOption(f"fsdp with layers of experts needs a newer torch than {torch.__version__}: 2.13.")

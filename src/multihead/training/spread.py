@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-from torch.distributed.tensor import DTensor
-from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from ..errors import CheckpointBroken
-from ..nn.experts import RoutedExperts
 from .world import World
 
 FOLDER = "distributed"  # of a checkpoint: torch.distributed.checkpoint's files
+
+
+def is_part(tensor: Tensor | None) -> bool:
+    """Whether this process holds only a part of a tensor, as torch's DTensor."""
+    return hasattr(tensor, "device_mesh")
 
 
 @contextmanager
@@ -32,11 +33,12 @@ def whole(model: nn.Module, world: World) -> Iterator[None]:
     try:
         for owner in model.modules():
             for leaf, parameter in owner.named_parameters(recurse=False, remove_duplicate=False):
-                if not isinstance(parameter, DTensor):
+                if not is_part(parameter):
                     continue
                 if id(parameter) not in gathered:
-                    full = parameter.detach().full_tensor()
-                    gathered[id(parameter)] = nn.Parameter(full.cpu(), parameter.requires_grad) if world.first else parameter
+                    full = parameter.detach().full_tensor()  # type: ignore[attr-defined]
+                    own = nn.Parameter(full.cpu(), parameter.requires_grad) if world.first else parameter
+                    gathered[id(parameter)] = own
                 kept.append((owner, leaf, parameter))
         for owner, leaf, parameter in kept:
             owner._parameters[leaf] = gathered[id(parameter)]
@@ -51,10 +53,14 @@ def placed(value: Tensor, like: Tensor) -> Tensor:
 
     A copy, but for what is placed already.
     """
-    if isinstance(value, DTensor):
+    if is_part(value):
         return value
-    if not isinstance(like, DTensor) or value.shape != like.shape:
+    if not is_part(like) or value.shape != like.shape:
         return value.to(like.device, copy=True)
+    from torch.distributed.tensor import DTensor
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+    assert isinstance(like, DTensor)
     shape, begin = compute_local_shape_and_global_offset(like.shape, like.device_mesh, like.placements)
     part = value[tuple(slice(b, b + n) for b, n in zip(begin, shape, strict=True))]
     local = part.to(like.device, copy=True).contiguous()
@@ -65,33 +71,21 @@ def placed(value: Tensor, like: Tensor) -> Tensor:
 
 def clipped(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
     """The norm of all gradients together, which are scaled down to `limit` where they are longer; 0 for no limit."""
-    alike: dict[Any, list[Tensor]] = {}  # torch takes no lists of tensors on different meshes
+    alike: dict[Any, list[Any]] = {}  # torch takes no lists of tensors on different meshes
     for parameter in parameters:
-        gradient = parameter.grad
-        if isinstance(gradient, DTensor) and gradient.placements != parameter.placements:  # type: ignore[attr-defined]
+        gradient: Any = parameter.grad
+        if is_part(gradient) and gradient.placements != parameter.placements:  # type: ignore[attr-defined]
             gradient = parameter.grad = gradient.redistribute(placements=parameter.placements)  # type: ignore[attr-defined]
         if gradient is not None:
             alike.setdefault(getattr(gradient, "device_mesh", None), []).append(gradient)
-    norms = [torch.nn.utils.get_total_norm(group) for group in alike.values()] or [torch.zeros(())]
-    norms = [norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]
+    norms: list[Any] = [torch.nn.utils.get_total_norm(group) for group in alike.values()] or [torch.zeros(())]
+    norms = [norm.full_tensor() if is_part(norm) else norm for norm in norms]
     total = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
     if limit > 0:
         factor = torch.clamp(limit / (total + 1e-6), max=1.0)
         for group in alike.values():
-            torch._foreach_mul_([g.to_local() if isinstance(g, DTensor) else g for g in group], factor)
+            torch._foreach_mul_([g.to_local() if is_part(g) else g for g in group], factor)
     return total
-
-
-def forget_unread(model: nn.Module, world: World) -> None:
-    """Lets go of the gradients of experts that no device sent a token to: their weights rest, as on one device."""
-    experts = [p for m in model.modules() if isinstance(m, RoutedExperts) for p in m.parameters() if p.grad is not None]
-    if world.size == 1 or not experts:
-        return
-    parts = [p.grad.to_local() if isinstance(p.grad, DTensor) else p.grad for p in experts]
-    read = world.total(torch.stack([part.any() for part in parts if part is not None]).float())
-    for parameter, was in zip(experts, read.tolist(), strict=True):
-        if not was:
-            parameter.grad = None
 
 
 class Together:
@@ -129,9 +123,12 @@ def write(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         OSError: on every process, if any could not write.
     """
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.state_dict_saver import save
+
     try:
-        dcp.save(dict(tensors), checkpoint_id=folder)
-    except Exception as error:
+        save(dict(tensors), checkpoint_id=folder)
+    except (Exception, CheckpointException) as error:  # the latter is no Exception
         raise OSError(f"{folder}: {_cause(error)}") from error
 
 
@@ -141,20 +138,25 @@ def read(folder: Path, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         CheckpointBroken: it is no such folder.
     """
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
+    from torch.distributed.checkpoint.state_dict_loader import load
+
     try:
-        told: Any = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata
+        told: Any = FileSystemReader(folder).read_metadata().state_dict_metadata
         wanted: dict[str, Any] = {}
         for name, entry in told.items():
-            assert isinstance(entry, TensorStorageMetadata)
             path = name.split("/")[1] if "/" in name else ""
             wanted[name] = _room(entry, parameters.get(path))
-        dcp.load(wanted, checkpoint_id=folder)
-    except Exception as error:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process reads alone
+            load(wanted, checkpoint_id=folder)
+    except (Exception, CheckpointException) as error:  # the latter is no Exception
         raise CheckpointBroken(f"{folder} cannot be read: {_cause(error)}") from error
     return wanted
 
 
-def _room(entry: TensorStorageMetadata, like: Tensor | None) -> Tensor:
+def _room(entry: Any, like: Tensor | None) -> Tensor:
     """An empty tensor for a stored one."""
     kind = entry.properties.dtype
     if like is not None and like.shape == entry.size:

@@ -13,12 +13,13 @@ from torch import nn
 
 from ..errors import TrainingDiverged
 from .arguments import TrainingArguments
+from .experts import Experts
 from .objectives import Objective
 from .optimizers import Average, learning
 from .parallel import exchanging
 from .passes import Example, pieces
 from .sharding import is_sharded
-from .spread import clipped, forget_unread
+from .spread import clipped
 from .world import World
 
 
@@ -60,7 +61,8 @@ class Stepper:
     ) -> None:
         self.objective, self.wrapped, self.optimizer, self.rates = objective, wrapped, optimizer, rates
         self.arguments, self.world, self.average = arguments, world, average
-        self.bases = [group["lr"] for group in optimizer.param_groups]
+        self.experts = Experts(objective.model) if world.size > 1 else None
+        self.bases = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
         self.scaler = torch.amp.GradScaler(objective.device.type) if arguments.fp16 else None
 
     def take(
@@ -110,16 +112,18 @@ class Stepper:
             with exchanging(self.wrapped, number == len(idle) + len(passes)):
                 with precision(self.arguments, self.objective.device):
                     loss, _ = self.wrapped(batch)
-                if number <= len(idle):
-                    loss = loss * 0.0
+                loss = loss * 0.0 if number <= len(idle) else loss
                 total += loss.detach()
                 scaled = loss * (self.world.size / count)  # those of all devices are averaged
                 (scaled if self.scaler is None else self.scaler.scale(scaled)).backward()
+            if number == len(idle) and self.experts is not None:
+                self.experts.forget()
         return float(self.world.total(total)) / count
 
     def _apply(self, step: int, loss: float, tokens: int) -> Taken:
         parameters = [p for _, p in learning(self.objective.model)]
-        forget_unread(self.objective.model, self.world)
+        if self.experts is not None:
+            self.experts.rest(self.world)
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         norm = float(clipped(parameters, self.arguments.max_grad_norm))

@@ -34,13 +34,14 @@ ALIASES = {
     "seq2seq": "text2text-generation", "text2text": "text2text-generation", "contrastive": "sentence-similarity",
     "sentence-embeddings": "sentence-similarity", "dpo": "preference",
 }  # fmt: skip
+LOADING = ("load_in_4bit", "load_in_8bit")  # options of every task, for a model that is given by its name
 
 
 class TaskJob(Job):
     """A job that reads rows.
 
     Args:
-        options: of the task's data and of what it learns, `own` among them.
+        options: of the task's data and of what it learns, `own` among them, and of how the model is loaded.
     """
 
     task: ClassVar[str]
@@ -51,8 +52,10 @@ class TaskJob(Job):
     def __init__(self, model: Any, tokenizer: Any, options: Mapping[str, Any], source: Any, **more: Any) -> None:
         if more.get("collator") is not None:
             raise UnsupportedOption(f"data_collator: {self.task} makes its own batches; leave it or the task out.")
+        self.given = dict(options)
         self.chosen = {name: options[name] for name in self.own if name in options}
-        self.options = self._options({k: v for k, v in options.items() if k not in self.own})
+        self.loading = {name: options[name] for name in LOADING if name in options}
+        self.options = self._options({k: v for k, v in options.items() if k not in (*self.own, *LOADING)})
         named = isinstance(model, (str, Path))
         self.tokenizer = auto.AutoTokenizer.from_pretrained(model) if tokenizer is None and named else tokenizer
         if self.tokenizer is None:
@@ -72,7 +75,7 @@ class TaskJob(Job):
         names = [f.name for f in fields(kind)]
         wrong = [name for name in given if name not in names]
         if wrong:
-            known = [*names, *self.own]
+            known = [*names, *self.own, *LOADING]
             raise UnsupportedOption(f"{self.task} has no option {wrong[0]!r}. {nearest(wrong[0], known)}")
         return kind(**given)
 
@@ -84,7 +87,7 @@ class TaskJob(Job):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NewWeights)  # a head that is to be trained is new
             return getattr(auto, self.auto).from_pretrained(
-                name, dtype="float32", ignore_mismatched_sizes=True, **changes
+                name, dtype="float32", ignore_mismatched_sizes=True, **self.loading, **changes
             )
 
     @property
@@ -102,13 +105,12 @@ class Labeled(TaskJob):
 
     def __init__(self, model: Any, tokenizer: Any, options: Mapping[str, Any], source: Any, **more: Any) -> None:
         self.labels: Labels | None = None
+        self.source = source
         super().__init__(model, tokenizer, options, source, **more)
 
     def loaded(self, name: str, source: Any) -> Any:
         self.labels = self.module.labels_of(source, self.options)
-        names = self.labels.names or ("score",)
-        table = {"id2label": dict(enumerate(names)), "label2id": {label: i for i, label in enumerate(names)}}
-        return self._load(name, **table, **self.more(self.labels))
+        return self._load(name, **table(self.labels), **self.more(self.labels))
 
     def more(self, labels: Labels) -> dict[str, Any]:
         """More config entries."""
@@ -118,12 +120,27 @@ class Labeled(TaskJob):
         if isinstance(source, Features):
             return source
         if self.labels is None:
-            told = self.model.config.id2label or {}
-            names = [str(told[i]) for i in sorted(told)]
-            own = [name for name in names if not name.startswith("LABEL_")]
-            options = self.options if self.options.labels or not own else replace(self.options, labels=own)
-            self.labels = self.module.labels_of(source, options)
+            self.labels = self._told(source)
         return self.module.prepare(source, self.tokenizer, self.options, self.labels)
+
+    def _told(self, source: Any) -> Labels:
+        """The labels of a model that was given: its own names, or those of the data where it has none yet."""
+        told = self.model.config.id2label or {}
+        names = [str(told[i]) for i in sorted(told)]
+        own = any(not name.startswith("LABEL_") for name in names)
+        options = replace(self.options, labels=names) if own and not self.options.labels else self.options
+        labels: Labels = self.module.labels_of(source if self.source is None else self.source, options)
+        if not own and len(labels.names) == len(names):
+            self.model.config = replace(self.model.config, **table(labels), **self.more(labels))
+        return labels
+
+
+def table(labels: Labels) -> dict[str, Any]:
+    """The config's entries of labels."""
+    return {
+        "id2label": dict(enumerate(labels.names)),
+        "label2id": {label: i for i, label in enumerate(labels.names)},
+    }
 
 
 class TextClassification(Labeled):
@@ -210,16 +227,18 @@ class Text2Text(TaskJob):
     """A text of another text."""
 
     task, data, auto = "text2text-generation", "seq2seq", "AutoModelForSeq2SeqLM"
-    judge: ClassVar[Callable[..., dict[str, float]] | None] = None
+    judges: ClassVar[Sequence[Callable[..., dict[str, float]]]] = (
+        text_metrics.translation,
+        text_metrics.summarization,
+    )
 
     def metrics(self, features: Features, seen: Seen, arguments: Any) -> dict[str, float]:
         found = {"perplexity": metrics.language_modeling(seen.loss, int(seen.count))["perplexity"]}
         if not arguments.predict_with_generate:
             return found
         said, right = self.written(features, arguments), self.references(features)
-        judges = [type(self).judge] if type(self).judge else [text_metrics.translation, text_metrics.summarization]
-        for judge in judges:
-            found |= judge(said, right)  # type: ignore[misc]
+        for judge in self.judges:
+            found |= judge(said, right)
         return found
 
     def written(self, features: Features, arguments: Any) -> list[str]:
@@ -244,13 +263,13 @@ class Text2Text(TaskJob):
 class Translation(Text2Text):
     """A text in another language."""
 
-    task, judge = "translation", staticmethod(text_metrics.translation)
+    task, judges = "translation", (text_metrics.translation,)
 
 
 class Summarization(Text2Text):
     """A shorter text."""
 
-    task, judge = "summarization", staticmethod(text_metrics.summarization)
+    task, judges = "summarization", (text_metrics.summarization,)
 
 
 class SentenceSimilarity(TaskJob):
@@ -265,7 +284,7 @@ class SentenceSimilarity(TaskJob):
     def loaded(self, name: str, source: Any) -> Any:
         from ..sentences.encoder import SentenceEncoder
 
-        return SentenceEncoder.from_pretrained(name, dtype="float32")
+        return SentenceEncoder.from_pretrained(name, dtype="float32", **self.loading)
 
     def features(self, source: Any, *, training: bool) -> Features:
         found = super().features(source, training=training)
@@ -350,6 +369,11 @@ def job_of(model: Any, task: str | None, options: Mapping[str, Any], tokenizer: 
             raise UnsupportedOption(f"options {', '.join(options)} belong to a task; name it: task=...")
         if isinstance(model, (str, Path)):
             raise InvalidInput(f"A model's name alone says not what to train; name a task: {', '.join(TASKS)}.")
+        if getattr(model, "kind", None) is None or not model.kind.labels:
+            raise InvalidInput(
+                f"A {type(model).__name__} has no loss of its own; name a task, one of {', '.join(TASKS)}, or load the "
+                "model with a head."
+            )
         return Job(model, tokenizer, **more)
     name = ALIASES.get(task, task)
     name = "translation" if name.startswith("translation_") else name

@@ -85,21 +85,22 @@ def _attention(module: Attention, path: str, count: int) -> Mapping[str, Paralle
     if module.sinks is not None:
         raise _refused(path, "each head has a sink of its own")
     _linear(path, q=module.q, k=module.k, v=module.v, out=module.out)
-    heads = {"key heads": module.k.out_features // module.head_width, "heads": module.q.out_features // module.head_width}
-    for what, number in heads.items():
+    for what, part in (("key heads", module.k), ("heads", module.q)):
+        number = part.weight.shape[0] // module.head_width  # type: ignore[index]
         if number % count:
             raise _refused(path, f"its {number} {what} cannot be shared evenly by {count} processes")
     parts: dict[str, ParallelStyle] = {name: ColwiseParallel() for name in ("q", "k", "v")}
     for name in ("q_norm", "k_norm"):
         norm = getattr(module, name)
-        if any(p.shape != (module.head_width,) for p in norm.parameters()) or not isinstance(norm, (*HEAD_NORMS, nn.Identity)):
+        alike = isinstance(norm, (*HEAD_NORMS, nn.Identity))
+        if not alike or any(p.shape != (module.head_width,) for p in norm.parameters()):
             raise _refused(path, f"its {name} is a {type(norm).__name__}, over all heads or with weights for each")
         if not isinstance(norm, nn.Identity):
             parts[name] = SequenceParallel(sequence_dim=1, use_local_output=True)
     return {**parts, "out": RowwiseParallel()}
 
 
-def _feed_forward(module: nn.Module, path: str, count: int) -> Mapping[str, ParallelStyle]:
+def _feed_forward(module: Any, path: str, count: int) -> Mapping[str, ParallelStyle]:
     """Inner channels evenly."""
     names = ("gate", "up") if isinstance(module, GatedFeedForward) else ("up",)
     _linear(path, **{name: getattr(module, name) for name in (*names, "down")})

@@ -96,7 +96,8 @@ class Trainer:
         self.model: Any = self.job.model
         self.processing_class = self.job.tokenizer
         if peft_config is not None:
-            self.model.add_adapter(peft_config)
+            inner = self.model if hasattr(self.model, "add_adapter") else self.model.model  # a sentence encoder's own
+            inner.add_adapter(peft_config)
         self.parallel = Parallel.of(self.args, self.world)
         if self.parallel.sharding is None:  # its parts are moved one by one, and the whole may not fit
             self.model.to(torch.device(device, self.world.local) if device == "cuda" else device)

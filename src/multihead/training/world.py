@@ -45,14 +45,16 @@ class World:
             return cls(device=device)
         rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         local = int(os.environ.get("LOCAL_RANK", 0))
+        if device == "cuda":
+            torch.cuda.set_device(local)
         if not dist.is_initialized():
-            if device == "cuda":
-                torch.cuda.set_device(local)
             chosen = backend or ("nccl" if device == "cuda" else "gloo")
             try:
                 dist.init_process_group(chosen, timeout=timedelta(seconds=seconds))
             except (ValueError, RuntimeError) as error:
-                raise UnsupportedOption(f"The processes cannot be joined with ddp_backend {chosen!r}: {error}.") from error
+                raise UnsupportedOption(
+                    f"The processes cannot be joined with ddp_backend {chosen!r}: {error}."
+                ) from error
         return cls(rank, size, local, device)
 
     @property

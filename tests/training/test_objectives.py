@@ -1,0 +1,217 @@
+"""Objectives: each is the loss that the model's own `forward` and the reference compute, and parts add up exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers.trainer_pt_utils import LabelSmoother
+
+import multihead
+from multihead.losses import IGNORED
+from multihead.training.arguments import TrainingArguments
+from multihead.training.objectives import Padded, objective_of
+from multihead.training.pairs import Preference
+from multihead.training.steps import Stepper
+from multihead.training.trainer import Trainer, checkpointed
+from multihead.training.world import World
+from tests.training.models import CASES, examples, ours, tensors, theirs
+from tests.training.runs import SETTINGS, losses
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_objective_is_the_mean_loss_of_the_models_own_forward(name, folder):
+    model, data = ours(name, folder).eval(), examples(name)
+    objective = objective_of(model)
+    batch = objective.collate(data)
+    mean = objective(batch)[0] / objective.count(batch)
+    padded = tensors(data, model.config.pad_token_id or 0)
+    torch.testing.assert_close(mean.float(), model(**padded).loss.float(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_objective_is_the_sum_of_the_references_losses_of_each_text_alone(name, folder):
+    objective, reference, data = objective_of(ours(name, folder).eval()), theirs(name, folder), examples(name)
+    with torch.no_grad():
+        found = objective(objective.collate(data))[0]
+        wanted = 0.0
+        for example in data:
+            wanted += reference(**tensors([example])).loss.double() * objective.count([example])
+    assert float(found) == pytest.approx(float(wanted), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bert label", "bert tokens", "bert masked", "llama", "t5"])
+def test_smoothed_labels_are_the_references(name, folder):
+    objective, data = objective_of(ours(name, folder).eval(), 0.1), examples(name)
+    reference, batch = theirs(name, folder), tensors(data)
+    with torch.no_grad():
+        outputs = reference(**batch)
+        wanted = LabelSmoother(0.1)(outputs, batch["labels"], shift_labels=name == "llama")
+        found = objective(data)[0] / objective.count(data)
+    assert float(found) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def stepped(objective, parts, tokens=None):
+    """Weights and loss of one step of plain gradient descent over parts of a batch."""
+    model = objective.model
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    arguments = TrainingArguments(max_tokens_per_pass=tokens, max_grad_norm=0.5)
+    stepper = Stepper(objective, objective, optimizer, lambda step: 1.0, arguments, World())
+    taken = stepper.take(0, parts)
+    return {name: p.detach() for name, p in model.named_parameters()}, taken
+
+
+SPLITS = {
+    "batches of one size": ([3, 3, 3], None),
+    "uneven batches": ([4, 4, 1], None),
+    "one at a time": ([1] * 9, None),
+    "passes of few tokens": ([9], 25),
+    "both": ([5, 4], 20),
+}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("name", CASES)
+def test_parts_of_a_batch_change_the_weights_as_the_whole_does(name, split, folder):
+    data, (sizes, tokens) = examples(name), SPLITS[split]
+    whole, once = stepped(objective_of(ours(name, folder)), [data])
+    edges = np.cumsum([0, *sizes])
+    parts = [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    found, taken = stepped(objective_of(ours(name, folder)), parts, tokens)
+    assert taken.tokens == once.tokens
+    assert taken.loss == pytest.approx(once.loss, rel=1e-6)
+    assert taken.norm == pytest.approx(once.norm, rel=1e-9)
+    for path in whole:
+        torch.testing.assert_close(found[path], whole[path], rtol=1e-10, atol=1e-12, msg=path)
+
+
+def test_parts_of_preferences_add_up_too(folder):
+    draw = np.random.default_rng(1)
+
+    def example():
+        prompt = draw.integers(6, 60, 4)
+        sides = {}
+        for side in ("chosen", "rejected"):
+            ids = np.append(prompt, draw.integers(6, 60, draw.integers(1, 9)))
+            labels = ids.copy()
+            labels[:4] = IGNORED
+            sides |= {f"{side}_input_ids": ids, f"{side}_labels": labels}
+        return sides
+
+    data = [example() for _ in range(7)]
+    reference = ours("gpt2", folder)
+    whole, once = stepped(Preference(ours("gpt2", folder), reference=reference), [data])
+    found, taken = stepped(Preference(ours("gpt2", folder), reference=reference), [data[:5], data[5:]], 40)
+    assert taken.loss == pytest.approx(once.loss, rel=1e-6)
+    for path in whole:
+        torch.testing.assert_close(found[path], whole[path], rtol=1e-10, atol=1e-12, msg=path)
+
+
+RECOMPUTED = ["bert masked", "llama", "gpt2", "t5", "bart", "deberta tokens", "xlnet label", "modernbert masked"]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("name", RECOMPUTED)
+def test_recomputed_layers_give_the_same_gradients(name, dropout, folder):
+    data, found = examples(name, 5), []
+    for recompute in (False, True):
+        model = ours(name, folder).train()
+        for part in model.modules():
+            if isinstance(getattr(part, "p", None), float):
+                part.p = dropout
+            if isinstance(getattr(part, "dropout", None), float):
+                part.dropout = dropout
+        if recompute:
+            checkpointed(model)
+        objective = objective_of(model)
+        torch.manual_seed(5)
+        loss = objective(data)[0]
+        loss.backward()
+        found.append({"loss": loss.detach(), **{n: p.grad for n, p in model.named_parameters()}})
+    plain, again = found
+    for path in plain:
+        torch.testing.assert_close(again[path], plain[path], rtol=1e-10, atol=1e-12, msg=path)
+    torch.manual_seed(6)
+    other = objective_of(model)(data)[0]
+    assert bool(torch.isclose(other, plain["loss"])) is (dropout == 0), "dropout took no part"
+
+
+def choices(count=12):
+    """Which of three continues like the first word?"""
+    draw = np.random.default_rng(0)
+    found = []
+    for _ in range(count):
+        label = int(draw.integers(3))
+        sides = [[7 if n == label else 9, *draw.integers(10, 60, draw.integers(2, 6)).tolist()] for n in range(3)]
+        found.append({"input_ids": sides, "labels": label})
+    return found
+
+
+def following(count=24):
+    draw = np.random.default_rng(0)
+    return [{"input_ids": [7 + n % 2, *draw.integers(10, 60, 5).tolist()], "labels": n % 2} for n in range(count)]
+
+
+def pretraining(count=24):
+    found = []
+    for n, example in enumerate(following(count)):
+        ids = example["input_ids"]
+        labels = [-100, ids[1], *[-100] * (len(ids) - 2)]
+        found.append({"input_ids": ids, "labels": labels, "next_sentence_label": n % 2})
+    return found
+
+
+def replaced(count=24):
+    draw = np.random.default_rng(0)
+    found = []
+    for _ in range(count):
+        ids = draw.integers(6, 60, draw.integers(3, 9))
+        found.append({"input_ids": ids.tolist(), "labels": (ids % 2).tolist()})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("BertForMultipleChoice", choices),
+        ("BertForNextSentencePrediction", following),
+        ("BertForPreTraining", pretraining),
+        ("ElectraForPreTraining", replaced),
+    ],
+)
+def test_kinds_without_an_objective_of_their_own_learn_through_their_forward(kind, data, tmp_path):
+    torch.manual_seed(0)
+    made = getattr(multihead, kind)
+    model = made(made.architecture.config(**{k: v for k, v in CASES["bert masked"][1].items()}))
+    arguments = TrainingArguments(
+        tmp_path, **{**SETTINGS, "num_train_epochs": 15, "learning_rate": 1e-2, "save_strategy": "no"}
+    )
+    run = Trainer(model, arguments, train_dataset=data(), eval_dataset=data())
+    assert type(run.objective) is Padded
+    run.train()
+    found = losses(run)
+    assert np.mean(found[-6:]) < 0.5 * np.mean(found[:6])
+    assert run.evaluate()["eval_loss"] < 0.5 * found[0]
+    predicted = run.predict(data())
+    assert len(predicted.predictions if kind != "BertForPreTraining" else predicted.predictions[0]) == len(data())
+
+
+def test_each_word_that_may_be_replaced_counts_once():
+    def objective():
+        torch.manual_seed(0)
+        model = multihead.ElectraForPreTraining(multihead.ElectraConfig(**CASES["electra masked"][1]))
+        return Padded(model, lambda rows: tensors([{k: np.asarray(v) for k, v in row.items()} for row in rows]))
+
+    data = replaced(9)
+    whole, once = stepped(objective(), [data])
+    found, taken = stepped(objective(), [data[:2], data[2:]])
+    assert taken.loss == pytest.approx(once.loss, rel=1e-5)
+    for path in whole:
+        torch.testing.assert_close(found[path], whole[path], rtol=1e-5, atol=1e-6, msg=path)

@@ -1,0 +1,363 @@
+"""The Trainer's loop: data that cannot be learned, losses that are no numbers, and everything that users may give it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers
+
+import multihead
+from multihead.errors import InvalidInput, TrainingDiverged, UnsupportedOption
+from multihead.training import checkpoints
+from multihead.training.arguments import TrainingArguments
+from multihead.training.callbacks import EarlyStoppingCallback, TrainerCallback
+from multihead.training.trainer import Trainer
+from tests.training.runs import SETTINGS, examples, losses, same, tiny, trainer, weights
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"input_ids": [7, 8, 9], "labels": 3}, "[Rr]ow 5.* has the label 3, and the model has 3 labels"),
+        ({"input_ids": [7, 8, 9], "labels": -1}, "[Rr]ow 5.* has the label -1"),
+        ({"input_ids": [7, 60, 9], "labels": 0}, "[Rr]ow 5.* has the token 60 .* 60 tokens"),
+        ({"input_ids": [7, -2, 9], "labels": 0}, "[Rr]ow 5.* has the token -2"),
+        ({"input_ids": [7, 8, 9]}, "[Rr]ow 5.* has no labels"),
+        ({"labels": 1}, "[Rr]ow 5.* has no input_ids"),
+    ],
+)
+def test_a_wrong_example_is_named_before_anything_is_learned(wrong, message, tmp_path):
+    data = examples(8)
+    data[5] = wrong
+    run = trainer(tmp_path, data)
+    before = weights(run.model)
+    with pytest.raises(InvalidInput, match=message):
+        run.train()
+    assert same(weights(run.model), before)
+    run = trainer(tmp_path, examples(8), eval_dataset=data)
+    with pytest.raises(InvalidInput, match=message):
+        run.evaluate()
+
+
+def test_data_without_labels_cannot_be_learned_but_predicted(tmp_path):
+    data = [{"input_ids": e["input_ids"]} for e in examples(8)]
+    run = trainer(tmp_path, data)
+    with pytest.raises(InvalidInput, match="Examples need labels; they have input_ids"):
+        run.train()
+    with pytest.raises(InvalidInput, match="Examples need labels"):
+        run.evaluate(data)
+    found = run.predict(data)
+    assert found.predictions.shape == (8, 3)
+    assert found.label_ids is None
+    assert "test_loss" not in found.metrics
+    wanted = run.predict(examples(8))
+    assert np.array_equal(found.predictions, wanted.predictions)
+    assert wanted.label_ids.tolist() == [e["labels"] for e in examples(8)]
+
+
+def test_an_empty_example_is_said(tmp_path):
+    data = examples(8)
+    data[2] = {"input_ids": [], "labels": 0}
+    with pytest.raises(InvalidInput, match="[Rr]ow 2"):
+        trainer(tmp_path, data).train()
+
+
+class Breaks(TrainerCallback):
+    """Makes a weight no number before a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        if state.global_step == self.step and not hasattr(self, "hook"):
+            self.hook = model.head.register_forward_hook(lambda module, given, out: out * float("nan"))
+
+
+def test_a_loss_that_is_no_number_names_step_and_rows_and_keeps_the_last_good_state(tmp_path):
+    run = trainer(tmp_path, callbacks=[Breaks(6)])
+    with pytest.raises(TrainingDiverged) as caught:
+        run.train()
+    message = str(caught.value)
+    order = run.order(run.features(run.train_dataset, training=True)).steps(0)[6][0]
+    assert "The loss of step 7 is nan" in message
+    assert all(f"row {n}" in message.lower() for n in order)
+    kept = tmp_path / "checkpoint-6"
+    assert str(kept) in message
+    checkpoints.check(kept)
+    whole = trainer(tmp_path / "whole", max_steps=6, save_strategy="no", lr_scheduler_type="constant")
+    whole.train()
+    model = multihead.AutoModelForSequenceClassification.from_pretrained(kept)
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    again = trainer(tmp_path)
+    again.train(resume_from_checkpoint=True)
+    undisturbed = trainer(tmp_path / "undisturbed", save_strategy="no")
+    undisturbed.train()
+    assert same(weights(again.model), weights(undisturbed.model))
+
+
+def test_a_rate_that_is_far_too_high_is_not_kept_as_a_good_state(tmp_path):
+    run = trainer(tmp_path, learning_rate=1e30, max_grad_norm=0.0, optim="sgd", save_steps=1000)
+    with pytest.raises(TrainingDiverged, match="step .* is (nan|inf)"):
+        run.train()
+    for path in run.checkpoints.all():
+        model = multihead.AutoModelForSequenceClassification.from_pretrained(path)
+        assert all(torch.isfinite(p).all() for p in model.parameters()), f"{path} holds no numbers"
+
+
+def test_half_precision_with_scaled_gradients_learns_and_resumes(tmp_path):
+    more = {"fp16": True, "max_steps": 14, "lr_scheduler_type": "constant"}
+    whole = trainer(tmp_path / "whole", **more, save_strategy="no")
+    whole.train()
+    assert np.mean(losses(whole)[-4:]) < np.mean(losses(whole)[:4])
+    trainer(tmp_path / "parts", **{**more, "max_steps": 7}, save_steps=7).train()
+    run = trainer(tmp_path / "parts", **more)
+    run.train(resume_from_checkpoint=True)
+    assert same(weights(run.model), weights(whole.model))
+
+
+def by_sum(outputs, labels, num_items_in_batch=None):
+    """As the reference's users write it, so that accumulation is exact."""
+    return F.cross_entropy(outputs.logits, labels, reduction="sum") / num_items_in_batch
+
+
+def by_mean(outputs, labels, num_items_in_batch=None):
+    return F.cross_entropy(outputs.logits, labels)
+
+
+@pytest.mark.parametrize("function", [by_sum, by_mean])
+def test_a_loss_of_ones_own_is_exact_over_accumulated_batches(function, tmp_path):
+    found = []
+    for size, steps in ((10, 1), (3, 4)):
+        settings = {**SETTINGS, "per_device_train_batch_size": size, "gradient_accumulation_steps": steps,
+                    "save_strategy": "no", "num_train_epochs": 1, "optim": "sgd", "learning_rate": 0.5}  # fmt: skip
+        run = Trainer(
+            tiny(dropout=0.0).double(), TrainingArguments(tmp_path, **settings), train_dataset=examples(10),
+            compute_loss_func=function,
+        )  # fmt: skip
+        run.train()
+        found.append((losses(run), weights(run.model)))
+    plain = trainer(
+        tmp_path, examples(10), tiny(dropout=0.0).double(), per_device_train_batch_size=10, num_train_epochs=1,
+        save_strategy="no", optim="sgd", learning_rate=0.5,
+    )  # fmt: skip
+    plain.train()
+    for seen, own in found:
+        assert seen == pytest.approx(losses(plain), rel=1e-5)
+        for name, weight in weights(plain.model).items():
+            torch.testing.assert_close(own[name], weight, rtol=1e-5, atol=1e-7, msg=name)
+
+
+class Numbers(torch.utils.data.Dataset):
+    """A data set that makes its examples and never says where it ends."""
+
+    def __len__(self):
+        return 30
+
+    def __getitem__(self, number):
+        return {"ids": torch.tensor([6 + number % 3, 9, 10]), "sort": number % 3}
+
+
+def collate(rows):
+    return {"input_ids": torch.stack([row["ids"] for row in rows]), "labels": torch.tensor([r["sort"] for r in rows])}
+
+
+def test_a_torch_data_set_and_a_collator_of_ones_own_are_enough(tmp_path):
+    settings = TrainingArguments(tmp_path, **{**SETTINGS, "num_train_epochs": 6, "learning_rate": 1e-2})
+    run = Trainer(tiny(), settings, collate, Numbers(), Numbers())
+    run.train()
+    found = losses(run)
+    assert np.mean(found[-4:]) < 0.7 * np.mean(found[:4])
+    predicted = run.predict(Numbers())
+    assert (predicted.predictions.argmax(-1) == predicted.label_ids).mean() > 0.9
+    assert predicted.label_ids.tolist() == [n % 3 for n in range(30)]
+
+
+def test_a_stream_is_refused_since_no_order_can_be_drawn(tmp_path):
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(examples(5))
+
+    with pytest.raises(InvalidInput, match="Stream"):
+        Trainer(tiny(), TrainingArguments(tmp_path, **SETTINGS), collate, Stream()).train()
+
+
+def warmed(optimizer):
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / 4))
+
+
+def test_an_optimizer_and_a_schedule_of_ones_own_are_used(tmp_path):
+    seen = []
+
+    class Watch(TrainerCallback):
+        def on_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
+            seen.append(optimizer.param_groups[0]["lr"])
+
+    model = tiny()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.4, momentum=0.9)
+    run = Trainer(
+        model, TrainingArguments(tmp_path, **{**SETTINGS, "max_steps": 6}), train_dataset=examples(),
+        optimizers=(optimizer, warmed(optimizer)), callbacks=[Watch()],
+    )  # fmt: skip
+    before = weights(model)
+    run.train()
+    assert run.optimizer is optimizer
+    assert seen == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.4])
+    assert not same(weights(model), before)
+    other = torch.optim.SGD(model.parameters(), lr=0.4)
+    with pytest.raises(UnsupportedOption, match="StepLR is no LambdaLR"):
+        Trainer(
+            model, TrainingArguments(tmp_path, **SETTINGS), train_dataset=examples(),
+            optimizers=(other, torch.optim.lr_scheduler.StepLR(other, 1)),
+        ).train()  # fmt: skip
+
+
+def test_a_schedule_of_the_references_is_used(tmp_path):
+    model = tiny()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.4)
+    schedule = transformers.get_linear_schedule_with_warmup(optimizer, 2, 6)
+    run = Trainer(
+        model, TrainingArguments(tmp_path, **{**SETTINGS, "max_steps": 6}), train_dataset=examples(),
+        optimizers=(optimizer, schedule),
+    )  # fmt: skip
+    run.train()
+    rates = [entry["learning_rate"] for entry in run.state.log_history if "learning_rate" in entry]
+    assert rates == pytest.approx([0.0, 0.2, 0.4, 0.3, 0.2, 0.1])
+
+
+def test_a_model_may_be_made_by_a_function(tmp_path):
+    settings = {**SETTINGS, "save_strategy": "no"}
+    one = Trainer(args=TrainingArguments(tmp_path, **settings), model_init=tiny, train_dataset=examples())
+    one.train()
+    other = trainer(tmp_path, save_strategy="no")
+    other.train()
+    assert same(weights(one.model), weights(other.model))
+    with pytest.raises(InvalidInput, match="either model or model_init"):
+        Trainer(tiny(), TrainingArguments(tmp_path, **settings), model_init=tiny)
+
+
+class Events(TrainerCallback):
+    def __init__(self, **stops):
+        self.seen, self.stops = [], stops
+
+    def __getattribute__(self, name):
+        if name.startswith("on_"):
+            return lambda args, state, control, **kwargs: self.told(name, state, control)
+        return super().__getattribute__(name)
+
+    def told(self, name, state, control):
+        self.seen.append(name)
+        for what, step in self.stops.items():
+            if name == "on_step_end" and state.global_step == step:
+                setattr(control, f"should_{what}_stop", True)
+
+
+def test_callbacks_hear_everything_in_order_and_may_stop(tmp_path):
+    events = Events(training=3)
+    run = trainer(
+        tmp_path, callbacks=[events], eval_dataset=examples(6), eval_on_start=True, save_strategy="no", logging_steps=2
+    )
+    assert run.train().global_step == 3
+    found = [name for name in events.seen if name != "on_prediction_step"]
+    assert found[:6] == [
+        "on_init_end", "on_train_begin", "on_log", "on_evaluate", "on_epoch_begin", "on_step_begin",
+    ]  # fmt: skip
+    assert found.count("on_step_end") == found.count("on_optimizer_step") == 3
+    assert found[-2:] == ["on_log", "on_train_end"]
+    first = next(entry for entry in run.state.log_history if "eval_loss" in entry)
+    assert first["step"] == 0
+    logged = [(entry["step"], entry["loss"]) for entry in run.state.log_history if "loss" in entry]
+    assert [step for step, _ in logged] == [2, 3]
+
+
+def test_stopping_an_epoch_goes_on_with_the_next(tmp_path):
+    events = Events(epoch=3)
+    run = trainer(tmp_path, callbacks=[events], save_strategy="no")
+    run.train()
+    assert run.state.global_step == run.state.max_steps == 48
+    assert events.seen.count("on_epoch_begin") == 3
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(5, 5 / 24), (24, 1.0), (60, 2.5)])
+def test_max_steps_stands_over_epochs(steps, epochs, tmp_path):
+    run = trainer(tmp_path, max_steps=steps, save_strategy="no")
+    found = run.train()
+    assert found.global_step == steps
+    assert run.state.epoch == pytest.approx(epochs)
+    assert len(losses(run)) == steps
+    assert found.training_loss == pytest.approx(np.mean(losses(run)))
+    last = [e["learning_rate"] for e in run.state.log_history if "learning_rate" in e]
+    assert last[-1] == pytest.approx(2e-3 / steps)
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(0.5, 12), (1.25, 30), (3, 72)])
+def test_parts_of_epochs_are_whole_steps(epochs, steps, tmp_path):
+    assert trainer(tmp_path, num_train_epochs=epochs, save_strategy="no").train().global_step == steps
+
+
+def test_logged_losses_are_means_since_the_last_report(tmp_path):
+    each = trainer(tmp_path, save_strategy="no")
+    each.train()
+    some = trainer(tmp_path, save_strategy="no", logging_steps=5)
+    some.train()
+    found, wanted = losses(some), losses(each)
+    assert found == pytest.approx([np.mean(wanted[n : n + 5]) for n in range(0, 48, 5)])
+    assert {"grad_norm", "learning_rate", "epoch", "step"} <= some.state.log_history[0].keys()
+
+
+def test_averaged_weights_are_evaluated_and_saved_and_the_run_goes_on_with_its_own(tmp_path):
+    plain = trainer(tmp_path / "plain", save_strategy="no")
+    plain.train()
+    run = trainer(
+        tmp_path, ema_decay=0.9, eval_dataset=examples(20, seed=5), eval_strategy="steps", eval_steps=7, save_steps=24
+    )
+    run.train()
+    assert same(weights(run.model), weights(plain.model)), "averages change what is learned"
+    run.save_model(tmp_path / "saved")
+    stored = multihead.AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
+    averages = run.average.weights
+    assert all(torch.allclose(weight, averages[name]) for name, weight in weights(stored).items())
+    assert not same(weights(stored), weights(run.model))
+    own = trainer(tmp_path / "own", model=stored, eval_dataset=examples(20, seed=5)).evaluate()["eval_loss"]
+    assert run.evaluate()["eval_loss"] == pytest.approx(own, rel=1e-5)
+
+
+def test_a_run_stops_early_where_nothing_gets_better_and_the_best_is_loaded(tmp_path):
+    run = trainer(
+        tmp_path, eval_dataset=examples(20, seed=5), eval_strategy="steps", eval_steps=4, save_steps=4,
+        load_best_model_at_end=True, metric_for_best_model="eval_loss", learning_rate=0.05, num_train_epochs=10.0,
+        callbacks=[EarlyStoppingCallback(early_stopping_patience=2)],
+    )  # fmt: skip
+    run.train()
+    seen = [e["eval_loss"] for e in run.state.log_history if "eval_loss" in e]
+    assert run.state.global_step < run.state.max_steps
+    best = int(np.argmin(seen))
+    assert len(seen) == best + 3
+    assert run.evaluate()["eval_loss"] == pytest.approx(seen[best], rel=1e-5)
+    assert Path(run.state.best_model_checkpoint).name == f"checkpoint-{4 * (best + 1)}"
+
+
+def test_a_subclass_may_make_its_own_optimizer(tmp_path):
+    class Own(Trainer):
+        def create_optimizer(self):
+            self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.01)
+            return self.optimizer
+
+    run = Own(tiny(), TrainingArguments(tmp_path, **{**SETTINGS, "max_steps": 3}), train_dataset=examples())
+    run.train()
+    assert type(run.optimizer) is torch.optim.Adam
+
+
+def test_evaluation_in_parts_is_evaluation_at_once(tmp_path):
+    data = examples(30, seed=9)
+    found = [
+        trainer(tmp_path, max_tokens_per_pass=budget, compute_metrics=lambda p: {"sum": float(p.predictions.sum())})
+        .evaluate(data)
+        for budget in (None, 40, 1)
+    ]  # fmt: skip
+    for one in found[1:]:
+        for name in ("eval_loss", "eval_sum"):
+            assert one[name] == pytest.approx(found[0][name], rel=1e-5)
