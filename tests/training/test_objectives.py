@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ def test_parts_of_a_batch_change_the_weights_as_the_whole_does(name, split, fold
     data, (sizes, tokens) = examples(name), SPLITS[split]
     whole, once = stepped(objective_of(ours(name, folder)), [data])
     edges = np.cumsum([0, *sizes])
-    parts = [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [data[a:b] for a, b in pairwise(edges)]
     found, taken = stepped(objective_of(ours(name, folder)), parts, tokens)
     assert taken.tokens == once.tokens
     assert taken.loss == pytest.approx(once.loss, rel=1e-6)
@@ -189,7 +190,7 @@ def replaced(count=24):
 def test_kinds_without_an_objective_of_their_own_learn_through_their_forward(kind, data, tmp_path):
     torch.manual_seed(0)
     made = getattr(multihead, kind)
-    model = made(made.architecture.config(**{k: v for k, v in CASES["bert masked"][1].items()}))
+    model = made(made.architecture.config(**CASES["bert masked"][1]))
     arguments = TrainingArguments(
         tmp_path, **{**SETTINGS, "num_train_epochs": 15, "learning_rate": 1e-2, "save_strategy": "no"}
     )

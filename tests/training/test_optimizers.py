@@ -57,7 +57,7 @@ def test_schedules_are_the_references_at_every_step(name, options, warmup):
 
 def test_every_schedule_that_the_settings_name_is_there_and_wrong_options_are_named():
     assert set(NAMED) == set(SCHEDULES)
-    with pytest.raises(UnsupportedOption, match="cycles.*do not fit 'linear'"):
+    with pytest.raises(UnsupportedOption, match=r"cycles.*do not fit 'linear'"):
         schedule(TrainingArguments(lr_scheduler_kwargs={"cycles": 2}), 10)
     with pytest.raises(UnsupportedOption, match="decay_type 'straight' is none of linear, cosine, 1-sqrt"):
         schedule(TrainingArguments(lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs={
@@ -170,9 +170,7 @@ def test_muon_updates_matrices_of_layers_by_torchs_muon_and_all_else_by_adamw():
     matrices = [name for name, p in named.items() if "layers." in name and p.ndim == 2]
     assert len(matrices) == 12
     bare = undecayed(other)
-    muon = torch.optim.Muon(
-        [named[n] for n in matrices], lr=1e-3, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"
-    )
+    muon = torch.optim.Muon([named[n] for n in matrices], lr=1e-3, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     adam = torch.optim.AdamW(
         [
             {"params": [p for n, p in named.items() if n not in matrices and n not in bare], "weight_decay": 0.1},

@@ -1,4 +1,4 @@
-"""The plan of examples: the reference's order, nothing lost, budgets kept, and nothing but the seed that it hangs on."""
+"""The plan of examples: the reference's order, nothing lost, budgets kept, the same for the same seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objectives over pairs: preferences as their formula says, vectors of sentences as sentence-transformers learns them."""
+"""Objectives over pairs: preferences as their formula says, sentences as sentence-transformers learns them."""
 
 from __future__ import annotations
 
@@ -77,9 +77,7 @@ def gradients(model, loss):
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize(
-    ("loss", "smoothing"), [("sigmoid", 0.0), ("sigmoid", 0.2), ("hinge", 0.0), ("ipo", 0.0)]
-)
+@pytest.mark.parametrize(("loss", "smoothing"), [("sigmoid", 0.0), ("sigmoid", 0.2), ("hinge", 0.0), ("ipo", 0.0)])
 def test_preferences_follow_their_formula(loss, smoothing, folder):
     model, data = ours("gpt2", folder).eval(), preferences()
     before = copy.deepcopy(model)

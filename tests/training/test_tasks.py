@@ -1,4 +1,4 @@
-"""Every task from raw rows to a folder that answers: the loss falls, metrics appear, the saved model is used by name."""
+"""Every task from raw rows to a folder that answers: the loss falls, metrics appear, the saved model works."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from multihead.training.tasks import ALIASES, TASKS
 from multihead.training.trainer import Trainer
 from tests.training.runs import SETTINGS, losses, same, weights
 
-ANIMALS, THINGS = ("the fox jumps", "a lazy dog", "the brown fox", "the dog"), ("coffee", "a rock", "the rock", "kilograms")
+ANIMALS, THINGS = (
+    ("the fox jumps", "a lazy dog", "the brown fox", "the dog"),
+    ("coffee", "a rock", "the rock", "kilograms"),
+)
 SORTS = [{"text": t, "label": name} for name, side in (("thing", THINGS), ("animal", ANIMALS)) for t in side]
 SEVERAL = [
     {"text": t, "label": [*(["fox"] if "fox" in t else []), *(["dog"] if "dog" in t else [])]}
@@ -45,7 +48,10 @@ GRADED = [
     {"sentence1": a, "sentence2": b, "score": s}
     for a, b, s in (("the fox", "a fox", 0.9), ("the dog", "rock", 0.1), ("dog", "a dog", 0.8), ("fox", "coffee", 0.2))
 ]
-CHOSEN = [{"prompt": "The dog ", "chosen": "jumps", "rejected": "is lazy"}, {"prompt": "A fox ", "chosen": "ran", "rejected": "is"}]
+CHOSEN = [
+    {"prompt": "The dog ", "chosen": "jumps", "rejected": "is lazy"},
+    {"prompt": "A fox ", "chosen": "ran", "rejected": "is"},
+]
 
 LONGER = {"translated": 70, "text2text": 70, "summarized": 70, "several": 40}
 CASES: dict[str, tuple[str, str, Any, dict[str, Any], str, float]] = {
@@ -93,7 +99,13 @@ def made(folders, place, case, *, named=True, data=None, **changes):
         given = getattr(multihead, kind).from_pretrained(given, dtype="float32", **changes.pop("config", {}))
         more["processing_class"] = multihead.AutoTokenizer.from_pretrained(folders[model])
     rest = {k: changes.pop(k) for k in ("peft_config", "callbacks", "compute_metrics", "eval_dataset") if k in changes}
-    settings = {**SETTINGS, "num_train_epochs": LONGER.get(case, 25), "learning_rate": 1e-2, "save_strategy": "no", **changes}
+    settings = {
+        **SETTINGS,
+        "num_train_epochs": LONGER.get(case, 25),
+        "learning_rate": 1e-2,
+        "save_strategy": "no",
+        **changes,
+    }
     more = {"eval_dataset": rows, **more, **rest}
     return Trainer(
         given, TrainingArguments(place, **settings), train_dataset=data or rows, task=task, options=options, **more
@@ -255,7 +267,9 @@ def test_what_is_written_is_measured(folders, tmp_path):
 LORA: dict[str, Any] = {"r": 4, "lora_alpha": 16, "lora_dropout": 0.1}
 
 
-@pytest.mark.parametrize(("case", "targets"), [("labels", ["query", "value"]), ("written", "all-linear"), ("chosen", ["q_proj"])])
+@pytest.mark.parametrize(
+    ("case", "targets"), [("labels", ["query", "value"]), ("written", "all-linear"), ("chosen", ["q_proj"])]
+)
 def test_adapters_learn_are_resumed_exactly_and_saved_alone(case, targets, folders, tmp_path):
     config = multihead.LoraConfig(**LORA, target_modules=targets)
     more = {"peft_config": config, "num_train_epochs": 6, "save_strategy": "steps", "save_steps": 2}
@@ -331,7 +345,7 @@ def test_what_does_not_fit_a_task_is_refused(folders, tmp_path):
 
 def test_an_empty_text_is_named_with_its_row_or_left_out(folders, tmp_path):
     rows = [*SORTS, {"text": "", "label": "thing"}]
-    with pytest.raises(InvalidInput, match="Row 9.*empty|row 8.*empty|Row 8.*empty"):
+    with pytest.raises(InvalidInput, match=r"[Rr]ow 8.*empty"):
         made(folders, tmp_path, "labels", data=rows, num_train_epochs=1).train()
     run = made(folders, tmp_path, "labels", data=rows, num_train_epochs=1, options={"skip_empty": True})
     run.train()

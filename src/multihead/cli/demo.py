@@ -132,7 +132,9 @@ def load(console: Console, precision: str) -> tuple[Any, Any, Any, Any]:
 
 
 def sentiment(report: Report, speaker: Any, translator: Any, encoder: Any, judge: Any) -> None:
-    report.section("Sentiment analysis", SENTIMENT, "an adapter of 2 MB, trained with `multihead train` on 9,596 reviews")
+    report.section(
+        "Sentiment analysis", SENTIMENT, "an adapter of 2 MB, trained with `multihead train` on 9,596 reviews"
+    )
     answers, seconds = timed(lambda: judge(samples.REVIEWS))
     for text, answer in zip(samples.REVIEWS, answers, strict=True):
         good = answer["label"] == "positive"

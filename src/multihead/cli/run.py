@@ -137,7 +137,7 @@ def answer(
     pipe = pipeline(task, model, dtype=dtype, device=place["device"], **options)
     begin = kept.done if kept else 0
     if begin:
-        talk.print(f"{output} has rows 0 to {begin - 1} already; going on after them.", style="dim")
+        talk.print(f"{output} has rows 0 to {begin - 1} already; going on after them.", style="dim", soft_wrap=True)
     shown, given = tee(kept.rest(items) if kept else iter(items))
     stream = pipe.stream(given, strict=strict)
     failed = 0

@@ -94,7 +94,6 @@ def command(ctx: click.Context, /, task: str | None, model: str | None, data: tu
     A file has the entries task, model, data, eval_data, holdout, output, options, lora and settings; what the command
     line says goes before. Stop a run with Ctrl-C, and the same command with --resume goes on exactly.
 
-    \b
     Tasks: text-classification, token-classification, question-answering, fill-mask, text-generation,
     text2text-generation, translation, summarization, sentence-similarity, preference.
 
@@ -138,7 +137,7 @@ def train(recipe: Recipe, words: Sequence[str], *, resume: bool, overwrite: bool
         said = (
             f"Going on from {checkpoint}." if checkpoint else f"{recipe.output} has no checkpoint; starting at step 0."
         )
-        console.print(said, style="cyan")
+        console.print(said, style="cyan", soft_wrap=True)
     if dry_run:
         return
     run(trainer, talk, words, bool(checkpoint))

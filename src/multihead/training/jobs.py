@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidInput
+from ..losses import IGNORED
 from .collators import Collator, padded
 from .evaluation import Seen
 from .features import Features
@@ -91,6 +92,10 @@ class Job:
         size = getattr(self.model, "vocabulary_read", None) or self._vocabulary()
         tokens = [name for name in features.ragged if name.endswith("input_ids") or name.startswith("input_ids")]
         features.check_vocabulary(size, tokens)
+        for name in tokens:
+            if not features.ragged[name].lengths.all():
+                where = features.where(int(np.argmin(features.ragged[name].lengths)))
+                raise InvalidInput(f"{where} has no token in {name}. Leave such examples out.")
         self._check_labels(features)
 
     def _vocabulary(self) -> int:
@@ -105,17 +110,15 @@ class Job:
         count = self.model.vocabulary if words else config.num_labels
         column = features.ragged.get("labels")
         values = column.flat if column is not None else features.numbers["labels"]
-        if values.dtype.kind == "f" or (not words and count == 1):
-            return
-        if not len(values) or (int(values.max()) < count and int(values.min()) >= -100):
+        if values.dtype.kind == "f" or (not words and count == 1) or not outside(values, count).size:
             return
         for number in range(len(features)):
-            label = np.asarray(features[number]["labels"])
-            wrong = label[(label >= count) | ((label < 0) & (label != -100))] if label.ndim else label[None]
-            if wrong.size and (label.ndim or not -1 < int(wrong[0]) < count):
+            wrong = outside(np.atleast_1d(features[number]["labels"]), count)
+            if wrong.size:
+                advice = "" if words else f"Load it with num_labels={int(values.max()) + 1}, or mend the row."
                 raise InvalidInput(
                     f"{features.where(number)} has the label {int(wrong[0])}, and the model has {count} labels (0 to "
-                    f"{count - 1}; -100 is left out). Load it with num_labels={int(values.max()) + 1}, or mend the row."
+                    f"{count - 1}; {IGNORED} is left out). {advice or 'Mend the row.'}"
                 )
 
     def metrics(self, features: Any, seen: Seen, arguments: Any) -> dict[str, float]:
@@ -136,6 +139,11 @@ class Job:
         self.model.save_pretrained(folder)
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
+
+
+def outside(labels: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
+    """The labels that are none of 0 to count - 1, nor left out."""
+    return labels[(labels >= count) | ((labels < 0) & (labels != IGNORED))]
 
 
 def _size(example: Any) -> int:

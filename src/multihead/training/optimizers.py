@@ -21,6 +21,12 @@ def learning(model: nn.Module) -> list[Named]:
     return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
 
 
+def finite(model: nn.Module) -> bool:
+    """Whether all parameters that learn are finite numbers, of this process's parts where they are sharded."""
+    parts = (p.to_local() if hasattr(p, "to_local") else p for _, p in learning(model))
+    return all(bool(torch.isfinite(part).all()) for part in parts)
+
+
 def undecayed(model: nn.Module) -> set[str]:
     """Paths of the parameters that weight decay leaves alone: biases, also those of attention, and weights of norms."""
     found = set()

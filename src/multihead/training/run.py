@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import TrainingDiverged, UnsupportedOption
 from .callbacks import better, watched
+from .optimizers import finite
 from .order import Order
 from .passes import Example
 from .signals import Signals
@@ -92,12 +93,21 @@ class Run:
         """The error with the rows that were read; the state before them is kept."""
         trainer = self.trainer
         rows = [trainer.job.where(self.features, n) for batch in batches for n in batch]
-        kept = trainer.saver.checkpoint()
+        kept = self._last_good()
         shown = ", ".join(rows[:8]) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
         return TrainingDiverged(
-            f"{str(error).rstrip('.')}. Its batch was {shown}. The last good state is kept in {kept}. Look at these "
-            "rows; lower learning_rate or max_grad_norm, or train in float32."
+            f"{str(error).rstrip('.')}. Its batch was {shown}. {kept}. Look at these rows; lower learning_rate or "
+            "max_grad_norm, or train in float32."
         )
+
+    def _last_good(self) -> str:
+        """Keeps the state before this step, unless its weights are no numbers already; says where a good one is."""
+        trainer = self.trainer
+        if not trainer.world.most(int(not finite(trainer.model))):
+            return f"The last good state is kept in {trainer.saver.checkpoint()}"
+        last = trainer.checkpoints.newest()
+        where = f"the last good state is {last}" if last else "there is no earlier checkpoint"
+        return f"The weights are no finite numbers since an earlier step; {where}"
 
     def _asked(self) -> None:
         """Does what callbacks asked for."""

@@ -83,6 +83,8 @@ class Trainer:
         if (model is None) == (model_init is None):
             raise InvalidInput("Give either model or model_init.")
         self.args = args or TrainingArguments()
+        if self.args.tf32 is not None:
+            torch.set_float32_matmul_precision("high" if self.args.tf32 else "highest")
         if self.args.full_determinism:
             torch.use_deterministic_algorithms(True)
         device = "cpu" if self.args.use_cpu else best_device()
