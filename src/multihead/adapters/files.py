@@ -119,7 +119,7 @@ def save(model: Any, folder: Path, name: str) -> None:
     Raises:
         InvalidInput: the folder is a file, holds a whole model, or cannot be written.
     """
-    from safetensors.torch import save_file
+    from ..checkpoints.safetensors import write
 
     if folder.is_file():
         raise InvalidInput(f"{folder} is a file; an adapter is saved to a folder.")
@@ -131,7 +131,7 @@ def save(model: Any, folder: Path, name: str) -> None:
     temporary = folder / f".{ADAPTER_WEIGHTS[0]}.{os.getpid()}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata={"format": "pt"})
+        write(tensors, temporary)
         temporary.replace(folder / ADAPTER_WEIGHTS[0])
         config.save_pretrained(folder)
         if config.modules_to_save:

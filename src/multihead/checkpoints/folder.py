@@ -107,7 +107,7 @@ def save_tensors(
     Raises:
         InvalidInput: the folder cannot be written, or the disk is full; what was there before is still whole.
     """
-    from safetensors.torch import save_file
+    from .safetensors import write
 
     shards = split(tensors, shard_bytes)
     names = (
@@ -119,7 +119,7 @@ def save_tensors(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, shard in zip(temporary, shards, strict=True):
-            save_file(dict(shard), path, metadata=dict(metadata or {"format": "pt"}))
+            write(shard, path, metadata)
         for path, name in zip(temporary, names, strict=True):
             path.replace(folder / name)
     except OSError as error:

@@ -54,6 +54,19 @@ class SafeTensors(Mapping[str, Tensor]):
         return tuple(self._open[self._where[name]].get_slice(name).get_shape())
 
 
+def write(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Writes a file that others may read as they may read any new file. Raises OSError."""
+    from safetensors.torch import save_file
+
+    try:
+        save_file(dict(tensors), path, metadata=dict(metadata or {"format": "pt"}))
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)  # the library makes files that only their owner reads
+
+
 def opened(path: Path) -> Any:
     """A file whose header has been checked against its size. Raises CorruptFile."""
     try:

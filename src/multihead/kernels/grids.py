@@ -41,7 +41,7 @@ class Picked(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return _spread(gradients[0], *ctx.saved_tensors, ctx.shape), None
+        return _spread(gradients[0], ctx.saved_tensors[0], ctx.shape), None
 
 
 def _spread(values: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
@@ -52,12 +52,12 @@ def _spread(values: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
 def gathered(x: Tensor, index: Tensor, rows: Tensor, cells: Tensor) -> Tensor:
     """`Gathered`, where a gradient may be asked for; else the plain look-up."""
     if torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling():
-        return Gathered.apply(x, index, rows, cells)  # type: ignore[no-untyped-call]
+        return Gathered.apply(x, index, rows, cells)
     return x.index_select(0, index)
 
 
 def picked(x: Tensor, index: Tensor) -> Tensor:
     """`Picked`, where a gradient may be asked for; else the plain look-up."""
     if torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling():
-        return Picked.apply(x, index)  # type: ignore[no-untyped-call]
+        return Picked.apply(x, index)
     return x.index_select(0, index)

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..checkpoints.safetensors import SafeTensors
+from ..checkpoints.safetensors import SafeTensors, write
 from ..config import read_json, write_json
 from ..errors import CheckpointBroken
 from .optimizers import Average, learning
@@ -43,7 +42,7 @@ def tensors(
 
 def save(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """Writes what `tensors` gives, from one process that holds all of it."""
-    save_file({k: v.detach().contiguous().cpu().clone() for k, v in tensors.items()}, folder / STATE)
+    write({k: v.detach().contiguous().cpu().clone() for k, v in tensors.items()}, folder / STATE)
 
 
 def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, average: Average | None) -> None:

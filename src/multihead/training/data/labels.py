@@ -109,7 +109,10 @@ def labels_in(rows: Rows, name: str, known: Sequence[str] | None, kind: str | No
 def values_of(rows: Rows, name: str) -> Iterator[Any]:
     for begin, chunk in rows.chunks():
         for number, row in enumerate(chunk, begin):
-            yield cell(rows, number, row, name)
+            value = cell(rows, number, row, name)
+            if isinstance(value, str) and not value.strip():
+                raise InvalidInput(f"{rows.at(number)} has an empty {name}, which is no label. Mend or remove the row.")
+            yield value
 
 
 def named(values: Iterable[Any]) -> tuple[tuple[str, ...], bool]:
