@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .training.callbacks import EarlyStoppingCallback, TrainerCallback
     from .training.collators import (
         DataCollatorForLanguageModeling,
+        DataCollatorForMultipleChoice,
         DataCollatorForSeq2Seq,
         DataCollatorForTokenClassification,
         DataCollatorWithPadding,
@@ -75,6 +76,7 @@ _HOMES = {
     "Config": "config",
     "CrossEncoder": "sentences.cross",
     "DataCollatorForLanguageModeling": "training.collators",
+    "DataCollatorForMultipleChoice": "training.collators",
     "DataCollatorForSeq2Seq": "training.collators",
     "DataCollatorForTokenClassification": "training.collators",
     "DataCollatorWithPadding": "training.collators",

@@ -1,4 +1,4 @@
-"""Small runs for tests: a tiny classifier with dropout, data that can be learned, and the program of a run of its own."""
+"""Small runs for tests: a tiny classifier with dropout, data that can be learned, and a run as its own program."""
 
 from __future__ import annotations
 

@@ -37,6 +37,22 @@ def test_an_objective_is_the_mean_loss_of_the_models_own_forward(name, folder):
     torch.testing.assert_close(mean.float(), model(**padded).loss.float(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("padded", [False, True])
+def test_an_encoder_decoders_tags_are_a_label_for_each_token(padded, tmp_path):
+    torch.manual_seed(0)
+    size = {"vocab_size": 60, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "head_dim": 8}
+    size |= {"num_attention_heads": 2, "num_key_value_heads": 1, "query_pre_attn_scalar": 8}
+    config = multihead.AutoConfig.for_model("t5gemma", encoder=size, decoder=size, num_labels=4, pad_token_id=0)
+    model = multihead.AutoModelForTokenClassification.from_config(config)
+    data = examples("bert tokens", 6)
+    batch = tensors(data)
+    if padded:
+        data = [{name: value[n] for name, value in batch.items()} for n in range(6)]
+    run = Trainer(model, TrainingArguments(tmp_path, **SETTINGS), eval_dataset=data)
+    wanted = float(model.eval()(**batch).loss.detach())
+    assert run.evaluate()["eval_loss"] == pytest.approx(wanted, rel=1e-5)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_an_objective_is_the_sum_of_the_references_losses_of_each_text_alone(name, folder):
     objective, reference, data = objective_of(ours(name, folder).eval()), theirs(name, folder), examples(name)
@@ -202,6 +218,34 @@ def test_kinds_without_an_objective_of_their_own_learn_through_their_forward(kin
     assert run.evaluate()["eval_loss"] < 0.5 * found[0]
     predicted = run.predict(data())
     assert len(predicted.predictions if kind != "BertForPreTraining" else predicted.predictions[0]) == len(data())
+
+
+@pytest.mark.parametrize("name", ["bert label", "bert tokens", "bert masked", "gpt2", "t5"])
+def test_labels_are_smoothed_in_padded_batches_too(name, folder):
+    model, data = ours(name, folder).eval(), examples(name)
+    padded = Padded(model, lambda rows: tensors(rows, model.config.pad_token_id or 0), smoothing=0.1)
+    batch = padded.collate(data)
+    ragged = objective_of(model, 0.1)
+    assert padded.count(batch) == ragged.count(data)
+    torch.testing.assert_close(padded(batch)[0], ragged(data)[0], rtol=1e-8, atol=1e-8)
+
+
+def test_a_loss_of_ones_own_may_take_the_labels_out_of_its_inputs(folder):
+    def loss(model, inputs, return_outputs=False, num_items_in_batch=None):
+        labels = inputs.pop("labels")
+        scores = model(**inputs).logits
+        return torch.nn.functional.cross_entropy(scores.flatten(0, 1), labels.flatten())
+
+    data = examples("bert tokens")
+    whole, once = stepped(objective_of(ours("bert tokens", folder)), [data])
+    objective = Padded(ours("bert tokens", folder), tensors, loss)
+    found, taken = stepped(objective, [data[:2], data[2:]])
+    batch = objective.collate(data)
+    objective(batch)
+    assert objective.count(batch) == objective_of(objective.model).count(data), "an evaluation counts afterwards"
+    assert taken.loss == pytest.approx(once.loss, rel=1e-6)
+    for path in whole:
+        torch.testing.assert_close(found[path], whole[path], rtol=1e-9, atol=1e-11, msg=path)
 
 
 def test_each_word_that_may_be_replaced_counts_once():

@@ -1,4 +1,4 @@
-"""Checkpoints never lose work: what a run that was stopped, killed or damaged gives is what an undisturbed run gives."""
+"""Checkpoints never lose work: a run that was stopped, killed or damaged gives what an undisturbed run gives."""
 
 from __future__ import annotations
 

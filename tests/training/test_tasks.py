@@ -245,7 +245,7 @@ def test_metrics_of_ones_own_see_what_the_reference_shows(folders, tmp_path):
 
 def test_answers_are_judged_as_the_pipeline_answers(folders, tmp_path):
     rows = [*ASKED, {"question": "who", "context": "a dog", "answers": {"text": ["a"], "answer_start": [0]}}]
-    run = made(folders, tmp_path, "answers", data=ASKED, eval_dataset=rows, num_train_epochs=8)
+    run = made(folders, tmp_path, "answers", data=ASKED, eval_dataset=rows, num_train_epochs=3)
     run.train()
     found = run.evaluate()
     run.save_model(tmp_path / "saved")
@@ -262,6 +262,25 @@ def test_what_is_written_is_measured(folders, tmp_path):
     assert run.evaluate()["eval_bleu"] > 90
     run = made(folders, tmp_path, "summarized", **{**more, "num_train_epochs": 1}, generation_num_beams=2)
     assert {"eval_rouge1", "eval_rougeL"} <= run.evaluate().keys()
+
+
+def test_metrics_of_ones_own_see_what_is_written(folders, tmp_path):
+    seen = []
+    run = made(
+        folders, tmp_path, "translated", predict_with_generate=True, generation_max_length=9,
+        compute_metrics=lambda p: seen.append(p) or {"mine": 1.0},
+    )  # fmt: skip
+    assert run.evaluate()["eval_mine"] == 1.0
+    written, labels = seen[0]
+    assert written.dtype.kind == "i"
+    assert written.shape == (2, written.shape[1])
+    assert written.shape[1] <= 9
+    assert [text.strip() for text in run.tokenizer.batch_decode(
+        [[token for token in row if token >= 0] for row in labels.tolist()], skip_special_tokens=True
+    )] == [row["target"] for row in TURNS]  # fmt: skip
+    wanted = run.model.generate([run.tokenizer.encode(row["source"]) for row in TURNS], max_length=9)
+    assert np.array_equal(written[:, : wanted.shape[1]], wanted.numpy())
+    assert np.array_equal(run.predict(TURNS).predictions, written)
 
 
 LORA: dict[str, Any] = {"r": 4, "lora_alpha": 16, "lora_dropout": 0.1}

@@ -66,6 +66,18 @@ def test_an_empty_example_is_said(tmp_path):
         trainer(tmp_path, data).train()
 
 
+def test_inputs_that_batches_without_padding_do_not_carry_are_named(tmp_path):
+    data = [{**e, "position_ids": list(range(len(e["input_ids"])))[::-1]} for e in examples(8)]
+    with pytest.raises(InvalidInput, match=r"Examples have position_ids, .* a function as data_collator"):
+        trainer(tmp_path, data).train()
+
+    def collate(rows):
+        return {k: v for k, v in multihead.DataCollatorWithPadding()(rows).items() if k != "attention_mask"}
+
+    settings = TrainingArguments(tmp_path, **{**SETTINGS, "max_steps": 2, "per_device_train_batch_size": 1})
+    Trainer(tiny(), settings, collate, data).train()
+
+
 class Breaks(TrainerCallback):
     """Makes a weight no number before a step."""
 

@@ -13,11 +13,15 @@ import numpy as np
 
 from ..errors import InvalidInput
 from ..losses import IGNORED
+from ..seq2seq import SequenceToSequence
+from ..texts import batches
 from .collators import Collator, padded
 from .evaluation import Seen
 from .features import Features
 from .objectives import Objective, Padded, objective_of
 from .passes import length
+
+OWN = ("position_ids", "decoder_input_ids")  # inputs that are told by the texts themselves here
 
 
 class Job:
@@ -48,7 +52,8 @@ class Job:
     def objective(self) -> Objective:
         """What is learned."""
         if self.padded:
-            return Padded(self.model, self.collator or padded(self.tokenizer, self.model), self.loss)
+            collate = self.collator or padded(self.tokenizer, self.model)
+            return Padded(self.model, collate, self.loss, self.smoothing)
         found = objective_of(self.model, self.smoothing)
         assert found is not None
         return found if self.collator is None else self.collator.dressed(found)
@@ -57,10 +62,10 @@ class Job:
         """Examples of a source."""
         if self.padded and (self.collator is not None or self.model.kind.choices):
             return source
-        return Features.of(source, source_target=self.model.config.is_encoder_decoder)
+        return Features.of(source, source_target=self.model.kind.auto == "AutoModelForSeq2SeqLM")
 
-    def sizes(self, features: Any) -> np.ndarray[Any, Any]:
-        """Tokens of each example."""
+    def sizes(self, features: Any, *, exact: bool = True) -> np.ndarray[Any, Any]:
+        """Tokens of each example; of a caller's own data set 1 each where they need not be `exact`."""
         if isinstance(features, Features):
             return features.lengths
         if not hasattr(features, "__len__"):
@@ -68,7 +73,8 @@ class Job:
                 f"A {type(features).__name__} does not tell how many examples it has: an order that can be resumed "
                 "needs a data set with len() and [number]."
             )
-        return np.array([_size(features[number]) for number in range(len(features))], dtype=np.int64)
+        numbers = range(len(features)) if exact else ()
+        return np.array([_size(features[number]) for number in numbers] or [1] * len(features), dtype=np.int64)
 
     def where(self, features: Any, number: int) -> str:
         """Where an example's row stands, for messages."""
@@ -89,6 +95,7 @@ class Job:
                 f"Examples need {', '.join(lacking)}; they have {', '.join(features.columns)}. Give rows together "
                 "with a task, or examples with these columns."
             )
+        self._check_inputs(features)
         size = getattr(self.model, "vocabulary_read", None) or self._vocabulary()
         tokens = [name for name in features.ragged if name.endswith("input_ids") or name.startswith("input_ids")]
         features.check_vocabulary(size, tokens)
@@ -97,6 +104,16 @@ class Job:
                 where = features.where(int(np.argmin(features.ragged[name].lengths)))
                 raise InvalidInput(f"{where} has no token in {name}. Leave such examples out.")
         self._check_labels(features)
+
+    def _check_inputs(self, features: Features) -> None:
+        """Raises InvalidInput for columns that the model's `forward` takes and packed batches do not carry."""
+        own = getattr(getattr(self.model, "architecture", None), "inputs", ())
+        given = [name for name in (*OWN, *own) if name in (*features.columns, *features.dropped)]
+        if given and not self.padded:
+            raise InvalidInput(
+                f"Examples have {', '.join(given)}, which batches without padding do not carry. Leave it out, or give "
+                "a function as data_collator, which makes the arguments of the model's forward."
+            )
 
     def _vocabulary(self) -> int:
         return int(self.model.get_input_embeddings().num_embeddings)
@@ -120,6 +137,22 @@ class Job:
                     f"{features.where(number)} has the label {int(wrong[0])}, and the model has {count} labels (0 to "
                     f"{count - 1}; {IGNORED} is left out). {advice or 'Mend the row.'}"
                 )
+
+    def writes(self, arguments: Any) -> bool:
+        """Whether what the model writes is judged, instead of its scores."""
+        return bool(arguments.predict_with_generate) and isinstance(self.model, SequenceToSequence)
+
+    def written(self, features: Any, arguments: Any) -> list[np.ndarray[Any, Any]]:
+        """The ids that the model writes for each source, filled up to one length."""
+        named = {"max_length": arguments.generation_max_length, "num_beams": arguments.generation_num_beams}
+        options = {name: value for name, value in named.items() if value is not None}
+        found: dict[int, list[int]] = {}
+        for numbers in batches(self.sizes(features).tolist(), most=32):
+            texts = [np.asarray(features[number]["input_ids"]).tolist() for number in numbers]
+            found |= dict(zip(numbers, self.model.generate(texts, **options).tolist(), strict=True))
+        longest = max(map(len, found.values()))
+        pad = self.model.config.pad_token_id or 0
+        return [np.array([*found[n], *[pad] * (longest - len(found[n]))]) for n in range(len(features))]
 
     def metrics(self, features: Any, seen: Seen, arguments: Any) -> dict[str, float]:
         """How good the model is, beside its loss."""

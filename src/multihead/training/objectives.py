@@ -197,8 +197,10 @@ class Padded(Objective):
     splits = False
     columns = answers = ()
 
-    def __init__(self, model: Any, collate: Collate, loss: Callable[..., Any] | None = None) -> None:
-        super().__init__(model)
+    def __init__(
+        self, model: Any, collate: Collate, loss: Callable[..., Any] | None = None, smoothing: float = 0.0
+    ) -> None:  # fmt: skip
+        super().__init__(model, smoothing)
         self._collate, self._loss = collate, loss
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Any]:
@@ -218,19 +220,32 @@ class Padded(Objective):
         return int(((labels[:, 1:] if finish is kinds.next_words else labels) != IGNORED).sum())
 
     def forward(self, batch: Mapping[str, Any], predict: bool = False) -> tuple[Tensor, Any]:
-        outputs: Any = None
+        count, outputs = self.count(batch), None
         if self._loss is not None:
-            number = torch.tensor(self.count(batch), device=self.device)
-            mean = self._loss(self.model, batch, return_outputs=predict, num_items_in_batch=number)
-            mean, outputs = mean if isinstance(mean, tuple) else (mean, None)
+            number = torch.tensor(count, device=self.device)
+            found = self._loss(self.model, dict(batch), return_outputs=predict, num_items_in_batch=number)
+            mean, outputs = found if isinstance(found, tuple) else (found, None)
         else:
             outputs = self.model(**batch)
-            mean = outputs.loss
+            mean = self._smoothed(outputs.logits, batch["labels"]) if self._smooths(batch) else outputs.loss
         if mean is None and (self.training or self.labeled(batch)):
             wanted = " and ".join(self.model.kind.labels)
             raise InvalidInput(f"{type(self.model).__name__} learns from {wanted}; the batch has {', '.join(batch)}.")
-        loss = torch.zeros((), device=self.device) if mean is None else mean * self.count(batch)
+        loss = torch.zeros((), device=self.device) if mean is None else mean * count
         return loss, scores_of(outputs) if predict else None
+
+    def _smooths(self, batch: Mapping[str, Any]) -> bool:
+        labels, classes = batch.get("labels"), (kinds.words, kinds.next_words, kinds.text_labels)
+        if not self.smoothing or labels is None or self.model.kind.finish not in classes:
+            return False
+        return not bool(labels.is_floating_point())
+
+    def _smoothed(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """The mean cross-entropy at smoothed labels."""
+        if self.model.kind.finish is kinds.next_words:
+            scores, labels = scores[:, :-1], labels[:, 1:]
+        total = losses.cross_entropy(scores.flatten(0, -2), labels.flatten(), self.smoothing)
+        return total / (labels != IGNORED).sum().clamp(min=1)
 
     def targets(self, batch: Mapping[str, Any]) -> list[Any]:
         found = [batch[name].cpu().numpy() for name in self.model.kind.labels if isinstance(batch.get(name), Tensor)]
@@ -247,7 +262,7 @@ OBJECTIVES: Mapping[Any, type[Objective]] = {  # what a kind makes of its head's
 
 def objective_of(model: Any, smoothing: float = 0.0) -> Objective | None:
     """What a model of its kind is trained for; None for kinds that only their own `forward` knows."""
-    if isinstance(model, SequenceToSequence) and model.kind.finish is kinds.words:
+    if isinstance(model, SequenceToSequence) and model.kind.auto == "AutoModelForSeq2SeqLM":
         return Targets(model, smoothing)
     found = OBJECTIVES.get(model.kind.finish)
     alone = not isinstance(model, SequenceToSequence) or found is TextLabels

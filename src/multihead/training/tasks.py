@@ -234,25 +234,11 @@ class Text2Text(TaskJob):
 
     def metrics(self, features: Features, seen: Seen, arguments: Any) -> dict[str, float]:
         found = {"perplexity": metrics.language_modeling(seen.loss, int(seen.count))["perplexity"]}
-        if not arguments.predict_with_generate:
+        if not self.writes(arguments):
             return found
-        said, right = self.written(features, arguments), self.references(features)
+        said = [text.strip() for text in self.tokenizer.batch_decode(seen.scores, skip_special_tokens=True)]
         for judge in self.judges:
-            found |= judge(said, right)
-        return found
-
-    def written(self, features: Features, arguments: Any) -> list[str]:
-        """What the model writes for each source, in batches of alike lengths."""
-        named = {"max_length": arguments.generation_max_length, "num_beams": arguments.generation_num_beams}
-        options = {name: value for name, value in named.items() if value is not None}
-        order = np.argsort(-features.ragged["input_ids"].lengths, kind="stable")
-        found = [""] * len(features)
-        for begin in range(0, len(order), 32):
-            numbers = order[begin : begin + 32]
-            texts = [features[int(n)]["input_ids"].tolist() for n in numbers]
-            rows = self.model.generate(texts, **options)
-            for number, row in zip(numbers, self.tokenizer.batch_decode(rows, skip_special_tokens=True), strict=True):
-                found[int(number)] = row.strip()
+            found |= judge(said, self.references(features))
         return found
 
     def references(self, features: Features) -> list[str]:

@@ -182,9 +182,11 @@ class Trainer:
         """The plan of which examples each step sees."""
         a = self.args
         replicas = self.parallel.replicas
+        exact = a.max_tokens_per_batch is not None or a.train_sampling_strategy == "group_by_length"
         return Order(
-            self.job.sizes(features), a.per_device_train_batch_size, a.gradient_accumulation_steps * replicas,
-            a.order_seed, a.max_tokens_per_batch, a.train_sampling_strategy, a.dataloader_drop_last,
+            self.job.sizes(features, exact=exact), a.per_device_train_batch_size,
+            a.gradient_accumulation_steps * replicas, a.order_seed, a.max_tokens_per_batch, a.train_sampling_strategy,
+            a.dataloader_drop_last,
         )  # fmt: skip
 
     def _extent(self, order: Order) -> tuple[int, float]:
@@ -247,15 +249,18 @@ class Trainer:
     def _judged(self, source: Any, prefix: str, *, wanted: bool, scores: bool = False) -> tuple[Any, dict[str, float]]:
         features = self.features(source, training=False)
         self.job.check(features, self.objective, learned=not scores)
-        sizes = self.job.sizes(features)
-        own = self.compute_metrics is not None
+        sizes = self.job.sizes(features, exact=False)
+        own, writes = self.compute_metrics is not None, self.job.writes(self.args) and wanted
         self.parallel.spread(self.objective)
         with self.saver.averaged():
             seen = see(
                 self.objective, features, sizes, self.args, self.parallel.data,
-                predict=scores or (wanted and (own or self.job.scored(self.args))),
+                predict=not writes and (scores or (wanted and (own or self.job.scored(self.args)))),
                 each=lambda: self._tell("on_prediction_step", eval_dataloader=sizes),
             )  # fmt: skip
+            if writes:
+                seen.scores = self.job.written(features, self.args)
+                seen.targets = [example["labels"] for example in features if "labels" in example]
             metrics: dict[str, float] = {"loss": seen.mean} if seen.count else {}
             if self.compute_metrics is not None and wanted and seen.count:
                 metrics |= self.compute_metrics(self._evaluated(seen))
@@ -268,7 +273,7 @@ class Trainer:
     def _evaluated(self, seen: Any) -> EvalPrediction:
         scores, labels = stacked(seen.scores), stacked(seen.targets)
         if self._preprocess is not None and scores is not None:
-            scores = self._preprocess(torch.as_tensor(scores), torch.as_tensor(labels)).numpy()
+            scores = on_arrays(self._preprocess, scores, labels)
         return EvalPrediction(scores, labels)
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
@@ -325,6 +330,15 @@ class Trainer:
 
     def _tell(self, event: Any, **more: Any) -> None:
         self.control = self.callbacks.call(event, self.args, self.state, self.control, **more)
+
+
+def on_arrays(function: Callable[..., Any], *given: Any) -> Any:
+    """What a function of tensors, or tuples of them, gives, as arrays."""
+
+    def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+        return tuple(map(change, value)) if isinstance(value, tuple) else None if value is None else change(value)
+
+    return mapped(function(*(mapped(value, torch.as_tensor) for value in given)), lambda found: found.numpy())
 
 
 def checkpointed(model: nn.Module) -> None:
