@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from .errors import UnknownModel
@@ -25,14 +26,15 @@ class AutoConfig:
             ModelNotFound, NetworkUnavailable, AccessDenied, CorruptFile: the file.
             UnknownModel, UnsupportedConfig: what it says.
         """
-        from .adapters.files import base_of, is_adapter, labels
         from .hub import Want
         from .loading import changed, read_config
         from .place import Place
 
         place = Place.taken(options)
         path = place.resolve(name, Want.CONFIG)
-        if is_adapter(path):
+        if _adapts(path):
+            from .adapters.files import base_of, labels
+
             options, (path, _) = {**labels(path, options), **options}, base_of(path, place, Want.CONFIG)
         return changed(read_config(path), options)
 
@@ -55,7 +57,6 @@ class AutoTokenizer:
             ModelNotFound, NetworkUnavailable, AccessDenied, CorruptFile: the files.
             UnsupportedTokenizer: files of a kind that is not built here.
         """
-        from .adapters.files import base_of, is_adapter
         from .hub import Want
         from .hub.choice import core_files
         from .place import Place
@@ -63,9 +64,18 @@ class AutoTokenizer:
 
         place = Place.taken(options)
         path = place.resolve(name, Want.TOKENIZER)
-        if is_adapter(path) and not core_files([entry.name for entry in path.iterdir()], Want.TOKENIZER):
+        if _adapts(path) and not core_files([entry.name for entry in path.iterdir()], Want.TOKENIZER):
+            from .adapters.files import base_of  # needs torch
+
             path, name = base_of(path, place, Want.TOKENIZER)
         return load_tokenizer(path, name_or_path=str(name), **options)
+
+
+def _adapts(path: Path) -> bool:
+    """Whether a folder holds an adapter and no model of its own."""
+    from .hub.choice import adapts
+
+    return path.is_dir() and adapts([entry.name for entry in path.iterdir() if entry.is_file()])
 
 
 class _AutoModel:

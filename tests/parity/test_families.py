@@ -144,8 +144,9 @@ def test_what_we_save_the_reference_loads_to_equal_outputs(folders, case, end, t
     with torch.no_grad():
         one, other = again.eval()(**inputs), model(**inputs)
     for name, value in other.items():
-        if isinstance(value, torch.Tensor):
-            assert torch.equal(one[name], value), name
+        if isinstance(value, torch.Tensor):  # where tensors lie changes the last bit of a product on some processors
+            close = 1e-6 * max(float(value.abs().max()), 1.0) if value.is_floating_point() else 0
+            assert torch.allclose(one[name], value, rtol=0, atol=close), name
 
 
 @pytest.mark.parametrize(("case", "end"), PAIRS, ids=IDS)

@@ -27,7 +27,7 @@ COUNTS = (
 ARGUMENTS_FILE = "training_args.json"
 
 # The reference's names whose other values have no meaning here: name -> (values that are taken, what to do instead).
-WITHOUT_MEANING: Mapping[str, tuple[tuple[Any, ...], str]] = {
+WITHOUT_MEANING: Mapping[str, tuple[tuple[Any, ...] | None, str]] = {
     "auto_find_batch_size": ((False,), "max_tokens_per_pass bounds memory without changing the result."),
     "average_tokens_across_devices": ((True,), "losses are always divided by the count of all devices."),
     "batch_eval_metrics": ((False,), "compute_metrics sees all predictions at once."),
@@ -37,9 +37,17 @@ WITHOUT_MEANING: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "dataloader_prefetch_factor": ((None,), ""),
     "dataloader_in_order": ((True,), ""),
     "deepspeed": ((None,), "use fsdp=True for models larger than one device."),
-    "eval_accumulation_steps": (None, ""),  # type: ignore[dict-item]  # predictions leave the device at once
+    "eval_accumulation_steps": (None, ""),  # predictions leave the device at once
     "eval_do_concat_batches": ((True,), ""),
     "eval_use_gather_object": ((False,), ""),
+    "gradient_checkpointing_kwargs": (
+        (None, {}, {"use_reentrant": False}, {"use_reentrant": True}),
+        "layers are computed again without re-entering autograd.",
+    ),
+    "include_num_input_tokens_seen": (None, ""),  # they are always counted
+    "label_names": ((None, ["labels"], ["start_positions", "end_positions"]), "labels are `labels`."),
+    "length_column_name": (("length",), "lengths are counted."),
+    "remove_unused_columns": ((True, False), ""),  # what a model does not read is left out; a collator sees all
     "ignore_data_skip": ((False,), "a resumed run goes on exactly where it stopped."),
     "log_level": (("passive",), ""),
     "log_level_replica": (("warning",), ""),
@@ -82,9 +90,6 @@ class _Settings:
     max_steps: int = -1
     train_sampling_strategy: str = "random"
     dataloader_drop_last: bool = False
-    length_column_name: str = "length"
-    remove_unused_columns: bool = True
-    label_names: list[str] | None = None
 
     learning_rate: float = 5e-5
     lr_scheduler_type: str = "linear"
@@ -108,7 +113,6 @@ class _Settings:
     fp16_full_eval: bool = False
     tf32: bool | None = None
     gradient_checkpointing: bool = False
-    gradient_checkpointing_kwargs: dict[str, Any] | None = None
     torch_compile: bool = False
     torch_compile_backend: str | None = None
     torch_compile_mode: str | None = None
@@ -120,7 +124,6 @@ class _Settings:
     disable_tqdm: bool | None = None
     report_to: str | list[str] | None = "none"
     run_name: str | None = None
-    include_num_input_tokens_seen: bool | str = True
 
     eval_strategy: str = "no"
     eval_steps: float | None = None
