@@ -19,6 +19,7 @@ Bias = Callable[[int], Tensor]  # text -> (heads, queries, keys), added to the s
 # values that is moved; of a head's query that meets a key; and of one that meets a key beyond the last whole `STEP`,
 # which torch's kernel computes one by one. What is cheaper is a matter of lengths alone.
 CALL, GRID, MOVED, MET, LEFT = 32.0, 120.0, 1 / 15_000, 1 / 2_400, 1 / 200
+LEARNED_CALL, LEARNED_GRID = 200.0, 300.0  # with gradients and dropout, which are many small operations
 STEP = 16
 SHORT = 480  # keys from which those beyond the last whole step do not matter
 
@@ -127,7 +128,9 @@ def fused(
         if not (q.device.type == "cpu" and _better_padded(sight, q.shape[1])):
             return _on_views(q, k, v, sight, spacing, scale, dropout)
         return _on_grid(q, k, v, sight, scale, dropout)
-    alone, groups = sight.once(("ways", q.shape[1], k.shape[1:]), lambda: _ways(sight, q.shape[1], k, bias is None))
+    learns = torch.is_grad_enabled() and v.requires_grad
+    key = ("ways", q.shape[1], k.shape[1:], learns)
+    alone, groups = sight.once(key, lambda: _ways(sight, q.shape[1], k, bias is None, learns))
     if not alone and len(groups) == 1 and len(groups[0]) == len(sight.queries):
         return _on_grid(q, k, v, sight, scale, dropout)
     parts = [(sight.of(group), _on_grid(q, k, v, sight.of(group), scale, dropout)) for group in groups]
@@ -173,8 +176,11 @@ def _joined(
     return picked(mixed, sight.once(("order", mixed.device), order))
 
 
-def _ways(sight: Sight, heads: int, k: Tensor, together: bool) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
+def _ways(
+    sight: Sight, heads: int, k: Tensor, together: bool, learns: bool
+) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
     """Texts that get a call each, and groups that are padded together: those with one new token, and the others."""
+    call, fixed = (LEARNED_CALL, LEARNED_GRID) if learns else (CALL, GRID)
     size, lengths = 2 * k.shape[1] * k.shape[2] * k.element_size(), sight.keys.lengths
     alone, groups = [text for text, length in enumerate(lengths) if not (together and length)], []
     rest = [text for text, length in enumerate(lengths) if together and length]
@@ -183,15 +189,15 @@ def _ways(sight: Sight, heads: int, k: Tensor, together: bool) -> tuple[tuple[in
         [t for t in rest if sight.queries.lengths[t] != 1],
     ):
         group.sort(key=lambda text: (sight.queries.lengths[text], lengths[text]))
-        costs = [len(group) * CALL]
+        costs = [len(group) * call]
         queries = keys = 0
         own = 0.0  # what the same texts cost a call each, beside the calls
         for count, text in enumerate(group, 1):  # the first so many on a grid, a call for each of the others
             queries, keys = max(queries, sight.queries.lengths[text]), max(keys, lengths[text])
             padded = stepped(queries, keys)
-            grid = GRID + count * (padded * size * MOVED + _kernel(heads, queries, padded))
+            grid = fixed + count * (padded * size * MOVED + _kernel(heads, queries, padded))
             own += _kernel(heads, sight.queries.lengths[text], lengths[text])
-            costs.append(grid - own + (len(group) - count) * CALL)
+            costs.append(grid - own + (len(group) - count) * call)
         cut = min(range(len(costs)), key=costs.__getitem__)
         alone += group[cut:]
         if cut:

@@ -78,6 +78,23 @@ class Attention(nn.Module):
         """(tokens, width) to (tokens, width)."""
         return self.out(self._heads(x, call, memory).flatten(1))
 
+    @property
+    def narrows(self) -> bool:
+        """Whether a query's result depends on no place, so that some queries can be computed alone."""
+        plain = type(self) is Attention and type(self.positions) is Positions
+        return plain and not self.causal and self.window is None
+
+    def narrowed(self, x: Tensor, call: Call) -> Tensor:
+        """(tokens asked for, width): what `forward` gives at these, of x (tokens, width)."""
+        asked = call.asked
+        assert asked is not None
+        q, k, v = self.q(x.index_select(0, asked.rows)), self.k(x), self.v(x)
+        if self.clip is not None:
+            q, k, v = (part.clamp(-self.clip, self.clip) for part in (q, k, v))
+        q, k = self.q_norm(self._split(q)), self.k_norm(self._split(k))
+        sight = Sight(asked.runs, call.runs)
+        return self.out(self._mix(q, k, self._split(v), sight, None, call, call.record.attentions).flatten(1))
+
     def _heads(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
         """What each head makes of a token, (tokens, heads, head width)."""
         q, k, v = self._project(x)

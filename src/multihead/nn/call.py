@@ -70,6 +70,23 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Tokens whose last states alone are asked for, text by text.
+
+    Args:
+        rows: (tokens asked for,), in order. runs: how many of each text.
+    """
+
+    rows: Tensor
+    runs: Runs
+
+    @classmethod
+    def firsts(cls, runs: Runs, device: torch.device) -> Asked:
+        """Each text's first token; no text may be empty."""
+        return cls(torch.tensor(runs.begins, device=device), Runs.of((1,) * len(runs)))
+
+
+@dataclass(frozen=True)
 class Call:
     """One forward pass over texts laid end to end.
 
@@ -83,6 +100,7 @@ class Call:
         encoded: the source that cross-attention reads.
         cache: what layers remember of earlier passes; None for nothing.
         attend: the backend that computes attention.
+        asked: what a stack that `narrows` gives states of, instead of all tokens.
     """
 
     positions: Tensor
@@ -94,6 +112,7 @@ class Call:
     cache: Cache | None = None
     attend: Attend = fused
     record: Record = field(default_factory=Record)
+    asked: Asked | None = None
     _once: dict[Hashable, object] = field(default_factory=dict, repr=False)
 
     def once(self, owner: Hashable, compute: Callable[[], T]) -> T:

@@ -40,6 +40,12 @@ class Residual(nn.Module):
         new = self.dropout(self.out(self.step(self.before(x), *args)))
         return self.after(x + (new if self.scale == 1.0 else new * self.scale))
 
+    def narrowed(self, x: Tensor, call: Call) -> Tensor:
+        """(tokens asked for, width): what `forward` gives at these."""
+        assert call.asked is not None
+        new = self.dropout(self.out(self.step.narrowed(self.before(x), call)))  # type: ignore[operator]
+        return self.after(x.index_select(0, call.asked.rows) + (new if self.scale == 1.0 else new * self.scale))
+
 
 class WideResidual(Residual):
     """A residual stream in float32, whatever the precision of its steps (Mamba)."""
@@ -66,7 +72,15 @@ class Layer(nn.Module):
     def memory(self) -> Memory:
         return self.attention.step.memory()  # type: ignore[operator]
 
+    @property
+    def narrows(self) -> bool:
+        """Whether the states of some tokens can be computed alone: what a query gets depends on no place of its own."""
+        plain = type(self) is Layer and type(self.attention) is Residual
+        return plain and getattr(self.attention.step, "narrows", False)
+
     def forward(self, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
+        if call.asked is not None:
+            return self.ffn(self.attention.narrowed(x, call))
         return self.ffn(self.attention(x, call, memory))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from .attention import CrossAttention
 from .call import Call
 from .embeddings import Embeddings
+from .layer import Layer
 from .memories import Memory
 from .ragged import Layout
 
@@ -56,6 +58,12 @@ class Stack(nn.Module):
         return self.causal
 
     @property
+    def narrows(self) -> bool:
+        """Whether the last layer can compute the states of some tokens alone (`Call.asked`)."""
+        last = self.layers[-1] if len(self.layers) else None
+        return isinstance(last, Layer) and last.narrows and self.adjust is None and not self.drop
+
+    @property
     def typed(self) -> bool:
         """Whether tokens may have types."""
         return self.embed.typed
@@ -71,10 +79,13 @@ class Stack(nn.Module):
     def forward(self, words: Tensor, call: Call) -> Tensor:
         """Hidden states (tokens, width) of word vectors (tokens, embedding width)."""
         call = call if self.adjust is None else self.adjust(call)
+        asked, call = call.asked, call if call.asked is None else replace(call, asked=None)
         x = self.embed(words, call)
         seen = call.record.hidden
         memories: Sequence[Memory | None] = call.cache.layers if call.cache else [None] * len(self.layers)
-        for layer, memory in zip(self.layers, memories, strict=True):
+        for number, (layer, memory) in enumerate(zip(self.layers, memories, strict=True), 1):
+            if asked is not None and number == len(self.layers):
+                call = replace(call, asked=asked)
             if seen is not None and not self.after:
                 seen.append(x)
             if not (self.drop and self.training and torch.rand(()) < self.drop):

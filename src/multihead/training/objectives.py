@@ -16,10 +16,13 @@ from torch import Tensor, nn
 from .. import kinds
 from .. import losses as means
 from ..errors import InvalidInput, UnsupportedOption
+from ..heads import first
+from ..kernels.sight import Runs
 from ..losses import IGNORED
+from ..nn.call import Asked
 from ..seq2seq import SequenceToSequence
 from . import losses
-from .passes import Example, Tokens, column, joined, length, states, target_states
+from .passes import Example, Tokens, column, joined, length, states, states_at, target_states
 
 Collate = Callable[[list[dict[str, Any]]], Mapping[str, Any]]
 
@@ -104,6 +107,8 @@ class TextLabels(Objective):
     def _states(self, batch: Sequence[Example]) -> tuple[Tensor, Any]:
         tokens = Tokens.of(batch, self.device)
         if not isinstance(self.model, SequenceToSequence):
+            if getattr(self.model.head, "pool", None) is first and 0 not in tokens.runs.lengths:
+                return states_at(self.model, tokens, Asked.firsts(tokens.runs, self.device))
             return states(self.model, tokens)
         ids = self.model.architecture.shift(tokens.ids, tokens.runs, self.model.config)
         return target_states(self.model, tokens, Tokens(ids, tokens.runs))
@@ -117,6 +122,11 @@ class Words(Objective):
 
     def forward(self, batch: Sequence[Example], predict: bool = False) -> tuple[Tensor, Any]:
         tokens = Tokens.of(batch, self.device)
+        if not predict and self.labeled(batch):
+            labels = joined(batch, "labels", self.device)
+            asked = labeled_tokens(batch, self.device)
+            hidden, _ = states_at(self.model, tokens, asked)
+            return word_losses(self.model, hidden, labels.index_select(0, asked.rows), self.smoothing), None
         hidden, call = states(self.model, tokens)
         loss = hidden.new_zeros(())
         if self.labeled(batch):
@@ -267,6 +277,13 @@ def objective_of(model: Any, smoothing: float = 0.0) -> Objective | None:
     found = OBJECTIVES.get(model.kind.finish)
     alone = not isinstance(model, SequenceToSequence) or found is TextLabels
     return found(model, smoothing) if found is not None and alone else None
+
+
+def labeled_tokens(batch: Sequence[Example], device: torch.device) -> Asked:
+    """The tokens that have a label."""
+    each = [np.asarray(example["labels"]) != IGNORED for example in batch]
+    rows = torch.from_numpy(np.concatenate(each).nonzero()[0]).to(device)
+    return Asked(rows, Runs.of(tuple(int(marks.sum()) for marks in each)))
 
 
 def word_losses(model: Any, hidden: Tensor, labels: Tensor, smoothing: float) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..kernels.sight import Runs
-from ..nn.call import Call
+from ..nn.call import Asked, Call
 from ..nn.ragged import places
 
 Example = Mapping[str, Any]  # one row's features: numpy arrays of ids and labels, numbers
@@ -64,6 +64,21 @@ def states(model: Any, tokens: Tokens) -> tuple[Tensor, Call]:
     """Last states (tokens, width) of a model's backbone."""
     call = tokens.call(model)
     return model.backbone(model.backbone.embed.words(tokens.ids), call), call
+
+
+def states_at(model: Any, tokens: Tokens, asked: Asked) -> tuple[Tensor, Call]:
+    """Last states of some tokens, (tokens asked for, width), and a call in which they are all that there is.
+
+    A backbone that `narrows` computes no others in its last layer.
+    """
+    call = tokens.call(model)
+    words = model.backbone.embed.words(tokens.ids)
+    if getattr(model.backbone, "narrows", False):
+        hidden = model.backbone(words, replace(call, asked=asked))
+    else:
+        hidden = model.backbone(words, call).index_select(0, asked.rows)
+    segments, ids = (None if x is None else x.index_select(0, asked.rows) for x in (call.segments, call.ids))
+    return hidden, Call(call.positions[asked.rows], asked.runs, segments=segments, ids=ids, attend=model.attend)
 
 
 def target_states(model: Any, source: Tokens, target: Tokens) -> tuple[Tensor, Call]:

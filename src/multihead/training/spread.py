@@ -81,7 +81,7 @@ def clipped(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
     norms: list[Any] = [torch.nn.utils.get_total_norm(group) for group in alike.values()] or [torch.zeros(())]
     norms = [norm.full_tensor() if is_part(norm) else norm for norm in norms]
     total = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
-    if limit > 0:
+    if limit > 0 and not (total.device.type == "cpu" and len(alike) == 1 and float(total) <= limit):
         factor = torch.clamp(limit / (total + 1e-6), max=1.0)
         for group in alike.values():
             torch._foreach_mul_([g.to_local() if is_part(g) else g for g in group], factor)
