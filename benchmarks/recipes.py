@@ -198,7 +198,9 @@ def padded(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
     ids, labels = [r["input_ids"] for r in rows], [r["labels"] for r in rows]
     mask = grid([[1] * len(i) for i in ids], 0)
-    return {"input_ids": grid(ids, 0), "attention_mask": mask, "labels": grid(labels, -100)}
+    shifted = grid([[0, *label[:-1]] for label in labels], 0)  # label smoothing takes the labels away
+    sides = {"input_ids": grid(ids, 0), "attention_mask": mask, "decoder_input_ids": shifted}
+    return {**sides, "labels": grid(labels, -100)}
 
 
 RECIPES = {"sst2": sst2, "polarity": polarity, "shakespeare": shakespeare, "multi30k": multi30k, "xquad": xquad}
