@@ -45,7 +45,7 @@ def test_gradients_of_attention_are_the_definitions(lengths, causal, groups):
         for x in (q, k, v):
             x.grad = None
     for one, other in zip(*found, strict=True):
-        assert torch.allclose(one, other, atol=1e-10)
+        assert torch.allclose(one, other, atol=1e-6)  # the definition's softmax is in float32
 
 
 def test_half_precision_learns_with_gradients_near_those_of_float32():
@@ -54,7 +54,7 @@ def test_half_precision_learns_with_gradients_near_those_of_float32():
     start = [torch.randn(sum(lengths), 2, 8) for _ in range(3)]
     found = []
     for dtype in (torch.float32, torch.bfloat16):
-        q, k, v = (x.to(dtype).requires_grad_() for x in start)
+        q, k, v = (x.to(dtype, copy=True).requires_grad_() for x in start)
         sight = Sight(Runs.of(lengths), Runs.of(lengths))
         out = fused(q, k, v, sight, scale=0.35)
         assert out.dtype == dtype
