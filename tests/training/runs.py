@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -91,4 +92,5 @@ def started(folder: Path, *, slow: float = 0.0, **settings: Any) -> subprocess.P
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(folder), str(slow), repr(settings)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},  # sums are split among threads
     )  # fmt: skip
