@@ -91,7 +91,7 @@ def test_the_package_never_imports_the_reference_or_a_peer():
             for n in ast.walk(ast.parse(path.read_text()))
             if isinstance(n, ast.ImportFrom) and n.module and not n.level
         }
-        assert not names & {"transformers", "sentence_transformers", "vllm", "llama_cpp", "ctranslate2"}, path
+        assert not names & {"transformers", "sentence_transformers", "peft", "vllm", "llama_cpp", "ctranslate2"}, path
 
 
 def test_importing_loads_no_torch_and_no_hub_client():
