@@ -36,6 +36,12 @@ class Clock(TrainerCallback):
             self.seconds = time.perf_counter() - self.began
 clock = Clock()
 """
+ROWS = """
+tokenizer = AutoTokenizer.from_pretrained(model)
+network = AutoModelForSequenceClassification.from_pretrained(model, num_labels=2)
+ids = tokenizer([text for _, text in lines])["input_ids"]
+rows = [{"input_ids": i, "label": int(kind == "positive")} for i, (kind, _) in zip(ids, lines)]
+"""
 REFERENCE = (
     DATA
     + """
@@ -47,11 +53,8 @@ from transformers import (
 )
 """
     + CLOCK
+    + ROWS
     + """
-tokenizer = AutoTokenizer.from_pretrained(model)
-network = AutoModelForSequenceClassification.from_pretrained(model, num_labels=2)
-ids = tokenizer([text for _, text in lines])["input_ids"]
-rows = [{"input_ids": i, "label": int(kind == "positive")} for i, (kind, _) in zip(ids, lines)]
 Trainer(
     network, TrainingArguments("/tmp/bench-train", **settings), train_dataset=rows, callbacks=[clock],
     data_collator=DataCollatorWithPadding(tokenizer),
@@ -65,11 +68,8 @@ OURS = (
 from multihead import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
 """
     + CLOCK
+    + ROWS
     + """
-tokenizer = AutoTokenizer.from_pretrained(model)
-network = AutoModelForSequenceClassification.from_pretrained(model, num_labels=2)
-ids = tokenizer([text for _, text in lines])["input_ids"]
-rows = [{"input_ids": i, "label": int(kind == "positive")} for i, (kind, _) in zip(ids, lines)]
 Trainer(
     network, TrainingArguments("/tmp/bench-train", **settings), train_dataset=rows, callbacks=[clock]
 ).train()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from .errors import UnknownModel
@@ -27,12 +26,13 @@ class AutoConfig:
             UnknownModel, UnsupportedConfig: what it says.
         """
         from .hub import Want
+        from .hub.local import is_adapter
         from .loading import changed, read_config
         from .place import Place
 
         place = Place.taken(options)
         path = place.resolve(name, Want.CONFIG)
-        if _adapts(path):
+        if is_adapter(path):
             from .adapters.files import base_of, labels
 
             options, (path, _) = {**labels(path, options), **options}, base_of(path, place, Want.CONFIG)
@@ -59,23 +59,17 @@ class AutoTokenizer:
         """
         from .hub import Want
         from .hub.choice import core_files
+        from .hub.local import is_adapter
         from .place import Place
         from .tokenizers.load import load_tokenizer
 
         place = Place.taken(options)
         path = place.resolve(name, Want.TOKENIZER)
-        if _adapts(path) and not core_files([entry.name for entry in path.iterdir()], Want.TOKENIZER):
+        if is_adapter(path) and not core_files([entry.name for entry in path.iterdir()], Want.TOKENIZER):
             from .adapters.files import base_of  # needs torch
 
             path, name = base_of(path, place, Want.TOKENIZER)
         return load_tokenizer(path, name_or_path=str(name), **options)
-
-
-def _adapts(path: Path) -> bool:
-    """Whether a folder holds an adapter and no model of its own."""
-    from .hub.choice import adapts
-
-    return path.is_dir() and adapts([entry.name for entry in path.iterdir() if entry.is_file()])
 
 
 class _AutoModel:

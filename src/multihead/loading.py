@@ -19,6 +19,7 @@ from .checkpoints.keys import KeyMap, joined
 from .config import CONFIG_FILE, Config, read_json
 from .errors import CheckpointMismatch, InvalidInput, ModelNotFound, UnsupportedOption, warn
 from .hub import Want
+from .hub.local import is_adapter
 from .kernels.hardware import best_device, usable
 from .kernels.memory import keep_freed
 from .model import PreTrainedModel, empty_weights
@@ -108,7 +109,7 @@ def load_model(
     place = Place.taken(options)
     path = place.resolve(name, Want.CONFIG, Want.WEIGHTS)
     bits = _bits(load_in_8bit, load_in_4bit)
-    if adapters.is_adapter(path):
+    if is_adapter(path):
         options |= {"config": config, "usual": usual, "dtype": kind, "device": target, "new": new, "ignore": ignore}
         options |= {"attn_implementation": attn_implementation, "ignore_mismatched_sizes": ignore_mismatched_sizes}
         return _adapted(path, choose, place, {**options, "load_in_8bit": load_in_8bit, "load_in_4bit": load_in_4bit})
@@ -300,7 +301,7 @@ def save(model: PreTrainedModel, folder: Path, max_shard_size: int | str) -> Non
             "A quantized model is not written: no format here holds its codes. Save the adapters that were trained "
             "beside it, or write the checkpoint that it was loaded from."
         )
-    if folder.is_dir() and adapters.is_adapter(folder):
+    if is_adapter(folder):
         raise InvalidInput(f"{folder} holds an adapter, which others would add to this model; use a folder of its own.")
     tensors = model.keys.export(model)
     kind = str(model.dtype).removeprefix("torch.")

@@ -39,7 +39,7 @@ def texts(logits: Tensor, labels: Tensor, config: Config) -> Tensor:
 
     Regression, one label, or several, after `config.problem_type`; guessed from the labels where that is None.
     """
-    kind = config.problem_type or _guess(labels, config.num_labels)
+    kind = config.problem_type or guessed(labels, config.num_labels)
     labels = labels.to(logits.device)
     if kind == "regression":
         return F.mse_loss(logits.reshape(labels.shape).float(), labels.float())
@@ -65,7 +65,8 @@ def _inside(labels: Tensor, length: int) -> Tensor:
     return labels.reshape(-1).clamp(0, length)
 
 
-def _guess(labels: Tensor, count: int) -> str:
+def guessed(labels: Tensor, count: int) -> str:
+    """The `problem_type` that labels tell."""
     if count == 1:
         return "regression"
     whole = labels.dtype in (torch.long, torch.int)

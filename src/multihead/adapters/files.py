@@ -17,7 +17,7 @@ from ..checkpoints.sources import Source
 from ..config import read_json, write_json
 from ..errors import CheckpointMismatch, InvalidInput, ModelNotFound, UnsupportedConfig
 from ..hub import Want
-from ..hub.choice import ADAPTER_CONFIG, ADAPTER_LABELS, ADAPTER_WEIGHTS, adapts
+from ..hub.choice import ADAPTER_CONFIG, ADAPTER_LABELS, ADAPTER_WEIGHTS
 from ..place import Place
 from .config import LoraConfig
 from .layers import Adapted, Lora
@@ -27,11 +27,6 @@ from .targets import Target, prefix_in, saved, targets
 ROOT = "base_model.model."  # the model, in a name of the peft library
 LABELS = ("id2label", "label2id", "problem_type")  # of a saved head; the base's config has its own
 Part = tuple[nn.Parameter, Source, tuple[str, ...]]  # a parameter, how it is stored, and under which names
-
-
-def is_adapter(path: Path) -> bool:
-    """Whether a folder holds an adapter and no model of its own."""
-    return path.is_dir() and adapts([entry.name for entry in os.scandir(path) if entry.is_file()])
 
 
 def read_config(folder: Path) -> LoraConfig:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path, PurePosixPath
 
 from ..errors import InvalidInput, ModelNotFound, UnsupportedOption
-from .choice import alike, core_files, listed, matching, only_gguf, usable
+from .choice import adapts, alike, core_files, listed, matching, only_gguf, usable
 from .request import Request, Want
 
 
@@ -20,6 +20,11 @@ def looks_like_path(name: str) -> bool:
         or name[1:2] == ":"
         or name.endswith((".gguf", ".safetensors"))
     )
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether a folder holds an adapter and no model of its own."""
+    return path.is_dir() and adapts([entry.name for entry in os.scandir(path) if entry.is_file()])
 
 
 def find(path: Path, request: Request, source: str) -> Path:

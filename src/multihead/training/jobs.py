@@ -96,7 +96,7 @@ class Job:
                 "with a task, or examples with these columns."
             )
         self._check_inputs(features)
-        size = getattr(self.model, "vocabulary_read", None) or self._vocabulary()
+        size = self._vocabulary()
         tokens = [name for name in features.ragged if name.endswith("input_ids") or name.startswith("input_ids")]
         features.check_vocabulary(size, tokens)
         for name in tokens:

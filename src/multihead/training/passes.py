@@ -38,7 +38,7 @@ class Tokens:
         return cls(joined(examples, ids, device), runs, segments)
 
     def call(self, model: Any, **more: Any) -> Call:
-        segments = self.segments if model.backbone.typed else None
+        segments = self.segments if getattr(model.backbone, "typed", False) else None
         where = places(self.runs, self.ids.device)
         return Call(where, self.runs, segments=segments, ids=self.ids, attend=model.attend, **more)
 
@@ -84,11 +84,8 @@ def states_at(model: Any, tokens: Tokens, asked: Asked) -> tuple[Tensor, Call]:
 def target_states(model: Any, source: Tokens, target: Tokens) -> tuple[Tensor, Call]:
     """Last states (target tokens, width) of an encoder-decoder's decoder."""
     encoder, decoder = model.backbone.encoder, model.backbone.decoder
-    where = places(source.runs, source.ids.device)
-    reading = Call(where, source.runs, ids=source.ids, attend=model.attend)
-    encoded = model.encoded(encoder(encoder.embed.words(source.ids), reading), source.runs, source.ids)
-    where = places(target.runs, target.ids.device)
-    call = Call(where, target.runs, ids=target.ids, encoded=encoded, attend=model.attend)
+    read = encoder(encoder.embed.words(source.ids), source.call(model))
+    call = target.call(model, encoded=model.encoded(read, source.runs, source.ids))
     return decoder(decoder.embed.words(target.ids), call), call
 
 
