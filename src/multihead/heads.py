@@ -15,6 +15,7 @@ from .errors import InvalidInput, UnsupportedConfig
 from .kernels.linear import linear
 from .nn.activations import activation
 from .nn.call import Call
+from .nn.packed import Product
 from .nn.ragged import mean, select
 from .nn.weights import Dropout, LayerNorm, Linear
 
@@ -110,14 +111,23 @@ class LanguageModel(nn.Module):
         self.scale, self.softcap, self.rest = scale, softcap, rest
         self.table, self.transform = table, transform or nn.Identity()
         self.bias = None if bias is None else nn.Parameter(torch.empty(bias))
+        self.packed: Product | None = None
 
     def forward(self, hidden: Tensor, call: Call) -> Tensor:
-        states, width = self.transform(hidden), self.table.weight.shape[1]  # type: ignore[index]
-        scores = linear(states[:, :width], self.table.weight, self.bias)  # type: ignore[arg-type]
-        if self.rest is not None:
-            scores = scores + self.rest(states[:, width:])
+        states = self.transform(hidden)
+        scores = self._scores(states) if self.packed is None else self.packed(states)
         scores = scores if self.scale == 1.0 else scores * self.scale
         return scores if self.softcap is None else torch.tanh(scores / self.softcap) * self.softcap
+
+    def _scores(self, states: Tensor) -> Tensor:
+        weight: Tensor = self.table.weight  # type: ignore[assignment]
+        scores = linear(states[:, : weight.shape[1]], weight, self.bias)
+        return scores if self.rest is None else scores + self.rest(states[:, weight.shape[1] :])
+
+    def pack(self, kind: str) -> None:
+        """Holds table and bias as one product too, which computes the scores from now on."""
+        if self.rest is None:
+            self.packed = Product([self.table.weight], [self.bias], kind)  # type: ignore[list-item]
 
 
 class Classifier(nn.Module):

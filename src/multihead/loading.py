@@ -1,4 +1,4 @@
-"""From a name to a model with its weights, and back to a folder."""
+"""From a name to a model with its weights."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from .adapters import files as adapters
-from .checkpoints.folder import Checkpoint, open_checkpoint, save_tensors
+from .checkpoints.folder import PREPARED, Checkpoint, open_checkpoint
 from .checkpoints.keys import KeyMap, joined
 from .config import CONFIG_FILE, Config, read_json
-from .errors import CheckpointMismatch, InvalidInput, ModelNotFound, UnsupportedOption, warn
+from .errors import CheckpointMismatch, ModelNotFound, UnsupportedOption, warn
 from .hub import Want
 from .hub.local import is_adapter
 from .kernels.hardware import best_device, usable
 from .kernels.memory import keep_freed
 from .model import PreTrainedModel, empty_weights
 from .models.registry import architecture, config_of, foreign
-from .nn.quantized import is_quantized, quantize
+from .nn.quantized import quantize
 from .nn.weights import fresh, initialize
 from .place import Place
+from .preparing import codes_of, precision_of, states_dtype
+from .preparing import load as load_prepared
 
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
@@ -83,6 +85,7 @@ def load_model(
     ignore: str | None = None,
     load_in_8bit: bool = False,
     load_in_4bit: bool = False,
+    precision: str | None = None,
     **options: Any,
 ) -> PreTrainedModel:
     """A model with a checkpoint's weights, ready for inference.
@@ -98,6 +101,8 @@ def load_model(
         ignore: pattern of stored tensors that are not wanted (another head's), a regular expression to search for.
         load_in_8bit, load_in_4bit: holds the matrices of the layers in so few bits; see `nn.quantized`. They are read
             and coded one by one, where the file has them in safetensors or torch's zip format.
+        precision: makes the model ready to run fast, for inference alone: "auto", "fp32", "bf16", "int8" or "int4"; see
+            `PreTrainedModel.prepare`. `dtype` is then that of states between products.
         options: those of `Place`, and config entries to change (`num_labels=3`).
 
     Raises:
@@ -109,10 +114,17 @@ def load_model(
     place = Place.taken(options)
     path = place.resolve(name, Want.CONFIG, Want.WEIGHTS)
     bits = _bits(load_in_8bit, load_in_4bit)
+    if bits and precision:
+        raise UnsupportedOption("load_in_8bit and load_in_4bit are for training; precision is for inference. Give one.")
     if is_adapter(path):
         options |= {"config": config, "usual": usual, "dtype": kind, "device": target, "new": new, "ignore": ignore}
         options |= {"attn_implementation": attn_implementation, "ignore_mismatched_sizes": ignore_mismatched_sizes}
-        return _adapted(path, choose, place, {**options, "load_in_8bit": load_in_8bit, "load_in_4bit": load_in_4bit})
+        return _adapted(
+            path, choose, place, {**options, "load_in_8bit": load_in_8bit, "load_in_4bit": load_in_4bit}, precision
+        )
+    if (path / PREPARED).is_file():
+        wanted = {"precision": precision, "load_in_8bit": load_in_8bit, "load_in_4bit": load_in_4bit}
+        return _prepared(path, choose, changed(config or read_config(path), options), target, wanted)
     checkpoint = open_checkpoint(path)
     config = changed(config or read_config(path, checkpoint, usual), options)
     config = architecture(config.model_type).settled(config, checkpoint.tensors)
@@ -121,26 +133,60 @@ def load_model(
     model.name_or_path = str(name)
     if attn_implementation is not None:
         model.set_attention(attn_implementation)
-    precision = _kind(kind, config, checkpoint)
+    stored = _kind(kind, config, checkpoint)
+    states = stored if dtype != "auto" else None
+    if precision is not None:
+        precision = precision_of(precision, target)
+        stored = states = states or states_dtype(precision, target)
     want = {"reshape": ignore_mismatched_sizes, "new": new, "ignore": ignore}
     if bits is None:
-        fill(model, checkpoint, dtype=precision, device=target, **want)  # type: ignore[arg-type]
+        fill(model, checkpoint, dtype=stored if codes_of(precision) is None else None, device=target, **want)  # type: ignore[arg-type]
     else:
         fill(model, checkpoint, dtype=None, device=None, **want)  # type: ignore[arg-type]
         quantize(model, bits, target)
-        model.to(target, precision)
+        model.to(target, stored)
+    _read_generation(model, path)
+    keep_freed()
+    return model.eval() if precision is None else model.eval().prepare(precision, dtype=states)
+
+
+def _prepared(
+    path: Path,
+    choose: Callable[[Config], type[PreTrainedModel]],
+    config: Config,
+    device: torch.device | str | None,
+    wanted: Mapping[str, Any],
+) -> PreTrainedModel:
+    """The model of a folder with prepared weights. Raises UnsupportedOption where others are wanted."""
+    with empty_weights():
+        model = choose(config)(config)
+    model.name_or_path = str(path)
+    load_prepared(model, path / PREPARED, device)
+    if any(value and value != model.prepared for value in wanted.values()):
+        raise UnsupportedOption(
+            f"{path} holds weights prepared in {model.prepared}; load it without another precision."
+        )
+    _read_generation(model, path)
+    keep_freed()
+    return model
+
+
+def _read_generation(model: PreTrainedModel, path: Path) -> None:
+    """What a folder says of how its model generates."""
     if path.is_dir() and (path / GENERATION_FILE).is_file():
         from .generation.config import GenerationConfig
 
         model.generation_config = GenerationConfig.read(read_json(path / GENERATION_FILE))
-    keep_freed()
-    return model.eval()
 
 
 def _adapted(
-    path: Path, choose: Callable[[Config], type[PreTrainedModel]], place: Place, options: dict[str, Any]
-) -> PreTrainedModel:
-    """The base model of an adapter's folder, with the adapter in it. Raises as `load_model` and `load_adapter` do."""
+    path: Path, choose: Callable[[Config], type[PreTrainedModel]], place: Place, options: dict[str, Any],
+    precision: str | None,
+) -> PreTrainedModel:  # fmt: skip
+    """The base model of an adapter's folder, with the adapter in it; merged where it is prepared.
+
+    Raises as `load_model` and `load_adapter` do.
+    """
     said = adapters.read_config(path)
     home = adapters.base_place(said, place)
     own = {} if options["config"] is not None else adapters.labels(path, options)
@@ -155,7 +201,12 @@ def _adapted(
     model.drawn = tuple(name for name in model.drawn if not adapters.replaces(model, name))
     if model.drawn:
         _warn_of(model, f"{path} and its base model have")
-    return model.eval()
+    if precision is None:
+        return model.eval()
+    model.merge_adapters()
+    return model.eval().prepare(
+        precision, dtype=options["dtype"] if isinstance(options["dtype"], torch.dtype) else None
+    )
 
 
 def load_pair(
@@ -287,42 +338,6 @@ def other_heads(model: PreTrainedModel, keys: KeyMap) -> Iterable[str]:
                 head = make(config, family.build(config))
                 patterns += KeyMap(head.rows, model.body_keys.prefix, ("",)).patterns()
     return patterns
-
-
-def save(model: PreTrainedModel, folder: Path, max_shard_size: int | str) -> None:
-    """Writes a model as `PreTrainedModel.save_pretrained` promises."""
-    if folder.is_file():
-        raise InvalidInput(f"{folder} is a file; save_pretrained needs a folder.")
-    if model.adapters is not None:
-        adapters.save_all(model, folder)
-        return
-    if is_quantized(model):
-        raise UnsupportedOption(
-            "A quantized model is not written: no format here holds its codes. Save the adapters that were trained "
-            "beside it, or write the checkpoint that it was loaded from."
-        )
-    if is_adapter(folder):
-        raise InvalidInput(f"{folder} holds an adapter, which others would add to this model; use a folder of its own.")
-    tensors = model.keys.export(model)
-    kind = str(model.dtype).removeprefix("torch.")
-    config = model.config.changed(architectures=[type(model).__name__], dtype=kind)
-    config.to_json_string()  # what cannot be written is found before anything is
-    save_tensors(folder, tensors, shard_bytes=shard_bytes(max_shard_size))
-    config.save_pretrained(folder)
-    if "generation_config" in model.__dict__ and model.generation_config.chosen:
-        model.generation_config.save_pretrained(folder)
-
-
-def shard_bytes(size: int | str) -> int:
-    """Bytes of a size such as "5GB" or "200MB". Raises InvalidInput."""
-    if isinstance(size, int):
-        return size
-    units = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-    for unit, scale in units.items():
-        number = size.upper().removesuffix(unit)
-        if number != size.upper() and number.strip().isdigit():
-            return int(number) * scale
-    raise InvalidInput(f"A shard size is a number of bytes, or one like '5GB' or '200MB'; not {size!r}.")
 
 
 def _bits(eight: bool, four: bool) -> str | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..config import write_json
 from ..errors import InvalidInput, ModelNotFound
 
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
+PREPARED = "prepared.safetensors"  # weights that lie as the kernels read them; `preparing` writes and reads it
 TORCH, TORCH_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
 
@@ -115,27 +117,42 @@ def save_tensors(
         if len(shards) == 1
         else [f"model-{n + 1:05}-of-{len(shards):05}.safetensors" for n in range(len(shards))]
     )
-    temporary = [folder / f".{name}.{os.getpid()}.tmp" for name in names]
+    files: dict[str, Callable[[Path], object]] = {
+        name: partial(write, shard, metadata=metadata) for name, shard in zip(names, shards, strict=True)
+    }  # fmt: skip
+    if len(shards) > 1:
+        total = sum(t.numel() * t.element_size() for t in tensors.values())
+        table = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
+        index = {"metadata": {"total_size": total}, "weight_map": table}
+        files[SAFE_INDEX] = lambda path: write_json(path, index)
+    return replace_weights(folder, files)
+
+
+def replace_weights(folder: Path, files: Mapping[str, Callable[[Path], object]]) -> list[Path]:
+    """Writes weights under temporary names, renames them all, and removes those of an earlier save.
+
+    Args:
+        files: name -> what writes it to a path.
+
+    Raises:
+        InvalidInput: the folder cannot be written, or the disk is full; what was there before is still whole.
+    """
+    temporary = {name: folder / f".{name}.{os.getpid()}.tmp" for name in files}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path, shard in zip(temporary, shards, strict=True):
-            write(shard, path, metadata)
-        for path, name in zip(temporary, names, strict=True):
+        for name, make in files.items():
+            make(temporary[name])
+        for name, path in temporary.items():
             path.replace(folder / name)
     except OSError as error:
         raise InvalidInput(f"{folder} cannot be written: {error}.") from error
     finally:
-        for path in temporary:
+        for path in temporary.values():
             path.unlink(missing_ok=True)
-    if len(shards) > 1:
-        total = sum(t.numel() * t.element_size() for t in tensors.values())
-        table = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
-        write_json(folder / SAFE_INDEX, {"metadata": {"total_size": total}, "weight_map": table})
-        names.append(SAFE_INDEX)
     for path in folder.iterdir():
-        if path.name not in names and is_weights(path.name):
+        if path.name not in files and is_weights(path.name):
             path.unlink()
-    return [folder / name for name in names]
+    return [folder / name for name in files]
 
 
 def split(tensors: Mapping[str, Tensor], limit: int) -> list[dict[str, Tensor]]:
@@ -153,6 +170,6 @@ def split(tensors: Mapping[str, Tensor], limit: int) -> list[dict[str, Tensor]]:
 
 
 def is_weights(name: str) -> bool:
-    """Whether a file name is one that `open_checkpoint` would take for Hugging Face-format weights."""
+    """Whether a file name is one that `open_checkpoint` a model is read from, GGUF and Marian aside."""
     pattern = r"(model|pytorch_model)(-\d{5}-of-\d{5})?\.(safetensors|bin)(\.index\.json)?"
-    return re.fullmatch(pattern, name) is not None
+    return name == PREPARED or re.fullmatch(pattern, name) is not None

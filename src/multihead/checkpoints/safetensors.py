@@ -49,6 +49,10 @@ class SafeTensors(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._where)
 
+    def metadata(self, path: Path) -> dict[str, str]:
+        """What one of the files says of itself."""
+        return dict(self._open[path].metadata() or {})
+
     def shape(self, name: str) -> tuple[int, ...]:
         """A tensor's shape, without reading it."""
         return tuple(self._open[self._where[name]].get_slice(name).get_shape())

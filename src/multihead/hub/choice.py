@@ -13,6 +13,7 @@ from .request import Want
 CONFIG = "config.json"
 INDEX = ".index.json"
 WEIGHTS = (
+    "prepared.safetensors",
     "model.safetensors",
     "model.safetensors" + INDEX,
     "pytorch_model.bin",

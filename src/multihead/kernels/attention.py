@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .dropout import dropout as drop
+from .fused import decoded
 from .grids import gathered, picked
 from .sight import Runs, Sight
 
@@ -120,6 +121,10 @@ def fused(
     """torch's fused kernel: on a view when the lengths allow it, else a call a text or one padded grid."""
     if softcap is not None or sinks is not None:
         return attend(q, k, v, sight, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks)
+    if bias is None and not dropout:
+        one = decoded(q, k, v, sight, scale)
+        if one is not None:
+            return one
     if _learns_wide(q, v):
         wide = fused(q.float(), k.float(), v.float(), sight, scale=scale, bias=bias, dropout=dropout)
         return wide.to(v.dtype)

@@ -40,6 +40,11 @@ class Residual(nn.Module):
         new = self.dropout(self.out(self.step(self.before(x), *args)))
         return self.after(x + (new if self.scale == 1.0 else new * self.scale))
 
+    @property
+    def narrows(self) -> bool:
+        """Whether the states of some tokens can be computed alone: what a query gets depends on no place of its own."""
+        return type(self) is Residual and getattr(self.step, "narrows", False)
+
     def narrowed(self, x: Tensor, call: Call) -> Tensor:
         """(tokens asked for, width): what `forward` gives at these."""
         assert call.asked is not None
@@ -74,9 +79,8 @@ class Layer(nn.Module):
 
     @property
     def narrows(self) -> bool:
-        """Whether the states of some tokens can be computed alone: what a query gets depends on no place of its own."""
-        plain = type(self) is Layer and type(self.attention) is Residual
-        return plain and getattr(self.attention.step, "narrows", False)
+        """Whether the states of some tokens can be computed alone."""
+        return type(self) is Layer and self.attention.narrows
 
     def forward(self, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
         if call.asked is not None:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..kernels.fused import normed
+
 
 class RMSNorm(nn.Module):
     """x over its root mean square (Zhang and Sennrich, 2019, arXiv:1910.07467).
@@ -19,7 +21,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.weight * self._normed(x).to(x.dtype)
+        y = normed(x, self.weight, self.eps)
+        return self.weight * self._normed(x).to(x.dtype) if y is None else y
 
     def _normed(self, x: Tensor) -> Tensor:
         wide = x.float()
@@ -45,6 +48,9 @@ class WideRMSNorm(RMSNorm):
         self.centre = centre
 
     def forward(self, x: Tensor) -> Tensor:
+        y = normed(x, self.weight, self.eps, self.centre)
+        if y is not None:
+            return y
         weight = self.weight.float()
         return ((weight + self.centre if self.centre else weight) * self._normed(x)).to(x.dtype)
 

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UnsupportedConfig, nearest
+from ..kernels import fused
 from ..kernels.attention import Bias
+from ..kernels.native import serves
 from ..kernels.sight import Sight
 from .call import Call
 
@@ -46,8 +48,18 @@ class Rotary(Positions):
         self.scale = scale
 
     def rotate(self, q: Tensor, k: Tensor, call: Call) -> tuple[Tensor, Tensor]:
+        if serves(q) and serves(k):
+            angles = call.once((self, "wide"), lambda: self._angles(call))
+            first, second = fused.turned(q, *angles), fused.turned(k, *angles)
+            if first is not None and second is not None:
+                return first, second
         cos, sin = call.once(self, lambda: self._table(call, q.dtype))
         return turned(q, cos, sin), turned(k, cos, sin)
+
+    def _angles(self, call: Call) -> tuple[Tensor, Tensor]:
+        """Cosines and sines (tokens, rotated / 2) in float32."""
+        angles = (call.positions[:, None, None].float() * self._frequencies(call)).squeeze(1)
+        return angles.cos() * self.scale, angles.sin() * self.scale
 
     def _table(self, call: Call, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines and sines (tokens, 1, rotated), the sines of the first half negated."""

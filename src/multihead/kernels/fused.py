@@ -1,0 +1,83 @@
+"""Small steps between products, through the C++ kernels where these serve; None where they do not."""
+
+from __future__ import annotations
+
+from ctypes import byref
+
+import torch
+from torch import Tensor
+
+from . import native
+from .sight import Sight
+
+
+def normed(x: Tensor, weight: Tensor, eps: float, centre: float = 0.0) -> Tensor | None:
+    """x (..., width) over its root mean square, times weight + centre."""
+    if not native.serves(x) or weight.dtype != x.dtype or (weight.requires_grad and torch.is_grad_enabled()):
+        return None
+    library = native.library()
+    assert library is not None
+    width = x.shape[-1]
+    flat = x.view(-1, width) if x.is_contiguous() else x.reshape(-1, width)
+    y = torch.empty_like(x, memory_format=torch.contiguous_format)
+    said = native.Norm(
+        x=flat.data_ptr(), weight=weight.data_ptr(), y=y.data_ptr(), rows=flat.shape[0], width=width,
+        stride=flat.stride(0), kind=1, type=native.TYPES[x.dtype], eps=eps, centre=centre,
+    )  # fmt: skip
+    library.mh_norm(byref(said), torch.get_num_threads())
+    return y
+
+
+def turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor | None:
+    """x (tokens, heads, width), its first channels turned by angles whose float32 cosines are (tokens, rotated / 2)."""
+    if not native.serves(x) or x.stride(-1) != 1:
+        return None
+    library = native.library()
+    assert library is not None
+    y = torch.empty(x.shape, dtype=x.dtype)
+    said = native.Turn(
+        x=x.data_ptr(), y=y.data_ptr(), cosines=cosines.data_ptr(), sines=sines.data_ptr(), tokens=x.shape[0],
+        heads=x.shape[1], width=x.shape[2], rotated=2 * cosines.shape[1], stride=x.stride(0), head_stride=x.stride(1),
+        type=native.TYPES[x.dtype],
+    )  # fmt: skip
+    library.mh_rotate(byref(said), torch.get_num_threads())
+    return y
+
+
+def decoded(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Tensor | None:
+    """Attention of one query a text, q (texts, heads, width), over keys and values (rows, key heads, width)."""
+    width, value_width = q.shape[2], v.shape[2]
+    one = sight.queries.longest == 1 and len(sight.queries) == q.shape[0]
+    if (
+        not one
+        or width % 16
+        or value_width % 16
+        or not native.serves(q)
+        or not native.serves(k)
+        or not native.serves(v)
+    ):
+        return None
+    apart = k.stride()[1:] == (width, 1) and v.stride()[1:] == (value_width, 1) and q.stride()[1:] == (width, 1)
+    if not apart or not k.dtype == v.dtype == q.dtype:
+        return None
+    library = native.library()
+    assert library is not None
+    begins, lengths = sight.once("decoded", lambda: _spans(sight))
+    out = torch.empty(q.shape[0], q.shape[1], value_width, dtype=q.dtype)
+    said = native.Decode(
+        q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(), out=out.data_ptr(), begins=begins.data_ptr(),
+        lengths=lengths.data_ptr(), texts=q.shape[0], heads=q.shape[1], key_heads=k.shape[1], width=width,
+        value_width=value_width, q_stride=q.stride(0), row_stride=k.stride(0), value_stride=v.stride(0), scale=scale,
+        type=native.TYPES[q.dtype],
+    )  # fmt: skip
+    library.mh_decode(byref(said), torch.get_num_threads())
+    return out
+
+
+def _spans(sight: Sight) -> tuple[Tensor, Tensor]:
+    """Where the keys that each text's query sees begin, and how many they are: int64 (texts,)."""
+    begins, lengths = torch.tensor(sight.keys.begins), torch.tensor(sight.keys.lengths)
+    if sight.window is not None:
+        hidden = (lengths - sight.window).clamp(min=0)
+        begins, lengths = begins + hidden, lengths - hidden
+    return begins, lengths

@@ -1,0 +1,174 @@
+"""The kernels in C++: the library that was built, as functions. Without it there is `None`, and torch does the work."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+from ctypes import c_char_p, c_float, c_int32, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UnsupportedOption
+
+FOLDER = Path(__file__).parent.parent / "native"
+LIBRARY, REASON = FOLDER / "kernels.so", FOLDER / "kernels.txt"
+ABI = 1
+TYPES = {torch.float32: 0, torch.bfloat16: 1}
+ACTIVATIONS = {  # names of checkpoints -> numbers in vectors.h
+    "relu": 1, "gelu": 2, "gelu_new": 3, "gelu_fast": 3, "gelu_pytorch_tanh": 3, "silu": 4, "swish": 4,
+    "quick_gelu": 5, "tanh": 6, "sigmoid": 7,
+}  # fmt: skip
+
+
+class Weight(ctypes.Structure):
+    """native.h: Weight."""
+
+    _fields_ = [
+        ("kind", c_int32), ("act", c_int32), ("gated", c_int32), ("norm", c_int32), ("after", c_int32),
+        ("zero", c_int32), ("norm_eps", c_float), ("after_eps", c_float), ("inputs", c_int64), ("outputs", c_int64),
+        ("width", c_int64), ("codes", c_void_p), ("scales", c_void_p), ("minima", c_void_p), ("bias", c_void_p),
+        ("norm_weight", c_void_p), ("norm_bias", c_void_p), ("after_weight", c_void_p), ("after_bias", c_void_p),
+    ]  # fmt: skip
+
+
+class Decode(ctypes.Structure):
+    """native.h: Decode."""
+
+    _fields_ = [
+        ("q", c_void_p), ("k", c_void_p), ("v", c_void_p), ("out", c_void_p), ("begins", c_void_p),
+        ("lengths", c_void_p), ("texts", c_int64), ("heads", c_int64), ("key_heads", c_int64), ("width", c_int64),
+        ("value_width", c_int64), ("q_stride", c_int64), ("row_stride", c_int64), ("value_stride", c_int64),
+        ("scale", c_float), ("type", c_int32),
+    ]  # fmt: skip
+
+
+class Turn(ctypes.Structure):
+    """native.h: Turn."""
+
+    _fields_ = [
+        ("x", c_void_p), ("y", c_void_p), ("cosines", c_void_p), ("sines", c_void_p), ("tokens", c_int64),
+        ("heads", c_int64), ("width", c_int64), ("rotated", c_int64), ("stride", c_int64), ("head_stride", c_int64),
+        ("type", c_int32),
+    ]  # fmt: skip
+
+
+class Norm(ctypes.Structure):
+    """native.h: Norm."""
+
+    _fields_ = [
+        ("x", c_void_p), ("weight", c_void_p), ("bias", c_void_p), ("y", c_void_p), ("rows", c_int64),
+        ("width", c_int64), ("stride", c_int64), ("kind", c_int32), ("type", c_int32), ("eps", c_float),
+        ("centre", c_float),
+    ]  # fmt: skip
+
+
+def serves(x: Tensor) -> bool:
+    """Whether the kernels can compute with a tensor: on the CPU, of a precision they know, without a gradient."""
+    if library() is None or not x.is_cpu or x.dtype not in TYPES or torch.compiler.is_compiling():
+        return False
+    return not (x.requires_grad and torch.is_grad_enabled()) and type(x) is Tensor
+
+
+@cache
+def library() -> Any | None:
+    """The loaded library; None where it was not built or does not fit."""
+    return _opened()[0]
+
+
+def why_not() -> str:
+    """Why there is no library, in words; empty where there is one."""
+    return _opened()[1]
+
+
+def level(name: str | None = None) -> str | None:
+    """The instructions that are used, "avx512_bf16" say; None without a library.
+
+    Args:
+        name: uses these from now on, everywhere; None changes nothing.
+
+    Raises:
+        UnsupportedOption: the processor or the library has no such level.
+    """
+    global _level
+    found = library()
+    if found is None:
+        return None
+    if name is not None:
+        chosen = found.mh_level(name.encode())
+        if chosen is None:
+            raise UnsupportedOption(f"The kernels have no level {name!r} that this processor can run.")
+        _level = chosen.decode()
+    return _level
+
+
+_level: str | None = None
+
+
+@cache
+def _opened() -> tuple[Any | None, str]:
+    global _level
+    if os.environ.get("MULTIHEAD_NATIVE") == "0":
+        return None, "MULTIHEAD_NATIVE=0 turns them off"
+    if not LIBRARY.exists():
+        said = REASON.read_text(encoding="utf-8").strip() if REASON.exists() else "not built"
+        return None, said
+    try:
+        found = ctypes.CDLL(str(LIBRARY))
+        if found.mh_abi() != ABI:
+            return None, f"{LIBRARY} was built from other sources; build it again with `multihead doctor --build`"
+    except (OSError, AttributeError) as error:
+        return None, f"{LIBRARY} cannot be loaded: {error}"
+    found.mh_level.restype, found.mh_level.argtypes = c_char_p, [c_char_p]
+    found.mh_threads.argtypes = [c_void_p, c_void_p]
+    found.mh_product.argtypes = [
+        c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p, c_int64, c_void_p, c_int64, c_int32, c_int32,
+    ]  # fmt: skip
+    found.mh_rows.argtypes = [c_void_p, c_void_p, c_int64, c_void_p, c_int32, c_int32]
+    for described in (found.mh_norm, found.mh_rotate, found.mh_decode):
+        described.argtypes = [c_void_p, c_int32]
+    for function in (
+        found.mh_threads,
+        found.mh_product,
+        found.mh_norm,
+        found.mh_rows,
+        found.mh_decode,
+        found.mh_rotate,
+    ):
+        function.restype = None
+    wanted = os.environ.get("MULTIHEAD_LEVEL")
+    name = found.mh_level(wanted.encode() if wanted else None)
+    if name is None:
+        return None, f"MULTIHEAD_LEVEL={wanted} is no level that this processor can run"
+    _level = name.decode()
+    found.mh_threads(*_openmp())
+    return found, ""
+
+
+def _openmp() -> tuple[int | None, int | None]:
+    """Addresses in the OpenMP runtime that torch has loaded, so that both share its threads; None where it has none."""
+    try:
+        loaded = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None, None
+    torch_own = str(Path(torch.__file__).parent.parent)
+    paths = sorted(
+        {
+            line.split(maxsplit=5)[5]
+            for line in loaded.splitlines()
+            if re.search(r"/lib(gomp|iomp5|omp)[-.][^/]*$", line)
+        },
+        key=lambda path: not path.startswith(torch_own),
+    )
+    for path in paths:
+        try:
+            runtime = ctypes.CDLL(path)
+            calls = runtime.GOMP_parallel, runtime.omp_get_thread_num
+        except (OSError, AttributeError):
+            continue
+        return tuple(ctypes.cast(call, c_void_p).value for call in calls)  # type: ignore[return-value]
+    return None, None

@@ -1,0 +1,92 @@
+"""Builds the kernels with the system's C++ compiler into one library beside this file; needs nothing but Python.
+
+The package's own build runs it, and `multihead doctor --build`. Each level of instructions is the same source compiled
+with other flags; which one runs is decided on the machine that it runs on.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).parent
+LIBRARY = HERE / "kernels.so"
+REASON = HERE / "kernels.txt"  # why there is no library, or what built it
+COMMON = (
+    "-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math",
+    "-fno-signed-zeros", "-Wno-psabi", "-Wno-ignored-attributes",
+)  # fmt: skip
+AVX2 = ("-mavx2", "-mfma", "-mf16c")
+AVX512 = (*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512")
+VNNI = (*AVX512, "-mavx512vnni")
+BF16 = (*VNNI, "-mavx512bf16")
+LEVELS: dict[str, tuple[str, ...]] = {
+    "avx2": AVX2,
+    "avx512": AVX512,
+    "avx512_vnni": VNNI,
+    "avx512_bf16": BF16,
+    "amx": (*BF16, "-mamx-tile", "-mamx-int8", "-mamx-bf16", "-DMULTIHEAD_TILES"),
+    "amx_emulated": (*BF16, "-DMULTIHEAD_TILES", "-DMULTIHEAD_EMULATED_TILES"),
+}
+
+
+class CannotBuild(Exception):
+    """There is no compiler, or it does not know what is asked for."""
+
+
+def build(target: Path = LIBRARY) -> str:
+    """Compiles the library to `target`, whole or not at all; what compiled it, in words.
+
+    Raises:
+        CannotBuild: with the reason.
+    """
+    if sys.platform == "win32":
+        raise CannotBuild("on Windows the kernels are not built yet")
+    compiler = os.environ.get("CXX") or next((c for c in ("c++", "g++", "clang++") if shutil.which(c)), None)
+    if compiler is None:
+        raise CannotBuild("no C++ compiler was found (c++, g++ or clang++; or set CXX)")
+    levels = {"plain": (), **(LEVELS if platform.machine().lower() in ("x86_64", "amd64") else {})}
+    with tempfile.TemporaryDirectory() as room:
+        jobs = [
+            (HERE / "level.cpp", (*flags, f"-DLEVEL={name}"), Path(room, f"{name}.o")) for name, flags in levels.items()
+        ]
+        jobs.append((HERE / "entry.cpp", (), Path(room, "entry.o")))
+        with ThreadPoolExecutor(min(len(jobs), os.cpu_count() or 1)) as pool:
+            list(pool.map(lambda job: _run(compiler, *COMMON, *job[1], "-c", str(job[0]), "-o", str(job[2])), jobs))
+        whole = Path(room, "kernels.so")
+        _run(compiler, "-shared", "-o", str(whole), *(str(job[2]) for job in jobs), "-pthread")
+        part = target.with_name(f".{target.name}.{os.getpid()}")
+        shutil.copyfile(whole, part)  # another file system, perhaps
+        part.replace(target)
+    return f"built by {compiler} for {', '.join(levels)}"
+
+
+def attempt() -> str:
+    """Builds where that is possible; notes beside the library what was done, or why it was not, and gives it."""
+    try:
+        said = build()
+    except CannotBuild as reason:
+        LIBRARY.unlink(missing_ok=True)
+        said = f"not built: {reason}"
+    REASON.write_text(said + "\n", encoding="utf-8")
+    return said
+
+
+def _run(*command: str) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise CannotBuild(f"{command[0]} cannot be run: {error}") from error
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()[-3:]
+        raise CannotBuild(f"{command[0]} failed: {' '.join(lines[:3])}")
+
+
+if __name__ == "__main__":
+    print(attempt())

@@ -1,0 +1,10 @@
+// One level of instructions; compiled once for each, with its flags and -DLEVEL=its name.
+#include "attention.h"
+
+#define NAMED_(name) level_##name
+#define NAMED(name) NAMED_(name)
+#define TEXT_(name) #name
+#define TEXT(name) TEXT_(name)
+
+extern const Level NAMED(LEVEL);
+const Level NAMED(LEVEL) = {TEXT(LEVEL), product, decode, rotate, norm, rows_of};

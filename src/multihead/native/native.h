@@ -1,0 +1,72 @@
+// What every level of instructions offers, and what its callers say. All of it is plain C: no header of torch or Python.
+#pragma once
+
+#include <cstdint>
+
+#define ABI 1
+
+// A matrix product with what stands before and after it:
+//   y = after(add + act(norm(x) @ weight.T + bias))
+// The weight lies in panels of 64 outputs; see `kernels/packed.py`, which writes them.
+struct Weight {
+    int32_t kind;  // 0 bfloat16, 1 int8 with a scale a row, 2 int8 in groups of 32, 3 int4 in groups of 32
+    int32_t act;   // vectors.h: Activation
+    int32_t gated; // a panel holds 32 gates and 32 of what they multiply: act(gate) * up, 32 outputs a panel
+    int32_t norm;  // before the product: 0 none, 1 root mean square, 2 layer norm
+    int32_t after; // likewise of each finished row
+    int32_t zero;  // code that stands for 0, where there are no minima
+    float norm_eps, after_eps;
+    int64_t inputs, outputs, width;  // width: outputs in memory, `outputs` or twice as many where gated
+    const void *codes, *scales, *minima;  // minima: of int4's groups; for kind 1 the sum of each output's codes, float32
+    const float *bias, *norm_weight, *norm_bias, *after_weight, *after_bias;
+};
+
+// Where one product reads and writes. Strides are numbers, not bytes; types are 0 float32, 1 bfloat16.
+struct Place {
+    const void *x, *add;
+    void* y;
+    int64_t rows, x_stride, add_stride, y_stride;
+    int32_t x_type, y_type;  // `add` has y's type
+};
+
+// One query a text over the keys and values of its own rows.
+struct Decode {
+    const void *q, *k, *v;
+    void* out;
+    const int64_t *begins, *lengths;
+    int64_t texts, heads, key_heads, width, value_width, q_stride, row_stride, value_stride;
+    float scale;
+    int32_t type;
+};
+
+// Queries or keys and the angles that they are turned by; y is (tokens, heads, width) without gaps.
+struct Turn {
+    const void* x;
+    void* y;
+    const float *cosines, *sines;
+    int64_t tokens, heads, width, rotated, stride, head_stride;
+    int32_t type;
+};
+
+// A norm of rows; weight and bias have x's type, or are not there.
+struct Norm {
+    const void *x, *weight, *bias;
+    void* y;
+    int64_t rows, width, stride;
+    int32_t kind, type;  // 1 root mean square, 2 layer norm
+    float eps, centre;   // centre: added to the weight
+};
+
+struct Team {  // runs `work(arg, part)` for parts 0 to parts - 1, on as many threads
+    void (*run)(void (*work)(void*, int), void* arg, int parts);
+    int parts;
+};
+
+struct Level {
+    const char* name;
+    void (*product)(const Weight&, const Place&, const Team&);
+    void (*decode)(const Decode&, const Team&);
+    void (*rotate)(const Turn&, const Team&);
+    void (*norm)(const Norm&, const Team&);
+    void (*rows)(const Weight&, const int64_t* ids, int64_t count, void* y, int type, const Team&);
+};

@@ -1,0 +1,463 @@
+// Matrix products whose weight lies in panels: 64 outputs wide, four bytes of inputs deep, in the order they are read.
+//
+// Few rows read the panels at the memory's rate; many rows keep a block of rows near and multiply at the core's. Rows are
+// coded to int8 (scale: largest magnitude at 127) right after the norm before the product, and what follows the product
+// happens to its sums before they leave the cache.
+#pragma once
+
+#include <atomic>
+#include <cstdlib>
+
+#include "native.h"
+#include "vectors.h"
+
+namespace {
+
+// Not the standard library's: functions that several levels share could be linked at the wrong level.
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+
+constexpr int PANEL = 64, GROUP = 32, CHUNK = 192;  // outputs of a panel; inputs of a group; rows that share panels
+#if defined(__AVX512F__)
+constexpr int ROWS = 6, WIDE = 4;  // sums in registers: rows times vectors
+#else
+constexpr int ROWS = 2, WIDE = 1;
+#endif
+
+INLINE int64_t padded(const Weight& w) {
+    int64_t unit = w.kind == 1 ? 64 : 32;
+    return (w.inputs + unit - 1) / unit * unit;
+}
+INLINE int64_t panels(const Weight& w) { return (w.width + PANEL - 1) / PANEL; }
+
+// Memory that a thread keeps from one product to the next.
+struct Scratch {
+    char* data = nullptr;
+    size_t size = 0;
+    char* of(size_t bytes) {
+        if (bytes > size) {
+            std::free(data);
+            size = (bytes + bytes / 2 + 4095) / 4096 * 4096;
+            data = (char*)std::aligned_alloc(64, size);
+            if (!data) std::abort();
+        }
+        return data;
+    }
+    ~Scratch() { std::free(data); }
+};
+
+// ---- rows, as the products read them
+
+struct Rows {
+    const char* codes;  // int8 or bfloat16
+    int64_t stride;     // bytes
+    const float* scales;   // of a row, or of each of its groups
+    const int32_t* sums;   // likewise: of codes
+    const float* zeros;    // of a row: the number that code 0 stands for (int8 with a scale a row)
+};
+
+template <class Read> INLINE void normed(int kind, float eps, const float* weight, const float* bias, int64_t n, float* out, Read read) {
+    const int64_t whole = n / 16 * 16;
+    F total{}, squares{};
+    for (int64_t i = 0; i < whole; i += 16) {
+        F v = read(i);
+        store(out + i, v);
+        total += v;
+    }
+    float s = sum(total);
+    for (int64_t i = whole; i < n; i++) s += out[i] = read.one(i);
+    const float mean = kind == 2 ? s / float(n) : 0.0f;
+    for (int64_t i = 0; i < whole; i += 16) {
+        F d = load<F>(out + i) - mean;
+        squares += d * d;
+    }
+    s = sum(squares);
+    for (int64_t i = whole; i < n; i++) s += (out[i] - mean) * (out[i] - mean);
+    const float by = 1.0f / std::sqrt(s / float(n) + eps);
+    for (int64_t i = 0; i < whole; i += 16) {
+        F v = (load<F>(out + i) - mean) * by;
+        if (weight) v *= load<F>(weight + i);
+        if (bias) v += load<F>(bias + i);
+        store(out + i, v);
+    }
+    for (int64_t i = whole; i < n; i++) {
+        float v = (out[i] - mean) * by;
+        if (weight) v *= weight[i];
+        if (bias) v += bias[i];
+        out[i] = v;
+    }
+}
+
+struct Reading {
+    const void* p;
+    int64_t begin;
+    int type;
+    INLINE F operator()(int64_t i) const { return take(p, begin + i, type); }
+    INLINE float one(int64_t i) const { return take_one(p, begin + i, type); }
+};
+
+// A row in float32, normed where that is asked for, zero past its end. `room` holds `padded` floats.
+INLINE void read_row(const Weight& w, const Place& p, int64_t row, float* room) {
+    Reading read{p.x, row * p.x_stride, p.x_type};
+    const int64_t n = w.inputs, all = padded(w);
+    if (w.norm) {
+        normed(w.norm, w.norm_eps, w.norm_weight, w.norm_bias, n, room, read);
+    } else {
+        for (int64_t i = 0; i < n / 16 * 16; i += 16) store(room + i, read(i));
+        for (int64_t i = n / 16 * 16; i < n; i++) room[i] = read.one(i);
+    }
+    const float rest = w.kind == 1 ? room[0] : 0.0f;  // changes neither the range of a row nor, times zero, its sums
+    for (int64_t i = n; i < all; i++) room[i] = rest;
+}
+
+INLINE float magnitude(const float* x, int64_t n) {
+    F peak{};
+    for (int64_t i = 0; i < n; i += 16) peak = maximum(peak, absolute(load<F>(x + i)));
+    return largest(peak);
+}
+
+// Codes of n numbers (a multiple of 16), their scale and sum. A row with a number that is not finite gets a scale that is
+// not either, so that it stays visible in the result.
+INLINE void coded(const float* x, int64_t n, int8_t* codes, float& scale, int32_t& total) {
+    float peak = magnitude(x, n);
+    F check{};
+    for (int64_t i = 0; i < n; i += 16) check += load<F>(x + i) * 0.0f;
+    float finite = sum(check);
+    scale = peak / 127.0f + finite;
+    const float by = finite == 0.0f && peak > 0 ? 127.0f / peak : 0.0f;
+    const F magic = fill(12582912.0f);
+    I t{};
+    for (int64_t i = 0; i < n; i += 16) {
+        I q = bits_i(load<F>(x + i) * by + magic) - bits_i(magic);
+        t += q;
+        store(codes + i, __builtin_convertvector(q, Bytes16));
+    }
+    int32_t parts[16];
+    store(parts, t);
+    total = 0;
+    for (int i = 0; i < 16; i++) total += parts[i];
+}
+
+// Likewise over the whole range of a row, from -128 at its lowest number to 127 at its highest.
+INLINE void coded_range(const float* x, int64_t n, int8_t* codes, float& scale, int32_t& total, float& zero) {
+    F low = load<F>(x), high = low, check{};
+    for (int64_t i = 0; i < n; i += 16) {
+        const F v = load<F>(x + i);
+        low = minimum(low, v);
+        high = maximum(high, v);
+        check += v * 0.0f;
+    }
+    const float finite = sum(check), bottom = -largest(-low), step = (largest(high) - bottom) / 255.0f;
+    scale = step + finite;
+    zero = bottom + 128.0f * step;
+    const float by = finite == 0.0f && step > 0 ? 1.0f / step : 0.0f;
+    const F magic = fill(12582912.0f);
+    I t{};
+    for (int64_t i = 0; i < n; i += 16) {
+        const I q = bits_i((load<F>(x + i) - bottom) * by + magic) - bits_i(magic) - 128;
+        t += q;
+        store(codes + i, __builtin_convertvector(q, Bytes16));
+    }
+    int32_t parts[16];
+    store(parts, t);
+    total = 0;
+    for (int i = 0; i < 16; i++) total += parts[i];
+}
+
+struct Layout {
+    int64_t stride, groups;
+    size_t codes, scales, total;  // bytes
+    Layout(const Weight& w, int64_t rows) {
+        stride = padded(w) * (w.kind == 0 ? 2 : 1);
+        groups = w.kind >= 2 ? padded(w) / GROUP : 1;
+        codes = size_t((stride * rows + 63) / 64 * 64);
+        scales = size_t((rows * groups * 4 + 63) / 64 * 64);
+        total = codes + 3 * scales;
+    }
+};
+
+INLINE void write_row(const Weight& w, const Layout& l, char* room, int64_t row, const float* x) {
+    const int64_t all = padded(w);
+    if (w.kind == 0) {
+        uint16_t* out = (uint16_t*)(room + row * l.stride);
+        for (int64_t i = 0; i < all; i += 16) store(out + i, to_bf16(load<F>(x + i)));
+        return;
+    }
+    int8_t* out = (int8_t*)(room + row * l.stride);
+    float* scales = (float*)(room + l.codes) + row * l.groups;
+    int32_t* sums = (int32_t*)(room + l.codes + l.scales) + row * l.groups;
+    if (w.kind == 1) {
+        coded_range(x, all, out, *scales, *sums, ((float*)(room + l.codes + 2 * l.scales))[row]);
+        return;
+    }
+    const int64_t each = all / l.groups;
+    for (int64_t g = 0; g < l.groups; g++) coded(x + g * each, each, out + g * each, scales[g], sums[g]);
+}
+
+// ---- what becomes of 64 sums
+
+INLINE void finish(const Weight& w, const Place& p, int64_t row, int64_t panel, F* v) {
+    if (w.bias)
+        for (int j = 0; j < 4; j++) v[j] += load<F>(w.bias + panel * PANEL + 16 * j);
+    int count = 4;
+    if (w.gated) {
+        v[0] = activate(v[0], w.act) * v[2];
+        v[1] = activate(v[1], w.act) * v[3];
+        count = 2;
+    } else if (w.act) {
+        for (int j = 0; j < 4; j++) v[j] = activate(v[j], w.act);
+    }
+    for (int j = 0; j < count; j++) {
+        const int64_t column = panel * 16 * count + 16 * j, left = w.outputs - column, at = row * p.y_stride + column;
+        if (left >= 16) {
+            if (p.add) v[j] += take(p.add, row * p.add_stride + column, p.y_type);
+            give(p.y, at, p.y_type, v[j]);
+        } else if (left > 0) {
+            if (p.add) v[j] += take_some(p.add, row * p.add_stride + column, left, p.y_type);
+            give_some(p.y, at, left, p.y_type, v[j]);
+        }
+    }
+}
+
+// ---- sums of a few rows and one panel
+
+struct BytesOf {  // int8
+    typedef I Sum;
+    INLINE static I step(I acc, I weight, I x) { return dot4(acc, weight, x); }
+};
+struct PairsOf {  // bfloat16
+    typedef F Sum;
+    INLINE static F step(F acc, I weight, I x) { return dot2(acc, weight, x); }
+};
+
+template <class Op, int M, int N>
+INLINE void block(const char* x, int64_t stride, const char* panel, int64_t steps, typename Op::Sum out[][4]) {
+    for (int first = 0; first < 4; first += N) {
+        typename Op::Sum acc[M][N] = {};
+        const char* at = panel + first * 64;
+        for (int64_t s = 0; s < steps; s++, at += 256) {
+            I weight[N];
+            for (int j = 0; j < N; j++) weight[j] = load<I>(at + 64 * j);
+            for (int m = 0; m < M; m++) {
+                const I one = fill(load<int32_t>(x + m * stride + 4 * s));
+                for (int j = 0; j < N; j++) acc[m][j] = Op::step(acc[m][j], weight[j], one);
+            }
+        }
+        for (int m = 0; m < M; m++)
+            for (int j = 0; j < N; j++) out[m][first + j] = acc[m][j];
+    }
+}
+
+// Groups have scales, so their sums become floats one group after the other.
+template <int BITS, int M, int N>
+INLINE void grouped(const Weight& w, const Rows& r, int64_t row, int64_t panel, int64_t groups, F out[][4]) {
+    constexpr int64_t BYTES = GROUP * PANEL * BITS / 8;
+    const char* codes = (const char*)w.codes + panel * groups * BYTES;
+    const uint16_t* scales = (const uint16_t*)w.scales + panel * groups * PANEL;
+    const uint16_t* minima = w.minima ? (const uint16_t*)w.minima + panel * groups * PANEL : nullptr;
+    const char* x = r.codes + row * r.stride;
+    for (int first = 0; first < 4; first += N) {
+        F total[M][N] = {};
+        for (int64_t g = 0; g < groups; g++) {
+            I acc[M][N] = {};
+            const char* at = codes + g * BYTES + first * 64;
+            const char* xs = x + g * GROUP;
+            if (BITS == 8) {
+                for (int s = 0; s < 8; s++)
+                    for (int j = 0; j < N; j++) {
+                        const I weight = load<I>(at + s * 256 + 64 * j);
+                        for (int m = 0; m < M; m++)
+                            acc[m][j] = dot4(acc[m][j], weight, fill(load<int32_t>(xs + m * r.stride + 4 * s)));
+                    }
+            } else {
+                for (int s = 0; s < 4; s++)
+                    for (int j = 0; j < N; j++) {
+                        const I both = load<I>(at + s * 256 + 64 * j);
+                        const I low = both & 0x0f0f0f0f, high = (both >> 4) & 0x0f0f0f0f;
+                        for (int m = 0; m < M; m++) {
+                            const char* xm = xs + m * r.stride + 4 * s;
+                            acc[m][j] = dot4(acc[m][j], low, fill(load<int32_t>(xm)));
+                            acc[m][j] = dot4(acc[m][j], high, fill(load<int32_t>(xm + 16)));
+                        }
+                    }
+            }
+            for (int j = 0; j < N; j++) {
+                const F scale = from_halves(scales + g * PANEL + 16 * (first + j));
+                for (int m = 0; m < M; m++) {
+                    const int64_t at_row = (row + m) * groups + g;
+                    const float by = r.scales[at_row];
+                    if (minima) {
+                        const F low = from_halves(minima + g * PANEL + 16 * (first + j));
+                        total[m][j] += floats(acc[m][j]) * (scale * by) + low * (by * float(r.sums[at_row]));
+                    } else {
+                        total[m][j] += floats(acc[m][j] - w.zero * r.sums[at_row]) * (scale * by);
+                    }
+                }
+            }
+        }
+        for (int m = 0; m < M; m++)
+            for (int j = 0; j < N; j++) out[m][first + j] = total[m][j];
+    }
+}
+
+INLINE void finish_bytes(const Weight& w, const Rows& r, const Place& p, int64_t row, int64_t panel, const I* sums) {
+    F v[4];
+    const float *scales = (const float*)w.scales + panel * PANEL, *totals = (const float*)w.minima + panel * PANEL;
+    for (int j = 0; j < 4; j++)
+        v[j] = (floats(sums[j] - 128 * r.sums[row]) * r.scales[row] + load<F>(totals + 16 * j) * r.zeros[row]) *
+               load<F>(scales + 16 * j);
+    finish(w, p, row, panel, v);
+}
+
+template <int M>
+void few(const Weight& w, const Rows& r, const Place& p, int64_t row, int64_t panel) {
+    constexpr int N = M == 1 ? 4 : WIDE, G = M == 1 ? 4 : (M <= 2 ? WIDE : (WIDE > 2 ? 2 : WIDE));
+    const int64_t all = padded(w);
+    const char* x = r.codes + row * r.stride;
+    if (w.kind == 1) {
+        I sums[M][4];
+        block<BytesOf, M, N>(x, r.stride, (const char*)w.codes + panel * all * PANEL, all / 4, sums);
+        for (int m = 0; m < M; m++) finish_bytes(w, r, p, row + m, panel, sums[m]);
+        return;
+    }
+    F sums[M][4];
+    if (w.kind == 0) block<PairsOf, M, N>(x, r.stride, (const char*)w.codes + panel * all * PANEL * 2, all / 2, sums);
+    else if (w.kind == 2) grouped<8, M, G>(w, r, row, panel, all / GROUP, sums);
+    else grouped<4, M, G>(w, r, row, panel, all / GROUP, sums);
+    for (int m = 0; m < M; m++) finish(w, p, row + m, panel, sums[m]);
+}
+
+void some(const Weight& w, const Rows& r, const Place& p, int64_t row, int64_t count, int64_t panel) {
+    for (; count >= ROWS; row += ROWS, count -= ROWS) few<ROWS>(w, r, p, row, panel);
+    switch (count) {
+        case 1: few<1>(w, r, p, row, panel); break;
+#if defined(__AVX512F__)
+        case 2: few<2>(w, r, p, row, panel); break;
+        case 3: few<3>(w, r, p, row, panel); break;
+        case 4: few<4>(w, r, p, row, panel); break;
+        case 5: few<5>(w, r, p, row, panel); break;
+#endif
+        default: break;
+    }
+}
+
+}  // namespace
+
+#include "tiles.h"
+
+namespace {
+
+// ---- the whole product
+
+template <class Work> void spread(const Team& team, int64_t count, int64_t grain, Work work) {
+    const int parts = int(least(team.parts, (count + grain - 1) / grain));
+    if (parts <= 1) {
+        for (int64_t i = 0; i < count; i++) work(i);
+        return;
+    }
+    struct Shared { std::atomic<int64_t> next{0}; int64_t count, grain; Work* work; } shared;
+    shared.count = count; shared.grain = grain; shared.work = &work;
+    team.run([](void* arg, int) {
+        Shared& s = *(Shared*)arg;
+        for (;;) {
+            const int64_t begin = s.next.fetch_add(s.grain);
+            if (begin >= s.count) return;
+            for (int64_t i = begin; i < least(begin + s.grain, s.count); i++) (*s.work)(i);
+        }
+    }, &shared, parts);
+}
+
+// Rows of a given width, normed: the weights are float32 here.
+struct Normed {
+    const void* x;
+    void* y;
+    int64_t rows, width, x_stride, y_stride;
+    int kind, type;
+    float eps;
+    const float *weight, *bias;
+};
+
+void norm_rows(const Normed& n, const Team& team) {
+    spread(team, n.rows, most(1, 16384 / n.width), [&](int64_t row) {
+        static thread_local Scratch room;
+        float* x = (float*)room.of(size_t(n.width + 16) * 4);
+        normed(n.kind, n.eps, n.weight, n.bias, n.width, x, Reading{n.x, row * n.x_stride, n.type});
+        int64_t i = 0;
+        for (; i + 16 <= n.width; i += 16) give(n.y, row * n.y_stride + i, n.type, load<F>(x + i));
+        for (; i < n.width; i++) give_one(n.y, row * n.y_stride + i, n.type, x[i]);
+    });
+}
+
+void norm(const Norm& n, const Team& team) {
+    static thread_local Scratch room;
+    float* wide = (float*)room.of(size_t(2 * n.width) * 4);
+    for (int64_t i = 0; n.weight && i < n.width; i++) wide[i] = take_one(n.weight, i, n.type) + n.centre;
+    for (int64_t i = 0; n.bias && i < n.width; i++) wide[n.width + i] = take_one(n.bias, i, n.type);
+    norm_rows(Normed{n.x, n.y, n.rows, n.width, n.stride, n.width, n.kind, n.type, n.eps, n.weight ? wide : nullptr,
+                     n.bias ? wide + n.width : nullptr}, team);
+}
+
+void product(const Weight& w, const Place& p, const Team& team) {
+    const int64_t all = padded(w), count = panels(w);
+    const Layout l(w, (p.rows + 31) / 32 * 32);
+    Rows r;
+    static thread_local Scratch kept;
+    const bool ready = w.kind == 0 && p.x_type == 1 && !w.norm && w.inputs == all && !tiled(w, p.rows);
+    if (ready) {
+        r = Rows{(const char*)p.x, p.x_stride * 2, nullptr, nullptr, nullptr};
+    } else {
+        char* room = kept.of(l.total);
+        r = Rows{room, l.stride, (const float*)(room + l.codes), (const int32_t*)(room + l.codes + l.scales),
+                 (const float*)(room + l.codes + 2 * l.scales)};
+        spread(team, p.rows, most(1, 8192 / all), [&](int64_t row) {
+            static thread_local Scratch own;
+            float* x = (float*)own.of(size_t(all + 16) * 4);
+            read_row(w, p, row, x);
+            write_row(w, l, room, row, x);
+        });
+    }
+    const int64_t chunks = (p.rows + CHUNK - 1) / CHUNK;
+    const int64_t grain = p.rows > 32 ? 1 : most(1, count / (int64_t(team.parts) * 4));
+    const bool small = p.rows * all * count < 4096;
+    const Team alone{team.run, 1};
+    spread(small ? alone : team, chunks * count, grain, [&](int64_t task) {
+        const int64_t row = task / count * CHUNK, rows = least(CHUNK, p.rows - row), panel = task % count;
+        if (tiled(w, p.rows)) tile_rows(w, r, p, row, rows, panel);
+        else some(w, r, p, row, rows, panel);
+    });
+    if (w.after)
+        norm_rows(Normed{p.y, p.y, p.rows, w.outputs, p.y_stride, p.y_stride, w.after, p.y_type, w.after_eps,
+                         w.after_weight, w.after_bias}, team);
+}
+
+// Some rows of the weight itself, as numbers: what a table of words is asked for.
+void rows_of(const Weight& w, const int64_t* ids, int64_t count, void* y, int type, const Team& team) {
+    const int64_t all = padded(w), groups = all / GROUP;
+    spread(team, count, 16, [&](int64_t i) {
+        const int64_t panel = ids[i] / PANEL, column = ids[i] % PANEL;
+        for (int64_t k = 0; k < w.inputs; k++) {
+            const int64_t g = k / GROUP, at = (panel * groups + g) * PANEL + column;
+            float v;
+            if (w.kind == 0) {
+                v = from_bf16(((const uint16_t*)w.codes)[panel * all * PANEL + (k / 2 * PANEL + column) * 2 + k % 2]);
+            } else if (w.kind == 1) {
+                const uint8_t* codes = (const uint8_t*)w.codes + panel * all * PANEL;
+                v = float(int(codes[(k / 4 * PANEL + column) * 4 + k % 4]) - 128) * ((const float*)w.scales)[ids[i]];
+            } else {
+                const int64_t s = k % GROUP / 4;
+                int code;
+                if (w.kind == 2) {
+                    code = ((const uint8_t*)w.codes + (panel * groups + g) * 2048)[(s * PANEL + column) * 4 + k % 4];
+                } else {
+                    const int both = ((const uint8_t*)w.codes + (panel * groups + g) * 1024)[(s % 4 * PANEL + column) * 4 + k % 4];
+                    code = s < 4 ? both & 15 : both >> 4;
+                }
+                const float scale = from_half(((const uint16_t*)w.scales)[at]);
+                v = w.minima ? float(code) * scale + from_half(((const uint16_t*)w.minima)[at]) : float(code - w.zero) * scale;
+            }
+            give_one(y, i * w.inputs + k, type, v);
+        }
+    });
+}
+
+}  // namespace

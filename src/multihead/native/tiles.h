@@ -1,0 +1,86 @@
+// Matrix units of 16 x 16 sums (Intel AMX). Without them nothing is tiled.
+#pragma once
+
+#if defined(MULTIHEAD_TILES)
+
+#if defined(MULTIHEAD_EMULATED_TILES)
+#include "emulated.h"
+#endif
+
+namespace {
+
+struct TileShapes {
+    uint8_t palette = 1, start = 0, reserved[14] = {};
+    uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+// Other libraries keep in mind which shapes a thread has, so theirs come back.
+struct Shaped {
+    alignas(64) char before[64];
+    Shaped() {
+        TileShapes own;
+        _tile_storeconfig(before);
+        _tile_loadconfig(&own);
+    }
+    ~Shaped() {
+        if (before[0]) _tile_loadconfig(before);
+        else _tile_release();
+    }
+};
+
+INLINE bool tiled(const Weight& w, int64_t rows) { return w.kind <= 1 && rows > 8; }
+
+// 32 rows times 32 outputs in four tiles of sums; the rows are there, whatever they hold past the last one.
+template <bool BYTES> INLINE void tile_block(const char* x, int64_t stride, const char* panel, int64_t steps, char* out) {
+    _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
+    for (int64_t s = 0; s < steps; s++, x += 64, panel += 16 * 256) {
+        _tile_loadd(6, panel, 256);
+        _tile_loadd(4, x, stride);
+        _tile_loadd(7, panel + 64, 256);
+        _tile_loadd(5, x + 16 * stride, stride);
+        if (BYTES) {
+            _tile_dpbsud(0, 4, 6); _tile_dpbsud(1, 4, 7); _tile_dpbsud(2, 5, 6); _tile_dpbsud(3, 5, 7);
+        } else {
+            _tile_dpbf16ps(0, 4, 6); _tile_dpbf16ps(1, 4, 7); _tile_dpbf16ps(2, 5, 6); _tile_dpbf16ps(3, 5, 7);
+        }
+    }
+    _tile_stored(0, out, 256); _tile_stored(1, out + 64, 256);
+    _tile_stored(2, out + 16 * 256, 256); _tile_stored(3, out + 16 * 256 + 64, 256);
+}
+
+void tile_rows(const Weight& w, const Rows& r, const Place& p, int64_t row, int64_t rows, int64_t panel) {
+    const Shaped shaped;
+    alignas(64) char sums[32 * 256];
+    const int64_t bytes = padded(w) * (w.kind == 0 ? 2 : 1);
+    const char* at = (const char*)w.codes + panel * bytes * PANEL;
+    for (int64_t first = 0; first < rows; first += 32) {
+        const char* x = r.codes + (row + first) * r.stride;
+        for (int half = 0; half < 2; half++) {
+            if (w.kind == 1) tile_block<true>(x, r.stride, at + 128 * half, bytes / 64, sums + 128 * half);
+            else tile_block<false>(x, r.stride, at + 128 * half, bytes / 64, sums + 128 * half);
+        }
+        for (int64_t m = 0; m < least(32, rows - first); m++) {
+            if (w.kind == 1) {
+                I v[4];
+                std::memcpy(v, sums + m * 256, 256);
+                finish_bytes(w, r, p, row + first + m, panel, v);
+            } else {
+                F v[4];
+                std::memcpy(v, sums + m * 256, 256);
+                finish(w, p, row + first + m, panel, v);
+            }
+        }
+    }
+}
+
+}  // namespace
+
+#else
+
+namespace {
+INLINE bool tiled(const Weight&, int64_t) { return false; }
+INLINE void tile_rows(const Weight&, const Rows&, const Place&, int64_t, int64_t, int64_t) {}
+}  // namespace
+
+#endif

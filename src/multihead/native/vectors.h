@@ -1,0 +1,220 @@
+// Sixteen numbers at a time, in plain C++: the compiler makes one AVX-512 register of them, two of AVX2, four of NEON.
+// Only products of bytes and of bfloat16 pairs, and half floats, need instructions by name.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#define INLINE inline __attribute__((always_inline))
+
+typedef float F __attribute__((vector_size(64)));
+typedef int32_t I __attribute__((vector_size(64)));
+typedef uint32_t U __attribute__((vector_size(64)));
+
+namespace {
+
+typedef uint16_t Half16 __attribute__((vector_size(32)));
+typedef int8_t Bytes16 __attribute__((vector_size(16)));
+
+template <class T> INLINE T load(const void* p) { T v; std::memcpy(&v, p, sizeof v); return v; }
+template <class T> INLINE void store(void* p, T v) { std::memcpy(p, &v, sizeof v); }
+INLINE F fill(float x) { return F{} + x; }
+INLINE I fill(int32_t x) { return I{} + x; }
+INLINE F floats(I x) { return __builtin_convertvector(x, F); }
+INLINE F bits_f(I x) { return (F)x; }  // the same bits
+INLINE I bits_i(F x) { return (I)x; }
+INLINE F choose(I mask, F a, F b) { return bits_f((mask & bits_i(a)) | (~mask & bits_i(b))); }
+INLINE F maximum(F a, F b) { return choose(a > b, a, b); }
+INLINE F minimum(F a, F b) { return choose(a < b, a, b); }
+INLINE F absolute(F a) { return bits_f(bits_i(a) & 0x7fffffff); }
+INLINE F square_root(F x) { F r; for (int i = 0; i < 16; i++) r[i] = std::sqrt(x[i]); return r; }
+
+INLINE float sum(F x) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)x);
+#else
+    float parts[16];
+    store(parts, x);
+    for (int half = 8; half; half /= 2)
+        for (int i = 0; i < half; i++) parts[i] += parts[i + half];
+    return parts[0];
+#endif
+}
+INLINE float largest(F x) {
+    float parts[16], s = 0;
+    store(parts, x);
+    s = parts[0];
+    for (int i = 1; i < 16; i++) s = parts[i] > s ? parts[i] : s;
+    return s;
+}
+
+// ---- bfloat16: the upper half of a float, rounded to nearest even; what is no number stays none
+
+INLINE F from_bf16(Half16 x) { return bits_f(__builtin_convertvector(x, I) << 16); }
+INLINE Half16 to_bf16(F x) {
+#if defined(__AVX512BF16__)
+    __m256bh r = _mm512_cvtneps_pbh((__m512)x);
+    return (Half16)r;
+#else
+    I bits = bits_i(x);
+    I rounded = bits + 0x7fff + ((bits >> 16) & 1);
+    I quiet = bits | 0x400000;
+    I none = x != x;
+    I kept = (none & quiet) | (~none & rounded);
+    U upper = (U)kept >> 16;
+    return __builtin_convertvector(upper, Half16);
+#endif
+}
+INLINE float from_bf16(uint16_t x) { uint32_t b = uint32_t(x) << 16; float f; std::memcpy(&f, &b, 4); return f; }
+INLINE uint16_t to_bf16(float x) {
+    uint32_t b;
+    std::memcpy(&b, &x, 4);
+    if (x != x) return uint16_t((b | 0x400000) >> 16);
+    return uint16_t((b + 0x7fff + ((b >> 16) & 1)) >> 16);
+}
+
+// ---- IEEE half floats, in which scales of groups are kept
+
+INLINE float from_half(uint16_t h) {
+    uint32_t sign = uint32_t(h & 0x8000) << 16, exponent = (h >> 10) & 31, fraction = h & 0x3ff, bits;
+    if (exponent == 0) {
+        float f = std::ldexp(float(fraction), -24);
+        return h & 0x8000 ? -f : f;
+    }
+    bits = sign | ((exponent == 31 ? 255u : exponent + 112) << 23) | (fraction << 13);
+    float f;
+    std::memcpy(&f, &bits, 4);
+    return f;
+}
+INLINE F from_halves(const uint16_t* p) {
+#if defined(__AVX512F__)
+    return (F)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
+#elif defined(__F16C__)
+    F r;
+    __m256 a = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p));
+    __m256 b = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(p + 8)));
+    std::memcpy(&r, &a, 32);
+    std::memcpy((char*)&r + 32, &b, 32);
+    return r;
+#else
+    F r;
+    for (int i = 0; i < 16; i++) r[i] = from_half(p[i]);
+    return r;
+#endif
+}
+
+// ---- numbers of either type, `type` 0 float32, 1 bfloat16
+
+INLINE F take(const void* p, int64_t i, int type) {
+    return type ? from_bf16(load<Half16>((const uint16_t*)p + i)) : load<F>((const float*)p + i);
+}
+INLINE void give(void* p, int64_t i, int type, F v) {
+    if (type) store((uint16_t*)p + i, to_bf16(v));
+    else store((float*)p + i, v);
+}
+INLINE float take_one(const void* p, int64_t i, int type) {
+    return type ? from_bf16(((const uint16_t*)p)[i]) : ((const float*)p)[i];
+}
+INLINE void give_one(void* p, int64_t i, int type, float v) {
+    if (type) ((uint16_t*)p)[i] = to_bf16(v);
+    else ((float*)p)[i] = v;
+}
+INLINE F take_some(const void* p, int64_t i, int64_t count, int type) {
+    F v{};
+    for (int64_t j = 0; j < count; j++) v[j] = take_one(p, i + j, type);
+    return v;
+}
+INLINE void give_some(void* p, int64_t i, int64_t count, int type, F v) {
+    for (int64_t j = 0; j < count; j++) give_one(p, i + j, type, v[j]);
+}
+
+// ---- four products of an unsigned and a signed byte, added to each 32-bit sum
+
+INLINE I dot4(I acc, I unsigned_bytes, I signed_bytes) {
+#if defined(__AVX512VNNI__)
+    return (I)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)unsigned_bytes, (__m512i)signed_bytes);
+#elif defined(__AVX512BW__)
+    __m512i w = (__m512i)unsigned_bytes, x = (__m512i)signed_bytes;
+    __m512i even = _mm512_madd_epi16(_mm512_and_si512(w, _mm512_set1_epi16(0xff)), _mm512_srai_epi16(_mm512_slli_epi16(x, 8), 8));
+    __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16(w, 8), _mm512_srai_epi16(x, 8));
+    return acc + (I)even + (I)odd;
+#elif defined(__AVX2__)
+    I out;
+    for (int half = 0; half < 2; half++) {
+        __m256i w = load<__m256i>((const char*)&unsigned_bytes + 32 * half), x = load<__m256i>((const char*)&signed_bytes + 32 * half);
+        __m256i even = _mm256_madd_epi16(_mm256_and_si256(w, _mm256_set1_epi16(0xff)), _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8));
+        __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(w, 8), _mm256_srai_epi16(x, 8));
+        store((char*)&out + 32 * half, _mm256_add_epi32(even, odd));
+    }
+    return acc + out;
+#else
+    U w = (U)unsigned_bytes;
+    I x = signed_bytes;
+    for (int k = 0; k < 4; k++) {
+        U part = (w >> (8 * k)) & 0xff;
+        acc += (I)part * ((x << (24 - 8 * k)) >> 24);
+    }
+    return acc;
+#endif
+}
+
+// ---- two products of bfloat16 numbers, added to each float
+
+INLINE F dot2(F acc, I a, I b) {
+#if defined(__AVX512BF16__)
+    return (F)_mm512_dpbf16_ps((__m512)acc, (__m512bh)a, (__m512bh)b);
+#else
+    acc += bits_f(a << 16) * bits_f(b << 16);
+    return acc + bits_f(a & int32_t(0xffff0000)) * bits_f(b & int32_t(0xffff0000));
+#endif
+}
+
+// ---- functions
+
+// e^x by Cephes' reduction and a polynomial of the sixth degree: relative error 2e-7; 0 far below, not above e^88.
+INLINE F exponential(F x) {
+    x = minimum(maximum(x, fill(-87.3f)), fill(88.0f));
+    const F magic = fill(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
+    F n = (x * 1.44269504f + magic) - magic;
+    F r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    F p = fill(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    I scale = (__builtin_convertvector(n, I) + 127) << 23;
+    return p * bits_f(scale);
+}
+INLINE F sigmoid(F x) { return 1.0f / (1.0f + exponential(-x)); }
+INLINE F hyperbolic(F x) { return 2.0f * sigmoid(2.0f * x) - 1.0f; }
+// The error function by Abramowitz and Stegun's 7.1.26: absolute error 1.5e-7.
+INLINE F error_function(F x) {
+    F a = absolute(x), t = 1.0f / (1.0f + 0.3275911f * a);
+    F p = t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
+    F y = 1.0f - p * exponential(-a * a);
+    return bits_f(bits_i(y) | (bits_i(x) & int32_t(0x80000000)));
+}
+
+enum Activation { NONE, RELU, GELU, GELU_TANH, SILU, QUICK_GELU, TANH, SIGMOID };
+
+INLINE F activate(F x, int kind) {
+    switch (kind) {
+        case RELU: return maximum(x, F{});
+        case GELU: return 0.5f * x * (1.0f + error_function(x * 0.70710678f));
+        case GELU_TANH: return x * sigmoid(1.59576912f * (x + 0.044715f * x * x * x));
+        case SILU: return x * sigmoid(x);
+        case QUICK_GELU: return x * sigmoid(1.702f * x);
+        case TANH: return hyperbolic(x);
+        case SIGMOID: return sigmoid(x);
+        default: return x;
+    }
+}
+
+}  // namespace

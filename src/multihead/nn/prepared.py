@@ -1,0 +1,184 @@
+"""Layers whose steps are joined into few products, made in place of trained ones: for inference on a CPU alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..kernels.native import ACTIVATIONS as KNOWN
+from ..kernels.sight import Sight
+from .activations import ACTIVATIONS
+from .attention import Attention, CrossAttention
+from .call import Call
+from .feedforward import FeedForward, GatedFeedForward
+from .layer import Residual
+from .memories import KeyValues
+from .packed import Norm, PackedLinear, Product
+from .positions import Positions
+from .weights import Linear
+
+
+class PreparedAttention(Attention):
+    """Queries, keys and values of one product, and the result's with the residual sum."""
+
+    qkv: Product
+    output: Product
+    widths: tuple[int, int, int]
+
+    def forward(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
+        return self.output(self._heads(x, call, memory).flatten(1))
+
+    def joined(self, x: Tensor, add: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
+        """(tokens, width): `add` and what attention gives of x."""
+        return self.output(self._heads(x, call, memory).flatten(1), add)
+
+    @property
+    def narrows(self) -> bool:
+        return type(self.positions) is Positions and not self.causal and self.window is None
+
+    def narrowed(self, x: Tensor, call: Call, add: Tensor | None = None) -> Tensor:
+        asked = call.asked
+        assert asked is not None
+        q, k, v = self._project(x)
+        sight = Sight(asked.runs, call.runs)
+        mixed = self._mix(q.index_select(0, asked.rows), k, v, sight, None, call, call.record.attentions)
+        return self.output(mixed.flatten(1), add)
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = self.qkv(x).split(self.widths, 1)
+        if self.clip is not None:
+            q, k, v = (part.clamp(-self.clip, self.clip) for part in (q, k, v))
+        return self.q_norm(self._split(q)), self.k_norm(self._split(k)), self._split(v)
+
+
+class PreparedCrossAttention(CrossAttention):
+    """Keys and values of one product."""
+
+    query: Product
+    kv: Product
+    output: Product
+    widths: tuple[int, int]
+
+    def forward(self, x: Tensor, call: Call, memory: KeyValues | None = None) -> Tensor:
+        return self.joined(x, None, call, memory)
+
+    def joined(self, x: Tensor, add: Tensor | None, call: Call, memory: KeyValues | None = None) -> Tensor:
+        source = call.encoded
+        assert source is not None
+
+        def project(hidden: Tensor) -> tuple[Tensor, Tensor]:
+            k, v = self.kv(hidden).split(self.widths, 1)
+            return self._split(k), self._split(v)
+
+        k, v = source.project(self, project)
+        sight = call.sight(source.runs, causal=False, window=None)
+        mixed = self._mix(self._split(self.query(x)), k, v, sight, None, call, call.record.cross_attentions)
+        return self.output(mixed.flatten(1), add)
+
+
+class PreparedFeedForward(nn.Module):
+    """down(act(up(x))), or down(act(gate(x)) * up(x)), in two products."""
+
+    def __init__(self, into: Product, out: Product) -> None:
+        super().__init__()
+        self.into, self.output = into, out
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output(self.into(x))
+
+    def joined(self, x: Tensor, add: Tensor) -> Tensor:
+        """(tokens, width): `add` and what the step gives of x."""
+        return self.output(self.into(x), add)
+
+
+class PreparedResidual(Residual):
+    """A residual step that adds what it reads itself, with the norms that its products have taken in."""
+
+    def forward(self, x: Tensor, *args: Any) -> Tensor:
+        return self.after(self.step.joined(self.before(x), x, *args))  # type: ignore[operator]
+
+    @property
+    def narrows(self) -> bool:
+        return getattr(self.step, "narrows", False)
+
+    def narrowed(self, x: Tensor, call: Call) -> Tensor:
+        assert call.asked is not None
+        rows = x.index_select(0, call.asked.rows)
+        return self.after(self.step.narrowed(self.before(x), call, rows))  # type: ignore[operator]
+
+
+def prepare(module: nn.Module, kind: str) -> None:
+    """Joins and packs every step inside that can be, in place; other linear layers are packed alone.
+
+    Args:
+        kind: of codes, as in `kernels.packed`.
+
+    Raises:
+        InvalidInput: weights that are not finite, or too large.
+    """
+    for part in list(module.modules()):
+        if type(part) is Residual:
+            _residual(part, kind)
+    _steps(module, kind)
+
+
+def _residual(residual: Residual, kind: str) -> None:
+    """A residual whose step can add what it reads."""
+    if type(residual.out) is not nn.Identity or residual.scale != 1.0 or not _can(residual.step):
+        return
+    before, after = Norm.of(residual.before), Norm.of(residual.after)
+    residual.step = _step(residual.step, kind, before, after)
+    residual.before = nn.Identity() if before else residual.before
+    residual.after = nn.Identity() if after else residual.after
+    residual.__class__ = PreparedResidual
+
+
+def _steps(module: nn.Module, kind: str) -> None:
+    for name, child in list(module.named_children()):
+        if _can(child):
+            setattr(module, name, _step(child, kind, None, None))
+        elif type(child) is Linear:
+            setattr(module, name, PackedLinear(child, kind))
+        elif not isinstance(child, Product):
+            _steps(child, kind)
+
+
+def _can(step: nn.Module) -> bool:
+    """Whether a step is of the plain kind that is joined here."""
+    if type(step) in (Attention, CrossAttention):
+        return all(type(getattr(step, name)) is Linear for name in ("q", "k", "v", "out"))
+    if type(step) is FeedForward:
+        return type(step.up) is Linear and type(step.down) is Linear and _named(step.act) is not None
+    return type(step) is GatedFeedForward and step.scales == (1.0, 1.0) and _named(step.act) is not None
+
+
+def _named(act: Any) -> str | None:
+    """The name of an activation that the kernels compute."""
+    return next((name for name, known in ACTIVATIONS.items() if known is act and name in KNOWN), None)
+
+
+def _joined(linears: list[Any], kind: str, **options: Any) -> Product:
+    return Product([x.weight for x in linears], [x.bias for x in linears], kind, **options)
+
+
+def _step(step: Any, kind: str, before: Norm | None, after: Norm | None) -> nn.Module:
+    """The joined step, with the norms before and after it where the kernels compute these."""
+    if isinstance(step, (FeedForward, GatedFeedForward)):
+        gated = isinstance(step, GatedFeedForward)
+        linears = [step.gate, step.up] if gated else [step.up]
+        into = _joined(linears, kind, act=_named(step.act), gated=gated, norm=before)
+        return PreparedFeedForward(into, _joined([step.down], kind, after=after))
+    made: Any = step
+    output = _joined([made.out], kind, after=after)
+    if isinstance(step, CrossAttention):
+        made.query, made.kv = _joined([made.q], kind, norm=before), _joined([made.k, made.v], kind)
+        made.widths = made.k.out_features, made.v.out_features
+        made.__class__ = PreparedCrossAttention
+    else:
+        made.qkv = _joined([made.q, made.k, made.v], kind, norm=before)
+        made.widths = made.q.out_features, made.k.out_features, made.v.out_features
+        made.__class__ = PreparedAttention
+    del made.q, made.k, made.v, made.out
+    made.output = output
+    return made

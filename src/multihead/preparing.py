@@ -1,0 +1,169 @@
+"""Models made ready to run fast on a CPU: weights packed and steps joined, in a precision that the user chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from .checkpoints.folder import PREPARED, replace_weights
+from .checkpoints.safetensors import SafeTensors, write
+from .errors import CheckpointMismatch, CorruptFile, InvalidInput, UnsupportedOption, nearest
+from .heads import LanguageModel
+from .kernels import native
+from .kernels.hardware import best_dtype
+from .nn.packed import Product
+from .nn.prepared import prepare as join
+from .nn.quantized import is_quantized
+
+if TYPE_CHECKING:
+    from .model import PreTrainedModel
+
+
+FORMAT, VERSION = "multihead-prepared", "1"
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What a precision's name stands for.
+
+    Args:
+        codes: of the layers' matrices, as in `kernels.packed`; None leaves them to torch. words: of the word scores'.
+        dtype: of states between products; None for what the hardware multiplies best.
+    """
+
+    codes: str | None
+    words: str | None
+    dtype: torch.dtype | None
+
+
+PRECISIONS = {
+    "fp32": Precision(None, None, torch.float32),
+    "bf16": Precision("bf16", "bf16", torch.bfloat16),
+    "int8": Precision("int8", "int8", None),
+    "int4": Precision("int4", "int8g", None),
+}
+NAMES = {"float32": "fp32", "bfloat16": "bf16"}
+
+
+def precision_of(name: str, device: torch.device | str | None = None) -> str:
+    """A precision's short name; "auto" is bf16 where the hardware multiplies it natively, else fp32.
+
+    Raises:
+        UnsupportedOption: another name.
+    """
+    name = NAMES.get(name, name)
+    if name == "auto":
+        return "bf16" if best_dtype(device or "cpu") is torch.bfloat16 else "fp32"
+    if name not in PRECISIONS:
+        raise UnsupportedOption(
+            f"precision {name!r} is none of auto, {', '.join(PRECISIONS)}. {nearest(name, PRECISIONS)}"
+        )
+    return name
+
+
+def codes_of(precision: str | None) -> str | None:
+    """How the layers' matrices are held; None where torch has them."""
+    return None if precision is None else PRECISIONS[precision].codes
+
+
+def states_dtype(precision: str, device: torch.device | str | None = None) -> torch.dtype:
+    """What states between products are kept in."""
+    return PRECISIONS[precision].dtype or best_dtype(device or "cpu")
+
+
+def prepare(model: PreTrainedModel, precision: str, dtype: torch.dtype | None = None) -> None:
+    """Makes a model ready for inference, in place; see `PreTrainedModel.prepare`."""
+    precision = precision_of(precision, model.device)
+    refuse(model, "prepared again")
+    if model.adapters is not None:
+        raise InvalidInput("This model has adapters; call merge_adapters() first, then prepare().")
+    if is_quantized(model):
+        raise InvalidInput(
+            "This model was loaded in 8 or 4 bits for training; load it again with precision=... instead."
+        )
+    chosen = PRECISIONS[precision]
+    if model.device.type not in ("cpu", "meta"):
+        if chosen.codes not in (None, "bf16"):
+            raise UnsupportedOption(
+                f"precision={precision!r} runs on a CPU; on {model.device} use bf16 or load_in_8bit=True."
+            )
+        model.to(chosen.dtype)
+        return
+    model.eval().requires_grad_(False)
+    if chosen.codes == "bf16" and native.library() is None:  # torch's own products are as good then
+        model.to(torch.bfloat16)
+    elif chosen.codes is not None:
+        join(model.backbone, chosen.codes)
+        if not any(products(model.backbone)):
+            raise InvalidInput(f"{type(model).__name__} has no linear layers to pack; use dtype=... instead.")
+        for head in (part for part in model.modules() if isinstance(part, LanguageModel)):
+            head.pack(chosen.words or chosen.codes)
+    model.to(dtype or states_dtype(precision))
+    model.prepared = precision
+
+
+def products(model: nn.Module) -> Iterator[Product]:
+    return (part for part in model.modules() if isinstance(part, Product))
+
+
+def refuse(model: PreTrainedModel, what: str) -> None:
+    """Raises InvalidInput for a prepared model, of which something is asked that needs the weights as they were."""
+    if model.prepared:
+        raise InvalidInput(
+            f"This model was prepared for inference in {model.prepared} and cannot be {what}; load it again without "
+            "precision=..."
+        )
+
+
+def save(model: PreTrainedModel, folder: Path) -> None:
+    """Writes prepared weights as they lie in memory, so that they are mapped and never prepared again.
+
+    Raises:
+        InvalidInput: the folder cannot be written.
+    """
+    told = {
+        "format": FORMAT, "version": VERSION, "precision": str(model.prepared), "class": type(model).__name__,
+        "dtype": str(model.dtype).removeprefix("torch."),
+    }  # fmt: skip
+    tensors = {name: tensor.contiguous() for name, tensor in _held(model).items()}
+    replace_weights(folder, {PREPARED: lambda path: write(tensors, path, told)})
+
+
+def load(model: PreTrainedModel, path: Path, device: torch.device | str | None) -> None:
+    """Gives a model that was built without memory the prepared weights of a file.
+
+    Raises:
+        CorruptFile: no such file. UnsupportedOption: another class's. CheckpointMismatch: weights that do not fit.
+    """
+    tensors = SafeTensors([path])
+    told = tensors.metadata(path)
+    if told.get("format") != FORMAT or told.get("version") != VERSION:
+        raise CorruptFile(f"{path} says {told}: no prepared weights of this version. Prepare the model again.")
+    if told["class"] != type(model).__name__:
+        raise UnsupportedOption(f"{path} was prepared as {told['class']}; load it with that class or its Auto class.")
+    prepare(model, told["precision"], getattr(torch, told["dtype"]))
+    held = _held(model)
+    missing, spare = sorted(set(held) - set(tensors)), sorted(set(tensors) - set(held))
+    wrong = {
+        name: (tuple(tensors.shape(name)), tuple(x.shape))
+        for name, x in held.items()
+        if name in tensors and tensors.shape(name) != tuple(x.shape)
+    }
+    if missing or spare or wrong:
+        raise CheckpointMismatch(str(path), missing=missing, unexpected=spare, misshapen=wrong)
+    for name in held:
+        owner, _, leaf = name.rpartition(".")
+        part = model.get_submodule(owner)
+        value = tensors[name].to(device)
+        setattr(part, leaf, nn.Parameter(value, requires_grad=False) if leaf in part._parameters else value)
+
+
+def _held(model: PreTrainedModel) -> Mapping[str, Tensor]:
+    """Every tensor of a model once, by its path."""
+    kept = model.state_dict(keep_vars=True)
+    return {name: x for name, x in (*model.named_parameters(), *model.named_buffers()) if name in kept}

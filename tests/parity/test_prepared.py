@@ -1,0 +1,78 @@
+"""Prepared models of every family: joining steps changes nothing, and packing no more than its rounding does.
+
+Joining is tested with weights that are held exactly; what packed codes compute is tested in tests/kernels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from multihead.errors import InvalidInput
+from multihead.kernels import native, packed
+from multihead.nn.packed import Product
+from multihead.preparing import products
+
+from .case import Case, batch, writes
+from .cases import PAIRS
+from .test_families import close, folders, ours
+
+__all__ = ["folders"]
+FIRST = [(case, end) for n, (case, end) in enumerate(PAIRS) if n == 0 or PAIRS[n - 1][0] is not case]
+TALKERS = [(case, end) for case, end in PAIRS if writes(case, end)]
+CHOSEN = [pair for pair in dict.fromkeys([*FIRST, *TALKERS]) if pair[0].make().model_type != "squeezebert"]
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products of the weights as they are, in torch."""
+
+    def held(weight: torch.Tensor, kind: str) -> packed.Packed:
+        return packed.Packed(
+            "int8",
+            (weight.shape[0], weight.shape[1]),
+            torch.clone(weight.detach().float(), memory_format=torch.contiguous_format),
+        )
+
+    def numbers(p: packed.Packed) -> torch.Tensor:
+        return p.codes.view(torch.float32).view(p.shape)
+
+    monkeypatch.setattr(packed, "pack", held)
+    monkeypatch.setattr(packed, "unpack", numbers)
+    monkeypatch.setattr(packed, "product", lambda x, p, bias=None: F.linear(x, numbers(p), bias))
+    monkeypatch.setattr(native, "library", lambda: None)
+
+
+def outputs(model: Any, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
+    with torch.no_grad():
+        return {k: v for k, v in model(**inputs).items() if isinstance(v, torch.Tensor) and k != "loss"}
+
+
+@pytest.mark.parametrize(("case", "end"), CHOSEN, ids=[f"{case.name}-{end}" for case, end in CHOSEN])
+def test_joined_steps_give_what_separate_ones_give(folders, exact, case: Case, end: str):
+    _, path = folders(case, end)
+    model, inputs = ours(case, end, path), batch(case, end)
+    expected, count = outputs(model, inputs), model.num_parameters()
+    model.prepare("int8", dtype=torch.float32)
+    assert any(products(model)), "nothing was packed"
+    assert model.num_parameters() >= count, "parameters went missing"
+    for name, value in outputs(model, inputs).items():
+        close(value, expected[name], name, max(case.tolerance, 1e-5))
+
+
+def test_a_model_without_linear_layers_says_so(folders):
+    case, end = next((case, end) for case, end in PAIRS if case.make().model_type == "squeezebert")
+    with pytest.raises(InvalidInput, match="no linear layers"):
+        ours(case, end, folders(case, end)[1]).prepare("int8")
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_most_of_a_layer_is_joined(folders, kind):
+    case, end = next((case, end) for case, end in PAIRS if case.make().model_type == kind)
+    model = ours(case, end, folders(case, end)[1]).prepare("bf16")
+    layer = model.backbone.layers[0]
+    assert sum(isinstance(part, Product) for part in layer.modules()) == 4
+    assert not [name for name, _ in layer.named_parameters()], "norms are part of the products"
