@@ -19,6 +19,8 @@ from .kernels.hardware import best_dtype
 from .nn.packed import Product
 from .nn.prepared import prepare as join
 from .nn.quantized import is_quantized
+from .nn.stack import Stack
+from .nn.steps import prepare_steps
 
 if TYPE_CHECKING:
     from .model import PreTrainedModel
@@ -101,6 +103,8 @@ def prepare(model: PreTrainedModel, precision: str, dtype: torch.dtype | None = 
         join(model.backbone, chosen.codes)
         if not any(products(model.backbone)):
             raise InvalidInput(f"{type(model).__name__} has no linear layers to pack; use dtype=... instead.")
+        for stack in (part for part in model.backbone.modules() if isinstance(part, Stack)):
+            prepare_steps(stack)
         for head in (part for part in model.modules() if isinstance(part, LanguageModel)):
             head.pack(chosen.words or chosen.codes)
     model.to(dtype or states_dtype(precision))

@@ -17,7 +17,7 @@ from ..errors import UnsupportedOption
 
 FOLDER = Path(__file__).parent.parent / "native"
 LIBRARY, REASON = FOLDER / "kernels.so", FOLDER / "kernels.txt"
-ABI = 1
+ABI = 2
 TYPES = {torch.float32: 0, torch.bfloat16: 1}
 ACTIVATIONS = {  # names of checkpoints -> numbers in vectors.h
     "relu": 1, "gelu": 2, "gelu_new": 3, "gelu_fast": 3, "gelu_pytorch_tanh": 3, "silu": 4, "swish": 4,
@@ -41,9 +41,31 @@ class Decode(ctypes.Structure):
 
     _fields_ = [
         ("q", c_void_p), ("k", c_void_p), ("v", c_void_p), ("out", c_void_p), ("begins", c_void_p),
-        ("lengths", c_void_p), ("texts", c_int64), ("heads", c_int64), ("key_heads", c_int64), ("width", c_int64),
-        ("value_width", c_int64), ("q_stride", c_int64), ("row_stride", c_int64), ("value_stride", c_int64),
-        ("scale", c_float), ("type", c_int32),
+        ("lengths", c_void_p), ("index", c_void_p), ("texts", c_int64), ("heads", c_int64), ("key_heads", c_int64),
+        ("width", c_int64), ("value_width", c_int64), ("q_stride", c_int64), ("row_stride", c_int64),
+        ("value_stride", c_int64), ("scale", c_float), ("type", c_int32),
+    ]  # fmt: skip
+
+
+class Step(ctypes.Structure):
+    """native.h: Step."""
+
+    _fields_ = [
+        *[(name, c_void_p) for name in (
+            "qkv", "out", "query", "cross", "into", "down", "k", "v", "source_k", "source_v", "writes", "begins",
+            "lengths", "index", "source_begins", "source_lengths", "cosines", "sines", "q_norm", "k_norm",
+        )],
+        *[(name, c_int64) for name in ("heads", "key_heads", "width", "rotated", "source_stride")],
+        *[(name, c_float) for name in ("scale", "cross_scale", "norm_eps")],
+    ]  # fmt: skip
+
+
+class Pass(ctypes.Structure):
+    """native.h: Pass."""
+
+    _fields_ = [
+        ("steps", c_void_p), ("x", c_void_p), ("layers", c_int64), ("texts", c_int64), ("states", c_int64),
+        ("type", c_int32),
     ]  # fmt: skip
 
 
@@ -129,22 +151,15 @@ def _opened() -> tuple[Any | None, str]:
         c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p, c_int64, c_void_p, c_int64, c_int32, c_int32,
     ]  # fmt: skip
     found.mh_rows.argtypes = [c_void_p, c_void_p, c_int64, c_void_p, c_int32, c_int32]
-    for described in (found.mh_norm, found.mh_rotate, found.mh_decode):
+    for described in (found.mh_norm, found.mh_rotate, found.mh_decode, found.mh_pass):
         described.argtypes = [c_void_p, c_int32]
-    for function in (
-        found.mh_threads,
-        found.mh_product,
-        found.mh_norm,
-        found.mh_rows,
-        found.mh_decode,
-        found.mh_rotate,
-    ):
-        function.restype = None
+    for name in ("threads", "product", "norm", "rows", "decode", "rotate", "pass"):
+        getattr(found, f"mh_{name}").restype = None
     wanted = os.environ.get("MULTIHEAD_LEVEL")
-    name = found.mh_level(wanted.encode() if wanted else None)
-    if name is None:
+    chosen = found.mh_level(wanted.encode() if wanted else None)
+    if chosen is None:
         return None, f"MULTIHEAD_LEVEL={wanted} is no level that this processor can run"
-    _level = name.decode()
+    _level = chosen.decode()
     found.mh_threads(*_openmp())
     return found, ""
 

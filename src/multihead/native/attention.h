@@ -6,11 +6,12 @@
 namespace {
 
 // Scores of all rows for one query, then their softmax in place: the weights' sum is returned.
-INLINE float weighed(const float* q, const void* k, int64_t first, int64_t stride, int64_t n, int64_t width, int type, float* p) {
+template <class At> INLINE float weighed(const float* q, const void* k, At at, int64_t n, int64_t width, int type, float* p) {
     float peak = -INFINITY;
     for (int64_t r = 0; r < n; r++) {
         F s{};
-        for (int64_t i = 0; i < width; i += 16) s += load<F>(q + i) * take(k, first + r * stride + i, type);
+        const int64_t first = at(r);
+        for (int64_t i = 0; i < width; i += 16) s += load<F>(q + i) * take(k, first + i, type);
         p[r] = sum(s);
         peak = p[r] > peak ? p[r] : peak;
     }
@@ -46,14 +47,15 @@ void decode(const Decode& d, const Team& team) {
             const int64_t h = head * group + g, to = (text * d.heads + h) * d.value_width;
             for (int64_t i = 0; i < d.width; i += 16)
                 store(q + i, take(d.q, text * d.q_stride + h * d.width + i, d.type) * d.scale);
-            const int64_t keys = d.begins[text] * d.row_stride + head * d.width;
-            const int64_t values = d.begins[text] * d.value_stride + head * d.value_width;
-            const float by = n ? 1.0f / weighed(q, d.k, keys, d.row_stride, n, d.width, d.type, p) : 0.0f;
+            const int64_t begin = d.begins[text], keys = head * d.width, values = head * d.value_width;
+            const int64_t* index = d.index ? d.index + begin : nullptr;
+            auto key = [&](int64_t r) { return (index ? index[r] : begin + r) * d.row_stride + keys; };
+            const float by = n ? 1.0f / weighed(q, d.k, key, n, d.width, d.type, p) : 0.0f;
             for (int64_t i = 0; i < d.value_width; i += 64) {
                 F acc[4] = {};
                 const int count = int(least(4, (d.value_width - i) / 16));
                 for (int64_t r = 0; r < n; r++) {
-                    const int64_t at = values + r * d.value_stride + i;
+                    const int64_t at = (index ? index[r] : begin + r) * d.value_stride + values + i;
                     if (count == 4) {
                         for (int j = 0; j < 4; j++) acc[j] += p[r] * take(d.v, at + 16 * j, d.type);
                     } else {

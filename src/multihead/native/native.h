@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#define ABI 1
+#define ABI 2
 
 // A matrix product with what stands before and after it:
 //   y = after(add + act(norm(x) @ weight.T + bias))
@@ -33,9 +33,28 @@ struct Place {
 struct Decode {
     const void *q, *k, *v;
     void* out;
-    const int64_t *begins, *lengths;
+    const int64_t *begins, *lengths, *index;  // with an index, row r of keys and values is row index[r]
     int64_t texts, heads, key_heads, width, value_width, q_stride, row_stride, value_stride;
     float scale;
+    int32_t type;
+};
+
+// One layer of a decoder that reads one token of each text: what it holds, and where it remembers.
+struct Step {
+    const Weight *qkv, *out, *query, *cross, *into, *down;  // query and cross: null without a source
+    void *k, *v;                        // storage of this layer, (rows, key heads, width)
+    const void *source_k, *source_v;
+    const int64_t *writes, *begins, *lengths, *index, *source_begins, *source_lengths;
+    const float *cosines, *sines;       // (texts, rotated / 2), null where nothing is turned
+    const float *q_norm, *k_norm;       // of each head, null without
+    int64_t heads, key_heads, width, rotated, source_stride;
+    float scale, cross_scale, norm_eps;
+};
+
+struct Pass {
+    const Step* steps;
+    void* x;  // (texts, states): word vectors, then the last layer's states
+    int64_t layers, texts, states;
     int32_t type;
 };
 
@@ -68,5 +87,6 @@ struct Level {
     void (*decode)(const Decode&, const Team&);
     void (*rotate)(const Turn&, const Team&);
     void (*norm)(const Norm&, const Team&);
+    void (*pass)(const Pass&, const Team&);
     void (*rows)(const Weight&, const int64_t* ids, int64_t count, void* y, int type, const Team&);
 };

@@ -116,15 +116,23 @@ INLINE float magnitude(const float* x, int64_t n) {
     return largest(peak);
 }
 
+// By their bits, since compilers may take arithmetic for finite.
+INLINE bool finite(const float* x, int64_t n) {
+    I odd{};
+    for (int64_t i = 0; i < n; i += 16) odd |= (bits_i(load<F>(x + i)) & 0x7f800000) == 0x7f800000;
+    int32_t parts[16], any = 0;
+    store(parts, odd);
+    for (int i = 0; i < 16; i++) any |= parts[i];
+    return !any;
+}
+
 // Codes of n numbers (a multiple of 16), their scale and sum. A row with a number that is not finite gets a scale that is
 // not either, so that it stays visible in the result.
 INLINE void coded(const float* x, int64_t n, int8_t* codes, float& scale, int32_t& total) {
     float peak = magnitude(x, n);
-    F check{};
-    for (int64_t i = 0; i < n; i += 16) check += load<F>(x + i) * 0.0f;
-    float finite = sum(check);
-    scale = peak / 127.0f + finite;
-    const float by = finite == 0.0f && peak > 0 ? 127.0f / peak : 0.0f;
+    const bool sound = finite(x, n);
+    scale = sound ? peak / 127.0f : NAN;
+    const float by = sound && peak > 0 ? 127.0f / peak : 0.0f;
     const F magic = fill(12582912.0f);
     I t{};
     for (int64_t i = 0; i < n; i += 16) {
@@ -140,17 +148,17 @@ INLINE void coded(const float* x, int64_t n, int8_t* codes, float& scale, int32_
 
 // Likewise over the whole range of a row, from -128 at its lowest number to 127 at its highest.
 INLINE void coded_range(const float* x, int64_t n, int8_t* codes, float& scale, int32_t& total, float& zero) {
-    F low = load<F>(x), high = low, check{};
+    F low = load<F>(x), high = low;
     for (int64_t i = 0; i < n; i += 16) {
         const F v = load<F>(x + i);
         low = minimum(low, v);
         high = maximum(high, v);
-        check += v * 0.0f;
     }
-    const float finite = sum(check), bottom = -largest(-low), step = (largest(high) - bottom) / 255.0f;
-    scale = step + finite;
+    const bool sound = finite(x, n);
+    const float bottom = sound ? -largest(-low) : 0.0f, step = sound ? (largest(high) - bottom) / 255.0f : 0.0f;
+    scale = sound ? step : NAN;
     zero = bottom + 128.0f * step;
-    const float by = finite == 0.0f && step > 0 ? 1.0f / step : 0.0f;
+    const float by = step > 0 ? 1.0f / step : 0.0f;
     const F magic = fill(12582912.0f);
     I t{};
     for (int64_t i = 0; i < n; i += 16) {

@@ -64,22 +64,38 @@ class KeyValues:
 
     def extend(self, k: Tensor, v: Tensor, call: Call) -> tuple[Tensor, Tensor, Runs]:
         """All keys and values (rows, key heads, width) that may be seen, and where each text's lie."""
-        cache = call.cache
-        assert cache is not None
-        plan = call.once((cache, self.window), lambda: cache.plan(call.runs, self.window, k.device))
-        self._write()
+        plan = self.plan(call)
         if plan.fresh:  # what may never be read again is not moved yet
+            self._write()
             self._waiting = k, v, plan.writes
             return k, v, call.runs
+        self.make_room(plan, call, k, v)
+        assert self.k is not None
+        assert self.v is not None
+        self.k, self.v = put(self.k, plan.writes, k), put(self.v, plan.writes, v)
+        if plan.reads is None:
+            return self.k, self.v, plan.runs
+        return self.k[plan.reads], self.v[plan.reads], plan.runs
+
+    def plan(self, call: Call) -> Plan:
+        """Where this pass goes, alike for all layers with this window."""
+        cache = call.cache
+        assert cache is not None
+        return call.once((cache, self.window), lambda: cache.plan(call.runs, self.window, call.positions.device))
+
+    def make_room(self, plan: Plan, call: Call, k: Tensor | None = None, v: Tensor | None = None) -> None:
+        """Storage for a pass that is not the first, and what it shares with others copied. `k`, `v`: what it is for."""
+        self._write()
+        cache = call.cache
+        k, v = self.k if k is None else k, self.v if v is None else v
+        assert cache is not None
+        assert k is not None
+        assert v is not None
         rows = cache.store.pools[self.window].top * BLOCK
         self.k, self.v = grown(self.k, k, rows), grown(self.v, v, rows)
         if plan.copies is not None:
             source, target = plan.copies
             self.k, self.v = put(self.k, target, self.k[source]), put(self.v, target, self.v[source])
-        self.k, self.v = put(self.k, plan.writes, k), put(self.v, plan.writes, v)
-        if plan.reads is None:
-            return self.k, self.v, plan.runs
-        return self.k[plan.reads], self.v[plan.reads], plan.runs
 
     def _write(self) -> None:
         """Puts a first pass's keys and values into storage."""

@@ -124,7 +124,7 @@ class Product(nn.Module):
             add = add if add.dtype == x.dtype and add.stride(-1) == 1 else add.to(x.dtype).contiguous()
             add_pointer, add_stride = add.data_ptr(), add.stride(0)
         library.mh_product(
-            self._address or self._place(), x.data_ptr(), x.shape[0], x.stride(0), kind, add_pointer, add_stride,
+            self.address, x.data_ptr(), x.shape[0], x.stride(0), kind, add_pointer, add_stride,
             y.data_ptr(), self.outputs, kind, torch.get_num_threads(),
         )  # fmt: skip
         return y
@@ -145,8 +145,11 @@ class Product(nn.Module):
             y = _normed(y.to(x.dtype).float(), self.after, self.after_weight, self.after_bias)
         return y.to(x.dtype)
 
-    def _place(self) -> int:
+    @property
+    def address(self) -> int:
         """Where the C structure is that describes this product, as long as its tensors stay where they are."""
+        if self._address:
+            return self._address
         tensors = {name: getattr(self, name) for name in BUFFERS}
         held = {name: None if x is None else x.data_ptr() for name, x in tensors.items()}
         held["bias"] = held.pop("offsets")

@@ -49,15 +49,18 @@ class Rotary(Positions):
 
     def rotate(self, q: Tensor, k: Tensor, call: Call) -> tuple[Tensor, Tensor]:
         if serves(q) and serves(k):
-            angles = call.once((self, "wide"), lambda: self._angles(call))
+            angles = self.angles(call)
             first, second = fused.turned(q, *angles), fused.turned(k, *angles)
             if first is not None and second is not None:
                 return first, second
         cos, sin = call.once(self, lambda: self._table(call, q.dtype))
         return turned(q, cos, sin), turned(k, cos, sin)
 
+    def angles(self, call: Call) -> tuple[Tensor, Tensor]:
+        """Cosines and sines (tokens, rotated / 2) in float32, computed once a pass."""
+        return call.once((self, "angles"), lambda: self._angles(call))
+
     def _angles(self, call: Call) -> tuple[Tensor, Tensor]:
-        """Cosines and sines (tokens, rotated / 2) in float32."""
         angles = (call.positions[:, None, None].float() * self._frequencies(call)).squeeze(1)
         return angles.cos() * self.scale, angles.sin() * self.scale
 

@@ -10,7 +10,7 @@ from ..kernels.native import ACTIVATIONS as KNOWN
 from ..kernels.sight import Sight
 from .activations import ACTIVATIONS
 from .attention import Attention, CrossAttention
-from .call import Call
+from .call import Call, Encoded
 from .feedforward import FeedForward, GatedFeedForward
 from .layer import Residual
 from .memories import KeyValues
@@ -66,15 +66,19 @@ class PreparedCrossAttention(CrossAttention):
     def joined(self, x: Tensor, add: Tensor | None, call: Call, memory: KeyValues | None = None) -> Tensor:
         source = call.encoded
         assert source is not None
+        k, v = self.projected(source)
+        sight = call.sight(source.runs, causal=False, window=None)
+        mixed = self._mix(self._split(self.query(x)), k, v, sight, None, call, call.record.cross_attentions)
+        return self.output(mixed.flatten(1), add)
+
+    def projected(self, source: Encoded) -> tuple[Tensor, Tensor]:
+        """Keys and values (rows, heads, width) of a source, computed once."""
 
         def project(hidden: Tensor) -> tuple[Tensor, Tensor]:
             k, v = self.kv(hidden).split(self.widths, 1)
             return self._split(k), self._split(v)
 
-        k, v = source.project(self, project)
-        sight = call.sight(source.runs, causal=False, window=None)
-        mixed = self._mix(self._split(self.query(x)), k, v, sight, None, call, call.record.cross_attentions)
-        return self.output(mixed.flatten(1), add)
+        return source.project(self, project)
 
 
 class PreparedFeedForward(nn.Module):

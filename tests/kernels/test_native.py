@@ -1,0 +1,177 @@
+"""The C++ kernels give what their definitions in torch give, at every level that this processor runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from multihead.errors import InvalidInput, UnsupportedOption
+from multihead.kernels import fused, native, packed
+from multihead.kernels.attention import attend
+from multihead.kernels.sight import Runs, Sight
+from multihead.nn.norms import RMSNorm, WideRMSNorm
+from multihead.nn.packed import Norm, Product
+from multihead.nn.positions import turned
+from multihead.nn.weights import LayerNorm
+
+pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no C++ kernels: {native.why_not()}")
+BEST = native.level()
+
+
+def runs(name: str) -> bool:
+    if native.library() is None:
+        return False
+    try:
+        native.level(name)
+    except UnsupportedOption:
+        return False
+    native.level(BEST)
+    return True
+
+
+ALL = ("plain", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", "amx_emulated")
+LEVELS = [name for name in ALL if runs(name)]
+
+
+@pytest.fixture(params=LEVELS)
+def level(request: Any) -> Iterator[str]:
+    yield native.level(request.param) or ""
+    native.level(BEST)
+
+
+def drawn(*shape: int, seed: int = 0, scale: float = 1.0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def close(got: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
+    worst = (got.double() - expected.double()).abs().max() / expected.double().abs().max().clamp(min=1e-6)
+    assert worst <= tolerance, f"differs by {worst:.1e} of the largest"
+
+
+def product(outputs: int, inputs: int, kind: str, **options: Any) -> Product:
+    count = 2 if options.get("gated") else 1
+    weights = [drawn(outputs, inputs, seed=i, scale=0.1) for i in range(count)]
+    return Product(weights, [drawn(outputs, seed=9 + i) for i in range(count)], kind, **options)
+
+
+@pytest.mark.parametrize("kind", packed.KINDS)
+@pytest.mark.parametrize(("outputs", "inputs"), [(64, 64), (2, 96), (130, 52), (70, 330)])
+@pytest.mark.parametrize("rows", [1, 2, 5, 7, 33, 200])
+def test_a_product_is_its_definition(level, kind, outputs, inputs, rows):
+    part, x = product(outputs, inputs, kind), drawn(rows, inputs, seed=3)
+    with torch.no_grad():
+        close(part(x), part.definition(x), 2e-3)  # a code at a tie may fall to either side
+
+
+@pytest.mark.parametrize("kind", ["bf16", "int8", "int4"])
+@pytest.mark.parametrize("act", [None, *native.ACTIVATIONS])
+def test_what_stands_around_a_product_is_its_definition(kind, act):
+    norm, after = LayerNorm(72, 1e-5), RMSNorm(40, 1e-5)
+    with torch.no_grad():
+        for i, p in enumerate((norm.weight, norm.bias, after.weight)):
+            p.copy_(drawn(len(p), seed=i) * 0.2 + 1)
+    for gated in (False, True):
+        part = product(40, 72, kind, act=act, gated=gated, norm=Norm.of(norm), after=Norm.of(after))
+        x, add = drawn(9, 72, seed=4), drawn(9, 40, seed=5)
+        with torch.no_grad():
+            close(part(x, add), part.definition(x, add), 5e-3)
+            wide = part(x.bfloat16(), add.bfloat16())
+            assert wide.dtype is torch.bfloat16
+            close(wide, part.definition(x.bfloat16(), add.bfloat16()), 3e-2)
+
+
+def test_rows_of_a_wider_tensor_are_read_where_they_lie():
+    part, whole = product(64, 32, "int8"), drawn(10, 96)
+    with torch.no_grad():
+        assert torch.equal(part(whole[:, 32:64]), part(whole[:, 32:64].contiguous()))
+        assert torch.equal(part(drawn(2, 3, 32)), part(drawn(6, 32)).view(2, 3, -1))
+
+
+@pytest.mark.parametrize("kind", packed.KINDS)
+def test_what_is_no_number_stays_none(level, kind):
+    part, x = product(64, 64, kind), drawn(3, 64)
+    x[1, 7] = torch.nan
+    with torch.no_grad():
+        y = part(x)
+    assert y[1].isnan().all()
+    assert y[[0, 2]].isfinite().all()
+
+
+def test_gradients_go_through_the_definition():
+    part, x = product(8, 16, "bf16"), drawn(3, 16).requires_grad_()
+    part(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_norms_equal_torchs(level, dtype):
+    x = drawn(5, 3, 50).to(dtype)
+    for norm in (RMSNorm(50, 1e-6), WideRMSNorm(50, 1e-6, centre=1.0)):
+        norm.weight = torch.nn.Parameter(drawn(50, seed=1).to(dtype), requires_grad=False)
+        expected = (norm._normed(x) * (norm.weight.float() + getattr(norm, "centre", 0.0))).to(dtype)
+        close(norm(x), expected, 1e-6 if dtype is torch.float32 else 8e-3)
+
+
+@pytest.mark.parametrize("rotated", [32, 20])
+def test_turning_is_its_definition(level, rotated):
+    x, angles = drawn(7, 3 * 32).view(7, 3, 32), drawn(7, rotated // 2, seed=2)
+    cos, sin = angles.cos(), angles.sin()
+    got = fused.turned(x, cos, sin)
+    expected = turned(x, torch.cat([cos, cos], -1)[:, None], torch.cat([-sin, sin], -1)[:, None])
+    assert got is not None
+    close(got, expected, 1e-6)
+
+
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("heads", [(6, 2), (3, 3)])
+def test_one_query_a_text_is_attention(level, window, heads):
+    q, k, v = drawn(4, heads[0], 48), drawn(40, heads[1], 48, seed=1), drawn(40, heads[1], 16, seed=2)
+    sight = Sight(Runs.of((1,) * 4), Runs((3, 0, 30, 12), (7, 1, 9, 18)), True, window)
+    got = fused.decoded(q, k, v, sight, 0.2)
+    assert got is not None
+    close(got, attend(q, k, v, sight, scale=0.2), 1e-5)
+
+
+@pytest.mark.parametrize("kind", packed.KINDS)
+@given(outputs=st.integers(1, 140), inputs=st.integers(1, 140))
+@settings(max_examples=20, deadline=None)
+def test_packing_keeps_every_weight_within_half_a_step(kind, outputs, inputs):
+    weight = drawn(outputs, inputs, seed=outputs)
+    found = packed.unpack(packed.pack(weight, kind))
+    parts = F.pad(weight, (0, -inputs % packed.GROUP)).unflatten(1, (-1, packed.GROUP))
+    if kind == "int4":
+        step = 2 * parts.abs().amax(-1, keepdim=True) / 8  # on Q4_0's grid the other end may be one step away
+    else:
+        step = (parts.abs().amax(-1, keepdim=True) if kind == "int8g" else weight.abs().amax(1)[:, None, None]) / 127
+    bound = weight.abs() * 2**-8 if kind == "bf16" else (step * 0.52).expand_as(parts).flatten(1)[:, :inputs] + 1e-3
+    assert ((found - weight).abs() <= bound).all()
+
+
+def test_weights_that_lie_on_a_grid_of_four_bits_are_kept():
+    codes = torch.randint(0, 16, (64, 96), generator=torch.Generator().manual_seed(0)).float()
+    scale = drawn(64, 3, seed=1).abs().half().float().repeat_interleave(32, 1)
+    codes[:, ::32], codes[:, 1::32] = 0, 15
+    for weight in ((codes - 8) * scale, codes * scale - 1.5):  # Q4_0's and Q4_1's
+        close(packed.unpack(packed.pack(weight, "int4")), weight, 1e-3)
+
+
+def test_weights_that_cannot_be_coded_are_refused():
+    with pytest.raises(InvalidInput, match="not all finite"):
+        packed.pack(torch.full((4, 4), torch.inf), "int8")
+    with pytest.raises(InvalidInput, match="half precision"):
+        packed.pack(torch.full((4, 4), 1e30), "int4")
+    with pytest.raises(UnsupportedOption, match="int3"):
+        packed.pack(torch.ones(4, 4), "int3")
+
+
+def test_an_unknown_level_is_refused():
+    with pytest.raises(UnsupportedOption, match="avx9"):
+        native.level("avx9")
+    assert native.level() == BEST
