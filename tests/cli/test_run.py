@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from multihead.cli import rows
 from multihead.cli.main import cli
+from multihead.cli.precision import loading
 from multihead.cli.results import Output
 from multihead.errors import InvalidInput, ModelNotFound, MultiheadError
 
@@ -66,6 +67,24 @@ def test_options_go_to_the_task(classifier):
         run("sentiment-analysis", TEXTS[0], "-m", classifier, "--set", "topk=2")
     with pytest.raises(MultiheadError, match="sentiment"):
         run("sentiment", TEXTS[0])
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32", "fp32", "bfloat16", "bf16", "float16", "int8", "int4"])
+def test_every_precision_answers_alike(classifier, precision):
+    words = ("sentiment-analysis", TEXTS[0], "-m", classifier, "--set", "top_k=null", "--precision")
+    expected, found = (answered(run(*words, name))[0]["output"] for name in ("float32", precision))
+    assert {row["label"]: row["score"] for row in found} == pytest.approx(
+        {row["label"]: row["score"] for row in expected}, abs=0.0 if precision == "fp32" else 0.2
+    )
+
+
+def test_a_precision_becomes_what_the_pipeline_takes():
+    assert loading("auto", None) == {}
+    assert loading("fp32", None) == loading("float32", None) == {"dtype": "float32"}
+    for name in ("bf16", "bfloat16"):
+        assert loading(name, None) == loading(name, "cpu") == {"precision": "bf16"}
+        assert loading(name, "cuda:0") == {"dtype": "bfloat16"}
+    assert loading("int4", "cuda") == {"precision": "int4"}
 
 
 def test_questions_rankings_and_comparisons_have_words_of_their_own(bert, llama):

@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from multihead import AutoModel, AutoModelForCausalLM, AutoTokenizer
+from multihead.cli import chat
 from multihead.cli.main import cli
 from multihead.errors import InvalidInput, ModelNotFound, UnsupportedConfig
 
@@ -49,6 +50,15 @@ def test_chat_keeps_a_history_and_does_what_lines_say(talker, tmp_path):
     for said in ("/nothing is no command", "max_new_token", "nothing to take back", "5 messages"):
         assert said in out
     assert "never" not in out
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int4"])
+def test_chat_takes_a_precision(talker, precision, monkeypatch):
+    made = []
+    kept = chat.Talk.__init__
+    monkeypatch.setattr(chat.Talk, "__init__", lambda self, *given: made.append(given[1]) or kept(self, *given))
+    run("chat", "-m", talker, "--set", "max_new_tokens=2", "--precision", precision, text="Hello\n/exit\n")
+    assert made[0].precision == {"fp32": "float32"}.get(precision, precision)
 
 
 def test_models_are_listed_and_removed(tmp_path, monkeypatch):

@@ -139,6 +139,18 @@ def test_one_query_a_text_is_attention(level, window, heads):
     close(got, attend(q, k, v, sight, scale=0.2), 1e-5)
 
 
+@pytest.mark.parametrize(("causal", "window"), [(False, None), (True, None), (True, 5), (False, 9)])
+@pytest.mark.parametrize(("heads", "width"), [((4, 2), 32), ((3, 3), 48), ((2, 1), 128)])
+def test_many_queries_a_text_are_attention(level, causal, window, heads, width):
+    lengths = (7, 1, 0, 70, 13)
+    keys = Runs((3, 10, 11, 11, 90), (7, 4, 0, 75, 13))
+    q, k = drawn(sum(lengths), heads[0], width).bfloat16(), drawn(110, heads[1], width, seed=1).bfloat16()
+    v, sight = drawn(110, heads[1], 64, seed=2).bfloat16(), Sight(Runs.of(lengths), keys, causal, window)
+    got = fused.attended(q, k, v, sight, 0.2)
+    assert got is not None
+    close(got, attend(q.float(), k.float(), v.float(), sight, scale=0.2), 1e-2)
+
+
 @pytest.mark.parametrize("kind", packed.KINDS)
 @given(outputs=st.integers(1, 140), inputs=st.integers(1, 140))
 @settings(max_examples=20, deadline=None)

@@ -106,3 +106,9 @@ def test_what_is_no_cross_encoder(ranker, tmp_path):
     changed(folder / "config.json", architectures=["LlamaForCausalLM"])
     with pytest.raises(UnsupportedConfig, match="language model"):
         CrossEncoder.from_pretrained(folder)
+
+
+def test_a_prepared_one_scores_nearly_the_same(ranker):
+    exact, ours = CrossEncoder.from_pretrained(ranker), CrossEncoder.from_pretrained(ranker, precision="int8")
+    assert ours.model.prepared == "int8"
+    np.testing.assert_allclose(ours.predict(PAIRS), exact.predict(PAIRS), atol=0.1)

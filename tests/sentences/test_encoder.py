@@ -241,6 +241,20 @@ def test_half_precision(encoder):
     assert np.abs(got - exact).max() <= 1.5 * np.abs(theirs.encode(SENTENCES) - exact).max() + 1e-3
 
 
+def test_prepared_encoders_give_nearly_the_same_vectors_and_are_saved(encoder, tmp_path):
+    exact = SentenceEncoder.from_pretrained(encoder).encode(SENTENCES)
+    changed(encoder / "sentence_bert_config.json", model_args={"dtype": "float16"})
+    ours = SentenceEncoder.from_pretrained(encoder, precision="int8")
+    assert ours.model.prepared == "int8"
+    assert ours.dtype is not torch.float16
+    got = ours.encode(SENTENCES)
+    assert (got * exact).sum(1).min() > 0.98
+    ours.save_pretrained(tmp_path / "prepared")
+    again = SentenceEncoder.from_pretrained(tmp_path / "prepared")
+    assert again.model.prepared == "int8"
+    np.testing.assert_array_equal(again.encode(SENTENCES), got)
+
+
 def test_names_resolve():
     assert multihead.SentenceEncoder is SentenceEncoder
     assert "CrossEncoder" in dir(multihead)

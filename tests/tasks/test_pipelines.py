@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import multihead
-from multihead import AutoModel, AutoModelForCausalLM, pipeline
+from multihead import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, pipeline
 from multihead.errors import InvalidInput, ModelNotFound, MultiheadError, NetworkUnavailable, UnsupportedOption
+from multihead.preparing import precision_of
 from multihead.tasks import pipeline as choosing
 from multihead.tasks.answers import Failure
 from multihead.tasks.flow import windows
@@ -111,6 +112,44 @@ def test_the_default_precision_is_what_the_hardware_multiplies_best(classifier):
     assert pipeline("text-classification", classifier).model.dtype is best_dtype()
     assert pipeline("text-classification", classifier, dtype="auto").precision == "float32"
     assert pipeline("text-classification", classifier, dtype=torch.float16).precision == "float16"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int4", "auto"])
+def test_a_model_is_prepared_as_it_is_loaded(classifier, precision):
+    pipe = pipeline("text-classification", classifier, precision=precision)
+    prepared = precision_of(precision)
+    assert pipe.model.prepared == pipe.precision == pipe(TEXTS).metadata.precision == prepared
+    same(pipe(TEXTS, top_k=None), exact("text-classification", classifier)(TEXTS, top_k=None), score=0.2)
+    wide = pipeline("text-classification", classifier, precision=precision, dtype="float32")
+    assert wide.model.dtype is torch.float32
+
+
+def test_every_kind_of_task_takes_a_precision(bert, llama, marian):
+    few = {"max_new_tokens": 2, "precision": "int8"}
+    sentence = {"source_sentence": "fox", "sentences": TEXTS[:2]}
+    for task, folder, text, options in (
+        ("text-generation", llama, "The fox", few),
+        ("translation_en_to_fr", marian, "The fox", few),
+        ("sentence-similarity", bert, sentence, {"precision": "int8"}),
+        ("text-ranking", bert, {"query": "fox", "documents": TEXTS[:2]}, {"precision": "int8"}),
+    ):
+        pipe = pipeline(task, folder, **options)
+        assert pipe.precision == "int8"
+        assert pipe(text)
+
+
+def test_a_loaded_model_is_prepared_by_its_own_method(classifier):
+    model = AutoModelForSequenceClassification.from_pretrained(classifier)
+    loaded = {"model": model, "tokenizer": classifier}
+    with pytest.raises(UnsupportedOption, match=r"call model\.prepare\('int8'\)"):
+        pipeline("text-classification", **loaded, precision="int8")
+    model.prepare("int8")
+    assert pipeline("text-classification", **loaded).precision == "int8"
+    assert pipeline("text-classification", **loaded, precision="int8").model is model
+    with pytest.raises(UnsupportedOption, match="was prepared in int8: load it again"):
+        pipeline("text-classification", **loaded, precision="int4")
+    with pytest.raises(UnsupportedOption, match="int3"):
+        pipeline("text-classification", classifier, precision="int3")
 
 
 @pytest.mark.parametrize("task", ["text-classification", "feature-extraction", "translation", "text-generation"])

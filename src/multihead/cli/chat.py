@@ -17,6 +17,8 @@ from rich.text import Text
 
 from ..errors import InvalidInput, MultiheadError, UnsupportedOption
 from .completion import complete_model
+from .precision import loading
+from .precision import option as precision_option
 from .run import value_of
 
 HELP = """\
@@ -36,8 +38,7 @@ A line that ends with a backslash goes on in the next one. Ctrl-C stops an answe
 @click.option("--model", "-m", shell_complete=complete_model, help="An instruction-tuned language model.")
 @click.option("--system", help="Instructions that come before the conversation.")
 @click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Fields of GenerationConfig.")
-@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), default="auto",
-              show_default=True, help="auto takes what this machine multiplies fastest.")  # fmt: skip
+@precision_option
 @click.option("--device", help='Such as "cuda".')
 def command(
     model: str | None, system: str | None, settings: tuple[str, ...], precision: str, device: str | None
@@ -55,7 +56,7 @@ def command(
 
     console = Console(highlight=False)
     with Console(stderr=True).status("Loading the model"):
-        pipe = pipeline("text-generation", model, dtype=None if precision == "auto" else precision, device=device)
+        pipe = pipeline("text-generation", model, device=device, **loading(precision, device))
     talk = Talk(console, pipe, system)
     for setting in settings:
         talk.set(setting)

@@ -20,6 +20,8 @@ from .. import hub
 from ..tasks.defaults import ENGLISH_PORTUGUESE, MINILM, SENTIMENT, SMOLLM2, Default
 from . import samples
 from .downloads import Downloads
+from .precision import loading
+from .precision import option as precision_option
 
 MODELS = (SMOLLM2, ENGLISH_PORTUGUESE, MINILM)
 
@@ -43,7 +45,7 @@ class Report:
 
     def table(self) -> Table:
         table = Table(title="What did what", title_style="bold", header_style="bold", border_style="cyan")
-        spare = max(12, self.console.width - 65)  # what the other columns leave: the model's name gives way
+        spare = max(12, self.console.width - 67)  # what the other columns leave: the model's name gives way
         for name, right in (("task", False), ("model", False), ("precision", False), ("time", True), ("work", True)):
             width = spare if name == "model" else None
             table.add_column(name, justify="right" if right else "left", no_wrap=True, max_width=width)
@@ -53,8 +55,7 @@ class Report:
 
 
 @click.command(name="demo")
-@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True,
-              help="What the models compute in; auto takes what this machine multiplies fastest.")  # fmt: skip
+@precision_option
 def command(precision: str) -> None:
     """Runs five applications and sentence similarity on real models.
 
@@ -64,6 +65,7 @@ def command(precision: str) -> None:
     Examples:
       multihead demo
       multihead demo --precision float32
+      multihead demo --precision int8
     """
     console = Console(highlight=False)
     report = Report(console)
@@ -110,18 +112,16 @@ def load(console: Console, precision: str) -> tuple[Any, Any, Any, Any]:
     with console.status("Starting torch"):
         import torch
 
-        from ..kernels.hardware import best_dtype
         from ..tasks.pipeline import pipeline
     started = time.perf_counter() - began
-    dtype = best_dtype() if precision == "auto" else getattr(torch, precision)
     told = Text.assemble((f"torch {torch.__version__} in {started:.2f} s", "dim"))
     pipes = []
     tasks = ("text-generation", "translation_en_to_pt", "sentence-similarity", "sentiment-analysis")
     for task, model in zip(tasks, (*MODELS, SENTIMENT), strict=True):
         began = time.perf_counter()
         with console.status(f"Loading {model.title}"):
-            pipes.append(pipeline(task, model.name, dtype=dtype))
-        millions = sum(p.numel() for p in pipes[-1].model.parameters()) / 1e6
+            pipes.append(pipeline(task, model.name, **loading(precision, None)))
+        millions = getattr(pipes[-1].model, "model", pipes[-1].model).num_parameters() / 1e6
         told.append_text(
             Text.assemble(
                 (" · ", "dim"), (model.title, ""), (f" {millions:.0f}M in {time.perf_counter() - began:.2f} s", "dim")

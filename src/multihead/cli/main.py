@@ -17,6 +17,7 @@ COMMANDS = {  # command -> the module that holds it
     "completion": "completion",
     "convert": "convert",
     "demo": "demo",
+    "doctor": "doctor",
     "inspect": "inspecting",
     "models": "models",
     "run": "run",

@@ -16,6 +16,8 @@ from ..errors import InvalidInput
 from ..tasks.catalog import named
 from . import rows
 from .completion import complete_task
+from .precision import loading
+from .precision import option as precision_option
 
 
 @click.command(name="run")
@@ -39,8 +41,7 @@ from .completion import complete_task
 @click.option(
     "--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Any option of the task, as JSON or a word."
 )
-@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), default="auto",
-              show_default=True, help="auto takes what this machine multiplies fastest.")  # fmt: skip
+@precision_option
 @click.option("--device", help='Such as "cuda".')
 @click.option("--strict", is_flag=True, help="Stops at the first row that cannot be answered.")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines on a terminal too.")
@@ -76,7 +77,7 @@ def command(task: str, texts: tuple[str, ...], path: Path | None, columns: tuple
         "columns": list(columns),
         "options": options,
     }
-    answer(task, items, model, options, {"precision": precision, "device": device}, output=output, made=made,
+    answer(task, items, model, options, {**loading(precision, device), "device": device}, output=output, made=made,
            overwrite=overwrite, strict=strict, as_json=as_json)  # fmt: skip
 
 
@@ -133,8 +134,7 @@ def answer(
     console, talk = Console(highlight=False), Console(stderr=True, highlight=False)
     drawn = output is None and console.is_terminal and not as_json
     kept = results.Output(output, made, overwrite=overwrite) if output is not None else None
-    dtype = None if place["precision"] == "auto" else place["precision"]
-    pipe = pipeline(task, model, dtype=dtype, device=place["device"], **options)
+    pipe = pipeline(task, model, **place, **options)
     begin = kept.done if kept else 0
     if begin:
         talk.print(f"{output} has rows 0 to {begin - 1} already; going on after them.", style="dim", soft_wrap=True)

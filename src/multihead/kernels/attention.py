@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .dropout import dropout as drop
-from .fused import decoded
+from .fused import attended, decoded
 from .grids import gathered, picked
 from .sight import Runs, Sight
 
@@ -122,9 +122,10 @@ def fused(
     if softcap is not None or sinks is not None:
         return attend(q, k, v, sight, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks)
     if bias is None and not dropout:
-        one = decoded(q, k, v, sight, scale)
-        if one is not None:
-            return one
+        found = decoded(q, k, v, sight, scale)
+        found = attended(q, k, v, sight, scale) if found is None else found
+        if found is not None:
+            return found
     if _learns_wide(q, v):
         wide = fused(q.float(), k.float(), v.float(), sight, scale=scale, bias=bias, dropout=dropout)
         return wide.to(v.dtype)

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from . import native
-from .sight import Sight
+from .sight import Runs, Sight
+
+LONG = 256  # keys from which matrix units are left to torch's kernel, which has them; a guess, not measured
 
 
 def normed(x: Tensor, weight: Tensor, eps: float, centre: float = 0.0) -> Tensor | None:
@@ -72,6 +74,35 @@ def decoded(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Tens
     )  # fmt: skip
     library.mh_decode(byref(said), torch.get_num_threads())
     return out
+
+
+def attended(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Tensor | None:
+    """Attention in bfloat16 of many queries a text, q (tokens, heads, width); keys and values as for `decoded`."""
+    width, value_width = q.shape[2], v.shape[2]
+    if q.dtype is not torch.bfloat16 or width % 2 or value_width % 16 or not native.serves(q):
+        return None
+    if native.level() == "amx" and sight.keys.longest > LONG:
+        return None
+    apart = k.stride()[1:] == (width, 1) and v.stride()[1:] == (value_width, 1) and q.stride()[1:] == (width, 1)
+    if not apart or not k.dtype == v.dtype == q.dtype or not native.serves(k) or not native.serves(v):
+        return None
+    library = native.library()
+    assert library is not None
+    places = sight.once("mixed", lambda: [torch.tensor(x) for r in (sight.queries, sight.keys) for x in _both(r)])
+    out = torch.empty(q.shape[0], q.shape[1], value_width, dtype=q.dtype)
+    said = native.Mix(
+        q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(), out=out.data_ptr(), q_begins=places[0].data_ptr(),
+        q_lengths=places[1].data_ptr(), begins=places[2].data_ptr(), lengths=places[3].data_ptr(),
+        texts=len(sight.queries), heads=q.shape[1], key_heads=k.shape[1], width=width, value_width=value_width,
+        q_stride=q.stride(0), row_stride=k.stride(0), value_stride=v.stride(0), window=sight.window or 0, scale=scale,
+        causal=int(sight.causal),
+    )  # fmt: skip
+    library.mh_mix(byref(said), torch.get_num_threads())
+    return out
+
+
+def _both(runs: Runs) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return runs.begins, runs.lengths
 
 
 def _spans(sight: Sight) -> tuple[Tensor, Tensor]:

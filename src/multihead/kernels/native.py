@@ -17,7 +17,7 @@ from ..errors import UnsupportedOption
 
 FOLDER = Path(__file__).parent.parent / "native"
 LIBRARY, REASON = FOLDER / "kernels.so", FOLDER / "kernels.txt"
-ABI = 2
+ABI = 3
 TYPES = {torch.float32: 0, torch.bfloat16: 1}
 ACTIVATIONS = {  # names of checkpoints -> numbers in vectors.h
     "relu": 1, "gelu": 2, "gelu_new": 3, "gelu_fast": 3, "gelu_pytorch_tanh": 3, "silu": 4, "swish": 4,
@@ -44,6 +44,18 @@ class Decode(ctypes.Structure):
         ("lengths", c_void_p), ("index", c_void_p), ("texts", c_int64), ("heads", c_int64), ("key_heads", c_int64),
         ("width", c_int64), ("value_width", c_int64), ("q_stride", c_int64), ("row_stride", c_int64),
         ("value_stride", c_int64), ("scale", c_float), ("type", c_int32),
+    ]  # fmt: skip
+
+
+class Mix(ctypes.Structure):
+    """native.h: Mix."""
+
+    _fields_ = [
+        *[(name, c_void_p) for name in ("q", "k", "v", "out", "q_begins", "q_lengths", "begins", "lengths")],
+        *[(name, c_int64) for name in (
+            "texts", "heads", "key_heads", "width", "value_width", "q_stride", "row_stride", "value_stride", "window",
+        )],
+        ("scale", c_float), ("causal", c_int32),
     ]  # fmt: skip
 
 
@@ -151,9 +163,9 @@ def _opened() -> tuple[Any | None, str]:
         c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p, c_int64, c_void_p, c_int64, c_int32, c_int32,
     ]  # fmt: skip
     found.mh_rows.argtypes = [c_void_p, c_void_p, c_int64, c_void_p, c_int32, c_int32]
-    for described in (found.mh_norm, found.mh_rotate, found.mh_decode, found.mh_pass):
+    for described in (found.mh_norm, found.mh_rotate, found.mh_decode, found.mh_mix, found.mh_pass):
         described.argtypes = [c_void_p, c_int32]
-    for name in ("threads", "product", "norm", "rows", "decode", "rotate", "pass"):
+    for name in ("threads", "product", "norm", "rows", "decode", "rotate", "mix", "pass"):
         getattr(found, f"mh_{name}").restype = None
     wanted = os.environ.get("MULTIHEAD_LEVEL")
     chosen = found.mh_level(wanted.encode() if wanted else None)

@@ -121,6 +121,8 @@ EXPORT void mh_rotate(const Turn* t, int threads) { level->rotate(*t, Team{run, 
 
 EXPORT void mh_decode(const Decode* d, int threads) { level->decode(*d, Team{run, threads}); }
 
+EXPORT void mh_mix(const Mix* m, int threads) { level->mix(*m, Team{run, threads}); }
+
 EXPORT void mh_pass(const Pass* p, int threads) { level->pass(*p, Team{run, threads}); }
 
 // Rows `ids` of a weight, as numbers without gaps.

@@ -1,4 +1,5 @@
 // One level of instructions; compiled once for each, with its flags and -DLEVEL=its name.
+#include "mix.h"
 #include "steps.h"
 
 #define NAMED_(name) level_##name
@@ -7,4 +8,4 @@
 #define TEXT(name) TEXT_(name)
 
 extern const Level NAMED(LEVEL);
-const Level NAMED(LEVEL) = {TEXT(LEVEL), product, decode, rotate, norm, pass, rows_of};
+const Level NAMED(LEVEL) = {TEXT(LEVEL), product, decode, rotate, norm, mix, pass, rows_of};

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#define ABI 2
+#define ABI 3
 
 // A matrix product with what stands before and after it:
 //   y = after(add + act(norm(x) @ weight.T + bias))
@@ -37,6 +37,17 @@ struct Decode {
     int64_t texts, heads, key_heads, width, value_width, q_stride, row_stride, value_stride;
     float scale;
     int32_t type;
+};
+
+// Many queries a text, bfloat16: query i of Q over K keys stands at place K - Q + i.
+struct Mix {
+    const void *q, *k, *v;
+    void* out;
+    const int64_t *q_begins, *q_lengths, *begins, *lengths;
+    int64_t texts, heads, key_heads, width, value_width, q_stride, row_stride, value_stride;
+    int64_t window;  // a query sees keys less than so many places away; 0 for all
+    float scale;
+    int32_t causal;
 };
 
 // One layer of a decoder that reads one token of each text: what it holds, and where it remembers.
@@ -87,6 +98,7 @@ struct Level {
     void (*decode)(const Decode&, const Team&);
     void (*rotate)(const Turn&, const Team&);
     void (*norm)(const Norm&, const Team&);
+    void (*mix)(const Mix&, const Team&);
     void (*pass)(const Pass&, const Team&);
     void (*rows)(const Weight&, const int64_t* ids, int64_t count, void* y, int type, const Team&);
 };

@@ -204,27 +204,41 @@ INLINE void write_row(const Weight& w, const Layout& l, char* room, int64_t row,
 
 // ---- what becomes of 64 sums
 
+template <int TYPE, int COUNT> INLINE void give_panel(const Weight& w, const Place& p, int64_t row, int64_t panel, const F* v) {
+    const int64_t column = panel * 16 * COUNT, at = row * p.y_stride + column, add = row * p.add_stride + column;
+    if (column + 16 * COUNT <= w.outputs) {
+        if (p.add)
+            for (int j = 0; j < COUNT; j++) give(p.y, at + 16 * j, TYPE, v[j] + take(p.add, add + 16 * j, TYPE));
+        else
+            for (int j = 0; j < COUNT; j++) give(p.y, at + 16 * j, TYPE, v[j]);
+        return;
+    }
+    for (int j = 0; j < COUNT; j++) {
+        const int64_t left = least(16, w.outputs - column - 16 * j);
+        if (left <= 0) return;
+        F one = v[j];
+        if (p.add) one += take_some(p.add, add + 16 * j, left, TYPE);
+        give_some(p.y, at + 16 * j, left, TYPE, one);
+    }
+}
+
 INLINE void finish(const Weight& w, const Place& p, int64_t row, int64_t panel, F* v) {
     if (w.bias)
         for (int j = 0; j < 4; j++) v[j] += load<F>(w.bias + panel * PANEL + 16 * j);
-    int count = 4;
     if (w.gated) {
         v[0] = activate(v[0], w.act) * v[2];
         v[1] = activate(v[1], w.act) * v[3];
-        count = 2;
-    } else if (w.act) {
-        for (int j = 0; j < 4; j++) v[j] = activate(v[j], w.act);
+        if (p.y_type) give_panel<1, 2>(w, p, row, panel, v);
+        else give_panel<0, 2>(w, p, row, panel, v);
+        return;
     }
-    for (int j = 0; j < count; j++) {
-        const int64_t column = panel * 16 * count + 16 * j, left = w.outputs - column, at = row * p.y_stride + column;
-        if (left >= 16) {
-            if (p.add) v[j] += take(p.add, row * p.add_stride + column, p.y_type);
-            give(p.y, at, p.y_type, v[j]);
-        } else if (left > 0) {
-            if (p.add) v[j] += take_some(p.add, row * p.add_stride + column, left, p.y_type);
-            give_some(p.y, at, left, p.y_type, v[j]);
-        }
+    switch (w.act) {
+        case NONE: break;
+        case GELU: for (int j = 0; j < 4; j++) v[j] = activate(v[j], GELU); break;
+        default: for (int j = 0; j < 4; j++) v[j] = activate(v[j], w.act);
     }
+    if (p.y_type) give_panel<1, 4>(w, p, row, panel, v);
+    else give_panel<0, 4>(w, p, row, panel, v);
 }
 
 // ---- sums of a few rows and one panel
@@ -311,9 +325,10 @@ INLINE void grouped(const Weight& w, const Rows& r, int64_t row, int64_t panel, 
 INLINE void finish_bytes(const Weight& w, const Rows& r, const Place& p, int64_t row, int64_t panel, const I* sums) {
     F v[4];
     const float *scales = (const float*)w.scales + panel * PANEL, *totals = (const float*)w.minima + panel * PANEL;
+    const F scale = fill(r.scales[row]), zero = fill(r.zeros[row]);
+    const I shift = fill(128 * r.sums[row]);
     for (int j = 0; j < 4; j++)
-        v[j] = (floats(sums[j] - 128 * r.sums[row]) * r.scales[row] + load<F>(totals + 16 * j) * r.zeros[row]) *
-               load<F>(scales + 16 * j);
+        v[j] = (floats(sums[j] - shift) * scale + load<F>(totals + 16 * j) * zero) * load<F>(scales + 16 * j);
     finish(w, p, row, panel, v);
 }
 

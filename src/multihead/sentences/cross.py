@@ -46,7 +46,7 @@ class CrossEncoder(Encoder):
         """The cross-encoder of a checkpoint with a sequence classifier.
 
         Args:
-            name: as for every `from_pretrained`, and so are `options` (dtype, device, num_labels, ...).
+            name: as for every `from_pretrained`, and so are `options` (dtype, device, precision, num_labels, ...).
             activation_fn: instead of the checkpoint's own.
 
         Raises:

@@ -91,7 +91,7 @@ class SentenceEncoder(Encoder):
         A checkpoint of a causal language model without modules.json gives the state of the last token.
 
         Args:
-            name: as for every `from_pretrained`, and so are `options` (dtype, device, revision, ...).
+            name: as for every `from_pretrained`, and so are `options` (dtype, device, precision, revision, ...).
             prompts: beside the folder's own; and the other arguments, instead of the folder's.
 
         Raises:

@@ -70,7 +70,7 @@ def load(
     """The transformer of a folder and its tokenizer, whose `model_max_length` is where texts are cut."""
     asked = folder.arguments("model_args", "model_kwargs")
     kind = asked.get("dtype", asked.get("torch_dtype"))
-    if kind is not None and options.get("dtype", "auto") == "auto":
+    if kind is not None and options.get("dtype", "auto") == "auto" and options.get("precision") is None:
         options["dtype"] = kind
     model = load_model(folder.transformer, choose, **options)
     tokenizer = load_tokenizer(folder.transformer, name_or_path=name)

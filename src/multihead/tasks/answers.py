@@ -15,7 +15,7 @@ class Metadata:
     """Of one call.
 
     Attributes:
-        precision: the dtype that the model computed in, such as "bfloat16". inputs: how many have been answered.
+        precision: what the model computed in, such as "bfloat16" or "int8". inputs: how many have been answered.
         tokens: how many tokens were read for them, none of them padding. seconds: since the call began.
         note: what a reader should know of how the model was chosen; empty where nothing is to be said.
     """

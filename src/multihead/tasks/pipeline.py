@@ -12,6 +12,7 @@ from .. import auto
 from ..errors import InvalidInput, NetworkUnavailable, UnknownModel, UnsupportedOption, warn
 from ..kernels.hardware import best_dtype, usable
 from ..place import Place
+from ..preparing import precision_of
 from ..tokenizers.tokenizer import Tokenizer
 from .catalog import TASK, Entry, Kinds, entry_of
 from .defaults import TRANSLATORS, translator_on_hub
@@ -32,6 +33,7 @@ def pipeline(
     *,
     dtype: Any = None,
     device: Any = None,
+    precision: str | None = None,
     **options: Any,
 ) -> Task:
     """What answers a task.
@@ -44,10 +46,13 @@ def pipeline(
         dtype: what the model computes in: None for bfloat16 where the hardware multiplies it natively and float32
             elsewhere, "auto" for the checkpoint's own, or a dtype. `pipe.precision` and every answer's metadata say it.
         device: such as "cuda" or 0; the CPU when left out.
+        precision: makes the model ready to run fast on a CPU: "auto", "fp32", "bf16", "int8" or "int4", as
+            `PreTrainedModel.prepare` says. `dtype` is then that of states between products, and best left out.
         options: of calls (`top_k`, `max_new_tokens`, ...), which later calls may change; others of `from_pretrained`.
 
     Raises:
-        UnsupportedOption: an unknown task. Otherwise what `from_pretrained` raises.
+        UnsupportedOption: an unknown task, or an option that comes too late for a loaded model. Otherwise what
+            `from_pretrained` raises.
     """
     entry = entry_of(task)
     place = {name: options.pop(name) for name in PLACES if name in options}
@@ -60,9 +65,9 @@ def pipeline(
     if isinstance(model, (str, os.PathLike)):
         source: Any = model
         where = usable(device)
-        kind = best_dtype(where or "cpu") if dtype is None else dtype
-        model = maker.load(model, dtype=kind, device=where, **place, **options)
+        model = maker.load(model, device=where, **in_numbers(dtype, precision, where), **place, **options)
     else:
+        refuse_preparing(model, precision)
         refuse_loading(model, {"dtype": dtype, "device": device, **place, **options})
         source = model.name_or_path
     own: Any = getattr(model, "tokenizer", None)
@@ -71,6 +76,26 @@ def pipeline(
     elif tokenizer is None or isinstance(tokenizer, (str, os.PathLike)):
         tokenizer = auto.AutoTokenizer.from_pretrained(tokenizer or source, **place)
     return maker(model, tokenizer, task, note=note, **calls)
+
+
+def in_numbers(dtype: Any, precision: str | None, device: Any) -> dict[str, Any]:
+    """What `from_pretrained` is told of the numbers that a model computes with."""
+    if precision is None:
+        return {"dtype": best_dtype(device or "cpu") if dtype is None else dtype}
+    return {"precision": precision} if dtype is None else {"precision": precision, "dtype": dtype}
+
+
+def refuse_preparing(model: Any, precision: str | None) -> None:
+    """Raises UnsupportedOption for a precision that a loaded model was not prepared in."""
+    if precision is None:
+        return
+    own = getattr(model, "model", model).prepared
+    if precision_of(precision, model.device) != own:
+        found = f"it was prepared in {own}" if own else "it was not prepared"
+        advice = "load it again" if own else f"call model.prepare({precision!r}) first"
+        raise UnsupportedOption(
+            f"precision={precision!r} has no effect on a model that is loaded already, and {found}: {advice}."
+        )
 
 
 def refuse_loading(model: PreTrainedModel, options: Mapping[str, Any]) -> None:

@@ -77,8 +77,9 @@ class Task:
 
     @property
     def precision(self) -> str:
-        """The dtype that the model computes in, such as "bfloat16"."""
-        return str(self.model.dtype).removeprefix("torch.")
+        """What the model was prepared in, such as "int8", or else the dtype that it computes in, such as "bfloat16"."""
+        prepared: str | None = getattr(self.model, "model", self.model).prepared
+        return prepared or str(self.model.dtype).removeprefix("torch.")
 
     def __repr__(self) -> str:
         return f"<{self.task} with {type(self.model).__name__} from {self.model.name_or_path}, {self.precision}>"

@@ -1,0 +1,31 @@
+"""`--precision` of the commands that run models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+NAMES = {"fp32": "float32", "bf16": "bfloat16"}
+CHOICES = ("auto", "float32", "fp32", "bfloat16", "bf16", "float16", "int8", "int4")
+
+
+def option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command the option."""
+    return click.option(
+        "--precision", type=click.Choice(CHOICES), default="auto", show_default=True,
+        help="auto takes what this machine multiplies fastest; int8 and int4 round the weights (docs/fast.md).",
+    )(command)  # fmt: skip
+
+
+def loading(precision: str, device: str | None) -> dict[str, Any]:
+    """What `pipeline` is told for a choice: nothing for auto, else `dtype` or `precision`."""
+    name = NAMES.get(precision, precision)
+    if name == "auto":
+        return {}
+    if name in ("int8", "int4"):
+        return {"precision": name}
+    if name == "bfloat16" and (device or "cpu").partition(":")[0] == "cpu":
+        return {"precision": "bf16"}
+    return {"dtype": name}

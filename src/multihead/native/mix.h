@@ -1,0 +1,150 @@
+// Attention of all of a text's queries over its keys, head by head: keys and values are laid out once for each head, then
+// a few queries at a time meet all keys, and their weights all values. Sums are float32, what is multiplied bfloat16.
+#pragma once
+
+#include "attention.h"
+
+namespace {
+
+constexpr int QUERIES = 192;  // of a task
+
+// Sums of M rows of pairs and N vectors of outputs, whose pairs lie `apart` bytes from one step to the next.
+template <int M, int N> INLINE void pairs(const char* x, int64_t stride, const char* at, int64_t apart, int64_t steps, F out[][N]) {
+    F acc[M][N] = {};
+    for (int64_t s = 0; s < steps; s++, at += apart) {
+        I weight[N];
+        for (int j = 0; j < N; j++) weight[j] = load<I>(at + 64 * j);
+        for (int m = 0; m < M; m++) {
+            const I one = fill(load<int32_t>(x + m * stride + 4 * s));
+            for (int j = 0; j < N; j++) acc[m][j] = dot2(acc[m][j], weight[j], one);
+        }
+    }
+    for (int m = 0; m < M; m++)
+        for (int j = 0; j < N; j++) out[m][j] = acc[m][j];
+}
+
+struct Head {  // one text and head, laid out
+    const char *keys, *values;  // (width / 2, padded, 2) and (padded / 2, value width, 2)
+    int64_t count, padded, width, value_width;
+};
+
+template <int M, int N>
+INLINE void scored(const char* q, int64_t stride, const Head& h, int64_t first, float* scores) {
+    F s[M][N];
+    pairs<M, N>(q, stride, h.keys + first * 4, h.padded * 4, h.width / 2, s);
+    for (int m = 0; m < M; m++)
+        for (int j = 0; j < N; j++) store(scores + m * h.padded + first + 16 * j, s[m][j]);
+}
+
+template <int M, int N>
+INLINE void valued(const uint16_t* p, const Head& h, int64_t first, const float* by, uint16_t* out, int64_t stride) {
+    F s[M][N];
+    pairs<M, N>((const char*)p, h.padded * 2, h.values + first * 4, h.value_width * 4, h.padded / 2, s);
+    for (int m = 0; m < M; m++)
+        for (int j = 0; j < N; j++) store(out + m * stride + first + 16 * j, to_bf16(s[m][j] * by[m]));
+}
+
+// Weights of one row, not yet over their sum, which is returned; keys outside of [low, high) get none.
+INLINE float weighted(float* s, int64_t padded, int64_t low, int64_t high, float scale, uint16_t* p) {
+    for (int64_t i = 0; i < low; i++) s[i] = -INFINITY;
+    for (int64_t i = high; i < padded; i++) s[i] = -INFINITY;
+    F peak = load<F>(s);
+    for (int64_t i = 16; i < padded; i += 16) peak = maximum(peak, load<F>(s + i));
+    const float most = largest(peak) * scale;
+    F total{};
+    for (int64_t i = 0; i < padded; i += 16) {
+        const F e = exponential(load<F>(s + i) * scale - most);
+        total += e;
+        store(p + i, to_bf16(e));
+    }
+    return sum(total);
+}
+
+template <int M>
+INLINE void mixed_rows(const Mix& a, const Head& h, const uint16_t* q, int64_t place, float* s, uint16_t* p, uint16_t* out) {
+    float by[M];
+    for (int64_t k = 0; k < h.padded; k += 16 * WIDE) scored<M, WIDE>((const char*)q, a.q_stride * 2, h, k, s);
+    for (int m = 0; m < M; m++) {
+        const int64_t own = place + m, low = a.window ? most(0, own - a.window + 1) : 0;
+        int64_t high = a.causal ? least(h.count, own + 1) : h.count;
+        if (a.window) high = least(high, own + a.window);
+        by[m] = high > low ? 1.0f / weighted(s + m * h.padded, h.padded, low, high, a.scale, p + m * h.padded) : 0.0f;
+        if (high <= low) std::memset(p + m * h.padded, 0, h.padded * 2);
+    }
+    const int64_t stride = a.heads * a.value_width;
+    int64_t d = 0;
+    for (; d + 16 * WIDE <= h.value_width; d += 16 * WIDE) valued<M, WIDE>(p, h, d, by, out, stride);
+    if (WIDE > 2 && d + 32 <= h.value_width) {
+        valued<M, 2>(p, h, d, by, out, stride);
+        d += 32;
+    }
+    for (; d < h.value_width; d += 16) valued<M, 1>(p, h, d, by, out, stride);
+}
+
+INLINE void laid_out(const Mix& a, int64_t text, int64_t head, Head& h, char* room) {
+    const uint16_t* k = (const uint16_t*)a.k + a.begins[text] * a.row_stride + head * a.width;
+    const uint16_t* v = (const uint16_t*)a.v + a.begins[text] * a.value_stride + head * a.value_width;
+    int32_t* keys = (int32_t*)room;
+    uint16_t* values = (uint16_t*)(room + h.padded * a.width * 2);
+    const int64_t half = a.width / 2;
+    for (int64_t i = 0; i < h.padded; i += 16) {  // blocks of 16 keys, so that what is written stays near
+        const int64_t here = most(0, least(16, h.count - i));
+        for (int64_t s = 0; s < half; s++) {
+            for (int64_t j = 0; j < here; j++) keys[s * h.padded + i + j] = load<int32_t>(k + (i + j) * a.row_stride + 2 * s);
+            for (int64_t j = here; j < 16; j++) keys[s * h.padded + i + j] = 0;
+        }
+    }
+    for (int64_t i = 0; i < h.padded; i += 2) {
+        uint16_t* to = values + i * a.value_width;
+        const uint16_t *one = v + i * a.value_stride, *two = one + a.value_stride;
+        for (int64_t d = 0; d < a.value_width; d++) {
+            to[2 * d] = i < h.count ? one[d] : 0;
+            to[2 * d + 1] = i + 1 < h.count ? two[d] : 0;
+        }
+    }
+    h.keys = (const char*)keys;
+    h.values = (const char*)values;
+}
+
+void mix(const Mix& a, const Team& team) {
+    static thread_local Scratch kept;
+    int64_t tasks = 0;
+    for (int64_t t = 0; t < a.texts; t++) tasks += (a.q_lengths[t] + QUERIES - 1) / QUERIES;
+    int64_t* list = (int64_t*)kept.of(size_t(tasks * 2 + 2) * 8);
+    tasks = 0;
+    for (int64_t t = 0; t < a.texts; t++)
+        for (int64_t first = 0; first < a.q_lengths[t]; first += QUERIES, tasks++) {
+            list[2 * tasks] = t;
+            list[2 * tasks + 1] = first;
+        }
+    const int64_t group = a.heads / a.key_heads;
+    spread(team, tasks * a.heads, 1, [&](int64_t task) {
+        static thread_local Scratch own;
+        const int64_t text = list[2 * (task / a.heads)], first = list[2 * (task / a.heads) + 1], head = task % a.heads;
+        const int64_t unit = 16 * WIDE;
+        Head h{};
+        h.count = a.lengths[text];
+        h.padded = (h.count + unit - 1) / unit * unit;
+        h.width = a.width;
+        h.value_width = a.value_width;
+        const int64_t bytes = h.padded * (a.width + a.value_width) * 2;
+        char* room = own.of(size_t(bytes + ROWS * h.padded * 6 + 256));
+        float* s = (float*)(room + (bytes + 63) / 64 * 64);
+        uint16_t* p = (uint16_t*)(s + ROWS * h.padded);
+        laid_out(a, text, head / group, h, room);
+        const int64_t last = least(a.q_lengths[text], first + QUERIES), shift = h.count - a.q_lengths[text];
+        for (int64_t i = first; i < last;) {
+            const uint16_t* q = (const uint16_t*)a.q + (a.q_begins[text] + i) * a.q_stride + head * a.width;
+            uint16_t* out = (uint16_t*)a.out + ((a.q_begins[text] + i) * a.heads + head) * a.value_width;
+            if (last - i >= ROWS) {
+                mixed_rows<ROWS>(a, h, q, shift + i, s, p, out);
+                i += ROWS;
+            } else {
+                mixed_rows<1>(a, h, q, shift + i, s, p, out);
+                i += 1;
+            }
+        }
+    });
+}
+
+}  // namespace
