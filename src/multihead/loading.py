@@ -123,8 +123,14 @@ def load_model(
             path, choose, place, {**options, "load_in_8bit": load_in_8bit, "load_in_4bit": load_in_4bit}, precision
         )
     if (path / PREPARED).is_file():
-        wanted = {"precision": precision, "load_in_8bit": load_in_8bit, "load_in_4bit": load_in_4bit}
-        return _prepared(path, choose, changed(config or read_config(path), options), target, wanted)
+        wanted = None if bits is None and precision in (None, "auto") else bits or precision_of(str(precision))
+        model = _prepared(path, choose, changed(config or read_config(path), options), target, wanted)
+        model.to(
+            _kind(kind, model.config, Checkpoint(str(path), "huggingface", {})) if dtype != "auto" else model.dtype
+        )
+        if attn_implementation is not None:
+            model.set_attention(attn_implementation)
+        return model
     checkpoint = open_checkpoint(path)
     config = changed(config or read_config(path, checkpoint, usual), options)
     config = architecture(config.model_type).settled(config, checkpoint.tensors)
@@ -155,17 +161,15 @@ def _prepared(
     choose: Callable[[Config], type[PreTrainedModel]],
     config: Config,
     device: torch.device | str | None,
-    wanted: Mapping[str, Any],
+    wanted: str | None,
 ) -> PreTrainedModel:
-    """The model of a folder with prepared weights. Raises UnsupportedOption where others are wanted."""
+    """The model of a folder with prepared weights. Raises UnsupportedOption where another precision is wanted."""
     with empty_weights():
         model = choose(config)(config)
     model.name_or_path = str(path)
     load_prepared(model, path / PREPARED, device)
-    if any(value and value != model.prepared for value in wanted.values()):
-        raise UnsupportedOption(
-            f"{path} holds weights prepared in {model.prepared}; load it without another precision."
-        )
+    if wanted is not None and wanted != model.prepared:
+        raise UnsupportedOption(f"{path} holds weights prepared in {model.prepared}; load it without {wanted}.")
     _read_generation(model, path)
     keep_freed()
     return model

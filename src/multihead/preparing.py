@@ -78,8 +78,14 @@ def states_dtype(precision: str, device: torch.device | str | None = None) -> to
     return PRECISIONS[precision].dtype or best_dtype(device or "cpu")
 
 
-def prepare(model: PreTrainedModel, precision: str, dtype: torch.dtype | None = None) -> None:
-    """Makes a model ready for inference, in place; see `PreTrainedModel.prepare`."""
+def prepare(
+    model: PreTrainedModel, precision: str, dtype: torch.dtype | None = None, *, packed: bool | None = None
+) -> None:
+    """Makes a model ready for inference, in place; see `PreTrainedModel.prepare`.
+
+    Args:
+        packed: whether weights are packed, as a file holds them; None for where that pays.
+    """
     precision = precision_of(precision, model.device)
     refuse(model, "prepared again")
     if model.adapters is not None:
@@ -97,9 +103,10 @@ def prepare(model: PreTrainedModel, precision: str, dtype: torch.dtype | None = 
         model.to(chosen.dtype)
         return
     model.eval().requires_grad_(False)
-    if chosen.codes == "bf16" and native.library() is None:  # torch's own products are as good then
-        model.to(torch.bfloat16)
-    elif chosen.codes is not None:
+    if packed is None:
+        packed = chosen.codes is not None and not (chosen.codes == "bf16" and native.library() is None)
+    if packed:
+        assert chosen.codes is not None
         join(model.backbone, chosen.codes)
         if not any(products(model.backbone)):
             raise InvalidInput(f"{type(model).__name__} has no linear layers to pack; use dtype=... instead.")
@@ -107,7 +114,8 @@ def prepare(model: PreTrainedModel, precision: str, dtype: torch.dtype | None = 
             prepare_steps(stack)
         for head in (part for part in model.modules() if isinstance(part, LanguageModel)):
             head.pack(chosen.words or chosen.codes)
-    model.to(dtype or states_dtype(precision))
+    unpacked = torch.bfloat16 if chosen.codes == "bf16" and not packed else None  # torch has one precision for both
+    model.to(unpacked or dtype or states_dtype(precision))
     model.prepared = precision
 
 
@@ -132,7 +140,7 @@ def save(model: PreTrainedModel, folder: Path) -> None:
     """
     told = {
         "format": FORMAT, "version": VERSION, "precision": str(model.prepared), "class": type(model).__name__,
-        "dtype": str(model.dtype).removeprefix("torch."),
+        "dtype": str(model.dtype).removeprefix("torch."), "packed": str(any(products(model))),
     }  # fmt: skip
     tensors = {name: tensor.contiguous() for name, tensor in _held(model).items()}
     replace_weights(folder, {PREPARED: lambda path: write(tensors, path, told)})
@@ -150,7 +158,7 @@ def load(model: PreTrainedModel, path: Path, device: torch.device | str | None) 
         raise CorruptFile(f"{path} says {told}: no prepared weights of this version. Prepare the model again.")
     if told["class"] != type(model).__name__:
         raise UnsupportedOption(f"{path} was prepared as {told['class']}; load it with that class or its Auto class.")
-    prepare(model, told["precision"], getattr(torch, told["dtype"]))
+    prepare(model, told["precision"], getattr(torch, told["dtype"]), packed=told["packed"] == "True")
     held = _held(model)
     missing, spare = sorted(set(held) - set(tensors)), sorted(set(tensors) - set(held))
     wrong = {

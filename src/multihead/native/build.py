@@ -68,11 +68,15 @@ def build(target: Path = LIBRARY) -> str:
 
 
 def attempt() -> str:
-    """Builds where that is possible; notes beside the library what was done, or why it was not, and gives it."""
+    """Builds where that is possible; notes beside the library what was done, or why it was not, and gives it.
+
+    A library that is there already stays where no other can be built; one of other sources is refused when loaded.
+    """
     try:
         said = build()
     except CannotBuild as reason:
-        LIBRARY.unlink(missing_ok=True)
+        if LIBRARY.exists():
+            return f"not built: {reason}; the library that is there stays"
         said = f"not built: {reason}"
     REASON.write_text(said + "\n", encoding="utf-8")
     return said

@@ -17,7 +17,7 @@ namespace {
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-constexpr int PANEL = 64, GROUP = 32, CHUNK = 192;  // outputs of a panel; inputs of a group; rows that share panels
+constexpr int PANEL = 64, GROUP = 32;  // outputs of a panel; inputs of a group
 #if defined(__AVX512F__)
 constexpr int ROWS = 6, WIDE = 4;  // sums in registers: rows times vectors
 #else
@@ -117,9 +117,8 @@ INLINE float magnitude(const float* x, int64_t n) {
 }
 
 // By their bits, since compilers may take arithmetic for finite.
-INLINE bool finite(const float* x, int64_t n) {
-    I odd{};
-    for (int64_t i = 0; i < n; i += 16) odd |= (bits_i(load<F>(x + i)) & 0x7f800000) == 0x7f800000;
+INLINE I odd_bits(F x) { return (bits_i(x) & 0x7f800000) == 0x7f800000; }
+INLINE bool none(I odd) {
     int32_t parts[16], any = 0;
     store(parts, odd);
     for (int i = 0; i < 16; i++) any |= parts[i];
@@ -130,7 +129,9 @@ INLINE bool finite(const float* x, int64_t n) {
 // not either, so that it stays visible in the result.
 INLINE void coded(const float* x, int64_t n, int8_t* codes, float& scale, int32_t& total) {
     float peak = magnitude(x, n);
-    const bool sound = finite(x, n);
+    I odd{};
+    for (int64_t i = 0; i < n; i += 16) odd |= odd_bits(load<F>(x + i));
+    const bool sound = none(odd);
     scale = sound ? peak / 127.0f : NAN;
     const float by = sound && peak > 0 ? 127.0f / peak : 0.0f;
     const F magic = fill(12582912.0f);
@@ -149,12 +150,14 @@ INLINE void coded(const float* x, int64_t n, int8_t* codes, float& scale, int32_
 // Likewise over the whole range of a row, from -128 at its lowest number to 127 at its highest.
 INLINE void coded_range(const float* x, int64_t n, int8_t* codes, float& scale, int32_t& total, float& zero) {
     F low = load<F>(x), high = low;
+    I odd{};
     for (int64_t i = 0; i < n; i += 16) {
         const F v = load<F>(x + i);
         low = minimum(low, v);
         high = maximum(high, v);
+        odd |= odd_bits(v);
     }
-    const bool sound = finite(x, n);
+    const bool sound = none(odd);
     const float bottom = sound ? -largest(-low) : 0.0f, step = sound ? (largest(high) - bottom) / 255.0f : 0.0f;
     scale = sound ? step : NAN;
     zero = bottom + 128.0f * step;
@@ -439,12 +442,13 @@ void product(const Weight& w, const Place& p, const Team& team) {
             write_row(w, l, room, row, x);
         });
     }
-    const int64_t chunks = (p.rows + CHUNK - 1) / CHUNK;
+    // Rows that meet one panel after the other while they are near, and so few that their codes leave it room.
+    const int64_t near = most(1, least(2, (1 << 19) / (96 * l.stride))) * 96, chunks = (p.rows + near - 1) / near;
     const int64_t grain = p.rows > 32 ? 1 : most(1, count / (int64_t(team.parts) * 4));
     const bool small = p.rows * all * count < 4096;
     const Team alone{team.run, 1};
     spread(small ? alone : team, chunks * count, grain, [&](int64_t task) {
-        const int64_t row = task / count * CHUNK, rows = least(CHUNK, p.rows - row), panel = task % count;
+        const int64_t row = task / count * near, rows = least(near, p.rows - row), panel = task % count;
         if (tiled(w, p.rows)) tile_rows(w, r, p, row, rows, panel);
         else some(w, r, p, row, rows, panel);
     });

@@ -46,6 +46,9 @@ INLINE float sum(F x) {
 #endif
 }
 INLINE float largest(F x) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)x);
+#endif
     float parts[16], s = 0;
     store(parts, x);
     s = parts[0];
