@@ -24,6 +24,7 @@ from typing import Any
 
 from multihead import AutoModelForCausalLM, AutoTokenizer, hub
 from multihead.cli import samples
+from multihead.gguf_export import save_gguf
 from multihead.tasks.defaults import SMOLLM2
 from peers import record
 
@@ -162,11 +163,19 @@ def cases(smol: str, gguf: str, base: str) -> dict[str, Case]:
         draw = random.Random(5)
         return [[draw.randrange(4, 32_000) for _ in range(size - 1)] + [3] for size in sizes]
 
-    ours = [("multihead", smol, "float32"), ("multihead", smol, "bfloat16")]
+    ours = [("multihead", smol, precision) for precision in ("float32", "bf16", "int8", "int4")]
     alone = [("reference-alone", smol, "float32"), ("reference-alone", smol, "bfloat16")]
     many = [*ours, alone[0], ("reference-padded", smol, "float32"), ("reference-continuous", smol, "float32")]
-    llama = [("llama.cpp", gguf, "q4_1")]
-    both = [("multihead", base, "float32"), ("multihead", base, "bfloat16")]
+    llama = [("llama.cpp", gguf, "q4_1"), ("llama.cpp", f"{smol}-q8_0.gguf", "q8_0")]
+    both = [("multihead", base, precision) for precision in ("float32", "bf16", "int8")]
+    fast = [*both[1:], ("ctranslate2", base, "int8")]
+    cells = {
+        f"{'beam' if beams > 1 else 'greedy'}-{count}": Case(
+            f"Marian's base size, {count} sources, {f'beam {beams}' if beams > 1 else 'greedy'}", fast,
+            words(lengths(count, 8, 60, count)), [32] * count, "ctranslate2 int8", beams=beams,
+        )
+        for beams in (1, 4) for count in (1, 16, 64)
+    }  # fmt: skip
     others = [("reference-padded", base, "float32"), ("reference-padded", base, "bfloat16"),
               ("ctranslate2", base, "float32"), ("ctranslate2", base, "int8")]  # fmt: skip
     shared = [ids[:512] + ids[600 + 9 * i : 620 + 13 * i] for i in range(16)]
@@ -196,6 +205,7 @@ def cases(smol: str, gguf: str, base: str) -> dict[str, Case]:
         "greedy": Case(
             "Marian's base size, one source, greedy", [*both, *others], words([24]), [32], "reference-padded float32"
         ),
+        **cells,
     }  # fmt: skip
 
 
@@ -208,8 +218,10 @@ def main() -> None:
     gguf = str(hub.resolve(SMOLLM2.name))
     with tempfile.TemporaryDirectory() as room:
         smol, base = Path(room) / "smol", Path(room) / "marian"
-        AutoModelForCausalLM.from_pretrained(SMOLLM2.name).save_pretrained(smol)
-        AutoTokenizer.from_pretrained(SMOLLM2.name).save_pretrained(smol)
+        model, tokenizer = (kind.from_pretrained(SMOLLM2.name) for kind in (AutoModelForCausalLM, AutoTokenizer))
+        model.save_pretrained(smol)
+        tokenizer.save_pretrained(smol)
+        save_gguf(model, tokenizer, Path(f"{smol}-q8_0.gguf"), "Q8_0")
         marian(base)
         absent = {"llama.cpp" if name == "llama_cpp" else name for name in ("llama_cpp", "ctranslate2")
                   if not importlib.util.find_spec(name)}  # fmt: skip

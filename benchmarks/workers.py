@@ -24,7 +24,8 @@ def multihead(folder: str, precision: str) -> Run:
 
     both = json.loads((Path(folder) / "config.json").read_text()).get("is_encoder_decoder")
     kind = AutoModelForSeq2SeqLM if both else AutoModelForCausalLM
-    model = kind.from_pretrained(folder, dtype=precision)
+    how = "dtype" if precision == "float32" else "precision"
+    model = kind.from_pretrained(folder, **{how: precision})
 
     def work(job: Job) -> int:
         from multihead.generation.job import Extras

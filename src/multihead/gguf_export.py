@@ -20,6 +20,7 @@ from .model import PreTrainedModel
 from .models.gguf import ENTRIES
 from .models.registry import FAMILIES
 from .nn.quantized import is_quantized
+from .preparing import refuse
 from .tokenizers import recipes
 from .tokenizers.gguf import CONTROL, IDS, USER_DEFINED, from_gguf
 from .tokenizers.tokenizer import Tokenizer
@@ -39,10 +40,11 @@ def save_gguf(model: PreTrainedModel, tokenizer: Tokenizer, path: Path, kind: st
         kind: what matrices are stored as: F32, F16, BF16 or Q8_0.
 
     Raises:
-        UnsupportedOption: a model with adapters, or a quantized one.
+        UnsupportedOption: a model with adapters, or a quantized one. InvalidInput: one that was prepared.
         UnsupportedConfig: a family that GGUF does not know here, or an entry that the file would lose.
         UnsupportedTokenizer: a tokenizer that the file would change.
     """
+    refuse(model, "written as GGUF")
     if model.adapters is not None or is_quantized(model):
         raise UnsupportedOption(
             "GGUF holds plain weights, and the model has adapters or a quantized base: call "

@@ -68,6 +68,8 @@ def install(
     Raises:
         InvalidInput: the adapter's name, or names in the config that mean nothing.
     """
+    if getattr(model, "prepared", None):
+        raise InvalidInput("This model was prepared for inference; load it without precision=... to add adapters.")
     keys: KeyMap = model.keys
     known: Adapters | None = model.adapters
     check_name(name, known)

@@ -152,11 +152,14 @@ class Trainer:
             resume_from_checkpoint: a folder, or True for the newest whole one of the output folder.
 
         Raises:
+            InvalidInput: no data, or a model that was prepared for inference.
             TrainingDiverged: a loss that is no number; the last good state is kept as a checkpoint.
             CheckpointNotWritten, CheckpointBroken: the disk. SystemExit (143): after SIGTERM, with a checkpoint.
         """
         if self.train_dataset is None:
             raise InvalidInput("There is nothing to train on: give train_dataset.")
+        if getattr(self.model, "prepared", None) or getattr(getattr(self.model, "model", None), "prepared", None):
+            raise InvalidInput("This model was prepared for inference; load it without precision=... to train it.")
         features = self.features(self.train_dataset, training=True)
         self.job.check(features, self.objective)
         keep_freed(largest=True)
