@@ -94,6 +94,8 @@ def string(text: str) -> bytes:
 def typed(value: Any) -> bytes:
     """A value with its type before it."""
     if isinstance(value, list):
+        if value and all(type(one) is int for one in value):  # signed, which llama.cpp insists on for types of tokens
+            return struct.pack(f"<IIQ{len(value)}i", ARRAY, 5, len(value), *value)
         inner = [typed(one) for one in value]
         kind = inner[0][:4] if inner else struct.pack("<I", STRING)
         return struct.pack("<I", ARRAY) + kind + struct.pack("<Q", len(inner)) + b"".join(one[4:] for one in inner)
