@@ -18,6 +18,7 @@ from .constraints import Progress
 from .engine import Request, Strategy
 from .job import Job
 
+BLOCK = 128  # scores of which the highest is found first
 OUT = -1.0e9  # a score that nothing real is below
 
 
@@ -81,7 +82,7 @@ class Group:
         if self.job.config.do_sample:
             draw = self.job.generator if self.job.device.type == "cpu" else None
             return torch.multinomial(total.softmax(-1), self.keep, generator=draw)
-        return total.topk(min(self.keep, len(total))).indices
+        return best(total, min(self.keep, len(total)))
 
     def complete(self, values: Tensor, ended: Sequence[bool]) -> list[int]:
         """Candidates that are results: of the best, as many as there are beams, those that have ended."""
@@ -227,3 +228,17 @@ def step(job: Job, live: Sequence[Group], numbers: Sequence[int], logits: Tensor
         shown.append(own)
         chosen += part.choose(own)
     job.show(numbers, torch.cat(shown), logits, reads)
+
+
+def best(scores: Tensor, count: int) -> Tensor:
+    """Indices of the highest of many scores, highest first.
+
+    They lie in the blocks whose maxima are the highest; finding these first is several times faster than one `topk`.
+    """
+    whole = len(scores) // BLOCK * BLOCK
+    if whole < 8 * count * BLOCK or scores.device.type != "cpu":
+        return scores.topk(count).indices
+    blocks = scores[:whole].view(-1, BLOCK).amax(1).topk(count).indices
+    places = (blocks[:, None] * BLOCK + torch.arange(BLOCK)).flatten()
+    places = torch.cat([places, torch.arange(whole, len(scores))])
+    return places[scores[places].topk(count).indices]
