@@ -1,7 +1,9 @@
 """Builds the C++ kernels with the package, where there is a compiler; without one the package works on torch alone."""
 
 import os
+import re
 import runpy
+import sysconfig
 from pathlib import Path
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -16,5 +18,5 @@ class CustomBuildHook(BuildHookInterface):
         self.app.display_info(f"C++ kernels: {said}")
         if kernels["LIBRARY"].exists():
             build_data["pure_python"] = False
-            build_data["infer_tag"] = True
+            build_data["tag"] = f"py3-none-{re.sub('[-.]', '_', sysconfig.get_platform())}"  # no Python in the library
         build_data["artifacts"].append("src/multihead/native/kernels.*")
