@@ -9,19 +9,22 @@
 
 namespace {
 
-struct TileShapes {
-    uint8_t palette = 1, start = 0, reserved[14] = {};
-    uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
+// The palette, then of each tile the bytes of a row and the rows. It lies in constant memory, since compilers are told of
+// its first bytes only and may leave out writing the rest of a variable.
+alignas(64) const struct {
+    uint8_t palette, start, reserved[14];
+    uint16_t bytes[16];
+    uint8_t rows[16];
+} SHAPES = {1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
+static_assert(sizeof SHAPES == 64, "what ldtilecfg reads");
 
 // Other libraries keep in mind which shapes a thread has, so theirs come back.
 struct Shaped {
     alignas(64) char before[64];
     Shaped() {
-        TileShapes own;
+        std::memset(before, 0, sizeof before);
         _tile_storeconfig(before);
-        _tile_loadconfig(&own);
+        _tile_loadconfig(&SHAPES);
     }
     ~Shaped() {
         if (before[0]) _tile_loadconfig(before);
