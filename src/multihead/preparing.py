@@ -108,7 +108,7 @@ def prepare(
     if packed:
         assert chosen.codes is not None
         join(model.backbone, chosen.codes)
-        if not any(products(model.backbone)):
+        if chosen.codes != "bf16" and not any(products(model.backbone)):
             raise InvalidInput(f"{type(model).__name__} has no linear layers to pack; use dtype=... instead.")
         for stack in (part for part in model.backbone.modules() if isinstance(part, Stack)):
             prepare_steps(stack)

@@ -79,7 +79,8 @@ def test_every_precision_answers_alike(classifier, precision):
 
 
 def test_a_precision_becomes_what_the_pipeline_takes():
-    assert loading("auto", None) == {}
+    assert loading("auto", None) == loading("auto", "cpu") == {"precision": "auto"}
+    assert loading("auto", "cuda") == {}
     assert loading("fp32", None) == loading("float32", None) == {"dtype": "float32"}
     for name in ("bf16", "bfloat16"):
         assert loading(name, None) == loading(name, "cpu") == {"precision": "bf16"}

@@ -20,12 +20,10 @@ def option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def loading(precision: str, device: str | None) -> dict[str, Any]:
-    """What `pipeline` is told for a choice: nothing for auto, else `dtype` or `precision`."""
+    """What `pipeline` is told for a choice: models of a command are prepared where they run on a CPU."""
     name = NAMES.get(precision, precision)
-    if name == "auto":
-        return {}
     if name in ("int8", "int4"):
         return {"precision": name}
-    if name == "bfloat16" and (device or "cpu").partition(":")[0] == "cpu":
-        return {"precision": "bf16"}
-    return {"dtype": name}
+    if name in ("auto", "bfloat16") and (device or "cpu").partition(":")[0] == "cpu":
+        return {"precision": "bf16" if name == "bfloat16" else name}
+    return {} if name == "auto" else {"dtype": name}
