@@ -50,21 +50,11 @@ def decoded(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Tens
     """Attention of one query a text, q (texts, heads, width), over keys and values (rows, key heads, width)."""
     width, value_width = q.shape[2], v.shape[2]
     one = sight.queries.longest == 1 and len(sight.queries) == q.shape[0]
-    if (
-        not one
-        or width % 16
-        or value_width % 16
-        or not native.serves(q)
-        or not native.serves(k)
-        or not native.serves(v)
-    ):
-        return None
-    apart = k.stride()[1:] == (width, 1) and v.stride()[1:] == (value_width, 1) and q.stride()[1:] == (width, 1)
-    if not apart or not k.dtype == v.dtype == q.dtype:
+    if not one or width % 16 or value_width % 16 or not _fit(q, k, v):
         return None
     library = native.library()
     assert library is not None
-    begins, lengths = sight.once("decoded", lambda: _spans(sight))
+    begins, lengths = sight.once("decoded", lambda: spans(sight.keys, sight.window))
     out = torch.empty(q.shape[0], q.shape[1], value_width, dtype=q.dtype)
     said = native.Decode(
         q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(), out=out.data_ptr(), begins=begins.data_ptr(),
@@ -79,16 +69,13 @@ def decoded(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Tens
 def attended(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Tensor | None:
     """Attention in bfloat16 of many queries a text, q (tokens, heads, width); keys and values as for `decoded`."""
     width, value_width = q.shape[2], v.shape[2]
-    if q.dtype is not torch.bfloat16 or width % 2 or value_width % 16 or not native.serves(q):
+    if q.dtype is not torch.bfloat16 or width % 2 or value_width % 16 or not _fit(q, k, v):
         return None
     if native.level() == "amx" and sight.keys.longest > LONG:
         return None
-    apart = k.stride()[1:] == (width, 1) and v.stride()[1:] == (value_width, 1) and q.stride()[1:] == (width, 1)
-    if not apart or not k.dtype == v.dtype == q.dtype or not native.serves(k) or not native.serves(v):
-        return None
     library = native.library()
     assert library is not None
-    places = sight.once("mixed", lambda: [torch.tensor(x) for r in (sight.queries, sight.keys) for x in _both(r)])
+    places = sight.once("mixed", lambda: (*spans(sight.queries), *spans(sight.keys)))
     out = torch.empty(q.shape[0], q.shape[1], value_width, dtype=q.dtype)
     said = native.Mix(
         q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(), out=out.data_ptr(), q_begins=places[0].data_ptr(),
@@ -101,14 +88,21 @@ def attended(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Ten
     return out
 
 
-def _both(runs: Runs) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return runs.begins, runs.lengths
+def spans(runs: Runs, window: int | None = None) -> tuple[Tensor, Tensor]:
+    """Where each text's rows begin, and how many they are: int64 (texts,).
 
-
-def _spans(sight: Sight) -> tuple[Tensor, Tensor]:
-    """Where the keys that each text's query sees begin, and how many they are: int64 (texts,)."""
-    begins, lengths = torch.tensor(sight.keys.begins), torch.tensor(sight.keys.lengths)
-    if sight.window is not None:
-        hidden = (lengths - sight.window).clamp(min=0)
+    Args:
+        window: only so many last rows of a text.
+    """
+    begins, lengths = torch.tensor(runs.begins), torch.tensor(runs.lengths)
+    if window is not None:
+        hidden = (lengths - window).clamp(min=0)
         begins, lengths = begins + hidden, lengths - hidden
     return begins, lengths
+
+
+def _fit(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether the kernels read these: of one precision, each head's numbers side by side and heads without gaps."""
+    if not (native.serves(q) and native.serves(k) and native.serves(v)) or not k.dtype == v.dtype == q.dtype:
+        return False
+    return all(x.stride()[1:] == (x.shape[2], 1) for x in (q, k, v))

@@ -17,7 +17,7 @@ from ..errors import UnsupportedOption
 
 FOLDER = Path(__file__).parent.parent / "native"
 LIBRARY, REASON = FOLDER / "kernels.so", FOLDER / "kernels.txt"
-ABI = 3
+ABI = 4
 TYPES = {torch.float32: 0, torch.bfloat16: 1}
 ACTIVATIONS = {  # names of checkpoints -> numbers in vectors.h
     "relu": 1, "gelu": 2, "gelu_new": 3, "gelu_fast": 3, "gelu_pytorch_tanh": 3, "silu": 4, "swish": 4,
@@ -162,10 +162,9 @@ def _opened() -> tuple[Any | None, str]:
     found.mh_product.argtypes = [
         c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p, c_int64, c_void_p, c_int64, c_int32, c_int32,
     ]  # fmt: skip
-    found.mh_rows.argtypes = [c_void_p, c_void_p, c_int64, c_void_p, c_int32, c_int32]
     for described in (found.mh_norm, found.mh_rotate, found.mh_decode, found.mh_mix, found.mh_pass):
         described.argtypes = [c_void_p, c_int32]
-    for name in ("threads", "product", "norm", "rows", "decode", "rotate", "mix", "pass"):
+    for name in ("threads", "product", "norm", "decode", "rotate", "mix", "pass"):
         getattr(found, f"mh_{name}").restype = None
     wanted = os.environ.get("MULTIHEAD_LEVEL")
     chosen = found.mh_level(wanted.encode() if wanted else None)

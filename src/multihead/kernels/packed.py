@@ -31,7 +31,6 @@ class Packed:
     Args:
         codes: bytes (int4, int8) or bfloat16, in panels. scales: float32 (width,) for int8; float16 in panels for
             groups. minima: float16 like the scales, for int4; for int8 the sums of each row's codes, float32.
-            width: outputs with what fills up the last panel.
     """
 
     kind: str
@@ -42,6 +41,7 @@ class Packed:
 
     @property
     def width(self) -> int:
+        """Outputs with what fills up the last panel."""
         return -(-self.shape[0] // PANEL) * PANEL
 
     @property
@@ -191,7 +191,7 @@ def _half(x: Tensor) -> Tensor:
 def _panels(x: Tensor, unit: int, deep: int, zero: int = 0) -> Tensor:
     """(outputs, inputs) in panels; signed codes become unsigned with `zero` added."""
     if x.dtype == torch.int8:
-        x = (x.view(torch.uint8) + zero) if zero == 128 else x.view(torch.uint8)
+        x = x.view(torch.uint8) + zero
     x = F.pad(x, (0, -x.shape[1] % unit, 0, -x.shape[0] % PANEL), value=zero)
     return x.view(-1, PANEL, x.shape[1] // deep, deep).transpose(1, 2).flatten()
 

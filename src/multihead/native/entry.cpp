@@ -124,8 +124,3 @@ EXPORT void mh_decode(const Decode* d, int threads) { level->decode(*d, Team{run
 EXPORT void mh_mix(const Mix* m, int threads) { level->mix(*m, Team{run, threads}); }
 
 EXPORT void mh_pass(const Pass* p, int threads) { level->pass(*p, Team{run, threads}); }
-
-// Rows `ids` of a weight, as numbers without gaps.
-EXPORT void mh_rows(const Weight* w, const int64_t* ids, int64_t count, void* y, int type, int threads) {
-    level->rows(*w, ids, count, y, type, Team{run, threads});
-}

@@ -8,4 +8,4 @@
 #define TEXT(name) TEXT_(name)
 
 extern const Level NAMED(LEVEL);
-const Level NAMED(LEVEL) = {TEXT(LEVEL), product, decode, rotate, norm, mix, pass, rows_of};
+const Level NAMED(LEVEL) = {TEXT(LEVEL), product, decode, rotate, norm, mix, pass};

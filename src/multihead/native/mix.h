@@ -8,21 +8,6 @@ namespace {
 
 constexpr int QUERIES = 192;  // of a task
 
-// Sums of M rows of pairs and N vectors of outputs, whose pairs lie `apart` bytes from one step to the next.
-template <int M, int N> INLINE void pairs(const char* x, int64_t stride, const char* at, int64_t apart, int64_t steps, F out[][N]) {
-    F acc[M][N] = {};
-    for (int64_t s = 0; s < steps; s++, at += apart) {
-        I weight[N];
-        for (int j = 0; j < N; j++) weight[j] = load<I>(at + 64 * j);
-        for (int m = 0; m < M; m++) {
-            const I one = fill(load<int32_t>(x + m * stride + 4 * s));
-            for (int j = 0; j < N; j++) acc[m][j] = dot2(acc[m][j], weight[j], one);
-        }
-    }
-    for (int m = 0; m < M; m++)
-        for (int j = 0; j < N; j++) out[m][j] = acc[m][j];
-}
-
 struct Head {  // one text and head, laid out
     const char *keys, *values;  // (width / 2, padded, 2) and (padded / 2, value width, 2)
     int64_t count, padded, width, value_width;
@@ -31,7 +16,7 @@ struct Head {  // one text and head, laid out
 template <int M, int N>
 INLINE void scored(const char* q, int64_t stride, const Head& h, int64_t first, float* scores) {
     F s[M][N];
-    pairs<M, N>(q, stride, h.keys + first * 4, h.padded * 4, h.width / 2, s);
+    sums_of<PairsOf, M, N, N>(q, stride, h.keys + first * 4, h.padded * 4, h.width / 2, 0, s);
     for (int m = 0; m < M; m++)
         for (int j = 0; j < N; j++) store(scores + m * h.padded + first + 16 * j, s[m][j]);
 }
@@ -39,7 +24,7 @@ INLINE void scored(const char* q, int64_t stride, const Head& h, int64_t first, 
 template <int M, int N>
 INLINE void valued(const uint16_t* p, const Head& h, int64_t first, const float* by, uint16_t* out, int64_t stride) {
     F s[M][N];
-    pairs<M, N>((const char*)p, h.padded * 2, h.values + first * 4, h.value_width * 4, h.padded / 2, s);
+    sums_of<PairsOf, M, N, N>((const char*)p, h.padded * 2, h.values + first * 4, h.value_width * 4, h.padded / 2, 0, s);
     for (int m = 0; m < M; m++)
         for (int j = 0; j < N; j++) store(out + m * stride + first + 16 * j, to_bf16(s[m][j] * by[m]));
 }

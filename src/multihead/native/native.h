@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#define ABI 3
+#define ABI 4
 
 // A matrix product with what stands before and after it:
 //   y = after(add + act(norm(x) @ weight.T + bias))
@@ -100,5 +100,4 @@ struct Level {
     void (*norm)(const Norm&, const Team&);
     void (*mix)(const Mix&, const Team&);
     void (*pass)(const Pass&, const Team&);
-    void (*rows)(const Weight&, const int64_t* ids, int64_t count, void* y, int type, const Team&);
 };

@@ -110,12 +110,6 @@ INLINE void read_row(const Weight& w, const Place& p, int64_t row, float* room) 
     for (int64_t i = n; i < all; i++) room[i] = rest;
 }
 
-INLINE float magnitude(const float* x, int64_t n) {
-    F peak{};
-    for (int64_t i = 0; i < n; i += 16) peak = maximum(peak, absolute(load<F>(x + i)));
-    return largest(peak);
-}
-
 // By their bits, since compilers may take arithmetic for finite.
 INLINE I odd_bits(F x) { return (bits_i(x) & 0x7f800000) == 0x7f800000; }
 INLINE bool none(I odd) {
@@ -125,26 +119,35 @@ INLINE bool none(I odd) {
     return !any;
 }
 
-// Codes of n numbers (a multiple of 16), their scale and sum. A row with a number that is not finite gets a scale that is
-// not either, so that it stays visible in the result.
-INLINE void coded(const float* x, int64_t n, int8_t* codes, float& scale, int32_t& total) {
-    float peak = magnitude(x, n);
-    I odd{};
-    for (int64_t i = 0; i < n; i += 16) odd |= odd_bits(load<F>(x + i));
-    const bool sound = none(odd);
-    scale = sound ? peak / 127.0f : NAN;
-    const float by = sound && peak > 0 ? 127.0f / peak : 0.0f;
+// Codes of n numbers (a multiple of 16): how many steps `1 / by` each lies above `bottom`, less `below`. Their sum.
+INLINE int32_t write_codes(const float* x, int64_t n, float bottom, float by, int32_t below, int8_t* codes) {
     const F magic = fill(12582912.0f);
     I t{};
     for (int64_t i = 0; i < n; i += 16) {
-        I q = bits_i(load<F>(x + i) * by + magic) - bits_i(magic);
+        const I q = bits_i((load<F>(x + i) - bottom) * by + magic) - bits_i(magic) - below;
         t += q;
         store(codes + i, __builtin_convertvector(q, Bytes16));
     }
-    int32_t parts[16];
+    int32_t parts[16], total = 0;
     store(parts, t);
-    total = 0;
     for (int i = 0; i < 16; i++) total += parts[i];
+    return total;
+}
+
+// Codes around zero, their scale and sum. A row with a number that is not finite gets a scale that is not either, so that
+// it stays visible in the result.
+INLINE void coded(const float* x, int64_t n, int8_t* codes, float& scale, int32_t& total) {
+    F most{};
+    I odd{};
+    for (int64_t i = 0; i < n; i += 16) {
+        const F v = load<F>(x + i);
+        most = maximum(most, absolute(v));
+        odd |= odd_bits(v);
+    }
+    const bool sound = none(odd);
+    const float peak = largest(most);
+    scale = sound ? peak / 127.0f : NAN;
+    total = write_codes(x, n, 0.0f, sound && peak > 0 ? 127.0f / peak : 0.0f, 0, codes);
 }
 
 // Likewise over the whole range of a row, from -128 at its lowest number to 127 at its highest.
@@ -161,18 +164,7 @@ INLINE void coded_range(const float* x, int64_t n, int8_t* codes, float& scale, 
     const float bottom = sound ? -largest(-low) : 0.0f, step = sound ? (largest(high) - bottom) / 255.0f : 0.0f;
     scale = sound ? step : NAN;
     zero = bottom + 128.0f * step;
-    const float by = step > 0 ? 1.0f / step : 0.0f;
-    const F magic = fill(12582912.0f);
-    I t{};
-    for (int64_t i = 0; i < n; i += 16) {
-        const I q = bits_i((load<F>(x + i) - bottom) * by + magic) - bits_i(magic) - 128;
-        t += q;
-        store(codes + i, __builtin_convertvector(q, Bytes16));
-    }
-    int32_t parts[16];
-    store(parts, t);
-    total = 0;
-    for (int i = 0; i < 16; i++) total += parts[i];
+    total = write_codes(x, n, bottom, step > 0 ? 1.0f / step : 0.0f, 128, codes);
 }
 
 struct Layout {
@@ -255,22 +247,27 @@ struct PairsOf {  // bfloat16
     INLINE static F step(F acc, I weight, I x) { return dot2(acc, weight, x); }
 };
 
+// Sums of M rows and N vectors of outputs, into columns from `first` on; a step's weights lie `apart` bytes from the next's.
+template <class Op, int M, int N, int WIDTH>
+INLINE void sums_of(const char* x, int64_t stride, const char* at, int64_t apart, int64_t steps, int first,
+                    typename Op::Sum out[][WIDTH]) {
+    typename Op::Sum acc[M][N] = {};
+    for (int64_t s = 0; s < steps; s++, at += apart) {
+        I weight[N];
+        for (int j = 0; j < N; j++) weight[j] = load<I>(at + 64 * j);
+        for (int m = 0; m < M; m++) {
+            const I one = fill(load<int32_t>(x + m * stride + 4 * s));
+            for (int j = 0; j < N; j++) acc[m][j] = Op::step(acc[m][j], weight[j], one);
+        }
+    }
+    for (int m = 0; m < M; m++)
+        for (int j = 0; j < N; j++) out[m][first + j] = acc[m][j];
+}
+
 template <class Op, int M, int N>
 INLINE void block(const char* x, int64_t stride, const char* panel, int64_t steps, typename Op::Sum out[][4]) {
-    for (int first = 0; first < 4; first += N) {
-        typename Op::Sum acc[M][N] = {};
-        const char* at = panel + first * 64;
-        for (int64_t s = 0; s < steps; s++, at += 256) {
-            I weight[N];
-            for (int j = 0; j < N; j++) weight[j] = load<I>(at + 64 * j);
-            for (int m = 0; m < M; m++) {
-                const I one = fill(load<int32_t>(x + m * stride + 4 * s));
-                for (int j = 0; j < N; j++) acc[m][j] = Op::step(acc[m][j], weight[j], one);
-            }
-        }
-        for (int m = 0; m < M; m++)
-            for (int j = 0; j < N; j++) out[m][first + j] = acc[m][j];
-    }
+    for (int first = 0; first < 4; first += N)
+        sums_of<Op, M, N, 4>(x, stride, panel + first * 64, 256, steps, first, out);
 }
 
 // Groups have scales, so their sums become floats one group after the other.
@@ -455,36 +452,6 @@ void product(const Weight& w, const Place& p, const Team& team) {
     if (w.after)
         norm_rows(Normed{p.y, p.y, p.rows, w.outputs, p.y_stride, p.y_stride, w.after, p.y_type, w.after_eps,
                          w.after_weight, w.after_bias}, team);
-}
-
-// Some rows of the weight itself, as numbers: what a table of words is asked for.
-void rows_of(const Weight& w, const int64_t* ids, int64_t count, void* y, int type, const Team& team) {
-    const int64_t all = padded(w), groups = all / GROUP;
-    spread(team, count, 16, [&](int64_t i) {
-        const int64_t panel = ids[i] / PANEL, column = ids[i] % PANEL;
-        for (int64_t k = 0; k < w.inputs; k++) {
-            const int64_t g = k / GROUP, at = (panel * groups + g) * PANEL + column;
-            float v;
-            if (w.kind == 0) {
-                v = from_bf16(((const uint16_t*)w.codes)[panel * all * PANEL + (k / 2 * PANEL + column) * 2 + k % 2]);
-            } else if (w.kind == 1) {
-                const uint8_t* codes = (const uint8_t*)w.codes + panel * all * PANEL;
-                v = float(int(codes[(k / 4 * PANEL + column) * 4 + k % 4]) - 128) * ((const float*)w.scales)[ids[i]];
-            } else {
-                const int64_t s = k % GROUP / 4;
-                int code;
-                if (w.kind == 2) {
-                    code = ((const uint8_t*)w.codes + (panel * groups + g) * 2048)[(s * PANEL + column) * 4 + k % 4];
-                } else {
-                    const int both = ((const uint8_t*)w.codes + (panel * groups + g) * 1024)[(s % 4 * PANEL + column) * 4 + k % 4];
-                    code = s < 4 ? both & 15 : both >> 4;
-                }
-                const float scale = from_half(((const uint16_t*)w.scales)[at]);
-                v = w.minima ? float(code) * scale + from_half(((const uint16_t*)w.minima)[at]) : float(code - w.zero) * scale;
-            }
-            give_one(y, i * w.inputs + k, type, v);
-        }
-    });
 }
 
 }  // namespace

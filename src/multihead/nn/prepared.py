@@ -27,9 +27,9 @@ class PreparedAttention(Attention):
     widths: tuple[int, int, int]
 
     def forward(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
-        return self.output(self._heads(x, call, memory).flatten(1))
+        return self.joined(x, None, call, memory)
 
-    def joined(self, x: Tensor, add: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
+    def joined(self, x: Tensor, add: Tensor | None, call: Call, memory: KeyValues | None) -> Tensor:
         """(tokens, width): `add` and what attention gives of x."""
         return self.output(self._heads(x, call, memory).flatten(1), add)
 
@@ -89,9 +89,9 @@ class PreparedFeedForward(nn.Module):
         self.into, self.output = into, out
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.output(self.into(x))
+        return self.joined(x, None)
 
-    def joined(self, x: Tensor, add: Tensor) -> Tensor:
+    def joined(self, x: Tensor, add: Tensor | None) -> Tensor:
         """(tokens, width): `add` and what the step gives of x."""
         return self.output(self.into(x), add)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels import native
+from ..kernels.fused import spans
 from .call import Call
 from .layer import CrossLayer, Layer
 from .memories import KeyValues, Plan
@@ -81,10 +82,9 @@ class Steps:
         assert cache is not None
         library = native.library()
         assert library is not None
-        x = x.contiguous().clone()
-        table, kept = self._layers(), []
-        source = None if call.encoded is None else _spans(call.encoded.runs.begins, call.encoded.runs.lengths)
-        kept.append(source)
+        x = x.clone(memory_format=torch.contiguous_format)
+        table = self._layers()
+        source = None if call.encoded is None else spans(call.encoded.runs)
         memories: list[Any] = cache.layers
         for entry, layer, memory in zip(table, self.layers, memories, strict=True):
             step, found = layer.attention.step, call.once(("place", memory.window), partial(_place, memory, call))
@@ -99,7 +99,6 @@ class Steps:
                 entry.rotated = 2 * angles[0].shape[1]
             if source is not None and call.encoded is not None:
                 k, v = layer.cross.step.projected(call.encoded)
-                kept.append((k, v))
                 entry.source_k, entry.source_v, entry.source_stride = k.data_ptr(), v.data_ptr(), k.stride(0)
                 entry.source_begins, entry.source_lengths = (part.data_ptr() for part in source)
         said = native.Pass(
@@ -140,20 +139,10 @@ def _describe(entry: Any, layer: Any) -> None:
 
 
 def _place(memory: KeyValues, call: Call) -> Place:
-    cache = call.cache
-    assert cache is not None
     plan = memory.plan(call)
     rows = plan.writes
     writes = torch.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
-    begins, lengths = _spans(plan.runs.begins, plan.runs.lengths)
-    if memory.window is not None:
-        hidden = (lengths - memory.window).clamp(min=0)
-        begins, lengths = begins + hidden, lengths - hidden
-    return Place(plan, writes, begins, lengths)
-
-
-def _spans(begins: Sequence[int], lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
-    return torch.tensor(begins), torch.tensor(lengths)
+    return Place(plan, writes, *spans(plan.runs, memory.window))
 
 
 def _plain(layer: nn.Module) -> bool:
