@@ -1,4 +1,4 @@
-"""Decoders whose layers run as one call write what the same decoders write layer by layer."""
+"""Stacks whose layers run as one call give what the same stacks give layer by layer."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def both(model: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[A
     """What is written with steps and without, and how many passes took them."""
     counted = []
     run = Steps.run
-    monkeypatch.setattr(Steps, "run", lambda self, x, call: counted.append(len(x)) or run(self, x, call))
+    monkeypatch.setattr(Steps, "run", lambda self, x, *args: counted.append(len(x)) or run(self, x, *args))
     stack = decoder(model)
     one = model.generate(TEXTS, max_new_tokens=12, min_new_tokens=12, **options)
     monkeypatch.setattr(stack, "steps", None)
@@ -98,3 +98,93 @@ def test_a_copy_takes_its_own_steps(model, monkeypatch):
         twin.generate(TEXTS, max_new_tokens=6, do_sample=False),
         model.generate(TEXTS, max_new_tokens=6, do_sample=False),
     )
+
+
+ENCODER = {**SIZES, "max_position_embeddings": 64, "pad_token_id": 0}
+ENCODERS: dict[str, Any] = {
+    "bert": transformers.BertConfig(**ENCODER),
+    "electra": transformers.ElectraConfig(**ENCODER, embedding_size=32),
+    "modernbert": transformers.ModernBertConfig(
+        **{**ENCODER, "num_hidden_layers": 4}, local_attention=8, global_attn_every_n_layers=3, cls_token_id=1,
+        sep_token_id=2, eos_token_id=None, bos_token_id=None,
+    ),
+    "distilbert": transformers.DistilBertConfig(vocab_size=90, dim=64, hidden_dim=80, n_layers=2, n_heads=4),
+}  # fmt: skip
+LENGTHS = {"alike": (16,) * 3, "ragged": (1, 30, 7, 12), "single": (1, 1), "alone": (5,)}
+
+
+def prepared(config: Any, folder: Any, kind: str, dtype: torch.dtype) -> Any:
+    torch.manual_seed(0)
+    made = getattr(transformers, kind).from_config(config)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    made.save_pretrained(folder)
+    return getattr(multihead, kind).from_pretrained(folder, precision="bf16", dtype=dtype)
+
+
+def near(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return torch.allclose(one.float(), other.float(), rtol=0, atol=0.03 * float(other.abs().max()))
+
+
+def padded(texts: list[list[int]], name: str = "") -> dict[str, torch.Tensor]:
+    longest = max(map(len, texts))
+    ids = torch.tensor([text + [0] * (longest - len(text)) for text in texts])
+    mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in texts])
+    return {f"{name}input_ids": ids, f"{name}attention_mask": mask}
+
+
+def layer_by_layer(model: Any) -> None:
+    for part in model.modules():
+        if type(part) is PreparedStack:
+            part.steps = None
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Tokens of each pass that ran as one call."""
+    found = []
+    run = Steps.run
+    monkeypatch.setattr(Steps, "run", lambda self, x, *args: found.append(len(x)) or run(self, x, *args))
+    return found
+
+
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
+@pytest.mark.parametrize("name", ENCODERS)
+def test_an_encoder_runs_as_one_call(name, lengths, tmp_path, counted):
+    judge = prepared(ENCODERS[name], tmp_path, "AutoModelForSequenceClassification", torch.bfloat16)
+    plain = multihead.AutoModel.from_pretrained(tmp_path, precision="bf16", dtype=torch.bfloat16)
+    texts = padded([torch.randint(3, 90, (length,)).tolist() for length in lengths])
+    seen = texts["attention_mask"].bool()
+    with torch.inference_mode():
+        logits, states = judge(**texts).logits, plain(**texts).last_hidden_state
+        assert counted == [sum(lengths)] * 2
+        layer_by_layer(judge)
+        layer_by_layer(plain)
+        assert near(logits, judge(**texts).logits)
+        assert near(states[seen], plain(**texts).last_hidden_state[seen])
+    assert len(counted) == 2
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_prompt_runs_as_one_call(name, cached, tmp_path, counted):
+    config = MODELS[name]
+    kind = "AutoModelForSeq2SeqLM" if config.is_encoder_decoder else "AutoModelForCausalLM"
+    model = prepared(config, tmp_path, kind, torch.bfloat16)
+    given = {**padded(TEXTS), **(padded([[0, 7, 8], [0], [0, 9]], "decoder_") if config.is_encoder_decoder else {})}
+
+    def passes() -> list[torch.Tensor]:
+        found = model(**given, use_cache=cached)
+        if not cached or config.is_encoder_decoder:
+            return [found.logits]
+        more = model(input_ids=torch.tensor([[3], [4], [5]]), past_key_values=found.past_key_values)
+        return [found.logits, more.logits]
+
+    with torch.inference_mode():
+        once = passes()
+        stacks = len([part for part in model.modules() if type(part) is PreparedStack])
+        assert len(counted) == stacks + len(once) - 1
+        layer_by_layer(model)
+        each = passes()
+    assert len(counted) == stacks + len(once) - 1
+    assert all(near(one, other) for one, other in zip(once, each, strict=True))

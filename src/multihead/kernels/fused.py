@@ -69,9 +69,7 @@ def decoded(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Tens
 def attended(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Tensor | None:
     """Attention in bfloat16 of many queries a text, q (tokens, heads, width); keys and values as for `decoded`."""
     width, value_width = q.shape[2], v.shape[2]
-    if q.dtype is not torch.bfloat16 or width % 2 or value_width % 16 or not _fit(q, k, v):
-        return None
-    if native.level() == "amx" and sight.keys.longest > LONG:
+    if not mixes(q, sight.keys) or width % 2 or value_width % 16 or not _fit(q, k, v):
         return None
     library = native.library()
     assert library is not None
@@ -86,6 +84,11 @@ def attended(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Ten
     )  # fmt: skip
     library.mh_mix(byref(said), torch.get_num_threads())
     return out
+
+
+def mixes(x: Tensor, keys: Runs) -> bool:
+    """Whether many queries a text are for these kernels: in x's precision, over so many keys."""
+    return x.dtype is torch.bfloat16 and not (native.level() == "amx" and keys.longest > LONG)
 
 
 def spans(runs: Runs, window: int | None = None) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from ..errors import UnsupportedOption
 
 FOLDER = Path(__file__).parent.parent / "native"
 LIBRARY, REASON = FOLDER / "kernels.so", FOLDER / "kernels.txt"
-ABI = 4
+ABI = 5
 TYPES = {torch.float32: 0, torch.bfloat16: 1}
 ACTIVATIONS = {  # names of checkpoints -> numbers in vectors.h
     "relu": 1, "gelu": 2, "gelu_new": 3, "gelu_fast": 3, "gelu_pytorch_tanh": 3, "silu": 4, "swish": 4,
@@ -67,7 +67,7 @@ class Step(ctypes.Structure):
             "qkv", "out", "query", "cross", "into", "down", "k", "v", "source_k", "source_v", "writes", "begins",
             "lengths", "index", "source_begins", "source_lengths", "cosines", "sines", "q_norm", "k_norm",
         )],
-        *[(name, c_int64) for name in ("heads", "key_heads", "width", "rotated", "source_stride")],
+        *[(name, c_int64) for name in ("heads", "key_heads", "width", "rotated", "source_stride", "window")],
         *[(name, c_float) for name in ("scale", "cross_scale", "norm_eps")],
     ]  # fmt: skip
 
@@ -76,8 +76,9 @@ class Pass(ctypes.Structure):
     """native.h: Pass."""
 
     _fields_ = [
-        ("steps", c_void_p), ("x", c_void_p), ("layers", c_int64), ("texts", c_int64), ("states", c_int64),
-        ("type", c_int32),
+        *[(name, c_void_p) for name in ("steps", "x", "room", "q_begins", "q_lengths")],
+        *[(name, c_int64) for name in ("layers", "texts", "tokens", "states")],
+        ("type", c_int32), ("causal", c_int32),
     ]  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#define ABI 4
+#define ABI 5
 
 // A matrix product with what stands before and after it:
 //   y = after(add + act(norm(x) @ weight.T + bias))
@@ -50,23 +50,27 @@ struct Mix {
     int32_t causal;
 };
 
-// One layer of a decoder that reads one token of each text: what it holds, and where it remembers.
+// One layer: what it holds, and where it remembers.
 struct Step {
     const Weight *qkv, *out, *query, *cross, *into, *down;  // query and cross: null without a source
-    void *k, *v;                        // storage of this layer, (rows, key heads, width)
+    void *k, *v;                        // storage of this layer, (rows, key heads, width); null: nothing is remembered
     const void *source_k, *source_v;
-    const int64_t *writes, *begins, *lengths, *index, *source_begins, *source_lengths;
-    const float *cosines, *sines;       // (texts, rotated / 2), null where nothing is turned
+    const int64_t *writes;              // rows of storage for the pass's tokens; null for 0, 1, ...
+    const int64_t *begins, *lengths, *index, *source_begins, *source_lengths;
+    const float *cosines, *sines;       // (tokens, rotated / 2), null where nothing is turned
     const float *q_norm, *k_norm;       // of each head, null without
     int64_t heads, key_heads, width, rotated, source_stride;
+    int64_t window;                     // as in Mix
     float scale, cross_scale, norm_eps;
 };
 
+// A pass of layers over texts laid end to end.
 struct Pass {
     const Step* steps;
-    void* x;  // (texts, states): word vectors, then the last layer's states
-    int64_t layers, texts, states;
-    int32_t type;
+    void *x, *room;  // x (tokens, states): word vectors, then the last layer's states; room: see `steps.h`
+    const int64_t *q_begins, *q_lengths;  // null: one token of each text
+    int64_t layers, texts, tokens, states;
+    int32_t type, causal;
 };
 
 // Queries or keys and the angles that they are turned by; y is (tokens, heads, width) without gaps.

@@ -1,7 +1,7 @@
-// A decoder's layers over one token of each text, from word vectors to states, without going back to Python.
+// Layers from word vectors to states, without going back to Python between them.
 #pragma once
 
-#include "attention.h"
+#include "mix.h"
 
 namespace {
 
@@ -27,42 +27,53 @@ INLINE void placed(const Step& s, const void* x, int64_t at, int64_t heads, cons
 
 INLINE void exchange(char*& a, char*& b) { char* c = a; a = b; b = c; }
 
+// `room` holds of every token the widest of the joined products, the widest of what heads give, and states.
 void pass(const Pass& p, const Team& team) {
-    const int64_t size = p.type ? 2 : 4, texts = p.texts;
-    int64_t inner = 0, widest = 0;
+    const int64_t size = p.type ? 2 : 4, tokens = p.tokens;
+    int64_t widest = 0, given = 0;
     for (int64_t l = 0; l < p.layers; l++) {
-        inner = most(inner, p.steps[l].into->outputs);
-        widest = most(widest, p.steps[l].qkv->outputs);
+        widest = most(widest, most(p.steps[l].qkv->outputs, p.steps[l].into->outputs));
+        given = most(given, p.steps[l].out->inputs);
     }
-    static thread_local Scratch kept;
-    char* room = kept.of(size_t(texts * (widest * 3 + inner + 2 * p.states) * size + 4096));
-    char *qkv = room, *q = qkv + texts * widest * size, *mixed = q + texts * widest * size;
-    char *wide = mixed + texts * widest * size, *other = wide + texts * inner * size;
+    char *wide = (char*)p.room, *mixed = wide + tokens * widest * size, *other = mixed + tokens * given * size;
     char* x = (char*)p.x;
     auto multiply = [&](const Weight* w, const char* from, const char* add, char* to) {
         const int64_t in = w->inputs, out = w->outputs;
-        product(*w, Place{from, add, to, texts, in, out, out, p.type, p.type}, team);
+        product(*w, Place{from, add, to, tokens, in, out, out, p.type, p.type}, team);
+    };
+    // q (tokens, heads, width) at `wide`, a row every `stride` numbers
+    auto attend = [&](const Step& s, int64_t stride, const void* k, const void* v, int64_t apart, int64_t key_heads,
+                      const int64_t* begins, const int64_t* lengths, const int64_t* index, bool own) {
+        const float scale = own ? s.scale : s.cross_scale;
+        if (p.q_begins)
+            mix(Mix{wide, k, v, mixed, p.q_begins, p.q_lengths, begins, lengths, p.texts, s.heads, key_heads, s.width,
+                    s.width, stride, apart, apart, own ? s.window : 0, scale, own && p.causal}, team);
+        else
+            decode(Decode{wide, k, v, mixed, begins, lengths, index, p.texts, s.heads, key_heads, s.width, s.width,
+                          stride, apart, apart, scale, p.type}, team);
     };
     for (int64_t l = 0; l < p.layers; l++) {
         const Step& s = p.steps[l];
         const int64_t whole = s.qkv->outputs, own = s.heads * s.width, keys = s.key_heads * s.width;
-        multiply(s.qkv, x, nullptr, qkv);
-        spread(team, texts, 8, [&](int64_t t) {
-            static thread_local Scratch own_room;
-            float* f = (float*)own_room.of(size_t(s.width + 16) * 4);
-            const int64_t at = t * whole, row = s.writes[t] * keys;
-            placed(s, qkv, at, s.heads, s.q_norm, t, q, t * own, p.type, f);
-            placed(s, qkv, at + own, s.key_heads, s.k_norm, t, s.k, row, p.type, f);
-            std::memcpy((char*)s.v + row * size, qkv + (at + own + keys) * size, keys * size);
+        multiply(s.qkv, x, nullptr, wide);
+        const bool turned = s.cosines || s.q_norm || s.k_norm;
+        char *k = s.k ? (char*)s.k : wide + own * size, *v = s.v ? (char*)s.v : wide + (own + keys) * size;
+        if (turned || s.k) spread(team, tokens, 8, [&](int64_t t) {
+            static thread_local Scratch kept;
+            float* room = (float*)kept.of(size_t(s.width + 16) * 4);
+            const int64_t at = t * whole, row = (s.writes ? s.writes[t] : t) * keys;
+            if (turned) placed(s, wide, at, s.heads, s.q_norm, t, wide, at, p.type, room);
+            if (turned) placed(s, wide, at + own, s.key_heads, s.k_norm, t, s.k ? k : wide, s.k ? row : at + own, p.type, room);
+            else std::memcpy(k + row * size, wide + (at + own) * size, keys * size);
+            if (s.k) std::memcpy(v + row * size, wide + (at + own + keys) * size, keys * size);
         });
-        decode(Decode{q, s.k, s.v, mixed, s.begins, s.lengths, s.index, texts, s.heads, s.key_heads, s.width, s.width,
-                      own, keys, keys, s.scale, p.type}, team);
+        attend(s, whole, k, v, s.k ? keys : whole, s.key_heads, s.begins, s.lengths, s.index, true);
         multiply(s.out, mixed, x, other);
         exchange(x, other);
         if (s.query) {
-            multiply(s.query, x, nullptr, q);
-            decode(Decode{q, s.source_k, s.source_v, mixed, s.source_begins, s.source_lengths, nullptr, texts, s.heads,
-                          s.heads, s.width, s.width, own, s.source_stride, s.source_stride, s.cross_scale, p.type}, team);
+            multiply(s.query, x, nullptr, wide);
+            attend(s, own, s.source_k, s.source_v, s.source_stride, s.heads, s.source_begins, s.source_lengths, nullptr,
+                   false);
             multiply(s.cross, mixed, x, other);
             exchange(x, other);
         }
@@ -70,7 +81,7 @@ void pass(const Pass& p, const Team& team) {
         multiply(s.down, wide, x, other);
         exchange(x, other);
     }
-    if (x != (char*)p.x) std::memcpy(p.x, x, texts * p.states * size);
+    if (x != (char*)p.x) std::memcpy(p.x, x, tokens * p.states * size);
 }
 
 }  // namespace

@@ -65,9 +65,8 @@ class KeyValues:
     def extend(self, k: Tensor, v: Tensor, call: Call) -> tuple[Tensor, Tensor, Runs]:
         """All keys and values (rows, key heads, width) that may be seen, and where each text's lie."""
         plan = self.plan(call)
-        if plan.fresh:  # what may never be read again is not moved yet
-            self._write()
-            self._waiting = k, v, plan.writes
+        if plan.fresh:
+            self.wait(k, v, plan)
             return k, v, call.runs
         self.make_room(plan, call, k, v)
         assert self.k is not None
@@ -76,6 +75,11 @@ class KeyValues:
         if plan.reads is None:
             return self.k, self.v, plan.runs
         return self.k[plan.reads], self.v[plan.reads], plan.runs
+
+    def wait(self, k: Tensor, v: Tensor, plan: Plan) -> None:
+        """Remembers a first pass's keys and values; what may never be read again is not moved yet."""
+        self._write()
+        self._waiting = k, v, plan.writes
 
     def plan(self, call: Call) -> Plan:
         """Where this pass goes, alike for all layers with this window."""

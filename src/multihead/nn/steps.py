@@ -1,10 +1,10 @@
-"""A decoder's layers over one token of each text as one call of the C++ kernels: Python's share of a step is small."""
+"""Layers that run as one call of the C++ kernels: Python's share of a pass is small."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels import native
-from ..kernels.fused import spans
+from ..kernels.attention import fused
+from ..kernels.fused import mixes, spans
 from .call import Call
 from .layer import CrossLayer, Layer
 from .memories import KeyValues, Plan
@@ -23,34 +24,48 @@ from .stack import Stack
 
 
 class PreparedStack(Stack):
-    """A stack that reads one new token of each text without going back to Python between layers."""
+    """A stack that does not go back to Python between layers."""
 
     steps: Steps | None = None
 
     def forward(self, words: Tensor, call: Call) -> Tensor:
-        steps, cache = self.steps, call.cache
-        if steps is None or cache is None or self.adjust is not None or not steps.serves(words, call):
+        steps, asked = self.steps, call.asked
+        if steps is None or self.adjust is not None or not steps.serves(words, call):
             return super().forward(words, call)
-        x = steps.run(self.embed(words, call), call)
-        cache.advance(call.runs)
+        x = steps.run(self.embed(words, call), call if asked is None else replace(call, asked=None), asked is None)
+        if asked is not None:
+            x = self.layers[-1](x, call, None)
+        if call.cache is not None:
+            call.cache.advance(call.runs)
         return self.out(self.norm(x))
 
 
 def prepare_steps(stack: nn.Module) -> None:
-    """Makes a decoder of prepared layers a `PreparedStack`, where the kernels compute all that its layers do."""
-    if type(stack) is Stack and stack.causal and len(stack.layers) and all(map(_plain, stack.layers)):
+    """Makes a stack of prepared layers a `PreparedStack`, where the kernels compute all that its layers do."""
+    if type(stack) is not Stack or not len(stack.layers) or not all(map(_plain, stack.layers)):
+        return
+    layers: list[Any] = list(stack.layers)
+    if len({layer.attention.step.causal for layer in layers}) == 1:
         stack.__class__ = PreparedStack
-        stack.steps = Steps(list(stack.layers))  # type: ignore[assignment]
+        stack.steps = Steps(layers)  # type: ignore[assignment]
 
 
 @dataclass
 class Place:
-    """Where layers with one window remember in this pass: what the kernels are told, and the tensors that hold it."""
+    """Where keys and values of layers with one window lie in a pass: what the kernels are told, as tensors hold it.
 
-    plan: Plan
-    writes: Tensor
+    Args:
+        plan: of what is remembered. writes: rows of storage; None for the pass's own order.
+    """
+
+    plan: Plan | None
+    writes: Tensor | None
     begins: Tensor
     lengths: Tensor
+
+    @property
+    def index(self) -> Tensor | None:
+        return None if self.plan is None or self.plan.fresh else self.plan.reads
 
 
 class Steps:
@@ -65,34 +80,46 @@ class Steps:
         self.crosses = isinstance(layers[0], CrossLayer)
         self._table: Any = None
         self._told: tuple[int, ...] = ()
+        self._room = 0  # numbers that a pass needs of a token, beside its states
 
     def serves(self, words: Tensor, call: Call) -> bool:
-        """Whether this pass is one token of each text, of which something is remembered already."""
-        cache, record = call.cache, call.record
-        assert cache is not None
-        if len(call.runs) != words.shape[0] or call.runs.longest != 1 or call.asked is not None:
+        """Whether the kernels compute this pass."""
+        record = call.record
+        shown = record.hidden is record.attentions is record.cross_attentions is None
+        if not shown or call.attend is not fused or torch.is_grad_enabled() or not native.serves(words):
             return False
-        if self.crosses != (call.encoded is not None) or not native.serves(words) or torch.is_grad_enabled():
+        if self.crosses != (call.encoded is not None):
             return False
-        return record.hidden is record.attentions is record.cross_attentions is None and any(cache.lengths)
+        if _single(words, call):
+            return True
+        plans = [_place(memory, call).plan for memory in call.cache.layers] if call.cache else []  # type: ignore[arg-type]
+        if any(plan and not plan.fresh and plan.reads is not None for plan in plans):
+            return False  # rows are gathered first
+        seen = [call.runs, *(plan.runs for plan in plans if plan), *([call.encoded.runs] if call.encoded else [])]
+        return all(mixes(words, runs) for runs in seen)
 
-    def run(self, x: Tensor, call: Call) -> Tensor:
-        """The last layer's states (texts, width), of word vectors (texts, width)."""
-        cache = call.cache
-        assert cache is not None
+    def run(self, x: Tensor, call: Call, last: bool = True) -> Tensor:
+        """States (tokens, width) of word vectors (tokens, width).
+
+        Args:
+            last: whether the last layer is among those that run.
+        """
         library = native.library()
         assert library is not None
         x = x.clone(memory_format=torch.contiguous_format)
-        table = self._layers()
+        table, layers = self._layers(), self.layers if last else self.layers[:-1]
+        queries = None if _single(x, call) else spans(call.runs)
         source = None if call.encoded is None else spans(call.encoded.runs)
-        memories: list[Any] = cache.layers
-        for entry, layer, memory in zip(table, self.layers, memories, strict=True):
-            step, found = layer.attention.step, call.once(("place", memory.window), partial(_place, memory, call))
-            memory.make_room(found.plan, call)
-            entry.k, entry.v = memory.k.data_ptr(), memory.v.data_ptr()
-            entry.writes, entry.begins = found.writes.data_ptr(), found.begins.data_ptr()
-            entry.lengths = found.lengths.data_ptr()
-            entry.index = None if found.plan.reads is None else found.plan.reads.data_ptr()
+        memories: Sequence[Any] = call.cache.layers if call.cache else [None] * len(layers)
+        for entry, layer, memory in zip(table, layers, memories, strict=False):
+            step, found = layer.attention.step, _place(memory, call)
+            if found.plan is not None:
+                k, v = _storage(memory, found.plan, call, x, entry)
+                entry.k, entry.v = k.data_ptr(), v.data_ptr()
+            entry.writes, entry.begins, entry.lengths, entry.index = (
+                None if told is None else told.data_ptr()
+                for told in (found.writes, found.begins, found.lengths, found.index)
+            )
             if isinstance(step.positions, Rotary):
                 angles = step.positions.angles(call)
                 entry.cosines, entry.sines = (x.data_ptr() for x in angles)
@@ -101,9 +128,12 @@ class Steps:
                 k, v = layer.cross.step.projected(call.encoded)
                 entry.source_k, entry.source_v, entry.source_stride = k.data_ptr(), v.data_ptr(), k.stride(0)
                 entry.source_begins, entry.source_lengths = (part.data_ptr() for part in source)
+        room = x.new_empty(x.shape[0] * (self._room + x.shape[1]))
+        begins, lengths = (None, None) if queries is None else (part.data_ptr() for part in queries)
         said = native.Pass(
-            steps=ctypes.addressof(table), x=x.data_ptr(), layers=len(table), texts=x.shape[0], states=x.shape[1],
-            type=native.TYPES[x.dtype],
+            steps=ctypes.addressof(table), x=x.data_ptr(), room=room.data_ptr(), q_begins=begins, q_lengths=lengths,
+            layers=len(layers), texts=len(call.runs), tokens=x.shape[0], states=x.shape[1],
+            type=native.TYPES[x.dtype], causal=int(self.layers[0].attention.step.causal),
         )  # fmt: skip
         library.mh_pass(ctypes.byref(said), torch.get_num_threads())
         return x
@@ -115,6 +145,7 @@ class Steps:
             self._table, self._told = (native.Step * len(self.layers))(), now
             for entry, layer in zip(self._table, self.layers, strict=True):
                 _describe(entry, layer)
+            self._room = _room(self.layers)
         return type(self._table).from_buffer_copy(self._table)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -126,7 +157,7 @@ def _describe(entry: Any, layer: Any) -> None:
     entry.qkv, entry.out = step.qkv.address, step.output.address
     entry.into, entry.down = ffn.into.address, ffn.output.address
     entry.width, entry.heads = step.head_width, step.widths[0] // step.head_width
-    entry.key_heads, entry.scale = step.widths[1] // step.head_width, step.scale
+    entry.key_heads, entry.scale, entry.window = step.widths[1] // step.head_width, step.scale, step.window or 0
     for name, norm in (("q_norm", step.q_norm), ("k_norm", step.k_norm)):
         told = Norm.of(norm)
         if told is not None and told.weight is not None:
@@ -138,11 +169,43 @@ def _describe(entry: Any, layer: Any) -> None:
         entry.query, entry.cross, entry.cross_scale = cross.query.address, cross.output.address, cross.scale
 
 
-def _place(memory: KeyValues, call: Call) -> Place:
+def _room(layers: Sequence[Any]) -> int:
+    """Widths of what a layer makes of a token: of the wider joined product, and of what its heads give."""
+    joined = (product.outputs for layer in layers for product in (layer.attention.step.qkv, layer.ffn.step.into))
+    return max(joined) + max(layer.attention.step.output.shape[1] for layer in layers)
+
+
+def _single(x: Tensor, call: Call) -> bool:
+    """Whether a pass reads one token of each text."""
+    return call.runs.longest == 1 and len(call.runs) == x.shape[0]
+
+
+def _place(memory: KeyValues | None, call: Call) -> Place:
+    """Where the keys and values of a layer with this memory lie, alike for all layers with its window."""
+    return call.once(("place", None if memory is None else (memory.window,)), partial(_found, memory, call))
+
+
+def _found(memory: KeyValues | None, call: Call) -> Place:
+    if memory is None:
+        return Place(None, None, *spans(call.runs))
     plan = memory.plan(call)
+    if plan.fresh:
+        return Place(plan, None, *spans(plan.runs))
     rows = plan.writes
     writes = torch.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
-    return Place(plan, writes, *spans(plan.runs, memory.window))
+    return Place(plan, writes, *spans(plan.runs, memory.window if call.runs.longest == 1 else None))
+
+
+def _storage(memory: KeyValues, plan: Plan, call: Call, x: Tensor, entry: Any) -> tuple[Tensor, Tensor]:
+    """Where the kernels put a layer's keys and values, (rows, key heads, width) each."""
+    if plan.fresh:
+        k, v = (x.new_empty(x.shape[0], entry.key_heads, entry.width) for _ in range(2))
+        memory.wait(k, v, plan)
+        return k, v
+    memory.make_room(plan, call)
+    assert memory.k is not None
+    assert memory.v is not None
+    return memory.k, memory.v
 
 
 def _plain(layer: nn.Module) -> bool:
