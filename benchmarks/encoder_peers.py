@@ -15,7 +15,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -200,49 +199,13 @@ def peer(name: str, folder: str) -> Run:
 
 
 def roofline() -> dict[str, float]:
-    """Operations and bytes a second: products (2048, 768) by (768, 3072), and the sum of 256 MiB.
-
-    "int8" is left out where torch has no such product.
-    """
+    """Operations and bytes a second."""
     import torch
+
+    from multihead.cli.costs import machine_limits
 
     torch.set_num_threads(THREADS)
-    a, b = torch.randn(2048, 768), torch.randn(768, 3072)
-    low, right = a.bfloat16(), b.bfloat16()
-    many = torch.ones(2**26)
-    products = 2.0 * 2048 * 768 * 3072
-    found = {
-        "fp32": rate(lambda: torch.mm(a, b), products),
-        "bf16": rate(lambda: torch.mm(low, right), products),
-        "bytes": rate(many.sum, 4.0 * many.numel()),
-    }
-    with suppress(AttributeError, RuntimeError):  # an operator of torch's own, which few processors have
-        found["int8"] = rate(int8_product(), products)
-    return found
-
-
-def int8_product() -> Callable[[], Any]:
-    """Unsigned rows by a signed weight with a scale a row, bfloat16 out: what oneDNN has instructions for."""
-    import torch
-
-    rows = torch.randint(0, 255, (2048, 768), dtype=torch.uint8)
-    weight = torch.randint(-127, 127, (3072, 768), dtype=torch.int8)
-    scales, zeros = torch.full((3072,), 0.01), torch.zeros(3072, dtype=torch.int64)
-    packed = torch.ops.onednn.qlinear_prepack(weight, [2048, 768])
-    multiply = torch.ops.onednn.qlinear_pointwise
-    return lambda: multiply(
-        rows, 0.02, 128, packed, scales, zeros, None, 1.0, 0, torch.bfloat16, "none", [], ""
-    )  # fmt: skip
-
-
-def rate(work: Callable[[], Any], amount: float, seconds: float = 0.5) -> float:
-    """Amounts a second, after a first time that is not counted."""
-    work()
-    began, times = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds:
-        work()
-        times += 1
-    return times * amount / (time.perf_counter() - began)
+    return machine_limits()
 
 
 def prepare_weights(folder: Path) -> None:

@@ -43,6 +43,7 @@ PACKAGES = (
     Package("llguidance", "llguidance", "text of a given form: JSON schemas, patterns, grammars", "structured"),
     Package("pyarrow", "pyarrow", "Parquet files", "parquet"),
     Package("PIL", "pillow", "pictures of attention", "pictures"),
+    Package("matplotlib", "matplotlib", "plots of `multihead bench`", "pictures"),
     Package("yaml", "pyyaml", "training as a YAML file says", "train"),
     Package("sklearn", "scikit-learn", "scores of classification", "train"),
     Package("scipy", "scipy", "correlations", "train"),

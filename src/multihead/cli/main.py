@@ -13,6 +13,7 @@ from ..errors import MultiheadError
 
 COMMANDS = {  # command -> the module that holds it
     "attention": "attention",
+    "bench": "bench",
     "chat": "chat",
     "completion": "completion",
     "convert": "convert",
