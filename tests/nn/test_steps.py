@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -188,3 +189,22 @@ def test_a_prompt_runs_as_one_call(name, cached, tmp_path, counted):
         each = passes()
     assert len(counted) == stacks + len(once) - 1
     assert all(near(one, other) for one, other in zip(once, each, strict=True))
+
+
+def test_threads_share_a_pass_and_passes_run_side_by_side(tmp_path):
+    wide = {**ROTARY, "hidden_size": 256, "intermediate_size": 512, "head_dim": 64, "num_key_value_heads": 2}
+    model = prepared(transformers.LlamaConfig(**wide), tmp_path, "AutoModelForCausalLM", torch.bfloat16)
+    before = torch.get_num_threads()
+
+    def written() -> torch.Tensor:
+        return model.generate(TEXTS[:1], max_new_tokens=12, min_new_tokens=12, do_sample=False)
+
+    try:
+        torch.set_num_threads(1)
+        alone = written()
+        torch.set_num_threads(3)  # more than some machines have cores
+        assert torch.equal(written(), alone)
+        with ThreadPoolExecutor(3) as pool:
+            assert all(torch.equal(each.result(), alone) for each in [pool.submit(written) for _ in range(6)])
+    finally:
+        torch.set_num_threads(before)

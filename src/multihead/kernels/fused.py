@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ctypes import byref
+from ctypes import addressof, byref
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,8 +58,8 @@ def decoded(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Tens
     begins, lengths = sight.once("decoded", lambda: spans(sight.keys, sight.window))
     out = torch.empty(q.shape[0], q.shape[1], value_width, dtype=q.dtype)
     said = native.Decode(
-        q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(), out=out.data_ptr(), begins=begins.data_ptr(),
-        lengths=lengths.data_ptr(), texts=q.shape[0], heads=q.shape[1], key_heads=k.shape[1], width=width,
+        q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(), out=out.data_ptr(), begins=addressof(begins),
+        lengths=addressof(lengths), texts=q.shape[0], heads=q.shape[1], key_heads=k.shape[1], width=width,
         value_width=value_width, q_stride=q.stride(0), row_stride=k.stride(0), value_stride=v.stride(0), scale=scale,
         type=native.TYPES[q.dtype],
     )  # fmt: skip
@@ -76,8 +77,8 @@ def attended(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Ten
     places = sight.once("mixed", lambda: (*spans(sight.queries), *spans(sight.keys)))
     out = torch.empty(q.shape[0], q.shape[1], value_width, dtype=q.dtype)
     said = native.Mix(
-        q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(), out=out.data_ptr(), q_begins=places[0].data_ptr(),
-        q_lengths=places[1].data_ptr(), begins=places[2].data_ptr(), lengths=places[3].data_ptr(),
+        q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(), out=out.data_ptr(), q_begins=addressof(places[0]),
+        q_lengths=addressof(places[1]), begins=addressof(places[2]), lengths=addressof(places[3]),
         texts=len(sight.queries), heads=q.shape[1], key_heads=k.shape[1], width=width, value_width=value_width,
         q_stride=q.stride(0), row_stride=k.stride(0), value_stride=v.stride(0), window=sight.window or 0, scale=scale,
         causal=int(sight.causal),
@@ -91,17 +92,17 @@ def mixes(x: Tensor, keys: Runs) -> bool:
     return x.dtype is torch.bfloat16 and not (native.level() == "amx" and keys.longest > LONG)
 
 
-def spans(runs: Runs, window: int | None = None) -> tuple[Tensor, Tensor]:
-    """Where each text's rows begin, and how many they are: int64 (texts,).
+def spans(runs: Runs, window: int | None = None) -> tuple[Any, Any]:
+    """Where each text's rows begin, and how many they are, as `native.numbers`.
 
     Args:
         window: only so many last rows of a text.
     """
-    begins, lengths = torch.tensor(runs.begins), torch.tensor(runs.lengths)
-    if window is not None:
-        hidden = (lengths - window).clamp(min=0)
-        begins, lengths = begins + hidden, lengths - hidden
-    return begins, lengths
+    begins, lengths = runs.begins, runs.lengths
+    if window is not None and runs.longest > window:
+        begins = tuple(begin + max(0, length - window) for begin, length in zip(begins, lengths, strict=True))
+        lengths = tuple(min(length, window) for length in lengths)
+    return native.numbers(begins), native.numbers(lengths)
 
 
 def _fit(q: Tensor, k: Tensor, v: Tensor) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+from collections.abc import Sequence
 from ctypes import c_char_p, c_float, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..errors import UnsupportedOption
 
 FOLDER = Path(__file__).parent.parent / "native"
 LIBRARY, REASON = FOLDER / "kernels.so", FOLDER / "kernels.txt"
-ABI = 5
+ABI = 6
 TYPES = {torch.float32: 0, torch.bfloat16: 1}
 ACTIVATIONS = {  # names of checkpoints -> numbers in vectors.h
     "relu": 1, "gelu": 2, "gelu_new": 3, "gelu_fast": 3, "gelu_pytorch_tanh": 3, "silu": 4, "swish": 4,
@@ -102,6 +103,11 @@ class Norm(ctypes.Structure):
     ]  # fmt: skip
 
 
+def numbers(values: Sequence[int]) -> Any:
+    """Whole numbers as the kernels read them; kept by the caller for as long as they do."""
+    return (c_int64 * len(values))(*values)
+
+
 def serves(x: Tensor) -> bool:
     """Whether the kernels can compute with a tensor: on the CPU, of a precision they know, without a gradient."""
     if library() is None or not x.is_cpu or x.dtype not in TYPES or torch.compiler.is_compiling():
@@ -159,7 +165,7 @@ def _opened() -> tuple[Any | None, str]:
     except (OSError, AttributeError) as error:
         return None, f"{LIBRARY} cannot be loaded: {error}"
     found.mh_level.restype, found.mh_level.argtypes = c_char_p, [c_char_p]
-    found.mh_threads.argtypes = [c_void_p, c_void_p]
+    found.mh_threads.argtypes = [c_void_p, c_void_p, c_void_p]
     found.mh_product.argtypes = [
         c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p, c_int64, c_void_p, c_int64, c_int32, c_int32,
     ]  # fmt: skip
@@ -176,12 +182,12 @@ def _opened() -> tuple[Any | None, str]:
     return found, ""
 
 
-def _openmp() -> tuple[int | None, int | None]:
+def _openmp() -> tuple[int | None, int | None, int | None]:
     """Addresses in the OpenMP runtime that torch has loaded, so that both share its threads; None where it has none."""
     try:
         loaded = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return None, None
+        return None, None, None
     torch_own = str(Path(torch.__file__).parent.parent)
     paths = sorted(
         {
@@ -194,8 +200,8 @@ def _openmp() -> tuple[int | None, int | None]:
     for path in paths:
         try:
             runtime = ctypes.CDLL(path)
-            calls = runtime.GOMP_parallel, runtime.omp_get_thread_num
+            calls = runtime.GOMP_parallel, runtime.omp_get_thread_num, runtime.omp_get_num_threads
         except (OSError, AttributeError):
             continue
         return tuple(ctypes.cast(call, c_void_p).value for call in calls)  # type: ignore[return-value]
-    return None, None
+    return None, None, None

@@ -38,7 +38,7 @@ void decode(const Decode& d, const Team& team) {
         tokens += d.lengths[t];
     }
     const bool small = tokens * d.heads * d.width < 65536;
-    spread(small ? Team{team.run, 1} : team, d.texts * d.key_heads, 1, [&](int64_t task) {
+    spread(small ? Team{team.run, 1, nullptr} : team, d.texts * d.key_heads, 1, [&](int64_t task) {
         static thread_local Scratch room;
         const int64_t text = task / d.key_heads, head = task % d.key_heads, n = d.lengths[text];
         float* q = (float*)room.of(size_t(d.width + longest + 32) * 4);

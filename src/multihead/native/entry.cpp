@@ -1,4 +1,5 @@
 // What Python calls: plain C functions. The level is chosen once, from what the processor has.
+#include <atomic>
 #include <cstring>
 #include <thread>
 #include <vector>
@@ -24,7 +25,7 @@ typedef void (*Parallel)(void (*)(void*), void*, unsigned, unsigned);
 typedef int (*ThreadNumber)();
 
 Parallel parallel = nullptr;       // of the OpenMP runtime that torch has, so that both share its threads
-ThreadNumber thread_number = nullptr;
+ThreadNumber thread_number = nullptr, thread_count = nullptr;
 const Level* level = &level_plain;
 
 struct Region {
@@ -43,6 +44,94 @@ void run(void (*work)(void*, int), void* arg, int parts) {
     work(arg, 0);
     for (auto& other : others) other.join();
 }
+
+inline void rest() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+// The memory of a weight that one thread will read first, fetched some lines at a time.
+struct Ahead {
+    static constexpr int64_t MOST = 128 << 10;  // bytes, which leave a core's cache room
+    const Weight* weight = nullptr;
+    const char* at[3] = {};
+    int64_t left[3] = {};
+
+    void aim(const Weight* w, int part, int parts) {
+        weight = w;
+        const int64_t panels = (w->width + 63) / 64, mine = panels * (part + 1) / parts - panels * part / parts;
+        const int64_t inputs = (w->inputs + 31) / 32 * 32, scales = w->kind >= 2 ? inputs / 32 * 128 : 256;
+        const int64_t codes = w->kind == 0 ? inputs * 128 : w->kind == 3 ? inputs * 32 : inputs * 64;
+        const void* parts_of[3] = {w->codes, w->scales, w->minima};
+        const int64_t size[3] = {codes, scales, scales};
+        for (int i = 0; i < 3; i++) {
+            at[i] = (const char*)parts_of[i] + panels * part / parts * size[i];
+            left[i] = parts_of[i] ? mine * size[i] : 0;
+            if (left[i] > MOST) left[i] = MOST;
+        }
+    }
+    bool step() {
+        bool any = false;
+        for (int i = 0; i < 3; i++)
+            for (int line = 0; line < 4 && left[i] > 0; line++, at[i] += 64, left[i] -= 64) {
+                __builtin_prefetch(at[i], 0, 2);
+                any = true;
+            }
+        return any;
+    }
+};
+
+// Threads that stay together for a whole pass, and wait for each other without the system.
+struct Pool {
+    alignas(64) std::atomic<uint64_t> turn{0};
+    std::atomic<bool> over{false};
+    std::atomic<const Weight*> soon{nullptr};
+    int threads = 1, parts = 1;
+    void (*work)(void*, int) = nullptr;
+    void* arg = nullptr;
+    alignas(64) std::atomic<int> busy{0};
+
+    template <class Done> void wait(Ahead& ahead, int part, Done done) {
+        for (int64_t spins = 0; !done(); spins++) {
+            const Weight* next = soon.load(std::memory_order_acquire);
+            if (next && next != ahead.weight) ahead.aim(next, part, threads);
+            if (next && ahead.step()) continue;
+            if (spins > 20000) std::this_thread::yield();  // somebody else has this thread's processor
+            else rest();
+        }
+    }
+    void serve(int part) {
+        Ahead ahead;
+        for (uint64_t seen = 0;; seen++) {
+            wait(ahead, part, [&] {
+                return turn.load(std::memory_order_acquire) != seen || over.load(std::memory_order_acquire);
+            });
+            if (turn.load(std::memory_order_acquire) == seen) return;
+            if (part < parts) work(arg, part);
+            busy.fetch_sub(1, std::memory_order_release);
+        }
+    }
+    void lead(void (*what)(void*, int), void* with, int count) {
+        work = what, arg = with, parts = count;
+        busy.store(threads - 1, std::memory_order_relaxed);
+        turn.fetch_add(1, std::memory_order_release);
+        what(with, 0);
+        Ahead ahead;
+        wait(ahead, 0, [&] { return busy.load(std::memory_order_acquire) == 0; });
+    }
+};
+
+thread_local Pool* pool = nullptr;  // of the pass that this thread leads
+
+void run_together(void (*work)(void*, int), void* arg, int parts) { pool->lead(work, arg, parts); }
+void read_soon(const Weight* weight) { pool->soon.store(weight, std::memory_order_release); }
+
+struct Together {
+    const Pass* pass;
+    Pool pool;
+    int asked;
+};
 
 #if defined(__x86_64__)
 struct Processor {
@@ -91,6 +180,8 @@ const Level* found(const char* name) {
 #endif
 }
 
+Team alone(int threads) { return Team{run, threads < PARTS ? threads : PARTS, nullptr}; }
+
 }  // namespace
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
@@ -105,22 +196,35 @@ EXPORT const char* mh_level(const char* name) {
     return one->name;
 }
 
-EXPORT void mh_threads(void* run_parallel, void* number) {
+EXPORT void mh_threads(void* run_parallel, void* number, void* count) {
     parallel = (Parallel)run_parallel;
     thread_number = (ThreadNumber)number;
+    thread_count = (ThreadNumber)count;
 }
 
 EXPORT void mh_product(const Weight* w, const void* x, int64_t rows, int64_t x_stride, int x_type, const void* add,
                        int64_t add_stride, void* y, int64_t y_stride, int y_type, int threads) {
-    level->product(*w, Place{x, add, y, rows, x_stride, add_stride, y_stride, x_type, y_type}, Team{run, threads});
+    level->product(*w, Place{x, add, y, rows, x_stride, add_stride, y_stride, x_type, y_type}, alone(threads));
 }
 
-EXPORT void mh_norm(const Norm* n, int threads) { level->norm(*n, Team{run, threads}); }
+EXPORT void mh_norm(const Norm* n, int threads) { level->norm(*n, alone(threads)); }
 
-EXPORT void mh_rotate(const Turn* t, int threads) { level->rotate(*t, Team{run, threads}); }
+EXPORT void mh_rotate(const Turn* t, int threads) { level->rotate(*t, alone(threads)); }
 
-EXPORT void mh_decode(const Decode* d, int threads) { level->decode(*d, Team{run, threads}); }
+EXPORT void mh_decode(const Decode* d, int threads) { level->decode(*d, alone(threads)); }
 
-EXPORT void mh_mix(const Mix* m, int threads) { level->mix(*m, Team{run, threads}); }
+EXPORT void mh_mix(const Mix* m, int threads) { level->mix(*m, alone(threads)); }
 
-EXPORT void mh_pass(const Pass* p, int threads) { level->pass(*p, Team{run, threads}); }
+EXPORT void mh_pass(const Pass* p, int threads) {
+    if (threads <= 1) return level->pass(*p, alone(1));
+    Together all{p, {}, threads < PARTS ? threads : PARTS};
+    run([](void* arg, int part) {
+        Together& t = *(Together*)arg;
+        if (part) return t.pool.serve(part);
+        t.pool.threads = parallel ? thread_count() : t.asked;  // the system may give fewer than were asked for
+        pool = &t.pool;
+        level->pass(*t.pass, Team{run_together, t.pool.threads, read_soon});
+        pool = nullptr;
+        t.pool.over.store(true, std::memory_order_release);
+    }, &all, all.asked);
+}

@@ -3,7 +3,8 @@
 
 #include <cstdint>
 
-#define ABI 5
+#define ABI 6
+#define PARTS 64  // threads at most
 
 // A matrix product with what stands before and after it:
 //   y = after(add + act(norm(x) @ weight.T + bias))
@@ -91,9 +92,10 @@ struct Norm {
     float eps, centre;   // centre: added to the weight
 };
 
-struct Team {  // runs `work(arg, part)` for parts 0 to parts - 1, on as many threads
-    void (*run)(void (*work)(void*, int), void* arg, int parts);
+struct Team {
+    void (*run)(void (*work)(void*, int), void* arg, int parts);  // `work(arg, part)` for parts 0 to parts - 1
     int parts;
+    void (*soon)(const Weight*);  // what is read next: threads that wait fetch it; null where none would
 };
 
 struct Level {

@@ -18,6 +18,7 @@ INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 constexpr int PANEL = 64, GROUP = 32;  // outputs of a panel; inputs of a group
+constexpr int FEW = 8;                 // rows up to which memory is what takes time
 #if defined(__AVX512F__)
 constexpr int ROWS = 6, WIDE = 4;  // sums in registers: rows times vectors
 #else
@@ -372,20 +373,29 @@ namespace {
 
 // ---- the whole product
 
+// Each part does its own share in order, which is what it may have fetched, and then what others have left.
 template <class Work> void spread(const Team& team, int64_t count, int64_t grain, Work work) {
     const int parts = int(least(team.parts, (count + grain - 1) / grain));
     if (parts <= 1) {
         for (int64_t i = 0; i < count; i++) work(i);
         return;
     }
-    struct Shared { std::atomic<int64_t> next{0}; int64_t count, grain; Work* work; } shared;
-    shared.count = count; shared.grain = grain; shared.work = &work;
-    team.run([](void* arg, int) {
+    struct alignas(64) Share { std::atomic<int64_t> next; int64_t end; };
+    struct Shared { int64_t grain; int parts; Work* work; Share shares[PARTS]; } shared;
+    shared.grain = grain; shared.parts = parts; shared.work = &work;
+    for (int i = 0; i < parts; i++) {
+        shared.shares[i].next.store(count * i / parts, std::memory_order_relaxed);
+        shared.shares[i].end = count * (i + 1) / parts;
+    }
+    team.run([](void* arg, int part) {
         Shared& s = *(Shared*)arg;
-        for (;;) {
-            const int64_t begin = s.next.fetch_add(s.grain);
-            if (begin >= s.count) return;
-            for (int64_t i = begin; i < least(begin + s.grain, s.count); i++) (*s.work)(i);
+        for (int i = 0; i < s.parts; i++) {
+            Share& share = s.shares[(part + i) % s.parts];
+            for (;;) {
+                const int64_t begin = share.next.fetch_add(s.grain, std::memory_order_relaxed);
+                if (begin >= share.end) break;
+                for (int64_t j = begin; j < least(begin + s.grain, share.end); j++) (*s.work)(j);
+            }
         }
     }, &shared, parts);
 }
@@ -420,7 +430,8 @@ void norm(const Norm& n, const Team& team) {
                      n.bias ? wide + n.width : nullptr}, team);
 }
 
-void product(const Weight& w, const Place& p, const Team& team) {
+// `next` is multiplied with after this one.
+void product_then(const Weight& w, const Place& p, const Team& team, const Weight* next) {
     const int64_t all = padded(w), count = panels(w);
     const Layout l(w, (p.rows + 31) / 32 * 32);
     Rows r;
@@ -443,7 +454,8 @@ void product(const Weight& w, const Place& p, const Team& team) {
     const int64_t near = most(1, least(2, (1 << 19) / (96 * l.stride))) * 96, chunks = (p.rows + near - 1) / near;
     const int64_t grain = p.rows > 32 ? 1 : most(1, count / (int64_t(team.parts) * 4));
     const bool small = p.rows * all * count < 4096;
-    const Team alone{team.run, 1};
+    const Team alone{team.run, 1, nullptr};
+    if (next && team.soon && p.rows <= FEW) team.soon(next);
     spread(small ? alone : team, chunks * count, grain, [&](int64_t task) {
         const int64_t row = task / count * near, rows = least(near, p.rows - row), panel = task % count;
         if (tiled(w, p.rows)) tile_rows(w, r, p, row, rows, panel);
@@ -453,5 +465,7 @@ void product(const Weight& w, const Place& p, const Team& team) {
         norm_rows(Normed{p.y, p.y, p.rows, w.outputs, p.y_stride, p.y_stride, w.after, p.y_type, w.after_eps,
                          w.after_weight, w.after_bias}, team);
 }
+
+void product(const Weight& w, const Place& p, const Team& team) { product_then(w, p, team, nullptr); }
 
 }  // namespace

@@ -37,9 +37,9 @@ void pass(const Pass& p, const Team& team) {
     }
     char *wide = (char*)p.room, *mixed = wide + tokens * widest * size, *other = mixed + tokens * given * size;
     char* x = (char*)p.x;
-    auto multiply = [&](const Weight* w, const char* from, const char* add, char* to) {
+    auto multiply = [&](const Weight* w, const char* from, const char* add, char* to, const Weight* next) {
         const int64_t in = w->inputs, out = w->outputs;
-        product(*w, Place{from, add, to, tokens, in, out, out, p.type, p.type}, team);
+        product_then(*w, Place{from, add, to, tokens, in, out, out, p.type, p.type}, team, next);
     };
     // q (tokens, heads, width) at `wide`, a row every `stride` numbers
     auto attend = [&](const Step& s, int64_t stride, const void* k, const void* v, int64_t apart, int64_t key_heads,
@@ -55,7 +55,7 @@ void pass(const Pass& p, const Team& team) {
     for (int64_t l = 0; l < p.layers; l++) {
         const Step& s = p.steps[l];
         const int64_t whole = s.qkv->outputs, own = s.heads * s.width, keys = s.key_heads * s.width;
-        multiply(s.qkv, x, nullptr, wide);
+        multiply(s.qkv, x, nullptr, wide, s.out);
         const bool turned = s.cosines || s.q_norm || s.k_norm;
         char *k = s.k ? (char*)s.k : wide + own * size, *v = s.v ? (char*)s.v : wide + (own + keys) * size;
         if (turned || s.k) spread(team, tokens, 8, [&](int64_t t) {
@@ -68,17 +68,17 @@ void pass(const Pass& p, const Team& team) {
             if (s.k) std::memcpy(v + row * size, wide + (at + own + keys) * size, keys * size);
         });
         attend(s, whole, k, v, s.k ? keys : whole, s.key_heads, s.begins, s.lengths, s.index, true);
-        multiply(s.out, mixed, x, other);
+        multiply(s.out, mixed, x, other, s.query ? s.query : s.into);
         exchange(x, other);
         if (s.query) {
-            multiply(s.query, x, nullptr, wide);
+            multiply(s.query, x, nullptr, wide, s.cross);
             attend(s, own, s.source_k, s.source_v, s.source_stride, s.heads, s.source_begins, s.source_lengths, nullptr,
                    false);
-            multiply(s.cross, mixed, x, other);
+            multiply(s.cross, mixed, x, other, s.into);
             exchange(x, other);
         }
-        multiply(s.into, x, nullptr, wide);
-        multiply(s.down, wide, x, other);
+        multiply(s.into, x, nullptr, wide, s.down);
+        multiply(s.down, wide, x, other, l + 1 < p.layers ? p.steps[l + 1].qkv : nullptr);
         exchange(x, other);
     }
     if (x != (char*)p.x) std::memcpy(p.x, x, tokens * p.states * size);

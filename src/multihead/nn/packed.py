@@ -146,6 +146,11 @@ class Product(nn.Module):
         return y.to(x.dtype)
 
     @property
+    def placed(self) -> bool:
+        """Whether `address` is known, and right."""
+        return self._address != 0
+
+    @property
     def address(self) -> int:
         """Where the C structure is that describes this product, as long as its tensors stay where they are."""
         if self._address:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -52,16 +53,16 @@ def prepare_steps(stack: nn.Module) -> None:
 
 @dataclass
 class Place:
-    """Where keys and values of layers with one window lie in a pass: what the kernels are told, as tensors hold it.
+    """Where keys and values of layers with one window lie in a pass: tensors or `native.numbers`.
 
     Args:
         plan: of what is remembered. writes: rows of storage; None for the pass's own order.
     """
 
     plan: Plan | None
-    writes: Tensor | None
-    begins: Tensor
-    lengths: Tensor
+    writes: Any
+    begins: Any
+    lengths: Any
 
     @property
     def index(self) -> Tensor | None:
@@ -78,8 +79,13 @@ class Steps:
     def __init__(self, layers: Sequence[nn.Module]) -> None:
         self.layers: list[Any] = list(layers)
         self.crosses = isinstance(layers[0], CrossLayer)
-        self._table: Any = None
-        self._told: tuple[int, ...] = ()
+        self._table: Any = None  # numpy's array of native.Step
+        self._own: list[Any] = []  # the products that the table points at, one a layer
+        steps = [layer.attention.step for layer in self.layers]
+        alike = _groups([step.window if step.causal else None for step in steps])  # where keys lie
+        turned = _groups([step.positions if isinstance(step.positions, Rotary) else None for step in steps])
+        self._alike = list(alike.values())
+        self._turned = [(positions, numbers) for positions, numbers in turned.items() if positions is not None]
         self._room = 0  # numbers that a pass needs of a token, beside its states
 
     def serves(self, words: Tensor, call: Call) -> bool:
@@ -92,7 +98,7 @@ class Steps:
             return False
         if _single(words, call):
             return True
-        plans = [_place(memory, call).plan for memory in call.cache.layers] if call.cache else []  # type: ignore[arg-type]
+        plans = [self._place(numbers, call).plan for numbers in self._alike]
         if any(plan and not plan.fresh and plan.reads is not None for plan in plans):
             return False  # rows are gathered first
         seen = [call.runs, *(plan.runs for plan in plans if plan), *([call.encoded.runs] if call.encoded else [])]
@@ -107,49 +113,83 @@ class Steps:
         library = native.library()
         assert library is not None
         x = x.clone(memory_format=torch.contiguous_format)
-        table, layers = self._layers(), self.layers if last else self.layers[:-1]
+        table = self._layers()
         queries = None if _single(x, call) else spans(call.runs)
-        source = None if call.encoded is None else spans(call.encoded.runs)
-        memories: Sequence[Any] = call.cache.layers if call.cache else [None] * len(layers)
-        for entry, layer, memory in zip(table, layers, memories, strict=False):
-            step, found = layer.attention.step, _place(memory, call)
-            if found.plan is not None:
-                k, v = _storage(memory, found.plan, call, x, entry)
-                entry.k, entry.v = k.data_ptr(), v.data_ptr()
-            entry.writes, entry.begins, entry.lengths, entry.index = (
-                None if told is None else told.data_ptr()
-                for told in (found.writes, found.begins, found.lengths, found.index)
-            )
-            if isinstance(step.positions, Rotary):
-                angles = step.positions.angles(call)
-                entry.cosines, entry.sines = (x.data_ptr() for x in angles)
-                entry.rotated = 2 * angles[0].shape[1]
-            if source is not None and call.encoded is not None:
+        for numbers in self._alike:
+            found = self._place(numbers, call)
+            for name in ("writes", "begins", "lengths", "index"):
+                told = getattr(found, name)
+                table[name][numbers] = _address(told)
+            if call.cache is not None and found.plan is not None:
+                self._remember(table, numbers, found.plan, call, x)
+        for positions, numbers in self._turned:
+            angles = positions.angles(call)
+            table["cosines"][numbers], table["sines"][numbers] = (part.data_ptr() for part in angles)
+            table["rotated"][numbers] = 2 * angles[0].shape[1]
+        if call.encoded is not None:
+            source = spans(call.encoded.runs)
+            table["source_begins"], table["source_lengths"] = map(_address, source)
+            for entry, layer in zip(table, self.layers, strict=True):
                 k, v = layer.cross.step.projected(call.encoded)
-                entry.source_k, entry.source_v, entry.source_stride = k.data_ptr(), v.data_ptr(), k.stride(0)
-                entry.source_begins, entry.source_lengths = (part.data_ptr() for part in source)
+                entry["source_k"], entry["source_v"], entry["source_stride"] = k.data_ptr(), v.data_ptr(), k.stride(0)
         room = x.new_empty(x.shape[0] * (self._room + x.shape[1]))
-        begins, lengths = (None, None) if queries is None else (part.data_ptr() for part in queries)
+        begins, lengths = (None, None) if queries is None else map(_address, queries)
         said = native.Pass(
-            steps=ctypes.addressof(table), x=x.data_ptr(), room=room.data_ptr(), q_begins=begins, q_lengths=lengths,
-            layers=len(layers), texts=len(call.runs), tokens=x.shape[0], states=x.shape[1],
+            steps=table.ctypes.data, x=x.data_ptr(), room=room.data_ptr(), q_begins=begins, q_lengths=lengths,
+            layers=len(table) - (not last), texts=len(call.runs), tokens=x.shape[0], states=x.shape[1],
             type=native.TYPES[x.dtype], causal=int(self.layers[0].attention.step.causal),
         )  # fmt: skip
         library.mh_pass(ctypes.byref(said), torch.get_num_threads())
         return x
 
+    def _place(self, numbers: Sequence[int], call: Call) -> Place:
+        """Where the keys and values of layers that remember alike lie."""
+        memory: Any = call.cache.layers[numbers[0]] if call.cache else None
+        return call.once((self, numbers[0]), partial(_found, memory, call))
+
+    def _remember(self, table: Any, numbers: Sequence[int], plan: Plan, call: Call, x: Tensor) -> None:
+        """Makes room for the keys and values of layers that remember alike, and says where it is."""
+        assert call.cache is not None
+        shape = x.shape[0], int(table["key_heads"][numbers[0]]), int(table["width"][numbers[0]])
+        places = []
+        for number in numbers:
+            memory: Any = call.cache.layers[number]
+            if plan.fresh:
+                k, v = x.new_empty(shape), x.new_empty(shape)
+                memory.wait(k, v, plan)
+            else:
+                memory.make_room(plan, call)
+                k, v = memory.k, memory.v
+            places.append((k.data_ptr(), v.data_ptr()))
+        table["k"][numbers], table["v"][numbers] = zip(*places, strict=True)
+
     def _layers(self) -> Any:
         """A table of the pass's own, with what does not change from pass to pass."""
-        now = tuple(layer.attention.step.qkv.address for layer in self.layers)
-        if self._table is None or now != self._told:
-            self._table, self._told = (native.Step * len(self.layers))(), now
-            for entry, layer in zip(self._table, self.layers, strict=True):
+        if self._table is None or not all(product.placed for product in self._own):
+            steps = [layer.attention.step for layer in self.layers]
+            table = (native.Step * len(steps))()
+            for entry, layer in zip(table, self.layers, strict=True):
                 _describe(entry, layer)
-            self._room = _room(self.layers)
-        return type(self._table).from_buffer_copy(self._table)
+            self._table, self._room = np.frombuffer(bytes(table), np.dtype(native.Step)), _room(self.layers)
+            self._own = [step.qkv for step in steps]
+        return self._table.copy()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_table": None, "_told": ()}
+        return {**self.__dict__, "_table": None, "_own": []}
+
+
+def _address(held: Any) -> int:
+    if held is None:
+        return 0
+    return held.data_ptr() if isinstance(held, Tensor) else ctypes.addressof(held)
+
+
+def _groups(keys: Sequence[Any]) -> dict[Any, list[int]]:
+    """Places of equal keys."""
+    found: dict[Any, list[int]] = {}
+    for place, key in enumerate(keys):
+        found.setdefault(key, []).append(place)
+    return found
 
 
 def _describe(entry: Any, layer: Any) -> None:
@@ -180,11 +220,6 @@ def _single(x: Tensor, call: Call) -> bool:
     return call.runs.longest == 1 and len(call.runs) == x.shape[0]
 
 
-def _place(memory: KeyValues | None, call: Call) -> Place:
-    """Where the keys and values of a layer with this memory lie, alike for all layers with its window."""
-    return call.once(("place", None if memory is None else (memory.window,)), partial(_found, memory, call))
-
-
 def _found(memory: KeyValues | None, call: Call) -> Place:
     if memory is None:
         return Place(None, None, *spans(call.runs))
@@ -192,20 +227,8 @@ def _found(memory: KeyValues | None, call: Call) -> Place:
     if plan.fresh:
         return Place(plan, None, *spans(plan.runs))
     rows = plan.writes
-    writes = torch.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+    writes = native.numbers(range(rows.start, rows.stop)) if isinstance(rows, slice) else rows
     return Place(plan, writes, *spans(plan.runs, memory.window if call.runs.longest == 1 else None))
-
-
-def _storage(memory: KeyValues, plan: Plan, call: Call, x: Tensor, entry: Any) -> tuple[Tensor, Tensor]:
-    """Where the kernels put a layer's keys and values, (rows, key heads, width) each."""
-    if plan.fresh:
-        k, v = (x.new_empty(x.shape[0], entry.key_heads, entry.width) for _ in range(2))
-        memory.wait(k, v, plan)
-        return k, v
-    memory.make_room(plan, call)
-    assert memory.k is not None
-    assert memory.v is not None
-    return memory.k, memory.v
 
 
 def _plain(layer: nn.Module) -> bool:
