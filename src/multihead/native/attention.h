@@ -5,29 +5,64 @@
 
 namespace {
 
-// Scores of all rows for one query, then their softmax in place: the weights' sum is returned.
-template <class At> INLINE float weighed(const float* q, const void* k, At at, int64_t n, int64_t width, int type, float* p) {
-    float peak = -INFINITY;
-    for (int64_t r = 0; r < n; r++) {
-        F s{};
-        const int64_t first = at(r);
-        for (int64_t i = 0; i < width; i += 16) s += load<F>(q + i) * take(k, first + i, type);
-        p[r] = sum(s);
-        peak = p[r] > peak ? p[r] : peak;
+// Scores of n keys for one query, and zeros up to whole vectors. PAIRS: both are bfloat16, and multiplied as such.
+template <bool PAIRS, class At>
+INLINE void scored_one(const void* q, const void* k, At at, int64_t n, int64_t width, float scale, int type, float* p) {
+    for (int64_t r = 0; r < n; r += 16) {
+        F parts[16] = {};
+        const int64_t here = least(16, n - r);
+        for (int64_t j = 0; j < here; j++) {
+            const int64_t first = at(r + j);
+            F s{};
+            if (PAIRS)
+                for (int64_t i = 0; i < width; i += 32)
+                    s = dot2(s, load<I>((const uint16_t*)k + first + i), load<I>((const uint16_t*)q + i));
+            else
+                for (int64_t i = 0; i < width; i += 16) s += load<F>((const float*)q + i) * take(k, first + i, type);
+            parts[j] = s;
+        }
+        store(p + r, sums(parts) * scale);
     }
-    F total{};
-    int64_t r = 0;
-    for (; r + 16 <= n; r += 16) {
-        F e = exponential(load<F>(p + r) - peak);
+}
+
+// Their softmax in place, not yet over the weights' sum, which is returned.
+INLINE float weighed(int64_t n, float* p) {
+    for (int64_t i = n; i % 16; i++) p[i] = -INFINITY;
+    F most = load<F>(p), total{};
+    for (int64_t r = 16; r < n; r += 16) most = maximum(most, load<F>(p + r));
+    const float peak = largest(most);
+    for (int64_t r = 0; r < n; r += 16) {
+        const F e = exponential(load<F>(p + r) - peak);
         store(p + r, e);
         total += e;
     }
-    F rest = fill(-INFINITY);
-    for (int64_t i = r; i < n; i++) rest[i - r] = p[i];
-    rest = exponential(rest - peak);
-    float s = sum(total);
-    for (int64_t i = r; i < n; i++) s += p[i] = rest[i - r];
-    return s;
+    return sum(total);
+}
+
+// 16 * N columns of the values of n rows, mixed for G heads that share them.
+template <int G, int N, class At>
+INLINE void mixed_one(const Decode& d, At at, int64_t n, int64_t column, const float* p, int64_t apart, const float* by,
+                      int64_t to) {
+    F acc[G][N] = {};
+    for (int64_t r = 0; r < n; r++) {
+        const int64_t first = at(r) + column;
+        F v[N];
+        for (int j = 0; j < N; j++) v[j] = take(d.v, first + 16 * j, d.type);
+        for (int g = 0; g < G; g++) {
+            const F weight = fill(p[g * apart + r]);
+            for (int j = 0; j < N; j++) acc[g][j] += weight * v[j];
+        }
+    }
+    for (int g = 0; g < G; g++)
+        for (int j = 0; j < N; j++) give(d.out, to + g * d.value_width + column + 16 * j, d.type, acc[g][j] * by[g]);
+}
+
+template <int G, class At>
+INLINE void mixed_heads(const Decode& d, At at, int64_t n, const float* p, int64_t apart, const float* by, int64_t to) {
+    int64_t i = 0;
+    for (; i + 64 <= d.value_width; i += 64) mixed_one<G, 4>(d, at, n, i, p, apart, by, to);
+    for (; i + 32 <= d.value_width; i += 32) mixed_one<G, 2>(d, at, n, i, p, apart, by, to);
+    for (; i < d.value_width; i += 16) mixed_one<G, 1>(d, at, n, i, p, apart, by, to);
 }
 
 void decode(const Decode& d, const Team& team) {
@@ -37,32 +72,35 @@ void decode(const Decode& d, const Team& team) {
         longest = most(longest, d.lengths[t]);
         tokens += d.lengths[t];
     }
-    const bool small = tokens * d.heads * d.width < 65536;
+    const bool small = tokens * d.heads * d.width < 65536, pairs = d.type == 1 && d.width % 32 == 0;
+    const int64_t apart = (longest + 15) / 16 * 16;
     spread(small ? Team{team.run, 1, nullptr} : team, d.texts * d.key_heads, 1, [&](int64_t task) {
         static thread_local Scratch room;
-        const int64_t text = task / d.key_heads, head = task % d.key_heads, n = d.lengths[text];
-        float* q = (float*)room.of(size_t(d.width + longest + 32) * 4);
-        float* p = q + d.width;
+        const int64_t text = task / d.key_heads, head = task % d.key_heads, n = d.lengths[text], begin = d.begins[text];
+        float* q = (float*)room.of(size_t(d.width + group * (apart + 1) + 64) * 4);
+        float *p = q + d.width, *by = p + group * apart;
+        const int64_t* index = d.index ? d.index + begin : nullptr;
+        auto row = [&](int64_t r) { return index ? index[r] : begin + r; };
+        auto key = [&](int64_t r) { return row(r) * d.row_stride + head * d.width; };
+        auto value = [&](int64_t r) { return row(r) * d.value_stride + head * d.value_width; };
         for (int64_t g = 0; g < group; g++) {
-            const int64_t h = head * group + g, to = (text * d.heads + h) * d.value_width;
-            for (int64_t i = 0; i < d.width; i += 16)
-                store(q + i, take(d.q, text * d.q_stride + h * d.width + i, d.type) * d.scale);
-            const int64_t begin = d.begins[text], keys = head * d.width, values = head * d.value_width;
-            const int64_t* index = d.index ? d.index + begin : nullptr;
-            auto key = [&](int64_t r) { return (index ? index[r] : begin + r) * d.row_stride + keys; };
-            const float by = n ? 1.0f / weighed(q, d.k, key, n, d.width, d.type, p) : 0.0f;
-            for (int64_t i = 0; i < d.value_width; i += 64) {
-                F acc[4] = {};
-                const int count = int(least(4, (d.value_width - i) / 16));
-                for (int64_t r = 0; r < n; r++) {
-                    const int64_t at = (index ? index[r] : begin + r) * d.value_stride + values + i;
-                    if (count == 4) {
-                        for (int j = 0; j < 4; j++) acc[j] += p[r] * take(d.v, at + 16 * j, d.type);
-                    } else {
-                        for (int j = 0; j < count; j++) acc[j] += p[r] * take(d.v, at + 16 * j, d.type);
-                    }
-                }
-                for (int j = 0; j < count; j++) give(d.out, to + i + 16 * j, d.type, acc[j] * by);
+            const int64_t from = text * d.q_stride + (head * group + g) * d.width;
+            if (pairs) {
+                scored_one<true>((const uint16_t*)d.q + from, d.k, key, n, d.width, d.scale, d.type, p + g * apart);
+            } else {
+                for (int64_t i = 0; i < d.width; i += 16) store(q + i, take(d.q, from + i, d.type));
+                scored_one<false>(q, d.k, key, n, d.width, d.scale, d.type, p + g * apart);
+            }
+            by[g] = n ? 1.0f / weighed(n, p + g * apart) : 0.0f;
+        }
+        for (int64_t g = 0; g < group;) {
+            const int64_t to = (text * d.heads + head * group + g) * d.value_width;
+            const float* weights = p + g * apart;
+            switch (group - g) {
+                case 1: mixed_heads<1>(d, value, n, weights, apart, by + g, to); g += 1; break;
+                case 2: mixed_heads<2>(d, value, n, weights, apart, by + g, to); g += 2; break;
+                case 3: mixed_heads<3>(d, value, n, weights, apart, by + g, to); g += 3; break;
+                default: mixed_heads<4>(d, value, n, weights, apart, by + g, to); g += 4;
             }
         }
     });
