@@ -187,3 +187,42 @@ def test_an_unknown_level_is_refused():
     with pytest.raises(UnsupportedOption, match="avx9"):
         native.level("avx9")
     assert native.level() == BEST
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.integers(1, 5), width=st.integers(1, 3000), count=st.integers(1, 9), bans=st.integers(0, 4),
+    normal=st.booleans(), half=st.booleans(), hidden=st.booleans(), seed=st.integers(0, 999),
+    where=st.sampled_from(LEVELS),
+)  # fmt: skip
+def test_the_highest_are_those_that_sorting_gives(rows, width, count, bans, normal, half, hidden, seed, where):
+    count = min(count, width)
+    scores = drawn(rows, width, seed=seed, scale=4.0).to(torch.bfloat16 if half else torch.float32)
+    if hidden:
+        scores[:, ::2] = -torch.inf
+    banned = torch.randperm(width, generator=torch.Generator().manual_seed(seed))[:bans].tolist()
+    native.level(where)
+    try:
+        values, places = fused.highest(scores, count, banned, normal)
+    finally:
+        native.level(BEST)
+    expected = scores.float().log_softmax(-1) if normal else scores.float()
+    expected[:, banned] = -torch.inf
+    wanted = expected.sort(descending=True).values[:, :count]
+    assert torch.allclose(
+        values.nan_to_num(nan=-torch.inf, neginf=-torch.inf),
+        wanted.nan_to_num(nan=-torch.inf, neginf=-torch.inf),
+        rtol=1e-5,
+        atol=1e-4,
+    )
+    there = values > -torch.inf
+    assert torch.allclose(expected.gather(1, places)[there], values[there], rtol=1e-5, atol=1e-4)
+    assert all(len(set(p[t].tolist())) == int(t.sum()) for p, t in zip(places, there, strict=True))
+
+
+def test_numbers_that_are_none_are_not_the_highest():
+    scores = drawn(1, 500)
+    scores[0, 7] = torch.nan
+    values, places = fused.highest(scores, 3)
+    assert torch.equal(values[0], scores[0].nan_to_num(nan=-torch.inf, neginf=-torch.inf).topk(3).values)
+    assert 7 not in places

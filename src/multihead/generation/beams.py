@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
+from ..kernels.fused import highest
 from .branches import Branch, Read
 from .constraints import Progress
 from .engine import Request, Strategy
 from .job import Job
 
 BLOCK = 128  # scores of which the highest is found first
+MOST = 64  # candidates of a beam that are found one by one
 OUT = -1.0e9  # a score that nothing real is below
 
 
@@ -60,8 +62,17 @@ class Group:
         if not len(index):
             self.done = True
             return []
-        values = total.flatten()[index]
-        parents, tokens = (index // scores.shape[1]).tolist(), (index % scores.shape[1]).tolist()
+        words = scores.shape[1]
+        return self.take(total.flatten()[index], (index // words).tolist(), (index % words).tolist(), scores)
+
+    def choose_highest(self, values: Tensor, places: Tensor, scores: Tensor) -> list[int]:
+        """The same of the highest log-probabilities of each beam, at least `keep`, and their tokens (beams, many)."""
+        best = (values + self.sums[:, None]).flatten().topk(min(self.keep, values.numel()))
+        parents = (best.indices // values.shape[1]).tolist()
+        return self.take(best.values, parents, places.flatten()[best.indices].tolist(), scores)
+
+    def take(self, values: Tensor, parents: Sequence[int], tokens: Sequence[int], scores: Tensor) -> list[int]:
+        """Goes on with some of these candidates, best first: their summed scores, beams and tokens."""
         texts = [[*self.branches[p].tokens, t] for p, t in zip(parents, tokens, strict=True)]
         ended = self.job.ended(texts, scores)
         paths = [(*self.paths[p], self.begin + p) for p in parents]
@@ -217,6 +228,8 @@ def beamed(request: Request, job: Job) -> Strategy:
 def step(job: Job, live: Sequence[Group], numbers: Sequence[int], logits: Tensor, reads: Sequence[Read]) -> None:
     """One step of all groups, one after another."""
     branches = [branch for part in live for branch in part.branches]
+    if highest_alone(job, live, logits):
+        return
     scores = job.ruled([branch.tokens for branch in branches], logits.log_softmax(-1))
     chosen: list[int] = []
     shown = []
@@ -228,6 +241,25 @@ def step(job: Job, live: Sequence[Group], numbers: Sequence[int], logits: Tensor
         shown.append(own)
         chosen += part.choose(own)
     job.show(numbers, torch.cat(shown), logits, reads)
+
+
+def highest_alone(job: Job, live: Sequence[Group], logits: Tensor) -> bool:
+    """Takes the step where the likeliest tokens that are not banned are all that it needs."""
+    apart = len(live) > 1 and job.config.diversity_penalty
+    if apart or any(type(part) is not Group for part in live):
+        return False
+    bans = job.bans(len(live[0].branches[0].tokens))
+    if bans is None or live[0].keep > MOST:
+        return False
+    found = highest(logits, live[0].keep, bans, normal=True)
+    if found is None:
+        return False
+    begin = 0
+    for part in live:
+        own = slice(begin, begin + len(part.branches))
+        part.choose_highest(found[0][own], found[1][own], logits[own])
+        begin = own.stop
+    return True
 
 
 def best(scores: Tensor, count: int) -> Tensor:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
+from ..kernels.fused import highest
 from ..nn.call import Encoded, Record
 from .branches import Branch, Decoder, Read, Reading
 from .config import GenerationConfig
 from .dola import contrasted, early_layers
 from .engine import Request
-from .rules import Allowed, Rule, rules
+from .rules import Allowed, Rule, bans_alone, rules
 from .structure import Structure
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class Job:
 
     def logits(self, readings: Sequence[Reading]) -> Tensor:
         """Scores (rows, vocabulary) of what `wishes` asked for, against early layers' and twins' where so set."""
-        scores = torch.cat([reading.scores for reading in readings])
+        scores = joined([reading.scores for reading in readings])
         if self.config.dola_layers is not None:
             scores = self._against_early_layers(scores)
         scale = self.config.guidance_scale
@@ -158,11 +159,34 @@ class Job:
             scores = rule(histories, scores)
         return scores
 
-    def choose(self, scores: Tensor, count: int = 1) -> Tensor:
+    def bans(self, length: int) -> list[int] | None:
+        """Tokens that may not follow so many, where all that is wanted are the likeliest others; else None."""
+        if self.config.do_sample or self.extras.stops or self.shows:
+            return None
+        return bans_alone(self.rules, length)
+
+    def next(self, histories: Sequence[Sequence[int]], logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The next token of each branch, (branches,), and the scores that it was chosen by.
+
+        Raises:
+            InvalidInput: all tokens are banned.
+        """
+        bans = self.bans(len(histories[0]))
+        found = None if bans is None else highest(logits, 1, bans)
+        if found is None:
+            scores = self.ruled(histories, logits)
+            return self.choose(scores), scores
+        self._check(found[0])
+        return found[1].flatten(), logits
+
+    def _check(self, best: Tensor) -> None:
+        if bool((best == -torch.inf).any()):
+            raise InvalidInput(f"Prompt {self.number}: no token may come next; the rules together ban every one.")
+
+    def choose(self, scores: Tensor) -> Tensor:
         """The next token of each branch, (branches,). Raises InvalidInput where all tokens are banned."""
         best = scores.max(-1)
-        if bool((best.values == -torch.inf).any()):
-            raise InvalidInput(f"Prompt {self.number}: no token may come next; the rules together ban every one.")
+        self._check(best.values)
         if not self.config.do_sample:
             return best.indices
         return torch.multinomial(scores.softmax(-1), 1, generator=self.generator).flatten()
@@ -189,10 +213,17 @@ class Job:
         before, after = decode(tail[:-1]), decode(tail)
         return any(stop in after[max(len(before) - len(stop) + 1, 0) :] for stop in self.config.stops)
 
+    @property
+    def shows(self) -> bool:
+        """Whether somebody wants to see the steps."""
+        config = self.config
+        return bool(
+            config.output_scores or config.output_logits or config.output_attentions or config.output_hidden_states
+        )
+
     def show(self, numbers: Sequence[int], scores: Tensor, logits: Tensor, reads: Sequence[Read]) -> None:
         """Keeps what a step shows, where somebody wants to see it."""
-        config = self.config
-        if config.output_scores or config.output_logits or config.output_attentions or config.output_hidden_states:
+        if self.shows:
             records = [read.record for read in reads if read.record is not None]
             self.steps.append(Shown(tuple(numbers), scores, logits, records))
 
@@ -203,6 +234,17 @@ class Job:
     def say(self, token: int) -> None:
         if self.listener is not None:
             self.listener(token)
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Rows under one another; nothing is moved where they lie so already."""
+    first, place = parts[0], parts[0].data_ptr()
+    held = first.untyped_storage().data_ptr()
+    for part in parts:
+        if part.data_ptr() != place or not part.is_contiguous() or part.untyped_storage().data_ptr() != held:
+            return torch.cat(list(parts))
+        place += part.numel() * part.element_size()
+    return first.as_strided((sum(map(len, parts)), first.shape[1]), first.stride()) if len(parts) > 1 else first
 
 
 def some(value: T | None) -> T:

@@ -24,6 +24,52 @@ Allowed = Callable[[Tensor], Sequence[int]]  # tokens so far (length,) -> tokens
 NEVER = float("-inf")
 
 
+class Ban:
+    """Bans some tokens at some lengths of a text, and changes nothing else.
+
+    Args:
+        at: whether it holds for a text of so many tokens.
+    """
+
+    def __init__(self, ids: Sequence[int], at: Callable[[int], bool]) -> None:
+        self.ids, self.at = ids, at
+
+    def __call__(self, history: History, scores: Tensor) -> Tensor:
+        return without(scores, self.ids) if self.at(len(history[0])) else scores
+
+    def bans(self, length: int) -> Sequence[int] | None:
+        """Tokens that may not follow a text of so many tokens; None where that does not say all that is changed."""
+        return self.ids if self.at(length) else ()
+
+
+class Forced:
+    """Only some tokens may come when a text has exactly `length`."""
+
+    def __init__(self, length: int, ids: Sequence[int]) -> None:
+        self.length, self.ids = length, ids
+
+    def __call__(self, history: History, scores: Tensor) -> Tensor:
+        if len(history[0]) != self.length:
+            return scores
+        scores = torch.full_like(scores, NEVER)
+        scores[:, list(self.ids)] = 0.0
+        return scores
+
+    def bans(self, length: int) -> Sequence[int] | None:
+        return None if length == self.length else ()
+
+
+def bans_alone(rules: Sequence[Rule], length: int) -> list[int] | None:
+    """Tokens that some rules ban after so many tokens, where they do nothing else to the scores; else None."""
+    found: list[int] = []
+    for rule in rules:
+        ids = rule.bans(length) if isinstance(rule, (Ban, Forced)) else None
+        if ids is None:
+            return None
+        found += ids
+    return found
+
+
 def rules(
     config: GenerationConfig,
     prompt: int,
@@ -87,10 +133,10 @@ def bans(
     if allowed is not None:
         out.append(only(allowed))
     if config.forced_bos_token_id is not None:
-        out.append(forced(1, [config.forced_bos_token_id]))
+        out.append(Forced(1, [config.forced_bos_token_id]))
     if config.forced_eos_token_id is not None:
         last = config.forced_eos_token_id
-        out.append(forced(limit - 1, last if isinstance(last, list) else [last]))
+        out.append(Forced(limit - 1, last if isinstance(last, list) else [last]))
     if config.remove_invalid_values:
         out.append(lambda history, scores: torch.nan_to_num(scores, 0.0))
     if config.exponential_decay_length_penalty is not None:
@@ -172,6 +218,8 @@ def no_repeat(size: int, source: Sequence[int] | None = None) -> Rule:
 def banned(words: Sequence[Sequence[int]], ends: frozenset[int]) -> Rule:
     """Bans the last token of each run when the text ends with the tokens before it; an end alone is never banned."""
     runs = [list(word) for word in words if not (len(word) == 1 and word[0] in ends)]
+    if all(len(run) == 1 for run in runs):
+        return Ban([run[0] for run in runs], lambda size: True)
 
     def rule(history: History, scores: Tensor) -> Tensor:
         scores = scores.clone()
@@ -184,39 +232,18 @@ def banned(words: Sequence[Sequence[int]], ends: frozenset[int]) -> Rule:
 
 def not_before(length: int, ids: Sequence[int]) -> Rule:
     """Bans tokens (an end, say) while a text is shorter than `length`."""
-
-    def rule(history: History, scores: Tensor) -> Tensor:
-        return without(scores, ids) if len(history[0]) < length else scores
-
-    return rule
+    return Ban(ids, lambda size: size < length)
 
 
 def suppressed(ids: Sequence[int], at: int | None = None) -> Rule:
     """These tokens never come, or not when a text has exactly `at` tokens."""
-
-    def rule(history: History, scores: Tensor) -> Tensor:
-        return without(scores, ids) if at is None or len(history[0]) == at else scores
-
-    return rule
+    return Ban(ids, lambda size: at is None or size == at)
 
 
 def without(scores: Tensor, ids: Sequence[int]) -> Tensor:
     scores = scores.clone()
     scores[:, [token for token in ids if token < scores.shape[1]]] = NEVER
     return scores
-
-
-def forced(length: int, ids: Sequence[int]) -> Rule:
-    """Only these tokens may come when a text has exactly `length`."""
-
-    def rule(history: History, scores: Tensor) -> Tensor:
-        if len(history[0]) != length:
-            return scores
-        scores = torch.full_like(scores, NEVER)
-        scores[:, list(ids)] = 0.0
-        return scores
-
-    return rule
 
 
 def only(allowed: Allowed) -> Rule:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ctypes import addressof, byref
 from typing import Any
 
@@ -85,6 +86,31 @@ def attended(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Ten
     )  # fmt: skip
     library.mh_mix(byref(said), torch.get_num_threads())
     return out
+
+
+def highest(
+    scores: Tensor, count: int, banned: Sequence[int] = (), normal: bool = False
+) -> tuple[Tensor, Tensor] | None:
+    """The `count` highest of each row of scores (rows, width), best first, and their columns: (rows, count) each.
+
+    Args:
+        banned: columns that are left out; where too few are left, the rest is minus infinity.
+        normal: log-probabilities instead of scores; what is banned counts in their sum.
+    """
+    if not native.serves(scores) or scores.ndim != 2 or scores.stride(1) != 1 or not 0 < count <= scores.shape[1]:
+        return None
+    library = native.library()
+    assert library is not None
+    values = torch.empty(len(scores), count)
+    places = torch.empty(len(scores), count, dtype=torch.long)
+    bans = native.numbers(banned)
+    said = native.Best(
+        scores=scores.data_ptr(), banned=addressof(bans), values=values.data_ptr(), places=places.data_ptr(),
+        rows=len(scores), width=scores.shape[1], stride=scores.stride(0), count=count, bans=len(banned),
+        type=native.TYPES[scores.dtype], normal=int(normal),
+    )  # fmt: skip
+    library.mh_best(byref(said), torch.get_num_threads())
+    return values, places
 
 
 def mixes(x: Tensor, keys: Runs) -> bool:

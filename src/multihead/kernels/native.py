@@ -18,7 +18,7 @@ from ..errors import UnsupportedOption
 
 FOLDER = Path(__file__).parent.parent / "native"
 LIBRARY, REASON = FOLDER / "kernels.so", FOLDER / "kernels.txt"
-ABI = 6
+ABI = 7
 TYPES = {torch.float32: 0, torch.bfloat16: 1}
 ACTIVATIONS = {  # names of checkpoints -> numbers in vectors.h
     "relu": 1, "gelu": 2, "gelu_new": 3, "gelu_fast": 3, "gelu_pytorch_tanh": 3, "silu": 4, "swish": 4,
@@ -80,6 +80,16 @@ class Pass(ctypes.Structure):
         *[(name, c_void_p) for name in ("steps", "x", "room", "q_begins", "q_lengths")],
         *[(name, c_int64) for name in ("layers", "texts", "tokens", "states")],
         ("type", c_int32), ("causal", c_int32),
+    ]  # fmt: skip
+
+
+class Best(ctypes.Structure):
+    """native.h: Best."""
+
+    _fields_ = [
+        *[(name, c_void_p) for name in ("scores", "banned", "values", "places")],
+        *[(name, c_int64) for name in ("rows", "width", "stride", "count", "bans")],
+        ("type", c_int32), ("normal", c_int32),
     ]  # fmt: skip
 
 
@@ -169,9 +179,9 @@ def _opened() -> tuple[Any | None, str]:
     found.mh_product.argtypes = [
         c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p, c_int64, c_void_p, c_int64, c_int32, c_int32,
     ]  # fmt: skip
-    for described in (found.mh_norm, found.mh_rotate, found.mh_decode, found.mh_mix, found.mh_pass):
+    for described in (found.mh_norm, found.mh_rotate, found.mh_decode, found.mh_mix, found.mh_pass, found.mh_best):
         described.argtypes = [c_void_p, c_int32]
-    for name in ("threads", "product", "norm", "decode", "rotate", "mix", "pass"):
+    for name in ("threads", "product", "norm", "decode", "rotate", "mix", "pass", "best"):
         getattr(found, f"mh_{name}").restype = None
     wanted = os.environ.get("MULTIHEAD_LEVEL")
     chosen = found.mh_level(wanted.encode() if wanted else None)

@@ -228,3 +228,5 @@ EXPORT void mh_pass(const Pass* p, int threads) {
         t.pool.over.store(true, std::memory_order_release);
     }, &all, all.asked);
 }
+
+EXPORT void mh_best(const Best* b, int threads) { level->best(*b, alone(threads)); }

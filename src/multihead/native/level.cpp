@@ -1,4 +1,5 @@
 // One level of instructions; compiled once for each, with its flags and -DLEVEL=its name.
+#include "best.h"
 #include "mix.h"
 #include "steps.h"
 
@@ -8,4 +9,4 @@
 #define TEXT(name) TEXT_(name)
 
 extern const Level NAMED(LEVEL);
-const Level NAMED(LEVEL) = {TEXT(LEVEL), product, decode, rotate, norm, mix, pass};
+const Level NAMED(LEVEL) = {TEXT(LEVEL), product, decode, rotate, norm, mix, pass, best};

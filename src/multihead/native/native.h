@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#define ABI 6
+#define ABI 7
 #define PARTS 64  // threads at most
 
 // A matrix product with what stands before and after it:
@@ -92,6 +92,16 @@ struct Norm {
     float eps, centre;   // centre: added to the weight
 };
 
+// The highest scores of each row, best first, without those that are banned. Where there are too few, minus infinity.
+struct Best {
+    const void* scores;     // (rows, width)
+    const int64_t* banned;  // columns
+    float* values;          // (rows, count): scores, or log-probabilities where `normal`, banned ones counted
+    int64_t* places;        // (rows, count)
+    int64_t rows, width, stride, count, bans;
+    int32_t type, normal;
+};
+
 struct Team {
     void (*run)(void (*work)(void*, int), void* arg, int parts);  // `work(arg, part)` for parts 0 to parts - 1
     int parts;
@@ -106,4 +116,5 @@ struct Level {
     void (*norm)(const Norm&, const Team&);
     void (*mix)(const Mix&, const Team&);
     void (*pass)(const Pass&, const Team&);
+    void (*best)(const Best&, const Team&);
 };

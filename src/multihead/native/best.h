@@ -1,0 +1,78 @@
+// The highest of many scores, and what their logarithmic probabilities are.
+#pragma once
+
+#include "product.h"
+
+namespace {
+
+INLINE bool any_above(F x, F bound) {
+#if defined(__AVX512F__)
+    return _mm512_cmp_ps_mask((__m512)x, (__m512)bound, _CMP_GT_OQ) != 0;
+#else
+    const I above = x > bound;
+    int32_t parts[16], any = 0;
+    store(parts, above);
+    for (int i = 0; i < 16; i++) any |= parts[i];
+    return any != 0;
+#endif
+}
+
+// The best so far of one row, highest first; of equal ones the first.
+struct Few {
+    float* values;
+    int64_t *places, count, held;
+
+    void offer(float value, int64_t place) {
+        if (held == count && !(value > values[count - 1])) return;
+        int64_t i = held < count ? held++ : count - 1;
+        for (; i > 0 && value > values[i - 1]; i--) {
+            values[i] = values[i - 1];
+            places[i] = places[i - 1];
+        }
+        values[i] = value;
+        places[i] = place;
+    }
+    float bound() const { return held < count ? -INFINITY : values[count - 1]; }
+};
+
+void best(const Best& b, const Team& team) {
+    const bool small = b.rows * b.width < 65536;
+    spread(small ? Team{team.run, 1, nullptr} : team, b.rows, 1, [&](int64_t row) {
+        const int64_t begin = row * b.stride, whole = b.width / 64 * 64;
+        Few few{b.values + row * b.count, b.places + row * b.count, b.count, 0};
+        auto offer = [&](int64_t i) {
+            const float value = take_one(b.scores, begin + i, b.type);
+            if (!(value > few.bound())) return;
+            for (int64_t k = 0; k < b.bans; k++)
+                if (b.banned[k] == i) return;
+            few.offer(value, i);
+        };
+        F most = fill(-INFINITY);
+        for (int64_t i = 0; i < whole; i += 64) {
+            F here = take(b.scores, begin + i, b.type);
+            for (int j = 1; j < 4; j++) here = maximum(here, take(b.scores, begin + i + 16 * j, b.type));
+            most = maximum(most, here);
+            if (any_above(here, fill(few.bound())))
+                for (int64_t j = i; j < i + 64; j++) offer(j);
+        }
+        float peak = largest(most);
+        for (int64_t i = whole; i < b.width; i++) {
+            const float value = take_one(b.scores, begin + i, b.type);
+            peak = value > peak ? value : peak;
+            offer(i);
+        }
+        for (int64_t i = few.held; i < b.count; i++) {
+            few.values[i] = -INFINITY;
+            few.places[i] = 0;
+        }
+        if (!b.normal) return;
+        F total{};
+        float rest = 0;
+        for (int64_t i = 0; i < whole; i += 16) total += exponential(take(b.scores, begin + i, b.type) - peak);
+        for (int64_t i = whole; i < b.width; i++) rest += std::exp(take_one(b.scores, begin + i, b.type) - peak);
+        const float all = peak + std::log(sum(total) + rest);
+        for (int64_t i = 0; i < few.held; i++) few.values[i] -= all;
+    });
+}
+
+}  // namespace
