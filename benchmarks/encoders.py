@@ -51,7 +51,8 @@ NEEDS = {  # peer's first word -> packages
     "reference": ("transformers",),
     "pipeline": ("transformers",),
 }
-CASES = ("1x16", "1x128", "32x128", "natural", "minilm")
+FIXED = ("1x16", "1x128", "32x128")  # texts by tokens of each
+CASES = (*FIXED, "natural", "minilm")
 CLASSIFIERS = (
     "multihead fp32", "multihead bf16", "multihead int8", REFERENCE, "reference bf16", "reference bf16 compiled",
     *STEPS,
@@ -248,13 +249,13 @@ def cut(texts: Sequence[Sequence[int]], rows: int, length: int) -> list[list[int
     return [[first, *stream[size * i : size * (i + 1)], last] for i in range(rows)]
 
 
-def cases(bert: str, minilm: str, data: Path, quick: bool) -> dict[str, Case]:
+def cases(bert: str, minilm: str, data: Path, quick: bool, fixed: Sequence[str] = FIXED) -> dict[str, Case]:
     tokenizer = AutoTokenizer.from_pretrained(minilm)  # its words are BERT's
     drawn = natural(data, tokenizer, 32 if quick else 296)
     texts, calibration = (drawn[:24], drawn[24:]) if quick else (drawn[:256], drawn[256:])
     (Path(bert) / CALIBRATION).write_text(json.dumps(calibration))
     found = {}
-    for name in CASES[:3]:
+    for name in fixed:
         rows, length = map(int, name.split("x"))
         ids, title = cut(texts, rows, length), f"BERT base, {rows} x {length} tokens"
         found[name] = Case(title, bert, CLASSIFIERS, ids, [length] * rows, REFERENCE, fixed=True)
@@ -304,11 +305,20 @@ def wanted(peer: str, names: Sequence[str] | None) -> bool:
     return not names or any(name in told for name in names)
 
 
+def case_name(text: str) -> str:
+    rows, by, length = text.partition("x")
+    if text in CASES or (by and rows.isdigit() and length.isdigit() and int(rows) and 3 <= int(length) <= 512):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(CASES)}, nor texts x tokens such as 4x64")
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--data", type=Path, required=True)
     options.add_argument("--runs", type=int, default=5)
-    options.add_argument("--only", nargs="*", choices=CASES, help="names of comparisons")
+    options.add_argument(
+        "--only", nargs="*", type=case_name, help="comparisons: natural, minilm, or texts x tokens such as 4x64"
+    )
     options.add_argument("--peers", nargs="*", help="names of peers, or parts of them")
     options.add_argument("--seconds", type=float, default=1.0, help="of a turn, at least; and at least one pass")
     options.add_argument("--quick", action="store_true", help="few texts and one pass a turn, to see that all runs")
@@ -321,7 +331,8 @@ def main() -> None:
         bert.mkdir()
         if not prepare("weights", bert, room):
             raise SystemExit("BERT's weights could not be made.")
-        all_cases = cases(str(bert), minilm, chosen.data, chosen.quick)
+        fixed = [name for name in chosen.only or FIXED if name not in CASES or name in FIXED]
+        all_cases = cases(str(bert), minilm, chosen.data, chosen.quick, fixed)
         picked = {name: case for name, case in all_cases.items() if not chosen.only or name in chosen.only}
         asked = [peer for case in picked.values() for peer in case.peers if wanted(peer, chosen.peers)]
         there = ready(list(dict.fromkeys(asked)), bert, room)
