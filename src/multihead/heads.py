@@ -114,12 +114,22 @@ class LanguageModel(nn.Module):
         self.packed: Product | None = None
 
     def forward(self, hidden: Tensor, call: Call) -> Tensor:
+        return self._shaped(self._scores(self.transform(hidden)))
+
+    def exact(self, hidden: Tensor) -> Tensor:
+        """The same in float32; a packed table's are not rounded to the states' precision on the way."""
         states = self.transform(hidden)
-        scores = self._scores(states) if self.packed is None else self.packed(states)
+        return self._shaped(
+            self._scores(states).float() if self.packed is None else self.packed(states, dtype=torch.float32)
+        )
+
+    def _shaped(self, scores: Tensor) -> Tensor:
         scores = scores if self.scale == 1.0 else scores * self.scale
         return scores if self.softcap is None else torch.tanh(scores / self.softcap) * self.softcap
 
     def _scores(self, states: Tensor) -> Tensor:
+        if self.packed is not None:
+            return self.packed(states)
         weight: Tensor = self.table.weight  # type: ignore[assignment]
         scores = linear(states[:, : weight.shape[1]], weight, self.bias)
         return scores if self.rest is None else scores + self.rest(states[:, weight.shape[1] :])

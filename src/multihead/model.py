@@ -17,7 +17,7 @@ from .adapters.methods import Adaptable
 from .checkpoints.keys import KeyMap, joined
 from .config import Config
 from .errors import InvalidInput, MissingHead, UnknownModel, UnsupportedConfig, UnsupportedOption
-from .heads import Head
+from .heads import Head, LanguageModel
 from .inputs import Batch, batch
 from .kernels.attention import Attend, attend, fused
 from .kernels.sight import Runs
@@ -237,6 +237,8 @@ class PreTrainedModel(Adaptable):
 
     def score(self, states: Tensor) -> Tensor:
         """Scores (rows, vocabulary) of what follows, from last states (rows, width)."""
+        if isinstance(self.head, LanguageModel):
+            return self.head.exact(states)
         rows = Runs.of((states.shape[0],))
         return self.head(states, Call(places(rows, states.device), rows))  # type: ignore[misc]
 

@@ -110,22 +110,26 @@ class Product(nn.Module):
         codes = self.codes.view(torch.bfloat16) if self.kind == "bf16" else self.codes
         return Packed(self.kind, self.shape, codes, self.scales, self.minima)
 
-    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
-        """(rows, inputs) to (rows, outputs), in x's precision. `add`: (rows, outputs), of the same precision."""
+    def forward(self, x: Tensor, add: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
+        """(rows, inputs) to (rows, outputs).
+
+        Args:
+            add: (rows, outputs), of x's precision. dtype: of the result, where nothing is added; None for x's.
+        """
         if not native.serves(x):
-            return self.definition(x, add)
+            return self.definition(x, add).to(dtype or x.dtype)
         if x.ndim != 2:
-            return self(x.flatten(0, -2), add).unflatten(0, x.shape[:-1])
+            return self(x.flatten(0, -2), add, dtype).unflatten(0, x.shape[:-1])
         x = x if x.stride(1) == 1 else x.contiguous()
-        y, kind, library = x.new_empty(x.shape[0], self.outputs), native.TYPES[x.dtype], native.library()
+        y, library = torch.empty(x.shape[0], self.outputs, dtype=dtype or x.dtype), native.library()
         assert library is not None
         add_pointer, add_stride = None, 0
         if add is not None:
             add = add if add.dtype == x.dtype and add.stride(-1) == 1 else add.to(x.dtype).contiguous()
             add_pointer, add_stride = add.data_ptr(), add.stride(0)
         library.mh_product(
-            self.address, x.data_ptr(), x.shape[0], x.stride(0), kind, add_pointer, add_stride,
-            y.data_ptr(), self.outputs, kind, torch.get_num_threads(),
+            self.address, x.data_ptr(), x.shape[0], x.stride(0), native.TYPES[x.dtype], add_pointer, add_stride,
+            y.data_ptr(), self.outputs, native.TYPES[y.dtype], torch.get_num_threads(),
         )  # fmt: skip
         return y
 
