@@ -20,7 +20,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ from typing import Any
 from encoder_peers import CALIBRATION, THREADS, sentence_limit
 from multihead import AutoTokenizer, hub
 from multihead.tasks.defaults import MINILM
-from peers import record
+from peers import PeerFailed, Worker, record
 from tasks import texts as sentences
 
 HERE = Path(__file__).parent
@@ -64,49 +63,14 @@ ENCODERS = (
 OURS = {"multihead": "multihead", "SentenceEncoder": "multihead"}
 
 
-class PeerFailed(Exception):
-    """A peer's process ended; says how."""
-
-
-class Worker:
-    """A peer in a process of its own."""
-
-    def __init__(self, peer: str, folder: str, room: Path) -> None:
-        self.name, self.errors = peer, room / f"{peer}.log"
-        with self.errors.open("w") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, str(HERE / "encoder_peers.py"), peer, folder], stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=errors, text=True, env=environment(room),
-            )  # fmt: skip
-        self.answer()
-
-    def answer(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            told = self.errors.read_text().strip().splitlines() or ["nothing on standard error"]
-            raise PeerFailed(f"{self.name} ended with exit status {self.process.wait()}: {told[-1][:300]}")
-        return line
-
-    def run(self, job: Mapping[str, Any]) -> dict[str, Any]:
-        """What the peer says of a job, after a pause."""
-        assert self.process.stdin is not None
-        time.sleep(PAUSE)
-        with suppress(BrokenPipeError):  # `answer` says why
-            self.process.stdin.write(json.dumps(job) + "\n")
-            self.process.stdin.flush()
-        return dict(json.loads(self.answer()))
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        with suppress(BrokenPipeError):
-            self.process.stdin.close()
-        self.process.wait()
+def worker(peer: str, folder: str, room: Path) -> Worker:
+    program = [str(HERE / "encoder_peers.py"), peer, folder]
+    return Worker(peer, program, environment(room), room / f"{peer}.log", PAUSE)
 
 
 def environment(room: Path) -> dict[str, str]:
     return {
-        **os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(THREADS), "TOKENIZERS_PARALLELISM": "true",
+        "OMP_NUM_THREADS": str(THREADS), "TOKENIZERS_PARALLELISM": "true",
         "TORCHINDUCTOR_CACHE_DIR": str(room / "inductor"),
     }  # fmt: skip
 
@@ -163,28 +127,28 @@ class Measurement:
         """Loads every peer and lets it run once; those that fail are said and left out."""
         for peer in dict.fromkeys([self.case.base, *self.case.peers]):  # answers are compared with the base's
             try:
-                worker = Worker(peer, self.case.folder, self.room)
-                self.rows[peer] = worker.run(self.case.job(peer, 0.0))["rows"]
+                started = worker(peer, self.case.folder, self.room)
+                self.rows[peer] = started.run(self.case.job(peer, 0.0))["rows"]
             except PeerFailed as failure:
                 print(f"Left out: {failure}", flush=True)
                 continue
             if peer in self.case.peers:
-                self.workers.append(worker)
+                self.workers.append(started)
             else:
-                worker.close()
+                started.close()
 
     def turns(self, runs: int, seconds: float) -> None:
-        roofline = Worker(ROOFLINE, "", self.room)
+        roofline = worker(ROOFLINE, "", self.room)
         for _ in range(runs):
             for name, value in roofline.run({}).items():
                 self.reached.setdefault(name, []).append(value)
-            for worker in self.workers:
-                job = self.case.job(worker.name, seconds)
-                done = worker.run(job)
+            for each in self.workers:
+                job = self.case.job(each.name, seconds)
+                done = each.run(job)
                 speed = len(job["texts"]) * done["passes"] / done["seconds"]
-                self.speeds.setdefault(worker.name, []).append(speed)
-        for worker in [roofline, *self.workers]:
-            worker.close()
+                self.speeds.setdefault(each.name, []).append(speed)
+        for each in [roofline, *self.workers]:
+            each.close()
 
     def result(self) -> dict[str, Any]:
         """Prints the table; gives it as data."""
@@ -251,8 +215,8 @@ def cut(texts: Sequence[Sequence[int]], rows: int, length: int) -> list[list[int
 
 def cases(bert: str, minilm: str, data: Path, quick: bool, fixed: Sequence[str] = FIXED) -> dict[str, Case]:
     tokenizer = AutoTokenizer.from_pretrained(minilm)  # its words are BERT's
-    drawn = natural(data, tokenizer, 32 if quick else 296)
-    texts, calibration = (drawn[:24], drawn[24:]) if quick else (drawn[:256], drawn[256:])
+    drawn = natural(data, tokenizer, 32 if quick else 136)
+    texts, calibration = (drawn[:24], drawn[24:]) if quick else (drawn[:96], drawn[96:])
     (Path(bert) / CALIBRATION).write_text(json.dumps(calibration))
     found = {}
     for name in fixed:
@@ -275,7 +239,7 @@ def cases(bert: str, minilm: str, data: Path, quick: bool, fixed: Sequence[str] 
 def prepare(step: str, folder: Path, room: Path) -> bool:
     """Writes what peers need, in a process of its own; whether that went well."""
     command = [sys.executable, str(HERE / "encoder_peers.py"), "--prepare", step, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(room))
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment(room)})
     if done.returncode:
         print(f"Preparing {step} failed: {(done.stderr.strip().splitlines() or [''])[-1][:300]}", flush=True)
     return not done.returncode

@@ -10,12 +10,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
-import os
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,43 +22,21 @@ from multihead import AutoModelForCausalLM, AutoTokenizer, hub
 from multihead.cli import samples
 from multihead.gguf_export import save_gguf
 from multihead.tasks.defaults import SMOLLM2
-from peers import record
+from peers import Worker, record
 
 HERE = Path(__file__).parent
 TEXT = " ".join([*samples.REVIEWS, *samples.SENTENCES, samples.ARTICLE, *samples.QUESTIONS, *samples.CANDIDATES])
 
 
-class Worker:
-    """A peer in a process of its own."""
+def worker(peer: str, folder: str, precision: str) -> Worker:
+    program = [str(HERE / "workers.py"), peer, folder, precision]
+    return Worker(f"{peer} {precision}", program, {"TOKENIZERS_PARALLELISM": "false"})
 
-    def __init__(self, peer: str, folder: str, precision: str) -> None:
-        environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "workers.py"), peer, folder, precision],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
-        )  # fmt: skip
-        self.name = f"{peer} {precision}"
-        self.answer("ready")
 
-    def answer(self, expected: str = "") -> str:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.strip() == expected or (not expected and line.startswith("{")):
-                return line
-        raise SystemExit(f"{self.name} ended with exit status {self.process.wait()}.")
-
-    def run(self, job: Mapping[str, Any]) -> float:
-        """Tokens a second."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(job) + "\n")
-        self.process.stdin.flush()
-        done = json.loads(self.answer())
-        return float(done["tokens"] / done["seconds"])
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+def speed(worker: Worker, job: Mapping[str, Any]) -> float:
+    """Tokens a second."""
+    done = worker.run(job)
+    return float(done["tokens"] / done["seconds"])
 
 
 @dataclass(frozen=True)
@@ -86,17 +60,17 @@ class Case:
     def measure(self, runs: int) -> dict[str, Any]:
         job = {"prompts": self.prompts, "new": self.new, "beams": self.beams}
         short = {"prompts": self.prompts[:1], "new": [2], "beams": self.beams}
-        workers = [Worker(*peer) for peer in self.peers]
-        found: dict[str, list[float]] = {worker.name: [] for worker in workers}
+        workers = [worker(*peer) for peer in self.peers]
+        found: dict[str, list[float]] = {each.name: [] for each in workers}
         scale = sum(map(len, self.prompts)) / sum(self.new) if self.counted == "prompt tokens" else 1.0
-        for worker in workers:
-            worker.run(short)
+        for each in workers:
+            each.run(short)
         for number in range(runs):
-            for worker in workers:
-                if not number or worker.name not in self.slow:
-                    found[worker.name].append(worker.run(job) * scale)
-        for worker in workers:
-            worker.close()
+            for each in workers:
+                if not number or each.name not in self.slow:
+                    found[each.name].append(speed(each, job) * scale)
+        for each in workers:
+            each.close()
         medians = {name: statistics.median(speeds) for name, speeds in found.items()}
         print(f"\n{self.title} ({self.counted} a second; ratios to {self.base})")
         for name, median in sorted(medians.items(), key=lambda item: -item[1]):

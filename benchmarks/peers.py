@@ -1,4 +1,4 @@
-"""Side-by-side timing: programs in fresh processes, in alternating runs, with medians and ratios."""
+"""Side-by-side timing: programs in processes of their own, in alternating runs, with medians and ratios."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from multihead.cli.machine import processor
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "multihead")
 
@@ -19,14 +23,60 @@ PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "multihead")
 def machine() -> dict[str, Any]:
     """What the numbers were measured on."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    model = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = names[0] if names else model
-    return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version(), **versions}
+    return {"cpu": processor(), "cores": os.cpu_count(), "python": platform.python_version(), **versions}
+
+
+class PeerFailed(Exception):
+    """A peer's process ended; says how."""
+
+
+class Worker:
+    """A peer in a process of its own: a program that says "ready" and answers each job, a line of JSON, with another.
+
+    Args:
+        environment: beside this process's own. log: where its standard error goes; None for nowhere.
+        pause: seconds before a job: threads of the one before spin for some time.
+
+    Raises:
+        PeerFailed: it ended.
+    """
+
+    def __init__(
+        self, name: str, program: Sequence[str], environment: Mapping[str, str] = {}, log: Path | None = None,
+        pause: float = 0.0,
+    ) -> None:  # fmt: skip
+        self.name, self.log, self.pause = name, log, pause
+        with open(log or os.devnull, "w") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, *program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+                env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+            )  # fmt: skip
+        self._line("ready")
+
+    def _line(self, start: str) -> str:
+        """The next line that begins so; what libraries print is passed over."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith(start):
+                return line
+        told = self.log.read_text().strip().splitlines() if self.log else []
+        why = f": {told[-1][:300]}" if told else ""
+        raise PeerFailed(f"{self.name} ended with exit status {self.process.wait()}{why}")
+
+    def run(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        """What the peer says of a job."""
+        assert self.process.stdin is not None
+        time.sleep(self.pause)
+        with suppress(BrokenPipeError):  # `_line` says why
+            self.process.stdin.write(json.dumps(job) + "\n")
+            self.process.stdin.flush()
+        return dict(json.loads(self._line("{")))
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.wait()
 
 
 def seconds(program: str, arguments: Sequence[str]) -> float:

@@ -13,10 +13,9 @@ import json
 import os
 import random
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,37 +81,18 @@ def serve(peer: str, folder: str) -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     run = worker(peer, folder)
+    print("ready", file=out, flush=True)
     for line in sys.stdin:
-        given = json.loads(line)
+        given = json.loads(line)["texts"]
         began = time.perf_counter()
         run(given)
-        print(json.dumps(time.perf_counter() - began), file=out, flush=True)
-
-
-class Peer:
-    """A process that answers jobs."""
-
-    def __init__(self, name: str, folder: str) -> None:
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, "--worker", name, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, env=environment,
-        )  # fmt: skip
-
-    def run(self, given: Sequence[str]) -> float:
-        """Seconds for these texts."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(list(given)) + "\n")
-        self.process.stdin.flush()
-        seconds: float = json.loads(self.process.stdout.readline())
-        return seconds
+        print(json.dumps({"seconds": time.perf_counter() - began}), file=out, flush=True)
 
 
 def main() -> None:
     from multihead import hub
     from multihead.tasks.defaults import MINILM
-    from peers import record
+    from peers import Worker, record
 
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--data", type=Path, required=True)
@@ -125,12 +105,12 @@ def main() -> None:
     print(f"{len(given)} texts, words: mean {statistics.mean(words):.0f}, median {statistics.median(words):.0f}, "
           f"longest {max(words)}")  # fmt: skip
     folder = str(hub.resolve(MINILM.name))
-    peers = {name: Peer(name, folder) for name in EMBEDDING}
+    peers = {name: Worker(name, [__file__, "--worker", name, folder]) for name in EMBEDDING}
     rates: dict[str, list[float]] = {name: [] for name in peers}
     for number in range(chosen.runs + 1):
         for name, peer in peers.items():
             part = given[: EMBEDDING[name] or len(given)]
-            seconds = peer.run(part)
+            seconds = peer.run({"texts": part})["seconds"]
             if number:
                 rates[name].append(len(part) / seconds)
     medians = {name: statistics.median(found) for name, found in rates.items()}

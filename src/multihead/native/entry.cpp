@@ -97,7 +97,7 @@ struct Pool {
             const Weight* next = soon.load(std::memory_order_acquire);
             if (next && next != ahead.weight) ahead.aim(next, part, threads);
             if (next && ahead.step()) continue;
-            if (spins > 20000) std::this_thread::yield();  // somebody else has this thread's processor
+            if (spins > 100) std::this_thread::yield();  // somebody else has this thread's processor
             else rest();
         }
     }
