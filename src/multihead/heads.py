@@ -117,11 +117,9 @@ class LanguageModel(nn.Module):
         return self._shaped(self._scores(self.transform(hidden)))
 
     def exact(self, hidden: Tensor) -> Tensor:
-        """The same in float32; a packed table's are not rounded to the states' precision on the way."""
+        """The same; a packed table's scores are float32, and not rounded to the states' precision on the way."""
         states = self.transform(hidden)
-        return self._shaped(
-            self._scores(states).float() if self.packed is None else self.packed(states, dtype=torch.float32)
-        )
+        return self._shaped(self._scores(states) if self.packed is None else self.packed(states, dtype=torch.float32))
 
     def _shaped(self, scores: Tensor) -> Tensor:
         scores = scores if self.scale == 1.0 else scores * self.scale
