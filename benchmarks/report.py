@@ -47,12 +47,16 @@ def encoders(results: Sequence[Mapping[str, Any]]) -> str:
     shapes = [shape for shape in found if shape in {("1", "16"), ("1", "128"), ("32", "128")}]
     last = found[shapes[-1]]
     peers = sorted(last["peers"], key=lambda name: -last["peers"][name]["median"])
+    natural = next((r for r in results if r["title"].endswith("natural lengths")), None)
+    columns = [*(found[shape] for shape in shapes), *([natural] if natural else [])]
     rows = []
     for peer in peers:
-        cells = [encoder_cell(found[shape]["peers"].get(peer)) for shape in shapes]
+        cells = [encoder_cell(column["peers"].get(peer)) for column in columns]
         share = last["peers"][peer]["share"]
         rows.append([peer, *cells, "" if share is None else f"{share:.0%}"])
-    head = ["sequences a second", *(f"{rows} x {length}" for rows, length in shapes), "of the roofline, 32 x 128"]
+    shown = [f"{rows} x {length}" for rows, length in shapes]
+    shown += [natural["title"].removeprefix("BERT base, ")] if natural else []
+    head = ["sequences a second", *shown, "of the roofline, 32 x 128"]
     reached = ", ".join(
         f"{name} {last['roofline'][name] / 1e9:.0f}" for name in ("fp32", "bf16", "int8") if name in last["roofline"]
     )

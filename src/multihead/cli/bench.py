@@ -78,7 +78,7 @@ def command(
     """Measures what models cost here: by precision, length of text, texts at once.
 
     MODEL is what `multihead run` takes; without one, a small encoder and a small language model are measured.
-    Precisions take alternating turns. "limit" is the share of what this machine's products and memory, measured first,
+    Precisions take alternating turns. "%" is the share of what this machine's products and memory, measured first,
     would allow.
 
     \b
@@ -98,7 +98,9 @@ def command(
     with Console(stderr=True).status("Measuring the machine"):
         limits = costs.machine_limits() if on_cpu else {}
     console.print(headline(machine.told(machine.processor), limits))
-    console.print(Text(f"x: times {precisions[0]}   limit: share of what products and memory would allow", style="dim"))
+    console.print(
+        Text(f"x: times {precisions[0]}   %: of what this machine's products and memory would allow", style="dim")
+    )
     found = []
     for name in names or (MINILM.name, SMOLLM2.name):
         found.append(measured(console, name, tuple(dict.fromkeys(precisions)), device, settings, limits))
@@ -163,7 +165,7 @@ def table(sweep: Sweep, precisions: Sequence[str], cells: Sequence[Cell]) -> Tab
     )  # fmt: skip
     drawn.add_column(sweep.size, justify="right", style="cyan")
     for precision in precisions:
-        for name in (precision, "x", "limit"):
+        for name in (precision, "x", "%"):
             if name != "x" or precision != precisions[0]:
                 drawn.add_column(name, justify="right", no_wrap=True)
     for count in dict.fromkeys(cell.size for cell in cells):
@@ -180,7 +182,7 @@ def shown(cell: Cell | None, base: Cell | None, first: bool) -> list[str | Text]
         return [""] * (2 if first else 3)
     share = None if cell.limit is None else cell.median / cell.limit
     ratio = Text("" if base is None else f"{cell.median / base.median:.2f}", style="bold")
-    known = Text("" if share is None else f"{share:.0%}", style="green" if share and share >= WELL else "dim")
+    known = Text("" if share is None else f"{100 * share:.0f}", style="green" if share and share >= WELL else "dim")
     return [rounded(cell.median), known] if first else [rounded(cell.median), ratio, known]
 
 
