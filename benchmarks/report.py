@@ -107,7 +107,7 @@ def growth(results: Sequence[Mapping[str, Any]], path: Path) -> bool:
     }
     if any(len(points) < 3 for points in panels.values()):
         return False
-    page = Figure(figsize=(10, 4.2), layout="constrained")
+    page = Figure(figsize=(11.5, 4.2), layout="constrained")
     axes = page.subplots(1, 2)
     names = list(dict.fromkeys(name for r in found.values() for name in r["peers"]))
     for panel, ((across, up), points) in zip(axes, panels.items(), strict=True):
@@ -125,7 +125,7 @@ def growth(results: Sequence[Mapping[str, Any]], path: Path) -> bool:
         panel.set_xlabel(across)
         panel.set_ylabel(up)
     axes[0].set_title("BERT base: time for each text", loc="left", fontsize=10)
-    axes[1].legend(fontsize=8)
+    page.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     page.savefig(path)
     return True
 

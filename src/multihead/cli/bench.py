@@ -135,6 +135,7 @@ def measured(
     for sweep in costs.sweeps(next(iter(models.values())), settings):
         with torch.inference_mode(), Console(stderr=True).status(sweep.title):
             cells = costs.measure(sweep, models, settings, limits, said.append)
+        console.print(Text(f"\n{sweep.title}: {sweep.unit}", style="italic"))
         console.print(table(sweep, precisions, cells))
         found.append(data(sweep, cells))
     for line in said:
@@ -159,10 +160,7 @@ def headline(processor: Any, limits: dict[str, float]) -> Text:
 
 def table(sweep: Sweep, precisions: Sequence[str], cells: Sequence[Cell]) -> Table:
     """Sizes down, precisions across: the rate, its ratio to the first precision's, the share of the limit."""
-    drawn = Table(
-        title=f"\n{sweep.title}: {sweep.unit}", title_justify="left", header_style="bold", box=box.SIMPLE_HEAD,
-        pad_edge=False, padding=(0, 1, 0, 0),
-    )  # fmt: skip
+    drawn = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     drawn.add_column(sweep.size, justify="right", style="cyan")
     for precision in precisions:
         for name in (precision, "x", "%"):
