@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
 from multihead.cli import bench
+from multihead.cli.bench import rounded
 
 FIXED = re.compile(r"BERT base, (\d+) x (\d+) tokens")
 OURS, MARIAN = "multihead", "Marian's base size"
@@ -28,10 +28,6 @@ OURS, MARIAN = "multihead", "Marian's base size"
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def made_on(machine: Mapping[str, Any], more: Mapping[str, Any]) -> str:
@@ -70,7 +66,7 @@ def encoder_cell(cell: Mapping[str, Any] | None) -> str:
         return ""
     ratio = "" if cell["ratio"] is None else f"{cell['ratio']:.2f}"
     apart = "" if not cell["difference"] else f"; {cell['difference']:.1g}"
-    return f"{number(cell['median'])} ({ratio}{apart})"
+    return f"{rounded(cell['median'])} ({ratio}{apart})"
 
 
 def minilm(results: Sequence[Mapping[str, Any]]) -> str:
@@ -78,7 +74,7 @@ def minilm(results: Sequence[Mapping[str, Any]]) -> str:
     peers = result["peers"]
     base = peers["sentence-transformers bf16"]["median"]
     order = sorted(peers, key=lambda name: -peers[name]["median"])
-    rows = [[name, number(peers[name]["median"]), f"{peers[name]['median'] / base:.2f}"] for name in order]
+    rows = [[name, rounded(peers[name]["median"]), f"{peers[name]['median'] / base:.2f}"] for name in order]
     return table(["texts a second", "", "to sentence-transformers bf16"], rows)
 
 
@@ -92,7 +88,7 @@ def generated(results: Sequence[Mapping[str, Any]], family: str, base: str) -> s
         cells = []
         for name in names:
             value = result["median"].get(name)
-            told = "" if value is None else f"{number(value)} ({value / result['median'][base]:.2f})"
+            told = "" if value is None else f"{rounded(value)} ({value / result['median'][base]:.2f})"
             cells.append(f"**{told}**" if name == best else told)
         rows.append([f"{result['title'].removeprefix(family).strip(', ')} ({result['counted']})", *cells])
     return table(["", *names], rows)
@@ -115,15 +111,7 @@ def growth(results: Sequence[Mapping[str, Any]], path: Path) -> bool:
             there = [(x, 1000 / r["peers"][name]["median"]) for x, r, _ in points if name in r["peers"]]
             style = "o-" if name.startswith(OURS) else "s--"
             panel.plot(*zip(*there, strict=True), style, color=f"C{colour}", ms=4, lw=1.4, label=name)
-        panel.set_xscale("log", base=2)
-        panel.set_yscale("log")
-        panel.set_xticks([x for x, _, _ in points], [str(x) for x, _, _ in points])
-        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.yaxis.set_major_formatter("{x:,g}")
-        panel.minorticks_off()
-        panel.grid(visible=True, alpha=0.3)
-        panel.set_xlabel(across)
-        panel.set_ylabel(up)
+        bench.scaled(panel, [x for x, _, _ in points], across, up)
     axes[0].set_title("BERT base: time for each text", loc="left", fontsize=10)
     page.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     page.savefig(path)

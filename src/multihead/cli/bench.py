@@ -17,6 +17,7 @@ from rich.text import Text
 from ..errors import InvalidInput
 from .completion import complete_model
 from .models import size as megabytes
+from .precision import on_cpu
 
 if TYPE_CHECKING:
     from .costs import Cell, Sweep
@@ -94,9 +95,8 @@ def command(
         plots()
     console = Console(highlight=False)
     settings = costs.Settings(**given)
-    on_cpu = (device or "cpu").partition(":")[0] == "cpu"
     with Console(stderr=True).status("Measuring the machine"):
-        limits = costs.machine_limits() if on_cpu else {}
+        limits = costs.machine_limits() if on_cpu(device) else {}
     console.print(headline(machine.told(machine.processor), limits))
     console.print(
         Text(f"x: times {precisions[0]}   %: of what this machine's products and memory would allow", style="dim")
@@ -121,12 +121,13 @@ def measured(
     from . import costs
 
     console.print(Text.assemble("\n", (name, "bold cyan")))
-    models, loads = {}, []
+    models: dict[str, Any] = {}
+    loads: list[dict[str, Any]] = []
     for precision in precisions:
         began = time.perf_counter()
         with Console(stderr=True).status(f"Loading in {precision}"):
             models[precision] = costs.loaded(name, precision, device)
-        held = sum(x.nbytes for x in {id(x): x for x in _held(models[precision])}.values())
+        held = sum(x.nbytes for x in (*models[precision].parameters(), *models[precision].buffers()))
         loads.append({"precision": precision, "seconds": time.perf_counter() - began, "bytes": held})
     for one in loads:
         console.print(f"{one['precision']:<5}{megabytes(one['bytes']):>9}, loaded in {one['seconds']:.2f} s")
@@ -142,10 +143,6 @@ def measured(
         console.print(Text(line, style="yellow"))
     kind = type(next(iter(models.values()))).__name__
     return {"name": name, "class": kind, "loads": loads, "sweeps": found, "left_out": said}
-
-
-def _held(model: Any) -> list[Any]:
-    return [*model.parameters(), *model.buffers()]
 
 
 def headline(processor: Any, limits: dict[str, float]) -> Text:
@@ -240,15 +237,19 @@ def _panel(panel: Any, sweep: dict[str, Any]) -> None:
         panel.plot(sizes, [cell["median"] for cell in cells], "o-", color=f"C{number}", ms=4, label=precision)
         if all(cell["limit"] for cell in cells):
             panel.plot(sizes, [cell["limit"] for cell in cells], ":", color=f"C{number}", lw=1)
+    scaled(panel, sorted({cell["size"] for cell in sweep["cells"]}), sweep["size"], sweep["unit"])
+    panel.set_title(sweep["title"], fontsize=9, loc="left")
+    panel.legend(fontsize=8)
+
+
+def scaled(panel: Any, sizes: Sequence[int], across: str, up: str) -> None:
+    """Gives a panel logarithmic axes with plain numbers, a tick for each size."""
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")
-    sizes = sorted({cell["size"] for cell in sweep["cells"]})
     panel.set_xticks(sizes, [str(size) for size in sizes])
     panel.yaxis.set_major_locator(plots().ticker.LogLocator(subs=(1, 2, 5)))
     panel.yaxis.set_major_formatter("{x:,g}")
     panel.minorticks_off()
     panel.grid(visible=True, which="major", alpha=0.3)
-    panel.set_title(sweep["title"], fontsize=9, loc="left")
-    panel.set_xlabel(sweep["size"])
-    panel.set_ylabel(sweep["unit"])
-    panel.legend(fontsize=8)
+    panel.set_xlabel(across)
+    panel.set_ylabel(up)

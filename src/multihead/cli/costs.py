@@ -16,6 +16,7 @@ from ..errors import TextTooLong
 from ..heads import LanguageModel
 from ..nn.experts import ExpertList, StackedExperts
 from ..nn.packed import Product
+from .precision import on_cpu
 
 if TYPE_CHECKING:
     from ..model import PreTrainedModel
@@ -244,11 +245,12 @@ def measure(
     """Every size in every precision, in alternating turns; the first run of each is not counted.
 
     Args:
-        models: by precision. limits: as `machine.limits` gives them; empty for a device whose limits are not measured.
+        models: by precision. limits: as `machine_limits` gives them; empty for a device whose limits are not measured.
         told: gets what was left out, and why.
     """
     cells: list[Cell] = []
     open_ = dict(models)
+    works = {precision: Work.of(model) for precision, model in models.items()}
     for size in sweep.sizes:
         here = {}
         for precision, model in list(open_.items()):
@@ -257,7 +259,7 @@ def measure(
             except TextTooLong as error:
                 told(f"{sweep.title}, {size} {sweep.size}: left out. {error}")
                 return cells
-            here[precision] = Cell(size, precision, limit(sweep, Work.of(model), size, precision, limits))
+            here[precision] = Cell(size, precision, limit(sweep, works[precision], size, precision, limits))
             if first > settings.longest:
                 told(f"{sweep.title}, {precision}: no more than {size} {sweep.size}; a run took {first:.0f} s.")
                 del open_[precision]
@@ -340,7 +342,6 @@ def loaded(name: str, precision: str, device: str | None) -> PreTrainedModel:
         end = own or next((e for e in (*WRITES, "Model") if e in ends), next(iter(ends)))
         return model_class(config.model_type, end)
 
-    on_cpu = (device or "cpu").partition(":")[0] == "cpu"
-    if on_cpu or precision in ("int8", "int4"):
+    if on_cpu(device) or precision in ("int8", "int4"):
         return load_model(name, choose, precision=precision, device=device)
     return load_model(name, choose, dtype={"fp32": "float32", "bf16": "bfloat16"}[precision], device=device)

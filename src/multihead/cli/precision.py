@@ -24,6 +24,11 @@ def loading(precision: str, device: str | None) -> dict[str, Any]:
     name = NAMES.get(precision, precision)
     if name in ("int8", "int4"):
         return {"precision": name}
-    if name in ("auto", "bfloat16") and (device or "cpu").partition(":")[0] == "cpu":
+    if name in ("auto", "bfloat16") and on_cpu(device):
         return {"precision": "bf16" if name == "bfloat16" else name}
     return {} if name == "auto" else {"dtype": name}
+
+
+def on_cpu(device: str | None) -> bool:
+    """Whether a `--device` means the CPU."""
+    return (device or "cpu").partition(":")[0] == "cpu"
