@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+
+if not torch.cuda.is_available():  # said before anything imports Triton
+    os.environ["TRITON_INTERPRET"] = "1"
+
 import transformers
 
 from tests.tokenizers import folders

@@ -109,10 +109,10 @@ class PreTrainedModel(Adaptable):
         return self.backbone.embed.token
 
     def prepare(self, precision: str = "auto", *, dtype: torch.dtype | None = None) -> PreTrainedModel:
-        """Makes the model ready to run fast on a CPU, in place and for inference alone; gives it back.
+        """Makes the model ready to run fast, in place and for inference alone; gives it back.
 
-        Queries, keys and values become one product, gates and what they multiply another; norms, activations and
-        residual sums are computed with the products, whose weights lie in the order in which they are read.
+        Queries, keys and values become one product, gates and what they multiply another; on a CPU these compute norms,
+        activations and residual sums too, over weights in the order in which they are read.
 
         Args:
             precision: of the weights: "bf16"; "int8" (a scale a row; what they multiply is coded in int8 too, a scale a
@@ -230,7 +230,7 @@ class PreTrainedModel(Adaptable):
     def read(self, ids: Tensor, runs: Runs, memory: Cache, record: Record | None = None) -> Tensor:
         """Reads ids (tokens,) into a cache: last states (tokens, width). `record` gets what is seen on the way."""
         call = Call(
-            places(runs, ids.device, memory.lengths), runs, ids=ids, encoded=memory.encoded, cache=memory,
+            memory.places(runs, ids.device), runs, ids=ids, encoded=memory.encoded, cache=memory,
             attend=self.attend, record=record or Record(),
         )  # fmt: skip
         return self.backbone(self.backbone.embed.words(ids), call)

@@ -1,4 +1,4 @@
-"""Models made ready to run fast on a CPU: weights packed and steps joined, in a precision that the user chooses."""
+"""Models made ready to run fast: steps joined and, on a CPU, weights packed, in a precision that the user chooses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from .errors import CheckpointMismatch, CorruptFile, InvalidInput, UnsupportedOp
 from .heads import LanguageModel
 from .kernels import native
 from .kernels.hardware import best_dtype
+from .nn.joined import Joined
 from .nn.packed import Product
+from .nn.prepared import JOINED
 from .nn.prepared import prepare as join
 from .nn.quantized import is_quantized
 from .nn.stack import Stack
@@ -100,7 +102,10 @@ def prepare(
             raise UnsupportedOption(
                 f"precision={precision!r} runs on a CPU; on {model.device} use bf16 or load_in_8bit=True."
             )
-        model.to(chosen.dtype)
+        model.eval().requires_grad_(False).to(dtype or chosen.dtype)
+        if chosen.codes is not None:
+            join(model.backbone, JOINED)
+        model.prepared = precision
         return
     model.eval().requires_grad_(False)
     if packed is None:
@@ -136,8 +141,13 @@ def save(model: PreTrainedModel, folder: Path) -> None:
     """Writes prepared weights as they lie in memory, so that they are mapped and never prepared again.
 
     Raises:
-        InvalidInput: the folder cannot be written.
+        InvalidInput: the folder cannot be written, or the model was prepared on a GPU, which nothing is saved by.
     """
+    if any(isinstance(part, Joined) for part in model.modules()):
+        raise InvalidInput(
+            "This model was prepared on a GPU, where preparing only joins weights; save it before prepare(), and "
+            "prepare it again when it is loaded."
+        )
     told = {
         "format": FORMAT, "version": VERSION, "precision": str(model.prepared), "class": type(model).__name__,
         "dtype": str(model.dtype).removeprefix("torch."), "packed": str(any(products(model))),

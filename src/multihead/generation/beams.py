@@ -254,10 +254,10 @@ def highest_alone(job: Job, live: Sequence[Group], logits: Tensor) -> bool:
     found = highest(logits, live[0].keep, bans, normal=True)
     if found is None:
         return False
-    begin = 0
+    begin, (values, places) = 0, (x.cpu() for x in found)
     for part in live:
         own = slice(begin, begin + len(part.branches))
-        part.choose_highest(found[0][own], found[1][own], logits[own])
+        part.choose_highest(values[own], places[own], logits[own])
         begin = own.stop
     return True
 

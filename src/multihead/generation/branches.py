@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
-from ..kernels.sight import Runs
-from ..nn.blocks import BLOCK, Budget
+from ..kernels.sight import BLOCK, Runs
+from ..nn.blocks import Budget
 from ..nn.cache import Cache, Store
 from ..nn.call import Encoded, Record
 from ..nn.memories import Memory
+from .best import Best
+from .graphs import Graphs
 
 if TYPE_CHECKING:
     from .engine import Request
@@ -131,10 +133,21 @@ class Read:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a wish gave: scores (wanted, vocabulary) of what follows, float32, and last states (rows, width)."""
+    """What a wish gave: scores (wanted, vocabulary) of what follows, float32, and last states (rows, width).
+
+    Args:
+        best: the likeliest tokens of the whole pass, of which this wish's begin at `row`.
+    """
 
     scores: Tensor
     states: Tensor
+    best: Best
+    row: int
+
+    @property
+    def likeliest(self) -> list[int]:
+        """The likeliest token after each that was wanted, `best.NONE` where there is none."""
+        return self.best.tokens[self.row : self.row + len(self.scores)]
 
 
 class Reader:
@@ -151,9 +164,14 @@ class Reader:
         if self.store.bound:
             raise InvalidInput("This family remembers its last tokens alone and cannot continue texts here.")
         self._joined: tuple[list[Encoded | None], Encoded] | None = None
+        self.graphs = Graphs.of(model, self.store)
 
     def read(self, work: Sequence[tuple[Read, int]]) -> Iterator[tuple[Read, Reading]]:
         """One pass over the next so many tokens of each wish; what it gave for those that are read to their end."""
+        found = self._replayed(work)
+        if found is not None:
+            yield from self._told(work, *found)
+            return
         parts = [read.branch.tokens[read.branch.text.length :][:new] for read, new in work]
         ready = [new == read.branch.left for read, new in work]
         cache = Cache(self.store, [read.branch.text for read, _ in work], self._source(work))
@@ -171,17 +189,40 @@ class Reader:
                 states if len(rows) == len(ids) else states[torch.tensor(rows, device=ids.device, dtype=torch.long)]
             )
             scores = self.model.score(chosen).float() if rows else None
+        shared = None if scores is None else Best(scores)
         row = 0
         for text, (read, _) in enumerate(work):
             read.branch.text.publish(read.branch.tokens)
             if not ready[text]:
                 continue
             assert scores is not None
+            assert shared is not None
             if read.record is not None and record is not None:
                 copied(record, read.record, runs, text)
             own = slice(row, row + read.wanted)
-            yield read, Reading(scores[own], states[ends[text] - read.rows : ends[text]])
+            yield read, Reading(scores[own], states[ends[text] - read.rows : ends[text]], shared, row)
             row += read.wanted
+
+    def _told(
+        self, work: Sequence[tuple[Read, int]], states: Tensor, scores: Tensor, best: Tensor
+    ) -> Iterator[tuple[Read, Reading]]:
+        shared = Best(scores, best)
+        for row, (read, _) in enumerate(work):
+            read.branch.text.publish(read.branch.tokens)
+            yield read, Reading(scores[row : row + 1], states[row : row + 1], shared, row)
+
+    def _replayed(self, work: Sequence[tuple[Read, int]]) -> tuple[Tensor, Tensor, Tensor] | None:
+        """What a recorded step gave, where the pass is one; see `Graphs.step`."""
+        if self.graphs is None:
+            return None
+        for read, new in work:
+            branch = read.branch
+            if new != 1 or read.rows != 1 or branch.left != 1 or not branch.text.length:
+                return None
+            if read.record is not None or branch.encoded is not None:
+                return None
+        branches = [read.branch for read, _ in work]
+        return self.graphs.step([branch.text for branch in branches], [branch.tokens[-1] for branch in branches])
 
     def _source(self, work: Sequence[tuple[Read, int]]) -> Encoded | None:
         """The encoded sources of a pass as one, kept while the same ones come."""

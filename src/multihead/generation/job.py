@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import InvalidInput
 from ..kernels.fused import highest
 from ..nn.call import Encoded, Record
+from .best import NONE, likeliest
 from .branches import Branch, Decoder, Read, Reading
 from .config import GenerationConfig
 from .dola import contrasted, early_layers
@@ -165,31 +166,43 @@ class Job:
             return None
         return bans_alone(self.rules, length)
 
-    def next(self, histories: Sequence[Sequence[int]], logits: Tensor) -> tuple[Tensor, Tensor]:
-        """The next token of each branch, (branches,), and the scores that it was chosen by.
+    def next(
+        self, histories: Sequence[Sequence[int]], logits: Tensor, readings: Sequence[Reading]
+    ) -> tuple[list[int], Tensor]:
+        """The next token of each branch, and the scores that it was chosen by.
+
+        Args:
+            readings: that the logits are of.
 
         Raises:
             InvalidInput: all tokens are banned.
         """
         bans = self.bans(len(histories[0]))
+        if bans == [] and len(readings) == len(histories) and self._plain:
+            return self._checked([token for reading in readings for token in reading.likeliest]), logits
         found = None if bans is None else highest(logits, 1, bans)
         if found is None:
             scores = self.ruled(histories, logits)
             return self.choose(scores), scores
-        self._check(found[0])
-        return found[1].flatten(), logits
+        best = torch.where(found[0] == -torch.inf, NONE, found[1])
+        return self._checked(best.flatten().tolist()), logits
 
-    def _check(self, best: Tensor) -> None:
-        if bool((best == -torch.inf).any()):
+    @property
+    def _plain(self) -> bool:
+        """Whether `logits` are the readings' scores."""
+        return self.config.dola_layers is None and self.config.guidance_scale in (None, 1.0)
+
+    def _checked(self, tokens: list[int]) -> list[int]:
+        if NONE in tokens:
             raise InvalidInput(f"Prompt {self.number}: no token may come next; the rules together ban every one.")
+        return tokens
 
-    def choose(self, scores: Tensor) -> Tensor:
-        """The next token of each branch, (branches,). Raises InvalidInput where all tokens are banned."""
-        best = scores.max(-1)
-        self._check(best.values)
+    def choose(self, scores: Tensor) -> list[int]:
+        """The next token of each branch. Raises InvalidInput where all tokens are banned."""
+        best = self._checked(likeliest(scores).tolist())
         if not self.config.do_sample:
-            return best.indices
-        return torch.multinomial(scores.softmax(-1), 1, generator=self.generator).flatten()
+            return best
+        return torch.multinomial(scores.softmax(-1), 1, generator=self.generator).flatten().tolist()
 
     def ended(self, branches: Sequence[Sequence[int]], scores: Tensor) -> list[bool]:
         """Whether each of some texts, all equally long, has ended with its last token."""

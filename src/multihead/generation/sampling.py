@@ -19,8 +19,7 @@ def sampled(request: Request, job: Job) -> Strategy:
     reads = reads[:1] * count
     while True:
         branches = list(live.values())
-        found, scores = job.next([branch.tokens for branch in branches], logits)
-        tokens = found.tolist()
+        tokens, scores = job.next([branch.tokens for branch in branches], logits, readings)
         job.show(tuple(live), scores, logits, reads)
         for (number, branch), token in zip(live.items(), tokens, strict=True):
             branch.append(token)

@@ -112,7 +112,7 @@ class Draft:
             (reading,) = yield [Read(branch)]
             scores = self.job.ruled([branch.tokens], reading.scores) if self.draws else reading.scores
             p = scores.softmax(-1)
-            token = int(self.job.choose(scores) if self.draws else scores.argmax(-1))
+            token = self.job.choose(scores)[0] if self.draws else int(scores.argmax(-1))
             if self.sure and p[0, token] < self.sure and len(branch.tokens) > len(tokens):
                 break
             branch.append(token)
@@ -202,7 +202,7 @@ def decided(job: Job, scores: Tensor, guess: Guess, place: int) -> tuple[int, bo
     """The next token, and whether it is the guess for this place."""
     guessed = guess.tokens[place] if place < len(guess.tokens) else None
     if guessed is None or not job.config.do_sample:
-        token = int(job.choose(scores[None]))
+        token = job.choose(scores[None])[0]
         return token, token == guessed
     p = scores.softmax(-1)
     if guess.chances is None:

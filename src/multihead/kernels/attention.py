@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import gpu
 from .dropout import dropout as drop
 from .fused import attended, decoded
 from .grids import gathered, picked
-from .sight import Runs, Sight
+from .sight import Pages, Runs, Sight
 
 Bias = Callable[[int], Tensor]  # text -> (heads, queries, keys), added to the scaled scores
 
@@ -119,6 +120,14 @@ def fused(
     sinks: Tensor | None = None,
 ) -> Tensor:
     """torch's fused kernel: on a view when the lengths allow it, else a call a text or one padded grid."""
+    if bias is None and not dropout:
+        if gpu.fits(q, k, v):
+            return gpu.attended(q, k, v, sight, scale, softcap, sinks)
+        if softcap is None and sinks is None and gpu.learns(q, k, v, sight):
+            return gpu.learned(q, k, v, sight, scale)
+    if isinstance(sight.keys, Pages):
+        rows, own = sight.keys.gathered(), Sight(sight.queries, Runs.of(sight.keys.lengths), sight.causal, sight.window)
+        return fused(q, k[rows], v[rows], own, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks)
     if softcap is not None or sinks is not None:
         return attend(q, k, v, sight, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks)
     if bias is None and not dropout:

@@ -1,4 +1,4 @@
-"""Small steps between products, through the C++ kernels where these serve; None where they do not."""
+"""Small steps between products, through the kernels where these serve; None where they do not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import native
+from . import gpu, native
 from .sight import Runs, Sight
 
 LONG = 256  # keys from which matrix units are left to torch's kernel, which has them; a guess, not measured
@@ -17,7 +17,11 @@ LONG = 256  # keys from which matrix units are left to torch's kernel, which has
 
 def normed(x: Tensor, weight: Tensor, eps: float, centre: float = 0.0) -> Tensor | None:
     """x (..., width) over its root mean square, times weight + centre."""
-    if not native.serves(x) or weight.dtype != x.dtype or (weight.requires_grad and torch.is_grad_enabled()):
+    if weight.dtype != x.dtype or (weight.requires_grad and torch.is_grad_enabled()):
+        return None
+    if gpu.serves(x):
+        return gpu.normed(x, weight, eps, centre)
+    if not native.serves(x):
         return None
     library = native.library()
     assert library is not None
@@ -34,6 +38,8 @@ def normed(x: Tensor, weight: Tensor, eps: float, centre: float = 0.0) -> Tensor
 
 def turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor | None:
     """x (tokens, heads, width), its first channels turned by angles whose float32 cosines are (tokens, rotated / 2)."""
+    if x.stride(-1) == 1 and gpu.serves(x):
+        return gpu.turned(x, cosines, sines)
     if not native.serves(x) or x.stride(-1) != 1:
         return None
     library = native.library()
@@ -97,6 +103,8 @@ def highest(
         banned: columns that are left out; where too few are left, the rest is minus infinity.
         normal: log-probabilities instead of scores; what is banned counts in their sum.
     """
+    if scores.is_cuda and scores.ndim == 2 and 0 < count <= scores.shape[1]:
+        return _highest(scores, count, banned, normal)
     if not native.serves(scores) or scores.ndim != 2 or scores.stride(1) != 1 or not 0 < count <= scores.shape[1]:
         return None
     library = native.library()
@@ -111,6 +119,17 @@ def highest(
     )  # fmt: skip
     library.mh_best(byref(said), torch.get_num_threads())
     return values, places
+
+
+def _highest(scores: Tensor, count: int, banned: Sequence[int], normal: bool) -> tuple[Tensor, Tensor]:
+    """`highest` in torch's operations."""
+    wide = scores.float()
+    whole = wide.logsumexp(-1, keepdim=True) if normal else 0.0
+    if banned:
+        wide = wide.index_fill(1, torch.tensor(banned, device=wide.device), -torch.inf)
+    best = (x[:, None] for x in wide.max(-1)) if count == 1 else wide.topk(count, -1)
+    values, places = best
+    return values - whole, places
 
 
 def mixes(x: Tensor, keys: Runs) -> bool:

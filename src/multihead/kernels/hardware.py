@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import torch
+from torch import Tensor
 
 from ..errors import UnsupportedOption
 
@@ -29,6 +30,11 @@ def usable(device: str | int | torch.device | None) -> torch.device | None:
         reason = re.split(r"\. |\n", str(error))[0]
         raise UnsupportedOption(f"The device {str(device)!r} cannot be used here: {reason}.") from error
     return found
+
+
+def recording(x: Tensor) -> bool:
+    """Whether a tensor's numbers cannot be asked for, since its GPU records what it is told to do."""
+    return x.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def best_dtype(device: torch.device | str = "cpu") -> torch.dtype:

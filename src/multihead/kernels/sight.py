@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
+BLOCK = 32  # places of a block of storage
 
 
 def take(values: tuple[int, ...], places: tuple[int, ...]) -> tuple[int, ...]:
@@ -58,6 +59,25 @@ class Runs:
         real = place < lengths
         rows = torch.tensor(self.begins, device=device)[:, None] + place
         return torch.where(real, rows, 0), real
+
+
+@dataclass(frozen=True, eq=False)
+class Pages(Runs):
+    """Texts whose rows lie in blocks of storage: place p of text t is row `table[t, p // BLOCK] * BLOCK + p % BLOCK`.
+
+    `begins` is empty. `lengths` count the places that are still remembered, which are the last ones.
+
+    Args:
+        table: (texts, blocks). counts: (texts,), places that each text has had. Both int32, on the device.
+        gathered: the rows of all places that are remembered, end to end.
+    """
+
+    table: Tensor
+    counts: Tensor
+    gathered: Callable[[], Tensor]
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
 
 @dataclass(frozen=True)

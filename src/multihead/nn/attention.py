@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UnsupportedConfig
+from ..kernels import gpu
 from ..kernels.attention import Bias, attend
 from ..kernels.sight import Sight
 from .call import Call
@@ -79,6 +80,11 @@ class Attention(nn.Module):
         return self.out(self._heads(x, call, memory).flatten(1))
 
     @property
+    def pages(self) -> bool:
+        """Whether nothing but the backend reads the keys, which may lie in pages then."""
+        return type(self.positions).bias is Positions.bias
+
+    @property
     def narrows(self) -> bool:
         """Whether a query's result depends on no place, so that some queries can be computed alone."""
         plain = type(self) is Attention and type(self.positions) is Positions
@@ -101,7 +107,7 @@ class Attention(nn.Module):
         turned, k = self.positions.rotate(q, k, call)
         runs = call.runs
         if memory is not None:
-            k, v, runs = memory.extend(k, v, call)
+            k, v, runs = memory.extend(k, v, call, self.pages and call.pages and gpu.fits(turned, k, v))
         sight = call.sight(runs, causal=self.causal, window=self.window)
         return self._mix(turned, k, v, sight, self.positions.bias(q, k, sight, call), call, call.record.attentions)
 

@@ -10,8 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from ..errors import MemoryFull
-
-BLOCK = 32  # places of a block
+from ..kernels.sight import BLOCK
 
 
 def room(length: int) -> int:
@@ -176,12 +175,14 @@ class Table:
         gone: leading blocks that were let go, since no later token sees them.
         straight: the others follow one another.
         copies: (block, block, places): what the next pass must copy first.
+        changes: how often the list has changed.
     """
 
     blocks: list[int | None] = field(default_factory=list)
     gone: int = 0
     straight: bool = True
     copies: list[tuple[int, int, int]] = field(default_factory=list)
+    changes: int = 0
 
     def copy(self) -> Table:
         return Table(list(self.blocks), self.gone, self.straight)
@@ -195,6 +196,7 @@ class Table:
     def append(self, block: int | None) -> None:
         before = self.blocks[-1] if self.blocks else None
         self.blocks.append(block)
+        self.changes += 1
         self.straight = self.straight and (before is None or block == before + 1)
 
     def put(self, index: int, block: int) -> None:
@@ -210,5 +212,6 @@ class Table:
         return dropped
 
     def _look(self) -> None:
+        self.changes += 1
         held = [block for block in self.blocks if block is not None]
         self.straight = not held or held == list(range(held[0], held[0] + len(held)))

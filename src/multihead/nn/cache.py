@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
-from ..kernels.sight import Runs
-from .blocks import BLOCK, Budget, Pool, Table, room
+from ..kernels.sight import BLOCK, Pages, Runs
+from .blocks import Budget, Pool, Table, room
 from .memories import KeyValues, Memory, Plan, Recent, Slots
+from .ragged import places
 
 if TYPE_CHECKING:
     from .call import Encoded
@@ -283,6 +284,10 @@ class Cache:
         for text, new in zip(self.texts, runs.lengths, strict=True):
             text.advance(new)
 
+    def places(self, runs: Runs, device: torch.device) -> Tensor:
+        """(tokens,): each token's place in its own text."""
+        return places(runs, device, self.lengths)
+
     def plan(self, runs: Runs, window: int | None, device: torch.device) -> Plan:
         """Where a pass's keys and values go in the layers with this window, and where all that it sees lie."""
         fresh = not any(self.lengths)
@@ -290,26 +295,16 @@ class Cache:
             text.prepare(new)
         tables = [text.tables[window] for text in self.texts]
         spans = [(text.length, text.length + new) for text, new in zip(self.texts, runs.lengths, strict=True)]
-        writes = joined_rows(tables, spans, device)
+        writes, ends = joined_rows(tables, spans, device), [end for _, end in spans]
         if fresh:
-            return Plan(writes, None, None, runs, True)
+            return Plan(writes, None, lambda: (None, runs), lambda: paged(tables, ends, device), True)
         copies = [copy for table in tables for copy in table.copies]
         for table in tables:
             table.copies = []
-        firsts = [table.gone * BLOCK for table in tables]
-        lengths = tuple(end - first for (_, end), first in zip(spans, firsts, strict=True))
-        reads: Tensor | None = None
-        if all(table.straight for table in tables):
-            begins = tuple(
-                table.row(first) if n else 0 for table, first, n in zip(tables, firsts, lengths, strict=True)
-            )
-            where = Runs(begins, lengths)
-        else:
-            ends = [end for _, end in spans]
-            rows = joined_rows(tables, list(zip(firsts, ends, strict=True)), device)
-            reads = rows if isinstance(rows, Tensor) else torch.arange(rows.start, rows.stop, device=device)
-            where = Runs.of(lengths)
-        return Plan(writes, copied_rows(copies, device), reads, where, False)
+        return Plan(
+            writes, copied_rows(copies, device), lambda: seen(tables, ends, device),
+            lambda: paged(tables, ends, device), False,
+        )  # fmt: skip
 
     def slots(self, device: torch.device) -> Tensor | slice:
         """Where the texts' states are."""
@@ -337,6 +332,31 @@ class Cache:
             raise InvalidInput("A memory of the last tokens alone cannot be cut back.")
         for text in self.texts:
             text.crop(length)
+
+
+def seen(tables: Sequence[Table], ends: Sequence[int], device: torch.device) -> tuple[Tensor | None, Runs]:
+    """Rows of all that is remembered before each end, and where each text's are then; see `Plan`."""
+    firsts = [table.gone * BLOCK for table in tables]
+    lengths = tuple(end - first for end, first in zip(ends, firsts, strict=True))
+    if all(table.straight for table in tables):
+        begins = tuple(table.row(first) if n else 0 for table, first, n in zip(tables, firsts, lengths, strict=True))
+        return None, Runs(begins, lengths)
+    return _gathered(tables, ends, device), Runs.of(lengths)
+
+
+def paged(tables: Sequence[Table], ends: Sequence[int], device: torch.device) -> Pages:
+    """All that is remembered before each end, in the blocks that it lies in."""
+    longest = max(len(table.blocks) for table in tables)
+    blocks = [[block or 0 for block in table.blocks] + [0] * (longest - len(table.blocks)) for table in tables]
+    told = torch.tensor([[end, *row] for end, row in zip(ends, blocks, strict=True)], dtype=torch.int32).to(device)
+    lengths = tuple(end - table.gone * BLOCK for table, end in zip(tables, ends, strict=True))
+    return Pages((), lengths, told[:, 1:], told[:, 0].contiguous(), lambda: _gathered(tables, ends, device))
+
+
+def _gathered(tables: Sequence[Table], ends: Sequence[int], device: torch.device) -> Tensor:
+    spans = [(table.gone * BLOCK, end) for table, end in zip(tables, ends, strict=True)]
+    rows = joined_rows(tables, spans, device)
+    return rows if isinstance(rows, Tensor) else torch.arange(rows.start, rows.stop, device=device)
 
 
 def joined_rows(tables: Sequence[Table], spans: Sequence[tuple[int, int]], device: torch.device) -> Tensor | slice:

@@ -121,6 +121,11 @@ class Call:
             self._once[owner] = compute()
         return self._once[owner]  # type: ignore[return-value]
 
+    @property
+    def pages(self) -> bool:
+        """Whether the backend can read keys where they lie in pages."""
+        return self.attend is fused and self.record.attentions is None
+
     def apart(self) -> Call:
         """The same pass for a layer that is computed twice: what it computes to share stays its own."""
         encoded = None if self.encoded is None else replace(self.encoded, _projected={})

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidInput, TextTooLong
+from ..kernels.hardware import recording
 from .call import Call
 from .weights import Dropout, Embedding
 
@@ -31,6 +32,8 @@ class LearnedPositions(nn.Module):
     def forward(self, positions: Tensor) -> Tensor:
         """(tokens,) to (tokens, width). Raises TextTooLong past the last learned position."""
         rows = positions + self.offset
+        if recording(positions):  # who recorded the pass answers for them
+            return self.table(rows)
         low, high = (int(bound) for bound in positions.aminmax()) if positions.numel() else (0, -self.offset)
         if high >= self.count:
             raise TextTooLong(
@@ -146,7 +149,7 @@ class TrigramEmbeddings(Embeddings):
 
 def check_ids(ids: Tensor, count: int, what: str, where: str) -> None:
     """Raises InvalidInput when an id is no row of a table of `count` rows."""
-    if not ids.numel():
+    if not ids.numel() or recording(ids):
         return
     low, high = (int(bound) for bound in ids.aminmax())
     if low < 0 or high >= count:

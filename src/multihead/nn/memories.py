@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
-from ..kernels.sight import Runs
-from .blocks import BLOCK
+from ..kernels import gpu
+from ..kernels.sight import BLOCK, Pages, Runs
 
 if TYPE_CHECKING:
     from .call import Call
@@ -29,15 +30,32 @@ class Plan:
 
     Args:
         writes: rows of storage for the pass's tokens. copies: rows from and to, copied before.
-        reads: rows that are gathered; None when `runs` lie in storage itself.
+        seen: rows that are gathered and where each text's are then; None in place of rows when they lie in storage so.
+        paged: the blocks of storage that they lie in, for a kernel that reads these.
         fresh: nothing was remembered: the pass's own keys and values are all.
     """
 
     writes: Tensor | slice
     copies: tuple[Tensor, Tensor] | None
-    reads: Tensor | None
-    runs: Runs
+    seen: Callable[[], tuple[Tensor | None, Runs]]
+    paged: Callable[[], Pages]
     fresh: bool
+
+    @cached_property
+    def _seen(self) -> tuple[Tensor | None, Runs]:
+        return self.seen()
+
+    @property
+    def reads(self) -> Tensor | None:
+        return self._seen[0]
+
+    @property
+    def runs(self) -> Runs:
+        return self._seen[1]
+
+    @cached_property
+    def pages(self) -> Pages:
+        return self.paged()
 
 
 class KeyValues:
@@ -62,8 +80,12 @@ class KeyValues:
         held = self._waiting[:2] if self._waiting is not None else (self.k, self.v)
         return sum(BLOCK * x[0].numel() * x.element_size() for x in held if x is not None and len(x))
 
-    def extend(self, k: Tensor, v: Tensor, call: Call) -> tuple[Tensor, Tensor, Runs]:
-        """All keys and values (rows, key heads, width) that may be seen, and where each text's lie."""
+    def extend(self, k: Tensor, v: Tensor, call: Call, paged: bool = False) -> tuple[Tensor, Tensor, Runs]:
+        """All keys and values (rows, key heads, width) that may be seen, and where each text's lie.
+
+        Args:
+            paged: whether they may lie in `Pages`.
+        """
         plan = self.plan(call)
         if plan.fresh:
             self.wait(k, v, plan)
@@ -71,7 +93,12 @@ class KeyValues:
         self.make_room(plan, call, k, v)
         assert self.k is not None
         assert self.v is not None
-        self.k, self.v = put(self.k, plan.writes, k), put(self.v, plan.writes, v)
+        if paged and isinstance(plan.writes, Tensor) and k.stride(1) == k.shape[2] and v.stride(1) == v.shape[2]:
+            gpu.kept(k, v, self.k, self.v, plan.writes)
+        else:
+            self.k, self.v = put(self.k, plan.writes, k), put(self.v, plan.writes, v)
+        if paged:
+            return self.k, self.v, plan.pages
         if plan.reads is None:
             return self.k, self.v, plan.runs
         return self.k[plan.reads], self.v[plan.reads], plan.runs
@@ -97,8 +124,19 @@ class KeyValues:
         assert v is not None
         rows = cache.store.pools[self.window].top * BLOCK
         self.k, self.v = grown(self.k, k, rows), grown(self.v, v, rows)
-        if plan.copies is not None:
-            source, target = plan.copies
+        self._copy(plan.copies)
+
+    def settle(self, rows: int, copies: tuple[Tensor, Tensor] | None) -> None:
+        """Storage for so many rows, in which all that was read is, and what is shared with others copied."""
+        self._write()
+        if self.k is not None and self.v is not None:
+            self.k, self.v = grown(self.k, self.k, rows), grown(self.v, self.v, rows)
+            self._copy(copies)
+
+    def _copy(self, copies: tuple[Tensor, Tensor] | None) -> None:
+        """Copies rows from and to."""
+        if copies is not None and self.k is not None and self.v is not None:
+            source, target = copies
             self.k, self.v = put(self.k, target, self.k[source]), put(self.v, target, self.v[source])
 
     def _write(self) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UnsupportedConfig, nearest
-from ..kernels import fused
+from ..kernels import fused, gpu
 from ..kernels.attention import Bias
 from ..kernels.native import serves
 from ..kernels.sight import Sight
@@ -48,7 +48,7 @@ class Rotary(Positions):
         self.scale = scale
 
     def rotate(self, q: Tensor, k: Tensor, call: Call) -> tuple[Tensor, Tensor]:
-        if serves(q) and serves(k):
+        if (serves(q) and serves(k)) or (gpu.serves(q) and gpu.serves(k)):
             angles = self.angles(call)
             first, second = fused.turned(q, *angles), fused.turned(k, *angles)
             if first is not None and second is not None:

@@ -1,4 +1,4 @@
-"""Layers whose steps are joined into few products, made in place of trained ones: for inference on a CPU alone."""
+"""Layers whose steps are joined into few products, made in place of trained ones: for inference alone."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from .activations import ACTIVATIONS
 from .attention import Attention, CrossAttention
 from .call import Call, Encoded
 from .feedforward import FeedForward, GatedFeedForward
+from .joined import Joined
 from .layer import Residual
 from .memories import KeyValues
 from .packed import Norm, PackedLinear, Product
 from .positions import Positions
 from .weights import Linear
 
+JOINED = "joined"  # in place of a kind of codes: weights stay as they are, and torch multiplies them
+
 
 class PreparedAttention(Attention):
     """Queries, keys and values of one product, and the result's with the residual sum."""
 
-    qkv: Product
-    output: Product
+    qkv: Product | Joined
+    output: Product | Joined
     widths: tuple[int, int, int]
 
     def forward(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
@@ -55,9 +58,9 @@ class PreparedAttention(Attention):
 class PreparedCrossAttention(CrossAttention):
     """Keys and values of one product."""
 
-    query: Product
-    kv: Product
-    output: Product
+    query: Product | Joined
+    kv: Product | Joined
+    output: Product | Joined
     widths: tuple[int, int]
 
     def forward(self, x: Tensor, call: Call, memory: KeyValues | None = None) -> Tensor:
@@ -84,7 +87,7 @@ class PreparedCrossAttention(CrossAttention):
 class PreparedFeedForward(nn.Module):
     """down(act(up(x))), or down(act(gate(x)) * up(x)), in two products."""
 
-    def __init__(self, into: Product, out: Product) -> None:
+    def __init__(self, into: Product | Joined, out: Product | Joined) -> None:
         super().__init__()
         self.into, self.output = into, out
 
@@ -116,7 +119,7 @@ def prepare(module: nn.Module, kind: str) -> None:
     """Joins and packs every step inside that can be, in place; other linear layers are packed alone.
 
     Args:
-        kind: of codes, as in `kernels.packed`.
+        kind: of codes, as in `kernels.packed`, or `JOINED`.
 
     Raises:
         InvalidInput: weights that are not finite, or too large.
@@ -131,7 +134,7 @@ def _residual(residual: Residual, kind: str) -> None:
     """A residual whose step can add what it reads."""
     if type(residual.out) is not nn.Identity or residual.scale != 1.0 or not _can(residual.step):
         return
-    before, after = Norm.of(residual.before), Norm.of(residual.after)
+    before, after = (None, None) if kind == JOINED else (Norm.of(residual.before), Norm.of(residual.after))
     residual.step = _step(residual.step, kind, before, after)
     residual.before = nn.Identity() if before else residual.before
     residual.after = nn.Identity() if after else residual.after
@@ -142,9 +145,9 @@ def _steps(module: nn.Module, kind: str) -> None:
     for name, child in list(module.named_children()):
         if _can(child):
             setattr(module, name, _step(child, kind, None, None))
-        elif type(child) is Linear:
+        elif type(child) is Linear and kind != JOINED:
             setattr(module, name, PackedLinear(child, kind))
-        elif not isinstance(child, Product):
+        elif not isinstance(child, (Product, Joined)):
             _steps(child, kind)
 
 
@@ -162,7 +165,12 @@ def _named(act: Any) -> str | None:
     return next((name for name, known in ACTIVATIONS.items() if known is act and name in KNOWN), None)
 
 
-def _joined(linears: list[Any], kind: str, **options: Any) -> Product:
+def _joined(
+    linears: list[Any], kind: str, act: str | None = None, gated: bool = False, **norms: Norm | None
+) -> Product | Joined:
+    if kind == JOINED:
+        return Joined([x.weight for x in linears], [x.bias for x in linears], act=act, gated=gated)
+    options: dict[str, Any] = {"act": act, "gated": gated, **norms}
     return Product([x.weight for x in linears], [x.bias for x in linears], kind, **options)
 
 

@@ -1,0 +1,120 @@
+"""Steps of one token a text as CUDA graphs: recorded once for so many texts, then replayed without Python between."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..kernels import gpu
+from ..nn.cache import Store, Text
+from ..nn.standing import Standing, settle, stands
+from .best import likeliest
+
+OFTEN = 3  # steps of one size before it is recorded
+SPARE = 8  # blocks of a text more than it has now, at least
+
+
+@dataclass
+class Graph:
+    """A recorded step: what it reads, and where its results are after each replay."""
+
+    told: Standing
+    graph: Any
+    states: Tensor
+    scores: Tensor
+    likeliest: Tensor
+
+
+class Graphs:
+    """The recorded steps of one model over one store.
+
+    Args:
+        model: whose layers `stands` lets through.
+    """
+
+    def __init__(self, model: Any, store: Store) -> None:
+        self.model, self.store = model, store
+        self._recorded: dict[int, Graph] = {}
+        self._asked: Counter[int] = Counter()
+        self._storage: list[Tensor | None] = []
+        self._pool: Any = None
+
+    @classmethod
+    def of(cls, model: Any, store: Store) -> Graphs | None:
+        """Graphs of a model on a GPU; None where its steps cannot be recorded."""
+        can = model.device.type == "cuda" and gpu.programs() is not None and not store.slots
+        return cls(model, store) if can and hasattr(model, "backbone") and stands(model) else None
+
+    @torch.inference_mode()
+    def step(self, texts: Sequence[Text], tokens: Sequence[int]) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Reads one token of each text: states (texts, width), scores (texts, vocabulary), likeliest tokens (texts,).
+
+        The texts have taken blocks for it. None where no step of this size was asked for often enough.
+        """
+        size = rounded(len(texts))
+        self._asked[size] += 1
+        if self._asked[size] < OFTEN:
+            return None
+        settle(self.store, texts, self.model.device)
+        if self._moved():
+            self._recorded.clear()
+        blocks = max(len(table.blocks) for text in texts for table in text.tables.values())
+        found = self._recorded.get(size)
+        if found is None or found.told.blocks < blocks:
+            expected = max(max(text.expected, text.length + 1) for text in texts)
+            found = self._recorded[size] = self._record(size, blocks_for(max(expected, blocks * 32)))
+        found.told.tell(texts, tokens)
+        found.graph.replay()
+        count = len(texts)
+        for text in texts:
+            text.advance(1)
+        return found.states[:count].clone(), found.scores[:count].clone(), found.likeliest[:count].clone()
+
+    def _moved(self) -> bool:
+        """Whether storage is not where it was when steps were recorded."""
+        storage = [x for layer in self.store.layers for leaf in layer.leaves() for x in (leaf.k, leaf.v)]  # type: ignore[union-attr]
+        same = len(storage) == len(self._storage) and all(a is b for a, b in zip(storage, self._storage, strict=True))
+        self._storage = storage
+        return not same
+
+    def _record(self, size: int, blocks: int) -> Graph:
+        device = self.model.device
+        told = Standing(self.store, size, blocks, device)
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):  # what is compiled or allocated once is so before
+            self._compute(told)
+        torch.cuda.current_stream(device).wait_stream(stream)
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            states, scores, best = self._compute(told)
+        return Graph(told, graph, states, scores, best)
+
+    def _compute(self, told: Standing) -> tuple[Tensor, Tensor, Tensor]:
+        states = self.model.read(told.ids, told.runs, told)
+        scores = self.model.score(states).float()
+        return states, scores, likeliest(scores)
+
+
+def rounded(count: int) -> int:
+    """Texts of a recorded step that so many fit: a power of two, or one and a half times such."""
+    size = 1
+    while size < count:
+        half = size + size // 2
+        size = half if size >= 32 and half >= count else size * 2
+    return size
+
+
+def blocks_for(length: int) -> int:
+    """Blocks to leave room for, where texts are expected to have so many tokens."""
+    blocks = SPARE
+    while blocks * 32 < length + 32:
+        blocks *= 2
+    return blocks

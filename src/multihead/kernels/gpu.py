@@ -1,0 +1,230 @@
+"""The kernels on a GPU, in Triton. Without it, or without a C compiler for its launchers, torch does the work."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .sight import BLOCK, Pages, Runs, Sight
+
+WIDEST = 256  # channels of a head, at most
+TYPES = (torch.float32, torch.bfloat16, torch.float16)
+SPLITS = 64  # shares of one text's keys, at most
+
+
+def serves(x: Tensor) -> bool:
+    """Whether the kernels can compute with a tensor: on a GPU, of a precision they know, without a gradient."""
+    if not x.is_cuda or x.dtype not in TYPES or torch.compiler.is_compiling() or programs() is None:
+        return False
+    return not (x.requires_grad and torch.is_grad_enabled()) and type(x) is Tensor
+
+
+def programs() -> Any | None:
+    """The programs; None where they cannot run here."""
+    return _opened()[0]
+
+
+def why_not() -> str:
+    """Why there are none, in words; empty where there are."""
+    return _opened()[1]
+
+
+@cache
+def _opened() -> tuple[Any | None, str]:
+    if os.environ.get("MULTIHEAD_TRITON") == "0":
+        return None, "MULTIHEAD_TRITON=0 turns them off"
+    if not torch.cuda.is_available():
+        return None, "torch sees no GPU"
+    if torch.cuda.get_device_capability() < (8, 0):
+        return None, f"{torch.cuda.get_device_name()} is older than those that the kernels are for"
+    try:
+        from . import gpu_programs
+
+        probe = torch.ones(1, 16, device="cuda")
+        gpu_programs.rms[(1,)](probe, probe[0], torch.empty_like(probe), 16, 16, 0.0, 0.0, SIZE=16)
+    except Exception as error:  # Triton is missing, or cannot compile: many kinds of errors
+        return None, f"Triton cannot be used: {type(error).__name__}: {error}"
+    return gpu_programs, ""
+
+
+def normed(x: Tensor, weight: Tensor, eps: float, centre: float) -> Tensor:
+    """See `fused.normed`."""
+    flat = x.view(-1, x.shape[-1]) if x.is_contiguous() else x.reshape(-1, x.shape[-1])
+    y = torch.empty_like(x, memory_format=torch.contiguous_format)
+    if len(flat):
+        size = power(flat.shape[1])
+        _programs().rms[(len(flat),)](
+            flat, weight, y, flat.shape[1], flat.stride(0), eps, centre, SIZE=size, num_warps=8 if size > 2048 else 4
+        )
+    return y
+
+
+def turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """See `fused.turned`."""
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    width, half = x.shape[2], cosines.shape[1]
+    if len(x):
+        _programs().turn[(len(x),)](
+            x, y, cosines, sines, x.shape[1], x.stride(0), x.stride(1), WIDTH=width, HALF=half,
+            HEADS=power(x.shape[1]), PAIRS=power(half), REST=power(max(width - 2 * half, 1)),
+        )  # fmt: skip
+    return y
+
+
+def gated(x: Tensor, act: int) -> Tensor:
+    """act(first half) * second half of x (rows, 2 * inner); `act` as in `native.ACTIVATIONS`."""
+    inner = x.shape[1] // 2
+    y = x.new_empty(len(x), inner)
+    if len(x):
+        size = min(power(inner), 1024)
+        _programs().gate[(len(x), -(-inner // size))](x, y, inner, x.stride(0), ACT=act, SIZE=size)
+    return y
+
+
+def kept(k: Tensor, v: Tensor, k_store: Tensor, v_store: Tensor, rows: Tensor) -> None:
+    """Writes keys and values (tokens, heads, width) at rows of storage (rows, heads, width); rows below 0 are not."""
+    if len(k):
+        k_width, v_width = k_store[0].numel(), v_store[0].numel()
+        _programs().keep[(len(k),)](
+            k, v, k_store, v_store, rows, k.stride(0), v.stride(0), k_width, v_width, K_SIZE=power(k_width),
+            V_SIZE=power(v_width),
+        )  # fmt: skip
+
+
+def fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether attention of these (rows, heads, width) can be computed here."""
+    if not (serves(q) and serves(k) and serves(v)) or not q.dtype == k.dtype == v.dtype:
+        return False
+    return max(q.shape[2], v.shape[2]) <= WIDEST and q.stride(2) == k.stride(2) == v.stride(2) == 1
+
+
+def attended(
+    q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float, softcap: float | None, sinks: Tensor | None
+) -> Tensor:
+    """Attention as `attention.Attend` says, without bias and dropout, of what `fits`."""
+    out = q.new_empty(*q.shape[:2], v.shape[2])
+    if not q.numel():
+        return out
+    one = sight.queries.longest == 1 and len(sight.queries) == len(q)
+    pages = sight.keys if isinstance(sight.keys, Pages) else None
+    if one and pages is not None:  # which may be all that is known of a step that is recorded
+        spans, counts, begins = pages.table, pages.counts, pages.counts
+    else:
+        spans = sight.once(("spans", q.device), lambda: _spans(sight, q.device))
+        counts, begins = spans[3], spans[2]
+    width, values = q.shape[2], v.shape[2]
+    exact = q.dtype == torch.float32
+    told: dict[str, Any] = {
+        "GROUP": q.shape[1] // k.shape[1], "WIDTH": width, "VALUES": values, "D": max(power(width), 16),
+        "DV": max(power(values), 16), "WINDOW": sight.window is not None, "PAGED": pages is not None,
+        "SOFTCAP": softcap is not None, "SINKS": sinks is not None, "BLOCK": BLOCK,
+        "PRECISION": "ieee" if exact else "tf32",
+    }  # fmt: skip
+    strides = *q.stride()[:2], *k.stride()[:2], *v.stride()[:2], 0 if pages is None else pages.table.stride(0)
+    numbers = scale, softcap or 0.0, sight.window or 0
+    table = spans if pages is None else pages.table
+    sinks = table if sinks is None else sinks
+    if one:
+        _peeked(q, k, v, out, counts, begins, table, sinks, strides, numbers, told)
+    else:
+        shape = _tile(sight.queries.longest, max(told["D"], told["DV"]), exact)
+        _programs().mix[(-(-sight.queries.longest // shape["QUERIES"]), len(sight.queries) * q.shape[1])](
+            q, k, v, out, spans, table, sinks, len(sight.queries), q.shape[1], *strides, *numbers,
+            CAUSAL=sight.causal, **shape, **told,
+        )  # fmt: skip
+    return out
+
+
+def learns(q: Tensor, k: Tensor, v: Tensor, sight: Sight) -> bool:
+    """Whether attention of these (rows, heads, width) is for `learned`: gradients, in half precision, on a GPU."""
+    if not q.is_cuda or not q.dtype == k.dtype == v.dtype or q.dtype not in (torch.bfloat16, torch.float16):
+        return False
+    if isinstance(sight.keys, Pages) or not q.shape[2] == v.shape[2] <= WIDEST or q.shape[2] % 8:
+        return False
+    from torch.nn.attention.varlen import varlen_attn
+
+    if "window_size" not in signature(varlen_attn).parameters:  # before torch 2.11
+        return False
+    whole = all(runs == Runs.of(runs.lengths) for runs in (sight.queries, sight.keys))
+    return whole and torch.cuda.get_device_capability(q.device) >= (8, 0)
+
+
+def learned(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Tensor:
+    """Attention through torch's own varying-length FlashAttention, which has gradients (arXiv:2307.08691)."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    groups = q.shape[1] // k.shape[1]
+    if groups > 1:
+        k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    begins = sight.once(("begins", q.device), lambda: _begins(sight, q.device))
+    longest = sight.queries.longest, sight.keys.longest
+    back = -1 if sight.window is None else sight.window - 1
+    return varlen_attn(q, k, v, *begins, *longest, scale=scale, window_size=(back, 0 if sight.causal else back))  # type: ignore[return-value]
+
+
+def _begins(sight: Sight, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where queries and keys of each text begin, and the last ones end: (texts + 1,) each, int32."""
+    first, second = (
+        torch.tensor([*runs.begins, sum(runs.lengths)], dtype=torch.int32).to(device)
+        for runs in (sight.queries, sight.keys)
+    )
+    return first, second
+
+
+def _peeked(
+    q: Tensor, k: Tensor, v: Tensor, out: Tensor, counts: Tensor, begins: Tensor, table: Tensor, sinks: Tensor,
+    strides: tuple[int, ...], numbers: tuple[float, float, int], told: dict[str, Any],
+) -> None:  # fmt: skip
+    """One query a text: enough programs to fill the GPU, each with a share of one text's keys."""
+    texts, heads, key_heads = q.shape[0], q.shape[1], k.shape[1]
+    keys = 32 if q.dtype == torch.float32 or told["D"] > 128 else 64
+    splits = min(max(2 * processors(q.device) // (texts * key_heads), 1), SPLITS)
+    found = out if splits == 1 else q.new_empty(texts, heads, splits, told["DV"] + 2, dtype=torch.float32)
+    _programs().peek[(texts, key_heads, splits)](
+        q, k, v, out, found, counts, begins, table, sinks, *strides, *numbers, splits, KEYS=keys, ALONE=splits == 1,
+        ROWS=max(power(told["GROUP"]), 16), **told,
+    )  # fmt: skip
+    if splits > 1:
+        _programs().gather[(texts, heads)](
+            found, out, counts, sinks, heads, numbers[2], splits, VALUES=told["VALUES"], DV=told["DV"],
+            SPLITS=power(splits), KEYS=keys, WINDOW=told["WINDOW"], SINKS=told["SINKS"], num_warps=2,
+        )  # fmt: skip
+
+
+def _tile(longest: int, width: int, exact: bool) -> dict[str, int]:
+    """How many queries and keys a program takes at once."""
+    if exact or width > 128:
+        return {"QUERIES": min(max(power(longest), 16), 32 if width > 128 else 64), "KEYS": 32, "num_warps": 4}
+    queries = min(max(power(longest), 16), 128)
+    return {"QUERIES": queries, "KEYS": 64, "num_warps": 8 if queries == 128 and width == 128 else 4}
+
+
+def _spans(sight: Sight, device: torch.device) -> Tensor:
+    """(4, texts): where each text's queries begin and how many they are, likewise its keys, int32."""
+    queries, keys = sight.queries, sight.keys
+    if isinstance(keys, Pages):
+        own = torch.tensor([queries.begins, queries.lengths, queries.begins], dtype=torch.int32, device=device)
+        return torch.cat([own, keys.counts[None]])
+    return torch.tensor([queries.begins, queries.lengths, keys.begins, keys.lengths], dtype=torch.int32, device=device)
+
+
+@cache
+def processors(device: torch.device) -> int:
+    """Multiprocessors of a GPU."""
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def power(count: int) -> int:
+    """The least power of two that is no less."""
+    return 1 << max(count - 1, 0).bit_length()
+
+
+def _programs() -> Any:
+    found = programs()
+    assert found is not None
+    return found

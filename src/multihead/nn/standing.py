@@ -1,0 +1,126 @@
+"""A step of one token a text whose numbers are read on the device: it can be recorded once and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..kernels.attention import fused
+from ..kernels.sight import BLOCK, Pages, Runs
+from .attention import Attention
+from .cache import Cache, Store, Text, copied_rows
+from .embeddings import CountedSinusoids, Embeddings, LearnedPositions, SinusoidalPositions
+from .feedforward import FeedForward, GatedFeedForward
+from .joined import Joined
+from .layer import Layer, ParallelLayer, Residual
+from .memories import KeyValues, Plan
+from .norms import AcrossHeads, HeadNorm, PlainLayerNorm, RMSNorm, WideRMSNorm
+from .positions import Positions, Rotary
+from .prepared import PreparedAttention, PreparedFeedForward, PreparedResidual
+from .stack import Stack
+from .weights import Dropout, Embedding, LayerNorm, Linear
+
+OWN = 3  # columns of a text before those of its windows: its token, the token's place, and how many places it has
+KINDS = {  # whose passes ask the device nothing and depend on host numbers through the cache alone
+    nn.ModuleList, nn.Identity, Stack, Layer, ParallelLayer, Residual, PreparedResidual, Attention, PreparedAttention,
+    FeedForward, GatedFeedForward, PreparedFeedForward, Joined, Linear, Embeddings, Embedding, LearnedPositions,
+    SinusoidalPositions, CountedSinusoids, LayerNorm, RMSNorm, WideRMSNorm, PlainLayerNorm, HeadNorm, AcrossHeads,
+    Dropout, Positions, Rotary,
+}  # fmt: skip
+
+
+def stands(model: Any) -> bool:
+    """Whether a step of a model's can be recorded: layers of known kinds, read by a backend that reads pages."""
+    kinds = {type(part) for part in model.backbone.modules()}
+    plain = all(getattr(part, "adjust", None) is None for part in model.backbone.modules())
+    return plain and kinds <= KINDS and model.attend is fused
+
+
+class Standing(Cache):
+    """So many texts of a store, one new token each, of which nothing is fixed but their number.
+
+    Args:
+        texts: how many, at most; those that are not there have no places. blocks: of each text, at most.
+    """
+
+    def __init__(self, store: Store, texts: int, blocks: int, device: torch.device) -> None:
+        super().__init__(store, ())
+        self.blocks = blocks
+        columns = OWN + len(store.windows) * (1 + blocks)
+        self.told = torch.zeros(texts, columns, dtype=torch.int32, device=device)
+        self._here = torch.zeros(texts, columns, dtype=torch.int32, pin_memory=device.type == "cuda")
+        self._rows = self._here.numpy()
+        self._known: list[Any] = [None] * texts  # which text's blocks each row has, and how often they had changed
+        self._absent(0)
+        self.told.copy_(self._here)
+
+    @property
+    def size(self) -> int:
+        return len(self.told)
+
+    @property
+    def runs(self) -> Runs:
+        return Runs.of((1,) * self.size)
+
+    def tell(self, texts: Sequence[Text], tokens: Sequence[int]) -> None:
+        """Puts texts, whose blocks for one token more were taken, and these tokens into the next step."""
+        rows = self._rows
+        for row, (text, token) in enumerate(zip(texts, tokens, strict=True)):
+            place = text.length
+            rows[row, :OWN] = token, place, place + 1
+            tables = [text.tables[window] for window in self.store.windows]
+            for number, table in enumerate(tables):
+                rows[row, self._column(number)] = table.row(place)
+            known = (text.number, *[table.changes for table in tables])
+            if known != self._known[row]:
+                self._known[row] = known
+                for number, table in enumerate(tables):
+                    first = self._column(number) + 1
+                    rows[row, first : first + len(table.blocks)] = [block or 0 for block in table.blocks]
+        self._absent(len(texts))
+        self.told.copy_(self._here, non_blocking=True)
+
+    def _absent(self, first: int) -> None:
+        self._rows[first:, :OWN] = 0
+        for number in range(len(self.store.windows)):
+            self._rows[first:, self._column(number)] = -1
+
+    def _column(self, window: int) -> int:
+        return OWN + window * (1 + self.blocks)
+
+    @property
+    def ids(self) -> Tensor:
+        """(texts,), as the step's own operations read them."""
+        return self.told[:, 0].long()
+
+    def places(self, runs: Runs, device: torch.device) -> Tensor:
+        return self.told[:, 1].long()
+
+    def advance(self, runs: Runs) -> None:
+        pass  # once a step, by who replays it
+
+    def plan(self, runs: Runs, window: int | None, device: torch.device) -> Plan:
+        column = self._column(self.store.windows.index(window))
+        table = self.told[:, column + 1 : column + 1 + self.blocks]
+        pages = Pages((), runs.lengths, table, self.told[:, 2].contiguous(), _nowhere)
+        return Plan(self.told[:, column].contiguous(), None, _nowhere, lambda: pages, False)
+
+
+def _nowhere() -> Any:
+    raise AssertionError("What a recorded step sees is known on the device alone.")
+
+
+def settle(store: Store, texts: Sequence[Text], device: torch.device) -> None:
+    """Puts all that was read into storage, which gets room for what these texts' next tokens need."""
+    for window, pool in store.pools.items():
+        copies = [copy for text in texts for copy in text.tables[window].copies]
+        for text in texts:
+            text.tables[window].copies = []
+        rows = copied_rows(copies, device)
+        for layer in store.layers:
+            for leaf in layer.leaves():
+                if isinstance(leaf, KeyValues) and leaf.window == window:
+                    leaf.settle(pool.top * BLOCK, rows)

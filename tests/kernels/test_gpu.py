@@ -1,0 +1,213 @@
+"""The GPU's programs against their definitions: on a GPU where there is one, else in Triton's interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+pytest.importorskip("triton")
+import multihead
+from multihead.generation.graphs import Graph, Graphs, blocks_for, rounded
+from multihead.kernels import gpu, gpu_programs
+from multihead.kernels.attention import attend, fused
+from multihead.kernels.sight import BLOCK, Pages, Runs, Sight
+from multihead.nn.positions import turned
+from multihead.nn.standing import Standing
+
+REAL = torch.cuda.is_available()
+DEVICE = "cuda" if REAL else "cpu"
+LONG = 300 if REAL else 20  # tokens of a text
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs() -> Iterator[None]:
+    """The programs, interpreted where there is no GPU."""
+    if REAL:
+        assert gpu.why_not() == ""
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpu, "programs", lambda: gpu_programs)
+        patch.setattr(gpu, "processors", lambda device: 8)
+        patch.setattr(gpu, "serves", lambda x: x.dtype in gpu.TYPES and not torch.is_grad_enabled())
+        with torch.no_grad():
+            yield
+
+
+def close(found: Tensor, wanted: Tensor, bound: float = 3e-5) -> None:
+    torch.testing.assert_close(found.float().cpu(), wanted.float().cpu(), rtol=bound, atol=bound)
+
+
+def drawn(*shape: int) -> Tensor:
+    return torch.randn(*shape, device=DEVICE)
+
+
+@pytest.mark.parametrize("width", [1, 48, 576])
+def test_root_mean_square_norm(width: int) -> None:
+    x, weight = drawn(5, 2 * width)[:, :width], drawn(width)
+    wanted = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5) * (weight + 1)
+    close(gpu.normed(x, weight, 1e-5, 1.0), wanted)
+    assert gpu.normed(x[:0], weight, 1e-5, 1.0).shape == (0, width)
+
+
+@pytest.mark.parametrize(("width", "pairs"), [(24, 8), (16, 8), (64, 32), (10, 1)])
+def test_turning_pairs_of_channels(width: int, pairs: int) -> None:
+    x, angles = drawn(7, 5, width)[:, :3], drawn(7, pairs)
+    cos, sin = angles.cos(), angles.sin()
+    wanted = turned(x, torch.cat([cos, cos], -1)[:, None], torch.cat([-sin, sin], -1)[:, None])
+    close(gpu.turned(x, cos, sin), wanted)
+
+
+@pytest.mark.parametrize(
+    ("act", "definition"),
+    [(1, F.relu), (2, F.gelu), (3, lambda x: F.gelu(x, approximate="tanh")), (4, F.silu), (6, torch.tanh),
+     (5, lambda x: x * torch.sigmoid(1.702 * x)), (7, torch.sigmoid)],
+)  # fmt: skip
+def test_gates(act: int, definition: Any) -> None:
+    x = 4 * drawn(4, 140)
+    close(gpu.gated(x, act), definition(x[:, :70]) * x[:, 70:])
+
+
+def paged(k: Tensor, v: Tensor, runs: Runs) -> tuple[Tensor, Tensor, Pages]:
+    """The same keys and values in blocks of storage, in no order; what is in none of them is not a number."""
+    counts = [-(-length // BLOCK) for length in runs.lengths]
+    free = torch.randperm(sum(counts) + 2).tolist()
+    tables = [[free.pop() for _ in range(count)] for count in counts]
+    rows = [blocks[p // BLOCK] * BLOCK + p % BLOCK for blocks, n in zip(tables, runs.lengths, strict=True)
+            for p in range(n)]  # fmt: skip
+    stores = [torch.full(((sum(counts) + 2) * BLOCK, *x.shape[1:]), torch.nan, device=DEVICE) for x in (k, v)]
+    gpu.kept(k, v, stores[0], stores[1], torch.tensor(rows, device=DEVICE))
+    table = torch.tensor([t + [0] * (max(counts) - len(t)) for t in tables], dtype=torch.int32, device=DEVICE)
+    lengths = torch.tensor(runs.lengths, dtype=torch.int32, device=DEVICE)
+    return stores[0], stores[1], Pages((), runs.lengths, table, lengths, lambda: torch.tensor(rows, device=DEVICE))
+
+
+HEADS = [(4, 4, 16, 16), (6, 2, 24, 40), (3, 1, 64, 64)]
+
+
+@settings(max_examples=300 if REAL else 12, deadline=None)
+@given(st.data())
+def test_attention_equals_its_definition(data: st.DataObject) -> None:
+    """Over texts of any lengths, laid end to end and in blocks of storage."""
+    heads, key_heads, width, values = data.draw(st.sampled_from(HEADS))
+    one = data.draw(st.booleans())
+    new = data.draw(st.lists(st.just(1) if one else st.integers(0, LONG), min_size=1, max_size=3))
+    old = [data.draw(st.integers(0 if n else 1, 3 * LONG)) for n in new]
+    queries, keys = Runs.of(tuple(new)), Runs.of(tuple(a + b for a, b in zip(new, old, strict=True)))
+    window, causal = data.draw(st.sampled_from([None, 1, 9, 70])), True if one else data.draw(st.booleans())
+    softcap = data.draw(st.sampled_from([None, 5.0]))
+    q, k, v = (drawn(sum(r.lengths), n, w) for r, n, w in (
+        (queries, heads, width), (keys, key_heads, width), (keys, key_heads, values),
+    ))  # fmt: skip
+    sinks = drawn(heads) if data.draw(st.booleans()) else None
+    told = {"scale": 0.3, "softcap": softcap, "sinks": sinks}
+    wanted = attend(q, k, v, Sight(queries, keys, causal, window), **told)
+    close(gpu.attended(q, k, v, Sight(queries, keys, causal, window), 0.3, softcap, sinks), wanted)
+    k, v, pages = paged(k, v, keys)
+    sight = Sight(queries, pages, causal, window)
+    close(gpu.attended(q, k, v, sight, 0.3, softcap, sinks), wanted)
+    nothing = [torch.zeros(heads, a, b, device=DEVICE) for a, b in zip(queries.lengths, keys.lengths, strict=True)]
+    close(fused(q, k, v, sight, bias=nothing.__getitem__, **told), wanted)  # what a bias is added to reads no pages
+
+
+def test_half_precision() -> None:
+    for dtype in (torch.bfloat16, torch.float16) if REAL else (torch.float16,):  # Triton's interpreter has no bfloat16
+        q, k, v = (drawn(100, heads, 64).to(dtype) for heads in (6, 2, 2))
+        for runs in (Runs.of((60, 40)), Runs.of((100,))):
+            wanted = attend(q.float(), k.float(), v.float(), Sight(runs, runs, True), scale=0.1)
+            close(gpu.attended(q, k, v, Sight(runs, runs, True), 0.1, None, None), wanted, 2e-2)
+
+
+def test_rows_below_zero_are_not_kept() -> None:
+    store = torch.zeros(4, 2, 8, device=DEVICE)
+    k = drawn(3, 2, 8)
+    gpu.kept(k, k, store, store, torch.tensor([2, -1, 0], device=DEVICE))
+    close(store, torch.stack([k[2], torch.zeros(2, 8, device=DEVICE), k[0], torch.zeros(2, 8, device=DEVICE)]))
+
+
+class Again:
+    """What stands for a recorded step where nothing can be recorded: it is computed again."""
+
+    def __init__(self, graphs: Graphs, told: Standing) -> None:
+        self.graphs, self.told = graphs, told
+        self.made = graphs._compute(told)
+
+    def replay(self) -> None:
+        for old, new in zip(self.made, self.graphs._compute(self.told), strict=True):
+            old.copy_(new)
+
+
+def again(self: Graphs, size: int, blocks: int) -> Graph:
+    replayed = Again(self, Standing(self.store, size, blocks, self.model.device))
+    return Graph(replayed.told, replayed, *replayed.made)
+
+
+SIZES = {
+    "vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
+    "max_position_embeddings": 128, "eos_token_id": 1, "pad_token_id": 0, "bos_token_id": 2,
+}  # fmt: skip
+FAMILIES: dict[str, dict[str, Any]] = {
+    "Llama": {"num_key_value_heads": 2},
+    "Mistral": {"num_key_value_heads": 1, "sliding_window": 24, "head_dim": 16},
+    "Gemma2": {"num_key_value_heads": 2, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 20},
+    "Qwen3": {"num_key_value_heads": 2, "head_dim": 16},
+    "Olmo2": {"num_key_value_heads": 2},
+    "GPTNeoX": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
+}
+
+
+def built(family: str) -> Any:
+    """A model with weights that make its texts differ."""
+    config = getattr(multihead, f"{family}Config")(**SIZES, **FAMILIES[family])
+    model = getattr(multihead, f"{family}ForCausalLM")(config)
+    torch.manual_seed(1)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval().to(DEVICE)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_recorded_steps_give_the_same_texts(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests of many lengths that begin and end at different times, some in several branches."""
+    prompts, new = [[5, 6, 7], list(range(3, 31)), [9]], 40 if REAL else 8
+    options = {"do_sample": False, "max_new_tokens": new, "pad_token_id": 0, "eos_token_id": 1}
+    model = built(family)
+    with monkeypatch.context() as patch:
+        patch.setattr(gpu, "programs", lambda: None)
+        patch.setattr(gpu, "serves", lambda x: False)
+        wanted = [model.generate([p], **options) for p in prompts]
+        beams = model.generate(prompts, num_beams=2, **options)
+    made: list[Graphs] = []
+
+    def of(model: Any, store: Any) -> Graphs:
+        made.append(Graphs(model, store))
+        return made[-1]
+
+    monkeypatch.setattr(Graphs, "of", of)
+    if not REAL:
+        monkeypatch.setattr(Graphs, "_record", again)
+        monkeypatch.setattr(gpu, "processors", lambda device: 1)
+    found = model.generate(prompts, **options)
+    for row, alone, prompt in zip(found, wanted, prompts, strict=True):
+        own = alone[0, len(prompt) :].tolist()
+        assert row[-new:].tolist()[: len(own)] == own
+    assert made[0]._recorded
+    assert model.generate(prompts, num_beams=2, **options).tolist() == beams.tolist()
+
+
+def test_sizes_of_recorded_steps() -> None:
+    assert [rounded(n) for n in (1, 2, 3, 5, 31, 33, 48, 49, 65, 97, 255)] == [1, 2, 4, 8, 32, 48, 48, 64, 96, 128, 256]
+    assert all(blocks_for(n) * BLOCK >= n + BLOCK for n in range(1, 5000, 7))
+
+
+def test_models_that_cannot_be_recorded_are_not() -> None:
+    model = SimpleNamespace(device=torch.device("cpu"))
+    assert Graphs.of(model, SimpleNamespace(slots=[])) is None  # type: ignore[arg-type]

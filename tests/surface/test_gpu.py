@@ -1,0 +1,136 @@
+"""Whole models on a GPU against the same ones on the CPU; nothing here runs where there is none."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import multihead
+import multihead.errors
+from multihead.generation.graphs import Graphs
+from multihead.kernels.attention import attend, fused
+from multihead.kernels.sight import Runs, Sight
+from multihead.nn.cache import Store
+from tests.kernels.test_gpu import FAMILIES, built
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+
+TEXTS = [[5, 6, 7], list(range(3, 40)), [9], [21, 22]]
+
+
+def drawn(model: Any) -> Any:
+    torch.manual_seed(1)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model.eval()
+
+
+def encoder() -> Any:
+    config = multihead.BertConfig(
+        vocab_size=60, hidden_size=64, num_hidden_layers=3, num_attention_heads=4, intermediate_size=96,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    return drawn(multihead.BertForSequenceClassification(config))
+
+
+def translator(family: str) -> Any:
+    sizes: dict[str, Any] = {"vocab_size": 60, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+    if family == "T5":
+        sizes |= {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
+        return drawn(multihead.T5ForConditionalGeneration(multihead.T5Config(**sizes)))
+    sizes |= {
+        "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "max_position_embeddings": 128,
+        "forced_eos_token_id": None,
+    }  # fmt: skip
+    return drawn(multihead.MarianMTModel(multihead.MarianConfig(**sizes)))
+
+
+@torch.no_grad()
+def test_an_encoder() -> None:
+    model = encoder()
+    wanted = model.run(TEXTS).scores
+    own = copy.deepcopy(model).to("cuda")
+    torch.testing.assert_close(own.run(TEXTS).scores.cpu(), wanted, rtol=1e-3, atol=1e-3)
+    half = copy.deepcopy(model).to("cuda").prepare("bf16")
+    assert half.prepared == "bf16"
+    torch.testing.assert_close(half.run(TEXTS).scores.float().cpu(), wanted, rtol=0.1, atol=0.15)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_decoder_writes_what_it_writes_on_a_cpu(family: str) -> None:
+    model = built(family).cpu()
+    options: dict[str, Any] = {"max_new_tokens": 50, "do_sample": False, "pad_token_id": 0}
+    wanted = [model.generate([text], **options).tolist() for text in TEXTS]
+    model.to("cuda")
+    assert [model.generate([text], **options).tolist() for text in TEXTS] == wanted
+    assert Graphs.of(model, Store(model.memories())) is not None
+
+
+@pytest.mark.parametrize("family", ["T5", "Marian"])
+@pytest.mark.parametrize("beams", [1, 4])
+def test_a_translator_writes_what_it_writes_on_a_cpu(family: str, beams: int) -> None:
+    model = translator(family)
+    options: dict[str, Any] = {"max_new_tokens": 30, "num_beams": beams, "do_sample": False}
+    wanted = [model.generate([text], **options).tolist() for text in TEXTS]
+    model.to("cuda")
+    assert [model.generate([text], **options).tolist() for text in TEXTS] == wanted
+
+
+def test_half_precision_and_joined_weights_score_alike() -> None:
+    model = built("Llama").bfloat16()
+    joined = copy.deepcopy(model).prepare("bf16")
+    with torch.no_grad():
+        for text in TEXTS:
+            ids = torch.tensor([text], device="cuda")
+            torch.testing.assert_close(joined(ids).logits, model(ids).logits, rtol=0.05, atol=0.5)
+    assert joined.generate(TEXTS, max_new_tokens=40, pad_token_id=0).shape[0] == len(TEXTS)
+    with pytest.raises(multihead.errors.InvalidInput, match="prepared on a GPU"):
+        joined.save_pretrained("nowhere")
+
+
+def test_draws_are_repeatable() -> None:
+    model = built("Llama")
+    options: dict[str, Any] = {"max_new_tokens": 20, "do_sample": True, "seed": 3, "pad_token_id": 0}
+    assert model.generate(TEXTS, **options).tolist() == model.generate(TEXTS, **options).tolist()
+
+
+@pytest.mark.parametrize("window", [None, 7])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients(dtype: torch.dtype, causal: bool, window: int | None) -> None:
+    runs = Runs.of((30, 1, 50))
+    wide = [torch.randn(81, heads, 32, device="cuda", requires_grad=True) for heads in (4, 2, 2)]
+    own = [x.detach().to(dtype).requires_grad_() for x in wide]
+    weight = torch.randn(81, 4, 32, device="cuda")
+    for parts, way in ((wide, attend), (own, fused)):
+        (way(*parts, Sight(runs, runs, causal, window), scale=0.2).float() * weight).sum().backward()
+    bound = 1e-4 if dtype == torch.float32 else 0.06
+    for a, b in zip(wide, own, strict=True):
+        torch.testing.assert_close(b.grad.float(), a.grad, rtol=bound, atol=bound)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_training(precision: str, tmp_path: Path) -> None:
+    """A classifier learns which of two words a text has; the state comes back with its GPU's draws."""
+    draw = torch.Generator().manual_seed(0)
+    rows = [
+        {"input_ids": [2, *torch.randint(10, 50, (n,), generator=draw).tolist(), 3 + n % 2], "labels": n % 2}
+        for n in torch.randint(2, 20, (128,), generator=draw).tolist()
+    ]
+    half = {} if precision == "fp32" else {precision: True}
+    arguments = multihead.TrainingArguments(
+        tmp_path, num_train_epochs=8, per_device_train_batch_size=16, learning_rate=3e-3, save_strategy="no",
+        disable_tqdm=True, report_to="none", **half,
+    )  # fmt: skip
+    model = encoder()
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    trainer = multihead.Trainer(model, arguments, train_dataset=rows)
+    assert trainer.train().training_loss < 0.6
+    assert trainer.model.device.type == "cuda"
