@@ -93,7 +93,7 @@ def paged(k: Tensor, v: Tensor, runs: Runs) -> tuple[Tensor, Tensor, Pages]:
 HEADS = [(4, 4, 16, 16), (6, 2, 24, 40), (3, 1, 64, 64)]
 
 
-@settings(max_examples=300 if REAL else 12, deadline=None)
+@settings(max_examples=40 if REAL else 12, deadline=None)
 @given(st.data())
 def test_attention_equals_its_definition(data: st.DataObject) -> None:
     """Over texts of any lengths, laid end to end and in blocks of storage."""

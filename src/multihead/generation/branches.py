@@ -15,8 +15,8 @@ from ..nn.blocks import Budget
 from ..nn.cache import Cache, Store
 from ..nn.call import Encoded, Record
 from ..nn.memories import Memory
-from .best import Best
 from .graphs import Graphs
+from .passed import Passed
 
 if TYPE_CHECKING:
     from .engine import Request
@@ -131,23 +131,32 @@ class Read:
         return max(self.wanted, self.states)
 
 
-@dataclass(frozen=True)
 class Reading:
-    """What a wish gave: scores (wanted, vocabulary) of what follows, float32, and last states (rows, width).
+    """What a wish gave.
 
     Args:
-        best: the likeliest tokens of the whole pass, of which this wish's begin at `row`.
+        passed: what the pass gave that read the last of it. row, wanted: where its scores are, and how many.
+        end, rows: where its last states end, and how many there are.
     """
 
-    scores: Tensor
-    states: Tensor
-    best: Best
-    row: int
+    __slots__ = ("end", "passed", "row", "rows", "wanted")
+
+    def __init__(self, passed: Passed, row: int, wanted: int, end: int, rows: int) -> None:
+        self.passed, self.row, self.wanted, self.end, self.rows = passed, row, wanted, end, rows
 
     @property
-    def likeliest(self) -> list[int]:
-        """The likeliest token after each that was wanted, `best.NONE` where there is none."""
-        return self.best.tokens[self.row : self.row + len(self.scores)]
+    def scores(self) -> Tensor:
+        """(wanted, vocabulary) of what follows, float32."""
+        return self.passed.scores[self.row : self.row + self.wanted]
+
+    @property
+    def states(self) -> Tensor:
+        """(rows, width)."""
+        return self.passed.states[self.end - self.rows : self.end]
+
+    def likeliest(self, banned: Sequence[int] = ()) -> list[int]:
+        """The likeliest token after each that was wanted; `passed.NONE` where all are banned."""
+        return self.passed.tokens(self.row, self.wanted, banned)
 
 
 class Reader:
@@ -168,9 +177,11 @@ class Reader:
 
     def read(self, work: Sequence[tuple[Read, int]]) -> Iterator[tuple[Read, Reading]]:
         """One pass over the next so many tokens of each wish; what it gave for those that are read to their end."""
-        found = self._replayed(work)
-        if found is not None:
-            yield from self._told(work, *found)
+        passed = self._replayed(work)
+        if passed is not None:
+            for row, (read, _) in enumerate(work):
+                read.branch.text.publish(read.branch.tokens)
+                yield read, Reading(passed, row, 1, row + 1, 1)
             return
         parts = [read.branch.tokens[read.branch.text.length :][:new] for read, new in work]
         ready = [new == read.branch.left for read, new in work]
@@ -189,29 +200,19 @@ class Reader:
                 states if len(rows) == len(ids) else states[torch.tensor(rows, device=ids.device, dtype=torch.long)]
             )
             scores = self.model.score(chosen).float() if rows else None
-        shared = None if scores is None else Best(scores)
+        passed = None if scores is None else Passed(states, scores)
         row = 0
         for text, (read, _) in enumerate(work):
             read.branch.text.publish(read.branch.tokens)
             if not ready[text]:
                 continue
-            assert scores is not None
-            assert shared is not None
+            assert passed is not None
             if read.record is not None and record is not None:
                 copied(record, read.record, runs, text)
-            own = slice(row, row + read.wanted)
-            yield read, Reading(scores[own], states[ends[text] - read.rows : ends[text]], shared, row)
+            yield read, Reading(passed, row, read.wanted, ends[text], read.rows)
             row += read.wanted
 
-    def _told(
-        self, work: Sequence[tuple[Read, int]], states: Tensor, scores: Tensor, best: Tensor
-    ) -> Iterator[tuple[Read, Reading]]:
-        shared = Best(scores, best)
-        for row, (read, _) in enumerate(work):
-            read.branch.text.publish(read.branch.tokens)
-            yield read, Reading(scores[row : row + 1], states[row : row + 1], shared, row)
-
-    def _replayed(self, work: Sequence[tuple[Read, int]]) -> tuple[Tensor, Tensor, Tensor] | None:
+    def _replayed(self, work: Sequence[tuple[Read, int]]) -> Passed | None:
         """What a recorded step gave, where the pass is one; see `Graphs.step`."""
         if self.graphs is None:
             return None

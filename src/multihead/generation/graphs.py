@@ -13,9 +13,9 @@ from torch import Tensor
 from ..kernels import gpu
 from ..nn.cache import Store, Text
 from ..nn.standing import Standing, settle, stands
-from .best import likeliest
+from .passed import Passed, likeliest
 
-OFTEN = 3  # steps of one size before it is recorded
+OFTEN = 2  # steps of one size before it is recorded
 SPARE = 8  # blocks of a text more than it has now, at least
 
 
@@ -51,10 +51,10 @@ class Graphs:
         return cls(model, store) if can and hasattr(model, "backbone") and stands(model) else None
 
     @torch.inference_mode()
-    def step(self, texts: Sequence[Text], tokens: Sequence[int]) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Reads one token of each text: states (texts, width), scores (texts, vocabulary), likeliest tokens (texts,).
+    def step(self, texts: Sequence[Text], tokens: Sequence[int]) -> Passed | None:
+        """Reads one token of each text, for which the texts have taken blocks.
 
-        The texts have taken blocks for it. None where no step of this size was asked for often enough.
+        None where no step of this size was asked for often enough.
         """
         size = rounded(len(texts))
         self._asked[size] += 1
@@ -73,7 +73,7 @@ class Graphs:
         count = len(texts)
         for text in texts:
             text.advance(1)
-        return found.states[:count].clone(), found.scores[:count].clone(), found.likeliest[:count].clone()
+        return Passed(found.states[:count].clone(), found.scores[:count].clone(), found.likeliest[:count].clone())
 
     def _moved(self) -> bool:
         """Whether storage is not where it was when steps were recorded."""

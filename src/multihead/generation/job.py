@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
-from ..kernels.fused import highest
 from ..nn.call import Encoded, Record
-from .best import NONE, likeliest
 from .branches import Branch, Decoder, Read, Reading
 from .config import GenerationConfig
 from .dola import contrasted, early_layers
 from .engine import Request
+from .passed import NONE, likeliest
 from .rules import Allowed, Rule, bans_alone, rules
 from .structure import Structure
 
@@ -58,6 +57,18 @@ class Extras:
     tokenizer: Decodes | None = None
     negative: Sequence[Sequence[int]] | None = None
     assistant: Assistant | None = None
+
+
+@dataclass
+class Chosen:
+    """A token a branch; scores (branches, vocabulary) that it was chosen by and what these were before the rules.
+
+    Neither is there where the likeliest tokens alone were asked for, which is where nobody wants to see them.
+    """
+
+    tokens: list[int]
+    scores: Tensor | None = None
+    logits: Tensor | None = None
 
 
 @dataclass
@@ -108,6 +119,10 @@ class Job:
         if config.seed is not None:
             self.generator = torch.Generator(self.device).manual_seed(config.seed + number)
         self.tied = tied
+        self.shows = bool(
+            config.output_scores or config.output_logits or config.output_attentions or config.output_hidden_states
+        )  # whether somebody wants to see the steps
+        self._plain = config.dola_layers is None and config.guidance_scale in (None, 1.0)
         self.began = time.monotonic()
         self.reads: list[Read] = []  # what was asked for last
         self.results: list[list[int]] = []  # new tokens of each continuation
@@ -166,31 +181,21 @@ class Job:
             return None
         return bans_alone(self.rules, length)
 
-    def next(
-        self, histories: Sequence[Sequence[int]], logits: Tensor, readings: Sequence[Reading]
-    ) -> tuple[list[int], Tensor]:
-        """The next token of each branch, and the scores that it was chosen by.
-
-        Args:
-            readings: that the logits are of.
+    def next(self, branches: Sequence[Branch], readings: Sequence[Reading]) -> Chosen:
+        """The next token of each branch, from what `wishes` asked for; the first reading may be for all branches.
 
         Raises:
             InvalidInput: all tokens are banned.
         """
-        bans = self.bans(len(histories[0]))
-        if bans == [] and len(readings) == len(histories) and self._plain:
-            return self._checked([token for reading in readings for token in reading.likeliest]), logits
-        found = None if bans is None else highest(logits, 1, bans)
-        if found is None:
-            scores = self.ruled(histories, logits)
-            return self.choose(scores), scores
-        best = torch.where(found[0] == -torch.inf, NONE, found[1])
-        return self._checked(best.flatten().tolist()), logits
-
-    @property
-    def _plain(self) -> bool:
-        """Whether `logits` are the readings' scores."""
-        return self.config.dola_layers is None and self.config.guidance_scale in (None, 1.0)
+        bans = self.bans(len(branches[0].tokens))
+        if bans is not None and self._plain:
+            found = [token for reading in readings for token in reading.likeliest(bans)]
+            return Chosen(self._checked(found * (len(branches) // len(found))))
+        logits = self.logits(readings).expand(len(branches), -1)
+        if bans is not None:
+            return Chosen(self._checked(likeliest(logits, bans).tolist()))
+        scores = self.ruled([branch.tokens for branch in branches], logits)
+        return Chosen(self.choose(scores), scores, logits)
 
     def _checked(self, tokens: list[int]) -> list[int]:
         if NONE in tokens:
@@ -204,17 +209,17 @@ class Job:
             return best
         return torch.multinomial(scores.softmax(-1), 1, generator=self.generator).flatten().tolist()
 
-    def ended(self, branches: Sequence[Sequence[int]], scores: Tensor) -> list[bool]:
+    def ended(self, branches: Sequence[Sequence[int]], scores: Tensor | None) -> list[bool]:
         """Whether each of some texts, all equally long, has ended with its last token."""
         late = self.config.max_time is not None and time.monotonic() - self.began > self.config.max_time
-        full = len(branches[0]) >= self.limit
-        out = [late or full or tokens[-1] in self.config.ends for tokens in branches]
+        full, ends = len(branches[0]) >= self.limit, self.config.ends
+        out = [late or full or tokens[-1] in ends for tokens in branches]
         if self.config.stops:
             out = [end or self._stopped(tokens) for end, tokens in zip(out, branches, strict=True)]
         if self.extras.stops:
-            ids = torch.tensor([list(tokens) for tokens in branches], device=scores.device)
+            ids = torch.tensor([list(tokens) for tokens in branches], device=self.device)
             for stop in self.extras.stops:
-                says = torch.as_tensor(stop(ids, scores)).flatten().expand(len(out)).tolist()
+                says = torch.as_tensor(stop(ids, some(scores))).flatten().expand(len(out)).tolist()
                 out = [end or said for end, said in zip(out, says, strict=True)]
         return out
 
@@ -225,14 +230,6 @@ class Job:
         tail = list(tokens[-4 * longest - 8 :])  # a character may take several tokens of bytes
         before, after = decode(tail[:-1]), decode(tail)
         return any(stop in after[max(len(before) - len(stop) + 1, 0) :] for stop in self.config.stops)
-
-    @property
-    def shows(self) -> bool:
-        """Whether somebody wants to see the steps."""
-        config = self.config
-        return bool(
-            config.output_scores or config.output_logits or config.output_attentions or config.output_hidden_states
-        )
 
     def show(self, numbers: Sequence[int], scores: Tensor, logits: Tensor, reads: Sequence[Read]) -> None:
         """Keeps what a step shows, where somebody wants to see it."""

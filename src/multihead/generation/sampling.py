@@ -13,26 +13,25 @@ def sampled(request: Request, job: Job) -> Strategy:
     first = job.first(request)
     reads = job.wishes([first])
     readings = yield reads
-    logits = job.logits(readings)
-    live = {0: first, **{number: first.fork() for number in range(1, count)}}
-    logits = logits.expand(count, -1)
-    reads = reads[:1] * count
+    reads = reads[:1] * count if job.shows else reads
+    numbers, branches = list(range(count)), [first, *[first.fork() for _ in range(1, count)]]
     while True:
-        branches = list(live.values())
-        tokens, scores = job.next([branch.tokens for branch in branches], logits, readings)
-        job.show(tuple(live), scores, logits, reads)
-        for (number, branch), token in zip(live.items(), tokens, strict=True):
+        chosen = job.next(branches, readings)
+        if chosen.scores is not None and chosen.logits is not None:
+            job.show(numbers, chosen.scores, chosen.logits, reads)
+        for number, branch, token in zip(numbers, branches, chosen.tokens, strict=True):
             branch.append(token)
             job.results[number].append(token)
-        if 0 in live:
-            job.say(tokens[0])
-        ended = job.ended([branch.tokens for branch in branches], scores)
-        for number, branch, end in zip(list(live), branches, ended, strict=True):
-            if end:
-                branch.close()
-                del live[number]
-        if not live:
-            return
-        reads = job.wishes(list(live.values()))
+        if job.listener is not None and numbers[0] == 0:
+            job.listener(chosen.tokens[0])
+        ended = job.ended([branch.tokens for branch in branches], chosen.scores)
+        if True in ended:
+            for branch, end in zip(branches, ended, strict=True):
+                if end:
+                    branch.close()
+            numbers = [number for number, end in zip(numbers, ended, strict=True) if not end]
+            branches = [branch for branch, end in zip(branches, ended, strict=True) if not end]
+            if not branches:
+                return
+        reads = job.wishes(branches)
         readings = yield reads
-        logits = job.logits(readings)

@@ -125,8 +125,8 @@ def _highest(scores: Tensor, count: int, banned: Sequence[int], normal: bool) ->
     """`highest` in torch's operations."""
     wide = scores.float()
     whole = wide.logsumexp(-1, keepdim=True) if normal else 0.0
-    if banned:
-        wide = wide.index_fill(1, torch.tensor(banned, device=wide.device), -torch.inf)
+    if own := [token for token in banned if token < wide.shape[1]]:
+        wide = wide.index_fill(1, torch.tensor(own, device=wide.device), -torch.inf)
     best = (x[:, None] for x in wide.max(-1)) if count == 1 else wide.topk(count, -1)
     values, places = best
     return values - whole, places

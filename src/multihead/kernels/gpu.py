@@ -89,6 +89,7 @@ def gated(x: Tensor, act: int) -> Tensor:
 def kept(k: Tensor, v: Tensor, k_store: Tensor, v_store: Tensor, rows: Tensor) -> None:
     """Writes keys and values (tokens, heads, width) at rows of storage (rows, heads, width); rows below 0 are not."""
     if len(k):
+        k, v = (x if x.stride(1) == x.shape[2] else x.contiguous() for x in (k, v))
         k_width, v_width = k_store[0].numel(), v_store[0].numel()
         _programs().keep[(len(k),)](
             k, v, k_store, v_store, rows, k.stride(0), v.stride(0), k_width, v_width, K_SIZE=power(k_width),
@@ -200,8 +201,8 @@ def _tile(longest: int, width: int, exact: bool) -> dict[str, int]:
     """How many queries and keys a program takes at once."""
     if exact or width > 128:
         return {"QUERIES": min(max(power(longest), 16), 32 if width > 128 else 64), "KEYS": 32, "num_warps": 4}
-    queries = min(max(power(longest), 16), 128)
-    return {"QUERIES": queries, "KEYS": 64, "num_warps": 8 if queries == 128 and width == 128 else 4}
+    queries = min(max(power(longest), 16), 64)
+    return {"QUERIES": queries, "KEYS": 64, "num_warps": 4}
 
 
 def _spans(sight: Sight, device: torch.device) -> Tensor:

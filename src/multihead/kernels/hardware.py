@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +36,16 @@ def usable(device: str | int | torch.device | None) -> torch.device | None:
 def recording(x: Tensor) -> bool:
     """Whether a tensor's numbers cannot be asked for, since its GPU records what it is told to do."""
     return x.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
+def kept_on(device: torch.device, owner: Any, name: str) -> Tensor:
+    """A derived tensor of a module's that is no buffer, on a device, where it stays from now on."""
+    held: Tensor = getattr(owner, name)
+    if held.device != device:
+        held = held.to(device)
+        if device.type != "meta":
+            setattr(owner, name, held)
+    return held
 
 
 def best_dtype(device: torch.device | str = "cpu") -> torch.dtype:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidInput, TextTooLong
-from ..kernels.hardware import recording
+from ..kernels.hardware import kept_on, recording
 from .call import Call
 from .weights import Dropout, Embedding
 
@@ -55,7 +55,7 @@ class SinusoidalPositions(nn.Module):
 
     def forward(self, positions: Tensor) -> Tensor:
         """(tokens,) to (tokens, width), float32."""
-        angles = positions[:, None] * self.frequencies.to(positions.device)
+        angles = positions[:, None] * kept_on(positions.device, self, "frequencies")
         return torch.cat([angles.sin(), angles.cos()[:, : self.width // 2]], dim=-1).float()
 
 
@@ -74,7 +74,7 @@ class CountedSinusoids(nn.Module):
 
     def forward(self, positions: Tensor) -> Tensor:
         """(tokens,) to (tokens, width), float32."""
-        angles = (positions + self.offset).float()[:, None] * self.frequencies.to(positions.device)
+        angles = (positions + self.offset).float()[:, None] * kept_on(positions.device, self, "frequencies")
         return nn.functional.pad(torch.cat([angles.sin(), angles.cos()], dim=-1), (0, self.width % 2))
 
 

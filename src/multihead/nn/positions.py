@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import UnsupportedConfig, nearest
 from ..kernels import fused, gpu
 from ..kernels.attention import Bias
+from ..kernels.hardware import kept_on
 from ..kernels.native import serves
 from ..kernels.sight import Sight
 from .call import Call
@@ -71,7 +72,7 @@ class Rotary(Positions):
         return torch.cat([cos, cos], -1).to(dtype), torch.cat([-sin, sin], -1).to(dtype)
 
     def _frequencies(self, call: Call) -> Tensor:
-        return self.frequencies.to(call.positions.device)
+        return kept_on(call.positions.device, self, "frequencies")
 
 
 class RotaryByLength(Rotary):

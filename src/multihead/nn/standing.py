@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..kernels import gpu
 from ..kernels.attention import fused
 from ..kernels.sight import BLOCK, Pages, Runs
 from .attention import Attention
@@ -21,22 +22,24 @@ from .norms import AcrossHeads, HeadNorm, PlainLayerNorm, RMSNorm, WideRMSNorm
 from .positions import Positions, Rotary
 from .prepared import PreparedAttention, PreparedFeedForward, PreparedResidual
 from .stack import Stack
-from .weights import Dropout, Embedding, LayerNorm, Linear
+from .weights import Dropout, Embedding, LayerNorm, Linear, ScaledEmbedding
 
 OWN = 3  # columns of a text before those of its windows: its token, the token's place, and how many places it has
 KINDS = {  # whose passes ask the device nothing and depend on host numbers through the cache alone
     nn.ModuleList, nn.Identity, Stack, Layer, ParallelLayer, Residual, PreparedResidual, Attention, PreparedAttention,
     FeedForward, GatedFeedForward, PreparedFeedForward, Joined, Linear, Embeddings, Embedding, LearnedPositions,
     SinusoidalPositions, CountedSinusoids, LayerNorm, RMSNorm, WideRMSNorm, PlainLayerNorm, HeadNorm, AcrossHeads,
-    Dropout, Positions, Rotary,
+    Dropout, Positions, Rotary, ScaledEmbedding,
 }  # fmt: skip
 
 
 def stands(model: Any) -> bool:
     """Whether a step of a model's can be recorded: layers of known kinds, read by a backend that reads pages."""
-    kinds = {type(part) for part in model.backbone.modules()}
-    plain = all(getattr(part, "adjust", None) is None for part in model.backbone.modules())
-    return plain and kinds <= KINDS and model.attend is fused
+    parts = list(model.backbone.modules())
+    if model.attend is not fused or model.dtype not in gpu.TYPES or not {type(part) for part in parts} <= KINDS:
+        return False
+    plain = all(getattr(part, "adjust", None) is None for part in parts)
+    return plain and all(part.head_width <= gpu.WIDEST for part in parts if isinstance(part, Attention))
 
 
 class Standing(Cache):
@@ -53,7 +56,8 @@ class Standing(Cache):
         self.told = torch.zeros(texts, columns, dtype=torch.int32, device=device)
         self._here = torch.zeros(texts, columns, dtype=torch.int32, pin_memory=device.type == "cuda")
         self._rows = self._here.numpy()
-        self._known: list[Any] = [None] * texts  # which text's blocks each row has, and how often they had changed
+        # which text's blocks each row has, and how often they had changed
+        self._known: list[list[Any]] = [[None] * texts for _ in store.windows]
         self._absent(0)
         self.told.copy_(self._here)
 
@@ -67,20 +71,19 @@ class Standing(Cache):
 
     def tell(self, texts: Sequence[Text], tokens: Sequence[int]) -> None:
         """Puts texts, whose blocks for one token more were taken, and these tokens into the next step."""
-        rows = self._rows
-        for row, (text, token) in enumerate(zip(texts, tokens, strict=True)):
-            place = text.length
-            rows[row, :OWN] = token, place, place + 1
-            tables = [text.tables[window] for window in self.store.windows]
-            for number, table in enumerate(tables):
-                rows[row, self._column(number)] = table.row(place)
-            known = (text.number, *[table.changes for table in tables])
-            if known != self._known[row]:
-                self._known[row] = known
-                for number, table in enumerate(tables):
-                    first = self._column(number) + 1
-                    rows[row, first : first + len(table.blocks)] = [block or 0 for block in table.blocks]
-        self._absent(len(texts))
+        rows, count = self._rows, len(texts)
+        rows[:count, 0] = tokens
+        rows[:count, 1] = places = [text.length for text in texts]
+        rows[:count, 2] = [place + 1 for place in places]
+        for number, window in enumerate(self.store.windows):
+            column, tables = self._column(number), [text.tables[window] for text in texts]
+            rows[:count, column] = [table.row(place) for table, place in zip(tables, places, strict=True)]
+            for row, (text, table) in enumerate(zip(texts, tables, strict=True)):
+                known = text.number, table.changes
+                if known != self._known[number][row]:
+                    self._known[number][row] = known
+                    rows[row, column + 1 : column + 1 + len(table.blocks)] = [block or 0 for block in table.blocks]
+        self._absent(count)
         self.told.copy_(self._here, non_blocking=True)
 
     def _absent(self, first: int) -> None:

@@ -63,7 +63,7 @@ class ScaledEmbedding(Embedding):
         self.scale = scale
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return super().forward(ids) * torch.tensor(self.scale, dtype=self.weight.dtype, device=self.weight.device)
+        return super().forward(ids) * float(torch.tensor(self.scale, dtype=self.weight.dtype, device="cpu"))
 
 
 class LayerNorm(nn.LayerNorm):

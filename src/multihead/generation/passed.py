@@ -1,0 +1,48 @@
+"""What a pass gave; what one request asks of it is asked once for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..kernels.fused import highest
+
+NONE = -1  # in place of a token, where all are banned
+MANY = 4  # different bans of one pass that are looked at for all rows
+
+
+class Passed:
+    """What a pass gave.
+
+    Args:
+        states: last states (tokens, width). scores: (rows, vocabulary) of what follows those that were wanted, float32.
+        found: what `likeliest` gives of the scores, where that is known.
+    """
+
+    def __init__(self, states: Tensor, scores: Tensor, found: Tensor | None = None) -> None:
+        self.states, self.scores, self._found = states, scores, found
+        self._told: dict[tuple[int, ...], list[int]] = {}
+
+    def tokens(self, row: int, count: int, banned: Sequence[int] = ()) -> list[int]:
+        """The likeliest token of each of `count` rows but for those that are banned; `NONE` where all are."""
+        key = tuple(banned)
+        known = self._told.get(key)
+        if known is not None:
+            return known[row : row + count]
+        if len(self._told) == MANY:
+            return likeliest(self.scores[row : row + count], banned).tolist()
+        recorded = None if banned else self._found
+        self._told[key] = known = (likeliest(self.scores, banned) if recorded is None else recorded).tolist()
+        return known[row : row + count]
+
+
+def likeliest(scores: Tensor, banned: Sequence[int] = ()) -> Tensor:
+    """(rows,): the likeliest token of each row of scores (rows, vocabulary) that is not banned, `NONE` for none."""
+    found = highest(scores, 1, banned)
+    if found is None and banned:
+        own = torch.tensor([token for token in banned if token < scores.shape[1]], dtype=torch.long)
+        scores = scores.index_fill(1, own.to(scores.device), -torch.inf)
+    values, tokens = scores.max(-1) if found is None else (x.flatten() for x in found)
+    return torch.where(values == -torch.inf, NONE, tokens)
