@@ -20,6 +20,8 @@ from multihead.kernels import gpu, gpu_programs
 from multihead.kernels.attention import attend, fused
 from multihead.kernels.sight import BLOCK, Pages, Runs, Sight
 from multihead.nn.positions import turned
+from multihead.nn.prepared import JOINED
+from multihead.nn.prepared import prepare as join
 from multihead.nn.standing import Standing
 
 REAL = torch.cuda.is_available()
@@ -64,6 +66,29 @@ def test_turning_pairs_of_channels(width: int, pairs: int) -> None:
     cos, sin = angles.cos(), angles.sin()
     wanted = turned(x, torch.cat([cos, cos], -1)[:, None], torch.cat([-sin, sin], -1)[:, None])
     close(gpu.turned(x, cos, sin), wanted)
+
+
+@pytest.mark.parametrize(("width", "pairs"), [(24, 8), (64, 32), (10, 1)])
+def test_placing_keys_and_values(width: int, pairs: int) -> None:
+    """As turning and keeping alone do it; a row below 0 is nowhere."""
+    q, k, v = drawn(5, 9, width)[:, :4], drawn(5, 2, width), drawn(5, 2, 12)
+    angles, rows = drawn(5, pairs), torch.tensor([3, -1, 7, 0, -1], device=DEVICE)
+    stores = [torch.zeros(8, 2, n, device=DEVICE) for n in (width, 12, width, 12)]
+    found = gpu.placed(q, k, v, (angles.cos(), angles.sin()), stores[0], stores[1], rows)
+    close(found, gpu.turned(q, angles.cos(), angles.sin()))
+    gpu.kept(gpu.turned(k, angles.cos(), angles.sin()), v, stores[2], stores[3], rows)
+    close(stores[0], stores[2])
+    close(stores[1], stores[3])
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("width", [1, 48, 576])
+def test_a_sum_and_its_norm(width: int, keep: bool) -> None:
+    x, y, weight, bias = drawn(5, width), drawn(5, width), drawn(width), drawn(width)
+    total, normed = gpu.summed(x, y, 2, weight, bias, 1e-5, 0.0, keep)
+    close(normed, F.layer_norm(x + y, (width,), weight, bias, 1e-5))
+    close(total, x + y if keep else normed)
+    close(gpu.summed(x, y, 1, weight, None, 1e-5, 1.0, keep)[1], gpu.normed(x + y, weight, 1e-5, 1.0))
 
 
 @pytest.mark.parametrize(
@@ -174,8 +199,9 @@ def built(family: str) -> Any:
     return model.eval().to(DEVICE)
 
 
+@pytest.mark.parametrize("joins", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_recorded_steps_give_the_same_texts(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recorded_steps_give_the_same_texts(family: str, joins: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests of many lengths that begin and end at different times, some in several branches."""
     prompts, new = [[5, 6, 7], list(range(3, 31)), [9]], 40 if REAL else 8
     options = {"do_sample": False, "max_new_tokens": new, "pad_token_id": 0, "eos_token_id": 1}
@@ -185,6 +211,8 @@ def test_recorded_steps_give_the_same_texts(family: str, monkeypatch: pytest.Mon
         patch.setattr(gpu, "serves", lambda x: False)
         wanted = [model.generate([p], **options) for p in prompts]
         beams = model.generate(prompts, num_beams=2, **options)
+    if joins:
+        join(model.backbone, JOINED)
     made: list[Graphs] = []
 
     def of(model: Any, store: Any) -> Graphs:

@@ -86,6 +86,36 @@ def gated(x: Tensor, act: int) -> Tensor:
     return y
 
 
+def placed(
+    q: Tensor, k: Tensor, v: Tensor, angles: tuple[Tensor, Tensor], k_store: Tensor, v_store: Tensor, rows: Tensor
+) -> Tensor:
+    """Queries turned as `turned` does; keys, turned likewise, and values go to rows of storage as in `kept`."""
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    width, values, half = q.shape[2], v.shape[2], angles[0].shape[1]
+    if len(q):
+        _programs().place[(len(q), q.shape[1] + 2 * k.shape[1])](
+            q, k, v, out, k_store, v_store, rows, *angles, q.shape[1], k.shape[1], *q.stride()[:2], *k.stride()[:2],
+            *v.stride()[:2], WIDTH=width, VALUES=values, HALF=half, PAIRS=power(half),
+            REST=power(max(width - 2 * half, 1)), DV=power(values), num_warps=1,
+        )  # fmt: skip
+    return out
+
+
+def summed(
+    x: Tensor, y: Tensor, kind: int, weight: Tensor, bias: Tensor | None, eps: float, centre: float, keep: bool
+) -> tuple[Tensor, Tensor]:
+    """x + y, (rows, width) each, and its norm: 1 by the root mean square, 2 a layer norm. The sum only where `keep`."""
+    normed = torch.empty_like(x, memory_format=torch.contiguous_format)
+    total = torch.empty_like(normed) if keep else normed
+    if len(x):
+        size = power(x.shape[1])
+        _programs().summed[(len(x),)](
+            x.contiguous(), y.contiguous(), total, normed, weight, weight if bias is None else bias, x.shape[1], eps,
+            centre, KIND=kind, BIAS=bias is not None, KEEP=keep, SIZE=size, num_warps=8 if size > 2048 else 4,
+        )  # fmt: skip
+    return total, normed
+
+
 def kept(k: Tensor, v: Tensor, k_store: Tensor, v_store: Tensor, rows: Tensor) -> None:
     """Writes keys and values (tokens, heads, width) at rows of storage (rows, heads, width); rows below 0 are not."""
     if len(k):

@@ -77,6 +77,64 @@ def turn(
 
 
 @triton.jit
+def place(
+    q, k, v, out, k_store, v_store, rows, cosines, sines, heads, key_heads, q_row, q_head, k_row, k_head, v_row,
+    v_head, WIDTH: tl.constexpr, VALUES: tl.constexpr, HALF: tl.constexpr, PAIRS: tl.constexpr, REST: tl.constexpr,
+    DV: tl.constexpr,
+):  # fmt: skip
+    """A head of a token each: queries are turned, keys turned and put at their row of storage, and values put there.
+
+    A row below 0 is nowhere.
+    """
+    token, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    row = tl.load(rows + token).to(tl.int64)
+    if head < heads + key_heads:
+        if head < heads:
+            source, target = q + token * q_row + head * q_head, out + (token * heads + head) * WIDTH
+        else:
+            source = k + token * k_row + (head - heads) * k_head
+            target = k_store + (row * key_heads + head - heads) * WIDTH
+        if (head < heads) | (row >= 0):
+            pair, rest = tl.arange(0, PAIRS), 2 * HALF + tl.arange(0, REST)
+            real = pair < HALF
+            cosine = tl.load(cosines + token * HALF + pair, real, 0.0)
+            sine = tl.load(sines + token * HALF + pair, real, 0.0)
+            first = tl.load(source + pair, real, 0.0).to(tl.float32)
+            second = tl.load(source + HALF + pair, real, 0.0).to(tl.float32)
+            tl.store(target + pair, (first * cosine - second * sine).to(out.dtype.element_ty), real)
+            tl.store(target + HALF + pair, (second * cosine + first * sine).to(out.dtype.element_ty), real)
+            if WIDTH > 2 * HALF:
+                tl.store(target + rest, tl.load(source + rest, rest < WIDTH, 0.0), rest < WIDTH)
+    elif row >= 0:
+        own, part = head - heads - key_heads, tl.arange(0, DV)
+        value = tl.load(v + token * v_row + own * v_head + part, part < VALUES, 0.0)
+        tl.store(v_store + (row * key_heads + own) * VALUES + part, value, part < VALUES)
+
+
+@triton.jit
+def summed(
+    x, y, total, normed, weight, bias, width, eps, centre, KIND: tl.constexpr, BIAS: tl.constexpr,
+    KEEP: tl.constexpr, SIZE: tl.constexpr,
+):  # fmt: skip
+    """x + y (rows, width), kept in `total` where KEEP, and its norm: 1 by the root mean square, 2 a layer norm."""
+    row, part = tl.program_id(0).to(tl.int64), tl.arange(0, SIZE)
+    real = part < width
+    place = row * width + part
+    both = tl.load(x + place, real, 0.0).to(tl.float32) + tl.load(y + place, real, 0.0).to(tl.float32)
+    rounded = both.to(normed.dtype.element_ty)
+    if KEEP:
+        tl.store(total + place, rounded, real)
+    wide = rounded.to(tl.float32)
+    if KIND == 2:
+        wide = tl.where(real, wide - tl.sum(wide, 0) / width, 0.0)
+    scaled = wide * tl.rsqrt(tl.sum(wide * wide, 0) / width + eps)
+    scaled = scaled * (tl.load(weight + part, real, 0.0).to(tl.float32) + centre)
+    if BIAS:
+        scaled += tl.load(bias + part, real, 0.0).to(tl.float32)
+    tl.store(normed + place, scaled.to(normed.dtype.element_ty), real)
+
+
+@triton.jit
 def keep(
     k, v, k_store, v_store, rows, k_row, v_row, k_width, v_width, K_SIZE: tl.constexpr, V_SIZE: tl.constexpr
 ):  # fmt: skip

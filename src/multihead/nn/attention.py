@@ -13,7 +13,7 @@ from ..kernels.attention import Bias, attend
 from ..kernels.sight import Sight
 from .call import Call
 from .memories import KeyValues
-from .positions import Positions
+from .positions import Positions, Rotary
 from .weights import Linear
 
 
@@ -82,7 +82,8 @@ class Attention(nn.Module):
     @property
     def pages(self) -> bool:
         """Whether nothing but the backend reads the keys, which may lie in pages then."""
-        return type(self.positions).bias is Positions.bias
+        kind = type(self.positions)
+        return kind.bias is Positions.bias and kind.rotate in (Positions.rotate, Rotary.rotate)
 
     @property
     def narrows(self) -> bool:
@@ -104,10 +105,14 @@ class Attention(nn.Module):
     def _heads(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
         """What each head makes of a token, (tokens, heads, head width)."""
         q, k, v = self._project(x)
+        if memory is not None and self.pages and call.pages and gpu.fits(q, k, v) and not memory.plan(call).fresh:
+            q, k, v, runs = memory.place(q, k, v, self.positions.turns(call), call)
+            sight = call.sight(runs, causal=self.causal, window=self.window)
+            return self._mix(q, k, v, sight, None, call, None)
         turned, k = self.positions.rotate(q, k, call)
         runs = call.runs
         if memory is not None:
-            k, v, runs = memory.extend(k, v, call, self.pages and call.pages and gpu.fits(turned, k, v))
+            k, v, runs = memory.extend(k, v, call)
         sight = call.sight(runs, causal=self.causal, window=self.window)
         return self._mix(turned, k, v, sight, self.positions.bias(q, k, sight, call), call, call.record.attentions)
 

@@ -11,6 +11,10 @@ from torch import Tensor, nn
 from ..kernels import gpu
 from ..kernels.native import ACTIVATIONS as KNOWN
 from .activations import ACTIVATIONS
+from .norms import RMSNorm, WideRMSNorm
+from .weights import LayerNorm
+
+WIDEST = 16_384  # channels that a norm's program holds at once
 
 
 class Joined(nn.Module):
@@ -43,14 +47,36 @@ class Joined(nn.Module):
 
     def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """(rows, inputs) to (rows, outputs); `add` is (rows, outputs)."""
+        y = self.product(x)
+        return y if add is None else y + add
+
+    def product(self, x: Tensor) -> Tensor:
+        """The same without a sum."""
         y = F.linear(x, self.weight, self.bias)
         if self.gated:
             assert self.act is not None
             y = gpu.gated(y, KNOWN[self.act]) if gpu.serves(y) else self._gated(y)
         elif self.act is not None:
             y = ACTIVATIONS[self.act](y)
-        return y if add is None else y + add
+        return y
 
     def _gated(self, y: Tensor) -> Tensor:
         first, second = y.chunk(2, -1)
         return ACTIVATIONS[self.act or ""](first) * second
+
+
+def normed_sum(x: Tensor, y: Tensor, norm: nn.Module, keep: bool) -> tuple[Tensor, Tensor] | None:
+    """x + y, (rows, width) each, and its norm, by one program; None where there is none for these.
+
+    Args:
+        keep: whether the sum is wanted too; else the norm stands in its place.
+    """
+    if not (gpu.serves(x) and gpu.serves(y)) or x.dtype != y.dtype or x.shape[1] > WIDEST:
+        return None
+    if type(norm) is LayerNorm:
+        weight: Tensor | None = norm.weight
+        return None if weight is None else gpu.summed(x, y, 2, weight, norm.bias, norm.eps, 0.0, keep)
+    if type(norm) in (RMSNorm, WideRMSNorm):
+        made: RMSNorm = norm  # type: ignore[assignment]
+        return gpu.summed(x, y, 1, made.weight, None, made.eps, getattr(made, "centre", 0.0), keep)
+    return None

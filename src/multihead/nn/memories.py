@@ -80,12 +80,8 @@ class KeyValues:
         held = self._waiting[:2] if self._waiting is not None else (self.k, self.v)
         return sum(BLOCK * x[0].numel() * x.element_size() for x in held if x is not None and len(x))
 
-    def extend(self, k: Tensor, v: Tensor, call: Call, paged: bool = False) -> tuple[Tensor, Tensor, Runs]:
-        """All keys and values (rows, key heads, width) that may be seen, and where each text's lie.
-
-        Args:
-            paged: whether they may lie in `Pages`.
-        """
+    def extend(self, k: Tensor, v: Tensor, call: Call) -> tuple[Tensor, Tensor, Runs]:
+        """All keys and values (rows, key heads, width) that may be seen, and where each text's lie."""
         plan = self.plan(call)
         if plan.fresh:
             self.wait(k, v, plan)
@@ -93,15 +89,30 @@ class KeyValues:
         self.make_room(plan, call, k, v)
         assert self.k is not None
         assert self.v is not None
-        if paged and isinstance(plan.writes, Tensor):
-            gpu.kept(k, v, self.k, self.v, plan.writes)
-        else:
-            self.k, self.v = put(self.k, plan.writes, k), put(self.v, plan.writes, v)
-        if paged:
-            return self.k, self.v, plan.pages
+        self.k, self.v = put(self.k, plan.writes, k), put(self.v, plan.writes, v)
         if plan.reads is None:
             return self.k, self.v, plan.runs
         return self.k[plan.reads], self.v[plan.reads], plan.runs
+
+    def place(
+        self, q: Tensor, k: Tensor, v: Tensor, angles: tuple[Tensor, Tensor] | None, call: Call
+    ) -> tuple[Tensor, Tensor, Tensor, Runs]:
+        """Queries and keys turned by their angles, where there are such, and then what `extend` gives, in pages.
+
+        For a pass that is not the first, on a GPU.
+        """
+        plan = self.plan(call)
+        self.make_room(plan, call, k, v)
+        assert self.k is not None
+        assert self.v is not None
+        rows = plan.writes
+        if isinstance(rows, slice):
+            rows = torch.arange(rows.start, rows.stop, device=k.device)
+        if angles is None:
+            gpu.kept(k, v, self.k, self.v, rows)
+        else:
+            q = gpu.placed(q, k, v, angles, self.k, self.v, rows)
+        return q, self.k, self.v, plan.pages
 
     def wait(self, k: Tensor, v: Tensor, plan: Plan) -> None:
         """Remembers a first pass's keys and values; what may never be read again is not moved yet."""

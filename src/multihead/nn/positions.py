@@ -25,6 +25,10 @@ class Positions(nn.Module):
         """Queries (tokens, heads, width) and keys (tokens, key heads, width), turned by their positions."""
         return q, k
 
+    def turns(self, call: Call) -> tuple[Tensor, Tensor] | None:
+        """Cosines and sines (tokens, rotated / 2) of what turns queries and keys, where anything does."""
+        return None
+
     def bias(self, q: Tensor, k: Tensor, sight: Sight, call: Call) -> Bias | None:
         """Gives each text's (heads, queries, keys) to add to the scaled scores.
 
@@ -56,6 +60,9 @@ class Rotary(Positions):
                 return first, second
         cos, sin = call.once(self, lambda: self._table(call, q.dtype))
         return turned(q, cos, sin), turned(k, cos, sin)
+
+    def turns(self, call: Call) -> tuple[Tensor, Tensor]:
+        return self.angles(call)
 
     def angles(self, call: Call) -> tuple[Tensor, Tensor]:
         """Cosines and sines (tokens, rotated / 2) in float32, computed once a pass."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,11 +13,12 @@ from .activations import ACTIVATIONS
 from .attention import Attention, CrossAttention
 from .call import Call, Encoded
 from .feedforward import FeedForward, GatedFeedForward
-from .joined import Joined
-from .layer import Residual
+from .joined import Joined, normed_sum
+from .layer import Layer, Residual
 from .memories import KeyValues
 from .packed import Norm, PackedLinear, Product
 from .positions import Positions
+from .stack import Stack
 from .weights import Linear
 
 JOINED = "joined"  # in place of a kind of codes: weights stay as they are, and torch multiplies them
@@ -115,6 +117,37 @@ class PreparedResidual(Residual):
         return self.after(self.step.narrowed(self.before(x), call, rows))  # type: ignore[operator]
 
 
+class JoinedResidual(PreparedResidual):
+    """The same on a GPU, where a sum is made together with the norm that reads it.
+
+    A sum that the next step's norm reads is a tensor with that norm and what it gives, as its `normed`.
+    """
+
+    follows: tuple[nn.Module, ...] = ()  # the norm of the step after this one
+
+    def forward(self, x: Tensor, *args: Any) -> Tensor:
+        norm, known = getattr(x, "normed", (None, None))
+        new = self.step.joined(self.before(x) if known is None or norm is not self.before else known, None, *args)  # type: ignore[operator]
+        if type(self.after) is not nn.Identity:
+            found = normed_sum(x, new, self.after, keep=False)
+            return self.after(x + new) if found is None else found[1]
+        found = normed_sum(x, new, self.follows[0], keep=True) if self.follows else None
+        if found is None:
+            return x + new
+        found[0].normed = self.follows[0], found[1]  # type: ignore[attr-defined]
+        return found[0]
+
+
+def _follow(layers: nn.ModuleList) -> None:
+    """Tells each step of some layers the norm of the next one."""
+    names = ("attention", "cross", "ffn")
+    steps = [getattr(layer, name, None) for layer in layers for name in names if isinstance(layer, Layer)]
+    known = [step for step in steps if step is not None]
+    for step, after in pairwise(known):
+        if type(step) is type(after) is JoinedResidual:
+            step.follows = (after.before,)
+
+
 def prepare(module: nn.Module, kind: str) -> None:
     """Joins and packs every step inside that can be, in place; other linear layers are packed alone.
 
@@ -128,6 +161,9 @@ def prepare(module: nn.Module, kind: str) -> None:
         if type(part) is Residual:
             _residual(part, kind)
     _steps(module, kind)
+    for part in module.modules():
+        if isinstance(part, Stack) and kind == JOINED:
+            _follow(part.layers)
 
 
 def _residual(residual: Residual, kind: str) -> None:
@@ -138,7 +174,7 @@ def _residual(residual: Residual, kind: str) -> None:
     residual.step = _step(residual.step, kind, before, after)
     residual.before = nn.Identity() if before else residual.before
     residual.after = nn.Identity() if after else residual.after
-    residual.__class__ = PreparedResidual
+    residual.__class__ = JoinedResidual if kind == JOINED else PreparedResidual
 
 
 def _steps(module: nn.Module, kind: str) -> None:

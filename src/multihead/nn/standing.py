@@ -20,13 +20,13 @@ from .layer import Layer, ParallelLayer, Residual
 from .memories import KeyValues, Plan
 from .norms import AcrossHeads, HeadNorm, PlainLayerNorm, RMSNorm, WideRMSNorm
 from .positions import Positions, Rotary
-from .prepared import PreparedAttention, PreparedFeedForward, PreparedResidual
+from .prepared import JoinedResidual, PreparedAttention, PreparedFeedForward
 from .stack import Stack
 from .weights import Dropout, Embedding, LayerNorm, Linear, ScaledEmbedding
 
 OWN = 3  # columns of a text before those of its windows: its token, the token's place, and how many places it has
 KINDS = {  # whose passes ask the device nothing and depend on host numbers through the cache alone
-    nn.ModuleList, nn.Identity, Stack, Layer, ParallelLayer, Residual, PreparedResidual, Attention, PreparedAttention,
+    nn.ModuleList, nn.Identity, Stack, Layer, ParallelLayer, Residual, JoinedResidual, Attention, PreparedAttention,
     FeedForward, GatedFeedForward, PreparedFeedForward, Joined, Linear, Embeddings, Embedding, LearnedPositions,
     SinusoidalPositions, CountedSinusoids, LayerNorm, RMSNorm, WideRMSNorm, PlainLayerNorm, HeadNorm, AcrossHeads,
     Dropout, Positions, Rotary, ScaledEmbedding,
