@@ -29,6 +29,7 @@ from .nn.call import Call, Encoded, Record
 from .nn.embeddings import LearnedPositions
 from .nn.memories import Memory
 from .nn.ragged import Layout, places
+from .nn.standing import Kept
 from .nn.weights import initialize
 from .outputs import HiddenOutput, Output
 from .preparing import prepare, products
@@ -67,6 +68,7 @@ class PreTrainedModel(Adaptable):
         self.head: nn.Module | None = self._head.module if self._head else None
         self.body_keys: KeyMap = keys(config)
         self.attend: Attend = fused
+        self.kept = Kept()  # of generation
         if self.device.type != "meta":  # built empty by `loading`, which fills it
             initialize(self, getattr(config, "initializer_range", getattr(config, "init_std", 0.02)))
 
@@ -111,8 +113,7 @@ class PreTrainedModel(Adaptable):
     def prepare(self, precision: str = "auto", *, dtype: torch.dtype | None = None) -> PreTrainedModel:
         """Makes the model ready to run fast, in place and for inference alone; gives it back.
 
-        Queries, keys and values become one product, gates and what they multiply another; on a CPU these compute norms,
-        activations and residual sums too, over weights in the order in which they are read.
+        Products that read the same become one; on a CPU norms, activations and residual sums are computed with them.
 
         Args:
             precision: of the weights: "bf16"; "int8" (a scale a row; what they multiply is coded in int8 too, a scale a

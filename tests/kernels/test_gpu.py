@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 pytest.importorskip("triton")
 import multihead
 from multihead.generation.graphs import Graph, Graphs, blocks_for, rounded
+from multihead.generation.job import Job
 from multihead.kernels import gpu, gpu_programs
 from multihead.kernels.attention import attend, fused
 from multihead.kernels.sight import BLOCK, Pages, Runs, Sight
@@ -176,15 +178,15 @@ def again(self: Graphs, size: int, blocks: int) -> Graph:
 
 
 SIZES = {
-    "vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
+    "vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48,
     "max_position_embeddings": 128, "eos_token_id": 1, "pad_token_id": 0, "bos_token_id": 2,
 }  # fmt: skip
 FAMILIES: dict[str, dict[str, Any]] = {
-    "Llama": {"num_key_value_heads": 2},
+    "Llama": {"num_key_value_heads": 1},
     "Mistral": {"num_key_value_heads": 1, "sliding_window": 24, "head_dim": 16},
-    "Gemma2": {"num_key_value_heads": 2, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 20},
-    "Qwen3": {"num_key_value_heads": 2, "head_dim": 16},
-    "Olmo2": {"num_key_value_heads": 2},
+    "Gemma2": {"num_key_value_heads": 1, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 20},
+    "Qwen3": {"num_key_value_heads": 1, "head_dim": 16},
+    "Olmo2": {"num_key_value_heads": 1},
     "GPTNeoX": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
 }
 
@@ -199,8 +201,12 @@ def built(family: str) -> Any:
     return model.eval().to(DEVICE)
 
 
-@pytest.mark.parametrize("joins", [False, True])
-@pytest.mark.parametrize("family", FAMILIES)
+RECORDED = [(family, joins) for family in FAMILIES for joins in (False, True)]
+if not REAL:  # the interpreter is slow
+    RECORDED = [("Llama", True), ("Mistral", False), ("Gemma2", False)]
+
+
+@pytest.mark.parametrize(("family", "joins"), RECORDED)
 def test_recorded_steps_give_the_same_texts(family: str, joins: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests of many lengths that begin and end at different times, some in several branches."""
     prompts, new = [[5, 6, 7], list(range(3, 31)), [9]], 40 if REAL else 8
@@ -223,12 +229,36 @@ def test_recorded_steps_give_the_same_texts(family: str, joins: bool, monkeypatc
     if not REAL:
         monkeypatch.setattr(Graphs, "_record", again)
         monkeypatch.setattr(gpu, "processors", lambda device: 1)
+    monkeypatch.setattr(Graphs, "lasting", True)
     found = model.generate(prompts, **options)
     for row, alone, prompt in zip(found, wanted, prompts, strict=True):
         own = alone[0, len(prompt) :].tolist()
         assert row[-new:].tolist()[: len(own)] == own
     assert made[0]._recorded
+    assert model.kept.value.graphs is made[0]
+    assert copy.deepcopy(model).kept.value is None
     assert model.generate(prompts, num_beams=2, **options).tolist() == beams.tolist()
+    assert len(made) == 1  # which served both
+
+
+def test_what_is_read_ahead_changes_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ends, limits and bans that come in the middle of it, for several requests at once."""
+    if not REAL:
+        monkeypatch.setattr(Graphs, "of", Graphs)
+        monkeypatch.setattr(Graphs, "_record", again)
+        monkeypatch.setattr(gpu, "processors", lambda device: 1)
+    monkeypatch.setattr(Graphs, "lasting", True)
+    model, prompts = built("Llama"), [[5, 6, 7], list(range(3, 30))]
+    options: dict[str, Any] = {"do_sample": False, "max_new_tokens": 9, "pad_token_id": 0, "eos_token_id": None}
+    plain = model.generate(prompts, **options)
+    ends = [int(plain[0, -3]), int(plain[1, -5])]
+    changes: list[dict[str, Any]] = [
+        {"eos_token_id": ends}, {"max_new_tokens": 4}, {"min_new_tokens": 6, "eos_token_id": ends},
+    ]  # fmt: skip
+    found = [model.generate(prompts, **{**options, **change}).tolist() for change in changes]
+    monkeypatch.setattr(Job, "look_ahead", lambda *a: None)
+    assert model.generate(prompts, **options).tolist() == plain.tolist()
+    assert [model.generate(prompts, **{**options, **change}).tolist() for change in changes] == found
 
 
 def test_sizes_of_recorded_steps() -> None:

@@ -15,6 +15,7 @@ from multihead.generation.graphs import Graphs
 from multihead.kernels.attention import attend, fused
 from multihead.kernels.sight import Runs, Sight
 from multihead.nn.cache import Store
+from multihead.nn.weights import initialize
 from tests.kernels.test_gpu import FAMILIES, built
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
@@ -119,7 +120,7 @@ def test_training(precision: str, tmp_path: Path) -> None:
     """A classifier learns which of two words a text has; the state comes back with its GPU's draws."""
     draw = torch.Generator().manual_seed(0)
     rows = [
-        {"input_ids": [2, *torch.randint(10, 50, (n,), generator=draw).tolist(), 3 + n % 2], "labels": n % 2}
+        {"input_ids": [3 + n % 2, *torch.randint(10, 50, (n,), generator=draw).tolist()], "labels": n % 2}
         for n in torch.randint(2, 20, (128,), generator=draw).tolist()
     ]
     half = {} if precision == "fp32" else {precision: True}
@@ -129,8 +130,7 @@ def test_training(precision: str, tmp_path: Path) -> None:
     )  # fmt: skip
     model = encoder()
     torch.manual_seed(0)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.05)
+    initialize(model, 0.05)
     trainer = multihead.Trainer(model, arguments, train_dataset=rows)
     assert trainer.train().training_loss < 0.6
     assert trainer.model.device.type == "cuda"

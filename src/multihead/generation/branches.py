@@ -15,6 +15,7 @@ from ..nn.blocks import Budget
 from ..nn.cache import Cache, Store
 from ..nn.call import Encoded, Record
 from ..nn.memories import Memory
+from ..nn.standing import Kept
 from .graphs import Graphs
 from .passed import Passed
 
@@ -117,6 +118,7 @@ class Read:
 
     Args:
         states: last states of so many last tokens, where more than `wanted`; read in one pass.
+        ahead: tokens that are wanted too, each the likeliest after the one before; more, up to `room`, do no harm.
         record: is filled by the pass that reads the last of them.
     """
 
@@ -124,6 +126,8 @@ class Read:
     wanted: int = 1
     states: int = 0
     record: Record | None = None
+    ahead: int = 0
+    room: int = 0
 
     @property
     def rows(self) -> int:
@@ -154,6 +158,11 @@ class Reading:
         """(rows, width)."""
         return self.passed.states[self.end - self.rows : self.end]
 
+    @property
+    def following(self) -> list[int]:
+        """The likeliest token after the one that was wanted, and after each that was read ahead."""
+        return [step[self.row] for step in self.passed.steps]
+
     def likeliest(self, banned: Sequence[int] = ()) -> list[int]:
         """The likeliest token after each that was wanted; `passed.NONE` where all are banned."""
         return self.passed.tokens(self.row, self.wanted, banned)
@@ -174,6 +183,25 @@ class Reader:
             raise InvalidInput("This family remembers its last tokens alone and cannot continue texts here.")
         self._joined: tuple[list[Encoded | None], Encoded] | None = None
         self.graphs = Graphs.of(model, self.store)
+
+    @classmethod
+    def of(cls, model: Decoder, budget: Budget) -> Reader:
+        """A reader for a model: the one that it keeps, with the steps that were recorded, or a new one."""
+        kept: Kept | None = getattr(model, "kept", None)
+        if kept is None or kept.value is None or budget.total is not None:
+            return cls(model, budget)
+        reader, kept.value = kept.value, None  # one engine has it at a time
+        reader.model = reader.graphs.model = model
+        return reader if reader.graphs.lasting else cls(model, budget)
+
+    def keep(self) -> None:
+        """Lets the model keep this reader, whose texts are all gone, where it has recorded steps."""
+        kept: Kept | None = getattr(self.model, "kept", None)
+        unbounded = self.store.budget.total is None
+        if kept is not None and unbounded and self.graphs is not None and self.graphs.lasting:
+            self.store.clear()
+            kept.value, self._joined = self, None
+            self.model = self.graphs.model = None  # type: ignore[assignment]  # so that a model is freed when it goes
 
     def read(self, work: Sequence[tuple[Read, int]]) -> Iterator[tuple[Read, Reading]]:
         """One pass over the next so many tokens of each wish; what it gave for those that are read to their end."""
@@ -223,7 +251,9 @@ class Reader:
             if read.record is not None or branch.encoded is not None:
                 return None
         branches = [read.branch for read, _ in work]
-        return self.graphs.step([branch.text for branch in branches], [branch.tokens[-1] for branch in branches])
+        ahead = min(max(read.ahead for read, _ in work), min(read.room for read, _ in work))
+        texts, tokens = [branch.text for branch in branches], [branch.tokens[-1] for branch in branches]
+        return self.graphs.step(texts, tokens, max(ahead, 0) + 1)
 
     def _source(self, work: Sequence[tuple[Read, int]]) -> Encoded | None:
         """The encoded sources of a pass as one, kept while the same ones come."""

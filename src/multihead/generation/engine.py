@@ -69,8 +69,8 @@ class Engine:
         self, model: Decoder, *, memory: int | None = None, tokens: int = TOKENS, branches: int = BRANCHES
     ) -> None:
         self.tokens, self.most = tokens, branches
-        self.budget = Budget(memory)
-        self.readers = [Reader(model, self.budget)]
+        self.readers = [Reader.of(model, Budget(memory))]
+        self.budget = self.readers[0].store.budget
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
 
@@ -104,6 +104,12 @@ class Engine:
         request = Request(self, start, size=size, width=width, seed=seed)
         self.waiting.append(request)
         return request
+
+    def close(self) -> None:
+        """Ends what still runs; the model may keep what was recorded."""
+        for request in [*self.running, *self.waiting]:
+            self.finish(request)
+        self.readers[0].keep()
 
     @property
     def busy(self) -> bool:

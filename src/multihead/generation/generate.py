@@ -168,6 +168,7 @@ def run(
         jobs.append(job)
         requests.append(enter(engine, job))
     engine.run()
+    engine.close()
     for request in requests:
         if request.error is not None:
             raise request.error

@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import MemoryFull
 from ..kernels import gpu
 from ..nn.cache import Store, Text
 from ..nn.standing import Standing, settle, stands
 from .passed import Passed, likeliest
 
 OFTEN = 2  # steps of one size before it is recorded
+SHARE = 16  # of the GPU's memory, a part that a model keeps for its next texts at most
 SPARE = 8  # blocks of a text more than it has now, at least
 
 
@@ -42,6 +44,7 @@ class Graphs:
         self._recorded: dict[int, Graph] = {}
         self._asked: Counter[int] = Counter()
         self._storage: list[Tensor | None] = []
+        self._weights = self._held()
         self._pool: Any = None
 
     @classmethod
@@ -51,15 +54,20 @@ class Graphs:
         return cls(model, store) if can and hasattr(model, "backbone") and stands(model) else None
 
     @torch.inference_mode()
-    def step(self, texts: Sequence[Text], tokens: Sequence[int]) -> Passed | None:
+    def step(self, texts: Sequence[Text], tokens: Sequence[int], ahead: int = 1) -> Passed | None:
         """Reads one token of each text, for which the texts have taken blocks.
 
-        None where no step of this size was asked for often enough.
+        Args:
+            ahead: steps, of which each reads the tokens that the one before found likeliest.
+
+        Returns:
+            What the last step gave; None where no step of this size was asked for often enough.
         """
         size = rounded(len(texts))
         self._asked[size] += 1
         if self._asked[size] < OFTEN:
             return None
+        ahead = taken(texts, ahead)
         settle(self.store, texts, self.model.device)
         if self._moved():
             self._recorded.clear()
@@ -69,11 +77,27 @@ class Graphs:
             expected = max(max(text.expected, text.length + 1) for text in texts)
             found = self._recorded[size] = self._record(size, blocks_for(max(expected, blocks * 32)))
         found.told.tell(texts, tokens)
-        found.graph.replay()
-        count = len(texts)
+        count, steps = len(texts), list[Tensor]()
+        for _ in range(ahead):
+            found.graph.replay()
+            steps.append(found.likeliest[:count].clone())
         for text in texts:
-            text.advance(1)
-        return Passed(found.states[:count].clone(), found.scores[:count].clone(), found.likeliest[:count].clone())
+            text.advance(ahead)
+        return Passed(found.states[:count].clone(), found.scores[:count].clone(), torch.stack(steps))
+
+    def _held(self) -> list[tuple[Tensor, int]]:
+        return [(x, x.data_ptr()) for x in (*self.model.parameters(), *self.model.buffers())]
+
+    @property
+    def lasting(self) -> bool:
+        """Whether these may serve the model's next texts too: its weights are where they were, and little is held."""
+        held = sum(x.nbytes for x in self._storage if x is not None)
+        total = torch.cuda.get_device_properties(self.model.device).total_memory if held else 0
+        now = self._held()
+        same = len(now) == len(self._weights) and all(
+            a is b and place == other for (a, place), (b, other) in zip(now, self._weights, strict=True)
+        )
+        return same and held * SHARE <= total and stands(self.model)
 
     def _moved(self) -> bool:
         """Whether storage is not where it was when steps were recorded."""
@@ -100,7 +124,20 @@ class Graphs:
     def _compute(self, told: Standing) -> tuple[Tensor, Tensor, Tensor]:
         states = self.model.read(told.ids, told.runs, told)
         scores = self.model.score(states).float()
-        return states, scores, likeliest(scores)
+        best = likeliest(scores)
+        told.follow(best)
+        return states, scores, best
+
+
+def taken(texts: Sequence[Text], ahead: int) -> int:
+    """Takes blocks for so many steps; as many as there is room for."""
+    if ahead > 1:
+        try:
+            for text in texts:
+                text.prepare(ahead)
+        except MemoryFull:
+            return 1
+    return ahead
 
 
 def rounded(count: int) -> int:

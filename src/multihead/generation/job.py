@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .beams import Hypothesis
 
 T = TypeVar("T")
+AHEAD = 7  # tokens that are read after the next one, at most
 Stop = Callable[[Tensor, Tensor], Any]  # ids (branches, length), scores -> whether each ends
 
 
@@ -150,6 +151,16 @@ class Job:
             self.reads.append(Read(branch, wanted, record=record))
         return self.reads
 
+    def look_ahead(self, branches: Sequence[Branch], read: Read) -> None:
+        """Lets tokens be read after the next one, where they are the likeliest whatever comes."""
+        reader, size = branches[0].reader, len(branches[0].tokens)
+        if reader.graphs is None or len(branches) > 1 or not self._plain or self.config.stops or self.config.max_time:
+            return
+        longest = reader.model.longest
+        room = AHEAD if longest is None else min(AHEAD, longest - size - 1)
+        read.room = next((n for n in range(-1, room) if self.bans(size + 1 + n) != []), room)
+        read.ahead = min(read.room, self.limit - size - 1)
+
     def logits(self, readings: Sequence[Reading]) -> Tensor:
         """Scores (rows, vocabulary) of what `wishes` asked for, against early layers' and twins' where so set."""
         scores = joined([reading.scores for reading in readings])
@@ -181,21 +192,25 @@ class Job:
             return None
         return bans_alone(self.rules, length)
 
-    def next(self, branches: Sequence[Branch], readings: Sequence[Reading]) -> Chosen:
+    def next(self, branches: Sequence[Branch], readings: Sequence[Reading]) -> list[Chosen]:
         """The next token of each branch, from what `wishes` asked for; the first reading may be for all branches.
+
+        What was read ahead gives several in a row.
 
         Raises:
             InvalidInput: all tokens are banned.
         """
         bans = self.bans(len(branches[0].tokens))
         if bans is not None and self._plain:
+            if self.reads[0].room > 0 and len(following := readings[0].following) > 1:
+                return [Chosen(self._checked([token])) for token in following]
             found = [token for reading in readings for token in reading.likeliest(bans)]
-            return Chosen(self._checked(found * (len(branches) // len(found))))
+            return [Chosen(self._checked(found * (len(branches) // len(found))))]
         logits = self.logits(readings).expand(len(branches), -1)
         if bans is not None:
-            return Chosen(self._checked(likeliest(logits, bans).tolist()))
+            return [Chosen(self._checked(likeliest(logits, bans).tolist()))]
         scores = self.ruled([branch.tokens for branch in branches], logits)
-        return Chosen(self.choose(scores), scores, logits)
+        return [Chosen(self.choose(scores), scores, logits)]
 
     def _checked(self, tokens: list[int]) -> list[int]:
         if NONE in tokens:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ class Passed:
 
     Args:
         states: last states (tokens, width). scores: (rows, vocabulary) of what follows those that were wanted, float32.
-        found: what `likeliest` gives of the scores, where that is known.
+        found: (steps, rows), what `likeliest` gives of each step's scores, the last ones' these, where that is known.
     """
 
     def __init__(self, states: Tensor, scores: Tensor, found: Tensor | None = None) -> None:
@@ -33,9 +34,14 @@ class Passed:
             return known[row : row + count]
         if len(self._told) == MANY:
             return likeliest(self.scores[row : row + count], banned).tolist()
-        recorded = None if banned else self._found
-        self._told[key] = known = (likeliest(self.scores, banned) if recorded is None else recorded).tolist()
+        recorded = self.steps if not banned else []
+        self._told[key] = known = recorded[-1] if recorded else likeliest(self.scores, banned).tolist()
         return known[row : row + count]
+
+    @cached_property
+    def steps(self) -> list[list[int]]:
+        """The likeliest token of each row, a step each; none where that was not recorded."""
+        return [] if self._found is None else self._found.tolist()
 
 
 def likeliest(scores: Tensor, banned: Sequence[int] = ()) -> Tensor:

@@ -16,22 +16,23 @@ def sampled(request: Request, job: Job) -> Strategy:
     reads = reads[:1] * count if job.shows else reads
     numbers, branches = list(range(count)), [first, *[first.fork() for _ in range(1, count)]]
     while True:
-        chosen = job.next(branches, readings)
-        if chosen.scores is not None and chosen.logits is not None:
-            job.show(numbers, chosen.scores, chosen.logits, reads)
-        for number, branch, token in zip(numbers, branches, chosen.tokens, strict=True):
-            branch.append(token)
-            job.results[number].append(token)
-        if job.listener is not None and numbers[0] == 0:
-            job.listener(chosen.tokens[0])
-        ended = job.ended([branch.tokens for branch in branches], chosen.scores)
-        if True in ended:
-            for branch, end in zip(branches, ended, strict=True):
-                if end:
-                    branch.close()
-            numbers = [number for number, end in zip(numbers, ended, strict=True) if not end]
-            branches = [branch for branch, end in zip(branches, ended, strict=True) if not end]
-            if not branches:
-                return
+        for chosen in job.next(branches, readings):
+            if chosen.scores is not None and chosen.logits is not None:
+                job.show(numbers, chosen.scores, chosen.logits, reads)
+            for number, branch, token in zip(numbers, branches, chosen.tokens, strict=True):
+                branch.append(token)
+                job.results[number].append(token)
+            if job.listener is not None and numbers[0] == 0:
+                job.listener(chosen.tokens[0])
+            ended = job.ended([branch.tokens for branch in branches], chosen.scores)
+            if True in ended:
+                for branch, end in zip(branches, ended, strict=True):
+                    if end:
+                        branch.close()
+                numbers = [number for number, end in zip(numbers, ended, strict=True) if not end]
+                branches = [branch for branch, end in zip(branches, ended, strict=True) if not end]
+                if not branches:
+                    return
         reads = job.wishes(branches)
+        job.look_ahead(branches, reads[0])
         readings = yield reads

@@ -127,6 +127,11 @@ def kept(k: Tensor, v: Tensor, k_store: Tensor, v_store: Tensor, rows: Tensor) -
         )  # fmt: skip
 
 
+def followed(told: Tensor, best: Tensor, windows: int, blocks: int) -> None:
+    """Makes the likeliest tokens (texts,) the next ones of a `Standing`'s rows, in place."""
+    _programs().follow[(len(told),)](told, best, told.stride(0), windows, blocks, BLOCK=BLOCK, num_warps=1)
+
+
 def fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
     """Whether attention of these (rows, heads, width) can be computed here."""
     if not (serves(q) and serves(k) and serves(v)) or not q.dtype == k.dtype == v.dtype:

@@ -149,6 +149,23 @@ def keep(
 
 
 @triton.jit
+def follow(told, best, told_row, windows, blocks, BLOCK: tl.constexpr):
+    """Makes a text's next token the one that was found likeliest; see `standing.Standing` for the columns."""
+    text = tl.program_id(0)
+    own = told + text * told_row
+    if tl.load(own + 2) > 0:
+        place = tl.load(own + 1) + 1
+        tl.store(own, tl.maximum(tl.load(best + text), 0).to(tl.int32))
+        tl.store(own + 1, place)
+        tl.store(own + 2, place + 1)
+        for window in range(windows):
+            column = own + 3 + window * (1 + blocks)
+            known = place // BLOCK < blocks
+            block = tl.load(column + 1 + place // BLOCK, known, 0)
+            tl.store(column, tl.where(known, block * BLOCK + place % BLOCK, -1))
+
+
+@triton.jit
 def capped(scores, scale, softcap, SOFTCAP: tl.constexpr):
     """Scores in powers of two."""
     if SOFTCAP:

@@ -125,6 +125,14 @@ class Pool:
     def find(self, name: bytes) -> int | None:
         return self._names.get(name)
 
+    def clear(self) -> None:
+        """Begins anew; nobody may hold a block."""
+        assert not self.held
+        while self._idle:
+            self.forget_oldest()
+        self.holders, self.top = [], 0
+        self._claims.clear()
+
     def forget_oldest(self) -> None:
         """Frees the idle block that was released first."""
         self._forget(next(iter(self._idle)))
@@ -137,8 +145,10 @@ class Pool:
 
     def _open(self, block: int, owner: int | None = None) -> bool:
         """Whether nobody holds a block and nobody else is expected to take it."""
-        taken = block < len(self.holders) and (self.holders[block] > 0 or block in self._idle)
-        return not taken and all(block not in claim for o, claim in self._claims.items() if o != owner)
+        if block < len(self.holders) and (self.holders[block] > 0 or block in self._idle):
+            return False
+        own = self._claims.get(owner, ()) if owner is not None else ()
+        return block in own or all(block not in claim for o, claim in self._claims.items() if o != owner)
 
     def _begin(self, owner: int, ahead: int) -> int:
         """The first block of a free stretch, which the owner is expected to go on taking."""

@@ -69,6 +69,11 @@ class Store:
         """Whether texts with one beginning can share what is remembered of it."""
         return not self.slots and not self.bound
 
+    def clear(self) -> None:
+        """Forgets all texts, none of which may be there any more; storage stays."""
+        for pool in self.pools.values():
+            pool.clear()
+
     def begin(self, seed: bytes = b"") -> Text:
         """A text of which nothing is remembered yet; `seed` as in `Text`."""
         return Text(self, seed)
@@ -162,7 +167,10 @@ class Text:
         Raises:
             MemoryFull: no block is free; what was taken stays taken.
         """
+        index, last = self.length // BLOCK, (self.length + new - 1) // BLOCK
         for window, table in self.tables.items():
+            if index == last < len(table.blocks) and not self.store.pools[window].shared(table.blocks[index]):  # type: ignore[arg-type]
+                continue  # the usual case, and a hot one
             self._prepare(window, table, new)
 
     def _prepare(self, window: int | None, table: Table, new: int) -> None:
@@ -194,10 +202,10 @@ class Text:
                 table.gone += 1
 
     def publish(self, tokens: Sequence[int]) -> None:
-        """Names full blocks, so that texts with the same tokens find them. `tokens`: all of the text's."""
+        """Names full blocks, so that texts with the same tokens find them. `tokens`: of the text, as far as known."""
         if not self.store.shares:
             return
-        for index in range(len(self.names) - 1, self.length // BLOCK):
+        for index in range(len(self.names) - 1, min(self.length, len(tokens)) // BLOCK):
             self.names.append(name_of(self.names[-1], tokens[index * BLOCK : (index + 1) * BLOCK]))
             for window, table in self.tables.items():
                 block = table.blocks[index]

@@ -36,10 +36,25 @@ KINDS = {  # whose passes ask the device nothing and depend on host numbers thro
 def stands(model: Any) -> bool:
     """Whether a step of a model's can be recorded: layers of known kinds, read by a backend that reads pages."""
     parts = list(model.backbone.modules())
-    if model.attend is not fused or model.dtype not in gpu.TYPES or not {type(part) for part in parts} <= KINDS:
+    if (
+        model.training
+        or model.attend is not fused
+        or model.dtype not in gpu.TYPES
+        or not {type(part) for part in parts} <= KINDS
+    ):
         return False
     plain = all(getattr(part, "adjust", None) is None for part in parts)
     return plain and all(part.head_width <= gpu.WIDEST for part in parts if isinstance(part, Attention))
+
+
+class Kept:
+    """A place for what a model keeps from one use to the next; a copy of the model has an empty one."""
+
+    def __init__(self) -> None:
+        self.value: Any = None
+
+    def __reduce__(self) -> tuple[type[Kept], tuple[()]]:
+        return Kept, ()
 
 
 class Standing(Cache):
@@ -85,6 +100,10 @@ class Standing(Cache):
                     rows[row, column + 1 : column + 1 + len(table.blocks)] = [block or 0 for block in table.blocks]
         self._absent(count)
         self.told.copy_(self._here, non_blocking=True)
+
+    def follow(self, tokens: Tensor) -> None:
+        """Makes these (texts,) the next step's tokens, on the device alone."""
+        gpu.followed(self.told, tokens, len(self.store.windows), self.blocks)
 
     def _absent(self, first: int) -> None:
         self._rows[first:, :OWN] = 0
