@@ -111,9 +111,7 @@ class PreTrainedModel(Adaptable):
         return self.backbone.embed.token
 
     def prepare(self, precision: str = "auto", *, dtype: torch.dtype | None = None) -> PreTrainedModel:
-        """Makes the model ready to run fast, in place and for inference alone; gives it back.
-
-        Products that read the same become one; on a CPU norms, activations and residual sums are computed with them.
+        """Makes the model ready to run fast, in place and for inference alone, by joining its products; gives it back.
 
         Args:
             precision: of the weights: "bf16"; "int8" (a scale a row; what they multiply is coded in int8 too, a scale a

@@ -131,14 +131,16 @@ def torch_sees(value: Mapping[str, Any]) -> dict[str, Text]:
 
 
 def kernels(value: Mapping[str, Any]) -> dict[str, Text]:
+    rows: dict[str, Text] = {}
     if value["level"] is None:
         after = [f"; {value['advice']}"] if value["advice"] else []
-        return {"C++ kernels": Text.assemble((value["reason"], "yellow"), *after)}
-    threads = ("torch's own", "green") if value["shares_threads"] else ("started for every product, slow", "yellow")
-    return {
-        "C++ kernels": Text.assemble((value["level"], "green"), (f"  {value['built']}", "dim")),
-        "their threads": Text.assemble(threads),
-    }
+        rows["C++ kernels"] = Text.assemble((value["reason"], "yellow"), *after)
+    else:
+        threads = ("torch's own", "green") if value["shares_threads"] else ("started for every product, slow", "yellow")
+        rows["C++ kernels"] = Text.assemble((value["level"], "green"), (f"  {value['built']}", "dim"))
+        rows["their threads"] = Text.assemble(threads)
+    rows["GPU programs"] = Text("in use", style="green") if value["gpu"] else Text(f"none: {value['gpu_reason']}")
+    return rows
 
 
 def memory(value: Mapping[str, Any]) -> dict[str, Text]:

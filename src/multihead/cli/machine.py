@@ -127,13 +127,16 @@ def torch_sees() -> dict[str, Any]:
 
 def kernels() -> dict[str, Any]:
     """The level in use, or why there is none and what to do."""
-    from ..kernels import native
+    from ..kernels import gpu, native
 
     level = native.level()
     reason = "" if level else native.why_not()
     built = native.REASON.read_text(encoding="utf-8").strip() if level and native.REASON.exists() else ""
     shared = all(native._openmp()) if level else None
-    return {"level": level, "reason": reason, "advice": advice(reason), "built": built, "shares_threads": shared}
+    return {
+        "level": level, "reason": reason, "advice": advice(reason), "built": built, "shares_threads": shared,
+        "gpu": gpu.programs() is not None, "gpu_reason": gpu.why_not(),
+    }  # fmt: skip
 
 
 def advice(reason: str) -> str:

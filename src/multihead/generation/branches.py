@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -183,6 +184,11 @@ class Reader:
             raise InvalidInput("This family remembers its last tokens alone and cannot continue texts here.")
         self._joined: tuple[list[Encoded | None], Encoded] | None = None
         self.graphs = Graphs.of(model, self.store)
+
+    @cached_property
+    def longest(self) -> int | None:
+        """Tokens of the longest text that the model can read."""
+        return self.model.longest
 
     @classmethod
     def of(cls, model: Decoder, budget: Budget) -> Reader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ class Graphs:
     def of(cls, model: Any, store: Store) -> Graphs | None:
         """Graphs of a model on a GPU; None where its steps cannot be recorded."""
         can = model.device.type == "cuda" and gpu.programs() is not None and not store.slots
+        can = can and os.environ.get("MULTIHEAD_GRAPHS") != "0"
         return cls(model, store) if can and hasattr(model, "backbone") and stands(model) else None
 
     @torch.inference_mode()
@@ -71,6 +73,7 @@ class Graphs:
         settle(self.store, texts, self.model.device)
         if self._moved():
             self._recorded.clear()
+            self._pool = None  # which ends with the last step that was recorded into it
         blocks = max(len(table.blocks) for text in texts for table in text.tables.values())
         found = self._recorded.get(size)
         if found is None or found.told.blocks < blocks:
@@ -117,7 +120,7 @@ class Graphs:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):  # others may use the GPU
             states, scores, best = self._compute(told)
         return Graph(told, graph, states, scores, best)
 

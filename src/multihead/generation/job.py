@@ -156,7 +156,7 @@ class Job:
         reader, size = branches[0].reader, len(branches[0].tokens)
         if reader.graphs is None or len(branches) > 1 or not self._plain or self.config.stops or self.config.max_time:
             return
-        longest = reader.model.longest
+        longest = reader.longest
         room = AHEAD if longest is None else min(AHEAD, longest - size - 1)
         read.room = next((n for n in range(-1, room) if self.bans(size + 1 + n) != []), room)
         read.ahead = min(read.room, self.limit - size - 1)

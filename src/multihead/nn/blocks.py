@@ -57,6 +57,7 @@ class Pool:
         self._named: dict[int, bytes] = {}
         self._idle: OrderedDict[int, None] = OrderedDict()  # named and released, oldest first
         self._claims: dict[int, range] = {}  # what each owner is expected to take
+        self._lowest = 0  # before which no block is free
         self.budget.pools.append(self)
 
     @property
@@ -107,7 +108,7 @@ class Pool:
         if block in self._named:
             self._idle[block] = None
         else:
-            self.budget.used -= self.size
+            self._freed(block)
 
     def leave(self, owner: int) -> None:
         """What a text was expected to take is anybody's."""
@@ -130,7 +131,7 @@ class Pool:
         assert not self.held
         while self._idle:
             self.forget_oldest()
-        self.holders, self.top = [], 0
+        self.holders, self.top, self._lowest = [], 0, 0
         self._claims.clear()
 
     def forget_oldest(self) -> None:
@@ -141,11 +142,11 @@ class Pool:
         """Frees an idle block."""
         del self._idle[block]
         del self._names[self._named.pop(block)]
-        self.budget.used -= self.size
+        self._freed(block)
 
     def _open(self, block: int, owner: int | None = None) -> bool:
         """Whether nobody holds a block and nobody else is expected to take it."""
-        if block < len(self.holders) and (self.holders[block] > 0 or block in self._idle):
+        if self._taken(block):
             return False
         own = self._claims.get(owner, ()) if owner is not None else ()
         return block in own or all(block not in claim for o, claim in self._claims.items() if o != owner)
@@ -164,12 +165,20 @@ class Pool:
 
     def _stretch(self, length: int, closed: set[int]) -> int:
         """The first of `length` free blocks in a row, none of them closed."""
-        begin = found = 0
+        while self._lowest < len(self.holders) and self._taken(self._lowest):
+            self._lowest += 1
+        begin, found = self._lowest, 0
         while found < length:
             block = begin + found
-            taken = block < len(self.holders) and (self.holders[block] > 0 or block in self._idle)
-            begin, found = (block + 1, 0) if taken or block in closed else (begin, found + 1)
+            begin, found = (block + 1, 0) if self._taken(block) or block in closed else (begin, found + 1)
         return begin
+
+    def _taken(self, block: int) -> bool:
+        return block < len(self.holders) and (self.holders[block] > 0 or block in self._idle)
+
+    def _freed(self, block: int) -> None:
+        self.budget.used -= self.size
+        self._lowest = min(self._lowest, block)
 
     @property
     def limit(self) -> float:
