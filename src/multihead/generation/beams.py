@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
-from ..kernels.fused import highest
-from .branches import Branch, Read
+from .branches import Branch, Read, Reading
 from .constraints import Progress
 from .engine import Request, Strategy
 from .job import Job
@@ -34,7 +33,7 @@ class Hypothesis:
 
     tokens: tuple[int, ...]
     beams: tuple[int, ...]
-    score: Tensor
+    score: float
 
 
 class Group:
@@ -43,8 +42,7 @@ class Group:
     def __init__(self, job: Job, branches: Sequence[Branch], begin: int) -> None:
         self.job, self.branches, self.begin = job, list(branches), begin
         self.size = len(branches)
-        self.sums = torch.full((self.size,), OUT)
-        self.sums[0] = 0.0  # all begin alike: only the first one is asked
+        self.sums = [0.0] + [OUT] * (self.size - 1)  # all begin alike: only the first one is asked
         self.paths: list[tuple[int, ...]] = [()] * self.size
         self.finished: list[Hypothesis] = []
         self.hopeful = True  # whether a running beam may still better the finished ones
@@ -57,29 +55,37 @@ class Group:
 
     def choose(self, scores: Tensor) -> list[int]:
         """Takes a step over processed log-probabilities (beams, vocabulary); the tokens that the beams go on with."""
-        total = scores.cpu() + self.sums[:, None]
+        total = scores.cpu() + torch.tensor(self.sums)[:, None]
         index = self.candidates(total)
         if not len(index):
             self.done = True
             return []
         words = scores.shape[1]
-        return self.take(total.flatten()[index], (index // words).tolist(), (index % words).tolist(), scores)
+        values = total.flatten()[index].tolist()
+        return self.take(values, (index // words).tolist(), (index % words).tolist(), scores)
 
-    def choose_highest(self, values: Tensor, places: Tensor, scores: Tensor) -> list[int]:
-        """The same of the highest log-probabilities of each beam, at least `keep`, and their tokens (beams, many)."""
-        best = (values + self.sums[:, None]).flatten().topk(min(self.keep, values.numel()))
-        parents = (best.indices // values.shape[1]).tolist()
-        return self.take(best.values, parents, places.flatten()[best.indices].tolist(), scores)
+    def choose_highest(self, found: Sequence[tuple[list[float], list[int]]]) -> list[int]:
+        """The same of the highest log-probabilities of each beam, at least `keep`, best first, and their tokens."""
+        candidates = [
+            (value + before, -beam, -token)
+            for beam, (before, (values, tokens)) in enumerate(zip(self.sums, found, strict=True))
+            for value, token in zip(values, tokens, strict=True)
+        ]
+        best = sorted(candidates, reverse=True)[: self.keep]
+        values, parents, tokens = [v for v, _, _ in best], [-p for _, p, _ in best], [-t for _, _, t in best]
+        return self.take(values, parents, tokens, None)
 
-    def take(self, values: Tensor, parents: Sequence[int], tokens: Sequence[int], scores: Tensor) -> list[int]:
+    def take(
+        self, values: Sequence[float], parents: Sequence[int], tokens: Sequence[int], scores: Tensor | None
+    ) -> list[int]:
         """Goes on with some of these candidates, best first: their summed scores, beams and tokens."""
         texts = [[*self.branches[p].tokens, t] for p, t in zip(parents, tokens, strict=True)]
         ended = self.job.ended(texts, scores)
         paths = [(*self.paths[p], self.begin + p) for p in parents]
-        running = values + torch.tensor(ended) * OUT
+        running = [value + OUT if end else value for value, end in zip(values, ended, strict=True)]
         self._collect(values, self.complete(values, ended), texts, paths)
         order = self.kept(running)
-        self.sums, self.paths = running[order], [paths[i] for i in order]
+        self.sums, self.paths = [running[i] for i in order], [paths[i] for i in order]
         self.branches = forked(self.branches, [parents[i] for i in order])
         chosen = [tokens[i] for i in order]
         for branch, token in zip(self.branches, chosen, strict=True):
@@ -95,26 +101,30 @@ class Group:
             return torch.multinomial(total.softmax(-1), self.keep, generator=draw)
         return best(total, min(self.keep, len(total)))
 
-    def complete(self, values: Tensor, ended: Sequence[bool]) -> list[int]:
+    def complete(self, values: Sequence[float], ended: Sequence[bool]) -> list[int]:
         """Candidates that are results: of the best, as many as there are beams, those that have ended."""
         return [i for i in range(self.size) if ended[i] and values[i] > OUT]
 
-    def kept(self, running: Tensor) -> list[int]:
-        """Candidates that go on."""
-        return running.topk(self.size).indices.tolist()
+    def kept(self, running: Sequence[float]) -> list[int]:
+        """Candidates that go on, best first."""
+        return sorted(range(len(running)), key=running.__getitem__, reverse=True)[: self.size]
 
     def _collect(
-        self, values: Tensor, complete: Sequence[int], texts: Sequence[list[int]], paths: Sequence[tuple[int, ...]]
+        self,
+        values: Sequence[float],
+        complete: Sequence[int],
+        texts: Sequence[list[int]],
+        paths: Sequence[tuple[int, ...]],
     ) -> None:
         """Takes in results."""
         full = len(self.finished) == self.size and self.job.config.early_stopping is True
         if full or not self.hopeful:
             return
         prompt = len(self.job.prompt)
-        scores = values / ((len(texts[0]) - prompt) ** self.penalty)
         for i in complete:
-            self.finished.append(Hypothesis(tuple(texts[i][prompt:]), paths[i], scores[i]))
-        self.finished = sorted(self.finished, key=lambda h: -h.score.item())[: self.size]
+            score = values[i] / (len(texts[0]) - prompt) ** self.penalty
+            self.finished.append(Hypothesis(tuple(texts[i][prompt:]), paths[i], score))
+        self.finished = sorted(self.finished, key=lambda h: -h.score)[: self.size]
 
     @property
     def penalty(self) -> float:
@@ -129,8 +139,8 @@ class Group:
             length = self.job.limit - prompt
         full = len(self.finished) == self.size
         if full and not stuck:
-            best, worst = self.sums.max() / length**self.penalty, min(h.score for h in self.finished)
-            self.hopeful = self.hopeful and bool(best > worst)
+            best, worst = max(self.sums) / length**self.penalty, min(h.score for h in self.finished)
+            self.hopeful = self.hopeful and best > worst
         self.done = stuck or not self.hopeful or (full and config.early_stopping is True)
 
     def close(self) -> None:
@@ -165,12 +175,12 @@ class Constrained(Group):
         self.next = [after for _, after in steps]
         return torch.tensor([i for i, _ in steps], dtype=torch.long)
 
-    def complete(self, values: Tensor, ended: Sequence[bool]) -> list[int]:
+    def complete(self, values: Sequence[float], ended: Sequence[bool]) -> list[int]:
         return [i for i, end in enumerate(ended) if end and not self.next[i].left][: self.size]
 
-    def kept(self, running: Tensor) -> list[int]:
+    def kept(self, running: Sequence[float]) -> list[int]:
         banks: dict[int, list[int]] = {}
-        for i in running.argsort(descending=True, stable=True).tolist():
+        for i in sorted(range(len(running)), key=running.__getitem__, reverse=True):
             if running[i] > OUT:
                 banks.setdefault(self.next[i].needed, []).append(i)
         turns = [(turn, needed, i) for needed, bank in banks.items() for turn, i in enumerate(bank)]
@@ -196,8 +206,8 @@ def beamed(request: Request, job: Job) -> Strategy:
     count, groups = job.config.num_beams or 1, job.config.num_beam_groups or 1
     first = job.first(request)
     reads = job.wishes([first])
-    logits = job.logits((yield reads)).expand(count, -1)
-    reads = reads[:1] * count
+    readings = yield reads
+    readings, reads = readings * count if job.plain else readings, reads[:1] * count  # all beams begin alike
     beams = [first, *(first.fork() for _ in range(count - 1))]
     size = count // groups
     kind = Constrained if job.config.required else Group
@@ -205,7 +215,7 @@ def beamed(request: Request, job: Job) -> Strategy:
     while True:
         live = [part for part in parts if not part.done]
         numbers = [part.begin + i for part in live for i in range(len(part.branches))]
-        step(job, live, numbers, logits, reads)
+        step(job, live, numbers, readings, reads)
         for part in live:
             if part.done:
                 part.close()
@@ -213,8 +223,8 @@ def beamed(request: Request, job: Job) -> Strategy:
         if not branches:
             break
         reads = job.wishes(branches)
-        logits = job.logits((yield reads))
-    best = sorted((h for part in parts for h in part.finished), key=lambda h: -h.score.item())
+        readings = yield reads
+    best = sorted((h for part in parts for h in part.finished), key=lambda h: -h.score)
     wanted = job.config.num_return_sequences or 1
     if len(best) < wanted:
         raise InvalidInput(
@@ -225,11 +235,14 @@ def beamed(request: Request, job: Job) -> Strategy:
     job.results = [list(hypothesis.tokens) for hypothesis in job.finished]
 
 
-def step(job: Job, live: Sequence[Group], numbers: Sequence[int], logits: Tensor, reads: Sequence[Read]) -> None:
+def step(
+    job: Job, live: Sequence[Group], numbers: Sequence[int], readings: Sequence[Reading], reads: Sequence[Read]
+) -> None:
     """One step of all groups, one after another."""
     branches = [branch for part in live for branch in part.branches]
-    if highest_alone(job, live, logits):
+    if highest_alone(job, live, readings):
         return
+    logits = job.logits(readings).expand(len(branches), -1)
     scores = job.ruled([branch.tokens for branch in branches], logits.log_softmax(-1))
     chosen: list[int] = []
     shown = []
@@ -243,22 +256,24 @@ def step(job: Job, live: Sequence[Group], numbers: Sequence[int], logits: Tensor
     job.show(numbers, torch.cat(shown), logits, reads)
 
 
-def highest_alone(job: Job, live: Sequence[Group], logits: Tensor) -> bool:
+def highest_alone(job: Job, live: Sequence[Group], readings: Sequence[Reading]) -> bool:
     """Takes the step where the likeliest tokens that are not banned are all that it needs."""
+    if not job.plain:
+        return False
     apart = len(live) > 1 and job.config.diversity_penalty
     if apart or any(type(part) is not Group for part in live):
         return False
     bans = job.bans(len(live[0].branches[0].tokens))
     if bans is None or live[0].keep > MOST:
         return False
-    found = highest(logits, live[0].keep, bans, normal=True)
-    if found is None:
+    found = [reading.highest(live[0].keep, bans) for reading in readings]
+    if any(each is None for each in found):
         return False
-    begin, (values, places) = 0, (x.cpu() for x in found)
+    begin = 0
     for part in live:
-        own = slice(begin, begin + len(part.branches))
-        part.choose_highest(values[own], places[own], logits[own])
-        begin = own.stop
+        end = begin + len(part.branches)
+        part.choose_highest([each for each in found[begin:end] if each is not None])
+        begin = end
     return True
 
 

@@ -164,6 +164,10 @@ class Reading:
         """The likeliest token after the one that was wanted, and after each that was read ahead."""
         return [step[self.row] for step in self.passed.steps]
 
+    def highest(self, count: int, banned: Sequence[int]) -> tuple[list[float], list[int]] | None:
+        """See `Passed.highest`, of the one token that was wanted."""
+        return self.passed.highest(self.row, count, banned)
+
     def likeliest(self, banned: Sequence[int] = ()) -> list[int]:
         """The likeliest token after each that was wanted; `passed.NONE` where all are banned."""
         return self.passed.tokens(self.row, self.wanted, banned)

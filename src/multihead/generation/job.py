@@ -123,7 +123,7 @@ class Job:
         self.shows = bool(
             config.output_scores or config.output_logits or config.output_attentions or config.output_hidden_states
         )  # whether somebody wants to see the steps
-        self._plain = config.dola_layers is None and config.guidance_scale in (None, 1.0)
+        self.plain = config.dola_layers is None and config.guidance_scale in (None, 1.0)
         self.began = time.monotonic()
         self.reads: list[Read] = []  # what was asked for last
         self.results: list[list[int]] = []  # new tokens of each continuation
@@ -154,7 +154,7 @@ class Job:
     def look_ahead(self, branches: Sequence[Branch], read: Read) -> None:
         """Lets tokens be read after the next one, where they are the likeliest whatever comes."""
         reader, size = branches[0].reader, len(branches[0].tokens)
-        if reader.graphs is None or len(branches) > 1 or not self._plain or self.config.stops or self.config.max_time:
+        if reader.graphs is None or len(branches) > 1 or not self.plain or self.config.stops or self.config.max_time:
             return
         longest = reader.longest
         room = AHEAD if longest is None else min(AHEAD, longest - size - 1)
@@ -201,7 +201,7 @@ class Job:
             InvalidInput: all tokens are banned.
         """
         bans = self.bans(len(branches[0].tokens))
-        if bans is not None and self._plain:
+        if bans is not None and self.plain:
             if self.reads[0].room > 0 and len(following := readings[0].following) > 1:
                 return [Chosen(self._checked([token])) for token in following]
             found = [token for reading in readings for token in reading.likeliest(bans)]

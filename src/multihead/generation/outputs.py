@@ -133,7 +133,7 @@ def found(jobs: Sequence[Job]) -> dict[str, Any]:
     beams = [[number * size + b for b in text.beams] + [-1] * (longest - len(text.beams)) for number, text in best]
     fields: dict[str, Any] = {"beam_indices": torch.tensor(beams, dtype=torch.int32)}
     if jobs[0].config.output_scores:
-        fields["sequences_scores"] = torch.stack([text.score for _, text in best])
+        fields["sequences_scores"] = torch.tensor([text.score for _, text in best])
     return fields
 
 

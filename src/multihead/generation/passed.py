@@ -25,6 +25,7 @@ class Passed:
     def __init__(self, states: Tensor, scores: Tensor, found: Tensor | None = None) -> None:
         self.states, self.scores, self._found = states, scores, found
         self._told: dict[tuple[int, ...], list[int]] = {}
+        self._highest: dict[tuple[int, ...], list[tuple[list[float], list[int]]] | None] = {}
 
     def tokens(self, row: int, count: int, banned: Sequence[int] = ()) -> list[int]:
         """The likeliest token of each of `count` rows but for those that are banned; `NONE` where all are."""
@@ -37,6 +38,18 @@ class Passed:
         recorded = self.steps if not banned else []
         self._told[key] = known = recorded[-1] if recorded else likeliest(self.scores, banned).tolist()
         return known[row : row + count]
+
+    def highest(self, row: int, count: int, banned: Sequence[int]) -> tuple[list[float], list[int]] | None:
+        """The highest log-probabilities of a row but for those that are banned, best first, and their tokens.
+
+        None where no kernel finds them.
+        """
+        key = count, *banned
+        if key not in self._highest:
+            found = highest(self.scores, count, banned, normal=True)
+            self._highest[key] = None if found is None else list(zip(*(x.tolist() for x in found), strict=True))
+        known = self._highest[key]
+        return None if known is None else known[row]
 
     @cached_property
     def steps(self) -> list[list[int]]:
