@@ -235,8 +235,11 @@ def test_recorded_steps_give_the_same_texts(family: str, joins: bool, monkeypatc
         own = alone[0, len(prompt) :].tolist()
         assert row[-new:].tolist()[: len(own)] == own
     assert made[0]._recorded
-    assert model.kept.value.graphs is made[0]
-    assert copy.deepcopy(model).kept.value is None
+    assert copy.deepcopy(model).kept.take() is None
+    kept = model.kept.take()
+    assert kept.graphs is made[0]
+    assert kept.model is None
+    model.kept.put(kept)
     assert model.generate(prompts, num_beams=2, **options).tolist() == beams.tolist()
     assert len(made) == 1  # which served both
 

@@ -198,9 +198,9 @@ class Reader:
     def of(cls, model: Decoder, budget: Budget) -> Reader:
         """A reader for a model: the one that it keeps, with the steps that were recorded, or a new one."""
         kept: Kept | None = getattr(model, "kept", None)
-        if kept is None or kept.value is None or budget.total is not None:
+        reader = None if kept is None or budget.total is not None else kept.take()
+        if reader is None:
             return cls(model, budget)
-        reader, kept.value = kept.value, None  # one engine has it at a time
         reader.model = reader.graphs.model = model
         return reader if reader.graphs.lasting else cls(model, budget)
 
@@ -210,8 +210,9 @@ class Reader:
         unbounded = self.store.budget.total is None
         if kept is not None and unbounded and self.graphs is not None and self.graphs.lasting:
             self.store.clear()
-            kept.value, self._joined = self, None
+            self._joined = None
             self.model = self.graphs.model = None  # type: ignore[assignment]  # so that a model is freed when it goes
+            kept.put(self)
 
     def read(self, work: Sequence[tuple[Read, int]]) -> Iterator[tuple[Read, Reading]]:
         """One pass over the next so many tokens of each wish; what it gave for those that are read to their end."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,9 +68,13 @@ class Graphs:
         """
         size = rounded(len(texts))
         self._asked[size] += 1
-        if self._asked[size] < OFTEN:
+        if self._asked[size] < OFTEN or torch.is_autocast_enabled("cuda"):  # whose casts are kept elsewhere
             return None
-        ahead = taken(texts, ahead)
+        here = self.model.device
+        with torch.cuda.device(here) if here.type == "cuda" else nullcontext():
+            return self._step(size, texts, tokens, taken(texts, ahead))
+
+    def _step(self, size: int, texts: Sequence[Text], tokens: Sequence[int], ahead: int) -> Passed:
         settle(self.store, texts, self.model.device)
         if self._moved():
             self._recorded.clear()

@@ -58,8 +58,19 @@ def normed(x: Tensor, weight: Tensor, eps: float, centre: float) -> Tensor:
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
     if len(flat):
         size = power(flat.shape[1])
-        _programs().rms[(len(flat),)](
-            flat, weight, y, flat.shape[1], flat.stride(0), eps, centre, SIZE=size, num_warps=8 if size > 2048 else 4
+        _launch(
+            flat,
+            "rms",
+            (len(flat),),
+            flat,
+            weight,
+            y,
+            flat.shape[1],
+            flat.stride(0),
+            eps,
+            centre,
+            SIZE=size,
+            num_warps=8 if size > 2048 else 4,
         )
     return y
 
@@ -69,7 +80,7 @@ def turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     width, half = x.shape[2], cosines.shape[1]
     if len(x):
-        _programs().turn[(len(x),)](
+        _launch(x, "turn", (len(x),),
             x, y, cosines, sines, x.shape[1], x.stride(0), x.stride(1), WIDTH=width, HALF=half,
             HEADS=power(x.shape[1]), PAIRS=power(half), REST=power(max(width - 2 * half, 1)),
         )  # fmt: skip
@@ -82,7 +93,7 @@ def gated(x: Tensor, act: int) -> Tensor:
     y = x.new_empty(len(x), inner)
     if len(x):
         size = min(power(inner), 1024)
-        _programs().gate[(len(x), -(-inner // size))](x, y, inner, x.stride(0), ACT=act, SIZE=size)
+        _launch(x, "gate", (len(x), -(-inner // size)), x, y, inner, x.stride(0), ACT=act, SIZE=size)
     return y
 
 
@@ -93,7 +104,7 @@ def placed(
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     width, values, half = q.shape[2], v.shape[2], angles[0].shape[1]
     if len(q):
-        _programs().place[(len(q), q.shape[1] + 2 * k.shape[1])](
+        _launch(q, "place", (len(q), q.shape[1] + 2 * k.shape[1]),
             q, k, v, out, k_store, v_store, rows, *angles, q.shape[1], k.shape[1], *q.stride()[:2], *k.stride()[:2],
             *v.stride()[:2], WIDTH=width, VALUES=values, HALF=half, PAIRS=power(half),
             REST=power(max(width - 2 * half, 1)), DV=power(values), num_warps=1,
@@ -109,7 +120,7 @@ def summed(
     total = torch.empty_like(normed) if keep else normed
     if len(x):
         size = power(x.shape[1])
-        _programs().summed[(len(x),)](
+        _launch(x, "summed", (len(x),),
             x.contiguous(), y.contiguous(), total, normed, weight, weight if bias is None else bias, x.shape[1], eps,
             centre, KIND=kind, BIAS=bias is not None, KEEP=keep, SIZE=size, num_warps=8 if size > 2048 else 4,
         )  # fmt: skip
@@ -121,7 +132,7 @@ def kept(k: Tensor, v: Tensor, k_store: Tensor, v_store: Tensor, rows: Tensor) -
     if len(k):
         k, v = (x if x.stride(1) == x.shape[2] else x.contiguous() for x in (k, v))
         k_width, v_width = k_store[0].numel(), v_store[0].numel()
-        _programs().keep[(len(k),)](
+        _launch(k, "keep", (len(k),),
             k, v, k_store, v_store, rows, k.stride(0), v.stride(0), k_width, v_width, K_SIZE=power(k_width),
             V_SIZE=power(v_width),
         )  # fmt: skip
@@ -129,7 +140,7 @@ def kept(k: Tensor, v: Tensor, k_store: Tensor, v_store: Tensor, rows: Tensor) -
 
 def followed(told: Tensor, best: Tensor, windows: int, blocks: int) -> None:
     """Makes the likeliest tokens (texts,) the next ones of a `Standing`'s rows, in place."""
-    _programs().follow[(len(told),)](told, best, told.stride(0), windows, blocks, BLOCK=BLOCK, num_warps=1)
+    _launch(told, "follow", (len(told),), told, best, told.stride(0), windows, blocks, BLOCK=BLOCK, num_warps=1)
 
 
 def fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
@@ -169,8 +180,9 @@ def attended(
         _peeked(q, k, v, out, counts, begins, table, sinks, strides, numbers, told)
     else:
         shape = _tile(sight.queries.longest, max(told["D"], told["DV"]), exact)
-        _programs().mix[(-(-sight.queries.longest // shape["QUERIES"]), len(sight.queries) * q.shape[1])](
-            q, k, v, out, spans, table, sinks, len(sight.queries), q.shape[1], *strides, *numbers,
+        parts = -(-sight.queries.longest // shape["QUERIES"])
+        _launch(q, "mix", (parts * len(sight.queries) * q.shape[1],),
+            q, k, v, out, spans, table, sinks, len(sight.queries), q.shape[1], parts, *strides, *numbers,
             CAUSAL=sight.causal, **shape, **told,
         )  # fmt: skip
     return out
@@ -221,12 +233,12 @@ def _peeked(
     keys = 32 if q.dtype == torch.float32 or told["D"] > 128 else 64
     splits = min(max(2 * processors(q.device) // (texts * key_heads), 1), SPLITS)
     found = out if splits == 1 else q.new_empty(texts, heads, splits, told["DV"] + 2, dtype=torch.float32)
-    _programs().peek[(texts, key_heads, splits)](
+    _launch(q, "peek", (texts, key_heads, splits),
         q, k, v, out, found, counts, begins, table, sinks, *strides, *numbers, splits, KEYS=keys, ALONE=splits == 1,
         ROWS=max(power(told["GROUP"]), 16), **told,
     )  # fmt: skip
     if splits > 1:
-        _programs().gather[(texts, heads)](
+        _launch(q, "gather", (texts, heads),
             found, out, counts, sinks, heads, numbers[2], splits, VALUES=told["VALUES"], DV=told["DV"],
             SPLITS=power(splits), KEYS=keys, WINDOW=told["WINDOW"], SINKS=told["SINKS"], num_warps=2,
         )  # fmt: skip
@@ -260,7 +272,12 @@ def power(count: int) -> int:
     return 1 << max(count - 1, 0).bit_length()
 
 
-def _programs() -> Any:
+def _launch(x: Tensor, name: str, grid: tuple[int, ...], *args: Any, **options: Any) -> None:
+    """Starts a program on the GPU that x is on, which need not be the current one."""
     found = programs()
     assert found is not None
-    return found
+    if not x.is_cuda or x.get_device() == torch.cuda.current_device():
+        getattr(found, name)[grid](*args, **options)
+    else:
+        with torch.cuda.device(x.device):
+            getattr(found, name)[grid](*args, **options)

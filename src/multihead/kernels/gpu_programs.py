@@ -148,7 +148,7 @@ def keep(
         tl.store(v_store + row * v_width + part, tl.load(v + token * v_row + part, part < v_width, 0.0), part < v_width)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["told_row", "windows", "blocks"])  # else each kind of number compiles it anew
 def follow(told, best, told_row, windows, blocks, BLOCK: tl.constexpr):
     """Makes a text's next token the one that was found likeliest; see `standing.Standing` for the columns."""
     text = tl.program_id(0)
@@ -204,10 +204,10 @@ def whole(sink, best, total, mixed, SINKS: tl.constexpr):
     return mixed / tl.where(total == 0.0, 1.0, total)[:, None]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["texts", "parts", "table_row", "window"])  # else each kind of number compiles it anew
 def mix(
-    q, k, v, out, spans, table, sinks, texts, heads, q_row, q_head, k_row, k_head, v_row, v_head, table_row, scale,
-    softcap, window, GROUP: tl.constexpr, WIDTH: tl.constexpr, VALUES: tl.constexpr, D: tl.constexpr,
+    q, k, v, out, spans, table, sinks, texts, heads, parts, q_row, q_head, k_row, k_head, v_row, v_head, table_row,
+    scale, softcap, window, GROUP: tl.constexpr, WIDTH: tl.constexpr, VALUES: tl.constexpr, D: tl.constexpr,
     DV: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr, CAUSAL: tl.constexpr, WINDOW: tl.constexpr,
     PAGED: tl.constexpr, SOFTCAP: tl.constexpr, SINKS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -215,8 +215,8 @@ def mix(
 
     spans: (4, texts): where queries begin and how many they are, likewise keys.
     """
-    text, head = tl.program_id(1) // heads, tl.program_id(1) % heads
-    first = tl.program_id(0) * QUERIES
+    number = tl.program_id(0) // parts
+    text, head, first = number // heads, number % heads, tl.program_id(0) % parts * QUERIES
     length, count = tl.load(spans + texts + text), tl.load(spans + 3 * texts + text)
     if first < length:
         begin, key_begin = tl.load(spans + text), tl.load(spans + 2 * texts + text).to(tl.int64)
@@ -272,7 +272,7 @@ def shares(count, window, splits, KEYS: tl.constexpr, WINDOW: tl.constexpr):
     return low, tl.cdiv(tl.cdiv(count - low, splits), KEYS) * KEYS
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["table_row", "window", "splits"])
 def peek(
     q, k, v, out, found, counts, begins, table, sinks, q_row, q_head, k_row, k_head, v_row, v_head, table_row, scale,
     softcap, window, splits, GROUP: tl.constexpr, WIDTH: tl.constexpr, VALUES: tl.constexpr, D: tl.constexpr,
@@ -329,7 +329,7 @@ def peek(
             tl.store(place + DV + 1, total, mine)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["window", "splits"])
 def gather(
     found, out, counts, sinks, heads, window, splits, VALUES: tl.constexpr, DV: tl.constexpr, SPLITS: tl.constexpr,
     KEYS: tl.constexpr, WINDOW: tl.constexpr, SINKS: tl.constexpr,

@@ -42,7 +42,8 @@ def kept_on(device: torch.device, owner: Any, name: str) -> Tensor:
     """A derived tensor of a module's that is no buffer, on a device, where it stays from now on."""
     held: Tensor = getattr(owner, name)
     if held.device != device:
-        held = held.to(device)
+        with torch.inference_mode(False):  # what comes later may need gradients
+            held = held.to(device)
         if device.type != "meta":
             setattr(owner, name, held)
     return held

@@ -51,7 +51,17 @@ class Kept:
     """A place for what a model keeps from one use to the next; a copy of the model has an empty one."""
 
     def __init__(self) -> None:
-        self.value: Any = None
+        self._held: list[Any] = []
+
+    def take(self) -> Any:
+        """What is kept, which is then no longer here: one thread gets it. None where nothing is."""
+        try:
+            return self._held.pop()
+        except IndexError:
+            return None
+
+    def put(self, value: Any) -> None:
+        self._held[:] = [value]
 
     def __reduce__(self) -> tuple[type[Kept], tuple[()]]:
         return Kept, ()
