@@ -3,8 +3,8 @@
     python benchmarks/gpu.py [encoders] [decoders] [--runs N] [--json FILE]
 
 Weights are random, of the sizes of BERT base, SmolLM2 135M and TinyLlama 1.1B, in bfloat16; both libraries read the
-same folder and begin with lists of ids. Turns alternate; medians are printed, and what share of the GPU's own limits they reach, which are measured
-in the same run.
+same folder and begin with lists of ids. Turns alternate; medians are printed, and what share of the GPU's own limits
+they reach, which are measured in the same run.
 """
 
 from __future__ import annotations
