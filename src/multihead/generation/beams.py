@@ -204,7 +204,7 @@ def forked(branches: Sequence[Branch], parents: Sequence[int]) -> list[Branch]:
 def beamed(request: Request, job: Job) -> Strategy:
     """The best `num_return_sequences` of `num_beams` continuations."""
     count, groups = job.config.num_beams or 1, job.config.num_beam_groups or 1
-    first = job.first(request)
+    first = job.begin(request)
     reads = job.wishes([first])
     readings = yield reads
     readings, reads = readings * count if job.plain else readings, reads[:1] * count  # all beams begin alike

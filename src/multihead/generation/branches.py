@@ -17,6 +17,7 @@ from ..nn.cache import Cache, Store
 from ..nn.call import Encoded, Record
 from ..nn.memories import Memory
 from ..nn.standing import Kept
+from .candidates import Candidates
 from .graphs import Graphs
 from .passed import Passed
 
@@ -163,6 +164,13 @@ class Reading:
     def following(self) -> list[int]:
         """The likeliest token after the one that was wanted, and after each that was read ahead."""
         return [step[self.row] for step in self.passed.steps]
+
+    def candidates(self, source: Candidates, banned: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+        """See `Candidates.find`, of what this wish wanted."""
+        found = self.passed.candidates(source, banned)
+        if found is None:
+            return None
+        return found[0][self.row : self.row + self.wanted], found[1][self.row : self.row + self.wanted]
 
     def highest(self, count: int, banned: Sequence[int]) -> tuple[list[float], list[int]] | None:
         """See `Passed.highest`, of the one token that was wanted."""

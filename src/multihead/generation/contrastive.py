@@ -18,7 +18,7 @@ def contrasted(request: Request, job: Job) -> Strategy:
     """
     alpha, count = job.config.penalty_alpha or 0.0, job.config.top_k or 1
     job.results = [[]]
-    branch = job.first(request)
+    branch = job.begin(request)
     (reading,) = yield [Read(branch, states=len(branch.tokens))]
     logits, before = reading.scores, F.normalize(reading.states.float(), dim=-1)
     while True:

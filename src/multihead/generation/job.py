@@ -13,11 +13,12 @@ from torch import Tensor
 from ..errors import InvalidInput
 from ..nn.call import Encoded, Record
 from .branches import Branch, Decoder, Read, Reading
+from .candidates import Candidates, drawn
 from .config import GenerationConfig
 from .dola import contrasted, early_layers
 from .engine import Request
 from .passed import NONE, likeliest
-from .rules import Allowed, Rule, bans_alone, rules
+from .rules import Allowed, Rule, bans_alone, first_rules, last_rules
 from .structure import Structure
 
 if TYPE_CHECKING:
@@ -112,9 +113,11 @@ class Job:
         follow: Allowed | None = None if allowed is None else lambda ids: allowed(number, ids)
         first = len(prompt) == 1 and config.forced_bos_token_id is not None  # comes before the text
         form = None if structure is None else structure.rule(len(prompt) + first)
-        self.rules: list[Rule] = rules(
+        self.first: list[Rule] = first_rules(
             config, len(prompt), limit, source, allowed=follow, form=form, own=extras.processors
         )
+        self.rules = [*self.first, *last_rules(config)]
+        self.candidates = Candidates.of(config)
         self.generator: torch.Generator | None = None
         self.device = device or torch.device("cpu")
         if config.seed is not None:
@@ -130,7 +133,7 @@ class Job:
         self.finished: list[Hypothesis] = []  # of beam search
         self.steps: list[Shown] = []
 
-    def first(self, request: Request) -> Branch:
+    def begin(self, request: Request) -> Branch:
         """The branch that reads the prompt, and its twin that does not know it, where guidance asks for one."""
         branch = request.branch(self.prompt, self.encoded)
         if self.config.guidance_scale not in (None, 1.0):
@@ -206,11 +209,40 @@ class Job:
                 return [Chosen(self._checked([token])) for token in following]
             found = [token for reading in readings for token in reading.likeliest(bans)]
             return [Chosen(self._checked(found * (len(branches) // len(found))))]
+        draws = self._drawn(branches, readings)
+        if draws is not None:
+            return [Chosen(draws)]
         logits = self.logits(readings).expand(len(branches), -1)
         if bans is not None:
             return [Chosen(self._checked(likeliest(logits, bans).tolist()))]
         scores = self.ruled([branch.tokens for branch in branches], logits)
         return [Chosen(self.choose(scores), scores, logits)]
+
+    def _drawn(self, branches: Sequence[Branch], readings: Sequence[Reading]) -> list[int] | None:
+        """A draw for each branch from the likeliest tokens, where no others may come; else None."""
+        source = self.candidates
+        if source is None or self.shows or self.extras.stops:
+            return None
+        banned = bans_alone(self.first, len(branches[0].tokens))
+        if banned is not None and self.plain:
+            each = [reading.candidates(source, banned) for reading in readings]
+        else:
+            scores, histories = self.logits(readings), [branch.tokens for branch in branches]
+            for rule in self.first:
+                scores = rule(histories[: len(scores)], scores)
+            each = [source.find(scores, ())]
+        found = [one for one in each if one is not None]
+        if len(found) < len(each):
+            return None
+        values, tokens = (joined(part) for part in zip(*found, strict=True))
+        if bool((values[:, 0] == -torch.inf).any()):
+            self._checked([NONE])
+        words = readings[0].passed.scores.shape[1]
+        chances = source.chances(values, words)
+        if chances is None:
+            return None
+        rows = len(branches)
+        return drawn(chances.expand(rows, -1), tokens.expand(rows, -1), words, self.generator)
 
     def _checked(self, tokens: list[int]) -> list[int]:
         if NONE in tokens:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..kernels.fused import highest
+from .candidates import Candidates
 
 NONE = -1  # in place of a token, where all are banned
 MANY = 4  # different bans of one pass that are looked at for all rows
@@ -24,6 +25,7 @@ class Passed:
 
     def __init__(self, states: Tensor, scores: Tensor, found: Tensor | None = None) -> None:
         self.states, self.scores, self._found = states, scores, found
+        self._candidates: dict[tuple[float, ...], tuple[Tensor, Tensor] | None] = {}
         self._told: dict[tuple[int, ...], list[int]] = {}
         self._highest: dict[tuple[int, ...], list[tuple[list[float], list[int]]] | None] = {}
 
@@ -38,6 +40,13 @@ class Passed:
         recorded = self.steps if not banned else []
         self._told[key] = known = recorded[-1] if recorded else likeliest(self.scores, banned).tolist()
         return known[row : row + count]
+
+    def candidates(self, source: Candidates, banned: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+        """What `Candidates.find` gives, of all rows."""
+        key = *source.key, *banned
+        if key not in self._candidates:
+            self._candidates[key] = source.find(self.scores, banned)
+        return self._candidates[key]
 
     def highest(self, row: int, count: int, banned: Sequence[int]) -> tuple[list[float], list[int]] | None:
         """The highest log-probabilities of a row but for those that are banned, best first, and their tokens.

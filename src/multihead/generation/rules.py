@@ -70,7 +70,7 @@ def bans_alone(rules: Sequence[Rule], length: int) -> list[int] | None:
     return found
 
 
-def rules(
+def first_rules(
     config: GenerationConfig,
     prompt: int,
     limit: int,
@@ -80,7 +80,7 @@ def rules(
     form: Rule | None = None,
     own: Sequence[Callable[[Tensor, Tensor], Tensor]] = (),
 ) -> list[Rule]:
-    """The rules that a config asks for.
+    """The rules that a config asks for, but for those that shape a draw.
 
     Args:
         prompt: tokens of the prompt. limit: most tokens in all. source: tokens that the text is made of.
@@ -90,7 +90,12 @@ def rules(
     out = biases(config, source)
     out += bans(config, prompt, limit, source, allowed)
     out += [form] if form is not None else []
-    out += [processed(processor) for processor in own]
+    return out + [processed(processor) for processor in own]
+
+
+def last_rules(config: GenerationConfig) -> list[Rule]:
+    """The rules that shape a draw, which come after all others."""
+    out: list[Rule] = []
     if config.do_sample:
         keep = len(config.ends) + 1 if (config.num_beams or 1) > 1 else 1
         out += [drawn(cut) for cut in draw_rules(config, keep)]
@@ -241,6 +246,8 @@ def suppressed(ids: Sequence[int], at: int | None = None) -> Rule:
 
 
 def without(scores: Tensor, ids: Sequence[int]) -> Tensor:
+    if not ids:
+        return scores
     scores = scores.clone()
     scores[:, [token for token in ids if token < scores.shape[1]]] = NEVER
     return scores

@@ -10,7 +10,7 @@ def sampled(request: Request, job: Job) -> Strategy:
     """Continues a prompt `num_return_sequences` times; the prompt is read once."""
     count = job.config.num_return_sequences or 1
     job.results = [[] for _ in range(count)]
-    first = job.first(request)
+    first = job.begin(request)
     reads = job.wishes([first])
     readings = yield reads
     reads = reads[:1] * count if job.shows else reads

@@ -170,7 +170,7 @@ class Translated:
 def speculated(request: Request, job: Job, guesser: Guesser) -> Strategy:
     """Continues a prompt as `sampled` does, with guesses read ahead."""
     job.results = [[]]
-    branch = job.first(request)
+    branch = job.begin(request)
     while True:
         begin = len(branch.tokens)
         guess = yield from guesser.guess(branch.tokens, job.limit - begin - 1)
