@@ -55,6 +55,9 @@ def test_scores_equal_to_the_last_one_may_come_too():
     few[0, 6:] = -torch.arange(94.0)
     torch.testing.assert_close(found(config, few), definition(config, [[2]], few))
     assert found(config, many) is None  # too many of them are equal
+    only = torch.full((2, 100), -torch.inf)
+    only[:, [4, 70]] = torch.tensor([1.0, 2.0])
+    torch.testing.assert_close(found(config, only), definition(config, [[2]] * 2, only))
 
 
 def test_where_all_may_come_all_are_looked_at():

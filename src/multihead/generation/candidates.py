@@ -59,7 +59,7 @@ class Candidates:
         whole = values.shape[1] == vocabulary
         if self.k:
             least = values[:, min(self.k, values.shape[1]) - 1, None]
-            if not whole and bool((values[:, -1:] >= least).any()):
+            if not whole and bool(((values[:, -1:] >= least) & (least > NEVER)).any()):
                 return None
             values = values.masked_fill(values < least, NEVER)
         else:
