@@ -97,8 +97,7 @@ class Group:
         """The best of summed scores (beams, vocabulary), or a draw of them: indices into all, best first."""
         total = total.flatten()
         if self.job.config.do_sample:
-            draw = self.job.generator if self.job.device.type == "cpu" else None
-            return torch.multinomial(total.softmax(-1), self.keep, generator=draw)
+            return self.job.draw(total.softmax(-1), self.keep)
         return best(total, min(self.keep, len(total)))
 
     def complete(self, values: Sequence[float], ended: Sequence[bool]) -> list[int]:

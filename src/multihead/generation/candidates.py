@@ -73,12 +73,20 @@ class Candidates:
         return values.softmax(-1)
 
 
-def drawn(chances: Tensor, tokens: Tensor, vocabulary: int, generator: torch.Generator | None) -> list[int]:
+def on_cpu(found: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None:
+    """What was found, where asking for a number does not wait for a GPU."""
+    return None if found is None else (found[0].cpu(), found[1].cpu())
+
+
+def drawn(
+    chances: Tensor, tokens: Tensor, vocabulary: int, generator: torch.Generator | None, alike: bool = True
+) -> list[int]:
     """A token a row, of tokens (rows, count) with these chances.
 
-    Without a generator of its own, the one that `torch.multinomial` draws from all of the vocabulary in torch's state.
+    Args:
+        alike: without a generator of its own, the one that `torch.multinomial` draws from all of the vocabulary.
     """
-    if generator is not None:
+    if generator is not None or not alike:
         places = torch.multinomial(chances, 1, generator=generator)
     else:
         places = (chances / waits(tokens, vocabulary)).argmax(-1, keepdim=True)
@@ -88,10 +96,10 @@ def drawn(chances: Tensor, tokens: Tensor, vocabulary: int, generator: torch.Gen
 def waits(tokens: Tensor, vocabulary: int) -> Tensor:
     """Exponential numbers of tokens (rows, count), of those that torch draws for all (rows, vocabulary)."""
     shape = tokens.shape[0], vocabulary
-    if tokens.is_cpu and one_by_one(vocabulary):
+    if one_by_one(vocabulary):
         evenly = torch.empty(shape, dtype=torch.float64).uniform_()  # a third of the time: few logarithms
         return (-torch.log1p(-evenly.gather(1, tokens))).float()
-    return torch.empty(shape, device=tokens.device).exponential_().gather(1, tokens)
+    return torch.empty(shape).exponential_().gather(1, tokens)
 
 
 @cache

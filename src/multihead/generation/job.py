@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import InvalidInput
 from ..nn.call import Encoded, Record
 from .branches import Branch, Decoder, Read, Reading
-from .candidates import Candidates, drawn
+from .candidates import Candidates, drawn, on_cpu
 from .config import GenerationConfig
 from .dola import contrasted, early_layers
 from .engine import Request
@@ -121,7 +121,7 @@ class Job:
         self.generator: torch.Generator | None = None
         self.device = device or torch.device("cpu")
         if config.seed is not None:
-            self.generator = torch.Generator(self.device).manual_seed(config.seed + number)
+            self.generator = torch.Generator().manual_seed(config.seed + number)  # on any device the same numbers
         self.tied = tied
         self.shows = bool(
             config.output_scores or config.output_logits or config.output_attentions or config.output_hidden_states
@@ -230,7 +230,7 @@ class Job:
             scores, histories = self.logits(readings), [branch.tokens for branch in branches]
             for rule in self.first:
                 scores = rule(histories[: len(scores)], scores)
-            each = [source.find(scores, ())]
+            each = [on_cpu(source.find(scores, ()))]
         found = [one for one in each if one is not None]
         if len(found) < len(each):
             return None
@@ -242,7 +242,8 @@ class Job:
         if chances is None:
             return None
         rows = len(branches)
-        return drawn(chances.expand(rows, -1), tokens.expand(rows, -1), words, self.generator)
+        alike = self.device.type == "cpu"
+        return drawn(chances.expand(rows, -1), tokens.expand(rows, -1), words, self.generator, alike)
 
     def _checked(self, tokens: list[int]) -> list[int]:
         if NONE in tokens:
@@ -254,7 +255,12 @@ class Job:
         best = self._checked(likeliest(scores).tolist())
         if not self.config.do_sample:
             return best
-        return torch.multinomial(scores.softmax(-1), 1, generator=self.generator).flatten().tolist()
+        return self.draw(scores.softmax(-1)).flatten().tolist()
+
+    def draw(self, chances: Tensor, count: int = 1) -> Tensor:
+        """Places of so many draws from chances (..., vocabulary): (..., count)."""
+        chances = chances if self.generator is None else chances.cpu()
+        return torch.multinomial(chances, count, generator=self.generator)
 
     def ended(self, branches: Sequence[Sequence[int]], scores: Tensor | None) -> list[bool]:
         """Whether each of some texts, all equally long, has ended with its last token."""
@@ -286,7 +292,7 @@ class Job:
 
     def uniform(self) -> float:
         """A number between 0 and 1."""
-        return float(torch.rand((), generator=self.generator, device=self.device))
+        return float(torch.rand((), generator=self.generator))
 
     def say(self, token: int) -> None:
         if self.listener is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..kernels.fused import highest
-from .candidates import Candidates
+from .candidates import Candidates, on_cpu
 
 NONE = -1  # in place of a token, where all are banned
 MANY = 4  # different bans of one pass that are looked at for all rows
@@ -45,7 +45,7 @@ class Passed:
         """What `Candidates.find` gives, of all rows."""
         key = *source.key, *banned
         if key not in self._candidates:
-            self._candidates[key] = source.find(self.scores, banned)
+            self._candidates[key] = on_cpu(source.find(self.scores, banned))
         return self._candidates[key]
 
     def highest(self, row: int, count: int, banned: Sequence[int]) -> tuple[list[float], list[int]] | None:

@@ -213,4 +213,4 @@ def decided(job: Job, scores: Tensor, guess: Guess, place: int) -> tuple[int, bo
         return guessed, True
     rest = (p - q).clamp(min=0)
     rest = rest if bool(rest.sum() > 0) else p  # rounding alone left nothing
-    return int(torch.multinomial(rest, 1, generator=job.generator)), False
+    return int(job.draw(rest)), False
