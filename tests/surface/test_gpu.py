@@ -82,7 +82,7 @@ def test_a_translator_writes_what_it_writes_on_a_cpu(family: str, beams: int) ->
     assert [model.generate([text], **options).tolist() for text in TEXTS] == wanted
 
 
-def test_half_precision_and_joined_weights_score_alike() -> None:
+def test_half_precision_and_joined_weights_score_alike(tmp_path: Path) -> None:
     model = built("Llama").bfloat16()
     joined = copy.deepcopy(model).prepare("bf16")
     with torch.no_grad():
@@ -91,7 +91,7 @@ def test_half_precision_and_joined_weights_score_alike() -> None:
             torch.testing.assert_close(joined(ids).logits, model(ids).logits, rtol=0.05, atol=0.5)
     assert joined.generate(TEXTS, max_new_tokens=40, pad_token_id=0).shape[0] == len(TEXTS)
     with pytest.raises(multihead.errors.InvalidInput, match="prepared on a GPU"):
-        joined.save_pretrained("nowhere")
+        joined.save_pretrained(tmp_path)
 
 
 def test_draws_are_repeatable() -> None:
