@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import MemoryFull
 from ..kernels import gpu
+from ..kernels.sight import BLOCK
 from ..nn.cache import Store, Text
 from ..nn.standing import Standing, settle, stands
 from .passed import Passed, likeliest
@@ -83,7 +84,7 @@ class Graphs:
         found = self._recorded.get(size)
         if found is None or found.told.blocks < blocks:
             expected = max(max(text.expected, text.length + 1) for text in texts)
-            found = self._recorded[size] = self._record(size, blocks_for(max(expected, blocks * 32)))
+            found = self._recorded[size] = self._record(size, blocks_for(max(expected, blocks * BLOCK)))
         found.told.tell(texts, tokens)
         count, steps = len(texts), list[Tensor]()
         for _ in range(ahead):
@@ -160,6 +161,6 @@ def rounded(count: int) -> int:
 def blocks_for(length: int) -> int:
     """Blocks to leave room for, where texts are expected to have so many tokens."""
     blocks = SPARE
-    while blocks * 32 < length + 32:
+    while blocks * BLOCK < length + BLOCK:
         blocks *= 2
     return blocks

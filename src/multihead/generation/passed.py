@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..kernels.fused import highest
 from .candidates import Candidates, on_cpu
+from .rules import without
 
 NONE = -1  # in place of a token, where all are banned
 MANY = 4  # different bans of one pass that are looked at for all rows
@@ -69,8 +70,5 @@ class Passed:
 def likeliest(scores: Tensor, banned: Sequence[int] = ()) -> Tensor:
     """(rows,): the likeliest token of each row of scores (rows, vocabulary) that is not banned, `NONE` for none."""
     found = highest(scores, 1, banned)
-    if found is None and banned:
-        own = torch.tensor([token for token in banned if token < scores.shape[1]], dtype=torch.long)
-        scores = scores.index_fill(1, own.to(scores.device), -torch.inf)
-    values, tokens = scores.max(-1) if found is None else (x.flatten() for x in found)
+    values, tokens = without(scores, banned).max(-1) if found is None else (x.flatten() for x in found)
     return torch.where(values == -torch.inf, NONE, tokens)

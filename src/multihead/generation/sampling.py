@@ -22,8 +22,8 @@ def sampled(request: Request, job: Job) -> Strategy:
             for number, branch, token in zip(numbers, branches, chosen.tokens, strict=True):
                 branch.append(token)
                 job.results[number].append(token)
-            if job.listener is not None and numbers[0] == 0:
-                job.listener(chosen.tokens[0])
+            if numbers[0] == 0:
+                job.say(chosen.tokens[0])
             ended = job.ended([branch.tokens for branch in branches], chosen.scores)
             if True in ended:
                 for branch, end in zip(branches, ended, strict=True):
