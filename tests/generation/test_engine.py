@@ -83,6 +83,26 @@ def test_requests_that_enter_at_any_time_get_what_each_alone_gets(model, tight):
         assert one.results == alone(model, one), f"{one.config.chosen} after {len(one.prompt)} tokens"
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        lambda n: {"suppress_tokens": [20 + n]},
+        lambda n: {"suppress_tokens": [20 + n], "num_beams": 2},
+        lambda n: {"do_sample": True, "seed": n, "top_k": 2 + n},
+        lambda n: {"do_sample": True, "seed": n, "temperature": 0.5 + n / 10, "top_k": 6},
+    ],
+    ids=["bans", "beams", "top_k", "temperature"],
+)
+def test_requests_that_all_ask_for_something_else_get_what_each_alone_gets(model, options):
+    draw, engine = random.Random(2), Engine(model)
+    jobs = [job(prompt(draw), options(n)) for n in range(9)]
+    for one in jobs:
+        enter(engine, one)
+    engine.run()
+    for one in jobs:
+        assert one.results == alone(model, one), one.config.chosen
+
+
 def test_two_thousand_requests_and_many_cancelled_leave_every_block_free(model):
     draw = random.Random(1)
     engine = Engine(model, memory=bytes_of(model, 300) * 6, tokens=256)

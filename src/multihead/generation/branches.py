@@ -167,10 +167,7 @@ class Reading:
 
     def candidates(self, source: Candidates, banned: Sequence[int]) -> tuple[Tensor, Tensor] | None:
         """See `Candidates.find`, of what this wish wanted."""
-        found = self.passed.candidates(source, banned)
-        if found is None:
-            return None
-        return found[0][self.row : self.row + self.wanted], found[1][self.row : self.row + self.wanted]
+        return self.passed.candidates(self.row, self.wanted, source, banned)
 
     def highest(self, count: int, banned: Sequence[int]) -> tuple[list[float], list[int]] | None:
         """See `Passed.highest`, of the one token that was wanted."""

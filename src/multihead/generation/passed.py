@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from .candidates import Candidates, on_cpu
 from .rules import without
 
 NONE = -1  # in place of a token, where all are banned
-MANY = 4  # different bans of one pass that are looked at for all rows
+MANY = 4  # different things asked of one pass that are looked for in all rows
 
 
 class Passed:
@@ -26,40 +27,47 @@ class Passed:
 
     def __init__(self, states: Tensor, scores: Tensor, found: Tensor | None = None) -> None:
         self.states, self.scores, self._found = states, scores, found
-        self._candidates: dict[tuple[float, ...], tuple[Tensor, Tensor] | None] = {}
-        self._told: dict[tuple[int, ...], list[int]] = {}
-        self._highest: dict[tuple[int, ...], list[tuple[list[float], list[int]]] | None] = {}
+        self._known: dict[tuple[Any, ...], Any] = {}
 
     def tokens(self, row: int, count: int, banned: Sequence[int] = ()) -> list[int]:
         """The likeliest token of each of `count` rows but for those that are banned; `NONE` where all are."""
-        key = tuple(banned)
-        known = self._told.get(key)
-        if known is not None:
-            return known[row : row + count]
-        if len(self._told) == MANY:
-            return likeliest(self.scores[row : row + count], banned).tolist()
-        recorded = self.steps if not banned else []
-        self._told[key] = known = recorded[-1] if recorded else likeliest(self.scores, banned).tolist()
+        if self.steps and not banned:
+            return self.steps[-1][row : row + count]
+        key = "tokens", *banned
+        known, row = self._asked(key, row, count, lambda scores: likeliest(scores, banned).tolist())
         return known[row : row + count]
 
-    def candidates(self, source: Candidates, banned: Sequence[int]) -> tuple[Tensor, Tensor] | None:
-        """What `Candidates.find` gives, of all rows."""
-        key = *source.key, *banned
-        if key not in self._candidates:
-            self._candidates[key] = on_cpu(source.find(self.scores, banned))
-        return self._candidates[key]
+    def candidates(
+        self, row: int, count: int, source: Candidates, banned: Sequence[int]
+    ) -> tuple[Tensor, Tensor] | None:
+        """What `Candidates.find` gives of `count` rows."""
+        key = "candidates", source.key, *banned
+        known, row = self._asked(key, row, count, lambda scores: on_cpu(source.find(scores, banned)))
+        return None if known is None else (known[0][row : row + count], known[1][row : row + count])
 
     def highest(self, row: int, count: int, banned: Sequence[int]) -> tuple[list[float], list[int]] | None:
         """The highest log-probabilities of a row but for those that are banned, best first, and their tokens.
 
         None where no kernel finds them.
         """
-        key = count, *banned
-        if key not in self._highest:
-            found = highest(self.scores, count, banned, normal=True)
-            self._highest[key] = None if found is None else list(zip(*(x.tolist() for x in found), strict=True))
-        known = self._highest[key]
+
+        def find(scores: Tensor) -> list[tuple[list[float], list[int]]] | None:
+            found = highest(scores, count, banned, normal=True)
+            return None if found is None else list(zip(*(x.tolist() for x in found), strict=True))
+
+        known, row = self._asked(("highest", count, *banned), row, 1, find)
         return None if known is None else known[row]
+
+    def _asked(self, key: tuple[Any, ...], row: int, count: int, find: Callable[[Tensor], Any]) -> tuple[Any, int]:
+        """What is found in scores, and the row in it that this one is.
+
+        While few different things are asked, all rows are looked at once, for those who ask the same.
+        """
+        if key not in self._known:
+            if len(self._known) == MANY:
+                return find(self.scores[row : row + count]), 0
+            self._known[key] = find(self.scores)
+        return self._known[key], row
 
     @cached_property
     def steps(self) -> list[list[int]]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import UnsupportedOption
 from .arguments import TrainingArguments
+from .tables import AdamW
 
 Named = tuple[str, nn.Parameter]
 
@@ -79,7 +80,7 @@ def optimizer_of(model: nn.Module, arguments: TrainingArguments) -> torch.optim.
     if arguments.optim == "muon":
         return Muon(found, lr=arguments.learning_rate, betas=betas, eps=eps)
     fused = arguments.optim == "adamw_torch_fused" and all(p.is_floating_point() for _, p in learning(model))
-    return torch.optim.AdamW(found, lr=arguments.learning_rate, betas=betas, eps=eps, fused=fused)
+    return AdamW(found, lr=arguments.learning_rate, betas=betas, eps=eps, fused=fused)
 
 
 class Muon(torch.optim.Optimizer):
@@ -102,7 +103,7 @@ class Muon(torch.optim.Optimizer):
             if matrices:
                 self._parts.append((torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **shared), group))
             if others:
-                self._parts.append((torch.optim.AdamW(others, betas=betas, eps=eps, fused=True, **shared), group))
+                self._parts.append((AdamW(others, betas=betas, eps=eps, fused=True, **shared), group))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

@@ -76,6 +76,9 @@ def clipped(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
         gradient: Any = parameter.grad
         if is_part(gradient) and gradient.placements != parameter.placements:  # type: ignore[attr-defined]
             gradient = parameter.grad = gradient.redistribute(placements=parameter.placements)  # type: ignore[attr-defined]
+        if gradient is not None and gradient.is_sparse:  # a row that was read twice is one row of its norm
+            gradient = parameter.grad = gradient.coalesce()
+            gradient = gradient.values()
         if gradient is not None:
             alike.setdefault(getattr(gradient, "device_mesh", None), []).append(gradient)
     norms: list[Any] = [torch.nn.utils.get_total_norm(group) for group in alike.values()] or [torch.zeros(())]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from .evaluation import PredictionOutput, see, stacked
 from .jobs import Job
 from .metrics import EvalPrediction
 from .objectives import Objective
-from .optimizers import Average, optimizer_of, schedule
+from .optimizers import Average, Muon, optimizer_of, schedule
 from .order import Order
 from .parallel import Parallel
 from .progress import ProgressCallback
@@ -33,6 +34,7 @@ from .saving import Saver
 from .signals import Signals
 from .state import TrainerControl, TrainerState
 from .steps import Stepper
+from .tables import AdamW, by_rows
 from .tasks import job_of
 from .world import World
 
@@ -175,7 +177,7 @@ class Trainer:
         self.control = TrainerControl()
         chosen = self.args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
         self.saver.resume(chosen, stepper, order)
-        with Signals() as signals:
+        with Signals() as signals, self._by_rows(stepper):
             try:
                 return Run(self, features, order, stepper, signals).go()
             finally:
@@ -212,6 +214,12 @@ class Trainer:
         """The optimizer that learns."""
         self.optimizer = self._given_optimizers[0] or optimizer_of(self.model, self.args)
         return self.optimizer
+
+    def _by_rows(self, stepper: Stepper) -> AbstractContextManager[None]:
+        """Word tables learn by rows where one process trains on a CPU, whose memory is slow."""
+        alone = self.world.size == 1 and self.device.type == "cpu"
+        knows = isinstance(self.optimizer, (AdamW, Muon)) and stepper.scaler is None and not self.args.torch_compile
+        return by_rows(self.model) if alone and knows else nullcontext()
 
     def _stepper(self, steps: int) -> Stepper:
         if self.args.gradient_checkpointing:
