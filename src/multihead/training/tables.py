@@ -47,7 +47,7 @@ class AdamW(torch.optim.AdamW):
         self._places: dict[Tensor, Tensor] = {}  # of a table's rows among those with moments, -1 for none
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
         with torch.enable_grad():
             loss = None if closure is None else closure()
         tables: list[tuple[Tensor, Tensor]] = []
