@@ -107,19 +107,19 @@ def encoders(runs: int, most: Mapping[str, float]) -> list[Any]:
     draw, results = random.Random(0), []
     weights = sum(p.numel() for name, p in theirs.named_parameters() if "embeddings" not in name)
     natural = [min(max(int(draw.lognormvariate(3.2, 0.8)), 4), 512) for _ in range(2048)]
-    for title, lengths, size in (
-        ("1 x 128", [128], 1), ("32 x 128", [128] * 32, 32), ("256 x 128", [128] * 256, 256),
-        ("2,048 texts of natural lengths", natural, 128),
+    for title, lengths, most_tokens in (
+        ("1 x 128", [128], 128), ("32 x 128", [128] * 32, 32 * 128), ("256 x 128", [128] * 256, 256 * 128),
+        ("2,048 texts of natural lengths", natural, 128 * 128),
     ):  # fmt: skip
         texts = [[draw.randrange(1000, 30000) for _ in range(n)] for n in lengths]
         ordered = sorted(texts, key=len)
 
-        def padded(model: Any, ordered: Any = ordered, size: int = size) -> None:
+        def padded(model: Any, ordered: Any = ordered, tokens: int = most_tokens) -> None:
             with torch.inference_mode():
-                for ids, mask in batches(ordered, size):
+                for ids, mask in map(batch, grouped(ordered, tokens, padded=True)):
                     model(ids, attention_mask=mask).logits.cpu()
 
-        def ragged(ordered: Any = ordered, tokens: int = size * 128) -> None:
+        def ragged(ordered: Any = ordered, tokens: int = most_tokens) -> None:
             with torch.inference_mode():
                 for group in grouped(ordered, tokens):
                     ours.run(group).scores.cpu()
@@ -137,28 +137,24 @@ def encoders(runs: int, most: Mapping[str, float]) -> list[Any]:
     return results
 
 
-def batches(texts: Sequence[Sequence[int]], size: int) -> list[tuple[Any, Any]]:
-    """Padded ids and masks on the GPU."""
-    found = []
-    for begin in range(0, len(texts), size):
-        part = texts[begin : begin + size]
-        longest = max(map(len, part))
-        ids = torch.tensor([[*text, *[0] * (longest - len(text))] for text in part])
-        mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in part])
-        found.append((ids.cuda(), mask.cuda()))
-    return found
+def batch(texts: Sequence[Sequence[int]]) -> tuple[Any, Any]:
+    """Padded ids and their mask on the GPU."""
+    longest = max(map(len, texts))
+    ids = torch.tensor([[*text, *[0] * (longest - len(text))] for text in texts])
+    mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in texts])
+    return ids.cuda(), mask.cuda()
 
 
-def grouped(texts: Sequence[Sequence[int]], tokens: int) -> list[list[Sequence[int]]]:
-    """Groups of at most so many tokens."""
+def grouped(texts: Sequence[Sequence[int]], tokens: int, padded: bool = False) -> list[list[Sequence[int]]]:
+    """Groups of at most so many tokens, counted with what fills texts up to the longest where `padded`."""
     found: list[list[Sequence[int]]] = [[]]
-    held = 0
+    longest = held = 0
     for text in texts:
-        if held and held + len(text) > tokens:
+        longest, held = max(longest, len(text)), held + len(text)
+        if found[-1] and (longest * (len(found[-1]) + 1) if padded else held) > tokens:
             found.append([])
-            held = 0
+            longest = held = len(text)
         found[-1].append(text)
-        held += len(text)
     return found
 
 

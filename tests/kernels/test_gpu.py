@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +28,7 @@ from multihead.kernels.sight import BLOCK, Pages, Runs, Sight
 from multihead.nn.positions import turned
 from multihead.nn.prepared import JOINED
 from multihead.nn.prepared import prepare as join
-from multihead.nn.standing import Standing
+from multihead.nn.standing import Standing, stands
 
 REAL = torch.cuda.is_available()
 DEVICE = "cuda" if REAL else "cpu"
@@ -153,6 +157,36 @@ def test_half_precision() -> None:
             close(gpu.attended(q, k, v, Sight(runs, runs, True), 0.1, None, None), wanted, 2e-2)
 
 
+@pytest.mark.parametrize("window", [24, 33, 64, 97])
+@pytest.mark.parametrize("blocks", range(3, 8))
+def test_blocks_that_a_window_has_left_are_not_read(window: int, blocks: int) -> None:
+    """A text that goes on after a shared beginning, whose first blocks are gone: their rows hold anything."""
+    old, new = blocks * BLOCK, 40
+    gone, count = max(old + 1 - window, 0) // BLOCK, -(-(old + new) // BLOCK)
+    q, k, v = (drawn(n, 2, 16).half() for n in (new, old + new, old + new))
+    stores = [torch.full(((count + 1) * BLOCK, 2, 16), torch.nan, dtype=torch.float16, device=DEVICE) for _ in "kv"]
+    for store, rows in zip(stores, (k, v), strict=True):
+        store[BLOCK : BLOCK + len(rows)] = rows
+    table = torch.tensor([[0] * gone + list(range(gone + 1, count + 1))], dtype=torch.int32, device=DEVICE)
+    counts = torch.tensor([old + new], dtype=torch.int32, device=DEVICE)
+    pages = Pages((), (old + new - gone * BLOCK,), table, counts, lambda: None)
+    found = gpu.attended(q, *stores, Sight(Runs.of((new,)), pages, True, window), 0.2, None, None)
+    sight = Sight(Runs.of((new,)), Runs.of((old + new,)), True, window)
+    close(found, attend(q.float(), k.float(), v.float(), sight, scale=0.2), 1e-2)
+
+
+@pytest.mark.parametrize(("kind", "width"), [("fp32", 128), ("fp32", 256), ("bf16", 128), ("bf16", 256)])
+def test_attention_fits_the_shared_memory_of_small_gpus(kind: str, width: int) -> None:
+    """99 KiB a program on compute capability 8.6, whatever GPU is here."""
+    told = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, str(Path(__file__).with_name("compiled_programs.py")), kind, str(width), "86"]
+    done = subprocess.run(command, env=told, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    taken = [int(line) for line in done.stdout.split()]
+    assert len(taken) == 4
+    assert max(taken) <= 99 * 1024
+
+
 def test_rows_below_zero_are_not_kept() -> None:
     store = torch.zeros(4, 2, 8, device=DEVICE)
     k = drawn(3, 2, 8)
@@ -262,6 +296,38 @@ def test_what_is_read_ahead_changes_no_text(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(Job, "look_ahead", lambda *a: None)
     assert model.generate(prompts, **options).tolist() == plain.tolist()
     assert [model.generate(prompts, **{**options, **change}).tolist() for change in changes] == found
+
+
+def test_a_step_that_cannot_be_recorded_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said once, and nothing is tried again."""
+    tries = []
+
+    def full(self: Graphs, size: int, blocks: int) -> Graph:
+        tries.append(size)
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    model, prompts = built("Llama"), [[5, 6, 7], list(range(3, 30))]
+    options: dict[str, Any] = {"do_sample": False, "max_new_tokens": 9, "pad_token_id": 0, "eos_token_id": None}
+    monkeypatch.setattr(Graphs, "of", lambda model, store: None)
+    wanted = model.generate(prompts, **options).tolist()
+    monkeypatch.setattr(Graphs, "of", Graphs)
+    monkeypatch.setattr(Graphs, "lasting", False)
+    monkeypatch.setattr(Graphs, "_record", full)
+    with pytest.warns(UserWarning, match=r"2 texts could not be recorded.*out of memory"):
+        assert model.generate(prompts, **options).tolist() == wanted
+    assert tries == [2]
+
+
+@pytest.mark.parametrize("how", ["hook", "replaced", "inside the head"])
+def test_a_model_that_somebody_looks_into_is_not_recorded(how: str) -> None:
+    model = built("Llama")
+    assert stands(model)
+    part = model.head if how == "inside the head" else model.backbone.layers[1]
+    if how == "replaced":
+        part.forward = part.forward
+    else:
+        part.register_forward_hook(lambda *a: None)
+    assert not stands(model)
 
 
 def test_sizes_of_recorded_steps() -> None:

@@ -12,6 +12,7 @@ import torch
 import multihead
 import multihead.errors
 from multihead.generation.graphs import Graphs
+from multihead.kernels import gpu
 from multihead.kernels.attention import attend, fused
 from multihead.kernels.sight import Runs, Sight
 from multihead.nn.cache import Store
@@ -33,7 +34,7 @@ def drawn(model: Any) -> Any:
 def encoder() -> Any:
     config = multihead.BertConfig(
         vocab_size=60, hidden_size=64, num_hidden_layers=3, num_attention_heads=4, intermediate_size=96,
-        max_position_embeddings=64,
+        max_position_embeddings=64, attention_probs_dropout_prob=0.0,  # which torch's varying-length kernel has not
     )  # fmt: skip
     return drawn(multihead.BertForSequenceClassification(config))
 
@@ -102,7 +103,7 @@ def test_draws_are_repeatable() -> None:
 
 @pytest.mark.parametrize("window", [None, 7])
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_gradients(dtype: torch.dtype, causal: bool, window: int | None) -> None:
     runs = Runs.of((30, 1, 50))
     wide = [torch.randn(81, heads, 32, device="cuda", requires_grad=True) for heads in (4, 2, 2)]
@@ -116,21 +117,32 @@ def test_gradients(dtype: torch.dtype, causal: bool, window: int | None) -> None
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_training(precision: str, tmp_path: Path) -> None:
-    """A classifier learns which of two words a text has; the state comes back with its GPU's draws."""
+def test_training(precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A classifier learns which of two words a text has, and a run goes on from a checkpoint."""
     draw = torch.Generator().manual_seed(0)
     rows = [
         {"input_ids": [3 + n % 2, *torch.randint(10, 50, (n,), generator=draw).tolist()], "labels": n % 2}
         for n in torch.randint(2, 20, (128,), generator=draw).tolist()
     ]
+    passes, learned = [], gpu.learned
+    monkeypatch.setattr(gpu, "learned", lambda *a: passes.append(a[0].dtype) or learned(*a))
     half = {} if precision == "fp32" else {precision: True}
-    arguments = multihead.TrainingArguments(
-        tmp_path, num_train_epochs=8, per_device_train_batch_size=16, learning_rate=3e-3, save_strategy="no",
-        disable_tqdm=True, report_to="none", **half,
-    )  # fmt: skip
-    model = encoder()
-    torch.manual_seed(0)
-    initialize(model, 0.05)
-    trainer = multihead.Trainer(model, arguments, train_dataset=rows)
-    assert trainer.train().training_loss < 0.6
+
+    def run(epochs: int) -> Any:
+        arguments = multihead.TrainingArguments(
+            tmp_path, num_train_epochs=epochs, per_device_train_batch_size=16, learning_rate=3e-3, warmup_steps=8,
+            save_strategy="epoch", disable_tqdm=True, report_to="none", lr_scheduler_type="constant", **half,
+        )  # fmt: skip
+        model = encoder()
+        torch.manual_seed(0)
+        initialize(model, 0.05)
+        return multihead.Trainer(model, arguments, train_dataset=rows)
+
+    trainer = run(6)
+    trainer.train()
     assert trainer.model.device.type == "cuda"
+    on = run(10)
+    on.train(resume_from_checkpoint=True)
+    assert on.state.global_step == 80
+    assert on.state.log_history[-1]["train_loss"] < 0.6
+    assert set(passes) == {"fp32": set(), "bf16": {torch.bfloat16}, "fp16": {torch.float16}}[precision]

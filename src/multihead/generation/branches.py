@@ -203,7 +203,7 @@ class Reader:
     def of(cls, model: Decoder, budget: Budget) -> Reader:
         """A reader for a model: the one that it keeps, with the steps that were recorded, or a new one."""
         kept: Kept | None = getattr(model, "kept", None)
-        reader = None if kept is None or budget.total is not None else kept.take()
+        reader = None if kept is None or budget.total is not None or _cast() else kept.take()
         if reader is None:
             return cls(model, budget)
         reader.model = reader.graphs.model = model
@@ -212,8 +212,8 @@ class Reader:
     def keep(self) -> None:
         """Lets the model keep this reader, whose texts are all gone, where it has recorded steps."""
         kept: Kept | None = getattr(self.model, "kept", None)
-        unbounded = self.store.budget.total is None
-        if kept is not None and unbounded and self.graphs is not None and self.graphs.lasting:
+        alike = self.store.budget.total is None and not _cast()
+        if kept is not None and alike and self.graphs is not None and self.graphs.lasting:
             self.store.clear()
             self._joined = None
             self.model = self.graphs.model = None  # type: ignore[assignment]  # so that a model is freed when it goes
@@ -288,6 +288,11 @@ class Reader:
         with torch.inference_mode():
             self.model.read(ids, Runs.of((1,)), Cache(store, [store.begin()]))
         return store
+
+
+def _cast() -> bool:
+    """Whether what is remembered may have another precision than it has in the next use."""
+    return torch.is_autocast_enabled("cuda")
 
 
 def copied(seen: Record, wish: Record, runs: Runs, text: int) -> None:

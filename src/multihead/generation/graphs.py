@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
+from threading import Lock
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor
 
-from ..errors import MemoryFull
+from ..errors import MemoryFull, warn
 from ..kernels import gpu
 from ..kernels.sight import BLOCK
 from ..nn.cache import Store, Text
@@ -22,6 +25,8 @@ from .passed import Passed, likeliest
 OFTEN = 2  # steps of one size before it is recorded
 SHARE = 16  # of the GPU's memory, a part that a model keeps for its next texts at most
 SPARE = 8  # blocks of a text more than it has now, at least
+
+recording = Lock()  # torch records one graph of a process at a time
 
 
 @dataclass
@@ -46,9 +51,10 @@ class Graphs:
         self.model, self.store = model, store
         self._recorded: dict[int, Graph] = {}
         self._asked: Counter[int] = Counter()
-        self._storage: list[Tensor | None] = []
+        self._storage: list[tuple[ref[Tensor], int]] = []
         self._weights = self._held()
         self._pool: Any = None
+        self._refused = False
 
     @classmethod
     def of(cls, model: Any, store: Store) -> Graphs | None:
@@ -65,26 +71,30 @@ class Graphs:
             ahead: steps, of which each reads the tokens that the one before found likeliest.
 
         Returns:
-            What the last step gave; None where no step of this size was asked for often enough.
+            What the last step gave; None where no step of this size was asked for often enough, or none can be
+            recorded.
         """
         size = rounded(len(texts))
         self._asked[size] += 1
-        if self._asked[size] < OFTEN or torch.is_autocast_enabled("cuda"):  # whose casts are kept elsewhere
+        cast = torch.is_autocast_enabled("cuda")  # whose casts are kept elsewhere
+        if self._asked[size] < OFTEN or cast or self._refused:
             return None
         here = self.model.device
         with torch.cuda.device(here) if here.type == "cuda" else nullcontext():
             return self._step(size, texts, tokens, taken(texts, ahead))
 
-    def _step(self, size: int, texts: Sequence[Text], tokens: Sequence[int], ahead: int) -> Passed:
+    def _step(self, size: int, texts: Sequence[Text], tokens: Sequence[int], ahead: int) -> Passed | None:
         settle(self.store, texts, self.model.device)
         if self._moved():
-            self._recorded.clear()
-            self._pool = None  # which ends with the last step that was recorded into it
+            self._forget()
         blocks = max(len(table.blocks) for text in texts for table in text.tables.values())
         found = self._recorded.get(size)
         if found is None or found.told.blocks < blocks:
             expected = max(max(text.expected, text.length + 1) for text in texts)
-            found = self._recorded[size] = self._record(size, blocks_for(max(expected, blocks * BLOCK)))
+            found = self._recorder(size, blocks_for(max(expected, blocks * BLOCK)))
+            if found is None:
+                return None
+            self._recorded[size] = found
         found.told.tell(texts, tokens)
         count, steps = len(texts), list[Tensor]()
         for _ in range(ahead):
@@ -94,13 +104,30 @@ class Graphs:
             text.advance(ahead)
         return Passed(found.states[:count].clone(), found.scores[:count].clone(), torch.stack(steps))
 
+    def _forget(self) -> None:
+        """Lets all recorded steps go, and the memory with them."""
+        self._recorded.clear()
+        self._pool = None  # which ends with the last step that was recorded into it
+
+    def _recorder(self, size: int, blocks: int) -> Graph | None:
+        """A recorded step; None, and no more from now on, where there is no memory for one or torch refuses."""
+        try:
+            return self._record(size, blocks)
+        except RuntimeError as error:
+            self._forget()
+            self._refused = True
+            why = str(error).splitlines()[0]
+            warn(f"A step of {size} texts could not be recorded as a CUDA graph ({why}); Python leads each one now.")
+            return None
+
     def _held(self) -> list[tuple[Tensor, int]]:
         return [(x, x.data_ptr()) for x in (*self.model.parameters(), *self.model.buffers())]
 
     @property
     def lasting(self) -> bool:
         """Whether these may serve the model's next texts too: its weights are where they were, and little is held."""
-        held = sum(x.nbytes for x in self._storage if x is not None)
+        held = sum(x.nbytes for x in self._leaves())
+        held += sum(graph.scores.nbytes + graph.states.nbytes for graph in self._recorded.values())
         total = torch.cuda.get_device_properties(self.model.device).total_memory if held else 0
         now = self._held()
         same = len(now) == len(self._weights) and all(
@@ -108,26 +135,34 @@ class Graphs:
         )
         return same and held * SHARE <= total and stands(self.model)
 
+    def _leaves(self) -> list[Tensor]:
+        """Storage of keys and values, as far as there is any."""
+        found = [x for layer in self.store.layers for leaf in layer.leaves() for x in (leaf.k, leaf.v)]  # type: ignore[union-attr]
+        return [x for x in found if x is not None]
+
     def _moved(self) -> bool:
         """Whether storage is not where it was when steps were recorded."""
-        storage = [x for layer in self.store.layers for leaf in layer.leaves() for x in (leaf.k, leaf.v)]  # type: ignore[union-attr]
-        same = len(storage) == len(self._storage) and all(a is b for a, b in zip(storage, self._storage, strict=True))
-        self._storage = storage
+        storage = self._leaves()
+        known = [(held(), place) for held, place in self._storage]
+        same = [(id(x), place) for x, place in known] == [(id(x), x.data_ptr()) for x in storage]
+        self._storage = [(ref(x), x.data_ptr()) for x in storage]  # which goes as soon as it is replaced
         return not same
 
     def _record(self, size: int, blocks: int) -> Graph:
         device = self.model.device
         told = Standing(self.store, size, blocks, device)
-        stream = torch.cuda.Stream(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):  # what is compiled or allocated once is so before
-            self._compute(told)
-        torch.cuda.current_stream(device).wait_stream(stream)
-        if self._pool is None:
-            self._pool = torch.cuda.graph_pool_handle()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):  # others may use the GPU
-            states, scores, best = self._compute(told)
+        stream = stream_of(device)
+        with recording:
+            stream.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(stream):  # what is compiled or allocated once is so before
+                self._compute(told)
+            torch.cuda.current_stream(device).wait_stream(stream)
+            if self._pool is None:
+                self._pool = torch.cuda.graph_pool_handle()
+            graph = torch.cuda.CUDAGraph()
+            # "thread_local": others may launch; a stream of this GPU: torch's own is of the one that recorded first
+            with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
+                states, scores, best = self._compute(told)
         return Graph(told, graph, states, scores, best)
 
     def _compute(self, told: Standing) -> tuple[Tensor, Tensor, Tensor]:
@@ -136,6 +171,12 @@ class Graphs:
         best = likeliest(scores)
         told.follow(best)
         return states, scores, best
+
+
+@cache
+def stream_of(device: torch.device) -> Any:
+    """The stream on which steps are recorded on a GPU."""
+    return torch.cuda.Stream(device)
 
 
 def taken(texts: Sequence[Text], ahead: int) -> int:

@@ -58,20 +58,9 @@ def normed(x: Tensor, weight: Tensor, eps: float, centre: float) -> Tensor:
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
     if len(flat):
         size = power(flat.shape[1])
-        _launch(
-            flat,
-            "rms",
-            (len(flat),),
-            flat,
-            weight,
-            y,
-            flat.shape[1],
-            flat.stride(0),
-            eps,
-            centre,
-            SIZE=size,
-            num_warps=8 if size > 2048 else 4,
-        )
+        _launch(flat, "rms", (len(flat),),
+            flat, weight, y, flat.shape[1], flat.stride(0), eps, centre, SIZE=size, num_warps=8 if size > 2048 else 4,
+        )  # fmt: skip
     return y
 
 
@@ -172,6 +161,7 @@ def attended(
         "SOFTCAP": softcap is not None, "SINKS": sinks is not None, "BLOCK": BLOCK,
         "PRECISION": "ieee" if exact else "tf32",
     }  # fmt: skip
+    told["num_stages"] = _stages(max(told["D"], told["DV"]), exact)
     strides = *q.stride()[:2], *k.stride()[:2], *v.stride()[:2], 0 if pages is None else pages.table.stride(0)
     numbers = scale, softcap or 0.0, sight.window or 0
     table = spans if pages is None else pages.table
@@ -230,7 +220,7 @@ def _peeked(
 ) -> None:  # fmt: skip
     """One query a text: enough programs to fill the GPU, each with a share of one text's keys."""
     texts, heads, key_heads = q.shape[0], q.shape[1], k.shape[1]
-    keys = 32 if q.dtype == torch.float32 or told["D"] > 128 else 64
+    keys = _keys(told["D"], q.dtype == torch.float32)
     splits = min(max(2 * processors(q.device) // (texts * key_heads), 1), SPLITS)
     found = out if splits == 1 else q.new_empty(texts, heads, splits, told["DV"] + 2, dtype=torch.float32)
     _launch(q, "peek", (texts, key_heads, splits),
@@ -246,10 +236,17 @@ def _peeked(
 
 def _tile(longest: int, width: int, exact: bool) -> dict[str, int]:
     """How many queries and keys a program takes at once."""
-    if exact or width > 128:
-        return {"QUERIES": min(max(power(longest), 16), 32 if width > 128 else 64), "KEYS": 32, "num_warps": 4}
-    queries = min(max(power(longest), 16), 64)
-    return {"QUERIES": queries, "KEYS": 64, "num_warps": 4}
+    most = 32 if width > 128 else 64
+    return {"QUERIES": min(max(power(longest), 16), most), "KEYS": _keys(width, exact), "num_warps": 4}
+
+
+def _keys(width: int, exact: bool) -> int:
+    return 32 if exact or width > 128 else 64
+
+
+def _stages(width: int, exact: bool) -> int:
+    """Blocks of keys that are fetched ahead: as many as fit the shared memory of small GPUs, 99 KiB."""
+    return 3 if not exact else 2 if width <= 128 else 1
 
 
 def _spans(sight: Sight, device: torch.device) -> Tensor:

@@ -231,7 +231,7 @@ def mix(
         if CAUSAL:
             high = tl.minimum(count, count - length + first + QUERIES)
         if WINDOW:
-            low = tl.maximum(0, count - length + first - window + 1) // KEYS * KEYS
+            low = tl.maximum(0, count - length + first - window + 1)  # not a row before it, whose block may be gone
             high = tl.minimum(high, count - length + first + QUERIES + window)
         best = tl.full([QUERIES], float("-inf"), tl.float32)
         total = tl.zeros([QUERIES], tl.float32)
