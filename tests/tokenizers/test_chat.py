@@ -3,6 +3,7 @@
 import pytest
 import transformers
 
+import multihead
 from multihead import AutoTokenizer
 from multihead.errors import ChatTemplateError, UnsupportedOption
 
@@ -72,6 +73,50 @@ def test_batches_tensors_and_the_last_message_continued(both):
     )
 
 
+@pytest.mark.parametrize("words", ["", "<", "<|", "i", "end", "user", "\n", " lead", "Sure, ", "a\n\n", "<|im_end|>"])
+@pytest.mark.parametrize("template", [CHATML, CHATML.replace("message['content']", "(message['content'] | trim)")])
+def test_a_message_is_continued_where_it_ends(both, template, words):
+    chat = [CHAT[0], {"role": "assistant", "content": words}]
+    options = {"chat_template": template, "tokenize": False, "continue_final_message": True}
+    got, expected = (t.apply_chat_template(chat, **options) for t in both)
+    assert got == expected
+    assert chat[-1]["content"] == words
+
+
+def test_the_last_text_of_a_message_in_parts_is_continued(both):
+    template = "{% for m in messages %}[{% for p in m.content %}{{ p.text }}{% endfor %}]{% endfor %}"
+    parts = [{"type": "text", "text": "one "}, {"type": "text", "text": "two "}]
+    options = {"chat_template": template, "tokenize": False, "continue_final_message": True}
+    texts = [t.apply_chat_template([{"role": "assistant", "content": parts}], **options) for t in both]
+    assert texts[0] == texts[1] == "[one two "
+
+
+@pytest.mark.parametrize(
+    "last",
+    [{}, {"content": None}, {"content": None, "tool_calls": [{"f": 1}]}, {"content": [{"type": "image"}]}],
+    ids=str,
+)
+def test_a_message_without_text_cannot_be_continued(both, last):
+    chat = [CHAT[0], {"role": "assistant", **last}]
+    with pytest.raises(ChatTemplateError, match="continue_final_message"):
+        both[0].apply_chat_template(chat, chat_template=CHATML, tokenize=False, continue_final_message=True)
+    with pytest.raises(ChatTemplateError, match="continue_final_message"):
+        both[0].apply_chat_template([], chat_template=CHATML, tokenize=False, continue_final_message=True)
+
+
+def test_a_template_that_leaves_out_the_last_words_cannot_be_continued(both):
+    for template in ("{{ messages[0].content }}", "{{ messages[-1].content | replace('bien', 'mal') }}"):
+        with pytest.raises(ChatTemplateError, match="does not stand"):
+            both[0].apply_chat_template(CHAT[:2], chat_template=template, continue_final_message=True)
+
+
+def test_an_entry_that_is_none_is_absent_to_templates(both):
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ m.tool_calls is defined }};{% endfor %}"
+    chat = [{"role": "assistant", "content": None, "tool_calls": None}]
+    texts = [t.apply_chat_template(chat, chat_template=template, tokenize=False) for t in both]
+    assert texts[0] == texts[1] == "assistant: False;"
+
+
 def test_a_template_that_refuses_says_why(both):
     with pytest.raises(ChatTemplateError, match="must alternate"):
         both[0].apply_chat_template(CHAT[:1] * 2, chat_template=ALTERNATING)
@@ -124,3 +169,17 @@ def test_templates_are_found_in_every_file_and_saved(both, tmp_path):
     assert several.get_chat_template(tools=[TOOL]) == TOOLS
     with pytest.raises(ChatTemplateError, match="tool_use"):
         several.get_chat_template("tool_us")
+
+
+def test_the_template_of_an_earlier_save_goes(both, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(folders.bytes_bpe(tmp_path, "GPT2"))
+    several = {"default": CHATML, "tool_use": TOOLS}
+    for given in (CHATML, several, NAMESPACE, None, several):
+        tokenizer.chat_template = given
+        tokenizer.save_pretrained(tmp_path / "saved")
+        for library in (multihead, transformers):
+            assert library.AutoTokenizer.from_pretrained(tmp_path / "saved").chat_template == given
+    (tmp_path / "saved" / "additional_chat_templates").mkdir()
+    (tmp_path / "saved" / "additional_chat_templates" / "old.jinja").write_text(CHATML)
+    tokenizer.save_pretrained(tmp_path / "saved")
+    assert AutoTokenizer.from_pretrained(tmp_path / "saved").chat_template == several

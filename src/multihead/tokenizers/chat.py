@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LONGEST_TEMPLATE = 1_000_000  # characters
 LONGEST_TEXT = 50_000_000  # characters that a template may write
 CALL_OPTIONS = ("padding", "truncation", "max_length", "return_tensors")
+MARK = "\ue000\ue001\ue000"  # where a message is gone on with: of private use, so in no text
 
 
 def apply(
@@ -60,10 +61,14 @@ def apply(
     source = chosen(tokenizer, chat_template, tools)
     schemas = [schema(tool) for tool in tools] if tools else None
     shared = {**tokenizer.special_tokens_map, **variables, "tools": schemas, "documents": documents}
+    shared["add_generation_prompt"] = add_generation_prompt
     texts = []
     for chat in chats:
-        text = rendered(source, {**shared, "messages": list(chat), "add_generation_prompt": add_generation_prompt})
-        texts.append(cut(text, chat) if continue_final_message else text)
+        messages = [stated(message) for message in chat]
+        if continue_final_message:
+            texts.append(continued(source, shared, messages))
+        else:
+            texts.append(rendered(source, {**shared, "messages": messages}))
     if not tokenize:
         return texts if batched else texts[0]
     found = tokenizer(
@@ -211,14 +216,36 @@ def tojson(
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
-def cut(text: str, chat: Sequence[Mapping[str, Any]]) -> str:
-    """The text up to the end of the last message. Raises ChatTemplateError where the template changed it."""
-    last = chat[-1]["content"] if chat else ""
-    last = last if isinstance(last, str) else next((p["text"] for p in reversed(list(last)) if "text" in p), "")
-    place = text.rfind(last.strip())
-    if not last.strip() or place < 0:
+def stated(message: Any) -> Any:
+    """A message without the entries that are None: templates know an absent one, and write "None" for the others."""
+    return {k: v for k, v in message.items() if v is not None} if isinstance(message, Mapping) else message
+
+
+def continued(source: str, variables: Mapping[str, Any], messages: Sequence[Any]) -> str:
+    """What a template writes up to the end of the last message, found by a mark that a copy of it ends with.
+
+    Raises:
+        ChatTemplateError: a last message without text, or a template that changes or leaves out its words.
+    """
+    last = messages[-1] if messages else {}
+    words, marked = ended(last.get("content") if isinstance(last, Mapping) else None)
+    text = rendered(source, {**variables, "messages": [*messages[:-1], {**last, "content": marked}]})
+    place = text.rfind(MARK)
+    if place < 0 or words.strip() not in text[:place]:
         raise ChatTemplateError(
             "continue_final_message: the last message does not stand in the text that the template writes."
         )
-    end, tail = place + len(last.strip()), last[len(last.rstrip()) :]
-    return text[: end + len(tail)] if text[end:].startswith(tail) else text[:end]
+    whole = text.startswith(f"{MARK} ", place)  # else the template trims its messages
+    return text[:place] if whole else text[:place].rstrip()
+
+
+def ended(content: Any) -> tuple[str, Any]:
+    """The words of a message, and its content with the mark and a space behind them. Raises ChatTemplateError."""
+    if isinstance(content, str):
+        return content, f"{content}{MARK} "
+    parts = list(content) if isinstance(content, (list, tuple)) else []
+    for number, part in reversed(list(enumerate(parts))):
+        if isinstance(part, Mapping) and isinstance(part.get("text"), str):
+            parts[number] = {**part, "text": f"{part['text']}{MARK} "}
+            return str(part["text"]), parts
+    raise ChatTemplateError("continue_final_message: the last message has no text to go on with.")
