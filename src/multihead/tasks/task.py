@@ -176,7 +176,12 @@ class Reader(Task):
         limits = None
         limit = self.limit
         if truncation and limit is not None:
-            limits = {"max_length": limit, "stride": 0, "strategy": "longest_first", "direction": "right"}
+            limits = {
+                "max_length": limit,
+                "stride": 0,
+                "strategy": "longest_first",
+                "direction": self.tokenizer.truncation_side,
+            }
         if limits is None and not self.typed:
             pairs = bool(texts) and not isinstance(texts[0], str)
             sides = ([t[0] for t in texts], [t[1] for t in texts]) if pairs else (texts, None)

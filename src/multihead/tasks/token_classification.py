@@ -82,7 +82,8 @@ class TokenClassification(Reader):
             if (o.stride or 0) >= room:
                 raise InvalidInput(f"stride = {o.stride} leaves no new token in windows of {room} tokens.")
             limits = {
-                "max_length": self.limit, "stride": o.stride or 0, "strategy": "longest_first", "direction": "right"
+                "max_length": self.limit, "stride": o.stride or 0, "strategy": "longest_first",
+                "direction": self.tokenizer.truncation_side,
             }  # fmt: skip
         found: list[Any] = []
         for encoding in self.tokenizer.run(items, words=o.is_split_into_words, special=True, limits=limits):

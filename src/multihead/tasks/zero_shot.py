@@ -39,11 +39,22 @@ class Choosing(Options):
 
     def check(self) -> None:
         super().check()
-        template = self.hypothesis_template
-        if not isinstance(template, str) or template.format("x") == template:
-            raise InvalidInput(f"hypothesis_template needs {{}} where the label comes; it is {template!r}.")
+        self.hypothesis("x")
         if any(not isinstance(label, str) for label in self.labels):
             raise InvalidInput(f"candidate_labels are strings, not {self.candidate_labels!r}.")
+
+    def hypothesis(self, label: str) -> str:
+        """The sentence about a label. Raises InvalidInput for a template that has no place for it, or for more."""
+        template = self.hypothesis_template
+        try:
+            made = template.format(label)
+        except (AttributeError, IndexError, KeyError, ValueError) as error:
+            raise InvalidInput(
+                f"hypothesis_template has one {{}}, where the label comes, and no other braces; it is {template!r}."
+            ) from error
+        if made == template:
+            raise InvalidInput(f"hypothesis_template needs {{}} where the label comes; it is {template!r}.")
+        return made
 
 
 class Chooser(Reader):
@@ -75,11 +86,16 @@ class ZeroShotClassification(Chooser):
     auto = "AutoModelForSequenceClassification"
 
     def pieces(self, items: Sequence[str], o: Choosing) -> list[list[Piece] | MultiheadError]:
-        hypotheses = [o.hypothesis_template.format(label) for label in o.labels]
+        hypotheses = [o.hypothesis(label) for label in o.labels]
         pairs = [(text, hypothesis) for text in items for hypothesis in hypotheses]
         limit, limits = self.limit, None
         if limit is not None:  # the text gives way, never the label
-            limits = {"max_length": limit, "stride": 0, "strategy": "only_first", "direction": "right"}
+            limits = {
+                "max_length": limit,
+                "stride": 0,
+                "strategy": "only_first",
+                "direction": self.tokenizer.truncation_side,
+            }
         found = [
             self.piece(encoding) for encoding in self.tokenizer.run(pairs, words=False, special=True, limits=limits)
         ]
