@@ -9,8 +9,8 @@ import transformers
 
 from multihead import AutoModelForCausalLM
 from multihead.errors import InvalidInput, UnsupportedOption
-from multihead.tasks.languages import name_of, resolved
 from multihead.tasks.writing import filled
+from multihead.tokenizers.languages import name_of, resolved
 
 from .conftest import exact
 

@@ -109,3 +109,32 @@ def marian(folder: Path) -> Path:
     settings = {"tokenizer_class": "MarianTokenizer", "source_lang": "en", "target_lang": "fr", "model_max_length": 512}
     write(folder, "tokenizer_config.json", settings)
     return folder
+
+
+def marian_apart(folder: Path) -> Path:
+    """A Marian pair whose target has a vocabulary of its own."""
+    marian(folder)
+    words = list(json.loads((folder / "vocab.json").read_text(encoding="utf-8")))
+    words = [*words[:2], *reversed(words[2:-1]), words[-1]]
+    write(folder, "target_vocab.json", {word: number for number, word in enumerate(words)})
+    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    write(folder, "tokenizer_config.json", {**settings, "separate_vocabs": True})
+    return folder
+
+
+def translator(folder: Path, kind: str) -> Path:
+    """A translator (MBart, MBart50, Nllb) whose settings name no language; its tokenizer.json frames French."""
+    import transformers
+
+    words = ["▁hello", "▁world", "▁the", "▁", *"helowrdta"]
+    rows = [(word, -float(number)) for number, word in enumerate(["<s>", "<pad>", "</s>", "<unk>", *words])]
+    made: Any = getattr(transformers, f"{kind}Tokenizer")
+    if kind == "Nllb":
+        made = made(vocab={word: number for number, (word, _) in enumerate(rows)}, merges=[])
+    else:
+        made = made(vocab=rows)
+    made.src_lang = "fra_Latn" if kind == "Nllb" else "fr_XX"
+    made.save_pretrained(folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    write(folder, "tokenizer_config.json", {k: v for k, v in settings.items() if k not in ("src_lang", "tgt_lang")})
+    return folder

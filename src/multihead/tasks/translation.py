@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 from ..errors import InvalidInput, MultiheadError
 from ..generation.config import GenerationConfig
+from ..tokenizers.languages import frame, name_of
 from .catalog import TASK
 from .flow import Piece
-from .languages import frame, name_of
 from .splitting import Span, fitting, sentences
 from .task import Options
 from .text2text import joined

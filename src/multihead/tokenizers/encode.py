@@ -74,12 +74,14 @@ def options_of(given: Mapping[str, Any]) -> Options:
     return options
 
 
-def encode(tokenizer: Tokenizer, text: Any, pair: Any, given: Mapping[str, Any]) -> Encodings:
-    """What `Tokenizer.__call__` promises."""
+def encode(tokenizer: Tokenizer, text: Any, pair: Any, given: Mapping[str, Any], *, written: bool = False) -> Encodings:
+    """What `Tokenizer.__call__` promises; `written` frames texts as the model writes them."""
     options = options_of(given)
     inputs, batched = batch_of(text, pair, options.is_split_into_words)
     limits = limits_of(tokenizer, options)
-    found = tokenizer.run(inputs, words=options.is_split_into_words, special=options.add_special_tokens, limits=limits)
+    found = tokenizer.run(
+        inputs, words=options.is_split_into_words, special=options.add_special_tokens, limits=limits, written=written
+    )
     rows, samples = [], []
     for number, encoding in enumerate(found):
         windows = [encoding, *encoding.overflowing] if options.return_overflowing_tokens else [encoding]
@@ -143,22 +145,28 @@ def pad_encodings(tokenizer: Tokenizer, rows: Sequence[Any], options: Options) -
     """Pads the library's encodings in place. Raises InvalidInput without a padding token."""
     if options.padding in (False, "do_not_pad", None):
         return
-    longest = max((len(row) for row in rows), default=0)
-    if options.padding == "max_length":
-        longest = options.max_length if options.max_length is not None else tokenizer.model_max_length
-        if longest > 10**9:
-            raise InvalidInput("padding='max_length' needs max_length: this tokenizer's model has no limit of its own.")
+    length = padded_length(tokenizer, rows, options)
     token, number = padding(tokenizer)
-    multiple = options.pad_to_multiple_of or 1
     side = options.padding_side or tokenizer.padding_side
     for row in rows:
         row.pad(
-            -(-longest // multiple) * multiple,
+            length,
             direction=side,
             pad_id=number,
             pad_type_id=tokenizer.pad_token_type_id,
             pad_token=token,
         )
+
+
+def padded_length(tokenizer: Tokenizer, rows: Sequence[Any], options: Options) -> int:
+    """Tokens of a padded row. Raises InvalidInput for "max_length" where nobody has set a limit."""
+    length = max(map(len, rows), default=0)
+    if options.padding == "max_length":
+        length = options.max_length if options.max_length is not None else tokenizer.model_max_length
+        if length > 10**9:
+            raise InvalidInput("padding='max_length' needs max_length: this tokenizer's model has no limit of its own.")
+    multiple = options.pad_to_multiple_of or 1
+    return -(-length // multiple) * multiple
 
 
 def padding(tokenizer: Tokenizer) -> tuple[str, int]:
@@ -202,38 +210,62 @@ def pad_rows(
     return_tensors: str | None = None,
     verbose: bool = True,
 ) -> Encodings:
-    """Pads rows that were encoded apart.
+    """Pads rows that were encoded apart, or one row.
 
     Args:
-        encoded: a mapping of lists, or a list of mappings, with `input_ids`.
+        encoded: a mapping of lists, or a list of mappings, with `input_ids`. Ids, masks and types are padded; any other
+            column stays as it is.
+        return_tensors: "pt", "np", or None for what the ids were: tensors, arrays, or lists.
 
     Raises:
-        InvalidInput: no `input_ids`, or no padding token.
+        InvalidInput: no `input_ids`, no padding token, no limit to pad to, or columns that make no tensor.
     """
     if isinstance(encoded, (list, tuple)):
         encoded = {name: [row[name] for row in encoded] for name in (encoded[0] if encoded else ())}
     if "input_ids" not in encoded:
         raise InvalidInput(f"pad needs input_ids; there is {', '.join(encoded) or 'nothing'}.")
-    data = {name: [list(r.tolist() if hasattr(r, "tolist") else r) for r in rows] for name, rows in encoded.items()}
-    options = options_of({"padding": padding, "max_length": max_length, "padding_side": padding_side})
+    kind = return_tensors or kind_of(encoded["input_ids"])
+    data = {name: untensored(values) for name, values in encoded.items()}
+    single = bool(data["input_ids"]) and isinstance(data["input_ids"][0], int)
+    if single:
+        data = {name: [values] for name, values in data.items()}
+    options = options_of({
+        "padding": padding, "max_length": max_length, "padding_side": padding_side,
+        "pad_to_multiple_of": pad_to_multiple_of,
+    })  # fmt: skip
     if return_attention_mask or (return_attention_mask is None and "attention_mask" in tokenizer.model_input_names):
         data.setdefault("attention_mask", [[1] * len(row) for row in data["input_ids"]])
     if options.padding not in (False, "do_not_pad", None):
-        from .encode import padding as padding_of
+        fill_rows(tokenizer, data, options)
+    if single:
+        data = {name: values[0] for name, values in data.items()}
+    return Encodings(to_tensors(data, kind) if kind else data)
 
-        _, number = padding_of(tokenizer)
-        longest = max(map(len, data["input_ids"]), default=0)
-        longest = max_length if options.padding == "max_length" and max_length is not None else longest
-        longest = -(-longest // (pad_to_multiple_of or 1)) * (pad_to_multiple_of or 1)
-        fill = {
-            "input_ids": number,
-            "token_type_ids": tokenizer.pad_token_type_id,
-            "special_tokens_mask": 1,
-            "labels": -100,
-        }
-        left = (padding_side or tokenizer.padding_side) == "left"
-        for name, rows in data.items():
-            for place, row in enumerate(rows):
-                more = [fill.get(name, 0)] * (longest - len(row))
-                rows[place] = more + row if left else row + more
-    return Encodings(to_tensors(data, return_tensors) if return_tensors else data)
+
+def fill_rows(tokenizer: Tokenizer, data: dict[str, Any], options: Options) -> None:
+    """Pads the columns that have a value for each token, in place. Raises InvalidInput without a padding token."""
+    length = padded_length(tokenizer, data["input_ids"], options)
+    fill = {
+        "input_ids": padding(tokenizer)[1],
+        "attention_mask": 0,
+        "token_type_ids": tokenizer.pad_token_type_id,
+        "special_tokens_mask": 1,
+    }
+    left = (options.padding_side or tokenizer.padding_side) == "left"
+    for name in fill.keys() & data.keys():
+        more = [[fill[name]] * (length - len(row)) for row in data[name]]
+        data[name] = [[*end, *row] if left else [*row, *end] for row, end in zip(data[name], more, strict=True)]
+
+
+def kind_of(ids: Any) -> str | None:
+    """What holds ids: "pt" for tensors, "np" for arrays, None for lists."""
+    while isinstance(ids, (list, tuple)) and ids:
+        ids = ids[0]
+    return {"torch": "pt", "numpy": "np"}.get(type(ids).__module__.partition(".")[0])
+
+
+def untensored(values: Any) -> Any:
+    """Tensors and arrays in lists as lists themselves; all else as it is."""
+    if isinstance(values, list):
+        return [untensored(one) for one in values]
+    return values.tolist() if hasattr(values, "tolist") else values

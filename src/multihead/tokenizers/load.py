@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import read_json
-from ..errors import CorruptFile, ModelNotFound, UnsupportedTokenizer, nearest
+from ..errors import CorruptFile, InvalidInput, ModelNotFound, UnsupportedTokenizer, nearest
+from .languages import ENGLISH, known
 from .special import added, more_special, roles
 from .tokenizer import Tokenizer
 
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
     from .recipes import Built
 
 TEMPLATE = "chat_template.jinja"
+TEMPLATES = "additional_chat_templates"
 SIDES = ("source.spm", "target.spm")
+PAIR = (*SIDES, "vocab.json")
 TYPED = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {  # stem of the tokenizer's class -> settings that files may leave out
     "Bert": TYPED,
@@ -24,6 +28,8 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {  # stem of the tokenizer's class -
     "Albert": TYPED,
     "XLNet": {**TYPED, "padding_side": "left", "pad_token_type_id": 3},
     "Llama": {"padding_side": "left"},
+    "MBart": {"legacy_behaviour": True},
+    "PLBart": {"legacy_behaviour": True},
 }
 
 
@@ -60,22 +66,44 @@ def from_folder(folder: Path, changes: Mapping[str, Any]) -> Tokenizer:
     settings = {**settings_of(folder), **changes}
     stem = family(folder, settings)
     special = optional(folder / "special_tokens_map.json")
-    target = None
-    if (folder / "tokenizer.json").is_file():
-        backend, found, more = from_json(folder, stem, settings, special)
-    elif all((folder / name).is_file() for name in (*SIDES, "vocab.json")):
-        built, target = marian(folder, settings)
+    target: Built | None = None
+    files: dict[str, bytes] = {}
+    if all((folder / name).is_file() for name in PAIR):  # before a tokenizer.json, which has one side alone
+        built, target, files = marian(folder, settings)
         backend, found, more = built.backend, built.special, list(built.more)
+    elif (folder / "tokenizer.json").is_file():
+        backend, found, more = from_json(folder, stem, settings, special)
     else:
         built = from_parts(folder, stem, {**special, **settings})
         backend, found, more = built.backend, built.special, list(built.more)
     more += [token for token in more_special(special, settings) if token not in more]
-    rest = [token for token in more if backend.token_to_id(token) is None]
-    backend.add_special_tokens([added(token, special=True) for token in rest])
-    grow(backend, settings, optional(folder / "added_tokens.json"))
-    settings = {**DEFAULTS.get(stem, {}), **settings}
-    side = None if target is None else Tokenizer(target.backend, target.special, settings)
-    return Tokenizer(backend, found, settings, more=more, target=side)
+    old = optional(folder / "added_tokens.json")
+    for side in (backend, *([target.backend] if target is not None else [])):
+        rest = [token for token in more if side.token_to_id(token) is None]
+        side.add_special_tokens([added(token, special=True) for token in rest])
+        grow(side, settings, old)
+    named = {"tokenizer_class": f"{stem}Tokenizer"} if stem else {}
+    settings = {**DEFAULTS.get(stem, {}), **named, **settings}
+    other = None if target is None else Tokenizer(target.backend, target.special, settings)
+    tokenizer = Tokenizer(backend, found, settings, more=more, target=other, files=files)
+    spoken(tokenizer, stem, changes)
+    return tokenizer
+
+
+def spoken(tokenizer: Tokenizer, stem: str, changes: Mapping[str, Any]) -> None:
+    """Frames texts in the languages that a call or the files name.
+
+    Raises:
+        InvalidInput: a language that the tokenizer does not know.
+    """
+    asked = [what for what in ("src_lang", "tgt_lang") if tokenizer.options.get(what) is not None]
+    multilingual = bool(asked) and bool(known(tokenizer))
+    for what in asked:
+        if multilingual or what in changes:
+            setattr(tokenizer, what, tokenizer.options[what])
+    if "src_lang" not in asked and stem in ENGLISH:
+        with contextlib.suppress(InvalidInput):  # a vocabulary without English keeps the frame in its file
+            tokenizer.face("en")
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
@@ -86,7 +114,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
         settings["chat_template"] = {row["name"]: row["template"] for row in template}
     if (folder / TEMPLATE).is_file():
         settings["chat_template"] = (folder / TEMPLATE).read_text(encoding="utf-8")
-    more = sorted((folder / "additional_chat_templates").glob("*.jinja"))
+    more = sorted((folder / TEMPLATES).glob("*.jinja"))
     if more:
         own = settings.get("chat_template")
         named = {"default": own} if isinstance(own, str) else dict(own or {})
@@ -145,18 +173,17 @@ def small_marian(backend: Any) -> tuple[Any, dict[str, str], list[str]]:
     return backend, special, []
 
 
-def marian(folder: Path, settings: Mapping[str, Any]) -> tuple[Built, Built]:
-    """Source and target of a Marian pair in the Hugging Face format."""
+def marian(folder: Path, settings: Mapping[str, Any]) -> tuple[Built, Built, dict[str, bytes]]:
+    """Source and target of a Marian pair in the Hugging Face format, and its files as they are."""
     from . import recipes, spm
 
-    vocab = read_json(folder / "vocab.json")
-    other = folder / "target_vocab.json"
-    vocabularies = (vocab, read_json(other) if settings.get("separate_vocabs") and other.is_file() else vocab)
+    other = "target_vocab.json"
+    names = [*PAIR, *([other] if settings.get("separate_vocabs") and (folder / other).is_file() else [])]
     built = [
-        recipes.marian_sides(words, spm.read(folder / name), settings)
-        for name, words in zip(SIDES, vocabularies, strict=True)
+        recipes.marian_sides(read_json(folder / words), spm.read(folder / name), settings)
+        for name, words in zip(SIDES, ("vocab.json", names[-1]), strict=True)
     ]
-    return built[0], built[1]
+    return built[0], built[1], {name: (folder / name).read_bytes() for name in names}
 
 
 def from_parts(folder: Path, stem: str, settings: Mapping[str, Any]) -> Built:

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import write_json
-from ..errors import InvalidInput
+from ..errors import InvalidInput, UnsupportedOption
+from .load import PAIR, TEMPLATE, TEMPLATES
 
 if TYPE_CHECKING:
     from .tokenizer import Tokenizer
+
+
+TRANSLATORS = frozenset(("MBart", "MBart50", "Nllb"))  # the reference's classes that read tokenizer.json and languages
 
 
 def save(tokenizer: Tokenizer, folder: Path) -> tuple[str, ...]:
     """Writes the files whole or not at all; gives their paths.
 
     Raises:
-        InvalidInput: the path is a file.
+        InvalidInput: the path is a file. UnsupportedOption: a pair of vocabularies that no files hold.
     """
     if folder.is_file():
         raise InvalidInput(f"{folder} is a file; save_pretrained needs a folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    written = [write_text(folder / "tokenizer.json", tokenizer.backend.to_str(pretty=True))]
     options = {k: v for k, v in tokenizer.options.items() if k not in ("chat_template", "added_tokens_decoder")}
+    stem = re.sub(r"Tokenizer(Fast)?$", "", str(options.get("tokenizer_class")))
     settings: dict[str, Any] = {
         **options,
         **tokenizer.special_tokens_map,
@@ -32,23 +37,59 @@ def save(tokenizer: Tokenizer, folder: Path) -> tuple[str, ...]:
         "truncation_side": tokenizer.truncation_side,
         "model_input_names": tokenizer.model_input_names,
         "clean_up_tokenization_spaces": tokenizer.clean_up_tokenization_spaces,
-        "tokenizer_class": "PreTrainedTokenizerFast",
+        "tokenizer_class": f"{stem}Tokenizer" if stem in TRANSLATORS else "PreTrainedTokenizerFast",
     }
-    template = tokenizer.chat_template
-    if isinstance(template, str):
-        written.append(write_text(folder / "chat_template.jinja", template))
-    elif template:
-        settings["chat_template"] = [{"name": k, "template": v} for k, v in dict(template).items()]
+    if tokenizer.target is None:
+        tables = {"tokenizer.json": tokenizer.backend.to_str(pretty=True).encode()}
+    else:
+        tables, settings = tokenizer.files, settings | pair(tokenizer)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [write(folder / name, data) for name, data in tables.items()]
+    written += templates(tokenizer.chat_template, folder, settings)
     write_json(folder / "tokenizer_config.json", settings)
     write_json(folder / "special_tokens_map.json", tokenizer.special_tokens_map)
     return (*written, str(folder / "tokenizer_config.json"), str(folder / "special_tokens_map.json"))
 
 
-def write_text(path: Path, text: str) -> str:
+def pair(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What tokenizer_config.json says of a source and a target in Marian's files: the class, and tokens added to both.
+
+    Raises:
+        UnsupportedOption: a pair that was not read from such files, or tokens that have an id on each side.
+    """
+    if not set(PAIR) <= set(tokenizer.files):
+        raise UnsupportedOption(
+            f"A tokenizer with a target of its own is saved as {', '.join(PAIR)}; this one was not read from such "
+            "files. Save the two sides apart: save_pretrained of the tokenizer without a target, and of its target."
+        )
+    size = len(json.loads(tokenizer.files["vocab.json"]))
+    more = {n: token for n, token in tokenizer.backend.get_added_tokens_decoder().items() if n >= size}
+    if more and "target_vocab.json" in tokenizer.files:
+        raise UnsupportedOption(
+            f"{next(iter(more.values())).content!r} was added to a source and a target with vocabularies of their own; "
+            "no file holds an added token with two ids. Save the tokenizer without it."
+        )
+    flags = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
+    listed = {str(n): {flag: getattr(token, flag) for flag in flags} for n, token in more.items()}
+    return {"tokenizer_class": "MarianTokenizer", "added_tokens_decoder": listed}
+
+
+def templates(given: Any, folder: Path, settings: dict[str, Any]) -> list[str]:
+    """Writes the chat template, or notes several in the settings; those of an earlier save go. Gives the paths."""
+    for old in (folder / TEMPLATE, *(folder / TEMPLATES).glob("*.jinja")):
+        old.unlink(missing_ok=True)
+    if isinstance(given, str):
+        return [write(folder / TEMPLATE, given.encode())]
+    if given:
+        settings["chat_template"] = [{"name": k, "template": v} for k, v in dict(given).items()]
+    return []
+
+
+def write(path: Path, data: bytes) -> str:
     """Writes under a temporary name, then renames."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(data)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput, UnsupportedOption
 from .encodings import Encodings
+from .guards import Lock, plain, readable
 from .special import ROLES, added, content
 
 if TYPE_CHECKING:
+    from tokenizers.processors import PostProcessor
+
     import tokenizers
 
 INPUTS = ("input_ids", "attention_mask")
@@ -26,8 +28,9 @@ class Tokenizer:
         backend: the `tokenizers` library's own. special: role (`bos_token`, ...) -> token.
         options: the entries of tokenizer_config.json: `model_max_length`, `padding_side`, `chat_template`, ...
         target: of the other side, for translation models that write another vocabulary.
+        files: name -> bytes of the family's own files, where these and no tokenizer.json are saved again.
 
-    One tokenizer may be used by several threads.
+    One tokenizer may be used by several threads, copied and pickled.
     """
 
     is_fast = True
@@ -40,10 +43,12 @@ class Tokenizer:
         *,
         more: Sequence[str] = (),
         target: Tokenizer | None = None,
+        files: Mapping[str, bytes] | None = None,
         name_or_path: str = "",
     ) -> None:
         self.backend, self.special, self.more = backend, dict(special), list(more)
         self.options, self.target, self.name_or_path = dict(options or {}), target, name_or_path
+        self.files = dict(files or {})
         self.model_max_length: int = int(self.options.get("model_max_length") or NO_LIMIT)
         self.padding_side: str = self.options.get("padding_side", "right")
         self.truncation_side: str = self.options.get("truncation_side", "right")
@@ -51,7 +56,8 @@ class Tokenizer:
         self.chat_template: Any = self.options.get("chat_template")
         self.pad_token_type_id: int = int(self.options.get("pad_token_type_id", 0))
         self.clean_up_tokenization_spaces = bool(self.options.get("clean_up_tokenization_spaces", False))
-        self._lock = threading.Lock()
+        self._written: PostProcessor | None = None  # frames labels, where tgt_lang says how
+        self._lock = Lock()
         backend.no_padding()
         backend.no_truncation()
 
@@ -60,7 +66,7 @@ class Tokenizer:
 
         Args:
             text: a string, a list of strings, or (is_split_into_words) words. text_pair: likewise.
-            text_target: encoded as labels, with the target side's vocabulary where there is one.
+            text_target: encoded as labels, with the target side's vocabulary or language where there is one.
 
         Raises:
             InvalidInput: inputs that are no texts, or do not fit the options. UnsupportedOption: an unknown option.
@@ -70,39 +76,51 @@ class Tokenizer:
         if text is None and text_target is None:
             raise InvalidInput("There is nothing to encode: text is None.")
         if text is None:
-            return encode(self.target or self, text_target, None, options)
+            return encode(self.target or self, text_target, None, options, written=True)
         found = encode(self, text, text_pair, options)
         if text_target is not None:
-            found["labels"] = encode(self.target or self, text_target, None, options)["input_ids"]
+            found["labels"] = encode(self.target or self, text_target, None, options, written=True)["input_ids"]
         return found
 
-    def run(self, inputs: Sequence[Any], *, words: bool, special: bool, limits: Mapping[str, Any] | None) -> list[Any]:
-        """The library's encodings of a batch; truncation is set for this call only."""
-        with self._lock:
-            if limits is not None:
-                self.backend.enable_truncation(**limits)
+    def run(
+        self,
+        inputs: Sequence[Any],
+        *,
+        words: bool,
+        special: bool,
+        limits: Mapping[str, Any] | None,
+        written: bool = False,
+    ) -> list[Any]:
+        """The library's encodings of a batch; truncation, and a frame as what is `written`, are set for this call only.
+
+        Raises:
+            InvalidInput: inputs that are no texts, or options that do not fit them.
+        """
+        frame = self._written if written else None
+        with self._lock, readable(inputs):
+            read = self.backend.post_processor
             try:
+                if frame is not None:
+                    self.backend.post_processor = frame
+                if limits is not None:
+                    self.backend.enable_truncation(**limits)
                 return self.backend.encode_batch(inputs, is_pretokenized=words, add_special_tokens=special)
-            except TypeError as error:
-                raise InvalidInput(
-                    f"Texts are strings, or lists of words with is_split_into_words=True: {error}."
-                ) from error
-            except Exception as error:  # the library raises its own bare Exception
-                raise InvalidInput(f"The text cannot be encoded with these options: {error}.") from error
-            except BaseException as error:  # what panics in Rust is no Exception: a stride without new tokens, say
-                if type(error).__name__ != "PanicException":
-                    raise
-                raise InvalidInput(f"The text cannot be encoded with these options: {error}.") from error
             finally:
+                if frame is not None:
+                    self.backend.post_processor = read
                 if limits is not None:
                     self.backend.no_truncation()
 
     def encode_ids(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, special: bool = True
     ) -> list[list[int]]:
-        """Ids of many texts at once, in parallel, without padding or offsets: what pipelines use."""
+        """Ids of many texts at once, in parallel, without padding or offsets: what pipelines use.
+
+        Raises:
+            InvalidInput: what are no texts.
+        """
         inputs: Sequence[Any] = texts if pairs is None else list(zip(texts, pairs, strict=True))
-        with self._lock:
+        with self._lock, readable(inputs):
             found = self.backend.encode_batch_fast(list(inputs), add_special_tokens=special)
         return [encoding.ids for encoding in found]
 
@@ -118,9 +136,9 @@ class Tokenizer:
     def decode(
         self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
     ) -> Any:
-        """The text of ids; a list of texts for a list of such lists."""
-        ids = token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
-        ids = [ids] if isinstance(ids, int) else list(ids)
+        """The text of ids; a list of texts for a list of such lists. Raises InvalidInput for what are no ids."""
+        ids = plain(token_ids)
+        ids = [ids] if isinstance(ids, int) else ids
         if ids and not isinstance(ids[0], int):
             return [self.decode(row, skip_special_tokens, clean_up_tokenization_spaces) for row in ids]
         side = self.target or self
@@ -131,8 +149,10 @@ class Tokenizer:
         return tidy(text) if clean else text
 
     def batch_decode(self, sequences: Any, skip_special_tokens: bool = False, **options: Any) -> list[str]:
-        """The texts of many lists, rows of a tensor or of an array."""
-        return [self.decode(ids, skip_special_tokens, **options) for ids in sequences]
+        """The texts of many lists, rows of a tensor or of an array; one text for ids that are not in rows."""
+        rows = plain(sequences)
+        rows = [rows] if isinstance(rows, int) or (rows and isinstance(rows[0], int)) else rows
+        return [self.decode(ids, skip_special_tokens, **options) for ids in rows]
 
     def convert_tokens_to_ids(self, tokens: Any) -> Any:
         """An id for a token, a list for a list; the unknown token's where it is not known (None without one)."""
@@ -159,6 +179,22 @@ class Tokenizer:
         from .encode import pad_rows
 
         return pad_rows(self, encoded, **options)
+
+    def get_special_tokens_mask(
+        self, token_ids_0: Any, token_ids_1: Any = None, already_has_special_tokens: bool = False
+    ) -> list[int]:
+        """1 for each id that is a special token's, else 0.
+
+        Raises:
+            UnsupportedOption: ids that have no special tokens yet; the call tells theirs.
+        """
+        if not already_has_special_tokens or token_ids_1 is not None:
+            raise UnsupportedOption(
+                "get_special_tokens_mask takes one list of ids with its special tokens, and "
+                "already_has_special_tokens=True; for texts, pass return_special_tokens_mask=True to the call."
+            )
+        special = set(self.all_special_ids)
+        return [int(number in special) for number in plain(token_ids_0)]
 
     def get_vocab(self) -> dict[str, int]:
         """token -> id, added tokens included."""
@@ -188,6 +224,8 @@ class Tokenizer:
         """Adds tokens that are not there yet; gives how many. A model's embeddings must grow with them."""
         listed = new_tokens if isinstance(new_tokens, (list, tuple)) else [new_tokens]
         tokens = [added(token, special=special_tokens) for token in listed]
+        if self.target is not None:
+            self.target.add_tokens(tokens, special_tokens)
         with self._lock:
             return self.backend.add_special_tokens(tokens) if special_tokens else self.backend.add_tokens(tokens)
 
@@ -226,6 +264,40 @@ class Tokenizer:
             setattr(self, name.removesuffix("_id"), None if value is None else self.backend.id_to_token(value))
         else:
             object.__setattr__(self, name, value)
+
+    @property
+    def src_lang(self) -> str | None:
+        """The language of what a translator reads, which frames each text; None where nobody said it.
+
+        Raises:
+            InvalidInput: when set, a language that the tokenizer does not know.
+        """
+        return self.options.get("src_lang")
+
+    @src_lang.setter
+    def src_lang(self, language: str) -> None:
+        self.options["src_lang"] = self.face(language)
+
+    @property
+    def tgt_lang(self) -> str | None:
+        """The language of what a translator writes, which frames `text_target`; as `src_lang` for None."""
+        return self.options.get("tgt_lang")
+
+    @tgt_lang.setter
+    def tgt_lang(self, language: str | None) -> None:
+        from .languages import framing
+
+        code, frame = (None, None) if language is None else framing(self, language, "tgt_lang")
+        self.options["tgt_lang"], self._written = code, frame
+
+    def face(self, language: str) -> str:
+        """Frames each text as the model reads this language; gives its code. Raises InvalidInput."""
+        from .languages import framing
+
+        code, frame = framing(self, language, "src_lang")
+        with self._lock:
+            self.backend.post_processor = frame
+        return code
 
     @property
     def special_tokens_map(self) -> dict[str, Any]:

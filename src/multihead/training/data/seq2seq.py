@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InvalidInput, nearest
-from ...tasks.languages import Frame, frame
+from ...tokenizers.languages import Frame, frame
 from ...tokenizers.tokenizer import Tokenizer
 from ..features import Builder, Features
 from .reading import Reading, cell, column, cut_note, encoded, limits, short, skipped_note, told

@@ -9,15 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput, nearest
-from ..tokenizers.tokenizer import Tokenizer
 
-FORMS = ("{}", "__{}__", ">>{}<<", "<2{}>")
-CODE = re.compile(
-    r"__([a-z]{2,3}(?:_[A-Za-z]+)?)__|>>([A-Za-z_]+)<<|<2([a-z]{2,3})>|([a-z]{2,3}_[A-Za-z]{2,4})|__[a-z]+__"
-)
-AFTER = frozenset(("MBart", "PLBart"))  # the source's language stands behind it, before it in all others
+if TYPE_CHECKING:
+    from tokenizers.processors import PostProcessor
+
+    from .tokenizer import Tokenizer
+
+CODE = re.compile(r"__([a-z]{2,}(?:_[A-Za-z]+)?)__|>>([A-Za-z_]+)<<|<2([a-z]{2,3})>|([a-z]{2,3}_[A-Za-z]{2,4})")
+IN_TEXT = (">>", "<2")  # how a token begins that names the target, before the source's words
+ENGLISH = frozenset(("M2M100", "MBart", "MBart50", "Nllb"))  # classes that take a text for English until they are told
 NAMES: Mapping[str, str] = {  # of ISO 639-1, for prompts and for T5
     "ar": "Arabic", "bg": "Bulgarian", "ca": "Catalan", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek",
     "en": "English", "es": "Spanish", "et": "Estonian", "fa": "Persian", "fi": "Finnish", "fr": "French",
@@ -55,7 +58,7 @@ def frame(tokenizer: Tokenizer, source: str | None, target: str | None) -> Frame
     if not codes:
         return Frame()
     tgt = None if target is None else resolved(target, codes, "tgt_lang")
-    if any(token.startswith((">>", "<2")) for token in codes.values()):  # one token before the source, for the target
+    if told_in_text(codes):
         return Frame(text="" if tgt is None else f"{tgt} ")
     own = source or tokenizer.options.get("src_lang")
     if own is None or tgt is None:
@@ -63,12 +66,44 @@ def frame(tokenizer: Tokenizer, source: str | None, target: str | None) -> Frame
             f"This model translates between {len(codes)} languages: say which with src_lang and tgt_lang, such as "
             f"{', '.join(sorted(codes)[:3])}."
         )
-    src = resolved(own, codes, "src_lang")
-    code, end = tokenizer.convert_tokens_to_ids(src), tokenizer.eos_token_id
-    stem = re.sub(r"Tokenizer(Fast)?$", "", str(tokenizer.options.get("tokenizer_class", "")))
-    behind = stem in AFTER or bool(tokenizer.options.get("legacy_behaviour"))
-    first: int = tokenizer.convert_tokens_to_ids(tgt)
-    return Frame((), (end, code), first=first) if behind else Frame((code,), (end,), first=first)
+    before, after = map(tokenizer.convert_tokens_to_ids, around(tokenizer, resolved(own, codes, "src_lang")))
+    return Frame(before, after, first=tokenizer.convert_tokens_to_ids(tgt))
+
+
+def around(tokenizer: Tokenizer, token: str) -> tuple[list[str], list[str]]:
+    """The tokens before and after a text in a language: the language's own before it, or last (`legacy_behaviour`)."""
+    end = [tokenizer.eos_token]
+    return ([], [*end, token]) if tokenizer.options.get("legacy_behaviour") else ([token], end)
+
+
+def framing(tokenizer: Tokenizer, language: Any, what: str) -> tuple[str, PostProcessor]:
+    """A language's code, and what puts its tokens around texts.
+
+    Args:
+        what: `src_lang` or `tgt_lang`, for the message.
+
+    Raises:
+        InvalidInput: a language that the tokenizer does not know.
+    """
+    from tokenizers import processors
+
+    codes = known(tokenizer)
+    if not codes or told_in_text(codes):
+        how = f"its model reads {next(iter(codes.values()))} before the text" if codes else "it knows no languages"
+        raise InvalidInput(f"{what} = {language!r} frames no text of this tokenizer: {how}.")
+    token = resolved(str(language), codes, what)
+    before, after = around(tokenizer, token)
+    made = processors.TemplateProcessing(
+        single=[*before, "$A", *after],
+        pair=[*before, "$A", "$B", *after],
+        special_tokens=[(own, tokenizer.convert_tokens_to_ids(own)) for own in (*before, *after)],
+    )
+    return next(code for code, own in codes.items() if own == token), made
+
+
+def told_in_text(codes: Mapping[str, str]) -> bool:
+    """Whether one token before the source's words names the target."""
+    return any(token.startswith(IN_TEXT) for token in codes.values())
 
 
 def known(tokenizer: Tokenizer) -> dict[str, str]:
@@ -78,8 +113,7 @@ def known(tokenizer: Tokenizer) -> dict[str, str]:
         match = CODE.fullmatch(token)
         if match is None or (match[4] and token not in tokenizer.all_special_tokens):
             continue
-        code = next((group for group in match.groups() if group), token)
-        found[code] = token
+        found[next(group for group in match.groups() if group)] = token
     return found
 
 

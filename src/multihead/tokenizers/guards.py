@@ -1,0 +1,69 @@
+"""Between users and the library: a lock, words for what it stumbles over, ids of whatever holds them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ..errors import InvalidInput
+
+
+class Lock:
+    """A lock that deep copies and pickles have anew."""
+
+    def __init__(self) -> None:
+        self._held = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._held.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._held.release()
+
+    def __reduce__(self) -> tuple[type[Lock], tuple[()]]:
+        return Lock, ()
+
+
+@contextmanager
+def readable(inputs: Sequence[Any]) -> Iterator[None]:
+    """Says what is wrong with inputs where the library stumbles over them. Raises InvalidInput."""
+    try:
+        yield
+    except TypeError as error:
+        raise halved(inputs) or InvalidInput(
+            f"Texts are strings, or lists of words with is_split_into_words=True: {error}."
+        ) from error
+    except Exception as error:  # the library raises its own bare Exception
+        raise InvalidInput(f"The text cannot be encoded with these options: {error}.") from error
+    except BaseException as error:  # what panics in Rust is no Exception: a stride without new tokens, say
+        if type(error).__name__ != "PanicException":
+            raise
+        raise InvalidInput(f"The text cannot be encoded with these options: {error}.") from error
+
+
+def halved(inputs: Any) -> InvalidInput | None:
+    """The error for the first text with half of a character, which is no Unicode; None where there is none."""
+    if isinstance(inputs, (list, tuple)):
+        return next((found for found in map(halved, inputs) if found is not None), None)
+    chars = inputs if isinstance(inputs, str) else ""
+    place = next((n for n, char in enumerate(chars) if 0xD800 <= ord(char) < 0xE000), None)
+    if place is None:
+        return None
+    return InvalidInput(
+        f"The text {chars[max(place - 40, 0) : place + 40]!r} has half of a character at {place} (the lone surrogate "
+        f"U+{ord(chars[place]):04X}), which is no Unicode. Read its file anew, or replace it: "
+        "text.encode('utf-8', 'replace').decode()."
+    )
+
+
+def plain(ids: Any) -> Any:
+    """Ids as Python's own numbers and lists, of whatever holds them. Raises InvalidInput for what are no ids."""
+    if hasattr(ids, "tolist"):
+        return ids.tolist()
+    if isinstance(ids, int):
+        return ids
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        raise InvalidInput(f"Ids are numbers, in lists, arrays or tensors; not {type(ids).__name__}.")
+    return [plain(one) for one in ids]
