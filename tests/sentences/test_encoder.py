@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -226,6 +228,12 @@ def test_similarities(make, name, tmp_path):
     for wrong in (a[:, :3], "x", None, a[None]):
         with pytest.raises(InvalidInput):
             ours.similarity(a, wrong)
+
+
+def test_encoders_are_pickled_and_copied(encoder):
+    ours = SentenceEncoder.from_pretrained(encoder)
+    for again in (pickle.loads(pickle.dumps(ours)), copy.deepcopy(ours)):
+        np.testing.assert_array_equal(again.encode(SENTENCES), ours.encode(SENTENCES))
 
 
 def test_half_precision(encoder):

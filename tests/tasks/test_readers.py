@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 
@@ -52,6 +55,12 @@ def test_zero_shot(judge, options):
         asked = {"candidate_labels": ["dog", "fox", "the lazy dog"], **options}
         same(ours(inputs, **asked), theirs(inputs, **asked))
     same(ours(TEXTS[0], "dog, fox"), theirs(TEXTS[0], "dog, fox"))
+
+
+@pytest.mark.parametrize("template", ["{} {}", "{x} {}", "{", "{.name}", "no place", 7], ids=str)
+def test_a_template_without_one_place_for_the_label_is_refused(judge, template):
+    with pytest.raises(InvalidInput, match="hypothesis_template"):
+        exact("zero-shot-classification", judge)("A dog", ["fox"], hypothesis_template=template)
 
 
 def test_zero_shot_says_what_it_lacks(judge, classifier):
@@ -110,6 +119,34 @@ def test_entities_of_words(tagger, strategy):
         same(ours([words, words[:2]], **options), theirs([words, words[:2]], **options))
     with pytest.raises(InvalidInput, match="list of words"):
         ours([words, 7], is_split_into_words=True)
+
+
+def test_texts_are_cut_on_the_tokenizers_side(classifier, judge, tagger):
+    text = "The fox jumps. " + "a dog and the quick brown fox " * 20
+    for task, folder, options in (
+        ("text-classification", classifier, {"truncation": True}),
+        ("zero-shot-classification", judge, {"candidate_labels": ["fox", "dog"]}),
+        ("ner", tagger, {"stride": 4, "aggregation_strategy": "simple"}),
+    ):
+        ours, theirs = exact(task, folder), both(task, folder, **(options if task == "ner" else {}))[1]
+        answers = {}
+        for side in ("right", "left"):
+            for pipe in (ours, theirs):
+                pipe.tokenizer.truncation_side, pipe.tokenizer.model_max_length = side, 24
+            answers[side] = ours(text, **options)
+            same(answers[side], theirs(text) if task == "ner" else theirs(text, **options))
+        assert answers["left"] != answers["right"]
+    assert exact("ner", tagger)(text, truncation=True)[-1]["end"] < len(text) // 2
+    cut = exact("ner", tagger)
+    cut.tokenizer.truncation_side = "left"
+    assert cut(text, truncation=True)[-1]["end"] > len(text) // 2
+
+
+def test_pipelines_are_pickled_and_copied(classifier, tagger):
+    for task, folder in (("text-classification", classifier), ("ner", tagger)):
+        for pipe in (exact(task, folder), exact(task, folder, precision="int8", dtype=None)):
+            for again in (pickle.loads(pickle.dumps(pipe)), copy.deepcopy(pipe)):
+                assert again(TEXTS) == pipe(TEXTS)
 
 
 def test_tagging_refuses_what_it_cannot_do(tagger):

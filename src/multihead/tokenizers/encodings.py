@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tokenizers import Encoding
 
 
-class Encodings(Mapping[str, Any]):
+class Encodings(MutableMapping[str, Any]):
     """A batch of encoded texts; `**encodings` unpacks into a model's arguments.
 
     Args:
@@ -42,9 +42,8 @@ class Encodings(Mapping[str, Any]):
     def __setitem__(self, name: str, value: Any) -> None:
         self.data[name] = value
 
-    def pop(self, name: str, *default: Any) -> Any:
-        """Takes an entry out."""
-        return self.data.pop(name, *default)
+    def __delitem__(self, name: str) -> None:
+        del self.data[name]
 
     def __repr__(self) -> str:
         return repr(self.data)
@@ -54,9 +53,9 @@ class Encodings(Mapping[str, Any]):
         return True
 
     def to(self, device: Any, **options: Any) -> Encodings:
-        """The same with tensors on a device."""
-        moved = {k: v.to(device, **options) if hasattr(v, "to") else v for k, v in self.data.items()}
-        return Encodings(moved, self.encodings)
+        """Moves the tensors to a device, in place; gives itself."""
+        self.data = {k: v.to(device, **options) if hasattr(v, "to") else v for k, v in self.data.items()}
+        return self
 
     def _row(self, row: int) -> Encoding:
         if not self.encodings:
@@ -118,7 +117,7 @@ def to_tensors(data: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """Lists of equal length as tensors ("pt") or arrays ("np").
 
     Raises:
-        InvalidInput: rows of unlike lengths, or a kind that is not known.
+        InvalidInput: rows of unlike lengths or of what are no numbers, or a kind that is not known.
     """
     if kind == "pt":
         import torch
@@ -138,11 +137,10 @@ def to_tensors(data: Mapping[str, Any], kind: str) -> dict[str, Any]:
                 f"{name} has rows of {min(lengths)} to {max(lengths)} tokens, which no tensor holds: "
                 "pass padding=True, and truncation=True for a limit."
             )
-        out[name] = (
-            make(rows)
-            if rows and rows != [[]] * len(rows)
-            else make([[]] * len(rows)).astype("int64")
-            if kind == "np"
-            else make(rows).long()
-        )
+        try:
+            made = make(rows)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InvalidInput(f"{name} makes no tensor: {error}. Take it out, or pass return_tensors=None.") from error
+        empty = bool(rows) and rows == [[]] * len(rows)
+        out[name] = made if not empty else made.astype("int64") if kind == "np" else made.long()
     return out
