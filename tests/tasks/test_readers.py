@@ -57,7 +57,7 @@ def test_zero_shot(judge, options):
     same(ours(TEXTS[0], "dog, fox"), theirs(TEXTS[0], "dog, fox"))
 
 
-@pytest.mark.parametrize("template", ["{} {}", "{x} {}", "{", "{.name}", "no place", 7], ids=str)
+@pytest.mark.parametrize("template", ["{} {}", "{x} {}", "{", "{.name}", "{{}}", "no place", 7], ids=str)
 def test_a_template_without_one_place_for_the_label_is_refused(judge, template):
     with pytest.raises(InvalidInput, match="hypothesis_template"):
         exact("zero-shot-classification", judge)("A dog", ["fox"], hypothesis_template=template)

@@ -39,22 +39,22 @@ class Choosing(Options):
 
     def check(self) -> None:
         super().check()
-        self.hypothesis("x")
+        if "LABEL" not in self.hypothesis("LABEL"):
+            raise InvalidInput(
+                f"hypothesis_template needs {{}} where the label comes; it is {self.hypothesis_template!r}."
+            )
         if any(not isinstance(label, str) for label in self.labels):
             raise InvalidInput(f"candidate_labels are strings, not {self.candidate_labels!r}.")
 
     def hypothesis(self, label: str) -> str:
-        """The sentence about a label. Raises InvalidInput for a template that has no place for it, or for more."""
-        template = self.hypothesis_template
+        """The sentence about a label. Raises InvalidInput for a template with other braces than the label's."""
         try:
-            made = template.format(label)
+            return self.hypothesis_template.format(label)
         except (AttributeError, IndexError, KeyError, ValueError) as error:
             raise InvalidInput(
-                f"hypothesis_template has one {{}}, where the label comes, and no other braces; it is {template!r}."
+                "hypothesis_template has one {}, where the label comes, and no other braces; it is "
+                f"{self.hypothesis_template!r}."
             ) from error
-        if made == template:
-            raise InvalidInput(f"hypothesis_template needs {{}} where the label comes; it is {template!r}.")
-        return made
 
 
 class Chooser(Reader):

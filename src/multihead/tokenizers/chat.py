@@ -39,7 +39,8 @@ def apply(
     """A conversation, or a batch of them, as the model was taught to read it.
 
     Args:
-        conversation: a list of `{"role": ..., "content": ...}`, or a list of such lists.
+        conversation: a list of `{"role": ..., "content": ...}`, or a list of such lists; entries that are None count
+            as absent.
         tools: JSON schemas of functions, for templates that know them. documents: likewise.
         chat_template: a template, or the name of one of several; the tokenizer's own when left out.
         add_generation_prompt: ends where the model's answer begins.
@@ -48,7 +49,8 @@ def apply(
         variables: padding, truncation, max_length, return_tensors; all else the template reads.
 
     Raises:
-        ChatTemplateError: no template, one that does not parse, breaks the sandbox, or refuses the conversation.
+        ChatTemplateError: no template, one that does not parse, breaks the sandbox, or refuses the conversation; no
+            text in a last message that is to be continued.
         UnsupportedOption: options that exclude each other.
     """
     if add_generation_prompt and continue_final_message:

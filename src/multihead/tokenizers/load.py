@@ -68,10 +68,11 @@ def from_folder(folder: Path, changes: Mapping[str, Any]) -> Tokenizer:
     special = optional(folder / "special_tokens_map.json")
     target: Built | None = None
     files: dict[str, bytes] = {}
-    if all((folder / name).is_file() for name in PAIR):  # before a tokenizer.json, which has one side alone
-        built, target, files = marian(folder, settings)
+    single = (folder / "tokenizer.json").is_file()
+    if all((folder / name).is_file() for name in PAIR) and (not single or stem in ("", "Marian")):
+        built, target, files = marian(folder, settings)  # a tokenizer.json beside them has one side alone
         backend, found, more = built.backend, built.special, list(built.more)
-    elif (folder / "tokenizer.json").is_file():
+    elif single:
         backend, found, more = from_json(folder, stem, settings, special)
     else:
         built = from_parts(folder, stem, {**special, **settings})
