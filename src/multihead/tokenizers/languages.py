@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CODE = re.compile(r"__([a-z]{2,}(?:_[A-Za-z]+)?)__|>>([A-Za-z_]+)<<|<2([a-z]{2,3})>|([a-z]{2,3}_[A-Za-z]{2,4})")
 IN_TEXT = (">>", "<2")  # how a token begins that names the target, before the source's words
+MARKED = ("__", *IN_TEXT)  # how a language's token begins that need not be a special one
 ENGLISH = frozenset(("M2M100", "MBart", "MBart50", "Nllb"))  # classes that take a text for English until they are told
 NAMES: Mapping[str, str] = {  # of ISO 639-1, for prompts and for T5
     "ar": "Arabic", "bg": "Bulgarian", "ca": "Catalan", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek",
@@ -108,12 +109,12 @@ def told_in_text(codes: Mapping[str, str]) -> bool:
 
 def known(tokenizer: Tokenizer) -> dict[str, str]:
     """language -> its token, of the tokens that stand for languages."""
-    found = {}
+    special, found = set(tokenizer.all_special_tokens), {}
     for token in tokenizer.get_vocab():
-        match = CODE.fullmatch(token)
-        if match is None or (match[4] and token not in tokenizer.all_special_tokens):
-            continue
-        found[next(group for group in match.groups() if group)] = token
+        if token in special or token.startswith(MARKED):
+            match = CODE.fullmatch(token)
+            if match is not None:
+                found[next(group for group in match.groups() if group)] = token
     return found
 
 
