@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.text import Text
 
+from ..errors import InvalidInput, UnsupportedOption
 from .completion import complete_model
 from .models import size
+
+if TYPE_CHECKING:
+    from ..model import PreTrainedModel
+    from ..sentences.cross import CrossEncoder
+    from ..sentences.encoder import SentenceEncoder
+    from ..tokenizers.tokenizer import Tokenizer
 
 KINDS = ("float32", "bfloat16", "float16", "q8_0")
 IN_GGUF = {"float32": "F32", "bfloat16": "BF16", "float16": "F16", "q8_0": "Q8_0"}
@@ -26,7 +36,7 @@ def command(model: str, target: Path, dtype: str | None, max_shard_size: str, ov
     """Writes MODEL (safetensors, PyTorch, GGUF, Marian) to TARGET.
 
     TARGET is a folder for safetensors with config and tokenizer, which the reference reads too; or a name that ends
-    with .gguf, for families that GGUF knows.
+    with .gguf, for families that GGUF knows. A sentence encoder or reranker keeps what it does after its transformer.
 
     \b
     Examples:
@@ -35,30 +45,59 @@ def command(model: str, target: Path, dtype: str | None, max_shard_size: str, ov
       multihead convert ./folder ./sharded --max-shard-size 500MB
       multihead convert ./folder model.gguf --dtype q8_0
     """
-    from ..auto import AutoConfig, AutoTokenizer
-    from ..errors import InvalidInput
-    from ..loading import load_model
-    from .inspecting import best_class
-
     console = Console(highlight=False)
     if target.exists() and not overwrite and (target.is_file() or any(target.iterdir())):
         raise InvalidInput(f"{target} is there already; choose another name or pass --overwrite.")
     if dtype == "q8_0" and target.suffix != ".gguf":
         raise InvalidInput("q8_0 is a kind of GGUF files: give a target that ends with .gguf.")
     with console.status("Reading"):
-        config = AutoConfig.from_pretrained(model)
-        loaded = load_model(model, best_class(config), dtype="auto" if dtype in (None, "q8_0") else dtype)
-        tokenizer = AutoTokenizer.from_pretrained(model)
+        found = opened(model, "auto" if dtype in (None, "q8_0") else dtype)
+    kind = dtype or str(found.model.dtype).removeprefix("torch.")
     with console.status("Writing"):
-        if target.suffix == ".gguf":
+        if target.suffix != ".gguf":
+            found.save_pretrained(target, max_shard_size=max_shard_size)
+        elif isinstance(found, Plain):
             from ..gguf_export import save_gguf
 
-            save_gguf(loaded, tokenizer, target, IN_GGUF[dtype or str(loaded.dtype).removeprefix("torch.")])
+            save_gguf(found.model, found.tokenizer, target, IN_GGUF[kind])
         else:
-            loaded.save_pretrained(target, max_shard_size=max_shard_size)
-            tokenizer.save_pretrained(target)
+            raise UnsupportedOption(
+                f"{model} has modules.json, and a GGUF file would lose what they do after the transformer, such as "
+                "pooling. Give a folder as the target."
+            )
     files = [target] if target.is_file() else sorted(path for path in target.rglob("*") if path.is_file())
     for path in files:
-        console.print(f"{size(path.stat().st_size):>10}  {path}")
-    kind = dtype or str(loaded.dtype).removeprefix("torch.")
-    console.print(f"[dim]{type(loaded).__name__}, {loaded.num_parameters():,} parameters in {kind}[/dim]")
+        console.print(Text(f"{size(path.stat().st_size):>10}  {path}"))
+    told = f"{type(found.model).__name__}, {found.model.num_parameters():,} parameters in {kind}"
+    console.print(Text(told, style="dim"))
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A model with its tokenizer, and nothing after it."""
+
+    model: PreTrainedModel
+    tokenizer: Tokenizer
+
+    def save_pretrained(self, folder: Path, **options: Any) -> None:
+        """Writes both; `options` are those of a model's `save_pretrained`."""
+        self.model.save_pretrained(folder, **options)
+        self.tokenizer.save_pretrained(folder)
+
+
+def opened(name: str, dtype: str | None) -> Plain | SentenceEncoder | CrossEncoder:
+    """A checkpoint whole: with what modules.json names after the transformer, where there is one."""
+    from ..auto import AutoConfig, AutoTokenizer
+    from ..hub import Want, resolve
+    from ..loading import load_model
+    from ..sentences.cross import CrossEncoder
+    from ..sentences.encoder import SentenceEncoder
+    from ..sentences.folder import MODULES_FILE, SETTINGS_FILE, Settings
+    from .inspecting import best_class
+
+    root = resolve(name, (Want.CONFIG, Want.MODULES))
+    if (root / MODULES_FILE).is_file():
+        kind = Settings.read(root / SETTINGS_FILE).model_type
+        return (CrossEncoder if kind == "CrossEncoder" else SentenceEncoder).from_pretrained(name, dtype=dtype)
+    model = load_model(name, best_class(AutoConfig.from_pretrained(name)), dtype=dtype)
+    return Plain(model, AutoTokenizer.from_pretrained(name))
