@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -16,9 +18,9 @@ import multihead
 from multihead import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, pipeline
 from multihead.errors import InvalidInput, ModelNotFound, MultiheadError, NetworkUnavailable, UnsupportedOption
 from multihead.preparing import precision_of
+from multihead.tasks import flow
 from multihead.tasks import pipeline as choosing
 from multihead.tasks.answers import Failure
-from multihead.tasks.flow import windows
 from multihead.tasks.task import batches
 
 from .conftest import exact, same
@@ -31,6 +33,20 @@ def labels(classifier):
     return exact("text-classification", classifier)
 
 
+class Numbered:
+    """A data set as torch has them: its rows by number, which nothing but its length ends."""
+
+    def __init__(self):
+        self.read = []
+
+    def __len__(self):
+        return len(TEXTS)
+
+    def __getitem__(self, number):
+        self.read.append(number)
+        return TEXTS[number % len(TEXTS)]
+
+
 def test_columns_in_memory_give_lists_and_everything_else_streams(labels):
     pandas, pyarrow = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
     datasets = pytest.importorskip("datasets")
@@ -41,13 +57,74 @@ def test_columns_in_memory_give_lists_and_everything_else_streams(labels):
         found = labels(column)
         assert isinstance(found, list)
         same(found, expected)
-    for stream in ((text for text in TEXTS), datasets.Dataset.from_dict({"text": TEXTS})["text"], iter(TEXTS)):
+    streams = ((text for text in TEXTS), datasets.Dataset.from_dict({"text": TEXTS})["text"], iter(TEXTS), Numbered())
+    for stream in streams:
         found = labels(stream)
         assert not isinstance(found, list)
         same(list(found), expected)
         assert found.metadata.inputs == len(TEXTS)
     assert labels([]) == []
     assert list(labels(iter([]))) == []
+
+
+def test_rows_by_number_are_read_once_and_no_sooner_than_needed(labels, monkeypatch):
+    from transformers.pipelines.pt_utils import KeyDataset
+
+    monkeypatch.setattr(type(labels), "window", 2)
+    rows = Numbered()
+    stream = labels(rows)
+    assert rows.read == []
+    next(stream)
+    assert rows.read == [0, 1, 2, 3]
+    list(stream)
+    assert rows.read == list(range(len(TEXTS)))
+    same(list(labels(KeyDataset([{"text": text} for text in TEXTS], "text"))), labels(TEXTS))
+
+
+def test_a_stream_is_answered_before_it_is_waited_for(labels, monkeypatch):
+    monkeypatch.setattr(flow, "PATIENCE", 0.01)
+    answered = []
+
+    def texts():
+        for number, text in enumerate(TEXTS):
+            assert len(answered) == number, "an answer is held back until the next text comes"
+            time.sleep(0.02)
+            yield text
+
+    for answer in labels(texts()):
+        answered.append(answer)
+    same(answered, labels(TEXTS))
+
+
+def test_windows_grow_while_a_stream_keeps_nobody_waiting(monkeypatch):
+    def sizes(most, live, slow=()):
+        clock = SimpleNamespace(now=0.0)
+        monkeypatch.setattr(flow, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+
+        def texts():
+            for number in range(300):
+                clock.now += 6.0 if number in slow else 0.0
+                yield str(number)
+
+        return [(len(cut.items), cut.flows) for cut in flow.windows(texts(), most, live)]
+
+    assert sizes(100, live=False) == [(100, True), (100, True), (100, True)]
+    assert sizes(100, live=True) == [(1, False), (16, False), (100, True), (100, True), (83, False)]
+    assert sizes(100, live=True, slow={2})[:4] == [(1, False), (2, False), (2, False), (32, False)]
+
+
+def test_a_row_that_is_no_unicode_is_named_and_the_rest_goes_on(labels, llama):
+    found = list(labels.stream(["fine", "cut \ud83d", {"text": "a", "text_pair": "\udc80"}, "dog"], strict=False))
+    assert [isinstance(row, Failure) for row in found] == [False, True, True, False]
+    assert r"Input 1 has '\ud83d' at character 4" in str(found[1].error)
+    with pytest.raises(InvalidInput, match="Input 1"):
+        labels(["fine", "cut \ud83d"])
+    talk = exact("text-generation", llama, max_new_tokens=1)
+    rows = [[{"role": "user", "content": "\ud83d"}], "dog"]
+    assert [isinstance(row, Failure) for row in talk.stream(rows, strict=False)] == [True, False]
+    ask = exact("question-answering", llama, max_new_tokens=1, prompt="{question} {context}")
+    rows = [{"question": "who?", "context": text} for text in ("\ud83d", "dog")]
+    assert [isinstance(row, Failure) for row in ask.stream(rows, strict=False)] == [True, False]
 
 
 def test_a_stream_holds_no_more_than_windows(labels):
@@ -73,10 +150,10 @@ def test_answers_come_in_order_over_many_windows(labels, monkeypatch):
     same(labels(TEXTS, token_budget=1), expected)
 
 
-@given(st.lists(st.text(max_size=12), max_size=40), st.integers(1, 7))
+@given(st.lists(st.text(max_size=12), max_size=40), st.integers(1, 7), st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_windows_lose_nothing(texts, most):
-    found = list(windows(texts, most))
+def test_windows_lose_nothing(texts, most, live):
+    found = [cut.items for cut in flow.windows(iter(texts), most, live)]
     assert [text for window in found for text in window] == texts
     assert all(0 < len(window) <= most for window in found)
 

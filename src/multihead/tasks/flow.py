@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ChatTemplateError, InvalidInput, MultiheadError
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from .task import Task
 
 CHARACTERS = 256_000  # of a window: enough that texts of alike length meet, little enough to hold
+PATIENCE = 0.25  # seconds in which a window is read; what has come by then is answered
+GROWTH = 16  # of windows while a stream keeps nobody waiting
 
 
 @dataclass(frozen=True)
@@ -38,49 +41,93 @@ class Window:
     pieces: list[list[Piece] | Failure] = field(default_factory=list)
 
 
-def answers(task: Task, items: Iterable[Any], options: Any, metadata: Metadata, *, strict: bool) -> Iterator[Any]:
+def answers(
+    task: Task, items: Iterator[Any], options: Any, metadata: Metadata, *, strict: bool, live: bool
+) -> Iterator[Any]:
     """The answer to each item, in order; with strict=False a `Failure` where one cannot be answered.
 
-    While a window is computed, the next one is tokenized.
+    The next window is read and tokenized while one is computed, once items have proved to come without waiting; until
+    then a window is answered before the next item is asked for.
+
+    Args:
+        live: whether items may keep one waiting, so that the first windows are small.
     """
-    cut = windows(items, task.window)
-    first = next(cut, None)
-    if first is None:
-        return
-    second = next(cut, None)
-    if second is None:
-        yield from answered(task, prepared(task, 0, first, options), options, metadata, strict)
-        return
+    cut = windows(items, task.window, live)
+    begin, coming = 0, next(cut, END)
     with ThreadPoolExecutor(1, thread_name_prefix="multihead-tokenize") as worker:
-        begin, window = len(first), prepared(task, 0, first, options)
-        for following in chain([second], cut):
-            ahead: Future[Window] = worker.submit(prepared, task, begin, following, options)
+        window = prepared(task, begin, coming.items, options)
+        while window.items:
+            begin += len(window.items)
+            ahead: Future[Window] | None = None
+            if coming.flows:
+                coming = next(cut, END)
+                ahead = worker.submit(prepared, task, begin, coming.items, options)
             yield from answered(task, window, options, metadata, strict)
-            begin, window = begin + len(following), ahead.result()
-        yield from answered(task, window, options, metadata, strict)
+            if ahead is None:
+                coming = next(cut, END)
+                window = prepared(task, begin, coming.items, options)
+            else:
+                window = ahead.result()
 
 
-def windows(items: Iterable[Any], most: int) -> Iterator[list[Any]]:
-    """Cuts a stream after `most` items or `CHARACTERS` characters of text."""
-    window: list[Any] = []
-    total = 0
-    for item in items:
-        window.append(item)
-        total += characters(item)
-        if len(window) == most or total >= CHARACTERS:
-            yield window
-            window, total = [], 0
-    if window:
-        yield window
+@dataclass(frozen=True)
+class Cut:
+    """Items of a stream that make a window; `flows` says that the window became full without waiting for them."""
+
+    items: Sequence[Any] = ()
+    flows: bool = False
+
+
+END = Cut()
+
+
+def windows(items: Iterator[Any], most: int, live: bool) -> Iterator[Cut]:
+    """Cuts a stream after `most` items, `CHARACTERS` characters of text or `PATIENCE` seconds of waiting.
+
+    The first window of a live stream has one item; after each that came without waiting they have `GROWTH` times as
+    many, after others as many as came.
+    """
+    size = 1 if live else most
+    while True:
+        window: list[Any] = []
+        total, began, late = 0, time.perf_counter(), False
+        for item in islice(items, size):
+            window.append(item)
+            total += characters(item)
+            late = time.perf_counter() - began > PATIENCE
+            if late or total >= CHARACTERS:
+                break
+        if not window:
+            return
+        yield Cut(window, not late and (len(window) == most or total >= CHARACTERS))
+        size = len(window) if late else min(GROWTH * size, most)
+
+
+def strings(item: Any) -> Iterator[str]:
+    """All strings in an item, those that name others too."""
+    if isinstance(item, str):
+        yield item
+    elif isinstance(item, Mapping):
+        yield from chain.from_iterable(map(strings, chain(item, item.values())))
+    elif isinstance(item, (list, tuple)):
+        yield from chain.from_iterable(map(strings, item))
 
 
 def characters(item: Any) -> int:
     """Characters of all strings in an item."""
-    if isinstance(item, str):
-        return len(item)
-    if isinstance(item, Mapping):
-        return sum(map(characters, item.values()))
-    return sum(map(characters, item)) if isinstance(item, (list, tuple)) else 0
+    return sum(map(len, strings(item)))
+
+
+def check_unicode(item: Any) -> None:
+    """Raises InvalidInput for a string that is no text: with half of a surrogate pair, which no tokenizer reads."""
+    for text in strings(item):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInput(
+                f"has {text[error.start]!a} at character {error.start}, which is no character alone: half of one, or a "
+                "byte that is no UTF-8. Write the text anew, or leave it out."
+            ) from None
 
 
 def prepared(task: Task, begin: int, items: Sequence[Any], options: Any) -> Window:
@@ -90,6 +137,7 @@ def prepared(task: Task, begin: int, items: Sequence[Any], options: Any) -> Wind
         try:
             if isinstance(item, MultiheadError):  # a row that could not even be read
                 raise item
+            check_unicode(item)
             window.items.append(task.accept(item, options))
             window.pieces.append([])
         except (InvalidInput, ChatTemplateError) as error:

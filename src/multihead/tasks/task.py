@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from operator import length_hint
 from typing import Any, ClassVar
 
 import torch
@@ -50,7 +51,7 @@ class Task:
     """A pipeline: called with an input it gives an answer, with several their answers in order.
 
     A list, a tuple, an array or a column in memory gives a list. Anything else that can be iterated, such as a
-    generator or a data set, gives answers as they come, while no more than a window of inputs is held.
+    generator or a data set, gives answers as they come, while no more than two windows of inputs are held.
 
     Args:
         model: with the head that the task needs. name: the task's. note: how the model was chosen, for the metadata.
@@ -93,16 +94,24 @@ class Task:
         """
         o, metadata = self.given(**options), self.metadata()
         if self.is_single(inputs, o):
-            answer = next(answers(self, [inputs], o, metadata, strict=True))
+            answer = next(answers(self, iter([inputs]), o, metadata, strict=True, live=False))
             return described(self.alone(answer, inputs, o), metadata)
         items, total, streamed = opened(inputs)
-        found = shown(answers(self, items, o, metadata, strict=True), total, o.progress, self.task)
+        every = answers(self, items, o, metadata, strict=True, live=total is None)
+        found = shown(every, total, o.progress, self.task)
         return Stream(found, metadata) if streamed else described(self.together(list(found), o), metadata)
 
-    def stream(self, inputs: Iterable[Any], *, strict: bool = True, **options: Any) -> Stream:
-        """The answers as they come; with strict=False a `Failure` in the place of one that cannot be given."""
+    def stream(self, inputs: Any, *, strict: bool = True, live: bool | None = None, **options: Any) -> Stream:
+        """The answers as they come; with strict=False a `Failure` in the place of one that cannot be given.
+
+        Args:
+            live: whether inputs may keep one waiting, so that the first are answered a few at a time; all but those
+                whose number is known, when left out.
+        """
         o, metadata = self.given(**options), self.metadata()
-        return Stream(answers(self, inputs, o, metadata, strict=strict), metadata)
+        items, total, _ = opened(inputs)
+        live = total is None if live is None else live
+        return Stream(answers(self, items, o, metadata, strict=strict, live=live), metadata)
 
     def metadata(self) -> Metadata:
         """What is known of every answer."""
@@ -122,7 +131,7 @@ class Task:
 
     def is_single(self, inputs: Any, o: Any) -> bool:
         """Whether this is one input and not several."""
-        return isinstance(inputs, (str, Mapping)) or not isinstance(inputs, Iterable)
+        return isinstance(inputs, (str, Mapping)) or not (isinstance(inputs, Iterable) or numbered(inputs))
 
     def accept(self, item: Any, o: Any) -> Any:
         """One input, checked. Raises InvalidInput, whose message goes on after "Input 7"."""
@@ -225,17 +234,25 @@ def rows_of(pieces: Sequence[Piece], places: Sequence[Sequence[int]]) -> list[in
     return [begin + place for begin, own in zip(begins, places, strict=True) for place in own]
 
 
+def numbered(inputs: Any) -> bool:
+    """Whether it is a data set that gives its items by their numbers, as torch's do, and need not be iterable."""
+    return hasattr(inputs, "__getitem__") and hasattr(inputs, "__len__")
+
+
 def opened(inputs: Any) -> tuple[Iterator[Any], int | None, bool]:
     """The items, their number where it is known, and whether answers are to be streamed.
 
     Columns of pandas and arrays of numpy and Arrow are held in memory already: they give lists, as lists do.
     """
-    total = len(inputs) if hasattr(inputs, "__len__") else None
+    hint = length_hint(inputs, -1)
+    total = hint if hint >= 0 else None
     if hasattr(inputs, "to_pylist"):  # Arrow: chunk by chunk, not all at once
         chunks = inputs.iterchunks() if hasattr(inputs, "iterchunks") else [inputs]
         return (item for chunk in chunks for item in chunk.to_pylist()), total, False
     if hasattr(inputs, "tolist"):
         return iter(inputs.tolist()), total, False
+    if not isinstance(inputs, Iterable):  # whose numbers may have no end of their own
+        return (inputs[number] for number in range(len(inputs))), total, True
     return iter(inputs), total, not isinstance(inputs, (list, tuple))
 
 
