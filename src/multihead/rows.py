@@ -151,8 +151,13 @@ def questions(article: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]
 
 
 def parquet(path: Path) -> Iterator[dict[str, Any]]:
-    for batch in arrow(path).ParquetFile(path).iter_batches(batch_size=1024):
-        yield from batch.to_pylist()
+    """The rows of a Parquet file. Raises InvalidInput where it is none, or is broken."""
+    library = arrow(path)
+    try:
+        for batch in library.ParquetFile(path).iter_batches(batch_size=1024):
+            yield from batch.to_pylist()
+    except (ValueError, OSError) as error:  # Arrow's own are of these kinds
+        raise InvalidInput(f"{path.name} cannot be read as Parquet: {error}") from error
 
 
 def arrow(path: Path) -> Any:

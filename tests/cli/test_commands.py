@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 
 import multihead
 from multihead import hub
-from multihead.cli.main import COMMANDS, cli
+from multihead.cli.main import COMMANDS, cli, main
 from multihead.errors import ModelNotFound, NetworkUnavailable
 from multihead.tasks.defaults import ENGLISH_PORTUGUESE, MINILM, SMOLLM2
 
@@ -56,6 +57,17 @@ def test_what_does_not_exist_is_an_error_and_not_a_traceback():
     done = multihead_command("demo", "--precision", "int3")
     assert done.returncode == 2
     assert "int3" in done.stderr
+
+
+def test_a_file_that_cannot_be_written_is_an_error_and_not_a_traceback(monkeypatch, capsys, tmp_path):
+    def broken(*_, **__):
+        (tmp_path / "none" / "page.html").write_text("")
+
+    monkeypatch.setattr("multihead.cli.main.cli", broken)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 1
+    assert re.fullmatch(r"FileNotFoundError: .*page\.html: No such file or directory\..*\n", capsys.readouterr().err)
 
 
 def test_no_network_and_no_cache_is_one_clear_message(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from threading import Timer
 
 import pyarrow
 import pyarrow.parquet
@@ -16,12 +18,14 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
-from multihead.cli import rows
+from multihead.cli import drawing, rows
 from multihead.cli.main import cli
 from multihead.cli.precision import loading
 from multihead.cli.results import Output
-from multihead.errors import InvalidInput, ModelNotFound, MultiheadError
+from multihead.errors import InvalidInput, ModelNotFound, MultiheadError, UnsupportedOption
+from multihead.tasks.answers import Metadata
 
 TEXTS = ["The fox jumps.", "A dog", "the lazy dog"]
 
@@ -35,6 +39,11 @@ def run(*words, text=None):
 
 def answered(result):
     return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
 
 
 @pytest.fixture
@@ -123,7 +132,7 @@ def test_a_run_is_gone_on_with_and_not_mixed_up(classifier, files):
     out.write_text(whole[: whole.index("\n") + 20])  # as a stop in the middle of the second row leaves it
     assert "rows 0 to 0 already" in run(*words).stderr
     assert out.read_text() == whole
-    with pytest.raises(InvalidInput, match="another options"):
+    with pytest.raises(InvalidInput, match="differs in options"):
         run(*words, "--set", "top_k=2")
     run(*words, "--set", "top_k=2", "--overwrite")
     assert isinstance(json.loads(out.read_text().splitlines()[0])["output"], list)
@@ -206,3 +215,105 @@ def test_an_output_that_was_cut_anywhere_is_gone_on_with(tmp_path):
             again.write(number, item, {"label": "é"})
         again.close()
         assert path.read_bytes() == data
+
+
+def test_every_setting_that_changes_an_answer_keeps_runs_apart(classifier, llama, files):
+    out = files / "out.jsonl"
+    (files / "c.txt").write_text("The fox jumps.\n")
+    small = ("--set", "max_new_tokens=1", "--set", "prompt={context} {question}", "--output", out)
+    words = ("question-answering", "--file", files / "c.txt", "-m", llama, *small)
+    run(*words, "--question", "Who?")
+    with pytest.raises(InvalidInput, match="differs in question"):
+        run(*words, "--question", "When?")
+    run("sentiment-analysis", TEXTS[0], "-m", classifier, "--output", out, "--overwrite", "--precision", "fp32")
+    for other, what in (((TEXTS[1],), "texts"), ((TEXTS[0], "--precision", "int8"), "precision")):
+        with pytest.raises(InvalidInput, match=f"differs in .*{what}"):
+            run("sentiment-analysis", *other, "-m", classifier, "--output", out)
+    with pytest.raises(InvalidInput, match="differs in device"):
+        run("sentiment-analysis", TEXTS[0], "-m", classifier, "--output", out, "--precision", "fp32", "--device", "cpu")
+    again = run("sentiment-analysis", TEXTS[0], "-m", classifier, "--output", out, "--precision", "float32")
+    assert "rows 0 to 0 already" in again.stderr
+
+
+@pytest.mark.parametrize("note", ['{"task"', "[]"])
+def test_a_broken_note_is_said(classifier, tmp_path, note):
+    out = tmp_path / "out.jsonl"
+    run("sentiment-analysis", TEXTS[0], "-m", classifier, "--output", out)
+    (tmp_path / "out.jsonl.run.json").write_text(note)
+    with pytest.raises(InvalidInput, match=r"out\.jsonl\.run\.json .*--overwrite"):
+        run("sentiment-analysis", TEXTS[0], "-m", classifier, "--output", out)
+    run("sentiment-analysis", TEXTS[0], "-m", classifier, "--output", out, "--overwrite")
+    assert len(out.read_text().splitlines()) == 1
+
+
+def test_half_a_character_is_one_bad_row(classifier, tmp_path):
+    path, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    path.write_text('{"text": "fine"}\n{"text": "cut \\ud83d [/INST]"}\n{"text": "dog"}\n')
+    told = run("sentiment-analysis", "--file", path, "-m", classifier, "--output", out).stderr
+    assert "Row 1: has" in told
+    found = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [("error" in line) for line in found] == [False, True, False]
+    assert found[1]["input"] == "cut \ud83d [/INST]"
+
+
+def test_words_of_the_data_are_printed_as_they_are(classifier, llama, tmp_path, monkeypatch):
+    """Brackets and colons mean styles and pictures to Rich."""
+    text = "[/INST] fox [red] :fox:"
+    result = run("question-answering", text, "-m", llama, "--file", write(tmp_path / "bad.jsonl", [{"question": "[/x]",
+                 "context": [text]}]))  # fmt: skip
+    assert "Row 0" in result.stderr
+    console = Console(file=io.StringIO(), width=200, markup=False, emoji=False)
+    found = [{"entity": "PER", "score": 0.9, "word": "[/INST]", "start": 0, "end": 7}]
+    drawing.show(console, "ner", text, found)
+    terminal = Console(file=io.StringIO(), width=200, force_terminal=True, color_system=None)
+    drawing.footer(terminal, Metadata("ner", "my[/model]", "bf16", "cpu"), 2, tmp_path / "[/out]")
+    printed = console.file.getvalue() + terminal.file.getvalue()
+    for words in (text, "0.900  PER  [/INST]", "my[/model] · bf16", "2 not answered", "[/out]"):
+        assert words in printed
+
+
+def test_a_question_goes_with_every_row_of_a_file(llama, bert, files):
+    small = ("-m", llama, "--set", "max_new_tokens=2", "--set", "prompt={context} {question}")
+    expected = answered(run("question-answering", *TEXTS, "--question", "Who?", *small))
+    (files / "b.csv").write_text("context\n" + "".join(f'"{text}"\n' for text in TEXTS))
+    for words in (("a.txt",), ("b.csv",), ("a.csv", "--column", "review"), ("a.jsonl", "--column", "context=review")):
+        path, *columns = words
+        found = run("question-answering", "--file", files / path, *columns, "--question", "Who?", *small)
+        assert answered(found) == expected
+    found = answered(run("text-ranking", "--file", files / "a.txt", "--query", "fox", "-m", bert))
+    assert found == answered(run("text-ranking", *TEXTS, "--query", "fox", "-m", bert))
+    path = write(files / "s.jsonl", [{"id": n, "sentences": TEXTS} for n in range(2)])
+    found = answered(run("sentence-similarity", "--file", path, "--source", "fox", "-m", bert))
+    assert [line["input"]["source_sentence"] for line in found] == ["fox", "fox"]
+
+
+def test_what_is_asked_twice_or_of_another_task_is_refused(classifier, llama, tmp_path):
+    path = write(tmp_path / "q.jsonl", [{"question": "Who?", "context": "Ada."}])
+    with pytest.raises(InvalidInput, match="a column for question"):
+        run("question-answering", "--file", path, "--question", "When?", "-m", llama)
+    with pytest.raises(UnsupportedOption, match="--source is not of text-classification"):
+        run("sentiment-analysis", "fox", "--source", "dog", "-m", classifier)
+
+
+def test_a_live_pipe_is_answered_line_by_line_and_bytes_that_are_no_utf8_are_one_bad_row(classifier):
+    words = [sys.executable, "-m", "multihead", "run", "sentiment-analysis", "-", "-m", str(classifier)]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    late = Timer(60, process.kill)
+    late.start()
+    for text in (b"The fox jumps.", b"caf\xe9", b"A dog"):
+        process.stdin.write(text + b"\n")
+        process.stdin.flush()
+        found = json.loads(process.stdout.readline() or "{}")
+        assert ("error" if text[-1] == 0xE9 else "output") in found, "no answer before the next line"
+        time.sleep(0.4)
+    process.stdin.close()
+    assert process.wait() == 0
+    late.cancel()
+
+
+def test_what_cannot_be_read_or_written_is_one_clear_message(classifier, tmp_path):
+    (tmp_path / "a.parquet").write_text("PAR1")
+    with pytest.raises(InvalidInput, match=r"a\.parquet cannot be read as Parquet"):
+        run("sentiment-analysis", "--file", tmp_path / "a.parquet", "-m", classifier)
+    with pytest.raises(InvalidInput, match="no folder"):
+        run("sentiment-analysis", "fox", "-m", classifier, "--output", tmp_path / "none" / "x.jsonl")

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.text import Text
 
 from ..errors import InvalidInput, UnsupportedOption
 from .completion import complete_model
+from .consoles import screen
 from .models import size
 
 if TYPE_CHECKING:
@@ -45,9 +44,11 @@ def command(model: str, target: Path, dtype: str | None, max_shard_size: str, ov
       multihead convert ./folder ./sharded --max-shard-size 500MB
       multihead convert ./folder model.gguf --dtype q8_0
     """
-    console = Console(highlight=False)
+    console = screen()
     if target.exists() and not overwrite and (target.is_file() or any(target.iterdir())):
         raise InvalidInput(f"{target} is there already; choose another name or pass --overwrite.")
+    if file := next((path for path in target.parents if path.is_file()), None):
+        raise InvalidInput(f"{target} cannot be made, since {file} is a file; choose another name.")
     if dtype == "q8_0" and target.suffix != ".gguf":
         raise InvalidInput("q8_0 is a kind of GGUF files: give a target that ends with .gguf.")
     with console.status("Reading"):
@@ -67,9 +68,9 @@ def command(model: str, target: Path, dtype: str | None, max_shard_size: str, ov
             )
     files = [target] if target.is_file() else sorted(path for path in target.rglob("*") if path.is_file())
     for path in files:
-        console.print(Text(f"{size(path.stat().st_size):>10}  {path}"))
+        console.print(f"{size(path.stat().st_size):>10}  {path}")
     told = f"{type(found.model).__name__}, {found.model.num_parameters():,} parameters in {kind}"
-    console.print(Text(told, style="dim"))
+    console.print(told, style="dim")
 
 
 @dataclass(frozen=True)

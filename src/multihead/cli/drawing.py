@@ -59,7 +59,7 @@ def entities(console: Console, item: Any, answer: list[dict[str, Any]]) -> None:
     for row in answer:
         name = str(row.get("entity_group", row.get("entity")))
         table.add_row(
-            f"{row['score']:.3f}", Text(name, style=COLOURS[names.index(name) % len(COLOURS)]), str(row["word"])
+            f"{row['score']:.3f}", Text(name, style=COLOURS[names.index(name) % len(COLOURS)]), Text(str(row["word"]))
         )
     console.print(Padding(table, (0, 0, 0, 2)))
 
@@ -138,7 +138,7 @@ def progress(console: Console, title: str, begin: int, quiet: bool) -> Iterator[
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -153,10 +153,10 @@ def footer(console: Console, told: Metadata, failed: int, output: Path | None) -
     if not console.is_terminal and not failed:
         return
     rate = f"{told.inputs / told.seconds:,.1f}/s" if told.seconds else ""
-    parts = [told.model, told.precision, told.device, f"{told.inputs} answered in {told.seconds:.2f} s ({rate})",
-             f"{told.tokens:,} tokens read"]  # fmt: skip
+    answered = f"{told.inputs} answered in {told.seconds:.2f} s ({rate})"
+    parts: list[Any] = [told.model, told.precision, told.device, answered, f"{told.tokens:,} tokens read"]
     if failed:
-        parts.append(f"[red]{failed} not answered[/red]")
+        parts.append((f"{failed} not answered", "red"))
     if output is not None:
         parts.append(f"in {output}")
-    console.print(f"[dim]{' · '.join(parts)}[/dim]")
+    console.print(Text(" · ", style="dim").join(map(Text.assemble, parts)))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
@@ -50,7 +52,7 @@ def noted(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def main() -> None:
-    """Runs the command line; errors of our own tree become one clear message and exit status 1."""
+    """Runs the command line; errors of our own tree and of files become one clear message and exit status 1."""
     warnings.showwarning = noted
     try:
         cli(standalone_mode=False)
@@ -61,6 +63,17 @@ def main() -> None:
         click.echo("Stopped.", err=True)
         sys.exit(130)
     except MultiheadError as error:
-        click.secho(f"{type(error).__name__}: ", fg="red", bold=True, nl=False, err=True)
-        click.echo(str(error), err=True)
+        refused(type(error).__name__, str(error))
+    except BrokenPipeError:  # whoever read the answers has enough of them
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        refused(type(error).__name__, f"{where}{error.strerror or error}. Check the path, its rights and the disk.")
+
+
+def refused(kind: str, message: str) -> NoReturn:
+    """Says what was wrong; ends with exit status 1."""
+    click.secho(f"{kind}: ", fg="red", bold=True, nl=False, err=True)
+    click.echo(message, err=True)
+    sys.exit(1)

@@ -8,7 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidInput, MultiheadError
+from ..config import read_json
+from ..errors import CorruptFile, InvalidInput, ModelNotFound, MultiheadError
 from ..tasks.answers import Failure
 
 
@@ -20,23 +21,23 @@ def plain(value: Any) -> Any:
 
 
 def line(number: int, item: Any, answer: Any) -> str:
-    """One row of the outcome."""
+    """One row of the outcome; halves of characters, which no file holds, are written as JSON's escapes."""
     entry: dict[str, Any] = {"row": number, "input": None if isinstance(item, MultiheadError) else item}
     if isinstance(answer, Failure):
         entry["error"] = str(answer.error)
     else:
         entry["output"] = answer
-    return json.dumps(entry, ensure_ascii=False, default=plain)
+    return json.dumps(entry, ensure_ascii=False, default=plain).encode("utf-8", "backslashreplace").decode()
 
 
 class Output:
     """A file of JSON lines, beside it a note of what made it, so that a stopped run is gone on with and not mixed up.
 
     Args:
-        made: task, model, options, the file read: what must be the same for a run to go on.
+        made: task, model, options, what is read: what must be the same for a run to go on.
 
     Raises:
-        InvalidInput: the file is there, and something else made it.
+        InvalidInput: the file is there, and something else made it; there is no folder for it.
     """
 
     def __init__(self, path: Path, made: Mapping[str, Any], *, overwrite: bool = False) -> None:
@@ -46,16 +47,25 @@ class Output:
             for old in (path, self.note):
                 old.unlink(missing_ok=True)
         if path.exists():
-            known = json.loads(self.note.read_text()) if self.note.exists() else None
-            if known != made:
-                other = [k for k in made if known is not None and known.get(k) != made[k]]
-                what = f"another {other[0]}" if other else "something else"
-                raise InvalidInput(
-                    f"{path} is there already, and was made with {what}. Choose another --output, or pass --overwrite."
-                )
-        self.note.write_text(json.dumps(made, indent=2) + "\n")
+            self._check(made)
+        elif not path.parent.is_dir():
+            raise InvalidInput(f"There is no folder {path.parent} to write {path.name} in. Make it first.")
+        else:
+            self.note.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
         self.done = self._whole()
         self.file = path.open("a", encoding="utf-8")
+
+    def _check(self, made: Mapping[str, Any]) -> None:
+        """Raises InvalidInput where the note is missing or broken, or says that something else made the file."""
+        advice = "Choose another --output, or pass --overwrite."
+        try:
+            known = read_json(self.note)
+        except (ModelNotFound, CorruptFile) as error:
+            raise InvalidInput(f"{self.path} is there already. What made it is not known: {error} {advice}") from error
+        if other := [name for name in {**known, **made} if known.get(name) != made.get(name)]:
+            raise InvalidInput(
+                f"{self.path} is there already, made by a command that differs in {' and '.join(other)}. {advice}"
+            )
 
     def _whole(self) -> int:
         """Rows that are there; one that was cut off in the middle is dropped."""

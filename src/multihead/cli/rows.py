@@ -19,15 +19,16 @@ KEYS: Mapping[str, Sequence[str]] = {  # task -> what a row must have, for tasks
 TEXT = ("text", "sentence", "review", "content", "document", "prompt", "source")
 
 
-def chosen(rows: Iterator[Any], task: str, columns: Sequence[str]) -> Iterator[Any]:
+def chosen(rows: Iterator[Any], task: str, columns: Sequence[str], asked: Mapping[str, str]) -> Iterator[Any]:
     """What the task takes of each row.
 
     Args:
         columns: the column of texts, or `key=column` for each key of a task whose input has several; guessed when left
             out.
+        asked: what every row is given for one of these keys, which then is no column.
 
     Raises:
-        InvalidInput: a column that is not there, or none that can be guessed.
+        InvalidInput: a column that is not there, none that can be guessed, or one for what is asked already.
     """
     plan: Any = None
     for row in rows:
@@ -35,13 +36,18 @@ def chosen(rows: Iterator[Any], task: str, columns: Sequence[str]) -> Iterator[A
             yield row
             continue
         if plan is None:
-            plan = planned(row, task, columns)
-        yield row.get(plan) if isinstance(plan, str) else {key: row.get(column) for key, column in plan.items()}
+            plan = planned(row, task, columns, asked)
+        if isinstance(plan, str):
+            yield row.get(plan)
+        else:
+            yield {**asked, **{key: row.get(column) for key, column in plan.items()}}
 
 
-def planned(row: Mapping[str, Any], task: str, columns: Sequence[str]) -> str | dict[str, str]:
+def planned(
+    row: Mapping[str, Any], task: str, columns: Sequence[str], asked: Mapping[str, str]
+) -> str | dict[str, str]:
     """The column of texts, or the column of each key."""
-    keys = KEYS.get(task, ())
+    keys = tuple(key for key in KEYS.get(task, ()) if key not in asked)
     if task == "text-classification" and "text_pair" in row and not columns:
         keys = ("text", "text_pair")
     plan = dict(column.partition("=")[::2] for column in columns if "=" in column)
@@ -49,6 +55,8 @@ def planned(row: Mapping[str, Any], task: str, columns: Sequence[str]) -> str | 
     for column in [*plan.values(), *plain]:
         if column not in row:
             raise InvalidInput(f"There is no column {column!r}. {nearest(column, map(str, row))}")
+    if twice := [key for key in asked if key in plan or key in row]:
+        raise InvalidInput(f"The file has a column for {twice[0]}, and the command line says it too. Leave one out.")
     if plain and not keys:
         return plain[0]
     if keys:

