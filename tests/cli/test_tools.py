@@ -52,6 +52,17 @@ def test_chat_keeps_a_history_and_does_what_lines_say(talker, tmp_path):
     assert "never" not in out
 
 
+def test_a_chat_outlives_files_that_are_none(talker, tmp_path):
+    (tmp_path / "wrong.json").write_text('"[/INST] Hello"')
+    (tmp_path / "other.json").write_text('[{"says": "[/x]"}]')
+    lines = [f"/save {tmp_path}/none/c.json", *(f"/load {tmp_path}/{n}.json" for n in ("wrong", "other", "none"))]
+    lines += ["Hello", f"/save {tmp_path}/c.json"]
+    out = " ".join(run("chat", "-m", talker, "--set", "max_new_tokens=2", text="\n".join(lines) + "\n").output.split())
+    assert out.count("InvalidInput: ") == 4
+    for said in ("cannot be written: No such file", "must be a list of messages", '{"says"', "2 messages in"):
+        assert said.replace('{"says"', "{'says': '[/x]'}") in out
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int4"])
 def test_chat_takes_a_precision(talker, precision, monkeypatch):
     made = []
@@ -137,6 +148,9 @@ def test_convert_changes_precision_and_shards(llama, tmp_path):
     assert theirs.dtype is torch.bfloat16
     with pytest.raises(InvalidInput, match="--overwrite"):
         run("convert", llama, tmp_path / "half")
+    (tmp_path / "file.txt").write_text("x")
+    with pytest.raises(InvalidInput, match=r"file\.txt is a file"):
+        run("convert", llama, tmp_path / "file.txt" / "x")
     with pytest.raises(InvalidInput, match="GGUF"):
         run("convert", llama, tmp_path / "other", "--dtype", "q8_0")
 

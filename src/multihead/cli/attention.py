@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
+from rich.text import Text
 
 from ..errors import InvalidInput
 from .completion import complete_model
+from .consoles import screen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,11 +59,11 @@ def command(model: str, text: str, target: str | None, page: Path, picture: Path
     """
     if (layer is None) != (head is None):
         raise InvalidInput("Name both --layer and --head, or neither.")
-    console = Console(highlight=False)
+    console = screen()
     maps = computed(model, text, target)
     page.write_text(drawn(maps, text), encoding="utf-8")
-    console.print(f"{page}  [dim]{maps.weights.shape[0]} layers, {maps.weights.shape[1]} heads, "
-                  f"{len(maps.queries)} tokens[/dim]")  # fmt: skip
+    sizes = f"{maps.weights.shape[0]} layers, {maps.weights.shape[1]} heads, {len(maps.queries)} tokens"
+    console.print(Text.assemble(f"{page}  ", (sizes, "dim")))
     if picture is not None:
         from .picture import one, overview
 

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from ..errors import InvalidInput
 from .completion import complete_model
+from .consoles import screen
 from .models import size as megabytes
 from .precision import on_cpu
 
@@ -93,9 +94,9 @@ def command(
 
     if plot is not None:
         plots()
-    console = Console(highlight=False)
+    console = screen()
     settings = costs.Settings(**given)
-    with Console(stderr=True).status("Measuring the machine"):
+    with screen(stderr=True).status("Measuring the machine"):
         limits = costs.machine_limits() if on_cpu(device) else {}
     console.print(headline(machine.told(machine.processor), limits))
     console.print(
@@ -125,7 +126,7 @@ def measured(
     loads: list[dict[str, Any]] = []
     for precision in precisions:
         began = time.perf_counter()
-        with Console(stderr=True).status(f"Loading in {precision}"):
+        with screen(stderr=True).status(f"Loading in {precision}"):
             models[precision] = costs.loaded(name, precision, device)
         held = sum(x.nbytes for x in (*models[precision].parameters(), *models[precision].buffers()))
         loads.append({"precision": precision, "seconds": time.perf_counter() - began, "bytes": held})
@@ -134,7 +135,7 @@ def measured(
     said: list[str] = []
     found = []
     for sweep in costs.sweeps(next(iter(models.values())), settings):
-        with torch.inference_mode(), Console(stderr=True).status(sweep.title):
+        with torch.inference_mode(), screen(stderr=True).status(sweep.title):
             cells = costs.measure(sweep, models, settings, limits, said.append)
         console.print(Text(f"\n{sweep.title}: {sweep.unit}", style="italic"))
         console.print(table(sweep, precisions, cells))

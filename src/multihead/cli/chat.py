@@ -17,6 +17,7 @@ from rich.text import Text
 
 from ..errors import InvalidInput, MultiheadError, UnsupportedOption
 from .completion import complete_model
+from .consoles import screen
 from .precision import loading
 from .precision import option as precision_option
 from .run import value_of
@@ -54,8 +55,8 @@ def command(
     """
     from ..tasks.pipeline import pipeline
 
-    console = Console(highlight=False)
-    with Console(stderr=True).status("Loading the model"):
+    console = screen()
+    with screen(stderr=True).status("Loading the model"):
         pipe = pipeline("text-generation", model, device=device, **loading(precision, device))
     talk = Talk(console, pipe, system)
     for setting in settings:
@@ -67,7 +68,7 @@ def command(
             if not talk.take(line):
                 break
         except MultiheadError as error:
-            console.print(f"[red]{type(error).__name__}:[/red] {error}")
+            console.print(Text.assemble((f"{type(error).__name__}: ", "red"), str(error)))
 
 
 def asked(console: Console) -> str | None:
@@ -122,7 +123,7 @@ class Talk:
         if name in ("exit", "quit", "bye"):
             return False
         actions: dict[str, Callable[[], None]] = {
-            "help": lambda: self.console.print(HELP, style="dim", markup=False),
+            "help": lambda: self.console.print(HELP, style="dim"),
             "clear": lambda: self.begin(self.system),
             "system": lambda: self.begin(rest or None),
             "undo": self.undo,
@@ -159,7 +160,8 @@ class Talk:
                 shown.streamer.text += " …"
         seconds = time.perf_counter() - began
         if self.console.is_terminal:
-            self.console.print(f"[dim]{shown.streamer.tokens} tokens, {shown.streamer.tokens / seconds:.0f}/s[/dim]")
+            rate = f"{shown.streamer.tokens} tokens, {shown.streamer.tokens / seconds:.0f}/s"
+            self.console.print(rate, style="dim")
         return shown.streamer.text.strip()
 
     def undo(self) -> None:
@@ -182,14 +184,23 @@ class Talk:
         self.options = changed
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps(self.messages, ensure_ascii=False, indent=2) + "\n")
-        self.console.print(f"[dim]{len(self.messages)} messages in {path}[/dim]")
+        """Writes the conversation. Raises InvalidInput for a place that cannot be written."""
+        whole = json.dumps(self.messages, ensure_ascii=False, indent=2) + "\n"
+        try:
+            path.write_bytes(whole.encode("utf-8", "backslashreplace"))
+        except OSError as error:
+            raise InvalidInput(f"{path} cannot be written: {error.strerror or error}.") from error
+        self.console.print(f"{len(self.messages)} messages in {path}", style="dim")
 
     def load(self, path: Path) -> None:
+        """Goes on with a saved conversation. Raises InvalidInput for a file that is none."""
         from ..tasks.text_generation import checked
 
         try:
-            self.messages = [dict(message) for message in checked(json.loads(path.read_text()))]
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(found, list):
+                raise InvalidInput(f"must be a list of messages, not {type(found).__name__}.")
+            self.messages = [dict(message) for message in checked(found)]
         except (OSError, ValueError) as error:
             raise InvalidInput(f"{path} is no conversation: {error}") from error
 

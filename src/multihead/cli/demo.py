@@ -19,6 +19,7 @@ from rich.text import Text
 from .. import hub
 from ..tasks.defaults import ANSWERS, ENGLISH_PORTUGUESE, MINILM, SENTIMENT, SMOLLM2, Default
 from . import samples
+from .consoles import screen
 from .downloads import Downloads
 from .precision import loading
 from .precision import option as precision_option
@@ -77,7 +78,7 @@ def command(precision: str) -> None:
       multihead demo --precision float32
       multihead demo --precision int8
     """
-    console = Console(highlight=False)
+    console = screen()
     report = Report(console)
     began = time.perf_counter()
     fetch(console)

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from . import machine
+from .consoles import screen
 from .models import size
 
 Parts = Mapping[str, Callable[[Any], Mapping[str, Text]]]
@@ -31,9 +32,9 @@ def command(build: bool, as_json: bool) -> None:
       multihead doctor --build
       multihead doctor --json | jq .kernels
     """
-    console = Console(highlight=False)
+    console = screen()
     said = built(console, as_json) if build else None
-    with Console(stderr=True).status("Looking and measuring"):
+    with screen(stderr=True).status("Looking and measuring"):
         found = {**machine.facts(), "speeds": machine.told(machine.speeds)}
     if as_json:
         print(json.dumps({**found, "build": said} if build else found, ensure_ascii=False, indent=2))
@@ -48,7 +49,7 @@ def built(console: Console, quiet: bool) -> str:
     from ..native.build import HERE, attempt
 
     try:
-        with Console(stderr=True).status("Compiling the kernels"):
+        with screen(stderr=True).status("Compiling the kernels"):
             said = attempt()
     except OSError as error:
         said = f"not built: {HERE} cannot be written ({error.strerror or error})"

@@ -15,6 +15,7 @@ from rich.tree import Tree
 
 from ..errors import CheckpointMismatch, MultiheadError
 from .completion import complete_model
+from .consoles import screen
 from .models import size
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def command(model: str, layers: bool) -> None:
       multihead inspect sentence-transformers/all-MiniLM-L6-v2
       multihead inspect model.gguf --layers
     """
-    inspect(Console(highlight=False), model, layers)
+    inspect(screen(), model, layers)
 
 
 def inspect(console: Console, name: str, every: bool) -> None:

@@ -7,8 +7,10 @@ import time
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from .completion import complete_model
+from .consoles import screen
 
 
 @click.group(name="models", invoke_without_command=True)
@@ -24,7 +26,7 @@ def command(context: click.Context, defaults: bool) -> None:
       multihead models remove sentence-transformers/all-MiniLM-L6-v2
     """
     if context.invoked_subcommand is None:
-        (_defaults if defaults else _listed)(Console(highlight=False))
+        (_defaults if defaults else _listed)(screen())
 
 
 @command.command(name="remove")
@@ -61,7 +63,7 @@ def _listed(console: Console) -> None:
     for model in models:
         table.add_row(model.name, model.kind, size(model.size), time.strftime("%Y-%m-%d", time.localtime(model.used)))
     console.print(table)
-    console.print(f"[dim]{len(models)} models, {size(sum(model.size for model in models))}[/dim]")
+    console.print(f"{len(models)} models, {size(sum(model.size for model in models))}", style="dim")
 
 
 def _defaults(console: Console) -> None:
@@ -71,7 +73,7 @@ def _defaults(console: Console) -> None:
     for name in ("task", "with a network", "without: from the package index"):
         table.add_column(name, overflow="fold")
     for task, entry in TASKS.items():
-        table.add_row(task, entry.hub, entry.offline.title if entry.offline else "[dim]none[/dim]")
+        table.add_row(task, entry.hub, entry.offline.title if entry.offline else Text("none", style="dim"))
     console.print(table)
 
 

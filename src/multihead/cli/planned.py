@@ -149,7 +149,7 @@ def table(trainer: Trainer, evaluations: list[dict[str, Any]]) -> Table:
     names = dict.fromkeys(name for _, log in columns for name in log if name.startswith("eval_"))
     for name in [n for n in names if not n.endswith(("_runtime", "_per_second"))][:METRICS]:
         cells = (number(log[name]) if name in log else "" for _, log in columns)
-        found.add_row(name.removeprefix("eval_"), *cells, style="bold" if name == metric and judged else "")
+        found.add_row(Text(name.removeprefix("eval_")), *cells, style="bold" if name == metric and judged else "")
     return found
 
 
