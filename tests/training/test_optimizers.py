@@ -11,6 +11,7 @@ import transformers
 
 import multihead
 from multihead.errors import UnsupportedOption
+from multihead.training.adafactor import Adafactor
 from multihead.training.arguments import SCHEDULES as NAMED
 from multihead.training.arguments import TrainingArguments
 from multihead.training.optimizers import SCHEDULES, Average, groups, learning, optimizer_of, schedule, undecayed
@@ -142,7 +143,6 @@ def update(model, optimizer):
         ("adamw_torch", lambda groups, lr: torch.optim.AdamW(groups, lr=lr, betas=(0.8, 0.9), eps=1e-6)),
         ("adamw_torch_fused", lambda groups, lr: torch.optim.AdamW(groups, lr=lr, betas=(0.8, 0.9), eps=1e-6)),
         ("sgd", lambda groups, lr: torch.optim.SGD(groups, lr=lr)),
-        ("adafactor", lambda groups, lr: torch.optim.Adafactor(groups, lr=lr)),
     ],
 )
 def test_optimizers_are_torchs_with_the_settings(name, made):
@@ -155,6 +155,40 @@ def test_optimizers_are_torchs_with_the_settings(name, made):
         {"params": [p for _, p in kind], "weight_decay": decay} for kind, decay in zip(kinds, (0.1, 0.0), strict=True)
     ]
     own, plain = optimizer_of(model, changes), made(split, 1e-3)
+    for _ in range(3):
+        update(model, own)
+        update(other, plain)
+    for (path, one), two in zip(model.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-7, msg=path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_adafactor_is_the_references_over_steps_for_vectors_and_matrices(dtype):
+    torch.manual_seed(0)
+    shapes = [(7,), (), (12, 5), (1, 6), (3, 4, 5)]
+    own = [torch.nn.Parameter(torch.randn(shape, dtype=dtype)) for shape in shapes]
+    other = [torch.nn.Parameter(p.detach().clone()) for p in own]
+    ours = Adafactor(own, lr=1e-2, weight_decay=0.1)
+    plain = transformers.Adafactor(other, lr=1e-2, weight_decay=0.1, scale_parameter=False, relative_step=False)
+    for step in range(12):
+        rate = 1e-2 / (step + 1)
+        for one, two in zip(own, other, strict=True):
+            one.grad = torch.randn_like(one) * 10.0 ** (step % 4 - 2)
+            if one.ndim:
+                one.grad[..., 0] = 0  # what no step has moved
+            two.grad = one.grad.clone()
+        for optimizer in (ours, plain):
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.step()
+    for one, two in zip(own, other, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+
+
+def test_adafactor_of_the_settings_is_the_references():
+    model = tiny()
+    other = copy.deepcopy(model)
+    own = optimizer_of(model, TrainingArguments(learning_rate=1e-3, optim="adafactor"))
+    plain = transformers.Adafactor(other.parameters(), lr=1e-3, scale_parameter=False, relative_step=False)
     for _ in range(3):
         update(model, own)
         update(other, plain)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UnsupportedOption
+from .adafactor import Adafactor
 from .arguments import TrainingArguments
 from .tables import AdamW
 
@@ -76,7 +77,7 @@ def optimizer_of(model: nn.Module, arguments: TrainingArguments) -> torch.optim.
     if arguments.optim == "sgd":
         return torch.optim.SGD(found, lr=arguments.learning_rate)
     if arguments.optim == "adafactor":
-        return torch.optim.Adafactor(found, lr=arguments.learning_rate)
+        return Adafactor(found, lr=arguments.learning_rate)
     if arguments.optim == "muon":
         return Muon(found, lr=arguments.learning_rate, betas=betas, eps=eps)
     fused = arguments.optim == "adamw_torch_fused" and all(p.is_floating_point() for _, p in learning(model))
