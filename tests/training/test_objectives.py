@@ -14,6 +14,7 @@ import multihead
 from multihead.losses import IGNORED
 from multihead.training.arguments import TrainingArguments
 from multihead.training.objectives import Padded, objective_of
+from multihead.training.optimizers import scheduled
 from multihead.training.pairs import Preference
 from multihead.training.steps import Stepper
 from multihead.training.trainer import Trainer, checkpointed
@@ -79,8 +80,8 @@ def stepped(objective, parts, tokens=None):
     """Weights and loss of one step of plain gradient descent over parts of a batch."""
     model = objective.model
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    arguments = TrainingArguments(max_tokens_per_pass=tokens, max_grad_norm=0.5)
-    stepper = Stepper(objective, objective, optimizer, lambda step: 1.0, arguments, World())
+    arguments = TrainingArguments(max_tokens_per_pass=tokens, max_grad_norm=0.5, lr_scheduler_type="constant")
+    stepper = Stepper(objective, objective, optimizer, scheduled(optimizer, None, arguments, 1), arguments, World())
     taken = stepper.take(0, parts)
     return {name: p.detach() for name, p in model.named_parameters()}, taken
 

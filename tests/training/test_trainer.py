@@ -12,7 +12,7 @@ import transformers
 
 import multihead
 from multihead.errors import InvalidInput, TrainingDiverged, UnsupportedOption
-from multihead.training import checkpoints
+from multihead.training import checkpoints, tables
 from multihead.training.arguments import TrainingArguments
 from multihead.training.callbacks import EarlyStoppingCallback, TrainerCallback
 from multihead.training.trainer import Trainer
@@ -249,6 +249,107 @@ def test_a_schedule_of_the_references_is_used(tmp_path):
     run.train()
     rates = [entry["learning_rate"] for entry in run.state.log_history if "learning_rate" in entry]
     assert rates == pytest.approx([0.0, 0.2, 0.4, 0.3, 0.2, 0.1])
+
+
+def test_each_group_follows_its_own_factor_and_the_schedule_goes_along(tmp_path):
+    seen = []
+
+    class Watch(TrainerCallback):
+        def on_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
+            seen.append([group["lr"] for group in optimizer.param_groups])
+
+        def on_step_end(self, args, state, control, lr_scheduler=None, **kwargs):
+            seen.append(lr_scheduler.get_last_lr())
+            assert lr_scheduler.last_epoch == state.global_step
+
+    def made(steps, folder):
+        model = tiny()
+        parts = [{"params": model.backbone.parameters(), "lr": 0.1}, {"params": model.head.parameters(), "lr": 0.4}]
+        optimizer = torch.optim.SGD(parts)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, [lambda step: 1.0, lambda step: 0.5**step])
+        return Trainer(
+            model, TrainingArguments(folder, **{**SETTINGS, "max_steps": steps, "save_steps": 2}), None, examples(),
+            optimizers=(optimizer, schedule), callbacks=[Watch()],
+        )  # fmt: skip
+
+    run = made(3, tmp_path)
+    run.train()
+    assert np.allclose(seen, [[0.1, 0.4], [0.1, 0.2], [0.1, 0.2], [0.1, 0.1], [0.1, 0.1], [0.1, 0.05]])
+    assert run.lr_scheduler.get_last_lr() == seen[-1]
+    seen.clear()
+    made(4, tmp_path).train(resume_from_checkpoint=tmp_path / "checkpoint-2")
+    assert np.allclose(seen[0], [0.1, 0.1])
+
+
+def test_the_schedule_of_the_settings_tells_its_rates_too(tmp_path):
+    seen = []
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, args, state, control, lr_scheduler=None, **kwargs):
+            seen.append(lr_scheduler.get_last_lr()[0])
+
+    run = trainer(tmp_path, max_steps=4, save_strategy="no", callbacks=[Watch()])
+    run.train()
+    assert seen == pytest.approx([1.5e-3, 1e-3, 5e-4, 0.0])
+    rates = [entry["learning_rate"] for entry in run.state.log_history if "learning_rate" in entry]
+    assert rates == pytest.approx([2e-3, 1.5e-3, 1e-3, 5e-4])
+
+
+def test_a_schedule_of_another_optimizer_is_refused(tmp_path):
+    model = tiny()
+    one, other = (torch.optim.SGD(model.parameters(), lr=0.4) for _ in range(2))
+    settings = TrainingArguments(tmp_path, **SETTINGS)
+    with pytest.raises(UnsupportedOption, match="belongs to another optimizer, a SGD"):
+        Trainer(model, settings, train_dataset=examples(), optimizers=(one, warmed(other))).train()
+
+
+class Looks(TrainerCallback):
+    """Notes what gradients and weights are at each moment of a step."""
+
+    def __init__(self):
+        self.seen, self.norms, self.moved = [], [], []
+
+    def note(self, name, model, state):
+        assert not any(p.grad is not None and p.grad.is_sparse for p in model.parameters())
+        gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+        self.seen.append(name)
+        self.norms.append(float(torch.cat(gradients).norm()) if gradients else 0.0)
+        self.moved.append(model.head.out.weight.detach().clone())
+
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        self.note("begin", model, state)
+
+    def on_substep_end(self, args, state, control, model=None, **kwargs):
+        self.note("sub", model, state)
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        self.note("pre", model, state)
+
+    def on_optimizer_step(self, args, state, control, model=None, **kwargs):
+        self.note("step", model, state)
+        assert state.global_step == 0, "the step is counted when it is done"
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        self.note("end", model, state)
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_tokens_per_pass": 20}, {"fp16": True}], ids=str)
+def test_callbacks_see_gradients_grow_be_clipped_and_used(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "LEAST", 30)
+    looks = Looks()
+    run = trainer(
+        tmp_path, max_steps=1, gradient_accumulation_steps=3, max_grad_norm=0.05, save_strategy="no", callbacks=[looks],
+        **settings,
+    )  # fmt: skip
+    run.train()
+    assert looks.seen == ["begin", "sub", "sub", "pre", "step", "end"]
+    assert looks.norms[0] == looks.norms[-1] == 0.0
+    assert looks.norms[3] == looks.norms[4] == pytest.approx(0.05, rel=1e-3)
+    assert 0 < looks.norms[1] != looks.norms[2] > 0
+    before, after = looks.moved[0], looks.moved[-1]
+    assert all(torch.equal(weight, before) for weight in looks.moved[:4])
+    assert all(torch.equal(weight, after) for weight in looks.moved[4:])
+    assert not torch.equal(before, after)
 
 
 def test_a_model_may_be_made_by_a_function(tmp_path):

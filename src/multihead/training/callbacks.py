@@ -19,6 +19,7 @@ Event = Literal[
     "on_save", "on_log", "on_prediction_step", "on_push_begin",
 ]  # fmt: skip
 EVENTS: tuple[Event, ...] = get_args(Event)
+WITH_GRADIENTS: tuple[Event, ...] = ("on_substep_end", "on_pre_optimizer_step", "on_optimizer_step")
 
 ANSWERED: dict[Event, tuple[str, ...]] = {  # what is no longer asked for once an event is there
     "on_train_begin": ("should_training_stop",),
@@ -37,7 +38,8 @@ class TrainerCallback:
 
     An event gets `args` (the TrainingArguments), `state` (TrainerState) and `control` (TrainerControl), and by name
     `model`, `processing_class`, `optimizer`, `lr_scheduler`, `train_dataloader` and `eval_dataloader`. `on_log` gets
-    `logs`, `on_evaluate` and `on_predict` get `metrics`. It changes `control` in place, or returns another.
+    `logs`, `on_evaluate` and `on_predict` get `metrics`. It changes `control` in place, or returns another. Gradients
+    are there at `on_substep_end`, `on_pre_optimizer_step` and `on_optimizer_step`.
     """
 
     def on_init_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Answer:
@@ -142,6 +144,11 @@ class Callbacks:
     def remove(self, callback: Any) -> None:
         """Takes out an instance, or the first of a class, where there is one."""
         self.pop(callback)
+
+    def hear(self, *events: Event) -> bool:
+        """Whether a callback does something at one of these events; the base, ours or the reference's, does not."""
+        kinds = [kind for callback in self.callbacks for kind in type(callback).__mro__]
+        return any(event in vars(kind) for kind in kinds if kind.__name__ != "TrainerCallback" for event in events)
 
     def call(
         self, event: Event, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any

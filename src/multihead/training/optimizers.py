@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from ..errors import UnsupportedOption
 from .adafactor import Adafactor
@@ -114,6 +115,37 @@ class Muon(torch.optim.Optimizer):
             part.param_groups[0]["lr"] = group["lr"]
             part.step()
         return loss
+
+
+def scheduled(optimizer: torch.optim.Optimizer, given: Any, arguments: TrainingArguments, steps: int) -> LambdaLR:
+    """The learning rates of a run: a caller's own, or those that the settings name; each run begins at step 0.
+
+    Raises:
+        UnsupportedOption: a scheduler whose rates are not known at every step, or one of another optimizer.
+    """
+    if given is None:
+        return LambdaLR(optimizer, schedule(arguments, steps))
+    if not isinstance(given, LambdaLR):
+        raise UnsupportedOption(
+            f"optimizers: {type(given).__name__} is no LambdaLR, whose factor is known at every step; name a schedule "
+            "in lr_scheduler_type, or give a LambdaLR."
+        )
+    if given.optimizer is not optimizer:
+        raise UnsupportedOption(
+            f"optimizers: the schedule belongs to another optimizer, a {type(given.optimizer).__name__}. Give both, "
+            "or name a schedule in lr_scheduler_type."
+        )
+    return given
+
+
+def place(scheduler: LambdaLR, step: int) -> None:
+    """Puts a scheduler, and its optimizer's learning rates, where a step finds them, whatever was before."""
+    factors = [factor(step) for factor in scheduler.lr_lambdas]
+    rates = [base * factor for base, factor in zip(scheduler.base_lrs, factors, strict=True)]
+    for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    unchanged = [None] * len(factors)
+    scheduler.load_state_dict({"last_epoch": step, "_step_count": step + 1, "_last_lr": rates, "lr_lambdas": unchanged})
 
 
 def schedule(arguments: TrainingArguments, steps: int) -> Callable[[int], float]:

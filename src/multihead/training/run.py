@@ -87,7 +87,6 @@ class Run:
         state.num_input_tokens_seen += taken.tokens
         self.since.append(taken)
         self.losses += taken.loss
-        trainer._tell("on_optimizer_step")
 
     def _diverged(self, error: TrainingDiverged, batches: Sequence[Sequence[int]]) -> TrainingDiverged:
         """The error with the rows that were read; the state before them is kept."""
@@ -140,7 +139,7 @@ class Run:
         logs = {
             "loss": sum(taken.loss for taken in self.since) / len(self.since),
             "grad_norm": self.since[-1].norm,
-            "learning_rate": self.stepper.optimizer.param_groups[0]["lr"],
+            "learning_rate": self.since[-1].rate,
             "num_input_tokens_seen": state.num_input_tokens_seen,
             "tokens_per_second": tokens / max(now - self.logged_at, 1e-9),
         }

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from ..errors import TrainingDiverged
 from .arguments import TrainingArguments
+from .callbacks import Event
 from .experts import Experts
 from .objectives import Objective
-from .optimizers import Average, learning
+from .optimizers import Average, learning, place
 from .parallel import exchanging
 from .passes import Example, pieces
 from .sharding import is_sharded
@@ -29,11 +32,13 @@ class Taken:
 
     Args:
         loss: the mean over all losses of all devices. norm: of the gradient before it was clipped.
-        tokens: that all devices read. skipped: whether weights stayed, since float16 gradients overflowed.
+        rate: the learning rate, of the first group. tokens: that all devices read.
+        skipped: whether weights stayed, since float16 gradients overflowed.
     """
 
     loss: float
     norm: float
+    rate: float
     tokens: int
     skipped: bool = False
 
@@ -46,7 +51,8 @@ class Stepper:
 
     Args:
         objective: what is computed. wrapped: the same within what makes it parallel or compiled.
-        rates: the factor of the learning rate at each step. world: the devices that read batches of their own.
+        scheduler: the learning rates at each step. world: the devices that read batches of their own.
+        tell: hears `on_substep_end`, `on_pre_optimizer_step` and `on_optimizer_step` at their moments.
     """
 
     def __init__(
@@ -54,15 +60,15 @@ class Stepper:
         objective: Objective,
         wrapped: nn.Module,
         optimizer: torch.optim.Optimizer,
-        rates: Callable[[int], float],
+        scheduler: LambdaLR,
         arguments: TrainingArguments,
         world: World,
         average: Average | None = None,
+        tell: Callable[[Event], None] = lambda event: None,
     ) -> None:
-        self.objective, self.wrapped, self.optimizer, self.rates = objective, wrapped, optimizer, rates
-        self.arguments, self.world, self.average = arguments, world, average
+        self.objective, self.wrapped, self.optimizer, self.scheduler = objective, wrapped, optimizer, scheduler
+        self.arguments, self.world, self.average, self.tell = arguments, world, average, tell
         self.experts = Experts(objective.model) if world.size > 1 else None
-        self.bases = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
         self.scaler = torch.amp.GradScaler(objective.device.type) if arguments.fp16 else None
 
     def take(
@@ -77,13 +83,14 @@ class Stepper:
             TrainingDiverged: the loss or the gradient is no finite number; weights are as they were.
         """
         self.objective.train()
-        for group, base in zip(self.optimizer.param_groups, self.bases, strict=True):
-            group["lr"] = base * self.rates(step)
-        passes = [self.objective.collate(part) for examples in batches for part in self._parts(examples)]
+        place(self.scheduler, step)
+        parts = [self._parts(examples) for examples in batches]
+        passes = [self.objective.collate(part) for batch in parts for part in batch]
         sizes = [sum(map(self.objective.size, examples)) for examples in batches]
         counted = torch.tensor([sum(map(self.objective.count, passes)), sum(sizes)], dtype=torch.float64)
         count, tokens = self.world.total(counted.to(self.objective.device)).tolist()
-        loss = self._backward(self._idle(len(passes), spare), passes, max(count, 1.0))
+        ends = set(accumulate(map(len, parts)))
+        loss = self._backward(self._idle(len(passes), spare), passes, ends, max(count, 1.0))
         return self._apply(step, loss, int(tokens))
 
     def _parts(self, examples: Sequence[Example]) -> list[list[Example]]:
@@ -105,19 +112,25 @@ class Stepper:
             return []
         return [self.objective.collate([spare()])] * (wanted - passes)
 
-    def _backward(self, idle: Sequence[Any], passes: Sequence[Any], count: float) -> float:
-        """Adds up gradients; gradients of other devices join in the last pass."""
+    def _backward(self, idle: Sequence[Any], passes: Sequence[Any], ends: Set[int], count: float) -> float:
+        """Adds up gradients; gradients of other devices join in the last pass.
+
+        Args:
+            ends: passes with which a batch ends, counted from 1.
+        """
         total = torch.zeros((), dtype=torch.float32, device=self.objective.device)
-        for number, batch in enumerate([*idle, *passes], 1):
-            with exchanging(self.wrapped, number == len(idle) + len(passes)):
+        for number, batch in enumerate([*idle, *passes], 1 - len(idle)):
+            with exchanging(self.wrapped, number == len(passes)):
                 with precision(self.arguments, self.objective.device):
                     loss, _ = self.wrapped(batch)
-                loss = loss * 0.0 if number <= len(idle) else loss
+                loss = loss * 0.0 if number <= 0 else loss
                 total += loss.detach()
                 scaled = loss * (self.world.size / count)  # those of all devices are averaged
                 (scaled if self.scaler is None else self.scaler.scale(scaled)).backward()
-            if number == len(idle) and self.experts is not None:
+            if number == 0 and self.experts is not None:
                 self.experts.forget()
+            if number in ends and number < len(passes):
+                self.tell("on_substep_end")
         return float(self.world.total(total)) / count
 
     def _apply(self, step: int, loss: float, tokens: int) -> Taken:
@@ -131,17 +144,21 @@ class Stepper:
             self.optimizer.zero_grad(set_to_none=True)
             what = "loss" if not math.isfinite(loss) else "gradient"
             raise TrainingDiverged(f"The {what} of step {step + 1} is {loss if what == 'loss' else norm}.")
+        self.tell("on_pre_optimizer_step")
         before = None if self.scaler is None else self.scaler.get_scale()
         if self.scaler is None:
             self.optimizer.step()
         else:
             self.scaler.step(self.optimizer)
             self.scaler.update()
+        self.tell("on_optimizer_step")
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        place(self.scheduler, step + 1)
         self.optimizer.zero_grad(set_to_none=True)
         skipped = self.scaler is not None and self.scaler.get_scale() < (before or 0.0)
         if self.average is not None and not skipped:
             self.average.update(self.objective.model)
-        return Taken(loss, norm, tokens, skipped)
+        return Taken(loss, norm, rate, tokens, skipped)
 
 
 def precision(arguments: TrainingArguments, device: torch.device, *, evaluation: bool = False) -> Any:

@@ -16,7 +16,7 @@ from ..errors import InvalidInput, UnsupportedOption
 from ..kernels.hardware import best_device
 from ..kernels.memory import keep_freed
 from .arguments import TrainingArguments
-from .callbacks import Callbacks, DefaultFlowCallback
+from .callbacks import WITH_GRADIENTS, Callbacks, DefaultFlowCallback
 from .card import model_card
 from .checkpoints import Checkpoints
 from .described import trained
@@ -24,7 +24,7 @@ from .evaluation import PredictionOutput, see, stacked
 from .jobs import Job
 from .metrics import EvalPrediction
 from .objectives import Objective
-from .optimizers import Average, Muon, optimizer_of, schedule
+from .optimizers import Average, Muon, optimizer_of, scheduled
 from .order import Order
 from .parallel import Parallel
 from .progress import ProgressCallback
@@ -117,6 +117,7 @@ class Trainer:
         self.checkpoints = Checkpoints(Path(self.args.output_dir), self.args.save_total_limit)
         self.saver = Saver(self)
         self.optimizer: Any = None
+        self.lr_scheduler: Any = None
         self.average: Average | None = None
         self._tell("on_init_end")
 
@@ -216,8 +217,8 @@ class Trainer:
         return self.optimizer
 
     def _by_rows(self, stepper: Stepper) -> AbstractContextManager[None]:
-        """Word tables learn by rows where one process trains on a CPU, whose memory is slow."""
-        alone = self.world.size == 1 and self.device.type == "cpu"
+        """Word tables learn by rows where one process trains on a CPU, whose memory is slow, and nobody looks on."""
+        alone = self.world.size == 1 and self.device.type == "cpu" and not self.callbacks.hear(*WITH_GRADIENTS)
         knows = isinstance(self.optimizer, (AdamW, Muon)) and stepper.scaler is None and not self.args.torch_compile
         return by_rows(self.model) if alone and knows else nullcontext()
 
@@ -229,10 +230,12 @@ class Trainer:
         if self.args.torch_compile:
             wrapped.compile(backend=self.args.torch_compile_backend or "inductor", mode=self.args.torch_compile_mode)
         self.average = Average(self.model, self.args.ema_decay) if self.args.ema_decay is not None else None
-        given = self._given_optimizers[1]
-        rates = _rates(given) if given is not None else schedule(self.args, steps)
-        self.callbacks.share(optimizer=self.optimizer, lr_scheduler=given or rates)
-        return Stepper(self.objective, wrapped, self.optimizer, rates, self.args, self.parallel.data, self.average)
+        self.lr_scheduler = scheduled(self.optimizer, self._given_optimizers[1], self.args, steps)
+        self.callbacks.share(optimizer=self.optimizer, lr_scheduler=self.lr_scheduler)
+        return Stepper(
+            self.objective, wrapped, self.optimizer, self.lr_scheduler, self.args, self.parallel.data, self.average,
+            self._tell,
+        )  # fmt: skip
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
@@ -357,16 +360,6 @@ def checkpointed(model: nn.Module) -> None:
     for module in model.modules():
         if hasattr(module, "recompute"):
             module.recompute = True  # type: ignore[assignment]
-
-
-def _rates(given: Any) -> Callable[[int], float]:
-    """The factor that a scheduler of torch gives at each step."""
-    if not hasattr(given, "lr_lambdas"):
-        raise UnsupportedOption(
-            f"optimizers: {type(given).__name__} is no LambdaLR, whose factor is known at every step; name a schedule "
-            "in lr_scheduler_type, or give a LambdaLR."
-        )
-    return given.lr_lambdas[0]
 
 
 Seq2SeqTrainer = Trainer  # the reference's name; predict_with_generate belongs to every Trainer here
