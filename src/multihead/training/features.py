@@ -138,7 +138,7 @@ class Features(Sequence[Mapping[str, Any]]):
                     raise InvalidInput(
                         f"Vocabulary mismatch: {where} has the token {int(wrong[0])} in {name}, and the model's "
                         f"vocabulary has {size} tokens (0 to {size - 1}). Tokenize with the model's own tokenizer, or "
-                        " enlarge the model: model.resize_token_embeddings(len(tokenizer))."
+                        "begin with a model that has these tokens."
                     )
 
     def __repr__(self) -> str:
