@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import transformers
 
 import multihead
 from multihead.errors import InvalidInput, TrainingDiverged, UnsupportedOption
-from multihead.training import checkpoints, tables
+from multihead.training import checkpoints, hooks, tables
 from multihead.training.arguments import TrainingArguments
 from multihead.training.callbacks import EarlyStoppingCallback, TrainerCallback
 from multihead.training.trainer import Trainer
@@ -361,6 +363,107 @@ def test_a_model_may_be_made_by_a_function(tmp_path):
     assert same(weights(one.model), weights(other.model))
     with pytest.raises(InvalidInput, match="either model or model_init"):
         Trainer(tiny(), TrainingArguments(tmp_path, **settings), model_init=tiny)
+
+
+def test_a_model_is_made_anew_at_each_training(tmp_path):
+    made = []
+
+    def build(trial):
+        made.append(trial)
+        return tiny()
+
+    settings = TrainingArguments(tmp_path, **{**SETTINGS, "save_strategy": "no", "max_steps": 3})
+    run = Trainer(args=settings, model_init=build, train_dataset=examples(), peft_config=multihead.LoraConfig(r=2))
+    run.train()
+    first, learned = losses(run), weights(run.model)
+    run.train()
+    assert losses(run) == first
+    assert same(weights(run.model), learned)
+    assert made == [None] * 3
+    seen = []
+
+    class Watch(TrainerCallback):
+        def on_train_begin(self, args, state, control, model=None, **kwargs):
+            seen.append(model)
+
+    run.add_callback(Watch())
+    run.train()
+    assert seen == [run.model]
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [(lambda: None, "returned None"), (lambda trial, more: tiny(), "takes 2 arguments")],
+)
+def test_a_function_that_makes_no_model_is_refused(build, message, tmp_path):
+    with pytest.raises(InvalidInput, match=message):
+        Trainer(args=TrainingArguments(tmp_path, **SETTINGS), model_init=build)
+    optimizer = torch.optim.SGD(tiny().parameters())
+    with pytest.raises(InvalidInput, match="override create_optimizer"):
+        Trainer(args=TrainingArguments(tmp_path, **SETTINGS), model_init=tiny, optimizers=(optimizer, None))
+
+
+def test_evaluations_without_data_are_refused_at_once(tmp_path):
+    with pytest.raises(InvalidInput, match=r"eval_strategy = 'epoch' evaluates.*give eval_dataset"):
+        trainer(tmp_path, eval_strategy="epoch")
+
+    class Asks(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_evaluate = True
+
+    with pytest.raises(InvalidInput, match="give eval_dataset"):
+        trainer(tmp_path, callbacks=[Asks()], save_strategy="no").train()
+
+
+def test_what_a_collator_draws_follows_the_seed(tmp_path):
+    def dropped(rows):
+        kept = [{**row, "input_ids": [i if random.random() > 0.3 else 5 for i in row["input_ids"]]} for row in rows]
+        kept = [{**row, "input_ids": [i - int(np.random.rand() > 0.5) for i in row["input_ids"]]} for row in kept]
+        return multihead.DataCollatorWithPadding()(kept)
+
+    def run(folder, **changes):
+        given = TrainingArguments(folder, **{**SETTINGS, "save_steps": 3, "max_steps": 6, **changes})
+        made = Trainer(tiny(), given, dropped, examples())
+        made.train(resume_from_checkpoint=changes.get("resume_from_checkpoint"))
+        return losses(made)
+
+    first = run(tmp_path / "one")
+    assert first == run(tmp_path / "two")
+    assert first != run(tmp_path / "three", seed=4)
+    assert run(tmp_path / "one", resume_from_checkpoint=str(tmp_path / "one" / "checkpoint-3")) == first
+
+
+@pytest.mark.parametrize("name", list(hooks.UNCALLED))
+def test_hooks_of_the_reference_that_are_never_called_are_refused(name, tmp_path):
+    assert hasattr(transformers.Trainer, name)
+    assert not hasattr(Trainer, name)
+    with pytest.raises(UnsupportedOption, match=rf"Mine\.{name} is a hook that this Trainer never calls\. [A-Za-z]"):
+        type("Mine", (Trainer,), {name: lambda self: None})(tiny(), TrainingArguments(tmp_path, **SETTINGS))
+
+
+def test_metrics_are_printed_and_written_for_scripts(tmp_path, capsys):
+    run = trainer(tmp_path / "out", max_steps=2, save_strategy="no", eval_dataset=examples(8))
+    trained = run.train().metrics
+    run.log_metrics("train", {**trained, "train_runtime": 3723.456, "train_samples": 96, "train_loss": np.float32(1.5)})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-6] == "***** train metrics *****"
+    assert [line.split() for line in lines[-5:]][:3] == [
+        ["train_loss", "=", "1.5"], ["train_runtime", "=", "1:02:03.45"], ["train_samples", "=", "96"],
+    ]  # fmt: skip
+    assert len({line.index("=") for line in lines[-5:]}) == len({len(line) for line in lines[-5:]}) == 1
+    run.save_metrics("train", trained)
+    judged = run.evaluate()
+    run.save_metrics("eval", {**judged, "eval_loss": np.float32(0.5)})
+    run.save_metrics("test", {"test_loss": 1.0}, combined=False)
+
+    def read(name):
+        return json.loads((tmp_path / "out" / f"{name}_results.json").read_text())
+
+    assert read("train") == trained
+    assert read("test") == {"test_loss": 1.0}
+    assert read("all") == {**trained, **judged, "eval_loss": 0.5}
+    assert run.is_world_process_zero()
+    assert run.is_local_process_zero()
 
 
 class Events(TrainerCallback):

@@ -68,7 +68,7 @@ def evaluated(trainer: Trainer) -> dict[str, Any]:
 def extent(trainer: Trainer) -> Extent:
     """How long the run of these settings is. Raises UnsupportedOption where there is no batch."""
     order = trainer.order(trainer.features(trainer.train_dataset, training=True))
-    steps, epochs = trainer._extent(order)
+    steps, epochs = order.extent(trainer.args.max_steps, trainer.args.num_train_epochs)
     return Extent(steps, order.count(), epochs)
 
 

@@ -57,6 +57,29 @@ class Order:
         each = len(self.lengths) // self.batch if self.whole else math.ceil(len(self.lengths) / self.batch)
         return math.ceil(each / self.together)
 
+    def extent(self, steps: int, epochs: float) -> tuple[int, float]:
+        """Optimizer steps of a run, and its epochs.
+
+        Args:
+            steps: wanted; none above 0 for those of so many epochs.
+
+        Raises:
+            UnsupportedOption: there is no batch.
+        """
+        each = self.count()
+        if not each:
+            raise UnsupportedOption(
+                "dataloader_drop_last leaves no batch: there are fewer examples than one batch has."
+            )
+        if steps > 0:
+            return steps, steps / each
+        if self.tokens is None:
+            return math.ceil(each * epochs), epochs
+        whole = math.floor(epochs)
+        counts = [self.count(epoch) for epoch in range(math.ceil(epochs))]
+        rest = math.ceil(counts[-1] * (epochs - whole)) if len(counts) > whole else 0
+        return sum(counts[:whole]) + rest, epochs
+
     def _batches(self, order: Sequence[int]) -> list[list[int]]:
         if self.tokens is not None:
             return self._by_tokens(order)

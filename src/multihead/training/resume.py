@@ -98,6 +98,13 @@ def _placed(key: str, value: Tensor, parameter: Tensor) -> Any:
     return placed(value, parameter)
 
 
+def seed(number: int) -> None:
+    """Seeds every generator that this process draws from."""
+    random.seed(number)
+    np.random.seed(number % 2**32)
+    torch.manual_seed(number)
+
+
 def random_state() -> dict[str, Any]:
     """The state of every generator that this process draws from."""
     kind, keys, place, has, cached = np.random.get_state()

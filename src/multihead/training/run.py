@@ -113,7 +113,7 @@ class Run:
         trainer, control = self.trainer, self.trainer.control
         if control.should_log and self.since:
             self._log()
-        if control.should_evaluate and trainer.eval_dataset is not None:
+        if control.should_evaluate:
             self._evaluate()
         if trainer.control.should_save:
             trainer.saver.checkpoint()

@@ -106,7 +106,7 @@ class TrainerState:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; numbers of numpy and torch become Python's."""
-        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
     def to_json(self) -> str:
         """The text of `trainer_state.json`."""
@@ -143,9 +143,10 @@ def _alike(default: Any, value: Any) -> bool:
     return default is None or isinstance(value, type(default))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Numbers of numpy and torch as Python's, also within lists and dicts."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {k: plain(v) for k, v in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from ..errors import InvalidInput, UnsupportedOption
+from ..errors import InvalidInput
 from ..kernels.hardware import best_device
 from ..kernels.memory import keep_freed
+from . import hooks, results
 from .arguments import TrainingArguments
 from .callbacks import WITH_GRADIENTS, Callbacks, DefaultFlowCallback
 from .card import model_card
@@ -27,8 +27,10 @@ from .objectives import Objective
 from .optimizers import Average, Muon, optimizer_of, scheduled
 from .order import Order
 from .parallel import Parallel
+from .passes import checkpointed
 from .progress import ProgressCallback
 from .reporting import reporters
+from .resume import seed
 from .run import Run, TrainOutput
 from .saving import Saver
 from .signals import Signals
@@ -50,13 +52,15 @@ class Trainer:
         task: what to train for, as `tasks.TASKS` names it; told by the model's kind where data is tokenized.
         options: of the task: columns, max_length, ...; see the task's file in `training.data`.
         data_collator: makes a batch of examples; the ones of this library mean that nothing is padded.
-        model_init: makes a model anew. compute_loss_func: (outputs, labels, num_items_in_batch) -> loss.
+        model_init: makes the model, anew at each `train()`; it may take one argument, a trial, which is None.
+        compute_loss_func: (outputs, labels, num_items_in_batch) -> loss.
         compute_metrics: of an `EvalPrediction`; the task's own metrics when left out.
         optimizers: (optimizer, schedule) instead of those that `args` name.
         peft_config: a `LoraConfig`: adapters learn, the model's own weights stay.
 
     A subclass may override `compute_loss(model, inputs, return_outputs=False, num_items_in_batch=None)` as with the
-    reference; its inputs are padded tensors then.
+    reference; its inputs are padded tensors then. It may override `create_optimizer`, `save_model`, `call_model_init`,
+    `log`, `evaluate` and `predict` too; other hooks of the reference are refused by name.
 
     Raises:
         UnsupportedOption, InvalidInput: settings or data that do not fit each other or the model.
@@ -70,7 +74,7 @@ class Trainer:
         train_dataset: Any = None,
         eval_dataset: Any = None,
         processing_class: Any = None,
-        model_init: Callable[[], Any] | None = None,
+        model_init: Callable[..., Any] | None = None,
         compute_loss_func: Callable[..., Any] | None = None,
         compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
         callbacks: Sequence[Any] | None = None,
@@ -82,34 +86,33 @@ class Trainer:
         options: Mapping[str, Any] | None = None,
         peft_config: Any = None,
     ) -> None:
+        hooks.check(type(self))
         if (model is None) == (model_init is None):
             raise InvalidInput("Give either model or model_init.")
-        self.args = args or TrainingArguments()
+        if model_init is not None and any(optimizers):
+            raise InvalidInput("optimizers belong to one model and model_init makes others; override create_optimizer.")
+        self.args, self.model_init, self._peft_config = args or TrainingArguments(), model_init, peft_config
+        if self.args.eval_strategy != "no" and eval_dataset is None:
+            raise InvalidInput(
+                f"eval_strategy = {self.args.eval_strategy!r} evaluates, and there is nothing to evaluate on: give "
+                'eval_dataset, or eval_strategy="no".'
+            )
         if self.args.tf32 is not None:
             torch.set_float32_matmul_precision("high" if self.args.tf32 else "highest")
         if self.args.full_determinism:
             torch.use_deterministic_algorithms(True)
         device = "cpu" if self.args.use_cpu else best_device()
         self.world = World.here(device, self.args.ddp_backend, self.args.ddp_timeout)
-        torch.manual_seed(self.args.seed)
-        given = model_init() if model_init is not None else model
-        self.job: Job = job_of(
+        self.parallel = Parallel.of(self.args, self.world)
+        seed(self.args.seed)
+        self._job_of: Callable[[Any], Job] = lambda given: job_of(
             given, task, options or {}, tokenizer or processing_class, train_dataset,
             collator=data_collator, loss=self._own_loss(compute_loss_func), smoothing=self.args.label_smoothing_factor,
         )  # fmt: skip
-        self.model: Any = self.job.model
-        self.processing_class = self.job.tokenizer
-        if peft_config is not None:
-            inner = self.model if hasattr(self.model, "add_adapter") else self.model.model  # a sentence encoder's own
-            inner.add_adapter(peft_config)
-        self.parallel = Parallel.of(self.args, self.world)
-        if self.parallel.sharding is None:  # its parts are moved one by one, and the whole may not fit
-            self.model.to(torch.device(device, self.world.local) if device == "cuda" else device)
-        self._data: dict[int, tuple[Any, Any]] = {}
+        self._take(self.call_model_init() if model_init is not None else model)
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
         self.compute_metrics, self._given_optimizers = compute_metrics, optimizers
         self._preprocess = preprocess_logits_for_metrics
-        self.objective: Objective = self.job.objective()
         self.state, self.control = TrainerState(is_world_process_zero=self.world.first), TrainerControl()
         reporting = [ProgressCallback(), *reporters(self.args.report_to)]
         listening = [DefaultFlowCallback(), *reporting, *(callbacks or ())]
@@ -120,6 +123,25 @@ class Trainer:
         self.lr_scheduler: Any = None
         self.average: Average | None = None
         self._tell("on_init_end")
+
+    def _take(self, given: Any) -> None:
+        """Trains this model from now on, or that of this name."""
+        self.job = self._job_of(given)
+        self.model: Any = self.job.model
+        self.processing_class = self.job.tokenizer
+        if self._peft_config is not None:
+            inner = self.model if hasattr(self.model, "add_adapter") else self.model.model  # a sentence encoder's own
+            inner.add_adapter(self._peft_config)
+        if self.parallel.sharding is None:  # its parts are moved one by one, and the whole may not fit
+            device = self.world.device
+            self.model.to(torch.device(device, self.world.local) if device == "cuda" else device)
+        self._data: dict[int, tuple[Any, Any]] = {}
+        self.objective: Objective = self.job.objective()
+
+    def call_model_init(self, trial: Any = None) -> Any:
+        """The model that `model_init` makes, given the trial where it takes one. Raises InvalidInput."""
+        assert self.model_init is not None
+        return hooks.made(self.model_init, trial)
 
     tokenizer = property(lambda self: self.processing_class)
 
@@ -163,12 +185,16 @@ class Trainer:
             raise InvalidInput("There is nothing to train on: give train_dataset.")
         if getattr(self.model, "prepared", None) or getattr(getattr(self.model, "model", None), "prepared", None):
             raise InvalidInput("This model was prepared for inference; load it without precision=... to train it.")
+        if self.model_init is not None:
+            seed(self.args.seed)
+            self._take(self.call_model_init())
+            self.callbacks.share(model=self.model)
         features = self.features(self.train_dataset, training=True)
         self.job.check(features, self.objective)
         keep_freed(largest=True)
         order = self.order(features)
-        steps, epochs = self._extent(order)
-        torch.manual_seed(self.args.seed + self.parallel.data.rank)
+        steps, epochs = order.extent(self.args.max_steps, self.args.num_train_epochs)
+        seed(self.args.seed + self.parallel.data.rank)
         stepper = self._stepper(steps)
         self.state = TrainerState(
             max_steps=steps, num_train_epochs=math.ceil(epochs), train_batch_size=self.args.train_batch_size,
@@ -194,22 +220,6 @@ class Trainer:
             a.gradient_accumulation_steps * replicas, a.order_seed, a.max_tokens_per_batch, a.train_sampling_strategy,
             a.dataloader_drop_last,
         )  # fmt: skip
-
-    def _extent(self, order: Order) -> tuple[int, float]:
-        """Optimizer steps in all, and epochs."""
-        each = order.count()
-        if not each:
-            raise UnsupportedOption(
-                "dataloader_drop_last leaves no batch: there are fewer examples than one batch has."
-            )
-        if self.args.max_steps > 0:
-            return self.args.max_steps, self.args.max_steps / each
-        if self.args.max_tokens_per_batch is None:
-            return math.ceil(each * self.args.num_train_epochs), self.args.num_train_epochs
-        whole = math.floor(self.args.num_train_epochs)
-        counts = [order.count(epoch) for epoch in range(math.ceil(self.args.num_train_epochs))]
-        rest = math.ceil(counts[-1] * (self.args.num_train_epochs - whole)) if len(counts) > whole else 0
-        return sum(counts[:whole]) + rest, self.args.num_train_epochs
 
     def create_optimizer(self) -> Any:
         """The optimizer that learns."""
@@ -300,6 +310,24 @@ class Trainer:
         """Writes the model (its averages, where there are any) and the tokenizer, as the reference reads them."""
         self.saver.model(Path(output_dir or self.args.output_dir))
 
+    def log_metrics(self, split: str, metrics: Mapping[str, Any]) -> None:
+        """Prints numbers under the name of what they were measured on: train, eval, test."""
+        if self.world.first:
+            print(results.table(split, metrics))
+
+    def save_metrics(self, split: str, metrics: Mapping[str, Any], combined: bool = True) -> None:
+        """Writes `SPLIT_results.json` into the output folder, and `combined` with all others `all_results.json`."""
+        if self.world.first:
+            results.save(self.place, split, metrics, combined=combined)
+
+    def is_world_process_zero(self) -> bool:
+        """Whether this process speaks for all."""
+        return self.world.first
+
+    def is_local_process_zero(self) -> bool:
+        """Whether this process speaks for its machine."""
+        return self.world.local == 0
+
     def save_state(self) -> None:
         """Writes `trainer_state.json` into the output folder."""
         if self.world.first:
@@ -353,13 +381,6 @@ def on_arrays(function: Callable[..., Any], *given: Any) -> Any:
         return tuple(map(change, value)) if isinstance(value, tuple) else None if value is None else change(value)
 
     return mapped(function(*(mapped(value, torch.as_tensor) for value in given)), lambda found: found.numpy())
-
-
-def checkpointed(model: nn.Module) -> None:
-    """Layers keep only their inputs and are computed again for gradients (Chen et al., 2016, arXiv:1604.06174)."""
-    for module in model.modules():
-        if hasattr(module, "recompute"):
-            module.recompute = True  # type: ignore[assignment]
 
 
 Seq2SeqTrainer = Trainer  # the reference's name; predict_with_generate belongs to every Trainer here
