@@ -16,8 +16,10 @@ import torch
 import multihead
 from multihead import errors
 from multihead.training import checkpoints
+from multihead.training.arguments import TrainingArguments
 from multihead.training.callbacks import TrainerCallback
-from tests.training.runs import examples, losses, same, started, tiny, trainer, weights
+from multihead.training.trainer import Trainer
+from tests.training.runs import SETTINGS, examples, losses, same, started, tiny, trainer, weights
 
 
 class Stop(TrainerCallback):
@@ -211,3 +213,160 @@ def test_a_checkpoint_is_a_model_that_anybody_loads(tmp_path):
     ids = torch.tensor([[7, 8, 9]])
     run.model.eval()
     assert torch.equal(model(ids).logits, run.model(ids).logits)
+
+
+class Notes(TrainerCallback):
+    """Keeps the weights of each step."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        self.kept[state.global_step] = weights(model)
+
+
+def stored(path):
+    return weights(multihead.AutoModelForSequenceClassification.from_pretrained(path))
+
+
+BEST = {"eval_strategy": "steps", "load_best_model_at_end": True, "lr_scheduler_type": "constant"}
+
+
+def test_a_second_run_in_a_folder_writes_and_loads_its_own_checkpoints(tmp_path):
+    data = {"eval_dataset": examples(8, seed=5), "eval_steps": 2, "save_steps": 2, "max_steps": 6}
+    for rate in (1e-5, 1e-2):
+        notes = Notes()
+        run = trainer(tmp_path, callbacks=[notes], learning_rate=rate, **data, **BEST)
+        run.train()
+        for step in (2, 4, 6):
+            assert same(stored(tmp_path / f"checkpoint-{step}"), notes.kept[step])
+        assert same(weights(run.model), notes.kept[run.state.best_global_step])
+
+
+def test_a_model_that_is_trained_again_is_written_again(tmp_path):
+    run = trainer(tmp_path, max_steps=4, save_steps=4)
+    for _ in range(2):
+        run.train()
+        assert same(stored(tmp_path / "checkpoint-4"), weights(run.model))
+
+
+def identities(folder):
+    return {p.name: checkpoints.run_of(p) for p in checkpoints.Checkpoints(folder).all()}
+
+
+def test_runs_in_one_folder_leave_each_others_checkpoints_alone(tmp_path):
+    trainer(tmp_path, max_steps=12, save_steps=6).train()
+    other = trainer(tmp_path, max_steps=5, save_steps=1, save_total_limit=2, learning_rate=1e-2)
+    other.train()
+    found = identities(tmp_path)
+    assert list(found) == ["checkpoint-4", "checkpoint-5", "checkpoint-6", "checkpoint-12"]
+    assert found["checkpoint-4"] == found["checkpoint-5"] != found["checkpoint-6"] == found["checkpoint-12"]
+    assert other.checkpoints.newest() == tmp_path / "checkpoint-5", "of the run that wrote last"
+    on = trainer(tmp_path, max_steps=7, save_steps=1, save_total_limit=2, learning_rate=1e-2)
+    on.train(resume_from_checkpoint=True)
+    assert identities(tmp_path) == {
+        **dict.fromkeys(["checkpoint-6", "checkpoint-7"], found["checkpoint-5"]),
+        "checkpoint-12": found["checkpoint-12"],
+    }
+
+
+def test_a_run_that_goes_on_from_an_earlier_checkpoint_is_another_run(tmp_path):
+    trainer(tmp_path, max_steps=8, save_steps=2).train()
+    notes, first = Notes(), identities(tmp_path)
+    run = trainer(tmp_path, max_steps=6, save_steps=2, save_total_limit=1, learning_rate=1e-2, callbacks=[notes])
+    run.train(resume_from_checkpoint=tmp_path / "checkpoint-4")
+    assert same(stored(tmp_path / "checkpoint-6"), notes.kept[6])
+    assert list(identities(tmp_path)) == list(first)
+    assert run.checkpoints.newest() == tmp_path / "checkpoint-6"
+
+
+def test_a_checkpoint_without_an_identity_is_gone_on_from(tmp_path, undisturbed):
+    crashed(tmp_path, 13)
+    for path in checkpoints.Checkpoints(tmp_path).all():
+        told = json.loads((path / "run.json").read_text())
+        del told["run"]
+        (path / "run.json").write_text(json.dumps(told))
+        (path / "checkpoint.json").unlink()
+        checkpoints._seal(path)
+    run = trainer(tmp_path)
+    run.train(resume_from_checkpoint=True)
+    assert same(weights(run.model), undisturbed[0])
+
+
+def by_turn(*values):
+    """A metric that takes these values, one at each evaluation."""
+    left = iter(values)
+    return lambda predicted: {"turn": next(left)}
+
+
+TURNS = {"metric_for_best_model": "turn", "greater_is_better": True, "eval_dataset": examples(8, seed=5)}
+
+
+@pytest.mark.parametrize(("turns", "best"), [((1, 2, 0.5, 0.1), 4), ((1, 2, 3, 0), 4), ((0, 1, 0, 2), 8)])
+def test_the_best_checkpoint_is_one_that_was_written(turns, best, tmp_path):
+    notes = Notes()
+    more = {"eval_steps": 2, "save_steps": 4, "max_steps": 8, "save_total_limit": 1, "callbacks": [notes]}
+    run = trainer(tmp_path, compute_metrics=by_turn(*turns), **more, **TURNS, **BEST)
+    run.train()
+    assert run.state.best_metric == max(turns)
+    assert Path(run.state.best_model_checkpoint) == tmp_path / f"checkpoint-{best}"
+    assert same(weights(run.model), notes.kept[best])
+
+
+def test_without_a_best_checkpoint_the_last_weights_stay_with_a_warning(tmp_path):
+    notes = Notes()
+    more = {"eval_steps": 2, "save_steps": 4, "max_steps": 8, "callbacks": [notes]}
+    run = trainer(tmp_path, compute_metrics=by_turn(3, 1, 1, 2), **more, **TURNS, **BEST)
+    with pytest.warns(UserWarning, match="no checkpoint was written at the step of a best evaluation; the weights"):
+        run.train()
+    assert run.state.best_model_checkpoint is None
+    assert same(weights(run.model), notes.kept[8])
+
+
+@pytest.mark.parametrize("adapter", [False, True], ids=["whole", "adapter"])
+@pytest.mark.parametrize("decay", [None, 0.5], ids=["plain", "averaged"])
+def test_the_best_of_checkpoints_that_hold_a_model_only_is_loaded(decay, adapter, tmp_path):
+    model = tiny()
+    if adapter:
+        model.add_adapter(multihead.LoraConfig(r=2, target_modules=["value"]))
+    more = {"eval_steps": 2, "save_steps": 2, "max_steps": 6, "save_only_model": True, "ema_decay": decay}
+    run = trainer(tmp_path, model=model, compute_metrics=by_turn(1, 3, 2), learning_rate=0.1, **more, **TURNS, **BEST)
+    run.train()
+    assert run.state.best_model_checkpoint == str(tmp_path / "checkpoint-4")
+    told = [e["eval_loss"] for e in run.state.log_history if "eval_loss" in e]
+    run.compute_metrics = None
+    assert run.evaluate()["eval_loss"] == pytest.approx(told[1], rel=1e-5)
+    assert told[1] != pytest.approx(told[2], rel=1e-5)
+    with pytest.raises(errors.CheckpointBroken, match="holds a model only"):
+        run.train(resume_from_checkpoint=tmp_path / "checkpoint-4")
+
+
+def test_a_save_model_of_ones_own_writes_checkpoints_too(tmp_path, undisturbed):
+    class Marks(Trainer):
+        def save_model(self, output_dir=None, _internal_call=False):
+            super().save_model(output_dir)
+            Path(output_dir or self.args.output_dir, "mine").write_text(str(_internal_call))
+
+    class Alone(Trainer):
+        def save_model(self, output_dir=None):
+            Path(output_dir, "mine").write_text("no model")
+
+    def made(kind, folder):
+        return kind(tiny(), TrainingArguments(folder, **SETTINGS), train_dataset=examples())
+
+    for kind in (Marks, Alone):
+        folder = tmp_path / kind.__name__
+        made(kind, folder).train()
+        if kind is Marks:
+            assert (folder / "checkpoint-5" / "mine").read_text() == "True"
+            assert same(stored(folder / "checkpoint-48"), undisturbed[0])
+        run = made(kind, folder)
+        run.train(resume_from_checkpoint=folder / "checkpoint-10")
+        assert same(weights(run.model), undisturbed[0])
+
+
+@pytest.mark.parametrize(("evals", "saves"), [(0.1, 0.25), (0.1, 500), (50, 0.5), (4, 6)])
+def test_checkpoints_beside_evaluations_are_refused(evals, saves, tmp_path):
+    with pytest.raises(errors.UnsupportedOption, match=f"save_steps = {saves} must be a multiple of eval_steps"):
+        TrainingArguments(tmp_path, eval_steps=evals, save_steps=saves, save_strategy="steps", **BEST)
+    TrainingArguments(tmp_path, eval_steps=0.1, save_steps=0.3, save_strategy="steps", **BEST)

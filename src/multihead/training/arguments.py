@@ -260,7 +260,7 @@ class TrainingArguments(_Settings):
             if self.eval_strategy == "steps" and self.save_strategy == "steps" and _apart(self):
                 raise UnsupportedOption(
                     f"TrainingArguments: load_best_model_at_end: save_steps = {self.save_steps} must be a multiple of "
-                    f"eval_steps = {self.eval_steps}."
+                    f"eval_steps = {self.eval_steps}, both of them steps or both shares of all steps."
                 )
             self.metric_for_best_model = self.metric_for_best_model or "loss"
         if self.save_strategy == "best" and self.metric_for_best_model is None:
@@ -275,8 +275,9 @@ Seq2SeqTrainingArguments = TrainingArguments  # the reference's name; generation
 
 
 def _apart(arguments: _Settings) -> bool:
-    steps = arguments.eval_steps or 1
-    return steps >= 1 and arguments.save_steps % steps != 0
+    """Whether checkpoints fall beside evaluations: of steps and a share of them nobody knows before the run."""
+    every, save = arguments.eval_steps or 1, arguments.save_steps
+    return (every < 1) != (save < 1) or abs(save / every - round(save / every)) > 1e-6
 
 
 def _one_of(arguments: _Settings, name: str, known: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +19,40 @@ from ..config import read_json, write_json
 from ..errors import CheckpointBroken, CheckpointNotWritten, MultiheadError, warn
 
 MANIFEST = "checkpoint.json"
+RUN_FILE = "run.json"
 PREFIX = "checkpoint-"
 
 
 class Checkpoints:
-    """The checkpoints of one run, in its output folder.
+    """The checkpoints of one run, in its output folder, beside which those of other runs may lie.
 
     Args:
         keep: how many are kept; None for all. The best one is kept beside them.
+
+    Attributes:
+        run: the identity of the run, which the `run.json` of its checkpoints has; None before it begins.
     """
 
     def __init__(self, folder: Path, keep: int | None = None) -> None:
         self.folder, self.keep = folder, keep
+        self.run: str | None = None
 
     def path(self, step: int) -> Path:
         return self.folder / f"{PREFIX}{step}"
 
+    def own(self) -> list[Path]:
+        """Those of this run, from the first step to the last, whole or not."""
+        return [path for path in self.all() if self.run is not None and run_of(path) == self.run]
+
     def all(self) -> list[Path]:
-        """From the oldest to the newest, whole or not."""
+        """Those of all runs, from the first step to the last, whole or not."""
         if not self.folder.is_dir():
             return []
         found = [(int(m[1]), p) for p in self.folder.iterdir() if (m := re.fullmatch(rf"{PREFIX}(\d+)", p.name))]
         return [path for _, path in sorted(found)]
 
     def save(self, step: int, write: Callable[[Path], None], best: Path | None = None) -> Path:
-        """Writes one, then lets the oldest go.
+        """Writes one, then lets the oldest of this run go.
 
         Args:
             write: puts the files into a folder. best: a checkpoint that is not let go.
@@ -68,15 +77,11 @@ class Checkpoints:
         return final
 
     def newest(self) -> Path | None:
-        """The newest whole checkpoint; broken ones are passed over with a warning that names what is wrong."""
-        for path in reversed(self.all()):
-            try:
-                check(path)
-            except CheckpointBroken as error:
-                warn(f"{error} It is passed over.")
-                continue
-            return path
-        return None
+        """The last whole checkpoint of the run that was the last to write here.
+
+        Broken ones are passed over with a warning that names what is wrong.
+        """
+        return whole(_by_runs(self.all()))
 
     def _clean(self) -> None:
         """Removes what a killed process left half written."""
@@ -88,7 +93,7 @@ class Checkpoints:
     def _let_go(self, best: Path | None) -> None:
         if self.keep is None:
             return
-        others = [path for path in self.all() if best is None or path.name != best.name]
+        others = [path for path in self.own() if best is None or path.name != best.name]
         spare = self.keep - (best is not None and best.exists())
         for path in others[: len(others) - max(spare, 1)]:
             shutil.rmtree(path, ignore_errors=True)
@@ -99,13 +104,47 @@ class Checkpoints:
             error
         )
         why = "the disk is full" if full else str(error).rstrip(".")
-        last = next((path for path in reversed(self.all())), None)
+        last = next(reversed(self.own()), None)
         kept = f"The last good checkpoint is {last}" if last else "There is no earlier checkpoint"
         advice = "Make room" if full else "Mend it"
         return CheckpointNotWritten(
             f"The checkpoint of step {step} could not be written to {self.folder}: {why}. {kept}. {advice}, then go on "
             "with resume_from_checkpoint=True."
         )
+
+
+def run_of(path: Path) -> str | None:
+    """The identity of the run that wrote a checkpoint; None where it tells none."""
+    try:
+        told = read_json(path / RUN_FILE).get("run")
+    except MultiheadError:
+        return None
+    return told if isinstance(told, str) else None
+
+
+def whole(paths: Sequence[Path]) -> Path | None:
+    """The last of these that is whole; broken ones are passed over with a warning."""
+    for path in reversed(paths):
+        try:
+            check(path)
+        except CheckpointBroken as error:
+            warn(f"{error} It is passed over.")
+            continue
+        return path
+    return None
+
+
+def _by_runs(paths: Sequence[Path]) -> list[Path]:
+    """Checkpoints run by run, the run that was the last to write at the end, each in the order of steps."""
+    runs: dict[str | None, list[Path]] = {}
+    for path in paths:
+        runs.setdefault(run_of(path), []).append(path)
+    return [path for run in sorted(runs.values(), key=_written) for path in run]
+
+
+def _written(paths: Sequence[Path]) -> int:
+    """When the last of these was sealed, in nanoseconds; 0 for none."""
+    return max((p.stat().st_mtime_ns for path in paths if (p := path / MANIFEST).is_file()), default=0)
 
 
 def check(path: Path) -> None:

@@ -18,6 +18,7 @@ from .optimizers import Average, learning
 from .spread import FOLDER, placed, read
 
 STATE, RANDOM = "training_state.safetensors", "random_state"
+LEARNED = "learned.safetensors"  # weights that the model's own files do not give back, in a checkpoint without a state
 
 
 def tensors(
@@ -40,9 +41,9 @@ def tensors(
     return found
 
 
-def save(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+def save(folder: Path, tensors: Mapping[str, Tensor], name: str = STATE) -> None:
     """Writes what `tensors` gives, from one process that holds all of it."""
-    write({k: v.detach().contiguous().cpu().clone() for k, v in tensors.items()}, folder / STATE)
+    write({k: v.detach().contiguous().cpu().clone() for k, v in tensors.items()}, folder / name)
 
 
 def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, average: Average | None) -> None:
@@ -73,10 +74,18 @@ def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None
             average.weights[name].copy_(placed(stored[f"average/{name}"], average.weights[name]))
 
 
-def averages(folder: Path, model: nn.Module) -> Mapping[str, Tensor]:
-    """The moving averages of a checkpoint, by the paths of parameters; empty where there are none."""
-    stored = _stored(folder, model) if has_state(folder) else {}
-    return {name.removeprefix("average/"): stored[name] for name in stored if name.startswith("average/")}
+def judged(folder: Path, model: nn.Module) -> dict[str, Tensor]:
+    """Weights that an evaluation saw, where a checkpoint holds them beside the model's own files, by paths."""
+    if has_state(folder):
+        stored = _stored(folder, model)
+    else:
+        stored = SafeTensors([folder / LEARNED]) if (folder / LEARNED).is_file() else {}
+    return {
+        name.partition("/")[2]: stored[name]
+        for kind in ("weights/", "average/")
+        for name in stored
+        if name.startswith(kind)
+    }
 
 
 def has_state(folder: Path) -> bool:

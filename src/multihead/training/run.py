@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import TrainingDiverged, UnsupportedOption
 from .callbacks import better, watched
+from .checkpoints import whole
 from .optimizers import finite
 from .order import Order
 from .passes import Example
@@ -104,7 +104,7 @@ class Run:
         trainer = self.trainer
         if not trainer.world.most(int(not finite(trainer.model))):
             return f"The last good state is kept in {trainer.saver.checkpoint()}"
-        last = trainer.checkpoints.newest()
+        last = whole(trainer.checkpoints.own())
         where = f"the last good state is {last}" if last else "there is no earlier checkpoint"
         return f"The weights are no finite numbers since an earlier step; {where}"
 
@@ -130,7 +130,6 @@ class Run:
             raise UnsupportedOption(f"metric_for_best_model {args.metric_for_best_model!r} is none of {names}.")
         if better(args, value, state.best_metric):
             state.best_metric, state.best_global_step = value, state.global_step
-            state.best_model_checkpoint = str(trainer.checkpoints.path(state.global_step))
         self.logged_at += time.perf_counter() - began
 
     def _log(self) -> None:
@@ -164,8 +163,8 @@ class Run:
         taken, seconds = state.global_step - self.first, time.perf_counter() - self.began
         tokens = state.num_input_tokens_seen - self.read
         loss = self.losses / max(taken, 1)
-        if trainer.args.load_best_model_at_end and state.best_model_checkpoint:
-            trainer.saver.best(Path(state.best_model_checkpoint))
+        if trainer.args.load_best_model_at_end:
+            trainer.saver.best()
         metrics = {
             "train_runtime": round(seconds, 4), "train_steps_per_second": round(taken / max(seconds, 1e-9), 3),
             "train_tokens_per_second": round(tokens / max(seconds, 1e-9), 1), "train_loss": loss,

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import torch
 from torch import Tensor
 
 from ..config import read_json, write_json
-from ..errors import CheckpointBroken, CheckpointNotWritten, ModelNotFound, UnsupportedOption, warn
+from ..errors import CheckpointBroken, CheckpointNotWritten, ModelNotFound, warn
 from . import resume
 from .arguments import ARGUMENTS_FILE
-from .checkpoints import MANIFEST, check
+from .checkpoints import MANIFEST, RUN_FILE, check, run_of
+from .optimizers import learning
 from .order import Order
 from .spread import Together, placed
 from .state import STATE_FILE, TrainerState
@@ -24,25 +27,33 @@ from .steps import Stepper
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-RUN_FILE = "run.json"
-
 
 class Saver:
-    """Saves and restores for one Trainer."""
+    """Saves and restores for one Trainer.
 
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
+    Args:
+        overridden: whether a subclass has a `save_model` of its own, whose files may be no model.
+    """
+
+    def __init__(self, trainer: Trainer, *, overridden: bool = False) -> None:
+        self.trainer, self.overridden = trainer, overridden
         self.stepper: Stepper | None = None
         self.plan: dict[str, Any] = {}
+        self.kept: Path | None = None  # the checkpoint that this run wrote last, or goes on from
+        self.within = False  # a checkpoint: the first process is writing it
+
+    @property
+    def reloads(self) -> bool:
+        """Whether the model's own files are all that its weights are restored from."""
+        return self.trainer.job.reloads and not self.overridden
 
     def model(self, folder: Path) -> None:
-        """The model and its tokenizer, with averaged weights where there are any."""
-        with self.averaged():
-            self._model(folder)
-
-    def _model(self, folder: Path) -> None:
+        """The model and its tokenizer, with averaged weights where there are any; in a checkpoint as they are."""
         trainer = self.trainer
-        with trainer.parallel.whole(trainer.model):
+        if self.within:
+            trainer.job.save(folder)
+            return
+        with self.averaged(), trainer.parallel.whole(trainer.model):
             if trainer.world.first:
                 trainer.job.save(folder)
         trainer.world.wait()
@@ -68,20 +79,21 @@ class Saver:
         """
         trainer, state = self.trainer, self.trainer.state
         path = trainer.checkpoints.path(state.global_step)
-        if trainer.world.told(self._stands(path)):
+        if trainer.world.told(path == self.kept and (path / MANIFEST).is_file()):
             return path
+        best: Any = trainer.world.told(self._best(path))
+        state.best_model_checkpoint = str(best) if best is not None else None
         state.stateful_callbacks = trainer.callbacks.states()
         error: CheckpointNotWritten | None = None
         randoms = trainer.world.gathered(resume.random_state())
         together = Together(trainer.world, self._state() if trainer.parallel.sharded else {})
-        with trainer.parallel.whole(trainer.model):
+        # a checkpoint that is a model and no more is the model that was evaluated
+        judged = self.averaged() if trainer.args.save_only_model else nullcontext()
+        with judged, trainer.parallel.whole(trainer.model):
             if trainer.world.first:
-                best = state.best_model_checkpoint
                 try:
                     trainer.checkpoints.save(
-                        state.global_step,
-                        lambda folder: self._write(folder, randoms, together),
-                        Path(best) if best else None,
+                        state.global_step, lambda folder: self._write(folder, randoms, together), best
                     )
                 except CheckpointNotWritten as found:
                     error = found
@@ -91,36 +103,53 @@ class Saver:
         told = trainer.world.told(error)
         if isinstance(told, CheckpointNotWritten):
             raise told
+        self.kept = path
         return path
 
-    def _stands(self, path: Path) -> bool:
-        """Whether this step's checkpoint is there already."""
-        if not (path / MANIFEST).is_file():
-            return False
-        seen: Any = read_json(path / STATE_FILE).get("num_input_tokens_seen")
-        return bool(seen == self.trainer.state.num_input_tokens_seen)
+    def _best(self, path: Path) -> Path | None:
+        """The checkpoint of the best evaluation, once `path` is written: only a step that was saved can be one."""
+        trainer, state = self.trainer, self.trainer.state
+        step = state.best_global_step
+        found = trainer.checkpoints.path(step) if step is not None else None
+        own = found is not None and (found == path or run_of(found) == trainer.checkpoints.run)
+        kept = Path(state.best_model_checkpoint) if state.best_model_checkpoint else None
+        return found if own else kept
 
     def _state(self) -> dict[str, Tensor]:
         """Tensors that a checkpoint has beside the model's own files."""
         trainer = self.trainer
         if trainer.args.save_only_model or self.stepper is None:
             return {}
-        weights = trainer.parallel.sharded or not trainer.job.reloads
+        weights = trainer.parallel.sharded or not self.reloads
         return resume.tensors(trainer.model, self.stepper.optimizer, trainer.average, weights=weights)
 
     def _write(self, folder: Path, randoms: list[Any], together: Together) -> None:
         trainer, args = self.trainer, self.trainer.args
         together.lead(folder)
-        trainer.job.save(folder)
+        self._write_model(folder)
         write_json(folder / ARGUMENTS_FILE, args.to_dict())
         trainer.state.save_to_json(folder / STATE_FILE)
+        scaler = self.stepper.scaler if self.stepper is not None else None
+        told = {"run": trainer.checkpoints.run, **self.plan, "scaler": scaler.state_dict() if scaler else None}
+        write_json(folder / RUN_FILE, told)
         if args.save_only_model or self.stepper is None:
+            if args.load_best_model_at_end and not self.reloads:
+                weights = {f"weights/{name}": parameter for name, parameter in learning(trainer.model)}
+                resume.save(folder, weights, resume.LEARNED)
             return
         if not trainer.parallel.sharded:
             resume.save(folder, self._state())
         resume.save_random(folder, randoms)
-        scaler = self.stepper.scaler
-        write_json(folder / RUN_FILE, {**self.plan, "scaler": scaler.state_dict() if scaler is not None else None})
+
+    def _write_model(self, folder: Path) -> None:
+        """The model as `Trainer.save_model` writes it, which a subclass may override."""
+        save = self.trainer.save_model
+        inner = {"_internal_call": True} if "_internal_call" in signature(save).parameters else {}
+        self.within = True
+        try:
+            save(str(folder), **inner)
+        finally:
+            self.within = False
 
     def resume(self, chosen: Any, stepper: Stepper, order: Order) -> None:
         """Notes the plan of a run, and goes on from a checkpoint where one is asked for.
@@ -136,10 +165,11 @@ class Saver:
             "examples": len(order.lengths), "tokens": int(order.lengths.sum()), "batch": order.batch * order.together,
             "max_tokens_per_batch": order.tokens, "seed": order.seed, "order": order.kind, "drop_last": order.whole,
         }  # fmt: skip
-        path = self._chosen(chosen)
+        trainer = self.trainer
+        path = self.kept = self._chosen(chosen)
+        trainer.checkpoints.run = self._run(path, newest=chosen is True)
         if path is None:
             return
-        trainer = self.trainer
         if not resume.has_state(path):
             raise CheckpointBroken(f"{path} holds a model only (save_only_model=True): a run cannot go on from it.")
         self._same_plan(path, order)
@@ -157,6 +187,13 @@ class Saver:
         if missing := trainer.callbacks.restore(state.stateful_callbacks):
             warn(f"{path} has states of callbacks that this run has not: {', '.join(missing)}.")
         trainer.state = state
+
+    def _run(self, path: Path | None, *, newest: bool) -> str:
+        """The identity of a run: that of the checkpoint from which it goes on, unless others of that run follow it."""
+        checkpoints = self.trainer.checkpoints
+        known = checkpoints.run = run_of(path) if path is not None else None
+        follow = not newest and path in (own := checkpoints.own()) and path != own[-1]
+        return str(self.trainer.world.told(uuid4().hex if known is None or follow else known))
 
     def _chosen(self, chosen: Any) -> Path | None:
         if chosen in (None, False):
@@ -196,22 +233,28 @@ class Saver:
     def weights(self, path: Path) -> None:
         """Gives the model the weights of a checkpoint, in place."""
         job, model = self.trainer.job, self.trainer.model
-        if not job.reloads:
+        if not self.reloads:
             return
         stored = dict(job.load(path).named_parameters())
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(placed(stored[name].detach(), parameter))
 
-    def best(self, path: Path) -> None:
-        """Gives the model the weights of the best checkpoint, averaged where there are averages."""
-        if not (path / MANIFEST).is_file():
-            raise UnsupportedOption(f"The best checkpoint {path} is no longer there; raise save_total_limit.")
+    def best(self) -> None:
+        """Gives the model the weights of the best checkpoint, averaged where there are averages.
+
+        Where there is none, the weights of the last step stay, with a warning.
+        """
+        trainer, told = self.trainer, self.trainer.state.best_model_checkpoint
+        path = Path(told) if told else None
+        if path is None or not (path / MANIFEST).is_file():
+            why = "no checkpoint was written at the step of a best evaluation" if path is None else f"{path} is gone"
+            warn(f"load_best_model_at_end: {why}; the weights of the last step stay. Save at each evaluation.")
+            return
         self.weights(path)
-        resume.load(path, self.trainer.model, None, None)
-        found = resume.averages(path, self.trainer.model)
+        found = resume.judged(path, trainer.model)
         with torch.no_grad():
-            for name, parameter in self.trainer.model.named_parameters():
+            for name, parameter in trainer.model.named_parameters():
                 if name in found:
                     parameter.copy_(placed(found[name], parameter))
-        self.trainer.average = None
+        trainer.average = None

@@ -118,7 +118,7 @@ class Trainer:
         listening = [DefaultFlowCallback(), *reporting, *(callbacks or ())]
         self.callbacks = Callbacks(listening, model=self.model, processing_class=self.processing_class)
         self.checkpoints = Checkpoints(Path(self.args.output_dir), self.args.save_total_limit)
-        self.saver = Saver(self)
+        self.saver = Saver(self, overridden=type(self).save_model is not Trainer.save_model)
         self.optimizer: Any = None
         self.lr_scheduler: Any = None
         self.average: Average | None = None
@@ -306,8 +306,12 @@ class Trainer:
         self.state.log_history.append(entry)
         self._tell("on_log", logs={**logs, "epoch": self.state.epoch})
 
-    def save_model(self, output_dir: str | os.PathLike[str] | None = None) -> None:
-        """Writes the model (its averages, where there are any) and the tokenizer, as the reference reads them."""
+    def save_model(self, output_dir: str | os.PathLike[str] | None = None, _internal_call: bool = False) -> None:
+        """Writes the model (its averages, where there are any) and the tokenizer, as the reference reads them.
+
+        Args:
+            _internal_call: whether it is part of a checkpoint, which the first process alone writes.
+        """
         self.saver.model(Path(output_dir or self.args.output_dir))
 
     def log_metrics(self, split: str, metrics: Mapping[str, Any]) -> None:
