@@ -313,6 +313,13 @@ def test_the_best_checkpoint_is_one_that_was_written(turns, best, tmp_path):
     assert same(weights(run.model), notes.kept[best])
 
 
+@pytest.mark.parametrize(("turns", "left"), [((1, 2, 3), [6]), ((1, 3, 2), [4, 6])])
+def test_of_one_checkpoint_that_may_stay_the_newest_and_the_best_do(turns, left, tmp_path):
+    more = {"eval_steps": 2, "save_steps": 2, "max_steps": 6, "save_total_limit": 1}
+    trainer(tmp_path, compute_metrics=by_turn(*turns), **more, **TURNS, **BEST).train()
+    assert [path.name for path in checkpoints.Checkpoints(tmp_path).all()] == [f"checkpoint-{n}" for n in left]
+
+
 def test_without_a_best_checkpoint_the_last_weights_stay_with_a_warning(tmp_path):
     notes = Notes()
     more = {"eval_steps": 2, "save_steps": 4, "max_steps": 8, "callbacks": [notes]}

@@ -27,7 +27,7 @@ class Checkpoints:
     """The checkpoints of one run, in its output folder, beside which those of other runs may lie.
 
     Args:
-        keep: how many are kept; None for all. The best one is kept beside them.
+        keep: how many are kept, the newest and the best among them in any case; None for all.
 
     Attributes:
         run: the identity of the run, which the `run.json` of its checkpoints has; None before it begins.
@@ -73,7 +73,7 @@ class Checkpoints:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        self._let_go(best)
+        self._let_go(final, best)
         return final
 
     def newest(self) -> Path | None:
@@ -90,12 +90,13 @@ class Checkpoints:
             if not number.isdigit() or int(number) == os.getpid() or not _alive(int(number)):
                 shutil.rmtree(path, ignore_errors=True)
 
-    def _let_go(self, best: Path | None) -> None:
+    def _let_go(self, *kept: Path | None) -> None:
+        """Lets the oldest of this run go; those `kept` stay, however few may."""
         if self.keep is None:
             return
-        others = [path for path in self.own() if best is None or path.name != best.name]
-        spare = self.keep - (best is not None and best.exists())
-        for path in others[: len(others) - max(spare, 1)]:
+        stay = {path.name for path in kept if path is not None and path.exists()}
+        others = [path for path in self.own() if path.name not in stay]
+        for path in others[: max(len(others) + len(stay) - self.keep, 0)]:
             shutil.rmtree(path, ignore_errors=True)
 
     def _refused(self, step: int, error: Exception) -> CheckpointNotWritten:
