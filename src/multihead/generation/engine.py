@@ -16,7 +16,7 @@ from ..nn.cache import Store
 from ..nn.call import Encoded
 from .branches import Branch, Decoder, Read, Reader, Reading
 
-TOKENS = 2048  # most tokens of a pass, unless one wish needs more
+TOKENS = 2048  # most tokens of a pass, unless the last wish needs more at once
 BRANCHES = 256  # most branches that run at once
 
 Strategy = Generator[list[Read], list[Reading], None]
@@ -197,7 +197,7 @@ class Engine:
                     continue
                 begun |= {head} - {None}
             left = read.branch.left
-            part = left if left <= free or (not work and left <= read.wanted) else min(free, left - read.wanted)
+            part = left if left <= free or (free > 0 and left <= read.rows) else min(free, left - read.rows)
             if part <= 0 or not self._prepared(read.branch, part):
                 continue
             work.append((read, part))

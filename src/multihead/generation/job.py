@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from os.path import commonprefix
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
@@ -48,14 +49,14 @@ class Extras:
 
     Args:
         processors: (ids (branches, length), scores) -> scores. stops: (ids, scores) -> whether each branch ends.
-        allowed: (number of the prompt, ids (length,)) -> tokens that may follow.
+        allowed: (number of the prompt, ids (length,)) -> tokens that may follow, a tensor too.
         tokenizer: for stop strings. negative: tokens of each prompt's opposite, for guidance.
         assistant: a draft model.
     """
 
     processors: Sequence[Callable[[Tensor, Tensor], Tensor]] = ()
     stops: Sequence[Stop] = ()
-    allowed: Callable[[int, Tensor], Sequence[int]] | None = None
+    allowed: Callable[[int, Tensor], Iterable[int]] | None = None
     tokenizer: Decodes | None = None
     negative: Sequence[Sequence[int]] | None = None
     assistant: Assistant | None = None
@@ -117,7 +118,8 @@ class Job:
             config, len(prompt), limit, source, allowed=follow, form=form, own=extras.processors
         )
         self.rules = [*self.first, *last_rules(config)]
-        self.candidates = Candidates.of(config)
+        alone = not (extras.processors or extras.stops or allowed)  # code of a caller's must see all scores, once
+        self.candidates = Candidates.of(config) if alone else None
         self.generator: torch.Generator | None = None
         self.device = device or torch.device("cpu")
         if config.seed is not None:
@@ -144,14 +146,16 @@ class Job:
     def wishes(self, branches: Sequence[Branch], wanted: int = 1) -> list[Read]:
         """What to read for the scores that follow each of the last `wanted` tokens of some branches."""
         config = self.config
+        shown = config.output_hidden_states or config.output_attentions
         deep = config.output_hidden_states or config.dola_layers is not None
         both = [*branches, *(branch.twin for branch in branches if branch.twin is not None)]
         self.reads = []
         for branch in both:
             hidden: list[Tensor] | None = [] if deep else None
             seen: tuple[Any, Any] = ([], []) if config.output_attentions else (None, None)
-            record = Record(hidden, *seen) if deep or config.output_attentions else None
-            self.reads.append(Read(branch, wanted, record=record))
+            record = Record(hidden, *seen) if deep or shown else None
+            states = branch.left if shown else 0  # who wants to see a pass wants all of it
+            self.reads.append(Read(branch, wanted, states, record))
         return self.reads
 
     def look_ahead(self, branches: Sequence[Branch], read: Read) -> None:
@@ -221,7 +225,7 @@ class Job:
     def _drawn(self, branches: Sequence[Branch], readings: Sequence[Reading]) -> list[int] | None:
         """A draw for each branch from the likeliest tokens, where no others may come; else None."""
         source = self.candidates
-        if source is None or self.shows or self.extras.stops:
+        if source is None or self.shows:
             return None
         banned = bans_alone(self.first, len(branches[0].tokens))
         if banned is not None and self.plain:
@@ -282,7 +286,8 @@ class Job:
         longest = max(map(len, self.config.stops))
         tail = list(tokens[-4 * longest - 8 :])  # a character may take several tokens of bytes
         before, after = decode(tail[:-1]), decode(tail)
-        return any(stop in after[max(len(before) - len(stop) + 1, 0) :] for stop in self.config.stops)
+        known = len(commonprefix([before, after]))  # an unfinished character before may be another one now
+        return any(stop in after[max(known - len(stop) + 1, 0) :] for stop in self.config.stops)
 
     def show(self, numbers: Sequence[int], scores: Tensor, logits: Tensor, reads: Sequence[Read]) -> None:
         """Keeps what a step shows, where somebody wants to see it."""

@@ -84,7 +84,7 @@ class GenerateBeamEncoderDecoderOutput(Output):
 def chosen_scores(
     sequences: Tensor, scores: Sequence[Tensor], beams: Tensor | None = None, normalize: bool = False
 ) -> Tensor:
-    """The score of each new token, (texts, new tokens); 0 past a beam's end.
+    """The score of each new token, (texts, new tokens); 0 past a text's end.
 
     Args:
         sequences: (texts, length), prompts and new tokens. scores: of each step, (rows, vocabulary).
@@ -96,7 +96,10 @@ def chosen_scores(
     """
     if not scores:
         raise InvalidInput("There are no scores; generate with return_dict_in_generate=True and output_scores=True.")
-    steps = torch.stack([step.log_softmax(-1) if normalize else step for step in scores], 1)
+    steps = torch.stack(list(scores), 1)
+    if normalize:
+        past = ~steps.any(-1, keepdim=True)  # a text that has ended has zeros for scores
+        steps = steps.log_softmax(-1).masked_fill(past, 0.0)
     if beams is None:
         tokens, rows = sequences[:, -len(scores) :], torch.arange(len(sequences))[:, None]
         return steps[rows, torch.arange(len(scores)), tokens]

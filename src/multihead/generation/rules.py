@@ -7,7 +7,7 @@ penalties and bans first, then the caller's own, then what shapes a draw.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from .watermark import watermarked
 
 History = Sequence[Sequence[int]]
 Rule = Callable[[History, Tensor], Tensor]
-Allowed = Callable[[Tensor], Sequence[int]]  # tokens so far (length,) -> tokens that may come
+Allowed = Callable[[Tensor], Iterable[int]]  # tokens so far (length,) -> tokens that may come
 NEVER = float("-inf")
 
 
@@ -131,10 +131,9 @@ def bans(
         out.append(no_repeat(config.encoder_no_repeat_ngram_size, source))
     if config.bad_words_ids:
         out.append(banned(config.bad_words_ids, config.ends))
-    if ends and config.min_length:
-        out.append(not_before(config.min_length, ends))
-    if ends and config.min_new_tokens:
-        out.append(not_before(prompt + config.min_new_tokens, ends))
+    least = config.min_length or 0 if config.min_new_tokens is None else prompt + config.min_new_tokens
+    if ends and least:
+        out.append(not_before(least, ends))
     if allowed is not None:
         out.append(only(allowed))
     if config.forced_bos_token_id is not None:
@@ -156,8 +155,13 @@ def bans(
 
 
 def processed(processor: Callable[[Tensor, Tensor], Tensor]) -> Rule:
-    """A caller's own processor."""
-    return lambda history, scores: processor(torch.tensor(history, device=scores.device), scores)
+    """A caller's own processor, which may write into the scores that it gets."""
+
+    def rule(history: History, scores: Tensor) -> Tensor:
+        own = scores.clone(memory_format=torch.contiguous_format)
+        return processor(torch.tensor(history, device=scores.device), own)
+
+    return rule
 
 
 def drawn(cut: Callable[[Tensor], Tensor]) -> Rule:
@@ -259,9 +263,14 @@ def only(allowed: Allowed) -> Rule:
     def rule(history: History, scores: Tensor) -> Tensor:
         mask = torch.full_like(scores, NEVER)
         for row, text in zip(mask, history, strict=True):
-            ids = list(allowed(torch.tensor(text)))
+            ids = [int(token) for token in allowed(torch.tensor(text))]
             if not ids:
                 raise InvalidInput("prefix_allowed_tokens_fn allows no token; a text must be able to go on or end.")
+            wrong = [token for token in ids if not 0 <= token < len(row)]
+            if wrong:
+                raise InvalidInput(
+                    f"prefix_allowed_tokens_fn names tokens {wrong[:8]} outside the vocabulary of {len(row)}."
+                )
             row[ids] = 0.0
         kept = scores + mask
         return mask if bool(kept.amax(-1).isneginf().all()) else kept

@@ -22,7 +22,8 @@ class Detokenizer:
     """Turns tokens into text as they come.
 
     Text is held back while it ends inside a character (a replacement character at its end): bytes of one character may
-    be spread over several tokens.
+    be spread over several tokens. The look-back begins with a token that has a text, so that a skipped one hides no
+    space after it.
     """
 
     def __init__(self, tokenizer: Decodes, *, skip_special_tokens: bool = False) -> None:
@@ -42,7 +43,8 @@ class Detokenizer:
 
     def _given(self, text: str) -> str:
         new = text[len(self._text(self.shown)) :]
-        self.begin, self.shown = self.shown, len(self.ids)
+        self.begin = self.shown if new else self.begin
+        self.shown = len(self.ids)
         return new
 
     def _text(self, end: int) -> str:
