@@ -40,6 +40,7 @@ DTYPES: Mapping[str, torch.dtype] = {
     "float64": torch.float64,
 }
 GENERATION_FILE = "generation_config.json"
+SPEAKING = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
 
 
 class NewWeights(UserWarning):
@@ -180,7 +181,10 @@ def _read_generation(model: PreTrainedModel, path: Path) -> None:
     if path.is_dir() and (path / GENERATION_FILE).is_file():
         from .generation.config import GenerationConfig
 
-        model.generation_config = GenerationConfig.read(read_json(path / GENERATION_FILE))
+        config = model.generation_config = GenerationConfig.read(read_json(path / GENERATION_FILE))
+        if config.unknown and model.kind.auto in SPEAKING:
+            names = ", ".join(config.unknown)
+            warn(f"{GENERATION_FILE}: entries that are not known here are kept but change nothing: {names}.")
 
 
 def _adapted(

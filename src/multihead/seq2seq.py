@@ -64,7 +64,7 @@ class SequenceToSequence(PreTrainedModel):
         record = self._record(output_hidden_states, output_attentions)
         shown: dict[str, Any] = {}
         if past_key_values is None or past_key_values.encoded is None:
-            encoded, source, shown = self._source(
+            encoded, source, shown = self.source(
                 input_ids, inputs_embeds, attention_mask, encoder_outputs, output_hidden_states, output_attentions, own
             )
             memory = self.remember(len(encoded.runs), encoded)
@@ -166,7 +166,7 @@ class SequenceToSequence(PreTrainedModel):
         layout = Layout.of(mask, (ids.shape[0], ids.shape[1]))
         return layout.unpack(self.architecture.shift(layout.pack(ids), layout.runs, self.config))
 
-    def _source(
+    def source(
         self,
         ids: Tensor | None,
         vectors: Tensor | None,

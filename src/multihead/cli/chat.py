@@ -164,16 +164,20 @@ class Talk:
             self.console.print(rate, style="dim")
         return shown.streamer.text.strip()
 
+    def exchange(self, purpose: str) -> int:
+        """Where the last question and what follows it begin. Raises InvalidInput where nothing was asked and answered."""
+        roles = [message["role"] for message in self.messages]
+        if "user" not in roles or roles[-1] != "assistant":
+            raise InvalidInput(f"There is nothing to {purpose}.")
+        return len(roles) - 1 - roles[::-1].index("user")
+
     def undo(self) -> None:
-        if not self.messages or self.messages[-1]["role"] != "assistant":
-            raise InvalidInput("There is nothing to take back.")
-        self.messages = self.messages[:-2]
+        del self.messages[self.exchange("take back") :]
 
     def retry(self) -> None:
-        if not self.messages or self.messages[-1]["role"] != "assistant":
-            raise InvalidInput("There is nothing to ask again.")
-        question = self.messages[-2]["content"]
-        self.undo()
+        begin = self.exchange("ask again")
+        question = self.messages[begin]["content"]
+        del self.messages[begin:]
         self.say(question)
 
     def set(self, setting: str) -> None:

@@ -32,11 +32,10 @@ class Candidates:
     @classmethod
     def of(cls, config: GenerationConfig) -> Candidates | None:
         """None where all tokens may come, or rules beside the usual cuts say which."""
-        k = 50 if config.top_k is None else config.top_k
-        bound = k or (config.top_p is not None and config.top_p < 1)
+        bound = config.breadth or (config.top_p is not None and config.top_p < 1)
         beside = config.top_h is not None or config.watermarking_config is not None or config.renormalize_logits
         plain = config.do_sample and (config.num_beams or 1) == 1 and not beside
-        return cls(config, k) if plain and bound else None
+        return cls(config, config.breadth) if plain and bound else None
 
     @property
     def key(self) -> tuple[int, float]:

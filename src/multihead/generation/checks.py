@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import InvalidInput, TextTooLong, UnsupportedOption
-from .config import GenerationConfig
+from ..errors import InvalidInput, TextTooLong, UnsupportedOption, warn
+from .config import DRAWS, GenerationConfig
 from .constraints import check_constraints
 from .job import Extras
 
+USUAL: Mapping[str, Any] = {
+    "length_penalty": 1.0, "diversity_penalty": 0.0, "early_stopping": False, "penalty_alpha": 0.0, "temperature": 1.0,
+    "top_k": 50, "top_p": 1.0, "typical_p": 1.0, "min_p": 0.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0,
+}  # fmt: skip
 
-def check(config: GenerationConfig, asked: Collection[str], tokenizer: Any) -> None:
-    """Raises InvalidInput for settings that contradict each other, and UnsupportedOption for one without effect.
 
-    Args:
-        asked: names that the caller gave, beside those of the checkpoint.
-    """
+def check(config: GenerationConfig, tokenizer: Any) -> None:
+    """Raises InvalidInput for settings that contradict each other."""
     beams, repeats, groups = config.num_beams or 1, config.num_return_sequences or 1, config.num_beam_groups or 1
     if repeats > 1 and not config.do_sample and beams == 1:
         raise InvalidInput("num_return_sequences above 1 gives equal texts without do_sample=True or num_beams.")
@@ -31,13 +32,42 @@ def check(config: GenerationConfig, asked: Collection[str], tokenizer: Any) -> N
             "Words that must come (force_words_ids, constraints) are searched for by beams: they need num_beams above "
             "1, one group and do_sample=False."
         )
-    alone = {"early_stopping": None, "length_penalty": 1.0, "diversity_penalty": 0.0}
-    for name, usual in alone.items():
-        value = getattr(config, name)
-        if value not in (None, usual, False) and beams == 1 and name in asked:
-            raise UnsupportedOption(f"{name} = {value!r} has no effect without num_beams above 1.")
     if config.stops and tokenizer is None:
         raise InvalidInput("stop_strings are text: pass the model's tokenizer too (tokenizer=...).")
+
+
+def check_effect(config: GenerationConfig, asked: Mapping[str, Any], both: bool) -> None:
+    """Raises UnsupportedOption for what a caller asks for in vain; warns of it where it shapes draws alone.
+
+    Args:
+        asked: what the caller gave by name. both: whether the model is an encoder-decoder.
+    """
+    asked = {name: value for name, value in asked.items() if value is not None}
+    guesses = ("assistant_tokenizer", "num_assistant_tokens", "num_assistant_tokens_schedule",
+               "assistant_confidence_threshold")  # fmt: skip
+    needs = {
+        "num_beams above 1": ((config.num_beams or 1) > 1, ("early_stopping", "length_penalty", "diversity_penalty")),
+        "num_beam_groups above 1": ((config.num_beam_groups or 1) > 1, ("diversity_penalty",)),
+        "top_k above 1": (config.breadth > 1, ("penalty_alpha",)),
+        "assistant_model": ("assistant_model" in asked, guesses),
+        "prompt_lookup_num_tokens": (bool(config.prompt_lookup_num_tokens), ("max_matching_ngram_size",)),
+        "guidance_scale": (config.guidance_scale not in (None, 1.0), ("negative_prompt_ids",)),
+        "negative_prompt_ids": ("negative_prompt_ids" in asked, ("negative_prompt_attention_mask",)),
+        "an encoder-decoder": (both, ("decoder_input_ids", "encoder_outputs")),
+        "decoder_input_ids": ("decoder_input_ids" in asked, ("decoder_attention_mask",)),
+    }
+    vain = [(name, need) for need, (met, names) in needs.items() if not met for name in names if unusual(name, asked)]
+    if vain:
+        raise UnsupportedOption(f"{vain[0][0]} has no effect without {vain[0][1]}.")
+    used = {"top_k"} if config.penalty_alpha else set[str]()
+    idle = [] if config.do_sample else [name for name in sorted(DRAWS - used) if unusual(name, asked)]
+    if idle:
+        warn(f"{', '.join(idle)}: without effect, since nothing is drawn; pass do_sample=True.")
+
+
+def unusual(name: str, asked: Mapping[str, Any]) -> bool:
+    """Whether a caller asked for something other than the usual."""
+    return name in asked and (name not in USUAL or asked[name] != USUAL[name])
 
 
 def check_ways(config: GenerationConfig, extras: Extras) -> None:

@@ -1,18 +1,18 @@
-"""generation_config.json as a checked dataclass under its own names."""
+"""generation_config.json as a dataclass under its own names, checked whenever a field is set."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..config import admits, describe, hints, write_json
-from ..errors import InvalidInput, UnsupportedOption, nearest
+from ..config import admits, describe, hints, read_json, write_json
+from ..errors import InvalidInput, ModelNotFound, UnsupportedOption, nearest
 from .constraints import Words, read_constraints
-from .watermark import settings as watermark_settings
+from .values import bias_of_runs, checked
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -33,15 +33,19 @@ INERT = frozenset(
     transformers_version multihead_version _from_model_config _commit_hash generation_kwargs
     """.split()
 )
+# Fields that matter for draws alone.
+DRAWS = frozenset("temperature top_k top_p min_p top_h typical_p epsilon_cutoff eta_cutoff seed".split())
+FILE = "generation_config.json"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class GenerationConfig:
     """How texts are continued; None stands for the default in parentheses.
 
     Args:
-        max_length: tokens of prompt and continuation together (20). max_new_tokens: of the continuation alone.
-        min_length, min_new_tokens: no end before that many tokens (0).
+        max_length: tokens of prompt and continuation together. max_new_tokens: of the continuation alone (20 where
+            neither is given), which goes before max_length.
+        min_length, min_new_tokens: no end before that many tokens (0); the latter goes before the former.
         num_beams: of beam search (1 for none). early_stopping: ends when as many texts have ended as there are beams;
             or when none is likely to better them (False); or "never" before none can. length_penalty: the exponent of
             the length that log-probabilities are divided by (1.0).
@@ -71,11 +75,12 @@ class GenerationConfig:
         num_return_sequences: continuations of each prompt (1). max_time: seconds after which all end.
         stop_strings: text that ends a continuation as soon as it holds one of them; needs the tokenizer.
         seed: of the draws; None takes torch's own generator.
-        uncomputed: what a checkpoint asks for and is not computed here: kept, written back, and refused by `generate`.
+        uncomputed: entries of a file that no field can take: kept and written back. `generate` refuses those that
+            would change what comes out.
 
     Raises:
         UnsupportedOption: a field that is not computed here has a value that would change the result.
-        InvalidInput: a value that no text could meet.
+        InvalidInput: a value that no text could meet. Setting a field raises these too.
     """
 
     max_length: int | None = None
@@ -140,66 +145,29 @@ class GenerationConfig:
     decoder_start_token_id: int | None = None
     uncomputed: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        for name, hint in hints(type(self)).items():
-            if not admits(hint, getattr(self, name)):
-                raise InvalidInput(f"{name} must be {describe(hint)}, not {getattr(self, name)!r}.")
-        self._check_bounds()
-        if self.sequence_bias is not None:
-            _ = self.bias_of_runs
-        _ = self.required
-        if self.watermarking_config is not None:
-            watermark_settings(self.watermarking_config)
-        decay = self.exponential_decay_length_penalty
-        if decay is not None and not (isinstance(decay, (list, tuple)) and len(decay) == 2):
-            raise InvalidInput(f"exponential_decay_length_penalty must be (tokens, factor), not {decay!r}.")
-        if any(not text for text in self.stops):
-            raise InvalidInput("A stop string is empty; every text would end at once.")
-
-    def _check_bounds(self) -> None:
-        above = {"temperature": 0.0, "repetition_penalty": 0.0, "encoder_repetition_penalty": 0.0, "max_time": 0.0,
-                 "top_h": 0.0, "typical_p": 0.0}  # fmt: skip
-        for name, bound in above.items():
-            value = getattr(self, name)
-            if value is not None and value <= bound:
-                raise InvalidInput(f"{name} must be above {bound:g}, not {value!r}; for no sampling, do_sample=False.")
-        least = {"max_length": 1, "max_new_tokens": 1, "min_length": 0, "min_new_tokens": 0, "top_k": 0, "num_beams": 1,
-                 "num_beam_groups": 1, "num_return_sequences": 1, "no_repeat_ngram_size": 0,
-                 "prompt_lookup_num_tokens": 1, "max_matching_ngram_size": 1, "num_assistant_tokens": 1}  # fmt: skip
-        for name, bound in least.items():
-            value = getattr(self, name)
-            if value is not None and value < bound:
-                raise InvalidInput(f"{name} must be at least {bound}, not {value}.")
-        for name in (
-            "top_p",
-            "min_p",
-            "top_h",
-            "typical_p",
-            "epsilon_cutoff",
-            "eta_cutoff",
-            "penalty_alpha",
-            "assistant_confidence_threshold",
-        ):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise InvalidInput(f"{name} must be between 0 and 1, not {value!r}.")
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "uncomputed":
+            object.__setattr__(self, name, value)
+            return
+        known, other = sorted_out({name: value})
+        refuse(other)
+        if known and value is not None:
+            hint = hints(type(self))[name]
+            if not admits(hint, value):
+                raise InvalidInput(f"{name} must be {describe(hint)}, not {value!r}.")
+            value = checked(name, value)
+        if known:
+            object.__setattr__(self, name, value)
+        vars(self).get("uncomputed", {}).pop(name, None)
 
     @property
     def bias_of_runs(self) -> dict[tuple[int, ...], float]:
-        """`sequence_bias` by runs of tokens. Raises InvalidInput for what is none."""
-        given = self.sequence_bias or {}
-        try:
-            pairs = given.items() if isinstance(given, Mapping) else given
-            runs = {tuple(int(token) for token in run): float(bias) for run, bias in pairs}
-        except (TypeError, ValueError) as error:
-            raise InvalidInput(f"sequence_bias must be pairs of token ids and a number, not {given!r}.") from error
-        if any(not run or min(run) < 0 for run in runs):
-            raise InvalidInput(f"sequence_bias must name at least one token, none below 0: {given!r}.")
-        return runs
+        """`sequence_bias` by runs of tokens."""
+        return bias_of_runs(self.sequence_bias or {})
 
     @property
     def required(self) -> tuple[Words, ...]:
-        """The runs of tokens that must come. Raises InvalidInput for what is none."""
+        """The runs of tokens that must come."""
         return read_constraints(self.constraints, self.force_words_ids)
 
     @property
@@ -208,11 +176,63 @@ class GenerationConfig:
         given = self.stop_strings
         return () if given is None else (given,) if isinstance(given, str) else tuple(given)
 
+    @property
+    def breadth(self) -> int:
+        """The likeliest tokens that are chosen among, by `top_k`; 0 for all."""
+        return 50 if self.top_k is None else self.top_k
+
     @classmethod
     def read(cls, entries: Mapping[str, Any]) -> GenerationConfig:
-        """The config that parsed generation_config.json entries describe."""
-        known, other = sorted_out(entries)
-        return cls(**known, uncomputed=other)
+        """The config that entries of a file describe; what no field can take is kept in `uncomputed`."""
+        made, aside = cls(), dict[str, Any]()
+        for name, value in entries.items():
+            if value is None or name in INERT or value in OFF.get(name, ()):
+                continue
+            try:
+                setattr(made, name, plain(hints(cls).get(name), value))
+            except (InvalidInput, UnsupportedOption):
+                aside[name] = value
+        made.uncomputed = aside
+        return made
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any], **options: Any) -> GenerationConfig:
+        """As `read`, with some fields changed."""
+        return cls.read(entries).changed(**options)
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> GenerationConfig:
+        """What a folder's or repository's generation_config.json says.
+
+        Args:
+            options: those of `Place`, and fields to change.
+
+        Raises:
+            ModelNotFound: there is none. NetworkUnavailable, AccessDenied, CorruptFile: the file.
+        """
+        from ..hub import Want
+        from ..place import Place
+
+        place = Place.taken(options)
+        folder = Path(name, place.subfolder)
+        if not (folder / FILE).is_file():
+            folder = place.resolve(name, Want.CONFIG)
+        if not (folder / FILE).is_file():
+            raise ModelNotFound(f"{name} has no {FILE}; looked in {folder}.")
+        return cls.from_dict(read_json(folder / FILE), **options)
+
+    @classmethod
+    def taken(cls, given: Any) -> GenerationConfig:
+        """A caller's config: one of these, or another library's that gives its entries as `to_dict()`.
+
+        Raises:
+            InvalidInput: anything else.
+        """
+        if isinstance(given, cls):
+            return given
+        if not hasattr(given, "to_dict"):
+            raise InvalidInput(f"generation_config must be a GenerationConfig, not {type(given).__name__}.")
+        return cls.read(given.to_dict())
 
     @classmethod
     def from_model_config(cls, config: Config) -> GenerationConfig:
@@ -228,19 +248,57 @@ class GenerationConfig:
         kept = {name: value for name, value in self.uncomputed.items() if name not in entries}
         return dataclasses.replace(self, **known, uncomputed=kept)
 
+    def update(self, **entries: Any) -> dict[str, Any]:
+        """Sets fields; gives the entries that are none."""
+        names = hints(type(self)).keys() - {"uncomputed"}
+        for name in entries.keys() & names:
+            setattr(self, name, entries[name])
+        return {name: value for name, value in entries.items() if name not in names}
+
+    def filled(self, other: GenerationConfig) -> GenerationConfig:
+        """A copy whose open fields are another's."""
+        open_ = {name: value for name, value in other.given.items() if getattr(self, name) is None}
+        aside = {name: value for name, value in other.uncomputed.items() if name not in self.given}
+        return dataclasses.replace(self, **open_, uncomputed={**aside, **self.uncomputed})
+
     def computed(self) -> GenerationConfig:
-        """Itself. Raises UnsupportedOption where the checkpoint asks for what is not computed here."""
-        refuse(self.uncomputed)
+        """Itself.
+
+        Raises:
+            UnsupportedOption: the checkpoint asks for what is not computed here.
+            InvalidInput: it has a value that no text could meet, and that would matter.
+        """
+        idle = {"bos_token_id"} | (set() if self.do_sample else DRAWS)
+        idle |= set() if self.max_new_tokens is None else {"max_length"}
+        for name, value in self.uncomputed.items():
+            if name in self.unknown or name in idle:
+                continue
+            try:
+                setattr(GenerationConfig(), name, value)
+            except InvalidInput as error:
+                raise InvalidInput(f"Of the model's {FILE}: {error} Pass another {name}.") from error
         return self
 
     @property
-    def chosen(self) -> dict[str, Any]:
+    def unknown(self) -> list[str]:
+        """Names of a file's entries that nobody knows; they change nothing."""
+        return [name for name in self.uncomputed if name not in OFF and name not in hints(type(self))]
+
+    @property
+    def given(self) -> dict[str, Any]:
         """The fields that are not None."""
-        fields = [f.name for f in dataclasses.fields(self) if f.name not in ("uncomputed", "constraints")]
-        found = {name: v for name in fields if (v := getattr(self, name)) is not None}
+        names = [f.name for f in dataclasses.fields(self) if f.name != "uncomputed"]
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The entries of a file."""
+        found = self.given
         if hasattr(self.json_schema, "model_json_schema"):
             found["json_schema"] = self.json_schema.model_json_schema()
-        if self.constraints:  # objects, which no file holds: the same as plain lists
+        if self.sequence_bias is not None:
+            found["sequence_bias"] = [[list(run), bias] for run, bias in self.bias_of_runs.items()]
+        if found.pop("constraints", None):  # objects, which no file holds: the same as plain lists
             found["force_words_ids"] = [[list(word) for word in words] for words in self.required]
         return {**found, **self.uncomputed}
 
@@ -250,13 +308,19 @@ class GenerationConfig:
         ids = self.eos_token_id
         return frozenset() if ids is None else frozenset(ids if isinstance(ids, list) else [ids])
 
+    @property
+    def padding(self) -> int:
+        """What fills the places after a text's end: the padding token, or the first end."""
+        first = self.eos_token_id[:1] if isinstance(self.eos_token_id, list) else [self.eos_token_id]
+        return next((token for token in (self.pad_token_id, *first) if token is not None), 0)
+
     def to_dict(self) -> dict[str, Any]:
         return self.chosen
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes generation_config.json into a folder, whole or not at all."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        write_json(Path(folder) / "generation_config.json", self.chosen)
+        write_json(Path(folder) / FILE, self.chosen)
 
 
 def sorted_out(entries: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -265,12 +329,21 @@ def sorted_out(entries: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
     Raises:
         UnsupportedOption: a name that nobody knows.
     """
-    names = {f.name for f in dataclasses.fields(GenerationConfig)} - {"uncomputed"}
+    names = hints(GenerationConfig).keys() - {"uncomputed"}
     unknown = [name for name in entries if name not in names and name not in INERT and name not in OFF]
     if unknown:
         raise UnsupportedOption(f"{unknown[0]!r} is no option of generation. {nearest(unknown[0], names)}")
     other = {k: v for k, v in entries.items() if k in OFF and v is not None and v not in OFF[k]}
     return {k: v for k, v in entries.items() if k in names}, other
+
+
+def plain(hint: Any, value: Any) -> Any:
+    """A file's value as the type of its field has it: 50 for 50.0, and 1 for [1]."""
+    if hint is None or admits(hint, value):
+        return value
+    if isinstance(value, Sequence) and len(value) == 1 and admits(hint, value[0]):
+        return value[0]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def refuse(entries: Mapping[str, Any]) -> None:

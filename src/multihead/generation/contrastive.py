@@ -16,7 +16,7 @@ def contrasted(request: Request, job: Job) -> Strategy:
     The likeness is the largest cosine between the token's state and those of all tokens before it; alpha is
     `penalty_alpha`. Every candidate is read, so what the chosen one gave is the next step's beginning.
     """
-    alpha, count = job.config.penalty_alpha or 0.0, job.config.top_k or 1
+    alpha, count = job.config.penalty_alpha or 0.0, job.config.breadth
     job.results = [[]]
     branch = job.begin(request)
     (reading,) = yield [Read(branch, states=len(branch.tokens))]

@@ -23,9 +23,8 @@ def draw_rules(config: GenerationConfig, keep: int = 1) -> list[Cut]:
         out.append(lambda scores: scores / heat)
     if config.top_h is not None:
         out.append(partial(top_h, share=config.top_h))
-    k = 50 if config.top_k is None else config.top_k
-    if k:
-        out.append(partial(top_k, k=max(k, keep)))
+    if config.breadth:
+        out.append(partial(top_k, k=max(config.breadth, keep)))
     if config.top_p is not None and config.top_p < 1:
         out.append(partial(top_p, p=config.top_p, keep=keep))
     if config.min_p:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -12,12 +12,12 @@ from ..errors import InvalidInput
 from ..nn.call import Encoded
 from ..outputs import Output
 from .beams import beamed
-from .checks import check, check_prompts, check_tokens, check_ways
+from .checks import check, check_effect, check_prompts, check_tokens, check_ways
 from .config import GenerationConfig
 from .contrastive import contrasted
 from .engine import BRANCHES, Engine, Request, Strategy
-from .inputs import mask_of, read_inputs, source, sources_of, start, unpadded
-from .job import Assistant, Extras, Job
+from .inputs import beginning, mask_of, opposites, prompt_of, read_inputs, source, sources_of, targets, unpadded
+from .job import Assistant, Extras, Job, some
 from .outputs import (
     GenerateBeamDecoderOnlyOutput,
     GenerateBeamEncoderDecoderOutput,
@@ -31,7 +31,7 @@ from .sampling import sampled
 from .speculation import GUESSES, RUN, SURE, Draft, Guesser, Lookup, Translated, speculated
 from .structure import Structure
 
-DEFAULT_LENGTH = 20  # tokens in all, as the reference does when nothing is said
+NEW_TOKENS = 20  # where nothing says how many, as the reference does
 
 
 def generate(
@@ -40,14 +40,15 @@ def generate(
     generation_config: GenerationConfig | None = None,
     logits_processor: Sequence[Callable[[Tensor, Tensor], Tensor]] | None = None,
     stopping_criteria: Sequence[Callable[[Tensor, Tensor], Any]] | None = None,
-    prefix_allowed_tokens_fn: Callable[[int, Tensor], Sequence[int]] | None = None,
+    prefix_allowed_tokens_fn: Callable[[int, Tensor], Iterable[int]] | None = None,
     *,
     input_ids: Any = None,
-    attention_mask: Tensor | None = None,
+    attention_mask: Any = None,
     encoder_outputs: Any = None,
-    decoder_input_ids: Tensor | None = None,
-    negative_prompt_ids: Tensor | None = None,
-    negative_prompt_attention_mask: Tensor | None = None,
+    decoder_input_ids: Any = None,
+    decoder_attention_mask: Any = None,
+    negative_prompt_ids: Any = None,
+    negative_prompt_attention_mask: Any = None,
     assistant_model: Any = None,
     tokenizer: Any = None,
     assistant_tokenizer: Any = None,
@@ -58,12 +59,13 @@ def generate(
 
     Args:
         inputs, input_ids: (batch, length), lists of ids, or strings (which need `tokenizer`); for an encoder-decoder
-            the source.
+            the source. What a tokenizer gives may come whole, as a mapping. Without a prompt, bos_token_id is one.
         logits_processor: functions (ids (branches, length), scores (branches, vocabulary)) -> scores, after the rules.
         stopping_criteria: functions (ids, scores) -> whether each branch ends.
         prefix_allowed_tokens_fn: (number of the prompt, ids (length,)) -> tokens that may follow.
         attention_mask: (batch, length), 0 at padding; guessed from pad_token_id when left out.
-        encoder_outputs: an encoder's states instead of a source. decoder_input_ids: a target's beginning.
+        encoder_outputs: an encoder's states instead of a source. decoder_input_ids, decoder_attention_mask: a target's
+            beginning; the start token is put before it where no row has it.
         negative_prompt_ids: (batch, length), what `guidance_scale` moves away from; the prompt's last token if none.
         assistant_model: a smaller model whose guesses are read ahead; the text stays what it is without it. With
             `assistant_tokenizer`, which then needs `tokenizer` too, it may have another vocabulary.
@@ -76,38 +78,43 @@ def generate(
         return_dict_in_generate one of `generation.outputs`.
 
     Raises:
-        InvalidInput: a prompt that is empty or leaves no room. UnsupportedOption: an option not computed here.
+        InvalidInput: a prompt that is empty or leaves no room, or inputs that do not fit each other.
+        UnsupportedOption: an option that is not computed here, or has no effect.
     """
     both = model.config.is_encoder_decoder
+    prompt, mask, options = prompt_of(inputs, input_ids, attention_mask, options)
     own = {name: options.pop(name) for name in model.architecture.inputs if both and name in options}
-    config = (generation_config or model.generation_config).changed(**options)
-    config = with_ids(config, model.generation_config).computed()
-    check(config, options, tokenizer)
-    ids, mask = read_inputs(inputs if inputs is not None else input_ids, attention_mask, tokenizer, config)
-    mask = mask_of(ids, mask, config)
-    if ids is None and encoder_outputs is None:
-        raise InvalidInput("generate needs input_ids.")
-    negative = None
-    if negative_prompt_ids is not None:
-        negative = unpadded(negative_prompt_ids, mask_of(negative_prompt_ids, negative_prompt_attention_mask, config))
+    config = GenerationConfig.taken(generation_config if generation_config is not None else model.generation_config)
+    config = config.filled(model.generation_config).changed(**options).computed()
+    asked = {
+        "assistant_model": assistant_model, "assistant_tokenizer": assistant_tokenizer,
+        "negative_prompt_ids": negative_prompt_ids, "negative_prompt_attention_mask": negative_prompt_attention_mask,
+        "decoder_input_ids": decoder_input_ids, "decoder_attention_mask": decoder_attention_mask,
+        "encoder_outputs": encoder_outputs,
+    }  # fmt: skip
+    check(config, tokenizer)
+    check_effect(config, {**options, **asked}, both)
+    ids: Tensor | None = None
+    if prompt is not None or encoder_outputs is None:
+        ids, mask = read_inputs(beginning(config) if prompt is None else prompt, mask, tokenizer, config)
+        mask = mask_of(ids, mask, config)
+    encoded: Encoded | None = None
+    fields: dict[str, Any] = {}
+    if both:
+        encoded, fields = source(model, config, ids, mask, encoder_outputs, own)
+        given, seen = targets(config, decoder_input_ids, decoder_attention_mask, len(encoded.runs))
+    else:
+        given, seen = some(ids), mask
+    prompts = unpadded(given, seen)
     extras = Extras(
-        tuple(logits_processor or ()), tuple(stopping_criteria or ()), prefix_allowed_tokens_fn, tokenizer, negative,
+        tuple(logits_processor or ()), tuple(stopping_criteria or ()), prefix_allowed_tokens_fn, tokenizer,
+        opposites(negative_prompt_ids, negative_prompt_attention_mask, tokenizer, config, len(prompts)),
         assistant_of(model, assistant_model, assistant_tokenizer, tokenizer, ids, mask),
     )  # fmt: skip
     check_ways(config, extras)
-    encoded: Encoded | None = None
-    if both:
-        encoded = source(model, ids, mask, encoder_outputs, own)
-        given = decoder_input_ids if decoder_input_ids is not None else start(model, config, len(encoded.runs))
-        prompts = unpadded(given, None)
-    else:
-        assert ids is not None
-        given, prompts = ids, unpadded(ids, mask)
-    limits = [limit(config, len(prompt), given.shape[1]) for prompt in prompts]
-    if streamer is not None:
-        streamer.put(given.cpu())
+    limits = [limit(model, config, len(prompt), given.shape[1]) for prompt in prompts]
     jobs = run(model, prompts, config, limits, encoded=encoded, extras=extras, streamer=streamer)
-    return laid_out(jobs, given.to(model.device), config, both)
+    return laid_out(jobs, given.to(model.device), config, both, fields)
 
 
 def continued(
@@ -127,9 +134,7 @@ def continued(
         streamer: as in `generate`; one prompt only. together: texts that are read at once, at most.
     """
     config.computed()
-    limits = [limit(config, len(prompt), len(prompt)) for prompt in prompts]
-    if streamer is not None:
-        streamer.put(torch.tensor([prompts[0]]))
+    limits = [limit(model, config, len(prompt), len(prompt)) for prompt in prompts]
     jobs = run(
         model, prompts, config, limits, encoded=encoded, extras=extras or Extras(), streamer=streamer, together=together
     )
@@ -157,6 +162,8 @@ def run(
     listener = None if streamer is None else lambda token: streamer.put(torch.tensor([token]))
     structure = Structure.of(config, extras.tokenizer, model.vocabulary)
     sources = sources_of(encoded, prompts)
+    if streamer is not None:
+        streamer.put(torch.tensor([prompts[0]]))
     engine = Engine(model, branches=together)
     jobs, requests = [], []
     for number, (prompt, most) in enumerate(zip(prompts, limits, strict=True)):
@@ -189,8 +196,8 @@ def enter(engine: Engine, job: Job) -> Request:
     elif config.prompt_lookup_num_tokens:
         lookup = Lookup(config.prompt_lookup_num_tokens, config.max_matching_ngram_size or RUN)
         start = lambda request: speculated(request, job, lookup)  # noqa: E731
-    elif config.penalty_alpha and (config.top_k or 1) > 1:
-        start, width = lambda request: contrasted(request, job), config.top_k or 1
+    elif config.penalty_alpha and config.breadth > 1:
+        start, width = lambda request: contrasted(request, job), config.breadth
     width *= 2 if config.guidance_scale not in (None, 1.0) else 1
     seed = b"" if job.encoded is None else str(id(job)).encode()  # what a target is depends on its source
     return engine.submit(start, size=job.limit, width=width, seed=seed)
@@ -210,19 +217,20 @@ def assisted(request: Request, job: Job, assistant: Assistant) -> Guesser:
     return Translated(draft, job.extras.tokenizer, assistant.tokenizer)
 
 
-def laid_out(jobs: list[Job], given: Tensor, config: GenerationConfig, both: bool) -> Tensor | Output:
-    """The texts as the reference lays them out."""
+def laid_out(
+    jobs: list[Job], given: Tensor, config: GenerationConfig, both: bool, fields: dict[str, Any]
+) -> Tensor | Output:
+    """The texts as the reference lays them out. `fields`: what is shown of the source."""
     repeats = config.num_return_sequences or 1
-    pad = config.pad_token_id if config.pad_token_id is not None else min(config.ends, default=0)
-    new = padded([result for job in jobs for result in job.results], pad).to(given.device)
+    new = padded([result for job in jobs for result in job.results], config.padding).to(given.device)
     sequences = torch.cat([given.repeat_interleave(repeats, 0), new], 1)
     if not config.return_dict_in_generate:
         return sequences
     if (config.num_beams or 1) == 1:
         kind = GenerateEncoderDecoderOutput if both else GenerateDecoderOnlyOutput
-        return kind(sequences, **shown(jobs, repeats, both))
+        return kind(sequences, **shown(jobs, repeats, both), **fields)
     beams = GenerateBeamEncoderDecoderOutput if both else GenerateBeamDecoderOnlyOutput
-    return beams(sequences, **found(jobs), **shown(jobs, config.num_beams or 1, both))
+    return beams(sequences, **found(jobs), **shown(jobs, config.num_beams or 1, both), **fields)
 
 
 def assistant_of(
@@ -243,18 +251,15 @@ def assistant_of(
         return Assistant(assistant, its_tokenizer)
     if its_tokenizer is not None or ids is None or not model.config.is_encoder_decoder:
         raise InvalidInput("An encoder-decoder helps only another one that reads the same input_ids.")
-    encoded = source(assistant, ids, mask, None)
+    encoded, _ = source(assistant, GenerationConfig(), ids, mask)
     return Assistant(assistant, None, lambda number: encoded.select(torch.tensor([number])))
 
 
-def with_ids(config: GenerationConfig, own: GenerationConfig) -> GenerationConfig:
-    """Special ids that a config leaves open, from the model's own."""
-    names = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
-    return config.changed(**{n: getattr(own, n) for n in names if getattr(config, n) is None})
-
-
-def limit(config: GenerationConfig, prompt: int, width: int) -> int:
+def limit(model: Any, config: GenerationConfig, prompt: int, width: int) -> int:
     """Most tokens of a text in all; `max_length` counts the padded prompt, as the reference does."""
     if config.max_new_tokens is not None:
         return prompt + config.max_new_tokens
-    return prompt + (config.max_length or DEFAULT_LENGTH) - width
+    if config.max_length is not None:
+        return prompt + config.max_length - width
+    positions = getattr(model.config, "max_position_embeddings", None) or 0
+    return prompt + (min(NEW_TOKENS, positions - width) if positions > 0 else NEW_TOKENS)

@@ -3,29 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, UnsupportedOption
 from ..nn.call import Encoded
 from ..nn.ragged import Layout
 from .config import GenerationConfig
 
+# Inputs of the reference's `generate` that are not read here -> what to do instead.
+UNREAD: Mapping[str, str] = {
+    "inputs_embeds": "generate reads tokens: pass input_ids.",
+    "past_key_values": "What is remembered ends with each call: pass the whole text as input_ids.",
+    "position_ids": "Places follow from each text's own tokens: leave it out.",
+    "token_type_ids": "A text is continued as one segment: leave it out.",
+    "synced_gpus": "Each device generates by itself: leave it out.",
+    "custom_generate": "No code from elsewhere runs: leave it out.",
+}
+
+
+def prompt_of(inputs: Any, input_ids: Any, mask: Any, options: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    """The prompt, its mask and the other options; what a tokenizer gives may come whole, as a mapping.
+
+    Raises:
+        InvalidInput: two prompts. UnsupportedOption: an input that is not read here.
+    """
+    if inputs is not None and input_ids is not None:
+        raise InvalidInput("inputs and input_ids are two names of the prompt; give one of them.")
+    given, known = inputs if inputs is not None else input_ids, dict(options)
+    if isinstance(given, Mapping):
+        known = {**given, **known}
+        given, mask = known.pop("input_ids", None), mask if mask is not None else known.pop("attention_mask", None)
+        known.pop("attention_mask", None)
+    for name, advice in UNREAD.items():
+        value = known.pop(name, None)
+        if value is not None and value is not False:
+            raise UnsupportedOption(f"{name} is no input of generate here. {advice}")
+    return given, mask, known
+
 
 def read_inputs(
-    given: Any, mask: Tensor | None, tokenizer: Any, config: GenerationConfig
-) -> tuple[Tensor | None, Tensor | None]:
+    given: Any, mask: Any, tokenizer: Any, config: GenerationConfig, name: str = "input_ids"
+) -> tuple[Tensor, Tensor | None]:
     """Padded ids (batch, length) and their mask, of what a caller may give. Raises InvalidInput."""
-    if given is None or isinstance(given, Tensor):
-        return given, mask
-    if isinstance(given, str) or (given and all(isinstance(text, str) for text in given)):
+    ids, real = (given, None) if isinstance(given, Tensor) else listed(given, tokenizer, config)
+    if ids.ndim != 2 or not len(ids) or ids.is_floating_point():
+        raise InvalidInput(f"{name} must be whole numbers (batch, length), not {ids.dtype} {tuple(ids.shape)}.")
+    if mask is None:
+        return ids, real
+    if real is not None and not bool(real.all()):
+        raise InvalidInput(f"The mask of {name} belongs to padded ids; lists of several lengths need none.")
+    mask = torch.as_tensor(mask)
+    if mask.shape != ids.shape:
+        raise InvalidInput(f"{name} is {tuple(ids.shape)} and its mask {tuple(mask.shape)}; they must be alike.")
+    return ids, mask
+
+
+def listed(given: Any, tokenizer: Any, config: GenerationConfig) -> tuple[Tensor, Tensor]:
+    """Ids (batch, length), padded on the left, and their mask, of strings or lists. Raises InvalidInput."""
+    if isinstance(given, str) or (len(given) and all(isinstance(text, str) for text in given)):
         if tokenizer is None:
             raise InvalidInput("Strings need the model's tokenizer too (tokenizer=...).")
         given = tokenizer([given] if isinstance(given, str) else list(given))["input_ids"]
-    if given and all(isinstance(token, int) for token in given):
+    if len(given) and all(isinstance(token, int) for token in given):
         given = [given]
     try:
         texts = [[int(token) for token in text] for text in given]
@@ -34,8 +78,14 @@ def read_inputs(
     longest = max(map(len, texts), default=0)
     pad = config.pad_token_id or 0
     ids = torch.tensor([[pad] * (longest - len(text)) + text for text in texts], dtype=torch.long)
-    real = torch.tensor([[0] * (longest - len(text)) + [1] * len(text) for text in texts])
-    return ids, real
+    return ids, torch.tensor([[0] * (longest - len(text)) + [1] * len(text) for text in texts])
+
+
+def beginning(config: GenerationConfig) -> list[list[int]]:
+    """The prompt where there is none: the token that texts begin with. Raises InvalidInput."""
+    if config.bos_token_id is None:
+        raise InvalidInput("generate needs input_ids, or a config with a bos_token_id to begin with.")
+    return [[config.bos_token_id]]
 
 
 def mask_of(ids: Tensor | None, mask: Tensor | None, config: GenerationConfig) -> Tensor | None:
@@ -54,28 +104,69 @@ def unpadded(ids: Tensor, mask: Tensor | None) -> list[list[int]]:
     return [flat[begin : begin + length] for begin, length in zip(layout.runs.begins, layout.runs.lengths, strict=True)]
 
 
-def start(model: Any, config: GenerationConfig, texts: int) -> Tensor:
-    """(texts, 1): the token that a target begins with."""
+def opposites(given: Any, mask: Any, tokenizer: Any, config: GenerationConfig, prompts: int) -> list[list[int]] | None:
+    """The tokens of each prompt's opposite, for guidance. Raises InvalidInput for another number of them."""
+    if given is None:
+        return None
+    ids, mask = read_inputs(given, mask, tokenizer, config, "negative_prompt_ids")
+    if len(ids) != prompts:
+        raise InvalidInput(f"negative_prompt_ids has {len(ids)} rows, and there are {prompts} prompts.")
+    return unpadded(ids, mask_of(ids, mask, config))
+
+
+def targets(config: GenerationConfig, given: Any, mask: Any, texts: int) -> tuple[Tensor, Tensor | None]:
+    """What the targets of so many sources begin with, (texts, length), and its mask: the start token and what is given.
+
+    Raises:
+        InvalidInput: no start token is known, or other rows are given than there are sources.
+    """
     first = config.decoder_start_token_id
     first = config.bos_token_id if first is None else first
-    if first is None:
-        raise InvalidInput("The config names no decoder_start_token_id to begin a target with.")
-    return torch.full((texts, 1), first, device=model.device)
+    if given is None:
+        if first is None:
+            raise InvalidInput("The config names no decoder_start_token_id to begin a target with.")
+        return torch.full((texts, 1), first), None
+    ids, mask = read_inputs(given, mask, None, config, "decoder_input_ids")
+    if len(ids) != texts:
+        raise InvalidInput(f"decoder_input_ids has {len(ids)} rows, and there are {texts} sources.")
+    if first is not None and not bool((ids[:, 0] == first).any()):
+        ids = torch.cat([torch.full_like(ids[:, :1], first), ids], 1)
+        mask = None if mask is None else torch.cat([torch.ones_like(mask[:, :1]), mask], 1)
+    return ids, mask
 
 
 def source(
     model: Any,
+    config: GenerationConfig,
     ids: Tensor | None,
     mask: Tensor | None,
-    states: Any,
+    states: Any = None,
     own: Mapping[str, Tensor | None] = MappingProxyType({}),
-) -> Encoded:
-    """The encoded source. `own`: the family's own inputs."""
+) -> tuple[Encoded, dict[str, Any]]:
+    """The encoded source, and the fields of the result that show it. `own`: the family's own inputs.
+
+    Raises:
+        InvalidInput: states of other shape than their ids or mask, or without ids where rules look at them.
+    """
+    if states is not None and ids is None and (
+        config.encoder_repetition_penalty not in (None, 1.0) or config.encoder_no_repeat_ngram_size
+    ):
+        raise InvalidInput(
+            "encoder_repetition_penalty and encoder_no_repeat_ngram_size look at the source's tokens: pass input_ids "
+            "beside encoder_outputs."
+        )
+    for given in (ids, mask):
+        if states is not None and given is not None and given.shape != states[0].shape[:2]:
+            raise InvalidInput(f"encoder_outputs is {tuple(states[0].shape)}, its ids or mask {tuple(given.shape)}.")
     with torch.inference_mode():
-        if states is not None:
-            layout = Layout.of(mask, (states[0].shape[0], states[0].shape[1]))
-            return model.encoded(layout.pack(states[0].to(model.device)), layout.runs)
-        return model.encode(ids, mask, own=dict(own))
+        encoded, layout, shown = model.source(
+            ids, None, mask, states, bool(config.output_hidden_states), bool(config.output_attentions), own
+        )
+    if states is not None and ids is not None:
+        encoded = replace(encoded, ids=layout.pack(ids.to(model.device)))
+    if states is not None:
+        shown = {f"encoder_{name}": getattr(states, name, None) for name in ("hidden_states", "attentions")}
+    return encoded, {name: x for name, x in shown.items() if name != "encoder_last_hidden_state"}
 
 
 def sources_of(encoded: Encoded | None, prompts: Sequence[Sequence[int]]) -> list[list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from os.path import commonprefix
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
@@ -286,7 +286,8 @@ class Job:
         longest = max(map(len, self.config.stops))
         tail = list(tokens[-4 * longest - 8 :])  # a character may take several tokens of bytes
         before, after = decode(tail[:-1]), decode(tail)
-        known = len(commonprefix([before, after]))  # an unfinished character before may be another one now
+        alike = takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False))
+        known = len(list(alike))  # an unfinished character before may be another one now
         return any(stop in after[max(known - len(stop) + 1, 0) :] for stop in self.config.stops)
 
     def show(self, numbers: Sequence[int], scores: Tensor, logits: Tensor, reads: Sequence[Read]) -> None:

@@ -38,11 +38,17 @@ class GenerateDecoderOnlyOutput(Output):
 
 @dataclass
 class GenerateEncoderDecoderOutput(Output):
-    """Targets of an encoder-decoder; fields as `GenerateDecoderOnlyOutput`'s."""
+    """Targets of an encoder-decoder; fields as `GenerateDecoderOnlyOutput`'s.
+
+    Args:
+        encoder_attentions, encoder_hidden_states: of the source, a layer each, padded as it was given.
+    """
 
     sequences: Tensor
     scores: Steps | None = None
     logits: Steps | None = None
+    encoder_attentions: tuple[Tensor, ...] | None = None
+    encoder_hidden_states: tuple[Tensor, ...] | None = None
     decoder_attentions: Layers | None = None
     cross_attentions: Layers | None = None
     decoder_hidden_states: Layers | None = None
@@ -76,6 +82,8 @@ class GenerateBeamEncoderDecoderOutput(Output):
     scores: Steps | None = None
     logits: Steps | None = None
     beam_indices: Tensor | None = None
+    encoder_attentions: tuple[Tensor, ...] | None = None
+    encoder_hidden_states: tuple[Tensor, ...] | None = None
     decoder_attentions: Layers | None = None
     cross_attentions: Layers | None = None
     decoder_hidden_states: Layers | None = None

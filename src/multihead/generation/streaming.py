@@ -84,6 +84,13 @@ class TextStreamer:
     def end(self) -> None:
         """Gives what is held back; the next text may begin."""
         self.on_finalized_text(self.detokenizer.finish(), stream_end=True)
+        self._begin()
+
+    def fail(self, error: BaseException) -> None:
+        """Forgets what is held back of a text that an error ended; the next text may begin."""
+        self._begin()
+
+    def _begin(self) -> None:
         self.detokenizer = Detokenizer(self.detokenizer.tokenizer, skip_special_tokens=self.detokenizer.skip)
         self._prompt = True
 
@@ -120,6 +127,7 @@ class WaitingStreamer(TextStreamer):
             self._give(None)
 
     def fail(self, error: BaseException) -> None:
+        super().fail(error)
         self._give(error)
 
     def _give(self, piece: Piece) -> None:
@@ -191,7 +199,7 @@ class AsyncTextIteratorStreamer(WaitingStreamer):
 
 @contextmanager
 def told(streamer: Any) -> Iterator[None]:
-    """A streamer that waits for text learns of an error."""
+    """A streamer learns of an error: who waits for its text gets it, and the next text may begin."""
     try:
         yield
     except BaseException as error:

@@ -22,21 +22,22 @@ DEFAULTS: Mapping[str, Any] = {
 }
 
 
-def settings(given: Any) -> dict[str, Any]:
-    """A watermark's settings: a mapping, or an object with `to_dict`.
+def settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A watermark's settings, all of them.
 
     Raises:
         UnsupportedOption: a setting that nobody knows. InvalidInput: a value that makes no watermark.
     """
-    entries = dict(given if isinstance(given, Mapping) else given.to_dict())
-    unknown = next((name for name in entries if name not in DEFAULTS), None)
+    unknown = next((name for name in given if name not in DEFAULTS), None)
     if unknown is not None:
         raise UnsupportedOption(f"{unknown!r} is no setting of watermarking_config. {nearest(unknown, DEFAULTS)}")
-    known = {**DEFAULTS, **entries}
+    known = {**DEFAULTS, **given}
     if known["seeding_scheme"] not in ("lefthash", "selfhash"):
         raise InvalidInput(f"seeding_scheme must be 'lefthash' or 'selfhash', not {known['seeding_scheme']!r}.")
     if not 0 < known["greenlist_ratio"] < 1:
         raise InvalidInput(f"greenlist_ratio must be between 0 and 1, not {known['greenlist_ratio']!r}.")
+    if not isinstance(known["context_width"], int) or known["context_width"] < 1:
+        raise InvalidInput(f"context_width must be at least 1, not {known['context_width']!r}.")
     return known
 
 

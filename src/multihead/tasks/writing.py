@@ -12,7 +12,7 @@ import torch
 
 from ..errors import InvalidInput, MultiheadError, TextTooLong, UnsupportedOption, nearest
 from ..generation.config import GenerationConfig
-from ..generation.generate import assistant_of, continued, with_ids
+from ..generation.generate import assistant_of, continued
 from ..generation.job import Extras
 from ..generation.streaming import told
 from ..model import PreTrainedModel
@@ -87,27 +87,25 @@ class Writer(Task):
         return made
 
     def config(self, o: Any, **defaults: Any) -> GenerationConfig:
-        """How texts are continued: by what the call says, else the task's own entry, else the checkpoint's.
+        """How texts are continued: by what the call says by name, else its generation_config, else the task's own
+        entry, else the checkpoint's.
 
         Args:
             defaults: where none of them says anything.
         """
-        base = (o.generation_config or self.model.generation_config).changed(
-            **{name: value for name, value in self.specific.items() if name in FIELDS}
-        )
+        given = GenerationConfig() if o.generation_config is None else GenerationConfig.taken(o.generation_config)
         asked = dict(o.generation)
         if o.stop_sequence is not None:
             asked["stop_strings"] = [o.stop_sequence] if isinstance(o.stop_sequence, str) else list(o.stop_sequence)
-        if asked.get("max_new_tokens") is not None and asked.get("max_length") is None:
-            asked["max_length"] = None
-        if asked.get("max_length") is not None and asked.get("max_new_tokens") is None:
-            asked["max_new_tokens"] = None
-        config = base.changed(**asked)
+        config = self.model.generation_config.changed(
+            **{name: value for name, value in self.specific.items() if name in FIELDS}
+        )
+        config = given.filled(config.changed(**alone(given.given))).changed(**alone(asked))
         sized = config.max_new_tokens is not None or config.max_length is not None
         open_ = {
             n: v for n, v in defaults.items() if getattr(config, n) is None and not (n == "max_new_tokens" and sized)
         }
-        return with_ids(config.changed(**open_), self.model.generation_config)
+        return config.changed(**open_)
 
     def extras(self, o: Any) -> Extras:
         helper = assistant_of(self.model, o.assistant_model, o.assistant_tokenizer, self.tokenizer, None, None)
@@ -251,6 +249,13 @@ class Rewriter(Writer):
         if first is None:
             raise InvalidInput("The config names no decoder_start_token_id to begin a text with.")
         return [first]
+
+
+def alone(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries of a config, where the one length that they give takes the other's place."""
+    sizes = {name: entries.get(name) for name in ("max_new_tokens", "max_length")}
+    both = None not in sizes.values()
+    return {**entries, **({} if both or not any(sizes.values()) else sizes)}
 
 
 def check_streamer(o: Any, pieces: Sequence[Piece]) -> None:
