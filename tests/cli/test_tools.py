@@ -63,6 +63,18 @@ def test_a_chat_outlives_files_that_are_none(talker, tmp_path):
         assert said.replace('{"says"', "{'says': '[/x]'}") in out
 
 
+@pytest.mark.parametrize("before", [[], [{"role": "system", "content": "Be brief."}]], ids=["alone", "told"])
+def test_chat_goes_on_after_a_conversation_that_nobody_began(talker, tmp_path, before):
+    found, kept = tmp_path / "found.json", tmp_path / "kept.json"
+    found.write_text(json.dumps([*before, {"role": "assistant", "content": "Hi."}]))
+    lines = [f"/load {found}", "/retry", "/undo", "Hello", "/retry", f"/save {kept}"]
+    out = run("chat", "-m", talker, "--set", "max_new_tokens=2", text="\n".join(lines) + "\n").output
+    assert "nothing to ask again" in out
+    assert "nothing to take back" in out
+    roles = [message["role"] for message in json.loads(kept.read_text())]
+    assert roles == [*(message["role"] for message in before), "assistant", "user", "assistant"]
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int4"])
 def test_chat_takes_a_precision(talker, precision, monkeypatch):
     made = []

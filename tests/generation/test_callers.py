@@ -1,4 +1,4 @@
-"""What callers of `generate` give: prompts in every form, code of their own, configs; equal to the reference, or refused."""
+"""What callers of `generate` give: prompts in every form, code of their own, configs; as the reference, or refused."""
 
 from __future__ import annotations
 

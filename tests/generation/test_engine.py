@@ -103,6 +103,38 @@ def test_requests_that_all_ask_for_something_else_get_what_each_alone_gets(model
         assert one.results == alone(model, one), one.config.chosen
 
 
+@pytest.mark.parametrize("options", [{"penalty_alpha": 0.6, "top_k": 4}, {"output_hidden_states": True}], ids=str)
+def test_what_must_be_seen_of_a_whole_prompt_is_read_in_one_pass(model, options):
+    draw, found = random.Random(3), []
+    texts = [[draw.randrange(4, 90) for _ in range(length)] for length in (20, 45, 33, 90)]
+    for tokens in (32, 100_000):
+        engine, jobs = Engine(model, tokens=tokens), [job(text, options) for text in texts]
+        requests = [enter(engine, one) for one in jobs]
+        engine.run()
+        assert [request.error for request in requests] == [None] * 4
+        found.append(jobs)
+    for one, other in zip(*found, strict=True):
+        assert one.results == other.results
+        for step, same in zip(one.steps, other.steps, strict=True):
+            for record, known in zip(step.records, same.records, strict=True):
+                torch.testing.assert_close(record.hidden, known.hidden, rtol=1e-4, atol=1e-4)
+    if "output_hidden_states" in options:
+        assert [len(one.steps[0].records[0].hidden[0]) for one in found[0]] == [20, 45, 33, 90]
+
+
+def test_a_prompt_that_is_read_whole_waits_for_no_text_that_grows(model):
+    engine = Engine(model, tokens=32)
+    grows = enter(engine, job([5, 6], {}, new=60))
+    for _ in range(5):
+        engine.step()
+    short = enter(engine, job([7] * 32, {"penalty_alpha": 0.6, "top_k": 2}, new=2))
+    for _ in range(6):
+        engine.step()
+    assert short.done
+    assert not grows.done
+    engine.close()
+
+
 def test_two_thousand_requests_and_many_cancelled_leave_every_block_free(model):
     draw = random.Random(1)
     engine = Engine(model, memory=bytes_of(model, 300) * 6, tokens=256)

@@ -9,6 +9,7 @@ import threading
 
 import pytest
 import torch
+import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -41,6 +42,15 @@ def readers(tmp_path_factory):
     folders.pieces(root / "pieces", "tokenizer.model", "Llama", "bpe", train=train)
     folders.wordpiece(root / "words")
     return {p.name: AutoTokenizer.from_pretrained(p) for p in root.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """A model of as many tokens as the readers have."""
+    folder = tmp_path_factory.mktemp("wide")
+    config = transformers.GPT2Config(vocab_size=600, n_positions=64, n_embd=8, n_layer=1, n_head=1)
+    transformers.GPT2LMHeadModel(config).save_pretrained(folder)
+    return AutoModelForCausalLM.from_pretrained(folder)
 
 
 def streamed(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
@@ -155,3 +165,47 @@ def test_decoders_that_drop_a_leading_space_keep_the_spaces_between_words():
     backend = tokenizers.Tokenizer(tokenizers.models.BPE({"▁a": 0, "▁b": 1, "c": 2}, []))
     backend.decoder = tokenizers.decoders.Metaspace()
     assert streamed(Tokenizer(backend, {}), [0, 1, 2, 0]) == ["a", " b", "c", " a", ""]
+
+
+def test_a_special_token_that_is_left_out_takes_no_space_with_it():
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE({"▁a": 0, "▁b": 1, "<s>": 2}, []))
+    backend.decoder = tokenizers.decoders.Metaspace()
+    backend.add_special_tokens(["<s>"])
+    detokenizer = Detokenizer(Tokenizer(backend, {}), skip_special_tokens=True)
+    assert [detokenizer.add(token) for token in (2, 0, 2, 2, 1, 0)] == ["", "a", "", "", " b", " a"]
+
+
+def test_after_a_generate_that_failed_a_streamer_still_leaves_the_prompt_out(llama):
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(llama), AutoTokenizer.from_pretrained(llama)
+    inputs, shown = tokenizer("The quick", return_tensors="pt"), []
+    streamer = TextCallbackStreamer(tokenizer, shown.append, skip_prompt=True)
+
+    def stop(ids, scores):
+        raise RuntimeError("no more")
+
+    for options, error in (({"max_length": 1}, InvalidInput), ({"stopping_criteria": [stop]}, RuntimeError)):
+        with pytest.raises(error):
+            model.generate(**inputs, **options, streamer=streamer)
+    shown.clear()
+    ids = model.generate(**inputs, max_new_tokens=4, streamer=streamer)
+    assert "".join(shown) == tokenizer.decode(ids[0, inputs.input_ids.shape[1] :])
+
+
+@pytest.mark.parametrize(
+    ("text", "stop"), [("xé more", "é"), ("你好。再见", "。"), ("你好。再见", "好。"), ("x😀y", "😀"), ("hello", "lo"),
+    ("aab", "bx"), ("x€€y", "€y")],
+)  # fmt: skip
+def test_a_stop_string_ends_a_text_in_whatever_tokens_it_comes(text, stop, readers, wide):
+    tokenizer = readers["bytes"]
+    wanted = tokenizer(text, add_special_tokens=False).input_ids
+
+    def says(number, ids):
+        return [wanted[len(ids) - 1]] if len(ids) <= len(wanted) else [3]
+
+    options = {"max_new_tokens": len(wanted), "eos_token_id": [], "pad_token_id": 0}
+    ids = wide.generate(
+        torch.tensor([[5]]), prefix_allowed_tokens_fn=says, stop_strings=[stop], tokenizer=tokenizer, **options
+    )
+    written, before = tokenizer.decode(ids[0, 1:]), tokenizer.decode(ids[0, 1:-1])
+    assert stop not in before
+    assert stop in written if stop in text else written == text

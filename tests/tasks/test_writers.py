@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pandas
 import pytest
 import torch
 import transformers
 
+import multihead
 from multihead import AutoModelForCausalLM
 from multihead.errors import InvalidInput, UnsupportedOption
 from multihead.tasks.writing import filled
@@ -196,3 +200,20 @@ def test_a_prompted_translator_is_told_both_languages(llama):
 
 def test_a_prompt_takes_its_texts_as_they_are():
     assert filled("{a} and {b}, {c}", a="{b}", b="x\\1{a}") == "{b} and x\\1{a}, {c}"
+
+
+def test_what_a_call_says_goes_before_the_tasks_own_entry(llama, tmp_path):
+    folder = shutil.copytree(llama, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    own = {"text-generation": {"max_length": 9, "repetition_penalty": 3.0}}
+    (folder / "config.json").write_text(json.dumps({**config, "task_specific_params": own}))
+    pipe, plain = exact("text-generation", folder), exact("text-generation", llama)
+    for length in ({"max_new_tokens": 12}, {"max_length": 20}):
+        expected = plain("The fox", **length, repetition_penalty=1.0)
+        assert pipe("The fox", **length, repetition_penalty=1.0) == expected
+        for kind in (multihead.GenerationConfig, transformers.GenerationConfig):
+            assert pipe("The fox", generation_config=kind(**length, repetition_penalty=1.0)) == expected
+        assert pipe("The fox", **length) == plain("The fox", **length, repetition_penalty=3.0)
+    assert pipe("The fox") == plain("The fox", max_length=9, repetition_penalty=3.0)
+    own = multihead.GenerationConfig(max_new_tokens=2, repetition_penalty=1.0)
+    assert pipe("The fox", generation_config=own, max_length=20) == plain("The fox", max_length=20)

@@ -165,7 +165,7 @@ class Talk:
         return shown.streamer.text.strip()
 
     def exchange(self, purpose: str) -> int:
-        """Where the last question and what follows it begin. Raises InvalidInput where nothing was asked and answered."""
+        """Where the last question begins. Raises InvalidInput where none was asked and answered."""
         roles = [message["role"] for message in self.messages]
         if "user" not in roles or roles[-1] != "assistant":
             raise InvalidInput(f"There is nothing to {purpose}.")

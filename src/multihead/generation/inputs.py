@@ -148,8 +148,10 @@ def source(
     Raises:
         InvalidInput: states of other shape than their ids or mask, or without ids where rules look at them.
     """
-    if states is not None and ids is None and (
-        config.encoder_repetition_penalty not in (None, 1.0) or config.encoder_no_repeat_ngram_size
+    if (
+        states is not None
+        and ids is None
+        and (config.encoder_repetition_penalty not in (None, 1.0) or config.encoder_no_repeat_ngram_size)
     ):
         raise InvalidInput(
             "encoder_repetition_penalty and encoder_no_repeat_ngram_size look at the source's tokens: pass input_ids "
