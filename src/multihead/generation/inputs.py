@@ -57,7 +57,7 @@ def read_inputs(
         return ids, real
     if real is not None and not bool(real.all()):
         raise InvalidInput(f"The mask of {name} belongs to padded ids; lists of several lengths need none.")
-    mask = torch.as_tensor(mask)
+    mask = torch.as_tensor(mask, device=ids.device)
     if mask.shape != ids.shape:
         raise InvalidInput(f"{name} is {tuple(ids.shape)} and its mask {tuple(mask.shape)}; they must be alike.")
     return ids, mask
