@@ -70,6 +70,16 @@ class Labels:
             raise InvalidInput(f"{rows.at(number)} {error}") from None
 
 
+def kinds_of(labels: Labels | None) -> dict[str, str]:
+    """The column of labels with its dtype; none without labels."""
+    return {} if labels is None else {"labels": "int64" if labels.kind == SINGLE else "float32"}
+
+
+def facts_of(labels: Labels | None) -> dict[str, Any]:
+    """What a model must know of labels."""
+    return {} if labels is None else {"labels": labels.names, "problem_type": labels.kind}
+
+
 def labels_in(rows: Rows, name: str, known: Sequence[str] | None, kind: str | None) -> Labels:
     """The labels of a column.
 
@@ -144,6 +154,11 @@ def scored(values: Sequence[Any]) -> bool:
     return any(
         isinstance(value, float) or getattr(getattr(value, "dtype", None), "kind", "") == "f" for value in values
     )
+
+
+def numeric(values: Iterable[Any]) -> bool:
+    """Whether all are numbers, or written as such."""
+    return all(number(value) is not None for value in values)
 
 
 def number(value: Any) -> float | None:

@@ -64,19 +64,20 @@ class Questions:
     rows: Rows
     question: str
     context: str
-    answers: str
+    answers: str | None
     start: str | None
     id: str | None
 
     @classmethod
-    def of(cls, source: Any, options: Options) -> Questions:
-        """Raises InvalidInput for columns that are not there."""
+    def of(cls, source: Any, options: Options, *, answers: bool = True) -> Questions:
+        """Raises InvalidInput for columns that are not there; `answers` says whether those of answers must be."""
         rows = Rows.of(source)
         question = column(rows, options.question_column, QUESTION, "question_column")
         context = column(rows, options.context_column, CONTEXT, "context_column")
+        find = column if answers else maybe
         return cls(
             rows, question, context,
-            column(rows, options.answers_column, ANSWERS, "answers_column"),
+            find(rows, options.answers_column, ANSWERS, "answers_column"),
             maybe(rows, options.start_column, STARTS, "start_column"),
             maybe(rows, options.id_column, ID, "id_column"),
         )  # fmt: skip
@@ -99,7 +100,7 @@ class Questions:
 
     def spans(self, number: int, row: Row) -> list[tuple[int | None, int | None, str]]:
         """(begin, end, text) of each answer, None where the row does not say. Raises InvalidInput."""
-        if row.get("is_impossible") is True or is_missing(row.get(self.answers)):
+        if self.answers is None or row.get("is_impossible") is True or is_missing(row.get(self.answers)):
             return []
         value = self.literal(number, self.answers, cell(self.rows, number, row, self.answers))
         starts = row.get(self.start) if self.start is not None else None
@@ -174,18 +175,21 @@ def copied(words: str, seen: str) -> bool:
     return all(letter in rest for letter in words if letter.isalnum())
 
 
-def prepare(source: Any, tokenizer: Tokenizer, options: Options) -> Features:
+def prepare(source: Any, tokenizer: Tokenizer, options: Options, *, answers: bool = True) -> Features:
     """Features with `input_ids`, `start_positions` and `end_positions`: the first answer's first and last token.
 
     A window without the whole answer has both at its [CLS] (at 0 where there is none). `extras` has `window`, the
     number of an example among those of its row: `windows` gives the encoding again for evaluation.
 
+    Args:
+        answers: whether there must be a column of them; without one there are no positions.
+
     Raises:
         InvalidInput: columns that are not there, an answer that is not where it shall be, with its row.
     """
-    questions = Questions.of(source, options)
+    questions = Questions.of(source, options, answers=answers)
     rows, side = questions.rows, context_side(tokenizer)
-    places = ("start_positions", "end_positions")
+    places = ("start_positions", "end_positions") if questions.answers is not None else ()
     builder = Builder({"input_ids": "int32", **typed(tokenizer)}, dict.fromkeys(places, "int64"), {"window": "int32"})
     without = 0
     for begin, chunk in rows.chunks(CHUNK // 4):

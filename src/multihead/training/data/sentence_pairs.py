@@ -10,7 +10,7 @@ from typing import Any
 from ...errors import InvalidInput
 from ...tokenizers.tokenizer import Tokenizer
 from ..features import Builder, Features
-from .labels import SINGLE, Labels, labels_in
+from .labels import REGRESSION, Labels, facts_of, kinds_of, labels_in, numeric, values_of
 from .reading import Reading, column, cut_note, encoded, limits, listed, maybe, short, skipped_note, texts
 from .source import Row, Rows
 
@@ -31,7 +31,8 @@ class Options(Reading):
     Args:
         text_columns: of the texts in order: anchor, positive and negatives, or two sentences; guessed when left out.
         label_column: of scores or labels; guessed when left out. labels: names of labels, in order.
-        problem_type: "regression" for scores, "single_label_classification" for labels; told from them when left out.
+        problem_type: "regression" for scores, "single_label_classification" for labels; numbers are scores when left
+            out.
     """
 
     text_columns: Sequence[str] | None = None
@@ -53,13 +54,11 @@ def prepare(source: Any, tokenizer: Tokenizer, options: Options, labels: Labels 
     """
     rows = Rows.of(source)
     names = columns(rows, options)
-    answer = maybe(rows, options.label_column, [n for n in LABEL if n not in names], "label_column")
-    if answer is not None:
-        labels = labels or labels_in(rows, answer, options.labels, options.problem_type)
+    answer = answer_of(rows, names, options)
+    labels = None if answer is None else labels or labels_of(rows, options)
     count = width(rows[0], names)
     own = [f"input_ids_{place}" for place in range(count)]
-    kinds = {} if labels is None else {"labels": "int64" if labels.kind == SINGLE else "float32"}
-    builder, cut, length = Builder(dict.fromkeys(own, "int32"), kinds), 0, options.limit(tokenizer)
+    builder, cut, length = Builder(dict.fromkeys(own, "int32"), kinds_of(labels)), 0, options.limit(tokenizer)
     for begin, chunk in rows.chunks():
         flat = [spread(rows, number, row, names, count) for number, row in enumerate(chunk, begin)]
         numbers, found = texts(rows, begin, flat, own, options.skip_empty)
@@ -68,10 +67,30 @@ def prepare(source: Any, tokenizer: Tokenizer, options: Options, labels: Labels 
             cut += sum(bool(one.overflowing) for one in made)
             value = {} if labels is None else {"labels": labels.read(rows, number, chunk[number - begin], answer or "")}
             builder.add(number, **{name: one.ids for name, one in zip(own, made, strict=True)}, **value)
-    facts: dict[str, Any] = {"columns": tuple(own)}
-    facts |= {} if labels is None else {"labels": labels.names, "problem_type": labels.kind}
+    facts = {"columns": tuple(own), **facts_of(labels)}
     notes = cut_note(cut, len(builder) * count, length) + skipped_note(len(rows) - len(builder), len(rows))
     return builder.done(rows, counted=own, facts=facts, notes=notes)
+
+
+def answer_of(rows: Rows, names: Sequence[str], options: Options) -> str | None:
+    """The column of scores or labels, if there is one."""
+    return maybe(rows, options.label_column, [name for name in LABEL if name not in names], "label_column")
+
+
+def labels_of(source: Any, options: Options) -> Labels | None:
+    """The labels of a data set, None where it has none: scores where all are numbers that nothing names.
+
+    Raises:
+        InvalidInput: columns that are not there, or labels that cannot be.
+    """
+    rows = Rows.of(source)
+    answer = answer_of(rows, columns(rows, options), options)
+    if answer is None:
+        return None
+    kind, named = options.problem_type, options.labels or rows.classes(answer)
+    if kind is None and not named and numeric(values_of(rows, answer)):
+        kind = REGRESSION
+    return labels_in(rows, answer, options.labels, kind)
 
 
 def columns(rows: Rows, options: Options) -> list[str]:

@@ -10,7 +10,7 @@ from ...errors import InvalidInput, nearest
 from ...tokenizers.languages import Frame, frame
 from ...tokenizers.tokenizer import Tokenizer
 from ..features import Builder, Features
-from .reading import Reading, cell, column, cut_note, encoded, limits, short, skipped_note, told
+from .reading import Reading, cell, column, cut_note, encoded, limits, maybe, short, skipped_note, told
 from .source import Row, Rows
 
 PAIRS = (
@@ -39,24 +39,28 @@ class Options(Reading):
     prefix: str = ""
 
 
-def prepare(source: Any, tokenizer: Tokenizer, options: Options) -> Features:
+def prepare(source: Any, tokenizer: Tokenizer, options: Options, *, answers: bool = True) -> Features:
     """Features with `input_ids` of the source and `labels` of the target, each with its special tokens.
+
+    Args:
+        answers: whether there must be targets; without a column of them there are no `labels`.
 
     Raises:
         InvalidInput: columns, languages or texts that are not there, with their row.
     """
     rows = Rows.of(source)
-    names = columns(rows, options)
+    names = columns(rows, options, answers=answers)
     lengths = (options.limit(tokenizer), Reading(
         max_length=options.max_target_length or options.max_length, positions=options.positions
     ).limit(tokenizer))  # fmt: skip
     sides = (tokenizer, tokenizer.target or tokenizer)
     frames = (frame(tokenizer, options.source_lang, options.target_lang), target_frame(tokenizer, options))
-    builder = Builder({"input_ids": "int32", "labels": "int32"})
+    own = ("input_ids", "labels")[: len(names)]
+    builder = Builder(dict.fromkeys(own, "int32"))
     cut, several, skipped = [0, 0], 0, 0
     for begin, chunk in rows.chunks():
         numbers: list[int] = []
-        pairs: list[tuple[str, str]] = []
+        pairs: list[tuple[str, ...]] = []
         for number, row in enumerate(chunk, begin):
             pair, more = pair_of(rows, number, row, names, options)
             several += more
@@ -64,50 +68,57 @@ def prepare(source: Any, tokenizer: Tokenizer, options: Options) -> Features:
                 skipped += 1
                 continue
             numbers.append(number)
-            pairs.append((frames[0].text + options.prefix + pair[0], pair[1]))
+            pairs.append((frames[0].text + options.prefix + pair[0], *pair[1:]))
         both = []
-        for side in (0, 1):
+        for side in range(len(names)):
             texts = [pair[side] for pair in pairs]
             found, over = framed(sides[side], texts, frames[side], lengths[side], rows, numbers)
             cut[side] += over
             both.append(found)
-        for number, ids, labels in zip(numbers, *both, strict=True):
-            builder.add(number, input_ids=ids, labels=labels)
+        for number, *ids in zip(numbers, *both, strict=True):
+            builder.add(number, **dict(zip(own, ids, strict=True)))
     notes = [
         *cut_note(cut[0], len(rows), lengths[0], "sources"), *cut_note(cut[1], len(rows), lengths[1], "targets"),
         *skipped_note(skipped, len(rows)), *told(several, len(rows), "rows have several targets; the first counts."),
     ]  # fmt: skip
-    return builder.done(rows, counted=("input_ids", "labels"), notes=notes)
+    return builder.done(rows, counted=own, notes=notes)
 
 
-def columns(rows: Rows, options: Options) -> tuple[str, str]:
-    """The columns of sources and targets; twice the same for a column of translations. Raises InvalidInput."""
+def columns(rows: Rows, options: Options, *, answers: bool = True) -> tuple[str, ...]:
+    """The columns of sources and targets; twice the same for a column of translations. Raises InvalidInput.
+
+    Args:
+        answers: whether there must be targets; else that of sources alone where there are none.
+    """
     if options.source_column is None and options.target_column is None:
         if TRANSLATION in rows.columns:
-            return TRANSLATION, TRANSLATION
+            return (TRANSLATION,) * (2 if answers or len(rows[0][TRANSLATION]) > 1 else 1)
         if options.source_lang in rows.columns and options.target_lang in rows.columns:
             return str(options.source_lang), str(options.target_lang)
+        if options.source_lang in rows.columns and not answers:
+            return (str(options.source_lang),)
         found = next((pair for pair in PAIRS if set(pair) <= set(rows.columns)), None)
         if found is not None:
             return found
     source = column(rows, options.source_column, tuple(dict.fromkeys(a for a, _ in PAIRS)), "source_column")
     targets = tuple(name for name in dict.fromkeys(b for _, b in PAIRS) if name != source)
-    return source, column(rows, options.target_column, targets, "target_column")
+    target = (column if answers else maybe)(rows, options.target_column, targets, "target_column")
+    return (source,) if target is None else (source, target)
 
 
 def pair_of(
-    rows: Rows, number: int, row: Row, names: tuple[str, str], options: Options
-) -> tuple[tuple[str, str] | None, bool]:
-    """(source, target) of a row, None for an empty one that is skipped; and whether it has several targets."""
+    rows: Rows, number: int, row: Row, names: tuple[str, ...], options: Options
+) -> tuple[tuple[str, ...] | None, bool]:
+    """(source, target) of a row, or (source,); None for an empty one that is skipped; whether targets are several."""
     values = [cell(rows, number, row, name) if not options.skip_empty else row.get(name) for name in names]
     if isinstance(values[0], Mapping):
-        keys = languages(rows, number, values[0], options)
+        keys = languages(rows, number, values[0], (options.source_lang, options.target_lang)[: len(names)])
         values, names = [values[0].get(key) for key in keys], keys
-    several = isinstance(values[1], (list, tuple)) and len(values[1]) > 1
+    several = isinstance(values[-1], (list, tuple)) and len(names) > 1 and len(values[-1]) > 1
     if isinstance(values[0], (list, tuple)):
         values[0] = " ".join(map(str, values[0]))
-    if isinstance(values[1], (list, tuple)):
-        values[1] = values[1][0] if values[1] else ""
+    if isinstance(values[-1], (list, tuple)):
+        values[-1] = values[-1][0] if values[-1] else ""
     for name, value in zip(names, values, strict=True):
         if isinstance(value, str) and value.strip():
             continue
@@ -118,12 +129,11 @@ def pair_of(
         raise InvalidInput(
             f"{rows.at(number)} has an empty {name}. Fill it, or leave such rows out with skip_empty=True."
         )
-    return (str(values[0]), str(values[1])), several
+    return tuple(map(str, values)), several
 
 
-def languages(rows: Rows, number: int, found: Mapping[str, Any], options: Options) -> tuple[str, str]:
+def languages(rows: Rows, number: int, found: Mapping[str, Any], asked: tuple[str | None, ...]) -> tuple[str, ...]:
     """The keys of a row's translations. Raises InvalidInput where they are not said or not there."""
-    asked = (options.source_lang, options.target_lang)
     if None in asked:
         raise InvalidInput(f"Rows have {', '.join(found)}: say which is which with source_lang and target_lang.")
     keys = []
@@ -133,7 +143,7 @@ def languages(rows: Rows, number: int, found: Mapping[str, Any], options: Option
         if key not in found:
             raise InvalidInput(f"{rows.at(number)} has no translation {language!r}. {nearest(language, found)}")
         keys.append(key)
-    return keys[0], keys[1]
+    return tuple(keys)
 
 
 def target_frame(tokenizer: Tokenizer, options: Options) -> Frame:

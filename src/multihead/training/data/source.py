@@ -7,12 +7,13 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.utils.data import IterableDataset
 
 from ...errors import InvalidInput
 from ...rows import ENDINGS, arrow, entries, plain
@@ -151,6 +152,43 @@ class Rows(Sequence[Row]):
         return next((part.classes[column] for part in self.parts if column in part.classes), None)
 
 
+class Stream(list[Any]):
+    """The first items of a source without a length, in its order: as many as a run reads in its steps.
+
+    Args:
+        source: what is iterated over, once. wanted: examples that a run reads.
+    """
+
+    def __init__(self, source: Iterable[Any], wanted: int) -> None:
+        super().__init__()
+        self.wanted, self._rest = wanted, iter(source)
+        self.read()
+
+    def read(self) -> bool:
+        """Reads as many items again; whether there were any."""
+        found = list(islice(self._rest, self.wanted))
+        self += found
+        return bool(found)
+
+
+def is_stream(source: Any) -> bool:
+    """Whether a source has no length, so that it may have no end."""
+    return isinstance(source, Iterable) and not hasattr(source, "__len__")
+
+
+def is_live(source: Any) -> bool:
+    """Whether a source makes an item when it is asked for its number, so that it may be another each time.
+
+    That is a map-style data set of torch, and a `datasets.Dataset` with a transform.
+    """
+    if isinstance(source, (str, os.PathLike, Sequence, Mapping, IterableDataset)):
+        return False
+    if hasattr(source, "column_names") and hasattr(source, "features"):
+        return (getattr(source, "format", None) or {}).get("type") == "custom"
+    table = hasattr(source, "iloc") or hasattr(source, "num_rows")
+    return hasattr(source, "__getitem__") and hasattr(source, "__len__") and not table
+
+
 def is_path(item: Any) -> bool:
     return isinstance(item, os.PathLike) or (isinstance(item, str) and item.lower().endswith(ENDINGS))
 
@@ -242,7 +280,8 @@ def in_memory(source: Any) -> Part:
         return of_mapping(source)
     if hasattr(source, "column_names") and hasattr(source, "features") and hasattr(source, "__len__"):
         return of_dataset(source)
-    if hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, (str, bytes)):
+    indexed = hasattr(source, "__getitem__") and hasattr(source, "__len__")
+    if indexed and not isinstance(source, (str, bytes, IterableDataset)):
         items = source
     elif isinstance(source, Iterable):
         items = list(source)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...tokenizers.tokenizer import Tokenizer
 from ..features import Builder, Features
-from .labels import SINGLE, Labels, labels_in
+from .labels import Labels, facts_of, kinds_of, labels_in
 from .reading import Reading, column, cut_note, encoded, limits, maybe, skipped_note, texts, typed
 from .source import Rows
 
@@ -40,11 +40,19 @@ def labels_of(source: Any, options: Options) -> Labels:
     return labels_in(rows, name, options.labels, options.problem_type)
 
 
-def prepare(source: Any, tokenizer: Tokenizer, options: Options, labels: Labels | None = None) -> Features:
+def has_labels(rows: Rows, options: Options) -> bool:
+    """Whether there is a column of labels. Raises InvalidInput where one was asked for and is not there."""
+    return maybe(rows, options.label_column, LABEL, "label_column") is not None
+
+
+def prepare(
+    source: Any, tokenizer: Tokenizer, options: Options, labels: Labels | None = None, *, answers: bool = True
+) -> Features:
     """Features with `input_ids`, `labels` and, of pairs, `token_type_ids`; `facts` has `labels` and `problem_type`.
 
     Args:
         source: of `Rows.of`. labels: of the training set, for another set; found in the data when left out.
+        answers: whether there must be labels.
 
     Raises:
         InvalidInput: columns, texts or labels that are not there or cannot be, with their row.
@@ -53,18 +61,18 @@ def prepare(source: Any, tokenizer: Tokenizer, options: Options, labels: Labels 
     names = [column(rows, options.text_column, TEXT, "text_column")]
     pair = maybe(rows, options.pair_column, [name for name in PAIR if name != names[0]], "pair_column")
     names += [pair] if pair is not None else []
-    answer = column(rows, options.label_column, [name for name in LABEL if name not in names], "label_column")
-    labels = labels or labels_in(rows, answer, options.labels, options.problem_type)
+    find = column if answers else maybe
+    answer = find(rows, options.label_column, [name for name in LABEL if name not in names], "label_column")
+    labels = None if answer is None else labels or labels_in(rows, answer, options.labels, options.problem_type)
     length = options.limit(tokenizer)
-    kind = "int64" if labels.kind == SINGLE else "float32"
-    builder, cut = Builder({"input_ids": "int32", **typed(tokenizer)}, {"labels": kind}), 0
+    builder, cut = Builder({"input_ids": "int32", **typed(tokenizer)}, kinds_of(labels)), 0
     for begin, chunk in rows.chunks():
         numbers, found = texts(rows, begin, chunk, names, options.skip_empty)
         inputs: list[Any] = found[0] if pair is None else list(zip(*found, strict=True))
         made = encoded(tokenizer, inputs, rows, numbers, limits(tokenizer, length))
         for number, one in zip(numbers, made, strict=True):
             cut += bool(one.overflowing)
-            value = labels.read(rows, number, chunk[number - begin], answer)
+            value = None if labels is None else labels.read(rows, number, chunk[number - begin], answer or "")
             builder.add(number, input_ids=one.ids, token_type_ids=one.type_ids, labels=value)
     notes = cut_note(cut, len(rows), length) + skipped_note(len(rows) - len(builder), len(rows))
-    return builder.done(rows, facts={"labels": labels.names, "problem_type": labels.kind}, notes=notes)
+    return builder.done(rows, facts=facts_of(labels), notes=notes)

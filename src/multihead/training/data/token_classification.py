@@ -11,7 +11,7 @@ from ...losses import IGNORED
 from ...tokenizers.tokenizer import Tokenizer
 from ..features import Builder, Features
 from .labels import Labels, named
-from .reading import Reading, cell, column, cut_note, encoded, limits, short, skipped_note, typed
+from .reading import Reading, cell, column, cut_note, encoded, limits, maybe, short, skipped_note, typed
 from .source import Row, Rows
 
 WORDS = ("tokens", "words", "text")
@@ -40,7 +40,7 @@ def labels_of(source: Any, options: Options) -> Labels:
     """The tags of a data set: the given ones, those that the source knows, or what is found, sorted."""
     rows = Rows.of(source)
     names = columns(rows, options)
-    known = options.labels or rows.classes(names[1])
+    known = options.labels or rows.classes(names[1] or "")
     if known:
         return Labels(tuple(map(str, known)))
     every = (
@@ -53,25 +53,31 @@ def labels_of(source: Any, options: Options) -> Labels:
     return Labels(found, by_name=by_name)
 
 
-def columns(rows: Rows, options: Options) -> tuple[str, str]:
-    words = column(rows, options.words_column, WORDS, "words_column")
-    return words, column(rows, options.tags_column, TAGS, "tags_column")
+def columns(rows: Rows, options: Options, *, answers: bool = True) -> tuple[str, str | None]:
+    """Those of words and of tags; `answers` says whether there must be one of tags."""
+    words, find = column(rows, options.words_column, WORDS, "words_column"), column if answers else maybe
+    return words, find(rows, options.tags_column, TAGS, "tags_column")
 
 
-def words_and_tags(rows: Rows, number: int, row: Row, names: tuple[str, str]) -> tuple[list[str], list[Any]]:
-    """A row's words and tags; strings of either are split at white space.
+def has_labels(rows: Rows, options: Options) -> bool:
+    """Whether there is a column of tags. Raises InvalidInput where one was asked for and is not there."""
+    return maybe(rows, options.tags_column, TAGS, "tags_column") is not None
+
+
+def words_and_tags(rows: Rows, number: int, row: Row, names: tuple[str, str | None]) -> tuple[list[str], list[Any]]:
+    """A row's words and tags, None where there is no column of them; strings of either are split at white space.
 
     Raises:
         InvalidInput: no words, or another number of tags than of words.
     """
     found: list[list[Any]] = []
-    for name in names:
+    for name in filter(None, names):
         value = cell(rows, number, row, name)
         value = value.split() if isinstance(value, str) else value
         if not hasattr(value, "__len__"):
             raise InvalidInput(f"{rows.at(number)} must have a list of {name}, not {short(value)}.")
         found.append(list(value))
-    words, tags = found
+    words, tags = found if len(found) > 1 else (found[0], [None] * len(found[0]))
     if len(words) != len(tags):
         raise InvalidInput(f"{rows.at(number)} has {len(words)} {names[0]} and {len(tags)} {names[1]}.")
     for place, word in enumerate(words):
@@ -80,23 +86,28 @@ def words_and_tags(rows: Rows, number: int, row: Row, names: tuple[str, str]) ->
     return words, tags
 
 
-def prepare(source: Any, tokenizer: Tokenizer, options: Options, labels: Labels | None = None) -> Features:
+def prepare(
+    source: Any, tokenizer: Tokenizer, options: Options, labels: Labels | None = None, *, answers: bool = True
+) -> Features:
     """Features with `input_ids` and `labels` a token, -100 where none is learned; `facts` has `labels`.
 
     Args:
         source: of `Rows.of`. labels: of the training set, for another set; found in the data when left out.
+        answers: whether there must be tags.
 
     Raises:
         InvalidInput: columns, words or tags that are not there or cannot be, with their row.
     """
     rows = Rows.of(source)
-    names, labels = columns(rows, options), labels or labels_of(rows, options)
+    names = columns(rows, options, answers=answers)
+    labels = None if names[1] is None else labels or labels_of(rows, options)
     length = options.limit(tokenizer)
     settings = limits(tokenizer, length, stride=options.stride or 0)
     if settings["stride"] >= length - tokenizer.num_special_tokens_to_add(False):
         raise InvalidInput(f"stride = {options.stride} leaves no new token in windows of {length} tokens.")
-    inside = insides(labels) if options.label_all_tokens else None
-    builder, cut, skipped, lost = Builder({"input_ids": "int32", "labels": "int32", **typed(tokenizer)}), 0, 0, 0
+    inside = insides(labels) if options.label_all_tokens and labels is not None else None
+    kinds = {"input_ids": "int32", **({} if labels is None else {"labels": "int32"}), **typed(tokenizer)}
+    builder, cut, skipped, lost = Builder(kinds), 0, 0, 0
     for begin, chunk in rows.chunks():
         numbers, texts, tags = [], [], []
         for number, row in enumerate(chunk, begin):
@@ -107,7 +118,7 @@ def prepare(source: Any, tokenizer: Tokenizer, options: Options, labels: Labels 
             if words:
                 numbers.append(number)
                 texts.append(words)
-                tags.append([numbered(labels, rows, number, tag) for tag in own])
+                tags.append([IGNORED if labels is None else numbered(labels, rows, number, tag) for tag in own])
         made = encoded(tokenizer, texts, rows, numbers, settings, words=True)
         for number, one, own in zip(numbers, made, tags, strict=True):
             seen: set[int] = set()
@@ -118,7 +129,7 @@ def prepare(source: Any, tokenizer: Tokenizer, options: Options, labels: Labels 
             lost += len(own) - len(seen)
     notes = cut_note(cut, len(rows), length) + skipped_note(skipped, len(rows))
     notes += [f"{lost:,} words have no token, or stand where texts were cut."] if lost else []
-    return builder.done(rows, facts={"labels": labels.names}, notes=notes)
+    return builder.done(rows, facts={} if labels is None else {"labels": labels.names}, notes=notes)
 
 
 def numbered(labels: Labels, rows: Rows, number: int, tag: Any) -> int:
