@@ -13,8 +13,9 @@ from transformers.trainer_pt_utils import LabelSmoother
 import multihead
 from multihead.losses import IGNORED
 from multihead.training.arguments import TrainingArguments
-from multihead.training.objectives import Padded, objective_of
+from multihead.training.objectives import objective_of
 from multihead.training.optimizers import scheduled
+from multihead.training.padded import Padded
 from multihead.training.pairs import Preference
 from multihead.training.steps import Stepper
 from multihead.training.trainer import Trainer, checkpointed

@@ -47,7 +47,6 @@ WITHOUT_MEANING: Mapping[str, tuple[tuple[Any, ...] | None, str]] = {
     "include_num_input_tokens_seen": (None, ""),  # they are always counted
     "label_names": ((None, ["labels"], ["start_positions", "end_positions"]), "labels are `labels`."),
     "length_column_name": (("length",), "lengths are counted."),
-    "remove_unused_columns": ((True, False), ""),  # what a model does not read is left out; a collator sees all
     "ignore_data_skip": ((False,), "a resumed run goes on exactly where it stopped."),
     "log_level": (("passive",), ""),
     "log_level_replica": (("warning",), ""),
@@ -90,6 +89,7 @@ class _Settings:
     max_steps: int = -1
     train_sampling_strategy: str = "random"
     dataloader_drop_last: bool = False
+    remove_unused_columns: bool = True
 
     learning_rate: float = 5e-5
     lr_scheduler_type: str = "linear"

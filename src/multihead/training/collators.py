@@ -239,4 +239,5 @@ class DataCollatorForMultipleChoice(Collator):
 
 def padded(tokenizer: Any, model: Any) -> Collator:
     """What pads for a model whose batches must be padded."""
-    return DataCollatorForMultipleChoice(tokenizer) if model.kind.choices else Collator(tokenizer)
+    kind = getattr(model, "kind", None)
+    return DataCollatorForMultipleChoice(tokenizer) if kind is not None and kind.choices else Collator(tokenizer)

@@ -10,14 +10,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ..errors import UnsupportedOption
 from ..losses import IGNORED
 from ..texts import batches
 from .arguments import TrainingArguments
+from .metrics import EvalPrediction
 from .objectives import Objective
 from .passes import Example
 from .sharding import gathered_no_more, is_sharded
 from .steps import precision
 from .world import World
+
+KEPT = ("inputs", "loss")  # what `include_for_metrics` may name
 
 
 class PredictionOutput(NamedTuple):
@@ -39,17 +43,24 @@ class Seen:
 
     Args:
         loss: sum of all losses. count: how many. scores, targets: of each example, in the data's order.
+        inputs, losses: likewise, the ids that it was read as and the mean loss of its batch, where they are asked for.
     """
 
-    loss: float
-    count: float
+    loss: float = 0.0
+    count: float = 0.0
     scores: list[Any] = field(default_factory=list)
     targets: list[Any] = field(default_factory=list)
+    inputs: list[Any] = field(default_factory=list)
+    losses: list[Any] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
     def mean(self) -> float:
         return self.loss / max(self.count, 1)
+
+    def evaluated(self) -> EvalPrediction:
+        """What `compute_metrics` gets."""
+        return EvalPrediction(*(stacked(each) for each in (self.scores, self.targets, self.inputs, self.losses)))
 
 
 @torch.no_grad()
@@ -61,18 +72,25 @@ def see(
     world: World,
     *,
     predict: bool,
+    reduce: Callable[..., Any] | None = None,
+    keep: Sequence[str] = (),
     each: Callable[[], None] = lambda: None,
 ) -> Seen:
     """Runs a model over a data set; every process reads its share and gets the whole.
 
     Args:
-        predict: keeps scores. each: is called after each batch.
+        predict: keeps scores and targets. reduce: of `reduced`, what is kept of each batch's scores.
+        keep: "inputs" and "loss", what is kept of each example besides. each: is called after each batch.
+
+    Raises:
+        UnsupportedOption: something else to keep, or inputs that are no run of ids.
     """
+    if wrong := set(keep) - set(KEPT):
+        raise UnsupportedOption(f"include_for_metrics {sorted(wrong)[0]!r} is none of {', '.join(KEPT)}.")
     objective.eval()
     began = time.perf_counter()
     loss = torch.zeros(2, dtype=torch.float64)
-    scores: dict[int, Any] = {}
-    targets: dict[int, Any] = {}
+    kept: dict[str, dict[int, Any]] = {name: {} for name in ("scores", "targets", "inputs", "losses")}
     for numbers, counts in _share(objective, lengths, arguments, world):
         examples = [objective.ready(features[n], (arguments.seed, 0, n)) for n in numbers]
         batch = objective.collate(examples)
@@ -81,22 +99,54 @@ def see(
         if not counts:
             continue
         labeled = objective.labeled(batch)
-        loss += torch.tensor([float(part), objective.count(batch) if labeled else 0], dtype=torch.float64)
+        count = objective.count(batch) if labeled else 0
+        loss += torch.tensor([float(part), count], dtype=torch.float64)
+        given: dict[str, Sequence[Any]] = {}
         if predict:
-            scores.update(zip(numbers, found or [], strict=False))
-            targets.update(zip(numbers, objective.targets(batch) if labeled else [], strict=False))
+            targets = objective.targets(batch) if labeled else []
+            given = {"scores": reduced(reduce, found or [], targets), "targets": targets}
+        given["inputs"] = objective.inputs(batch) if "inputs" in keep else []
+        given["losses"] = [float(part) / max(count, 1)] * len(numbers) if "loss" in keep and labeled else []
+        for name, values in given.items():
+            kept[name].update(zip(numbers, values, strict=False))
         each()
     gathered_no_more(objective)
     total, count = world.total(loss.to(objective.device)).tolist()
-    if predict and world.size > 1:
-        gathered: list[Any] = world.gathered((scores, targets))
-        for other_scores, other_targets in gathered:
-            scores.update(other_scores)
-            targets.update(other_targets)
-    said, wanted = (  # a model that gives no scores has none for any example
-        [store[n] for n in range(len(features)) if n in store] for store in (scores, targets)
-    )
-    return Seen(total, count, said, wanted, seconds=time.perf_counter() - began)
+    if (predict or keep) and world.size > 1:
+        every: list[Any] = world.gathered(kept)
+        for other in every:
+            for name, values in other.items():
+                kept[name].update(values)
+    ordered = {  # a model that gives no scores has none for any example
+        name: [store[n] for n in range(len(features)) if n in store] for name, store in kept.items()
+    }
+    return Seen(total, count, **ordered, seconds=time.perf_counter() - began)
+
+
+def reduced(function: Callable[..., Any] | None, scores: Sequence[Any], targets: Sequence[Any]) -> list[Any]:
+    """What a caller's function makes of a batch's scores and targets, for each example; the scores without one.
+
+    Args:
+        function: of tensors (examples, ...), padded with -100, or tuples of them; None for no targets. Of what it gives
+            an example has its own tokens, where it has as many as it was given.
+    """
+    if function is None or not scores:
+        return list(scores)
+    found = on_arrays(function, stacked(scores), stacked(targets))
+    if isinstance(found, tuple):
+        return list(zip(*found, strict=True))
+    sizes = [0 if isinstance(one, tuple) or np.ndim(one) < 2 else len(one) for one in scores]
+    whole = max(sizes) > 0 and found.ndim > 1 and found.shape[1] == max(sizes)
+    return [row[:size] if whole else row for row, size in zip(found, sizes, strict=True)]
+
+
+def on_arrays(function: Callable[..., Any], *given: Any) -> Any:
+    """What a function of tensors, or tuples of them, gives, as arrays."""
+
+    def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+        return tuple(map(change, value)) if isinstance(value, tuple) else None if value is None else change(value)
+
+    return mapped(function(*(mapped(value, torch.as_tensor) for value in given)), lambda found: found.numpy())
 
 
 def _share(

@@ -5,23 +5,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..checkpoints.safetensors import write
 from ..errors import InvalidInput
 from ..losses import IGNORED
 from ..seq2seq import SequenceToSequence
 from ..texts import batches
 from .collators import Collator, padded
+from .data.source import is_live
 from .evaluation import Seen
 from .features import Features
-from .objectives import Objective, Padded, objective_of
+from .objectives import Objective, objective_of
+from .padded import Padded, is_own
 from .passes import length
+from .tokenized import Live
 
 OWN = ("position_ids", "decoder_input_ids")  # inputs that are told by the texts themselves here
+WEIGHTS = "model.safetensors"
 
 
 class Job:
@@ -29,43 +36,51 @@ class Job:
 
     Args:
         collator: makes batches instead of packing examples end to end. loss: computes the loss instead of the model.
-        smoothing: of labels.
+        smoothing: of labels. everything: a padded batch keeps columns that the model's `forward` does not take.
     """
 
     def __init__(
         self, model: Any, tokenizer: Any = None, *, collator: Any = None, loss: Callable[..., Any] | None = None,
-        smoothing: float = 0.0,
+        smoothing: float = 0.0, everything: bool = False,
     ) -> None:  # fmt: skip
         self.model, self.tokenizer, self.collator = model, tokenizer, collator
-        self.loss, self.smoothing = loss, smoothing
+        self.loss, self.smoothing, self.everything = loss, smoothing, everything
 
     def scored(self, arguments: Any) -> bool:
         """Whether metrics need scores, not only losses."""
         return False
 
-    @property
+    @cached_property
     def padded(self) -> bool:
-        """Whether batches are a caller's own, through the model's `forward`."""
+        """Whether batches are padded, for what only the model's `forward` computes: a caller's batch, loss or model."""
         own = self.collator is not None and not isinstance(self.collator, Collator)
-        return own or self.loss is not None or objective_of(self.model) is None
+        return own or self.loss is not None or not is_own(self.model) or objective_of(self.model) is None
 
     def objective(self) -> Objective:
         """What is learned."""
         if self.padded:
             collate = self.collator or padded(self.tokenizer, self.model)
-            return Padded(self.model, collate, self.loss, self.smoothing)
+            return Padded(self.model, collate, self.loss, self.smoothing, everything=self.everything)
         found = objective_of(self.model, self.smoothing)
         assert found is not None
         return found if self.collator is None else self.collator.dressed(found)
 
-    def features(self, source: Any, *, training: bool) -> Any:
-        """Examples of a source."""
-        if self.padded and (self.collator is not None or self.model.kind.choices):
+    def features(self, source: Any, *, training: bool, answers: bool = True) -> Any:
+        """Examples of a source; those that it draws anew at each use are read at each use of training.
+
+        Args:
+            answers: whether rows must have what a loss needs.
+        """
+        kind = getattr(self.model, "kind", None)
+        if self.padded and (self.collator is not None or kind is None or kind.choices):
             return source
-        return Features.of(source, source_target=self.model.kind.auto == "AutoModelForSeq2SeqLM")
+        source_target = kind is not None and kind.auto == "AutoModelForSeq2SeqLM"
+        if training and is_live(source):
+            return Live(source, source_target)
+        return Features.of(source, source_target=source_target)
 
     def sizes(self, features: Any, *, exact: bool = True) -> np.ndarray[Any, Any]:
-        """Tokens of each example; of a caller's own data set 1 each where they need not be `exact`."""
+        """Tokens of each example; 1 each where they need not be `exact` and examples are read at each use."""
         if isinstance(features, Features):
             return features.lengths
         if not hasattr(features, "__len__"):
@@ -82,10 +97,18 @@ class Job:
 
     def is_table(self, source: Mapping[str, Any]) -> bool:
         """Whether a dict is one data set of columns, not several data sets."""
+        if all(isinstance(value, (str, os.PathLike)) for value in source.values()):
+            return self.parallel(source)
         return all(isinstance(value, (list, np.ndarray)) and not _rows(value) for value in source.values())
+
+    def parallel(self, files: Mapping[str, Any]) -> bool:
+        """Whether a dict of files is one data set whose lines belong together, not a data set a file."""
+        return False
 
     def check(self, features: Any, objective: Objective, *, learned: bool = True) -> None:
         """Raises InvalidInput for examples that the model cannot read or (`learned`) learn from."""
+        if isinstance(features, Live):
+            features.check = lambda one: self.check(one, objective, learned=learned)  # each, when it is read
         if not isinstance(features, Features):
             return
         needed = [name for name in objective.columns if learned or name not in objective.answers]
@@ -96,9 +119,8 @@ class Job:
                 "with a task, or examples with these columns."
             )
         self._check_inputs(features)
-        size = self._vocabulary()
         tokens = [name for name in features.ragged if name.endswith("input_ids") or name.startswith("input_ids")]
-        features.check_vocabulary(size, tokens)
+        features.check_vocabulary(self._vocabulary(), tokens)
         for name in tokens:
             if not features.ragged[name].lengths.all():
                 where = features.where(int(np.argmin(features.ragged[name].lengths)))
@@ -142,10 +164,16 @@ class Job:
         """Whether what the model writes is judged, instead of its scores."""
         return bool(arguments.predict_with_generate) and isinstance(self.model, SequenceToSequence)
 
-    def written(self, features: Any, arguments: Any) -> list[np.ndarray[Any, Any]]:
-        """The ids that the model writes for each source, filled up to one length."""
+    def written(self, features: Any, arguments: Any, given: Mapping[str, Any]) -> list[np.ndarray[Any, Any]]:
+        """The ids that the model writes for each source, filled up to one length.
+
+        Args:
+            given: options of generation, before those of the settings.
+        """
         named = {"max_length": arguments.generation_max_length, "num_beams": arguments.generation_num_beams}
-        options = {name: value for name, value in named.items() if value is not None}
+        if given.get("max_new_tokens") is not None:
+            del named["max_length"]
+        options = {name: value for name, value in {**named, **given}.items() if value is not None}
         found: dict[int, list[int]] = {}
         for numbers in batches(self.sizes(features).tolist(), most=32):
             texts = [np.asarray(features[number]["input_ids"]).tolist() for number in numbers]
@@ -154,6 +182,10 @@ class Job:
         pad = self.model.config.pad_token_id or 0
         return [np.array([*found[n], *[pad] * (longest - len(found[n]))]) for n in range(len(features))]
 
+    def answered_in(self, features: Any) -> bool:
+        """Whether examples have targets, without which what the model writes has no loss."""
+        return not isinstance(features, Features) or "labels" in features.columns
+
     def metrics(self, features: Any, seen: Seen, arguments: Any) -> dict[str, float]:
         """How good the model is, beside its loss."""
         return {}
@@ -161,15 +193,19 @@ class Job:
     @property
     def reloads(self) -> bool:
         """Whether the model's own files are all that its weights are restored from."""
-        return not getattr(self.model, "active_adapters", None)
+        return hasattr(self.model, "from_pretrained") and not getattr(self.model, "active_adapters", None)
 
     def load(self, folder: Path) -> Any:
         """The model that `save` wrote."""
         return type(self.model).from_pretrained(folder, dtype=self.model.dtype)
 
     def save(self, folder: Path) -> None:
-        """Writes the model and its tokenizer."""
-        self.model.save_pretrained(folder)
+        """Writes the model and its tokenizer; of a module that has no files of its own its `state_dict`."""
+        if hasattr(self.model, "save_pretrained"):
+            self.model.save_pretrained(folder)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            write({k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}, folder / WEIGHTS)
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
 

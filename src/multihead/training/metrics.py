@@ -35,8 +35,8 @@ class EvalPrediction:
     Args:
         predictions: what the model said of every row: an array, or a tuple of them.
         label_ids: what was to be said.
-        inputs: what the model read, where `include_for_metrics` asks for it.
-        losses: the loss of each batch, where it asks for those.
+        inputs: (rows, tokens), the ids that the model read, where `include_for_metrics` asks for "inputs".
+        losses: (rows,), of each row the mean loss of its batch, where it asks for "loss".
     """
 
     predictions: Any

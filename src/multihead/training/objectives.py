@@ -6,7 +6,7 @@ wraps the whole of what is computed. It reads examples as `data` prepares them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,9 +22,7 @@ from ..losses import IGNORED
 from ..nn.call import Asked
 from ..seq2seq import SequenceToSequence
 from . import losses
-from .passes import Example, Tokens, column, joined, length, states, states_at, target_states
-
-Collate = Callable[[list[dict[str, Any]]], Mapping[str, Any]]
+from .passes import Example, Tokens, column, joined, states, states_at, target_states
 
 
 class Objective(nn.Module):
@@ -44,7 +42,7 @@ class Objective(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        return next(self.model.parameters()).device
 
     def ready(self, example: Example, seed: tuple[int, int, int]) -> Example:
         """An example as it is read this time; `seed` is (seed of the run, epoch, number of the example)."""
@@ -73,6 +71,14 @@ class Objective(nn.Module):
     def targets(self, batch: Any) -> list[Any]:
         """What each example's scores are compared with by metrics."""
         return [example["labels"] for example in batch]
+
+    def inputs(self, batch: Any) -> list[Any]:
+        """The ids that each example is read as. Raises UnsupportedOption for examples of several texts."""
+        if any("input_ids" not in example for example in batch):
+            raise UnsupportedOption(
+                f"include_for_metrics 'inputs': examples have several texts, {', '.join(batch[0])}; leave it out."
+            )
+        return [np.asarray(example["input_ids"]) for example in batch]
 
 
 class TextLabels(Objective):
@@ -158,6 +164,15 @@ class NextWords(Objective):
 class Targets(Objective):
     """The words of a target, given its source and the words before."""
 
+    def ready(self, example: Example, seed: tuple[int, int, int]) -> Example:
+        """Raises InvalidInput for an example without a target, whose words are what is scored."""
+        if "labels" not in example:
+            raise InvalidInput(
+                "An example has no labels: the words of a target are scored given those before. Give targets, or "
+                "predict_with_generate=True, which writes them."
+            )
+        return example
+
     def size(self, example: Example) -> int:
         return len(example["input_ids"]) + len(example["labels"])
 
@@ -196,72 +211,6 @@ class Spans(Objective):
         return [(int(example["start_positions"]), int(example["end_positions"])) for example in batch]
 
 
-class Padded(Objective):
-    """Any kind of model, through its own `forward` on a padded batch that a collator makes.
-
-    Args:
-        collate: from examples to the model's arguments. loss: computes the mean loss instead of the model, from the
-            model, the batch, whether outputs are returned too, and the count that its sum is divided by.
-    """
-
-    splits = False
-    columns = answers = ()
-
-    def __init__(
-        self, model: Any, collate: Collate, loss: Callable[..., Any] | None = None, smoothing: float = 0.0
-    ) -> None:  # fmt: skip
-        super().__init__(model, smoothing)
-        self._collate, self._loss = collate, loss
-
-    def collate(self, examples: Sequence[Example]) -> dict[str, Any]:
-        found = dict(self._collate([dict(example) for example in examples]))
-        return {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in found.items()}
-
-    def size(self, example: Example) -> int:
-        return length(example["input_ids"]) if "input_ids" in example else 1
-
-    def labeled(self, batch: Mapping[str, Any]) -> bool:
-        return self._loss is not None or any(name in batch for name in self.model.kind.labels)
-
-    def count(self, batch: Mapping[str, Any]) -> float:
-        labels, finish = batch.get("labels"), self.model.kind.finish
-        if labels is None or finish not in (kinds.words, kinds.next_words, kinds.detected):
-            return len(batch["input_ids"] if "input_ids" in batch else next(iter(batch.values())))
-        return int(((labels[:, 1:] if finish is kinds.next_words else labels) != IGNORED).sum())
-
-    def forward(self, batch: Mapping[str, Any], predict: bool = False) -> tuple[Tensor, Any]:
-        count, outputs = self.count(batch), None
-        if self._loss is not None:
-            number = torch.tensor(count, device=self.device)
-            found = self._loss(self.model, dict(batch), return_outputs=predict, num_items_in_batch=number)
-            mean, outputs = found if isinstance(found, tuple) else (found, None)
-        else:
-            outputs = self.model(**batch)
-            mean = self._smoothed(outputs.logits, batch["labels"]) if self._smooths(batch) else outputs.loss
-        if mean is None and (self.training or self.labeled(batch)):
-            wanted = " and ".join(self.model.kind.labels)
-            raise InvalidInput(f"{type(self.model).__name__} learns from {wanted}; the batch has {', '.join(batch)}.")
-        loss = torch.zeros((), device=self.device) if mean is None else mean * count
-        return loss, scores_of(outputs) if predict else None
-
-    def _smooths(self, batch: Mapping[str, Any]) -> bool:
-        labels, classes = batch.get("labels"), (kinds.words, kinds.next_words, kinds.text_labels)
-        if not self.smoothing or labels is None or self.model.kind.finish not in classes:
-            return False
-        return not bool(labels.is_floating_point())
-
-    def _smoothed(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """The mean cross-entropy at smoothed labels."""
-        if self.model.kind.finish is kinds.next_words:
-            scores, labels = scores[:, :-1], labels[:, 1:]
-        total = losses.cross_entropy(scores.flatten(0, -2), labels.flatten(), self.smoothing)
-        return total / (labels != IGNORED).sum().clamp(min=1)
-
-    def targets(self, batch: Mapping[str, Any]) -> list[Any]:
-        found = [batch[name].cpu().numpy() for name in self.model.kind.labels if isinstance(batch.get(name), Tensor)]
-        return list(zip(*found, strict=True)) if len(found) > 1 else list(found[0]) if found else []
-
-
 OBJECTIVES: Mapping[Any, type[Objective]] = {  # what a kind makes of its head's numbers -> what it is trained for
     kinds.text_labels: TextLabels,
     kinds.words: Words,
@@ -271,7 +220,9 @@ OBJECTIVES: Mapping[Any, type[Objective]] = {  # what a kind makes of its head's
 
 
 def objective_of(model: Any, smoothing: float = 0.0) -> Objective | None:
-    """What a model of its kind is trained for; None for kinds that only their own `forward` knows."""
+    """What a model of its kind is trained for; None for kinds, and modules, that only their own `forward` knows."""
+    if not hasattr(model, "kind"):
+        return None
     if isinstance(model, SequenceToSequence) and model.kind.auto == "AutoModelForSeq2SeqLM":
         return Targets(model, smoothing)
     found = OBJECTIVES.get(model.kind.finish)
@@ -306,13 +257,6 @@ def following(labels: Any, device: torch.device) -> Tensor:
 def by_text(scores: Tensor, tokens: Tokens) -> list[Any]:
     """Scores (tokens, ...) as an array a text."""
     return [part.numpy() for part in scores.detach().float().cpu().split(tokens.runs.lengths)]
-
-
-def scores_of(outputs: Any) -> list[Any] | None:
-    """A model's scores, an array an example, or a tuple of them where it gives several."""
-    given = outputs.items() if hasattr(outputs, "items") else ()
-    found = [scores.detach().float().cpu().numpy() for name, scores in given if name.endswith("logits")]
-    return list(zip(*found, strict=True)) if len(found) > 1 else list(found[0]) if found else None
 
 
 def _padding(config: Any) -> int:

@@ -66,6 +66,23 @@ class Sentences(Objective):
         return [example.get("labels", 1.0) for example in batch]
 
 
+class FoundSentences(Sentences):
+    """Over the texts that examples turn out to have, and by their scores where they have any and no loss is named."""
+
+    def __init__(self, model: Any, loss: str | None = None, scale: float = 20.0) -> None:
+        super().__init__(model, (), loss or "contrastive", scale)
+        self._told = loss is not None
+
+    def collate(self, examples: Sequence[Example]) -> Any:
+        self.texts = tuple(name for name in examples[0] if name.startswith("input_ids"))
+        if not self._told:
+            self.loss = "cosent" if "labels" in examples[0] else "contrastive"
+        return super().collate(examples)
+
+    def size(self, example: Example) -> int:
+        return sum(len(value) for name, value in example.items() if name.startswith("input_ids"))
+
+
 def cosent(scores: Tensor, labels: Tensor) -> Tensor:
     """log(1 + sum of exp(scores[i] - scores[j]) over pairs whose labels say that j is the more alike)."""
     gaps = scores[:, None] - scores[None, :]

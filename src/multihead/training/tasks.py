@@ -5,26 +5,31 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
+from torch import nn
 
 from .. import auto
-from ..errors import InvalidInput, UnsupportedOption, nearest
+from ..errors import InvalidInput, UnsupportedOption, nearest, warn
 from ..loading import NewWeights
 from ..nn.embeddings import LearnedPositions
+from ..rows import ENDINGS
 from . import metrics, text_metrics
 from .answers import answered
 from .data.labels import REGRESSION, SEVERAL, Labels
 from .data.masked_lm import Masking, mask
+from .data.source import Rows, is_live
 from .evaluation import Seen, stacked
 from .features import Features
 from .jobs import Job
 from .objectives import Objective, Words
-from .pairs import Preference, Sentences
+from .padded import is_own
+from .pairs import FoundSentences, Preference
 from .passes import Example
 
 ALIASES = {
@@ -34,6 +39,7 @@ ALIASES = {
     "seq2seq": "text2text-generation", "text2text": "text2text-generation", "contrastive": "sentence-similarity",
     "sentence-embeddings": "sentence-similarity", "dpo": "preference",
 }  # fmt: skip
+OF_ROWS = tuple(ending for ending in ENDINGS if ending != ".txt")  # files whose lines are no texts
 LOADING = ("load_in_4bit", "load_in_8bit")  # options of every task, for a model that is given by its name
 
 
@@ -48,6 +54,7 @@ class TaskJob(Job):
     data: ClassVar[str]  # file in `data`
     auto: ClassVar[str]
     own: ClassVar[tuple[str, ...]] = ()  # options beside those of the data
+    answered: ClassVar[bool] = False  # whether rows have a column of answers, without which they may be predicted
 
     def __init__(self, model: Any, tokenizer: Any, options: Mapping[str, Any], source: Any, **more: Any) -> None:
         if more.get("collator") is not None:
@@ -60,8 +67,15 @@ class TaskJob(Job):
         self.tokenizer = auto.AutoTokenizer.from_pretrained(model) if tokenizer is None and named else tokenizer
         if self.tokenizer is None:
             raise InvalidInput(f"{self.task} reads texts: give processing_class=, the model's tokenizer.")
+        self.source = source
         loaded = self.loaded(str(model), source) if named else model
         super().__init__(loaded, self.tokenizer, **more)
+        if self.padded and type(self).objective is not Job.objective:
+            what = "a forward" if self.loss is None else "compute_loss"
+            raise UnsupportedOption(
+                f"{what} of your own: {self.task} computes its loss itself and would never call it. Leave it out, or "
+                "leave the task out and give tokenized examples, with a data_collator."
+            )
         positions = [part.count for part in loaded.modules() if isinstance(part, LearnedPositions)]
         if positions and self.options.positions is None:
             self.options = replace(self.options, positions=min(positions))
@@ -90,23 +104,34 @@ class TaskJob(Job):
                 name, dtype="float32", ignore_mismatched_sizes=True, **self.loading, **changes
             )
 
-    @property
+    @cached_property
     def padded(self) -> bool:
-        return self.loss is not None
+        return self.loss is not None or not is_own(self.model)
 
-    def features(self, source: Any, *, training: bool) -> Features:
+    def features(self, source: Any, *, training: bool, answers: bool = True) -> Features:
         if isinstance(source, Features):
             return source
-        return self.module.prepare(source, self.tokenizer, self.options)
+        if is_live(source):
+            warn(
+                f"A {type(source).__name__} is read once with a task: rows that it makes anew at each use are learned "
+                "as they were first. Where they shall change, tokenize them in it and leave the task out."
+            )
+        return self.prepared(source, answers)
+
+    def prepared(self, source: Any, answers: bool) -> Features:
+        """Rows as examples; `answers` as of `features`."""
+        more = {"answers": answers} if self.answered else {}
+        return self.module.prepare(source, self.tokenizer, self.options, **more)
+
+    def parallel(self, files: Mapping[str, Any]) -> bool:
+        return not any(Path(file).suffix.lower() in OF_ROWS for file in files.values())
 
 
 class Labeled(TaskJob):
     """A task whose labels come from the training data, or from a model that has some."""
 
-    def __init__(self, model: Any, tokenizer: Any, options: Mapping[str, Any], source: Any, **more: Any) -> None:
-        self.labels: Labels | None = None
-        self.source = source
-        super().__init__(model, tokenizer, options, source, **more)
+    answered = True
+    labels: Labels | None = None
 
     def loaded(self, name: str, source: Any) -> Any:
         self.labels = self.module.labels_of(source, self.options)
@@ -116,12 +141,11 @@ class Labeled(TaskJob):
         """More config entries."""
         return {}
 
-    def features(self, source: Any, *, training: bool) -> Features:
-        if isinstance(source, Features):
-            return source
-        if self.labels is None:
-            self.labels = self._told(source)
-        return self.module.prepare(source, self.tokenizer, self.options, self.labels)
+    def prepared(self, source: Any, answers: bool) -> Features:
+        rows = Rows.of(source)
+        if self.labels is None and (answers or self.module.has_labels(rows, self.options)):
+            self.labels = self._told(rows)
+        return self.module.prepare(rows, self.tokenizer, self.options, self.labels, answers=answers)
 
     def _told(self, source: Any) -> Labels:
         """The labels of a model that was given: its own names, or those of the data where it has none yet."""
@@ -179,6 +203,7 @@ class QuestionAnswering(TaskJob):
     """The span of a context that answers a question."""
 
     task, data, auto = "question-answering", "question_answering", "AutoModelForQuestionAnswering"
+    answered = True
 
     def scored(self, arguments: Any) -> bool:
         return True
@@ -207,6 +232,9 @@ class FillMask(TaskJob):
     task, data, auto = "fill-mask", "masked_lm", "AutoModelForMaskedLM"
     own = ("probability", "hidden", "replaced", "whole_words")
 
+    def parallel(self, files: Mapping[str, Any]) -> bool:
+        return False  # a line is an example by itself
+
     def objective(self) -> Objective:
         return Masked(self.model, Masking.of(self.tokenizer, **self.chosen), self.smoothing)
 
@@ -219,6 +247,10 @@ class TextGeneration(TaskJob):
 
     task, data, auto = "text-generation", "causal_lm", "AutoModelForCausalLM"
 
+    def parallel(self, files: Mapping[str, Any]) -> bool:
+        told = (self.options.prompt_column, self.options.completion_column)
+        return set(files) <= {*told, *self.module.PROMPT, *self.module.COMPLETION}  # else a line is an example
+
     def metrics(self, features: Any, seen: Seen, arguments: Any) -> dict[str, float]:
         return {"perplexity": metrics.language_modeling(seen.loss, int(seen.count))["perplexity"]}
 
@@ -227,6 +259,7 @@ class Text2Text(TaskJob):
     """A text of another text."""
 
     task, data, auto = "text2text-generation", "seq2seq", "AutoModelForSeq2SeqLM"
+    answered = True
     judges: ClassVar[Sequence[Callable[..., dict[str, float]]]] = (
         text_metrics.translation,
         text_metrics.summarization,
@@ -263,6 +296,7 @@ class SentenceSimilarity(TaskJob):
 
     task, data, auto = "sentence-similarity", "sentence_pairs", "SentenceEncoder"
     own = ("loss", "scale")
+    labels: Labels | None = None
 
     def scored(self, arguments: Any) -> bool:
         return True
@@ -272,14 +306,15 @@ class SentenceSimilarity(TaskJob):
 
         return SentenceEncoder.from_pretrained(name, dtype="float32", **self.loading)
 
-    def features(self, source: Any, *, training: bool) -> Features:
-        found = super().features(source, training=training)
-        if training or not hasattr(self, "facts"):
-            self.facts = found.facts
-        return found
+    def prepared(self, source: Any, answers: bool) -> Features:
+        rows = Rows.of(source)
+        for known in (self.source, rows):
+            if self.labels is None and known is not None:
+                self.labels = self.module.labels_of(known, self.options)
+        return self.module.prepare(rows, self.tokenizer, self.options, self.labels)
 
     def objective(self) -> Objective:
-        return _Undecided(self)
+        return FoundSentences(self.model, **self.chosen)
 
     def metrics(self, features: Features, seen: Seen, arguments: Any) -> dict[str, float]:
         if "labels" not in features.columns:
@@ -295,24 +330,6 @@ class SentenceSimilarity(TaskJob):
 
     def save(self, folder: Path) -> None:
         self.model.save_pretrained(folder)
-
-
-class _Undecided(Sentences):
-    """An objective over the columns that the data turns out to have."""
-
-    def __init__(self, job: SentenceSimilarity) -> None:
-        super().__init__(job.model, (), **job.chosen)
-        self._job = [job]
-
-    def collate(self, examples: Sequence[Example]) -> Any:
-        facts = self._job[0].facts
-        self.texts = tuple(facts["columns"])
-        if "loss" not in self._job[0].chosen:
-            self.loss = "cosent" if "labels" in examples[0] else "contrastive"
-        return super().collate(examples)
-
-    def size(self, example: Example) -> int:
-        return sum(len(value) for name, value in example.items() if name.startswith("input_ids"))
 
 
 class Preferring(TaskJob):
@@ -355,10 +372,11 @@ def job_of(model: Any, task: str | None, options: Mapping[str, Any], tokenizer: 
             raise UnsupportedOption(f"options {', '.join(options)} belong to a task; name it: task=...")
         if isinstance(model, (str, Path)):
             raise InvalidInput(f"A model's name alone says not what to train; name a task: {', '.join(TASKS)}.")
-        if getattr(model, "kind", None) is None or not model.kind.labels:
+        headless = hasattr(model, "kind") and not model.kind.labels and is_own(model) and more.get("loss") is None
+        if headless or not isinstance(model, nn.Module):
             raise InvalidInput(
-                f"A {type(model).__name__} has no loss of its own; name a task, one of {', '.join(TASKS)}, or load the "
-                "model with a head."
+                f"A {type(model).__name__} has no loss of its own; name a task, one of {', '.join(TASKS)}, load the "
+                "model with a head, or give a torch module whose forward returns a loss."
             )
         return Job(model, tokenizer, **more)
     name = ALIASES.get(task, task)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidInput, nearest
 from .data.source import Rows
-from .features import Builder, Features
+from .features import Builder, Features, Ragged
 
 RENAMED = {"label": "labels", "label_ids": "labels"}
 MASKS = ("attention_mask", "decoder_attention_mask")
@@ -44,12 +44,51 @@ def features_of(examples: Any, accepts: Sequence[str] | None, source_target: boo
                 kinds = {name: kind_of(v) for name, v in values.items() if wanted(name, v, accepts)}
                 ragged = {name: "int32" for name, kind in kinds.items() if kind == "ragged"}
                 builder = Builder(ragged, {name: kind for name, kind in kinds.items() if kind != "ragged"})
-            builder.add(number, **fitted(values, kinds, rows, number, source_target))
+            builder.add(number, **fitted(values, kinds, rows.at(number), source_target))
     assert builder is not None, "rows are never empty"
     taken = {*kinds, *MASKS}
     dropped = [name for name in rows.columns if RENAMED.get(name, name) not in taken]
     runs = "labels" in builder.ragged and source_target
     return builder.done(rows, counted=("input_ids", "labels") if runs else ("input_ids",), dropped=dropped)
+
+
+class Live:
+    """Examples of a data set that makes them anew, read when they are asked for and without padding, as `Features`.
+
+    Args:
+        source: with a length and [number]. source_target: as of `features_of`.
+        check: is told of each example that is read, as `Features` of one.
+    """
+
+    def __init__(self, source: Any, source_target: bool) -> None:
+        self.source, self.source_target = source, source_target
+        self.check: Callable[[Features], None] = lambda one: None
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        one = self.read(number)
+        self.check(one)
+        return one[0]
+
+    def read(self, number: int) -> Features:
+        """An example, as `Features` of one. Raises InvalidInput where its columns do not fit each other."""
+        raw = self.source[number]
+        if not isinstance(raw, Mapping) or "input_ids" not in raw:
+            has = ", ".join(raw) if isinstance(raw, Mapping) else f"those of {type(raw).__name__}"
+            raise InvalidInput(f"Row {number} has no input_ids; it has {has or 'no columns'}. Tokenize it first.")
+        values = {RENAMED.get(str(name), str(name)): array_of(value) for name, value in raw.items()}
+        kinds = {name: kind_of(value) for name, value in values.items() if wanted(name, value, None)}
+        found = fitted(values, kinds, f"Row {number}", self.source_target)
+        ragged = {name: np.asarray(found[name], np.int32) for name, kind in kinds.items() if kind == "ragged"}
+        numbers = {name: np.asarray(found[name], kind)[None] for name, kind in kinds.items() if kind != "ragged"}
+        both = self.source_target and "labels" in ragged
+        return Features(
+            {name: Ragged.of(run, np.array([0, len(run)])) for name, run in ragged.items()}, numbers,
+            row=np.array([number]), counted=("input_ids", "labels") if both else ("input_ids",),
+            dropped=[name for name in values if name not in (*kinds, *MASKS)],
+        )  # fmt: skip
 
 
 def array_of(value: Any) -> NDArray[Any] | None:
@@ -79,26 +118,26 @@ def kind_of(value: NDArray[Any] | None) -> str:
 
 
 def fitted(
-    values: Mapping[str, NDArray[Any] | None], kinds: Mapping[str, str], rows: Rows, number: int, source_target: bool
+    values: Mapping[str, NDArray[Any] | None], kinds: Mapping[str, str], where: str, source_target: bool
 ) -> dict[str, Any]:
-    """The columns of one example without padding. Raises InvalidInput where they do not fit."""
+    """The columns of the example at `where`, without padding. Raises InvalidInput where they do not fit."""
     for name, kind in kinds.items():
         value = values.get(name)
         if name not in values:
-            raise InvalidInput(f"{rows.at(number)} has no {name}, which the first has. {nearest(name, values)}")
+            raise InvalidInput(f"{where} has no {name}, which the first has. {nearest(name, values)}")
         if value is None or value.ndim > 1 or (kind == "ragged") != (kind_of(value) == "ragged"):
-            raise InvalidInput(f"{rows.at(number)} has {name} of another kind than a run of ids or the first row's.")
+            raise InvalidInput(f"{where} has {name} of another kind than a run of ids or the first row's.")
     found: dict[str, Any] = {name: values[name] for name in kinds}
     length = len(found["input_ids"])
     same = [n for n, k in kinds.items() if k == "ragged" and not (source_target and n == "labels")]
     same = [name for name in same if not name.startswith("decoder_")]
     for name in same:
         if len(found[name]) != length:
-            raise InvalidInput(f"{rows.at(number)} has {length} input_ids and {len(found[name])} {name}.")
+            raise InvalidInput(f"{where} has {length} input_ids and {len(found[name])} {name}.")
     mask = values.get("attention_mask")
     if mask is not None:
         if mask.shape != (length,):
-            raise InvalidInput(f"{rows.at(number)} has {length} input_ids and an attention_mask of {list(mask.shape)}.")
+            raise InvalidInput(f"{where} has {length} input_ids and an attention_mask of {list(mask.shape)}.")
         real = mask != 0
         if not real.all():
             found |= {name: found[name][real] for name in same}
@@ -111,5 +150,5 @@ def fitted(
         found["labels"] = found["labels"][: learned[-1] + 1 if len(learned) else 0]
     for name, run in found.items():
         if kinds[name] == "ragged" and len(run) and int(abs(run).max()) > LARGEST:
-            raise InvalidInput(f"{rows.at(number)} has {int(abs(run).max())} in {name}, which is no token or label.")
+            raise InvalidInput(f"{where} has {int(abs(run).max())} in {name}, which is no token or label.")
     return {name: v.tolist() if kinds[name] == "ragged" else v for name, v in found.items()}

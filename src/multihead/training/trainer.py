@@ -19,15 +19,18 @@ from .arguments import TrainingArguments
 from .callbacks import WITH_GRADIENTS, Callbacks, DefaultFlowCallback
 from .card import model_card
 from .checkpoints import Checkpoints
+from .data.source import Stream
 from .described import trained
-from .evaluation import PredictionOutput, see, stacked
+from .evaluation import PredictionOutput, Seen, reduced, see, stacked
 from .jobs import Job
 from .metrics import EvalPrediction
 from .objectives import Objective
 from .optimizers import Average, Muon, optimizer_of, scheduled
 from .order import Order
+from .padded import mean_loss
 from .parallel import Parallel
 from .passes import checkpointed
+from .prepared import Prepared, bounded
 from .progress import ProgressCallback
 from .reporting import reporters
 from .resume import seed
@@ -105,9 +108,11 @@ class Trainer:
         self.world = World.here(device, self.args.ddp_backend, self.args.ddp_timeout)
         self.parallel = Parallel.of(self.args, self.world)
         seed(self.args.seed)
+        train_dataset = bounded(train_dataset, self.args, self.world.size)
         self._job_of: Callable[[Any], Job] = lambda given: job_of(
             given, task, options or {}, tokenizer or processing_class, train_dataset,
             collator=data_collator, loss=self._own_loss(compute_loss_func), smoothing=self.args.label_smoothing_factor,
+            everything=not self.args.remove_unused_columns,
         )  # fmt: skip
         self._take(self.call_model_init() if model_init is not None else model)
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
@@ -135,7 +140,7 @@ class Trainer:
         if self.parallel.sharding is None:  # its parts are moved one by one, and the whole may not fit
             device = self.world.device
             self.model.to(torch.device(device, self.world.local) if device == "cuda" else device)
-        self._data: dict[int, tuple[Any, Any]] = {}
+        self._prepared = Prepared(self.job)
         self.objective: Objective = self.job.objective()
 
     def call_model_init(self, trial: Any = None) -> Any:
@@ -163,12 +168,9 @@ class Trainer:
     def remove_callback(self, callback: Any) -> None:
         self.callbacks.remove(callback)
 
-    def features(self, source: Any, *, training: bool) -> Any:
-        """The examples of a data set, prepared once."""
-        known = self._data.get(id(source))
-        if known is None or known[0] is not source:
-            known = self._data[id(source)] = (source, self.job.features(source, training=training))
-        return known[1]
+    def features(self, source: Any, *, training: bool, answers: bool = True) -> Any:
+        """The examples of a data set, prepared once; of `predict` they need no `answers`."""
+        return self._prepared.of(source, training=training, answers=answers)
 
     def train(self, resume_from_checkpoint: str | os.PathLike[str] | bool | None = None) -> TrainOutput:
         """Trains to the end, or from a checkpoint on.
@@ -217,7 +219,8 @@ class Trainer:
         exact = a.max_tokens_per_batch is not None or a.train_sampling_strategy == "group_by_length"
         return Order(
             self.job.sizes(features, exact=exact), a.per_device_train_batch_size,
-            a.gradient_accumulation_steps * replicas, a.order_seed, a.max_tokens_per_batch, a.train_sampling_strategy,
+            a.gradient_accumulation_steps * replicas, a.order_seed, a.max_tokens_per_batch,
+            "sequential" if isinstance(self.train_dataset, Stream) else a.train_sampling_strategy,
             a.dataloader_drop_last,
         )  # fmt: skip
 
@@ -248,57 +251,75 @@ class Trainer:
         )  # fmt: skip
 
     def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval", **generation: Any
     ) -> dict[str, float]:
-        """The loss and metrics of a data set, logged and returned, each name with the prefix."""
+        """The loss and metrics of a data set, logged and returned, each name with the prefix.
+
+        Args:
+            generation: options of what the model writes, with predict_with_generate=True: max_length, num_beams, ...
+        """
         source = self.eval_dataset if eval_dataset is None else eval_dataset
         if source is None:
             raise InvalidInput("There is nothing to evaluate on: give eval_dataset.")
         if isinstance(source, Mapping) and not self.job.is_table(source):
             found: dict[str, float] = {}
             for name, each in source.items():
-                found |= self.evaluate(each, metric_key_prefix=f"{metric_key_prefix}_{name}")
+                found |= self.evaluate(each, metric_key_prefix=f"{metric_key_prefix}_{name}", **generation)
             return found
-        metrics = self._judged(source, metric_key_prefix, wanted=not self.args.prediction_loss_only)[1]
+        wanted = not self.args.prediction_loss_only
+        metrics = self._judged(source, metric_key_prefix, generation, wanted=wanted)[1]
         self.log(metrics)
         self._tell("on_evaluate", metrics=metrics)
         return metrics
 
-    def predict(self, test_dataset: Any, ignore_keys: Any = None, metric_key_prefix: str = "test") -> PredictionOutput:
-        """Scores, labels and metrics of a data set."""
-        seen, metrics = self._judged(test_dataset, metric_key_prefix, wanted=True, scores=True)
+    def predict(
+        self, test_dataset: Any, ignore_keys: Any = None, metric_key_prefix: str = "test", **generation: Any
+    ) -> PredictionOutput:
+        """Scores, labels and metrics of a data set, which may have no labels; `generation` as of `evaluate`."""
+        seen, metrics = self._judged(test_dataset, metric_key_prefix, generation, wanted=True, scores=True)
         self._tell("on_predict", metrics=metrics)
         return PredictionOutput(stacked(seen.scores), stacked(seen.targets), metrics)
 
-    def _judged(self, source: Any, prefix: str, *, wanted: bool, scores: bool = False) -> tuple[Any, dict[str, float]]:
-        features = self.features(source, training=False)
+    def _judged(
+        self, source: Any, prefix: str, generation: Mapping[str, Any], *, wanted: bool, scores: bool = False
+    ) -> tuple[Seen, dict[str, float]]:
+        features = self.features(source, training=False, answers=not scores)
         self.job.check(features, self.objective, learned=not scores)
         sizes = self.job.sizes(features, exact=False)
         own, writes = self.compute_metrics is not None, self.job.writes(self.args) and wanted
+        scored = wanted and not own and self.job.scored(self.args)
+        if generation and not writes:
+            raise UnsupportedOption(
+                f"{', '.join(generation)}: the model writes nothing here. Set predict_with_generate=True, with an "
+                "encoder-decoder."
+            )
+        if scored and self._preprocess is not None:
+            raise UnsupportedOption(
+                "preprocess_logits_for_metrics changes the scores that the task's own metrics need; give "
+                "compute_metrics with it, or leave it out."
+            )
         self.parallel.spread(self.objective)
         with self.saver.averaged():
-            seen = see(
-                self.objective, features, sizes, self.args, self.parallel.data,
-                predict=not writes and (scores or (wanted and (own or self.job.scored(self.args)))),
-                each=lambda: self._tell("on_prediction_step", eval_dataloader=sizes),
-            )  # fmt: skip
+            seen = Seen()
+            if not writes or self.job.answered_in(features):
+                seen = see(
+                    self.objective, features, sizes, self.args, self.parallel.data,
+                    predict=not writes and (scores or scored or (wanted and own)), reduce=self._preprocess,
+                    keep=self.args.include_for_metrics if own and wanted else (),
+                    each=lambda: self._tell("on_prediction_step", eval_dataloader=sizes),
+                )  # fmt: skip
             if writes:
-                seen.scores = self.job.written(features, self.args)
                 seen.targets = [example["labels"] for example in features if "labels" in example]
+                said = self.job.written(features, self.args, generation)
+                seen.scores = reduced(self._preprocess, said, seen.targets)
             metrics: dict[str, float] = {"loss": seen.mean} if seen.count else {}
             if self.compute_metrics is not None and wanted and seen.count:
-                metrics |= self.compute_metrics(self._evaluated(seen))
+                metrics |= self.compute_metrics(seen.evaluated())
             elif wanted and seen.count:
                 metrics |= self.job.metrics(features, seen, self.args)
         rate = len(features) / max(seen.seconds, 1e-9)
         metrics |= {"runtime": round(seen.seconds, 4), "samples_per_second": round(rate, 3)}
         return seen, {name if name.startswith(f"{prefix}_") else f"{prefix}_{name}": v for name, v in metrics.items()}
-
-    def _evaluated(self, seen: Any) -> EvalPrediction:
-        scores, labels = stacked(seen.scores), stacked(seen.targets)
-        if self._preprocess is not None and scores is not None:
-            scores = on_arrays(self._preprocess, scores, labels)
-        return EvalPrediction(scores, labels)
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         """Reports numbers to callbacks and keeps them in `state.log_history`."""
@@ -354,37 +375,19 @@ class Trainer:
     def compute_loss(
         self, model: Any, inputs: Mapping[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The model's own loss; subclasses may compute another."""
-        outputs = model(**inputs)
-        return (outputs.loss, outputs) if return_outputs else outputs.loss
+        """The loss that `compute_loss_func`, smoothed labels or the model give; subclasses may compute another."""
+        smoothing = self.args.label_smoothing_factor
+        loss, outputs = mean_loss(model, inputs, self._loss_function, smoothing, num_items_in_batch)
+        return (loss, outputs) if return_outputs else loss
 
     def _own_loss(self, function: Callable[..., Any] | None) -> Callable[..., Any] | None:
         """What a caller computes instead of the model's loss."""
-        if type(self).compute_loss is not Trainer.compute_loss:
-            return self.compute_loss
-        if function is None:
-            return None
-
-        def loss(
-            model: Any, inputs: Mapping[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-        ) -> Any:
-            outputs = model(**inputs)
-            found = function(outputs, inputs.get("labels"), num_items_in_batch=num_items_in_batch)
-            return (found, outputs) if return_outputs else found
-
-        return loss
+        self._loss_function = function
+        own = function is not None or type(self).compute_loss is not Trainer.compute_loss
+        return self.compute_loss if own else None
 
     def _tell(self, event: Any, **more: Any) -> None:
         self.control = self.callbacks.call(event, self.args, self.state, self.control, **more)
-
-
-def on_arrays(function: Callable[..., Any], *given: Any) -> Any:
-    """What a function of tensors, or tuples of them, gives, as arrays."""
-
-    def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
-        return tuple(map(change, value)) if isinstance(value, tuple) else None if value is None else change(value)
-
-    return mapped(function(*(mapped(value, torch.as_tensor) for value in given)), lambda found: found.numpy())
 
 
 Seq2SeqTrainer = Trainer  # the reference's name; predict_with_generate belongs to every Trainer here
