@@ -191,7 +191,7 @@ def collate(rows):
 
 
 def test_a_torch_data_set_and_a_collator_of_ones_own_are_enough(tmp_path):
-    with pytest.raises(InvalidInput, match="takes none of ids, sort.*remove_unused_columns=False"):
+    with pytest.raises(InvalidInput, match=r"takes none of ids, sort.*remove_unused_columns=False"):
         Trainer(tiny(), TrainingArguments(tmp_path, **SETTINGS), collate, Numbers()).train()
     own = {"num_train_epochs": 6, "learning_rate": 1e-2, "remove_unused_columns": False}
     settings = TrainingArguments(tmp_path, **{**SETTINGS, **own})

@@ -44,10 +44,10 @@ class Extent:
     epochs: float
 
 
-def data_set(trainer: Trainer, source: Any, *, training: bool) -> DataSet:
-    """What is known of a data set. Raises as the task's preparation does."""
+def data_set(trainer: Trainer, source: Any, *, training: bool, exact: bool = True) -> DataSet:
+    """What is known of a data set; tokens are counted where they must be `exact`. Raises as the task's preparation."""
     features = trainer.features(source, training=training)
-    sizes = trainer.job.sizes(features)
+    sizes = trainer.job.sizes(features, exact=exact)
     count, tokens, longest = len(features), int(sizes.sum()), int(sizes.max(initial=0))
     if not isinstance(features, Features) or features.rows is None:
         return DataSet("examples in memory", count, count, tokens, longest)
@@ -121,7 +121,7 @@ def data(trainer: Trainer) -> list[Data]:
     sets += [(name, source, False) for name, source in evaluated(trainer).items()]
     found = []
     for split, source, training in sets:
-        known = data_set(trainer, source, training=training)
+        known = data_set(trainer, source, training=training, exact=False)
         found.append(Data(name=known.name, split=split, rows=known.rows, cut=None, notes=known.notes))
     return found
 

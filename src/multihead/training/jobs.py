@@ -88,6 +88,8 @@ class Job:
                 f"A {type(features).__name__} does not tell how many examples it has: an order that can be resumed "
                 "needs a data set with len() and [number]."
             )
+        if isinstance(features, Live) and exact:
+            return np.concatenate([features.read(number).lengths for number in range(len(features))])
         numbers = range(len(features)) if exact else ()
         return np.array([_size(features[number]) for number in numbers] or [1] * len(features), dtype=np.int64)
 

@@ -101,7 +101,7 @@ class Padded(Objective):
                 f"{', '.join(batch)}, and its forward gave no loss."
             )
         loss = torch.zeros((), device=self.device) if mean is None else mean * count
-        return loss, scores_of(outputs, lossy=mean is not None) if predict else None
+        return loss, scores_of(outputs) if predict else None
 
     def targets(self, batch: Mapping[str, Any]) -> list[Any]:
         found = [batch[name].cpu().numpy() for name in self.labels if isinstance(batch.get(name), Tensor)]
@@ -158,11 +158,14 @@ def mean_loss(
         function: (outputs, labels, num_items_in_batch) -> loss, instead of the model's own. smoothing: of labels that
             are classes. count: what `function` may divide a sum by. labeled: whether a loss is wanted.
     """
-    outputs, labels = model(**batch), batch.get("labels")
+    labels = batch.get("labels")
+    if labeled and function is not None:
+        decoded = isinstance(model, SequenceToSequence)  # its decoder reads them
+        outputs = model(**{name: value for name, value in batch.items() if decoded or name != "labels"})
+        return function(outputs, labels, num_items_in_batch=count), outputs
+    outputs = model(**batch)
     if not labeled:
         return None, outputs
-    if function is not None:
-        return function(outputs, labels, num_items_in_batch=count), outputs
     scores = outputs.get("logits") if hasattr(outputs, "get") else getattr(outputs, "logits", None)
     if smoothing and labels is not None and scores is not None and _classes(model, labels):
         return _smoothed(model, scores, labels, smoothing), outputs
@@ -188,18 +191,13 @@ def _smoothed(model: Any, scores: Tensor, labels: Tensor, smoothing: float) -> T
     return total / (labels != IGNORED).sum().clamp(min=1)
 
 
-def scores_of(outputs: Any, *, lossy: bool) -> list[Any] | None:
-    """A model's scores, an array an example, or a tuple of them where it gives several.
-
-    Args:
-        lossy: whether the first of a tuple is the loss.
-    """
-    if isinstance(outputs, Tensor):
-        outputs = (outputs,)
-    if isinstance(outputs, tuple):
-        given = [(str(place), each) for place, each in enumerate(outputs[int(lossy) :])]
+def scores_of(outputs: Any) -> list[Any] | None:
+    """A model's scores, an array an example, or a tuple of them where it gives several: what has a row an example."""
+    if isinstance(outputs, (Tensor, tuple)):
+        given = list(outputs) if isinstance(outputs, tuple) else [outputs]
     else:
-        given = [(name, each) for name, each in outputs.items() if name != "loss"] if hasattr(outputs, "items") else []
-        given = [pair for pair in given if pair[0].endswith("logits")] or given
-    found = [each.detach().float().cpu().numpy() for _, each in given if isinstance(each, Tensor)]
+        named = dict(outputs.items()) if hasattr(outputs, "items") else {}
+        given = [each for name, each in named.items() if name.endswith("logits")] or list(named.values())
+    given = [each for each in given if isinstance(each, Tensor) and each.ndim]
+    found = [each.detach().float().cpu().numpy() for each in given]
     return list(zip(*found, strict=True)) if len(found) > 1 else list(found[0]) if found else None

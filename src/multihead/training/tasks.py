@@ -308,8 +308,8 @@ class SentenceSimilarity(TaskJob):
 
     def prepared(self, source: Any, answers: bool) -> Features:
         rows = Rows.of(source)
-        for known in (self.source, rows):
-            if self.labels is None and known is not None:
+        for known in (rows if source is self.source else self.source, rows):
+            if self.labels is None and known is not None and not isinstance(known, Features):
                 self.labels = self.module.labels_of(known, self.options)
         return self.module.prepare(rows, self.tokenizer, self.options, self.labels)
 

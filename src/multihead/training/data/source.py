@@ -321,4 +321,5 @@ def of_dataset(source: Any) -> Part:
         names = getattr(kind, "names", None) or getattr(getattr(kind, "feature", None), "names", None)
         if names:
             classes[name] = tuple(names)
-    return Part(len(source), take, tuple(source.column_names), classes=classes)
+    columns = source[0] if is_live(source) and len(source) else source.column_names  # a transform may give others
+    return Part(len(source), take, tuple(columns), classes=classes)
