@@ -265,6 +265,14 @@ def test_files_whose_lines_belong_together_are_named_by_column(marian, tmp_path)
     said = train("translation", "-m", marian, "--data", f"source={tmp_path / 'train.en'}", "--data",
                  f"target={tmp_path / 'train.pt'}", "--output", tmp_path / "out", "--dry-run", *SMALL)  # fmt: skip
     assert "train.en and train.pt: 8 rows" in said.output
+    files = f"{{source: {tmp_path / 'train.en'}, target: {tmp_path / 'train.pt'}}}"
+    (tmp_path / "run.yaml").write_text(f"task: translation\nmodel: {marian}\ndata: {files}\neval_data: {files}\n")
+    flags = [word for side in ("source=train.en", "target=train.pt") for word in (
+        "--eval-data", side.replace("=", f"={tmp_path}/"))]  # fmt: skip
+    for words in ([], flags):
+        said = train(tmp_path / "run.yaml", *words, "--output", tmp_path / "out", "--overwrite", *SMALL)
+        assert "Evaluation  train.en and train.pt: 8 rows" in said.output
+        assert "perplexity" in said.output
 
 
 def test_adapters_learn_beside_a_model_in_four_bits(llama, tmp_path):
