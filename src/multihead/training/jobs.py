@@ -86,7 +86,7 @@ class Job:
         if not hasattr(features, "__len__"):
             raise InvalidInput(
                 f"A {type(features).__name__} does not tell how many examples it has: an order that can be resumed "
-                "needs a data set with len() and [number]."
+                "needs a data set with len() and [number]. Or say max_steps, for which enough of them are read."
             )
         if isinstance(features, Live) and exact:
             return np.concatenate([features.read(number).lengths for number in range(len(features))])

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, UnsupportedOption
 from ..kernels.hardware import best_device
 from ..kernels.memory import keep_freed
 from . import hooks, results
@@ -50,7 +50,8 @@ class Trainer:
     Args:
         model: a model, or its name, which is loaded for `task`. args: settings.
         train_dataset, eval_dataset: a file (csv, tsv, jsonl, json, parquet, txt), rows (lists of dicts, data sets,
-            data frames), or examples that are tokenized already; `eval_dataset` may be a dict of several.
+            data frames), or examples that are tokenized already; `eval_dataset` may be a dict of several. Of a stream
+            as many are read, in order, as `max_steps` needs.
         processing_class: the tokenizer (`tokenizer` is its older name); the model's own when left out with a name.
         task: what to train for, as `tasks.TASKS` names it; told by the model's kind where data is tokenized.
         options: of the task: columns, max_length, ...; see the task's file in `training.data`.
