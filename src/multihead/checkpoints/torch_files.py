@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import CorruptFile, ModelNotFound, UnsafeFile
+from ..errors import CorruptFile, ModelNotFound, UnsafeFile, warn
 from .safetensors import AGAIN, indexed
 
 
@@ -51,10 +51,13 @@ def _tensors(found: Any, path: Path) -> dict[str, Tensor]:
         found = found["state_dict"]
     if not isinstance(found, Mapping):
         raise CorruptFile(f"{path} holds a {type(found).__name__}, not named tensors.")
-    wrong = [str(name) for name, value in found.items() if not isinstance(name, str) or not isinstance(value, Tensor)]
-    if wrong:
-        raise CorruptFile(f"{path} holds entries that are no tensors: {', '.join(wrong[:5])}.")
-    return dict(found)
+    tensors = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    others = [str(name) for name in found if name not in tensors]
+    if others and not tensors:
+        raise CorruptFile(f"{path} holds no named tensors, but {', '.join(others[:5])}.")
+    if others:
+        warn(f"{path} holds entries that are no tensors; they are left out: {', '.join(others[:5])}.")
+    return tensors
 
 
 def _short(text: str) -> str:

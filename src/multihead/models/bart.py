@@ -166,8 +166,9 @@ def side_rows(ours: str, theirs: str, style: Style, *, cross: bool) -> Rows:
 
 
 def unused(config: Any) -> tuple[str, ...]:
-    """Stored position tables of the relatives that compute theirs, and copies of tied words."""
-    return (r"embed_positions\.weights?$", *((r"^lm_head\.weight$",) if config.tie_word_embeddings else ()))
+    """Position tables of the relatives that compute theirs, copies of tied words, and fairseq's version numbers."""
+    copies = (r"^lm_head\.weight$",) if config.tie_word_embeddings else ()
+    return (r"embed_positions\.weights?$", r"(encoder|decoder)\.version$", *copies)
 
 
 def keys(config: Any, style: Style = BART) -> KeyMap:

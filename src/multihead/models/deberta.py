@@ -128,7 +128,8 @@ def ignored(config: DebertaConfig) -> tuple[str, ...]:
     """Copies, and heads of pre-training that no class here has."""
     unused = () if config.relative_attention else (r"encoder\.rel_embeddings\.weight$",)
     heads = (r"^lm_predictions\.", r"^mask_predictions\.", r"^cls\.predictions\.decoder\.bias$")
-    return (r"embeddings\.position_ids$", *heads, *unused, *bert.copies(config, "cls.predictions"))
+    positions = r"embeddings\.position_(ids|embeddings\.weight)$"
+    return (positions, *heads, *unused, *bert.copies(config, "cls.predictions"))
 
 
 def keys(config: DebertaConfig) -> KeyMap:

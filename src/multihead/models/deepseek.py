@@ -189,7 +189,8 @@ def keys(config: DeepseekV2Config) -> KeyMap:
         f"{stem}.routed.rule.correction": "layers.*.mlp.gate.e_score_correction_bias",
     }
     table = llama.keys(config, rows)
-    later = rf"^(model\.)?layers\.({'|'.join(str(config.num_hidden_layers + i) for i in range(4))})\."
+    own = "|".join(map(str, range(config.num_hidden_layers)))
+    later = rf"^(model\.)?layers\.(?!({own})\.)\d+\."
     return replace(table, ignored=(*table.ignored, later))  # layers that predict the word after next
 
 

@@ -124,8 +124,8 @@ def keys(config: EsmConfig) -> KeyMap:
         "contacts.regression": "contact_head.regression",
     }
     copies = (r"^lm_head\.decoder\.weight$",) if config.tie_word_embeddings else ()
-    ignored = (r"embeddings\.position_ids$", r"rotary_embeddings\.inv_freq$", *copies)
-    return KeyMap(rows, "esm.", ignored=ignored, renamed=bert.OLD_NORMS)
+    unused = (r"embeddings\.position_(ids|embeddings\.weight)$", r"rotary_embeddings\.inv_freq$")
+    return KeyMap(rows, "esm.", ignored=(*unused, *copies), renamed=bert.OLD_NORMS)
 
 
 def word_head(config: EsmConfig, backbone: ContactStack) -> Head:

@@ -117,7 +117,8 @@ def keys(config: NomicBertConfig) -> KeyMap:
         **{f"layers.*.ffn.step.{n}": f"layers.*.mlp.{n}_proj" for n in ("gate", "up", "down")},
         "layers.*.ffn.after": "layers.*.post_mlp_layernorm",
     }
-    ignored = (r"embeddings\.(position|token_type)_ids$", *bert.copies(config, "cls.predictions"))
+    derived = (r"embeddings\.(position|token_type)_ids$", r"inv_freq$")
+    ignored = (*derived, *bert.copies(config, "cls.predictions"))
     twins = bert.twins(config, "cls.predictions")
     return KeyMap(rows, "nomic_bert.", ("bert.",), ignored=ignored, renamed=OLD_TENSORS, unfused=OLD_QKV, twins=twins)
 

@@ -98,7 +98,7 @@ def keys(config: OPTConfig) -> KeyMap:
         **attention,
     }
     inside = {ours: f"decoder.{theirs}" for ours, theirs in rows.items()}
-    return KeyMap(inside, "model.", ignored=head_copies(config))
+    return KeyMap(inside, "model.", ignored=(r"decoder\.version$", *head_copies(config)))
 
 
 def generate(config: OPTConfig, backbone: Stack) -> Head:
