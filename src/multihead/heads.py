@@ -16,7 +16,7 @@ from .kernels.linear import linear
 from .nn.activations import activation
 from .nn.call import Call
 from .nn.packed import Product
-from .nn.ragged import mean, select
+from .nn.ragged import mean, select, text_of
 from .nn.weights import Dropout, LayerNorm, Linear
 
 Pool = Callable[[Tensor, Call], Tensor]
@@ -30,6 +30,25 @@ def first(hidden: Tensor, call: Call) -> Tensor:
 def last(hidden: Tensor, call: Call) -> Tensor:
     """(texts, width): the state of each text's last token."""
     return select(hidden, call.runs, -1)
+
+
+def last_word(config: Config) -> Pool:
+    """The state of each text's last token that is no padding by its id, as a decoder's classifier reads it.
+
+    Where `config` names no pad_token_id or vectors were given it is the last state; the first of a text of padding alone.
+    """
+
+    def pool(hidden: Tensor, call: Call) -> Tensor:
+        if call.ids is None or config.pad_token_id is None or not hidden.shape[0]:
+            return last(hidden, call)
+        rows = torch.arange(hidden.shape[0], device=hidden.device)
+        runs, texts = call.runs, text_of(call.runs, hidden.device)
+        begins, lengths = (torch.tensor(each, device=hidden.device) for each in (runs.begins, runs.lengths))
+        words = rows.masked_fill(call.ids == config.pad_token_id, -1)
+        chosen = begins.scatter_reduce(0, texts, words, "amax")
+        return hidden[chosen.clamp(max=hidden.shape[0] - 1)] * (lengths > 0)[:, None]
+
+    return pool
 
 
 def average(hidden: Tensor, call: Call) -> Tensor:

@@ -8,7 +8,7 @@ from torch import nn
 
 from ..checkpoints.keys import KeyMap
 from ..config import Count, Size
-from ..heads import Classifier, Head, last
+from ..heads import Classifier, Head, last_word
 from ..nn.attention import Attention
 from ..nn.embeddings import Embeddings, SinusoidalPositions
 from ..nn.feedforward import FeedForward
@@ -71,7 +71,9 @@ def keys(config: CTRLConfig) -> KeyMap:
 
 
 def classify_text(config: CTRLConfig, backbone: Stack) -> Head:
-    return Head(Classifier(config.n_embd, config.num_labels, pool=last, bias=False), {"out": "/classifier"})
+    return Head(
+        Classifier(config.n_embd, config.num_labels, pool=last_word(config), bias=False), {"out": "/classifier"}
+    )
 
 
 ARCHITECTURE = Architecture(

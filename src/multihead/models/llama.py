@@ -13,7 +13,7 @@ from ..checkpoints.keys import KeyMap, Rows
 from ..checkpoints.sources import Source
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
-from ..heads import Classifier, Head, LanguageModel, last
+from ..heads import Classifier, Head, LanguageModel, last_word
 from ..nn.attention import Attention
 from ..nn.embeddings import Embeddings
 from ..nn.feedforward import GatedFeedForward
@@ -164,7 +164,9 @@ def generate(config: Any, backbone: Stack, **changes: Any) -> Head:
 
 
 def classify_text(config: Any, backbone: Stack) -> Head:
-    return Head(Classifier(config.hidden_size, config.num_labels, pool=last, bias=False), {"out": "/score"})
+    return Head(
+        Classifier(config.hidden_size, config.num_labels, pool=last_word(config), bias=False), {"out": "/score"}
+    )
 
 
 def classify_tokens(config: Any, backbone: Stack) -> Head:

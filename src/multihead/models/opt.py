@@ -10,7 +10,7 @@ from torch import nn
 from ..checkpoints.keys import KeyMap
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
-from ..heads import Classifier, Head, LanguageModel, last
+from ..heads import Classifier, Head, LanguageModel, last_word
 from ..nn.attention import Attention
 from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.feedforward import FeedForward
@@ -108,7 +108,7 @@ def generate(config: OPTConfig, backbone: Stack) -> Head:
 
 
 def classify_text(config: OPTConfig, backbone: Stack) -> Head:
-    return Head(Classifier(config.word_width, config.num_labels, pool=last, bias=False), {"out": "/score"})
+    return Head(Classifier(config.word_width, config.num_labels, pool=last_word(config), bias=False), {"out": "/score"})
 
 
 def answer(config: OPTConfig, backbone: Stack) -> Head:

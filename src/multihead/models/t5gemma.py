@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..checkpoints.keys import KeyMap, Rows
 from ..config import Config, Size
 from ..errors import InvalidInput, UnsupportedConfig
-from ..heads import Classifier, Head, LanguageModel, every, last
+from ..heads import Classifier, Head, LanguageModel, Pool, every, last_word
 from ..kernels.sight import Runs
 from ..nn.attention import CrossAttention
 from ..nn.layer import CrossLayer, Layer, Residual
@@ -158,7 +158,7 @@ def generate(config: T5GemmaConfig, backbone: EncoderDecoder) -> Head:
     return Head(LanguageModel(table, softcap=softcap), {"table": "/lm_head.out_proj"})
 
 
-def classifier(config: T5GemmaConfig, backbone: EncoderDecoder, pool: Any) -> Head:
+def classifier(config: T5GemmaConfig, backbone: EncoderDecoder, pool: Pool) -> Head:
     """A score a label over the target's states, the source being its target too."""
     if not config.is_encoder_decoder:
         raise UnsupportedConfig("A classifier over the encoder alone (is_encoder_decoder: false) is not built here.")
@@ -182,8 +182,8 @@ ARCHITECTURE = Architecture(
         "Model": None,
         "EncoderModel": None,
         "ForConditionalGeneration": generate,
-        "ForSequenceClassification": partial(classifier, pool=last),
-        "ForTokenClassification": partial(classifier, pool=every),
+        "ForSequenceClassification": lambda config, backbone: classifier(config, backbone, last_word(config)),
+        "ForTokenClassification": lambda config, backbone: classifier(config, backbone, every),
     },
     bare={"EncoderModel": (build_encoder, encoder_keys)},
     echoes=("ForSequenceClassification", "ForTokenClassification"),
