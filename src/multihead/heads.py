@@ -35,7 +35,7 @@ def last(hidden: Tensor, call: Call) -> Tensor:
 def last_word(config: Config) -> Pool:
     """The state of each text's last token that is no padding by its id, as a decoder's classifier reads it.
 
-    Where `config` names no pad_token_id or vectors were given it is the last state; the first of a text of padding alone.
+    It is the last state where `config` names no pad_token_id or vectors were given, and a text of padding alone's first.
     """
 
     def pool(hidden: Tensor, call: Call) -> Tensor:
