@@ -35,7 +35,8 @@ def last(hidden: Tensor, call: Call) -> Tensor:
 def last_word(config: Config) -> Pool:
     """The state of each text's last token that is no padding by its id, as a decoder's classifier reads it.
 
-    It is the last state where `config` names no pad_token_id or vectors were given, and a text of padding alone's first.
+    It is the last state where `config` names no pad_token_id or vectors were given, and the first of a text of padding
+    alone.
     """
 
     def pool(hidden: Tensor, call: Call) -> Tensor:

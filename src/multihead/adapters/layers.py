@@ -113,7 +113,7 @@ class LoraLinear(Adapted, Linear):
         return weight
 
     def plain(self, x: Tensor) -> Tensor:
-        return linear(x, self.own_weight(), self.bias)
+        return linear(self.widen(x), self.own_weight(), self.bias)
 
 
 class LoraQuantizedLinear(Adapted, QuantizedLinear):

@@ -116,6 +116,7 @@ class KeyMap:
                     misshapen[f"{path} ({wanted[0]})"] = (tuple(parameter.shape), tuple(tensor.shape))
                 continue
             kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+            kind = torch.float32 if kind in getattr(owner, "widened", ()) else kind
             learns = kind.is_floating_point and parameter.requires_grad
             owner._parameters[leaf] = nn.Parameter(tensor.to(device, kind), requires_grad=learns)
         unexpected = self._left_over(names, used, known)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..checkpoints.keys import KeyMap, Rows
@@ -19,7 +20,7 @@ from ..nn.biases import BucketedBias
 from ..nn.embeddings import Embeddings
 from ..nn.feedforward import FeedForward, GatedFeedForward
 from ..nn.layer import CrossLayer, Layer, Residual
-from ..nn.norms import RMSNorm
+from ..nn.norms import Finite, RMSNorm
 from ..nn.stack import EncoderDecoder, Stack
 from ..nn.weights import Dropout, Embedding, Linear
 from .architecture import Architecture, MakeHead, shared_as_stored, tied_as_stored
@@ -85,7 +86,8 @@ class T5Config(Config):
 
 
 def step(config: T5Config, module: nn.Module) -> Residual:
-    return Residual(module, before=RMSNorm(config.d_model, config.layer_norm_epsilon), dropout=config.dropout_rate)
+    norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
+    return Residual(module, before=norm, after=Finite(), dropout=config.dropout_rate)
 
 
 def attention(config: T5Config, kind: type[Attention] = Attention, **options: Any) -> Residual:
@@ -94,8 +96,11 @@ def attention(config: T5Config, kind: type[Attention] = Attention, **options: An
 
 
 def feed_forward(config: T5Config) -> Residual:
+    """Its last product is too large for float16, so it and what is added from then on stay in float32."""
     kind = GatedFeedForward if config.gated else FeedForward
-    return step(config, kind(config.d_model, config.d_ff, config.activation, bias=False, dropout=config.dropout_rate))
+    module = kind(config.d_model, config.d_ff, config.activation, bias=False, dropout=config.dropout_rate)
+    module.down.widened = (torch.float16,)  # type: ignore[assignment]
+    return step(config, module)
 
 
 def distances(config: T5Config, *, causal: bool) -> BucketedBias:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .weights import Linear
+from .weights import Linear, Widened
 
 Rule = Callable[[Tensor], tuple[Tensor, Tensor]]  # router scores (tokens, experts) -> weights, experts (tokens, chosen)
 
@@ -129,13 +129,18 @@ def best_of_groups(chosen: int, *, groups: int, kept: int, scale: float) -> Rule
     return rule
 
 
-class GroupedBest(nn.Module):
+class GroupedBest(Widened):
     """Experts by sigmoid scores that a learned correction balances, among the best groups (DeepSeek-V3).
 
     Args:
         chosen: experts of a token. groups, kept: of experts, in all and considered; a group counts by its best two.
         normalized: weights sum to `scale`; else they are the scores times it.
     """
+
+    widened = (
+        torch.float16,
+        torch.bfloat16,
+    )  # corrections that choose between experts are closer than these tell apart
 
     def __init__(self, count: int, chosen: int, *, groups: int, kept: int, normalized: bool, scale: float) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from ..kernels.fused import normed
 class RMSNorm(nn.Module):
     """x over its root mean square (Zhang and Sennrich, 2019, arXiv:1910.07467).
 
-    The mean is taken in float32; the result is cast back before the weight multiplies it, as Llama does.
+    The mean is taken in float32; the result is cast to the weight's precision before that multiplies it, as Llama does.
     """
 
     def __init__(self, width: int, eps: float) -> None:
@@ -22,7 +22,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = normed(x, self.weight, self.eps)
-        return self.weight * self._normed(x).to(x.dtype) if y is None else y
+        return self.weight * self._normed(x).to(self.weight.dtype) if y is None else y
 
     def _normed(self, x: Tensor) -> Tensor:
         wide = x.float()
@@ -88,6 +88,16 @@ class PlainLayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x.float(), (self.width,), eps=self.eps).to(x.dtype)
+
+
+class Finite(nn.Module):
+    """States whose infinities in float16 are large numbers again (T5); those of other precisions as they come."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype is not torch.float16:
+            return x
+        limit = torch.finfo(x.dtype).max - 1000
+        return torch.nan_to_num(x, nan=torch.nan, posinf=limit, neginf=-limit)
 
 
 class Affine(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..kernels.native import ACTIVATIONS as KNOWN
@@ -16,6 +17,7 @@ from .feedforward import FeedForward, GatedFeedForward
 from .joined import Joined, normed_sum
 from .layer import Layer, Residual
 from .memories import KeyValues
+from .norms import Finite
 from .packed import Norm, PackedLinear, Product
 from .positions import Positions
 from .stack import Stack
@@ -170,6 +172,8 @@ def _residual(residual: Residual, kind: str) -> None:
     """A residual whose step can add what it reads."""
     if type(residual.out) is not nn.Identity or residual.scale != 1.0 or not _can(residual.step):
         return
+    if kind == JOINED and type(residual.after) is Finite and residual.before.weight.dtype is not torch.float16:
+        residual.after = nn.Identity()
     before, after = (None, None) if kind == JOINED else (Norm.of(residual.before), Norm.of(residual.after))
     residual.step = _step(residual.step, kind, before, after)
     residual.before = nn.Identity() if before else residual.before
@@ -191,6 +195,8 @@ def _can(step: nn.Module) -> bool:
     """Whether a step is of the plain kind that is joined here."""
     if type(step) in (Attention, CrossAttention):
         return all(type(getattr(step, name)) is Linear for name in ("q", "k", "v", "out"))
+    if isinstance(step, (FeedForward, GatedFeedForward)) and step.down.weight.dtype != step.up.weight.dtype:
+        return False
     if type(step) is FeedForward:
         return type(step.up) is Linear and type(step.down) is Linear and _named(step.act) is not None
     return type(step) is GatedFeedForward and step.scales == (1.0, 1.0) and _named(step.act) is not None

@@ -37,7 +37,7 @@ class QuantizedLinear(Linear):
         return self.out_features, self.in_features
 
     def forward(self, input: Tensor) -> Tensor:
-        return product(input, self.codes, self.scales, self.shape, self.bias)
+        return product(self.widen(input), self.codes, self.scales, self.shape, self.bias)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
         scales = self.scales

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,14 +12,35 @@ from ..kernels.dropout import dropout
 from ..kernels.linear import linear
 
 
-class Linear(nn.Linear):
+class Widened(nn.Module):
+    """A module whose parameters stay float32 in a model of some half precision.
+
+    Args:
+        widened: such precisions of a model.
+    """
+
+    widened: tuple[torch.dtype, ...] = ()
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
+        def moved(x: torch.Tensor) -> torch.Tensor:
+            y = fn(x)
+            return x.to(y.device, torch.float32) if y.dtype in self.widened else y
+
+        return super()._apply(moved if self.widened else fn, recurse)
+
+
+class Linear(Widened, nn.Linear):
     """torch's linear layer without drawing initial values at construction."""
 
     def reset_parameters(self) -> None:
         pass
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return linear(input, self.weight, self.bias)
+        return linear(self.widen(input), self.weight, self.bias)
+
+    def widen(self, x: torch.Tensor) -> torch.Tensor:
+        """x in float32 where the weight stays in it."""
+        return x.float() if x.dtype in self.widened else x
 
 
 class Dropout(nn.Dropout):

@@ -1,0 +1,96 @@
+"""What the reference keeps in float32 inside a model of half precision stays in it here too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+
+import multihead
+
+from .case import batch, reference
+from .cases import CASES
+
+ROWS = {case.name: case for case in CASES}
+HALVES = [torch.bfloat16, torch.float16]
+
+
+def error(got: Any, expected: torch.Tensor) -> float:
+    return float((got.logits.float() - expected).abs().max() / expected.abs().max())
+
+
+@pytest.fixture(scope="module")
+def balanced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, torch.Tensor], torch.Tensor]:
+    """A DeepSeek-V3 whose corrections lie near 8, as trained ones do, and alone choose the experts."""
+    model = reference(ROWS["deepseek-v3"], "ForCausalLM")
+    with torch.no_grad():
+        for name, x in (*model.named_buffers(), *model.named_parameters()):
+            if "e_score_correction_bias" in name:
+                x.copy_(8 + torch.linspace(0, 0.02, x.numel())[torch.randperm(x.numel())])
+            if name.endswith("gate.weight"):
+                x.mul_(0.02)
+    folder = tmp_path_factory.mktemp("deepseek")
+    model.save_pretrained(folder)
+    inputs = batch(ROWS["deepseek-v3"], "ForCausalLM", lengths=(11, 11, 11))
+    with torch.no_grad():
+        return folder, inputs, model(**inputs).logits
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_corrections_that_choose_experts_are_not_rounded(balanced, dtype, tmp_path):
+    folder, inputs, expected = balanced
+    kind = multihead.DeepseekV3ForCausalLM
+    theirs = transformers.DeepseekV3ForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    loaded, moved = kind.from_pretrained(folder, dtype=dtype), kind.from_pretrained(folder).to(dtype)
+    loaded.save_pretrained(tmp_path)
+    stored = [x.dtype for name, x in load_file(tmp_path / "model.safetensors").items() if "correction" in name]
+    assert stored == [torch.float32] * 2
+    with torch.no_grad():
+        limit = 1.5 * error(theirs(**inputs), expected)
+        for model in (loaded, moved, kind.from_pretrained(tmp_path)):
+            assert (model.dtype, error(model(**inputs), expected) < limit) == (dtype, True)
+
+
+def test_a_prepared_model_chooses_the_same_experts(balanced, tmp_path):
+    folder, inputs, expected = balanced
+    model = multihead.AutoModelForCausalLM.from_pretrained(folder, precision="bf16")
+    model.save_pretrained(tmp_path)
+    with torch.no_grad():
+        for each in (model, multihead.AutoModelForCausalLM.from_pretrained(tmp_path)):
+            wrong = each(**inputs).logits.float() - expected  # one near choice may turn by what else is rounded
+            assert wrong.abs().mean() < 0.05 * expected.abs().mean()
+
+
+@pytest.mark.parametrize("name", ["t5", "t5-1.1-gated-unscaled", "mt5", "umt5", "longt5", "switch"])
+def test_large_states_of_a_t5_stay_finite_in_float16(name, tmp_path):
+    case = ROWS[name] if name in ROWS else next(c for c in CASES if c.name.startswith(name))
+    model = reference(case, "ForConditionalGeneration")
+    with torch.no_grad():
+        for path, x in model.named_parameters():
+            if path.endswith("wo.weight"):
+                x.mul_(3000)
+            elif ".wi" in path:
+                x.mul_(30)
+    model.save_pretrained(tmp_path)
+    kind = getattr(multihead, case.family + "ForConditionalGeneration")
+    inputs = batch(case, "ForConditionalGeneration")
+    with torch.no_grad():
+        exact, theirs = (
+            model(**inputs).logits,
+            type(model).from_pretrained(tmp_path, dtype=torch.float16).eval()(**inputs),
+        )
+        models = (kind.from_pretrained(tmp_path, dtype="fp16"), kind.from_pretrained(tmp_path).half())
+        for got in (each(**inputs) for each in models):
+            assert got.logits.isfinite().all()
+            if case.make().model_type in ("t5", "mt5", "umt5"):
+                assert error(got, exact) < max(3 * error(theirs, exact), 0.02)
+
+
+def test_an_adapter_reads_a_layer_that_stays_wide(tmp_path):
+    model = multihead.T5ForConditionalGeneration(multihead.T5Config.read(ROWS["t5"].make().to_dict())).half()
+    model.add_adapter(multihead.LoraConfig(r=2, target_modules=["wo", "q"]))
+    assert model(**batch(ROWS["t5"], "ForConditionalGeneration")).logits.isfinite().all()
