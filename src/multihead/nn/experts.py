@@ -137,10 +137,7 @@ class GroupedBest(Widened):
         normalized: weights sum to `scale`; else they are the scores times it.
     """
 
-    widened = (
-        torch.float16,
-        torch.bfloat16,
-    )  # corrections that choose between experts are closer than these tell apart
+    widened = (torch.float16, torch.bfloat16)  # what tells experts apart is less than these do
 
     def __init__(self, count: int, chosen: int, *, groups: int, kept: int, normalized: bool, scale: float) -> None:
         super().__init__()
