@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from .errors import UnknownModel
@@ -76,6 +78,7 @@ class _AutoModel:
     """Loads the family's class for one kind of task."""
 
     ends: ClassVar[tuple[str, ...]] = ()
+    also: ClassVar[Mapping[str, str]] = {}  # model_type -> the end of its class, where it is none of `ends`
 
     def __init__(self, *_: Any, **__: Any) -> NoReturn:
         name = type(self).__name__
@@ -105,22 +108,30 @@ class _AutoModel:
         from .classes import model_class
 
         family = architecture(config.model_type)
-        for end in cls.ends:
-            if end in family.heads:
+        for end in (*cls.ends, cls.also.get(config.model_type)):
+            if end is not None and end in family.heads:
                 return model_class(config.model_type, end)
         names = ", ".join(FAMILIES[config.model_type].class_name(end) for end in family.heads)
         raise UnknownModel(f"{cls.__name__}: the family {config.model_type!r} has no such head; it has {names}.")
 
 
-def _auto(name: str, *ends: str) -> type[_AutoModel]:
+def _auto(name: str, *ends: str, also: Mapping[str, str] = MappingProxyType({})) -> type[_AutoModel]:
     doc = f"Loads a family's class whose name ends with {' or '.join(ends)}."
-    return type(name, (_AutoModel,), {"ends": ends, "__doc__": doc, "__module__": __name__})
+    return type(name, (_AutoModel,), {"ends": ends, "also": also, "__doc__": doc, "__module__": __name__})
 
 
 AutoModel = _auto("AutoModel", "Model")
 AutoModelForTextEncoding = _auto("AutoModelForTextEncoding", "EncoderModel", "Model")
-AutoModelForPreTraining = _auto("AutoModelForPreTraining", "ForPreTraining", "ForMaskedLM", "ForCausalLM")
-AutoModelForMaskedLM = _auto("AutoModelForMaskedLM", "ForMaskedLM", "WithLMHeadModel")
+AutoModelForPreTraining = _auto(
+    "AutoModelForPreTraining",
+    *("ForPreTraining", "ForMaskedLM", "ForConditionalGeneration", "MTModel"),
+    *("LMHeadModel", "WithLMHeadModel", "ForCausalLM"),
+)
+AutoModelForMaskedLM = _auto(
+    "AutoModelForMaskedLM",
+    *("ForMaskedLM", "WithLMHeadModel"),
+    also=dict.fromkeys(("bart", "mbart"), "ForConditionalGeneration"),  # which learned by filling gaps
+)
 AutoModelForCausalLM = _auto("AutoModelForCausalLM", "ForCausalLM", "LMHeadModel", "WithLMHeadModel")
 AutoModelForSeq2SeqLM = _auto("AutoModelForSeq2SeqLM", "ForConditionalGeneration", "MTModel")
 AutoModelForSequenceClassification = _auto("AutoModelForSequenceClassification", "ForSequenceClassification")

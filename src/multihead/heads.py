@@ -241,11 +241,17 @@ POOLS: Mapping[str, Pool] = {"first": first, "last": last, "mean": average}
 
 
 def summary(config: Any) -> Summary:
-    """As a config's `summary_…` entries say."""
-    out = config.num_labels if config.summary_proj_to_labels else config.hidden_size
-    dropouts = (config.summary_first_dropout, config.summary_last_dropout)
-    pool, act = POOLS[config.summary_type], config.summary_activation
-    return Summary(config.hidden_size, out if config.summary_use_proj else None, pool, act, dropouts)
+    """As a config's `summary_…` entries say; without any it is the last state. Raises UnsupportedConfig."""
+
+    def entry(name: str, usual: Any) -> Any:
+        return getattr(config, f"summary_{name}", usual)
+
+    if entry("type", "last") not in POOLS:
+        raise UnsupportedConfig(f"summary_type is one of {', '.join(POOLS)} here, not {config.summary_type!r}.")
+    out = config.num_labels if entry("proj_to_labels", False) else config.hidden_size
+    dropouts = (entry("first_dropout", 0.0), entry("last_dropout", 0.0))
+    pool, act = POOLS[entry("type", "last")], entry("activation", None)
+    return Summary(config.hidden_size, out if entry("use_proj", False) else None, pool, act, dropouts)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ..nn.layer import Layer
 from ..nn.span_convolution import SpanAttention
 from ..nn.stack import Stack
 from ..nn.weights import Linear
-from . import bert, electra
+from . import bert, electra, roformer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +91,7 @@ ARCHITECTURE = bert.ARCHITECTURE.relative(
         "Model": None,
         "ForMaskedLM": electra.word_head,
         "ForSequenceClassification": classify_text,
+        "ForMultipleChoice": roformer.choose,
         "ForTokenClassification": bert.token_classifier,
         "ForQuestionAnswering": bert.answer,
     },

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from ..checkpoints.keys import KeyMap, Rows
 from ..checkpoints.sources import Interleaved
 from ..config import Size
-from ..heads import Classifier, Dense, Head, LanguageModel, Transform, first, last
+from ..heads import Classifier, Dense, Head, LanguageModel, Transform, first, summary
 from ..nn.positions import rotary
 from ..nn.stack import Stack
 from ..nn.weights import Linear
@@ -63,8 +63,9 @@ def classify_text(config: RoFormerConfig, backbone: Stack) -> Head:
     return Head(head, {"dense.linear": "/classifier.dense", "out": "/classifier.out_proj"})
 
 
-def choose(config: RoFormerConfig, backbone: Stack) -> Head:
-    return Head(Classifier(config.hidden_size, 1, pool=last), {"out": "/classifier"})
+def choose(config: Any, backbone: Stack) -> Head:
+    rows = {"pool.linear": "/sequence_summary.summary", "out": "/classifier"}
+    return Head(Classifier(config.hidden_size, 1, pool=summary(config)), rows)
 
 
 ARCHITECTURE = replace(

@@ -77,10 +77,19 @@ CASES = (
     Case(
         "convbert",
         of("ConvBert", embedding_size=20, conv_kernel_size=5),
-        ("Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"),
+        ("Model", "ForMaskedLM", "ForSequenceClassification", "ForMultipleChoice", "ForTokenClassification",
+         "ForQuestionAnswering"),
         absolute=True,
         segments=2,
         lengths=(9, 9, 9),  # the reference convolves over padding too
+    ),
+    Case(
+        "convbert-choices-projected",
+        of("ConvBert", summary_type="first", summary_use_proj=True, summary_activation="gelu"),
+        ("ForMultipleChoice",),
+        absolute=True,
+        segments=2,
+        lengths=(9, 9, 9),
     ),
     Case(
         "convbert-wide-embeddings-one-head",

@@ -66,6 +66,14 @@ CASES = (
         fixed=("embed_positions",),
         lengths=(9, 9, 9),  # the reference takes the last column, padding or not
     ),
+    Case(
+        "roformer-choices-projected",
+        of("RoFormer", summary_type="first", summary_use_proj=True, summary_activation="gelu"),
+        ("ForMultipleChoice",),
+        absolute=True,
+        segments=2,
+        fixed=("embed_positions",),
+    ),
     Case("roformer-decoder", of("RoFormer", is_decoder=True), ("ForCausalLM",), fixed=("embed_positions",)),
     Case(
         "nomic-bert",
