@@ -152,3 +152,14 @@ def test_tied_words_may_be_stored_as_their_scores_alone(name, words, tmp_path):
     with torch.no_grad():
         got, expected = multihead.AutoModelForCausalLM.from_pretrained(tmp_path)(ids), model(ids)
     torch.testing.assert_close(got.logits, expected.logits, rtol=1e-4, atol=1e-5)
+
+
+def test_a_t5_with_another_table_for_a_side_is_refused_whatever_it_says_of_scores(tmp_path):
+    saved("t5-own-scores", "ForConditionalGeneration", tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    copy = tensors["shared.weight"].clone()
+    save_file({**tensors, "encoder.embed_tokens.weight": copy}, tmp_path / "model.safetensors")
+    assert not multihead.AutoModelForSeq2SeqLM.from_pretrained(tmp_path).config.tie_word_embeddings
+    save_file({**tensors, "encoder.embed_tokens.weight": copy + 1}, tmp_path / "model.safetensors")
+    with pytest.raises(multihead.errors.UnsupportedConfig, match=r"encoder\.embed_tokens\.weight differ .* one table"):
+        multihead.AutoModelForSeq2SeqLM.from_pretrained(tmp_path)

@@ -58,10 +58,16 @@ def shared_as_stored(words: tuple[str, ...], copies: tuple[str, ...], before: Se
         config = before(config, stored)
         found = next((stored[name] for name in words if name in stored), None)
         wrong = [name for name in copies if name in stored and found is not None and not same(stored[name], found)]
-        if wrong and config.tie_word_embeddings:
+        if wrong and config.shares_words:
+            can = not config.changed(tie_word_embeddings=False).shares_words
             raise UnsupportedConfig(
-                f"{', '.join(wrong)} differ from the shared word embeddings, though tie_word_embeddings is true. If "
-                "the model has tables of its own there, pass tie_word_embeddings=False."
+                f"{', '.join(wrong)} differ from the shared word embeddings, which alone are read with "
+                f"tie_word_embeddings={config.tie_word_embeddings}. "
+                + (
+                    "If the model has tables of its own there, pass tie_word_embeddings=False."
+                    if can
+                    else f"{type(config).model_type} has one table here."
+                )
             )
         return config
 

@@ -171,15 +171,15 @@ def unused(config: Any) -> tuple[str, ...]:
     return (r"embed_positions\.weights?$", r"(encoder|decoder)\.version$", *copies)
 
 
-def keys(config: Any, style: Style = BART) -> KeyMap:
+def keys(config: Any, style: Style = BART, prefix: str = "model.") -> KeyMap:
     sides = {side: side_rows(f"{side}.", f"{side}.", style, cross=side == "decoder") for side in ("encoder", "decoder")}
     rows = {**sides["encoder"], **sides["decoder"]}
     if config.shares_words:
         copies = (r"(encoder|decoder)\.embed_tokens\.weight$",)
-        return KeyMap({"encoder.embed.token": "shared", **rows}, "model.", ignored=(*copies, *unused(config)))
+        return KeyMap({"encoder.embed.token": "shared", **rows}, prefix, ignored=(*copies, *unused(config)))
     tokens = {f"{side}.embed.token": f"{side}.embed_tokens" for side in ("encoder", "decoder")}
-    twins = tuple((f"{p}encoder.embed_tokens.weight", f"{p}shared.weight") for p in ("model.", ""))  # read by nobody
-    return KeyMap({**tokens, **rows}, "model.", ignored=unused(config), twins=twins)
+    twins = tuple((f"{p}encoder.embed_tokens.weight", f"{p}shared.weight") for p in (prefix, ""))  # read by nobody
+    return KeyMap({**tokens, **rows}, prefix, ignored=unused(config), twins=twins)
 
 
 def decoder_keys(config: Any, style: Style = BART) -> KeyMap:

@@ -62,19 +62,20 @@ def encoder(config: LEDConfig, token: nn.Embedding) -> Stack:
 
 
 def build(config: LEDConfig) -> EncoderDecoder:
-    token = Embedding(config.vocab_size, config.d_model)
-    return EncoderDecoder(encoder(config, token), bart.decoder(config, TARGET, token))
+    source = Embedding(config.vocab_size, config.d_model)
+    target = source if config.shares_words else Embedding(config.vocab_size, config.d_model)
+    return EncoderDecoder(encoder(config, source), bart.decoder(config, TARGET, target))
 
 
 def keys(config: LEDConfig) -> KeyMap:
-    table = bart.keys(config)
+    table = bart.keys(config, prefix="led.")
     ours, theirs = "encoder.layers.*.attention.step", "encoder.layers.*.self_attn"
     names = {"q": "query", "k": "key", "v": "value"}
     own = {f"{ours}.{o}": f"{theirs}.longformer_self_attn.{t}" for o, t in names.items()}
     own |= {f"{ours}.{o}_global": f"{theirs}.longformer_self_attn.{t}_global" for o, t in names.items()}
     ignored = tuple(pattern for pattern in table.ignored if "embed_positions" not in pattern)
     rows = {**table.rows, **own, f"{ours}.out": f"{theirs}.output"}
-    return replace(table, rows=rows, prefix="led.", ignored=ignored)
+    return replace(table, rows=rows, ignored=ignored)
 
 
 SPEAKERS: dict[str, Any] = {end: make for end, make in bart.SPEAKERS.items() if end != "ForCausalLM"}

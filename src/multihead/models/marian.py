@@ -33,7 +33,7 @@ class MarianConfig(BartConfig):
 
     @property
     def shares_words(self) -> bool:
-        return self.share_encoder_decoder_embeddings
+        return self.share_encoder_decoder_embeddings and self.tie_word_embeddings
 
     @property
     def target_size(self) -> int:
@@ -51,9 +51,9 @@ STYLE = Style(positions, source_norm=None, target_norm=None)
 def keys(config: MarianConfig) -> KeyMap:
     """BART's table; where each side has its own words, a table of shared ones is read by nobody."""
     table = bart.keys(config, STYLE)
-    return (
-        table if config.shares_words else replace(table, twins=(), ignored=(*table.ignored, r"^model\.shared\.weight$"))
-    )
+    if config.share_encoder_decoder_embeddings:
+        return table
+    return replace(table, twins=(), ignored=(*table.ignored, r"^model\.shared\.weight$"))
 
 
 ARCHITECTURE = replace(

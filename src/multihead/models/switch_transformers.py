@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from ..checkpoints.keys import KeyMap, Rows
 from ..config import Count, Size
@@ -49,6 +51,10 @@ class SwitchTransformersConfig(T5Config):
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
         return entries
+
+    @property
+    def shares_words(self) -> bool:
+        return self.tie_word_embeddings
 
 
 def feed_forward(config: SwitchTransformersConfig, *, routed: bool) -> Residual:
@@ -100,14 +106,30 @@ def source_rows(config: Any, ours: str) -> Rows:
     return {**t5.source_rows(config, ours, ffn="mlp"), **expert_rows(ours, "encoder.block.*.layer.1")}
 
 
+UNREAD = (("encoder.embed_tokens.weight", "shared.weight"),)  # a table of shared words that nobody reads
+
+
 def keys(config: SwitchTransformersConfig) -> KeyMap:
     target = t5.side_rows(config, "decoder.", "decoder.", {**MODULES, "ffn": "mlp"})
     sides = {**source_rows(config, "encoder."), **target, **expert_rows("decoder.", "decoder.block.*.layer.2")}
-    copies = (
-        () if config.tie_word_embeddings else tuple(f"{side}.embed_tokens.weight" for side in ("encoder", "decoder"))
-    )
-    twins = tuple(("shared.weight", copy) for copy in copies)  # the reference reads these when scores are not tied
-    return KeyMap({"encoder.embed.token": "shared", **sides}, ignored=t5.unused(config), twins=twins)
+    if config.shares_words:
+        return KeyMap({"encoder.embed.token": "shared", **sides}, ignored=t5.unused(config))
+    tokens = {f"{side}.embed.token": f"{side}.embed_tokens" for side in ("encoder", "decoder")}
+    return KeyMap({**tokens, **sides}, ignored=t5.unused(config), twins=UNREAD)
+
+
+def encoder_keys(config: SwitchTransformersConfig) -> KeyMap:
+    table = t5.encoder_keys(config, source_rows)
+    if config.shares_words:
+        return table
+    return replace(table, rows={**table.rows, "embed.token": "encoder.embed_tokens"}, twins=UNREAD)
+
+
+def settled(config: SwitchTransformersConfig, stored: Mapping[str, Tensor]) -> SwitchTransformersConfig:
+    """Words that are said not to be tied are not, where a file keeps a table for each side."""
+    if not config.tie_word_embeddings and "encoder.embed_tokens.weight" in stored:
+        return config
+    return t5.SETTLED(config, stored)
 
 
 PARTS = Parts(source=encoder_layer, target=decoder_layer)
@@ -118,5 +140,6 @@ ARCHITECTURE: Architecture = replace(
     build=partial(t5.build, parts=PARTS),
     keys=keys,
     heads={"Model": None, "EncoderModel": None, "ForConditionalGeneration": t5.generate},
-    bare={"EncoderModel": (partial(t5.build_encoder, parts=PARTS), partial(t5.encoder_keys, rows=source_rows))},
+    bare={"EncoderModel": (partial(t5.build_encoder, parts=PARTS), encoder_keys)},
+    settled=settled,
 )

@@ -69,6 +69,11 @@ class T5Config(Config):
             )
 
     @property
+    def shares_words(self) -> bool:
+        """Whether both sides read one table of words: so it is in T5's files, whatever they say of scores."""
+        return True
+
+    @property
     def scale(self) -> float:
         """Of the states before their word scores."""
         scaled = self.tie_word_embeddings if self.scale_decoder_outputs is None else self.scale_decoder_outputs
@@ -146,11 +151,12 @@ def encoder(config: Any, token: nn.Embedding, parts: Parts) -> Stack:
 
 
 def build(config: Any, parts: Parts = Parts()) -> EncoderDecoder:
-    token = Embedding(config.vocab_size, config.d_model)
+    source = Embedding(config.vocab_size, config.d_model)
+    target = source if config.shares_words else Embedding(config.vocab_size, config.d_model)
     count = config.num_layers if config.num_decoder_layers is None else config.num_decoder_layers
     positions = parts.biases(config, count, causal=True)
-    decoder = stack(config, token, [parts.target(config, p, i) for i, p in enumerate(positions)])
-    return EncoderDecoder(encoder(config, token, parts), decoder)
+    decoder = stack(config, target, [parts.target(config, p, i) for i, p in enumerate(positions)])
+    return EncoderDecoder(encoder(config, source, parts), decoder)
 
 
 def build_encoder(config: Any, parts: Parts = Parts()) -> Stack:

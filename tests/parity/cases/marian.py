@@ -24,6 +24,14 @@ def marian(**changes: Any) -> transformers.MarianConfig:
 CASES = (
     Case("marian", marian, ("Model", "MTModel", "ForCausalLM"), absolute=True, fixed=("embed_positions",)),
     Case(
+        "marian-untied",
+        lambda: marian(tie_word_embeddings=False),
+        ("Model", "MTModel"),
+        absolute=True,
+        fixed=("embed_positions",),
+        loss=False,
+    ),
+    Case(
         "marian-scaled-two-vocabularies",
         lambda: marian(
             scale_embedding=True,

@@ -97,6 +97,16 @@ CASES = (
     Case("big-bird-questions", bird(), ("ForQuestionAnswering",), lengths=EVEN, extra=separators, loss=False, **SPARSE),
     Case("big-bird-short-questions", bird(), ("ForQuestionAnswering",), extra=separators, **SPARSE),
     Case("led", led(), ("Model", "ForConditionalGeneration"), absolute=True, lengths=LONG, extra=marked, **SHOWN),
+    Case(
+        "led-untied",
+        led(tie_word_embeddings=False),
+        ("Model", "ForConditionalGeneration"),
+        absolute=True,
+        lengths=LONG,
+        extra=marked,
+        loss=False,
+        **SHOWN,
+    ),
     Case("led-windows", led(attention_window=[4, 8, 4]), ("Model",), absolute=True, lengths=LONG, **SHOWN),
     Case("led-source-as-target", led(), ("ForQuestionAnswering",), absolute=True, lengths=LONG, **SHOWN),
 )
