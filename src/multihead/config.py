@@ -22,6 +22,7 @@ from .errors import CorruptFile, InvalidInput, ModelNotFound, UnsupportedConfig
 C = TypeVar("C", bound="Config")
 
 CONFIG_FILE = "config.json"
+GENERATION_FILE = "generation_config.json"
 
 Size = Annotated[int, range(1, 2**31)]  # a width, a number of rows or heads
 Count = Annotated[int, range(1001)]  # of layers

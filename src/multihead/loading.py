@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .adapters import files as adapters
 from .checkpoints.folder import PREPARED, Checkpoint, open_checkpoint
 from .checkpoints.keys import KeyMap, joined
-from .config import CONFIG_FILE, Config, read_json
+from .config import CONFIG_FILE, GENERATION_FILE, Config, read_json
 from .errors import CheckpointMismatch, ModelNotFound, UnsupportedOption, warn
 from .hub import Want
 from .hub.local import is_adapter
@@ -39,7 +39,6 @@ DTYPES: Mapping[str, torch.dtype] = {
     "fp16": torch.float16,
     "float64": torch.float64,
 }
-GENERATION_FILE = "generation_config.json"
 SPEAKING = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
 
 

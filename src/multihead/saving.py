@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from .adapters import files as adapters
 from .checkpoints.folder import save_tensors
+from .config import GENERATION_FILE
 from .errors import InvalidInput, UnsupportedOption
 from .hub.local import is_adapter
 from .model import PreTrainedModel
@@ -38,15 +40,16 @@ def save(model: PreTrainedModel, folder: Path, max_shard_size: int | str) -> Non
     config.save_pretrained(folder)
     if "generation_config" in model.__dict__ and model.generation_config.chosen:
         model.generation_config.save_pretrained(folder)
+    else:
+        (folder / GENERATION_FILE).unlink(missing_ok=True)  # an earlier model's
 
 
 def shard_bytes(size: int | str) -> int:
     """Bytes of a size such as "5GB" or "200MB". Raises InvalidInput."""
     if isinstance(size, int):
         return size
-    units = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-    for unit, scale in units.items():
-        number = size.upper().removesuffix(unit)
-        if number != size.upper() and number.strip().isdigit():
-            return int(number) * scale
+    powers = {"K": 1, "M": 2, "G": 3, "T": 4}
+    said = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT])(I?)B\s*", size.upper())
+    if said is not None:
+        return int(float(said[1]) * (1024 if said[3] else 1000) ** powers[said[2]])
     raise InvalidInput(f"A shard size is a number of bytes, or one like '5GB' or '200MB'; not {size!r}.")
