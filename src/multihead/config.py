@@ -1,8 +1,9 @@
-"""config.json as typed, checked, frozen dataclasses under its own names.
+"""config.json as typed, checked dataclasses under its own names.
 
 A family's config class has a field for every entry that changes a number. A field's type says which values are
 computed: `Literal["absolute"]` refuses all others by name. Entries that no field takes are kept, reported by
-`unknown`, and written back.
+`unknown`, and written back. A config that was made takes new values for entries that are read in a call (`IN_CALLS`)
+alone: layers were built from the others.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from .errors import CorruptFile, InvalidInput, ModelNotFound, UnsupportedConfig
+from .errors import CorruptFile, InvalidInput, ModelNotFound, UnsupportedConfig, UnsupportedOption
 
 C = TypeVar("C", bound="Config")
 
@@ -62,7 +63,16 @@ INERT = frozenset(
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+IN_CALLS = frozenset(
+    """
+    architectures id2label label2id problem_type pad_token_id bos_token_id eos_token_id sep_token_id cls_token_id
+    decoder_start_token_id forced_bos_token_id forced_eos_token_id task_specific_params prefix tokenizer_class dtype
+    torch_dtype _name_or_path name_or_path use_cache output_attentions output_hidden_states return_dict
+    """.split()
+)
+
+
+@dataclasses.dataclass(kw_only=True)
 class Config:
     """Base of every family's config.
 
@@ -96,23 +106,43 @@ class Config:
                 raise UnsupportedConfig(
                     f"{type(self).__name__}.{name} is {value!r}; this library computes {describe(hint)}."
                 )
-        set_ = object.__setattr__  # a frozen dataclass completes itself once, here
         if self.id2label is not None:
-            try:
-                set_(self, "id2label", {int(k): v for k, v in self.id2label.items()})
-            except (TypeError, ValueError) as error:
-                raise UnsupportedConfig(f"id2label must map numbers to names, not {self.id2label!r}.") from error
-            set_(self, "num_labels", len(self.id2label))
+            self.id2label = _numbered(self.id2label)
+            self.num_labels = len(self.id2label)
         else:
-            set_(self, "id2label", {i: f"LABEL_{i}" for i in range(self.num_labels)})
+            self.id2label = {i: f"LABEL_{i}" for i in range(self.num_labels)}
         if self.label2id is None:
-            set_(self, "label2id", {label: i for i, label in (self.id2label or {}).items()})
+            self.label2id = {label: i for i, label in (self.id2label or {}).items()}
         if kind := self.extra.get("quantization_config"):
             name = kind.get("quant_method", "?") if isinstance(kind, Mapping) else kind
             raise UnsupportedConfig(
                 f"The checkpoint's weights are quantized by {name!r}, which is not read here; load one that is not."
             )
         self.check()
+        self.__dict__["_made"] = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Changes an entry that is read in a call.
+
+        Raises:
+            UnsupportedOption: layers were built from it, or there is no such entry. UnsupportedConfig: another type.
+        """
+        if "_made" not in self.__dict__:
+            object.__setattr__(self, name, value)
+            return
+        kinds, title = hints(type(self)), f"{type(self).__name__}.{name}"
+        if name not in IN_CALLS or (name == "id2label" and len(_numbered(value)) != self.num_labels):
+            changed = f"num_labels={len(value)}" if name == "id2label" else f"{name}={value!r}"
+            raise UnsupportedOption(
+                f"{title} cannot be set any more: a model's layers are built from its config. Load the model with "
+                f"from_pretrained(..., {changed}), or make another config with config.changed({changed})."
+            )
+        if name not in kinds:
+            self.extra[name] = value
+            return
+        if not admits(kinds[name], value):
+            raise UnsupportedConfig(f"{title} is {value!r}; this library computes {describe(kinds[name])}.")
+        object.__setattr__(self, name, _numbered(value) if name == "id2label" else value)
 
     def check(self) -> None:
         """Raises UnsupportedConfig where entries contradict each other; families extend it."""
@@ -186,6 +216,13 @@ class Config:
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / CONFIG_FILE, self.to_dict())
+
+
+def _numbered(labels: Any) -> dict[int, Any]:
+    try:
+        return {int(k): v for k, v in labels.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UnsupportedConfig(f"id2label must map numbers to names, not {labels!r}.") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

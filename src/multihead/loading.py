@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .adapters import files as adapters
 from .checkpoints.folder import PREPARED, Checkpoint, open_checkpoint
 from .checkpoints.keys import KeyMap, joined
-from .config import CONFIG_FILE, GENERATION_FILE, Config, read_json
+from .config import CONFIG_FILE, GENERATION_FILE, IN_CALLS, Config, read_json
 from .errors import CheckpointMismatch, ModelNotFound, UnsupportedOption, warn
 from .hub import Want
 from .hub.local import is_adapter
@@ -239,7 +239,7 @@ def load_pair(
 
 def changed(config: Config, entries: Mapping[str, Any]) -> Config:
     """The config with entries that a caller changes. Raises UnsupportedOption for a name that it has not."""
-    names = {f.name for f in fields(config)} | set(config.extra) | set(type(config).aliases)
+    names = {f.name for f in fields(config)} | set(config.extra) | set(type(config).aliases) | IN_CALLS
     wrong = [name for name in entries if name not in names]
     if wrong:
         raise UnsupportedOption(

@@ -18,6 +18,7 @@ from .checkpoints.keys import KeyMap, joined
 from .config import Config
 from .errors import InvalidInput, MissingHead, UnknownModel, UnsupportedConfig, UnsupportedOption
 from .heads import Head, LanguageModel
+from .idioms import SPEAKERS, Idioms
 from .inputs import Batch, batch
 from .kernels.attention import Attend, attend, fused
 from .kernels.sight import Runs
@@ -32,7 +33,7 @@ from .nn.ragged import Layout, places
 from .nn.standing import Kept
 from .nn.weights import initialize
 from .outputs import HiddenOutput, Output
-from .preparing import prepare, products
+from .preparing import prepare
 from .views import Ragged, flat, grid, kept
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 BACKENDS: Mapping[str, Attend] = {"eager": attend, "sdpa": fused}
 
 
-class PreTrainedModel(Adaptable):
+class PreTrainedModel(Idioms, Adaptable):
     """A backbone and the head of one kind of task. Classes such as `BertForMaskedLM` are made by `classes`.
 
     Args:
@@ -92,23 +93,11 @@ class PreTrainedModel(Adaptable):
     def dtype(self) -> torch.dtype:
         return next(p.dtype for p in self.parameters() if p.is_floating_point())
 
-    @property
-    def base_model(self) -> nn.Module:
-        return self.backbone
-
     @cached_property
     def generation_config(self) -> GenerationConfig:
         from .generation.config import GenerationConfig
 
         return GenerationConfig.from_model_config(self.config)
-
-    def num_parameters(self, only_trainable: bool = False) -> int:
-        """How many numbers the model holds; shared ones count once."""
-        held = 0 if only_trainable or not self.prepared else sum(part.numbers for part in products(self))
-        return held + sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.backbone.embed.token
 
     def prepare(self, precision: str = "auto", *, dtype: torch.dtype | None = None) -> PreTrainedModel:
         """Makes the model ready to run fast, in place and for inference alone, by joining its products; gives it back.
@@ -141,10 +130,10 @@ class PreTrainedModel(Adaptable):
         inputs_embeds: Tensor | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
-        output_attentions: bool = False,
-        output_hidden_states: bool = False,
-        return_dict: bool = True,
-        logits_to_keep: int = 0,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
         **more: Tensor | None,
     ) -> Any:
         """One pass over a padded batch.
@@ -154,7 +143,8 @@ class PreTrainedModel(Adaptable):
             attention_mask: (batch, length), 0 at padding. position_ids: (batch, length), counted from each text's
                 first real token unless given.
             past_key_values: what an earlier pass returned; the inputs continue its texts.
-            logits_to_keep: computes scores for this many last positions only; 0 for all.
+            use_cache, output_attentions, output_hidden_states, return_dict: None for what the config says.
+            logits_to_keep: computes scores for this many last positions only, 0 for all; or for these positions (n,).
             more: labels that the kind of model takes (`labels`, `start_positions`, ...), from which `loss` is computed,
                 and the family's own inputs.
 
@@ -190,7 +180,7 @@ class PreTrainedModel(Adaptable):
         record = self._record(output_hidden_states, output_attentions)
         hidden, call = self._run(self.backbone, read, memory, record, self._own(own, read.layout))
         seen = self.backbone.filled(read.layout, call)
-        if logits_to_keep:
+        if isinstance(logits_to_keep, Tensor) or logits_to_keep:
             hidden, call, seen = kept(hidden, call, seen, logits_to_keep)
         fields = self._finish(hidden, call, seen, known)
         fields = {**fields, **self._shown(record, read.layout, memory, "hidden_states", "attentions")}
@@ -199,6 +189,8 @@ class PreTrainedModel(Adaptable):
     @property
     def _caches(self) -> bool:
         """Whether a pass returns what its layers remember, as the reference's decoders do."""
+        if not self._wanted("use_cache", None, True) or (self.training and self.is_gradient_checkpointing):
+            return False
         if self.end in ("ForCausalLM", "LMHeadModel", "MTModel"):
             return True
         return self.backbone.remembers and (self._bare or not self.backbone.causal)
@@ -295,7 +287,9 @@ class PreTrainedModel(Adaptable):
         words = stack.embed.words(read.ids) if read.ids is not None else read.vectors
         return stack(words, call), call
 
-    def _record(self, hidden: bool, attentions: bool) -> Record:
+    def _record(self, hidden: bool | None, attentions: bool | None) -> Record:
+        hidden = self._wanted("output_hidden_states", hidden)
+        attentions = self._wanted("output_attentions", attentions)
         return Record([] if hidden else None, [] if attentions else None, [] if attentions else None)
 
     def _labels(self, given: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
@@ -324,12 +318,12 @@ class PreTrainedModel(Adaptable):
             shown[attentions] = tuple(grid(x, layout) for x in record.attentions)
         return shown
 
-    def _answer(self, states: dict[str, Any], fields: dict[str, Any], return_dict: bool) -> Any:
+    def _answer(self, states: dict[str, Any], fields: dict[str, Any], return_dict: bool | None) -> Any:
         names = {**states, **fields}
         if self._bare:
             names["advice"] = self._advice()
         output = self._output_class()(**names)
-        return output if return_dict else output.to_tuple()
+        return output if self._wanted("return_dict", return_dict, True) else output.to_tuple()
 
     def _output_class(self) -> Callable[..., Output]:
         return self.kind.output
@@ -351,9 +345,8 @@ class PreTrainedModel(Adaptable):
         from .generation.generate import generate
         from .generation.streaming import told
 
-        speaking = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
-        if self.kind.auto not in speaking:
-            able = {self.architecture.kind(end).auto for end in self.architecture.heads} & {*speaking}
+        if self.kind.auto not in SPEAKERS:
+            able = {self.architecture.kind(end).auto for end in self.architecture.heads} & {*SPEAKERS}
             advice = f"Load it with {' or '.join(sorted(able))}." if able else "Its family has none."
             raise MissingHead(f"{type(self).__name__} has no head that scores next words. {advice}")
         if not self.backbone.causal:
@@ -365,22 +358,28 @@ class PreTrainedModel(Adaptable):
             return generate(self, inputs, generation_config, **options)
 
     def compute_transition_scores(
-        self, sequences: Tensor, scores: Sequence[Tensor], beam_indices: Tensor | None = None,
-        normalize_logits: bool = False,
-    ) -> Tensor:  # fmt: skip
+        self, sequences: Tensor, scores: Sequence[Tensor], beam_indices: Any = None, normalize_logits: bool = False
+    ) -> Tensor:
         """Scores of the tokens that were chosen; see `multihead.generation.outputs.chosen_scores`."""
         from .generation.outputs import chosen_scores
 
         return chosen_scores(sequences, scores, beam_indices, normalize_logits)
 
-    def save_pretrained(self, folder: str | os.PathLike[str], *, max_shard_size: int | str = "5GB") -> None:
+    def save_pretrained(
+        self, folder: str | os.PathLike[str], *, max_shard_size: int | str = "5GB", safe_serialization: bool = True
+    ) -> None:
         """Writes config.json and model.safetensors (in shards past `max_shard_size`), as the reference reads them.
 
         A model with adapters writes these alone, as the peft library reads them: one into the folder itself, several
         into folders of their names, but for "default".
+
+        Raises:
+            UnsupportedOption: `safe_serialization=False`: pickles are read here and never written.
         """
         from .saving import save
 
+        if not safe_serialization:
+            raise UnsupportedOption("safe_serialization=False: weights are written as safetensors alone.")
         save(self, Path(folder), max_shard_size)
 
     @classmethod

@@ -17,8 +17,21 @@ from .nn.cache import Cache
 from .nn.call import Call, Encoded, Record
 from .nn.ragged import Layout, places
 from .nn.stack import EncoderDecoder
-from .outputs import BOTH_SIDED, Output
+from .outputs import BOTH_SIDED, HiddenOutput, Output
 from .views import Ragged, flat, grid
+
+
+class Source(nn.Module):
+    """An encoder-decoder's encoder by itself, with the model's own layers as `layers`."""
+
+    def __init__(self, model: SequenceToSequence) -> None:
+        super().__init__()
+        self.layers = model.backbone.encoder
+        self._read = model.read_source
+
+    def forward(self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **more: Any) -> Any:
+        """States of the source; arguments as in the model's own `forward`."""
+        return self._read(input_ids, attention_mask, **more)
 
 
 class SequenceToSequence(PreTrainedModel):
@@ -37,9 +50,9 @@ class SequenceToSequence(PreTrainedModel):
         inputs_embeds: Tensor | None = None,
         decoder_inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
-        output_attentions: bool = False,
-        output_hidden_states: bool = False,
-        return_dict: bool = True,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
         **more: Tensor | None,
     ) -> Any:
         """One pass: the source is read once, the target attends to it.
@@ -80,7 +93,7 @@ class SequenceToSequence(PreTrainedModel):
         )
         hidden, call = self._run(self.backbone.decoder, read, memory, record)
         fields = self._finish(hidden, call, read.layout, known)
-        kept_memory = memory if use_cache is not False and "labels" not in known else None
+        kept_memory = memory if self._wanted("use_cache", use_cache, True) and "labels" not in known else None
         shown |= self._shown(record, read.layout, memory, "decoder_hidden_states", "decoder_attentions")
         shown["past_key_values"] = kept_memory
         if record.cross_attentions is not None and memory.encoded is not None:
@@ -105,8 +118,15 @@ class SequenceToSequence(PreTrainedModel):
 
         return load_pair(cls, encoder, decoder, **options)
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.backbone.encoder.embed.token
+    def word_tables(self) -> list[nn.Embedding]:
+        return list(dict.fromkeys(side.embed.token for side in (self.backbone.encoder, self.backbone.decoder)))
+
+    def get_encoder(self) -> Source:
+        """The side that reads the source, to be called with ids; its result is what `encoder_outputs` takes."""
+        return Source(self)
+
+    def get_decoder(self) -> nn.Module:
+        return self.backbone.decoder
 
     def encode(
         self,
@@ -145,6 +165,25 @@ class SequenceToSequence(PreTrainedModel):
         hidden = self.backbone(self.backbone.embed.words(ids), call)
         return self.scored(hidden, call, at)
 
+    def read_source(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **own: Tensor | None,
+    ) -> Any:
+        """The encoder's states of a padded batch: a `HiddenOutput`. Raises InvalidInput."""
+        wrong = [name for name in own if name not in self.architecture.inputs]
+        if wrong:
+            raise TypeError(f"The encoder of {type(self).__name__} takes no {', '.join(wrong)}.")
+        shows = (output_hidden_states, output_attentions)
+        _, _, shown = self._source(input_ids, inputs_embeds, attention_mask, None, *shows, own)
+        output = HiddenOutput(**{name.removeprefix("encoder_"): value for name, value in shown.items()})
+        return output if self._wanted("return_dict", return_dict, True) else output.to_tuple()
+
     def _target(
         self, labels: Tensor | None, source: Tensor | None, mask: Tensor | None, own_mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
@@ -172,8 +211,8 @@ class SequenceToSequence(PreTrainedModel):
         vectors: Tensor | None,
         mask: Tensor | None,
         states: Any,
-        hidden: bool,
-        attentions: bool,
+        hidden: bool | None,
+        attentions: bool | None,
         own: Mapping[str, Tensor | None],
     ) -> tuple[Encoded, Layout, dict[str, Any]]:
         """The encoded source, its layout, and what a caller asked to see of it."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .errors import InvalidInput
 from .kernels.sight import Runs
 from .nn.call import Call
 from .nn.ragged import Layout
@@ -50,16 +51,20 @@ def grid(texts: list[Tensor], queries: Layout, keys: Layout | None = None) -> Te
     return out
 
 
-def kept(hidden: Tensor, call: Call, layout: Layout, last: int) -> tuple[Tensor, Call, Layout]:
-    """States of the last `last` columns of the padded grid only."""
-    start = layout.shape[1] - min(last, layout.shape[1])
-    full = torch.ones(layout.shape, dtype=torch.bool, device=hidden.device)
-    real = (
-        full if layout.rows is None else torch.zeros_like(full).flatten().index_fill(0, layout.rows, True).view_as(full)
-    )
-    chosen = real.clone()
-    chosen[:, :start] = False
-    tokens = chosen[real] if layout.rows is not None else chosen.flatten()
-    smaller = Layout.of(real[:, start:], (layout.shape[0], layout.shape[1] - start))
+def kept(hidden: Tensor, call: Call, layout: Layout, which: int | Tensor) -> tuple[Tensor, Call, Layout]:
+    """States of the last `which` columns of the padded grid alone, or of these columns (n,).
+
+    Raises:
+        InvalidInput: columns that are not there.
+    """
+    length, device = layout.shape[1], hidden.device
+    columns = torch.arange(length, device=device)[-which:] if isinstance(which, int) else which.to(device)
+    if columns.ndim != 1 or (columns.numel() and not -length <= int(columns.min()) <= int(columns.max()) < length):
+        raise InvalidInput(f"logits_to_keep is a number, or columns (n,) from 0 to {length - 1}.")
+    numbers = torch.full((layout.shape[0] * length,), -1, device=device)
+    numbers[slice(None) if layout.rows is None else layout.rows] = torch.arange(len(hidden), device=device)
+    numbers = numbers.view(layout.shape)[:, columns]
+    smaller = Layout.of(numbers >= 0, (layout.shape[0], len(columns)))
+    tokens = numbers[numbers >= 0]
     ids = None if call.ids is None else call.ids[tokens]
     return hidden[tokens], Call(call.positions[tokens], smaller.runs, ids=ids), smaller

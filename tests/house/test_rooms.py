@@ -31,6 +31,8 @@ FLOORS = [  # from the ground up; a room may import its own floor's other rooms 
         "inputs",
         "texts",
         "views",
+        "idioms",
+        "resizing",
         "model",
         "seq2seq",
         "classes",

@@ -18,7 +18,7 @@ from .architecture import Architecture
 from .bert import EMBEDDING_ROWS, OLD_NORMS, answer, copies, twins
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class AlbertConfig(Config):
     model_type = "albert"
 

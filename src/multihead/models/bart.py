@@ -24,7 +24,7 @@ from ..outputs import ScoresOutput
 from .architecture import Architecture, MakeHead, shared_as_stored
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class BartConfig(Config):
     model_type = "bart"
     norm_eps: ClassVar[float] = 1e-5

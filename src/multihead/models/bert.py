@@ -22,7 +22,7 @@ from . import gguf
 from .architecture import Architecture
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class BertConfig(Config):
     model_type = "bert"
 

@@ -12,7 +12,7 @@ from ..nn.weights import Linear
 from . import bert
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class BertGenerationConfig(Config):
     model_type = "bert-generation"
 

@@ -25,7 +25,7 @@ from . import bert
 NEVER = 1e6  # taken off the scores of a question's own tokens
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class BigBirdConfig(bert.BertConfig):
     model_type = "big_bird"
 

@@ -8,7 +8,7 @@ from ..config import Count, Size
 from .bart import SPEAKERS, BartConfig, Style, family, learned
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class BlenderbotConfig(BartConfig):
     model_type = "blenderbot"
 
@@ -27,7 +27,7 @@ class BlenderbotConfig(BartConfig):
     decoder_start_token_id: int | None = 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class BlenderbotSmallConfig(BlenderbotConfig):
     model_type = "blenderbot-small"
 

@@ -24,7 +24,7 @@ from .gpt2 import classify_tokens
 from .gptj import head_copies
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class BloomConfig(Config):
     model_type = "bloom"
     inert = ("n_inner",)

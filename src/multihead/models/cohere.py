@@ -20,7 +20,7 @@ from . import llama
 from .patterns import SLIDING, every, layer_kinds, rotary_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class CohereConfig(llama.LlamaConfig):
     model_type = "cohere"
     theta: ClassVar[float] = 500000.0
@@ -40,7 +40,7 @@ class CohereConfig(llama.LlamaConfig):
     eos_token_id: int | list[int] | None = 255001
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Cohere2Config(CohereConfig):
     model_type = "cohere2"
     inert = ("position_embedding_type", "rotary_pct")

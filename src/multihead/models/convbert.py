@@ -17,7 +17,7 @@ from ..nn.weights import Linear
 from . import bert, electra, roformer
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class ConvBertConfig(bert.BertConfig):
     model_type = "convbert"
     inert = ("conv_type", "linear_groups")

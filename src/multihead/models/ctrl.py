@@ -22,7 +22,7 @@ from .gptj import generate, head_copies
 LAYER_EPS = 1e-6  # of the norms inside layers; the config's is the last one's
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class CTRLConfig(GPTConfig):
     model_type = "ctrl"
     inert = ("attn_pdrop",)

@@ -27,7 +27,7 @@ from .architecture import Architecture
 KINDS = ("c2p", "p2c")  # words with distances, distances with words
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class DebertaConfig(Config):
     model_type = "deberta"
 

@@ -18,7 +18,7 @@ from ..nn.weights import LayerNorm, Linear
 from . import bert, deberta
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class DebertaV2Config(deberta.DebertaConfig):
     model_type = "deberta-v2"
 

@@ -22,7 +22,7 @@ from . import gguf, llama
 from .patterns import rotary_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class DeepseekV2Config(llama.LlamaConfig):
     model_type = "deepseek_v2"
     aliases: ClassVar = {"num_local_experts": "n_routed_experts", "num_experts": "n_routed_experts"}
@@ -72,7 +72,7 @@ class DeepseekV2Config(llama.LlamaConfig):
         return self.topk_method == "group_limited_greedy"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class DeepseekV3Config(DeepseekV2Config):
     model_type = "deepseek_v3"
 

@@ -21,7 +21,7 @@ from .architecture import Architecture
 EPS = 1e-12  # of all norms
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class DistilBertConfig(Config):
     model_type = "distilbert"
     aliases: ClassVar[Mapping[str, str]] = {

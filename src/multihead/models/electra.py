@@ -15,7 +15,7 @@ from ..outputs import ScoresOutput
 from . import bert
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class ElectraConfig(bert.BertConfig):
     model_type = "electra"
 

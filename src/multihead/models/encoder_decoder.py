@@ -20,7 +20,7 @@ from .registry import architecture, config_of
 ENDS = ("ForCausalLM", "LMHeadModel")  # of decoders that score words
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class EncoderDecoderConfig(Config):
     """The configs of both sides, as entries of their own config.json's."""
 

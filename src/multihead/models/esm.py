@@ -27,7 +27,7 @@ from .architecture import Architecture
 MASKED_IN_TRAINING = 0.15 * 0.8  # tokens that were mask tokens
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class EsmConfig(Config):
     model_type = "esm"
     inert = ("classifier_dropout", "hidden_act")

@@ -27,7 +27,7 @@ from .gptj import head_copies
 from .patterns import rope_entries, rotary_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class FalconConfig(Config):
     model_type = "falcon"
     inert = ("apply_residual_connection_post_layernorm",)

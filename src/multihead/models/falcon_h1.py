@@ -18,7 +18,7 @@ from . import llama, mamba
 from .patterns import rotary_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class FalconH1Config(llama.LlamaConfig):
     model_type = "falcon_h1"
     inert = ("mamba_chunk_size", "num_logits_to_keep", "mamba_use_mlp")

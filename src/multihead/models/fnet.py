@@ -17,7 +17,7 @@ from ..nn.weights import LayerNorm, Linear
 from . import bert
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class FNetConfig(Config):
     model_type = "fnet"
     inert = ("num_attention_heads", "tpu_short_seq_length")

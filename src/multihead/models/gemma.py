@@ -17,7 +17,7 @@ from . import gguf, llama
 from .patterns import rotary_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class GemmaConfig(llama.LlamaConfig):
     model_type = "gemma"
 

@@ -24,7 +24,7 @@ SANDWICH: Rows = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Gemma2Config(GemmaConfig):
     model_type = "gemma2"
 

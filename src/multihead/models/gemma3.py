@@ -18,7 +18,7 @@ from .patterns import FULL, SLIDING, every, layer_kinds, rope_entries, rotary_by
 from .qwen3 import NORMS
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Gemma3TextConfig(gemma2.Gemma2Config):
     model_type = "gemma3_text"
     pattern: ClassVar[int] = 6  # one full layer in so many

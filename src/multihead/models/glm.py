@@ -14,7 +14,7 @@ from . import llama
 from .patterns import rotary_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class GlmConfig(llama.LlamaConfig):
     model_type = "glm"
     rotary_factor: ClassVar[float | None] = 0.5
@@ -32,7 +32,7 @@ class GlmConfig(llama.LlamaConfig):
     eos_token_id: int | list[int] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Glm4Config(GlmConfig):
     model_type = "glm4"
 

@@ -22,7 +22,7 @@ from . import double_heads, gguf, llama
 from .architecture import Architecture, MakeHead
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class GPTConfig(Config):
     """What the configs of the first decoders say alike."""
 
@@ -44,7 +44,7 @@ class GPTConfig(Config):
     initializer_range: float = 0.02
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class GPT2Config(GPTConfig):
     model_type = "gpt2"
     aliases: ClassVar[Mapping[str, str]] = {**GPTConfig.aliases, "n_ctx": "n_positions"}
@@ -59,7 +59,7 @@ class GPT2Config(GPTConfig):
     eos_token_id: int | list[int] | None = 50256
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class GPTBigCodeConfig(GPT2Config):
     model_type = "gpt_bigcode"
     inert = ("num_key_value_heads",)  # follows from multi_query

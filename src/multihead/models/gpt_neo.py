@@ -22,7 +22,7 @@ from .architecture import Architecture
 from .gpt2 import classify_tokens
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class GPTNeoConfig(Config):
     model_type = "gpt_neo"
     aliases: ClassVar[Mapping[str, str]] = {"num_hidden_layers": "num_layers", "num_attention_heads": "num_heads"}

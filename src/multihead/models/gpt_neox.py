@@ -24,7 +24,7 @@ from .gpt2 import classify_tokens
 from .patterns import rope_entries, rotary_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class GPTNeoXConfig(Config):
     model_type = "gpt_neox"
     inert = ("attention_probs_dropout_prob", "hidden_dropout_prob")

@@ -26,7 +26,7 @@ YARN: Mapping[str, Any] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class GptOssConfig(llama.LlamaConfig):
     model_type = "gpt_oss"
     inert = ("experts_per_token", "initial_context_length")

@@ -22,7 +22,7 @@ from .architecture import Architecture
 from .gpt2 import GPTConfig, norm
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class GPTJConfig(GPTConfig):
     model_type = "gptj"
     inert = ("rotary", "scale_attn_weights")

@@ -11,7 +11,7 @@ from . import llama
 from .patterns import rotary_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class GraniteConfig(llama.LlamaConfig):
     model_type = "granite"
 

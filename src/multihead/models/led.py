@@ -20,7 +20,7 @@ from .architecture import shared_as_stored
 from .bart import Style
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class LEDConfig(bart.BartConfig):
     model_type = "led"
     aliases: ClassVar = {

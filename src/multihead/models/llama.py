@@ -29,7 +29,7 @@ from .patterns import rope_entries, rotary_of
 Norm = Callable[[Any], nn.Module]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class LlamaConfig(Config):
     model_type = "llama"
     inert: ClassVar[tuple[str, ...]] = ("rope_interleaved",)

@@ -21,7 +21,7 @@ from ..nn.stack import Stack
 from . import bert, roberta
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class LongformerConfig(roberta.RobertaConfig):
     model_type = "longformer"
     inert = ("onnx_export",)

@@ -18,7 +18,7 @@ from .architecture import Architecture
 from .t5 import MODULES, Parts, T5Config
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class LongT5Config(T5Config):
     model_type = "longt5"
 

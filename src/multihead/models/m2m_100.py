@@ -9,7 +9,7 @@ from ..nn.embeddings import CountedSinusoids
 from .bart import BartConfig, Style, family, generate_plain
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class M2M100Config(BartConfig):
     model_type = "m2m_100"
 

@@ -28,7 +28,7 @@ INITIAL = (  # how fresh weights are drawn, which is done in one way here
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class MambaConfig(Config):
     model_type = "mamba"
     inert: ClassVar[tuple[str, ...]] = (*INITIAL.split(), "d_inner", "d_model", "n_layer", "rms_norm")
@@ -65,7 +65,7 @@ class MambaConfig(Config):
         return self.time_step_rank or math.ceil(self.hidden_size / 16)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Mamba2Config(MambaConfig):
     model_type = "mamba2"
     inert: ClassVar[tuple[str, ...]] = (*INITIAL.split(), "chunk_size", "rms_norm", "norm_before_gate")

@@ -12,7 +12,7 @@ from . import bart
 from .bart import BartConfig, Style
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class MarianConfig(BartConfig):
     model_type = "marian"
 

@@ -24,7 +24,7 @@ from .architecture import Architecture
 from .marian import MarianConfig
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class MarianSSRUConfig(MarianConfig):
     model_type = "marian_ssru"
     norm_eps = 1e-6

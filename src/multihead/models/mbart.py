@@ -12,7 +12,7 @@ from ..targets import after_own_last
 from .bart import BART, READERS, SPEAKERS, BartConfig, classify_text, family
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class MBartConfig(BartConfig):
     model_type = "mbart"
 
@@ -20,7 +20,7 @@ class MBartConfig(BartConfig):
     decoder_start_token_id: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class PLBartConfig(MBartConfig):
     model_type = "plbart"
 

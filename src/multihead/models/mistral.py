@@ -12,7 +12,7 @@ from . import llama
 from .patterns import FULL, SLIDING, layer_kinds, rotary_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class MistralConfig(llama.LlamaConfig):
     model_type = "mistral"
 
@@ -22,7 +22,7 @@ class MistralConfig(llama.LlamaConfig):
     sliding_window: Size | None = 4096
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class MinistralConfig(MistralConfig):
     model_type = "ministral"
 

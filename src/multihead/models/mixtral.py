@@ -17,7 +17,7 @@ from .patterns import rotary_of
 DENSE = ("layers.*.ffn.step.gate", "layers.*.ffn.step.up", "layers.*.ffn.step.down")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class MixtralConfig(MistralConfig):
     model_type = "mixtral"
     theta: ClassVar[float] = 1000000.0

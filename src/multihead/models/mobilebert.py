@@ -24,7 +24,7 @@ from . import bert
 EPS = 1e-5  # of two norms that do not ask the config
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class MobileBertConfig(bert.BertConfig):
     model_type = "mobilebert"
 

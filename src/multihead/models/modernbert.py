@@ -25,7 +25,7 @@ from .patterns import FULL, SLIDING, layer_kinds, rotary_by_layer
 BASES = {FULL: 160000.0, SLIDING: 10000.0}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class ModernBertConfig(Config):
     model_type = "modernbert"
     inert = ("layer_norm_eps", "position_embedding_type")

@@ -13,7 +13,7 @@ from . import bert, roberta
 PADDING = 1  # positions start behind it, whatever the config's padding is
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class MPNetConfig(Config):
     model_type = "mpnet"
 

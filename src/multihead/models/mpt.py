@@ -31,7 +31,7 @@ COMPUTED = {  # entries of attn_config and the only values that are
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class MptConfig(Config):
     model_type = "mpt"
     inert = ("embedding_fraction", "init_device", "learned_pos_emb")

@@ -12,7 +12,7 @@ from . import t5
 from .t5 import Parts, T5Config, distances
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class MT5Config(T5Config):
     model_type = "mt5"
 
@@ -29,7 +29,7 @@ class MT5Config(T5Config):
         return entries
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class UMT5Config(MT5Config):
     model_type = "umt5"
     inert = ("scalable_attention",)

@@ -60,7 +60,7 @@ OLD_TENSORS = (
 OLD_QKV = ((r"\battn\.Wqkv\.", tuple(f"self_attn.{n}_proj." for n in "qkv")),)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class NomicBertConfig(Config):
     model_type = "nomic_bert"
     inert = ("embd_pdrop", "parallel_block_tied_norm", "scale_attn_by_inverse_layer_idx")

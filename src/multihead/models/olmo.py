@@ -16,7 +16,7 @@ from . import llama
 from .patterns import rotary_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class OlmoConfig(llama.LlamaConfig):
     model_type = "olmo"
 

@@ -20,7 +20,7 @@ from .olmo import HEADS
 from .patterns import FULL, SLIDING, every, layer_kinds, rope_entries, rotary_by_layer, rotary_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Olmo2Config(llama.LlamaConfig):
     model_type = "olmo2"
 
@@ -31,7 +31,7 @@ class Olmo2Config(llama.LlamaConfig):
     eos_token_id: int | list[int] | None = 50279
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Olmo3Config(Olmo2Config):
     model_type = "olmo3"
     theta: ClassVar[float] = 500000.0

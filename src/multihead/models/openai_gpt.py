@@ -21,7 +21,7 @@ from .architecture import Architecture
 ACTIVATIONS = {"gelu": "gelu_new", "relu": "relu", "silu": "silu", "swish": "silu"}  # what the config's names mean
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class OpenAIGPTConfig(gpt2.GPTConfig):
     model_type = "openai-gpt"
     inert = ("n_special", "predict_special_tokens")

@@ -21,7 +21,7 @@ from .architecture import Architecture
 from .gptj import head_copies
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class OPTConfig(Config):
     model_type = "opt"
     inert = ("activation_dropout",)

@@ -9,7 +9,7 @@ from ..nn.embeddings import SinusoidalPositions
 from .bart import SPEAKERS, BartConfig, Style, family
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class PegasusConfig(BartConfig):
     model_type = "pegasus"
 

@@ -17,7 +17,7 @@ from . import gptj, llama
 from .patterns import rotary_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class PhiConfig(llama.LlamaConfig):
     model_type = "phi"
     rotary_factor: ClassVar[float | None] = 0.5

@@ -15,7 +15,7 @@ from . import gguf, llama
 from .patterns import rotary_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Phi3Config(llama.LlamaConfig):
     model_type = "phi3"
 

@@ -11,7 +11,7 @@ from . import gguf, llama
 from .patterns import FULL, SLIDING, layer_kinds, rotary_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Qwen2Config(llama.LlamaConfig):
     model_type = "qwen2"
     inert = ("use_mrope",)

@@ -20,7 +20,7 @@ NORMS: Rows = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Qwen3Config(Qwen2Config):
     model_type = "qwen3"
 

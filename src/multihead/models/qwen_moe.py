@@ -20,7 +20,7 @@ from .patterns import rotary_of
 from .qwen2 import Qwen2Config, windows
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Qwen2MoeConfig(Qwen2Config):
     model_type = "qwen2_moe"
 
@@ -42,7 +42,7 @@ class Qwen2MoeConfig(Qwen2Config):
     router_aux_loss_coef: float = 0.001  # of a loss that is computed only with the router's scores shown
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Qwen3MoeConfig(qwen3.Qwen3Config):
     model_type = "qwen3_moe"
 

@@ -13,7 +13,7 @@ from ..nn.weights import Linear
 from . import bert
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class RemBertConfig(Config):
     model_type = "rembert"
     inert = ("embedding_size",)

@@ -15,7 +15,7 @@ from ..nn.weights import Linear
 from . import bert
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class RobertaConfig(bert.BertConfig):
     model_type = "roberta"
 
@@ -25,14 +25,14 @@ class RobertaConfig(bert.BertConfig):
     eos_token_id: int | list[int] | None = 2
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class XLMRobertaConfig(RobertaConfig):
     model_type = "xlm-roberta"
 
     vocab_size: Size = 30522
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class CamembertConfig(XLMRobertaConfig):
     model_type = "camembert"
 

@@ -15,7 +15,7 @@ from ..nn.weights import Linear
 from . import bert, electra
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class RoFormerConfig(bert.BertConfig):
     model_type = "roformer"
 

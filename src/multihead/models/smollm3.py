@@ -14,7 +14,7 @@ from . import llama
 from .patterns import FULL, SLIDING, layer_kinds, rotary_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class SmolLM3Config(llama.LlamaConfig):
     model_type = "smollm3"
     theta: ClassVar[float] = 2000000.0

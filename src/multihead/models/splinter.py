@@ -25,7 +25,7 @@ EPS = 1e-5  # of the head's norms
 SIDES = ("start", "end")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class SplinterConfig(bert.BertConfig):
     model_type = "splinter"
 

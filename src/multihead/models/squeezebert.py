@@ -21,7 +21,7 @@ from . import bert
 LAYER_EPS = 1e-12  # of the norms inside layers; the config's is the embeddings'
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class SqueezeBertConfig(bert.BertConfig):
     model_type = "squeezebert"
 

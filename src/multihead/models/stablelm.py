@@ -18,7 +18,7 @@ from . import llama
 from .patterns import rotary_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class StableLmConfig(llama.LlamaConfig):
     model_type = "stablelm"
     inert = ("rotary_scaling_factor",)

@@ -18,7 +18,7 @@ from . import gguf, llama
 from .patterns import rotary_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Starcoder2Config(llama.LlamaConfig):
     model_type = "starcoder2"
     inert = ("activation_function", "layer_norm_epsilon", "mlp_type", "norm_type", "scale_attn_weights")

@@ -22,7 +22,7 @@ from .architecture import Architecture
 from .t5 import MODULES, Parts, T5Config
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class SwitchTransformersConfig(T5Config):
     model_type = "switch_transformers"
     inert = tuple(  # what follows from the numbers of sparse layers, weights of losses, and what nobody computes

@@ -26,7 +26,7 @@ from ..nn.weights import Dropout, Embedding, Linear
 from .architecture import Architecture, MakeHead, shared_as_stored, tied_as_stored
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class T5Config(Config):
     model_type = "t5"
     aliases = {

@@ -25,7 +25,7 @@ from .patterns import every as every_layer
 from .patterns import layer_kinds, rotary_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class T5GemmaModuleConfig(gemma2.Gemma2Config):
     """One side."""
 
@@ -36,7 +36,7 @@ class T5GemmaModuleConfig(gemma2.Gemma2Config):
     cross_attention_hidden_size: Size | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class T5GemmaConfig(Config):
     model_type = "t5gemma"
 

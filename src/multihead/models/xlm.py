@@ -23,7 +23,7 @@ from .architecture import Architecture
 OLD_NAMES = {"n_words": "vocab_size", "pad_index": "pad_token_id", "eos_index": "eos_token_id"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class XLMConfig(Config):
     model_type = "xlm"
     aliases: ClassVar = {

@@ -26,7 +26,7 @@ from . import spans
 from .architecture import Architecture
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class XLNetConfig(Config):
     model_type = "xlnet"
     aliases: ClassVar = {
