@@ -18,7 +18,7 @@ class Batch:
 
     Args:
         ids: (tokens,), or None where `vectors` (tokens, width) are given instead.
-        positions, segments: (tokens,).
+        positions, segments: (tokens,). placed: whether the caller gave the positions.
     """
 
     layout: Layout
@@ -26,6 +26,7 @@ class Batch:
     vectors: Tensor | None
     positions: Tensor
     segments: Tensor | None
+    placed: bool = False
 
 
 def batch(
@@ -63,7 +64,7 @@ def batch(
         order = layout.pack(_like(positions.to(device), shape, "position_ids"))
     kinds = None if segments is None else layout.pack(_like(segments.to(device), shape, "token_type_ids"))
     packed = None if ids is None else layout.pack(ids)
-    return Batch(layout, packed, None if vectors is None else layout.pack(vectors), order, kinds)
+    return Batch(layout, packed, None if vectors is None else layout.pack(vectors), order, kinds, positions is not None)
 
 
 def _given(ids: Tensor | None, vectors: Tensor | None, name: str) -> Tensor:

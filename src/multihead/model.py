@@ -283,6 +283,7 @@ class PreTrainedModel(Idioms, Adaptable):
             cache=memory,
             attend=self.attend,
             record=record,
+            placed=read.placed,
         )
         words = stack.embed.words(read.ids) if read.ids is not None else read.vectors
         return stack(words, call), call

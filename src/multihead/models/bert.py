@@ -69,18 +69,25 @@ def layer(config: Any, mixer: nn.Module | None = None, ffn: nn.Module | None = N
 
 
 def embeddings(
-    config: Any, width: int | None = None, *, offset: int = 0, order: bool = True, types: bool = True, **options: Any
+    config: Any,
+    width: int | None = None,
+    *,
+    padding: int | None = None,
+    order: bool = True,
+    types: bool = True,
+    **options: Any,
 ) -> Embeddings:
     """The sum of words, positions and token types, normed.
 
     Args:
-        width: where it is not the states'. offset: rows of the table of positions before the first position's.
+        width: where it is not the states'. padding: an id that takes no position, as `LearnedPositions` says.
         order, types: whether positions and types have vectors. options: more of `Embeddings`'.
     """
-    width = width or config.hidden_size
+    width, offset = width or config.hidden_size, 0 if padding is None else padding + 1
+    position = LearnedPositions(config.max_position_embeddings, width, offset=offset, padding=padding)
     return Embeddings(
         Embedding(config.vocab_size, width),
-        position=LearnedPositions(config.max_position_embeddings, width, offset=offset) if order else None,
+        position=position if order else None,
         segment=Embedding(config.type_vocab_size, width) if types else None,
         norm=LayerNorm(width, config.layer_norm_eps),
         dropout=config.hidden_dropout_prob,
@@ -88,9 +95,9 @@ def embeddings(
     )
 
 
-def build(config: BertConfig, offset: int = 0) -> Stack:
-    """`offset`: rows of the table of positions before the first position's."""
-    return Stack(embeddings(config, offset=offset), [layer(config) for _ in range(config.num_hidden_layers)])
+def build(config: BertConfig, padding: int | None = None) -> Stack:
+    """`padding`: an id that takes no position, as `LearnedPositions` says."""
+    return Stack(embeddings(config, padding=padding), [layer(config) for _ in range(config.num_hidden_layers)])
 
 
 EMBEDDING_ROWS: Rows = {

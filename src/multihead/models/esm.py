@@ -98,9 +98,10 @@ def build(config: EsmConfig) -> ContactStack:
         attention = Attention(width, heads, positions=positions, causal=config.is_decoder, dropout=dropout)
         return Layer(step(attention), step(FeedForward(width, config.intermediate_size, "gelu")))
 
-    offset = (config.pad_token_id or 0) + 1
+    pad = config.pad_token_id or 0
+    learned = LearnedPositions(config.max_position_embeddings, width, offset=pad + 1, padding=pad)
     options: dict[str, Any] = {
-        "position": None if turning else LearnedPositions(config.max_position_embeddings, width, offset=offset),
+        "position": None if turning else learned,
         "norm": LayerNorm(width, eps) if config.emb_layer_norm_before else None,
     }
     token = Embedding(config.vocab_size, width)

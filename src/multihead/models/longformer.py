@@ -50,7 +50,7 @@ def build(config: LongformerConfig) -> Stack:
         heads, dropout = config.num_attention_heads, config.attention_probs_dropout_prob
         return bert.layer(config, GlobalLocalAttention(config.hidden_size, heads, window=window, dropout=dropout))
 
-    embed = bert.embeddings(config, offset=(config.pad_token_id or 0) + 1)
+    embed = bert.embeddings(config, padding=config.pad_token_id or 0)
     return Stack(embed, [layer(window) for window in config.windows])
 
 

@@ -24,7 +24,7 @@ class M2M100Config(BartConfig):
 
 
 def positions(config: M2M100Config) -> CountedSinusoids:
-    return CountedSinusoids(config.d_model, offset=(config.pad_token_id or 0) + 1)
+    return CountedSinusoids(config.d_model, padding=config.pad_token_id or 0)
 
 
 STYLE = Style(positions, norm="before", source_norm=None, target_norm=None)

@@ -38,7 +38,7 @@ class MPNetConfig(Config):
 def build(config: MPNetConfig) -> Stack:
     buckets = config.relative_attention_num_buckets
     bias = BucketedBias(config.num_attention_heads, buckets=buckets, reach=128, causal=False)
-    embed = bert.embeddings(config, offset=PADDING + 1, types=False)
+    embed = bert.embeddings(config, padding=PADDING, types=False)
     return Stack(embed, [bert.layer(config, positions=bias) for _ in range(config.num_hidden_layers)])
 
 

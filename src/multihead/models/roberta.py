@@ -38,7 +38,7 @@ class CamembertConfig(XLMRobertaConfig):
 
 
 def build(config: RobertaConfig) -> Stack:
-    return bert.build(config, offset=(config.pad_token_id or 0) + 1)
+    return bert.build(config, padding=config.pad_token_id or 0)
 
 
 def keys(config: RobertaConfig) -> KeyMap:

@@ -94,6 +94,7 @@ class Call:
         positions: (tokens,), what position embeddings and rotations read: each token's place in its own text, unless
             the caller gave other numbers. Who sees whom follows from `runs`, `cache` and a layer's rule alone.
         runs: where each text begins and how long it is.
+        placed: whether a caller gave the positions.
         segments: (tokens,), token types, for the models that have them.
         ids: (tokens,), for the layers that look for a word; None where vectors were given instead.
         given: a family's own inputs, by name, as its `Architecture.inputs` packed them.
@@ -113,6 +114,7 @@ class Call:
     attend: Attend = fused
     record: Record = field(default_factory=Record)
     asked: Asked | None = None
+    placed: bool = False
     _once: dict[Hashable, object] = field(default_factory=dict, repr=False)
 
     def once(self, owner: Hashable, compute: Callable[[], T]) -> T:

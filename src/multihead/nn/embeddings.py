@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..errors import InvalidInput, TextTooLong
 from ..kernels.hardware import kept_on, recording
 from .call import Call
+from .ragged import text_of
 from .weights import Dropout, Embedding
 
 
@@ -18,11 +19,12 @@ class LearnedPositions(nn.Module):
 
     Args:
         offset: rows before the first position's (RoBERTa and OPT have 2).
+        padding: an id that takes no position of a text; the row before the first one's is its own (RoBERTa).
     """
 
-    def __init__(self, count: int, width: int, *, offset: int = 0) -> None:
+    def __init__(self, count: int, width: int, *, offset: int = 0, padding: int | None = None) -> None:
         super().__init__()
-        self.table, self.offset = Embedding(count, width), offset
+        self.table, self.offset, self.padding = Embedding(count, width), offset, padding
 
     @property
     def count(self) -> int:
@@ -40,7 +42,7 @@ class LearnedPositions(nn.Module):
                 f"A text reaches position {high}, and this model has learned {self.count}, "
                 "from 0. Truncate it (truncation=True) or split it into windows (stride=...)."
             )
-        if low < 0:
+        if low < (0 if self.padding is None else -1):
             raise InvalidInput(f"Position {low} is below the first, 0.")
         return self.table(rows)
 
@@ -63,19 +65,21 @@ class CountedSinusoids(nn.Module):
     """Sines and cosines whose last frequency is 1 / 10000 exactly, as Tensor2Tensor spaces them (M2M-100).
 
     Args:
-        offset: number of the first position.
+        padding: an id that takes no position of a text, and has no vector of one; the first position is the next.
     """
 
-    def __init__(self, width: int, *, offset: int) -> None:
+    def __init__(self, width: int, *, padding: int) -> None:
         super().__init__()
+        self.padding, self.offset = padding, padding + 1
         steps = torch.arange(width // 2, device="cpu").float()
-        self.width, self.offset = width, offset
+        self.width = width
         self.frequencies = torch.exp(steps * -(math.log(10_000) / max(width // 2 - 1, 1)))
 
     def forward(self, positions: Tensor) -> Tensor:
         """(tokens,) to (tokens, width), float32."""
         angles = (positions + self.offset).float()[:, None] * kept_on(positions.device, self, "frequencies")
-        return nn.functional.pad(torch.cat([angles.sin(), angles.cos()], dim=-1), (0, self.width % 2))
+        waves = nn.functional.pad(torch.cat([angles.sin(), angles.cos()], dim=-1), (0, self.width % 2))
+        return waves * (positions >= 0)[:, None]
 
 
 class Embeddings(nn.Module):
@@ -130,8 +134,27 @@ class Embeddings(nn.Module):
         elif self.worded and call.segments is not None:
             x = x + self.widen(self.words(call.segments))
         if self.position is not None:
-            x = x + self.position(call.positions).to(x.dtype)
+            padding = getattr(self.position, "padding", None)
+            places = call.positions if padding is None else counted(call, padding)
+            x = x + self.position(places).to(x.dtype)
         return self.project(self.dropout(self.norm(x)))
+
+
+def counted(call: Call, padding: int) -> Tensor:
+    """(tokens,): each token's position among those of its text that are not `padding`, which itself is at -1.
+
+    Positions that a caller gave, or those of vectors, are as they are.
+    """
+    if call.placed or call.ids is None:
+        return call.positions
+    pads = call.ids == padding
+    if not recording(pads) and not bool(pads.any()):
+        return call.positions
+    if call.runs.longest <= 1:
+        return call.positions.masked_fill(pads, -1)
+    seen = nn.functional.pad(pads.cumsum(0), (1, 0))  # before each token of the run
+    begins = torch.tensor(call.runs.begins, device=pads.device)[text_of(call.runs, pads.device)]
+    return (call.positions - (seen[:-1] - seen[begins])).masked_fill(pads, -1)
 
 
 class TrigramEmbeddings(Embeddings):
