@@ -55,15 +55,17 @@ def batch(
     ids, vectors = (None if x is None else x.to(device) for x in (ids, vectors))
     mask = None if mask is None else _mask(mask.to(device), shape, cache)
     layout = Layout.of(mask, shape)
+    if mask is not None and layout.rows is not None:
+        _unbroken(mask.bool())
     past = cache.lengths if cache is not None else None
     if past is not None and len(past) != shape[0]:
         raise InvalidInput(f"past_key_values remember {len(past)} texts; the inputs have {shape[0]}.")
     if positions is None:
         order = places(layout.runs, device, past)
     else:
-        order = layout.pack(_like(positions.to(device), shape, "position_ids"))
-    kinds = None if segments is None else layout.pack(_like(segments.to(device), shape, "token_type_ids"))
-    packed = None if ids is None else layout.pack(ids)
+        order = layout.pack(_like(positions.to(device), shape, "position_ids")).long()
+    kinds = None if segments is None else layout.pack(_like(segments.to(device), shape, "token_type_ids")).long()
+    packed = None if ids is None else layout.pack(ids).long()
     return Batch(layout, packed, None if vectors is None else layout.pack(vectors), order, kinds, positions is not None)
 
 
@@ -86,6 +88,22 @@ def _given(ids: Tensor | None, vectors: Tensor | None, name: str) -> Tensor:
     if ids.is_floating_point() or ids.dtype == torch.bool:
         raise InvalidInput(f"{name} must be whole numbers, not {ids.dtype}.")
     return ids
+
+
+def whole(x: Tensor) -> Tensor:
+    """Whole numbers of any width in int64, as torch's tables and losses read them; others as they come."""
+    return x if x.is_floating_point() or x.dtype == torch.bool else x.long()
+
+
+def _unbroken(real: Tensor) -> None:
+    """Raises InvalidInput for a mask (batch, length) with padding between tokens: those after it would move."""
+    begun = real[:, :1].long().sum(-1) + (real[:, 1:] & ~real[:, :-1]).sum(-1)
+    if bool((begun > 1).any()):
+        text = int((begun > 1).nonzero()[0])
+        raise InvalidInput(
+            f"attention_mask has zeros between the ones of text {text}. Padding is left out of what is read, so the "
+            "tokens after it would stand at other positions: show it (1), or move it to one end of the text."
+        )
 
 
 def _like(x: Tensor, shape: tuple[int, int], name: str) -> Tensor:

@@ -375,7 +375,7 @@ def _legacy(options: dict[str, Any], dtype: Any, device: Any) -> tuple[Any, str 
 
 def _kind(dtype: Any, config: Config, checkpoint: Checkpoint) -> torch.dtype | None:
     """The dtype that "auto" or a name stands for; None keeps the checkpoint's own."""
-    if isinstance(dtype, torch.dtype):
+    if isinstance(dtype, torch.dtype) and dtype in DTYPES.values():
         return dtype
     if dtype is None or dtype == "auto":
         if checkpoint.layout != "huggingface":
@@ -385,5 +385,6 @@ def _kind(dtype: Any, config: Config, checkpoint: Checkpoint) -> torch.dtype | N
             return None
         dtype = str(dtype).removeprefix("torch.")
     if dtype not in DTYPES:
-        raise UnsupportedOption(f"dtype {dtype!r} is none of auto, {', '.join(DTYPES)}.")
+        fewer = " For fewer bits, pass load_in_8bit=True or precision='int8'." if "int" in str(dtype) else ""
+        raise UnsupportedOption(f"dtype {dtype} is none of auto, {', '.join(DTYPES)}.{fewer}")
     return DTYPES[dtype]

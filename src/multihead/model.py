@@ -19,7 +19,7 @@ from .config import Config
 from .errors import InvalidInput, MissingHead, UnknownModel, UnsupportedConfig, UnsupportedOption
 from .heads import Head, LanguageModel
 from .idioms import SPEAKERS, Idioms
-from .inputs import Batch, batch
+from .inputs import Batch, batch, whole
 from .kernels.attention import Attend, attend, fused
 from .kernels.sight import Runs
 from .kinds import Kind
@@ -299,7 +299,7 @@ class PreTrainedModel(Idioms, Adaptable):
             names = (*self.kind.labels, *self.architecture.inputs)
             takes = f"; beside the usual inputs it takes {', '.join(names)}" if names else ""
             raise TypeError(f"{type(self).__name__} takes no {', '.join(wrong)}{takes}.")
-        return {name: x.to(self.device) for name, x in given.items() if x is not None}
+        return {name: whole(x.to(self.device)) for name, x in given.items() if x is not None}
 
     def _finish(self, hidden: Tensor, call: Call, layout: Layout, labels: Mapping[str, Tensor]) -> dict[str, Any]:
         if self.head is None:

@@ -160,3 +160,40 @@ def test_training_changes_what_inference_reads(classifier):
         losses.append(loss.item())
     assert losses[-1] < losses[0]
     assert model.eval()(IDS, MASK).logits.argmax(-1).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("hole", [[[1, 0, 1, 1], [1, 1, 1, 0]], [[1, 1, 1, 1], [0, 1, 0, 1]]])
+def test_padding_between_tokens_is_refused_and_padding_at_either_end_is_not(bert, marian, hole):
+    model, pair = AutoModelForMaskedLM.from_pretrained(bert), AutoModelForSeq2SeqLM.from_pretrained(marian)
+    for mask in (hole, torch.tensor(hole).float().tolist()):
+        with pytest.raises(InvalidInput, match="zeros between the ones of text"):
+            model(IDS, torch.tensor(mask))
+        with pytest.raises(InvalidInput, match="zeros between the ones of text"):
+            pair(input_ids=IDS, attention_mask=torch.tensor(mask), decoder_input_ids=IDS)
+    for ends in ([[0, 0, 1, 1], [1, 1, 0, 0]], [[0, 1, 1, 0], [0, 0, 0, 0]]):
+        assert model(IDS, torch.tensor(ends)).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.int16, torch.int8, torch.uint8])
+def test_whole_numbers_of_any_width_are_ids_and_labels(bert, kind):
+    model = AutoModelForMaskedLM.from_pretrained(bert)
+    expected = model(IDS, MASK, token_type_ids=IDS * 0, position_ids=torch.arange(4)[None], labels=IDS)
+    given = {"token_type_ids": IDS * 0, "position_ids": torch.arange(4)[None], "labels": IDS}
+    got = model(IDS.to(kind), MASK.to(kind), **{name: x.to(kind) for name, x in given.items()})
+    assert torch.equal(got.logits, expected.logits)
+    assert torch.equal(got.loss, expected.loss)
+
+
+def test_scores_of_chosen_columns_are_those_of_the_whole_pass(llama):
+    model = AutoModelForCausalLM.from_pretrained(llama)
+    left = MASK.flip(1)
+    for mask in (None, MASK, left):
+        whole = model(IDS, mask).logits
+        for columns in ([1, 3], [3, 0, 0], [-1], []):
+            some = model(IDS, mask, logits_to_keep=torch.tensor(columns, dtype=torch.long)).logits
+            torch.testing.assert_close(some, whole[:, columns], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(model(IDS, mask, logits_to_keep=2).logits, whole[:, -2:], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(model(IDS, mask, logits_to_keep=9).logits, whole, rtol=1e-5, atol=1e-6)
+    for wrong in (torch.tensor([4]), torch.tensor([-5]), torch.tensor([[1]])):
+        with pytest.raises(InvalidInput, match="from 0 to 3"):
+            model(IDS, logits_to_keep=wrong)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 import transformers
 
 import multihead
 from multihead import AutoModelForCausalLM, AutoModelForSequenceClassification
-from multihead.errors import InvalidInput
+from multihead.errors import InvalidInput, ModelNotFound, UnsupportedOption
 from multihead.saving import shard_bytes
 from tests.parity.case import reference
 from tests.parity.cases import CASES
@@ -68,3 +69,19 @@ def test_sizes_of_shards_are_read_as_people_write_them(size, expected):
 def test_other_sizes_are_refused(size):
     with pytest.raises(InvalidInput, match=r"5GB"):
         shard_bytes(size)
+
+
+# What is no folder of weights, and no precision of them
+
+
+@pytest.mark.parametrize("name", ["config.json", "notes.txt"])
+def test_a_file_without_weights_is_called_so(bert, tmp_path, name):
+    (tmp_path / name).write_text((bert / "config.json").read_text())
+    with pytest.raises(ModelNotFound, match=rf"holds no weights. Give the folder that it lies in, {tmp_path}"):
+        multihead.AutoModel.from_pretrained(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.complex64, "int8"])
+def test_a_dtype_that_no_state_has_is_refused(bert, kind):
+    with pytest.raises(UnsupportedOption, match="is none of auto, float32"):
+        multihead.AutoModel.from_pretrained(bert, dtype=kind)

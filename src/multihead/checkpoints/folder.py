@@ -82,6 +82,11 @@ def _file(path: Path) -> Checkpoint:
         from .safetensors import sharded
 
         return Checkpoint(source, "huggingface", sharded(path))
+    if path.suffix in (".json", ".txt", ".model", ".md") and path.name != TORCH_INDEX:
+        raise ModelNotFound(
+            f"{path} holds no weights. Give the folder that it lies in, {path.parent}, or a file of weights: "
+            f"*.safetensors, *.bin, *.gguf, or the index of either of the first two."
+        )
     from . import torch_files
 
     if path.name == TORCH_INDEX:

@@ -49,8 +49,8 @@ def attention(config: Gemma2Config, kind: str, **changes: Any) -> Attention:
     """Attention of a layer of this kind, scaled and capped as the config says."""
     near = changes.pop("window", config.sliding_window)
     window = near if kind == SLIDING else None
-    scale, cap = config.query_pre_attn_scalar**-0.5, config.attn_logit_softcapping
-    return llama.attention(config, changes.pop("positions"), window=window, scale=scale, softcap=cap, **changes)
+    usual = {"scale": config.query_pre_attn_scalar**-0.5, "softcap": config.attn_logit_softcapping}
+    return llama.attention(config, changes.pop("positions"), window=window, **{**usual, **changes})
 
 
 def layer(config: Gemma2Config, attention: Attention) -> Layer:

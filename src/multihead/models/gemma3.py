@@ -26,7 +26,7 @@ class Gemma3TextConfig(gemma2.Gemma2Config):
     vocab_size: Size = 262208
     max_position_embeddings: Size = 131072
     rms_norm_eps: float = 1e-6
-    attn_logit_softcapping: float | None = None
+    attn_logit_softcapping: float | None = None  # which no layer computes: queries and keys are normed instead
     final_logit_softcapping: float | None = None
     sliding_window_pattern: Size = 6
     rope_parameters: dict[str, Any] = field(
@@ -62,7 +62,8 @@ def build(config: Gemma3TextConfig) -> Stack:
 
     def layer(kind: str) -> Layer:
         norms = {name: WideRMSNorm(config.head_width, config.rms_norm_eps, centre=1.0) for name in ("q_norm", "k_norm")}
-        return gemma2.layer(config, gemma2.attention(config, kind, positions=positions[kind], **norms))
+        own = gemma2.attention(config, kind, positions=positions[kind], softcap=None, **norms)
+        return gemma2.layer(config, own)
 
     kinds = layer_kinds(config, every(config.sliding_window_pattern, config.num_hidden_layers))
     return llama.decoder(config, lambda i: layer(kinds[i]), norm, words(config))

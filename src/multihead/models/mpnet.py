@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from ..checkpoints.keys import KeyMap, Rows
 from ..config import Config, Count, Size
@@ -11,6 +12,7 @@ from ..nn.stack import Stack
 from . import bert, roberta
 
 PADDING = 1  # positions start behind it, whatever the config's padding is
+BUCKETS = 32  # of distances, however many rows the config gives their table
 
 
 @dataclass(kw_only=True)
@@ -29,15 +31,15 @@ class MPNetConfig(Config):
     max_position_embeddings: Size = 512
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
-    relative_attention_num_buckets: Size = 32
+    relative_attention_num_buckets: Annotated[int, range(BUCKETS, 2**31)] = BUCKETS
     pad_token_id: int | None = 1
     bos_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 2
 
 
 def build(config: MPNetConfig) -> Stack:
-    buckets = config.relative_attention_num_buckets
-    bias = BucketedBias(config.num_attention_heads, buckets=buckets, reach=128, causal=False)
+    rows = config.relative_attention_num_buckets
+    bias = BucketedBias(config.num_attention_heads, buckets=BUCKETS, reach=128, causal=False, rows=rows)
     embed = bert.embeddings(config, padding=PADDING, types=False)
     return Stack(embed, [bert.layer(config, positions=bias) for _ in range(config.num_hidden_layers)])
 

@@ -20,17 +20,19 @@ class BucketedBias(Positions):
     """A bias a head for each bucket of distances: near ones have their own, far ones share (T5, arXiv:1910.10683).
 
     Args:
-        heads: of the attention. buckets: rows of the table; an encoder's half is for keys before a query, half after.
+        heads: of the attention. buckets: of distances; an encoder's half is for keys before a query, half after.
         reach: distance from which all keys share the last bucket.
         causal: no key after a query is seen, so all buckets are for keys before it.
+        rows: of the table, where it has more than there are buckets (MPNet).
     """
 
-    def __init__(self, heads: int, *, buckets: int, reach: int, causal: bool) -> None:
+    def __init__(self, heads: int, *, buckets: int, reach: int, causal: bool, rows: int | None = None) -> None:
         super().__init__()
         exact = (buckets if causal else buckets // 2) // 2
         if exact < 1 or reach <= exact:
             raise UnsupportedConfig(f"{buckets} buckets of distances cannot reach {reach} tokens far.")
-        self.table, self.reach, self.causal = Embedding(buckets, heads), reach, causal
+        self.table = Embedding(buckets if rows is None else rows, heads)
+        self.buckets, self.reach, self.causal = buckets, reach, causal
 
     def bias(self, q: Tensor, k: Tensor, sight: Sight, call: Call) -> Bias | None:
         longest = max(sight.keys.longest, 1)
@@ -82,7 +84,7 @@ class BucketedBias(Positions):
 
     def _bucket(self, ahead: Tensor) -> Tensor:
         """The bucket of each distance; `ahead`: how many places a key is after the query."""
-        buckets = self.table.num_embeddings
+        buckets = self.buckets
         if self.causal:
             side, distance = torch.zeros_like(ahead), -ahead.clamp(max=0)
         else:

@@ -63,6 +63,8 @@ CASES = (
         ("TextModel", "ForCausalLM", "TextForSequenceClassification"),
         stem="Gemma3",
     ),
+    Case("gemma3-capped-in-name", of("Gemma3Text", head_dim=8, attn_logit_softcapping=2.0), ("ForCausalLM",),
+         stem="Gemma3"),
     Case("olmo", of("Olmo", clip_qkv=0.5), ("Model", "ForCausalLM", "ForSequenceClassification")),
     Case("olmo2", of("Olmo2"), ("Model", "ForCausalLM", "ForSequenceClassification")),
     Case(

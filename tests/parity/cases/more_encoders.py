@@ -66,6 +66,7 @@ CASES = (
     Case("xlm-roberta", roberta("XLMRoberta", pad_token_id=1, type_vocab_size=1), ALL, absolute=True),
     Case("camembert", roberta("Camembert", pad_token_id=1), ALL, absolute=True, segments=2),
     Case("mpnet", of("MPNet", pad_token_id=1), ALL, absolute=True),
+    Case("mpnet-wide-table", of("MPNet", pad_token_id=1, relative_attention_num_buckets=40), ("Model",), absolute=True),
     Case("distilbert", lambda: transformers.DistilBertConfig(vocab_size=WORDS, num_labels=3, **DISTIL), ALL,
          absolute=True),
     Case("distilbert-relu-untied", lambda: transformers.DistilBertConfig(vocab_size=WORDS, activation="relu",
