@@ -180,7 +180,7 @@ class SequenceToSequence(PreTrainedModel):
         if wrong:
             raise TypeError(f"The encoder of {type(self).__name__} takes no {', '.join(wrong)}.")
         shows = (output_hidden_states, output_attentions)
-        _, _, shown = self._source(input_ids, inputs_embeds, attention_mask, None, *shows, own)
+        _, _, shown = self.source(input_ids, inputs_embeds, attention_mask, None, *shows, own)
         output = HiddenOutput(**{name.removeprefix("encoder_"): value for name, value in shown.items()})
         return output if self._wanted("return_dict", return_dict, True) else output.to_tuple()
 

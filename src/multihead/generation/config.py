@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..config import admits, describe, hints, read_json, write_json
+from ..config import GENERATION_FILE, admits, describe, hints, read_json, write_json
 from ..errors import InvalidInput, ModelNotFound, UnsupportedOption, nearest
 from .constraints import Words, read_constraints
 from .values import bias_of_runs, checked
@@ -35,7 +35,6 @@ INERT = frozenset(
 )
 # Fields that matter for draws alone.
 DRAWS = frozenset("temperature top_k top_p min_p top_h typical_p epsilon_cutoff eta_cutoff seed".split())
-FILE = "generation_config.json"
 
 
 @dataclass(kw_only=True)
@@ -215,11 +214,11 @@ class GenerationConfig:
 
         place = Place.taken(options)
         folder = Path(name, place.subfolder)
-        if not (folder / FILE).is_file():
+        if not (folder / GENERATION_FILE).is_file():
             folder = place.resolve(name, Want.CONFIG)
-        if not (folder / FILE).is_file():
-            raise ModelNotFound(f"{name} has no {FILE}; looked in {folder}.")
-        return cls.from_dict(read_json(folder / FILE), **options)
+        if not (folder / GENERATION_FILE).is_file():
+            raise ModelNotFound(f"{name} has no {GENERATION_FILE}; looked in {folder}.")
+        return cls.from_dict(read_json(folder / GENERATION_FILE), **options)
 
     @classmethod
     def taken(cls, given: Any) -> GenerationConfig:
@@ -276,7 +275,7 @@ class GenerationConfig:
             try:
                 setattr(GenerationConfig(), name, value)
             except InvalidInput as error:
-                raise InvalidInput(f"Of the model's {FILE}: {error} Pass another {name}.") from error
+                raise InvalidInput(f"Of the model's {GENERATION_FILE}: {error} Pass another {name}.") from error
         return self
 
     @property
@@ -320,7 +319,7 @@ class GenerationConfig:
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes generation_config.json into a folder, whole or not at all."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        write_json(Path(folder) / FILE, self.chosen)
+        write_json(Path(folder) / GENERATION_FILE, self.chosen)
 
 
 def sorted_out(entries: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
