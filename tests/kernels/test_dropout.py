@@ -49,6 +49,15 @@ def test_gradients_go_where_numbers_went():
     assert torch.allclose(x.grad * x, out)
 
 
+def test_gradients_of_gradients_go_there_too():
+    x = torch.randn(50, requires_grad=True)
+    out = dropout(x, 0.4)
+    (first,) = torch.autograd.grad((out**3).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    kept = (out != 0).float() / 0.6
+    assert torch.allclose(second, 6 * x * kept**3, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("causal", [False, True])
 def test_attention_with_dropout_is_without_it_in_the_mean(causal):
     torch.manual_seed(3)

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from multihead.errors import InvalidInput, UnsupportedOption
 from multihead.kernels import fused, native, packed
 from multihead.kernels.attention import attend
+from multihead.kernels.dropout import Dropped
+from multihead.kernels.rows import adam
 from multihead.kernels.sight import Runs, Sight
 from multihead.nn.norms import RMSNorm, WideRMSNorm
 from multihead.nn.packed import Norm, Product
@@ -226,3 +228,41 @@ def test_numbers_that_are_none_are_not_the_highest():
     values, places = fused.highest(scores, 3)
     assert torch.equal(values[0], scores[0].nan_to_num(nan=-torch.inf, neginf=-torch.inf).topk(3).values)
     assert 7 not in places
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 70_000), st.sampled_from([0.0, 0.1, 0.5, 0.9]), st.booleans(), st.integers(0, 2**62))
+def test_dropout_is_the_same_at_every_level_and_for_any_number_of_threads(count, p, half, seed):
+    x = drawn(count).to(torch.bfloat16 if half else torch.float32)
+    found = []
+    for name, threads in ((name, threads) for name in LEVELS for threads in (1, 2)):
+        native.level(name)
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        found.append(Dropped.apply(x, p, seed))
+        torch.set_num_threads(before)
+    native.level(BEST)
+    assert all(torch.equal(found[0], other) for other in found)
+    kept = (found[0] != 0) | (x == 0)
+    if kept.any():
+        close(found[0][kept].float(), x[kept].float() / (1 - p), 0.01 if half else 1e-6)
+    assert abs(float(kept.float().mean()) - (1 - p)) < 5 * (p * (1 - p) / count) ** 0.5 + 1e-6
+    assert not (p and count > 1000) or not torch.equal(found[0], Dropped.apply(x, p, seed + 1))
+
+
+@pytest.mark.parametrize("width", [1, 16, 37, 384])
+def test_adam_on_rows_is_torchs_on_those_rows(level, width):
+    table, rows = drawn(50, width), torch.tensor([0, 7, 8, 31, 49])
+    first, second = drawn(50, width, seed=1), drawn(50, width, seed=2).abs()
+    gradient = drawn(5, width, seed=3)
+    wanted = [x.clone() for x in (table, first, second)]
+    own = [x[rows] for x in wanted]
+    torch._fused_adamw_(
+        [own[0]], [gradient], [own[1]], [own[2]], [], [torch.tensor(9.0)], lr=0.01, beta1=0.9, beta2=0.95,
+        weight_decay=0.0, eps=1e-6, amsgrad=False, maximize=False,
+    )  # fmt: skip
+    for x, new in zip(wanted, own, strict=True):
+        x[rows] = new
+    adam(table, first, second, gradient, rows, 9.0, {"lr": 0.01, "betas": (0.9, 0.95), "eps": 1e-6})
+    for x, expected in zip((table, first, second), wanted, strict=True):
+        close(x, expected, 1e-6)

@@ -132,14 +132,14 @@ def test_weights_that_are_no_numbers_are_never_kept_as_a_good_state(tmp_path):
 
 def test_half_precision_with_scaled_gradients_learns_and_resumes(tmp_path):
     more = {"fp16": True, "max_steps": 14, "lr_scheduler_type": "constant"}
-    whole = trainer(tmp_path / "whole", **more, save_strategy="no")
+    whole = trainer(tmp_path / "whole", model=tiny(0.0), **more, save_strategy="no")
     whole.train()
-    plain = trainer(tmp_path / "plain", **{**more, "fp16": False}, save_strategy="no")
+    plain = trainer(tmp_path / "plain", model=tiny(0.0), **{**more, "fp16": False}, save_strategy="no")
     plain.train()
     assert losses(whole) == pytest.approx(losses(plain), abs=5e-3)
     assert losses(whole) != losses(plain)
-    trainer(tmp_path / "parts", **{**more, "max_steps": 7}, save_steps=7).train()
-    run = trainer(tmp_path / "parts", **more)
+    trainer(tmp_path / "parts", model=tiny(0.0), **{**more, "max_steps": 7}, save_steps=7).train()
+    run = trainer(tmp_path / "parts", model=tiny(0.0), **more)
     run.train(resume_from_checkpoint=True)
     assert same(weights(run.model), weights(whole.model))
 

@@ -6,7 +6,7 @@ import ctypes
 import os
 import re
 from collections.abc import Sequence
-from ctypes import c_char_p, c_float, c_int32, c_int64, c_void_p
+from ctypes import c_char_p, c_float, c_int32, c_int64, c_uint32, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ..errors import UnsupportedOption
 
 FOLDER = Path(__file__).parent.parent / "native"
 LIBRARY, REASON = FOLDER / "kernels.so", FOLDER / "kernels.txt"
-ABI = 7
+ABI = 8
 TYPES = {torch.float32: 0, torch.bfloat16: 1}
 ACTIVATIONS = {  # names of checkpoints -> numbers in vectors.h
     "relu": 1, "gelu": 2, "gelu_new": 3, "gelu_fast": 3, "gelu_pytorch_tanh": 3, "silu": 4, "swish": 4,
@@ -90,6 +90,25 @@ class Best(ctypes.Structure):
         *[(name, c_void_p) for name in ("scores", "banned", "values", "places")],
         *[(name, c_int64) for name in ("rows", "width", "stride", "count", "bans")],
         ("type", c_int32), ("normal", c_int32),
+    ]  # fmt: skip
+
+
+class Drop(ctypes.Structure):
+    """native.h: Drop."""
+
+    _fields_ = [
+        ("x", c_void_p), ("y", c_void_p), ("count", c_int64), ("seed", c_uint64), ("threshold", c_uint32),
+        ("scale", c_float), ("type", c_int32),
+    ]  # fmt: skip
+
+
+class Adam(ctypes.Structure):
+    """native.h: Adam."""
+
+    _fields_ = [
+        *[(name, c_void_p) for name in ("table", "first", "second", "gradient", "rows")],
+        *[(name, c_int64) for name in ("count", "width")],
+        *[(name, c_float) for name in ("rate", "root", "beta1", "beta2", "eps")],
     ]  # fmt: skip
 
 
@@ -179,9 +198,10 @@ def _opened() -> tuple[Any | None, str]:
     found.mh_product.argtypes = [
         c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p, c_int64, c_void_p, c_int64, c_int32, c_int32,
     ]  # fmt: skip
-    for described in (found.mh_norm, found.mh_rotate, found.mh_decode, found.mh_mix, found.mh_pass, found.mh_best):
-        described.argtypes = [c_void_p, c_int32]
-    for name in ("threads", "product", "norm", "decode", "rotate", "mix", "pass", "best"):
+    described = ("norm", "decode", "rotate", "mix", "pass", "best", "drop", "adam")
+    for name in described:
+        getattr(found, f"mh_{name}").argtypes = [c_void_p, c_int32]
+    for name in ("threads", "product", *described):
         getattr(found, f"mh_{name}").restype = None
     wanted = os.environ.get("MULTIHEAD_LEVEL")
     chosen = found.mh_level(wanted.encode() if wanted else None)

@@ -230,3 +230,7 @@ EXPORT void mh_pass(const Pass* p, int threads) {
 }
 
 EXPORT void mh_best(const Best* b, int threads) { level->best(*b, alone(threads)); }
+
+EXPORT void mh_drop(const Drop* d, int threads) { level->drop(*d, alone(threads)); }
+
+EXPORT void mh_adam(const Adam* a, int threads) { level->adam(*a, alone(threads)); }

@@ -2,6 +2,7 @@
 #include "best.h"
 #include "mix.h"
 #include "steps.h"
+#include "training.h"
 
 #define NAMED_(name) level_##name
 #define NAMED(name) NAMED_(name)
@@ -9,4 +10,4 @@
 #define TEXT(name) TEXT_(name)
 
 extern const Level NAMED(LEVEL);
-const Level NAMED(LEVEL) = {TEXT(LEVEL), product, decode, rotate, norm, mix, pass, best};
+const Level NAMED(LEVEL) = {TEXT(LEVEL), product, decode, rotate, norm, mix, pass, best, drop, adam};

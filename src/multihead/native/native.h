@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#define ABI 7
+#define ABI 8
 #define PARTS 64  // threads at most
 
 // A matrix product with what stands before and after it:
@@ -102,6 +102,26 @@ struct Best {
     int32_t type, normal;
 };
 
+// Dropout of `count` numbers: those that are kept are scaled.
+struct Drop {
+    const void* x;
+    void* y;
+    int64_t count;
+    uint64_t seed;
+    uint32_t threshold;  // the probability of nothing, of 2^32
+    float scale;
+    int32_t type;
+};
+
+// One step of Adam on some rows of a table and its moments, (..., width) each; the gradient has these rows alone.
+struct Adam {
+    float *table, *first, *second;
+    const float* gradient;
+    const int64_t* rows;
+    int64_t count, width;
+    float rate, root, beta1, beta2, eps;  // rate over the first moments' correction, 1 / the root of the second's
+};
+
 struct Team {
     void (*run)(void (*work)(void*, int), void* arg, int parts);  // `work(arg, part)` for parts 0 to parts - 1
     int parts;
@@ -117,4 +137,6 @@ struct Level {
     void (*mix)(const Mix&, const Team&);
     void (*pass)(const Pass&, const Team&);
     void (*best)(const Best&, const Team&);
+    void (*drop)(const Drop&, const Team&);
+    void (*adam)(const Adam&, const Team&);
 };

@@ -10,18 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..kernels.rows import adam, serves
+
 LEAST = 4096  # rows of a table for which it pays
-TOGETHER = 1 << 18  # numbers that are computed at once, so that they stay in the cache
 
 
 @contextmanager
 def by_rows(model: nn.Module) -> Iterator[None]:
-    """Inside, gradients of large tables that serve as nothing else are sparse tensors of the rows that were read."""
+    """Inside, gradients of large tables that serve as nothing else are sparse tensors of the rows that were read.
+
+    Only where the C++ kernels serve: in torch's operations the steps of some rows take as long as those of all.
+    """
     uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
     found = [
         module
         for module in model.modules()
         if isinstance(module, nn.Embedding)
+        and serves(module.weight)
         and not module.sparse
         and module.num_embeddings >= LEAST
         and uses[id(module.weight)] == 1
@@ -53,6 +58,8 @@ class AdamW(torch.optim.AdamW):
         tables: list[tuple[Tensor, Tensor]] = []
         for group in self.param_groups:
             for parameter in group["params"]:
+                if parameter.grad is not None and parameter.grad.is_sparse and not serves(parameter):
+                    parameter.grad = parameter.grad.to_dense()
                 if parameter.grad is not None and parameter.grad.is_sparse:
                     tables.append((parameter, parameter.grad))
                     self._step_rows(group, parameter, parameter.grad.coalesce())
@@ -86,16 +93,7 @@ class AdamW(torch.optim.AdamW):
         changes = torch.zeros(len(rows), table.shape[1], dtype=table.dtype)
         changes.index_copy_(0, self._places[table][read], gradient.values())
         state["step"] += 1
-        kept = table, state["exp_avg"], state["exp_avg_sq"]
-        each = max(TOGETHER // table.shape[1], 1)
-        for some, change in zip(rows.split(each), changes.split(each), strict=True):
-            now = [x.index_select(0, some) for x in kept]
-            torch._fused_adamw_(
-                [now[0]], [change], [now[1]], [now[2]], [], [state["step"]], lr=group["lr"], beta1=group["betas"][0],
-                beta2=group["betas"][1], weight_decay=0.0, eps=group["eps"], amsgrad=False, maximize=False,
-            )  # fmt: skip
-            for x, new in zip(kept, now, strict=True):
-                x.index_copy_(0, some, new)
+        adam(table, state["exp_avg"], state["exp_avg_sq"], changes, rows, float(state["step"]), group)
 
     def _rows(self, table: Tensor, state: dict[str, Tensor], read: Tensor) -> Tensor:
         """Rows that have moments or get some now, in ascending order; `_places` says where each is among them."""
