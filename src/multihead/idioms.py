@@ -9,6 +9,7 @@ from torch import nn
 
 from .errors import InvalidInput, UnsupportedOption
 from .heads import LanguageModel
+from .nn.stack import checkpointed
 from .preparing import products
 
 if TYPE_CHECKING:
@@ -116,11 +117,11 @@ class Idioms(nn.Module):
         other = [name for name in gradient_checkpointing_kwargs or {} if name != "use_reentrant"]
         if other:
             raise UnsupportedOption(f"gradient_checkpointing_kwargs: {', '.join(other)} has no meaning here.")
-        self._recompute(True)
+        checkpointed(self)
 
     def gradient_checkpointing_disable(self) -> None:
         """Undoes `gradient_checkpointing_enable`."""
-        self._recompute(False)
+        checkpointed(self, False)
 
     def get_decoder(self) -> nn.Module:
         """The layers that write, for their weights."""
@@ -130,8 +131,3 @@ class Idioms(nn.Module):
         """An argument of a pass, or what the config says of it."""
         said = self.config.extra.get(name) if given is None else given
         return usual if said is None else bool(said)
-
-    def _recompute(self, whether: bool) -> None:
-        for part in self.modules():
-            if hasattr(part, "recompute"):
-                part.recompute = whether  # type: ignore[assignment]

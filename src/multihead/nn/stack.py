@@ -129,3 +129,10 @@ class EncoderDecoder(nn.Module):
 
     def forward(self, words: Tensor, call: Call) -> Tensor:
         return self.decoder(words, call)
+
+
+def checkpointed(model: nn.Module, whether: bool = True) -> None:
+    """Whether layers keep only their inputs in training and are computed again for gradients; see `Stack.recompute`."""
+    for part in model.modules():
+        if hasattr(part, "recompute"):
+            part.recompute = whether  # type: ignore[assignment]

@@ -161,6 +161,13 @@ class Task:
 class Reader(Task):
     """A task that the model answers in one pass over each piece."""
 
+    def cuts(self, strategy: str = "longest_first", stride: int = 0) -> dict[str, Any] | None:
+        """How texts that the model cannot read whole are cut, as `Tokenizer.run` takes it; None without a limit."""
+        if self.limit is None:
+            return None
+        side = self.tokenizer.truncation_side
+        return {"max_length": self.limit, "stride": stride, "strategy": strategy, "direction": side}
+
     def compute(self, pieces: Sequence[Piece], o: Any) -> list[Any]:
         found: list[Any] = [None] * len(pieces)
         most = o.token_budget or budget(self.device)
@@ -182,15 +189,7 @@ class Reader(Task):
 
     def encoded(self, texts: Sequence[Any], truncation: bool) -> list[list[Piece] | Any]:
         """A piece for each text or pair; TextTooLong in the place of one that the model cannot read whole."""
-        limits = None
-        limit = self.limit
-        if truncation and limit is not None:
-            limits = {
-                "max_length": limit,
-                "stride": 0,
-                "strategy": "longest_first",
-                "direction": self.tokenizer.truncation_side,
-            }
+        limits = self.cuts() if truncation else None
         if limits is None and not self.typed:
             pairs = bool(texts) and not isinstance(texts[0], str)
             sides = ([t[0] for t in texts], [t[1] for t in texts]) if pairs else (texts, None)

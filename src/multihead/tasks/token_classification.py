@@ -81,10 +81,7 @@ class TokenClassification(Reader):
             room = self.limit - self.tokenizer.num_special_tokens_to_add(False)
             if (o.stride or 0) >= room:
                 raise InvalidInput(f"stride = {o.stride} leaves no new token in windows of {room} tokens.")
-            limits = {
-                "max_length": self.limit, "stride": o.stride or 0, "strategy": "longest_first",
-                "direction": self.tokenizer.truncation_side,
-            }  # fmt: skip
+            limits = self.cuts(stride=o.stride or 0)
         found: list[Any] = []
         for encoding in self.tokenizer.run(items, words=o.is_split_into_words, special=True, limits=limits):
             windows = [encoding, *(encoding.overflowing if o.stride is not None else [])]

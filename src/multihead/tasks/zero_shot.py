@@ -88,14 +88,7 @@ class ZeroShotClassification(Chooser):
     def pieces(self, items: Sequence[str], o: Choosing) -> list[list[Piece] | MultiheadError]:
         hypotheses = [o.hypothesis(label) for label in o.labels]
         pairs = [(text, hypothesis) for text in items for hypothesis in hypotheses]
-        limit, limits = self.limit, None
-        if limit is not None:  # the text gives way, never the label
-            limits = {
-                "max_length": limit,
-                "stride": 0,
-                "strategy": "only_first",
-                "direction": self.tokenizer.truncation_side,
-            }
+        limits = self.cuts("only_first")  # the text gives way, never the label
         found = [
             self.piece(encoding) for encoding in self.tokenizer.run(pairs, words=False, special=True, limits=limits)
         ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..kernels.sight import Runs
 from ..nn.call import Asked, Call
@@ -101,10 +101,3 @@ def pieces(examples: Sequence[Example], sizes: Sequence[int], budget: int | None
         total += size
     if group:
         yield group
-
-
-def checkpointed(model: nn.Module) -> None:
-    """Layers keep only their inputs and are computed again for gradients (Chen et al., 2016, arXiv:1604.06174)."""
-    for module in model.modules():
-        if hasattr(module, "recompute"):
-            module.recompute = True  # type: ignore[assignment]

@@ -14,6 +14,7 @@ import torch
 from ..errors import InvalidInput, UnsupportedOption
 from ..kernels.hardware import best_device
 from ..kernels.memory import keep_freed
+from ..nn.stack import checkpointed
 from . import hooks, results
 from .arguments import TrainingArguments
 from .callbacks import WITH_GRADIENTS, Callbacks, DefaultFlowCallback
@@ -29,7 +30,6 @@ from .optimizers import Average, Muon, optimizer_of, scheduled
 from .order import Order
 from .padded import mean_loss
 from .parallel import Parallel
-from .passes import checkpointed
 from .prepared import Prepared, bounded
 from .progress import ProgressCallback
 from .reporting import reporters
