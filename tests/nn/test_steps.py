@@ -12,6 +12,7 @@ import transformers
 import multihead
 from multihead.kernels import native
 from multihead.nn.steps import PreparedStack, Steps
+from multihead.nn.walking import Walk
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no C++ kernels: {native.why_not()}")
 SIZES = {"vocab_size": 90, "hidden_size": 64, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -53,6 +54,14 @@ def both(model: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[A
     counted = []
     run = Steps.run
     monkeypatch.setattr(Steps, "run", lambda self, x, *args: counted.append(len(x)) or run(self, x, *args))
+    walk = Walk.run
+
+    def walked(self: Walk, *args: Any) -> Any:
+        made = walk(self, *args)
+        counted.extend(made[2].tolist())
+        return made
+
+    monkeypatch.setattr(Walk, "run", walked)
     stack = decoder(model)
     one = model.generate(TEXTS, max_new_tokens=12, min_new_tokens=12, **options)
     monkeypatch.setattr(stack, "steps", None)

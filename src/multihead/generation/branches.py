@@ -20,6 +20,7 @@ from ..nn.standing import Kept
 from .candidates import Candidates
 from .graphs import Graphs
 from .passed import Passed
+from .walks import Walks
 
 if TYPE_CHECKING:
     from .engine import Request
@@ -121,6 +122,7 @@ class Read:
     Args:
         states: last states of so many last tokens, where more than `wanted`; read in one pass.
         ahead: tokens that are wanted too, each the likeliest after the one before; more, up to `room`, do no harm.
+        ends: tokens after which nothing is wanted.
         record: is filled by the pass that reads the last of them.
     """
 
@@ -130,6 +132,7 @@ class Read:
     record: Record | None = None
     ahead: int = 0
     room: int = 0
+    ends: frozenset[int] = frozenset()
 
     @property
     def rows(self) -> int:
@@ -192,7 +195,7 @@ class Reader:
         if self.store.bound:
             raise InvalidInput("This family remembers its last tokens alone and cannot continue texts here.")
         self._joined: tuple[list[Encoded | None], Encoded] | None = None
-        self.graphs = Graphs.of(model, self.store)
+        self.shortcut: Graphs | Walks | None = Graphs.of(model, self.store) or Walks.of(model, self.store)
 
     @cached_property
     def longest(self) -> int | None:
@@ -206,17 +209,17 @@ class Reader:
         reader = None if kept is None or budget.total is not None or _cast() else kept.take()
         if reader is None:
             return cls(model, budget)
-        reader.model = reader.graphs.model = model
-        return reader if reader.graphs.lasting else cls(model, budget)
+        reader.model = reader.shortcut.model = model
+        return reader if reader.shortcut.lasting else cls(model, budget)
 
     def keep(self) -> None:
         """Lets the model keep this reader, whose texts are all gone, where it has recorded steps."""
         kept: Kept | None = getattr(self.model, "kept", None)
         alike = self.store.budget.total is None and not _cast()
-        if kept is not None and alike and self.graphs is not None and self.graphs.lasting:
+        if kept is not None and alike and self.shortcut is not None and self.shortcut.lasting:
             self.store.clear()
             self._joined = None
-            self.model = self.graphs.model = None  # type: ignore[assignment]  # so that a model is freed when it goes
+            self.model = self.shortcut.model = None  # type: ignore[assignment]  # so that a model is freed when it goes
             kept.put(self)
 
     def read(self, work: Sequence[tuple[Read, int]]) -> Iterator[tuple[Read, Reading]]:
@@ -227,6 +230,8 @@ class Reader:
                 read.branch.text.publish(read.branch.tokens)
                 yield read, Reading(passed, row, 1, row + 1, 1)
             return
+        if isinstance(self.shortcut, Walks):
+            self.shortcut.moved = True
         parts = [read.branch.tokens[read.branch.text.length :][:new] for read, new in work]
         ready = [new == read.branch.left for read, new in work]
         cache = Cache(self.store, [read.branch.text for read, _ in work], self._source(work))
@@ -258,7 +263,7 @@ class Reader:
 
     def _replayed(self, work: Sequence[tuple[Read, int]]) -> Passed | None:
         """What a recorded step gave, where the pass is one; see `Graphs.step`."""
-        if self.graphs is None:
+        if self.shortcut is None:
             return None
         for read, new in work:
             branch = read.branch
@@ -269,7 +274,7 @@ class Reader:
         branches = [read.branch for read, _ in work]
         ahead = min(max(read.ahead for read, _ in work), min(read.room for read, _ in work))
         texts, tokens = [branch.text for branch in branches], [branch.tokens[-1] for branch in branches]
-        return self.graphs.step(texts, tokens, max(ahead, 0) + 1)
+        return self.shortcut.step(texts, tokens, max(ahead, 0) + 1, {end for read, _ in work for end in read.ends})
 
     def _source(self, work: Sequence[tuple[Read, int]]) -> Encoded | None:
         """The encoded sources of a pass as one, kept while the same ones come."""

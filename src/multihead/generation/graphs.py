@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -64,11 +64,14 @@ class Graphs:
         return cls(model, store) if can and hasattr(model, "backbone") and stands(model) else None
 
     @torch.inference_mode()
-    def step(self, texts: Sequence[Text], tokens: Sequence[int], ahead: int = 1) -> Passed | None:
+    def step(
+        self, texts: Sequence[Text], tokens: Sequence[int], ahead: int = 1, ends: Iterable[int] = ()
+    ) -> Passed | None:
         """Reads one token of each text, for which the texts have taken blocks.
 
         Args:
             ahead: steps, of which each reads the tokens that the one before found likeliest.
+            ends: tokens after which nothing is wanted; the GPU does not ask for them, and reads on.
 
         Returns:
             What the last step gave; None where no step of this size was asked for often enough, or none can be

@@ -161,12 +161,12 @@ class Job:
     def look_ahead(self, branches: Sequence[Branch], read: Read) -> None:
         """Lets tokens be read after the next one, where they are the likeliest whatever comes."""
         reader, size = branches[0].reader, len(branches[0].tokens)
-        if reader.graphs is None or len(branches) > 1 or not self.plain or self.config.stops or self.config.max_time:
+        if reader.shortcut is None or len(branches) > 1 or not self.plain or self.config.stops or self.config.max_time:
             return
         longest = reader.longest
         room = AHEAD if longest is None else min(AHEAD, longest - size - 1)
         read.room = next((n for n in range(-1, room) if self.bans(size + 1 + n) != []), room)
-        read.ahead = min(read.room, self.limit - size - 1)
+        read.ahead, read.ends = min(read.room, self.limit - size - 1), self.config.ends
 
     def logits(self, readings: Sequence[Reading]) -> Tensor:
         """Scores (rows, vocabulary) of what `wishes` asked for, against early layers' and twins' where so set."""

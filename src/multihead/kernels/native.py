@@ -18,7 +18,7 @@ from ..errors import UnsupportedOption
 
 FOLDER = Path(__file__).parent.parent / "native"
 LIBRARY, REASON = FOLDER / "kernels.so", FOLDER / "kernels.txt"
-ABI = 8
+ABI = 9
 TYPES = {torch.float32: 0, torch.bfloat16: 1}
 ACTIVATIONS = {  # names of checkpoints -> numbers in vectors.h
     "relu": 1, "gelu": 2, "gelu_new": 3, "gelu_fast": 3, "gelu_pytorch_tanh": 3, "silu": 4, "swish": 4,
@@ -34,6 +34,7 @@ class Weight(ctypes.Structure):
         ("zero", c_int32), ("norm_eps", c_float), ("after_eps", c_float), ("inputs", c_int64), ("outputs", c_int64),
         ("width", c_int64), ("codes", c_void_p), ("scales", c_void_p), ("minima", c_void_p), ("bias", c_void_p),
         ("norm_weight", c_void_p), ("norm_bias", c_void_p), ("after_weight", c_void_p), ("after_bias", c_void_p),
+        ("parts", c_void_p * 3), ("counts", c_int64 * 3), ("apart", c_int64),
     ]  # fmt: skip
 
 
@@ -109,6 +110,34 @@ class Adam(ctypes.Structure):
         *[(name, c_void_p) for name in ("table", "first", "second", "gradient", "rows")],
         *[(name, c_int64) for name in ("count", "width")],
         *[(name, c_float) for name in ("rate", "root", "beta1", "beta2", "eps")],
+    ]  # fmt: skip
+
+
+class Keys(ctypes.Structure):
+    """native.h: Keys."""
+
+    _fields_ = [("writes", c_void_p), ("begins", c_void_p), ("lengths", c_void_p), ("window", c_int64)]
+
+
+class Angles(ctypes.Structure):
+    """native.h: Angles."""
+
+    _fields_ = [
+        *[(name, c_void_p) for name in ("cosines", "sines", "here_cosines", "here_sines")], ("half", c_int64),
+    ]  # fmt: skip
+
+
+class Walk(ctypes.Structure):
+    """native.h: Walk."""
+
+    _fields_ = [
+        ("pass_", Pass),
+        *[(name, c_void_p) for name in (
+            "keys", "angles", "words", "learned", "norm_weight", "norm_bias", "scorer", "scores", "tokens", "places",
+            "ends",
+        )],
+        *[(name, c_int64) for name in ("steps", "windows", "turned", "vocabulary", "offset", "end_count")],
+        ("scale", c_float), ("norm_eps", c_float), ("norm", c_int32), ("score_type", c_int32),
     ]  # fmt: skip
 
 
@@ -198,11 +227,15 @@ def _opened() -> tuple[Any | None, str]:
     found.mh_product.argtypes = [
         c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p, c_int64, c_void_p, c_int64, c_int32, c_int32,
     ]  # fmt: skip
-    described = ("norm", "decode", "rotate", "mix", "pass", "best", "drop", "adam")
+    found.mh_linear.argtypes = [
+        c_void_p, c_int64, c_int64, c_void_p, c_int32, c_int64, c_int64, c_int64, c_void_p, c_void_p, c_int32,
+    ]  # fmt: skip
+    described = ("norm", "decode", "rotate", "mix", "pass", "best", "drop", "adam", "walk")
     for name in described:
         getattr(found, f"mh_{name}").argtypes = [c_void_p, c_int32]
-    for name in ("threads", "product", *described):
+    for name in ("threads", "product", "linear", *described):
         getattr(found, f"mh_{name}").restype = None
+    found.mh_walk.restype = c_int64
     wanted = os.environ.get("MULTIHEAD_LEVEL")
     chosen = found.mh_level(wanted.encode() if wanted else None)
     if chosen is None:

@@ -60,16 +60,32 @@ struct Ahead {
 
     void aim(const Weight* w, int part, int parts) {
         weight = w;
-        const int64_t panels = (w->width + 63) / 64, mine = panels * (part + 1) / parts - panels * part / parts;
+        const int64_t panels = (w->width + 63) / 64, first = panels * part / parts;
+        const int64_t mine = panels * (part + 1) / parts - first;
+        for (auto& bytes : left) bytes = 0;
+        if (w->kind >= 4) return aim_unpacked(w, first, mine);
         const int64_t inputs = (w->inputs + 31) / 32 * 32, scales = w->kind >= 2 ? inputs / 32 * 128 : 256;
         const int64_t codes = w->kind == 0 ? inputs * 128 : w->kind == 3 ? inputs * 32 : inputs * 64;
         const void* parts_of[3] = {w->codes, w->scales, w->minima};
         const int64_t size[3] = {codes, scales, scales};
-        for (int i = 0; i < 3; i++) {
-            at[i] = (const char*)parts_of[i] + panels * part / parts * size[i];
-            left[i] = parts_of[i] ? mine * size[i] : 0;
-            if (left[i] > MOST) left[i] = MOST;
+        for (int i = 0; i < 3; i++)
+            if (parts_of[i]) put(i, (const char*)parts_of[i] + first * size[i], mine * size[i]);
+    }
+    // Of gates and what they multiply, the panels' halves; else what of the matrix is in which the first panel lies.
+    void aim_unpacked(const Weight* w, int64_t first, int64_t mine) {
+        if (w->kind > 5) return;  // whose panels lie in many pieces
+        const int64_t bytes = w->apart * (w->kind == 4 ? 4 : 2), wide = w->gated ? 32 : 64;
+        for (int i = 0; i < (w->gated ? 2 : 1); i++) {
+            int64_t output = first * wide + i * w->outputs, whole = mine * wide;
+            int part = 0;
+            for (; part < 2 && output >= w->counts[part]; part++) output -= w->counts[part];
+            const int64_t there = w->counts[part] - output;
+            put(i, (const char*)w->parts[part] + output * bytes, (whole < there ? whole : there) * bytes);
         }
+    }
+    void put(int i, const char* begin, int64_t bytes) {
+        at[i] = begin;
+        left[i] = bytes < MOST ? bytes : MOST;
     }
     bool step() {
         bool any = false;
@@ -127,11 +143,29 @@ thread_local Pool* pool = nullptr;  // of the pass that this thread leads
 void run_together(void (*work)(void*, int), void* arg, int parts) { pool->lead(work, arg, parts); }
 void read_soon(const Weight* weight) { pool->soon.store(weight, std::memory_order_release); }
 
+Team alone(int threads) { return Team{run, threads < PARTS ? threads : PARTS, nullptr}; }
+
 struct Together {
-    const Pass* pass;
+    void (*work)(void*, const Team&);
+    void* arg;
     Pool pool;
     int asked;
 };
+
+// Work that one thread leads, and for which the others stay together.
+template <class Work> void together(int threads, Work work) {
+    if (threads <= 1) return work(alone(1));
+    Together all{[](void* arg, const Team& team) { (*(Work*)arg)(team); }, &work, {}, threads < PARTS ? threads : PARTS};
+    run([](void* arg, int part) {
+        Together& t = *(Together*)arg;
+        if (part) return t.pool.serve(part);
+        t.pool.threads = parallel ? thread_count() : t.asked;  // the system may give fewer than were asked for
+        pool = &t.pool;
+        t.work(t.arg, Team{run_together, t.pool.threads, read_soon});
+        pool = nullptr;
+        t.pool.over.store(true, std::memory_order_release);
+    }, &all, all.asked);
+}
 
 #if defined(__x86_64__)
 struct Processor {
@@ -180,8 +214,6 @@ const Level* found(const char* name) {
 #endif
 }
 
-Team alone(int threads) { return Team{run, threads < PARTS ? threads : PARTS, nullptr}; }
-
 }  // namespace
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
@@ -207,6 +239,14 @@ EXPORT void mh_product(const Weight* w, const void* x, int64_t rows, int64_t x_s
     level->product(*w, Place{x, add, y, rows, x_stride, add_stride, y_stride, x_type, y_type}, alone(threads));
 }
 
+// y = x @ weight.T + bias, all of one type; the weight as it was stored, of a kind from 4 on, the bias added to every row.
+EXPORT void mh_linear(const void* x, int64_t rows, int64_t x_stride, const void* weight, int kind, int64_t apart,
+                      int64_t inputs, int64_t outputs, const void* bias, void* y, int threads) {
+    Weight w{};
+    w.kind = kind, w.inputs = inputs, w.outputs = w.width = w.counts[0] = outputs, w.parts[0] = weight, w.apart = apart;
+    level->product(w, Place{x, bias, y, rows, x_stride, 0, outputs, kind % 2, kind % 2}, alone(threads));
+}
+
 EXPORT void mh_norm(const Norm* n, int threads) { level->norm(*n, alone(threads)); }
 
 EXPORT void mh_rotate(const Turn* t, int threads) { level->rotate(*t, alone(threads)); }
@@ -216,17 +256,13 @@ EXPORT void mh_decode(const Decode* d, int threads) { level->decode(*d, alone(th
 EXPORT void mh_mix(const Mix* m, int threads) { level->mix(*m, alone(threads)); }
 
 EXPORT void mh_pass(const Pass* p, int threads) {
-    if (threads <= 1) return level->pass(*p, alone(1));
-    Together all{p, {}, threads < PARTS ? threads : PARTS};
-    run([](void* arg, int part) {
-        Together& t = *(Together*)arg;
-        if (part) return t.pool.serve(part);
-        t.pool.threads = parallel ? thread_count() : t.asked;  // the system may give fewer than were asked for
-        pool = &t.pool;
-        level->pass(*t.pass, Team{run_together, t.pool.threads, read_soon});
-        pool = nullptr;
-        t.pool.over.store(true, std::memory_order_release);
-    }, &all, all.asked);
+    together(threads, [&](const Team& team) { level->pass(*p, team); });
+}
+
+EXPORT int64_t mh_walk(const Walk* w, int threads) {
+    int64_t steps = 0;
+    together(threads, [&](const Team& team) { steps = level->walk(*w, team); });
+    return steps;
 }
 
 EXPORT void mh_best(const Best* b, int threads) { level->best(*b, alone(threads)); }

@@ -10,4 +10,4 @@
 #define TEXT(name) TEXT_(name)
 
 extern const Level NAMED(LEVEL);
-const Level NAMED(LEVEL) = {TEXT(LEVEL), product, decode, rotate, norm, mix, pass, best, drop, adam};
+const Level NAMED(LEVEL) = {TEXT(LEVEL), product, decode, rotate, norm, mix, pass, best, drop, adam, walk};

@@ -3,14 +3,16 @@
 
 #include <cstdint>
 
-#define ABI 8
+#define ABI 9
 #define PARTS 64  // threads at most
 
 // A matrix product with what stands before and after it:
 //   y = after(add + act(norm(x) @ weight.T + bias))
-// The weight lies in panels of 64 outputs; see `kernels/packed.py`, which writes them.
+// The weight lies in panels of 64 outputs, see `kernels/packed.py`, which writes them; or as it was stored.
 struct Weight {
-    int32_t kind;  // 0 bfloat16, 1 int8 with a scale a row, 2 int8 in groups of 32, 3 int4 in groups of 32
+    int32_t kind;  // 0 bfloat16, 1 int8 with a scale a row, 2 int8 in groups of 32, 3 int4 in groups of 32;
+                   // as it was stored, up to three matrices one under the other: 4 float32 and 5 bfloat16 of
+                   // (outputs, inputs), 6 and 7 likewise of (inputs, outputs)
     int32_t act;   // vectors.h: Activation
     int32_t gated; // a panel holds 32 gates and 32 of what they multiply: act(gate) * up, 32 outputs a panel
     int32_t norm;  // before the product: 0 none, 1 root mean square, 2 layer norm
@@ -19,7 +21,10 @@ struct Weight {
     float norm_eps, after_eps;
     int64_t inputs, outputs, width;  // width: outputs in memory, `outputs` or twice as many where gated
     const void *codes, *scales, *minima;  // minima: of int4's groups; for kind 1 the sum of each output's codes, float32
-    const float *bias, *norm_weight, *norm_bias, *after_weight, *after_bias;
+    const float *bias, *norm_weight, *norm_bias, *after_weight, *after_bias;  // bias: filled up to whole panels
+    const void* parts[3];  // of kinds 4 to 7
+    int64_t counts[3];     // outputs of each
+    int64_t apart;         // numbers from one row of theirs to the next
 };
 
 // Where one product reads and writes. Strides are numbers, not bytes; types are 0 float32, 1 bfloat16.
@@ -72,6 +77,35 @@ struct Pass {
     const int64_t *q_begins, *q_lengths;  // null: one token of each text
     int64_t layers, texts, tokens, states;
     int32_t type, causal;
+};
+
+// Keys of one window, a number for each text: the row that the next one is written to, and those that are seen.
+struct Keys {
+    int64_t *writes, *begins, *lengths;
+    int64_t window;  // 0 for all
+};
+
+// Cosines and sines of every place, (places, half), and those of the texts' places, (texts, half).
+struct Angles {
+    const float *cosines, *sines;
+    float *here_cosines, *here_sines;
+    int64_t half;
+};
+
+// Steps of one token of each text, each of which reads the tokens that the one before found likeliest.
+struct Walk {
+    Pass pass;                             // its steps point at what follows; `x` and `room` are the walk's own
+    const Keys* keys;
+    const Angles* angles;
+    const void *words, *learned;           // (vocabulary, states), and of places; null without
+    const float *norm_weight, *norm_bias;  // of the last norm
+    const Weight* scorer;
+    void* scores;                          // (texts, scored) after the last step
+    int64_t *tokens, *places;              // (steps + 1, texts): first what is read, then what was found; (texts,)
+    const int64_t* ends;                   // tokens after which nothing more is read
+    int64_t steps, windows, turned, vocabulary, offset, end_count;
+    float scale, norm_eps;                 // scale: of word vectors
+    int32_t norm, score_type;
 };
 
 // Queries or keys and the angles that they are turned by; y is (tokens, heads, width) without gaps.
@@ -139,4 +173,5 @@ struct Level {
     void (*best)(const Best&, const Team&);
     void (*drop)(const Drop&, const Team&);
     void (*adam)(const Adam&, const Team&);
+    int64_t (*walk)(const Walk&, const Team&);
 };

@@ -29,6 +29,8 @@ INLINE int64_t padded(const Weight& w) {
     int64_t unit = w.kind == 1 ? 64 : 32;
     return (w.inputs + unit - 1) / unit * unit;
 }
+// Bytes of an input, as rows hold it for a product.
+INLINE int64_t size_of(const Weight& w) { return w.kind >= 4 ? (w.kind % 2 ? 2 : 4) : w.kind == 0 ? 2 : 1; }
 INLINE int64_t panels(const Weight& w) { return (w.width + PANEL - 1) / PANEL; }
 
 // Memory that a thread keeps from one product to the next.
@@ -172,8 +174,8 @@ struct Layout {
     int64_t stride, groups;
     size_t codes, scales, total;  // bytes
     Layout(const Weight& w, int64_t rows) {
-        stride = padded(w) * (w.kind == 0 ? 2 : 1);
-        groups = w.kind >= 2 ? padded(w) / GROUP : 1;
+        stride = padded(w) * size_of(w);
+        groups = w.kind == 2 || w.kind == 3 ? padded(w) / GROUP : 1;
         codes = size_t((stride * rows + 63) / 64 * 64);
         scales = size_t((rows * groups * 4 + 63) / 64 * 64);
         total = codes + 3 * scales;
@@ -182,9 +184,8 @@ struct Layout {
 
 INLINE void write_row(const Weight& w, const Layout& l, char* room, int64_t row, const float* x) {
     const int64_t all = padded(w);
-    if (w.kind == 0) {
-        uint16_t* out = (uint16_t*)(room + row * l.stride);
-        for (int64_t i = 0; i < all; i += 16) store(out + i, to_bf16(load<F>(x + i)));
+    if (size_of(w) > 1) {
+        for (int64_t i = 0; i < all; i += 16) give(room + row * l.stride, i, size_of(w) == 2, load<F>(x + i));
         return;
     }
     int8_t* out = (int8_t*)(room + row * l.stride);
@@ -333,6 +334,12 @@ INLINE void finish_bytes(const Weight& w, const Rows& r, const Place& p, int64_t
     finish(w, p, row, panel, v);
 }
 
+}  // namespace
+
+#include "unpacked.h"
+
+namespace {
+
 template <int M>
 void few(const Weight& w, const Rows& r, const Place& p, int64_t row, int64_t panel) {
     constexpr int N = M == 1 ? 4 : WIDE, G = M == 1 ? 4 : (M <= 2 ? WIDE : (WIDE > 2 ? 2 : WIDE));
@@ -345,7 +352,16 @@ void few(const Weight& w, const Rows& r, const Place& p, int64_t row, int64_t pa
         return;
     }
     F sums[M][4];
-    if (w.kind == 0) block<PairsOf, M, N>(x, r.stride, (const char*)w.codes + panel * all * PANEL * 2, all / 2, sums);
+    if (w.kind == 6) {
+        column_sums<Singles, M>(w, x, r.stride, panel, sums);
+    } else if (w.kind == 7) {
+        column_sums<Doubles, M>(w, x, r.stride, panel, sums);
+    } else if (w.kind >= 4) {
+        for (int quarter = 0; quarter < 4; quarter++) {
+            if (w.kind == 4) row_sums<Singles, M>(w, x, r.stride, panel, quarter, sums);
+            else row_sums<Doubles, M>(w, x, r.stride, panel, quarter, sums);
+        }
+    } else if (w.kind == 0) block<PairsOf, M, N>(x, r.stride, (const char*)w.codes + panel * all * PANEL * 2, all / 2, sums);
     else if (w.kind == 2) grouped<8, M, G>(w, r, row, panel, all / GROUP, sums);
     else grouped<4, M, G>(w, r, row, panel, all / GROUP, sums);
     for (int m = 0; m < M; m++) finish(w, p, row + m, panel, sums[m]);
@@ -436,9 +452,10 @@ void product_then(const Weight& w, const Place& p, const Team& team, const Weigh
     const Layout l(w, (p.rows + 31) / 32 * 32);
     Rows r;
     static thread_local Scratch kept;
-    const bool ready = w.kind == 0 && p.x_type == 1 && !w.norm && w.inputs == all && !tiled(w, p.rows);
+    const bool panelled = w.kind == 0 && p.x_type == 1 && w.inputs == all && !tiled(w, p.rows);
+    const bool ready = !w.norm && (panelled || (w.kind >= 4 && p.x_type == w.kind % 2));
     if (ready) {
-        r = Rows{(const char*)p.x, p.x_stride * 2, nullptr, nullptr, nullptr};
+        r = Rows{(const char*)p.x, p.x_stride * size_of(w), nullptr, nullptr, nullptr};
     } else {
         char* room = kept.of(l.total);
         r = Rows{room, l.stride, (const float*)(room + l.codes), (const int32_t*)(room + l.codes + l.scales),

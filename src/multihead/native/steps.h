@@ -1,6 +1,7 @@
 // Layers from word vectors to states, without going back to Python between them.
 #pragma once
 
+#include "best.h"
 #include "mix.h"
 
 namespace {
@@ -82,6 +83,67 @@ void pass(const Pass& p, const Team& team) {
         exchange(x, other);
     }
     if (x != (char*)p.x) std::memcpy(p.x, x, tokens * p.states * size);
+}
+
+// Word vectors of the next tokens, scaled and with their places' where there are such.
+INLINE void embedded(const Walk& w, const int64_t* tokens, const Team& team) {
+    const int64_t width = w.pass.states;
+    const int type = w.pass.type;
+    spread(team, w.pass.texts, 16, [&](int64_t t) {
+        for (int64_t i = 0; i < width; i += 16) {
+            F v = take(w.words, tokens[t] * width + i, type);
+            if (w.scale != 1.0f) v *= w.scale;
+            if (w.learned) {
+                if (type) v = from_bf16(to_bf16(v));
+                v += take(w.learned, (w.places[t] + w.offset) * width + i, type);
+            }
+            give(w.pass.x, t * width + i, type, v);
+        }
+    });
+}
+
+// How many steps were made: fewer than were asked for after a step that found an end, or no token of the vocabulary.
+int64_t walk(const Walk& w, const Team& team) {
+    const Pass& p = w.pass;
+    const int64_t texts = p.texts;
+    static thread_local Scratch kept;
+    float* values = (float*)kept.of(size_t(texts) * 4);
+    for (int64_t step = 0; step < w.steps; step++) {
+        for (int64_t i = 0; i < w.turned; i++) {
+            const Angles& a = w.angles[i];
+            for (int64_t t = 0; t < texts; t++) {
+                std::memcpy(a.here_cosines + t * a.half, a.cosines + w.places[t] * a.half, a.half * 4);
+                std::memcpy(a.here_sines + t * a.half, a.sines + w.places[t] * a.half, a.half * 4);
+            }
+        }
+        embedded(w, w.tokens + step * texts, team);
+        pass(p, team);
+        if (w.norm)
+            norm_rows(Normed{p.x, p.x, texts, p.states, p.states, p.states, w.norm, p.type, w.norm_eps, w.norm_weight,
+                             w.norm_bias}, team);
+        const int64_t scored = w.scorer->outputs;
+        product_then(*w.scorer, Place{p.x, nullptr, w.scores, texts, p.states, 0, scored, p.type, w.score_type}, team,
+                     step + 1 < w.steps ? p.steps[0].qkv : nullptr);
+        for (int64_t t = 0; t < texts; t++) {
+            w.places[t]++;
+            for (int64_t i = 0; i < w.windows; i++) {
+                const Keys& k = w.keys[i];
+                k.writes[t]++;
+                if (k.window && k.lengths[t] == k.window) k.begins[t]++;
+                else k.lengths[t]++;
+            }
+        }
+        int64_t* found = w.tokens + (step + 1) * texts;
+        best(Best{w.scores, nullptr, values, found, texts, scored, scored, 1, 0, w.score_type, 0}, team);
+        bool over = false;
+        for (int64_t t = 0; t < texts; t++) {
+            if (values[t] == -INFINITY) found[t] = -1;
+            over |= found[t] < 0 || found[t] >= w.vocabulary;
+            for (int64_t i = 0; i < w.end_count; i++) over |= found[t] == w.ends[i];
+        }
+        if (over) return step + 1;
+    }
+    return w.steps;
 }
 
 }  // namespace

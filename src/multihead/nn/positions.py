@@ -68,8 +68,15 @@ class Rotary(Positions):
         """Cosines and sines (tokens, rotated / 2) in float32, computed once a pass."""
         return call.once((self, "angles"), lambda: self._angles(call))
 
+    def of(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines (places, rotated / 2) of some places, whatever texts they are in."""
+        return self._turns(places, kept_on(places.device, self, "frequencies"))
+
     def _angles(self, call: Call) -> tuple[Tensor, Tensor]:
-        angles = (call.positions[:, None, None].float() * self._frequencies(call)).squeeze(1)
+        return self._turns(call.positions, self._frequencies(call))
+
+    def _turns(self, places: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
+        angles = (places[:, None, None].float() * frequencies).squeeze(1)
         return angles.cos() * self.scale, angles.sin() * self.scale
 
     def _table(self, call: Call, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -170,7 +170,7 @@ def prepare(module: nn.Module, kind: str) -> None:
 
 def _residual(residual: Residual, kind: str) -> None:
     """A residual whose step can add what it reads."""
-    if type(residual.out) is not nn.Identity or residual.scale != 1.0 or not _can(residual.step):
+    if type(residual.out) is not nn.Identity or residual.scale != 1.0 or not can_join(residual.step):
         return
     if kind == JOINED and type(residual.after) is Finite and residual.before.weight.dtype is not torch.float16:
         residual.after = nn.Identity()
@@ -183,7 +183,7 @@ def _residual(residual: Residual, kind: str) -> None:
 
 def _steps(module: nn.Module, kind: str) -> None:
     for name, child in list(module.named_children()):
-        if _can(child):
+        if can_join(child):
             setattr(module, name, _step(child, kind, None, None))
         elif type(child) is Linear and kind != JOINED:
             setattr(module, name, PackedLinear(child, kind))
@@ -191,18 +191,18 @@ def _steps(module: nn.Module, kind: str) -> None:
             _steps(child, kind)
 
 
-def _can(step: nn.Module) -> bool:
+def can_join(step: nn.Module) -> bool:
     """Whether a step is of the plain kind that is joined here."""
     if type(step) in (Attention, CrossAttention):
         return all(type(getattr(step, name)) is Linear for name in ("q", "k", "v", "out"))
     if isinstance(step, (FeedForward, GatedFeedForward)) and step.down.weight.dtype != step.up.weight.dtype:
         return False
     if type(step) is FeedForward:
-        return type(step.up) is Linear and type(step.down) is Linear and _named(step.act) is not None
-    return type(step) is GatedFeedForward and step.scales == (1.0, 1.0) and _named(step.act) is not None
+        return type(step.up) is Linear and type(step.down) is Linear and named(step.act) is not None
+    return type(step) is GatedFeedForward and step.scales == (1.0, 1.0) and named(step.act) is not None
 
 
-def _named(act: Any) -> str | None:
+def named(act: Any) -> str | None:
     """The name of an activation that the kernels compute."""
     return next((name for name, known in ACTIVATIONS.items() if known is act and name in KNOWN), None)
 
@@ -221,7 +221,7 @@ def _step(step: Any, kind: str, before: Norm | None, after: Norm | None) -> nn.M
     if isinstance(step, (FeedForward, GatedFeedForward)):
         gated = isinstance(step, GatedFeedForward)
         linears = [step.gate, step.up] if gated else [step.up]
-        into = _joined(linears, kind, act=_named(step.act), gated=gated, norm=before)
+        into = _joined(linears, kind, act=named(step.act), gated=gated, norm=before)
         return PreparedFeedForward(into, _joined([step.down], kind, after=after))
     made: Any = step
     output = _joined([made.out], kind, after=after)

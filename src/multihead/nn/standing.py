@@ -44,11 +44,11 @@ def stands(model: Any) -> bool:
     ):
         return False
     plain = all(getattr(part, "adjust", None) is None for part in parts)
-    plain = plain and not any(map(_hooked, model.modules()))
+    plain = plain and not any(map(hooked, model.modules()))
     return plain and all(part.head_width <= gpu.WIDEST for part in parts if isinstance(part, Attention))
 
 
-def _hooked(part: nn.Module) -> bool:
+def hooked(part: nn.Module) -> bool:
     """Whether somebody looks into a module's passes, or has replaced them: a replay would pass him by."""
     return bool(part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part))
 

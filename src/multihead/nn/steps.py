@@ -22,6 +22,7 @@ from .packed import Norm
 from .positions import Positions, Rotary, RotaryByLength
 from .prepared import PreparedAttention, PreparedCrossAttention, PreparedFeedForward, PreparedResidual
 from .stack import Stack
+from .unpacked import Parts
 
 
 class PreparedStack(Stack):
@@ -81,9 +82,10 @@ class Steps:
         self.crosses = isinstance(layers[0], CrossLayer)
         self._table: Any = None  # numpy's array of native.Step
         self._own: list[Any] = []  # the products that the table points at, one a layer
+        self._held: list[list[Tensor]] = []  # what else it points at
         steps = [layer.attention.step for layer in self.layers]
-        alike = _groups([step.window if step.causal else None for step in steps])  # where keys lie
-        turned = _groups([step.positions if isinstance(step.positions, Rotary) else None for step in steps])
+        alike = groups([step.window if step.causal else None for step in steps])  # where keys lie
+        turned = groups([step.positions if isinstance(step.positions, Rotary) else None for step in steps])
         self._alike = list(alike.values())
         self._turned = [(positions, numbers) for positions, numbers in turned.items() if positions is not None]
         self._room = 0  # numbers that a pass needs of a token, beside its states
@@ -166,16 +168,15 @@ class Steps:
     def _layers(self) -> Any:
         """A table of the pass's own, with what does not change from pass to pass."""
         if self._table is None or not all(product.placed for product in self._own):
-            steps = [layer.attention.step for layer in self.layers]
-            table = (native.Step * len(steps))()
-            for entry, layer in zip(table, self.layers, strict=True):
-                _describe(entry, layer)
-            self._table, self._room = np.frombuffer(bytes(table), np.dtype(native.Step)), _room(self.layers)
-            self._own = [step.qkv for step in steps]
+            parts = [Parts.of(layer) for layer in self.layers]
+            table = (native.Step * len(parts))()
+            self._held = [describe(*one) for one in zip(table, self.layers, parts, strict=True)]
+            self._table, self._room = np.frombuffer(bytes(table), np.dtype(native.Step)), room_of(parts)
+            self._own = [one.qkv for one in parts]
         return self._table.copy()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_table": None, "_own": []}
+        return {**self.__dict__, "_table": None, "_own": [], "_held": []}
 
 
 def _address(held: Any) -> int:
@@ -184,7 +185,7 @@ def _address(held: Any) -> int:
     return held.data_ptr() if isinstance(held, Tensor) else ctypes.addressof(held)
 
 
-def _groups(keys: Sequence[Any]) -> dict[Any, list[int]]:
+def groups(keys: Sequence[Any]) -> dict[Any, list[int]]:
     """Places of equal keys."""
     found: dict[Any, list[int]] = {}
     for place, key in enumerate(keys):
@@ -192,27 +193,27 @@ def _groups(keys: Sequence[Any]) -> dict[Any, list[int]]:
     return found
 
 
-def _describe(entry: Any, layer: Any) -> None:
-    step, ffn = layer.attention.step, layer.ffn.step
-    entry.qkv, entry.out = step.qkv.address, step.output.address
-    entry.into, entry.down = ffn.into.address, ffn.output.address
-    entry.width, entry.heads = step.head_width, step.widths[0] // step.head_width
-    entry.key_heads, entry.scale, entry.window = step.widths[1] // step.head_width, step.scale, step.window or 0
+def describe(entry: Any, layer: Any, parts: Parts) -> list[Tensor]:
+    """Tells the kernels of a layer; what must be kept for as long as they are told."""
+    step, held = layer.attention.step, []
+    entry.qkv, entry.out, entry.into, entry.down = (x.address for x in (parts.qkv, parts.out, parts.into, parts.down))
+    entry.width, entry.heads = step.head_width, parts.widths[0] // step.head_width
+    entry.key_heads, entry.scale, entry.window = parts.widths[1] // step.head_width, step.scale, step.window or 0
     for name, norm in (("q_norm", step.q_norm), ("k_norm", step.k_norm)):
         told = Norm.of(norm)
         if told is not None and told.weight is not None:
-            step.__dict__[f"_{name}"] = told.weight  # float32, kept as long as the layer is
+            held.append(told.weight)  # float32
             setattr(entry, name, told.weight.data_ptr())
             entry.norm_eps = told.eps
     if isinstance(layer, CrossLayer):
         cross: Any = layer.cross.step
         entry.query, entry.cross, entry.cross_scale = cross.query.address, cross.output.address, cross.scale
+    return held
 
 
-def _room(layers: Sequence[Any]) -> int:
+def room_of(parts: Sequence[Parts]) -> int:
     """Widths of what a layer makes of a token: of the wider joined product, and of what its heads give."""
-    joined = (product.outputs for layer in layers for product in (layer.attention.step.qkv, layer.ffn.step.into))
-    return max(joined) + max(layer.attention.step.output.shape[1] for layer in layers)
+    return max(max(one.qkv.outputs, one.into.outputs) for one in parts) + max(one.out.shape[1] for one in parts)
 
 
 def _single(x: Tensor, call: Call) -> bool:
@@ -241,11 +242,12 @@ def _plain(layer: nn.Module) -> bool:
         outside = residual.before, residual.after, residual.out
         if type(residual) is not PreparedResidual or any(type(part) is not nn.Identity for part in outside):
             return False
-    fine = _attends(parts.attention.step, PreparedAttention) and type(parts.ffn.step) is PreparedFeedForward
-    return fine and (type(layer) is Layer or _attends(parts.cross.step, PreparedCrossAttention))
+    fine = attends(parts.attention.step, PreparedAttention) and type(parts.ffn.step) is PreparedFeedForward
+    return fine and (type(layer) is Layer or attends(parts.cross.step, PreparedCrossAttention))
 
 
-def _attends(step: Any, kind: type[nn.Module]) -> bool:
+def attends(step: Any, kind: type[nn.Module]) -> bool:
+    """Whether the kernels compute all that attention of a kind does."""
     made: Any = step
     if type(step) is not kind or type(made.positions) not in (Positions, Rotary, RotaryByLength):
         return False

@@ -84,8 +84,13 @@ class ScaledEmbedding(Embedding):
         super().__init__(count, width)
         self.scale = scale
 
+    @property
+    def factor(self) -> float:
+        """The number, in the weights' precision."""
+        return float(torch.tensor(self.scale, dtype=self.weight.dtype, device="cpu"))
+
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return super().forward(ids) * float(torch.tensor(self.scale, dtype=self.weight.dtype, device="cpu"))
+        return super().forward(ids) * self.factor
 
 
 class LayerNorm(nn.LayerNorm):

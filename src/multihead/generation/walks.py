@@ -1,0 +1,113 @@
+"""Steps of one token a text on a CPU without Python between them, by `nn.walking`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+
+from ..heads import LanguageModel
+from ..kernels import native
+from ..kernels.attention import fused
+from ..nn.cache import Store, Text
+from ..nn.memories import KeyValues
+from ..nn.packed import Product
+from ..nn.standing import hooked, settle
+from ..nn.unpacked import Unpacked, lie_alike
+from ..nn.walking import Walk, walks
+from ..nn.weights import Embedding, Linear, ScaledEmbedding
+from .graphs import taken
+from .passed import Passed
+
+BURST = 0.05  # seconds that steps without Python between may take
+
+
+class Walks:
+    """The steps of one model over one store.
+
+    Args:
+        model: whose steps the kernels compute, as `of` finds.
+    """
+
+    lasting = False  # made anew for every use: weights may have changed
+
+    def __init__(self, model: Any, store: Store) -> None:
+        self.model, self.store = model, store
+        self.moved = True  # whether something else has read texts since the last step
+        self._walk: Walk | None = None
+        self._rows: dict[int | None, int] = {}
+        self._seconds = BURST
+
+    @classmethod
+    def of(cls, model: Any, store: Store) -> Walks | None:
+        """Those of a model on a CPU; None where the kernels do not compute all that its steps do."""
+        fine = native.library() is not None and model.device.type == "cpu" and model.dtype in native.TYPES
+        if not fine or model.training or not hasattr(model, "backbone") or model.attend is not fused:
+            return None
+        if not all(type(layer) is KeyValues for layer in store.layers) or any(map(hooked, model.modules())):
+            return None
+        return cls(model, store) if walks(model.backbone, model.dtype) and _scores(model.head, model.dtype) else None
+
+    @torch.inference_mode()
+    def step(
+        self, texts: Sequence[Text], tokens: Sequence[int], ahead: int = 1, ends: Iterable[int] = ()
+    ) -> Passed | None:
+        """Reads one token of each text, for which the texts have taken blocks.
+
+        Args:
+            ahead: steps, of which each reads the tokens that the one before found likeliest; fewer are made where
+                they take long. ends: tokens after which nothing more is read.
+
+        Returns:
+            What the last step gave; None where texts are too many, or lie in pieces.
+        """
+        if self._walk is None:
+            self._walk = _walk(self.model, self.store)
+        walk, places = self._walk, [text.length for text in texts]
+        if torch.is_autocast_enabled("cpu") or (walk.most is not None and len(texts) > walk.most):
+            return None
+        ahead = taken(texts, max(1, min(ahead, int(BURST / self._seconds))))
+        tables = {window: [text.tables[window] for text in texts] for window in self.store.windows}
+        if not all(table.straight for each in tables.values() for table in each):
+            return None
+        if walk.longest is not None and max(places) + ahead > walk.longest:
+            return None
+        self._settle(walk, texts)
+        rows = {}
+        for window, each in tables.items():
+            seen = [place + 1 if window is None else min(place + 1, window) for place in places]
+            writes = [table.row(place) for table, place in zip(each, places, strict=True)]
+            rows[window] = writes, [row + 1 - n for row, n in zip(writes, seen, strict=True)], seen
+        began = time.perf_counter()
+        states, scores, found = walk.run(tokens, places, rows, ahead, list(ends), max(text.expected for text in texts))
+        self._seconds = (time.perf_counter() - began) / len(found)
+        for text in texts:
+            text.advance(len(found))
+        return Passed(states, scores.float(), found)
+
+    def _settle(self, walk: Walk, texts: Sequence[Text]) -> None:
+        """Puts all that was read into storage, which gets room for these texts' next tokens."""
+        tops = {window: pool.top for window, pool in self.store.pools.items()}
+        copies = any(table.copies for text in texts for table in text.tables.values())
+        if self.moved or copies or tops != self._rows:
+            settle(self.store, texts, self.model.device)
+            walk.settled()
+            self._rows, self.moved = tops, False
+
+
+def _scores(head: Any, dtype: torch.dtype) -> bool:
+    """Whether the kernels compute a head's scores."""
+    if type(head) is not LanguageModel or type(head.transform) is not torch.nn.Identity:
+        return False
+    plain = head.rest is None and head.scale == 1.0 and head.softcap is None
+    if head.packed is not None or not plain:
+        return plain
+    return type(head.table) in (Embedding, ScaledEmbedding, Linear) and lie_alike([head.table], dtype)
+
+
+def _walk(model: Any, store: Store) -> Walk:
+    head, packed = model.head, model.head.packed
+    scorer: Product | Unpacked = packed or Unpacked([head.table.weight], [head.bias])
+    return Walk(model.backbone, scorer, store, model.dtype, rounded=packed is None)

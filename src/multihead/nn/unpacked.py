@@ -1,0 +1,121 @@
+"""Layers whose weights stay as they were stored, as the kernels are told of them."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..kernels import native
+from ..kernels.linear import apart, lies
+from ..kernels.packed import PANEL, interleaved
+from .feedforward import GatedFeedForward
+from .layer import Layer, Residual
+from .packed import Norm, Product
+from .prepared import can_join, named
+
+
+class Unpacked:
+    """What `Product` computes, of weights that are not copied: `after(add + act(norm(x) @ weight.T + bias))`.
+
+    Args:
+        weights: (outputs, inputs) each, one under the other, at most three, which `lie` alike.
+        biases: of each, or none. gated: of the two weights, the first is activated and multiplies the second.
+        norm: before the product. after: of the sum.
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[Tensor],
+        biases: Sequence[Tensor | None],
+        *,
+        act: str | None = None,
+        gated: bool = False,
+        norm: Norm | None = None,
+        after: Norm | None = None,
+    ) -> None:
+        norm, after = norm or Norm(), after or Norm()
+        counts = [len(weight) for weight in weights]
+        self.outputs = counts[0] if gated else sum(counts)
+        self.shape = sum(counts), weights[0].shape[1]
+        width = 2 * (-(-self.outputs // (PANEL // 2)) * (PANEL // 2)) if gated else self.outputs
+        self._held = [*weights, norm.weight, norm.bias, after.weight, after.bias, _joined(weights, biases, gated)]
+        places = [None if x is None else x.data_ptr() for x in self._held]
+        self.kind = lies(weights[0]) or 0
+        self._struct = native.Weight(
+            kind=self.kind, act=native.ACTIVATIONS[act] if act else 0, gated=int(gated),
+            norm=norm.kind, after=after.kind, norm_eps=norm.eps, after_eps=after.eps, inputs=self.shape[1],
+            outputs=self.outputs, width=width, norm_weight=places[-5], norm_bias=places[-4], after_weight=places[-3],
+            after_bias=places[-2], bias=places[-1], parts=tuple(places[: len(weights)]), counts=tuple(counts),
+            apart=apart(weights[0]),
+        )  # fmt: skip
+        self.address = ctypes.addressof(self._struct)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The products of a layer's self-attention and feed-forward step; outputs of queries, keys and values."""
+
+    qkv: Product | Unpacked
+    out: Product | Unpacked
+    into: Product | Unpacked
+    down: Product | Unpacked
+    widths: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, layer: Any) -> Parts:
+        """Of a prepared layer."""
+        step, ffn = layer.attention.step, layer.ffn.step
+        return cls(step.qkv, step.output, ffn.into, ffn.output, step.widths)
+
+
+def unpacked(layer: Any) -> Parts:
+    """The products of a layer that `can_stay` lets through."""
+    step, ffn, (attention, rest) = layer.attention.step, layer.ffn.step, (layer.attention, layer.ffn)
+    gated = isinstance(ffn, GatedFeedForward)
+    up = [ffn.gate, ffn.up] if gated else [ffn.up]
+    return Parts(
+        _of([step.q, step.k, step.v], norm=Norm.of(attention.before)),
+        _of([step.out], after=Norm.of(attention.after)),
+        _of(up, act=named(ffn.act), gated=gated, norm=Norm.of(rest.before)),
+        _of([ffn.down], after=Norm.of(rest.after)),
+        (len(step.q.weight), len(step.k.weight), len(step.v.weight)),
+    )
+
+
+def can_stay(layer: Any, dtype: torch.dtype) -> bool:
+    """Whether the products of a layer can be made of its weights as they are, in their precision."""
+    if type(layer) is not Layer or not (type(layer.attention) is type(layer.ffn) is Residual):
+        return False
+    for residual in (layer.attention, layer.ffn):
+        normed = all(Norm.of(norm) or type(norm) is nn.Identity for norm in (residual.before, residual.after))
+        if not normed or type(residual.out) is not nn.Identity or residual.scale != 1.0 or not can_join(residual.step):
+            return False
+    step, ffn = layer.attention.step, layer.ffn.step
+    up = [part for part in (getattr(ffn, "gate", None), ffn.up) if part is not None]
+    return all(lie_alike(each, dtype) for each in ([step.q, step.k, step.v], [step.out], up, [ffn.down]))
+
+
+def lie_alike(linears: Sequence[Any], dtype: torch.dtype) -> bool:
+    """Whether the weights of some layers, of this precision, lie so that one product can read them."""
+    weights = [part.weight for part in linears]
+    ways = {(lies(weight), apart(weight)) for weight in weights}
+    return len(ways) == 1 and (None, apart(weights[0])) not in ways and all(w.dtype is dtype for w in weights)
+
+
+def _of(linears: Sequence[Any], **options: Any) -> Unpacked:
+    return Unpacked([part.weight for part in linears], [part.bias for part in linears], **options)
+
+
+def _joined(weights: Sequence[Tensor], biases: Sequence[Tensor | None], gated: bool) -> Tensor | None:
+    """Biases in float32 in the order in which panels hold outputs, filled up with zeros to whole panels."""
+    if all(bias is None for bias in biases):
+        return None
+    parts = [torch.zeros(len(w)) if b is None else b.detach().float() for w, b in zip(weights, biases, strict=True)]
+    whole = interleaved(*parts) if gated else torch.cat(parts)
+    return F.pad(whole, (0, -len(whole) % PANEL))

@@ -1,0 +1,203 @@
+"""Steps that the kernels make without Python between give what the same steps give layer by layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+import multihead
+from multihead.errors import TextTooLong
+from multihead.generation.walks import Walks
+from multihead.kernels import native
+from multihead.nn.walking import Walk
+
+pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no C++ kernels: {native.why_not()}")
+SIZES = {"vocab_size": 90, "hidden_size": 64, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4}
+ROTARY = {**SIZES, "num_key_value_heads": 2, "head_dim": 16, "eos_token_id": None, "pad_token_id": 0}
+MODELS: dict[str, Any] = {
+    "llama": transformers.LlamaConfig(**ROTARY),
+    "llama with biases": transformers.LlamaConfig(**ROTARY, attention_bias=True, mlp_bias=True),
+    "qwen2": transformers.Qwen2Config(**ROTARY, tie_word_embeddings=True),
+    "qwen3": transformers.Qwen3Config(**ROTARY),
+    "mistral": transformers.MistralConfig(**ROTARY, sliding_window=6),
+    "gemma": transformers.GemmaConfig(**ROTARY),
+    "gpt2": transformers.GPT2Config(vocab_size=90, n_embd=64, n_layer=2, n_head=4, eos_token_id=None, n_positions=40),
+    "opt": transformers.OPTConfig(
+        vocab_size=90, hidden_size=64, ffn_dim=80, num_hidden_layers=2, num_attention_heads=4, word_embed_proj_dim=64,
+        max_position_embeddings=60, eos_token_id=None, bos_token_id=None,
+    ),
+}  # fmt: skip
+TEXTS = [[5, 6, 7, 8, 9, 10, 11, 12, 13], [20, 21], [30, 31, 32, 33, 34, 35, 36]]
+OPTIONS: dict[str, Any] = {"max_new_tokens": 20, "do_sample": False, "pad_token_id": 0}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def folder(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    torch.manual_seed(0)
+    made = transformers.AutoModelForCausalLM.from_config(MODELS[request.param])
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    place = tmp_path_factory.mktemp("walked")
+    made.save_pretrained(place)
+    return place
+
+
+@pytest.fixture(params=["as stored", "int8"])
+def model(request: Any, folder: Any) -> Any:
+    options = {} if request.param == "as stored" else {"precision": "int8", "dtype": torch.float32}
+    return multihead.AutoModelForCausalLM.from_pretrained(folder, **options)
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Texts of each step that the kernels have made."""
+    made: list[int] = []
+    run = Walk.run
+
+    def counted(self: Walk, *args: Any) -> Any:
+        out = run(self, *args)
+        made.extend([out[2].shape[1]] * len(out[2]))
+        return out
+
+    monkeypatch.setattr(Walk, "run", counted)
+    return made
+
+
+def layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Walks, "of", classmethod(lambda cls, model, store: None))
+
+
+@pytest.mark.parametrize("texts", [TEXTS, TEXTS[:1]], ids=["several", "one"])
+def test_texts_and_scores_are_the_same(model, steps, monkeypatch, texts):
+    options = {**OPTIONS, "output_scores": True, "return_dict_in_generate": True}
+    one, found = model.generate(texts, **options), model.generate(texts, **OPTIONS)
+    assert len(steps) >= 2 * 19
+    layer_by_layer(monkeypatch)
+    other = model.generate(texts, **options)
+    assert torch.equal(one.sequences, other.sequences)
+    assert torch.equal(found, other.sequences)
+    for a, b in zip(one.scores, other.scores, strict=True):
+        assert (a - b).abs().max() <= 2e-3 * b.abs().max()  # of int8, whose codes at a tie may fall to either side
+
+
+def test_draws_are_the_same(model, steps, monkeypatch):
+    options = {**OPTIONS, "do_sample": True, "top_k": 20, "seed": 3}
+    one = model.generate(TEXTS, **options)
+    assert len(steps) >= 19
+    layer_by_layer(monkeypatch)
+    assert torch.equal(one, model.generate(TEXTS, **options))
+
+
+def test_in_bfloat16_scores_are_near(folder, steps, monkeypatch):
+    model = multihead.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    options = {**OPTIONS, "max_new_tokens": 2, "output_scores": True, "return_dict_in_generate": True}
+    one = model.generate(TEXTS[:1], **options)
+    assert len(steps) == 1
+    layer_by_layer(monkeypatch)
+    other = model.generate(TEXTS[:1], **options)
+    a, b = one.scores[-1], other.scores[-1]
+    assert (a - b).abs().max() <= 0.05 * b.abs().max()
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    torch.manual_seed(1)
+    made = transformers.LlamaForCausalLM(transformers.LlamaConfig(**ROTARY))
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    made.save_pretrained(place := tmp_path_factory.mktemp("llama"))
+    return place
+
+
+@pytest.fixture
+def small(llama: Any) -> Any:
+    return multihead.AutoModelForCausalLM.from_pretrained(llama)
+
+
+def test_nothing_is_read_after_an_end(small, steps):
+    whole = small.generate(TEXTS[:1], **OPTIONS)[0, len(TEXTS[0]) :].tolist()
+    end = next(token for place, token in enumerate(whole) if place > 4 and token not in whole[:place])
+    del steps[:]
+    ended = small.generate(TEXTS[:1], **OPTIONS, eos_token_id=end)[0, len(TEXTS[0]) :].tolist()
+    assert ended == whole[: whole.index(end) + 1]
+    assert len(steps) == len(ended) - 1  # the first token follows from the prompt's pass
+
+
+def test_weights_that_change_are_seen(small):
+    before = small.generate(TEXTS, **OPTIONS)
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.mul_(-0.7)
+        small.backbone.norm.weight.data.add_(0.4)
+    fresh = small.generate(TEXTS, **OPTIONS)
+    assert not torch.equal(before, fresh)
+    with pytest.MonkeyPatch.context() as patch:
+        layer_by_layer(patch)
+        assert torch.equal(fresh, small.generate(TEXTS, **OPTIONS))
+
+
+@pytest.mark.parametrize("why", ["hooks", "training", "autocast", "adapters", "another forward", "double"])
+def test_what_the_kernels_do_not_compute_runs_layer_by_layer(small, steps, why, monkeypatch):
+    seen = []
+    if why == "hooks":
+        small.backbone.layers[1].register_forward_hook(lambda *args: seen.append(1))
+    elif why == "training":
+        small.train()
+    elif why == "adapters":
+        small.add_adapter(multihead.LoraConfig(r=2, target_modules=["q_proj"]))
+        small.eval()
+    elif why == "another forward":
+        own = small.backbone.layers[0].forward
+        monkeypatch.setattr(small.backbone.layers[0], "forward", lambda *args: seen.append(1) or own(*args))
+    elif why == "double":
+        small.double()
+    with torch.autocast("cpu", torch.bfloat16, enabled=why == "autocast"):
+        small.generate(TEXTS, **OPTIONS)
+    assert not steps
+    assert why not in ("hooks", "another forward") or len(seen) == 20
+
+
+def test_many_texts_at_once_are_torchs_or_the_kernels(small, steps, monkeypatch):
+    texts = [[3 + i % 80, 4 + i % 70] for i in range(70)]
+    many = small.generate(texts, **OPTIONS)
+    assert not steps  # more than are quicker as they lie
+    small.prepare("bf16", dtype=torch.float32)
+    small.generate(texts, **OPTIONS)
+    assert len(steps) >= 19
+    assert many.shape[0] == 70
+
+
+def test_positions_end_where_they_are_learned(tmp_path, steps):
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(vocab_size=90, n_embd=64, n_layer=1, n_head=4, n_positions=16, eos_token_id=None)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    model = multihead.AutoModelForCausalLM.from_pretrained(tmp_path)
+    text = [[5, 6, 7]]
+    assert model.generate(text, max_new_tokens=13, do_sample=False, pad_token_id=0).shape[1] == 16
+    assert steps
+    with pytest.raises(TextTooLong):
+        model.generate(text, max_new_tokens=15, do_sample=False, pad_token_id=0)
+
+
+def test_the_number_of_threads_changes_nothing(small):
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.append(small.generate(TEXTS, **OPTIONS))
+    torch.set_num_threads(before)
+    assert all(torch.equal(found[0], other) for other in found[1:])
+
+
+def test_prompts_that_are_read_between_steps_disturb_nothing(small, steps, monkeypatch):
+    from multihead.generation.engine import Engine
+
+    texts = [[5 + i, 6, 7 + i] + [9] * (11 * i) for i in range(6)]
+    together = small.generate(texts, **OPTIONS)
+    made = Engine.__init__
+    monkeypatch.setattr(Engine, "__init__", lambda self, model, **k: made(self, model, **{**k, "tokens": 16}))
+    apart = small.generate(texts, **OPTIONS)
+    assert steps
+    assert torch.equal(together, apart)
