@@ -27,7 +27,7 @@ from .models.registry import architecture, config_of, foreign
 from .nn.quantized import quantize
 from .nn.weights import fresh, initialize
 from .place import Place
-from .preparing import codes_of, precision_of, states_dtype
+from .preparing import codes_of, decode, precision_of, states_dtype
 from .preparing import load as load_prepared
 
 DTYPES: Mapping[str, torch.dtype] = {
@@ -101,8 +101,8 @@ def load_model(
         ignore: pattern of stored tensors that are not wanted (another head's), a regular expression to search for.
         load_in_8bit, load_in_4bit: holds the matrices of the layers in so few bits; see `nn.quantized`. They are read
             and coded one by one, where the file has them in safetensors or torch's zip format.
-        precision: makes the model ready to run fast, for inference alone: "auto", "fp32", "bf16", "int8" or "int4"; see
-            `PreTrainedModel.prepare`. `dtype` is then that of states between products.
+        precision: makes the model ready to run fast, for inference alone: "auto", "fp32", "bf16", "int8", "int4" or,
+            for a GGUF file, "gguf"; see `PreTrainedModel.prepare`. `dtype` is then that of states between products.
         options: those of `Place`, and config entries to change (`num_labels=3`).
 
     Raises:
@@ -144,12 +144,16 @@ def load_model(
     if precision is not None:
         precision = precision_of(precision, target)
         stored = states = states or states_dtype(precision, target)
+    coded = bits or codes_of(precision)
+    if coded and (bits or torch.device(target or "cpu").type == "cpu"):
+        checkpoint = checkpoint.in_blocks()
     want = {"reshape": ignore_mismatched_sizes, "new": new, "ignore": ignore}
     if bits is None:
-        fill(model, checkpoint, dtype=stored if codes_of(precision) is None else None, device=target, **want)  # type: ignore[arg-type]
+        fill(model, checkpoint, dtype=None if coded else stored, device=target, **want)  # type: ignore[arg-type]
     else:
         fill(model, checkpoint, dtype=None, device=None, **want)  # type: ignore[arg-type]
         quantize(model, bits, target)
+        decode(model, stored or torch.float32)
         model.to(target, stored)
     _read_generation(model, path)
     keep_freed()

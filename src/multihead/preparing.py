@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from .errors import CheckpointMismatch, CorruptFile, InvalidInput, UnsupportedOp
 from .heads import LanguageModel
 from .kernels import native
 from .kernels.hardware import best_dtype
+from .kernels.packed import KEPT
+from .kernels.stored import Stored
 from .nn.joined import Joined
 from .nn.packed import Product
 from .nn.prepared import JOINED
@@ -36,7 +39,8 @@ class Precision:
     """What a precision's name stands for.
 
     Args:
-        codes: of the layers' matrices, as in `kernels.packed`; None leaves them to torch. words: of the word scores'.
+        codes: of the layers' matrices, as `kernels.packed.pack` takes it; None leaves them to torch.
+        words: of the word scores'.
         dtype: of states between products; None for what the hardware multiplies best.
     """
 
@@ -50,6 +54,7 @@ PRECISIONS = {
     "bf16": Precision("bf16", "bf16", torch.bfloat16),
     "int8": Precision("int8", "int8", None),
     "int4": Precision("int4", "int8g", None),
+    "gguf": Precision(KEPT, KEPT, None),
 }
 NAMES = {"float32": "fp32", "bfloat16": "bf16"}
 
@@ -107,6 +112,8 @@ def prepare(
             join(model.backbone, JOINED)
         model.prepared = precision
         return
+    if chosen.codes == KEPT:
+        _ask_for_codes(model)
     model.eval().requires_grad_(False)
     if packed is None:
         packed = chosen.codes is not None and not (chosen.codes == "bf16" and native.library() is None)
@@ -120,8 +127,28 @@ def prepare(
         for head in (part for part in model.modules() if isinstance(part, LanguageModel)):
             head.pack(chosen.words or chosen.codes)
     unpacked = torch.bfloat16 if chosen.codes == "bf16" and not packed else None  # torch has one precision for both
-    model.to(unpacked or dtype or states_dtype(precision))
+    states = unpacked or dtype or states_dtype(precision)
+    decode(model, states)
+    model.to(states)
     model.prepared = precision
+
+
+def _ask_for_codes(model: PreTrainedModel) -> None:
+    """Raises UnsupportedOption for a model that holds nothing in a file's blocks, or will not get it."""
+    if model.device.type != "meta" and not any(isinstance(x, Stored) for x in model.parameters()):
+        raise UnsupportedOption(
+            'precision="gguf" keeps the codes of a quantized GGUF file while that is loaded, and there are none here. '
+            'Load one: from_pretrained("model.gguf", precision="gguf"); or use bf16, int8 or int4.'
+        )
+
+
+def decode(model: nn.Module, dtype: torch.dtype) -> None:
+    """Makes numbers of what is still in a file's blocks, one tensor after the other."""
+    for part in model.modules():
+        kind = torch.float32 if dtype in getattr(part, "widened", ()) else dtype
+        for name, value in part._parameters.items():
+            if isinstance(value, Stored):
+                part._parameters[name] = nn.Parameter(value.numbers(kind), value.requires_grad)
 
 
 def products(model: nn.Module) -> Iterator[Product]:
@@ -152,6 +179,8 @@ def save(model: PreTrainedModel, folder: Path) -> None:
         "format": FORMAT, "version": VERSION, "precision": str(model.prepared), "class": type(model).__name__,
         "dtype": str(model.dtype).removeprefix("torch."), "packed": str(any(products(model))),
     }  # fmt: skip
+    if codes_of(model.prepared) == KEPT:
+        told["kinds"] = json.dumps({name: x.kind for name, x in model.named_modules() if isinstance(x, Product)})
     tensors = {name: tensor.contiguous() for name, tensor in _held(model).items()}
     replace_weights(folder, {PREPARED: lambda path: write(tensors, path, told)})
 
@@ -169,6 +198,8 @@ def load(model: PreTrainedModel, path: Path, device: torch.device | str | None) 
     if told["class"] != type(model).__name__:
         raise UnsupportedOption(f"{path} was prepared as {told['class']}; load it with that class or its Auto class.")
     prepare(model, told["precision"], getattr(torch, told["dtype"]), packed=told["packed"] == "True")
+    for name, kind in json.loads(told.get("kinds", "{}")).items():
+        _product(model, name, path).expect(kind)
     held = _held(model)
     missing, spare = sorted(set(held) - set(tensors)), sorted(set(tensors) - set(held))
     wrong = {
@@ -183,6 +214,14 @@ def load(model: PreTrainedModel, path: Path, device: torch.device | str | None) 
         part = model.get_submodule(owner)
         value = tensors[name].to(device)
         setattr(part, leaf, nn.Parameter(value, requires_grad=False) if leaf in part._parameters else value)
+
+
+def _product(model: PreTrainedModel, name: str, path: Path) -> Product:
+    """The product of this name. Raises CorruptFile where the model has none, as a file `path` says."""
+    found = dict(model.named_modules()).get(name)
+    if not isinstance(found, Product):
+        raise CorruptFile(f"{path} has codes of {name!r}, which is no product here. Prepare the model again.")
+    return found
 
 
 def _held(model: PreTrainedModel) -> Mapping[str, Tensor]:

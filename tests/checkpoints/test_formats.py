@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from multihead.checkpoints import blocks, gguf
 from multihead.checkpoints.folder import open_checkpoint, save_tensors
 from multihead.errors import CorruptFile, ModelNotFound, MultiheadError, UnsafeFile, UnsupportedConfig
+from multihead.kernels import stored
 
 from . import files
 
@@ -185,7 +186,7 @@ def test_a_torch_file_of_something_else_is_refused(tmp_path):
             open_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize("kind", blocks.QUANTIZED)
+@pytest.mark.parametrize("kind", blocks.FORMS)
 def test_blocks_expand_to_what_the_gguf_package_says(kind):
     number = reference.GGMLQuantizationType[kind]
     size, width = reference.GGML_QUANT_SIZES[number]
@@ -203,16 +204,19 @@ def test_blocks_expand_to_what_the_gguf_package_says(kind):
     for number_, place in enumerate(places.get(kind, [0])):
         random[:, place : place + 2] = halves[:, 2 * number_ : 2 * number_ + 2]
     expected = torch.from_numpy(quants.dequantize(random, number))
-    got = blocks.expanded(torch.from_numpy(random), kind).view(64, size)
+    got = stored.Stored(torch.from_numpy(random), blocks.FORMS[kind]).numbers()
+    assert got.shape == (64, size)
     torch.testing.assert_close(got, expected, rtol=2e-7, atol=0)
 
 
 def test_expanding_in_pieces_changes_nothing(monkeypatch):
-    stored = torch.randint(0, 256, (100, 20), dtype=torch.uint8)
-    stored[:, 1], stored[:, 3] = 40, 40
-    whole = blocks.expanded(stored, "Q4_1")
-    monkeypatch.setattr(blocks, "BYTES", 20 * 7)
-    assert torch.equal(blocks.expanded(stored, "Q4_1"), whole)
+    held = torch.randint(0, 256, (50, 40), dtype=torch.uint8)
+    held[:, 1::20], held[:, 3::20] = 40, 40
+    tensor = stored.Stored(held, blocks.FORMS["Q4_1"])
+    whole, parts = tensor.numbers(), tensor.parts()
+    monkeypatch.setattr(stored, "BYTES", 20 * 7)
+    assert torch.equal(tensor.numbers(), whole)
+    assert all(torch.equal(one, other) for one, other in zip(tensor.parts(), parts, strict=True))
 
 
 METADATA = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,15 @@ class Checkpoint:
     layout: str
     tensors: Mapping[str, Tensor]
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def in_blocks(self) -> Checkpoint:
+        """The same, in which matrices of a GGUF file stay in their blocks until something is computed with them."""
+        if self.layout != "gguf":
+            return self
+        from .blocks import GgufTensors
+
+        assert isinstance(self.tensors, GgufTensors)
+        return replace(self, tensors=GgufTensors(self.tensors.container, blocks=True))
 
 
 def open_checkpoint(path: Path, *, gguf_file: str | None = None) -> Checkpoint:

@@ -110,7 +110,7 @@ class KeyMap:
                 if fresh is None or not fresh(path, owner, leaf, parameter):
                     missing += [f"{path} ({key})" for key in absent or wanted]
                 continue
-            tensor = where[0].read(*(stored[names[key]] for key in wanted))
+            tensor = where[0].taken(*(stored[names[key]] for key in wanted))
             if tensor.shape != parameter.shape:
                 if fresh is None or not fresh(path, owner, leaf, parameter):
                     misshapen[f"{path} ({wanted[0]})"] = (tuple(parameter.shape), tuple(tensor.shape))

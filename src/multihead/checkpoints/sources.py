@@ -9,6 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..kernels.stored import Stored
+
 
 @dataclass(frozen=True)
 class Source:
@@ -24,6 +26,17 @@ class Source:
     def names(self, key: str, leaf: str) -> tuple[str, ...]:
         """The stored tensors that make one parameter; `key` is this source's, with the layer's number filled in."""
         return (key + leaf,)
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether `read` takes or moves whole rows of one tensor and changes nothing in them."""
+        return type(self) is Source
+
+    def taken(self, *stored: Tensor) -> Tensor:
+        """`read`, of a tensor in blocks too: it stays so where its rows are only moved."""
+        if isinstance(stored[0], Stored) and self.by_rows:
+            return stored[0].moved(self.read)
+        return self.read(*stored)
 
     def read(self, *stored: Tensor) -> Tensor:
         """Our parameter, given the tensors of `names`."""
@@ -98,6 +111,10 @@ class Part(Source):
     index: int
     transposed: bool = False
 
+    @property
+    def by_rows(self) -> bool:
+        return not self.transposed
+
     def read(self, *stored: Tensor) -> Tensor:
         if stored[0].shape[self._axis(stored[0])] != sum(self.sizes):
             return stored[0]  # reported with its shape
@@ -129,6 +146,10 @@ class PerHead(Source):
     groups: int
     layout: tuple[int, ...]
     index: int
+
+    @property
+    def by_rows(self) -> bool:
+        return True
 
     def read(self, *stored: Tensor) -> Tensor:
         if stored[0].shape[0] % (self.groups * sum(self.layout)):
@@ -185,6 +206,10 @@ class Slice(Source):
     count: int
     number: int = 0
 
+    @property
+    def by_rows(self) -> bool:
+        return True
+
     def numbered(self, numbers: Sequence[int]) -> Source:
         return replace(self, number=numbers[-1])
 
@@ -231,6 +256,10 @@ class Interleaved(Source):
     rotated: int | None = None
     axis: int = 0
     first: int = 0
+
+    @property
+    def by_rows(self) -> bool:
+        return self.axis == 0
 
     def read(self, *stored: Tensor) -> Tensor:
         return self._each_head(stored[0], lambda x: x.unflatten(1, (-1, 2)).transpose(1, 2).flatten(1, 2))

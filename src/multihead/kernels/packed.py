@@ -11,6 +11,7 @@ int8 codes, or eight int4 codes of which four are in the low halves. Codes are u
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,10 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InvalidInput, UnsupportedOption
+from .stored import Parts, Stored, in_dtype, slices
 
 KINDS = {"bf16": 0, "int8": 1, "int8g": 2, "int4": 3}
+KEPT = "kept"  # in place of a kind: whichever holds what a file has
+WIDEST_FIRST = ("bf16", "int8g", "int4")  # of those
 PANEL, GROUP = 64, 32
-SLICE = 2**14  # rows of a weight that are coded at once
+Coded = tuple[Tensor, Tensor | None, Tensor | None]  # codes (outputs, inputs), and scales and minima of rows or groups
+SLICE = 2**22  # numbers of a weight that are coded at once
 
 
 @dataclass(frozen=True)
@@ -49,24 +54,33 @@ class Packed:
         return sum(x.nbytes for x in (self.codes, self.scales, self.minima) if x is not None)
 
 
-def pack(weight: Tensor, kind: str) -> Packed:
-    """A matrix (outputs, inputs) of numbers, coded and in panels.
+def stacked(*parts: Tensor) -> Tensor:
+    """One under the other."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def pack(weight: Tensor | Sequence[Tensor], kind: str, join: Callable[..., Tensor] = stacked) -> Packed:
+    """A matrix (outputs, inputs), coded and in panels. Codes of a file are kept where the kind has such.
+
+    Args:
+        weight: all of it, or parts of its rows that `join` makes it of.
+        kind: `KEPT` for the narrowest that holds what a file has of each part.
 
     Raises:
         UnsupportedOption: another kind. InvalidInput: weights that are not finite, or too large for scales in half
             precision.
     """
+    weights = [w.detach() for w in ([weight] if isinstance(weight, Tensor) else weight)]
+    kind = kept_kind(weights) if kind == KEPT else kind
     if kind not in KINDS:
         raise UnsupportedOption(f"Weights are packed as {', '.join(KINDS)}, not {kind!r}.")
-    shape = weight.shape[0], weight.shape[1]
-    weight = weight.detach()
-    if weight.is_meta:
-        return _without_memory(kind, shape)
+    if weights[0].is_meta:
+        return without_memory(kind, (join(*weights).shape[0], weights[0].shape[1]))
+    codes, scales, minima = _together([_coded(w, kind) for w in weights], join)
+    shape = codes.shape[0], weights[0].shape[1]
     if kind == "bf16":
-        return Packed(kind, shape, _panels(weight.to(torch.bfloat16), 32, 2))
-    parts = [_coded(part.float(), kind) for part in weight.split(SLICE)]
-    codes, scales = (torch.cat([part[i] for part in parts]) for i in range(2))
-    minima = torch.cat([part[2] for part in parts]) if kind == "int4" else None
+        return Packed(kind, shape, _panels(codes, 32, 2))
+    assert scales is not None
     if kind == "int8":
         rows = [F.pad(x, (0, -len(x) % PANEL)) for x in (scales, codes.sum(1, dtype=torch.float32))]
         return Packed(kind, shape, _panels(codes, 64, 4, 128), *rows)
@@ -77,7 +91,12 @@ def pack(weight: Tensor, kind: str) -> Packed:
     return Packed(kind, shape, (whole[:, 0] | whole[:, 1] << 4).flatten(), *halves)
 
 
-def _without_memory(kind: str, shape: tuple[int, int]) -> Packed:
+def kept_kind(weights: Sequence[Tensor]) -> str:
+    """The narrowest kind that holds what a file has of all these; bf16 for what it has in no codes."""
+    return min((w.form.kind if isinstance(w, Stored) else "bf16" for w in weights), key=WIDEST_FIRST.index)
+
+
+def without_memory(kind: str, shape: tuple[int, int]) -> Packed:
     """What a matrix becomes, for weights that are still to come."""
     width, unit = -(-shape[0] // PANEL) * PANEL, 64 if kind == "int8" else 32
     count = width * (-(-shape[1] // unit) * unit)
@@ -142,7 +161,22 @@ def interleaved(gate: Tensor, up: Tensor) -> Tensor:
     return torch.stack(both, 1).flatten(0, 2)
 
 
-def _coded(weight: Tensor, kind: str) -> tuple[Tensor, ...]:
+def _coded(weight: Tensor, kind: str) -> Coded:
+    """`_rounded` of all rows, or what a file has; bf16 has neither scales nor minima."""
+    if kind == "bf16":
+        return in_dtype(weight, torch.bfloat16), None, None
+    if isinstance(weight, Stored) and weight.form.same and weight.form.kind == kind:
+        return weight.parts()
+    return _together([_rounded(part, kind) for part in slices(weight, max(1, SLICE // weight.shape[1]))], stacked)
+
+
+def _together(parts: Sequence[Coded], join: Callable[..., Tensor]) -> Coded:
+    """Several parts' codes, scales and minima, each made one."""
+    scales, minima = (None if parts[0][i] is None else join(*(part[i] for part in parts)) for i in (1, 2))
+    return join(*(part[0] for part in parts)), scales, minima
+
+
+def _rounded(weight: Tensor, kind: str) -> Parts:
     """Codes like the weight (int8 signed, int4 unsigned), and scales and, for int4, minima of rows or of groups."""
     if not weight.isfinite().all():
         raise InvalidInput(
@@ -150,12 +184,12 @@ def _coded(weight: Tensor, kind: str) -> tuple[Tensor, ...]:
         )
     if kind == "int8":
         scales = weight.abs().amax(1) / 127
-        return (weight / scales.masked_fill(scales == 0, 1)[:, None]).round_().to(torch.int8), scales
+        return (weight / scales.masked_fill(scales == 0, 1)[:, None]).round_().to(torch.int8), scales, None
     groups = F.pad(weight, (0, -weight.shape[1] % GROUP)).unflatten(1, (-1, GROUP))
     if kind == "int8g":
         scales = _half(groups.abs().amax(-1) / 127).float()
         codes = (groups / scales.masked_fill(scales == 0, 1)[..., None]).round_().clamp_(-127, 127)
-        return codes.to(torch.int8).flatten(1), scales
+        return codes.to(torch.int8).flatten(1), scales, None
     return _fours(groups)
 
 

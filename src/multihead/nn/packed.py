@@ -52,7 +52,7 @@ class Product(nn.Module):
 
     Args:
         weights: parts of the matrix, (outputs, inputs) each, one under the other. biases: of each part, or none.
-        kind: of the codes, as in `kernels.packed`. act: an activation's name.
+        kind: of the codes, as `kernels.packed.pack` takes it. act: an activation's name.
         gated: of the two parts, the first is activated and multiplies the second.
         norm: before the product. after: of the sum.
     """
@@ -79,15 +79,15 @@ class Product(nn.Module):
     ) -> None:
         super().__init__()
         parts = [
-            w.new_zeros(len(w), dtype=torch.float32) if b is None else b.detach().float()
+            torch.zeros(len(w), device=w.device) if b is None else b.detach().float()
             for w, b in zip(weights, biases, strict=True)
         ]
         bias = None
         if any(b is not None for b in biases):
             bias = packed.interleaved(*parts) if gated else torch.cat(parts)
-        whole = packed.interleaved(*weights) if gated else weights[0] if len(weights) == 1 else torch.cat(list(weights))
         self.norm, self.after = norm or Norm(), after or Norm()
-        self._hold(packed.pack(whole, kind), bias, self.norm, self.after)
+        held = packed.pack(weights, kind, packed.interleaved if gated else packed.stacked)
+        self._hold(held, bias, self.norm, self.after)
         self.act, self.gated = act, gated
         self.parts = [len(w) for w in weights]
         self.outputs = self.parts[0] if gated else sum(self.parts)
@@ -109,6 +109,11 @@ class Product(nn.Module):
     def packed(self) -> Packed:
         codes = self.codes.view(torch.bfloat16) if self.kind == "bf16" else self.codes
         return Packed(self.kind, self.shape, codes, self.scales, self.minima)
+
+    def expect(self, kind: str) -> None:
+        """Makes a product that has no memory yet one of another kind of codes."""
+        held = packed.without_memory(kind, self.shape)
+        self.kind, self.codes, self.scales, self.minima = kind, held.codes.view(torch.uint8), held.scales, held.minima
 
     def forward(self, x: Tensor, add: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
         """(rows, inputs) to (rows, outputs).
