@@ -15,7 +15,7 @@ from .errors import InvalidInput, UnsupportedConfig
 from .kernels.linear import linear
 from .nn.activations import activation
 from .nn.call import Call
-from .nn.packed import Product
+from .nn.packed import PackedLinear, Product
 from .nn.ragged import mean, select, text_of
 from .nn.weights import Dropout, LayerNorm, Linear
 
@@ -154,7 +154,9 @@ class LanguageModel(nn.Module):
 
     def pack(self, kind: str) -> None:
         """Holds table and bias as one product too, which computes the scores from now on."""
-        if self.rest is None:
+        if self.rest is None and isinstance(self.table, Linear):  # which nothing else reads
+            self.table = self.packed = PackedLinear(self.table, kind, self.bias)
+        elif self.rest is None:
             self.packed = Product([self.table.weight], [self.bias], kind)  # type: ignore[list-item]
 
 

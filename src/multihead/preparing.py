@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .model import PreTrainedModel
 
 
-FORMAT, VERSION = "multihead-prepared", "1"
+FORMAT, VERSION = "multihead-prepared", "2"
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
+from multihead.checkpoints.blocks import FORMS
 from multihead.checkpoints.keys import KeyMap
-from multihead.checkpoints.sources import Flat, Interleaved, Part, PerHead, Shaped, Stacked, Transposed
+from multihead.checkpoints.sources import Flat, Interleaved, Part, PerHead, Shaped, Slice, Source, Stacked, Transposed
 from multihead.errors import CheckpointMismatch
+from multihead.kernels.stored import Stored
+from multihead.models.gguf import Shifted
+from tests.blocks import blocks
 
 
 class Holder(nn.Module):
@@ -80,3 +86,28 @@ def test_each_absent_part_of_a_stack_is_named():
     with pytest.raises(CheckpointMismatch) as found:
         KeyMap({"a": Stacked("x.#.w", 3)}).load(Holder((3, 2)), {"x.1.w": torch.zeros(2)}, source="here")
     assert found.value.missing == ("a (x.0.w)", "a (x.2.w)")
+
+
+@pytest.mark.parametrize(
+    ("source", "shape", "kept"),
+    [
+        (Source("x"), (6, 64), True),
+        (Part("x", (4, 1, 3), 2), (8, 64), True),
+        (PerHead("x", 2, (2, 1, 1), 0), (24, 64), True),
+        (Slice("x", 3, 1), (3, 4, 64), True),
+        (Interleaved("x", 2), (12, 64), True),
+        (Interleaved("x", 2, rotated=4, first=1), (12, 64), True),
+        (Interleaved("x", 2, axis=1), (6, 64), False),
+        (Part("x", (32, 32), 1, True), (6, 64), False),
+        (Transposed("x"), (6, 64), False),
+        (Shaped("x", ours=(12, 32), theirs=(6, 64)), (6, 64), False),
+        (Shifted("x"), (6, 64), False),
+    ],
+    ids=str,
+)
+def test_blocks_stay_whole_where_rows_are_moved_and_become_numbers_elsewhere(source, shape, kept):
+    count = math.prod(shape[:-1])
+    stored = Stored(torch.from_numpy(blocks("Q8_0", count, shape[-1])).view(*shape[:-1], -1), FORMS["Q8_0"])
+    found = source.taken(stored)
+    assert isinstance(found, Stored) == kept
+    assert torch.equal(found.numbers() if kept else found, source.read(stored.numbers()))

@@ -87,7 +87,7 @@ def test_prepared_weights_that_do_not_fit_are_refused(saved):
     path = saved / "prepared.safetensors"
     tensors = load_file(path)
     told = {
-        "format": "multihead-prepared", "version": "1", "precision": "int8", "packed": "True", "dtype": "float32",
+        "format": "multihead-prepared", "version": "2", "precision": "int8", "packed": "True", "dtype": "float32",
         "class": "BertForSequenceClassification",
     }  # fmt: skip
     name = next(name for name in tensors if name.endswith("codes"))

@@ -166,7 +166,9 @@ def _coded(weight: Tensor, kind: str) -> Coded:
     if kind == "bf16":
         return in_dtype(weight, torch.bfloat16), None, None
     if isinstance(weight, Stored) and weight.form.same and weight.form.kind == kind:
-        return weight.parts()
+        found = weight.parts()
+        _check_finite(*found[1:])
+        return found
     return _together([_rounded(part, kind) for part in slices(weight, max(1, SLICE // weight.shape[1]))], stacked)
 
 
@@ -178,10 +180,7 @@ def _together(parts: Sequence[Coded], join: Callable[..., Tensor]) -> Coded:
 
 def _rounded(weight: Tensor, kind: str) -> Parts:
     """Codes like the weight (int8 signed, int4 unsigned), and scales and, for int4, minima of rows or of groups."""
-    if not weight.isfinite().all():
-        raise InvalidInput(
-            "These weights are not all finite numbers, so they cannot be quantized; check the checkpoint."
-        )
+    _check_finite(weight)
     if kind == "int8":
         scales = weight.abs().amax(1) / 127
         return (weight / scales.masked_fill(scales == 0, 1)[:, None]).round_().to(torch.int8), scales, None
@@ -191,6 +190,13 @@ def _rounded(weight: Tensor, kind: str) -> Parts:
         codes = (groups / scales.masked_fill(scales == 0, 1)[..., None]).round_().clamp_(-127, 127)
         return codes.to(torch.int8).flatten(1), scales, None
     return _fours(groups)
+
+
+def _check_finite(*tensors: Tensor | None) -> None:
+    if not all(x is None or x.isfinite().all() for x in tensors):
+        raise InvalidInput(
+            "These weights are not all finite numbers, so they cannot be quantized; check the checkpoint."
+        )
 
 
 def _fours(groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -192,10 +192,14 @@ class Product(nn.Module):
 
 
 class PackedLinear(Product):
-    """A `Linear` alone, in panels; `weight` is decoded anew each time that it is asked for."""
+    """A `Linear` alone, in panels; `weight` is decoded anew each time that it is asked for.
 
-    def __init__(self, linear: nn.Linear, kind: str) -> None:
-        super().__init__([linear.weight], [linear.bias], kind)
+    Args:
+        bias: in place of the layer's own.
+    """
+
+    def __init__(self, linear: nn.Linear, kind: str, bias: Tensor | None = None) -> None:
+        super().__init__([linear.weight], [linear.bias if bias is None else bias], kind)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.sample = linear.weight.dtype
 
