@@ -156,8 +156,11 @@ def load_model(
         decode(model, stored or torch.float32)
         model.to(target, stored)
     _read_generation(model, path)
-    keep_freed()
-    return model.eval() if precision is None else model.eval().prepare(precision, dtype=states)
+    model.eval()
+    if precision is not None:
+        model.prepare(precision, dtype=states)
+    keep_freed()  # from now on: what packing frees is given back
+    return model
 
 
 def _prepared(

@@ -104,8 +104,9 @@ class PreTrainedModel(Idioms, Adaptable):
 
         Args:
             precision: of the weights: "bf16"; "int8" (a scale a row; what they multiply is coded in int8 too, a scale a
-                token); "int4" (a scale and a minimum for each 32 inputs; word scores in int8); "fp32" leaves them to
-                torch; "auto" is bf16 where the hardware multiplies it natively and fp32 elsewhere.
+                token); "int4" (a scale and a minimum for each 32 inputs; word scores in int8); "gguf", when
+                a quantized GGUF file is loaded, keeps its codes; "fp32" leaves them to torch; "auto" is bf16 where the
+                hardware multiplies it natively and fp32 elsewhere.
             dtype: of states between products; None for bfloat16 where the hardware multiplies it, else float32.
 
         Raises:

@@ -48,7 +48,7 @@ def test_it_tells_what_the_package_does_here():
     assert found["kernels"]["level"] == native.level()
     assert found["kernels"]["reason"] == native.why_not()
     assert found["precisions"]["auto"] == precision_of("auto")
-    assert list(found["precisions"]["each"]) == list(found["speeds"]) == list(PRECISIONS)
+    assert list(found["precisions"]["each"]) == [*found["speeds"], "gguf"] == list(PRECISIONS)
     for name, paths in found["speeds"].items():
         assert ("kernels" in paths) == (name != "fp32" and native.library() is not None)
         assert all(number > 0 for speed in paths.values() for number in speed.values())

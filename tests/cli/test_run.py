@@ -79,7 +79,9 @@ def test_options_go_to_the_task(classifier):
         run("sentiment", TEXTS[0])
 
 
-@pytest.mark.parametrize("precision", ["auto", "float32", "fp32", "bfloat16", "bf16", "float16", "int8", "int4"])
+@pytest.mark.parametrize(
+    "precision", ["auto", "float32", "fp32", "bfloat16", "bf16", "float16", "int8", "int4", "gguf"]
+)
 def test_every_precision_answers_alike(classifier, precision):
     words = ("sentiment-analysis", TEXTS[0], "-m", classifier, "--set", "top_k=null", "--precision")
     expected, found = (answered(run(*words, name))[0]["output"] for name in ("float32", precision))

@@ -39,7 +39,7 @@ def test_what_a_file_has_is_kept_within_a_stated_bound(kind):
 @pytest.mark.parametrize(("kind", "held"), [("Q4_0", "int4"), ("Q4_1", "int4"), ("Q4_K", "int4"), ("Q8_0", "int8g")])
 def test_codes_are_those_of_the_file(kind, held):
     stored = made(kind)
-    codes, scales, minima = stored.parts()
+    codes, _, minima = stored.parts()
     found = packed.pack(stored, held)
     both = found.codes.view(2, -1, 1, packed.GROUP // 8, packed.PANEL, 4) if held == "int4" else None
     flat = (

@@ -45,9 +45,9 @@ def numbers(context: click.Context, option: click.Parameter, value: str) -> tupl
     "-p",
     "precisions",
     multiple=True,
-    type=click.Choice(PRECISIONS),
+    type=click.Choice((*PRECISIONS, "gguf")),
     default=PRECISIONS,
-    help="One to measure; may be given several times. All of them without it.",
+    help="One to measure; may be given several times. All but gguf, which keeps a file's codes, without it.",
 )
 @click.option(
     "--lengths", callback=numbers, default="16,32,64,128,256,512", show_default=True, help="Tokens of one text."

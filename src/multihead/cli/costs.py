@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..model import PreTrainedModel
 
 WRITES = ("ForCausalLM", "LMHeadModel", "MTModel", "ForConditionalGeneration")
-PRODUCTS = {"int4": "int8"}  # precision -> that of the products, where it is another
+PRODUCTS = {"int4": "int8", "gguf": "int8"}  # precision -> that of the products, where it is another
 SHAPE = 2048, 768, 3072  # rows, inputs, outputs of the product that says what the machine gives
 
 
@@ -342,6 +342,6 @@ def loaded(name: str, precision: str, device: str | None) -> PreTrainedModel:
         end = own or next((e for e in (*WRITES, "Model") if e in ends), next(iter(ends)))
         return model_class(config.model_type, end)
 
-    if on_cpu(device) or precision in ("int8", "int4"):
+    if on_cpu(device) or precision in ("int8", "int4", "gguf"):
         return load_model(name, choose, precision=precision, device=device)
     return load_model(name, choose, dtype={"fp32": "float32", "bf16": "bfloat16"}[precision], device=device)

@@ -187,12 +187,14 @@ def allocator() -> dict[str, Any]:
 def speeds() -> dict[str, Any]:
     """For each precision and path: GFLOP/s of a product of many rows, GB/s of weights and microseconds of one row.
 
-    Torch's path is what computes without the kernels; for int8 and int4 that is their definition.
+    Torch's path is what computes without the kernels; for int8 and int4 that is their definition. What a GGUF file has
+    is computed as the others are.
     """
     import torch
 
     from ..kernels import native
     from ..kernels.linear import linear
+    from ..kernels.packed import KEPT
     from ..nn.packed import Product
     from ..preparing import PRECISIONS, states_dtype
 
@@ -202,6 +204,8 @@ def speeds() -> dict[str, Any]:
     end = time.perf_counter() + SECONDS
     with torch.inference_mode():
         for name, chosen in PRECISIONS.items():
+            if chosen.codes == KEPT:
+                continue
             x = rows.to(states_dtype(name))
             product = Product([weight], [None], chosen.codes) if chosen.codes else None
             if product is None or chosen.codes == "bf16":

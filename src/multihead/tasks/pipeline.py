@@ -46,8 +46,8 @@ def pipeline(
         dtype: what the model computes in: None for bfloat16 where the hardware multiplies it natively and float32
             elsewhere, "auto" for the checkpoint's own, or a dtype. `pipe.precision` and every answer's metadata say it.
         device: such as "cuda" or 0; the CPU when left out.
-        precision: makes the model ready to run fast on a CPU: "auto", "fp32", "bf16", "int8" or "int4", as
-            `PreTrainedModel.prepare` says. `dtype` is then that of states between products, and best left out.
+        precision: makes the model ready to run fast on a CPU: "auto", "fp32", "bf16", "int8", "int4" or
+            "gguf", as `PreTrainedModel.prepare` says. `dtype` is then that of states between products, best left out.
         options: of calls (`top_k`, `max_new_tokens`, ...), which later calls may change; others of `from_pretrained`.
 
     Raises:
