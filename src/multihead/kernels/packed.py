@@ -82,7 +82,7 @@ def pack(weight: Tensor | Sequence[Tensor], kind: str, join: Callable[..., Tenso
         return Packed(kind, shape, _panels(codes, 32, 2))
     assert scales is not None
     if kind == "int8":
-        rows = [F.pad(x, (0, -len(x) % PANEL)) for x in (scales, codes.sum(1, dtype=torch.float32))]
+        rows = [F.pad(x, (0, -len(x) % PANEL)) for x in (scales, minima) if x is not None]
         return Packed(kind, shape, _panels(codes, 64, 4, 128), *rows)
     halves = [None if x is None else _grouped(_half(x)) for x in (scales, minima)]
     if kind == "int8g":
@@ -179,11 +179,12 @@ def _together(parts: Sequence[Coded], join: Callable[..., Tensor]) -> Coded:
 
 
 def _rounded(weight: Tensor, kind: str) -> Parts:
-    """Codes like the weight (int8 signed, int4 unsigned), and scales and, for int4, minima of rows or of groups."""
+    """Codes like the weight (int8 signed, int4 unsigned), and scales and minima as `Packed` has them."""
     _check_finite(weight)
     if kind == "int8":
         scales = weight.abs().amax(1) / 127
-        return (weight / scales.masked_fill(scales == 0, 1)[:, None]).round_().to(torch.int8), scales, None
+        codes = (weight / scales.masked_fill(scales == 0, 1)[:, None]).round_()
+        return codes.to(torch.int8), scales, codes.sum(1)
     groups = F.pad(weight, (0, -weight.shape[1] % GROUP)).unflatten(1, (-1, GROUP))
     if kind == "int8g":
         scales = _half(groups.abs().amax(-1) / 127).float()
