@@ -144,14 +144,12 @@ def load_model(
     if precision is not None:
         precision = precision_of(precision, target)
         stored = states = states or states_dtype(precision, target)
-    coded = bits or codes_of(precision)
-    if coded and (bits or torch.device(target or "cpu").type == "cpu"):
+    coded, first = bits or codes_of(precision), None if bits else target  # 8 and 4 bits are made on the CPU
+    if coded and torch.device(first or "cpu").type == "cpu":
         checkpoint = checkpoint.in_blocks()
     want = {"reshape": ignore_mismatched_sizes, "new": new, "ignore": ignore}
-    if bits is None:
-        fill(model, checkpoint, dtype=None if coded else stored, device=target, **want)  # type: ignore[arg-type]
-    else:
-        fill(model, checkpoint, dtype=None, device=None, **want)  # type: ignore[arg-type]
+    fill(model, checkpoint, dtype=None if coded else stored, device=first, **want)  # type: ignore[arg-type]
+    if bits is not None:
         quantize(model, bits, target)
         decode(model, stored or torch.float32)
         model.to(target, stored)
@@ -159,7 +157,7 @@ def load_model(
     model.eval()
     if precision is not None:
         model.prepare(precision, dtype=states)
-    keep_freed()  # from now on: what packing frees is given back
+    keep_freed()  # not before: what packing frees is given back
     return model
 
 

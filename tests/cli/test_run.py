@@ -79,9 +79,7 @@ def test_options_go_to_the_task(classifier):
         run("sentiment", TEXTS[0])
 
 
-@pytest.mark.parametrize(
-    "precision", ["auto", "float32", "fp32", "bfloat16", "bf16", "float16", "int8", "int4", "gguf"]
-)
+@pytest.mark.parametrize("precision", ["auto", "float32", "fp32", "bfloat16", "bf16", "float16", "int8", "int4"])
 def test_every_precision_answers_alike(classifier, precision):
     words = ("sentiment-analysis", TEXTS[0], "-m", classifier, "--set", "top_k=null", "--precision")
     expected, found = (answered(run(*words, name))[0]["output"] for name in ("float32", precision))
@@ -98,6 +96,7 @@ def test_a_precision_becomes_what_the_pipeline_takes():
         assert loading(name, None) == loading(name, "cpu") == {"precision": "bf16"}
         assert loading(name, "cuda:0") == {"dtype": "bfloat16"}
     assert loading("int4", "cuda") == {"precision": "int4"}
+    assert loading("gguf", None) == {"precision": "gguf"}
 
 
 def test_questions_rankings_and_comparisons_have_words_of_their_own(bert, llama):
