@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from ..checkpoints.keys import KeyMap
 from ..checkpoints.sources import Shaped, Source, Woven
 from ..config import Count, Size
-from ..nn.experts import RoutedExperts, StackedExperts, largest
+from ..nn.experts import ClampedGate, RoutedExperts, StackedExperts, largest
 from ..nn.layer import Layer
 from ..nn.stack import Stack
 from . import gguf, llama
@@ -70,8 +70,8 @@ def build(config: GptOssConfig) -> Stack:
         window = config.sliding_window if kinds[i] == SLIDING else None
         attention = llama.attention(config, positions, window=window, sinks=True)
         count, width = config.num_local_experts, config.hidden_size
-        alpha, limit = config.swiglu_alpha, config.swiglu_limit
-        each = StackedExperts(count, width, config.intermediate_size, alpha=alpha, limit=limit)
+        act = ClampedGate(config.swiglu_alpha, config.swiglu_limit)
+        each = StackedExperts(count, width, config.intermediate_size, act)
         return llama.layer(
             config, attention, RoutedExperts(width, each, count, largest(config.num_experts_per_tok), bias=True)
         )

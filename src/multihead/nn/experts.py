@@ -21,25 +21,36 @@ class ExpertList(nn.ModuleList):
         return self[expert](x)
 
 
-class StackedExperts(nn.Module):
-    """Experts whose matrices lie in one tensor, gates and ups in turn and clamped (GPT-OSS, arXiv:2508.10925).
+class ClampedGate(nn.Module):
+    """(up + 1) * gate * sigmoid(alpha * gate) of what is clamped first (GPT-OSS, arXiv:2508.10925).
 
     Args:
         alpha: steepness of the gate's sigmoid. limit: bound of gate and up.
     """
 
-    def __init__(self, count: int, width: int, inner: int, *, alpha: float, limit: float) -> None:
+    def __init__(self, alpha: float, limit: float) -> None:
+        super().__init__()
+        self.alpha, self.limit = alpha, limit
+
+    def forward(self, gate: Tensor, up: Tensor) -> Tensor:
+        gate, up = gate.clamp(max=self.limit), up.clamp(-self.limit, self.limit)
+        return (up + 1) * gate * torch.sigmoid(gate * self.alpha)
+
+
+class StackedExperts(nn.Module):
+    """Experts whose matrices lie in one tensor, gates and ups in turn (GPT-OSS)."""
+
+    def __init__(self, count: int, width: int, inner: int, act: ClampedGate) -> None:
         super().__init__()
         self.gate_up = nn.Parameter(torch.empty(count, width, 2 * inner))
         self.gate_up_bias = nn.Parameter(torch.empty(count, 2 * inner))
         self.down = nn.Parameter(torch.empty(count, inner, width))
         self.down_bias = nn.Parameter(torch.empty(count, width))
-        self.alpha, self.limit = alpha, limit
+        self.act = act
 
     def forward(self, x: Tensor, expert: int) -> Tensor:
         both = x @ self.gate_up[expert] + self.gate_up_bias[expert]
-        gate, up = both[..., ::2].clamp(max=self.limit), both[..., 1::2].clamp(-self.limit, self.limit)
-        return ((up + 1) * gate * torch.sigmoid(gate * self.alpha)) @ self.down[expert] + self.down_bias[expert]
+        return self.act(both[..., ::2], both[..., 1::2]) @ self.down[expert] + self.down_bias[expert]
 
 
 class RoutedExperts(nn.Module):
@@ -61,8 +72,7 @@ class RoutedExperts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(tokens, width) to the same."""
-        scores = F.linear(x.float(), self.router.weight.float()) if self.wide else self.router(x)
-        weights, chosen = self.rule(scores)
+        weights, chosen = self.route(x)
         flat = chosen.flatten()
         order = flat.argsort(stable=True)
         counts: Sequence[int] = torch.bincount(flat, minlength=self.count).tolist()
@@ -73,6 +83,10 @@ class RoutedExperts(nn.Module):
                 given = self.experts(x[tokens], expert) * weights.flatten()[places][:, None]
                 out = out.index_add(0, tokens, given.to(x.dtype))
         return out
+
+    def route(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights and numbers (tokens, chosen) of the experts of each token."""
+        return self.rule(F.linear(x.float(), self.router.weight.float()) if self.wide else self.router(x))
 
 
 class WithShared(nn.Module):

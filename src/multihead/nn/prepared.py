@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -13,16 +14,20 @@ from ..kernels.sight import Sight
 from .activations import ACTIVATIONS
 from .attention import Attention, CrossAttention
 from .call import Call, Encoded
+from .experts import ExpertList, RoutedExperts, StackedExperts, WithShared
 from .feedforward import FeedForward, GatedFeedForward
 from .joined import Joined, normed_sum
 from .layer import Layer, Residual
 from .memories import KeyValues
 from .norms import Finite
 from .packed import Norm, PackedLinear, Product
+from .packed_experts import PackedExperts, PreparedExperts, PreparedSwitch, PreparedWithShared, Products
 from .positions import Positions
 from .stack import Stack
+from .switch import SwitchFeedForward
 from .weights import Linear
 
+ROUTERS = ("router", "share")  # linear layers whose numbers decide who is chosen, and for how much
 JOINED = "joined"  # in place of a kind of codes: weights stay as they are, and torch multiplies them
 
 
@@ -170,7 +175,12 @@ def prepare(module: nn.Module, kind: str) -> None:
 
 def _residual(residual: Residual, kind: str) -> None:
     """A residual whose step can add what it reads."""
-    if type(residual.out) is not nn.Identity or residual.scale != 1.0 or not can_join(residual.step):
+    if type(residual.out) is not nn.Identity or residual.scale != 1.0:
+        return
+    if kind != JOINED and _routes(residual.step):  # a router reads what the norm gives, too
+        residual.step = _experts(residual.step, kind)
+        residual.__class__ = PreparedResidual
+    if not can_join(residual.step):
         return
     if kind == JOINED and type(residual.after) is Finite and residual.before.weight.dtype is not torch.float16:
         residual.after = nn.Identity()
@@ -185,7 +195,9 @@ def _steps(module: nn.Module, kind: str) -> None:
     for name, child in list(module.named_children()):
         if can_join(child):
             setattr(module, name, _step(child, kind, None, None))
-        elif type(child) is Linear and kind != JOINED:
+        elif kind != JOINED and _routes(child):
+            setattr(module, name, _experts(child, kind))
+        elif type(child) is Linear and kind != JOINED and name not in ROUTERS:
             setattr(module, name, PackedLinear(child, kind))
         elif not isinstance(child, (Product, Joined)):
             _steps(child, kind)
@@ -200,6 +212,59 @@ def can_join(step: nn.Module) -> bool:
     if type(step) is FeedForward:
         return type(step.up) is Linear and type(step.down) is Linear and named(step.act) is not None
     return type(step) is GatedFeedForward and step.scales == (1.0, 1.0) and named(step.act) is not None
+
+
+def _routes(step: nn.Module) -> bool:
+    """Whether a step sends tokens to experts that are packed here."""
+    made: Any = step
+    if type(step) is WithShared:
+        return _routes(made.routed) and can_join(made.shared)
+    if type(step) is SwitchFeedForward or (type(step) is RoutedExperts and type(made.experts) is ExpertList):
+        return all(map(can_join, made.experts)) and len({type(expert) for expert in made.experts}) == 1
+    return type(step) is RoutedExperts and type(made.experts) is StackedExperts
+
+
+def _experts(step: Any, kind: str) -> nn.Module:
+    """The step with its experts packed, one after the other: each is let go before the next."""
+    if isinstance(step, WithShared):
+        step.routed, step.shared = _experts(step.routed, kind), _step(step.shared, kind, None, None)  # type: ignore[assignment]
+        step.__class__ = PreparedWithShared
+    elif isinstance(step, SwitchFeedForward):
+        step.experts, step.__class__ = _listed(step.experts, kind), PreparedSwitch
+    else:
+        pack = _stacked if isinstance(step.experts, StackedExperts) else _listed
+        step.experts, step.__class__ = pack(step.experts, kind), PreparedExperts
+        if step.wide:
+            step.router.widened = (torch.float16, torch.bfloat16)  # it computes in float32: not cast in every pass
+    return step
+
+
+def _listed(experts: Any, kind: str) -> PackedExperts:
+    gated, act = isinstance(experts[0], GatedFeedForward), named(experts[0].act)
+
+    def product(expert: nn.Module, *names: str, **options: Any) -> Product:
+        linears = [getattr(expert, name) for name in names]
+        for name in names:
+            delattr(expert, name)
+        return _joined(linears, kind, **options)  # type: ignore[return-value]
+
+    names = ("gate", "up") if gated else ("up",)
+    into = Products([partial(product, expert, *names, act=act, gated=gated) for expert in experts])
+    return PackedExperts(into, Products([partial(product, expert, "down") for expert in experts]))
+
+
+def _stacked(experts: StackedExperts, kind: str) -> PackedExperts:
+    def into(number: int) -> Product:
+        weight, bias = experts.gate_up[number].t(), experts.gate_up_bias[number]
+        return Product([weight[::2], weight[1::2]], [bias[::2], bias[1::2]], kind)
+
+    def out(number: int) -> Product:
+        return Product([experts.down[number].t()], [experts.down_bias[number]], kind)
+
+    numbers = range(len(experts.down))
+    first = Products([partial(into, number) for number in numbers])
+    del experts.gate_up
+    return PackedExperts(first, Products([partial(out, number) for number in numbers]), experts.act)
 
 
 def named(act: Any) -> str | None:

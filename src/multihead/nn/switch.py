@@ -41,14 +41,18 @@ class SwitchFeedForward(nn.Module):
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """(tokens, width) to (tokens, width)."""
-        weight, chosen = self._scores(x).max(-1)
-        fits = self._place(chosen, call) <= self.capacity
+        weight, chosen, fits = self.route(x, call)
         out = torch.zeros_like(x)
         for number, expert in enumerate(self.experts):
             rows = ((chosen == number) & fits).nonzero().flatten()
             if rows.numel():
                 out = out.index_copy(0, rows, (expert(x[rows]) * weight[rows, None]).to(x.dtype))
         return out
+
+    def route(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each token: a weight, an expert, and whether the expert takes it."""
+        weight, chosen = self._scores(x).max(-1)
+        return weight, chosen, self._place(chosen, call) <= self.capacity
 
     def _scores(self, x: Tensor) -> Tensor:
         """(tokens, experts): probabilities in x's precision."""
@@ -60,8 +64,8 @@ class SwitchFeedForward(nn.Module):
 
     def _place(self, chosen: Tensor, call: Call) -> Tensor:
         """(tokens,): the how-manyth of its text each token is to choose its expert."""
-        taken = F.one_hot(chosen, len(self.experts))
-        total = torch.cat([taken.new_zeros(1, len(self.experts)), taken.cumsum(0)])
+        taken = F.one_hot(chosen, self.router.out_features)
+        total = torch.cat([taken.new_zeros(1, taken.shape[1]), taken.cumsum(0)])
         begins = torch.tensor(call.runs.begins, device=chosen.device)[text_of(call.runs, chosen.device)]
         return (total[1:] - total[begins]).gather(1, chosen[:, None])[:, 0]
 
