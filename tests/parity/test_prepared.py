@@ -25,6 +25,10 @@ FIRST = [(case, end) for n, (case, end) in enumerate(PAIRS) if n == 0 or PAIRS[n
 TALKERS = [(case, end) for case, end in PAIRS if writes(case, end)]
 CHOSEN = [pair for pair in dict.fromkeys([*FIRST, *TALKERS]) if pair[0].make().model_type != "squeezebert"]
 
+FIRST_PACKED = [
+    next(pair for pair in reversed(CHOSEN) if pair[0] is case) for case in dict.fromkeys(c for c, _ in CHOSEN)
+]
+
 
 @pytest.fixture
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,6 +65,14 @@ def test_joined_steps_give_what_separate_ones_give(folders, exact, case: Case, e
     assert model.num_parameters() >= count, "parameters went missing"
     for name, value in outputs(model, inputs).items():
         close(value, expected[name], name, max(case.tolerance, 1e-5))
+
+
+@pytest.mark.parametrize(("case", "end"), FIRST_PACKED, ids=[case.name for case, _ in FIRST_PACKED])
+def test_packed_models_run_in_states_of_half_precision(folders, case: Case, end: str):
+    model = ours(case, end, folders(case, end)[1]).prepare("int8", dtype=torch.bfloat16)
+    assert all(x.isfinite().all() for x in outputs(model, batch(case, end)).values() if x.is_floating_point())
+    if model.can_generate():
+        model.generate([[5, 6, 7, 8]], max_new_tokens=5, do_sample=False)
 
 
 def test_a_model_without_linear_layers_says_so(folders):

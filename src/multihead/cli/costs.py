@@ -16,6 +16,7 @@ from ..errors import TextTooLong
 from ..heads import LanguageModel
 from ..nn.experts import ExpertList, StackedExperts
 from ..nn.packed import Product
+from ..nn.packed_experts import Products
 from .precision import on_cpu
 
 if TYPE_CHECKING:
@@ -69,7 +70,9 @@ class Work:
         heads = [part for part in model.modules() if isinstance(part, LanguageModel)]
         tables = [head.packed or head.table for head in heads]
         known = {id(x): x for x in (*_matrices(backbone), *tables)}
-        routed = any(isinstance(part, (ExpertList, StackedExperts)) for part in model.modules())  # some rest each time
+        routed = any(
+            isinstance(part, (ExpertList, StackedExperts, Products)) for part in model.modules()
+        )  # some rest each time
         first = next(_matrices(encoder), None)
         width = 0 if first is None or routed else _inputs(first)
         return cls(
@@ -87,7 +90,7 @@ def _matrices(module: Any) -> Iterator[nn.Module]:
 
 
 def _numbers(part: Any) -> int:
-    return int(sum(part.parts) * part.shape[1] if isinstance(part, Product) else part.weight.numel())
+    return int(part.count * sum(part.parts) * part.shape[1] if isinstance(part, Product) else part.weight.numel())
 
 
 def _inputs(part: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +64,8 @@ class RoutedExperts(nn.Module):
         bias: of the router. wide: it computes in float32.
     """
 
+    unpacked: ClassVar = ("router",)  # its numbers decide who is chosen
+
     def __init__(
         self, width: int, experts: nn.Module, count: int, rule: Rule, *, bias: bool = False, wide: bool = False
     ) -> None:
@@ -95,6 +98,8 @@ class WithShared(nn.Module):
     Args:
         share: scales the shared one's result by a sigmoid of its own (Qwen 2); None for all of it (DeepSeek).
     """
+
+    unpacked: ClassVar = ("share",)  # of one output, where panels have 64
 
     def __init__(self, routed: RoutedExperts, shared: nn.Module, share: nn.Module | None = None) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,8 @@ class LatentAttention(Attention):
         plain, turned: channels of a head's queries and keys that positions leave alone, and that they turn.
         value_width: of a head's values.
     """
+
+    unpacked: ClassVar = ("k", "v")  # their matrices are read, too
 
     def __init__(
         self,

@@ -57,6 +57,7 @@ class Product(nn.Module):
         norm: before the product. after: of the sum.
     """
 
+    count = 1  # matrices that are held
     codes: Tensor
     scales: Tensor | None
     minima: Tensor | None

@@ -74,7 +74,7 @@ class Products(Product):
     def one(self, number: int) -> Product:
         """An expert's product, which shares this one's memory."""
         made = copy(self)
-        made.__class__ = Product  # type: ignore[assignment]
+        made.__class__, made.count = Product, 1  # type: ignore[assignment]
         held = {name: getattr(self, name) for name in BUFFERS}
         made._buffers = {name: None if x is None else x[number] for name, x in held.items()}
         return made
@@ -111,15 +111,14 @@ class PackedExperts(nn.Module):
             adds: Sequence[Tensor | None] = [None] * -(-len(x) // TOKENS) if add is None else add.split(TOKENS)
             parts = zip(*(part.split(TOKENS) for part in (x, weights, chosen)), adds, strict=True)
             return torch.cat([self(*part) for part in parts])
-        wide = weights.float()
         if len(x) == 1:  # experts read one row and give one each, so nothing is sorted or gathered
             visits = [(expert, place, place + 1) for place, expert in enumerate(chosen[0].tolist())]
-            y = wide @ self._given(x.expand(len(visits), -1), visits)
+            given = self._given(x.expand(len(visits), -1), visits)
         else:
             order = chosen.flatten().argsort(stable=True)
-            tokens = order // chosen.shape[1]
-            given = self._given(x.index_select(0, tokens), self._visits(chosen))
-            y = wide.new_zeros(x.shape).index_add(0, tokens, given * wide.flatten()[order][:, None])
+            given = self._given(x.index_select(0, order // chosen.shape[1]), self._visits(chosen))
+            given = given.index_select(0, order.argsort())
+        y = torch.bmm(weights.float()[:, None], given.view(*chosen.shape, self.output.outputs))[:, 0]
         return (y if add is None else y + add).to(x.dtype)
 
     def _visits(self, chosen: Tensor) -> list[Visit]:
@@ -174,4 +173,3 @@ class PreparedSwitch(SwitchFeedForward):
     def joined(self, x: Tensor, add: Tensor | None, call: Call) -> Tensor:
         weight, chosen, fits = self.route(x, call)
         return self.experts(x, (weight * fits)[:, None], chosen[:, None], add)
-

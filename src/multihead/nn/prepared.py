@@ -27,7 +27,6 @@ from .stack import Stack
 from .switch import SwitchFeedForward
 from .weights import Linear
 
-ROUTERS = ("router", "share")  # linear layers whose numbers decide who is chosen, and for how much
 JOINED = "joined"  # in place of a kind of codes: weights stay as they are, and torch multiplies them
 
 
@@ -197,7 +196,7 @@ def _steps(module: nn.Module, kind: str) -> None:
             setattr(module, name, _step(child, kind, None, None))
         elif kind != JOINED and _routes(child):
             setattr(module, name, _experts(child, kind))
-        elif type(child) is Linear and kind != JOINED and name not in ROUTERS:
+        elif type(child) is Linear and kind != JOINED and name not in getattr(module, "unpacked", ()):
             setattr(module, name, PackedLinear(child, kind))
         elif not isinstance(child, (Product, Joined)):
             _steps(child, kind)
@@ -230,7 +229,8 @@ def _experts(step: Any, kind: str) -> nn.Module:
         step.routed, step.shared = _experts(step.routed, kind), _step(step.shared, kind, None, None)  # type: ignore[assignment]
         step.__class__ = PreparedWithShared
     elif isinstance(step, SwitchFeedForward):
-        step.experts, step.__class__ = _listed(step.experts, kind), PreparedSwitch
+        step.experts = _listed(step.experts, kind)  # type: ignore[assignment]
+        step.__class__ = PreparedSwitch
     else:
         pack = _stacked if isinstance(step.experts, StackedExperts) else _listed
         step.experts, step.__class__ = pack(step.experts, kind), PreparedExperts

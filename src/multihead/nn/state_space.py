@@ -8,6 +8,7 @@ so changes no state.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -94,6 +95,8 @@ class Mamba(nn.Module):
         inner: channels. states: numbers a channel remembers. rank: of the time step's matrix.
         conv_bias, bias: of the convolution, and of the outer projections.
     """
+
+    unpacked: ClassVar = ("step",)  # its bias is added in float32
 
     def __init__(
         self,

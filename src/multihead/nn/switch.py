@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,8 @@ class SwitchFeedForward(nn.Module):
     Args:
         expert: makes one. precision: of the router. jitter: relative noise on the router's input, in training.
     """
+
+    unpacked: ClassVar = ("router",)  # its numbers decide who is chosen
 
     def __init__(
         self,
