@@ -71,6 +71,12 @@ class Products(Product):
             )  # fmt: skip
         return y
 
+    def expect(self, kind: str) -> None:
+        super().expect(kind)
+        for name in ("codes", "scales", "minima"):
+            if (held := getattr(self, name)) is not None:
+                setattr(self, name, held.new_empty(self.count, *held.shape))
+
     def one(self, number: int) -> Product:
         """An expert's product, which shares this one's memory."""
         made = copy(self)

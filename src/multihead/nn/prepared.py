@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels.native import ACTIVATIONS as KNOWN
+from ..kernels.packed import KEPT, kept_kind
 from ..kernels.sight import Sight
 from .activations import ACTIVATIONS
 from .attention import Attention, CrossAttention
@@ -242,18 +243,24 @@ def _experts(step: Any, kind: str) -> nn.Module:
 def _listed(experts: Any, kind: str) -> PackedExperts:
     gated, act = isinstance(experts[0], GatedFeedForward), named(experts[0].act)
 
-    def product(expert: nn.Module, *names: str, **options: Any) -> Product:
+    def product(expert: nn.Module, kind: str, *names: str, **options: Any) -> Product:
         linears = [getattr(expert, name) for name in names]
         for name in names:
             delattr(expert, name)
         return _joined(linears, kind, **options)  # type: ignore[return-value]
 
-    names = ("gate", "up") if gated else ("up",)
-    into = Products([partial(product, expert, *names, act=act, gated=gated) for expert in experts])
-    return PackedExperts(into, Products([partial(product, expert, "down") for expert in experts]))
+    def products(*names: str, **options: Any) -> Products:
+        weights = [getattr(expert, name).weight for expert in experts for name in names]
+        one = kept_kind(weights) if kind == KEPT else kind  # a stack has one kind
+        return Products([partial(product, expert, one, *names, **options) for expert in experts])
+
+    into = products(*(("gate", "up") if gated else ("up",)), act=act, gated=gated)
+    return PackedExperts(into, products("down"))
 
 
 def _stacked(experts: StackedExperts, kind: str) -> PackedExperts:
+    kind = "bf16" if kind == KEPT else kind  # columns of theirs are rows of products: a file's codes are of no use
+
     def into(number: int) -> Product:
         weight, bias = experts.gate_up[number].t(), experts.gate_up_bias[number]
         return Product([weight[::2], weight[1::2]], [bias[::2], bias[1::2]], kind)
