@@ -44,7 +44,7 @@ class Case:
     absolute: bool = False
     fixed: tuple[str, ...] = ()
     std: float = 0.25
-    tolerance: float = 1e-5
+    tolerance: float = 2e-5
     segments: int = 0
     extra: Callable[[dict[str, torch.Tensor], str], dict[str, Any]] = lambda inputs, end: {}
     lengths: tuple[int, ...] = (11, 7, 4)

@@ -34,12 +34,10 @@ FIRST_PACKED = [
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Products of the weights as they are, in torch."""
 
-    def held(weight: torch.Tensor, kind: str) -> packed.Packed:
-        return packed.Packed(
-            "int8",
-            (weight.shape[0], weight.shape[1]),
-            torch.clone(weight.detach().float(), memory_format=torch.contiguous_format),
-        )
+    def held(weight: Any, kind: str, join: Any = packed.stacked) -> packed.Packed:
+        whole = weight if isinstance(weight, torch.Tensor) else join(*weight)
+        kept = torch.clone(whole.detach().float(), memory_format=torch.contiguous_format)
+        return packed.Packed("int8", (kept.shape[0], kept.shape[1]), kept)
 
     def numbers(p: packed.Packed) -> torch.Tensor:
         return p.codes.view(torch.float32).view(p.shape)

@@ -269,12 +269,13 @@ class Reader:
             branch = read.branch
             if new != 1 or read.rows != 1 or branch.left != 1 or not branch.text.length:
                 return None
-            if read.record is not None or branch.encoded is not None:
+            if read.record is not None:
                 return None
         branches = [read.branch for read, _ in work]
         ahead = min(max(read.ahead for read, _ in work), min(read.room for read, _ in work))
         texts, tokens = [branch.text for branch in branches], [branch.tokens[-1] for branch in branches]
-        return self.shortcut.step(texts, tokens, max(ahead, 0) + 1, {end for read, _ in work for end in read.ends})
+        ends = {end for read, _ in work for end in read.ends}
+        return self.shortcut.step(texts, tokens, max(ahead, 0) + 1, ends, self._source(work))
 
     def _source(self, work: Sequence[tuple[Read, int]]) -> Encoded | None:
         """The encoded sources of a pass as one, kept while the same ones come."""

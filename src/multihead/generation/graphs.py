@@ -19,6 +19,7 @@ from ..errors import MemoryFull, warn
 from ..kernels import gpu
 from ..kernels.sight import BLOCK
 from ..nn.cache import Store, Text
+from ..nn.call import Encoded
 from ..nn.standing import Standing, settle, stands
 from .passed import Passed, likeliest
 
@@ -65,18 +66,26 @@ class Graphs:
 
     @torch.inference_mode()
     def step(
-        self, texts: Sequence[Text], tokens: Sequence[int], ahead: int = 1, ends: Iterable[int] = ()
+        self,
+        texts: Sequence[Text],
+        tokens: Sequence[int],
+        ahead: int = 1,
+        ends: Iterable[int] = (),
+        source: Encoded | None = None,
     ) -> Passed | None:
         """Reads one token of each text, for which the texts have taken blocks.
 
         Args:
             ahead: steps, of which each reads the tokens that the one before found likeliest.
             ends: tokens after which nothing is wanted; the GPU does not ask for them, and reads on.
+            source: what the texts read besides, which is not recorded.
 
         Returns:
             What the last step gave; None where no step of this size was asked for often enough, or none can be
             recorded.
         """
+        if source is not None:
+            return None
         size = rounded(len(texts))
         self._asked[size] += 1
         cast = torch.is_autocast_enabled("cuda")  # whose casts are kept elsewhere

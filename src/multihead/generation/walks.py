@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..heads import LanguageModel
 from ..kernels import native
 from ..kernels.attention import fused
+from ..kernels.sight import BLOCK
+from ..nn.blocks import Table
 from ..nn.cache import Store, Text
+from ..nn.call import Encoded
 from ..nn.memories import KeyValues
 from ..nn.packed import Product
 from ..nn.standing import hooked, settle
 from ..nn.unpacked import Unpacked, lie_alike
-from ..nn.walking import Walk, walks
+from ..nn.walking import Rows, Walk, walks
 from ..nn.weights import Embedding, Linear, ScaledEmbedding
 from .graphs import taken
 from .passed import Passed
@@ -37,7 +42,7 @@ class Walks:
         self.model, self.store = model, store
         self.moved = True  # whether something else has read texts since the last step
         self._walk: Walk | None = None
-        self._rows: dict[int | None, int] = {}
+        self._tops: dict[int | None, int] = {}
         self._seconds = BURST
 
     @classmethod
@@ -48,38 +53,41 @@ class Walks:
             return None
         if not all(type(layer) is KeyValues for layer in store.layers) or any(map(hooked, model.modules())):
             return None
-        return cls(model, store) if walks(model.backbone, model.dtype) and _scores(model.head, model.dtype) else None
+        return cls(model, store) if walks(_decoder(model), model.dtype) and _scores(model.head, model.dtype) else None
 
     @torch.inference_mode()
     def step(
-        self, texts: Sequence[Text], tokens: Sequence[int], ahead: int = 1, ends: Iterable[int] = ()
+        self,
+        texts: Sequence[Text],
+        tokens: Sequence[int],
+        ahead: int = 1,
+        ends: Iterable[int] = (),
+        source: Encoded | None = None,
     ) -> Passed | None:
         """Reads one token of each text, for which the texts have taken blocks.
 
         Args:
             ahead: steps, of which each reads the tokens that the one before found likeliest; fewer are made where
-                they take long. ends: tokens after which nothing more is read.
+                they take long. ends: tokens after which nothing more is read. source: what the texts read besides.
 
         Returns:
-            What the last step gave; None where texts are too many, or lie in pieces.
+            What the last step gave; None where torch is faster, since texts are many, or must say what is wrong.
         """
         if self._walk is None:
             self._walk = _walk(self.model, self.store)
         walk, places = self._walk, [text.length for text in texts]
         if torch.is_autocast_enabled("cpu") or (walk.most is not None and len(texts) > walk.most):
             return None
-        ahead = taken(texts, max(1, min(ahead, int(BURST / self._seconds))))
-        tables = {window: [text.tables[window] for text in texts] for window in self.store.windows}
-        if not all(table.straight for each in tables.values() for table in each):
+        if walk.crosses != (source is not None):
             return None
+        ahead = taken(texts, max(1, min(ahead, int(BURST / self._seconds))))
+        if not all(table.straight for text in texts for table in text.tables.values()):
+            ahead = 1
         if walk.longest is not None and max(places) + ahead > walk.longest:
             return None
+        walk.tell_source(source)
         self._settle(walk, texts)
-        rows = {}
-        for window, each in tables.items():
-            seen = [place + 1 if window is None else min(place + 1, window) for place in places]
-            writes = [table.row(place) for table, place in zip(each, places, strict=True)]
-            rows[window] = writes, [row + 1 - n for row, n in zip(writes, seen, strict=True)], seen
+        rows = {window: _rows([text.tables[window] for text in texts], places, window) for window in self.store.windows}
         began = time.perf_counter()
         states, scores, found = walk.run(tokens, places, rows, ahead, list(ends), max(text.expected for text in texts))
         self._seconds = (time.perf_counter() - began) / len(found)
@@ -90,11 +98,34 @@ class Walks:
     def _settle(self, walk: Walk, texts: Sequence[Text]) -> None:
         """Puts all that was read into storage, which gets room for these texts' next tokens."""
         tops = {window: pool.top for window, pool in self.store.pools.items()}
-        copies = any(table.copies for text in texts for table in text.tables.values())
-        if self.moved or copies or tops != self._rows:
+        if self.moved or tops != self._tops:
             settle(self.store, texts, self.model.device)
             walk.settled()
-            self._rows, self.moved = tops, False
+            self._tops, self.moved = tops, False
+
+
+def _rows(tables: Sequence[Table], places: Sequence[int], window: int | None) -> Rows:
+    """Where each text's next token is remembered, and what it sees."""
+    seen = [place + 1 if window is None else min(place + 1, window) for place in places]
+    writes = [table.row(place) for table, place in zip(tables, places, strict=True)]
+    copies = [
+        number for table in tables for source, target, count in table.copies
+        for number in (source * BLOCK, target * BLOCK, count)
+    ]  # fmt: skip
+    for table in tables:
+        table.copies = []
+    if all(table.straight for table in tables):
+        return Rows(writes, [row + 1 - n for row, n in zip(writes, seen, strict=True)], seen, copies=copies)
+    parts = [_places(table, place + 1 - n, place + 1) for table, place, n in zip(tables, places, seen, strict=True)]
+    begins = list(accumulate(map(len, parts), initial=0))[:-1]
+    return Rows(writes, begins, seen, np.concatenate(parts), copies)
+
+
+def _places(table: Table, begin: int, end: int) -> Any:
+    """Rows of storage of places `begin` to `end`, (places,)."""
+    first = begin // BLOCK
+    blocks = np.array([block or 0 for block in table.blocks[first : (end - 1) // BLOCK + 1]], np.int64)
+    return (blocks[:, None] * BLOCK + np.arange(BLOCK)).ravel()[begin - first * BLOCK : end - first * BLOCK]
 
 
 def _scores(head: Any, dtype: torch.dtype) -> bool:
@@ -110,4 +141,8 @@ def _scores(head: Any, dtype: torch.dtype) -> bool:
 def _walk(model: Any, store: Store) -> Walk:
     head, packed = model.head, model.head.packed
     scorer: Product | Unpacked = packed or Unpacked([head.table.weight], [head.bias])
-    return Walk(model.backbone, scorer, store, model.dtype, rounded=packed is None)
+    return Walk(_decoder(model), scorer, store, model.dtype, rounded=packed is None)
+
+
+def _decoder(model: Any) -> Any:
+    return getattr(model.backbone, "decoder", model.backbone)

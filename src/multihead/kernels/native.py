@@ -116,7 +116,10 @@ class Adam(ctypes.Structure):
 class Keys(ctypes.Structure):
     """native.h: Keys."""
 
-    _fields_ = [("writes", c_void_p), ("begins", c_void_p), ("lengths", c_void_p), ("window", c_int64)]
+    _fields_ = [
+        *[(name, c_void_p) for name in ("writes", "begins", "lengths", "copies")], ("copied", c_int64),
+        ("window", c_int64),
+    ]  # fmt: skip
 
 
 class Angles(ctypes.Structure):
@@ -133,11 +136,12 @@ class Walk(ctypes.Structure):
     _fields_ = [
         ("pass_", Pass),
         *[(name, c_void_p) for name in (
-            "keys", "angles", "words", "learned", "norm_weight", "norm_bias", "scorer", "scores", "tokens", "places",
-            "ends",
+            "keys", "angles", "words", "learned", "first_weight", "first_bias", "norm_weight", "norm_bias", "scorer",
+            "scores", "tokens", "places", "ends",
         )],
         *[(name, c_int64) for name in ("steps", "windows", "turned", "vocabulary", "offset", "end_count")],
-        ("scale", c_float), ("norm_eps", c_float), ("norm", c_int32), ("score_type", c_int32),
+        ("scale", c_float), ("first_eps", c_float), ("norm_eps", c_float), ("first", c_int32), ("norm", c_int32),
+        ("score_type", c_int32),
     ]  # fmt: skip
 
 

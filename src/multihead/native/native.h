@@ -82,7 +82,8 @@ struct Pass {
 // Keys of one window, a number for each text: the row that the next one is written to, and those that are seen.
 struct Keys {
     int64_t *writes, *begins, *lengths;
-    int64_t window;  // 0 for all
+    const int64_t* copies;   // rows to copy first: from, to, how many
+    int64_t copied, window;  // window: 0 for all
 };
 
 // Cosines and sines of every place, (places, half), and those of the texts' places, (texts, half).
@@ -98,14 +99,14 @@ struct Walk {
     const Keys* keys;
     const Angles* angles;
     const void *words, *learned;           // (vocabulary, states), and of places; null without
-    const float *norm_weight, *norm_bias;  // of the last norm
+    const float *first_weight, *first_bias, *norm_weight, *norm_bias;  // of the norms of word vectors and of states
     const Weight* scorer;
     void* scores;                          // (texts, scored) after the last step
     int64_t *tokens, *places;              // (steps + 1, texts): first what is read, then what was found; (texts,)
     const int64_t* ends;                   // tokens after which nothing more is read
     int64_t steps, windows, turned, vocabulary, offset, end_count;
-    float scale, norm_eps;                 // scale: of word vectors
-    int32_t norm, score_type;
+    float scale, first_eps, norm_eps;      // scale: of word vectors
+    int32_t first, norm, score_type;
 };
 
 // Queries or keys and the angles that they are turned by; y is (tokens, heads, width) without gaps.

@@ -102,12 +102,35 @@ INLINE void embedded(const Walk& w, const int64_t* tokens, const Team& team) {
     });
 }
 
+// Rows of keys and values that are to be somewhere else, too.
+INLINE void copied(const Walk& w) {
+    const int64_t size = w.pass.type ? 2 : 4;
+    for (int64_t l = 0; l < w.pass.layers; l++) {
+        const Step& s = w.pass.steps[l];
+        const int64_t row = s.key_heads * s.width * size;
+        for (int64_t i = 0; i < w.windows; i++) {
+            if (w.keys[i].writes != s.writes) continue;
+            for (const int64_t *c = w.keys[i].copies, *end = c + 3 * w.keys[i].copied; c < end; c += 3)
+                for (int v = 0; v < 2; v++) {
+                    char* all = (char*)(v ? s.v : s.k);
+                    std::memcpy(all + c[1] * row, all + c[0] * row, c[2] * row);
+                }
+        }
+    }
+}
+
+INLINE void norm_states(const Walk& w, int kind, float eps, const float* weight, const float* bias, const Team& team) {
+    const Pass& p = w.pass;
+    if (kind) norm_rows(Normed{p.x, p.x, p.texts, p.states, p.states, p.states, kind, p.type, eps, weight, bias}, team);
+}
+
 // How many steps were made: fewer than were asked for after a step that found an end, or no token of the vocabulary.
 int64_t walk(const Walk& w, const Team& team) {
     const Pass& p = w.pass;
     const int64_t texts = p.texts;
     static thread_local Scratch kept;
     float* values = (float*)kept.of(size_t(texts) * 4);
+    copied(w);
     for (int64_t step = 0; step < w.steps; step++) {
         for (int64_t i = 0; i < w.turned; i++) {
             const Angles& a = w.angles[i];
@@ -117,10 +140,9 @@ int64_t walk(const Walk& w, const Team& team) {
             }
         }
         embedded(w, w.tokens + step * texts, team);
+        norm_states(w, w.first, w.first_eps, w.first_weight, w.first_bias, team);
         pass(p, team);
-        if (w.norm)
-            norm_rows(Normed{p.x, p.x, texts, p.states, p.states, p.states, w.norm, p.type, w.norm_eps, w.norm_weight,
-                             w.norm_bias}, team);
+        norm_states(w, w.norm, w.norm_eps, w.norm_weight, w.norm_bias, team);
         const int64_t scored = w.scorer->outputs;
         product_then(*w.scorer, Place{p.x, nullptr, w.scores, texts, p.states, 0, scored, p.type, w.score_type}, team,
                      step + 1 < w.steps ? p.steps[0].qkv : nullptr);

@@ -11,7 +11,7 @@ from ..errors import UnsupportedConfig
 from ..kernels import gpu
 from ..kernels.attention import Bias, attend
 from ..kernels.sight import Sight
-from .call import Call
+from .call import Call, Encoded
 from .memories import KeyValues
 from .positions import Positions, Rotary
 from .weights import Linear
@@ -153,7 +153,11 @@ class CrossAttention(Attention):
     def forward(self, x: Tensor, call: Call, memory: KeyValues | None = None) -> Tensor:
         source = call.encoded
         assert source is not None
-        k, v = source.project(self, lambda hidden: (self._split(self.k(hidden)), self._split(self.v(hidden))))
+        k, v = self.projected(source)
         sight = call.sight(source.runs, causal=False, window=None)
         mixed = self._mix(self._split(self.q(x)), k, v, sight, None, call, call.record.cross_attentions)
         return self.out(mixed.flatten(1))
+
+    def projected(self, source: Encoded) -> tuple[Tensor, Tensor]:
+        """Keys and values (rows, heads, width) of a source, computed once."""
+        return source.project(self, lambda hidden: (self._split(self.k(hidden)), self._split(self.v(hidden))))

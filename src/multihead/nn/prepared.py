@@ -84,8 +84,6 @@ class PreparedCrossAttention(CrossAttention):
         return self.output(mixed.flatten(1), add)
 
     def projected(self, source: Encoded) -> tuple[Tensor, Tensor]:
-        """Keys and values (rows, heads, width) of a source, computed once."""
-
         def project(hidden: Tensor) -> tuple[Tensor, Tensor]:
             k, v = self.kv(hidden).split(self.widths, 1)
             return self._split(k), self._split(v)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from ..kernels import native
 from ..kernels.attention import fused
 from ..kernels.fused import mixes, spans
-from .call import Call
+from .attention import CrossAttention
+from .call import Call, Encoded
 from .layer import CrossLayer, Layer
 from .memories import KeyValues, Plan
 from .packed import Norm
@@ -128,12 +129,7 @@ class Steps:
             angles = positions.angles(call)
             table["cosines"][numbers], table["sines"][numbers] = (part.data_ptr() for part in angles)
             table["rotated"][numbers] = 2 * angles[0].shape[1]
-        if call.encoded is not None:
-            source = spans(call.encoded.runs)
-            table["source_begins"], table["source_lengths"] = map(_address, source)
-            for entry, layer in zip(table, self.layers, strict=True):
-                k, v = layer.cross.step.projected(call.encoded)
-                entry["source_k"], entry["source_v"], entry["source_stride"] = k.data_ptr(), v.data_ptr(), k.stride(0)
+        held = [] if call.encoded is None else [tell_source(table, self.layers, call.encoded)]
         room = x.new_empty(x.shape[0] * (self._room + x.shape[1]))
         begins, lengths = (None, None) if queries is None else map(_address, queries)
         said = native.Pass(
@@ -142,6 +138,7 @@ class Steps:
             type=native.TYPES[x.dtype], causal=int(self.layers[0].attention.step.causal),
         )  # fmt: skip
         library.mh_pass(ctypes.byref(said), torch.get_num_threads())
+        del held
         return x
 
     def _place(self, numbers: Sequence[int], call: Call) -> Place:
@@ -205,9 +202,18 @@ def describe(entry: Any, layer: Any, parts: Parts) -> list[Tensor]:
             held.append(told.weight)  # float32
             setattr(entry, name, told.weight.data_ptr())
             entry.norm_eps = told.eps
-    if isinstance(layer, CrossLayer):
-        cross: Any = layer.cross.step
-        entry.query, entry.cross, entry.cross_scale = cross.query.address, cross.output.address, cross.scale
+    if parts.query is not None and parts.cross is not None:
+        entry.query, entry.cross, entry.cross_scale = parts.query.address, parts.cross.address, layer.cross.step.scale
+    return held
+
+
+def tell_source(table: Any, layers: Sequence[Any], source: Encoded) -> tuple[Any, Any]:
+    """Tells the kernels of what a pass's texts read besides; where it lies, to be kept as long as they are told."""
+    held = spans(source.runs)
+    table["source_begins"], table["source_lengths"] = map(_address, held)
+    for entry, layer in zip(table, layers, strict=True):
+        k, v = layer.cross.step.projected(source)
+        entry["source_k"], entry["source_v"], entry["source_stride"] = k.data_ptr(), v.data_ptr(), k.stride(0)
     return held
 
 
@@ -246,6 +252,13 @@ def _plain(layer: nn.Module) -> bool:
     return fine and (type(layer) is Layer or attends(parts.cross.step, PreparedCrossAttention))
 
 
+def _as_wide(step: Any) -> bool:
+    """Whether a source has as many heads as what reads it."""
+    if isinstance(step, PreparedCrossAttention):
+        return step.widths[0] == step.output.shape[1]
+    return len({len(part.weight) for part in (step.q, step.k, step.v)}) == 1
+
+
 def attends(step: Any, kind: type[nn.Module]) -> bool:
     """Whether the kernels compute all that attention of a kind does."""
     made: Any = step
@@ -255,6 +268,6 @@ def attends(step: Any, kind: type[nn.Module]) -> bool:
     told = [Norm.of(norm) for norm in norms]
     if any(norm is None or norm.kind != 1 for norm in told) or len({norm.eps for norm in told if norm}) > 1:
         return False
-    if kind is PreparedCrossAttention and (norms or made.widths[0] != made.output.shape[1]):
+    if isinstance(step, CrossAttention) and (norms or not _as_wide(step)):
         return False
     return made.head_width % 16 == 0 and made.clip is made.softcap is made.sinks is None

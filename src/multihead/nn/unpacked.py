@@ -15,7 +15,7 @@ from ..kernels import native
 from ..kernels.linear import apart, lies
 from ..kernels.packed import PANEL, interleaved
 from .feedforward import GatedFeedForward
-from .layer import Layer, Residual
+from .layer import CrossLayer, Layer, Residual
 from .packed import Norm, Product
 from .prepared import can_join, named
 
@@ -59,19 +59,26 @@ class Unpacked:
 
 @dataclass(frozen=True)
 class Parts:
-    """The products of a layer's self-attention and feed-forward step; outputs of queries, keys and values."""
+    """The products of a layer's steps, and how many outputs queries, keys and values have.
+
+    Args:
+        query, cross: of what a source is read with: its queries, and the result's.
+    """
 
     qkv: Product | Unpacked
     out: Product | Unpacked
     into: Product | Unpacked
     down: Product | Unpacked
     widths: tuple[int, int, int]
+    query: Product | Unpacked | None = None
+    cross: Product | Unpacked | None = None
 
     @classmethod
     def of(cls, layer: Any) -> Parts:
         """Of a prepared layer."""
         step, ffn = layer.attention.step, layer.ffn.step
-        return cls(step.qkv, step.output, ffn.into, ffn.output, step.widths)
+        reads = (layer.cross.step.query, layer.cross.step.output) if isinstance(layer, CrossLayer) else (None, None)
+        return cls(step.qkv, step.output, ffn.into, ffn.output, step.widths, *reads)
 
 
 def unpacked(layer: Any) -> Parts:
@@ -85,20 +92,26 @@ def unpacked(layer: Any) -> Parts:
         _of(up, act=named(ffn.act), gated=gated, norm=Norm.of(rest.before)),
         _of([ffn.down], after=Norm.of(rest.after)),
         (len(step.q.weight), len(step.k.weight), len(step.v.weight)),
+        *(_reads(layer.cross) if isinstance(layer, CrossLayer) else ()),
     )
 
 
 def can_stay(layer: Any, dtype: torch.dtype) -> bool:
     """Whether the products of a layer can be made of its weights as they are, in their precision."""
-    if type(layer) is not Layer or not (type(layer.attention) is type(layer.ffn) is Residual):
+    if type(layer) not in (Layer, CrossLayer):
         return False
-    for residual in (layer.attention, layer.ffn):
+    cross = [layer.cross] if type(layer) is CrossLayer else []
+    for residual in (layer.attention, layer.ffn, *cross):
+        if type(residual) is not Residual or type(residual.out) is not nn.Identity or residual.scale != 1.0:
+            return False
         normed = all(Norm.of(norm) or type(norm) is nn.Identity for norm in (residual.before, residual.after))
-        if not normed or type(residual.out) is not nn.Identity or residual.scale != 1.0 or not can_join(residual.step):
+        if not normed or not can_join(residual.step):
             return False
     step, ffn = layer.attention.step, layer.ffn.step
     up = [part for part in (getattr(ffn, "gate", None), ffn.up) if part is not None]
-    return all(lie_alike(each, dtype) for each in ([step.q, step.k, step.v], [step.out], up, [ffn.down]))
+    groups = [[step.q, step.k, step.v], [step.out], up, [ffn.down]]
+    groups += [[part] for residual in cross for part in (residual.step.q, residual.step.out)]
+    return all(lie_alike(each, dtype) for each in groups)
 
 
 def lie_alike(linears: Sequence[Any], dtype: torch.dtype) -> bool:
@@ -106,6 +119,11 @@ def lie_alike(linears: Sequence[Any], dtype: torch.dtype) -> bool:
     weights = [part.weight for part in linears]
     ways = {(lies(weight), apart(weight)) for weight in weights}
     return len(ways) == 1 and (None, apart(weights[0])) not in ways and all(w.dtype is dtype for w in weights)
+
+
+def _reads(cross: Any) -> tuple[Unpacked, Unpacked]:
+    query = _of([cross.step.q], norm=Norm.of(cross.before))
+    return query, _of([cross.step.out], after=Norm.of(cross.after))
 
 
 def _of(linears: Sequence[Any], **options: Any) -> Unpacked:

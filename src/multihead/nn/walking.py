@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,16 @@ from torch import Tensor, nn
 
 from ..kernels import native
 from ..kernels.linear import most_rows
-from .attention import Attention
+from .attention import Attention, CrossAttention
 from .cache import Store
-from .embeddings import Embeddings, LearnedPositions
+from .call import Encoded
+from .embeddings import Embeddings, LearnedPositions, SinusoidalPositions
+from .layer import CrossLayer
 from .memories import KeyValues
 from .packed import Norm, Product
 from .positions import Positions, Rotary
 from .stack import Stack
-from .steps import PreparedStack, attends, describe, groups, room_of
+from .steps import PreparedStack, attends, describe, groups, room_of, tell_source
 from .unpacked import Parts, Unpacked, can_stay, unpacked
 from .weights import Embedding, ScaledEmbedding
 
@@ -32,30 +35,52 @@ def walks(stack: nn.Module, dtype: torch.dtype) -> bool:
         return False
     layers: list[Any] = list(stack.layers)
     if type(stack) is Stack:
-        fine = all(can_stay(layer, dtype) and attends(layer.attention.step, Attention) for layer in layers)
+        fine = all(can_stay(layer, dtype) and _attends(layer) for layer in layers)
+        fine = fine and len({type(layer) for layer in layers}) == 1
     else:
-        fine = stack.steps is not None and not stack.steps.crosses
+        fine = stack.steps is not None
     last = type(stack.norm) is nn.Identity or Norm.of(stack.norm) is not None
     positions = {type(layer.attention.step.positions) for layer in layers} if fine else {nn.Module}
     return last and type(stack.out) is nn.Identity and positions <= {Positions, Rotary} and _embeds(stack.embed, dtype)
 
 
+def _attends(layer: Any) -> bool:
+    cross = not isinstance(layer, CrossLayer) or attends(layer.cross.step, CrossAttention)
+    return cross and attends(layer.attention.step, Attention)
+
+
 def _embeds(embed: Any, dtype: torch.dtype) -> bool:
-    """Whether word vectors are looked up and scaled, and nothing is added but vectors that places have learned."""
+    """Whether word vectors are looked up and scaled, and nothing is added but vectors of places, then normed."""
     if (
         type(embed) is not Embeddings
         or type(embed.token) not in (Embedding, ScaledEmbedding)
         or embed.segment is not None
     ):
         return False
-    tables, position = [embed.token.weight], embed.position
-    if position is not None:
-        if type(position) is not LearnedPositions or position.padding is not None:
-            return False
-        tables.append(position.table.weight)
-    plain = all(type(part) is nn.Identity for part in (embed.widen, embed.norm, embed.project))
+    token, position = embed.token.weight, embed.position
+    if type(position) not in (type(None), LearnedPositions, SinusoidalPositions) or getattr(position, "padding", None):
+        return False
+    plain = all(type(part) is nn.Identity for part in (embed.widen, embed.project))
+    plain = plain and (type(embed.norm) is nn.Identity or Norm.of(embed.norm) is not None)
     plain = plain and (type(embed.token) is Embedding or embed.scale == 1.0)
-    return plain and all(x.dtype is dtype and x.is_contiguous() and x.shape[1] % 16 == 0 for x in tables)
+    return plain and token.dtype is dtype and token.is_contiguous() and token.shape[1] % 16 == 0
+
+
+@dataclass
+class Rows:
+    """Rows of storage, a number for each text.
+
+    Args:
+        writes: where the next key is written. begins, lengths: where those that it sees begin, and how many they are,
+            its own included. index: places in it, not in storage, are what `begins` are then; (rows,), int64.
+        copies: from, to and how many, of rows that must be copied first, one after the other.
+    """
+
+    writes: Sequence[int]
+    begins: Sequence[int]
+    lengths: Sequence[int]
+    index: Any = None
+    copies: Sequence[int] = ()
 
 
 class Walk:
@@ -83,7 +108,10 @@ class Walk:
         turned = groups([layer.attention.step.positions for layer in layers])
         self._turned = [(positions, each) for positions, each in turned.items() if type(positions) is Rotary]
         self._angles: list[tuple[Tensor, Tensor]] = []
-        self._norm = Norm.of(stack.norm) or Norm()
+        self.crosses = isinstance(layers[0], CrossLayer)
+        self._first, self._norm = Norm.of(stack.embed.norm) or Norm(), Norm.of(stack.norm) or Norm()
+        self._learned: Tensor | None = None
+        self._source: tuple[Encoded, Any] | None = None
         token = stack.embed.token
         self._scale = token.factor if isinstance(token, ScaledEmbedding) else stack.embed.scale
 
@@ -97,7 +125,7 @@ class Walk:
     def longest(self) -> int | None:
         """Places that have a vector; None where all have."""
         position = self.stack.embed.position
-        return None if position is None else position.count
+        return position.count if isinstance(position, LearnedPositions) else None
 
     def settled(self) -> None:
         """Notes where keys and values are from now on."""
@@ -107,11 +135,16 @@ class Walk:
             assert memory.v is not None
             self._steps[number].k, self._steps[number].v = memory.k.data_ptr(), memory.v.data_ptr()
 
+    def tell_source(self, source: Encoded | None) -> None:
+        """Says what the next steps' texts read besides."""
+        if source is not None and (self._source is None or self._source[0] is not source):
+            self._source = source, tell_source(self._table, self.stack.layers, source)
+
     def run(
         self,
         tokens: Sequence[int],
         places: Sequence[int],
-        rows: Mapping[int | None, tuple[Sequence[int], Sequence[int], Sequence[int]]],
+        rows: Mapping[int | None, Rows],
         steps: int,
         ends: Sequence[int],
         expected: int = 0,
@@ -119,8 +152,7 @@ class Walk:
         """Reads a token of each text, then those that follow, up to the first that is one of `ends`.
 
         Args:
-            places: of the tokens in their texts. rows: of storage, by window: where each text's next key is written,
-                where those that it sees begin, and how many they are, its own included.
+            places: of the tokens in their texts. rows: of storage, by window. steps: one where texts lie in pieces.
             expected: tokens that texts may grow to.
 
         Returns:
@@ -133,39 +165,51 @@ class Walk:
         scores = torch.empty(count, self.scorer.outputs, dtype=self.score_dtype)
         found = torch.empty(steps + 1, count, dtype=torch.long)
         found[0] = torch.tensor(tokens)
-        here, ending = native.numbers(places), native.numbers(ends)
+        here, ending, held = native.numbers(places), native.numbers(ends), list[Any]()
         keys = (native.Keys * len(rows))()
-        held: list[Any] = []
         for entry, (window, lie) in zip(keys, rows.items(), strict=True):
-            entry.writes, entry.begins, entry.lengths = self._tell(self._windows[window], lie, held)
-            entry.window = window or 0
-        angles = self._turn(count, max(max(places) + steps, expected), held)
+            self._lie(entry, window, lie, held)
+        last = max(max(places) + steps, expected)
+        angles, embed, norms = self._turn(count, last, held), self.stack.embed, (self._first, self._norm)
         room = torch.empty(count * (self._room + x.shape[1]), dtype=self.dtype)
-        kind, embed = native.TYPES[self.dtype], self.stack.embed
+        first_weight, first_bias, norm_weight, norm_bias = (
+            _place(x) for norm in norms for x in (norm.weight, norm.bias)
+        )
         told = native.Walk(
             pass_=native.Pass(
                 steps=ctypes.addressof(self._steps), x=x.data_ptr(), room=room.data_ptr(), layers=len(self._steps),
-                texts=count, tokens=count, states=x.shape[1], type=kind, causal=1,
+                texts=count, tokens=count, states=x.shape[1], type=native.TYPES[self.dtype], causal=1,
             ),
             keys=ctypes.addressof(keys), angles=ctypes.addressof(angles), words=embed.token.weight.data_ptr(),
-            learned=None if embed.position is None else embed.position.table.weight.data_ptr(),
-            norm_weight=_place(self._norm.weight), norm_bias=_place(self._norm.bias), scorer=self.scorer.address,
-            scores=scores.data_ptr(), tokens=found.data_ptr(), places=ctypes.addressof(here),
-            ends=ctypes.addressof(ending), steps=steps, windows=len(keys), turned=len(angles),
-            vocabulary=embed.token.num_embeddings, offset=0 if embed.position is None else embed.position.offset,
-            end_count=len(ends), scale=self._scale, norm_eps=self._norm.eps, norm=self._norm.kind,
+            learned=self._vectors(last), first_weight=first_weight, first_bias=first_bias, norm_weight=norm_weight,
+            norm_bias=norm_bias, scorer=self.scorer.address, scores=scores.data_ptr(), tokens=found.data_ptr(),
+            places=ctypes.addressof(here), ends=ctypes.addressof(ending), steps=steps, windows=len(keys),
+            turned=len(angles), vocabulary=embed.token.num_embeddings, offset=0, end_count=len(ends), scale=self._scale,
+            first_eps=self._first.eps, norm_eps=self._norm.eps, first=self._first.kind, norm=self._norm.kind,
             score_type=native.TYPES[self.score_dtype],
         )  # fmt: skip
         made = library.mh_walk(ctypes.byref(told), torch.get_num_threads())
         return x, scores, found[1 : made + 1]
 
-    def _tell(self, layers: Sequence[int], rows: Sequence[Sequence[int]], held: list[Any]) -> list[int]:
-        """Puts rows of storage where these layers, and the steps between, find them."""
-        held.append([native.numbers(each) for each in rows])
-        addresses = [ctypes.addressof(each) for each in held[-1]]
-        for name, address in zip(("writes", "begins", "lengths"), addresses, strict=True):
-            self._table[name][layers] = address
-        return addresses
+    def _lie(self, entry: Any, window: int | None, rows: Rows, held: list[Any]) -> None:
+        """Puts rows of storage where layers with a window, and the steps between, find them."""
+        numbers = [native.numbers(each) for each in (rows.writes, rows.begins, rows.lengths, rows.copies)]
+        held.extend(numbers)
+        writes, begins, lengths, copies = (ctypes.addressof(each) for each in numbers)
+        entry.writes, entry.begins, entry.lengths, entry.copies = writes, begins, lengths, copies
+        entry.copied, entry.window = len(rows.copies) // 3, window or 0
+        layers, index = self._windows[window], 0 if rows.index is None else rows.index.ctypes.data
+        for name, told in (("writes", writes), ("begins", begins), ("lengths", lengths), ("index", index)):
+            self._table[name][layers] = told
+
+    def _vectors(self, places: int) -> int | None:
+        """Where the vectors of so many places are; None where places have none."""
+        position = self.stack.embed.position
+        if isinstance(position, LearnedPositions):
+            self._learned = position.table.weight[position.offset :].to(self.dtype)
+        elif position is not None and (self._learned is None or len(self._learned) < places):
+            self._learned = position(torch.arange(max(places, SHORTEST))).to(self.dtype)
+        return _place(self._learned)
 
     def _turn(self, count: int, places: int, held: list[Any]) -> Any:
         """The angles of so many places, and room for those of the texts' own."""
