@@ -93,7 +93,8 @@ class Walks:
         self._seconds = (time.perf_counter() - began) / len(found)
         for text in texts:
             text.advance(len(found))
-        return Passed(states, scores.float(), found)
+        scale = self.model.head.scale
+        return Passed(states, scores.float() if scale == 1.0 else (scores * scale).float(), found)
 
     def _settle(self, walk: Walk, texts: Sequence[Text]) -> None:
         """Puts all that was read into storage, which gets room for these texts' next tokens."""
@@ -132,7 +133,7 @@ def _scores(head: Any, dtype: torch.dtype) -> bool:
     """Whether the kernels compute a head's scores."""
     if type(head) is not LanguageModel or type(head.transform) is not torch.nn.Identity:
         return False
-    plain = head.rest is None and head.scale == 1.0 and head.softcap is None
+    plain = head.rest is None and head.scale > 0 and head.softcap is None
     if head.packed is not None or not plain:
         return plain
     return type(head.table) in (Embedding, ScaledEmbedding, Linear) and lie_alike([head.table], dtype)

@@ -45,7 +45,8 @@ class Decode(ctypes.Structure):
         ("q", c_void_p), ("k", c_void_p), ("v", c_void_p), ("out", c_void_p), ("begins", c_void_p),
         ("lengths", c_void_p), ("index", c_void_p), ("texts", c_int64), ("heads", c_int64), ("key_heads", c_int64),
         ("width", c_int64), ("value_width", c_int64), ("q_stride", c_int64), ("row_stride", c_int64),
-        ("value_stride", c_int64), ("scale", c_float), ("type", c_int32),
+        ("value_stride", c_int64), ("bias", c_void_p), ("biases", c_int64), ("scale", c_float), ("type", c_int32),
+        ("by_place", c_int32),
     ]  # fmt: skip
 
 
@@ -67,9 +68,11 @@ class Step(ctypes.Structure):
     _fields_ = [
         *[(name, c_void_p) for name in (
             "qkv", "out", "query", "cross", "into", "down", "k", "v", "source_k", "source_v", "writes", "begins",
-            "lengths", "index", "source_begins", "source_lengths", "cosines", "sines", "q_norm", "k_norm",
+            "lengths", "index", "source_begins", "source_lengths", "cosines", "sines", "q_norm", "k_norm", "bias",
         )],
-        *[(name, c_int64) for name in ("heads", "key_heads", "width", "rotated", "source_stride", "window")],
+        *[(name, c_int64) for name in (
+            "biases", "by_place", "heads", "key_heads", "width", "rotated", "source_stride", "window",
+        )],
         *[(name, c_float) for name in ("scale", "cross_scale", "norm_eps")],
     ]  # fmt: skip
 

@@ -91,6 +91,10 @@ void decode(const Decode& d, const Team& team) {
                 for (int64_t i = 0; i < d.width; i += 16) store(q + i, take(d.q, from + i, d.type));
                 scored_one<false>(q, d.k, key, n, d.width, d.scale, d.type, p + g * apart);
             }
+            if (d.bias) {
+                const float* bias = d.bias + (head * group + g) * d.biases + (d.by_place ? 0 : d.biases - n);
+                for (int64_t i = 0; i < n; i++) p[g * apart + i] += bias[i];
+            }
             by[g] = n ? 1.0f / weighed(n, p + g * apart) : 0.0f;
         }
         for (int64_t g = 0; g < group;) {

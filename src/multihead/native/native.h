@@ -41,8 +41,10 @@ struct Decode {
     void* out;
     const int64_t *begins, *lengths, *index;  // with an index, row r of keys and values is row index[r]
     int64_t texts, heads, key_heads, width, value_width, q_stride, row_stride, value_stride;
+    const float* bias;  // (heads, biases), added to the scores; null for none
+    int64_t biases;
     float scale;
-    int32_t type;
+    int32_t type, by_place;  // by_place: biases of the first keys; else of the last ones, the query's own at the end
 };
 
 // Many queries a text, bfloat16: query i of Q over K keys stands at place K - Q + i.
@@ -65,6 +67,8 @@ struct Step {
     const int64_t *begins, *lengths, *index, *source_begins, *source_lengths;
     const float *cosines, *sines;       // (tokens, rotated / 2), null where nothing is turned
     const float *q_norm, *k_norm;       // of each head, null without
+    const float* bias;                  // as in Decode
+    int64_t biases, by_place;
     int64_t heads, key_heads, width, rotated, source_stride;
     int64_t window;                     // as in Mix
     float scale, cross_scale, norm_eps;

@@ -51,7 +51,7 @@ void pass(const Pass& p, const Team& team) {
                     s.width, stride, apart, apart, own ? s.window : 0, scale, own && p.causal}, team);
         else
             decode(Decode{wide, k, v, mixed, begins, lengths, index, p.texts, s.heads, key_heads, s.width, s.width,
-                          stride, apart, apart, scale, p.type}, team);
+                          stride, apart, apart, own ? s.bias : nullptr, s.biases, scale, p.type, int32_t(s.by_place)}, team);
     };
     for (int64_t l = 0; l < p.layers; l++) {
         const Step& s = p.steps[l];

@@ -25,6 +25,9 @@ class Alibi(Positions):
         super().__init__()
         self.slopes, self.scale = slopes, scale  # derived: no buffer
 
+    def biases(self, count: int) -> tuple[Tensor, bool] | None:
+        return self._table(count, torch.device("cpu"))[:, 0].contiguous(), True
+
     def bias(self, q: Tensor, k: Tensor, sight: Sight, call: Call) -> Bias | None:
         longest = call.once((self, sight.keys), lambda: self._table(sight.keys.longest, q.device))
         return lambda text: longest[..., : sight.keys.lengths[text]].to(q.dtype)

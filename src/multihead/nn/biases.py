@@ -34,6 +34,10 @@ class BucketedBias(Positions):
         self.table = Embedding(buckets if rows is None else rows, heads)
         self.buckets, self.reach, self.causal = buckets, reach, causal
 
+    def biases(self, count: int) -> tuple[Tensor, bool] | None:
+        ahead = torch.arange(1 - count, 1, device=self.table.weight.device)
+        return self.at(ahead).float().contiguous(), False
+
     def bias(self, q: Tensor, k: Tensor, sight: Sight, call: Call) -> Bias | None:
         longest = max(sight.keys.longest, 1)
         values = call.once(self, lambda: self._known(longest, call, q.device))

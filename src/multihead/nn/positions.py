@@ -29,6 +29,13 @@ class Positions(nn.Module):
         """Cosines and sines (tokens, rotated / 2) of what turns queries and keys, where anything does."""
         return None
 
+    def biases(self, count: int) -> tuple[Tensor, bool] | None:
+        """What is added to the scaled scores of a query, (heads, count) in float32, where anything is.
+
+        Of the keys that are count - 1 to 0 places before it; where the second says so, of the first `count` keys.
+        """
+        return None
+
     def bias(self, q: Tensor, k: Tensor, sight: Sight, call: Call) -> Bias | None:
         """Gives each text's (heads, queries, keys) to add to the scaled scores.
 

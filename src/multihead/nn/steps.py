@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from ..kernels import native
 from ..kernels.attention import fused
 from ..kernels.fused import mixes, spans
+from .alibi import Alibi
 from .attention import CrossAttention
+from .biases import BucketedBias
 from .call import Call, Encoded
 from .layer import CrossLayer, Layer
 from .memories import KeyValues, Plan
@@ -23,7 +25,9 @@ from .packed import Norm
 from .positions import Positions, Rotary, RotaryByLength
 from .prepared import PreparedAttention, PreparedCrossAttention, PreparedFeedForward, PreparedResidual
 from .stack import Stack
-from .unpacked import Parts
+from .unpacked import NOTHING, Parts
+
+BIASED = (BucketedBias, Alibi)  # positions that add to scores: read by steps of one token a text alone
 
 
 class PreparedStack(Stack):
@@ -89,6 +93,7 @@ class Steps:
         turned = groups([step.positions if isinstance(step.positions, Rotary) else None for step in steps])
         self._alike = list(alike.values())
         self._turned = [(positions, numbers) for positions, numbers in turned.items() if positions is not None]
+        self.biased = any(type(step.positions) in BIASED for step in steps)
         self._room = 0  # numbers that a pass needs of a token, beside its states
 
     def serves(self, words: Tensor, call: Call) -> bool:
@@ -97,7 +102,7 @@ class Steps:
         shown = record.hidden is record.attentions is record.cross_attentions is None
         if not shown or call.attend is not fused or torch.is_grad_enabled() or not native.serves(words):
             return False
-        if self.crosses != (call.encoded is not None):
+        if self.biased or self.crosses != (call.encoded is not None):
             return False
         if _single(words, call):
             return True
@@ -246,7 +251,7 @@ def _plain(layer: nn.Module) -> bool:
     residuals = [parts.attention, parts.ffn, *([parts.cross] if type(layer) is CrossLayer else [])]
     for residual in residuals:
         outside = residual.before, residual.after, residual.out
-        if type(residual) is not PreparedResidual or any(type(part) is not nn.Identity for part in outside):
+        if type(residual) is not PreparedResidual or any(type(part) not in NOTHING for part in outside):
             return False
     fine = attends(parts.attention.step, PreparedAttention) and type(parts.ffn.step) is PreparedFeedForward
     return fine and (type(layer) is Layer or attends(parts.cross.step, PreparedCrossAttention))
@@ -262,7 +267,7 @@ def _as_wide(step: Any) -> bool:
 def attends(step: Any, kind: type[nn.Module]) -> bool:
     """Whether the kernels compute all that attention of a kind does."""
     made: Any = step
-    if type(step) is not kind or type(made.positions) not in (Positions, Rotary, RotaryByLength):
+    if type(step) is not kind or type(made.positions) not in (Positions, Rotary, RotaryByLength, *BIASED):
         return False
     norms = [norm for norm in (made.q_norm, made.k_norm) if type(norm) is not nn.Identity]
     told = [Norm.of(norm) for norm in norms]

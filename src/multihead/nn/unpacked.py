@@ -16,8 +16,11 @@ from ..kernels.linear import apart, lies
 from ..kernels.packed import PANEL, interleaved
 from .feedforward import GatedFeedForward
 from .layer import CrossLayer, Layer, Residual
+from .norms import Finite
 from .packed import Norm, Product
 from .prepared import can_join, named
+
+NOTHING = (nn.Identity, Finite)  # what changes nothing, in the precisions that the kernels know
 
 
 class Unpacked:
@@ -104,7 +107,7 @@ def can_stay(layer: Any, dtype: torch.dtype) -> bool:
     for residual in (layer.attention, layer.ffn, *cross):
         if type(residual) is not Residual or type(residual.out) is not nn.Identity or residual.scale != 1.0:
             return False
-        normed = all(Norm.of(norm) or type(norm) is nn.Identity for norm in (residual.before, residual.after))
+        normed = all(Norm.of(norm) or type(norm) in NOTHING for norm in (residual.before, residual.after))
         if not normed or not can_join(residual.step):
             return False
     step, ffn = layer.attention.step, layer.ffn.step

@@ -22,10 +22,11 @@ from .memories import KeyValues
 from .packed import Norm, Product
 from .positions import Positions, Rotary
 from .stack import Stack
-from .steps import PreparedStack, attends, describe, groups, room_of, tell_source
+from .steps import BIASED, PreparedStack, attends, describe, groups, room_of, tell_source
 from .unpacked import Parts, Unpacked, can_stay, unpacked
-from .weights import Embedding, ScaledEmbedding
+from .weights import Dropout, Embedding, ScaledEmbedding
 
+PLACES = (type(None), LearnedPositions, SinusoidalPositions)  # vectors of places that are told as a table
 SHORTEST = 256  # places of which the angles are computed, at least
 
 
@@ -40,8 +41,9 @@ def walks(stack: nn.Module, dtype: torch.dtype) -> bool:
     else:
         fine = stack.steps is not None
     last = type(stack.norm) is nn.Identity or Norm.of(stack.norm) is not None
+    last = last and type(stack.out) in (nn.Identity, Dropout)  # which nobody trains
     positions = {type(layer.attention.step.positions) for layer in layers} if fine else {nn.Module}
-    return last and type(stack.out) is nn.Identity and positions <= {Positions, Rotary} and _embeds(stack.embed, dtype)
+    return last and positions <= {Positions, Rotary, *BIASED} and _embeds(stack.embed, dtype)
 
 
 def _attends(layer: Any) -> bool:
@@ -51,16 +53,12 @@ def _attends(layer: Any) -> bool:
 
 def _embeds(embed: Any, dtype: torch.dtype) -> bool:
     """Whether word vectors are looked up and scaled, and nothing is added but vectors of places, then normed."""
-    if (
-        type(embed) is not Embeddings
-        or type(embed.token) not in (Embedding, ScaledEmbedding)
-        or embed.segment is not None
-    ):
+    if type(embed) is not Embeddings or embed.segment is not None:
         return False
-    token, position = embed.token.weight, embed.position
-    if type(position) not in (type(None), LearnedPositions, SinusoidalPositions) or getattr(position, "padding", None):
+    if type(embed.token) not in (Embedding, ScaledEmbedding) or type(embed.position) not in PLACES:
         return False
-    plain = all(type(part) is nn.Identity for part in (embed.widen, embed.project))
+    token, padding = embed.token.weight, getattr(embed.position, "padding", None)
+    plain = padding is None and all(type(part) is nn.Identity for part in (embed.widen, embed.project))
     plain = plain and (type(embed.norm) is nn.Identity or Norm.of(embed.norm) is not None)
     plain = plain and (type(embed.token) is Embedding or embed.scale == 1.0)
     return plain and token.dtype is dtype and token.is_contiguous() and token.shape[1] % 16 == 0
@@ -100,26 +98,23 @@ class Walk:
         prepared = isinstance(stack, PreparedStack)
         parts = [Parts.of(layer) if prepared else unpacked(layer) for layer in layers]
         self._steps = (native.Step * len(layers))()
-        self._parts = parts
-        self._held = [describe(*one) for one in zip(self._steps, layers, parts, strict=True)]
+        self._held = [parts, *[describe(*one) for one in zip(self._steps, layers, parts, strict=True)]]
+        kinds = [one.qkv.kind for one in parts if isinstance(one.qkv, Unpacked)]
+        self.most = most_rows(dtype, max(kinds)) if kinds else None  # texts up to which torch is not faster
         self._table = np.frombuffer(memoryview(self._steps).cast("B"), np.dtype(native.Step))
         self._room = room_of(parts)
         self._windows = groups([layer.memory().window for layer in layers])
         turned = groups([layer.attention.step.positions for layer in layers])
         self._turned = [(positions, each) for positions, each in turned.items() if type(positions) is Rotary]
+        self._biased = [(positions, each) for positions, each in turned.items() if type(positions) in BIASED]
         self._angles: list[tuple[Tensor, Tensor]] = []
+        self._biases: list[tuple[Tensor, bool]] = []
         self.crosses = isinstance(layers[0], CrossLayer)
         self._first, self._norm = Norm.of(stack.embed.norm) or Norm(), Norm.of(stack.norm) or Norm()
         self._learned: Tensor | None = None
         self._source: tuple[Encoded, Any] | None = None
         token = stack.embed.token
         self._scale = token.factor if isinstance(token, ScaledEmbedding) else stack.embed.scale
-
-    @property
-    def most(self) -> int | None:
-        """Texts up to which torch is not faster; None where it never is."""
-        kinds = [one.qkv.kind for one in self._parts if isinstance(one.qkv, Unpacked)]
-        return most_rows(self.dtype, max(kinds)) if kinds else None
 
     @property
     def longest(self) -> int | None:
@@ -170,6 +165,7 @@ class Walk:
         for entry, (window, lie) in zip(keys, rows.items(), strict=True):
             self._lie(entry, window, lie, held)
         last = max(max(places) + steps, expected)
+        self._add(last)
         angles, embed, norms = self._turn(count, last, held), self.stack.embed, (self._first, self._norm)
         room = torch.empty(count * (self._room + x.shape[1]), dtype=self.dtype)
         first_weight, first_bias, norm_weight, norm_bias = (
@@ -210,6 +206,16 @@ class Walk:
         elif position is not None and (self._learned is None or len(self._learned) < places):
             self._learned = position(torch.arange(max(places, SHORTEST))).to(self.dtype)
         return _place(self._learned)
+
+    def _add(self, places: int) -> None:
+        """Tells what is added to the scores of so many keys, where anything is."""
+        if not self._biased or (self._biases and self._biases[0][0].shape[1] >= places):
+            return
+        self._biases = [found for positions, _ in self._biased if (found := positions.biases(max(places, SHORTEST)))]
+        for (_, layers), (biases, by_place) in zip(self._biased, self._biases, strict=True):
+            told = ("bias", biases.data_ptr()), ("biases", biases.shape[1]), ("by_place", int(by_place))
+            for name, value in told:
+                self._table[name][layers] = value
 
     def _turn(self, count: int, places: int, held: list[Any]) -> Any:
         """The angles of so many places, and room for those of the texts' own."""
