@@ -137,7 +137,7 @@ def cases(smol: str, gguf: str, base: str) -> dict[str, Case]:
         draw = random.Random(5)
         return [[draw.randrange(4, 32_000) for _ in range(size - 1)] + [3] for size in sizes]
 
-    ours = [("multihead", smol, precision) for precision in ("float32", "bf16", "int8", "int4")]
+    ours = [("multihead", smol, precision) for precision in ("float32", "bfloat16", "bf16", "int8", "int4")]
     alone = [("reference-alone", smol, "float32"), ("reference-alone", smol, "bfloat16")]
     many = [*ours, alone[0], ("reference-padded", smol, "float32"), ("reference-continuous", smol, "float32")]
     llama = [("llama.cpp", gguf, "q4_1"), ("llama.cpp", f"{smol}-q8_0.gguf", "q8_0")]

@@ -24,7 +24,7 @@ def multihead(folder: str, precision: str) -> Run:
 
     both = json.loads((Path(folder) / "config.json").read_text()).get("is_encoder_decoder")
     kind = AutoModelForSeq2SeqLM if both else AutoModelForCausalLM
-    how = "dtype" if precision == "float32" else "precision"
+    how = "dtype" if precision in ("float32", "bfloat16") else "precision"  # as it was loaded, or prepared
     model = kind.from_pretrained(folder, **{how: precision})
 
     def work(job: Job) -> int:

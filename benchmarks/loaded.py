@@ -1,0 +1,101 @@
+"""Models as they are loaded, with nothing asked for, beside the reference: new tokens a second of one text on a CPU.
+
+python benchmarks/loaded.py [--runs 3] [--only gpt2 ...] [--json results.json]
+
+Random weights, written once by the reference and read by both; texts never end by themselves, so that both make as many
+tokens. Both are in one process and take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import transformers
+
+import multihead
+from peers import record
+
+NEW = 48
+PROMPT = torch.arange(5, 29)[None]
+MARIAN = {
+    "vocab_size": 58_101, "d_model": 512, "encoder_layers": 6, "decoder_layers": 6, "encoder_attention_heads": 8,
+    "decoder_attention_heads": 8, "encoder_ffn_dim": 2048, "decoder_ffn_dim": 2048, "pad_token_id": 58_100,
+    "eos_token_id": 0, "decoder_start_token_id": 58_100, "max_position_embeddings": 512, "forced_eos_token_id": None,
+}  # fmt: skip
+BART = {
+    "encoder_layers": 6, "decoder_layers": 6, "d_model": 768, "encoder_attention_heads": 12,
+    "decoder_attention_heads": 12, "encoder_ffn_dim": 3072, "decoder_ffn_dim": 3072, "forced_eos_token_id": None,
+    "forced_bos_token_id": None,
+}  # fmt: skip
+T5 = {"d_model": 512, "d_ff": 2048, "num_layers": 6, "num_heads": 8, "decoder_start_token_id": 0}
+EXPERTS = {
+    "vocab_size": 32_000, "hidden_size": 512, "num_hidden_layers": 16, "num_experts": 32, "num_experts_per_tok": 4,
+    "moe_intermediate_size": 384, "intermediate_size": 1024, "num_attention_heads": 8, "num_key_value_heads": 4,
+    "head_dim": 64, "eos_token_id": None, "bos_token_id": None, "pad_token_id": 0,
+}  # fmt: skip
+CASES: dict[str, tuple[Any, int, dict[str, Any]]] = {  # config, beams, options of ours alone
+    "GPT-2": (transformers.GPT2Config(eos_token_id=None, bos_token_id=None), 1, {}),
+    "T5 small": (transformers.T5Config(**T5), 1, {}),
+    "T5 small, beam 4": (transformers.T5Config(**T5), 4, {}),
+    "Marian base, beam 4": (transformers.MarianConfig(**MARIAN), 4, {}),
+    "BART base, beam 4": (transformers.BartConfig(**BART), 4, {}),
+    "Qwen3-MoE, 32 experts": (transformers.Qwen3MoeConfig(**EXPERTS), 1, {}),
+    "Qwen3-MoE, 32 experts, int8": (transformers.Qwen3MoeConfig(**EXPERTS), 1, {"precision": "int8"}),
+}
+
+
+def pair(config: Any, options: dict[str, Any]) -> tuple[Any, Any]:
+    """Ours and the reference's model with the same weights."""
+    kind = "AutoModelForSeq2SeqLM" if config.is_encoder_decoder else "AutoModelForCausalLM"
+    torch.manual_seed(0)
+    reference = getattr(transformers, kind).from_config(config).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        reference.save_pretrained(folder)
+        return getattr(multihead, kind).from_pretrained(folder, **options), reference
+
+
+def speed(model: Any, beams: int) -> float:
+    began = time.perf_counter()
+    model.generate(PROMPT, max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False, num_beams=beams)
+    return NEW / (time.perf_counter() - began)
+
+
+def measured(title: str, runs: int, models: dict[str, Callable[[], float]]) -> dict[str, Any]:
+    for one in models.values():
+        one()  # what is made once is made before
+    found: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(runs):
+        for name, one in models.items():
+            found[name].append(one())
+    median = {name: statistics.median(values) for name, values in found.items()}
+    ratio = median["multihead"] / median["reference"]
+    print(f"{title:32}{median['multihead']:8.1f}{median['reference']:8.1f} {ratio:6.2f} x", flush=True)
+    return {"title": title, "runs": found, "median": median, "ratio": ratio}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--runs", type=int, default=3)
+    options.add_argument("--only", nargs="*", help="parts of titles")
+    options.add_argument("--json", help="write the results here")
+    chosen = options.parse_args()
+    transformers.logging.set_verbosity_error()
+    print(f"{'new tokens a second, float32':32}{'ours':>8}{'theirs':>8}")
+    results = []
+    for title, (config, beams, own) in CASES.items():
+        if chosen.only and not any(part in title for part in chosen.only):
+            continue
+        ours, theirs = pair(config, own)
+        models = {"multihead": lambda m=ours, b=beams: speed(m, b), "reference": lambda m=theirs, b=beams: speed(m, b)}
+        results.append(measured(title, chosen.runs, models))
+    record(results, chosen.json)
+
+
+if __name__ == "__main__":
+    main()
