@@ -9,7 +9,7 @@ import torch
 import transformers
 
 import multihead
-from multihead.errors import TextTooLong
+from multihead.errors import InvalidInput, TextTooLong
 from multihead.generation.walks import Walks
 from multihead.kernels import linear, native
 from multihead.nn.walking import Walk
@@ -236,6 +236,17 @@ def test_positions_end_where_they_are_learned(tmp_path, steps):
     assert steps
     with pytest.raises(TextTooLong):
         model.generate(text, max_new_tokens=15, do_sample=False, pad_token_id=0)
+
+
+def test_a_token_that_has_no_vector_is_an_error(small):
+    """As where a processor chooses one past the table's end."""
+    one = torch.full((90,), -torch.inf)
+
+    def beyond(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        return torch.cat([one.expand(len(scores), -1), torch.zeros(len(scores), 5)], 1)
+
+    with pytest.raises(InvalidInput, match="outside the model's vocabulary"):
+        small.generate(TEXTS[:1], max_new_tokens=4, do_sample=False, pad_token_id=0, logits_processor=[beyond])
 
 
 def test_the_number_of_threads_changes_nothing(small):

@@ -78,7 +78,7 @@ class Walks:
         walk, places = self._walk, [text.length for text in texts]
         if torch.is_autocast_enabled("cpu") or (walk.most is not None and len(texts) > walk.most):
             return None
-        if walk.crosses != (source is not None):
+        if walk.crosses != (source is not None) or not all(0 <= token < walk.words for token in tokens):
             return None
         ahead = taken(texts, max(1, min(ahead, int(BURST / self._seconds))))
         if not all(table.straight for text in texts for table in text.tables.values()):

@@ -142,7 +142,7 @@ class Walk(ctypes.Structure):
             "keys", "angles", "words", "learned", "first_weight", "first_bias", "norm_weight", "norm_bias", "scorer",
             "scores", "tokens", "places", "ends",
         )],
-        *[(name, c_int64) for name in ("steps", "windows", "turned", "vocabulary", "offset", "end_count")],
+        *[(name, c_int64) for name in ("steps", "windows", "turned", "vocabulary", "end_count")],
         ("scale", c_float), ("first_eps", c_float), ("norm_eps", c_float), ("first", c_int32), ("norm", c_int32),
         ("score_type", c_int32),
     ]  # fmt: skip

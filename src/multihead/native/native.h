@@ -108,7 +108,7 @@ struct Walk {
     void* scores;                          // (texts, scored) after the last step
     int64_t *tokens, *places;              // (steps + 1, texts): first what is read, then what was found; (texts,)
     const int64_t* ends;                   // tokens after which nothing more is read
-    int64_t steps, windows, turned, vocabulary, offset, end_count;
+    int64_t steps, windows, turned, vocabulary, end_count;
     float scale, first_eps, norm_eps;      // scale: of word vectors
     int32_t first, norm, score_type;
 };

@@ -95,7 +95,7 @@ INLINE void embedded(const Walk& w, const int64_t* tokens, const Team& team) {
             if (w.scale != 1.0f) v *= w.scale;
             if (w.learned) {
                 if (type) v = from_bf16(to_bf16(v));
-                v += take(w.learned, (w.places[t] + w.offset) * width + i, type);
+                v += take(w.learned, w.places[t] * width + i, type);
             }
             give(w.pass.x, t * width + i, type, v);
         }

@@ -109,7 +109,7 @@ class Walk:
         self._biased = [(positions, each) for positions, each in turned.items() if type(positions) in BIASED]
         self._angles: list[tuple[Tensor, Tensor]] = []
         self._biases: list[tuple[Tensor, bool]] = []
-        self.crosses = isinstance(layers[0], CrossLayer)
+        self.crosses, self.words = isinstance(layers[0], CrossLayer), stack.embed.token.num_embeddings
         self._first, self._norm = Norm.of(stack.embed.norm) or Norm(), Norm.of(stack.norm) or Norm()
         self._learned: Tensor | None = None
         self._source: tuple[Encoded, Any] | None = None
@@ -180,7 +180,7 @@ class Walk:
             learned=self._vectors(last), first_weight=first_weight, first_bias=first_bias, norm_weight=norm_weight,
             norm_bias=norm_bias, scorer=self.scorer.address, scores=scores.data_ptr(), tokens=found.data_ptr(),
             places=ctypes.addressof(here), ends=ctypes.addressof(ending), steps=steps, windows=len(keys),
-            turned=len(angles), vocabulary=embed.token.num_embeddings, offset=0, end_count=len(ends), scale=self._scale,
+            turned=len(angles), vocabulary=self.words, end_count=len(ends), scale=self._scale,
             first_eps=self._first.eps, norm_eps=self._norm.eps, first=self._first.kind, norm=self._norm.kind,
             score_type=native.TYPES[self.score_dtype],
         )  # fmt: skip
