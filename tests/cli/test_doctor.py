@@ -51,6 +51,7 @@ def test_it_tells_what_the_package_does_here():
     assert list(found["precisions"]["each"]) == [*found["speeds"], "gguf"] == list(PRECISIONS)
     for name, paths in found["speeds"].items():
         assert ("kernels" in paths) == (name != "fp32" and native.library() is not None)
+        assert ("as loaded" in paths) == (name in ("fp32", "bf16") and native.library() is not None)
         assert all(number > 0 for speed in paths.values() for number in speed.values())
     assert next(p["version"] for p in found["packages"] if p["name"] == "pillow")
 

@@ -18,7 +18,7 @@ from .._version import __version__
 SETTINGS = ("MULTIHEAD_NATIVE", "MULTIHEAD_LEVEL", "MULTIHEAD_KEEP_MEMORY", "OMP_NUM_THREADS")
 FLAGS = {"AMX": "_is_amx_tile_supported", "AVX-512 BF16": "_is_avx512_bf16_supported", "VNNI": "_is_vnni_supported"}
 ROWS, INPUTS, OUTPUTS = 512, 768, 3072  # of the product that is measured
-SECONDS, LONG = 2.0, 0.06  # for all measurements, after which none begins; for each
+SECONDS, LONG = 3.0, 0.06  # for all measurements, after which none begins; for each
 ADVICE = {  # what a reason says -> what to do
     "MULTIHEAD_NATIVE": "unset MULTIHEAD_NATIVE to use them",
     "MULTIHEAD_LEVEL": "unset MULTIHEAD_LEVEL to use the best one",
@@ -187,10 +187,12 @@ def allocator() -> dict[str, Any]:
 def speeds() -> dict[str, Any]:
     """For each precision and path: GFLOP/s of a product of many rows, GB/s of weights and microseconds of one row.
 
-    Torch's path is what computes without the kernels; for int8 and int4 that is their definition. What a GGUF file has
-    is computed as the others are.
+    Torch's path is what computes without the kernels; for int8 and int4 that is their definition. "as loaded" is what
+    models that were not prepared do: a few rows go through the kernels. What a GGUF file has is computed as the others
+    are.
     """
     import torch
+    import torch.nn.functional as F
 
     from ..kernels import native
     from ..kernels.linear import linear
@@ -210,7 +212,9 @@ def speeds() -> dict[str, Any]:
             product = Product([weight], [None], chosen.codes) if chosen.codes else None
             if product is None or chosen.codes == "bf16":
                 held = weight.to(x.dtype)
-                paths: dict[str, Any] = {"torch": (lambda y, w=held: linear(y, w), held.nbytes)}
+                paths: dict[str, Any] = {"torch": (lambda y, w=held: F.linear(y, w), held.nbytes)}
+                if native.library() is not None:
+                    paths["as loaded"] = (lambda y, w=held: linear(y, w)), held.nbytes
             else:
                 paths = {"torch": (product.definition, product.packed.nbytes)}
             if product is not None and native.library() is not None:
