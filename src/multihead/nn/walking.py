@@ -108,7 +108,7 @@ class Walk:
         self._turned = [(positions, each) for positions, each in turned.items() if type(positions) is Rotary]
         self._biased = [(positions, each) for positions, each in turned.items() if type(positions) in BIASED]
         self._angles: list[tuple[Tensor, Tensor]] = []
-        self._biases: list[tuple[Tensor, bool]] = []
+        self._biases: list[Tensor] = []
         self.crosses, self.words = isinstance(layers[0], CrossLayer), stack.embed.token.num_embeddings
         self._first, self._norm = Norm.of(stack.embed.norm) or Norm(), Norm.of(stack.norm) or Norm()
         self._learned: Tensor | None = None
@@ -209,11 +209,15 @@ class Walk:
 
     def _add(self, places: int) -> None:
         """Tells what is added to the scores of so many keys, where anything is."""
-        if not self._biased or (self._biases and self._biases[0][0].shape[1] >= places):
+        if not self._biased or (self._biases and self._biases[0].shape[1] >= places):
             return
-        self._biases = [found for positions, _ in self._biased if (found := positions.biases(max(places, SHORTEST)))]
-        for (_, layers), (biases, by_place) in zip(self._biased, self._biases, strict=True):
-            told = ("bias", biases.data_ptr()), ("biases", biases.shape[1]), ("by_place", int(by_place))
+        self._biases = []
+        for positions, layers in self._biased:
+            found = positions.biases(max(places, SHORTEST))
+            assert found is not None
+            biases = found[0].to(self.dtype).float()  # rounded as where they are added layer by layer
+            self._biases.append(biases)
+            told = ("bias", biases.data_ptr()), ("biases", biases.shape[1]), ("by_place", int(found[1]))
             for name, value in told:
                 self._table[name][layers] = value
 
