@@ -45,6 +45,8 @@ MODELS: dict[str, Any] = {
     "t5 gated": transformers.T5Config(**FIVE, feed_forward_proj="gated-gelu", tie_word_embeddings=False),
     "umt5": transformers.UMT5Config(**FIVE),
     "bloom": transformers.BloomConfig(vocab_size=90, hidden_size=64, n_layer=2, n_head=4, eos_token_id=None),
+    "m2m100": transformers.M2M100Config(**PAIR),
+    "phi3": transformers.Phi3Config(**ROTARY),
     "pegasus": transformers.PegasusConfig(**PAIR),
 }  # fmt: skip
 BIASED = ("t5", "t5 gated", "umt5", "bloom")

@@ -78,7 +78,9 @@ class Walks:
         walk, places = self._walk, [text.length for text in texts]
         if torch.is_autocast_enabled("cpu") or (walk.most is not None and len(texts) > walk.most):
             return None
-        if walk.crosses != (source is not None) or not all(0 <= token < walk.words for token in tokens):
+        if walk.crosses != (source is not None) or walk.placeless in tokens:
+            return None
+        if not all(0 <= token < walk.words for token in tokens):
             return None
         ahead = taken(texts, max(1, min(ahead, int(BURST / self._seconds))))
         if not all(table.straight for text in texts for table in text.tables.values()):
@@ -89,7 +91,8 @@ class Walks:
         self._settle(walk, texts)
         rows = {window: _rows([text.tables[window] for text in texts], places, window) for window in self.store.windows}
         began = time.perf_counter()
-        states, scores, found = walk.run(tokens, places, rows, ahead, list(ends), max(text.expected for text in texts))
+        last = [*ends, *([] if walk.placeless is None else [walk.placeless])]
+        states, scores, found = walk.run(tokens, places, rows, ahead, last, max(text.expected for text in texts))
         self._seconds = (time.perf_counter() - began) / len(found)
         for text in texts:
             text.advance(len(found))

@@ -16,7 +16,7 @@ from ..kernels.linear import most_rows
 from .attention import Attention, CrossAttention
 from .cache import Store
 from .call import Encoded
-from .embeddings import Embeddings, LearnedPositions, SinusoidalPositions
+from .embeddings import CountedSinusoids, Embeddings, LearnedPositions, SinusoidalPositions
 from .layer import CrossLayer
 from .memories import KeyValues
 from .packed import Norm, Product
@@ -26,7 +26,7 @@ from .steps import BIASED, PreparedStack, attends, describe, groups, room_of, te
 from .unpacked import Parts, Unpacked, can_stay, unpacked
 from .weights import Dropout, Embedding, ScaledEmbedding
 
-PLACES = (type(None), LearnedPositions, SinusoidalPositions)  # vectors of places that are told as a table
+PLACES = (type(None), LearnedPositions, SinusoidalPositions, CountedSinusoids)  # whose vectors are told as a table
 SHORTEST = 256  # places of which the angles are computed, at least
 
 
@@ -57,8 +57,9 @@ def _embeds(embed: Any, dtype: torch.dtype) -> bool:
         return False
     if type(embed.token) not in (Embedding, ScaledEmbedding) or type(embed.position) not in PLACES:
         return False
-    token, padding = embed.token.weight, getattr(embed.position, "padding", None)
-    plain = padding is None and all(type(part) is nn.Identity for part in (embed.widen, embed.project))
+    token, counts = embed.token.weight, getattr(embed.position, "padding", None) is not None
+    plain = not counts or type(embed.position) is CountedSinusoids
+    plain = plain and all(type(part) is nn.Identity for part in (embed.widen, embed.project))
     plain = plain and (type(embed.norm) is nn.Identity or Norm.of(embed.norm) is not None)
     plain = plain and (type(embed.token) is Embedding or embed.scale == 1.0)
     return plain and token.dtype is dtype and token.is_contiguous() and token.shape[1] % 16 == 0
@@ -115,6 +116,11 @@ class Walk:
         self._source: tuple[Encoded, Any] | None = None
         token = stack.embed.token
         self._scale = token.factor if isinstance(token, ScaledEmbedding) else stack.embed.scale
+
+    @property
+    def placeless(self) -> int | None:
+        """A token that takes no place in its text, which is not for these steps."""
+        return getattr(self.stack.embed.position, "padding", None)
 
     @property
     def longest(self) -> int | None:
