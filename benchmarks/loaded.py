@@ -1,6 +1,6 @@
 """Models as they are loaded, with nothing asked for, beside the reference: new tokens a second of one text on a CPU.
 
-python benchmarks/loaded.py [--runs 3] [--only gpt2 ...] [--json results.json]
+python benchmarks/loaded.py [--runs 3] [--only GPT-2 ...] [--json results.json]
 
 Random weights, written once by the reference and read by both; texts never end by themselves, so that both make as many
 tokens. Both are in one process and take turns.

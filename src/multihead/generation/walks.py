@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..heads import LanguageModel
@@ -15,7 +14,7 @@ from ..kernels import native
 from ..kernels.attention import fused
 from ..kernels.sight import BLOCK
 from ..nn.blocks import Table
-from ..nn.cache import Store, Text
+from ..nn.cache import Store, Text, joined_rows
 from ..nn.call import Encoded
 from ..nn.memories import KeyValues
 from ..nn.packed import Product
@@ -26,6 +25,7 @@ from ..nn.weights import Embedding, Linear, ScaledEmbedding
 from .graphs import taken
 from .passed import Passed
 
+CPU = torch.device("cpu")
 BURST = 0.05  # seconds that steps without Python between may take
 
 
@@ -120,16 +120,9 @@ def _rows(tables: Sequence[Table], places: Sequence[int], window: int | None) ->
         table.copies = []
     if all(table.straight for table in tables):
         return Rows(writes, [row + 1 - n for row, n in zip(writes, seen, strict=True)], seen, copies=copies)
-    parts = [_places(table, place + 1 - n, place + 1) for table, place, n in zip(tables, places, seen, strict=True)]
-    begins = list(accumulate(map(len, parts), initial=0))[:-1]
-    return Rows(writes, begins, seen, np.concatenate(parts), copies)
-
-
-def _places(table: Table, begin: int, end: int) -> Any:
-    """Rows of storage of places `begin` to `end`, (places,)."""
-    first = begin // BLOCK
-    blocks = np.array([block or 0 for block in table.blocks[first : (end - 1) // BLOCK + 1]], np.int64)
-    return (blocks[:, None] * BLOCK + np.arange(BLOCK)).ravel()[begin - first * BLOCK : end - first * BLOCK]
+    index = joined_rows(tables, [(place + 1 - n, place + 1) for place, n in zip(places, seen, strict=True)], CPU)
+    assert isinstance(index, torch.Tensor)  # one that is straight alone is told above
+    return Rows(writes, list(accumulate(seen, initial=0))[:-1], seen, index, copies)
 
 
 def _scores(head: Any, dtype: torch.dtype) -> bool:

@@ -42,7 +42,7 @@ template <class Of, int M> INLINE void parts_of(const char* x, int64_t stride, c
     }
 }
 
-// The parts of four outputs' sums, for rows too long to stay near; what comes next is fetched in the order in which it lies.
+// The parts of four outputs' sums for several rows; what comes next is fetched in the order in which it lies.
 template <class Of, int M>
 INLINE void four_parts_of(const char* x, int64_t stride, const char* const* w, const char* next, int64_t bytes, F parts[][16], int64_t j) {
     F acc[M][4] = {};

@@ -79,16 +79,9 @@ class Product(nn.Module):
         after: Norm | None = None,
     ) -> None:
         super().__init__()
-        parts = [
-            torch.zeros(len(w), device=w.device) if b is None else b.detach().float()
-            for w, b in zip(weights, biases, strict=True)
-        ]
-        bias = None
-        if any(b is not None for b in biases):
-            bias = packed.interleaved(*parts) if gated else torch.cat(parts)
         self.norm, self.after = norm or Norm(), after or Norm()
         held = packed.pack(weights, kind, packed.interleaved if gated else packed.stacked)
-        self._hold(held, bias, self.norm, self.after)
+        self._hold(held, joined_biases(weights, biases, gated), self.norm, self.after)
         self.act, self.gated = act, gated
         self.parts = [len(w) for w in weights]
         self.outputs = self.parts[0] if gated else sum(self.parts)
@@ -190,6 +183,17 @@ class Product(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.shape[1]} -> {self.outputs}, {self.kind}" + (f", {self.act}" if self.act else "")
+
+
+def joined_biases(weights: Sequence[Tensor], biases: Sequence[Tensor | None], gated: bool) -> Tensor | None:
+    """Biases of a product's parts, float32, in the order in which panels hold its outputs; None where none has any."""
+    if all(bias is None for bias in biases):
+        return None
+    parts = [
+        torch.zeros(len(w), device=w.device) if b is None else b.detach().float()
+        for w, b in zip(weights, biases, strict=True)
+    ]
+    return packed.interleaved(*parts) if gated else torch.cat(parts)
 
 
 class PackedLinear(Product):

@@ -127,7 +127,7 @@ class Steps:
             found = self._place(numbers, call)
             for name in ("writes", "begins", "lengths", "index"):
                 told = getattr(found, name)
-                table[name][numbers] = _address(told)
+                table[name][numbers] = address_of(told)
             if call.cache is not None and found.plan is not None:
                 self._remember(table, numbers, found.plan, call, x)
         for positions, numbers in self._turned:
@@ -136,7 +136,7 @@ class Steps:
             table["rotated"][numbers] = 2 * angles[0].shape[1]
         held = [] if call.encoded is None else [tell_source(table, self.layers, call.encoded)]
         room = x.new_empty(x.shape[0] * (self._room + x.shape[1]))
-        begins, lengths = (None, None) if queries is None else map(_address, queries)
+        begins, lengths = (None, None) if queries is None else map(address_of, queries)
         said = native.Pass(
             steps=table.ctypes.data, x=x.data_ptr(), room=room.data_ptr(), q_begins=begins, q_lengths=lengths,
             layers=len(table) - (not last), texts=len(call.runs), tokens=x.shape[0], states=x.shape[1],
@@ -181,7 +181,8 @@ class Steps:
         return {**self.__dict__, "_table": None, "_own": [], "_held": []}
 
 
-def _address(held: Any) -> int:
+def address_of(held: Any) -> int:
+    """Where a tensor's or a C array's numbers are; 0, which is null, for none."""
     if held is None:
         return 0
     return held.data_ptr() if isinstance(held, Tensor) else ctypes.addressof(held)
@@ -215,7 +216,7 @@ def describe(entry: Any, layer: Any, parts: Parts) -> list[Tensor]:
 def tell_source(table: Any, layers: Sequence[Any], source: Encoded) -> tuple[Any, Any]:
     """Tells the kernels of what a pass's texts read besides; where it lies, to be kept as long as they are told."""
     held = spans(source.runs)
-    table["source_begins"], table["source_lengths"] = map(_address, held)
+    table["source_begins"], table["source_lengths"] = map(address_of, held)
     for entry, layer in zip(table, layers, strict=True):
         k, v = layer.cross.step.projected(source)
         entry["source_k"], entry["source_v"], entry["source_stride"] = k.data_ptr(), v.data_ptr(), k.stride(0)

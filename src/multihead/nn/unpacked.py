@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from ..kernels import native
 from ..kernels.linear import apart, lies
-from ..kernels.packed import PANEL, interleaved
+from ..kernels.packed import PANEL
 from .feedforward import GatedFeedForward
 from .layer import CrossLayer, Layer, Residual
 from .norms import Finite
-from .packed import Norm, Product
+from .packed import Norm, Product, joined_biases
 from .prepared import can_join, named
 
 NOTHING = (nn.Identity, Finite)  # what changes nothing, in the precisions that the kernels know
@@ -47,7 +47,9 @@ class Unpacked:
         self.outputs = counts[0] if gated else sum(counts)
         self.shape = sum(counts), weights[0].shape[1]
         width = 2 * (-(-self.outputs // (PANEL // 2)) * (PANEL // 2)) if gated else self.outputs
-        self._held = [*weights, norm.weight, norm.bias, after.weight, after.bias, _joined(weights, biases, gated)]
+        bias = joined_biases(weights, biases, gated)
+        bias = None if bias is None else F.pad(bias, (0, -len(bias) % PANEL))  # whole panels are read
+        self._held = [*weights, norm.weight, norm.bias, after.weight, after.bias, bias]
         places = [None if x is None else x.data_ptr() for x in self._held]
         self.kind = lies(weights[0]) or 0
         self._struct = native.Weight(
@@ -131,12 +133,3 @@ def _reads(cross: Any) -> tuple[Unpacked, Unpacked]:
 
 def _of(linears: Sequence[Any], **options: Any) -> Unpacked:
     return Unpacked([part.weight for part in linears], [part.bias for part in linears], **options)
-
-
-def _joined(weights: Sequence[Tensor], biases: Sequence[Tensor | None], gated: bool) -> Tensor | None:
-    """Biases in float32 in the order in which panels hold outputs, filled up with zeros to whole panels."""
-    if all(bias is None for bias in biases):
-        return None
-    parts = [torch.zeros(len(w)) if b is None else b.detach().float() for w, b in zip(weights, biases, strict=True)]
-    whole = interleaved(*parts) if gated else torch.cat(parts)
-    return F.pad(whole, (0, -len(whole) % PANEL))

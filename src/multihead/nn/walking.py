@@ -22,7 +22,7 @@ from .memories import KeyValues
 from .packed import Norm, Product
 from .positions import Positions, Rotary
 from .stack import Stack
-from .steps import BIASED, PreparedStack, attends, describe, groups, room_of, tell_source
+from .steps import BIASED, PreparedStack, address_of, attends, describe, groups, room_of, tell_source
 from .unpacked import Parts, Unpacked, can_stay, unpacked
 from .weights import Dropout, Embedding, ScaledEmbedding
 
@@ -78,7 +78,7 @@ class Rows:
     writes: Sequence[int]
     begins: Sequence[int]
     lengths: Sequence[int]
-    index: Any = None
+    index: Tensor | None = None
     copies: Sequence[int] = ()
 
 
@@ -175,7 +175,7 @@ class Walk:
         angles, embed, norms = self._turn(count, last, held), self.stack.embed, (self._first, self._norm)
         room = torch.empty(count * (self._room + x.shape[1]), dtype=self.dtype)
         first_weight, first_bias, norm_weight, norm_bias = (
-            _place(x) for norm in norms for x in (norm.weight, norm.bias)
+            address_of(x) for norm in norms for x in (norm.weight, norm.bias)
         )
         told = native.Walk(
             pass_=native.Pass(
@@ -197,21 +197,21 @@ class Walk:
         """Puts rows of storage where layers with a window, and the steps between, find them."""
         numbers = [native.numbers(each) for each in (rows.writes, rows.begins, rows.lengths, rows.copies)]
         held.extend(numbers)
-        writes, begins, lengths, copies = (ctypes.addressof(each) for each in numbers)
+        writes, begins, lengths, copies = map(address_of, numbers)
         entry.writes, entry.begins, entry.lengths, entry.copies = writes, begins, lengths, copies
         entry.copied, entry.window = len(rows.copies) // 3, window or 0
-        layers, index = self._windows[window], 0 if rows.index is None else rows.index.ctypes.data
+        layers, index = self._windows[window], address_of(rows.index)
         for name, told in (("writes", writes), ("begins", begins), ("lengths", lengths), ("index", index)):
             self._table[name][layers] = told
 
-    def _vectors(self, places: int) -> int | None:
-        """Where the vectors of so many places are; None where places have none."""
+    def _vectors(self, places: int) -> int:
+        """Where the vectors of so many places are; 0 where places have none."""
         position = self.stack.embed.position
         if isinstance(position, LearnedPositions):
             self._learned = position.table.weight[position.offset :].to(self.dtype)
         elif position is not None and (self._learned is None or len(self._learned) < places):
             self._learned = position(torch.arange(max(places, SHORTEST))).to(self.dtype)
-        return _place(self._learned)
+        return address_of(self._learned)
 
     def _add(self, places: int) -> None:
         """Tells what is added to the scores of so many keys, where anything is."""
@@ -243,7 +243,3 @@ class Walk:
             self._table["cosines"][layers], self._table["sines"][layers] = entry.here_cosines, entry.here_sines
             self._table["rotated"][layers] = 2 * half
         return told
-
-
-def _place(x: Tensor | None) -> int | None:
-    return None if x is None else x.data_ptr()
