@@ -183,3 +183,68 @@ def test_the_template_of_an_earlier_save_goes(both, tmp_path):
     (tmp_path / "saved" / "additional_chat_templates" / "old.jinja").write_text(CHATML)
     tokenizer.save_pretrained(tmp_path / "saved")
     assert AutoTokenizer.from_pretrained(tmp_path / "saved").chat_template == several
+
+
+MARKED = (
+    "{% macro head(m) %}<|im_start|>{{ m.role }}\n{% endmacro %}"
+    "{% for m in messages %}{{ head(m) }}{% if m.role == 'assistant' %}<think>"
+    "{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}{% else %}{{ m.content }}<|im_end|>{% endif %}\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"add_generation_prompt": True}, {"padding": True}, {"padding": True, "return_tensors": "pt"}]
+    + [{"truncation": True, "max_length": limit, "padding": True, "return_tensors": "np"} for limit in (5, 40, 60)],
+    ids=str,
+)
+def test_the_marks_of_a_template_tell_the_assistants_tokens(both, side, options):
+    chats = [[*CHAT[:2], {"role": "user", "content": "ünd?"}, {"role": "assistant", "content": "x" * 9}], CHAT[:1]]
+    before = [t.padding_side for t in both]
+    try:
+        for t in both:
+            t.padding_side = side
+        for chat in (chats, [chats[0]], chats[0]):
+            asked = {"chat_template": MARKED, "return_assistant_tokens_mask": True, **options}
+            got, expected = (t.apply_chat_template(chat, **asked) for t in both)
+            for name in ("input_ids", "assistant_masks"):
+                assert [list(row) if hasattr(row, "__len__") else row for row in got[name]] == [
+                    list(row) if hasattr(row, "__len__") else row for row in expected[name]
+                ]
+                assert type(got[name]) is type(expected[name])
+    finally:
+        for t, was in zip(both, before, strict=True):
+            t.padding_side = was
+
+
+def test_marks_inside_a_macro_tell_the_assistants_tokens_too(both):
+    template = (
+        "{% macro turn(m) %}[{{ m.role }}]{% generation %}{{ m.content }}{% endgeneration %}{% endmacro %}"
+        "{% for m in messages %}{{ turn(m) }}{% endfor %}"
+    )
+    found = both[0].apply_chat_template(CHAT, chat_template=template, return_assistant_tokens_mask=True)
+    learned = [i for i, m in zip(found["input_ids"], found["assistant_masks"], strict=True) if m]
+    assert both[0].decode(learned) == "".join(m["content"] for m in CHAT)
+
+
+def test_all_bytes_of_a_characters_tokens_are_the_assistants(both):
+    template = "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}"
+    found = both[0].apply_chat_template(CHAT[1:2], chat_template=template, return_assistant_tokens_mask=True)
+    assert found["assistant_masks"] == [1] * len(found["input_ids"])
+
+
+@pytest.mark.parametrize(
+    "template",
+    [CHATML, "{% set x %}{% generation %} {{ messages[0].content }} {% endgeneration %}{% endset %}{{ x | trim }}"],
+)
+def test_marks_that_are_not_there_or_cannot_be_placed_are_one_clear_error(both, template):
+    with pytest.raises(ChatTemplateError, match="generation"):
+        both[0].apply_chat_template(CHAT, chat_template=template, return_assistant_tokens_mask=True)
+
+
+@pytest.mark.parametrize("other", [{"tokenize": False}, {"return_dict": False}, {"continue_final_message": True}])
+def test_a_mask_needs_ids_of_a_finished_conversation(both, other):
+    with pytest.raises(UnsupportedOption, match="return_assistant_tokens_mask"):
+        both[0].apply_chat_template(CHAT, chat_template=MARKED, return_assistant_tokens_mask=True, **other)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import ChatTemplateError, UnsupportedOption, nearest
+from .encodings import Encodings, to_tensors
 
 if TYPE_CHECKING:
     import jinja2
@@ -19,6 +21,10 @@ LONGEST_TEMPLATE = 1_000_000  # characters
 LONGEST_TEXT = 50_000_000  # characters that a template may write
 CALL_OPTIONS = ("padding", "truncation", "max_length", "return_tensors")
 MARK = "\ue000\ue001\ue000"  # where a message is gone on with: of private use, so in no text
+BEGIN, END = "\ue002\ue003\ue002", "\ue003\ue002\ue003"  # around what the assistant says, likewise
+MARKS = re.compile(f"({BEGIN}|{END})")
+GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
+Spans = tuple[tuple[int, int], ...]
 
 
 def apply(
@@ -46,6 +52,7 @@ def apply(
         add_generation_prompt: ends where the model's answer begins.
         continue_final_message: ends inside the last message, for the model to go on with it.
         tokenize: gives ids (in an Encodings, or with return_dict=False bare) instead of text.
+        return_assistant_tokens_mask: adds `assistant_masks`, 1 for each token inside the template's `{% generation %}`.
         variables: padding, truncation, max_length, return_tensors; all else the template reads.
 
     Raises:
@@ -55,8 +62,10 @@ def apply(
     """
     if add_generation_prompt and continue_final_message:
         raise UnsupportedOption("add_generation_prompt and continue_final_message exclude each other.")
-    if return_assistant_tokens_mask:
-        raise UnsupportedOption("return_assistant_tokens_mask=True is not done here yet.")
+    if return_assistant_tokens_mask and (continue_final_message or not (tokenize and return_dict)):
+        raise UnsupportedOption(
+            "return_assistant_tokens_mask=True needs tokenize=True, return_dict=True and continue_final_message=False."
+        )
     options = {name: variables.pop(name) for name in CALL_OPTIONS if name in variables}
     batched = bool(conversation) and not isinstance(conversation[0], Mapping)
     chats = list(conversation) if batched else [conversation]
@@ -64,11 +73,15 @@ def apply(
     schemas = [schema(tool) for tool in tools] if tools else None
     shared = {**tokenizer.special_tokens_map, **variables, "tools": schemas, "documents": documents}
     shared["add_generation_prompt"] = add_generation_prompt
-    texts = []
+    texts, spans = [], []
     for chat in chats:
         messages = [stated(message) for message in chat]
         if continue_final_message:
             texts.append(continued(source, shared, messages))
+        elif return_assistant_tokens_mask:
+            text, of_the_assistant = marked(source, {**shared, "messages": messages})
+            texts.append(text)
+            spans.append(of_the_assistant)
         else:
             texts.append(rendered(source, {**shared, "messages": messages}))
     if not tokenize:
@@ -76,7 +89,27 @@ def apply(
     found = tokenizer(
         texts if batched else texts[0], add_special_tokens=False, **options, **dict(tokenizer_kwargs or {})
     )
+    if return_assistant_tokens_mask:
+        found["assistant_masks"] = masks(found, spans, options.get("return_tensors"), batched)
     return found if return_dict else found["input_ids"]
+
+
+def masks(found: Encodings, spans: Sequence[Spans], kind: str | None, batched: bool) -> Any:
+    """1 for each token of the spans, else 0: a list a row, or a tensor where the ids are one."""
+    rows = [mask(encoding.offsets, own) for encoding, own in zip(found.encodings, spans, strict=True)]
+    if kind is not None:
+        return to_tensors({"assistant_masks": rows}, kind)["assistant_masks"]
+    return rows if batched else rows[0]
+
+
+def mask(offsets: Sequence[tuple[int, int]], spans: Spans) -> list[int]:
+    """1 for the tokens from the first to the last that holds a character of a span."""
+    out = [0] * len(offsets)
+    for begin, end in spans:
+        places = [place for place, (first, past) in enumerate(offsets) if first < end and past > begin and past > first]
+        if places:
+            out[places[0] : places[-1] + 1] = [1] * (places[-1] + 1 - places[0])
+    return out
 
 
 def schema(tool: Any) -> Any:
@@ -111,15 +144,48 @@ def chosen(tokenizer: Tokenizer, name: str | None, tools: Any = None) -> str:
     return str(own)
 
 
-def rendered(source: str, variables: Mapping[str, Any]) -> str:
+def marked(source: str, variables: Mapping[str, Any]) -> tuple[str, Spans]:
+    """What a template writes, and where it writes what `{% generation %}` marks: (first, one past the last) characters.
+
+    The template is rendered once more with a character before and behind each marked part.
+
+    Raises:
+        ChatTemplateError: as `rendered`; no marks, or a template that changes a marked part afterwards.
+    """
+    if not GENERATION.search(source):
+        raise ChatTemplateError(
+            "The chat template has no {% generation %} marks, so what the assistant says cannot be told apart. Put "
+            "{% generation %} and {% endgeneration %} around its words, or leave return_assistant_tokens_mask out."
+        )
+    text = rendered(source, variables)
+    plain, spans, begin = "", [], 0
+    for part in MARKS.split(rendered(source, variables, marks=True)):
+        if part == BEGIN:
+            begin = len(plain)
+        elif part == END:
+            spans.append((begin, len(plain)))
+        else:
+            plain += part
+    if plain != text:
+        raise ChatTemplateError(
+            "The chat template changes what its {% generation %} marks enclose once it is written, so the marks cannot "
+            "be placed. Change words inside the marks, not around them."
+        )
+    return text, tuple(span for span in spans if span[0] < span[1])
+
+
+def rendered(source: str, variables: Mapping[str, Any], *, marks: bool = False) -> str:
     """What a template writes.
+
+    Args:
+        marks: with BEGIN and END around each part inside `{% generation %}`.
 
     Raises:
         ChatTemplateError: with the template's line where that is known.
     """
     import jinja2
 
-    template = compiled(source)
+    template = compiled(source, marks)
     parts, size = [], 0
     try:
         for part in template.generate(**variables):
@@ -150,28 +216,28 @@ def line(error: BaseException) -> str:
 
 
 @lru_cache(maxsize=16)
-def compiled(source: str) -> jinja2.Template:
+def compiled(source: str, marks: bool = False) -> jinja2.Template:
     """A parsed template. Raises ChatTemplateError where it does not parse."""
     import jinja2
 
     if len(source) > LONGEST_TEMPLATE:
         raise ChatTemplateError(f"The chat template is longer than {LONGEST_TEMPLATE:,} characters.")
     try:
-        return environment().from_string(source)
+        return environment(marks).from_string(source)
     except jinja2.TemplateSyntaxError as error:
         raise ChatTemplateError(
             f"The chat template does not parse at its line {error.lineno}: {error.message}."
         ) from error
 
 
-@lru_cache(maxsize=1)
-def environment() -> jinja2.Environment:
+@lru_cache(maxsize=2)
+def environment(marks: bool = False) -> jinja2.Environment:
     """Jinja's immutable sandbox, set up as chat templates expect."""
     from jinja2.ext import loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     made = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, generation_tag()], keep_trailing_newline=False
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, generation_tag(marks)]
     )
     made.filters["tojson"] = tojson
     made.globals["raise_exception"] = raise_exception
@@ -179,8 +245,12 @@ def environment() -> jinja2.Environment:
     return made
 
 
-def generation_tag() -> type[Any]:
-    """`{% generation %} ... {% endgeneration %}`: marks an assistant's words; what is inside is written as it is."""
+def generation_tag(marks: bool) -> type[Any]:
+    """`{% generation %} ... {% endgeneration %}` around an assistant's words, which are written as they are.
+
+    Args:
+        marks: writes BEGIN before them and END behind them.
+    """
     from jinja2 import nodes
     from jinja2.ext import Extension
 
@@ -190,6 +260,9 @@ def generation_tag() -> type[Any]:
         def parse(self, parser: Any) -> Any:
             number = next(parser.stream).lineno
             body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            if marks:
+                ends = [nodes.Output([nodes.TemplateData(mark)], lineno=number) for mark in (BEGIN, END)]
+                body = [ends[0], *body, ends[1]]
             return nodes.Scope(body, lineno=number)
 
     return Generation
