@@ -27,9 +27,10 @@ class AutoConfig:
             ModelNotFound, NetworkUnavailable, AccessDenied, CorruptFile: the file.
             UnknownModel, UnsupportedConfig: what it says.
         """
+        from .config import changed
         from .hub import Want
         from .hub.local import is_adapter
-        from .loading import changed, read_config
+        from .loading import read_config
         from .place import Place
 
         place = Place.taken(options)

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from .errors import CorruptFile, InvalidInput, ModelNotFound, UnsupportedConfig, UnsupportedOption
+from .errors import CorruptFile, InvalidInput, ModelNotFound, UnsupportedConfig, UnsupportedOption, warn
 
 C = TypeVar("C", bound="Config")
 
@@ -130,6 +130,9 @@ class Config:
         if "_made" not in self.__dict__:
             object.__setattr__(self, name, value)
             return
+        held = getattr(self, name, None)
+        if held is not None and type(held) is type(value) and held == value:
+            return  # programs set what is set already
         kinds, title = hints(type(self)), f"{type(self).__name__}.{name}"
         if name not in IN_CALLS or (name == "id2label" and len(_numbered(value)) != self.num_labels):
             changed = f"num_labels={len(value)}" if name == "id2label" else f"{name}={value!r}"
@@ -223,6 +226,22 @@ def _numbered(labels: Any) -> dict[int, Any]:
         return {int(k): v for k, v in labels.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise UnsupportedConfig(f"id2label must map numbers to names, not {labels!r}.") from error
+
+
+def changed(config: C, entries: Mapping[str, Any]) -> C:
+    """The config with entries that a caller changes. Raises UnsupportedOption for a name that it has not."""
+    names = {f.name for f in dataclasses.fields(config)} | set(config.extra) | set(type(config).aliases) | IN_CALLS
+    wrong = [name for name in entries if name not in names]
+    if wrong:
+        raise UnsupportedOption(
+            f"{', '.join(wrong)}: no option of from_pretrained and no entry of {type(config).__name__}."
+        )
+    if config.unknown:
+        warn(
+            f"{type(config).__name__}: entries that are not known here are kept but change nothing: "
+            f"{', '.join(config.unknown)}."
+        )
+    return config.changed(**entries) if entries else config
 
 
 def read_json(path: Path) -> dict[str, Any]:

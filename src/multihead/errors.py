@@ -75,6 +75,10 @@ class MissingHead(MultiheadError, AttributeError):
     """A number was asked for that only a model with another head gives."""
 
 
+class UnknownPart(MultiheadError, AttributeError):
+    """A model has no part or attribute of that name."""
+
+
 class ChatTemplateError(MultiheadError, ValueError):
     """A chat template is absent, does not parse, breaks the sandbox, or refuses the conversation."""
 

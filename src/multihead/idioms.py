@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
 
-from .errors import InvalidInput, UnsupportedOption
+from .errors import InvalidInput, UnknownModel, UnknownPart, UnsupportedOption
 from .heads import LanguageModel
 from .nn.stack import checkpointed
 from .preparing import products
@@ -24,7 +24,33 @@ class Idioms(nn.Module):
 
     backbone: Any
     config: Config
+    end: ClassVar[str]
     prepared: str | None
+
+    @classmethod
+    def check_family(cls) -> None:
+        """Raises UnknownModel for a class without layers: `PreTrainedModel`, or a subclass of it alone."""
+        if not cls.end:
+            raise UnknownModel(
+                f"{cls.__name__} is no model by itself: no family says which layers it has. Use an Auto class or a "
+                "family's class. For parts of your own, subclass a family's class, such as BertModel, or hold the "
+                "model in a torch.nn.Module."
+            )
+
+    @property
+    def own_parts(self) -> tuple[str, ...]:
+        """Names of the modules and parameters that a subclass added beside its family's backbone and head."""
+        return tuple(name for name in (*self._modules, *self._parameters) if name not in ("backbone", "head"))
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            parts = ", ".join(part for part, module in self.__dict__.get("_modules", {}).items() if module is not None)
+            raise UnknownPart(
+                f"{type(self).__name__} has no {name!r}. Its parts are {parts}: every family has the same names "
+                "here, and the family's own names in files alone; print(model) shows all of them."
+            ) from None
 
     @property
     def kind(self) -> Kind:

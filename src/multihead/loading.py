@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .adapters import files as adapters
 from .checkpoints.folder import PREPARED, Checkpoint, open_checkpoint
 from .checkpoints.keys import KeyMap, joined
-from .config import CONFIG_FILE, GENERATION_FILE, IN_CALLS, Config, read_json
+from .config import CONFIG_FILE, GENERATION_FILE, Config, changed, read_json
 from .errors import CheckpointMismatch, ModelNotFound, UnsupportedOption, warn
 from .hub import Want
 from .hub.local import is_adapter
@@ -134,8 +134,7 @@ def load_model(
     checkpoint = open_checkpoint(path)
     config = changed(config or read_config(path, checkpoint, usual), options)
     config = architecture(config.model_type).settled(config, checkpoint.tensors)
-    with empty_weights():
-        model = choose(config)(config)
+    model = built(choose(config), config)
     model.name_or_path = str(name)
     if attn_implementation is not None:
         model.set_attention(attn_implementation)
@@ -169,8 +168,7 @@ def _prepared(
     wanted: str | None,
 ) -> PreTrainedModel:
     """The model of a folder with prepared weights. Raises UnsupportedOption where another precision is wanted."""
-    with empty_weights():
-        model = choose(config)(config)
+    model = built(choose(config), config)
     model.name_or_path = str(path)
     load_prepared(model, path / PREPARED, device)
     if wanted is not None and wanted != model.prepared:
@@ -178,6 +176,14 @@ def _prepared(
     _read_generation(model, path)
     keep_freed()
     return model
+
+
+def built(cls: type[PreTrainedModel], config: Config) -> PreTrainedModel:
+    """A model to be filled: without memory, but for a subclass whose own parts keep the values that it gave them."""
+    if cls.__init__ is not PreTrainedModel.__init__:
+        return cls(config)
+    with empty_weights():
+        return cls(config)
 
 
 def _read_generation(model: PreTrainedModel, path: Path) -> None:
@@ -242,22 +248,6 @@ def load_pair(
     return model.eval()
 
 
-def changed(config: Config, entries: Mapping[str, Any]) -> Config:
-    """The config with entries that a caller changes. Raises UnsupportedOption for a name that it has not."""
-    names = {f.name for f in fields(config)} | set(config.extra) | set(type(config).aliases) | IN_CALLS
-    wrong = [name for name in entries if name not in names]
-    if wrong:
-        raise UnsupportedOption(
-            f"{', '.join(wrong)}: no option of from_pretrained and no entry of {type(config).__name__}."
-        )
-    if config.unknown:
-        warn(
-            f"{type(config).__name__}: entries that are not known here are kept but change nothing: "
-            f"{', '.join(config.unknown)}."
-        )
-    return config.changed(**entries) if entries else config
-
-
 def fill(
     model: PreTrainedModel,
     checkpoint: Checkpoint,
@@ -285,6 +275,10 @@ def fill(
     whole = type(model).__name__ in (model.config.architectures or []) and not reshape
 
     def draw(path: str, owner: nn.Module, leaf: str, parameter: Tensor) -> bool:
+        if path.partition(".")[0] in keys.own and not whole:
+            owner._parameters[leaf] = nn.Parameter(parameter.to(device, dtype), requires_grad=parameter.requires_grad)
+            drawn.append(path)
+            return True
         if not (path.startswith("head.") and not whole) and not (new and re.search(new, path)):
             return False
         value = torch.empty(parameter.shape, dtype=dtype or torch.float32, device=device)

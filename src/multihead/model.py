@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from .adapters.methods import Adaptable
 from .checkpoints.keys import KeyMap, joined
 from .config import Config
-from .errors import InvalidInput, MissingHead, UnknownModel, UnsupportedConfig, UnsupportedOption
+from .errors import InvalidInput, MissingHead, UnsupportedConfig, UnsupportedOption
 from .heads import Head, LanguageModel
 from .idioms import SPEAKERS, Idioms
 from .inputs import Batch, batch, whole
@@ -56,8 +57,7 @@ class PreTrainedModel(Idioms, Adaptable):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        if not self.end:
-            raise UnknownModel(f"{type(self).__name__} is no model by itself; use an Auto class or a family's class.")
+        self.check_family()
         if not isinstance(config, self.architecture.config):
             wanted = self.architecture.config.__name__
             raise InvalidInput(f"{type(self).__name__} needs a {wanted}, not a {type(config).__name__}.")
@@ -80,10 +80,9 @@ class PreTrainedModel(Idioms, Adaptable):
     @property
     def keys(self) -> KeyMap:
         """Between our parameters and the names in a Hugging Face-format checkpoint."""
-        if self.head is None or self._head is None:
-            return joined(self.body_keys, {}, prefix="" if self.end == "Model" else None)
-        prefix = "" if self.end == "Model" else self._head.prefix
-        return joined(self.body_keys, self._head.rows, prefix=prefix)
+        head = self._head if self.head is not None else None
+        prefix = "" if self.end == "Model" else head.prefix if head else None
+        return replace(joined(self.body_keys, head.rows if head else {}, prefix=prefix), own=self.own_parts)
 
     @property
     def device(self) -> torch.device:
@@ -389,6 +388,7 @@ class PreTrainedModel(Idioms, Adaptable):
         """A model with the weights of a checkpoint; see `multihead.loading.load_model` for the options."""
         from .loading import load_model
 
+        cls.check_family()
         return load_model(name, lambda config: cls, usual=cls.architecture.config.model_type, **options)
 
 

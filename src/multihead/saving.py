@@ -27,6 +27,11 @@ def save(model: PreTrainedModel, folder: Path, max_shard_size: int | str) -> Non
             "A quantized model is not written: no format here holds its codes. Save the adapters that were trained "
             "beside it, or write the checkpoint that it was loaded from."
         )
+    if buffers := own_buffers(model):
+        raise UnsupportedOption(
+            f"{type(model).__name__} keeps numbers that are no parameters and are not written: {', '.join(buffers)}. "
+            "Make them parameters with requires_grad=False, or buffers with persistent=False."
+        )
     if is_adapter(folder):
         raise InvalidInput(f"{folder} holds an adapter, which others would add to this model; use a folder of its own.")
     tensors = {} if model.prepared else model.keys.export(model)
@@ -42,6 +47,14 @@ def save(model: PreTrainedModel, folder: Path, max_shard_size: int | str) -> Non
         model.generation_config.save_pretrained(folder)
     else:
         (folder / GENERATION_FILE).unlink(missing_ok=True)  # an earlier model's
+
+
+def own_buffers(model: PreTrainedModel) -> list[str]:
+    """Names of persistent buffers in the parts that a subclass added: no family has any."""
+    if not model.own_parts:
+        return []
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    return [n for n in model.state_dict() if n not in parameters and n.partition(".")[0] in model.own_parts]
 
 
 def shard_bytes(size: int | str) -> int:

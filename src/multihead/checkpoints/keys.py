@@ -36,6 +36,7 @@ class KeyMap:
         first: the number that stored names give to the first layer.
         twins: (key, other name) pairs: one tensor under two names; either is read, both are written.
         spare: (end of our path, stored name) pairs: where a file keeps the one copy of tied weights instead.
+        own: first names of our paths that are stored under the same names: parts that a subclass added.
     """
 
     rows: Rows
@@ -47,9 +48,12 @@ class KeyMap:
     first: int = 0
     twins: tuple[tuple[str, str], ...] = ()
     spare: tuple[tuple[str, str], ...] = ()
+    own: tuple[str, ...] = ()
 
     def locate(self, path: str, prefix: str) -> tuple[Source, tuple[str, ...]] | None:
         """Where a parameter is stored: how, and under which names; None without a row."""
+        if path.partition(".")[0] in self.own:
+            return Source(path), (path,)
         found_numbers = [int(number) for number in re.findall(r"\.(\d+)(?=\.)", path)]
         numbers = iter(found_numbers)
         pattern = re.sub(r"\.\d+(?=\.)", ".*", path)
