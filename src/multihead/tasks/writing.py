@@ -235,7 +235,7 @@ class Rewriter(Writer):
             config = self.config(o, max_new_tokens=self.most(longest))
             begins = [self.beginning(config)] * len(numbers)
             with torch.inference_mode(), told(o.streamer):
-                encoded = self.model.encode_texts([pieces[number].ids for number in numbers])  # type: ignore[operator]
+                encoded = self.model.encode_texts([pieces[number].ids for number in numbers])
                 rows = continued(
                     self.model, begins, config, encoded=encoded, extras=self.extras(o), streamer=o.streamer
                 )
