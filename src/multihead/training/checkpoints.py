@@ -1,7 +1,8 @@
 """Checkpoints of a run that never lose work: written under a temporary name, made durable, then renamed whole.
 
 A folder `checkpoint-STEP` holds the model as `save_pretrained` writes it, the run's own state, and a manifest of all
-files with their sizes and hashes. A folder without a manifest that fits is no checkpoint.
+files with their sizes and hashes. A folder without a manifest that fits is no checkpoint, and one that holds a file
+which its manifest does not name is not gone on with.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..config import read_json, write_json
-from ..errors import CheckpointBroken, CheckpointNotWritten, MultiheadError, warn
+from ..errors import CheckpointBroken, CheckpointNotWritten, MultiheadError, UnsafeFile, warn
 
 MANIFEST = "checkpoint.json"
 RUN_FILE = "run.json"
 PREFIX = "checkpoint-"
+# The manifest, also half written, and what file managers leave behind: nothing else reads these.
+UNNAMED = re.compile(r"\.?checkpoint\.json(\.tmp)?(\.\d+\.tmp)?|(.*/)?(\.DS_Store|Thumbs\.db|desktop\.ini)")
 
 
 class Checkpoints:
@@ -79,7 +82,7 @@ class Checkpoints:
     def newest(self) -> Path | None:
         """The last whole checkpoint of the run that was the last to write here.
 
-        Broken ones are passed over with a warning that names what is wrong.
+        Broken ones are passed over with a warning that names what is wrong. Raises UnsafeFile where a file was added.
         """
         return whole(_by_runs(self.all()))
 
@@ -124,7 +127,11 @@ def run_of(path: Path) -> str | None:
 
 
 def whole(paths: Sequence[Path]) -> Path | None:
-    """The last of these that is whole; broken ones are passed over with a warning."""
+    """The last of these that is whole; broken ones are passed over with a warning.
+
+    Raises:
+        UnsafeFile: a file was added to one.
+    """
     for path in reversed(paths):
         try:
             check(path)
@@ -149,26 +156,65 @@ def _written(paths: Sequence[Path]) -> int:
 
 
 def check(path: Path) -> None:
-    """Raises CheckpointBroken unless every file is as its manifest says."""
+    """Raises CheckpointBroken unless every file is as its manifest says, UnsafeFile for a file it does not name."""
     if not (path / MANIFEST).is_file():
         raise CheckpointBroken(f"{path} has no {MANIFEST}: it was not written to its end, or by another library.")
     try:
         told = read_json(path / MANIFEST)["files"]
         for name, entry in told.items():
             file = path / name
+            if not _inside(name):
+                raise UnsafeFile(f"{path / MANIFEST} names {name!r}, which is no file of its folder.")
             if not file.is_file() or file.stat().st_size != entry["size"]:
                 raise CheckpointBroken(f"{file} is missing or has another size than when it was written.")
             if _hash(file) != entry["sha256"]:
                 raise CheckpointBroken(f"{file} has been changed or damaged: its hash is not the one in {MANIFEST}.")
-    except (KeyError, TypeError, MultiheadError) as error:
-        if isinstance(error, CheckpointBroken):
+    except (AttributeError, KeyError, TypeError, ValueError, MultiheadError) as error:
+        if isinstance(error, (CheckpointBroken, UnsafeFile)):
             raise
         raise CheckpointBroken(f"{path / MANIFEST} is no manifest: {error}.") from error
+    if added := [name for name in _entries(path) if name not in told]:
+        more = f" and {len(added) - 3} more" if len(added) > 3 else ""
+        raise UnsafeFile(
+            f"{path} holds {', '.join(added[:3])}{more}, which came there after the checkpoint was written: {MANIFEST} "
+            "does not name it. Move it out of the folder, then go on."
+        )
+
+
+def admit(path: Path) -> None:
+    """Adds to a checkpoint's manifest what callbacks put beside it when it was saved."""
+    if not (path / MANIFEST).is_file():  # a callback moved it
+        return
+    told = read_json(path / MANIFEST)
+    added = [path / name for name in _entries(path) if name not in told["files"] and (path / name).is_file()]
+    if not added:
+        return
+    told["files"] |= {p.relative_to(path).as_posix(): {"size": p.stat().st_size, "sha256": _hash(p)} for p in added}
+    fresh = path / f"{MANIFEST}.tmp"
+    write_json(fresh, told)
+    for file in (*added, fresh):
+        _sync(file)
+    fresh.replace(path / MANIFEST)
+    _sync(path)
+
+
+def _inside(name: str) -> bool:
+    """Whether a name of a manifest stays in the folder."""
+    parts = PurePosixPath(name.replace("\\", "/"))
+    return not parts.is_absolute() and ".." not in parts.parts and ":" not in name and "\0" not in name
+
+
+def _entries(folder: Path) -> Iterator[str]:
+    """All that lies below a checkpoint and must be named: links too, but no folders."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if (path.is_symlink() or not path.is_dir()) and not UNNAMED.fullmatch(name):
+            yield name
 
 
 def _seal(folder: Path) -> None:
     """Writes the manifest and makes everything durable."""
-    files = {str(p.relative_to(folder)): {"size": p.stat().st_size, "sha256": _hash(p)} for p in _files(folder)}
+    files = {p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": _hash(p)} for p in _files(folder)}
     write_json(folder / MANIFEST, {"format": 1, "files": files})
     for path in [*_files(folder), *(p for p in folder.rglob("*") if p.is_dir()), folder]:
         _sync(path)

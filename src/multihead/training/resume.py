@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..checkpoints.safetensors import SafeTensors, write
 from ..config import read_json, write_json
 from ..errors import CheckpointBroken
+from .checkpoints import RUN_FILE
 from .optimizers import Average, learning
 from .spread import FOLDER, placed, read
 
@@ -90,12 +91,18 @@ def judged(folder: Path, model: nn.Module) -> dict[str, Tensor]:
 
 def has_state(folder: Path) -> bool:
     """Whether a run can go on from a checkpoint."""
-    return (folder / STATE).is_file() or (folder / FOLDER).is_dir()
+    return (folder / STATE).is_file() or parted(folder)
+
+
+def parted(folder: Path) -> bool:
+    """Whether several processes wrote the state, each its parts, as `run.json` says; older ones do not say it."""
+    told = read_json(folder / RUN_FILE).get("parted", not (folder / STATE).is_file())
+    return told is True and (folder / FOLDER).is_dir()
 
 
 def _stored(folder: Path, model: nn.Module) -> Mapping[str, Tensor]:
     """The tensors of a checkpoint, as one process or several wrote them."""
-    if (folder / FOLDER).is_dir():
+    if parted(folder):
         return read(folder / FOLDER, dict(model.named_parameters()))
     return SafeTensors([folder / STATE])
 
@@ -132,15 +139,18 @@ def save_random(folder: Path, states: Sequence[Any]) -> None:
 
 
 def load_random(folder: Path, rank: int) -> None:
-    """Sets every generator as it was; a process that was not there keeps its own."""
+    """Sets every generator as it was; a process that was not there keeps its own. Raises CheckpointBroken."""
     path = folder / f"{RANDOM}_{rank}.json"
     if not path.is_file():
         return
-    told = read_json(path)
-    version, inner, cached = told["python"]
-    random.setstate((version, tuple(inner), cached))
-    kind, keys, place, has, more = told["numpy"]
-    np.random.set_state((kind, np.array(keys, dtype=np.uint32), place, has, more))
-    torch.set_rng_state(torch.tensor(told["torch"], dtype=torch.uint8))
-    if told["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([torch.tensor(state, dtype=torch.uint8) for state in told["cuda"]])
+    try:
+        told = read_json(path)
+        version, inner, cached = told["python"]
+        random.setstate((version, tuple(inner), cached))
+        kind, keys, place, has, more = told["numpy"]
+        np.random.set_state((kind, np.array(keys, dtype=np.uint32), place, has, more))
+        torch.set_rng_state(torch.tensor(told["torch"], dtype=torch.uint8))
+        if told["cuda"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all([torch.tensor(state, dtype=torch.uint8) for state in told["cuda"]])
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise CheckpointBroken(f"{path} holds no state of random generators: {error}.") from error

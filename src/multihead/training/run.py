@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import TrainingDiverged, UnsupportedOption
 from .callbacks import better, watched
-from .checkpoints import whole
+from .checkpoints import admit, whole
 from .optimizers import finite
 from .order import Order
 from .passes import Example
@@ -116,9 +116,16 @@ class Run:
         if control.should_evaluate:
             self._evaluate()
         if trainer.control.should_save:
-            trainer.saver.checkpoint()
-            trainer._tell("on_save")
+            self._save()
         control.should_log = control.should_evaluate = control.should_save = False
+
+    def _save(self) -> None:
+        """A checkpoint, with what callbacks put beside it."""
+        path = self.trainer.saver.checkpoint()
+        self.trainer._tell("on_save")
+        self.trainer.world.wait()
+        if self.trainer.world.first:
+            admit(path)
 
     def _evaluate(self) -> None:
         trainer, state, args = self.trainer, self.trainer.state, self.trainer.args
@@ -152,8 +159,7 @@ class Run:
             return
         trainer = self.trainer
         if trainer.args.save_strategy != "no":
-            trainer.saver.checkpoint()
-            trainer._tell("on_save")
+            self._save()
         self.signals.leave(found)
 
     def _end(self) -> TrainOutput:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..config import read_json, write_json
-from ..errors import CheckpointBroken, CheckpointNotWritten, ModelNotFound, warn
+from ..errors import CheckpointBroken, CheckpointNotWritten, ModelNotFound, UnsafeFile, warn
 from . import resume
 from .arguments import ARGUMENTS_FILE
 from .checkpoints import MANIFEST, RUN_FILE, check, run_of
@@ -130,7 +130,8 @@ class Saver:
         write_json(folder / ARGUMENTS_FILE, args.to_dict())
         trainer.state.save_to_json(folder / STATE_FILE)
         scaler = self.stepper.scaler if self.stepper is not None else None
-        told = {"run": trainer.checkpoints.run, **self.plan, "scaler": scaler.state_dict() if scaler else None}
+        told = {"run": trainer.checkpoints.run, **self.plan, "scaler": scaler.state_dict() if scaler else None,
+                "parted": bool(together.tensors)}  # fmt: skip
         write_json(folder / RUN_FILE, told)
         if args.save_only_model or self.stepper is None:
             if args.load_best_model_at_end and not self.reloads:
@@ -159,6 +160,7 @@ class Saver:
 
         Raises:
             CheckpointBroken: it is not whole, or belongs to a run of another plan. ModelNotFound: it is not there.
+            UnsafeFile: it holds what was not written with it, or wants to run code.
         """
         self.stepper = stepper
         self.plan = {
@@ -243,12 +245,14 @@ class Saver:
     def best(self) -> None:
         """Gives the model the weights of the best checkpoint, averaged where there are averages.
 
-        Where there is none, the weights of the last step stay, with a warning.
+        Where there is none that is whole, the weights of the last step stay, with a warning.
         """
         trainer, told = self.trainer, self.trainer.state.best_model_checkpoint
-        path = Path(told) if told else None
-        if path is None or not (path / MANIFEST).is_file():
-            why = "no checkpoint was written at the step of a best evaluation" if path is None else f"{path} is gone"
+        path, why = Path(told) if told else None, "no checkpoint was written at the step of a best evaluation"
+        if path is not None:
+            why = wrong(path)
+        if path is None or why:
+            why = why.rstrip(".")
             warn(f"load_best_model_at_end: {why}; the weights of the last step stay. Save at each evaluation.")
             return
         self.weights(path)
@@ -258,3 +262,14 @@ class Saver:
                 if name in found:
                     parameter.copy_(placed(found[name], parameter))
         trainer.average = None
+
+
+def wrong(path: Path) -> str:
+    """What is wrong with a checkpoint; nothing where it is whole."""
+    if not (path / MANIFEST).is_file():
+        return f"{path} is gone"
+    try:
+        check(path)
+    except (CheckpointBroken, UnsafeFile) as error:
+        return str(error)
+    return ""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointBroken
+from ..errors import CheckpointBroken, MultiheadError
 from .world import World
 
 FOLDER = "distributed"  # of a checkpoint: torch.distributed.checkpoint's files
@@ -139,21 +139,25 @@ def read(folder: Path, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What `write` wrote, by names `kind/path` or `kind/path/key`, each placed as the parameter of its path.
 
     Raises:
-        CheckpointBroken: it is no such folder.
+        CheckpointBroken: it is no such folder. UnsafeFile: it wants to run code, or reaches outside itself.
     """
     from torch.distributed.checkpoint.api import CheckpointException
-    from torch.distributed.checkpoint.filesystem import FileSystemReader
     from torch.distributed.checkpoint.state_dict_loader import load
 
+    from .parts import Reader
+
     try:
-        told: Any = FileSystemReader(folder).read_metadata().state_dict_metadata
+        reader = Reader(folder)
+        told: Any = reader.table.state_dict_metadata
         wanted: dict[str, Any] = {}
         for name, entry in told.items():
             path = name.split("/")[1] if "/" in name else ""
             wanted[name] = _room(entry, parameters.get(path))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process reads alone
-            load(wanted, checkpoint_id=folder)
+            load(wanted, storage_reader=reader)
+    except MultiheadError:
+        raise
     except (Exception, CheckpointException) as error:  # the latter is no Exception
         raise CheckpointBroken(f"{folder} cannot be read: {_cause(error)}") from error
     return wanted
