@@ -18,7 +18,16 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from .errors import CorruptFile, InvalidInput, ModelNotFound, UnsupportedConfig, UnsupportedOption, warn
+from .errors import (
+    CorruptFile,
+    InvalidInput,
+    ModelNotFound,
+    UnsupportedConfig,
+    UnsupportedOption,
+    read_errors,
+    told,
+    warn,
+)
 
 C = TypeVar("C", bound="Config")
 
@@ -170,12 +179,13 @@ class Config:
         Raises:
             UnsupportedConfig: an entry has a type or value that is not computed here.
         """
-        entries = cls.normalized({cls.aliases.get(k, k): v for k, v in entries.items() if k != "model_type"})
-        names = {f.name for f in dataclasses.fields(cls)} - {"extra"}
-        if isinstance(entries.get("num_labels"), int) and isinstance(entries.get("id2label"), dict):
-            entries = cls._relabeled(entries)
-        known = {k: v for k, v in entries.items() if k in names and not (v is None and not takes_none(cls, k))}
-        return cls(**known, extra={k: v for k, v in entries.items() if k not in names})
+        with read_errors(f"The config of {cls.__name__}", UnsupportedConfig, "Check the types of its entries."):
+            entries = cls.normalized({cls.aliases.get(k, k): v for k, v in entries.items() if k != "model_type"})
+            names = {f.name for f in dataclasses.fields(cls)} - {"extra"}
+            if isinstance(entries.get("num_labels"), int) and isinstance(entries.get("id2label"), dict):
+                entries = cls._relabeled(entries)
+            known = {k: v for k, v in entries.items() if k in names and not (v is None and not takes_none(cls, k))}
+            return cls(**known, extra={k: v for k, v in entries.items() if k not in names})
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
@@ -248,25 +258,37 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        ModelNotFound: there is no such file. CorruptFile: it is not JSON, or not an object.
+        ModelNotFound: there is no such file. CorruptFile: it cannot be read, is not JSON, or not an object.
     """
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelNotFound(f"{path.parent} has no {path.name}.") from error
-    except ValueError as error:
-        raise CorruptFile(f"{path} is not valid JSON: {error}.") from error
-    entries = _numbers(entries)
+    entries = parsed_json(path)
     if not isinstance(entries, dict):
         raise CorruptFile(f"{path} holds a {type(entries).__name__}, not an object of named entries.")
     return entries
+
+
+def parsed_json(path: Path) -> Any:
+    """What a JSON file holds. Raises as `read_json` does."""
+    try:
+        return _numbers(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise ModelNotFound(f"{path.parent} has no {path.name}.") from error
+    except (OSError, MemoryError) as error:
+        raise CorruptFile(f"{path} cannot be read: {told(error)}.") from error
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and numbers of too many digits among them
+        raise CorruptFile(f"{path} is not valid JSON: {told(error)}.") from error
+
+
+WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}  # that JSON has no sign for
 
 
 def _numbers(value: Any) -> Any:
     """Numbers that JSON has no sign for, as the format writes them: {"__float__": "Infinity"}."""
     if isinstance(value, dict):
         if set(value) == {"__float__"}:
-            return float(value["__float__"])
+            word = value["__float__"]
+            if not isinstance(word, str) or word not in WORDS:
+                raise ValueError(f'"__float__" is {word!r}, which is none of {", ".join(WORDS)}')
+            return WORDS[word]
         return {k: _numbers(v) for k, v in value.items()}
     return [_numbers(item) for item in value] if isinstance(value, list) else value
 

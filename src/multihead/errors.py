@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import pairwise
 
@@ -103,6 +104,7 @@ class CheckpointMismatch(MultiheadError, ValueError):
         missing: parameters for which the checkpoint has no tensor, as `ours (theirs)`.
         unexpected: stored tensors that are no parameter of this model.
         misshapen: `ours (theirs)` to `(wanted shape, found shape)`.
+        mistyped: `ours (theirs)` to `(wanted dtype, found dtype)`.
         advice: a last line that says what to do.
     """
 
@@ -113,17 +115,22 @@ class CheckpointMismatch(MultiheadError, ValueError):
         missing: Iterable[str] = (),
         unexpected: Iterable[str] = (),
         misshapen: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] | None = None,
+        mistyped: Mapping[str, tuple[str, str]] | None = None,
         advice: str = "",
     ) -> None:
         self.source = source
         self.missing, self.unexpected = tuple(missing), tuple(unexpected)
-        self.misshapen = dict(misshapen or {})
+        self.misshapen, self.mistyped = dict(misshapen or {}), dict(mistyped or {})
         lines = [f"{source} does not fit the model:"]
         lines += [f"  missing     {name}" for name in folded(self.missing)]
         lines += [f"  unexpected  {name}" for name in folded(self.unexpected)]
         lines += folded(
             f"  misshapen   {name}: the model needs {list(wanted)}, the checkpoint has {list(found)}"
             for name, (wanted, found) in self.misshapen.items()
+        )
+        lines += folded(
+            f"  mistyped    {name}: the model needs {wants}, the checkpoint has {has}"
+            for name, (wants, has) in self.mistyped.items()
         )
         super().__init__("\n".join(lines + ([advice] if advice else [])))
 
@@ -143,6 +150,45 @@ def folded(names: Iterable[str]) -> list[str]:
         even = all(b - a == 1 for a, b in pairwise(layers))
         lines.append(f"{pattern}  (* = {f'{layers[0]} to {layers[-1]}' if even else ', '.join(map(str, layers))})")
     return lines
+
+
+@contextmanager
+def read_errors(
+    source: object, kind: type[MultiheadError] = CorruptFile, advice: str = "Get it again."
+) -> Iterator[None]:
+    """Turns whatever Python and libraries raise while `source` is read into one error of this tree, with its cause.
+
+    The net below a reader's own checks: those say more, so they come first.
+
+    Args:
+        source: a file's path or a model's name, which begins the message. advice: its last sentence.
+
+    Raises:
+        kind: in place of any error that is none of this tree; KeyboardInterrupt, SystemExit and warnings that a user
+            has turned into errors pass.
+    """
+    try:
+        yield
+    except (MultiheadError, Warning):
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # Rust's, of pyo3
+            raise
+        raise kind(f"{source} cannot be read: {told(error)}. {advice}".rstrip()) from error
+
+
+def told(error: BaseException) -> str:
+    """What an error says, in one line of at most 300 characters, with its kind where the words alone say little."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, MemoryError):
+        return "it asks for more memory than there is"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    words = " ".join(str(error).split()).rstrip(".")
+    line = words if len(words) <= 300 else f"{words[:297]}..."
+    short = isinstance(error, (KeyError, IndexError, AttributeError, AssertionError, StopIteration)) or not line
+    return f"{type(error).__name__}: {line}".rstrip(": ") if short else line
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:

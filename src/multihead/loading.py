@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from .adapters import files as adapters
 from .checkpoints.folder import PREPARED, Checkpoint, open_checkpoint
-from .checkpoints.keys import KeyMap, joined
 from .config import CONFIG_FILE, GENERATION_FILE, Config, changed, read_json
-from .errors import CheckpointMismatch, ModelNotFound, UnsupportedOption, warn
+from .errors import ModelNotFound, UnsupportedConfig, UnsupportedOption, read_errors, warn
+from .filling import NewWeights, fill, warn_of_new
 from .hub import Want
 from .hub.local import is_adapter
 from .kernels.hardware import best_device, usable
@@ -25,7 +23,7 @@ from .kernels.memory import keep_freed
 from .model import PreTrainedModel, empty_weights
 from .models.registry import architecture, config_of, foreign
 from .nn.quantized import quantize
-from .nn.weights import fresh, initialize
+from .nn.weights import initialize
 from .place import Place
 from .preparing import codes_of, decode, precision_of, states_dtype
 from .preparing import load as load_prepared
@@ -42,10 +40,6 @@ DTYPES: Mapping[str, torch.dtype] = {
 SPEAKING = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
 
 
-class NewWeights(UserWarning):
-    """A head was asked for that the checkpoint does not have; its weights are drawn anew."""
-
-
 def read_config(path: Path, checkpoint: Checkpoint | None = None, usual: str | None = None) -> Config:
     """The config of a folder, or of a checkpoint that carries its own; of family `usual` where it names none."""
     if path.is_dir() and (path / CONFIG_FILE).is_file() and (checkpoint is None or checkpoint.layout == "huggingface"):
@@ -56,8 +50,9 @@ def read_config(path: Path, checkpoint: Checkpoint | None = None, usual: str | N
     metadata = checkpoint.metadata
     name = metadata.get("general.architecture", metadata.get("dec-cell", "?"))
     kind = foreign(checkpoint.layout, str(name))
-    told = architecture(kind).foreign_config[checkpoint.layout](metadata)
-    return config_of({"model_type": kind, **shared_entries(checkpoint), **told})
+    with read_errors(checkpoint.source):
+        told = architecture(kind).foreign_config[checkpoint.layout](metadata)
+        return config_of({"model_type": kind, **shared_entries(checkpoint), **told})
 
 
 def shared_entries(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -133,7 +128,8 @@ def load_model(
         return model
     checkpoint = open_checkpoint(path)
     config = changed(config or read_config(path, checkpoint, usual), options)
-    config = architecture(config.model_type).settled(config, checkpoint.tensors)
+    with read_errors(checkpoint.source):
+        config = architecture(config.model_type).settled(config, checkpoint.tensors)
     model = built(choose(config), config)
     model.name_or_path = str(name)
     if attn_implementation is not None:
@@ -182,7 +178,7 @@ def built(cls: type[PreTrainedModel], config: Config) -> PreTrainedModel:
     """A model to be filled: without memory, but for a subclass whose own parts keep the values that it gave them."""
     if cls.__init__ is not PreTrainedModel.__init__:
         return cls(config)
-    with empty_weights():
+    with empty_weights(), read_errors(f"A {cls.__name__} of this config", UnsupportedConfig, "Check its sizes."):
         return cls(config)
 
 
@@ -218,7 +214,7 @@ def _adapted(
     model.load_adapter(path)
     model.drawn = tuple(name for name in model.drawn if not adapters.replaces(model, name))
     if model.drawn:
-        _warn_of(model, f"{path} and its base model have")
+        warn_of_new(model, f"{path} and its base model have")
     if precision is None:
         return model.eval()
     model.merge_adapters()
@@ -246,104 +242,6 @@ def load_pair(
     model.backbone.bridge.to_empty(device=source.device).to(source.dtype)
     initialize(model.backbone.bridge, getattr(config, "initializer_range", 0.02))
     return model.eval()
-
-
-def fill(
-    model: PreTrainedModel,
-    checkpoint: Checkpoint,
-    *,
-    dtype: torch.dtype | None,
-    device: torch.device | str | None,
-    reshape: bool = False,
-    new: str | None = None,
-    ignore: str | None = None,
-) -> None:
-    """Gives a model built without memory the tensors of a checkpoint."""
-    keys = model.keys
-    if checkpoint.layout != "huggingface":
-        if model.end in model.architecture.bare:
-            raise UnsupportedOption(f"A {checkpoint.layout} file is loaded whole here, not as {type(model).__name__}.")
-        layout = model.architecture.layouts[checkpoint.layout](model.config)
-        keys = joined(
-            layout, {} if any(k.startswith("/") for k in layout.rows) else model._head.rows if model._head else {}
-        )
-    if model._head is not None and model._head.optional and not has_head(keys, checkpoint.tensors):
-        model.head = None
-    if ignore is not None:
-        keys = replace(keys, ignored=(*keys.ignored, ignore))
-    drawn: list[str] = []
-    whole = type(model).__name__ in (model.config.architectures or []) and not reshape
-
-    def draw(path: str, owner: nn.Module, leaf: str, parameter: Tensor) -> bool:
-        if path.partition(".")[0] in keys.own and not whole:
-            owner._parameters[leaf] = nn.Parameter(parameter.to(device, dtype), requires_grad=parameter.requires_grad)
-            drawn.append(path)
-            return True
-        if not (path.startswith("head.") and not whole) and not (new and re.search(new, path)):
-            return False
-        value = torch.empty(parameter.shape, dtype=dtype or torch.float32, device=device)
-        fresh(owner, leaf, value, getattr(model.config, "initializer_range", 0.02))
-        owner._parameters[leaf] = nn.Parameter(value)
-        where = model.keys.locate(path, model.keys.prefix)
-        drawn.extend(where[1] if where else [path])
-        return True
-
-    try:
-        keys.load(
-            model,
-            checkpoint.tensors,
-            source=checkpoint.source,
-            dtype=dtype,
-            device=device,
-            fresh=draw,
-            known=lambda: other_heads(model, keys),
-        )
-    except CheckpointMismatch as error:
-        raise advised(error, reshape) from None
-    model.drawn = tuple(sorted(drawn))
-    if drawn:
-        _warn_of(model, f"{checkpoint.source} has")
-
-
-def _warn_of(model: PreTrainedModel, source: str) -> None:
-    names = ", ".join(model.drawn)
-    warn(
-        f"{type(model).__name__}: {source} no weights for {names}; they were drawn anew and need training.", NewWeights
-    )
-
-
-def advised(error: CheckpointMismatch, reshape: bool) -> CheckpointMismatch:
-    """The error, with what a user can do when only a head or only spare tensors do not fit."""
-    advice = ""
-    if not reshape and error.misshapen and all(name.startswith("head.") for name in error.misshapen):
-        advice = "For a fresh head with other labels, pass ignore_mismatched_sizes=True."
-    elif error.unexpected and not error.missing and not error.misshapen:
-        advice = 'To load without tensors that are not wanted, name them: ignore=r"^their[.]prefix".'
-    return CheckpointMismatch(
-        error.source,
-        missing=error.missing,
-        unexpected=error.unexpected,
-        misshapen=error.misshapen,
-        advice=advice,
-    )
-
-
-def has_head(keys: KeyMap, stored: Mapping[str, Tensor]) -> bool:
-    """Whether a checkpoint holds any tensor of the head's rows, or the head needs none."""
-    head = KeyMap({k: v for k, v in keys.rows.items() if k.startswith("head.")}, keys.prefix, keys.prefixes)
-    return not head.rows or any(re.search(pattern, name) for pattern in head.patterns() for name in stored)
-
-
-def other_heads(model: PreTrainedModel, keys: KeyMap) -> Iterable[str]:
-    """Patterns of tensors that other heads of the family keep in a checkpoint."""
-    patterns: list[str] = []
-    family, config = model.architecture, model.config
-    with empty_weights():
-        for end, make in family.heads.items():
-            if make is not None and end not in family.bare:
-                head = make(config, family.build(config))
-                patterns += KeyMap(head.rows, model.body_keys.prefix, ("",)).patterns()
-    return patterns
 
 
 def _bits(eight: bool, four: bool) -> str | None:

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from .checkpoints.folder import PREPARED, replace_weights
 from .checkpoints.safetensors import SafeTensors, write
-from .errors import CheckpointMismatch, CorruptFile, InvalidInput, UnsupportedOption, nearest
+from .errors import CheckpointMismatch, CorruptFile, InvalidInput, UnsupportedOption, nearest, read_errors
 from .heads import LanguageModel
 from .kernels import native
 from .kernels.hardware import best_dtype
-from .kernels.packed import KEPT
+from .kernels.packed import KEPT, KINDS
 from .kernels.stored import Stored
 from .nn.joined import Joined
 from .nn.packed import Product
@@ -57,6 +57,12 @@ PRECISIONS = {
     "gguf": Precision(KEPT, KEPT, None),
 }
 NAMES = {"float32": "fp32", "bfloat16": "bf16"}
+AGAIN = "Prepare the model again."
+STATES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+STORED = {  # dtypes that prepared models hold -> their names in the file
+    torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64", torch.uint8: "U8",
+    torch.int8: "I8", torch.int32: "I32", torch.int64: "I64", torch.bool: "BOOL",
+}  # fmt: skip
 
 
 def precision_of(name: str, device: torch.device | str | None = None) -> str:
@@ -191,36 +197,56 @@ def load(model: PreTrainedModel, path: Path, device: torch.device | str | None) 
     Raises:
         CorruptFile: no such file. UnsupportedOption: another class's. CheckpointMismatch: weights that do not fit.
     """
-    tensors = SafeTensors([path])
-    told = tensors.metadata(path)
+    with read_errors(path, advice=AGAIN):
+        tensors = SafeTensors([path])
+        _shaped(model, tensors.metadata(path), path)
+        held = _held(model)
+        _compare(held, tensors, path)
+        for name in held:
+            owner, _, leaf = name.rpartition(".")
+            part = model.get_submodule(owner)
+            value = tensors[name].to(device)
+            setattr(part, leaf, nn.Parameter(value, requires_grad=False) if leaf in part._parameters else value)
+
+
+def _shaped(model: PreTrainedModel, told: Mapping[str, str], path: Path) -> None:
+    """Prepares a model without memory as a file's metadata say, so that it has the layout of the file's tensors."""
     if told.get("format") != FORMAT or told.get("version") != VERSION:
-        raise CorruptFile(f"{path} says {told}: no prepared weights of this version. Prepare the model again.")
-    if told["class"] != type(model).__name__:
-        raise UnsupportedOption(f"{path} was prepared as {told['class']}; load it with that class or its Auto class.")
-    prepare(model, told["precision"], getattr(torch, told["dtype"]), packed=told["packed"] == "True")
+        raise CorruptFile(f"{path} says {told}: no prepared weights of this version. {AGAIN}")
+    if told.get("class") != type(model).__name__:
+        raise UnsupportedOption(
+            f"{path} was prepared as {told.get('class')}; load it with that class or its Auto class."
+        )
+    entries = {"precision": [*PRECISIONS], "dtype": [*STATES], "packed": ["True", "False"]}
+    for name, known in entries.items():
+        if told.get(name) not in known:
+            raise CorruptFile(f"{path} says {name}: {told.get(name)!r}, which is none of {', '.join(known)}. {AGAIN}")
+    prepare(model, told["precision"], STATES[told["dtype"]], packed=told["packed"] == "True")
     for name, kind in json.loads(told.get("kinds", "{}")).items():
+        if kind not in KINDS:
+            raise CorruptFile(f"{path} says that {name} has codes {kind!r}, none of {', '.join(KINDS)}. {AGAIN}")
         _product(model, name, path).expect(kind)
-    held = _held(model)
+
+
+def _compare(held: Mapping[str, Tensor], tensors: SafeTensors, path: Path) -> None:
+    """Compares a file's names, shapes and dtypes with what the kernels will read. Raises CheckpointMismatch."""
     missing, spare = sorted(set(held) - set(tensors)), sorted(set(tensors) - set(held))
-    wrong = {
-        name: (tuple(tensors.shape(name)), tuple(x.shape))
-        for name, x in held.items()
-        if name in tensors and tensors.shape(name) != tuple(x.shape)
-    }
-    if missing or spare or wrong:
-        raise CheckpointMismatch(str(path), missing=missing, unexpected=spare, misshapen=wrong)
-    for name in held:
-        owner, _, leaf = name.rpartition(".")
-        part = model.get_submodule(owner)
-        value = tensors[name].to(device)
-        setattr(part, leaf, nn.Parameter(value, requires_grad=False) if leaf in part._parameters else value)
+    both = {name: x for name, x in held.items() if name in tensors}
+    shapes = {name: (tuple(x.shape), tensors.shape(name)) for name, x in both.items()}
+    types = {name: (STORED[x.dtype], tensors.dtype(name)) for name, x in both.items()}
+    wrong = {name: pair for name, pair in shapes.items() if pair[0] != pair[1]}
+    other = {name: pair for name, pair in types.items() if pair[0] != pair[1]}
+    if missing or spare or wrong or other:
+        raise CheckpointMismatch(
+            str(path), missing=missing, unexpected=spare, misshapen=wrong, mistyped=other, advice=AGAIN
+        )
 
 
 def _product(model: PreTrainedModel, name: str, path: Path) -> Product:
     """The product of this name. Raises CorruptFile where the model has none, as a file `path` says."""
     found = dict(model.named_modules()).get(name)
     if not isinstance(found, Product):
-        raise CorruptFile(f"{path} has codes of {name!r}, which is no product here. Prepare the model again.")
+        raise CorruptFile(f"{path} has codes of {name!r}, which is no product here. {AGAIN}")
     return found
 
 

@@ -36,6 +36,7 @@ FLOORS = [  # from the ground up; a room may import its own floor's other rooms 
         "model",
         "seq2seq",
         "classes",
+        "filling",
         "loading",
         "auto",
         "gguf_export",

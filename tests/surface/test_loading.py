@@ -39,7 +39,7 @@ from multihead.errors import (
     UnsupportedConfig,
     UnsupportedOption,
 )
-from multihead.loading import NewWeights
+from multihead.filling import NewWeights
 from tests.hub_server import HubServer
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import multihead
 from multihead import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
-from multihead.errors import CheckpointMismatch, CorruptFile, InvalidInput, UnsupportedOption
+from multihead.errors import CheckpointMismatch, CorruptFile, InvalidInput, MultiheadError, UnsupportedOption
 from multihead.kernels import native
 from multihead.preparing import products
 
@@ -101,6 +102,57 @@ def test_prepared_weights_that_do_not_fit_are_refused(saved):
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(CorruptFile):
         AutoModelForSequenceClassification.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int4"])
+def test_prepared_weights_of_another_dtype_are_refused(classifier, tmp_path, precision):
+    model = AutoModelForSequenceClassification.from_pretrained(classifier, precision=precision)
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "prepared.safetensors"
+    tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
+    with safe_open(path, "pt") as file:
+        told = file.metadata()
+    for name, tensor in tensors.items():
+        for kind in {torch.int8, torch.uint8, torch.float16, torch.float32, torch.float64} - {tensor.dtype}:
+            save_file({**tensors, name: tensor.to(kind)}, path, told)
+            with pytest.raises(CheckpointMismatch, match="mistyped") as caught:
+                AutoModelForSequenceClassification.from_pretrained(tmp_path)
+            assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "entry", [("dtype", "int8"), ("dtype", "nn"), ("precision", "int2"), ("packed", "yes"), ("kinds", "["),
+              ("kinds", '{"": "int9"}'), ("kinds", "[1]"), ("kinds", '{"backbone": "int4"}'), ("class", "Tokenizer")]
+)  # fmt: skip
+def test_prepared_weights_that_say_what_cannot_be_are_refused(saved, entry):
+    path = saved / "prepared.safetensors"
+    tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
+    with safe_open(path, "pt") as file:
+        told = file.metadata()
+    save_file(tensors, path, {**told, entry[0]: entry[1]})
+    with pytest.raises(MultiheadError):
+        AutoModelForSequenceClassification.from_pretrained(saved)
+    save_file(tensors, path, {key: value for key, value in told.items() if key != entry[0]})
+    if entry[0] != "kinds":
+        with pytest.raises(MultiheadError):
+            AutoModelForSequenceClassification.from_pretrained(saved)
+
+
+@pytest.mark.skipif(native.library() is None, reason="no native kernels here")
+def test_the_kernels_get_no_product_whose_tensors_have_another_layout(classifier):
+    for name in ("codes", "scales", "minima", "offsets", "norm_weight", "after_weight"):
+        model = AutoModelForSequenceClassification.from_pretrained(classifier, precision="int8")
+        found = [product for product in products(model) if getattr(product, name) is not None]
+        for product in found[:1]:
+            held = getattr(product, name)
+            other = torch.float16 if held.dtype == torch.float32 else torch.int16
+            for wrong in (held.to(other), held[:-1].clone(), held.repeat(2)[::2], None):
+                product._apply(lambda x: x)  # addresses are made anew
+                setattr(product, name, wrong)
+                if wrong is None and name in ("offsets", "norm_weight", "after_weight"):
+                    continue  # these may be missing
+                with pytest.raises(InvalidInput, match=name):
+                    _ = product.address
 
 
 def test_what_needs_the_weights_is_refused(classifier, tmp_path):

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from ..config import write_json
-from ..errors import InvalidInput, ModelNotFound
+from ..errors import InvalidInput, ModelNotFound, read_errors
 
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
 PREPARED = "prepared.safetensors"  # weights that lie as the kernels read them; `preparing` writes and reads it
@@ -76,7 +76,11 @@ def _marian(path: Path) -> bool:
 
 def _file(path: Path) -> Checkpoint:
     """One file, read by the format that its name tells."""
-    source = str(path)
+    with read_errors(path):
+        return _by_format(path, str(path))
+
+
+def _by_format(path: Path, source: str) -> Checkpoint:
     if path.suffix == ".gguf":
         from . import gguf
         from .blocks import GgufTensors

@@ -57,6 +57,10 @@ class SafeTensors(Mapping[str, Tensor]):
         """A tensor's shape, without reading it."""
         return tuple(self._open[self._where[name]].get_slice(name).get_shape())
 
+    def dtype(self, name: str) -> str:
+        """A tensor's dtype under the format's own name (`F32`), without reading it."""
+        return str(self._open[self._where[name]].get_slice(name).get_dtype())
+
 
 def write(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Writes a file that others may read as they may read any new file. Raises OSError."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..config import GENERATION_FILE, admits, describe, hints, read_json, write_json
-from ..errors import InvalidInput, ModelNotFound, UnsupportedOption, nearest
+from ..errors import InvalidInput, ModelNotFound, UnsupportedOption, nearest, read_errors
 from .constraints import Words, read_constraints
 from .values import bias_of_runs, checked
 
@@ -188,7 +188,8 @@ class GenerationConfig:
             if value is None or name in INERT or value in OFF.get(name, ()):
                 continue
             try:
-                setattr(made, name, plain(hints(cls).get(name), value))
+                with read_errors(name, InvalidInput):
+                    setattr(made, name, plain(hints(cls).get(name), value))
             except (InvalidInput, UnsupportedOption):
                 aside[name] = value
         made.uncomputed = aside

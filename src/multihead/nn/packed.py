@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import InvalidInput
 from ..kernels import native, packed
 from ..kernels.packed import Packed
 from .activations import ACTIVATIONS
@@ -159,6 +160,7 @@ class Product(nn.Module):
         if self._address:
             return self._address
         tensors = {name: getattr(self, name) for name in BUFFERS}
+        self._check(tensors)
         held = {name: None if x is None else x.data_ptr() for name, x in tensors.items()}
         held["bias"] = held.pop("offsets")
         self._struct = native.Weight(
@@ -168,6 +170,21 @@ class Product(nn.Module):
         )  # fmt: skip
         self._address = ctypes.addressof(self._struct)
         return self._address
+
+    def _check(self, tensors: Mapping[str, Tensor | None]) -> None:
+        """Compares what is held with what the kernels will read. Raises InvalidInput."""
+        need = packed.without_memory(self.kind, self.shape)
+        wanted = {"codes": need.codes.view(torch.uint8), "scales": need.scales, "minima": need.minima}
+        sizes = {name: (x.dtype, x.numel()) for name, x in wanted.items() if x is not None}
+        wide = {"offsets": need.width, "norm": self.shape[1], "after": self.outputs}
+        for name, x in tensors.items():
+            want = sizes.get(name, (torch.float32, wide.get(name.partition("_")[0], 0)))
+            absent = x is None and name not in sizes
+            if not absent and (x is None or (x.dtype, x.numel()) != want or not x.is_contiguous() or not x.is_cpu):
+                raise InvalidInput(
+                    f"A packed product of kind {self.kind} and shape {list(self.shape)} needs {name} of "
+                    f"{want[1]} numbers in {want[0]} on the CPU, side by side; prepare the model again."
+                )
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
         """Moves what is held, and leaves its precision as it is."""

@@ -16,7 +16,7 @@ from torch import nn
 
 from .. import auto
 from ..errors import InvalidInput, UnsupportedOption, nearest, warn
-from ..loading import NewWeights
+from ..filling import NewWeights
 from ..nn.embeddings import LearnedPositions
 from ..rows import ENDINGS
 from . import metrics, text_metrics
