@@ -77,7 +77,7 @@ class MissingHead(MultiheadError, AttributeError):
 
 
 class UnknownPart(MultiheadError, AttributeError):
-    """A model has no part or attribute of that name."""
+    """A model or tokenizer has no part or attribute of that name."""
 
 
 class ChatTemplateError(MultiheadError, ValueError):

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from ..errors import CorruptFile, UnsupportedTokenizer
 from . import recipes
+from .frames import bound
 from .special import added
 from .tokenizer import Tokenizer as Ours
 
@@ -100,7 +101,7 @@ def backend_of(
         raise CorruptFile(f"The GGUF file's vocabulary and merges do not fit each other: {error}.") from error
     backend.add_special_tokens([added(token, special=True) for token in dict.fromkeys([*control, *special.values()])])
     backend.add_tokens([added({"content": token, "normalized": False}, special=False) for token in whole])
-    recipes.bound(backend, special, bool(settings["add_bos_token"]), bool(settings["add_eos_token"]))
+    bound(backend, special, bool(settings["add_bos_token"]), bool(settings["add_eos_token"]))
     return backend, [token for token in control if token not in special.values()]
 
 

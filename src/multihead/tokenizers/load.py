@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import read_json
-from ..errors import CorruptFile, InvalidInput, ModelNotFound, UnsupportedTokenizer, nearest
+from ..errors import CorruptFile, InvalidInput, ModelNotFound, UnsupportedTokenizer, nearest, warn
+from .frames import ENDS, framed
 from .languages import ENGLISH, known
-from .special import added, more_special, roles
+from .special import added, more_special, own_names, roles, written_alike
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -86,9 +87,27 @@ def from_folder(folder: Path, changes: Mapping[str, Any]) -> Tokenizer:
     named = {"tokenizer_class": f"{stem}Tokenizer"} if stem else {}
     settings = {**DEFAULTS.get(stem, {}), **named, **settings}
     other = None if target is None else Tokenizer(target.backend, target.special, settings)
-    tokenizer = Tokenizer(backend, found, settings, more=more, target=other, files=files)
+    names = own_names(special, settings)
+    tokenizer = Tokenizer(backend, found, settings, more=more, named=names, target=other, files=files)
+    bounded(tokenizer, single, changes)
     spoken(tokenizer, stem, changes)
     return tokenizer
+
+
+def bounded(tokenizer: Tokenizer, single: bool, changes: Mapping[str, Any]) -> None:
+    """Puts the begin and end token around texts as a call asks; tokenizer.json goes before tokenizer_config.json.
+
+    Args:
+        single: whether tokenizer.json says how texts are framed.
+    """
+    for name in ENDS:
+        if changes.get(name) is not None:
+            setattr(tokenizer, name, changes[name])
+        elif single and tokenizer.options.get(name) is True and not getattr(tokenizer, name):
+            warn(
+                f"tokenizer_config.json says {name}: true, tokenizer.json puts no {ENDS[name]} there; tokenizer.json "
+                f"is followed, as the reference does. To have it, set tokenizer.{name} = True."
+            )
 
 
 def spoken(tokenizer: Tokenizer, stem: str, changes: Mapping[str, Any]) -> None:
@@ -152,25 +171,34 @@ def from_json(
     except Exception as error:  # the library raises a bare Exception
         raise CorruptFile(f"{path} is no tokenizer of the tokenizers library: {error}.") from error
     found = roles(special, settings)
+    padded(backend, found, settings)
     if not found and list(folder.glob("vocab.*.spm")):
         return small_marian(backend)
     if stem in recipes.WORDPIECE and isinstance(backend.normalizer, tokenizers.normalizers.BertNormalizer):
         backend.normalizer = recipes.bert_normalizer(settings)
+    backend = written_alike(backend, found.values())
     tokens = {token.content: token for token in backend.get_added_tokens_decoder().values()}
     rest = [t for t in found.values() if t not in tokens or not tokens[t].special]
     backend.add_special_tokens([added(token, special=True) for token in rest])
-    if "add_bos_token" in settings or "add_eos_token" in settings:
-        recipes.bound(backend, found, bool(settings.get("add_bos_token")), bool(settings.get("add_eos_token")))
     return backend, found, []
+
+
+def padded(backend: Any, found: dict[str, str], settings: dict[str, Any]) -> None:
+    """What tokenizer.json says of padding and truncation, where tokenizer_config.json says nothing; in place."""
+    padding, truncation = backend.padding, backend.truncation
+    if padding is not None:
+        if "pad_token" not in settings:
+            found.setdefault("pad_token", padding["pad_token"])
+        settings.setdefault("padding_side", padding["direction"])
+    if truncation is not None:
+        settings.setdefault("truncation_side", truncation["direction"])
 
 
 def small_marian(backend: Any) -> tuple[Any, dict[str, str], list[str]]:
     """A tokenizer.json beside Marian's small models holds the vocabulary only."""
-    from . import recipes
-
     special = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
     backend.add_special_tokens([added(token, special=True) for token in special.values()])
-    recipes.framed(backend, "$A </s>", "$A $B </s>", ["</s>"])
+    framed(backend, "$A </s>", "$A $B </s>", ["</s>"])
     return backend, special, []
 
 

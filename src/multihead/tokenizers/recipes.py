@@ -14,6 +14,7 @@ from tokenizers.models import BPE, Unigram, WordPiece
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 
 from ..errors import UnsupportedTokenizer
+from .frames import bound, framed, numbered
 from .special import added, content, roles
 from .spm import CONTROL, USER_DEFINED, SentencePiece
 
@@ -41,20 +42,6 @@ def finished(backend: Tokenizer, special: dict[str, str], settings: Settings, mo
     tokens = [added(given.get(token) or token, special=True) for token in special.values()]
     backend.add_special_tokens([*tokens, *(added(token, special=True) for token in more)])
     return Built(backend, special, tuple(content(token) or "" for token in more))
-
-
-def numbered(backend: Tokenizer, token: str) -> int:
-    """The id of a token that every text is framed by."""
-    number = backend.token_to_id(token)
-    if number is None:
-        raise UnsupportedTokenizer(f"The vocabulary has no {token!r}, which frames every text.")
-    return number
-
-
-def framed(backend: Tokenizer, single: str, pair: str, tokens: Sequence[str]) -> None:
-    """Sets the special tokens around a text and around a pair."""
-    ids = [(token, numbered(backend, token)) for token in dict.fromkeys(tokens)]
-    backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=ids)
 
 
 def bert_normalizer(settings: Settings) -> normalizers.Normalizer:
@@ -109,15 +96,6 @@ def roberta(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], setting
     ends = (end, numbered(backend, end)), (begin, numbered(backend, begin))
     backend.post_processor = processors.RobertaProcessing(ends[0], ends[1], trim, space)
     return built
-
-
-def bound(backend: Tokenizer, special: Mapping[str, str], begin: bool, end: bool) -> None:
-    """Puts the begin token before each text and the end token after it, as asked."""
-    bos = special.get("bos_token") if begin else None
-    eos = special.get("eos_token") if end else None
-    single = f"{bos + ':0 ' if bos else ''}$A:0{' ' + eos + ':0' if eos else ''}"
-    pair = f"{single}{' ' + bos + ':1' if bos else ''} $B:1{' ' + eos + ':1' if eos else ''}"
-    framed(backend, single, pair, [token for token in (bos, eos) if token])
 
 
 def metaspace(backend: Tokenizer, scheme: str = "always") -> None:
