@@ -30,6 +30,7 @@ FLOORS = [  # from the ground up; a room may import its own floor's other rooms 
     [
         "inputs",
         "texts",
+        "rereading",
         "views",
         "idioms",
         "resizing",
