@@ -11,7 +11,7 @@ from typing import Any
 
 from tokenizers.models import BPE, Unigram, WordPiece
 
-from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
 
 from ..errors import UnsupportedTokenizer
 from .frames import bound, framed, numbered
@@ -254,36 +254,6 @@ def marian_small(model: SentencePiece, settings: Settings) -> Built:
     built = finished(backend, special, settings)
     framed(backend, "$A </s>", "$A $B </s>", [special["eos_token"]])
     return built
-
-
-WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-SPLITS = {  # llama.cpp's names of pre-tokenizers (llama-vocab.cpp) -> how text is cut before byte-level BPE
-    "llama-bpe": WORDS + r"\p{N}{1,3}" + REST,
-    "qwen2": WORDS + r"\p{N}" + REST,
-    "gpt-2": None,
-    "default": None,
-    "smollm": r"\p{N}",
-}
-SPLITS = {**SPLITS, "llama3": SPLITS["llama-bpe"], "llama-v3": SPLITS["llama-bpe"], "deepseek-r1-qwen": SPLITS["qwen2"]}
-
-
-def split_as(backend: Tokenizer, kind: str) -> None:
-    """Cuts text as llama.cpp's pre-tokenizer of this name does.
-
-    Raises:
-        UnsupportedTokenizer: a name that is not known here.
-    """
-    if kind not in SPLITS:
-        raise UnsupportedTokenizer(f"The pre-tokenizer {kind!r} is not built here; known: {', '.join(sorted(SPLITS))}.")
-    pattern = SPLITS[kind]
-    if kind == "smollm":
-        digits = pre_tokenizers.Digits(individual_digits=True)
-        backend.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    elif pattern is not None:
-        cut = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
-        marks = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        backend.pre_tokenizer = pre_tokenizers.Sequence([cut, marks])
 
 
 SPM: Mapping[str, Callable[[SentencePiece, Settings], Built]] = {
