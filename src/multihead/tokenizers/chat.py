@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..errors import ChatTemplateError, UnsupportedOption, nearest
+from ..errors import ChatTemplateError, UnsupportedOption, nearest, told
 from .encodings import Encodings, to_tensors
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from .tokenizer import Tokenizer
 
-LONGEST_TEMPLATE = 1_000_000  # characters
-LONGEST_TEXT = 50_000_000  # characters that a template may write
+LONGEST_TEMPLATE = 250_000  # characters
+LONGEST_TEXT = 50_000_000  # characters that a template may write; see `budget` for what it may do
 CALL_OPTIONS = ("padding", "truncation", "max_length", "return_tensors")
 MARK = "\ue000\ue001\ue000"  # where a message is gone on with: of private use, so in no text
 BEGIN, END = "\ue002\ue003\ue002", "\ue003\ue002\ue003"  # around what the assistant says, likewise
@@ -185,21 +185,24 @@ def rendered(source: str, variables: Mapping[str, Any], *, marks: bool = False) 
     """
     import jinja2
 
+    from .budget import budget
+
     template = compiled(source, marks)
     parts, size = [], 0
     try:
-        for part in template.generate(**variables):
-            size += len(part)
-            if size > LONGEST_TEXT:
-                raise ChatTemplateError(f"The chat template writes more than {LONGEST_TEXT:,} characters.")
-            parts.append(part)
-    except ChatTemplateError:
-        raise
+        with budget():
+            for part in template.generate(**variables):
+                size += len(part)
+                if size > LONGEST_TEXT:
+                    raise ChatTemplateError(f"The chat template writes more than {LONGEST_TEXT:,} characters.")
+                parts.append(part)
+    except ChatTemplateError as error:
+        raise ChatTemplateError(f"{str(error)[:-1]}{line(error)}.") from error
     except jinja2.TemplateError as error:
         raise ChatTemplateError(f"The chat template refuses this conversation{line(error)}: {error}.") from error
     except Exception as error:  # whatever a template's own expressions stumble over
         raise ChatTemplateError(
-            f"The chat template fails on this conversation{line(error)}: {type(error).__name__}: {error}. "
+            f"The chat template fails on this conversation{line(error)}: {type(error).__name__}: {told(error)}. "
             'Are all messages {"role": ..., "content": ...}?'
         ) from error
     return "".join(parts)
@@ -228,18 +231,19 @@ def compiled(source: str, marks: bool = False) -> jinja2.Template:
         raise ChatTemplateError(
             f"The chat template does not parse at its line {error.lineno}: {error.message}."
         ) from error
+    except Exception as error:  # Python's own compiler: a break outside of a loop, too deep, two names alike
+        raise ChatTemplateError(f"The chat template does not parse{line(error)}: {told(error)}.") from error
 
 
 @lru_cache(maxsize=2)
 def environment(marks: bool = False) -> jinja2.Environment:
-    """Jinja's immutable sandbox, set up as chat templates expect."""
+    """Jinja's immutable sandbox with a budget, set up as chat templates expect."""
     from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    made = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, generation_tag(marks)]
-    )
-    made.filters["tojson"] = tojson
+    from .budget import BudgetedEnvironment
+
+    made = BudgetedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, generation_tag(marks)])
+    made.add_filter("tojson", tojson)
     made.globals["raise_exception"] = raise_exception
     made.globals["strftime_now"] = strftime_now
     return made
@@ -288,7 +292,16 @@ def tojson(
     sort_keys: bool = False,
 ) -> str:
     """JSON with its characters as they are: Jinja's own filter escapes for HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    form = json.JSONEncoder(ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    if indent is None:
+        return form.encode(value)
+    parts, size = [], 0
+    for part in form.iterencode(value):
+        size += len(part)
+        if size > LONGEST_TEXT:
+            raise ChatTemplateError(f"The chat template writes more than {LONGEST_TEXT:,} characters of JSON.")
+        parts.append(part)
+    return "".join(parts)
 
 
 def stated(message: Any) -> Any:
