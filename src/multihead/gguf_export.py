@@ -70,7 +70,7 @@ def described(model: PreTrainedModel, name: str, kind: str) -> dict[str, Any]:
     config = model.config
     found: dict[str, Any] = {
         "general.architecture": name,
-        "general.name": Path(model.name_or_path).name or name,
+        "general.name": Path(model.name_or_path.partition("#sha256=")[0]).name or name,
         "general.file_type": FILE_TYPES[kind],
         "general.quantization_version": 2,
     }
