@@ -43,6 +43,7 @@ FLOORS = [  # from the ground up; a room may import its own floor's other rooms 
         "gguf_export",
         "preparing",
         "saving",
+        "tying",
     ],
     ["sentences"],
     ["tasks"],
