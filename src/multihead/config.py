@@ -238,6 +238,21 @@ def _numbered(labels: Any) -> dict[int, Any]:
         raise UnsupportedConfig(f"id2label must map numbers to names, not {labels!r}.") from error
 
 
+def in_order(config: C, given: Mapping[str, Any]) -> C:
+    """The config. Raises UnsupportedOption where `id2label` has its own labels in another order than its head."""
+    own, names = config.id2label or {}, given.get("id2label")
+    if not isinstance(names, Mapping):
+        return config
+    asked, known = _numbered(dict(names)), [str(own[number]).casefold() for number in sorted(own)]
+    wanted = [str(asked[number]).casefold() for number in sorted(asked)]
+    if known != wanted and sorted(known) == sorted(wanted):
+        raise UnsupportedOption(
+            f"id2label gives the checkpoint's labels in another order, and its head has them as {own}. Leave id2label "
+            "out; a task reads rows by the names of their labels."
+        )
+    return config
+
+
 def changed(config: C, entries: Mapping[str, Any]) -> C:
     """The config with entries that a caller changes. Raises UnsupportedOption for a name that it has not."""
     names = {f.name for f in dataclasses.fields(config)} | set(config.extra) | set(type(config).aliases) | IN_CALLS

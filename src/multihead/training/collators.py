@@ -18,6 +18,7 @@ from ..losses import IGNORED
 from .data.masked_lm import SPECIAL, Masking, mask
 from .objectives import NextWords, Objective, Words
 from .passes import Example
+from .tokenized import renamed
 
 RAGGED = (
     "input_ids",
@@ -55,14 +56,13 @@ class Collator:
         features = rows_of(features)
         if not features:
             raise InvalidInput("A batch needs an example.")
-        names = [name for name in features[0] if all(name in example for example in features)]
+        shared = [name for name in features[0] if all(name in example for example in features)]
         batch: dict[str, Any] = {}
-        for name in names:
+        for name, own in renamed(shared).items():
             values = [np.asarray(example[name]) for example in features]
             if values[0].dtype.kind not in "iufb":
                 continue
-            renamed = "labels" if name in ("label", "label_ids") else name
-            batch[renamed] = self._column(renamed, values)
+            batch[own] = self._column(own, values)
         if "input_ids" in batch and "attention_mask" not in batch:
             lengths = [len(example["input_ids"]) for example in features]
             batch["attention_mask"] = self._padded([np.ones(n, dtype=np.int64) for n in lengths], 0)

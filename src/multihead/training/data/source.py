@@ -278,7 +278,7 @@ def in_memory(source: Any) -> Part:
         return of_columns({str(name): source[name].tolist() for name in source.columns})
     if isinstance(source, Mapping):
         return of_mapping(source)
-    if hasattr(source, "column_names") and hasattr(source, "features") and hasattr(source, "__len__"):
+    if is_dataset(source):
         return of_dataset(source)
     indexed = hasattr(source, "__getitem__") and hasattr(source, "__len__")
     if indexed and not isinstance(source, (str, bytes, IterableDataset)):
@@ -309,6 +309,21 @@ def of_mapping(source: Mapping[str, Any]) -> Part:
     return of_columns({name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in source.items()})
 
 
+def is_dataset(source: Any) -> bool:
+    """Whether this is a `datasets.Dataset`, which is known by its attributes and never imported."""
+    return hasattr(source, "column_names") and hasattr(source, "features") and hasattr(source, "__len__")
+
+
+def classes_of(source: Any) -> dict[str, tuple[str, ...]]:
+    """Column -> names of its numbers, of a `datasets.Dataset` or its like."""
+    found = {}
+    for name, kind in (getattr(source, "features", None) or {}).items():
+        names = getattr(kind, "names", None) or getattr(getattr(kind, "feature", None), "names", None)
+        if names:
+            found[name] = tuple(names)
+    return found
+
+
 def of_dataset(source: Any) -> Part:
     """Rows of a `datasets.Dataset`, which is known by its attributes and never imported."""
 
@@ -316,10 +331,5 @@ def of_dataset(source: Any) -> Part:
         columns = source[start:stop]
         return [{name: values[i] for name, values in columns.items()} for i in range(stop - start)]
 
-    classes = {}
-    for name, kind in (source.features or {}).items():
-        names = getattr(kind, "names", None) or getattr(getattr(kind, "feature", None), "names", None)
-        if names:
-            classes[name] = tuple(names)
     columns = source[0] if is_live(source) and len(source) else source.column_names  # a transform may give others
-    return Part(len(source), take, tuple(columns), classes=classes)
+    return Part(len(source), take, tuple(columns), classes=classes_of(source))
