@@ -7,14 +7,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from .adapters import files as adapters
 from .checkpoints.folder import PREPARED, Checkpoint, open_checkpoint
-from .config import CONFIG_FILE, GENERATION_FILE, Config, changed, in_order, read_json
+from .config import CONFIG_FILE, GENERATION_FILE, Config, changed, read_json
 from .errors import ModelNotFound, UnsupportedConfig, UnsupportedOption, read_errors, warn
 from .filling import NewWeights, fill, warn_of_new
 from .hub import Want
@@ -28,7 +27,6 @@ from .nn.weights import initialize
 from .place import Place
 from .preparing import codes_of, decode, precision_of, states_dtype
 from .preparing import load as load_prepared
-from .tying import as_stored
 
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
@@ -83,7 +81,6 @@ def load_model(
     load_in_8bit: bool = False,
     load_in_4bit: bool = False,
     precision: str | None = None,
-    labels: Mapping[str, Any] = MappingProxyType({}),
     **options: Any,
 ) -> PreTrainedModel:
     """A model with a checkpoint's weights, ready for inference.
@@ -101,7 +98,6 @@ def load_model(
             and coded one by one, where the file has them in safetensors or torch's zip format.
         precision: makes the model ready to run fast, for inference alone: "auto", "fp32", "bf16", "int8", "int4" or,
             for a GGUF file, "gguf"; see `PreTrainedModel.prepare`. `dtype` is then that of states between products.
-        labels: config entries of labels whose head comes from elsewhere, as an adapter's does.
         options: those of `Place`, and config entries to change (`num_labels=3`).
 
     Raises:
@@ -131,15 +127,14 @@ def load_model(
             model.set_attention(attn_implementation)
         return model
     checkpoint = open_checkpoint(path)
-    config = in_order(config or read_config(path, checkpoint, usual), options)
-    config = changed(config, {**labels, **options})
-    stored = _kind(kind, config, checkpoint)
+    config = changed(config or read_config(path, checkpoint, usual), options)
     with read_errors(checkpoint.source):
         config = architecture(config.model_type).settled(config, checkpoint.tensors)
-        model, spare = as_stored(config, lambda known: built(choose(known), known), checkpoint, stored)
+    model = built(choose(config), config)
     model.name_or_path = str(name)
     if attn_implementation is not None:
         model.set_attention(attn_implementation)
+    stored = _kind(kind, config, checkpoint)
     states = stored if dtype != "auto" else None
     if precision is not None:
         precision = precision_of(precision, target)
@@ -147,7 +142,7 @@ def load_model(
     coded, first = bits or codes_of(precision), None if bits else target  # 8 and 4 bits are made on the CPU
     if coded and torch.device(first or "cpu").type == "cpu":
         checkpoint = checkpoint.in_blocks()
-    want = {"reshape": ignore_mismatched_sizes, "new": new, "ignore": ignore, "spare": spare}
+    want = {"reshape": ignore_mismatched_sizes, "new": new, "ignore": ignore}
     fill(model, checkpoint, dtype=None if coded else stored, device=first, **want)  # type: ignore[arg-type]
     if bits is not None:
         quantize(model, bits, target)
@@ -209,7 +204,7 @@ def _adapted(
     said = adapters.read_config(path)
     home = adapters.base_place(said, place)
     own = {} if options["config"] is not None else adapters.labels(path, options)
-    options = {**options, "labels": own, **{f.name: getattr(home, f.name) for f in fields(home)}}
+    options = {**own, **options, **{f.name: getattr(home, f.name) for f in fields(home)}}
     options["ignore_mismatched_sizes"] |= bool(own)  # a head of the base's that the adapter replaces
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NewWeights)  # until it is known what the adapter brings

@@ -143,5 +143,4 @@ ARCHITECTURE = Architecture(
     heads={"Model": None, "MTModel": bart.generate},
     layouts={"marian": marian_keys},
     foreign_config={"marian": marian_config},
-    apart=lambda config: (),
 )

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import read_json
-from ..errors import CorruptFile, InvalidInput, ModelNotFound, UnsupportedTokenizer, nearest, read_errors, warn
-from .frames import ENDS, framed
+from ..errors import CorruptFile, InvalidInput, ModelNotFound, UnsupportedTokenizer, nearest
 from .languages import ENGLISH, known
-from .settings import check, ids
-from .special import added, more_special, own_names, roles, written_alike
+from .special import added, more_special, roles
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -46,12 +44,10 @@ def load_tokenizer(path: Path, *, name_or_path: str = "", **changes: Any) -> Tok
         UnsupportedTokenizer: files of a kind that is not built here.
     """
     changes.pop("use_fast", None)  # there is only this one
-    check(changes, "from_pretrained")
-    with read_errors(path):
-        if path.is_file() or (not (path / "tokenizer.json").is_file() and len(list(path.glob("*.gguf"))) == 1):
-            tokenizer = from_file(path if path.is_file() else next(path.glob("*.gguf")), changes)
-        else:
-            tokenizer = from_folder(path, changes)
+    if path.is_file() or (not (path / "tokenizer.json").is_file() and len(list(path.glob("*.gguf"))) == 1):
+        tokenizer = from_file(path if path.is_file() else next(path.glob("*.gguf")), changes)
+    else:
+        tokenizer = from_folder(path, changes)
     tokenizer.name_or_path = name_or_path or str(path)
     return tokenizer
 
@@ -70,7 +66,6 @@ def from_folder(folder: Path, changes: Mapping[str, Any]) -> Tokenizer:
     settings = {**settings_of(folder), **changes}
     stem = family(folder, settings)
     special = optional(folder / "special_tokens_map.json")
-    check(special, folder / "special_tokens_map.json")
     target: Built | None = None
     files: dict[str, bytes] = {}
     single = (folder / "tokenizer.json").is_file()
@@ -84,7 +79,6 @@ def from_folder(folder: Path, changes: Mapping[str, Any]) -> Tokenizer:
         backend, found, more = built.backend, built.special, list(built.more)
     more += [token for token in more_special(special, settings) if token not in more]
     old = optional(folder / "added_tokens.json")
-    ids(old, folder / "added_tokens.json")
     for side in (backend, *([target.backend] if target is not None else [])):
         rest = [token for token in more if side.token_to_id(token) is None]
         side.add_special_tokens([added(token, special=True) for token in rest])
@@ -92,27 +86,9 @@ def from_folder(folder: Path, changes: Mapping[str, Any]) -> Tokenizer:
     named = {"tokenizer_class": f"{stem}Tokenizer"} if stem else {}
     settings = {**DEFAULTS.get(stem, {}), **named, **settings}
     other = None if target is None else Tokenizer(target.backend, target.special, settings)
-    names = own_names(special, settings)
-    tokenizer = Tokenizer(backend, found, settings, more=more, named=names, target=other, files=files)
-    bounded(tokenizer, single, changes)
+    tokenizer = Tokenizer(backend, found, settings, more=more, target=other, files=files)
     spoken(tokenizer, stem, changes)
     return tokenizer
-
-
-def bounded(tokenizer: Tokenizer, single: bool, changes: Mapping[str, Any]) -> None:
-    """Puts the begin and end token around texts as a call asks; tokenizer.json goes before tokenizer_config.json.
-
-    Args:
-        single: whether tokenizer.json says how texts are framed.
-    """
-    for name in ENDS:
-        if changes.get(name) is not None:
-            setattr(tokenizer, name, changes[name])
-        elif single and tokenizer.options.get(name) is True and not getattr(tokenizer, name):
-            warn(
-                f"tokenizer_config.json says {name}: true, tokenizer.json puts no {ENDS[name]} there; tokenizer.json "
-                f"is followed, as the reference does. To have it, set tokenizer.{name} = True."
-            )
 
 
 def spoken(tokenizer: Tokenizer, stem: str, changes: Mapping[str, Any]) -> None:
@@ -134,26 +110,17 @@ def spoken(tokenizer: Tokenizer, stem: str, changes: Mapping[str, Any]) -> None:
 def settings_of(folder: Path) -> dict[str, Any]:
     """tokenizer_config.json, with the chat templates that lie beside it."""
     settings = optional(folder / "tokenizer_config.json")
-    check(settings, folder / "tokenizer_config.json")
     template = settings.get("chat_template")
     if isinstance(template, list):
         settings["chat_template"] = {row["name"]: row["template"] for row in template}
     if (folder / TEMPLATE).is_file():
-        settings["chat_template"] = read_text(folder / TEMPLATE)
+        settings["chat_template"] = (folder / TEMPLATE).read_text(encoding="utf-8")
     more = sorted((folder / TEMPLATES).glob("*.jinja"))
     if more:
         own = settings.get("chat_template")
         named = {"default": own} if isinstance(own, str) else dict(own or {})
-        settings["chat_template"] = {**named, **{p.stem: read_text(p) for p in more}}
+        settings["chat_template"] = {**named, **{p.stem: p.read_text(encoding="utf-8") for p in more}}
     return settings
-
-
-def read_text(path: Path) -> str:
-    """A file's text. Raises CorruptFile for one that is not UTF-8."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CorruptFile(f"{path} is no UTF-8 text: {error}.") from error
 
 
 def optional(path: Path) -> dict[str, Any]:
@@ -180,37 +147,30 @@ def from_json(
     from . import recipes
 
     path = folder / "tokenizer.json"
-    with read_errors(f"{path}: the tokenizers library says that it"):
+    try:
         backend = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises a bare Exception
+        raise CorruptFile(f"{path} is no tokenizer of the tokenizers library: {error}.") from error
     found = roles(special, settings)
-    padded(backend, found, settings)
     if not found and list(folder.glob("vocab.*.spm")):
         return small_marian(backend)
     if stem in recipes.WORDPIECE and isinstance(backend.normalizer, tokenizers.normalizers.BertNormalizer):
         backend.normalizer = recipes.bert_normalizer(settings)
-    backend = written_alike(backend, found.values())
     tokens = {token.content: token for token in backend.get_added_tokens_decoder().values()}
     rest = [t for t in found.values() if t not in tokens or not tokens[t].special]
     backend.add_special_tokens([added(token, special=True) for token in rest])
+    if "add_bos_token" in settings or "add_eos_token" in settings:
+        recipes.bound(backend, found, bool(settings.get("add_bos_token")), bool(settings.get("add_eos_token")))
     return backend, found, []
-
-
-def padded(backend: Any, found: dict[str, str], settings: dict[str, Any]) -> None:
-    """What tokenizer.json says of padding and truncation, where tokenizer_config.json says nothing; in place."""
-    padding, truncation = backend.padding, backend.truncation
-    if padding is not None:
-        if "pad_token" not in settings:
-            found.setdefault("pad_token", padding["pad_token"])
-        settings.setdefault("padding_side", padding["direction"])
-    if truncation is not None:
-        settings.setdefault("truncation_side", truncation["direction"])
 
 
 def small_marian(backend: Any) -> tuple[Any, dict[str, str], list[str]]:
     """A tokenizer.json beside Marian's small models holds the vocabulary only."""
+    from . import recipes
+
     special = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
     backend.add_special_tokens([added(token, special=True) for token in special.values()])
-    framed(backend, "$A </s>", "$A $B </s>", ["</s>"])
+    recipes.framed(backend, "$A </s>", "$A $B </s>", ["</s>"])
     return backend, special, []
 
 
@@ -260,7 +220,10 @@ def wordpieces(path: Path, settings: Mapping[str, Any]) -> Built:
     """vocab.txt: a token a line, its number the line's."""
     from . import recipes
 
-    lines = read_text(path).split("\n")
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise CorruptFile(f"{path} is no UTF-8 text: {error}.") from error
     tokens = [line.rstrip("\r") for line in (lines[:-1] if lines and not lines[-1] else lines)]
     vocab = {token: number for number, token in enumerate(tokens)}
     if not vocab or ("" in vocab and len(tokens) == 1):
@@ -271,14 +234,19 @@ def wordpieces(path: Path, settings: Mapping[str, Any]) -> Built:
 def pairs(folder: Path, build: Any, settings: Mapping[str, Any]) -> Built:
     """vocab.json and merges.txt: a merge a line, after a first line that may say the version."""
     vocab = read_json(folder / "vocab.json")
-    ids(vocab, folder / "vocab.json")
-    lines = read_text(folder / "merges.txt").split("\n")
+    if not all(isinstance(number, int) for number in vocab.values()):
+        raise CorruptFile(f"{folder / 'vocab.json'} must map tokens to numbers.")
+    lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
     merges = [tuple(line.split()) for line in lines if line.strip() and not line.startswith("#version")]
     wrong = next((merge for merge in merges if len(merge) != 2), None)
     if wrong is not None:
         raise CorruptFile(f"{folder / 'merges.txt'} has the line {' '.join(wrong)!r}, which is no pair of tokens.")
-    with read_errors(f"{folder}: vocab.json with merges.txt"):
+    try:
         return build(vocab, merges, settings)
+    except Exception as error:
+        if isinstance(error, UnsupportedTokenizer):
+            raise
+        raise CorruptFile(f"{folder}: vocab.json and merges.txt do not fit each other: {error}.") from error
 
 
 def grow(backend: Any, settings: Mapping[str, Any], old: Mapping[str, Any]) -> None:

@@ -11,10 +11,9 @@ from typing import Any
 
 from tokenizers.models import BPE, Unigram, WordPiece
 
-from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 
 from ..errors import UnsupportedTokenizer
-from .frames import bound, framed, numbered
 from .special import added, content, roles
 from .spm import CONTROL, USER_DEFINED, SentencePiece
 
@@ -42,6 +41,20 @@ def finished(backend: Tokenizer, special: dict[str, str], settings: Settings, mo
     tokens = [added(given.get(token) or token, special=True) for token in special.values()]
     backend.add_special_tokens([*tokens, *(added(token, special=True) for token in more)])
     return Built(backend, special, tuple(content(token) or "" for token in more))
+
+
+def numbered(backend: Tokenizer, token: str) -> int:
+    """The id of a token that every text is framed by."""
+    number = backend.token_to_id(token)
+    if number is None:
+        raise UnsupportedTokenizer(f"The vocabulary has no {token!r}, which frames every text.")
+    return number
+
+
+def framed(backend: Tokenizer, single: str, pair: str, tokens: Sequence[str]) -> None:
+    """Sets the special tokens around a text and around a pair."""
+    ids = [(token, numbered(backend, token)) for token in dict.fromkeys(tokens)]
+    backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=ids)
 
 
 def bert_normalizer(settings: Settings) -> normalizers.Normalizer:
@@ -96,6 +109,15 @@ def roberta(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], setting
     ends = (end, numbered(backend, end)), (begin, numbered(backend, begin))
     backend.post_processor = processors.RobertaProcessing(ends[0], ends[1], trim, space)
     return built
+
+
+def bound(backend: Tokenizer, special: Mapping[str, str], begin: bool, end: bool) -> None:
+    """Puts the begin token before each text and the end token after it, as asked."""
+    bos = special.get("bos_token") if begin else None
+    eos = special.get("eos_token") if end else None
+    single = f"{bos + ':0 ' if bos else ''}$A:0{' ' + eos + ':0' if eos else ''}"
+    pair = f"{single}{' ' + bos + ':1' if bos else ''} $B:1{' ' + eos + ':1' if eos else ''}"
+    framed(backend, single, pair, [token for token in (bos, eos) if token])
 
 
 def metaspace(backend: Tokenizer, scheme: str = "always") -> None:
@@ -254,6 +276,36 @@ def marian_small(model: SentencePiece, settings: Settings) -> Built:
     built = finished(backend, special, settings)
     framed(backend, "$A </s>", "$A $B </s>", [special["eos_token"]])
     return built
+
+
+WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+SPLITS = {  # llama.cpp's names of pre-tokenizers (llama-vocab.cpp) -> how text is cut before byte-level BPE
+    "llama-bpe": WORDS + r"\p{N}{1,3}" + REST,
+    "qwen2": WORDS + r"\p{N}" + REST,
+    "gpt-2": None,
+    "default": None,
+    "smollm": r"\p{N}",
+}
+SPLITS = {**SPLITS, "llama3": SPLITS["llama-bpe"], "llama-v3": SPLITS["llama-bpe"], "deepseek-r1-qwen": SPLITS["qwen2"]}
+
+
+def split_as(backend: Tokenizer, kind: str) -> None:
+    """Cuts text as llama.cpp's pre-tokenizer of this name does.
+
+    Raises:
+        UnsupportedTokenizer: a name that is not known here.
+    """
+    if kind not in SPLITS:
+        raise UnsupportedTokenizer(f"The pre-tokenizer {kind!r} is not built here; known: {', '.join(sorted(SPLITS))}.")
+    pattern = SPLITS[kind]
+    if kind == "smollm":
+        digits = pre_tokenizers.Digits(individual_digits=True)
+        backend.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    elif pattern is not None:
+        cut = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+        marks = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        backend.pre_tokenizer = pre_tokenizers.Sequence([cut, marks])
 
 
 SPM: Mapping[str, Callable[[SentencePiece, Settings], Built]] = {

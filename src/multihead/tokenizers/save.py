@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import write_json
 from ..errors import InvalidInput, UnsupportedOption
-from .frames import ENDS
 from .load import PAIR, TEMPLATE, TEMPLATES
-from .special import MORE
 
 if TYPE_CHECKING:
     from .tokenizer import Tokenizer
@@ -29,20 +27,16 @@ def save(tokenizer: Tokenizer, folder: Path) -> tuple[str, ...]:
     """
     if folder.is_file():
         raise InvalidInput(f"{folder} is a file; save_pretrained needs a folder.")
-    left = ("chat_template", "added_tokens_decoder", *MORE)
-    options = {k: v for k, v in tokenizer.options.items() if k not in left}
-    options |= {name: getattr(tokenizer, name) for name in ENDS if name in options}
+    options = {k: v for k, v in tokenizer.options.items() if k not in ("chat_template", "added_tokens_decoder")}
     stem = re.sub(r"Tokenizer(Fast)?$", "", str(options.get("tokenizer_class")))
     settings: dict[str, Any] = {
         **options,
         **tokenizer.special_tokens_map,
-        **({"extra_special_tokens": tokenizer.named} if tokenizer.named else {}),
         "model_max_length": tokenizer.model_max_length,
         "padding_side": tokenizer.padding_side,
         "truncation_side": tokenizer.truncation_side,
         "model_input_names": tokenizer.model_input_names,
         "clean_up_tokenization_spaces": tokenizer.clean_up_tokenization_spaces,
-        "split_special_tokens": tokenizer.split_special_tokens,
         "tokenizer_class": f"{stem}Tokenizer" if stem in TRANSLATORS else "PreTrainedTokenizerFast",
     }
     if tokenizer.target is None:
