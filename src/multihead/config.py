@@ -28,7 +28,6 @@ from .errors import (
     told,
     warn,
 )
-from .files import write_text
 
 C = TypeVar("C", bound="Config")
 
@@ -306,14 +305,20 @@ def _named(value: Any) -> Any:
 def dumped(entries: Mapping[str, Any], name: str) -> str:
     """Entries as the text of a JSON file. Raises InvalidInput."""
     try:
-        return json.dumps(_named(entries), indent=2, ensure_ascii=False, default=list, allow_nan=False) + "\n"
+        return json.dumps(_named(entries), indent=2, ensure_ascii=False, default=list) + "\n"
     except TypeError as error:
         raise InvalidInput(f"{name} cannot be written: {error}.") from error
 
 
 def write_json(path: Path, entries: Mapping[str, Any]) -> None:
-    """Writes JSON, whole or not at all."""
-    write_text(path, dumped(entries, path.name))
+    """Writes JSON under a temporary name, then renames it."""
+    text = dumped(entries, path.name)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def hints(cls: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoints.folder import Checkpoint
-from .checkpoints.keys import KeyMap, joined
+from .checkpoints.keys import KeyMap, Spare, joined
 from .errors import CheckpointMismatch, UnsupportedConfig, UnsupportedOption, read_errors, warn
 from .model import PreTrainedModel, empty_weights
 from .nn.weights import fresh
@@ -31,11 +31,12 @@ def fill(
     reshape: bool = False,
     new: str | None = None,
     ignore: str | None = None,
+    spare: Spare = (),
 ) -> None:
     """Gives a model built without memory the tensors of a checkpoint."""
     for pattern in (new, ignore):
         check_pattern(pattern)
-    keys = model.keys
+    keys = replace(model.keys, spare=spare)
     if checkpoint.layout != "huggingface":
         if model.end in model.architecture.bare:
             raise UnsupportedOption(f"A {checkpoint.layout} file is loaded whole here, not as {type(model).__name__}.")

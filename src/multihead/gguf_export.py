@@ -21,11 +21,11 @@ from .models.gguf import ENTRIES
 from .models.registry import FAMILIES
 from .nn.quantized import is_quantized
 from .preparing import refuse
-from .tokenizers import recipes
-from .tokenizers.gguf import CONTROL, IDS, USER_DEFINED, from_gguf
+from .tokenizers.gguf import CONTROL, IDS, NORMAL, USER_DEFINED, from_gguf
+from .tokenizers.pretokenizers import CUTS
 from .tokenizers.tokenizer import Tokenizer
 
-NORMAL, UNUSED = 1, 5  # types of tokens
+UNUSED = 5  # type of a token
 TOLD_APART = frozenset(  # what a file does not keep, or keeps elsewhere
     """architectures id2label label2id num_labels problem_type extra bos_token_id eos_token_id pad_token_id
     decoder_start_token_id tie_word_embeddings initializer_range attention_dropout hidden_dropout""".split()
@@ -70,7 +70,7 @@ def described(model: PreTrainedModel, name: str, kind: str) -> dict[str, Any]:
     config = model.config
     found: dict[str, Any] = {
         "general.architecture": name,
-        "general.name": Path(model.name_or_path).name or name,
+        "general.name": Path(model.name_or_path.partition("#sha256=")[0]).name or name,
         "general.file_type": FILE_TYPES[kind],
         "general.quantization_version": 2,
     }
@@ -115,7 +115,9 @@ def words(tokenizer: Tokenizer, size: int) -> dict[str, Any]:
         for place, merge in enumerate(merges):
             first.setdefault(merge.replace(" ", "", 1), place)
         scores = [float(-first.get(token, len(merges))) for token in found["tokenizer.ggml.tokens"]]
+        space = backend.encode("a", add_special_tokens=False).tokens[:1] != ["a"]
         found |= {"tokenizer.ggml.model": "llama", "tokenizer.ggml.scores": scores}
+        found["tokenizer.ggml.add_space_prefix"] = space
     else:
         found |= {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": cut(backend), "tokenizer.ggml.merges": merges}
     for role, name in IDS.items():
@@ -131,14 +133,14 @@ def words(tokenizer: Tokenizer, size: int) -> dict[str, Any]:
 
 def cut(backend: tokenizers.Tokenizer) -> str:
     """llama.cpp's name of how text is cut before pairs are joined. Raises UnsupportedTokenizer."""
-    own = backend.pre_tokenizer.__getstate__() if backend.pre_tokenizer else None
-    for name in recipes.SPLITS:
-        plain = recipes.byte_level({}, [], False)
-        recipes.split_as(plain, name)
-        if plain.pre_tokenizer.__getstate__() == own:
+    own = (backend.pre_tokenizer.__getstate__() if backend.pre_tokenizer else None, backend.model.ignore_merges)
+    for name, one in CUTS.items():
+        plain = tokenizers.Tokenizer(BPE(ignore_merges=one.ignore_merges))
+        one.set(plain)
+        if (plain.pre_tokenizer.__getstate__(), plain.model.ignore_merges) == own:
             return name
     raise UnsupportedTokenizer(
-        f"llama.cpp has no name, known here, for how this tokenizer cuts text; known: {', '.join(recipes.SPLITS)}."
+        f"llama.cpp has no name, known here, for how this tokenizer cuts text; known: {', '.join(CUTS)}."
     )
 
 

@@ -27,6 +27,7 @@ from .nn.weights import initialize
 from .place import Place
 from .preparing import codes_of, decode, precision_of, states_dtype
 from .preparing import load as load_prepared
+from .tying import as_stored
 
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
@@ -128,13 +129,13 @@ def load_model(
         return model
     checkpoint = open_checkpoint(path)
     config = changed(config or read_config(path, checkpoint, usual), options)
+    stored = _kind(kind, config, checkpoint)
     with read_errors(checkpoint.source):
         config = architecture(config.model_type).settled(config, checkpoint.tensors)
-    model = built(choose(config), config)
+        model, spare = as_stored(config, lambda known: built(choose(known), known), checkpoint, stored)
     model.name_or_path = str(name)
     if attn_implementation is not None:
         model.set_attention(attn_implementation)
-    stored = _kind(kind, config, checkpoint)
     states = stored if dtype != "auto" else None
     if precision is not None:
         precision = precision_of(precision, target)
@@ -142,7 +143,7 @@ def load_model(
     coded, first = bits or codes_of(precision), None if bits else target  # 8 and 4 bits are made on the CPU
     if coded and torch.device(first or "cpu").type == "cpu":
         checkpoint = checkpoint.in_blocks()
-    want = {"reshape": ignore_mismatched_sizes, "new": new, "ignore": ignore}
+    want = {"reshape": ignore_mismatched_sizes, "new": new, "ignore": ignore, "spare": spare}
     fill(model, checkpoint, dtype=None if coded else stored, device=first, **want)  # type: ignore[arg-type]
     if bits is not None:
         quantize(model, bits, target)

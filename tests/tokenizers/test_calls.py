@@ -271,17 +271,22 @@ def test_loading_and_encoding_needs_no_torch_numpy_or_jinja(tmp_path):
     assert done.stdout.strip() == "[]"
 
 
+BERT, GPT2 = ({"config.json": f'{{"model_type": "{kind}"}}'} for kind in ("bert", "gpt2"))
+
+
 @pytest.mark.parametrize(
     ("files", "error"),
     [
-        ({"config.json": '{"model_type": "bert"}'}, ModelNotFound),
+        (BERT, ModelNotFound),
         ({"tokenizer.json": "{"}, CorruptFile),
         ({"tokenizer.json": '{"model": {"type": "Magic"}}'}, CorruptFile),
         ({"tokenizer_config.json": "[]", "vocab.txt": "a\n"}, CorruptFile),
-        ({"vocab.txt": ""}, CorruptFile),
-        ({"vocab.json": '{"a": "b"}', "merges.txt": ""}, CorruptFile),
-        ({"vocab.json": '{"a": 0}', "merges.txt": "a b\n"}, CorruptFile),
-        ({"vocab.json": '{"a": 0}', "merges.txt": "a b c\n"}, CorruptFile),
+        ({"vocab.txt": "", **BERT}, CorruptFile),
+        ({"vocab.json": '{"a": "b"}', "merges.txt": "", **GPT2}, CorruptFile),
+        ({"vocab.json": '{"a": 0}', "merges.txt": "a b\n", **GPT2}, CorruptFile),
+        ({"vocab.json": '{"a": 0}', "merges.txt": "a b c\n", **GPT2}, CorruptFile),
+        ({"vocab.txt": "a"}, UnsupportedTokenizer),
+        ({"vocab.json": "{}", "merges.txt": ""}, UnsupportedTokenizer),
         ({"spiece.model": "nonsense"}, UnsupportedTokenizer),
         ({"spiece.model": "nonsense", "config.json": '{"model_type": "t5"}'}, CorruptFile),
         (

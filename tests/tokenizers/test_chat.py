@@ -1,11 +1,15 @@
 """Chat templates write what the reference writes, inside a sandbox."""
 
+import dataclasses
+import enum
+
+import numpy
 import pytest
 import transformers
 
 import multihead
 from multihead import AutoTokenizer
-from multihead.errors import ChatTemplateError, UnsupportedOption
+from multihead.errors import ChatTemplateError, InvalidInput, UnsupportedOption
 
 from . import folders
 
@@ -100,8 +104,12 @@ def test_a_message_without_text_cannot_be_continued(both, last):
     chat = [CHAT[0], {"role": "assistant", **last}]
     with pytest.raises(ChatTemplateError, match="continue_final_message"):
         both[0].apply_chat_template(chat, chat_template=CHATML, tokenize=False, continue_final_message=True)
-    with pytest.raises(ChatTemplateError, match="continue_final_message"):
-        both[0].apply_chat_template([], chat_template=CHATML, tokenize=False, continue_final_message=True)
+
+
+@pytest.mark.parametrize("chat", [[], "hi", [[]], [CHAT, []], ["hi"], None, {"role": "user", "content": "hi"}], ids=str)
+def test_what_is_no_conversation_is_one_clear_error(both, chat):
+    with pytest.raises(ChatTemplateError, match=r"conversation|message"):
+        both[0].apply_chat_template(chat, chat_template=CHATML)
 
 
 def test_a_template_that_leaves_out_the_last_words_cannot_be_continued(both):
@@ -248,3 +256,96 @@ def test_marks_that_are_not_there_or_cannot_be_placed_are_one_clear_error(both, 
 def test_a_mask_needs_ids_of_a_finished_conversation(both, other):
     with pytest.raises(UnsupportedOption, match="return_assistant_tokens_mask"):
         both[0].apply_chat_template(CHAT, chat_template=MARKED, return_assistant_tokens_mask=True, **other)
+
+
+THOUGHT = (
+    "{% for m in messages %}{{ m.role }}:{% if m.NAME %}<think>{{ m.NAME }}</think>{% endif %}"
+    "{{ m.content }};{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("read", ["reasoning_content", "thinking"])
+@pytest.mark.parametrize("name", ["reasoning_content", "thinking", "reasoning"])
+def test_what_was_thought_has_all_of_its_names(both, name, read):
+    chat = [CHAT[0], {"role": "assistant", "content": "So.", name: "Hm"}]
+    for more in ({}, {"continue_final_message": name}, {"continue_final_message": True}):
+        options = {"chat_template": THOUGHT.replace("NAME", read), "tokenize": False, **more}
+        texts = [t.apply_chat_template(chat, **options) for t in both]
+        assert texts[0] == texts[1]
+        assert "<think>Hm" in texts[0]
+
+
+def test_no_mark_stays_where_a_template_writes_the_last_words_twice(both):
+    options = {"chat_template": "{{ messages[-1].content }}|{{ messages[-1].content | trim }}|", "tokenize": False}
+    assert both[0].apply_chat_template(CHAT[2:], continue_final_message=True, **options) == "Good.|Good."
+
+
+def test_a_part_that_the_template_does_not_read_cannot_be_continued(both):
+    chat = [{"role": "assistant", "content": "a", "thinking": "b"}]
+    with pytest.raises(ChatTemplateError, match="thinking"):
+        both[0].apply_chat_template(chat, chat_template=CHATML, continue_final_message="thinking")
+
+
+@dataclasses.dataclass
+class Weather:
+    place: str
+    degrees: float
+
+
+class Kind(str, enum.Enum):
+    HOT = "hot"
+
+
+class Held:
+    def __init__(self):
+        self.secret = "secret"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Weather("Oslo", 1.5), Kind.HOT, Held(), numpy.float32(0.5), numpy.bool_(False), numpy.ones(2), {1: (2, None)}, 3],
+    ids=lambda value: type(value).__name__,
+)
+def test_templates_see_plain_data_only(both, value):
+    template = "{{ messages[0].x }} {{ messages[0].x.secret is defined }} {{ y }} {% if messages[0].x %}yes{% endif %}"
+    chat = [{"role": "user", "content": "", "x": value}]
+    texts = [t.apply_chat_template(chat, chat_template=template, tokenize=False, y=value) for t in both]
+    assert texts[0] == texts[1]
+    assert "True" not in texts[0]
+
+
+def test_what_holds_itself_is_one_clear_error(both):
+    message = {"role": "user", "content": ""}
+    message["own"] = message
+    with pytest.raises(InvalidInput, match="itself"):
+        both[0].apply_chat_template([message], chat_template=CHATML)
+
+
+def test_documents_are_seen_and_checked(both):
+    template = "{% for d in documents or [] %}{{ d.title }}: {{ d.text }};{% endfor %}{{ messages[0].content }}"
+    given = [{"title": "A", "text": "b"}]
+    for documents in (given, [], None):
+        texts = [t.apply_chat_template(CHAT, chat_template=template, tokenize=False, documents=documents) for t in both]
+        assert texts[0] == texts[1]
+    with pytest.raises(InvalidInput, match="documents"):
+        both[0].apply_chat_template(CHAT, chat_template=template, documents=["A"])
+
+
+def test_no_tools_and_an_empty_list_of_tools_differ(both):
+    template = "{% if tools is none %}none{% else %}{{ tools | length }}{% endif %}"
+    for tools in (None, [], [TOOL]):
+        texts = [t.apply_chat_template(CHAT, chat_template=template, tokenize=False, tools=tools) for t in both]
+        assert texts[0] == texts[1]
+    for t in both:
+        t.chat_template = {"default": "d", "tool_use": "t"}
+    try:
+        for tools in (None, [], [TOOL]):
+            assert both[0].get_chat_template(tools=tools) == both[1].get_chat_template(tools=tools)
+    finally:
+        for t in both:
+            t.chat_template = None
+
+
+def test_control_tokens_in_messages_are_not_taken_for_sanitized(both):
+    with pytest.raises(UnsupportedOption, match="sanitize_control_tokens"):
+        both[0].apply_chat_template(CHAT, chat_template=CHATML, sanitize_control_tokens=True)

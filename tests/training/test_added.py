@@ -238,3 +238,19 @@ def test_a_damaged_table_of_parts_is_one_of_our_errors(stored):
             except errors.MultiheadError:
                 continue
             assert all(isinstance(value, torch.Tensor) for value in found.values())
+
+
+def test_code_in_a_part_does_not_run(stored, tmp_path):
+    path = stored[0] / "__0_0.distcp"
+    torch.save(Evil(tmp_path / "mark"), tmp_path / "evil")
+    path.write_bytes((tmp_path / "evil").read_bytes().ljust(path.stat().st_size, b"\0"))
+
+    def first(table):
+        for place in places(table):
+            place.offset, place.length = 0, (tmp_path / "evil").stat().st_size
+
+    rewritten(stored[0], first)
+    with pytest.raises(errors.CheckpointBroken, match="asks for") as told:
+        spread.read(stored[0], {})
+    assert "weights_only" not in str(told.value)
+    assert not (tmp_path / "mark").exists()

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ..errors import CorruptFile, ModelNotFound
+from ..errors import CorruptFile, ModelNotFound, read_errors
 
 MAGIC = b"GGUF"
 STRING, ARRAY = 8, 9
@@ -96,7 +96,8 @@ class Arrays(Mapping[str, Any]):
     def __getitem__(self, key: str) -> Any:
         if key not in self._values:
             kind, place = self._places[key]
-            self._values[key] = self._reader.at(place).value(kind)
+            with read_errors(self._reader.path):
+                self._values[key] = self._reader.at(place).value(kind)
         return self._values[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -211,6 +212,12 @@ def read(path: Path) -> Container:
         raise ModelNotFound(f"{path} does not exist.") from error
     except ValueError as error:
         raise CorruptFile(f"{path} is empty. Get it again.") from error
+    with read_errors(path):
+        return _contained(path, buffer)
+
+
+def _contained(path: Path, buffer: mmap.mmap) -> Container:
+    """What a mapped file holds."""
     reader = Reader(buffer, path)
     if buffer[:4] != MAGIC:
         raise reader.fail(f"it begins with {buffer[:4]!r} instead of {MAGIC!r}")

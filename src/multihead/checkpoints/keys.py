@@ -21,6 +21,15 @@ Fresh = Callable[[str, nn.Module, str, Tensor], bool]  # (path, owner, leaf, par
 
 
 Rows = Mapping[str, "str | Source"]
+Spare = tuple[tuple[str, str], ...]  # (our path, the stored name that it has instead)
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a checkpoint keeps a parameter: how, and under which names."""
+
+    source: Source
+    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,7 @@ class KeyMap:
         unfused: (pattern, replacements) pairs: an older file's tensor that holds several of today's, stacked.
         first: the number that stored names give to the first layer.
         twins: (key, other name) pairs: one tensor under two names; either is read, both are written.
-        spare: (end of our path, stored name) pairs: where a file keeps the one copy of tied weights instead.
+        spare: (our path, stored name) pairs: where a file keeps the one copy of tied weights instead.
         own: first names of our paths that are stored under the same names: parts that a subclass added.
     """
 
@@ -47,7 +56,7 @@ class KeyMap:
     unfused: tuple[tuple[str, tuple[str, ...]], ...] = ()
     first: int = 0
     twins: tuple[tuple[str, str], ...] = ()
-    spare: tuple[tuple[str, str], ...] = ()
+    spare: Spare = ()
     own: tuple[str, ...] = ()
 
     def locate(self, path: str, prefix: str) -> tuple[Source, tuple[str, ...]] | None:
@@ -94,15 +103,16 @@ class KeyMap:
             CheckpointMismatch: a parameter has no tensor, a tensor no parameter, or a shape differs; all are listed.
         """
         stored = self._parts(stored)
-        names = {self._today(name): name for name in stored}
+        names = self.today(stored)
         prefix = self._prefix(names)
         missing, misshapen, used, twins = [], {}, set(), dict(self.twins)
+        owned = {key for path, _, _, _ in owners(module) if (at := self.locate(path, prefix)) for key in at[1]}
         stored = Kept(stored)
         for path, owner, leaf, parameter in owners(module):
             where = self.locate(path, prefix)
             wanted = [key if key in names else twins.get(key, key) for key in (where[1] if where else (path,))]
-            spare = [other for end, other in self.spare if path.endswith(end) and other in names]
-            wanted = spare[:1] if spare and wanted[0] not in names else wanted
+            spare = [other for own, other in self.spare if path == own and other in names]
+            wanted, lent = (spare[:1], True) if spare and wanted[0] not in names else (wanted, False)
             used.update(wanted)
             absent = [key for key in wanted if key not in names]
             if where is not None and absent and where[0].lacking is not None:
@@ -122,7 +132,10 @@ class KeyMap:
             kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
             kind = torch.float32 if kind in getattr(owner, "widened", ()) else kind
             learns = kind.is_floating_point and parameter.requires_grad
-            owner._parameters[leaf] = nn.Parameter(tensor.to(device, kind), requires_grad=learns)
+            value = tensor.to(device, kind)
+            value = value.clone() if lent and wanted[0] in owned else value  # the other's own numbers stay its own
+            owned.update(wanted)
+            owner._parameters[leaf] = nn.Parameter(value, requires_grad=learns)
         unexpected = self._left_over(names, used, known)
         if missing or misshapen or unexpected:
             raise CheckpointMismatch(source, missing=missing, unexpected=unexpected, misshapen=misshapen)
@@ -158,6 +171,16 @@ class KeyMap:
             stem = re.escape(key.removeprefix("/")).replace(r"\*", r"\d+").replace(r"\#", r"\d+")
             out.append(f"^{prefix}{stem}" + r"(?:\.\w+)?$")
         return (*out, *self.ignored, *(re.escape(twin) for _, twin in self.twins))
+
+    def today(self, stored: Iterable[str]) -> dict[str, str]:
+        """Today's name of each stored tensor -> its name in the file."""
+        return {self._today(name): name for name in stored}
+
+    def located(self, module: nn.Module, stored: Iterable[str]) -> dict[str, Where]:
+        """Our path of each parameter with a row -> where a checkpoint with these names keeps it."""
+        prefix = self._prefix(self.today(stored))
+        found = {path: self.locate(path, prefix) for path, _, _, _ in owners(module)}
+        return {path: Where(*where) for path, where in found.items() if where is not None}
 
     def _today(self, name: str) -> str:
         for pattern, replacement in self.renamed:

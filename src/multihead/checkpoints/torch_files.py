@@ -1,39 +1,54 @@
-"""`pytorch_model.bin`, in torch's zip format and in the older pickled one, without ever running code."""
+"""`pytorch_model.bin`, in torch's zip format and in the older pickled one, without ever running code.
+
+Both are read here, and not by torch: its reader takes a zip's records for as long, and as raw, as the pickle beside
+them says.
+"""
 
 from __future__ import annotations
 
-import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from ..errors import CorruptFile, ModelNotFound, UnsafeFile, warn
+from ..errors import CorruptFile, ModelNotFound, MultiheadError, UnsafeFile, warn
+from . import torch_pickle
 from .safetensors import AGAIN, indexed
+from .torch_pickle import LONGEST, Described, Record
+
+MAGIC = 0x1950A86A20F9469CFC6C  # of the older format
+PROTOCOL = 1001
+HEADER = struct.Struct("<4sHHHHHIIIHH")  # of a file in a zip: APPNOTE.TXT, 4.3.7
+Places = Mapping[str, tuple[int, int]]  # record -> where it begins in the file and how many bytes it has
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of one file; memory-mapped in the zip format.
+    """The tensors of one file, memory-mapped.
 
     Raises:
         UnsafeFile: the pickle asks for something else than tensors; nothing of it was run.
-        CorruptFile: the file is truncated or holds something else than named tensors.
+        CorruptFile: the file is truncated, its parts contradict each other, or it holds something else than named
+            tensors.
     """
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with path.open("rb") as file:
+            found, places = archive(file) if file.read(4) == b"PK\x03\x04" else older(file)
+        return Numbers(mapped(path), places).named(found, path)
     except FileNotFoundError as error:
         raise ModelNotFound(f"{path} does not exist.") from error
-    except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error):
-            what = str(error).split("Please file")[0].split("Check the documentation")[0].strip()
-            raise UnsafeFile(f"{path} wants to run code, which is refused: {_short(what)}") from error
+    except UnsafeFile as error:
+        raise UnsafeFile(f"{path} wants to run code, which is refused: {_short(str(error))}.") from error
+    except CorruptFile as error:
         raise CorruptFile(f"{path} cannot be read: {_short(str(error))}. {AGAIN}") from error
-    except Exception as error:  # torch raises many kinds for damaged files
-        raise CorruptFile(f"{path} cannot be read: {_short(str(error))}. {AGAIN}") from error
-    return _tensors(found, path)
+    except MultiheadError:
+        raise
+    except Exception as error:  # damaged pickles and archives raise many kinds
+        raise CorruptFile(f"{path} cannot be read: {_short(str(error) or type(error).__name__)}. {AGAIN}") from error
 
 
 def read_sharded(index: Path) -> dict[str, Tensor]:
@@ -46,20 +61,146 @@ def read_sharded(index: Path) -> dict[str, Tensor]:
     return {name: files[path][name] for name, path in where.items()}
 
 
-def _tensors(found: Any, path: Path) -> dict[str, Tensor]:
-    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
-        found = found["state_dict"]
-    if not isinstance(found, Mapping):
-        raise CorruptFile(f"{path} holds a {type(found).__name__}, not named tensors.")
-    tensors = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
-    others = [str(name) for name in found if name not in tensors]
-    if others and not tensors:
-        raise CorruptFile(f"{path} holds no named tensors, but {', '.join(others[:5])}.")
-    if others:
-        warn(f"{path} holds entries that are no tensors; they are left out: {', '.join(others[:5])}.")
-    return tensors
+def single(data: bytes) -> Tensor:
+    """The one tensor that torch.save made these bytes of. Raises CorruptFile, UnsafeFile."""
+    try:
+        found, places = archive(BytesIO(data))
+        if not isinstance(found, Described):
+            raise CorruptFile("it holds no tensor")
+        return Numbers(torch.frombuffer(bytearray(data), dtype=torch.uint8).untyped_storage(), places).tensor(found)
+    except MultiheadError:
+        raise
+    except Exception as error:
+        raise CorruptFile(_short(str(error) or type(error).__name__)) from error
+
+
+def mapped(path: Path) -> torch.UntypedStorage:
+    """The bytes of a file, in memory as they are touched; writing into them leaves the file as it is."""
+    found = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
+    assert isinstance(found, torch.UntypedStorage)
+    return found
+
+
+def archive(file: BinaryIO) -> tuple[Any, Places]:
+    """What the pickle of a zip describes, and where the zip's records lie. Raises CorruptFile, UnsafeFile."""
+    with zipfile.ZipFile(file) as packed:
+        members = packed.infolist()
+        root = next((m.filename[: -len("data.pkl")] for m in members if m.filename.endswith("/data.pkl")), None)
+        if root is None:
+            raise CorruptFile("it is a zip without a data.pkl, which torch.save writes")
+        if any(member.filename == root + "constants.pkl" for member in members):
+            raise UnsafeFile("it is a TorchScript program, not weights alone")
+        inner = {member.filename: member for member in members}
+        if len(inner) < len(members):
+            raise CorruptFile("it holds several files of one name")
+        order = inner.get(root + "byteorder")
+        if order is not None and content(file, order) != b"little":
+            raise CorruptFile("its numbers are in another order of bytes than this machine's")
+        found = torch_pickle.read(content(file, inner[root + "data.pkl"]))
+        begin = root + "data/"
+        places = {
+            name.removeprefix(begin): (place(file, member), member.file_size)
+            for name, member in inner.items()
+            if name.startswith(begin)
+        }
+    return found, places
+
+
+def place(file: BinaryIO, member: zipfile.ZipInfo) -> int:
+    """Where the bytes of a file in a zip begin. Raises CorruptFile unless both of its headers agree, and it is raw."""
+    name = member.filename
+    file.seek(member.header_offset)
+    mark, _, flags, method, _, _, _, packed, size, length, extra = HEADER.unpack(file.read(HEADER.size))
+    if mark != b"PK\x03\x04" or file.read(length) != member.orig_filename.encode("utf-8" if flags & 0x800 else "cp437"):
+        raise CorruptFile(f"the archive's table does not say where {name} lies")
+    if method != zipfile.ZIP_STORED or member.compress_type != method or member.flag_bits & 1:
+        raise CorruptFile(f"{name} is compressed, which torch.save never does")
+    told = {0, 0xFFFFFFFF, member.file_size}  # written behind the file, in a long header, or here
+    if member.file_size != member.compress_size or packed not in told or size not in told:
+        raise CorruptFile(f"{name} has two sizes")
+    begin = member.header_offset + HEADER.size + length + extra
+    if begin + member.file_size > file.seek(0, 2):
+        raise CorruptFile(f"{name} reaches beyond the end of the file")
+    return begin
+
+
+def content(file: BinaryIO, member: zipfile.ZipInfo) -> bytes:
+    """The bytes of a small file in a zip."""
+    if member.file_size > LONGEST:
+        raise CorruptFile(f"{member.filename} has {member.file_size / 1e6:.0f} MB, more than any table of tensors")
+    file.seek(place(file, member))
+    return file.read(member.file_size)
+
+
+def older(file: BinaryIO) -> tuple[Any, Places]:
+    """What a file of the format before torch 1.6 describes: five pickles, then the numbers of each storage.
+
+    Raises:
+        CorruptFile, UnsafeFile: as `read`.
+    """
+    size = file.seek(0, 2)
+    file.seek(0)
+    stream = BytesIO(file.read(LONGEST))
+    if torch_pickle.read(stream) != MAGIC:
+        raise CorruptFile("it was not written by torch.save")
+    version, machine = torch_pickle.read(stream), torch_pickle.read(stream)
+    if version != PROTOCOL or not isinstance(machine, Mapping) or machine.get("little_endian") is not True:
+        raise CorruptFile("it was written by another version of torch, or for another order of bytes")
+    reader = torch_pickle.Reader(stream)
+    found, keys = torch_pickle.read(reader), torch_pickle.read(stream)
+    at, places = stream.tell(), dict[str, tuple[int, int]]()
+    for key in map(torch_pickle.text, keys):
+        file.seek(at)
+        (count,) = struct.unpack("<q", file.read(8))
+        if key not in reader.widths or count < 0 or at + 8 + count * reader.widths[key] > size:
+            raise CorruptFile(f"the record {key!r} is cut off, or none that a tensor has")
+        places[key] = (at + 8, count * reader.widths[key])
+        at += 8 + count * reader.widths[key]
+    return found, places
+
+
+class Numbers:
+    """Tensors as views of the bytes of their file."""
+
+    def __init__(self, data: torch.UntypedStorage, places: Places) -> None:
+        self.data, self.places = data, places
+        self.storages: dict[str, torch.UntypedStorage] = {}
+
+    def named(self, found: Any, path: Path) -> dict[str, Tensor]:
+        """The named tensors of what a pickle holds. Raises CorruptFile where it holds none."""
+        if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
+            found = found["state_dict"]
+        if not isinstance(found, Mapping):
+            kind = "tensor" if isinstance(found, Described) else type(found).__name__
+            raise CorruptFile(f"it holds a {kind}, not named tensors")
+        tensors = {k: v for k, v in found.items() if isinstance(k, str) and isinstance(v, Described)}
+        others = [str(name) for name in found if name not in tensors]
+        if others and not tensors:
+            raise CorruptFile(f"it holds no named tensors, but {', '.join(others[:5])}")
+        if others:
+            warn(f"{path} holds entries that are no tensors; they are left out: {', '.join(others[:5])}.")
+        return {name: self.tensor(value) for name, value in tensors.items()}
+
+    def tensor(self, told: Described) -> Tensor:
+        """A tensor where its numbers lie."""
+        record = told.record
+        begin = record.begin * record.width // told.dtype.itemsize
+        storage = self.storage(record)
+        return torch.empty(0, dtype=told.dtype).set_(storage, begin + told.offset, told.shape, told.strides)
+
+    def storage(self, record: Record) -> torch.UntypedStorage:
+        """A record's bytes: the same for all tensors that share them. Raises CorruptFile."""
+        if record.key not in self.places:
+            raise CorruptFile(f"it lacks the record {record.key!r}")
+        begin, size = self.places[record.key]
+        if size != record.length * record.width:
+            raise CorruptFile(f"the record {record.key!r} has {size} bytes, not {record.length * record.width}")
+        if record.key not in self.storages:
+            found = self.data[begin : begin + size] if size else torch.UntypedStorage(0)
+            self.storages[record.key] = found if begin % 8 == 0 else found.clone()
+        return self.storages[record.key]
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = " ".join(text.split()).rstrip(".")
     return line if len(line) <= 300 else line[:297] + "..."

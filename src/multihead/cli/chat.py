@@ -62,7 +62,13 @@ def command(
     for setting in settings:
         talk.set(setting)
     if console.is_terminal:
-        console.print(Text.assemble((str(pipe.model.name_or_path), "bold"), f"  {pipe.precision}  ", ("/help", "cyan")))
+        console.print(
+            Text.assemble(
+                (str(pipe.model.name_or_path).partition("#sha256=")[0], "bold"),
+                f"  {pipe.precision}  ",
+                ("/help", "cyan"),
+            )
+        )
     while (line := asked(console)) is not None:
         try:
             if not talk.take(line):

@@ -38,8 +38,7 @@ def chosen(rows: Iterator[Any], task: str, columns: Sequence[str], asked: Mappin
         if plan is None:
             plan = planned(row, task, columns, asked)
         if isinstance(plan, str):
-            value = row.get(plan)
-            yield InvalidInput(f"has nothing in its column {plan!r}.") if value is None else value
+            yield row.get(plan)
         else:
             yield {**asked, **{key: row.get(column) for key, column in plan.items()}}
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import InvalidInput
 from ..kernels.sight import BLOCK, Runs
 from ..nn.blocks import Budget
-from ..nn.cache import Cache, Store
+from ..nn.cache import ByLength, Cache, Store
 from ..nn.call import Encoded, Record
 from ..nn.memories import Memory
 from ..nn.standing import Kept
@@ -35,6 +35,10 @@ class Decoder(Protocol):
     @property
     def longest(self) -> int | None:
         """Tokens of the longest text that can be read."""
+
+    @property
+    def by_length(self) -> Sequence[ByLength]:
+        """Positions that turn keys by how long their text is."""
 
     def memories(self) -> list[Memory]:
         """An empty memory a layer."""
@@ -59,7 +63,7 @@ class Branch:
     @property
     def left(self) -> int:
         """Tokens that are still to be read."""
-        return len(self.tokens) - self.text.length
+        return len(self.tokens) - (self.text.length if self.text.keeps(len(self.tokens)) else 0)
 
     def adopt(self, rows: int) -> object:
         """Remembers what others have read of the same beginning, all but the last `rows` tokens at least.
@@ -70,7 +74,19 @@ class Branch:
         self.text.adopt(self.tokens[: len(self.tokens) + 1 - rows])
         if self.text.length or len(self.tokens) - rows < BLOCK:
             return None
-        return self.request.seed, tuple(self.tokens[:BLOCK])
+        return self.text.names[0], tuple(self.tokens[:BLOCK])
+
+    def alike(self, most: int) -> int:
+        """How many tokens more can be read in one pass with the next ones, `most` at most.
+
+        All that a pass reads of a text is turned for its last token, so that those before must be turned alike.
+        """
+        known = len(self.tokens)
+        most = most if self.twin is None else self.twin.alike(most)
+        if not self.text.store.by_length:
+            return most
+        variant = self.text.store.variant(known)
+        return next((n for n in range(most) if self.text.store.variant(known + n + 1) != variant), most)
 
     def append(self, *tokens: int) -> None:
         self.tokens.extend(tokens)
@@ -155,8 +171,7 @@ class Reading:
 
     @property
     def scores(self) -> Tensor:
-        """(wanted, vocabulary) of what follows, float32. Raises ScoresNotFinite."""
-        self.passed.check(self.row, self.wanted)
+        """(wanted, vocabulary) of what follows, float32."""
         return self.passed.scores[self.row : self.row + self.wanted]
 
     @property
@@ -166,26 +181,19 @@ class Reading:
 
     @property
     def following(self) -> list[int]:
-        """The likeliest token, `NONE` or `BROKEN` after the one that was wanted, and after each that was read ahead."""
+        """The likeliest token after the one that was wanted, and after each that was read ahead."""
         return [step[self.row] for step in self.passed.steps]
 
     def candidates(self, source: Candidates, banned: Sequence[int]) -> tuple[Tensor, Tensor] | None:
-        """See `Candidates.find`, of what this wish wanted. Raises ScoresNotFinite."""
-        self.passed.check(self.row, self.wanted)
+        """See `Candidates.find`, of what this wish wanted."""
         return self.passed.candidates(self.row, self.wanted, source, banned)
 
     def highest(self, count: int, banned: Sequence[int]) -> tuple[list[float], list[int]] | None:
-        """See `Passed.highest`, of the one token that was wanted. Raises ScoresNotFinite."""
-        self.passed.check(self.row, self.wanted)
+        """See `Passed.highest`, of the one token that was wanted."""
         return self.passed.highest(self.row, count, banned)
 
     def likeliest(self, banned: Sequence[int] = ()) -> list[int]:
-        """The likeliest token after each that was wanted; `passed.NONE` where all are banned.
-
-        Raises:
-            ScoresNotFinite: there is no likeliest one.
-        """
-        self.passed.check(self.row, self.wanted)
+        """The likeliest token after each that was wanted; `passed.NONE` where all are banned."""
         return self.passed.tokens(self.row, self.wanted, banned)
 
 
@@ -199,7 +207,7 @@ class Reader:
     def __init__(self, model: Decoder, budget: Budget) -> None:
         self.model = model
         probe = None if budget.total is None else self._probe()
-        self.store = Store(model.memories(), budget, probe)
+        self.store = Store(model.memories(), budget, probe, model.by_length)
         if self.store.bound:
             raise InvalidInput("This family remembers its last tokens alone and cannot continue texts here.")
         self._joined: tuple[list[Encoded | None], Encoded] | None = None

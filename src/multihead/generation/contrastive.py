@@ -22,14 +22,17 @@ def contrasted(request: Request, job: Job) -> Strategy:
     (reading,) = yield [Read(branch, states=len(branch.tokens))]
     logits, before = reading.scores, F.normalize(reading.states.float(), dim=-1)
     while True:
+        again = not branch.alike(1)  # all is turned anew with the next token
         scores = job.ruled([branch.tokens], logits)
         chances, tokens = scores.softmax(-1)[0].topk(min(count, scores.shape[1]))
         candidates = [branch, *(branch.fork() for _ in tokens[1:])]
         for candidate, token in zip(candidates, tokens.tolist(), strict=True):
             candidate.append(token)
-        readings = yield [Read(candidate) for candidate in candidates]
-        states = F.normalize(torch.cat([reading.states for reading in readings]).float(), dim=-1)
-        likeness = (states @ before.T).amax(-1)
+        size = len(branch.tokens)
+        readings = yield [Read(candidate, states=size if again else 0) for candidate in candidates]
+        each = [F.normalize(reading.states.float(), dim=-1) for reading in readings]
+        states = torch.cat([own[-1:] for own in each])
+        likeness = torch.cat([own[-1:] @ (own[:-1] if again else before).T for own in each]).amax(-1)
         best = int(((1 - alpha) * chances - alpha * likeness).argmax())
         branch = candidates[best]
         for candidate in candidates:
@@ -42,4 +45,5 @@ def contrasted(request: Request, job: Job) -> Strategy:
         if job.ended([branch.tokens], scores)[0]:
             branch.close()
             return
-        logits, before = readings[best].scores, torch.cat([before, states[best : best + 1]])
+        logits = readings[best].scores
+        before = each[best] if again else torch.cat([before, states[best : best + 1]])

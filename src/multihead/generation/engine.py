@@ -191,6 +191,7 @@ class Engine:
         for read in wishes:
             if read.branch.request not in self.running:  # it gave its blocks up for one before
                 continue
+            read.branch.text.turn(len(read.branch.tokens))
             if read.branch.text.length == 0 and read.record is None and reader.store.shares:
                 head = read.branch.adopt(read.rows)
                 if head in begun:  # read once: the next step finds it remembered

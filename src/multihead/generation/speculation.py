@@ -173,7 +173,7 @@ def speculated(request: Request, job: Job, guesser: Guesser) -> Strategy:
     branch = job.begin(request)
     while True:
         begin = len(branch.tokens)
-        guess = yield from guesser.guess(branch.tokens, job.limit - begin - 1)
+        guess = yield from guesser.guess(branch.tokens, branch.alike(job.limit - begin - 1))
         branch.append(*guess.tokens)
         reads = job.wishes([branch], len(guess.tokens) + 1)
         logits = job.logits((yield reads))

@@ -15,7 +15,9 @@ Piece = str | BaseException | None
 
 
 class Decodes(Protocol):
-    def decode(self, ids: Any, skip_special_tokens: bool = False) -> str: ...
+    def decode(
+        self, ids: Any, skip_special_tokens: bool = False, *, clean_up_tokenization_spaces: bool | None = None
+    ) -> str: ...
 
 
 class Detokenizer:
@@ -23,7 +25,7 @@ class Detokenizer:
 
     Text is held back while it ends inside a character (a replacement character at its end): bytes of one character may
     be spread over several tokens. The look-back begins with a token that has a text, so that a skipped one hides no
-    space after it.
+    space after it. Spaces before punctuation stay: what was given cannot be taken back.
     """
 
     def __init__(self, tokenizer: Decodes, *, skip_special_tokens: bool = False) -> None:
@@ -49,7 +51,8 @@ class Detokenizer:
 
     def _text(self, end: int) -> str:
         """Text from the look-back to a token; decoders drop a leading space, so a token before is needed."""
-        return self.tokenizer.decode(self.ids[self.begin : end], skip_special_tokens=self.skip)
+        ids = self.ids[self.begin : end]
+        return self.tokenizer.decode(ids, skip_special_tokens=self.skip, clean_up_tokenization_spaces=False)
 
 
 class TextStreamer:

@@ -14,10 +14,11 @@ from ..kernels import native
 from ..kernels.attention import fused
 from ..kernels.sight import BLOCK
 from ..nn.blocks import Table
-from ..nn.cache import Store, Text, joined_rows
+from ..nn.cache import Store, Text
 from ..nn.call import Encoded
 from ..nn.memories import KeyValues
 from ..nn.packed import Product
+from ..nn.rows import joined_rows
 from ..nn.standing import hooked, settle
 from ..nn.unpacked import Unpacked, lie_alike
 from ..nn.walking import Rows, Walk, walks

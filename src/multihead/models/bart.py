@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -21,7 +21,7 @@ from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.stack import EncoderDecoder, Stack
 from ..nn.weights import Embedding, LayerNorm, Linear
 from ..outputs import ScoresOutput
-from .architecture import Architecture, MakeHead, shared_as_stored
+from .architecture import Architecture, MakeHead, untied
 
 
 @dataclass(kw_only=True)
@@ -59,11 +59,12 @@ class BartConfig(Config):
     eos_token_id: int | list[int] | None = 2
     decoder_start_token_id: int | None = 2
     forced_eos_token_id: int | list[int] | None = 2
+    words_apart: bool | None = None  # whether each side has a table of words; None for as scores and words are tied
 
     @property
     def shares_words(self) -> bool:
         """Whether both sides read one table of words."""
-        return self.tie_word_embeddings
+        return self.tie_word_embeddings if self.words_apart is None else not self.words_apart
 
     @property
     def target_size(self) -> int:
@@ -176,10 +177,27 @@ def keys(config: Any, style: Style = BART, prefix: str = "model.") -> KeyMap:
     rows = {**sides["encoder"], **sides["decoder"]}
     if config.shares_words:
         copies = (r"(encoder|decoder)\.embed_tokens\.weight$",)
-        return KeyMap({"encoder.embed.token": "shared", **rows}, prefix, ignored=(*copies, *unused(config)))
+        rows = {"encoder.embed.token": "shared", **rows}
+        return KeyMap(rows, prefix, ignored=(*copies, *unused(config)), twins=shared_twins(config, prefix))
     tokens = {f"{side}.embed.token": f"{side}.embed_tokens" for side in ("encoder", "decoder")}
     twins = tuple((f"{p}encoder.embed_tokens.weight", f"{p}shared.weight") for p in (prefix, ""))  # read by nobody
     return KeyMap({**tokens, **rows}, prefix, ignored=unused(config), twins=twins)
+
+
+def shared_twins(config: Any, *prefixes: str) -> tuple[tuple[str, str], ...]:
+    """Copies of a shared table that are written where scores have their own: others then read a table a side."""
+    if config.tie_word_embeddings:
+        return ()
+    sides = ("encoder", "decoder")
+    return tuple((f"{p}shared.weight", f"{p}{side}.embed_tokens.weight") for p in (*prefixes, "") for side in sides)
+
+
+def apart(config: Any) -> Sequence[Any]:
+    """Configs with a table for the word scores, and then with one for each side too."""
+    if config.shares_words:
+        sides = config.changed(tie_word_embeddings=False, words_apart=True)
+        return (config.changed(tie_word_embeddings=False, words_apart=False), sides)
+    return untied(config)
 
 
 def decoder_keys(config: Any, style: Style = BART) -> KeyMap:
@@ -220,13 +238,6 @@ def answer(config: Any, backbone: EncoderDecoder) -> Head:
     return Head(Classifier(config.d_model, 2), {"out": "/qa_outputs"})
 
 
-def copies_of(*names: str) -> tuple[str, ...]:
-    return tuple(f"{prefix}{name}.weight" for name in names for prefix in ("model.", ""))
-
-
-SETTLED = shared_as_stored(copies_of("shared"), copies_of("encoder.embed_tokens", "decoder.embed_tokens", "lm_head"))
-
-
 def family(
     name: str, config: type[Config], style: Style, heads: dict[str, MakeHead | None], **more: Any
 ) -> Architecture:
@@ -239,7 +250,7 @@ def family(
         heads=heads,
         kinds={"ForCausalLM": Kind("AutoModelForCausalLM", ScoresOutput, words)},
         bare={"ForCausalLM": (partial(build_decoder, style=style), partial(decoder_keys, style=style))},
-        settled=SETTLED,
+        apart=apart,
         **more,
     )
 

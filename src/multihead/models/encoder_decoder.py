@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -128,6 +128,12 @@ def word_head(config: EncoderDecoderConfig, backbone: EncoderDecoder | None = No
     return replace(head, rows=rows) if backbone is not None else head
 
 
+def apart(config: EncoderDecoderConfig) -> Sequence[EncoderDecoderConfig]:
+    """The same of the decoder's words."""
+    looser = architecture(config.target.model_type).apart(config.target)
+    return [config.changed(decoder=other.to_dict()) for other in looser]
+
+
 ARCHITECTURE = Architecture(
     "EncoderDecoder",
     EncoderDecoderConfig,
@@ -135,4 +141,5 @@ ARCHITECTURE = Architecture(
     keys,
     heads={"ForConditionalGeneration": lambda config, backbone: replace(word_head(config, backbone), prefix=None)},
     paired=pair,
+    apart=apart,
 )

@@ -136,7 +136,7 @@ def rows(part: Callable[[str], Source]) -> dict[str, str | Source]:
 def key_map(config: GPT2Config, rows: Mapping[str, str | Source]) -> KeyMap:
     copies = (r"^lm_head\.weight$",) if config.tie_word_embeddings else ()
     ignored = (r"h\.\d+\.(attn|crossattention)\.(masked_)?bias$", *copies)
-    return KeyMap(rows, "transformer.", ignored=ignored, spare=llama.spare_words(config))
+    return KeyMap(rows, "transformer.", ignored=ignored)
 
 
 def keys(config: GPT2Config) -> KeyMap:

@@ -98,7 +98,7 @@ def keys(config: GPTNeoXConfig) -> KeyMap:
     }
     copies = (r"^embed_out\.weight$",) if config.tie_word_embeddings else ()
     ignored = (r"attention\.(masked_)?bias$", r"rotary_emb\.inv_freq$", *copies)
-    return KeyMap({**rows, **fused}, "gpt_neox.", ignored=ignored)
+    return KeyMap({**rows, **fused}, "gpt_neox.", ignored=ignored, renamed=((r"^lm_head\.", "embed_out."),))
 
 
 def generate(config: GPTNeoXConfig, backbone: Stack) -> Head:

@@ -16,7 +16,6 @@ from ..nn.sparse import GLOBAL, GlobalLocalAttention
 from ..nn.stack import EncoderDecoder, Stack
 from ..nn.weights import Embedding
 from . import bart
-from .architecture import shared_as_stored
 from .bart import Style
 
 
@@ -89,8 +88,4 @@ ARCHITECTURE = replace(
     kinds={},
     bare={},
     inputs={GLOBAL: lambda given, layout: layout.pack_tokens(given)},
-    settled=shared_as_stored(
-        tuple(f"{prefix}shared.weight" for prefix in ("led.", "")),
-        tuple(f"{prefix}{side}.embed_tokens.weight" for prefix in ("led.", "") for side in ("encoder", "decoder")),
-    ),
 )

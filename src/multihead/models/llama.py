@@ -129,12 +129,7 @@ def keys(config: Any, more: Rows | None = None, without: tuple[str, ...] = ()) -
     kept = {ours: theirs for ours, theirs in rows.items() if ours not in without}
     copies = (r"^lm_head\.weight$",) if config.tie_word_embeddings else ()
     ignored = (r"rotary_emb\.inv_freq$", *copies)
-    return KeyMap(kept, "model.", prefixes=("transformer.",), ignored=ignored, spare=spare_words(config))
-
-
-def spare_words(config: Any) -> tuple[tuple[str, str], ...]:
-    """A file may keep tied words under their scores' name alone."""
-    return (("embed.token.weight", "lm_head.weight"),) if config.tie_word_embeddings else ()
+    return KeyMap(kept, "model.", prefixes=("transformer.",), ignored=ignored)
 
 
 GGUF_NAMES = (

@@ -70,7 +70,7 @@ def source_rows(config: LongT5Config, ours: str) -> Rows:
 
 def keys(config: LongT5Config) -> KeyMap:
     sides = {**source_rows(config, "encoder."), **t5.side_rows(config, "decoder.", "decoder.", MODULES)}
-    return KeyMap({"encoder.embed.token": "shared", **sides}, ignored=t5.unused(config))
+    return t5.table_of(config, sides)
 
 
 ARCHITECTURE = Architecture(
@@ -80,5 +80,6 @@ ARCHITECTURE = Architecture(
     keys,
     heads={"Model": None, "EncoderModel": None, "ForConditionalGeneration": t5.generate},
     bare={"EncoderModel": (build_encoder, partial(t5.encoder_keys, rows=source_rows))},
+    apart=t5.apart,
     settled=t5.SETTLED,
 )

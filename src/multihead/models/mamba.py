@@ -161,7 +161,7 @@ def table(config: MambaConfig, mixer: Mapping[str, str | Source]) -> KeyMap:
     outer = {"embed.token": "embeddings", "layers.*.mixer.before": "layers.*.norm", "norm": "norm_f"}
     copies = (r"^lm_head\.weight$",) if config.tie_word_embeddings else ()
     renamed = ((r"\bembedding\.weight$", "embeddings.weight"),)
-    return KeyMap({**outer, **mixer}, "backbone.", ignored=copies, renamed=renamed, spare=llama.spare_words(config))
+    return KeyMap({**outer, **mixer}, "backbone.", ignored=copies, renamed=renamed)
 
 
 def keys(config: MambaConfig) -> KeyMap:

@@ -33,7 +33,7 @@ class MarianConfig(BartConfig):
 
     @property
     def shares_words(self) -> bool:
-        return self.share_encoder_decoder_embeddings and self.tie_word_embeddings
+        return self.share_encoder_decoder_embeddings and super().shares_words
 
     @property
     def target_size(self) -> int:

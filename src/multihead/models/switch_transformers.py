@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from ..nn.biases import BucketedBias
 from ..nn.feedforward import FeedForward
 from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.switch import SwitchCrossLayer, SwitchFeedForward, SwitchLayer
-from . import t5
+from . import bart, t5
 from .architecture import Architecture
 from .t5 import MODULES, Parts, T5Config
 
@@ -47,6 +47,7 @@ class SwitchTransformersConfig(T5Config):
     router_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     dense_act_fn: str = "relu"
     is_gated_act: Literal[False] = False
+    scores_apart: bool | None = None  # whether scores have a table, which then are scaled as tied ones are
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
@@ -54,7 +55,11 @@ class SwitchTransformersConfig(T5Config):
 
     @property
     def shares_words(self) -> bool:
-        return self.tie_word_embeddings
+        return self.tie_word_embeddings if self.words_apart is None else not self.words_apart
+
+    @property
+    def ties_scores(self) -> bool:
+        return self.tie_word_embeddings and not self.scores_apart
 
 
 def feed_forward(config: SwitchTransformersConfig, *, routed: bool) -> Residual:
@@ -106,30 +111,25 @@ def source_rows(config: Any, ours: str) -> Rows:
     return {**t5.source_rows(config, ours, ffn="mlp"), **expert_rows(ours, "encoder.block.*.layer.1")}
 
 
-UNREAD = (("encoder.embed_tokens.weight", "shared.weight"),)  # a table of shared words that nobody reads
-
-
 def keys(config: SwitchTransformersConfig) -> KeyMap:
     target = t5.side_rows(config, "decoder.", "decoder.", {**MODULES, "ffn": "mlp"})
     sides = {**source_rows(config, "encoder."), **target, **expert_rows("decoder.", "decoder.block.*.layer.2")}
-    if config.shares_words:
-        return KeyMap({"encoder.embed.token": "shared", **sides}, ignored=t5.unused(config))
-    tokens = {f"{side}.embed.token": f"{side}.embed_tokens" for side in ("encoder", "decoder")}
-    return KeyMap({**tokens, **sides}, ignored=t5.unused(config), twins=UNREAD)
+    table = t5.table_of(config, sides)
+    return replace(table, twins=bart.shared_twins(config)) if config.shares_words else table
 
 
-def encoder_keys(config: SwitchTransformersConfig) -> KeyMap:
-    table = t5.encoder_keys(config, source_rows)
-    if config.shares_words:
-        return table
-    return replace(table, rows={**table.rows, "embed.token": "encoder.embed_tokens"}, twins=UNREAD)
+def apart(config: SwitchTransformersConfig) -> Sequence[SwitchTransformersConfig]:
+    """As BART's; the config goes on to tie words and scores, which is how it says that scores are scaled."""
+    if not config.shares_words:
+        return (config.changed(scores_apart=True),) if config.ties_scores else ()
+    return tuple(config.changed(scores_apart=True, words_apart=apart) for apart in (False, True))
 
 
 def settled(config: SwitchTransformersConfig, stored: Mapping[str, Tensor]) -> SwitchTransformersConfig:
-    """Words that are said not to be tied are not, where a file keeps a table for each side."""
-    if not config.tie_word_embeddings and "encoder.embed_tokens.weight" in stored:
+    """Words that are said not to be tied are so on both sides, where a file keeps no table for each side."""
+    if config.tie_word_embeddings or "encoder.embed_tokens.weight" in stored:
         return config
-    return t5.SETTLED(config, stored)
+    return t5.SETTLED(config.changed(words_apart=False), stored)
 
 
 PARTS = Parts(source=encoder_layer, target=decoder_layer)
@@ -140,6 +140,7 @@ ARCHITECTURE: Architecture = replace(
     build=partial(t5.build, parts=PARTS),
     keys=keys,
     heads={"Model": None, "EncoderModel": None, "ForConditionalGeneration": t5.generate},
-    bare={"EncoderModel": (partial(t5.build_encoder, parts=PARTS), encoder_keys)},
+    bare={"EncoderModel": (partial(t5.build_encoder, parts=PARTS), partial(t5.encoder_keys, rows=source_rows))},
+    apart=apart,
     settled=settled,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.norms import Finite, RMSNorm
 from ..nn.stack import EncoderDecoder, Stack
 from ..nn.weights import Dropout, Embedding, Linear
-from .architecture import Architecture, MakeHead, shared_as_stored, tied_as_stored
+from .architecture import Architecture, MakeHead, tied_as_stored, untied
 
 
 @dataclass(kw_only=True)
@@ -56,6 +56,7 @@ class T5Config(Config):
     is_encoder_decoder: bool = True
     pad_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 1
+    words_apart: bool | None = None  # whether each side has a table of words
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
@@ -71,7 +72,12 @@ class T5Config(Config):
     @property
     def shares_words(self) -> bool:
         """Whether both sides read one table of words: so it is in T5's files, whatever they say of scores."""
-        return True
+        return not self.words_apart
+
+    @property
+    def ties_scores(self) -> bool:
+        """Whether words are scored with the decoder's own vectors."""
+        return self.tie_word_embeddings
 
     @property
     def scale(self) -> float:
@@ -185,18 +191,39 @@ def source_rows(config: Any, ours: str, **renamed: str) -> Rows:
 
 def unused(config: Any) -> tuple[str, ...]:
     """Stored copies of the one word table, and a table that cross-attention never reads."""
-    heads = (r"^lm_head\.weight$",) if config.tie_word_embeddings else ()
-    return (r"(encoder|decoder)\.embed_tokens\.weight$", r"EncDecAttention\.relative_attention_bias\.weight$", *heads)
+    heads = (r"^lm_head\.weight$",) if config.ties_scores else ()
+    sides = (r"(encoder|decoder)\.embed_tokens\.weight$",) if config.shares_words else ()
+    return (*sides, r"EncDecAttention\.relative_attention_bias\.weight$", *heads)
+
+
+def table_of(config: Any, sides: Rows, prefixes: tuple[str, ...] = ()) -> KeyMap:
+    """The rows of both sides with their words': one table, or one a side beside a shared one that nobody reads."""
+    if config.shares_words:
+        return KeyMap({"encoder.embed.token": "shared", **sides}, prefixes=prefixes, ignored=unused(config))
+    tokens = {f"{side}.embed.token": f"{side}.embed_tokens" for side in ("encoder", "decoder")}
+    return KeyMap({**tokens, **sides}, prefixes=prefixes, ignored=unused(config), twins=unread(*prefixes))
+
+
+def unread(*prefixes: str) -> tuple[tuple[str, str], ...]:
+    """A table of shared words beside those of the sides, which is the encoder's again."""
+    return tuple((f"{p}encoder.embed_tokens.weight", f"{p}shared.weight") for p in (*prefixes, ""))
 
 
 def keys(config: Any) -> KeyMap:
     sides = {**source_rows(config, "encoder."), **side_rows(config, "decoder.", "decoder.", MODULES)}
-    return KeyMap({"encoder.embed.token": "shared", **sides}, prefixes=("transformer.",), ignored=unused(config))
+    return table_of(config, sides, ("transformer.",))
 
 
 def encoder_keys(config: Any, rows: Callable[[Any, str], Rows] = source_rows) -> KeyMap:
     ignored = (r"^(transformer\.)?decoder\.", r"^lm_head\.weight$", *unused(config))
-    return KeyMap({"embed.token": "shared", **rows(config, "")}, prefixes=("transformer.",), ignored=ignored)
+    words, twins = ("shared", ()) if config.shares_words else ("encoder.embed_tokens", unread("transformer."))
+    return KeyMap({"embed.token": words, **rows(config, "")}, prefixes=("transformer.",), ignored=ignored, twins=twins)
+
+
+def apart(config: Any) -> Sequence[Any]:
+    """Configs with a table for the word scores, and then with one for each side too."""
+    sides = () if config.words_apart else (config.changed(tie_word_embeddings=False, words_apart=True),)
+    return (*untied(config), *sides)
 
 
 def gguf_keys(config: Any) -> KeyMap:
@@ -240,7 +267,7 @@ def as_written(config: Any, stored: Mapping[str, Tensor]) -> Any:
 
 
 def generate(config: Any, backbone: EncoderDecoder) -> Head:
-    if config.tie_word_embeddings:
+    if config.ties_scores:
         return Head(LanguageModel(backbone.embed.token, scale=config.scale))
     table = Linear(config.d_model, config.vocab_size, bias=False)
     return Head(LanguageModel(table, scale=config.scale), {"table": "/lm_head"})
@@ -265,11 +292,7 @@ def answer(config: T5Config, backbone: EncoderDecoder) -> Head:
     return Head(Classifier(config.d_model, 2), {"out": "/qa_outputs"})
 
 
-SETTLED = shared_as_stored(
-    ("shared.weight", "transformer.shared.weight"),
-    tuple(f"{prefix}{side}.embed_tokens.weight" for side in ("encoder", "decoder") for prefix in ("", "transformer.")),
-    before=tied_as_stored("lm_head.weight", "shared.weight"),
-)
+SETTLED = tied_as_stored("lm_head.weight", "shared.weight")
 HEADS: Mapping[str, MakeHead | None] = {
     "Model": None,
     "EncoderModel": None,
@@ -288,5 +311,6 @@ ARCHITECTURE = Architecture(
     layouts={"gguf": gguf_keys},
     foreign_config={"gguf": gguf_config},
     echoes=("ForSequenceClassification", "ForQuestionAnswering"),
+    apart=apart,
     settled=lambda config, stored: as_written(SETTLED(config, stored), stored),
 )

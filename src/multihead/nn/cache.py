@@ -8,19 +8,20 @@ a pass, never parked in a module.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
-from ..kernels.sight import BLOCK, Pages, Runs
+from ..kernels.sight import BLOCK, Runs
 from .blocks import Budget, Pool, Table, room
 from .memories import KeyValues, Memory, Plan, Recent, Slots
 from .ragged import places
+from .rows import copied_rows, joined_rows, paged, seen
 
 if TYPE_CHECKING:
     from .call import Encoded
@@ -29,16 +30,29 @@ SLACK = BLOCK  # tokens a text has read itself and can be cut back by, however s
 NUMBERS = count()
 
 
+class ByLength(Protocol):
+    """Positions whose keys depend on how long their text is; see `positions.RotaryByLength`."""
+
+    variant: Callable[[int], int]
+
+
 class Store:
     """What every layer remembers, of all texts.
 
     Args:
         layers: one memory a layer, as the stack's own `memories` makes them. budget: bytes for all of it.
         like: a store that has read something, from which sizes are known; needed where there is a budget.
+        by_length: the stack's own, whose keys depend on how long a text is.
     """
 
-    def __init__(self, layers: Sequence[Memory], budget: Budget | None = None, like: Store | None = None) -> None:
-        self.layers = list(layers)
+    def __init__(
+        self,
+        layers: Sequence[Memory],
+        budget: Budget | None = None,
+        like: Store | None = None,
+        by_length: Sequence[ByLength] = (),
+    ) -> None:
+        self.layers, self.by_length = list(layers), tuple(by_length)
         leaves = [leaf for layer in self.layers for leaf in layer.leaves()]
         self.slots = [leaf for leaf in leaves if isinstance(leaf, Slots)]
         self.bound = [leaf for leaf in leaves if isinstance(leaf, Recent)]
@@ -74,6 +88,10 @@ class Store:
         for pool in self.pools.values():
             pool.clear()
 
+    def variant(self, total: int) -> tuple[int, ...]:
+        """What keys of a text of so many tokens depend on besides: only texts with the same one can share them."""
+        return tuple(positions.variant(total) for positions in self.by_length) if self.by_length else ()
+
     def begin(self, seed: bytes = b"") -> Text:
         """A text of which nothing is remembered yet; `seed` as in `Text`."""
         return Text(self, seed)
@@ -108,17 +126,26 @@ class Text:
     """
 
     def __init__(self, store: Store, seed: bytes = b"") -> None:
-        self.store, self.number = store, next(NUMBERS)
+        self.store, self.number, self.seed = store, next(NUMBERS), seed
         self.length = 0  # tokens that are remembered
+        self.total = 0  # tokens that there are, for which keys are turned; 0 for those that are read so far
+        self.variant = store.variant(0)
+        self.history: tuple[Tensor, Tensor] | None = None  # ids and positions of what a caller's own passes have read
         self.expected = 0  # tokens that it is likely to grow to
         self.tables = {window: Table() for window in store.windows}
         self.slot = store.take_slot() if store.slots else None
-        self.names = [seed]  # of the beginnings that end with a full block
+        self.names = [self._beginning]  # of the beginnings that end with a full block
+
+    @property
+    def _beginning(self) -> bytes:
+        """The name of no block at all: what blocks are remembered of besides tokens."""
+        return self.seed + repr(self.variant).encode() if self.variant else self.seed
 
     def fork(self) -> Text:
         """Another text with the same tokens so far."""
-        other = Text(self.store)
+        other = Text(self.store, self.seed)
         other.length, other.expected, other.names = self.length, self.expected, list(self.names)
+        other.total, other.variant, other.history = self.total, self.variant, self.history
         for window, table in self.tables.items():
             for block in table.blocks:
                 if block is not None:
@@ -139,7 +166,25 @@ class Text:
             self.tables[window] = Table()
         if self.slot is not None:
             self.store.free_slot(self.slot)
-        self.length, self.slot, self.names = 0, None, self.names[:1]
+        self.length, self.slot, self.names, self.history = 0, None, self.names[:1], None
+
+    def keeps(self, total: int) -> bool:
+        """Whether what is remembered is of use to a text of so many tokens."""
+        return self.variant == self.store.variant(total)
+
+    def turn(self, total: int) -> None:
+        """Says how many tokens there are, before any of those that are not remembered is read.
+
+        Forgets all where keys were turned for another length.
+        """
+        self.total = total
+        if self.keeps(total):
+            return
+        if self.length:
+            self.free()
+            self.slot = self.store.take_slot() if self.store.slots else None
+        self.variant = self.store.variant(total)
+        self.names = [self._beginning]
 
     def crop(self, length: int) -> None:
         """Forgets all tokens after the first `length`.
@@ -160,6 +205,9 @@ class Text:
             for block in table.cut(-(-length // BLOCK)):
                 self.store.pools[window].release(block)
         self.length, self.names = length, self.names[: length // BLOCK + 1]
+        if self.history is not None:
+            ids, positions = self.history
+            self.history = ids[:length], positions[:length]
 
     def prepare(self, new: int) -> None:
         """Takes blocks for `new` tokens more; those that others read are copied in the next pass.
@@ -260,9 +308,11 @@ class Cache:
         self.store, self.texts, self.encoded = store, list(texts), encoded
 
     @classmethod
-    def of(cls, layers: Sequence[Memory], texts: int, encoded: Encoded | None = None) -> Cache:
+    def of(
+        cls, layers: Sequence[Memory], texts: int, encoded: Encoded | None = None, by_length: Sequence[ByLength] = ()
+    ) -> Cache:
         """A cache with a store of its own, for texts of which nothing is remembered."""
-        store = Store(layers)
+        store = Store(layers, by_length=by_length)
         return cls(store, [store.begin() for _ in range(texts)], encoded)
 
     @property
@@ -291,6 +341,10 @@ class Cache:
         """Notes that a pass over `runs` has been remembered by every layer."""
         for text, new in zip(self.texts, runs.lengths, strict=True):
             text.advance(new)
+
+    def totals(self, runs: Runs) -> tuple[int, ...]:
+        """Tokens that each text has after a pass over `runs`, or that are known to come."""
+        return tuple(text.total or text.length + new for text, new in zip(self.texts, runs.lengths, strict=True))
 
     def places(self, runs: Runs, device: torch.device) -> Tensor:
         """(tokens,): each token's place in its own text."""
@@ -340,52 +394,3 @@ class Cache:
             raise InvalidInput("A memory of the last tokens alone cannot be cut back.")
         for text in self.texts:
             text.crop(length)
-
-
-def seen(tables: Sequence[Table], ends: Sequence[int], device: torch.device) -> tuple[Tensor | None, Runs]:
-    """Rows of all that is remembered before each end, and where each text's are then; see `Plan`."""
-    firsts = [table.gone * BLOCK for table in tables]
-    lengths = tuple(end - first for end, first in zip(ends, firsts, strict=True))
-    if all(table.straight for table in tables):
-        begins = tuple(table.row(first) if n else 0 for table, first, n in zip(tables, firsts, lengths, strict=True))
-        return None, Runs(begins, lengths)
-    return _gathered(tables, ends, device), Runs.of(lengths)
-
-
-def paged(tables: Sequence[Table], ends: Sequence[int], device: torch.device) -> Pages:
-    """All that is remembered before each end, in the blocks that it lies in."""
-    longest = max(len(table.blocks) for table in tables)
-    blocks = [[block or 0 for block in table.blocks] + [0] * (longest - len(table.blocks)) for table in tables]
-    told = torch.tensor([[end, *row] for end, row in zip(ends, blocks, strict=True)], dtype=torch.int32).to(device)
-    lengths = tuple(end - table.gone * BLOCK for table, end in zip(tables, ends, strict=True))
-    return Pages((), lengths, told[:, 1:], told[:, 0].contiguous(), lambda: _gathered(tables, ends, device))
-
-
-def _gathered(tables: Sequence[Table], ends: Sequence[int], device: torch.device) -> Tensor:
-    spans = [(table.gone * BLOCK, end) for table, end in zip(tables, ends, strict=True)]
-    rows = joined_rows(tables, spans, device)
-    return rows if isinstance(rows, Tensor) else torch.arange(rows.start, rows.stop, device=device)
-
-
-def joined_rows(tables: Sequence[Table], spans: Sequence[tuple[int, int]], device: torch.device) -> Tensor | slice:
-    """Rows of places `begin` to `end` of each table, end to end."""
-    if len(tables) == 1 and tables[0].straight and spans[0][1] > spans[0][0]:
-        begin, end = spans[0]
-        return slice(tables[0].row(begin), tables[0].row(end - 1) + 1)
-    rows: list[int] = []
-    for table, (begin, end) in zip(tables, spans, strict=True):
-        while begin < end:
-            until = min(end, (begin // BLOCK + 1) * BLOCK)
-            first = table.row(begin)
-            rows.extend(range(first, first + until - begin))
-            begin = until
-    return torch.tensor(rows, dtype=torch.long, device=device)
-
-
-def copied_rows(copies: Sequence[tuple[int, int, int]], device: torch.device) -> tuple[Tensor, Tensor] | None:
-    """Rows from and to, of (block, block, places)."""
-    if not copies:
-        return None
-    sources = [block * BLOCK + i for block, _, places in copies for i in range(places)]
-    targets = [block * BLOCK + i for _, block, places in copies for i in range(places)]
-    return torch.tensor(sources, device=device), torch.tensor(targets, device=device)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..kernels.attention import Attend, fused
 from ..kernels.sight import Runs, Sight
 from .cache import Cache
+from .ragged import ends
 
 T = TypeVar("T")
 
@@ -122,6 +123,16 @@ class Call:
         if owner not in self._once:
             self._once[owner] = compute()
         return self._once[owner]  # type: ignore[return-value]
+
+    @property
+    def totals(self) -> tuple[int, ...]:
+        """Tokens of each text when all of it that is known is read, or its last position and one where these are given.
+
+        What a pass leaves to the next one is counted: how a text is turned must not depend on how it is cut.
+        """
+        if self.cache is not None:
+            return self.cache.totals(self.runs)
+        return self.once("totals", lambda: ends(self.positions, self.runs)) if self.placed else self.runs.lengths
 
     @property
     def pages(self) -> bool:

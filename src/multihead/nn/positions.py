@@ -99,22 +99,23 @@ class Rotary(Positions):
 class RotaryByLength(Rotary):
     """Rotary positions whose frequencies follow from how long a text is by now: its own length, not the batch's.
 
+    Keys that were turned by other frequencies are of no use to a text, so whoever keeps keys asks for the `variant`.
+
     Args:
         by_length: tokens of a text, those of this pass included -> its frequencies (rotated / 2,).
+        variant: tokens of a text -> a number; texts with the same one have the same frequencies.
     """
 
-    def __init__(self, by_length: Callable[[int], Tensor], scale: float = 1.0) -> None:
+    def __init__(self, by_length: Callable[[int], Tensor], variant: Callable[[int], int], scale: float = 1.0) -> None:
         super().__init__(by_length(0), scale)
-        self.by_length = by_length
+        self.by_length, self.variant = by_length, variant
 
     def _frequencies(self, call: Call) -> Tensor:
-        past = call.cache.lengths if call.cache is not None else (0,) * len(call.runs)
-        known = {
-            total: self.by_length(total) for total in {a + b for a, b in zip(past, call.runs.lengths, strict=True)}
-        }
+        totals = call.totals
+        known = {total: self.by_length(total) for total in set(totals)}
         if len(known) == 1:
             return next(iter(known.values())).to(call.positions.device)
-        parts = [known[a + b].expand(b, 1, -1) for a, b in zip(past, call.runs.lengths, strict=True)]
+        parts = [known[total].expand(new, 1, -1) for total, new in zip(totals, call.runs.lengths, strict=True)]
         return torch.cat(parts).to(call.positions.device)
 
 
@@ -177,7 +178,7 @@ def _dynamic(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
         stretch = factor * max(length, limit) / limit - (factor - 1)
         return 1.0 / powers(width, base * stretch ** (width / (width - 2)))
 
-    return RotaryByLength(by_length)
+    return RotaryByLength(by_length, lambda length: max(length, limit))
 
 
 def _llama3(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
@@ -232,7 +233,9 @@ def _longrope(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
         1.0 / (torch.tensor(rope[name], dtype=torch.float32, device="cpu") * powers(width, rope["rope_theta"]))
         for name in ("short_factor", "long_factor")
     )
-    return RotaryByLength(lambda length: long if length > trained else short, scale)
+    return RotaryByLength(
+        lambda length: long if length > trained else short, lambda length: int(length > trained), scale
+    )
 
 
 SCALINGS: Mapping[str, Callable[[int, Mapping[str, Any], int], Rotary]] = {

@@ -83,6 +83,15 @@ def places(runs: Runs, device: torch.device, past: tuple[int, ...] | None = None
     return (torch.arange(total, device="cpu") + shifts.repeat_interleave(lengths, output_size=total)).to(device)
 
 
+def ends(positions: Tensor, runs: Runs) -> tuple[int, ...]:
+    """One more than the highest of each text's positions (tokens,), 0 for a text without tokens."""
+    known = positions.tolist()
+    return tuple(
+        max(known[begin : begin + length], default=-1) + 1
+        for begin, length in zip(runs.begins, runs.lengths, strict=True)
+    )
+
+
 def select(hidden: Tensor, runs: Runs, place: int) -> Tensor:
     """(texts, width): each text's state at `place` (0 its first token, -1 its last), zeros for an empty text."""
     lengths = torch.tensor(runs.lengths, device=hidden.device)

@@ -14,6 +14,7 @@ from .call import Call
 from .embeddings import Embeddings
 from .layer import Layer
 from .memories import Memory
+from .positions import RotaryByLength
 from .ragged import Layout
 
 
@@ -72,6 +73,11 @@ class Stack(nn.Module):
         """The grid that the resulting states fill, given the inputs'."""
         return layout
 
+    @property
+    def by_length(self) -> tuple[RotaryByLength, ...]:
+        """Positions that turn keys by how long their text is; keys that are remembered are of use at some lengths."""
+        return tuple(part for part in self.modules() if isinstance(part, RotaryByLength))
+
     def memories(self) -> list[Memory]:
         """An empty memory a layer."""
         return [layer.memory() for layer in self.layers]  # type: ignore[operator]
@@ -123,6 +129,10 @@ class EncoderDecoder(nn.Module):
     @property
     def embed(self) -> Embeddings:
         return self.decoder.embed
+
+    @property
+    def by_length(self) -> tuple[RotaryByLength, ...]:
+        return self.decoder.by_length
 
     def memories(self) -> list[Memory]:
         return self.decoder.memories()

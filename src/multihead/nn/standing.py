@@ -12,7 +12,7 @@ from ..kernels import gpu
 from ..kernels.attention import fused
 from ..kernels.sight import BLOCK, Pages, Runs
 from .attention import Attention
-from .cache import Cache, Store, Text, copied_rows
+from .cache import Cache, Store, Text
 from .embeddings import CountedSinusoids, Embeddings, LearnedPositions, SinusoidalPositions
 from .feedforward import FeedForward, GatedFeedForward
 from .joined import Joined
@@ -21,6 +21,7 @@ from .memories import KeyValues, Plan
 from .norms import AcrossHeads, HeadNorm, PlainLayerNorm, RMSNorm, WideRMSNorm
 from .positions import Positions, Rotary
 from .prepared import JoinedResidual, PreparedAttention, PreparedFeedForward
+from .rows import copied_rows
 from .stack import Stack
 from .weights import Dropout, Embedding, LayerNorm, Linear, ScaledEmbedding
 

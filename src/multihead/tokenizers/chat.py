@@ -9,19 +9,20 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..errors import ChatTemplateError, UnsupportedOption, nearest
+from ..errors import ChatTemplateError, UnsupportedOption, nearest, told
+from . import messages
 from .encodings import Encodings, to_tensors
+from .tools import schemas
 
 if TYPE_CHECKING:
     import jinja2
 
     from .tokenizer import Tokenizer
 
-LONGEST_TEMPLATE = 1_000_000  # characters
-LONGEST_TEXT = 50_000_000  # characters that a template may write
+LONGEST_TEMPLATE = 250_000  # characters
+LONGEST_TEXT = 50_000_000  # characters that a template may write; see `budget` for what it may do
 CALL_OPTIONS = ("padding", "truncation", "max_length", "return_tensors")
-MARK = "\ue000\ue001\ue000"  # where a message is gone on with: of private use, so in no text
-BEGIN, END = "\ue002\ue003\ue002", "\ue003\ue002\ue003"  # around what the assistant says, likewise
+BEGIN, END = "\ue002\ue003\ue002", "\ue003\ue002\ue003"  # around what the assistant says: private, so in no text
 MARKS = re.compile(f"({BEGIN}|{END})")
 GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 Spans = tuple[tuple[int, int], ...]
@@ -35,7 +36,7 @@ def apply(
     *,
     chat_template: str | None = None,
     add_generation_prompt: bool = False,
-    continue_final_message: bool = False,
+    continue_final_message: bool | str = False,
     tokenize: bool = True,
     return_dict: bool = True,
     return_assistant_tokens_mask: bool = False,
@@ -47,10 +48,12 @@ def apply(
     Args:
         conversation: a list of `{"role": ..., "content": ...}`, or a list of such lists; entries that are None count
             as absent.
-        tools: JSON schemas of functions, for templates that know them. documents: likewise.
+        tools: functions, or JSON schemas of such (see `tools`), for templates that know them.
+        documents: dicts with a title and a text, for templates that know them.
         chat_template: a template, or the name of one of several; the tokenizer's own when left out.
         add_generation_prompt: ends where the model's answer begins.
-        continue_final_message: ends inside the last message, for the model to go on with it.
+        continue_final_message: ends inside the last message, for the model to go on with it; or the name of the part
+            of the message that it goes on with, such as "reasoning_content".
         tokenize: gives ids (in an Encodings, or with return_dict=False bare) instead of text.
         return_assistant_tokens_mask: adds `assistant_masks`, 1 for each token inside the template's `{% generation %}`.
         variables: padding, truncation, max_length, return_tensors; all else the template reads.
@@ -66,24 +69,25 @@ def apply(
         raise UnsupportedOption(
             "return_assistant_tokens_mask=True needs tokenize=True, return_dict=True and continue_final_message=False."
         )
+    if variables.pop("sanitize_control_tokens", False):
+        raise UnsupportedOption(
+            "sanitize_control_tokens=True is not done here; special tokens in messages stay tokens."
+        )
     options = {name: variables.pop(name) for name in CALL_OPTIONS if name in variables}
-    batched = bool(conversation) and not isinstance(conversation[0], Mapping)
-    chats = list(conversation) if batched else [conversation]
+    chats, batched = messages.conversations(conversation)
     source = chosen(tokenizer, chat_template, tools)
-    schemas = [schema(tool) for tool in tools] if tools else None
-    shared = {**tokenizer.special_tokens_map, **variables, "tools": schemas, "documents": documents}
-    shared["add_generation_prompt"] = add_generation_prompt
+    shared = messages.data({**tokenizer.special_tokens_map, **variables, "tools": schemas(tools)})
+    shared |= {"documents": messages.documents(documents), "add_generation_prompt": add_generation_prompt}
     texts, spans = [], []
     for chat in chats:
-        messages = [stated(message) for message in chat]
         if continue_final_message:
-            texts.append(continued(source, shared, messages))
+            texts.append(continued(source, shared, chat, continue_final_message))
         elif return_assistant_tokens_mask:
-            text, of_the_assistant = marked(source, {**shared, "messages": messages})
+            text, of_the_assistant = marked(source, {**shared, "messages": chat})
             texts.append(text)
             spans.append(of_the_assistant)
         else:
-            texts.append(rendered(source, {**shared, "messages": messages}))
+            texts.append(rendered(source, {**shared, "messages": chat}))
     if not tokenize:
         return texts if batched else texts[0]
     found = tokenizer(
@@ -92,6 +96,12 @@ def apply(
     if return_assistant_tokens_mask:
         found["assistant_masks"] = masks(found, spans, options.get("return_tensors"), batched)
     return found if return_dict else found["input_ids"]
+
+
+def continued(source: str, variables: Mapping[str, Any], chat: list[Any], part: bool | str) -> str:
+    """What a template writes up to the end of the last message. Raises ChatTemplateError where that cannot be found."""
+    words, open_ended = messages.ended(chat, source, part)
+    return messages.until_the_mark(rendered(source, {**variables, "messages": open_ended}), words)
 
 
 def masks(found: Encodings, spans: Sequence[Spans], kind: str | None, batched: bool) -> Any:
@@ -112,15 +122,6 @@ def mask(offsets: Sequence[tuple[int, int]], spans: Spans) -> list[int]:
     return out
 
 
-def schema(tool: Any) -> Any:
-    """A tool as templates read it. Raises UnsupportedOption for what is no JSON schema."""
-    if isinstance(tool, Mapping):
-        return tool
-    raise UnsupportedOption(
-        f"A tool is a JSON schema (a dict), not {type(tool).__name__}: describe the function as one."
-    )
-
-
 def chosen(tokenizer: Tokenizer, name: str | None, tools: Any = None) -> str:
     """The template text of a name, a given template, or the tokenizer's default."""
     own = tokenizer.chat_template
@@ -128,7 +129,7 @@ def chosen(tokenizer: Tokenizer, name: str | None, tools: Any = None) -> str:
         if name in own:
             return str(own[name])
         if name is None:
-            key = "tool_use" if tools and "tool_use" in own else "default"
+            key = "tool_use" if tools is not None and "tool_use" in own else "default"
             if key in own:
                 return str(own[key])
             raise ChatTemplateError(f"This tokenizer has the chat templates {', '.join(own)} and no default; name one.")
@@ -185,21 +186,24 @@ def rendered(source: str, variables: Mapping[str, Any], *, marks: bool = False) 
     """
     import jinja2
 
+    from .budget import budget
+
     template = compiled(source, marks)
     parts, size = [], 0
     try:
-        for part in template.generate(**variables):
-            size += len(part)
-            if size > LONGEST_TEXT:
-                raise ChatTemplateError(f"The chat template writes more than {LONGEST_TEXT:,} characters.")
-            parts.append(part)
-    except ChatTemplateError:
-        raise
+        with budget():
+            for part in template.generate(**variables):
+                size += len(part)
+                if size > LONGEST_TEXT:
+                    raise ChatTemplateError(f"The chat template writes more than {LONGEST_TEXT:,} characters.")
+                parts.append(part)
+    except ChatTemplateError as error:
+        raise ChatTemplateError(f"{str(error)[:-1]}{line(error)}.") from error
     except jinja2.TemplateError as error:
         raise ChatTemplateError(f"The chat template refuses this conversation{line(error)}: {error}.") from error
     except Exception as error:  # whatever a template's own expressions stumble over
         raise ChatTemplateError(
-            f"The chat template fails on this conversation{line(error)}: {type(error).__name__}: {error}. "
+            f"The chat template fails on this conversation{line(error)}: {type(error).__name__}: {told(error)}. "
             'Are all messages {"role": ..., "content": ...}?'
         ) from error
     return "".join(parts)
@@ -228,18 +232,19 @@ def compiled(source: str, marks: bool = False) -> jinja2.Template:
         raise ChatTemplateError(
             f"The chat template does not parse at its line {error.lineno}: {error.message}."
         ) from error
+    except Exception as error:  # Python's own compiler: a break outside of a loop, too deep, two names alike
+        raise ChatTemplateError(f"The chat template does not parse{line(error)}: {told(error)}.") from error
 
 
 @lru_cache(maxsize=2)
 def environment(marks: bool = False) -> jinja2.Environment:
-    """Jinja's immutable sandbox, set up as chat templates expect."""
+    """Jinja's immutable sandbox with a budget, set up as chat templates expect."""
     from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    made = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, generation_tag(marks)]
-    )
-    made.filters["tojson"] = tojson
+    from .budget import BudgetedEnvironment
+
+    made = BudgetedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, generation_tag(marks)])
+    made.add_filter("tojson", tojson)
     made.globals["raise_exception"] = raise_exception
     made.globals["strftime_now"] = strftime_now
     return made
@@ -288,39 +293,13 @@ def tojson(
     sort_keys: bool = False,
 ) -> str:
     """JSON with its characters as they are: Jinja's own filter escapes for HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def stated(message: Any) -> Any:
-    """A message without the entries that are None: templates know an absent one, and write "None" for the others."""
-    return {k: v for k, v in message.items() if v is not None} if isinstance(message, Mapping) else message
-
-
-def continued(source: str, variables: Mapping[str, Any], messages: Sequence[Any]) -> str:
-    """What a template writes up to the end of the last message, found by a mark that a copy of it ends with.
-
-    Raises:
-        ChatTemplateError: a last message without text, or a template that changes or leaves out its words.
-    """
-    last = messages[-1] if messages else {}
-    words, marked = ended(last.get("content") if isinstance(last, Mapping) else None)
-    text = rendered(source, {**variables, "messages": [*messages[:-1], {**last, "content": marked}]})
-    place = text.rfind(MARK)
-    if place < 0 or words.strip() not in text[:place]:
-        raise ChatTemplateError(
-            "continue_final_message: the last message does not stand in the text that the template writes."
-        )
-    whole = text.startswith(f"{MARK} ", place)  # else the template trims its messages
-    return text[:place] if whole else text[:place].rstrip()
-
-
-def ended(content: Any) -> tuple[str, Any]:
-    """The words of a message, and its content with the mark and a space behind them. Raises ChatTemplateError."""
-    if isinstance(content, str):
-        return content, f"{content}{MARK} "
-    parts = list(content) if isinstance(content, (list, tuple)) else []
-    for number, part in reversed(list(enumerate(parts))):
-        if isinstance(part, Mapping) and isinstance(part.get("text"), str):
-            parts[number] = {**part, "text": f"{part['text']}{MARK} "}
-            return str(part["text"]), parts
-    raise ChatTemplateError("continue_final_message: the last message has no text to go on with.")
+    form = json.JSONEncoder(ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    if indent is None:
+        return form.encode(value)
+    parts, size = [], 0
+    for part in form.iterencode(value):
+        size += len(part)
+        if size > LONGEST_TEXT:
+            raise ChatTemplateError(f"The chat template writes more than {LONGEST_TEXT:,} characters of JSON.")
+        parts.append(part)
+    return "".join(parts)

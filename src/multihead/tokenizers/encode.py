@@ -32,6 +32,7 @@ class Options:
         stride: tokens that a window shares with the one before; with return_overflowing_tokens.
         is_split_into_words: texts are lists of words. pad_to_multiple_of: rounds padded lengths up.
         return_tensors: "pt", "np", or None for lists.
+        split_special_tokens: reads special tokens in texts as any other text; as the tokenizer says, when left out.
     """
 
     add_special_tokens: bool = True
@@ -50,7 +51,7 @@ class Options:
     return_offsets_mapping: bool = False
     return_length: bool = False
     verbose: bool = True
-    split_special_tokens: bool = False
+    split_special_tokens: bool | None = None
 
 
 def options_of(given: Mapping[str, Any]) -> Options:
@@ -69,8 +70,6 @@ def options_of(given: Mapping[str, Any]) -> Options:
         raise InvalidInput(f"padding_side is 'left' or 'right', not {options.padding_side!r}.")
     if (options.max_length is not None and options.max_length < 0) or options.stride < 0:
         raise InvalidInput("max_length and stride are numbers of tokens, not negative.")
-    if options.split_special_tokens:
-        raise UnsupportedOption("split_special_tokens=True is not done here; special tokens in texts stay whole.")
     return options
 
 
@@ -80,7 +79,12 @@ def encode(tokenizer: Tokenizer, text: Any, pair: Any, given: Mapping[str, Any],
     inputs, batched = batch_of(text, pair, options.is_split_into_words)
     limits = limits_of(tokenizer, options)
     found = tokenizer.run(
-        inputs, words=options.is_split_into_words, special=options.add_special_tokens, limits=limits, written=written
+        inputs,
+        words=options.is_split_into_words,
+        special=options.add_special_tokens,
+        limits=limits,
+        written=written,
+        split=options.split_special_tokens,
     )
     rows, samples = [], []
     for number, encoding in enumerate(found):

@@ -1,18 +1,22 @@
-"""Tokenizers from the metadata of a GGUF file."""
+"""Tokenizers from the metadata of a GGUF file, as llama.cpp reads them (llama-vocab.cpp)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from ..errors import CorruptFile, UnsupportedTokenizer
+from ..errors import CorruptFile, MultiheadError, UnsupportedTokenizer, warn
 from . import recipes
+from .frames import bound, framed
+from .pretokenizers import OLD, Cut, named
 from .special import added
 from .tokenizer import Tokenizer as Ours
 
-CONTROL, USER_DEFINED = 3, 4
+NORMAL, CONTROL, USER_DEFINED = 1, 3, 4  # types of tokens
 IDS = {
     "bos_token": "bos_token_id",
     "eos_token": "eos_token_id",
@@ -22,6 +26,99 @@ IDS = {
     "cls_token": "cls_token_id",
     "mask_token": "mask_token_id",
 }
+DEFAULTS: Mapping[str, Mapping[str, int]] = {  # kind -> ids of files that leave them out
+    "llama": {"bos_token_id": 1, "eos_token_id": 2, "unknown_token_id": 0},
+    "bert": {"cls_token_id": 101, "seperator_token_id": 102, "unknown_token_id": 100, "padding_token_id": 0,
+             "mask_token_id": 103},
+    "t5": {"eos_token_id": 1, "unknown_token_id": 2, "padding_token_id": 0},
+}  # fmt: skip
+ENDS = frozenset((  # of turns and texts: control tokens, whatever type a file gives them
+    "<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>", "<|endoftext|>",
+    "<|end_of_text|>", "<EOT>", "[EOT]", "[EOS]", "<end_of_utterance>", "<turn|>", "<｜end▁of▁sentence｜>",
+))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What a file says of its tokenizer, checked.
+
+    Args:
+        kind: `tokenizer.ggml.model`. types: a number a token, NORMAL where the file has none.
+        scores: a number a token, None where the file has none.
+    """
+
+    metadata: Mapping[str, Any]
+    kind: str
+    tokens: Sequence[str]
+    types: Sequence[int]
+    scores: Sequence[float] | None
+
+    def get(self, name: str, type_: type, default: Any = None) -> Any:
+        """An entry of `tokenizer.ggml`. Raises CorruptFile for one of another type."""
+        value = self.metadata.get(f"tokenizer.ggml.{name}")
+        if value is None:
+            return default
+        if not isinstance(value, type_):
+            raise CorruptFile(f"tokenizer.ggml.{name} is {value!r}, no {type_.__name__}.")
+        return value
+
+    def cut(self) -> Cut:
+        """How text is cut before pairs are joined; for older files, what their architecture's models do."""
+        if self.kind == "gemma4":
+            return named("gemma4")
+        name, architecture = self.get("pre", str, ""), self.metadata.get("general.architecture")
+        if not name and architecture not in OLD:
+            warn(
+                "The GGUF file does not say how text is cut (no tokenizer.ggml.pre). It is cut as llama.cpp does, "
+                "which may not be as its model was taught; a newer file of the model says it."
+            )
+        return named(name or OLD.get(str(architecture), "default"))
+
+    def special(self) -> dict[str, str]:
+        """role -> token. Raises CorruptFile for the id of no token."""
+        found = {}
+        for role, name in IDS.items():
+            number, default = self.get(name, int), DEFAULTS.get(self.kind, {}).get(name)
+            if number is None and default is not None and default < len(self.tokens):
+                number = default
+            if number is not None:
+                if not 0 <= number < len(self.tokens):
+                    raise CorruptFile(f"tokenizer.ggml.{name} is {number}; there are {len(self.tokens)} tokens.")
+                found[role] = self.tokens[number]
+        if self.kind == "bert" and self.get("cls_token_id", int) is None and "bos_token" in found:
+            found["cls_token"] = found["bos_token"]  # newer files name it so
+        return found
+
+    def of_type(self, *types: int) -> list[str]:
+        return [token for token, type_ in zip(self.tokens, self.types, strict=False) if type_ in types]
+
+
+def entries_of(metadata: Mapping[str, Any]) -> Entries:
+    """Raises UnsupportedTokenizer where there is none, CorruptFile for entries that contradict each other."""
+    kind, tokens = (metadata.get(f"tokenizer.ggml.{name}") for name in ("model", "tokens"))
+    if kind is None or kind in ("none", "no_vocab") or not tokens:
+        raise UnsupportedTokenizer("The GGUF file holds no tokenizer (tokenizer.ggml.model and tokens).")
+    types, scores = (metadata.get(f"tokenizer.ggml.{name}") for name in ("token_type", "scores"))
+    size = len(column("tokens", tokens, str, 0))
+    found = [token or f"[EMPTY_{number}]" for number, token in enumerate(tokens)]
+    if len(set(found)) != size:
+        raise CorruptFile("tokenizer.ggml.tokens names a token twice.")
+    return Entries(
+        metadata,
+        str(kind),
+        found,
+        [NORMAL] * size if types is None else column("token_type", types, int, size),
+        None if scores is None else column("scores", scores, (int, float), size),
+    )
+
+
+def column(name: str, values: Any, types: Any, size: int) -> Sequence[Any]:
+    """Raises CorruptFile for what is no list, is too short, or holds something else."""
+    if not isinstance(values, (list, tuple)) or not all(isinstance(value, types) for value in values):
+        raise CorruptFile(f"tokenizer.ggml.{name} is no list of what it should hold.")
+    if len(values) < size:
+        raise CorruptFile(f"tokenizer.ggml.{name} has {len(values)} entries for {size} tokens.")
+    return values
 
 
 def from_gguf(metadata: Mapping[str, Any], **changes: Any) -> Ours:
@@ -33,77 +130,158 @@ def from_gguf(metadata: Mapping[str, Any], **changes: Any) -> Ours:
     Raises:
         UnsupportedTokenizer: a kind that is not built here. CorruptFile: metadata that contradict themselves.
     """
-
-    def entry(name: str, default: Any = None) -> Any:
-        return metadata.get(f"tokenizer.ggml.{name}", default)
-
-    kind, tokens = entry("model"), entry("tokens")
-    if kind is None or not tokens:
-        raise UnsupportedTokenizer("The GGUF file holds no tokenizer (tokenizer.ggml.model and tokens).")
+    entries = entries_of(metadata)
+    cut = entries.cut() if entries.kind in ("gpt2", "gemma4") else Cut()
+    begin = entries.kind == "llama" or cut.begin
     settings = {
-        "add_bos_token": entry("add_bos_token", kind == "llama"),
-        "add_eos_token": entry("add_eos_token", kind == "t5"),
-    }
-    settings |= {
-        "chat_template": metadata.get("tokenizer.chat_template"),
+        "add_bos_token": (cut.raw and cut.begin) or entries.get("add_bos_token", bool, begin),
+        "add_eos_token": entries.get("add_eos_token", bool, entries.kind == "t5"),
+        "add_prefix_space": entries.get("add_space_prefix", bool, True if entries.kind in ("llama", "t5") else None),
+        "chat_template": templates(metadata),
         "model_input_names": ["input_ids", "attention_mask"],
+        **changes,
     }
-    settings["add_prefix_space"] = entry("add_space_prefix")
-    settings |= changes
-    special = {}
-    for role, name in IDS.items():
-        number = entry(name)
-        if number is not None:
-            if not isinstance(number, int) or not 0 <= number < len(tokens):
-                raise CorruptFile(f"tokenizer.ggml.{name} is {number!r}; there are {len(tokens)} tokens.")
-            special[role] = tokens[number]
-    backend, more = backend_of(kind, tokens, entry, settings, special)
+    special = entries.special()
+    with fitting():
+        if entries.kind == "bert":
+            settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+            backend, more = bert(entries, {**settings, **special}), []
+        else:
+            backend = backend_of(entries, cut, settings, special)
+            more = whole(entries, backend, special)
+            separator = entries.get("add_sep_token", bool, cut.separator)
+            frame(backend, special, settings, special.get("sep_token") if separator else None)
     return Ours(backend, special, {k: v for k, v in settings.items() if v is not None}, more=more)
 
 
-def backend_of(
-    kind: str, tokens: list[str], entry: Any, settings: Mapping[str, Any], special: dict[str, str]
-) -> tuple[Tokenizer, list[str]]:
-    """The library's tokenizer, and the control tokens without a role."""
-    vocab = {token: number for number, token in enumerate(tokens)}
-    if len(vocab) != len(tokens):
-        raise CorruptFile("tokenizer.ggml.tokens names a token twice.")
-    types = entry("token_type") or [1] * len(tokens)
-    control = [token for token, type_ in zip(tokens, types, strict=False) if type_ == CONTROL]
-    whole = [token for token, type_ in zip(tokens, types, strict=False) if type_ == USER_DEFINED]
+@contextmanager
+def fitting() -> Iterator[None]:
+    """Says what is wrong where the library stumbles over a file's entries. Raises CorruptFile."""
     try:
-        if kind == "gpt2":
-            merges = [tuple(merge.split(" ", 1)) for merge in entry("merges") or []]
-            backend = recipes.byte_level(vocab, merges, False)
-            recipes.split_as(backend, entry("pre", "default"))
-        elif kind == "llama":
-            scores = entry("scores")
-            ranks = None if scores is None else dict(zip(tokens, scores, strict=True))
-            backend = recipes.spm_bpe(vocab, recipes.merges_of(vocab, ranks), settings)
-        elif kind == "bert":
-            names = {
-                token[1:] if token.startswith("▁") else f"##{token}" if n in plain(types) else token: n
-                for n, token in enumerate(tokens)
-            }
-            return recipes.wordpiece(names, {**settings, **special}).backend, []
-        elif kind == "t5":
-            scores = entry("scores") or [0.0] * len(tokens)
-            charsmap = bytes(number & 255 for number in entry("precompiled_charsmap") or [])
-            backend = recipes.unigram(list(zip(tokens, scores, strict=True)), entry("unknown_token_id", 2), charsmap)
-        else:
-            raise UnsupportedTokenizer(f"The tokenizer model {kind!r} is not built here; known: gpt2, llama, bert, t5.")
-    except (ValueError, TypeError) as error:
-        if isinstance(error, UnsupportedTokenizer):
+        yield
+    except MultiheadError:
+        raise
+    except BaseException as error:  # the library's own are bare, and what panics in Rust is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise CorruptFile(f"The GGUF file's vocabulary and merges do not fit each other: {error}.") from error
-    except Exception as error:  # the library raises its own bare Exception for unknown merges
-        raise CorruptFile(f"The GGUF file's vocabulary and merges do not fit each other: {error}.") from error
-    backend.add_special_tokens([added(token, special=True) for token in dict.fromkeys([*control, *special.values()])])
-    backend.add_tokens([added({"content": token, "normalized": False}, special=False) for token in whole])
-    recipes.bound(backend, special, bool(settings["add_bos_token"]), bool(settings["add_eos_token"]))
-    return backend, [token for token in control if token not in special.values()]
+        raise CorruptFile(f"The GGUF file's tokenizer contradicts itself: {error}.") from error
 
 
-def plain(types: list[int]) -> set[int]:
-    """Numbers of the tokens that are ordinary words."""
-    return {number for number, type_ in enumerate(types) if type_ == 1}
+def templates(metadata: Mapping[str, Any]) -> Any:
+    """The chat template, or name -> template where there are several."""
+    own = metadata.get("tokenizer.chat_template")
+    names = metadata.get("tokenizer.chat_templates") or []
+    more = {name: metadata.get(f"tokenizer.chat_template.{name}") for name in names}
+    return {**({} if own is None else {"default": own}), **more} if more else own
+
+
+def backend_of(entries: Entries, cut: Cut, settings: Mapping[str, Any], special: Mapping[str, str]) -> Tokenizer:
+    """The library's tokenizer, without its special tokens. Raises UnsupportedTokenizer for another kind."""
+    if entries.kind in ("gpt2", "gemma4"):
+        return pairs(entries, cut, special)
+    if entries.kind == "llama":
+        return sentencepiece_pairs(entries, bool(settings["add_prefix_space"]), special)
+    if entries.kind == "t5":
+        return unigram(entries)
+    raise UnsupportedTokenizer(
+        f"The tokenizer model {entries.kind!r} is not built here; known: gpt2, gemma4, llama, bert, t5."
+    )
+
+
+def pairs(entries: Entries, cut: Cut, special: Mapping[str, str]) -> Tokenizer:
+    """BPE by listed merges. Raises CorruptFile where there are none."""
+    vocab = {token: number for number, token in enumerate(entries.tokens)}
+    listed = column("merges", entries.metadata.get("tokenizer.ggml.merges"), str, 0)
+    merges = [(merge[: (at := merge.find(" ", 1))], merge[at + 1 :]) for merge in listed]
+    unknown = special.get("unk_token") if cut.raw else None
+    model = models.BPE(vocab, merges, ignore_merges=cut.ignore_merges, byte_fallback=cut.raw, unk_token=unknown)
+    backend = Tokenizer(model)
+    cut.set(backend)
+    backend.decoder = characters() if cut.raw else decoders.ByteLevel()
+    return backend
+
+
+def characters(prefix: bool = False) -> decoders.Decoder:
+    """Marks as spaces, and bytes as the characters they make; `prefix` takes out the space before the first."""
+    steps: list[Any] = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    return decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)] if prefix else steps)
+
+
+def sentencepiece_pairs(entries: Entries, prefix: bool, special: Mapping[str, str]) -> Tokenizer:
+    """SentencePiece's BPE, whose merges the scores imply; a space stands before whatever begins or follows a token."""
+    vocab = {token: number for number, token in enumerate(entries.tokens)}
+    ranks = None if entries.scores is None else dict(zip(entries.tokens, entries.scores, strict=False))
+    merges = recipes.merges_of(vocab, ranks)
+    backend = Tokenizer(
+        models.BPE(vocab, merges, fuse_unk=True, byte_fallback=True, unk_token=special.get("unk_token"))
+    )
+    marks = normalizers.Replace(" ", "▁")
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), marks]) if prefix else marks
+    backend.decoder = characters(prefix)
+    return backend
+
+
+def unigram(entries: Entries) -> Tokenizer:
+    """SentencePiece's unigram model with its normalization. Raises CorruptFile without scores."""
+    scores = column("scores", entries.scores, (int, float), len(entries.tokens))
+    vocab = list(zip(entries.tokens, map(float, scores), strict=False))
+    charsmap = entries.metadata.get("tokenizer.ggml.precompiled_charsmap") or []
+    data = bytes(number & 255 for number in column("precompiled_charsmap", charsmap, int, 0))
+    prefix, merged = (entries.get(name, bool, True) for name in ("add_space_prefix", "remove_extra_whitespaces"))
+    steps: list[Any] = [normalizers.Precompiled(data)] if data else []
+    if merged:
+        steps += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Strip()]
+    backend = Tokenizer(models.Unigram(vocab, entries.get("unknown_token_id", int, 2), byte_fallback=False))
+    if merged:
+        scheme = "always" if prefix else "never"
+        backend.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme=scheme)
+    else:
+        steps += [normalizers.Prepend(" ")] if prefix else []
+        backend.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="never", split=False)
+    backend.normalizer = normalizers.Sequence(steps)
+    backend.decoder = decoders.Metaspace("▁", prepend_scheme="always" if prefix else "never")
+    return backend
+
+
+def bert(entries: Entries, settings: Mapping[str, Any]) -> Tokenizer:
+    """WordPiece; a file marks the pieces that begin a word."""
+    names = {
+        token[1:] if token.startswith("▁") else f"##{token}" if type_ == NORMAL else token: number
+        for number, (token, type_) in enumerate(zip(entries.tokens, entries.types, strict=False))
+    }
+    lower = entries.get("normalizer.lowercase", bool, True)
+    strip = entries.get("normalizer.strip_accents", bool, lower)
+    return recipes.wordpiece(names, {"do_lower_case": lower, "strip_accents": strip, **settings}).backend
+
+
+def whole(entries: Entries, backend: Tokenizer, special: Mapping[str, str]) -> list[str]:
+    """Adds the tokens that are found in texts before anything else; gives the special ones without a role."""
+    ends = [token for token in entries.of_type(NORMAL, USER_DEFINED) if token in ENDS]
+    control = dict.fromkeys([*entries.of_type(CONTROL), *ends, *special.values()])
+    backend.add_special_tokens([added(sides(entries, token), special=True) for token in control])
+    own = [token for token in entries.of_type(USER_DEFINED) if token not in control]
+    backend.add_tokens([added(sides(entries, token), special=False) for token in own])
+    return [token for token in control if token not in special.values()]
+
+
+def sides(entries: Entries, token: str) -> dict[str, Any]:
+    """A token as it stands in texts, and whether it takes the spaces beside it, which files do not say."""
+    model = str(entries.metadata.get("general.name", "")).lower()
+    cut, kind = str(entries.metadata.get("tokenizer.ggml.pre", "")), entries.metadata.get("general.architecture")
+    left = (token == "<mask>" and (cut.startswith("jina-v2-") or kind in ("nomic-bert-moe", "jina-bert-v3"))) or (
+        token == "[MASK]" and cut == "modern-bert"
+    )
+    right = any(name in model for name in ("phi-3", "phi3")) and token not in ("<unk>", "<s>", "<|endoftext|>")
+    return {"content": token, "normalized": False, "lstrip": left, "rstrip": right}
+
+
+def frame(backend: Tokenizer, special: Mapping[str, str], settings: Mapping[str, Any], separator: str | None) -> None:
+    """Puts the begin and end tokens around texts, as asked; in pairs a separator stands for the second begin token."""
+    begin, end = bool(settings["add_bos_token"]), bool(settings["add_eos_token"])
+    bound(backend, special, begin, end)
+    if separator is not None:
+        bos = special.get("bos_token") if begin else None
+        eos = special.get("eos_token") if end else None
+        first = [token for token in (bos, "$A", eos) if token]
+        rest = [token for token in (separator, "$B", eos) if token]
+        framed(backend, " ".join(first), " ".join(first + rest), [token for token in (bos, eos, separator) if token])

@@ -7,7 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, UnknownPart, nearest
+from .special import ROLES
+
+KNOWN = frozenset((  # what tokenizers hold, besides roles and properties
+    "backend", "special", "more", "named", "options", "target", "name_or_path", "files", "model_max_length",
+    "padding_side", "truncation_side", "model_input_names", "chat_template", "pad_token_type_id",
+    "clean_up_tokenization_spaces", "split_special_tokens", "words",
+))  # fmt: skip
 
 
 class Lock:
@@ -24,6 +31,18 @@ class Lock:
 
     def __reduce__(self) -> tuple[type[Lock], tuple[()]]:
         return Lock, ()
+
+
+def settable(kind: type, name: str) -> None:
+    """Raises UnknownPart for what setting would change nothing by: what tokenizers do not have, or only show."""
+    own = getattr(kind, name, None)
+    if isinstance(own, property) and own.fset is None:
+        raise UnknownPart(f"tokenizer.{name} is shown, not set: add_special_tokens and add_tokens change it.")
+    if own is None and not name.startswith("_") and name not in KNOWN:
+        properties = [each for each in dir(kind) if getattr(getattr(kind, each), "fset", None) is not None]
+        raise UnknownPart(
+            f"A tokenizer has no {name!r} to set: nothing would change. {nearest(name, [*KNOWN, *properties, *ROLES])}"
+        )
 
 
 @contextmanager

@@ -3,34 +3,46 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import read_json
-from ..errors import CorruptFile, InvalidInput, ModelNotFound, UnsupportedTokenizer, nearest
+from ..errors import InvalidInput, ModelNotFound, UnsupportedTokenizer, read_errors, warn
+from .frames import ENDS, framed
 from .languages import ENGLISH, known
-from .special import added, more_special, roles
+from .older import PLAIN, by_model, family, from_parts, optional, read_text
+from .settings import check, ids
+from .special import ROLES, added, content, more_special, own_names, roles, written_alike
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from .recipes import Built
+    from .parts import Built
+    from .words import Words
 
 TEMPLATE = "chat_template.jinja"
 TEMPLATES = "additional_chat_templates"
 SIDES = ("source.spm", "target.spm")
 PAIR = (*SIDES, "vocab.json")
 TYPED = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
-DEFAULTS: Mapping[str, Mapping[str, Any]] = {  # stem of the tokenizer's class -> settings that files may leave out
-    "Bert": TYPED,
-    "Electra": TYPED,
-    "Albert": TYPED,
-    "XLNet": {**TYPED, "padding_side": "left", "pad_token_type_id": 3},
-    "Llama": {"padding_side": "left"},
-    "MBart": {"legacy_behaviour": True},
-    "PLBart": {"legacy_behaviour": True},
+TYPES_LAST = {"model_input_names": ["input_ids", "attention_mask", "token_type_ids"]}
+LEFT = {"padding_side": "left"}
+CODE = {  # spaces before punctuation go from what PLBart writes, though byte pairs make it: so the reference decodes
+    "legacy_behaviour": True,
+    "clean_up_tokenization_spaces": True,
+    "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output": True,
 }
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {  # stem of the tokenizer's class -> settings that files may leave out
+    **dict.fromkeys(("Albert", "Bert", "BertJapanese", "ConvBert", "DPRContextEncoder", "DPRQuestionEncoder",
+                     "DPRReader", "Electra", "LayoutLM", "Lxmert", "MobileBert", "RemBert", "RoFormer", "SqueezeBert"),
+                    TYPED),
+    **dict.fromkeys(("CodeLlama", "Cohere", "Gemma", "Llama"), LEFT),
+    **dict.fromkeys(("Deberta", "DebertaV2"), TYPES_LAST),
+    "FNet": {"model_input_names": ["input_ids", "token_type_ids"]},
+    "XLNet": {**TYPED, "padding_side": "left", "pad_token_type_id": 3},
+    "MBart": {"legacy_behaviour": True},
+    "PLBart": CODE,
+}  # fmt: skip
 
 
 def load_tokenizer(path: Path, *, name_or_path: str = "", **changes: Any) -> Tokenizer:
@@ -44,10 +56,12 @@ def load_tokenizer(path: Path, *, name_or_path: str = "", **changes: Any) -> Tok
         UnsupportedTokenizer: files of a kind that is not built here.
     """
     changes.pop("use_fast", None)  # there is only this one
-    if path.is_file() or (not (path / "tokenizer.json").is_file() and len(list(path.glob("*.gguf"))) == 1):
-        tokenizer = from_file(path if path.is_file() else next(path.glob("*.gguf")), changes)
-    else:
-        tokenizer = from_folder(path, changes)
+    check(changes, "from_pretrained")
+    with read_errors(path):
+        if path.is_file() or (not (path / "tokenizer.json").is_file() and len(list(path.glob("*.gguf"))) == 1):
+            tokenizer = from_file(path if path.is_file() else next(path.glob("*.gguf")), changes)
+        else:
+            tokenizer = from_folder(path, changes)
     tokenizer.name_or_path = name_or_path or str(path)
     return tokenizer
 
@@ -66,29 +80,54 @@ def from_folder(folder: Path, changes: Mapping[str, Any]) -> Tokenizer:
     settings = {**settings_of(folder), **changes}
     stem = family(folder, settings)
     special = optional(folder / "special_tokens_map.json")
+    check(special, folder / "special_tokens_map.json")
+    old = optional(folder / "added_tokens.json")
+    ids(old, folder / "added_tokens.json")
     target: Built | None = None
-    files: dict[str, bytes] = {}
+    words: Words | None = None
+    files: Mapping[str, bytes] = {}
     single = (folder / "tokenizer.json").is_file()
+    stem = by_model(folder) if not single and stem in PLAIN else stem
     if all((folder / name).is_file() for name in PAIR) and (not single or stem in ("", "Marian")):
         built, target, files = marian(folder, settings)  # a tokenizer.json beside them has one side alone
         backend, found, more = built.backend, built.special, list(built.more)
     elif single:
-        backend, found, more = from_json(folder, stem, settings, special)
+        backend, found, more, words = from_json(folder, stem, settings, special)
     else:
-        built = from_parts(folder, stem, {**special, **settings})
-        backend, found, more = built.backend, built.special, list(built.more)
+        built = from_parts(folder, stem, described(settings, special, changes))
+        backend, found, more, words, files = built.backend, built.special, list(built.more), built.words, built.files
     more += [token for token in more_special(special, settings) if token not in more]
-    old = optional(folder / "added_tokens.json")
     for side in (backend, *([target.backend] if target is not None else [])):
         rest = [token for token in more if side.token_to_id(token) is None]
+        if not single:
+            grow(side, settings, old, strict=True)
         side.add_special_tokens([added(token, special=True) for token in rest])
-        grow(side, settings, old)
+        if single:
+            grow(side, settings, old, strict=False)
     named = {"tokenizer_class": f"{stem}Tokenizer"} if stem else {}
     settings = {**DEFAULTS.get(stem, {}), **named, **settings}
     other = None if target is None else Tokenizer(target.backend, target.special, settings)
-    tokenizer = Tokenizer(backend, found, settings, more=more, target=other, files=files)
+    names = own_names(special, settings)
+    tokenizer = Tokenizer(backend, found, settings, more=more, named=names, target=other, files=files, words=words)
+    bounded(tokenizer, single, changes)
     spoken(tokenizer, stem, changes)
     return tokenizer
+
+
+def bounded(tokenizer: Tokenizer, single: bool, changes: Mapping[str, Any]) -> None:
+    """Puts the begin and end token around texts as a call asks; tokenizer.json goes before tokenizer_config.json.
+
+    Args:
+        single: whether tokenizer.json says how texts are framed.
+    """
+    for name in ENDS:
+        if changes.get(name) is not None:
+            setattr(tokenizer, name, changes[name])
+        elif single and tokenizer.options.get(name) is True and not getattr(tokenizer, name):
+            warn(
+                f"tokenizer_config.json says {name}: true, tokenizer.json puts no {ENDS[name]} there; tokenizer.json "
+                f"is followed, as the reference does. To have it, set tokenizer.{name} = True."
+            )
 
 
 def spoken(tokenizer: Tokenizer, stem: str, changes: Mapping[str, Any]) -> None:
@@ -110,67 +149,81 @@ def spoken(tokenizer: Tokenizer, stem: str, changes: Mapping[str, Any]) -> None:
 def settings_of(folder: Path) -> dict[str, Any]:
     """tokenizer_config.json, with the chat templates that lie beside it."""
     settings = optional(folder / "tokenizer_config.json")
+    check(settings, folder / "tokenizer_config.json")
     template = settings.get("chat_template")
     if isinstance(template, list):
         settings["chat_template"] = {row["name"]: row["template"] for row in template}
     if (folder / TEMPLATE).is_file():
-        settings["chat_template"] = (folder / TEMPLATE).read_text(encoding="utf-8")
+        settings["chat_template"] = read_text(folder / TEMPLATE)
     more = sorted((folder / TEMPLATES).glob("*.jinja"))
     if more:
         own = settings.get("chat_template")
         named = {"default": own} if isinstance(own, str) else dict(own or {})
-        settings["chat_template"] = {**named, **{p.stem: p.read_text(encoding="utf-8") for p in more}}
+        settings["chat_template"] = {**named, **{p.stem: read_text(p) for p in more}}
     return settings
-
-
-def optional(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
-
-
-def family(folder: Path, settings: Mapping[str, Any]) -> str:
-    """The stem of the tokenizer's class (`Bert`), empty where nothing tells it."""
-    from .recipes import FAMILIES
-
-    name = settings.get("tokenizer_class") or optional(folder / "config.json").get("tokenizer_class")
-    if isinstance(name, str):
-        return re.sub(r"Tokenizer(Fast)?$", "", name)
-    kind = optional(folder / "config.json").get("model_type")
-    return FAMILIES.get(kind, "") if isinstance(kind, str) else ""
 
 
 def from_json(
     folder: Path, stem: str, settings: dict[str, Any], special: Mapping[str, Any]
-) -> tuple[Any, dict[str, str], list[str]]:
+) -> tuple[Any, dict[str, str], list[str], Words | None]:
     """tokenizer.json, with what a family's settings say otherwise."""
     import tokenizers
 
     from . import recipes
+    from .words import Jieba
 
     path = folder / "tokenizer.json"
-    try:
+    with read_errors(f"{path}: the tokenizers library says that it"):
         backend = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises a bare Exception
-        raise CorruptFile(f"{path} is no tokenizer of the tokenizers library: {error}.") from error
     found = roles(special, settings)
+    padded(backend, found, settings)
     if not found and list(folder.glob("vocab.*.spm")):
-        return small_marian(backend)
+        return *small_marian(backend), None
     if stem in recipes.WORDPIECE and isinstance(backend.normalizer, tokenizers.normalizers.BertNormalizer):
         backend.normalizer = recipes.bert_normalizer(settings)
+    backend = written_alike(backend, found.values())
     tokens = {token.content: token for token in backend.get_added_tokens_decoder().values()}
     rest = [t for t in found.values() if t not in tokens or not tokens[t].special]
     backend.add_special_tokens([added(token, special=True) for token in rest])
-    if "add_bos_token" in settings or "add_eos_token" in settings:
-        recipes.bound(backend, found, bool(settings.get("add_bos_token")), bool(settings.get("add_eos_token")))
-    return backend, found, []
+    words = Jieba(backend.get_vocab(with_added_tokens=False)) if stem == "RoFormer" else None
+    if words is not None:  # the file cannot say that jieba cuts the words
+        words.attach(backend)
+    return backend, found, [], words
+
+
+def described(settings: Mapping[str, Any], special: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that older files are read with: special_tokens_map.json goes before tokenizer_config.json, unless
+    that lists its added tokens; roles' tokens are as the list describes them.
+
+    Args:
+        changes: entries that a call gives.
+    """
+    listed = settings.get("added_tokens_decoder")
+    found = {**special, **settings} if listed else {**settings, **special}
+    flags = {entry["content"]: entry for entry in (listed or {}).values() if isinstance(entry, Mapping)}
+    for role in ROLES:
+        text = content(found.get(role))
+        if text in flags:
+            found[role] = flags[text]
+    return {**found, **changes}
+
+
+def padded(backend: Any, found: dict[str, str], settings: dict[str, Any]) -> None:
+    """What tokenizer.json says of padding and truncation, where tokenizer_config.json says nothing; in place."""
+    padding, truncation = backend.padding, backend.truncation
+    if padding is not None:
+        if "pad_token" not in settings:
+            found.setdefault("pad_token", padding["pad_token"])
+        settings.setdefault("padding_side", padding["direction"])
+    if truncation is not None:
+        settings.setdefault("truncation_side", truncation["direction"])
 
 
 def small_marian(backend: Any) -> tuple[Any, dict[str, str], list[str]]:
     """A tokenizer.json beside Marian's small models holds the vocabulary only."""
-    from . import recipes
-
     special = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
     backend.add_special_tokens([added(token, special=True) for token in special.values()])
-    recipes.framed(backend, "$A </s>", "$A $B </s>", ["</s>"])
+    framed(backend, "$A </s>", "$A $B </s>", ["</s>"])
     return backend, special, []
 
 
@@ -187,77 +240,27 @@ def marian(folder: Path, settings: Mapping[str, Any]) -> tuple[Built, Built, dic
     return built[0], built[1], {name: (folder / name).read_bytes() for name in names}
 
 
-def from_parts(folder: Path, stem: str, settings: Mapping[str, Any]) -> Built:
-    """A vocabulary in older files, by the family's recipe."""
-    from . import recipes, spm
+def grow(backend: Any, settings: Mapping[str, Any], old: Mapping[str, Any], *, strict: bool) -> None:
+    """Adds the tokens that a folder lists beside its vocabulary, in the order of their ids.
 
-    if (folder / "vocab.txt").is_file():
-        return wordpieces(folder / "vocab.txt", settings)
-    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        build = recipes.BPES.get(stem or "GPT2")
-        if build is None:
-            raise unknown(stem, recipes.BPES, "vocab.json and merges.txt")
-        return pairs(folder, build, settings)
-    models = sorted([*folder.glob("*.model"), *folder.glob("*.spm")])
-    if len(models) == 1:
-        if models[0].name.startswith("vocab.") and not stem:
-            return recipes.marian_small(spm.read(models[0]), settings)
-        if stem not in recipes.SPM:
-            raise unknown(stem, recipes.SPM, models[0].name)
-        return recipes.SPM[stem](spm.read(models[0]), settings)
-    raise ModelNotFound(
-        f"{folder} has no tokenizer: no tokenizer.json, vocab.txt, vocab.json with merges.txt, SentencePiece model or "
-        "GGUF file."
-    )
+    Args:
+        old: the entries of added_tokens.json. strict: their ids must be those that they get.
 
-
-def unknown(stem: str, known: Mapping[str, Any], files: str) -> UnsupportedTokenizer:
-    what = f"{stem}Tokenizer" if stem else "A tokenizer of unknown class (no tokenizer_class, no model_type)"
-    return UnsupportedTokenizer(f"{what} cannot be built from {files} here. {nearest(stem, known)}")
-
-
-def wordpieces(path: Path, settings: Mapping[str, Any]) -> Built:
-    """vocab.txt: a token a line, its number the line's."""
-    from . import recipes
-
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise CorruptFile(f"{path} is no UTF-8 text: {error}.") from error
-    tokens = [line.rstrip("\r") for line in (lines[:-1] if lines and not lines[-1] else lines)]
-    vocab = {token: number for number, token in enumerate(tokens)}
-    if not vocab or ("" in vocab and len(tokens) == 1):
-        raise CorruptFile(f"{path} is empty; it holds a token a line.")
-    return recipes.wordpiece(vocab, settings)
-
-
-def pairs(folder: Path, build: Any, settings: Mapping[str, Any]) -> Built:
-    """vocab.json and merges.txt: a merge a line, after a first line that may say the version."""
-    vocab = read_json(folder / "vocab.json")
-    if not all(isinstance(number, int) for number in vocab.values()):
-        raise CorruptFile(f"{folder / 'vocab.json'} must map tokens to numbers.")
-    lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
-    merges = [tuple(line.split()) for line in lines if line.strip() and not line.startswith("#version")]
-    wrong = next((merge for merge in merges if len(merge) != 2), None)
-    if wrong is not None:
-        raise CorruptFile(f"{folder / 'merges.txt'} has the line {' '.join(wrong)!r}, which is no pair of tokens.")
-    try:
-        return build(vocab, merges, settings)
-    except Exception as error:
-        if isinstance(error, UnsupportedTokenizer):
-            raise
-        raise CorruptFile(f"{folder}: vocab.json and merges.txt do not fit each other: {error}.") from error
-
-
-def grow(backend: Any, settings: Mapping[str, Any], old: Mapping[str, Any]) -> None:
-    """Adds the tokens that a folder lists beside its vocabulary, in the order of their ids."""
-    listed = settings.get("added_tokens_decoder") or {}
-    entries = sorted(
-        [(int(n), token) for n, token in listed.items()] + [(int(n), t) for t, n in old.items()], key=lambda x: x[0]
-    )
+    Raises:
+        UnsupportedTokenizer: tokens whose ids do not follow the vocabulary.
+    """
+    decoder = settings.get("added_tokens_decoder") or {}
+    entries = sorted([*((int(n), token) for n, token in decoder.items()), *((int(n), t) for t, n in old.items())],
+                     key=lambda entry: entry[0])  # fmt: skip
     have = {token.content for token in backend.get_added_tokens_decoder().values()}
-    for _, token in entries:
-        text = token["content"] if isinstance(token, dict) else token
+    for number, token in entries:
+        text = token["content"] if isinstance(token, Mapping) else token
         if text not in have:
-            special = bool(token.get("special")) if isinstance(token, dict) else False
+            special = bool(token.get("special")) if isinstance(token, Mapping) else False
             (backend.add_special_tokens if special else backend.add_tokens)([added(token, special=special)])
+        got = backend.token_to_id(text)
+        if strict and got != number:
+            raise UnsupportedTokenizer(
+                f"The files give the added token {text!r} the id {number}; after the vocabulary it has {got}. "
+                "Vocabularies with gaps are not built here: save the tokenizer as tokenizer.json where it was made."
+            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import write_json
 from ..errors import InvalidInput, UnsupportedOption
+from .frames import ENDS
 from .load import PAIR, TEMPLATE, TEMPLATES
+from .special import MORE
 
 if TYPE_CHECKING:
     from .tokenizer import Tokenizer
@@ -27,22 +28,29 @@ def save(tokenizer: Tokenizer, folder: Path) -> tuple[str, ...]:
     """
     if folder.is_file():
         raise InvalidInput(f"{folder} is a file; save_pretrained needs a folder.")
-    options = {k: v for k, v in tokenizer.options.items() if k not in ("chat_template", "added_tokens_decoder")}
+    left = ("chat_template", "added_tokens_decoder", *MORE)
+    options = {k: v for k, v in tokenizer.options.items() if k not in left}
+    options |= {name: getattr(tokenizer, name) for name in ENDS if name in options}
     stem = re.sub(r"Tokenizer(Fast)?$", "", str(options.get("tokenizer_class")))
     settings: dict[str, Any] = {
         **options,
         **tokenizer.special_tokens_map,
+        **({"extra_special_tokens": tokenizer.named} if tokenizer.named else {}),
         "model_max_length": tokenizer.model_max_length,
         "padding_side": tokenizer.padding_side,
         "truncation_side": tokenizer.truncation_side,
         "model_input_names": tokenizer.model_input_names,
         "clean_up_tokenization_spaces": tokenizer.clean_up_tokenization_spaces,
+        "split_special_tokens": tokenizer.split_special_tokens,
         "tokenizer_class": f"{stem}Tokenizer" if stem in TRANSLATORS else "PreTrainedTokenizerFast",
     }
-    if tokenizer.target is None:
-        tables = {"tokenizer.json": tokenizer.backend.to_str(pretty=True).encode()}
-    else:
-        tables, settings = tokenizer.files, settings | pair(tokenizer)
+    tables = tokenizer.files
+    if tokenizer.target is not None:
+        settings |= pair(tokenizer)
+    elif tokenizer.words is not None:  # another library's class cuts the words as the settings say
+        settings |= {"tokenizer_class": f"{stem}Tokenizer", "added_tokens_decoder": beyond(tokenizer)}
+    if tokenizer.target is None and not tables:
+        tables = {"tokenizer.json": tokenizer.written().encode()}
     folder.mkdir(parents=True, exist_ok=True)
     written = [write(folder / name, data) for name, data in tables.items()]
     written += templates(tokenizer.chat_template, folder, settings)
@@ -62,16 +70,20 @@ def pair(tokenizer: Tokenizer) -> dict[str, Any]:
             f"A tokenizer with a target of its own is saved as {', '.join(PAIR)}; this one was not read from such "
             "files. Save the two sides apart: save_pretrained of the tokenizer without a target, and of its target."
         )
-    size = len(json.loads(tokenizer.files["vocab.json"]))
-    more = {n: token for n, token in tokenizer.backend.get_added_tokens_decoder().items() if n >= size}
+    more = beyond(tokenizer)
     if more and "target_vocab.json" in tokenizer.files:
         raise UnsupportedOption(
-            f"{next(iter(more.values())).content!r} was added to a source and a target with vocabularies of their own; "
-            "no file holds an added token with two ids. Save the tokenizer without it."
+            f"{next(iter(more.values()))['content']!r} was added to a source and a target with vocabularies of their "
+            "own; no file holds an added token with two ids. Save the tokenizer without it."
         )
+    return {"tokenizer_class": "MarianTokenizer", "added_tokens_decoder": more}
+
+
+def beyond(tokenizer: Tokenizer) -> dict[str, dict[str, Any]]:
+    """Tokens that were added after the vocabulary: id -> the entry in tokenizer_config.json."""
     flags = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
-    listed = {str(n): {flag: getattr(token, flag) for flag in flags} for n, token in more.items()}
-    return {"tokenizer_class": "MarianTokenizer", "added_tokens_decoder": listed}
+    found = tokenizer.backend.get_added_tokens_decoder().items()
+    return {str(n): {flag: getattr(token, flag) for flag in flags} for n, token in found if n >= tokenizer.vocab_size}
 
 
 def templates(given: Any, folder: Path, settings: dict[str, Any]) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tokenizers import AddedToken
+    from tokenizers import AddedToken, Tokenizer
 
+MORE = ("additional_special_tokens", "extra_special_tokens")
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -32,27 +34,73 @@ def roles(*sources: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+def listed(given: Any) -> tuple[list[Any], dict[str, str]]:
+    """Special tokens without a role of a list, or of a mapping of names; and the names with their texts."""
+    if isinstance(given, Mapping):
+        return list(given.values()), {name: content(token) or "" for name, token in given.items()}
+    return list(given or []), {}
+
+
 def more_special(*sources: Mapping[str, Any]) -> list[str]:
-    """Special tokens without a role of their own."""
-    found: list[str] = []
+    """Special tokens without a role of the files' seven, in files of rising authority."""
+    given = [listed(source.get(name))[0] for source in sources for name in MORE]
+    texts = [*own_names(*sources).values(), *(content(token) for tokens in given for token in tokens)]
+    return list(dict.fromkeys(text for text in texts if text is not None))
+
+
+def own_names(*sources: Mapping[str, Any]) -> dict[str, str]:
+    """name -> token, of special tokens with a name of their own: `image_token`, or in a mapping of names."""
+    found: dict[str, str] = {}
     for source in sources:
-        for name in ("additional_special_tokens", "extra_special_tokens"):
-            given = source.get(name) or []
-            for token in given.values() if isinstance(given, Mapping) else given:
-                text = content(token)
-                if text is not None and text not in found:
-                    found.append(text)
+        for name, token in source.items():
+            text = content(token) if isinstance(token, (str, Mapping)) else None
+            if name.endswith("_token") and name not in ROLES and text is not None:
+                found[name] = text
+        for name in MORE:
+            found |= listed(source.get(name))[1]
     return found
 
 
-def added(token: Any, *, special: bool, normalized: bool | None = None) -> AddedToken:
-    """A token for the library, from a string, a file's object or such a token."""
+def added(token: Any, *, special: bool) -> AddedToken:
+    """A token for the library, from a string, a file's object or such a token.
+
+    A special token is matched as it is written, whatever its file says of `normalized`: the library would not know it
+    again when it decodes.
+    """
     from tokenizers import AddedToken
 
     if isinstance(token, AddedToken):
         return token
+    flags: dict[str, bool] = {}
     if isinstance(token, Mapping):
+        special = bool(token.get("special", special))
         flags = {k: bool(token[k]) for k in ("lstrip", "rstrip", "single_word", "normalized") if k in token}
-        return AddedToken(str(token.get("content", "")), special=bool(token.get("special", special)), **flags)
-    plain = not special if normalized is None else normalized
-    return AddedToken(str(token), special=special, normalized=plain)
+        token = str(token.get("content", ""))
+    flags["normalized"] = not special and flags.get("normalized", True)
+    return AddedToken(str(token), special=special, **flags)
+
+
+def written_alike(backend: Tokenizer, special: Iterable[str]) -> Tokenizer:
+    """The library's tokenizer with special tokens that are matched as they are written, as `added` says.
+
+    Args:
+        special: tokens with a role, which need not be marked as special in their file.
+    """
+    import tokenizers
+
+    rules, roles_ = backend.normalizer, set(special)
+    if rules is None:
+        return backend
+    wrong = [
+        token.content
+        for token in backend.get_added_tokens_decoder().values()
+        if token.normalized and (token.special or token.content in roles_)
+        and rules.normalize_str(token.content) != token.content
+    ]  # fmt: skip
+    if not wrong:
+        return backend
+    data = json.loads(backend.to_str())
+    for token in data["added_tokens"]:
+        if token["content"] in wrong:
+            token |= {"normalized": False, "special": True}
+    return tokenizers.Tokenizer.from_str(json.dumps(data, ensure_ascii=False))

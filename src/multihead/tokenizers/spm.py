@@ -30,7 +30,8 @@ class SentencePiece:
 
     Args:
         kind: UNIGRAM or BPE. charsmap: the compiled normalization, empty for none.
-        unknown, begin, end, pad: ids, -1 for none.
+        unknown, begin, end, pad: ids, -1 for none. dummy_prefix: a text begins as if a space was before it.
+        one_space: several spaces are one, and none ends a text. split_by_space: no piece reaches over a space.
     """
 
     pieces: tuple[Piece, ...]
@@ -43,6 +44,7 @@ class SentencePiece:
     charsmap: bytes
     dummy_prefix: bool
     one_space: bool
+    split_by_space: bool
 
 
 def read(path: Path) -> SentencePiece:
@@ -68,17 +70,20 @@ def read(path: Path) -> SentencePiece:
         raise UnsupportedTokenizer(
             f"{path} is a SentencePiece model of type {kind}; 1 (unigram) and 2 (BPE) are built."
         )
+    if trainer.get(24, 0):
+        raise UnsupportedTokenizer(f"{path} marks a space after a word; models that mark it before are built.")
     return SentencePiece(
         pieces,
         kind,
         bool(trainer.get(35, 0)),
-        signed(trainer.get(40, 0)),
+        next(number for number, one in enumerate(pieces) if one.kind == UNKNOWN),
         signed(trainer.get(41, 1)),
         signed(trainer.get(42, 2)),
         signed(trainer.get(43, -1)),
         bytes(normalizer.get(2, b"")),
         bool(normalizer.get(3, 1)),
         bool(normalizer.get(4, 1)),
+        bool(trainer.get(22, 1)),
     )
 
 

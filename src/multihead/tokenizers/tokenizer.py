@@ -8,27 +8,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput, UnsupportedOption
+from .decoding import tidy
 from .encodings import Encodings
-from .guards import Lock, plain, readable
-from .special import ROLES, added, content
+from .framed import Framed
+from .guards import Lock, plain, readable, settable
+from .special import MORE, ROLES, added, content, listed
 
 if TYPE_CHECKING:
     from tokenizers.processors import PostProcessor
 
     import tokenizers
 
+    from .words import Words
+
 INPUTS = ("input_ids", "attention_mask")
 NO_LIMIT = int(1e30)
 
 
-class Tokenizer:
+class Tokenizer(Framed):
     """Text to ids and back.
 
     Args:
         backend: the `tokenizers` library's own. special: role (`bos_token`, ...) -> token.
         options: the entries of tokenizer_config.json: `model_max_length`, `padding_side`, `chat_template`, ...
+        more: special tokens without a role. named: name -> token, of those that have a name of their own.
         target: of the other side, for translation models that write another vocabulary.
         files: name -> bytes of the family's own files, where these and no tokenizer.json are saved again.
+        words: what cuts texts in Python, and is in the backend already; None where the library does.
 
     One tokenizer may be used by several threads, copied and pickled.
     """
@@ -42,13 +48,15 @@ class Tokenizer:
         options: Mapping[str, Any] | None = None,
         *,
         more: Sequence[str] = (),
+        named: Mapping[str, str] | None = None,
         target: Tokenizer | None = None,
         files: Mapping[str, bytes] | None = None,
+        words: Words | None = None,
         name_or_path: str = "",
     ) -> None:
-        self.backend, self.special, self.more = backend, dict(special), list(more)
+        self.backend, self.special, self.more, self.named = backend, dict(special), list(more), dict(named or {})
         self.options, self.target, self.name_or_path = dict(options or {}), target, name_or_path
-        self.files = dict(files or {})
+        self.files, self.words = dict(files or {}), words
         self.model_max_length: int = int(self.options.get("model_max_length") or NO_LIMIT)
         self.padding_side: str = self.options.get("padding_side", "right")
         self.truncation_side: str = self.options.get("truncation_side", "right")
@@ -56,6 +64,7 @@ class Tokenizer:
         self.chat_template: Any = self.options.get("chat_template")
         self.pad_token_type_id: int = int(self.options.get("pad_token_type_id", 0))
         self.clean_up_tokenization_spaces = bool(self.options.get("clean_up_tokenization_spaces", False))
+        self.split_special_tokens = bool(self.options.get("split_special_tokens", False))
         self._written: PostProcessor | None = None  # frames labels, where tgt_lang says how
         self._lock = Lock()
         backend.no_padding()
@@ -90,8 +99,13 @@ class Tokenizer:
         special: bool,
         limits: Mapping[str, Any] | None,
         written: bool = False,
+        split: bool | None = None,
     ) -> list[Any]:
-        """The library's encodings of a batch; truncation, and a frame as what is `written`, are set for this call only.
+        """The library's encodings of a batch.
+
+        Args:
+            limits: truncation, for this call only. written: frames texts as the model writes them.
+            split: reads special tokens in texts as any other text; as `split_special_tokens` says, when left out.
 
         Raises:
             InvalidInput: inputs that are no texts, or options that do not fit them.
@@ -104,6 +118,7 @@ class Tokenizer:
                     self.backend.post_processor = frame
                 if limits is not None:
                     self.backend.enable_truncation(**limits)
+                self.backend.encode_special_tokens = self.split_special_tokens if split is None else split
                 return self.backend.encode_batch(inputs, is_pretokenized=words, add_special_tokens=special)
             finally:
                 if frame is not None:
@@ -121,6 +136,7 @@ class Tokenizer:
         """
         inputs: Sequence[Any] = texts if pairs is None else list(zip(texts, pairs, strict=True))
         with self._lock, readable(inputs):
+            self.backend.encode_special_tokens = self.split_special_tokens
             found = self.backend.encode_batch_fast(list(inputs), add_special_tokens=special)
         return [encoding.ids for encoding in found]
 
@@ -136,7 +152,15 @@ class Tokenizer:
     def decode(
         self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
     ) -> Any:
-        """The text of ids; a list of texts for a list of such lists. Raises InvalidInput for what are no ids."""
+        """The text of ids; a list of texts for a list of such lists.
+
+        Args:
+            clean_up_tokenization_spaces: takes out spaces before punctuation, except in BPE's text, where they are the
+                text's own; as the tokenizer says, when left out.
+
+        Raises:
+            InvalidInput: what are no ids.
+        """
         ids = plain(token_ids)
         ids = [ids] if isinstance(ids, int) else ids
         if ids and not isinstance(ids[0], int):
@@ -146,7 +170,7 @@ class Tokenizer:
         clean = (
             self.clean_up_tokenization_spaces if clean_up_tokenization_spaces is None else clean_up_tokenization_spaces
         )
-        return tidy(text) if clean else text
+        return tidy(text) if clean and not side.keeps_spaces else text
 
     def batch_decode(self, sequences: Any, skip_special_tokens: bool = False, **options: Any) -> list[str]:
         """The texts of many lists, rows of a tensor or of an array; one text for ids that are not in rows."""
@@ -201,6 +225,14 @@ class Tokenizer:
         return self.backend.get_vocab(with_added_tokens=True)
 
     @property
+    def keeps_spaces(self) -> bool:
+        """Whether spaces before punctuation are the text's own, as BPE's are: nothing takes them out."""
+        from tokenizers.models import BPE
+
+        even = self.options.get("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", False)
+        return isinstance(self.backend.model, BPE) and not even
+
+    @property
     def limit(self) -> int | None:
         """`model_max_length`, None where nobody has set a limit."""
         return self.model_max_length if self.model_max_length < NO_LIMIT // 10**10 else None
@@ -237,10 +269,11 @@ class Tokenizer:
         """
         count = 0
         for role, token in special_tokens_dict.items():
-            if role in ("additional_special_tokens", "extra_special_tokens"):
-                names = [content(t) or "" for t in token]
-                self.more += [name for name in names if name not in self.more]
-                count += self.add_tokens(list(token), special_tokens=True)
+            if role in MORE:
+                tokens, names = listed(token)
+                self.named.update(names)
+                self.more += [text for text in map(content, tokens) if text and text not in self.more]
+                count += self.add_tokens(tokens, special_tokens=True)
             elif role in ROLES:
                 self.special[role] = content(token) or ""
                 count += self.add_tokens([token], special_tokens=True)
@@ -250,9 +283,10 @@ class Tokenizer:
 
     def __getattr__(self, name: str) -> Any:
         role = name.removesuffix("_id")
-        if role not in ROLES:
+        named = self.__dict__.get("named", {})
+        if role not in ROLES and role not in named:
             raise AttributeError(f"A tokenizer has no {name!r}.")
-        token = self.__dict__.get("special", {}).get(role)
+        token = named[role] if role in named else self.__dict__.get("special", {}).get(role)
         return token if name == role or token is None else self.backend.token_to_id(token)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -263,41 +297,8 @@ class Tokenizer:
         elif name.removesuffix("_id") in ROLES:
             setattr(self, name.removesuffix("_id"), None if value is None else self.backend.id_to_token(value))
         else:
+            settable(type(self), name)
             object.__setattr__(self, name, value)
-
-    @property
-    def src_lang(self) -> str | None:
-        """The language of what a translator reads, which frames each text; None where nobody said it.
-
-        Raises:
-            InvalidInput: when set, a language that the tokenizer does not know.
-        """
-        return self.options.get("src_lang")
-
-    @src_lang.setter
-    def src_lang(self, language: str) -> None:
-        self.options["src_lang"] = self.face(language)
-
-    @property
-    def tgt_lang(self) -> str | None:
-        """The language of what a translator writes, which frames `text_target`; as `src_lang` for None."""
-        return self.options.get("tgt_lang")
-
-    @tgt_lang.setter
-    def tgt_lang(self, language: str | None) -> None:
-        from .languages import framing
-
-        code, frame = (None, None) if language is None else framing(self, language, "tgt_lang")
-        self.options["tgt_lang"], self._written = code, frame
-
-    def face(self, language: str) -> str:
-        """Frames each text as the model reads this language; gives its code. Raises InvalidInput."""
-        from .languages import framing
-
-        code, frame = framing(self, language, "src_lang")
-        with self._lock:
-            self.backend.post_processor = frame
-        return code
 
     @property
     def special_tokens_map(self) -> dict[str, Any]:
@@ -315,6 +316,8 @@ class Tokenizer:
     @property
     def additional_special_tokens(self) -> list[str]:
         return list(self.more)
+
+    extra_special_tokens = additional_special_tokens
 
     def apply_chat_template(self, conversation: Any, tools: Any = None, documents: Any = None, **options: Any) -> Any:
         """A conversation as the model was taught to read it; see `chat.apply` for the options."""
@@ -334,14 +337,30 @@ class Tokenizer:
 
         return save(self, Path(folder))
 
+    def written(self) -> str:
+        """tokenizer.json; without what only Python code does."""
+        if self.words is None:
+            return self.backend.to_str(pretty=True)
+        from .words import detach
+
+        with self._lock:
+            detach(self.backend)
+            try:
+                return self.backend.to_str(pretty=True)
+            finally:
+                self.words.attach(self.backend)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ if self.words is None else self.__dict__ | {"backend": self.written()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if isinstance(self.backend, str):
+            import tokenizers
+
+            self.__dict__["backend"] = tokenizers.Tokenizer.from_str(self.backend)
+            if self.words is not None:
+                self.words.attach(self.backend)
+
     def __repr__(self) -> str:
         return f"<Tokenizer of {len(self)} tokens from {self.name_or_path or 'memory'}>"
-
-
-def tidy(text: str) -> str:
-    """Takes out the spaces before punctuation and inside contractions that joining tokens leaves."""
-    pairs = [(" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"),
-             (" 's", "'s"), (" 've", "'ve"), (" 're", "'re")]  # fmt: skip
-    for old, new in pairs:
-        text = text.replace(old, new)
-    return text

@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed._shard._utils import narrow_tensor_by_index
 from torch.distributed.checkpoint import filesystem, metadata
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex, TensorStorageMetadata
+from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner
+from torch.futures import Future
 
+from ..checkpoints.torch_files import single
 from ..errors import CheckpointBroken, UnsafeFile
 
 TABLE = ".metadata"
@@ -52,7 +56,7 @@ class Records(pickle.Unpickler):
 
 
 class Reader(FileSystemReader):
-    """torch's reader of a folder, whose table of contents was read and checked here.
+    """torch's reader of a folder, whose table of contents and parts are read and checked here.
 
     Raises:
         UnsafeFile: the table wants to run code, or names files outside the folder.
@@ -61,11 +65,25 @@ class Reader(FileSystemReader):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.table = table(folder)
+        self.folder, self.table = folder, table(folder)
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         """The table that was checked."""
         return self.table
+
+    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
+        """Gives the planner each part that it asks for."""
+        for item in plan.items:
+            place = self.storage_data[item.storage_index]
+            with (self.folder / place.relative_path).open("rb") as file:
+                file.seek(place.offset)
+                tensor = single(file.read(place.length))
+            room = planner.resolve_tensor(item).detach()
+            room.copy_(narrow_tensor_by_index(tensor, item.storage_offsets, item.lengths))
+            planner.commit_tensor(item, room)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
 
 
 def table(folder: Path) -> Metadata:

@@ -12,15 +12,10 @@ class Signals:
     """Notes SIGTERM and SIGINT while it is entered; a second one ends the process at once, as without it.
 
     `number` is the signal's, or None.
-
-    Args:
-        at_once: the first one ends the process too. Python may lose what a signal raises, in a finalizer or a callback
-            of another library: `check` raises it again.
     """
 
-    def __init__(self, *, at_once: bool = False) -> None:
+    def __init__(self) -> None:
         self.number: int | None = None
-        self.at_once = at_once
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -34,14 +29,9 @@ class Signals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        known, self.number = self.number, number
-        if self.at_once or known is not None:
-            self.leave(number)
-
-    def check(self) -> None:
-        """Raises what a signal that was noted means; nothing where none was."""
         if self.number is not None:
-            self.leave(self.number)
+            self.leave(number)
+        self.number = number
 
     @staticmethod
     def leave(number: int) -> NoReturn:

@@ -211,10 +211,11 @@ def of_file(path: Path, whole: bool = False) -> Part:
     if whole:
         texts = [text for text in plain(path, whole=True) if text]
         return replace(of_columns({"text": texts}), name=path.name)
+    fielded = path.suffix.lower() in (".csv", ".tsv")
     numbers: list[int] = []
     columns: dict[str, list[Any]] = {}
     for count, (line, row) in enumerate(entries(path)):
-        record = checked(row, f"{f'Row {count}' if line is None else f'Line {line}'} of {path.name}")
+        record = checked(row, f"{f'Row {count}' if line is None else f'Line {line}'} of {path.name}", fielded)
         for name in record:
             if name not in columns:
                 columns[name] = [ABSENT] * count
@@ -224,13 +225,19 @@ def of_file(path: Path, whole: bool = False) -> Part:
     return replace(of_columns(columns), name=path.name, lines=np.array(numbers, np.int64) if numbers else None)
 
 
-def checked(row: Any, where: str) -> Row:
+def checked(row: Any, where: str, fielded: bool) -> Row:
     """A row of a file as a mapping. Raises InvalidInput for a broken one."""
     if isinstance(row, InvalidInput):
         raise row
     record = {"text": row} if isinstance(row, str) else row
     if not isinstance(record, Mapping):
         raise InvalidInput(f"{where} is no object of column and value, but {type(row).__name__}.")
+    if fielded and (None in record or None in record.values()):
+        names = [name for name in record if name is not None]
+        raise InvalidInput(
+            f"{where} has {'more' if None in record else 'fewer'} fields than the first line, which names "
+            f"{len(names)}: {', '.join(names)}. A field that holds a separator must be quoted."
+        )
     return record
 
 

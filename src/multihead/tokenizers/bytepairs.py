@@ -1,0 +1,146 @@
+"""Recipes of vocabularies in vocab.json and merges.txt: byte-level BPE such as GPT-2's, and byte pairs of words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from tokenizers.models import BPE
+
+from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+
+from .frames import bound, framed, numbered
+from .parts import Built, Settings, byte_level, finished, named, whole_words
+from .words import Codes
+
+Vocab = Mapping[str, int]
+Merges = Sequence[tuple[str, ...]]
+END = "<|endoftext|>"
+QWEN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def pairs(merges: Merges) -> list[tuple[str, str]]:
+    return [(first, second) for first, second in merges]
+
+
+def gpt2(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
+    special = named(settings, unk_token=END, bos_token=END, eos_token=END)
+    backend = byte_level(vocab, pairs(merges), bool(settings.get("add_prefix_space", False)))
+    built = finished(backend, special, settings)
+    bound(backend, special, settings.get("add_bos_token", False), settings.get("add_eos_token", False))
+    return built
+
+
+def gpt_neox(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
+    built = gpt2(vocab, merges, {"pad_token": "<|padding|>", **settings})
+    built.backend.normalizer = normalizers.NFC()
+    return built
+
+
+def qwen2(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
+    special = named(settings, unk_token=END, eos_token=END, pad_token=END)
+    space = bool(settings.get("add_prefix_space") or False)
+    backend = byte_level(vocab, pairs(merges), space)
+    backend.normalizer = normalizers.NFC()
+    cut = pre_tokenizers.Split(Regex(QWEN), behavior="isolated")
+    marks = pre_tokenizers.ByteLevel(add_prefix_space=space, use_regex=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([cut, marks])
+    built = finished(backend, special, settings)
+    bound(backend, special, settings.get("add_bos_token", False), settings.get("add_eos_token", False))
+    return built
+
+
+ROBERTA = {
+    "bos_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "cls_token": "<s>", "unk_token": "<unk>",
+    "pad_token": "<pad>", "mask_token": "<mask>",
+}  # fmt: skip
+
+
+def roberta(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
+    special = named(settings, **ROBERTA)
+    space, trim = settings.get("add_prefix_space", False), settings.get("trim_offsets", True)
+    backend = byte_level(vocab, pairs(merges), space)
+    built = finished(backend, special, settings)
+    end, begin = ((special[role], numbered(backend, special[role])) for role in ("sep_token", "cls_token"))
+    backend.post_processor = processors.RobertaProcessing(end, begin, trim, space)
+    return built
+
+
+def blenderbot(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
+    """Blenderbot's: a text begins with a space and ends with </s>, as it was trained (Roller et al., 2020)."""
+    special = named(settings, **ROBERTA)
+    backend = byte_level(vocab, pairs(merges), bool(settings.get("add_prefix_space", True)))
+    built = finished(backend, special, settings, wide=["mask_token"])
+    eos = special["eos_token"]
+    framed(backend, f"$A:0 {eos}:0", f"$A:0 {eos}:0 $B:1 {eos}:1", [eos])
+    return built
+
+
+def deberta(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
+    """DeBERTa's first version: [CLS] text [SEP] text [SEP], as it was trained."""
+    special = named(settings, bos_token="[CLS]", eos_token="[SEP]", sep_token="[SEP]", cls_token="[CLS]",
+                    unk_token="[UNK]", pad_token="[PAD]", mask_token="[MASK]")  # fmt: skip
+    backend = byte_level(vocab, pairs(merges), bool(settings.get("add_prefix_space", False)))
+    built = finished(backend, special, settings, wide=["mask_token"])
+    cls, sep = special["cls_token"], special["sep_token"]
+    framed(backend, f"{cls}:0 $A:0 {sep}:0", f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1", [cls, sep])
+    return built
+
+
+def words(vocab: Vocab, merges: Merges, unknown: str, normalizer: normalizers.Normalizer) -> Tokenizer:
+    """Byte pairs of words, whose last piece ends with `</w>`."""
+    backend = Tokenizer(BPE(dict(vocab), pairs(merges), unk_token=unknown, end_of_word_suffix="</w>", fuse_unk=False))
+    backend.normalizer = normalizer
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.BPEDecoder(suffix="</w>")
+    return backend
+
+
+def openai(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
+    """GPT's first version: words without capitals, no token around a text."""
+    special = named(settings, unk_token="<unk>")
+    backend = words(vocab, merges, special["unk_token"], normalizers.BertNormalizer(lowercase=True))
+    return finished(backend, special, settings)
+
+
+def herbert(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
+    special = named(settings, cls_token="<s>", unk_token="<unk>", pad_token="<pad>", mask_token="<mask>",
+                    sep_token="</s>")  # fmt: skip
+    rules = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    backend = words(vocab, merges, special["unk_token"], rules)
+    built = finished(backend, special, settings)
+    end, begin = ((special[role], numbered(backend, special[role])) for role in ("sep_token", "cls_token"))
+    backend.post_processor = processors.BertProcessing(end, begin)
+    return built
+
+
+def codes(vocab: Vocab, merges: Merges, settings: Settings, special: dict[str, str], small: bool) -> Built:
+    """Words' pieces by codes, each a token of the vocabulary or unknown."""
+    backend = Tokenizer(whole_words(vocab, special["unk_token"]))
+    cut = Codes([tuple(merge) for merge in merges], small)
+    cut.attach(backend)
+    built = finished(backend, special, settings)
+    return Built(built.backend, built.special, built.more, cut)
+
+
+def ctrl(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
+    """CTRL's: words at white space, a line break with the word before it."""
+    return codes(vocab, merges, settings, named(settings, unk_token="<unk>"), small=False)
+
+
+def blenderbot_small(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
+    special = named(settings, bos_token="__start__", eos_token="__end__", unk_token="__unk__", pad_token="__null__")
+    return codes(vocab, merges, settings, special, small=True)
+
+
+RECIPES: Mapping[str, Callable[[Vocab, Merges, Settings], Built]] = {
+    **dict.fromkeys(("GPT2", "CodeGen"), gpt2),
+    **dict.fromkeys(("Roberta", "Bart", "Longformer", "LED", "Mvp", "Tapex"), roberta),
+    "Blenderbot": blenderbot,
+    "BlenderbotSmall": blenderbot_small,
+    "CTRL": ctrl,
+    "Deberta": deberta,
+    "GPTNeoX": gpt_neox,
+    "Herbert": herbert,
+    "OpenAIGPT": openai,
+    "Qwen2": qwen2,
+}

@@ -1,0 +1,90 @@
+"""The begin and end token around each text: whether they stand there, and putting them there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidInput, UnsupportedTokenizer
+
+if TYPE_CHECKING:
+    from tokenizers.processors import PostProcessor
+
+    from tokenizers import Tokenizer as Backend
+
+    from .tokenizer import Tokenizer
+
+ENDS = {"add_bos_token": "bos_token", "add_eos_token": "eos_token"}
+
+
+def numbered(backend: Backend, token: str) -> int:
+    """The id of a token that every text is framed by. Raises UnsupportedTokenizer where the vocabulary lacks it."""
+    number = backend.token_to_id(token)
+    if number is None:
+        raise UnsupportedTokenizer(f"The vocabulary has no {token!r}, which frames every text.")
+    return number
+
+
+def template(backend: Backend, single: str, pair: str, tokens: Sequence[str]) -> PostProcessor:
+    """What puts the special tokens around a text and around a pair."""
+    from tokenizers import processors
+
+    ids = [(token, numbered(backend, token)) for token in dict.fromkeys(tokens)]
+    return processors.TemplateProcessing(single=single, pair=pair, special_tokens=ids)
+
+
+def framed(backend: Backend, single: str, pair: str, tokens: Sequence[str]) -> None:
+    """Sets the special tokens around a text and around a pair."""
+    backend.post_processor = template(backend, single, pair, tokens)
+
+
+def ends(backend: Backend, special: Mapping[str, str], begin: bool, end: bool) -> PostProcessor:
+    """What puts the begin token before each text and the end token after it, as asked."""
+    bos = special.get("bos_token") if begin else None
+    eos = special.get("eos_token") if end else None
+    single = f"{bos + ':0 ' if bos else ''}$A:0{' ' + eos + ':0' if eos else ''}"
+    pair = f"{single}{' ' + bos + ':1' if bos else ''} $B:1{' ' + eos + ':1' if eos else ''}"
+    return template(backend, single, pair, [token for token in (bos, eos) if token])
+
+
+def bound(backend: Backend, special: Mapping[str, str], begin: bool, end: bool) -> None:
+    """Puts the begin token before each text and the end token after it, as asked."""
+    backend.post_processor = ends(backend, special, begin, end)
+
+
+def stands(tokenizer: Tokenizer, name: str) -> bool:
+    """Whether each text begins with the begin token (`add_bos_token`), or ends with the end token (`add_eos_token`)."""
+    number = getattr(tokenizer, f"{ENDS[name]}_id")
+    found = tokenizer.run(["a"], words=False, special=True, limits=None)[0]
+    place = 0 if name == "add_bos_token" else -1
+    return bool(found.ids) and found.special_tokens_mask[place] == 1 and found.ids[place] == number
+
+
+def changed(tokenizer: Tokenizer, name: str, wanted: Any) -> PostProcessor | None:
+    """What puts the begin or end token around each text, or leaves it out, the other as it was; None where it does.
+
+    Raises:
+        InvalidInput: no such token to put there, or a value that is neither True nor False.
+    """
+    from tokenizers import processors
+
+    if not isinstance(wanted, bool):
+        raise InvalidInput(f"{name} is True or False, not {wanted!r}.")
+    if stands(tokenizer, name) == wanted:
+        return None
+    if wanted and tokenizer.special.get(ENDS[name]) is None:
+        raise InvalidInput(f"{name} = True needs the token: set tokenizer.{ENDS[name]} first.")
+    now = {each: stands(tokenizer, each) for each in ENDS} | {name: wanted}
+    made = ends(tokenizer.backend, tokenizer.special, now["add_bos_token"], now["add_eos_token"])
+    offsets = trimming(tokenizer.backend.post_processor)
+    return made if offsets is None else processors.Sequence([offsets, made])
+
+
+def trimming(processor: Any) -> PostProcessor | None:
+    """The step of a post-processor that cuts spaces off byte-level tokens' offsets; None where there is none."""
+    from tokenizers import processors
+
+    if isinstance(processor, processors.RobertaProcessing):
+        return processors.ByteLevel(trim_offsets=processor.trim_offsets)
+    steps = list(processor) if isinstance(processor, processors.Sequence) else [processor]  # type: ignore[call-overload]
+    return next((step for step in steps if isinstance(step, processors.ByteLevel)), None)

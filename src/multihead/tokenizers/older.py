@@ -1,0 +1,143 @@
+"""Vocabularies in older files, each by the recipe of its class."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config import read_json
+from ..errors import CorruptFile, ModelNotFound, UnsupportedTokenizer, nearest, read_errors
+from .settings import ids
+
+if TYPE_CHECKING:
+    from .parts import Built
+
+PLAIN = frozenset(("", "PreTrained", "Auto", "TokenizersBackend", "PythonBackend", "SentencePieceBackend"))
+MODELS = (  # names of SentencePiece models, where a folder has several
+    "spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "spm.model", "sentencepiece.model",
+)  # fmt: skip
+
+
+def optional(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
+
+
+def read_text(path: Path) -> str:
+    """A file's text. Raises CorruptFile for one that is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorruptFile(f"{path} is no UTF-8 text: {error}.") from error
+
+
+def family(folder: Path, settings: Mapping[str, Any]) -> str:
+    """The stem of the tokenizer's class (`Bert`), empty where nothing tells it."""
+    name = settings.get("tokenizer_class") or optional(folder / "config.json").get("tokenizer_class")
+    return re.sub(r"Tokenizer(Fast)?$", "", name) if isinstance(name, str) else by_model(folder)
+
+
+def by_model(folder: Path) -> str:
+    """The stem of the class that the model's type goes with, empty for an unknown one."""
+    from .recipes import FAMILIES
+
+    kind = optional(folder / "config.json").get("model_type")
+    return FAMILIES.get(kind, "") if isinstance(kind, str) else ""
+
+
+def from_parts(folder: Path, stem: str, settings: Mapping[str, Any]) -> Built:
+    """A vocabulary in older files, by its class's recipe.
+
+    Raises:
+        ModelNotFound: no such files. CorruptFile: files that cannot be read.
+        UnsupportedTokenizer: a class that has no recipe for these files.
+    """
+    from . import recipes, spm
+
+    model = piece_model(folder)
+    kinds: list[tuple[str, Mapping[str, Any], Callable[[Any], Built]]] = []
+    if (folder / "vocab.txt").is_file():
+        kinds.append(("vocab.txt", recipes.LINES, lambda build: lines(folder / "vocab.txt", build, settings)))
+    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        kinds.append(("vocab.json and merges.txt", recipes.BPES, lambda build: pairs(folder, build, settings)))
+    if model is not None and (folder / "vocab.json").is_file():
+        joint = {"M2M100": recipes.m2m100}
+        kinds.append((f"vocab.json and {model.name}", joint, lambda build: numbered(folder, model, build, settings)))
+    if model is not None:
+        table = recipes.SPM if stem or not model.name.startswith("vocab.") else {"": recipes.marian_small}
+        kinds.append((model.name, table, lambda build: build(spm.read(model), settings)))
+    for _, table, build in kinds:
+        if stem in table:
+            return build(table[stem])
+    if kinds:
+        raise unknown(stem, kinds[0][1], kinds[0][0])
+    raise ModelNotFound(
+        f"{folder} has no tokenizer: no tokenizer.json, vocab.txt, vocab.json with merges.txt, SentencePiece model or "
+        "GGUF file."
+    )
+
+
+def piece_model(folder: Path) -> Path | None:
+    """The folder's SentencePiece model: the only one, or the one of a usual name."""
+    models = sorted([*folder.glob("*.model"), *folder.glob("*.spm")])
+    named = [folder / name for name in MODELS if folder / name in models]
+    return models[0] if len(models) == 1 else next(iter(named), None)
+
+
+def unknown(stem: str, known: Mapping[str, Any], files: str) -> UnsupportedTokenizer:
+    """The error for a class without a recipe for the files that are there."""
+    if not stem:
+        return UnsupportedTokenizer(
+            f"Nothing says which kind of tokenizer {files} are for: there is no tokenizer_class and no known "
+            "model_type. Say it in tokenizer_config.json, or where the tokenizer is loaded: "
+            f"tokenizer_class='{next(iter(known))}Tokenizer', for example."
+        )
+    return UnsupportedTokenizer(
+        f"{stem}Tokenizer is not built from {files} here; another class's rules would give other ids. "
+        f"{nearest(stem, known)} Save the tokenizer as tokenizer.json where its class is known."
+    )
+
+
+def lines(path: Path, build: Any, settings: Mapping[str, Any]) -> Built:
+    """vocab.txt: a token a line, its number the line's."""
+    rows = read_text(path).split("\n")
+    tokens = [row.rstrip("\r") for row in (rows[:-1] if rows and not rows[-1] else rows)]
+    vocab = {token: number for number, token in enumerate(tokens)}
+    if not vocab or ("" in vocab and len(tokens) == 1):
+        raise CorruptFile(f"{path} is empty; it holds a token a line.")
+    return kept(build(vocab, settings), folder=path.parent, names=["vocab.txt"])
+
+
+def pairs(folder: Path, build: Any, settings: Mapping[str, Any]) -> Built:
+    """vocab.json and merges.txt: a merge a line, after a first line that may say the version."""
+    vocab = vocabulary(folder)
+    rows = read_text(folder / "merges.txt").split("\n")
+    merges = [tuple(row.split()) for row in rows if row.strip() and not row.startswith("#version")]
+    wrong = next((merge for merge in merges if len(merge) != 2), None)
+    if wrong is not None:
+        raise CorruptFile(f"{folder / 'merges.txt'} has the line {' '.join(wrong)!r}, which is no pair of tokens.")
+    with read_errors(f"{folder}: vocab.json with merges.txt"):
+        built = build(vocab, merges, settings)
+    return kept(built, folder=folder, names=["vocab.json", "merges.txt"])
+
+
+def numbered(folder: Path, model: Path, build: Any, settings: Mapping[str, Any]) -> Built:
+    """vocab.json, which numbers the pieces of a SentencePiece model."""
+    from . import spm
+
+    built: Built = build(vocabulary(folder), spm.read(model), settings)
+    return built
+
+
+def vocabulary(folder: Path) -> dict[str, int]:
+    """vocab.json: token -> id. Raises CorruptFile for ids that are no numbers."""
+    vocab = read_json(folder / "vocab.json")
+    ids(vocab, folder / "vocab.json")
+    return vocab
+
+
+def kept(built: Built, folder: Path, names: list[str]) -> Built:
+    """With the files as they are, where no tokenizer.json can hold the tokenizer."""
+    return built if built.words is None else replace(built, files={n: (folder / n).read_bytes() for n in names})

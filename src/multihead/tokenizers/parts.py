@@ -1,0 +1,221 @@
+"""What recipes of tokenizers are made of: the settings' tokens, and models of words with their rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tokenizers.models import BPE, Unigram, WordLevel
+
+from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+
+from ..errors import UnsupportedTokenizer
+from .special import ROLES, added, content, roles
+from .spm import BPE as PAIRS
+from .spm import CONTROL, NORMAL, USER_DEFINED, SentencePiece
+from .words import Words
+
+Settings = Mapping[str, Any]
+Vocabulary = list[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A tokenizer and the roles of its special tokens.
+
+    Args:
+        more: special tokens without a role. words: what cuts texts in Python, None where the library does.
+        files: name -> bytes, where no tokenizer.json can hold the tokenizer.
+    """
+
+    backend: Tokenizer
+    special: dict[str, str]
+    more: tuple[str, ...] = ()
+    words: Words | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def named(settings: Settings, **defaults: str) -> dict[str, str]:
+    """The roles' tokens: a family's defaults, changed by the settings."""
+    found = roles(defaults, settings)
+    return {role: found[role] for role in ROLES if role in found}
+
+
+def finished(
+    backend: Tokenizer,
+    special: dict[str, str],
+    settings: Settings,
+    more: Sequence[Any] = (),
+    *,
+    wide: Sequence[str] = (),
+    own: Sequence[Any] = (),
+) -> Built:
+    """Makes every special token one that is never split.
+
+    Args:
+        more: special tokens without a role. wide: roles whose tokens take the space before them along, where the
+            settings do not say. own: the SentencePiece model's tokens of its own.
+    """
+    tokens = []
+    for role, token in special.items():
+        given = settings.get(role)
+        entry = dict(given) if isinstance(given, Mapping) else {"content": token, "lstrip": role in wide}
+        tokens.append(added(entry | {"special": True}, special=True))
+    backend.add_special_tokens([*tokens, *(added(token, special=True) for token in more)])
+    backend.add_tokens([token for token in own if token.content not in special.values()])
+    texts = [content(token) or "" for token in more] + [token.content for token in own if token.special]
+    return Built(backend, special, tuple(dict.fromkeys(t for t in texts if t not in special.values())))
+
+
+def whole_words(vocab: Mapping[str, int], unknown: str) -> WordLevel:
+    """A vocabulary of whole words. Raises UnsupportedTokenizer where it has no token for unknown ones."""
+    if unknown not in vocab:
+        raise UnsupportedTokenizer(f"The vocabulary has no {unknown!r}, which stands for what it does not know.")
+    return WordLevel(dict(vocab), unk_token=unknown)
+
+
+def bert_normalizer(settings: Settings) -> normalizers.Normalizer:
+    return normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+        strip_accents=settings.get("strip_accents"),
+        lowercase=settings.get("do_lower_case", True),
+    )
+
+
+def byte_level(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], space: bool) -> Tokenizer:
+    """Byte-level BPE (Radford et al., 2019)."""
+    model = BPE(dict(vocab), list(merges), continuing_subword_prefix="", end_of_word_suffix="", fuse_unk=False)
+    backend = Tokenizer(model)
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def metaspace(backend: Tokenizer, scheme: str = "always", *, byte_fallback: bool = False) -> None:
+    """Words at white space, each with a mark where its space was."""
+    mark = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme=scheme)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), mark])
+    backend.decoder = joined(scheme, byte_fallback)
+
+
+def joined(scheme: str, byte_fallback: bool) -> decoders.Decoder:
+    """Marks become spaces, and bytes of characters that are no pieces become these."""
+    marks = decoders.Metaspace(replacement="▁", prepend_scheme=scheme)
+    return decoders.Sequence([decoders.ByteFallback(), marks]) if byte_fallback else marks
+
+
+def unigram(
+    vocab: Vocabulary,
+    unknown: int,
+    charsmap: bytes,
+    steps: Sequence[Any] = (),
+    scheme: str = "always",
+    *,
+    byte_fallback: bool = False,
+) -> Tokenizer:
+    """Unigram (Kudo, 2018, arXiv:1804.10959) after the model's own normalization and these steps."""
+    backend = Tokenizer(Unigram(vocab, unk_id=unknown, byte_fallback=byte_fallback))
+    steps = [*steps, normalizers.Precompiled(charsmap)] if charsmap else list(steps)
+    if steps:
+        backend.normalizer = normalizers.Sequence(steps)
+    metaspace(backend, scheme, byte_fallback=byte_fallback)
+    return backend
+
+
+def segmenter(model: SentencePiece, vocab: Vocabulary, unknown: int, steps: Sequence[Any] = ()) -> Tokenizer:
+    """A SentencePiece model as it reads texts itself: its characters' map, its spaces, its kind of segmentation.
+
+    Args:
+        vocab: the pieces by their ids, which need not be the model's own. unknown: the id of unknown pieces.
+        steps: rules of the family, before the model's.
+    """
+    rules = [*steps, normalizers.Precompiled(model.charsmap)] if model.charsmap else list(steps)
+    if model.one_space:
+        rules += [normalizers.Replace(Regex("^ +| +$"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
+    backend = Tokenizer(pieces_of(model, vocab, unknown))
+    if rules:
+        backend.normalizer = normalizers.Sequence(rules)
+    scheme = scheme_of(model)
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(
+        replacement="▁", prepend_scheme=scheme, split=model.one_space and model.split_by_space
+    )
+    backend.decoder = joined(scheme, model.byte_fallback)
+    return backend
+
+
+def scheme_of(model: SentencePiece) -> str:
+    """Where the mark of a space is put that the text does not have: the texts between special tokens begin with one."""
+    if not model.dummy_prefix:
+        return "never"
+    whole = model.kind == PAIRS and any(piece.kind == USER_DEFINED for piece in model.pieces)
+    return "first" if whole else "always"  # a user's piece is cut out before, and no word begins after it
+
+
+def pieces_of(model: SentencePiece, vocab: Vocabulary, unknown: int) -> Unigram | BPE:
+    """The model of words: unigram, or byte pairs whose merges follow from the pieces."""
+    if model.kind != PAIRS:
+        return Unigram(vocab, unk_id=unknown, byte_fallback=model.byte_fallback)
+    numbers = {text: number for number, (text, _) in enumerate(vocab)}
+    ranks = {piece.text: rank for rank, piece in enumerate(model.pieces) if piece.kind == NORMAL}
+    merges = merges_of({text: rank for text, rank in ranks.items() if text in numbers})
+    return BPE(numbers, merges, unk_token=vocab[unknown][0], fuse_unk=True, byte_fallback=model.byte_fallback)
+
+
+def scored(model: SentencePiece) -> Vocabulary:
+    return [(piece.text, piece.score) for piece in model.pieces]
+
+
+def own_tokens(model: SentencePiece) -> list[Any]:
+    """Control pieces, which are special tokens; and a user's pieces, which no merge of byte pairs finds."""
+    return [
+        added({"content": p.text, "normalized": False}, special=p.kind == CONTROL)
+        for p in model.pieces
+        if p.kind == CONTROL or (p.kind == USER_DEFINED and model.kind == PAIRS)
+    ]
+
+
+def quotes_and_accents(settings: Settings, *, lower: bool, strip: bool) -> list[Any]:
+    steps: list[Any] = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
+    if strip:
+        steps += [normalizers.NFKD(), normalizers.StripAccents()]
+    if settings.get("do_lower_case", lower):
+        steps.append(normalizers.Lowercase())
+    return steps
+
+
+def spm_bpe(
+    vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], settings: Settings, unknown: str | None = None
+) -> Tokenizer:
+    """SentencePiece's byte pairs as Llama reads them.
+
+    Args:
+        unknown: the token of characters that are no pieces, None where bytes stand for them.
+    """
+    model = BPE(dict(vocab), list(merges), unk_token=unknown, fuse_unk=True, byte_fallback=unknown is None)
+    backend = Tokenizer(model)
+    llama_spaces(backend, settings)
+    return backend
+
+
+def llama_spaces(backend: Tokenizer, settings: Settings) -> None:
+    """Spaces as Llama's: every one counts, and one more begins a text."""
+    space = settings.get("add_prefix_space")
+    space = True if space is None else space
+    scheme = "never" if not space else "first" if not settings.get("legacy", False) else "always"
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme=scheme, split=False)
+    steps: list[Any] = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    backend.decoder = decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)] if space else steps)
+
+
+def merges_of(vocab: Mapping[str, int], scores: Mapping[str, float] | None = None) -> list[tuple[str, str]]:
+    """The merges that a vocabulary implies: each token's splits into two others, in the order of tokens or scores."""
+    found = []
+    for token in vocab:
+        parts = [(token[:i], token[i:]) for i in range(1, len(token))]
+        pairs = [(a, b) for a, b in parts if a in vocab and b in vocab]
+        rank = vocab[token] if scores is None else scores[token]
+        found += [(rank, a, b) for a, b in sorted(pairs, key=lambda pair: (vocab[pair[0]], vocab[pair[1]]))]
+    found.sort(key=lambda row: (row[0], len(row[1]), len(row[2])), reverse=scores is not None)
+    return [(a, b) for _, a, b in found]

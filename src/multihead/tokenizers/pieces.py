@@ -1,0 +1,245 @@
+"""Recipes of SentencePiece models: one language, or one vocabulary without tokens of languages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+
+from .frames import bound, framed
+from .parts import (
+    Built,
+    Settings,
+    Vocabulary,
+    finished,
+    llama_spaces,
+    merges_of,
+    metaspace,
+    named,
+    own_tokens,
+    pieces_of,
+    quotes_and_accents,
+    scheme_of,
+    scored,
+    segmenter,
+    spm_bpe,
+    unigram,
+)
+from .spm import BPE as PAIRS
+from .spm import SentencePiece
+
+FAIRSEQ = {
+    "bos_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "cls_token": "<s>", "unk_token": "<unk>",
+    "pad_token": "<pad>", "mask_token": "<mask>",
+}  # fmt: skip
+BERT = {
+    "bos_token": "[CLS]", "eos_token": "[SEP]", "unk_token": "<unk>", "sep_token": "[SEP]", "pad_token": "<pad>",
+    "cls_token": "[CLS]", "mask_token": "[MASK]",
+}  # fmt: skip
+
+
+def worded(model: SentencePiece, vocab: Vocabulary, unknown: int, steps: Sequence[Any] = ()) -> Tokenizer:
+    """A model whose texts are cut at any white space, after its own map of characters and these steps.
+
+    A model that puts no space before each text is read as it reads itself: words would lose theirs.
+    """
+    if scheme_of(model) != "always" or not model.one_space:
+        return segmenter(model, vocab, unknown, steps)
+    backend = Tokenizer(pieces_of(model, vocab, unknown))
+    rules = [*steps, normalizers.Precompiled(model.charsmap)] if model.charsmap else list(steps)
+    if rules:
+        backend.normalizer = normalizers.Sequence(rules)
+    metaspace(backend, byte_fallback=model.byte_fallback)
+    return backend
+
+
+def segmented(backend: Tokenizer, special: Mapping[str, str]) -> None:
+    """[CLS] text [SEP], the second text of a pair of another type."""
+    cls, sep = special["cls_token"], special["sep_token"]
+    framed(backend, f"{cls}:0 $A:0 {sep}:0", f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1", [cls, sep])
+
+
+def fairseq(model: SentencePiece, special: Mapping[str, str]) -> Vocabulary:
+    """fairseq's order of the first four pieces."""
+    first = [special.get(role, token) for role, token in
+             (("bos_token", "<s>"), ("pad_token", "<pad>"), ("eos_token", "</s>"), ("unk_token", "<unk>"))]  # fmt: skip
+    return [*((token, 0.0) for token in first), *scored(model)[3:]]
+
+
+def t5(model: SentencePiece, settings: Settings) -> Built:
+    """T5: ends with </s>, 100 sentinels after the vocabulary, the last number first."""
+    special = named(settings, eos_token="</s>", unk_token="<unk>", pad_token="<pad>")
+    count = settings.get("extra_ids", 100)
+    sentinels = [f"<extra_id_{number}>" for number in range(int(100 if count is None else count))]
+    have = {piece.text for piece in model.pieces}
+    vocab = scored(model) + [(token, 0.0) for token in reversed(sentinels) if token not in have]
+    backend = worded(model, vocab, model.unknown)
+    built = finished(backend, special, settings, sentinels, own=own_tokens(model))
+    eos = special["eos_token"]
+    framed(backend, f"$A {eos}", f"$A {eos} $B {eos}", [eos])
+    return built
+
+
+def albert(model: SentencePiece, settings: Settings) -> Built:
+    special = named(settings, **BERT)
+    steps = quotes_and_accents(settings, lower=True, strip=not settings.get("keep_accents", False))
+    backend = worded(model, scored(model), model.unknown, steps)
+    built = finished(backend, special, settings, own=own_tokens(model))
+    segmented(backend, special)
+    return built
+
+
+def fnet(model: SentencePiece, settings: Settings) -> Built:
+    """FNet's: as ALBERT's, with capitals and accents unless the settings say otherwise."""
+    return albert(model, {"do_lower_case": False, "keep_accents": True, **settings})
+
+
+def rembert(model: SentencePiece, settings: Settings) -> Built:
+    special = named(settings, **BERT)
+    steps = quotes_and_accents(settings, lower=False, strip=not settings.get("keep_accents", True))
+    backend = segmenter(model, scored(model), model.unknown, steps)
+    built = finished(backend, special, settings, own=own_tokens(model))
+    segmented(backend, special)
+    return built
+
+
+def xlnet(model: SentencePiece, settings: Settings) -> Built:
+    special = named(settings, bos_token="<s>", eos_token="</s>", unk_token="<unk>", sep_token="<sep>",
+                    pad_token="<pad>", cls_token="<cls>", mask_token="<mask>")  # fmt: skip
+    steps = quotes_and_accents(settings, lower=False, strip=not settings.get("keep_accents", False))
+    backend = worded(model, scored(model), model.unknown, steps)
+    built = finished(backend, special, settings, ["<eop>", "<eod>"], wide=["mask_token"], own=own_tokens(model))
+    sep, cls = special["sep_token"], special["cls_token"]
+    framed(backend, f"$A:0 {sep}:0 {cls}:2", f"$A:0 {sep}:0 $B:1 {sep}:1 {cls}:2", [sep, cls])
+    return built
+
+
+def xlm_roberta(model: SentencePiece, settings: Settings) -> Built:
+    """fairseq's order of the first four pieces, and a mask after the last."""
+    special = named(settings, **FAIRSEQ)
+    vocab = [*fairseq(model, special), (special["mask_token"], 0.0)]
+    backend = worded(model, vocab, 3)
+    return enclosed(finished(backend, special, settings), special)
+
+
+def camembert(model: SentencePiece, settings: Settings) -> Built:
+    """CamemBERT's: places of fairseq's dictionary before the pieces, whose own ends of texts are the ones used."""
+    special = named(settings, **FAIRSEQ)
+    unused = ["<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"]
+    first = [(unused[0], 0.0), (special["pad_token"], 0.0), (unused[1], 0.0), (special["unk_token"], 0.0)]
+    vocab = [*first, (unused[2], -100.0), *scored(model)[1:], (special["mask_token"], 0.0)]
+    backend = worded(model, vocab, 3)
+    return enclosed(finished(backend, special, settings, unused, wide=["mask_token"]), special)
+
+
+def enclosed(built: Built, special: Mapping[str, str]) -> Built:
+    """<s> text </s>, and two of these between the texts of a pair."""
+    bos, eos = special["bos_token"], special["eos_token"]
+    framed(built.backend, f"{bos} $A {eos}", f"{bos} $A {eos} {eos} $B {eos}", [bos, eos])
+    return built
+
+
+def deberta_v2(model: SentencePiece, settings: Settings) -> Built:
+    """DeBERTa's second and third version (He et al., 2021, arXiv:2111.09543)."""
+    special = named(settings, bos_token="[CLS]", eos_token="[SEP]", unk_token="[UNK]", sep_token="[SEP]",
+                    pad_token="[PAD]", cls_token="[CLS]", mask_token="[MASK]")  # fmt: skip
+    steps = [normalizers.Lowercase()] if settings.get("do_lower_case", False) else []
+    breaks = normalizers.Replace(Regex(r"[\n\r\t]"), " ")
+    backend = segmenter(model, scored(model), model.unknown, [*steps, breaks])
+    if settings.get("split_by_punct", False):
+        marks = pre_tokenizers.Punctuation(behavior="isolated")
+        backend.pre_tokenizer = pre_tokenizers.Sequence([marks, backend.pre_tokenizer])
+    built = finished(backend, special, settings, own=own_tokens(model))
+    segmented(backend, special)
+    return built
+
+
+def big_bird(model: SentencePiece, settings: Settings) -> Built:
+    special = named(settings, bos_token="<s>", eos_token="</s>", unk_token="<unk>", sep_token="[SEP]",
+                    pad_token="<pad>", cls_token="[CLS]", mask_token="[MASK]")  # fmt: skip
+    backend = segmenter(model, scored(model), model.unknown)
+    built = finished(backend, special, settings, wide=["mask_token"], own=own_tokens(model))
+    segmented(backend, special)
+    return built
+
+
+def bert_generation(model: SentencePiece, settings: Settings) -> Built:
+    """BertGeneration's: nothing around a text."""
+    special = named(settings, bos_token="<s>", eos_token="</s>", unk_token="<unk>", sep_token="<::::>",
+                    pad_token="<pad>")  # fmt: skip
+    backend = segmenter(model, scored(model), model.unknown)
+    return finished(backend, special, settings, own=own_tokens(model))
+
+
+def pegasus(model: SentencePiece, settings: Settings) -> Built:
+    """Pegasus': two masks and `offset` unused tokens before the pieces (Zhang et al., 2020, arXiv:1912.08777)."""
+    offset = int(settings.get("offset", 103))
+    masks = {"mask_token": "<mask_2>"} if offset else {"mask_token": "[MASK]"}
+    special = named(settings, eos_token="</s>", unk_token="<unk>", pad_token="<pad>", **masks)
+    sentence = settings.get("mask_token_sent", "<mask_1>" if offset else None)
+    unused = [f"<unk_{number}>" for number in range(2, offset)]
+    first = [special["pad_token"], special["eos_token"]]
+    if offset:
+        first += [*([str(sentence)] if sentence is not None else []), special["mask_token"]]
+    vocab = [*((token, 0.0) for token in first), *((token, -100.0) for token in unused), *scored(model)[2:]]
+    backend = segmenter(model, vocab, next(n for n, (text, _) in enumerate(vocab) if text == special["unk_token"]))
+    more = [*([str(sentence)] if sentence is not None else []), *unused]
+    built = finished(backend, special, settings, more)
+    eos = special["eos_token"]
+    framed(backend, f"$A {eos}", f"$A $B {eos}", [eos])
+    return built
+
+
+def llama(model: SentencePiece, settings: Settings) -> Built:
+    """SentencePiece's pieces with bytes for unknown characters, every space kept."""
+    special = named(settings, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+    if model.kind == PAIRS:
+        vocab = {piece.text: number for number, piece in enumerate(model.pieces)}
+        unknown = None if model.byte_fallback else model.pieces[model.unknown].text
+        backend = spm_bpe(vocab, merges_of(vocab), settings, unknown)
+    else:
+        backend = Tokenizer(pieces_of(model, scored(model), model.unknown))
+        llama_spaces(backend, settings)
+    built = finished(backend, special, settings, own=own_tokens(model))
+    bound(backend, special, settings.get("add_bos_token", True), settings.get("add_eos_token", False))
+    return built
+
+
+def gemma(model: SentencePiece, settings: Settings) -> Built:
+    """Gemma's: every space a mark, none put before a text."""
+    special = named(settings, bos_token="<bos>", eos_token="<eos>", unk_token="<unk>", pad_token="<pad>",
+                    mask_token="<mask>")  # fmt: skip
+    backend = Tokenizer(pieces_of(model, scored(model), model.unknown))
+    backend.normalizer = normalizers.Replace(" ", "▁")
+    backend.pre_tokenizer = pre_tokenizers.Split(" ", behavior="merged_with_previous")
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    built = finished(backend, special, settings, own=own_tokens(model))
+    bound(backend, special, settings.get("add_bos_token", True), settings.get("add_eos_token", False))
+    return built
+
+
+def marian_small(model: SentencePiece, settings: Settings) -> Built:
+    """The vocabulary of Marian's small models, which both languages share; padding is a word after it."""
+    special = named(settings, eos_token="</s>", unk_token="<unk>", pad_token="<pad>")
+    backend = unigram(scored(model), model.unknown, model.charsmap)
+    built = finished(backend, special, settings)
+    framed(backend, "$A </s>", "$A $B </s>", [special["eos_token"]])
+    return built
+
+
+RECIPES: Mapping[str, Callable[[SentencePiece, Settings], Built]] = {
+    "Albert": albert,
+    "BertGeneration": bert_generation,
+    "BigBird": big_bird,
+    "Camembert": camembert,
+    "DebertaV2": deberta_v2,
+    "FNet": fnet,
+    "Gemma": gemma,
+    "Llama": llama,
+    "Pegasus": pegasus,
+    "RemBert": rembert,
+    "T5": t5,
+    "XLMRoberta": xlm_roberta,
+    "XLNet": xlnet,
+}

@@ -1,0 +1,86 @@
+"""tokenizer_config.json and special_tokens_map.json: the types of the entries that are read here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ..config import admits, describe
+from ..errors import CorruptFile, UnsupportedTokenizer
+from .special import MORE, ROLES
+
+FLAGS = """
+    add_bos_token add_eos_token add_prefix_space clean_up_tokenization_spaces do_basic_tokenize do_lower_case
+    do_lowercase_and_remove_accent keep_accents legacy legacy_behaviour lowercase normalize remove_space
+    separate_vocabs split_special_tokens strip_accents tokenize_chinese_chars trim_offsets
+""".split()
+TEXTS = "tokenizer_class src_lang tgt_lang padding_side truncation_side errors language_codes".split()
+COUNTS = "extra_ids offset num_sentinels".split()
+
+
+def check(settings: Mapping[str, Any], source: object) -> None:
+    """Raises UnsupportedTokenizer for an entry whose type or value says nothing here."""
+    hints: dict[str, Any] = {
+        **dict.fromkeys(FLAGS, bool | int | None), **dict.fromkeys(TEXTS, str | None),
+        **dict.fromkeys(COUNTS, int | None), **dict.fromkeys(MORE, list | tuple | dict | None),
+        "model_max_length": int | float | None, "pad_token_type_id": int | None, "model_input_names": list[str] | None,
+        "added_tokens_decoder": dict | None, "chat_template": str | list | dict | None, "sp_model_kwargs": dict | None,
+    }  # fmt: skip
+    for name, hint in hints.items():
+        if name in settings and not admits(hint, settings[name]):
+            raise _wrong(source, name, settings[name], describe(hint))
+    for name in ("padding_side", "truncation_side"):
+        if settings.get(name) not in (None, "left", "right"):
+            raise _wrong(source, name, settings[name], "left or right")
+    most = settings.get("model_max_length")
+    if most is not None and not (math.isfinite(most) and most >= 1):
+        raise _wrong(source, "model_max_length", most, "a number of tokens")
+    for name in COUNTS:
+        if not 0 <= (settings.get(name) or 0) <= 100_000:
+            raise _wrong(source, name, settings[name], "a number of tokens, 100,000 at most")
+    for name in ROLES:
+        _token(settings.get(name), source, name)
+    for name in MORE:
+        given = settings.get(name) or []
+        for token in given.values() if isinstance(given, Mapping) else given:
+            _token(token, source, name)
+    for number, token in (settings.get("added_tokens_decoder") or {}).items():
+        if not str(number).isdecimal() or len(str(number)) > 9:
+            raise _wrong(source, "added_tokens_decoder", number, "numbers of tokens as its names")
+        _token(token, source, f"added_tokens_decoder.{number}", needed=True)
+    _template(settings.get("chat_template"), source)
+
+
+def ids(entries: Mapping[str, Any], source: object) -> None:
+    """Raises CorruptFile unless a file (vocab.json, added_tokens.json) maps tokens to ids."""
+    for token, number in entries.items():
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**31:
+            raise CorruptFile(f"{source} must map tokens to their ids, not {token[:40]!r} to {number!r:.40}.")
+
+
+def _token(token: Any, source: object, name: str, needed: bool = False) -> None:
+    """Raises UnsupportedTokenizer for what is neither a text nor an object with one."""
+    if (token is None and not needed) or isinstance(token, str) or type(token).__name__ == "AddedToken":
+        return
+    if not isinstance(token, Mapping) or not isinstance(token.get("content"), str):
+        raise _wrong(source, name, token, "a text, or an object with one as its content")
+    for flag in ("lstrip", "rstrip", "single_word", "normalized", "special"):
+        if not isinstance(token.get(flag, False), bool):
+            raise _wrong(source, f"{name}.{flag}", token[flag], "true or false")
+
+
+def _template(given: Any, source: object) -> None:
+    """Raises UnsupportedTokenizer for chat templates that are no texts, or have no names."""
+    rows = given if isinstance(given, list) else []
+    if isinstance(given, Mapping):
+        rows = [{"name": name, "template": text} for name, text in given.items()]
+    for row in rows:
+        told = isinstance(row, Mapping) and [row.get("name"), row.get("template")]
+        if not told or not all(isinstance(part, str) for part in told):
+            raise _wrong(source, "chat_template", row, "a template, or several, each with a name and a template")
+
+
+def _wrong(source: object, name: str, value: Any, need: str) -> UnsupportedTokenizer:
+    shown = repr(value) if len(repr(value)) < 100 else f"{repr(value)[:97]}..."
+    return UnsupportedTokenizer(f"{source}: {name} is {shown}; it must be {need}.")

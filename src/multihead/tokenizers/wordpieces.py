@@ -1,0 +1,163 @@
+"""Recipes of vocabularies in vocab.txt, a token a line: BERT's word pieces and their kin, ESM's letters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tokenizers.models import WordPiece
+
+from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, processors
+
+from ..errors import UnsupportedTokenizer
+from .frames import framed, numbered
+from .parts import Built, Settings, bert_normalizer, finished, named, whole_words
+from .words import Jieba, Mecab
+
+Lines = Mapping[str, int]
+BERT = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]"}
+
+
+def backend_of(vocab: Lines, settings: Settings, unknown: str) -> Tokenizer:
+    """Word pieces (Wu et al., 2016, arXiv:1609.08144) after BERT's rules."""
+    backend = Tokenizer(WordPiece(dict(vocab), unk_token=unknown))
+    backend.normalizer = bert_normalizer(settings)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix="##")
+    return backend
+
+
+def segmented(backend: Tokenizer, special: Mapping[str, str], first: int = 0) -> None:
+    """[CLS] text [SEP], the second text of a pair of another type; `first` is the type of [CLS]."""
+    cls, sep = special["cls_token"], special["sep_token"]
+    start = f"{cls}:{first} $A:0 {sep}:0"
+    framed(backend, start, f"{start} $B:1 {sep}:1", [cls, sep])
+
+
+def wordpiece(vocab: Lines, settings: Settings) -> Built:
+    """BERT's: [CLS] text [SEP]."""
+    special = named(settings, **BERT)
+    backend = backend_of(vocab, settings, special["unk_token"])
+    built = finished(backend, special, settings)
+    segmented(backend, special)
+    return built
+
+
+def funnel(vocab: Lines, settings: Settings) -> Built:
+    """Funnel's: as BERT's, with tokens for both ends of a text, and a type of its own for the first."""
+    special = named(settings, bos_token="<s>", eos_token="</s>", unk_token="<unk>", sep_token="<sep>",
+                    pad_token="<pad>", cls_token="<cls>", mask_token="<mask>")  # fmt: skip
+    backend = backend_of(vocab, settings, special["unk_token"])
+    built = finished(backend, special, settings)
+    segmented(backend, special, first=2)
+    return built
+
+
+def mpnet(vocab: Lines, settings: Settings) -> Built:
+    """MPNet's: BERT's words, framed as RoBERTa's."""
+    special = named(settings, bos_token="<s>", eos_token="</s>", unk_token="[UNK]", sep_token="</s>",
+                    pad_token="<pad>", cls_token="<s>", mask_token="<mask>")  # fmt: skip
+    backend = backend_of(vocab, settings, special["unk_token"])
+    built = finished(backend, special, settings, wide=["mask_token"])
+    end, begin = ((special[role], numbered(backend, special[role])) for role in ("sep_token", "cls_token"))
+    backend.post_processor = processors.RobertaProcessing(end, begin, True, False)
+    return built
+
+
+def splinter(vocab: Lines, settings: Settings) -> Built:
+    """Splinter's: a pair is a question, a token that asks for it, a full stop, and the context."""
+    question = str(settings.get("question_token", "[QUESTION]"))
+    special = named(settings, **BERT)
+    backend = backend_of(vocab, settings, special["unk_token"])
+    built = finished(backend, special, settings, [question])
+    cls, sep = special["cls_token"], special["sep_token"]
+    pair = f"{cls}:0 $A:0 {question} . {sep}:0 $B:1 {sep}:1"
+    if settings.get("padding_side") == "left":
+        pair = f"{cls}:0 $A:0 {sep}:0 $B:1 {question} . {sep}:1"
+    framed(backend, f"{cls}:0 $A:0 {sep}:0", pair, [cls, sep, question, "."])
+    return built
+
+
+def esm(vocab: Lines, settings: Settings) -> Built:
+    """ESM's: the vocabulary's tokens are found as they are, what lies between is unknown up to the next white space."""
+    special = named(settings, eos_token="<eos>", unk_token="<unk>", pad_token="<pad>", cls_token="<cls>",
+                    mask_token="<mask>")  # fmt: skip
+    vocab = {token.strip(): number for token, number in vocab.items()}
+    backend = Tokenizer(whole_words(vocab, special["unk_token"]))
+    longest = sorted((token for token in vocab if token), key=len, reverse=True)
+    found = pre_tokenizers.Split(Regex("|".join(re.escape(token) for token in longest)), behavior="isolated")
+    backend.pre_tokenizer = pre_tokenizers.Sequence([found, pre_tokenizers.WhitespaceSplit()])
+    built = finished(backend, special, settings)
+    cls, eos = special["cls_token"], special["eos_token"]
+    framed(backend, f"{cls} $A {eos}", f"{cls} $A {eos} $B {eos}", [cls, eos])
+    return built
+
+
+def japanese(vocab: Lines, settings: Settings) -> Built:
+    """BERT's Japanese vocabularies: words by MeCab, then word pieces or characters.
+
+    Raises:
+        UnsupportedTokenizer: words by another program, or MeCab is not installed.
+    """
+    words, parts = settings.get("word_tokenizer_type", "basic"), settings.get("subword_tokenizer_type", "wordpiece")
+    if parts not in ("wordpiece", "character") or words not in ("mecab", "basic") or not settings.get(
+        "do_word_tokenize", True
+    ):  # fmt: skip
+        raise UnsupportedTokenizer(
+            f"BertJapaneseTokenizer with word_tokenizer_type {words!r} and subword_tokenizer_type {parts!r} is not "
+            "built here: words by 'mecab' or 'basic', parts 'wordpiece' or 'character' are."
+        )
+    plain = {"do_lower_case": False, "tokenize_chinese_chars": False, **settings}
+    special = named(settings, **BERT)
+    backend = backend_of(vocab, plain, special["unk_token"])
+    characters = parts == "character"
+    if characters:
+        backend.model = whole_words(vocab, special["unk_token"])
+    mecab = None
+    if words == "mecab":
+        backend.normalizer = None
+        mecab = tagger(settings.get("mecab_kwargs") or {}, bool(plain["do_lower_case"]), characters)
+        mecab.attach(backend)
+    elif characters:
+        single = pre_tokenizers.Split(Regex("."), behavior="isolated")
+        backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), single])
+    built = finished(backend, special, settings)
+    segmented(backend, special)
+    return Built(built.backend, built.special, built.more, mecab)
+
+
+def tagger(options: Mapping[str, Any], lower: bool, characters: bool) -> Mecab:
+    """MeCab by the settings' `mecab_kwargs`. Raises UnsupportedTokenizer for an unknown one."""
+    known = {"mecab_dic", "mecab_option", "normalize_text", "do_lower_case", "never_split"}
+    if unknown := sorted(set(options) - known):
+        raise UnsupportedTokenizer(f"mecab_kwargs has {unknown[0]!r}, which is not known here.")
+    return Mecab(
+        options.get("mecab_dic", "unidic_lite"),
+        options.get("mecab_option") or "",
+        bool(options.get("normalize_text", True)),
+        bool(options.get("do_lower_case", lower)),
+        characters,
+    )
+
+
+def roformer(vocab: Lines, settings: Settings) -> Built:
+    """RoFormer's: words by jieba. Raises UnsupportedTokenizer where it is not installed."""
+    built = wordpiece(vocab, {**settings, "tokenize_chinese_chars": False})
+    jieba = Jieba(dict(vocab))
+    jieba.attach(built.backend)
+    return Built(built.backend, built.special, built.more, jieba)
+
+
+RECIPES: Mapping[str, Callable[[Lines, Settings], Built]] = {
+    **dict.fromkeys(
+        ("Bert", "ConvBert", "DistilBert", "DPRContextEncoder", "DPRQuestionEncoder", "DPRReader", "Electra",
+         "LayoutLM", "Lxmert", "MobileBert", "Realm", "RetriBert", "SqueezeBert"), wordpiece,
+    ),
+    "BertJapanese": japanese,
+    "Esm": esm,
+    "Funnel": funnel,
+    "MPNet": mpnet,
+    "RoFormer": roformer,
+    "Splinter": splinter,
+}  # fmt: skip

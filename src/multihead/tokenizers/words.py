@@ -1,0 +1,224 @@
+"""What cuts texts into words in Python, where the library has no rule for it: codes of byte pairs, MeCab, jieba.
+
+Such a part cannot be written into tokenizer.json, and is put into a tokenizer anew after it was copied.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+from tokenizers import NormalizedString, PreTokenizedString, Tokenizer, decoders, normalizers, pre_tokenizers
+
+from ..errors import UnsupportedTokenizer
+
+LONGEST = 100  # characters of a word that word pieces are looked up for, as BERT's
+KEPT = 20_000  # words whose pieces are remembered
+
+
+class Words(Protocol):
+    def attach(self, backend: Tokenizer) -> None:
+        """Puts what cuts texts into the library's tokenizer."""
+
+
+def detach(backend: Tokenizer) -> None:
+    """Puts BERT's rules where Python code was, so that the tokenizer can be written."""
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece(prefix="##")
+
+
+class Cutter:
+    """What the library calls with each stretch of text."""
+
+    def pre_tokenize(self, text: PreTokenizedString) -> None:
+        text.split(self.cut)
+
+    def cut(self, _: int, text: NormalizedString) -> list[NormalizedString]:
+        raise NotImplementedError
+
+
+@dataclass
+class Codes(Cutter):
+    """Byte pairs as Sennrich et al. wrote them (2016, arXiv:1508.07909): `@@` ends a piece that its word goes on after.
+
+    Args:
+        merges: pairs of pieces, the first merged first; `</w>` ends a word.
+        small: BlenderbotSmall's words: without capitals, cut at punctuation, line breaks as `__newln__`.
+    """
+
+    merges: Sequence[tuple[str, ...]]
+    small: bool = False
+    ranks: dict[tuple[str, ...], int] = field(init=False, repr=False)
+    known: dict[str, list[str]] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.ranks = {pair: rank for rank, pair in enumerate(self.merges)}
+
+    def attach(self, backend: Tokenizer) -> None:
+        if self.small:
+            backend.normalizer = normalizers.Lowercase()
+        backend.pre_tokenizer = pre_tokenizers.PreTokenizer.custom(self)
+        backend.decoder = decoders.Decoder.custom(Joiner())
+
+    def cut(self, _: int, text: NormalizedString) -> list[NormalizedString]:
+        whole, found = str(text), []
+        for begin, end in self.spans(whole):
+            word = whole[begin:end]
+            pieces = self.pieces("__newln__" if self.small and word == "\n" else word)
+            for number, piece in enumerate(pieces):
+                size = end - begin if word == "\n" and self.small else len(piece)
+                part = text[begin : begin + size]
+                if part is None:
+                    continue
+                if self.small and word == "\n":
+                    part.replace("\n", piece)
+                else:
+                    begin += size
+                if number < len(pieces) - 1:
+                    part.append("@@")
+                found.append(part)
+        return found
+
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where words begin and end."""
+        for match in re.finditer(r"\S+\n?", text):
+            if not self.small:
+                yield match.span()
+                continue
+            for part in re.finditer(r"'|\n|[.,!?()][^.,!?()'\n]*|[^.,!?()'\n]+", match.group()):
+                yield match.start() + part.start(), match.start() + part.end()
+
+    def pieces(self, word: str) -> list[str]:
+        """A word's pieces, without marks."""
+        if word in self.known:
+            return self.known[word]
+        parts = [*word[:-1], word[-1] + "</w>"]
+        while len(parts) > 1:
+            ranked = [(self.ranks.get(pair, len(self.ranks)), pair) for pair in pairwise(parts)]
+            rank, (first, second) = min(ranked, key=lambda each: each[0])
+            if rank == len(self.ranks):
+                break
+            merged: list[str] = []
+            for part in parts:
+                if merged and merged[-1] == first and part == second:
+                    merged[-1] = first + second
+                else:
+                    merged.append(part)
+            parts = merged
+        found = [*parts[:-1], parts[-1][: -len("</w>")]]
+        if len(self.known) < KEPT:
+            self.known[word] = found
+        return found
+
+
+class Joiner:
+    """Joins pieces of `Codes` to a text."""
+
+    def decode(self, tokens: Sequence[str]) -> str:
+        return " ".join(tokens).replace("@@ ", "").strip()
+
+
+@dataclass
+class Mecab(Cutter):
+    """Japanese words of MeCab (Kudo et al., 2004), as BERT's Japanese vocabularies count them.
+
+    Args:
+        dictionary: "ipadic", "unidic_lite", "unidic", None for MeCab's own. options: of its command line.
+        normalize: characters by their NFKC form. lower: without capitals, after words are cut.
+        characters: each is a token.
+    """
+
+    dictionary: str | None = "unidic_lite"
+    options: str = ""
+    normalize: bool = True
+    lower: bool = False
+    characters: bool = False
+    tagger: Any = field(init=False, repr=False, default=None)
+
+    def attach(self, backend: Tokenizer) -> None:
+        self.tagger = self.made()
+        if self.normalize:
+            backend.normalizer = normalizers.NFKC()
+        backend.pre_tokenizer = pre_tokenizers.PreTokenizer.custom(self)
+        backend.decoder = decoders.WordPiece(prefix="##", cleanup=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"tagger": None}
+
+    def made(self) -> Any:
+        """MeCab with its dictionary. Raises UnsupportedTokenizer without them."""
+        how = 'python -m pip install "multihead[japanese]"'
+        try:
+            import fugashi
+        except ModuleNotFoundError as error:
+            raise UnsupportedTokenizer(f"This tokenizer finds Japanese words with MeCab: {how}.") from error
+        options = self.options
+        if self.dictionary is not None:
+            if self.dictionary not in ("ipadic", "unidic_lite", "unidic"):
+                raise UnsupportedTokenizer(
+                    f"mecab_dic is 'ipadic', 'unidic_lite', 'unidic' or null, not {self.dictionary!r}."
+                )
+            try:
+                folder = Path(__import__(self.dictionary).DICDIR)
+            except ModuleNotFoundError as error:
+                raise UnsupportedTokenizer(
+                    f"This tokenizer needs MeCab's dictionary {self.dictionary}: {how}, or python -m pip install "
+                    f"{self.dictionary.replace('_', '-')}."
+                ) from error
+            options = f'-d "{folder}" -r "{folder / "mecabrc"}" {options}'
+        return fugashi.GenericTagger(options)
+
+    def cut(self, _: int, text: NormalizedString) -> list[NormalizedString]:
+        whole, place, found = str(text), 0, []
+        for word in (each.surface for each in self.tagger(whole)):
+            begin = whole.index(word, place)
+            place = begin + len(word)
+            edges = range(begin, place) if self.characters else [begin]
+            for edge in edges:
+                part = text[edge : edge + 1] if self.characters else text[begin:place]
+                if part is not None:
+                    if self.lower:
+                        part.lowercase()
+                    found.append(part)
+        return found
+
+
+@dataclass
+class Jieba(Cutter):
+    """Chinese words of jieba, and characters where a word is not in the vocabulary, as RoFormer's (Su et al., 2021).
+
+    Args:
+        vocab: words that stay whole.
+    """
+
+    vocab: Mapping[str, int]
+
+    def attach(self, backend: Tokenizer) -> None:
+        try:
+            import rjieba
+        except ModuleNotFoundError as error:
+            raise UnsupportedTokenizer(
+                'This tokenizer finds Chinese words with jieba: python -m pip install "multihead[chinese]".'
+            ) from error
+        self._tokenize = rjieba.tokenize
+        backend.pre_tokenizer = pre_tokenizers.PreTokenizer.custom(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"vocab": self.vocab}
+
+    def cut(self, _: int, text: NormalizedString) -> list[NormalizedString]:
+        rules = normalizers.BertNormalizer(
+            clean_text=False, handle_chinese_chars=True, strip_accents=False, lowercase=False
+        )
+        found = []
+        for word, begin, end in self._tokenize(str(text), hmm=False):
+            if word in self.vocab:
+                found.append(text[begin:end])
+                continue
+            for part in rules.normalize_str(word).split():
+                found.append(text[begin : begin + len(part)])
+                begin += len(part)
+        return [part for part in found if part is not None]

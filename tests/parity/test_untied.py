@@ -1,0 +1,133 @@
+"""A table that the config ties and the checkpoint keeps with other numbers is read, as the reference reads it."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+import multihead
+
+from .case import WORDS as WORDS_IN_VOCABULARY
+from .case import Case, batch, reference
+from .cases import CASES, PAIRS
+from .test_families import close, ours
+
+
+@cache
+def tied(case: Case, end: str) -> dict[str, str]:
+    """The reference's name of each tied tensor -> that of the one it is tied to."""
+    with torch.device("meta"):
+        model = getattr(transformers, case.family + end)._from_config(case.config(end))
+    return dict(model.all_tied_weights_keys)
+
+
+def changes() -> list[tuple[Case, str, tuple[str, ...]]]:
+    """(case, end, tied tensors to store with numbers of their own), each class once."""
+    found, seen = [], set()
+    for case, end in PAIRS:
+        if (case.family, end) in seen or not tied(case, end):
+            continue
+        seen.add((case.family, end))
+        names = tuple(tied(case, end))
+        found += [(case, end, (name,)) for name in names]
+        if len(names) > 1:
+            found.append((case, end, names))
+    return found
+
+
+CHANGES = changes()
+
+
+def write(case: Case, end: str, names: tuple[str, ...], folder: Path, scale: float = 1.0) -> Any:
+    """A checkpoint of the reference's with more tensors: noise under `names`, or copies where `scale` is 0."""
+    reference(case, end).save_pretrained(folder)
+    stored = load_file(folder / "model.safetensors")
+    torch.manual_seed(5)
+    for name in names:
+        words = stored[tied(case, end)[name]]
+        stored[name] = words + scale * torch.randn_like(words)
+    save_file(stored, folder / "model.safetensors", {"format": "pt"})
+    return stored
+
+
+def answers(case: Case, end: str, *models: Any) -> list[Any]:
+    inputs = batch(case, end, lengths=(9, 9, 9))
+    with torch.no_grad():
+        return [model(**inputs)[0] for model in models]
+
+
+@pytest.mark.parametrize(
+    ("case", "end", "names"), CHANGES, ids=[f"{c.family}{end}-{'-'.join(names)}" for c, end, names in CHANGES]
+)
+def test_a_stored_copy_with_other_numbers_is_read_as_by_the_reference_and_saved(case, end, names, tmp_path, recwarn):
+    write(case, end, names, tmp_path / "theirs")
+    kind = getattr(transformers, case.family + end)
+    logging.disable(logging.WARNING)
+    expected = kind.from_pretrained(tmp_path / "theirs", attn_implementation=case.backend).eval()
+    mine = ours(case, end, tmp_path / "theirs")
+    assert any("they are not tied" in str(warning.message) for warning in recwarn)
+    right, got = answers(case, end, expected, mine)
+    close(got, right, "scores", case.tolerance)
+    mine.save_pretrained(tmp_path / "mine")
+    again = ours(case, end, tmp_path / "mine")
+    theirs = kind.from_pretrained(tmp_path / "mine", attn_implementation=case.backend).eval()
+    logging.disable(logging.NOTSET)
+    for name, value in zip(("ours", "theirs"), answers(case, end, again, theirs), strict=True):
+        close(value, right, f"saved and loaded, {name}", case.tolerance)
+
+
+WORDS = [(case, end, names) for case, end, names in CHANGES if len(names) == 1 and names[0].endswith("weight")]
+
+
+@pytest.mark.parametrize(
+    ("case", "end", "names"), WORDS, ids=[f"{c.family}{end}-{names[0]}" for c, end, names in WORDS]
+)
+def test_tied_words_may_be_stored_under_any_of_their_names_alone_and_equal_copies_stay_tied(case, end, names, tmp_path):
+    stored = write(case, end, names, tmp_path, scale=0.0)
+    both = ours(case, end, tmp_path)
+    del stored[tied(case, end)[names[0]]]
+    save_file(stored, tmp_path / "model.safetensors", {"format": "pt"})
+    one = ours(case, end, tmp_path)
+    for mine in (both, one):
+        assert mine.config == both.config
+        assert sum(p.numel() for p in mine.parameters()) == sum(p.numel() for p in both.parameters())
+    for got in answers(case, end, both, one):
+        close(got, answers(case, end, reference(case, end))[0], "scores", case.tolerance)
+
+
+def llama(tmp_path: Path) -> tuple[Any, Any]:
+    """The reference's model with a head of its own that its config ties, and ours."""
+    case = next(case for case in CASES if case.name == "llama-biased-tied-wide-heads")
+    write(case, "ForCausalLM", ("lm_head.weight",), tmp_path)
+    mine = multihead.AutoModelForCausalLM.from_pretrained(tmp_path)
+    return transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval(), mine
+
+
+def test_an_untied_head_is_resized_prepared_and_written_apart_from_the_words(tmp_path):
+    theirs, mine = llama(tmp_path)
+    ids = torch.randint(1, WORDS_IN_VOCABULARY - 9, (2, 9))
+    with torch.no_grad():
+        expected = theirs(ids).logits
+        fast = multihead.AutoModelForCausalLM.from_pretrained(tmp_path, precision="fp32")
+        close(fast(ids).logits, expected, "scores of a prepared model")
+        fast.save_pretrained(tmp_path / "prepared")
+        again = multihead.AutoModelForCausalLM.from_pretrained(tmp_path / "prepared")
+        close(again(ids).logits, expected, "scores of a saved prepared model")
+        mine.resize_token_embeddings(WORDS_IN_VOCABULARY - 9)
+        close(mine(ids).logits, expected[..., :-9], "scores of a smaller vocabulary")
+
+
+def test_an_untied_head_learns_by_itself(tmp_path):
+    _, mine = llama(tmp_path)
+    words, scores = mine.get_input_embeddings().weight, mine.get_output_embeddings().weight
+    before = words.detach().clone()
+    with torch.no_grad():
+        scores.add_(1.0)
+    assert torch.equal(words, before)
