@@ -54,6 +54,8 @@ class Walks:
             return None
         if not all(type(layer) is KeyValues for layer in store.layers) or any(map(hooked, model.modules())):
             return None
+        if not all(x.is_cpu for x in (*model.parameters(), *model.buffers())):
+            return None
         return cls(model, store) if walks(_decoder(model), model.dtype) and _scores(model.head, model.dtype) else None
 
     @torch.inference_mode()
@@ -79,7 +81,7 @@ class Walks:
         walk, places = self._walk, [text.length for text in texts]
         if torch.is_autocast_enabled("cpu") or (walk.most is not None and len(texts) > walk.most):
             return None
-        if walk.crosses != (source is not None) or walk.placeless in tokens:
+        if not walk.reads(source) or walk.placeless in tokens:
             return None
         if not all(0 <= token < walk.words for token in tokens):
             return None
@@ -89,7 +91,8 @@ class Walks:
         if walk.longest is not None and max(places) + ahead > walk.longest:
             return None
         walk.tell_source(source)
-        self._settle(walk, texts)
+        if not self._settle(walk, texts):
+            return None
         rows = {window: _rows([text.tables[window] for text in texts], places, window) for window in self.store.windows}
         began = time.perf_counter()
         last = [*ends, *([] if walk.placeless is None else [walk.placeless])]
@@ -100,13 +103,15 @@ class Walks:
         scale = self.model.head.scale
         return Passed(states, scores.float() if scale == 1.0 else (scores * scale).float(), found)
 
-    def _settle(self, walk: Walk, texts: Sequence[Text]) -> None:
-        """Puts all that was read into storage, which gets room for these texts' next tokens."""
+    def _settle(self, walk: Walk, texts: Sequence[Text]) -> bool:
+        """Puts all that was read into storage, which gets room for these texts' next tokens; whether it can be read."""
         tops = {window: pool.top for window, pool in self.store.pools.items()}
         if self.moved or tops != self._tops:
             settle(self.store, texts, self.model.device)
-            walk.settled()
+            if not walk.settled():
+                return False
             self._tops, self.moved = tops, False
+        return True
 
 
 def _rows(tables: Sequence[Table], places: Sequence[int], window: int | None) -> Rows:

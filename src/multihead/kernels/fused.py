@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from . import gpu, native
+from .layout import heads_fit, plain, rows_of, within
 from .sight import Runs, Sight
 
 LONG = 256  # keys from which matrix units are left to torch's kernel, which has them; a guess, not measured
@@ -17,7 +18,9 @@ LONG = 256  # keys from which matrix units are left to torch's kernel, which has
 
 def normed(x: Tensor, weight: Tensor, eps: float, centre: float = 0.0) -> Tensor | None:
     """x (..., width) over its root mean square, times weight + centre."""
-    if weight.dtype != x.dtype or (weight.requires_grad and torch.is_grad_enabled()):
+    if (weight.requires_grad and torch.is_grad_enabled()) or not x.numel():
+        return None
+    if not plain(weight, x, x.dtype, x.shape[-1]):
         return None
     if gpu.serves(x):
         return gpu.normed(x, weight, eps, centre)
@@ -25,8 +28,7 @@ def normed(x: Tensor, weight: Tensor, eps: float, centre: float = 0.0) -> Tensor
         return None
     library = native.library()
     assert library is not None
-    width = x.shape[-1]
-    flat = x.view(-1, width) if x.is_contiguous() else x.reshape(-1, width)
+    width, flat = x.shape[-1], rows_of(x)
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
     said = native.Norm(
         x=flat.data_ptr(), weight=weight.data_ptr(), y=y.data_ptr(), rows=flat.shape[0], width=width,
@@ -38,9 +40,14 @@ def normed(x: Tensor, weight: Tensor, eps: float, centre: float = 0.0) -> Tensor
 
 def turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor | None:
     """x (tokens, heads, width), its first channels turned by angles whose float32 cosines are (tokens, rotated / 2)."""
-    if x.stride(-1) == 1 and gpu.serves(x):
+    half = cosines.shape[-1]
+    if x.ndim != 3 or x.stride(-1) != 1 or 2 * half > x.shape[2] or not x.numel():
+        return None
+    if not all(plain(angles, x, torch.float32, len(x), half) for angles in (cosines, sines)):
+        return None
+    if gpu.serves(x):
         return gpu.turned(x, cosines, sines)
-    if not native.serves(x) or x.stride(-1) != 1:
+    if not native.serves(x):
         return None
     library = native.library()
     assert library is not None
@@ -57,8 +64,8 @@ def turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor | None:
 def decoded(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Tensor | None:
     """Attention of one query a text, q (texts, heads, width), over keys and values (rows, key heads, width)."""
     width, value_width = q.shape[2], v.shape[2]
-    one = sight.queries.longest == 1 and len(sight.queries) == q.shape[0]
-    if not one or width % 16 or value_width % 16 or not _fit(q, k, v):
+    one = sight.queries.longest == 1 and len(sight.queries) == q.shape[0] and 0 not in sight.keys.lengths
+    if not one or width % 16 or value_width % 16 or not _fit(q, k, v, sight):
         return None
     library = native.library()
     assert library is not None
@@ -77,7 +84,7 @@ def decoded(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Tens
 def attended(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Tensor | None:
     """Attention in bfloat16 of many queries a text, q (tokens, heads, width); keys and values as for `decoded`."""
     width, value_width = q.shape[2], v.shape[2]
-    if not mixes(q, sight.keys) or width % 2 or value_width % 16 or not _fit(q, k, v):
+    if not mixes(q, sight.keys) or width % 2 or value_width % 16 or not _fit(q, k, v, sight):
         return None
     library = native.library()
     assert library is not None
@@ -150,8 +157,8 @@ def spans(runs: Runs, window: int | None = None) -> tuple[Any, Any]:
     return native.numbers(begins), native.numbers(lengths)
 
 
-def _fit(q: Tensor, k: Tensor, v: Tensor) -> bool:
+def _fit(q: Tensor, k: Tensor, v: Tensor, sight: Sight) -> bool:
     """Whether the kernels read these: of one precision, each head's numbers side by side and heads without gaps."""
-    if not (native.serves(q) and native.serves(k) and native.serves(v)) or not k.dtype == v.dtype == q.dtype:
+    if not (native.serves(q) and native.serves(k) and native.serves(v)) or not heads_fit(q, k, v):
         return False
-    return all(x.stride()[1:] == (x.shape[2], 1) for x in (q, k, v))
+    return within(sight, len(q), len(k)) and all(x.stride()[1:] == (x.shape[2], 1) for x in (q, k, v))

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import InvalidInput
+from .layout import heads_fit, lined, rows_of, within
 from .sight import BLOCK, Pages, Runs, Sight
 
 WIDEST = 256  # channels of a head, at most
@@ -54,18 +56,20 @@ def _opened() -> tuple[Any | None, str]:
 
 def normed(x: Tensor, weight: Tensor, eps: float, centre: float) -> Tensor:
     """See `fused.normed`."""
-    flat = x.view(-1, x.shape[-1]) if x.is_contiguous() else x.reshape(-1, x.shape[-1])
+    flat = rows_of(x)
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
     if len(flat):
         size = power(flat.shape[1])
         _launch(flat, "rms", (len(flat),),
-            flat, weight, y, flat.shape[1], flat.stride(0), eps, centre, SIZE=size, num_warps=8 if size > 2048 else 4,
+            flat, weight.contiguous(), y, flat.shape[1], flat.stride(0), eps, centre, SIZE=size,
+            num_warps=8 if size > 2048 else 4,
         )  # fmt: skip
     return y
 
 
 def turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     """See `fused.turned`."""
+    x, cosines, sines = lined(x), cosines.contiguous(), sines.contiguous()
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     width, half = x.shape[2], cosines.shape[1]
     if len(x):
@@ -77,12 +81,12 @@ def turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 
 
 def gated(x: Tensor, act: int) -> Tensor:
-    """act(first half) * second half of x (rows, 2 * inner); `act` as in `native.ACTIVATIONS`."""
-    inner = x.shape[1] // 2
-    y = x.new_empty(len(x), inner)
-    if len(x):
+    """act(first half) * second half of x (..., 2 * inner); `act` as in `native.ACTIVATIONS`."""
+    flat, inner = rows_of(x), x.shape[-1] // 2
+    y = x.new_empty(*x.shape[:-1], inner)
+    if y.numel():
         size = min(power(inner), 1024)
-        _launch(x, "gate", (len(x), -(-inner // size)), x, y, inner, x.stride(0), ACT=act, SIZE=size)
+        _launch(x, "gate", (len(flat), -(-inner // size)), flat, y, inner, flat.stride(0), ACT=act, SIZE=size)
     return y
 
 
@@ -90,6 +94,7 @@ def placed(
     q: Tensor, k: Tensor, v: Tensor, angles: tuple[Tensor, Tensor], k_store: Tensor, v_store: Tensor, rows: Tensor
 ) -> Tensor:
     """Queries turned as `turned` does; keys, turned likewise, and values go to rows of storage as in `kept`."""
+    q, k, v, angles = lined(q), lined(k), lined(v), (angles[0].contiguous(), angles[1].contiguous())
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     width, values, half = q.shape[2], v.shape[2], angles[0].shape[1]
     if len(q):
@@ -110,8 +115,9 @@ def summed(
     if len(x):
         size = power(x.shape[1])
         _launch(x, "summed", (len(x),),
-            x.contiguous(), y.contiguous(), total, normed, weight, weight if bias is None else bias, x.shape[1], eps,
-            centre, KIND=kind, BIAS=bias is not None, KEEP=keep, SIZE=size, num_warps=8 if size > 2048 else 4,
+            x.contiguous(), y.contiguous(), total, normed, weight.contiguous(),
+            (weight if bias is None else bias).contiguous(), x.shape[1], eps, centre, KIND=kind, BIAS=bias is not None,
+            KEEP=keep, SIZE=size, num_warps=8 if size > 2048 else 4,
         )  # fmt: skip
     return total, normed
 
@@ -119,7 +125,7 @@ def summed(
 def kept(k: Tensor, v: Tensor, k_store: Tensor, v_store: Tensor, rows: Tensor) -> None:
     """Writes keys and values (tokens, heads, width) at rows of storage (rows, heads, width); rows below 0 are not."""
     if len(k):
-        k, v = (x if x.stride(1) == x.shape[2] else x.contiguous() for x in (k, v))
+        k, v = (x if x.stride()[1:] == (x.shape[2], 1) else x.contiguous() for x in (k, v))
         k_width, v_width = k_store[0].numel(), v_store[0].numel()
         _launch(k, "keep", (len(k),),
             k, v, k_store, v_store, rows, k.stride(0), v.stride(0), k_width, v_width, K_SIZE=power(k_width),
@@ -134,7 +140,7 @@ def followed(told: Tensor, best: Tensor, windows: int, blocks: int) -> None:
 
 def fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
     """Whether attention of these (rows, heads, width) can be computed here."""
-    if not (serves(q) and serves(k) and serves(v)) or not q.dtype == k.dtype == v.dtype:
+    if not (serves(q) and serves(k) and serves(v)) or not heads_fit(q, k, v):
         return False
     return max(q.shape[2], v.shape[2]) <= WIDEST and q.stride(2) == k.stride(2) == v.stride(2) == 1
 
@@ -142,7 +148,14 @@ def fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
 def attended(
     q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float, softcap: float | None, sinks: Tensor | None
 ) -> Tensor:
-    """Attention as `attention.Attend` says, without bias and dropout, of what `fits`."""
+    """Attention as `attention.Attend` says, without bias and dropout, of what `fits`.
+
+    Raises:
+        InvalidInput: the texts lie outside of what is given.
+    """
+    if not isinstance(sight.keys, Pages) and not within(sight, len(q), len(k)):
+        raise InvalidInput(f"Texts reach beyond {len(q)} rows of queries or {len(k)} of keys.")
+    q, k, v, sinks = lined(q), lined(k), lined(v), None if sinks is None else sinks.contiguous()
     out = q.new_empty(*q.shape[:2], v.shape[2])
     if not q.numel():
         return out

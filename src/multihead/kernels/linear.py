@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import native
+from .layout import plain
 
 ROWS = {  # of float32 and of bfloat16, up to which the kernels are faster, by their level
     "plain": (1, 1), "avx2": (1, 1), "avx512": (64, 4), "avx512_vnni": (64, 4), "avx512_bf16": (64, 32),
@@ -30,6 +31,10 @@ MOST = 64  # rows of all these
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x @ weight.T + bias: (rows, inputs) to (rows, outputs); the weight is (outputs, inputs)."""
     if x.ndim != 2 or x.shape[0] > MOST or x.device.type != "cpu" or torch.is_grad_enabled():
+        return F.linear(x, weight, bias)
+    if weight.ndim != 2 or weight.dtype is not x.dtype or weight.shape[1] != x.shape[1]:
+        return F.linear(x, weight, bias)  # which says what is wrong
+    if bias is not None and (bias.dtype is not x.dtype or bias.shape != weight.shape[:1]):
         return F.linear(x, weight, bias)
     kind = lies(weight)
     if kind is not None and _reads(x, weight, bias, kind):
@@ -72,8 +77,7 @@ def _reads(x: Tensor, weight: Tensor, bias: Tensor | None, kind: int) -> bool:
     """Whether the kernels compute this product, and faster."""
     if not native.serves(x) or not 0 < x.shape[0] <= most_rows(x.dtype, kind) or torch.is_autocast_enabled("cpu"):
         return False
-    alike = weight.dtype is x.dtype and x.shape[1] == weight.shape[1] and x.stride(1) == 1
-    return alike and (bias is None or (bias.dtype is x.dtype and bias.is_contiguous()))
+    return weight.is_cpu and x.stride(1) == 1 and plain(bias, x, x.dtype, weight.shape[0])
 
 
 def _as_it_lies(x: Tensor, weight: Tensor, bias: Tensor | None, kind: int) -> Tensor:

@@ -288,8 +288,8 @@ class Text:
         return 0 if window is None else max(blocks * BLOCK + 1 - window, 0) // BLOCK
 
     def _covered(self, window: int | None, names: list[bytes], blocks: int) -> bool:
-        pool = self.store.pools[window]
-        return all(pool.find(names[i + 1]) is not None for i in range(self._unseen(window, blocks), blocks))
+        pool, first = self.store.pools[window], min(self._unseen(window, blocks), blocks - 1)  # somebody has read it
+        return all(pool.find(names[i + 1]) is not None for i in range(first, blocks))
 
 
 def name_of(before: bytes, tokens: Sequence[int]) -> bytes:

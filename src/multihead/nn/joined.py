@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..kernels import gpu
+from ..kernels.layout import plain
 from ..kernels.native import ACTIVATIONS as KNOWN
 from .activations import ACTIVATIONS
 from .norms import RMSNorm, WideRMSNorm
@@ -71,11 +72,14 @@ def normed_sum(x: Tensor, y: Tensor, norm: nn.Module, keep: bool) -> tuple[Tenso
     Args:
         keep: whether the sum is wanted too; else the norm stands in its place.
     """
-    if not (gpu.serves(x) and gpu.serves(y)) or x.dtype != y.dtype or x.shape[1] > WIDEST:
+    if not (gpu.serves(x) and gpu.serves(y)) or x.dtype != y.dtype or x.shape != y.shape or x.ndim != 2:
+        return None
+    weight: Tensor | None = getattr(norm, "weight", None)
+    bias: Tensor | None = getattr(norm, "bias", None)
+    if weight is None or x.shape[1] > WIDEST or not all(plain(part, x, x.dtype, x.shape[1]) for part in (weight, bias)):
         return None
     if type(norm) is LayerNorm:
-        weight: Tensor | None = norm.weight
-        return None if weight is None else gpu.summed(x, y, 2, weight, norm.bias, norm.eps, 0.0, keep)
+        return gpu.summed(x, y, 2, weight, bias, norm.eps, 0.0, keep)
     if type(norm) in (RMSNorm, WideRMSNorm):
         made: RMSNorm = norm  # type: ignore[assignment]
         return gpu.summed(x, y, 1, made.weight, None, made.eps, getattr(made, "centre", 0.0), keep)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from ..errors import InvalidInput
 from ..kernels import gpu
 from ..kernels.sight import BLOCK, Pages, Runs
 
@@ -161,7 +162,19 @@ class KeyValues:
 
 
 def grown(storage: Tensor | None, like: Tensor, rows: int) -> Tensor:
-    """Storage for at least so many rows; what it grows by is not touched before it is needed."""
+    """Storage for at least so many rows; what it grows by is not touched before it is needed.
+
+    Raises:
+        InvalidInput: what is to be put there has another shape or precision, or lies on another device.
+    """
+    if storage is not None and storage is not like:
+        held_of, given = ((x.dtype, x.device, x.shape[1:]) for x in (storage, like))
+        if held_of != given:
+            raise InvalidInput(
+                f"What is remembered of a token is {list(storage.shape[1:])} in {storage.dtype} on {storage.device}, "
+                f"and this pass gives {list(like.shape[1:])} in {like.dtype} on {like.device}. Begin again without "
+                "past_key_values."
+            )
     held = 0 if storage is None else storage.shape[0]
     if storage is not None and rows <= held:
         return storage

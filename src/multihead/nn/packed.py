@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import InvalidInput
 from ..kernels import native, packed
+from ..kernels.layout import lined
 from ..kernels.packed import Packed
 from .activations import ACTIVATIONS
 from .norms import PlainLayerNorm, RMSNorm, WideRMSNorm
@@ -116,11 +117,12 @@ class Product(nn.Module):
         Args:
             add: (rows, outputs), of x's precision. dtype: of the result, where nothing is added; None for x's.
         """
-        if not native.serves(x):
+        if not native.serves(x) or not self._fits(x, add, dtype):
             return self.definition(x, add).to(dtype or x.dtype)
         if x.ndim != 2:
-            return self(x.flatten(0, -2), add, dtype).unflatten(0, x.shape[:-1])
-        x = x if x.stride(1) == 1 else x.contiguous()
+            flat = None if add is None else add.reshape(-1, self.outputs)
+            return self(x.reshape(-1, x.shape[-1]), flat, dtype).view(*x.shape[:-1], self.outputs)
+        x = lined(x)
         y, library = torch.empty(x.shape[0], self.outputs, dtype=dtype or x.dtype), native.library()
         assert library is not None
         add_pointer, add_stride = None, 0
@@ -133,11 +135,18 @@ class Product(nn.Module):
         )  # fmt: skip
         return y
 
+    def _fits(self, x: Tensor, add: Tensor | None, dtype: torch.dtype | None) -> bool:
+        """Whether shapes and precisions are those of the kernels; torch says what is wrong with others."""
+        shape = (*x.shape[:-1], self.outputs)
+        known = x.ndim > 0 and x.shape[-1] == self.shape[1] and (dtype is None or dtype in native.TYPES)
+        return known and (add is None or (add.shape == shape and add.is_cpu))
+
     def definition(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """The same in torch's operations, and with gradients to x."""
         wide = _normed(x.float(), self.norm, self.norm_weight, self.norm_bias)
         bias = None if self.offsets is None else self.offsets[: self.shape[0]]
-        y = packed.product(wide.flatten(0, -2), self.packed, bias).unflatten(0, x.shape[:-1])
+        y = packed.product(wide.reshape(-1, x.shape[-1]), self.packed, bias)
+        y = y.view(*x.shape[:-1], y.shape[1])
         if self.gated:
             gate, up = (part.flatten(-2) for part in y.unflatten(-1, (-1, 2, packed.PANEL // 2)).unbind(-2))
             y = (ACTIVATIONS[self.act](gate) * up if self.act else gate * up)[..., : self.outputs]

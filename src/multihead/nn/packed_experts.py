@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels import native
+from ..kernels.layout import lined
 from .call import Call
 from .experts import ClampedGate, RoutedExperts, WithShared
 from .packed import BUFFERS, Product
@@ -54,10 +55,11 @@ class Products(Product):
         Args:
             visits: of all rows, in order. dtype: of the result; None for x's.
         """
-        if not native.serves(x):
+        fine = native.serves(x) and self._fits(x, None, dtype) and x.ndim == 2
+        if not (fine and all(0 <= e < self.count and 0 <= begin <= end <= len(x) for e, begin, end in visits)):
             parts = [self.one(expert).definition(x[begin:end]) for expert, begin, end in visits]
             return torch.cat(parts or [x.new_empty(0, self.outputs)]).to(dtype or x.dtype)
-        x = x if x.stride(1) == 1 else x.contiguous()
+        x = lined(x)
         y, library = torch.empty(x.shape[0], self.outputs, dtype=dtype or x.dtype), native.library()
         assert library is not None
         product, weights, outputs, threads = library.mh_product, self.address, self.outputs, torch.get_num_threads()

@@ -104,6 +104,8 @@ class Steps:
             return False
         if self.biased or self.crosses != (call.encoded is not None):
             return False
+        if call.encoded is not None and call.encoded.hidden.dtype is not words.dtype:
+            return False
         if _single(words, call):
             return True
         plans = [self._place(numbers, call).plan for numbers in self._alike]
@@ -162,7 +164,8 @@ class Steps:
                 k, v = x.new_empty(shape), x.new_empty(shape)
                 memory.wait(k, v, plan)
             else:
-                memory.make_room(plan, call)
+                like = x.new_empty(0, *shape[1:])
+                memory.make_room(plan, call, like, like)
                 k, v = memory.k, memory.v
             places.append((k.data_ptr(), v.data_ptr()))
         table["k"][numbers], table["v"][numbers] = zip(*places, strict=True)

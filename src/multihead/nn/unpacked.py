@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from ..kernels import native
 from ..kernels.linear import apart, lies
 from ..kernels.packed import PANEL
-from .feedforward import GatedFeedForward
+from .feedforward import FeedForward, GatedFeedForward
 from .layer import CrossLayer, Layer, Residual
 from .norms import Finite
 from .packed import Norm, Product, joined_biases
 from .prepared import can_join, named
+from .weights import Linear
 
 NOTHING = (nn.Identity, Finite)  # what changes nothing, in the precisions that the kernels know
 
@@ -85,6 +86,15 @@ class Parts:
         reads = (layer.cross.step.query, layer.cross.step.output) if isinstance(layer, CrossLayer) else (None, None)
         return cls(step.qkv, step.output, ffn.into, ffn.output, step.widths, *reads)
 
+    def fit(self, states: int, head_width: int) -> bool:
+        """Whether the products go together in a layer of states of this width; torch says what is wrong with others."""
+        q, k, v = self.widths
+        fine = k == v and k > 0 and q + k + v == self.qkv.outputs and q % k == 0 and k % head_width == 0
+        fine = fine and self.out.shape[1] == q and self.down.shape[1] == self.into.outputs
+        into = [x for x in (self.qkv, self.into, self.query) if x is not None]
+        out = [x for x in (self.out, self.down, self.cross) if x is not None]
+        return fine and all(x.shape[1] == states for x in into) and all(x.outputs == states for x in out)
+
 
 def unpacked(layer: Any) -> Parts:
     """The products of a layer that `can_stay` lets through."""
@@ -116,7 +126,21 @@ def can_stay(layer: Any, dtype: torch.dtype) -> bool:
     up = [part for part in (getattr(ffn, "gate", None), ffn.up) if part is not None]
     groups = [[step.q, step.k, step.v], [step.out], up, [ffn.down]]
     groups += [[part] for residual in cross for part in (residual.step.q, residual.step.out)]
-    return all(lie_alike(each, dtype) for each in groups)
+    sized = all(_sized(residual) for residual in (layer.attention, layer.ffn, *cross))
+    if not sized or not all(lie_alike(each, dtype) for each in groups):
+        return False
+    return unpacked(layer).fit(len(step.out.weight), step.head_width)
+
+
+def _sized(residual: Any) -> bool:
+    """Whether a residual's norms are as wide as what its step gives, and biases as long as their layers' outputs."""
+    step: Any = residual.step
+    linears = [part for part in step.children() if isinstance(part, Linear)]
+    last: Any = step.down if isinstance(step, (FeedForward, GatedFeedForward)) else step.out
+    width = len(last.weight)
+    norms = [norm for norm in (Norm.of(residual.before), Norm.of(residual.after)) if norm is not None]
+    fine = all(x is None or x.shape == (width,) for norm in norms for x in (norm.weight, norm.bias))
+    return fine and all(x.bias is None or x.bias.shape == (len(x.weight),) for x in linears)
 
 
 def lie_alike(linears: Sequence[Any], dtype: torch.dtype) -> bool:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels import native
+from ..kernels.layout import plain
 from ..kernels.linear import most_rows
 from .attention import Attention, CrossAttention
 from .cache import Store
@@ -128,13 +129,22 @@ class Walk:
         position = self.stack.embed.position
         return position.count if isinstance(position, LearnedPositions) else None
 
-    def settled(self) -> None:
-        """Notes where keys and values are from now on."""
+    def settled(self) -> bool:
+        """Notes where keys and values are from now on; whether the kernels can read them there."""
         for number, memory in enumerate(self.store.layers):
+            step = self._steps[number]
             assert isinstance(memory, KeyValues)
+            for x in (memory.k, memory.v):
+                if x is None or not plain(x, x, self.dtype, len(x), step.key_heads, step.width) or not x.is_cpu:
+                    return False
             assert memory.k is not None
             assert memory.v is not None
-            self._steps[number].k, self._steps[number].v = memory.k.data_ptr(), memory.v.data_ptr()
+            step.k, step.v = memory.k.data_ptr(), memory.v.data_ptr()
+        return True
+
+    def reads(self, source: Encoded | None) -> bool:
+        """Whether the next steps' texts may read this besides."""
+        return self.crosses == (source is not None) and (source is None or source.hidden.dtype is self.dtype)
 
     def tell_source(self, source: Encoded | None) -> None:
         """Says what the next steps' texts read besides."""
