@@ -28,7 +28,7 @@ def through(stack: Any, read: Batch, call: Call) -> Tensor:
     Raises:
         InvalidInput: a text has to be read again, and some of it was given as vectors or with inputs beside ids.
     """
-    words = stack.embed.words(read.ids) if read.ids is not None else read.vectors
+    words = stack.embed.given(read.vectors) if read.ids is None else stack.embed.words(read.ids)
     if call.cache is None or not call.cache.store.by_length:
         return stack(words, call)
     texts, new = call.cache.texts, call.runs.lengths

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
@@ -19,7 +19,7 @@ from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.feedforward import FeedForward
 from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.stack import EncoderDecoder, Stack
-from ..nn.weights import Embedding, LayerNorm, Linear
+from ..nn.weights import Embedding, LayerNorm, Linear, ScaledEmbedding
 from ..outputs import ScoresOutput
 from .architecture import Architecture, MakeHead, untied
 
@@ -72,6 +72,9 @@ class BartConfig(Config):
         return self.vocab_size
 
 
+Scaled = Literal["table", "id", "all"] | None
+
+
 @dataclass(frozen=True)
 class Style:
     """How a relative of BART puts its parts together.
@@ -80,12 +83,16 @@ class Style:
         positions: config -> position embeddings. norm: where the steps' norms stand, as `Residual` calls it; with
             norms before them, each side ends with one more.
         source_norm, target_norm: where embeddings are normed, as `Embeddings` calls it; None for nowhere.
+        source_scale, target_scale: what `scale_embedding` multiplies: the "table"'s own vectors, those that are looked
+            up by "id", "all" that are read, those given as vectors too; None for nothing.
     """
 
     positions: Callable[[Any], nn.Module]
     norm: str = "after"
     source_norm: str | None = "norm"
     target_norm: str | None = "norm"
+    source_scale: Scaled = "table"
+    target_scale: Scaled = "table"
 
     def step(self, config: Any, module: nn.Module) -> Residual:
         where: dict[str, Any] = {self.norm: LayerNorm(config.d_model, config.norm_eps)}
@@ -94,10 +101,17 @@ class Style:
     def last(self, config: Any) -> nn.Module | None:
         return LayerNorm(config.d_model, config.norm_eps) if self.norm == "before" else None
 
-    def embeddings(self, config: Any, token: nn.Embedding, norm: str | None) -> Embeddings:
+    def words(self, config: Any, count: int, scaled: Scaled) -> Embedding:
+        """A table of words."""
+        if scaled != "table" or not config.scale_embedding:
+            return Embedding(count, config.d_model)
+        return ScaledEmbedding(count, config.d_model, config.d_model**0.5, rounded=False)
+
+    def embeddings(self, config: Any, token: nn.Embedding, norm: str | None, scaled: Scaled) -> Embeddings:
         where: dict[str, Any] = {norm: LayerNorm(config.d_model, config.norm_eps)} if norm else {}
-        scale = config.d_model**0.5 if config.scale_embedding else 1.0
-        return Embeddings(token, position=self.positions(config), scale=scale, dropout=config.dropout, **where)
+        if scaled in ("id", "all") and config.scale_embedding:
+            where |= {"scale": config.d_model**0.5, "rescales": scaled == "all"}
+        return Embeddings(token, position=self.positions(config), dropout=config.dropout, **where)
 
 
 def learned(config: BartConfig, offset: int = 0) -> LearnedPositions:
@@ -118,7 +132,7 @@ def encoder(config: Any, style: Style, token: nn.Embedding) -> Stack:
         return Layer(style.step(config, attention), feed_forward(config, style, config.encoder_ffn_dim))
 
     layers = [layer() for _ in range(config.encoder_layers)]
-    embed = style.embeddings(config, token, style.source_norm)
+    embed = style.embeddings(config, token, style.source_norm, style.source_scale)
     return Stack(embed, layers, style.last(config), drop=config.encoder_layerdrop)
 
 
@@ -138,18 +152,18 @@ def decoder(
         return CrossLayer(style.step(config, mixer(config)), style.step(config, cross), ffn)
 
     layers = [layer() for _ in range(config.decoder_layers)]
-    embed = style.embeddings(config, token, style.target_norm)
+    embed = style.embeddings(config, token, style.target_norm, style.target_scale)
     return Stack(embed, layers, style.last(config), drop=config.decoder_layerdrop)
 
 
 def build(config: Any, style: Style = BART, mixer: Callable[[Any], nn.Module] = self_attention) -> EncoderDecoder:
-    source = Embedding(config.vocab_size, config.d_model)
-    target = source if config.shares_words else Embedding(config.target_size, config.d_model)
+    source = style.words(config, config.vocab_size, style.source_scale)
+    target = source if config.shares_words else style.words(config, config.target_size, style.target_scale)
     return EncoderDecoder(encoder(config, style, source), decoder(config, style, target, mixer))
 
 
 def build_decoder(config: Any, style: Style = BART) -> Stack:
-    return decoder(config, style, Embedding(config.target_size, config.d_model))
+    return decoder(config, style, style.words(config, config.target_size, style.target_scale))
 
 
 def side_rows(ours: str, theirs: str, style: Style, *, cross: bool) -> Rows:

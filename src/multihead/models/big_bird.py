@@ -60,7 +60,7 @@ def build(config: BigBirdConfig) -> Stack:
             return Layer(step(own), ffn)
         return CrossLayer(step(own), step(CrossAttention(width, heads, **options)), ffn)
 
-    embed = bert.embeddings(config, scale=width**0.5 if config.rescale_embeddings else 1.0)
+    embed = bert.embeddings(config, scale=width**0.5 if config.rescale_embeddings else 1.0, rescales=True)
     return Stack(embed, [layer(number) for number in range(config.num_hidden_layers)])
 
 

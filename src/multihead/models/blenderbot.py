@@ -44,4 +44,5 @@ class BlenderbotSmallConfig(BlenderbotConfig):
 
 LARGE = Style(learned, norm="before", source_norm=None, target_norm=None)
 ARCHITECTURE = family("Blenderbot", BlenderbotConfig, LARGE, SPEAKERS)
-SMALL = family("BlenderbotSmall", BlenderbotSmallConfig, Style(learned, target_norm="widen"), SPEAKERS)
+FIRST = Style(learned, target_norm="widen", source_scale="id", target_scale=None)  # its target's words are not scaled
+SMALL = family("BlenderbotSmall", BlenderbotSmallConfig, FIRST, SPEAKERS)

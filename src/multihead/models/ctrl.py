@@ -49,6 +49,7 @@ def build(config: CTRLConfig) -> Stack:
         Embedding(config.vocab_size, width),
         position=SinusoidalPositions(width),
         scale=width**0.5,
+        rescales=True,
         dropout=config.embd_pdrop,
         worded=True,
     )

@@ -62,19 +62,23 @@ class EsmConfig(Config):
             raise UnsupportedConfig("token_dropout scales by how many tokens are masked, so it needs mask_token_id.")
 
 
-class MaskScaledEmbeddings(Embeddings):
+class EsmEmbeddings(Embeddings):
     """Mask tokens have no vector, and a text's other vectors are scaled as if it had as many as in training.
 
+    Vectors that a caller gives are the layers' input as they are, as in the reference: without positions and norm.
+
     Args:
-        mask: id of the mask token.
+        mask: id of the mask token; None where it is a token like others.
     """
 
-    def __init__(self, token: nn.Embedding, *, mask: int, **options: Any) -> None:
+    def __init__(self, token: nn.Embedding, *, mask: int | None, **options: Any) -> None:
         super().__init__(token, **options)
         self.mask = mask
 
     def forward(self, words: Tensor, call: Call) -> Tensor:
         if call.ids is None:
+            return words
+        if self.mask is None:
             return super().forward(words, call)
         masked = call.ids == self.mask
         lengths = torch.tensor(call.runs.lengths, device=words.device)
@@ -105,10 +109,7 @@ def build(config: EsmConfig) -> ContactStack:
         "norm": LayerNorm(width, eps) if config.emb_layer_norm_before else None,
     }
     token = Embedding(config.vocab_size, width)
-    if config.token_dropout and config.mask_token_id is not None:
-        embed: Embeddings = MaskScaledEmbeddings(token, mask=config.mask_token_id, **options)
-    else:
-        embed = Embeddings(token, **options)
+    embed = EsmEmbeddings(token, mask=config.mask_token_id if config.token_dropout else None, **options)
     stack = ContactStack(embed, [layer() for _ in range(config.num_hidden_layers)], LayerNorm(width, eps))
     stack.contacts = Contacts(config.num_hidden_layers * heads)
     return stack

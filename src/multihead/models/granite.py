@@ -28,7 +28,7 @@ def build(config: GraniteConfig) -> Stack:
         attention = llama.attention(config, positions, scale=config.attention_multiplier)
         return llama.layer(config, attention, llama.feed_forward(config), scale=config.residual_multiplier)
 
-    return llama.decoder(config, layer, scale=config.embedding_multiplier)
+    return llama.decoder(config, layer, scale=config.embedding_multiplier, rescales=True)
 
 
 def generate(config: GraniteConfig, backbone: Stack) -> Head:

@@ -46,8 +46,9 @@ class LEDConfig(bart.BartConfig):
         return [one] * self.encoder_layers if isinstance(one, int) else one
 
 
-SOURCE = Style(lambda config: LearnedPositions(config.max_encoder_position_embeddings, config.d_model))
-TARGET = Style(lambda config: LearnedPositions(config.max_decoder_position_embeddings, config.d_model))
+UNSCALED: dict[str, Any] = {"source_scale": None, "target_scale": None}  # whatever `scale_embedding` says
+SOURCE = Style(lambda config: LearnedPositions(config.max_encoder_position_embeddings, config.d_model), **UNSCALED)
+TARGET = Style(lambda config: LearnedPositions(config.max_decoder_position_embeddings, config.d_model), **UNSCALED)
 
 
 def encoder(config: LEDConfig, token: nn.Embedding) -> Stack:
@@ -56,7 +57,7 @@ def encoder(config: LEDConfig, token: nn.Embedding) -> Stack:
         attention = GlobalLocalAttention(config.d_model, heads, window=window, dropout=dropout)
         return Layer(SOURCE.step(config, attention), bart.feed_forward(config, SOURCE, config.encoder_ffn_dim))
 
-    embed = SOURCE.embeddings(config, token, SOURCE.source_norm)
+    embed = SOURCE.embeddings(config, token, SOURCE.source_norm, None)
     return Stack(embed, [layer(window) for window in config.windows], drop=config.encoder_layerdrop)
 
 

@@ -45,7 +45,7 @@ def positions(config: MarianConfig) -> SinusoidalPositions:
     return SinusoidalPositions(config.d_model)
 
 
-STYLE = Style(positions, source_norm=None, target_norm=None)
+STYLE = Style(positions, source_norm=None, target_norm=None, source_scale="id", target_scale="all")
 
 
 def keys(config: MarianConfig) -> KeyMap:

@@ -25,5 +25,5 @@ def positions(config: PegasusConfig) -> SinusoidalPositions:
     return SinusoidalPositions(config.d_model)
 
 
-STYLE = Style(positions, norm="before", source_norm=None, target_norm=None)
+STYLE = Style(positions, norm="before", source_norm=None, target_norm=None, source_scale="id", target_scale="all")
 ARCHITECTURE = family("Pegasus", PegasusConfig, STYLE, SPEAKERS)

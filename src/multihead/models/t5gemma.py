@@ -20,7 +20,7 @@ from ..nn.weights import Dropout, Linear
 from ..targets import begun_with
 from . import gemma2, llama
 from .architecture import Architecture
-from .gemma import norm, words
+from .gemma import norm
 from .patterns import every as every_layer
 from .patterns import layer_kinds, rotary_of
 
@@ -113,7 +113,8 @@ def side(config: T5GemmaModuleConfig, source: int | None = None) -> Stack:
         return Layer(own, ffn) if source is None else CrossLayer(own, step(config, cross()), ffn)
 
     kinds = layer_kinds(config, every_layer(2, config.num_hidden_layers))
-    stack = llama.decoder(config, lambda i: layer(kinds[i]), norm, words(config), dropout=config.dropout_rate)
+    words: dict[str, Any] = {"scale": config.hidden_size**0.5, "rounded": True, "rescales": True}
+    stack = llama.decoder(config, lambda i: layer(kinds[i]), norm, dropout=config.dropout_rate, **words)
     stack.out = Dropout(config.dropout_rate)
     return stack
 

@@ -11,7 +11,7 @@ from ..errors import InvalidInput, TextTooLong
 from ..kernels.hardware import kept_on, recording
 from .call import Call
 from .ragged import text_of
-from .weights import Dropout, Embedding
+from .weights import Dropout, Embedding, rounded_as
 
 
 class LearnedPositions(nn.Module):
@@ -87,7 +87,8 @@ class Embeddings(nn.Module):
 
     Args:
         project: of the sum. widen: of the word vectors, before anything is added (OPT).
-        scale: of the word vectors only.
+        scale: of the word vectors only. rounded: it is rounded to the weights' precision (T5Gemma).
+        rescales: vectors that a caller gives are scaled too.
         typed: whether token types may be given; where they have no vectors they change nothing (DeBERTa).
         worded: a token's type is a word of the vocabulary, whose vector is added where types are given (GPT-2).
     """
@@ -102,6 +103,8 @@ class Embeddings(nn.Module):
         project: nn.Module | None = None,
         widen: nn.Module | None = None,
         scale: float = 1.0,
+        rounded: bool = False,
+        rescales: bool = False,
         dropout: float = 0.0,
         typed: bool | None = None,
         worded: bool = False,
@@ -111,7 +114,8 @@ class Embeddings(nn.Module):
         self.token, self.position, self.segment = token, position, segment
         self.norm, self.project = norm or nn.Identity(), project or nn.Identity()
         self.widen = widen or nn.Identity()
-        self.scale, self.dropout = scale, Dropout(dropout)
+        self.scale, self.rounded, self.rescales = scale, rounded, rescales
+        self.dropout = Dropout(dropout)
 
     @property
     def typed(self) -> bool:
@@ -121,8 +125,19 @@ class Embeddings(nn.Module):
     def words(self, tokens: Tensor) -> Tensor:
         """Word vectors (tokens, width) of ids (tokens,). Raises InvalidInput for an id outside the vocabulary."""
         check_ids(tokens, self.token.num_embeddings, "input id", "vocabulary")
-        words = self.token(tokens)
-        return words if self.scale == 1.0 else words * self.scale
+        return self._scaled(self.token(tokens))
+
+    def given(self, vectors: Tensor) -> Tensor:
+        """Word vectors (tokens, width) of those that a caller gives in their place."""
+        return self._scaled(vectors) if self.rescales else vectors
+
+    @property
+    def factor(self) -> float:
+        """What word vectors are multiplied by."""
+        return rounded_as(self.token.weight, self.scale) if self.rounded else self.scale
+
+    def _scaled(self, vectors: Tensor) -> Tensor:
+        return vectors if self.scale == 1.0 else vectors * self.factor
 
     def forward(self, words: Tensor, call: Call) -> Tensor:
         """(tokens, embedding width) to (tokens, width)."""

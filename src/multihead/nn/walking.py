@@ -116,7 +116,7 @@ class Walk:
         self._learned: Tensor | None = None
         self._source: tuple[Encoded, Any] | None = None
         token = stack.embed.token
-        self._scale = token.factor if isinstance(token, ScaledEmbedding) else stack.embed.scale
+        self._scale = token.factor if isinstance(token, ScaledEmbedding) else stack.embed.factor
 
     @property
     def placeless(self) -> int | None:

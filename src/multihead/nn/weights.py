@@ -78,19 +78,27 @@ class Embedding(nn.Embedding):
 
 
 class ScaledEmbedding(Embedding):
-    """An embedding whose vectors are multiplied by a number, rounded to the weights' precision (Gemma)."""
+    """An embedding whose vectors are multiplied by a number.
 
-    def __init__(self, count: int, width: int, scale: float) -> None:
+    Args:
+        rounded: the number is rounded to the weights' precision (Gemma).
+    """
+
+    def __init__(self, count: int, width: int, scale: float, *, rounded: bool = True) -> None:
         super().__init__(count, width)
-        self.scale = scale
+        self.scale, self.rounded = scale, rounded
 
     @property
     def factor(self) -> float:
-        """The number, in the weights' precision."""
-        return float(torch.tensor(self.scale, dtype=self.weight.dtype, device="cpu"))
+        return rounded_as(self.weight, self.scale) if self.rounded else self.scale
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         return super().forward(ids) * self.factor
+
+
+def rounded_as(weight: torch.Tensor, number: float) -> float:
+    """The number in the weights' precision."""
+    return float(torch.tensor(number, dtype=weight.dtype, device="cpu"))
 
 
 class LayerNorm(nn.LayerNorm):

@@ -1,0 +1,78 @@
+"""Word vectors in place of ids: the reference's give its numbers, and a model's own give what its ids give."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from .case import Case, batch, reference
+from .cases import PAIRS
+from .test_families import close, ours
+
+GIVEN = {"input_ids": "inputs_embeds", "decoder_input_ids": "decoder_inputs_embeds"}
+
+
+def scaled(case: Case) -> Case | None:
+    """The case with word vectors scaled, where its config may say so and does not."""
+    name = next((n for n in ("scale_embedding", "rescale_embeddings") if hasattr(case.make(), n)), None)
+    name = "scale_embedding" if case.family == "LED" else name  # which scales nothing there
+    if name is None or getattr(case.make(), name, False):
+        return None
+
+    def make() -> Any:
+        config = case.make()
+        setattr(config, name, True)
+        return config
+
+    return replace(case, name=f"{case.name}-scaled", make=make)
+
+
+def takers() -> list[tuple[Case, str, str]]:
+    """(case, end, name of ids) of every class of the reference that takes vectors in their place."""
+    found = []
+    more = [(scaled(case), end) for case, end in PAIRS if end in ("Model", "ForCausalLM")]
+    for case, end in (*PAIRS, *((case, end) for case, end in more if case is not None)):
+        taken = inspect.signature(getattr(transformers, case.family + end).forward).parameters
+        names = [name for name in GIVEN if GIVEN[name] in taken and name in batch(case, end)]
+        if case.name != "longformer-questions":  # it finds separators in ids; without them we ask for a mask
+            found += [(case, end, name) for name in names]
+    return found
+
+
+TAKERS = takers()
+
+
+@pytest.mark.parametrize(
+    ("case", "end", "name"), TAKERS, ids=[f"{case.name}-{end}-{GIVEN[name]}" for case, end, name in TAKERS]
+)
+def test_given_vectors_are_read_as_the_reference_reads_them(case, end, name, tmp_path):
+    theirs = reference(case, end)
+    theirs.save_pretrained(tmp_path)
+    mine = ours(case, end, tmp_path)
+    inputs = batch(case, end, lengths=(9, 9, 9))
+    ids = inputs.pop(name)
+
+    def scores(model: Any, **read: Any) -> torch.Tensor:
+        with torch.no_grad():
+            return model(**{**inputs, **read})[0]
+
+    def table(model: Any) -> Any:
+        side = model.get_decoder() if name.startswith("decoder") and hasattr(model, "get_decoder") else model
+        return side.get_input_embeddings() if hasattr(side, "get_input_embeddings") else side.embed.token
+
+    with torch.no_grad():
+        vectors, own = table(theirs)(ids), table(mine)(ids)
+    try:
+        expected = scores(theirs, **{GIVEN[name]: vectors.clone()})
+    except (ValueError, AttributeError, TypeError, NotImplementedError) as error:
+        pytest.skip(f"the reference needs ids here: {error}")
+    close(scores(mine, **{GIVEN[name]: vectors}), expected, "scores of the reference's vectors", case.tolerance)
+    plain = scores(theirs, **{name: ids})
+    if torch.allclose(expected, plain, rtol=1e-4, atol=1e-5 * float(plain.abs().max())):
+        close(own, vectors, "a model's own vectors", case.tolerance)
+        close(scores(mine, **{GIVEN[name]: own}), plain, "scores of a model's own vectors", case.tolerance)
