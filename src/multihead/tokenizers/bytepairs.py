@@ -80,7 +80,7 @@ def deberta(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
     special = named(settings, bos_token="[CLS]", eos_token="[SEP]", sep_token="[SEP]", cls_token="[CLS]",
                     unk_token="[UNK]", pad_token="[PAD]", mask_token="[MASK]")  # fmt: skip
     backend = byte_level(vocab, pairs(merges), bool(settings.get("add_prefix_space", False)))
-    built = finished(backend, special, settings, wide=["mask_token"])
+    built = finished(backend, special, settings)
     cls, sep = special["cls_token"], special["sep_token"]
     framed(backend, f"{cls}:0 $A:0 {sep}:0", f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1", [cls, sep])
     return built

@@ -140,4 +140,8 @@ def vocabulary(folder: Path) -> dict[str, int]:
 
 def kept(built: Built, folder: Path, names: list[str]) -> Built:
     """With the files as they are, where no tokenizer.json can hold the tokenizer."""
-    return built if built.words is None else replace(built, files={n: (folder / n).read_bytes() for n in names})
+    return (
+        built
+        if built.words is None or built.words.in_json
+        else replace(built, files={n: (folder / n).read_bytes() for n in names})
+    )

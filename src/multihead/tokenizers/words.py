@@ -21,6 +21,14 @@ KEPT = 20_000  # words whose pieces are remembered
 
 
 class Words(Protocol):
+    """Code that cuts texts.
+
+    Args:
+        in_json: the class's readers know to put it in when they read tokenizer.json.
+    """
+
+    in_json: bool
+
     def attach(self, backend: Tokenizer) -> None:
         """Puts what cuts texts into the library's tokenizer."""
 
@@ -51,6 +59,7 @@ class Codes(Cutter):
 
     merges: Sequence[tuple[str, ...]]
     small: bool = False
+    in_json: bool = field(init=False, repr=False, default=False)
     ranks: dict[tuple[str, ...], int] = field(init=False, repr=False)
     known: dict[str, list[str]] = field(init=False, repr=False, default_factory=dict)
 
@@ -117,8 +126,8 @@ class Codes(Cutter):
 class Joiner:
     """Joins pieces of `Codes` to a text."""
 
-    def decode(self, tokens: Sequence[str]) -> str:
-        return " ".join(tokens).replace("@@ ", "").strip()
+    def decode_chain(self, tokens: Sequence[str]) -> list[str]:
+        return [" ".join(tokens).replace("@@ ", "").strip()]
 
 
 @dataclass
@@ -136,6 +145,7 @@ class Mecab(Cutter):
     normalize: bool = True
     lower: bool = False
     characters: bool = False
+    in_json: bool = field(init=False, repr=False, default=False)
     tagger: Any = field(init=False, repr=False, default=None)
 
     def attach(self, backend: Tokenizer) -> None:
@@ -176,14 +186,23 @@ class Mecab(Cutter):
         for word in (each.surface for each in self.tagger(whole)):
             begin = whole.index(word, place)
             place = begin + len(word)
-            edges = range(begin, place) if self.characters else [begin]
-            for edge in edges:
-                part = text[edge : edge + 1] if self.characters else text[begin:place]
-                if part is not None:
-                    if self.lower:
-                        part.lowercase()
-                    found.append(part)
+            if self.characters:
+                found += [part for edge in range(begin, place) for part in self.parts(text[edge : edge + 1])]
+            elif not word.isspace():
+                found += self.parts(text[begin:place])
         return found
+
+    def parts(self, word: NormalizedString | None) -> list[NormalizedString]:
+        """A word without capitals where asked; characters by their NFKC form, which may be several."""
+        if word is None:
+            return []
+        if self.lower:
+            word.lowercase()
+        if not self.characters:
+            return [word]
+        word.nfkc()
+        single = [word[place : place + 1] for place in range(len(str(word)))]
+        return [part for part in single if part is not None]
 
 
 @dataclass
@@ -195,6 +214,7 @@ class Jieba(Cutter):
     """
 
     vocab: Mapping[str, int]
+    in_json: bool = field(init=False, repr=False, default=True)
 
     def attach(self, backend: Tokenizer) -> None:
         try:
@@ -207,7 +227,7 @@ class Jieba(Cutter):
         backend.pre_tokenizer = pre_tokenizers.PreTokenizer.custom(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"vocab": self.vocab}
+        return {"vocab": self.vocab, "in_json": self.in_json}
 
     def cut(self, _: int, text: NormalizedString) -> list[NormalizedString]:
         rules = normalizers.BertNormalizer(
