@@ -217,6 +217,16 @@ def test_unigram_files_say_what_becomes_of_spaces():
     assert words(unigram(), "aé") == ["▁a", "<unk>", "</s>"]
 
 
+def test_the_sentinels_of_t5_have_their_names_back():
+    tokens = ["<pad>", "</s>", "<unk>", "▁a", *(f"[PAD{n}]" for n in range(4, 112))]
+    more = {"tokens": tokens, "token_type": [3, 3, 2, 1] + [5] * 108, "scores": [0.0] * 112}
+    given = {f"tokenizer.ggml.{name}": value for name, value in ({"model": "t5"} | more).items()}
+    tokenizer = from_gguf({**given, "general.architecture": "t5"})
+    assert tokenizer("a<extra_id_0>a<extra_id_99>").input_ids == [3, 103, 3, 4, 1]
+    assert tokenizer.decode([3, 103, 4, 3], skip_special_tokens=True) == "a a"
+    assert "<extra_id_0>" not in from_gguf({**given, "general.architecture": "bert"}).get_vocab()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

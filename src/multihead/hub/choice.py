@@ -27,6 +27,7 @@ MARIAN = "model*.bin"
 GGUF = "*.gguf"
 # Any one of these is enough to build a tokenizer from.
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.spm")
+TEKKEN = "tekken.json"  # Mistral's, which lies beside one of those, too
 # What a sentence encoder does after its transformer. It comes with every config, so that a cached copy that lacks
 # modules.json is one of a repository that has none.
 MODULES = (
@@ -56,7 +57,7 @@ COMPANIONS = {
 }
 NEEDS = {
     Want.CONFIG: CONFIG,
-    Want.TOKENIZER: "a tokenizer file (tokenizer.json, vocab.txt, vocab.json, *.model, *.spm)",
+    Want.TOKENIZER: "a tokenizer file (tokenizer.json, vocab.txt, vocab.json, *.model, *.spm, tekken.json)",
     Want.WEIGHTS: "weights (model.safetensors, pytorch_model.bin, their index, or *.gguf)",
 }
 
@@ -117,7 +118,7 @@ def core_files(names: Collection[str], kind: Want) -> list[str]:
     if kind is Want.CONFIG:
         return [CONFIG] if CONFIG in names else []
     if kind is Want.TOKENIZER:
-        return list(matching(names, *TOKENIZERS))
+        return list(matching(names, *TOKENIZERS) or matching(names, TEKKEN))
     if kind is Want.MODULES:
         safe, other = (matching(names, "[0-9]*_*/" + name) for name in ("model.safetensors", "pytorch_model.bin"))
         have = {HOME, *(name.removesuffix("model.safetensors") for name in safe)}
@@ -154,7 +155,7 @@ def only_gguf(names: Collection[str], source: str) -> str | None:
 
 def usable(names: Collection[str]) -> bool:
     """Whether a folder with these files is a model, or a part of one, at all."""
-    return any(matching(names, CONFIG, "modules.json", *TOKENIZERS, "*.safetensors", "*.bin", GGUF, *WEIGHTS))
+    return any(matching(names, CONFIG, "modules.json", *TOKENIZERS, TEKKEN, "*.safetensors", "*.bin", GGUF, *WEIGHTS))
 
 
 def matching(names: Iterable[str], *patterns: str) -> list[str]:

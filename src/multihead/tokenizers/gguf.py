@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from .special import added
 from .tokenizer import Tokenizer as Ours
 
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4  # types of tokens
+PAD = re.compile(r"\[PAD\d+\]")  # what llama.cpp's converter calls an id without a token
+SENTINEL, SENTINELS = re.compile(r"<extra_id_\d+>"), 100
 IDS = {
     "bos_token": "bos_token_id",
     "eos_token": "eos_token_id",
@@ -101,6 +104,8 @@ def entries_of(metadata: Mapping[str, Any]) -> Entries:
     types, scores = (metadata.get(f"tokenizer.ggml.{name}") for name in ("token_type", "scores"))
     size = len(column("tokens", tokens, str, 0))
     found = [token or f"[EMPTY_{number}]" for number, token in enumerate(tokens)]
+    if kind == "t5" and str(metadata.get("general.architecture", "")).startswith("t5"):
+        found = with_sentinels(found)
     if len(set(found)) != size:
         raise CorruptFile("tokenizer.ggml.tokens names a token twice.")
     return Entries(
@@ -110,6 +115,15 @@ def entries_of(metadata: Mapping[str, Any]) -> Entries:
         [NORMAL] * size if types is None else column("token_type", types, int, size),
         None if scores is None else column("scores", scores, (int, float), size),
     )
+
+
+def with_sentinels(tokens: list[str]) -> list[str]:
+    """T5's tokens, where its 100 sentinels, the last number first, lost their names: they follow the vocabulary."""
+    lost = [number for number, token in enumerate(tokens) if PAD.fullmatch(token)][:SENTINELS]
+    if "<extra_id_0>" in tokens or len(lost) < SENTINELS:
+        return tokens
+    names = {number: f"<extra_id_{SENTINELS - 1 - n}>" for n, number in enumerate(lost)}
+    return [names.get(number, token) for number, token in enumerate(tokens)]
 
 
 def column(name: str, values: Any, types: Any, size: int) -> Sequence[Any]:
@@ -257,6 +271,8 @@ def bert(entries: Entries, settings: Mapping[str, Any]) -> Tokenizer:
 def whole(entries: Entries, backend: Tokenizer, special: Mapping[str, str]) -> list[str]:
     """Adds the tokens that are found in texts before anything else; gives the special ones without a role."""
     ends = [token for token in entries.of_type(NORMAL, USER_DEFINED) if token in ENDS]
+    if entries.kind == "t5":
+        ends += [token for token in entries.tokens if SENTINEL.fullmatch(token)]
     control = dict.fromkeys([*entries.of_type(CONTROL), *ends, *special.values()])
     backend.add_special_tokens([added(sides(entries, token), special=True) for token in control])
     own = [token for token in entries.of_type(USER_DEFINED) if token not in control]

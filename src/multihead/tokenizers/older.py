@@ -54,9 +54,11 @@ def from_parts(folder: Path, stem: str, settings: Mapping[str, Any]) -> Built:
         ModelNotFound: no such files. CorruptFile: files that cannot be read.
         UnsupportedTokenizer: a class that has no recipe for these files.
     """
-    from . import recipes, spm
+    from . import ranks, recipes, spm
 
     model = piece_model(folder)
+    if model is not None and ranks.is_tiktoken(model):
+        return ranks.tiktoken(model, settings)
     kinds: list[tuple[str, Mapping[str, Any], Callable[[Any], Built]]] = []
     if (folder / "vocab.txt").is_file():
         kinds.append(("vocab.txt", recipes.LINES, lambda build: lines(folder / "vocab.txt", build, settings)))
@@ -73,9 +75,11 @@ def from_parts(folder: Path, stem: str, settings: Mapping[str, Any]) -> Built:
             return build(table[stem])
     if kinds:
         raise unknown(stem, kinds[0][1], kinds[0][0])
+    if (folder / ranks.TEKKEN).is_file():
+        return ranks.tekken(folder / ranks.TEKKEN, settings)
     raise ModelNotFound(
-        f"{folder} has no tokenizer: no tokenizer.json, vocab.txt, vocab.json with merges.txt, SentencePiece model or "
-        "GGUF file."
+        f"{folder} has no tokenizer: no tokenizer.json, vocab.txt, vocab.json with merges.txt, SentencePiece model, "
+        "tekken.json or GGUF file."
     )
 
 

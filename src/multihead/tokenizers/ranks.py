@@ -1,0 +1,124 @@
+"""Byte-level BPE in files that rank tokens instead of listing merges: Mistral's `tekken.json`, and tiktoken's.
+
+A token's rank is its id, less what special tokens stand before it, and merges join the pair that makes the token of the
+least rank: they follow from the ranks.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+
+from ..config import read_json
+from ..errors import CorruptFile
+from .parts import Built, finished, named
+from .pretokenizers import LLAMA3
+from .special import MORE, added, content, listed
+
+PRINTED = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]  # bytes that stand for themselves
+OTHERS = [byte for byte in range(256) if byte not in PRINTED]
+LETTERS = {byte: chr(byte) for byte in PRINTED} | {byte: chr(256 + n) for n, byte in enumerate(OTHERS)}
+TEKKEN = "tekken.json"
+OLDER = (  # special tokens of files that do not list them
+    "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]",
+    "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]",
+    "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]",
+)  # fmt: skip
+
+
+def tekken(path: Path, settings: Mapping[str, Any]) -> Built:
+    """Mistral's tokenizer. Raises CorruptFile for a file that does not say what it must."""
+    told = read_json(path)
+    try:
+        config, rows = told["config"], told["vocab"]
+        given = told.get("special_tokens")
+        special = list(OLDER) if given is None else ranked(given, path)
+        count = config.get("default_num_special_tokens", len(special))
+        special += [f"<SPECIAL_{number}>" for number in range(len(special), count)]
+        size = config.get("default_vocab_size")
+        kept = rows if size is None else rows[: size - count]
+        tokens = [base64.b64decode(row["token_bytes"], validate=True) for row in kept]
+        pattern = config["pattern"]
+    except (KeyError, TypeError, AttributeError, binascii.Error, ValueError) as error:
+        raise CorruptFile(f"{path} is no tekken.json: {type(error).__name__}: {error}.") from error
+    vocab = {token: number for number, token in enumerate(special)}
+    roles = named(settings, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    backend = built(tokens, pattern, vocab, path)
+    return finished(backend, roles, settings, [token for token in special if token not in roles.values()])
+
+
+def ranked(rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
+    """Special tokens in the order of their ids. Raises CorruptFile where these are not 0, 1, 2, ..."""
+    ordered = sorted((row["rank"], str(row["token_str"])) for row in rows)
+    if [rank for rank, _ in ordered] != list(range(len(ordered))):
+        raise CorruptFile(f"{path} has gaps between the ranks of its special tokens.")
+    return [token for _, token in ordered]
+
+
+def tiktoken(path: Path, settings: Mapping[str, Any]) -> Built:
+    """A file of tiktoken's, cut as Llama 3 does; its special tokens are those of tokenizer_config.json.
+
+    Raises:
+        CorruptFile: a line that is no token and its rank, or ranks with gaps.
+    """
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        token, _, rank = line.partition(b" ")
+        try:
+            rows.append((int(rank), base64.b64decode(token, validate=True)))
+        except (binascii.Error, ValueError) as error:
+            raise CorruptFile(f"{path} is no file of tiktoken's: its line {number} is no token and rank.") from error
+    rows.sort(key=lambda row: row[0])
+    if [rank for rank, _ in rows] != list(range(len(rows))):
+        raise CorruptFile(f"{path} has gaps between its ranks.")
+    backend = built([token for _, token in rows], LLAMA3.patterns[0], {}, path)
+    more = {int(number): content(token) for number, token in (settings.get("added_tokens_decoder") or {}).items()}
+    last = max(more, default=-1)
+    filled = [more.get(number) or f"<|reserved_token_{number}|>" for number in range(len(rows), last + 1)]
+    extra = [content(token) or "" for name in MORE for token in listed(settings.get(name))[0]]
+    special = list(dict.fromkeys([*filled, *extra]))
+    backend.add_special_tokens([added(token, special=True) for token in special])  # before the roles', for their ids
+    return finished(backend, named(settings), settings, special)
+
+
+def is_tiktoken(path: Path) -> bool:
+    """Whether a file begins as tiktoken's do: a token in base64, a space and its rank."""
+    with open(path, "rb") as file:
+        token, _, rank = file.readline(10_000).rstrip(b"\r\n").partition(b" ")
+    try:
+        return bool(token) and rank.isdigit() and bool(base64.b64decode(token, validate=True))
+    except (binascii.Error, ValueError):
+        return False
+
+
+def built(tokens: Sequence[bytes], pattern: str, first: Mapping[str, int], path: Path) -> Tokenizer:
+    """The library's tokenizer of ranked tokens, their ids after those of the `first`. Raises CorruptFile."""
+    ranks = {token: number for number, token in enumerate(tokens)}
+    if len(ranks) != len(tokens) or b"" in ranks:
+        raise CorruptFile(f"{path} has a token twice, or one without a byte.")
+    letters = {token: "".join(map(LETTERS.__getitem__, token)) for token in tokens}
+    vocab = {**first, **{letters[token]: number + len(first) for token, number in ranks.items()}}
+    merges = [(letters[a], letters[b]) for token in tokens for a, b in halves(token, ranks)]
+    try:
+        backend = Tokenizer(models.BPE(vocab, merges, fuse_unk=False, ignore_merges=True))
+        cut = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+    except Exception as error:  # the library raises its own bare Exception
+        raise CorruptFile(f"{path} makes no tokenizer: {error}.") from error
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    backend.post_processor = processors.ByteLevel(trim_offsets=False)
+    return backend
+
+
+def halves(token: bytes, ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
+    """The pairs of tokens that make a token, that of the least ranks first."""
+    parts = [(token[:place], token[place:]) for place in range(1, len(token))]
+    found = [(a, b) for a, b in parts if a in ranks and b in ranks]
+    return sorted(found, key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
