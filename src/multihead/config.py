@@ -28,6 +28,7 @@ from .errors import (
     told,
     warn,
 )
+from .files import write_text
 
 C = TypeVar("C", bound="Config")
 
@@ -238,6 +239,21 @@ def _numbered(labels: Any) -> dict[int, Any]:
         raise UnsupportedConfig(f"id2label must map numbers to names, not {labels!r}.") from error
 
 
+def in_order(config: C, given: Mapping[str, Any]) -> C:
+    """The config. Raises UnsupportedOption where `id2label` has its own labels in another order than its head."""
+    own, names = config.id2label or {}, given.get("id2label")
+    if not isinstance(names, Mapping):
+        return config
+    asked, known = _numbered(dict(names)), [str(own[number]).casefold() for number in sorted(own)]
+    wanted = [str(asked[number]).casefold() for number in sorted(asked)]
+    if known != wanted and sorted(known) == sorted(wanted):
+        raise UnsupportedOption(
+            f"id2label gives the checkpoint's labels in another order, and its head has them as {own}. Leave id2label "
+            "out; a task reads rows by the names of their labels."
+        )
+    return config
+
+
 def changed(config: C, entries: Mapping[str, Any]) -> C:
     """The config with entries that a caller changes. Raises UnsupportedOption for a name that it has not."""
     names = {f.name for f in dataclasses.fields(config)} | set(config.extra) | set(type(config).aliases) | IN_CALLS
@@ -305,20 +321,14 @@ def _named(value: Any) -> Any:
 def dumped(entries: Mapping[str, Any], name: str) -> str:
     """Entries as the text of a JSON file. Raises InvalidInput."""
     try:
-        return json.dumps(_named(entries), indent=2, ensure_ascii=False, default=list) + "\n"
+        return json.dumps(_named(entries), indent=2, ensure_ascii=False, default=list, allow_nan=False) + "\n"
     except TypeError as error:
         raise InvalidInput(f"{name} cannot be written: {error}.") from error
 
 
 def write_json(path: Path, entries: Mapping[str, Any]) -> None:
-    """Writes JSON under a temporary name, then renames it."""
-    text = dumped(entries, path.name)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Writes JSON, whole or not at all."""
+    write_text(path, dumped(entries, path.name))
 
 
 def hints(cls: Any) -> dict[str, Any]:

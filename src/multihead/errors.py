@@ -33,7 +33,7 @@ class CacheUnusable(MultiheadError, OSError):
 
 
 class AccessDenied(MultiheadError, OSError):
-    """The hub refuses: a gated or private repository, or a token that is wrong."""
+    """Something is there and must not be read: a gated or private repository, a wrong token, a file without rights."""
 
 
 class CorruptFile(MultiheadError, ValueError):
@@ -68,6 +68,10 @@ class TextTooLong(InvalidInput):
     """More tokens than the model has positions for."""
 
 
+class NoContinuation(InvalidInput):
+    """No text goes on from a prompt as it was asked to: every token is banned, or too few texts are found."""
+
+
 class MemoryFull(MultiheadError, MemoryError):
     """What texts remember does not fit the memory that was given for it."""
 
@@ -94,6 +98,10 @@ class CheckpointBroken(MultiheadError, ValueError):
 
 class TrainingDiverged(MultiheadError, ArithmeticError):
     """A loss or gradient is no finite number."""
+
+
+class ScoresNotFinite(MultiheadError, ArithmeticError):
+    """A model computed scores that are no finite numbers, of which no answer can be made."""
 
 
 class CheckpointMismatch(MultiheadError, ValueError):

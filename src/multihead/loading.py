@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from .adapters import files as adapters
 from .checkpoints.folder import PREPARED, Checkpoint, open_checkpoint
-from .config import CONFIG_FILE, GENERATION_FILE, Config, changed, read_json
+from .config import CONFIG_FILE, GENERATION_FILE, Config, changed, in_order, read_json
 from .errors import ModelNotFound, UnsupportedConfig, UnsupportedOption, read_errors, warn
 from .filling import NewWeights, fill, warn_of_new
 from .hub import Want
@@ -82,6 +83,7 @@ def load_model(
     load_in_8bit: bool = False,
     load_in_4bit: bool = False,
     precision: str | None = None,
+    labels: Mapping[str, Any] = MappingProxyType({}),
     **options: Any,
 ) -> PreTrainedModel:
     """A model with a checkpoint's weights, ready for inference.
@@ -99,6 +101,7 @@ def load_model(
             and coded one by one, where the file has them in safetensors or torch's zip format.
         precision: makes the model ready to run fast, for inference alone: "auto", "fp32", "bf16", "int8", "int4" or,
             for a GGUF file, "gguf"; see `PreTrainedModel.prepare`. `dtype` is then that of states between products.
+        labels: config entries of labels whose head comes from elsewhere, as an adapter's does.
         options: those of `Place`, and config entries to change (`num_labels=3`).
 
     Raises:
@@ -128,7 +131,8 @@ def load_model(
             model.set_attention(attn_implementation)
         return model
     checkpoint = open_checkpoint(path)
-    config = changed(config or read_config(path, checkpoint, usual), options)
+    config = in_order(config or read_config(path, checkpoint, usual), options)
+    config = changed(config, {**labels, **options})
     stored = _kind(kind, config, checkpoint)
     with read_errors(checkpoint.source):
         config = architecture(config.model_type).settled(config, checkpoint.tensors)
@@ -205,7 +209,7 @@ def _adapted(
     said = adapters.read_config(path)
     home = adapters.base_place(said, place)
     own = {} if options["config"] is not None else adapters.labels(path, options)
-    options = {**own, **options, **{f.name: getattr(home, f.name) for f in fields(home)}}
+    options = {**options, "labels": own, **{f.name: getattr(home, f.name) for f in fields(home)}}
     options["ignore_mismatched_sizes"] |= bool(own)  # a head of the base's that the adapter replaces
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NewWeights)  # until it is known what the adapter brings

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .errors import InvalidInput, ModelNotFound
+from .files import refused
 
 ENDINGS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
+MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}  # that files in another encoding begin with
+FIELD = 1 << 26  # characters of a field of CSV at most
+TOGETHER = 32  # rows of a Parquet file that are decoded at once: a small file may hold very long ones
+NUL = "\ud800"  # for a NUL byte, at which the csv module ends before Python 3.11
+WRONG = re.compile(f"[\\0{NUL}\udc80-\udcff]")  # what no text holds: the bytes of another encoding
 Entry = tuple[int | None, Any]  # line from 1, None where a row has no line of its own; the row
 
 
@@ -18,7 +26,8 @@ def read(path: Path) -> Iterator[Any]:
     """The rows of a file: strings of a text file's lines, dicts of all others; an error in a broken row's place.
 
     Raises:
-        ModelNotFound: no such file. InvalidInput: a kind of file that is not read, or a file that cannot be read on.
+        ModelNotFound: no such file. AccessDenied: it must not be read. InvalidInput: a kind of file that is not read,
+            or a file that cannot be read on.
     """
     return (row for _, row in entries(path))
 
@@ -27,90 +36,169 @@ def entries(path: Path) -> Iterator[Entry]:
     """The rows of a file with their lines; never more than a part of it in memory, but for .json.
 
     Raises:
-        ModelNotFound: no such file. InvalidInput: a kind of file that is not read, or a file that cannot be read on.
+        As `read`.
     """
-    if not path.is_file():
-        raise ModelNotFound(f"There is no file {path}.")
+    check(path)
     kind = path.suffix.lower()
     if kind not in ENDINGS:
         raise InvalidInput(f"{path.name} is none of {', '.join(ENDINGS)}.")
     if kind == ".parquet":
         return ((None, row) for row in parquet(path))
     if kind in (".csv", ".tsv"):
-        return decoded(path, table(path, "," if kind == ".csv" else "\t"))
+        return table(path, "," if kind == ".csv" else "\t")
     if kind == ".json":
-        return decoded(path, document(path))
-    return decoded(path, lines(path, parsed=kind != ".txt"))
+        return document(path)
+    return lines(path, parsed=kind != ".txt")
 
 
-def decoded(path: Path, found: Iterator[Entry]) -> Iterator[Entry]:
-    """The same rows; a byte that is no UTF-8 is an error that names its line."""
+def check(path: Path) -> None:
+    """Raises ModelNotFound, AccessDenied or InvalidInput for what cannot be read as a file of rows."""
     try:
-        yield from found
-    except UnicodeDecodeError as error:
         with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    line.decode("utf-8")
-                except UnicodeDecodeError as wrong:
-                    raise InvalidInput(
-                        f"Line {number} of {path.name} is no UTF-8: byte 0x{line[wrong.start]:02x} at place "
-                        f"{wrong.start + 1}. Save the file as UTF-8."
-                    ) from error
-        raise
+            mark = file.read(2)
+    except IsADirectoryError:
+        raise InvalidInput(f"{path} is a folder, not a file.") from None
+    except FileNotFoundError as error:
+        raise ModelNotFound(f"There is no file {path}.") from error
+    except OSError as error:
+        raise refused(path, error) from error
+    if mark in MARKS:
+        raise InvalidInput(f"{path.name} is in {MARKS[mark]}, and only UTF-8 is read. Save the file as UTF-8.")
+
+
+def opened(path: Path, newline: str | None = None) -> IO[str]:
+    """A file in UTF-8; bytes that are none are halves of characters in the text, which `flaw` finds."""
+    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline)
+
+
+def flaw(text: str) -> str | None:
+    """What is wrong with a text of a file, where it is none."""
+    if text.isascii() and "\0" not in text:
+        return None
+    found = WRONG.search(text)
+    if found is None:
+        return None
+    place = len(text[: found.start()].encode("utf-8", "surrogateescape")) + 1
+    if found[0] in ("\0", NUL):
+        return (
+            f"has a NUL byte at place {place}, as files in UTF-16 have. Save the file as UTF-8, or take the byte out."
+        )
+    return f"is no UTF-8: byte 0x{ord(found[0]) - 0xDC00:02x} at place {place}. Save the file as UTF-8."
 
 
 def plain(path: Path, *, whole: bool = False) -> Iterator[str]:
     """The lines of a text file of any ending, or the text as a whole.
 
     Raises:
-        ModelNotFound: no such file. InvalidInput: a byte that is no UTF-8.
+        ModelNotFound, AccessDenied: the file cannot be read. InvalidInput: a byte that is no UTF-8.
     """
-    if not path.is_file():
-        raise ModelNotFound(f"There is no file {path}.")
-    return (text for _, text in decoded(path, content(path) if whole else lines(path, parsed=False)))
+    check(path)
+    found = list(lines(path, parsed=False, ends=True)) if whole else lines(path, parsed=False)
+    texts = (sound(text) for _, text in found)
+    return iter(["".join(texts)]) if whole else texts
 
 
-def content(path: Path) -> Iterator[Entry]:
-    with path.open(encoding="utf-8-sig") as file:
-        yield None, file.read()
+def sound(row: Any) -> Any:
+    """The same row. Raises InvalidInput where it is an error."""
+    if isinstance(row, InvalidInput):
+        raise row
+    return row
 
 
-def lines(path: Path, *, parsed: bool) -> Iterator[Entry]:
-    with path.open(encoding="utf-8-sig") as file:
+def lines(path: Path, *, parsed: bool, ends: bool = False) -> Iterator[Entry]:
+    """Each line, as text or as JSON; with `ends` as it stands."""
+    with opened(path) as file:
         for number, line in enumerate(file, 1):
-            text = line.rstrip("\r\n")
-            if not parsed:
+            text = line if ends else line.rstrip("\r\n")
+            if parsed and not text.strip():
+                continue
+            if told := flaw(text):
+                yield number, InvalidInput(f"Line {number} of {path.name} {told}")
+            elif not parsed:
                 yield number, text
-            elif text.strip():
+            else:
                 try:
-                    yield number, json.loads(text)
-                except (json.JSONDecodeError, RecursionError) as error:
+                    yield number, json.loads(text, object_pairs_hook=unique)
+                except (ValueError, RecursionError) as error:
                     yield number, InvalidInput(f"Line {number} of {path.name} is no JSON: {error}.")
 
 
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises ValueError for a name that stands twice in it, since only one value could be kept."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
+    return found
+
+
 def table(path: Path, between: str) -> Iterator[Entry]:
-    """Rows of CSV; fields that a short row lacks are None, those that a long one has too many stand under None."""
-    csv.field_size_limit(1 << 30)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=between)
+    """Rows of CSV; an error in the place of one that has not as many fields as the header names.
+
+    Raises:
+        InvalidInput: a header that names a column twice or is separated by something else; a quote that stays open.
+    """
+    csv.field_size_limit(FIELD)
+    with opened(path, newline="") as file:
+        reader = csv.reader((line.replace("\0", NUL) for line in file), delimiter=between, strict=True)
         names: list[str] | None = None
-        begin = 1
-        try:
-            for fields in reader:
-                line, begin = begin, reader.line_num + 1
-                if not fields:
-                    continue
-                if names is None:
-                    names = fields
-                    continue
-                row: dict[Any, Any] = dict.fromkeys(names)
-                row.update(zip(names, fields, strict=False))
-                if len(fields) > len(names):
-                    row[None] = fields[len(names) :]
-                yield line, row
-        except csv.Error as error:
-            raise InvalidInput(f"Line {begin} of {path.name} is no CSV: {error}.") from error
+        begin, fields = 1, list[str]()
+        while True:
+            begin = reader.line_num + 1
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                if names is None or "unexpected end" in str(error):
+                    raise unreadable(path, begin, error) from error
+                yield begin, InvalidInput(f"Line {begin} of {path.name} is no CSV: {error}.")
+                continue
+            if not fields:
+                continue
+            if names is None:
+                names = header(fields, path, between)
+            else:
+                yield begin, record(fields, names, f"Line {begin} of {path.name}")
+
+
+def unreadable(path: Path, line: int, error: csv.Error) -> InvalidInput:
+    """The error for a file of CSV that cannot be read on from a line."""
+    if "unexpected end" in str(error):
+        return InvalidInput(
+            f"Line {line} of {path.name} opens a quote that is closed nowhere, so nothing from there on can be read. "
+            'Close it, or write it twice ("") where it belongs to the text.'
+        )
+    return InvalidInput(f"Line {line} of {path.name} is no CSV: {error}.")
+
+
+def header(names: list[str], path: Path, between: str) -> list[str]:
+    """The names of columns. Raises InvalidInput where they cannot be told apart."""
+    if told := flaw("".join(names)):
+        raise InvalidInput(f"The header of {path.name} {told}")
+    twice = [name for number, name in enumerate(names) if name and name in names[:number]]
+    if twice:
+        raise InvalidInput(f"The header of {path.name} names the column {twice[0]!r} twice. Rename one of them.")
+    other = next((sign for sign in ";\t|," if len(names) == 1 and sign != between and sign in names[0]), None)
+    if other is not None:
+        raise InvalidInput(
+            f"The header of {path.name} is one column, {names[0]!r}: fields seem to be separated by {other!r}, where "
+            f"a {path.suffix} file has {between!r}. Save it with that, or quote the name."
+        )
+    return names
+
+
+def record(fields: list[str], names: list[str], where: str) -> dict[str, str] | InvalidInput:
+    """The row of some fields, or what is wrong with them."""
+    if len(fields) != len(names):
+        return InvalidInput(
+            f"{where} has {'more' if len(fields) > len(names) else 'fewer'} fields than the first line, which names "
+            f"{len(names)}: {', '.join(names)}. A field that holds a separator must be quoted."
+        )
+    for field in fields:
+        if told := flaw(field):
+            return InvalidInput(f"{where} {told}")
+    return dict(zip(names, fields, strict=True))
 
 
 def document(path: Path) -> Iterator[Entry]:
@@ -119,19 +207,26 @@ def document(path: Path) -> Iterator[Entry]:
     Raises:
         InvalidInput: no JSON, or JSON without such a list.
     """
-    text = path.read_text(encoding="utf-8-sig")
+    with opened(path) as file:
+        text = file.read()
+    broken = flaw(text) is not None
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":  # an object a line, under the wrong ending
             yield from lines(path, parsed=True)
             return
         raise InvalidInput(f"Line {error.lineno} of {path.name} is no JSON: {error.msg}.") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{path.name} is no JSON that can be read: {error}.") from error
     rows = found.get("data") if isinstance(found, Mapping) else found
     if not isinstance(rows, list):
         raise InvalidInput(f'{path.name} must hold a list of rows, or {{"data": [...]}}.')
     for number, row in enumerate(rows):
-        if isinstance(row, Mapping) and "paragraphs" in row:
+        told = flaw(json.dumps(row, ensure_ascii=False)) if broken else None
+        if told:
+            yield None, InvalidInput(f"Row {number} of {path.name} {told.partition(' at place')[0]}. Save it as UTF-8.")
+        elif isinstance(row, Mapping) and "paragraphs" in row:
             yield from ((None, question) for question in questions(row, f"Article {number} of {path.name}"))
         else:
             yield None, row
@@ -143,21 +238,39 @@ def questions(article: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]
     Raises:
         InvalidInput: a paragraph without `context` or `qas`.
     """
-    for paragraph in article["paragraphs"]:
+    paragraphs = article["paragraphs"]
+    for paragraph in paragraphs if isinstance(paragraphs, list) else [None]:
         if not isinstance(paragraph, Mapping) or not {"context", "qas"} <= set(paragraph):
             raise InvalidInput(f"{where} has a paragraph without context and qas, which SQuAD's format needs.")
-        for question in paragraph["qas"]:
+        asked = paragraph["qas"]
+        if not isinstance(asked, list) or not all(isinstance(question, Mapping) for question in asked):
+            raise InvalidInput(f"{where} has a paragraph whose qas is no list of questions, as SQuAD's format has.")
+        for question in asked:
             yield {"title": article.get("title", ""), "context": paragraph["context"], **question}
 
 
-def parquet(path: Path) -> Iterator[dict[str, Any]]:
+def parquet(path: Path) -> Iterator[Any]:
     """The rows of a Parquet file. Raises InvalidInput where it is none, or is broken."""
     library = arrow(path)
+    number = 0
     try:
-        for batch in library.ParquetFile(path).iter_batches(batch_size=1024):
-            yield from batch.to_pylist()
+        for batch in library.ParquetFile(path).iter_batches(batch_size=TOGETHER):
+            try:
+                found = batch.to_pylist()
+            except UnicodeDecodeError:
+                found = [alone(batch, place, f"Row {number + place} of {path.name}") for place in range(len(batch))]
+            number += len(batch)
+            yield from found
     except (ValueError, OSError) as error:  # Arrow's own are of these kinds
         raise InvalidInput(f"{path.name} cannot be read as Parquet: {error}") from error
+
+
+def alone(batch: Any, place: int, where: str) -> Any:
+    """One row of a batch, or its error where a text is no UTF-8."""
+    try:
+        return next(islice(batch.slice(place, 1).to_pylist(), 1))
+    except UnicodeDecodeError as error:
+        return InvalidInput(f"{where} is no UTF-8: {error.reason} at place {error.start + 1}.")
 
 
 def arrow(path: Path) -> Any:

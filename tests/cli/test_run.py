@@ -5,20 +5,22 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from threading import Timer
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 from multihead.cli import drawing, rows
 from multihead.cli.main import cli
@@ -26,6 +28,7 @@ from multihead.cli.precision import loading
 from multihead.cli.results import Output
 from multihead.errors import InvalidInput, ModelNotFound, MultiheadError, UnsupportedOption
 from multihead.tasks.answers import Metadata
+from multihead.training.signals import Signals
 
 TEXTS = ["The fox jumps.", "A dog", "the lazy dog"]
 
@@ -139,26 +142,29 @@ def test_a_run_is_gone_on_with_and_not_mixed_up(classifier, files):
     assert isinstance(json.loads(out.read_text().splitlines()[0])["output"], list)
 
 
-def interrupted(process):
-    """What a process says that is told to stop, again where Python lost the first word (in a finalizer, say)."""
-    for _ in range(10):
-        process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=6)[1]
-    raise AssertionError("It does not stop.")
+def ignore_ctrl_c():
+    """As a shell does for what it starts in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def test_ctrl_c_leaves_an_output_that_the_same_command_completes(classifier, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "status", "ignoring"),
+    [(signal.SIGINT, 130, None), (signal.SIGINT, 130, ignore_ctrl_c), (signal.SIGTERM, 143, None)],
+)
+def test_a_signal_leaves_an_output_that_the_same_command_completes(classifier, tmp_path, number, status, ignoring):
     source, out = tmp_path / "many.txt", tmp_path / "out.jsonl"
     source.write_text("".join(f"{TEXTS[n % 3]} {n}\n" for n in range(300_000)))
     words = [sys.executable, "-m", "multihead", "run", "sentiment-analysis", "--file", str(source), "-m",
              str(classifier), "--output", str(out), "--precision", "float32"]  # fmt: skip
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    process = subprocess.Popen(
+        words, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, preexec_fn=ignoring
+    )
     end = time.time() + 60
     while not (out.exists() and out.stat().st_size > 10_000) and time.time() < end:
         time.sleep(0.02)
-    error = interrupted(process)
-    assert process.returncode == 130, error
+    process.send_signal(number)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == status, error
     assert "The same command goes on" in error
     count = len(out.read_text().splitlines())
     assert 0 < count < 300_000
@@ -260,7 +266,7 @@ def test_half_a_character_is_one_bad_row(classifier, tmp_path):
 def test_words_of_the_data_are_printed_as_they_are(classifier, llama, tmp_path, monkeypatch):
     """Brackets and colons mean styles and pictures to Rich."""
     text = "[/INST] fox [red] :fox:"
-    result = run("question-answering", text, "-m", llama, "--file", write(tmp_path / "bad.jsonl", [{"question": "[/x]",
+    result = run("question-answering", "-m", llama, "--file", write(tmp_path / "bad.jsonl", [{"question": "[/x]",
                  "context": [text]}]))  # fmt: skip
     assert "Row 0" in result.stderr
     console = Console(file=io.StringIO(), width=200, markup=False, emoji=False)
@@ -318,3 +324,170 @@ def test_what_cannot_be_read_or_written_is_one_clear_message(classifier, tmp_pat
         run("sentiment-analysis", "--file", tmp_path / "a.parquet", "-m", classifier)
     with pytest.raises(InvalidInput, match="no folder"):
         run("sentiment-analysis", "fox", "-m", classifier, "--output", tmp_path / "none" / "x.jsonl")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_that_python_loses_in_a_finalizer_still_stops_a_run():
+    class Finalized:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    with Signals(at_once=True) as signals:
+        Finalized()
+        with pytest.raises(KeyboardInterrupt):
+            signals.check()
+
+
+def command(*words):
+    return [sys.executable, "-m", "multihead", "run", *map(str, words)]
+
+
+def test_two_commands_do_not_write_one_output(classifier, tmp_path):
+    source, out = tmp_path / "many.txt", tmp_path / "out.jsonl"
+    source.write_text("".join(f"{TEXTS[n % 3]} {n}\n" for n in range(4000)))
+    words = ("sentiment-analysis", "--file", source, "-m", classifier, "--output", out, "--precision", "fp32")
+    processes = [subprocess.Popen(command(*words), stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    told = [(process.communicate()[1], process.returncode) for process in processes]
+    run(*words)
+    assert [json.loads(line)["row"] for line in out.read_text().splitlines()] == list(range(4000))
+    assert {error.partition(".")[0] for error, status in told if status} <= {
+        f"InvalidInput: Another command is writing {str(out).removesuffix('.jsonl')}"
+    }
+    assert sorted(os.listdir(tmp_path)) == ["many.txt", "out.jsonl", "out.jsonl.run.json"]
+
+
+def test_an_output_is_gone_on_with_only_where_its_rows_are_those_of_the_input(classifier, tmp_path):
+    source, out = tmp_path / "a.txt", tmp_path / "out.jsonl"
+    words = ("sentiment-analysis", "--file", source, "-m", classifier, "--output", out)
+    source.write_text("\n".join(TEXTS[:2]) + "\n")
+    run(*words)
+    whole = out.read_text()
+    source.write_text("\n".join(["before", *TEXTS]) + "\n")
+    with pytest.raises(InvalidInput, match=r"Row 1 of .* answers another input"):
+        run(*words)
+    source.write_text(TEXTS[0] + "\n")
+    with pytest.raises(InvalidInput, match="has 2 rows, and there are only 1"):
+        run(*words)
+    source.write_text("\n".join(TEXTS) + "\n")
+    rows = whole.splitlines(keepends=True)
+    for mixed in (rows[0] + rows[0], rows[1], rows[0] + "\n" + rows[1], whole + "{}\n"):
+        out.write_text(mixed)
+        with pytest.raises(InvalidInput, match=r"Line \d of .* is not row"):
+            run(*words)
+        assert out.read_text() == mixed
+    out.write_text(whole)
+    run(*words)
+    assert out.read_text().startswith(whole)
+    assert len(answered_in(out)) == 3
+
+
+def answered_in(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_an_output_that_is_the_input_by_any_name_is_refused(classifier, files):
+    source = files / "a.csv"
+    before = source.read_bytes()
+    (files / "hard.jsonl").hardlink_to(source)
+    (files / "soft.jsonl").symlink_to(source)
+    words = ("sentiment-analysis", "-m", classifier, "--column", "review", "--overwrite")
+    for out in (source, files / "hard.jsonl", files / "soft.jsonl", files / ".." / files.name / "a.csv"):
+        with pytest.raises(InvalidInput, match="--output"):
+            run(*words, "--file", source, "--output", out)
+        assert source.read_bytes() == before
+    note = files / "o.jsonl.run.json"
+    note.hardlink_to(files / "a.jsonl")
+    with pytest.raises(InvalidInput, match="reads"):
+        run(*words, "--file", files / "a.jsonl", "--output", files / "o.jsonl")
+    lines = files / "a.txt"
+    for target in ("--output", ">>"):
+        with lines.open("rb") as stdin, lines.open("ab") as stdout:
+            more = ("--output", lines, "--overwrite") if target == "--output" else ()
+            to = subprocess.DEVNULL if more else stdout
+            told = subprocess.run(command("sentiment-analysis", "-m", classifier, *more), stdin=stdin, stdout=to)
+        assert told.returncode == 1
+        assert lines.read_text() == "\n".join(TEXTS) + "\n"
+
+
+def test_an_output_is_emptied_only_once_there_is_an_answer(classifier, files):
+    out = files / "out.jsonl"
+    words = ("sentiment-analysis", "--file", files / "a.txt", "--output", out)
+    run(*words, "-m", classifier)
+    whole = out.read_text()
+    for wrong in (("-m", files / "none"), ("-m", classifier, "--set", "topk=2")):
+        with pytest.raises(MultiheadError):
+            run(*words, *wrong, "--overwrite")
+        assert out.read_text() == whole
+    run(*words, "-m", classifier, "--overwrite")
+    assert out.read_text() == whole
+
+
+def test_rows_before_a_broken_place_are_answered_and_written(classifier, tmp_path):
+    path, out = tmp_path / "a.csv", tmp_path / "out.jsonl"
+    path.write_text("text\n" + "a fox\n" * 40 + '"open\n' + "a dog\n" * 3)
+    words = ("sentiment-analysis", "--file", path, "-m", classifier)
+    with pytest.raises(InvalidInput, match=r"Line 42 of a\.csv opens a quote"):
+        run(*words, "--output", out)
+    assert len(answered_in(out)) == 40
+    path.write_text(path.read_text().replace('"open', "closed"))
+    run(*words, "--output", out)
+    assert [line["input"] for line in answered_in(out)] == ["a fox"] * 40 + ["closed"] + ["a dog"] * 3
+    bad = tmp_path / "b.jsonl"
+    bad.write_text('{"text": "fox"}\n' * 20 + "{\n" + '{"text": "fox"}\n' * 5)
+    result = CliRunner().invoke(
+        cli, ["run", "sentiment-analysis", "--file", str(bad), "-m", str(classifier), "--strict"]
+    )
+    assert isinstance(result.exception, InvalidInput)
+    assert len(result.stdout.splitlines()) == 20
+
+
+def test_the_exit_status_says_whether_anything_was_answered(classifier, tmp_path):
+    some, none = tmp_path / "some.jsonl", tmp_path / "none.jsonl"
+    some.write_text('{"text": "fox"}\n{"text": null}\n')
+    none.write_text('{"text": null}\n{"text": 3}\n')
+    (tmp_path / "empty.jsonl").write_text("")
+    words = ("sentiment-analysis", "-m", classifier, "--column", "text", "--file")
+    assert run(*words, some).exit_code == 0
+    result = run(*words, none)
+    assert result.exit_code == 1
+    assert "Row 0: has nothing in its column 'text'" in result.stderr
+    out = tmp_path / "out.jsonl"
+    assert run(*words, tmp_path / "empty.jsonl", "--output", out).exit_code == 0
+    assert out.read_text() == ""
+
+
+def test_what_a_task_needs_is_asked_for_before_a_model_is_loaded(files):
+    for words, message in (
+        (("zero-shot-classification", "They won"), "--labels"),
+        (("zero-shot-classification", "They won", "--labels", " , "), "--labels"),
+        (("question-answering", "It was Ada."), "--question"),
+        (("text-ranking", "Wings"), "--query"),
+        (("sentence-similarity", "Wings"), "--source"),
+        (("sentiment-analysis", "fox", "--column", "x"), "--column"),
+        (("sentiment-analysis", "fox", "--file", files / "a.txt"), "not both"),
+        (("sentiment-analysis", "fox", "--set", "top_k"), "OPTION=VALUE"),
+        (("sentiment-analysis", "fox", "--overwrite"), "without --output"),
+        (("sentiment-analysis", "--file", files / "a.csv", "--column", "reviews"), "Did you mean 'review'"),
+    ):
+        with pytest.raises(MultiheadError, match=message):
+            run(*words, "-m", files / "no model")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_model_of_nan_answers_nothing(classifier, tmp_path, precision):
+    folder = tmp_path / "broken"
+    shutil.copytree(classifier, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.weight"] = torch.full_like(weights["classifier.weight"], torch.nan)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    result = run("sentiment-analysis", *TEXTS, "-m", folder, "--precision", precision)
+    assert result.exit_code == 1
+    assert all("not a number" in line["error"] for line in answered(result))
+
+
+def test_inputs_that_json_has_no_form_for_are_written_as_it_can(classifier, tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": NaN}\n{"text": "fox"}\n')
+    lines = run("sentiment-analysis", "--file", path, "-m", classifier).stdout.splitlines()
+    assert json.loads(lines[0], parse_constant=pytest.fail)["input"] is None
+    assert "output" in json.loads(lines[1])

@@ -14,7 +14,7 @@ import multihead
 ROOT = Path(multihead.__file__).parent
 FLOORS = [  # from the ground up; a room may import its own floor's other rooms only where listed together
     ["errors", "_version"],
-    ["rows"],
+    ["files", "rows"],
     ["config", "hub"],
     ["native"],
     ["kernels"],

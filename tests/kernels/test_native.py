@@ -222,12 +222,17 @@ def test_the_highest_are_those_that_sorting_gives(rows, width, count, bans, norm
     assert all(len(set(p[t].tolist())) == int(t.sum()) for p, t in zip(places, there, strict=True))
 
 
-def test_numbers_that_are_none_are_not_the_highest():
-    scores = drawn(1, 500)
-    scores[0, 7] = torch.nan
-    values, places = fused.highest(scores, 3)
-    assert torch.equal(values[0], scores[0].nan_to_num(nan=-torch.inf, neginf=-torch.inf).topk(3).values)
-    assert 7 not in places
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("wrong", [torch.nan, -torch.nan, torch.inf])
+def test_a_row_with_what_is_no_number_has_no_highest(wrong, dtype):
+    for name, place in ((name, place) for name in LEVELS for place in (0, 77, 447, 499)):
+        native.level(name)
+        scores = drawn(2, 500).to(dtype)
+        scores[1, place] = wrong
+        values, _ = fused.highest(scores, 3)
+        native.level(BEST)
+        assert torch.equal(values[0], scores[0].float().topk(3).values)
+        assert not (values[1] < torch.inf).any()
 
 
 @settings(max_examples=30, deadline=None)

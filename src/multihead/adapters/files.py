@@ -25,7 +25,8 @@ from .state import Adapters, held, install, remove
 from .targets import Target, prefix_in, saved, targets
 
 ROOT = "base_model.model."  # the model, in a name of the peft library
-LABELS = ("id2label", "label2id", "problem_type")  # of a saved head; the base's config has its own
+LABELS = ("id2label", "label2id", "problem_type")  # of a head as it was trained; the base's config has its own
+CLASSIFIERS = ("AutoModelForSequenceClassification", "AutoModelForTokenClassification")
 Part = tuple[nn.Parameter, Source, tuple[str, ...]]  # a parameter, how it is stored, and under which names
 
 
@@ -129,7 +130,7 @@ def save(model: Any, folder: Path, name: str) -> None:
         write(tensors, temporary)
         temporary.replace(folder / ADAPTER_WEIGHTS[0])
         config.save_pretrained(folder)
-        if config.modules_to_save:
+        if config.modules_to_save or model.kind.auto in CLASSIFIERS:
             entries = model.config.to_dict()
             write_json(folder / ADAPTER_LABELS, {name: entries.get(name) for name in LABELS})
     except OSError as error:

@@ -108,7 +108,11 @@ def with_head(model: Any, config: LoraConfig, keys: KeyMap, prefix: str, strict:
         if not saved(model, keys, prefix, [name]):
             raise unknown_module(model, name, keys, prefix)
     fresh = [key.rpartition(".")[0] for key in model.drawn] if strict else []
-    names = list(dict.fromkeys([*asked, *config.head_modules, *fresh]))
+    heads = list(config.head_modules)
+    if strict and heads and not saved(model, keys, prefix, heads):  # a family whose head has other names
+        paths = [path for path, *_ in owners(model) if path.startswith("head.")]
+        heads = [found[1][0].rpartition(".")[0] for path in paths if (found := keys.locate(path, prefix))]
+    names = list(dict.fromkeys([*asked, *heads, *fresh]))
     return replace(config, modules_to_save=names or None)
 
 

@@ -38,7 +38,8 @@ def chosen(rows: Iterator[Any], task: str, columns: Sequence[str], asked: Mappin
         if plan is None:
             plan = planned(row, task, columns, asked)
         if isinstance(plan, str):
-            yield row.get(plan)
+            value = row.get(plan)
+            yield InvalidInput(f"has nothing in its column {plan!r}.") if value is None else value
         else:
             yield {**asked, **{key: row.get(column) for key, column in plan.items()}}
 

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from io import TextIOWrapper
-from itertools import tee
+from itertools import chain, islice, tee
 from pathlib import Path
-from typing import Any
+from stat import S_ISREG
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import InvalidInput, UnsupportedOption
+from ..files import same
+from ..rows import sound
 from ..tasks.catalog import named
 from . import rows
 from .completion import complete_task
 from .consoles import screen
 from .precision import loading
 from .precision import option as precision_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .results import Output
 
 
 @click.command(name="run")
@@ -54,7 +64,8 @@ def command(task: str, texts: tuple[str, ...], path: Path | None, columns: tuple
     """Answers TEXTS, the rows of a file, or the lines of standard input (-).
 
     On a terminal answers are drawn; piped, they are JSON lines. A row that cannot be answered is named with its number
-    and the rest goes on.
+    and the rest goes on. The exit status is 1 where no row could be answered, or not all could be read; 130 after
+    Ctrl-C, 143 after SIGTERM; else 0, also where some rows have an error instead of an answer.
 
     \b
     Examples:
@@ -68,11 +79,13 @@ def command(task: str, texts: tuple[str, ...], path: Path | None, columns: tuple
       cat lines.txt | multihead run summarization - | jq .output
     """
     name = named(task)
-    options = {key: value_of(text) for key, _, text in (setting.partition("=") for setting in settings)}
+    options = dict(map(setting_of, settings))
     if labels is not None:
         options["candidate_labels"] = labels
+    check_words(texts, path, columns, output, overwrite)
     said = {"question": question, "query": query, "source_sentence": source}
     asked = {key: text for key, text in said.items() if text is not None}
+    check_asked(name, texts, path, asked, options)
     items = inputs(name, texts, path, columns, asked)
     place = {**loading(precision, device), "device": device}
     made = {
@@ -85,9 +98,58 @@ def command(task: str, texts: tuple[str, ...], path: Path | None, columns: tuple
         "options": options,
         **place,
     }
-    live = path is None and texts in ((), ("-",))
-    answer(task, items, model, options, place, output=output, made=made, overwrite=overwrite, strict=strict,
+    live = is_piped(texts, path)
+    answer(task, items, model, options, place, path=path, output=output, made=made, overwrite=overwrite, strict=strict,
            as_json=as_json, live=live)  # fmt: skip
+
+
+def is_piped(texts: Sequence[str], path: Path | None) -> bool:
+    """Whether standard input is what is answered."""
+    return path is None and tuple(texts) in ((), ("-",))
+
+
+def setting_of(text: str) -> tuple[str, Any]:
+    """Name and value of a --set. Raises InvalidInput for one without a value."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidInput(f"--set takes OPTION=VALUE, not {text!r}.")
+    return name, value_of(value)
+
+
+def check_words(
+    texts: Sequence[str], path: Path | None, columns: Sequence[str], output: Path | None, overwrite: bool
+) -> None:
+    """Raises UnsupportedOption for words without effect, InvalidInput for a file that would grow for ever."""
+    if path is not None and texts:
+        raise UnsupportedOption(f"Give texts or --file, not both: {path} and {texts[0][:60]!r}.")
+    if columns and (path is None or path.suffix.lower() == ".txt"):
+        raise UnsupportedOption("--column names a column of a --file with columns; here there are lines of text alone.")
+    if overwrite and output is None:
+        raise UnsupportedOption("--overwrite has no effect without --output.")
+    read = 0 if is_piped(texts, path) else path
+    if output is None and read is not None and same(read, 1) and S_ISREG(os.fstat(1).st_mode):
+        raise InvalidInput(
+            "Standard output is the file that is read, which would never end. Name another with --output."
+        )
+
+
+def check_asked(
+    name: str, texts: Sequence[str], path: Path | None, asked: Mapping[str, str], options: Mapping[str, Any]
+) -> None:
+    """Raises InvalidInput where the task needs more than was said, before a model is loaded for it."""
+    if name == "zero-shot-classification":
+        given = options.get("candidate_labels")
+        named_ = [part for part in given.split(",") if part.strip()] if isinstance(given, str) else given
+        if not named_:
+            raise InvalidInput('zero-shot-classification needs labels: --labels "sport,politics".')
+    keys = rows.KEYS.get(name, ())
+    plain = [text for text in texts if not is_piped(texts, path) and isinstance(parsed(text), InvalidInput)]
+    if keys and plain and not asked:
+        option = next(key for key in keys if key in ("question", "query", "source_sentence"))
+        raise InvalidInput(
+            f"{name} needs {' and '.join(keys)}: say --{option.removesuffix('_sentence')}, or give JSON objects that "
+            f"have them; {plain[0][:60]!r} is none."
+        )
 
 
 def value_of(text: str) -> Any:
@@ -115,17 +177,17 @@ def inputs(
     if path is not None and path.suffix.lower() != ".txt":
         found = rows.read(path)
         if name == "table-question-answering" and asked:
-            return [{"table": list(found), **asked}]
+            return [{"table": list(map(sound, found)), **asked}]
         return rows.chosen(found, name, columns, asked)
     if path is None and not texts and sys.stdin.isatty():
         raise InvalidInput("There is nothing to answer: give a text, --file, or lines on standard input (-).")
-    given: Iterable[Any] = rows.read(path) if path is not None else piped() if texts in ((), ("-",)) else texts
+    given: Iterable[Any] = rows.read(path) if path is not None else piped() if is_piped(texts, path) else texts
     if not asked:
         return (parsed(text) if name in rows.KEYS else text for text in given)
     other = next(key for key in rows.KEYS[name] if key not in asked)
     if name == "question-answering":
         return ({**asked, other: text} for text in given)
-    return [{**asked, other: list(given)}]
+    return [{**asked, other: list(map(sound, given))}]
 
 
 def parsed(text: str) -> Any:
@@ -146,46 +208,72 @@ def piped() -> Iterator[str]:
 
 def answer(
     task: str, items: Iterable[Any], model: str | None, options: dict[str, Any], place: dict[str, Any], *,
-    output: Path | None, made: dict[str, Any], overwrite: bool, strict: bool, as_json: bool, live: bool,
+    path: Path | None, output: Path | None, made: dict[str, Any], overwrite: bool, strict: bool, as_json: bool,
+    live: bool,
 ) -> None:  # fmt: skip
     """Answers them all and shows or writes it. Raises what the pipeline raises."""
-    from ..tasks.answers import Failure
     from ..tasks.pipeline import pipeline
+    from ..training.signals import Signals
     from . import drawing, results
 
-    console, talk = screen(), screen(stderr=True)
-    drawn = output is None and console.is_terminal and not as_json
-    kept = results.Output(output, made, overwrite=overwrite) if output is not None else None
-    pipe = pipeline(task, model, **place, **options)
-    begin = kept.done if kept else 0
-    if begin:
-        talk.print(f"{output} has rows 0 to {begin - 1} already; going on after them.", style="dim", soft_wrap=True)
-    shown, given = tee(kept.rest(items) if kept else iter(items))
-    stream = pipe.stream(given, strict=strict, live=live)
-    failed = 0
-    try:
-        with drawing.progress(talk, task, begin, drawn or not talk.is_terminal) as advance:
-            for number, (found, item) in enumerate(zip(stream, shown, strict=True), begin):  # what waits comes first
-                if isinstance(found, Failure):
-                    failed += 1
-                    talk.print(f"Row {number}: {told(found)}", style="red", soft_wrap=True)
-                if kept:
-                    kept.write(number, item, found)
-                elif not drawn:
-                    print(results.line(number, item, found), flush=True)
-                elif not isinstance(found, Failure):
-                    drawing.show(console, task, item, found)
-                advance()
-    except KeyboardInterrupt:
+    talk = screen(stderr=True)
+    with Signals(at_once=True) as signals, ExitStack() as held:
+        kept, begin = None, 0
+        if output is not None:
+            kept = results.Output(output, made, overwrite=overwrite, sources=[path, 0 if live else None])
+            held.callback(kept.close)
+            items, begin = kept.rest(items), kept.done
+        items = iter(items)
+        if not live:  # what is wrong with the first row, or the file, is said before a model is loaded
+            items = chain(list(islice(items, 1)), items)
+        pipe = pipeline(task, model, **place, **options)
+        if begin:
+            talk.print(f"{output} has rows 0 to {begin - 1} already; going on after them.", style="dim", soft_wrap=True)
+        shown, given = tee(items)
+        stream = pipe.stream(given, strict=strict, live=live)
+        try:
+            failed = told(task, zip(stream, shown, strict=True), begin, kept, talk, as_json, signals.check)
+        except (KeyboardInterrupt, SystemExit):
+            if kept:
+                talk.print(f"\nStopped; {output} has every row answered so far. The same command goes on from there.")
+            raise
         if kept:
-            talk.print(f"\nStopped; {output} has every row answered so far. The same command goes on from there.")
-        raise
-    finally:
-        if kept:
-            kept.close()
+            kept.finish()
     drawing.footer(talk, stream.metadata, failed, output)
+    if failed and not stream.metadata.inputs:
+        sys.exit(1)
 
 
-def told(failure: Any) -> str:
+def told(
+    task: str, answers: Iterable[tuple[Any, Any]], begin: int, kept: Output | None, talk: Console, as_json: bool,
+    check: Callable[[], None],
+) -> int:  # fmt: skip
+    """Shows or writes each answer, which come with their items; how many of them are failures.
+
+    Args:
+        begin: number of the first row. check: is called after each row, and raises where the run is to stop.
+    """
+    from ..tasks.answers import Failure
+    from . import drawing, results
+
+    console, failed = screen(), 0
+    drawn = kept is None and console.is_terminal and not as_json
+    with drawing.progress(talk, task, begin, drawn or not talk.is_terminal) as advance:
+        for number, (found, item) in enumerate(answers, begin):
+            if isinstance(found, Failure):
+                failed += 1
+                talk.print(f"Row {number}: {reason(found)}", style="red", soft_wrap=True)
+            if kept is not None:
+                kept.write(number, item, found)
+            elif not drawn:
+                print(results.line(number, item, found), flush=True)
+            elif not isinstance(found, Failure):
+                drawing.show(console, task, item, found)
+            advance()
+            check()
+    return failed
+
+
+def reason(failure: Any) -> str:
     """Why a row failed, without its number in the stream."""
     return str(failure.error).partition(" ")[2].partition(" ")[2]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInput
+from ..errors import NoContinuation
 from .branches import Branch, Read, Reading
 from .constraints import Progress
 from .engine import Request, Strategy
@@ -226,7 +226,7 @@ def beamed(request: Request, job: Job) -> Strategy:
     best = sorted((h for part in parts for h in part.finished), key=lambda h: -h.score)
     wanted = job.config.num_return_sequences or 1
     if len(best) < wanted:
-        raise InvalidInput(
+        raise NoContinuation(
             f"Prompt {job.number}: {len(best)} of {wanted} texts were found that are as asked. Allow more "
             "max_new_tokens, time or num_beams, or fewer bans of tokens."
         )

@@ -171,7 +171,8 @@ class Reading:
 
     @property
     def scores(self) -> Tensor:
-        """(wanted, vocabulary) of what follows, float32."""
+        """(wanted, vocabulary) of what follows, float32. Raises ScoresNotFinite."""
+        self.passed.check(self.row, self.wanted)
         return self.passed.scores[self.row : self.row + self.wanted]
 
     @property
@@ -181,19 +182,26 @@ class Reading:
 
     @property
     def following(self) -> list[int]:
-        """The likeliest token after the one that was wanted, and after each that was read ahead."""
+        """The likeliest token, `NONE` or `BROKEN` after the one that was wanted, and after each that was read ahead."""
         return [step[self.row] for step in self.passed.steps]
 
     def candidates(self, source: Candidates, banned: Sequence[int]) -> tuple[Tensor, Tensor] | None:
-        """See `Candidates.find`, of what this wish wanted."""
+        """See `Candidates.find`, of what this wish wanted. Raises ScoresNotFinite."""
+        self.passed.check(self.row, self.wanted)
         return self.passed.candidates(self.row, self.wanted, source, banned)
 
     def highest(self, count: int, banned: Sequence[int]) -> tuple[list[float], list[int]] | None:
-        """See `Passed.highest`, of the one token that was wanted."""
+        """See `Passed.highest`, of the one token that was wanted. Raises ScoresNotFinite."""
+        self.passed.check(self.row, self.wanted)
         return self.passed.highest(self.row, count, banned)
 
     def likeliest(self, banned: Sequence[int] = ()) -> list[int]:
-        """The likeliest token after each that was wanted; `passed.NONE` where all are banned."""
+        """The likeliest token after each that was wanted; `passed.NONE` where all are banned.
+
+        Raises:
+            ScoresNotFinite: there is no likeliest one.
+        """
+        self.passed.check(self.row, self.wanted)
         return self.passed.tokens(self.row, self.wanted, banned)
 
 

@@ -181,7 +181,7 @@ class Graphs:
         states = self.model.read(told.ids, told.runs, told)
         scores = self.model.score(states).float()
         best = likeliest(scores)
-        told.follow(best)
+        told.follow(best.clamp(min=0))  # of nothing a token follows; the step's own answer says so
         return states, scores, best
 
 

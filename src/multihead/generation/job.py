@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInput
+from ..errors import NoContinuation, ScoresNotFinite
 from ..nn.call import Encoded, Record
 from .branches import Branch, Decoder, Read, Reading
 from .candidates import Candidates, drawn, on_cpu
 from .config import GenerationConfig
 from .dola import contrasted, early_layers
 from .engine import Request
-from .passed import NONE, likeliest
+from .passed import BROKEN, NONE, NOT_FINITE, likeliest
 from .rules import Allowed, Rule, bans_alone, first_rules, last_rules
 from .structure import Structure
 
@@ -191,6 +191,8 @@ class Job:
     def ruled(self, histories: Sequence[Sequence[int]], scores: Tensor) -> Tensor:
         for rule in self.rules:
             scores = rule(histories, scores)
+        if self.extras.processors:  # which may say by infinity that a token must come
+            scores = scores.clamp(max=torch.finfo(scores.dtype).max)
         return scores
 
     def bans(self, length: int) -> list[int] | None:
@@ -205,7 +207,7 @@ class Job:
         What was read ahead gives several in a row.
 
         Raises:
-            InvalidInput: all tokens are banned.
+            NoContinuation: all tokens are banned. ScoresNotFinite: the model knows no scores.
         """
         bans = self.bans(len(branches[0].tokens))
         if bans is not None and self.plain:
@@ -250,12 +252,14 @@ class Job:
         return drawn(chances.expand(rows, -1), tokens.expand(rows, -1), words, self.generator, alike)
 
     def _checked(self, tokens: list[int]) -> list[int]:
+        if BROKEN in tokens:
+            raise ScoresNotFinite(f"Prompt {self.number}: {NOT_FINITE}")
         if NONE in tokens:
-            raise InvalidInput(f"Prompt {self.number}: no token may come next; the rules together ban every one.")
+            raise NoContinuation(f"Prompt {self.number}: no token may come next; the rules together ban every one.")
         return tokens
 
     def choose(self, scores: Tensor) -> list[int]:
-        """The next token of each branch. Raises InvalidInput where all tokens are banned."""
+        """The next token of each branch. Raises NoContinuation where all tokens are banned."""
         best = self._checked(likeliest(scores).tolist())
         if not self.config.do_sample:
             return best

@@ -9,12 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import ScoresNotFinite
 from ..kernels.fused import highest
 from .candidates import Candidates, on_cpu
 from .rules import without
 
 NONE = -1  # in place of a token, where all are banned
+BROKEN = -2  # where a score is no finite number; minus infinity is one, as bans are
 MANY = 4  # different things asked of one pass that are looked for in all rows
+
+
+NOT_FINITE = (
+    "The model's scores are no finite numbers, so no token can be chosen. Its weights are damaged, or the numbers that "
+    "it computes with are too small for them: check the checkpoint, or load it with dtype='float32'."
+)
 
 
 class Passed:
@@ -28,6 +36,17 @@ class Passed:
     def __init__(self, states: Tensor, scores: Tensor, found: Tensor | None = None) -> None:
         self.states, self.scores, self._found = states, scores, found
         self._known: dict[tuple[Any, ...], Any] = {}
+
+    def check(self, row: int, count: int) -> None:
+        """Raises ScoresNotFinite where a score of these rows is not a number, or infinite."""
+        if any(self._broken[row : row + count]):
+            raise ScoresNotFinite(NOT_FINITE)
+
+    @cached_property
+    def _broken(self) -> list[bool]:
+        if self.steps:
+            return [token == BROKEN for token in self.steps[-1]]
+        return (~(self.scores.amax(-1) < torch.inf)).tolist()
 
     def tokens(self, row: int, count: int, banned: Sequence[int] = ()) -> list[int]:
         """The likeliest token of each of `count` rows but for those that are banned; `NONE` where all are."""
@@ -76,7 +95,10 @@ class Passed:
 
 
 def likeliest(scores: Tensor, banned: Sequence[int] = ()) -> Tensor:
-    """(rows,): the likeliest token of each row of scores (rows, vocabulary) that is not banned, `NONE` for none."""
+    """(rows,): the likeliest token of each row of scores (rows, vocabulary) that is not banned.
+
+    `NONE` where all are, `BROKEN` where one is not a number or infinite.
+    """
     found = highest(scores, 1, banned)
     values, tokens = without(scores, banned).max(-1) if found is None else (x.flatten() for x in found)
-    return torch.where(values == -torch.inf, NONE, tokens)
+    return torch.where(values < torch.inf, torch.where(values == -torch.inf, NONE, tokens), BROKEN)

@@ -106,6 +106,8 @@ def highest(
 ) -> tuple[Tensor, Tensor] | None:
     """The `count` highest of each row of scores (rows, width), best first, and their columns: (rows, count) each.
 
+    The first of a row's is not below infinity where one of its scores is not a number or infinite.
+
     Args:
         banned: columns that are left out; where too few are left, the rest is minus infinity.
         normal: log-probabilities instead of scores; what is banned counts in their sum.

@@ -1,4 +1,4 @@
-// The highest of many scores, and what their logarithmic probabilities are.
+// The highest of many scores, and what their logarithmic probabilities are; NAN where one is no number or infinite.
 #pragma once
 
 #include "product.h"
@@ -48,18 +48,32 @@ void best(const Best& b, const Team& team) {
             few.offer(value, i);
         };
         F most = fill(-INFINITY);
+        I bits{};  // the largest of all, without their signs: what is not a number has larger ones than infinity
+        auto seen = [&](int64_t i) {
+            const F x = take(b.scores, i, b.type);
+            const I plain = bits_i(x) & 0x7fffffff;
+            bits = plain > bits ? plain : bits;
+            return x;
+        };
         for (int64_t i = 0; i < whole; i += 64) {
-            F here = take(b.scores, begin + i, b.type);
-            for (int j = 1; j < 4; j++) here = maximum(here, take(b.scores, begin + i + 16 * j, b.type));
+            F here = seen(begin + i);
+            for (int j = 1; j < 4; j++) here = maximum(here, seen(begin + i + 16 * j));
             most = maximum(most, here);
             if (any_above(here, fill(few.bound())))
                 for (int64_t j = i; j < i + 64; j++) offer(j);
         }
         float peak = largest(most);
+        bool finite = true;
+        for (int i = 0; i < 16; i++) finite &= bits[i] <= 0x7f800000;
         for (int64_t i = whole; i < b.width; i++) {
             const float value = take_one(b.scores, begin + i, b.type);
+            finite &= value == value;
             peak = value > peak ? value : peak;
             offer(i);
+        }
+        if (!finite || peak == INFINITY) {
+            for (int64_t i = 0; i < b.count; i++) few.values[i] = NAN, few.places[i] = 0;
+            return;
         }
         for (int64_t i = few.held; i < b.count; i++) {
             few.values[i] = -INFINITY;

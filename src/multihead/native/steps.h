@@ -160,6 +160,7 @@ int64_t walk(const Walk& w, const Team& team) {
         bool over = false;
         for (int64_t t = 0; t < texts; t++) {
             if (values[t] == -INFINITY) found[t] = -1;
+            if (values[t] != values[t]) found[t] = -2;
             over |= found[t] < 0 || found[t] >= w.vocabulary;
             for (int64_t i = 0; i < w.end_count; i++) over |= found[t] == w.ends[i];
         }

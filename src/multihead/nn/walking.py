@@ -168,7 +168,8 @@ class Walk:
 
         Returns:
             States (texts, width) and scores (texts, vocabulary) of the last step; the likeliest tokens after each of
-            the steps that were made, (steps, texts), -1 where no score is more than minus infinity.
+            the steps that were made, (steps, texts), -1 where no score is more than minus infinity and -2 where one is
+            not a number or infinite.
         """
         library, count = native.library(), len(tokens)
         assert library is not None

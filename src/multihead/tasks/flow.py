@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ChatTemplateError, InvalidInput, MultiheadError
+from ..errors import (
+    ChatTemplateError,
+    InvalidInput,
+    MemoryFull,
+    MultiheadError,
+    NoContinuation,
+    ScoresNotFinite,
+    TextTooLong,
+)
 from .answers import Failure, Metadata
 
 if TYPE_CHECKING:
@@ -17,6 +25,7 @@ if TYPE_CHECKING:
 
 CHARACTERS = 256_000  # of a window: enough that texts of alike length meet, little enough to hold
 PATIENCE = 0.25  # seconds in which a window is read; what has come by then is answered
+OF_A_TEXT = (ScoresNotFinite, NoContinuation, TextTooLong, MemoryFull)  # errors that another text may not meet
 GROWTH = 16  # of windows while a stream keeps nobody waiting
 
 
@@ -51,31 +60,51 @@ def answers(
 
     Args:
         live: whether items may keep one waiting, so that the first windows are small.
+
+    Raises:
+        Whatever the source of items raises, after the answers to those that came before.
     """
     cut = windows(items, task.window, live)
     begin, coming = 0, next(cut, END)
     with ThreadPoolExecutor(1, thread_name_prefix="multihead-tokenize") as worker:
         window = prepared(task, begin, coming.items, options)
         while window.items:
-            begin += len(window.items)
+            first, begin = begin, begin + len(window.items)
             ahead: Future[Window] | None = None
             if coming.flows:
                 coming = next(cut, END)
                 ahead = worker.submit(prepared, task, begin, coming.items, options)
-            yield from answered(task, window, options, metadata, strict)
+            window = up_to_failure(window) if strict else window
+            for found in answered(task, window, first, options, metadata):
+                if strict and isinstance(found, Failure):
+                    raise found.error
+                yield found
             if ahead is None:
                 coming = next(cut, END)
                 window = prepared(task, begin, coming.items, options)
             else:
                 window = ahead.result()
+    if coming.broken is not None:
+        raise coming.broken
+
+
+def up_to_failure(window: Window) -> Window:
+    """The same up to the first input that cannot be answered: nothing after it is wanted."""
+    stop = next((n for n, known in enumerate(window.pieces, 1) if isinstance(known, Failure)), None)
+    return Window(window.items[:stop], window.pieces[:stop])
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Items of a stream that make a window; `flows` says that the window became full without waiting for them."""
+    """Items of a stream that make a window.
+
+    Args:
+        flows: whether the window became full without waiting for them. broken: what the stream raised in their place.
+    """
 
     items: Sequence[Any] = ()
     flows: bool = False
+    broken: Exception | None = None
 
 
 END = Cut()
@@ -91,13 +120,21 @@ def windows(items: Iterator[Any], most: int, live: bool) -> Iterator[Cut]:
     while True:
         window: list[Any] = []
         total, began, late = 0, time.perf_counter(), False
-        for item in islice(items, size):
-            window.append(item)
-            total += characters(item)
-            late = time.perf_counter() - began > PATIENCE
-            if late or total >= CHARACTERS:
-                break
-        if not window:
+        broken: Exception | None = None
+        try:
+            for item in islice(items, size):
+                window.append(item)
+                total += characters(item)
+                late = time.perf_counter() - began > PATIENCE
+                if late or total >= CHARACTERS:
+                    break
+        except Exception as error:  # the source's own: what came before is answered first
+            broken = error
+        if broken is not None:
+            if window:
+                yield Cut(window)
+            yield Cut(broken=broken)
+        if not window or broken is not None:
             return
         yield Cut(window, not late and (len(window) == most or total >= CHARACTERS))
         size = len(window) if late else min(GROWTH * size, most)
@@ -158,17 +195,41 @@ def failure(number: int, error: MultiheadError) -> Failure:
     return Failure(number, named)
 
 
-def answered(task: Task, window: Window, options: Any, metadata: Metadata, strict: bool) -> Iterator[Any]:
-    """Computes a window. Raises the first failure's error, if strict."""
-    for known in window.pieces if strict else ():
-        if isinstance(known, Failure):
-            raise known.error
-    pieces = [piece for known in window.pieces if not isinstance(known, Failure) for piece in known]
-    found = iter(task.compute(pieces, options) if pieces else [])
-    metadata.count(sum(len(piece.ids) for piece in pieces))
-    for item, known in zip(window.items, window.pieces, strict=True):
+def answered(task: Task, window: Window, begin: int, options: Any, metadata: Metadata) -> Iterator[Any]:
+    """Computes a window whose first item has the number `begin`: an answer for each, or its failure."""
+    good = [known for known in window.pieces if not isinstance(known, Failure)]
+    found = computed(task, good, options)
+    metadata.count(sum(len(piece.ids) for pieces in good for piece in pieces))
+    for number, (item, known) in enumerate(zip(window.items, window.pieces, strict=True), begin):
         if isinstance(known, Failure):
             yield known
-        else:
+            continue
+        said = next(found)
+        wrong = said if isinstance(said, MultiheadError) else first_error(said)
+        try:
+            answer = None if wrong is not None else task.finish(item, known, said, options)
+        except InvalidInput as error:
+            wrong = error
+        if wrong is None:
             metadata.answered()
-            yield task.finish(item, known, [next(found) for _ in known], options)
+        yield answer if wrong is None else failure(number, wrong)
+
+
+def computed(task: Task, each: Sequence[Sequence[Piece]], options: Any) -> Iterator[Any]:
+    """What the model says of each item's pieces; where it fails at several, each is asked alone, and gets its error."""
+    try:
+        found = iter(task.compute([piece for pieces in each for piece in pieces], options) if each else [])
+    except OF_A_TEXT as error:
+        if len(each) == 1:
+            yield error
+            return
+        for pieces in each:
+            yield from computed(task, [pieces], options)
+        return
+    for pieces in each:
+        yield [next(found) for _ in pieces]
+
+
+def first_error(found: Sequence[Any]) -> MultiheadError | None:
+    """The first of these that is an error."""
+    return next((one for one in found if isinstance(one, MultiheadError)), None)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput, MultiheadError
-from .flow import Piece
+from .flow import Piece, first_error
 from .question_answering import Questions
 from .task import Options, Reader, ranked, rows_of, too_long
 from .text_classification import ONE, Labelling
@@ -70,14 +70,19 @@ class Weigher(Reader):
             found.append(too_long(max(len(row.ids) for row in rows), self.room) or rows)
         return found
 
-    def compute(self, pieces: Sequence[Piece], o: Any) -> list[Tensor]:
+    def compute(self, pieces: Sequence[Piece], o: Any) -> list[Any]:
         """Of each piece its words' log-probabilities (a mean over a word's tokens), less those after no text."""
         blank = self.pieces([self.neutral], o)[0]
         if isinstance(blank, MultiheadError):
             raise blank
         rows = super().compute([*blank, *pieces], o)
+        if wrong := first_error(rows[: len(blank)]):
+            raise wrong
         base = torch.cat(rows[: len(blank)])
-        return [row - base[list(piece.note.words)] for row, piece in zip(rows[len(blank) :], pieces, strict=True)]
+        return [
+            row if isinstance(row, MultiheadError) else row - base[list(piece.note.words)]
+            for row, piece in zip(rows[len(blank) :], pieces, strict=True)
+        ]
 
     def read(self, pieces: Sequence[Piece], o: Any) -> Sequence[Tensor]:
         at = rows_of(pieces, [piece.note.places for piece in pieces])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import auto
-from ..errors import InvalidInput, MultiheadError, TextTooLong, UnsupportedOption, nearest
+from ..errors import InvalidInput, MultiheadError, ScoresNotFinite, TextTooLong, UnsupportedOption, nearest
 from ..kernels.sight import Runs
 from ..model import PreTrainedModel
 from ..nn.embeddings import LearnedPositions
@@ -175,9 +175,18 @@ class Reader(Task):
             chosen = [pieces[number] for number in numbers]
             with torch.inference_mode():
                 parts = self.read(chosen, o)
+            sound = all_finite(parts)
             for number, part in zip(numbers, parts, strict=True):
-                found[number] = part
+                found[number] = part if sound or all_finite([part]) else self.not_finite()
         return found
+
+    def not_finite(self) -> ScoresNotFinite:
+        """The error for a piece of which the model's scores are no numbers."""
+        small = f", or {self.precision} is too small for them: load it with dtype='float32'"
+        return ScoresNotFinite(
+            f"has no answer: {self.model.name_or_path} computed scores that are not a number, or infinite. Its weights "
+            f"are damaged{'' if self.precision in ('float32', 'fp32') else small}. Check the checkpoint."
+        )
 
     def read(self, pieces: Sequence[Piece], o: Any) -> Sequence[Any]:
         """What one batch's pieces give: the head's scores of each, (labels,) or (its tokens, labels), float32."""
@@ -218,6 +227,13 @@ class Reader(Task):
     def limit(self) -> int | None:
         """Tokens where a text is cut, when it may be: the tokenizer's own limit, within the model's room."""
         return min((n for n in (self.tokenizer.limit, self.room) if n is not None), default=None)
+
+
+def all_finite(parts: Sequence[Any]) -> bool:
+    """Whether what a model said of some pieces are finite numbers: tensors, or tuples of them."""
+    tensors = [x for part in parts for x in (part if isinstance(part, tuple) else (part,))]
+    numbers = [x.flatten() for x in tensors if isinstance(x, Tensor) and x.is_floating_point()]
+    return not numbers or bool(torch.cat(numbers).isfinite().all())
 
 
 def segments_of(pieces: Sequence[Piece]) -> list[Sequence[int]] | None:

@@ -98,6 +98,21 @@ def apply(
     return found if return_dict else found["input_ids"]
 
 
+def appended(tokenizer: Tokenizer, message: Any, before: Sequence[Any] | None, options: Mapping[str, Any]) -> list[int]:
+    """The ids that a message adds to a conversation, from the first that differs from the conversation's own.
+
+    Raises:
+        UnsupportedOption: add_generation_prompt, which no message ends with.
+    """
+    if "add_generation_prompt" in options:
+        raise UnsupportedOption("add_generation_prompt: encode_message_with_chat_template encodes a message alone.")
+    given = {**options, "return_dict": False}
+    whole = list(apply(tokenizer, [*(before or ()), message], **given))
+    own = list(apply(tokenizer, list(before), **given)) if before else []
+    same = next((n for n, (a, b) in enumerate(zip(own, whole, strict=False)) if a != b), min(len(own), len(whole)))
+    return whole[same:]
+
+
 def continued(source: str, variables: Mapping[str, Any], chat: list[Any], part: bool | str) -> str:
     """What a template writes up to the end of the last message. Raises ChatTemplateError where that cannot be found."""
     words, open_ended = messages.ended(chat, source, part)

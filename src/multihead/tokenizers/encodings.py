@@ -24,9 +24,11 @@ class Encodings(MutableMapping[str, Any]):
     def __getitem__(self, key: str | int | slice) -> Any:
         if isinstance(key, str):
             return self.data[key]
-        if not self.encodings:
-            raise KeyError("Only encodings of texts can be looked up by number.")
-        return self.encodings[key]
+        if self.encodings:
+            return self.encodings[key]
+        if isinstance(key, slice):
+            return {name: values[key] for name, values in self.data.items()}
+        raise KeyError("Only encodings of texts can be looked up by number.")
 
     def __getattr__(self, name: str) -> Any:
         if name != "data" and name in self.data:
@@ -51,6 +53,30 @@ class Encodings(MutableMapping[str, Any]):
     @property
     def is_fast(self) -> bool:
         return True
+
+    @property
+    def n_sequences(self) -> int | None:
+        """1 for texts, 2 for pairs, None for encodings that do not come from texts."""
+        return self.encodings[0].n_sequences if self.encodings else None
+
+    def convert_to_tensors(self, tensor_type: str | None = None, prepend_batch_axis: bool = False) -> Encodings:
+        """Makes tensors ("pt") or arrays ("np") of lists, in place; gives itself.
+
+        Args:
+            prepend_batch_axis: makes a batch of one row of every entry first.
+
+        Raises:
+            InvalidInput: rows of unlike lengths, or of what are no numbers.
+        """
+        if tensor_type is not None:
+            kind = str(getattr(tensor_type, "value", tensor_type))  # of an enumeration, too
+            lists = {
+                name: rows for name, rows in self.data.items() if prepend_batch_axis or isinstance(rows, (list, tuple))
+            }
+            self.data |= to_tensors(
+                {name: [rows] if prepend_batch_axis else rows for name, rows in lists.items()}, kind
+            )
+        return self
 
     def to(self, device: Any, **options: Any) -> Encodings:
         """Moves the tensors to a device, in place; gives itself."""
@@ -85,6 +111,11 @@ class Encodings(MutableMapping[str, Any]):
         """(start, end) of a token in its text; None for special tokens."""
         row, token = (0, batch_or_token_index) if token_index is None else (batch_or_token_index, token_index)
         return self._row(row).token_to_chars(token)
+
+    def token_to_sequence(self, batch_or_token_index: int, token_index: int | None = None) -> int | None:
+        """0 or 1 for a token of the first or second text of a pair."""
+        row, token = (0, batch_or_token_index) if token_index is None else (batch_or_token_index, token_index)
+        return self._row(row).token_to_sequence(token)
 
     def token_to_word(self, batch_or_token_index: int, token_index: int | None = None) -> int | None:
         """The word that a token belongs to."""

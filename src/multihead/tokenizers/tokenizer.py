@@ -12,6 +12,7 @@ from .decoding import tidy
 from .encodings import Encodings
 from .framed import Framed
 from .guards import Lock, plain, readable, settable
+from .idioms import Idioms
 from .special import MORE, ROLES, added, content, listed
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ INPUTS = ("input_ids", "attention_mask")
 NO_LIMIT = int(1e30)
 
 
-class Tokenizer(Framed):
+class Tokenizer(Framed, Idioms):
     """Text to ids and back.
 
     Args:

@@ -18,6 +18,7 @@ from ..losses import IGNORED
 from .data.masked_lm import SPECIAL, Masking, mask
 from .objectives import NextWords, Objective, Words
 from .passes import Example
+from .tokenized import renamed
 
 RAGGED = (
     "input_ids",
@@ -28,6 +29,8 @@ RAGGED = (
     "word_ids",
     "decoder_input_ids",
 )
+
+Batch = Sequence[Any] | Mapping[str, Sequence[Any]]  # examples, or columns of them
 
 
 class Collator:
@@ -48,18 +51,18 @@ class Collator:
         self.tokenizer, self.padding, self.max_length = tokenizer, padding, max_length
         self.pad_to_multiple_of, self.label_pad_token_id = pad_to_multiple_of, label_pad_token_id
 
-    def __call__(self, features: Sequence[Example], return_tensors: str = "pt") -> dict[str, Any]:
+    def __call__(self, features: Batch, return_tensors: str = "pt") -> dict[str, Any]:
         """Tensors (examples, longest) of every column that all examples have, with their attention mask."""
+        features = rows_of(features)
         if not features:
             raise InvalidInput("A batch needs an example.")
-        names = [name for name in features[0] if all(name in example for example in features)]
+        shared = [name for name in features[0] if all(name in example for example in features)]
         batch: dict[str, Any] = {}
-        for name in names:
+        for name, own in renamed(shared).items():
             values = [np.asarray(example[name]) for example in features]
             if values[0].dtype.kind not in "iufb":
                 continue
-            renamed = "labels" if name in ("label", "label_ids") else name
-            batch[renamed] = self._column(renamed, values)
+            batch[own] = self._column(own, values)
         if "input_ids" in batch and "attention_mask" not in batch:
             lengths = [len(example["input_ids"]) for example in features]
             batch["attention_mask"] = self._padded([np.ones(n, dtype=np.int64) for n in lengths], 0)
@@ -95,6 +98,16 @@ class Collator:
             place = slice(longest - len(value), longest) if left else slice(0, len(value))
             row[place] = value
         return torch.from_numpy(out)
+
+
+def rows_of(features: Batch) -> Sequence[Any]:
+    """Examples, also of a mapping of columns (`dataset[:8]`). Raises InvalidInput for columns of unlike lengths."""
+    if not isinstance(features, Mapping):
+        return features
+    lengths = {name: len(values) for name, values in features.items()}
+    if len(set(lengths.values())) > 1:
+        raise InvalidInput(f"Columns of a batch have as many rows each; these have {lengths}.")
+    return [dict(zip(features, row, strict=True)) for row in zip(*features.values(), strict=True)]
 
 
 class DataCollatorWithPadding(Collator):
@@ -155,8 +168,9 @@ class DataCollatorForLanguageModeling(Collator):
             whole_words=whole_word_mask,
         )  # fmt: skip
 
-    def __call__(self, features: Sequence[Any], return_tensors: str = "pt") -> dict[str, Any]:
+    def __call__(self, features: Batch, return_tensors: str = "pt") -> dict[str, Any]:
         """Padded tensors of examples, or of lists of ids, with `labels`."""
+        features = rows_of(features)
         self.calls += 1
         examples = [e if isinstance(e, Mapping) else {"input_ids": e} for e in features]
         made = [self.ready(example, (self.seed, self.calls, n)) for n, example in enumerate(examples)]
@@ -219,8 +233,9 @@ class EveryNextWord(NextWords):
 class DataCollatorForMultipleChoice(Collator):
     """Pads examples whose columns have a run for each choice: tensors (examples, choices, longest)."""
 
-    def __call__(self, features: Sequence[Example], return_tensors: str = "pt") -> dict[str, Any]:
+    def __call__(self, features: Batch, return_tensors: str = "pt") -> dict[str, Any]:
         """Raises InvalidInput for examples with unlike numbers of choices."""
+        features = rows_of(features)
         counts = {len(example["input_ids"]) for example in features}
         if len(counts) > 1:
             raise InvalidInput(f"Examples of a batch must have as many choices each; these have {sorted(counts)}.")

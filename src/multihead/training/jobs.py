@@ -13,19 +13,21 @@ from typing import Any
 
 import numpy as np
 
+from ..adapters.files import CLASSIFIERS
 from ..checkpoints.safetensors import write
-from ..errors import InvalidInput
+from ..errors import InvalidInput, warn
 from ..losses import IGNORED
 from ..seq2seq import SequenceToSequence
 from ..texts import batches
 from .collators import Collator, padded
-from .data.source import is_live
+from .data.labels import alike, is_nameless, names_of, shown
+from .data.source import classes_of, is_dataset, is_live
 from .evaluation import Seen
 from .features import Features
 from .objectives import Objective, objective_of
 from .padded import Padded, is_own
 from .passes import length
-from .tokenized import Live
+from .tokenized import LABELS, Live
 
 OWN = ("position_ids", "decoder_input_ids")  # inputs that are told by the texts themselves here
 WEIGHTS = "model.safetensors"
@@ -71,6 +73,7 @@ class Job:
         Args:
             answers: whether rows must have what a loss needs.
         """
+        self._check_names(source)
         kind = getattr(self.model, "kind", None)
         if self.padded and (self.collator is not None or kind is None or kind.choices):
             return source
@@ -78,6 +81,24 @@ class Job:
         if training and is_live(source):
             return Live(source, source_target)
         return Features.of(source, source_target=source_target)
+
+    def _check_names(self, source: Any) -> None:
+        """Raises InvalidInput where a data set numbers the model's labels in another order than the model."""
+        if not is_dataset(source) or getattr(getattr(self.model, "kind", None), "auto", None) not in CLASSIFIERS:
+            return
+        own = names_of(self.model.config)
+        for column, names in classes_of(source).items():
+            if column not in LABELS or is_nameless(own) or is_nameless(names):
+                continue
+            if [name.casefold() for name in names] == [name.casefold() for name in own]:
+                continue
+            known = f"The column {column} numbers its labels as {shown(names)}, the model as {shown(own)}"
+            if alike(names, own):
+                raise InvalidInput(
+                    f"{known}. Number them alike, with dataset.align_labels_with_mapping(model.config.label2id, "
+                    f"{column!r}), or give the rows as they are with a task, which reads labels by name."
+                )
+            warn(f"{known}: numbers are taken as they are.")
 
     def sizes(self, features: Any, *, exact: bool = True) -> np.ndarray[Any, Any]:
         """Tokens of each example; 1 each where they need not be `exact` and examples are read at each use."""

@@ -18,11 +18,11 @@ from . import losses
 from .collators import Collator
 from .objectives import Objective
 from .passes import length
+from .tokenized import LABELS
 
 Collate = Callable[[list[Any]], Mapping[str, Any]]
 OWN_FORWARDS = (PreTrainedModel.forward, SequenceToSequence.forward)
 CLASSES = (kinds.words, kinds.next_words, kinds.text_labels, None)  # kinds whose labels are classes, maybe
-RENAMED = ("label", "label_ids")  # names of `labels` that collators know
 
 
 class Padded(Objective):
@@ -139,7 +139,7 @@ def taken_by(model: Any) -> frozenset[str] | None:
     """The columns that a model's `forward` takes, labels too; None where it takes any."""
     parameters = inspect.signature(model.forward).parameters.values()
     names = {each.name for each in parameters if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)}
-    names |= {*labels_of(model), "labels", *RENAMED}
+    names |= {*labels_of(model), *LABELS}
     if not isinstance(model, PreTrainedModel):
         return None if any(each.kind is each.VAR_KEYWORD for each in parameters) else frozenset(names)
     base = SequenceToSequence if isinstance(model, SequenceToSequence) else PreTrainedModel

@@ -166,6 +166,7 @@ class Saver:
         self.plan = {
             "examples": len(order.lengths), "tokens": int(order.lengths.sum()), "batch": order.batch * order.together,
             "max_tokens_per_batch": order.tokens, "seed": order.seed, "order": order.kind, "drop_last": order.whole,
+            "labels": list(labels.names) if (labels := getattr(self.trainer.job, "labels", None)) else None,
         }  # fmt: skip
         trainer = self.trainer
         path = self.kept = self._chosen(chosen)
@@ -215,6 +216,7 @@ class Saver:
 
     def _same_plan(self, path: Path, order: Order) -> None:
         told = read_json(path / RUN_FILE)
+        told = {"labels": self.plan["labels"], **told}  # which older runs do not tell
         wrong = [name for name, value in self.plan.items() if told.get(name) != value]
         if not wrong:
             return

@@ -12,10 +12,15 @@ class Signals:
     """Notes SIGTERM and SIGINT while it is entered; a second one ends the process at once, as without it.
 
     `number` is the signal's, or None.
+
+    Args:
+        at_once: the first one ends the process too. Python may lose what a signal raises, in a finalizer or a callback
+            of another library: `check` raises it again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_once: bool = False) -> None:
         self.number: int | None = None
+        self.at_once = at_once
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -29,9 +34,14 @@ class Signals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None:
+        known, self.number = self.number, number
+        if self.at_once or known is not None:
             self.leave(number)
-        self.number = number
+
+    def check(self) -> None:
+        """Raises what a signal that was noted means; nothing where none was."""
+        if self.number is not None:
+            self.leave(self.number)
 
     @staticmethod
     def leave(number: int) -> NoReturn:

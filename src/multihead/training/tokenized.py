@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InvalidInput, nearest
+from ..errors import InvalidInput, nearest, warn
 from .data.source import Rows
 from .features import Builder, Features, Ragged
 
-RENAMED = {"label": "labels", "label_ids": "labels"}
+LABELS = ("labels", "label", "label_ids")  # what labels are called; the first of them that is there counts
 MASKS = ("attention_mask", "decoder_attention_mask")
 LARGEST = 2**31 - 1
 POSITIONS = ("start_positions", "end_positions")
@@ -39,15 +39,18 @@ def features_of(examples: Any, accepts: Sequence[str] | None, source_target: boo
     kinds: dict[str, str] = {}
     for begin, chunk in rows.chunks():
         for number, raw in enumerate(chunk, begin):
-            values = {RENAMED.get(name, name): array_of(value) for name, value in raw.items()}
+            names = renamed(raw)
+            values = {names[name]: array_of(value) for name, value in raw.items() if name in names}
             if builder is None:
                 kinds = {name: kind_of(v) for name, v in values.items() if wanted(name, v, accepts)}
                 ragged = {name: "int32" for name, kind in kinds.items() if kind == "ragged"}
                 builder = Builder(ragged, {name: kind for name, kind in kinds.items() if kind != "ragged"})
             builder.add(number, **fitted(values, kinds, rows.at(number), source_target))
     assert builder is not None, "rows are never empty"
-    taken = {*kinds, *MASKS}
-    dropped = [name for name in rows.columns if RENAMED.get(name, name) not in taken]
+    taken, names = {*kinds, *MASKS}, renamed(rows.columns)
+    dropped = [name for name in rows.columns if names.get(name) not in taken]
+    if unread := [name for name in rows.columns if name not in names]:
+        warn(f"Examples have several columns of labels; {', '.join(map(str, unread))} is not read, labels is.")
     runs = "labels" in builder.ragged and source_target
     return builder.done(rows, counted=("input_ids", "labels") if runs else ("input_ids",), dropped=dropped)
 
@@ -78,7 +81,8 @@ class Live:
         if not isinstance(raw, Mapping) or "input_ids" not in raw:
             has = ", ".join(raw) if isinstance(raw, Mapping) else f"those of {type(raw).__name__}"
             raise InvalidInput(f"Row {number} has no input_ids; it has {has or 'no columns'}. Tokenize it first.")
-        values = {RENAMED.get(str(name), str(name)): array_of(value) for name, value in raw.items()}
+        names = renamed(raw)
+        values = {str(names[name]): array_of(value) for name, value in raw.items() if name in names}
         kinds = {name: kind_of(value) for name, value in values.items() if wanted(name, value, None)}
         found = fitted(values, kinds, f"Row {number}", self.source_target)
         ragged = {name: np.asarray(found[name], np.int32) for name, kind in kinds.items() if kind == "ragged"}
@@ -89,6 +93,13 @@ class Live:
             row=np.array([number]), counted=("input_ids", "labels") if both else ("input_ids",),
             dropped=[name for name in values if name not in (*kinds, *MASKS)],
         )  # fmt: skip
+
+
+def renamed(names: Iterable[str]) -> dict[str, str]:
+    """What each column is called here; those of labels that another one stands before are left out."""
+    known = list(names)
+    first = next((name for name in LABELS if name in known), None)
+    return {name: "labels" if name == first else name for name in known if name == first or name not in LABELS}
 
 
 def array_of(value: Any) -> NDArray[Any] | None:

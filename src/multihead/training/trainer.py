@@ -16,6 +16,7 @@ from ..kernels.hardware import best_device
 from ..kernels.memory import keep_freed
 from ..nn.stack import checkpointed
 from . import hooks, results
+from .adapted import add_adapter
 from .arguments import TrainingArguments
 from .callbacks import WITH_GRADIENTS, Callbacks, DefaultFlowCallback
 from .card import model_card
@@ -136,8 +137,7 @@ class Trainer:
         self.model: Any = self.job.model
         self.processing_class = self.job.tokenizer
         if self._peft_config is not None:
-            inner = self.model if hasattr(self.model, "add_adapter") else self.model.model  # a sentence encoder's own
-            inner.add_adapter(self._peft_config)
+            add_adapter(self.model, self._peft_config)
         if self.parallel.sharding is None:  # its parts are moved one by one, and the whole may not fit
             device = self.world.device
             self.model.to(torch.device(device, self.world.local) if device == "cuda" else device)
@@ -257,11 +257,14 @@ class Trainer:
         """The loss and metrics of a data set, logged and returned, each name with the prefix.
 
         Args:
+            eval_dataset: of the settings' where left out; the name of one of several.
             generation: options of what the model writes, with predict_with_generate=True: max_length, num_beams, ...
         """
         source = self.eval_dataset if eval_dataset is None else eval_dataset
         if source is None:
             raise InvalidInput("There is nothing to evaluate on: give eval_dataset.")
+        if isinstance(source, str) and isinstance(self.eval_dataset, Mapping) and source in self.eval_dataset:
+            metric_key_prefix, source = f"{metric_key_prefix}_{source}", self.eval_dataset[source]
         if isinstance(source, Mapping) and not self.job.is_table(source):
             found: dict[str, float] = {}
             for name, each in source.items():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
 from ...errors import InvalidInput, nearest
 from .reading import cell, short
@@ -18,31 +18,86 @@ SINGLE, SEVERAL, REGRESSION = KINDS = (
 
 @dataclass(frozen=True)
 class Labels:
-    """What a classifier must know of its labels.
+    """What a classifier must know of its labels, and how the rows at hand write them.
 
     Args:
         names: in order. kind: the `problem_type`, one of `KINDS`. by_name: numbers in the data are names, such as 1 to
             5 stars; else 0 is the first label. vectors: several labels are given as a 0 or 1 for each.
+        found: the names were found in rows that write names, and their order is that of the alphabet, so that numbers
+            in other rows may mean anything.
+        classes: names of the numbers in the rows at hand, where their source knows them; see `of`.
     """
 
     names: tuple[str, ...]
     kind: str = SINGLE
     by_name: bool = False
     vectors: bool = False
+    found: bool = False
+    classes: tuple[str, ...] = ()
+
+    def of(self, rows: Rows, column: str) -> Labels:
+        """The same labels as the rows of another source write them in a column."""
+        classes = rows.classes(column) or ()
+        nameless = is_nameless(self.names) or is_nameless(classes)
+        vectors = self.vectors
+        if self.kind == SEVERAL:
+            lists = [value for value in values_of(rows, column) if isinstance(value, (list, tuple))]
+            twice = any(len({*map(str, one)}) < len(one) for one in lists)
+            sure = self.vectors or self.found or twice
+            vectors = sure and not classes and are_vectors(lists, len(self.names))
+        return replace(self, classes=() if nameless else tuple(classes), vectors=vectors)
 
     def number(self, value: Any) -> int:
         """The number of a label. Raises InvalidInput, whose message goes on after "Row 7"."""
         plain = whole(value)
-        name = str(plain) if self.by_name and plain is not None else value
-        if isinstance(name, str) and name in self.names:
+        if isinstance(value, str) and (place := self._place(value)) is not None:
+            return place
+        if plain is not None and self.classes:
+            if not 0 <= plain < len(self.classes):
+                raise InvalidInput(f"has the label {plain}, which is not within 0 to {len(self.classes) - 1}.")
+            value, plain = self.classes[plain], None
+        elif plain is not None and self.by_name:
+            value, plain = next((name for name in self.names if whole(name) == plain), str(plain)), None
+        if plain is None:
+            place = self._place(value) if isinstance(value, str) else None
+            return place if place is not None else self._unknown(value)
+        return self._counted(plain)
+
+    def _place(self, name: str) -> int | None:
+        """The number of the label with this name, which may differ in capitals where only one label then has it."""
+        if name in self.names:
             return self.names.index(name)
-        if plain is None or self.by_name:
-            known = ", ".join(map(repr, self.names[:8])) + (", ..." if len(self.names) > 8 else "")
-            hint = f" {nearest(value, self.names)}" if isinstance(value, str) else ""
-            raise InvalidInput(f"has the label {short(value)}, which is none of {known}.{hint}")
+        alike = [number for number, own in enumerate(self.names) if own.casefold() == name.strip().casefold()]
+        return alike[0] if len(alike) == 1 else None
+
+    def _counted(self, plain: int) -> int:
+        """A number that no name stands for, as that of a label. Raises InvalidInput where it may mean another."""
+        known = shown(self.names)
+        if self.found:
+            raise InvalidInput(
+                f"has the label {plain}, and the labels are known by name only: {known}. Write names here too, or say "
+                "in which order they are counted: labels=[...]."
+            )
+        inside = [re.findall(r"\d+", name) for name in self.names]
+        counts = [int(digits[0]) for digits in inside if len(digits) == 1]
+        if len({*counts}) == len(self.names) and counts != list(range(len(counts))):
+            raise InvalidInput(
+                f"has the label {plain}, which may be the number in a name or the place of one, of {known}. Write "
+                "names."
+            )
         if not 0 <= plain < len(self.names):
             raise InvalidInput(f"has the label {plain}, which is not within 0 to {len(self.names) - 1}.")
         return plain
+
+    def _unknown(self, value: Any) -> NoReturn:
+        hint = f" {nearest(value, self.names)}" if isinstance(value, str) else ""
+        advice = (
+            " The rows number their labels by names of their own; where both mean the same, give these in the model's "
+            "order: labels=[...]."
+            if self.classes
+            else ""
+        )
+        raise InvalidInput(f"has the label {short(value)}, which is none of {shown(self.names)}.{hint}{advice}")
 
     def value(self, found: Any) -> Any:
         """What a loss takes: a number, a vector (labels,) of 0 and 1, a score or scores. Raises InvalidInput."""
@@ -70,6 +125,35 @@ class Labels:
             raise InvalidInput(f"{rows.at(number)} {error}") from None
 
 
+def shown(names: Sequence[str]) -> str:
+    """Names as a message lists them."""
+    return ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
+
+
+def is_nameless(names: Sequence[str]) -> bool:
+    """Whether these are no names but the numbers of labels, as a config counts labels that nobody named."""
+    return all(name == f"LABEL_{number}" for number, name in enumerate(names))
+
+
+def names_of(config: Any) -> tuple[str, ...]:
+    """The names of a config's labels, in order."""
+    told = config.id2label or {}
+    return tuple(str(told[number]) for number in sorted(told))
+
+
+def alike(names: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether every one of the names is one of the others, capitals aside, and no two of either are the same so."""
+    own, known = ([name.strip().casefold() for name in each] for each in (names, others))
+    return set(own) <= set(known) and len(set(own)) == len(own) and len(set(known)) == len(known)
+
+
+def known_labels(names: Sequence[str], kind: str = SINGLE, **more: Any) -> Labels:
+    """Labels whose names are known. Names that are whole numbers are what numbers in the data mean."""
+    numbers = [whole(name) for name in names]
+    by_name = len(names) > 0 and None not in numbers and len({*numbers}) == len(numbers)
+    return Labels(tuple(map(str, names)), kind, by_name, **more)
+
+
 def kinds_of(labels: Labels | None) -> dict[str, str]:
     """The column of labels with its dtype; none without labels."""
     return {} if labels is None else {"labels": "int64" if labels.kind == SINGLE else "float32"}
@@ -93,27 +177,33 @@ def labels_in(rows: Rows, name: str, known: Sequence[str] | None, kind: str | No
     """
     if kind is not None and kind not in KINDS:
         raise InvalidInput(f"problem_type is one of {', '.join(KINDS)}, not {kind!r}.")
-    known = tuple(map(str, known or rows.classes(name) or ()))
+    classes = rows.classes(name) or ()
+    known = tuple(map(str, known or classes))
     values = list(values_of(rows, name))
     listed = all(isinstance(value, (list, tuple)) for value in values)
     if kind == REGRESSION or (kind is None and not listed and len(known) < 2 and scored(values)):
         width = max(len(value) for value in values) if listed else 1
         return Labels(known or tuple(f"LABEL_{i}" for i in range(width)), REGRESSION)
     if listed and kind != SINGLE:
-        sizes = {len(value) for value in values}
-        vectors = all(v in (0, 1) and not isinstance(v, str) for value in values for v in value) and len(sizes) == 1
-        vectors = vectors and sizes == {len(known) or max(sizes)}
-        if vectors:
-            return Labels(known or tuple(f"LABEL_{i}" for i in range(max(sizes))), SEVERAL, vectors=True)
-        names, by_name = (known, False) if known else named(v for value in values for v in value)
-        return Labels(names, SEVERAL, by_name)
-    names, by_name = (known, False) if known else named(values)
-    if len(names) < 2:
+        size = len(known) or max(map(len, values))
+        if not classes and are_vectors(values, size):
+            return Labels(known or tuple(f"LABEL_{i}" for i in range(size)), SEVERAL, vectors=True)
+        several = known_labels(known, SEVERAL) if known else named((v for value in values for v in value), SEVERAL)
+        return several.of(rows, name)
+    found = known_labels(known, kind or SINGLE) if known else named(values, kind or SINGLE)
+    if len(found.names) < 2:
         raise InvalidInput(
             f"All of {rows.name} has the label {short(values[0])}: there is nothing to tell apart. For another set "
             "than the training set, give the labels of that one."
         )
-    return Labels(names, kind or SINGLE, by_name)
+    return found
+
+
+def are_vectors(values: Sequence[Any], size: int) -> bool:
+    """Whether all are lists of `size` numbers that are 0 or 1."""
+    return bool(values) and all(
+        len(value) == size and all(v in (0, 1) and not isinstance(v, str) for v in value) for value in values
+    )
 
 
 def values_of(rows: Rows, name: str) -> Iterator[Any]:
@@ -125,16 +215,17 @@ def values_of(rows: Rows, name: str) -> Iterator[Any]:
             yield value
 
 
-def named(values: Iterable[Any]) -> tuple[tuple[str, ...], bool]:
-    """The sorted names of labels, and whether numbers among them are names."""
+def named(values: Iterable[Any], kind: str = SINGLE) -> Labels:
+    """The labels that values name, sorted; whole numbers from 0 on without a gap are the labels' own."""
     different = {value if isinstance(value, str) else whole(value) for value in values}
     numbers = {whole(value) for value in different}
     if None in numbers:
-        return tuple(sorted(map(str, different))), False
+        mixed = any(isinstance(value, int) for value in different)
+        return Labels(tuple(sorted(map(str, different))), kind, by_name=mixed, found=True)
     ordered = sorted(number for number in numbers if number is not None)
     if ordered == list(range(len(ordered))):
-        return tuple(f"LABEL_{number}" for number in ordered), False
-    return tuple(map(str, ordered)), True
+        return Labels(tuple(f"LABEL_{number}" for number in ordered), kind)
+    return Labels(tuple(map(str, ordered)), kind, by_name=True)
 
 
 def whole(value: Any) -> int | None:

@@ -211,11 +211,10 @@ def of_file(path: Path, whole: bool = False) -> Part:
     if whole:
         texts = [text for text in plain(path, whole=True) if text]
         return replace(of_columns({"text": texts}), name=path.name)
-    fielded = path.suffix.lower() in (".csv", ".tsv")
     numbers: list[int] = []
     columns: dict[str, list[Any]] = {}
     for count, (line, row) in enumerate(entries(path)):
-        record = checked(row, f"{f'Row {count}' if line is None else f'Line {line}'} of {path.name}", fielded)
+        record = checked(row, f"{f'Row {count}' if line is None else f'Line {line}'} of {path.name}")
         for name in record:
             if name not in columns:
                 columns[name] = [ABSENT] * count
@@ -225,19 +224,13 @@ def of_file(path: Path, whole: bool = False) -> Part:
     return replace(of_columns(columns), name=path.name, lines=np.array(numbers, np.int64) if numbers else None)
 
 
-def checked(row: Any, where: str, fielded: bool) -> Row:
+def checked(row: Any, where: str) -> Row:
     """A row of a file as a mapping. Raises InvalidInput for a broken one."""
     if isinstance(row, InvalidInput):
         raise row
     record = {"text": row} if isinstance(row, str) else row
     if not isinstance(record, Mapping):
         raise InvalidInput(f"{where} is no object of column and value, but {type(row).__name__}.")
-    if fielded and (None in record or None in record.values()):
-        names = [name for name in record if name is not None]
-        raise InvalidInput(
-            f"{where} has {'more' if None in record else 'fewer'} fields than the first line, which names "
-            f"{len(names)}: {', '.join(names)}. A field that holds a separator must be quoted."
-        )
     return record
 
 
@@ -278,7 +271,7 @@ def in_memory(source: Any) -> Part:
         return of_columns({str(name): source[name].tolist() for name in source.columns})
     if isinstance(source, Mapping):
         return of_mapping(source)
-    if hasattr(source, "column_names") and hasattr(source, "features") and hasattr(source, "__len__"):
+    if is_dataset(source):
         return of_dataset(source)
     indexed = hasattr(source, "__getitem__") and hasattr(source, "__len__")
     if indexed and not isinstance(source, (str, bytes, IterableDataset)):
@@ -309,6 +302,21 @@ def of_mapping(source: Mapping[str, Any]) -> Part:
     return of_columns({name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in source.items()})
 
 
+def is_dataset(source: Any) -> bool:
+    """Whether this is a `datasets.Dataset`, which is known by its attributes and never imported."""
+    return hasattr(source, "column_names") and hasattr(source, "features") and hasattr(source, "__len__")
+
+
+def classes_of(source: Any) -> dict[str, tuple[str, ...]]:
+    """Column -> names of its numbers, of a `datasets.Dataset` or its like."""
+    found = {}
+    for name, kind in (getattr(source, "features", None) or {}).items():
+        names = getattr(kind, "names", None) or getattr(getattr(kind, "feature", None), "names", None)
+        if names:
+            found[name] = tuple(names)
+    return found
+
+
 def of_dataset(source: Any) -> Part:
     """Rows of a `datasets.Dataset`, which is known by its attributes and never imported."""
 
@@ -316,10 +324,5 @@ def of_dataset(source: Any) -> Part:
         columns = source[start:stop]
         return [{name: values[i] for name, values in columns.items()} for i in range(stop - start)]
 
-    classes = {}
-    for name, kind in (source.features or {}).items():
-        names = getattr(kind, "names", None) or getattr(getattr(kind, "feature", None), "names", None)
-        if names:
-            classes[name] = tuple(names)
     columns = source[0] if is_live(source) and len(source) else source.column_names  # a transform may give others
-    return Part(len(source), take, tuple(columns), classes=classes)
+    return Part(len(source), take, tuple(columns), classes=classes_of(source))

@@ -63,7 +63,8 @@ def prepare(
     names += [pair] if pair is not None else []
     find = column if answers else maybe
     answer = find(rows, options.label_column, [name for name in LABEL if name not in names], "label_column")
-    labels = None if answer is None else labels or labels_in(rows, answer, options.labels, options.problem_type)
+    if answer is not None:
+        labels = (labels or labels_in(rows, answer, options.labels, options.problem_type)).of(rows, answer)
     length = options.limit(tokenizer)
     builder, cut = Builder({"input_ids": "int32", **typed(tokenizer)}, kinds_of(labels)), 0
     for begin, chunk in rows.chunks():

@@ -10,7 +10,7 @@ from ...errors import InvalidInput
 from ...losses import IGNORED
 from ...tokenizers.tokenizer import Tokenizer
 from ..features import Builder, Features
-from .labels import Labels, named
+from .labels import Labels, known_labels, named
 from .reading import Reading, cell, column, cut_note, encoded, limits, maybe, short, skipped_note, typed
 from .source import Row, Rows
 
@@ -42,15 +42,14 @@ def labels_of(source: Any, options: Options) -> Labels:
     names = columns(rows, options)
     known = options.labels or rows.classes(names[1] or "")
     if known:
-        return Labels(tuple(map(str, known)))
+        return known_labels([str(name) for name in known])
     every = (
         tag
         for begin, chunk in rows.chunks()
         for number, row in enumerate(chunk, begin)
         for tag in words_and_tags(rows, number, row, names)[1]
     )
-    found, by_name = named(every)
-    return Labels(found, by_name=by_name)
+    return named(every)
 
 
 def columns(rows: Rows, options: Options, *, answers: bool = True) -> tuple[str, str | None]:
@@ -100,7 +99,7 @@ def prepare(
     """
     rows = Rows.of(source)
     names = columns(rows, options, answers=answers)
-    labels = None if names[1] is None else labels or labels_of(rows, options)
+    labels = None if names[1] is None else (labels or labels_of(rows, options)).of(rows, names[1])
     length = options.limit(tokenizer)
     settings = limits(tokenizer, length, stride=options.stride or 0)
     if settings["stride"] >= length - tokenizer.num_special_tokens_to_add(False):
