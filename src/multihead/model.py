@@ -30,6 +30,7 @@ from .nn.cache import ByLength, Cache
 from .nn.call import Call, Encoded, Record
 from .nn.embeddings import LearnedPositions
 from .nn.memories import Memory
+from .nn.modes import evaluating
 from .nn.ragged import Layout, places
 from .nn.standing import Kept
 from .nn.weights import initialize
@@ -352,7 +353,7 @@ class PreTrainedModel(Idioms, Adaptable):
                 f"{type(self).__name__} reads text in both directions here and cannot write it word by word; load it "
                 "with is_decoder=True if it was trained so."
             )
-        with told(options.get("streamer")):
+        with evaluating(self, options.get("assistant_model")), told(options.get("streamer")):
             return generate(self, inputs, generation_config, **options)
 
     def compute_transition_scores(

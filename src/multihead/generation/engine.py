@@ -14,6 +14,7 @@ from ..errors import MemoryFull
 from ..nn.blocks import Budget
 from ..nn.cache import Store
 from ..nn.call import Encoded
+from ..nn.modes import evaluating
 from .branches import Branch, Decoder, Read, Reader, Reading
 
 TOKENS = 2048  # most tokens of a pass, unless the last wish needs more at once
@@ -121,7 +122,11 @@ class Engine:
             self.step()
 
     def step(self) -> None:
-        """Admits, reads a pass for each model, and lets the strategies go on."""
+        """Admits, reads a pass for each model, and lets the strategies go on; no model draws dropout meanwhile."""
+        with evaluating(*(reader.model for reader in self.readers if getattr(reader.model, "training", False))):
+            self._step()
+
+    def _step(self) -> None:
         self._admit()
         for reader in self.readers:
             if work := self._chosen(reader):

@@ -14,6 +14,7 @@ from ..auto import AutoModelForSequenceClassification
 from ..errors import InvalidInput, UnsupportedConfig
 from ..hub import Want
 from ..model import PreTrainedModel
+from ..nn.modes import in_evaluation
 from ..place import Place
 from ..texts import TOKENS, texts_of
 from ..tokenizers.tokenizer import Tokenizer
@@ -74,6 +75,7 @@ class CrossEncoder(Encoder):
         labels: int = self.model.config.num_labels
         return labels
 
+    @in_evaluation
     @torch.inference_mode()
     def predict(
         self,

@@ -17,6 +17,7 @@ from ..errors import InvalidInput, UnsupportedConfig, UnsupportedOption, nearest
 from ..hub import Want
 from ..kernels.sight import Runs
 from ..model import PreTrainedModel
+from ..nn.modes import in_evaluation
 from ..place import Place
 from ..seq2seq import SequenceToSequence
 from ..texts import TOKENS, check_room, texts_of
@@ -133,6 +134,7 @@ class SentenceEncoder(Encoder):
             texts_of(texts)[0], padding=True, truncation=limit is not None, max_length=limit, return_tensors="pt"
         )
 
+    @in_evaluation
     @torch.inference_mode()
     def encode(
         self,

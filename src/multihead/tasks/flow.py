@@ -18,6 +18,7 @@ from ..errors import (
     ScoresNotFinite,
     TextTooLong,
 )
+from ..nn.modes import evaluating
 from .answers import Failure, Metadata
 
 if TYPE_CHECKING:
@@ -218,7 +219,8 @@ def answered(task: Task, window: Window, begin: int, options: Any, metadata: Met
 def computed(task: Task, each: Sequence[Sequence[Piece]], options: Any) -> Iterator[Any]:
     """What the model says of each item's pieces; where it fails at several, each is asked alone, and gets its error."""
     try:
-        found = iter(task.compute([piece for pieces in each for piece in pieces], options) if each else [])
+        with evaluating(task.model):
+            found = iter(task.compute([piece for pieces in each for piece in pieces], options) if each else [])
     except OF_A_TEXT as error:
         if len(each) == 1:
             yield error

@@ -212,6 +212,7 @@ class Trainer:
                 return Run(self, features, order, stepper, signals).go()
             finally:
                 self.callbacks.close()
+                self.objective.eval()  # what uses the model next draws no dropout
 
     def order(self, features: Any) -> Order:
         """The plan of which examples each step sees."""
