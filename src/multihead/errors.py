@@ -15,9 +15,17 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import pairwise
 
+from .terminal import shown
+
 
 class MultiheadError(Exception):
-    """The root of all errors raised on purpose by this library."""
+    """The root of all errors raised on purpose by this library.
+
+    Messages quote files, servers and URLs: they are made visible, and passwords in them are left out.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(shown(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class ModelNotFound(MultiheadError, OSError):
@@ -205,7 +213,7 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     own = __name__.partition(".")[0]
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == own:
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level + 1)
+    warnings.warn(shown(message), category, stacklevel=level + 1)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -13,8 +13,8 @@ import multihead
 
 ROOT = Path(multihead.__file__).parent
 FLOORS = [  # from the ground up; a room may import its own floor's other rooms only where listed together
-    ["errors", "_version"],
-    ["files", "rows"],
+    ["errors", "terminal", "_version"],
+    ["files", "rows", "consoles"],
     ["config", "hub"],
     ["native"],
     ["kernels"],

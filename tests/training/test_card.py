@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import sys
 from typing import Any
 
@@ -139,3 +140,34 @@ def test_any_value_comes_back_from_yaml_as_it_was(value):
     found = yaml.safe_load(front_matter(entries).removeprefix("---\n").removesuffix("---"))
     assert found == entries
     assert type(found["value"]) is type(value)
+
+
+EVIL = (
+    "x\x1b]52;c;aGk=\x07<img src=x onerror=alert(1)> [free](javascript:alert(1)) ![](http://t/p.png) `a`<b>`c`\u202e|"
+)
+
+
+def test_what_others_named_is_neither_html_nor_a_link_nor_a_control_character():
+    data = [Data(name=EVIL, split=EVIL, source=EVIL, rows=1, notes=[EVIL])]
+    history = [{"eval_loss": 1.0, f"eval_{EVIL}": 0.5, "step": 1, "epoch": 1.0}]
+    card = model_card(
+        changed(
+            name=EVIL,
+            task=EVIL,
+            base_model=EVIL,
+            method=EVIL,
+            data=data,
+            settings={EVIL: EVIL},
+            log_history=history,
+            hardware=EVIL,
+            versions={EVIL: EVIL},
+            command=["multihead", EVIL],
+        )
+    )
+    body = card.split("---\n", 2)[2]
+    assert not any(c in card for c in "\x1b\x07\u202e")
+    parsed(card)
+    for line in body.split("```")[0::2]:  # outside of code
+        plain = re.sub(r"(`+)(?!`)[^`].*?(?<!`)\1(?!`)", "", line)
+        assert "<img" not in plain
+        assert not re.search(r"(?<!\\)\[free", plain)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.text import Text
 
+from ..consoles import screen
 from ..errors import InvalidInput
 from .completion import complete_model
-from .consoles import screen
 
 if TYPE_CHECKING:
     from torch import Tensor

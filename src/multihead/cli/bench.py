@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..consoles import screen
 from ..errors import InvalidInput
 from .completion import complete_model
-from .consoles import screen
 from .models import size as megabytes
 from .precision import on_cpu
 

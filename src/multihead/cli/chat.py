@@ -15,9 +15,10 @@ from rich.live import Live
 from rich.markdown import Markdown
 from rich.text import Text
 
+from ..consoles import screen
 from ..errors import InvalidInput, MultiheadError, UnsupportedOption
+from ..terminal import visible
 from .completion import complete_model
-from .consoles import screen
 from .precision import loading
 from .precision import option as precision_option
 from .run import value_of
@@ -227,9 +228,9 @@ class Shown:
     def show(self, text: str) -> None:
         """Adds a new piece of text."""
         if self.console.is_terminal:
-            self.live.update(Markdown(self.streamer.text))
+            self.live.update(Markdown(self.streamer.text, hyperlinks=False))
         else:
-            self.console.file.write(text)
+            self.console.file.write(visible(text))
             self.console.file.flush()
 
     def __enter__(self) -> Shown:

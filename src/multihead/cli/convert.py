@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..consoles import screen
 from ..errors import InvalidInput, UnsupportedOption
 from .completion import complete_model
-from .consoles import screen
 from .models import size
 
 if TYPE_CHECKING:

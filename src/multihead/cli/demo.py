@@ -17,9 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import hub
+from ..consoles import screen
 from ..tasks.defaults import ANSWERS, ENGLISH_PORTUGUESE, MINILM, SENTIMENT, SMOLLM2, Default
 from . import samples
-from .consoles import screen
 from .downloads import Downloads
 from .precision import loading
 from .precision import option as precision_option

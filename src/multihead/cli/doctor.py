@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..consoles import screen
+from ..terminal import json_visible
 from . import machine
-from .consoles import screen
 from .models import size
 
 Parts = Mapping[str, Callable[[Any], Mapping[str, Text]]]
@@ -37,7 +38,7 @@ def command(build: bool, as_json: bool) -> None:
     with screen(stderr=True).status("Looking and measuring"):
         found = {**machine.facts(), "speeds": machine.told(machine.speeds)}
     if as_json:
-        print(json.dumps({**found, "build": said} if build else found, ensure_ascii=False, indent=2))
+        print(json_visible(json.dumps({**found, "build": said} if build else found, ensure_ascii=False, indent=2)))
     else:
         show(console, found)
     if said is not None and not said.startswith("built"):

@@ -154,7 +154,8 @@ def footer(console: Console, told: Metadata, failed: int, output: Path | None) -
         return
     rate = f"{told.inputs / told.seconds:,.1f}/s" if told.seconds else ""
     answered = f"{told.inputs} answered in {told.seconds:.2f} s ({rate})"
-    parts: list[Any] = [told.model, told.precision, told.device, answered, f"{told.tokens:,} tokens read"]
+    model = told.model.partition("#sha256=")[0]
+    parts: list[Any] = [model, told.precision, told.device, answered, f"{told.tokens:,} tokens read"]
     if failed:
         parts.append((f"{failed} not answered", "red"))
     if output is not None:

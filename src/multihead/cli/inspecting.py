@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from ..consoles import screen
 from ..errors import CheckpointMismatch, MultiheadError
 from .completion import complete_model
-from .consoles import screen
 from .models import size
 
 if TYPE_CHECKING:

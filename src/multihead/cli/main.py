@@ -6,12 +6,15 @@ import os
 import sys
 import warnings
 from importlib import import_module
+from io import StringIO
+from types import TracebackType
 from typing import NoReturn
 
 import click
 
 from .._version import __version__
 from ..errors import MultiheadError
+from ..terminal import shown
 
 COMMANDS = {  # command -> the module that holds it
     "attention": "attention",
@@ -48,16 +51,26 @@ def cli() -> None:
 
 def noted(message: Warning | str, *_: object, **__: object) -> None:
     """A warning as one line on stderr, without the place in our code."""
-    click.secho(f"Note: {message}", fg="yellow", err=True)
+    click.secho(f"Note: {shown(str(message))}", fg="yellow", err=True)
+
+
+def crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """An error that is none of ours, with where it came from; what it quotes moves no cursor."""
+    from traceback import format_exception
+
+    click.echo(shown("".join(format_exception(kind, error, trace))), err=True, nl=False)
 
 
 def main() -> None:
     """Runs the command line; errors of our own tree and of files become one clear message and exit status 1."""
     warnings.showwarning = noted
+    sys.excepthook = crashed
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        said = StringIO()
+        error.show(said)
+        click.echo(shown(said.getvalue()), err=True, nl=False)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
@@ -75,5 +88,5 @@ def main() -> None:
 def refused(kind: str, message: str) -> NoReturn:
     """Says what was wrong; ends with exit status 1."""
     click.secho(f"{kind}: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(message, err=True)
+    click.echo(shown(message), err=True)
     sys.exit(1)

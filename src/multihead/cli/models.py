@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..consoles import screen
+from ..terminal import visible
 from .completion import complete_model
-from .consoles import screen
 
 
 @click.group(name="models", invoke_without_command=True)
@@ -43,10 +44,10 @@ def remove(names: tuple[str, ...], yes: bool) -> None:
     from ..hub.cached import remove as removed
 
     if not yes:
-        click.confirm(f"Remove {', '.join(names)} from the disk?", abort=True)
+        click.confirm(visible(f"Remove {', '.join(names)} from the disk?"), abort=True)
     for name in names:
         model = removed(name)
-        click.echo(f"Removed {model.name}, {size(model.size)}.")
+        click.echo(visible(f"Removed {model.name}, {size(model.size)}."))
 
 
 def _listed(console: Console) -> None:

@@ -16,6 +16,7 @@ from ..config import read_json, write_json
 from ..errors import CorruptFile, InvalidInput, ModelNotFound, MultiheadError
 from ..files import check_target
 from ..tasks.answers import Failure
+from ..terminal import json_visible
 
 ADVICE = "Choose another --output, or pass --overwrite."
 
@@ -49,7 +50,7 @@ def line(number: int, item: Any, answer: Any) -> str:
         entry["error"] = str(answer.error)
     else:
         entry["output"] = answer
-    return dumped(entry).encode("utf-8", "backslashreplace").decode()
+    return json_visible(dumped(entry))
 
 
 class Output:

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..consoles import screen
 from ..errors import InvalidInput, UnsupportedOption
 from ..files import same
 from ..rows import sound
 from ..tasks.catalog import named
 from . import rows
 from .completion import complete_task
-from .consoles import screen
 from .precision import loading
 from .precision import option as precision_option
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from ..consoles import screen
 from ..errors import UnsupportedOption
 from .completion import complete_model
 from .recipe import ADAPTERS, PRECISION, PRECISIONS, TASKS, Recipe, files
@@ -120,7 +121,7 @@ def command(ctx: click.Context, /, task: str | None, model: str | None, data: tu
 def train(recipe: Recipe, words: Sequence[str], *, resume: bool, overwrite: bool, dry_run: bool) -> None:
     """Shows the plan, trains, saves, and shows what came of it. Raises what the Trainer raises."""
     first = os.environ.get("RANK", "0") == "0"
-    console, talk = (Console(highlight=False, stderr=stderr, quiet=not first) for stderr in (False, True))
+    console, talk = (screen(stderr=stderr, quiet=not first) for stderr in (False, True))
     if not first:
         warnings.simplefilter("ignore")
     checkpoint = begun(recipe.output, resume=resume, overwrite=overwrite and first, dry_run=dry_run or not first)

@@ -11,6 +11,8 @@ from typing import Any, Protocol, TextIO
 
 from torch import Tensor
 
+from ..terminal import visible
+
 Piece = str | BaseException | None
 
 
@@ -98,7 +100,9 @@ class TextStreamer:
         self._prompt = True
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        print(text, end="\n" if stream_end else "", flush=True, file=self.file or sys.stdout)
+        out: Any = self.file or sys.stdout
+        text = visible(text) if getattr(out, "isatty", bool)() else text
+        print(text, end="\n" if stream_end else "", flush=True, file=out)
 
 
 class TextCallbackStreamer(TextStreamer):

@@ -20,11 +20,12 @@ def shown(answers: Iterator[Any], total: int | None, asked: bool | None, title: 
     if asked is False or (asked is None and not sys.stderr.isatty()):
         yield from answers
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from ..consoles import screen
+
     columns = (TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True))
+    bar = Progress(*columns, console=screen(stderr=True))
     work = bar.add_task(title, total=total)
     began, started, count = time.perf_counter(), False, 0
     try:

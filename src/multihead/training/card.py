@@ -19,12 +19,14 @@ from typing import Any
 
 from .._version import __version__
 from ..rows import ENDINGS
+from ..terminal import visible
 from .front_matter import front_matter
 from .progress import duration, number
 
 CURVE_ROWS = 10
 RESULT_ROWS = 20
 HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w.-]+)?")
+MARKS = {"<": "&lt;", "[": "\\[", "]": "\\]"}
 SECRET = re.compile(r"\bhf_\w{6,}")
 ABOUT_SPEED = ("runtime", "per_second")
 
@@ -154,9 +156,9 @@ def _evaluations(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]
 
 
 def _about(trained: Trained) -> str:
-    what = f"A model for {trained.task.replace('-', ' ')}" if trained.task else "A language model"
+    what = f"A model for {_line(trained.task.replace('-', ' '))}" if trained.task else "A language model"
     base = f", trained from {_code(_shown(trained.base_model))}" if trained.base_model else ""
-    how = f" ({trained.method})" if trained.method else ""
+    how = f" ({_line(trained.method)})" if trained.method else ""
     lines = [f"{what}{base}{how} with multihead."]
     if trained.best_step is not None:
         lines.append(f"The weights are those of step {trained.best_step:,}, the best evaluation.")
@@ -183,7 +185,7 @@ def _data(data: Sequence[Data]) -> str:
         for d in data
     ]
     table = _table(["data", "split", "source", "rows", "texts cut"], rows)
-    notes = [f"- {_line(_shown(d.name))}, {d.split}: {_line(note)}" for d in data for note in d.notes]
+    notes = [f"- {_line(_shown(d.name))}, {_line(d.split)}: {_line(note)}" for d in data for note in d.notes]
     return "\n\n".join(filter(None, [table, "\n".join(notes)]))
 
 
@@ -229,12 +231,13 @@ def _made(trained: Trained) -> str:
     effort += [f"{trained.tokens:,} tokens"] if trained.tokens else []
     versions = {"multihead": __version__, **packages, "Python": platform.python_version(), **trained.versions}
     lines = [
-        f"- {', '.join(f'{name} {number}' for name, number in versions.items() if number)}",
+        f"- {_line(', '.join(f'{name} {number}' for name, number in versions.items() if number))}",
         f"- {_line(trained.hardware or machine)}",
         *([f"- {', '.join(effort)}"] if effort else []),
     ]
     if trained.command:
         command = trained.command if isinstance(trained.command, str) else shlex.join(trained.command)
+        command = visible(command)
         fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
         lines += ["", f"{fence}sh\n{command}\n{fence}"]
     return "\n".join(lines)
@@ -269,20 +272,31 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     if not rows:
         return ""
     full = [i for i in range(len(names)) if any(row[i] not in ("", None) for row in rows)]
-    cells = [[_line(number(row[i])).replace("|", "\\|") for i in full] for row in rows]
-    head = [[names[i] for i in full], ["---"] * len(full)]
+    cells = [[_cell(row[i]) for i in full] for row in rows]
+    head = [[_cell(names[i]) for i in full], ["---"] * len(full)]
     return "\n".join(f"| {' | '.join(row)} |" for row in [*head, *cells])
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    """Words in a line, of which none is HTML, a link or a control character."""
+    return re.sub(r"[<\[\]]", lambda found: MARKS[found[0]], visible(" ".join(text.split())))
 
 
-def _code(text: str) -> str:
+class Code(str):
+    """Markdown of a piece of code, in which nothing is HTML or a link."""
+
+
+def _cell(value: Any) -> str:
+    """A table's cell."""
+    text = value if isinstance(value, Code) else _line(number(value))
+    return text.replace("|", "\\|")
+
+
+def _code(text: str) -> Code:
     """Text in backquotes, more of them than it holds itself."""
     ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     space = " " if text.startswith("`") or text.endswith("`") else ""
-    return f"{ticks}{space}{_line(text)}{space}{ticks}"
+    return Code(f"{ticks}{space}{visible(' '.join(text.split()))}{space}{ticks}")
 
 
 def _on_hub(name: str) -> bool:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
+from ..consoles import screen
 from .callbacks import TrainerCallback
 from .state import TrainerControl, TrainerState
 
@@ -78,7 +79,7 @@ class ProgressCallback(TrainerCallback):
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or screen(stderr=True)
         self.progress: Progress | None = None
         self.training: TaskID | None = None
         self.evaluation: TaskID | None = None

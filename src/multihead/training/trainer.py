@@ -15,6 +15,7 @@ from ..errors import InvalidInput, UnsupportedOption
 from ..kernels.hardware import best_device
 from ..kernels.memory import keep_freed
 from ..nn.stack import checkpointed
+from ..terminal import visible
 from . import hooks, results
 from .adapted import add_adapter
 from .arguments import TrainingArguments
@@ -343,7 +344,7 @@ class Trainer:
     def log_metrics(self, split: str, metrics: Mapping[str, Any]) -> None:
         """Prints numbers under the name of what they were measured on: train, eval, test."""
         if self.world.first:
-            print(results.table(split, metrics))
+            print(visible(results.table(split, metrics)))
 
     def save_metrics(self, split: str, metrics: Mapping[str, Any], combined: bool = True) -> None:
         """Writes `SPLIT_results.json` into the output folder, and `combined` with all others `all_results.json`."""

@@ -1,0 +1,25 @@
+"""Where commands and training print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.segment import Segment
+
+from .terminal import visible
+
+
+class Screen(Console):
+    """A console on which text moves no cursor and changes no style: what a model, a file or a server says is text."""
+
+    def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
+        """The pieces of something drawn, with their control characters written out."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
+def screen(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """A console that prints words as they are: most of them are data, whose brackets and colons mean no style."""
+    return Screen(stderr=stderr, quiet=quiet, highlight=False, markup=False, emoji=False)
