@@ -37,6 +37,7 @@ GENERATION_FILE = "generation_config.json"
 
 Size = Annotated[int, range(1, 2**31)]  # a width, a number of rows or heads
 Count = Annotated[int, range(1001)]  # of layers
+Labels = Annotated[int, range(1, 2**20 + 1)]  # all of which have names
 
 # Entries that say nothing about the numbers of a forward pass: provenance, defaults of generation, training switches.
 INERT = frozenset(
@@ -97,7 +98,7 @@ class Config:
     aliases: ClassVar[Mapping[str, str]] = {}  # names that users know -> this family's own field
 
     architectures: list[str] | None = None
-    num_labels: Size = 2
+    num_labels: Labels = 2
     id2label: dict[Any, Any] | None = None
     label2id: dict[str, Any] | None = None
     problem_type: Literal[None, "regression", "single_label_classification", "multi_label_classification"] = None
@@ -234,9 +235,13 @@ class Config:
 
 def _numbered(labels: Any) -> dict[int, Any]:
     try:
-        return {int(k): v for k, v in labels.items()}
+        numbered = {int(k): v for k, v in labels.items()}
     except (AttributeError, TypeError, ValueError) as error:
-        raise UnsupportedConfig(f"id2label must map numbers to names, not {labels!r}.") from error
+        raise UnsupportedConfig(f"id2label must map numbers to names, not {labels!r:.200}.") from error
+    wrong = next((v for v in numbered.values() if not isinstance(v, (str, int)) or isinstance(v, bool)), None)
+    if wrong is not None:
+        raise UnsupportedConfig(f"id2label must map numbers to names; {wrong!r:.80} is none.")
+    return numbered
 
 
 def in_order(config: C, given: Mapping[str, Any]) -> C:
@@ -361,9 +366,16 @@ def admits(hint: Any, value: Any) -> bool:
     if origin is list:
         return isinstance(value, list) and all(admits(get_args(hint)[0], item) for item in value)
     kind = origin or hint
-    if kind in (int, float) and isinstance(value, bool):
+    if kind in (int, float) and (isinstance(value, bool) or not _computable(value)):
         return False
     return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _computable(value: Any) -> bool:
+    """Whether a number is one that tensors hold: no NaN, and whole ones of 64 bits at most."""
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return not (isinstance(value, float) and math.isnan(value))
 
 
 def describe(hint: Any) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
 
 from .checkpoints.folder import Checkpoint
-from .checkpoints.keys import KeyMap, Spare, joined
+from .checkpoints.keys import KeyMap, Spare, joined, owners
 from .errors import CheckpointMismatch, UnsupportedConfig, UnsupportedOption, read_errors, warn
 from .model import PreTrainedModel, empty_weights
 from .nn.weights import fresh
@@ -112,6 +113,7 @@ def advised(error: CheckpointMismatch, reshape: bool) -> CheckpointMismatch:
         missing=error.missing,
         unexpected=error.unexpected,
         misshapen=error.misshapen,
+        mistyped=error.mistyped,
         advice=advice,
     )
 
@@ -132,6 +134,18 @@ def other_heads(model: PreTrainedModel, keys: KeyMap) -> Iterable[str]:
                 head = make(config, family.build(config))
                 patterns += KeyMap(head.rows, model.body_keys.prefix, ("",)).patterns()
     return patterns
+
+
+def alike(model: PreTrainedModel) -> None:
+    """Gives the weights of a checkpoint that has several precisions the widest of them, in which all are exact."""
+    held = [row for row in owners(model) if not getattr(row[1], "widened", ())]
+    kinds = {parameter.dtype for *_, parameter in held}
+    if len(kinds) < 2:
+        return
+    widest = reduce(torch.promote_types, kinds)
+    for _, owner, leaf, parameter in held:
+        if parameter.dtype != widest:
+            owner._parameters[leaf] = nn.Parameter(parameter.to(widest), requires_grad=parameter.requires_grad)
 
 
 def refuse_huge(path: str, parameter: Tensor, checkpoint: Checkpoint) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..config import read_json, write_json
+from ..config import admits, describe, read_json, write_json
 from ..errors import InvalidInput, UnsupportedConfig, nearest
 from ..hub.choice import ADAPTER_CONFIG
 
@@ -83,6 +83,9 @@ class LoraConfig:
     def __post_init__(self) -> None:
         for name in ("target_modules", "exclude_modules", "modules_to_save", "layers_pattern"):
             object.__setattr__(self, name, _listed(name, getattr(self, name)))
+        for name, kind in _KINDS.items():
+            if not admits(kind, value := getattr(self, name)):
+                raise InvalidInput(f"LoraConfig.{name} is {value!r:.80}; it must be {describe(kind)}.")
         task = getattr(self.task_type, "value", self.task_type)  # an enumeration's member stands for its value
         object.__setattr__(self, "task_type", task)
         for name in ("rank_pattern", "alpha_pattern"):
@@ -95,7 +98,7 @@ class LoraConfig:
                 f"LoraConfig.init_lora_weights is {self.init_lora_weights!r}; it is one of True, False, 'gaussian' "
                 "here. Others start from a changed base model, which the file of an adapter does not hold."
             )
-        if task is not None and task not in TASK_HEADS:
+        if task is not None and (not isinstance(task, str) or task not in TASK_HEADS):
             raise UnsupportedConfig(f"LoraConfig.task_type is {task!r}. {nearest(str(task), TASK_HEADS)}")
 
     def _check_numbers(self) -> None:
@@ -158,6 +161,11 @@ class LoraConfig:
         write_json(path / ADAPTER_CONFIG, self.to_dict())
 
 
+_KINDS: Mapping[str, Any] = {
+    **dict.fromkeys(("use_rslora", "use_dora", "inference_mode", "fan_in_fan_out"), bool),
+    **dict.fromkeys(("rank_pattern", "alpha_pattern"), dict | None), "layers_to_transform": list[int] | int | None,
+    "base_model_name_or_path": str | os.PathLike | None, "revision": str | None,
+}  # fmt: skip
 _NULLABLE = frozenset(
     "target_modules exclude_modules layers_to_transform layers_pattern modules_to_save task_type "
     "base_model_name_or_path revision".split()

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.keys import KeyMap, mistyped
 from ..checkpoints.sources import Source
 from ..config import read_json, write_json
 from ..errors import CheckpointMismatch, InvalidInput, ModelNotFound, UnsupportedConfig
@@ -230,6 +230,9 @@ def compare(source: str, wanted: Mapping[str, Tensor], stored: Mapping[str, Tens
     misshapen = {key: pair for key, pair in shapes.items() if pair[0] != pair[1]}
     missing = [key for key in wanted if key not in stored]
     unexpected = [key for key in stored if key not in wanted]
-    if missing or misshapen or unexpected:
+    wrong = mistyped({key: stored[key] for key in wanted if key in stored})
+    if missing or misshapen or unexpected or wrong:
         advice = "The adapter was made for another model, or its files are not of one kind."
-        raise CheckpointMismatch(source, missing=missing, unexpected=unexpected, misshapen=misshapen, advice=advice)
+        raise CheckpointMismatch(
+            source, missing=missing, unexpected=unexpected, misshapen=misshapen, mistyped=wrong, advice=advice
+        )

@@ -267,4 +267,6 @@ def tensors(reader: Reader, count: int, alignment: int) -> dict[str, Entry]:
     for (one, first), (other, second) in pairwise(ordered):
         if first.start + first.size > second.start:
             raise reader.fail(f"{one!r} and {other!r} overlap")
+        if second.start - first.start - first.size >= alignment:  # llama.cpp refuses it too
+            raise reader.fail(f"{one!r} has fewer bytes than there are before {other!r}")
     return found

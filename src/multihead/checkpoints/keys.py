@@ -21,6 +21,7 @@ Fresh = Callable[[str, nn.Module, str, Tensor], bool]  # (path, owner, leaf, par
 
 
 Rows = Mapping[str, "str | Source"]
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # what weights may be stored in
 Spare = tuple[tuple[str, str], ...]  # (our path, the stored name that it has instead)
 
 
@@ -100,12 +101,14 @@ class KeyMap:
             known: patterns of stored tensors that belong to other heads of this family; asked only when some are left.
 
         Raises:
-            CheckpointMismatch: a parameter has no tensor, a tensor no parameter, or a shape differs; all are listed.
+            CheckpointMismatch: a parameter has no tensor, a tensor no parameter, a shape differs, or a tensor holds no
+                floating-point numbers; all are listed.
         """
         stored = self._parts(stored)
         names = self.today(stored)
         prefix = self._prefix(names)
         missing, misshapen, used, twins = [], {}, set(), dict(self.twins)
+        wrong: dict[str, Tensor] = {}
         owned = {key for path, _, _, _ in owners(module) if (at := self.locate(path, prefix)) for key in at[1]}
         stored = Kept(stored)
         for path, owner, leaf, parameter in owners(module):
@@ -129,7 +132,10 @@ class KeyMap:
                 if fresh is None or not fresh(path, owner, leaf, parameter):
                     misshapen[f"{path} ({wanted[0]})"] = (tuple(parameter.shape), tuple(tensor.shape))
                 continue
-            kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+            if tensor.dtype not in FLOATS:
+                wrong[f"{path} ({wanted[0]})"] = tensor
+                continue
+            kind = tensor.dtype if dtype is None else dtype
             kind = torch.float32 if kind in getattr(owner, "widened", ()) else kind
             learns = kind.is_floating_point and parameter.requires_grad
             value = tensor.to(device, kind)
@@ -137,8 +143,10 @@ class KeyMap:
             owned.update(wanted)
             owner._parameters[leaf] = nn.Parameter(value, requires_grad=learns)
         unexpected = self._left_over(names, used, known)
-        if missing or misshapen or unexpected:
-            raise CheckpointMismatch(source, missing=missing, unexpected=unexpected, misshapen=misshapen)
+        if missing or misshapen or unexpected or wrong:
+            raise CheckpointMismatch(
+                source, missing=missing, unexpected=unexpected, misshapen=misshapen, mistyped=mistyped(wrong)
+            )
 
     def export(self, module: nn.Module) -> dict[str, Tensor]:
         """The tensors of `module` as a checkpoint stores them: the inverse of `load`.
@@ -208,6 +216,15 @@ class KeyMap:
             return []
         patterns = [re.compile(p) for p in known()]
         return [names[name] for name in left if not any(p.search(name) for p in patterns)]
+
+
+def mistyped(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str, str]]:
+    """Those of some tensors that hold no numbers of `FLOATS`, as `CheckpointMismatch` tells of them."""
+    return {
+        name: ("floating-point numbers", str(tensor.dtype).removeprefix("torch."))
+        for name, tensor in tensors.items()
+        if tensor.dtype not in FLOATS
+    }
 
 
 class Kept(Mapping[str, Tensor]):

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInput, UnsupportedOption, UnsupportedTokenizer
+from ..errors import InvalidInput, UnsupportedOption, UnsupportedTokenizer, read_errors, told
 from .config import GenerationConfig
 
 if TYPE_CHECKING:
@@ -62,13 +62,10 @@ class Structure:
             raise InvalidInput(f"{asked[0]} needs an eos_token_id to end the text with.")
         library = llguidance()
         given = getattr(config, asked[0])
-        if asked[0] == "json_schema":
-            form = library.LLMatcher.grammar_from_json_schema(schema_text(given), {"whitespace_pattern": SPACE})
-        else:
-            read = {"regex": library.LLMatcher.grammar_from_regex, "grammar": library.LLMatcher.grammar_from_lark}
-            form = read[asked[0]](given)
         words = pieces(tokenizer, vocabulary, sorted(config.ends))
-        start = library.LLMatcher(words, form, log_level=0)
+        with read_errors(f"{asked[0]} = {short(given)}", InvalidInput, ""):
+            form = written(library, asked[0], given)
+            start = library.LLMatcher(words, form, log_level=0)
         if start.is_error():
             raise InvalidInput(f"{asked[0]} = {short(given)} describes no text: {start.get_error().strip()}")
         return cls(start, asked[0])
@@ -111,6 +108,17 @@ class Form:
         return self.states[text]
 
 
+def written(library: Any, name: str, given: Any) -> str:
+    """A form as the library takes it."""
+    if name == "json_schema":
+        form = library.LLMatcher.grammar_from_json_schema(schema_text(given), {"whitespace_pattern": SPACE})
+    elif name == "regex":
+        form = library.LLMatcher.grammar_from_regex(given)
+    else:
+        form = library.LLMatcher.grammar_from_lark(given)
+    return str(form)
+
+
 def llguidance() -> Any:
     try:
         import llguidance as library
@@ -143,8 +151,8 @@ def schema_text(given: Any) -> str:
     if isinstance(given, str):
         try:
             given = json.loads(given)
-        except ValueError as error:
-            raise InvalidInput(f"json_schema is not JSON: {error}.") from error
+        except (ValueError, RecursionError) as error:
+            raise InvalidInput(f"json_schema is not JSON: {told(error)}.") from error
     if not isinstance(given, (dict, bool)):
         raise InvalidInput(f"json_schema must be a JSON schema, not {short(given)}.")
     return json.dumps(given)

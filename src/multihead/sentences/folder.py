@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..checkpoints.folder import open_checkpoint, save_tensors
+from ..checkpoints.keys import mistyped
 from ..config import CONFIG_FILE, Size, parsed_json, read_json, write_json
 from ..errors import CheckpointMismatch, CorruptFile, ModelNotFound, UnsafeFile, UnsupportedConfig, nearest, read_errors
 from .steps import STEPS, Step, entry
@@ -181,8 +182,11 @@ def _read_step(kind: str, folder: Path, width: int) -> Step:
     shapes = {n: (tuple(own[n].shape), tuple(stored[n].shape)) for n in own if n in stored}
     wrong = {name: pair for name, pair in shapes.items() if pair[0] != pair[1]}
     missing, unexpected = [n for n in own if n not in stored], [n for n in stored if n not in own]
-    if missing or unexpected or wrong:
-        raise CheckpointMismatch(checkpoint.source, missing=missing, unexpected=unexpected, misshapen=wrong)
+    other = mistyped({name: stored[name] for name in own if name in stored})
+    if missing or unexpected or wrong or other:
+        raise CheckpointMismatch(
+            checkpoint.source, missing=missing, unexpected=unexpected, misshapen=wrong, mistyped=other
+        )
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(stored[name])

@@ -5,13 +5,14 @@ The format is sentencepiece_model.proto in github.com/google/sentencepiece.
 
 from __future__ import annotations
 
+import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import CorruptFile, UnsupportedTokenizer
+from ..errors import CorruptFile, UnsupportedTokenizer, read_errors
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 UNIGRAM, BPE = 1, 2
@@ -53,7 +54,11 @@ def read(path: Path) -> SentencePiece:
     Raises:
         CorruptFile: it is no such protocol buffer. UnsupportedTokenizer: it splits into words or characters only.
     """
-    data = path.read_bytes()
+    with read_errors(f"{path} is no SentencePiece model: it"):
+        return _parsed(path.read_bytes(), path)
+
+
+def _parsed(data: bytes, path: Path) -> SentencePiece:
     try:
         parts = list(fields(data))
         pieces = tuple(piece(value) for number, value in parts if number == 1)
@@ -65,7 +70,7 @@ def read(path: Path) -> SentencePiece:
         raise CorruptFile(
             f"{path} is no SentencePiece model: it has no pieces, or none for unknown words. Get it again."
         )
-    kind = int(trainer.get(3, UNIGRAM))
+    kind = whole(trainer, 3, UNIGRAM)
     if kind not in (UNIGRAM, BPE):
         raise UnsupportedTokenizer(
             f"{path} is a SentencePiece model of type {kind}; 1 (unigram) and 2 (BPE) are built."
@@ -75,27 +80,44 @@ def read(path: Path) -> SentencePiece:
     return SentencePiece(
         pieces,
         kind,
-        bool(trainer.get(35, 0)),
+        bool(whole(trainer, 35, 0)),
         next(number for number, one in enumerate(pieces) if one.kind == UNKNOWN),
-        signed(trainer.get(41, 1)),
-        signed(trainer.get(42, 2)),
-        signed(trainer.get(43, -1)),
-        bytes(normalizer.get(2, b"")),
-        bool(normalizer.get(3, 1)),
-        bool(normalizer.get(4, 1)),
-        bool(trainer.get(22, 1)),
+        signed(whole(trainer, 41, 1)),
+        signed(whole(trainer, 42, 2)),
+        signed(whole(trainer, 43, -1)),
+        held(normalizer, 2),
+        bool(whole(normalizer, 3, 1)),
+        bool(whole(normalizer, 4, 1)),
+        bool(whole(trainer, 22, 1)),
     )
 
 
 def piece(data: bytes) -> Piece:
     found = dict(fields(data))
-    text = found.get(1, b"")
-    return Piece(bytes(text).decode("utf-8"), float(found.get(2, 0.0)), int(found.get(3, NORMAL)))
+    score = found.get(2, 0.0)
+    if not isinstance(score, float) or not math.isfinite(score):
+        raise ValueError(f"a piece has the score {score!r:.20}")
+    return Piece(held(found, 1).decode("utf-8"), score, whole(found, 3, NORMAL))
 
 
-def signed(number: Any) -> int:
+def whole(found: Mapping[int, Any], number: int, usual: int) -> int:
+    """A field that is a whole number. Raises ValueError."""
+    value = found.get(number, usual)
+    if not isinstance(value, int):
+        raise ValueError(f"field {number} is {value!r:.20}, no whole number")
+    return value
+
+
+def held(found: Mapping[int, Any], number: int) -> bytes:
+    """A field that is bytes. Raises ValueError."""
+    value = found.get(number, b"")
+    if not isinstance(value, bytes):
+        raise ValueError(f"field {number} is {value!r:.20}, no bytes")
+    return value
+
+
+def signed(value: int) -> int:
     """A protocol buffer's int32: negative ones are stored as huge ones."""
-    value = int(number)
     return value - (1 << 64) if value >= 1 << 63 else value
 
 

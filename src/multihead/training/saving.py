@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..config import read_json, write_json
-from ..errors import CheckpointBroken, CheckpointNotWritten, ModelNotFound, UnsafeFile, warn
+from ..errors import CheckpointBroken, CheckpointNotWritten, ModelNotFound, UnsafeFile, read_errors, warn
 from . import resume
 from .arguments import ARGUMENTS_FILE
 from .checkpoints import MANIFEST, RUN_FILE, check, run_of
@@ -175,6 +175,12 @@ class Saver:
             return
         if not resume.has_state(path):
             raise CheckpointBroken(f"{path} holds a model only (save_only_model=True): a run cannot go on from it.")
+        with read_errors(path, CheckpointBroken, "Go on from an older checkpoint."):
+            self._restore(path, stepper, order)
+
+    def _restore(self, path: Path, stepper: Stepper, order: Order) -> None:
+        """Goes on from a checkpoint that is whole."""
+        trainer = self.trainer
         self._same_plan(path, order)
         self.weights(path)
         resume.load(path, trainer.model, stepper.optimizer, trainer.average)

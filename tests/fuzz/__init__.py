@@ -1,0 +1,1 @@
+"""Damaged files of every format: the good ones, what is done to them, and how they are read."""
