@@ -33,8 +33,18 @@ def fill(
     new: str | None = None,
     ignore: str | None = None,
     spare: Spare = (),
+    even: bool = False,
 ) -> None:
-    """Gives a model built without memory the tensors of a checkpoint."""
+    """Gives a model built without memory the tensors of a checkpoint.
+
+    Args:
+        reshape: draws a head's parameters anew whose tensors have other shapes. new: pattern of parameters that may be
+            drawn anew. ignore: pattern of stored tensors that are not wanted. spare: see `KeyMap`.
+        even: in one precision, where `dtype` names none.
+
+    Raises:
+        CheckpointMismatch: the tensors do not fit. UnsupportedConfig: a drawn parameter would be huge.
+    """
     for pattern in (new, ignore):
         check_pattern(pattern)
     keys = replace(model.keys, spare=spare)
@@ -80,6 +90,8 @@ def fill(
             )
     except CheckpointMismatch as error:
         raise advised(error, reshape) from None
+    if even and dtype is None:
+        alike(model)
     model.drawn = tuple(sorted(drawn))
     if drawn:
         warn_of_new(model, f"{checkpoint.source} has")

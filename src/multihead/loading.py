@@ -16,7 +16,7 @@ from .adapters import files as adapters
 from .checkpoints.folder import PREPARED, Checkpoint, open_checkpoint
 from .config import CONFIG_FILE, GENERATION_FILE, Config, changed, in_order, read_json
 from .errors import ModelNotFound, UnsupportedConfig, UnsupportedOption, read_errors, warn
-from .filling import NewWeights, alike, fill, warn_of_new
+from .filling import NewWeights, fill, warn_of_new
 from .hub import Want
 from .hub.local import is_adapter
 from .kernels.hardware import best_device, usable
@@ -147,10 +147,8 @@ def load_model(
     coded, first = bits or codes_of(precision), None if bits else target  # 8 and 4 bits are made on the CPU
     if coded and torch.device(first or "cpu").type == "cpu":
         checkpoint = checkpoint.in_blocks()
-    want = {"reshape": ignore_mismatched_sizes, "new": new, "ignore": ignore, "spare": spare}
+    want = {"reshape": ignore_mismatched_sizes, "new": new, "ignore": ignore, "spare": spare, "even": not coded}
     fill(model, checkpoint, dtype=None if coded else stored, device=first, **want)  # type: ignore[arg-type]
-    if stored is None and not coded:
-        alike(model)
     if bits is not None:
         quantize(model, bits, target)
         decode(model, stored or torch.float32)

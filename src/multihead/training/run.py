@@ -41,7 +41,7 @@ class Run:
         trainer._tell("on_train_begin")
         if trainer.args.eval_on_start and not state.global_step:
             trainer.evaluate()
-        epoch, done = self._where(state.global_step)
+        epoch, done = self._where(min(state.global_step, state.max_steps))
         while state.global_step < state.max_steps and not trainer.control.should_training_stop:
             trainer._tell("on_epoch_begin")
             self._epoch(epoch, done)

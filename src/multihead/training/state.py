@@ -128,10 +128,16 @@ class TrainerState:
         known = {f.name: entries[f.name] for f in dataclasses.fields(cls) if f.name in entries}
         state = dataclasses.replace(defaults, **{k: getattr(defaults, k) if v is None else v for k, v in known.items()})
         wrong = [k for k, v in known.items() if not _alike(getattr(defaults, k), getattr(state, k))]
+        wrong += [k for k in COUNTS if not isinstance(getattr(state, k), int) or not 0 <= getattr(state, k) < 2**53]
+        if not isinstance(state.best_model_checkpoint, str | None):
+            wrong.append("best_model_checkpoint")
         if "global_step" not in known or wrong:
             what = f"{wrong[0]} is {json.dumps(known[wrong[0]])[:60]}" if wrong else "it has no global_step"
             raise CorruptFile(f"{path} is no state of a training run: {what}. Go on from another checkpoint.")
         return state
+
+
+COUNTS = ("global_step", "max_steps")
 
 
 def _alike(default: Any, value: Any) -> bool:
