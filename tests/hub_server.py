@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +20,7 @@ from types import TracebackType
 from urllib.parse import parse_qs, unquote, urlsplit
 
 Content = bytes | str | Path
+LARGE = (".safetensors", ".bin", ".gguf")  # kept apart by the hub, and known by their sha256
 API = re.compile(
     r"/api/models/(?P<repo>[^/]+(/[^/]+)?)(/(?P<what>revision|tree)/(?P<revision>[^/]+)(/(?P<path>.*))?)?$"
 )
@@ -50,6 +52,8 @@ class HubServer:
         down: a status (503, say) that answers everything, or None.
         cut: paths of files whose next answer breaks off halfway; each is forgotten once it was.
         lies: paths of files that are listed, but answered with 404.
+        spoilt: paths of files -> other bytes that are given for them. tags: paths -> another ETag.
+        plain: no hashes are listed. pause: seconds before each byte of a file.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -58,6 +62,10 @@ class HubServer:
         self.down: int | None = None
         self.cut: set[str] = set()
         self.lies: set[str] = set()
+        self.spoilt: dict[str, bytes] = {}
+        self.tags: dict[str, str] = {}
+        self.plain = False
+        self.pause = 0.0
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self.http.hub = self  # type: ignore[attr-defined]
         self.http.daemon_threads = True
@@ -161,9 +169,18 @@ class _Handler(BaseHTTPRequestHandler):
             "tags": [],
             "downloads": 0,
             "likes": 0,
-            "siblings": [{"rfilename": path} for path in sorted(files)],
+            "siblings": [self.sibling(path, files[path], "blobs" in query) for path in sorted(files)],
         }
         return self.say(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
+
+    def sibling(self, path: str, content: Content, blobs: bool) -> dict[str, object]:
+        """A file as the hub lists it: with hashes where they are asked for, sha256 for weights."""
+        told: dict[str, object] = {"rfilename": path}
+        if blobs and not self.hub.plain:
+            told |= {"blobId": _etag(content), "size": len(_bytes(content))}
+            if path.endswith(LARGE):
+                told["lfs"] = {"sha256": _sha256(content), "size": len(_bytes(content)), "pointerSize": 130}
+        return told
 
     def file(self, parts: dict[str, str], query: dict[str, list[str]]) -> None:
         if (known := self.known(parts)) is None:
@@ -173,7 +190,9 @@ class _Handler(BaseHTTPRequestHandler):
         if path not in repository.commits[commit] or path in self.hub.lies:
             return self.refuse(404, "EntryNotFound", "Entry not found")
         data = _bytes(repository.commits[commit][path])
-        headers = {"ETag": f'"{_etag(data)}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
+        tag = _sha256(data) if path.endswith(LARGE) else _etag(data)
+        data = self.hub.spoilt.get(path, data)
+        headers = {"ETag": f'"{self.hub.tags.get(path, tag)}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
         status, whole = 200, data
         if found := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
             status, data = 206, data[int(found[1]) :]
@@ -193,9 +212,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body[: len(body) // 2] if half else body)
+            self.give(body[: len(body) // 2] if half else body)
         if half:
             self.close_connection = True
+
+    def give(self, body: bytes) -> None:
+        if not self.hub.pause:
+            self.wfile.write(body)
+            return
+        for byte in body:
+            time.sleep(self.hub.pause)
+            try:
+                self.wfile.write(bytes([byte]))
+            except OSError:  # who asked is gone
+                return
 
 
 def _bytes(content: Content) -> bytes:
@@ -205,4 +235,10 @@ def _bytes(content: Content) -> bytes:
 
 
 def _etag(content: Content) -> str:
-    return hashlib.sha1(_bytes(content)).hexdigest()
+    """git's hash of a file."""
+    data = _bytes(content)
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def _sha256(content: Content) -> str:
+    return hashlib.sha256(_bytes(content)).hexdigest()

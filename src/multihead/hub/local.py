@@ -6,6 +6,7 @@ import os
 from pathlib import Path, PurePosixPath
 
 from ..errors import InvalidInput, ModelNotFound, UnsupportedOption
+from ..terminal import visible
 from .choice import adapts, alike, core_files, listed, matching, only_gguf, usable
 from .request import Request, Want
 
@@ -83,6 +84,14 @@ def inside(name: str, what: str) -> PurePosixPath:
     if path.is_absolute() or ".." in path.parts or ":" in name or "\0" in name:
         raise InvalidInput(f"{what} {name!r} must be a path inside the model's folder: relative, without '..'.")
     return path
+
+
+def wrong(name: str) -> str:
+    """What is wrong with a file's name that a server tells; nothing for one that stays in its folder."""
+    path = PurePosixPath(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in path.parts[0]:
+        return "a name that leaves its folder"
+    return "" if visible(name) == name else "a name with control characters"
 
 
 def refuse_revision(request: Request, source: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,13 @@ from ..errors import (
     ModelNotFound,
     MultiheadError,
     NetworkUnavailable,
+    UnsafeFile,
     warn,
 )
 from .choice import Choice, choose
-from .local import inside
+from .content import check, expected
+from .guard import guarded
+from .local import inside, wrong
 from .request import Request
 from .snapshots import COMMIT, Snapshots, cache_root, shards, under
 from .storage import UNUSABLE, unusable
@@ -75,16 +78,16 @@ def _cached(cache: Snapshots, request: Request) -> Path:
 
 def _fetched(cache: Snapshots, request: Request) -> Path:
     """Asks the hub what the revision means, fetches what is missing of it, and notes that it is here."""
-    commit, names = _listing(cache.repo, request)
-    names = under(names, request.subfolder)
+    commit, listed = _listing(cache.repo, request)
+    names = under(list(listed), request.subfolder)
     source = f"{cache.repo} at {request.revision or 'main'} ({commit[:12]})"
     if request.subfolder:
         source += f", subfolder {request.subfolder!r},"
     choice = choose(names, request.want, request.gguf_file, source)
     folder = cache.folder(commit).joinpath(*inside(request.subfolder, "subfolder").parts)
     first = [*choice.companions, *([choice.index] if choice.index else [])]
-    _download(cache, request, commit, first)
-    _download(cache, request, commit, [*_shards(folder, choice, names, source), *choice.cores])
+    _download(cache, request, commit, listed, first)
+    _download(cache, request, commit, listed, [*_shards(folder, choice, names, source), *choice.cores])
     cache.remember(request.revision or "main", commit)
     return folder / (choice.single or "")
 
@@ -97,20 +100,31 @@ def _shards(folder: Path, choice: Choice, names: list[str], source: str) -> list
     return found
 
 
-def _listing(repo: str, request: Request) -> tuple[str, list[str]]:
-    """The commit of the request's revision, and its files."""
+def _listing(repo: str, request: Request) -> tuple[str, dict[str, str | None]]:
+    """The commit of the request's revision, and its files with the hashes that the hub gives for them."""
     from huggingface_hub import HfApi, constants
 
     api = HfApi(endpoint=endpoint(), token=request.token, library_name="multihead", library_version=__version__)
     with _translated(repo, request):
-        info = api.model_info(repo, revision=request.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        info = api.model_info(
+            repo, revision=request.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT, files_metadata=True
+        )
         if not COMMIT.fullmatch(str(info.sha)):
             raise ValueError(f"its answer names no commit: {info.sha!r}")
-        return str(info.sha), [sibling.rfilename for sibling in info.siblings or ()]
+        for sibling in info.siblings or ():
+            if strange := wrong(sibling.rfilename):
+                raise UnsafeFile(f"{repo} on {endpoint()} lists {sibling.rfilename!r}, {strange}. Do not trust it.")
+        return str(info.sha), {sibling.rfilename: expected(sibling) for sibling in info.siblings or ()}
 
 
-def _download(cache: Snapshots, request: Request, commit: str, names: Iterable[str]) -> None:
-    """Fetches those files of a commit, named relative to the subfolder, that are not cached."""
+def _download(
+    cache: Snapshots, request: Request, commit: str, listed: Mapping[str, str | None], names: Iterable[str]
+) -> None:
+    """Fetches those files of a commit, named relative to the subfolder, that are not cached, and checks their content.
+
+    Raises:
+        CorruptFile: a file came with another content than the hub has; it is not kept.
+    """
     parts = inside(request.subfolder, "subfolder").parts
     paths = ["/".join((*parts, name)) for name in names]
     missing = [path for path in paths if not (cache.folder(commit) / path).is_file()]
@@ -129,9 +143,11 @@ def _download(cache: Snapshots, request: Request, commit: str, names: Iterable[s
             library_version=__version__,
             allow_patterns=[glob.escape(path) for path in missing],
         )
-    missing = [path for path in missing if not (cache.folder(commit) / path).is_file()]
-    if missing:
-        raise NetworkUnavailable(f"{endpoint()} did not give {', '.join(missing)} of {cache.repo}.")
+    lacking = [path for path in missing if not (cache.folder(commit) / path).is_file()]
+    if lacking:
+        raise NetworkUnavailable(f"{endpoint()} did not give {', '.join(lacking)} of {cache.repo}.")
+    for path in missing:
+        check(cache.storage, cache.folder(commit) / path, listed.get(path))
 
 
 @contextmanager
@@ -143,7 +159,8 @@ def _translated(repo: str, request: Request) -> Iterator[None]:
     # The others are what it makes of an answer that is not the hub's: a login page of a network, say.
     kinds: Any = (OSError, ValueError, TypeError, KeyError, HfHubHTTPError.__mro__[1])
     try:
-        yield
+        with guarded():
+            yield
     except MultiheadError:
         raise
     except kinds as error:

@@ -41,11 +41,13 @@ class Snapshots:
         return self.storage / "snapshots" / commit
 
     def commit(self, revision: str) -> str | None:
-        """The commit that a revision meant when it was last fetched whole."""
+        """The commit that a revision meant when it was last fetched whole; None where its file holds none."""
         if COMMIT.fullmatch(revision):
             return revision
         with suppress(OSError, ValueError):
-            return self._ref(revision).read_text(encoding="utf-8").strip()
+            with self._ref(revision).open(encoding="utf-8") as file:
+                found = file.read(100).strip()
+            return found if COMMIT.fullmatch(found) else None
         return None
 
     def remember(self, revision: str, commit: str) -> None:
@@ -63,10 +65,12 @@ class Snapshots:
         """What a request means in the commit cached for its revision.
 
         Raises:
-            ModelNotFound: it is not cached, or not all of it; the message says what is missing.
+            ModelNotFound: it is not cached, or not all of it; the message says what is missing. CorruptFile: the cache.
         """
         revision = request.revision or "main"
         commit = self.commit(revision)
+        if commit is None and self._ref(revision).is_file():
+            raise CorruptFile(f"{self._ref(revision)} holds no commit of 40 hexadecimal digits; delete it")
         if commit is None or not self.folder(commit).is_dir():
             raise ModelNotFound(f"{self.storage} has no copy of revision {revision!r}")
         names = under(present(self.folder(commit)), request.subfolder)
