@@ -8,6 +8,7 @@ import warnings
 import pytest
 
 import tokenizers
+from multihead import AutoTokenizer
 from multihead.errors import CorruptFile, UnsupportedTokenizer
 from multihead.tokenizers.gguf import from_gguf
 from multihead.tokenizers.pretokenizers import CUTS
@@ -176,6 +177,16 @@ def test_tokens_are_special_by_type_and_the_ends_of_turns_by_name():
     ids = tokenizer("a<mine>b<|im_end|></s>").input_ids
     assert tokenizer.decode(ids, skip_special_tokens=True) == "a<mine> b"
     assert "<|im_end|>" in tokenizer.all_special_tokens
+
+
+def test_the_end_of_a_turn_has_a_name(tmp_path):
+    tokenizer = from_gguf(entries(pre="gpt-2", eot_token_id=2, eom_token_id=10))
+    assert (tokenizer.eot_token, tokenizer.eot_token_id, tokenizer.eom_token_id) == ("<pad>", 2, 10)
+    assert tokenizer.eom_token in tokenizer.all_special_tokens
+    tokenizer.save_pretrained(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path).eot_token_id == 2
+    with pytest.raises(CorruptFile, match="eot_token_id"):
+        from_gguf(entries(pre="gpt-2", eot_token_id=9999))
 
 
 def test_the_tokens_of_phi_3_take_the_spaces_behind_them_and_an_own_token_takes_none():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +29,7 @@ IDS = {
     "cls_token": "cls_token_id",
     "mask_token": "mask_token_id",
 }
+TURNS = {"eot_token": "eot_token_id", "eom_token": "eom_token_id"}  # ends of a turn, and of a message in it
 DEFAULTS: Mapping[str, Mapping[str, int]] = {  # kind -> ids of files that leave them out
     "llama": {"bos_token_id": 1, "eos_token_id": 2, "unknown_token_id": 0},
     "bert": {"cls_token_id": 101, "seperator_token_id": 102, "unknown_token_id": 100, "padding_token_id": 0,
@@ -79,8 +80,15 @@ class Entries:
 
     def special(self) -> dict[str, str]:
         """role -> token. Raises CorruptFile for the id of no token."""
+        found = self.named(IDS)
+        if self.kind == "bert" and self.get("cls_token_id", int) is None and "bos_token" in found:
+            found["cls_token"] = found["bos_token"]  # newer files name it so
+        return found
+
+    def named(self, ids: Mapping[str, str]) -> dict[str, str]:
+        """name -> token, of the entries that hold ids. Raises CorruptFile for the id of no token."""
         found = {}
-        for role, name in IDS.items():
+        for role, name in ids.items():
             number, default = self.get(name, int), DEFAULTS.get(self.kind, {}).get(name)
             if number is None and default is not None and default < len(self.tokens):
                 number = default
@@ -88,8 +96,6 @@ class Entries:
                 if not 0 <= number < len(self.tokens):
                     raise CorruptFile(f"tokenizer.ggml.{name} is {number}; there are {len(self.tokens)} tokens.")
                 found[role] = self.tokens[number]
-        if self.kind == "bert" and self.get("cls_token_id", int) is None and "bos_token" in found:
-            found["cls_token"] = found["bos_token"]  # newer files name it so
         return found
 
     def of_type(self, *types: int) -> list[str]:
@@ -155,17 +161,18 @@ def from_gguf(metadata: Mapping[str, Any], **changes: Any) -> Ours:
         "model_input_names": ["input_ids", "attention_mask"],
         **changes,
     }
-    special = entries.special()
+    special, turns = entries.special(), entries.named(TURNS)
     with fitting():
         if entries.kind == "bert":
             settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
             backend, more = bert(entries, {**settings, **special}), []
         else:
             backend = backend_of(entries, cut, settings, special)
-            more = whole(entries, backend, special)
+            more = whole(entries, backend, special, turns.values())
             separator = entries.get("add_sep_token", bool, cut.separator)
             frame(backend, special, settings, special.get("sep_token") if separator else None)
-    return Ours(backend, special, {k: v for k, v in settings.items() if v is not None}, more=more)
+    told = {name: value for name, value in settings.items() if value is not None}
+    return Ours(backend, special, told, more=more, named=turns)
 
 
 @contextmanager
@@ -268,12 +275,12 @@ def bert(entries: Entries, settings: Mapping[str, Any]) -> Tokenizer:
     return recipes.wordpiece(names, {"do_lower_case": lower, "strip_accents": strip, **settings}).backend
 
 
-def whole(entries: Entries, backend: Tokenizer, special: Mapping[str, str]) -> list[str]:
+def whole(entries: Entries, backend: Tokenizer, special: Mapping[str, str], turns: Iterable[str]) -> list[str]:
     """Adds the tokens that are found in texts before anything else; gives the special ones without a role."""
     ends = [token for token in entries.of_type(NORMAL, USER_DEFINED) if token in ENDS]
     if entries.kind == "t5":
         ends += [token for token in entries.tokens if SENTINEL.fullmatch(token)]
-    control = dict.fromkeys([*entries.of_type(CONTROL), *ends, *special.values()])
+    control = dict.fromkeys([*entries.of_type(CONTROL), *ends, *turns, *special.values()])
     backend.add_special_tokens([added(sides(entries, token), special=True) for token in control])
     own = [token for token in entries.of_type(USER_DEFINED) if token not in control]
     backend.add_tokens([added(sides(entries, token), special=False) for token in own])
