@@ -174,3 +174,20 @@ def test_columns_of_a_data_set_are_padded_as_rows_are(both):
     with pytest.raises(InvalidInput, match="as many rows"):
         DataCollatorWithPadding(both[0])({**columns, "label": [0]})
     assert isinstance(torch.as_tensor(numpy.asarray(padded[0]["label"])), torch.Tensor)
+
+
+@pytest.mark.parametrize("kind", [None, "pt", "np"])
+def test_no_words_are_one_text_without_words(both, kind):
+    got, expected = (t([], is_split_into_words=True, return_tensors=kind) for t in both)
+    for name in expected:
+        values = [list(t[name]) if kind is None else (t[name].dtype, t[name].tolist()) for t in (got, expected)]
+        assert values[0] == values[1]
+    none = both[0]([], return_tensors=kind)["input_ids"]
+    assert len(none) == 0
+    assert kind is None or "int64" in str(none.dtype)
+
+
+def test_the_length_of_one_text_is_a_list(both):
+    for options in ({}, {"return_tensors": "pt"}, {"return_tensors": "np"}):
+        lengths = [list(t("a b", return_length=True, **options)["length"]) for t in both]
+        assert lengths[0] == lengths[1]

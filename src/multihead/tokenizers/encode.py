@@ -98,7 +98,7 @@ def encode(tokenizer: Tokenizer, text: Any, pair: Any, given: Mapping[str, Any],
     if options.return_tensors is not None:
         data = to_tensors(data, options.return_tensors)
     elif not batched and not options.return_overflowing_tokens:
-        data = {name: values[0] for name, values in data.items()}
+        data = {name: values if name == "length" else values[0] for name, values in data.items()}  # as the reference
     return Encodings(data, rows)
 
 
@@ -108,7 +108,7 @@ def batch_of(text: Any, pair: Any, words: bool) -> tuple[list[Any], bool]:
     Raises:
         InvalidInput: something that is no text, or texts and pairs of unlike number.
     """
-    batched = isinstance(text, (list, tuple)) and (not words or not text or isinstance(text[0], (list, tuple)))
+    batched = isinstance(text, (list, tuple)) and (not words or (bool(text) and isinstance(text[0], (list, tuple))))
     texts = list(text) if batched else [text]
     if batched and pair is None and not words and texts and isinstance(texts[0], (list, tuple)):
         if any(not isinstance(t, (list, tuple)) or len(t) != 2 for t in texts):

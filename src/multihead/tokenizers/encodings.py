@@ -172,6 +172,6 @@ def to_tensors(data: Mapping[str, Any], kind: str) -> dict[str, Any]:
             made = make(rows)
         except (TypeError, ValueError, RuntimeError) as error:
             raise InvalidInput(f"{name} makes no tensor: {error}. Take it out, or pass return_tensors=None.") from error
-        empty = bool(rows) and rows == [[]] * len(rows)
+        empty = isinstance(rows, list) and rows == [[]] * len(rows)
         out[name] = made if not empty else made.astype("int64") if kind == "np" else made.long()
     return out
