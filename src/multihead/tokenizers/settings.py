@@ -24,7 +24,7 @@ def check(settings: Mapping[str, Any], source: object) -> None:
     hints: dict[str, Any] = {
         **dict.fromkeys(FLAGS, bool | int | None), **dict.fromkeys(TEXTS, str | None),
         **dict.fromkeys(COUNTS, int | None), **dict.fromkeys(MORE, list | tuple | dict | None),
-        "model_max_length": int | float | None, "pad_token_type_id": int | None, "model_input_names": list[str] | None,
+        "pad_token_type_id": int | None, "model_input_names": list[str] | None,
         "added_tokens_decoder": dict | None, "chat_template": str | list | dict | None, "sp_model_kwargs": dict | None,
     }  # fmt: skip
     for name, hint in hints.items():
@@ -34,7 +34,8 @@ def check(settings: Mapping[str, Any], source: object) -> None:
         if settings.get(name) not in (None, "left", "right"):
             raise _wrong(source, name, settings[name], "left or right")
     most = settings.get("model_max_length")
-    if most is not None and not (math.isfinite(most) and most >= 1):
+    number = isinstance(most, int) and not isinstance(most, bool)  # 10**30, which no tensor holds, means no limit
+    if most is not None and not ((number or (isinstance(most, float) and math.isfinite(most))) and most >= 1):
         raise _wrong(source, "model_max_length", most, "a number of tokens")
     for name in COUNTS:
         if not 0 <= (settings.get(name) or 0) <= 100_000:
