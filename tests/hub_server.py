@@ -53,7 +53,8 @@ class HubServer:
         cut: paths of files whose next answer breaks off halfway; each is forgotten once it was.
         lies: paths of files that are listed, but answered with 404.
         spoilt: paths of files -> other bytes that are given for them. tags: paths -> another ETag.
-        plain: no hashes are listed. pause: seconds before each byte of a file.
+        plain: no hashes are listed. packed: gzip that is given for every listing.
+        pause: seconds before each byte.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -65,6 +66,7 @@ class HubServer:
         self.spoilt: dict[str, bytes] = {}
         self.tags: dict[str, str] = {}
         self.plain = False
+        self.packed: bytes | None = None
         self.pause = 0.0
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self.http.hub = self  # type: ignore[attr-defined]
@@ -153,6 +155,8 @@ class _Handler(BaseHTTPRequestHandler):
         if (known := self.known(parts)) is None:
             return None
         repository, commit = known
+        if self.hub.packed is not None:
+            return self.say(200, self.hub.packed, {"Content-Type": "application/json", "Content-Encoding": "gzip"})
         files = repository.commits[commit]
         if parts.get("what") == "tree":
             rows = [

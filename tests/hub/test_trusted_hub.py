@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import logging
 import os
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import pytest
 from click.testing import CliRunner
@@ -113,6 +115,22 @@ def test_a_server_that_gives_a_byte_now_and_then_is_left(hub, monkeypatch):
     assert time.monotonic() - began < 60
     hub.pause = 0
     assert resolve("org/name").is_dir()
+
+
+def test_a_listing_that_unpacks_to_very_much_is_not_unpacked(hub, monkeypatch):
+    monkeypatch.setattr(guard, "LISTING", 1 << 21)
+    hub.add("org/name", FILES)
+    hub.packed = gzip.compress(b"[" + b" " * (1 << 25) + b"]", 9)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnsafeFile, match="larger than any of its kind"):
+            resolve("org/name")
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
+    hub.packed = gzip.compress(b'{"id": "org/name", "sha": "%s", "siblings": []}' % (b"0" * 40))
+    with pytest.raises(ModelNotFound):
+        resolve("org/name")
 
 
 def test_waiting_for_other_things_than_a_server_is_not_counted(monkeypatch):

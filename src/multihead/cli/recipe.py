@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidInput, ModelNotFound, UnsupportedOption, nearest
+from ..errors import InvalidInput, UnsupportedOption, nearest
+from . import plain_yaml
 from .run import value_of
 
 TASKS = (
@@ -27,7 +28,6 @@ SHORT: Mapping[str, str] = {  # the short name of a setting -> the field of Trai
     "best": "metric_for_best_model",
 }  # fmt: skip
 FILE = re.compile(r"\.ya?ml$", re.IGNORECASE)
-NUMBER = re.compile(r"[-+]?(\d[\d_]*)?\.?\d+([eE][-+]?\d+)?$")
 
 
 @dataclass(kw_only=True)
@@ -203,27 +203,45 @@ def read(path: Path) -> dict[str, Any]:
     """The entries of a YAML file.
 
     Raises:
-        ModelNotFound: no such file. InvalidInput: not YAML, or entries that are not known. UnsupportedOption: PyYAML is
-            not installed.
+        ModelNotFound: no such file. InvalidInput: not YAML, or entries that are not known, or hold what they cannot.
+        UnsupportedOption: PyYAML is not installed.
     """
-    from ..training.optional import optional
-
-    yaml = optional("yaml", "PyYAML", f"Reading {path.name}")
-    if not path.is_file():
-        raise ModelNotFound(f"There is no file {path}.")
-    try:
-        found = yaml.load(path.read_text(encoding="utf-8"), core(yaml))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} is no YAML file: {error}") from error
-    if not isinstance(found, Mapping):
-        raise InvalidInput(f"{path} must hold entries such as `task: text-classification`.")
+    found = plain_yaml.read(path)
     for name, value in found.items():
         if name not in KEYS:
             raise InvalidInput(f"{path} has the entry {name!r}, which is not known. {nearest(str(name), KEYS)}")
-        if name in ("options", "settings") and value is not None and not isinstance(value, Mapping):
-            raise InvalidInput(f"{path}: {name} must hold entries, one a line, not {value!r}.")
+        if value is not None and not fits(name, value):
+            kind = "entries, one a line" if name in ("options", "settings") else WHAT[name]
+            raise InvalidInput(f"{path}: {name} must hold {kind}, not {type(value).__name__} {str(value)[:60]!r}.")
     parts = ("data", "eval_data")
     return {name: placed(value) if name in parts else value for name, value in found.items() if value is not None}
+
+
+WHAT: Mapping[str, str] = {  # entry -> what it holds
+    "task": "a task's name", "model": "a model's name", "output": "a folder's name", "holdout": "a share below 1",
+    "data": "files", "eval_data": "files", "lora": "a rank, or entries of a LoraConfig",
+}  # fmt: skip
+
+
+def fits(name: str, value: Any) -> bool:
+    """Whether an entry can hold a value."""
+    if name in ("options", "settings"):
+        return isinstance(value, Mapping)
+    if name == "holdout":
+        return isinstance(value, float) and 0 < value < 1
+    if name == "lora":
+        return isinstance(value, Mapping) or (isinstance(value, int) and not isinstance(value, bool))
+    if name in ("data", "eval_data"):
+        return files_in(value)
+    return isinstance(value, (str, int)) and not isinstance(value, bool) and "\0" not in str(value)
+
+
+def files_in(value: Any) -> bool:
+    """Whether a value names files: one, a list of them, or some for each column."""
+    if isinstance(value, str):
+        return bool(value) and "\0" not in value
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return bool(inner) and all(files_in(part) for part in inner)
 
 
 def placed(value: Any) -> Any:
@@ -231,19 +249,3 @@ def placed(value: Any) -> Any:
     if isinstance(value, str):
         return Path(value)
     return [placed(v) for v in value] if isinstance(value, list) else {k: placed(v) for k, v in dict(value).items()}
-
-
-def core(yaml: Any) -> Any:
-    """A loader of plain data as YAML 1.2 reads it: `no` is a word, and `2e-5` a number."""
-
-    class Loader(yaml.SafeLoader):  # type: ignore[misc]
-        pass
-
-    kept = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:int")
-    Loader.yaml_implicit_resolvers = {
-        first: [rule for rule in rules if rule[0] in kept]
-        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(true|false)$", re.IGNORECASE), list("tTfF"))
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, list("-+.0123456789"))
-    return Loader

@@ -16,6 +16,7 @@ from ..terminal import shown
 
 PATIENCE = 60.0  # seconds of waiting for a server
 CRAWL = 4096  # bytes; a server that gives less in all that time gives nothing
+LISTING = 1 << 26  # bytes
 # The hub's library makes file names of these: a hash in quotes.
 NAMING = ("etag", "x-linked-etag", "x-repo-commit")
 TAG = re.compile(r'(W/)?"?(?!\.)(?!.*\.\.)[\w.+=-]{1,200}"?', re.ASCII)
@@ -68,7 +69,8 @@ def checked(headers: Any) -> None:
 
 
 def asked(request: Any) -> None:
-    """Before a request of the hub's library."""
+    """Before a request of the hub's library, whose answer shall have the size that it has."""
+    request.headers["Accept-Encoding"] = "identity"
     PACE.begins()
 
 
@@ -85,19 +87,30 @@ def answered(response: Any, *_: Any, **__: Any) -> None:
     if response.request.method == "HEAD":
         PACE.ends()
     else:
-        response.stream = paced(base)(stream)
+        response.stream = paced(base)(stream, most(response))
+
+
+def most(response: Any) -> float:
+    """How many bytes an answer may have as it is sent: a thousandth of what a packed one may become."""
+    listing = "/api/" in str(response.request.url)
+    if response.headers.get("content-encoding", "identity") != "identity":
+        return LISTING / 256 if listing else LISTING / 4
+    return LISTING if listing else float("inf")
 
 
 def paced(base: type) -> Any:
     """A class of streams of an HTTP library, whose bytes are counted."""
 
     class Paced(base):  # type: ignore[misc]
-        def __init__(self, inner: Any) -> None:
-            self.inner = inner
+        def __init__(self, inner: Any, limit: float) -> None:
+            self.inner, self.limit = inner, limit
 
         def __iter__(self) -> Iterator[bytes]:
             for part in self.inner:
                 PACE.more(len(part))
+                self.limit -= len(part)
+                if self.limit < 0:
+                    raise UnsafeFile("The server's answer is larger than any of its kind. Do not trust it.")
                 yield part
             PACE.ends()
 
