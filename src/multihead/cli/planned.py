@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..training.data.question_answering import Questions
-from ..training.described import PIPELINES, DataSet, data_set, evaluated, extent, method, parameters
+from ..training.described import PIPELINES, DataSet, data_set, evaluated, extent, loss, method, parameters
 from ..training.progress import duration, number
 from .recipe import Recipe
 
@@ -32,7 +32,9 @@ def plan(trainer: Trainer, recipe: Recipe) -> Any:
     for name, source in evaluated(trainer).items():
         known = data_set(trainer, source, training=False)
         when = {"no": "not while training", "epoch": "each epoch", "steps": f"every {steps_of(args.eval_steps)}"}
-        rows += told(name.capitalize(), known, when[args.eval_strategy])
+        shown = "Evaluation" if name == "evaluation" else name  # names of sets stay as they are written
+        rows += told(shown, known, when[args.eval_strategy])
+    rows += [("Loss", loss(trainer))]
     rows += [("Batches", batches(trainer)), ("Schedule", schedule(trainer)), ("Precision", precision(trainer))]
     rows += [("Device", device(trainer)), ("Output", output(trainer))]
     table = Table.grid(padding=(0, 2))

@@ -60,7 +60,7 @@ class Trained:
         name: of the model.
         task: its pipeline, such as "text-classification".
         base_model: what training began with.
-        method: how, in a few words: "all weights", "LoRA of rank 16".
+        method: how, in a few words: "all weights", "LoRA of rank 16". loss: what was learned: "cross-entropy".
         license, languages: as the Hub spells them: "apache-2.0", "en".
         data: the rows, training's first.
         settings: those that differ from the defaults.
@@ -78,6 +78,7 @@ class Trained:
     task: str | None = None
     base_model: str | None = None
     method: str = ""
+    loss: str = ""
     license: str | None = None
     languages: Sequence[str] = ()
     data: Sequence[Data] = ()
@@ -160,6 +161,8 @@ def _about(trained: Trained) -> str:
     base = f", trained from {_code(_shown(trained.base_model))}" if trained.base_model else ""
     how = f" ({_line(trained.method)})" if trained.method else ""
     lines = [f"{what}{base}{how} with multihead."]
+    if trained.loss:
+        lines.append(f"The loss is {trained.loss}.")
     if trained.best_step is not None:
         lines.append(f"The weights are those of step {trained.best_step:,}, the best evaluation.")
     return " ".join(lines)

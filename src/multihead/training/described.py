@@ -94,6 +94,12 @@ def method(trainer: Trainer) -> str:
     return "all weights" if learn == everything else f"{learn:,} of {everything:,} weights"
 
 
+def loss(trainer: Trainer) -> str:
+    """What is learned, in a few words."""
+    features = None if trainer.train_dataset is None else trainer.features(trainer.train_dataset, training=True)
+    return trainer.objective.told(features)
+
+
 def trained(trainer: Trainer, **facts: Any) -> Trained:
     """What a card says of a run; `facts` are fields of `Trained` that are known better, or only, by the caller."""
     task = getattr(trainer.job, "task", None)
@@ -104,6 +110,7 @@ def trained(trainer: Trainer, **facts: Any) -> Trained:
         "task": PIPELINES.get(task, task) if task else None,
         "base_model": str(getattr(trainer.model, "name_or_path", "")) or None,
         "method": method(trainer),
+        "loss": loss(trainer),
         "data": data(trainer),
         "settings": settings(trainer),
         "log_history": state.log_history,

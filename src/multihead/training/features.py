@@ -53,18 +53,19 @@ class Features(Sequence[Mapping[str, Any]]):
         rows: the source, for messages. counted: ragged columns whose tokens are counted in `lengths`.
         extras: column -> (examples, ...), of what evaluation needs and no model reads.
         facts: what a model must know of the data: `labels` (names), `problem_type`, ...
-        notes: sentences on what was cut or left out. dropped: columns that were not taken over.
+        notes: sentences on what was cut or left out. dropped: columns that were not taken over. read: those that were.
     """
 
     def __init__(
         self, ragged: Mapping[str, Ragged], numbers: Mapping[str, NDArray[Any]] | None = None, *,
         row: NDArray[np.int64], rows: Rows | None = None, counted: Sequence[str] = ("input_ids",),
         extras: Mapping[str, NDArray[Any]] | None = None, facts: Mapping[str, Any] | None = None,
-        notes: Sequence[str] = (), dropped: Sequence[str] = (),
+        notes: Sequence[str] = (), dropped: Sequence[str] = (), read: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.ragged, self.numbers, self.extras = dict(ragged), dict(numbers or {}), dict(extras or {})
         self.row, self.rows, self.counted = row, rows, tuple(counted)
         self.facts, self.notes, self.dropped = dict(facts or {}), list(notes), tuple(dropped)
+        self.read = tuple(read)
 
     @classmethod
     def of(cls, examples: Any, accepts: Sequence[str] | None = None, *, source_target: bool = False) -> Features:
@@ -112,7 +113,7 @@ class Features(Sequence[Mapping[str, Any]]):
             {name: column[chosen] for name, column in self.numbers.items()},
             row=self.row[chosen], rows=self.rows, counted=self.counted,
             extras={name: column[chosen] for name, column in self.extras.items()},
-            facts=self.facts, notes=self.notes, dropped=self.dropped,
+            facts=self.facts, notes=self.notes, dropped=self.dropped, read=self.read,
         )  # fmt: skip
 
     def where(self, index: int) -> str:
@@ -223,5 +224,5 @@ def in_windows(features: Features, size: int, *, across: bool) -> Features:
     ragged = {name: Ragged.of(column.flat, cuts) for name, column in features.ragged.items()}
     return Features(
         ragged, row=features.row[origin], rows=features.rows, counted=features.counted, facts=features.facts,
-        notes=features.notes, dropped=features.dropped,
+        notes=features.notes, dropped=features.dropped, read=features.read,
     )  # fmt: skip

@@ -44,6 +44,10 @@ class Objective(nn.Module):
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
+    def told(self, features: Any = None) -> str:
+        """What is learned, in a few words; `features` are those of training, where they are known."""
+        return "cross-entropy" + (f", labels smoothed by {self.smoothing:g}" if self.smoothing else "")
+
     def ready(self, example: Example, seed: tuple[int, int, int]) -> Example:
         """An example as it is read this time; `seed` is (seed of the run, epoch, number of the example)."""
         return example
@@ -90,6 +94,13 @@ class TextLabels(Objective):
     def _each(self, example: Example) -> int:
         label = np.asarray(example["labels"])
         return int(label != IGNORED) if self._kind(label) == "single_label_classification" else label.size
+
+    def told(self, features: Any = None) -> str:
+        kind = self.model.config.problem_type
+        if kind is None and getattr(features, "numbers", {}).get("labels") is not None:
+            kind = self._kind(features.numbers["labels"][0])
+        several = {"regression": "squared error", "multi_label_classification": "binary cross-entropy of each label"}
+        return several.get(kind or "", super().told(features))
 
     def _kind(self, label: np.ndarray) -> str:
         told = self.model.config.problem_type

@@ -87,6 +87,10 @@ class Padded(Objective):
             return len(batch["input_ids"] if "input_ids" in batch else next(iter(batch.values())))
         return int(((labels[:, 1:] if finish is kinds.next_words else labels) != IGNORED).sum())
 
+    def told(self, features: Any = None) -> str:
+        own = "a function given to the Trainer" if self._loss is not None else "the model's forward"
+        return f"that of {own}" + (f", labels smoothed by {self.smoothing:g}" if self.smoothing else "")
+
     def forward(self, batch: Mapping[str, Any], predict: bool = False) -> tuple[Tensor, Any]:
         count, labeled = self.count(batch), self.labeled(batch)
         if self._loss is not None and (labeled or self.training):

@@ -40,6 +40,9 @@ class Sentences(Objective):
             raise UnsupportedOption(f"loss {loss!r} is none of {', '.join(SIMILARITIES)}.")
         self.texts, self.loss, self.scale = tuple(texts), loss, scale
 
+    def told(self, features: Any = None) -> str:
+        return self.loss
+
     def size(self, example: Example) -> int:
         return sum(len(example[name]) for name in self.texts)
 
@@ -72,6 +75,11 @@ class FoundSentences(Sentences):
     def __init__(self, model: Any, loss: str | None = None, scale: float = 20.0) -> None:
         super().__init__(model, (), loss or "contrastive", scale)
         self._told = loss is not None
+
+    def told(self, features: Any = None) -> str:
+        if self._told or features is None:
+            return self.loss
+        return "cosent" if "labels" in features.columns else "contrastive"
 
     def collate(self, examples: Sequence[Example]) -> Any:
         self.texts = tuple(name for name in examples[0] if name.startswith("input_ids"))
@@ -114,6 +122,9 @@ class Preference(Objective):
         self.adapted = reference is None and bool(getattr(model, "active_adapters", None))
         other = None if self.adapted else reference if reference is not None else copy.deepcopy(model)
         self._reference: list[nn.Module] = [] if other is None else [other.requires_grad_(False).eval()]  # no child
+
+    def told(self, features: Any = None) -> str:
+        return f"preference ({self.kind}), beta {self.beta:g}"
 
     def size(self, example: Example) -> int:
         return len(example["chosen_input_ids"]) + len(example["rejected_input_ids"])

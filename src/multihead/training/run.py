@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import TrainingDiverged, UnsupportedOption
+from ..errors import InvalidInput, TrainingDiverged, UnsupportedOption
 from .callbacks import better, watched
 from .checkpoints import admit, whole
 from .optimizers import finite
@@ -17,6 +17,9 @@ from .steps import Stepper, Taken
 
 if TYPE_CHECKING:
     from .trainer import Trainer
+
+
+IDLE = 5  # first steps without a loss and a gradient that end a run
 
 
 class TrainOutput(NamedTuple):
@@ -34,6 +37,7 @@ class Run:
         self.trainer, self.features, self.order, self.stepper, self.signals = trainer, features, order, stepper, signals
         self.began = self.logged_at = time.perf_counter()
         self.since: list[Taken] = []
+        self.idle = not trainer.state.global_step and not trainer.job.padded  # a caller's own loss may be any
         self.losses, self.first, self.read = 0.0, trainer.state.global_step, trainer.state.num_input_tokens_seen
 
     def go(self) -> TrainOutput:
@@ -85,8 +89,20 @@ class Run:
             raise self._diverged(error, batches) from error
         state.global_step += 1
         state.num_input_tokens_seen += taken.tokens
+        self._learns(taken)
         self.since.append(taken)
         self.losses += taken.loss
+
+    def _learns(self, taken: Taken) -> None:
+        """Raises InvalidInput where the first steps have neither a loss nor a gradient, so that nothing is learned."""
+        self.idle = self.idle and taken.loss == taken.norm == 0 and not taken.skipped
+        steps = self.trainer.state.global_step
+        if self.idle and steps >= min(IDLE, self.trainer.state.max_steps):
+            raise InvalidInput(
+                f"Nothing is learned: the loss ({self.trainer.objective.told(self.features)}) and its gradient were 0 "
+                f"in the first {steps} steps. A batch of one pair has nothing to be told apart from: raise "
+                "per_device_train_batch_size. Else look at the labels, and at what is frozen."
+            )
 
     def _diverged(self, error: TrainingDiverged, batches: Sequence[Sequence[int]]) -> TrainingDiverged:
         """The error with the rows that were read; the state before them is kept."""

@@ -141,6 +141,38 @@ class SentenceSimilarity(TaskJob):
 
         return SentenceEncoder.from_pretrained(name, dtype="float32", **self.loading)
 
+    def features(self, source: Any, *, training: bool, answers: bool = True) -> Features:
+        found = super().features(source, training=training, answers=answers)
+        if training:
+            self._check_learned(found)
+        return found
+
+    def _check_learned(self, features: Features) -> None:
+        """Raises InvalidInput for scores that the loss does not read, or that say nothing."""
+        name, scored = self.chosen.get("loss"), "labels" in features.columns
+        texts = sum(column.startswith("input_ids") for column in features.columns)
+        advice = "leave it out with ignore_columns=[...]"
+        if scored and name == "contrastive":
+            raise InvalidInput(
+                "loss 'contrastive' brings the texts of every row together, whatever its score: keep the rows that "
+                f"belong together and {advice}, or take 'cosent'."
+            )
+        if not scored and name not in (None, "contrastive"):
+            raise InvalidInput(f"loss {name!r} needs a column of scores; there are {', '.join(features.read)}.")
+        if not scored:
+            return
+        if texts > 2:
+            raise InvalidInput(
+                f"Rows have {texts} texts and a score, which orders pairs: the further texts would not be read. Leave "
+                "them out, or the score: ignore_columns=[...]."
+            )
+        values = features.numbers["labels"]
+        if name != "cosine" and values.size and values.min() == values.max():
+            raise InvalidInput(
+                f"All rows have the score {float(values[0]):g}, so that there is nothing to order. Where all are pairs "
+                f"that belong together, {advice}; 'cosine' fits scores."
+            )
+
     def prepared(self, source: Any, answers: bool) -> Features:
         rows = Rows.of(source)
         for known in (rows if source is self.source else self.source, rows):

@@ -113,17 +113,13 @@ def test_triplets_and_scored_pairs_are_texts_by_number(wordpiece):
     assert [again[f"input_ids_{n}"].tolist() for n in range(4)] == [wordpiece.encode(t) for t in texts]
 
 
-def test_pairs_keep_their_score_or_label(wordpiece):
+def test_pairs_keep_their_score(wordpiece):
     pair = {"sentence1": "a fox", "sentence2": "the fox"}
     scored = sentence_pairs.prepare(
         [{**pair, "score": 0.8}, {**pair, "score": 0.1}], wordpiece, sentence_pairs.Options()
     )
     assert scored.facts["problem_type"] == "regression"
     assert scored.numbers["labels"].tolist() == pytest.approx([0.8, 0.1])
-    named = sentence_pairs.prepare([{**pair, "label": "same"}, {**pair, "label": "other"}], wordpiece,
-                                   sentence_pairs.Options())  # fmt: skip
-    assert named.facts["labels"] == ("other", "same")
-    assert named.numbers["labels"].tolist() == [1, 0]
     assert "labels" not in sentence_pairs.prepare([pair], wordpiece, sentence_pairs.Options()).columns
 
 

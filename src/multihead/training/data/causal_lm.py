@@ -11,12 +11,25 @@ from ...losses import IGNORED
 from ...tokenizers.tokenizer import Tokenizer
 from ..features import Builder, Features, Ragged, in_windows
 from .conversations import Written, conversation, is_chat, messages, tokenized
-from .reading import DECODER, Reading, cell, column, cut_note, maybe, skipped_note, text, texts, told
+from .reading import DECODER, Reading, cell, column, cut_note, maybe, skipped_note, taken, text, texts, told
 from .source import Row, Rows
 
 TEXT = ("text", "content", "document", "sentence")
 PROMPT = ("prompt", "instruction", "question")
 COMPLETION = ("completion", "response", "output", "answer")
+SYSTEM = ("system", "system_prompt")
+COMPANIONS = (
+    *SYSTEM,
+    *PROMPT,
+    *COMPLETION,
+    "instructions",
+    "input",
+    "inputs",
+    "context",
+    "history",
+    "passage",
+    "document",
+)
 CHAT = ("messages", "conversations", "conversation")
 PACKINGS = ("documents", "blocks")
 OVERLONG = ("windows", "truncate")
@@ -82,6 +95,8 @@ def prepare(source: Any, tokenizer: Tokenizer, options: Options) -> Features:
 def of_texts(rows: Rows, tokenizer: Tokenizer, options: Options) -> Features:
     """Of texts that are learned whole."""
     name = column(rows, options.text_column, TEXT, "text_column")
+    beside = (*SYSTEM, *PROMPT, *COMPLETION)
+    used = taken(rows, [name], options, beside, named=options.text_column is not None)
     length, end = options.limit(tokenizer, DECODER), tokenizer.eos_token_id if options.append_eos else None
     truncated = options.overlong == "truncate" and options.packing == "documents"
     builder, skipped, cut = Builder({"input_ids": "int32"}), 0, 0
@@ -93,14 +108,17 @@ def of_texts(rows: Rows, tokenizer: Tokenizer, options: Options) -> Features:
                 ids = [*ids, end]
             cut += truncated and len(ids) > length
             builder.add(number, input_ids=ids[:length] if truncated else ids)
-    notes = skipped_note(skipped, len(rows)) + cut_note(cut, len(rows), length)
-    features = in_windows(builder.done(rows, notes=notes), length, across=options.packing == "blocks")
+    notes = skipped_note(skipped, len(rows)) + cut_note(cut, len(rows), length) + used.notes
+    features = in_windows(builder.done(rows, notes=notes, **used.told), length, across=options.packing == "blocks")
     features.ragged["labels"] = features.ragged["input_ids"]
     return features
 
 
 def of_parts(rows: Rows, tokenizer: Tokenizer, options: Options, names: Sequence[str]) -> Features:
     """Of conversations (one name) or of prompts and completions (two)."""
+    named = options.messages_column if len(names) == 1 else options.prompt_column and options.completion_column
+    tools = ["tools"] if "tools" in rows.columns else []
+    used = taken(rows, [*names, *tools], options, SYSTEM if len(names) == 1 else COMPANIONS, named=named is not None)
     length = options.limit(tokenizer, DECODER)
     documents = options.packing == "documents"
     truncated = documents and options.overlong != "windows"
@@ -118,7 +136,7 @@ def of_parts(rows: Rows, tokenizer: Tokenizer, options: Options, names: Sequence
     notes = cut_note(cut, len(rows), length, "examples") + told(
         empty, len(rows), f"examples have nothing to learn within {length} tokens and were left out."
     )
-    features = in_windows(builder.done(rows, notes=notes), length, across=not documents)
+    features = in_windows(builder.done(rows, notes=notes + used.notes, **used.told), length, across=not documents)
     return taught(features) if documents and not truncated else features
 
 

@@ -13,7 +13,7 @@ from ...errors import InvalidInput
 from ...losses import IGNORED
 from ...tokenizers.tokenizer import Tokenizer
 from ..features import Builder, Features, in_windows
-from .reading import Reading, column, encoded, limits, skipped_note, texts
+from .reading import Reading, column, encoded, limits, skipped_note, taken, texts
 from .source import Rows
 
 TEXT = ("text", "sentence", "content", "document", "review")
@@ -111,6 +111,7 @@ def prepare(source: Any, tokenizer: Tokenizer, options: Options) -> Features:
         raise InvalidInput(f"packing is one of {', '.join(PACKINGS)}, not {options.packing!r}.")
     rows = Rows.of(source)
     name = column(rows, options.text_column, TEXT, "text_column")
+    used = taken(rows, [name], options)
     length, blocks = options.limit(tokenizer), options.packing == "blocks"
     settings = None if blocks else limits(tokenizer, length) | {"direction": "right"}
     builder, skipped, begun = Builder({"input_ids": "int32", "word_ids": "int32"}), 0, 0
@@ -124,7 +125,7 @@ def prepare(source: Any, tokenizer: Tokenizer, options: Options) -> Features:
                 words = words_of(window, begun if blocks else 0)
                 begun = (words[-1] + 1) % 2**30 if blocks and words else 0
                 builder.add(number, input_ids=window.ids, word_ids=words)
-    features = builder.done(rows, notes=skipped_note(skipped, len(rows)))
+    features = builder.done(rows, notes=skipped_note(skipped, len(rows)) + used.notes, **used.told)
     return framed(features, tokenizer, length) if blocks else features
 
 
@@ -155,7 +156,7 @@ def framed(features: Features, tokenizer: Tokenizer, length: int) -> Features:
             input_ids=[*before, *example["input_ids"].tolist(), *after],
             word_ids=[*around[0], *example["word_ids"].tolist(), *around[1]],
         )
-    return builder.done(features.rows, notes=features.notes)
+    return builder.done(features.rows, notes=features.notes, dropped=features.dropped, read=features.read)
 
 
 def frame_of(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

@@ -11,9 +11,9 @@ from ...errors import InvalidInput
 from ...losses import IGNORED
 from ...tokenizers.tokenizer import Tokenizer
 from ..features import Builder, Features
-from .causal_lm import PROMPT
+from .causal_lm import COMPANIONS, PROMPT
 from .conversations import Message, Written, conversation, is_chat, messages, tokenized
-from .reading import DECODER, Reading, cell, column, cut_note, maybe, short, text, told
+from .reading import DECODER, Reading, cell, column, cut_note, maybe, short, taken, text, told
 from .source import Row, Rows
 
 SIDES = ("chosen", "rejected")
@@ -50,6 +50,8 @@ def prepare(source: Any, tokenizer: Tokenizer, options: Options) -> Features:
         column(rows, options.chosen_column, ("chosen", "preferred"), "chosen_column"),
         column(rows, options.rejected_column, ("rejected", "dispreferred"), "rejected_column"),
     )
+    named = None not in (options.prompt_column, options.chosen_column, options.rejected_column)
+    used = taken(rows, names, options, COMPANIONS, named=named)
     length = options.limit(tokenizer, DECODER)
     kinds = {f"{side}_{part}": "int32" for side in SIDES for part in ("input_ids", "labels")}
     builder, cut, empty = Builder(kinds), 0, 0
@@ -69,7 +71,9 @@ def prepare(source: Any, tokenizer: Tokenizer, options: Options) -> Features:
     notes = cut_note(cut, len(rows), length, "examples") + told(
         empty, len(rows), f"prompts leave no room for an answer within {length} tokens and were left out."
     )
-    return builder.done(rows, counted=tuple(f"{side}_input_ids" for side in SIDES), notes=notes)
+    return builder.done(
+        rows, counted=tuple(f"{side}_input_ids" for side in SIDES), notes=notes + used.notes, **used.told
+    )
 
 
 def pair(

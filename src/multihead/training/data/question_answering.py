@@ -15,7 +15,7 @@ from ...errors import InvalidInput
 from ...tasks.question_answering import STRIDE, WINDOW
 from ...tokenizers.tokenizer import Tokenizer
 from ..features import Builder, Features
-from .reading import Reading, cell, column, encoded, is_missing, limits, maybe, short, told, typed
+from .reading import Reading, cell, column, encoded, is_missing, limits, maybe, short, taken, told, typed
 from .reading import text as text_in
 from .source import CHUNK, Row, Rows
 
@@ -205,7 +205,9 @@ def prepare(source: Any, tokenizer: Tokenizer, options: Options, *, answers: boo
                             end_positions=last, window=window)  # fmt: skip
             without += bool(question.answers) and not hit
     notes = told(without, len(rows), "answers fit into no window; these questions count as without an answer.")
-    return builder.done(rows, notes=notes)
+    q = questions
+    used = taken(rows, [q.question, q.context, q.answers, q.start, q.id], options)
+    return builder.done(rows, notes=notes + used.notes, **used.told)
 
 
 def windows(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +25,13 @@ class Reading:
             (and of 512, or 1024 for language models that write), when left out.
         positions: of the model, where it has so many and no more.
         skip_empty: rows with an empty text are left out, instead of refused.
+        ignore_columns: that are not read, also where they look as if they belonged to an example.
     """
 
     max_length: int | None = None
     positions: int | None = None
     skip_empty: bool = False
+    ignore_columns: Sequence[str] = ()
 
     def limit(self, tokenizer: Tokenizer, default: int = ENCODER) -> int:
         """Tokens of an example at most. Raises InvalidInput for more than the model has positions for."""
@@ -42,6 +45,59 @@ class Reading:
                 f"max_length = {self.max_length} is more than the {self.positions} positions of this model."
             )
         return self.max_length
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Which columns are read and which are left."""
+
+    read: tuple[str, ...]
+    left: tuple[str, ...]
+
+    @property
+    def notes(self) -> list[str]:
+        if not self.left:
+            return []
+        return [f"Columns read: {', '.join(self.read)}; not read: {', '.join(self.left)}."]
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """As `Features` takes it."""
+        return {"read": self.read, "dropped": self.left}
+
+
+def taken(
+    rows: Rows, names: Iterable[str | None], options: Reading, companions: Sequence[str] | re.Pattern[str] = (),
+    *, named: bool = False,
+) -> Taken:  # fmt: skip
+    """Which columns are read, `names`, and which are left.
+
+    Args:
+        companions: columns that usually are a part of what is read, when they hold a text. named: a user named what is
+            read.
+
+    Raises:
+        InvalidInput: a companion would be left.
+    """
+    read = tuple(dict.fromkeys(name for name in names if name))
+
+    def belongs(name: str) -> bool:
+        known = companions.fullmatch(name) if isinstance(companions, re.Pattern) else name in companions
+        return bool(known) and name not in (*read, *options.ignore_columns)
+
+    left = dict.fromkeys(name for name in rows.columns if name not in read)
+    for begin, chunk in rows.chunks() if companions and not named else ():
+        for number, row in enumerate(chunk, begin):
+            for name, value in row.items():
+                if name in read or (name in left and not belongs(name)):
+                    continue
+                left[name] = None
+                if belongs(name) and not is_missing(value) and (not isinstance(value, str) or value.strip()):
+                    raise InvalidInput(
+                        f"{rows.at(number)} has a {name} beside {', '.join(read)}, which would not be read. Put it "
+                        f"into one of them, name the columns to read, or say ignore_columns={[name]!r}."
+                    )
+    return Taken(read, tuple(map(str, left)))
 
 
 def column(rows: Rows, asked: str | None, guesses: Sequence[str], option: str) -> str:
@@ -68,7 +124,7 @@ def maybe(rows: Rows, asked: str | None, guesses: Sequence[str], option: str) ->
         return next((name for name in guesses if name in rows.columns), None)
     if asked not in rows.columns:
         raise InvalidInput(
-            f"{rows.name[:1].upper()}{rows.name[1:]} has no column {asked!r}, which {option} names. "
+            f"There is no column {asked!r}, which {option} names, in {rows.name}. "
             f"There are {listed(rows)}. {nearest(asked, rows.columns)}"
         )
     return asked

@@ -10,8 +10,8 @@ from typing import Any
 from ...errors import InvalidInput
 from ...tokenizers.tokenizer import Tokenizer
 from ..features import Builder, Features
-from .labels import REGRESSION, Labels, facts_of, kinds_of, labels_in, numeric, values_of
-from .reading import Reading, column, cut_note, encoded, limits, listed, maybe, short, skipped_note, texts
+from .labels import REGRESSION, Labels, facts_of, kinds_of, labels_in, numeric, values_of, whole
+from .reading import Reading, column, cut_note, encoded, limits, listed, maybe, short, skipped_note, taken, texts
 from .source import Row, Rows
 
 ANCHOR = ("anchor", "query", "question")
@@ -21,6 +21,11 @@ PAIRS = (
     ("sentence1", "sentence2"), ("sentence_A", "sentence_B"), ("text1", "text2"), ("premise", "hypothesis"),
     ("question1", "question2"), ("text", "text_pair"),
 )  # fmt: skip
+COMPANIONS = re.compile(
+    "|".join([NEGATIVE.pattern, *ANCHOR, *POSITIVE, r"(sentence|text|question|passage|document)_?([0-9]+|[A-Z])",
+              "premise", "hypothesis", "text_pair", "title", "context", "instruction"])
+)  # fmt: skip
+CLASSES = ("label", "labels")  # columns whose whole numbers are those of classes, when there are more than two
 LABEL = ("score", "label", "labels", "similarity", "similarity_score")
 
 
@@ -30,9 +35,8 @@ class Options(Reading):
 
     Args:
         text_columns: of the texts in order: anchor, positive and negatives, or two sentences; guessed when left out.
-        label_column: of scores or labels; guessed when left out. labels: names of labels, in order.
-        problem_type: "regression" for scores, "single_label_classification" for labels; numbers are scores when left
-            out.
+        label_column: of scores; guessed when left out. labels: has no meaning here.
+        problem_type: "regression" says that whole numbers, or a data set's own for its classes, are scores.
     """
 
     text_columns: Sequence[str] | None = None
@@ -56,6 +60,7 @@ def prepare(source: Any, tokenizer: Tokenizer, options: Options, labels: Labels 
     names = columns(rows, options)
     answer = answer_of(rows, names, options)
     labels = None if answer is None else labels or labels_of(rows, options)
+    used = taken(rows, [*names, answer], options, COMPANIONS, named=options.text_columns is not None)
     count = width(rows[0], names)
     own = [f"input_ids_{place}" for place in range(count)]
     builder, cut, length = Builder(dict.fromkeys(own, "int32"), kinds_of(labels)), 0, options.limit(tokenizer)
@@ -69,28 +74,41 @@ def prepare(source: Any, tokenizer: Tokenizer, options: Options, labels: Labels 
             builder.add(number, **{name: one.ids for name, one in zip(own, made, strict=True)}, **value)
     facts = {"columns": tuple(own), **facts_of(labels)}
     notes = cut_note(cut, len(builder) * count, length) + skipped_note(len(rows) - len(builder), len(rows))
-    return builder.done(rows, counted=own, facts=facts, notes=notes)
+    return builder.done(rows, counted=own, facts=facts, notes=notes + used.notes, **used.told)
 
 
 def answer_of(rows: Rows, names: Sequence[str], options: Options) -> str | None:
     """The column of scores or labels, if there is one."""
-    return maybe(rows, options.label_column, [name for name in LABEL if name not in names], "label_column")
+    guesses = [name for name in LABEL if name not in (*names, *options.ignore_columns)]
+    return maybe(rows, options.label_column, guesses, "label_column")
 
 
 def labels_of(source: Any, options: Options) -> Labels | None:
-    """The labels of a data set, None where it has none: scores where all are numbers that nothing names.
+    """The scores of a data set, None where it has none.
 
     Raises:
-        InvalidInput: columns that are not there, or labels that cannot be.
+        InvalidInput: columns that are not there, scores that cannot be, or classes: how alike two texts are cannot be
+            read from the number of a class.
     """
     rows = Rows.of(source)
-    answer = answer_of(rows, columns(rows, options), options)
+    names = columns(rows, options)
+    answer = answer_of(rows, names, options)
     if answer is None:
         return None
-    kind, named = options.problem_type, options.labels or rows.classes(answer)
-    if kind is None and not named and numeric(values_of(rows, answer)):
-        kind = REGRESSION
-    return labels_in(rows, answer, options.labels, kind)
+    if options.problem_type != REGRESSION:
+        values = list(values_of(rows, answer))
+        wholes = {whole(value) for value in values}
+        counted = None not in wholes and not any(isinstance(value, float) for value in values)
+        classes = options.problem_type or options.labels or rows.classes(answer) or not numeric(values)
+        inferred = {"premise", "hypothesis"} <= set(names) and counted
+        if classes or inferred or (counted and answer in CLASSES and len(wholes) > 2):
+            raise InvalidInput(
+                f"The column {answer} of {rows.name} has classes, such as {short(values[0])}, and a sentence encoder "
+                "learns from scores, the higher the more alike. Give scores; say problem_type='regression' where the "
+                "numbers are some; or keep the pairs that belong together and leave it out: "
+                f"ignore_columns={[answer]!r}. Classes of pairs are learned by text-classification."
+            )
+    return labels_in(rows, answer, None, REGRESSION)
 
 
 def columns(rows: Rows, options: Options) -> list[str]:
@@ -99,7 +117,8 @@ def columns(rows: Rows, options: Options) -> list[str]:
         if isinstance(options.text_columns, str) or len(options.text_columns) < 2:
             raise InvalidInput(f"text_columns are at least two names, not {options.text_columns!r}.")
         return [column(rows, name, (), "text_columns") for name in options.text_columns]
-    pair = next((pair for pair in PAIRS if set(pair) <= set(rows.columns)), None)
+    known = [name for name in rows.columns if name not in options.ignore_columns]
+    pair = next((pair for pair in PAIRS if set(pair) <= set(known)), None)
     if pair is not None:
         return list(pair)
     anchor = maybe(rows, None, ANCHOR, "text_columns")
@@ -109,7 +128,7 @@ def columns(rows: Rows, options: Options) -> list[str]:
             f"Which columns of {rows.name} are the texts? There are {listed(rows)}. Say them in order with "
             "text_columns=[...]: anchor, positive and negatives, or two sentences."
         )
-    return [anchor, positive, *sorted(filter(NEGATIVE.fullmatch, rows.columns), key=natural)]
+    return [anchor, positive, *sorted(filter(NEGATIVE.fullmatch, known), key=natural)]
 
 
 def natural(name: str) -> tuple[int, str]:

@@ -10,13 +10,24 @@ from ...errors import InvalidInput, nearest
 from ...tokenizers.languages import Frame, frame
 from ...tokenizers.tokenizer import Tokenizer
 from ..features import Builder, Features
-from .reading import Reading, cell, column, cut_note, encoded, limits, maybe, short, skipped_note, told
+from .reading import Reading, cell, column, cut_note, encoded, limits, maybe, short, skipped_note, taken, told
 from .source import Row, Rows
 
 PAIRS = (
     ("source", "target"), ("text", "summary"), ("document", "summary"), ("dialogue", "summary"),
     ("article", "highlights"), ("src", "tgt"), ("input", "output"), ("text", "target"), ("text", "label"),
 )  # fmt: skip
+COMPANIONS = (
+    "system",
+    "system_prompt",
+    "instruction",
+    "instructions",
+    "prompt",
+    "context",
+    "question",
+    "input",
+    "inputs",
+)
 TRANSLATION = "translation"
 
 
@@ -57,6 +68,8 @@ def prepare(source: Any, tokenizer: Tokenizer, options: Options, *, answers: boo
     frames = (frame(tokenizer, options.source_lang, options.target_lang), target_frame(tokenizer, options))
     own = ("input_ids", "labels")[: len(names)]
     builder = Builder(dict.fromkeys(own, "int32"))
+    named = options.source_column is not None and (options.target_column is not None or not answers)
+    used = taken(rows, names, options, COMPANIONS, named=named)
     cut, several, skipped = [0, 0], 0, 0
     for begin, chunk in rows.chunks():
         numbers: list[int] = []
@@ -81,7 +94,7 @@ def prepare(source: Any, tokenizer: Tokenizer, options: Options, *, answers: boo
         *cut_note(cut[0], len(rows), lengths[0], "sources"), *cut_note(cut[1], len(rows), lengths[1], "targets"),
         *skipped_note(skipped, len(rows)), *told(several, len(rows), "rows have several targets; the first counts."),
     ]  # fmt: skip
-    return builder.done(rows, counted=own, notes=notes)
+    return builder.done(rows, counted=own, notes=notes + used.notes, **used.told)
 
 
 def columns(rows: Rows, options: Options, *, answers: bool = True) -> tuple[str, ...]:

@@ -9,11 +9,20 @@ from typing import Any
 from ...tokenizers.tokenizer import Tokenizer
 from ..features import Builder, Features
 from .labels import Labels, facts_of, kinds_of, labels_in
-from .reading import Reading, column, cut_note, encoded, limits, maybe, skipped_note, texts, typed
+from .reading import Reading, column, cut_note, encoded, limits, maybe, skipped_note, taken, texts, typed
 from .source import Rows
 
 TEXT = ("text", "sentence", "sentence1", "premise", "question1", "question", "review", "content", "document")
 PAIR = ("text_pair", "sentence2", "hypothesis", "question2")
+PAIRS = (
+    ("text", "text_pair"), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"),
+    ("question", "sentence"), ("question", "passage"), ("query", "passage"), ("query", "document"),
+    ("question", "answer"), ("sentence_A", "sentence_B"), ("text1", "text2"),
+)  # fmt: skip
+COMPANIONS = (
+    *dict.fromkeys([*TEXT, *PAIR, *(name for pair in PAIRS for name in pair)]), "title", "headline", "subject",
+    "context", "sentence3",
+)  # fmt: skip
 LABEL = ("label", "labels", "target", "class", "category", "sentiment", "score", "stars", "rating")
 
 
@@ -58,13 +67,13 @@ def prepare(
         InvalidInput: columns, texts or labels that are not there or cannot be, with their row.
     """
     rows = Rows.of(source)
-    names = [column(rows, options.text_column, TEXT, "text_column")]
-    pair = maybe(rows, options.pair_column, [name for name in PAIR if name != names[0]], "pair_column")
-    names += [pair] if pair is not None else []
+    names = texts_of(rows, options)
+    pair = names[1] if len(names) > 1 else None
     find = column if answers else maybe
     answer = find(rows, options.label_column, [name for name in LABEL if name not in names], "label_column")
     if answer is not None:
         labels = (labels or labels_in(rows, answer, options.labels, options.problem_type)).of(rows, answer)
+    used = taken(rows, [*names, answer], options, COMPANIONS, named=options.text_column is not None)
     length = options.limit(tokenizer)
     builder, cut = Builder({"input_ids": "int32", **typed(tokenizer)}, kinds_of(labels)), 0
     for begin, chunk in rows.chunks():
@@ -76,4 +85,18 @@ def prepare(
             value = None if labels is None else labels.read(rows, number, chunk[number - begin], answer or "")
             builder.add(number, input_ids=one.ids, token_type_ids=one.type_ids, labels=value)
     notes = cut_note(cut, len(rows), length) + skipped_note(len(rows) - len(builder), len(rows))
-    return builder.done(rows, facts=facts_of(labels), notes=notes)
+    return builder.done(rows, facts=facts_of(labels), notes=notes + used.notes, **used.told)
+
+
+def texts_of(rows: Rows, options: Options) -> list[str]:
+    """The columns of a text, or of two that are read together. Raises InvalidInput where there is none."""
+    if options.text_column is None and options.pair_column is None:
+        known = [name for name in rows.columns if name not in (*options.ignore_columns, options.label_column)]
+        if pair := next((pair for pair in PAIRS if set(pair) <= set(known)), None):
+            return list(pair)
+    name = column(
+        rows, options.text_column, [name for name in TEXT if name not in options.ignore_columns], "text_column"
+    )
+    others = [other for other in PAIR if other != name and other not in options.ignore_columns]
+    pair_ = maybe(rows, options.pair_column, others, "pair_column")
+    return [name] if pair_ is None else [name, pair_]

@@ -11,7 +11,7 @@ from ...losses import IGNORED
 from ...tokenizers.tokenizer import Tokenizer
 from ..features import Builder, Features
 from .labels import Labels, known_labels, named
-from .reading import Reading, cell, column, cut_note, encoded, limits, maybe, short, skipped_note, typed
+from .reading import Reading, cell, column, cut_note, encoded, limits, maybe, short, skipped_note, taken, typed
 from .source import Row, Rows
 
 WORDS = ("tokens", "words", "text")
@@ -100,6 +100,7 @@ def prepare(
     rows = Rows.of(source)
     names = columns(rows, options, answers=answers)
     labels = None if names[1] is None else (labels or labels_of(rows, options)).of(rows, names[1])
+    used = taken(rows, names, options)
     length = options.limit(tokenizer)
     settings = limits(tokenizer, length, stride=options.stride or 0)
     if settings["stride"] >= length - tokenizer.num_special_tokens_to_add(False):
@@ -128,7 +129,9 @@ def prepare(
             lost += len(own) - len(seen)
     notes = cut_note(cut, len(rows), length) + skipped_note(skipped, len(rows))
     notes += [f"{lost:,} words have no token, or stand where texts were cut."] if lost else []
-    return builder.done(rows, facts={} if labels is None else {"labels": labels.names}, notes=notes)
+    return builder.done(
+        rows, facts={} if labels is None else {"labels": labels.names}, notes=notes + used.notes, **used.told
+    )
 
 
 def numbered(labels: Labels, rows: Rows, number: int, tag: Any) -> int:
