@@ -10,12 +10,13 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import InvalidInput, ModelNotFound
+from .errors import InvalidInput, ModelNotFound, read_errors
 from .files import refused
 
 ENDINGS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}  # that files in another encoding begin with
 FIELD = 1 << 26  # characters of a field of CSV at most
+LARGE, MOST, RATIO = 1 << 22, 1 << 29, 500  # bytes of a batch; bytes of a Parquet file unpacked, and times its own
 TOGETHER = 32  # rows of a Parquet file that are decoded at once: a small file may hold very long ones
 NUL = "\ud800"  # for a NUL byte, at which the csv module ends before Python 3.11
 WRONG = re.compile(f"[\\0{NUL}\udc80-\udcff]")  # what no text holds: the bytes of another encoding
@@ -251,18 +252,36 @@ def questions(article: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]
 
 def parquet(path: Path) -> Iterator[Any]:
     """The rows of a Parquet file. Raises InvalidInput where it is none, or is broken."""
-    library = arrow(path)
     number = 0
-    try:
-        for batch in library.ParquetFile(path).iter_batches(batch_size=TOGETHER):
+    with read_errors(f"{path.name}: as Parquet it", InvalidInput):
+        file = arrow(path).ParquetFile(path, **compact(path))
+        for batch in file.iter_batches(batch_size=TOGETHER):
+            places = range(len(batch))
             try:
-                found = batch.to_pylist()
+                if batch.nbytes > LARGE:
+                    yield from (batch.slice(place, 1).to_pylist()[0] for place in places)
+                else:
+                    yield from batch.to_pylist()
             except UnicodeDecodeError:
-                found = [alone(batch, place, f"Row {number + place} of {path.name}") for place in range(len(batch))]
+                yield from (alone(batch, place, f"Row {number + place} of {path.name}") for place in places)
             number += len(batch)
-            yield from found
-    except (ValueError, OSError) as error:  # Arrow's own are of these kinds
-        raise InvalidInput(f"{path.name} cannot be read as Parquet: {error}") from error
+
+
+def compact(path: Path) -> dict[str, Any]:
+    """Options that keep a text which many rows of a Parquet file share once in memory.
+
+    Raises:
+        InvalidInput: the file is none, or unpacks to far more than files of honest rows do.
+    """
+    with read_errors(f"{path.name}: as Parquet it", InvalidInput):
+        file = arrow(path).ParquetFile(path)
+        size = sum(file.metadata.row_group(number).total_byte_size for number in range(file.metadata.num_row_groups))
+        if size > MOST + RATIO * path.stat().st_size:
+            raise InvalidInput(
+                f"{path.name} of {path.stat().st_size:,} bytes unpacks to {size:,}: it is no honest file."
+            )
+        texts = [field.name for field in file.schema_arrow if str(field.type) in ("string", "binary", "large_string")]
+        return {"read_dictionary": texts}
 
 
 def alone(batch: Any, place: int, where: str) -> Any:

@@ -131,7 +131,7 @@ def kernels() -> dict[str, Any]:
 
     level = native.level()
     reason = "" if level else native.why_not()
-    built = native.REASON.read_text(encoding="utf-8").strip() if level and native.REASON.exists() else ""
+    built = native.built() if level else ""
     shared = all(native._openmp()) if level else None
     return {
         "level": level, "reason": reason, "advice": advice(reason), "built": built, "shares_threads": shared,

@@ -5,16 +5,19 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import sys
 from collections.abc import Sequence
 from ctypes import c_char_p, c_float, c_int32, c_int64, c_uint32, c_uint64, c_void_p
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
+from struct import unpack_from
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import UnsupportedOption
+from ..errors import UnsupportedOption, warn
 
 FOLDER = Path(__file__).parent.parent / "native"
 LIBRARY, REASON = FOLDER / "kernels.so", FOLDER / "kernels.txt"
@@ -221,7 +224,10 @@ def _opened() -> tuple[Any | None, str]:
     if os.environ.get("MULTIHEAD_NATIVE") == "0":
         return None, "MULTIHEAD_NATIVE=0 turns them off"
     if not LIBRARY.exists():
-        said = REASON.read_text(encoding="utf-8").strip() if REASON.exists() else "not built"
+        return None, built() or "not built"
+    if damage():
+        said = f"{LIBRARY} is damaged: {damage()}; build it again with `multihead doctor --build`"
+        warn(f"{said}. Until then torch does the work of the kernels.")
         return None, said
     try:
         found = ctypes.CDLL(str(LIBRARY))
@@ -250,6 +256,35 @@ def _opened() -> tuple[Any | None, str]:
     _level = chosen.decode()
     found.mh_threads(*_openmp())
     return found, ""
+
+
+def built() -> str:
+    """What `kernels.txt` says of the last build, in words; empty where there is no such file."""
+    try:
+        return REASON.read_text(encoding="utf-8").partition("\n")[0].strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def damage() -> str:
+    """What is wrong with the library's file, in words; empty where it is whole.
+
+    Loading half a file ends the process with a bus error, so it is compared with what `kernels.txt` notes of it, or,
+    where that notes nothing, with what its own header says of its length (ELF, whose last table ends the file).
+    """
+    try:
+        data, noted = LIBRARY.read_bytes(), REASON.read_bytes() if REASON.exists() else b""
+    except OSError as error:
+        return str(error)
+    found = re.search(rb"^(\d+) bytes, sha256 ([0-9a-f]{64})$", noted, re.MULTILINE)
+    if found is not None:
+        if len(data) != int(found[1]):
+            return f"it has {len(data):,} bytes instead of {int(found[1]):,}"
+        return "" if sha256(data).hexdigest().encode() == found[2] else "its hash is not the one in kernels.txt"
+    if data[:5] == b"\x7fELF\x02":
+        place, size, count = *unpack_from("<Q", data.ljust(64), 40), *unpack_from("<HH", data.ljust(64), 58)
+        return "" if place + size * count <= len(data) else f"it was cut after {len(data):,} bytes"
+    return "it is no library" if sys.platform == "linux" else ""
 
 
 def _openmp() -> tuple[int | None, int | None, int | None]:

@@ -6,6 +6,7 @@ with other flags; which one runs is decided on the machine that it runs on.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shutil
@@ -17,7 +18,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 LIBRARY = HERE / "kernels.so"
-REASON = HERE / "kernels.txt"  # why there is no library, or what built it
+REASON = HERE / "kernels.txt"  # why there is no library, or what built it and its mark
 COMMON = (
     "-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math",
     "-fno-signed-zeros", "-Wno-psabi", "-Wno-ignored-attributes",
@@ -78,8 +79,16 @@ def attempt() -> str:
         if LIBRARY.exists():
             return f"not built: {reason}; the library that is there stays"
         said = f"not built: {reason}"
-    REASON.write_text(said + "\n", encoding="utf-8")
+    REASON.write_text("\n".join([said, *mark(LIBRARY)]) + "\n", encoding="utf-8")
     return said
+
+
+def mark(library: Path) -> list[str]:
+    """The line that tells a library's file from a damaged one, where there is a file."""
+    if not library.exists():
+        return []
+    data = library.read_bytes()
+    return [f"{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}"]
 
 
 def _run(*command: str) -> None:

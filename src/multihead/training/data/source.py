@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
-from ...errors import InvalidInput
-from ...rows import ENDINGS, arrow, entries, plain
+from ...errors import InvalidInput, read_errors
+from ...rows import ENDINGS, arrow, compact, entries, plain
 
 CHUNK = 2000  # rows that are looked at together
 Row = Mapping[str, Any]
@@ -206,7 +206,8 @@ def found(path: str | os.PathLike[str]) -> list[Path]:
 def of_file(path: Path, whole: bool = False) -> Part:
     """The rows of a file, kept by columns. Raises ModelNotFound, InvalidInput."""
     if path.suffix.lower() == ".parquet" and path.is_file():
-        part = of_arrow(arrow(path).read_table(path, memory_map=True))
+        with read_errors(f"{path.name}: as Parquet it", InvalidInput):
+            part = of_arrow(arrow(path).read_table(path, memory_map=True, **compact(path)))
         return replace(part, name=path.name)
     if whole:
         texts = [text for text in plain(path, whole=True) if text]
