@@ -11,11 +11,9 @@ import transformers
 from multihead import AutoTokenizer
 from multihead.tokenizers.tokenizer import Tokenizer
 
-from .source_packages import unpacked
+from .source_packages import LLAMA_CPP, unpacked
 
 pytestmark = pytest.mark.real
-ARCHIVE = "llama_cpp_python-0.3.36.tar.gz"
-SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
 EXPECTED = (
     "bert-bge command-r deepseek-coder deepseek-llm falcon gemma-4 gpt-2 llama-bpe llama-spm mpt phi-3 qwen2 qwen35 "
     "refact starcoder"
@@ -27,7 +25,7 @@ BEGINS = {"bert-bge": [101], "command-r": [5], "deepseek-coder": [32013], "deeps
 
 @pytest.fixture(scope="module")
 def vocabularies() -> Path:
-    return unpacked("llama-cpp-python", ARCHIVE, SHA256, "vendor/llama.cpp/models")
+    return unpacked(*LLAMA_CPP) / "models"
 
 
 def cases(path: Path) -> list[tuple[str, list[int]]]:
