@@ -43,7 +43,6 @@ def laughs(levels, width, last="data"):
         ('output: "o\\0ut"\n', "output must hold a folder's name"),
         ("model: true\n", "model must hold"),
         ("holdout: abc\n", "holdout must hold a share below 1"),
-        ("holdout: 1.5\n", "holdout must hold"),
         ("holdout: true\n", "holdout must hold"),
         ("data: 3\n", "data must hold files"),
         ("data: []\n", "data must hold files"),

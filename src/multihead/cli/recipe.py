@@ -228,7 +228,7 @@ def fits(name: str, value: Any) -> bool:
     if name in ("options", "settings"):
         return isinstance(value, Mapping)
     if name == "holdout":
-        return isinstance(value, float) and 0 < value < 1
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
     if name == "lora":
         return isinstance(value, Mapping) or (isinstance(value, int) and not isinstance(value, bool))
     if name in ("data", "eval_data"):
