@@ -13,7 +13,7 @@ import transformers
 
 import tokenizers
 from multihead import AutoTokenizer
-from multihead.errors import UnsupportedTokenizer
+from multihead.errors import UnsafeFile, UnsupportedTokenizer
 from multihead.tokenizers.older import family
 from tokenizers import models, pre_tokenizers, trainers
 
@@ -283,6 +283,16 @@ def test_other_ways_to_japanese_words_are_refused(tmp_path, settings):
     write(tmp_path, "tokenizer_config.json", {"tokenizer_class": "BertJapaneseTokenizer", **settings})
     with pytest.raises(UnsupportedTokenizer):
         AutoTokenizer.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("option", ["-o {}/written", "-r {}/rc", "-d {}", "-Owakati", ["-o", "{}/written"]])
+def test_a_command_line_for_mecab_in_a_file_is_refused(tmp_path, option):
+    write(tmp_path, "vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
+    filled = [part.format(tmp_path) for part in option] if isinstance(option, list) else option.format(tmp_path)
+    write(tmp_path, "tokenizer_config.json", MECAB | {"mecab_kwargs": {"mecab_dic": "ipadic", "mecab_option": filled}})
+    with pytest.raises(UnsafeFile, match="mecab_option"):
+        AutoTokenizer.from_pretrained(tmp_path)
+    assert not (tmp_path / "written").exists()
 
 
 @pytest.mark.parametrize(("module", "extra"), [("fugashi", "japanese"), ("ipadic", "japanese"), ("rjieba", "chinese")])

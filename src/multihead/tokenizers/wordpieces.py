@@ -10,7 +10,7 @@ from tokenizers.models import WordPiece
 
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, processors
 
-from ..errors import UnsupportedTokenizer
+from ..errors import UnsafeFile, UnsupportedTokenizer
 from .frames import framed, numbered
 from .parts import Built, Settings, bert_normalizer, finished, named, whole_words
 from .words import Jieba, Mecab
@@ -128,13 +128,22 @@ def japanese(vocab: Lines, settings: Settings) -> Built:
 
 
 def tagger(options: Mapping[str, Any], lower: bool, characters: bool) -> Mecab:
-    """MeCab by the settings' `mecab_kwargs`. Raises UnsupportedTokenizer for an unknown one."""
+    """MeCab by the settings' `mecab_kwargs`.
+
+    Raises:
+        UnsupportedTokenizer: an unknown one. UnsafeFile: `mecab_option`, a command line that names files to read and
+            write.
+    """
     known = {"mecab_dic", "mecab_option", "normalize_text", "do_lower_case", "never_split"}
     if unknown := sorted(set(options) - known):
         raise UnsupportedTokenizer(f"mecab_kwargs has {unknown[0]!r}, which is not known here.")
+    if options.get("mecab_option"):
+        raise UnsafeFile(
+            f"mecab_kwargs has mecab_option {options['mecab_option']!r}: MeCab's command line may name any file to "
+            "read or write, and is not taken from a tokenizer's files. Take it out; mecab_dic chooses a dictionary."
+        )
     return Mecab(
         options.get("mecab_dic", "unidic_lite"),
-        options.get("mecab_option") or "",
         bool(options.get("normalize_text", True)),
         bool(options.get("do_lower_case", lower)),
         characters,

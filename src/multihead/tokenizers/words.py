@@ -135,13 +135,12 @@ class Mecab(Cutter):
     """Japanese words of MeCab (Kudo et al., 2004), as BERT's Japanese vocabularies count them.
 
     Args:
-        dictionary: "ipadic", "unidic_lite", "unidic", None for MeCab's own. options: of its command line.
+        dictionary: "ipadic", "unidic_lite", "unidic", None for MeCab's own.
         normalize: characters by their NFKC form. lower: without capitals, after words are cut.
         characters: each is a token.
     """
 
     dictionary: str | None = "unidic_lite"
-    options: str = ""
     normalize: bool = True
     lower: bool = False
     characters: bool = False
@@ -165,7 +164,7 @@ class Mecab(Cutter):
             import fugashi
         except ModuleNotFoundError as error:
             raise UnsupportedTokenizer(f"This tokenizer finds Japanese words with MeCab: {how}.") from error
-        options = self.options
+        options = ""
         if self.dictionary is not None:
             if self.dictionary not in ("ipadic", "unidic_lite", "unidic"):
                 raise UnsupportedTokenizer(
@@ -178,7 +177,7 @@ class Mecab(Cutter):
                     f"This tokenizer needs MeCab's dictionary {self.dictionary}: {how}, or python -m pip install "
                     f"{self.dictionary.replace('_', '-')}."
                 ) from error
-            options = f'-d "{folder}" -r "{folder / "mecabrc"}" {options}'
+            options = f'-d "{folder}" -r "{folder / "mecabrc"}"'
         return fugashi.GenericTagger(options)
 
     def cut(self, _: int, text: NormalizedString) -> list[NormalizedString]:
