@@ -262,6 +262,7 @@ def in_order(config: C, given: Mapping[str, Any]) -> C:
 def changed(config: C, entries: Mapping[str, Any]) -> C:
     """The config with entries that a caller changes. Raises UnsupportedOption for a name that it has not."""
     names = {f.name for f in dataclasses.fields(config)} | set(config.extra) | set(type(config).aliases) | IN_CALLS
+    names |= set(type(config).inert)
     wrong = [name for name in entries if name not in names]
     if wrong:
         raise UnsupportedOption(

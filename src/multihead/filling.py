@@ -57,6 +57,8 @@ def fill(
         )
     if model._head is not None and model._head.optional and not has_head(keys, checkpoint.tensors):
         model.head = None
+    if not carries(model, keys, checkpoint.tensors):
+        del model.head.carried  # type: ignore[union-attr]
     if ignore is not None:
         keys = replace(keys, ignored=(*keys.ignored, ignore))
     drawn: list[str] = []
@@ -128,6 +130,15 @@ def advised(error: CheckpointMismatch, reshape: bool) -> CheckpointMismatch:
         mistyped=error.mistyped,
         advice=advice,
     )
+
+
+def carries(model: PreTrainedModel, keys: KeyMap, stored: Mapping[str, Tensor]) -> bool:
+    """Whether a checkpoint holds what the head carries unread, or it carries nothing."""
+    if getattr(model.head, "carried", None) is None:
+        return True
+    wanted = keys.located(model, stored).items()
+    names = [key for path, where in wanted if path.startswith("head.carried.") for key in where.keys]
+    return any(name in keys.today(stored) for name in names)
 
 
 def has_head(keys: KeyMap, stored: Mapping[str, Tensor]) -> bool:

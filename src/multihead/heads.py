@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -270,3 +270,13 @@ class Head:
     rows: Mapping[str, str | Source] = field(default_factory=dict)
     prefix: str | None = None
     optional: bool = False
+
+
+def carrying(head: Head, part: nn.Module, rows: Mapping[str, str | Source]) -> Head:
+    """The head beside a part that checkpoints of its class hold and no pass reads (a pooler under word scores).
+
+    It is loaded and saved, and left out where a checkpoint has none.
+    """
+    part.requires_grad_(False)
+    head.module.carried = part
+    return replace(head, rows={**head.rows, **{f"carried.{ours}": theirs for ours, theirs in rows.items()}})

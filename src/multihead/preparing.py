@@ -108,6 +108,8 @@ def prepare(
             "This model was loaded in 8 or 4 bits for training; load it again with precision=... instead."
         )
     chosen = PRECISIONS[precision]
+    if getattr(model.head, "carried", None) is not None:
+        del model.head.carried  # type: ignore[union-attr]
     if model.device.type not in ("cpu", "meta"):
         if chosen.codes not in (None, "bf16"):
             raise UnsupportedOption(
@@ -199,6 +201,8 @@ def load(model: PreTrainedModel, path: Path, device: torch.device | str | None) 
     """
     with read_errors(path, advice=AGAIN):
         tensors = SafeTensors([path])
+        if model._head is not None and model._head.optional and not any(name.startswith("head.") for name in tensors):
+            model.head = None
         _shaped(model, tensors.metadata(path), path)
         held = _held(model)
         _compare(held, tensors, path)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.keys import KeyMap, Rows
+from ..checkpoints.sources import Source
 from ..config import Config, Count, Size
 from ..heads import Both, Classifier, Dense, Head, LanguageModel, Pooler, Transform, first
 from ..kinds import Kind
@@ -26,8 +28,8 @@ class AlbertConfig(Config):
     embedding_size: Size = 128
     hidden_size: Size = 4096
     num_hidden_layers: Count = 12
-    num_hidden_groups: Literal[1] = 1
-    inner_group_num: Literal[1] = 1
+    num_hidden_groups: Size = 1
+    inner_group_num: Size = 1
     num_attention_heads: Size = 64
     intermediate_size: Size = 16384
     hidden_act: str = "gelu_new"
@@ -44,18 +46,38 @@ class AlbertConfig(Config):
     eos_token_id: int | list[int] | None = 3
 
 
+def group_of(config: AlbertConfig, number: int) -> int:
+    """Which group of layers is computed as the `number`th of `num_hidden_layers`."""
+    return int(number / (config.num_hidden_layers / config.num_hidden_groups))
+
+
 def build(config: AlbertConfig) -> Stack:
-    """All layers are one."""
+    """A group's layers, one after the other, are computed again and again before the next group's."""
     narrow = config.embedding_size
     embed = bert.embeddings(config, narrow, project=Linear(narrow, config.hidden_size))
-    return Stack(embed, [bert.layer(config)] * config.num_hidden_layers)
+    groups = [[bert.layer(config) for _ in range(config.inner_group_num)] for _ in range(config.num_hidden_groups)]
+    return Stack(embed, [layer for i in range(config.num_hidden_layers) for layer in groups[group_of(config, i)]])
+
+
+@dataclass(frozen=True)
+class OfGroup(Source):
+    """A tensor of one layer of one group; `#` in the key stands for the group's number and then the layer's.
+
+    Args:
+        places: a layer's number among all that are computed -> those two.
+    """
+
+    places: tuple[tuple[int, int], ...]
+
+    def numbered(self, numbers: Sequence[int]) -> Source:
+        group, place = self.places[numbers[0]]
+        return Source(self.key.replace("#", str(group), 1).replace("#", str(place), 1))
 
 
 def keys(config: AlbertConfig) -> KeyMap:
-    layer = "encoder.albert_layer_groups.0.albert_layers.0"
-    rows = {
-        **EMBEDDING_ROWS,
-        "embed.project": "encoder.embedding_hidden_mapping_in",
+    layer, each = "encoder.albert_layer_groups.#.albert_layers.#", range(config.inner_group_num)
+    places = tuple((group_of(config, i), place) for i in range(config.num_hidden_layers) for place in each)
+    names = {
         "layers.*.attention.step.q": f"{layer}.attention.query",
         "layers.*.attention.step.k": f"{layer}.attention.key",
         "layers.*.attention.step.v": f"{layer}.attention.value",
@@ -66,6 +88,11 @@ def keys(config: AlbertConfig) -> KeyMap:
         "layers.*.ffn.after": f"{layer}.full_layer_layer_norm",
     }
     ignored = (r"embeddings\.position_ids$", *copies(config, "predictions"))
+    rows: Rows = {
+        **EMBEDDING_ROWS,
+        "embed.project": "encoder.embedding_hidden_mapping_in",
+        **{ours: OfGroup(theirs, places) for ours, theirs in names.items()},
+    }
     return KeyMap(rows, "albert.", ignored=ignored, renamed=OLD_NORMS, twins=twins(config, "predictions"))
 
 

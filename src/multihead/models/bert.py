@@ -11,7 +11,7 @@ from torch import nn
 from ..checkpoints.keys import KeyMap, Rows
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
-from ..heads import Both, Classifier, Dense, Head, LanguageModel, Pooler, Transform, first
+from ..heads import Both, Classifier, Dense, Head, LanguageModel, Pooler, Transform, carrying, first
 from ..nn.attention import Attention, CrossAttention
 from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.feedforward import FeedForward
@@ -19,7 +19,7 @@ from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm, Linear
 from . import gguf
-from .architecture import Architecture
+from .architecture import Architecture, MakeHead
 
 
 @dataclass(kw_only=True)
@@ -188,6 +188,18 @@ def pretraining(config: BertConfig, backbone: Stack) -> Head:
     return Head(Both(words.module, text.module), rows)
 
 
+def beside_pooler(make: MakeHead | None) -> MakeHead:
+    """A head beside the pooler that the family's checkpoints hold with it, and no pass reads."""
+
+    def made(config: Any, backbone: Stack) -> Head:
+        assert make is not None
+        dense, rows = pooling(config)
+        named = {ours.removeprefix("dense."): theirs for ours, theirs in rows.items()}
+        return carrying(make(config, backbone), dense, named)
+
+    return made
+
+
 def token_classifier(config: BertConfig, backbone: Stack) -> Head:
     head = Classifier(config.hidden_size, config.num_labels, dropout=dropout_of(config))
     return Head(head, {"out": "/classifier"})
@@ -242,3 +254,4 @@ ARCHITECTURE = Architecture(
     layouts={"gguf": gguf_keys},
     foreign_config={"gguf": gguf_config},
 )
+WITHOUT_POOLER = ("ForMaskedLM", "ForTokenClassification", "ForQuestionAnswering")  # classes that read none

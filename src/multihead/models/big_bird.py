@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.keys import KeyMap
 from ..config import Size
-from ..heads import Both, Classifier, Dense, Head, Pooler, first
+from ..heads import Both, Classifier, Dense, Head, Pooler, carrying, first
 from ..nn.attention import Attention, CrossAttention
 from ..nn.call import Call
 from ..nn.feedforward import FeedForward
@@ -21,6 +21,7 @@ from ..nn.sparse import BlockSparseAttention
 from ..nn.stack import Stack
 from ..nn.weights import Dropout, LayerNorm, Linear
 from . import bert
+from .architecture import MakeHead
 
 NEVER = 1e6  # taken off the scores of a question's own tokens
 
@@ -140,6 +141,15 @@ def choices(config: BigBirdConfig, backbone: Stack, labels: int = 1) -> Head:
     return pooled(config, labels, "/classifier")
 
 
+def beside_pooler(make: MakeHead) -> MakeHead:
+    """A head beside the pooler that its checkpoints hold, and no pass reads."""
+
+    def made(config: BigBirdConfig, backbone: Stack) -> Head:
+        return carrying(make(config, backbone), Dense(config.hidden_size, "tanh"), {"linear": "pooler"})
+
+    return made
+
+
 ARCHITECTURE = bert.ARCHITECTURE.relative(
     "BigBird",
     BigBirdConfig,
@@ -148,11 +158,11 @@ ARCHITECTURE = bert.ARCHITECTURE.relative(
     heads={
         "Model": pooler,
         "ForPreTraining": pretraining,
-        "ForMaskedLM": bert.word_head,
-        "ForCausalLM": bert.word_head,
-        "ForSequenceClassification": classify_text,
+        "ForMaskedLM": beside_pooler(bert.word_head),
+        "ForCausalLM": beside_pooler(bert.word_head),
+        "ForSequenceClassification": beside_pooler(classify_text),
         "ForMultipleChoice": partial(choices, labels=1),
-        "ForTokenClassification": bert.token_classifier,
+        "ForTokenClassification": beside_pooler(bert.token_classifier),
         "ForQuestionAnswering": answer,
     },
     inputs={"question_lengths": lambda given, layout: given.flatten().tolist()},

@@ -25,7 +25,7 @@ LAYER_EPS = 1e-6  # of the norms inside layers; the config's is the last one's
 @dataclass(kw_only=True)
 class CTRLConfig(GPTConfig):
     model_type = "ctrl"
-    inert = ("attn_pdrop",)
+    inert = ("attn_pdrop", "n_ctx")
 
     vocab_size: Size = 246534
     n_positions: Size = 256

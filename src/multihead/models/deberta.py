@@ -126,7 +126,11 @@ def build(config: DebertaConfig) -> Stack:
 
 def ignored(config: DebertaConfig) -> tuple[str, ...]:
     """Copies, and heads of pre-training that no class here has."""
-    unused = () if config.relative_attention else (r"encoder\.rel_embeddings\.weight$",)
+    unused = (
+        ()
+        if config.relative_attention
+        else (r"encoder\.rel_embeddings\.weight$", r"encoder\.LayerNorm\.(weight|bias)$")
+    )
     heads = (r"^lm_predictions\.", r"^mask_predictions\.", r"^cls\.predictions\.decoder\.bias$")
     positions = r"embeddings\.position_(ids|embeddings\.weight)$"
     return (positions, *heads, *unused, *bert.copies(config, "cls.predictions"))

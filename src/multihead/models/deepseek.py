@@ -134,13 +134,14 @@ def score_scale(config: DeepseekV2Config) -> float:
 def build(config: Any, rule: Callable[[Any], Rule]) -> Stack:
     positions = rotary_of(config, config.qk_rope_head_dim)
 
-    def feed_forward(inner: int) -> GatedFeedForward:
-        return GatedFeedForward(config.hidden_size, inner, config.hidden_act)
+    def feed_forward(inner: int, *, bias: bool = False) -> GatedFeedForward:
+        return GatedFeedForward(config.hidden_size, inner, config.hidden_act, bias=bias)
 
     def experts() -> nn.Module:
         each = ExpertList([feed_forward(config.moe_intermediate_size) for _ in range(config.n_routed_experts)])
         routed = RoutedExperts(config.hidden_size, each, config.n_routed_experts, rule(config), wide=True)
-        return WithShared(routed, feed_forward(config.moe_intermediate_size * config.n_shared_experts))
+        shared = feed_forward(config.moe_intermediate_size * config.n_shared_experts, bias=config.mlp_bias)
+        return WithShared(routed, shared)
 
     def layer(i: int) -> Layer:
         attention = LatentAttention(

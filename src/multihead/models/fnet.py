@@ -67,4 +67,5 @@ def keys(config: FNetConfig) -> KeyMap:
 
 
 HEADS = {end: make for end, make in bert.ARCHITECTURE.heads.items() if end != "LMHeadModel"}
+HEADS |= {end: bert.beside_pooler(HEADS[end]) for end in bert.WITHOUT_POOLER}
 ARCHITECTURE = bert.ARCHITECTURE.relative("FNet", FNetConfig, build, keys=keys, heads=HEADS)

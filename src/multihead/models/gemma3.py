@@ -14,7 +14,7 @@ from ..nn.norms import WideRMSNorm
 from ..nn.stack import Stack
 from . import gemma2, gguf, llama
 from .gemma import HEADS, norm, words
-from .patterns import FULL, SLIDING, every, layer_kinds, rope_entries, rotary_by_layer
+from .patterns import FULL, SLIDING, every, layer_kinds, layered_rope_entries, rotary_by_layer
 from .qwen3 import NORMS
 
 
@@ -42,15 +42,13 @@ class Gemma3TextConfig(gemma2.Gemma2Config):
         local = entries.get("rope_local_base_freq")
         pattern = entries.get("_sliding_window_pattern", entries.get("sliding_window_pattern"))
         entries = {k: v for k, v in entries.items() if k not in ("rope_local_base_freq", "_sliding_window_pattern")}
-        entries = rope_entries(entries, theta=1000000.0, layered=True)
-        rope = entries["rope_parameters"]
-        if SLIDING not in rope:
-            sliding = {"rope_type": "default", "rope_theta": 10000.0 if local is None else local}
-            rope = {FULL: rope, SLIDING: sliding}
+        base = entries.pop("rope_theta", None)
+        thetas = {SLIDING: 10000.0 if local is None else local, FULL: 1000000.0 if base is None else base}
+        entries = layered_rope_entries(entries, thetas)
         named = entries.pop("hidden_activation", None)
         more = {"hidden_act": named} if named else {}
         more |= {"sliding_window_pattern": pattern} if pattern is not None else {}
-        return {**entries, **more, "rope_parameters": rope}
+        return {**entries, **more}
 
     def check(self) -> None:
         if not all(isinstance(self.rope_parameters.get(kind), Mapping) for kind in (SLIDING, FULL)):

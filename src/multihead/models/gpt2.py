@@ -26,6 +26,7 @@ from .architecture import Architecture, MakeHead
 class GPTConfig(Config):
     """What the configs of the first decoders say alike."""
 
+    inert: ClassVar[tuple[str, ...]] = ("n_ctx",)  # the positions are `n_positions`
     aliases: ClassVar[Mapping[str, str]] = {
         "hidden_size": "n_embd",
         "num_hidden_layers": "n_layer",
@@ -47,7 +48,6 @@ class GPTConfig(Config):
 @dataclass(kw_only=True)
 class GPT2Config(GPTConfig):
     model_type = "gpt2"
-    aliases: ClassVar[Mapping[str, str]] = {**GPTConfig.aliases, "n_ctx": "n_positions"}
 
     n_inner: Size | None = None
     activation_function: str = "gelu_new"
@@ -62,7 +62,7 @@ class GPT2Config(GPTConfig):
 @dataclass(kw_only=True)
 class GPTBigCodeConfig(GPT2Config):
     model_type = "gpt_bigcode"
-    inert = ("num_key_value_heads",)  # follows from multi_query
+    inert = ("n_ctx", "num_key_value_heads")  # follows from multi_query
 
     activation_function: str = "gelu_pytorch_tanh"
     multi_query: bool = True

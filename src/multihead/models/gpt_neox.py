@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -27,6 +27,7 @@ from .patterns import rope_entries, rotary_of
 @dataclass(kw_only=True)
 class GPTNeoXConfig(Config):
     model_type = "gpt_neox"
+    rotary_factor: ClassVar[float] = 0.25
     inert = ("attention_probs_dropout_prob", "hidden_dropout_prob")
 
     vocab_size: Size = 50432
@@ -55,7 +56,7 @@ class GPTNeoXConfig(Config):
         """Old files say `rotary_emb_base` and `rotary_pct`."""
         old = {"rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor"}
         entries = {old.get(k, k): v for k, v in entries.items()}
-        return rope_entries(entries, theta=10000.0, factor=0.25)
+        return rope_entries(entries, theta=10000.0, factor=cls.rotary_factor)
 
 
 def build(config: GPTNeoXConfig) -> Stack:

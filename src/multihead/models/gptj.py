@@ -25,7 +25,7 @@ from .gpt2 import GPTConfig, norm
 @dataclass(kw_only=True)
 class GPTJConfig(GPTConfig):
     model_type = "gptj"
-    inert = ("rotary", "scale_attn_weights")
+    inert = ("n_ctx", "rotary", "scale_attn_weights")
 
     vocab_size: Size = 50400
     n_positions: Size = 2048

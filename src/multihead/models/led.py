@@ -30,6 +30,7 @@ class LEDConfig(bart.BartConfig):
 
     max_encoder_position_embeddings: Size = 16384
     max_decoder_position_embeddings: Size = 1024
+    num_labels: Size = 2
     attention_window: int | list[int] = 512
     forced_eos_token_id: int | list[int] | None = None
 

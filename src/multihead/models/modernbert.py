@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,7 +10,6 @@ from torch import nn
 from ..checkpoints.keys import KeyMap
 from ..checkpoints.sources import Part, Source
 from ..config import Config, Count, Size
-from ..errors import UnsupportedConfig
 from ..heads import Classifier, Head, LanguageModel, Transform, average, every, first
 from ..nn.attention import Attention
 from ..nn.embeddings import Embeddings
@@ -20,7 +18,7 @@ from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm, Linear
 from .architecture import Architecture
-from .patterns import FULL, SLIDING, layer_kinds, rotary_by_layer
+from .patterns import FULL, SLIDING, layer_kinds, layered_rope_entries, rotary_by_layer
 
 BASES = {FULL: 160000.0, SLIDING: 10000.0}
 
@@ -65,15 +63,8 @@ class ModernBertConfig(Config):
         """Files of before 2026 name the bases global_rope_theta and local_rope_theta."""
         entries = dict(entries)
         old = {FULL: entries.pop("global_rope_theta", None), SLIDING: entries.pop("local_rope_theta", None)}
-        scaling, known = entries.pop("rope_scaling", None) or {}, entries.get("rope_parameters") or {}
-        if not all(isinstance(x, Mapping) for x in (scaling, known, *known.values())):
-            raise UnsupportedConfig(f"rope_parameters must hold an object for each kind of layer, not {known!r}.")
-        rope = {
-            kind: {"rope_type": "default", "rope_theta": base if old[kind] is None else old[kind], **scaling,
-                   **known.get(kind, {})}
-            for kind, base in BASES.items()
-        }  # fmt: skip
-        return {**entries, "rope_parameters": rope}
+        thetas = {kind: base if old[kind] is None else old[kind] for kind, base in BASES.items()}
+        return layered_rope_entries(entries, thetas, scaled=(FULL, SLIDING))
 
     @property
     def kinds(self) -> list[str]:

@@ -17,7 +17,7 @@ from ..nn.positions import Positions
 from ..nn.stack import Stack
 from . import gguf, llama
 from .olmo import HEADS
-from .patterns import FULL, SLIDING, every, layer_kinds, rope_entries, rotary_by_layer, rotary_of
+from .patterns import FULL, SLIDING, every, layer_kinds, layered_rope_entries, rotary_by_layer, rotary_of
 
 
 @dataclass(kw_only=True)
@@ -45,11 +45,9 @@ class Olmo3Config(Olmo2Config):
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
         """A scaling that a file gives for all layers is meant for the full ones."""
-        entries = rope_entries(entries, theta=cls.theta, layered=True)
-        rope = entries["rope_parameters"]
-        if SLIDING not in rope:
-            rope = {FULL: rope, SLIDING: {"rope_type": "default", "rope_theta": rope["rope_theta"]}}
-        return {**entries, "rope_parameters": rope}
+        base = entries.get("rope_theta")
+        thetas = dict.fromkeys((FULL, SLIDING), cls.theta if base is None else base)
+        return layered_rope_entries({k: v for k, v in entries.items() if k != "rope_theta"}, thetas)
 
     def check(self) -> None:
         if not all(isinstance(self.rope_parameters.get(kind), Mapping) for kind in (SLIDING, FULL)):

@@ -24,7 +24,7 @@ ACTIVATIONS = {"gelu": "gelu_new", "relu": "relu", "silu": "silu", "swish": "sil
 @dataclass(kw_only=True)
 class OpenAIGPTConfig(gpt2.GPTConfig):
     model_type = "openai-gpt"
-    inert = ("n_special", "predict_special_tokens")
+    inert = ("n_ctx", "n_special", "predict_special_tokens")
 
     vocab_size: Size = 40478
     n_positions: Size = 512

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from ..checkpoints.keys import KeyMap
 from ..checkpoints.sources import Part
@@ -18,6 +18,7 @@ from .patterns import rotary_of
 @dataclass(kw_only=True)
 class Phi3Config(llama.LlamaConfig):
     model_type = "phi3"
+    rotary_factor: ClassVar[float | None] = 1.0
 
     vocab_size: Size = 32064
     hidden_size: Size = 3072

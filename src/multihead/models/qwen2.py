@@ -21,7 +21,7 @@ class Qwen2Config(llama.LlamaConfig):
     num_key_value_heads: Size | None = 32
     max_position_embeddings: Size = 32768
     use_sliding_window: bool = False
-    sliding_window: Size | None = None
+    sliding_window: Size | None = 4096
     max_window_layers: Count = 28
     layer_types: list[str] | None = None
     bos_token_id: int | None = None

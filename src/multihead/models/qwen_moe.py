@@ -10,14 +10,15 @@ from torch import nn
 
 from ..checkpoints.keys import KeyMap, Rows
 from ..config import Count, Size
+from ..errors import UnsupportedConfig
 from ..nn.experts import ExpertList, RoutedExperts, WithShared, likeliest
 from ..nn.feedforward import GatedFeedForward
 from ..nn.layer import Layer
 from ..nn.stack import Stack
 from ..nn.weights import Linear
 from . import llama, qwen3
-from .patterns import rotary_of
-from .qwen2 import Qwen2Config, windows
+from .patterns import FULL, SLIDING, layer_kinds, rotary_of
+from .qwen2 import Qwen2Config
 
 
 @dataclass(kw_only=True)
@@ -29,7 +30,7 @@ class Qwen2MoeConfig(Qwen2Config):
     num_hidden_layers: Count = 24
     num_attention_heads: Size = 16
     num_key_value_heads: Size | None = 16
-    sliding_window: int | None = 0
+    sliding_window: int | None = 4096  # 0 is none, as the reference writes it
     qkv_bias: bool = True
     decoder_sparse_step: Size = 1
     moe_intermediate_size: Size = 1408
@@ -68,6 +69,24 @@ class Qwen3MoeConfig(qwen3.Qwen3Config):
         return entries if count is None else {"num_experts": count, **entries}
 
 
+def some_windows(config: Qwen2MoeConfig) -> list[int | None]:
+    """Each layer's window in Qwen2-MoE: every other one of the first `max_window_layers` slides."""
+    window = (config.sliding_window or None) if config.use_sliding_window else None
+    early = range(config.max_window_layers if window else 0)
+    usual = [SLIDING if i in early and i % 2 == 0 else FULL for i in range(config.num_hidden_layers)]
+    kinds = layer_kinds(config, usual)
+    if SLIDING in kinds and window is None:
+        raise UnsupportedConfig(
+            "layer_types has sliding layers, but use_sliding_window and sliding_window say no window."
+        )
+    return [window if kind == SLIDING else None for kind in kinds]
+
+
+def all_windows(config: Qwen3MoeConfig) -> list[int | None]:
+    """Each layer's window in Qwen3-MoE: all slide, or none."""
+    return [config.sliding_window if config.use_sliding_window else None] * config.num_hidden_layers
+
+
 def sparse(config: Any) -> list[bool]:
     """Which layers have experts."""
     step, dense = config.decoder_sparse_step, set(config.mlp_only_layers)
@@ -90,7 +109,7 @@ def with_shared(config: Qwen2MoeConfig) -> WithShared:
 
 
 def build2(config: Qwen2MoeConfig) -> Stack:
-    positions, window, chosen = rotary_of(config, config.head_width), windows(config), sparse(config)
+    positions, window, chosen = rotary_of(config, config.head_width), some_windows(config), sparse(config)
 
     def layer(i: int) -> Layer:
         attention = llama.attention(config, positions, bias=config.qkv_bias, out_bias=False, window=window[i])
@@ -101,7 +120,7 @@ def build2(config: Qwen2MoeConfig) -> Stack:
 
 
 def build3(config: Qwen3MoeConfig) -> Stack:
-    positions, window, chosen = rotary_of(config, config.head_width), windows(config), sparse(config)
+    positions, window, chosen = rotary_of(config, config.head_width), all_windows(config), sparse(config)
 
     def layer(i: int) -> Layer:
         ffn: nn.Module = routed(config) if chosen[i] else llama.feed_forward(config)

@@ -84,14 +84,6 @@ def keys(config: SqueezeBertConfig) -> KeyMap:
     return KeyMap(rows, "transformer.", ignored=ignored, twins=bert.twins(config, "cls.predictions"))
 
 
-ENDS = (
-    "Model",
-    "ForMaskedLM",
-    "ForSequenceClassification",
-    "ForMultipleChoice",
-    "ForTokenClassification",
-    "ForQuestionAnswering",
-)
-ARCHITECTURE = bert.ARCHITECTURE.relative(
-    "SqueezeBert", SqueezeBertConfig, build, keys=keys, heads={end: bert.ARCHITECTURE.heads[end] for end in ENDS}
-)
+HEADS = {end: bert.ARCHITECTURE.heads[end] for end in ("Model", "ForSequenceClassification", "ForMultipleChoice")}
+HEADS |= {end: bert.beside_pooler(bert.ARCHITECTURE.heads[end]) for end in bert.WITHOUT_POOLER}
+ARCHITECTURE = bert.ARCHITECTURE.relative("SqueezeBert", SqueezeBertConfig, build, keys=keys, heads=HEADS)

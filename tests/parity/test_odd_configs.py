@@ -1,0 +1,220 @@
+"""Configs that are legal and rare: each changes numbers, or is refused, as in the reference."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+import multihead
+
+from .test_families import close
+
+IDS = torch.arange(10, 23)[None]
+SMALL = {
+    "vocab_size": 99,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 29,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+}
+LLAMA = {**SMALL, "num_key_value_heads": 2, "head_dim": 8, "bos_token_id": 1, "eos_token_id": 2}
+MOE = {"moe_intermediate_size": 16, "num_experts_per_tok": 2, "num_hidden_layers": 4, "use_sliding_window": True}
+BART = {
+    "vocab_size": 99, "d_model": 24, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4, "encoder_ffn_dim": 29, "decoder_ffn_dim": 29, "max_position_embeddings": 64,
+}  # fmt: skip
+
+
+def saved(kind: str, config: Any, folder: Path, **entries: Any) -> Any:
+    """The reference's random model of a config whose file then says `entries` too, None to leave one out."""
+    torch.manual_seed(0)
+    model = getattr(transformers, kind)._from_config(config, attn_implementation="eager")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0.0 if parameter.ndim > 1 else 0.5, 0.25)
+    model.save_pretrained(folder)
+    said = {**json.loads((folder / "config.json").read_text()), **entries}
+    (folder / "config.json").write_text(
+        json.dumps({k: v for k, v in said.items() if k not in entries or v is not None})
+    )
+    return getattr(transformers, kind).from_pretrained(folder, attn_implementation="eager").eval()
+
+
+def alike(kind: str, theirs: Any, folder: Path, **inputs: Any) -> Any:
+    mine = getattr(multihead, kind).from_pretrained(folder)
+    inputs = inputs or {"input_ids": IDS}
+    with torch.no_grad():
+        close(mine(**inputs)[0], theirs(**inputs)[0], "scores", 3e-5)
+    return mine
+
+
+LINEAR = {"rope_type": "linear", "factor": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "entries"),
+    [
+        ("Llama", {"rope_scaling": LINEAR, "rope_parameters": {"rope_type": "default", "rope_theta": 50.0}}),
+        ("Llama", {"rope_scaling": {**LINEAR, "rope_theta": 70.0}, "rope_parameters": {"rope_theta": 50.0}}),
+        ("Llama", {"rope_scaling": LINEAR, "rope_theta": 90.0, "rope_parameters": {"rope_theta": 50.0}}),
+        ("Llama", {"rope_scaling": {"type": "linear", "factor": 4.0}, "rope_parameters": {"rope_theta": 50.0}}),
+        ("Mistral", {"rope_scaling": {}, "rope_parameters": {"rope_type": "default", "rope_theta": 50.0}}),
+        ("Qwen2", {"rope_scaling": LINEAR, "rope_theta": 90.0, "rope_parameters": None}),
+        ("Granite", {"rope_scaling": LINEAR, "rope_parameters": {"rope_theta": 50.0}}),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "-".join(x),
+)
+def test_a_rope_scaling_takes_the_place_of_rope_parameters(kind, entries, tmp_path):
+    theirs = saved(f"{kind}ForCausalLM", getattr(transformers, f"{kind}Config")(**LLAMA), tmp_path, **entries)
+    alike(f"{kind}ForCausalLM", theirs, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "entries"),
+    [
+        ("Gemma3ForCausalLM", "Gemma3Text", {"rope_scaling": {**LINEAR, "rope_theta": 70.0}}),
+        ("Olmo3ForCausalLM", "Olmo3", {"rope_scaling": {**LINEAR, "rope_theta": 70.0}}),
+        ("Gemma3ForCausalLM", "Gemma3Text", {"rope_theta": 70.0, "rope_local_base_freq": 9.0, "rope_parameters": None}),
+        (
+            "Gemma3ForCausalLM",
+            "Gemma3Text",
+            {"rope_theta": 70.0, "rope_parameters": {"full_attention": {"rope_type": "default"}}},
+        ),
+        ("ModernBertForMaskedLM", "ModernBert", {"rope_scaling": LINEAR}),
+        ("ModernBertForMaskedLM", "ModernBert", {"global_rope_theta": 70.0, "rope_parameters": None}),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "-".join(x),
+)
+def test_rotary_numbers_for_each_kind_of_layer_in_old_and_new_names(kind, config, entries, tmp_path):
+    own = {"num_hidden_layers": 3, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+    ids = {"cls_token_id": 1, "sep_token_id": 2} if config == "ModernBert" else {}
+    sizes = {name: value for name, value in LLAMA.items() if config == "Gemma3Text" or name != "head_dim"}
+    config = getattr(transformers, f"{config}Config")(**{**sizes, **own, **ids}, sliding_window=3)
+    alike(kind, saved(kind, config, tmp_path, **entries), tmp_path)
+
+
+def test_rotary_numbers_for_no_kind_of_layer_are_refused_where_each_has_its_own():
+    with pytest.raises(multihead.errors.UnsupportedConfig, match="full_attention"):
+        multihead.Gemma3TextConfig.read({"rope_parameters": {"rope_type": "default", "rope_theta": 70.0}})
+
+
+PART = {"rope_type": "default", "rope_theta": 77.0, "partial_rotary_factor": 0.5}
+WHOLE = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Olmo2", "Granite", "Starcoder2", "SmolLM3", "Cohere")
+
+
+@pytest.mark.parametrize("family", [*WHOLE, "Phi3", "Phi", "StableLm", "Glm"])
+def test_a_part_of_the_channels_is_turned_where_the_family_turns_a_part(family, tmp_path):
+    sizes = {
+        k: v for k, v in LLAMA.items() if k != "head_dim" or family in ("Llama", "Qwen3", "Gemma", "Gemma2", "Glm")
+    }
+    config = getattr(transformers, f"{family}Config")(**{**sizes, "hidden_size": 32}, rope_parameters=PART)
+    alike(f"{family}ForCausalLM", saved(f"{family}ForCausalLM", config, tmp_path), tmp_path)
+
+
+def test_a_scaled_part_of_the_channels_is_refused_where_the_family_turns_all(tmp_path):
+    config = multihead.LlamaConfig(**LLAMA, rope_parameters={**PART, **LINEAR})
+    with pytest.raises(multihead.errors.UnsupportedConfig, match="partial_rotary_factor"):
+        multihead.LlamaForCausalLM(config)
+
+
+@pytest.mark.parametrize(
+    ("family", "entries"),
+    [
+        ("Qwen2Moe", {"max_window_layers": 2}),
+        ("Qwen2Moe", {"max_window_layers": 9}),
+        ("Qwen2Moe", {"layer_types": ["full_attention", "sliding_attention", "full_attention", "sliding_attention"]}),
+        ("Qwen2Moe", {"use_sliding_window": False, "max_window_layers": 4}),
+        ("Qwen3Moe", {"max_window_layers": 2}),
+        ("Qwen3Moe", {"use_sliding_window": False}),
+        ("Qwen2", {"max_window_layers": 2}),
+        ("Qwen3", {"max_window_layers": 2}),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "-".join(map(str, x.values())),
+)
+def test_windows_slide_in_the_layers_that_the_reference_has_them_in(family, entries, tmp_path):
+    more = {"shared_expert_intermediate_size": 16, "num_experts": 4, "num_local_experts": 4} if "Moe" in family else {}
+    config = getattr(transformers, f"{family}Config")(**{**LLAMA, **MOE, **more, "sliding_window": 3, **entries})
+    layers = {} if "layer_types" in entries else {"layer_types": None}  # as published files are
+    alike(f"{family}ForCausalLM", saved(f"{family}ForCausalLM", config, tmp_path, **layers), tmp_path)
+
+
+@pytest.mark.parametrize("groups", [(1, 1), (2, 1), (1, 2), (3, 2)], ids=str)
+def test_an_albert_of_several_groups_and_of_several_layers_a_group(groups, tmp_path):
+    sizes = {**SMALL, "num_hidden_layers": 4, "embedding_size": 20}
+    config = transformers.AlbertConfig(**sizes, num_hidden_groups=groups[0], inner_group_num=groups[1])
+    mine = alike("AlbertForMaskedLM", saved("AlbertForMaskedLM", config, tmp_path / "theirs"), tmp_path / "theirs")
+    mine.save_pretrained(tmp_path / "mine")
+    alike("AlbertForMaskedLM", transformers.AlbertForMaskedLM.from_pretrained(tmp_path / "mine").eval(),
+          tmp_path / "theirs")  # fmt: skip
+
+
+@pytest.mark.parametrize("norm", ["none", "layer_norm"])
+def test_a_deberta_v2_without_relative_attention(norm, tmp_path):
+    config = transformers.DebertaV2Config(**SMALL, relative_attention=False, norm_rel_ebd=norm)
+    alike("DebertaV2ForMaskedLM", saved("DebertaV2ForMaskedLM", config, tmp_path), tmp_path)
+
+
+def test_a_deepseek_v2_whose_feed_forwards_have_biases(tmp_path):
+    sizes = {**SMALL, "kv_lora_rank": 10, "q_lora_rank": 12, "qk_nope_head_dim": 6, "qk_rope_head_dim": 4}
+    experts = {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1}
+    config = transformers.DeepseekV2Config(
+        **sizes, **experts, v_head_dim=5, moe_intermediate_size=16, first_k_dense_replace=1, mlp_bias=True
+    )
+    alike("DeepseekV2ForCausalLM", saved("DeepseekV2ForCausalLM", config, tmp_path), tmp_path)
+
+
+def test_n_ctx_changes_nothing_beside_n_positions(tmp_path):
+    config = transformers.GPT2Config(vocab_size=99, n_embd=24, n_layer=1, n_head=4, n_positions=64)
+    alike("GPT2LMHeadModel", saved("GPT2LMHeadModel", config, tmp_path, n_ctx=32), tmp_path)
+    changed = multihead.AutoConfig.from_pretrained(tmp_path, n_ctx=16)
+    assert (changed.n_positions, changed.n_ctx) == (64, 16)
+    saved("GPT2LMHeadModel", config, tmp_path, n_ctx=None)
+    assert multihead.AutoConfig.from_pretrained(tmp_path, n_ctx=16).n_positions == 64
+
+
+def test_led_has_the_references_number_of_labels():
+    assert multihead.LEDConfig().num_labels == transformers.LEDConfig().num_labels
+
+
+POOLED = {
+    "BigBird": ("ForMaskedLM", "ForCausalLM", "ForSequenceClassification", "ForTokenClassification"),
+    "FNet": ("ForMaskedLM", "ForTokenClassification", "ForQuestionAnswering"),
+    "SqueezeBert": ("ForMaskedLM", "ForTokenClassification", "ForQuestionAnswering"),
+}
+
+
+@pytest.mark.parametrize(("family", "end"), [(family, end) for family, ends in POOLED.items() for end in ends])
+def test_a_pooler_that_a_class_stores_and_does_not_read_is_saved_again(family, end, tmp_path):
+    sizes = {k: v for k, v in SMALL.items() if family != "FNet" or k != "num_attention_heads"}
+    more = {
+        "BigBird": {"attention_type": "original_full", "is_decoder": end == "ForCausalLM"},
+        "SqueezeBert": {"embedding_size": 24, "intermediate_size": 32},
+        "FNet": {},
+    }
+    kind, config = f"{family}{end}", getattr(transformers, f"{family}Config")(**{**sizes, **more[family]})
+    mine = alike(kind, saved(kind, config, tmp_path / "theirs"), tmp_path / "theirs")
+    mine.save_pretrained(tmp_path / "mine")
+    theirs, ours = (load_file(tmp_path / side / "model.safetensors") for side in ("theirs", "mine"))
+    assert set(ours) == set(theirs)
+    for name in theirs:
+        assert torch.equal(ours[name], theirs[name]), name
+    fast = getattr(multihead, kind).from_pretrained(tmp_path / "theirs", precision="fp32")
+    fast.save_pretrained(tmp_path / "fast")
+    with torch.no_grad():
+        again = getattr(multihead, kind).from_pretrained(tmp_path / "fast")
+        close(again(IDS)[0], mine(IDS)[0], "scores")
+    for name in [name for name in theirs if "pooler" in name]:
+        del theirs[name]
+    save_file(theirs, tmp_path / "theirs" / "model.safetensors", {"format": "pt"})
+    without = getattr(multihead, kind).from_pretrained(tmp_path / "theirs")
+    assert without.drawn == ()
+    without.save_pretrained(tmp_path / "without")
+    assert set(load_file(tmp_path / "without" / "model.safetensors")) == set(theirs)
