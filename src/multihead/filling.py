@@ -55,10 +55,7 @@ def fill(
         keys = joined(
             layout, {} if any(k.startswith("/") for k in layout.rows) else model._head.rows if model._head else {}
         )
-    if model._head is not None and model._head.optional and not has_head(keys, checkpoint.tensors):
-        model.head = None
-    if not carries(model, keys, checkpoint.tensors):
-        del model.head.carried  # type: ignore[union-attr]
+    leave_out(model, keys, checkpoint.tensors)
     if ignore is not None:
         keys = replace(keys, ignored=(*keys.ignored, ignore))
     drawn: list[str] = []
@@ -130,6 +127,14 @@ def advised(error: CheckpointMismatch, reshape: bool) -> CheckpointMismatch:
         mistyped=error.mistyped,
         advice=advice,
     )
+
+
+def leave_out(model: PreTrainedModel, keys: KeyMap, stored: Mapping[str, Tensor]) -> None:
+    """Takes away what a checkpoint may lack, where it does: an optional head, and what a head carries unread."""
+    if model._head is not None and model._head.optional and not has_head(keys, stored):
+        model.head = None
+    if not carries(model, keys, stored):
+        del model.head.carried  # type: ignore[union-attr]
 
 
 def carries(model: PreTrainedModel, keys: KeyMap, stored: Mapping[str, Tensor]) -> bool:
