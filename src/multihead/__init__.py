@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         AutoModelForTextEncoding,
         AutoModelForTokenClassification,
         AutoTokenizer,
+        PreTrainedTokenizerFast,
     )
     from .config import Config
     from .errors import MultiheadError
@@ -89,6 +90,7 @@ _HOMES = {
     "MultiheadError": "errors",
     "PhrasalConstraint": "generation.constraints",
     "PreTrainedModel": "model",
+    "PreTrainedTokenizerFast": "auto",
     "SentenceEncoder": "sentences.encoder",
     "Seq2SeqTrainer": "training.trainer",
     "Seq2SeqTrainingArguments": "training.arguments",

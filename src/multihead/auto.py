@@ -75,6 +75,35 @@ class AutoTokenizer:
         return load_tokenizer(path, name_or_path=str(name), **options)
 
 
+class _Tokenizers(type):
+    """Any tokenizer here is one of the `tokenizers` library."""
+
+    def __instancecheck__(cls, one: Any) -> bool:
+        from .tokenizers.tokenizer import Tokenizer
+
+        return isinstance(one, Tokenizer)
+
+
+class PreTrainedTokenizerFast(metaclass=_Tokenizers):
+    """Makes a tokenizer of one of the `tokenizers` library; all tokenizers here are instances of it."""
+
+    from_pretrained = AutoTokenizer.from_pretrained
+
+    def __new__(cls, tokenizer_object: Any = None, tokenizer_file: Any = None, **settings: Any) -> Tokenizer:  # type: ignore[misc]
+        """The tokenizer of a library's object, or of the file that it was saved in.
+
+        Args:
+            settings: entries of tokenizer_config.json: `bos_token`, `model_max_length`, `padding_side`, ...
+
+        Raises:
+            InvalidInput: neither or both, or an object that no file holds. ModelNotFound, CorruptFile: the file.
+            UnsupportedTokenizer: settings whose types say nothing here.
+        """
+        from .tokenizers.wrapping import wrapped
+
+        return wrapped(tokenizer_object, tokenizer_file, settings)
+
+
 class _AutoModel:
     """Loads the family's class for one kind of task."""
 

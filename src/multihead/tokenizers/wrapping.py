@@ -1,0 +1,68 @@
+"""A tokenizer made of one of the `tokenizers` library: trained on the spot, say."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer
+
+from ..config import write_json
+from ..errors import CorruptFile, InvalidInput, ModelNotFound
+from .load import load_tokenizer
+from .settings import check
+from .tokenizer import Tokenizer as Ours
+
+
+def wrapped(backend: Any, file: Any, settings: Mapping[str, Any]) -> Ours:
+    """The tokenizer of an object or of a file, with entries of tokenizer_config.json; the object stays as it is.
+
+    Raises:
+        InvalidInput: neither or both, or an object that no file holds. ModelNotFound: no such file.
+    """
+    if (backend is None) == (file is None):
+        raise InvalidInput(
+            "Pass tokenizer_object=, a tokenizer of the tokenizers library, or tokenizer_file=, its file."
+        )
+    if file is not None and not Path(file).is_file():
+        raise ModelNotFound(f"tokenizer_file = {str(file)!r} is no file.")
+    given = {name: plain(value) for name, value in settings.items() if value is not None}
+    check(given, "PreTrainedTokenizerFast")
+    data = stored(backend if file is None else read(file))
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "tokenizer.json").write_bytes(data)
+        write_json(Path(folder) / "tokenizer_config.json", given)
+        made = load_tokenizer(Path(folder), name_or_path=str(given.get("name_or_path", "")))
+    made.name_or_path = str(given.get("name_or_path", ""))
+    return made
+
+
+def read(file: Any) -> Tokenizer:
+    """The library's tokenizer in a file. Raises CorruptFile."""
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises a bare Exception
+        raise CorruptFile(f"{file} is no tokenizer of the tokenizers library: {error}.") from error
+
+
+def stored(backend: Any) -> bytes:
+    """What the library writes of an object. Raises InvalidInput for an object that is none of its own."""
+    inner = getattr(backend, "_tokenizer", backend)  # of the library's ready-made ones, such as ByteLevelBPETokenizer
+    if not isinstance(inner, Tokenizer):
+        raise InvalidInput(f"tokenizer_object is a tokenizer of the tokenizers library, not {type(backend).__name__}.")
+    try:
+        return inner.to_str().encode()
+    except Exception as error:  # the library raises a bare Exception for parts written in Python
+        raise InvalidInput(f"tokenizer_object has a part that no file holds: {error}.") from error
+
+
+def plain(value: Any) -> Any:
+    """A setting as files hold it."""
+    if isinstance(value, AddedToken):
+        flags = ("content", "lstrip", "rstrip", "single_word", "normalized", "special")
+        return {flag: getattr(value, flag) for flag in flags}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return {name: plain(item) for name, item in value.items()} if isinstance(value, Mapping) else value
