@@ -117,6 +117,8 @@ class Config:
                 raise UnsupportedConfig(
                     f"{type(self).__name__}.{name} is {value!r}; this library computes {describe(hint)}."
                 )
+            if name.endswith(("_eps", "_epsilon")) and isinstance(value, (int, float)) and not value >= 0:
+                raise UnsupportedConfig(f"{type(self).__name__}.{name} is {value!r}; it must be 0 or more.")
         if self.id2label is not None:
             self.id2label = _numbered(self.id2label)
             self.num_labels = len(self.id2label)

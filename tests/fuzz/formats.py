@@ -395,7 +395,7 @@ FORMATS: tuple[Format, ...] = (
     Format("rows of JSON lines", table("rows.jsonl"), ("rows.jsonl",), mutations.text, rows_of),
     Format("rows of CSV", table("rows.csv"), ("rows.csv",), mutations.text, rows_of),
     Format("rows of Parquet", table("rows.parquet"), ("rows.parquet",), mutations.header(4000), rows_of),
-    Format("JSON schema", schema, ("schema.json",), TREE, of_form),
+    Format("JSON schema", schema, ("schema.json",), lambda *given: (TREE(*given)[0], True), of_form),
 )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ LEAST = {
     "num_beam_groups": 1, "num_return_sequences": 1, "no_repeat_ngram_size": 0, "encoder_no_repeat_ngram_size": 0,
     "prompt_lookup_num_tokens": 1, "max_matching_ngram_size": 1, "num_assistant_tokens": 1,
 }  # fmt: skip
+MOST = dict.fromkeys(("num_beams", "num_beam_groups", "num_return_sequences"), 10_000)  # texts side by side
 SHARES = frozenset(
     "top_p min_p top_h typical_p epsilon_cutoff eta_cutoff penalty_alpha assistant_confidence_threshold".split()
 )
@@ -55,6 +56,8 @@ def check_bounds(name: str, value: Any) -> None:
         raise InvalidInput(f"{name} must be above {ABOVE[name]:g}, not {value!r}{advice}.")
     if name in LEAST and value < LEAST[name]:
         raise InvalidInput(f"{name} must be at least {LEAST[name]}, not {value}.")
+    if name in MOST and value > MOST[name]:
+        raise InvalidInput(f"{name} must be at most {MOST[name]:,}, not {value}.")
     if name in SHARES and not 0 <= value <= 1:
         raise InvalidInput(f"{name} must be between 0 and 1, not {value!r}.")
 

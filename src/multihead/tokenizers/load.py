@@ -12,7 +12,7 @@ from ..errors import InvalidInput, ModelNotFound, UnsupportedTokenizer, read_err
 from .frames import ENDS, framed
 from .languages import ENGLISH, known
 from .older import PLAIN, by_model, family, from_parts, optional, read_text
-from .settings import check, ids
+from .settings import check, check_merges, ids
 from .special import ROLES, added, content, more_special, own_names, roles, written_alike
 from .tokenizer import Tokenizer
 
@@ -173,6 +173,7 @@ def from_json(
     from .words import Jieba
 
     path = folder / "tokenizer.json"
+    check_merges(path)
     with read_errors(f"{path}: the tokenizers library says that it"):
         backend = tokenizers.Tokenizer.from_file(str(path))
     found = roles(special, settings)

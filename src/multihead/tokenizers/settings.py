@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from ..config import admits, describe
+from ..config import admits, describe, read_json
 from ..errors import CorruptFile, UnsupportedTokenizer
 from .special import MORE, ROLES
 
@@ -60,9 +62,30 @@ def ids(entries: Mapping[str, Any], source: object) -> None:
             raise CorruptFile(f"{source} must map tokens to their ids, not {token[:40]!r} to {number!r:.40}.")
 
 
+PREFIX = re.compile(rb'"continuing_subword_prefix"\s*:\s*"(?!")')
+
+
+def check_merges(path: Path) -> None:
+    """Raises CorruptFile for merges of a tokenizer.json whose second parts lack the prefix that they must have.
+
+    The tokenizers library cuts that prefix off unseen, also in the middle of a character, and may end the process.
+    """
+    data = path.read_bytes()
+    if b'"merges"' not in data or PREFIX.search(data) is None:
+        return
+    model = read_json(path).get("model")
+    prefix = model.get("continuing_subword_prefix") if isinstance(model, Mapping) else None
+    if not isinstance(model, Mapping) or not isinstance(prefix, str) or not isinstance(model.get("merges"), list):
+        return
+    for merge in model["merges"]:
+        parts = merge.split(" ") if isinstance(merge, str) else merge
+        if not isinstance(parts, list) or len(parts) != 2 or not str(parts[1]).startswith(prefix):
+            raise CorruptFile(f"{path}: the merge {merge!r:.80} has no second part with the prefix {prefix!r:.20}.")
+
+
 def _token(token: Any, source: object, name: str, needed: bool = False) -> None:
     """Raises UnsupportedTokenizer for what is neither a text nor an object with one."""
-    if (token is None and not needed) or isinstance(token, str) or type(token).__name__ == "AddedToken":
+    if (not needed and (token is None or isinstance(token, str))) or type(token).__name__ == "AddedToken":
         return
     if not isinstance(token, Mapping) or not isinstance(token.get("content"), str):
         raise _wrong(source, name, token, "a text, or an object with one as its content")
