@@ -76,8 +76,7 @@ def apply(
     options = {name: variables.pop(name) for name in CALL_OPTIONS if name in variables}
     chats, batched = messages.conversations(conversation)
     source = chosen(tokenizer, chat_template, tools)
-    shared = messages.data({**tokenizer.special_tokens_map, **variables, "tools": schemas(tools)})
-    shared |= {"documents": messages.documents(documents), "add_generation_prompt": add_generation_prompt}
+    shared = seen(tokenizer, tools, documents, {**variables, "add_generation_prompt": add_generation_prompt})
     texts, spans = [], []
     for chat in chats:
         if continue_final_message:
@@ -96,6 +95,33 @@ def apply(
     if return_assistant_tokens_mask:
         found["assistant_masks"] = masks(found, spans, options.get("return_tensors"), batched)
     return found if return_dict else found["input_ids"]
+
+
+def seen(tokenizer: Tokenizer, tools: Any, documents: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """What a template sees besides the messages."""
+    shared: dict[str, Any] = messages.data({**tokenizer.special_tokens_map, **variables, "tools": schemas(tools)})
+    return {**shared, "documents": messages.documents(documents)}
+
+
+def with_marks(
+    tokenizer: Tokenizer,
+    conversation: Any,
+    tools: Any = None,
+    documents: Any = None,
+    *,
+    chat_template: str | None = None,
+    **variables: Any,
+) -> tuple[str, Spans] | None:
+    """A conversation's text, and where its template's `{% generation %}` marks stand; None for one without marks.
+
+    Raises:
+        ChatTemplateError: as `apply`, and for marks that cannot be placed.
+    """
+    source = chosen(tokenizer, chat_template, tools)
+    if not GENERATION.search(source):
+        return None
+    shared = seen(tokenizer, tools, documents, {"add_generation_prompt": False, **variables})
+    return marked(source, {**shared, "messages": messages.conversation(conversation)})
 
 
 def appended(tokenizer: Tokenizer, message: Any, before: Sequence[Any] | None, options: Mapping[str, Any]) -> list[int]:

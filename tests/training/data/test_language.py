@@ -111,6 +111,32 @@ def test_of_a_conversation_only_the_assistant_is_learned(bytes_bpe, row):
     assert learned(bytes_bpe, everything[0]) == whole
 
 
+MARKED = (
+    "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}<think>{% generation %}{{ m.content }}!"
+    "{% endgeneration %}{% else %}{{ m.content }}{% endif %} {% endfor %}({{ messages | length }})"
+)
+
+
+def test_the_marks_of_a_template_say_what_is_learned(bytes_bpe):
+    """Also of one that writes a conversation's end otherwise than its middle."""
+    options = causal.Options(max_length=500, chat_template=MARKED)
+    features = causal.prepare([{"messages": CHAT}], bytes_bpe, options)
+    assert learned(bytes_bpe, features[0]) == "The fox.!Over the dog.!"
+    found = bytes_bpe.apply_chat_template(CHAT, chat_template=MARKED, return_assistant_tokens_mask=True)
+    mask = [int(label != -100) for label in features[0]["labels"].tolist()]
+    assert (features[0]["input_ids"].tolist(), mask) == (found["input_ids"], found["assistant_masks"])
+    whole = causal.prepare(
+        [{"messages": CHAT}], bytes_bpe, causal.Options(max_length=500, chat_template=MARKED, learn="all")
+    )
+    assert learned(bytes_bpe, whole[0]) == bytes_bpe.apply_chat_template(CHAT, chat_template=MARKED, tokenize=False)
+
+
+def test_of_marked_messages_only_the_completions_are_learned(bytes_bpe):
+    row = {"prompt": CHAT[:3], "completion": CHAT[3:]}
+    options = causal.Options(max_length=500, chat_template=MARKED.replace("({{ messages | length }})", ""))
+    assert learned(bytes_bpe, causal.prepare([row], bytes_bpe, options)[0]) == "Over the dog.!"
+
+
 def test_prompts_of_messages_learn_the_completions_messages_only(bytes_bpe):
     row = {"prompt": CHAT[:3], "completion": CHAT[3:]}
     features = causal.prepare([row], bytes_bpe, causal.Options(max_length=500))
@@ -127,6 +153,11 @@ def test_prompts_of_messages_learn_the_completions_messages_only(bytes_bpe):
      {"chat_template": "{{ raise_exception('no') if messages[0].role == 'oracle' }}", "learn": "all"},
      ChatTemplateError, "Row 1: .*refuses"),
     ({"messages": None}, {}, InvalidInput, "Row 1 has no messages"),
+    ({"messages": CHAT[:1]}, {"chat_template": MARKED}, InvalidInput, "Row 1 has nothing inside .*generation"),
+    ({"messages": [{"role": "oracle", "content": "x"}]},
+     {"chat_template": "{% if messages[0].role == 'oracle' %}{% set x %} {% generation %} a {% endgeneration %}"
+                       "{% endset %}{{ x | trim }}{% else %}{% generation %}a{% endgeneration %}{% endif %}"},
+     ChatTemplateError, "Row 1: .*marks"),
 ])  # fmt: skip
 def test_conversations_that_cannot_be_learned_are_named(bytes_bpe, row, options, error, message):
     with pytest.raises(error, match=message):

@@ -42,7 +42,8 @@ class Options(Reading):
     Args:
         text_column, prompt_column, completion_column, messages_column: guessed when left out: messages, else prompt and
             completion, else text.
-        learn: "completion" learns completions and what an assistant says, "all" every token.
+        learn: "completion" learns completions and what an assistant says (what a chat template marks with
+            `{% generation %}`, where it does), "all" every token.
         append_eos: the end-of-text token follows texts and completions, where there is one.
         packing: "documents" keeps each text by itself: no token sees another text's. "blocks" puts all texts end to end
             and cuts them into blocks of max_length, the last of which may be shorter.

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...errors import ChatTemplateError, InvalidInput
 from ...losses import IGNORED
+from ...tokenizers.chat import Spans, with_marks
 from ...tokenizers.tokenizer import Tokenizer
 from .reading import encoded, short
 from .source import Rows
@@ -58,6 +59,8 @@ def conversation(
 ) -> Written:  # fmt: skip
     """A conversation as the chat template writes it; what the assistant says is learned.
 
+    What that is, the template's `{% generation %}` marks tell where it has some, and the messages' roles where not.
+
     Args:
         everything: all of the text is learned. after: messages that are only read. variables: of the template.
 
@@ -77,6 +80,12 @@ def conversation(
     whole = write(len(chat))
     if everything:
         return Written(whole, ((0, len(whole)),), special=False)
+    marked = marks(rows, number, chat, tokenizer, variables)
+    if marked is not None:
+        read = write(after) if after else ""
+        if not whole.startswith(read):
+            raise unstable(rows, number, after - 1)
+        return Written(whole, behind(marked, len(read), rows, number), special=False)
     spans = []
     for place, message in enumerate(chat):
         if message["role"] != "assistant" or place < after:
@@ -92,6 +101,28 @@ def conversation(
     if not spans:
         raise InvalidInput(f"{rows.at(number)} has no message of the assistant, so there is nothing to learn.")
     return Written(whole, tuple(spans), special=False)
+
+
+def marks(
+    rows: Rows, number: int, chat: Sequence[Message], tokenizer: Tokenizer, variables: Mapping[str, Any]
+) -> Spans | None:
+    """Where the chat template's `{% generation %}` marks stand; None for a template without any."""
+    try:
+        found = with_marks(tokenizer, list(chat), **variables)
+    except ChatTemplateError as error:
+        raise ChatTemplateError(f"{rows.at(number)}: {error}") from error
+    return None if found is None else found[1]
+
+
+def behind(spans: Spans, place: int, rows: Rows, number: int) -> Spans:
+    """The spans that begin there or later. Raises InvalidInput where there are none."""
+    found = tuple(span for span in spans if span[0] >= place)
+    if not found:
+        raise InvalidInput(
+            f"{rows.at(number)} has nothing inside the chat template's {{% generation %}} marks, so there is nothing "
+            "to learn."
+        )
+    return found
 
 
 def unstable(rows: Rows, number: int, place: int) -> InvalidInput:
