@@ -312,3 +312,66 @@ def test_special_tokens_in_texts_are_split_where_asked(tmp_path, kind):
     ours.save_pretrained(tmp_path / "to")
     assert loaded(tmp_path / "to")(texts)["input_ids"] == split
     assert ours(TEXTS)["input_ids"]
+
+
+def pieced(*special: str) -> Tokenizer:
+    vocab = [*((token, 0.0) for token in special), ("▁the", -1.0), ("▁", -2.0), ("fox", -2.5), ("▁dog", -3.0)]
+    backend = Tokenizer(models.Unigram(vocab, unk_id=special.index("<unk>")))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.decoder = decoders.Metaspace()
+    return backend
+
+
+SENTINELS = [f"<extra_id_{number}>" for number in range(99, -1, -1)]
+SILENT = {  # model type -> a backend whose folder names no special token
+    "bert": lambda: pairs_of_words("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
+    "distilbert": lambda: pairs_of_words("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
+    "roberta": lambda: bytes_bpe("<s>", "<pad>", "</s>", "<unk>", "<mask>"),
+    "longformer": lambda: bytes_bpe("<s>", "<pad>", "</s>", "<unk>", "<mask>"),
+    "gpt2": bytes_bpe,
+    "gpt_neox": lambda: bytes_bpe("<|padding|>"),
+    "xlm-roberta": lambda: pieced("<s>", "<pad>", "</s>", "<unk>", "<mask>"),
+    "t5": lambda: pieced("<pad>", "</s>", "<unk>", *SENTINELS),
+    "albert": lambda: pieced("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"),
+    "cohere": lambda: bytes_bpe("<PAD>", "<UNK>", "<CLS>", "<SEP>", "<MASK_TOKEN>", "<BOS_TOKEN>",
+                                "<|END_OF_TURN_TOKEN|>"),
+}  # fmt: skip
+
+
+def pairs_of_words(*special: str) -> Tokenizer:
+    backend = Tokenizer(
+        models.WordPiece({word: n for n, word in enumerate([*special, "the", "fox"])}, unk_token="[UNK]")
+    )
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    return backend
+
+
+@pytest.mark.parametrize("kind", SILENT)
+@pytest.mark.parametrize("settings", [None, {"model_max_length": 512}], ids=["none", "length"])
+def test_roles_that_no_file_names_are_the_classes_own(tmp_path, kind, settings):
+    """As bert-base-uncased and gpt2 lie on the hub: tokenizer.json, and a limit at most."""
+    SILENT[kind]().save(str(tmp_path / "tokenizer.json"))
+    write(tmp_path, "config.json", {"model_type": kind})
+    if settings is not None:
+        write(tmp_path, "tokenizer_config.json", settings)
+    ours, theirs = loaded(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for role in ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"):
+        assert getattr(ours, role) == getattr(theirs, role), role
+        assert getattr(ours, f"{role}_id") == getattr(theirs, f"{role}_id"), role
+    assert set(ours.all_special_ids) == set(theirs.all_special_ids)
+    assert len(ours) == len(theirs)
+    if theirs.pad_token is not None:
+        texts, options = ["the fox", "the fox the fox"], {"padding": True, "add_special_tokens": False}
+        assert ours(texts, **options)["input_ids"] == theirs(texts, **options)["input_ids"]
+
+
+def test_a_role_of_a_class_whose_token_is_not_there_adds_none(tmp_path):
+    backend = bytes_bpe()
+    backend.save(str(tmp_path / "tokenizer.json"))
+    write(tmp_path, "config.json", {"model_type": "roberta"})
+    tokenizer = loaded(tmp_path)
+    assert (tokenizer.mask_token, len(tokenizer)) == (None, backend.get_vocab_size())
+    write(tmp_path, "tokenizer_config.json", {"tokenizer_class": "GPT2Tokenizer", "unk_token": None})
+    tokenizer = loaded(tmp_path)
+    assert (tokenizer.unk_token, tokenizer.eos_token) == (None, END)

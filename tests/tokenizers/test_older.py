@@ -379,3 +379,14 @@ def test_the_map_of_special_tokens_describes_them_unless_the_settings_list_added
     settings = {"tokenizer_class": "RobertaTokenizer", "mask_token": "<mask>", "added_tokens_decoder": listed}
     write(tmp_path, "tokenizer_config.json", settings)
     assert AutoTokenizer.from_pretrained(tmp_path)(text)["input_ids"] == ours(text)["input_ids"]
+
+
+def test_added_tokens_have_their_own_ids_whatever_the_order_of_roles(tmp_path):
+    lines(tmp_path, ["[UNK]", "[UNK]", "[CLS]", "[SEP]"])
+    write(tmp_path, "config.json", {"model_type": "bert"})
+    size = len((tmp_path / "vocab.txt").read_text(encoding="utf-8").splitlines())
+    write(tmp_path, "added_tokens.json", {"[MASK]": size, "<new>": size + 1, "[PAD]": size + 2})
+    ours = AutoTokenizer.from_pretrained(tmp_path)
+    assert [ours.mask_token_id, ours.pad_token_id] == [size, size + 2]
+    assert ours.convert_ids_to_tokens(ours("the <new>[MASK]")["input_ids"])[-3:] == ["<new>", "[MASK]", "[SEP]"]
+    assert ours.decode([size, size + 1, size + 2], True) == "<new>"

@@ -8,13 +8,13 @@ from tokenizers.models import BPE
 
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 
+from .defaults import ROLES
 from .frames import bound, framed, numbered
 from .parts import Built, Settings, byte_level, finished, named, whole_words
 from .words import Codes
 
 Vocab = Mapping[str, int]
 Merges = Sequence[tuple[str, ...]]
-END = "<|endoftext|>"
 QWEN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
@@ -23,7 +23,7 @@ def pairs(merges: Merges) -> list[tuple[str, str]]:
 
 
 def gpt2(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
-    special = named(settings, unk_token=END, bos_token=END, eos_token=END)
+    special = named(settings, **ROLES["GPT2"])
     backend = byte_level(vocab, pairs(merges), bool(settings.get("add_prefix_space", False)))
     built = finished(backend, special, settings)
     bound(backend, special, settings.get("add_bos_token", False), settings.get("add_eos_token", False))
@@ -31,13 +31,13 @@ def gpt2(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
 
 
 def gpt_neox(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
-    built = gpt2(vocab, merges, {"pad_token": "<|padding|>", **settings})
+    built = gpt2(vocab, merges, {**ROLES["GPTNeoX"], **settings})
     built.backend.normalizer = normalizers.NFC()
     return built
 
 
 def qwen2(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
-    special = named(settings, unk_token=END, eos_token=END, pad_token=END)
+    special = named(settings, **ROLES["Qwen2"])
     space = bool(settings.get("add_prefix_space") or False)
     backend = byte_level(vocab, pairs(merges), space)
     backend.normalizer = normalizers.NFC()
@@ -49,14 +49,8 @@ def qwen2(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
     return built
 
 
-ROBERTA = {
-    "bos_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "cls_token": "<s>", "unk_token": "<unk>",
-    "pad_token": "<pad>", "mask_token": "<mask>",
-}  # fmt: skip
-
-
 def roberta(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
-    special = named(settings, **ROBERTA)
+    special = named(settings, **ROLES["Roberta"])
     space, trim = settings.get("add_prefix_space", False), settings.get("trim_offsets", True)
     backend = byte_level(vocab, pairs(merges), space)
     built = finished(backend, special, settings)
@@ -67,7 +61,7 @@ def roberta(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
 
 def blenderbot(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
     """Blenderbot's: a text begins with a space and ends with </s>, as it was trained (Roller et al., 2020)."""
-    special = named(settings, **ROBERTA)
+    special = named(settings, **ROLES["Blenderbot"])
     backend = byte_level(vocab, pairs(merges), bool(settings.get("add_prefix_space", True)))
     built = finished(backend, special, settings, wide=["mask_token"])
     eos = special["eos_token"]
@@ -77,8 +71,7 @@ def blenderbot(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
 
 def deberta(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
     """DeBERTa's first version: [CLS] text [SEP] text [SEP], as it was trained."""
-    special = named(settings, bos_token="[CLS]", eos_token="[SEP]", sep_token="[SEP]", cls_token="[CLS]",
-                    unk_token="[UNK]", pad_token="[PAD]", mask_token="[MASK]")  # fmt: skip
+    special = named(settings, **ROLES["Deberta"])
     backend = byte_level(vocab, pairs(merges), bool(settings.get("add_prefix_space", False)))
     built = finished(backend, special, settings)
     cls, sep = special["cls_token"], special["sep_token"]
@@ -97,14 +90,13 @@ def words(vocab: Vocab, merges: Merges, unknown: str, normalizer: normalizers.No
 
 def openai(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
     """GPT's first version: words without capitals, no token around a text."""
-    special = named(settings, unk_token="<unk>")
+    special = named(settings, **ROLES["OpenAIGPT"])
     backend = words(vocab, merges, special["unk_token"], normalizers.BertNormalizer(lowercase=True))
     return finished(backend, special, settings)
 
 
 def herbert(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
-    special = named(settings, cls_token="<s>", unk_token="<unk>", pad_token="<pad>", mask_token="<mask>",
-                    sep_token="</s>")  # fmt: skip
+    special = named(settings, **ROLES["Herbert"])
     rules = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
     backend = words(vocab, merges, special["unk_token"], rules)
     built = finished(backend, special, settings)
@@ -124,11 +116,11 @@ def codes(vocab: Vocab, merges: Merges, settings: Settings, special: dict[str, s
 
 def ctrl(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
     """CTRL's: words at white space, a line break with the word before it."""
-    return codes(vocab, merges, settings, named(settings, unk_token="<unk>"), small=False)
+    return codes(vocab, merges, settings, named(settings, **ROLES["CTRL"]), small=False)
 
 
 def blenderbot_small(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
-    special = named(settings, bos_token="__start__", eos_token="__end__", unk_token="__unk__", pad_token="__null__")
+    special = named(settings, **ROLES["BlenderbotSmall"])
     return codes(vocab, merges, settings, special, small=True)
 
 

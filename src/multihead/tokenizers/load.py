@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import read_json
 from ..errors import InvalidInput, ModelNotFound, UnsupportedTokenizer, read_errors, warn
+from . import defaults
 from .frames import ENDS, framed
 from .languages import ENGLISH, known
 from .older import PLAIN, by_model, family, from_parts, optional, read_text
@@ -24,25 +25,6 @@ TEMPLATE = "chat_template.jinja"
 TEMPLATES = "additional_chat_templates"
 SIDES = ("source.spm", "target.spm")
 PAIR = (*SIDES, "vocab.json")
-TYPED = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
-TYPES_LAST = {"model_input_names": ["input_ids", "attention_mask", "token_type_ids"]}
-LEFT = {"padding_side": "left"}
-CODE = {  # spaces before punctuation go from what PLBart writes, though byte pairs make it: so the reference decodes
-    "legacy_behaviour": True,
-    "clean_up_tokenization_spaces": True,
-    "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output": True,
-}
-DEFAULTS: Mapping[str, Mapping[str, Any]] = {  # stem of the tokenizer's class -> settings that files may leave out
-    **dict.fromkeys(("Albert", "Bert", "BertJapanese", "ConvBert", "DPRContextEncoder", "DPRQuestionEncoder",
-                     "DPRReader", "Electra", "LayoutLM", "Lxmert", "MobileBert", "RemBert", "RoFormer", "SqueezeBert"),
-                    TYPED),
-    **dict.fromkeys(("CodeLlama", "Cohere", "Gemma", "Llama"), LEFT),
-    **dict.fromkeys(("Deberta", "DebertaV2"), TYPES_LAST),
-    "FNet": {"model_input_names": ["input_ids", "token_type_ids"]},
-    "XLNet": {**TYPED, "padding_side": "left", "pad_token_type_id": 3},
-    "MBart": {"legacy_behaviour": True},
-    "PLBart": CODE,
-}  # fmt: skip
 
 
 def load_tokenizer(path: Path, *, name_or_path: str = "", **changes: Any) -> Tokenizer:
@@ -94,9 +76,10 @@ def from_folder(folder: Path, changes: Mapping[str, Any]) -> Tokenizer:
     elif single:
         backend, found, more, words = from_json(folder, stem, settings, special)
     else:
-        built = from_parts(folder, stem, described(settings, special, changes))
+        built = from_parts(folder, stem, described(settings, special, old, changes))
         backend, found, more, words, files = built.backend, built.special, list(built.more), built.words, built.files
-    more += [token for token in more_special(special, settings) if token not in more]
+    told = more_special(special, settings)
+    more = list(dict.fromkeys([*told, *more] if single else [*more, *told]))
     for side in (backend, *([target.backend] if target is not None else [])):
         rest = [token for token in more if side.token_to_id(token) is None]
         if not single:
@@ -105,7 +88,7 @@ def from_folder(folder: Path, changes: Mapping[str, Any]) -> Tokenizer:
         if single:
             grow(side, settings, old, strict=False)
     named = {"tokenizer_class": f"{stem}Tokenizer"} if stem else {}
-    settings = {**DEFAULTS.get(stem, {}), **named, **settings}
+    settings = {**defaults.SETTINGS.get(stem, {}), **named, **settings}
     other = None if target is None else Tokenizer(target.backend, target.special, settings)
     names = own_names(special, settings)
     tokenizer = Tokenizer(backend, found, settings, more=more, named=names, target=other, files=files, words=words)
@@ -176,9 +159,12 @@ def from_json(
     check_merges(path)
     with read_errors(f"{path}: the tokenizers library says that it"):
         backend = tokenizers.Tokenizer.from_file(str(path))
-    found = roles(special, settings)
+    known = {
+        role: token for role, token in defaults.ROLES.get(stem, {}).items() if backend.token_to_id(token) is not None
+    }
+    found = roles(known, special, settings)
     padded(backend, found, settings)
-    if not found and list(folder.glob("vocab.*.spm")):
+    if not roles(special, settings) and list(folder.glob("vocab.*.spm")):
         return *small_marian(backend), None
     if stem in recipes.WORDPIECE and isinstance(backend.normalizer, tokenizers.normalizers.BertNormalizer):
         backend.normalizer = recipes.bert_normalizer(settings)
@@ -189,15 +175,18 @@ def from_json(
     words = Jieba(backend.get_vocab(with_added_tokens=False)) if stem == "RoFormer" else None
     if words is not None:  # the file cannot say that jieba cuts the words
         words.attach(backend)
-    return backend, found, [], words
+    more = [token for token in defaults.MORE.get(stem, ()) if backend.token_to_id(token) is not None]
+    return backend, found, more, words
 
 
-def described(settings: Mapping[str, Any], special: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def described(
+    settings: Mapping[str, Any], special: Mapping[str, Any], old: Mapping[str, int], changes: Mapping[str, Any]
+) -> dict[str, Any]:
     """The settings that older files are read with: special_tokens_map.json goes before tokenizer_config.json, unless
     that lists its added tokens; roles' tokens are as the list describes them.
 
     Args:
-        changes: entries that a call gives.
+        old: added_tokens.json, whose tokens join the list. changes: entries that a call gives.
     """
     listed = settings.get("added_tokens_decoder")
     found = {**special, **settings} if listed else {**settings, **special}
@@ -206,7 +195,8 @@ def described(settings: Mapping[str, Any], special: Mapping[str, Any], changes: 
         text = content(found.get(role))
         if text in flags:
             found[role] = flags[text]
-    return {**found, **changes}
+    whole = {**{str(number): token for token, number in old.items()}, **(listed or {})}
+    return {**found, "added_tokens_decoder": whole, **changes}
 
 
 def padded(backend: Any, found: dict[str, str], settings: dict[str, Any]) -> None:

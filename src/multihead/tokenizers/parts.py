@@ -57,6 +57,12 @@ def finished(
         more: special tokens without a role. wide: roles whose tokens take the space before them along, where the
             settings do not say. own: the SentencePiece model's tokens of its own.
     """
+    listed = sorted((settings.get("added_tokens_decoder") or {}).items(), key=lambda entry: int(entry[0]))
+    for _, token in listed:  # in the order of ids, not of roles
+        if backend.token_to_id(content(token) or "") is None and content(token) not in special.values():
+            backend.add_tokens([added(token, special=False)])
+        elif content(token) in special.values():
+            backend.add_special_tokens([added(content(token), special=True)])
     tokens = []
     for role, token in special.items():
         given = settings.get(role)
@@ -64,7 +70,7 @@ def finished(
         tokens.append(added(entry | {"special": True}, special=True))
     backend.add_special_tokens([*tokens, *(added(token, special=True) for token in more)])
     backend.add_tokens([token for token in own if token.content not in special.values()])
-    texts = [content(token) or "" for token in more] + [token.content for token in own if token.special]
+    texts = [token.content for token in own if token.special] + [content(token) or "" for token in more]
     return Built(backend, special, tuple(dict.fromkeys(t for t in texts if t not in special.values())))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 
+from .defaults import MORE, ROLES
 from .frames import bound, framed
 from .parts import (
     Built,
@@ -28,15 +29,6 @@ from .parts import (
 )
 from .spm import BPE as PAIRS
 from .spm import SentencePiece
-
-FAIRSEQ = {
-    "bos_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "cls_token": "<s>", "unk_token": "<unk>",
-    "pad_token": "<pad>", "mask_token": "<mask>",
-}  # fmt: skip
-BERT = {
-    "bos_token": "[CLS]", "eos_token": "[SEP]", "unk_token": "<unk>", "sep_token": "[SEP]", "pad_token": "<pad>",
-    "cls_token": "[CLS]", "mask_token": "[MASK]",
-}  # fmt: skip
 
 
 def worded(model: SentencePiece, vocab: Vocabulary, unknown: int, steps: Sequence[Any] = ()) -> Tokenizer:
@@ -69,7 +61,7 @@ def fairseq(model: SentencePiece, special: Mapping[str, str]) -> Vocabulary:
 
 def t5(model: SentencePiece, settings: Settings) -> Built:
     """T5: ends with </s>, 100 sentinels after the vocabulary, the last number first."""
-    special = named(settings, eos_token="</s>", unk_token="<unk>", pad_token="<pad>")
+    special = named(settings, **ROLES["T5"])
     count = settings.get("extra_ids", 100)
     sentinels = [f"<extra_id_{number}>" for number in range(int(100 if count is None else count))]
     have = {piece.text for piece in model.pieces}
@@ -82,7 +74,7 @@ def t5(model: SentencePiece, settings: Settings) -> Built:
 
 
 def albert(model: SentencePiece, settings: Settings) -> Built:
-    special = named(settings, **BERT)
+    special = named(settings, **ROLES["Albert"])
     steps = quotes_and_accents(settings, lower=True, strip=not settings.get("keep_accents", False))
     backend = worded(model, scored(model), model.unknown, steps)
     built = finished(backend, special, settings, own=own_tokens(model))
@@ -96,7 +88,7 @@ def fnet(model: SentencePiece, settings: Settings) -> Built:
 
 
 def rembert(model: SentencePiece, settings: Settings) -> Built:
-    special = named(settings, **BERT)
+    special = named(settings, **ROLES["Albert"])
     steps = quotes_and_accents(settings, lower=False, strip=not settings.get("keep_accents", True))
     backend = segmenter(model, scored(model), model.unknown, steps)
     built = finished(backend, special, settings, own=own_tokens(model))
@@ -105,11 +97,10 @@ def rembert(model: SentencePiece, settings: Settings) -> Built:
 
 
 def xlnet(model: SentencePiece, settings: Settings) -> Built:
-    special = named(settings, bos_token="<s>", eos_token="</s>", unk_token="<unk>", sep_token="<sep>",
-                    pad_token="<pad>", cls_token="<cls>", mask_token="<mask>")  # fmt: skip
+    special = named(settings, **ROLES["XLNet"])
     steps = quotes_and_accents(settings, lower=False, strip=not settings.get("keep_accents", False))
     backend = worded(model, scored(model), model.unknown, steps)
-    built = finished(backend, special, settings, ["<eop>", "<eod>"], wide=["mask_token"], own=own_tokens(model))
+    built = finished(backend, special, settings, MORE["XLNet"], wide=["mask_token"], own=own_tokens(model))
     sep, cls = special["sep_token"], special["cls_token"]
     framed(backend, f"$A:0 {sep}:0 {cls}:2", f"$A:0 {sep}:0 $B:1 {sep}:1 {cls}:2", [sep, cls])
     return built
@@ -117,7 +108,7 @@ def xlnet(model: SentencePiece, settings: Settings) -> Built:
 
 def xlm_roberta(model: SentencePiece, settings: Settings) -> Built:
     """fairseq's order of the first four pieces, and a mask after the last."""
-    special = named(settings, **FAIRSEQ)
+    special = named(settings, **ROLES["XLMRoberta"])
     vocab = [*fairseq(model, special), (special["mask_token"], 0.0)]
     backend = worded(model, vocab, 3)
     return enclosed(finished(backend, special, settings), special)
@@ -125,8 +116,8 @@ def xlm_roberta(model: SentencePiece, settings: Settings) -> Built:
 
 def camembert(model: SentencePiece, settings: Settings) -> Built:
     """CamemBERT's: places of fairseq's dictionary before the pieces, whose own ends of texts are the ones used."""
-    special = named(settings, **FAIRSEQ)
-    unused = ["<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"]
+    special = named(settings, **ROLES["XLMRoberta"])
+    unused = MORE["Camembert"]
     first = [(unused[0], 0.0), (special["pad_token"], 0.0), (unused[1], 0.0), (special["unk_token"], 0.0)]
     vocab = [*first, (unused[2], -100.0), *scored(model)[1:], (special["mask_token"], 0.0)]
     backend = worded(model, vocab, 3)
@@ -142,8 +133,7 @@ def enclosed(built: Built, special: Mapping[str, str]) -> Built:
 
 def deberta_v2(model: SentencePiece, settings: Settings) -> Built:
     """DeBERTa's second and third version (He et al., 2021, arXiv:2111.09543)."""
-    special = named(settings, bos_token="[CLS]", eos_token="[SEP]", unk_token="[UNK]", sep_token="[SEP]",
-                    pad_token="[PAD]", cls_token="[CLS]", mask_token="[MASK]")  # fmt: skip
+    special = named(settings, **ROLES["DebertaV2"])
     steps = [normalizers.Lowercase()] if settings.get("do_lower_case", False) else []
     breaks = normalizers.Replace(Regex(r"[\n\r\t]"), " ")
     backend = segmenter(model, scored(model), model.unknown, [*steps, breaks])
@@ -156,8 +146,7 @@ def deberta_v2(model: SentencePiece, settings: Settings) -> Built:
 
 
 def big_bird(model: SentencePiece, settings: Settings) -> Built:
-    special = named(settings, bos_token="<s>", eos_token="</s>", unk_token="<unk>", sep_token="[SEP]",
-                    pad_token="<pad>", cls_token="[CLS]", mask_token="[MASK]")  # fmt: skip
+    special = named(settings, **ROLES["BigBird"])
     backend = segmenter(model, scored(model), model.unknown)
     built = finished(backend, special, settings, wide=["mask_token"], own=own_tokens(model))
     segmented(backend, special)
@@ -166,8 +155,7 @@ def big_bird(model: SentencePiece, settings: Settings) -> Built:
 
 def bert_generation(model: SentencePiece, settings: Settings) -> Built:
     """BertGeneration's: nothing around a text."""
-    special = named(settings, bos_token="<s>", eos_token="</s>", unk_token="<unk>", sep_token="<::::>",
-                    pad_token="<pad>")  # fmt: skip
+    special = named(settings, **ROLES["BertGeneration"])
     backend = segmenter(model, scored(model), model.unknown)
     return finished(backend, special, settings, own=own_tokens(model))
 
@@ -175,8 +163,8 @@ def bert_generation(model: SentencePiece, settings: Settings) -> Built:
 def pegasus(model: SentencePiece, settings: Settings) -> Built:
     """Pegasus': two masks and `offset` unused tokens before the pieces (Zhang et al., 2020, arXiv:1912.08777)."""
     offset = int(settings.get("offset", 103))
-    masks = {"mask_token": "<mask_2>"} if offset else {"mask_token": "[MASK]"}
-    special = named(settings, eos_token="</s>", unk_token="<unk>", pad_token="<pad>", **masks)
+    masks = {} if offset else {"mask_token": "[MASK]"}
+    special = named(settings, **{**ROLES["Pegasus"], **masks})
     sentence = settings.get("mask_token_sent", "<mask_1>" if offset else None)
     unused = [f"<unk_{number}>" for number in range(2, offset)]
     first = [special["pad_token"], special["eos_token"]]
@@ -193,7 +181,7 @@ def pegasus(model: SentencePiece, settings: Settings) -> Built:
 
 def llama(model: SentencePiece, settings: Settings) -> Built:
     """SentencePiece's pieces with bytes for unknown characters, every space kept."""
-    special = named(settings, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+    special = named(settings, **ROLES["Llama"])
     if model.kind == PAIRS:
         vocab = {piece.text: number for number, piece in enumerate(model.pieces)}
         unknown = None if model.byte_fallback else model.pieces[model.unknown].text
@@ -208,8 +196,7 @@ def llama(model: SentencePiece, settings: Settings) -> Built:
 
 def gemma(model: SentencePiece, settings: Settings) -> Built:
     """Gemma's: every space a mark, none put before a text."""
-    special = named(settings, bos_token="<bos>", eos_token="<eos>", unk_token="<unk>", pad_token="<pad>",
-                    mask_token="<mask>")  # fmt: skip
+    special = named(settings, **ROLES["Gemma"])
     backend = Tokenizer(pieces_of(model, scored(model), model.unknown))
     backend.normalizer = normalizers.Replace(" ", "▁")
     backend.pre_tokenizer = pre_tokenizers.Split(" ", behavior="merged_with_previous")
@@ -221,7 +208,7 @@ def gemma(model: SentencePiece, settings: Settings) -> Built:
 
 def marian_small(model: SentencePiece, settings: Settings) -> Built:
     """The vocabulary of Marian's small models, which both languages share; padding is a word after it."""
-    special = named(settings, eos_token="</s>", unk_token="<unk>", pad_token="<pad>")
+    special = named(settings, **ROLES["Marian"])
     backend = unigram(scored(model), model.unknown, model.charsmap)
     built = finished(backend, special, settings)
     framed(backend, "$A </s>", "$A $B </s>", [special["eos_token"]])

@@ -34,6 +34,8 @@ FAMILIES = {  # model_type in config.json -> stem of the tokenizer's class
     "blenderbot-small": "BlenderbotSmall",
     "camembert": "Camembert",
     "codegen": "CodeGen",
+    "cohere": "Cohere",
+    "cohere2": "Cohere",
     "convbert": "ConvBert",
     "ctrl": "CTRL",
     "data2vec-text": "Roberta",

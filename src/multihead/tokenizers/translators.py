@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import UnsupportedTokenizer
 from .codes import M2M100, MBART, MBART50, NLLB, PLBART, WMT21
+from .defaults import ROLES
 from .frames import framed
 from .parts import Built, Settings, Vocabulary, finished, named, own_tokens, segmenter, unigram
-from .pieces import FAIRSEQ, fairseq, worded
+from .pieces import fairseq, worded
 from .spm import CONTROL, NORMAL, SentencePiece
 
 
@@ -41,19 +42,19 @@ def around(built: Built, language: str, *, last: bool) -> Built:
 
 def mbart(model: SentencePiece, settings: Settings) -> Built:
     """mBART's (Liu et al., 2020, arXiv:2001.08210)."""
-    built = with_languages(model, settings, named(settings, **FAIRSEQ), MBART, exact=False)
+    built = with_languages(model, settings, named(settings, **ROLES["MBart"]), MBART, exact=False)
     return around(built, "en_XX", last=True)
 
 
 def mbart50(model: SentencePiece, settings: Settings) -> Built:
     """mBART-50's (Tang et al., 2020, arXiv:2008.00401)."""
-    special = named(settings, **{role: token for role, token in FAIRSEQ.items() if role != "bos_token"})
+    special = named(settings, **ROLES["MBart50"])
     return around(with_languages(model, settings, special, MBART50, exact=True), "en_XX", last=False)
 
 
 def nllb(model: SentencePiece, settings: Settings) -> Built:
     """NLLB's (NLLB Team, 2022, arXiv:2207.04672)."""
-    built = with_languages(model, settings, named(settings, **FAIRSEQ), NLLB, exact=True)
+    built = with_languages(model, settings, named(settings, **ROLES["Nllb"]), NLLB, exact=True)
     return around(built, "eng_Latn", last=bool(settings.get("legacy_behaviour", False)))
 
 
@@ -62,7 +63,7 @@ def plbart(model: SentencePiece, settings: Settings) -> Built:
     kind = settings.get("language_codes", "base")
     if kind not in PLBART:
         raise UnsupportedTokenizer(f"language_codes of PLBart is 'base' or 'multi', not {kind!r}.")
-    special = named(settings, **FAIRSEQ)
+    special = named(settings, **ROLES["PLBart"])
     if kind == "multi":
         special.pop("mask_token", None)
     built = with_languages(model, settings, special, PLBART[kind], exact=True)
@@ -82,7 +83,7 @@ def m2m100(vocab: Mapping[str, int], model: SentencePiece, settings: Settings) -
     kind = settings.get("language_codes", "m2m100")
     if kind not in ("m2m100", "wmt21"):
         raise UnsupportedTokenizer(f"language_codes of M2M-100 is 'm2m100' or 'wmt21', not {kind!r}.")
-    special = named(settings, bos_token="<s>", eos_token="</s>", sep_token="</s>", unk_token="<unk>", pad_token="<pad>")
+    special = named(settings, **ROLES["M2M100"])
     languages = [f"__{code}__" for code in (M2M100 if kind == "m2m100" else WMT21)]
     rows = numbered_rows(vocab, model, special["unk_token"])
     rows += [(token, 0.0) for token in languages]
@@ -118,7 +119,7 @@ def marian_sides(vocab: Mapping[str, int], model: SentencePiece, settings: Setti
     Raises:
         UnsupportedTokenizer: the model has a piece that vocab.json lacks.
     """
-    special = named(settings, eos_token="</s>", unk_token="<unk>", pad_token="<pad>")
+    special = named(settings, **ROLES["Marian"])
     backend = unigram(numbered_rows(vocab, model, special["unk_token"]), vocab[special["unk_token"]], model.charsmap)
     codes = [text for text in vocab if text.startswith(">>") and text.endswith("<<")]
     built = finished(backend, special, settings, codes)

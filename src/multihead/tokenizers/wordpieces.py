@@ -11,12 +11,12 @@ from tokenizers.models import WordPiece
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, processors
 
 from ..errors import UnsafeFile, UnsupportedTokenizer
+from .defaults import ROLES
 from .frames import framed, numbered
 from .parts import Built, Settings, bert_normalizer, finished, named, whole_words
 from .words import Jieba, Mecab
 
 Lines = Mapping[str, int]
-BERT = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]"}
 
 
 def backend_of(vocab: Lines, settings: Settings, unknown: str) -> Tokenizer:
@@ -37,7 +37,7 @@ def segmented(backend: Tokenizer, special: Mapping[str, str], first: int = 0) ->
 
 def wordpiece(vocab: Lines, settings: Settings) -> Built:
     """BERT's: [CLS] text [SEP]."""
-    special = named(settings, **BERT)
+    special = named(settings, **ROLES["Bert"])
     backend = backend_of(vocab, settings, special["unk_token"])
     built = finished(backend, special, settings)
     segmented(backend, special)
@@ -46,8 +46,7 @@ def wordpiece(vocab: Lines, settings: Settings) -> Built:
 
 def funnel(vocab: Lines, settings: Settings) -> Built:
     """Funnel's: as BERT's, with tokens for both ends of a text, and a type of its own for the first."""
-    special = named(settings, bos_token="<s>", eos_token="</s>", unk_token="<unk>", sep_token="<sep>",
-                    pad_token="<pad>", cls_token="<cls>", mask_token="<mask>")  # fmt: skip
+    special = named(settings, **ROLES["Funnel"])
     backend = backend_of(vocab, settings, special["unk_token"])
     built = finished(backend, special, settings)
     segmented(backend, special, first=2)
@@ -56,8 +55,7 @@ def funnel(vocab: Lines, settings: Settings) -> Built:
 
 def mpnet(vocab: Lines, settings: Settings) -> Built:
     """MPNet's: BERT's words, framed as RoBERTa's."""
-    special = named(settings, bos_token="<s>", eos_token="</s>", unk_token="[UNK]", sep_token="</s>",
-                    pad_token="<pad>", cls_token="<s>", mask_token="<mask>")  # fmt: skip
+    special = named(settings, **ROLES["MPNet"])
     backend = backend_of(vocab, settings, special["unk_token"])
     built = finished(backend, special, settings, wide=["mask_token"])
     end, begin = ((special[role], numbered(backend, special[role])) for role in ("sep_token", "cls_token"))
@@ -68,7 +66,7 @@ def mpnet(vocab: Lines, settings: Settings) -> Built:
 def splinter(vocab: Lines, settings: Settings) -> Built:
     """Splinter's: a pair is a question, a token that asks for it, a full stop, and the context."""
     question = str(settings.get("question_token", "[QUESTION]"))
-    special = named(settings, **BERT)
+    special = named(settings, **ROLES["Bert"])
     backend = backend_of(vocab, settings, special["unk_token"])
     built = finished(backend, special, settings, [question])
     cls, sep = special["cls_token"], special["sep_token"]
@@ -81,8 +79,7 @@ def splinter(vocab: Lines, settings: Settings) -> Built:
 
 def esm(vocab: Lines, settings: Settings) -> Built:
     """ESM's: the vocabulary's tokens are found as they are, what lies between is unknown up to the next white space."""
-    special = named(settings, eos_token="<eos>", unk_token="<unk>", pad_token="<pad>", cls_token="<cls>",
-                    mask_token="<mask>")  # fmt: skip
+    special = named(settings, **ROLES["Esm"])
     vocab = {token.strip(): number for token, number in vocab.items()}
     backend = Tokenizer(whole_words(vocab, special["unk_token"]))
     longest = sorted((token for token in vocab if token), key=len, reverse=True)
@@ -109,7 +106,7 @@ def japanese(vocab: Lines, settings: Settings) -> Built:
             "built here: words by 'mecab' or 'basic', parts 'wordpiece' or 'character' are."
         )
     plain = {"do_lower_case": False, "tokenize_chinese_chars": False, **settings}
-    special = named(settings, **BERT)
+    special = named(settings, **ROLES["Bert"])
     backend = backend_of(vocab, plain, special["unk_token"])
     characters = parts == "character"
     if characters:
