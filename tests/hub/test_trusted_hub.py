@@ -147,6 +147,18 @@ def test_waiting_for_other_things_than_a_server_is_not_counted(monkeypatch):
     pace.begins()
 
 
+def test_what_a_program_asks_of_the_hub_by_itself_is_left_alone(hub, monkeypatch):
+    from huggingface_hub import utils
+
+    hub.add("org/name", FILES)
+    resolve("org/name")
+    monkeypatch.setattr(guard, "PATIENCE", -1.0)
+    hub.tags["config.json"] = "../x"
+    answer = utils.get_session().get(f"{hub.endpoint}/org/name/resolve/main/config.json")
+    assert answer.text == "{}"
+    assert "gzip" in answer.request.headers["Accept-Encoding"]
+
+
 def test_a_lock_that_is_waited_for_is_said_and_the_log_is_as_it_was(hub):
     hub.add("org/name", FILES)
     log = logging.getLogger("huggingface_hub.utils._fixes")
@@ -178,6 +190,17 @@ def test_verify_finds_what_changed_on_the_disk(hub, name):
     assert [path.rpartition("/")[2] for path in model.wrong] == [name]
     with pytest.raises(ModelNotFound, match="not in the cache"):
         list(verify(["org/nam"]))
+
+
+def test_verify_passes_over_no_damaged_cache(hub):
+    hub.add("org/name", FILES)
+    folder = resolve("org/name")
+    (storage() / "refs" / "main").write_text("0" * 40)
+    assert [(model.name, model.wrong) for model in verify()] == [("org/name", ())]
+    (folder / "config.json").resolve().unlink()
+    (model,) = verify()
+    assert model.wrong == (f"{folder.name}/config.json (its content is gone)",)
+    assert [model.name for model in cached()] == ["org/name"]
 
 
 def test_verify_as_a_command(hub):

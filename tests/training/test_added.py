@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from multihead import errors
 from multihead.training import checkpoints, parts, spread
@@ -163,6 +164,21 @@ def test_a_state_of_the_run_that_is_none_is_refused_by_name(run):
     (run / "checkpoint-2" / STATE_FILE).write_bytes(b"[]")
     resealed(run / "checkpoint-2")
     with pytest.raises(errors.MultiheadError, match=STATE_FILE):
+        trainer(run, max_steps=3).train(resume_from_checkpoint=True)
+
+
+def learned(checkpoint, change):
+    """The same checkpoint with other tensors in its state, sealed anew."""
+    path = checkpoint / "training_state.safetensors"
+    tensors = change(load_file(path))
+    save_file(tensors, path)
+    resealed(checkpoint)
+
+
+def test_weights_of_another_shape_are_not_spread_over_the_model(run):
+    name = "weights/head.out.bias"
+    learned(run / "checkpoint-2", lambda tensors: tensors | {name: torch.zeros(1)})
+    with pytest.raises(errors.CheckpointBroken, match=r"does not hold weights/|holds \[1\] numbers, not \[3\]"):
         trainer(run, max_steps=3).train(resume_from_checkpoint=True)
 
 

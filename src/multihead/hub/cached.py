@@ -93,11 +93,12 @@ def _repositories(cache_dir: Path | None) -> list[Cached]:
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
+    root = cache_root(cache_dir)
     try:
-        repositories = scan_cache_dir(cache_root(cache_dir)).repos
+        repositories = scan_cache_dir(root).repos
     except CacheNotFound:
         return []
-    return [
+    found = [
         Cached(
             repo.repo_id, "hub", repo.size_on_disk, repo.last_accessed, Path(repo.repo_path),
             tuple(sorted(revision.commit_hash for revision in repo.revisions)),
@@ -105,6 +106,14 @@ def _repositories(cache_dir: Path | None) -> list[Cached]:
         for repo in repositories
         if repo.repo_type == "model"
     ]  # fmt: skip
+    seen = {model.path.name for model in found}
+    for path in sorted(root.glob("models--*")):  # what the library passes over: a cache that is damaged
+        if path.is_dir() and path.name not in seen:
+            name = path.name.removeprefix("models--").replace("--", "/")
+            files = [part for part in path.rglob("*") if part.is_file() and not part.is_symlink()]
+            used = max((part.stat().st_atime for part in files), default=0.0)
+            found.append(Cached(name, "hub", sum(part.stat().st_size for part in files), used, path))
+    return found
 
 
 def _wheels(cache_dir: Path | None) -> list[Cached]:

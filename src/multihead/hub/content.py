@@ -70,11 +70,13 @@ def damaged(folder: Path) -> tuple[list[str], list[str]]:
     """The files of a repository in the cache that are not what the hub gave, and those of which it told no hash."""
     wrong, unknown = [], []
     for path in sorted((folder / "snapshots").rglob("*")):
-        if not path.is_file():
+        if path.is_dir():
             continue
         name = path.relative_to(folder / "snapshots").as_posix()
         wanted = told(path)
-        if wanted is None:
+        if not path.is_file():
+            wrong.append(f"{name} (its content is gone)")
+        elif wanted is None:
             unknown.append(name)
         elif wanted not in hashes(path, wanted):
             wrong.append(name)

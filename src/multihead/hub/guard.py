@@ -58,6 +58,7 @@ class Pace(threading.local):
 
 
 PACE = Pace()
+_INSIDE: list[None] = []  # one for each download that goes on
 
 
 def checked(headers: Any) -> None:
@@ -68,14 +69,23 @@ def checked(headers: Any) -> None:
             raise UnsafeFile(f"The server names a file by {name} {value!r}, which is no hash. Do not trust it.")
 
 
+def ours(request: Any) -> bool:
+    """Whether a request is one of a download here; the client serves the rest of a program too, which may upload."""
+    return bool(_INSIDE) and request.method in ("GET", "HEAD")
+
+
 def asked(request: Any) -> None:
     """Before a request of the hub's library, whose answer shall have the size that it has."""
+    if not ours(request):
+        return
     request.headers["Accept-Encoding"] = "identity"
     PACE.begins()
 
 
 def answered(response: Any, *_: Any, **__: Any) -> None:
     """After the headers of an answer are here, before anything is made of them."""
+    if not ours(response.request):
+        return
     checked(response.headers)
     stream = getattr(response, "stream", None)
     library = sys.modules[type(response).__module__.partition(".")[0]]
@@ -147,9 +157,11 @@ def guarded() -> Iterator[None]:
     level, log.level = log.level, min(log.getEffectiveLevel(), logging.INFO)
     log.addHandler(words)
     PACE.ends()
+    _INSIDE.append(None)
     try:
         yield
     finally:
+        _INSIDE.pop()
         log.removeHandler(words)
         log.setLevel(level)
 

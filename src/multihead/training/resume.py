@@ -62,17 +62,28 @@ def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None
             f"{folder} was written by a run in which other parameters learned: {', '.join(other[:3])}"
             f"{' and more' if len(other) > 3 else ''}. Train with the same model, adapters and frozen parts."
         )
+    weights = any(name.startswith("weights/") for name in stored)
     for name, parameter in learning(model):
-        if f"weights/{name}" in stored:
+        if weights:
             with torch.no_grad():
-                parameter.copy_(placed(stored[f"weights/{name}"], parameter))
+                parameter.copy_(placed(fitting(folder, f"weights/{name}", stored, parameter), parameter))
         state = {k.rsplit("/", 1)[1]: stored[k] for k in stored if k.startswith(f"optimizer/{name}/")}
         if optimizer is not None and state:
             optimizer.state[parameter] = {k: _placed(k, v, parameter) for k, v in state.items()}
     if average is not None:
         average.steps = int(stored["average_steps"])
         for name in average.weights:
-            average.weights[name].copy_(placed(stored[f"average/{name}"], average.weights[name]))
+            held = average.weights[name]
+            held.copy_(placed(fitting(folder, f"average/{name}", stored, held), held))
+
+
+def fitting(folder: Path, name: str, stored: Mapping[str, Tensor], like: Tensor) -> Tensor:
+    """A stored tensor. Raises CheckpointBroken where it has another shape, which would be spread over this one's."""
+    found = stored.get(name)
+    if found is None or found.shape != like.shape:
+        has = "does not hold" if found is None else f"holds {list(found.shape)} numbers, not {list(like.shape)}, for"
+        raise CheckpointBroken(f"{folder} {has} {name}: it is not of this model.")
+    return found
 
 
 def judged(folder: Path, model: nn.Module) -> dict[str, Tensor]:
