@@ -208,7 +208,10 @@ def _adapted(
     """
     said = adapters.read_config(path)
     home = adapters.base_place(said, place)
-    own = {} if options["config"] is not None else adapters.labels(path, options)
+    given = {
+        name: options.pop(name) for name in adapters.LABELS if name in options
+    }  # of the adapter's head, as its own
+    own = {} if options["config"] is not None else {**adapters.labels(path, {**options, **given}), **given}
     options = {**options, "labels": own, **{f.name: getattr(home, f.name) for f in fields(home)}}
     options["ignore_mismatched_sizes"] |= bool(own)  # a head of the base's that the adapter replaces
     with warnings.catch_warnings():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import random
 import shutil
 import signal
@@ -268,6 +269,26 @@ def test_runs_in_one_folder_leave_each_others_checkpoints_alone(tmp_path):
         **dict.fromkeys(["checkpoint-6", "checkpoint-7"], found["checkpoint-5"]),
         "checkpoint-12": found["checkpoint-12"],
     }
+
+
+def test_the_best_checkpoint_is_not_taken_from_another_run(tmp_path):
+    class Other(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 5:
+                trainer(tmp_path, max_steps=2, save_steps=2, learning_rate=1e-2).train()
+
+    more = {"eval_steps": 2, "save_steps": 2, "max_steps": 6, "callbacks": [Other()]}
+    run = trainer(tmp_path, compute_metrics=by_turn(9, 1, 0), **more, **TURNS, **BEST)
+    with pytest.warns(UserWarning, match="checkpoint-2 was written anew by another run; the weights of the last step"):
+        run.train()
+    assert same(weights(run.model), stored(tmp_path / "checkpoint-6"))
+
+
+def test_the_run_that_wrote_last_is_told_by_its_checkpoints_and_not_by_the_clock(tmp_path):
+    trainer(tmp_path, max_steps=6, save_steps=6).train()
+    trainer(tmp_path, max_steps=2, save_steps=2, learning_rate=1e-2).train()
+    os.utime(tmp_path / "checkpoint-6" / "checkpoint.json", (2**31, 2**31))  # as a copy of the folder may leave it
+    assert trainer(tmp_path).checkpoints.newest() == tmp_path / "checkpoint-2"
 
 
 def test_a_run_that_goes_on_from_an_earlier_checkpoint_is_another_run(tmp_path):

@@ -200,6 +200,25 @@ def apply(model: Any) -> None:
         model.get_submodule(path)._parameters[leaf] = found
 
 
+def learn(model: Any) -> None:
+    """Lets the active adapters learn."""
+    known: Adapters = model.adapters
+    known.trainable |= dict.fromkeys(known.active, True)
+    activate(model, known.active)
+
+
+def is_new(model: Any) -> bool:
+    """Whether the active adapters change nothing yet, as they do before they learn."""
+    known: Adapters = model.adapters
+    for layer in layers(model):
+        for change in layer.changes():
+            length = change.stretch(layer.own_weight()) if change.magnitude is not None else None
+            if change.B.any() or (length is not None and not torch.allclose(length, torch.ones_like(length))):
+                return False
+    same = (torch.equal(own, known.originals[key]) for n in known.active for key, own in known.copies[n].items())  # type: ignore[operator]
+    return all(same)
+
+
 def remove(model: Any, name: str) -> None:
     """Takes an adapter out; with the last one the base learns again what it did before."""
     known: Adapters = model.adapters

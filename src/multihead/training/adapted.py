@@ -1,4 +1,4 @@
-"""An adapter that a Trainer gives a model: of the model's kind, and on nothing that learned already."""
+"""What a Trainer does to a model before it learns: weights that can, and an adapter of the model's kind."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from ..adapters.config import TASK_HEADS, LoraConfig
-from ..errors import InvalidInput, UnsupportedOption
+from ..errors import InvalidInput, UnsupportedOption, warn
+from ..model import PreTrainedModel
+from .arguments import TrainingArguments
+
+HALVES = (torch.bfloat16, torch.float16)
 
 TASK_TYPES: Mapping[str, str] = {  # Auto class of a model -> `task_type` of an adapter for it
     "AutoModelForSequenceClassification": "SEQ_CLS",
@@ -48,3 +54,44 @@ def add_adapter(model: Any, config: Any) -> None:
             f"not learn: leave it out, or say {usual!r}."
         )
     inner.add_adapter(config)
+
+
+def widened(model: Any, arguments: TrainingArguments) -> None:
+    """Brings a model of half precision to float32, in place: halves are too coarse for small updates, which get lost.
+
+    A frozen base beside an adapter stays as it is, and so does a module that is none of this library's; both with a
+    warning where a half learns.
+
+    Raises:
+        UnsupportedOption: fp16=True, whose scaled gradients need weights in float32, and weights that stay in halves.
+    """
+    halves = [(name, p) for name, p in model.named_parameters() if p.requires_grad and p.dtype in HALVES]
+    if not halves:
+        return
+    kind = str(halves[0][1].dtype).removeprefix("torch.")
+    inner = getattr(model, "model", model)
+    if isinstance(inner, PreTrainedModel) and inner.adapters is None:
+        model.to(torch.float32)
+        warn(
+            f"The weights are {kind}, too coarse for small updates: they are trained, and saved, in float32. "
+            f"bf16=True computes products in bfloat16; load the model with dtype='float32' to begin with all digits."
+        )
+        return
+    advice = "Load the model with dtype='float32'."
+    told = f"{len(halves)} parameters, such as {halves[0][0]}, learn in {kind}, too coarse for small updates"
+    if arguments.fp16:
+        raise UnsupportedOption(f"fp16=True scales gradients, which needs weights in float32: {told}. {advice}")
+    warn(f"{told}, which get lost. {advice}")
+
+
+def check_learns(model: Any) -> None:
+    """Raises InvalidInput for a model of which nothing learns."""
+    if any(p.requires_grad for p in model.parameters()):
+        return
+    adapted = getattr(getattr(model, "model", model), "adapters", None) is not None
+    advice = (
+        "Load its adapter with load_adapter(..., is_trainable=True), or give the Trainer the folder's name and a task."
+        if adapted
+        else "Set requires_grad of what shall learn."
+    )
+    raise InvalidInput(f"Nothing of this {type(model).__name__} learns: all of its parameters are frozen. {advice}")

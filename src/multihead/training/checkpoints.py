@@ -79,6 +79,10 @@ class Checkpoints:
         self._let_go(final, best)
         return final
 
+    def sequence(self) -> int:
+        """How many checkpoints have been written here, by all runs, as the last of them tells."""
+        return max(map(_number, self.all()), default=0)
+
     def newest(self) -> Path | None:
         """The last whole checkpoint of the run that was the last to write here.
 
@@ -147,7 +151,21 @@ def _by_runs(paths: Sequence[Path]) -> list[Path]:
     runs: dict[str | None, list[Path]] = {}
     for path in paths:
         runs.setdefault(run_of(path), []).append(path)
-    return [path for run in sorted(runs.values(), key=_written) for path in run]
+    return [path for run in sorted(runs.values(), key=_last) for path in run]
+
+
+def _last(paths: Sequence[Path]) -> tuple[int, int]:
+    """What orders runs: the number of the last checkpoint in its folder, and the time where it has none."""
+    return max(map(_number, paths), default=0), _written(paths)
+
+
+def _number(path: Path) -> int:
+    """How many checkpoints had been written into its folder with this one; 0 where it does not tell."""
+    try:
+        told = read_json(path / RUN_FILE).get("sequence") if (path / MANIFEST).is_file() else None
+    except MultiheadError:
+        return 0
+    return told if isinstance(told, int) else 0
 
 
 def _written(paths: Sequence[Path]) -> int:

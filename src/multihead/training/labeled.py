@@ -11,7 +11,10 @@ import torch
 from .. import auto
 from ..checkpoints.keys import owners
 from ..errors import UnsupportedOption, warn
+from ..hub import Want
+from ..hub.local import is_adapter
 from ..nn.weights import fresh
+from ..place import Place
 from . import metrics
 from .data.labels import REGRESSION, SEVERAL, Labels, alike, is_nameless, known_labels, names_of, shown
 from .data.source import Rows
@@ -38,7 +41,13 @@ class Labeled(TaskJob):
         stored = self._stored(name)
         self.labels = labels = self._taken(found, stored)
         model = self._load(name, **table(labels), **self.more(labels))
-        if stored is None or (labels.names != stored and not is_nameless(stored)):
+        other = stored is not None and labels.names != stored and not is_nameless(stored)
+        if model.adapters is not None and other:
+            raise UnsupportedOption(
+                f"{name} is an adapter whose head has the labels {shown(stored or ())}, and those to learn are "
+                f"{shown(labels.names)}. Begin with its base model."
+            )
+        if model.adapters is None and (stored is None or other):
             renew(model)
         if stored is not None and model.drawn and not is_nameless(stored):
             warn(
@@ -50,6 +59,8 @@ class Labeled(TaskJob):
     def _stored(self, name: str) -> tuple[str, ...] | None:
         """The labels of a checkpoint's head for this task; None where it has none."""
         config, ends = auto.AutoConfig.from_pretrained(name), getattr(auto, self.auto).ends
+        if is_adapter(Place().resolve(name, Want.CONFIG)):
+            return names_of(config)
         heads = [str(own) for own in config.architectures or ()]
         return names_of(config) if not heads or any(own.endswith(ends) for own in heads) else None
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..adapters.state import is_new
 from ..errors import UnsupportedOption
 from ..losses import IGNORED
 from .losses import cross_entropy, sequence_scores
@@ -105,8 +106,8 @@ class Preference(Objective):
     Args:
         beta: how strongly the model is held near its reference. kind: "sigmoid", "hinge" (arXiv:2305.10425) or "ipo"
             (arXiv:2310.12036). smoothing: the share of preferences that are taken for wrong.
-        reference: the model that it is held near; a copy of the model as it is now, or, with adapters, the model
-            without them, when left out.
+        reference: the model that it is held near; the model as it is now, when left out. That is the model without its
+            adapters where these change nothing yet.
     """
 
     columns = ("chosen_input_ids", "chosen_labels", "rejected_input_ids", "rejected_labels")
@@ -119,8 +120,8 @@ class Preference(Objective):
         if kind not in PREFERENCES:
             raise UnsupportedOption(f"loss {kind!r} is none of {', '.join(PREFERENCES)}.")
         self.beta, self.kind = beta, kind
-        self.adapted = reference is None and bool(getattr(model, "active_adapters", None))
-        other = None if self.adapted else reference if reference is not None else copy.deepcopy(model)
+        self.adapted = reference is None and bool(getattr(model, "active_adapters", None)) and is_new(model)
+        other = None if self.adapted else reference if reference is not None else _as_it_is(model)
         self._reference: list[nn.Module] = [] if other is None else [other.requires_grad_(False).eval()]  # no child
 
     def told(self, features: Any = None) -> str:
@@ -170,6 +171,11 @@ class Preference(Objective):
 
     def targets(self, batch: Sequence[Example]) -> list[Any]:
         return [0 for _ in batch]
+
+
+def _as_it_is(model: Any) -> Any:
+    """A copy of a model that shares what does not learn."""
+    return copy.deepcopy(model, {id(p): p for p in model.parameters() if not p.requires_grad})
 
 
 def _answered(sides: Sequence[Example], device: torch.device) -> Tensor:

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from .. import auto
+from ..adapters.state import learn
 from ..errors import InvalidInput, UnsupportedOption, nearest, warn
 from ..filling import NewWeights
 from ..nn.embeddings import LearnedPositions
@@ -82,9 +83,12 @@ class TaskJob(Job):
     def _load(self, name: str, **changes: Any) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NewWeights)  # a head that is to be trained is new
-            return getattr(auto, self.auto).from_pretrained(
+            model = getattr(auto, self.auto).from_pretrained(
                 name, dtype="float32", ignore_mismatched_sizes=True, **self.loading, **changes
             )
+        if model.adapters is not None:  # training goes on with a saved one
+            learn(model)
+        return model
 
     @cached_property
     def padded(self) -> bool:

@@ -41,6 +41,7 @@ class Saver:
         self.plan: dict[str, Any] = {}
         self.kept: Path | None = None  # the checkpoint that this run wrote last, or goes on from
         self.within = False  # a checkpoint: the first process is writing it
+        self.best_run: str | None = None  # which wrote the best checkpoint
 
     @property
     def reloads(self) -> bool:
@@ -113,6 +114,7 @@ class Saver:
         found = trainer.checkpoints.path(step) if step is not None else None
         own = found is not None and (found == path or run_of(found) == trainer.checkpoints.run)
         kept = Path(state.best_model_checkpoint) if state.best_model_checkpoint else None
+        self.best_run = trainer.checkpoints.run if own else self.best_run
         return found if own else kept
 
     def _state(self) -> dict[str, Tensor]:
@@ -132,6 +134,7 @@ class Saver:
         scaler = self.stepper.scaler if self.stepper is not None else None
         told = {"run": trainer.checkpoints.run, **self.plan, "scaler": scaler.state_dict() if scaler else None,
                 "parted": bool(together.tensors)}  # fmt: skip
+        told |= {"sequence": trainer.checkpoints.sequence() + 1, "best_run": self.best_run}
         write_json(folder / RUN_FILE, told)
         if args.save_only_model or self.stepper is None:
             if args.load_best_model_at_end and not self.reloads:
@@ -186,6 +189,7 @@ class Saver:
         resume.load(path, trainer.model, stepper.optimizer, trainer.average)
         resume.load_random(path, trainer.world.rank)
         told = read_json(path / RUN_FILE)
+        self.best_run = told.get("best_run", told.get("run"))
         if stepper.scaler is not None and told.get("scaler"):
             stepper.scaler.load_state_dict(told["scaler"])
         steps = trainer.state.max_steps
@@ -258,7 +262,7 @@ class Saver:
         trainer, told = self.trainer, self.trainer.state.best_model_checkpoint
         path, why = Path(told) if told else None, "no checkpoint was written at the step of a best evaluation"
         if path is not None:
-            why = wrong(path)
+            why = wrong(path) or ("" if run_of(path) == self.best_run else f"{path} was written anew by another run")
         if path is None or why:
             why = why.rstrip(".")
             warn(f"load_best_model_at_end: {why}; the weights of the last step stay. Save at each evaluation.")

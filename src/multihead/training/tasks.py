@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
+from ..adapters.state import learn
 from ..errors import InvalidInput, UnsupportedOption, nearest
 from . import metrics, text_metrics
 from .answers import answered
@@ -139,7 +140,10 @@ class SentenceSimilarity(TaskJob):
     def loaded(self, name: str, source: Any) -> Any:
         from ..sentences.encoder import SentenceEncoder
 
-        return SentenceEncoder.from_pretrained(name, dtype="float32", **self.loading)
+        encoder = SentenceEncoder.from_pretrained(name, dtype="float32", **self.loading)
+        if encoder.model.adapters is not None:
+            learn(encoder.model)
+        return encoder
 
     def features(self, source: Any, *, training: bool, answers: bool = True) -> Features:
         found = super().features(source, training=training, answers=answers)

@@ -15,9 +15,8 @@ from ..errors import InvalidInput, UnsupportedOption
 from ..kernels.hardware import best_device
 from ..kernels.memory import keep_freed
 from ..nn.stack import checkpointed
-from ..terminal import visible
-from . import hooks, results
-from .adapted import add_adapter
+from . import hooks
+from .adapted import add_adapter, check_learns, widened
 from .arguments import TrainingArguments
 from .callbacks import WITH_GRADIENTS, Callbacks, DefaultFlowCallback
 from .card import model_card
@@ -38,6 +37,7 @@ from .reporting import reporters
 from .resume import seed
 from .run import Run, TrainOutput
 from .saving import Saver
+from .scripts import ForScripts
 from .signals import Signals
 from .state import TrainerControl, TrainerState
 from .steps import Stepper
@@ -46,7 +46,7 @@ from .tasks import job_of
 from .world import World
 
 
-class Trainer:
+class Trainer(ForScripts):
     """Fine-tunes a model.
 
     Args:
@@ -139,6 +139,7 @@ class Trainer:
         self.processing_class = self.job.tokenizer
         if self._peft_config is not None:
             add_adapter(self.model, self._peft_config)
+        widened(self.model, self.args)
         if self.parallel.sharding is None:  # its parts are moved one by one, and the whole may not fit
             device = self.world.device
             self.model.to(torch.device(device, self.world.local) if device == "cuda" else device)
@@ -193,6 +194,7 @@ class Trainer:
             seed(self.args.seed)
             self._take(self.call_model_init())
             self.callbacks.share(model=self.model)
+        check_learns(self.model)
         features = self.features(self.train_dataset, training=True)
         self.job.check(features, self.objective)
         keep_freed(largest=True)
@@ -340,30 +342,6 @@ class Trainer:
             _internal_call: whether it is part of a checkpoint, which the first process alone writes.
         """
         self.saver.model(Path(output_dir or self.args.output_dir))
-
-    def log_metrics(self, split: str, metrics: Mapping[str, Any]) -> None:
-        """Prints numbers under the name of what they were measured on: train, eval, test."""
-        if self.world.first:
-            print(visible(results.table(split, metrics)))
-
-    def save_metrics(self, split: str, metrics: Mapping[str, Any], combined: bool = True) -> None:
-        """Writes `SPLIT_results.json` into the output folder, and `combined` with all others `all_results.json`."""
-        if self.world.first:
-            results.save(self.place, split, metrics, combined=combined)
-
-    def is_world_process_zero(self) -> bool:
-        """Whether this process speaks for all."""
-        return self.world.first
-
-    def is_local_process_zero(self) -> bool:
-        """Whether this process speaks for its machine."""
-        return self.world.local == 0
-
-    def save_state(self) -> None:
-        """Writes `trainer_state.json` into the output folder."""
-        if self.world.first:
-            self.place.mkdir(parents=True, exist_ok=True)
-            self.state.save_to_json(self.place / "trainer_state.json")
 
     def create_model_card(self, folder: str | os.PathLike[str] | None = None, **facts: Any) -> Path:
         """Writes README.md, the model's card, into a folder (the output folder when left out); returns its path.
