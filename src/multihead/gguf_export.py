@@ -61,6 +61,7 @@ def save_gguf(model: PreTrainedModel, tokenizer: Tokenizer, path: Path, kind: st
     layout = model.architecture.layouts["gguf"](model.config)
     own = {} if any(row.startswith("/") for row in layout.rows) else model._head.rows
     metadata = {**described(model, name, kind), **words(tokenizer, model.vocabulary)}
+    metadata |= other_ends(model, metadata)
     check(model, tokenizer, metadata)
     write(path, metadata, joined(layout, own).export(model), kind)
 
@@ -131,6 +132,18 @@ def words(tokenizer: Tokenizer, size: int) -> dict[str, Any]:
     return found
 
 
+def other_ends(model: PreTrainedModel, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The tokens that end an answer beside the tokenizer's end token. Raises UnsupportedConfig for more than two."""
+    known = model.generation_config.eos_token_id
+    all_ends = known if isinstance(known, list) else [] if known is None else [known]
+    others = [token for token in all_ends if token != metadata.get("tokenizer.ggml.eos_token_id")]
+    if len(others) > 2:
+        raise UnsupportedConfig(f"A GGUF file has room for two end tokens beside the tokenizer's, not {others}.")
+    return {
+        f"tokenizer.ggml.{name}": token for name, token in zip(("eot_token_id", "eom_token_id"), others, strict=False)
+    }
+
+
 def cut(backend: tokenizers.Tokenizer) -> str:
     """llama.cpp's name of how text is cut before pairs are joined. Raises UnsupportedTokenizer."""
     own = (backend.pre_tokenizer.__getstate__() if backend.pre_tokenizer else None, backend.model.ignore_merges)
@@ -168,6 +181,14 @@ def differing(one: Any, other: Any) -> Iterator[str]:
     """Names of entries that are not alike."""
     for f in dataclasses.fields(one):
         a, b = getattr(one, f.name), getattr(other, f.name)
-        close = isinstance(a, float) and isinstance(b, (int, float)) and math.isclose(a, b, rel_tol=1e-6)
-        if f.name not in TOLD_APART and a != b and not close:
+        if f.name not in TOLD_APART and not alike(a, b):
             yield f"{f.name} = {a!r}"
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two entries are equal, or close where they are numbers."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(alike(value, other[name]) for name, value in one.items())
+    if isinstance(one, float) and isinstance(other, (int, float)):
+        return math.isclose(one, other, rel_tol=1e-6)
+    return bool(one == other)

@@ -22,6 +22,7 @@ from .hub.local import is_adapter
 from .kernels.hardware import best_device, usable
 from .kernels.memory import keep_freed
 from .model import PreTrainedModel, empty_weights
+from .models.gguf_settings import Settings, ends, refuse_unread, rotary_factors, windows
 from .models.registry import architecture, config_of, foreign
 from .nn.quantized import quantize
 from .nn.weights import initialize
@@ -53,15 +54,26 @@ def read_config(path: Path, checkpoint: Checkpoint | None = None, usual: str | N
     name = metadata.get("general.architecture", metadata.get("dec-cell", "?"))
     kind = foreign(checkpoint.layout, str(name))
     with read_errors(checkpoint.source):
-        told = architecture(kind).foreign_config[checkpoint.layout](metadata)
-        return config_of({"model_type": kind, **shared_entries(checkpoint), **told})
+        if checkpoint.layout == "gguf":
+            return gguf_config(checkpoint, kind)
+        return config_of({"model_type": kind, **architecture(kind).foreign_config[checkpoint.layout](metadata)})
+
+
+def gguf_config(checkpoint: Checkpoint, kind: str) -> Config:
+    """The config of a GGUF file. Raises UnsupportedConfig for a setting that is neither computed nor without effect."""
+    settings, family = Settings(checkpoint.metadata), architecture(kind)
+    entries = {"model_type": kind, **shared_entries(checkpoint), **family.foreign_config["gguf"](settings)}
+    cls = architecture(entries["model_type"]).config
+    entries |= windows(settings, cls, entries.get("num_hidden_layers"))
+    config = config_of({**entries, **rotary_factors(settings, checkpoint.tensors, entries)})
+    refuse_unread(settings, config)
+    return config
 
 
 def shared_entries(checkpoint: Checkpoint) -> dict[str, Any]:
     """config.json entries that a GGUF file of any family tells."""
-    if checkpoint.layout != "gguf":
-        return {}
-    ids = {name: checkpoint.metadata.get(f"tokenizer.ggml.{name}") for name in ("bos_token_id", "eos_token_id")}
+    ids = {"bos_token_id": checkpoint.metadata.get("tokenizer.ggml.bos_token_id")}
+    ids["eos_token_id"] = ends(checkpoint.metadata)
     ids["pad_token_id"] = checkpoint.metadata.get("tokenizer.ggml.padding_token_id")
     tied = "output.weight" not in checkpoint.tensors
     words = {"vocab_size": checkpoint.tensors.shape("token_embd.weight")[0]}  # type: ignore[attr-defined]

@@ -76,6 +76,11 @@ def gguf_keys(config: Gemma3TextConfig) -> KeyMap:
     return gguf.keys(config, {**gemma2.GGUF_SANDWICH, **norms}, norms=gguf.Shifted)
 
 
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    local = metadata.get("gemma3.rope.freq_base_swa")
+    return {**gemma2.gguf_config(metadata), **({} if local is None else {"rope_local_base_freq": local})}
+
+
 ARCHITECTURE = replace(
     gemma2.ARCHITECTURE,
     name="Gemma3",
@@ -83,5 +88,6 @@ ARCHITECTURE = replace(
     build=build,
     keys=keys,
     layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
     heads={**{end: HEADS[end] for end in ("Model", "ForSequenceClassification")}, "ForCausalLM": gemma2.generate},
 )

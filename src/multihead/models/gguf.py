@@ -63,8 +63,16 @@ def entries(metadata: Mapping[str, Any], names: Iterable[str], **renamed: str) -
     """
     kind = metadata["general.architecture"]
     wanted = {**{name: ENTRIES[name] for name in names}, **{own: ENTRIES[name] for own, name in renamed.items()}}
-    found = {ours: metadata[f"{kind}.{theirs}"] for ours, theirs in wanted.items() if f"{kind}.{theirs}" in metadata}
+    found = {
+        ours: one_of(metadata[f"{kind}.{theirs}"]) for ours, theirs in wanted.items() if f"{kind}.{theirs}" in metadata
+    }
     return {**found, **rope(metadata)}
+
+
+def one_of(value: Any) -> Any:
+    """The number that a list gives for every layer, where it is the same for all."""
+    alike = isinstance(value, list) and value and all(item == value[0] for item in value)
+    return value[0] if alike else value
 
 
 def rope(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,14 +82,19 @@ def rope(metadata: Mapping[str, Any]) -> dict[str, Any]:
         return metadata.get(f"{metadata['general.architecture']}.rope.{name}")
 
     found: dict[str, Any] = {} if entry("freq_base") is None else {"rope_theta": entry("freq_base")}
-    kind = entry("scaling.type")
+    kind, factor = entry("scaling.type"), entry("scaling.factor") or entry("scale_linear")
+    if kind is None and factor not in (None, 0, 1):
+        kind = "linear"  # as llama.cpp takes it
     if kind in (None, "none"):
         return found
+    if kind == "longrope":  # its factors are tensors
+        return {**found, "rope_scaling": {"rope_type": kind}}
     if kind not in ("linear", "yarn"):
-        raise UnsupportedConfig(f"rope.scaling.type {kind!r} is not computed for GGUF files; only linear and yarn.")
-    scaling = {"rope_type": kind, "factor": entry("scaling.factor")}
+        raise UnsupportedConfig(f"rope.scaling.type {kind!r} is not computed for GGUF files; linear and yarn are.")
+    scaling = {"rope_type": kind, "factor": factor}
     if kind == "yarn":
         scaling["original_max_position_embeddings"] = entry("scaling.original_context_length")
+        scaling |= {name: entry(f"scaling.yarn_{name}") for name in ("beta_fast", "beta_slow")}
     return {**found, "rope_scaling": {k: v for k, v in scaling.items() if v is not None}}
 
 
@@ -120,4 +133,4 @@ def keys(
             rows[f"layers.*.attention.step.{name}"] = Interleaved(f"blk.*.attn_{name}", count)
     rows = {ours: theirs for ours, theirs in {**rows, **(more or {})}.items() if ours not in without}
     copies = (r"^output\.weight$",) if config.tie_word_embeddings else ()
-    return KeyMap(rows, ignored=(r"^rope_freqs\.weight$", *copies))
+    return KeyMap(rows, ignored=(r"^rope_(freqs|factors_long|factors_short)\.weight$", *copies))

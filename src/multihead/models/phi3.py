@@ -65,7 +65,11 @@ def gguf_keys(config: Phi3Config) -> KeyMap:
 
 
 def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    return gguf.entries(metadata, (*llama.GGUF_NAMES, "sliding_window"))
+    """The first channels alone are turned where the file says how many."""
+    found = gguf.entries(metadata, (*llama.GGUF_NAMES, "sliding_window"))
+    width = found.get("head_dim") or found["hidden_size"] // found["num_attention_heads"]
+    turned = metadata.get("phi3.rope.dimension_count")
+    return {**found, **({} if turned in (None, width) else {"partial_rotary_factor": turned / width})}
 
 
 ARCHITECTURE = replace(

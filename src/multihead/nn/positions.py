@@ -233,6 +233,8 @@ def _longrope(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
         1.0 / (torch.tensor(rope[name], dtype=torch.float32, device="cpu") * powers(width, rope["rope_theta"]))
         for name in ("short_factor", "long_factor")
     )
+    if torch.equal(short, long):
+        return Rotary(short, scale)
     return RotaryByLength(
         lambda length: long if length > trained else short, lambda length: int(length > trained), scale
     )
