@@ -171,3 +171,9 @@ def test_what_others_named_is_neither_html_nor_a_link_nor_a_control_character():
         plain = re.sub(r"(`+)(?!`)[^`].*?(?<!`)\1(?!`)", "", line)
         assert "<img" not in plain
         assert not re.search(r"(?<!\\)\[free", plain)
+
+
+def test_passwords_in_urls_are_left_out():
+    data = [Data(name="https://me:secret-word@host/data.csv", rows=1, notes=["https://me:secret-word@host/more"])]
+    command = ["multihead", "train", "--data", "https://me:secret-word@host/data.csv"]
+    assert "secret-word" not in model_card(changed(data=data, command=command, settings={"x": "s3://a:secret-word@b"}))

