@@ -375,3 +375,37 @@ def test_a_role_of_a_class_whose_token_is_not_there_adds_none(tmp_path):
     write(tmp_path, "tokenizer_config.json", {"tokenizer_class": "GPT2Tokenizer", "unk_token": None})
     tokenizer = loaded(tmp_path)
     assert (tokenizer.unk_token, tokenizer.eos_token) == (None, END)
+
+
+FLAGS = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": False}
+
+
+@pytest.mark.parametrize(
+    "told", [{"rstrip": True}, {"lstrip": True}, {"special": True}, {"single_word": True}], ids=str
+)
+def test_what_the_settings_say_of_added_tokens_counts(tmp_path, told):
+    """Phi-3's folder: tokenizer_config.json describes tokens in another way than tokenizer.json."""
+    backend = bytes_bpe()
+    backend.add_tokens([AddedToken("<|end|>", normalized=False), AddedToken("<tool>", normalized=False)])
+    number = backend.token_to_id("<|end|>")
+    listed = {str(number): {"content": "<|end|>", "special": False, **FLAGS, **told}}
+    path = folder(
+        tmp_path, backend, eos_token=END, tokenizer_class="PreTrainedTokenizerFast", added_tokens_decoder=listed
+    )
+    ours, theirs = loaded(path), transformers.AutoTokenizer.from_pretrained(path)
+    for text in ("a <|end|> b", "a<|end|>b <tool> c", "<|end|>\n the"):
+        ids = ours(text)["input_ids"]
+        assert ids == theirs(text)["input_ids"], text
+        assert ours.decode(ids, True) == theirs.decode(ids, skip_special_tokens=True)
+    assert len(ours) == len(theirs)
+
+
+def test_objects_of_special_tokens_that_tokenizer_json_lacks_keep_their_flags(tmp_path):
+    mask = {"content": "<mask>", **FLAGS, "lstrip": True}
+    more = {"content": "<sep>", **FLAGS, "rstrip": True}
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "mask_token": {"__type": "AddedToken", **mask}}
+    path = folder(tmp_path, bytes_bpe(), **settings, additional_special_tokens=[{"__type": "AddedToken", **more}])
+    ours, theirs = loaded(path), transformers.AutoTokenizer.from_pretrained(path)
+    for text in ("a <mask> b", "a <sep> b"):
+        assert ours(text)["input_ids"] == theirs(text)["input_ids"], text
+    assert ours.all_special_tokens == theirs.all_special_tokens

@@ -390,3 +390,20 @@ def test_added_tokens_have_their_own_ids_whatever_the_order_of_roles(tmp_path):
     assert [ours.mask_token_id, ours.pad_token_id] == [size, size + 2]
     assert ours.convert_ids_to_tokens(ours("the <new>[MASK]")["input_ids"])[-3:] == ["<new>", "[MASK]", "[SEP]"]
     assert ours.decode([size, size + 1, size + 2], True) == "<new>"
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_byt5_reads_bytes(tmp_path, listed):
+    settings: dict[str, Any] = {"tokenizer_class": "ByT5Tokenizer", "extra_ids": 0 if listed else 125}
+    settings |= {"additional_special_tokens": [f"<extra_id_{n}>" for n in range(125)]} if listed else {}
+    write(tmp_path, "tokenizer_config.json", settings)
+    write(tmp_path, "config.json", {"model_type": "t5"})
+    ours, theirs = AutoTokenizer.from_pretrained(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert len(ours) == 384
+    for text in [*TEXTS, "a<extra_id_0> b <extra_id_124>"]:
+        ids = ours(text)["input_ids"]
+        assert ids == theirs(text)["input_ids"], text
+        assert ours.decode(ids, True) == theirs.decode(ids, skip_special_tokens=True)
+    assert ours("a", "b")["input_ids"] == theirs("a", "b")["input_ids"]
+    ours.save_pretrained(tmp_path / "to")
+    assert AutoTokenizer.from_pretrained(tmp_path / "to")(TEXTS)["input_ids"] == ours(TEXTS)["input_ids"]

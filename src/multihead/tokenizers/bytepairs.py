@@ -105,6 +105,15 @@ def herbert(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
     return built
 
 
+def byte_of(mark: str) -> int:
+    """The byte that a mark of byte-level BPE stands for."""
+    number = ord(mark)
+    if number < 256:
+        return number
+    plain = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    return [byte for byte in range(256) if byte not in plain][number - 256]
+
+
 def codes(vocab: Vocab, merges: Merges, settings: Settings, special: dict[str, str], small: bool) -> Built:
     """Words' pieces by codes, each a token of the vocabulary or unknown."""
     backend = Tokenizer(whole_words(vocab, special["unk_token"]))
@@ -122,6 +131,22 @@ def ctrl(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
 def blenderbot_small(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
     special = named(settings, **ROLES["BlenderbotSmall"])
     return codes(vocab, merges, settings, special, small=True)
+
+
+def byt5(settings: Settings) -> Built:
+    """ByT5's: a token for each byte, after three special ones, and sentinels (Xue et al., 2022, arXiv:2105.13626)."""
+    special = named(settings, **ROLES["T5"])
+    marks = sorted(pre_tokenizers.ByteLevel.alphabet(), key=byte_of)
+    first = [special[role] for role in ("pad_token", "eos_token", "unk_token")]
+    vocab = {token: number for number, token in enumerate([*first, *marks])}
+    backend = byte_level(vocab, [], False)
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    count = 0 if settings.get("additional_special_tokens") else settings.get("extra_ids", 125)
+    sentinels = [f"<extra_id_{number}>" for number in range(count)]
+    built = finished(backend, special, settings, sentinels, wide=list(special))
+    eos = special["eos_token"]
+    framed(backend, f"$A {eos}", f"$A {eos} $B {eos}", [eos])
+    return built
 
 
 RECIPES: Mapping[str, Callable[[Vocab, Merges, Settings], Built]] = {

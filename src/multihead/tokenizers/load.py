@@ -14,7 +14,7 @@ from .frames import ENDS, framed
 from .languages import ENGLISH, known
 from .older import PLAIN, by_model, family, from_parts, optional, read_text
 from .settings import check, check_merges, ids
-from .special import ROLES, added, content, more_special, own_names, roles, written_alike
+from .special import ROLES, added, content, more_special, objects, own_names, roles, written_alike
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -78,10 +78,10 @@ def from_folder(folder: Path, changes: Mapping[str, Any]) -> Tokenizer:
     else:
         built = from_parts(folder, stem, described(settings, special, old, changes))
         backend, found, more, words, files = built.backend, built.special, list(built.more), built.words, built.files
-    told = more_special(special, settings)
+    told, flags = more_special(special, settings), objects(special, settings)
     more = list(dict.fromkeys([*told, *more] if single else [*more, *told]))
     for side in (backend, *([target.backend] if target is not None else [])):
-        rest = [token for token in more if side.token_to_id(token) is None]
+        rest = [flags.get(token, token) for token in more if side.token_to_id(token) is None]
         if not single:
             grow(side, settings, old, strict=True)
         side.add_special_tokens([added(token, special=True) for token in rest])
@@ -171,7 +171,8 @@ def from_json(
     backend = written_alike(backend, found.values())
     tokens = {token.content: token for token in backend.get_added_tokens_decoder().values()}
     rest = [t for t in found.values() if t not in tokens or not tokens[t].special]
-    backend.add_special_tokens([added(token, special=True) for token in rest])
+    flags = objects(special, settings)
+    backend.add_special_tokens([added(flags.get(token, token), special=True) for token in rest])
     words = Jieba(backend.get_vocab(with_added_tokens=False)) if stem == "RoFormer" else None
     if words is not None:  # the file cannot say that jieba cuts the words
         words.attach(backend)
@@ -243,15 +244,23 @@ def grow(backend: Any, settings: Mapping[str, Any], old: Mapping[str, Any], *, s
     decoder = settings.get("added_tokens_decoder") or {}
     entries = sorted([*((int(n), token) for n, token in decoder.items()), *((int(n), t) for t, n in old.items())],
                      key=lambda entry: entry[0])  # fmt: skip
-    have = {token.content for token in backend.get_added_tokens_decoder().values()}
+    have = {token.content: token for token in backend.get_added_tokens_decoder().values()}
     for number, token in entries:
         text = token["content"] if isinstance(token, Mapping) else token
-        if text not in have:
-            special = bool(token.get("special")) if isinstance(token, Mapping) else False
-            (backend.add_special_tokens if special else backend.add_tokens)([added(token, special=special)])
+        own, given = have.get(text), added(token, special=False)
+        if own is None or (isinstance(token, Mapping) and not strict and unlike(own, given)):
+            special = given.special or (own is not None and own.special)
+            entry = {**token, "special": special} if isinstance(token, Mapping) else token
+            backend.add_tokens([added(entry, special=special)])
         got = backend.token_to_id(text)
         if strict and got != number:
             raise UnsupportedTokenizer(
                 f"The files give the added token {text!r} the id {number}; after the vocabulary it has {got}. "
                 "Vocabularies with gaps are not built here: save the tokenizer as tokenizer.json where it was made."
             )
+
+
+def unlike(own: Any, given: Any) -> bool:
+    """Whether a token of tokenizer.json is found in texts in another way than tokenizer_config.json says."""
+    flags = ("lstrip", "rstrip", "single_word") + (() if given.special or own.special else ("normalized",))
+    return given.special > own.special or any(getattr(own, flag) != getattr(given, flag) for flag in flags)

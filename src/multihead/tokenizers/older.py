@@ -70,6 +70,8 @@ def from_parts(folder: Path, stem: str, settings: Mapping[str, Any]) -> Built:
     if model is not None:
         table = recipes.SPM if stem or not model.name.startswith("vocab.") else {"": recipes.marian_small}
         kinds.append((model.name, table, lambda build: build(spm.read(model), settings)))
+    if stem == "ByT5":  # whose vocabulary is the bytes
+        return recipes.byt5(settings)
     for _, table, build in kinds:
         if stem in table:
             return build(table[stem])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from . import bytepairs, pieces, translators, wordpieces
+from .bytepairs import byt5
 from .parts import Built, Settings, bert_normalizer, merges_of
 from .pieces import marian_small
 from .spm import SentencePiece
@@ -16,8 +17,8 @@ from .translators import m2m100, marian_sides
 from .wordpieces import wordpiece
 
 __all__ = [
-    "BPES", "FAMILIES", "LINES", "SPM", "WORDPIECE", "bert_normalizer", "m2m100", "marian_sides", "marian_small",
-    "merges_of", "wordpiece",
+    "BPES", "FAMILIES", "LINES", "SPM", "WORDPIECE", "bert_normalizer", "byt5", "m2m100", "marian_sides",
+    "marian_small", "merges_of", "wordpiece",
 ]  # fmt: skip
 
 SPM: Mapping[str, Callable[[SentencePiece, Settings], Built]] = {**pieces.RECIPES, **translators.RECIPES}

@@ -61,6 +61,14 @@ def own_names(*sources: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+def objects(*sources: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """token -> the object that describes it as a special one, in files of rising authority."""
+    given = [source.get(role) for source in sources for role in ROLES]
+    given += [token for source in sources for name in MORE for token in listed(source.get(name))[0]]
+    told = [dict(token) for token in given if isinstance(token, Mapping)]
+    return {str(token.get("content", "")): token | {"special": True} for token in told}
+
+
 def added(token: Any, *, special: bool) -> AddedToken:
     """A token for the library, from a string, a file's object or such a token.
 
