@@ -108,7 +108,7 @@ def entries_of(metadata: Mapping[str, Any]) -> Entries:
     if kind is None or kind in ("none", "no_vocab") or not tokens:
         raise UnsupportedTokenizer("The GGUF file holds no tokenizer (tokenizer.ggml.model and tokens).")
     types, scores = (metadata.get(f"tokenizer.ggml.{name}") for name in ("token_type", "scores"))
-    size = len(column("tokens", tokens, str, 0))
+    size = len(column("tokens", tokens, [str], 0))
     found = [token or f"[EMPTY_{number}]" for number, token in enumerate(tokens)]
     if kind == "t5" and str(metadata.get("general.architecture", "")).startswith("t5"):
         found = with_sentinels(found)
@@ -118,8 +118,8 @@ def entries_of(metadata: Mapping[str, Any]) -> Entries:
         metadata,
         str(kind),
         found,
-        [NORMAL] * size if types is None else column("token_type", types, int, size),
-        None if scores is None else column("scores", scores, (int, float), size),
+        [NORMAL] * size if types is None else column("token_type", types, [int], size),
+        None if scores is None else column("scores", scores, [int, float], size),
     )
 
 
@@ -132,9 +132,9 @@ def with_sentinels(tokens: list[str]) -> list[str]:
     return [names.get(number, token) for number, token in enumerate(tokens)]
 
 
-def column(name: str, values: Any, types: Any, size: int) -> Sequence[Any]:
+def column(name: str, values: Any, types: Sequence[type], size: int) -> Sequence[Any]:
     """Raises CorruptFile for what is no list, is too short, or holds something else."""
-    if not isinstance(values, (list, tuple)) or not all(isinstance(value, types) for value in values):
+    if not isinstance(values, (list, tuple)) or not set(map(type, values)) <= set(types):
         raise CorruptFile(f"tokenizer.ggml.{name} is no list of what it should hold.")
     if len(values) < size:
         raise CorruptFile(f"tokenizer.ggml.{name} has {len(values)} entries for {size} tokens.")
@@ -212,8 +212,8 @@ def backend_of(entries: Entries, cut: Cut, settings: Mapping[str, Any], special:
 def pairs(entries: Entries, cut: Cut, special: Mapping[str, str]) -> Tokenizer:
     """BPE by listed merges. Raises CorruptFile where there are none."""
     vocab = {token: number for number, token in enumerate(entries.tokens)}
-    listed = column("merges", entries.metadata.get("tokenizer.ggml.merges"), str, 0)
-    merges = [(merge[: (at := merge.find(" ", 1))], merge[at + 1 :]) for merge in listed]
+    listed = column("merges", entries.metadata.get("tokenizer.ggml.merges"), [str], 0)
+    merges = [tuple(merge.split(" ", 1)) for merge in listed]
     unknown = special.get("unk_token") if cut.raw else None
     model = models.BPE(vocab, merges, ignore_merges=cut.ignore_merges, byte_fallback=cut.raw, unk_token=unknown)
     backend = Tokenizer(model)
@@ -244,10 +244,10 @@ def sentencepiece_pairs(entries: Entries, prefix: bool, special: Mapping[str, st
 
 def unigram(entries: Entries) -> Tokenizer:
     """SentencePiece's unigram model with its normalization. Raises CorruptFile without scores."""
-    scores = column("scores", entries.scores, (int, float), len(entries.tokens))
+    scores = column("scores", entries.scores, [int, float], len(entries.tokens))
     vocab = list(zip(entries.tokens, map(float, scores), strict=False))
     charsmap = entries.metadata.get("tokenizer.ggml.precompiled_charsmap") or []
-    data = bytes(number & 255 for number in column("precompiled_charsmap", charsmap, int, 0))
+    data = bytes(number & 255 for number in column("precompiled_charsmap", charsmap, [int], 0))
     prefix, merged = (entries.get(name, bool, True) for name in ("add_space_prefix", "remove_extra_whitespaces"))
     steps: list[Any] = [normalizers.Precompiled(data)] if data else []
     if merged:
