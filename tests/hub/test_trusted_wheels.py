@@ -30,7 +30,7 @@ def config(folder):
     return (folder / "config.json").read_bytes()
 
 
-@pytest.mark.parametrize("path", [None, ""])
+@pytest.mark.parametrize("path", [None, "", "."])
 def test_no_module_of_the_current_folder_runs(index, tmp_path, monkeypatch, path):  # noqa: F811
     build(index, DATA)
     here = tmp_path / "here"

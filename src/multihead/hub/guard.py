@@ -30,7 +30,9 @@ class Pace(threading.local):
     """
 
     def __init__(self) -> None:
-        self.waited, self.since, self.count = 0.0, None, 0  # type: tuple[float, float | None, int]
+        self.waited = 0.0
+        self.since: float | None = None
+        self.count = 0
 
     def begins(self) -> None:
         """A request is sent; one before that had no answer was waited for too. Raises TimeoutError."""

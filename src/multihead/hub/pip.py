@@ -153,9 +153,8 @@ def surroundings(target: Path) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith("PIP_") or name.removeprefix("PIP_") in REACHES
     }
-    kept["PYTHONPATH"] = os.pathsep.join(
-        os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path
-    )
+    paths = [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    kept["PYTHONPATH"] = os.pathsep.join(path for path in paths if path != os.getcwd())
     # pip writes the growing file into the temporary folder, where its size can be seen.
     places = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(target))
     return {**kept, **places, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
