@@ -176,6 +176,13 @@ def test_pegasus_keeps_both_masks_when_a_map_names_one(tmp_path):
     assert ours("the fox")["input_ids"] == [*(n + 103 for n in pieces.encode("the fox")), 1]
 
 
+def test_a_model_that_is_none_of_pegasus_is_refused(tmp_path):
+    train(tmp_path / "spiece.model")  # <unk>, <s> and </s> come first
+    write(tmp_path, "config.json", {"model_type": "pegasus"})
+    with pytest.raises(UnsupportedTokenizer, match="after its first two pieces"):
+        AutoTokenizer.from_pretrained(tmp_path)
+
+
 def test_a_mask_and_added_tokens_come_after_the_pieces(tmp_path):
     """DeBERTa-v3's own folder: the mask is no piece of the model, and lies in added_tokens.json."""
     train(tmp_path / "spm.model", **DEBERTA)

@@ -7,6 +7,7 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 
+from ..errors import UnsupportedTokenizer
 from .defaults import MORE, ROLES
 from .frames import bound, framed
 from .parts import (
@@ -171,7 +172,12 @@ def pegasus(model: SentencePiece, settings: Settings) -> Built:
     if offset:
         first += [*([str(sentence)] if sentence is not None else []), special["mask_token"]]
     vocab = [*((token, 0.0) for token in first), *((token, -100.0) for token in unused), *scored(model)[2:]]
-    backend = segmenter(model, vocab, next(n for n, (text, _) in enumerate(vocab) if text == special["unk_token"]))
+    unknown = next((number for number, (text, _) in enumerate(vocab) if text == special["unk_token"]), None)
+    if unknown is None:
+        raise UnsupportedTokenizer(
+            f"Pegasus' SentencePiece model has {special['unk_token']!r} after its first two pieces; this one has not."
+        )
+    backend = segmenter(model, vocab, unknown)
     more = [*([str(sentence)] if sentence is not None else []), *unused]
     built = finished(backend, special, settings, more)
     eos = special["eos_token"]

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from tokenizers import NormalizedString, PreTokenizedString, Tokenizer, decoders, normalizers, pre_tokenizers
 
 from ..errors import UnsupportedTokenizer
+from .guards import Lock
 
 LONGEST = 100  # characters of a word that word pieces are looked up for, as BERT's
 KEPT = 20_000  # words whose pieces are remembered
@@ -146,6 +147,7 @@ class Mecab(Cutter):
     characters: bool = False
     in_json: bool = field(init=False, repr=False, default=False)
     tagger: Any = field(init=False, repr=False, default=None)
+    lock: Lock = field(init=False, repr=False, default_factory=Lock)
 
     def attach(self, backend: Tokenizer) -> None:
         self.tagger = self.made()
@@ -182,7 +184,9 @@ class Mecab(Cutter):
 
     def cut(self, _: int, text: NormalizedString) -> list[NormalizedString]:
         whole, place, found = str(text), 0, []
-        for word in (each.surface for each in self.tagger(whole)):
+        with self.lock:  # the next text's words would take the place of these
+            words = [each.surface for each in self.tagger(whole)]
+        for word in words:
             begin = whole.index(word, place)
             place = begin + len(word)
             if self.characters:
