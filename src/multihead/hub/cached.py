@@ -118,11 +118,11 @@ def _repositories(cache_dir: Path | None) -> list[Cached]:
 
 def _wheels(cache_dir: Path | None) -> list[Cached]:
     found = []
-    for folder in sorted(path for path in wheel_root(cache_dir).glob("*") if path.is_dir()):
+    for folder in sorted(path for path in wheel_root(cache_dir).glob("[!.]*") if path.is_dir()):
         try:
             version = json.loads((folder / notes.NOTE).read_text())["wheel"].split("-")[1]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
-            continue
+            version = folder.name.rpartition("-")[2]  # a damaged note; the data can be taken away all the same
         release = f"{folder.name.rpartition('-')[0]}=={version}"
         files = [path for path in folder.rglob("*") if path.is_file()]
         used = max((path.stat().st_atime for path in files), default=0.0)
