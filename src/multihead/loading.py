@@ -218,8 +218,8 @@ def _adapted(
 
     Raises as `load_model` and `load_adapter` do.
     """
-    said = adapters.read_config(path)
-    home = adapters.base_place(said, place)
+    _, base = adapters.base_of(path, place, Want.CONFIG)
+    home = adapters.base_place(adapters.read_config(path), place)
     given = {
         name: options.pop(name) for name in adapters.LABELS if name in options
     }  # of the adapter's head, as its own
@@ -228,9 +228,7 @@ def _adapted(
     options["ignore_mismatched_sizes"] |= bool(own)  # a head of the base's that the adapter replaces
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NewWeights)  # until it is known what the adapter brings
-        model = load_model(adapters.base_name(path, said), choose, **options)
-    if model.adapters is not None:
-        raise UnsupportedOption(f"{path} is an adapter of {model.name_or_path}, which is an adapter itself.")
+        model = load_model(base, choose, **options)
     model.load_adapter(path)
     model.drawn = tuple(name for name in model.drawn if not adapters.replaces(model, name))
     if model.drawn:

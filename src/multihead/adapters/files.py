@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from ..checkpoints.keys import KeyMap, mistyped
 from ..checkpoints.sources import Source
 from ..config import read_json, write_json
-from ..errors import CheckpointMismatch, InvalidInput, ModelNotFound, UnsupportedConfig
+from ..errors import CheckpointMismatch, InvalidInput, ModelNotFound, UnsupportedConfig, UnsupportedOption
 from ..hub import Want
 from ..hub.choice import ADAPTER_CONFIG, ADAPTER_LABELS, ADAPTER_WEIGHTS
+from ..hub.local import is_adapter
 from ..place import Place
 from .config import LoraConfig
 from .layers import Adapted, Lora
@@ -53,10 +54,17 @@ def base_place(config: LoraConfig, place: Place) -> Place:
 
 
 def base_of(folder: Path, place: Place, *want: Want) -> tuple[Path, str]:
-    """The folder and the name of an adapter's base model. Raises as `hub.resolve` does."""
+    """The folder and the name of an adapter's base model.
+
+    Raises:
+        UnsupportedOption: the base is an adapter itself. Others as `hub.resolve` does.
+    """
     config = read_config(folder)
     name = base_name(folder, config)
-    return base_place(config, place).resolve(name, *want), name
+    found = base_place(config, place).resolve(name, *want)
+    if is_adapter(found):
+        raise UnsupportedOption(f"{folder} is an adapter of {name}, which is an adapter itself.")
+    return found, name
 
 
 def labels(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,7 +202,8 @@ def load(model: Any, folder: Path, name: str, trainable: bool) -> None:
     source, stored = read_tensors(folder)
     prefix = prefix_in(model.keys, [key.removeprefix(ROOT) for key in stored])
     before = model.adapters.active if model.adapters is not None else ()
-    install(model, config, name, prefix, trainable=trainable, strict=False)
+    ranks = [len(tensor) for key, tensor in stored.items() if "lora_A" in key and tensor.ndim == 2]
+    install(model, config, name, prefix, trainable=trainable, strict=False, most=max(ranks, default=None))
     try:
         found = parts(model, name, prefix)
         stored = without_copies(model, prefix, stored)

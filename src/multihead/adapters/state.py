@@ -11,11 +11,13 @@ import torch
 from torch import nn
 
 from ..checkpoints.keys import KeyMap, owners
-from ..errors import InvalidInput, UnsupportedOption, nearest
+from ..errors import InvalidInput, UnsupportedConfig, UnsupportedOption, nearest
 from ..nn.quantized import QuantizedLinear, is_quantized, release
 from .config import ALL_LINEAR, LoraConfig
 from .layers import Adapted, added, first, unwrap, wrap
 from .targets import Saved, Target, V, by_pattern, chosen, meant, saved, targets, unknown_module
+
+RANK = 4096  # up to which a rank that does not fit is found by comparing shapes
 
 
 class Adapters(nn.Module):
@@ -55,18 +57,26 @@ def layers(model: nn.Module) -> Iterator[Adapted]:
 
 
 def install(
-    model: Any, config: LoraConfig, name: str, prefix: str, *, trainable: bool = True, strict: bool = True
+    model: Any,
+    config: LoraConfig,
+    name: str,
+    prefix: str,
+    *,
+    trainable: bool = True,
+    strict: bool = True,
+    most: int | None = None,
 ) -> LoraConfig:
     """Adds an adapter, makes it the active one, and freezes everything else.
 
     Args:
         prefix: of the backbone in the names that the config uses. strict: as `chosen` takes it.
+        most: the largest rank that the file of the adapter has.
 
     Returns:
         The config with names that a file can hold.
 
     Raises:
-        InvalidInput: the adapter's name, or names in the config that mean nothing.
+        InvalidInput: the adapter's name, or names in the config that mean nothing. UnsupportedConfig: a larger rank.
     """
     if getattr(model, "prepared", None):
         raise InvalidInput("This model was prepared for inference; load it without precision=... to add adapters.")
@@ -77,13 +87,15 @@ def install(
     config = with_head(model, config, keys, prefix, strict)
     wanted = chosen(model, config, found, strict=strict)
     parts = saved(model, keys, prefix, config.modules_to_save or [])
+    ranks = by_pattern(found, config.rank_pattern, wanted, config.r, ours=strict)
+    alphas = by_pattern(found, config.alpha_pattern, wanted, config.lora_alpha, ours=strict)
+    if most is not None and max(ranks.values()) > max(most, RANK):  # before anything of that size is made
+        raise UnsupportedConfig(f"The adapter's config asks for rank {max(ranks.values()):,}; its file has {most:,}.")
     if known is None:
         known = model.adapters = Adapters()
         known.frozen = [path for path, _, _, p in owners(model) if p.requires_grad]
         for parameter in model.parameters():
             parameter.requires_grad_(False)
-    ranks = by_pattern(found, config.rank_pattern, wanted, config.r, ours=strict)
-    alphas = by_pattern(found, config.alpha_pattern, wanted, config.lora_alpha, ours=strict)
     for target in wanted:
         change(target, config, name, ranks[target.name], alphas[target.name])
     keep(known, parts, name)

@@ -14,6 +14,7 @@ from ..checkpoints.sources import Interleaved, Part, PerHead, Source, Transposed
 from ..errors import InvalidInput, UnsupportedOption, nearest
 from ..nn.weights import Linear
 from .config import ALL_LINEAR, LoraConfig
+from .patterns import fits
 
 BACKBONE = "backbone."
 SPARSE = re.compile(r"\.router$|\.experts\.")  # no linear layers in the reference's models of today
@@ -176,9 +177,12 @@ def ends(found: Sequence[Target], *, ours: bool) -> dict[str, list[Target]]:
 
 
 def fitting(found: Sequence[Target], pattern: str, *, ours: bool) -> list[Target]:
-    fits = compiled(pattern).fullmatch
-    theirs = [target for target in found if fits(target.name)]
-    return theirs or [target for target in found if ours and any(fits(name) for name in target.aliases)]
+    known = fits(pattern, [target.name for target in found])
+    theirs = [target for target in found if target.name in known]
+    if theirs or not ours:
+        return theirs
+    known = fits(pattern, [name for target in found for name in target.aliases])
+    return [target for target in found if known.intersection(target.aliases)]
 
 
 def _patterned(config: LoraConfig, target: Target) -> bool:
@@ -186,14 +190,7 @@ def _patterned(config: LoraConfig, target: Target) -> bool:
     if not config.layers_pattern or config.layers_to_transform is None:
         return True
     names = [config.layers_pattern] if isinstance(config.layers_pattern, str) else config.layers_pattern
-    return any(compiled(rf"(^|.*\.){name}\.{target.number}\..*").fullmatch(target.name) for name in names)
-
-
-def compiled(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise InvalidInput(f"{pattern!r} is no regular expression: {error}.") from error
+    return any(fits(rf"(^|.*\.){name}\.{target.number}\..*", [target.name]) for name in names)
 
 
 def by_pattern(

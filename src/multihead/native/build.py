@@ -41,8 +41,11 @@ class CannotBuild(Exception):
     """There is no compiler, or it does not know what is asked for."""
 
 
-def build(target: Path = LIBRARY) -> str:
+def build(target: Path = LIBRARY, link: tuple[str, ...] = ()) -> str:
     """Compiles the library to `target`, whole or not at all; what compiled it, in words.
+
+    Args:
+        link: more options of the linking, as sanitizers need them.
 
     Raises:
         CannotBuild: with the reason.
@@ -61,7 +64,7 @@ def build(target: Path = LIBRARY) -> str:
         with ThreadPoolExecutor(min(len(jobs), os.cpu_count() or 1)) as pool:
             list(pool.map(lambda job: _run(compiler, *COMMON, *job[1], "-c", str(job[0]), "-o", str(job[2])), jobs))
         whole = Path(room, "kernels.so")
-        _run(compiler, "-shared", "-o", str(whole), *(str(job[2]) for job in jobs), "-pthread")
+        _run(compiler, "-shared", *link, "-o", str(whole), *(str(job[2]) for job in jobs), "-pthread")
         part = target.with_name(f".{target.name}.{os.getpid()}")
         shutil.copyfile(whole, part)  # another file system, perhaps
         part.replace(target)
