@@ -7,6 +7,7 @@ wraps the whole of what is computed. It reads examples as `data` prepares them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,6 +26,14 @@ from . import losses
 from .passes import Example, Tokens, column, joined, states, states_at, target_states
 
 
+@dataclass(frozen=True)
+class Part:
+    """A pass of a joint objective: what it represents of some examples, or the sum of that times `gradients`."""
+
+    examples: Sequence[Example]
+    gradients: Tensor | None = None
+
+
 class Objective(nn.Module):
     """Base of all objectives.
 
@@ -33,6 +42,7 @@ class Objective(nn.Module):
     """
 
     splits: ClassVar[bool] = True  # whether the loss of a batch is the sum of its examples' losses
+    joint: bool = False  # whether it compares all examples of a step, by `represented` and `compared`
     columns: ClassVar[tuple[str, ...]] = ("input_ids", "labels")  # that every example needs to learn from
     answers: ClassVar[tuple[str, ...]] = ("labels",)  # of these, what a loss needs and scores do not
 
@@ -67,6 +77,10 @@ class Objective(nn.Module):
     def count(self, batch: Any) -> float:
         """Losses in a batch that has labels: what a mean divides by."""
         return len(batch)
+
+    def compared(self, found: Tensor, labels: Tensor | None) -> Tensor:
+        """The sum of losses of all examples of a step, of what `represented` gives: found (examples, ...)."""
+        raise NotImplementedError
 
     def forward(self, batch: Any, predict: bool = False) -> tuple[Tensor, Any]:
         """The sum of losses, and (`predict`) the scores of each example."""

@@ -15,7 +15,7 @@ from ..adapters.state import is_new
 from ..errors import UnsupportedOption
 from ..losses import IGNORED
 from .losses import cross_entropy, sequence_scores
-from .objectives import Objective, following
+from .objectives import Objective, Part, following
 from .passes import Example, Tokens, column, states
 
 PREFERENCES = ("sigmoid", "hinge", "ipo")
@@ -27,8 +27,9 @@ class Sentences(Objective):
 
     Args:
         model: a `SentenceEncoder`. texts: columns of ids, in order: anchor, positive, negatives; or two sentences.
-        loss: "contrastive" brings an anchor near its positive and away from all other texts of the batch (Henderson et
-            al., 2017, arXiv:1705.00652); "cosent" orders pairs by their scores (Su, 2022); "cosine" fits scores.
+        loss: "contrastive" brings an anchor near its positive and away from all other texts of the step, on all devices
+            and of all accumulated batches (Henderson et al., 2017, arXiv:1705.00652); "cosent" orders pairs by their
+            scores (Su, 2022); "cosine" fits scores.
         scale: of cosines, the inverse of a temperature.
     """
 
@@ -54,17 +55,29 @@ class Sentences(Objective):
         found = F.normalize(self.model.vectors(hidden, call.runs).float(), dim=-1)
         return list(found.split(len(batch)))
 
-    def forward(self, batch: Sequence[Example], predict: bool = False) -> tuple[Tensor, Any]:
-        sides = self.vectors(batch)
-        likeness = (sides[0] * sides[1]).sum(-1)
+    @property
+    def joint(self) -> bool:  # type: ignore[override]
+        return self.loss != "cosine"
+
+    def forward(self, batch: Sequence[Example] | Part, predict: bool = False) -> tuple[Tensor, Any]:
+        if isinstance(batch, Part):
+            found = torch.stack(self.vectors(batch.examples), 1)
+            return found if batch.gradients is None else (found * batch.gradients).sum(), None
+        found = torch.stack(self.vectors(batch), 1)
+        labels = column(batch, "labels", found.device) if all("labels" in example for example in batch) else None
+        likeness = (found[:, 0] * found[:, 1]).sum(-1)
+        return self.compared(found, labels), list(likeness.detach().cpu().numpy()) if predict else None
+
+    def compared(self, found: Tensor, labels: Tensor | None) -> Tensor:
+        """The sum of losses of vectors (examples, texts, width)."""
         if self.loss == "contrastive":
-            scores = sides[0] @ torch.cat(sides[1:]).T * self.scale
-            loss = cross_entropy(scores, torch.arange(len(batch), device=scores.device))
-        elif self.loss == "cosine":
-            loss = F.mse_loss(likeness, column(batch, "labels", likeness.device).float(), reduction="sum")
-        else:
-            loss = cosent(likeness * self.scale, column(batch, "labels", likeness.device)) * len(batch)
-        return loss, list(likeness.detach().cpu().numpy()) if predict else None
+            scores = found[:, 0] @ found[:, 1:].transpose(0, 1).flatten(0, 1).T * self.scale
+            return cross_entropy(scores, torch.arange(len(found), device=scores.device))
+        likeness = (found[:, 0] * found[:, 1]).sum(-1)
+        assert labels is not None
+        if self.loss == "cosine":
+            return F.mse_loss(likeness, labels.float(), reduction="sum")
+        return cosent(likeness * self.scale, labels) * len(found)
 
     def targets(self, batch: Sequence[Example]) -> list[Any]:
         return [example.get("labels", 1.0) for example in batch]

@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..errors import TrainingDiverged
+from . import joint
 from .arguments import TrainingArguments
 from .callbacks import Event
 from .experts import Experts
@@ -90,7 +91,9 @@ class Stepper:
         counted = torch.tensor([sum(map(self.objective.count, passes)), sum(sizes)], dtype=torch.float64)
         count, tokens = self.world.total(counted.to(self.objective.device)).tolist()
         ends = set(accumulate(map(len, parts)))
-        loss = self._backward(self._idle(len(passes), spare), passes, ends, max(count, 1.0))
+        idle = self._idle(len(passes), spare)
+        together = self.objective.joint and (self.world.size > 1 or len(passes) > 1)
+        loss = (self._jointly if together else self._backward)(idle, passes, ends, max(count, 1.0))
         return self._apply(step, loss, int(tokens))
 
     def _parts(self, examples: Sequence[Example]) -> list[list[Example]]:
@@ -132,6 +135,25 @@ class Stepper:
             if number in ends and number < len(passes):
                 self.tell("on_substep_end")
         return float(self.world.total(total)) / count
+
+    def _jointly(self, idle: Sequence[Any], passes: Sequence[Any], ends: Set[int], count: float) -> float:
+        """As `_backward`, where the loss compares all examples of the step; see `joint`."""
+
+        def run(batch: Any, with_: nn.Module = self.wrapped) -> Any:
+            with precision(self.arguments, self.objective.device):
+                return with_(batch)
+
+        whole = self.wrapped if is_sharded(self.wrapped) else self.objective  # no exchange without gradients
+        total, parts = joint.parts(self.objective, lambda batch: run(batch, whole), idle, passes, self.world)
+        for number, part in enumerate(parts, 1 - len(idle)):
+            with exchanging(self.wrapped, number == len(passes)):
+                scaled = part(run) * (self.world.size / count)
+                (scaled if self.scaler is None else self.scaler.scale(scaled)).backward()
+            if number == 0 and self.experts is not None:
+                self.experts.forget()
+            if number in ends and number < len(passes):
+                self.tell("on_substep_end")
+        return float(total) / count
 
     def _apply(self, step: int, loss: float, tokens: int) -> Taken:
         parameters = [p for _, p in learning(self.objective.model)]

@@ -76,6 +76,20 @@ class World:
         dist.all_reduce(box, dist.ReduceOp.MAX, group=self.group)
         return float(box)
 
+    def joined(self, value: Tensor) -> tuple[Tensor, int]:
+        """The rows (rows, ...) of all processes, in the order of ranks, and where this one's begin."""
+        if self.size == 1:
+            return value, 0
+        counts = torch.zeros(self.size, dtype=torch.int64, device=value.device)
+        counts[self.rank] = len(value)
+        sizes = self.total(counts).tolist()
+        padded = value.new_zeros(max(sizes), *value.shape[1:])
+        padded[: len(value)] = value
+        every = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(every, padded, group=self.group)
+        parts = [part[:size] for part, size in zip(every, sizes, strict=True)]
+        return torch.cat(parts), sum(sizes[: self.rank])
+
     def gathered(self, value: object) -> list[object]:
         """Every process's value, in the order of ranks."""
         if self.size == 1:
