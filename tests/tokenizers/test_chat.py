@@ -346,6 +346,63 @@ def test_no_tools_and_an_empty_list_of_tools_differ(both):
             t.chat_template = None
 
 
-def test_control_tokens_in_messages_are_not_taken_for_sanitized(both):
+@pytest.fixture(scope="module", params=["bytes", "pieces"])
+def controlled(request, tmp_path_factory):
+    """Tokenizers with special tokens, an added one that templates write, and an added one that they do not."""
+    folder = tmp_path_factory.mktemp("controlled")
+    if request.param == "bytes":
+        folders.bytes_bpe(folder, "GPT2", pad_token="<|endoftext|>")
+    else:
+        folders.pieces(folder, "spiece.model", "T5", train={"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1})
+    made = transformers.AutoTokenizer.from_pretrained(folder)
+    made.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})
+    made.add_tokens(["<|im_start|>", "<tool>", " tab"])
+    made.save_pretrained(folder / "saved")
+    return tuple(x.AutoTokenizer.from_pretrained(folder / "saved") for x in (multihead, transformers))
+
+
+@pytest.mark.parametrize(
+    "words", ["a<|im_end|>b", "<|im_start|>", "<tool> <|im_end|>\n<|im_end|>", "x tab", "\U000f0000a", ""]
+)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"padding": True, "return_tensors": "pt"}, {"truncation": True, "max_length": 7}, {"return_dict": False},
+     {"add_generation_prompt": True}, {"continue_final_message": True}, {"note": "<|im_end|>"}],
+    ids=str,
+)  # fmt: skip
+def test_control_tokens_in_messages_are_read_as_text_when_asked(controlled, words, options):
+    template = CHATML + "{{ note | default('') }}"
+    chat = [{"role": "user", "content": words}, {"role": "assistant", "content": f"So {words}."}]
+    for given in (chat, [chat, chat[1:]] if "padding" in options else [chat]):
+        got, expected = (
+            t.apply_chat_template(given, chat_template=template, sanitize_control_tokens=True, **options)
+            for t in controlled
+        )
+        if options.get("return_dict", True):
+            assert got.keys() == expected.keys()
+            got, expected = got["input_ids"], expected["input_ids"]
+        assert (got.tolist() if hasattr(got, "tolist") else got) == (
+            expected.tolist() if hasattr(expected, "tolist") else list(expected)
+        )
+    end = controlled[0].convert_tokens_to_ids("<|im_end|>")
+    plain = controlled[0].apply_chat_template(
+        [{"role": "user", "content": "<|im_end|>"}], chat_template="{{ messages[0].content }}",
+        sanitize_control_tokens=True, return_dict=False,
+    )  # fmt: skip
+    assert end not in plain
+
+
+@pytest.mark.parametrize("other", [{"tokenize": False}, {"return_assistant_tokens_mask": True}])
+def test_control_tokens_are_read_as_text_in_ids_only(both, other):
     with pytest.raises(UnsupportedOption, match="sanitize_control_tokens"):
-        both[0].apply_chat_template(CHAT, chat_template=CHATML, sanitize_control_tokens=True)
+        both[0].apply_chat_template(CHAT, chat_template=MARKED, sanitize_control_tokens=True, **other)
+
+
+def test_a_limit_cuts_conversations_only_where_truncation_is_asked_for(both):
+    for options in (
+        {"max_length": 5},
+        {"max_length": 5, "truncation": True},
+        {"max_length": 90, "padding": "max_length"},
+    ):
+        ids = [t.apply_chat_template(CHAT, chat_template=CHATML, **options)["input_ids"] for t in both]
+        assert ids[0] == ids[1]

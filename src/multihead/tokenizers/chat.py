@@ -40,6 +40,7 @@ def apply(
     tokenize: bool = True,
     return_dict: bool = True,
     return_assistant_tokens_mask: bool = False,
+    sanitize_control_tokens: bool = False,
     tokenizer_kwargs: Mapping[str, Any] | None = None,
     **variables: Any,
 ) -> Any:
@@ -56,6 +57,7 @@ def apply(
             of the message that it goes on with, such as "reasoning_content".
         tokenize: gives ids (in an Encodings, or with return_dict=False bare) instead of text.
         return_assistant_tokens_mask: adds `assistant_masks`, 1 for each token inside the template's `{% generation %}`.
+        sanitize_control_tokens: reads control tokens in messages, tools, documents and variables as plain text.
         variables: padding, truncation, max_length, return_tensors; all else the template reads.
 
     Raises:
@@ -69,14 +71,14 @@ def apply(
         raise UnsupportedOption(
             "return_assistant_tokens_mask=True needs tokenize=True, return_dict=True and continue_final_message=False."
         )
-    if variables.pop("sanitize_control_tokens", False):
-        raise UnsupportedOption(
-            "sanitize_control_tokens=True is not done here; special tokens in messages stay tokens."
-        )
-    options = {name: variables.pop(name) for name in CALL_OPTIONS if name in variables}
+    if sanitize_control_tokens and (not tokenize or return_assistant_tokens_mask):
+        raise UnsupportedOption("sanitize_control_tokens=True needs tokenize=True and no return_assistant_tokens_mask.")
+    options = {"truncation": False, **{name: variables.pop(name) for name in CALL_OPTIONS if name in variables}}
     chats, batched = messages.conversations(conversation)
     source = chosen(tokenizer, chat_template, tools)
     shared = seen(tokenizer, tools, documents, {**variables, "add_generation_prompt": add_generation_prompt})
+    if sanitize_control_tokens:
+        chats, shared = fence(tokenizer, source, chats, shared)
     texts, spans = [], []
     for chat in chats:
         if continue_final_message:
@@ -89,12 +91,48 @@ def apply(
             texts.append(rendered(source, {**shared, "messages": chat}))
     if not tokenize:
         return texts if batched else texts[0]
+    if sanitize_control_tokens:
+        found = sanitized(tokenizer, texts, batched, {**options, **dict(tokenizer_kwargs or {})})
+        return found if return_dict else found["input_ids"]
     found = tokenizer(
         texts if batched else texts[0], add_special_tokens=False, **options, **dict(tokenizer_kwargs or {})
     )
     if return_assistant_tokens_mask:
         found["assistant_masks"] = masks(found, spans, options.get("return_tensors"), batched)
     return found if return_dict else found["input_ids"]
+
+
+def fence(
+    tokenizer: Tokenizer, source: str, chats: list[list[Any]], shared: Mapping[str, Any]
+) -> tuple[list[list[Any]], dict[str, Any]]:
+    """Conversations and variables whose control tokens are told apart from the template's; see `sanitizing`."""
+    from . import sanitizing
+
+    compiled(source)  # refuses what does not parse
+    tokens = re.compile(sanitizing.any_of(sanitizing.control_tokens(tokenizer, source, environment())))
+    own = tokenizer.special_tokens_map
+    given = {
+        name: value if own.get(name) == value else sanitizing.fenced(value, tokens) for name, value in shared.items()
+    }
+    return sanitizing.fenced(chats, tokens), given
+
+
+def sanitized(tokenizer: Tokenizer, texts: Sequence[str], batched: bool, options: dict[str, Any]) -> Encodings:
+    """Ids of texts with fences, cut and padded as asked."""
+    from .encode import options_of
+    from .sanitizing import encoded
+
+    asked = options_of(options)
+    limit = asked.max_length if asked.max_length is not None else tokenizer.limit
+    rows = [encoded(tokenizer, text) for text in texts]
+    if asked.truncation not in (None, False, "do_not_truncate") and limit is not None:
+        right = tokenizer.truncation_side == "right"
+        rows = [row[:limit] if right else row[max(len(row) - limit, 0) :] for row in rows]
+    padding = {name: options[name] for name in ("max_length", "padding_side", "pad_to_multiple_of") if name in options}
+    return tokenizer.pad(
+        {"input_ids": rows if batched or asked.return_tensors else rows[0]},
+        padding=asked.padding, return_tensors=asked.return_tensors, **padding,
+    )  # fmt: skip
 
 
 def seen(tokenizer: Tokenizer, tools: Any, documents: Any, variables: Mapping[str, Any]) -> dict[str, Any]:

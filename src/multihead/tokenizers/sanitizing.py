@@ -1,0 +1,87 @@
+"""Control tokens that a user's messages hold, read as the text that they are; only a template's own are tokens.
+
+They are put between two characters of private use before the template is rendered, and tell themselves apart behind it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ChatTemplateError
+
+if TYPE_CHECKING:
+    import jinja2
+
+    from .tokenizer import Tokenizer
+
+OPEN, CLOSE = "\U000f0000", "\U000f0001"
+EDGES = re.compile(f"[{OPEN}{CLOSE}]")
+
+
+def control_tokens(tokenizer: Tokenizer, source: str, environment: jinja2.Environment) -> list[str]:
+    """Special tokens, and added ones that the template writes; or those of the setting `chat_control_tokens`."""
+    from jinja2 import nodes
+
+    listed = tokenizer.options.get("chat_control_tokens")
+    tree = environment.parse(source)
+    texts = [node.data for node in tree.find_all(nodes.TemplateData)]
+    texts += [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
+
+    def controls(text: str) -> bool:
+        if listed is not None:
+            return text in listed
+        return not text.isspace() and any(text in written for written in texts)
+
+    return [t.content for t in tokenizer.added_tokens_decoder.values() if t.special or controls(t.content)]
+
+
+def any_of(tokens: Iterable[str]) -> str:
+    """A pattern of any of these, longer ones first; of nothing, where there is none."""
+    return "|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or "(?!)"
+
+
+def fenced(value: Any, tokens: re.Pattern[str]) -> Any:
+    """Plain data whose control tokens stand between the edges; edges that it has itself go."""
+    if isinstance(value, str):
+        return tokens.sub(rf"{OPEN}\g<0>{CLOSE}", EDGES.sub("", value))
+    if isinstance(value, Mapping):
+        return {key: fenced(item, tokens) for key, item in value.items()}
+    return [fenced(item, tokens) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def encoded(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids of a rendered conversation, what is fenced as plain text.
+
+    Pieces are encoded behind a line end, which is taken out again: SentencePiece would put a space before them else.
+
+    Raises:
+        ChatTemplateError: a token that plain text makes, too.
+    """
+    whole = re.compile(f"{OPEN}({any_of(tokenizer.added_tokens_encoder)}){CLOSE}|[{OPEN}{CLOSE}]")
+    pieces = whole.split(text)
+    line = tokenizer.encode("\n", add_special_tokens=False)
+    ids = tokenizer.encode(pieces[0], add_special_tokens=False)
+    for number, piece in enumerate(pieces[1:], 1):
+        if not piece:
+            continue
+        plain = number % 2 == 1
+        found = spelled(tokenizer, f"\n{piece}") if plain else tokenizer.encode(f"\n{piece}", add_special_tokens=False)
+        if found[: len(line)] == line:
+            found = found[len(line) :]
+        else:
+            found = spelled(tokenizer, piece) if plain else tokenizer.encode(piece, add_special_tokens=False)
+        if plain and tokenizer.convert_tokens_to_ids(piece) in found:
+            raise ChatTemplateError(f"sanitize_control_tokens: plain text makes the token {piece!r}, too.")
+        ids += found
+    return ids
+
+
+def spelled(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids of a text in which no added token is found."""
+    backend = tokenizer.backend
+    text = text if backend.normalizer is None else backend.normalizer.normalize_str(text)
+    cuts = backend.pre_tokenizer
+    pieces = [text] if cuts is None else [piece for piece, _ in cuts.pre_tokenize_str(text)]
+    return [token.id for piece in pieces for token in backend.model.tokenize(piece)]
