@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..config import Count, Size
+from ..errors import UnsupportedConfig
 from ..nn.layer import Layer
 from ..nn.stack import Stack
 from . import gguf, llama
@@ -28,11 +30,21 @@ class Qwen2Config(llama.LlamaConfig):
     eos_token_id: int | list[int] | None = None
 
 
-def windows(config: Qwen2Config) -> list[int | None]:
-    """Each layer's window; None sees all."""
-    window = config.sliding_window if config.use_sliding_window else None
+def windows(config: Qwen2Config, usual: Sequence[str] | None = None) -> list[int | None]:
+    """Each layer's window; None sees all.
+
+    Args:
+        usual: the layers' kinds where `layer_types` does not say them; None for Qwen2's.
+
+    Raises:
+        UnsupportedConfig: layers are said to slide, and no window.
+    """
+    window = (config.sliding_window or None) if config.use_sliding_window else None
     late = [SLIDING if window and i >= config.max_window_layers else FULL for i in range(config.num_hidden_layers)]
-    return [window if kind == SLIDING else None for kind in layer_kinds(config, late)]
+    kinds = layer_kinds(config, late if usual is None else usual)
+    if SLIDING in kinds and window is None:
+        raise UnsupportedConfig("layer_types has sliding layers; use_sliding_window or sliding_window says no window.")
+    return [window if kind == SLIDING else None for kind in kinds]
 
 
 def build(config: Qwen2Config) -> Stack:

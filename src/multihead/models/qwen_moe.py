@@ -10,15 +10,14 @@ from torch import nn
 
 from ..checkpoints.keys import KeyMap, Rows
 from ..config import Count, Size
-from ..errors import UnsupportedConfig
 from ..nn.experts import ExpertList, RoutedExperts, WithShared, likeliest
 from ..nn.feedforward import GatedFeedForward
 from ..nn.layer import Layer
 from ..nn.stack import Stack
 from ..nn.weights import Linear
 from . import llama, qwen3
-from .patterns import FULL, SLIDING, layer_kinds, rotary_of
-from .qwen2 import Qwen2Config
+from .patterns import FULL, SLIDING, rotary_of
+from .qwen2 import Qwen2Config, windows
 
 
 @dataclass(kw_only=True)
@@ -71,15 +70,8 @@ class Qwen3MoeConfig(qwen3.Qwen3Config):
 
 def some_windows(config: Qwen2MoeConfig) -> list[int | None]:
     """Each layer's window in Qwen2-MoE: every other one of the first `max_window_layers` slides."""
-    window = (config.sliding_window or None) if config.use_sliding_window else None
-    early = range(config.max_window_layers if window else 0)
-    usual = [SLIDING if i in early and i % 2 == 0 else FULL for i in range(config.num_hidden_layers)]
-    kinds = layer_kinds(config, usual)
-    if SLIDING in kinds and window is None:
-        raise UnsupportedConfig(
-            "layer_types has sliding layers, but use_sliding_window and sliding_window say no window."
-        )
-    return [window if kind == SLIDING else None for kind in kinds]
+    early = range(config.max_window_layers if config.sliding_window and config.use_sliding_window else 0)
+    return windows(config, [SLIDING if i in early and i % 2 == 0 else FULL for i in range(config.num_hidden_layers)])
 
 
 def all_windows(config: Qwen3MoeConfig) -> list[int | None]:

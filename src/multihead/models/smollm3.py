@@ -49,8 +49,9 @@ class SmolLM3Config(llama.LlamaConfig):
 
 
 def build(config: SmolLM3Config) -> Stack:
-    window = config.sliding_window if config.use_sliding_window else None
-    usual = [SLIDING if window is not None and not turned else FULL for turned in config.turned]
+    window = config.sliding_window  # of layers that are said to slide, whatever `use_sliding_window` says of others
+    slides = config.use_sliding_window and window is not None
+    usual = [SLIDING if slides and not turned else FULL for turned in config.turned]
     kinds, rotary, plain = layer_kinds(config, usual), rotary_of(config, config.head_width), Positions()
 
     def layer(i: int) -> Layer:
