@@ -15,6 +15,7 @@ from .errors import InvalidInput, UnsupportedConfig
 from .kernels.linear import linear
 from .nn.activations import activation
 from .nn.call import Call
+from .nn.hooks import hooked
 from .nn.packed import PackedLinear, Product
 from .nn.ragged import mean, select, text_of
 from .nn.weights import Dropout, LayerNorm, Linear
@@ -148,7 +149,10 @@ class LanguageModel(nn.Module):
     def _scores(self, states: Tensor) -> Tensor:
         if self.packed is not None:
             return self.packed(states)
-        weight: Tensor = self.table.weight  # type: ignore[assignment]
+        if not isinstance(self.table, nn.Embedding) and (type(self.table) is not Linear or hooked(self.table)):
+            scores = self.table(states)  # one that does more than its weight says
+            return scores if self.bias is None else scores + self.bias
+        weight: Tensor = self.table.weight
         scores = linear(states[:, : weight.shape[1]], weight, self.bias)
         return scores if self.rest is None else scores + self.rest(states[:, weight.shape[1] :])
 

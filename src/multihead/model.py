@@ -29,6 +29,7 @@ from .models.registry import by_class_name
 from .nn.cache import ByLength, Cache
 from .nn.call import Call, Encoded, Record
 from .nn.embeddings import LearnedPositions
+from .nn.hooks import hooked
 from .nn.memories import Memory
 from .nn.modes import evaluating
 from .nn.ragged import Layout, places
@@ -235,7 +236,7 @@ class PreTrainedModel(Idioms, Adaptable):
 
     def score(self, states: Tensor) -> Tensor:
         """Scores (rows, vocabulary) of what follows, from last states (rows, width)."""
-        if isinstance(self.head, LanguageModel):
+        if isinstance(self.head, LanguageModel) and not hooked(self.head):
             return self.head.exact(states)
         rows = Runs.of((states.shape[0],))
         return self.head(states, Call(places(rows, states.device), rows))  # type: ignore[misc]

@@ -23,13 +23,14 @@ def through(stack: Any, read: Batch, call: Call) -> Tensor:
     """Last states (tokens, width) of a pass over packed inputs.
 
     Where keys depend on how long their text is (rotary scaling `longrope`, `dynamic`), a text that has grown to
-    other frequencies is read from its first token, so that the pass gives what one over the whole text gives.
+    other frequencies is read from its first token, and where a part remembers nothing every text is, so that the pass
+    gives what one over the whole text gives.
 
     Raises:
         InvalidInput: a text has to be read again, and some of it was given as vectors or with inputs beside ids.
     """
     words = stack.embed.given(read.vectors) if read.ids is None else stack.embed.words(read.ids)
-    if call.cache is None or not call.cache.store.by_length:
+    if call.cache is None or not call.cache.store.varies:
         return stack(words, call)
     texts, new = call.cache.texts, call.runs.lengths
     grown = tuple(text.length + count for text, count in zip(texts, new, strict=True))
@@ -43,9 +44,9 @@ def through(stack: Any, read: Batch, call: Call) -> Tensor:
     for number, whole in enumerate(again):
         if whole and known[number] is None:
             raise InvalidInput(
-                f"Text {number} of past_key_values grows from {texts[number].length} to {grown[number]} tokens. This "
-                "model turns keys by how long a text is, and can read ids alone again. Leave past_key_values out, and "
-                "give the whole text."
+                f"Text {number} of past_key_values grows from {texts[number].length} to {grown[number]} tokens. It "
+                "must be read again, since this model turns keys by how long a text is, or has a part without a "
+                "memory(), and was not given as ids alone. Leave past_key_values out, and give the whole text."
             )
     for text, count, total, history in zip(texts, new, totals, known, strict=True):
         if count:

@@ -83,7 +83,7 @@ class Branch:
         """
         known = len(self.tokens)
         most = most if self.twin is None else self.twin.alike(most)
-        if not self.text.store.by_length:
+        if not self.text.store.varies:
             return most
         variant = self.text.store.variant(known)
         return next((n for n in range(most) if self.text.store.variant(known + n + 1) != variant), most)
@@ -153,7 +153,8 @@ class Read:
     @property
     def rows(self) -> int:
         """Last tokens that one pass must read together."""
-        return max(self.wanted, self.states)
+        known = len(self.branch.tokens) if self.branch.text.store.whole else 0
+        return max(self.wanted, self.states, known)
 
 
 class Reading:

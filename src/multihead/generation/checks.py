@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import nn
+
 from ..errors import InvalidInput, TextTooLong, UnsupportedOption, warn
 from .config import DRAWS, GenerationConfig
 from .constraints import check_constraints
 from .job import Extras
 
+PACKAGE = __name__.split(".")[0]
 USUAL: Mapping[str, Any] = {
     "length_penalty": 1.0, "diversity_penalty": 0.0, "early_stopping": False, "penalty_alpha": 0.0, "temperature": 1.0,
     "top_k": 50, "top_p": 1.0, "typical_p": 1.0, "min_p": 0.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0,
@@ -90,6 +93,21 @@ def check_ways(config: GenerationConfig, extras: Extras) -> None:
         raise InvalidInput("penalty_alpha does not go with guidance_scale or dola_layers.")
     if single and (config.output_attentions or config.output_hidden_states):
         raise InvalidInput(f"{single[0]} shows scores and logits only, no states or attentions.")
+
+
+def check_forward(model: Any) -> None:
+    """Raises UnsupportedOption for a model whose own `forward` was replaced or is hooked: it is not called here."""
+    if not isinstance(model, nn.Module):
+        return
+    own = vars(model).get("forward", type(model).forward)
+    own = getattr(own, "_torchdynamo_orig_callable", own)  # compiled, it computes the same
+    source = getattr(getattr(own, "__func__", own), "__globals__", {}).get("__name__", "")
+    if model._forward_hooks or model._forward_pre_hooks or source.split(".")[0] != PACKAGE:
+        raise UnsupportedOption(
+            f"generate reads tokens through the layers of {type(model).__name__}, and its forward is not called: what "
+            "replaces or hooks that would be passed by. Replace or hook model.backbone, its layers or model.head, or "
+            "pass a logits_processor."
+        )
 
 
 def check_prompts(prompts: Sequence[Sequence[int]], limits: Sequence[int], longest: int | None = None) -> None:

@@ -12,7 +12,7 @@ from ..errors import InvalidInput
 from ..nn.call import Encoded
 from ..outputs import Output
 from .beams import beamed
-from .checks import check, check_effect, check_prompts, check_tokens, check_ways
+from .checks import check, check_effect, check_forward, check_prompts, check_tokens, check_ways
 from .config import GenerationConfig
 from .contrastive import contrasted
 from .engine import BRANCHES, Engine, Request, Strategy
@@ -153,6 +153,7 @@ def run(
     together: int = BRANCHES,
 ) -> list[Job]:
     """Continues prompts together, each one a request. Raises what a request raised."""
+    check_forward(model)
     check_prompts(prompts, limits, model.longest)
     check_tokens(config, model.vocabulary, [len(prompt) for prompt in prompts], limits)
     if streamer is not None and (len(prompts) > 1 or (config.num_return_sequences or 1) > 1):

@@ -16,10 +16,12 @@ from ..kernels.sight import BLOCK
 from ..nn.blocks import Table
 from ..nn.cache import Store, Text
 from ..nn.call import Encoded
+from ..nn.hooks import hooked
+from ..nn.known import all_known, learn
 from ..nn.memories import KeyValues
 from ..nn.packed import Product
 from ..nn.rows import joined_rows
-from ..nn.standing import hooked, settle
+from ..nn.standing import settle
 from ..nn.unpacked import Unpacked, lie_alike
 from ..nn.walking import Rows, Walk, walks
 from ..nn.weights import Embedding, Linear, ScaledEmbedding
@@ -56,7 +58,9 @@ class Walks:
             return None
         if not all(x.is_cpu for x in (*model.parameters(), *model.buffers())):
             return None
-        return cls(model, store) if walks(_decoder(model), model.dtype) and _scores(model.head, model.dtype) else None
+        if not _scores(model.head, model.dtype) or not all_known([*_decoder(model).modules(), *_parts(model.head)]):
+            return None
+        return cls(model, store) if walks(_decoder(model), model.dtype) else None
 
     @torch.inference_mode()
     def step(
@@ -139,6 +143,15 @@ def _scores(head: Any, dtype: torch.dtype) -> bool:
     if head.packed is not None or not plain:
         return plain
     return type(head.table) in (Embedding, ScaledEmbedding, Linear) and lie_alike([head.table], dtype)
+
+
+learn(LanguageModel, *"scale softcap rest table transform bias packed carried".split())
+
+
+def _parts(head: Any) -> list[torch.nn.Module]:
+    """A head and its parts, but for what is carried and no pass reads."""
+    used = [child for name, child in head.named_children() if name != "carried"]
+    return [head, *(part for child in used for part in child.modules())]
 
 
 def _walk(model: Any, store: Store) -> Walk:

@@ -6,8 +6,11 @@ with the same beginning may hold the same ones.
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 from ..errors import MemoryFull
 from ..kernels.sight import BLOCK
@@ -16,6 +19,11 @@ from ..kernels.sight import BLOCK
 def room(length: int) -> int:
     """Places to make for a text of this length: an eighth more, in whole blocks."""
     return -(-(length + length // 8 + 1) // BLOCK) * BLOCK
+
+
+def name_of(before: bytes, tokens: Sequence[int]) -> bytes:
+    """A name for a block of tokens after others."""
+    return blake2b(before + array("q", tokens).tobytes(), digest_size=16).digest()
 
 
 class Budget:

@@ -7,9 +7,7 @@ a pass, never parked in a module.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,8 +16,8 @@ from torch import Tensor
 
 from ..errors import InvalidInput
 from ..kernels.sight import BLOCK, Runs
-from .blocks import Budget, Pool, Table, room
-from .memories import KeyValues, Memory, Plan, Recent, Slots
+from .blocks import Budget, Pool, Table, name_of, room
+from .memories import KeyValues, Memory, Nothing, Plan, Recent, Slots
 from .ragged import places
 from .rows import copied_rows, joined_rows, paged, seen
 
@@ -56,6 +54,9 @@ class Store:
         leaves = [leaf for layer in self.layers for leaf in layer.leaves()]
         self.slots = [leaf for leaf in leaves if isinstance(leaf, Slots)]
         self.bound = [leaf for leaf in leaves if isinstance(leaf, Recent)]
+        self.whole = any(
+            isinstance(leaf, Nothing) for leaf in leaves
+        )  # texts are read from their first token each time
         self.budget = budget or Budget()
         self.windows = tuple({leaf.window: None for leaf in leaves if isinstance(leaf, KeyValues)})
         self.pools = {w: Pool(self.budget, like.size(w) if like else 0) for w in self.windows}
@@ -81,7 +82,7 @@ class Store:
     @property
     def shares(self) -> bool:
         """Whether texts with one beginning can share what is remembered of it."""
-        return not self.slots and not self.bound
+        return not self.slots and not self.bound and not self.whole
 
     def clear(self) -> None:
         """Forgets all texts, none of which may be there any more; storage stays."""
@@ -90,7 +91,14 @@ class Store:
 
     def variant(self, total: int) -> tuple[int, ...]:
         """What keys of a text of so many tokens depend on besides: only texts with the same one can share them."""
-        return tuple(positions.variant(total) for positions in self.by_length) if self.by_length else ()
+        if not self.varies:
+            return ()
+        return tuple(positions.variant(total) for positions in self.by_length) + ((total,) if self.whole else ())
+
+    @property
+    def varies(self) -> bool:
+        """Whether what is remembered is of use to texts of some lengths alone."""
+        return self.whole or bool(self.by_length)
 
     def begin(self, seed: bytes = b"") -> Text:
         """A text of which nothing is remembered yet; `seed` as in `Text`."""
@@ -290,11 +298,6 @@ class Text:
     def _covered(self, window: int | None, names: list[bytes], blocks: int) -> bool:
         pool, first = self.store.pools[window], min(self._unseen(window, blocks), blocks - 1)  # somebody has read it
         return all(pool.find(names[i + 1]) is not None for i in range(first, blocks))
-
-
-def name_of(before: bytes, tokens: Sequence[int]) -> bytes:
-    """A name for a block of tokens after others."""
-    return blake2b(before + array("q", tokens).tobytes(), digest_size=16).digest()
 
 
 class Cache:

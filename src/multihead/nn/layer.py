@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .call import Call
-from .memories import Both, Memory
+from .memories import Both, Memory, given, memory_of
 from .weights import Dropout
 
 
@@ -75,7 +75,7 @@ class Layer(nn.Module):
         self.attention, self.ffn = attention, ffn
 
     def memory(self) -> Memory:
-        return self.attention.step.memory()  # type: ignore[operator]
+        return memory_of(getattr(self.attention, "step", self.attention))
 
     @property
     def narrows(self) -> bool:
@@ -96,7 +96,7 @@ class OneStep(nn.Module):
         self.mixer = mixer
 
     def memory(self) -> Memory:
-        return self.mixer.step.memory()  # type: ignore[operator]
+        return memory_of(getattr(self.mixer, "step", self.mixer))
 
     def forward(self, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
         return self.mixer(x, call, memory)
@@ -116,10 +116,10 @@ class Hybrid(nn.Module):
         self.first, self.second, self.into, self.given = first, second, into, out
 
     def memory(self) -> Both:
-        return Both(self.first.memory(), self.second.memory())  # type: ignore[operator]
+        return Both(memory_of(self.first), memory_of(self.second))
 
     def forward(self, x: Tensor, call: Call, memory: Both | None) -> Tensor:
-        own = (None, None) if memory is None else (memory.first, memory.second)
+        own = (None, None) if memory is None else (given(memory.first), given(memory.second))
         parts = zip((self.first, self.second), own, self.into, self.given, strict=True)
         first, second = (mix(x * into, call, held) * out for mix, held, into, out in parts)
         return first + second
@@ -146,7 +146,7 @@ class ParallelLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def memory(self) -> Memory:
-        return self.attention.memory()  # type: ignore[operator]
+        return memory_of(self.attention)
 
     def forward(self, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
         normed = self.norm(x)

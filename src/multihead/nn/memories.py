@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InvalidInput
 from ..kernels import gpu
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Memory(Protocol):
     """One layer's share of a store."""
 
-    def leaves(self) -> Iterator[KeyValues | Slots | Recent]:
+    def leaves(self) -> Iterator[KeyValues | Slots | Recent | Nothing]:
         """The memories of its mixers."""
 
 
@@ -57,6 +57,24 @@ class Plan:
     @cached_property
     def pages(self) -> Pages:
         return self.paged()
+
+
+class Nothing:
+    """The memory of a part that does not say what it remembers: its texts are read whole, each time anew."""
+
+    def leaves(self) -> Iterator[Nothing]:
+        yield self
+
+
+def memory_of(part: nn.Module) -> Memory:
+    """What a part says that it remembers, or `Nothing`."""
+    made: Any = getattr(part, "memory", None)
+    return made() if callable(made) else Nothing()
+
+
+def given(memory: Memory | None) -> Any:
+    """A memory as a part takes it: None for `Nothing`."""
+    return None if isinstance(memory, Nothing) else memory
 
 
 class KeyValues:
@@ -289,6 +307,6 @@ class Both:
     def __init__(self, first: Memory, second: Memory) -> None:
         self.first, self.second = first, second
 
-    def leaves(self) -> Iterator[KeyValues | Slots | Recent]:
+    def leaves(self) -> Iterator[KeyValues | Slots | Recent | Nothing]:
         yield from self.first.leaves()
         yield from self.second.leaves()

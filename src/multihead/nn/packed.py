@@ -141,8 +141,16 @@ class Product(nn.Module):
         known = x.ndim > 0 and x.shape[-1] == self.shape[1] and (dtype is None or dtype in native.TYPES)
         return known and (add is None or (add.shape == shape and add.is_cpu))
 
-    def definition(self, x: Tensor, add: Tensor | None = None) -> Tensor:
-        """The same in torch's operations, and with gradients to x."""
+    def bare(self, x: Tensor) -> Tensor:
+        """The product without the norm after it, which `settled` gives of a sum that holds it."""
+        return self(x) if not self.after.kind else self.definition(x, settle=False)
+
+    def settled(self, total: Tensor) -> Tensor:
+        """The norm after the product, of a sum that was made elsewhere."""
+        return _normed(total.float(), self.after, self.after_weight, self.after_bias).to(total.dtype)
+
+    def definition(self, x: Tensor, add: Tensor | None = None, settle: bool = True) -> Tensor:
+        """The same in torch's operations, and with gradients to x. `settle`: whether the norm after it is taken."""
         wide = _normed(x.float(), self.norm, self.norm_weight, self.norm_bias)
         bias = None if self.offsets is None else self.offsets[: self.shape[0]]
         y = packed.product(wide.reshape(-1, x.shape[-1]), self.packed, bias)
@@ -154,7 +162,7 @@ class Product(nn.Module):
             y = ACTIVATIONS[self.act](y)
         if add is not None:
             y = y + add
-        if self.after.kind:
+        if self.after.kind and settle:
             y = _normed(y.to(x.dtype).float(), self.after, self.after_weight, self.after_bias)
         return y.to(x.dtype)
 

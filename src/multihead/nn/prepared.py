@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import InvalidInput
 from ..kernels.native import ACTIVATIONS as KNOWN
 from ..kernels.packed import KEPT, kept_kind
 from ..kernels.sight import Sight
@@ -17,7 +19,9 @@ from .attention import Attention, CrossAttention
 from .call import Call, Encoded
 from .experts import ExpertList, RoutedExperts, StackedExperts, WithShared
 from .feedforward import FeedForward, GatedFeedForward
+from .hooks import hooked
 from .joined import Joined, normed_sum
+from .known import known, learn, unpatched
 from .layer import Layer, Residual
 from .memories import KeyValues
 from .norms import Finite
@@ -39,7 +43,7 @@ class PreparedAttention(Attention):
     widths: tuple[int, int, int]
 
     def forward(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
-        return self.joined(x, None, call, memory)
+        return bare(self.output, self._heads(x, call, memory).flatten(1))
 
     def joined(self, x: Tensor, add: Tensor | None, call: Call, memory: KeyValues | None) -> Tensor:
         """(tokens, width): `add` and what attention gives of x."""
@@ -73,15 +77,17 @@ class PreparedCrossAttention(CrossAttention):
     widths: tuple[int, int]
 
     def forward(self, x: Tensor, call: Call, memory: KeyValues | None = None) -> Tensor:
-        return self.joined(x, None, call, memory)
+        return bare(self.output, self._mixed(x, call))
 
     def joined(self, x: Tensor, add: Tensor | None, call: Call, memory: KeyValues | None = None) -> Tensor:
+        return self.output(self._mixed(x, call), add)
+
+    def _mixed(self, x: Tensor, call: Call) -> Tensor:
         source = call.encoded
         assert source is not None
         k, v = self.projected(source)
         sight = call.sight(source.runs, causal=False, window=None)
-        mixed = self._mix(self._split(self.query(x)), k, v, sight, None, call, call.record.cross_attentions)
-        return self.output(mixed.flatten(1), add)
+        return self._mix(self._split(self.query(x)), k, v, sight, None, call, call.record.cross_attentions).flatten(1)
 
     def projected(self, source: Encoded) -> tuple[Tensor, Tensor]:
         def project(hidden: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,7 +105,7 @@ class PreparedFeedForward(nn.Module):
         self.into, self.output = into, out
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.joined(x, None)
+        return bare(self.output, self.into(x))
 
     def joined(self, x: Tensor, add: Tensor | None) -> Tensor:
         """(tokens, width): `add` and what the step gives of x."""
@@ -107,10 +113,44 @@ class PreparedFeedForward(nn.Module):
 
 
 class PreparedResidual(Residual):
-    """A residual step that adds what it reads itself, with the norms that its products have taken in."""
+    """A residual step that adds what it reads itself, with the norms that its products have taken in.
+
+    A step that somebody hooks is asked for what it gives alone, which is then added here.
+    """
+
+    joins: tuple[nn.Module, ...] = ()  # the step, as it was prepared
+    taken = (False, False)  # whether its products have taken in the norm before and the one after
 
     def forward(self, x: Tensor, *args: Any) -> Tensor:
-        return self.after(self.step.joined(self.before(x), x, *args))  # type: ignore[operator]
+        if self._adds:
+            return self.after(self.step.joined(self.before(x), x, *args))  # type: ignore[operator]
+        return self._apart(x, *args)
+
+    @property
+    def _adds(self) -> bool:
+        """Whether the step may add what it reads.
+
+        Raises:
+            InvalidInput: a part was replaced that was joined with others.
+        """
+        step = self.step
+        if step is not self.joins[0] or any(
+            taken and type(norm) is not nn.Identity
+            for taken, norm in zip(self.taken, (self.before, self.after), strict=True)
+        ):
+            if any(self.taken):
+                raise InvalidInput(
+                    "A step and the norms around it were joined when this model was prepared, and one of them was "
+                    f"replaced since ({type(step).__name__} is there now). Replace parts first, then call prepare()."
+                )
+            return False
+        return not hooked(step) and type(self.out) is nn.Identity and not hooked(self.out) and self.scale == 1.0
+
+    def _apart(self, x: Tensor, *args: Any) -> Tensor:
+        """The same where what the step gives is looked at, or has something done to it, before it is added."""
+        new = self.dropout(self.out(self.step(self.before(x), *args)))
+        total = x + (new if self.scale == 1.0 else new * self.scale)
+        return self.after(self.step.output.settled(total) if self.taken[1] else total)  # type: ignore[union-attr,operator]
 
     @property
     def narrows(self) -> bool:
@@ -128,29 +168,59 @@ class JoinedResidual(PreparedResidual):
     A sum that the next step's norm reads is a tensor with that norm and what it gives, as its `normed`.
     """
 
-    follows: tuple[nn.Module, ...] = ()  # the norm of the step after this one
+    follows: Follows | None = None
 
     def forward(self, x: Tensor, *args: Any) -> Tensor:
         norm, known = getattr(x, "normed", (None, None))
+        if not self._adds:
+            return self._apart(x, *args)
         new = self.step.joined(self.before(x) if known is None or norm is not self.before else known, None, *args)  # type: ignore[operator]
         if type(self.after) is not nn.Identity:
-            found = normed_sum(x, new, self.after, keep=False)
+            found = None if hooked(self.after) else normed_sum(x, new, self.after, keep=False)
             return self.after(x + new) if found is None else found[1]
-        found = normed_sum(x, new, self.follows[0], keep=True) if self.follows else None
-        if found is None:
+        after = self.follows
+        found = normed_sum(x, new, after.norm, keep=True) if after is not None and after.next() else None
+        if found is None or after is None:
             return x + new
-        found[0].normed = self.follows[0], found[1]  # type: ignore[attr-defined]
+        found[0].normed = after.norm, found[1]  # type: ignore[attr-defined]
         return found[0]
 
 
-def _follow(layers: nn.ModuleList) -> None:
-    """Tells each step of some layers the norm of the next one."""
-    names = ("attention", "cross", "ffn")
-    steps = [getattr(layer, name, None) for layer in layers for name in names if isinstance(layer, Layer)]
-    known = [step for step in steps if step is not None]
-    for step, after in pairwise(known):
-        if type(step) is type(after) is JoinedResidual:
-            step.follows = (after.before,)
+@dataclass(frozen=True, eq=False)
+class Follows:
+    """The step that reads what another one gives, where nothing is done to it between.
+
+    Args:
+        norm: of that step. places: what leads from the one to the other: an owner, the name of a part, and the part.
+    """
+
+    norm: nn.Module
+    places: tuple[tuple[nn.Module, str, nn.Module], ...]
+
+    def next(self) -> bool:
+        """Whether it is still so: nobody has hooked or replaced what lies between."""
+        held = all(owner._modules.get(name) is part and not hooked(part) for owner, name, part in self.places)
+        return held and unpatched()
+
+
+def _follow(stack: Stack) -> None:
+    """Tells each step of a stack's layers the next one."""
+    layers = [(str(number), layer) for number, layer in enumerate(stack.layers) if isinstance(layer, Layer)]
+    steps = [
+        (step, ((stack.layers, number, layer), (layer, name, step)))
+        for number, layer in layers for name, step in layer.named_children() if name in ("attention", "cross", "ffn")
+    ]  # fmt: skip
+    for (step, here), (after, there) in pairwise(steps):
+        if type(step) is type(after) is JoinedResidual and type(step.after) is nn.Identity:
+            way = (*here, *there, (after, "before", after.before))
+            step.follows = Follows(after.before, way)
+
+
+for _kind, _names in (
+    (PreparedAttention, ()), (PreparedCrossAttention, ()), (PreparedFeedForward, ("into", "output")),
+    (PreparedResidual, ()), (JoinedResidual, ()),
+):  # fmt: skip
+    learn(_kind, *_names)
 
 
 def prepare(module: nn.Module, kind: str) -> None:
@@ -168,25 +238,27 @@ def prepare(module: nn.Module, kind: str) -> None:
     _steps(module, kind)
     for part in module.modules():
         if isinstance(part, Stack) and kind == JOINED:
-            _follow(part.layers)
+            _follow(part)
 
 
 def _residual(residual: Residual, kind: str) -> None:
     """A residual whose step can add what it reads."""
-    if type(residual.out) is not nn.Identity or residual.scale != 1.0:
+    if type(residual.out) is not nn.Identity or residual.scale != 1.0 or not known(residual):
         return
     if kind != JOINED and _routes(residual.step):  # a router reads what the norm gives, too
         residual.step = _experts(residual.step, kind)
-        residual.__class__ = PreparedResidual
+        residual.__class__, residual.joins = PreparedResidual, (residual.step,)  # type: ignore[assignment]
     if not can_join(residual.step):
         return
     if kind == JOINED and type(residual.after) is Finite and residual.before.weight.dtype is not torch.float16:
         residual.after = nn.Identity()
-    before, after = (None, None) if kind == JOINED else (Norm.of(residual.before), Norm.of(residual.after))
+    norms = residual.before, residual.after
+    before, after = (None if kind == JOINED or not known(norm) else Norm.of(norm) for norm in norms)
     residual.step = _step(residual.step, kind, before, after)
     residual.before = nn.Identity() if before else residual.before
     residual.after = nn.Identity() if after else residual.after
     residual.__class__ = JoinedResidual if kind == JOINED else PreparedResidual
+    residual.joins, residual.taken = (residual.step,), (before is not None, after is not None)  # type: ignore[assignment]
 
 
 def _steps(module: nn.Module, kind: str) -> None:
@@ -195,21 +267,34 @@ def _steps(module: nn.Module, kind: str) -> None:
             setattr(module, name, _step(child, kind, None, None))
         elif kind != JOINED and _routes(child):
             setattr(module, name, _experts(child, kind))
-        elif type(child) is Linear and kind != JOINED and name not in getattr(module, "unpacked", ()):
-            setattr(module, name, PackedLinear(child, kind))
+        elif is_plain(child) and kind != JOINED and name not in getattr(module, "unpacked", ()):
+            setattr(module, name, PackedLinear(child, kind))  # type: ignore[arg-type]
         elif not isinstance(child, (Product, Joined)):
             _steps(child, kind)
 
 
 def can_join(step: nn.Module) -> bool:
     """Whether a step is of the plain kind that is joined here."""
+    if not known(step):
+        return False
     if type(step) in (Attention, CrossAttention):
-        return all(type(getattr(step, name)) is Linear for name in ("q", "k", "v", "out"))
+        return all(is_plain(getattr(step, name)) for name in ("q", "k", "v", "out"))
     if isinstance(step, (FeedForward, GatedFeedForward)) and step.down.weight.dtype != step.up.weight.dtype:
         return False
     if type(step) is FeedForward:
-        return type(step.up) is Linear and type(step.down) is Linear and named(step.act) is not None
-    return type(step) is GatedFeedForward and step.scales == (1.0, 1.0) and named(step.act) is not None
+        return is_plain(step.up) and is_plain(step.down) and named(step.act) is not None
+    linears = type(step) is GatedFeedForward and all(map(is_plain, (step.gate, step.up, step.down)))
+    return linears and step.scales == (1.0, 1.0) and named(step.act) is not None
+
+
+def is_plain(linear: nn.Module) -> bool:
+    """Whether a linear layer is its weight and bias and nothing more."""
+    return type(linear) is Linear and known(linear)
+
+
+def bare(product: Product | Joined, x: Tensor) -> Tensor:
+    """What a step's last product gives, before the residual sum and the norm after it."""
+    return product.bare(x) if isinstance(product, Product) else product(x)
 
 
 def _routes(step: nn.Module) -> bool:

@@ -12,8 +12,9 @@ from torch.utils.checkpoint import checkpoint
 from .attention import CrossAttention
 from .call import Call
 from .embeddings import Embeddings
+from .hooks import hooked
 from .layer import Layer
-from .memories import Memory
+from .memories import Memory, given, memory_of
 from .positions import RotaryByLength
 from .ragged import Layout
 
@@ -62,7 +63,9 @@ class Stack(nn.Module):
     def narrows(self) -> bool:
         """Whether the last layer can compute the states of some tokens alone (`Call.asked`)."""
         last = self.layers[-1] if len(self.layers) else None
-        return isinstance(last, Layer) and last.narrows and self.adjust is None and not self.drop
+        if not isinstance(last, Layer) or not last.narrows or self.adjust is not None or self.drop:
+            return False
+        return not any(map(hooked, last.modules()))
 
     @property
     def typed(self) -> bool:
@@ -80,7 +83,7 @@ class Stack(nn.Module):
 
     def memories(self) -> list[Memory]:
         """An empty memory a layer."""
-        return [layer.memory() for layer in self.layers]  # type: ignore[operator]
+        return [memory_of(layer) for layer in self.layers]
 
     def forward(self, words: Tensor, call: Call) -> Tensor:
         """Hidden states (tokens, width) of word vectors (tokens, embedding width)."""
@@ -88,7 +91,7 @@ class Stack(nn.Module):
         asked, call = call.asked, call if call.asked is None else replace(call, asked=None)
         x = self.embed(words, call)
         seen = call.record.hidden
-        memories: Sequence[Memory | None] = call.cache.layers if call.cache else [None] * len(self.layers)
+        memories = map(given, call.cache.layers if call.cache else [None] * len(self.layers))
         for number, (layer, memory) in enumerate(zip(self.layers, memories, strict=True), 1):
             if asked is not None and number == len(self.layers):
                 call = replace(call, asked=asked)

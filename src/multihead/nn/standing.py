@@ -15,7 +15,9 @@ from .attention import Attention
 from .cache import Cache, Store, Text
 from .embeddings import CountedSinusoids, Embeddings, LearnedPositions, SinusoidalPositions
 from .feedforward import FeedForward, GatedFeedForward
+from .hooks import hooked
 from .joined import Joined
+from .known import all_known
 from .layer import Layer, ParallelLayer, Residual
 from .memories import KeyValues, Plan
 from .norms import AcrossHeads, HeadNorm, PlainLayerNorm, RMSNorm, WideRMSNorm
@@ -45,13 +47,8 @@ def stands(model: Any) -> bool:
     ):
         return False
     plain = all(getattr(part, "adjust", None) is None for part in parts)
-    plain = plain and not any(map(hooked, model.modules()))
+    plain = plain and all_known(parts) and not any(map(hooked, model.modules()))
     return plain and all(part.head_width <= gpu.WIDEST for part in parts if isinstance(part, Attention))
-
-
-def hooked(part: nn.Module) -> bool:
-    """Whether somebody looks into a module's passes, or has replaced them: a replay would pass him by."""
-    return bool(part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part))
 
 
 class Kept:

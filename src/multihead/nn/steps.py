@@ -19,6 +19,7 @@ from .alibi import Alibi
 from .attention import CrossAttention
 from .biases import BucketedBias
 from .call import Call, Encoded
+from .known import Snapshot, all_known, learn
 from .layer import CrossLayer, Layer
 from .memories import KeyValues, Plan
 from .packed import Norm
@@ -31,7 +32,7 @@ BIASED = (BucketedBias, Alibi)  # positions that add to scores: read by steps of
 
 
 class PreparedStack(Stack):
-    """A stack that does not go back to Python between layers."""
+    """A stack that does not go back to Python between layers, while nobody hooks, sets or replaces any part of them."""
 
     steps: Steps | None = None
 
@@ -47,14 +48,19 @@ class PreparedStack(Stack):
         return self.out(self.norm(x))
 
 
+learn(PreparedStack)
+
+
 def prepare_steps(stack: nn.Module) -> None:
     """Makes a stack of prepared layers a `PreparedStack`, where the kernels compute all that its layers do."""
     if type(stack) is not Stack or not len(stack.layers) or not all(map(_plain, stack.layers)):
         return
+    if not all_known(part for layer in stack.layers for part in layer.modules()):
+        return
     layers: list[Any] = list(stack.layers)
     if len({layer.attention.step.causal for layer in layers}) == 1:
         stack.__class__ = PreparedStack
-        stack.steps = Steps(layers)  # type: ignore[assignment]
+        stack.steps = Steps(stack.layers)  # type: ignore[assignment]
 
 
 @dataclass
@@ -79,11 +85,12 @@ class Steps:
     """What the kernels are told of each layer.
 
     Args:
-        layers: prepared, all of the kinds that `prepare_steps` lets through.
+        layers: a stack's, prepared, all of the kinds that `prepare_steps` lets through.
     """
 
-    def __init__(self, layers: Sequence[nn.Module]) -> None:
+    def __init__(self, layers: nn.ModuleList) -> None:
         self.layers: list[Any] = list(layers)
+        self._list = layers
         self.crosses = isinstance(layers[0], CrossLayer)
         self._table: Any = None  # numpy's array of native.Step
         self._own: list[Any] = []  # the products that the table points at, one a layer
@@ -95,12 +102,16 @@ class Steps:
         self._turned = [(positions, numbers) for positions, numbers in turned.items() if positions is not None]
         self.biased = any(type(step.positions) in BIASED for step in steps)
         self._room = 0  # numbers that a pass needs of a token, beside its states
+        self._lost = False  # whether they were others when they were copied
+        self._told: Snapshot | None = self._snapshot()
 
     def serves(self, words: Tensor, call: Call) -> bool:
         """Whether the kernels compute this pass."""
         record = call.record
         shown = record.hidden is record.attentions is record.cross_attentions is None
         if not shown or call.attend is not fused or torch.is_grad_enabled() or not native.serves(words):
+            return False
+        if not self.unchanged():
             return False
         if self.biased or self.crosses != (call.encoded is not None):
             return False
@@ -113,6 +124,15 @@ class Steps:
             return False  # rows are gathered first
         seen = [call.runs, *(plan.runs for plan in plans if plan), *([call.encoded.runs] if call.encoded else [])]
         return all(mixes(words, runs) for runs in seen)
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot([self._list, *(part for layer in self.layers for part in layer.modules())])
+
+    def unchanged(self) -> bool:
+        """Whether the layers are those that were described, as they were."""
+        if self._told is None:
+            self._told = self._snapshot()
+        return not self._lost and self._told.holds()
 
     def run(self, x: Tensor, call: Call, last: bool = True) -> Tensor:
         """States (tokens, width) of word vectors (tokens, width).
@@ -181,7 +201,9 @@ class Steps:
         return self._table.copy()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_table": None, "_own": [], "_held": []}
+        return {
+            **self.__dict__, "_table": None, "_own": [], "_held": [], "_told": None, "_lost": not self.unchanged(),
+        }  # fmt: skip
 
 
 def address_of(held: Any) -> int:

@@ -40,7 +40,7 @@ def walks(stack: nn.Module, dtype: torch.dtype) -> bool:
         fine = all(can_stay(layer, dtype) and _attends(layer) for layer in layers)
         fine = fine and len({type(layer) for layer in layers}) == 1
     else:
-        fine = stack.steps is not None
+        fine = stack.steps is not None and stack.steps.unchanged()
     last = type(stack.norm) is nn.Identity or Norm.of(stack.norm) is not None
     last = last and type(stack.out) in (nn.Identity, Dropout)  # which nobody trains
     positions = {type(layer.attention.step.positions) for layer in layers} if fine else {nn.Module}
@@ -62,7 +62,7 @@ def _embeds(embed: Any, dtype: torch.dtype) -> bool:
     plain = not counts or type(embed.position) is CountedSinusoids
     plain = plain and all(type(part) is nn.Identity for part in (embed.widen, embed.project))
     plain = plain and (type(embed.norm) is nn.Identity or Norm.of(embed.norm) is not None)
-    plain = plain and (type(embed.token) is Embedding or embed.scale == 1.0)
+    plain = plain and (type(embed.token) is Embedding or embed.scale == 1.0) and embed.token.max_norm is None
     return plain and token.dtype is dtype and token.is_contiguous() and token.shape[1] % 16 == 0
 
 
