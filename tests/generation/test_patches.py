@@ -321,7 +321,35 @@ def test_hooks_on_the_last_layer_see_all_tokens_of_a_classifier():
             assert (got - expected).abs().max() <= (1e-4 if precision is None else 0.15) * expected.abs().max()
 
 
-def test_the_ways_past_layers_name_all_that_these_layers_have(model):
+PLAIN = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+SIDES = {
+    "vocab_size": 60, "d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48,
+}  # fmt: skip
+FAMILIES = {
+    "LlamaForCausalLM": PLAIN,
+    "Gemma2ForCausalLM": {**PLAIN, "num_key_value_heads": 1, "head_dim": 16},
+    "GemmaForCausalLM": {**PLAIN, "num_key_value_heads": 1, "head_dim": 16},
+    "Qwen3ForCausalLM": {**PLAIN, "num_key_value_heads": 1, "head_dim": 16},
+    "Olmo2ForCausalLM": PLAIN,
+    "BertForMaskedLM": PLAIN,
+    "GPT2LMHeadModel": {"vocab_size": 60, "n_embd": 32, "n_head": 2, "n_layer": 2},
+    "BloomForCausalLM": {"vocab_size": 60, "hidden_size": 32, "n_layer": 2, "n_head": 2},
+    "T5ForConditionalGeneration": {
+        "vocab_size": 60, "d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 2, "num_heads": 2,
+        "decoder_start_token_id": 0,
+    },
+    "BartForConditionalGeneration": SIDES,
+    "M2M100ForConditionalGeneration": SIDES,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_ways_past_layers_name_all_that_these_layers_have(name):
     """Whoever gives a layer an option names it in `nn.known`, once the ways past its forward honour it."""
+    kind = getattr(multihead, name)
+    model = kind(kind.architecture.config(**FAMILIES[name])).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
     for part in [*model.backbone.modules(), *copy.deepcopy(model).prepare("int8").backbone.modules()]:
         assert all_known([part]), (type(part).__name__, attributes(part))
