@@ -251,6 +251,7 @@ def test_the_sentinels_of_t5_have_their_names_back():
         ("merges", ["no such"]),
         ("bos_token_id", 9999),
         ("bos_token_id", -1),
+        ("bos_token_id", True),
         ("eos_token_id", "x"),
         ("add_bos_token", "yes"),
         ("pre", 3),
@@ -259,6 +260,16 @@ def test_the_sentinels_of_t5_have_their_names_back():
 def test_entries_that_are_wrong_are_one_clear_error(name, value):
     with pytest.raises(CorruptFile, match=r"GGUF|tokenizer\.ggml"):
         from_gguf(entries(**{"pre": "gpt-2", name: value}))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"chat_template": 3}, {"chat_templates": 3}, {"chat_templates": ["x"]}, {"chat_templates": [[]]}],
+    ids=str,
+)
+def test_chat_templates_that_are_no_texts_are_one_clear_error(more):
+    with pytest.raises(CorruptFile, match="chat_template"):
+        from_gguf({**entries(pre="gpt-2"), **{f"tokenizer.{name}": value for name, value in more.items()}})
 
 
 def test_a_normalization_that_is_damaged_is_one_clear_error():

@@ -62,7 +62,7 @@ class Entries:
         value = self.metadata.get(f"tokenizer.ggml.{name}")
         if value is None:
             return default
-        if not isinstance(value, type_):
+        if type(value) is not type_:
             raise CorruptFile(f"tokenizer.ggml.{name} is {value!r}, no {type_.__name__}.")
         return value
 
@@ -70,13 +70,13 @@ class Entries:
         """How text is cut before pairs are joined; for older files, what their architecture's models do."""
         if self.kind == "gemma4":
             return named("gemma4")
-        name, architecture = self.get("pre", str, ""), self.metadata.get("general.architecture")
+        name, architecture = self.get("pre", str, ""), str(self.metadata.get("general.architecture"))
         if not name and architecture not in OLD:
             warn(
                 "The GGUF file does not say how text is cut (no tokenizer.ggml.pre). It is cut as llama.cpp does, "
                 "which may not be as its model was taught; a newer file of the model says it."
             )
-        return named(name or OLD.get(str(architecture), "default"))
+        return named(name or OLD.get(architecture, "default"))
 
     def special(self) -> dict[str, str]:
         """role -> token. Raises CorruptFile for the id of no token."""
@@ -189,11 +189,13 @@ def fitting() -> Iterator[None]:
 
 
 def templates(metadata: Mapping[str, Any]) -> Any:
-    """The chat template, or name -> template where there are several."""
-    own = metadata.get("tokenizer.chat_template")
-    names = metadata.get("tokenizer.chat_templates") or []
-    more = {name: metadata.get(f"tokenizer.chat_template.{name}") for name in names}
-    return {**({} if own is None else {"default": own}), **more} if more else own
+    """The chat template, or name -> template where there are several. Raises CorruptFile for what is no text."""
+    own, names = metadata.get("tokenizer.chat_template"), metadata.get("tokenizer.chat_templates")
+    listed = column("chat_templates", names or [], [str], 0)
+    found = {} if own is None else {"default": own}
+    found |= {name: metadata.get(f"tokenizer.chat_template.{name}") for name in listed}
+    column("chat_template", list(found.values()), [str], 0)
+    return found if listed else own
 
 
 def backend_of(entries: Entries, cut: Cut, settings: Mapping[str, Any], special: Mapping[str, str]) -> Tokenizer:
