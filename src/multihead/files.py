@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from .errors import AccessDenied, InvalidInput, ModelNotFound, MultiheadError
+from .errors import AccessDenied, CorruptFile, InvalidInput, ModelNotFound, MultiheadError
 
 LOCK, INNER = "lock", "new"
+SMALL = 1 << 20  # bytes of files that are compared
+HERE, EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 
 @contextmanager
@@ -37,18 +40,35 @@ def staged(folder: Path, name: str) -> Iterator[Path]:
                 held.enter_context(FileLock(outer / LOCK, timeout=0))
                 if (outer / LOCK).exists():
                     break
-        yield outer / INNER
+        yield (outer / INNER).with_suffix(Path(name).suffix)  # by which some libraries know what to write
 
 
 def clear(folder: Path, pattern: str) -> None:
     """Removes the hidden folders of `staged` that nobody writes any more, and files that an earlier version left."""
+    for path in folder.glob(pattern):
+        with suppress(OSError), abandoned(path) as free:
+            if free:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def abandoned(path: Path) -> Iterator[bool]:
+    """Whether nobody writes a hidden folder of `staged`, nor will inside the block."""
     from filelock import FileLock, Timeout
 
-    for path in folder.glob(pattern):
-        with suppress(OSError, Timeout):
-            if path.is_dir() and not path.is_symlink():
-                with FileLock(path / LOCK, timeout=0):
-                    shutil.rmtree(path, ignore_errors=True)
+    if not path.is_dir() or path.is_symlink():
+        yield False
+        return
+    lock = FileLock(path / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -60,6 +80,70 @@ def replacing(path: Path) -> Iterator[Path]:
     with staged(path.parent, path.name) as new:
         yield new
         new.replace(path)
+
+
+@contextmanager
+def rebuilt(folder: Path, last: str, gone: Callable[[str], bool]) -> Iterator[Path]:
+    """Another folder, whose files move into `folder` when the block ends well; what they replace goes.
+
+    Who reads meanwhile finds all files as they were, all as they are now, or none named `last`.
+
+    Args:
+        last: the file without which the others are not read. gone: whether a file of this name, which is not written
+            again, belonged to what was there before.
+    """
+    with staged(folder, "saving") as stage:
+        stage.mkdir()
+        yield stage
+        _move(stage, folder, last, gone)
+
+
+def _move(stage: Path, folder: Path, last: str, gone: Callable[[str], bool]) -> None:
+    names = sorted(path.relative_to(stage) for path in stage.rglob("*") if path.is_file())
+    names = [name for name in names if not _equal(stage / name, folder / name)]
+    old = [path for path in folder.iterdir() if gone(path.name) and not (stage / path.name).exists()]
+    end = stage / last
+    if len(names) + len(old) > 1 and end.is_file():
+        (folder / last).unlink(missing_ok=True)
+        names = [name for name in names if name != Path(last)] + [Path(last)]
+    for path in old:
+        path.unlink()
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (stage / name).replace(folder / name)
+
+
+def _equal(path: Path, other: Path) -> bool:
+    """Whether two files hold the same; large ones are not looked at."""
+    if not other.is_file() or other.is_symlink() or path.stat().st_size != other.stat().st_size:
+        return False
+    return path.stat().st_size <= SMALL and path.read_bytes() == other.read_bytes()
+
+
+@contextmanager
+def unchanged(path: Path) -> Iterator[None]:
+    """Raises CorruptFile where a file is replaced while the block runs, as `rebuilt` replaces the last one."""
+    before = _stamp(path)
+    yield
+    if _stamp(path) != before:
+        raise CorruptFile(f"{path.parent} was written while it was read. Load it again.")
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def exchange(path: Path, other: Path) -> bool:
+    """Gives two paths each other's files or folders in one step; False where the system cannot."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2  # of Linux
+    except (AttributeError, TypeError, OSError):
+        return False
+    return bool(rename(HERE, os.fsencode(path.absolute()), HERE, os.fsencode(other.absolute()), EXCHANGE) == 0)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -16,6 +16,7 @@ from .adapters import files as adapters
 from .checkpoints.folder import PREPARED, Checkpoint, open_checkpoint
 from .config import CONFIG_FILE, GENERATION_FILE, Config, changed, in_order, read_json
 from .errors import ModelNotFound, UnsupportedConfig, UnsupportedOption, read_errors, warn
+from .files import unchanged
 from .filling import NewWeights, fill, warn_of_new
 from .hub import Want
 from .hub.local import is_adapter
@@ -135,15 +136,17 @@ def load_model(
         )
     if (path / PREPARED).is_file():
         wanted = None if bits is None and precision in (None, "auto") else bits or precision_of(str(precision))
-        model = _prepared(path, choose, changed(config or read_config(path), options), target, wanted)
+        with unchanged(path / CONFIG_FILE):
+            model = _prepared(path, choose, changed(config or read_config(path), options), target, wanted)
         model.to(
             _kind(kind, model.config, Checkpoint(str(path), "huggingface", {})) if dtype != "auto" else model.dtype
         )
         if attn_implementation is not None:
             model.set_attention(attn_implementation)
         return model
-    checkpoint = open_checkpoint(path)
-    config = in_order(config or read_config(path, checkpoint, usual), options)
+    with unchanged(path / CONFIG_FILE):
+        checkpoint = open_checkpoint(path)
+        config = in_order(config or read_config(path, checkpoint, usual), options)
     config = changed(config, {**labels, **options})
     stored = _kind(kind, config, checkpoint)
     with read_errors(checkpoint.source):

@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 from .adapters import files as adapters
-from .checkpoints.folder import save_tensors
-from .config import GENERATION_FILE
-from .errors import InvalidInput, UnsupportedOption
+from .checkpoints.folder import is_weights, save_tensors
+from .config import CONFIG_FILE, GENERATION_FILE
+from .errors import InvalidInput, MultiheadError, UnsupportedOption
+from .files import rebuilt
 from .hub.local import is_adapter
 from .model import PreTrainedModel
 from .nn.quantized import is_quantized
@@ -38,15 +39,20 @@ def save(model: PreTrainedModel, folder: Path, max_shard_size: int | str) -> Non
     kind = str(model.dtype).removeprefix("torch.")
     config = model.config.changed(architectures=[type(model).__name__], dtype=kind)
     config.to_json_string()  # what cannot be written is found before anything is
-    if model.prepared:
-        save_prepared(model, folder)
-    else:
-        save_tensors(folder, tensors, shard_bytes=shard_bytes(max_shard_size))
-    config.save_pretrained(folder)
-    if "generation_config" in model.__dict__ and model.generation_config.chosen:
-        model.generation_config.save_pretrained(folder)
-    else:
-        (folder / GENERATION_FILE).unlink(missing_ok=True)  # an earlier model's
+    size = shard_bytes(max_shard_size)
+    try:
+        with rebuilt(folder, CONFIG_FILE, lambda name: is_weights(name) or name == GENERATION_FILE) as stage:
+            if model.prepared:
+                save_prepared(model, stage)
+            else:
+                save_tensors(stage, tensors, shard_bytes=size)
+            config.save_pretrained(stage)
+            if "generation_config" in model.__dict__ and model.generation_config.chosen:
+                model.generation_config.save_pretrained(stage)
+    except OSError as error:
+        if isinstance(error, MultiheadError):
+            raise
+        raise InvalidInput(f"{folder} cannot be written: {error}.") from error
 
 
 def own_buffers(model: PreTrainedModel) -> list[str]:

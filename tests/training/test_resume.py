@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import torch
 
 import multihead
 from multihead import errors
+from multihead.files import staged
 from multihead.training import checkpoints
 from multihead.training.arguments import TrainingArguments
 from multihead.training.callbacks import TrainerCallback
@@ -118,7 +120,7 @@ def test_a_full_disk_is_said_and_the_last_good_checkpoint_is_kept(tmp_path, monk
     sealed = checkpoints._seal
 
     def full(folder):
-        if "checkpoint-15" in folder.name:
+        if "checkpoint-15" in str(folder):
             raise OSError(errno.ENOSPC, "No space left on device")
         sealed(folder)
 
@@ -398,3 +400,85 @@ def test_checkpoints_beside_evaluations_are_refused(evals, saves, tmp_path):
     with pytest.raises(errors.UnsupportedOption, match=f"save_steps = {saves} must be a multiple of eval_steps"):
         TrainingArguments(tmp_path, eval_steps=evals, save_steps=saves, save_strategy="steps", **BEST)
     TrainingArguments(tmp_path, eval_steps=0.1, save_steps=0.3, save_strategy="steps", **BEST)
+
+
+def step_of(folder, text, step=12):
+    return checkpoints.Checkpoints(folder).save(step, lambda path: (path / "model.txt").write_text(text) and None)
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_kill_between_any_two_renames_leaves_a_whole_checkpoint(tmp_path, monkeypatch, exchanges):
+    if not exchanges:
+        monkeypatch.setattr(checkpoints, "exchange", lambda path, other: False)
+    for number in range(4):
+        folder = tmp_path / str(number)
+        step_of(folder, "first")
+        if os.fork() == 0:  # dies at its renames, one after the other
+            count, rename = [0], Path.rename
+
+            def killed(self, target, count=count, rename=rename, number=number):
+                if count[0] == number:
+                    os._exit(1)
+                count[0] += 1
+                return rename(self, target)
+
+            Path.rename = killed
+            step_of(folder, "second")
+            os._exit(0)
+        os.wait()
+        found = checkpoints.Checkpoints(folder).newest()
+        assert found == folder / "checkpoint-12"
+        assert (found / "model.txt").read_text() in ("first", "second")
+        step_of(folder, "third", 3)
+        assert sorted(os.listdir(folder)) == ["checkpoint-12", "checkpoint-3"]
+
+
+def test_a_checkpoint_that_was_sealed_and_not_yet_renamed_is_found(tmp_path):
+    path = step_of(tmp_path, "whole")
+    left = tmp_path / ".checkpoint-12.0123456789ab.tmp"
+    left.mkdir()
+    path.rename(left / "new")
+    half = tmp_path / ".checkpoint-13.0123456789ab.tmp" / "new"
+    half.mkdir(parents=True)
+    assert checkpoints.Checkpoints(tmp_path).newest() == path
+    assert os.listdir(tmp_path) == ["checkpoint-12"]
+
+
+def test_another_processes_half_written_checkpoint_stays_whatever_its_number_says(tmp_path):
+    """In another container the number is not known, or is one's own."""
+    with staged(tmp_path, "checkpoint-7") as other:
+        other.mkdir()
+        (other / "half").write_text("x")
+        renamed = other.parent.with_name(f".checkpoint-7.{os.getpid()}.tmp")
+        other.parent.rename(renamed)
+        step_of(tmp_path, "mine")
+        assert (renamed / "new" / "half").read_text() == "x"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts disks")
+@pytest.mark.parametrize(("how", "message"), [("ro", "Read-only"), ("size=8k", "Make room|No space")])
+def test_an_output_that_cannot_be_written_is_said_before_the_first_step(tmp_path, how, message):
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", how, "tmpfs", tmp_path], check=False).returncode:
+        pytest.skip("mount is not allowed here")
+    steps = []
+
+    class Count(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            steps.append(1)
+
+    try:
+        with pytest.raises(errors.CheckpointNotWritten, match=message):
+            trainer(tmp_path / "out", callbacks=[Count()]).train()
+        trainer(tmp_path / "out", callbacks=[Count()], save_strategy="no", max_steps=1).train()
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)
+    assert steps == [1]
+
+
+def test_losses_that_a_resumed_run_reports_are_those_of_the_run_that_never_stopped(tmp_path):
+    whole = trainer(tmp_path / "whole", save_strategy="no", logging_steps=7)
+    mean = whole.train().training_loss
+    crashed(tmp_path / "parts", 24, logging_steps=7)
+    run = trainer(tmp_path / "parts", logging_steps=7)
+    assert run.train(resume_from_checkpoint=True).training_loss == mean
+    assert losses(run) == losses(whole)

@@ -16,6 +16,7 @@ from ..checkpoints.keys import KeyMap, mistyped
 from ..checkpoints.sources import Source
 from ..config import read_json, write_json
 from ..errors import CheckpointMismatch, InvalidInput, ModelNotFound, UnsupportedConfig, UnsupportedOption
+from ..files import rebuilt
 from ..hub import Want
 from ..hub.choice import ADAPTER_CONFIG, ADAPTER_LABELS, ADAPTER_WEIGHTS
 from ..hub.local import is_adapter
@@ -132,19 +133,15 @@ def save(model: Any, folder: Path, name: str) -> None:
     known: Adapters = model.adapters
     tensors = exported(parts(model, name, model.keys.prefix))
     config = replace(known.configs[name], inference_mode=True)
-    temporary = folder / f".{ADAPTER_WEIGHTS[0]}.{os.getpid()}.tmp"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write(tensors, temporary)
-        temporary.replace(folder / ADAPTER_WEIGHTS[0])
-        config.save_pretrained(folder)
-        if config.modules_to_save or model.kind.auto in CLASSIFIERS:
-            entries = model.config.to_dict()
-            write_json(folder / ADAPTER_LABELS, {name: entries.get(name) for name in LABELS})
+        with rebuilt(folder, ADAPTER_CONFIG, lambda name: name in (*ADAPTER_WEIGHTS, ADAPTER_LABELS)) as stage:
+            write(tensors, stage / ADAPTER_WEIGHTS[0])
+            config.save_pretrained(stage)
+            if config.modules_to_save or model.kind.auto in CLASSIFIERS:
+                entries = model.config.to_dict()
+                write_json(stage / ADAPTER_LABELS, {name: entries.get(name) for name in LABELS})
     except OSError as error:
         raise InvalidInput(f"{folder} cannot be written: {error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_all(model: Any, folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ..config import write_json
 from ..errors import InvalidInput, ModelNotFound, read_errors
+from ..files import rebuilt
 
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
 PREPARED = "prepared.safetensors"  # weights that lie as the kernels read them; `preparing` writes and reads it
@@ -119,9 +119,9 @@ def save_tensors(
     shard_bytes: int = 5 * 10**9,
     metadata: Mapping[str, str] | None = None,
 ) -> list[Path]:
-    """Writes model.safetensors, or shards and their index, under temporary names and then renames them.
+    """Writes model.safetensors, or shards and their index, elsewhere and then moves them here.
 
-    Weights of an earlier save that the new ones replace are removed last. Tensors may be views of the very files that
+    Weights of an earlier save go. Tensors may be views of the very files that
     are replaced.
 
     Raises:
@@ -147,7 +147,7 @@ def save_tensors(
 
 
 def replace_weights(folder: Path, files: Mapping[str, Callable[[Path], object]]) -> list[Path]:
-    """Writes weights under temporary names, renames them all, and removes those of an earlier save.
+    """Writes weights elsewhere, moves them all here, and removes those of an earlier save.
 
     Args:
         files: name -> what writes it to a path.
@@ -155,21 +155,13 @@ def replace_weights(folder: Path, files: Mapping[str, Callable[[Path], object]])
     Raises:
         InvalidInput: the folder cannot be written, or the disk is full; what was there before is still whole.
     """
-    temporary = {name: folder / f".{name}.{os.getpid()}.tmp" for name in files}
+    last = SAFE_INDEX if SAFE_INDEX in files else next(iter(files))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, make in files.items():
-            make(temporary[name])
-        for name, path in temporary.items():
-            path.replace(folder / name)
+        with rebuilt(folder, last, is_weights) as stage:
+            for name, make in files.items():
+                make(stage / name)
     except OSError as error:
         raise InvalidInput(f"{folder} cannot be written: {error}.") from error
-    finally:
-        for path in temporary.values():
-            path.unlink(missing_ok=True)
-    for path in folder.iterdir():
-        if path.name not in files and is_weights(path.name):
-            path.unlink()
     return [folder / name for name in files]
 
 

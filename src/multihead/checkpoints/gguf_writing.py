@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
+from ..files import replacing
 from .gguf import ARRAY, KINDS, MAGIC, STRING
 
 VERSION, ALIGNMENT = 3, 32
@@ -26,27 +26,22 @@ def write(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]
         metadata: bools, whole numbers, floats, strings and lists of one of them. kind: of `FILE_TYPES`.
     """
     kinds = {name: stored_as(x, kind) for name, x in tensors.items()}
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            file.write(MAGIC + struct.pack("<IQQ", VERSION, len(tensors), len(metadata)))
-            for key, value in metadata.items():
-                file.write(string(key) + typed(value))
-            place = 0
-            for name, x in tensors.items():
-                sizes = tuple(reversed(x.shape))  # the quickest first
-                file.write(
-                    string(name) + struct.pack(f"<I{len(sizes)}QIQ", len(sizes), *sizes, NUMBERS[kinds[name]], place)
-                )
-                place += padded(bytes_of(x, kinds[name]))
+    with replacing(path) as part, part.open("wb") as file:
+        file.write(MAGIC + struct.pack("<IQQ", VERSION, len(tensors), len(metadata)))
+        for key, value in metadata.items():
+            file.write(string(key) + typed(value))
+        place = 0
+        for name, x in tensors.items():
+            sizes = tuple(reversed(x.shape))  # the quickest first
+            file.write(
+                string(name) + struct.pack(f"<I{len(sizes)}QIQ", len(sizes), *sizes, NUMBERS[kinds[name]], place)
+            )
+            place += padded(bytes_of(x, kinds[name]))
+        fill(file)
+        for name, x in tensors.items():
+            for block in stored(x, kinds[name]):
+                file.write(block)
             fill(file)
-            for name, x in tensors.items():
-                for block in stored(x, kinds[name]):
-                    file.write(block)
-                fill(file)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def stored_as(x: Tensor, kind: str) -> str:

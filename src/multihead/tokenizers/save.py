@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import write_json
 from ..errors import InvalidInput, UnsupportedOption
+from ..files import rebuilt
 from .frames import ENDS
 from .load import PAIR, TEMPLATE, TEMPLATES
 from .special import MORE
@@ -51,12 +52,24 @@ def save(tokenizer: Tokenizer, folder: Path) -> tuple[str, ...]:
         settings |= {"tokenizer_class": f"{stem}Tokenizer", "added_tokens_decoder": beyond(tokenizer)}
     if tokenizer.target is None and not tables:
         tables = {"tokenizer.json": tokenizer.written().encode()}
-    folder.mkdir(parents=True, exist_ok=True)
-    written = [write(folder / name, data) for name, data in tables.items()]
-    written += templates(tokenizer.chat_template, folder, settings)
-    write_json(folder / "tokenizer_config.json", settings)
-    write_json(folder / "special_tokens_map.json", tokenizer.special_tokens_map)
-    return (*written, str(folder / "tokenizer_config.json"), str(folder / "special_tokens_map.json"))
+    return write(folder, *templates(tokenizer.chat_template, tables, settings), tokenizer.special_tokens_map)
+
+
+def write(
+    folder: Path, tables: Mapping[str, bytes], settings: Mapping[str, Any], specials: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Writes the files of a tokenizer; gives their paths. Raises InvalidInput where they cannot be written."""
+    try:
+        with rebuilt(folder, "tokenizer_config.json", lambda name: name == TEMPLATE) as stage:
+            for name, data in tables.items():
+                (stage / name).write_bytes(data)
+            write_json(stage / "tokenizer_config.json", settings)
+            write_json(stage / "special_tokens_map.json", specials)
+        for old in (folder / TEMPLATES).glob("*.jinja"):
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        raise InvalidInput(f"{folder} cannot be written: {error.strerror or error}.") from error
+    return tuple(str(folder / name) for name in (*tables, "tokenizer_config.json", "special_tokens_map.json"))
 
 
 def pair(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -86,23 +99,13 @@ def beyond(tokenizer: Tokenizer) -> dict[str, dict[str, Any]]:
     return {str(n): {flag: getattr(token, flag) for flag in flags} for n, token in found if n >= tokenizer.vocab_size}
 
 
-def templates(given: Any, folder: Path, settings: dict[str, Any]) -> list[str]:
-    """Writes the chat template, or notes several in the settings; those of an earlier save go. Gives the paths."""
-    for old in (folder / TEMPLATE, *(folder / TEMPLATES).glob("*.jinja")):
-        old.unlink(missing_ok=True)
+def templates(
+    given: Any, tables: Mapping[str, bytes], settings: Mapping[str, Any]
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The files with that of the chat template, or the settings with several."""
     if isinstance(given, str):
-        return [write(folder / TEMPLATE, given.encode())]
+        return {**tables, TEMPLATE: given.encode()}, dict(settings)
     if given:
-        settings["chat_template"] = [{"name": k, "template": v} for k, v in dict(given).items()]
-    return []
-
-
-def write(path: Path, data: bytes) -> str:
-    """Writes under a temporary name, then renames."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return str(path)
+        listed = [{"name": name, "template": template} for name, template in dict(given).items()]
+        return dict(tables), {**settings, "chat_template": listed}
+    return dict(tables), dict(settings)

@@ -13,17 +13,21 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..config import read_json, write_json
 from ..errors import CheckpointBroken, CheckpointNotWritten, MultiheadError, UnsafeFile, warn
+from ..files import INNER, abandoned, check_folder, clear, exchange, staged
 
 MANIFEST = "checkpoint.json"
 RUN_FILE = "run.json"
-PREFIX = "checkpoint-"
+PREFIX, OLD = "checkpoint-", "old"
 # The manifest, also half written, and what file managers leave behind: nothing else reads these.
-UNNAMED = re.compile(r"\.?checkpoint\.json(\.tmp)?(\.\d+\.tmp)?|(.*/)?(\.DS_Store|Thumbs\.db|desktop\.ini)")
+UNNAMED = re.compile(
+    r"\.?checkpoint\.json(\.tmp)?(\.\w+\.tmp)?(/(lock|new(\.\w+)?))?|(.*/)?(\.DS_Store|Thumbs\.db|desktop\.ini)"
+)
 
 
 class Checkpoints:
@@ -63,19 +67,16 @@ class Checkpoints:
         Raises:
             CheckpointNotWritten: the disk is full, or the folder cannot be written; those before are untouched.
         """
-        final, temporary = self.path(step), self.folder / f".{PREFIX}{step}.{os.getpid()}.tmp"
+        final = self.path(step)
         try:
-            self._clean()
-            temporary.mkdir(parents=True)
-            write(temporary)
-            _seal(temporary)
-            _replace(temporary, final)
+            self.recover()
+            with staged(self.folder, final.name) as temporary:
+                temporary.mkdir()
+                write(temporary)
+                _seal(temporary)
+                _replace(temporary, final)
         except (OSError, MultiheadError) as error:
-            shutil.rmtree(temporary, ignore_errors=True)
             raise self._refused(step, error) from error
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
         self._let_go(final, best)
         return final
 
@@ -88,14 +89,34 @@ class Checkpoints:
 
         Broken ones are passed over with a warning that names what is wrong. Raises UnsafeFile where a file was added.
         """
+        if self.folder.is_dir() and os.access(self.folder, os.W_OK):
+            self.recover()
         return whole(_by_runs(self.all()))
 
-    def _clean(self) -> None:
-        """Removes what a killed process left half written."""
-        for path in self.folder.glob(f".{PREFIX}*.tmp"):
-            number = path.name.removesuffix(".tmp").rpartition(".")[2]
-            if not number.isdigit() or int(number) == os.getpid() or not _alive(int(number)):
-                shutil.rmtree(path, ignore_errors=True)
+    def recover(self) -> None:
+        """Gives what a killed process left its place where it is whole and nothing stands there, and removes the rest.
+
+        What is being written, here or in another container, stays.
+        """
+        for path in sorted(self.folder.glob(f".{PREFIX}*.tmp")):
+            name = re.fullmatch(rf"\.({PREFIX}\d+)\..*", path.name)
+            with suppress(OSError), abandoned(path) as free:
+                if free and name is not None:
+                    _recovered(path, self.folder / name[1])
+        clear(self.folder, f".{PREFIX}*.tmp")
+
+    def probe(self, needed: int) -> None:
+        """Raises CheckpointNotWritten where checkpoints of so many bytes, at least, cannot be written."""
+        try:
+            check_folder(self.folder)
+            free = shutil.disk_usage(self.folder).free
+        except (OSError, MultiheadError) as error:
+            raise CheckpointNotWritten(f"No checkpoint could be written: {error} Choose another output_dir.") from error
+        if free < needed:
+            raise CheckpointNotWritten(
+                f"No checkpoint could be written: {self.folder} has {free / 1e6:,.0f} MB left, and what is trained "
+                f"takes {needed / 1e6:,.0f} MB at least. Make room, or choose another output_dir."
+            )
 
     def _let_go(self, *kept: Path | None) -> None:
         """Lets the oldest of this run go; those `kept` stay, however few may."""
@@ -240,14 +261,20 @@ def _seal(folder: Path) -> None:
 
 def _replace(temporary: Path, final: Path) -> None:
     """Renames a folder; one that is there already goes only when the new one stands."""
-    if final.exists():
-        old = final.with_name(f".{final.name}.{os.getpid()}.old.tmp")
-        final.rename(old)
-        temporary.rename(final)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
+    if final.exists() and not exchange(temporary, final):
+        final.rename(temporary.with_name(OLD))  # a kill from here on leaves a whole one for `recover`
+    if not final.exists():
         temporary.rename(final)
     _sync(final.parent)
+
+
+def _recovered(left: Path, final: Path) -> None:
+    """Gives the newest whole checkpoint of a folder that `staged` left its place, where that is free."""
+    for path in (left / INNER, left / OLD):
+        if not final.exists() and path.is_dir():
+            with suppress(CheckpointBroken, UnsafeFile):
+                check(path)
+                path.rename(final)
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -272,13 +299,3 @@ def _sync(path: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -38,7 +38,9 @@ class Run:
         self.began = self.logged_at = time.perf_counter()
         self.since: list[Taken] = []
         self.idle = not trainer.state.global_step and not trainer.job.padded  # a caller's own loss may be any
-        self.losses, self.first, self.read = 0.0, trainer.state.global_step, trainer.state.num_input_tokens_seen
+        self.losses, self.first, self.read = (
+            trainer.saver.losses, trainer.state.global_step, trainer.state.num_input_tokens_seen
+        )  # fmt: skip
 
     def go(self) -> TrainOutput:
         trainer, state = self.trainer, self.trainer.state
@@ -91,7 +93,7 @@ class Run:
         state.num_input_tokens_seen += taken.tokens
         self._learns(taken)
         self.since.append(taken)
-        self.losses += taken.loss
+        self.losses.add(taken.loss)
 
     def _learns(self, taken: Taken) -> None:
         """Raises InvalidInput where the first steps have neither a loss nor a gradient, so that nothing is learned."""
@@ -159,7 +161,7 @@ class Run:
         trainer, state = self.trainer, self.trainer.state
         now, tokens = time.perf_counter(), sum(taken.tokens for taken in self.since)
         logs = {
-            "loss": sum(taken.loss for taken in self.since) / len(self.since),
+            "loss": self.losses.reported(),
             "grad_norm": self.since[-1].norm,
             "learning_rate": self.since[-1].rate,
             "num_input_tokens_seen": state.num_input_tokens_seen,
@@ -184,7 +186,7 @@ class Run:
             self._log()
         taken, seconds = state.global_step - self.first, time.perf_counter() - self.began
         tokens = state.num_input_tokens_seen - self.read
-        loss = self.losses / max(taken, 1)
+        loss = self.losses.mean
         if trainer.args.load_best_model_at_end:
             trainer.saver.best()
         metrics = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from .checkpoints import MANIFEST, RUN_FILE, check, run_of
 from .optimizers import learning
 from .order import Order
 from .spread import Together, placed
-from .state import STATE_FILE, TrainerState
+from .state import STATE_FILE, Losses, TrainerState
 from .steps import Stepper
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Saver:
         self.trainer, self.overridden = trainer, overridden
         self.stepper: Stepper | None = None
         self.plan: dict[str, Any] = {}
+        self.losses = Losses()  # of the run so far
         self.kept: Path | None = None  # the checkpoint that this run wrote last, or goes on from
         self.within = False  # a checkpoint: the first process is writing it
         self.best_run: str | None = None  # which wrote the best checkpoint
@@ -71,6 +73,21 @@ class Saver:
             yield
         finally:
             average.swap(self.trainer.model)
+
+    def probe(self) -> None:
+        """Raises CheckpointNotWritten, on every process, where no checkpoint could be written at a first save."""
+        trainer = self.trainer
+        if trainer.args.save_strategy == "no":
+            return
+        error: CheckpointNotWritten | None = None
+        if trainer.world.first:
+            try:
+                trainer.checkpoints.probe(sum(p.numel() * p.element_size() for _, p in learning(trainer.model)))
+            except CheckpointNotWritten as found:
+                error = found
+        told = trainer.world.told(error)
+        if isinstance(told, CheckpointNotWritten):
+            raise told
 
     def checkpoint(self) -> Path:
         """A checkpoint of this step, written by the first process; all processes wait for it.
@@ -133,7 +150,7 @@ class Saver:
         trainer.state.save_to_json(folder / STATE_FILE)
         scaler = self.stepper.scaler if self.stepper is not None else None
         told = {"run": trainer.checkpoints.run, **self.plan, "scaler": scaler.state_dict() if scaler else None,
-                "parted": bool(together.tensors)}  # fmt: skip
+                "parted": bool(together.tensors), "losses": asdict(self.losses)}  # fmt: skip
         told |= {"sequence": trainer.checkpoints.sequence() + 1, "best_run": self.best_run}
         write_json(folder / RUN_FILE, told)
         if args.save_only_model or self.stepper is None:
@@ -165,7 +182,7 @@ class Saver:
             CheckpointBroken: it is not whole, or belongs to a run of another plan. ModelNotFound: it is not there.
             UnsafeFile: it holds what was not written with it, or wants to run code.
         """
-        self.stepper = stepper
+        self.stepper, self.losses = stepper, Losses()
         self.plan = {
             "examples": len(order.lengths), "tokens": int(order.lengths.sum()), "batch": order.batch * order.together,
             "max_tokens_per_batch": order.tokens, "seed": order.seed, "order": order.kind, "drop_last": order.whole,
@@ -190,6 +207,7 @@ class Saver:
         resume.load_random(path, trainer.world.rank)
         told = read_json(path / RUN_FILE)
         self.best_run = told.get("best_run", told.get("run"))
+        self.losses = Losses.read(told.get("losses"))
         if stepper.scaler is not None and told.get("scaler"):
             stepper.scaler.load_state_dict(told["scaler"])
         steps = trainer.state.max_steps

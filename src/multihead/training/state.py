@@ -140,6 +140,42 @@ class TrainerState:
 COUNTS = ("global_step", "max_steps")
 
 
+@dataclasses.dataclass
+class Losses:
+    """Sums of the losses of steps, which a run that goes on from a checkpoint goes on with.
+
+    Args:
+        total, steps: of all steps. since, count: of those since the last report.
+    """
+
+    total: float = 0.0
+    steps: int = 0
+    since: float = 0.0
+    count: int = 0
+
+    def add(self, loss: float) -> None:
+        self.total, self.steps = self.total + loss, self.steps + 1
+        self.since, self.count = self.since + loss, self.count + 1
+
+    def reported(self) -> float:
+        """The mean since the last report, which this is now."""
+        mean = self.since / max(self.count, 1)
+        self.since, self.count = 0.0, 0
+        return mean
+
+    @property
+    def mean(self) -> float:
+        """Of all steps."""
+        return self.total / max(self.steps, 1)
+
+    @classmethod
+    def read(cls, entries: Any) -> Losses:
+        """What a checkpoint says; none, where an earlier version wrote it or says what cannot be."""
+        if not isinstance(entries, Mapping) or set(entries) != {field.name for field in dataclasses.fields(cls)}:
+            return cls()
+        return cls(**entries) if all(_alike(0.0, value) for value in entries.values()) else cls()
+
+
 def _alike(default: Any, value: Any) -> bool:
     """Whether a value is of its default's kind; what is None by default is not checked."""
     if isinstance(default, bool) or isinstance(value, bool):

@@ -194,6 +194,7 @@ class Trainer(ForScripts):
             seed(self.args.seed)
             self._take(self.call_model_init())
             self.callbacks.share(model=self.model)
+        self.saver.probe()
         check_learns(self.model)
         features = self.features(self.train_dataset, training=True)
         self.job.check(features, self.objective)
