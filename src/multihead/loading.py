@@ -125,9 +125,7 @@ def load_model(
     kind, target = _legacy(options, dtype, device)
     place = Place.taken(options)
     path = place.resolve(name, Want.CONFIG, Want.WEIGHTS)
-    bits = _bits(load_in_8bit, load_in_4bit)
-    if bits and precision:
-        raise UnsupportedOption("load_in_8bit and load_in_4bit are for training; precision is for inference. Give one.")
+    bits = _bits(load_in_8bit, load_in_4bit, precision)
     if is_adapter(path):
         options |= {"config": config, "usual": usual, "dtype": kind, "device": target, "new": new, "ignore": ignore}
         options |= {"attn_implementation": attn_implementation, "ignore_mismatched_sizes": ignore_mismatched_sizes}
@@ -265,10 +263,12 @@ def load_pair(
     return model.eval()
 
 
-def _bits(eight: bool, four: bool) -> str | None:
-    """The kind of codes that two options ask for."""
+def _bits(eight: bool, four: bool, precision: str | None) -> str | None:
+    """The kind of codes that two options ask for. Raises UnsupportedOption for what excludes each other."""
     if eight and four:
         raise UnsupportedOption("load_in_8bit and load_in_4bit exclude each other; give one.")
+    if (eight or four) and precision:
+        raise UnsupportedOption("load_in_8bit and load_in_4bit are for training; precision is for inference. Give one.")
     return "int8" if eight else "int4" if four else None
 
 
