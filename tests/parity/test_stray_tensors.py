@@ -130,3 +130,25 @@ def test_a_layer_of_the_models_own_is_still_asked_for(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": config["num_hidden_layers"] + 1}))
     with pytest.raises(multihead.errors.CheckpointMismatch, match=r"missing .*layers\.3"):
         multihead.AutoModelForCausalLM.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [("marian", "MTModel"), ("marian", "ForCausalLM"), ("pegasus", "Model"), ("roformer", "Model")],
+    ids="-".join,
+)
+def test_a_stored_table_of_computed_positions_is_compared_with_them(name, end, tmp_path):
+    """The reference reads the file's table, so one with other numbers is no table to leave unread."""
+    case = next(case for case in CASES if case.name == name)
+    model = reference(case, end)
+    model.save_pretrained(tmp_path)
+    stored = load_file(tmp_path / "model.safetensors")
+    tables = {name: table for name, table in model.state_dict().items() if name.endswith("embed_positions.weight")}
+    kind: Any = getattr(multihead, case.family + end)
+    half = {name: table.half().float() for name, table in tables.items()}
+    save_file({**stored, **half}, tmp_path / "model.safetensors", {"format": "pt"})
+    assert kind.from_pretrained(tmp_path).drawn == ()
+    moved = {name: table.roll(1, 0).contiguous() for name, table in tables.items()}
+    save_file({**stored, **moved}, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(multihead.errors.UnsupportedConfig, match=r"embed_positions\.weight is a table of its own"):
+        kind.from_pretrained(tmp_path)

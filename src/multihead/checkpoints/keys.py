@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointMismatch
+from ..errors import CheckpointMismatch, UnsupportedConfig
 from .sources import Source
 
 Fresh = Callable[[str, nn.Module, str, Tensor], bool]  # (path, owner, leaf, parameter) -> whether it was filled anew
@@ -41,6 +41,7 @@ class KeyMap:
         prefix: before every key, when the checkpoint holds a backbone under a head.
         prefixes: other prefixes that checkpoints of this family use.
         ignored: patterns of stored tensors that are no parameters: derived, or copies of tied ones.
+        computed: (pattern, table of so many rows and columns) pairs: ignored tensors that are computed here instead.
         renamed: (pattern, replacement) pairs that bring old names to today's, before any look-up.
         unfused: (pattern, replacements) pairs: an older file's tensor that holds several of today's, stacked.
         first: the number that stored names give to the first layer.
@@ -53,6 +54,7 @@ class KeyMap:
     prefix: str = ""
     prefixes: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    computed: tuple[tuple[str, Callable[[int, int], Tensor]], ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
     unfused: tuple[tuple[str, tuple[str, ...]], ...] = ()
     first: int = 0
@@ -111,6 +113,7 @@ class KeyMap:
         wrong: dict[str, Tensor] = {}
         owned = {key for path, _, _, _ in owners(module) if (at := self.locate(path, prefix)) for key in at[1]}
         stored = Kept(stored)
+        self._check_computed(stored, names, source)
         for path, owner, leaf, parameter in owners(module):
             where = self.locate(path, prefix)
             wanted = [key if key in names else twins.get(key, key) for key in (where[1] if where else (path,))]
@@ -204,6 +207,15 @@ class KeyMap:
             names = next(([re.sub(p, new, name) for new in to] for p, to in self.unfused if re.search(p, name)), [name])
             out.update(zip(names, tensor.chunk(len(names)) if len(names) > 1 else [tensor], strict=True))
         return out
+
+    def _check_computed(self, stored: Mapping[str, Tensor], names: Mapping[str, str], source: str) -> None:
+        for pattern, table in self.computed:
+            for name in (name for name in names if re.search(pattern, name)):
+                found = stored[names[name]].float()
+                if found.ndim == 2 and not torch.allclose(found, table(*found.shape).to(found), atol=0.02):
+                    raise UnsupportedConfig(
+                        f"{source}: {names[name]} is a table of its own, and this family computes its positions."
+                    )
 
     def _prefix(self, names: Mapping[str, str]) -> str:
         candidates = (self.prefix, *self.prefixes)

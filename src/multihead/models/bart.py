@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..checkpoints.keys import KeyMap, Rows
 from ..checkpoints.sources import FlatOrZero
@@ -15,7 +15,7 @@ from ..config import Config, Count, Size
 from ..heads import Classifier, Dense, Head, LanguageModel, at_token, end_token
 from ..kinds import Kind, words
 from ..nn.attention import Attention, CrossAttention
-from ..nn.embeddings import Embeddings, LearnedPositions
+from ..nn.embeddings import Embeddings, LearnedPositions, SinusoidalPositions, sinusoids
 from ..nn.feedforward import FeedForward
 from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.stack import EncoderDecoder, Stack
@@ -186,7 +186,19 @@ def unused(config: Any) -> tuple[str, ...]:
     return (r"embed_positions\.weights?$", r"(encoder|decoder)\.version$", *copies)
 
 
+def computed(config: Any, style: Style) -> tuple[tuple[str, Callable[[int, int], Tensor]], ...]:
+    """Tables of positions that the family computes, and its files may hold."""
+    sines = isinstance(style.positions(config), SinusoidalPositions)
+    return ((r"embed_positions\.weight$", sinusoids),) if sines else ()
+
+
 def keys(config: Any, style: Style = BART, prefix: str = "model.") -> KeyMap:
+    table = side_keys(config, style, prefix)
+    return replace(table, computed=computed(config, style))
+
+
+def side_keys(config: Any, style: Style, prefix: str) -> KeyMap:
+    """The table but for what is computed."""
     sides = {side: side_rows(f"{side}.", f"{side}.", style, cross=side == "decoder") for side in ("encoder", "decoder")}
     rows = {**sides["encoder"], **sides["decoder"]}
     if config.shares_words:
@@ -217,7 +229,7 @@ def apart(config: Any) -> Sequence[Any]:
 def decoder_keys(config: Any, style: Style = BART) -> KeyMap:
     rows = {"embed.token": "embed_tokens", **side_rows("", "", style, cross=True)}
     ignored = (r"^(model\.)?(encoder\.|shared\.)", r"^final_logits_bias$", *unused(config))
-    return KeyMap(rows, "model.decoder.", ignored=ignored)
+    return KeyMap(rows, "model.decoder.", ignored=ignored, computed=computed(config, style))
 
 
 def table(config: Any, backbone: EncoderDecoder | Stack) -> tuple[nn.Module, Rows]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
+
+from torch import Tensor
 
 from ..checkpoints.keys import KeyMap, Rows
 from ..checkpoints.sources import Source
@@ -97,6 +99,7 @@ def keys(config: EncoderDecoderConfig) -> KeyMap:
     return KeyMap(
         rows,
         ignored=(r"^encoder\.pooler\.", *moved("encoder", source.ignored), *moved("decoder", target.ignored)),
+        computed=(*computed("encoder", source), *computed("decoder", target)),
         renamed=(*source.renamed, *target.renamed),
         unfused=(*source.unfused, *target.unfused),
         twins=tuple((f"decoder.{one}", f"decoder.{other}") for one, other in target.twins),
@@ -118,6 +121,12 @@ def moved(side: str, patterns: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(
         rf"^{side}\.{pattern[1:]}" if pattern.startswith("^") else rf"^{side}\..*(?:{pattern})" for pattern in patterns
     )
+
+
+def computed(side: str, table: KeyMap) -> Iterator[tuple[str, Callable[[int, int], Tensor]]]:
+    """What one side computes of its own, by names in the pair's files."""
+    for pattern, make in table.computed:
+        yield moved(side, (pattern,))[0], make
 
 
 def word_head(config: EncoderDecoderConfig, backbone: EncoderDecoder | None = None) -> Head:

@@ -9,6 +9,7 @@ from ..checkpoints.keys import KeyMap, Rows
 from ..checkpoints.sources import Interleaved
 from ..config import Size
 from ..heads import Classifier, Dense, Head, LanguageModel, Transform, first, summary
+from ..nn.embeddings import sinusoids
 from ..nn.positions import rotary
 from ..nn.stack import Stack
 from ..nn.weights import Linear
@@ -43,9 +44,11 @@ def keys(config: RoFormerConfig) -> KeyMap:
     rows: Rows = {**bert.EMBEDDING_ROWS, **bert.LAYER_ROWS, "embed.project": "embeddings_project"}
     stem, heads = "encoder.layer.*.attention.self", config.num_attention_heads
     turned = {f"layers.*.attention.step.{n[0]}": Interleaved(f"{stem}.{n}", heads) for n in ("query", "key")}
-    ignored = (r"encoder\.embed_positions\.weight$", *bert.copies(config, "cls.predictions"))
+    turns = r"encoder\.embed_positions\.weight$"
+    ignored = (turns, *bert.copies(config, "cls.predictions"))
     twins = bert.twins(config, "cls.predictions")
-    return KeyMap({**rows, **turned}, "roformer.", ignored=ignored, renamed=bert.OLD_NORMS, twins=twins)
+    table = KeyMap({**rows, **turned}, "roformer.", ignored=ignored, renamed=bert.OLD_NORMS, twins=twins)
+    return replace(table, computed=((turns, sinusoids),))
 
 
 def word_head(config: RoFormerConfig, backbone: Stack) -> Head:

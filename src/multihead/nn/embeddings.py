@@ -61,6 +61,11 @@ class SinusoidalPositions(nn.Module):
         return torch.cat([angles.sin(), angles.cos()[:, : self.width // 2]], dim=-1).float()
 
 
+def sinusoids(count: int, width: int) -> Tensor:
+    """The table (count, width) of the first so many positions."""
+    return SinusoidalPositions(width)(torch.arange(count, device="cpu"))
+
+
 class CountedSinusoids(nn.Module):
     """Sines and cosines whose last frequency is 1 / 10000 exactly, as Tensor2Tensor spaces them (M2M-100).
 
