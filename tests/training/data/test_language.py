@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import multihead
 from multihead.errors import ChatTemplateError, InvalidInput
 from multihead.training.data import causal_lm as causal
 from multihead.training.data import masked_lm as masked
 from multihead.training.data.masked_lm import SPECIAL, Masking, mask
 from multihead.training.data.source import Rows
+from tests.tokenizers import folders
 
 TEXT = st.text("abc .,foxdog", min_size=1, max_size=60).filter(str.strip)
 TEXTS = st.lists(TEXT, min_size=1, max_size=8)
@@ -270,3 +272,45 @@ def test_masking_that_cannot_be_is_refused(wordpiece, bytes_bpe):
         masked.prepare(["a"], wordpiece, masked.Options(packing="x"))
     ids, labels = mask({"input_ids": [2, 3], "word_ids": [-1, -1]}, (0,), Masking.of(wordpiece))
     assert (ids.tolist(), labels.tolist()) == ([2, 3], [-100, -100])
+
+
+LATER = (  # as Qwen3's: what was thought is written of the last answer alone
+    "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' and loop.last %}<think></think>{% endif %}"
+    "{{ m.content }};{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def test_what_an_assistant_says_last_can_be_learned_alone(bytes_bpe):
+    """Also of a template that writes earlier turns otherwise, as the error for it says."""
+    rows = [{"messages": CHAT[:2]}, {"messages": CHAT}]
+    with pytest.raises(InvalidInput, match="learn='last'"):
+        causal.prepare(rows, bytes_bpe, causal.Options(chat_template=LATER))
+    found = causal.prepare(rows, bytes_bpe, causal.Options(chat_template=LATER, learn="last"))
+    last = [chat["messages"][-1]["content"] for chat in rows]
+    assert [learned(bytes_bpe, one) for one in found] == [f"<think></think>{text};" for text in last]
+    marked = causal.prepare(rows, bytes_bpe, causal.Options(chat_template=MARKED, learn="last"))
+    assert [learned(bytes_bpe, one) for one in marked] == [f"{text}!" for text in last]
+
+
+def test_an_end_that_is_not_learned_is_told(bytes_bpe):
+    told = "is not taught where to stop."
+    texts = [{"text": "the fox"}]
+    assert not any(told in note for note in causal.prepare(texts, bytes_bpe, causal.Options()).notes)
+    assert told in causal.prepare(texts, bytes_bpe, causal.Options(append_eos=False)).notes[-1]
+    note = causal.prepare([{"messages": CHAT}], bytes_bpe, causal.Options(chat_template=MARKED)).notes[-1]
+    assert note.startswith("1 of 1 examples learn no end-of-text token")
+
+
+@pytest.mark.parametrize("row", [{"text": "{}the fox"}, {"prompt": "{}the", "completion": " fox"}])
+def test_a_text_has_one_begin_token(row, tmp_path):
+    tokenizer = multihead.AutoTokenizer.from_pretrained(folders.pieces(tmp_path, "tokenizer.model", "Llama"))
+    begin = tokenizer.bos_token
+    found = {}
+    for name, start in (("plain", ""), ("framed", begin)):
+        rows = [{key: value.format(start) for key, value in row.items()}]
+        found[name] = causal.prepare(rows, tokenizer, causal.Options())
+    for features in found.values():
+        assert features[0]["input_ids"].tolist().count(tokenizer.bos_token_id) == 1
+    assert len(found["plain"][0]["labels"]) == len(found["plain"][0]["input_ids"])
+    assert any("begin with" in note for note in found["framed"].notes)
+    assert not any("begin with" in note for note in found["plain"].notes)

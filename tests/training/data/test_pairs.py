@@ -7,7 +7,7 @@ import transformers
 
 from multihead import AutoTokenizer
 from multihead.errors import InvalidInput
-from multihead.tokenizers.load import DEFAULTS
+from multihead.tokenizers.defaults import SETTINGS
 from multihead.training.data import preference, sentence_pairs, seq2seq
 from tests.tokenizers import folders
 
@@ -56,7 +56,7 @@ def test_a_translators_target_has_its_own_vocabulary(marian_folder):
 def test_a_translator_of_several_languages_has_a_code_on_both_sides(tmp_path, kind, behind):
     tokenizer = AutoTokenizer.from_pretrained(folders.pieces(tmp_path, "spiece.model", "T5"))
     tokenizer.add_special_tokens({"additional_special_tokens": ["en_XX", "de_DE"]})
-    tokenizer.options.update(DEFAULTS.get(kind, {}))
+    tokenizer.options.update(SETTINGS.get(kind, {}))
     rows = [{"en": "The fox " * 9, "de": "Der Kaffee"}]
     options = seq2seq.Options(max_length=9, source_lang="en", target_lang="de", source_column="en", target_column="de")
     features = seq2seq.prepare(rows, tokenizer, options)

@@ -10,7 +10,7 @@ from ...errors import InvalidInput
 from ...losses import IGNORED
 from ...tokenizers.tokenizer import Tokenizer
 from ..features import Builder, Features, Ragged, in_windows
-from .conversations import Written, conversation, is_chat, messages, tokenized
+from .conversations import Written, conversation, doubled, is_chat, messages, tokenized
 from .reading import DECODER, Reading, cell, column, cut_note, maybe, skipped_note, taken, text, texts, told
 from .source import Row, Rows
 
@@ -43,7 +43,7 @@ class Options(Reading):
         text_column, prompt_column, completion_column, messages_column: guessed when left out: messages, else prompt and
             completion, else text.
         learn: "completion" learns completions and what an assistant says (what a chat template marks with
-            `{% generation %}`, where it does), "all" every token.
+            `{% generation %}`, where it does), "last" the last of it, "all" every token.
         append_eos: the end-of-text token follows texts and completions, where there is one.
         packing: "documents" keeps each text by itself: no token sees another text's. "blocks" puts all texts end to end
             and cuts them into blocks of max_length, the last of which may be shorter.
@@ -68,7 +68,7 @@ class Options(Reading):
 
     def check(self) -> None:
         """Raises InvalidInput for values that cannot be."""
-        choices = {"learn": ("completion", "all"), "packing": PACKINGS, "overlong": (None, *OVERLONG)}
+        choices = {"learn": ("completion", "last", "all"), "packing": PACKINGS, "overlong": (None, *OVERLONG)}
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise InvalidInput(f"{name} is one of {', '.join(map(str, known))}, not {getattr(self, name)!r}.")
@@ -100,16 +100,20 @@ def of_texts(rows: Rows, tokenizer: Tokenizer, options: Options) -> Features:
     used = taken(rows, [name], options, beside, named=options.text_column is not None)
     length, end = options.limit(tokenizer, DECODER), tokenizer.eos_token_id if options.append_eos else None
     truncated = options.overlong == "truncate" and options.packing == "documents"
-    builder, skipped, cut = Builder({"input_ids": "int32"}), 0, 0
+    builder, skipped, cut, twice, endless = Builder({"input_ids": "int32"}), 0, 0, 0, 0
     for begin, chunk in rows.chunks():
         numbers, found = texts(rows, begin, chunk, [name], options.skip_empty)
         skipped += len(chunk) - len(numbers)
         for number, ids in zip(numbers, tokenizer.encode_ids(found[0]), strict=True):
+            if doubled(ids, tokenizer):
+                ids, twice = ids[1:], twice + 1
             if end is not None and (not ids or ids[-1] != end):
                 ids = [*ids, end]
+            endless += tokenizer.eos_token_id not in ids[-1:]
             cut += truncated and len(ids) > length
             builder.add(number, input_ids=ids[:length] if truncated else ids)
     notes = skipped_note(skipped, len(rows)) + cut_note(cut, len(rows), length) + used.notes
+    notes += framed(tokenizer, twice, endless, len(rows))
     features = in_windows(builder.done(rows, notes=notes, **used.told), length, across=options.packing == "blocks")
     features.ragged["labels"] = features.ragged["input_ids"]
     return features
@@ -123,12 +127,15 @@ def of_parts(rows: Rows, tokenizer: Tokenizer, options: Options, names: Sequence
     length = options.limit(tokenizer, DECODER)
     documents = options.packing == "documents"
     truncated = documents and options.overlong != "windows"
-    builder, cut, empty = Builder({"input_ids": "int32", "labels": "int32"}), 0, 0
+    builder, cut, empty, endless = Builder({"input_ids": "int32", "labels": "int32"}), 0, 0, 0
+    begins, twice = tokenizer.bos_token if adds_begin(tokenizer) else None, 0
     for begin, chunk in rows.chunks(500):
         numbers = range(begin, begin + len(chunk))
         written = [of_row(rows, number, row, tokenizer, options, names) for number, row in enumerate(chunk, begin)]
+        twice += sum(one.special and begins is not None and one.text.startswith(begins) for one in written)
         for number, (ids, labels) in zip(numbers, tokenized(written, tokenizer, rows, numbers), strict=True):
             cut += truncated and len(ids) > length
+            endless += tokenizer.eos_token_id not in labels
             kept = (ids[:length], labels[:length]) if truncated else (ids, labels)
             if all(label == IGNORED for label in kept[1][1:]):
                 empty += 1
@@ -137,8 +144,26 @@ def of_parts(rows: Rows, tokenizer: Tokenizer, options: Options, names: Sequence
     notes = cut_note(cut, len(rows), length, "examples") + told(
         empty, len(rows), f"examples have nothing to learn within {length} tokens and were left out."
     )
-    features = in_windows(builder.done(rows, notes=notes + used.notes, **used.told), length, across=not documents)
+    features = in_windows(
+        builder.done(rows, notes=notes + used.notes + framed(tokenizer, twice, endless, len(rows)), **used.told),
+        length,
+        across=not documents,
+    )
     return taught(features) if documents and not truncated else features
+
+
+def adds_begin(tokenizer: Tokenizer) -> bool:
+    """Whether the tokenizer puts a begin-of-text token before texts."""
+    return tokenizer.bos_token_id is not None and tokenizer.encode("a")[:1] == [tokenizer.bos_token_id]
+
+
+def framed(tokenizer: Tokenizer, twice: int, endless: int, total: int) -> list[str]:
+    """Notes on texts that bring a begin-of-text token, and on those that learn no end."""
+    end = f" ({tokenizer.eos_token})" if tokenizer.eos_token is not None else ""
+    return [
+        *told(twice, total, f"texts begin with {tokenizer.bos_token} themselves; the tokenizer's was left out."),
+        *told(endless, total, f"examples learn no end-of-text token{end}: the model is not taught where to stop."),
+    ]
 
 
 def taught(features: Features) -> Features:
@@ -151,18 +176,18 @@ def of_row(
     rows: Rows, number: int, row: Row, tokenizer: Tokenizer, options: Options, names: Sequence[str]
 ) -> Written:  # fmt: skip
     """What a row's example reads and learns. Raises InvalidInput with the row."""
-    everything = options.learn == "all"
+    everything, last = options.learn == "all", options.learn == "last"
     variables = {"chat_template": options.chat_template, **options.template_options}
     if row.get("tools"):
         variables["tools"] = row["tools"]
     if len(names) == 1:
         chat = messages(rows, number, cell(rows, number, row, names[0]))
-        return conversation(rows, number, chat, tokenizer, everything=everything, **variables)
+        return conversation(rows, number, chat, tokenizer, everything=everything, last=last, **variables)
     prompt, completion = (cell(rows, number, row, name) for name in names)
     if is_chat(prompt):
         asked, told_ = (messages(rows, number, part) for part in (prompt, completion))
         return conversation(
-            rows, number, [*asked, *told_], tokenizer, everything=everything, after=len(asked), **variables
+            rows, number, [*asked, *told_], tokenizer, everything=everything, after=len(asked), last=last, **variables
         )
     prompt, completion = (text(rows, number, row, name) or "" for name in names)
     whole = prompt + completion

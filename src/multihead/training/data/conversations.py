@@ -55,14 +55,15 @@ def messages(rows: Rows, number: int, value: Any) -> list[Message]:
 
 def conversation(
     rows: Rows, number: int, chat: Sequence[Message], tokenizer: Tokenizer, *, everything: bool = False, after: int = 0,
-    **variables: Any,
+    last: bool = False, **variables: Any,
 ) -> Written:  # fmt: skip
     """A conversation as the chat template writes it; what the assistant says is learned.
 
     What that is, the template's `{% generation %}` marks tell where it has some, and the messages' roles where not.
 
     Args:
-        everything: all of the text is learned. after: messages that are only read. variables: of the template.
+        everything: all of the text is learned. after: messages that are only read. last: what the assistant says last
+            is learned alone. variables: of the template.
 
     Raises:
         InvalidInput: no assistant's message, or a template that writes the beginning of a conversation otherwise once
@@ -81,6 +82,11 @@ def conversation(
     if everything:
         return Written(whole, ((0, len(whole)),), special=False)
     marked = marks(rows, number, chat, tokenizer, variables)
+    said = [place for place, message in enumerate(chat) if message["role"] == "assistant"]
+    if marked and last and (not after or after <= said[-1]):
+        return Written(whole, tuple(marked[-1:]), special=False)
+    if last and said:
+        after = max(after, said[-1])
     if marked is not None:
         read = write(after) if after else ""
         if not whole.startswith(read):
@@ -128,8 +134,8 @@ def behind(spans: Spans, place: int, rows: Rows, number: int) -> Spans:
 def unstable(rows: Rows, number: int, place: int) -> InvalidInput:
     return InvalidInput(
         f"{rows.at(number)}: the chat template writes the conversation up to message {place} otherwise than the whole, "
-        "so what the assistant says in it cannot be told apart. Learn from everything, split the conversation so that "
-        "the assistant speaks last, or pass another chat_template."
+        "so what the assistant says in it cannot be told apart. Learn its last answer with learn='last' (a row for "
+        "each answer teaches all), everything with learn='all', or pass a chat_template with {% generation %} marks."
     )
 
 
@@ -146,10 +152,18 @@ def tokenized(
         texts, of = [written[p].text for p in places], [numbers[p] for p in places]
         for place, one in zip(places, encoded(tokenizer, texts, rows, of, None, special=special), strict=True):
             ids, labels = list(one.ids), labeled(one, written[place].spans)
+            if special and doubled(ids, tokenizer):
+                ids, labels = ids[1:], labels[1:]
             if written[place].ended and end is not None and (not ids or ids[-1] != end):
                 ids, labels = [*ids, end], [*labels, end]
             found[place] = ids, labels
     return found
+
+
+def doubled(ids: Sequence[int], tokenizer: Tokenizer) -> bool:
+    """Whether a text begins with the begin-of-text token itself, before which the tokenizer has put another."""
+    begin = tokenizer.bos_token_id
+    return begin is not None and list(ids[:2]) == [begin, begin]
 
 
 def labeled(encoding: Any, spans: Sequence[tuple[int, int]]) -> list[int]:
