@@ -171,6 +171,27 @@ def test_a_deepseek_v2_whose_feed_forwards_have_biases(tmp_path):
     alike("DeepseekV2ForCausalLM", saved("DeepseekV2ForCausalLM", config, tmp_path), tmp_path)
 
 
+@pytest.mark.parametrize("window", [4, 5, 30])
+def test_a_gemma3_that_reads_in_both_directions_is_an_encoder(window, tmp_path):
+    kinds = ["sliding_attention", "full_attention"]
+    config = transformers.Gemma3TextConfig(
+        **LLAMA, sliding_window=window, layer_types=kinds, use_bidirectional_attention=True
+    )
+    theirs = saved("Gemma3TextModel", config, tmp_path / "theirs", sliding_window=window)
+    mine = alike("Gemma3TextModel", theirs, tmp_path / "theirs")
+    mask = torch.ones(2, 13, dtype=torch.long)
+    mask[1, 9:] = 0
+    padded = {"input_ids": IDS.repeat(2, 1), "attention_mask": mask}
+    with torch.no_grad():
+        got, expected = mine(**padded)[0], theirs(**padded)[0]
+    close(got[mask.bool()], expected[mask.bool()], "scores of a padded batch", 3e-5)
+    mine.save_pretrained(tmp_path / "mine")
+    again = transformers.Gemma3TextModel.from_pretrained(tmp_path / "mine", attn_implementation="eager").eval()
+    alike("Gemma3TextModel", again, tmp_path / "theirs")
+    with pytest.raises(multihead.errors.MultiheadError, match="both directions"):
+        multihead.Gemma3ForCausalLM(mine.config).generate(IDS)
+
+
 def test_n_ctx_changes_nothing_beside_n_positions(tmp_path):
     config = transformers.GPT2Config(vocab_size=99, n_embd=24, n_layer=1, n_head=4, n_positions=64)
     alike("GPT2LMHeadModel", saved("GPT2LMHeadModel", config, tmp_path, n_ctx=32), tmp_path)

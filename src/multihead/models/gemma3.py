@@ -29,6 +29,7 @@ class Gemma3TextConfig(gemma2.Gemma2Config):
     attn_logit_softcapping: float | None = None  # which no layer computes: queries and keys are normed instead
     final_logit_softcapping: float | None = None
     sliding_window_pattern: Size = 6
+    use_bidirectional_attention: bool | None = None  # type: ignore[assignment]  # an encoder (EmbeddingGemma)
     rope_parameters: dict[str, Any] = field(
         default_factory=lambda: {
             SLIDING: {"rope_type": "default", "rope_theta": 10000.0},
@@ -56,11 +57,16 @@ class Gemma3TextConfig(gemma2.Gemma2Config):
 
 
 def build(config: Gemma3TextConfig) -> Stack:
-    positions = rotary_by_layer(config, config.head_width)
+    positions, window = rotary_by_layer(config, config.head_width), config.sliding_window
+    both = bool(config.use_bidirectional_attention)
+    if both and window is not None:
+        window = window // 2 + 1  # half of it to either side
 
     def layer(kind: str) -> Layer:
         norms = {name: WideRMSNorm(config.head_width, config.rms_norm_eps, centre=1.0) for name in ("q_norm", "k_norm")}
-        own = gemma2.attention(config, kind, positions=positions[kind], softcap=None, **norms)
+        own = gemma2.attention(
+            config, kind, positions=positions[kind], softcap=None, causal=not both, window=window, **norms
+        )
         return gemma2.layer(config, own)
 
     kinds = layer_kinds(config, every(config.sliding_window_pattern, config.num_hidden_layers))

@@ -141,7 +141,7 @@ def _plain_scale(config: Any, value: Any, settings: Settings) -> bool:
 
 
 def _sees(config: Any, value: Any, settings: Settings) -> bool:
-    both = config.model_type in ("bert", "nomic_bert")
+    both = config.model_type in ("bert", "nomic_bert") or bool(getattr(config, "use_bidirectional_attention", False))
     return config.is_encoder_decoder or bool(value) is not both
 
 
