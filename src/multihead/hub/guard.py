@@ -17,6 +17,7 @@ from ..terminal import shown
 PATIENCE = 60.0  # seconds of waiting for a server
 CRAWL = 4096  # bytes; a server that gives less in all that time gives nothing
 LISTING = 1 << 26  # bytes
+LARGE = "The server's answer is larger than any of its kind. Do not trust it."
 # The hub's library makes file names of these: a hash in quotes.
 NAMING = ("etag", "x-linked-etag", "x-repo-commit")
 TAG = re.compile(r'(W/)?"?(?!\.)(?!.*\.\.)[\w.+=-]{1,200}"?', re.ASCII)
@@ -94,6 +95,8 @@ def answered(response: Any, *_: Any, **__: Any) -> None:
     base: Any = getattr(library, "SyncByteStream", None)
     if base is None or not isinstance(stream, base):  # requests, of before version 1 of the hub's library
         PACE.ends()
+        if "/api/" in str(response.request.url):
+            response.raw.stream = bounded(response.raw.stream)
         return
     PACE.stands()
     if response.request.method == "HEAD":
@@ -110,6 +113,20 @@ def most(response: Any) -> float:
     return LISTING if listing else float("inf")
 
 
+def bounded(stream: Any) -> Any:
+    """A method that gives the parts of a listing, unpacked, up to as many bytes as one may have."""
+
+    def parts(*words: Any, **options: Any) -> Iterator[bytes]:
+        left = LISTING
+        for part in stream(*words, **options):
+            left -= len(part)
+            if left < 0:
+                raise UnsafeFile(LARGE)
+            yield part
+
+    return parts
+
+
 def paced(base: type) -> Any:
     """A class of streams of an HTTP library, whose bytes are counted."""
 
@@ -122,7 +139,7 @@ def paced(base: type) -> Any:
                 PACE.more(len(part))
                 self.limit -= len(part)
                 if self.limit < 0:
-                    raise UnsafeFile("The server's answer is larger than any of its kind. Do not trust it.")
+                    raise UnsafeFile(LARGE)
                 yield part
             PACE.ends()
 
