@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 
 import numpy
@@ -191,3 +192,39 @@ def test_the_length_of_one_text_is_a_list(both):
     for options in ({}, {"return_tensors": "pt"}, {"return_tensors": "np"}):
         lengths = [list(t("a b", return_length=True, **options)["length"]) for t in both]
         assert lengths[0] == lengths[1]
+
+
+def test_lists_of_special_tokens_replace_each_other_unless_asked_otherwise(both):
+    texts = []
+    for t in copy.deepcopy(both):
+        t.add_special_tokens({"additional_special_tokens": ["<a>", "<b>"]})
+        t.add_special_tokens({"additional_special_tokens": ["<c>"]}, replace_extra_special_tokens=False)
+        kept = [x in t.all_special_tokens for x in ("<a>", "<b>", "<c>", "<d>")]
+        t.add_special_tokens({"extra_special_tokens": ["<d>"]})
+        ids = t("<a><d>x", add_special_tokens=False).input_ids
+        left = [x in t.all_special_tokens for x in ("<a>", "<b>", "<c>", "<d>")]
+        texts.append((kept, left, t.decode(ids, skip_special_tokens=True), len(t)))
+    assert texts[0] == texts[1]
+    assert texts[0][:2] == ([True, True, True, False], [False, False, False, True])
+
+
+def test_options_that_would_be_ignored_are_refused(both, tmp_path):
+    with pytest.raises(UnsupportedOption, match="replace_all"):
+        both[0].add_special_tokens({"additional_special_tokens": ["<a>"]}, replace_all=True)
+    for options in ({"filename_prefix": "x"}, {"push_to_hub": True}, {"legacy_format": True}, {"nonsense": 1}):
+        with pytest.raises(UnsupportedOption, match="save_pretrained"):
+            both[0].save_pretrained(tmp_path / "no", **options)
+    assert not (tmp_path / "no").exists()
+
+
+def test_calls_by_the_references_names_of_arguments(both, tmp_path):
+    both[0].save_pretrained(save_directory=tmp_path, push_to_hub=False, legacy_format=None)
+    assert (tmp_path / "tokenizer.json").is_file()
+    assert both[0].get_chat_template(chat_template="{{ 1 }}") == "{{ 1 }}"
+    if both[0].pad_token is not None:
+        assert both[0].pad(encoded_inputs={"input_ids": [[1], [1, 2]]})["attention_mask"][0].count(1) == 1
+    ids = [t("a , b").input_ids for t in both]
+    assert both[0].batch_decode([ids[0]], False, True) == both[1].batch_decode([ids[1]], False, True)
+    found = both[0]("a b")
+    assert found.copy() == found
+    assert found.copy().tokens() == found.tokens()

@@ -54,6 +54,10 @@ class Encodings(MutableMapping[str, Any]):
     def is_fast(self) -> bool:
         return True
 
+    def copy(self) -> Encodings:
+        """Another mapping of the same entries."""
+        return Encodings(self.data, self.encodings)
+
     @property
     def n_sequences(self) -> int | None:
         """1 for texts, 2 for pairs, None for encodings that do not come from texts."""

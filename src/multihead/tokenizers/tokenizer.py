@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 
 INPUTS = ("input_ids", "attention_mask")
 NO_LIMIT = int(1e30)
+NEUTRAL: Mapping[str, tuple[Any, ...]] = {  # options of save_pretrained that change nothing -> with these values
+    "legacy_format": (None, False), "filename_prefix": (None, ""), "push_to_hub": (None, False),
+    "save_format": (None, "hf"), "save_jinja_files": (None, True),
+}  # fmt: skip
+
+
+def refuse(options: Mapping[str, Any], call: str) -> None:
+    """Raises UnsupportedOption for options that a call does not have here."""
+    for name, value in options.items():
+        raise UnsupportedOption(f"{call} does not take {name} = {value!r} here.")
 
 
 class Tokenizer(Framed, Idioms):
@@ -173,11 +183,13 @@ class Tokenizer(Framed, Idioms):
         )
         return tidy(text) if clean and not side.keeps_spaces else text
 
-    def batch_decode(self, sequences: Any, skip_special_tokens: bool = False, **options: Any) -> list[str]:
+    def batch_decode(
+        self, sequences: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
+    ) -> list[str]:
         """The texts of many lists, rows of a tensor or of an array; one text for ids that are not in rows."""
         rows = plain(sequences)
         rows = [rows] if isinstance(rows, int) or (rows and isinstance(rows[0], int)) else rows
-        return [self.decode(ids, skip_special_tokens, **options) for ids in rows]
+        return [self.decode(ids, skip_special_tokens, clean_up_tokenization_spaces) for ids in rows]
 
     def convert_tokens_to_ids(self, tokens: Any) -> Any:
         """An id for a token, a list for a list; the unknown token's where it is not known (None without one)."""
@@ -199,11 +211,11 @@ class Tokenizer(Framed, Idioms):
         decoder = self.backend.decoder
         return " ".join(tokens) if decoder is None else decoder.decode(list(tokens))
 
-    def pad(self, encoded: Any, **options: Any) -> Encodings:
+    def pad(self, encoded_inputs: Any, **options: Any) -> Encodings:
         """Pads rows of ids (and masks, types) that were encoded apart; see `encode.pad_rows` for the options."""
         from .encode import pad_rows
 
-        return pad_rows(self, encoded, **options)
+        return pad_rows(self, encoded_inputs, **options)
 
     def get_special_tokens_mask(
         self, token_ids_0: Any, token_ids_1: Any = None, already_has_special_tokens: bool = False
@@ -262,18 +274,28 @@ class Tokenizer(Framed, Idioms):
         with self._lock:
             return self.backend.add_special_tokens(tokens) if special_tokens else self.backend.add_tokens(tokens)
 
-    def add_special_tokens(self, special_tokens_dict: Mapping[str, Any], **_: Any) -> int:
+    def add_special_tokens(
+        self, special_tokens_dict: Mapping[str, Any], replace_extra_special_tokens: bool = True, **options: Any
+    ) -> int:
         """Gives roles to tokens (`{"pad_token": "[PAD]"}`), adding those that are not there; gives how many were added.
 
+        Args:
+            replace_extra_special_tokens: a list of tokens without a role stands for the one before, whose tokens stay
+                in the vocabulary; also by its older name, `replace_additional_special_tokens`.
+
         Raises:
-            UnsupportedOption: a role that does not exist.
+            UnsupportedOption: a role or an option that does not exist.
         """
+        replace = options.pop("replace_additional_special_tokens", replace_extra_special_tokens)
+        refuse(options, "add_special_tokens")
         count = 0
         for role, token in special_tokens_dict.items():
             if role in MORE:
                 tokens, names = listed(token)
                 self.named.update(names)
-                self.more += [text for text in map(content, tokens) if text and text not in self.more]
+                old = [] if replace and tokens else self.more
+                texts = [*self.named.values(), *old, *(text for text in map(content, tokens) if text)]
+                self.more = list(dict.fromkeys(texts))
                 count += self.add_tokens(tokens, special_tokens=True)
             elif role in ROLES:
                 self.special[role] = content(token) or ""
@@ -326,17 +348,24 @@ class Tokenizer(Framed, Idioms):
 
         return apply(self, conversation, tools, documents, **options)
 
-    def get_chat_template(self, name: str | None = None, tools: Any = None) -> str:
+    def get_chat_template(self, chat_template: str | None = None, tools: Any = None) -> str:
         """The template of this name, or the one for tools where there are both. Raises ChatTemplateError."""
         from .chat import chosen
 
-        return chosen(self, name, tools)
+        return chosen(self, chat_template, tools)
 
-    def save_pretrained(self, folder: str | os.PathLike[str], **_: Any) -> tuple[str, ...]:
-        """Writes tokenizer.json, tokenizer_config.json and the chat template, as the reference reads them."""
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> tuple[str, ...]:
+        """Writes tokenizer.json, tokenizer_config.json and the chat template, as the reference reads them.
+
+        Raises:
+            UnsupportedOption: an option that would ask for other files, or for an upload.
+        """
         from .save import save
 
-        return save(self, Path(folder))
+        refuse(
+            {name: value for name, value in options.items() if value not in NEUTRAL.get(name, ())}, "save_pretrained"
+        )
+        return save(self, Path(save_directory))
 
     def written(self) -> str:
         """tokenizer.json; without what only Python code does."""
