@@ -81,26 +81,52 @@ class QuestionAnswering(Questions, Reader):
     by_token = True
 
     def pieces(self, items: Sequence[tuple[str, str]], o: Asking) -> list[list[Piece] | MultiheadError]:
-        window = o.max_seq_len or min(self.limit or WINDOW, WINDOW)
-        stride = min(window // 2, STRIDE) if o.doc_stride is None else o.doc_stride
-        if stride >= window:
-            raise InvalidInput(f"doc_stride = {stride} must be smaller than max_seq_len = {window}.")
-        side = self.context_side
+        if o.doc_stride is not None and o.max_seq_len is not None and o.doc_stride >= o.max_seq_len:
+            raise InvalidInput(f"doc_stride = {o.doc_stride} must be smaller than max_seq_len = {o.max_seq_len}.")
         pairs = [self.pair(question, context, o) for question, context in items]
-        limits = {
-            "max_length": window, "stride": stride, "strategy": "only_second" if side else "only_first",
-            "direction": "right",
-        }  # fmt: skip
+        questions = [pair[1 - self.context_side] for pair in pairs]
+        counted = self.tokenizer.run(questions, words=False, special=False, limits=None)
+        limits = [self.limits(len(found), o) for found in counted]
         return [self.windows(encoding) for encoding in self.encodings(pairs, limits)]
 
-    def encodings(self, pairs: Sequence[tuple[str, str]], limits: dict[str, Any]) -> list[Any]:
-        """Each pair's encoding, or the error where its question leaves no room for a context."""
-        try:
-            return self.tokenizer.run(pairs, words=False, special=True, limits=limits)
-        except InvalidInput as error:
-            if len(pairs) == 1:
-                return [InvalidInput(f"has a question that leaves no room for its context: {error}")]
-            return [found for pair in pairs for found in self.encodings([pair], limits)]
+    def limits(self, question: int, o: Asking) -> tuple[int, int] | MultiheadError:
+        """Tokens of a window, and how many of the context's windows share, beside a question of so many tokens.
+
+        Where nothing is said, a long question gets a longer window, as far as the model reads one.
+        """
+        taken = question + self.tokenizer.num_special_tokens_to_add(True)
+        usual = max(WINDOW, taken + STRIDE)
+        window = o.max_seq_len or min(self.limit or usual, usual)
+        room, stride = window - taken, min(window // 2, STRIDE) if o.doc_stride is None else o.doc_stride
+        if room < 1:
+            return InvalidInput(
+                f"has a question of {question} tokens, which leaves no room for its context in a window of {window}. "
+                "Shorten it, or give max_question_len."
+            )
+        if stride < room:
+            return window, stride
+        if o.doc_stride is None:
+            return window, room // 2
+        return InvalidInput(
+            f"has a question of {question} tokens, which leaves {room} for its context in a window of {window}; "
+            f"doc_stride = {stride} must be smaller."
+        )
+
+    def encodings(
+        self, pairs: Sequence[tuple[str, str]], limits: Sequence[tuple[int, int] | MultiheadError]
+    ) -> list[Any]:
+        """Each pair's encoding, in windows, or the error where there is one; those with one limit are read together."""
+        found: list[Any] = list(limits)
+        for limit in {limit for limit in limits if isinstance(limit, tuple)}:
+            numbers = [number for number, own in enumerate(limits) if own == limit]
+            options = {
+                "max_length": limit[0], "stride": limit[1], "direction": "right",
+                "strategy": "only_second" if self.context_side else "only_first",
+            }  # fmt: skip
+            own = self.tokenizer.run([pairs[n] for n in numbers], words=False, special=True, limits=options)
+            for number, encoding in zip(numbers, own, strict=True):
+                found[number] = encoding
+        return found
 
     def windows(self, encoding: Any) -> list[Piece] | MultiheadError:
         if isinstance(encoding, MultiheadError):
