@@ -11,7 +11,7 @@ import pytest
 import transformers
 
 from multihead import AutoTokenizer
-from multihead.errors import InvalidInput, MultiheadError
+from multihead.errors import InvalidInput, MultiheadError, UnsupportedOption
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from .folders import CORPUS, TEXTS, write
@@ -409,3 +409,39 @@ def test_objects_of_special_tokens_that_tokenizer_json_lacks_keep_their_flags(tm
     for text in ("a <mask> b", "a <sep> b"):
         assert ours(text)["input_ids"] == theirs(text)["input_ids"], text
     assert ours.all_special_tokens == theirs.all_special_tokens
+
+
+@pytest.mark.parametrize("how", ["asked", "settings"])
+@pytest.mark.parametrize("space", [True, False])
+@pytest.mark.parametrize("kind", ["gpt2", "roberta", "qwen3-embedding"])
+def test_a_space_before_texts_is_put_there_or_left_out(tmp_path, kind, space, how):
+    """Token classifiers ask RoBERTa's tokenizer for it, whose file says otherwise."""
+    backend, settings = FRAMED[kind]
+    made = backend()
+    if not space:
+        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    said, asked = ({}, {"add_prefix_space": space})[:: 1 if how == "asked" else -1]
+    path = folder(tmp_path / "from", made, **settings, **said)
+    ours, theirs = loaded(path, **asked), transformers.AutoTokenizer.from_pretrained(path, **asked)
+    for text in ("the fox", " the fox", "thé"):
+        got, expected = (t(text, return_offsets_mapping=True) for t in (ours, theirs))
+        if kind != "qwen3-embedding":  # whose rules for words the reference builds anew
+            assert got["input_ids"] == expected["input_ids"], text
+            assert list(got["offset_mapping"]) == list(expected["offset_mapping"]), text
+    assert (ours("the")["input_ids"] == ours(" the")["input_ids"]) is space
+    ours.save_pretrained(tmp_path / "to")
+    assert loaded(tmp_path / "to")("the fox")["input_ids"] == ours("the fox")["input_ids"]
+
+
+def test_a_space_before_llamas_texts_is_left_out_where_asked(tmp_path):
+    path = folder(tmp_path, llama(), **LLAMA)
+    ours, theirs = (lib(path, add_prefix_space=False) for lib in (loaded, transformers.AutoTokenizer.from_pretrained))
+    assert ours("hello")["input_ids"] == theirs("hello")["input_ids"] != loaded(path)("hello")["input_ids"]
+    assert ours.decode(ours("hello hello")["input_ids"], True) == "hello hello"
+    assert loaded(path, add_prefix_space=True)("hello")["input_ids"] == loaded(path)("hello")["input_ids"]
+
+
+def test_a_space_that_no_step_puts_there_is_refused(tmp_path):
+    path = folder(tmp_path, pairs_of_words("[PAD]", "[UNK]"), tokenizer_class="PreTrainedTokenizerFast")
+    with pytest.raises(UnsupportedOption, match="add_prefix_space"):
+        loaded(path, add_prefix_space=True)

@@ -13,6 +13,7 @@ from . import defaults
 from .frames import ENDS, framed
 from .languages import ENGLISH, known
 from .older import PLAIN, by_model, family, from_parts, optional, read_text
+from .prefix import BYTES, prefixed
 from .settings import check, check_merges, ids
 from .special import ROLES, added, content, more_special, objects, own_names, roles, written_alike
 from .tokenizer import Tokenizer
@@ -74,7 +75,7 @@ def from_folder(folder: Path, changes: Mapping[str, Any]) -> Tokenizer:
         built, target, files = marian(folder, settings)  # a tokenizer.json beside them has one side alone
         backend, found, more = built.backend, built.special, list(built.more)
     elif single:
-        backend, found, more, words = from_json(folder, stem, settings, special)
+        backend, found, more, words = from_json(folder, stem, settings, special, changes)
     else:
         built = from_parts(folder, stem, described(settings, special, old, changes))
         backend, found, more, words, files = built.backend, built.special, list(built.more), built.words, built.files
@@ -147,7 +148,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
 
 
 def from_json(
-    folder: Path, stem: str, settings: dict[str, Any], special: Mapping[str, Any]
+    folder: Path, stem: str, settings: dict[str, Any], special: Mapping[str, Any], changes: Mapping[str, Any]
 ) -> tuple[Any, dict[str, str], list[str], Words | None]:
     """tokenizer.json, with what a family's settings say otherwise."""
     import tokenizers
@@ -168,6 +169,9 @@ def from_json(
         return *small_marian(backend), None
     if stem in recipes.WORDPIECE and isinstance(backend.normalizer, tokenizers.normalizers.BertNormalizer):
         backend.normalizer = recipes.bert_normalizer(settings)
+    space = changes.get("add_prefix_space", settings.get("add_prefix_space") if stem in BYTES else None)
+    if isinstance(space, bool):
+        backend = prefixed(backend, space)
     backend = written_alike(backend, found.values())
     tokens = {token.content: token for token in backend.get_added_tokens_decoder().values()}
     rest = [t for t in found.values() if t not in tokens or not tokens[t].special]

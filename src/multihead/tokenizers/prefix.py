@@ -1,0 +1,72 @@
+"""The space that begins a text as if a word stood before it: `add_prefix_space` changed in a tokenizer.json."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import tokenizers
+
+from ..errors import UnsupportedOption
+
+BYTES = frozenset((  # classes whose settings go before their tokenizer.json
+    "Bart", "CodeGen", "Cohere", "Deberta", "GPT2", "GPTNeoX", "LED", "Longformer", "Mvp", "Qwen2", "Roberta",
+))  # fmt: skip
+
+PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+INNER = ("normalizers", "pretokenizers", "processors", "decoders")  # where sequences hold their steps
+
+
+def prefixed(backend: tokenizers.Tokenizer, wanted: bool) -> tokenizers.Tokenizer:
+    """The tokenizer with a space before each text, or without.
+
+    Raises:
+        UnsupportedOption: no step of it puts a space there.
+    """
+    data = {name: told(getattr(backend, name)) for name in PARTS}
+    kinds = {step["type"] for name in ("normalizer", "pre_tokenizer") for step in steps(data[name])}
+    if not {"ByteLevel", "Metaspace", "Prepend"} & kinds:
+        if wanted:
+            raise UnsupportedOption("add_prefix_space=True: no step of this tokenizer puts a space before a text.")
+        return backend
+    if wanted == spaced(data):
+        return backend
+    new = {name: changed(name, data[name], wanted) for name in PARTS}
+    return tokenizers.Tokenizer.from_str(json.dumps(json.loads(backend.to_str()) | new, ensure_ascii=False))
+
+
+def told(part: Any) -> Any:
+    """A part as tokenizer.json holds it."""
+    return None if part is None else json.loads(part.__getstate__())
+
+
+def steps(part: Any) -> list[dict[str, Any]]:
+    """A part's steps: those of a sequence, or the part."""
+    if part is None:
+        return []
+    return next((list(part[name]) for name in INNER if name in part), [part])
+
+
+def spaced(data: dict[str, Any]) -> bool:
+    """Whether a space is put before each text."""
+    return any(step["type"] == "Prepend" for step in steps(data["normalizer"])) or any(
+        step.get("add_prefix_space", False) if step["type"] == "ByteLevel" else step.get("prepend_scheme") != "never"
+        for step in steps(data["pre_tokenizer"])
+        if step["type"] in ("ByteLevel", "Metaspace")
+    )
+
+
+def changed(name: str, part: Any, wanted: bool) -> Any:
+    """A part of this name with the space, or without: in each of its steps; None for a step that goes."""
+    inner = next((each for each in INNER if each in (part or {})), "")
+    if inner:
+        kept = [changed(name, step, wanted) for step in part[inner]]
+        return part | {inner: [step for step in kept if step is not None]}
+    kind = None if part is None else part["type"]
+    if kind == "Metaspace":
+        own = part.get("prepend_scheme", "always")
+        return part | {"prepend_scheme": (own if own != "never" else "always") if wanted else "never"}
+    if kind == "RobertaProcessing" or (kind == "ByteLevel" and name == "pre_tokenizer"):
+        return part | {"add_prefix_space": wanted}
+    gone = kind == "Prepend" or (name == "decoder" and kind == "Strip")
+    return None if gone and not wanted else part
