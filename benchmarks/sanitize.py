@@ -4,7 +4,8 @@ python benchmarks/sanitize.py [--tests tests/kernels/test_native.py ...] [--leve
 
 Builds the kernels with g++ and the sanitizers beside the package's own library, runs pytest over the tests with that
 library in its place, and ends with pytest's exit status. Sanitizers report the first bad read or write and end the
-process. Needs g++ with libasan; reads of memory that torch allocates are watched too, since every process' malloc is.
+process (so pytest captures nothing). Needs g++ with libasan. Memory that torch allocates is watched too, since the
+process has the sanitizer's malloc.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument(
         "--levels", nargs="*", help="watches these levels of instructions and the plain one; all when left out"
     )
+    parser.add_argument("--library", type=Path, help="is built where it is not there, and kept")
     options = parser.parse_args()
     build.COMMON = (*build.COMMON, *FLAGS)
     if options.levels is not None:
@@ -47,8 +49,9 @@ def main() -> None:
         }
     os.environ["CXX"] = "g++"
     with tempfile.TemporaryDirectory() as room:
-        library = Path(room, "kernels.so")
-        print(build.build(library, link=("-fsanitize=address,undefined",)), flush=True)
+        library = options.library or Path(room, "kernels.so")
+        if not library.exists():
+            print(build.build(library, link=("-fsanitize=address,undefined",)), flush=True)
         environment = {
             **os.environ,
             "LD_PRELOAD": f"{runtime('libasan.so')} {runtime('libubsan.so')} {runtime('libstdc++.so.6')}",
@@ -71,7 +74,7 @@ native.LIBRARY = Path(os.environ["MULTIHEAD_LIBRARY"])
 native.REASON = native.LIBRARY.with_suffix(".txt")
 assert native.library() is not None, native.why_not()
 import pytest
-sys.exit(pytest.main(["-n0", "-q", "-p", "no:cacheprovider", "-x", *sys.argv[1:]]))
+sys.exit(pytest.main(["-n0", "-q", "-s", "-p", "no:cacheprovider", "-x", *sys.argv[1:]]))
 """
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ number, another type of an entry is damage.
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import math
@@ -23,6 +24,11 @@ ODD: list[Any] = [
     [[]], {}, {"": None}, {"a": 1}, {"0": "x"}, {"__float__": "x"}, {"content": 1}, [{"a": []}],
 ]  # fmt: skip
 NUMBERS = [0, 1, 2, 4, 31, 255, 256, 65_535, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1]
+
+
+def odd(random: Random) -> Any:
+    """A value of its own that hardly any entry takes."""
+    return copy.deepcopy(random.choice(ODD))
 
 
 def kind(value: Any) -> str:
@@ -70,14 +76,14 @@ def json_tree(random: Random, data: bytes) -> Mutated:
 def _changed(random: Random, tree: Any) -> tuple[Any, bool]:
     path = random.choice(list(places(tree)))
     if not path:
-        return (random.choice(ODD), False) if random.random() < 0.1 else (tree, True)
+        return (odd(random), False) if random.random() < 0.1 else (tree, True)
     owner = tree
     for key in path[:-1]:
         owner = owner[key]
     key, old = path[-1], owner[path[-1]]
     how = random.random()
     if how < 0.55:
-        owner[key] = random.choice(ODD)
+        owner[key] = odd(random)
         return tree, alike(old, owner[key])
     if how < 0.7 and isinstance(old, (int, float)):
         owner[key] = random.choice([old + 1, old - 1, -old, old * 2, old * 1000, old / 3, int(old)])
@@ -86,9 +92,11 @@ def _changed(random: Random, tree: Any) -> tuple[Any, bool]:
     elif how < 0.9 and isinstance(old, str):
         owner[key] = random.choice([old[1:], old + "x", old.upper(), old[::-1], f"{old}\x00"])
     elif isinstance(owner, dict):
-        owner[random.choice([f"{key}_", "model_type", "extra", "__class__", "self", f" {key}"])] = random.choice(ODD)
+        owner[random.choice([f"{key}_", "model_type", "extra", "__class__", "self", f" {key}"])] = copy.deepcopy(
+            random.choice(ODD)
+        )
     else:
-        owner.insert(key, random.choice(ODD))
+        owner.insert(key, odd(random))
     return tree, True
 
 

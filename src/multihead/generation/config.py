@@ -341,7 +341,7 @@ def plain(hint: Any, value: Any) -> Any:
     """A file's value as the type of its field has it: 50 for 50.0, and 1 for [1]."""
     if hint is None or admits(hint, value):
         return value
-    if isinstance(value, Sequence) and len(value) == 1 and admits(hint, value[0]):
+    if isinstance(value, Sequence) and len(value) == 1 and value[0] is not None and admits(hint, value[0]):
         return value[0]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 

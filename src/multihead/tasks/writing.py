@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from ..errors import InvalidInput, MultiheadError, TextTooLong, UnsupportedOption, nearest
+from ..errors import InvalidInput, MultiheadError, TextTooLong, UnsupportedConfig, UnsupportedOption, nearest
 from ..generation.config import GenerationConfig
 from ..generation.generate import assistant_of, continued
 from ..generation.job import Extras
@@ -69,7 +69,10 @@ class Writer(Task):
 
     def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, name: str, **options: Any) -> None:
         specific = model.config.extra.get("task_specific_params") or {}
-        self.specific = dict(specific.get(name) or {})
+        found = (specific.get(name) or {}) if isinstance(specific, Mapping) else specific
+        if not isinstance(found, Mapping):
+            raise UnsupportedConfig(f"config.json: task_specific_params of {name} are {found!r:.80}, no settings.")
+        self.specific = dict(found)
         self.prefix = str(self.specific.get("prefix", model.config.extra.get("prefix")) or "")
         super().__init__(model, tokenizer, name, **options)
 
