@@ -445,3 +445,13 @@ def test_a_space_that_no_step_puts_there_is_refused(tmp_path):
     path = folder(tmp_path, pairs_of_words("[PAD]", "[UNK]"), tokenizer_class="PreTrainedTokenizerFast")
     with pytest.raises(UnsupportedOption, match="add_prefix_space"):
         loaded(path, add_prefix_space=True)
+
+
+def test_the_limit_counts_by_its_older_name(tmp_path):
+    path = folder(tmp_path, bytes_bpe(), tokenizer_class="PreTrainedTokenizerFast", max_len=5)
+    ours, theirs = loaded(path), transformers.AutoTokenizer.from_pretrained(path)
+    assert ours.model_max_length == theirs.model_max_length == 5
+    text = "the quick brown fox jumps"
+    assert ours(text, truncation=True)["input_ids"] == theirs(text, truncation=True)["input_ids"]
+    path = folder(tmp_path, bytes_bpe(), tokenizer_class="PreTrainedTokenizerFast", max_len=5, model_max_length=9)
+    assert loaded(path).model_max_length == 9

@@ -61,6 +61,7 @@ def from_file(path: Path, changes: Mapping[str, Any]) -> Tokenizer:
 
 def from_folder(folder: Path, changes: Mapping[str, Any]) -> Tokenizer:
     settings = {**settings_of(folder), **changes}
+    settings.setdefault("model_max_length", settings.get("max_len"))  # its name in folders of 2019
     stem = family(folder, settings)
     special = optional(folder / "special_tokens_map.json")
     check(special, folder / "special_tokens_map.json")

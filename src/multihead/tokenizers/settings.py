@@ -35,10 +35,11 @@ def check(settings: Mapping[str, Any], source: object) -> None:
     for name in ("padding_side", "truncation_side"):
         if settings.get(name) not in (None, "left", "right"):
             raise _wrong(source, name, settings[name], "left or right")
-    most = settings.get("model_max_length")
-    number = isinstance(most, int) and not isinstance(most, bool)  # 10**30, which no tensor holds, means no limit
-    if most is not None and not ((number or (isinstance(most, float) and math.isfinite(most))) and most >= 1):
-        raise _wrong(source, "model_max_length", most, "a number of tokens")
+    for name in ("model_max_length", "max_len"):
+        most = settings.get(name)
+        number = isinstance(most, int) and not isinstance(most, bool)  # 10**30, which no tensor holds, means no limit
+        if most is not None and not ((number or (isinstance(most, float) and math.isfinite(most))) and most >= 1):
+            raise _wrong(source, name, most, "a number of tokens")
     for name in COUNTS:
         if not 0 <= (settings.get(name) or 0) <= 100_000:
             raise _wrong(source, name, settings[name], "a number of tokens, 100,000 at most")
