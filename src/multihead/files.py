@@ -29,14 +29,13 @@ def staged(folder: Path, name: str) -> Iterator[Path]:
     """
     from filelock import FileLock, Timeout
 
-    folder.mkdir(parents=True, exist_ok=True)
     clear(folder, f".{name}.*.tmp")
     with ExitStack() as held:
         while True:
             outer = folder / f".{name}.{uuid4().hex[:12]}.tmp"
             outer.mkdir()
             held.callback(shutil.rmtree, outer, ignore_errors=True)
-            with suppress(Timeout, FileNotFoundError):  # another process may take it for a leftover until it is locked
+            with suppress(Timeout, FileNotFoundError, FileExistsError):  # until it is locked others may take it away
                 held.enter_context(FileLock(outer / LOCK, timeout=0))
                 if (outer / LOCK).exists():
                     break
@@ -92,6 +91,7 @@ def rebuilt(folder: Path, last: str, gone: Callable[[str], bool]) -> Iterator[Pa
         last: the file without which the others are not read. gone: whether a file of this name, which is not written
             again, belonged to what was there before.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     with staged(folder, "saving") as stage:
         stage.mkdir()
         yield stage
@@ -179,9 +179,16 @@ def check_target(path: Path, option: str, sources: Iterable[Path | int | None] =
     check_folder(path.parent)
 
 
+def held(name: str) -> list[Path]:
+    """The files of a model of this name that lies here: itself, or all in its folder."""
+    path = Path(name)
+    return [path] if path.is_file() else [one for one in path.iterdir() if one.is_file()] if path.is_dir() else []
+
+
 def check_folder(folder: Path) -> None:
     """Raises InvalidInput for a folder in which nothing can be written: rights, a full or read-only disk."""
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with staged(folder, "probe") as probe:
             probe.write_bytes(bytes(4096))
     except OSError as error:

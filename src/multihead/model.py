@@ -365,22 +365,15 @@ class PreTrainedModel(Idioms, Adaptable):
 
         return chosen_scores(sequences, scores, beam_indices, normalize_logits)
 
-    def save_pretrained(
-        self, folder: str | os.PathLike[str], *, max_shard_size: int | str = "5GB", safe_serialization: bool = True
-    ) -> None:
+    def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
         """Writes config.json and model.safetensors (in shards past `max_shard_size`), as the reference reads them.
 
         A model with adapters writes these alone, as the peft library reads them: one into the folder itself, several
-        into folders of their names, but for "default".
-
-        Raises:
-            UnsupportedOption: `safe_serialization=False`: pickles are read here and never written.
+        into folders of their names, but for "default". See `multihead.saving.save` for the options.
         """
         from .saving import save
 
-        if not safe_serialization:
-            raise UnsupportedOption("safe_serialization=False: weights are written as safetensors alone.")
-        save(self, Path(folder), max_shard_size)
+        save(self, Path(folder), **options)
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> Any:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from .adapters import files as adapters
 from .checkpoints.folder import is_weights, save_tensors
@@ -11,13 +15,60 @@ from .config import CONFIG_FILE, GENERATION_FILE
 from .errors import InvalidInput, MultiheadError, UnsupportedOption
 from .files import rebuilt
 from .hub.local import is_adapter
-from .model import PreTrainedModel
+from .model import PreTrainedModel, empty_weights
 from .nn.quantized import is_quantized
 from .preparing import save as save_prepared
 
 
-def save(model: PreTrainedModel, folder: Path, max_shard_size: int | str) -> None:
-    """Writes a model as `PreTrainedModel.save_pretrained` promises."""
+def save(
+    model: PreTrainedModel,
+    folder: Path,
+    is_main_process: bool = True,
+    state_dict: Mapping[str, Tensor] | None = None,
+    push_to_hub: bool = False,
+    max_shard_size: int | str = "5GB",
+    *,
+    save_function: Callable[..., Any] | None = None,
+    safe_serialization: bool = True,
+    **options: Any,
+) -> None:
+    """Writes a model as `PreTrainedModel.save_pretrained` promises.
+
+    Args:
+        is_main_process: False writes nothing: of several processes, one writes.
+        state_dict: weights by the model's own names, instead of those that it holds: gathered from several devices.
+        save_function: is not called; accelerate's recipe gives one, and safetensors are written without it.
+
+    Raises:
+        UnsupportedOption: `safe_serialization=False` (pickles are read here and never written), `push_to_hub=True`, an
+            option that is not known. InvalidInput: the folder cannot be written, or weights that are not the model's.
+    """
+    if not safe_serialization:
+        raise UnsupportedOption("safe_serialization=False: weights are written as safetensors alone.")
+    if push_to_hub:
+        raise UnsupportedOption("push_to_hub=True: nothing is sent from here. Use huggingface_hub's upload_folder.")
+    if asked := [name for name, value in options.items() if value is not None]:
+        raise UnsupportedOption(f"save_pretrained has no option {asked[0]!r}.")
+    if is_main_process:
+        write(model if state_dict is None else holding(model, state_dict), folder, shard_bytes(max_shard_size))
+
+
+def holding(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> PreTrainedModel:
+    """A model like another, with these weights. Raises InvalidInput where they are not all of its own."""
+    if model.adapters is not None or model.prepared or model.own_parts:
+        raise UnsupportedOption("state_dict is for a model without adapters or parts of its own that is not prepared.")
+    with empty_weights():
+        other = type(model)(model.config)
+    try:
+        other.load_state_dict({name: tensor.detach() for name, tensor in weights.items()}, assign=True)
+    except RuntimeError as error:
+        raise InvalidInput(f"state_dict does not hold the weights of this {type(model).__name__}: {error}") from error
+    other.__dict__.update({name: model.__dict__[name] for name in ("generation_config",) if name in model.__dict__})
+    return other
+
+
+def write(model: PreTrainedModel, folder: Path, size: int) -> None:
+    """Writes a model in shards of at most `size` bytes. Raises UnsupportedOption, InvalidInput."""
     if folder.is_file():
         raise InvalidInput(f"{folder} is a file; save_pretrained needs a folder.")
     if model.adapters is not None:
@@ -39,7 +90,6 @@ def save(model: PreTrainedModel, folder: Path, max_shard_size: int | str) -> Non
     kind = str(model.dtype).removeprefix("torch.")
     config = model.config.changed(architectures=[type(model).__name__], dtype=kind)
     config.to_json_string()  # what cannot be written is found before anything is
-    size = shard_bytes(max_shard_size)
     try:
         with rebuilt(folder, CONFIG_FILE, lambda name: is_weights(name) or name == GENERATION_FILE) as stage:
             if model.prepared:

@@ -214,3 +214,25 @@ def test_tasks_complete():
 
     assert "summarization" in complete_task(None, None, "sum")
     assert complete_task(None, None, "translation_en") == ["translation_en_to_pt"]
+
+
+def test_no_command_writes_over_what_it_reads(classifier, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(classifier, model)
+    before = {path.name: path.read_bytes() for path in model.iterdir()}
+    (tmp_path / "hard.html").hardlink_to(model / "config.json")
+    (tmp_path / "soft.png").symlink_to(model / "model.safetensors")
+    for words in (
+        ("attention", model, "The fox", "--html", model / "config.json"),
+        ("attention", model, "The fox", "--html", tmp_path / "hard.html"),
+        ("attention", model, "The fox", "--html", tmp_path / "a.html", "--png", tmp_path / "soft.png"),
+        ("attention", model, "The fox", "--html", tmp_path / "none" / "a.html"),
+        ("bench", model, "--json", model / "config.json"),
+        ("bench", model, "--json", tmp_path / "soft.png"),
+        ("convert", model, model, "--overwrite"),
+        ("convert", model, tmp_path / "." / "model", "--overwrite", "--dtype", "float16"),
+    ):
+        found = CliRunner().invoke(cli, list(map(str, words)))
+        assert isinstance(found.exception, InvalidInput), words
+    assert {path.name: path.read_bytes() for path in model.iterdir()} == before
+    assert not (tmp_path / "a.html").exists()

@@ -217,3 +217,35 @@ def test_what_a_call_says_goes_before_the_tasks_own_entry(llama, tmp_path):
     assert pipe("The fox") == plain("The fox", max_length=9, repetition_penalty=3.0)
     own = multihead.GenerationConfig(max_new_tokens=2, repetition_penalty=1.0)
     assert pipe("The fox", generation_config=own, max_length=20) == plain("The fox", max_length=20)
+
+
+def test_criteria_and_processors_of_ones_own_are_heard_in_a_call(llama):
+    pipe = exact("text-generation", llama)
+    base = pipe("The fox", return_tensors=True, **GREEDY)[0]["generated_token_ids"].tolist()
+    prompt = len(pipe.tokenizer("The fox")["input_ids"])
+
+    class Stop(transformers.StoppingCriteria):
+        def __call__(self, ids, scores, **kwargs):
+            return torch.full((len(ids),), ids.shape[1] >= prompt + 2)
+
+    stops = transformers.StoppingCriteriaList([Stop()])
+    stopped = pipe("The fox", return_tensors=True, stopping_criteria=stops, **GREEDY)
+    assert stopped[0]["generated_token_ids"].tolist() == base[: prompt + 2]
+    never = transformers.LogitsProcessorList([transformers.SuppressTokensLogitsProcessor([base[prompt]])])
+    other = pipe("The fox", return_tensors=True, logits_processor=never, **GREEDY)
+    assert other[0]["generated_token_ids"].tolist()[prompt] != base[prompt]
+
+
+@pytest.mark.parametrize("name", ["return_dict_in_generate", "output_scores", "output_logits"])
+def test_what_a_pipeline_has_no_place_for_is_refused(llama, name):
+    with pytest.raises(UnsupportedOption, match=f"{name} has no place"):
+        exact("text-generation", llama)("The fox", **{name: True})
+
+
+def test_a_draft_model_is_known_by_its_name(llama):
+    pipe = exact("text-generation", llama)
+    expected = pipe("The fox", **GREEDY)
+    assert pipe("The fox", assistant_model=str(llama), **GREEDY) == expected
+    assert exact("text-generation", llama, assistant_model=str(llama))("The fox", **GREEDY) == expected
+    with pytest.raises(InvalidInput, match="str"):
+        pipe.model.generate(torch.tensor([[1, 2]]), assistant_model=str(llama), max_new_tokens=2)

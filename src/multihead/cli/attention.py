@@ -13,7 +13,8 @@ import click
 from rich.text import Text
 
 from ..consoles import screen
-from ..errors import InvalidInput
+from ..errors import InvalidInput, ScoresNotFinite
+from ..files import check_target, held, replacing, write_text
 from .completion import complete_model
 
 if TYPE_CHECKING:
@@ -60,8 +61,13 @@ def command(model: str, text: str, target: str | None, page: Path, picture: Path
     if (layer is None) != (head is None):
         raise InvalidInput("Name both --layer and --head, or neither.")
     console = screen()
+    for path, option in ((page, "--html"), (picture, "--png")):
+        if path is not None:
+            check_target(path, option, held(model))
     maps = computed(model, text, target)
-    page.write_text(drawn(maps, text), encoding="utf-8")
+    if not bool(maps.weights.isfinite().all()):
+        raise ScoresNotFinite(f"{model} computed attention that is not a number. Its weights are damaged.")
+    write_text(page, drawn(maps, text))
     sizes = f"{maps.weights.shape[0]} layers, {maps.weights.shape[1]} heads, {len(maps.queries)} tokens"
     console.print(Text.assemble(f"{page}  ", (sizes, "dim")))
     if picture is not None:
@@ -71,9 +77,14 @@ def command(model: str, text: str, target: str | None, page: Path, picture: Path
             if not (0 <= layer < maps.weights.shape[0] and 0 <= head < maps.weights.shape[1]):
                 raise InvalidInput(f"There are layers 0 to {maps.weights.shape[0] - 1} and heads 0 to "
                                    f"{maps.weights.shape[1] - 1}.")  # fmt: skip
-            one(maps, layer, head).save(picture)
+            drawing = one(maps, layer, head)
         else:
-            overview(maps).save(picture)
+            drawing = overview(maps)
+        try:
+            with replacing(picture) as new:
+                drawing.save(new)
+        except ValueError as error:
+            raise InvalidInput(f"--png {picture} must end in .png, or as another kind of picture: {error}.") from error
         console.print(str(picture))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..config import write_json
 from ..consoles import screen
 from ..errors import InvalidInput
+from ..files import check_target, held, replacing
 from .completion import complete_model
 from .models import size as megabytes
 from .precision import on_cpu
@@ -94,6 +95,9 @@ def command(
 
     if plot is not None:
         plots()
+    for path, option in ((json_path, "--json"), (plot, "--plot")):
+        if path is not None:
+            check_target(path, option, [file for name in names for file in held(name)])
     console = screen()
     settings = costs.Settings(**given)
     with screen(stderr=True).status("Measuring the machine"):
@@ -107,7 +111,7 @@ def command(
         found.append(measured(console, name, tuple(dict.fromkeys(precisions)), device, settings, limits))
     whole = {"machine": machine.facts(), "limits": limits, "settings": vars(settings), "models": found}
     if json_path is not None:
-        json_path.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+        write_json(json_path, whole)
     if plot is not None:
         draw(found, plot)
         console.print(f"drawn to {plot}")
@@ -219,7 +223,8 @@ def draw(models: Sequence[dict[str, Any]], path: Path) -> None:
             if sweep["cells"]:
                 _panel(panel, sweep)
     try:
-        page.savefig(path)
+        with replacing(path) as new:
+            page.savefig(new)
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path} cannot be drawn: {error}") from error
 

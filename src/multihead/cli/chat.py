@@ -17,6 +17,7 @@ from rich.text import Text
 
 from ..consoles import screen
 from ..errors import InvalidInput, MultiheadError, UnsupportedOption
+from ..files import write_text
 from ..terminal import visible
 from .completion import complete_model
 from .precision import loading
@@ -196,9 +197,9 @@ class Talk:
 
     def save(self, path: Path) -> None:
         """Writes the conversation. Raises InvalidInput for a place that cannot be written."""
-        whole = json.dumps(self.messages, ensure_ascii=False, indent=2) + "\n"
+        whole = json.dumps(self.messages, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
         try:
-            path.write_bytes(whole.encode("utf-8", "backslashreplace"))
+            write_text(path, whole)
         except OSError as error:
             raise InvalidInput(f"{path} cannot be written: {error.strerror or error}.") from error
         self.console.print(f"{len(self.messages)} messages in {path}", style="dim")

@@ -10,6 +10,7 @@ import click
 
 from ..consoles import screen
 from ..errors import InvalidInput, UnsupportedOption
+from ..files import check_target, held, same
 from .completion import complete_model
 from .models import size
 
@@ -47,6 +48,12 @@ def command(model: str, target: Path, dtype: str | None, max_shard_size: str, ov
     console = screen()
     if target.exists() and not overwrite and (target.is_file() or any(target.iterdir())):
         raise InvalidInput(f"{target} is there already; choose another name or pass --overwrite.")
+    if same(Path(model), target):
+        raise InvalidInput(
+            f"{target} is the checkpoint that is read; writing it would destroy it. Name another target."
+        )
+    if target.suffix == ".gguf":
+        check_target(target, "TARGET", held(model))
     if file := next((path for path in target.parents if path.is_file()), None):
         raise InvalidInput(f"{target} cannot be made, since {file} is a file; choose another name.")
     if dtype == "q8_0" and target.suffix != ".gguf":

@@ -134,6 +134,7 @@ def continued(
         streamer: as in `generate`; one prompt only. together: texts that are read at once, at most.
     """
     config.computed()
+    check_ways(config, extras or Extras())
     limits = [limit(model, config, len(prompt), len(prompt)) for prompt in prompts]
     jobs = run(
         model, prompts, config, limits, encoded=encoded, extras=extras or Extras(), streamer=streamer, together=together
@@ -242,6 +243,8 @@ def assistant_of(
         return None
     if its_tokenizer is not None and tokenizer is None:
         raise InvalidInput("assistant_tokenizer needs the model's own tokenizer too (tokenizer=...).")
+    if not hasattr(assistant, "vocabulary"):
+        raise InvalidInput(f"assistant_model is no model that writes but {type(assistant).__name__}.")
     own, other = model.vocabulary, assistant.vocabulary
     if its_tokenizer is None and own != other:
         raise InvalidInput(

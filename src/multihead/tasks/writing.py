@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -10,6 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from ..auto import AutoTokenizer
 from ..errors import InvalidInput, MultiheadError, TextTooLong, UnsupportedConfig, UnsupportedOption, nearest
 from ..generation.config import GenerationConfig
 from ..generation.generate import assistant_of, continued
@@ -24,6 +26,7 @@ from .task import Options, Task
 NEW_TOKENS = 256  # where neither the call nor the checkpoint says how many
 TOGETHER = 32  # texts that are continued at once; another begins when one has ended
 SOURCES = 2048  # tokens of sources that are encoded at once
+SHOWN = ("return_dict_in_generate", "output_scores", "output_logits", "output_attentions", "output_hidden_states")
 FIELDS = frozenset(f.name for f in fields(GenerationConfig))
 Message = Mapping[str, Any]
 
@@ -38,7 +41,8 @@ class Writing(Options):
         stop_sequence: text or texts that end what is written. truncation: cuts what is too long for the model.
         prompt: the words around the input, with `{text}` and the like in them, where a language model is asked.
         streamer: gets tokens as they come; for one input.
-        assistant_model, assistant_tokenizer: a draft model, as `generate` takes it.
+        assistant_model, assistant_tokenizer: a draft model, as `generate` takes it, or its name.
+        stopping_criteria, logits_processor: functions of ids and scores, as `generate` takes them.
         generation_config: instead of the checkpoint's. generation: fields that were given by name.
     """
 
@@ -51,6 +55,8 @@ class Writing(Options):
     streamer: Any = None
     assistant_model: Any = None
     assistant_tokenizer: Any = None
+    stopping_criteria: Sequence[Any] | None = None
+    logits_processor: Sequence[Any] | None = None
     generation_config: GenerationConfig | None = None
     generation: Mapping[str, Any] = field(default_factory=dict)
 
@@ -58,6 +64,10 @@ class Writing(Options):
         super().check()
         if self.return_tensors and self.return_text:
             raise InvalidInput("return_text and return_tensors exclude each other.")
+        if asked := [name for name in SHOWN if self.generation.get(name)]:
+            raise UnsupportedOption(
+                f"{asked[0]} has no place in what a pipeline gives. Call pipe.model.generate(...) with it."
+            )
 
 
 class Writer(Task):
@@ -74,6 +84,7 @@ class Writer(Task):
             raise UnsupportedConfig(f"config.json: task_specific_params of {name} are {found!r:.80}, no settings.")
         self.specific = dict(found)
         self.prefix = str(self.specific.get("prefix", model.config.extra.get("prefix")) or "")
+        self._helpers: dict[str, tuple[Any, Any]] = {}
         super().__init__(model, tokenizer, name, **options)
 
     def given(self, **options: Any) -> Any:
@@ -111,8 +122,23 @@ class Writer(Task):
         return config.changed(**open_)
 
     def extras(self, o: Any) -> Extras:
-        helper = assistant_of(self.model, o.assistant_model, o.assistant_tokenizer, self.tokenizer, None, None)
-        return Extras(tokenizer=self.tokenizer, assistant=helper)
+        model, its_tokenizer = self.helper(o.assistant_model, o.assistant_tokenizer)
+        return Extras(
+            tuple(o.logits_processor or ()), tuple(o.stopping_criteria or ()), tokenizer=self.tokenizer,
+            assistant=assistant_of(self.model, model, its_tokenizer, self.tokenizer, None, None),
+        )  # fmt: skip
+
+    def helper(self, model: Any, its_tokenizer: Any) -> tuple[Any, Any]:
+        """A draft model and its tokenizer, where it has another vocabulary; read once where a name is given."""
+        if not isinstance(model, (str, os.PathLike)):
+            return model, its_tokenizer
+        name = os.fspath(model)
+        if name not in self._helpers:
+            found = type(self).load(name, dtype=self.model.dtype, device=self.device)
+            alike = found.vocabulary == self.model.vocabulary
+            self._helpers[name] = found, None if alike else AutoTokenizer.from_pretrained(name)
+        found, own = self._helpers[name]
+        return found, its_tokenizer or own
 
     def record(self, ids: Sequence[int], o: Any) -> dict[str, Any]:
         """What was written, in the reference's shape."""

@@ -69,6 +69,7 @@ class Checkpoints:
         """
         final = self.path(step)
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             self.recover()
             with staged(self.folder, final.name) as temporary:
                 temporary.mkdir()

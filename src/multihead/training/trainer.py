@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..errors import InvalidInput, UnsupportedOption
+from ..files import write_text
 from ..kernels.hardware import best_device
 from ..kernels.memory import keep_freed
 from ..nn.stack import checkpointed
@@ -354,7 +355,7 @@ class Trainer(ForScripts):
         text = model_card(trained(self, **facts))
         if self.world.first:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            write_text(path, text)
         return path
 
     def compute_loss(
