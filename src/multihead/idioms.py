@@ -124,6 +124,7 @@ class Idioms(nn.Module):
             ):
                 raise InvalidInput(f"pad_to_multiple_of is a whole number above 0, not {pad_to_multiple_of!r}.")
             words = -(-words // pad_to_multiple_of) * pad_to_multiple_of
+        self.resized = self.word_tables()[0].num_embeddings != words or getattr(self, "resized", False)
         resize(self, words)  # type: ignore[arg-type]
         return self.get_input_embeddings()
 

@@ -21,12 +21,13 @@ from ..hub import Want
 from ..hub.choice import ADAPTER_CONFIG, ADAPTER_LABELS, ADAPTER_WEIGHTS
 from ..hub.local import is_adapter
 from ..place import Place
+from . import words
 from .config import LoraConfig
 from .layers import Adapted, Lora
 from .state import Adapters, held, install, remove
 from .targets import Target, prefix_in, saved, targets
+from .words import ROOT
 
-ROOT = "base_model.model."  # the model, in a name of the peft library
 LABELS = ("id2label", "label2id", "problem_type")  # of a head as it was trained; the base's config has its own
 CLASSIFIERS = ("AutoModelForSequenceClassification", "AutoModelForTokenClassification")
 Part = tuple[nn.Parameter, Source, tuple[str, ...]]  # a parameter, how it is stored, and under which names
@@ -131,7 +132,7 @@ def save(model: Any, folder: Path, name: str) -> None:
     if folder.is_dir() and any(is_model(entry.name) for entry in os.scandir(folder)):
         raise InvalidInput(f"{folder} holds a whole model, which would hide the adapter; give it a folder of its own.")
     known: Adapters = model.adapters
-    tensors = exported(parts(model, name, model.keys.prefix))
+    tensors = words.written(model) | exported(parts(model, name, model.keys.prefix))
     config = replace(known.configs[name], inference_mode=True)
     try:
         with rebuilt(folder, ADAPTER_CONFIG, lambda name: name in (*ADAPTER_WEIGHTS, ADAPTER_LABELS)) as stage:
@@ -198,18 +199,23 @@ def load(model: Any, folder: Path, name: str, trainable: bool) -> None:
     config = read_config(folder)
     source, stored = read_tensors(folder)
     prefix = prefix_in(model.keys, [key.removeprefix(ROOT) for key in stored])
+    tables = words.tables(model, prefix, stored)
+    size = words.fit(model, tables, stored)
     before = model.adapters.active if model.adapters is not None else ()
     ranks = [len(tensor) for key, tensor in stored.items() if "lora_A" in key and tensor.ndim == 2]
     install(model, config, name, prefix, trainable=trainable, strict=False, most=max(ranks, default=None))
     try:
         found = parts(model, name, prefix)
         stored = without_copies(model, prefix, stored)
-        compare(source, exported(found), stored)
+        own = exported(found)
+        compare(source, own, {key: tensor for key, tensor in stored.items() if key in own or key not in tables})
+        words.give(model, {key: path for key, path in tables.items() if key not in own}, stored)
         with torch.no_grad():
             for parameter, how, names in found:
                 parameter.copy_(how.read(*(stored[key] for key in names)))
     except BaseException:
         remove(model, name)
+        words.restore(model, size)
         if before:
             from .state import activate
 

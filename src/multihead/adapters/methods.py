@@ -29,11 +29,13 @@ class Adaptable(nn.Module):
 
     name_or_path: str
     drawn: tuple[str, ...]  # stored names of the parameters that a checkpoint lacked
+    resized: bool  # whether the vocabulary is not that of the checkpoint
     adapters: state.Adapters | None
 
     def __init__(self) -> None:
         super().__init__()
         self.name_or_path, self.drawn, self.adapters = "", (), None
+        self.resized = False
 
     @property
     def keys(self) -> KeyMap:

@@ -168,8 +168,8 @@ def settled(
     if not theirs or config.exclude_modules:
         changes |= {"target_modules": listed, "exclude_modules": None}
         changes |= {"layers_to_transform": None, "layers_pattern": None}
-    modules = [name for name in config.modules_to_save or () if any(f".{name}." in f".{p.modules[0]}." for p in parts)]
-    ours = [p.modules[0] for p in parts if not any(f".{name}." in f".{p.modules[0]}." for name in modules)]
+    modules = [name for name in config.modules_to_save or () if any(part.ends_with(name) for part in parts)]
+    ours = [part.modules[0] for part in parts if not any(part.ends_with(name) for name in modules)]
     changes["modules_to_save"] = list(dict.fromkeys([*modules, *ours])) or None
     return replace(config, **changes)
 

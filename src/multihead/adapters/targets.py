@@ -64,6 +64,11 @@ class Saved:
         found = [key.rpartition(".")[0] for key in self.keys]
         return (*found, self.path.rpartition(".")[0])
 
+    def ends_with(self, name: str) -> bool:
+        """Whether it lies in a module of the reference's model whose path ends with these letters."""
+        parts = [module.split(".") for module in self.modules[:-1]]
+        return any(".".join(path[:n]).endswith(name) for path in parts for n in range(1, len(path) + 1))
+
 
 def prefix_in(keys: KeyMap, names: Iterable[str]) -> str:
     """The backbone's prefix in a file with these names."""
@@ -207,19 +212,20 @@ def within(name: str, module: str) -> bool:
 
 
 def saved(model: nn.Module, keys: KeyMap, prefix: str, names: Sequence[str]) -> list[Saved]:
-    """The parameters in modules with one of these names.
+    """The parameters in modules whose paths end with one of these names, as the peft library has it: "norm" is also
+    "input_layernorm"; a name that ends none of the reference's may be a part of ours.
 
     Raises:
         UnsupportedOption: a table that embeddings and scores share, which a file can only keep twice.
     """
-    out = []
-    for path, owner, leaf, _ in owners(model):
-        where = keys.locate(path, prefix)
-        if where is None:
-            continue
-        one = Saved(path, owner, leaf, *where)
-        if any(within(name, module) for name in names for module in one.modules):
-            out.append(one)
+    located = ((path, owner, leaf, keys.locate(path, prefix)) for path, owner, leaf, _ in owners(model))
+    every = [Saved(path, owner, leaf, *where) for path, owner, leaf, where in located if where is not None]
+    meant_ = {
+        one.path
+        for name in names
+        for one in [one for one in every if one.ends_with(name)] or [o for o in every if within(name, o.modules[-1])]
+    }
+    out = [one for one in every if one.path in meant_]
     for one in out:
         homes = {p.partition(".")[0] for p, m in model.named_modules(remove_duplicate=False) if m is one.owner}
         if len(homes) > 1:

@@ -1,0 +1,79 @@
+"""Whole word tables in an adapter's file, which belong to a base whose vocabulary has another size by now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checkpoints.keys import owners
+from ..errors import UnsupportedOption, warn
+
+ROOT = "base_model.model."  # the model, in a name of the peft library
+
+
+def tables(model: Any, prefix: str, stored: Mapping[str, Tensor]) -> dict[str, str]:
+    """Names in a file of whole word tables and scores, and the paths of the parameters that they are."""
+    sides = (model.get_input_embeddings(), model.get_output_embeddings())
+    known = {id(side.weight): side for side in sides if side is not None}
+    found = {}
+    for path, _, _, parameter in owners(model):
+        where = model.keys.locate(path, prefix) if id(parameter) in known else None
+        if where is not None and (key := ROOT + where[1][0]) in stored:
+            found[key] = path
+    scores = f"{ROOT}lm_head.weight"  # a table that serves as both is written under both names
+    if len(found) == len(known) == 1 and scores in stored:
+        found[scores] = next(iter(found.values()))
+    return found
+
+
+def fit(model: Any, found: Mapping[str, str], stored: Mapping[str, Tensor]) -> int:
+    """Gives the model as many words as the tables of a file have; how many it had.
+
+    Raises:
+        UnsupportedOption: the file has two tables where the model has one that serves as both.
+    """
+    before = int(model.get_input_embeddings().num_embeddings)
+    sizes = {len(stored[key]) for key in found}
+    if len(found) > len({*found.values()}):
+        first, second = (stored[key] for key in found)
+        if first.shape != second.shape or not torch.equal(first, second):
+            raise UnsupportedOption(
+                f"{' and '.join(found)} differ, and {type(model).__name__} has one table for both. Load its base model "
+                "with tie_word_embeddings=False, then the adapter with load_adapter."
+            )
+    if len(sizes) == 1 and sizes != {before} and model.adapters is None:
+        warn(f"The adapter brings a vocabulary of {max(sizes):,} words; the base had {before:,}, and is resized.")
+        model.resize_token_embeddings(max(sizes))
+    return before
+
+
+def restore(model: Any, size: int) -> None:
+    """Undoes `fit`."""
+    if model.adapters is None and model.get_input_embeddings().num_embeddings != size:
+        model.resize_token_embeddings(size)
+
+
+def give(model: Any, found: Mapping[str, str], stored: Mapping[str, Tensor]) -> None:
+    """Makes a file's tables the model's own."""
+    with torch.no_grad():
+        for key, path in found.items():
+            home, _, leaf = path.rpartition(".")
+            model.get_submodule(home)._parameters[leaf].copy_(stored[key])  # which an adapted layer shows changed
+    model.resized = model.resized or bool(found)
+
+
+def written(model: Any) -> dict[str, Tensor]:
+    """The tables that a file must hold, since no checkpoint of the base has them; none of a base that is as it was."""
+    if not model.resized:
+        return {}
+    sides = (model.get_input_embeddings(), model.get_output_embeddings())
+    known = {id(side.weight) for side in sides if side is not None}
+    out = {}
+    for path, _, _, parameter in owners(model):
+        where = model.keys.locate(path, model.keys.prefix) if id(parameter) in known else None
+        if where is not None:
+            out[ROOT + where[1][0]] = parameter.detach().cpu().contiguous().clone()
+    return out
