@@ -314,7 +314,7 @@ INLINE void grouped(const Weight& w, const Rows& r, int64_t row, int64_t panel, 
                         const F low = from_halves(minima + g * PANEL + 16 * (first + j));
                         total[m][j] += floats(acc[m][j]) * (scale * by) + low * (by * float(r.sums[at_row]));
                     } else {
-                        total[m][j] += floats(acc[m][j] - w.zero * r.sums[at_row]) * (scale * by);
+                        total[m][j] += floats(acc[m][j] - (int32_t)((uint32_t)w.zero * (uint32_t)r.sums[at_row])) * (scale * by);
                     }
                 }
             }
@@ -328,7 +328,7 @@ INLINE void finish_bytes(const Weight& w, const Rows& r, const Place& p, int64_t
     F v[4];
     const float *scales = (const float*)w.scales + panel * PANEL, *totals = (const float*)w.minima + panel * PANEL;
     const F scale = fill(r.scales[row]), zero = fill(r.zeros[row]);
-    const I shift = fill(128 * r.sums[row]);
+    const I shift = fill((int32_t)(128u * (uint32_t)r.sums[row]));  // of a row with NaN the sum is any number
     for (int j = 0; j < 4; j++)
         v[j] = (floats(sums[j] - shift) * scale + load<F>(totals + 16 * j) * zero) * load<F>(scales + 16 * j);
     finish(w, p, row, panel, v);
