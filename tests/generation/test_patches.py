@@ -13,7 +13,7 @@ import multihead
 from multihead.errors import InvalidInput, UnsupportedOption
 from multihead.kernels import native
 from multihead.nn.attention import Attention
-from multihead.nn.known import all_known, attributes
+from multihead.nn.known import Snapshot, all_known, attributes
 from multihead.nn.layer import Layer, Residual
 from multihead.nn.memories import KeyValues
 
@@ -319,6 +319,30 @@ def test_hooks_on_the_last_layer_see_all_tokens_of_a_classifier():
                 handle.remove()
             assert seen == [(3, 32)]
             assert (got - expected).abs().max() <= (1e-4 if precision is None else 0.15) * expected.abs().max()
+
+
+def test_a_snapshot_of_parts_holds_until_somebody_sets_hooks_or_replaces_one(model):
+    """What CUDA graphs ask before they are replayed for the next texts."""
+
+    def taken():
+        return Snapshot([part for part in model.modules() if part is not model], whole=True)
+
+    first = taken()
+    model.generate(PROMPTS, max_new_tokens=3)
+    assert first.holds()
+    layer = model.backbone.layers[1]
+    for owner, name, value in (
+        (layer.ffn.before, "eps", 0.1), (layer.attention.step, "scale", 2.0), (model.head, "softcap", 3.0),
+        (layer.ffn, "step", Zero()), (layer, "own", 1),
+    ):  # fmt: skip
+        before = taken()
+        setattr(owner, name, value)
+        assert not before.holds(), name
+    before = taken()
+    handle = layer.register_forward_hook(louder)
+    assert not before.holds()
+    handle.remove()
+    assert before.holds()
 
 
 PLAIN = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}

@@ -20,6 +20,7 @@ from ..kernels import gpu
 from ..kernels.sight import BLOCK
 from ..nn.cache import Store, Text
 from ..nn.call import Encoded
+from ..nn.known import Snapshot
 from ..nn.standing import Standing, settle, stands
 from .passed import Passed, likeliest
 
@@ -54,6 +55,7 @@ class Graphs:
         self._asked: Counter[int] = Counter()
         self._storage: list[tuple[ref[Tensor], int]] = []
         self._weights = self._held()
+        self._told = Snapshot([part for part in model.modules() if part is not model], whole=True)
         self._pool: Any = None
         self._refused = False
 
@@ -145,7 +147,7 @@ class Graphs:
         same = len(now) == len(self._weights) and all(
             a is b and place == other for (a, place), (b, other) in zip(now, self._weights, strict=True)
         )
-        return same and held * SHARE <= total and stands(self.model)
+        return same and held * SHARE <= total and self._told.holds() and stands(self.model)
 
     def _leaves(self) -> list[Tensor]:
         """Storage of keys and values, as far as there is any."""

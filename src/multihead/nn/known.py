@@ -133,16 +133,19 @@ class Snapshot:
     """Parts as they are now, for who described them once and computes in their place later.
 
     Args:
-        parts: all known.
+        parts: all known. whole: whether the plain attributes of all of them count, not those of a few kinds alone.
     """
 
-    def __init__(self, parts: Sequence[nn.Module]) -> None:
+    def __init__(self, parts: Sequence[nn.Module], whole: bool = False) -> None:
         held = [vars(part) for part in parts]
         self._held, self._sizes = held, list(map(len, held))
         self._hooks = [own[name] for own in held for name in ("_forward_hooks", "_forward_pre_hooks")]
         self._children = [(own["_modules"], dict(own["_modules"])) for own in held if own["_modules"]]
-        told = [vars(part) for part in parts if isinstance(part, TOLD)]
-        self._told = [(own, {name: own[name] for name in own.keys() - OWN}) for own in told]
+        told = [vars(part) for part in parts if whole or isinstance(part, TOLD)]
+        self._told = [
+            (own, {name: own[name] for name in own.keys() - OWN if not isinstance(own[name], torch.Tensor)})
+            for own in told
+        ]  # tensors move to where they are computed with
 
     def holds(self) -> bool:
         """Whether they are the same parts still, and nobody has set, hooked or replaced any."""
@@ -159,4 +162,4 @@ _NOBODY = nn.Identity()
 
 
 def _equal(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and not isinstance(one, torch.Tensor) and bool(one == other)
+    return type(one) is type(other) and bool(one == other)
