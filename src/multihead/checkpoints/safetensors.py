@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..config import read_json
 from ..errors import CorruptFile, ModelNotFound, UnsafeFile
+from ..files import refused
 
 AGAIN = "The file is damaged or was cut short while it was copied; get it again."
 
@@ -79,7 +80,11 @@ def opened(path: Path) -> Any:
     """A file whose header has been checked against its size. Raises CorruptFile."""
     try:
         return safe_open(path, framework="pt")
-    except FileNotFoundError as error:
+    except FileNotFoundError as error:  # the library says so of files that must not be read, too
+        try:
+            path.open("rb").close()
+        except OSError as found:
+            raise refused(path, found) from error
         raise ModelNotFound(f"{path} does not exist.") from error
     except (SafetensorError, OSError) as error:
         told = str(error).removeprefix("Error while deserializing header: ")
