@@ -129,9 +129,8 @@ def load_model(
     if is_adapter(path):
         options |= {"config": config, "usual": usual, "dtype": kind, "device": target, "new": new, "ignore": ignore}
         options |= {"attn_implementation": attn_implementation, "ignore_mismatched_sizes": ignore_mismatched_sizes}
-        return _adapted(
-            path, choose, place, {**options, "load_in_8bit": load_in_8bit, "load_in_4bit": load_in_4bit}, precision
-        )
+        options |= {"load_in_8bit": load_in_8bit, "load_in_4bit": load_in_4bit}
+        return _adapted(path, str(name), choose, place, options, precision)
     if (path / PREPARED).is_file():
         wanted = None if bits is None and precision in (None, "auto") else bits or precision_of(str(precision))
         with unchanged(path / CONFIG_FILE):
@@ -212,7 +211,7 @@ def _read_generation(model: PreTrainedModel, path: Path) -> None:
 
 
 def _adapted(
-    path: Path, choose: Callable[[Config], type[PreTrainedModel]], place: Place, options: dict[str, Any],
+    path: Path, name: str, choose: Callable[[Config], type[PreTrainedModel]], place: Place, options: dict[str, Any],
     precision: str | None,
 ) -> PreTrainedModel:  # fmt: skip
     """The base model of an adapter's folder, with the adapter in it; merged where it is prepared.
@@ -221,9 +220,7 @@ def _adapted(
     """
     _, base = adapters.base_of(path, place, Want.CONFIG)
     home = adapters.base_place(adapters.read_config(path), place)
-    given = {
-        name: options.pop(name) for name in adapters.LABELS if name in options
-    }  # of the adapter's head, as its own
+    given = {entry: options.pop(entry) for entry in adapters.LABELS if entry in options}  # of the adapter's head
     own = {} if options["config"] is not None else {**adapters.labels(path, {**options, **given}), **given}
     options = {**options, "labels": own, **{f.name: getattr(home, f.name) for f in fields(home)}}
     options["ignore_mismatched_sizes"] |= bool(own)  # a head of the base's that the adapter replaces
@@ -231,7 +228,8 @@ def _adapted(
         warnings.simplefilter("ignore", NewWeights)  # until it is known what the adapter brings
         model = load_model(base, choose, **options)
     model.load_adapter(path)
-    model.drawn = tuple(name for name in model.drawn if not adapters.replaces(model, name))
+    model.adapters.sources["default"] = name  # type: ignore[union-attr]
+    model.drawn = tuple(drawn for drawn in model.drawn if not adapters.replaces(model, drawn))
     if model.drawn:
         warn_of_new(model, f"{path} and its base model have")
     if precision is None:

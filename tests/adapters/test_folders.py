@@ -140,3 +140,27 @@ def test_the_files_of_an_adapter_are_those_that_are_fetched():
     )
     with pytest.raises(ModelNotFound, match=r"adapter_model\.safetensors"):
         choose(["adapter_config.json"], {Want.WEIGHTS}, None, "it")
+
+
+@pytest.mark.parametrize("precision", [None, "fp32", "int8"])
+def test_answers_name_the_adapter_that_changed_the_model(bert, tmp_path, precision):
+    trained(bert, tmp_path / "adapter")
+    model = multihead.AutoModelForSequenceClassification.from_pretrained(tmp_path / "adapter", precision=precision)
+    tokenizer = multihead.AutoTokenizer.from_pretrained(bert)
+    told = multihead.pipeline("text-classification", model=model, tokenizer=tokenizer)(["a fox"]).metadata
+    assert (told.model, told.adapter) == (str(bert), str(tmp_path / "adapter"))
+
+
+def test_answers_name_no_adapter_that_is_switched_off_or_taken_out(bert, tmp_path):
+    trained(bert, tmp_path / "adapter")
+    model = multihead.AutoModelForSequenceClassification.from_pretrained(tmp_path / "adapter")
+    model.add_adapter(LoraConfig(), "fresh")
+    assert model.adapter_sources == ("fresh",)
+    model.set_adapter(["default", "fresh"])
+    assert model.adapter_sources == (str(tmp_path / "adapter"), "fresh")
+    with model.adapters_disabled():
+        assert model.adapter_sources == ()
+    model.delete_adapter("fresh")
+    model.merge_adapters()
+    assert model.adapter_sources == (str(tmp_path / "adapter"),)
+    assert multihead.AutoModelForMaskedLM.from_pretrained(bert).adapter_sources == ()

@@ -31,11 +31,12 @@ class Adaptable(nn.Module):
     drawn: tuple[str, ...]  # stored names of the parameters that a checkpoint lacked
     resized: bool  # whether the vocabulary is not that of the checkpoint
     adapters: state.Adapters | None
+    merged: tuple[str, ...]  # where the adapters came from that are part of the weights now
 
     def __init__(self) -> None:
         super().__init__()
         self.name_or_path, self.drawn, self.adapters = "", (), None
-        self.resized = False
+        self.resized, self.merged = False, ()
 
     @property
     def keys(self) -> KeyMap:
@@ -73,6 +74,7 @@ class Adaptable(nn.Module):
         if options:
             raise InvalidInput(f"load_adapter takes no {', '.join(options)}.")
         files.load(self, place.resolve(name, Want.CONFIG, Want.WEIGHTS), adapter_name, is_trainable)
+        self._adapters().sources[adapter_name] = str(name)
 
     def save_adapter(self, folder: str | os.PathLike[str], adapter_name: str | None = None) -> None:
         """Writes adapter_config.json and adapter_model.safetensors, as the peft library reads them.
@@ -130,6 +132,12 @@ class Adaptable(nn.Module):
         """Names of the adapters that change what is computed."""
         return list(self.adapters.active) if self.adapters is not None and self.adapters.enabled else []
 
+    @property
+    def adapter_sources(self) -> tuple[str, ...]:
+        """Where the adapters came from that change what is computed, merged ones first; names where there is none."""
+        told = self.adapters.sources if self.adapters is not None else {}
+        return (*self.merged, *(told.get(name, name) for name in self.active_adapters))
+
     def merge_adapters(self, *, dequantize: bool = False) -> None:
         """Writes the active adapters into the base, computed in float32, and takes all adapters out.
 
@@ -139,8 +147,10 @@ class Adaptable(nn.Module):
         Raises:
             UnsupportedOption: the base is quantized. InvalidInput: there is no adapter.
         """
-        self._adapters()
+        known = self._adapters()
+        merged = (*self.merged, *(known.sources.get(name, name) for name in known.active))
         state.merge(self, dequantize)
+        self.merged = merged
 
     def trainable_parameters(self) -> tuple[int, int]:
         """(numbers that learn, all numbers); what is quantized counts too."""

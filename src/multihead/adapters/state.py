@@ -25,6 +25,7 @@ class Adapters(nn.Module):
 
     Args (as attributes):
         configs: by name, in the order of adding. trainable: whether an active adapter learns.
+        sources: where those came from that were loaded.
         frozen: paths of the base's parameters that learned before there was an adapter.
         originals: base parameters that some adapter replaces; copies: each adapter's own, by the same keys.
     """
@@ -35,6 +36,7 @@ class Adapters(nn.Module):
         super().__init__()
         self.configs: dict[str, LoraConfig] = {}
         self.trainable: dict[str, bool] = {}
+        self.sources: dict[str, str] = {}
         self.active: tuple[str, ...] = ()
         self.enabled = True
         self.frozen: list[str] = []
@@ -242,6 +244,7 @@ def remove(model: Any, name: str) -> None:
         if not layer.lora:
             unwrap(layer)
     del known.copies[name], known.configs[name], known.trainable[name]
+    known.sources.pop(name, None)
     if not known.configs:
         model.adapters = None
         for path, _, _, parameter in owners(model):

@@ -154,7 +154,7 @@ def footer(console: Console, told: Metadata, failed: int, output: Path | None) -
         return
     rate = f"{told.inputs / told.seconds:,.1f}/s" if told.seconds else ""
     answered = f"{told.inputs} answered in {told.seconds:.2f} s ({rate})"
-    model = told.model.partition("#sha256=")[0]
+    model = told.model.partition("#sha256=")[0] + (f" with {told.adapter}" if told.adapter else "")
     parts: list[Any] = [model, told.precision, told.device, answered, f"{told.tokens:,} tokens read"]
     if failed:
         parts.append((f"{failed} not answered", "red"))

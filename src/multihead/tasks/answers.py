@@ -17,6 +17,7 @@ class Metadata:
     Attributes:
         precision: what the model computed in, such as "bfloat16" or "int8". inputs: how many have been answered.
         tokens: how many tokens were read for them, none of them padding. seconds: since the call began.
+        adapter: where the adapters came from that changed the model; empty without any.
         note: what a reader should know of how the model was chosen; empty where nothing is to be said.
     """
 
@@ -25,6 +26,7 @@ class Metadata:
     precision: str
     device: str
     note: str = ""
+    adapter: str = ""
     inputs: int = 0
     tokens: int = 0
     seconds: float = 0.0

@@ -115,7 +115,8 @@ class Task:
 
     def metadata(self) -> Metadata:
         """What is known of every answer."""
-        return Metadata(self.task, str(self.model.name_or_path), self.precision, str(self.device), self.note)
+        adapter = ", ".join(self.model.adapter_sources)
+        return Metadata(self.task, str(self.model.name_or_path), self.precision, str(self.device), self.note, adapter)
 
     def given(self, **options: Any) -> Any:
         """The options of a call, checked. Raises UnsupportedOption, InvalidInput."""
