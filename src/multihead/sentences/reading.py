@@ -41,6 +41,11 @@ class Encoder(nn.Module):
         return self.model.name_or_path
 
     @property
+    def adapter_sources(self) -> tuple[str, ...]:
+        """Where the adapters came from that change the model."""
+        return self.model.adapter_sources
+
+    @property
     def max_seq_length(self) -> int | None:
         """Tokens of a text at most, the rest is cut off; None for no limit. Setting None gives the model's own."""
         return limit_of(self.model, self.tokenizer)
