@@ -142,11 +142,14 @@ def test_whole_numbers_between_sentences_are_scores(scores, tokenizer):
     assert found.numbers["labels"].tolist() == [5.0, 2.0, 4.0]
     assert found.facts["problem_type"] == "regression"
     single = sentence_pairs.Options(problem_type="single_label_classification")
-    assert sentence_pairs.prepare(graded(*scores), tokenizer, single).numbers["labels"].tolist() == [2, 0, 1]
+    with pytest.raises(InvalidInput, match="has classes"):
+        sentence_pairs.prepare(graded(*scores), tokenizer, single)
 
 
 def test_labels_of_an_evaluation_are_numbered_as_in_training(bert, tmp_path):
-    run = made(tmp_path, bert, graded("unlike", "alike", "same"), "sentence-similarity")
+    with pytest.raises(InvalidInput, match="has classes, such as 'unlike'"):
+        made(tmp_path, bert, graded("unlike", "alike", "same"), "sentence-similarity").train()
+    run = made(tmp_path, bert, graded("unlike", "alike", "same"), "text-classification")
     assert run.features(graded("unlike", "same"), training=False).numbers["labels"].tolist() == [2, 1]
     assert run.features(graded("same"), training=False).numbers["labels"].tolist() == [1]
     run = made(tmp_path, bert, graded(0, 5, 3), "sentence-similarity")

@@ -71,8 +71,8 @@ def prepare(
     pair = names[1] if len(names) > 1 else None
     find = column if answers else maybe
     answer = find(rows, options.label_column, [name for name in LABEL if name not in names], "label_column")
-    if answer is not None:
-        labels = (labels or labels_in(rows, answer, options.labels, options.problem_type)).of(rows, answer)
+    known = labels or (None if answer is None else labels_in(rows, answer, options.labels, options.problem_type))
+    labels = None if answer is None or known is None else known.of(rows, answer)
     used = taken(rows, [*names, answer], options, COMPANIONS, named=options.text_column is not None)
     length = options.limit(tokenizer)
     builder, cut = Builder({"input_ids": "int32", **typed(tokenizer)}, kinds_of(labels)), 0
