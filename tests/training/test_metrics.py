@@ -67,6 +67,13 @@ def test_any_number_of_labels_a_text():
         metrics.multi_label_classification(scores, wanted, threshold=1.0)
 
 
+def test_a_single_label_is_judged_by_itself_and_not_by_its_absence():
+    found = metrics.multi_label_classification([[2.0], [-1], [3], [-3]], [[1], [1], [0], [0]])
+    assert found == {"f1_micro": 0.5, "f1_macro": 0.5, "accuracy": 0.5}
+    found = metrics.multi_label_classification([[2.0], [-1], [-3], [-3]], [[1], [1], [0], [0]])
+    assert found["f1_micro"] == pytest.approx(2 / 3)  # of both classes it would be 3 of 4
+
+
 def test_numbers_are_scored_by_correlations_and_squared_error():
     found = metrics.regression([[1.0], [2], [3], [10]], [2.0, 4, 6, 8])
     assert found["pearson"] == pytest.approx(np.corrcoef([1, 2, 3, 10], [2, 4, 6, 8])[0, 1])

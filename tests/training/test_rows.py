@@ -156,6 +156,17 @@ def test_labels_of_an_evaluation_are_numbered_as_in_training(bert, tmp_path):
     assert run.features(graded(3), training=False).numbers["labels"].tolist() == [3.0]
 
 
+@pytest.mark.parametrize("column", ["score", "similarity", "similarity_score"])
+@pytest.mark.parametrize("scores", [(0, 5, 3), (0.0, 5.0, 3.0), ("0", "5", "3")])
+def test_scores_train_an_encoder_and_an_evaluation_reads_them_the_same_way(column, scores, bert, tmp_path):
+    def named(*found):
+        return [{"sentence1": "the fox", "sentence2": f"a fox {n}", column: score} for n, score in enumerate(found)]
+
+    run = made(tmp_path, bert, named(*scores), "sentence-similarity")
+    assert run.features(named(scores[2]), training=False).numbers["labels"].tolist() == [3.0]
+    assert np.isfinite(run.train().training_loss)
+
+
 def test_pairs_with_scores_judge_an_encoder_that_learned_from_triplets(bert, tmp_path):
     rows = [{**row, "negative": "a rock"} for row in PAIRS]
     run = made(tmp_path, bert, rows, "sentence-similarity", eval_dataset=graded(0.1, 0.9))

@@ -53,7 +53,8 @@ class Adaptable(nn.Module):
             UnsupportedConfig, UnsupportedOption: what the config asks for is not computed here.
         """
         if not isinstance(config, LoraConfig):
-            raise InvalidInput(f"add_adapter needs a multihead.LoraConfig, not a {type(config).__name__}.")
+            kind = f"{type(config).__module__.partition('.')[0]}.{type(config).__name__}"
+            raise InvalidInput(f"add_adapter needs a multihead.LoraConfig, not a {kind}.")
         base = config.base_model_name_or_path or self.name_or_path or None
         state.install(self, replace(config, base_model_name_or_path=base), adapter_name, self.keys.prefix)
 

@@ -61,6 +61,7 @@ WITHOUT_MEANING: Mapping[str, tuple[tuple[Any, ...] | None, str]] = {
     "neftune_noise_alpha": ((None,), ""),
     "local_rank": ((-1, 0), "torchrun tells it."),
     "no_cuda": ((False,), "use_cpu=True is today's name."),
+    "group_by_length": ((False,), 'train_sampling_strategy="group_by_length" is today\'s name.'),
     "use_cache": ((False,), ""),
 }
 RENAMED: Mapping[str, str] = {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..errors import UnsupportedOption, nearest
 from ..nn.quantized import QuantizedLinear
 from .card import Data, Trained
 from .features import Features
@@ -119,6 +121,9 @@ def trained(trainer: Trainer, **facts: Any) -> Trained:
         "tokens": state.num_input_tokens_seen or None,
         "hardware": hardware(trainer),
     }
+    fields = [field.name for field in dataclasses.fields(Trained)]
+    if wrong := [name for name in facts if name not in fields]:
+        raise UnsupportedOption(f"A card has no {wrong[0]!r}. {nearest(wrong[0], fields)}")
     return Trained(**{**known, **facts})
 
 

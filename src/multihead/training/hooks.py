@@ -7,6 +7,7 @@ from inspect import signature
 from typing import Any
 
 from ..errors import InvalidInput, UnsupportedOption
+from .arguments import TrainingArguments
 
 LEARNS = "Write compute_loss(model, inputs, return_outputs=False, num_items_in_batch=None), or a callback."
 JUDGES = "Write compute_loss with return_outputs=True, give compute_metrics, or override evaluate or predict."
@@ -33,8 +34,19 @@ UNCALLED: Mapping[str, str] = {
 }  # fmt: skip
 
 
-def check(kind: type) -> None:
-    """Raises UnsupportedOption for a class that has one of these methods: it would change nothing."""
+def check(kind: type, arguments: Any = None) -> None:
+    """Raises UnsupportedOption for a class that has one of these methods: it would change nothing.
+
+    Raises InvalidInput for settings of another library, or a best evaluation to save at where there is none.
+    """
+    if arguments is not None and not isinstance(arguments, TrainingArguments):
+        origin = type(arguments).__module__.partition(".")[0]
+        raise InvalidInput(
+            f"args are {origin}.{type(arguments).__name__}; a Trainer needs multihead.TrainingArguments, which takes "
+            "the same settings."
+        )
+    if arguments is not None and arguments.save_strategy == "best" and arguments.eval_strategy == "no":
+        raise InvalidInput('save_strategy="best" saves at the best evaluation, and eval_strategy="no" makes none.')
     for name, advice in UNCALLED.items():
         if hasattr(kind, name):
             raise UnsupportedOption(f"{kind.__name__}.{name} is a hook that this Trainer never calls. {advice}")

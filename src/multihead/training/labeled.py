@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from .. import auto
@@ -16,7 +17,7 @@ from ..hub.local import is_adapter
 from ..nn.weights import fresh
 from ..place import Place
 from . import metrics
-from .data.labels import REGRESSION, SEVERAL, Labels, alike, is_nameless, known_labels, names_of, shown
+from .data.labels import REGRESSION, SEVERAL, SINGLE, Labels, alike, is_nameless, known_labels, names_of, shown
 from .data.source import Rows
 from .evaluation import Seen, stacked
 from .features import Features
@@ -37,8 +38,9 @@ class Labeled(TaskJob):
         Raises:
             UnsupportedOption: labels that are given in another order than the checkpoint has the same.
         """
-        found: Labels = self.module.labels_of(source, self.options)
-        stored = self._stored(name)
+        config = self._stored(name)
+        stored = None if config is None else names_of(config)
+        found: Labels = self.scores(source, config) or self.module.labels_of(source, self.options)
         self.labels = labels = self._taken(found, stored)
         model = self._load(name, **table(labels), **self.more(labels))
         other = stored is not None and labels.names != stored and not is_nameless(stored)
@@ -49,26 +51,28 @@ class Labeled(TaskJob):
             )
         if model.adapters is None and (stored is None or other):
             renew(model)
-        if stored is not None and model.drawn and not is_nameless(stored):
+        trained = config is not None and (config.architectures or model.adapters is not None)
+        lost = stored is not None and (not is_nameless(stored) or (trained and len(stored) != len(labels.names)))
+        if lost and model.drawn:
             warn(
-                f"{name} has a head for {shown(stored)}, and the labels to learn are {shown(labels.names)}: its head "
-                "is drawn anew."
+                f"{name} has a head for {shown(stored or ())}, and the labels to learn are {shown(labels.names)}: its "
+                "head is drawn anew."
             )
         return model
 
-    def _stored(self, name: str) -> tuple[str, ...] | None:
-        """The labels of a checkpoint's head for this task; None where it has none."""
+    def _stored(self, name: str) -> Any:
+        """The config of a checkpoint with a head for this task; None where it has none."""
         config, ends = auto.AutoConfig.from_pretrained(name), getattr(auto, self.auto).ends
         if is_adapter(Place().resolve(name, Want.CONFIG)):
-            return names_of(config)
+            return config
         heads = [str(own) for own in config.architectures or ()]
-        return names_of(config) if not heads or any(own.endswith(ends) for own in heads) else None
+        return config if not heads or any(own.endswith(ends) for own in heads) else None
 
     def _taken(self, found: Labels, stored: tuple[str, ...] | None) -> Labels:
         """The labels of the data as the head of a checkpoint has them, where it has them."""
         if stored is None or is_nameless(stored):
             return found
-        if found.kind == REGRESSION:
+        if found.kind == REGRESSION or len(found.names) == 1:
             return replace(found, names=stored) if len(stored) == len(found.names) == 1 else found
         self._in_order(stored)
         same = len(found.names) == len(stored) if is_nameless(found.names) else alike(found.names, stored)
@@ -90,6 +94,10 @@ class Labeled(TaskJob):
         """More config entries."""
         return {}
 
+    def scores(self, source: Any, config: Any) -> Labels | None:
+        """The label of a model whose head has one, where the data scores it; None for classes."""
+        return None
+
     def prepared(self, source: Any, answers: bool) -> Features:
         rows = Rows.of(source)
         if self.labels is None and (answers or self.module.has_labels(rows, self.options)):
@@ -101,10 +109,13 @@ class Labeled(TaskJob):
         names = names_of(self.model.config)
         own = not is_nameless(names)
         options = replace(self.options, labels=names) if own and not self.options.labels else self.options
-        labels: Labels = self.module.labels_of(source if self.source is None else self.source, options)
+        source = source if self.source is None else self.source
+        labels: Labels = self.scores(source, self.model.config) or self.module.labels_of(source, options)
+        if len(labels.names) == 1 < len(names) and not labels.vectors and options.problem_type is None:
+            labels = self.module.labels_of(source, replace(options, problem_type=SINGLE, labels=names))
         if own:
             self._in_order(names)
-        if not own and len(labels.names) == len(names):
+        if (not own or len(names) == 1) and len(labels.names) == len(names):
             self.model.config = replace(self.model.config, **table(labels), **self.more(labels))
         return labels
 
@@ -140,11 +151,19 @@ class TextClassification(Labeled):
     def more(self, labels: Labels) -> dict[str, Any]:
         return {"problem_type": labels.kind}
 
+    def scores(self, source: Any, config: Any) -> Labels | None:
+        names = () if config is None or self.options.labels else names_of(config)
+        if len(names) != 1 or not self.module.has_relevance(source, self.options):
+            return None
+        return Labels(names, REGRESSION if config.problem_type == REGRESSION else SEVERAL)
+
     def metrics(self, features: Any, seen: Seen, arguments: Any) -> dict[str, float]:
         scores, wanted = stacked(seen.scores), stacked(seen.targets)
         kind = self.model.config.problem_type or (self.labels.kind if self.labels else None)
         if kind == REGRESSION:
             return metrics.regression(scores, wanted)
+        if kind == SEVERAL and not ((wanted == 0) | (wanted == 1)).all():
+            return metrics.regression(1 / (1 + np.exp(-scores)), wanted)
         judge = metrics.multi_label_classification if kind == SEVERAL else metrics.text_classification
         return judge(scores, wanted)
 

@@ -111,9 +111,10 @@ def multi_label_classification(predictions: Any, references: Any, threshold: flo
         )
     found, wanted = scores >= cut, wanted > 0.5
     learn = _learn("multi-label classification")
+    judged = [1] if wanted.shape[1] == 1 else None  # sklearn takes a single column for two classes
     return {
-        "f1_micro": float(learn.f1_score(wanted, found, average="micro", zero_division=0)),
-        "f1_macro": float(learn.f1_score(wanted, found, average="macro", zero_division=0)),
+        "f1_micro": float(learn.f1_score(wanted, found, labels=judged, average="micro", zero_division=0)),
+        "f1_macro": float(learn.f1_score(wanted, found, labels=judged, average="macro", zero_division=0)),
         "accuracy": float(np.mean((found == wanted).all(1))),
     }
 

@@ -17,6 +17,7 @@ from ..errors import InvalidInput, UnsupportedOption, nearest, warn
 from ..filling import NewWeights
 from ..nn.embeddings import LearnedPositions
 from ..rows import ENDINGS
+from ..tokenizers.tokenizer import Tokenizer
 from .data.source import is_live
 from .features import Features
 from .jobs import Job
@@ -47,9 +48,13 @@ class TaskJob(Job):
         self.loading = {name: options[name] for name in LOADING if name in options}
         self.options = self._options({k: v for k, v in options.items() if k not in (*self.own, *LOADING)})
         named = isinstance(model, (str, Path))
+        tokenizer = getattr(model, "tokenizer", None) if tokenizer is None and not named else tokenizer
         self.tokenizer = auto.AutoTokenizer.from_pretrained(model) if tokenizer is None and named else tokenizer
         if self.tokenizer is None:
             raise InvalidInput(f"{self.task} reads texts: give processing_class=, the model's tokenizer.")
+        if not isinstance(self.tokenizer, Tokenizer):
+            kind = f"{type(self.tokenizer).__module__.partition('.')[0]}'s {type(self.tokenizer).__name__}"
+            raise InvalidInput(f"processing_class is {kind}; a task needs a tokenizer of multihead.AutoTokenizer.")
         self.source = source
         loaded = self.loaded(str(model), source) if named else model
         super().__init__(loaded, self.tokenizer, **more)

@@ -93,7 +93,7 @@ class Trainer(ForScripts):
         options: Mapping[str, Any] | None = None,
         peft_config: Any = None,
     ) -> None:
-        hooks.check(type(self))
+        hooks.check(type(self), args)
         if (model is None) == (model_init is None):
             raise InvalidInput("Give either model or model_init.")
         if model_init is not None and any(optimizers):

@@ -22,7 +22,8 @@ class Labels:
 
     Args:
         names: in order. kind: the `problem_type`, one of `KINDS`. by_name: numbers in the data are names, such as 1 to
-            5 stars; else 0 is the first label. vectors: several labels are given as a 0 or 1 for each.
+            5 stars; else 0 is the first label. vectors: several labels are given as a 0 or 1 for each. A single label
+            of several is given as a number from 0 to 1.
         found: the names were found in rows that write names, and their order is that of the alphabet, so that numbers
             in other rows may mean anything.
         classes: names of the numbers in the rows at hand, where their source knows them; see `of`.
@@ -107,6 +108,11 @@ class Labels:
             if isinstance(found, (list, tuple)):
                 raise InvalidInput(f"has several labels, {short(found)}, where one is learned.")
             return self.number(found)
+        if len(self.names) == 1 and not isinstance(found, (list, tuple)):
+            share = scores(found, 1)
+            if not 0 <= share <= 1:
+                raise InvalidInput(f"has the label {short(found)}, which is not a number from 0 to 1.")
+            return [share]
         if not isinstance(found, (list, tuple)):
             raise InvalidInput(f"must have a list of labels, not {short(found)}.")
         if self.vectors:

@@ -162,6 +162,7 @@ class Stream(list[Any]):
     def __init__(self, source: Iterable[Any], wanted: int) -> None:
         super().__init__()
         self.wanted, self._rest = wanted, iter(source)
+        self.features = getattr(source, "features", None)  # what knows the names of classes
         self.read()
 
     def read(self) -> bool:
@@ -290,7 +291,7 @@ def in_memory(source: Any) -> Part:
         return [{"text": row} if isinstance(row, str) else row for row in rows]
 
     first = take(0, 1)[0] if len(items) else {}
-    return Part(len(items), take, tuple(first) if isinstance(first, Mapping) else ())
+    return Part(len(items), take, tuple(first) if isinstance(first, Mapping) else (), classes=classes_of(items))
 
 
 def of_mapping(source: Mapping[str, Any]) -> Part:
@@ -325,5 +326,7 @@ def of_dataset(source: Any) -> Part:
         columns = source[start:stop]
         return [{name: values[i] for name, values in columns.items()} for i in range(stop - start)]
 
+    if (getattr(source, "format", None) or {}).get("type") in ("arrow", "pandas", "polars"):
+        source = source.with_format(None)  # which give tables of their own instead of columns
     columns = source[0] if is_live(source) and len(source) else source.column_names  # a transform may give others
     return Part(len(source), take, tuple(columns), classes=classes_of(source))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...tokenizers.tokenizer import Tokenizer
 from ..features import Builder, Features
-from .labels import Labels, facts_of, kinds_of, labels_in
+from .labels import REGRESSION, SEVERAL, Labels, facts_of, kinds_of, labels_in, number, values_of
 from .reading import Reading, column, cut_note, encoded, limits, maybe, skipped_note, taken, texts, typed
 from .source import Rows
 
@@ -46,7 +46,23 @@ def labels_of(source: Any, options: Options) -> Labels:
     """The labels of a data set; see `labels.labels_in`. Raises InvalidInput."""
     rows = Rows.of(source)
     name = column(rows, options.label_column, LABEL, "label_column")
-    return labels_in(rows, name, options.labels, options.problem_type)
+    found = labels_in(rows, name, options.labels, options.problem_type)
+    relevance = found.kind == REGRESSION and len(found.names) == 1 and has_relevance(rows, options)
+    return replace(found, kind=SEVERAL) if relevance else found
+
+
+def has_relevance(source: Any, options: Options) -> bool:
+    """Whether the labels of text pairs are numbers from 0 to 1, which rerankers learn by binary cross-entropy.
+
+    Raises:
+        InvalidInput: columns or labels that are not there.
+    """
+    rows = Rows.of(source)
+    name = column(rows, options.label_column, LABEL, "label_column")
+    if options.problem_type is not None or len(texts_of(rows, options)) < 2 or rows.classes(name):
+        return False
+    found = map(number, values_of(rows, name))
+    return all(value is not None and 0 <= value <= 1 for value in found)
 
 
 def has_labels(rows: Rows, options: Options) -> bool:
@@ -71,8 +87,7 @@ def prepare(
     pair = names[1] if len(names) > 1 else None
     find = column if answers else maybe
     answer = find(rows, options.label_column, [name for name in LABEL if name not in names], "label_column")
-    known = labels or (None if answer is None else labels_in(rows, answer, options.labels, options.problem_type))
-    labels = None if answer is None or known is None else known.of(rows, answer)
+    labels = None if answer is None else (labels or labels_of(rows, options)).of(rows, answer)
     used = taken(rows, [*names, answer], options, COMPANIONS, named=options.text_column is not None)
     length = options.limit(tokenizer)
     builder, cut = Builder({"input_ids": "int32", **typed(tokenizer)}, kinds_of(labels)), 0
@@ -80,10 +95,10 @@ def prepare(
         numbers, found = texts(rows, begin, chunk, names, options.skip_empty)
         inputs: list[Any] = found[0] if pair is None else list(zip(*found, strict=True))
         made = encoded(tokenizer, inputs, rows, numbers, limits(tokenizer, length))
-        for number, one in zip(numbers, made, strict=True):
+        for place, one in zip(numbers, made, strict=True):
             cut += bool(one.overflowing)
-            value = None if labels is None else labels.read(rows, number, chunk[number - begin], answer or "")
-            builder.add(number, input_ids=one.ids, token_type_ids=one.type_ids, labels=value)
+            value = None if labels is None else labels.read(rows, place, chunk[place - begin], answer or "")
+            builder.add(place, input_ids=one.ids, token_type_ids=one.type_ids, labels=value)
     notes = cut_note(cut, len(rows), length) + skipped_note(len(rows) - len(builder), len(rows))
     return builder.done(rows, facts=facts_of(labels), notes=notes + used.notes, **used.told)
 
