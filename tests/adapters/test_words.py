@@ -31,7 +31,7 @@ def theirs(base, folder, words=None, **options):
     model = transformers.LlamaForCausalLM.from_pretrained(base)
     if words:
         model.resize_token_embeddings(words)
-    given = peft.LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM", **options)
+    given = peft.LoraConfig(**{"target_modules": ["q_proj"], "task_type": "CAUSAL_LM", **options})
     model = peft.get_peft_model(model, given).eval()
     torch.manual_seed(1)
     with torch.no_grad():
@@ -99,3 +99,22 @@ def test_parts_are_named_by_the_ends_of_their_paths(base, tmp_path, names):
     own = multihead.AutoModelForCausalLM.from_pretrained(base)
     own.add_adapter(multihead.LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=names))
     assert {*own.adapters.copies["default"]} == {*model.adapters.copies["default"]}
+
+
+@pytest.mark.parametrize("words", [None, 46], ids=["same", "resized"])
+@pytest.mark.parametrize("parts", [["lm_head"], ["embed_tokens"], ["embed_tokens", "lm_head"], "lora"])
+def test_tables_of_their_own_come_with_the_bases_beside_them(tmp_path, words, parts):
+    config = transformers.LlamaConfig(**SIZES, tie_word_embeddings=False)
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "base")
+    options = {"target_modules": ["q_proj", "lm_head"]} if parts == "lora" else {"modules_to_save": parts}
+    wanted = theirs(tmp_path / "base", tmp_path / "a", words, **options)
+    model = multihead.AutoModelForCausalLM.from_pretrained(tmp_path / "a")
+    torch.testing.assert_close(model(IDS).logits, wanted, rtol=1e-5, atol=1e-5)
+    model.save_adapter(tmp_path / "b")
+    again = multihead.AutoModelForCausalLM.from_pretrained(tmp_path / "b")
+    torch.testing.assert_close(again(IDS).logits, wanted, rtol=1e-5, atol=1e-5)
+    other = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "base")
+    if words:
+        other.resize_token_embeddings(words)
+    scores = peft.PeftModel.from_pretrained(other, tmp_path / "b").eval()(IDS).logits
+    torch.testing.assert_close(scores, wanted, rtol=1e-5, atol=1e-5)

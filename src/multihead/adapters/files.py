@@ -165,6 +165,9 @@ def is_model(name: str) -> bool:
     return is_weights(name)
 
 
+ORIGINAL, CHANGED = ".original_module.", ".modules_to_save."  # the base's own part beside the one that stands for it
+
+
 def read_tensors(folder: Path) -> tuple[str, Mapping[str, Tensor]]:
     """The file's path, and its tensors under today's names."""
     path = next((folder / name for name in ADAPTER_WEIGHTS if (folder / name).is_file()), None)
@@ -181,7 +184,8 @@ def read_tensors(folder: Path) -> tuple[str, Mapping[str, Tensor]]:
     embedded = [name for name in stored if ".lora_embedding_" in name]
     if embedded:
         raise UnsupportedConfig(f"{path} changes embeddings ({embedded[0]}), which is not computed here.")
-    return str(path), {_today(name): stored[name] for name in stored}
+    kept = [name for name in stored if not (ORIGINAL in name and name.replace(ORIGINAL, CHANGED) in stored)]
+    return str(path), {_today(name): stored[name] for name in kept}
 
 
 def _today(name: str) -> str:

@@ -12,6 +12,7 @@ from ..checkpoints.keys import owners
 from ..errors import UnsupportedOption, warn
 
 ROOT = "base_model.model."  # the model, in a name of the peft library
+CHANGED = "base_layer.weight"  # a table beside an adapter's matrices for it
 
 
 def tables(model: Any, prefix: str, stored: Mapping[str, Tensor]) -> dict[str, str]:
@@ -21,8 +22,10 @@ def tables(model: Any, prefix: str, stored: Mapping[str, Tensor]) -> dict[str, s
     found = {}
     for path, _, _, parameter in owners(model):
         where = model.keys.locate(path, prefix) if id(parameter) in known else None
-        if where is not None and (key := ROOT + where[1][0]) in stored:
-            found[key] = path
+        names = [] if where is None else [ROOT + where[1][0], f"{ROOT}{where[1][0].removesuffix('weight')}{CHANGED}"]
+        for key in names:  # the second only where its size says that no checkpoint of the base has it
+            if key in stored and (key == names[0] or stored[key].shape != parameter.shape):
+                found[key] = path
     scores = f"{ROOT}lm_head.weight"  # a table that serves as both is written under both names
     if len(found) == len(known) == 1 and scores in stored:
         found[scores] = next(iter(found.values()))

@@ -231,6 +231,11 @@ def named(values: Iterable[Any], kind: str = SINGLE) -> Labels:
     ordered = sorted(number for number in numbers if number is not None)
     if ordered == list(range(len(ordered))):
         return Labels(tuple(f"LABEL_{number}" for number in ordered), kind)
+    if len(ordered) > 3 and ordered == list(range(-1, len(ordered) - 1)):
+        raise InvalidInput(
+            f"The labels are 0 to {ordered[-1]}, and -1, which marks rows without a label in many data sets. Leave "
+            f"such rows out; or, where -1 is a label, say labels={list(map(str, ordered))}."
+        )
     return Labels(tuple(map(str, ordered)), kind, by_name=True)
 
 

@@ -26,7 +26,14 @@ COMPANIONS = re.compile(
               "premise", "hypothesis", "text_pair", "title", "context", "instruction"])
 )  # fmt: skip
 CLASSES = ("label", "labels")  # columns whose whole numbers are those of classes, when there are more than two
-LABEL = ("score", "label", "labels", "similarity", "similarity_score")
+LABEL = (
+    "score", "label", "labels", "similarity", "similarity_score", "relatedness_score", "relatedness", "is_duplicate",
+)  # fmt: skip
+JUDGED = re.compile(  # columns that say how two texts belong together, by names that do not say which way
+    r"(?i:((gold|human|true|mean|average|avg)_)?(label|class|judge?ment|rating|score)s?"
+    r"|(is_|are_)?(duplicates?|paraphrases?|similar|related|entailment|match)|entailment_(judge?ment|label|AB|BA)"
+    r"|quality|target|relation|verdict)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +67,7 @@ def prepare(source: Any, tokenizer: Tokenizer, options: Options, labels: Labels 
     names = columns(rows, options)
     answer = answer_of(rows, names, options)
     labels = None if answer is None else labels or labels_of(rows, options)
-    used = taken(rows, [*names, answer], options, COMPANIONS, named=options.text_columns is not None)
+    used = taken(rows, [*names, answer], options, companions(names, answer), named=options.text_columns is not None)
     count = width(rows[0], names)
     own = [f"input_ids_{place}" for place in range(count)]
     builder, cut, length = Builder(dict.fromkeys(own, "int32"), kinds_of(labels)), 0, options.limit(tokenizer)
@@ -75,6 +82,12 @@ def prepare(source: Any, tokenizer: Tokenizer, options: Options, labels: Labels 
     facts = {"columns": tuple(own), **facts_of(labels)}
     notes = cut_note(cut, len(builder) * count, length) + skipped_note(len(rows) - len(builder), len(rows))
     return builder.done(rows, counted=own, facts=facts, notes=notes + used.notes, **used.told)
+
+
+def companions(names: Sequence[str], answer: str | None) -> re.Pattern[str]:
+    """Columns that belong to an example. Two sentences without a score are learned as alike, whatever judges them."""
+    pair = answer is None and tuple(names) in PAIRS
+    return re.compile(f"{COMPANIONS.pattern}|{JUDGED.pattern}") if pair else COMPANIONS
 
 
 def answer_of(rows: Rows, names: Sequence[str], options: Options) -> str | None:
@@ -100,7 +113,7 @@ def labels_of(source: Any, options: Options) -> Labels | None:
         wholes = {whole(value) for value in values}
         counted = None not in wholes and not any(isinstance(value, float) for value in values)
         classes = options.problem_type or options.labels or rows.classes(answer) or not numeric(values)
-        inferred = {"premise", "hypothesis"} <= set(names) and counted
+        inferred = {"premise", "hypothesis"} <= set(names) and None not in wholes
         if classes or inferred or (counted and answer in CLASSES and len(wholes) > 2):
             raise InvalidInput(
                 f"The column {answer} of {rows.name} has classes, such as {short(values[0])}, and a sentence encoder "
