@@ -201,9 +201,11 @@ def told(error: BaseException) -> str:
         return "it asks for more memory than there is"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, KeyError) and error.args:
+        return f"it has no {str(error.args[0])[:200]!r}"
     words = " ".join(str(error).split()).rstrip(".")
     line = words if len(words) <= 300 else f"{words[:297]}..."
-    short = isinstance(error, (KeyError, IndexError, AttributeError, AssertionError, StopIteration)) or not line
+    short = isinstance(error, (IndexError, AttributeError, AssertionError, StopIteration)) or not line
     return f"{type(error).__name__}: {line}".rstrip(": ") if short else line
 
 
