@@ -32,7 +32,7 @@ def test_a_part_of_an_example_is_not_left_without_a_word(module, row, left, byte
     tokenizer = wordpiece if module in (text_classification, sentence_pairs) else bytes_bpe
     more = {"chat_template": TEMPLATE} if module is causal_lm else {}
     rows = [row, {**row, **({"label": "b"} if "label" in row else {})}]
-    with pytest.raises(InvalidInput, match=f"Row 0 has a {left} beside .*ignore_columns"):
+    with pytest.raises(InvalidInput, match=f"Row 0 has the column {left} beside .*ignore_columns"):
         module.prepare(rows, tokenizer, module.Options(**more))
     found = module.prepare(rows, tokenizer, module.Options(ignore_columns=[left], **more))
     assert found.dropped == (left,)
@@ -43,7 +43,7 @@ def test_a_part_of_an_example_is_not_left_without_a_word(module, row, left, byte
 
 def test_a_part_that_only_later_rows_have_is_found(bytes_bpe):
     rows = [{"instruction": "a", "output": "b"}, {"instruction": "a", "input": "c", "output": "b"}]
-    with pytest.raises(InvalidInput, match="Row 1 has a input"):
+    with pytest.raises(InvalidInput, match="Row 1 has the column input"):
         causal_lm.prepare(rows, bytes_bpe, causal_lm.Options())
 
 

@@ -94,8 +94,8 @@ def taken(
                 left[name] = None
                 if belongs(name) and not is_missing(value) and (not isinstance(value, str) or value.strip()):
                     raise InvalidInput(
-                        f"{rows.at(number)} has a {name} beside {', '.join(read)}, which would not be read. Put it "
-                        f"into one of them, name the columns to read, or say ignore_columns={[name]!r}."
+                        f"{rows.at(number)} has the column {name} beside {', '.join(read)}, which would not be read. "
+                        f"Put it into one of them, name the columns to read, or say ignore_columns={[name]!r}."
                     )
     return Taken(read, tuple(map(str, left)))
 
