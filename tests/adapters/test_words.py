@@ -118,3 +118,19 @@ def test_tables_of_their_own_come_with_the_bases_beside_them(tmp_path, words, pa
         other.resize_token_embeddings(words)
     scores = peft.PeftModel.from_pretrained(other, tmp_path / "b").eval()(IDS).logits
     torch.testing.assert_close(scores, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("words", [None, 46])
+@pytest.mark.parametrize("names", [["lm_head"], ["embed_tokens"], ["embed_tokens", "lm_head"]])
+def test_one_side_of_a_shared_table_is_refused_with_advice_that_works(tmp_path, names, words):
+    torch.manual_seed(0)
+    transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES, tie_word_embeddings=True)).save_pretrained(tmp_path)
+    wanted = theirs(tmp_path, tmp_path / "a", words, modules_to_save=names)
+    with pytest.raises(UnsupportedOption, match="merge_and_unload"):
+        multihead.AutoModelForCausalLM.from_pretrained(tmp_path / "a")
+    base = transformers.LlamaForCausalLM.from_pretrained(tmp_path)
+    if words:
+        base.resize_token_embeddings(words)
+    peft.PeftModel.from_pretrained(base, tmp_path / "a").merge_and_unload().save_pretrained(tmp_path / "merged")
+    model = multihead.AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(model(IDS).logits, wanted, rtol=1e-5, atol=1e-5)

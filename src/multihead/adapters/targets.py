@@ -15,6 +15,7 @@ from ..errors import InvalidInput, UnsupportedOption, nearest
 from ..nn.weights import Linear
 from .config import ALL_LINEAR, LoraConfig
 from .patterns import fits
+from .words import MERGE
 
 BACKBONE = "backbone."
 SPARSE = re.compile(r"\.router$|\.experts\.")  # no linear layers in the reference's models of today
@@ -231,7 +232,8 @@ def saved(model: nn.Module, keys: KeyMap, prefix: str, names: Sequence[str]) -> 
         if len(homes) > 1:
             raise UnsupportedOption(
                 f"modules_to_save: {one.keys[0]} is both embedding and scores in {type(model).__name__}; a shared "
-                "table is not trained by an adapter here. Train the whole model, or leave it out."
+                "table is not trained by an adapter here. Train the whole model, or leave it out. Is it an adapter of "
+                f"the peft library? {MERGE}"
             )
     return out
 

@@ -13,10 +13,15 @@ from ..errors import UnsupportedOption, warn
 
 ROOT = "base_model.model."  # the model, in a name of the peft library
 CHANGED = "base_layer.weight"  # a table beside an adapter's matrices for it
+MERGE = "Merge it with the peft library (merge_and_unload) and load what the merged model's save_pretrained writes."
 
 
 def tables(model: Any, prefix: str, stored: Mapping[str, Tensor]) -> dict[str, str]:
-    """Names in a file of whole word tables and scores, and the paths of the parameters that they are."""
+    """Names in a file of whole word tables and scores, and the paths of the parameters that they are.
+
+    Raises:
+        UnsupportedOption: the file has scores alone of a model whose one table serves as both.
+    """
     sides = (model.get_input_embeddings(), model.get_output_embeddings())
     known = {id(side.weight): side for side in sides if side is not None}
     found = {}
@@ -29,6 +34,8 @@ def tables(model: Any, prefix: str, stored: Mapping[str, Tensor]) -> dict[str, s
     scores = f"{ROOT}lm_head.weight"  # a table that serves as both is written under both names
     if len(found) == len(known) == 1 and scores in stored:
         found[scores] = next(iter(found.values()))
+    if not found and len(known) == 1 and sides[1] is not None and scores in stored:
+        raise UnsupportedOption(f"{scores} is of the scores alone, and {_shared(model)}. {MERGE}")
     return found
 
 
@@ -43,14 +50,15 @@ def fit(model: Any, found: Mapping[str, str], stored: Mapping[str, Tensor]) -> i
     if len(found) > len({*found.values()}):
         first, second = (stored[key] for key in found)
         if first.shape != second.shape or not torch.equal(first, second):
-            raise UnsupportedOption(
-                f"{' and '.join(found)} differ, and {type(model).__name__} has one table for both. Load its base model "
-                "with tie_word_embeddings=False, then the adapter with load_adapter."
-            )
+            raise UnsupportedOption(f"{' and '.join(found)} differ, and {_shared(model)}. {MERGE}")
     if len(sizes) == 1 and sizes != {before} and model.adapters is None:
         warn(f"The adapter brings a vocabulary of {max(sizes):,} words; the base had {before:,}, and is resized.")
         model.resize_token_embeddings(max(sizes))
     return before
+
+
+def _shared(model: Any) -> str:
+    return f"{type(model).__name__} has one table for words and scores"
 
 
 def restore(model: Any, size: int) -> None:
