@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
-from multihead import AutoModelForCausalLM, pipeline
+from multihead import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, pipeline
 from multihead.errors import NoContinuation, ScoresNotFinite
 from multihead.tasks.answers import Failure
 
@@ -81,3 +83,47 @@ def test_one_prompt_that_has_no_answer_does_not_take_the_others_with_it(llama):
         pipe(["the fox", "the ~", "a dog"])
     none = list(pipe.stream(["the fox", "a dog"], strict=False, suppress_tokens=list(range(len(pipe.tokenizer)))))
     assert [type(failure.error) for failure in none] == [NoContinuation] * 2
+
+
+SIZES = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+T5 = {"vocab_size": 64, "d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 2, "num_heads": 2}
+FAMILIES = {
+    "llama": (AutoModelForCausalLM, {**SIZES, "num_key_value_heads": 1}),
+    "qwen3": (AutoModelForCausalLM, {**SIZES, "num_key_value_heads": 1, "head_dim": 16}),
+    "bert": (AutoModelForMaskedLM, SIZES),
+    "t5": (AutoModelForSeq2SeqLM, {**T5, "decoder_start_token_id": 0}),  # its feed-forward steps have ReLU
+}
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("precision", [None, "bf16", "gradients"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_damaged_weight_anywhere_in_a_layer_reaches_the_scores(family, precision, value):
+    """Attention that leaves out scores which are no numbers, or a ReLU that makes zeros of them, answers in silence."""
+    torch.manual_seed(0)
+    kind, sizes = FAMILIES[family]
+    whole = kind.from_config(AutoConfig.for_model(family, **sizes)).eval()
+    ids = torch.arange(5, 14)[None]
+    words = {"decoder_input_ids": ids[:, :4]} if family == "t5" else {}
+    names = [name for name, x in whole.named_parameters() if "layers.1." in name and not name.endswith("bias")]
+    assert len(names) > 5
+    for name in names:
+        model = copy.deepcopy(whole)
+        model.get_parameter(name).data.view(-1)[:] = value
+        if precision == "bf16":
+            model.prepare("bf16")
+        with torch.set_grad_enabled(precision == "gradients"):
+            assert not model(ids, **words).logits.isfinite().any(), name
+        if kind is AutoModelForCausalLM and precision != "gradients":
+            with torch.no_grad():
+                begun = model(ids[:, :5], use_cache=True).past_key_values
+                assert not model(ids[:, 5:6], past_key_values=begun).logits.isfinite().any(), name
+
+
+def test_a_damaged_key_of_one_word_is_said_by_all_strategies():
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SIZES)).eval()
+    model.get_parameter("backbone.layers.1.attention.step.k.weight").data[0, 0] = torch.nan
+    for way in WAYS.values():
+        with pytest.raises(ScoresNotFinite):
+            model.generate(IDS, max_new_tokens=4, pad_token_id=0, **way)

@@ -236,13 +236,22 @@ def _better_padded(sight: Sight, heads: int) -> bool:
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, dropout: float) -> Tensor:
     """(batch, heads, length, width) through torch's kernel; mask and causal exclude each other."""
     grouped = q.shape[1] != k.shape[1]
-    if dropout and q.device.type == "cpu" and not torch.compiler.is_compiling():
+    plain = q.device.type == "cpu" and not torch.compiler.is_compiling()
+    if plain and (dropout or (mask is None and _hides(q, k, scale))):
         return _dropped(q, k, v, mask, causal, scale, dropout)
     return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal, scale=scale, enable_gqa=grouped)
 
 
+def _hides(q: Tensor, k: Tensor, scale: float) -> bool:
+    """Whether scores may be no finite numbers: torch's kernel on a CPU gives finite states for them without a mask."""
+    if q.dtype == torch.float64 or not (q.numel() and k.numel()) or torch.jit.is_tracing():
+        return False
+    largest = [float(x.detach().abs().amax()) for x in (q, k)]
+    return not largest[0] * largest[1] * q.shape[-1] * abs(scale) < torch.finfo(torch.float32).max
+
+
 def _dropped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, p: float) -> Tensor:
-    """Likewise with dropout, for which torch has no kernel on a CPU."""
+    """Likewise step by step: with dropout, for which torch has no kernel on a CPU, or for scores that are no number."""
     groups = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k, v))
     scores = (q * scale) @ k.transpose(-2, -1)
@@ -252,7 +261,8 @@ def _dropped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool,
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     elif mask is not None:
         scores = scores + mask
-    return drop(scores.softmax(-1, dtype=torch.float32).to(q.dtype), p) @ v
+    shares = scores.softmax(-1, dtype=torch.float32).to(q.dtype)
+    return (drop(shares, p) if p else shares) @ v
 
 
 def _on_views(q: Tensor, k: Tensor, v: Tensor, sight: Sight, spacing: int, scale: float, dropout: float) -> Tensor:

@@ -17,7 +17,7 @@ def tanh(x):
 def activated(x, ACT: tl.constexpr):
     """An activation by its number in `kernels.native.ACTIVATIONS`."""
     if ACT == 1:
-        x = tl.maximum(x, 0.0)
+        x = tl.where(x < 0.0, 0.0, x)  # what is no number stays none
     elif ACT == 2:
         x = 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
     elif ACT == 3:

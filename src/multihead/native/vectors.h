@@ -29,6 +29,7 @@ INLINE F floats(I x) { return __builtin_convertvector(x, F); }
 INLINE F bits_f(I x) { return (F)x; }  // the same bits
 INLINE I bits_i(F x) { return (I)x; }
 INLINE F choose(I mask, F a, F b) { return bits_f((mask & bits_i(a)) | (~mask & bits_i(b))); }
+// The second operand where either is no number.
 INLINE F maximum(F a, F b) { return choose(a > b, a, b); }
 INLINE F minimum(F a, F b) { return choose(a < b, a, b); }
 INLINE F absolute(F a) { return bits_f(bits_i(a) & 0x7fffffff); }
@@ -200,9 +201,10 @@ INLINE F dot2(F acc, I a, I b) {
 
 // ---- functions
 
-// e^x by Cephes' reduction and a polynomial of the sixth degree: relative error 2e-7; 0 far below, not above e^88.
+// e^x by Cephes' reduction and a polynomial of the sixth degree: relative error 2e-7; 0 far below, not above e^88. What
+// is no number stays none.
 INLINE F exponential(F x) {
-    x = minimum(maximum(x, fill(-87.3f)), fill(88.0f));
+    x = minimum(fill(88.0f), maximum(fill(-87.3f), x));
     const F magic = fill(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
     F n = (x * 1.44269504f + magic) - magic;
     F r = x - n * 0.693359375f + n * 2.12194440e-4f;
@@ -230,7 +232,7 @@ enum Activation { NONE, RELU, GELU, GELU_TANH, SILU, QUICK_GELU, TANH, SIGMOID }
 
 INLINE F activate(F x, int kind) {
     switch (kind) {
-        case RELU: return maximum(x, F{});
+        case RELU: return maximum(F{}, x);
         case GELU: return 0.5f * x * (1.0f + error_function(x * 0.70710678f));
         case GELU_TANH: return x * sigmoid(1.59576912f * (x + 0.044715f * x * x * x));
         case SILU: return x * sigmoid(x);
