@@ -121,6 +121,13 @@ COMPUTED = {
                           {"sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
                            "full_attention": {"rope_type": "default", "rope_theta": 90.0}}},
                           {"rope.freq_base_swa": 50.0, "rope.freq_base": 90.0}),
+    "phi3-sees-all": ("Phi3", "phi3", {"sliding_window": None}, {"attention.sliding_window": 0}),
+    "gemma3-said-twice": ("Gemma3", "gemma3", {"head_dim": 256, "sliding_window": 4}, {
+        "mm.tokens_per_image": 256, "vision.block_count": 27, "attention.key_length_swa": 256,
+        "attention.value_length_swa": 256, "rope.dimension_count_swa": 256}),
+    "llama-without-experts": ("Llama", "llama", {}, {
+        "expert_gating_func": 2, "expert_weights_norm": True, "rope.dimension_sections": [0, 0, 0, 0],
+        "embedding_length_out": 36}),
     "llama-defaults": ("Llama", "llama", {}, {
         "rope.scaling.finetuned": True, "attention.scale": 0.0, "logit_scale": 1.0, "expert_count": 0,
         "expert_used_count": 0, "attention.causal": True, "rope.dimension_count": 6, "attention.value_length": 6,
@@ -153,6 +160,8 @@ def test_settings_that_the_family_computes_are_read(name, tmp_path):
         ("llama", {"rope.scaling.attn_factor": 1.2}),
         ("llama", {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.yarn_attn_factor": 0.8}),
         ("llama", {"rope.scaling.type": "longrope"}),
+        ("llama", {"attention.key_length_swa": 4}),
+        ("llama", {"embedding_length_out": 7}),
         ("llama", {"expert_weights_scale": 2.5}),
         ("llama", {"attention.sliding_window": 4}),
         ("llama", {"attention.sliding_window_pattern": 2}),

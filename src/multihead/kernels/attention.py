@@ -244,7 +244,8 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, sc
 
 def _hides(q: Tensor, k: Tensor, scale: float) -> bool:
     """Whether scores may be no finite numbers: torch's kernel on a CPU gives finite states for them without a mask."""
-    if q.dtype == torch.float64 or not (q.numel() and k.numel()) or torch.jit.is_tracing():
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    if tracing or q.dtype == torch.float64 or not (q.numel() and k.numel()):
         return False
     largest = [float(x.detach().abs().amax()) for x in (q, k)]
     return not largest[0] * largest[1] * q.shape[-1] * abs(scale) < torch.finfo(torch.float32).max

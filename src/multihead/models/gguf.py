@@ -66,6 +66,8 @@ def entries(metadata: Mapping[str, Any], names: Iterable[str], **renamed: str) -
     found = {
         ours: one_of(metadata[f"{kind}.{theirs}"]) for ours, theirs in wanted.items() if f"{kind}.{theirs}" in metadata
     }
+    if found.get("sliding_window") == 0:
+        found["sliding_window"] = None  # as converters write of models that see all
     return {**found, **rope(metadata)}
 
 

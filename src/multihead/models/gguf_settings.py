@@ -19,6 +19,7 @@ INERT = frozenset(  # provenance, and sizes that the tensors have too, where the
     attention.layer_norm_rms_epsilon classifier.output_labels features_length attention.head_count_kv
     feed_forward_length expert_feed_forward_length expert_shared_feed_forward_length""".split()
 )
+ELSEWHERE = ("mm.", "vision.")  # of what reads pictures, whose tensors no family here has
 ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")  # of a text, of a turn, of a message to a tool
 FACTORS, LONG, SHORT = "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"
 
@@ -106,10 +107,10 @@ def refuse_unread(settings: Settings, config: Any) -> None:
     """Raises UnsupportedConfig for settings that the family did not ask for and that may change numbers."""
     kind, wrong = settings["general.architecture"], []
     for whole, name, value in settings.own():
-        if whole in settings.asked or name in INERT:
+        if whole in settings.asked or name in INERT or name.startswith(ELSEWHERE):
             continue
-        usual = USUAL.get(name)
-        if not (usual(config, value, settings) if usual else not value):
+        usual = USUAL.get(name, _nothing)
+        if not usual(config, value, settings):
             wrong.append(f"{whole} = {value!r}")
     if wrong:
         raise UnsupportedConfig(
@@ -119,6 +120,14 @@ def refuse_unread(settings: Settings, config: Any) -> None:
 
 
 Usual = Callable[[Any, Any, Settings], bool]  # (config, value, settings) -> whether the value changes nothing
+
+
+def _nothing(config: Any, value: Any, settings: Settings) -> bool:
+    return not (any(value) if isinstance(value, (list, tuple)) else value)
+
+
+def _of_experts(config: Any, value: Any, settings: Settings) -> bool:
+    return not settings.get(f"{settings['general.architecture']}.expert_count") or _nothing(config, value, settings)
 
 
 def _width(config: Any) -> int:
@@ -158,6 +167,12 @@ USUAL: Mapping[str, Usual] = {
     "attention.key_length": _of_head,
     "attention.value_length": _of_head,
     "rope.dimension_count": _of_head,
+    "attention.key_length_swa": _of_head,
+    "attention.value_length_swa": _of_head,
+    "rope.dimension_count_swa": _of_head,
+    "embedding_length_out": lambda config, value, settings: value == config.hidden_size,
+    "expert_gating_func": _of_experts,
+    "expert_weights_norm": _of_experts,
     "attention.causal": _sees,
     "attention.scale": _plain_scale,
     "attention.sliding_window": _wide,
