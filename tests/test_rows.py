@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from threading import Thread
 
 import pyarrow
 import pyarrow.parquet
@@ -111,3 +113,20 @@ def test_what_is_no_file_is_named(tmp_path):
         read(tmp_path / "none.csv")
     with pytest.raises(InvalidInput, match="is a folder"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt"])
+def test_a_named_pipe_is_read_once_and_from_its_beginning(tmp_path, name):
+    path = tmp_path / name
+    os.mkfifo(path)
+    text = {"a.csv": "text\nfox\ndog\n", "a.jsonl": '{"text": "fox"}\n{"text": "dog"}\n', "a.txt": "fox\ndog\n"}[name]
+    writer = Thread(target=path.write_text, args=(text,), daemon=True)
+    writer.start()
+    assert [row if isinstance(row, str) else row["text"] for row in read(path)] == ["fox", "dog"]
+    writer.join()
+
+
+def test_a_pipe_of_no_known_kind_is_refused_without_waiting_for_its_writer(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InvalidInput, match=r"pipe is none of \.txt"):
+        read(tmp_path / "pipe")

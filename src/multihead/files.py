@@ -13,6 +13,7 @@ from uuid import uuid4
 from .errors import AccessDenied, CorruptFile, InvalidInput, ModelNotFound, MultiheadError
 
 LOCK, INNER = "lock", "new"
+STANDARD = "Name a file; where the command writes to standard output without one, send that on: > or |."
 SMALL = 1 << 20  # bytes of files that are compared
 HERE, EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
@@ -166,14 +167,16 @@ def check_target(path: Path, option: str, sources: Iterable[Path | int | None] =
     Args:
         option: that names it, for the message. sources: what the command reads: paths, numbers of open files.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InvalidInput(f"{option} {path} is no regular file: a device, a pipe or a socket. {STANDARD}")
+    if path.name == "-":
+        raise InvalidInput(f"{option} - would write a file of that name. {STANDARD}")
     if path.is_symlink():
         raise InvalidInput(f"{option} {path} is a symbolic link to {os.readlink(path)}. Name the file itself.")
     if any(source is not None and same(path, source) for source in sources):
         raise InvalidInput(f"{option} {path} is what this command reads; writing it would destroy it. Name another.")
     if path.is_dir():
         raise InvalidInput(f"{option} {path} is a folder; name a file.")
-    if path.exists() and not path.is_file():
-        raise InvalidInput(f"{option} {path} is no regular file.")
     if not path.parent.is_dir():
         raise InvalidInput(f"There is no folder {path.parent} to write {path.name} in. Make it first.")
     check_folder(path.parent)

@@ -39,10 +39,10 @@ def entries(path: Path) -> Iterator[Entry]:
     Raises:
         As `read`.
     """
-    check(path)
     kind = path.suffix.lower()
-    if kind not in ENDINGS:
-        raise InvalidInput(f"{path.name} is none of {', '.join(ENDINGS)}.")
+    if kind not in ENDINGS and not path.is_dir():
+        raise InvalidInput(f"{path} is none of {', '.join(ENDINGS)}.")
+    check(path)
     if kind == ".parquet":
         return ((None, row) for row in parquet(path))
     if kind in (".csv", ".tsv"):
@@ -54,6 +54,8 @@ def entries(path: Path) -> Iterator[Entry]:
 
 def check(path: Path) -> None:
     """Raises ModelNotFound, AccessDenied or InvalidInput for what cannot be read as a file of rows."""
+    if path.is_fifo():  # what is read of it here would be lacking later
+        return
     try:
         with path.open("rb") as file:
             mark = file.read(2)

@@ -491,3 +491,12 @@ def test_inputs_that_json_has_no_form_for_are_written_as_it_can(classifier, tmp_
     lines = run("sentiment-analysis", "--file", path, "-m", classifier).stdout.splitlines()
     assert json.loads(lines[0], parse_constant=pytest.fail)["input"] is None
     assert "output" in json.loads(lines[1])
+
+
+@pytest.mark.parametrize("out", ["-", "/dev/null", "/dev/stdout", "pipe"])
+def test_an_output_that_cannot_be_gone_on_with_is_refused_with_what_to_do(classifier, tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    with pytest.raises(InvalidInput, match="--output"):
+        run("sentiment-analysis", "fox", "-m", classifier, "--output", out)
+    assert os.listdir() == ["pipe"]

@@ -10,6 +10,8 @@ import pty
 import subprocess
 import sys
 import unicodedata
+from contextlib import suppress
+from threading import Thread
 
 import click
 import pytest
@@ -202,6 +204,13 @@ for words in eval(sys.argv[1]):
 """
 
 
+def drain(controller, told):
+    """Reads a terminal until nobody writes to it."""
+    with suppress(OSError):  # the other end is closed
+        while part := os.read(controller, 65536):
+            told += part
+
+
 def on_terminal(commands):
     """What reaches a real terminal of some commands, in one process."""
     end, other = pty.openpty()
@@ -209,15 +218,8 @@ def on_terminal(commands):
     program = [sys.executable, "-c", PROGRAM, repr(commands)]
     process = subprocess.Popen(program, stdin=subprocess.DEVNULL, stdout=other, stderr=other, env=environment)
     os.close(other)
-    told = b""
-    while True:
-        try:
-            more = os.read(end, 65536)
-        except OSError:  # the other end is closed
-            break
-        if not more:
-            break
-        told += more
+    told = bytearray()
+    drain(end, told)
     process.wait()
     os.close(end)
     return told.decode().replace("\r\n", "\n")
@@ -241,3 +243,54 @@ def test_labels_rows_and_file_names_reach_a_terminal_as_text(tmp_path, bert):
     ])  # fmt: skip
     assert told.count("hidden") >= 4
     assert clean(told, "\x1b\r")
+
+
+SHELL = """
+import sys
+from multihead import consoles
+from multihead.cli.main import main
+from multihead.tasks.progress import shown
+if sys.argv[1] == "bar":
+    for row in shown(iter(["row 0", "row 1"]), 2, True, "work"):
+        print(row)
+else:
+    main()
+"""
+
+
+@pytest.mark.parametrize("what", ["bar", "run"])
+def test_what_is_piped_away_while_a_bar_is_drawn_arrives_whole(bert, what):
+    """As a person pipes it: standard error is the terminal, standard output is not."""
+    controller, terminal = pty.openpty()
+    words = ["bar"] if what == "bar" else ["run", "feature-extraction", "-m", str(bert), "row 0", "row 1"]
+    with subprocess.Popen(
+        [sys.executable, "-c", SHELL, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=terminal,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "40"},
+    ) as process:  # fmt: skip
+        os.close(terminal)
+        drawn = bytearray()
+        reader = Thread(target=drain, args=(controller, drawn))
+        reader.start()
+        lines = process.stdout.read().decode().splitlines()
+    reader.join()
+    os.close(controller)
+    assert [line if what == "bar" else json.loads(line)["input"] for line in lines] == ["row 0", "row 1"]
+    assert b"row 0" not in drawn
+    assert (b"work" if what == "bar" else b"feature-extraction") in drawn
+
+
+def test_lines_of_json_on_a_terminal_are_not_broken(bert):
+    controller, terminal = pty.openpty()
+    text = "the fox " * 4
+    words = ["run", "feature-extraction", "-m", str(bert), text, "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-c", SHELL, *words], stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "40"},
+    ) as process:  # fmt: skip
+        os.close(terminal)
+        told = bytearray()
+        drain(controller, told)
+        assert process.wait() == 0
+    os.close(controller)
+    lines = [line for line in told.decode().splitlines() if line.startswith("{")]
+    assert [json.loads(line)["input"] for line in lines] == [text]

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from multihead import AutoModel, AutoModelForCausalLM, AutoTokenizer
+from multihead import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, LoraConfig
 from multihead.cli import chat
 from multihead.cli.main import cli
 from multihead.errors import InvalidInput, ModelNotFound, UnsupportedConfig
@@ -236,3 +236,43 @@ def test_no_command_writes_over_what_it_reads(classifier, tmp_path):
         assert isinstance(found.exception, InvalidInput), words
     assert {path.name: path.read_bytes() for path in model.iterdir()} == before
     assert not (tmp_path / "a.html").exists()
+
+
+def test_a_piped_chat_tells_of_its_errors_beside_the_answers_and_fails_where_there_are_none(talker):
+    words = ("chat", "-m", talker, "--set", "max_new_tokens=2")
+    some = run(*words, text="/nothing\nHello\n")
+    assert (some.exit_code, "/nothing is no command" in some.stderr) == (0, True)
+    assert "nothing" not in some.stdout
+    none = run(*words, text="/load none.json\n")
+    assert (none.exit_code, none.stdout) == (1, "")
+    assert run(*words, text="").exit_code == run(*words, text="/help\n").exit_code == 0
+
+
+def test_an_adapter_is_inspected_with_its_head_and_converted_into_a_model_of_its_own(bert, tmp_path):
+    model = AutoModelForSequenceClassification.from_pretrained(bert, num_labels=3)
+    model.add_adapter(LoraConfig(r=2, task_type="SEQ_CLS", target_modules=["query"]))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn(parameter.shape))
+    model.save_pretrained(tmp_path / "adapter")
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = str(bert)
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(config))
+    out = run("inspect", tmp_path / "adapter").output
+    assert "adapter of" in out
+    assert "every tensor fits BertForSequenceClassification" in out
+    run("convert", tmp_path / "adapter", tmp_path / "whole")
+    assert not (tmp_path / "whole" / "adapter_config.json").exists()
+    ids = torch.tensor([[2, 5, 7, 3]])
+    with torch.no_grad():
+        expected = model.eval()(ids).logits
+        found = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "whole")(ids).logits
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_hidden_files_of_other_systems_are_no_models(llama, tmp_path):
+    (tmp_path / "a").mkdir()
+    run("convert", llama, tmp_path / "a" / "model.gguf")
+    (tmp_path / "a" / "._model.gguf").write_bytes(b"Mac OS X")
+    assert "every tensor fits" in run("inspect", tmp_path / "a").output

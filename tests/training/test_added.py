@@ -100,7 +100,8 @@ def test_a_file_that_the_manifest_does_not_name_is_refused(run, name):
 
 
 def test_a_link_to_a_folder_is_refused_and_what_file_managers_leave_is_not(run, tmp_path):
-    (run / "checkpoint-2" / ".DS_Store").write_bytes(b"x")
+    for left in (".DS_Store", "._model.safetensors", ".directory", ".nfs00000000deadbeef"):
+        (run / "checkpoint-2" / left).write_bytes(b"x")
     checkpoints.check(run / "checkpoint-2")
     (run / "checkpoint-2" / "distributed").symlink_to(tmp_path, target_is_directory=True)
     with pytest.raises(errors.UnsafeFile, match="holds distributed"):

@@ -60,7 +60,7 @@ def open_checkpoint(path: Path, *, gguf_file: str | None = None) -> Checkpoint:
     for name in (SAFE, SAFE_INDEX, TORCH, TORCH_INDEX):
         if (path / name).is_file():
             return _file(path / name)
-    others = sorted(path.glob("*.gguf")) or sorted(p for p in path.glob("model*.bin") if _marian(p))
+    others = sorted(path.glob("[!.]*.gguf")) or sorted(p for p in path.glob("model*.bin") if _marian(p))
     if len(others) == 1:
         return _file(others[0])
     if others:

@@ -93,11 +93,12 @@ def computed(name: str, text: str, target: str | None) -> Maps:
     import torch
 
     from ..auto import AutoConfig, AutoTokenizer
+    from ..hub import Want, resolve
     from ..loading import load_model
     from .inspecting import best_class
 
     config = AutoConfig.from_pretrained(name)
-    model = load_model(name, best_class(config), attn_implementation="eager")
+    model = load_model(name, best_class(config, resolve(name, (Want.CONFIG,))), attn_implementation="eager")
     tokenizer = AutoTokenizer.from_pretrained(name)
     given: dict[str, Any] = dict(tokenizer(text, return_tensors="pt"))
     if not config.is_encoder_decoder:

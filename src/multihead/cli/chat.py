@@ -54,6 +54,8 @@ def command(
       multihead chat --system "Answer in one sentence." --set temperature=0.7 --set do_sample=true
       multihead chat -m ./checkpoint --set max_new_tokens=400
       echo "Why is the sky blue?" | multihead chat
+
+    Piped, what is wrong with a line goes to stderr, and the exit status is 1 where none was answered.
     """
     from ..tasks.pipeline import pipeline
 
@@ -71,12 +73,16 @@ def command(
                 ("/help", "cyan"),
             )
         )
+    failed, told = False, console if console.is_terminal else screen(stderr=True)
     while (line := asked(console)) is not None:
         try:
             if not talk.take(line):
                 break
         except MultiheadError as error:
-            console.print(Text.assemble((f"{type(error).__name__}: ", "red"), str(error)))
+            failed = True
+            told.print(Text.assemble((f"{type(error).__name__}: ", "red"), str(error)), soft_wrap=True)
+    if failed and not talk.answers and not sys.stdin.isatty():
+        sys.exit(1)
 
 
 def asked(console: Console) -> str | None:
@@ -108,11 +114,15 @@ class Talk:
 
     Args:
         pipe: a text-generation pipeline. system: instructions that come first.
+
+    Attributes:
+        answers: how many the model gave.
     """
 
     def __init__(self, console: Console, pipe: Any, system: str | None = None) -> None:
         self.console, self.pipe, self.options = console, pipe, dict[str, Any]()
         self.messages: list[dict[str, Any]] = []
+        self.answers = 0
         self.begin(system)
 
     def begin(self, system: str | None) -> None:
@@ -156,6 +166,7 @@ class Talk:
             self.messages.pop()
             raise
         self.messages.append({"role": "assistant", "content": answer})
+        self.answers += 1
 
     def answer(self) -> str:
         """The model's next message; what there is of it, when it is stopped."""

@@ -36,7 +36,8 @@ def command(model: str, target: Path, dtype: str | None, max_shard_size: str, ov
     """Writes MODEL (safetensors, PyTorch, GGUF, Marian) to TARGET.
 
     TARGET is a folder for safetensors with config and tokenizer, which the reference reads too; or a name that ends
-    with .gguf, for families that GGUF knows. A sentence encoder or reranker keeps what it does after its transformer.
+    with .gguf, for families that GGUF knows. An adapter becomes one model with its base. A
+    sentence encoder or reranker keeps what it does after its transformer.
 
     \b
     Examples:
@@ -94,7 +95,7 @@ class Plain:
 
 
 def opened(name: str, dtype: str | None) -> Plain | SentenceEncoder | CrossEncoder:
-    """A checkpoint whole: with what modules.json names after the transformer, where there is one."""
+    """A checkpoint whole: an adapter in its base model, or with what modules.json names after the transformer."""
     from ..auto import AutoConfig, AutoTokenizer
     from ..hub import Want, resolve
     from ..loading import load_model
@@ -107,5 +108,7 @@ def opened(name: str, dtype: str | None) -> Plain | SentenceEncoder | CrossEncod
     if (root / MODULES_FILE).is_file():
         kind = Settings.read(root / SETTINGS_FILE).model_type
         return (CrossEncoder if kind == "CrossEncoder" else SentenceEncoder).from_pretrained(name, dtype=dtype)
-    model = load_model(name, best_class(AutoConfig.from_pretrained(name)), dtype=dtype)
+    model = load_model(name, best_class(AutoConfig.from_pretrained(name), root), dtype=dtype)
+    if model.adapters is not None:  # what is written is a model of its own
+        model.merge_adapters()
     return Plain(model, AutoTokenizer.from_pretrained(name))

@@ -6,20 +6,22 @@ from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from ..consoles import progress
 
 
 class Downloads:
     """Draws what `hub.resolve` reports of its progress; quiet while nothing is fetched."""
 
     def __init__(self, console: Console) -> None:
-        self.progress = Progress(
+        self.progress = progress(
+            console,
             TextColumn("[bold]{task.description}"),
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),
             TimeRemainingColumn(),
-            console=console,
         )
         self.started = False
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from .. import consoles
 from ..tasks.answers import Metadata
 from ..tasks.catalog import named
 
@@ -143,7 +144,7 @@ def progress(console: Console, title: str, begin: int, quiet: bool) -> Iterator[
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    with consoles.progress(console, *columns, transient=True) as bar:
         work = bar.add_task(title, total=None, completed=begin)
         yield lambda: bar.advance(work)
 

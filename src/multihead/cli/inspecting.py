@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from ..model import PreTrainedModel
 
 PRECISIONS: Mapping[str, float] = {"float32": 4, "bfloat16 / float16": 2, "int8": 1, "4 bits": 0.5}
+HEADS: Mapping[str, str] = {  # task_type of an adapter that holds a head -> the end of its model's class
+    "SEQ_CLS": "ForSequenceClassification",
+    "TOKEN_CLS": "ForTokenClassification",
+    "QUESTION_ANS": "ForQuestionAnswering",
+}
 ROOMS = (  # what a parameter's path says it is for
     ("head", r"^head\."),
     ("embeddings", r"\bembed\b|embedding"),
@@ -52,9 +58,11 @@ def command(model: str, layers: bool) -> None:
 
 def inspect(console: Console, name: str, every: bool) -> None:
     """Raises what reading the config raises; what is wrong with weights and tokenizer is shown."""
+    from ..adapters import files as adapters
     from ..auto import AutoConfig
     from ..checkpoints.folder import open_checkpoint
     from ..hub import resolve
+    from ..hub.local import is_adapter
     from ..loading import load_model
     from ..models.registry import architecture
 
@@ -68,11 +76,13 @@ def inspect(console: Console, name: str, every: bool) -> None:
     facts.add_row("loads into", ", ".join(dict.fromkeys(k.auto for e in family.heads if (k := family.kind(e)).auto)))
     if config.unknown:
         facts.add_row("entries not known", ", ".join(config.unknown))
-    stored = open_checkpoint(path).tensors
+    if is_adapter(path):
+        facts.add_row("adapter of", adapters.base_name(path, adapters.read_config(path)))
+    stored = adapters.read_tensors(path)[1] if is_adapter(path) else open_checkpoint(path).tensors
     facts.add_row("stored", f"{len(stored)} tensors")
     console.print(facts)
     try:
-        model = load_model(name, best_class(config))
+        model = load_model(name, best_class(config, path))
     except CheckpointMismatch as error:
         console.print(Text(str(error), style="red"))
         return
@@ -83,13 +93,18 @@ def inspect(console: Console, name: str, every: bool) -> None:
     tokenizer(console, name)
 
 
-def best_class(config: Any) -> Any:
-    """The class that a checkpoint was saved from, or the family's plainest one."""
+def best_class(config: Any, path: Path) -> Any:
+    """The class that a checkpoint was saved from, or the family's plainest one; of an adapter, that of its task."""
+    from ..adapters.files import read_config
     from ..classes import model_class
+    from ..hub.local import is_adapter
     from ..models.registry import architecture, by_class_name
 
-    saved = by_class_name((config.architectures or [""])[0])
     ends = architecture(config.model_type).heads
+    head = HEADS.get(read_config(path).task_type or "") if is_adapter(path) else None
+    if head is not None:
+        return lambda found: model_class(found.model_type, head)
+    saved = by_class_name((config.architectures or [""])[0])
     usual = ("ForCausalLM", "LMHeadModel", "MTModel", "ForConditionalGeneration", "ForMaskedLM", "Model")
     end = saved[1] if saved and saved[1] in ends else next(e for e in (*usual, *ends) if e in ends)
     return lambda found: model_class(found.model_type, end)

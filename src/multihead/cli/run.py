@@ -257,8 +257,9 @@ def told(
     from . import drawing, results
 
     console, failed = screen(), 0
-    drawn = kept is None and console.is_terminal and not as_json
-    with drawing.progress(talk, task, begin, drawn or not talk.is_terminal) as advance:
+    shared = kept is None and console.is_terminal  # a bar would stand among the answers, and break their lines
+    drawn = shared and not as_json
+    with drawing.progress(talk, task, begin, shared or not talk.is_terminal) as advance:
         for number, (found, item) in enumerate(answers, begin):
             if isinstance(found, Failure):
                 failed += 1

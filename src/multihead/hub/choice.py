@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 
 from ..errors import ModelNotFound
 from .request import Want
@@ -159,11 +160,12 @@ def usable(names: Collection[str]) -> bool:
 
 
 def matching(names: Iterable[str], *patterns: str) -> list[str]:
-    """The names that fit one of the patterns; a star does not cross a slash."""
+    """The names that fit one of the patterns; a star does not cross a slash, nor stand for a hidden file's dot."""
     return sorted(
         name
         for name in names
-        if any(fnmatchcase(name, pattern) and name.count("/") == pattern.count("/") for pattern in patterns)
+        if not PurePosixPath(name).name.startswith(".")
+        and any(fnmatchcase(name, pattern) and name.count("/") == pattern.count("/") for pattern in patterns)
     )
 
 

@@ -20,12 +20,12 @@ def shown(answers: Iterator[Any], total: int | None, asked: bool | None, title: 
     if asked is False or (asked is None and not sys.stderr.isatty()):
         yield from answers
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    from ..consoles import screen
+    from ..consoles import progress, screen
 
     columns = (TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=screen(stderr=True))
+    bar = progress(screen(stderr=True), *columns)
     work = bar.add_task(title, total=total)
     began, started, count = time.perf_counter(), False, 0
     try:

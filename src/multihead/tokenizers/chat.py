@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .tokenizer import Tokenizer
 
 LONGEST_TEMPLATE = 250_000  # characters
+LONGEST_DATE = 100  # characters of the form of a date
 LONGEST_TEXT = 50_000_000  # characters that a template may write; see `budget` for what it may do
 CALL_OPTIONS = ("padding", "truncation", "max_length", "return_tensors")
 BEGIN, END = "\ue002\ue003\ue002", "\ue003\ue002\ue003"  # around what the assistant says: private, so in no text
@@ -360,7 +361,12 @@ def raise_exception(message: str) -> NoReturn:
 
 
 def strftime_now(form: str) -> str:
-    """Today's date, for templates that tell it."""
+    """Today's date, for templates that tell it. Raises ChatTemplateError for a form that is none.
+
+    A width (`%9999999d`) is no part of a date, and Python takes 256 times the length of the form for what it makes.
+    """
+    if len(form) > LONGEST_DATE or re.search(r"%\D?\d", form):
+        raise ChatTemplateError(f"The chat template asks for a date in the form {form[:LONGEST_DATE]!r}.")
     return datetime.now().strftime(form)
 
 

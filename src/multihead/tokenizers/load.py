@@ -41,8 +41,8 @@ def load_tokenizer(path: Path, *, name_or_path: str = "", **changes: Any) -> Tok
     changes.pop("use_fast", None)  # there is only this one
     check(changes, "from_pretrained")
     with read_errors(path):
-        if path.is_file() or (not (path / "tokenizer.json").is_file() and len(list(path.glob("*.gguf"))) == 1):
-            tokenizer = from_file(path if path.is_file() else next(path.glob("*.gguf")), changes)
+        if path.is_file() or (not (path / "tokenizer.json").is_file() and len(list(path.glob("[!.]*.gguf"))) == 1):
+            tokenizer = from_file(path if path.is_file() else next(path.glob("[!.]*.gguf")), changes)
         else:
             tokenizer = from_folder(path, changes)
     tokenizer.name_or_path = name_or_path or str(path)
@@ -140,7 +140,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
         settings["chat_template"] = {row["name"]: row["template"] for row in template}
     if (folder / TEMPLATE).is_file():
         settings["chat_template"] = read_text(folder / TEMPLATE)
-    more = sorted((folder / TEMPLATES).glob("*.jinja"))
+    more = sorted((folder / TEMPLATES).glob("[!.]*.jinja"))
     if more:
         own = settings.get("chat_template")
         named = {"default": own} if isinstance(own, str) else dict(own or {})

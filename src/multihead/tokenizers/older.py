@@ -87,7 +87,7 @@ def from_parts(folder: Path, stem: str, settings: Mapping[str, Any]) -> Built:
 
 def piece_model(folder: Path) -> Path | None:
     """The folder's SentencePiece model: the only one, or the one of a usual name."""
-    models = sorted([*folder.glob("*.model"), *folder.glob("*.spm")])
+    models = sorted([*folder.glob("[!.]*.model"), *folder.glob("[!.]*.spm")])
     named = [folder / name for name in MODELS if folder / name in models]
     return models[0] if len(models) == 1 else next(iter(named), None)
 

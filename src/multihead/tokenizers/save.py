@@ -65,7 +65,7 @@ def write(
                 (stage / name).write_bytes(data)
             write_json(stage / "tokenizer_config.json", settings)
             write_json(stage / "special_tokens_map.json", specials)
-        for old in (folder / TEMPLATES).glob("*.jinja"):
+        for old in (folder / TEMPLATES).glob("[!.]*.jinja"):
             old.unlink(missing_ok=True)
     except OSError as error:
         raise InvalidInput(f"{folder} cannot be written: {error.strerror or error}.") from error

@@ -24,9 +24,10 @@ from ..files import INNER, abandoned, check_folder, clear, exchange, staged
 MANIFEST = "checkpoint.json"
 RUN_FILE = "run.json"
 PREFIX, OLD = "checkpoint-", "old"
-# The manifest, also half written, and what file managers leave behind: nothing else reads these.
+# The manifest, also half written, and what file managers and file systems leave behind: nothing else reads these.
 UNNAMED = re.compile(
-    r"\.?checkpoint\.json(\.tmp)?(\.\w+\.tmp)?(/(lock|new(\.\w+)?))?|(.*/)?(\.DS_Store|Thumbs\.db|desktop\.ini)"
+    r"\.?checkpoint\.json(\.tmp)?(\.\w+\.tmp)?(/(lock|new(\.\w+)?))?|"
+    r"(.*/)?(\.DS_Store|\._[^/]+|Thumbs\.db|desktop\.ini|\.directory|\.nfs[0-9a-f]+)"
 )
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
-from ..consoles import screen
+from ..consoles import progress, screen
 from .callbacks import TrainerCallback
 from .state import TrainerControl, TrainerState
 
@@ -152,14 +152,8 @@ class ProgressCallback(TrainerCallback):
         """The display on a terminal, begun when it is first needed; None elsewhere."""
         if self.progress is None and self.console.is_terminal and not getattr(args, "disable_tqdm", None):
             said = TextColumn("{task.fields[said]}", markup=False, table_column=Column(no_wrap=True, ratio=1))
-            self.progress = Progress(
-                TextColumn("[bold]{task.description}"),
-                BarColumn(12),
-                MofNCompleteColumn(),
-                said,
-                console=self.console,
-                expand=True,
-            )
+            title = TextColumn("[bold]{task.description}")
+            self.progress = progress(self.console, title, BarColumn(12), MofNCompleteColumn(), said, expand=True)
             self.progress.start()
             atexit.register(self.close)
         return self.progress
