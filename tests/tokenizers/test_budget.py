@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from datetime import datetime
 
 import jinja2.sandbox
 import pytest
@@ -157,3 +158,12 @@ def test_honest_templates_write_what_they_write_without_a_budget(source):
     plain.filters["tojson"] = tojson
     messages = [{"role": "user", "content": "Hi ä", "n": 3}, {"role": "assistant", "content": "<Hm>", "n": 0}]
     assert rendered(source, {"messages": messages}) == plain.from_string(source).render(messages=messages)
+
+
+def test_dates_are_told_in_honest_forms():
+    today = datetime.now()
+    for form in ("%d %b %Y", "%-d %B %Y", "%H 100%%", "%A, %Y1"):
+        assert rendered("{{ strftime_now(form) }}", {"form": form}) in {
+            today.strftime(form),
+            datetime.now().strftime(form),
+        }

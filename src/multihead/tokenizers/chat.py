@@ -365,7 +365,7 @@ def strftime_now(form: str) -> str:
 
     A width (`%9999999d`) is no part of a date, and Python takes 256 times the length of the form for what it makes.
     """
-    if len(form) > LONGEST_DATE or re.search(r"%\D?\d", form):
+    if len(form) > LONGEST_DATE or re.search(r"%[-_^#+]*\d", form):
         raise ChatTemplateError(f"The chat template asks for a date in the form {form[:LONGEST_DATE]!r}.")
     return datetime.now().strftime(form)
 
