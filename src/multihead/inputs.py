@@ -76,6 +76,8 @@ def _given(ids: Tensor | None, vectors: Tensor | None, name: str) -> Tensor:
     if vectors is not None:
         if vectors.ndim != 3:
             raise InvalidInput(f"inputs_embeds need shape (batch, length, width), not {list(vectors.shape)}.")
+        if not vectors.is_floating_point():
+            raise InvalidInput(f"inputs_embeds are floating-point numbers, not {vectors.dtype}: give ids as input_ids.")
         return vectors
     assert ids is not None
     if not isinstance(ids, Tensor):

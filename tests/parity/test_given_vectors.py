@@ -10,6 +10,9 @@ import pytest
 import torch
 import transformers
 
+import multihead
+from multihead.errors import InvalidInput
+
 from .case import Case, batch, reference
 from .cases import PAIRS
 from .test_families import close, ours
@@ -76,3 +79,27 @@ def test_given_vectors_are_read_as_the_reference_reads_them(case, end, name, tmp
     if torch.allclose(expected, plain, rtol=1e-4, atol=1e-5 * float(plain.abs().max())):
         close(own, vectors, "a model's own vectors", case.tolerance)
         close(scores(mine, **{GIVEN[name]: own}), plain, "scores of a model's own vectors", case.tolerance)
+
+
+SIZES = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+GPT2 = {"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 2}
+T5 = {"vocab_size": 64, "d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 2, "num_heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("family", "sizes"),
+    [("bert", SIZES), ("gpt2", GPT2), ("qwen3", {**SIZES, "num_key_value_heads": 1, "head_dim": 16}), ("t5", T5),
+     ("granite", {**SIZES, "num_key_value_heads": 1, "embedding_multiplier": 3.0})],
+)  # fmt: skip
+@pytest.mark.parametrize("own", [torch.float32, torch.bfloat16])
+def test_vectors_of_another_precision_are_brought_to_the_models(family, sizes, own):
+    torch.manual_seed(0)
+    model = multihead.AutoModel.from_config(multihead.AutoConfig.for_model(family, **sizes)).eval().to(own)
+    end = {"decoder_input_ids": torch.arange(4)[None]} if family == "t5" else {}
+    vectors = torch.randn(1, 5, 32)
+    with torch.no_grad():
+        for given in (vectors, vectors.double(), vectors.bfloat16(), vectors.half()):
+            want = model(inputs_embeds=given.to(own), **end).last_hidden_state
+            assert torch.equal(model(inputs_embeds=given, **end).last_hidden_state, want)
+        with pytest.raises(InvalidInput, match=r"are floating-point numbers, not torch\.int64"):
+            model(inputs_embeds=torch.ones(1, 5, 32, dtype=torch.long), **end)

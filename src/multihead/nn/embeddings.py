@@ -133,7 +133,10 @@ class Embeddings(nn.Module):
         return self._scaled(self.token(tokens))
 
     def given(self, vectors: Tensor) -> Tensor:
-        """Word vectors (tokens, width) of those that a caller gives in their place."""
+        """Word vectors (tokens, width) of those that a caller gives in their place, in the words' own precision."""
+        table = getattr(self.token, "weight", None)
+        if isinstance(table, Tensor) and table.is_floating_point():
+            vectors = vectors.to(table.dtype)
         return self._scaled(vectors) if self.rescales else vectors
 
     @property
