@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+SERVER = multiprocessing.get_context("forkserver")  # has imported all: a worker starts at once
+SERVER.set_forkserver_preload(["tests.fuzz.trials"])
 
 
 def work(name: str, folder: str, numbers: range, megabytes: int, pipe: Any) -> None:
@@ -63,7 +65,7 @@ class Worker:
     def start(self) -> None:
         self.pipe, theirs = multiprocessing.Pipe(False)
         arguments = (self.name, str(self.folder), self.numbers, self.megabytes, theirs)
-        self.process = multiprocessing.get_context("spawn").Process(target=work, args=arguments, daemon=True)
+        self.process = SERVER.Process(target=work, args=arguments, daemon=True)
         self.process.start()
         theirs.close()
         self.current, self.since = None, time.monotonic()

@@ -97,6 +97,19 @@ def test_a_parquet_text_that_is_no_utf8_is_one_bad_row(tmp_path):
     assert str(rows[1]).startswith("Row 1 of a.parquet is no UTF-8")
 
 
+@pytest.mark.parametrize("size", [0, 1 << 20])  # of other texts, so that rows are read together or each alone
+def test_a_broken_value_of_parquet_is_one_bad_row_and_no_row_comes_twice(tmp_path, size):
+    many = ["x" * size for _ in range(5)]
+    texts = pyarrow.array([b"a", b"b", b"caf\xe9", b"c", b"d"], pyarrow.binary()).view(pyarrow.string())
+    times = pyarrow.array([0, 1, 2, 2**62, 4], pyarrow.timestamp("ms"))
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts, "time": times, "more": many}), path)
+    rows = list(read(path))
+    assert [row if isinstance(row, InvalidInput) else row["text"] for row in rows] == ["a", "b", rows[2], rows[3], "d"]
+    assert str(rows[2]).startswith("Row 2 of a.parquet is no UTF-8")
+    assert str(rows[3]).startswith("Row 3 of a.parquet cannot be read")
+
+
 def test_texts_of_a_file_are_whole_or_refused(tmp_path):
     path = tmp_path / "a.md"
     path.write_bytes(b"one\r\ntwo\n")

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from .checkpoints.folder import Checkpoint
 from .checkpoints.keys import KeyMap, Spare, joined, owners
 from .errors import CheckpointMismatch, UnsupportedConfig, UnsupportedOption, read_errors, warn
-from .model import PreTrainedModel, empty_weights
+from .model import PreTrainedModel
+from .nn.empty import empty_weights
 from .nn.weights import fresh
 
 LARGEST_DRAWN = 2**28  # numbers of a drawn parameter: far more than heads have

@@ -22,9 +22,10 @@ from .hub import Want
 from .hub.local import is_adapter
 from .kernels.hardware import best_device, usable
 from .kernels.memory import keep_freed
-from .model import PreTrainedModel, empty_weights
+from .model import PreTrainedModel
 from .models.gguf_settings import Settings, ends, refuse_unread, rotary_factors, windows
 from .models.registry import architecture, config_of, foreign
+from .nn.empty import empty_weights
 from .nn.quantized import quantize
 from .nn.weights import initialize
 from .place import Place

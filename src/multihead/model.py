@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -382,10 +381,3 @@ class PreTrainedModel(Idioms, Adaptable):
 
         cls.check_family()
         return load_model(name, lambda config: cls, usual=cls.architecture.config.model_type, **options)
-
-
-@contextmanager
-def empty_weights() -> Iterator[None]:
-    """Modules built inside have parameters without memory."""
-    with torch.device("meta"):
-        yield

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from .errors import InvalidInput, ModelNotFound, read_errors
+from .errors import told as said
 from .files import refused
 
 ENDINGS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
@@ -20,6 +20,7 @@ LARGE, MOST, RATIO = 1 << 22, 1 << 29, 500  # bytes of a batch; bytes of a Parqu
 TOGETHER = 32  # rows of a Parquet file that are decoded at once: a small file may hold very long ones
 NUL = "\ud800"  # for a NUL byte, at which the csv module ends before Python 3.11
 WRONG = re.compile(f"[\\0{NUL}\udc80-\udcff]")  # what no text holds: the bytes of another encoding
+BROKEN = (ValueError, OverflowError)  # what values that are none raise in Arrow: its own errors are ValueErrors too
 Entry = tuple[int | None, Any]  # line from 1, None where a row has no line of its own; the row
 
 
@@ -258,15 +259,23 @@ def parquet(path: Path) -> Iterator[Any]:
     with read_errors(f"{path.name}: as Parquet it", InvalidInput):
         file = arrow(path).ParquetFile(path, **compact(path))
         for batch in file.iter_batches(batch_size=TOGETHER):
-            places = range(len(batch))
-            try:
-                if batch.nbytes > LARGE:
-                    yield from (batch.slice(place, 1).to_pylist()[0] for place in places)
-                else:
-                    yield from batch.to_pylist()
-            except UnicodeDecodeError:
-                yield from (alone(batch, place, f"Row {number + place} of {path.name}") for place in places)
+            yield from arrow_rows(batch, lambda number: f"Row {number} of {path.name}", number)
             number += len(batch)
+
+
+def arrow_rows(table: Any, where: Callable[[int], str], begin: int = 0) -> Iterator[Any]:
+    """The rows of an Arrow table or batch, an error in the place of one whose values are none.
+
+    Args:
+        where: says where the row of a number stands, as a sentence begins. begin: number of the first one.
+    """
+    if table.nbytes <= LARGE:
+        try:
+            yield from table.to_pylist()
+            return
+        except BROKEN:  # before the first row is given
+            pass
+    yield from (alone(table, place, where(begin + place)) for place in range(len(table)))
 
 
 def compact(path: Path) -> dict[str, Any]:
@@ -286,12 +295,14 @@ def compact(path: Path) -> dict[str, Any]:
         return {"read_dictionary": texts}
 
 
-def alone(batch: Any, place: int, where: str) -> Any:
-    """One row of a batch, or its error where a text is no UTF-8."""
+def alone(table: Any, place: int, where: str) -> Any:
+    """One row of an Arrow table, or its error: a text that is no UTF-8, a time that Python does not hold."""
     try:
-        return next(islice(batch.slice(place, 1).to_pylist(), 1))
+        return table.slice(place, 1).to_pylist()[0]
     except UnicodeDecodeError as error:
         return InvalidInput(f"{where} is no UTF-8: {error.reason} at place {error.start + 1}.")
+    except BROKEN as error:
+        return InvalidInput(f"{where} cannot be read: {said(error)}.")
 
 
 def arrow(path: Path) -> Any:

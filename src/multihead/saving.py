@@ -15,7 +15,8 @@ from .config import CONFIG_FILE, GENERATION_FILE
 from .errors import InvalidInput, MultiheadError, UnsupportedOption
 from .files import rebuilt
 from .hub.local import is_adapter
-from .model import PreTrainedModel, empty_weights
+from .model import PreTrainedModel
+from .nn.empty import empty_weights
 from .nn.quantized import is_quantized
 from .preparing import save as save_prepared
 

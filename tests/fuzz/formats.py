@@ -16,7 +16,7 @@ import multihead
 from multihead import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from tests.tokenizers import folders
 
-from . import mutations
+from . import mutations, row_files
 from .mutations import Mutated
 
 IDS = torch.tensor([[5, 9, 14, 3, 30]])
@@ -32,7 +32,8 @@ class Format:
 
     Args:
         make: writes the good folder. damaged: names of the files that are changed, one at a time.
-        mutate: gives other bytes. read: what a user gets of the folder, as numbers and texts.
+        mutate: gives other bytes. read: what a user gets of the folder, as numbers and texts. after: is done to the
+        damaged folder. says: what another reader gets of it.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Format:
     mutate: Callable[[Random, bytes], Mutated]
     read: Callable[[Path], Any]
     after: Callable[[Path], None] = lambda folder: None
+    says: Callable[[Path], Any] | None = None
 
 
 def drawn(model: Any) -> Any:
@@ -296,41 +298,6 @@ def resumed(folder: Path) -> Any:
     return numbers(*(parameter for _, parameter in made.model.named_parameters()))
 
 
-def table(name: str) -> Callable[[Path], None]:
-    def make(folder: Path) -> None:
-        rows = [{"text": f"the {n}. row, é", "label": n % 3, "more": [1, {"a": None}]} for n in range(40)]
-        path = folder / name
-        if name.endswith("parquet"):
-            import pyarrow
-            import pyarrow.parquet
-
-            flat = [{**row, "more": {"a": [row["label"]]}} for row in rows]
-            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(flat), path)
-        elif name.endswith("csv"):
-            path.write_text("text,label\n" + "".join(f'"{row["text"]}",{row["label"]}\n' for row in rows))
-        elif name.endswith("jsonl"):
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        else:
-            path.write_text(json.dumps({"data": rows}))
-
-    return make
-
-
-def rows_of(folder: Path) -> Any:
-    from multihead.errors import MultiheadError
-    from multihead.rows import read
-    from multihead.training.data.source import Rows
-
-    path = next(folder.iterdir())
-    found = list(read(path))
-    try:
-        held = Rows.of(path)
-        held[0], held[len(held) - 1]
-    except MultiheadError:
-        pass
-    return repr(found)[:2000]
-
-
 def schema(folder: Path) -> None:
     (folder / "schema.json").write_text(json.dumps({
         "type": "object", "required": ["a"], "properties": {
@@ -391,10 +358,14 @@ FORMATS: tuple[Format, ...] = (
            ("checkpoint-2/run.json", "checkpoint-2/trainer_state.json", "checkpoint-2/optimizer.safetensors",
             "checkpoint-2/checkpoint.json", "checkpoint-2/config.json"),
            lambda random, data: (TREE if data[:1] == b"{" else mutations.safetensors)(random, data), resumed, sealed),
-    Format("rows of JSON", table("rows.json"), ("rows.json",), lambda *given: (TREE(*given)[0], True), rows_of),
-    Format("rows of JSON lines", table("rows.jsonl"), ("rows.jsonl",), mutations.text, rows_of),
-    Format("rows of CSV", table("rows.csv"), ("rows.csv",), mutations.text, rows_of),
-    Format("rows of Parquet", table("rows.parquet"), ("rows.parquet",), mutations.header(4000), rows_of),
+    Format("rows of JSON", row_files.table("rows.json"), ("rows.json",), lambda *given: (TREE(*given)[0], True),
+           row_files.rows_of, says=row_files.says),
+    Format("rows of JSON lines", row_files.table("rows.jsonl"), ("rows.jsonl",), mutations.text, row_files.rows_of,
+           says=row_files.says),
+    Format("rows of CSV", row_files.table("rows.csv"), ("rows.csv",), mutations.text, row_files.rows_of,
+           says=row_files.says),
+    Format("rows of Parquet", row_files.table("rows.parquet"), ("rows.parquet",), mutations.header(4000),
+           row_files.rows_of, says=row_files.says),
     Format("JSON schema", schema, ("schema.json",), lambda *given: (TREE(*given)[0], True), of_form),
 )  # fmt: skip
 

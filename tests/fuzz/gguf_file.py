@@ -68,6 +68,17 @@ def head(data: bytes) -> int:
     return Parts(data).head
 
 
+def same_names(data: bytes, changed: bytes) -> bool:
+    """Whether only values of the metadata and the data differ: names, types and the table of tensors are the same."""
+    one = Parts(data)
+    try:
+        other = Parts(changed)
+    except (struct.error, KeyError, MemoryError, OverflowError):
+        return False
+    names = [(entry[:2], len(entry[2])) for entry in one.metadata]
+    return names == [(entry[:2], len(entry[2])) for entry in other.metadata] and one.tensors == other.tensors
+
+
 def value(random: Random, kind: int) -> bytes:
     """A value of a type."""
     if kind == 8:
@@ -82,15 +93,17 @@ def value(random: Random, kind: int) -> bytes:
     return (random.choice(COUNTS) % 2 ** (8 * size)).to_bytes(size, "little")
 
 
-def mutated(random: Random, data: bytes) -> tuple[bytes, bool]:
+def mutated(random: Random, data: bytes) -> tuple[bytes, bool | str]:
     """One change of the parts."""
     parts = Parts(data)
-    how, honest = random.randrange(12), True
+    how = random.randrange(12)
     entry, row = random.choice(parts.metadata), random.choice(parts.tensors)
+    key, name = entry[0].decode(), row[0].decode()
+    honest: bool | str = key if how < 6 else name  # what is gone, or of another type, may have a default that is told
     if how < 4:
         old = entry[1]
         entry[1] = random.choice([0, 4, 5, 6, 7, 8, 9, 10, 12]) if how < 3 else old
-        entry[2], honest = value(random, entry[1]), entry[1] == old
+        entry[2], honest = value(random, entry[1]), entry[1] == old or key
     elif how == 4:
         parts.metadata.remove(entry)
     elif how == 5:
@@ -105,7 +118,7 @@ def mutated(random: Random, data: bytes) -> tuple[bytes, bool]:
     elif how == 9:
         row[2], honest = random.choice([*KINDS, 4, 99, 2**31]), False
     elif how == 10:
-        row[3] = random.choice([0, 32, random.choice(parts.tensors)[3], row[3] + 1, 2**40, 2**64 - 32])
+        row[3], honest = random.choice([0, 32, random.choice(parts.tensors)[3], row[3] + 1, 2**40, 2**64 - 32]), False
     else:
         parts.tensors, honest = [], False
     return parts.written(), honest

@@ -1,7 +1,8 @@
 """What is done to good files: each mutation knows its format, so that most of them get past the first check.
 
 A mutation gives new bytes, and whether it may honestly change what the file stands for: another weight is another
-number, another type of an entry is damage.
+number (True), another type of an entry is damage (False), and what is left out may have a default where a warning names
+it (that name).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
-Mutated = tuple[bytes, bool]
+Honest = bool | str
+Mutated = tuple[bytes, Honest]
 
 ODD: list[Any] = [
     None, True, False, 0, 1, -1, 2, 7, 255, 65_536, 2**31 - 1, 2**31, 2**63, 10**30, 0.0, 0.5, -1e-5, 1e308, math.nan,
@@ -62,21 +64,40 @@ def json_tree(random: Random, data: bytes) -> Mutated:
     """One or two changes of a JSON text's tree, or of the text."""
     if random.random() < 0.12:
         return text(random, data)
-    tree = json.loads(data)
-    honest = True
+    good = json.loads(data)
+    tree = copy.deepcopy(good)
     for _ in range(random.choice((1, 1, 1, 2))):
-        tree, fine = _changed(random, tree)
-        honest = honest and fine
+        tree = _changed(random, tree)
     if random.random() < 0.02:
         deep = random.choice((900, 2000, 100_000))
         return json.dumps(tree).encode().replace(b"{", b'{"deep": ' + b"[" * deep + b"]" * deep + b", ", 1), True
+    found = list(changes(good, tree, False))
+    honest = True in found or not found or next((each for each in found if each), False)
     return json.dumps(tree, ensure_ascii=random.random() < 0.5).encode("utf-8", "surrogatepass"), honest
 
 
-def _changed(random: Random, tree: Any) -> tuple[Any, bool]:
+def changes(old: Any, new: Any, name: Honest) -> Iterator[Honest]:
+    """Each difference of two trees: whether it may change what they stand for, or the name of an entry that is none."""
+    if kind(old) != kind(new):
+        yield alike(old, new) or name
+    elif isinstance(old, dict):
+        yield from (True for key in old if key not in new)  # then its default stands
+        for key in new:
+            if key in old:
+                yield from changes(old[key], new[key], key)
+            else:  # a vocabulary may have one more, settings not
+                yield (bool(old) and all(kind(each) == kind(new[key]) == "number" for each in old.values())) or key
+    elif isinstance(old, list) and len(old) == len(new):
+        for one, other in zip(old, new, strict=True):
+            yield from changes(one, other, name)
+    elif old != new:
+        yield True
+
+
+def _changed(random: Random, tree: Any) -> Any:
     path = random.choice(list(places(tree)))
     if not path:
-        return (odd(random), False) if random.random() < 0.1 else (tree, True)
+        return odd(random) if random.random() < 0.1 else tree
     owner = tree
     for key in path[:-1]:
         owner = owner[key]
@@ -84,20 +105,18 @@ def _changed(random: Random, tree: Any) -> tuple[Any, bool]:
     how = random.random()
     if how < 0.55:
         owner[key] = odd(random)
-        return tree, alike(old, owner[key])
-    if how < 0.7 and isinstance(old, (int, float)):
+    elif how < 0.7 and isinstance(old, (int, float)):
         owner[key] = random.choice([old + 1, old - 1, -old, old * 2, old * 1000, old / 3, int(old)])
     elif how < 0.8:
         del owner[key]
     elif how < 0.9 and isinstance(old, str):
         owner[key] = random.choice([old[1:], old + "x", old.upper(), old[::-1], f"{old}\x00"])
     elif isinstance(owner, dict):
-        owner[random.choice([f"{key}_", "model_type", "extra", "__class__", "self", f" {key}"])] = copy.deepcopy(
-            random.choice(ODD)
-        )
+        added = random.choice([f"{key}_", "model_type", "extra", "__class__", "self", f" {key}"])
+        owner[added] = odd(random)
     else:
         owner.insert(key, odd(random))
-    return tree, True
+    return tree
 
 
 def text(random: Random, data: bytes) -> Mutated:
@@ -136,7 +155,8 @@ def safetensors(random: Random, data: bytes) -> Mutated:
     header, body = json.loads(data[8 : 8 + size]), data[8 + size :]
     names = [name for name in header if name != "__metadata__"]
     name = random.choice(names)
-    entry, how, honest = header[name], random.randrange(12), False
+    entry, how = header[name], random.randrange(12)
+    honest: Honest = False
     begin, end = entry["data_offsets"]
     if how <= 2:  # another dtype, and as many bytes as it needs
         entry["dtype"] = random.choice(TYPES)
@@ -160,9 +180,10 @@ def safetensors(random: Random, data: bytes) -> Mutated:
         entry["data_offsets"] = [begin + random.choice((-1, 1, 4, 2**40)), end + random.choice((-1, 0, 1, 4, 2**40))]
     elif how == 7:
         header[random.choice([f"{name}x", "", "x", random.choice(names), name.replace("0", "1")])] = header.pop(name)
+        honest = name
     elif how == 8:
         del header[name]
-        return _repacked(header, body, {}, False), True
+        return _repacked(header, body, {}, False), name
     elif how == 9:
         out = bytearray(body)
         for _ in range(random.choice((1, 8, 64))):
@@ -171,9 +192,9 @@ def safetensors(random: Random, data: bytes) -> Mutated:
     elif how == 10:
         told = header.setdefault("__metadata__", {})
         told[random.choice([*told, "x"])] = random.choice(["", "x", "True", "int8", "[]", '{"a": "int4"}', 1, None, {}])
-        honest = True
     else:
-        return text(random, data)
+        changed = text(random, data)[0]
+        return changed, changed[: 8 + size] == data[: 8 + size]
     made = json.dumps(header).encode()
     size = len(made) if random.random() < 0.97 else random.choice(NUMBERS)
     return struct.pack("<Q", size) + made + body, honest
@@ -253,9 +274,10 @@ def protobuf(random: Random, data: bytes) -> Mutated:
     if random.random() < 0.4:  # the trainer's and the normalizer's settings come last
         place = len(rows) - 1 - random.randrange(min(4, len(rows)))
     number, value = rows[place]
-    how = random.randrange(5)
+    how, honest = random.randrange(5), True
     if how == 0:
         del rows[place]
+        honest = number == 1  # a piece; no settings
     elif how == 1:
         rows.insert(place, rows[random.randrange(len(rows))])
     elif how == 2 and isinstance(value, bytes):
@@ -264,13 +286,15 @@ def protobuf(random: Random, data: bytes) -> Mutated:
         try:
             inner = list(fields(value))
             spot = random.randrange(len(inner))
+            old = inner[spot][1]
             inner[spot] = inner[spot][0], random.choice([0, 1, 5, 2**32, 2**64 - 1, 0.5, b"", b"\xff", b"xyz"])
             rows[place] = number, b"".join(map(_field, inner))
+            honest = type(old) is type(inner[spot][1]) and inner[spot][1] not in (2**32, 2**64 - 1)
         except (ValueError, IndexError, struct.error):
             rows[place] = number, value[: len(value) // 2]
     else:
-        rows[place] = number, random.choice([0, 2**64 - 1, b"x", 1.5])
-    return b"".join(map(_field, rows)), True
+        rows[place], honest = (number, random.choice([0, 2**64 - 1, b"x", 1.5])), False
+    return b"".join(map(_field, rows)), honest
 
 
 def _field(row: tuple[int, Any]) -> bytes:
@@ -295,7 +319,8 @@ def gguf(random: Random, data: bytes) -> Mutated:
     from . import gguf_file
 
     if random.random() < 0.35:
-        return header(gguf_file.head(data))(random, data)
+        changed = header(gguf_file.head(data))(random, data)[0]
+        return changed, gguf_file.same_names(data, changed)
     return gguf_file.mutated(random, data)
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from multihead.errors import MultiheadError
+from multihead import AutoTokenizer
+from multihead.errors import InvalidInput, MultiheadError
 
 from .formats import FORMATS, Format
 from .trials import DIFFERENT, RAW, Good
@@ -80,6 +81,8 @@ FOUND: list[tuple[str, str, Callable[[bytes], bytes]]] = [
     ("classifier's config.json", "config.json", entry(intermediate_size=2**31 - 1)),
     ("classifier's config.json", "config.json", bytes_of(b"[]")),
     ("classifier's config.json", "config.json", bytes_of(b"\xff\xfe")),
+    ("config.json", "albert/config.json", entry(inner_group_num=65_536)),  # built modules for minutes
+    ("config.json", "mixtral/config.json", entry(num_local_experts=2**31 - 1)),
     ("tokenizer_config.json", "tokenizer_config.json", entry(model_max_length="x")),
     ("tokenizer_config.json", "tokenizer_config.json", entry(model_max_length=float("nan"))),
     ("tokenizer_config.json", "tokenizer_config.json", entry(added_tokens_decoder=[1])),
@@ -103,6 +106,7 @@ FOUND: list[tuple[str, str, Callable[[bytes], bytes]]] = [
     ("chat template", "chat_template.jinja", bytes_of(b"\xff")),
     ("sentence-transformers", "modules.json", bytes_of(DEEP)),
     ("sentence-transformers", "modules.json", bytes_of(b"[null]")),
+    ("sentence-transformers", "2_Dense/config.json", entry(out_features=2**31 - 1)),  # took 137 GB
     ("shards' index", "model.safetensors.index.json", entry(weight_map=[1])),
     ("adapter_config.json", "adapter_config.json", entry(use_rslora="false")),
     ("adapter_config.json", "adapter_config.json", entry(rank_pattern=7)),
@@ -149,6 +153,48 @@ def test_a_field_of_another_type_in_a_sentencepiece_model_asks_for_no_memory(tmp
         (tmp_path / "spiece.model").write_bytes(data)
         with pytest.raises(CorruptFile):
             spm.read(tmp_path / "spiece.model")
+
+
+def test_a_sentencepiece_model_without_its_settings_is_refused(good: Callable[[str], Good]) -> None:
+    from multihead.tokenizers import spm
+
+    from .mutations import _field
+
+    known = good("SentencePiece, Llama")
+    rows = list(spm.fields(known.contents["tokenizer.model"]))
+    for number, name in ((2, "trainer_spec"), (3, "normalizer_spec")):  # BPE would be read as unigram
+        data = b"".join(_field(row) for row in rows if row[0] != number)
+        with pytest.raises(MultiheadError, match=name):
+            known.form.read(known.copied("tokenizer.model", data))
+
+
+def test_attention_types_for_more_layers_than_there_are_take_no_memory() -> None:
+    from multihead import AutoConfig
+
+    for count in (2**40, 3, "x"):
+        with pytest.raises(MultiheadError, match="attention_types"):
+            AutoConfig.for_model("gpt_neo", num_layers=2, attention_types=[[["global", "local"], count]])
+
+
+@pytest.mark.parametrize("part", ["pre_tokenizer", "normalizer", "decoder"])
+def test_regular_expressions_of_a_tokenizer_that_never_end_are_stopped(part: str, good: Callable[[str], Good]) -> None:
+    endless = {"pattern": {"Regex": "(x+x+)+$"}}
+    step = {
+        "pre_tokenizer": {"type": "Split", **endless, "behavior": "Isolated", "invert": False},
+        "normalizer": {"type": "Replace", **endless, "content": "y"},
+        "decoder": {"type": "Sequence", "decoders": [{"type": "Fuse"}, {"type": "Replace", **endless, "content": "y"}]},
+    }[part]
+    known = good("tokenizer.json")
+    folder = known.copied("tokenizer.json", entry(**{part: step})(known.contents["tokenizer.json"]))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer.convert_tokens_to_ids(["x"] * 40 + ["!"])
+    reads: list[Callable[[], Any]] = [lambda: tokenizer("x" * 40 + "!")]
+    if part == "decoder":
+        reads = [lambda: tokenizer.decode(ids), lambda: tokenizer.convert_tokens_to_string(["x"] * 40 + ["!"])]
+    for read in reads:
+        with pytest.raises(InvalidInput, match="regular expression of this tokenizer"):
+            read()
+    assert tokenizer.decode(tokenizer("The fox")["input_ids"])  # as before
 
 
 def test_the_trials_tell_clear_errors_from_others(good: Callable[[str], Good], monkeypatch: Any) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from multihead.config import hints
 from multihead.errors import UnsupportedConfig
-from multihead.model import empty_weights
 from multihead.models.registry import FAMILIES, architecture, config_of
+from multihead.nn.empty import empty_weights
 
 from .case import Case
 from .cases import CASES

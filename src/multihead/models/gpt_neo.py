@@ -54,6 +54,8 @@ class GPTNeoConfig(Config):
     def attention_layers(self) -> list[str]:
         """Each layer's kind, as `attention_types` says: pairs of kinds and how often they come."""
         try:
+            if sum(count * len(kinds) for kinds, count in self.attention_types) > self.num_layers:
+                raise ValueError(f"they are for more than {self.num_layers} layers")
             return [kind for kinds, count in self.attention_types for _ in range(count) for kind in kinds]
         except (TypeError, ValueError) as error:
             raise UnsupportedConfig(f"attention_types {self.attention_types!r} are no pairs: {error}.") from error

@@ -14,6 +14,7 @@ from ..checkpoints.folder import open_checkpoint, save_tensors
 from ..checkpoints.keys import mistyped
 from ..config import CONFIG_FILE, Size, parsed_json, read_json, write_json
 from ..errors import CheckpointMismatch, CorruptFile, ModelNotFound, UnsafeFile, UnsupportedConfig, nearest, read_errors
+from ..nn.empty import empty_weights
 from .steps import STEPS, Step, entry
 
 MODULES_FILE = "modules.json"
@@ -174,7 +175,9 @@ def _read_step(kind: str, folder: Path, width: int) -> Step:
     path = folder / CONFIG_FILE
     if not path.is_file() and kind != "Normalize":  # which has nothing to say, so that older folders are empty
         raise ModelNotFound(f"{folder.parent} has no {folder.name}/{CONFIG_FILE}, which {MODULES_FILE} names.")
-    step = STEPS[kind].read(read_json(path) if path.is_file() else {}, width, str(path))
+    entries = read_json(path) if path.is_file() else {}
+    with empty_weights():  # until its sizes are compared with what is stored
+        step = STEPS[kind].read(entries, width, str(path))
     if not step.stored:
         return step
     checkpoint = open_checkpoint(folder)
@@ -187,8 +190,9 @@ def _read_step(kind: str, folder: Path, width: int) -> Step:
         raise CheckpointMismatch(
             checkpoint.source, missing=missing, unexpected=unexpected, misshapen=wrong, mistyped=other
         )
+    step.to_empty(device="cpu")
     with torch.no_grad():
-        for name, parameter in own.items():
+        for name, parameter in step.named_parameters():
             parameter.copy_(stored[name])
     return step
 

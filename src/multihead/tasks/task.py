@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import accumulate
 from operator import length_hint
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from ..errors import InvalidInput, MultiheadError, ScoresNotFinite, TextTooLong,
 from ..kernels.sight import Runs
 from ..model import PreTrainedModel
 from ..nn.embeddings import LearnedPositions
+from ..rows import arrow_rows, sound
 from ..texts import batches, budget
 from ..tokenizers.tokenizer import Tokenizer
 from .answers import Metadata, Stream, described
@@ -263,8 +265,10 @@ def opened(inputs: Any) -> tuple[Iterator[Any], int | None, bool]:
     hint = length_hint(inputs, -1)
     total = hint if hint >= 0 else None
     if hasattr(inputs, "to_pylist"):  # Arrow: chunk by chunk, not all at once
-        chunks = inputs.iterchunks() if hasattr(inputs, "iterchunks") else [inputs]
-        return (item for chunk in chunks for item in chunk.to_pylist()), total, False
+        chunks = list(inputs.iterchunks()) if hasattr(inputs, "iterchunks") else [inputs]
+        begins = accumulate(map(len, chunks), initial=0)
+        rows = (arrow_rows(chunk, "Item {}".format, begin) for chunk, begin in zip(chunks, begins, strict=False))
+        return (sound(item) for found in rows for item in found), total, False
     if hasattr(inputs, "tolist"):
         return iter(inputs.tolist()), total, False
     if not isinstance(inputs, Iterable):  # whose numbers may have no end of their own

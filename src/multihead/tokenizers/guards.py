@@ -54,12 +54,33 @@ def readable(inputs: Sequence[Any]) -> Iterator[None]:
         raise halved(inputs) or InvalidInput(
             f"Texts are strings, or lists of words with is_split_into_words=True: {error}."
         ) from error
-    except Exception as error:  # the library raises its own bare Exception
-        raise InvalidInput(f"The text cannot be encoded with these options: {error}.") from error
-    except BaseException as error:  # what panics in Rust is no Exception: a stride without new tokens, say
-        if type(error).__name__ != "PanicException":
-            raise
-        raise InvalidInput(f"The text cannot be encoded with these options: {error}.") from error
+    except BaseException as error:
+        raise told_of("The text cannot be encoded with these options", error) from error
+
+
+@contextmanager
+def readable_ids() -> Iterator[None]:
+    """Says what is wrong where the library stumbles over ids or tokens. Raises InvalidInput."""
+    try:
+        yield
+    except BaseException as error:
+        raise told_of("The ids cannot be decoded", error) from error
+
+
+def told_of(what: str, error: BaseException) -> InvalidInput:
+    """An InvalidInput for an error of the library's: its own are bare, and what panics in Rust is no Exception.
+
+    A panic is a stride without new tokens, say, or a regular expression that takes more than ten million steps back.
+    """
+    if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        raise error
+    words = str(error).rstrip(".")
+    if "retry-limit" in words:
+        return InvalidInput(
+            f"{what}: a regular expression of this tokenizer takes more steps back than the {10**7:,} that are allowed "
+            f"({words}). Its tokenizer.json is not fit for this text."
+        )
+    return InvalidInput(f"{what}: {words}.")
 
 
 def halved(inputs: Any) -> InvalidInput | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,8 @@ def read(path: Path) -> SentencePiece:
     """The model in a file.
 
     Raises:
-        CorruptFile: it is no such protocol buffer. UnsupportedTokenizer: it splits into words or characters only.
+        CorruptFile: it is no such protocol buffer, or lacks settings. UnsupportedTokenizer: it splits into words or
+            characters only, or keeps spaces as they are.
     """
     with read_errors(f"{path} is no SentencePiece model: it"):
         return _parsed(path.read_bytes(), path)
@@ -62,8 +63,7 @@ def _parsed(data: bytes, path: Path) -> SentencePiece:
     try:
         parts = list(fields(data))
         pieces = tuple(piece(value) for number, value in parts if number == 1)
-        trainer = dict(fields(next((v for n, v in parts if n == 2), b"")))
-        normalizer = dict(fields(next((v for n, v in parts if n == 3), b"")))
+        trainer, normalizer = settings(parts, 2, "trainer_spec"), settings(parts, 3, "normalizer_spec")
     except (ValueError, IndexError, TypeError, struct.error) as error:
         raise CorruptFile(f"{path} is no SentencePiece model: {error}. Get it again.") from error
     if not pieces or not any(p.kind == UNKNOWN for p in pieces):
@@ -77,6 +77,10 @@ def _parsed(data: bytes, path: Path) -> SentencePiece:
         )
     if trainer.get(24, 0):
         raise UnsupportedTokenizer(f"{path} marks a space after a word; models that mark it before are built.")
+    if not whole(normalizer, 5, 1):
+        raise UnsupportedTokenizer(
+            f"{path} keeps spaces as they are (escape_whitespaces); models that mark them are built."
+        )
     return SentencePiece(
         pieces,
         kind,
@@ -90,6 +94,14 @@ def _parsed(data: bytes, path: Path) -> SentencePiece:
         bool(whole(normalizer, 4, 1)),
         bool(whole(trainer, 22, 1)),
     )
+
+
+def settings(parts: Sequence[tuple[int, Any]], number: int, name: str) -> dict[int, Any]:
+    """The fields of a message of settings, which every trained model has. Raises ValueError where it is not there."""
+    found = next((value for each, value in parts if each == number), None)
+    if found is None:
+        raise ValueError(f"it has no {name}")
+    return dict(fields(found))
 
 
 def piece(data: bytes) -> Piece:

@@ -11,7 +11,7 @@ from ..errors import InvalidInput, UnsupportedOption
 from .decoding import tidy
 from .encodings import Encodings
 from .framed import Framed
-from .guards import Lock, plain, readable, settable
+from .guards import Lock, plain, readable, readable_ids, settable
 from .idioms import Idioms
 from .special import MORE, ROLES, added, content, listed
 
@@ -177,7 +177,8 @@ class Tokenizer(Framed, Idioms):
         if ids and not isinstance(ids[0], int):
             return [self.decode(row, skip_special_tokens, clean_up_tokenization_spaces) for row in ids]
         side = self.target or self
-        text = side.backend.decode(ids, skip_special_tokens=skip_special_tokens)
+        with readable_ids():
+            text = side.backend.decode(ids, skip_special_tokens=skip_special_tokens)
         clean = (
             self.clean_up_tokenization_spaces if clean_up_tokenization_spaces is None else clean_up_tokenization_spaces
         )
@@ -209,7 +210,8 @@ class Tokenizer(Framed, Idioms):
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
         """The text of tokens."""
         decoder = self.backend.decoder
-        return " ".join(tokens) if decoder is None else decoder.decode(list(tokens))
+        with readable_ids():
+            return " ".join(tokens) if decoder is None else decoder.decode(list(tokens))
 
     def pad(self, encoded_inputs: Any, **options: Any) -> Encodings:
         """Pads rows of ids (and masks, types) that were encoded apart; see `encode.pad_rows` for the options."""

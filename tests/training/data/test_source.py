@@ -127,6 +127,18 @@ def test_a_broken_file_is_refused_with_its_line(tmp_path, name, content, message
         Rows.of(tmp_path / name)
 
 
+@pytest.mark.parametrize("kept", ["file", "memory"])
+def test_a_text_of_arrow_that_is_no_utf8_is_refused_with_its_row(tmp_path, kept):
+    texts = pyarrow.array([b"a", b"b", b"caf\xe9"], pyarrow.binary()).view(pyarrow.string())
+    table = pyarrow.table({"text": texts})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    rows = Rows.of(tmp_path / "a.parquet" if kept == "file" else table)
+    assert rows[1] == {"text": "b"}
+    for take in (lambda: rows[2], lambda: list(rows)):
+        with pytest.raises(InvalidInput, match=r"Row 2 (of a\.parquet )?is no UTF-8"):
+            take()
+
+
 def test_sources_that_give_no_rows_are_refused(tmp_path):
     for source, message in (([], "no rows"), ({"a": []}, "no rows"), (7, "not from int"),
                             ({"a": [1], "b": [1, 2]}, "a has 1, b has 2"), ({"a": 3}, "'a' must be a list"),

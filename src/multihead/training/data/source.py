@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
 from ...errors import InvalidInput, read_errors
-from ...rows import ENDINGS, arrow, compact, entries, plain
+from ...rows import ENDINGS, arrow, arrow_rows, compact, entries, plain, sound
 
 CHUNK = 2000  # rows that are looked at together
 Row = Mapping[str, Any]
@@ -208,8 +208,7 @@ def of_file(path: Path, whole: bool = False) -> Part:
     """The rows of a file, kept by columns. Raises ModelNotFound, InvalidInput."""
     if path.suffix.lower() == ".parquet" and path.is_file():
         with read_errors(f"{path.name}: as Parquet it", InvalidInput):
-            part = of_arrow(arrow(path).read_table(path, memory_map=True, **compact(path)))
-        return replace(part, name=path.name)
+            return of_arrow(arrow(path).read_table(path, memory_map=True, **compact(path)), path.name)
     if whole:
         texts = [text for text in plain(path, whole=True) if text]
         return replace(of_columns({"text": texts}), name=path.name)
@@ -258,11 +257,17 @@ def of_columns(columns: Mapping[str, Any]) -> Part:
     return Part(count, take, tuple(take(0, 1)[0]) if count else tuple(columns))
 
 
-def of_arrow(table: Any) -> Part:
-    """Rows of a pyarrow Table."""
-    return Part(
-        table.num_rows, lambda start, stop: table.slice(start, stop - start).to_pylist(), tuple(table.column_names)
-    )
+def of_arrow(table: Any, name: str = "") -> Part:
+    """Rows of a pyarrow Table, of a file where it has a name; taking one that cannot be read raises InvalidInput."""
+
+    def where(number: int) -> str:
+        return f"Row {number} of {name}" if name else f"Row {number}"
+
+    def take(start: int, stop: int) -> list[Row]:
+        found = arrow_rows(table.slice(start, stop - start), where, start)
+        return [sound(row) for row in found]
+
+    return Part(table.num_rows, take, tuple(table.column_names), name)
 
 
 def in_memory(source: Any) -> Part:
