@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from threading import Timer
 
 import pyarrow
@@ -500,3 +502,24 @@ def test_an_output_that_cannot_be_gone_on_with_is_refused_with_what_to_do(classi
     with pytest.raises(InvalidInput, match="--output"):
         run("sentiment-analysis", "fox", "-m", classifier, "--output", out)
     assert os.listdir() == ["pipe"]
+
+
+def test_a_disk_that_fills_is_told_with_the_row_and_the_run_goes_on_once_there_is_room(tmp_path):
+    items = [f"text {n}" for n in range(100)]
+    with closing(Output(tmp_path / "o.jsonl", {})) as output:
+        for number, item in enumerate(items[:3]):
+            output.write(number, item, number)
+        size = (tmp_path / "o.jsonl").stat().st_size
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))
+        try:
+            with pytest.raises(InvalidInput, match=r"Row 3 cannot be written to .*o\.jsonl: File too large"):
+                output.write(3, items[3], 3)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, before)
+    with closing(Output(tmp_path / "o.jsonl", {})) as output:
+        for number, item in enumerate(output.rest(items), output.done):
+            output.write(number, item, number)
+    assert [row["row"] for row in answered_in(tmp_path / "o.jsonl")] == list(range(100))

@@ -146,12 +146,18 @@ class Output:
             raise InvalidInput(f"Line {self.done} of {self.path} is no row of a run: {error}. {ADVICE}") from error
 
     def write(self, number: int, item: Any, answer: Any) -> None:
-        """Adds a row, which is on the disk when this returns, as far as the process goes."""
-        if self._file is None:
-            self._file = self._opened()
+        """Adds a row, which is on the disk when this returns, as far as the process goes. Raises InvalidInput."""
         left = memoryview((line(number, item, answer) + "\n").encode())
-        while left:
-            left = left[self._file.write(left) :]
+        try:
+            if self._file is None:
+                self._file = self._opened()
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            raise InvalidInput(
+                f"Row {number} cannot be written to {self.path}: {error.strerror or error}. The rows before are there; "
+                "make room, and the same command goes on after them."
+            ) from error
 
     def _opened(self) -> Any:
         """The file, with rows that are whole; a new one, never a link's target, where it begins."""
