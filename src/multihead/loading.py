@@ -145,11 +145,13 @@ def load_model(
     with unchanged(path / CONFIG_FILE):
         checkpoint = open_checkpoint(path)
         config = in_order(config or read_config(path, checkpoint, usual), options)
-    config = changed(config, {**labels, **options})
+    before, config = config, changed(config, {**labels, **options})
+    parted = before if before.tie_word_embeddings and not config.tie_word_embeddings else None
     stored = _kind(kind, config, checkpoint)
     with read_errors(checkpoint.source):
         config = architecture(config.model_type).settled(config, checkpoint.tensors)
-        model, spare = as_stored(config, lambda known: built(choose(known), known), checkpoint, stored)
+        config = config.changed(tie_word_embeddings=False) if parted is not None else config
+        model, spare = as_stored(config, lambda known: built(choose(known), known), checkpoint, stored, parted)
     model.name_or_path = str(name)
     if attn_implementation is not None:
         model.set_attention(attn_implementation)

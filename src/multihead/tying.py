@@ -17,7 +17,11 @@ from .models.architecture import same
 
 
 def as_stored(
-    config: Config, make: Callable[[Config], PreTrainedModel], checkpoint: Checkpoint, dtype: torch.dtype | None
+    config: Config,
+    make: Callable[[Config], PreTrainedModel],
+    checkpoint: Checkpoint,
+    dtype: torch.dtype | None,
+    parted: Config | None = None,
 ) -> tuple[PreTrainedModel, Spare]:
     """The model whose tables are tied as far as their stored tensors are equal, and other names of tied ones.
 
@@ -27,9 +31,10 @@ def as_stored(
     Args:
         make: a model of a config, without memory.
         dtype: that the weights get; numbers that differ in a wider one alone are no other numbers.
+        parted: the checkpoint's own config, which ties what a user wants apart: each table begins as a copy.
     """
     model, stored = make(config), checkpoint.tensors
-    if checkpoint.layout != "huggingface" or not _may_differ(model, stored):
+    if checkpoint.layout != "huggingface" or not (parted or _may_differ(model, stored)):
         return model, ()
     looser = [make(known) for known in model.architecture.apart(config)]
     for chosen in (model, *looser):
@@ -42,7 +47,8 @@ def as_stored(
                 f"{checkpoint.source}: the config ties {names} to other word vectors, but both are stored, with "
                 "different values: they are not tied, and a saved model says so."
             )
-        return chosen, tuple(_elsewhere(chosen, (model, *looser), stored))
+        shared = [] if parted is None else [make(config.changed(tie_word_embeddings=parted.tie_word_embeddings))]
+        return chosen, tuple(_elsewhere(chosen, (model, *looser, *shared), stored))
     raise UnsupportedConfig(
         f"{checkpoint.source} stores {', '.join(lost)} beside the word vectors that the config ties them to, with "
         f"different values, and {type(config).model_type} has no model with both."

@@ -103,21 +103,31 @@ def test_parts_are_named_by_the_ends_of_their_paths(base, tmp_path, names):
 
 @pytest.mark.parametrize("words", [None, 46], ids=["same", "resized"])
 @pytest.mark.parametrize("parts", [["lm_head"], ["embed_tokens"], ["embed_tokens", "lm_head"], "lora"])
-def test_tables_of_their_own_come_with_the_bases_beside_them(tmp_path, words, parts):
-    config = transformers.LlamaConfig(**SIZES, tie_word_embeddings=False)
-    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "base")
+def test_tables_of_their_own_come_with_the_bases_beside_them(base, tmp_path, words, parts):
+    tied = transformers.AutoConfig.from_pretrained(base).tie_word_embeddings
     options = {"target_modules": ["q_proj", "lm_head"]} if parts == "lora" else {"modules_to_save": parts}
-    wanted = theirs(tmp_path / "base", tmp_path / "a", words, **options)
-    model = multihead.AutoModelForCausalLM.from_pretrained(tmp_path / "a")
-    torch.testing.assert_close(model(IDS).logits, wanted, rtol=1e-5, atol=1e-5)
+    wanted = theirs(base, tmp_path / "a", words, **options)
+    if tied:
+        with pytest.raises((UnsupportedOption, CheckpointMismatch), match="tie_word_embeddings=False"):
+            multihead.AutoModelForCausalLM.from_pretrained(tmp_path / "a")
+    apart = {"tie_word_embeddings": False}
+    model = multihead.AutoModelForCausalLM.from_pretrained(tmp_path / "a", **apart)
+    torch.testing.assert_close(model(IDS).logits, wanted, rtol=1e-5, atol=1e-6)
     model.save_adapter(tmp_path / "b")
-    again = multihead.AutoModelForCausalLM.from_pretrained(tmp_path / "b")
-    torch.testing.assert_close(again(IDS).logits, wanted, rtol=1e-5, atol=1e-5)
-    other = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "base")
+    again = multihead.AutoModelForCausalLM.from_pretrained(tmp_path / "b", **apart)
+    torch.testing.assert_close(again(IDS).logits, wanted, rtol=1e-5, atol=1e-6)
+    sized = multihead.AutoModelForCausalLM.from_pretrained(base, **apart)
+    other = transformers.LlamaForCausalLM.from_pretrained(base)
     if words:
+        sized.resize_token_embeddings(words)
+        torch.nn.init.normal_(sized.get_output_embeddings().weight)
+        sized.load_adapter(tmp_path / "b")
+        torch.testing.assert_close(sized(IDS).logits, wanted, rtol=1e-5, atol=1e-6)
         other.resize_token_embeddings(words)
+    if tied:
+        return
     scores = peft.PeftModel.from_pretrained(other, tmp_path / "b").eval()(IDS).logits
-    torch.testing.assert_close(scores, wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(scores, wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("words", [None, 46])
@@ -134,3 +144,15 @@ def test_one_side_of_a_shared_table_is_refused_with_advice_that_works(tmp_path, 
     peft.PeftModel.from_pretrained(base, tmp_path / "a").merge_and_unload().save_pretrained(tmp_path / "merged")
     model = multihead.AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     torch.testing.assert_close(model(IDS).logits, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_table_that_several_sides_read_is_not_trained_by_an_adapter(tmp_path):
+    sizes = {"vocab_size": 40, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2}
+    model = transformers.T5ForConditionalGeneration(transformers.T5Config(**sizes, decoder_start_token_id=0))
+    model.save_pretrained(tmp_path / "base")
+    given = peft.LoraConfig(target_modules=["q"], modules_to_save=["shared"])
+    model = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path / "base")
+    peft.get_peft_model(model, given).save_pretrained(tmp_path / "a")
+    for apart in ({}, {"tie_word_embeddings": False}):  # peft's own model does not read such a copy
+        with pytest.raises(UnsupportedOption, match=r"read in . places"):
+            multihead.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "a", **apart)

@@ -249,6 +249,8 @@ def compare(source: str, wanted: Mapping[str, Tensor], stored: Mapping[str, Tens
     wrong = mistyped({key: stored[key] for key in wanted if key in stored})
     if missing or misshapen or unexpected or wrong:
         advice = "The adapter was made for another model, or its files are not of one kind."
+        if any(words.of_scores(key) for key in unexpected):
+            advice += f" Where the model's word scores are its word embeddings: {words.APART}"
         raise CheckpointMismatch(
             source, missing=missing, unexpected=unexpected, misshapen=misshapen, mistyped=wrong, advice=advice
         )

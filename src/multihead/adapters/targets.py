@@ -228,11 +228,11 @@ def saved(model: nn.Module, keys: KeyMap, prefix: str, names: Sequence[str]) -> 
     }
     out = [one for one in every if one.path in meant_]
     for one in out:
-        homes = {p.partition(".")[0] for p, m in model.named_modules(remove_duplicate=False) if m is one.owner}
+        homes = [path for path, module in model.named_modules(remove_duplicate=False) if module is one.owner]
         if len(homes) > 1:
             raise UnsupportedOption(
-                f"modules_to_save: {one.keys[0]} is both embedding and scores in {type(model).__name__}; a shared "
-                "table is not trained by an adapter here. Train the whole model, or leave it out. Is it an adapter of "
+                f"modules_to_save: {one.keys[0]} is read in {len(homes)} places of {type(model).__name__}, and an "
+                "adapter trains no shared table here. Train the whole model, or leave it out. Is it an adapter of "
                 f"the peft library? {MERGE}"
             )
     return out

@@ -10,10 +10,17 @@ from torch import Tensor
 
 from ..checkpoints.keys import owners
 from ..errors import UnsupportedOption, warn
+from .layers import Adapted
 
 ROOT = "base_model.model."  # the model, in a name of the peft library
+APART = "Load it with tie_word_embeddings=False, which gives the scores a table of their own."
 CHANGED = "base_layer.weight"  # a table beside an adapter's matrices for it
-MERGE = "Merge it with the peft library (merge_and_unload) and load what the merged model's save_pretrained writes."
+MERGE = f"{APART} Or merge it with the peft library (merge_and_unload) and load what save_pretrained then writes."
+
+
+def of_scores(key: str) -> bool:
+    """Whether a name in a file is that of word scores, which a model with one table for both has not."""
+    return any(part in ("lm_head", "decoder") for part in key.removeprefix(ROOT).split(".")[:3])
 
 
 def tables(model: Any, prefix: str, stored: Mapping[str, Tensor]) -> dict[str, str]:
@@ -22,19 +29,17 @@ def tables(model: Any, prefix: str, stored: Mapping[str, Tensor]) -> dict[str, s
     Raises:
         UnsupportedOption: the file has scores alone of a model whose one table serves as both.
     """
-    sides = (model.get_input_embeddings(), model.get_output_embeddings())
-    known = {id(side.weight): side for side in sides if side is not None}
-    found = {}
+    known, found = sides(model), {}
     for path, _, _, parameter in owners(model):
         where = model.keys.locate(path, prefix) if id(parameter) in known else None
         names = [] if where is None else [ROOT + where[1][0], f"{ROOT}{where[1][0].removesuffix('weight')}{CHANGED}"]
-        for key in names:  # the second only where its size says that no checkpoint of the base has it
-            if key in stored and (key == names[0] or stored[key].shape != parameter.shape):
+        for key in names:  # the second only where it is no copy of the base's own
+            if key in stored and (key == names[0] or not is_copy(stored[key], parameter)):
                 found[key] = path
     scores = f"{ROOT}lm_head.weight"  # a table that serves as both is written under both names
     if len(found) == len(known) == 1 and scores in stored:
         found[scores] = next(iter(found.values()))
-    if not found and len(known) == 1 and sides[1] is not None and scores in stored:
+    if not found and len(known) == 1 and model.get_output_embeddings() is not None and scores in stored:
         raise UnsupportedOption(f"{scores} is of the scores alone, and {_shared(model)}. {MERGE}")
     return found
 
@@ -80,11 +85,23 @@ def written(model: Any) -> dict[str, Tensor]:
     """The tables that a file must hold, since no checkpoint of the base has them; none of a base that is as it was."""
     if not model.resized:
         return {}
-    sides = (model.get_input_embeddings(), model.get_output_embeddings())
-    known = {id(side.weight) for side in sides if side is not None}
-    out = {}
+    known, out = sides(model), {}
     for path, _, _, parameter in owners(model):
         where = model.keys.locate(path, model.keys.prefix) if id(parameter) in known else None
         if where is not None:
-            out[ROOT + where[1][0]] = parameter.detach().cpu().contiguous().clone()
+            name = where[1][0]
+            name = f"{name.removesuffix('weight')}{CHANGED}" if isinstance(known[id(parameter)], Adapted) else name
+            out[ROOT + name] = parameter.detach().cpu().contiguous().clone()
     return out
+
+
+def sides(model: Any) -> dict[int, Any]:
+    """Of the tables of words and of scores: id of the base's own parameter -> the layer that has it."""
+    layers = (model.get_input_embeddings(), model.get_output_embeddings())
+    weights = [(layer.own_weight() if isinstance(layer, Adapted) else layer.weight, layer) for layer in layers if layer]
+    return {id(weight): layer for weight, layer in reversed(weights)}
+
+
+def is_copy(stored: Tensor, own: Tensor) -> bool:
+    """Whether a tensor of a file is a parameter of the base, as exact as that is."""
+    return stored.shape == own.shape and torch.equal(stored.to(own.device, own.dtype), own)
