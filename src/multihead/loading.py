@@ -31,7 +31,7 @@ from .nn.weights import initialize
 from .place import Place
 from .preparing import codes_of, decode, precision_of, states_dtype
 from .preparing import load as load_prepared
-from .tying import as_stored
+from .tying import as_stored, settled
 
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
@@ -146,11 +146,9 @@ def load_model(
         checkpoint = open_checkpoint(path)
         config = in_order(config or read_config(path, checkpoint, usual), options)
     before, config = config, changed(config, {**labels, **options})
-    parted = before if before.tie_word_embeddings and not config.tie_word_embeddings else None
     stored = _kind(kind, config, checkpoint)
     with read_errors(checkpoint.source):
-        config = architecture(config.model_type).settled(config, checkpoint.tensors)
-        config = config.changed(tie_word_embeddings=False) if parted is not None else config
+        config, parted = settled(config, before, checkpoint)
         model, spare = as_stored(config, lambda known: built(choose(known), known), checkpoint, stored, parted)
     model.name_or_path = str(name)
     if attn_implementation is not None:

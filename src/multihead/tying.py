@@ -14,6 +14,14 @@ from .config import Config
 from .errors import UnsupportedConfig, warn
 from .model import PreTrainedModel
 from .models.architecture import same
+from .models.registry import architecture
+
+
+def settled(config: Config, before: Config, checkpoint: Checkpoint) -> tuple[Config, Config | None]:
+    """The config with what the tensors tell; the checkpoint's own, `before`, where a user wants its tables apart."""
+    apart = before.tie_word_embeddings and not config.tie_word_embeddings
+    config = architecture(config.model_type).settled(config, checkpoint.tensors)
+    return (config.changed(tie_word_embeddings=False), before) if apart else (config, None)
 
 
 def as_stored(
