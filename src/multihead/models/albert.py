@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from ..checkpoints.keys import KeyMap, Rows
 from ..checkpoints.sources import Source
@@ -28,8 +28,8 @@ class AlbertConfig(Config):
     embedding_size: Size = 128
     hidden_size: Size = 4096
     num_hidden_layers: Count = 12
-    num_hidden_groups: Size = 1
-    inner_group_num: Size = 1
+    num_hidden_groups: Annotated[int, range(1, 1001)] = 1
+    inner_group_num: Annotated[int, range(1, 1001)] = 1
     num_attention_heads: Size = 64
     intermediate_size: Size = 16384
     hidden_act: str = "gelu_new"

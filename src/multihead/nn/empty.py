@@ -11,7 +11,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from ..errors import UnsupportedConfig
 
-PARTS = 400_000  # of a model; one with 60 layers of 384 experts has some 120,000
+PARTS = 200_000  # of a model; one with 60 layers of 384 experts has some 120,000
 
 
 @contextmanager
