@@ -37,6 +37,7 @@ GENERATION_FILE = "generation_config.json"
 
 Size = Annotated[int, range(1, 2**31)]  # a width, a number of rows or heads
 Count = Annotated[int, range(1001)]  # of layers
+Copies = Annotated[int, range(1, 2049)]  # of experts of a layer, or groups of layers: each is a module
 Labels = Annotated[int, range(1, 2**20 + 1)]  # all of which have names
 
 # Entries that say nothing about the numbers of a forward pass: provenance, defaults of generation, training switches.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 from ..checkpoints.keys import KeyMap, Rows
 from ..checkpoints.sources import Source
-from ..config import Config, Count, Size
+from ..config import Config, Copies, Count, Size
 from ..heads import Both, Classifier, Dense, Head, LanguageModel, Pooler, Transform, first
 from ..kinds import Kind
 from ..kinds import pretraining as pretraining_scores
@@ -28,8 +28,8 @@ class AlbertConfig(Config):
     embedding_size: Size = 128
     hidden_size: Size = 4096
     num_hidden_layers: Count = 12
-    num_hidden_groups: Annotated[int, range(1, 1001)] = 1
-    inner_group_num: Annotated[int, range(1, 1001)] = 1
+    num_hidden_groups: Copies = 1
+    inner_group_num: Copies = 1
     num_attention_heads: Size = 64
     intermediate_size: Size = 16384
     hidden_act: str = "gelu_new"

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..checkpoints.keys import KeyMap
 from ..checkpoints.sources import Interleaved, PerHead, Shaped, Slice, Source
-from ..config import Count, Size
+from ..config import Copies, Count, Size
 from ..errors import UnsupportedConfig
 from ..nn.experts import ExpertList, GroupedBest, RoutedExperts, Rule, WithShared, best_of_groups
 from ..nn.feedforward import GatedFeedForward
@@ -34,7 +34,7 @@ class DeepseekV2Config(llama.LlamaConfig):
     qk_nope_head_dim: Size = 128
     qk_rope_head_dim: Size = 64
     v_head_dim: Size = 128
-    n_routed_experts: Size = 64
+    n_routed_experts: Copies = 64
     n_shared_experts: Size = 2
     num_experts_per_tok: Size | None = None
     moe_intermediate_size: Size = 1407
@@ -83,7 +83,7 @@ class DeepseekV3Config(DeepseekV2Config):
     num_attention_heads: Size = 128
     max_position_embeddings: Size = 4096
     moe_intermediate_size: Size = 2048
-    n_routed_experts: Size = 256
+    n_routed_experts: Copies = 256
     n_shared_experts: Size = 1
     num_experts_per_tok: Size | None = 8
     first_k_dense_replace: int = 3

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from ..checkpoints.keys import KeyMap
 from ..checkpoints.sources import Shaped, Source, Woven
-from ..config import Count, Size
+from ..config import Copies, Count, Size
 from ..nn.experts import ClampedGate, RoutedExperts, StackedExperts, largest
 from ..nn.layer import Layer
 from ..nn.stack import Stack
@@ -46,7 +46,7 @@ class GptOssConfig(llama.LlamaConfig):
     attention_bias: bool = True
     sliding_window: Size | None = 128
     layer_types: list[str] | None = None
-    num_local_experts: Size = 128
+    num_local_experts: Copies = 128
     num_experts_per_tok: Size = 4
     swiglu_alpha: float = 1.702
     swiglu_limit: float = 7.0

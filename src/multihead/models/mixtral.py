@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ..checkpoints.keys import KeyMap
-from ..config import Size
+from ..config import Copies, Size
 from ..nn.experts import ExpertList, RoutedExperts, likeliest
 from ..nn.layer import Layer
 from ..nn.stack import Stack
@@ -25,7 +25,7 @@ class MixtralConfig(MistralConfig):
     rms_norm_eps: float = 1e-5
     sliding_window: Size | None = None
     num_experts_per_tok: Size = 2
-    num_local_experts: Size = 8
+    num_local_experts: Copies = 8
     output_router_logits: Literal[False] = False
     router_aux_loss_coef: float = 0.001  # of a loss that is computed only with the router's scores shown
     router_jitter_noise: Literal[0.0, 0] = 0.0  # type: ignore[valid-type]

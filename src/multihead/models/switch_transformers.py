@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoints.keys import KeyMap, Rows
-from ..config import Count, Size
+from ..config import Copies, Count, Size
 from ..nn.attention import CrossAttention
 from ..nn.biases import BucketedBias
 from ..nn.feedforward import FeedForward
@@ -39,7 +39,7 @@ class SwitchTransformersConfig(T5Config):
     num_decoder_layers: Count | None = 12
     num_heads: Size = 12
     expert_capacity: Size = 64
-    num_experts: Size = 8
+    num_experts: Copies = 8
     num_sparse_encoder_layers: Count = 3
     num_sparse_decoder_layers: Count = 3
     router_bias: bool = False
