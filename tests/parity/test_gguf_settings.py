@@ -13,7 +13,7 @@ import multihead
 import multihead.gguf_export
 from multihead.checkpoints.gguf_writing import write
 from multihead.checkpoints.keys import joined
-from multihead.errors import UnsupportedConfig
+from multihead.errors import CorruptFile, UnsupportedConfig
 
 from .case import WORDS
 from .cases.decoders import of
@@ -176,6 +176,14 @@ def test_settings_that_would_change_numbers_are_refused_by_name(kind, settings, 
     model({"llama": "Llama", "qwen2": "Qwen2"}[kind], tmp_path)
     path = file_of(tmp_path, kind, settings)
     with pytest.raises(UnsupportedConfig, match=r"|".join(name.rpartition(".")[2] for name in settings)):
+        multihead.AutoModelForCausalLM.from_pretrained(path)
+
+
+@pytest.mark.parametrize("name", ["attention.layer_norm_rms_epsilon", "rope.freq_base", "rope.scaling.factor"])
+def test_a_whole_number_in_place_of_a_floating_point_one_is_refused(name, tmp_path):
+    model("Llama", tmp_path)
+    path = file_of(tmp_path, "llama", {name: 4294967295})
+    with pytest.raises(CorruptFile, match=rf"llama\.{name} is the whole number"):
         multihead.AutoModelForCausalLM.from_pretrained(path)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ..config import Config
-from ..errors import UnsupportedConfig
+from ..errors import CorruptFile, UnsupportedConfig
 from .patterns import FULL, SLIDING
 
 INERT = frozenset(  # provenance, and sizes that the tensors have too, where they are compared
@@ -21,15 +21,26 @@ INERT = frozenset(  # provenance, and sizes that the tensors have too, where the
 )
 ELSEWHERE = ("mm.", "vision.")  # of what reads pictures, whose tensors no family here has
 ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")  # of a text, of a turn, of a message to a tool
+FLOATS = (  # ends of the names whose values llama.cpp reads as floating-point numbers, and no others
+    "_epsilon", ".freq_base", ".freq_base_swa", ".scale", "_scale", ".scaling.factor", "_softcapping", ".attn_factor",
+    ".clamp_kqv", ".max_alibi_bias", ".yarn_beta_fast", ".yarn_beta_slow",
+)  # fmt: skip
 FACTORS, LONG, SHORT = "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"
 
 
 class Settings(Mapping[str, Any]):
-    """A file's metadata, with a note of what was asked for."""
+    """A file's metadata, with a note of what was asked for.
+
+    Raises:
+        CorruptFile: a value of another kind of number than the format's, whose bits would be read as one.
+    """
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
         self._metadata = metadata
         self.asked: set[str] = set()
+        for name, value in metadata.items():
+            if name.endswith(FLOATS) and isinstance(value, int):
+                raise CorruptFile(f"{name} is the whole number {value}, not a floating-point one. Get the file again.")
 
     def __getitem__(self, name: str) -> Any:
         self.asked.add(name)
