@@ -90,7 +90,7 @@ def changes(config: Any, count: int, rng: random.Random) -> dict[str, Any]:
 
 
 def compare(case: Case, end: str, told: dict[str, Any]) -> str:
-    """How a draw went: equal, refused, or what was wrong; empty where the reference has no such model."""
+    """The outcome of a draw: equal, refused, or the fault; empty where the reference has no such model."""
     kind = case.family + end
     try:
         config = type(case.config(end))(**{**case.config(end).to_dict(), **told})

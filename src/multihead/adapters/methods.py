@@ -135,7 +135,7 @@ class Adaptable(nn.Module):
 
     @property
     def adapter_sources(self) -> tuple[str, ...]:
-        """Where the adapters came from that change what is computed, merged ones first; names where there is none."""
+        """Sources of the merged and the active adapters, in this order: a file's name, or the adapter's without one."""
         told = self.adapters.sources if self.adapters is not None else {}
         return (*self.merged, *(told.get(name, name) for name in self.active_adapters))
 

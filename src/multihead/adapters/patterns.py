@@ -40,7 +40,7 @@ def fits(pattern: str, names: Sequence[str]) -> set[str]:
 
 
 def quick(pattern: str) -> bool:
-    """Whether a pattern cannot take long: few repeats, none of a group, no references."""
+    """True for a pattern that cannot take long: few repeats, none of a group, no references."""
     return (
         len(re.findall(r"[*+{]", pattern)) <= REPEATS
         and not re.search(r"\)[*+{]", pattern)

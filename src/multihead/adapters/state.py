@@ -215,14 +215,14 @@ def apply(model: Any) -> None:
 
 
 def learn(model: Any) -> None:
-    """Lets the active adapters learn."""
+    """Make the active adapters trainable."""
     known: Adapters = model.adapters
     known.trainable |= dict.fromkeys(known.active, True)
     activate(model, known.active)
 
 
 def is_new(model: Any) -> bool:
-    """Whether the active adapters change nothing yet, as they do before they learn."""
+    """True while the active adapters change nothing, as before their first training step."""
     known: Adapters = model.adapters
     for layer in layers(model):
         for change in layer.changes():

@@ -66,7 +66,7 @@ class Saved:
         return (*found, self.path.rpartition(".")[0])
 
     def ends_with(self, name: str) -> bool:
-        """Whether it lies in a module of the reference's model whose path ends with these letters."""
+        """True where it lies in a module of the reference's model whose path ends with these letters."""
         parts = [module.split(".") for module in self.modules[:-1]]
         return any(".".join(path[:n]).endswith(name) for path in parts for n in range(1, len(path) + 1))
 

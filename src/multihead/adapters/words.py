@@ -19,7 +19,7 @@ MERGE = f"{APART} Or merge it with the peft library (merge_and_unload) and load 
 
 
 def of_scores(key: str) -> bool:
-    """Whether a name in a file is that of word scores, which a model with one table for both has not."""
+    """True for a stored name of word scores, which a model with tied tables has not."""
     return any(part in ("lm_head", "decoder") for part in key.removeprefix(ROOT).split(".")[:3])
 
 
@@ -96,7 +96,7 @@ def written(model: Any) -> dict[str, Tensor]:
 
 
 def sides(model: Any) -> dict[int, Any]:
-    """Of the tables of words and of scores: id of the base's own parameter -> the layer that has it."""
+    """Map the id of each parameter of the word table and the word scores to the layer that holds it."""
     layers = (model.get_input_embeddings(), model.get_output_embeddings())
     weights = [(layer.own_weight() if isinstance(layer, Adapted) else layer.weight, layer) for layer in layers if layer]
     return {id(weight): layer for weight, layer in reversed(weights)}
