@@ -74,13 +74,20 @@ def t5(model: SentencePiece, settings: Settings) -> Built:
     return built
 
 
-def albert(model: SentencePiece, settings: Settings) -> Built:
+def between_marks(
+    model: SentencePiece, settings: Settings, build: Callable[..., Tokenizer], *, lower: bool, keep: bool
+) -> Built:
+    """A tokenizer with [CLS] and [SEP] around texts; settings come before `lower` (case) and `keep` (accents)."""
     special = named(settings, **ROLES["Albert"])
-    steps = quotes_and_accents(settings, lower=True, strip=not settings.get("keep_accents", False))
-    backend = worded(model, scored(model), model.unknown, steps)
+    steps = quotes_and_accents(settings, lower=lower, strip=not settings.get("keep_accents", keep))
+    backend = build(model, scored(model), model.unknown, steps)
     built = finished(backend, special, settings, own=own_tokens(model))
     segmented(backend, special)
     return built
+
+
+def albert(model: SentencePiece, settings: Settings) -> Built:
+    return between_marks(model, settings, worded, lower=True, keep=False)
 
 
 def fnet(model: SentencePiece, settings: Settings) -> Built:
@@ -89,12 +96,7 @@ def fnet(model: SentencePiece, settings: Settings) -> Built:
 
 
 def rembert(model: SentencePiece, settings: Settings) -> Built:
-    special = named(settings, **ROLES["Albert"])
-    steps = quotes_and_accents(settings, lower=False, strip=not settings.get("keep_accents", True))
-    backend = segmenter(model, scored(model), model.unknown, steps)
-    built = finished(backend, special, settings, own=own_tokens(model))
-    segmented(backend, special)
-    return built
+    return between_marks(model, settings, segmenter, lower=False, keep=True)
 
 
 def xlnet(model: SentencePiece, settings: Settings) -> Built:
