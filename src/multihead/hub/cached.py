@@ -32,8 +32,8 @@ class Cached:
 
 
 def cached(cache_dir: Path | None = None) -> list[Cached]:
-    """All of them, the largest first."""
-    return sorted([*_repositories(cache_dir), *_wheels(cache_dir)], key=lambda model: -model.size)
+    """List every fetched model, the largest first, and by name where sizes are equal."""
+    return sorted([*_repositories(cache_dir), *_wheels(cache_dir)], key=lambda model: (-model.size, model.name))
 
 
 def remove(name: str, cache_dir: Path | None = None) -> Cached:
