@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from ctypes import c_char_p, c_float, c_int32, c_int64, c_uint32, c_uint64, c_void_p
+from ctypes import c_char_p, c_int64, c_void_p
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from ..errors import UnsupportedOption, warn
+from ..native.interface import MARK, HeaderError, Interface, read
 
 FOLDER = Path(__file__).parent.parent / "native"
 LIBRARY, REASON = FOLDER / "kernels.so", FOLDER / "kernels.txt"
-ABI = 9
+OTHER_SOURCES = "was built from another native.h; build it again with `multihead doctor --build`"
 TYPES = {torch.float32: 0, torch.bfloat16: 1}
 ACTIVATIONS = {  # names of checkpoints -> numbers in vectors.h
     "relu": 1, "gelu": 2, "gelu_new": 3, "gelu_fast": 3, "gelu_pytorch_tanh": 3, "silu": 4, "swish": 4,
@@ -29,146 +30,22 @@ ACTIVATIONS = {  # names of checkpoints -> numbers in vectors.h
 }  # fmt: skip
 
 
-class Weight(ctypes.Structure):
-    """native.h: Weight."""
-
-    _fields_ = [
-        ("kind", c_int32), ("act", c_int32), ("gated", c_int32), ("norm", c_int32), ("after", c_int32),
-        ("zero", c_int32), ("norm_eps", c_float), ("after_eps", c_float), ("inputs", c_int64), ("outputs", c_int64),
-        ("width", c_int64), ("codes", c_void_p), ("scales", c_void_p), ("minima", c_void_p), ("bias", c_void_p),
-        ("norm_weight", c_void_p), ("norm_bias", c_void_p), ("after_weight", c_void_p), ("after_bias", c_void_p),
-        ("parts", c_void_p * 3), ("counts", c_int64 * 3), ("apart", c_int64),
-    ]  # fmt: skip
+def _interface() -> tuple[Interface, str]:
+    """What `native.h` declares; where it cannot be read, nothing, and why."""
+    try:
+        return read(), ""
+    except HeaderError as error:
+        return Interface({}, {}, ""), str(error)
 
 
-class Decode(ctypes.Structure):
-    """native.h: Decode."""
-
-    _fields_ = [
-        ("q", c_void_p), ("k", c_void_p), ("v", c_void_p), ("out", c_void_p), ("begins", c_void_p),
-        ("lengths", c_void_p), ("index", c_void_p), ("texts", c_int64), ("heads", c_int64), ("key_heads", c_int64),
-        ("width", c_int64), ("value_width", c_int64), ("q_stride", c_int64), ("row_stride", c_int64),
-        ("value_stride", c_int64), ("bias", c_void_p), ("biases", c_int64), ("scale", c_float), ("type", c_int32),
-        ("by_place", c_int32),
-    ]  # fmt: skip
-
-
-class Mix(ctypes.Structure):
-    """native.h: Mix."""
-
-    _fields_ = [
-        *[(name, c_void_p) for name in ("q", "k", "v", "out", "q_begins", "q_lengths", "begins", "lengths")],
-        *[(name, c_int64) for name in (
-            "texts", "heads", "key_heads", "width", "value_width", "q_stride", "row_stride", "value_stride", "window",
-        )],
-        ("scale", c_float), ("causal", c_int32),
-    ]  # fmt: skip
-
-
-class Step(ctypes.Structure):
-    """native.h: Step."""
-
-    _fields_ = [
-        *[(name, c_void_p) for name in (
-            "qkv", "out", "query", "cross", "into", "down", "k", "v", "source_k", "source_v", "writes", "begins",
-            "lengths", "index", "source_begins", "source_lengths", "cosines", "sines", "q_norm", "k_norm", "bias",
-        )],
-        *[(name, c_int64) for name in (
-            "biases", "by_place", "heads", "key_heads", "width", "rotated", "source_stride", "window",
-        )],
-        *[(name, c_float) for name in ("scale", "cross_scale", "norm_eps")],
-    ]  # fmt: skip
-
-
-class Pass(ctypes.Structure):
-    """native.h: Pass."""
-
-    _fields_ = [
-        *[(name, c_void_p) for name in ("steps", "x", "room", "q_begins", "q_lengths")],
-        *[(name, c_int64) for name in ("layers", "texts", "tokens", "states")],
-        ("type", c_int32), ("causal", c_int32),
-    ]  # fmt: skip
-
-
-class Best(ctypes.Structure):
-    """native.h: Best."""
-
-    _fields_ = [
-        *[(name, c_void_p) for name in ("scores", "banned", "values", "places")],
-        *[(name, c_int64) for name in ("rows", "width", "stride", "count", "bans")],
-        ("type", c_int32), ("normal", c_int32),
-    ]  # fmt: skip
-
-
-class Drop(ctypes.Structure):
-    """native.h: Drop."""
-
-    _fields_ = [
-        ("x", c_void_p), ("y", c_void_p), ("count", c_int64), ("seed", c_uint64), ("threshold", c_uint32),
-        ("scale", c_float), ("type", c_int32),
-    ]  # fmt: skip
-
-
-class Adam(ctypes.Structure):
-    """native.h: Adam."""
-
-    _fields_ = [
-        *[(name, c_void_p) for name in ("table", "first", "second", "gradient", "rows")],
-        *[(name, c_int64) for name in ("count", "width")],
-        *[(name, c_float) for name in ("rate", "root", "beta1", "beta2", "eps")],
-    ]  # fmt: skip
-
-
-class Keys(ctypes.Structure):
-    """native.h: Keys."""
-
-    _fields_ = [
-        *[(name, c_void_p) for name in ("writes", "begins", "lengths", "copies")], ("copied", c_int64),
-        ("window", c_int64),
-    ]  # fmt: skip
-
-
-class Angles(ctypes.Structure):
-    """native.h: Angles."""
-
-    _fields_ = [
-        *[(name, c_void_p) for name in ("cosines", "sines", "here_cosines", "here_sines")], ("half", c_int64),
-    ]  # fmt: skip
-
-
-class Walk(ctypes.Structure):
-    """native.h: Walk."""
-
-    _fields_ = [
-        ("pass_", Pass),
-        *[(name, c_void_p) for name in (
-            "keys", "angles", "words", "learned", "first_weight", "first_bias", "norm_weight", "norm_bias", "scorer",
-            "scores", "tokens", "places", "ends",
-        )],
-        *[(name, c_int64) for name in ("steps", "windows", "turned", "vocabulary", "end_count")],
-        ("scale", c_float), ("first_eps", c_float), ("norm_eps", c_float), ("first", c_int32), ("norm", c_int32),
-        ("score_type", c_int32),
-    ]  # fmt: skip
-
-
-class Turn(ctypes.Structure):
-    """native.h: Turn."""
-
-    _fields_ = [
-        ("x", c_void_p), ("y", c_void_p), ("cosines", c_void_p), ("sines", c_void_p), ("tokens", c_int64),
-        ("heads", c_int64), ("width", c_int64), ("rotated", c_int64), ("stride", c_int64), ("head_stride", c_int64),
-        ("type", c_int32),
-    ]  # fmt: skip
-
-
-class Norm(ctypes.Structure):
-    """native.h: Norm."""
-
-    _fields_ = [
-        ("x", c_void_p), ("weight", c_void_p), ("bias", c_void_p), ("y", c_void_p), ("rows", c_int64),
-        ("width", c_int64), ("stride", c_int64), ("kind", c_int32), ("type", c_int32), ("eps", c_float),
-        ("centre", c_float),
-    ]  # fmt: skip
+INTERFACE, HEADER_FAULT = _interface()
+# Structures of native.h. Without the header there is no library either, and nobody fills one in.
+Weight, Decode, Mix, Step, Pass, Best, Drop, Adam, Keys, Angles, Walk, Turn, Norm = (
+    INTERFACE.structs.get(name, ctypes.Structure)
+    for name in (
+        "Weight", "Decode", "Mix", "Step", "Pass", "Best", "Drop", "Adam", "Keys", "Angles", "Walk", "Turn", "Norm",
+    )
+)  # fmt: skip
 
 
 def numbers(values: Sequence[int]) -> Any:
@@ -229,26 +106,21 @@ def _opened() -> tuple[Any | None, str]:
         said = f"{LIBRARY} is damaged: {damage()}; build it again with `multihead doctor --build`"
         warn(f"{said}. Until then torch does the work of the kernels.")
         return None, said
+    if HEADER_FAULT:
+        return None, HEADER_FAULT
     try:
         found = ctypes.CDLL(str(LIBRARY))
-        if found.mh_abi() != ABI:
-            return None, f"{LIBRARY} was built from other sources; build it again with `multihead doctor --build`"
-    except (OSError, AttributeError) as error:
+        mark = getattr(found, MARK)
+        mark.restype = c_char_p
+        if mark().decode() != INTERFACE.mark:
+            return None, f"{LIBRARY} {OTHER_SOURCES}"
+        for name, (result, arguments) in INTERFACE.functions.items():
+            function = getattr(found, name)
+            function.restype, function.argtypes = result, arguments
+    except AttributeError:  # a library from before the mark, or without a function that the header declares
+        return None, f"{LIBRARY} {OTHER_SOURCES}"
+    except OSError as error:
         return None, f"{LIBRARY} cannot be loaded: {error}"
-    found.mh_level.restype, found.mh_level.argtypes = c_char_p, [c_char_p]
-    found.mh_threads.argtypes = [c_void_p, c_void_p, c_void_p]
-    found.mh_product.argtypes = [
-        c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p, c_int64, c_void_p, c_int64, c_int32, c_int32,
-    ]  # fmt: skip
-    found.mh_linear.argtypes = [
-        c_void_p, c_int64, c_int64, c_void_p, c_int32, c_int64, c_int64, c_int64, c_void_p, c_void_p, c_int32,
-    ]  # fmt: skip
-    described = ("norm", "decode", "rotate", "mix", "pass", "best", "drop", "adam", "walk")
-    for name in described:
-        getattr(found, f"mh_{name}").argtypes = [c_void_p, c_int32]
-    for name in ("threads", "product", "linear", *described):
-        getattr(found, f"mh_{name}").restype = None
-    found.mh_walk.restype = c_int64
     wanted = os.environ.get("MULTIHEAD_LEVEL")
     chosen = found.mh_level(wanted.encode() if wanted else None)
     if chosen is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import runpy
 import shutil
 import subprocess
 import sys
@@ -61,6 +62,9 @@ def build(target: Path = LIBRARY, link: tuple[str, ...] = ()) -> str:
             (HERE / "level.cpp", (*flags, f"-DLEVEL={name}"), Path(room, f"{name}.o")) for name, flags in levels.items()
         ]
         jobs.append((HERE / "entry.cpp", (), Path(room, "entry.o")))
+        layout = Path(room, "layout.cpp")
+        layout.write_text(_layout_proof(), encoding="utf-8")
+        jobs.append((layout, (f"-I{HERE}",), Path(room, "layout.o")))
         with ThreadPoolExecutor(min(len(jobs), os.cpu_count() or 1)) as pool:
             list(pool.map(lambda job: _run(compiler, *COMMON, *job[1], "-c", str(job[0]), "-o", str(job[2])), jobs))
         whole = Path(room, "kernels.so")
@@ -69,6 +73,15 @@ def build(target: Path = LIBRARY, link: tuple[str, ...] = ()) -> str:
         shutil.copyfile(whole, part)  # another file system, perhaps
         part.replace(target)
     return f"built by {compiler} for {', '.join(levels)}"
+
+
+def _layout_proof() -> str:
+    """Return the C++ of `interface.proof`. That file is run, not imported: the package's build has no package yet."""
+    interface = runpy.run_path(str(HERE / "interface.py"))
+    try:
+        return str(interface["proof"]())
+    except interface["HeaderError"] as error:
+        raise CannotBuild(str(error)) from error
 
 
 def attempt() -> str:

@@ -216,10 +216,6 @@ const Level* found(const char* name) {
 
 }  // namespace
 
-#define EXPORT extern "C" __attribute__((visibility("default")))
-
-EXPORT int mh_abi() { return ABI; }
-
 // The level in use. `name`: which one to use from now on, null for the best; null is returned where it cannot be.
 EXPORT const char* mh_level(const char* name) {
     const Level* one = found(name);

@@ -1,9 +1,12 @@
-// What every level of instructions offers, and what its callers say. All of it is plain C: no header of torch or Python.
+// The interface of the kernels, in plain C: no header of torch or Python. `interface.py` makes the structs and functions
+// of Python from this file, and a library is refused that was built from another text of it (comments do not count).
+// A field is declared as `type name, *name, name[3];`; a struct of Python holds no pointer to a function.
 #pragma once
 
 #include <cstdint>
 
-#define ABI 9
+#define REVISION 10  // raise it where a meaning changes and no declaration does: the order of numbers in panels, say
+#define EXPORT extern "C" __attribute__((visibility("default")))
 #define PARTS 64  // threads at most
 
 // A matrix product with what stands before and after it:
@@ -99,7 +102,7 @@ struct Angles {
 
 // Steps of one token of each text, each of which reads the tokens that the one before found likeliest.
 struct Walk {
-    Pass pass;                             // its steps point at what follows; `x` and `room` are the walk's own
+    Pass stack;                            // its steps point at what follows; `x` and `room` are the walk's own
     const Keys* keys;
     const Angles* angles;
     const void *words, *learned;           // (vocabulary, states), and of places; null without
@@ -180,3 +183,20 @@ struct Level {
     void (*adam)(const Adam&, const Team&);
     int64_t (*walk)(const Walk&, const Team&);
 };
+
+// What Python calls: see `entry.cpp`. `threads`: how many may work.
+EXPORT const char* mh_level(const char* name);
+EXPORT void mh_threads(void* run_parallel, void* number, void* count);
+EXPORT void mh_product(const Weight* w, const void* x, int64_t rows, int64_t x_stride, int x_type, const void* add,
+                       int64_t add_stride, void* y, int64_t y_stride, int y_type, int threads);
+EXPORT void mh_linear(const void* x, int64_t rows, int64_t x_stride, const void* weight, int kind, int64_t apart,
+                      int64_t inputs, int64_t outputs, const void* bias, void* y, int threads);
+EXPORT void mh_norm(const Norm* n, int threads);
+EXPORT void mh_rotate(const Turn* t, int threads);
+EXPORT void mh_decode(const Decode* d, int threads);
+EXPORT void mh_mix(const Mix* m, int threads);
+EXPORT void mh_pass(const Pass* p, int threads);
+EXPORT int64_t mh_walk(const Walk* w, int threads);
+EXPORT void mh_best(const Best* b, int threads);
+EXPORT void mh_drop(const Drop* d, int threads);
+EXPORT void mh_adam(const Adam* a, int threads);

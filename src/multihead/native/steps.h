@@ -87,9 +87,9 @@ void pass(const Pass& p, const Team& team) {
 
 // Word vectors of the next tokens, scaled and with their places' where there are such.
 INLINE void embedded(const Walk& w, const int64_t* tokens, const Team& team) {
-    const int64_t width = w.pass.states;
-    const int type = w.pass.type;
-    spread(team, w.pass.texts, 16, [&](int64_t t) {
+    const int64_t width = w.stack.states;
+    const int type = w.stack.type;
+    spread(team, w.stack.texts, 16, [&](int64_t t) {
         for (int64_t i = 0; i < width; i += 16) {
             F v = take(w.words, tokens[t] * width + i, type);
             if (w.scale != 1.0f) v *= w.scale;
@@ -97,16 +97,16 @@ INLINE void embedded(const Walk& w, const int64_t* tokens, const Team& team) {
                 if (type) v = from_bf16(to_bf16(v));
                 v += take(w.learned, w.places[t] * width + i, type);
             }
-            give(w.pass.x, t * width + i, type, v);
+            give(w.stack.x, t * width + i, type, v);
         }
     });
 }
 
 // Rows of keys and values that are to be somewhere else, too.
 INLINE void copied(const Walk& w) {
-    const int64_t size = w.pass.type ? 2 : 4;
-    for (int64_t l = 0; l < w.pass.layers; l++) {
-        const Step& s = w.pass.steps[l];
+    const int64_t size = w.stack.type ? 2 : 4;
+    for (int64_t l = 0; l < w.stack.layers; l++) {
+        const Step& s = w.stack.steps[l];
         const int64_t row = s.key_heads * s.width * size;
         for (int64_t i = 0; i < w.windows; i++) {
             if (w.keys[i].writes != s.writes) continue;
@@ -120,13 +120,13 @@ INLINE void copied(const Walk& w) {
 }
 
 INLINE void norm_states(const Walk& w, int kind, float eps, const float* weight, const float* bias, const Team& team) {
-    const Pass& p = w.pass;
+    const Pass& p = w.stack;
     if (kind) norm_rows(Normed{p.x, p.x, p.texts, p.states, p.states, p.states, kind, p.type, eps, weight, bias}, team);
 }
 
 // How many steps were made: fewer than were asked for after a step that found an end, or no token of the vocabulary.
 int64_t walk(const Walk& w, const Team& team) {
-    const Pass& p = w.pass;
+    const Pass& p = w.stack;
     const int64_t texts = p.texts;
     static thread_local Scratch kept;
     float* values = (float*)kept.of(size_t(texts) * 4);

@@ -89,7 +89,7 @@ class Product(nn.Module):
         self.outputs = self.parts[0] if gated else sum(self.parts)
         taken = [x for n in (self.norm, self.after) for x in (n.weight, n.bias)]
         self.numbers = sum(x.numel() for x in (*weights, *biases, *taken) if x is not None)
-        self._struct: native.Weight | None = None
+        self._struct: ctypes.Structure | None = None
         self._address = 0
 
     def _hold(self, held: Packed, bias: Tensor | None, norm: Norm, after: Norm) -> None:

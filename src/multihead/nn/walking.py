@@ -189,7 +189,7 @@ class Walk:
             address_of(x) for norm in norms for x in (norm.weight, norm.bias)
         )
         told = native.Walk(
-            pass_=native.Pass(
+            stack=native.Pass(
                 steps=ctypes.addressof(self._steps), x=x.data_ptr(), room=room.data_ptr(), layers=len(self._steps),
                 texts=count, tokens=count, states=x.shape[1], type=native.TYPES[self.dtype], causal=1,
             ),
