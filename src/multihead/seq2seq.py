@@ -91,7 +91,7 @@ class SequenceToSequence(PreTrainedModel):
             device=self.device,
             name="decoder_input_ids",
         )
-        hidden, call = self._run(self.backbone.decoder, read, memory, record)
+        hidden, call = self._run(self.backbone, read, memory, record)
         fields = self._finish(hidden, call, read.layout, known)
         kept_memory = memory if self._wanted("use_cache", use_cache, True) and "labels" not in known else None
         shown |= self._shown(record, read.layout, memory, "decoder_hidden_states", "decoder_attentions")

@@ -58,7 +58,8 @@ class Walks:
             return None
         if not all(x.is_cpu for x in (*model.parameters(), *model.buffers())):
             return None
-        if not _scores(model.head, model.dtype) or not all_known([*_decoder(model).modules(), *_parts(model.head)]):
+        parts = [model.backbone, *_decoder(model).modules(), *_parts(model.head)]
+        if not _scores(model.head, model.dtype) or not all_known(parts):
             return None
         return cls(model, store) if walks(_decoder(model), model.dtype) else None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,12 @@ def quick_gelu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(1.702 * x)
 
 
+def tanh_gelu(x: Tensor) -> Tensor:
+    """GELU by its tanh approximation."""
+    return F.gelu(x, approximate="tanh")
+
+
+# functions, not partials: a copied model holds the same objects, by which the fast paths know them
 ACTIVATIONS: dict[str, Activation] = {
     "relu": F.relu,
     "tanh": torch.tanh,
@@ -26,9 +31,9 @@ ACTIVATIONS: dict[str, Activation] = {
     "silu": F.silu,
     "swish": F.silu,
     "gelu": F.gelu,
-    "gelu_new": partial(F.gelu, approximate="tanh"),
-    "gelu_fast": partial(F.gelu, approximate="tanh"),
-    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+    "gelu_new": tanh_gelu,
+    "gelu_fast": tanh_gelu,
+    "gelu_pytorch_tanh": tanh_gelu,
     "quick_gelu": quick_gelu,
 }
 

@@ -138,6 +138,7 @@ class Snapshot:
 
     def __init__(self, parts: Sequence[nn.Module], whole: bool = False) -> None:
         held = [vars(part) for part in parts]
+        self._parts, self._types = list(parts), list(map(type, parts))
         self._held, self._sizes = held, list(map(len, held))
         self._hooks = [own[name] for own in held for name in ("_forward_hooks", "_forward_pre_hooks")]
         self._children = [(own["_modules"], dict(own["_modules"])) for own in held if own["_modules"]]
@@ -150,6 +151,8 @@ class Snapshot:
     def holds(self) -> bool:
         """Whether they are the same parts still, and nobody has set, hooked or replaced any."""
         if any(self._hooks) or list(map(len, self._held)) != self._sizes or hooked(_NOBODY) or not unpatched():
+            return False
+        if list(map(type, self._parts)) != self._types:
             return False
         if any(now != then for now, then in self._children):
             return False
