@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from multihead.kernels import native
+from multihead.kernels.cpu import native
 from multihead.native import build
 
 ROOT = Path(__file__).parents[1]
@@ -69,7 +69,7 @@ def main() -> None:
 RUN = """
 import os, sys
 from pathlib import Path
-from multihead.kernels import native
+from multihead.kernels.cpu import native
 native.LIBRARY = Path(os.environ["MULTIHEAD_LIBRARY"])
 native.REASON = native.LIBRARY.with_suffix(".txt")
 assert native.library() is not None, native.why_not()

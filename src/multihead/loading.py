@@ -21,7 +21,7 @@ from .filling import NewWeights, fill, warn_of_new
 from .hub import Want
 from .hub.local import is_adapter
 from .kernels.hardware import best_device, usable
-from .kernels.memory import keep_freed
+from .kernels.malloc import keep_freed
 from .model import PreTrainedModel
 from .models.gguf_settings import Settings, ends, refuse_unread, rotary_factors, windows
 from .models.registry import architecture, config_of, foreign

@@ -20,8 +20,8 @@ from .errors import InvalidInput, MissingHead, UnsupportedConfig, UnsupportedOpt
 from .heads import Head, LanguageModel
 from .idioms import SPEAKERS, Idioms
 from .inputs import Batch, batch, whole
-from .kernels.attention import Attend, attend, fused
-from .kernels.sight import Runs
+from .kernels.ragged import Runs
+from .kernels.torch.attention import Attend, attend, fused
 from .kinds import Kind
 from .models.architecture import Architecture
 from .models.registry import by_class_name

@@ -15,7 +15,7 @@ from .checkpoints.folder import PREPARED, replace_weights
 from .checkpoints.safetensors import SafeTensors, write
 from .errors import CheckpointMismatch, CorruptFile, InvalidInput, UnsupportedOption, nearest, read_errors
 from .heads import LanguageModel
-from .kernels import native
+from .kernels.cpu import native
 from .kernels.hardware import best_dtype
 from .kernels.packed import KEPT, KINDS
 from .kernels.stored import Stored

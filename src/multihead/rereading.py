@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .errors import InvalidInput
 from .inputs import Batch
-from .kernels.sight import Runs
+from .kernels.ragged import Runs
 from .nn.cache import Text
 from .nn.call import Call, Record
 from .nn.ragged import ends

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .errors import InvalidInput
 from .inputs import batch
-from .kernels.sight import Runs
+from .kernels.ragged import Runs
 from .losses import IGNORED
 from .model import PreTrainedModel
 from .nn.cache import Cache

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .config import Config
 from .errors import InvalidInput
-from .kernels.sight import Runs
+from .kernels.ragged import Runs
 
 Shift = Callable[[Tensor, Runs, Config], Tensor]  # ids (tokens,) -> ids (tokens,)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .errors import InvalidInput
-from .kernels.sight import Runs
+from .kernels.ragged import Runs
 from .nn.call import Call
 from .nn.ragged import Layout
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import multihead
 from multihead.cli import machine
 from multihead.cli.main import cli
-from multihead.kernels import native
+from multihead.kernels.cpu import native
 from multihead.native import build
 from multihead.preparing import PRECISIONS, precision_of
 

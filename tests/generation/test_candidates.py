@@ -10,7 +10,7 @@ import torch
 from multihead.generation.candidates import Candidates, drawn
 from multihead.generation.config import GenerationConfig
 from multihead.generation.rules import first_rules, last_rules
-from multihead.kernels import native
+from multihead.kernels.cpu import native
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="without the kernels all scores are looked at")
 

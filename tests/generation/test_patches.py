@@ -11,7 +11,7 @@ from torch import nn
 
 import multihead
 from multihead.errors import InvalidInput, UnsupportedOption
-from multihead.kernels import native
+from multihead.kernels.cpu import native
 from multihead.nn.attention import Attention
 from multihead.nn.known import Snapshot, all_known, attributes
 from multihead.nn.layer import Layer, Residual

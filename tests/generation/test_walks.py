@@ -11,7 +11,8 @@ import transformers
 import multihead
 from multihead.errors import InvalidInput, TextTooLong
 from multihead.generation.walks import Walks
-from multihead.kernels import linear, native
+from multihead.kernels import linear
+from multihead.kernels.cpu import native
 from multihead.nn.walking import Walk
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no C++ kernels: {native.why_not()}")

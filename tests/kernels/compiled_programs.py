@@ -9,8 +9,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from multihead.kernels import gpu, gpu_programs
-from multihead.kernels.sight import BLOCK
+from multihead.kernels.ragged import BLOCK
+from multihead.kernels.triton import launch as gpu
+from multihead.kernels.triton import programs as gpu_programs
 
 POINTERS = {"spans": "*i32", "table": "*i32", "sinks": "*i32", "counts": "*i32", "begins": "*i32", "found": "*fp32"}
 STRIDES = ("q_row", "q_head", "k_row", "k_head", "v_row", "v_head")

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multihead.kernels import attention
-from multihead.kernels.sight import Runs, Sight
+from multihead.kernels.ragged import Runs, Sight
+from multihead.kernels.torch import attention
 
 HEADS, KEY_HEADS, WIDTH = 4, 2, 8
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from multihead.kernels.attention import attend, fused
 from multihead.kernels.dropout import dropout
-from multihead.kernels.sight import Runs, Sight
+from multihead.kernels.ragged import Runs, Sight
+from multihead.kernels.torch.attention import attend, fused
 
 
 @pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])

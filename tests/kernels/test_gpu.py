@@ -22,9 +22,10 @@ pytest.importorskip("triton")
 import multihead
 from multihead.generation.graphs import Graph, Graphs, blocks_for, rounded
 from multihead.generation.job import Job
-from multihead.kernels import gpu, gpu_programs
-from multihead.kernels.attention import attend, fused
-from multihead.kernels.sight import BLOCK, Pages, Runs, Sight
+from multihead.kernels.ragged import BLOCK, Pages, Runs, Sight
+from multihead.kernels.torch.attention import attend, fused
+from multihead.kernels.triton import launch as gpu
+from multihead.kernels.triton import programs as gpu_programs
 from multihead.nn.positions import turned
 from multihead.nn.prepared import JOINED
 from multihead.nn.prepared import prepare as join

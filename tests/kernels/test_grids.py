@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multihead.kernels.attention import attend, fused
-from multihead.kernels.grids import gathered, picked
-from multihead.kernels.sight import Runs, Sight
+from multihead.kernels.ragged import Runs, Sight
+from multihead.kernels.torch.attention import attend, fused
+from multihead.kernels.torch.grids import gathered, picked
 
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=6).map(tuple)
 

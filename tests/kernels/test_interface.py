@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from multihead.kernels import native
+from multihead.kernels.cpu import native
 from multihead.native import interface
 
 TEXT = interface.HEADER.read_text()

@@ -11,7 +11,8 @@ from torch import nn
 
 pytest.importorskip("triton")
 import multihead
-from multihead.kernels import gpu, gpu_programs
+from multihead.kernels.triton import launch as gpu
+from multihead.kernels.triton import programs as gpu_programs
 from multihead.nn import prepared
 from multihead.nn.prepared import JOINED
 from multihead.nn.prepared import prepare as join

@@ -11,12 +11,14 @@ from torch import Tensor
 
 import multihead
 from multihead.errors import InvalidInput
-from multihead.kernels import fused, gpu, linear, native, packed
-from multihead.kernels.attention import attend
-from multihead.kernels.attention import fused as chosen
+from multihead.kernels import fused, linear, packed
+from multihead.kernels.cpu import native
 from multihead.kernels.dropout import Dropped
+from multihead.kernels.ragged import Runs, Sight
 from multihead.kernels.rows import adam
-from multihead.kernels.sight import Runs, Sight
+from multihead.kernels.torch.attention import attend
+from multihead.kernels.torch.attention import fused as chosen
+from multihead.kernels.triton import launch as gpu
 from multihead.nn.experts import ExpertList
 from multihead.nn.feedforward import GatedFeedForward
 from multihead.nn.joined import Joined, normed_sum
@@ -73,7 +75,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
             yield "cpu"
         return
     pytest.importorskip("triton")
-    from multihead.kernels import gpu_programs
+    from multihead.kernels.triton import programs as gpu_programs
 
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         patch.setattr(gpu, "programs", lambda: gpu_programs)

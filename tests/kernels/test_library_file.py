@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from multihead.kernels import native
+from multihead.kernels.cpu import native
 from multihead.native import build
 
 pytestmark = pytest.mark.skipif(not native.LIBRARY.exists(), reason="the kernels are not built here")

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from multihead.errors import UnsupportedOption
 from multihead.kernels import linear as ways
-from multihead.kernels import native
+from multihead.kernels.cpu import native
 from multihead.kernels.linear import linear
 
 LEVELS = ("plain", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", "amx_emulated")

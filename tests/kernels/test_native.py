@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multihead.errors import InvalidInput, UnsupportedOption
-from multihead.kernels import fused, native, packed
-from multihead.kernels.attention import attend
+from multihead.kernels import fused, packed
+from multihead.kernels.cpu import native
 from multihead.kernels.dropout import Dropped
+from multihead.kernels.ragged import Runs, Sight
 from multihead.kernels.rows import adam
-from multihead.kernels.sight import Runs, Sight
+from multihead.kernels.torch.attention import attend
 from multihead.nn.norms import RMSNorm, WideRMSNorm
 from multihead.nn.packed import Norm, Product
 from multihead.nn.positions import turned

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from multihead.errors import InvalidInput, MemoryFull
-from multihead.kernels.sight import Runs
+from multihead.kernels.ragged import Runs
 from multihead.nn.attention import Attention
 from multihead.nn.blocks import BLOCK, Budget, Pool
 from multihead.nn.cache import Cache, Store

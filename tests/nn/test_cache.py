@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multihead.kernels.sight import Runs
+from multihead.kernels.ragged import Runs
 from multihead.nn.attention import Attention
 from multihead.nn.cache import Cache
 from multihead.nn.call import Call

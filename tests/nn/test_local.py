@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from multihead.kernels.sight import Runs
+from multihead.kernels.ragged import Runs
 from multihead.nn.biases import BucketedBias
 from multihead.nn.call import Call, Record
 from multihead.nn.local import LocalAttention, TransientGlobalAttention

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multihead.kernels.sight import Runs
+from multihead.kernels.ragged import Runs
 from multihead.nn.ragged import Layout, mean, places, select
 
 masks = st.integers(1, 5).flatmap(

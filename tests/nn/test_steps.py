@@ -10,7 +10,7 @@ import torch
 import transformers
 
 import multihead
-from multihead.kernels import native
+from multihead.kernels.cpu import native
 from multihead.nn.steps import PreparedStack, Steps
 from multihead.nn.walking import Walk
 

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from multihead.errors import InvalidInput
-from multihead.kernels import native, packed
+from multihead.kernels import packed
+from multihead.kernels.cpu import native
 from multihead.nn.packed import Product
 from multihead.preparing import products
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from multihead.kernels import native
+from multihead.kernels.cpu import native
 from multihead.nn.experts import RoutedExperts, WithShared
 from multihead.nn.packed import Product
 from multihead.nn.packed_experts import PackedExperts, Products

@@ -14,7 +14,7 @@ from torch import nn
 
 import multihead
 from multihead.heads import LanguageModel
-from multihead.kernels import native
+from multihead.kernels.cpu import native
 from multihead.nn.alibi import Alibi
 from multihead.nn.attention import Attention, CrossAttention
 from multihead.nn.embeddings import Embeddings

@@ -12,9 +12,9 @@ import torch
 import multihead
 import multihead.errors
 from multihead.generation.graphs import Graphs
-from multihead.kernels import gpu
-from multihead.kernels.attention import attend, fused
-from multihead.kernels.sight import Runs, Sight
+from multihead.kernels.ragged import Runs, Sight
+from multihead.kernels.torch.attention import attend, fused
+from multihead.kernels.triton import launch as gpu
 from multihead.nn.cache import Store
 from multihead.nn.weights import initialize
 from tests.kernels.test_gpu import FAMILIES, built

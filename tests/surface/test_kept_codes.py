@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from multihead import AutoModelForCausalLM
 from multihead.checkpoints.blocks import FORMS
 from multihead.errors import CorruptFile, UnsupportedOption
-from multihead.kernels import native, packed
+from multihead.kernels import packed
+from multihead.kernels.cpu import native
 from multihead.kernels.stored import Stored
 from multihead.nn.quantized import quantize
 from multihead.preparing import products

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 import multihead
 from multihead import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
 from multihead.errors import CheckpointMismatch, CorruptFile, InvalidInput, MultiheadError, UnsupportedOption
-from multihead.kernels import native
+from multihead.kernels.cpu import native
 from multihead.preparing import products
 
 TEXTS = [[2, 5, 6, 7, 3], [2, 8, 3]]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import multihead
-from multihead.kernels.sight import Runs
+from multihead.kernels.ragged import Runs
 from multihead.nn.call import Asked
 from multihead.training.passes import Tokens, states, states_at
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import multihead
-from multihead.kernels.sight import Runs
+from multihead.kernels.ragged import Runs
 from multihead.losses import IGNORED
 from multihead.training import losses
 from multihead.training.objectives import Objective, Words, objective_of

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import multihead
-from multihead.kernels import native
+from multihead.kernels.cpu import native
 from multihead.training import tables
 from multihead.training.tables import AdamW, by_rows
 from tests.training.runs import examples, losses, same, tiny, trainer, weights

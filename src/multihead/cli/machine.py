@@ -127,7 +127,8 @@ def torch_sees() -> dict[str, Any]:
 
 def kernels() -> dict[str, Any]:
     """The level in use, or why there is none and what to do."""
-    from ..kernels import gpu, native
+    from ..kernels.cpu import native
+    from ..kernels.triton import launch as gpu
 
     level = native.level()
     reason = "" if level else native.why_not()
@@ -148,7 +149,7 @@ def advice(reason: str) -> str:
 
 def precisions() -> dict[str, Any]:
     """What each precision's products are computed by, and what "auto" is here."""
-    from ..kernels import native
+    from ..kernels.cpu import native
     from ..preparing import PRECISIONS, precision_of, states_dtype
 
     level = native.level()
@@ -174,7 +175,7 @@ def version(package: Package) -> str | None:
 
 def allocator() -> dict[str, Any]:
     """Whether memory that a pass frees is kept for the next one, and why not."""
-    from ..kernels.memory import keep_freed
+    from ..kernels.malloc import keep_freed
 
     if keep_freed():
         return {"kept": True, "reason": ""}
@@ -194,7 +195,7 @@ def speeds() -> dict[str, Any]:
     import torch
     import torch.nn.functional as F
 
-    from ..kernels import native
+    from ..kernels.cpu import native
     from ..kernels.linear import linear
     from ..kernels.packed import KEPT
     from ..nn.packed import Product

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
-from ..kernels.sight import BLOCK, Runs
+from ..kernels.ragged import BLOCK, Runs
 from ..nn.blocks import Budget
 from ..nn.cache import ByLength, Cache, Store
 from ..nn.call import Encoded, Record

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from ..errors import MemoryFull, warn
-from ..kernels import gpu
-from ..kernels.sight import BLOCK
+from ..kernels.ragged import BLOCK
+from ..kernels.triton import launch as gpu
 from ..nn.cache import Store, Text
 from ..nn.call import Encoded
 from ..nn.known import Snapshot

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from ..heads import LanguageModel
-from ..kernels import native
-from ..kernels.attention import fused
-from ..kernels.sight import BLOCK
+from ..kernels.cpu import native
+from ..kernels.ragged import BLOCK
+from ..kernels.torch.attention import fused
 from ..nn.blocks import Table
 from ..nn.cache import Store, Text
 from ..nn.call import Encoded

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import native
+from .cpu import native
 
 LEVELS = 1 << 16  # a draw of 64 bits decides for four numbers; the probability is rounded to this many levels
 FINER = 1 << 32  # likewise in the kernel

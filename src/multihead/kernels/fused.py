@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import gpu, native
+from .cpu import native
 from .layout import heads_fit, plain, rows_of, within
-from .sight import Runs, Sight
+from .ragged import Runs, Sight
+from .triton import launch as gpu
 
 LONG = 256  # keys from which matrix units are left to torch's kernel, which has them; a guess, not measured
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .sight import Runs, Sight
+from .ragged import Runs, Sight
 
 
 def plain(x: Tensor | None, like: Tensor, dtype: torch.dtype, *shape: int) -> bool:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import native
+from .cpu import native
 from .layout import plain
 
 ROWS = {  # of float32 and of bfloat16, up to which the kernels are faster, by their level

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
-from . import native
+from .cpu import native
 from .layout import plain
 
 

@@ -12,7 +12,7 @@ from ..checkpoints.keys import KeyMap, Rows
 from ..config import Config, Size
 from ..errors import InvalidInput, UnsupportedConfig
 from ..heads import Classifier, Head, LanguageModel, Pool, every, last_word
-from ..kernels.sight import Runs
+from ..kernels.ragged import Runs
 from ..nn.attention import CrossAttention
 from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.stack import EncoderDecoder, Stack

@@ -1,1 +1,1 @@
-"""Kernels in C++ for CPUs: their sources, and what builds them. `kernels.native` loads what was built."""
+"""Kernels in C++ for CPUs: their sources, and what builds them. `kernels.cpu.native` loads what was built."""

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..kernels.attention import Bias
-from ..kernels.sight import Sight
+from ..kernels.ragged import Sight
+from ..kernels.torch.attention import Bias
 from .call import Call
 from .positions import Positions
 

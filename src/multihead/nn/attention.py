@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UnsupportedConfig
-from ..kernels import gpu
-from ..kernels.attention import Bias, attend
-from ..kernels.sight import Sight
+from ..kernels.ragged import Sight
+from ..kernels.torch.attention import Bias, attend
+from ..kernels.triton import launch as gpu
 from .call import Call, Encoded
 from .memories import KeyValues
 from .positions import Positions, Rotary

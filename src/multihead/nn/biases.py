@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UnsupportedConfig
-from ..kernels.attention import Bias
-from ..kernels.sight import Sight
+from ..kernels.ragged import Sight
+from ..kernels.torch.attention import Bias
 from .blocks import room
 from .call import Call
 from .positions import Positions

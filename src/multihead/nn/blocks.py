@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from ..errors import MemoryFull
-from ..kernels.sight import BLOCK
+from ..kernels.ragged import BLOCK
 
 
 def room(length: int) -> int:

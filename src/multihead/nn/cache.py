@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
-from ..kernels.sight import BLOCK, Runs
+from ..kernels.ragged import BLOCK, Runs
 from .blocks import Budget, Pool, Table, name_of, room
 from .memories import KeyValues, Memory, Nothing, Plan, Recent, Slots
 from .ragged import places

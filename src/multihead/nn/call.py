@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..kernels.attention import Attend, fused
-from ..kernels.sight import Runs, Sight
+from ..kernels.ragged import Runs, Sight
+from ..kernels.torch.attention import Attend, fused
 from .cache import Cache
 from .ragged import ends
 

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..kernels import gpu
+from ..kernels.cpu.native import ACTIVATIONS as KNOWN
 from ..kernels.layout import plain
-from ..kernels.native import ACTIVATIONS as KNOWN
+from ..kernels.triton import launch as gpu
 from .activations import ACTIVATIONS
 from .norms import RMSNorm, WideRMSNorm
 from .weights import LayerNorm

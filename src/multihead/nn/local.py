@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..kernels.attention import Bias
-from ..kernels.sight import Runs, Sight
+from ..kernels.ragged import Runs, Sight
+from ..kernels.torch.attention import Bias
 from .attention import Attention
 from .biases import BucketedBias
 from .call import Call

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidInput
-from ..kernels import gpu
-from ..kernels.sight import BLOCK, Pages, Runs
+from ..kernels.ragged import BLOCK, Pages, Runs
+from ..kernels.triton import launch as gpu
 
 if TYPE_CHECKING:
     from .call import Call

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InvalidInput
-from ..kernels import native, packed
+from ..kernels import packed
+from ..kernels.cpu import native
 from ..kernels.layout import lined
 from ..kernels.packed import Packed
 from .activations import ACTIVATIONS

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..kernels import native
+from ..kernels.cpu import native
 from ..kernels.layout import lined
 from .call import Call
 from .experts import ClampedGate, RoutedExperts, WithShared

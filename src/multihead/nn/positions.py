@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UnsupportedConfig, nearest
-from ..kernels import fused, gpu
-from ..kernels.attention import Bias
+from ..kernels import fused
+from ..kernels.cpu.native import serves
 from ..kernels.hardware import kept_on
-from ..kernels.native import serves
-from ..kernels.sight import Sight
+from ..kernels.ragged import Sight
+from ..kernels.torch.attention import Bias
+from ..kernels.triton import launch as gpu
 from .call import Call
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidInput
-from ..kernels.native import ACTIVATIONS as KNOWN
+from ..kernels.cpu.native import ACTIVATIONS as KNOWN
 from ..kernels.packed import KEPT, kept_kind
-from ..kernels.sight import Sight
+from ..kernels.ragged import Sight
 from .activations import ACTIVATIONS
 from .attention import Attention, CrossAttention
 from .call import Call, Encoded

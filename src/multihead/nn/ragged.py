@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
-from ..kernels.sight import Runs
+from ..kernels.ragged import Runs
 
 
 @dataclass(frozen=True)

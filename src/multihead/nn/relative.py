@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..kernels.attention import Bias
-from ..kernels.sight import Sight
+from ..kernels.ragged import Sight
+from ..kernels.torch.attention import Bias
 from .attention import Attention
 from .call import Call
 from .memories import Recent

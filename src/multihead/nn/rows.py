@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..kernels.sight import BLOCK, Pages, Runs
+from ..kernels.ragged import BLOCK, Pages, Runs
 from .blocks import Table
 
 

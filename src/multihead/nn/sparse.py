@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..kernels.sight import Runs, Sight
+from ..kernels.ragged import Runs, Sight
 from .attention import Attention
 from .call import Call
 from .local import Blocks

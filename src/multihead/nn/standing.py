@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..kernels import gpu
-from ..kernels.attention import fused
-from ..kernels.sight import BLOCK, Pages, Runs
+from ..kernels.ragged import BLOCK, Pages, Runs
+from ..kernels.torch.attention import fused
+from ..kernels.triton import launch as gpu
 from .attention import Attention
 from .cache import Cache, Store, Text
 from .embeddings import CountedSinusoids, Embeddings, LearnedPositions, SinusoidalPositions

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UnsupportedConfig
-from ..kernels.sight import Runs
+from ..kernels.ragged import Runs
 from .activations import activation
 from .call import Call
 from .memories import Slots

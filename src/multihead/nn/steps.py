@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..kernels import native
-from ..kernels.attention import fused
+from ..kernels.cpu import native
 from ..kernels.fused import mixes, spans
+from ..kernels.torch.attention import fused
 from .alibi import Alibi
 from .attention import CrossAttention
 from .biases import BucketedBias

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..kernels import native
+from ..kernels.cpu import native
 from ..kernels.linear import apart, lies
 from ..kernels.packed import PANEL
 from .feedforward import FeedForward, GatedFeedForward

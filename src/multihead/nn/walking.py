@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..kernels import native
+from ..kernels.cpu import native
 from ..kernels.layout import plain
 from ..kernels.linear import most_rows
 from .attention import Attention, CrossAttention

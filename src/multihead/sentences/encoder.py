@@ -15,7 +15,7 @@ from ..auto import AutoModelForTextEncoding
 from ..config import Config
 from ..errors import InvalidInput, UnsupportedConfig, UnsupportedOption, nearest
 from ..hub import Want
-from ..kernels.sight import Runs
+from ..kernels.ragged import Runs
 from ..model import PreTrainedModel
 from ..nn.modes import in_evaluation
 from ..place import Place

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..kernels.sight import Runs
+from ..kernels.ragged import Runs
 from ..nn.ragged import places, select, text_of
 
 

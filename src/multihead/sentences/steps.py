@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..config import Size, admits, describe
 from ..errors import UnsupportedConfig, nearest
-from ..kernels.sight import Runs
+from ..kernels.ragged import Runs
 from ..nn.weights import LayerNorm as Norm
 from ..nn.weights import Linear
 from .pooling import MODES, Tokens

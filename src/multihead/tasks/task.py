@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .. import auto
 from ..errors import InvalidInput, MultiheadError, ScoresNotFinite, TextTooLong, UnsupportedOption, nearest
-from ..kernels.sight import Runs
+from ..kernels.ragged import Runs
 from ..model import PreTrainedModel
 from ..nn.embeddings import LearnedPositions
 from ..rows import arrow_rows, sound

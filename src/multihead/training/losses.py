@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..kernels.sight import Runs
+from ..kernels.ragged import Runs
 from ..losses import IGNORED
 
 CHUNK = 1 << 26  # scores (words x vocabulary) that are held at once in float32: a quarter of a GiB

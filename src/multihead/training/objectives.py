@@ -18,7 +18,7 @@ from .. import kinds
 from .. import losses as means
 from ..errors import InvalidInput, UnsupportedOption
 from ..heads import first
-from ..kernels.sight import Runs
+from ..kernels.ragged import Runs
 from ..losses import IGNORED
 from ..nn.call import Asked
 from ..seq2seq import SequenceToSequence

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..kernels.sight import Runs
+from ..kernels.ragged import Runs
 from ..nn.call import Asked, Call
 from ..nn.ragged import places
 

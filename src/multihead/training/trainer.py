@@ -14,7 +14,7 @@ import torch
 from ..errors import InvalidInput, UnsupportedOption
 from ..files import write_text
 from ..kernels.hardware import best_device
-from ..kernels.memory import keep_freed
+from ..kernels.malloc import keep_freed
 from ..nn.stack import checkpointed
 from . import hooks
 from .adapted import add_adapter, check_learns, widened

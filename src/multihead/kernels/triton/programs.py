@@ -1,4 +1,4 @@
-"""Programs for a GPU, in Triton: what `kernels.gpu` launches."""
+"""Programs for a GPU, in Triton: what `launch` starts."""
 
 # mypy: ignore-errors
 
@@ -15,7 +15,7 @@ def tanh(x):
 
 @triton.jit
 def activated(x, ACT: tl.constexpr):
-    """An activation by its number in `kernels.native.ACTIVATIONS`."""
+    """An activation by its number in `cpu.native.ACTIVATIONS`."""
     if ACT == 1:
         x = tl.where(x < 0.0, 0.0, x)  # what is no number stays none
     elif ACT == 2:

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import UnsupportedOption, warn
-from ..native.interface import MARK, HeaderError, Interface, read
+from ...errors import UnsupportedOption, warn
+from ...native.interface import MARK, HeaderError, Interface, read
 
-FOLDER = Path(__file__).parent.parent / "native"
+FOLDER = Path(__file__).parents[2] / "native"
 LIBRARY, REASON = FOLDER / "kernels.so", FOLDER / "kernels.txt"
 OTHER_SOURCES = "was built from another native.h; build it again with `multihead doctor --build`"
 TYPES = {torch.float32: 0, torch.bfloat16: 1}

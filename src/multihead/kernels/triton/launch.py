@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInput
-from .layout import heads_fit, lined, rows_of, within
-from .sight import BLOCK, Pages, Runs, Sight
+from ...errors import InvalidInput
+from ..layout import heads_fit, lined, rows_of, within
+from ..ragged import BLOCK, Pages, Runs, Sight
 
 WIDEST = 256  # channels of a head, at most
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -45,7 +45,7 @@ def _opened() -> tuple[Any | None, str]:
     if torch.cuda.get_device_capability() < (8, 0):
         return None, f"{torch.cuda.get_device_name()} is older than those that the kernels are for"
     try:
-        from . import gpu_programs
+        from . import programs as gpu_programs
 
         probe = torch.ones(1, 16, device="cuda")
         gpu_programs.rms[(1,)](probe, probe[0], torch.empty_like(probe), 16, 16, 0.0, 0.0, SIZE=16)

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import gpu
-from .dropout import dropout as drop
-from .fused import attended, decoded
+from ..dropout import dropout as drop
+from ..fused import attended, decoded
+from ..ragged import Pages, Runs, Sight
+from ..triton import launch as gpu
 from .grids import gathered, picked
-from .sight import Pages, Runs, Sight
 
 Bias = Callable[[int], Tensor]  # text -> (heads, queries, keys), added to the scaled scores
 

@@ -1,0 +1,1 @@
+"""The operations in C++, and how its library is loaded."""
