@@ -48,7 +48,7 @@ def multihead(folder: str, precision: str) -> Run:
     import torch
 
     from multihead import AutoModelForSequenceClassification
-    from multihead.texts import batches
+    from multihead.token_batches import batches
 
     torch.set_num_threads(THREADS)
     model = AutoModelForSequenceClassification.from_pretrained(folder, precision=precision)
@@ -202,7 +202,7 @@ def roofline() -> dict[str, float]:
     """Operations and bytes a second."""
     import torch
 
-    from multihead.cli.costs import machine_limits
+    from multihead.cli.bench.measure import machine_limits
 
     torch.set_num_threads(THREADS)
     return machine_limits()

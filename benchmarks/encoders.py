@@ -28,7 +28,7 @@ from typing import Any
 
 from encoder_peers import CALIBRATION, THREADS, sentence_limit
 from multihead import AutoTokenizer, hub
-from multihead.tasks.defaults import MINILM
+from multihead.pipelines.defaults import MINILM
 from peers import PeerFailed, Worker, record
 from tasks import texts as sentences
 

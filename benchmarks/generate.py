@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from multihead import AutoModelForCausalLM, AutoTokenizer, hub
-from multihead.cli import samples
-from multihead.gguf_export import save_gguf
-from multihead.tasks.defaults import SMOLLM2
+from multihead.cli import demo_texts as samples
+from multihead.modeling.gguf_export import save_gguf
+from multihead.pipelines.defaults import SMOLLM2
 from peers import Worker, record
 
 HERE = Path(__file__).parent

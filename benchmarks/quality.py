@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from multihead import AutoModelForCausalLM, AutoTokenizer, pipeline
-from multihead.tasks.defaults import ENGLISH_PORTUGUESE, MINILM, PORTUGUESE_ENGLISH, SMOLLM2
+from multihead.pipelines.defaults import ENGLISH_PORTUGUESE, MINILM, PORTUGUESE_ENGLISH, SMOLLM2
 from peers import machine
 
 Scores = dict[str, float]

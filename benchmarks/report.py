@@ -18,8 +18,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from multihead.cli import bench
-from multihead.cli.bench import rounded
+from multihead.cli.bench import command as bench
+from multihead.cli.bench.command import rounded
 
 FIXED = re.compile(r"BERT base, (\d+) x (\d+) tokens")
 OURS, MARIAN = "multihead", "Marian's base size"

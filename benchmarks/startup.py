@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from multihead import hub
-from multihead.tasks.defaults import MINILM, SMOLLM2
+from multihead.pipelines.defaults import MINILM, SMOLLM2
 from peers import alternating, record, table
 
 CLOCK = "import sys, time; begin = time.perf_counter()\n"

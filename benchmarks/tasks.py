@@ -91,7 +91,7 @@ def serve(peer: str, folder: str) -> None:
 
 def main() -> None:
     from multihead import hub
-    from multihead.tasks.defaults import MINILM
+    from multihead.pipelines.defaults import MINILM
     from peers import Worker, record
 
     options = argparse.ArgumentParser(description=__doc__)

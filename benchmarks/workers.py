@@ -28,7 +28,7 @@ def multihead(folder: str, precision: str) -> Run:
     model = kind.from_pretrained(folder, **{how: precision})
 
     def work(job: Job) -> int:
-        from multihead.generation.job import Extras
+        from multihead.generation.strategies.base import Extras
 
         prompts, encoded = job["prompts"], None
         config = model.generation_config.changed(num_beams=job["beams"], min_new_tokens=max(job["new"]), eos_token_id=3)

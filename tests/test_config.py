@@ -17,7 +17,7 @@ from multihead.errors import (
     UnsupportedConfig,
     UnsupportedOption,
 )
-from multihead.models.registry import config_of
+from multihead.models.common.registry import config_of
 
 
 @pytest.mark.parametrize(

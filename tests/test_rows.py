@@ -10,8 +10,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from multihead.data_files import plain, read
 from multihead.errors import InvalidInput, ModelNotFound
-from multihead.rows import plain, read
 
 
 def found(path, data):

@@ -13,7 +13,17 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .adapters.config import LoraConfig
-    from .auto import (
+    from .config import Config
+    from .errors import MultiheadError
+    from .generation.config import GenerationConfig
+    from .generation.logits.constraints import DisjunctiveConstraint, PhrasalConstraint
+    from .generation.streaming import (
+        AsyncTextIteratorStreamer,
+        TextCallbackStreamer,
+        TextIteratorStreamer,
+        TextStreamer,
+    )
+    from .modeling.auto import (
         AutoConfig,
         AutoModel,
         AutoModelForCausalLM,
@@ -29,24 +39,14 @@ if TYPE_CHECKING:
         AutoTokenizer,
         PreTrainedTokenizerFast,
     )
-    from .config import Config
-    from .errors import MultiheadError
-    from .generation.config import GenerationConfig
-    from .generation.constraints import DisjunctiveConstraint, PhrasalConstraint
-    from .generation.streaming import (
-        AsyncTextIteratorStreamer,
-        TextCallbackStreamer,
-        TextIteratorStreamer,
-        TextStreamer,
-    )
-    from .model import PreTrainedModel
+    from .modeling.pretrained import PreTrainedModel
+    from .pipelines.pipeline import pipeline
     from .sentences.cross import CrossEncoder
     from .sentences.encoder import SentenceEncoder
-    from .tasks.pipeline import pipeline
     from .tokenizers.tokenizer import Tokenizer
     from .training.arguments import Seq2SeqTrainingArguments, TrainingArguments
     from .training.callbacks import EarlyStoppingCallback, TrainerCallback
-    from .training.collators import (
+    from .training.data.collators import (
         DataCollatorForLanguageModeling,
         DataCollatorForMultipleChoice,
         DataCollatorForSeq2Seq,
@@ -55,42 +55,42 @@ if TYPE_CHECKING:
         DefaultDataCollator,
         default_data_collator,
     )
-    from .training.metrics import EvalPrediction
+    from .training.evaluation.metrics import EvalPrediction
     from .training.state import TrainerControl, TrainerState
     from .training.trainer import Seq2SeqTrainer, Trainer
 
 _HOMES = {
     "AsyncTextIteratorStreamer": "generation.streaming",
-    "AutoConfig": "auto",
-    "AutoModel": "auto",
-    "AutoModelForCausalLM": "auto",
-    "AutoModelForMaskedLM": "auto",
-    "AutoModelForMultipleChoice": "auto",
-    "AutoModelForNextSentencePrediction": "auto",
-    "AutoModelForPreTraining": "auto",
-    "AutoModelForQuestionAnswering": "auto",
-    "AutoModelForSeq2SeqLM": "auto",
-    "AutoModelForSequenceClassification": "auto",
-    "AutoModelForTextEncoding": "auto",
-    "AutoModelForTokenClassification": "auto",
-    "AutoTokenizer": "auto",
+    "AutoConfig": "modeling.auto",
+    "AutoModel": "modeling.auto",
+    "AutoModelForCausalLM": "modeling.auto",
+    "AutoModelForMaskedLM": "modeling.auto",
+    "AutoModelForMultipleChoice": "modeling.auto",
+    "AutoModelForNextSentencePrediction": "modeling.auto",
+    "AutoModelForPreTraining": "modeling.auto",
+    "AutoModelForQuestionAnswering": "modeling.auto",
+    "AutoModelForSeq2SeqLM": "modeling.auto",
+    "AutoModelForSequenceClassification": "modeling.auto",
+    "AutoModelForTextEncoding": "modeling.auto",
+    "AutoModelForTokenClassification": "modeling.auto",
+    "AutoTokenizer": "modeling.auto",
     "Config": "config",
     "CrossEncoder": "sentences.cross",
-    "DataCollatorForLanguageModeling": "training.collators",
-    "DataCollatorForMultipleChoice": "training.collators",
-    "DataCollatorForSeq2Seq": "training.collators",
-    "DataCollatorForTokenClassification": "training.collators",
-    "DataCollatorWithPadding": "training.collators",
-    "DefaultDataCollator": "training.collators",
-    "DisjunctiveConstraint": "generation.constraints",
+    "DataCollatorForLanguageModeling": "training.data.collators",
+    "DataCollatorForMultipleChoice": "training.data.collators",
+    "DataCollatorForSeq2Seq": "training.data.collators",
+    "DataCollatorForTokenClassification": "training.data.collators",
+    "DataCollatorWithPadding": "training.data.collators",
+    "DefaultDataCollator": "training.data.collators",
+    "DisjunctiveConstraint": "generation.logits.constraints",
     "EarlyStoppingCallback": "training.callbacks",
-    "EvalPrediction": "training.metrics",
+    "EvalPrediction": "training.evaluation.metrics",
     "GenerationConfig": "generation.config",
     "LoraConfig": "adapters.config",
     "MultiheadError": "errors",
-    "PhrasalConstraint": "generation.constraints",
-    "PreTrainedModel": "model",
-    "PreTrainedTokenizerFast": "auto",
+    "PhrasalConstraint": "generation.logits.constraints",
+    "PreTrainedModel": "modeling.pretrained",
+    "PreTrainedTokenizerFast": "modeling.auto",
     "SentenceEncoder": "sentences.encoder",
     "Seq2SeqTrainer": "training.trainer",
     "Seq2SeqTrainingArguments": "training.arguments",
@@ -103,8 +103,8 @@ _HOMES = {
     "TrainerControl": "training.state",
     "TrainerState": "training.state",
     "TrainingArguments": "training.arguments",
-    "default_data_collator": "training.collators",
-    "pipeline": "tasks.pipeline",
+    "default_data_collator": "training.data.collators",
+    "pipeline": "pipelines.pipeline",
 }
 
 __all__ = ["__version__", *_HOMES]
@@ -118,15 +118,15 @@ def __getattr__(name: str) -> Any:
 
 def _family_class(name: str) -> Any:
     """`BertConfig` or `BertForMaskedLM`, from the registry of families."""
-    from .models.registry import architecture, by_class_name
+    from .models.common.registry import architecture, by_class_name
 
     found = by_class_name(name)
     if found is None or name.startswith("_"):
         raise AttributeError(f"multihead has no {name!r}.")
     if found[1] == "Config":
         return architecture(found[0]).config
-    from .classes import model_class
     from .errors import UnknownModel
+    from .modeling.class_factory import model_class
 
     try:
         return model_class(*found)

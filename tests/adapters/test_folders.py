@@ -12,9 +12,9 @@ import transformers
 import multihead
 from multihead import LoraConfig
 from multihead.errors import InvalidInput, ModelNotFound
-from multihead.filling import NewWeights
 from multihead.hub import Want
 from multihead.hub.choice import choose
+from multihead.modeling.fill_weights import NewWeights
 from tests.adapters import tiny
 
 NAMES = {0: "bad", 1: "fair", 2: "good"}

@@ -10,7 +10,7 @@ import torch
 import multihead
 from multihead import LoraConfig
 from multihead.errors import InvalidInput, UnsupportedOption
-from multihead.nn.quantized import QuantizedLinear, quantize, release
+from multihead.nn.quantized_linear import QuantizedLinear, quantize, release
 from tests.adapters import tiny
 
 OPTIONS = {"int8": {"load_in_8bit": True}, "int4": {"load_in_4bit": True}}

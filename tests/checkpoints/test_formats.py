@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from multihead.checkpoints import blocks, gguf
+from multihead.checkpoints import gguf
+from multihead.checkpoints import gguf_blocks as blocks
 from multihead.checkpoints.folder import open_checkpoint, save_tensors
 from multihead.errors import CorruptFile, ModelNotFound, MultiheadError, UnsafeFile, UnsupportedConfig
 from multihead.kernels import stored

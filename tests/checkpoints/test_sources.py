@@ -8,12 +8,22 @@ import pytest
 import torch
 from torch import nn
 
-from multihead.checkpoints.blocks import FORMS
-from multihead.checkpoints.keys import KeyMap
-from multihead.checkpoints.sources import Flat, Interleaved, Part, PerHead, Shaped, Slice, Source, Stacked, Transposed
+from multihead.checkpoints.gguf_blocks import FORMS
+from multihead.checkpoints.key_map import KeyMap
+from multihead.checkpoints.tensor_sources import (
+    Flat,
+    Interleaved,
+    Part,
+    PerHead,
+    Shaped,
+    Slice,
+    Source,
+    Stacked,
+    Transposed,
+)
 from multihead.errors import CheckpointMismatch
 from multihead.kernels.stored import Stored
-from multihead.models.gguf import Shifted
+from multihead.models.common.gguf import Shifted
 from tests.blocks import blocks
 
 

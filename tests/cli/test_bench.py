@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from multihead.cli import costs
+from multihead.cli.bench import measure as costs
 from multihead.cli.main import cli
 from multihead.errors import InvalidInput, ModelNotFound
 

@@ -14,7 +14,7 @@ import multihead
 from multihead import hub
 from multihead.cli.main import COMMANDS, cli, main
 from multihead.errors import ModelNotFound, NetworkUnavailable
-from multihead.tasks.defaults import ENGLISH_PORTUGUESE, MINILM, SMOLLM2
+from multihead.pipelines.defaults import ENGLISH_PORTUGUESE, MINILM, SMOLLM2
 
 
 def multihead_command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -12,11 +12,11 @@ import torch
 from click.testing import CliRunner
 
 import multihead
-from multihead.cli import machine
+from multihead.cli.doctor import checks as machine
 from multihead.cli.main import cli
 from multihead.kernels.cpu import native
 from multihead.native import build
-from multihead.preparing import PRECISIONS, precision_of
+from multihead.runtime.prepare import PRECISIONS, precision_of
 
 
 @pytest.fixture(autouse=True)

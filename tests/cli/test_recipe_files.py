@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from multihead.cli.recipe import read
+from multihead.cli.train.config_file import read
 from multihead.errors import InvalidInput
 
 HEAD = "task: text-classification\nmodel: m\noutput: out\n"

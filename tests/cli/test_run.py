@@ -24,12 +24,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from multihead.cli import drawing, rows
+from multihead.cli import columns as rows
 from multihead.cli.main import cli
 from multihead.cli.precision import loading
-from multihead.cli.results import Output
+from multihead.cli.render import answers as drawing
+from multihead.cli.render.output_file import Output
 from multihead.errors import InvalidInput, ModelNotFound, MultiheadError, UnsupportedOption
-from multihead.tasks.answers import Metadata
+from multihead.pipelines.answers import Metadata
 from multihead.training.signals import Signals
 
 TEXTS = ["The fox jumps.", "A dog", "the lazy dog"]

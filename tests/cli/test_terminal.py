@@ -25,9 +25,10 @@ from rich.tree import Tree
 
 import multihead
 from multihead import errors
-from multihead.cli import chat, main, results
+from multihead.cli import chat, main
+from multihead.cli.render import output_file as results
 from multihead.consoles import Screen, screen
-from multihead.tasks.answers import Failure
+from multihead.pipelines.answers import Failure
 from multihead.terminal import json_visible, masked, shown, visible
 
 EVIL = "\x1b]0;title\x07\x1b]52;c;aGk=\x1b\\\x1b[2J\x9b31m\x7f\u202ehidden\u2069\r[/red][bold]"
@@ -249,7 +250,7 @@ SHELL = """
 import sys
 from multihead import consoles
 from multihead.cli.main import main
-from multihead.tasks.progress import shown
+from multihead.pipelines.progress import shown
 if sys.argv[1] == "bar":
     for row in shown(iter(["row 0", "row 1"]), 2, True, "work"):
         print(row)

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from multihead import AutoModelForMaskedLM
 from multihead.cli.main import cli
-from multihead.cli.recipe import TASKS, Recipe
+from multihead.cli.train.config_file import TASKS, Recipe
 from multihead.errors import InvalidInput, ModelNotFound, MultiheadError, UnsupportedOption
 from multihead.training.tasks import TASKS as KNOWN
 

@@ -195,7 +195,7 @@ def pieces(kind: str, model: str, name: str) -> Callable[[Path], None]:
 
 
 def as_gguf(folder: Path) -> None:
-    from multihead.gguf_export import save_gguf
+    from multihead.modeling.gguf_export import save_gguf
 
     llama(folder)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
@@ -285,7 +285,7 @@ def trainer(folder: Path, steps: int) -> Any:
 
 def sealed(folder: Path) -> None:
     """Writes the manifest anew, so that what is damaged is read."""
-    from multihead.training import checkpoints
+    from multihead.training.checkpointing import folders as checkpoints
 
     path = folder / "checkpoint-2"
     (path / "checkpoint.json").unlink()

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from multihead.data_files import read
 from multihead.errors import MultiheadError
-from multihead.rows import read
 from multihead.training.data.source import Rows
 
 BROKEN = "error"  # in the place of a row

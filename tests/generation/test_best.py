@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multihead.errors import InvalidInput
-from multihead.generation import job
-from multihead.generation.beams import best
+from multihead.generation.strategies import base as job
+from multihead.generation.strategies.beam_search import best
 
 from .drawn import MODELS
 

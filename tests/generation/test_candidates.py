@@ -7,9 +7,9 @@ import random
 import pytest
 import torch
 
-from multihead.generation.candidates import Candidates, drawn
 from multihead.generation.config import GenerationConfig
-from multihead.generation.rules import first_rules, last_rules
+from multihead.generation.logits.processors import first_rules, last_rules
+from multihead.generation.logits.top_candidates import Candidates, drawn
 from multihead.kernels.cpu import native
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="without the kernels all scores are looked at")

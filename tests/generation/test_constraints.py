@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from multihead import AutoModelForCausalLM, DisjunctiveConstraint, GenerationConfig, LlamaConfig, PhrasalConstraint
 from multihead.errors import InvalidInput
-from multihead.generation.constraints import Progress
+from multihead.generation.logits.constraints import Progress
 
 from .drawn import MODELS
 

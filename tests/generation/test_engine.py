@@ -9,9 +9,9 @@ import torch
 
 from multihead import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig
 from multihead.errors import MemoryFull
-from multihead.generation.engine import Engine
+from multihead.generation.engine.scheduler import Engine
 from multihead.generation.generate import continued, enter
-from multihead.generation.job import Extras, Job
+from multihead.generation.strategies.base import Extras, Job
 
 from ..parity.case import reference
 from ..parity.cases import CASES

@@ -9,7 +9,7 @@ import torch
 
 from multihead import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, pipeline
 from multihead.errors import NoContinuation, ScoresNotFinite
-from multihead.tasks.answers import Failure
+from multihead.pipelines.answers import Failure
 
 IDS = torch.tensor([[5, 6, 7]])
 WAYS = {

@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 import multihead
 from multihead import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from multihead.errors import InvalidInput
-from multihead.generation.speculation import looked_up
+from multihead.generation.strategies.speculative import looked_up
 
 from ..parity.case import reference
 from ..parity.cases import CASES

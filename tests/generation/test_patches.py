@@ -12,10 +12,10 @@ from torch import nn
 import multihead
 from multihead.errors import InvalidInput, UnsupportedOption
 from multihead.kernels.cpu import native
-from multihead.nn.attention import Attention
-from multihead.nn.known import Snapshot, all_known, attributes
+from multihead.nn.attention.attention import Attention
+from multihead.nn.cache.layer_cache import KeyValues
 from multihead.nn.layer import Layer, Residual
-from multihead.nn.memories import KeyValues
+from multihead.runtime.layer_spec import Snapshot, all_known, attributes
 
 SIZES = {
     "vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "num_key_value_heads": 1,
@@ -370,7 +370,7 @@ FAMILIES = {
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_ways_past_layers_name_all_that_these_layers_have(name):
-    """Whoever gives a layer an option names it in `nn.known`, once the ways past its forward honour it."""
+    """Whoever gives a layer an option names it in `runtime.layer_spec`, once the ways past its forward honour it."""
     kind = getattr(multihead, name)
     model = kind(kind.architecture.config(**FAMILIES[name])).eval()
     for parameter in model.parameters():

@@ -6,7 +6,7 @@ import transformers.generation.logits_process as reference
 
 from multihead.errors import InvalidInput, UnsupportedOption
 from multihead.generation.config import GenerationConfig
-from multihead.generation.rules import first_rules, last_rules
+from multihead.generation.logits.processors import first_rules, last_rules
 
 SOURCE = [2, 9, 5, 7, 2]
 HISTORY = [[3, 5, 3, 5, 7], [1, 2, 1, 9, 1], [8, 8, 8, 8, 8]]

@@ -10,10 +10,10 @@ import transformers
 
 import multihead
 from multihead.errors import InvalidInput, TextTooLong
-from multihead.generation.walks import Walks
 from multihead.kernels import linear
 from multihead.kernels.cpu import native
-from multihead.nn.walking import Walk
+from multihead.runtime.cpu_decode import Walk
+from multihead.runtime.cpu_decode_runner import Walks
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no C++ kernels: {native.why_not()}")
 SIZES = {"vocab_size": 90, "hidden_size": 64, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4}
@@ -262,7 +262,7 @@ def test_the_number_of_threads_changes_nothing(small):
 
 
 def test_prompts_that_are_read_between_steps_disturb_nothing(small, steps, monkeypatch):
-    from multihead.generation.engine import Engine
+    from multihead.generation.engine.scheduler import Engine
 
     texts = [[5 + i, 6, 7 + i] + [9] * (11 * i) for i in range(6)]
     together = small.generate(texts, **OPTIONS)

@@ -31,7 +31,7 @@ def test_every_folder_says_what_it_is_made_of_and_how(folder):
 @pytest.mark.real
 def test_the_adapter_judges_reviews_that_it_has_not_seen():
     from multihead import pipeline
-    from multihead.tasks.defaults import MINILM
+    from multihead.pipelines.defaults import MINILM
     from tests.real.test_real_weights import fetched
 
     fetched(MINILM.name)
@@ -44,7 +44,7 @@ def test_the_adapter_judges_reviews_that_it_has_not_seen():
 @pytest.mark.real
 def test_the_adapter_answers_questions_about_texts_that_it_has_not_seen():
     from multihead import pipeline
-    from multihead.tasks.defaults import MINILM
+    from multihead.pipelines.defaults import MINILM
     from tests.real.test_real_weights import fetched
 
     fetched(MINILM.name)

@@ -20,16 +20,16 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 import multihead
-from multihead.generation.graphs import Graph, Graphs, blocks_for, rounded
-from multihead.generation.job import Job
+from multihead.generation.strategies.base import Job
 from multihead.kernels.ragged import BLOCK, Pages, Runs, Sight
 from multihead.kernels.torch.attention import attend, fused
 from multihead.kernels.triton import launch as gpu
 from multihead.kernels.triton import programs as gpu_programs
 from multihead.nn.positions import turned
-from multihead.nn.prepared import JOINED
-from multihead.nn.prepared import prepare as join
-from multihead.nn.standing import Standing, stands
+from multihead.runtime.cuda_graph_runner import Graph, Graphs, blocks_for, rounded
+from multihead.runtime.fused_layers import JOINED
+from multihead.runtime.fused_layers import prepare as join
+from multihead.runtime.graph_cache import Standing, stands
 
 REAL = torch.cuda.is_available()
 DEVICE = "cuda" if REAL else "cpu"

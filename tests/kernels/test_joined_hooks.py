@@ -13,9 +13,9 @@ pytest.importorskip("triton")
 import multihead
 from multihead.kernels.triton import launch as gpu
 from multihead.kernels.triton import programs as gpu_programs
-from multihead.nn import prepared
-from multihead.nn.prepared import JOINED
-from multihead.nn.prepared import prepare as join
+from multihead.runtime import fused_layers as prepared
+from multihead.runtime.fused_layers import JOINED
+from multihead.runtime.fused_layers import prepare as join
 from tests.generation.test_patches import ONE, PATCHES, Wrapped, after, hook, replace
 
 REAL = torch.cuda.is_available()

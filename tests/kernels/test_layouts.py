@@ -19,14 +19,14 @@ from multihead.kernels.rows import adam
 from multihead.kernels.torch.attention import attend
 from multihead.kernels.torch.attention import fused as chosen
 from multihead.kernels.triton import launch as gpu
+from multihead.nn.cache.layer_cache import KeyValues
 from multihead.nn.experts import ExpertList
 from multihead.nn.feedforward import GatedFeedForward
-from multihead.nn.joined import Joined, normed_sum
-from multihead.nn.memories import KeyValues
 from multihead.nn.norms import RMSNorm
-from multihead.nn.packed import Product
 from multihead.nn.positions import turned
-from multihead.nn.prepared import prepare
+from multihead.runtime.fused_layers import prepare
+from multihead.runtime.fused_linear_cpu import Product
+from multihead.runtime.fused_linear_gpu import Joined, normed_sum
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no C++ kernels: {native.why_not()}")
 
@@ -227,7 +227,7 @@ def test_packed_experts(way):
     experts = ExpertList([GatedFeedForward(32, 48, "silu") for _ in range(3)])
     for number, parameter in enumerate(experts.parameters()):
         parameter.copy_(drawn(*parameter.shape, seed=number) * 0.2)
-    from multihead.nn.prepared import _listed
+    from multihead.runtime.fused_layers import _listed
 
     known = [Product([e.gate.weight, e.up.weight], [None, None], "int8", act="silu", gated=True) for e in experts]
     into = _listed(experts, "int8").into

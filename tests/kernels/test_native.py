@@ -19,9 +19,9 @@ from multihead.kernels.ragged import Runs, Sight
 from multihead.kernels.rows import adam
 from multihead.kernels.torch.attention import attend
 from multihead.nn.norms import RMSNorm, WideRMSNorm
-from multihead.nn.packed import Norm, Product
 from multihead.nn.positions import turned
 from multihead.nn.weights import LayerNorm
+from multihead.runtime.fused_linear_cpu import Norm, Product
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no C++ kernels: {native.why_not()}")
 BEST = native.level()

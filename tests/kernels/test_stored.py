@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from multihead.checkpoints.blocks import FORMS
+from multihead.checkpoints.gguf_blocks import FORMS
 from multihead.errors import InvalidInput
 from multihead.kernels import packed
 from multihead.kernels.stored import Stored

@@ -8,9 +8,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from multihead.errors import InvalidInput, MemoryFull
 from multihead.kernels.ragged import Runs
-from multihead.nn.attention import Attention
-from multihead.nn.blocks import BLOCK, Budget, Pool
-from multihead.nn.cache import Cache, Store
+from multihead.nn.attention.attention import Attention
+from multihead.nn.cache.block_pool import BLOCK, Budget, Pool
+from multihead.nn.cache.store import Cache, Store
 from multihead.nn.call import Call
 from multihead.nn.ragged import places
 from multihead.nn.weights import initialize

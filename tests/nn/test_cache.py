@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multihead.kernels.ragged import Runs
-from multihead.nn.attention import Attention
-from multihead.nn.cache import Cache
+from multihead.nn.attention.attention import Attention
+from multihead.nn.cache.store import Cache
 from multihead.nn.call import Call
 from multihead.nn.ragged import places
 from multihead.nn.recurrence import SSRU

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from multihead.kernels.ragged import Runs
-from multihead.nn.biases import BucketedBias
+from multihead.nn.attention.local import LocalAttention, TransientGlobalAttention
+from multihead.nn.attention.position_bias import BucketedBias
 from multihead.nn.call import Call, Record
-from multihead.nn.local import LocalAttention, TransientGlobalAttention
 from multihead.nn.norms import RMSNorm
 from multihead.nn.ragged import places
 

@@ -11,8 +11,8 @@ import transformers
 
 import multihead
 from multihead.kernels.cpu import native
-from multihead.nn.steps import PreparedStack, Steps
-from multihead.nn.walking import Walk
+from multihead.runtime.cpu_decode import Walk
+from multihead.runtime.cpu_stack import PreparedStack, Steps
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no C++ kernels: {native.why_not()}")
 SIZES = {"vocab_size": 90, "hidden_size": 64, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4}

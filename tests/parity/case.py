@@ -9,8 +9,8 @@ from typing import Any
 import torch
 import transformers
 
-from multihead.kinds import KINDS
-from multihead.models.registry import by_class_name
+from multihead.heads.head_types import KINDS
+from multihead.models.common.registry import by_class_name
 
 WORDS = 99  # vocabulary of all tiny models; the last word is never drawn
 WRITES = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")

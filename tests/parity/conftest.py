@@ -46,7 +46,7 @@ class Results:
             self.ends[kind].append(end)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        from multihead.models.registry import FAMILIES
+        from multihead.models.common.registry import FAMILIES
 
         rows = []
         for kind in sorted(self.worst, key=lambda kind: FAMILIES[kind].name.lower()):

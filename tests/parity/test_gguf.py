@@ -16,8 +16,8 @@ import transformers
 from sentencepiece import sentencepiece_model_pb2
 
 from multihead import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
-from multihead.checkpoints.keys import joined
-from multihead.models.registry import FAMILIES, architecture
+from multihead.checkpoints.key_map import joined
+from multihead.models.common.registry import FAMILIES, architecture
 
 from .case import WORDS, Case
 from .cases import CASES

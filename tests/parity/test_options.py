@@ -10,7 +10,7 @@ import pytest
 
 from multihead.config import hints
 from multihead.errors import UnsupportedConfig
-from multihead.models.registry import FAMILIES, architecture, config_of
+from multihead.models.common.registry import FAMILIES, architecture, config_of
 from multihead.nn.empty import empty_weights
 
 from .case import Case

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import multihead
-from multihead.training.passes import Tokens
+from multihead.training.objectives.packed_batch import Tokens
 
 from .case import Case, reference
 from .cases import CASES

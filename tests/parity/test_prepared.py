@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from multihead.errors import InvalidInput
 from multihead.kernels import packed
 from multihead.kernels.cpu import native
-from multihead.nn.packed import Product
-from multihead.preparing import products
+from multihead.runtime.fused_linear_cpu import Product
+from multihead.runtime.prepare import products
 
 from .case import Case, batch, writes
 from .cases import PAIRS

@@ -11,9 +11,9 @@ from torch import nn
 
 from multihead.kernels.cpu import native
 from multihead.nn.experts import RoutedExperts, WithShared
-from multihead.nn.packed import Product
-from multihead.nn.packed_experts import PackedExperts, Products
 from multihead.nn.switch import SwitchFeedForward
+from multihead.runtime.fused_experts import PackedExperts, Products
+from multihead.runtime.fused_linear_cpu import Product
 
 from .case import Case, batch, writes
 from .cases import CASES
@@ -162,7 +162,7 @@ def test_many_tokens_and_experts_that_nobody_chooses(folders, monkeypatch):
         for row in range(9):
             one = [t[row : row + 1] for t in (x, weights, chosen, add)]
             close(experts(*one), expected[row : row + 1], "a token", 1e-5)
-        monkeypatch.setattr("multihead.nn.packed_experts.TOKENS", 4)
+        monkeypatch.setattr("multihead.runtime.fused_experts.TOKENS", 4)
         close(experts(x, weights, chosen, add), expected, "in pieces", 1e-5)
         assert experts(x[:0], weights[:0], chosen[:0], None).shape == (0, experts.output.outputs)
         monkeypatch.setattr(native, "library", lambda: None)

@@ -19,7 +19,7 @@ from multihead import (
     pipeline,
 )
 from multihead.errors import ModelNotFound, NetworkUnavailable
-from multihead.tasks.defaults import ENGLISH_PORTUGUESE, MINILM, PORTUGUESE_ENGLISH, SMOLLM2
+from multihead.pipelines.defaults import ENGLISH_PORTUGUESE, MINILM, PORTUGUESE_ENGLISH, SMOLLM2
 from tests.tokenizers.folders import TEXTS
 
 pytestmark = pytest.mark.real

@@ -13,22 +13,22 @@ import torch
 from torch import nn
 
 import multihead
-from multihead.heads import LanguageModel
+from multihead.heads.heads import LanguageModel
 from multihead.kernels.cpu import native
-from multihead.nn.alibi import Alibi
-from multihead.nn.attention import Attention, CrossAttention
+from multihead.nn.attention.alibi import Alibi
+from multihead.nn.attention.attention import Attention, CrossAttention
 from multihead.nn.embeddings import Embeddings
 from multihead.nn.feedforward import FeedForward, GatedFeedForward
-from multihead.nn.known import KNOWN
 from multihead.nn.layer import Residual
 from multihead.nn.norms import RMSNorm, WideRMSNorm
 from multihead.nn.positions import Positions, Rotary
-from multihead.nn.prepared import JOINED
-from multihead.nn.prepared import prepare as join
 from multihead.nn.stack import Stack
-from multihead.nn.steps import Steps
-from multihead.nn.walking import Walk
 from multihead.nn.weights import Embedding, LayerNorm, ScaledEmbedding
+from multihead.runtime.cpu_decode import Walk
+from multihead.runtime.cpu_stack import Steps
+from multihead.runtime.fused_layers import JOINED
+from multihead.runtime.fused_layers import prepare as join
+from multihead.runtime.layer_spec import KNOWN
 
 PLAIN = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 ONE_KEY_HEAD = {**PLAIN, "num_key_value_heads": 1, "head_dim": 16}
@@ -163,7 +163,7 @@ def test_the_guard_sees_a_new_option():
             super().__init__(*args, **options)
             self.loudness = 2.0
 
-    Louder.__module__ = "multihead.nn.attention"
+    Louder.__module__ = "multihead.nn.attention.attention"
     assert constructed(Louder) - KNOWN[Attention] == {"loudness"}
 
 

@@ -10,7 +10,7 @@ import pytest
 import sentence_transformers as reference
 
 from multihead import SentenceEncoder, pipeline
-from multihead.tasks.defaults import MINILM
+from multihead.pipelines.defaults import MINILM
 from tests.real.test_real_weights import fetched
 from tests.tokenizers.folders import TEXTS
 

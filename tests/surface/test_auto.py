@@ -9,7 +9,7 @@ import torch
 from transformers.models.auto import modeling_auto
 
 import multihead
-from multihead.models.registry import FAMILIES, architecture
+from multihead.models.common.registry import FAMILIES, architecture
 from tests.parity.case import reference
 from tests.parity.cases import CASES
 

@@ -11,12 +11,12 @@ import torch
 
 import multihead
 import multihead.errors
-from multihead.generation.graphs import Graphs
 from multihead.kernels.ragged import Runs, Sight
 from multihead.kernels.torch.attention import attend, fused
 from multihead.kernels.triton import launch as gpu
-from multihead.nn.cache import Store
+from multihead.nn.cache.store import Store
 from multihead.nn.weights import initialize
+from multihead.runtime.cuda_graph_runner import Graphs
 from tests.kernels.test_gpu import FAMILIES, built
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")

@@ -15,13 +15,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from multihead import AutoModelForCausalLM
-from multihead.checkpoints.blocks import FORMS
+from multihead.checkpoints.gguf_blocks import FORMS
 from multihead.errors import CorruptFile, UnsupportedOption
 from multihead.kernels import packed
 from multihead.kernels.cpu import native
 from multihead.kernels.stored import Stored
-from multihead.nn.quantized import quantize
-from multihead.preparing import products
+from multihead.nn.quantized_linear import quantize
+from multihead.runtime.prepare import products
 from tests import blocks
 
 IDS = torch.arange(1, 25).view(2, 12)
@@ -144,7 +144,9 @@ def test_where_there_are_no_codes_it_is_said_what_to_do(llama, tmp_path):
 
 
 PROGRAM = """
-import resource, sys, torch
+from multihead import AutoModelForCausalLM
+from multihead.modeling import loading
+from multihead.runtime import prepare as preparing
 from multihead import AutoModelForCausalLM, loading, preparing
 torch.set_num_threads(1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -39,7 +39,7 @@ from multihead.errors import (
     UnsupportedConfig,
     UnsupportedOption,
 )
-from multihead.filling import NewWeights
+from multihead.modeling.fill_weights import NewWeights
 from tests.hub_server import HubServer
 
 
@@ -333,7 +333,7 @@ def test_loading_takes_the_checkpoints_size_and_no_second_copy(tmp_path, kind):
         import re, torch, safetensors, multihead
         from multihead import AutoModel, BertConfig, BertModel
         BertModel(BertConfig(vocab_size=9, hidden_size=8, num_attention_heads=1, num_hidden_layers=1))
-        import multihead.checkpoints.folder, multihead.loading
+        import multihead.checkpoints.folder, multihead.modeling.loading
         peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
         before = peak()
         model = AutoModel.from_pretrained({str(tmp_path)!r})

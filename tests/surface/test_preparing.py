@@ -14,7 +14,7 @@ import multihead
 from multihead import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
 from multihead.errors import CheckpointMismatch, CorruptFile, InvalidInput, MultiheadError, UnsupportedOption
 from multihead.kernels.cpu import native
-from multihead.preparing import products
+from multihead.runtime.prepare import products
 
 TEXTS = [[2, 5, 6, 7, 3], [2, 8, 3]]
 PACKED = ["bf16", "int8", "int4"]

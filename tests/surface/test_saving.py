@@ -11,7 +11,7 @@ import transformers
 import multihead
 from multihead import AutoModelForCausalLM, AutoModelForSequenceClassification
 from multihead.errors import InvalidInput, ModelNotFound, UnsupportedOption
-from multihead.saving import shard_bytes
+from multihead.modeling.saving import shard_bytes
 from tests.parity.case import reference
 from tests.parity.cases import CASES
 

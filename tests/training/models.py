@@ -10,7 +10,7 @@ import torch
 import transformers
 
 import multihead
-from multihead.losses import IGNORED
+from multihead.heads.losses import IGNORED
 
 WORDS = 60
 BERT = {

@@ -21,7 +21,7 @@ import multihead
 from multihead.errors import MultiheadError
 from multihead.training.arguments import TrainingArguments
 from multihead.training.callbacks import TrainerCallback
-from multihead.training.parallel import Replicated
+from multihead.training.distributed.parallel import Replicated
 from multihead.training.trainer import Trainer
 
 # Biases of keys have a gradient of nothing but rounding, which Adam would blow up to full steps but for the epsilon.

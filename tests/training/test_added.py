@@ -15,8 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from multihead import errors
-from multihead.training import checkpoints, parts, spread
 from multihead.training.callbacks import TrainerCallback
+from multihead.training.checkpointing import dcp_reader as parts
+from multihead.training.checkpointing import folders as checkpoints
+from multihead.training.distributed import dtensor as spread
 from multihead.training.state import STATE_FILE
 from tests.training.runs import examples, trainer
 

@@ -8,7 +8,7 @@ import torch
 import multihead
 from multihead.kernels.ragged import Runs
 from multihead.nn.call import Asked
-from multihead.training.passes import Tokens, states, states_at
+from multihead.training.objectives.packed_batch import Tokens, states, states_at
 
 SMALL = {"vocab_size": 60, "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 24}
 MODELS = {  # class -> (config, whether its last layer narrows)

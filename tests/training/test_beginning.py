@@ -8,7 +8,7 @@ import torch
 import multihead
 from multihead.errors import InvalidInput, UnsupportedOption
 from multihead.training.arguments import TrainingArguments
-from multihead.training.pairs import Preference
+from multihead.training.objectives.preference import Preference
 from multihead.training.trainer import Trainer
 from tests.training.runs import SETTINGS, tiny, trainer, weights
 

@@ -13,8 +13,8 @@ import yaml
 from huggingface_hub import ModelCard
 
 from multihead import __version__
-from multihead.training.card import Data, Trained, model_card
-from multihead.training.front_matter import front_matter
+from multihead.training.reporting.front_matter import front_matter
+from multihead.training.reporting.model_card import Data, Trained, model_card
 
 HISTORY = [
     *({"loss": 2.0 - step / 100, "learning_rate": 1e-5, "epoch": step / 50, "step": step} for step in range(1, 101)),

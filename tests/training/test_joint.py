@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from multihead.training.pairs import Sentences
+from multihead.training.objectives.preference import Sentences
 from tests.training.joint_program import losses
 
 LOSSES = ["contrastive", "cosent", "cosine"]

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import multihead
+from multihead.heads.losses import IGNORED
 from multihead.kernels.ragged import Runs
-from multihead.losses import IGNORED
-from multihead.training import losses
-from multihead.training.objectives import Objective, Words, objective_of
+from multihead.training.objectives import losses
+from multihead.training.objectives.token import Objective, Words, objective_of
 
 WORDS = 60
 SMALL = {"vocab_size": WORDS, "num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 16}

@@ -12,8 +12,8 @@ from sklearn import metrics as sklearn
 from transformers import EvalPrediction as Reference
 
 from multihead.errors import InvalidInput, UnsupportedOption
-from multihead.training import metrics, text_metrics
-from multihead.training.metrics import EvalPrediction
+from multihead.training.evaluation import metrics, text_metrics
+from multihead.training.evaluation.metrics import EvalPrediction
 
 NAMES = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC", 4: "I-LOC"}
 

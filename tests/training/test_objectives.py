@@ -11,15 +11,15 @@ import torch
 from transformers.trainer_pt_utils import LabelSmoother
 
 import multihead
-from multihead.losses import IGNORED
+from multihead.heads.losses import IGNORED
 from multihead.training.arguments import TrainingArguments
-from multihead.training.objectives import objective_of
-from multihead.training.optimizers import scheduled
-from multihead.training.padded import Padded
-from multihead.training.pairs import Preference
-from multihead.training.steps import Stepper
+from multihead.training.distributed.process_group import World
+from multihead.training.objectives.padded_forward import Padded
+from multihead.training.objectives.preference import Preference
+from multihead.training.objectives.token import objective_of
+from multihead.training.optim.optimizer_step import Stepper
+from multihead.training.optim.optimizers import scheduled
 from multihead.training.trainer import Trainer, checkpointed
-from multihead.training.world import World
 from tests.training.models import CASES, examples, ours, tensors, theirs
 from tests.training.runs import SETTINGS, losses
 

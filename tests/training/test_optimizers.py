@@ -11,10 +11,10 @@ import transformers
 
 import multihead
 from multihead.errors import UnsupportedOption
-from multihead.training.adafactor import Adafactor
 from multihead.training.arguments import SCHEDULES as NAMED
 from multihead.training.arguments import TrainingArguments
-from multihead.training.optimizers import SCHEDULES, Average, groups, learning, optimizer_of, schedule, undecayed
+from multihead.training.optim.adafactor import Adafactor
+from multihead.training.optim.optimizers import SCHEDULES, Average, groups, learning, optimizer_of, schedule, undecayed
 from tests.training.models import CASES, ours, saved, theirs
 from tests.training.runs import tiny
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multihead.errors import UnsupportedOption
-from multihead.training.order import Order
-from multihead.training.passes import pieces
+from multihead.training.data.sampler import Order
+from multihead.training.objectives.packed_batch import pieces
 
 lengths = st.lists(st.integers(0, 30), min_size=1, max_size=60)
 

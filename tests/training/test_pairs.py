@@ -16,8 +16,8 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 
 import multihead
 from multihead.errors import UnsupportedOption
-from multihead.losses import IGNORED
-from multihead.training.pairs import Preference, Sentences
+from multihead.heads.losses import IGNORED
+from multihead.training.objectives.preference import Preference, Sentences
 from tests.training.models import ours
 
 PROMPT = 4

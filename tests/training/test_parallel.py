@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 import multihead
 from multihead.errors import UnsupportedOption
 from multihead.training.arguments import TrainingArguments
-from multihead.training.sharding import Sharding
+from multihead.training.distributed.fsdp import Sharding
 from multihead.training.trainer import Trainer
 from tests.training import parallel_program
 from tests.training.parallel_program import model

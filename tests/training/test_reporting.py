@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 
 from multihead.errors import UnsupportedOption
-from multihead.training import progress, reporting
-from multihead.training.progress import ProgressCallback, duration, number
-from multihead.training.reporting import TensorBoardCallback, WandbCallback, reporters
+from multihead.training.reporting import loggers as reporting
+from multihead.training.reporting import progress_bar as progress
+from multihead.training.reporting.loggers import TensorBoardCallback, WandbCallback, reporters
+from multihead.training.reporting.progress_bar import ProgressCallback, duration, number
 from multihead.training.state import TrainerControl, TrainerState
 
 CONTROL = TrainerControl()

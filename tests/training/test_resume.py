@@ -18,9 +18,9 @@ import torch
 import multihead
 from multihead import errors
 from multihead.files import staged
-from multihead.training import checkpoints
 from multihead.training.arguments import TrainingArguments
 from multihead.training.callbacks import TrainerCallback
+from multihead.training.checkpointing import folders as checkpoints
 from multihead.training.trainer import Trainer
 from tests.training.runs import SETTINGS, examples, losses, same, started, tiny, trainer, weights
 

@@ -9,8 +9,8 @@ import torch
 
 import multihead
 from multihead.kernels.cpu import native
-from multihead.training import tables
-from multihead.training.tables import AdamW, by_rows
+from multihead.training.optim import sparse_embeddings as tables
+from multihead.training.optim.sparse_embeddings import AdamW, by_rows
 from tests.training.runs import examples, losses, same, tiny, trainer, weights
 from tests.training.test_resume import crashed
 

@@ -12,9 +12,9 @@ import torch
 
 import multihead
 from multihead.errors import InvalidInput, UnsupportedOption
-from multihead.training import text_metrics
 from multihead.training.arguments import TrainingArguments
 from multihead.training.callbacks import TrainerCallback
+from multihead.training.evaluation import text_metrics
 from multihead.training.tasks import ALIASES, TASKS
 from multihead.training.trainer import Trainer
 from tests.training.runs import SETTINGS, losses, same, weights

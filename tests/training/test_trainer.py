@@ -14,9 +14,11 @@ import transformers
 
 import multihead
 from multihead.errors import InvalidInput, TrainingDiverged, UnsupportedOption
-from multihead.training import checkpoints, hooks, tables
+from multihead.training import user_hooks as hooks
 from multihead.training.arguments import TrainingArguments
 from multihead.training.callbacks import EarlyStoppingCallback, TrainerCallback
+from multihead.training.checkpointing import folders as checkpoints
+from multihead.training.optim import sparse_embeddings as tables
 from multihead.training.trainer import Trainer
 from tests.training.runs import SETTINGS, examples, losses, same, tiny, trainer, weights
 

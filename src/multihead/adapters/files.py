@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.keys import KeyMap, mistyped
-from ..checkpoints.sources import Source
+from ..checkpoints.key_map import KeyMap, mistyped
+from ..checkpoints.tensor_sources import Source
 from ..config import read_json, write_json
 from ..errors import CheckpointMismatch, InvalidInput, ModelNotFound, UnsupportedConfig, UnsupportedOption
 from ..files import rebuilt
 from ..hub import Want
 from ..hub.choice import ADAPTER_CONFIG, ADAPTER_LABELS, ADAPTER_WEIGHTS
 from ..hub.local import is_adapter
-from ..place import Place
+from ..hub.options import Place
 from . import words
 from .config import LoraConfig
 from .layers import Adapted, Lora

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..kernels.linear import linear
-from ..nn.quantized import QuantizedLinear
+from ..nn.quantized_linear import QuantizedLinear
 from ..nn.weights import Dropout, Linear
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..errors import InvalidInput
 from ..hub import Want
-from ..nn.quantized import QuantizedLinear
-from ..place import Place
+from ..hub.options import Place
+from ..nn.quantized_linear import QuantizedLinear
 from . import files, state
 from .config import LoraConfig
 

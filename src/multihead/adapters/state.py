@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..checkpoints.keys import KeyMap, owners
+from ..checkpoints.key_map import KeyMap, owners
 from ..errors import InvalidInput, UnsupportedConfig, UnsupportedOption, nearest
-from ..nn.quantized import QuantizedLinear, is_quantized, release
+from ..nn.quantized_linear import QuantizedLinear, is_quantized, release
 from .config import ALL_LINEAR, LoraConfig
 from .layers import Adapted, added, first, unwrap, wrap
 from .targets import Saved, Target, V, by_pattern, chosen, meant, saved, targets, unknown_module

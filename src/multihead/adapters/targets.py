@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap, owners
-from ..checkpoints.sources import Interleaved, Part, PerHead, Source, Transposed
+from ..checkpoints.key_map import KeyMap, owners
+from ..checkpoints.tensor_sources import Interleaved, Part, PerHead, Source, Transposed
 from ..errors import InvalidInput, UnsupportedOption, nearest
 from ..nn.weights import Linear
 from .config import ALL_LINEAR, LoraConfig

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoints.keys import owners
+from ..checkpoints.key_map import owners
 from ..errors import UnsupportedOption, warn
 from .layers import Adapted
 

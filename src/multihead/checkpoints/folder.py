@@ -39,7 +39,7 @@ class Checkpoint:
         """The same, in which matrices of a GGUF file stay in their blocks until something is computed with them."""
         if self.layout != "gguf":
             return self
-        from .blocks import GgufTensors
+        from .gguf_blocks import GgufTensors
 
         assert isinstance(self.tensors, GgufTensors)
         return replace(self, tensors=GgufTensors(self.tensors.container, blocks=True))
@@ -83,7 +83,7 @@ def _file(path: Path) -> Checkpoint:
 def _by_format(path: Path, source: str) -> Checkpoint:
     if path.suffix == ".gguf":
         from . import gguf
-        from .blocks import GgufTensors
+        from .gguf_blocks import GgufTensors
 
         container = gguf.read(path)
         return Checkpoint(source, "gguf", GgufTensors(container), container.metadata)

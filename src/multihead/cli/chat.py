@@ -57,7 +57,7 @@ def command(
 
     Piped, what is wrong with a line goes to stderr, and the exit status is 1 where none was answered.
     """
-    from ..tasks.pipeline import pipeline
+    from ..pipelines.pipeline import pipeline
 
     console = screen()
     with screen(stderr=True).status("Loading the model"):
@@ -217,7 +217,7 @@ class Talk:
 
     def load(self, path: Path) -> None:
         """Goes on with a saved conversation. Raises InvalidInput for a file that is none."""
-        from ..tasks.text_generation import checked
+        from ..pipelines.text_generation import checked
 
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -232,7 +232,7 @@ class Shown:
     """An answer on the console while it is written: Markdown on a terminal, else the text alone."""
 
     def __init__(self, console: Console, tokenizer: Any) -> None:
-        from .written import Written
+        from .render.streamed_text import Written
 
         self.console, self.streamer = console, Written(tokenizer, self.show)
         self.live = Live(console=console, refresh_per_second=12, vertical_overflow="visible")

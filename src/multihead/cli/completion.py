@@ -28,8 +28,8 @@ def command(shell: str) -> None:
 
 def complete_task(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Tasks that begin so."""
-    from ..tasks.catalog import ALIASES, TASKS
-    from ..tasks.defaults import TRANSLATORS
+    from ..pipelines.catalog import ALIASES, TASKS
+    from ..pipelines.defaults import TRANSLATORS
 
     pairs = [f"translation_{source}_to_{target}" for source, target in TRANSLATORS]
     return sorted(name for name in [*TASKS, *ALIASES, *pairs] if name.startswith(incomplete))

@@ -15,7 +15,7 @@ from .completion import complete_model
 from .models import size
 
 if TYPE_CHECKING:
-    from ..model import PreTrainedModel
+    from ..modeling.pretrained import PreTrainedModel
     from ..sentences.cross import CrossEncoder
     from ..sentences.encoder import SentenceEncoder
     from ..tokenizers.tokenizer import Tokenizer
@@ -66,7 +66,7 @@ def command(model: str, target: Path, dtype: str | None, max_shard_size: str, ov
         if target.suffix != ".gguf":
             found.save_pretrained(target, max_shard_size=max_shard_size)
         elif isinstance(found, Plain):
-            from ..gguf_export import save_gguf
+            from ..modeling.gguf_export import save_gguf
 
             save_gguf(found.model, found.tokenizer, target, IN_GGUF[kind])
         else:
@@ -96,13 +96,13 @@ class Plain:
 
 def opened(name: str, dtype: str | None) -> Plain | SentenceEncoder | CrossEncoder:
     """A checkpoint whole: an adapter in its base model, or with what modules.json names after the transformer."""
-    from ..auto import AutoConfig, AutoTokenizer
     from ..hub import Want, resolve
-    from ..loading import load_model
+    from ..modeling.auto import AutoConfig, AutoTokenizer
+    from ..modeling.loading import load_model
     from ..sentences.cross import CrossEncoder
     from ..sentences.encoder import SentenceEncoder
     from ..sentences.folder import MODULES_FILE, SETTINGS_FILE, Settings
-    from .inspecting import best_class
+    from .inspect_checkpoint import best_class
 
     root = resolve(name, (Want.CONFIG, Want.MODULES))
     if (root / MODULES_FILE).is_file():

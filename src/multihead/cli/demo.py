@@ -18,11 +18,11 @@ from rich.text import Text
 
 from .. import hub
 from ..consoles import screen
-from ..tasks.defaults import ANSWERS, ENGLISH_PORTUGUESE, MINILM, SENTIMENT, SMOLLM2, Default
-from . import samples
-from .downloads import Downloads
+from ..pipelines.defaults import ANSWERS, ENGLISH_PORTUGUESE, MINILM, SENTIMENT, SMOLLM2, Default
+from . import demo_texts as samples
 from .precision import loading
 from .precision import option as precision_option
+from .render.downloads import Downloads
 
 MODELS = (SMOLLM2, ENGLISH_PORTUGUESE, MINILM)
 
@@ -123,7 +123,7 @@ def load(console: Console, precision: str) -> Pipes:
     with console.status("Starting torch"):
         import torch
 
-        from ..tasks.pipeline import pipeline
+        from ..pipelines.pipeline import pipeline
     started = time.perf_counter() - began
     told = Text.assemble((f"torch {torch.__version__} in {started:.2f} s", "dim"))
     pipes = []
@@ -171,7 +171,7 @@ def translation(report: Report, pipes: Pipes) -> None:
 
 
 def summarization(report: Report, pipes: Pipes) -> None:
-    from ..tasks.text2text import PromptedSummarization
+    from ..pipelines.text2text import PromptedSummarization
 
     report.section("Summarization", SMOLLM2, "by a prompt")
     report.console.print(Padding(Text(samples.ARTICLE, style="dim"), (0, 2)))
@@ -216,7 +216,7 @@ def similarity(report: Report, pipes: Pipes) -> None:
 
 def streamed(report: Report, task: str, speaker: Any, run: Callable[[Any], Any]) -> None:
     """Runs a generation and shows its text as it comes."""
-    from .written import Written
+    from .render.streamed_text import Written
 
     with Live(console=report.console, refresh_per_second=12, transient=not report.console.is_terminal) as live:
         show = Written(speaker.tokenizer, lambda _: live.update(Padding(Text(show.text.strip(), style=""), (0, 2))))

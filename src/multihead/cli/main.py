@@ -17,17 +17,17 @@ from ..errors import MultiheadError
 from ..terminal import shown
 
 COMMANDS = {  # command -> the module that holds it
-    "attention": "attention",
-    "bench": "bench",
+    "attention": "attention.command",
+    "bench": "bench.command",
     "chat": "chat",
     "completion": "completion",
     "convert": "convert",
     "demo": "demo",
-    "doctor": "doctor",
-    "inspect": "inspecting",
+    "doctor": "doctor.command",
+    "inspect": "inspect_checkpoint",
     "models": "models",
     "run": "run",
-    "train": "train",
+    "train": "train.command",
 }
 
 

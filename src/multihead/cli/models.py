@@ -96,7 +96,7 @@ def _listed(console: Console) -> None:
 
 
 def _defaults(console: Console) -> None:
-    from ..tasks.catalog import TASKS
+    from ..pipelines.catalog import TASKS
 
     table = Table(header_style="bold", border_style="cyan")
     for name in ("task", "with a network", "without: from the package index"):

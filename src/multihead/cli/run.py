@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..consoles import screen
+from ..data_files import sound
 from ..errors import InvalidInput, UnsupportedOption
 from ..files import same
-from ..rows import sound
-from ..tasks.catalog import named
-from . import rows
+from ..pipelines.catalog import named
+from . import columns as rows
 from .completion import complete_task
 from .precision import loading
 from .precision import option as precision_option
@@ -29,7 +29,7 @@ from .precision import option as precision_option
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from .results import Output
+    from .render.output_file import Output
 
 
 @click.command(name="run")
@@ -212,9 +212,10 @@ def answer(
     live: bool,
 ) -> None:  # fmt: skip
     """Answers them all and shows or writes it. Raises what the pipeline raises."""
-    from ..tasks.pipeline import pipeline
+    from ..pipelines.pipeline import pipeline
     from ..training.signals import Signals
-    from . import drawing, results
+    from .render import answers as drawing
+    from .render import output_file as results
 
     talk = screen(stderr=True)
     with Signals(at_once=True) as signals, ExitStack() as held:
@@ -253,8 +254,9 @@ def told(
     Args:
         begin: number of the first row. check: is called after each row, and raises where the run is to stop.
     """
-    from ..tasks.answers import Failure
-    from . import drawing, results
+    from ..pipelines.answers import Failure
+    from .render import answers as drawing
+    from .render import output_file as results
 
     console, failed = screen(), 0
     shared = kept is None and console.is_terminal  # a bar would stand among the answers, and break their lines

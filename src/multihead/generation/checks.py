@@ -9,8 +9,8 @@ from torch import nn
 
 from ..errors import InvalidInput, TextTooLong, UnsupportedOption, warn
 from .config import DRAWS, GenerationConfig
-from .constraints import check_constraints
-from .job import Extras
+from .logits.constraints import check_constraints
+from .strategies.base import Extras
 
 PACKAGE = __name__.split(".")[0]
 USUAL: Mapping[str, Any] = {

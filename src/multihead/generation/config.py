@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..config import GENERATION_FILE, admits, describe, hints, read_json, write_json
 from ..errors import InvalidInput, ModelNotFound, UnsupportedOption, nearest, read_errors
-from .constraints import Words, read_constraints
-from .values import bias_of_runs, checked
+from .config_fields import bias_of_runs, checked
+from .logits.constraints import Words, read_constraints
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -211,7 +211,7 @@ class GenerationConfig:
             ModelNotFound: there is none. NetworkUnavailable, AccessDenied, CorruptFile: the file.
         """
         from ..hub import Want
-        from ..place import Place
+        from ..hub.options import Place
 
         place = Place.taken(options)
         folder = Path(name, place.subfolder)

@@ -9,15 +9,13 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
+from ..heads.outputs import Output
 from ..nn.call import Encoded
-from ..outputs import Output
-from .beams import beamed
 from .checks import check, check_effect, check_forward, check_prompts, check_tokens, check_ways
 from .config import GenerationConfig
-from .contrastive import contrasted
-from .engine import BRANCHES, Engine, Request, Strategy
+from .engine.scheduler import BRANCHES, Engine, Request, Strategy
 from .inputs import beginning, mask_of, opposites, prompt_of, read_inputs, source, sources_of, targets, unpadded
-from .job import Assistant, Extras, Job, some
+from .logits.grammar import Structure
 from .outputs import (
     GenerateBeamDecoderOnlyOutput,
     GenerateBeamEncoderDecoderOutput,
@@ -27,9 +25,11 @@ from .outputs import (
     padded,
     shown,
 )
-from .sampling import sampled
-from .speculation import GUESSES, RUN, SURE, Draft, Guesser, Lookup, Translated, speculated
-from .structure import Structure
+from .strategies.base import Assistant, Extras, Job, some
+from .strategies.beam_search import beamed
+from .strategies.contrastive import contrasted
+from .strategies.sampling import sampled
+from .strategies.speculative import GUESSES, RUN, SURE, Draft, Guesser, Lookup, Translated, speculated
 
 NEW_TOKENS = 20  # where nothing says how many, as the reference does
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
+from ..heads.outputs import Output
 from ..nn.call import Record
-from ..outputs import Output
-from .job import Job, Shown
+from .strategies.base import Job, Shown
 
 Steps = tuple[Tensor, ...]
 Layers = tuple[tuple[Tensor, ...], ...]

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..checkpoints.keys import KeyMap, Rows
-from ..checkpoints.sources import Source
+from ..checkpoints.key_map import KeyMap, Rows
+from ..checkpoints.tensor_sources import Source
 from ..config import Config, Copies, Count, Size
-from ..heads import Both, Classifier, Dense, Head, LanguageModel, Pooler, Transform, first
-from ..kinds import Kind
-from ..kinds import pretraining as pretraining_scores
+from ..heads.head_types import Kind
+from ..heads.head_types import pretraining as pretraining_scores
+from ..heads.heads import Both, Classifier, Dense, Head, LanguageModel, Pooler, Transform, first
+from ..heads.outputs import PreTrainingOutput
 from ..nn.stack import Stack
 from ..nn.weights import Linear
-from ..outputs import PreTrainingOutput
 from . import bert
-from .architecture import Architecture
 from .bert import EMBEDDING_ROWS, OLD_NORMS, answer, copies, twins
+from .common.architecture import Architecture
 
 
 @dataclass(kw_only=True)

@@ -9,19 +9,19 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from ..checkpoints.keys import KeyMap, Rows
-from ..checkpoints.sources import FlatOrZero
+from ..checkpoints.key_map import KeyMap, Rows
+from ..checkpoints.tensor_sources import FlatOrZero
 from ..config import Config, Count, Size
-from ..heads import Classifier, Dense, Head, LanguageModel, at_token, end_token
-from ..kinds import Kind, words
-from ..nn.attention import Attention, CrossAttention
+from ..heads.head_types import Kind, words
+from ..heads.heads import Classifier, Dense, Head, LanguageModel, at_token, end_token
+from ..heads.outputs import ScoresOutput
+from ..nn.attention.attention import Attention, CrossAttention
 from ..nn.embeddings import Embeddings, LearnedPositions, SinusoidalPositions, sinusoids
 from ..nn.feedforward import FeedForward
 from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.stack import EncoderDecoder, Stack
 from ..nn.weights import Embedding, LayerNorm, Linear, ScaledEmbedding
-from ..outputs import ScoresOutput
-from .architecture import Architecture, MakeHead, untied
+from .common.architecture import Architecture, MakeHead, untied
 
 
 @dataclass(kw_only=True)

@@ -8,18 +8,18 @@ from typing import Any, Literal
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap, Rows
+from ..checkpoints.key_map import KeyMap, Rows
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
-from ..heads import Both, Classifier, Dense, Head, LanguageModel, Pooler, Transform, carrying, first
-from ..nn.attention import Attention, CrossAttention
+from ..heads.heads import Both, Classifier, Dense, Head, LanguageModel, Pooler, Transform, carrying, first
+from ..nn.attention.attention import Attention, CrossAttention
 from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.feedforward import FeedForward
 from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm, Linear
-from . import gguf
-from .architecture import Architecture, MakeHead
+from .common import gguf
+from .common.architecture import Architecture, MakeHead
 
 
 @dataclass(kw_only=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..config import Config, Count, Size
-from ..heads import Head, LanguageModel
+from ..heads.heads import Head, LanguageModel
 from ..nn.stack import Stack
 from ..nn.weights import Linear
 from . import bert

@@ -9,19 +9,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..config import Size
-from ..heads import Both, Classifier, Dense, Head, Pooler, carrying, first
-from ..nn.attention import Attention, CrossAttention
+from ..heads.heads import Both, Classifier, Dense, Head, Pooler, carrying, first
+from ..nn.attention.attention import Attention, CrossAttention
+from ..nn.attention.sparse import BlockSparseAttention
 from ..nn.call import Call
 from ..nn.feedforward import FeedForward
 from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.ragged import places
-from ..nn.sparse import BlockSparseAttention
 from ..nn.stack import Stack
 from ..nn.weights import Dropout, LayerNorm, Linear
 from . import bert
-from .architecture import MakeHead
+from .common.architecture import MakeHead
 
 NEVER = 1e6  # taken off the scores of a question's own tokens
 

@@ -8,18 +8,18 @@ from typing import ClassVar, Literal
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap
-from ..checkpoints.sources import PerHead, Source
+from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import PerHead, Source
 from ..config import Config, Count, Size
-from ..nn.alibi import Alibi, slopes
-from ..nn.attention import Attention
+from ..nn.attention.alibi import Alibi, slopes
+from ..nn.attention.attention import Attention
 from ..nn.embeddings import Embeddings
 from ..nn.feedforward import FeedForward
 from ..nn.layer import Layer, NormedResidual, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm
 from . import llama
-from .architecture import Architecture
+from .common.architecture import Architecture
 from .gpt2 import classify_tokens
 from .gptj import head_copies
 

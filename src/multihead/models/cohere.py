@@ -7,17 +7,17 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap, Rows
-from ..checkpoints.sources import Interleaved
+from ..checkpoints.key_map import KeyMap, Rows
+from ..checkpoints.tensor_sources import Interleaved
 from ..config import Count, Size
-from ..heads import Head
+from ..heads.heads import Head
 from ..nn.layer import ParallelLayer
 from ..nn.norms import HeadNorm
 from ..nn.positions import Positions
 from ..nn.stack import Stack
 from ..nn.weights import LayerNorm
 from . import llama
-from .patterns import SLIDING, every, layer_kinds, rotary_of
+from .common.patterns import SLIDING, every, layer_kinds, rotary_of
 
 
 @dataclass(kw_only=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..checkpoints.keys import KeyMap
-from ..checkpoints.sources import Shaped, Source
+from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import Shaped, Source
 from ..config import Size
 from ..errors import UnsupportedConfig
-from ..heads import Classifier, Dense, Head, first
+from ..heads.heads import Classifier, Dense, Head, first
 from ..nn.layer import Layer
 from ..nn.span_convolution import SpanAttention
 from ..nn.stack import Stack

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..config import Count, Size
-from ..heads import Classifier, Head, last_word
-from ..nn.attention import Attention
+from ..heads.heads import Classifier, Head, last_word
+from ..nn.attention.attention import Attention
 from ..nn.embeddings import Embeddings, SinusoidalPositions
 from ..nn.feedforward import FeedForward
 from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm
-from .architecture import Architecture
+from .common.architecture import Architecture
 from .gpt2 import GPTConfig
 from .gptj import generate, head_copies
 

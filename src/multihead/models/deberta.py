@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from ..checkpoints.keys import KeyMap
-from ..checkpoints.sources import PerHead, Source
+from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import PerHead, Source
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
-from ..heads import Classifier, Dense, Head, LanguageModel, Transform, first
-from ..nn.attention import Attention
-from ..nn.disentangled import DisentangledBias, Distances, disentangled_scale
+from ..heads.heads import Classifier, Dense, Head, LanguageModel, Transform, first
+from ..nn.attention.attention import Attention
+from ..nn.attention.disentangled import DisentangledBias, Distances, disentangled_scale
 from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.feedforward import FeedForward
 from ..nn.layer import Layer, Residual
@@ -22,7 +22,7 @@ from ..nn.positions import Positions
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm, Linear
 from . import bert
-from .architecture import Architecture
+from .common.architecture import Architecture
 
 KINDS = ("c2p", "p2c")  # words with distances, distances with words
 

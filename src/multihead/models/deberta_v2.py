@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ..checkpoints.keys import KeyMap
-from ..checkpoints.sources import Source
+from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import Source
 from ..config import Count, Size
 from ..errors import UnsupportedConfig
 from ..nn.activations import activation
-from ..nn.attention import Attention
-from ..nn.disentangled import ConvolvedLayer, DisentangledBias, Distances, disentangled_scale
+from ..nn.attention.attention import Attention
+from ..nn.attention.disentangled import ConvolvedLayer, DisentangledBias, Distances, disentangled_scale
 from ..nn.positions import Positions
 from ..nn.stack import Stack
 from ..nn.weights import LayerNorm, Linear

@@ -8,18 +8,19 @@ from typing import Any, ClassVar, Literal
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap
-from ..checkpoints.sources import Interleaved, PerHead, Shaped, Slice, Source
+from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import Interleaved, PerHead, Shaped, Slice, Source
 from ..config import Copies, Count, Size
 from ..errors import UnsupportedConfig
+from ..nn.attention.latent import LatentAttention
 from ..nn.experts import ExpertList, GroupedBest, RoutedExperts, Rule, WithShared, best_of_groups
 from ..nn.feedforward import GatedFeedForward
-from ..nn.latent import LatentAttention
 from ..nn.layer import Layer
 from ..nn.positions import yarn_grown
 from ..nn.stack import Stack
-from . import gguf, llama
-from .patterns import rotary_of
+from . import llama
+from .common import gguf
+from .common.patterns import rotary_of
 
 
 @dataclass(kw_only=True)

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..config import Config, Count, Size
-from ..heads import Classifier, Dense, Head, LanguageModel, Transform, first
-from ..nn.attention import Attention
+from ..heads.heads import Classifier, Dense, Head, LanguageModel, Transform, first
+from ..nn.attention.attention import Attention
 from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.feedforward import FeedForward
 from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm, Linear
 from . import bert
-from .architecture import Architecture
+from .common.architecture import Architecture
 
 EPS = 1e-12  # of all norms
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..config import Size
-from ..heads import Classifier, Dense, Head, LanguageModel, Transform, first
-from ..kinds import Kind, detected
+from ..heads.head_types import Kind, detected
+from ..heads.heads import Classifier, Dense, Head, LanguageModel, Transform, first
+from ..heads.outputs import ScoresOutput
 from ..nn.stack import Stack
 from ..nn.weights import Linear
-from ..outputs import ScoresOutput
 from . import bert
 
 

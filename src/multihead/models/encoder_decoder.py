@@ -9,15 +9,15 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from ..checkpoints.keys import KeyMap, Rows
-from ..checkpoints.sources import Source
+from ..checkpoints.key_map import KeyMap, Rows
+from ..checkpoints.tensor_sources import Source
 from ..config import Config
 from ..errors import UnsupportedConfig
-from ..heads import Head
+from ..heads.heads import Head
 from ..nn.stack import EncoderDecoder, Stack
 from ..nn.weights import Linear
-from .architecture import Architecture
-from .registry import architecture, config_of
+from .common.architecture import Architecture
+from .common.registry import architecture, config_of
 
 ENDS = ("ForCausalLM", "LMHeadModel")  # of decoders that score words
 

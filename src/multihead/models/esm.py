@@ -8,11 +8,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
-from ..heads import Classifier, Dense, Head, first
-from ..nn.attention import Attention
+from ..heads.heads import Classifier, Dense, Head, first
+from ..nn.attention.attention import Attention
 from ..nn.call import Call
 from ..nn.contacts import Contacts, ContactStack
 from ..nn.embeddings import Embeddings, LearnedPositions
@@ -22,7 +22,7 @@ from ..nn.positions import Positions, rotary
 from ..nn.ragged import text_of
 from ..nn.weights import Embedding, LayerNorm
 from . import bert, roberta
-from .architecture import Architecture
+from .common.architecture import Architecture
 
 MASKED_IN_TRAINING = 0.15 * 0.8  # tokens that were mask tokens
 

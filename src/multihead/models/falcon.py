@@ -9,22 +9,23 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from ..checkpoints.keys import KeyMap
-from ..checkpoints.sources import Part, PerHead, Source
+from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import Part, PerHead, Source
 from ..config import Config, Count, Size
-from ..nn.alibi import Alibi, slopes
-from ..nn.attention import Attention
+from ..nn.attention.alibi import Alibi, slopes
+from ..nn.attention.attention import Attention
 from ..nn.embeddings import Embeddings
 from ..nn.feedforward import FeedForward
 from ..nn.layer import Layer, ParallelLayer, Residual
 from ..nn.positions import Positions
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm
-from . import gguf, llama
-from .architecture import Architecture
+from . import llama
+from .common import gguf
+from .common.architecture import Architecture
+from .common.patterns import rope_entries, rotary_of
 from .gpt2 import classify_tokens
 from .gptj import head_copies
-from .patterns import rope_entries, rotary_of
 
 
 @dataclass(kw_only=True)

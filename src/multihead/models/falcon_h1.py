@@ -6,16 +6,16 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..config import Count, Size
 from ..errors import UnsupportedConfig
-from ..heads import Head
+from ..heads.heads import Head
 from ..nn.feedforward import GatedFeedForward
 from ..nn.layer import Hybrid, Layer, Residual
 from ..nn.stack import Stack
 from ..nn.state_space import Gate, GatedNorm, Mamba2
 from . import llama, mamba
-from .patterns import rotary_of
+from .common.patterns import rotary_of
 
 
 @dataclass(kw_only=True)

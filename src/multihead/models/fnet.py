@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..config import Config, Count, Size
 from ..nn.feedforward import FeedForward
 from ..nn.fourier import FourierMixing

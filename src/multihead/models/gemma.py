@@ -13,8 +13,9 @@ from ..nn.layer import Layer
 from ..nn.norms import WideRMSNorm
 from ..nn.stack import Stack
 from ..nn.weights import ScaledEmbedding
-from . import gguf, llama
-from .patterns import rotary_of
+from . import llama
+from .common import gguf
+from .common.patterns import rotary_of
 
 
 @dataclass(kw_only=True)

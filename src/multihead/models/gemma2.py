@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from ..checkpoints.keys import KeyMap, Rows
+from ..checkpoints.key_map import KeyMap, Rows
 from ..config import Count, Size
-from ..heads import Head
-from ..nn.attention import Attention
+from ..heads.heads import Head
+from ..nn.attention.attention import Attention
 from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
-from . import gguf, llama
+from . import llama
+from .common import gguf
+from .common.patterns import SLIDING, every, layer_kinds, rotary_of
 from .gemma import HEADS, GemmaConfig, norm, words
-from .patterns import SLIDING, every, layer_kinds, rotary_of
 
 SANDWICH: Rows = {
     "layers.*.attention.out": "layers.*.post_attention_layernorm",

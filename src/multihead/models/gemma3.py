@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..config import Size
 from ..errors import UnsupportedConfig
 from ..nn.layer import Layer
 from ..nn.norms import WideRMSNorm
 from ..nn.stack import Stack
-from . import gemma2, gguf, llama
+from . import gemma2, llama
+from .common import gguf
+from .common.patterns import FULL, SLIDING, every, layer_kinds, layered_rope_entries, rotary_by_layer
 from .gemma import HEADS, norm, words
-from .patterns import FULL, SLIDING, every, layer_kinds, layered_rope_entries, rotary_by_layer
 from .qwen3 import NORMS
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from ..checkpoints.keys import KeyMap
-from ..checkpoints.sources import Interleaved, Part
+from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import Interleaved, Part
 from ..config import Count, Size
 from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
 from . import llama
-from .patterns import rotary_of
+from .common.patterns import rotary_of
 
 
 @dataclass(kw_only=True)

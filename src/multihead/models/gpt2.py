@@ -8,18 +8,19 @@ from typing import Any, ClassVar, Literal
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap
-from ..checkpoints.sources import Part, PerHead, Source, Transposed
+from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import Part, PerHead, Source, Transposed
 from ..config import Config, Count, Size
-from ..heads import Classifier, Head
-from ..nn.attention import Attention, CrossAttention
+from ..heads.heads import Classifier, Head
+from ..nn.attention.attention import Attention, CrossAttention
 from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.feedforward import FeedForward
 from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm
-from . import double_heads, gguf, llama
-from .architecture import Architecture, MakeHead
+from . import llama
+from .common import double_heads, gguf
+from .common.architecture import Architecture, MakeHead
 
 
 @dataclass(kw_only=True)

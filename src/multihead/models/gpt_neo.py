@@ -8,17 +8,17 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
-from ..nn.attention import Attention
+from ..nn.attention.attention import Attention
 from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.feedforward import FeedForward
 from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm
 from . import llama
-from .architecture import Architecture
+from .common.architecture import Architecture
 from .gpt2 import classify_tokens
 
 

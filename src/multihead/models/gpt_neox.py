@@ -8,20 +8,20 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap
-from ..checkpoints.sources import PerHead, Source
+from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import PerHead, Source
 from ..config import Config, Count, Size
-from ..heads import Head, LanguageModel
-from ..nn.attention import Attention
+from ..heads.heads import Head, LanguageModel
+from ..nn.attention.attention import Attention
 from ..nn.embeddings import Embeddings
 from ..nn.feedforward import FeedForward
 from ..nn.layer import Layer, ParallelLayer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm, Linear
 from . import llama
-from .architecture import Architecture
+from .common.architecture import Architecture
+from .common.patterns import rope_entries, rotary_of
 from .gpt2 import classify_tokens
-from .patterns import rope_entries, rotary_of
 
 
 @dataclass(kw_only=True)

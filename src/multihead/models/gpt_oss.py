@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
-from ..checkpoints.keys import KeyMap
-from ..checkpoints.sources import Shaped, Source, Woven
+from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import Shaped, Source, Woven
 from ..config import Copies, Count, Size
 from ..nn.experts import ClampedGate, RoutedExperts, StackedExperts, largest
 from ..nn.layer import Layer
 from ..nn.stack import Stack
-from . import gguf, llama
-from .patterns import SLIDING, every, layer_kinds, rotary_of
+from . import llama
+from .common import gguf
+from .common.patterns import SLIDING, every, layer_kinds, rotary_of
 
 YARN: Mapping[str, Any] = {
     "rope_type": "yarn",

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap
-from ..checkpoints.sources import Interleaved, Source
+from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import Interleaved, Source
 from ..config import Config, Count, Size
-from ..heads import Head, LanguageModel
-from ..nn.attention import Attention
+from ..heads.heads import Head, LanguageModel
+from ..nn.attention.attention import Attention
 from ..nn.embeddings import Embeddings
 from ..nn.feedforward import FeedForward
 from ..nn.layer import ParallelLayer
@@ -18,7 +18,7 @@ from ..nn.positions import Rotary, powers
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, Linear
 from . import llama
-from .architecture import Architecture
+from .common.architecture import Architecture
 from .gpt2 import GPTConfig, norm
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..heads import Head
+from ..heads.heads import Head
 from ..nn.layer import Layer
 from ..nn.stack import Stack
 from . import llama
-from .patterns import rotary_of
+from .common.patterns import rotary_of
 
 
 @dataclass(kw_only=True)

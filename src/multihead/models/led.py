@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..config import Size
 from ..errors import UnsupportedConfig
+from ..nn.attention.sparse import GLOBAL, GlobalLocalAttention
 from ..nn.embeddings import LearnedPositions
 from ..nn.layer import Layer
-from ..nn.sparse import GLOBAL, GlobalLocalAttention
 from ..nn.stack import EncoderDecoder, Stack
 from ..nn.weights import Embedding
 from . import bart

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap, Rows
-from ..checkpoints.sources import Source
+from ..checkpoints.key_map import KeyMap, Rows
+from ..checkpoints.tensor_sources import Source
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
-from ..heads import Classifier, Head, LanguageModel, last_word
-from ..nn.attention import Attention
+from ..heads.heads import Classifier, Head, LanguageModel, last_word
+from ..nn.attention.attention import Attention
 from ..nn.embeddings import Embeddings
 from ..nn.feedforward import GatedFeedForward
 from ..nn.layer import Layer, Residual
@@ -22,9 +22,9 @@ from ..nn.norms import RMSNorm
 from ..nn.positions import Positions
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, Linear
-from . import gguf
-from .architecture import Architecture, MakeHead
-from .patterns import rope_entries, rotary_of
+from .common import gguf
+from .common.architecture import Architecture, MakeHead
+from .common.patterns import rope_entries, rotary_of
 
 Norm = Callable[[Any], nn.Module]
 

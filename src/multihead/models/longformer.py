@@ -9,14 +9,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..config import Size
 from ..errors import InvalidInput, UnsupportedConfig
-from ..heads import Head
+from ..heads.heads import Head
+from ..nn.attention.sparse import GLOBAL, GlobalLocalAttention, first_tokens, seeing
 from ..nn.call import Call
 from ..nn.layer import Layer
 from ..nn.ragged import places
-from ..nn.sparse import GLOBAL, GlobalLocalAttention, first_tokens, seeing
 from ..nn.stack import Stack
 from . import bert, roberta
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from ..checkpoints.keys import KeyMap, Rows
+from ..checkpoints.key_map import KeyMap, Rows
 from ..config import Size
-from ..nn.biases import BucketedBias
+from ..nn.attention.local import LocalAttention, TransientGlobalAttention
+from ..nn.attention.position_bias import BucketedBias
 from ..nn.layer import Layer, Residual
-from ..nn.local import LocalAttention, TransientGlobalAttention
 from ..nn.norms import RMSNorm
 from ..nn.stack import EncoderDecoder, Stack
 from . import t5
-from .architecture import Architecture
+from .common.architecture import Architecture
 from .t5 import MODULES, Parts, T5Config
 
 

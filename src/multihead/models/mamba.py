@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap
-from ..checkpoints.sources import Shaped, Source
+from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import Shaped, Source
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
 from ..nn.embeddings import Embeddings
@@ -19,8 +19,9 @@ from ..nn.norms import NarrowRMSNorm
 from ..nn.stack import Stack
 from ..nn.state_space import GatedNorm, Mamba, Mamba2
 from ..nn.weights import Embedding
-from . import gguf, llama
-from .architecture import Architecture
+from . import llama
+from .common import gguf
+from .common.architecture import Architecture
 
 INITIAL = (  # how fresh weights are drawn, which is done in one way here
     "time_step_scale time_step_min time_step_max time_step_init_scheme time_step_floor rescale_prenorm_residual "

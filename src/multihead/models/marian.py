@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..config import Size
 from ..nn.embeddings import SinusoidalPositions
 from . import bart

@@ -15,12 +15,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.keys import KeyMap
-from ..checkpoints.sources import Flat, Source, Transposed
+from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import Flat, Source, Transposed
 from ..errors import UnsupportedConfig
 from ..nn.recurrence import SSRU
 from . import bart, marian
-from .architecture import Architecture
+from .common.architecture import Architecture
 from .marian import MarianConfig
 
 

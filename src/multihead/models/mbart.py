@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..config import Count, Size
-from ..targets import after_own_last
+from ..heads.shift_labels import after_own_last
 from .bart import BART, READERS, SPEAKERS, BartConfig, classify_text, family
 
 

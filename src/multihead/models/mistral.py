@@ -9,7 +9,7 @@ from ..config import Size
 from ..nn.layer import Layer
 from ..nn.stack import Stack
 from . import llama
-from .patterns import FULL, SLIDING, layer_kinds, rotary_of
+from .common.patterns import FULL, SLIDING, layer_kinds, rotary_of
 
 
 @dataclass(kw_only=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..config import Copies, Size
 from ..nn.experts import ExpertList, RoutedExperts, likeliest
 from ..nn.layer import Layer
 from ..nn.stack import Stack
 from . import llama
+from .common.patterns import rotary_of
 from .mistral import HEADS, MistralConfig
-from .patterns import rotary_of
 
 DENSE = ("layers.*.ffn.step.gate", "layers.*.ffn.step.up", "layers.*.ffn.step.down")
 

@@ -7,11 +7,11 @@ from typing import Literal
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap
-from ..checkpoints.sources import Source, Transposed
+from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import Source, Transposed
 from ..config import Size
 from ..errors import UnsupportedConfig
-from ..heads import Both, Head, LanguageModel, Transform
+from ..heads.heads import Both, Head, LanguageModel, Transform
 from ..nn.bottleneck import BottleneckLayer, Narrow, NarrowAttention
 from ..nn.embeddings import LearnedPositions, TrigramEmbeddings
 from ..nn.feedforward import FeedForward

@@ -7,18 +7,18 @@ from typing import Any, Literal
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap
-from ..checkpoints.sources import Part, Source
+from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import Part, Source
 from ..config import Config, Count, Size
-from ..heads import Classifier, Head, LanguageModel, Transform, average, every, first
-from ..nn.attention import Attention
+from ..heads.heads import Classifier, Head, LanguageModel, Transform, average, every, first
+from ..nn.attention.attention import Attention
 from ..nn.embeddings import Embeddings
 from ..nn.feedforward import GatedFeedForward
 from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm, Linear
-from .architecture import Architecture
-from .patterns import FULL, SLIDING, layer_kinds, layered_rope_entries, rotary_by_layer
+from .common.architecture import Architecture
+from .common.patterns import FULL, SLIDING, layer_kinds, layered_rope_entries, rotary_by_layer
 
 BASES = {FULL: 160000.0, SLIDING: 10000.0}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from ..checkpoints.keys import KeyMap, Rows
+from ..checkpoints.key_map import KeyMap, Rows
 from ..config import Config, Count, Size
-from ..nn.biases import BucketedBias
+from ..nn.attention.position_bias import BucketedBias
 from ..nn.stack import Stack
 from . import bert, roberta
 

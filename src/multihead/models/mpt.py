@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from ..checkpoints.keys import KeyMap, Rows
-from ..checkpoints.sources import Part
+from ..checkpoints.key_map import KeyMap, Rows
+from ..checkpoints.tensor_sources import Part
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
-from ..nn.alibi import Alibi, mpt_slopes
-from ..nn.attention import Attention
+from ..nn.attention.alibi import Alibi, mpt_slopes
+from ..nn.attention.attention import Attention
 from ..nn.embeddings import Embeddings
 from ..nn.feedforward import FeedForward
 from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm
 from . import llama
-from .architecture import Architecture
+from .common.architecture import Architecture
 from .gpt2 import classify_tokens
 from .gptj import head_copies
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Literal
 
 from ..config import Count, Size
-from ..nn.biases import BucketedBias
+from ..nn.attention.position_bias import BucketedBias
 from . import t5
 from .t5 import Parts, T5Config, distances
 

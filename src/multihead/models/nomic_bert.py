@@ -7,18 +7,18 @@ from typing import Any
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap
-from ..checkpoints.sources import Part, Source
+from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import Part, Source
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
-from ..heads import Head, LanguageModel, Transform
+from ..heads.heads import Head, LanguageModel, Transform
 from ..nn.feedforward import GatedFeedForward
 from ..nn.layer import Layer
 from ..nn.stack import Stack
 from ..nn.weights import Linear
 from . import bert
-from .architecture import Architecture
-from .patterns import rope_entries, rotary_of
+from .common.architecture import Architecture
+from .common.patterns import rope_entries, rotary_of
 
 OLD_NAMES = {  # of the files that came with code of their own
     "n_embd": "hidden_size",

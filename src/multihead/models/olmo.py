@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..config import Size
 from ..nn.layer import Layer
 from ..nn.norms import PlainLayerNorm
 from ..nn.stack import Stack
 from . import llama
-from .patterns import rotary_of
+from .common.patterns import rotary_of
 
 
 @dataclass(kw_only=True)

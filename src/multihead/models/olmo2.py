@@ -8,16 +8,17 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..config import Size
 from ..errors import UnsupportedConfig
 from ..nn.layer import Layer, Residual
 from ..nn.norms import AcrossHeads, WideRMSNorm
 from ..nn.positions import Positions
 from ..nn.stack import Stack
-from . import gguf, llama
+from . import llama
+from .common import gguf
+from .common.patterns import FULL, SLIDING, every, layer_kinds, layered_rope_entries, rotary_by_layer, rotary_of
 from .olmo import HEADS
-from .patterns import FULL, SLIDING, every, layer_kinds, layered_rope_entries, rotary_by_layer, rotary_of
 
 
 @dataclass(kw_only=True)

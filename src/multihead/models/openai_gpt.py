@@ -7,16 +7,17 @@ from typing import Literal
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..config import Size
-from ..nn.attention import Attention
+from ..nn.attention.attention import Attention
 from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.feedforward import FeedForward
 from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm
-from . import double_heads, gpt2, llama
-from .architecture import Architecture
+from . import gpt2, llama
+from .common import double_heads
+from .common.architecture import Architecture
 
 ACTIVATIONS = {"gelu": "gelu_new", "relu": "relu", "silu": "silu", "swish": "silu"}  # what the config's names mean
 

@@ -7,17 +7,17 @@ from typing import Any
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
-from ..heads import Classifier, Head, LanguageModel, last_word
-from ..nn.attention import Attention
+from ..heads.heads import Classifier, Head, LanguageModel, last_word
+from ..nn.attention.attention import Attention
 from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.feedforward import FeedForward
 from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm, Linear
-from .architecture import Architecture
+from .common.architecture import Architecture
 from .gptj import head_copies
 
 

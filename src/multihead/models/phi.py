@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap, Rows
+from ..checkpoints.key_map import KeyMap, Rows
 from ..config import Count, Size
 from ..nn.feedforward import FeedForward
 from ..nn.layer import ParallelLayer
 from ..nn.stack import Stack
 from ..nn.weights import LayerNorm
 from . import gptj, llama
-from .patterns import rotary_of
+from .common.patterns import rotary_of
 
 
 @dataclass(kw_only=True)

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from ..checkpoints.keys import KeyMap
-from ..checkpoints.sources import Part
+from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import Part
 from ..config import Size
 from ..nn.layer import Layer
 from ..nn.stack import Stack
-from . import gguf, llama
-from .patterns import rotary_of
+from . import llama
+from .common import gguf
+from .common.patterns import rotary_of
 
 
 @dataclass(kw_only=True)

@@ -9,8 +9,9 @@ from ..config import Count, Size
 from ..errors import UnsupportedConfig
 from ..nn.layer import Layer
 from ..nn.stack import Stack
-from . import gguf, llama
-from .patterns import FULL, SLIDING, layer_kinds, rotary_of
+from . import llama
+from .common import gguf
+from .common.patterns import FULL, SLIDING, layer_kinds, rotary_of
 
 
 @dataclass(kw_only=True)

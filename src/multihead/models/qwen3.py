@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..checkpoints.keys import KeyMap, Rows
+from ..checkpoints.key_map import KeyMap, Rows
 from ..config import Size
-from ..nn.attention import Attention
+from ..nn.attention.attention import Attention
 from ..nn.norms import RMSNorm
 from ..nn.positions import Positions
 from ..nn.stack import Stack
-from . import gguf, llama
-from .patterns import rotary_of
+from . import llama
+from .common import gguf
+from .common.patterns import rotary_of
 from .qwen2 import Qwen2Config, windows
 
 NORMS: Rows = {

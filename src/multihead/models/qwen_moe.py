@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap, Rows
+from ..checkpoints.key_map import KeyMap, Rows
 from ..config import Count, Size
 from ..nn.experts import ExpertList, RoutedExperts, WithShared, likeliest
 from ..nn.feedforward import GatedFeedForward
@@ -16,7 +16,7 @@ from ..nn.layer import Layer
 from ..nn.stack import Stack
 from ..nn.weights import Linear
 from . import llama, qwen3
-from .patterns import FULL, SLIDING, rotary_of
+from .common.patterns import FULL, SLIDING, rotary_of
 from .qwen2 import Qwen2Config, windows
 
 

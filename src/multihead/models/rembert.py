@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..config import Config, Count, Size
-from ..heads import Head, LanguageModel, Transform
+from ..heads.heads import Head, LanguageModel, Transform
 from ..nn.stack import Stack
 from ..nn.weights import Linear
 from . import bert

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap, Rows
+from ..checkpoints.key_map import KeyMap, Rows
 from ..config import Size
-from ..heads import Classifier, Dense, Head, LanguageModel, Transform, first
+from ..heads.heads import Classifier, Dense, Head, LanguageModel, Transform, first
 from ..nn.stack import Stack
 from ..nn.weights import Linear
 from . import bert

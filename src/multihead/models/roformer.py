@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ..checkpoints.keys import KeyMap, Rows
-from ..checkpoints.sources import Interleaved
+from ..checkpoints.key_map import KeyMap, Rows
+from ..checkpoints.tensor_sources import Interleaved
 from ..config import Size
-from ..heads import Classifier, Dense, Head, LanguageModel, Transform, first, summary
+from ..heads.heads import Classifier, Dense, Head, LanguageModel, Transform, first, summary
 from ..nn.embeddings import sinusoids
 from ..nn.positions import rotary
 from ..nn.stack import Stack

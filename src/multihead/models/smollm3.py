@@ -11,7 +11,7 @@ from ..nn.layer import Layer
 from ..nn.positions import Positions
 from ..nn.stack import Stack
 from . import llama
-from .patterns import FULL, SLIDING, layer_kinds, rotary_of
+from .common.patterns import FULL, SLIDING, layer_kinds, rotary_of
 
 
 @dataclass(kw_only=True)

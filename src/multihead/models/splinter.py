@@ -9,16 +9,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .. import losses
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..config import Config
-from ..heads import Head, Transform
-from ..kinds import Kind
+from ..heads import losses
+from ..heads.head_types import Kind
+from ..heads.heads import Head, Transform
+from ..heads.outputs import SpanOutput
 from ..nn.call import Call
 from ..nn.ragged import Layout, text_of
 from ..nn.stack import Stack
 from ..nn.weights import Linear
-from ..outputs import SpanOutput
 from . import bert
 
 EPS = 1e-5  # of the head's norms

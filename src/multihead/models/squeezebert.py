@@ -7,11 +7,11 @@ from typing import Literal
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap
-from ..checkpoints.sources import Shaped, Source
+from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import Shaped, Source
 from ..config import Size
 from ..errors import UnsupportedConfig
-from ..nn.attention import Attention
+from ..nn.attention.attention import Attention
 from ..nn.feedforward import FeedForward
 from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack

@@ -7,15 +7,15 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap
-from ..checkpoints.sources import Stacked
+from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import Stacked
 from ..config import Count, Size
 from ..nn.layer import ParallelLayer
 from ..nn.norms import HeadNorm
 from ..nn.stack import Stack
 from ..nn.weights import LayerNorm
 from . import llama
-from .patterns import rotary_of
+from .common.patterns import rotary_of
 
 
 @dataclass(kw_only=True)

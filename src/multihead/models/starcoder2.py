@@ -8,14 +8,15 @@ from typing import Any
 
 from torch import nn
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..config import Count, Size
 from ..nn.feedforward import FeedForward
 from ..nn.layer import Layer
 from ..nn.stack import Stack
 from ..nn.weights import LayerNorm
-from . import gguf, llama
-from .patterns import rotary_of
+from . import llama
+from .common import gguf
+from .common.patterns import rotary_of
 
 
 @dataclass(kw_only=True)

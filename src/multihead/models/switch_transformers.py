@@ -10,15 +10,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..checkpoints.keys import KeyMap, Rows
+from ..checkpoints.key_map import KeyMap, Rows
 from ..config import Copies, Count, Size
-from ..nn.attention import CrossAttention
-from ..nn.biases import BucketedBias
+from ..nn.attention.attention import CrossAttention
+from ..nn.attention.position_bias import BucketedBias
 from ..nn.feedforward import FeedForward
 from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.switch import SwitchCrossLayer, SwitchFeedForward, SwitchLayer
 from . import bart, t5
-from .architecture import Architecture
+from .common.architecture import Architecture
 from .t5 import MODULES, Parts, T5Config
 
 

@@ -9,21 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.keys import KeyMap, Rows
-from ..checkpoints.sources import Shaped, Source
+from ..checkpoints.key_map import KeyMap, Rows
+from ..checkpoints.tensor_sources import Shaped, Source
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
-from ..heads import Classifier, Dense, Head, LanguageModel, at_token, end_token
+from ..heads.heads import Classifier, Dense, Head, LanguageModel, at_token, end_token
 from ..nn.activations import ACTIVATIONS
-from ..nn.attention import Attention, CrossAttention
-from ..nn.biases import BucketedBias
+from ..nn.attention.attention import Attention, CrossAttention
+from ..nn.attention.position_bias import BucketedBias
 from ..nn.embeddings import Embeddings
 from ..nn.feedforward import FeedForward, GatedFeedForward
 from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.norms import Finite, RMSNorm
 from ..nn.stack import EncoderDecoder, Stack
 from ..nn.weights import Dropout, Embedding, Linear
-from .architecture import Architecture, MakeHead, tied_as_stored, untied
+from .common.architecture import Architecture, MakeHead, tied_as_stored, untied
 
 
 @dataclass(kw_only=True)

@@ -8,21 +8,21 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..checkpoints.keys import KeyMap, Rows
+from ..checkpoints.key_map import KeyMap, Rows
 from ..config import Config, Size
 from ..errors import InvalidInput, UnsupportedConfig
-from ..heads import Classifier, Head, LanguageModel, Pool, every, last_word
+from ..heads.heads import Classifier, Head, LanguageModel, Pool, every, last_word
+from ..heads.shift_labels import begun_with
 from ..kernels.ragged import Runs
-from ..nn.attention import CrossAttention
+from ..nn.attention.attention import CrossAttention
 from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.stack import EncoderDecoder, Stack
 from ..nn.weights import Dropout, Linear
-from ..targets import begun_with
 from . import gemma2, llama
-from .architecture import Architecture
+from .common.architecture import Architecture
+from .common.patterns import every as every_layer
+from .common.patterns import layer_kinds, rotary_of
 from .gemma import norm
-from .patterns import every as every_layer
-from .patterns import layer_kinds, rotary_of
 
 
 @dataclass(kw_only=True)

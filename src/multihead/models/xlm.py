@@ -7,18 +7,18 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from ..checkpoints.keys import KeyMap
+from ..checkpoints.key_map import KeyMap
 from ..config import Config, Count, Size
-from ..heads import Classifier, Head, LanguageModel, Summary, summary
-from ..nn.attention import Attention
+from ..heads.heads import Classifier, Head, LanguageModel, Summary, summary
+from ..nn.attention.attention import Attention
 from ..nn.call import Call
 from ..nn.embeddings import Embeddings, LearnedPositions, check_ids
 from ..nn.feedforward import FeedForward
 from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm, Linear
-from . import spans
-from .architecture import Architecture
+from .common import spans
+from .common.architecture import Architecture
 
 OLD_NAMES = {"n_words": "vocab_size", "pad_index": "pad_token_id", "eos_index": "eos_token_id"}
 

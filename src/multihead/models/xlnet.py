@@ -8,22 +8,22 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..checkpoints.keys import KeyMap
-from ..checkpoints.sources import Shaped, Source
+from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import Shaped, Source
 from ..config import Config, Count, Size
 from ..errors import InvalidInput
-from ..heads import Classifier, Head, LanguageModel, summary
-from ..kinds import Kind, words
+from ..heads.head_types import Kind, words
+from ..heads.heads import Classifier, Head, LanguageModel, summary
+from ..heads.outputs import ScoresOutput
+from ..nn.attention.relative import RelativeContent, TwoStreamAttention
+from ..nn.attention.two_stream import TwoStream, TwoStreamLayer
 from ..nn.embeddings import Embeddings
 from ..nn.feedforward import FeedForward
 from ..nn.layer import Residual
 from ..nn.ragged import Layout
-from ..nn.relative import RelativeContent, TwoStreamAttention
-from ..nn.two_stream import TwoStream, TwoStreamLayer
 from ..nn.weights import Embedding, LayerNorm, Linear
-from ..outputs import ScoresOutput
-from . import spans
-from .architecture import Architecture
+from .common import spans
+from .common.architecture import Architecture
 
 
 @dataclass(kw_only=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .attention import Attention
+from .attention.attention import Attention
+from .cache.layer_cache import KeyValues
 from .call import Call
-from .memories import KeyValues
 from .weights import Dropout, Linear
 
 

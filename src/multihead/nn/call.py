@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..kernels.ragged import Runs, Sight
 from ..kernels.torch.attention import Attend, fused
-from .cache import Cache
+from .cache.store import Cache
 from .ragged import ends
 
 T = TypeVar("T")

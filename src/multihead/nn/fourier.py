@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .cache.layer_cache import Memory
 from .call import Call
-from .memories import Memory
 
 
 class FourierMixing(nn.Module):

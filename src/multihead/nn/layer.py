@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .cache.layer_cache import Both, Memory, given, memory_of
 from .call import Call
-from .memories import Both, Memory, given, memory_of
 from .weights import Dropout
 
 

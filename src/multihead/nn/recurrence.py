@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .cache.layer_cache import Slots
 from .call import Call
-from .memories import Slots
 from .weights import Linear
 
 

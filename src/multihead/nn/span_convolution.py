@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .attention import Attention
+from .attention.attention import Attention
+from .cache.layer_cache import KeyValues
 from .call import Call
-from .memories import KeyValues
 from .ragged import places
 from .weights import Linear
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import CrossAttention
+from .attention.attention import CrossAttention
+from .cache.layer_cache import Memory, given, memory_of
 from .call import Call
 from .embeddings import Embeddings
 from .hooks import hooked
 from .layer import Layer
-from .memories import Memory, given, memory_of
 from .positions import RotaryByLength
 from .ragged import Layout
 

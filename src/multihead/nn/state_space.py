@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from ..errors import UnsupportedConfig
 from ..kernels.ragged import Runs
 from .activations import activation
+from .cache.layer_cache import Slots
 from .call import Call
-from .memories import Slots
 from .weights import Linear
 
 BLOCK = 64  # places that are scanned at once

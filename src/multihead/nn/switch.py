@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .cache.layer_cache import Memory
 from .call import Call
 from .layer import CrossLayer, Layer
-from .memories import Memory
 from .ragged import text_of
 from .weights import Linear
 

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..auto import AutoModelForSequenceClassification
 from ..errors import InvalidInput, UnsupportedConfig
 from ..hub import Want
-from ..model import PreTrainedModel
+from ..hub.options import Place
+from ..modeling.auto import AutoModelForSequenceClassification
+from ..modeling.pretrained import PreTrainedModel
 from ..nn.modes import in_evaluation
-from ..place import Place
-from ..texts import TOKENS, texts_of
+from ..token_batches import TOKENS, texts_of
 from ..tokenizers.tokenizer import Tokenizer
 from .folder import Folder, write
 from .reading import Encoder, given, load, passes, read

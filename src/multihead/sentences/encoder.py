@@ -11,16 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..auto import AutoModelForTextEncoding
 from ..config import Config
 from ..errors import InvalidInput, UnsupportedConfig, UnsupportedOption, nearest
 from ..hub import Want
+from ..hub.options import Place
 from ..kernels.ragged import Runs
-from ..model import PreTrainedModel
+from ..modeling.auto import AutoModelForTextEncoding
+from ..modeling.pretrained import PreTrainedModel
+from ..modeling.seq2seq import SequenceToSequence
 from ..nn.modes import in_evaluation
-from ..place import Place
-from ..seq2seq import SequenceToSequence
-from ..texts import TOKENS, check_room, texts_of
+from ..token_batches import TOKENS, check_room, texts_of
 from ..tokenizers.encodings import Encodings
 from ..tokenizers.tokenizer import Tokenizer
 from .folder import Folder, read_step, write

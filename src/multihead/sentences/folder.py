@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..checkpoints.folder import open_checkpoint, save_tensors
-from ..checkpoints.keys import mistyped
+from ..checkpoints.key_map import mistyped
 from ..config import CONFIG_FILE, Size, parsed_json, read_json, write_json
 from ..errors import CheckpointMismatch, CorruptFile, ModelNotFound, UnsafeFile, UnsupportedConfig, nearest, read_errors
 from ..nn.empty import empty_weights

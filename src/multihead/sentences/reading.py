@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ..config import Config
 from ..errors import InvalidInput
-from ..loading import load_model
-from ..model import PreTrainedModel
-from ..texts import batches
+from ..modeling.loading import load_model
+from ..modeling.pretrained import PreTrainedModel
+from ..token_batches import batches
 from ..tokenizers.load import load_tokenizer
 from ..tokenizers.tokenizer import NO_LIMIT, Tokenizer
 from .folder import Folder

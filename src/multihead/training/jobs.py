@@ -16,18 +16,18 @@ import numpy as np
 from ..adapters.files import CLASSIFIERS
 from ..checkpoints.safetensors import write
 from ..errors import InvalidInput, warn
-from ..losses import IGNORED
-from ..seq2seq import SequenceToSequence
-from ..texts import batches
-from .collators import Collator, padded
+from ..heads.losses import IGNORED
+from ..modeling.seq2seq import SequenceToSequence
+from ..token_batches import batches
+from .data.collators import Collator, padded
+from .data.features import Features
 from .data.labels import alike, is_nameless, names_of, shown
 from .data.source import classes_of, is_dataset, is_live
-from .evaluation import Seen
-from .features import Features
-from .objectives import Objective, objective_of
-from .padded import Padded, is_own
-from .passes import length
-from .tokenized import LABELS, Live
+from .data.tokenized import LABELS, Live
+from .evaluation.loop import Seen
+from .objectives.packed_batch import length
+from .objectives.padded_forward import Padded, is_own
+from .objectives.token import Objective, objective_of
 
 OWN = ("position_ids", "decoder_input_ids")  # inputs that are told by the texts themselves here
 WEIGHTS = "model.safetensors"

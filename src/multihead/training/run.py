@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InvalidInput, TrainingDiverged, UnsupportedOption
 from .callbacks import better, watched
-from .checkpoints import admit, whole
-from .optimizers import finite
-from .order import Order
-from .passes import Example
+from .checkpointing.folders import admit, whole
+from .data.sampler import Order
+from .objectives.packed_batch import Example
+from .optim.optimizer_step import Stepper, Taken
+from .optim.optimizers import finite
 from .signals import Signals
-from .steps import Stepper, Taken
 
 if TYPE_CHECKING:
     from .trainer import Trainer

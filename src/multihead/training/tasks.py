@@ -11,20 +11,20 @@ from torch import nn
 
 from ..adapters.state import learn
 from ..errors import InvalidInput, UnsupportedOption, nearest
-from . import metrics, text_metrics
-from .answers import answered
+from .data.features import Features
 from .data.labels import Labels
 from .data.masked_lm import Masking, mask
 from .data.source import Rows
-from .evaluation import Seen
-from .features import Features
+from .dataset_jobs import TaskJob
+from .evaluation import metrics, text_metrics
+from .evaluation.loop import Seen
+from .evaluation.squad import answered
 from .jobs import Job
-from .labeled import TextClassification, TokenClassification
-from .objectives import Objective, Words
-from .padded import is_own
-from .pairs import FoundSentences, Preference
-from .passes import Example
-from .reading_jobs import TaskJob
+from .label_tasks import TextClassification, TokenClassification
+from .objectives.packed_batch import Example
+from .objectives.padded_forward import is_own
+from .objectives.preference import FoundSentences, Preference
+from .objectives.token import Objective, Words
 
 ALIASES = {
     "sentiment-analysis": "text-classification", "sequence-classification": "text-classification",

@@ -16,35 +16,35 @@ from ..files import write_text
 from ..kernels.hardware import best_device
 from ..kernels.malloc import keep_freed
 from ..nn.stack import checkpointed
-from . import hooks
-from .adapted import add_adapter, check_learns, widened
+from . import user_hooks as hooks
 from .arguments import TrainingArguments
 from .callbacks import WITH_GRADIENTS, Callbacks, DefaultFlowCallback
-from .card import model_card
-from .checkpoints import Checkpoints
+from .checkpointing.folders import Checkpoints
+from .checkpointing.run_state import seed
+from .checkpointing.saver import Saver
+from .data.prepared_datasets import Prepared, bounded
+from .data.sampler import Order
 from .data.source import Stream
-from .described import trained
-from .evaluation import PredictionOutput, Seen, reduced, see, stacked
+from .distributed.parallel import Parallel
+from .distributed.process_group import World
+from .evaluation.loop import PredictionOutput, Seen, reduced, see, stacked
+from .evaluation.metrics import EvalPrediction
+from .example_scripts import ForScripts
 from .jobs import Job
-from .metrics import EvalPrediction
-from .objectives import Objective
-from .optimizers import Average, Muon, optimizer_of, scheduled
-from .order import Order
-from .padded import mean_loss
-from .parallel import Parallel
-from .prepared import Prepared, bounded
-from .progress import ProgressCallback
-from .reporting import reporters
-from .resume import seed
+from .model_setup import add_adapter, check_learns, widened
+from .objectives.padded_forward import mean_loss
+from .objectives.token import Objective
+from .optim.optimizer_step import Stepper
+from .optim.optimizers import Average, Muon, optimizer_of, scheduled
+from .optim.sparse_embeddings import AdamW, by_rows
+from .reporting.loggers import reporters
+from .reporting.model_card import model_card
+from .reporting.progress_bar import ProgressCallback
+from .reporting.run_summary import trained
 from .run import Run, TrainOutput
-from .saving import Saver
-from .scripts import ForScripts
 from .signals import Signals
 from .state import TrainerControl, TrainerState
-from .steps import Stepper
-from .tables import AdamW, by_rows
 from .tasks import job_of
-from .world import World
 
 
 class Trainer(ForScripts):

@@ -7,9 +7,9 @@ import pytest
 
 from multihead.errors import InvalidInput
 from multihead.training.arguments import TrainingArguments
-from multihead.training.card import model_card
 from multihead.training.data import causal_lm, preference, sentence_pairs, text_classification
-from multihead.training.described import trained
+from multihead.training.reporting.model_card import model_card
+from multihead.training.reporting.run_summary import trained
 from multihead.training.trainer import Trainer
 from tests.training.runs import SETTINGS
 

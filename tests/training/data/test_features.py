@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multihead.errors import InvalidInput
-from multihead.training.features import Builder, Features, in_windows
+from multihead.training.data.features import Builder, Features, in_windows
 
 RUNS = st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=9), min_size=1, max_size=20)
 

@@ -16,7 +16,7 @@ from multihead.training.arguments import TrainingArguments
 from multihead.training.data import text_classification as texts
 from multihead.training.data import token_classification as tags
 from multihead.training.data.labels import Labels
-from multihead.training.tokenized import features_of
+from multihead.training.data.tokenized import features_of
 from multihead.training.trainer import Trainer
 from tests.training.runs import SETTINGS
 

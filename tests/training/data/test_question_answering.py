@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multihead.errors import InvalidInput
-from multihead.tasks.spans import characters
+from multihead.pipelines.spans import characters
 from multihead.training.data import question_answering as qa
 
 CONTEXT = "The quick brown fox jumps over the lazy dog; in 1969, the dog came back to München with 21.5 kilograms."

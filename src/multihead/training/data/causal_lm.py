@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import InvalidInput
-from ...losses import IGNORED
+from ...heads.losses import IGNORED
 from ...tokenizers.tokenizer import Tokenizer
-from ..features import Builder, Features, Ragged, in_windows
 from .conversations import Written, conversation, doubled, is_chat, messages, tokenized
+from .features import Builder, Features, Ragged, in_windows
 from .reading import DECODER, Reading, cell, column, cut_note, maybe, skipped_note, taken, text, texts, told
 from .source import Row, Rows
 

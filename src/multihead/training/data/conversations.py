@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import ChatTemplateError, InvalidInput
-from ...losses import IGNORED
+from ...heads.losses import IGNORED
 from ...tokenizers.chat import Spans, with_marks
 from ...tokenizers.tokenizer import Tokenizer
 from .reading import encoded, short

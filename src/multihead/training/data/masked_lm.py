@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InvalidInput
-from ...losses import IGNORED
+from ...heads.losses import IGNORED
 from ...tokenizers.tokenizer import Tokenizer
-from ..features import Builder, Features, in_windows
+from .features import Builder, Features, in_windows
 from .reading import Reading, column, encoded, limits, skipped_note, taken, texts
 from .source import Rows
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import InvalidInput
-from ...losses import IGNORED
+from ...heads.losses import IGNORED
 from ...tokenizers.tokenizer import Tokenizer
-from ..features import Builder, Features
 from .causal_lm import COMPANIONS, PROMPT
 from .conversations import Message, Written, conversation, is_chat, messages, tokenized
+from .features import Builder, Features
 from .reading import DECODER, Reading, cell, column, cut_note, maybe, short, taken, text, told
 from .source import Row, Rows
 

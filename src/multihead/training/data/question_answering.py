@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InvalidInput
-from ...tasks.question_answering import STRIDE, WINDOW
+from ...pipelines.question_answering import STRIDE, WINDOW
 from ...tokenizers.tokenizer import Tokenizer
-from ..features import Builder, Features
+from .features import Builder, Features
 from .reading import Reading, cell, column, encoded, is_missing, limits, maybe, short, taken, told, typed
 from .reading import text as text_in
 from .source import CHUNK, Row, Rows

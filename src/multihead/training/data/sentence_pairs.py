@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import InvalidInput
 from ...tokenizers.tokenizer import Tokenizer
-from ..features import Builder, Features
+from .features import Builder, Features
 from .labels import REGRESSION, Labels, facts_of, kinds_of, labels_in, numeric, values_of, whole
 from .reading import Reading, column, cut_note, encoded, limits, listed, maybe, short, skipped_note, taken, texts
 from .source import Row, Rows

@@ -9,7 +9,7 @@ from typing import Any
 from ...errors import InvalidInput, nearest
 from ...tokenizers.languages import Frame, frame
 from ...tokenizers.tokenizer import Tokenizer
-from ..features import Builder, Features
+from .features import Builder, Features
 from .reading import Reading, cell, column, cut_note, encoded, limits, maybe, short, skipped_note, taken, told
 from .source import Row, Rows
 

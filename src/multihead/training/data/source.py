@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
+from ...data_files import ENDINGS, arrow, arrow_rows, compact, entries, plain, sound
 from ...errors import InvalidInput, read_errors
-from ...rows import ENDINGS, arrow, arrow_rows, compact, entries, plain, sound
 
 CHUNK = 2000  # rows that are looked at together
 Row = Mapping[str, Any]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...tokenizers.tokenizer import Tokenizer
-from ..features import Builder, Features
+from .features import Builder, Features
 from .labels import REGRESSION, SEVERAL, Labels, facts_of, kinds_of, labels_in, number, values_of
 from .reading import Reading, column, cut_note, encoded, limits, maybe, skipped_note, taken, texts, typed
 from .source import Rows

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InvalidInput
-from ...losses import IGNORED
+from ...heads.losses import IGNORED
 from ...tokenizers.tokenizer import Tokenizer
-from ..features import Builder, Features
+from .features import Builder, Features
 from .labels import Labels, known_labels, named
 from .reading import Reading, cell, column, cut_note, encoded, limits, maybe, short, skipped_note, taken, typed
 from .source import Row, Rows

@@ -1,0 +1,250 @@
+"""What `multihead doctor` finds out: facts of this machine as plain values, each found or said to be unknown."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..._version import __version__
+
+SETTINGS = ("MULTIHEAD_NATIVE", "MULTIHEAD_LEVEL", "MULTIHEAD_KEEP_MEMORY", "OMP_NUM_THREADS")
+FLAGS = {"AMX": "_is_amx_tile_supported", "AVX-512 BF16": "_is_avx512_bf16_supported", "VNNI": "_is_vnni_supported"}
+ROWS, INPUTS, OUTPUTS = 512, 768, 3072  # of the product that is measured
+SECONDS, LONG = 3.0, 0.06  # for all measurements, after which none begins; for each
+ADVICE = {  # what a reason says -> what to do
+    "MULTIHEAD_NATIVE": "unset MULTIHEAD_NATIVE to use them",
+    "MULTIHEAD_LEVEL": "unset MULTIHEAD_LEVEL to use the best one",
+    "Windows": "torch computes instead",
+    "no C++ compiler": "install one, then run `multihead doctor --build`",
+    "cannot be written": "run `multihead doctor --build` as a user who may write there",
+    "failed": "name another compiler (CXX=clang++ multihead doctor --build)",
+    "cannot be run": "name another compiler (CXX=clang++ multihead doctor --build)",
+}
+
+
+class Package(NamedTuple):
+    """A package that one part of this one needs."""
+
+    module: str
+    name: str
+    purpose: str
+    extra: str
+
+
+PACKAGES = (
+    Package("llguidance", "llguidance", "text of a given form: JSON schemas, patterns, grammars", "structured"),
+    Package("pyarrow", "pyarrow", "Parquet files", "parquet"),
+    Package("PIL", "pillow", "pictures of attention", "pictures"),
+    Package("matplotlib", "matplotlib", "plots of `multihead bench`", "pictures"),
+    Package("yaml", "pyyaml", "training as a YAML file says", "train"),
+    Package("sklearn", "scikit-learn", "scores of classification", "train"),
+    Package("scipy", "scipy", "correlations", "train"),
+    Package("seqeval", "seqeval", "scores of tagged tokens", "train"),
+    Package("sacrebleu", "sacrebleu", "BLEU and chrF", "train"),
+    Package("rouge_score", "rouge-score", "ROUGE", "train"),
+    Package("tensorboard", "tensorboard", "curves of training", "train"),
+)
+
+
+def told(find: Callable[[], Any]) -> Any:
+    """What is found, or `{"error": why not}`: a report on a broken machine is still a report."""
+    try:
+        return find()
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"}
+
+
+def facts() -> dict[str, Any]:
+    """Everything but speeds, ready for JSON."""
+    parts: Mapping[str, Callable[[], Any]] = {
+        "versions": versions, "machine": machine, "torch": torch_sees, "kernels": kernels, "precisions": precisions,
+        "packages": packages, "memory": allocator,
+    }  # fmt: skip
+    return {name: told(find) for name, find in parts.items()}
+
+
+def versions() -> dict[str, Any]:
+    def of_torch() -> str:
+        import torch
+
+        return torch.__version__
+
+    return {"multihead": __version__, "python": platform.python_version(), "torch": told(of_torch)}
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores that this process may use, torch's threads, bytes of memory, settings that change anything."""
+
+    def threads() -> int:
+        import torch
+
+        return torch.get_num_threads()
+
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": told(processor),
+        "cores": os.cpu_count(),
+        "usable_cores": usable,
+        "threads": told(threads),
+        "memory": told(lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+        "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
+    }
+
+
+def processor() -> str:
+    """The processor's name, as the system has it."""
+    listed = Path("/proc/cpuinfo")
+    if listed.exists():
+        for line in listed.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    if platform.system() == "Darwin":
+        asked = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    return platform.processor() or platform.machine()
+
+
+def torch_sees() -> dict[str, Any]:
+    import torch
+
+    seen: dict[str, Any] = {name: told(getattr(torch.cpu, flag, lambda: None)) for name, flag in FLAGS.items()}
+
+    def devices() -> list[str]:
+        return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+    return {**seen, "CUDA": told(devices)}
+
+
+def kernels() -> dict[str, Any]:
+    """The level in use, or why there is none and what to do."""
+    from ...kernels.cpu import native
+    from ...kernels.triton import launch as gpu
+
+    level = native.level()
+    reason = "" if level else native.why_not()
+    built = native.built() if level else ""
+    shared = all(native._openmp()) if level else None
+    return {
+        "level": level, "reason": reason, "advice": advice(reason), "built": built, "shares_threads": shared,
+        "gpu": gpu.programs() is not None, "gpu_reason": gpu.why_not(),
+    }  # fmt: skip
+
+
+def advice(reason: str) -> str:
+    """What to do where the kernels are not in use."""
+    if not reason or "doctor --build" in reason:
+        return ""
+    return next((said for part, said in ADVICE.items() if part in reason), "run `multihead doctor --build`")
+
+
+def precisions() -> dict[str, Any]:
+    """What each precision's products are computed by, and what "auto" is here."""
+    from ...kernels.cpu import native
+    from ...runtime.prepare import PRECISIONS, precision_of, states_dtype
+
+    level = native.level()
+    rows: dict[str, Any] = {}
+    for name, chosen in PRECISIONS.items():
+        by = "torch"
+        if chosen.codes is not None and level:
+            by = f"kernels at {level}"
+        elif chosen.codes not in (None, "bf16"):
+            by = "their definition in torch, slow"
+        rows[name] = {"by": by, "states": str(states_dtype(name)).removeprefix("torch.")}
+    return {"auto": precision_of("auto"), "each": rows}
+
+
+def packages() -> list[dict[str, Any]]:
+    """Each optional package, with its version or None; nothing is imported for that."""
+    return [{**package._asdict(), "version": told(partial(version, package))} for package in PACKAGES]
+
+
+def version(package: Package) -> str | None:
+    return metadata.version(package.name) if find_spec(package.module) else None
+
+
+def allocator() -> dict[str, Any]:
+    """Whether memory that a pass frees is kept for the next one, and why not."""
+    from ...kernels.malloc import keep_freed
+
+    if keep_freed():
+        return {"kept": True, "reason": ""}
+    own = [name for name in os.environ if name.startswith("MALLOC_")]
+    if os.environ.get("MULTIHEAD_KEEP_MEMORY") == "0":
+        return {"kept": False, "reason": "MULTIHEAD_KEEP_MEMORY=0"}
+    return {"kept": False, "reason": f"{own[0]} is set" if own else "this system's C library has no such setting"}
+
+
+def speeds() -> dict[str, Any]:
+    """For each precision and path: GFLOP/s of a product of many rows, GB/s of weights and microseconds of one row.
+
+    Torch's path is what computes without the kernels; for int8 and int4 that is their definition. "as loaded" is what
+    models that were not prepared do: a few rows go through the kernels. What a GGUF file has is computed as the others
+    are.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    from ...kernels.cpu import native
+    from ...kernels.linear import linear
+    from ...kernels.packed import KEPT
+    from ...runtime.fused_linear_cpu import Product
+    from ...runtime.prepare import PRECISIONS, states_dtype
+
+    found: dict[str, Any] = {}
+    seed = torch.Generator().manual_seed(0)
+    weight, rows = (torch.randn(count, INPUTS, generator=seed) for count in (OUTPUTS, ROWS))
+    end = time.perf_counter() + SECONDS
+    with torch.inference_mode():
+        for name, chosen in PRECISIONS.items():
+            if chosen.codes == KEPT:
+                continue
+            x = rows.to(states_dtype(name))
+            product = Product([weight], [None], chosen.codes) if chosen.codes else None
+            if product is None or chosen.codes == "bf16":
+                held = weight.to(x.dtype)
+                paths: dict[str, Any] = {"torch": (lambda y, w=held: F.linear(y, w), held.nbytes)}
+                if native.library() is not None:
+                    paths["as loaded"] = (lambda y, w=held: linear(y, w)), held.nbytes
+            else:
+                paths = {"torch": (product.definition, product.packed.nbytes)}
+            if product is not None and native.library() is not None:
+                paths["kernels"] = product, product.packed.nbytes
+            found[name] = {path: speed(run, x, size, end) for path, (run, size) in paths.items()}
+    return found
+
+
+def speed(run: Callable[[Any], Any], x: Any, size: int, end: float) -> dict[str, float | None]:
+    """Of a product with weights of `size` bytes; None where there was no time left."""
+    many, one = quickest(lambda: run(x), end), quickest(lambda: run(x[:1]), end)
+    return {
+        "gflops": many and 2 * len(x) * INPUTS * OUTPUTS / many / 1e9,
+        "gigabytes": one and size / one / 1e9,
+        "microseconds": one and one * 1e6,
+    }
+
+
+def quickest(run: Callable[[], Any], end: float) -> float | None:
+    """Seconds of the quickest call of some; the first warms up, and counts only where it is long itself."""
+    begin = time.perf_counter()
+    if begin > end:
+        return None
+    run()
+    best = first = time.perf_counter() - begin
+    if first > LONG:
+        return first
+    best = float("inf")
+    while (now := time.perf_counter()) - begin < LONG + first or best == float("inf"):
+        run()
+        best = min(best, time.perf_counter() - now)
+    return best

@@ -1,0 +1,47 @@
+"""A bar for each download, shown only when there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from ...consoles import progress
+
+
+class Downloads:
+    """Draws what `hub.resolve` reports of its progress; quiet while nothing is fetched."""
+
+    def __init__(self, console: Console) -> None:
+        self.progress = progress(
+            console,
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )
+        self.started = False
+
+    def of(self, title: str, size: int) -> Callable[[str, int, int | None], None]:
+        """A callback for one download of about `size` bytes."""
+        task = self.progress.add_task(title, total=size, visible=False)
+
+        def show(description: str, done: int, total: int | None) -> None:
+            if not self.started:
+                self.progress.start()
+                self.started = True
+            self.progress.update(task, completed=done, total=total or size, visible=True)
+
+        return show
+
+    def __enter__(self) -> Downloads:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.started:
+            self.progress.stop()

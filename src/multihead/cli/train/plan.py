@@ -1,0 +1,172 @@
+"""What a training run will do, and what came of it, as a person reads them on a terminal. Loads torch."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ...training.data.question_answering import Questions
+from ...training.reporting.progress_bar import duration, number
+from ...training.reporting.run_summary import PIPELINES, DataSet, data_set, evaluated, extent, loss, method, parameters
+from .config_file import Recipe
+
+if TYPE_CHECKING:
+    from ...training.trainer import Trainer
+
+WORDS = 8  # of an example that is shown
+METRICS = 12  # rows of the table of results
+
+
+def plan(trainer: Trainer, recipe: Recipe) -> Any:
+    """The plan as a table of two columns. Raises what reading the data raises."""
+    args = trainer.args
+    rows: list[tuple[str, str]] = [("Task", task(trainer)), ("Model", model(trainer, recipe))]
+    train = data_set(trainer, trainer.train_dataset, training=True)
+    rows += told("Data", train)
+    for name, source in evaluated(trainer).items():
+        known = data_set(trainer, source, training=False)
+        when = {"no": "not while training", "epoch": "each epoch", "steps": f"every {steps_of(args.eval_steps)}"}
+        shown = "Evaluation" if name == "evaluation" else name  # names of sets stay as they are written
+        rows += told(shown, known, when[args.eval_strategy])
+    rows += [("Loss", loss(trainer))]
+    rows += [("Batches", batches(trainer)), ("Schedule", schedule(trainer)), ("Precision", precision(trainer))]
+    rows += [("Device", device(trainer)), ("Output", output(trainer))]
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(name, Text(text))
+    return Group(table, "")
+
+
+def task(trainer: Trainer) -> str:
+    """The task with its labels."""
+    name = str(getattr(trainer.job, "task", "training"))
+    labels = getattr(trainer.job, "labels", None)
+    if labels is None or labels.kind == "regression":
+        return name + (", a score" if labels is not None else "")
+    shown = ", ".join(labels.names[:6]) + (", ..." if len(labels.names) > 6 else "")
+    return f"{name}, {len(labels.names)} labels: {shown}"
+
+
+def model(trainer: Trainer, recipe: Recipe) -> str:
+    learn, everything = parameters(trainer)
+    if learn == everything:
+        return f"{recipe.model}: {everything:,} parameters, all trained"
+    share = 100 * learn / everything
+    return f"{recipe.model}: {everything:,} parameters\n{method(trainer)}: {learn:,} trained ({share:.2g} %)"
+
+
+def told(name: str, known: DataSet, when: str = "") -> list[tuple[str, str]]:
+    """A data set in a line, and a line for each note."""
+    made = f", {known.examples:,} examples" if known.examples != known.rows else ""
+    text = f"{known.name}: {known.rows:,} rows{made}, {known.tokens:,} tokens, longest {known.longest:,}"
+    return [(name, text + (f"; {when}" if when else "")), *(("", note) for note in known.notes)]
+
+
+def batches(trainer: Trainer) -> str:
+    args, found = trainer.args, extent(trainer)
+    size = f"{args.per_device_train_batch_size} examples"
+    if args.max_tokens_per_batch is not None:
+        size = f"{args.max_tokens_per_batch:,} tokens at most"
+    together = args.gradient_accumulation_steps * trainer.parallel.replicas
+    size += f" x {together}" if together > 1 else ""
+    epochs = f"{found.epochs:.3g} epoch{'' if found.epochs == 1 else 's'}"
+    return f"{size}; {found.each:,} steps an epoch, {found.steps:,} in {epochs}"
+
+
+def schedule(trainer: Trainer) -> str:
+    args = trainer.args
+    warm = args.warmup(extent(trainer).steps)
+    text = f"{args.lr_scheduler_type}, learning rate {number(args.learning_rate)}"
+    return text + (f", {warm:,} steps of warm-up" if warm else "") + f"; {args.optim}"
+
+
+def precision(trainer: Trainer) -> str:
+    args = trainer.args
+    if args.bf16 or args.fp16:
+        return f"{'bfloat16' if args.bf16 else 'float16'}, weights and their updates in float32"
+    return "float32"
+
+
+def device(trainer: Trainer) -> str:
+    size = trainer.world.size
+    return f"{trainer.device.type}, {size} process{'' if size == 1 else 'es'}"
+
+
+def output(trainer: Trainer) -> str:
+    """The folder and what will be in it."""
+    args = trainer.args
+    when = {"epoch": "each epoch", "steps": f"every {steps_of(args.save_steps)}", "best": "at each best evaluation"}
+    parts = ["the model", "README.md"]
+    if args.save_strategy != "no":
+        kept = f", {args.save_total_limit} stay" if args.save_total_limit else ""
+        parts.insert(0, f"a checkpoint {when[args.save_strategy]}{kept}")
+    best = f"\nthe model is that of the best {args.metric_for_best_model}" if args.load_best_model_at_end else ""
+    return f"{args.output_dir}: {'; '.join(parts)}{best}"
+
+
+def steps_of(value: Any) -> str:
+    if value is None or value < 1:
+        return f"{100 * (value or 0):.3g} % of the steps"
+    return f"{int(value):,} steps"
+
+
+def results(trainer: Trainer, folder: Path) -> Any:
+    """The first, best and last evaluation, and where the model lies."""
+    history, state = trainer.state.log_history, trainer.state
+    runtime = next((log["train_runtime"] for log in reversed(history) if "train_runtime" in log), 0.0)
+    done = f"{state.global_step:,} steps, {state.num_input_tokens_seen:,} tokens, {duration(runtime)}"
+    lines = Table.grid(padding=(0, 2))
+    lines.add_column(style="cyan", no_wrap=True)
+    lines.add_column(overflow="fold")
+    best = trainer.args.load_best_model_at_end and state.best_global_step is not None
+    lines.add_row("Trained", Text(done))
+    lines.add_row("Model", Text(f"{folder}" + (f", of step {state.best_global_step:,}" if best else "")))
+    lines.add_row("Card", Text(str(folder / "README.md")))
+    evaluations = [log for log in history if any(name.startswith("eval_") for name in log)]
+    return Group("", *([Padding(table(trainer, evaluations), (0, 0, 1, 0))] if evaluations else []), lines)
+
+
+def table(trainer: Trainer, evaluations: list[dict[str, Any]]) -> Table:
+    """A row a metric, a column an evaluation."""
+    args = trainer.args
+    metric = f"eval_{(args.metric_for_best_model or 'loss').removeprefix('eval_')}"
+    top = max if args.greater_is_better and args.metric_for_best_model else min
+    judged = [log for log in evaluations if metric in log]
+    columns = [("first", evaluations[0]), ("last", evaluations[-1])]
+    if judged:
+        columns.insert(1, ("best", top(judged, key=lambda log: log[metric])))
+    found = Table(box=None, padding=(0, 2, 0, 0), header_style="cyan")
+    found.add_column("", style="cyan")
+    for name, _ in columns:
+        found.add_column(name, justify="right")
+    found.add_row("step", *(f"{log['step']:,}" for _, log in columns))
+    names = dict.fromkeys(name for _, log in columns for name in log if name.startswith("eval_"))
+    for name in [n for n in names if not n.endswith(("_runtime", "_per_second"))][:METRICS]:
+        cells = (number(log[name]) if name in log else "" for _, log in columns)
+        found.add_row(Text(name.removeprefix("eval_")), *cells, style="bold" if name == metric and judged else "")
+    return found
+
+
+def attempt(trainer: Trainer, folder: Path) -> Text:
+    """A command that uses the model on an example of the data, unbroken, so that it can be copied."""
+    job: Any = trainer.job
+    features = trainer.features(trainer.train_dataset, training=True)
+    column = next(name for name in features.ragged if "input_ids" in name)
+    text = " ".join(trainer.tokenizer.decode(features[0][column], skip_special_tokens=True).split()[:WORDS])
+    words = ["multihead", "run", PIPELINES.get(job.task, job.task), "-m", str(folder)]
+    if job.task == "question-answering":
+        example = Questions.of(features.rows, job.options)[0]
+        words += ["--question", example.question, " ".join(example.context.split()[: 3 * WORDS])]
+    elif job.task == "sentence-similarity":
+        words += ["--source", text, "A first sentence.", "A second one."]
+    else:
+        words += [f"{text} {trainer.tokenizer.mask_token}" if job.task == "fill-mask" else text]
+    return Text.assemble(("Try      ", "cyan"), (shlex.join(words), "bold"))

@@ -1,0 +1,1 @@
+"""Logits processors and warpers: functions from token histories and logits to logits."""

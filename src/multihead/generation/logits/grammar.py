@@ -1,0 +1,163 @@
+"""Text of a given form: a JSON schema, a regular expression or a grammar decides which tokens may come.
+
+The `llguidance` library follows the form (chosen of three by measurement, see docs/generation.md); this module keeps
+what it knows of each branch's text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from ...errors import InvalidInput, UnsupportedOption, UnsupportedTokenizer, read_errors, told
+from ..config import GenerationConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llguidance import LLMatcher, LLTokenizer
+
+FORMS = ("json_schema", "regex", "grammar")
+SPACE = r"\n? {0,16}"  # between parts of JSON: lines may be indented, but none goes on with blanks for ever
+KEPT = 512  # texts whose states are remembered, of one request
+
+_tokenizers: WeakKeyDictionary[Any, dict[Any, LLTokenizer]] = WeakKeyDictionary()
+
+
+class Structure:
+    """A form, compiled for a tokenizer.
+
+    Args:
+        start: the state of a text that has not begun. name: of the option that gave the form.
+    """
+
+    def __init__(self, start: LLMatcher, name: str) -> None:
+        self.start, self.name = start, name
+
+    @classmethod
+    def of(cls, config: GenerationConfig, tokenizer: Any, vocabulary: int) -> Structure | None:
+        """The form that a config asks for, if any.
+
+        Args:
+            tokenizer: the model's own. vocabulary: tokens that the model scores.
+
+        Raises:
+            InvalidInput: a form that is none or that no text has, two forms, no tokenizer, or no end token.
+            UnsupportedTokenizer: tokens that are no pieces of text.
+            UnsupportedOption: the library is not installed.
+        """
+        asked = [name for name in FORMS if getattr(config, name) is not None]
+        if not asked:
+            return None
+        if len(asked) > 1:
+            raise InvalidInput(f"{asked[0]} and {asked[1]} are two forms of one text; give one.")
+        if tokenizer is None:
+            raise InvalidInput(f"{asked[0]} is about text: pass the model's tokenizer too (tokenizer=...).")
+        if not config.ends:
+            raise InvalidInput(f"{asked[0]} needs an eos_token_id to end the text with.")
+        library = llguidance()
+        given = getattr(config, asked[0])
+        words = pieces(tokenizer, vocabulary, sorted(config.ends))
+        with read_errors(f"{asked[0]} = {short(given)}", InvalidInput, ""):
+            form = written(library, asked[0], given)
+            start = library.LLMatcher(words, form, log_level=0)
+        if start.is_error():
+            raise InvalidInput(f"{asked[0]} = {short(given)} describes no text: {start.get_error().strip()}")
+        return cls(start, asked[0])
+
+    def rule(self, begin: int) -> Form:
+        """The rule of one request. `begin`: tokens before the text that has the form."""
+        return Form(self, begin)
+
+
+class Form:
+    """Which tokens may come, as a rule: (histories, scores) -> scores."""
+
+    def __init__(self, structure: Structure, begin: int) -> None:
+        self.structure, self.begin = structure, begin
+        self.states: OrderedDict[tuple[int, ...], LLMatcher] = OrderedDict()
+
+    def __call__(self, history: Sequence[Sequence[int]], scores: Tensor) -> Tensor:
+        if len(history[0]) < self.begin:
+            return scores
+        rows = []
+        for text in history:
+            state = self.state(tuple(text[self.begin :]))
+            if state.is_error():  # the text does not have the form: a beam that nobody wants
+                rows.append(torch.ones(scores.shape[1], dtype=torch.bool))
+            else:
+                rows.append(torch.frombuffer(bytearray(state.compute_logit_bias()), dtype=torch.uint8) == 0)
+        return scores.masked_fill(torch.stack(rows).to(scores.device), -torch.inf)
+
+    def state(self, text: tuple[int, ...]) -> LLMatcher:
+        """What is known after some tokens, from what is known of the longest beginning."""
+        known = next((end for end in range(len(text), 0, -1) if text[:end] in self.states), 0)
+        if known < len(text) or not known:
+            state = (self.states[text[:known]] if known else self.structure.start).deep_copy()
+            if known < len(text):
+                state.consume_tokens(list(text[known:]))
+            self.states[text] = state
+        self.states.move_to_end(text)
+        while len(self.states) > KEPT:
+            self.states.popitem(last=False)
+        return self.states[text]
+
+
+def written(library: Any, name: str, given: Any) -> str:
+    """A form as the library takes it."""
+    if name == "json_schema":
+        form = library.LLMatcher.grammar_from_json_schema(schema_text(given), {"whitespace_pattern": SPACE})
+    elif name == "regex":
+        form = library.LLMatcher.grammar_from_regex(given)
+    else:
+        form = library.LLMatcher.grammar_from_lark(given)
+    return str(form)
+
+
+def llguidance() -> Any:
+    try:
+        import llguidance as library
+    except ImportError as error:
+        raise UnsupportedOption(
+            'Text of a given form needs the llguidance library: pip install "multihead[structured]".'
+        ) from error
+    return library
+
+
+def pieces(tokenizer: Any, vocabulary: int, ends: list[int]) -> LLTokenizer:
+    """The tokenizer as the library wants it, made once. Raises UnsupportedTokenizer."""
+    side = getattr(tokenizer, "target", None) or tokenizer
+    known = _tokenizers.setdefault(side, {})
+    key = (vocabulary, *ends)
+    if key not in known:
+        try:
+            known[key] = llguidance().LLTokenizer(side.backend.to_str(), vocabulary, eos_token=ends)
+        except Exception as error:  # the library's own, of no common kind
+            raise UnsupportedTokenizer(
+                f"This tokenizer's tokens cannot be followed piece by piece: {error}."
+            ) from error
+    return known[key]
+
+
+def schema_text(given: Any) -> str:
+    """JSON of a schema: a mapping, JSON itself, or a class that can say it (pydantic's `model_json_schema`)."""
+    if hasattr(given, "model_json_schema"):
+        given = given.model_json_schema()
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except (ValueError, RecursionError) as error:
+            raise InvalidInput(f"json_schema is not JSON: {told(error)}.") from error
+    if not isinstance(given, (dict, bool)):
+        raise InvalidInput(f"json_schema must be a JSON schema, not {short(given)}.")
+    return json.dumps(given)
+
+
+def short(given: Any) -> str:
+    text = repr(given)
+    return text if len(text) <= 80 else f"{text[:77]}..."

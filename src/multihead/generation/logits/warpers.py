@@ -1,0 +1,107 @@
+"""What shapes a draw: a temperature, and cuts that keep likely tokens. Scores are (texts, vocabulary)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..config import GenerationConfig
+
+Cut = Callable[[Tensor], Tensor]
+NEVER = float("-inf")
+TOP_H_TOKENS = 100  # that top-h looks at
+
+
+def draw_rules(config: GenerationConfig, keep: int = 1) -> list[Cut]:
+    """The cuts that a config asks for, in the reference's order. `keep`: least tokens that stay."""
+    out: list[Cut] = []
+    if config.temperature not in (None, 1.0):
+        heat = config.temperature
+        out.append(lambda scores: scores / heat)
+    if config.top_h is not None:
+        out.append(partial(top_h, share=config.top_h))
+    if config.breadth:
+        out.append(partial(top_k, k=max(config.breadth, keep)))
+    if config.top_p is not None and config.top_p < 1:
+        out.append(partial(top_p, p=config.top_p, keep=keep))
+    if config.min_p:
+        out.append(partial(min_p, least=config.min_p, keep=keep))
+    if config.typical_p is not None and config.typical_p < 1:
+        out.append(partial(typical, mass=config.typical_p, keep=keep))
+    if config.epsilon_cutoff:
+        out.append(partial(epsilon, least=config.epsilon_cutoff, keep=keep))
+    if config.eta_cutoff:
+        out.append(partial(eta, least=config.eta_cutoff, keep=keep))
+    return out
+
+
+def top_k(scores: Tensor, k: int) -> Tensor:
+    """Keeps the k highest scores of each text (Fan et al., 2018, arXiv:1805.04833)."""
+    least = scores.topk(min(k, scores.shape[-1])).values[:, -1:]
+    return scores.masked_fill(scores < least, NEVER)
+
+
+def top_p(scores: Tensor, p: float, keep: int = 1) -> Tensor:
+    """Keeps the fewest tokens whose probabilities reach p (Holtzman et al., 2019, arXiv:1904.09751)."""
+    ordered, places = scores.sort(dim=-1)
+    drop = ordered.softmax(-1).cumsum(-1) <= 1 - p
+    drop[:, -keep:] = False
+    return scores.masked_fill(drop.scatter(1, places, drop), NEVER)
+
+
+def min_p(scores: Tensor, least: float, keep: int = 1) -> Tensor:
+    """Keeps tokens with at least this share of the likeliest one's probability (arXiv:2407.01082)."""
+    p = scores.softmax(-1)
+    return _spared(scores, p < least * p.amax(-1, keepdim=True), keep)
+
+
+def typical(scores: Tensor, mass: float, keep: int = 1) -> Tensor:
+    """Keeps tokens whose surprise is nearest to the expected one, up to a mass (Meister et al., arXiv:2202.00666)."""
+    logs = scores.log_softmax(-1)
+    entropy = -(logs.exp() * logs).nansum(-1, keepdim=True)
+    far, places = (-logs - entropy).abs().sort(dim=-1)
+    reached = scores.gather(-1, places).softmax(-1).cumsum(-1)
+    last = (reached < mass).sum(-1, keepdim=True).clamp(max=scores.shape[-1] - 1)
+    drop = far > far.gather(1, last)
+    drop[:, :keep] = False
+    return scores.masked_fill(drop.scatter(1, places, drop), NEVER)
+
+
+def epsilon(scores: Tensor, least: float, keep: int = 1) -> Tensor:
+    """Keeps tokens with at least this probability (Hewitt et al., 2022, arXiv:2210.15191)."""
+    return _kept(scores, scores.softmax(-1) < least, keep)
+
+
+def eta(scores: Tensor, least: float, keep: int = 1) -> Tensor:
+    """As `epsilon`, with a bound that falls where the distribution is wide (arXiv:2210.15191)."""
+    logs = scores.log_softmax(-1)
+    p = logs.exp()
+    entropy = -(p * logs.clamp(min=torch.finfo(scores.dtype).min)).sum(-1, keepdim=True)
+    bound = torch.minimum(scores.new_tensor(least), scores.new_tensor(least).sqrt() * torch.exp(-entropy))
+    return _kept(scores, p < bound, keep)
+
+
+def top_h(scores: Tensor, share: float) -> Tensor:
+    """Keeps the likeliest tokens while their entropy is within a share of the whole (arXiv:2509.02510)."""
+    best, places = scores.topk(min(TOP_H_TOKENS, scores.shape[-1]))
+    logs = best.log_softmax(-1)
+    terms = -(logs.exp() * logs.clamp(min=torch.finfo(scores.dtype).min))
+    kept = terms.cumsum(-1) <= share * terms.sum(-1, keepdim=True)
+    kept[:, 0] = True
+    out = torch.full_like(scores, NEVER)
+    return out.scatter(1, places, best.masked_fill(~kept, NEVER))
+
+
+def _kept(scores: Tensor, drop: Tensor, keep: int) -> Tensor:
+    """Scores without what is dropped, but with all that reach the `keep` highest."""
+    least = scores.topk(min(keep, scores.shape[-1])).values[:, -1:]
+    return scores.masked_fill(drop & (scores < least), NEVER)
+
+
+def _spared(scores: Tensor, drop: Tensor, keep: int) -> Tensor:
+    """Scores without what is dropped, but with the `keep` highest."""
+    best = scores.topk(min(keep, scores.shape[-1])).indices
+    return scores.masked_fill(drop.scatter(1, best, False), NEVER)

@@ -1,0 +1,1 @@
+"""Model heads, their losses and their output classes."""

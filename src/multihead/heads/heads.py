@@ -1,0 +1,286 @@
+"""What turns hidden states into a task's numbers: a score a word, or a score a label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints.tensor_sources import Source
+from ..config import Config
+from ..errors import InvalidInput, UnsupportedConfig
+from ..kernels.linear import linear
+from ..nn.activations import activation
+from ..nn.call import Call
+from ..nn.hooks import hooked
+from ..nn.ragged import mean, select, text_of
+from ..nn.weights import Dropout, LayerNorm, Linear
+from ..runtime.fused_linear_cpu import PackedLinear, Product
+
+Pool = Callable[[Tensor, Call], Tensor]
+
+
+def first(hidden: Tensor, call: Call) -> Tensor:
+    """(texts, width): the state of each text's first token."""
+    return select(hidden, call.runs, 0)
+
+
+def last(hidden: Tensor, call: Call) -> Tensor:
+    """(texts, width): the state of each text's last token."""
+    return select(hidden, call.runs, -1)
+
+
+def last_word(config: Config) -> Pool:
+    """The state of each text's last token that is no padding by its id, as a decoder's classifier reads it.
+
+    It is the last state where `config` names no pad_token_id or vectors were given, and the first of a text of padding
+    alone.
+    """
+
+    def pool(hidden: Tensor, call: Call) -> Tensor:
+        if call.ids is None or config.pad_token_id is None or not hidden.shape[0]:
+            return last(hidden, call)
+        rows = torch.arange(hidden.shape[0], device=hidden.device)
+        runs, texts = call.runs, text_of(call.runs, hidden.device)
+        begins, lengths = (torch.tensor(each, device=hidden.device) for each in (runs.begins, runs.lengths))
+        words = rows.masked_fill(call.ids == config.pad_token_id, -1)
+        chosen = begins.scatter_reduce(0, texts, words, "amax")
+        return hidden[chosen.clamp(max=hidden.shape[0] - 1)] * (lengths > 0)[:, None]
+
+    return pool
+
+
+def average(hidden: Tensor, call: Call) -> Tensor:
+    """(texts, width): the mean of each text's states."""
+    return mean(hidden, call.runs)
+
+
+def every(hidden: Tensor, call: Call) -> Tensor:
+    """(tokens, width): all states."""
+    return hidden
+
+
+def at_token(token: int) -> Pool:
+    """The target's state at the place where the source has `token` for the last time (BART, T5)."""
+
+    def pool(hidden: Tensor, call: Call) -> Tensor:
+        source = call.encoded
+        if source is None or source.ids is None:
+            raise InvalidInput("This head looks for the source's end token, so it needs input_ids.")
+        if source.runs != call.runs:
+            raise InvalidInput("This head needs a target as long as its source; leave decoder_input_ids out.")
+        known, rows = source.ids.tolist(), []
+        for number, (begin, length) in enumerate(zip(source.runs.begins, source.runs.lengths, strict=True)):
+            places = [place for place in range(begin, begin + length) if known[place] == token]
+            if length and not places:
+                raise InvalidInput(f"Text {number} has no end token ({token}), at which this head reads its state.")
+            rows.append(places[-1] if places else -1)
+        index = torch.tensor(rows, device=hidden.device)
+        if not hidden.shape[0]:
+            return hidden.new_zeros(len(rows), hidden.shape[1])
+        return hidden[index] * (index >= 0)[:, None]
+
+    return pool
+
+
+def end_token(config: Config) -> int:
+    """The one id that ends a text. Raises UnsupportedConfig where the config names none or several."""
+    if not isinstance(config.eos_token_id, int):
+        raise UnsupportedConfig(f"This head reads its state at one eos_token_id, not {config.eos_token_id!r}.")
+    return config.eos_token_id
+
+
+class Transform(nn.Module):
+    """norm(act(dense(x))), between a backbone and its word scores."""
+
+    def __init__(
+        self, width: int, inner: int, act: str, eps: float, *, bias: bool = True, norm_bias: bool = True
+    ) -> None:
+        super().__init__()
+        self.dense, self.norm = Linear(width, inner, bias=bias), LayerNorm(inner, eps, bias=norm_bias)
+        self.act = activation(act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.act(self.dense(x)))
+
+
+class LanguageModel(nn.Module):
+    """A score for each word of the vocabulary, (tokens, vocabulary).
+
+    Args:
+        table: the scoring matrix; the embedding's own module when the two are tied.
+        transform: between backbone and table, as BERT has.
+        bias: width of a bias of its own, None for none.
+        rest: a second table for the states' last channels, where the first is narrower than they are (MobileBERT).
+        scale: of the scores. softcap: squeezes them into (-softcap, softcap) (Gemma 2, arXiv:2408.00118).
+    """
+
+    def __init__(
+        self,
+        table: nn.Module,
+        *,
+        transform: nn.Module | None = None,
+        bias: int | None = None,
+        rest: nn.Module | None = None,
+        scale: float = 1.0,
+        softcap: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.scale, self.softcap, self.rest = scale, softcap, rest
+        self.table, self.transform = table, transform or nn.Identity()
+        self.bias = None if bias is None else nn.Parameter(torch.empty(bias))
+        self.packed: Product | None = None
+
+    def forward(self, hidden: Tensor, call: Call) -> Tensor:
+        return self._shaped(self._scores(self.transform(hidden)))
+
+    def exact(self, hidden: Tensor) -> Tensor:
+        """The same; a packed table's scores are float32, and not rounded to the states' precision on the way."""
+        states = self.transform(hidden)
+        return self._shaped(self._scores(states) if self.packed is None else self.packed(states, dtype=torch.float32))
+
+    def _shaped(self, scores: Tensor) -> Tensor:
+        scores = scores if self.scale == 1.0 else scores * self.scale
+        return scores if self.softcap is None else torch.tanh(scores / self.softcap) * self.softcap
+
+    def _scores(self, states: Tensor) -> Tensor:
+        if self.packed is not None:
+            return self.packed(states)
+        if not isinstance(self.table, nn.Embedding) and (type(self.table) is not Linear or hooked(self.table)):
+            scores = self.table(states)  # one that does more than its weight says
+            return scores if self.bias is None else scores + self.bias
+        weight: Tensor = self.table.weight
+        scores = linear(states[:, : weight.shape[1]], weight, self.bias)
+        return scores if self.rest is None else scores + self.rest(states[:, weight.shape[1] :])
+
+    def pack(self, kind: str) -> None:
+        """Holds table and bias as one product too, which computes the scores from now on."""
+        if self.rest is None and isinstance(self.table, Linear):  # which nothing else reads
+            self.table = self.packed = PackedLinear(self.table, kind, self.bias)
+        elif self.rest is None:
+            self.packed = Product([self.table.weight], [self.bias], kind)  # type: ignore[list-item]
+
+
+class Classifier(nn.Module):
+    """A score for each label, of what `pool` takes from the states: (texts, labels) or (tokens, labels).
+
+    Args:
+        dense: act(dense(x)) before the scores; None for no such layer.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        labels: int,
+        *,
+        pool: Pool = every,
+        dense: nn.Module | None = None,
+        bias: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.pool, self.dense, self.dropout = pool, dense or nn.Identity(), Dropout(dropout)
+        self.out = Linear(width, labels, bias=bias)
+
+    def forward(self, hidden: Tensor, call: Call) -> Tensor:
+        return self.out(self.dropout(self.dense(self.pool(hidden, call))))
+
+
+class Dense(nn.Module):
+    """act(linear(x)).
+
+    Args:
+        dropout: of x.
+    """
+
+    def __init__(self, width: int, act: str, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.linear, self.act, self.dropout = Linear(width, width), activation(act), Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.linear(self.dropout(x)))
+
+
+class Pooler(nn.Module):
+    """`dense` of each text's first state: (texts, width)."""
+
+    def __init__(self, dense: nn.Module) -> None:
+        super().__init__()
+        self.dense = dense
+
+    def forward(self, hidden: Tensor, call: Call) -> Tensor:
+        return self.dense(first(hidden, call))
+
+
+class Both(nn.Module):
+    """Two heads over the same states: word scores and a text's labels, as pre-training has them."""
+
+    def __init__(self, words: nn.Module, text: nn.Module) -> None:
+        super().__init__()
+        self.words, self.text = words, text
+
+    def forward(self, hidden: Tensor, call: Call) -> tuple[Tensor, Tensor]:
+        return self.words(hidden, call), self.text(hidden, call)
+
+
+class Summary(nn.Module):
+    """One vector a text, (texts, out): act(linear(state)) of a state that the config chooses (XLNet, XLM).
+
+    Args:
+        pool: chooses the state. out: width of the projection, None for none. dropouts: before and after.
+    """
+
+    def __init__(self, width: int, out: int | None, pool: Pool, act: str | None, dropouts: tuple[float, float]) -> None:
+        super().__init__()
+        self.pool, self.act = pool, activation(act) if act else nn.Identity()
+        self.linear = nn.Identity() if out is None else Linear(width, out)
+        self.before, self.after = (Dropout(p) for p in dropouts)
+
+    def forward(self, hidden: Tensor, call: Call) -> Tensor:
+        return self.after(self.act(self.linear(self.before(self.pool(hidden, call)))))
+
+
+POOLS: Mapping[str, Pool] = {"first": first, "last": last, "mean": average}
+
+
+def summary(config: Any) -> Summary:
+    """As a config's `summary_…` entries say; without any it is the last state. Raises UnsupportedConfig."""
+
+    def entry(name: str, usual: Any) -> Any:
+        return getattr(config, f"summary_{name}", usual)
+
+    if entry("type", "last") not in POOLS:
+        raise UnsupportedConfig(f"summary_type is one of {', '.join(POOLS)} here, not {config.summary_type!r}.")
+    out = config.num_labels if entry("proj_to_labels", False) else config.hidden_size
+    dropouts = (entry("first_dropout", 0.0), entry("last_dropout", 0.0))
+    pool, act = POOLS[entry("type", "last")], entry("activation", None)
+    return Summary(config.hidden_size, out if entry("use_proj", False) else None, pool, act, dropouts)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head and where a checkpoint keeps it.
+
+    Args:
+        rows: key map rows of the head; a key that starts with `/` lies outside the backbone's prefix.
+        prefix: of the backbone under this head, where it is not the family's own.
+        optional: the head may be absent from a checkpoint, and is then left out instead of made anew.
+    """
+
+    module: nn.Module
+    rows: Mapping[str, str | Source] = field(default_factory=dict)
+    prefix: str | None = None
+    optional: bool = False
+
+
+def carrying(head: Head, part: nn.Module, rows: Mapping[str, str | Source]) -> Head:
+    """The head beside a part that checkpoints of its class hold and no pass reads (a pooler under word scores).
+
+    It is loaded and saved, and left out where a checkpoint has none.
+    """
+    part.requires_grad_(False)
+    head.module.carried = part
+    return replace(head, rows={**head.rows, **{f"carried.{ours}": theirs for ours, theirs in rows.items()}})

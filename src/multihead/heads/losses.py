@@ -1,0 +1,80 @@
+"""Losses of the heads, computed from labels as the field does; label -100 is left out."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..config import Config
+from ..errors import InvalidInput
+from ..kernels.ragged import Runs
+
+IGNORED = -100
+
+
+def words(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of logits (tokens, vocabulary) at labels (tokens,), in float32."""
+    _check_range(labels, logits.shape[-1])
+    return F.cross_entropy(logits.float(), labels.to(logits.device), ignore_index=IGNORED)
+
+
+def next_words(logits: Tensor, labels: Tensor, runs: Runs) -> Tensor:
+    """`words` of each token's successor in its own text: logits (tokens, vocabulary), labels (tokens,)."""
+    follows = torch.ones(labels.shape[0], dtype=torch.bool, device=labels.device)
+    firsts = [begin for begin, length in zip(runs.begins, runs.lengths, strict=True) if length]
+    follows[firsts] = False
+    after = follows.nonzero().flatten()
+    return words(logits.index_select(0, (after - 1).to(logits.device)), labels.index_select(0, after))
+
+
+def replaced(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean binary cross-entropy of logits (tokens,) at labels (tokens,), 1 for a replaced word (arXiv:2003.10555)."""
+    real = labels != IGNORED
+    return F.binary_cross_entropy_with_logits(logits[real].float(), labels[real].float().to(logits.device))
+
+
+def texts(logits: Tensor, labels: Tensor, config: Config) -> Tensor:
+    """The loss of a text classifier: logits (texts, labels).
+
+    Regression, one label, or several, after `config.problem_type`; guessed from the labels where that is None.
+    """
+    kind = config.problem_type or guessed(labels, config.num_labels)
+    labels = labels.to(logits.device)
+    if kind == "regression":
+        return F.mse_loss(logits.reshape(labels.shape).float(), labels.float())
+    if kind == "single_label_classification":
+        return words(logits, labels.flatten())
+    if labels.shape != logits.shape:
+        raise InvalidInput(f"Labels of several classes need shape {list(logits.shape)}, not {list(labels.shape)}.")
+    return F.binary_cross_entropy_with_logits(logits.float(), labels.float())
+
+
+def spans(start: Tensor, end: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
+    """Mean cross-entropy of an answer's first and last token: logits (texts, length), labels (texts,).
+
+    A label at or past the length stands for an answer outside the window and is left out.
+    """
+    length = start.shape[1]
+    pairs = ((start, starts), (end, ends))
+    parts = [F.cross_entropy(x.float(), _inside(y, length).to(x.device), ignore_index=length) for x, y in pairs]
+    return (parts[0] + parts[1]) / 2
+
+
+def _inside(labels: Tensor, length: int) -> Tensor:
+    return labels.reshape(-1).clamp(0, length)
+
+
+def guessed(labels: Tensor, count: int) -> str:
+    """The `problem_type` that labels tell."""
+    if count == 1:
+        return "regression"
+    whole = labels.dtype in (torch.long, torch.int)
+    return "single_label_classification" if whole else "multi_label_classification"
+
+
+def _check_range(labels: Tensor, count: int) -> None:
+    real = labels[labels != IGNORED]
+    if real.numel() and (int(real.min()) < 0 or int(real.max()) >= count):
+        wrong = int(real.min()) if int(real.min()) < 0 else int(real.max())
+        raise InvalidInput(f"The label {wrong} is outside 0 to {count - 1} (or {IGNORED} for what is left out).")

@@ -1,0 +1,196 @@
+"""What a model answers: dataclasses that also index like a tuple, look up like a dict, and unpack."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+from ..errors import MissingHead
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..nn.cache.store import Cache
+
+
+@dataclass
+class Output:
+    """Base of all outputs: fields that are None take no part in indexing, unpacking or `keys`."""
+
+    def keys(self) -> list[str]:
+        return [f.name for f in dataclasses.fields(self) if getattr(self, f.name) is not None]
+
+    @property
+    def mems(self) -> Any:
+        """XLNet's name of `past_key_values`."""
+        return self.get("past_key_values")
+
+    def values(self) -> list[Any]:
+        return [getattr(self, name) for name in self.keys()]
+
+    def items(self) -> list[tuple[str, Any]]:
+        return [(name, getattr(self, name)) for name in self.keys()]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        if name not in self:
+            return default
+        return getattr(self, name)
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """The fields that are not None, in order."""
+        return tuple(self.values())
+
+    @overload
+    def __getitem__(self, key: str | int) -> Any: ...
+    @overload
+    def __getitem__(self, key: slice) -> tuple[Any, ...]: ...
+    def __getitem__(self, key: str | int | slice) -> Any:
+        if not isinstance(key, str):
+            return self.to_tuple()[key]
+        if key not in self:
+            raise KeyError(f"{type(self).__name__} has {', '.join(self.keys())}, not {key!r}.")
+        return getattr(self, key)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.keys()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.values())
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+
+SCORES = ("logits", "start_logits", "end_logits", "prediction_logits", "loss")
+
+
+@dataclass
+class HiddenOutput(Output):
+    """A backbone's states.
+
+    Args:
+        last_hidden_state: (batch, length, width), zero where the batch is padded.
+        pooler_output: (batch, width), where the family pools its first token.
+        hidden_states: the embeddings and each layer's states. attentions: (batch, heads, queries, keys) a layer.
+        advice: which class to load for scores.
+    """
+
+    last_hidden_state: Tensor
+    pooler_output: Tensor | None = None
+    past_key_values: Cache | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
+    advice: dataclasses.InitVar[str] = ""
+
+    def __post_init__(self, advice: str) -> None:
+        self._advice = advice
+
+    def __getattr__(self, name: str) -> Any:
+        return _refused(self, name)
+
+
+@dataclass
+class Seq2SeqHiddenOutput(Output):
+    """An encoder's and a decoder's states; shapes as in `HiddenOutput`."""
+
+    last_hidden_state: Tensor
+    past_key_values: Cache | None = None
+    decoder_hidden_states: tuple[Tensor, ...] | None = None
+    decoder_attentions: tuple[Tensor, ...] | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
+    encoder_last_hidden_state: Tensor | None = None
+    encoder_hidden_states: tuple[Tensor, ...] | None = None
+    encoder_attentions: tuple[Tensor, ...] | None = None
+    advice: dataclasses.InitVar[str] = ""
+
+    def __post_init__(self, advice: str) -> None:
+        self._advice = advice
+
+    def __getattr__(self, name: str) -> Any:
+        return _refused(self, name)
+
+
+def _refused(output: Output, name: str) -> Any:
+    """Raises MissingHead for scores that a bare backbone does not give."""
+    if name in SCORES:
+        advice = output.__dict__.get("_advice", "")
+        raise MissingHead(f"A bare model gives hidden states, no {name}. {advice}".rstrip())
+    raise AttributeError(f"{type(output).__name__} has no {name!r}; it has {', '.join(output.keys())}.")
+
+
+@dataclass
+class ScoresOutput(Output):
+    """Scores: logits (batch, length, vocabulary or labels), or (batch, labels) for whole texts."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Cache | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class SpanOutput(Output):
+    """Scores (batch, length) of an answer's first and last token; padding has the lowest score there is."""
+
+    loss: Tensor | None = None
+    start_logits: Tensor | None = None
+    end_logits: Tensor | None = None
+    past_key_values: Cache | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class PreTrainingOutput(Output):
+    """Word scores (batch, length, vocabulary) and the text's: of following (BERT), of the right order (ALBERT)."""
+
+    loss: Tensor | None = None
+    prediction_logits: Tensor | None = None
+    seq_relationship_logits: Tensor | None = None
+    sop_logits: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class Seq2SeqScoresOutput(Output):
+    """Scores of an encoder-decoder: logits (batch, target length, vocabulary)."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Cache | None = None
+    decoder_hidden_states: tuple[Tensor, ...] | None = None
+    decoder_attentions: tuple[Tensor, ...] | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
+    encoder_last_hidden_state: Tensor | None = None
+    encoder_hidden_states: tuple[Tensor, ...] | None = None
+    encoder_attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class Seq2SeqSpanOutput(Output):
+    """An encoder-decoder's scores (batch, length) of an answer's first and last token."""
+
+    loss: Tensor | None = None
+    start_logits: Tensor | None = None
+    end_logits: Tensor | None = None
+    past_key_values: Cache | None = None
+    decoder_hidden_states: tuple[Tensor, ...] | None = None
+    decoder_attentions: tuple[Tensor, ...] | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
+    encoder_last_hidden_state: Tensor | None = None
+    encoder_hidden_states: tuple[Tensor, ...] | None = None
+    encoder_attentions: tuple[Tensor, ...] | None = None
+
+
+# An encoder-decoder shows more than a class of the same kind with one side.
+BOTH_SIDED: Mapping[type[Output], type[Output]] = {
+    HiddenOutput: Seq2SeqHiddenOutput,
+    ScoresOutput: Seq2SeqScoresOutput,
+    SpanOutput: Seq2SeqSpanOutput,
+}

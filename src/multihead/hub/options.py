@@ -1,0 +1,48 @@
+"""Where a model comes from: the options that every `from_pretrained` takes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from .. import hub
+from ..errors import UnsupportedOption
+from . import Want
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model comes from; the options that every `from_pretrained` takes.
+
+    Args:
+        revision: branch, tag or commit of a hub repository. subfolder: inside it.
+        token: of the hub. cache_dir: instead of the hub's own. local_files_only: no network.
+        gguf_file: a file of that name in the folder or repository.
+    """
+
+    revision: str | None = None
+    subfolder: str = ""
+    token: str | bool | None = None
+    cache_dir: str | os.PathLike[str] | None = None
+    local_files_only: bool = False
+    gguf_file: str | None = None
+
+    @classmethod
+    def taken(cls, options: dict[str, Any]) -> Place:
+        """Takes its own options out of a dictionary of many.
+
+        Raises:
+            UnsupportedOption: `trust_remote_code`: no code of a checkpoint ever runs.
+        """
+        if options.pop("trust_remote_code", False):
+            raise UnsupportedOption(
+                "trust_remote_code=True is refused: multihead never runs code from a checkpoint. Leave it out; "
+                "families that are implemented here need no code."
+            )
+        known = {f.name: options.pop(f.name) for f in fields(cls) if f.name in options}
+        return cls(**known)
+
+    def resolve(self, name: str | os.PathLike[str], *want: Want) -> Path:
+        return hub.resolve(name, want, **{f.name: getattr(self, f.name) for f in fields(self)})

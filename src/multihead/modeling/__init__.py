@@ -1,0 +1,1 @@
+"""Pretrained models: Auto classes, loading, saving, forward passes over padded tensors."""

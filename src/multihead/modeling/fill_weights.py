@@ -1,0 +1,186 @@
+"""A model that was built without memory gets a checkpoint's tensors; a head that it lacks is drawn anew."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints.folder import Checkpoint
+from ..checkpoints.key_map import KeyMap, Spare, joined, owners
+from ..errors import CheckpointMismatch, UnsupportedConfig, UnsupportedOption, read_errors, warn
+from ..nn.empty import empty_weights
+from ..nn.weights import fresh
+from .pretrained import PreTrainedModel
+
+LARGEST_DRAWN = 2**28  # numbers of a drawn parameter: far more than heads have
+
+
+class NewWeights(UserWarning):
+    """A head was asked for that the checkpoint does not have; its weights are drawn anew."""
+
+
+def fill(
+    model: PreTrainedModel,
+    checkpoint: Checkpoint,
+    *,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
+    reshape: bool = False,
+    new: str | None = None,
+    ignore: str | None = None,
+    spare: Spare = (),
+    even: bool = False,
+) -> None:
+    """Gives a model built without memory the tensors of a checkpoint.
+
+    Args:
+        reshape: draws a head's parameters anew whose tensors have other shapes. new: pattern of parameters that may be
+            drawn anew. ignore: pattern of stored tensors that are not wanted. spare: see `KeyMap`.
+        even: in one precision, where `dtype` names none.
+
+    Raises:
+        CheckpointMismatch: the tensors do not fit. UnsupportedConfig: a drawn parameter would be huge.
+    """
+    for pattern in (new, ignore):
+        check_pattern(pattern)
+    keys = replace(model.keys, spare=spare)
+    if checkpoint.layout != "huggingface":
+        if model.end in model.architecture.bare:
+            raise UnsupportedOption(f"A {checkpoint.layout} file is loaded whole here, not as {type(model).__name__}.")
+        layout = model.architecture.layouts[checkpoint.layout](model.config)
+        keys = joined(
+            layout, {} if any(k.startswith("/") for k in layout.rows) else model._head.rows if model._head else {}
+        )
+    leave_out(model, keys, checkpoint.tensors)
+    if ignore is not None:
+        keys = replace(keys, ignored=(*keys.ignored, ignore))
+    drawn: list[str] = []
+    whole = type(model).__name__ in (model.config.architectures or []) and not reshape
+
+    def draw(path: str, owner: nn.Module, leaf: str, parameter: Tensor) -> bool:
+        if path.partition(".")[0] in keys.own and not whole:
+            owner._parameters[leaf] = nn.Parameter(parameter.to(device, dtype), requires_grad=parameter.requires_grad)
+            drawn.append(path)
+            return True
+        if not (path.startswith("head.") and not whole) and not (new and re.search(new, path)):
+            return False
+        refuse_huge(path, parameter, checkpoint)
+        value = torch.empty(parameter.shape, dtype=dtype or torch.float32, device=device)
+        fresh(owner, leaf, value, getattr(model.config, "initializer_range", 0.02))
+        owner._parameters[leaf] = nn.Parameter(value)
+        where = model.keys.locate(path, model.keys.prefix)
+        drawn.extend(where[1] if where else [path])
+        return True
+
+    try:
+        with read_errors(checkpoint.source):
+            keys.load(
+                model,
+                checkpoint.tensors,
+                source=checkpoint.source,
+                dtype=dtype,
+                device=device,
+                fresh=draw,
+                known=lambda: other_heads(model, keys),
+            )
+    except CheckpointMismatch as error:
+        raise advised(error, reshape) from None
+    if even and dtype is None:
+        alike(model)
+    model.drawn = tuple(sorted(drawn))
+    if drawn:
+        warn_of_new(model, f"{checkpoint.source} has")
+
+
+def check_pattern(pattern: str | None) -> None:
+    """Raises UnsupportedOption for what is no regular expression."""
+    try:
+        re.compile(pattern or "")
+    except re.error as error:
+        raise UnsupportedOption(f"{pattern!r} is no regular expression: {error}.") from error
+
+
+def warn_of_new(model: PreTrainedModel, source: str) -> None:
+    """Warns of the weights that `source` lacks."""
+    names = ", ".join(model.drawn)
+    warn(
+        f"{type(model).__name__}: {source} no weights for {names}; they were drawn anew and need training.", NewWeights
+    )
+
+
+def advised(error: CheckpointMismatch, reshape: bool) -> CheckpointMismatch:
+    """The error, with what a user can do when only a head or only spare tensors do not fit."""
+    advice = ""
+    if not reshape and error.misshapen and all(name.startswith("head.") for name in error.misshapen):
+        advice = "For a fresh head with other labels, pass ignore_mismatched_sizes=True."
+    elif error.unexpected and not error.missing and not error.misshapen:
+        advice = 'To load without tensors that are not wanted, name them: ignore=r"^their[.]prefix".'
+    return CheckpointMismatch(
+        error.source,
+        missing=error.missing,
+        unexpected=error.unexpected,
+        misshapen=error.misshapen,
+        mistyped=error.mistyped,
+        advice=advice,
+    )
+
+
+def leave_out(model: PreTrainedModel, keys: KeyMap, stored: Mapping[str, Tensor]) -> None:
+    """Takes away what a checkpoint may lack, where it does: an optional head, and what a head carries unread."""
+    if model._head is not None and model._head.optional and not has_head(keys, stored):
+        model.head = None
+    if not carries(model, keys, stored):
+        del model.head.carried  # type: ignore[union-attr]
+
+
+def carries(model: PreTrainedModel, keys: KeyMap, stored: Mapping[str, Tensor]) -> bool:
+    """Whether a checkpoint holds what the head carries unread, or it carries nothing."""
+    if getattr(model.head, "carried", None) is None:
+        return True
+    wanted = keys.located(model, stored).items()
+    names = [key for path, where in wanted if path.startswith("head.carried.") for key in where.keys]
+    return any(name in keys.today(stored) for name in names)
+
+
+def has_head(keys: KeyMap, stored: Mapping[str, Tensor]) -> bool:
+    """Whether a checkpoint holds any tensor of the head's rows, or the head needs none."""
+    head = KeyMap({k: v for k, v in keys.rows.items() if k.startswith("head.")}, keys.prefix, keys.prefixes)
+    return not head.rows or any(re.search(pattern, name) for pattern in head.patterns() for name in stored)
+
+
+def other_heads(model: PreTrainedModel, keys: KeyMap) -> Iterable[str]:
+    """Patterns of tensors that other heads of the family keep in a checkpoint."""
+    patterns: list[str] = []
+    family, config = model.architecture, model.config
+    with empty_weights():
+        for end, make in family.heads.items():
+            if make is not None and end not in family.bare:
+                head = make(config, family.build(config))
+                patterns += KeyMap(head.rows, model.body_keys.prefix, ("",)).patterns()
+    return patterns
+
+
+def alike(model: PreTrainedModel) -> None:
+    """Gives the weights of a checkpoint that has several precisions the widest of them, in which all are exact."""
+    held = [row for row in owners(model) if not getattr(row[1], "widened", ())]
+    kinds = {parameter.dtype for *_, parameter in held}
+    if len(kinds) < 2:
+        return
+    widest = reduce(torch.promote_types, kinds)
+    for _, owner, leaf, parameter in held:
+        if parameter.dtype != widest:
+            owner._parameters[leaf] = nn.Parameter(parameter.to(widest), requires_grad=parameter.requires_grad)
+
+
+def refuse_huge(path: str, parameter: Tensor, checkpoint: Checkpoint) -> None:
+    """Raises UnsupportedConfig for a parameter to be drawn that no honest config asks for, before it has memory."""
+    if parameter.numel() > LARGEST_DRAWN:
+        raise UnsupportedConfig(
+            f"{checkpoint.source} has no weights for {path}, which would be drawn anew with shape "
+            f"{list(parameter.shape)}: {parameter.numel():,} numbers. Check the sizes and labels in its config.json."
+        )

@@ -1,0 +1,160 @@
+"""What programs ask of any model besides a pass: its word tables, its sides, whether it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import nn
+
+from ..errors import InvalidInput, UnknownModel, UnknownPart, UnsupportedOption
+from ..heads.heads import LanguageModel
+from ..nn.stack import checkpointed
+from ..runtime.prepare import products
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..heads.head_types import Kind
+
+SPEAKERS = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
+
+
+class Idioms(nn.Module):
+    """The methods of that kind, which every model has."""
+
+    backbone: Any
+    config: Config
+    end: ClassVar[str]
+    prepared: str | None
+
+    @classmethod
+    def check_family(cls) -> None:
+        """Raises UnknownModel for a class without layers: `PreTrainedModel`, or a subclass of it alone."""
+        if not cls.end:
+            raise UnknownModel(
+                f"{cls.__name__} is no model by itself: no family says which layers it has. Use an Auto class or a "
+                "family's class. For parts of your own, subclass a family's class, such as BertModel, or hold the "
+                "model in a torch.nn.Module."
+            )
+
+    @property
+    def own_parts(self) -> tuple[str, ...]:
+        """Names of the modules and parameters that a subclass added beside its family's backbone and head."""
+        return tuple(name for name in (*self._modules, *self._parameters) if name not in ("backbone", "head"))
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            parts = ", ".join(part for part, module in self.__dict__.get("_modules", {}).items() if module is not None)
+            raise UnknownPart(
+                f"{type(self).__name__} has no {name!r}. Its parts are {parts}: every family has the same names "
+                "here, and the family's own names in files alone; print(model) shows all of them."
+            ) from None
+
+    @property
+    def kind(self) -> Kind:
+        raise NotImplementedError
+
+    @property
+    def base_model(self) -> nn.Module:
+        return self.backbone
+
+    def num_parameters(self, only_trainable: bool = False) -> int:
+        """How many numbers the model holds; shared ones count once."""
+        held = 0 if only_trainable or not self.prepared else sum(part.numbers for part in products(self))
+        return held + sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
+
+    def can_generate(self) -> bool:
+        """Whether `generate` writes: the model scores next words, and no word sees those to come."""
+        return self.kind.auto in SPEAKERS and self.backbone.causal
+
+    def word_tables(self) -> list[nn.Embedding]:
+        """The tables that ids are looked up in, each once: the source's before the target's."""
+        return [self.backbone.embed.token]
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.word_tables()[0]
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Looks words up in another table from now on, on both sides and in scores that are tied to it.
+
+        Raises:
+            InvalidInput: it has another shape; `resize_token_embeddings` changes how many words there are.
+        """
+        old = self.word_tables()[0]
+        if not isinstance(value, nn.Embedding) or value.weight.shape != old.weight.shape:
+            raise InvalidInput(
+                f"The table is an Embedding with a weight of {list(old.weight.shape)}, as the model's has."
+            )
+        for part in list(self.modules()):
+            for name, child in list(part.named_children()):
+                if child is old:
+                    setattr(part, name, value)
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        """The table that scores words, the input's own where they are tied; None for a model that scores none."""
+        return next((part.table for part in self.modules() if isinstance(part, LanguageModel)), None)
+
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None
+    ) -> nn.Module:
+        """Makes room for more words, or fewer, in place: both sides' tables, scores, their bias, and the config.
+
+        A new row is the mean of the old ones, so new words are at first as likely as the others are on average.
+
+        Args:
+            new_num_tokens: rows; None for as many as now. pad_to_multiple_of: rounds up to its next multiple.
+
+        Returns:
+            The input table.
+
+        Raises:
+            InvalidInput: no such number; the model was prepared or has adapters.
+            UnsupportedOption: a model with a vocabulary a side, or spread over devices.
+        """
+        from .resize_embeddings import resize
+
+        words = self.word_tables()[0].num_embeddings if new_num_tokens is None else new_num_tokens
+        if pad_to_multiple_of is not None:
+            if (
+                isinstance(pad_to_multiple_of, bool)
+                or not isinstance(pad_to_multiple_of, int)
+                or pad_to_multiple_of < 1
+            ):
+                raise InvalidInput(f"pad_to_multiple_of is a whole number above 0, not {pad_to_multiple_of!r}.")
+            words = -(-words // pad_to_multiple_of) * pad_to_multiple_of
+        self.resized = self.word_tables()[0].num_embeddings != words or getattr(self, "resized", False)
+        resize(self, words)  # type: ignore[arg-type]
+        return self.get_input_embeddings()
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        return any(getattr(part, "recompute", False) for part in self.modules())
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None) -> None:
+        """Keeps only layers' inputs in training and computes layers again for gradients; see `nn.stack.Stack`.
+
+        Args:
+            gradient_checkpointing_kwargs: `use_reentrant` is taken and changes nothing: gradients are the same.
+
+        Raises:
+            UnsupportedOption: another name in them.
+        """
+        other = [name for name in gradient_checkpointing_kwargs or {} if name != "use_reentrant"]
+        if other:
+            raise UnsupportedOption(f"gradient_checkpointing_kwargs: {', '.join(other)} has no meaning here.")
+        checkpointed(self)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Undoes `gradient_checkpointing_enable`."""
+        checkpointed(self, False)
+
+    def get_decoder(self) -> nn.Module:
+        """The layers that write, for their weights."""
+        return self.backbone
+
+    def _wanted(self, name: str, given: bool | None, usual: bool = False) -> bool:
+        """An argument of a pass, or what the config says of it."""
+        said = self.config.extra.get(name) if given is None else given
+        return usual if said is None else bool(said)

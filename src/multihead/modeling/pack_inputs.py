@@ -1,0 +1,136 @@
+"""The door: the padded tensors that users know, checked and packed into ragged runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidInput
+from ..nn.cache.store import Cache
+from ..nn.ragged import Layout, places
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One side's inputs, packed.
+
+    Args:
+        ids: (tokens,), or None where `vectors` (tokens, width) are given instead.
+        positions, segments: (tokens,). placed: whether the caller gave the positions.
+    """
+
+    layout: Layout
+    ids: Tensor | None
+    vectors: Tensor | None
+    positions: Tensor
+    segments: Tensor | None
+    placed: bool = False
+
+
+def batch(
+    ids: Tensor | None,
+    vectors: Tensor | None,
+    mask: Tensor | None,
+    *,
+    positions: Tensor | None = None,
+    segments: Tensor | None = None,
+    cache: Cache | None = None,
+    device: torch.device,
+    name: str = "input_ids",
+) -> Batch:
+    """Packs a padded batch.
+
+    Args:
+        ids: (batch, length). vectors: (batch, length, width), instead of ids.
+        mask: (batch, length), nonzero at real tokens; with a cache it may also cover what the cache remembers.
+        positions: (batch, length) or (1, length). segments: (batch, length).
+
+    Raises:
+        InvalidInput: shapes or dtypes that do not fit each other.
+    """
+    given = _given(ids, vectors, name)
+    shape = (given.shape[0], given.shape[1])
+    ids, vectors = (None if x is None else x.to(device) for x in (ids, vectors))
+    mask = None if mask is None else _mask(mask.to(device), shape, cache)
+    layout = Layout.of(mask, shape)
+    if mask is not None and layout.rows is not None:
+        _unbroken(mask.bool())
+    past = cache.lengths if cache is not None else None
+    if past is not None and len(past) != shape[0]:
+        raise InvalidInput(f"past_key_values remember {len(past)} texts; the inputs have {shape[0]}.")
+    if positions is None:
+        order = places(layout.runs, device, past)
+    else:
+        order = layout.pack(_like(positions.to(device), shape, "position_ids")).long()
+    kinds = None if segments is None else layout.pack(_like(segments.to(device), shape, "token_type_ids")).long()
+    packed = None if ids is None else layout.pack(ids).long()
+    return Batch(layout, packed, None if vectors is None else layout.pack(vectors), order, kinds, positions is not None)
+
+
+def _given(ids: Tensor | None, vectors: Tensor | None, name: str) -> Tensor:
+    if (ids is None) == (vectors is None):
+        embeds = name.replace("input_ids", "inputs_embeds")
+        raise InvalidInput(f"Give either {name} or {embeds}{', not both' if ids is not None else ''}.")
+    if vectors is not None:
+        if vectors.ndim != 3:
+            raise InvalidInput(f"inputs_embeds need shape (batch, length, width), not {list(vectors.shape)}.")
+        if not vectors.is_floating_point():
+            raise InvalidInput(f"inputs_embeds are floating-point numbers, not {vectors.dtype}: give ids as input_ids.")
+        return vectors
+    assert ids is not None
+    if not isinstance(ids, Tensor):
+        raise InvalidInput(
+            f'{name} must be a tensor, not {type(ids).__name__}: call the tokenizer with return_tensors="pt".'
+        )
+    if ids.ndim != 2:
+        hint = " Add the batch dimension: input_ids[None]." if ids.ndim == 1 else ""
+        raise InvalidInput(f"{name} need shape (batch, length), not {list(ids.shape)}.{hint}")
+    if ids.is_floating_point() or ids.dtype == torch.bool:
+        raise InvalidInput(f"{name} must be whole numbers, not {ids.dtype}.")
+    return ids
+
+
+def whole(x: Tensor) -> Tensor:
+    """Whole numbers of any width in int64, as torch's tables and losses read them; others as they come."""
+    return x if x.is_floating_point() or x.dtype == torch.bool else x.long()
+
+
+def _unbroken(real: Tensor) -> None:
+    """Raises InvalidInput for a mask (batch, length) with padding between tokens: those after it would move."""
+    begun = real[:, :1].long().sum(-1) + (real[:, 1:] & ~real[:, :-1]).sum(-1)
+    if bool((begun > 1).any()):
+        text = int((begun > 1).nonzero()[0])
+        raise InvalidInput(
+            f"attention_mask has zeros between the ones of text {text}. Padding is left out of what is read, so the "
+            "tokens after it would stand at other positions: show it (1), or move it to one end of the text."
+        )
+
+
+def _like(x: Tensor, shape: tuple[int, int], name: str) -> Tensor:
+    if x.ndim == 2 and x.shape[0] == 1:
+        x = x.expand(shape[0], -1)
+    if tuple(x.shape) != shape:
+        raise InvalidInput(f"{name} have shape {list(x.shape)}; the inputs have {list(shape)}.")
+    return x
+
+
+def _mask(mask: Tensor, shape: tuple[int, int], cache: Cache | None) -> Tensor:
+    """The part of a mask that covers this pass's tokens."""
+    if mask.ndim != 2 or mask.shape[0] != shape[0]:
+        raise InvalidInput(
+            f"attention_mask has shape {list(mask.shape)}; it must be (batch, length) = {list(shape)}. "
+            "Who sees whom within a text is the model's own rule."
+        )
+    before, now = mask[:, : -shape[1] or None], mask[:, mask.shape[1] - shape[1] :]
+    if mask.shape[1] == shape[1]:
+        return mask
+    if cache is None or mask.shape[1] < shape[1]:
+        raise InvalidInput(f"attention_mask has shape {list(mask.shape)}; the inputs have {list(shape)}.")
+    counted = tuple(before.bool().sum(-1).tolist())
+    if counted != cache.lengths:
+        raise InvalidInput(
+            f"attention_mask shows {list(counted)} earlier tokens; past_key_values remember {list(cache.lengths)}."
+        )
+    return now

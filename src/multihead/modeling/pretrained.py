@@ -1,0 +1,383 @@
+"""Pretrained models as users know them: padded tensors in, `outputs.logits` out, over the ragged core."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..adapters.methods import Adaptable
+from ..checkpoints.key_map import KeyMap, joined
+from ..config import Config
+from ..errors import InvalidInput, MissingHead, UnsupportedConfig, UnsupportedOption
+from ..heads.head_types import Kind
+from ..heads.heads import Head, LanguageModel
+from ..heads.outputs import HiddenOutput, Output
+from ..kernels.ragged import Runs
+from ..kernels.torch.attention import Attend, attend, fused
+from ..models.common.architecture import Architecture
+from ..models.common.registry import by_class_name
+from ..nn.cache.layer_cache import Memory
+from ..nn.cache.store import ByLength, Cache
+from ..nn.call import Call, Encoded, Record
+from ..nn.embeddings import LearnedPositions
+from ..nn.hooks import hooked
+from ..nn.modes import evaluating
+from ..nn.ragged import Layout, places
+from ..nn.weights import initialize
+from ..runtime.graph_cache import Kept
+from ..runtime.prepare import prepare
+from .model_methods import SPEAKERS, Idioms
+from .pack_inputs import Batch, batch, whole
+from .recompute_cache import through
+from .unpack_outputs import Ragged, flat, grid, kept
+
+if TYPE_CHECKING:
+    from ..generation.config import GenerationConfig
+
+BACKENDS: Mapping[str, Attend] = {"eager": attend, "sdpa": fused}
+
+
+class PreTrainedModel(Idioms, Adaptable):
+    """A backbone and the head of one kind of task. Classes such as `BertForMaskedLM` are made by `classes`.
+
+    Args:
+        config: of the family. Weights are drawn anew; `from_pretrained` loads them.
+    """
+
+    architecture: ClassVar[Architecture]
+    end: ClassVar[str] = ""
+    main_input_name = "input_ids"
+    prepared: str | None = None  # the precision that `prepare` made it ready for
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.check_family()
+        if not isinstance(config, self.architecture.config):
+            wanted = self.architecture.config.__name__
+            raise InvalidInput(f"{type(self).__name__} needs a {wanted}, not a {type(config).__name__}.")
+        build, keys = self.architecture.bare.get(self.end, (self.architecture.build, self.architecture.keys))
+        self.config = config
+        self.backbone: Any = build(config)
+        make = self.architecture.heads[self.end]
+        self._head: Head | None = make(config, self.backbone) if make else None
+        self.head: nn.Module | None = self._head.module if self._head else None
+        self.body_keys: KeyMap = keys(config)
+        self.attend: Attend = fused
+        self.kept = Kept()  # of generation
+        if self.device.type != "meta":  # built empty by `loading`, which fills it
+            initialize(self, getattr(config, "initializer_range", getattr(config, "init_std", 0.02)))
+
+    @property
+    def kind(self) -> Kind:
+        return self.architecture.kind(self.end)
+
+    @property
+    def keys(self) -> KeyMap:
+        """Between our parameters and the names in a Hugging Face-format checkpoint."""
+        head = self._head if self.head is not None else None
+        prefix = "" if self.end == "Model" else head.prefix if head else None
+        return replace(joined(self.body_keys, head.rows if head else {}, prefix=prefix), own=self.own_parts)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(p.dtype for p in self.parameters() if p.is_floating_point())
+
+    @cached_property
+    def generation_config(self) -> GenerationConfig:
+        from ..generation.config import GenerationConfig
+
+        return GenerationConfig.from_model_config(self.config)
+
+    def prepare(self, precision: str = "auto", *, dtype: torch.dtype | None = None) -> PreTrainedModel:
+        """Makes the model ready to run fast, in place and for inference alone, by joining its products; gives it back.
+
+        Args:
+            precision: of the weights: "bf16"; "int8" (a scale a row; what they multiply is coded in int8 too, a scale a
+                token); "int4" (a scale and a minimum for each 32 inputs; word scores in int8); "gguf", when
+                a quantized GGUF file is loaded, keeps its codes; "fp32" leaves them to torch; "auto" is bf16 where the
+                hardware multiplies it natively and fp32 elsewhere.
+            dtype: of states between products; None for bfloat16 where the hardware multiplies it, else float32.
+
+        Raises:
+            UnsupportedOption: another precision, or one that the device does not compute. InvalidInput: a model that
+                was prepared or has adapters, or weights that are not finite.
+        """
+        prepare(self, precision, dtype)
+        return self
+
+    def set_attention(self, name: str) -> None:
+        """Chooses how attention is computed: "sdpa" (fast) or "eager" (the plain definition)."""
+        if name not in BACKENDS:
+            raise UnsupportedOption(f"attn_implementation {name!r} is none of {', '.join(BACKENDS)}.")
+        self.attend = BACKENDS[name]
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **more: Tensor | None,
+    ) -> Any:
+        """One pass over a padded batch.
+
+        Args:
+            input_ids: (batch, length); for multiple choice (batch, choices, length), like every other input.
+            attention_mask: (batch, length), 0 at padding. position_ids: (batch, length), counted from each text's
+                first real token unless given.
+            past_key_values: what an earlier pass returned; the inputs continue its texts.
+            use_cache, output_attentions, output_hidden_states, return_dict: None for what the config says.
+            logits_to_keep: computes scores for this many last positions only, 0 for all; or for these positions (n,).
+            more: labels that the kind of model takes (`labels`, `start_positions`, ...), from which `loss` is computed,
+                and the family's own inputs.
+
+        Raises:
+            InvalidInput: shapes, dtypes or ids that do not fit. TextTooLong: more tokens than positions.
+        """
+        memory_name, use_name = self.architecture.memory_names
+        past_key_values = more.pop(memory_name, past_key_values)  # type: ignore[assignment]
+        use_cache = more.pop(use_name, use_cache)  # type: ignore[assignment]
+        own = {name: x for name, x in more.items() if name in self.architecture.inputs}
+        known = self._labels({name: x for name, x in more.items() if name not in own})
+        given = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        if self.kind.choices:
+            sides = next(x for x in (input_ids, inputs_embeds) if x is not None).shape[1]
+            known = {**known, "choices": torch.tensor(sides)}
+            given = tuple(None if x is None else x.flatten(0, 1) for x in given)  # type: ignore[assignment]
+            own = {name: None if x is None else x.flatten(0, 1) for name, x in own.items()}
+        ids, mask, segments, positions, vectors = given
+        if segments is not None and not self.backbone.typed:
+            raise InvalidInput(f"{type(self).__name__} has no token types; leave token_type_ids out.")
+        read = batch(
+            ids,
+            vectors,
+            mask,
+            positions=positions,
+            segments=segments,
+            cache=past_key_values,
+            device=self.device,
+        )
+        memory = past_key_values
+        if memory is None and (self._caches if use_cache is None else use_cache):
+            memory = self.remember(len(read.layout.runs))
+        record = self._record(output_hidden_states, output_attentions)
+        hidden, call = self._run(self.backbone, read, memory, record, self._own(own, read.layout))
+        seen = self.backbone.filled(read.layout, call)
+        if isinstance(logits_to_keep, Tensor) or logits_to_keep:
+            hidden, call, seen = kept(hidden, call, seen, logits_to_keep)
+        fields = self._finish(hidden, call, seen, known)
+        fields = {**fields, **self._shown(record, read.layout, memory, "hidden_states", "attentions")}
+        return self._answer({"last_hidden_state": seen.unpack(hidden)} if self._bare else {}, fields, return_dict)
+
+    @property
+    def _caches(self) -> bool:
+        """Whether a pass returns what its layers remember, as the reference's decoders do."""
+        if not self._wanted("use_cache", None, True) or (self.training and self.is_gradient_checkpointing):
+            return False
+        if self.end in ("ForCausalLM", "LMHeadModel", "MTModel"):
+            return True
+        return self.backbone.remembers and (self._bare or not self.backbone.causal)
+
+    @property
+    def _bare(self) -> bool:
+        return self.kind.output is HiddenOutput
+
+    def remember(self, texts: int, encoded: Encoded | None = None) -> Cache:
+        """An empty cache for this many texts."""
+        return Cache.of(self.backbone.memories(), texts, encoded, self.backbone.by_length)
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that are scored, which an encoder-decoder's source may have more or fewer of."""
+        return getattr(self.config, "decoder_vocab_size", None) or self.config.vocab_size
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens of the longest text that can be continued; None where positions are computed, not learned."""
+        stack = getattr(self.backbone, "decoder", self.backbone)
+        return min((part.count for part in stack.modules() if isinstance(part, LearnedPositions)), default=None)
+
+    @property
+    def by_length(self) -> Sequence[ByLength]:
+        """Positions that turn keys by how long their text is."""
+        return self.backbone.by_length
+
+    def memories(self) -> list[Memory]:
+        """An empty memory a layer."""
+        return self.backbone.memories()
+
+    def read(self, ids: Tensor, runs: Runs, memory: Cache, record: Record | None = None) -> Tensor:
+        """Reads ids (tokens,) into a cache: last states (tokens, width). `record` gets what is seen on the way."""
+        call = Call(
+            memory.places(runs, ids.device), runs, ids=ids, encoded=memory.encoded, cache=memory,
+            attend=self.attend, record=record or Record(),
+        )  # fmt: skip
+        return self.backbone(self.backbone.embed.words(ids), call)
+
+    def score(self, states: Tensor) -> Tensor:
+        """Scores (rows, vocabulary) of what follows, from last states (rows, width)."""
+        if isinstance(self.head, LanguageModel) and not hooked(self.head):
+            return self.head.exact(states)
+        rows = Runs.of((states.shape[0],))
+        return self.head(states, Call(places(rows, states.device), rows))  # type: ignore[misc]
+
+    def run(
+        self,
+        texts: Sequence[Sequence[int]],
+        segments: Sequence[Sequence[int]] | None = None,
+        at: Sequence[int] | None = None,
+    ) -> Ragged:
+        """One pass over lists of ids, without any padding: what pipelines use.
+
+        Args:
+            segments: token types, in the shape of `texts`.
+            at: places in the run whose words alone are scored; None for the head's scores of all.
+        """
+        ids, runs = flat(texts, self.device)
+        kinds = None if segments is None else flat(segments, self.device)[0]
+        call = Call(places(runs, self.device), runs, segments=kinds, ids=ids, attend=self.attend)
+        hidden = self.backbone(self.backbone.embed.words(ids), call)
+        return self.scored(hidden, call, at)
+
+    def scored(self, hidden: Tensor, call: Call, at: Sequence[int] | None) -> Ragged:
+        """What `run` gives, of the last states (tokens, width)."""
+        scores: Any = None
+        if at is not None:
+            scores = self.score(hidden[torch.tensor(at, dtype=torch.long, device=hidden.device)])
+        elif self.head is not None:
+            scores = self.head(hidden, call)
+        return Ragged(hidden, scores, call.runs)
+
+    def _own(self, given: Mapping[str, Tensor | None], layout: Layout) -> dict[str, Any]:
+        """The family's own inputs, packed."""
+        packs = self.architecture.inputs
+        return {name: packs[name](x.to(self.device), layout) for name, x in given.items() if x is not None}
+
+    def _run(
+        self,
+        stack: Any,
+        read: Batch,
+        memory: Cache | None,
+        record: Record,
+        given: Mapping[str, Any] = MappingProxyType({}),
+    ) -> tuple[Tensor, Call]:
+        call = Call(
+            read.positions, read.layout.runs, segments=read.segments, ids=read.ids, given=given, cache=memory,
+            encoded=None if memory is None else memory.encoded, attend=self.attend, record=record, placed=read.placed,
+        )  # fmt: skip
+        return through(stack, read, call), call
+
+    def _record(self, hidden: bool | None, attentions: bool | None) -> Record:
+        hidden = self._wanted("output_hidden_states", hidden)
+        attentions = self._wanted("output_attentions", attentions)
+        return Record([] if hidden else None, [] if attentions else None, [] if attentions else None)
+
+    def _labels(self, given: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+        wrong = [name for name in given if name not in self.kind.labels]
+        if wrong:
+            names = (*self.kind.labels, *self.architecture.inputs)
+            takes = f"; beside the usual inputs it takes {', '.join(names)}" if names else ""
+            raise TypeError(f"{type(self).__name__} takes no {', '.join(wrong)}{takes}.")
+        return {name: whole(x.to(self.device)) for name, x in given.items() if x is not None}
+
+    def _finish(self, hidden: Tensor, call: Call, layout: Layout, labels: Mapping[str, Tensor]) -> dict[str, Any]:
+        if self.head is None:
+            return {}
+        return self.kind.finish(self.head(hidden, call), layout, labels, self.config)
+
+    def _shown(
+        self, record: Record, layout: Layout, memory: Cache | None, hidden: str, attentions: str
+    ) -> dict[str, Any]:
+        """What a caller asked to see, padded again."""
+        shown: dict[str, Any] = {}
+        if memory is not None:
+            shown["past_key_values"] = memory
+        if record.hidden is not None:
+            shown[hidden] = tuple(layout.unpack(x) for x in record.hidden)
+        if record.attentions is not None:
+            shown[attentions] = tuple(grid(x, layout) for x in record.attentions)
+        return shown
+
+    def _answer(self, states: dict[str, Any], fields: dict[str, Any], return_dict: bool | None) -> Any:
+        names = {**states, **fields}
+        if self._bare:
+            names["advice"] = self._advice()
+        output = self._output_class()(**names)
+        return output if self._wanted("return_dict", return_dict, True) else output.to_tuple()
+
+    def _output_class(self) -> Callable[..., Output]:
+        return self.kind.output
+
+    def _advice(self) -> str:
+        _, saved = by_class_name((self.config.architectures or [""])[0]) or ("", "")
+        kinds = {end: self.architecture.kind(end) for end in self.architecture.heads}
+        if saved != self.end and saved in kinds and kinds[saved].auto:
+            return f"The checkpoint was saved with a head for them: load it with {kinds[saved].auto}."
+        others = [kind.auto for kind in kinds.values() if kind.output is not HiddenOutput and kind.auto]
+        return f"For scores, load the model with {' or '.join(dict.fromkeys(others))}."
+
+    def generate(self, inputs: Any = None, generation_config: Any = None, **options: Any) -> Any:
+        """Continues texts; see `multihead.generation.generate`.
+
+        Raises:
+            MissingHead: this class gives no word scores. UnsupportedConfig: it sees the words to come.
+        """
+        from ..generation.generate import generate
+        from ..generation.streaming import told
+
+        if self.kind.auto not in SPEAKERS:
+            able = {self.architecture.kind(end).auto for end in self.architecture.heads} & {*SPEAKERS}
+            advice = f"Load it with {' or '.join(sorted(able))}." if able else "Its family has none."
+            raise MissingHead(f"{type(self).__name__} has no head that scores next words. {advice}")
+        if not self.backbone.causal:
+            raise UnsupportedConfig(
+                f"{type(self).__name__} reads text in both directions here and cannot write it word by word; load it "
+                "with is_decoder=True if it was trained so."
+            )
+        with evaluating(self, options.get("assistant_model")), told(options.get("streamer")):
+            return generate(self, inputs, generation_config, **options)
+
+    def compute_transition_scores(
+        self, sequences: Tensor, scores: Sequence[Tensor], beam_indices: Any = None, normalize_logits: bool = False
+    ) -> Tensor:
+        """Scores of the tokens that were chosen; see `multihead.generation.outputs.chosen_scores`."""
+        from ..generation.outputs import chosen_scores
+
+        return chosen_scores(sequences, scores, beam_indices, normalize_logits)
+
+    def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
+        """Writes config.json and model.safetensors (in shards past `max_shard_size`), as the reference reads them.
+
+        A model with adapters writes these alone, as the peft library reads them: one into the folder itself, several
+        into folders of their names, but for "default". See `multihead.modeling.saving.save` for the options.
+        """
+        from .saving import save
+
+        save(self, Path(folder), **options)
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> Any:
+        """A model with the weights of a checkpoint; see `multihead.modeling.loading.load_model` for the options."""
+        from .loading import load_model
+
+        cls.check_family()
+        return load_model(name, lambda config: cls, usual=cls.architecture.config.model_type, **options)

@@ -1,0 +1,89 @@
+"""Word tables with more or fewer rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InvalidInput, UnsupportedOption
+from ..heads.heads import LanguageModel
+from ..nn.quantized_linear import QuantizedLinear
+from ..runtime.prepare import refuse
+
+if TYPE_CHECKING:
+    from .pretrained import PreTrainedModel
+
+SIZES = ("vocab_size", "decoder_vocab_size")  # entries of a config that tell the rows
+
+
+def resize(model: PreTrainedModel, words: int) -> None:
+    """Gives every table of words, its scores and their bias `words` rows, as `resize_token_embeddings` promises."""
+    if isinstance(words, bool) or not isinstance(words, int) or words < 1:
+        raise InvalidInput(f"A model needs a whole number of words above 0, not {words!r}.")
+    refuse(model, "given other word tables")
+    if model.adapters is not None:
+        raise InvalidInput("This model has adapters; resize its word tables before add_adapter or load_adapter.")
+    old = _size(model)
+    if words == old:
+        return
+    parts = list(_tables(model))
+    for part, name in parts:
+        _check(part, name, old)
+    for part, name in parts:
+        parameter = part._parameters[name]
+        assert parameter is not None
+        part._parameters[name] = nn.Parameter(grown(parameter.detach(), words), parameter.requires_grad)
+        for count in ("num_embeddings", "out_features"):
+            if hasattr(part, count):
+                setattr(part, count, words)
+    model.kept = type(model.kept)()  # what was recorded for generation knew the old size
+    for entry in SIZES:
+        if getattr(model.config, entry, None) is not None:
+            model.config.__dict__[entry] = words  # layers and entry change together, here alone
+
+
+def grown(rows: Tensor, count: int) -> Tensor:
+    """The first `count` of some rows; rows past the last are the mean of all."""
+    if count <= len(rows):
+        return rows[:count].clone()
+    mean = rows.float().mean(0, keepdim=True).to(rows.dtype)
+    return torch.cat([rows, mean.expand(count - len(rows), *rows.shape[1:])])
+
+
+def _size(model: PreTrainedModel) -> int:
+    """The one number of words that config and tables agree on. Raises UnsupportedOption."""
+    config: Any = model.config
+    own = {f.name for f in fields(config)}
+    sizes = {getattr(config, entry) for entry in SIZES if entry in own and getattr(config, entry) is not None}
+    tables = {part.num_embeddings for part in model.word_tables()}
+    apart = not getattr(config, "share_encoder_decoder_embeddings", True) or any(
+        isinstance(side := getattr(config, name), dict) and "vocab_size" in side for name in own
+    )
+    if apart or len(sizes) != 1 or sizes != tables:
+        raise UnsupportedOption(
+            f"{type(model).__name__} has a vocabulary a side, or more rows than words; its tables keep their size."
+        )
+    return int(sizes.pop())
+
+
+def _tables(model: PreTrainedModel) -> Iterator[tuple[nn.Module, str]]:
+    """(module, parameter's name) of all that has a row a word, each once."""
+    heads = [part for part in model.modules() if isinstance(part, LanguageModel)]
+    modules = [*model.word_tables(), *(head.table for head in heads), *(head.rest for head in heads if head.rest)]
+    for module in dict.fromkeys(modules):
+        yield from ((module, name) for name in ("weight", "bias") if module._parameters.get(name) is not None)
+    yield from ((head, "bias") for head in heads if head.bias is not None)
+
+
+def _check(part: nn.Module, name: str, old: int) -> None:
+    """Raises UnsupportedOption for a parameter that cannot grow."""
+    parameter = part._parameters[name]
+    assert parameter is not None
+    if hasattr(parameter, "device_mesh"):
+        raise UnsupportedOption("The model's weights are spread over devices; resize its word tables before.")
+    if parameter.shape[0] != old or isinstance(part, QuantizedLinear):
+        raise UnsupportedOption(f"A word table has {parameter.shape[0]} rows, the config says {old}.")

@@ -1,0 +1,125 @@
+"""From a model back to a folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..adapters import files as adapters
+from ..checkpoints.folder import is_weights, save_tensors
+from ..config import CONFIG_FILE, GENERATION_FILE
+from ..errors import InvalidInput, MultiheadError, UnsupportedOption
+from ..files import rebuilt
+from ..hub.local import is_adapter
+from ..nn.empty import empty_weights
+from ..nn.quantized_linear import is_quantized
+from ..runtime.prepare import save as save_prepared
+from .pretrained import PreTrainedModel
+
+
+def save(
+    model: PreTrainedModel,
+    folder: Path,
+    is_main_process: bool = True,
+    state_dict: Mapping[str, Tensor] | None = None,
+    push_to_hub: bool = False,
+    max_shard_size: int | str = "5GB",
+    *,
+    save_function: Callable[..., Any] | None = None,
+    safe_serialization: bool = True,
+    **options: Any,
+) -> None:
+    """Writes a model as `PreTrainedModel.save_pretrained` promises.
+
+    Args:
+        is_main_process: False writes nothing: of several processes, one writes.
+        state_dict: weights by the model's own names, instead of those that it holds: gathered from several devices.
+        save_function: is not called; accelerate's recipe gives one, and safetensors are written without it.
+
+    Raises:
+        UnsupportedOption: `safe_serialization=False` (pickles are read here and never written), `push_to_hub=True`, an
+            option that is not known. InvalidInput: the folder cannot be written, or weights that are not the model's.
+    """
+    if not safe_serialization:
+        raise UnsupportedOption("safe_serialization=False: weights are written as safetensors alone.")
+    if push_to_hub:
+        raise UnsupportedOption("push_to_hub=True: nothing is sent from here. Use huggingface_hub's upload_folder.")
+    if asked := [name for name, value in options.items() if value is not None]:
+        raise UnsupportedOption(f"save_pretrained has no option {asked[0]!r}.")
+    if is_main_process:
+        write(model if state_dict is None else holding(model, state_dict), folder, shard_bytes(max_shard_size))
+
+
+def holding(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> PreTrainedModel:
+    """A model like another, with these weights. Raises InvalidInput where they are not all of its own."""
+    if model.adapters is not None or model.prepared or model.own_parts:
+        raise UnsupportedOption("state_dict is for a model without adapters or parts of its own that is not prepared.")
+    with empty_weights():
+        other = type(model)(model.config)
+    try:
+        other.load_state_dict({name: tensor.detach() for name, tensor in weights.items()}, assign=True)
+    except RuntimeError as error:
+        raise InvalidInput(f"state_dict does not hold the weights of this {type(model).__name__}: {error}") from error
+    other.__dict__.update({name: model.__dict__[name] for name in ("generation_config",) if name in model.__dict__})
+    return other
+
+
+def write(model: PreTrainedModel, folder: Path, size: int) -> None:
+    """Writes a model in shards of at most `size` bytes. Raises UnsupportedOption, InvalidInput."""
+    if folder.is_file():
+        raise InvalidInput(f"{folder} is a file; save_pretrained needs a folder.")
+    if model.adapters is not None:
+        adapters.save_all(model, folder)
+        return
+    if is_quantized(model):
+        raise UnsupportedOption(
+            "A quantized model is not written: no format here holds its codes. Save the adapters that were trained "
+            "beside it, or write the checkpoint that it was loaded from."
+        )
+    if buffers := own_buffers(model):
+        raise UnsupportedOption(
+            f"{type(model).__name__} keeps numbers that are no parameters and are not written: {', '.join(buffers)}. "
+            "Make them parameters with requires_grad=False, or buffers with persistent=False."
+        )
+    if is_adapter(folder):
+        raise InvalidInput(f"{folder} holds an adapter, which others would add to this model; use a folder of its own.")
+    tensors = {} if model.prepared else model.keys.export(model)
+    kind = str(model.dtype).removeprefix("torch.")
+    config = model.config.changed(architectures=[type(model).__name__], dtype=kind)
+    config.to_json_string()  # what cannot be written is found before anything is
+    try:
+        with rebuilt(folder, CONFIG_FILE, lambda name: is_weights(name) or name == GENERATION_FILE) as stage:
+            if model.prepared:
+                save_prepared(model, stage)
+            else:
+                save_tensors(stage, tensors, shard_bytes=size)
+            config.save_pretrained(stage)
+            if "generation_config" in model.__dict__ and model.generation_config.chosen:
+                model.generation_config.save_pretrained(stage)
+    except OSError as error:
+        if isinstance(error, MultiheadError):
+            raise
+        raise InvalidInput(f"{folder} cannot be written: {error}.") from error
+
+
+def own_buffers(model: PreTrainedModel) -> list[str]:
+    """Names of persistent buffers in the parts that a subclass added: no family has any."""
+    if not model.own_parts:
+        return []
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    return [n for n in model.state_dict() if n not in parameters and n.partition(".")[0] in model.own_parts]
+
+
+def shard_bytes(size: int | str) -> int:
+    """Bytes of a size such as "5GB" or "200MB". Raises InvalidInput."""
+    if isinstance(size, int):
+        return size
+    powers = {"K": 1, "M": 2, "G": 3, "T": 4}
+    said = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT])(I?)B\s*", size.upper())
+    if said is not None:
+        return int(float(said[1]) * (1024 if said[3] else 1000) ** powers[said[2]])
+    raise InvalidInput(f"A shard size is a number of bytes, or one like '5GB' or '200MB'; not {size!r}.")

@@ -1,0 +1,234 @@
+"""Pretrained encoder-decoders: the source is read once, the target attends to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import InvalidInput
+from ..heads.losses import IGNORED
+from ..heads.outputs import BOTH_SIDED, HiddenOutput, Output
+from ..kernels.ragged import Runs
+from ..nn.cache.store import Cache
+from ..nn.call import Call, Encoded, Record
+from ..nn.ragged import Layout, places
+from ..nn.stack import EncoderDecoder
+from .pack_inputs import batch
+from .pretrained import PreTrainedModel
+from .unpack_outputs import Ragged, flat, grid
+
+
+class Source(nn.Module):
+    """An encoder-decoder's encoder by itself, with the model's own layers as `layers`."""
+
+    def __init__(self, model: SequenceToSequence) -> None:
+        super().__init__()
+        self.layers = model.backbone.encoder
+        self._read = model.read_source
+
+    def forward(self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **more: Any) -> Any:
+        """States of the source; arguments as in the model's own `forward`."""
+        return self._read(input_ids, attention_mask, **more)
+
+
+class SequenceToSequence(PreTrainedModel):
+    """A pretrained encoder-decoder."""
+
+    backbone: EncoderDecoder
+
+    def forward(  # type: ignore[override]
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        encoder_outputs: Any = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        decoder_inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **more: Tensor | None,
+    ) -> Any:
+        """One pass: the source is read once, the target attends to it.
+
+        Args:
+            input_ids: (batch, source length). attention_mask: (batch, source length), 0 at padding.
+            decoder_input_ids: (batch, target length); when left out, `labels` of words shifted to the right, or in a
+                family that so reads a text to classify it, the source shifted.
+            encoder_outputs: an earlier result's states, (batch, source length, width) first, instead of input_ids.
+            past_key_values: what an earlier pass returned, the encoded source included.
+            more: labels that the kind of model takes, and the family's own inputs, which are the source's.
+
+        Raises:
+            InvalidInput: shapes, dtypes or ids that do not fit.
+        """
+        own = {name: x for name, x in more.items() if name in self.architecture.inputs}
+        known = self._labels({name: x for name, x in more.items() if name not in own})
+        if decoder_input_ids is None and decoder_inputs_embeds is None:
+            decoder_input_ids, decoder_attention_mask = self._target(
+                known.get("labels"), input_ids, attention_mask, decoder_attention_mask
+            )
+        record = self._record(output_hidden_states, output_attentions)
+        shown: dict[str, Any] = {}
+        if past_key_values is None or past_key_values.encoded is None:
+            encoded, source, shown = self.source(
+                input_ids, inputs_embeds, attention_mask, encoder_outputs, output_hidden_states, output_attentions, own
+            )
+            memory = self.remember(len(encoded.runs), encoded)
+        else:
+            memory, source = past_key_values, None
+        read = batch(
+            decoder_input_ids,
+            decoder_inputs_embeds,
+            decoder_attention_mask,
+            cache=memory,
+            device=self.device,
+            name="decoder_input_ids",
+        )
+        hidden, call = self._run(self.backbone, read, memory, record)
+        fields = self._finish(hidden, call, read.layout, known)
+        kept_memory = memory if self._wanted("use_cache", use_cache, True) and "labels" not in known else None
+        shown |= self._shown(record, read.layout, memory, "decoder_hidden_states", "decoder_attentions")
+        shown["past_key_values"] = kept_memory
+        if record.cross_attentions is not None and memory.encoded is not None:
+            sources = source or Layout(
+                memory.encoded.runs, None, (len(memory.encoded.runs), memory.encoded.runs.longest)
+            )
+            shown["cross_attentions"] = tuple(grid(x, read.layout, sources) for x in record.cross_attentions)
+        states = {"last_hidden_state": read.layout.unpack(hidden)} if self._bare else {}
+        return self._answer(states, {**fields, **shown}, return_dict)
+
+    @classmethod
+    def from_encoder_decoder_pretrained(cls, encoder: Any, decoder: Any, **options: Any) -> Any:
+        """A pair of two checkpoints, whose decoder's attention to the source is new and needs training.
+
+        Args:
+            encoder, decoder: names, as `from_pretrained` takes them. options: `from_pretrained`'s, for both sides.
+
+        Raises:
+            UnsupportedOption: this family is no pair.
+        """
+        from .loading import load_pair
+
+        return load_pair(cls, encoder, decoder, **options)
+
+    def word_tables(self) -> list[nn.Embedding]:
+        return list(dict.fromkeys(side.embed.token for side in (self.backbone.encoder, self.backbone.decoder)))
+
+    def get_encoder(self) -> Source:
+        """The side that reads the source, to be called with ids; its result is what `encoder_outputs` takes."""
+        return Source(self)
+
+    def get_decoder(self) -> nn.Module:
+        return self.backbone.decoder
+
+    def encode(
+        self,
+        ids: Tensor | None,
+        mask: Tensor | None = None,
+        vectors: Tensor | None = None,
+        own: Mapping[str, Tensor | None] = MappingProxyType({}),
+    ) -> Encoded:
+        """The encoded source of padded ids (batch, length). `own`: the family's own inputs."""
+        read = batch(ids, vectors, mask, device=self.device)
+        hidden, _ = self._run(self.backbone.encoder, read, None, Record(), self._own(own, read.layout))
+        return self.encoded(hidden, read.layout.runs, read.ids)
+
+    def encode_texts(self, texts: Sequence[Sequence[int]]) -> Encoded:
+        """The encoded source of lists of ids, without any padding."""
+        ids, runs = flat(texts, self.device)
+        encoder = self.backbone.encoder
+        call = Call(places(runs, self.device), runs, ids=ids, attend=self.attend)
+        return self.encoded(encoder(encoder.embed.words(ids), call), runs, ids)
+
+    def encoded(self, hidden: Tensor, runs: Runs, ids: Tensor | None = None) -> Encoded:
+        """What the decoder reads of an encoder's states (tokens, width)."""
+        return Encoded(self.backbone.bridge(hidden), runs, ids)
+
+    def run(
+        self,
+        texts: Sequence[Sequence[int]],
+        segments: Sequence[Sequence[int]] | None = None,
+        at: Sequence[int] | None = None,
+    ) -> Ragged:
+        """One pass over lists of ids, each text its own target too, without any padding."""
+        encoded = self.encode_texts(texts)
+        assert encoded.ids is not None
+        ids = self.architecture.shift(encoded.ids, encoded.runs, self.config)
+        call = Call(places(encoded.runs, self.device), encoded.runs, ids=ids, encoded=encoded, attend=self.attend)
+        hidden = self.backbone(self.backbone.embed.words(ids), call)
+        return self.scored(hidden, call, at)
+
+    def read_source(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **own: Tensor | None,
+    ) -> Any:
+        """The encoder's states of a padded batch: a `HiddenOutput`. Raises InvalidInput."""
+        wrong = [name for name in own if name not in self.architecture.inputs]
+        if wrong:
+            raise TypeError(f"The encoder of {type(self).__name__} takes no {', '.join(wrong)}.")
+        shows = (output_hidden_states, output_attentions)
+        _, _, shown = self.source(input_ids, inputs_embeds, attention_mask, None, *shows, own)
+        output = HiddenOutput(**{name.removeprefix("encoder_"): value for name, value in shown.items()})
+        return output if self._wanted("return_dict", return_dict, True) else output.to_tuple()
+
+    def _target(
+        self, labels: Tensor | None, source: Tensor | None, mask: Tensor | None, own_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Target ids (batch, length) and their mask, where a caller gives none: the labels or the source, shifted.
+
+        Raises:
+            InvalidInput: there is nothing to make them from.
+        """
+        if labels is not None and self.kind.auto == "AutoModelForSeq2SeqLM":
+            if self.config.pad_token_id is None:
+                raise InvalidInput("The config names no pad_token_id to shift labels with.")
+            return self.shifted(labels.masked_fill(labels == IGNORED, self.config.pad_token_id), None), own_mask
+        if source is None or self.end not in self.architecture.echoes:
+            raise InvalidInput("An encoder-decoder needs decoder_input_ids, or labels to make them from.")
+        return self.shifted(source, mask), mask if own_mask is None else own_mask
+
+    def shifted(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+        """Padded ids (batch, length) one place to the right within each text, after the family's first token."""
+        layout = Layout.of(mask, (ids.shape[0], ids.shape[1]))
+        return layout.unpack(self.architecture.shift(layout.pack(ids), layout.runs, self.config))
+
+    def source(
+        self,
+        ids: Tensor | None,
+        vectors: Tensor | None,
+        mask: Tensor | None,
+        states: Any,
+        hidden: bool | None,
+        attentions: bool | None,
+        own: Mapping[str, Tensor | None],
+    ) -> tuple[Encoded, Layout, dict[str, Any]]:
+        """The encoded source, its layout, and what a caller asked to see of it."""
+        if states is not None:
+            given = states[0]
+            layout = Layout.of(None if mask is None else mask.to(self.device), (given.shape[0], given.shape[1]))
+            return (
+                self.encoded(layout.pack(given.to(self.device)), layout.runs),
+                layout,
+                {"encoder_last_hidden_state": given},
+            )
+        read, record = batch(ids, vectors, mask, device=self.device), self._record(hidden, attentions)
+        result, _ = self._run(self.backbone.encoder, read, None, record, self._own(own, read.layout))
+        shown = {"encoder_last_hidden_state": read.layout.unpack(result)}
+        shown |= self._shown(record, read.layout, None, "encoder_hidden_states", "encoder_attentions")
+        return self.encoded(result, read.layout.runs, read.ids), read.layout, shown
+
+    def _output_class(self) -> Callable[..., Output]:
+        return BOTH_SIDED.get(self.kind.output, self.kind.output)

@@ -1,0 +1,112 @@
+"""Words that a checkpoint keeps apart although its config ties them, and tied ones under another of their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from ..checkpoints.folder import Checkpoint
+from ..checkpoints.key_map import Spare, Where, owners
+from ..config import Config
+from ..errors import UnsupportedConfig, warn
+from ..models.common.architecture import same
+from ..models.common.registry import architecture
+from .pretrained import PreTrainedModel
+
+
+def settled(config: Config, before: Config, checkpoint: Checkpoint) -> tuple[Config, Config | None]:
+    """The config with what the tensors tell; the checkpoint's own, `before`, where a user wants its tables apart."""
+    apart = before.tie_word_embeddings and not config.tie_word_embeddings
+    config = architecture(config.model_type).settled(config, checkpoint.tensors)
+    return (config.changed(tie_word_embeddings=False), before) if apart else (config, None)
+
+
+def as_stored(
+    config: Config,
+    make: Callable[[Config], PreTrainedModel],
+    checkpoint: Checkpoint,
+    dtype: torch.dtype | None,
+    parted: Config | None = None,
+) -> tuple[PreTrainedModel, Spare]:
+    """The model whose tables are tied as far as their stored tensors are equal, and other names of tied ones.
+
+    A table that the config ties and the checkpoint keeps with other numbers is untied, with a warning, and so says the
+    model's config from then on.
+
+    Args:
+        make: a model of a config, without memory.
+        dtype: that the weights get; numbers that differ in a wider one alone are no other numbers.
+        parted: the checkpoint's own config, which ties what a user wants apart: each table begins as a copy.
+    """
+    model, stored = make(config), checkpoint.tensors
+    if checkpoint.layout != "huggingface" or not (parted or _may_differ(model, stored)):
+        return model, ()
+    looser = [make(known) for known in model.architecture.apart(config)]
+    for chosen in (model, *looser):
+        lost = sorted(set(_lost(chosen, looser[-1], stored, dtype))) if looser else []
+        if lost:
+            continue
+        if chosen is not model:
+            names = ", ".join(sorted(set(_lost(model, looser[-1], stored, dtype))))
+            warn(
+                f"{checkpoint.source}: the config ties {names} to other word vectors, but both are stored, with "
+                "different values: they are not tied, and a saved model says so."
+            )
+        shared = [] if parted is None else [make(config.changed(tie_word_embeddings=parted.tie_word_embeddings))]
+        return chosen, tuple(_elsewhere(chosen, (model, *looser, *shared), stored))
+    raise UnsupportedConfig(
+        f"{checkpoint.source} stores {', '.join(lost)} beside the word vectors that the config ties them to, with "
+        f"different values, and {type(config).model_type} has no model with both."
+    )
+
+
+def _may_differ(model: PreTrainedModel, stored: Mapping[str, Tensor]) -> bool:
+    """Whether a checkpoint holds a tensor that the model leaves unread, or lacks one of its words'."""
+    names, where = model.keys.today(stored), model.keys.located(model, stored)
+    words = {id(table.weight) for table in model.word_tables()}
+    tables = [path for path, _, _, parameter in owners(model) if id(parameter) in words and path in where]
+    unread = any(re.search(pattern, name) for pattern in model.keys.ignored for name in names)
+    return unread or any(where[path].keys[0] not in names for path in tables)
+
+
+def _aliases(model: PreTrainedModel, other: PreTrainedModel) -> Iterator[tuple[str, str]]:
+    """(path of a parameter of `other`, path under which `model` has what it is there)."""
+    own = {id(parameter): path for path, _, _, parameter in owners(model)}
+    for path, _, _, _ in owners(other):
+        try:
+            yield path, own[id(model.get_parameter(path))]
+        except AttributeError:
+            continue
+
+
+def _lost(
+    model: PreTrainedModel, loosest: PreTrainedModel, stored: Mapping[str, Tensor], dtype: torch.dtype | None
+) -> Iterator[str]:
+    """Names of stored tensors that `loosest` reads, and `model` takes for copies of others that they are not."""
+    names = model.keys.today(stored)
+    here, there = model.keys.located(model, stored), loosest.keys.located(loosest, stored)
+    for path, own in _aliases(model, loosest):
+        one, other = there.get(path), here.get(own)
+        if one is None or other is None or one.keys == other.keys:
+            continue
+        if all(key in names for key in (*one.keys, *other.keys)):
+            first, second = (where.source.taken(*(stored[names[key]] for key in where.keys)) for where in (one, other))
+            if not same(first, second, dtype):
+                yield names[one.keys[0]]
+
+
+def _elsewhere(
+    model: PreTrainedModel, variants: tuple[PreTrainedModel, ...], stored: Mapping[str, Tensor]
+) -> Iterator[tuple[str, str]]:
+    """Paths that a checkpoint has not under their own name, with the name that another of `variants` gives them."""
+    names, own = model.keys.today(stored), model.keys.located(model, stored)
+    absent = {path for path, where in own.items() if where.keys[0] not in names}
+    for variant in variants if absent else ():
+        places: Mapping[str, Where] = variant.keys.located(variant, stored)
+        pairs = [(ours, theirs) for theirs, ours in _aliases(model, variant)] + list(_aliases(variant, model))
+        for ours, theirs in pairs:
+            if ours in absent and theirs in places and places[theirs].keys[0] in names:
+                yield ours, places[theirs].keys[0]

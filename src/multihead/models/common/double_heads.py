@@ -1,0 +1,77 @@
+"""GPT's and GPT-2's two heads at once: word scores, and which of several continuations is the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from ...config import Config
+from ...errors import UnsupportedConfig
+from ...heads import losses
+from ...heads.head_types import Kind, next_words
+from ...heads.heads import Head, last
+from ...heads.outputs import Output
+from ...nn.call import Call
+from ...nn.ragged import Layout
+from ...nn.stack import Stack
+from ...nn.weights import Dropout, Linear
+from .. import llama
+
+
+@dataclass
+class DoubleHeadsOutput(Output):
+    """Word scores (batch, choices, length, vocabulary) and a score a choice (batch, choices), with both losses."""
+
+    loss: Tensor | None = None
+    mc_loss: Tensor | None = None
+    logits: Tensor | None = None
+    mc_logits: Tensor | None = None
+    past_key_values: Any = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+class DoubleHeads(nn.Module):
+    """A score a word, and one a text, of the state at `call.given["mc_token_ids"]`, its last unless given."""
+
+    def __init__(self, width: int, words: nn.Module, dropout: float) -> None:
+        super().__init__()
+        self.words, self.choice, self.dropout = words, Linear(width, 1), Dropout(dropout)
+
+    def forward(self, hidden: Tensor, call: Call) -> tuple[Tensor, Tensor]:
+        rows = call.given.get("mc_token_ids")
+        states = last(hidden, call) if rows is None else hidden[rows[:, 0]]
+        return self.words(hidden, call), self.choice(self.dropout(states))
+
+
+def both(config: Any, backbone: Stack) -> Head:
+    """Raises UnsupportedConfig for summaries of another kind."""
+    usual = {"summary_type": "cls_index", "summary_use_proj": True, "summary_proj_to_labels": True}
+    for name, value in {**usual, "summary_activation": None}.items():
+        if config.extra.get(name, value) != value:
+            raise UnsupportedConfig(f"Two heads are computed with {name} {value!r} only, not {config.extra[name]!r}.")
+    words = llama.generate(config, backbone)
+    head = DoubleHeads(config.n_embd, words.module, config.extra.get("summary_first_dropout", 0.1))
+    rows = {f"words.{ours}": theirs for ours, theirs in words.rows.items()}
+    return Head(head, {**rows, "choice": "/multiple_choice_head.summary"})
+
+
+def finish(raw: Any, layout: Layout, labels: Mapping[str, Tensor], config: Config) -> dict[str, Any]:
+    words, choice = raw
+    sides = int(labels["choices"])
+    own = {"labels": labels["labels"].flatten(0, 1)} if "labels" in labels else {}
+    found = next_words(words, layout, own, config)
+    scores = choice.view(-1, sides)
+    chosen = losses.words(scores, labels["mc_labels"].flatten()) if "mc_labels" in labels else None
+    return {**found, "logits": found["logits"].unflatten(0, (-1, sides)), "mc_loss": chosen, "mc_logits": scores}
+
+
+KIND = Kind("", DoubleHeadsOutput, finish, labels=("labels", "mc_labels"), choices=True)
+
+
+def places(columns: Tensor, layout: Layout) -> Tensor:
+    """Rows (texts, 1) of the tokens whose columns are given, one a text."""
+    return layout.rows_at(columns[:, None])

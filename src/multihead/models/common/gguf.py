@@ -1,0 +1,138 @@
+"""What GGUF files of decoders say alike: names of tensors and of config entries (ggml-org/ggml, docs/gguf.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...checkpoints.key_map import KeyMap
+from ...checkpoints.tensor_sources import Interleaved, Source
+from ...errors import UnsupportedConfig
+
+ENTRIES: Mapping[str, str] = {  # config.json's name -> the file's, after the architecture's own
+    "hidden_size": "embedding_length",
+    "intermediate_size": "feed_forward_length",
+    "num_hidden_layers": "block_count",
+    "num_attention_heads": "attention.head_count",
+    "num_key_value_heads": "attention.head_count_kv",
+    "head_dim": "attention.key_length",
+    "rms_norm_eps": "attention.layer_norm_rms_epsilon",
+    "layer_norm_eps": "attention.layer_norm_epsilon",
+    "max_position_embeddings": "context_length",
+    "sliding_window": "attention.sliding_window",
+    "vocab_size": "vocab_size",
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "final_logit_softcapping": "final_logit_softcapping",
+}
+
+
+@dataclass(frozen=True)
+class Shifted(Source):
+    """A norm's weight stored as the factor itself, where ours is the distance from 1 (Gemma)."""
+
+    def read(self, *stored: Tensor) -> Tensor:
+        return stored[0] - 1
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
+        return ours + 1
+
+
+@dataclass(frozen=True)
+class Decay(Source):
+    """A state space's decay itself, where ours is the logarithm of what it takes away."""
+
+    def read(self, *stored: Tensor) -> Tensor:
+        return torch.log(-stored[0])
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
+        return -torch.exp(ours)
+
+
+def entries(metadata: Mapping[str, Any], names: Iterable[str], **renamed: str) -> dict[str, Any]:
+    """config.json entries of these names from a file's metadata, where it has them, and its rotary numbers.
+
+    Args:
+        renamed: a family's own names of ENTRIES' (`n_embd="hidden_size"`).
+
+    Raises:
+        UnsupportedConfig: a scaling of positions that is not computed here.
+    """
+    kind = metadata["general.architecture"]
+    wanted = {**{name: ENTRIES[name] for name in names}, **{own: ENTRIES[name] for own, name in renamed.items()}}
+    found = {
+        ours: one_of(metadata[f"{kind}.{theirs}"]) for ours, theirs in wanted.items() if f"{kind}.{theirs}" in metadata
+    }
+    if found.get("sliding_window") == 0:
+        found["sliding_window"] = None  # as converters write of models that see all
+    return {**found, **rope(metadata)}
+
+
+def one_of(value: Any) -> Any:
+    """The number that a list gives for every layer, where it is the same for all."""
+    alike = isinstance(value, list) and value and all(item == value[0] for item in value)
+    return value[0] if alike else value
+
+
+def rope(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """`rope_theta` and `rope_scaling` of a file, where it names them."""
+
+    def entry(name: str) -> Any:
+        return metadata.get(f"{metadata['general.architecture']}.rope.{name}")
+
+    found: dict[str, Any] = {} if entry("freq_base") is None else {"rope_theta": entry("freq_base")}
+    kind, factor = entry("scaling.type"), entry("scaling.factor") or entry("scale_linear")
+    if kind is None and factor not in (None, 0, 1):
+        kind = "linear"  # as llama.cpp takes it
+    if kind in (None, "none"):
+        return found
+    if kind == "longrope":  # its factors are tensors
+        return {**found, "rope_scaling": {"rope_type": kind}}
+    if kind not in ("linear", "yarn"):
+        raise UnsupportedConfig(f"rope.scaling.type {kind!r} is not computed for GGUF files; linear and yarn are.")
+    scaling = {"rope_type": kind, "factor": factor}
+    if kind == "yarn":
+        scaling["original_max_position_embeddings"] = entry("scaling.original_context_length")
+        scaling |= {name: entry(f"scaling.yarn_{name}") for name in ("beta_fast", "beta_slow")}
+    return {**found, "rope_scaling": {k: v for k, v in scaling.items() if v is not None}}
+
+
+def keys(
+    config: Any,
+    more: Mapping[str, str | Source] | None = None,
+    without: tuple[str, ...] = (),
+    *,
+    turned: bool = False,
+    norms: type[Source] = Source,
+) -> KeyMap:
+    """llama.cpp's names for Llama-like decoders.
+
+    Args:
+        more: a relative's own rows. without: rows that it lacks.
+        turned: query and key rows are interleaved, as in Llama's own files. norms: how these are stored.
+    """
+    heads = {"q": config.num_attention_heads, "k": getattr(config, "num_key_value_heads", None)}
+    rows: dict[str, str | Source] = {
+        "embed.token": "token_embd",
+        "layers.*.attention.step.q": "blk.*.attn_q",
+        "layers.*.attention.step.k": "blk.*.attn_k",
+        "layers.*.attention.step.v": "blk.*.attn_v",
+        "layers.*.attention.step.out": "blk.*.attn_output",
+        "layers.*.attention.before": norms("blk.*.attn_norm"),
+        "layers.*.ffn.step.gate": "blk.*.ffn_gate",
+        "layers.*.ffn.step.up": "blk.*.ffn_up",
+        "layers.*.ffn.step.down": "blk.*.ffn_down",
+        "layers.*.ffn.before": norms("blk.*.ffn_norm"),
+        "norm": norms("output_norm"),
+        "/table": "output",
+    }
+    if turned:
+        for name, count in heads.items():
+            count = count or config.num_attention_heads
+            rows[f"layers.*.attention.step.{name}"] = Interleaved(f"blk.*.attn_{name}", count)
+    rows = {ours: theirs for ours, theirs in {**rows, **(more or {})}.items() if ours not in without}
+    copies = (r"^output\.weight$",) if config.tie_word_embeddings else ()
+    return KeyMap(rows, ignored=(r"^rope_(freqs|factors_long|factors_short)\.weight$", *copies))

@@ -1,0 +1,185 @@
+"""Which family is in which file. No torch here: names are known before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ...errors import UnknownModel, nearest
+
+if TYPE_CHECKING:
+    from .architecture import Architecture
+
+
+FAMILY_PACKAGE = "multihead.models"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a family lives.
+
+    Args:
+        file: module in this folder. name: stem of its class names. constant: the Architecture's name in the file.
+        layouts: (layout, name inside such a file) pairs under which other formats know the family.
+        others: (class name, its end) pairs of classes whose names do not begin with `name`'s stem.
+    """
+
+    file: str
+    name: str
+    constant: str = "ARCHITECTURE"
+    layouts: tuple[tuple[str, str], ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
+
+    def class_name(self, end: str) -> str:
+        """`BertForMaskedLM` of `ForMaskedLM`."""
+        return next((name for name, other in self.others if other == end), f"{self.name}{end}")
+
+
+FAMILIES: Mapping[str, Entry] = {  # model_type in config.json -> where
+    "albert": Entry("albert", "Albert"),
+    "bart": Entry("bart", "Bart"),
+    "bert": Entry("bert", "Bert", layouts=(("gguf", "bert"),)),
+    "bert-generation": Entry(
+        "bert_generation",
+        "BertGeneration",
+        others=(("BertGenerationEncoder", "Model"), ("BertGenerationDecoder", "ForCausalLM")),
+    ),
+    "big_bird": Entry("big_bird", "BigBird"),
+    "blenderbot": Entry("blenderbot", "Blenderbot"),
+    "blenderbot-small": Entry("blenderbot", "BlenderbotSmall", "SMALL"),
+    "bloom": Entry("bloom", "Bloom"),
+    "camembert": Entry("roberta", "Camembert", "CAMEMBERT"),
+    "cohere": Entry("cohere", "Cohere"),
+    "cohere2": Entry("cohere", "Cohere2", "COHERE2"),
+    "convbert": Entry("convbert", "ConvBert"),
+    "ctrl": Entry("ctrl", "CTRL"),
+    "deberta": Entry("deberta", "Deberta"),
+    "deberta-v2": Entry("deberta_v2", "DebertaV2"),
+    "deepseek_v2": Entry("deepseek", "DeepseekV2", "V2", layouts=(("gguf", "deepseek2"),)),
+    "deepseek_v3": Entry("deepseek", "DeepseekV3", "V3"),
+    "distilbert": Entry("distilbert", "DistilBert"),
+    "electra": Entry("electra", "Electra"),
+    "encoder-decoder": Entry(
+        "encoder_decoder", "EncoderDecoder", others=(("EncoderDecoderModel", "ForConditionalGeneration"),)
+    ),
+    "esm": Entry("esm", "Esm"),
+    "falcon": Entry("falcon", "Falcon", layouts=(("gguf", "falcon"),)),
+    "falcon_h1": Entry("falcon_h1", "FalconH1"),
+    "fnet": Entry("fnet", "FNet"),
+    "gemma": Entry("gemma", "Gemma", layouts=(("gguf", "gemma"),)),
+    "gemma2": Entry("gemma2", "Gemma2", layouts=(("gguf", "gemma2"),)),
+    "gemma3_text": Entry(
+        "gemma3",
+        "Gemma3",
+        layouts=(("gguf", "gemma3"),),
+        others=(
+            ("Gemma3TextConfig", "Config"),
+            ("Gemma3TextModel", "Model"),
+            ("Gemma3TextForSequenceClassification", "ForSequenceClassification"),
+        ),
+    ),
+    "glm": Entry("glm", "Glm"),
+    "glm4": Entry("glm", "Glm4", "GLM4"),
+    "gpt2": Entry("gpt2", "GPT2", layouts=(("gguf", "gpt2"),)),
+    "gpt_bigcode": Entry("gpt2", "GPTBigCode", "BIGCODE"),
+    "gpt_neo": Entry("gpt_neo", "GPTNeo"),
+    "gpt_neox": Entry("gpt_neox", "GPTNeoX"),
+    "gpt_oss": Entry("gpt_oss", "GptOss", layouts=(("gguf", "gpt-oss"),)),
+    "gptj": Entry("gptj", "GPTJ"),
+    "granite": Entry("granite", "Granite"),
+    "led": Entry("led", "LED"),
+    "llama": Entry("llama", "Llama", layouts=(("gguf", "llama"),)),
+    "longformer": Entry("longformer", "Longformer"),
+    "longt5": Entry("longt5", "LongT5"),
+    "m2m_100": Entry("m2m_100", "M2M100"),
+    "mamba": Entry("mamba", "Mamba", layouts=(("gguf", "mamba"),)),
+    "mamba2": Entry("mamba", "Mamba2", "MAMBA2"),
+    "marian": Entry("marian", "Marian"),
+    "marian_ssru": Entry("marian_ssru", "MarianSSRU", layouts=(("marian", "ssru"),)),
+    "mbart": Entry("mbart", "MBart"),
+    "ministral": Entry("mistral", "Ministral", "MINISTRAL"),
+    "mistral": Entry("mistral", "Mistral"),
+    "mixtral": Entry("mixtral", "Mixtral"),
+    "mobilebert": Entry("mobilebert", "MobileBert"),
+    "modernbert": Entry("modernbert", "ModernBert"),
+    "mpnet": Entry("mpnet", "MPNet"),
+    "mpt": Entry("mpt", "Mpt"),
+    "mt5": Entry("mt5", "MT5"),
+    "nomic_bert": Entry("nomic_bert", "NomicBert", layouts=(("gguf", "nomic-bert"),)),
+    "olmo": Entry("olmo", "Olmo"),
+    "olmo2": Entry("olmo2", "Olmo2", layouts=(("gguf", "olmo2"),)),
+    "olmo3": Entry("olmo2", "Olmo3", "OLMO3"),
+    "openai-gpt": Entry("openai_gpt", "OpenAIGPT"),
+    "opt": Entry("opt", "OPT"),
+    "pegasus": Entry("pegasus", "Pegasus"),
+    "phi": Entry("phi", "Phi"),
+    "phi3": Entry("phi3", "Phi3", layouts=(("gguf", "phi3"),)),
+    "plbart": Entry("mbart", "PLBart", "PLBART"),
+    "qwen2": Entry("qwen2", "Qwen2", layouts=(("gguf", "qwen2"),)),
+    "qwen2_moe": Entry("qwen_moe", "Qwen2Moe", "QWEN2_MOE"),
+    "qwen3": Entry("qwen3", "Qwen3", layouts=(("gguf", "qwen3"),)),
+    "qwen3_moe": Entry("qwen_moe", "Qwen3Moe", "QWEN3_MOE"),
+    "rembert": Entry("rembert", "RemBert"),
+    "roberta": Entry("roberta", "Roberta"),
+    "RefinedWeb": Entry("falcon", "Falcon"),
+    "RefinedWebModel": Entry("falcon", "Falcon"),
+    "roformer": Entry("roformer", "RoFormer"),
+    "smollm3": Entry("smollm3", "SmolLM3"),
+    "splinter": Entry("splinter", "Splinter"),
+    "squeezebert": Entry("squeezebert", "SqueezeBert"),
+    "stablelm": Entry("stablelm", "StableLm"),
+    "starcoder2": Entry("starcoder2", "Starcoder2", layouts=(("gguf", "starcoder2"),)),
+    "switch_transformers": Entry("switch_transformers", "SwitchTransformers"),
+    "t5": Entry("t5", "T5", layouts=(("gguf", "t5"),)),
+    "t5gemma": Entry("t5gemma", "T5Gemma"),
+    "umt5": Entry("mt5", "UMT5", "UMT5"),
+    "xlm": Entry("xlm", "XLM"),
+    "xlm-roberta": Entry("roberta", "XLMRoberta", "XLM_ROBERTA"),
+    "xlnet": Entry("xlnet", "XLNet"),
+}
+
+
+def architecture(model_type: str) -> Architecture:
+    """The family of a config's `model_type`.
+
+    Raises:
+        UnknownModel: no file here implements it.
+    """
+    if model_type not in FAMILIES:
+        raise UnknownModel(f"The model_type {model_type!r} is not implemented here. {nearest(model_type, FAMILIES)}")
+    entry = FAMILIES[model_type]
+    return getattr(import_module(f"{FAMILY_PACKAGE}.{entry.file}"), entry.constant)
+
+
+def foreign(layout: str, name: str) -> str:
+    """The model_type that a file of another layout means by `name` (GGUF's `general.architecture`, say)."""
+    known = {given: kind for kind, entry in FAMILIES.items() for where, given in entry.layouts if where == layout}
+    if name not in known:
+        raise UnknownModel(f"A {layout} file of architecture {name!r} cannot be loaded here. {nearest(name, known)}")
+    return known[name]
+
+
+def by_class_name(name: str) -> tuple[str, str] | None:
+    """(model_type, end) of a class name: ("bert", "ForMaskedLM") of `BertForMaskedLM`; None when no family fits."""
+    for kind, entry in FAMILIES.items():
+        if name in dict(entry.others):
+            return kind, dict(entry.others)[name]
+    fits = [(len(e.name), kind, name[len(e.name) :]) for kind, e in FAMILIES.items() if name.startswith(e.name)]
+    return max(fits)[1:] if fits else None
+
+
+def config_of(entries: Mapping[str, Any], usual: str | None = None) -> Any:
+    """The typed config that parsed config.json entries describe.
+
+    Args:
+        usual: the `model_type` to take where the entries name none, as files before 2020 do.
+    """
+    kind = entries.get("model_type", usual)
+    if not isinstance(kind, str):
+        raise UnknownModel(
+            'config.json has no model_type, so its family is unknown. Add the entry, e.g. "bert", or load it with a '
+            "family's own class, e.g. BertModel."
+        )
+    return architecture(kind).config.read(entries)

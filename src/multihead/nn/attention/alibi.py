@@ -1,0 +1,58 @@
+"""Attention with linear biases: the farther a key, the less it is seen (Press et al., 2021, arXiv:2108.12409)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ...kernels.ragged import Sight
+from ...kernels.torch.attention import Bias
+from ..call import Call
+from ..positions import Positions
+
+
+class Alibi(Positions):
+    """Adds slope * place of the key to the scores, which for a softmax is minus slope * distance.
+
+    Args:
+        slopes: (heads,); in bfloat16 the products are rounded to it, as Falcon's are.
+        scale: of what is added.
+    """
+
+    def __init__(self, slopes: Tensor, scale: float = 1.0) -> None:
+        super().__init__()
+        self.slopes, self.scale = slopes, scale  # derived: no buffer
+
+    def biases(self, count: int) -> tuple[Tensor, bool] | None:
+        return self._table(count, torch.device("cpu"))[:, 0].contiguous(), True
+
+    def bias(self, q: Tensor, k: Tensor, sight: Sight, call: Call) -> Bias | None:
+        longest = call.once((self, sight.keys), lambda: self._table(sight.keys.longest, q.device))
+        return lambda text: longest[..., : sight.keys.lengths[text]].to(q.dtype)
+
+    def _table(self, keys: int, device: torch.device) -> Tensor:
+        """(heads, 1, keys)."""
+        places = torch.arange(keys, device=device)
+        return (self.slopes.to(device)[:, None, None] * places).float() * self.scale
+
+
+def slopes(heads: int) -> Tensor:
+    """The paper's slopes, (heads,) float32; for numbers that are no power of two, every other one of twice as many."""
+    whole = 2 ** math.floor(math.log2(heads))
+    first = _powers(whole, torch.arange(1, whole + 1, device="cpu"))
+    if whole == heads:
+        return first
+    return torch.cat([first, _powers(2 * whole, torch.arange(1, 2 * (heads - whole), 2, device="cpu"))])
+
+
+def mpt_slopes(heads: int, most: float) -> Tensor:
+    """MPT's order of the same slopes, (heads,) float32. `most`: the exponent of the last, 8 in the paper."""
+    whole = 2 ** math.ceil(math.log2(heads))
+    all_ = 1.0 / 2 ** (torch.arange(1, whole + 1, device="cpu").float() * (most / whole))
+    return all_ if whole == heads else torch.cat([all_[1::2], all_[::2]])[:heads]
+
+
+def _powers(heads: int, exponents: Tensor) -> Tensor:
+    return torch.tensor(2.0 ** -(8 / heads), device="cpu") ** exponents

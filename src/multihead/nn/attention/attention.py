@@ -1,0 +1,163 @@
+"""Attention: project, place, remember, score, mix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import UnsupportedConfig
+from ...kernels.ragged import Sight
+from ...kernels.torch.attention import Bias, attend
+from ...kernels.triton import launch as gpu
+from ..cache.layer_cache import KeyValues
+from ..call import Call, Encoded
+from ..positions import Positions, Rotary
+from ..weights import Linear
+
+
+class Attention(nn.Module):
+    """Self-attention over this pass's tokens and those that its memory holds.
+
+    Args:
+        heads, key_heads: of queries, and of keys and values (fewer: grouped-query attention, arXiv:2305.13245).
+        positions: how order enters; a module may be shared between layers.
+        scale: of the scores, 1 / sqrt(head_width) unless the family says otherwise.
+        window: how many tokens back a query sees, itself included; None for all.
+        softcap: squeezes the scores (Gemma 2). q_norm, k_norm: of (tokens, heads, head width), before positions.
+        clip: bound of what is projected (OLMo, MPT).
+        sinks: each head has a learned score of a key that is always there and has no value (GPT-OSS).
+        projections: layers that take the places of `q`, `k`, `v` or `out` (SqueezeBERT's groups).
+        dropout: of the attention weights, in training.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        head_width: int | None = None,
+        key_heads: int | None = None,
+        bias: bool = True,
+        out_bias: bool | None = None,
+        positions: Positions | None = None,
+        causal: bool = False,
+        window: int | None = None,
+        scale: float | None = None,
+        softcap: float | None = None,
+        q_norm: nn.Module | None = None,
+        k_norm: nn.Module | None = None,
+        clip: float | None = None,
+        sinks: bool = False,
+        projections: Mapping[str, nn.Module] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if width % heads and head_width is None:
+            raise UnsupportedConfig(f"A width of {width} cannot be shared evenly by {heads} attention heads.")
+        head_width, key_heads = head_width or width // heads, key_heads or heads
+        if heads % key_heads:
+            raise UnsupportedConfig(f"{heads} attention heads cannot share {key_heads} key heads evenly.")
+        given = projections or {}
+        self.q = given.get("q") or Linear(width, heads * head_width, bias=bias)
+        self.k = given.get("k") or Linear(width, key_heads * head_width, bias=bias)
+        self.v = given.get("v") or Linear(width, key_heads * head_width, bias=bias)
+        out_bias = bias if out_bias is None else out_bias
+        self.out = given.get("out") or Linear(heads * head_width, width, bias=out_bias)
+        self.positions = positions or Positions()
+        self.q_norm, self.k_norm = q_norm or nn.Identity(), k_norm or nn.Identity()
+        self.head_width, self.causal, self.window, self.softcap = head_width, causal, window, softcap
+        self.scale = head_width**-0.5 if scale is None else scale
+        self.clip, self.dropout = clip, dropout
+        self.sinks = nn.Parameter(torch.empty(heads)) if sinks else None
+
+    def memory(self) -> KeyValues:
+        return KeyValues(self.window if self.causal else None)
+
+    def forward(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
+        """(tokens, width) to (tokens, width)."""
+        return self.out(self._heads(x, call, memory).flatten(1))
+
+    @property
+    def pages(self) -> bool:
+        """Whether nothing but the backend reads the keys, which may lie in pages then."""
+        kind = type(self.positions)
+        return kind.bias is Positions.bias and kind.rotate in (Positions.rotate, Rotary.rotate)
+
+    @property
+    def narrows(self) -> bool:
+        """Whether a query's result depends on no place, so that some queries can be computed alone."""
+        plain = type(self) is Attention and type(self.positions) is Positions
+        return plain and not self.causal and self.window is None
+
+    def narrowed(self, x: Tensor, call: Call) -> Tensor:
+        """(tokens asked for, width): what `forward` gives at these, of x (tokens, width)."""
+        asked = call.asked
+        assert asked is not None
+        q, k, v = self.q(x.index_select(0, asked.rows)), self.k(x), self.v(x)
+        if self.clip is not None:
+            q, k, v = (part.clamp(-self.clip, self.clip) for part in (q, k, v))
+        q, k = self.q_norm(self._split(q)), self.k_norm(self._split(k))
+        sight = Sight(asked.runs, call.runs)
+        return self.out(self._mix(q, k, self._split(v), sight, None, call, call.record.attentions).flatten(1))
+
+    def _heads(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
+        """What each head makes of a token, (tokens, heads, head width)."""
+        q, k, v = self._project(x)
+        if memory is not None and self.pages and call.pages and gpu.fits(q, k, v) and not memory.plan(call).fresh:
+            q, k, v, runs = memory.place(q, k, v, self.positions.turns(call), call)
+            sight = call.sight(runs, causal=self.causal, window=self.window)
+            return self._mix(q, k, v, sight, None, call, None)
+        turned, k = self.positions.rotate(q, k, call)
+        runs = call.runs
+        if memory is not None:
+            k, v, runs = memory.extend(k, v, call)
+        sight = call.sight(runs, causal=self.causal, window=self.window)
+        return self._mix(turned, k, v, sight, self.positions.bias(q, k, sight, call), call, call.record.attentions)
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, (tokens, heads, head width) each, not yet turned by their positions."""
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        if self.clip is not None:
+            q, k, v = (part.clamp(-self.clip, self.clip) for part in (q, k, v))
+        return self.q_norm(self._split(q)), self.k_norm(self._split(k)), self._split(v)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.head_width))
+
+    def _mix(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        sight: Sight,
+        bias: Bias | None,
+        call: Call,
+        record: list[list[Tensor]] | None,
+    ) -> Tensor:
+        dropout = self.dropout if self.training else 0.0
+        numbers = {"scale": self.scale, "softcap": self.softcap, "dropout": dropout, "sinks": self.sinks}
+        if record is None:
+            mixed = call.attend(q, k, v, sight, bias=bias, **numbers)  # type: ignore[arg-type]
+        else:
+            seen: list[Tensor] = []
+            mixed = attend(q, k, v, sight, bias=bias, seen=seen, **numbers)  # type: ignore[arg-type]
+            record.append(seen)
+        return mixed
+
+
+class CrossAttention(Attention):
+    """Attention from a decoder's tokens to an encoded source, whose keys and values are projected once."""
+
+    def forward(self, x: Tensor, call: Call, memory: KeyValues | None = None) -> Tensor:
+        source = call.encoded
+        assert source is not None
+        k, v = self.projected(source)
+        sight = call.sight(source.runs, causal=False, window=None)
+        mixed = self._mix(self._split(self.q(x)), k, v, sight, None, call, call.record.cross_attentions)
+        return self.out(mixed.flatten(1))
+
+    def projected(self, source: Encoded) -> tuple[Tensor, Tensor]:
+        """Keys and values (rows, heads, width) of a source, computed once."""
+        return source.project(self, lambda hidden: (self._split(self.k(hidden)), self._split(self.v(hidden))))

@@ -1,0 +1,138 @@
+"""Disentangled attention: words and distances are scored against each other (DeBERTa, He et al., arXiv:2006.03654)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ...kernels.ragged import Sight
+from ...kernels.torch.attention import Bias
+from ..activations import Activation
+from ..cache.layer_cache import KeyValues, Memory
+from ..call import Call
+from ..positions import Positions
+from ..weights import Dropout, Embedding
+
+
+class Distances(nn.Module):
+    """What stands for each distance of a key before a query; all layers share it.
+
+    Args:
+        reach: the farthest distance that is told apart. buckets: rows on either side, where far distances share them
+            by their logarithm (DeBERTa-v2); None for a row each.
+        norm: of the vectors.
+    """
+
+    def __init__(self, width: int, reach: int, *, buckets: int | None = None, norm: nn.Module | None = None) -> None:
+        super().__init__()
+        self.rows = buckets or reach
+        self.table, self.norm = Embedding(2 * self.rows, width), norm or nn.Identity()
+        self.reach, self.buckets = reach, buckets
+
+    def forward(self) -> Tensor:
+        """(2 rows, width)."""
+        return self.norm(self.table.weight)
+
+    def row(self, before: Tensor) -> Tensor:
+        """The row of each distance, of any shape; `before`: how many places a key is before its query."""
+        return (self._bucket(before) + self.rows).clamp(0, 2 * self.rows - 1)
+
+    def _bucket(self, before: Tensor) -> Tensor:
+        if self.buckets is None:
+            return before
+        exact = self.buckets // 2
+        far = before.abs().clamp(min=exact)
+        ratio = torch.log(far / exact) / torch.log(torch.tensor((self.reach - 1) / exact))
+        shared = torch.ceil(ratio * (exact - 1)) + exact
+        return torch.where(before.abs() <= exact, before, (shared * before.sign()).long())
+
+
+class DisentangledBias(Positions):
+    """Scores of words with distances (c2p) and of distances with words (p2c).
+
+    Args:
+        key, query: project what stands for a distance; None where the family does not score so.
+        scale: of the scores. dropout: of the vectors.
+    """
+
+    def __init__(
+        self, distances: Distances, key: nn.Module | None, query: nn.Module | None, scale: float, dropout: float
+    ) -> None:
+        super().__init__()
+        self.distances, self.key, self.query = distances, key, query
+        self.scale, self.dropout = scale, Dropout(dropout)
+
+    def bias(self, q: Tensor, k: Tensor, sight: Sight, call: Call) -> Bias | None:
+        vectors = self.dropout(call.once(self.distances, self.distances))
+        known = call.once((self.distances, sight.keys.longest), lambda: self._rows(sight.keys.longest, q.device))
+        asked = self._scores(q, self.key, vectors)  # (heads, tokens, rows)
+        told = self._scores(k, self.query, vectors)
+
+        def of(text: int) -> Tensor:
+            begin, queries = sight.queries.begins[text], sight.queries.lengths[text]
+            first, keys = sight.keys.begins[text], sight.keys.lengths[text]
+            before = torch.arange(keys - queries, keys, device=q.device)[:, None] - torch.arange(keys, device=q.device)
+            rows = known[before + known.shape[0] // 2].expand(q.shape[1], -1, -1)
+            total = q.new_zeros(rows.shape)
+            if asked is not None:
+                total = total + asked[:, begin : begin + queries].gather(2, rows)
+            if told is not None:
+                total = total + told[:, first : first + keys].gather(2, rows.transpose(1, 2)).transpose(1, 2)
+            return total * self.scale
+
+        return of
+
+    def _rows(self, longest: int, device: torch.device) -> Tensor:
+        """Rows of the distances `1 - longest` to `longest - 1`."""
+        return self.distances.row(torch.arange(1 - longest, max(longest, 1), device=device))
+
+    def _scores(self, x: Tensor, project: nn.Module | None, vectors: Tensor) -> Tensor | None:
+        if project is None:
+            return None
+        return torch.einsum("thd,rhd->htr", x, project(vectors).unflatten(-1, (x.shape[1], -1)))
+
+
+class ConvolvedLayer(nn.Module):
+    """A layer beside a convolution of its input: norm(layer(x) + act(convolution(x))) (DeBERTa-v2).
+
+    Args:
+        kernel: tokens that the convolution looks at, an odd number; zero past a text's ends. groups: of channels.
+    """
+
+    def __init__(
+        self, layer: nn.Module, width: int, kernel: int, groups: int, act: Activation, norm: nn.Module, dropout: float
+    ) -> None:
+        super().__init__()
+        self.layer, self.act, self.norm, self.dropout = layer, act, norm, Dropout(dropout)
+        self.weight = nn.Parameter(torch.empty(width, width // groups, kernel))
+        self.bias, self.groups = nn.Parameter(torch.empty(width)), groups
+
+    def memory(self) -> KeyValues:
+        return self.layer.memory()  # type: ignore[operator]
+
+    def forward(self, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
+        """(tokens, width) to the same."""
+        return self.norm(self.layer(x, call, memory) + self.act(self.dropout(self._convolved(x, call))))
+
+    def _convolved(self, x: Tensor, call: Call) -> Tensor:
+        """One convolution over all texts, with zeros between them."""
+        gap = self.weight.shape[2] // 2
+        rows = call.once((ConvolvedLayer, gap), lambda: self._apart(call, gap))
+        spread = x.new_zeros(x.shape[0] + gap * (len(call.runs) + 1), x.shape[1]).index_copy(0, rows, x)
+        mixed = nn.functional.conv1d(spread.T[None], self.weight, self.bias, padding=gap, groups=self.groups)
+        return mixed[0].T[rows]
+
+    def _apart(self, call: Call, gap: int) -> Tensor:
+        """Rows (tokens,) of the texts with `gap` rows before each."""
+        parts = [
+            torch.arange(begin + gap * (text + 1), begin + gap * (text + 1) + length)
+            for text, (begin, length) in enumerate(zip(call.runs.begins, call.runs.lengths, strict=True))
+        ]
+        return (torch.cat(parts) if parts else torch.zeros(0, dtype=torch.long)).to(call.positions.device)
+
+
+def disentangled_scale(head_width: int, kinds: int) -> float:
+    """Of scores that sum words with words and so many `kinds` more."""
+    return 1 / math.sqrt(head_width * (1 + kinds))

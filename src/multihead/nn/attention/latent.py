@@ -1,0 +1,90 @@
+"""Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434): all heads' keys and values come of one small vector."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..cache.layer_cache import KeyValues
+from ..call import Call
+from ..norms import RMSNorm
+from ..weights import Linear
+from .attention import Attention
+
+
+class LowRank(nn.Module):
+    """up(norm(down(x)))."""
+
+    def __init__(self, width: int, rank: int, out: int, *, bias: bool = False) -> None:
+        super().__init__()
+        self.down, self.norm, self.up = (
+            Linear(width, rank, bias=bias),
+            RMSNorm(rank, 1e-6),
+            Linear(rank, out, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(self.norm(self.down(x)))
+
+
+class LatentAttention(Attention):
+    """Attention that remembers a latent vector and one turned key a token, whatever the number of heads.
+
+    Args:
+        query_rank: of the queries' own factors, None for a full matrix. rank: of the latent.
+        plain, turned: channels of a head's queries and keys that positions leave alone, and that they turn.
+        value_width: of a head's values.
+    """
+
+    unpacked: ClassVar = ("k", "v")  # their matrices are read, too
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        rank: int,
+        query_rank: int | None,
+        plain: int,
+        turned: int,
+        value_width: int,
+        bias: bool,
+        **options: Any,
+    ) -> None:
+        each = plain + turned
+        q = Linear(width, heads * each, bias=False) if query_rank is None else None
+        parts = {
+            "q": q or LowRank(width, query_rank or 0, heads * each, bias=bias),
+            "k": Linear(rank, heads * plain, bias=False),
+            "v": Linear(rank, heads * value_width, bias=False),
+            "out": Linear(heads * value_width, width, bias=bias),
+        }
+        super().__init__(width, heads, head_width=each, projections=parts, **options)
+        self.latent, self.latent_norm = Linear(width, rank + turned, bias=bias), RMSNorm(rank, 1e-6)
+        self.heads, self.rank, self.plain, self.turned = heads, rank, plain, turned
+
+    def _heads(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
+        plain, turning = self._split(self.q(x)).split((self.plain, self.turned), -1)
+        latent, key = self.latent(x).split((self.rank, self.turned), -1)
+        turning, key = self.positions.rotate(turning, key[:, None], call)
+        latent, runs = self.latent_norm(latent)[:, None], call.runs
+        if memory is not None:
+            latent, key, runs = memory.extend(latent, key, call)
+        sight = call.sight(runs, causal=self.causal, window=self.window)
+        if latent.shape[0] > 2 * x.shape[0]:  # few queries: move them to the latent instead of it to every head
+            k, v = self._matrix(self.k), self._matrix(self.v)
+            moved = torch.cat([torch.einsum("thp,hpr->thr", plain, k), turning], -1)
+            keys = torch.cat([latent, key], -1)
+            mixed = self._mix(moved, keys, latent, sight, None, call, call.record.attentions)
+            return torch.einsum("thr,hvr->thv", mixed, v)
+        shared = latent[:, 0]
+        own = torch.cat([self.k(shared).unflatten(-1, (self.heads, -1)), key.expand(-1, self.heads, -1)], -1)
+        values = self.v(shared).unflatten(-1, (self.heads, -1))
+        q = torch.cat([plain, turning], -1)
+        return self._mix(q, own, values, sight, None, call, call.record.attentions)
+
+    def _matrix(self, linear: nn.Module) -> Tensor:
+        """(heads, channels, rank)."""
+        return linear.weight.unflatten(0, (self.heads, -1))  # type: ignore[operator]

@@ -1,0 +1,143 @@
+"""Attention to what is near, block by block, so that its cost grows with a text's length and not its square.
+
+LongT5 (Guo et al., 2021, arXiv:2112.07916).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...kernels.ragged import Runs, Sight
+from ...kernels.torch.attention import Bias
+from ..cache.layer_cache import KeyValues
+from ..call import Call
+from .attention import Attention
+from .position_bias import BucketedBias
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks of queries and what is near each.
+
+    Args:
+        queries, keys: rows of each block's queries, and of the keys that any of them may see.
+        texts: the text of each block. places: of its first query within its text.
+    """
+
+    queries: Runs
+    keys: Runs
+    texts: tuple[int, ...]
+    places: tuple[int, ...]
+
+    @classmethod
+    def of(cls, runs: Runs, size: int, reach: int) -> Blocks:
+        """Blocks of `size` queries, each of which sees keys less than `reach` places away."""
+        rows = []
+        for text, (begin, length) in enumerate(zip(runs.begins, runs.lengths, strict=True)):
+            for place in range(0, length, size):
+                low, high = max(0, place - reach + 1), min(length, place + size + reach - 1)
+                rows.append((begin + place, min(size, length - place), begin + low, high - low, text, place))
+        parts = tuple(zip(*rows, strict=True)) or ((),) * 6
+        return cls(Runs(parts[0], parts[1]), Runs(parts[2], parts[3]), parts[4], parts[5])
+
+
+class LocalAttention(Attention):
+    """Each token sees those less than `window` places away.
+
+    Args:
+        positions: biases by distance.
+    """
+
+    def __init__(self, width: int, heads: int, *, window: int, positions: BucketedBias, **options: Any) -> None:
+        super().__init__(width, heads, window=window, positions=positions, **options)
+        self.reach = window
+
+    def _heads(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
+        q, k, v = self._project(x)
+        # Shown weights are a matrix a text.
+        size = max(call.runs.longest, 1) if call.record.attentions is not None else max(self.reach, 128)
+        blocks = call.once((Blocks, self.reach, size), lambda: Blocks.of(call.runs, size, self.reach))
+        k, v, keys, bias = self._near(x, k, v, blocks, call)
+        shown: list[list[Tensor]] | None = None if call.record.attentions is None else []
+        mixed = self._mix(q, k, v, Sight(blocks.queries, keys), bias, call, shown)
+        if call.record.attentions is not None and shown is not None:
+            call.record.attentions.append(self._whole(shown[0], blocks, call.runs))
+        return mixed
+
+    def _near(self, x: Tensor, k: Tensor, v: Tensor, blocks: Blocks, call: Call) -> tuple[Tensor, Tensor, Runs, Bias]:
+        """Keys and values (rows, heads, width) of all blocks, where each block's lie, and their biases."""
+        return k, v, blocks.keys, lambda block: self._bias(blocks, block, call, x.device)
+
+    def _bias(self, blocks: Blocks, block: int, call: Call, device: torch.device) -> Tensor:
+        """(heads, queries, keys), lowest where a key is out of reach; blocks inside a text share one."""
+        queries, keys = blocks.queries.lengths[block], blocks.keys.lengths[block]
+        place = blocks.queries.begins[block] - blocks.keys.begins[block]
+        return call.once((self.positions, place, queries, keys), lambda: self._made(place, queries, keys, call, device))
+
+    def _made(self, place: int, queries: int, keys: int, call: Call, device: torch.device) -> Tensor:
+        values = self.positions.near(place, queries, keys, self.reach, call, device)  # type: ignore[operator]
+        ahead = torch.arange(keys, device=device) - torch.arange(place, place + queries, device=device)[:, None]
+        return values.masked_fill(ahead.abs() >= self.reach, torch.finfo(values.dtype).min)
+
+    def _whole(self, shown: list[Tensor], blocks: Blocks, runs: Runs) -> list[Tensor]:
+        """Weights (heads, length, length) of each text, to its own tokens; a text without tokens has none."""
+        empty = shown[0].new_zeros(shown[0].shape[0], 0, 0) if shown else torch.zeros(0, 0, 0)
+        found = {text: p[..., : runs.lengths[text]] for text, p in zip(blocks.texts, shown, strict=True)}
+        return [found.get(text, empty) for text in range(len(runs))]
+
+
+class TransientGlobalAttention(LocalAttention):
+    """Local attention that also sees the normed sum of every whole block of its text.
+
+    Args:
+        block: tokens of a sum; what is left at a text's end counts to its last whole block.
+        sums: biases by distance in blocks. norm: of the sums.
+    """
+
+    def __init__(
+        self, width: int, heads: int, *, block: int, sums: BucketedBias, norm: nn.Module, **options: Any
+    ) -> None:
+        super().__init__(width, heads, **options)
+        self.block, self.sums, self.norm = block, sums, norm
+
+    def _near(self, x: Tensor, k: Tensor, v: Tensor, blocks: Blocks, call: Call) -> tuple[Tensor, Tensor, Runs, Bias]:
+        counts = [length // self.block for length in call.runs.lengths]
+        sides = Runs.of(tuple(counts))
+        total = self.norm(self._sums(x, call.runs, sides))
+        k, v = (torch.cat([own, self._split(side(total))]) for own, side in ((k, self.k), (v, self.v)))
+        rows, lengths = [], []
+        for text, begin, length in zip(blocks.texts, blocks.keys.begins, blocks.keys.lengths, strict=True):
+            first = x.shape[0] + sides.begins[text]
+            rows += [torch.arange(begin, begin + length), torch.arange(first, first + counts[text])]
+            lengths.append(length + counts[text])
+        index = torch.cat(rows).to(x.device) if rows else torch.zeros(0, dtype=torch.long, device=x.device)
+
+        def bias(block: int) -> Tensor:
+            own = self._bias(blocks, block, call, x.device)
+            return torch.cat([own, self._side(blocks, block, counts[blocks.texts[block]], x.device)], -1)
+
+        return k[index], v[index], Runs.of(tuple(lengths)), bias
+
+    def _sums(self, x: Tensor, runs: Runs, sides: Runs) -> Tensor:
+        """(blocks of all texts, width)."""
+        out = x.new_zeros(sum(sides.lengths), x.shape[1])
+        spans = zip(runs.begins, runs.lengths, sides.begins, sides.lengths, strict=True)
+        parts = [self._block_of(0, length, count, x.device) + first for _, length, first, count in spans if count]
+        held = [torch.arange(b, b + n) for b, n, c in zip(runs.begins, runs.lengths, sides.lengths, strict=True) if c]
+        return out.index_add(0, torch.cat(parts), x[torch.cat(held).to(x.device)]) if parts else out
+
+    def _block_of(self, place: int, queries: int, count: int, device: torch.device) -> Tensor:
+        """(queries,): the block of each token from `place` on, in a text of `count` whole blocks."""
+        return (torch.arange(place, place + queries, device=device) // self.block).clamp(max=count - 1)
+
+    def _side(self, blocks: Blocks, block: int, count: int, device: torch.device) -> Tensor:
+        """(heads, queries, count): biases of a text's sums."""
+        queries, place = blocks.queries.lengths[block], blocks.places[block]
+        if not count:
+            return self.sums.table.weight.new_zeros(self.sums.table.embedding_dim, queries, 0)
+        own = self._block_of(place, queries, count, device)
+        return self.sums.at(torch.arange(count, device=device) - own[:, None])

@@ -1,0 +1,100 @@
+"""Learned biases of attention scores by the distance of a key (Shaw et al., 2018, arXiv:1803.02155)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import UnsupportedConfig
+from ...kernels.ragged import Sight
+from ...kernels.torch.attention import Bias
+from ..cache.block_pool import room
+from ..call import Call
+from ..positions import Positions
+from ..weights import Embedding
+
+
+class BucketedBias(Positions):
+    """A bias a head for each bucket of distances: near ones have their own, far ones share (T5, arXiv:1910.10683).
+
+    Args:
+        heads: of the attention. buckets: of distances; an encoder's half is for keys before a query, half after.
+        reach: distance from which all keys share the last bucket.
+        causal: no key after a query is seen, so all buckets are for keys before it.
+        rows: of the table, where it has more than there are buckets (MPNet).
+    """
+
+    def __init__(self, heads: int, *, buckets: int, reach: int, causal: bool, rows: int | None = None) -> None:
+        super().__init__()
+        exact = (buckets if causal else buckets // 2) // 2
+        if exact < 1 or reach <= exact:
+            raise UnsupportedConfig(f"{buckets} buckets of distances cannot reach {reach} tokens far.")
+        self.table = Embedding(buckets if rows is None else rows, heads)
+        self.buckets, self.reach, self.causal = buckets, reach, causal
+
+    def biases(self, count: int) -> tuple[Tensor, bool] | None:
+        ahead = torch.arange(1 - count, 1, device=self.table.weight.device)
+        return self.at(ahead).float().contiguous(), False
+
+    def bias(self, q: Tensor, k: Tensor, sight: Sight, call: Call) -> Bias | None:
+        longest = max(sight.keys.longest, 1)
+        values = call.once(self, lambda: self._known(longest, call, q.device))
+        middle = values.shape[1] // 2
+        places = [
+            keys - queries for queries, keys in zip(sight.queries.lengths, sight.keys.lengths, strict=True)
+        ]  # of each text's first query
+        if sight.queries.longest == 1:
+            return lambda text: values[:, None, middle - places[text] :][..., : sight.keys.lengths[text]]
+        low = min(places)
+        block = call.once((self, sight), lambda: self._block(values, low, longest))
+
+        def of(text: int) -> Tensor:
+            row = places[text] - low
+            return block[:, row : row + sight.queries.lengths[text], : sight.keys.lengths[text]]
+
+        return of
+
+    def near(self, place: int, queries: int, keys: int, reach: int, call: Call, device: torch.device) -> Tensor:
+        """(heads, queries, keys): biases of queries from `place` on and of keys less than `reach` places away."""
+        values = call.once(self, lambda: self._values(reach, device))
+        windows = nn.functional.pad(values, (keys, keys)).unfold(1, keys, 1)
+        first = keys + reach - 1 - place
+        return windows[:, first - queries + 1 : first + 1].flip(1)
+
+    def at(self, ahead: Tensor) -> Tensor:
+        """(heads, ...): the biases of these distances of keys after queries."""
+        return self.table(self._bucket(ahead)).movedim(-1, 0)
+
+    def _block(self, values: Tensor, low: int, longest: int) -> Tensor:
+        """(heads, longest - low, longest): the biases of queries at places `low` to `longest`."""
+        middle = values.shape[1] // 2
+        windows = values.unfold(1, longest, 1)  # window s begins at distance s - middle
+        return windows[:, middle - longest + 1 : middle - low + 1].flip(1)
+
+    def _known(self, longest: int, call: Call, device: torch.device) -> Tensor:
+        """(heads, odd number), the biases of distances around 0; decoding passes share them through their cache."""
+        if call.cache is None or torch.is_grad_enabled():
+            return self._values(longest, device)
+        known = call.cache.notes.get(self)
+        if not isinstance(known, Tensor) or known.shape[1] < 2 * longest - 1:
+            known = call.cache.notes[self] = self._values(room(longest), device)
+        return known
+
+    def _values(self, count: int, device: torch.device) -> Tensor:
+        """(heads, 2 count - 1): the biases of keys `count - 1` before to `count - 1` after a query."""
+        return self.table(self._bucket(torch.arange(1 - count, count, device=device))).T
+
+    def _bucket(self, ahead: Tensor) -> Tensor:
+        """The bucket of each distance; `ahead`: how many places a key is after the query."""
+        buckets = self.buckets
+        if self.causal:
+            side, distance = torch.zeros_like(ahead), -ahead.clamp(max=0)
+        else:
+            buckets //= 2
+            side, distance = (ahead > 0) * buckets, ahead.abs()
+        exact = buckets // 2
+        steps = torch.log(distance.clamp(min=1).float() / exact) / math.log(self.reach / exact) * (buckets - exact)
+        far = (exact + steps.long()).clamp(max=buckets - 1)
+        return side + torch.where(distance < exact, distance, far)

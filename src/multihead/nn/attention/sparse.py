@@ -1,0 +1,191 @@
+"""Attention to what is near and to a few tokens from everywhere, block by block: cost grows with a text's length.
+
+Longformer (Beltagy et al., 2020, arXiv:2004.05150), BigBird (Zaheer et al., 2020, arXiv:2007.14062).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...kernels.ragged import Runs, Sight
+from ..cache.layer_cache import KeyValues
+from ..call import Call
+from ..weights import Linear
+from .attention import Attention
+from .local import Blocks
+
+GLOBAL = "global_attention_mask"  # in `Call.given`: (tokens,), nonzero at tokens that see all and that all see
+
+
+def seeing(rule: Callable[[Call], Tensor]) -> Callable[[Call], Call]:
+    """Lets the tokens that `rule` marks see everything, where a caller does not say which."""
+
+    def adjust(call: Call) -> Call:
+        return call if GLOBAL in call.given else replace(call, given={**call.given, GLOBAL: rule(call)})
+
+    return adjust
+
+
+def first_tokens(call: Call) -> Tensor:
+    """Marks each text's first token."""
+    marks = torch.zeros(call.positions.shape[0], dtype=torch.bool, device=call.positions.device)
+    marks[[begin for begin, length in zip(call.runs.begins, call.runs.lengths, strict=True) if length]] = True
+    return marks
+
+
+class GlobalLocalAttention(Attention):
+    """A token sees those at most `window // 2` places away and the global ones; global tokens see all.
+
+    Global tokens ask, and are answered, through projections of their own.
+
+    Args:
+        window: tokens on both sides together.
+    """
+
+    def __init__(self, width: int, heads: int, *, window: int, dropout: float = 0.0) -> None:
+        super().__init__(width, heads, dropout=dropout)
+        self.q_global, self.k_global, self.v_global = (Linear(width, width) for _ in range(3))
+        self.reach = window // 2 + 1
+
+    def _heads(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
+        q, k, v = self._project(x)
+        marks = call.given.get(GLOBAL)
+        marks = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device) if marks is None else marks > 0
+        chosen = call.once((GLOBAL, "runs"), lambda: self._chosen(marks, call.runs))
+        whole = call.record.attentions is not None  # shown weights are a matrix a text
+        size = max(call.runs.longest, 1) if whole else max(self.reach, 128)
+        blocks = call.once((Blocks, self.reach, size), lambda: Blocks.of(call.runs, size, self.reach))
+        rows, keys = call.once(
+            (GLOBAL, self.reach, size), lambda: self._rows(blocks, marks.nonzero().flatten(), chosen, x.device)
+        )
+        shown: list[list[Tensor]] | None = [] if whole else None
+        bias = self._hidden(blocks, marks, chosen, q)
+        mixed = self._mix(q, k[rows], v[rows], Sight(blocks.queries, keys), bias, call, shown)
+        if call.record.attentions is not None and shown is not None:
+            call.record.attentions.append(self._whole(shown[0], blocks, call.runs, marks))
+        if not sum(chosen.lengths):
+            return mixed
+        asking = marks.nonzero().flatten()
+        asked = self._split(self.q_global(x[asking]))
+        k, v = self._split(self.k_global(x)), self._split(self.v_global(x))
+        return mixed.index_copy(0, asking, self._mix(asked, k, v, Sight(chosen, call.runs), None, call, None))
+
+    def _chosen(self, marks: Tensor, runs: Runs) -> Runs:
+        """Where each text's global tokens lie among all global tokens."""
+        counts = [int(part.sum()) for part in marks.split(runs.lengths)]
+        return Runs.of(tuple(counts))
+
+    def _rows(self, blocks: Blocks, marked: Tensor, chosen: Runs, device: torch.device) -> tuple[Tensor, Runs]:
+        """Rows of each block's keys, the near ones and then its text's global ones, and where each block's are."""
+        parts, lengths = [], []
+        for text, begin, length in zip(blocks.texts, blocks.keys.begins, blocks.keys.lengths, strict=True):
+            first, count = chosen.begins[text], chosen.lengths[text]
+            parts += [torch.arange(begin, begin + length, device=device), marked[first : first + count]]
+            lengths.append(length + count)
+        empty = torch.zeros(0, dtype=torch.long, device=device)
+        return torch.cat([*parts, empty]), Runs.of(tuple(lengths))
+
+    def _hidden(self, blocks: Blocks, marks: Tensor, chosen: Runs, q: Tensor) -> Callable[[int], Tensor]:
+        """Gives each block's (1, queries, keys): lowest at near keys out of reach, and at those that are global."""
+        lowest = torch.finfo(q.dtype).min
+
+        def of(block: int) -> Tensor:
+            begin, keys = blocks.keys.begins[block], blocks.keys.lengths[block]
+            place, queries = blocks.queries.begins[block] - begin, blocks.queries.lengths[block]
+            ahead = torch.arange(keys, device=q.device) - torch.arange(place, place + queries, device=q.device)[:, None]
+            out = (ahead.abs() >= self.reach) | marks[begin : begin + keys]
+            near = q.new_zeros(queries, keys).masked_fill(out, lowest)
+            count = chosen.lengths[blocks.texts[block]]
+            return torch.nn.functional.pad(near, (0, count))[None]
+
+        return of
+
+    def _whole(self, shown: list[Tensor], blocks: Blocks, runs: Runs, marks: Tensor) -> list[Tensor]:
+        """Weights (heads, length, length) of each text's local queries; a text without tokens has none."""
+        heads = shown[0].shape[0] if shown else 1
+        out = [marks.new_zeros(heads, 0, 0, dtype=torch.float32) for _ in runs.lengths]
+        for text, p in zip(blocks.texts, shown, strict=True):
+            begin, length = runs.begins[text], runs.lengths[text]
+            places = marks[begin : begin + length].nonzero().flatten()
+            out[text] = p[..., :length].index_add(2, places, p[..., length:])
+        return out
+
+
+class BlockSparseAttention(Attention):
+    """A text in blocks: the first and last see all and are seen by all, others their neighbours and random ones.
+
+    In training, the random blocks of a row are drawn once for a layer and a number of blocks. Otherwise they all are
+    the first block, whose keys so count several times, as in the authors' own code. Texts of few blocks see all.
+
+    Args:
+        block: tokens of one. random: blocks drawn for a row. layer: its number, which seeds the draws.
+    """
+
+    def __init__(self, width: int, heads: int, *, block: int, random: int, layer: int, **options: Any) -> None:
+        super().__init__(width, heads, **options)
+        self.block, self.random, self.layer = block, random, layer
+
+    def _heads(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
+        if self.causal or call.runs.longest <= (5 + 2 * self.random) * self.block:
+            return super()._heads(x, call, memory)
+        q, k, v = self._project(x)
+        key = (BlockSparseAttention, self.block, self.random, self.layer if self.training else None)
+        queries, keys, rows, weights = call.once(key, lambda: self._plan(call.runs, x.device))
+        shown: list[list[Tensor]] | None = None if call.record.attentions is None else []
+        bias = None if weights is None else lambda row: weights[row].to(q.dtype)
+        mixed = self._mix(q, k[rows], v[rows], Sight(queries, keys), bias, call, shown)
+        if call.record.attentions is not None and shown is not None:
+            call.record.attentions.append(self._whole(shown[0], call.runs, queries, keys, rows))
+        return mixed
+
+    def _plan(self, runs: Runs, device: torch.device) -> tuple[Runs, Runs, Tensor, list[Tensor] | None]:
+        """Rows of queries and of the keys they see, the keys' own rows, and what is added to their scores."""
+        asked, lengths, parts, added = [], [], [], []
+        for begin, length in zip(runs.begins, runs.lengths, strict=True):
+            count = -(-length // self.block)
+            whole = length <= (5 + 2 * self.random) * self.block
+            for row in [None] if whole else range(count):
+                seen = range(count) if row in (None, 0, count - 1) else self._seen(row, count)
+                spans = [self._span(other, length) for other in seen]
+                own = [torch.arange(begin + a, begin + b) for a, b in spans]
+                parts.append(torch.cat([torch.zeros(0, dtype=torch.long), *own]))
+                lengths.append(len(parts[-1]))
+                first = torch.zeros(lengths[-1])
+                if not self.training and not whole and row not in (0, count - 1):
+                    first[: self.block] = math.log(1 + self.random)
+                added.append(first[None, None].to(device))
+                low, high = (0, length) if row is None else self._span(row, length)
+                asked.append((begin + low, high - low))
+        queries = Runs(tuple(a for a, _ in asked), tuple(n for _, n in asked))
+        return queries, Runs.of(tuple(lengths)), torch.cat(parts).to(device), None if self.training else added
+
+    def _span(self, block: int, length: int) -> tuple[int, int]:
+        return block * self.block, min((block + 1) * self.block, length)
+
+    def _seen(self, row: int, count: int) -> list[int]:
+        """Blocks that one between the first and the last sees, the first of them first."""
+        near = {0, row - 1, row, row + 1, count - 1}
+        if self.training:
+            draw = torch.Generator().manual_seed(hash((self.layer, count, row)) % 2**31)
+            far = [other for other in range(count) if other not in near]
+            near |= {far[i] for i in torch.randperm(len(far), generator=draw)[: self.random].tolist()}
+        return sorted(near)
+
+    def _whole(self, shown: list[Tensor], runs: Runs, queries: Runs, keys: Runs, rows: Tensor) -> list[Tensor]:
+        """Weights (heads, length, length) of each text."""
+        heads = shown[0].shape[0]
+        out = [shown[0].new_zeros(heads, length, length) for length in runs.lengths]
+        texts = [text for text, begin in enumerate(runs.begins) for _ in range(runs.lengths[text])]
+        for row, p in enumerate(shown):
+            begin, length = queries.begins[row], queries.lengths[row]
+            text = texts[begin]
+            place = begin - runs.begins[text]
+            own = rows[keys.begins[row] : keys.begins[row] + keys.lengths[row]] - runs.begins[text]
+            out[text][:, place : place + length, own] = p
+        return out

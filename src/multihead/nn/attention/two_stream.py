@@ -1,0 +1,71 @@
+"""A stack that reads words and predicts chosen places at once (XLNet, Yang et al., 2019, arXiv:1906.08237)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..cache.layer_cache import Recent
+from ..call import Call
+from ..embeddings import Embeddings
+from ..layer import Layer
+from ..ragged import Layout
+from ..stack import Stack
+from ..weights import Dropout
+
+
+class TwoStreamLayer(Layer):
+    """A post-norm layer that takes the words alone, or the words and the targets."""
+
+    def both(self, x: Tensor, g: Tensor, call: Call, memory: Recent | None) -> tuple[Tensor, Tensor]:
+        """(tokens, width) and (targets of all texts, width)."""
+        step = self.attention
+        words, targets = step.step.both(x, g, call, memory)  # type: ignore[operator]
+        x, g = step.after(x + step.dropout(words)), step.after(g + step.dropout(targets))
+        return self.ffn(x), self.ffn(g)
+
+
+class TwoStream(Stack):
+    """Words that attend to each other and, where `target_mapping` names places, what is to be said there.
+
+    Args:
+        remembers: whether a pass returns its memory unless told otherwise.
+    """
+
+    def __init__(
+        self, embed: Embeddings, layers: Sequence[TwoStreamLayer], width: int, dropout: float, remembers: bool
+    ) -> None:
+        super().__init__(embed, layers, Dropout(dropout))
+        self.mask, self._remembers = nn.Parameter(torch.empty(width)), remembers
+
+    @property
+    def remembers(self) -> bool:
+        return self._remembers
+
+    @property
+    def typed(self) -> bool:
+        return True
+
+    def filled(self, layout: Layout, call: Call) -> Layout:
+        targets = call.given.get("target_mapping")
+        return layout if not targets else Layout.of(None, (len(targets), targets[0].shape[0]))
+
+    def forward(self, words: Tensor, call: Call) -> Tensor:
+        """States of the words (tokens, width), or of the targets (texts * targets, width) where some are named."""
+        targets: list[Any] | None = call.given.get("target_mapping")
+        if not targets:
+            return super().forward(words, call)
+        x = self.embed(words, call)
+        g = self.embed.dropout(self.mask.expand(sum(len(t) for t in targets), -1).to(x.dtype))
+        for number, layer in enumerate(self.layers):
+            if call.record.hidden is not None:
+                call.record.hidden.append(x)
+            x, g = layer.both(x, g, call, call.cache.layers[number] if call.cache else None)  # type: ignore[operator]
+        if call.cache is not None:
+            call.cache.advance(call.runs)
+        if call.record.hidden is not None:
+            call.record.hidden.append(self.norm(x))
+        return self.norm(g)

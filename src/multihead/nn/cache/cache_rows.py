@@ -1,0 +1,60 @@
+"""Rows of storage in which what is remembered of some texts lies, as a pass reads and writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...kernels.ragged import BLOCK, Pages, Runs
+from .block_pool import Table
+
+
+def seen(tables: Sequence[Table], ends: Sequence[int], device: torch.device) -> tuple[Tensor | None, Runs]:
+    """Rows of all that is remembered before each end, and where each text's are then; see `Plan`."""
+    firsts = [table.gone * BLOCK for table in tables]
+    lengths = tuple(end - first for end, first in zip(ends, firsts, strict=True))
+    if all(table.straight for table in tables):
+        begins = tuple(table.row(first) if n else 0 for table, first, n in zip(tables, firsts, lengths, strict=True))
+        return None, Runs(begins, lengths)
+    return _gathered(tables, ends, device), Runs.of(lengths)
+
+
+def paged(tables: Sequence[Table], ends: Sequence[int], device: torch.device) -> Pages:
+    """All that is remembered before each end, in the blocks that it lies in."""
+    longest = max(len(table.blocks) for table in tables)
+    blocks = [[block or 0 for block in table.blocks] + [0] * (longest - len(table.blocks)) for table in tables]
+    told = torch.tensor([[end, *row] for end, row in zip(ends, blocks, strict=True)], dtype=torch.int32).to(device)
+    lengths = tuple(end - table.gone * BLOCK for table, end in zip(tables, ends, strict=True))
+    return Pages((), lengths, told[:, 1:], told[:, 0].contiguous(), lambda: _gathered(tables, ends, device))
+
+
+def _gathered(tables: Sequence[Table], ends: Sequence[int], device: torch.device) -> Tensor:
+    spans = [(table.gone * BLOCK, end) for table, end in zip(tables, ends, strict=True)]
+    rows = joined_rows(tables, spans, device)
+    return rows if isinstance(rows, Tensor) else torch.arange(rows.start, rows.stop, device=device)
+
+
+def joined_rows(tables: Sequence[Table], spans: Sequence[tuple[int, int]], device: torch.device) -> Tensor | slice:
+    """Rows of places `begin` to `end` of each table, end to end."""
+    if len(tables) == 1 and tables[0].straight and spans[0][1] > spans[0][0]:
+        begin, end = spans[0]
+        return slice(tables[0].row(begin), tables[0].row(end - 1) + 1)
+    rows: list[int] = []
+    for table, (begin, end) in zip(tables, spans, strict=True):
+        while begin < end:
+            until = min(end, (begin // BLOCK + 1) * BLOCK)
+            first = table.row(begin)
+            rows.extend(range(first, first + until - begin))
+            begin = until
+    return torch.tensor(rows, dtype=torch.long, device=device)
+
+
+def copied_rows(copies: Sequence[tuple[int, int, int]], device: torch.device) -> tuple[Tensor, Tensor] | None:
+    """Rows from and to, of (block, block, places)."""
+    if not copies:
+        return None
+    sources = [block * BLOCK + i for block, _, places in copies for i in range(places)]
+    targets = [block * BLOCK + i for _, block, places in copies for i in range(places)]
+    return torch.tensor(sources, device=device), torch.tensor(targets, device=device)

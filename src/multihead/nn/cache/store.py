@@ -1,0 +1,399 @@
+"""What is remembered of texts, across passes.
+
+A `Store` holds what every layer remembers of any number of texts. A `Text` says where one text's share lies, and can be
+forked, cut back and freed without moving anything. A `Cache` is the texts of a pass, in its order; it is an argument of
+a pass, never parked in a module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from ...errors import InvalidInput
+from ...kernels.ragged import BLOCK, Runs
+from ..ragged import places
+from .block_pool import Budget, Pool, Table, name_of, room
+from .cache_rows import copied_rows, joined_rows, paged, seen
+from .layer_cache import KeyValues, Memory, Nothing, Plan, Recent, Slots
+
+if TYPE_CHECKING:
+    from ..call import Encoded
+
+SLACK = BLOCK  # tokens a text has read itself and can be cut back by, however short the window
+NUMBERS = count()
+
+
+class ByLength(Protocol):
+    """Positions whose keys depend on how long their text is; see `positions.RotaryByLength`."""
+
+    variant: Callable[[int], int]
+
+
+class Store:
+    """What every layer remembers, of all texts.
+
+    Args:
+        layers: one memory a layer, as the stack's own `memories` makes them. budget: bytes for all of it.
+        like: a store that has read something, from which sizes are known; needed where there is a budget.
+        by_length: the stack's own, whose keys depend on how long a text is.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Memory],
+        budget: Budget | None = None,
+        like: Store | None = None,
+        by_length: Sequence[ByLength] = (),
+    ) -> None:
+        self.layers, self.by_length = list(layers), tuple(by_length)
+        leaves = [leaf for layer in self.layers for leaf in layer.leaves()]
+        self.slots = [leaf for leaf in leaves if isinstance(leaf, Slots)]
+        self.bound = [leaf for leaf in leaves if isinstance(leaf, Recent)]
+        self.whole = any(
+            isinstance(leaf, Nothing) for leaf in leaves
+        )  # texts are read from their first token each time
+        self.budget = budget or Budget()
+        self.windows = tuple({leaf.window: None for leaf in leaves if isinstance(leaf, KeyValues)})
+        self.pools = {w: Pool(self.budget, like.size(w) if like else 0) for w in self.windows}
+        self.slot_size = like.state_size() if like else 0
+        self.most = 0  # slots in use, at most
+        self.notes: dict[object, object] = {}  # what modules compute once for all passes, by module
+        self._free_slots: list[int] = []
+
+    def size(self, window: int | None) -> int:
+        """Bytes of a block of the layers with this window, as far as they have read anything."""
+        leaves = [leaf for layer in self.layers for leaf in layer.leaves()]
+        return sum(leaf.size for leaf in leaves if isinstance(leaf, KeyValues) and leaf.window == window)
+
+    def state_size(self) -> int:
+        """Bytes of one text's states."""
+        return sum(leaf.size for leaf in self.slots)
+
+    @property
+    def held(self) -> int:
+        """Blocks and slots that texts hold."""
+        return sum(pool.held for pool in self.pools.values()) + self.most - len(self._free_slots)
+
+    @property
+    def shares(self) -> bool:
+        """Whether texts with one beginning can share what is remembered of it."""
+        return not self.slots and not self.bound and not self.whole
+
+    def clear(self) -> None:
+        """Forgets all texts, none of which may be there any more; storage stays."""
+        for pool in self.pools.values():
+            pool.clear()
+
+    def variant(self, total: int) -> tuple[int, ...]:
+        """What keys of a text of so many tokens depend on besides: only texts with the same one can share them."""
+        if not self.varies:
+            return ()
+        return tuple(positions.variant(total) for positions in self.by_length) + ((total,) if self.whole else ())
+
+    @property
+    def varies(self) -> bool:
+        """Whether what is remembered is of use to texts of some lengths alone."""
+        return self.whole or bool(self.by_length)
+
+    def begin(self, seed: bytes = b"") -> Text:
+        """A text of which nothing is remembered yet; `seed` as in `Text`."""
+        return Text(self, seed)
+
+    def bytes_for(self, length: int) -> int:
+        """Bytes that remembering a text of so many tokens takes; 0 where nobody counts."""
+        blocks = {w: -(-length // BLOCK) if w is None else -(-min(length, w + 2 * SLACK) // BLOCK) for w in self.pools}
+        return sum(pool.size * blocks[window] for window, pool in self.pools.items()) + self.slot_size
+
+    @property
+    def room(self) -> float:
+        """Bytes that are free, or kept only for texts to come."""
+        return self.budget.free + sum(pool.size * pool.idle for pool in self.pools.values())
+
+    def take_slot(self) -> int:
+        self.budget.used += self.slot_size
+        if self._free_slots:
+            return self._free_slots.pop()
+        self.most += 1
+        return self.most - 1
+
+    def free_slot(self, slot: int) -> None:
+        self.budget.used -= self.slot_size
+        self._free_slots.append(slot)
+
+
+class Text:
+    """Where what is remembered of one text lies.
+
+    Args:
+        seed: what else than its tokens decides what is remembered; only texts with the same one share blocks.
+    """
+
+    def __init__(self, store: Store, seed: bytes = b"") -> None:
+        self.store, self.number, self.seed = store, next(NUMBERS), seed
+        self.length = 0  # tokens that are remembered
+        self.total = 0  # tokens that there are, for which keys are turned; 0 for those that are read so far
+        self.variant = store.variant(0)
+        self.history: tuple[Tensor, Tensor] | None = None  # ids and positions of what a caller's own passes have read
+        self.expected = 0  # tokens that it is likely to grow to
+        self.tables = {window: Table() for window in store.windows}
+        self.slot = store.take_slot() if store.slots else None
+        self.names = [self._beginning]  # of the beginnings that end with a full block
+
+    @property
+    def _beginning(self) -> bytes:
+        """The name of no block at all: what blocks are remembered of besides tokens."""
+        return self.seed + repr(self.variant).encode() if self.variant else self.seed
+
+    def fork(self) -> Text:
+        """Another text with the same tokens so far."""
+        other = Text(self.store, self.seed)
+        other.length, other.expected, other.names = self.length, self.expected, list(self.names)
+        other.total, other.variant, other.history = self.total, self.variant, self.history
+        for window, table in self.tables.items():
+            for block in table.blocks:
+                if block is not None:
+                    self.store.pools[window].hold(block)
+            other.tables[window] = table.copy()
+        for leaf in self.store.slots:
+            leaf.copy(self.slot or 0, other.slot or 0)
+        return other
+
+    def free(self) -> None:
+        """Lets all go."""
+        for window, table in self.tables.items():
+            pool = self.store.pools[window]
+            for block in table.blocks:
+                if block is not None:
+                    pool.release(block)
+            pool.leave(self.number)
+            self.tables[window] = Table()
+        if self.slot is not None:
+            self.store.free_slot(self.slot)
+        self.length, self.slot, self.names, self.history = 0, None, self.names[:1], None
+
+    def keeps(self, total: int) -> bool:
+        """Whether what is remembered is of use to a text of so many tokens."""
+        return self.variant == self.store.variant(total)
+
+    def turn(self, total: int) -> None:
+        """Says how many tokens there are, before any of those that are not remembered is read.
+
+        Forgets all where keys were turned for another length.
+        """
+        self.total = total
+        if self.keeps(total):
+            return
+        if self.length:
+            self.free()
+            self.slot = self.store.take_slot() if self.store.slots else None
+        self.variant = self.store.variant(total)
+        self.names = [self._beginning]
+
+    def crop(self, length: int) -> None:
+        """Forgets all tokens after the first `length`.
+
+        Raises:
+            InvalidInput: what those tokens need is no longer there.
+        """
+        if length >= self.length:
+            return
+        if length and self.store.slots:
+            raise InvalidInput("A recurrence keeps its last state only; what it has read cannot be cut back.")
+        for window, table in self.tables.items():
+            if window is not None and table.gone * BLOCK > max(length + 1 - window, 0):
+                raise InvalidInput(
+                    f"Tokens before the window of {window} are gone; cut back by at most {SLACK} tokens."
+                )
+        for window, table in self.tables.items():
+            for block in table.cut(-(-length // BLOCK)):
+                self.store.pools[window].release(block)
+        self.length, self.names = length, self.names[: length // BLOCK + 1]
+        if self.history is not None:
+            ids, positions = self.history
+            self.history = ids[:length], positions[:length]
+
+    def prepare(self, new: int) -> None:
+        """Takes blocks for `new` tokens more; those that others read are copied in the next pass.
+
+        Raises:
+            MemoryFull: no block is free; what was taken stays taken.
+        """
+        index, last = self.length // BLOCK, (self.length + new - 1) // BLOCK
+        for window, table in self.tables.items():
+            if index == last < len(table.blocks) and not self.store.pools[window].shared(table.blocks[index]):  # type: ignore[arg-type]
+                continue  # the usual case, and a hot one
+            self._prepare(window, table, new)
+
+    def _prepare(self, window: int | None, table: Table, new: int) -> None:
+        pool, total = self.store.pools[window], self.length + new
+        for index in range(self.length // BLOCK, -(-total // BLOCK)):
+            if index < len(table.blocks):
+                block = table.blocks[index]
+                assert block is not None
+                if pool.shared(block) and self.length % BLOCK:
+                    table.copies.append((block, pool.take(self.number), self.length % BLOCK))
+                    table.put(index, table.copies[-1][1])
+                    pool.release(block)
+            else:
+                expected = max(room(self.expected - 1), room(total))
+                before = table.blocks[-1] if table.blocks else None
+                table.append(pool.take(self.number, before, expected // BLOCK - index))
+
+    def advance(self, new: int) -> None:
+        """Notes that every layer has read `new` tokens more; lets go what no later token sees."""
+        self.length += new
+        for window, table in self.tables.items():
+            if window is None:
+                continue
+            first = self.length + 1 - window - SLACK  # place that may still be seen
+            while (table.gone + 1) * BLOCK <= first:
+                block, table.blocks[table.gone] = table.blocks[table.gone], None
+                if block is not None:
+                    self.store.pools[window].release(block)
+                table.gone += 1
+
+    def publish(self, tokens: Sequence[int]) -> None:
+        """Names full blocks, so that texts with the same tokens find them. `tokens`: of the text, as far as known."""
+        if not self.store.shares:
+            return
+        for index in range(len(self.names) - 1, min(self.length, len(tokens)) // BLOCK):
+            self.names.append(name_of(self.names[-1], tokens[index * BLOCK : (index + 1) * BLOCK]))
+            for window, table in self.tables.items():
+                block = table.blocks[index]
+                if block is not None:
+                    self.store.pools[window].name(block, self.names[-1])
+
+    def adopt(self, tokens: Sequence[int]) -> None:
+        """Remembers, of a text that has read nothing, what others have read of the same first tokens."""
+        if self.length or not self.store.shares:
+            return
+        names, full = [self.names[0]], max(len(tokens) - 1, 0) // BLOCK
+        while len(names) <= full:
+            name = name_of(names[-1], tokens[(len(names) - 1) * BLOCK : len(names) * BLOCK])
+            if any(w is None and pool.find(name) is None for w, pool in self.store.pools.items()):
+                break
+            names.append(name)
+        length = len(names) - 1
+        while length and not all(self._covered(window, names, length) for window in self.tables):
+            length -= 1
+        for window, table in self.tables.items():
+            gone = self._unseen(window, length)
+            table.gone = gone
+            for index in range(length):
+                block = None if index < gone else self.store.pools[window].find(names[index + 1])
+                if block is not None:
+                    self.store.pools[window].hold(block)
+                table.append(block)
+        self.length, self.names = length * BLOCK, names[: length + 1]
+
+    def _unseen(self, window: int | None, blocks: int) -> int:
+        """Leading blocks of so many that no later token sees."""
+        return 0 if window is None else max(blocks * BLOCK + 1 - window, 0) // BLOCK
+
+    def _covered(self, window: int | None, names: list[bytes], blocks: int) -> bool:
+        pool, first = self.store.pools[window], min(self._unseen(window, blocks), blocks - 1)  # somebody has read it
+        return all(pool.find(names[i + 1]) is not None for i in range(first, blocks))
+
+
+class Cache:
+    """The texts of a pass.
+
+    Args:
+        texts: in the order of the pass. encoded: the source that a decoder's cross-attention reads, one a text.
+    """
+
+    def __init__(self, store: Store, texts: Sequence[Text], encoded: Encoded | None = None) -> None:
+        self.store, self.texts, self.encoded = store, list(texts), encoded
+
+    @classmethod
+    def of(
+        cls, layers: Sequence[Memory], texts: int, encoded: Encoded | None = None, by_length: Sequence[ByLength] = ()
+    ) -> Cache:
+        """A cache with a store of its own, for texts of which nothing is remembered."""
+        store = Store(layers, by_length=by_length)
+        return cls(store, [store.begin() for _ in range(texts)], encoded)
+
+    @property
+    def layers(self) -> list[Memory]:
+        return self.store.layers
+
+    @property
+    def notes(self) -> dict[object, object]:
+        return self.store.notes
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of each text that are remembered."""
+        return tuple(text.length for text in self.texts)
+
+    def get_seq_length(self) -> int:
+        """Tokens of the longest remembered text."""
+        return max(self.lengths, default=0)
+
+    def expect(self, lengths: Sequence[int]) -> None:
+        """Says what the texts are likely to grow to, so that each one's blocks can follow one another."""
+        for text, length in zip(self.texts, lengths, strict=True):
+            text.expected = length
+
+    def advance(self, runs: Runs) -> None:
+        """Notes that a pass over `runs` has been remembered by every layer."""
+        for text, new in zip(self.texts, runs.lengths, strict=True):
+            text.advance(new)
+
+    def totals(self, runs: Runs) -> tuple[int, ...]:
+        """Tokens that each text has after a pass over `runs`, or that are known to come."""
+        return tuple(text.total or text.length + new for text, new in zip(self.texts, runs.lengths, strict=True))
+
+    def places(self, runs: Runs, device: torch.device) -> Tensor:
+        """(tokens,): each token's place in its own text."""
+        return places(runs, device, self.lengths)
+
+    def plan(self, runs: Runs, window: int | None, device: torch.device) -> Plan:
+        """Where a pass's keys and values go in the layers with this window, and where all that it sees lie."""
+        fresh = not any(self.lengths)
+        for text, new in zip(self.texts, runs.lengths, strict=True):
+            text.prepare(new)
+        tables = [text.tables[window] for text in self.texts]
+        spans = [(text.length, text.length + new) for text, new in zip(self.texts, runs.lengths, strict=True)]
+        writes, ends = joined_rows(tables, spans, device), [end for _, end in spans]
+        if fresh:
+            return Plan(writes, None, lambda: (None, runs), lambda: paged(tables, ends, device), True)
+        copies = [copy for table in tables for copy in table.copies]
+        for table in tables:
+            table.copies = []
+        return Plan(
+            writes, copied_rows(copies, device), lambda: seen(tables, ends, device),
+            lambda: paged(tables, ends, device), False,
+        )  # fmt: skip
+
+    def slots(self, device: torch.device) -> Tensor | slice:
+        """Where the texts' states are."""
+        numbers = [text.slot or 0 for text in self.texts]
+        if numbers == list(range(len(numbers))):
+            return slice(0, len(numbers))
+        return torch.tensor(numbers, device=device)
+
+    def select(self, texts: Tensor) -> None:
+        """Keeps these texts (indices), in this order; a text may be named twice. Nothing is moved."""
+        chosen = texts.tolist()
+        kept = [self.texts[i].fork() if i in chosen[:place] else self.texts[i] for place, i in enumerate(chosen)]
+        for i, text in enumerate(self.texts):
+            if i not in chosen:
+                text.free()
+        for leaf in self.store.bound:
+            leaf.select(chosen)
+        if self.encoded is not None:
+            self.encoded = self.encoded.select(texts)
+        self.texts = kept
+
+    def crop(self, length: int) -> None:
+        """Forgets what came after the first `length` tokens of every text. Raises InvalidInput where it cannot."""
+        if self.store.bound:
+            raise InvalidInput("A memory of the last tokens alone cannot be cut back.")
+        for text in self.texts:
+            text.crop(length)

@@ -1,0 +1,1 @@
+"""Fast paths of inference: fused layers, native CPU decode steps and CUDA graphs."""

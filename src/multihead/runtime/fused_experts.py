@@ -1,0 +1,183 @@
+"""Routed experts as inference runs them: the matrices of all of them in one stack, packed."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from copy import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..kernels.cpu import native
+from ..kernels.layout import lined
+from ..nn.call import Call
+from ..nn.experts import ClampedGate, RoutedExperts, WithShared
+from ..nn.switch import SwitchFeedForward
+from .fused_linear_cpu import BUFFERS, Product
+
+TOKENS = 2**11  # that go through experts at once: each has `chosen` rows in float32 meanwhile
+SIZE = ctypes.sizeof(native.Weight)
+ALIKE = ("kind", "shape", "norm", "after", "act", "gated", "parts", "outputs")  # of products in a stack
+
+Visit = tuple[int, int, int]  # an expert and its rows: their begin and end
+
+
+class Products(Product):
+    """Products of one shape, one an expert; what is held of each lies in the first dimension of a buffer.
+
+    Args:
+        makers: each makes one product, and is called once the one before it is in the stack.
+    """
+
+    def __init__(self, makers: Sequence[Callable[[], Product]]) -> None:
+        nn.Module.__init__(self)
+        first = makers[0]()
+        for name in ALIKE:
+            setattr(self, name, getattr(first, name))
+        self.count, self.numbers = len(makers), first.numbers * len(makers)
+        self._struct, self._address = None, 0
+        for name in BUFFERS:
+            held = getattr(first, name)
+            self.register_buffer(name, None if held is None else held.new_empty(self.count, *held.shape))
+        if self.codes.is_meta:
+            return
+        for number, make in enumerate(makers):
+            made = make() if number else first
+            for name in BUFFERS:
+                if (held := getattr(made, name)) is not None:
+                    getattr(self, name)[number] = held
+
+    def forward(self, x: Tensor, visits: Sequence[Visit], dtype: torch.dtype | None = None) -> Tensor:  # type: ignore[override]
+        """(rows, inputs) to (rows, outputs), each row by the expert that visits it.
+
+        Args:
+            visits: of all rows, in order. dtype: of the result; None for x's.
+        """
+        fine = native.serves(x) and self._fits(x, None, dtype) and x.ndim == 2
+        if not (fine and all(0 <= e < self.count and 0 <= begin <= end <= len(x) for e, begin, end in visits)):
+            parts = [self.one(expert).definition(x[begin:end]) for expert, begin, end in visits]
+            return torch.cat(parts or [x.new_empty(0, self.outputs)]).to(dtype or x.dtype)
+        x = lined(x)
+        y, library = torch.empty(x.shape[0], self.outputs, dtype=dtype or x.dtype), native.library()
+        assert library is not None
+        product, weights, outputs, threads = library.mh_product, self.address, self.outputs, torch.get_num_threads()
+        (x_type, y_type), x_at, y_at = (native.TYPES[t.dtype] for t in (x, y)), x.data_ptr(), y.data_ptr()
+        stride = x.stride(0)
+        x_step, y_step = stride * x.element_size(), outputs * y.element_size()
+        for expert, begin, end in visits:
+            product(
+                weights + expert * SIZE, x_at + begin * x_step, end - begin, stride, x_type, None, 0,
+                y_at + begin * y_step, outputs, y_type, threads,
+            )  # fmt: skip
+        return y
+
+    def expect(self, kind: str) -> None:
+        super().expect(kind)
+        for name in ("codes", "scales", "minima"):
+            if (held := getattr(self, name)) is not None:
+                setattr(self, name, held.new_empty(self.count, *held.shape))
+
+    def one(self, number: int) -> Product:
+        """An expert's product, which shares this one's memory."""
+        made = copy(self)
+        made.__class__, made.count = Product, 1  # type: ignore[assignment]
+        held = {name: getattr(self, name) for name in BUFFERS}
+        made._buffers = {name: None if x is None else x[number] for name, x in held.items()}
+        return made
+
+    @property
+    def address(self) -> int:
+        """Where the C structures of all experts lie, one after the other."""
+        if not self._address:
+            table: Any = (native.Weight * self.count)()
+            for number in range(self.count):
+                one = self.one(number)
+                ctypes.memmove(ctypes.byref(table[number]), one.address, SIZE)
+            self._struct, self._address = table, ctypes.addressof(table)
+        return self._address
+
+    def extra_repr(self) -> str:
+        return f"{self.count} x ({super().extra_repr()})"
+
+
+class PackedExperts(nn.Module):
+    """The experts of a layer.
+
+    Args:
+        between: an activation of gates and ups that the kernels do not compute, between the two products.
+    """
+
+    def __init__(self, into: Products, out: Products, between: ClampedGate | None = None) -> None:
+        super().__init__()
+        self.into, self.output, self.between = into, out, between
+
+    def forward(self, x: Tensor, weights: Tensor, chosen: Tensor, add: Tensor | None) -> Tensor:
+        """(tokens, width): `add` and what the chosen experts give of x, weighted; both are (tokens, chosen)."""
+        if len(x) > TOKENS:
+            adds: Sequence[Tensor | None] = [None] * -(-len(x) // TOKENS) if add is None else add.split(TOKENS)
+            parts = zip(*(part.split(TOKENS) for part in (x, weights, chosen)), adds, strict=True)
+            return torch.cat([self(*part) for part in parts])
+        if len(x) == 1:  # experts read one row and give one each, so nothing is sorted or gathered
+            visits = [(expert, place, place + 1) for place, expert in enumerate(chosen[0].tolist())]
+            given = self._given(x.expand(len(visits), -1), visits)
+        else:
+            order = chosen.flatten().argsort(stable=True)
+            given = self._given(x.index_select(0, order // chosen.shape[1]), self._visits(chosen))
+            given = given.index_select(0, order.argsort())
+        y = torch.bmm(weights.float()[:, None], given.view(*chosen.shape, self.output.outputs))[:, 0]
+        return (y if add is None else y + add).to(x.dtype)
+
+    def _visits(self, chosen: Tensor) -> list[Visit]:
+        """Of rows that are sorted by expert."""
+        visits, begin = [], 0
+        for expert, count in enumerate(torch.bincount(chosen.flatten(), minlength=self.into.count).tolist()):
+            if count:
+                visits.append((expert, begin, begin + count))
+                begin += count
+        return visits
+
+    def _given(self, x: Tensor, visits: Sequence[Visit]) -> Tensor:
+        """Float32 (rows, width)."""
+        if self.between is None:
+            return self.output(self.into(x, visits), visits, torch.float32)
+        gate, up = self.into(x, visits, torch.float32).chunk(2, -1)
+        return self.output(self.between(gate, up), visits, torch.float32)
+
+
+class PreparedExperts(RoutedExperts):
+    """Packed experts behind a router that is left as it was, since its numbers decide who is chosen."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.joined(x, None)
+
+    def joined(self, x: Tensor, add: Tensor | None) -> Tensor:
+        """(tokens, width): `add` and what the experts give of x."""
+        return self.experts(x, *self.route(x), add)
+
+
+class PreparedWithShared(WithShared):
+    """The same beside a shared expert."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.joined(x, None)
+
+    def joined(self, x: Tensor, add: Tensor | None) -> Tensor:
+        routed: Any = self.routed
+        shared: Any = self.shared
+        if self.share is None:
+            return routed.joined(x, shared.joined(x, add))
+        part = torch.sigmoid(self.share(x)) * shared(x)
+        return routed.joined(x, part if add is None else part + add)
+
+
+class PreparedSwitch(SwitchFeedForward):
+    """Packed experts of Switch Transformers."""
+
+    def forward(self, x: Tensor, call: Call) -> Tensor:
+        return self.joined(x, None, call)
+
+    def joined(self, x: Tensor, add: Tensor | None, call: Call) -> Tensor:
+        weight, chosen, fits = self.route(x, call)
+        return self.experts(x, (weight * fits)[:, None], chosen[:, None], add)

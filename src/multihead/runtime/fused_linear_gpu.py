@@ -1,0 +1,86 @@
+"""Products of several layers as one of torch's own: what `packed.Product` is, on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..kernels.cpu.native import ACTIVATIONS as KNOWN
+from ..kernels.layout import plain
+from ..kernels.triton import launch as gpu
+from ..nn.activations import ACTIVATIONS
+from ..nn.norms import RMSNorm, WideRMSNorm
+from ..nn.weights import LayerNorm
+
+WIDEST = 16_384  # channels that a norm's program holds at once
+
+
+class Joined(nn.Module):
+    """add + act(x @ weight.T + bias), of which all but the product may be missing.
+
+    Args:
+        weights: parts of the matrix, (outputs, inputs) each, one under the other. biases: of each part, or none.
+        act: an activation's name. gated: of the two parts, the first is activated and multiplies the second.
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[Tensor],
+        biases: Sequence[Tensor | None],
+        *,
+        act: str | None = None,
+        gated: bool = False,
+    ) -> None:
+        super().__init__()
+        parts = [w.new_zeros(len(w)) if b is None else b for w, b in zip(weights, biases, strict=True)]
+        self.weight = nn.Parameter(torch.cat(list(weights)), requires_grad=False)
+        some = any(b is not None for b in biases)
+        self.bias = nn.Parameter(torch.cat(parts), requires_grad=False) if some else None
+        self.act, self.gated = act, gated
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(outputs of the product, inputs)."""
+        return self.weight.shape[0], self.weight.shape[1]
+
+    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
+        """(rows, inputs) to (rows, outputs); `add` is (rows, outputs)."""
+        y = self.product(x)
+        return y if add is None else y + add
+
+    def product(self, x: Tensor) -> Tensor:
+        """The same without a sum."""
+        y = F.linear(x, self.weight, self.bias)
+        if self.gated:
+            assert self.act is not None
+            y = gpu.gated(y, KNOWN[self.act]) if gpu.serves(y) else self._gated(y)
+        elif self.act is not None:
+            y = ACTIVATIONS[self.act](y)
+        return y
+
+    def _gated(self, y: Tensor) -> Tensor:
+        first, second = y.chunk(2, -1)
+        return ACTIVATIONS[self.act or ""](first) * second
+
+
+def normed_sum(x: Tensor, y: Tensor, norm: nn.Module, keep: bool) -> tuple[Tensor, Tensor] | None:
+    """x + y, (rows, width) each, and its norm, by one program; None where there is none for these.
+
+    Args:
+        keep: whether the sum is wanted too; else the norm stands in its place.
+    """
+    if not (gpu.serves(x) and gpu.serves(y)) or x.dtype != y.dtype or x.shape != y.shape or x.ndim != 2:
+        return None
+    weight: Tensor | None = getattr(norm, "weight", None)
+    bias: Tensor | None = getattr(norm, "bias", None)
+    if weight is None or x.shape[1] > WIDEST or not all(plain(part, x, x.dtype, x.shape[1]) for part in (weight, bias)):
+        return None
+    if type(norm) is LayerNorm:
+        return gpu.summed(x, y, 2, weight, bias, norm.eps, 0.0, keep)
+    if type(norm) in (RMSNorm, WideRMSNorm):
+        made: RMSNorm = norm  # type: ignore[assignment]
+        return gpu.summed(x, y, 1, made.weight, None, made.eps, getattr(made, "centre", 0.0), keep)
+    return None

@@ -1,0 +1,1 @@
+"""Training on several devices: process groups, data parallelism, FSDP and tensor parallelism."""

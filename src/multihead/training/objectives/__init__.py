@@ -1,0 +1,1 @@
+"""Training objectives: sums of losses over packed or padded batches."""

@@ -1,0 +1,1 @@
+"""Reports of a training run: loggers, progress bar, model card."""
