@@ -30,13 +30,13 @@ def multihead(folder: str, precision: str) -> Run:
     def work(job: Job) -> int:
         from multihead.generation.strategies.base import Extras
 
-        prompts, encoded = job["prompts"], None
+        prompts, encoder_output = job["prompts"], None
         config = model.generation_config.changed(num_beams=job["beams"], min_new_tokens=max(job["new"]), eos_token_id=3)
         if both:
-            encoded = model.encode_texts(prompts)
+            encoder_output = model.encode_texts(prompts)
             prompts = [[config.decoder_start_token_id]] * len(prompts)
         limits = [len(prompt) + new for prompt, new in zip(prompts, job["new"], strict=True)]
-        jobs = run(model, prompts, config, limits, encoded=encoded, extras=Extras(), streamer=None)
+        jobs = run(model, prompts, config, limits, encoder_output=encoder_output, extras=Extras(), streamer=None)
         return sum(len(text) for each in jobs for text in each.results)
 
     return work

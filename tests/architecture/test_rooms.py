@@ -30,7 +30,7 @@ CIRCLES: list[set[str]] = [
     {"pipelines/base.py", "pipelines/streaming_batcher.py"},
     {"cli/attention/command.py", "cli/attention/plot.py"},
     {"hub/pip.py", "hub/wheels.py"},
-    {"nn/cache/layer_cache.py", "nn/cache/store.py", "nn/call.py"},
+    {"nn/cache/layer_cache.py", "nn/cache/store.py", "nn/forward_context.py"},
     {"training/checkpointing/saver.py", "training/reporting/run_summary.py", "training/run.py", "training/trainer.py"},
     {
         "modeling/auto.py",

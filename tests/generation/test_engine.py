@@ -36,10 +36,10 @@ class Counted:
     def __getattr__(self, name):
         return getattr(self.model, name)
 
-    def read(self, ids, runs, memory, record=None):
+    def read(self, ids, runs, memory, capture=None):
         self.tokens += len(ids)
         self.most = max(self.most, len(ids))
-        return self.model.read(ids, runs, memory, record)
+        return self.model.read(ids, runs, memory, capture)
 
 
 @pytest.fixture(scope="module", params=["llama", "mistral", "mamba", "falcon-h1", "gemma3"])
@@ -276,9 +276,9 @@ def test_sources_of_other_requests_do_not_mix(tmp_path):
         source = [draw.randrange(4, 90) for _ in range(draw.randrange(1, 30))]
         options = draw.choice(SETTINGS)
         with torch.inference_mode():
-            encoded = model.encode_texts([source])
-        one = job([0], options, new=draw.randrange(1, 12), encoded=encoded, source=source)
-        expected.append(continued(model, [[0]], one.config, encoded=encoded))
+            encoder_output = model.encode_texts([source])
+        one = job([0], options, new=draw.randrange(1, 12), encoder_output=encoder_output, source=source)
+        expected.append(continued(model, [[0]], one.config, encoder_output=encoder_output))
         jobs.append(one)
         enter(engine, one)
         engine.step()

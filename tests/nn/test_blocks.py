@@ -11,7 +11,7 @@ from multihead.kernels.ragged import Runs
 from multihead.nn.attention.attention import Attention
 from multihead.nn.cache.block_pool import BLOCK, Budget, Pool
 from multihead.nn.cache.store import Cache, Store
-from multihead.nn.call import Call
+from multihead.nn.forward_context import ForwardContext
 from multihead.nn.ragged import places
 from multihead.nn.weights import initialize
 
@@ -31,18 +31,18 @@ TABLE = torch.randn(WORDS, WIDTH, generator=torch.Generator().manual_seed(1))
 
 def alone(modules, tokens):
     runs = Runs.of((len(tokens),))
-    call = Call(places(runs, CPU), runs)
+    context = ForwardContext(places(runs, CPU), runs)
     with torch.inference_mode():
-        return [module(TABLE[tokens], call, None) for module in modules]
+        return [module(TABLE[tokens], context, None) for module in modules]
 
 
 def read(modules, store, texts, news):
     """One pass over the next tokens of some texts: each module's outputs, a text."""
     runs, cache = Runs.of(tuple(map(len, news))), Cache(store, texts)
-    call = Call(places(runs, CPU, cache.lengths), runs, cache=cache)
+    context = ForwardContext(places(runs, CPU, cache.lengths), runs, cache=cache)
     words = TABLE[[token for new in news for token in new]]
     with torch.inference_mode():
-        out = [m(words, call, layer).split(runs.lengths) for m, layer in zip(modules, cache.layers, strict=True)]
+        out = [m(words, context, layer).split(runs.lengths) for m, layer in zip(modules, cache.layers, strict=True)]
     cache.advance(runs)
     return out
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from multihead.kernels.ragged import Runs
 from multihead.nn.attention.attention import Attention
 from multihead.nn.cache.store import Cache
-from multihead.nn.call import Call
+from multihead.nn.forward_context import ForwardContext
 from multihead.nn.ragged import places
 from multihead.nn.recurrence import SSRU
 from multihead.nn.weights import initialize
@@ -26,9 +26,9 @@ def run(module, texts, memory):
     """One pass over each text's next tokens, in a cache when one is given."""
     runs = Runs.of(tuple(len(t) for t in texts))
     past = memory.lengths if memory else None
-    call = Call(places(runs, torch.device("cpu"), past), runs, cache=memory)
+    context = ForwardContext(places(runs, torch.device("cpu"), past), runs, cache=memory)
     with torch.no_grad():
-        out = module(torch.cat(texts), call, memory.layers[0] if memory else None)
+        out = module(torch.cat(texts), context, memory.layers[0] if memory else None)
     if memory:
         memory.advance(runs)
     return list(out.split(list(runs.lengths)))

@@ -8,7 +8,7 @@ import torch
 from multihead.kernels.ragged import Runs
 from multihead.nn.attention.local import LocalAttention, TransientGlobalAttention
 from multihead.nn.attention.position_bias import BucketedBias
-from multihead.nn.call import Call, Record
+from multihead.nn.forward_context import ForwardContext, OutputCapture
 from multihead.nn.norms import RMSNorm
 from multihead.nn.ragged import places
 
@@ -29,10 +29,10 @@ def test_blocks_give_what_whole_texts_give(window, block):
             parameter.normal_(0.3, 0.5)
     runs = Runs.of((300, 0, 128, 3, 129))
     x, positions = torch.randn(sum(runs.lengths), 12), places(runs, torch.device("cpu"))
-    shown = Record(attentions=[])
+    shown = OutputCapture(attentions=[])
     with torch.no_grad():
-        whole = attention(x, Call(positions, runs, record=shown), None)
-        parts = attention(x, Call(positions, runs), None)
+        whole = attention(x, ForwardContext(positions, runs, capture=shown), None)
+        parts = attention(x, ForwardContext(positions, runs), None)
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-4)
     assert [tuple(p.shape) for p in shown.attentions[0]] == [(3, n, n) for n in runs.lengths]
     far = (positions[:300, None] - positions[None, :300]).abs() >= window

@@ -63,6 +63,6 @@ def test_texts_without_padding_are_pooled_as_padded_ones_where_the_end_is_the_pa
         expected = theirs(ids, attention_mask=(ids != PAD).long().index_fill(1, torch.tensor([0]), 1)).logits
         torch.testing.assert_close(ours.run(texts).scores, expected, rtol=1e-4, atol=1e-4)
         tokens = Tokens.of([{"input_ids": text} for text in texts], ours.device)  # as training reads them
-        call = tokens.call(ours)
-        states = ours.backbone(ours.backbone.embed.words(tokens.ids), call)
-        torch.testing.assert_close(ours.head(states, call), expected, rtol=1e-4, atol=1e-4)
+        context = tokens.context(ours)
+        states = ours.backbone(ours.backbone.embed.words(tokens.ids), context)
+        torch.testing.assert_close(ours.head(states, context), expected, rtol=1e-4, atol=1e-4)

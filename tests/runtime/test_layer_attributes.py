@@ -249,7 +249,7 @@ OPTIONS: dict[type[nn.Module], dict[str, Any]] = {
     GatedFeedForward: {"scales": (2.0, 0.5), "act": torch.tanh, "up": nn.Linear(32, 48)},
     FeedForward: {"act": torch.sin},
     Embeddings: {"scale": 3.0, "norm": nn.LayerNorm(32), "project": nn.Linear(32, 32), "widen": nn.Linear(32, 32)},
-    Stack: {"norm": nn.Identity(), "out": nn.Linear(32, 32), "adjust": lambda call: call},
+    Stack: {"norm": nn.Identity(), "out": nn.Linear(32, 32), "adjust": lambda context: context},
     LanguageModel: {"scale": 2.0, "softcap": 0.5, "transform": nn.Linear(32, 32)},
     RMSNorm: {"eps": 3.0},
     LayerNorm: {"eps": 3.0},

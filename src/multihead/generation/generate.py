@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import InvalidInput
 from ..heads.outputs import Output
-from ..nn.call import Encoded
+from ..nn.forward_context import EncoderOutput
 from .checks import check, check_effect, check_forward, check_prompts, check_tokens, check_ways
 from .config import GenerationConfig
 from .engine.scheduler import BRANCHES, Engine, Request, Strategy
@@ -98,11 +98,11 @@ def generate(
     if prompt is not None or encoder_outputs is None:
         ids, mask = read_inputs(beginning(config) if prompt is None else prompt, mask, tokenizer, config)
         mask = mask_of(ids, mask, config)
-    encoded: Encoded | None = None
+    encoder_output: EncoderOutput | None = None
     fields: dict[str, Any] = {}
     if both:
-        encoded, fields = source(model, config, ids, mask, encoder_outputs, own)
-        given, seen = targets(config, decoder_input_ids, decoder_attention_mask, len(encoded.runs))
+        encoder_output, fields = source(model, config, ids, mask, encoder_outputs, own)
+        given, seen = targets(config, decoder_input_ids, decoder_attention_mask, len(encoder_output.runs))
     else:
         given, seen = some(ids), mask
     prompts = unpadded(given, seen)
@@ -113,7 +113,7 @@ def generate(
     )  # fmt: skip
     check_ways(config, extras)
     limits = [limit(model, config, len(prompt), given.shape[1]) for prompt in prompts]
-    jobs = run(model, prompts, config, limits, encoded=encoded, extras=extras, streamer=streamer)
+    jobs = run(model, prompts, config, limits, encoder_output=encoder_output, extras=extras, streamer=streamer)
     return laid_out(jobs, given.to(model.device), config, both, fields)
 
 
@@ -122,7 +122,7 @@ def continued(
     prompts: Sequence[Sequence[int]],
     config: GenerationConfig,
     *,
-    encoded: Encoded | None = None,
+    encoder_output: EncoderOutput | None = None,
     extras: Extras | None = None,
     streamer: Any = None,
     together: int = BRANCHES,
@@ -137,7 +137,14 @@ def continued(
     check_ways(config, extras or Extras())
     limits = [limit(model, config, len(prompt), len(prompt)) for prompt in prompts]
     jobs = run(
-        model, prompts, config, limits, encoded=encoded, extras=extras or Extras(), streamer=streamer, together=together
+        model,
+        prompts,
+        config,
+        limits,
+        encoder_output=encoder_output,
+        extras=extras or Extras(),
+        streamer=streamer,
+        together=together,
     )
     return [result for job in jobs for result in job.results]
 
@@ -148,7 +155,7 @@ def run(
     config: GenerationConfig,
     limits: Sequence[int],
     *,
-    encoded: Encoded | None,
+    encoder_output: EncoderOutput | None,
     extras: Extras,
     streamer: Any,
     together: int = BRANCHES,
@@ -163,15 +170,15 @@ def run(
         raise InvalidInput("A streamer shows a text as it grows; beam search knows it at the end only.")
     listener = None if streamer is None else lambda token: streamer.put(torch.tensor([token]))
     structure = Structure.of(config, extras.tokenizer, model.vocabulary)
-    sources = sources_of(encoded, prompts)
+    sources = sources_of(encoder_output, prompts)
     if streamer is not None:
         streamer.put(torch.tensor([prompts[0]]))
     engine = Engine(model, branches=together)
     jobs, requests = [], []
     for number, (prompt, most) in enumerate(zip(prompts, limits, strict=True)):
-        own = None if encoded is None else encoded.select(torch.tensor([number]))
+        own = None if encoder_output is None else encoder_output.select(torch.tensor([number]))
         job = Job(
-            prompt, config, most, number=number, encoded=own, source=sources[number], extras=extras,
+            prompt, config, most, number=number, encoder_output=own, source=sources[number], extras=extras,
             structure=structure, listener=listener, device=model.device, tied=model.config.tie_word_embeddings,
         )  # fmt: skip
         jobs.append(job)
@@ -201,16 +208,16 @@ def enter(engine: Engine, job: Job) -> Request:
     elif config.penalty_alpha and config.breadth > 1:
         start, width = lambda request: contrasted(request, job), config.breadth
     width *= 2 if config.guidance_scale not in (None, 1.0) else 1
-    seed = b"" if job.encoded is None else str(id(job)).encode()  # what a target is depends on its source
+    seed = b"" if job.encoder_output is None else str(id(job)).encode()  # what a target is depends on its source
     return engine.submit(start, size=job.limit, width=width, seed=seed)
 
 
 def assisted(request: Request, job: Job, assistant: Assistant) -> Guesser:
     """The guesser that a draft model makes."""
     config, sure = job.config, job.config.assistant_confidence_threshold
-    encoded = None if assistant.encode is None else assistant.encode(job.number)
+    encoder_output = None if assistant.encode is None else assistant.encode(job.number)
     draft = Draft(
-        request, job, assistant.model, encoded=encoded, count=config.num_assistant_tokens or GUESSES,
+        request, job, assistant.model, encoder_output=encoder_output, count=config.num_assistant_tokens or GUESSES,
         schedule=config.num_assistant_tokens_schedule or "constant", sure=SURE if sure is None else sure,
         likeliest=assistant.tokenizer is not None,
     )  # fmt: skip
@@ -255,8 +262,8 @@ def assistant_of(
         return Assistant(assistant, its_tokenizer)
     if its_tokenizer is not None or ids is None or not model.config.is_encoder_decoder:
         raise InvalidInput("An encoder-decoder helps only another one that reads the same input_ids.")
-    encoded, _ = source(assistant, GenerationConfig(), ids, mask)
-    return Assistant(assistant, None, lambda number: encoded.select(torch.tensor([number])))
+    encoder_output, _ = source(assistant, GenerationConfig(), ids, mask)
+    return Assistant(assistant, None, lambda number: encoder_output.select(torch.tensor([number])))
 
 
 def limit(model: Any, config: GenerationConfig, prompt: int, width: int) -> int:

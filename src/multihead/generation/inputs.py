@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput, UnsupportedOption
-from ..nn.call import Encoded
+from ..nn.forward_context import EncoderOutput
 from ..nn.ragged import Layout
 from .config import GenerationConfig
 
@@ -142,7 +142,7 @@ def source(
     mask: Tensor | None,
     states: Any = None,
     own: Mapping[str, Tensor | None] = MappingProxyType({}),
-) -> tuple[Encoded, dict[str, Any]]:
+) -> tuple[EncoderOutput, dict[str, Any]]:
     """The encoded source, and the fields of the result that show it. `own`: the family's own inputs.
 
     Raises:
@@ -161,19 +161,19 @@ def source(
         if states is not None and given is not None and given.shape != states[0].shape[:2]:
             raise InvalidInput(f"encoder_outputs is {tuple(states[0].shape)}, its ids or mask {tuple(given.shape)}.")
     with torch.inference_mode():
-        encoded, layout, shown = model.source(
+        encoder_output, layout, shown = model.source(
             ids, None, mask, states, bool(config.output_hidden_states), bool(config.output_attentions), own
         )
     if states is not None and ids is not None:
-        encoded = replace(encoded, ids=layout.pack(ids.to(model.device)))
+        encoder_output = replace(encoder_output, ids=layout.pack(ids.to(model.device)))
     if states is not None:
         shown = {f"encoder_{name}": getattr(states, name, None) for name in ("hidden_states", "attentions")}
-    return encoded, {name: x for name, x in shown.items() if name != "encoder_last_hidden_state"}
+    return encoder_output, {name: x for name, x in shown.items() if name != "encoder_last_hidden_state"}
 
 
-def sources_of(encoded: Encoded | None, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+def sources_of(encoder_output: EncoderOutput | None, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
     """What each text is made of: its encoded source's tokens, where these are known, or its prompt."""
-    if encoded is None or encoded.ids is None:
+    if encoder_output is None or encoder_output.ids is None:
         return [list(prompt) for prompt in prompts]
-    ids, spans = encoded.ids.tolist(), zip(encoded.runs.begins, encoded.runs.lengths, strict=True)
+    ids, spans = encoder_output.ids.tolist(), zip(encoder_output.runs.begins, encoder_output.runs.lengths, strict=True)
     return [ids[begin : begin + length] for begin, length in spans]

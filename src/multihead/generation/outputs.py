@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InvalidInput
 from ..heads.outputs import Output
-from ..nn.call import Record
+from ..nn.forward_context import OutputCapture
 from .strategies.base import Job, Shown
 
 Steps = tuple[Tensor, ...]
@@ -173,7 +173,7 @@ def layers(step: Sequence[Shown | None], name: str, rows: int) -> tuple[Tensor, 
     return tuple(aligned({row: seen[i] for row, seen in placed.items()}, len(step) * rows) for i in range(count))
 
 
-def of_record(record: Record, name: str) -> list[Tensor]:
+def of_record(record: OutputCapture, name: str) -> list[Tensor]:
     kept = getattr(record, name)
     return list(kept) if name == "hidden" else [texts[0] for texts in kept]
 

@@ -14,23 +14,23 @@ from ..config import Config
 from ..errors import InvalidInput, UnsupportedConfig
 from ..kernels.linear import linear
 from ..nn.activations import activation
-from ..nn.call import Call
+from ..nn.forward_context import ForwardContext
 from ..nn.hooks import hooked
 from ..nn.ragged import mean, select, text_of
 from ..nn.weights import Dropout, LayerNorm, Linear
 from ..runtime.fused_linear_cpu import PackedLinear, Product
 
-Pool = Callable[[Tensor, Call], Tensor]
+Pool = Callable[[Tensor, ForwardContext], Tensor]
 
 
-def first(hidden: Tensor, call: Call) -> Tensor:
+def first(hidden: Tensor, context: ForwardContext) -> Tensor:
     """(texts, width): the state of each text's first token."""
-    return select(hidden, call.runs, 0)
+    return select(hidden, context.runs, 0)
 
 
-def last(hidden: Tensor, call: Call) -> Tensor:
+def last(hidden: Tensor, context: ForwardContext) -> Tensor:
     """(texts, width): the state of each text's last token."""
-    return select(hidden, call.runs, -1)
+    return select(hidden, context.runs, -1)
 
 
 def last_word(config: Config) -> Pool:
@@ -40,25 +40,25 @@ def last_word(config: Config) -> Pool:
     alone.
     """
 
-    def pool(hidden: Tensor, call: Call) -> Tensor:
-        if call.ids is None or config.pad_token_id is None or not hidden.shape[0]:
-            return last(hidden, call)
+    def pool(hidden: Tensor, context: ForwardContext) -> Tensor:
+        if context.ids is None or config.pad_token_id is None or not hidden.shape[0]:
+            return last(hidden, context)
         rows = torch.arange(hidden.shape[0], device=hidden.device)
-        runs, texts = call.runs, text_of(call.runs, hidden.device)
+        runs, texts = context.runs, text_of(context.runs, hidden.device)
         begins, lengths = (torch.tensor(each, device=hidden.device) for each in (runs.begins, runs.lengths))
-        words = rows.masked_fill(call.ids == config.pad_token_id, -1)
+        words = rows.masked_fill(context.ids == config.pad_token_id, -1)
         chosen = begins.scatter_reduce(0, texts, words, "amax")
         return hidden[chosen.clamp(max=hidden.shape[0] - 1)] * (lengths > 0)[:, None]
 
     return pool
 
 
-def average(hidden: Tensor, call: Call) -> Tensor:
+def average(hidden: Tensor, context: ForwardContext) -> Tensor:
     """(texts, width): the mean of each text's states."""
-    return mean(hidden, call.runs)
+    return mean(hidden, context.runs)
 
 
-def every(hidden: Tensor, call: Call) -> Tensor:
+def every(hidden: Tensor, context: ForwardContext) -> Tensor:
     """(tokens, width): all states."""
     return hidden
 
@@ -66,11 +66,11 @@ def every(hidden: Tensor, call: Call) -> Tensor:
 def at_token(token: int) -> Pool:
     """The target's state at the place where the source has `token` for the last time (BART, T5)."""
 
-    def pool(hidden: Tensor, call: Call) -> Tensor:
-        source = call.encoded
+    def pool(hidden: Tensor, context: ForwardContext) -> Tensor:
+        source = context.encoder_output
         if source is None or source.ids is None:
             raise InvalidInput("This head looks for the source's end token, so it needs input_ids.")
-        if source.runs != call.runs:
+        if source.runs != context.runs:
             raise InvalidInput("This head needs a target as long as its source; leave decoder_input_ids out.")
         known, rows = source.ids.tolist(), []
         for number, (begin, length) in enumerate(zip(source.runs.begins, source.runs.lengths, strict=True)):
@@ -134,7 +134,7 @@ class LanguageModel(nn.Module):
         self.bias = None if bias is None else nn.Parameter(torch.empty(bias))
         self.packed: Product | None = None
 
-    def forward(self, hidden: Tensor, call: Call) -> Tensor:
+    def forward(self, hidden: Tensor, context: ForwardContext) -> Tensor:
         return self._shaped(self._scores(self.transform(hidden)))
 
     def exact(self, hidden: Tensor) -> Tensor:
@@ -185,8 +185,8 @@ class Classifier(nn.Module):
         self.pool, self.dense, self.dropout = pool, dense or nn.Identity(), Dropout(dropout)
         self.out = Linear(width, labels, bias=bias)
 
-    def forward(self, hidden: Tensor, call: Call) -> Tensor:
-        return self.out(self.dropout(self.dense(self.pool(hidden, call))))
+    def forward(self, hidden: Tensor, context: ForwardContext) -> Tensor:
+        return self.out(self.dropout(self.dense(self.pool(hidden, context))))
 
 
 class Dense(nn.Module):
@@ -211,8 +211,8 @@ class Pooler(nn.Module):
         super().__init__()
         self.dense = dense
 
-    def forward(self, hidden: Tensor, call: Call) -> Tensor:
-        return self.dense(first(hidden, call))
+    def forward(self, hidden: Tensor, context: ForwardContext) -> Tensor:
+        return self.dense(first(hidden, context))
 
 
 class Both(nn.Module):
@@ -222,8 +222,8 @@ class Both(nn.Module):
         super().__init__()
         self.words, self.text = words, text
 
-    def forward(self, hidden: Tensor, call: Call) -> tuple[Tensor, Tensor]:
-        return self.words(hidden, call), self.text(hidden, call)
+    def forward(self, hidden: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor]:
+        return self.words(hidden, context), self.text(hidden, context)
 
 
 class Summary(nn.Module):
@@ -239,8 +239,8 @@ class Summary(nn.Module):
         self.linear = nn.Identity() if out is None else Linear(width, out)
         self.before, self.after = (Dropout(p) for p in dropouts)
 
-    def forward(self, hidden: Tensor, call: Call) -> Tensor:
-        return self.after(self.act(self.linear(self.before(self.pool(hidden, call)))))
+    def forward(self, hidden: Tensor, context: ForwardContext) -> Tensor:
+        return self.after(self.act(self.linear(self.before(self.pool(hidden, context)))))
 
 
 POOLS: Mapping[str, Pool] = {"first": first, "last": last, "mean": average}

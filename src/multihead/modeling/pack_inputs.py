@@ -18,7 +18,7 @@ class Batch:
 
     Args:
         ids: (tokens,), or None where `vectors` (tokens, width) are given instead.
-        positions, segments: (tokens,). placed: whether the caller gave the positions.
+        positions, segments: (tokens,). custom_positions: whether the caller gave the positions.
     """
 
     layout: Layout
@@ -26,7 +26,7 @@ class Batch:
     vectors: Tensor | None
     positions: Tensor
     segments: Tensor | None
-    placed: bool = False
+    custom_positions: bool = False
 
 
 def batch(

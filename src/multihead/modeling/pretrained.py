@@ -26,8 +26,8 @@ from ..models.common.architecture import Architecture
 from ..models.common.registry import by_class_name
 from ..nn.cache.layer_cache import Memory
 from ..nn.cache.store import ByLength, Cache
-from ..nn.call import Call, Encoded, Record
 from ..nn.embeddings import LearnedPositions
+from ..nn.forward_context import EncoderOutput, ForwardContext, OutputCapture
 from ..nn.hooks import hooked
 from ..nn.modes import evaluating
 from ..nn.ragged import Layout, places
@@ -179,13 +179,13 @@ class PreTrainedModel(Idioms, Adaptable):
         memory = past_key_values
         if memory is None and (self._caches if use_cache is None else use_cache):
             memory = self.remember(len(read.layout.runs))
-        record = self._record(output_hidden_states, output_attentions)
-        hidden, call = self._run(self.backbone, read, memory, record, self._own(own, read.layout))
-        seen = self.backbone.filled(read.layout, call)
+        capture = self._capture(output_hidden_states, output_attentions)
+        hidden, context = self._run(self.backbone, read, memory, capture, self._own(own, read.layout))
+        seen = self.backbone.filled(read.layout, context)
         if isinstance(logits_to_keep, Tensor) or logits_to_keep:
-            hidden, call, seen = kept(hidden, call, seen, logits_to_keep)
-        fields = self._finish(hidden, call, seen, known)
-        fields = {**fields, **self._shown(record, read.layout, memory, "hidden_states", "attentions")}
+            hidden, context, seen = kept(hidden, context, seen, logits_to_keep)
+        fields = self._finish(hidden, context, seen, known)
+        fields = {**fields, **self._shown(capture, read.layout, memory, "hidden_states", "attentions")}
         return self._answer({"last_hidden_state": seen.unpack(hidden)} if self._bare else {}, fields, return_dict)
 
     @property
@@ -201,9 +201,9 @@ class PreTrainedModel(Idioms, Adaptable):
     def _bare(self) -> bool:
         return self.kind.output is HiddenOutput
 
-    def remember(self, texts: int, encoded: Encoded | None = None) -> Cache:
+    def remember(self, texts: int, encoder_output: EncoderOutput | None = None) -> Cache:
         """An empty cache for this many texts."""
-        return Cache.of(self.backbone.memories(), texts, encoded, self.backbone.by_length)
+        return Cache.of(self.backbone.memories(), texts, encoder_output, self.backbone.by_length)
 
     @property
     def vocabulary(self) -> int:
@@ -225,20 +225,20 @@ class PreTrainedModel(Idioms, Adaptable):
         """An empty memory a layer."""
         return self.backbone.memories()
 
-    def read(self, ids: Tensor, runs: Runs, memory: Cache, record: Record | None = None) -> Tensor:
+    def read(self, ids: Tensor, runs: Runs, memory: Cache, capture: OutputCapture | None = None) -> Tensor:
         """Reads ids (tokens,) into a cache: last states (tokens, width). `record` gets what is seen on the way."""
-        call = Call(
-            memory.places(runs, ids.device), runs, ids=ids, encoded=memory.encoded, cache=memory,
-            attend=self.attend, record=record or Record(),
+        context = ForwardContext(
+            memory.places(runs, ids.device), runs, ids=ids, encoder_output=memory.encoder_output, cache=memory,
+            attend=self.attend, capture=capture or OutputCapture(),
         )  # fmt: skip
-        return self.backbone(self.backbone.embed.words(ids), call)
+        return self.backbone(self.backbone.embed.words(ids), context)
 
     def score(self, states: Tensor) -> Tensor:
         """Scores (rows, vocabulary) of what follows, from last states (rows, width)."""
         if isinstance(self.head, LanguageModel) and not hooked(self.head):
             return self.head.exact(states)
         rows = Runs.of((states.shape[0],))
-        return self.head(states, Call(places(rows, states.device), rows))  # type: ignore[misc]
+        return self.head(states, ForwardContext(places(rows, states.device), rows))  # type: ignore[misc]
 
     def run(
         self,
@@ -254,18 +254,18 @@ class PreTrainedModel(Idioms, Adaptable):
         """
         ids, runs = flat(texts, self.device)
         kinds = None if segments is None else flat(segments, self.device)[0]
-        call = Call(places(runs, self.device), runs, segments=kinds, ids=ids, attend=self.attend)
-        hidden = self.backbone(self.backbone.embed.words(ids), call)
-        return self.scored(hidden, call, at)
+        context = ForwardContext(places(runs, self.device), runs, segments=kinds, ids=ids, attend=self.attend)
+        hidden = self.backbone(self.backbone.embed.words(ids), context)
+        return self.scored(hidden, context, at)
 
-    def scored(self, hidden: Tensor, call: Call, at: Sequence[int] | None) -> Ragged:
+    def scored(self, hidden: Tensor, context: ForwardContext, at: Sequence[int] | None) -> Ragged:
         """What `run` gives, of the last states (tokens, width)."""
         scores: Any = None
         if at is not None:
             scores = self.score(hidden[torch.tensor(at, dtype=torch.long, device=hidden.device)])
         elif self.head is not None:
-            scores = self.head(hidden, call)
-        return Ragged(hidden, scores, call.runs)
+            scores = self.head(hidden, context)
+        return Ragged(hidden, scores, context.runs)
 
     def _own(self, given: Mapping[str, Tensor | None], layout: Layout) -> dict[str, Any]:
         """The family's own inputs, packed."""
@@ -277,19 +277,20 @@ class PreTrainedModel(Idioms, Adaptable):
         stack: Any,
         read: Batch,
         memory: Cache | None,
-        record: Record,
-        given: Mapping[str, Any] = MappingProxyType({}),
-    ) -> tuple[Tensor, Call]:
-        call = Call(
-            read.positions, read.layout.runs, segments=read.segments, ids=read.ids, given=given, cache=memory,
-            encoded=None if memory is None else memory.encoded, attend=self.attend, record=record, placed=read.placed,
+        capture: OutputCapture,
+        extra_inputs: Mapping[str, Any] = MappingProxyType({}),
+    ) -> tuple[Tensor, ForwardContext]:
+        context = ForwardContext(
+            read.positions, read.layout.runs, segments=read.segments, ids=read.ids, extra_inputs=extra_inputs,
+            encoder_output=None if memory is None else memory.encoder_output, cache=memory, attend=self.attend,
+            capture=capture, custom_positions=read.custom_positions,
         )  # fmt: skip
-        return through(stack, read, call), call
+        return through(stack, read, context), context
 
-    def _record(self, hidden: bool | None, attentions: bool | None) -> Record:
+    def _capture(self, hidden: bool | None, attentions: bool | None) -> OutputCapture:
         hidden = self._wanted("output_hidden_states", hidden)
         attentions = self._wanted("output_attentions", attentions)
-        return Record([] if hidden else None, [] if attentions else None, [] if attentions else None)
+        return OutputCapture([] if hidden else None, [] if attentions else None, [] if attentions else None)
 
     def _labels(self, given: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
         wrong = [name for name in given if name not in self.kind.labels]
@@ -299,22 +300,24 @@ class PreTrainedModel(Idioms, Adaptable):
             raise TypeError(f"{type(self).__name__} takes no {', '.join(wrong)}{takes}.")
         return {name: whole(x.to(self.device)) for name, x in given.items() if x is not None}
 
-    def _finish(self, hidden: Tensor, call: Call, layout: Layout, labels: Mapping[str, Tensor]) -> dict[str, Any]:
+    def _finish(
+        self, hidden: Tensor, context: ForwardContext, layout: Layout, labels: Mapping[str, Tensor]
+    ) -> dict[str, Any]:
         if self.head is None:
             return {}
-        return self.kind.finish(self.head(hidden, call), layout, labels, self.config)
+        return self.kind.finish(self.head(hidden, context), layout, labels, self.config)
 
     def _shown(
-        self, record: Record, layout: Layout, memory: Cache | None, hidden: str, attentions: str
+        self, capture: OutputCapture, layout: Layout, memory: Cache | None, hidden: str, attentions: str
     ) -> dict[str, Any]:
         """What a caller asked to see, padded again."""
         shown: dict[str, Any] = {}
         if memory is not None:
             shown["past_key_values"] = memory
-        if record.hidden is not None:
-            shown[hidden] = tuple(layout.unpack(x) for x in record.hidden)
-        if record.attentions is not None:
-            shown[attentions] = tuple(grid(x, layout) for x in record.attentions)
+        if capture.hidden is not None:
+            shown[hidden] = tuple(layout.unpack(x) for x in capture.hidden)
+        if capture.attentions is not None:
+            shown[attentions] = tuple(grid(x, layout) for x in capture.attentions)
         return shown
 
     def _answer(self, states: dict[str, Any], fields: dict[str, Any], return_dict: bool | None) -> Any:

@@ -12,14 +12,14 @@ from torch import Tensor
 from ..errors import InvalidInput
 from ..kernels.ragged import Runs
 from ..nn.cache.store import Text
-from ..nn.call import Call, Record
+from ..nn.forward_context import ForwardContext, OutputCapture
 from ..nn.ragged import ends
 from .pack_inputs import Batch
 
 History = tuple[Tensor, Tensor]  # ids and positions of all that a text has read, (tokens,) each
 
 
-def through(stack: Any, read: Batch, call: Call) -> Tensor:
+def through(stack: Any, read: Batch, context: ForwardContext) -> Tensor:
     """Last states (tokens, width) of a pass over packed inputs.
 
     Where keys depend on how long their text is (rotary scaling `longrope`, `dynamic`), a text that has grown to
@@ -30,14 +30,14 @@ def through(stack: Any, read: Batch, call: Call) -> Tensor:
         InvalidInput: a text has to be read again, and some of it was given as vectors or with inputs beside ids.
     """
     words = stack.embed.given(read.vectors) if read.ids is None else stack.embed.words(read.ids)
-    if call.cache is None or not call.cache.store.varies:
-        return stack(words, call)
-    texts, new = call.cache.texts, call.runs.lengths
+    if context.cache is None or not context.cache.store.varies:
+        return stack(words, context)
+    texts, new = context.cache.texts, context.runs.lengths
     grown = tuple(text.length + count for text, count in zip(texts, new, strict=True))
-    totals = ends(read.positions, call.runs) if read.placed else grown
-    plain = read.ids is not None and read.segments is None and not call.given
-    ids = _parts(read.ids, call.runs) if read.ids is not None and plain else [None] * len(texts)
-    own = zip(texts, ids, _parts(read.positions, call.runs), strict=True)
+    totals = ends(read.positions, context.runs) if read.custom_positions else grown
+    plain = read.ids is not None and read.segments is None and not context.extra_inputs
+    ids = _parts(read.ids, context.runs) if read.ids is not None and plain else [None] * len(texts)
+    own = zip(texts, ids, _parts(read.positions, context.runs), strict=True)
     known = [_history(text, tokens, positions) for text, tokens, positions in own]
     counts = zip(texts, new, totals, strict=True)
     again = [bool(text.length and count) and not text.keeps(total) for text, count, total in counts]
@@ -52,7 +52,7 @@ def through(stack: Any, read: Batch, call: Call) -> Tensor:
         if count:
             text.turn(total)
         text.history = history
-    return _again(stack, call, again) if any(again) else stack(words, call)
+    return _again(stack, context, again) if any(again) else stack(words, context)
 
 
 def _history(text: Text, ids: Tensor | None, positions: Tensor) -> History | None:
@@ -63,28 +63,28 @@ def _history(text: Text, ids: Tensor | None, positions: Tensor) -> History | Non
     return torch.cat([before[0], ids]), torch.cat([before[1], positions])
 
 
-def _again(stack: Any, call: Call, again: Sequence[bool]) -> Tensor:
+def _again(stack: Any, context: ForwardContext, again: Sequence[bool]) -> Tensor:
     """The pass with some texts read from their first token; states of the pass's own tokens."""
-    assert call.cache is not None
-    assert call.ids is not None
-    own = zip(_parts(call.ids, call.runs), _parts(call.positions, call.runs), strict=True)
+    assert context.cache is not None
+    assert context.ids is not None
+    own = zip(_parts(context.ids, context.runs), _parts(context.positions, context.runs), strict=True)
     parts = [
         text.history if whole and text.history is not None else part
-        for text, whole, part in zip(call.cache.texts, again, own, strict=True)
+        for text, whole, part in zip(context.cache.texts, again, own, strict=True)
     ]
     ids, positions = (torch.cat(each) for each in zip(*parts, strict=True))
-    runs, asked = Runs.of(tuple(len(part) for part, _ in parts)), call.record
-    seen = Record(*(None if x is None else [] for x in (asked.hidden, asked.attentions, asked.cross_attentions)))
+    runs, outer = Runs.of(tuple(len(part) for part, _ in parts)), context.capture
+    seen = OutputCapture(*(None if x is None else [] for x in (outer.hidden, outer.attentions, outer.cross_attentions)))
     states = stack(
-        stack.embed.words(ids), replace(call, ids=ids, positions=positions, runs=runs, record=seen, _once={})
+        stack.embed.words(ids), replace(context, ids=ids, positions=positions, runs=runs, capture=seen, _cached={})
     )
-    new = call.runs.lengths
+    new = context.runs.lengths
     lasts = zip(runs.begins, runs.lengths, new, strict=True)
     rows = torch.cat([torch.arange(begin + length - count, begin + length) for begin, length, count in lasts])
     rows = rows.to(states.device)
-    if asked.hidden is not None and seen.hidden is not None:
-        asked.hidden += [x.index_select(0, rows) for x in seen.hidden]
-    for mine, found in ((asked.attentions, seen.attentions), (asked.cross_attentions, seen.cross_attentions)):
+    if outer.hidden is not None and seen.hidden is not None:
+        outer.hidden += [x.index_select(0, rows) for x in seen.hidden]
+    for mine, found in ((outer.attentions, seen.attentions), (outer.cross_attentions, seen.cross_attentions)):
         if mine is not None and found is not None:
             mine += [[x[:, x.shape[1] - count :] for x, count in zip(layer, new, strict=True)] for layer in found]
     return states.index_select(0, rows)

@@ -13,7 +13,7 @@ from ..heads.losses import IGNORED
 from ..heads.outputs import BOTH_SIDED, HiddenOutput, Output
 from ..kernels.ragged import Runs
 from ..nn.cache.store import Cache
-from ..nn.call import Call, Encoded, Record
+from ..nn.forward_context import EncoderOutput, ForwardContext, OutputCapture
 from ..nn.ragged import Layout, places
 from ..nn.stack import EncoderDecoder
 from .pack_inputs import batch
@@ -74,13 +74,13 @@ class SequenceToSequence(PreTrainedModel):
             decoder_input_ids, decoder_attention_mask = self._target(
                 known.get("labels"), input_ids, attention_mask, decoder_attention_mask
             )
-        record = self._record(output_hidden_states, output_attentions)
+        capture = self._capture(output_hidden_states, output_attentions)
         shown: dict[str, Any] = {}
-        if past_key_values is None or past_key_values.encoded is None:
-            encoded, source, shown = self.source(
+        if past_key_values is None or past_key_values.encoder_output is None:
+            encoder_output, source, shown = self.source(
                 input_ids, inputs_embeds, attention_mask, encoder_outputs, output_hidden_states, output_attentions, own
             )
-            memory = self.remember(len(encoded.runs), encoded)
+            memory = self.remember(len(encoder_output.runs), encoder_output)
         else:
             memory, source = past_key_values, None
         read = batch(
@@ -91,16 +91,16 @@ class SequenceToSequence(PreTrainedModel):
             device=self.device,
             name="decoder_input_ids",
         )
-        hidden, call = self._run(self.backbone, read, memory, record)
-        fields = self._finish(hidden, call, read.layout, known)
+        hidden, context = self._run(self.backbone, read, memory, capture)
+        fields = self._finish(hidden, context, read.layout, known)
         kept_memory = memory if self._wanted("use_cache", use_cache, True) and "labels" not in known else None
-        shown |= self._shown(record, read.layout, memory, "decoder_hidden_states", "decoder_attentions")
+        shown |= self._shown(capture, read.layout, memory, "decoder_hidden_states", "decoder_attentions")
         shown["past_key_values"] = kept_memory
-        if record.cross_attentions is not None and memory.encoded is not None:
+        if capture.cross_attentions is not None and memory.encoder_output is not None:
             sources = source or Layout(
-                memory.encoded.runs, None, (len(memory.encoded.runs), memory.encoded.runs.longest)
+                memory.encoder_output.runs, None, (len(memory.encoder_output.runs), memory.encoder_output.runs.longest)
             )
-            shown["cross_attentions"] = tuple(grid(x, read.layout, sources) for x in record.cross_attentions)
+            shown["cross_attentions"] = tuple(grid(x, read.layout, sources) for x in capture.cross_attentions)
         states = {"last_hidden_state": read.layout.unpack(hidden)} if self._bare else {}
         return self._answer(states, {**fields, **shown}, return_dict)
 
@@ -134,22 +134,22 @@ class SequenceToSequence(PreTrainedModel):
         mask: Tensor | None = None,
         vectors: Tensor | None = None,
         own: Mapping[str, Tensor | None] = MappingProxyType({}),
-    ) -> Encoded:
+    ) -> EncoderOutput:
         """The encoded source of padded ids (batch, length). `own`: the family's own inputs."""
         read = batch(ids, vectors, mask, device=self.device)
-        hidden, _ = self._run(self.backbone.encoder, read, None, Record(), self._own(own, read.layout))
-        return self.encoded(hidden, read.layout.runs, read.ids)
+        hidden, _ = self._run(self.backbone.encoder, read, None, OutputCapture(), self._own(own, read.layout))
+        return self.encoder_output(hidden, read.layout.runs, read.ids)
 
-    def encode_texts(self, texts: Sequence[Sequence[int]]) -> Encoded:
+    def encode_texts(self, texts: Sequence[Sequence[int]]) -> EncoderOutput:
         """The encoded source of lists of ids, without any padding."""
         ids, runs = flat(texts, self.device)
         encoder = self.backbone.encoder
-        call = Call(places(runs, self.device), runs, ids=ids, attend=self.attend)
-        return self.encoded(encoder(encoder.embed.words(ids), call), runs, ids)
+        context = ForwardContext(places(runs, self.device), runs, ids=ids, attend=self.attend)
+        return self.encoder_output(encoder(encoder.embed.words(ids), context), runs, ids)
 
-    def encoded(self, hidden: Tensor, runs: Runs, ids: Tensor | None = None) -> Encoded:
+    def encoder_output(self, hidden: Tensor, runs: Runs, ids: Tensor | None = None) -> EncoderOutput:
         """What the decoder reads of an encoder's states (tokens, width)."""
-        return Encoded(self.backbone.bridge(hidden), runs, ids)
+        return EncoderOutput(self.backbone.bridge(hidden), runs, ids)
 
     def run(
         self,
@@ -158,12 +158,18 @@ class SequenceToSequence(PreTrainedModel):
         at: Sequence[int] | None = None,
     ) -> Ragged:
         """One pass over lists of ids, each text its own target too, without any padding."""
-        encoded = self.encode_texts(texts)
-        assert encoded.ids is not None
-        ids = self.architecture.shift(encoded.ids, encoded.runs, self.config)
-        call = Call(places(encoded.runs, self.device), encoded.runs, ids=ids, encoded=encoded, attend=self.attend)
-        hidden = self.backbone(self.backbone.embed.words(ids), call)
-        return self.scored(hidden, call, at)
+        encoder_output = self.encode_texts(texts)
+        assert encoder_output.ids is not None
+        ids = self.architecture.shift(encoder_output.ids, encoder_output.runs, self.config)
+        context = ForwardContext(
+            places(encoder_output.runs, self.device),
+            encoder_output.runs,
+            ids=ids,
+            encoder_output=encoder_output,
+            attend=self.attend,
+        )
+        hidden = self.backbone(self.backbone.embed.words(ids), context)
+        return self.scored(hidden, context, at)
 
     def read_source(
         self,
@@ -214,21 +220,21 @@ class SequenceToSequence(PreTrainedModel):
         hidden: bool | None,
         attentions: bool | None,
         own: Mapping[str, Tensor | None],
-    ) -> tuple[Encoded, Layout, dict[str, Any]]:
+    ) -> tuple[EncoderOutput, Layout, dict[str, Any]]:
         """The encoded source, its layout, and what a caller asked to see of it."""
         if states is not None:
             given = states[0]
             layout = Layout.of(None if mask is None else mask.to(self.device), (given.shape[0], given.shape[1]))
             return (
-                self.encoded(layout.pack(given.to(self.device)), layout.runs),
+                self.encoder_output(layout.pack(given.to(self.device)), layout.runs),
                 layout,
                 {"encoder_last_hidden_state": given},
             )
-        read, record = batch(ids, vectors, mask, device=self.device), self._record(hidden, attentions)
-        result, _ = self._run(self.backbone.encoder, read, None, record, self._own(own, read.layout))
+        read, capture = batch(ids, vectors, mask, device=self.device), self._capture(hidden, attentions)
+        result, _ = self._run(self.backbone.encoder, read, None, capture, self._own(own, read.layout))
         shown = {"encoder_last_hidden_state": read.layout.unpack(result)}
-        shown |= self._shown(record, read.layout, None, "encoder_hidden_states", "encoder_attentions")
-        return self.encoded(result, read.layout.runs, read.ids), read.layout, shown
+        shown |= self._shown(capture, read.layout, None, "encoder_hidden_states", "encoder_attentions")
+        return self.encoder_output(result, read.layout.runs, read.ids), read.layout, shown
 
     def _output_class(self) -> Callable[..., Output]:
         return BOTH_SIDED.get(self.kind.output, self.kind.output)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InvalidInput
 from ..kernels.ragged import Runs
-from ..nn.call import Call
+from ..nn.forward_context import ForwardContext
 from ..nn.ragged import Layout
 
 
@@ -51,7 +51,9 @@ def grid(texts: list[Tensor], queries: Layout, keys: Layout | None = None) -> Te
     return out
 
 
-def kept(hidden: Tensor, call: Call, layout: Layout, which: int | Tensor) -> tuple[Tensor, Call, Layout]:
+def kept(
+    hidden: Tensor, context: ForwardContext, layout: Layout, which: int | Tensor
+) -> tuple[Tensor, ForwardContext, Layout]:
     """States of the last `which` columns of the padded grid alone, or of these columns (n,).
 
     Raises:
@@ -66,5 +68,5 @@ def kept(hidden: Tensor, call: Call, layout: Layout, which: int | Tensor) -> tup
     numbers = numbers.view(layout.shape)[:, columns]
     smaller = Layout.of(numbers >= 0, (layout.shape[0], len(columns)))
     tokens = numbers[numbers >= 0]
-    ids = None if call.ids is None else call.ids[tokens]
-    return hidden[tokens], Call(call.positions[tokens], smaller.runs, ids=ids), smaller
+    ids = None if context.ids is None else context.ids[tokens]
+    return hidden[tokens], ForwardContext(context.positions[tokens], smaller.runs, ids=ids), smaller

@@ -14,8 +14,8 @@ from ..config import Size
 from ..heads.heads import Both, Classifier, Dense, Head, Pooler, carrying, first
 from ..nn.attention.attention import Attention, CrossAttention
 from ..nn.attention.sparse import BlockSparseAttention
-from ..nn.call import Call
 from ..nn.feedforward import FeedForward
+from ..nn.forward_context import ForwardContext
 from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.ragged import places
 from ..nn.stack import Stack
@@ -92,17 +92,17 @@ def classify_text(config: BigBirdConfig, backbone: Stack) -> Head:
     return Head(head, {"dense.linear": "/classifier.dense", "out": "/classifier.out_proj"})
 
 
-def in_question(call: Call, separator: int | None) -> Tensor | None:
+def in_question(context: ForwardContext, separator: int | None) -> Tensor | None:
     """(tokens,): whether a token is its text's question's, up to the first separator; None without ids."""
-    lengths = call.given.get("question_lengths")
+    lengths = context.extra_inputs.get("question_lengths")
     if lengths is None:
-        if call.ids is None:
+        if context.ids is None:
             return None
-        texts = [own.tolist() for own in call.ids.split(call.runs.lengths)]
+        texts = [own.tolist() for own in context.ids.split(context.runs.lengths)]
         lengths = [own.index(separator) + 1 if separator in own else 1 for own in texts]
-    device = call.positions.device
-    ends = torch.tensor(lengths, device=device).repeat_interleave(torch.tensor(call.runs.lengths, device=device))
-    return places(call.runs, device) < ends
+    device = context.positions.device
+    ends = torch.tensor(lengths, device=device).repeat_interleave(torch.tensor(context.runs.lengths, device=device))
+    return places(context.runs, device) < ends
 
 
 class Answers(nn.Module):
@@ -116,20 +116,20 @@ class Answers(nn.Module):
         self.step = Residual(ffn, before=Dropout(dropout), after=norm, dropout=dropout)
         self.out, self.separator = Linear(width, 2), config.sep_token_id
 
-    def forward(self, hidden: Tensor, call: Call) -> Tensor:
-        scores, asked = self.out(self.step(hidden)), in_question(call, self.separator)
+    def forward(self, hidden: Tensor, context: ForwardContext) -> Tensor:
+        scores, asked = self.out(self.step(hidden)), in_question(context, self.separator)
         if asked is None:
             return scores
-        never = asked & (places(call.runs, hidden.device) > 0)
+        never = asked & (places(context.runs, hidden.device) > 0)
         return scores - never[:, None] * NEVER
 
 
 def answer(config: BigBirdConfig, backbone: Stack) -> Head:
     """Tokens after the question are of type 1, where no types are given."""
 
-    def adjust(call: Call) -> Call:
-        asked = in_question(call, config.sep_token_id) if call.segments is None else None
-        return call if asked is None else replace(call, segments=(~asked).long())
+    def adjust(context: ForwardContext) -> ForwardContext:
+        asked = in_question(context, config.sep_token_id) if context.segments is None else None
+        return context if asked is None else replace(context, segments=(~asked).long())
 
     backbone.adjust = adjust
     names = {"step.step.up": "intermediate.dense", "step.step.down": "output.dense", "step.after": "output.LayerNorm"}

@@ -13,10 +13,10 @@ from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
 from ..heads.heads import Classifier, Dense, Head, first
 from ..nn.attention.attention import Attention
-from ..nn.call import Call
 from ..nn.contacts import Contacts, ContactStack
 from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.feedforward import FeedForward
+from ..nn.forward_context import ForwardContext
 from ..nn.layer import Layer, Residual
 from ..nn.positions import Positions, rotary
 from ..nn.ragged import text_of
@@ -75,17 +75,19 @@ class EsmEmbeddings(Embeddings):
         super().__init__(token, **options)
         self.mask = mask
 
-    def forward(self, words: Tensor, call: Call) -> Tensor:
-        if call.ids is None:
+    def forward(self, words: Tensor, context: ForwardContext) -> Tensor:
+        if context.ids is None:
             return words
         if self.mask is None:
-            return super().forward(words, call)
-        masked = call.ids == self.mask
-        lengths = torch.tensor(call.runs.lengths, device=words.device)
-        texts = text_of(call.runs, words.device)
-        share = torch.zeros(len(call.runs), device=words.device).index_add(0, texts, masked.float()) / lengths.clamp(1)
+            return super().forward(words, context)
+        masked = context.ids == self.mask
+        lengths = torch.tensor(context.runs.lengths, device=words.device)
+        texts = text_of(context.runs, words.device)
+        share = torch.zeros(len(context.runs), device=words.device).index_add(0, texts, masked.float()) / lengths.clamp(
+            1
+        )
         scaled = words.masked_fill(masked[:, None], 0.0) * (1 - MASKED_IN_TRAINING) / (1 - share)[texts, None]
-        return super().forward(scaled.to(words.dtype), call)
+        return super().forward(scaled.to(words.dtype), context)
 
 
 def build(config: EsmConfig) -> ContactStack:

@@ -14,7 +14,7 @@ from ..config import Size
 from ..errors import InvalidInput, UnsupportedConfig
 from ..heads.heads import Head
 from ..nn.attention.sparse import GLOBAL, GlobalLocalAttention, first_tokens, seeing
-from ..nn.call import Call
+from ..nn.forward_context import ForwardContext
 from ..nn.layer import Layer
 from ..nn.ragged import places
 from ..nn.stack import Stack
@@ -62,15 +62,15 @@ def keys(config: LongformerConfig) -> KeyMap:
     return KeyMap(rows, "longformer.", ignored=ignored, renamed=bert.OLD_NORMS, twins=bert.twins(config, "lm_head"))
 
 
-def around_separator(config: LongformerConfig, *, before: bool) -> Callable[[Call], Tensor]:
+def around_separator(config: LongformerConfig, *, before: bool) -> Callable[[ForwardContext], Tensor]:
     """A question's tokens are global, or those of the choice after it; a text has three separators."""
 
-    def rule(call: Call) -> Tensor:
-        if call.ids is None:
+    def rule(context: ForwardContext) -> Tensor:
+        if context.ids is None:
             raise InvalidInput(f"Without input_ids, say which tokens see everything: pass {GLOBAL}.")
-        place = places(call.runs, call.ids.device)
+        place = places(context.runs, context.ids.device)
         ends = []
-        for text, own in enumerate(call.ids.split(call.runs.lengths)):
+        for text, own in enumerate(context.ids.split(context.runs.lengths)):
             found = (own == config.sep_token_id).nonzero().flatten().tolist()
             if len(own) and len(found) != 3:
                 raise InvalidInput(
@@ -79,7 +79,7 @@ def around_separator(config: LongformerConfig, *, before: bool) -> Callable[[Cal
                 )
             ends.append(found[0] if found else 0)
         end = torch.tensor(ends, device=place.device).repeat_interleave(
-            torch.tensor(call.runs.lengths, device=place.device)
+            torch.tensor(context.runs.lengths, device=place.device)
         )
         return place < end if before else place > end + 1
 

@@ -15,7 +15,7 @@ from ..heads import losses
 from ..heads.head_types import Kind
 from ..heads.heads import Head, Transform
 from ..heads.outputs import SpanOutput
-from ..nn.call import Call
+from ..nn.forward_context import ForwardContext
 from ..nn.ragged import Layout, text_of
 from ..nn.stack import Stack
 from ..nn.weights import Linear
@@ -47,8 +47,8 @@ class SpanSelection(nn.Module):
         self.told = nn.ModuleDict({side: Transform(width, width, "gelu", EPS) for side in SIDES})
         self.match = nn.ModuleDict({side: Linear(width, width, bias=False) for side in SIDES})
 
-    def forward(self, hidden: Tensor, call: Call) -> Tensor:
-        rows, texts = self._rows(hidden, call), text_of(call.runs, hidden.device)
+    def forward(self, hidden: Tensor, context: ForwardContext) -> Tensor:
+        rows, texts = self._rows(hidden, context), text_of(context.runs, hidden.device)
         sides = []
         for side in SIDES:
             questions = self.match[side](self.asked[side](hidden[rows]))[texts]  # (tokens, questions, width)
@@ -56,12 +56,12 @@ class SpanSelection(nn.Module):
         scores = torch.stack(sides, -1)
         return scores if self.every else scores[:, 0]
 
-    def _rows(self, hidden: Tensor, call: Call) -> Tensor:
+    def _rows(self, hidden: Tensor, context: ForwardContext) -> Tensor:
         """Rows (texts, questions) of the question tokens; a text without one is asked at its first token."""
-        if "question_positions" in call.given:
-            return call.given["question_positions"]
-        spans = list(zip(call.runs.begins, call.runs.lengths, strict=True))
-        ids = [] if call.ids is None else call.ids.tolist()
+        if "question_positions" in context.extra_inputs:
+            return context.extra_inputs["question_positions"]
+        spans = list(zip(context.runs.begins, context.runs.lengths, strict=True))
+        ids = [] if context.ids is None else context.ids.tolist()
         found = [[row for row in range(b, b + n) if ids and ids[row] == self.question] for b, n in spans]
         count = max(map(len, found), default=1) if self.every else 1
         last = max(hidden.shape[0] - 1, 0)

@@ -11,9 +11,9 @@ from ..checkpoints.key_map import KeyMap
 from ..config import Config, Count, Size
 from ..heads.heads import Classifier, Head, LanguageModel, Summary, summary
 from ..nn.attention.attention import Attention
-from ..nn.call import Call
 from ..nn.embeddings import Embeddings, LearnedPositions, check_ids
 from ..nn.feedforward import FeedForward
+from ..nn.forward_context import ForwardContext
 from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm, Linear
@@ -69,18 +69,18 @@ class XLMConfig(Config):
 
 
 class LanguageEmbeddings(Embeddings):
-    """Words, positions, languages (`call.given["langs"]`), and token types, whose vectors are words' too."""
+    """Words, positions, languages (`context.extra_inputs["langs"]`), and token types, whose vectors are words' too."""
 
     def __init__(self, token: nn.Embedding, languages: nn.Embedding | None, **options: Any) -> None:
         super().__init__(token, worded=True, **options)
         self.languages = languages
 
-    def forward(self, words: Tensor, call: Call) -> Tensor:
-        langs = call.given.get("langs")
+    def forward(self, words: Tensor, context: ForwardContext) -> Tensor:
+        langs = context.extra_inputs.get("langs")
         if langs is not None and self.languages is not None:
             check_ids(langs, self.languages.num_embeddings, "language", "table of languages")
             words = words + self.languages(langs)
-        return super().forward(words, call)
+        return super().forward(words, context)
 
 
 def build(config: XLMConfig) -> Stack:

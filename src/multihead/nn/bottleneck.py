@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .attention.attention import Attention
 from .cache.layer_cache import KeyValues
-from .call import Call
+from .forward_context import ForwardContext
 from .weights import Dropout, Linear
 
 
@@ -65,9 +65,9 @@ class BottleneckLayer(nn.Module):
     def memory(self) -> KeyValues:
         return self.attention.memory()
 
-    def forward(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: KeyValues | None) -> Tensor:
         """(tokens, wide) to the same."""
-        inner = self.norm(self.attention(x, call, memory) + self.narrow(x))
+        inner = self.norm(self.attention(x, context, memory) + self.narrow(x))
         for ffn in self.ffns:
             inner = ffn(inner)
         return self.wide_norm(self.dropout(self.widen(inner)) + x)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import InvalidInput, TextTooLong
 from ..kernels.hardware import kept_on, recording
-from .call import Call
+from .forward_context import ForwardContext
 from .ragged import text_of
 from .weights import Dropout, Embedding, rounded_as
 
@@ -147,50 +147,52 @@ class Embeddings(nn.Module):
     def _scaled(self, vectors: Tensor) -> Tensor:
         return vectors if self.scale == 1.0 else vectors * self.factor
 
-    def forward(self, words: Tensor, call: Call) -> Tensor:
+    def forward(self, words: Tensor, context: ForwardContext) -> Tensor:
         """(tokens, embedding width) to (tokens, width)."""
         x = self.widen(words)
         if self.segment is not None:
-            segments = torch.zeros_like(call.positions) if call.segments is None else call.segments
+            segments = torch.zeros_like(context.positions) if context.segments is None else context.segments
             check_ids(segments, self.segment.num_embeddings, "token_type_id", "segment table")
             x = x + self.segment(segments)
-        elif self.worded and call.segments is not None:
-            x = x + self.widen(self.words(call.segments))
+        elif self.worded and context.segments is not None:
+            x = x + self.widen(self.words(context.segments))
         if self.position is not None:
             padding = getattr(self.position, "padding", None)
-            places = call.positions if padding is None else counted(call, padding)
+            places = context.positions if padding is None else counted(context, padding)
             x = x + self.position(places).to(x.dtype)
         return self.project(self.dropout(self.norm(x)))
 
 
-def counted(call: Call, padding: int) -> Tensor:
+def counted(context: ForwardContext, padding: int) -> Tensor:
     """(tokens,): each token's position among those of its text that are not `padding`, which itself is at -1.
 
     Positions that a caller gave, or those of vectors, are as they are.
     """
-    if call.placed or call.ids is None:
-        return call.positions
-    pads = call.ids == padding
+    if context.custom_positions or context.ids is None:
+        return context.positions
+    pads = context.ids == padding
     if not recording(pads) and not bool(pads.any()):
-        return call.positions
-    if call.runs.longest <= 1:
-        return call.positions.masked_fill(pads, -1)
+        return context.positions
+    if context.runs.longest <= 1:
+        return context.positions.masked_fill(pads, -1)
     seen = nn.functional.pad(pads.cumsum(0), (1, 0))  # before each token of the run
-    begins = torch.tensor(call.runs.begins, device=pads.device)[text_of(call.runs, pads.device)]
-    return (call.positions - (seen[:-1] - seen[begins])).masked_fill(pads, -1)
+    begins = torch.tensor(context.runs.begins, device=pads.device)[text_of(context.runs, pads.device)]
+    return (context.positions - (seen[:-1] - seen[begins])).masked_fill(pads, -1)
 
 
 class TrigramEmbeddings(Embeddings):
     """Word vectors between those of the words after and before them, zero past the text's ends (MobileBERT)."""
 
-    def forward(self, words: Tensor, call: Call) -> Tensor:
+    def forward(self, words: Tensor, context: ForwardContext) -> Tensor:
         count = words.shape[0]
-        ends = [begin + length for begin, length in zip(call.runs.begins, call.runs.lengths, strict=True) if length]
-        begins = [begin for begin, length in zip(call.runs.begins, call.runs.lengths, strict=True) if length]
+        ends = [
+            begin + length for begin, length in zip(context.runs.begins, context.runs.lengths, strict=True) if length
+        ]
+        begins = [begin for begin, length in zip(context.runs.begins, context.runs.lengths, strict=True) if length]
         after, before = (words.new_zeros(count + 1, words.shape[1]) for _ in range(2))
         after[: count - 1], before[1:count] = words[1:], words[:-1]
         after[[end - 1 for end in ends]], before[begins] = 0, 0
-        return super().forward(torch.cat([after[:count], words, before[:count]], -1), call)
+        return super().forward(torch.cat([after[:count], words, before[:count]], -1), context)
 
 
 def check_ids(ids: Tensor, count: int, what: str, where: str) -> None:

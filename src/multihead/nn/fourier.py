@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .cache.layer_cache import Memory
-from .call import Call
+from .forward_context import ForwardContext
 
 
 class FourierMixing(nn.Module):
@@ -17,7 +17,7 @@ class FourierMixing(nn.Module):
     def memory(self) -> Memory:
         raise NotImplementedError("A Fourier transform needs the whole text at once and remembers nothing.")
 
-    def forward(self, x: Tensor, call: Call, memory: Memory | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: Memory | None = None) -> Tensor:
         """(tokens, width) to (tokens, width), text by text."""
-        parts = [torch.fft.fftn(text.float()).real for text in x.split(call.runs.lengths) if text.shape[0]]
+        parts = [torch.fft.fftn(text.float()).real for text in x.split(context.runs.lengths) if text.shape[0]]
         return torch.cat(parts).to(x.dtype) if parts else x

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .cache.layer_cache import Both, Memory, given, memory_of
-from .call import Call
+from .forward_context import ForwardContext
 from .weights import Dropout
 
 
@@ -41,15 +41,15 @@ class Residual(nn.Module):
         return self.after(x + (new if self.scale == 1.0 else new * self.scale))
 
     @property
-    def narrows(self) -> bool:
+    def supports_selected_tokens(self) -> bool:
         """Whether the states of some tokens can be computed alone: what a query gets depends on no place of its own."""
-        return type(self) is Residual and getattr(self.step, "narrows", False)
+        return type(self) is Residual and getattr(self.step, "supports_selected_tokens", False)
 
-    def narrowed(self, x: Tensor, call: Call) -> Tensor:
+    def forward_selected(self, x: Tensor, context: ForwardContext) -> Tensor:
         """(tokens asked for, width): what `forward` gives at these."""
-        assert call.asked is not None
-        new = self.dropout(self.out(self.step.narrowed(self.before(x), call)))  # type: ignore[operator]
-        return self.after(x.index_select(0, call.asked.rows) + (new if self.scale == 1.0 else new * self.scale))
+        assert context.selected is not None
+        new = self.dropout(self.out(self.step.forward_selected(self.before(x), context)))  # type: ignore[operator]
+        return self.after(x.index_select(0, context.selected.rows) + (new if self.scale == 1.0 else new * self.scale))
 
 
 class WideResidual(Residual):
@@ -78,14 +78,14 @@ class Layer(nn.Module):
         return memory_of(getattr(self.attention, "step", self.attention))
 
     @property
-    def narrows(self) -> bool:
+    def supports_selected_tokens(self) -> bool:
         """Whether the states of some tokens can be computed alone."""
-        return type(self) is Layer and self.attention.narrows
+        return type(self) is Layer and self.attention.supports_selected_tokens
 
-    def forward(self, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
-        if call.asked is not None:
-            return self.ffn(self.attention.narrowed(x, call))
-        return self.ffn(self.attention(x, call, memory))
+    def forward(self, x: Tensor, context: ForwardContext, memory: Memory | None) -> Tensor:
+        if context.selected is not None:
+            return self.ffn(self.attention.forward_selected(x, context))
+        return self.ffn(self.attention(x, context, memory))
 
 
 class OneStep(nn.Module):
@@ -98,8 +98,8 @@ class OneStep(nn.Module):
     def memory(self) -> Memory:
         return memory_of(getattr(self.mixer, "step", self.mixer))
 
-    def forward(self, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
-        return self.mixer(x, call, memory)
+    def forward(self, x: Tensor, context: ForwardContext, memory: Memory | None) -> Tensor:
+        return self.mixer(x, context, memory)
 
 
 class Hybrid(nn.Module):
@@ -118,10 +118,10 @@ class Hybrid(nn.Module):
     def memory(self) -> Both:
         return Both(memory_of(self.first), memory_of(self.second))
 
-    def forward(self, x: Tensor, call: Call, memory: Both | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: Both | None) -> Tensor:
         own = (None, None) if memory is None else (given(memory.first), given(memory.second))
         parts = zip((self.first, self.second), own, self.into, self.given, strict=True)
-        first, second = (mix(x * into, call, held) * out for mix, held, into, out in parts)
+        first, second = (mix(x * into, context, held) * out for mix, held, into, out in parts)
         return first + second
 
 
@@ -148,10 +148,10 @@ class ParallelLayer(nn.Module):
     def memory(self) -> Memory:
         return memory_of(self.attention)
 
-    def forward(self, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: Memory | None) -> Tensor:
         normed = self.norm(x)
         other = normed if self.ffn_norm is None else self.ffn_norm(x)
-        return x + self.dropout(self.attention(normed, call, memory)) + self.dropout(self.ffn(other))
+        return x + self.dropout(self.attention(normed, context, memory)) + self.dropout(self.ffn(other))
 
 
 class CrossLayer(Layer):
@@ -161,8 +161,8 @@ class CrossLayer(Layer):
         super().__init__(attention, ffn)
         self.cross = cross
 
-    def forward(self, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
-        x = self.attention(x, call, memory)
-        if call.encoded is not None:
-            x = self.cross(x, call)
+    def forward(self, x: Tensor, context: ForwardContext, memory: Memory | None) -> Tensor:
+        x = self.attention(x, context, memory)
+        if context.encoder_output is not None:
+            x = self.cross(x, context)
         return self.ffn(x)

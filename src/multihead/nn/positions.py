@@ -16,17 +16,17 @@ from ..kernels.hardware import kept_on
 from ..kernels.ragged import Sight
 from ..kernels.torch.attention import Bias
 from ..kernels.triton import launch as gpu
-from .call import Call
+from .forward_context import ForwardContext
 
 
 class Positions(nn.Module):
     """Attention that ignores order: the embeddings carry it."""
 
-    def rotate(self, q: Tensor, k: Tensor, call: Call) -> tuple[Tensor, Tensor]:
+    def rotate(self, q: Tensor, k: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor]:
         """Queries (tokens, heads, width) and keys (tokens, key heads, width), turned by their positions."""
         return q, k
 
-    def turns(self, call: Call) -> tuple[Tensor, Tensor] | None:
+    def turns(self, context: ForwardContext) -> tuple[Tensor, Tensor] | None:
         """Cosines and sines (tokens, rotated / 2) of what turns queries and keys, where anything does."""
         return None
 
@@ -37,7 +37,7 @@ class Positions(nn.Module):
         """
         return None
 
-    def bias(self, q: Tensor, k: Tensor, sight: Sight, call: Call) -> Bias | None:
+    def bias(self, q: Tensor, k: Tensor, sight: Sight, context: ForwardContext) -> Bias | None:
         """Gives each text's (heads, queries, keys) to add to the scaled scores.
 
         Args:
@@ -60,41 +60,41 @@ class Rotary(Positions):
         self.frequencies = frequencies  # derived, float32 whatever the model's precision: no buffer
         self.scale = scale
 
-    def rotate(self, q: Tensor, k: Tensor, call: Call) -> tuple[Tensor, Tensor]:
+    def rotate(self, q: Tensor, k: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor]:
         if (serves(q) and serves(k)) or (gpu.serves(q) and gpu.serves(k)):
-            angles = self.angles(call)
+            angles = self.angles(context)
             first, second = fused.turned(q, *angles), fused.turned(k, *angles)
             if first is not None and second is not None:
                 return first, second
-        cos, sin = call.once(self, lambda: self._table(call, q.dtype))
+        cos, sin = context.cached(self, lambda: self._table(context, q.dtype))
         return turned(q, cos, sin), turned(k, cos, sin)
 
-    def turns(self, call: Call) -> tuple[Tensor, Tensor]:
-        return self.angles(call)
+    def turns(self, context: ForwardContext) -> tuple[Tensor, Tensor]:
+        return self.angles(context)
 
-    def angles(self, call: Call) -> tuple[Tensor, Tensor]:
+    def angles(self, context: ForwardContext) -> tuple[Tensor, Tensor]:
         """Cosines and sines (tokens, rotated / 2) in float32, computed once a pass."""
-        return call.once((self, "angles"), lambda: self._angles(call))
+        return context.cached((self, "angles"), lambda: self._angles(context))
 
     def of(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines (places, rotated / 2) of some places, whatever texts they are in."""
         return self._turns(places, kept_on(places.device, self, "frequencies"))
 
-    def _angles(self, call: Call) -> tuple[Tensor, Tensor]:
-        return self._turns(call.positions, self._frequencies(call))
+    def _angles(self, context: ForwardContext) -> tuple[Tensor, Tensor]:
+        return self._turns(context.positions, self._frequencies(context))
 
     def _turns(self, places: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
         angles = (places[:, None, None].float() * frequencies).squeeze(1)
         return angles.cos() * self.scale, angles.sin() * self.scale
 
-    def _table(self, call: Call, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def _table(self, context: ForwardContext, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines and sines (tokens, 1, rotated), the sines of the first half negated."""
-        angles = call.positions[:, None, None].float() * self._frequencies(call)
+        angles = context.positions[:, None, None].float() * self._frequencies(context)
         cos, sin = angles.cos() * self.scale, angles.sin() * self.scale
         return torch.cat([cos, cos], -1).to(dtype), torch.cat([-sin, sin], -1).to(dtype)
 
-    def _frequencies(self, call: Call) -> Tensor:
-        return kept_on(call.positions.device, self, "frequencies")
+    def _frequencies(self, context: ForwardContext) -> Tensor:
+        return kept_on(context.positions.device, self, "frequencies")
 
 
 class RotaryByLength(Rotary):
@@ -111,13 +111,13 @@ class RotaryByLength(Rotary):
         super().__init__(by_length(0), scale)
         self.by_length, self.variant = by_length, variant
 
-    def _frequencies(self, call: Call) -> Tensor:
-        totals = call.totals
+    def _frequencies(self, context: ForwardContext) -> Tensor:
+        totals = context.total_lengths
         known = {total: self.by_length(total) for total in set(totals)}
         if len(known) == 1:
-            return next(iter(known.values())).to(call.positions.device)
-        parts = [known[total].expand(new, 1, -1) for total, new in zip(totals, call.runs.lengths, strict=True)]
-        return torch.cat(parts).to(call.positions.device)
+            return next(iter(known.values())).to(context.positions.device)
+        parts = [known[total].expand(new, 1, -1) for total, new in zip(totals, context.runs.lengths, strict=True)]
+        return torch.cat(parts).to(context.positions.device)
 
 
 def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .cache.layer_cache import Slots
-from .call import Call
+from .forward_context import ForwardContext
 from .weights import Linear
 
 
@@ -24,26 +24,26 @@ class SSRU(nn.Module):
     def memory(self) -> Slots:
         return Slots()
 
-    def forward(self, x: Tensor, call: Call, memory: Slots | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: Slots | None) -> Tensor:
         """(tokens, width) to (tokens, width)."""
         keep = torch.sigmoid(self.forget(x))
         new = (1 - keep) * self.value(x)
-        state = memory.read(call) if memory is not None else None
+        state = memory.read(context) if memory is not None else None
         if state is None:
-            state = x.new_zeros(len(call.runs), x.shape[1])
-        if call.runs.spacing == 1:
+            state = x.new_zeros(len(context.runs), x.shape[1])
+        if context.runs.spacing == 1:
             cells = state = keep * state + new
         else:
-            cells, state = self._scan(keep, new, state, call)
+            cells, state = self._scan(keep, new, state, context)
         if memory is not None:
-            memory.write(call, state)
+            memory.write(context, state)
         return F.relu(cells)
 
-    def _scan(self, keep: Tensor, new: Tensor, state: Tensor, call: Call) -> tuple[Tensor, Tensor]:
+    def _scan(self, keep: Tensor, new: Tensor, state: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor]:
         """All cells (tokens, width) and each text's last one (texts, width), one step a place."""
-        rows, real = call.once(self, lambda: call.runs.grid(new.device))
+        rows, real = context.cached(self, lambda: context.runs.grid(new.device))
         steps = []
-        for place in range(call.runs.longest):
+        for place in range(context.runs.longest):
             at, is_token = rows[:, place], real[:, place, None]
             state = torch.where(is_token, keep[at] * state + new[at], state)
             steps.append(state)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .attention.attention import Attention
 from .cache.layer_cache import KeyValues
-from .call import Call
+from .forward_context import ForwardContext
 from .ragged import places
 from .weights import Linear
 
@@ -27,19 +27,19 @@ class SpanConvolution(nn.Module):
         self.pointwise = Linear(width, inner)
         self.kernels, self.values = Linear(inner, heads * kernel), Linear(width, inner)
 
-    def forward(self, x: Tensor, queries: Tensor, call: Call) -> Tensor:
+    def forward(self, x: Tensor, queries: Tensor, context: ForwardContext) -> Tensor:
         """(tokens, heads, head width) of states (tokens, width) and projected queries (tokens, heads * head width)."""
-        rows, real = call.once((SpanConvolution, self.kernel), lambda: self._neighbours(call))
+        rows, real = context.cached((SpanConvolution, self.kernel), lambda: self._neighbours(context))
         span = self.pointwise(torch.einsum("tkw,wk->tw", self._around(x, rows, real), self.depthwise))
         weights = self.kernels(span * queries).unflatten(-1, (self.heads, self.kernel)).softmax(-1)
         values = self._around(self.values(x), rows, real).unflatten(-1, (self.heads, -1))
         return torch.einsum("tkhw,thk->thw", values, weights)
 
-    def _neighbours(self, call: Call) -> tuple[Tensor, Tensor]:
+    def _neighbours(self, context: ForwardContext) -> tuple[Tensor, Tensor]:
         """Rows of each token's neighbours, and which are in its own text: (tokens, kernel) both."""
-        device = call.positions.device
-        place = places(call.runs, device)[:, None]
-        lengths = torch.tensor(call.runs.lengths, device=device)
+        device = context.positions.device
+        place = places(context.runs, device)[:, None]
+        lengths = torch.tensor(context.runs.lengths, device=device)
         length = torch.repeat_interleave(lengths, lengths)[:, None]
         steps = torch.arange(self.kernel, device=device) - self.kernel // 2
         rows = torch.arange(place.shape[0], device=device)[:, None] + steps
@@ -65,6 +65,6 @@ class SpanAttention(Attention):
         super().__init__(width, heads, head_width=head_width, projections=out, dropout=dropout, causal=causal)
         self.span = SpanConvolution(width, heads, head_width, kernel)
 
-    def forward(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
-        attended = self._heads(x, call, memory)
-        return self.out(torch.cat([attended, self.span(x, self.q(x), call)], 1).flatten(1))
+    def forward(self, x: Tensor, context: ForwardContext, memory: KeyValues | None) -> Tensor:
+        attended = self._heads(x, context, memory)
+        return self.out(torch.cat([attended, self.span(x, self.q(x), context)], 1).flatten(1))

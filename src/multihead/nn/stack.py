@@ -11,8 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from .attention.attention import CrossAttention
 from .cache.layer_cache import Memory, given, memory_of
-from .call import Call
 from .embeddings import Embeddings
+from .forward_context import ForwardContext
 from .hooks import hooked
 from .layer import Layer
 from .positions import RotaryByLength
@@ -32,7 +32,7 @@ class Stack(nn.Module):
         drop: probability of leaving a layer out, in training (Fan et al., 2019, arXiv:1909.11556).
     """
 
-    adjust: Callable[[Call], Call] | None = None
+    adjust: Callable[[ForwardContext], ForwardContext] | None = None
     recompute = False
 
     def __init__(
@@ -60,10 +60,10 @@ class Stack(nn.Module):
         return self.causal
 
     @property
-    def narrows(self) -> bool:
-        """Whether the last layer can compute the states of some tokens alone (`Call.asked`)."""
+    def supports_selected_tokens(self) -> bool:
+        """Whether the last layer can compute the states of some tokens alone (`ForwardContext.selected`)."""
         last = self.layers[-1] if len(self.layers) else None
-        if not isinstance(last, Layer) or not last.narrows or self.adjust is not None or self.drop:
+        if not isinstance(last, Layer) or not last.supports_selected_tokens or self.adjust is not None or self.drop:
             return False
         return not any(map(hooked, last.modules()))
 
@@ -72,7 +72,7 @@ class Stack(nn.Module):
         """Whether tokens may have types."""
         return self.embed.typed
 
-    def filled(self, layout: Layout, call: Call) -> Layout:
+    def filled(self, layout: Layout, context: ForwardContext) -> Layout:
         """The grid that the resulting states fill, given the inputs'."""
         return layout
 
@@ -85,33 +85,33 @@ class Stack(nn.Module):
         """An empty memory a layer."""
         return [memory_of(layer) for layer in self.layers]
 
-    def forward(self, words: Tensor, call: Call) -> Tensor:
+    def forward(self, words: Tensor, context: ForwardContext) -> Tensor:
         """Hidden states (tokens, width) of word vectors (tokens, embedding width)."""
-        call = call if self.adjust is None else self.adjust(call)
-        asked, call = call.asked, call if call.asked is None else replace(call, asked=None)
-        x = self.embed(words, call)
-        seen = call.record.hidden
-        memories = map(given, call.cache.layers if call.cache else [None] * len(self.layers))
+        context = context if self.adjust is None else self.adjust(context)
+        selected, context = context.selected, context if context.selected is None else replace(context, selected=None)
+        x = self.embed(words, context)
+        seen = context.capture.hidden
+        memories = map(given, context.cache.layers if context.cache else [None] * len(self.layers))
         for number, (layer, memory) in enumerate(zip(self.layers, memories, strict=True), 1):
-            if asked is not None and number == len(self.layers):
-                call = replace(call, asked=asked)
+            if selected is not None and number == len(self.layers):
+                context = replace(context, selected=selected)
             if seen is not None and not self.after:
                 seen.append(x)
             if not (self.drop and self.training and torch.rand(()) < self.drop):
-                x = self._through(layer, x, call, memory)
+                x = self._through(layer, x, context, memory)
             if seen is not None and self.after:
                 seen.append(x)
-        if call.cache is not None:
-            call.cache.advance(call.runs)
+        if context.cache is not None:
+            context.cache.advance(context.runs)
         x = self.out(self.norm(x))
         if seen is not None:
             seen.append(x)
         return x
 
-    def _through(self, layer: nn.Module, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
+    def _through(self, layer: nn.Module, x: Tensor, context: ForwardContext, memory: Memory | None) -> Tensor:
         if not (self.recompute and memory is None and torch.is_grad_enabled()):
-            return layer(x, call, memory)
-        return checkpoint(lambda given: layer(given, call.apart(), None), x, use_reentrant=False)
+            return layer(x, context, memory)
+        return checkpoint(lambda given: layer(given, context.for_recompute(), None), x, use_reentrant=False)
 
 
 class EncoderDecoder(nn.Module):
@@ -140,8 +140,8 @@ class EncoderDecoder(nn.Module):
     def memories(self) -> list[Memory]:
         return self.decoder.memories()
 
-    def forward(self, words: Tensor, call: Call) -> Tensor:
-        return self.decoder(words, call)
+    def forward(self, words: Tensor, context: ForwardContext) -> Tensor:
+        return self.decoder(words, context)
 
 
 def checkpointed(model: nn.Module, whether: bool = True) -> None:

@@ -18,7 +18,7 @@ from ..errors import UnsupportedConfig
 from ..kernels.ragged import Runs
 from .activations import activation
 from .cache.layer_cache import Slots
-from .call import Call
+from .forward_context import ForwardContext
 from .weights import Linear
 
 BLOCK = 64  # places that are scanned at once
@@ -46,27 +46,27 @@ class ShortConvolution(nn.Module):
     def draw(self, name: str, parameter: Tensor, std: float) -> None:
         parameter.normal_(0.0, self.weight.shape[1] ** -0.5) if name == "weight" else parameter.zero_()
 
-    def forward(self, x: Tensor, call: Call, memory: States | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: States | None) -> Tensor:
         """(tokens, channels) to the same."""
-        past, texts = self.weight.shape[1] - 1, len(call.runs)
-        before = None if memory is None else memory.inputs.read(call)
+        past, texts = self.weight.shape[1] - 1, len(context.runs)
+        before = None if memory is None else memory.inputs.read(context)
         if before is None:
             before = x.new_zeros(texts, past, x.shape[1])
-        if call.runs.spacing == 1:
+        if context.runs.spacing == 1:
             window = torch.cat([before, x[:, None]], 1)
             mixed = torch.einsum("tkc,ck->tc", window, self.weight)
             mixed = mixed if self.bias is None else mixed + self.bias
             if memory is not None:
-                memory.inputs.write(call, window[:, 1:])
+                memory.inputs.write(context, window[:, 1:])
             return mixed
-        begins, rows = call.once((ShortConvolution, past), lambda: self._apart(call.runs, past, x.device))
+        begins, rows = context.cached((ShortConvolution, past), lambda: self._apart(context.runs, past, x.device))
         spread = x.new_zeros(x.shape[0] + texts * past, x.shape[1]).index_copy(0, rows, x)
         places = begins[:, None] + torch.arange(past, device=x.device)
         spread = spread.index_copy(0, places.flatten(), before.flatten(0, 1).to(x.dtype))
         mixed = F.conv1d(spread.T[None], self.weight[:, None], self.bias, groups=x.shape[1])[0].T
         if memory is not None:
-            lengths = torch.tensor(call.runs.lengths, device=x.device)
-            memory.inputs.write(call, spread[places + lengths[:, None]])
+            lengths = torch.tensor(context.runs.lengths, device=x.device)
+            memory.inputs.write(context, spread[places + lengths[:, None]])
         return mixed[rows - past]
 
     def _apart(self, runs: Runs, past: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -76,15 +76,15 @@ class ShortConvolution(nn.Module):
         return torch.tensor(begins, device=device), torch.cat(rows).to(device)
 
 
-def on_grid(x: Tensor, call: Call) -> Tensor:
+def on_grid(x: Tensor, context: ForwardContext) -> Tensor:
     """(tokens, ...) as (texts, longest, ...), zero where there is no token."""
-    rows, real = call.once("grid", lambda: call.runs.grid(x.device))
+    rows, real = context.cached("grid", lambda: context.runs.grid(x.device))
     return x[rows] * real.view(*real.shape, *(1,) * (x.ndim - 1))
 
 
-def off_grid(x: Tensor, call: Call) -> Tensor:
+def off_grid(x: Tensor, context: ForwardContext) -> Tensor:
     """(texts, longest, ...) as (tokens, ...)."""
-    _, real = call.once("grid", lambda: call.runs.grid(x.device))
+    _, real = context.cached("grid", lambda: context.runs.grid(x.device))
     return x[real]
 
 
@@ -127,24 +127,26 @@ class Mamba(nn.Module):
     def memory(self) -> States:
         return States()
 
-    def forward(self, x: Tensor, call: Call, memory: States | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: States | None) -> Tensor:
         """(tokens, width) to the same."""
         u, gate = self.into(x).chunk(2, -1)
-        u = self.act(self.convolution(u, call, memory))
+        u = self.act(self.convolution(u, context, memory))
         step, write, read = self.select(u).split(self.parts, -1)
         bias = None if self.step.bias is None else self.step.bias.float()
         times = F.softplus(F.linear(step, self.step.weight).float() + bias)
-        y = self._scan(u.float(), times, write.float(), read.float(), call, memory)
+        y = self._scan(u.float(), times, write.float(), read.float(), context, memory)
         y = (y + self.skip.float() * u.float()) * F.silu(gate.float())
         return self.out(y.to(x.dtype))
 
-    def _scan(self, u: Tensor, times: Tensor, write: Tensor, read: Tensor, call: Call, memory: States | None) -> Tensor:
+    def _scan(
+        self, u: Tensor, times: Tensor, write: Tensor, read: Tensor, context: ForwardContext, memory: States | None
+    ) -> Tensor:
         """(tokens, inner), from inputs and time steps (tokens, inner), write and read vectors (tokens, states)."""
         rates = -torch.exp(self.decay.float())
-        state = memory.state.read(call) if memory is not None else None
+        state = memory.state.read(context) if memory is not None else None
         if state is None:
-            state = u.new_zeros(len(call.runs), *rates.shape)
-        u, times, write, read = (on_grid(part, call) for part in (u, times, write, read))
+            state = u.new_zeros(len(context.runs), *rates.shape)
+        u, times, write, read = (on_grid(part, context) for part in (u, times, write, read))
         rows = []
         for begin in range(0, u.shape[1], BLOCK):
             now = slice(begin, begin + BLOCK)
@@ -156,8 +158,8 @@ class Mamba(nn.Module):
                 seen.append(state)
             rows.append(torch.einsum("tlcs,tls->tlc", torch.stack(seen, 1), read[:, now]))
         if memory is not None:
-            memory.state.write(call, state)
-        return off_grid(torch.cat(rows, 1), call) if rows else u.flatten(0, 1)
+            memory.state.write(context, state)
+        return off_grid(torch.cat(rows, 1), context) if rows else u.flatten(0, 1)
 
 
 class GatedNorm(nn.Module):
@@ -238,26 +240,28 @@ class Mamba2(nn.Module):
     def memory(self) -> States:
         return States()
 
-    def forward(self, x: Tensor, call: Call, memory: States | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: States | None) -> Tensor:
         """(tokens, width) to the same."""
         both = self.into(x if self.scale == 1.0 else x * self.scale)
         if self.spread is not None:
             both = both * self.spread.to(both.device, both.dtype)
         gate, mixed, step = both.split(self.parts, -1)
-        u, write, read = self.act(self.convolution(mixed, call, memory)).float().split(self.mixed, -1)
+        u, write, read = self.act(self.convolution(mixed, context, memory)).float().split(self.mixed, -1)
         times = F.softplus(step.float() + self.step.float()).clamp(*self.limits)
         u, write, read = u.unflatten(-1, (self.heads, -1)), *(v.unflatten(-1, (self.groups, -1)) for v in (write, read))
-        y = self._scan(u, times, write, read, call, memory) + self.skip.float()[:, None] * u
+        y = self._scan(u, times, write, read, context, memory) + self.skip.float()[:, None] * u
         return self.out(self.gate(y.flatten(-2), gate.float()).to(x.dtype))
 
-    def _scan(self, u: Tensor, times: Tensor, write: Tensor, read: Tensor, call: Call, memory: States | None) -> Tensor:
+    def _scan(
+        self, u: Tensor, times: Tensor, write: Tensor, read: Tensor, context: ForwardContext, memory: States | None
+    ) -> Tensor:
         """(tokens, heads, head width), from inputs like it, times (tokens, heads), vectors (tokens, groups, states)."""
         each = self.heads // self.groups
         rates = -torch.exp(self.decay.float())
-        state = memory.state.read(call) if memory is not None else None
+        state = memory.state.read(context) if memory is not None else None
         if state is None:
-            state = u.new_zeros(len(call.runs), self.heads, u.shape[-1], write.shape[-1])
-        u, times, write, read = (on_grid(part, call) for part in (u, times, write, read))
+            state = u.new_zeros(len(context.runs), self.heads, u.shape[-1], write.shape[-1])
+        u, times, write, read = (on_grid(part, context) for part in (u, times, write, read))
         rows = []
         for begin in range(0, u.shape[1], BLOCK):
             now = slice(begin, begin + BLOCK)
@@ -274,5 +278,5 @@ class Mamba2(nn.Module):
             state = state * torch.exp(gone[:, -1])[..., None, None] + torch.einsum("tmh,tmhs,tmhp->thps", left, b, x)
             rows.append(own + old)
         if memory is not None:
-            memory.state.write(call, state)
-        return off_grid(torch.cat(rows, 1), call) if rows else u.flatten(0, 1)
+            memory.state.write(context, state)
+        return off_grid(torch.cat(rows, 1), context) if rows else u.flatten(0, 1)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .cache.layer_cache import Memory
-from .call import Call
+from .forward_context import ForwardContext
 from .layer import CrossLayer, Layer
 from .ragged import text_of
 from .weights import Linear
@@ -42,9 +42,9 @@ class SwitchFeedForward(nn.Module):
         self.router, self.experts = Linear(width, experts, bias=bias), nn.ModuleList(expert() for _ in range(experts))
         self.capacity, self.precision, self.jitter = capacity, precision, jitter
 
-    def forward(self, x: Tensor, call: Call) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext) -> Tensor:
         """(tokens, width) to (tokens, width)."""
-        weight, chosen, fits = self.route(x, call)
+        weight, chosen, fits = self.route(x, context)
         out = torch.zeros_like(x)
         for number, expert in enumerate(self.experts):
             rows = ((chosen == number) & fits).nonzero().flatten()
@@ -52,10 +52,10 @@ class SwitchFeedForward(nn.Module):
                 out = out.index_copy(0, rows, (expert(x[rows]) * weight[rows, None]).to(x.dtype))
         return out
 
-    def route(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor, Tensor]:
+    def route(self, x: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, Tensor]:
         """Of each token: a weight, an expert, and whether the expert takes it."""
         weight, chosen = self._scores(x).max(-1)
-        return weight, chosen, self._place(chosen, call) <= self.capacity
+        return weight, chosen, self._place(chosen, context) <= self.capacity
 
     def _scores(self, x: Tensor) -> Tensor:
         """(tokens, experts): probabilities in x's precision."""
@@ -65,26 +65,26 @@ class SwitchFeedForward(nn.Module):
         bias = None if self.router.bias is None else self.router.bias.to(self.precision)
         return F.linear(wide, self.router.weight.to(self.precision), bias).softmax(-1).to(x.dtype)
 
-    def _place(self, chosen: Tensor, call: Call) -> Tensor:
+    def _place(self, chosen: Tensor, context: ForwardContext) -> Tensor:
         """(tokens,): the how-manyth of its text each token is to choose its expert."""
         taken = F.one_hot(chosen, self.router.out_features)
         total = torch.cat([taken.new_zeros(1, taken.shape[1]), taken.cumsum(0)])
-        begins = torch.tensor(call.runs.begins, device=chosen.device)[text_of(call.runs, chosen.device)]
+        begins = torch.tensor(context.runs.begins, device=chosen.device)[text_of(context.runs, chosen.device)]
         return (total[1:] - total[begins]).gather(1, chosen[:, None])[:, 0]
 
 
 class SwitchLayer(Layer):
     """A layer whose feed-forward knows where texts begin."""
 
-    def forward(self, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
-        return self.ffn(self.attention(x, call, memory), call)
+    def forward(self, x: Tensor, context: ForwardContext, memory: Memory | None) -> Tensor:
+        return self.ffn(self.attention(x, context, memory), context)
 
 
 class SwitchCrossLayer(CrossLayer):
     """A decoder layer whose feed-forward knows where texts begin."""
 
-    def forward(self, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
-        x = self.attention(x, call, memory)
-        if call.encoded is not None:
-            x = self.cross(x, call)
-        return self.ffn(x, call)
+    def forward(self, x: Tensor, context: ForwardContext, memory: Memory | None) -> Tensor:
+        x = self.attention(x, context, memory)
+        if context.encoder_output is not None:
+            x = self.cross(x, context)
+        return self.ffn(x, context)

@@ -264,9 +264,14 @@ class Rewriter(Writer):
             config = self.config(o, max_new_tokens=self.most(longest))
             begins = [self.beginning(config)] * len(numbers)
             with torch.inference_mode(), told(o.streamer):
-                encoded = self.model.encode_texts([pieces[number].ids for number in numbers])
+                encoder_output = self.model.encode_texts([pieces[number].ids for number in numbers])
                 rows = continued(
-                    self.model, begins, config, encoded=encoded, extras=self.extras(o), streamer=o.streamer
+                    self.model,
+                    begins,
+                    config,
+                    encoder_output=encoder_output,
+                    extras=self.extras(o),
+                    streamer=o.streamer,
                 )
             for number, row in zip(numbers, grouped(rows, len(numbers)), strict=True):
                 found[number] = row

@@ -17,8 +17,8 @@ from ..kernels.linear import most_rows
 from ..nn.attention.attention import Attention, CrossAttention
 from ..nn.cache.layer_cache import KeyValues
 from ..nn.cache.store import Store
-from ..nn.call import Encoded
 from ..nn.embeddings import CountedSinusoids, Embeddings, LearnedPositions, SinusoidalPositions
+from ..nn.forward_context import EncoderOutput
 from ..nn.layer import CrossLayer
 from ..nn.positions import Positions, Rotary
 from ..nn.stack import Stack
@@ -114,7 +114,7 @@ class Walk:
         self.crosses, self.words = isinstance(layers[0], CrossLayer), stack.embed.token.num_embeddings
         self._first, self._norm = Norm.of(stack.embed.norm) or Norm(), Norm.of(stack.norm) or Norm()
         self._learned: Tensor | None = None
-        self._source: tuple[Encoded, Any] | None = None
+        self._source: tuple[EncoderOutput, Any] | None = None
         token = stack.embed.token
         self._scale = token.factor if isinstance(token, ScaledEmbedding) else stack.embed.factor
 
@@ -142,11 +142,11 @@ class Walk:
             step.k, step.v = memory.k.data_ptr(), memory.v.data_ptr()
         return True
 
-    def reads(self, source: Encoded | None) -> bool:
+    def reads(self, source: EncoderOutput | None) -> bool:
         """Whether the next steps' texts may read this besides."""
         return self.crosses == (source is not None) and (source is None or source.hidden.dtype is self.dtype)
 
-    def tell_source(self, source: Encoded | None) -> None:
+    def tell_source(self, source: EncoderOutput | None) -> None:
         """Says what the next steps' texts read besides."""
         if source is not None and (self._source is None or self._source[0] is not source):
             self._source = source, tell_source(self._table, self.stack.layers, source)

@@ -18,7 +18,7 @@ from ..nn.cache.block_pool import Table
 from ..nn.cache.cache_rows import joined_rows
 from ..nn.cache.layer_cache import KeyValues
 from ..nn.cache.store import Store, Text
-from ..nn.call import Encoded
+from ..nn.forward_context import EncoderOutput
 from ..nn.hooks import hooked
 from ..nn.weights import Embedding, Linear, ScaledEmbedding
 from .cpu_decode import Rows, Walk, walks
@@ -70,7 +70,7 @@ class Walks:
         tokens: Sequence[int],
         ahead: int = 1,
         ends: Iterable[int] = (),
-        source: Encoded | None = None,
+        source: EncoderOutput | None = None,
     ) -> Passed | None:
         """Reads one token of each text, for which the texts have taken blocks.
 

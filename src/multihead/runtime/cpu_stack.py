@@ -19,7 +19,7 @@ from ..nn.attention.alibi import Alibi
 from ..nn.attention.attention import CrossAttention
 from ..nn.attention.position_bias import BucketedBias
 from ..nn.cache.layer_cache import KeyValues, Plan
-from ..nn.call import Call, Encoded
+from ..nn.forward_context import EncoderOutput, ForwardContext
 from ..nn.layer import CrossLayer, Layer
 from ..nn.positions import Positions, Rotary, RotaryByLength
 from ..nn.stack import Stack
@@ -36,15 +36,19 @@ class PreparedStack(Stack):
 
     steps: Steps | None = None
 
-    def forward(self, words: Tensor, call: Call) -> Tensor:
-        steps, asked = self.steps, call.asked
-        if steps is None or self.adjust is not None or not steps.serves(words, call):
-            return super().forward(words, call)
-        x = steps.run(self.embed(words, call), call if asked is None else replace(call, asked=None), asked is None)
-        if asked is not None:
-            x = self.layers[-1](x, call, None)
-        if call.cache is not None:
-            call.cache.advance(call.runs)
+    def forward(self, words: Tensor, context: ForwardContext) -> Tensor:
+        steps, selected = self.steps, context.selected
+        if steps is None or self.adjust is not None or not steps.serves(words, context):
+            return super().forward(words, context)
+        x = steps.run(
+            self.embed(words, context),
+            context if selected is None else replace(context, selected=None),
+            selected is None,
+        )
+        if selected is not None:
+            x = self.layers[-1](x, context, None)
+        if context.cache is not None:
+            context.cache.advance(context.runs)
         return self.out(self.norm(x))
 
 
@@ -105,24 +109,28 @@ class Steps:
         self._lost = False  # whether they were others when they were copied
         self._told: Snapshot | None = self._snapshot()
 
-    def serves(self, words: Tensor, call: Call) -> bool:
+    def serves(self, words: Tensor, context: ForwardContext) -> bool:
         """Whether the kernels compute this pass."""
-        record = call.record
+        record = context.capture
         shown = record.hidden is record.attentions is record.cross_attentions is None
-        if not shown or call.attend is not fused or torch.is_grad_enabled() or not native.serves(words):
+        if not shown or context.attend is not fused or torch.is_grad_enabled() or not native.serves(words):
             return False
         if not self.unchanged():
             return False
-        if self.biased or self.crosses != (call.encoded is not None):
+        if self.biased or self.crosses != (context.encoder_output is not None):
             return False
-        if call.encoded is not None and call.encoded.hidden.dtype is not words.dtype:
+        if context.encoder_output is not None and context.encoder_output.hidden.dtype is not words.dtype:
             return False
-        if _single(words, call):
+        if _single(words, context):
             return True
-        plans = [self._place(numbers, call).plan for numbers in self._alike]
+        plans = [self._place(numbers, context).plan for numbers in self._alike]
         if any(plan and not plan.fresh and plan.reads is not None for plan in plans):
             return False  # rows are gathered first
-        seen = [call.runs, *(plan.runs for plan in plans if plan), *([call.encoded.runs] if call.encoded else [])]
+        seen = [
+            context.runs,
+            *(plan.runs for plan in plans if plan),
+            *([context.encoder_output.runs] if context.encoder_output else []),
+        ]
         return all(mixes(words, runs) for runs in seen)
 
     def _snapshot(self) -> Snapshot:
@@ -134,7 +142,7 @@ class Steps:
             self._told = self._snapshot()
         return not self._lost and self._told.holds()
 
-    def run(self, x: Tensor, call: Call, last: bool = True) -> Tensor:
+    def run(self, x: Tensor, context: ForwardContext, last: bool = True) -> Tensor:
         """States (tokens, width) of word vectors (tokens, width).
 
         Args:
@@ -144,48 +152,48 @@ class Steps:
         assert library is not None
         x = x.clone(memory_format=torch.contiguous_format)
         table = self._layers()
-        queries = None if _single(x, call) else spans(call.runs)
+        queries = None if _single(x, context) else spans(context.runs)
         for numbers in self._alike:
-            found = self._place(numbers, call)
+            found = self._place(numbers, context)
             for name in ("writes", "begins", "lengths", "index"):
                 told = getattr(found, name)
                 table[name][numbers] = address_of(told)
-            if call.cache is not None and found.plan is not None:
-                self._remember(table, numbers, found.plan, call, x)
+            if context.cache is not None and found.plan is not None:
+                self._remember(table, numbers, found.plan, context, x)
         for positions, numbers in self._turned:
-            angles = positions.angles(call)
+            angles = positions.angles(context)
             table["cosines"][numbers], table["sines"][numbers] = (part.data_ptr() for part in angles)
             table["rotated"][numbers] = 2 * angles[0].shape[1]
-        held = [] if call.encoded is None else [tell_source(table, self.layers, call.encoded)]
+        held = [] if context.encoder_output is None else [tell_source(table, self.layers, context.encoder_output)]
         room = x.new_empty(x.shape[0] * (self._room + x.shape[1]))
         begins, lengths = (None, None) if queries is None else map(address_of, queries)
         said = native.Pass(
             steps=table.ctypes.data, x=x.data_ptr(), room=room.data_ptr(), q_begins=begins, q_lengths=lengths,
-            layers=len(table) - (not last), texts=len(call.runs), tokens=x.shape[0], states=x.shape[1],
+            layers=len(table) - (not last), texts=len(context.runs), tokens=x.shape[0], states=x.shape[1],
             type=native.TYPES[x.dtype], causal=int(self.layers[0].attention.step.causal),
         )  # fmt: skip
         library.mh_pass(ctypes.byref(said), torch.get_num_threads())
         del held
         return x
 
-    def _place(self, numbers: Sequence[int], call: Call) -> Place:
+    def _place(self, numbers: Sequence[int], context: ForwardContext) -> Place:
         """Where the keys and values of layers that remember alike lie."""
-        memory: Any = call.cache.layers[numbers[0]] if call.cache else None
-        return call.once((self, numbers[0]), partial(_found, memory, call))
+        memory: Any = context.cache.layers[numbers[0]] if context.cache else None
+        return context.cached((self, numbers[0]), partial(_found, memory, context))
 
-    def _remember(self, table: Any, numbers: Sequence[int], plan: Plan, call: Call, x: Tensor) -> None:
+    def _remember(self, table: Any, numbers: Sequence[int], plan: Plan, context: ForwardContext, x: Tensor) -> None:
         """Makes room for the keys and values of layers that remember alike, and says where it is."""
-        assert call.cache is not None
+        assert context.cache is not None
         shape = x.shape[0], int(table["key_heads"][numbers[0]]), int(table["width"][numbers[0]])
         places = []
         for number in numbers:
-            memory: Any = call.cache.layers[number]
+            memory: Any = context.cache.layers[number]
             if plan.fresh:
                 k, v = x.new_empty(shape), x.new_empty(shape)
                 memory.wait(k, v, plan)
             else:
                 like = x.new_empty(0, *shape[1:])
-                memory.make_room(plan, call, like, like)
+                memory.make_room(plan, context, like, like)
                 k, v = memory.k, memory.v
             places.append((k.data_ptr(), v.data_ptr()))
         table["k"][numbers], table["v"][numbers] = zip(*places, strict=True)
@@ -238,7 +246,7 @@ def describe(entry: Any, layer: Any, parts: Parts) -> list[Tensor]:
     return held
 
 
-def tell_source(table: Any, layers: Sequence[Any], source: Encoded) -> tuple[Any, Any]:
+def tell_source(table: Any, layers: Sequence[Any], source: EncoderOutput) -> tuple[Any, Any]:
     """Tells the kernels of what a pass's texts read besides; where it lies, to be kept as long as they are told."""
     held = spans(source.runs)
     table["source_begins"], table["source_lengths"] = map(address_of, held)
@@ -253,20 +261,20 @@ def room_of(parts: Sequence[Parts]) -> int:
     return max(max(one.qkv.outputs, one.into.outputs) for one in parts) + max(one.out.shape[1] for one in parts)
 
 
-def _single(x: Tensor, call: Call) -> bool:
+def _single(x: Tensor, context: ForwardContext) -> bool:
     """Whether a pass reads one token of each text."""
-    return call.runs.longest == 1 and len(call.runs) == x.shape[0]
+    return context.runs.longest == 1 and len(context.runs) == x.shape[0]
 
 
-def _found(memory: KeyValues | None, call: Call) -> Place:
+def _found(memory: KeyValues | None, context: ForwardContext) -> Place:
     if memory is None:
-        return Place(None, None, *spans(call.runs))
-    plan = memory.plan(call)
+        return Place(None, None, *spans(context.runs))
+    plan = memory.plan(context)
     if plan.fresh:
         return Place(plan, None, *spans(plan.runs))
     rows = plan.writes
     writes = native.numbers(range(rows.start, rows.stop)) if isinstance(rows, slice) else rows
-    return Place(plan, writes, *spans(plan.runs, memory.window if call.runs.longest == 1 else None))
+    return Place(plan, writes, *spans(plan.runs, memory.window if context.runs.longest == 1 else None))
 
 
 def _plain(layer: nn.Module) -> bool:

@@ -20,7 +20,7 @@ from ..generation.engine.step_output import Passed, likeliest
 from ..kernels.ragged import BLOCK
 from ..kernels.triton import launch as gpu
 from ..nn.cache.store import Store, Text
-from ..nn.call import Encoded
+from ..nn.forward_context import EncoderOutput
 from .graph_cache import Standing, settle, stands
 from .layer_spec import Snapshot
 
@@ -73,7 +73,7 @@ class Graphs:
         tokens: Sequence[int],
         ahead: int = 1,
         ends: Iterable[int] = (),
-        source: Encoded | None = None,
+        source: EncoderOutput | None = None,
     ) -> Passed | None:
         """Reads one token of each text, for which the texts have taken blocks.
 

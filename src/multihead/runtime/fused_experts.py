@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ..kernels.cpu import native
 from ..kernels.layout import lined
-from ..nn.call import Call
 from ..nn.experts import ClampedGate, RoutedExperts, WithShared
+from ..nn.forward_context import ForwardContext
 from ..nn.switch import SwitchFeedForward
 from .fused_linear_cpu import BUFFERS, Product
 
@@ -175,9 +175,9 @@ class PreparedWithShared(WithShared):
 class PreparedSwitch(SwitchFeedForward):
     """Packed experts of Switch Transformers."""
 
-    def forward(self, x: Tensor, call: Call) -> Tensor:
-        return self.joined(x, None, call)
+    def forward(self, x: Tensor, context: ForwardContext) -> Tensor:
+        return self.joined(x, None, context)
 
-    def joined(self, x: Tensor, add: Tensor | None, call: Call) -> Tensor:
-        weight, chosen, fits = self.route(x, call)
+    def joined(self, x: Tensor, add: Tensor | None, context: ForwardContext) -> Tensor:
+        weight, chosen, fits = self.route(x, context)
         return self.experts(x, (weight * fits)[:, None], chosen[:, None], add)

@@ -17,9 +17,9 @@ from ..kernels.ragged import Sight
 from ..nn.activations import ACTIVATIONS
 from ..nn.attention.attention import Attention, CrossAttention
 from ..nn.cache.layer_cache import KeyValues
-from ..nn.call import Call, Encoded
 from ..nn.experts import ExpertList, RoutedExperts, StackedExperts, WithShared
 from ..nn.feedforward import FeedForward, GatedFeedForward
+from ..nn.forward_context import EncoderOutput, ForwardContext
 from ..nn.hooks import hooked
 from ..nn.layer import Layer, Residual
 from ..nn.norms import Finite
@@ -42,23 +42,23 @@ class PreparedAttention(Attention):
     output: Product | Joined
     widths: tuple[int, int, int]
 
-    def forward(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
-        return bare(self.output, self._heads(x, call, memory).flatten(1))
+    def forward(self, x: Tensor, context: ForwardContext, memory: KeyValues | None) -> Tensor:
+        return bare(self.output, self._heads(x, context, memory).flatten(1))
 
-    def joined(self, x: Tensor, add: Tensor | None, call: Call, memory: KeyValues | None) -> Tensor:
+    def joined(self, x: Tensor, add: Tensor | None, context: ForwardContext, memory: KeyValues | None) -> Tensor:
         """(tokens, width): `add` and what attention gives of x."""
-        return self.output(self._heads(x, call, memory).flatten(1), add)
+        return self.output(self._heads(x, context, memory).flatten(1), add)
 
     @property
-    def narrows(self) -> bool:
+    def supports_selected_tokens(self) -> bool:
         return type(self.positions) is Positions and not self.causal and self.window is None
 
-    def narrowed(self, x: Tensor, call: Call, add: Tensor | None = None) -> Tensor:
-        asked = call.asked
-        assert asked is not None
+    def forward_selected(self, x: Tensor, context: ForwardContext, add: Tensor | None = None) -> Tensor:
+        selected = context.selected
+        assert selected is not None
         q, k, v = self._project(x)
-        sight = Sight(asked.runs, call.runs)
-        mixed = self._mix(q.index_select(0, asked.rows), k, v, sight, None, call, call.record.attentions)
+        sight = Sight(selected.runs, context.runs)
+        mixed = self._mix(q.index_select(0, selected.rows), k, v, sight, None, context, context.capture.attentions)
         return self.output(mixed.flatten(1), add)
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,20 +76,22 @@ class PreparedCrossAttention(CrossAttention):
     output: Product | Joined
     widths: tuple[int, int]
 
-    def forward(self, x: Tensor, call: Call, memory: KeyValues | None = None) -> Tensor:
-        return bare(self.output, self._mixed(x, call))
+    def forward(self, x: Tensor, context: ForwardContext, memory: KeyValues | None = None) -> Tensor:
+        return bare(self.output, self._mixed(x, context))
 
-    def joined(self, x: Tensor, add: Tensor | None, call: Call, memory: KeyValues | None = None) -> Tensor:
-        return self.output(self._mixed(x, call), add)
+    def joined(self, x: Tensor, add: Tensor | None, context: ForwardContext, memory: KeyValues | None = None) -> Tensor:
+        return self.output(self._mixed(x, context), add)
 
-    def _mixed(self, x: Tensor, call: Call) -> Tensor:
-        source = call.encoded
+    def _mixed(self, x: Tensor, context: ForwardContext) -> Tensor:
+        source = context.encoder_output
         assert source is not None
         k, v = self.projected(source)
-        sight = call.sight(source.runs, causal=False, window=None)
-        return self._mix(self._split(self.query(x)), k, v, sight, None, call, call.record.cross_attentions).flatten(1)
+        sight = context.sight(source.runs, causal=False, window=None)
+        return self._mix(
+            self._split(self.query(x)), k, v, sight, None, context, context.capture.cross_attentions
+        ).flatten(1)
 
-    def projected(self, source: Encoded) -> tuple[Tensor, Tensor]:
+    def projected(self, source: EncoderOutput) -> tuple[Tensor, Tensor]:
         def project(hidden: Tensor) -> tuple[Tensor, Tensor]:
             k, v = self.kv(hidden).split(self.widths, 1)
             return self._split(k), self._split(v)
@@ -153,13 +155,13 @@ class PreparedResidual(Residual):
         return self.after(self.step.output.settled(total) if self.taken[1] else total)  # type: ignore[union-attr,operator]
 
     @property
-    def narrows(self) -> bool:
-        return getattr(self.step, "narrows", False)
+    def supports_selected_tokens(self) -> bool:
+        return getattr(self.step, "supports_selected_tokens", False)
 
-    def narrowed(self, x: Tensor, call: Call) -> Tensor:
-        assert call.asked is not None
-        rows = x.index_select(0, call.asked.rows)
-        return self.after(self.step.narrowed(self.before(x), call, rows))  # type: ignore[operator]
+    def forward_selected(self, x: Tensor, context: ForwardContext) -> Tensor:
+        assert context.selected is not None
+        rows = x.index_select(0, context.selected.rows)
+        return self.after(self.step.forward_selected(self.before(x), context, rows))  # type: ignore[operator]
 
 
 class JoinedResidual(PreparedResidual):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Sequence
 from ...errors import MemoryFull
 from ...nn.cache.block_pool import Budget
 from ...nn.cache.store import Store
-from ...nn.call import Encoded
+from ...nn.forward_context import EncoderOutput
 from ...nn.modes import evaluating
 from .sequence import Branch, Decoder, Read, Reader, Reading
 
@@ -43,13 +43,15 @@ class Request:
         self.reads: list[Read] = []
         self.readings: dict[int, Reading] = {}
 
-    def branch(self, tokens: Sequence[int], encoded: Encoded | None = None, model: Decoder | None = None) -> Branch:
+    def branch(
+        self, tokens: Sequence[int], encoder_output: EncoderOutput | None = None, model: Decoder | None = None
+    ) -> Branch:
         """A new branch, of which nothing is read; what others have read of the same beginning is found in time.
 
         Args:
             model: reads it, where that is not the engine's own.
         """
-        made = Branch(self, self.engine.reader(model), tokens, encoded)
+        made = Branch(self, self.engine.reader(model), tokens, encoder_output)
         made.text.expected = self.size
         return made
 

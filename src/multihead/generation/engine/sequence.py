@@ -15,7 +15,7 @@ from ...kernels.ragged import BLOCK, Runs
 from ...nn.cache.block_pool import Budget
 from ...nn.cache.layer_cache import Memory
 from ...nn.cache.store import ByLength, Cache, Store
-from ...nn.call import Encoded, Record
+from ...nn.forward_context import EncoderOutput, OutputCapture
 from ...runtime.cpu_decode_runner import Walks
 from ...runtime.cuda_graph_runner import Graphs
 from ...runtime.graph_cache import Kept
@@ -43,7 +43,7 @@ class Decoder(Protocol):
     def memories(self) -> list[Memory]:
         """An empty memory a layer."""
 
-    def read(self, ids: Tensor, runs: Runs, memory: Cache, record: Record | None = None) -> Tensor:
+    def read(self, ids: Tensor, runs: Runs, memory: Cache, capture: OutputCapture | None = None) -> Tensor:
         """Reads ids (tokens,) into a cache: last states (tokens, width). `record` gets what is seen on the way."""
 
     def score(self, states: Tensor) -> Tensor:
@@ -53,8 +53,10 @@ class Decoder(Protocol):
 class Branch:
     """One way that a request's text goes on: its tokens, prompt included, and what is remembered of them."""
 
-    def __init__(self, request: Request, reader: Reader, tokens: Sequence[int], encoded: Encoded | None) -> None:
-        self.request, self.reader, self.tokens, self.encoded = request, reader, list(tokens), encoded
+    def __init__(
+        self, request: Request, reader: Reader, tokens: Sequence[int], encoder_output: EncoderOutput | None
+    ) -> None:
+        self.request, self.reader, self.tokens, self.encoder_output = request, reader, list(tokens), encoder_output
         self.text = reader.store.begin(request.seed)
         self.twin: Branch | None = None  # goes the same way from another prompt (guidance)
         self.open = True
@@ -96,7 +98,7 @@ class Branch:
     def fork(self) -> Branch:
         """Another branch with the same tokens; what is remembered is shared until one of them writes."""
         other = object.__new__(Branch)
-        other.request, other.reader, other.encoded = self.request, self.reader, self.encoded
+        other.request, other.reader, other.encoder_output = self.request, self.reader, self.encoder_output
         other.tokens = list(self.tokens)
         other.text, other.open = self.text.fork(), True
         other.twin = None if self.twin is None else self.twin.fork()
@@ -145,7 +147,7 @@ class Read:
     branch: Branch
     wanted: int = 1
     states: int = 0
-    record: Record | None = None
+    record: OutputCapture | None = None
     ahead: int = 0
     room: int = 0
     ends: frozenset[int] = frozenset()
@@ -219,7 +221,7 @@ class Reader:
         self.store = Store(model.memories(), budget, probe, model.by_length)
         if self.store.bound:
             raise InvalidInput("This family remembers its last tokens alone and cannot continue texts here.")
-        self._joined: tuple[list[Encoded | None], Encoded] | None = None
+        self._joined: tuple[list[EncoderOutput | None], EncoderOutput] | None = None
         self.shortcut: Graphs | Walks | None = Graphs.of(model, self.store) or Walks.of(model, self.store)
 
     @cached_property
@@ -264,7 +266,7 @@ class Reader:
         ids = torch.tensor([token for part in parts for token in part], device=self.model.device)
         wishes = [read.record for read, _ in work if read.record is not None]
         seen: Any = ([], []) if any(wish.attentions is not None for wish in wishes) else (None, None)
-        record = Record([], *seen) if wishes else None
+        record = OutputCapture([], *seen) if wishes else None
         with torch.inference_mode():
             states = self.model.read(ids, runs, cache, record)
             ends = [begin + length for begin, length in zip(runs.begins, runs.lengths, strict=True)]
@@ -302,14 +304,14 @@ class Reader:
         ends = {end for read, _ in work for end in read.ends}
         return self.shortcut.step(texts, tokens, max(ahead, 0) + 1, ends, self._source(work))
 
-    def _source(self, work: Sequence[tuple[Read, int]]) -> Encoded | None:
+    def _source(self, work: Sequence[tuple[Read, int]]) -> EncoderOutput | None:
         """The encoded sources of a pass as one, kept while the same ones come."""
-        parts = [read.branch.encoded for read, _ in work]
+        parts = [read.branch.encoder_output for read, _ in work]
         if parts[0] is None:
             return None
         known = self._joined
         if known is None or list(map(id, known[0])) != list(map(id, parts)):
-            self._joined = known = parts, Encoded.joined([part for part in parts if part is not None])
+            self._joined = known = parts, EncoderOutput.concatenate([part for part in parts if part is not None])
         return known[1]
 
     def _probe(self) -> Store:
@@ -326,7 +328,7 @@ def _cast() -> bool:
     return torch.is_autocast_enabled("cuda")
 
 
-def copied(seen: Record, wish: Record, runs: Runs, text: int) -> None:
+def copied(seen: OutputCapture, wish: OutputCapture, runs: Runs, text: int) -> None:
     """One text's share of what a pass showed."""
     begin = runs.begins[text]
     rows = slice(begin, begin + runs.lengths[text])

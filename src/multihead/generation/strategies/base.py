@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...errors import NoContinuation, ScoresNotFinite
-from ...nn.call import Encoded, Record
+from ...nn.forward_context import EncoderOutput, OutputCapture
 from ..config import GenerationConfig
 from ..engine.scheduler import Request
 from ..engine.sequence import Branch, Decoder, Read, Reading
@@ -40,7 +40,7 @@ class Assistant:
 
     model: Decoder
     tokenizer: Any = None
-    encode: Callable[[int], Encoded] | None = None
+    encode: Callable[[int], EncoderOutput] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Shown:
     numbers: tuple[int, ...]
     scores: Tensor
     logits: Tensor
-    records: list[Record] = field(default_factory=list)
+    records: list[OutputCapture] = field(default_factory=list)
 
 
 class Job:
@@ -100,7 +100,7 @@ class Job:
         limit: int,
         *,
         number: int = 0,
-        encoded: Encoded | None = None,
+        encoder_output: EncoderOutput | None = None,
         source: Sequence[int] = (),
         extras: Extras = Extras(),
         structure: Structure | None = None,
@@ -109,7 +109,7 @@ class Job:
         tied: bool = False,
     ) -> None:
         self.prompt, self.config, self.limit, self.number = list(prompt), config, limit, number
-        self.encoded, self.extras, self.listener = encoded, extras, listener
+        self.encoder_output, self.extras, self.listener = encoder_output, extras, listener
         allowed = extras.allowed
         follow: Allowed | None = None if allowed is None else lambda ids: allowed(number, ids)
         first = len(prompt) == 1 and config.forced_bos_token_id is not None  # comes before the text
@@ -137,10 +137,12 @@ class Job:
 
     def begin(self, request: Request) -> Branch:
         """The branch that reads the prompt, and its twin that does not know it, where guidance asks for one."""
-        branch = request.branch(self.prompt, self.encoded)
+        branch = request.branch(self.prompt, self.encoder_output)
         if self.config.guidance_scale not in (None, 1.0):
             negative = self.extras.negative
-            branch.twin = request.branch(self.prompt[-1:] if negative is None else negative[self.number], self.encoded)
+            branch.twin = request.branch(
+                self.prompt[-1:] if negative is None else negative[self.number], self.encoder_output
+            )
         return branch
 
     def wishes(self, branches: Sequence[Branch], wanted: int = 1) -> list[Read]:
@@ -153,7 +155,7 @@ class Job:
         for branch in both:
             hidden: list[Tensor] | None = [] if deep else None
             seen: tuple[Any, Any] = ([], []) if config.output_attentions else (None, None)
-            record = Record(hidden, *seen) if deep or shown else None
+            record = OutputCapture(hidden, *seen) if deep or shown else None
             states = branch.left if shown else 0  # who wants to see a pass wants all of it
             self.reads.append(Read(branch, wanted, states, record))
         return self.reads

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ...nn.call import Encoded
+from ...nn.forward_context import EncoderOutput
 from ..engine.scheduler import Request, Strategy
 from ..engine.sequence import Branch, Decoder, Read, Reading
 from .base import Job
@@ -91,10 +91,10 @@ class Draft:
     """
 
     def __init__(
-        self, request: Request, job: Job, model: Decoder, *, encoded: Encoded | None = None, count: int = GUESSES,
-        schedule: str = "constant", sure: float = SURE, likeliest: bool = False,
+        self, request: Request, job: Job, model: Decoder, *, encoder_output: EncoderOutput | None = None,
+        count: int = GUESSES, schedule: str = "constant", sure: float = SURE, likeliest: bool = False,
     ) -> None:  # fmt: skip
-        self.request, self.job, self.model, self.encoded = request, job, model, encoded
+        self.request, self.job, self.model, self.encoder_output = request, job, model, encoder_output
         self.count, self.schedule, self.sure = count, schedule, sure
         self.draws = bool(job.config.do_sample) and not likeliest
         self.ends = frozenset[int]() if likeliest else job.config.ends  # another vocabulary's are not known
@@ -104,7 +104,7 @@ class Draft:
         if len(tokens) >= (self.model.longest or math.inf):
             return Guess([])
         if self.branch is None:
-            self.branch = self.request.branch(tokens, self.encoded, self.model)
+            self.branch = self.request.branch(tokens, self.encoder_output, self.model)
         branch, chances = self.branch, []
         follow(branch, tokens)
         longest = self.model.longest or math.inf

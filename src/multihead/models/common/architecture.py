@@ -72,7 +72,8 @@ class Architecture:
         foreign_config: config.json entries from the metadata of such a file, by layout.
         kinds: where a class of this family is of another kind than its name says elsewhere.
         bare: builds the backbone of some heads in another way, by end of class name (a decoder alone).
-        inputs: a family's own inputs beside the usual ones: name -> from the user's tensor to what `Call.given` holds.
+        inputs: a family's own inputs beside the usual ones, by name: packs the user's tensor for
+            `ForwardContext.extra_inputs`.
         memory_names: the family's own names of the arguments `past_key_values` and `use_cache`.
         methods: more methods of the family's classes, by name.
         shift: makes a decoder's input of what it shall say.

@@ -14,7 +14,7 @@ from ...heads import losses
 from ...heads.head_types import Kind, next_words
 from ...heads.heads import Head, last
 from ...heads.outputs import Output
-from ...nn.call import Call
+from ...nn.forward_context import ForwardContext
 from ...nn.ragged import Layout
 from ...nn.stack import Stack
 from ...nn.weights import Dropout, Linear
@@ -35,16 +35,16 @@ class DoubleHeadsOutput(Output):
 
 
 class DoubleHeads(nn.Module):
-    """A score a word, and one a text, of the state at `call.given["mc_token_ids"]`, its last unless given."""
+    """A score a word, and one a text, of the state at `context.extra_inputs["mc_token_ids"]`, its last unless given."""
 
     def __init__(self, width: int, words: nn.Module, dropout: float) -> None:
         super().__init__()
         self.words, self.choice, self.dropout = words, Linear(width, 1), Dropout(dropout)
 
-    def forward(self, hidden: Tensor, call: Call) -> tuple[Tensor, Tensor]:
-        rows = call.given.get("mc_token_ids")
-        states = last(hidden, call) if rows is None else hidden[rows[:, 0]]
-        return self.words(hidden, call), self.choice(self.dropout(states))
+    def forward(self, hidden: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor]:
+        rows = context.extra_inputs.get("mc_token_ids")
+        states = last(hidden, context) if rows is None else hidden[rows[:, 0]]
+        return self.words(hidden, context), self.choice(self.dropout(states))
 
 
 def both(config: Any, backbone: Stack) -> Head:

@@ -14,7 +14,7 @@ from ...config import Config
 from ...heads.head_types import Kind
 from ...heads.heads import Head
 from ...heads.outputs import Output
-from ...nn.call import Call
+from ...nn.forward_context import ForwardContext
 from ...nn.ragged import Layout
 from ...nn.weights import LayerNorm, Linear
 from .architecture import MakeHead
@@ -56,7 +56,7 @@ class SpanSearch(nn.Module):
         self.end_states, self.end_norm, self.end = Linear(2 * width, width), LayerNorm(width, eps), Linear(width, 1)
         self.none_states, self.none = Linear(2 * width, width), Linear(width, 1, bias=False)
 
-    def forward(self, hidden: Tensor, call: Call) -> tuple[SpanSearch, Tensor]:
+    def forward(self, hidden: Tensor, context: ForwardContext) -> tuple[SpanSearch, Tensor]:
         """Itself and the states: what is left to do needs whole texts, and the labels."""
         return self, hidden
 

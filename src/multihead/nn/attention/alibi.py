@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...kernels.ragged import Sight
 from ...kernels.torch.attention import Bias
-from ..call import Call
+from ..forward_context import ForwardContext
 from ..positions import Positions
 
 
@@ -28,8 +28,8 @@ class Alibi(Positions):
     def biases(self, count: int) -> tuple[Tensor, bool] | None:
         return self._table(count, torch.device("cpu"))[:, 0].contiguous(), True
 
-    def bias(self, q: Tensor, k: Tensor, sight: Sight, call: Call) -> Bias | None:
-        longest = call.once((self, sight.keys), lambda: self._table(sight.keys.longest, q.device))
+    def bias(self, q: Tensor, k: Tensor, sight: Sight, context: ForwardContext) -> Bias | None:
+        longest = context.cached((self, sight.keys), lambda: self._table(sight.keys.longest, q.device))
         return lambda text: longest[..., : sight.keys.lengths[text]].to(q.dtype)
 
     def _table(self, keys: int, device: torch.device) -> Tensor:

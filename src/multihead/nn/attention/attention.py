@@ -12,7 +12,7 @@ from ...kernels.ragged import Sight
 from ...kernels.torch.attention import Bias, attend
 from ...kernels.triton import launch as gpu
 from ..cache.layer_cache import KeyValues
-from ..call import Call, Encoded
+from ..forward_context import EncoderOutput, ForwardContext
 from ..positions import Positions, Rotary
 from ..weights import Linear
 
@@ -75,9 +75,9 @@ class Attention(nn.Module):
     def memory(self) -> KeyValues:
         return KeyValues(self.window if self.causal else None)
 
-    def forward(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: KeyValues | None) -> Tensor:
         """(tokens, width) to (tokens, width)."""
-        return self.out(self._heads(x, call, memory).flatten(1))
+        return self.out(self._heads(x, context, memory).flatten(1))
 
     @property
     def pages(self) -> bool:
@@ -86,35 +86,43 @@ class Attention(nn.Module):
         return kind.bias is Positions.bias and kind.rotate in (Positions.rotate, Rotary.rotate)
 
     @property
-    def narrows(self) -> bool:
+    def supports_selected_tokens(self) -> bool:
         """Whether a query's result depends on no place, so that some queries can be computed alone."""
         plain = type(self) is Attention and type(self.positions) is Positions
         return plain and not self.causal and self.window is None
 
-    def narrowed(self, x: Tensor, call: Call) -> Tensor:
+    def forward_selected(self, x: Tensor, context: ForwardContext) -> Tensor:
         """(tokens asked for, width): what `forward` gives at these, of x (tokens, width)."""
-        asked = call.asked
-        assert asked is not None
-        q, k, v = self.q(x.index_select(0, asked.rows)), self.k(x), self.v(x)
+        selected = context.selected
+        assert selected is not None
+        q, k, v = self.q(x.index_select(0, selected.rows)), self.k(x), self.v(x)
         if self.clip is not None:
             q, k, v = (part.clamp(-self.clip, self.clip) for part in (q, k, v))
         q, k = self.q_norm(self._split(q)), self.k_norm(self._split(k))
-        sight = Sight(asked.runs, call.runs)
-        return self.out(self._mix(q, k, self._split(v), sight, None, call, call.record.attentions).flatten(1))
+        sight = Sight(selected.runs, context.runs)
+        return self.out(self._mix(q, k, self._split(v), sight, None, context, context.capture.attentions).flatten(1))
 
-    def _heads(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
+    def _heads(self, x: Tensor, context: ForwardContext, memory: KeyValues | None) -> Tensor:
         """What each head makes of a token, (tokens, heads, head width)."""
         q, k, v = self._project(x)
-        if memory is not None and self.pages and call.pages and gpu.fits(q, k, v) and not memory.plan(call).fresh:
-            q, k, v, runs = memory.place(q, k, v, self.positions.turns(call), call)
-            sight = call.sight(runs, causal=self.causal, window=self.window)
-            return self._mix(q, k, v, sight, None, call, None)
-        turned, k = self.positions.rotate(q, k, call)
-        runs = call.runs
+        if (
+            memory is not None
+            and self.pages
+            and context.reads_pages
+            and gpu.fits(q, k, v)
+            and not memory.plan(context).fresh
+        ):
+            q, k, v, runs = memory.place(q, k, v, self.positions.turns(context), context)
+            sight = context.sight(runs, causal=self.causal, window=self.window)
+            return self._mix(q, k, v, sight, None, context, None)
+        turned, k = self.positions.rotate(q, k, context)
+        runs = context.runs
         if memory is not None:
-            k, v, runs = memory.extend(k, v, call)
-        sight = call.sight(runs, causal=self.causal, window=self.window)
-        return self._mix(turned, k, v, sight, self.positions.bias(q, k, sight, call), call, call.record.attentions)
+            k, v, runs = memory.extend(k, v, context)
+        sight = context.sight(runs, causal=self.causal, window=self.window)
+        return self._mix(
+            turned, k, v, sight, self.positions.bias(q, k, sight, context), context, context.capture.attentions
+        )
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, (tokens, heads, head width) each, not yet turned by their positions."""
@@ -133,13 +141,13 @@ class Attention(nn.Module):
         v: Tensor,
         sight: Sight,
         bias: Bias | None,
-        call: Call,
+        context: ForwardContext,
         record: list[list[Tensor]] | None,
     ) -> Tensor:
         dropout = self.dropout if self.training else 0.0
         numbers = {"scale": self.scale, "softcap": self.softcap, "dropout": dropout, "sinks": self.sinks}
         if record is None:
-            mixed = call.attend(q, k, v, sight, bias=bias, **numbers)  # type: ignore[arg-type]
+            mixed = context.attend(q, k, v, sight, bias=bias, **numbers)  # type: ignore[arg-type]
         else:
             seen: list[Tensor] = []
             mixed = attend(q, k, v, sight, bias=bias, seen=seen, **numbers)  # type: ignore[arg-type]
@@ -150,14 +158,14 @@ class Attention(nn.Module):
 class CrossAttention(Attention):
     """Attention from a decoder's tokens to an encoded source, whose keys and values are projected once."""
 
-    def forward(self, x: Tensor, call: Call, memory: KeyValues | None = None) -> Tensor:
-        source = call.encoded
+    def forward(self, x: Tensor, context: ForwardContext, memory: KeyValues | None = None) -> Tensor:
+        source = context.encoder_output
         assert source is not None
         k, v = self.projected(source)
-        sight = call.sight(source.runs, causal=False, window=None)
-        mixed = self._mix(self._split(self.q(x)), k, v, sight, None, call, call.record.cross_attentions)
+        sight = context.sight(source.runs, causal=False, window=None)
+        mixed = self._mix(self._split(self.q(x)), k, v, sight, None, context, context.capture.cross_attentions)
         return self.out(mixed.flatten(1))
 
-    def projected(self, source: Encoded) -> tuple[Tensor, Tensor]:
+    def projected(self, source: EncoderOutput) -> tuple[Tensor, Tensor]:
         """Keys and values (rows, heads, width) of a source, computed once."""
         return source.project(self, lambda hidden: (self._split(self.k(hidden)), self._split(self.v(hidden))))

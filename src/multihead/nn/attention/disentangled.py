@@ -11,7 +11,7 @@ from ...kernels.ragged import Sight
 from ...kernels.torch.attention import Bias
 from ..activations import Activation
 from ..cache.layer_cache import KeyValues, Memory
-from ..call import Call
+from ..forward_context import ForwardContext
 from ..positions import Positions
 from ..weights import Dropout, Embedding
 
@@ -64,9 +64,9 @@ class DisentangledBias(Positions):
         self.distances, self.key, self.query = distances, key, query
         self.scale, self.dropout = scale, Dropout(dropout)
 
-    def bias(self, q: Tensor, k: Tensor, sight: Sight, call: Call) -> Bias | None:
-        vectors = self.dropout(call.once(self.distances, self.distances))
-        known = call.once((self.distances, sight.keys.longest), lambda: self._rows(sight.keys.longest, q.device))
+    def bias(self, q: Tensor, k: Tensor, sight: Sight, context: ForwardContext) -> Bias | None:
+        vectors = self.dropout(context.cached(self.distances, self.distances))
+        known = context.cached((self.distances, sight.keys.longest), lambda: self._rows(sight.keys.longest, q.device))
         asked = self._scores(q, self.key, vectors)  # (heads, tokens, rows)
         told = self._scores(k, self.query, vectors)
 
@@ -112,25 +112,25 @@ class ConvolvedLayer(nn.Module):
     def memory(self) -> KeyValues:
         return self.layer.memory()  # type: ignore[operator]
 
-    def forward(self, x: Tensor, call: Call, memory: Memory | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: Memory | None) -> Tensor:
         """(tokens, width) to the same."""
-        return self.norm(self.layer(x, call, memory) + self.act(self.dropout(self._convolved(x, call))))
+        return self.norm(self.layer(x, context, memory) + self.act(self.dropout(self._convolved(x, context))))
 
-    def _convolved(self, x: Tensor, call: Call) -> Tensor:
+    def _convolved(self, x: Tensor, context: ForwardContext) -> Tensor:
         """One convolution over all texts, with zeros between them."""
         gap = self.weight.shape[2] // 2
-        rows = call.once((ConvolvedLayer, gap), lambda: self._apart(call, gap))
-        spread = x.new_zeros(x.shape[0] + gap * (len(call.runs) + 1), x.shape[1]).index_copy(0, rows, x)
+        rows = context.cached((ConvolvedLayer, gap), lambda: self._apart(context, gap))
+        spread = x.new_zeros(x.shape[0] + gap * (len(context.runs) + 1), x.shape[1]).index_copy(0, rows, x)
         mixed = nn.functional.conv1d(spread.T[None], self.weight, self.bias, padding=gap, groups=self.groups)
         return mixed[0].T[rows]
 
-    def _apart(self, call: Call, gap: int) -> Tensor:
+    def _apart(self, context: ForwardContext, gap: int) -> Tensor:
         """Rows (tokens,) of the texts with `gap` rows before each."""
         parts = [
             torch.arange(begin + gap * (text + 1), begin + gap * (text + 1) + length)
-            for text, (begin, length) in enumerate(zip(call.runs.begins, call.runs.lengths, strict=True))
+            for text, (begin, length) in enumerate(zip(context.runs.begins, context.runs.lengths, strict=True))
         ]
-        return (torch.cat(parts) if parts else torch.zeros(0, dtype=torch.long)).to(call.positions.device)
+        return (torch.cat(parts) if parts else torch.zeros(0, dtype=torch.long)).to(context.positions.device)
 
 
 def disentangled_scale(head_width: int, kinds: int) -> float:

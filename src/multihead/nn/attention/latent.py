@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..cache.layer_cache import KeyValues
-from ..call import Call
+from ..forward_context import ForwardContext
 from ..norms import RMSNorm
 from ..weights import Linear
 from .attention import Attention
@@ -65,25 +65,25 @@ class LatentAttention(Attention):
         self.latent, self.latent_norm = Linear(width, rank + turned, bias=bias), RMSNorm(rank, 1e-6)
         self.heads, self.rank, self.plain, self.turned = heads, rank, plain, turned
 
-    def _heads(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
+    def _heads(self, x: Tensor, context: ForwardContext, memory: KeyValues | None) -> Tensor:
         plain, turning = self._split(self.q(x)).split((self.plain, self.turned), -1)
         latent, key = self.latent(x).split((self.rank, self.turned), -1)
-        turning, key = self.positions.rotate(turning, key[:, None], call)
-        latent, runs = self.latent_norm(latent)[:, None], call.runs
+        turning, key = self.positions.rotate(turning, key[:, None], context)
+        latent, runs = self.latent_norm(latent)[:, None], context.runs
         if memory is not None:
-            latent, key, runs = memory.extend(latent, key, call)
-        sight = call.sight(runs, causal=self.causal, window=self.window)
+            latent, key, runs = memory.extend(latent, key, context)
+        sight = context.sight(runs, causal=self.causal, window=self.window)
         if latent.shape[0] > 2 * x.shape[0]:  # few queries: move them to the latent instead of it to every head
             k, v = self._matrix(self.k), self._matrix(self.v)
             moved = torch.cat([torch.einsum("thp,hpr->thr", plain, k), turning], -1)
             keys = torch.cat([latent, key], -1)
-            mixed = self._mix(moved, keys, latent, sight, None, call, call.record.attentions)
+            mixed = self._mix(moved, keys, latent, sight, None, context, context.capture.attentions)
             return torch.einsum("thr,hvr->thv", mixed, v)
         shared = latent[:, 0]
         own = torch.cat([self.k(shared).unflatten(-1, (self.heads, -1)), key.expand(-1, self.heads, -1)], -1)
         values = self.v(shared).unflatten(-1, (self.heads, -1))
         q = torch.cat([plain, turning], -1)
-        return self._mix(q, own, values, sight, None, call, call.record.attentions)
+        return self._mix(q, own, values, sight, None, context, context.capture.attentions)
 
     def _matrix(self, linear: nn.Module) -> Tensor:
         """(heads, channels, rank)."""

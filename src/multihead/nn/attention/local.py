@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...kernels.ragged import Runs, Sight
 from ...kernels.torch.attention import Bias
 from ..cache.layer_cache import KeyValues
-from ..call import Call
+from ..forward_context import ForwardContext
 from .attention import Attention
 from .position_bias import BucketedBias
 
@@ -56,30 +56,34 @@ class LocalAttention(Attention):
         super().__init__(width, heads, window=window, positions=positions, **options)
         self.reach = window
 
-    def _heads(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
+    def _heads(self, x: Tensor, context: ForwardContext, memory: KeyValues | None) -> Tensor:
         q, k, v = self._project(x)
         # Shown weights are a matrix a text.
-        size = max(call.runs.longest, 1) if call.record.attentions is not None else max(self.reach, 128)
-        blocks = call.once((Blocks, self.reach, size), lambda: Blocks.of(call.runs, size, self.reach))
-        k, v, keys, bias = self._near(x, k, v, blocks, call)
-        shown: list[list[Tensor]] | None = None if call.record.attentions is None else []
-        mixed = self._mix(q, k, v, Sight(blocks.queries, keys), bias, call, shown)
-        if call.record.attentions is not None and shown is not None:
-            call.record.attentions.append(self._whole(shown[0], blocks, call.runs))
+        size = max(context.runs.longest, 1) if context.capture.attentions is not None else max(self.reach, 128)
+        blocks = context.cached((Blocks, self.reach, size), lambda: Blocks.of(context.runs, size, self.reach))
+        k, v, keys, bias = self._near(x, k, v, blocks, context)
+        shown: list[list[Tensor]] | None = None if context.capture.attentions is None else []
+        mixed = self._mix(q, k, v, Sight(blocks.queries, keys), bias, context, shown)
+        if context.capture.attentions is not None and shown is not None:
+            context.capture.attentions.append(self._whole(shown[0], blocks, context.runs))
         return mixed
 
-    def _near(self, x: Tensor, k: Tensor, v: Tensor, blocks: Blocks, call: Call) -> tuple[Tensor, Tensor, Runs, Bias]:
+    def _near(
+        self, x: Tensor, k: Tensor, v: Tensor, blocks: Blocks, context: ForwardContext
+    ) -> tuple[Tensor, Tensor, Runs, Bias]:
         """Keys and values (rows, heads, width) of all blocks, where each block's lie, and their biases."""
-        return k, v, blocks.keys, lambda block: self._bias(blocks, block, call, x.device)
+        return k, v, blocks.keys, lambda block: self._bias(blocks, block, context, x.device)
 
-    def _bias(self, blocks: Blocks, block: int, call: Call, device: torch.device) -> Tensor:
+    def _bias(self, blocks: Blocks, block: int, context: ForwardContext, device: torch.device) -> Tensor:
         """(heads, queries, keys), lowest where a key is out of reach; blocks inside a text share one."""
         queries, keys = blocks.queries.lengths[block], blocks.keys.lengths[block]
         place = blocks.queries.begins[block] - blocks.keys.begins[block]
-        return call.once((self.positions, place, queries, keys), lambda: self._made(place, queries, keys, call, device))
+        return context.cached(
+            (self.positions, place, queries, keys), lambda: self._made(place, queries, keys, context, device)
+        )
 
-    def _made(self, place: int, queries: int, keys: int, call: Call, device: torch.device) -> Tensor:
-        values = self.positions.near(place, queries, keys, self.reach, call, device)  # type: ignore[operator]
+    def _made(self, place: int, queries: int, keys: int, context: ForwardContext, device: torch.device) -> Tensor:
+        values = self.positions.near(place, queries, keys, self.reach, context, device)  # type: ignore[operator]
         ahead = torch.arange(keys, device=device) - torch.arange(place, place + queries, device=device)[:, None]
         return values.masked_fill(ahead.abs() >= self.reach, torch.finfo(values.dtype).min)
 
@@ -104,10 +108,12 @@ class TransientGlobalAttention(LocalAttention):
         super().__init__(width, heads, **options)
         self.block, self.sums, self.norm = block, sums, norm
 
-    def _near(self, x: Tensor, k: Tensor, v: Tensor, blocks: Blocks, call: Call) -> tuple[Tensor, Tensor, Runs, Bias]:
-        counts = [length // self.block for length in call.runs.lengths]
+    def _near(
+        self, x: Tensor, k: Tensor, v: Tensor, blocks: Blocks, context: ForwardContext
+    ) -> tuple[Tensor, Tensor, Runs, Bias]:
+        counts = [length // self.block for length in context.runs.lengths]
         sides = Runs.of(tuple(counts))
-        total = self.norm(self._sums(x, call.runs, sides))
+        total = self.norm(self._sums(x, context.runs, sides))
         k, v = (torch.cat([own, self._split(side(total))]) for own, side in ((k, self.k), (v, self.v)))
         rows, lengths = [], []
         for text, begin, length in zip(blocks.texts, blocks.keys.begins, blocks.keys.lengths, strict=True):
@@ -117,7 +123,7 @@ class TransientGlobalAttention(LocalAttention):
         index = torch.cat(rows).to(x.device) if rows else torch.zeros(0, dtype=torch.long, device=x.device)
 
         def bias(block: int) -> Tensor:
-            own = self._bias(blocks, block, call, x.device)
+            own = self._bias(blocks, block, context, x.device)
             return torch.cat([own, self._side(blocks, block, counts[blocks.texts[block]], x.device)], -1)
 
         return k[index], v[index], Runs.of(tuple(lengths)), bias

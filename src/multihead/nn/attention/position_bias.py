@@ -11,7 +11,7 @@ from ...errors import UnsupportedConfig
 from ...kernels.ragged import Sight
 from ...kernels.torch.attention import Bias
 from ..cache.block_pool import room
-from ..call import Call
+from ..forward_context import ForwardContext
 from ..positions import Positions
 from ..weights import Embedding
 
@@ -38,9 +38,9 @@ class BucketedBias(Positions):
         ahead = torch.arange(1 - count, 1, device=self.table.weight.device)
         return self.at(ahead).float().contiguous(), False
 
-    def bias(self, q: Tensor, k: Tensor, sight: Sight, call: Call) -> Bias | None:
+    def bias(self, q: Tensor, k: Tensor, sight: Sight, context: ForwardContext) -> Bias | None:
         longest = max(sight.keys.longest, 1)
-        values = call.once(self, lambda: self._known(longest, call, q.device))
+        values = context.cached(self, lambda: self._known(longest, context, q.device))
         middle = values.shape[1] // 2
         places = [
             keys - queries for queries, keys in zip(sight.queries.lengths, sight.keys.lengths, strict=True)
@@ -48,7 +48,7 @@ class BucketedBias(Positions):
         if sight.queries.longest == 1:
             return lambda text: values[:, None, middle - places[text] :][..., : sight.keys.lengths[text]]
         low = min(places)
-        block = call.once((self, sight), lambda: self._block(values, low, longest))
+        block = context.cached((self, sight), lambda: self._block(values, low, longest))
 
         def of(text: int) -> Tensor:
             row = places[text] - low
@@ -56,9 +56,11 @@ class BucketedBias(Positions):
 
         return of
 
-    def near(self, place: int, queries: int, keys: int, reach: int, call: Call, device: torch.device) -> Tensor:
+    def near(
+        self, place: int, queries: int, keys: int, reach: int, context: ForwardContext, device: torch.device
+    ) -> Tensor:
         """(heads, queries, keys): biases of queries from `place` on and of keys less than `reach` places away."""
-        values = call.once(self, lambda: self._values(reach, device))
+        values = context.cached(self, lambda: self._values(reach, device))
         windows = nn.functional.pad(values, (keys, keys)).unfold(1, keys, 1)
         first = keys + reach - 1 - place
         return windows[:, first - queries + 1 : first + 1].flip(1)
@@ -73,13 +75,13 @@ class BucketedBias(Positions):
         windows = values.unfold(1, longest, 1)  # window s begins at distance s - middle
         return windows[:, middle - longest + 1 : middle - low + 1].flip(1)
 
-    def _known(self, longest: int, call: Call, device: torch.device) -> Tensor:
+    def _known(self, longest: int, context: ForwardContext, device: torch.device) -> Tensor:
         """(heads, odd number), the biases of distances around 0; decoding passes share them through their cache."""
-        if call.cache is None or torch.is_grad_enabled():
+        if context.cache is None or torch.is_grad_enabled():
             return self._values(longest, device)
-        known = call.cache.notes.get(self)
+        known = context.cache.notes.get(self)
         if not isinstance(known, Tensor) or known.shape[1] < 2 * longest - 1:
-            known = call.cache.notes[self] = self._values(room(longest), device)
+            known = context.cache.notes[self] = self._values(room(longest), device)
         return known
 
     def _values(self, count: int, device: torch.device) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ...kernels.ragged import Sight
 from ...kernels.torch.attention import Bias
 from ..cache.layer_cache import Recent
-from ..call import Call
+from ..forward_context import ForwardContext
 from ..positions import Positions
 from ..weights import Linear
 from .attention import Attention
@@ -30,12 +30,12 @@ class RelativeContent(Positions):
         self.segments = nn.Parameter(torch.empty(2, heads, head_width))
         self.width, self.scale, self.clamp = width, scale, clamp
 
-    def rotate(self, q: Tensor, k: Tensor, call: Call) -> tuple[Tensor, Tensor]:
+    def rotate(self, q: Tensor, k: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor]:
         return q + self.word_bias, k
 
-    def bias(self, q: Tensor, k: Tensor, sight: Sight, call: Call) -> Bias | None:
+    def bias(self, q: Tensor, k: Tensor, sight: Sight, context: ForwardContext) -> Bias | None:
         longest = max(sight.keys.longest, 1)
-        table = self.distances(call.once((RelativeContent, longest, self.clamp), lambda: self._table(longest, q)))
+        table = self.distances(context.cached((RelativeContent, longest, self.clamp), lambda: self._table(longest, q)))
         far = torch.einsum("qhd,rhd->hqr", q + self.distance_bias, table.unflatten(-1, q.shape[1:]))
 
         def of(text: int) -> Tensor:
@@ -44,7 +44,7 @@ class RelativeContent(Positions):
             after = torch.arange(keys - queries, keys, device=q.device)[:, None] - torch.arange(keys, device=q.device)
             rows = (longest - after).expand(q.shape[1], -1, -1)
             scores = far[:, begin : begin + queries].gather(2, rows)
-            return (scores + self._segments(q[begin : begin + queries], begin, keys, call)) * self.scale
+            return (scores + self._segments(q[begin : begin + queries], begin, keys, context)) * self.scale
 
         return of
 
@@ -56,11 +56,11 @@ class RelativeContent(Positions):
         angles = steps[:, None] * frequencies
         return torch.cat([angles.sin(), angles.cos()], -1).to(like.dtype)
 
-    def _segments(self, q: Tensor, begin: int, keys: int, call: Call) -> Tensor | float:
+    def _segments(self, q: Tensor, begin: int, keys: int, context: ForwardContext) -> Tensor | float:
         """(heads, queries, keys), 0 where no segments are given; what is remembered counts as segment 0."""
-        if call.segments is None:
+        if context.segments is None:
             return 0.0
-        own = call.segments[begin : begin + q.shape[0]]
+        own = context.segments[begin : begin + q.shape[0]]
         other = own[:, None] != nn.functional.pad(own, (keys - q.shape[0], 0))
         either = torch.einsum("qhd,shd->hqs", q + self.segment_bias, self.segments)
         return either.gather(2, other.long().expand(q.shape[1], -1, -1))
@@ -69,8 +69,8 @@ class RelativeContent(Positions):
 class TwoStreamAttention(Attention):
     """Attention over an order of prediction that a mask gives, for the words and for what is to be predicted.
 
-    `call.given` may hold `perm_mask`, for each text (length, length), True where a query does not see a key, and
-    `target_mapping`, for each text (targets, length), the place of each target.
+    `context.extra_inputs` may hold `perm_mask`, for each text (length, length), True where a query does not see a key,
+    and `target_mapping`, for each text (targets, length), the place of each target.
 
     Args:
         limit, share: of the memory (`Recent`).
@@ -83,32 +83,32 @@ class TwoStreamAttention(Attention):
     def memory(self) -> Recent:  # type: ignore[override]
         return Recent(self.limit, self.share)
 
-    def forward(self, x: Tensor, call: Call, memory: Recent | None) -> Tensor:  # type: ignore[override]
-        q, k, v, sight = self._read(x, call, memory)
-        return self.out(self._stream(q, k, v, sight, call, own=True).flatten(1))
+    def forward(self, x: Tensor, context: ForwardContext, memory: Recent | None) -> Tensor:  # type: ignore[override]
+        q, k, v, sight = self._read(x, context, memory)
+        return self.out(self._stream(q, k, v, sight, context, own=True).flatten(1))
 
-    def both(self, x: Tensor, g: Tensor, call: Call, memory: Recent | None) -> tuple[Tensor, Tensor]:
+    def both(self, x: Tensor, g: Tensor, context: ForwardContext, memory: Recent | None) -> tuple[Tensor, Tensor]:
         """Of the words (tokens, width) and the targets (texts * targets, width); a target does not see its own word."""
-        q, k, v, sight = self._read(x, call, memory)
-        words = self._stream(q, k, v, sight, call, own=True)
-        maps, count = call.given["target_mapping"], g.shape[0] // max(len(call.runs), 1)
+        q, k, v, sight = self._read(x, context, memory)
+        words = self._stream(q, k, v, sight, context, own=True)
+        maps, count = context.extra_inputs["target_mapping"], g.shape[0] // max(len(context.runs), 1)
         asked = self._split(self.q(g)).split(count) if count else []
         placed = [torch.einsum("mhd,ml->lhd", a, m.to(a.dtype)) for a, m in zip(asked, maps, strict=True)]
-        seen = self._stream(torch.cat(placed), k, v, sight, call, own=False).split(sight.queries.lengths)
+        seen = self._stream(torch.cat(placed), k, v, sight, context, own=False).split(sight.queries.lengths)
         back = [torch.einsum("lhd,ml->mhd", s, m.to(s.dtype)) for s, m in zip(seen, maps, strict=True)]
         return self.out(words.flatten(1)), self.out(torch.cat(back).flatten(1))
 
-    def _read(self, x: Tensor, call: Call, memory: Recent | None) -> tuple[Tensor, Tensor, Tensor, Sight]:
+    def _read(self, x: Tensor, context: ForwardContext, memory: Recent | None) -> tuple[Tensor, Tensor, Tensor, Sight]:
         q, k, v = self._project(x)
-        runs = call.runs
+        runs = context.runs
         if memory is not None:
-            k, v, runs = memory.extend(k, v, call)
-        return q, k, v, call.sight(runs, causal=self.causal, window=None)
+            k, v, runs = memory.extend(k, v, context)
+        return q, k, v, context.sight(runs, causal=self.causal, window=None)
 
-    def _stream(self, q: Tensor, k: Tensor, v: Tensor, sight: Sight, call: Call, *, own: bool) -> Tensor:
+    def _stream(self, q: Tensor, k: Tensor, v: Tensor, sight: Sight, context: ForwardContext, *, own: bool) -> Tensor:
         """(tokens, heads, head width). `own`: whether a token sees itself whatever the mask says."""
-        bias = self.positions.bias(q, k, sight, call)
-        masks = call.given.get("perm_mask")
+        bias = self.positions.bias(q, k, sight, context)
+        masks = context.extra_inputs.get("perm_mask")
         assert bias is not None
 
         def masked(text: int) -> Tensor:
@@ -121,5 +121,5 @@ class TwoStreamAttention(Attention):
             hidden = nn.functional.pad(hidden, (scores.shape[2] - hidden.shape[1], 0))
             return scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
 
-        turned, k = self.positions.rotate(q, k, call)
-        return self._mix(turned, k, v, sight, masked, call, call.record.attentions if own else None)
+        turned, k = self.positions.rotate(q, k, context)
+        return self._mix(turned, k, v, sight, masked, context, context.capture.attentions if own else None)

@@ -15,27 +15,32 @@ from torch import Tensor
 
 from ...kernels.ragged import Runs, Sight
 from ..cache.layer_cache import KeyValues
-from ..call import Call
+from ..forward_context import ForwardContext
 from ..weights import Linear
 from .attention import Attention
 from .local import Blocks
 
-GLOBAL = "global_attention_mask"  # in `Call.given`: (tokens,), nonzero at tokens that see all and that all see
+# In `ForwardContext.extra_inputs`: (tokens,), nonzero at tokens that see all tokens and that all tokens see.
+GLOBAL = "global_attention_mask"
 
 
-def seeing(rule: Callable[[Call], Tensor]) -> Callable[[Call], Call]:
+def seeing(rule: Callable[[ForwardContext], Tensor]) -> Callable[[ForwardContext], ForwardContext]:
     """Lets the tokens that `rule` marks see everything, where a caller does not say which."""
 
-    def adjust(call: Call) -> Call:
-        return call if GLOBAL in call.given else replace(call, given={**call.given, GLOBAL: rule(call)})
+    def adjust(context: ForwardContext) -> ForwardContext:
+        return (
+            context
+            if GLOBAL in context.extra_inputs
+            else replace(context, extra_inputs={**context.extra_inputs, GLOBAL: rule(context)})
+        )
 
     return adjust
 
 
-def first_tokens(call: Call) -> Tensor:
+def first_tokens(context: ForwardContext) -> Tensor:
     """Marks each text's first token."""
-    marks = torch.zeros(call.positions.shape[0], dtype=torch.bool, device=call.positions.device)
-    marks[[begin for begin, length in zip(call.runs.begins, call.runs.lengths, strict=True) if length]] = True
+    marks = torch.zeros(context.positions.shape[0], dtype=torch.bool, device=context.positions.device)
+    marks[[begin for begin, length in zip(context.runs.begins, context.runs.lengths, strict=True) if length]] = True
     return marks
 
 
@@ -53,28 +58,28 @@ class GlobalLocalAttention(Attention):
         self.q_global, self.k_global, self.v_global = (Linear(width, width) for _ in range(3))
         self.reach = window // 2 + 1
 
-    def _heads(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
+    def _heads(self, x: Tensor, context: ForwardContext, memory: KeyValues | None) -> Tensor:
         q, k, v = self._project(x)
-        marks = call.given.get(GLOBAL)
+        marks = context.extra_inputs.get(GLOBAL)
         marks = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device) if marks is None else marks > 0
-        chosen = call.once((GLOBAL, "runs"), lambda: self._chosen(marks, call.runs))
-        whole = call.record.attentions is not None  # shown weights are a matrix a text
-        size = max(call.runs.longest, 1) if whole else max(self.reach, 128)
-        blocks = call.once((Blocks, self.reach, size), lambda: Blocks.of(call.runs, size, self.reach))
-        rows, keys = call.once(
+        chosen = context.cached((GLOBAL, "runs"), lambda: self._chosen(marks, context.runs))
+        whole = context.capture.attentions is not None  # shown weights are a matrix a text
+        size = max(context.runs.longest, 1) if whole else max(self.reach, 128)
+        blocks = context.cached((Blocks, self.reach, size), lambda: Blocks.of(context.runs, size, self.reach))
+        rows, keys = context.cached(
             (GLOBAL, self.reach, size), lambda: self._rows(blocks, marks.nonzero().flatten(), chosen, x.device)
         )
         shown: list[list[Tensor]] | None = [] if whole else None
         bias = self._hidden(blocks, marks, chosen, q)
-        mixed = self._mix(q, k[rows], v[rows], Sight(blocks.queries, keys), bias, call, shown)
-        if call.record.attentions is not None and shown is not None:
-            call.record.attentions.append(self._whole(shown[0], blocks, call.runs, marks))
+        mixed = self._mix(q, k[rows], v[rows], Sight(blocks.queries, keys), bias, context, shown)
+        if context.capture.attentions is not None and shown is not None:
+            context.capture.attentions.append(self._whole(shown[0], blocks, context.runs, marks))
         if not sum(chosen.lengths):
             return mixed
         asking = marks.nonzero().flatten()
         asked = self._split(self.q_global(x[asking]))
         k, v = self._split(self.k_global(x)), self._split(self.v_global(x))
-        return mixed.index_copy(0, asking, self._mix(asked, k, v, Sight(chosen, call.runs), None, call, None))
+        return mixed.index_copy(0, asking, self._mix(asked, k, v, Sight(chosen, context.runs), None, context, None))
 
     def _chosen(self, marks: Tensor, runs: Runs) -> Runs:
         """Where each text's global tokens lie among all global tokens."""
@@ -131,17 +136,17 @@ class BlockSparseAttention(Attention):
         super().__init__(width, heads, **options)
         self.block, self.random, self.layer = block, random, layer
 
-    def _heads(self, x: Tensor, call: Call, memory: KeyValues | None) -> Tensor:
-        if self.causal or call.runs.longest <= (5 + 2 * self.random) * self.block:
-            return super()._heads(x, call, memory)
+    def _heads(self, x: Tensor, context: ForwardContext, memory: KeyValues | None) -> Tensor:
+        if self.causal or context.runs.longest <= (5 + 2 * self.random) * self.block:
+            return super()._heads(x, context, memory)
         q, k, v = self._project(x)
         key = (BlockSparseAttention, self.block, self.random, self.layer if self.training else None)
-        queries, keys, rows, weights = call.once(key, lambda: self._plan(call.runs, x.device))
-        shown: list[list[Tensor]] | None = None if call.record.attentions is None else []
+        queries, keys, rows, weights = context.cached(key, lambda: self._plan(context.runs, x.device))
+        shown: list[list[Tensor]] | None = None if context.capture.attentions is None else []
         bias = None if weights is None else lambda row: weights[row].to(q.dtype)
-        mixed = self._mix(q, k[rows], v[rows], Sight(queries, keys), bias, call, shown)
-        if call.record.attentions is not None and shown is not None:
-            call.record.attentions.append(self._whole(shown[0], call.runs, queries, keys, rows))
+        mixed = self._mix(q, k[rows], v[rows], Sight(queries, keys), bias, context, shown)
+        if context.capture.attentions is not None and shown is not None:
+            context.capture.attentions.append(self._whole(shown[0], context.runs, queries, keys, rows))
         return mixed
 
     def _plan(self, runs: Runs, device: torch.device) -> tuple[Runs, Runs, Tensor, list[Tensor] | None]:

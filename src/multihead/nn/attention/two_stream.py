@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..cache.layer_cache import Recent
-from ..call import Call
 from ..embeddings import Embeddings
+from ..forward_context import ForwardContext
 from ..layer import Layer
 from ..ragged import Layout
 from ..stack import Stack
@@ -20,10 +20,10 @@ from ..weights import Dropout
 class TwoStreamLayer(Layer):
     """A post-norm layer that takes the words alone, or the words and the targets."""
 
-    def both(self, x: Tensor, g: Tensor, call: Call, memory: Recent | None) -> tuple[Tensor, Tensor]:
+    def both(self, x: Tensor, g: Tensor, context: ForwardContext, memory: Recent | None) -> tuple[Tensor, Tensor]:
         """(tokens, width) and (targets of all texts, width)."""
         step = self.attention
-        words, targets = step.step.both(x, g, call, memory)  # type: ignore[operator]
+        words, targets = step.step.both(x, g, context, memory)  # type: ignore[operator]
         x, g = step.after(x + step.dropout(words)), step.after(g + step.dropout(targets))
         return self.ffn(x), self.ffn(g)
 
@@ -49,23 +49,23 @@ class TwoStream(Stack):
     def typed(self) -> bool:
         return True
 
-    def filled(self, layout: Layout, call: Call) -> Layout:
-        targets = call.given.get("target_mapping")
+    def filled(self, layout: Layout, context: ForwardContext) -> Layout:
+        targets = context.extra_inputs.get("target_mapping")
         return layout if not targets else Layout.of(None, (len(targets), targets[0].shape[0]))
 
-    def forward(self, words: Tensor, call: Call) -> Tensor:
+    def forward(self, words: Tensor, context: ForwardContext) -> Tensor:
         """States of the words (tokens, width), or of the targets (texts * targets, width) where some are named."""
-        targets: list[Any] | None = call.given.get("target_mapping")
+        targets: list[Any] | None = context.extra_inputs.get("target_mapping")
         if not targets:
-            return super().forward(words, call)
-        x = self.embed(words, call)
+            return super().forward(words, context)
+        x = self.embed(words, context)
         g = self.embed.dropout(self.mask.expand(sum(len(t) for t in targets), -1).to(x.dtype))
         for number, layer in enumerate(self.layers):
-            if call.record.hidden is not None:
-                call.record.hidden.append(x)
-            x, g = layer.both(x, g, call, call.cache.layers[number] if call.cache else None)  # type: ignore[operator]
-        if call.cache is not None:
-            call.cache.advance(call.runs)
-        if call.record.hidden is not None:
-            call.record.hidden.append(self.norm(x))
+            if context.capture.hidden is not None:
+                context.capture.hidden.append(x)
+            x, g = layer.both(x, g, context, context.cache.layers[number] if context.cache else None)  # type: ignore[operator]
+        if context.cache is not None:
+            context.cache.advance(context.runs)
+        if context.capture.hidden is not None:
+            context.capture.hidden.append(self.norm(x))
         return self.norm(g)

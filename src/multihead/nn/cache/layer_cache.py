@@ -15,7 +15,7 @@ from ...kernels.ragged import BLOCK, Pages, Runs
 from ...kernels.triton import launch as gpu
 
 if TYPE_CHECKING:
-    from ..call import Call
+    from ..forward_context import ForwardContext
 
 
 class Memory(Protocol):
@@ -99,13 +99,13 @@ class KeyValues:
         held = self._waiting[:2] if self._waiting is not None else (self.k, self.v)
         return sum(BLOCK * x[0].numel() * x.element_size() for x in held if x is not None and len(x))
 
-    def extend(self, k: Tensor, v: Tensor, call: Call) -> tuple[Tensor, Tensor, Runs]:
+    def extend(self, k: Tensor, v: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, Runs]:
         """All keys and values (rows, key heads, width) that may be seen, and where each text's lie."""
-        plan = self.plan(call)
+        plan = self.plan(context)
         if plan.fresh:
             self.wait(k, v, plan)
-            return k, v, call.runs
-        self.make_room(plan, call, k, v)
+            return k, v, context.runs
+        self.make_room(plan, context, k, v)
         assert self.k is not None
         assert self.v is not None
         self.k, self.v = put(self.k, plan.writes, k), put(self.v, plan.writes, v)
@@ -114,14 +114,14 @@ class KeyValues:
         return self.k[plan.reads], self.v[plan.reads], plan.runs
 
     def place(
-        self, q: Tensor, k: Tensor, v: Tensor, angles: tuple[Tensor, Tensor] | None, call: Call
+        self, q: Tensor, k: Tensor, v: Tensor, angles: tuple[Tensor, Tensor] | None, context: ForwardContext
     ) -> tuple[Tensor, Tensor, Tensor, Runs]:
         """Queries and keys turned by their angles, where there are such, and then what `extend` gives, in pages.
 
         For a pass that is not the first, on a GPU.
         """
-        plan = self.plan(call)
-        self.make_room(plan, call, k, v)
+        plan = self.plan(context)
+        self.make_room(plan, context, k, v)
         assert self.k is not None
         assert self.v is not None
         rows = plan.writes
@@ -138,16 +138,18 @@ class KeyValues:
         self._write()
         self._waiting = k, v, plan.writes
 
-    def plan(self, call: Call) -> Plan:
+    def plan(self, context: ForwardContext) -> Plan:
         """Where this pass goes, alike for all layers with this window."""
-        cache = call.cache
+        cache = context.cache
         assert cache is not None
-        return call.once((cache, self.window), lambda: cache.plan(call.runs, self.window, call.positions.device))
+        return context.cached(
+            (cache, self.window), lambda: cache.plan(context.runs, self.window, context.positions.device)
+        )
 
-    def make_room(self, plan: Plan, call: Call, k: Tensor | None = None, v: Tensor | None = None) -> None:
+    def make_room(self, plan: Plan, context: ForwardContext, k: Tensor | None = None, v: Tensor | None = None) -> None:
         """Storage for a pass that is not the first, and what it shares with others copied. `k`, `v`: what it is for."""
         self._write()
-        cache = call.cache
+        cache = context.cache
         k, v = self.k if k is None else k, self.v if v is None else v
         assert cache is not None
         assert k is not None
@@ -224,23 +226,23 @@ class Slots:
         """Bytes of a text's state; 0 before anything was read."""
         return 0 if self.states is None else self.states[0].numel() * self.states.element_size()
 
-    def read(self, call: Call) -> Tensor | None:
+    def read(self, context: ForwardContext) -> Tensor | None:
         """The states of the pass's texts, (texts, ...); None when none has read anything."""
-        cache = call.cache
+        cache = context.cache
         assert cache is not None
         if self.states is None or not any(cache.lengths):
             return None
         self.states = grown(self.states, self.states, cache.store.most)
-        states = self.states[call.once((cache, Slots), lambda: cache.slots(call.positions.device))]
+        states = self.states[context.cached((cache, Slots), lambda: cache.slots(context.positions.device))]
         if 0 in cache.lengths:
             new = torch.tensor([length == 0 for length in cache.lengths], device=states.device)
             states = states.masked_fill(new.view(-1, *(1,) * (states.ndim - 1)), 0)
         return states
 
-    def write(self, call: Call, states: Tensor) -> None:
-        cache = call.cache
+    def write(self, context: ForwardContext, states: Tensor) -> None:
+        cache = context.cache
         assert cache is not None
-        slots = call.once((cache, Slots), lambda: cache.slots(call.positions.device))
+        slots = context.cached((cache, Slots), lambda: cache.slots(context.positions.device))
         self.states = put(grown(self.states, states, cache.store.most), slots, states)
 
     def copy(self, source: int, target: int) -> None:
@@ -267,13 +269,13 @@ class Recent:
     def leaves(self) -> Iterator[Recent]:
         yield self
 
-    def extend(self, k: Tensor, v: Tensor, call: Call) -> tuple[Tensor, Tensor, Runs]:
+    def extend(self, k: Tensor, v: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, Runs]:
         """All keys and values (rows, heads, width) that may be seen, and where each text's lie."""
-        past = self.runs or Runs.of((0,) * len(call.runs))
+        past = self.runs or Runs.of((0,) * len(context.runs))
         if self.k is not None and self.v is not None:
-            rows = self._spliced(past, call.runs, self.k.shape[0], k.device)
+            rows = self._spliced(past, context.runs, self.k.shape[0], k.device)
             k, v = torch.cat([self.k, k])[rows], torch.cat([self.v, v])[rows]
-        runs = Runs.of(tuple(a + b for a, b in zip(past.lengths, call.runs.lengths, strict=True)))
+        runs = Runs.of(tuple(a + b for a, b in zip(past.lengths, context.runs.lengths, strict=True)))
         self.k, self.v, self.runs = k, v, self._kept(runs, past)
         return k, v, runs
 

@@ -22,7 +22,7 @@ from .cache_rows import copied_rows, joined_rows, paged, seen
 from .layer_cache import KeyValues, Memory, Nothing, Plan, Recent, Slots
 
 if TYPE_CHECKING:
-    from ..call import Encoded
+    from ..forward_context import EncoderOutput
 
 SLACK = BLOCK  # tokens a text has read itself and can be cut back by, however short the window
 NUMBERS = count()
@@ -307,16 +307,20 @@ class Cache:
         texts: in the order of the pass. encoded: the source that a decoder's cross-attention reads, one a text.
     """
 
-    def __init__(self, store: Store, texts: Sequence[Text], encoded: Encoded | None = None) -> None:
-        self.store, self.texts, self.encoded = store, list(texts), encoded
+    def __init__(self, store: Store, texts: Sequence[Text], encoder_output: EncoderOutput | None = None) -> None:
+        self.store, self.texts, self.encoder_output = store, list(texts), encoder_output
 
     @classmethod
     def of(
-        cls, layers: Sequence[Memory], texts: int, encoded: Encoded | None = None, by_length: Sequence[ByLength] = ()
+        cls,
+        layers: Sequence[Memory],
+        texts: int,
+        encoder_output: EncoderOutput | None = None,
+        by_length: Sequence[ByLength] = (),
     ) -> Cache:
         """A cache with a store of its own, for texts of which nothing is remembered."""
         store = Store(layers, by_length=by_length)
-        return cls(store, [store.begin() for _ in range(texts)], encoded)
+        return cls(store, [store.begin() for _ in range(texts)], encoder_output)
 
     @property
     def layers(self) -> list[Memory]:
@@ -387,8 +391,8 @@ class Cache:
                 text.free()
         for leaf in self.store.bound:
             leaf.select(chosen)
-        if self.encoded is not None:
-            self.encoded = self.encoded.select(texts)
+        if self.encoder_output is not None:
+            self.encoder_output = self.encoder_output.select(texts)
         self.texts = kept
 
     def crop(self, length: int) -> None:

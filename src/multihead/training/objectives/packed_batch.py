@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...kernels.ragged import Runs
-from ...nn.call import Asked, Call
+from ...nn.forward_context import ForwardContext, SelectedTokens
 from ...nn.ragged import places
 
 Example = Mapping[str, Any]  # one row's features: numpy arrays of ids and labels, numbers
@@ -37,10 +37,10 @@ class Tokens:
         segments = joined(examples, "token_type_ids", device) if typed else None
         return cls(joined(examples, ids, device), runs, segments)
 
-    def call(self, model: Any, **more: Any) -> Call:
+    def context(self, model: Any, **more: Any) -> ForwardContext:
         segments = self.segments if getattr(model.backbone, "typed", False) else None
         where = places(self.runs, self.ids.device)
-        return Call(where, self.runs, segments=segments, ids=self.ids, attend=model.attend, **more)
+        return ForwardContext(where, self.runs, segments=segments, ids=self.ids, attend=model.attend, **more)
 
 
 def length(ids: Any) -> int:
@@ -60,33 +60,35 @@ def column(examples: Sequence[Example], name: str, device: torch.device) -> Tens
     return torch.from_numpy(values).to(device)
 
 
-def states(model: Any, tokens: Tokens) -> tuple[Tensor, Call]:
+def states(model: Any, tokens: Tokens) -> tuple[Tensor, ForwardContext]:
     """Last states (tokens, width) of a model's backbone."""
-    call = tokens.call(model)
-    return model.backbone(model.backbone.embed.words(tokens.ids), call), call
+    context = tokens.context(model)
+    return model.backbone(model.backbone.embed.words(tokens.ids), context), context
 
 
-def states_at(model: Any, tokens: Tokens, asked: Asked) -> tuple[Tensor, Call]:
-    """Last states of some tokens, (tokens asked for, width), and a call in which they are all that there is.
+def states_at(model: Any, tokens: Tokens, selected: SelectedTokens) -> tuple[Tensor, ForwardContext]:
+    """Return the last states of selected tokens, (selected tokens, width), and a context of these tokens alone.
 
-    A backbone that `narrows` computes no others in its last layer.
+    A backbone that `supports_selected_tokens` computes no others in its last layer.
     """
-    call = tokens.call(model)
+    context = tokens.context(model)
     words = model.backbone.embed.words(tokens.ids)
-    if getattr(model.backbone, "narrows", False):
-        hidden = model.backbone(words, replace(call, asked=asked))
+    if getattr(model.backbone, "supports_selected_tokens", False):
+        hidden = model.backbone(words, replace(context, selected=selected))
     else:
-        hidden = model.backbone(words, call).index_select(0, asked.rows)
-    segments, ids = (None if x is None else x.index_select(0, asked.rows) for x in (call.segments, call.ids))
-    return hidden, Call(call.positions[asked.rows], asked.runs, segments=segments, ids=ids, attend=model.attend)
+        hidden = model.backbone(words, context).index_select(0, selected.rows)
+    segments, ids = (None if x is None else x.index_select(0, selected.rows) for x in (context.segments, context.ids))
+    return hidden, ForwardContext(
+        context.positions[selected.rows], selected.runs, segments=segments, ids=ids, attend=model.attend
+    )
 
 
-def target_states(model: Any, source: Tokens, target: Tokens) -> tuple[Tensor, Call]:
+def target_states(model: Any, source: Tokens, target: Tokens) -> tuple[Tensor, ForwardContext]:
     """Last states (target tokens, width) of an encoder-decoder's decoder."""
     encoder, decoder = model.backbone.encoder, model.backbone.decoder
-    read = encoder(encoder.embed.words(source.ids), source.call(model))
-    call = target.call(model, encoded=model.encoded(read, source.runs, source.ids))
-    return decoder(decoder.embed.words(target.ids), call), call
+    read = encoder(encoder.embed.words(source.ids), source.context(model))
+    context = target.context(model, encoder_output=model.encoder_output(read, source.runs, source.ids))
+    return decoder(decoder.embed.words(target.ids), context), context
 
 
 def pieces(examples: Sequence[Example], sizes: Sequence[int], budget: int | None) -> Iterator[list[Example]]:

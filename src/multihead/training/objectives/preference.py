@@ -51,8 +51,8 @@ class Sentences(Objective):
     def vectors(self, batch: Sequence[Example]) -> list[Tensor]:
         """Unit vectors (examples, width) of each column, read in one pass."""
         flat = [{"input_ids": example[name]} for name in self.texts for example in batch]
-        hidden, call = states(self.model.model, Tokens.of(flat, self.device))
-        found = F.normalize(self.model.vectors(hidden, call.runs).float(), dim=-1)
+        hidden, context = states(self.model.model, Tokens.of(flat, self.device))
+        found = F.normalize(self.model.vectors(hidden, context.runs).float(), dim=-1)
         return list(found.split(len(batch)))
 
     @property
@@ -177,9 +177,9 @@ class Preference(Objective):
     def _scores(self, model: Any, sides: Sequence[Example]) -> Tensor:
         """(texts,): log-probability of each answer given its prompt; its mean a token for "ipo"."""
         tokens = Tokens.of(sides, self.device)
-        hidden, call = states(model, tokens)
+        hidden, context = states(model, tokens)
         labels = following((side["labels"] for side in sides), self.device)
-        found = sequence_scores(model.score, hidden, labels, call.runs)
+        found = sequence_scores(model.score, hidden, labels, context.runs)
         return found / _answered(sides, found.device) if self.kind == "ipo" else found
 
     def targets(self, batch: Sequence[Example]) -> list[Any]:

@@ -21,7 +21,7 @@ from ...heads.heads import first
 from ...heads.losses import IGNORED
 from ...kernels.ragged import Runs
 from ...modeling.seq2seq import SequenceToSequence
-from ...nn.call import Asked
+from ...nn.forward_context import SelectedTokens
 from . import losses
 from .packed_batch import Example, Tokens, column, joined, states, states_at, target_states
 
@@ -121,8 +121,8 @@ class TextLabels(Objective):
         return told or means.guessed(torch.from_numpy(np.atleast_1d(label)), self.model.config.num_labels)
 
     def forward(self, batch: Sequence[Example], predict: bool = False) -> tuple[Tensor, Any]:
-        hidden, call = self._states(batch)
-        scores = self.model.head(hidden, call)
+        hidden, context = self._states(batch)
+        scores = self.model.head(hidden, context)
         loss = self._loss(scores, batch) if self.labeled(batch) else scores.new_zeros(())
         return loss, list(scores.detach().float().cpu().numpy()) if predict else None
 
@@ -139,7 +139,7 @@ class TextLabels(Objective):
         tokens = Tokens.of(batch, self.device)
         if not isinstance(self.model, SequenceToSequence):
             if getattr(self.model.head, "pool", None) is first and 0 not in tokens.runs.lengths:
-                return states_at(self.model, tokens, Asked.firsts(tokens.runs, self.device))
+                return states_at(self.model, tokens, SelectedTokens.firsts(tokens.runs, self.device))
             return states(self.model, tokens)
         ids = self.model.architecture.shift(tokens.ids, tokens.runs, self.model.config)
         return target_states(self.model, tokens, Tokens(ids, tokens.runs))
@@ -155,14 +155,14 @@ class Words(Objective):
         tokens = Tokens.of(batch, self.device)
         if not predict and self.labeled(batch):
             labels = joined(batch, "labels", self.device)
-            asked = labeled_tokens(batch, self.device)
-            hidden, _ = states_at(self.model, tokens, asked)
-            return word_losses(self.model, hidden, labels.index_select(0, asked.rows), self.smoothing), None
-        hidden, call = states(self.model, tokens)
+            selected = labeled_tokens(batch, self.device)
+            hidden, _ = states_at(self.model, tokens, selected)
+            return word_losses(self.model, hidden, labels.index_select(0, selected.rows), self.smoothing), None
+        hidden, context = states(self.model, tokens)
         loss = hidden.new_zeros(())
         if self.labeled(batch):
             loss = word_losses(self.model, hidden, joined(batch, "labels", self.device), self.smoothing)
-        return loss, by_text(self.model.head(hidden, call), tokens) if predict else None
+        return loss, by_text(self.model.head(hidden, context), tokens) if predict else None
 
 
 class NextWords(Objective):
@@ -181,9 +181,9 @@ class NextWords(Objective):
 
     def forward(self, batch: Sequence[Example], predict: bool = False) -> tuple[Tensor, Any]:
         tokens = Tokens.of(batch, self.device)
-        hidden, call = states(self.model, tokens)
+        hidden, context = states(self.model, tokens)
         loss = word_losses(self.model, hidden, following(map(self._labels, batch), self.device), self.smoothing)
-        return loss, by_text(self.model.head(hidden, call), tokens) if predict else None
+        return loss, by_text(self.model.head(hidden, context), tokens) if predict else None
 
 
 class Targets(Objective):
@@ -209,9 +209,9 @@ class Targets(Objective):
         source, target = (Tokens.of(batch, self.device, name) for name in ("input_ids", "labels"))
         said = target.ids.masked_fill(target.ids == IGNORED, _padding(model.config))
         read = Tokens(model.architecture.shift(said, target.runs, model.config), target.runs)
-        hidden, call = target_states(model, source, read)
+        hidden, context = target_states(model, source, read)
         loss = word_losses(model, hidden, target.ids, self.smoothing)
-        return loss, by_text(model.head(hidden, call), target) if predict else None
+        return loss, by_text(model.head(hidden, context), target) if predict else None
 
 
 class Spans(Objective):
@@ -255,11 +255,11 @@ def objective_of(model: Any, smoothing: float = 0.0) -> Objective | None:
     return found(model, smoothing) if found is not None and alone else None
 
 
-def labeled_tokens(batch: Sequence[Example], device: torch.device) -> Asked:
+def labeled_tokens(batch: Sequence[Example], device: torch.device) -> SelectedTokens:
     """The tokens that have a label."""
     each = [np.asarray(example["labels"]) != IGNORED for example in batch]
     rows = torch.from_numpy(np.concatenate(each).nonzero()[0]).to(device)
-    return Asked(rows, Runs.of(tuple(int(marks.sum()) for marks in each)))
+    return SelectedTokens(rows, Runs.of(tuple(int(marks.sum()) for marks in each)))
 
 
 def word_losses(model: Any, hidden: Tensor, labels: Tensor, smoothing: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""A last layer that computes only the tokens that are asked for gives them as the whole layer would."""
+"""A last layer that computes only selected tokens gives the same states for them as the whole layer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 import multihead
 from multihead.kernels.ragged import Runs
-from multihead.nn.call import Asked
+from multihead.nn.forward_context import SelectedTokens
 from multihead.training.objectives.packed_batch import Tokens, states, states_at
 
 SMALL = {"vocab_size": 60, "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 24}
@@ -42,19 +42,19 @@ def gradients(model, hidden, weight):
 @pytest.mark.parametrize("rows", ["firsts", "some", "none of a text"])
 def test_states_and_gradients_are_those_of_the_whole_layer(name, rows):
     model = model_of(name)
-    assert model.backbone.narrows is MODELS[name][1]
+    assert model.backbone.supports_selected_tokens is MODELS[name][1]
     runs = Runs.of((7, 3, 5))
     tokens = Tokens(torch.randint(6, 60, (15,), generator=torch.Generator().manual_seed(1)), runs)
-    asked = {
-        "firsts": Asked.firsts(runs, tokens.ids.device),
-        "some": Asked(torch.tensor([1, 6, 7, 8, 14]), Runs.of((2, 2, 1))),
-        "none of a text": Asked(torch.tensor([2, 13]), Runs.of((1, 0, 1))),
+    selected = {
+        "firsts": SelectedTokens.firsts(runs, tokens.ids.device),
+        "some": SelectedTokens(torch.tensor([1, 6, 7, 8, 14]), Runs.of((2, 2, 1))),
+        "none of a text": SelectedTokens(torch.tensor([2, 13]), Runs.of((1, 0, 1))),
     }[rows]
-    whole = states(model, tokens)[0][asked.rows]
+    whole = states(model, tokens)[0][selected.rows]
     weight = torch.randn_like(whole)
     wanted = gradients(model, whole, weight)
-    found, call = states_at(model, tokens, asked)
-    assert call.runs == asked.runs
+    found, context = states_at(model, tokens, selected)
+    assert context.runs == selected.runs
     assert torch.allclose(found, whole, atol=1e-12)
     own = gradients(model, found, weight)
     assert own.keys() == wanted.keys()

@@ -1,0 +1,160 @@
+"""The inputs of one forward pass besides hidden states: built once, read by every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..kernels.ragged import Runs, Sight
+from ..kernels.torch.attention import Attend, fused
+from .cache.store import Cache
+from .ragged import ends
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class EncoderOutput:
+    """An encoder's hidden states, read by every cross-attention layer of a decoder.
+
+    Args:
+        hidden: (source tokens, width). runs: the sequences of the source, one for each target sequence.
+        ids: (source tokens,), for heads that search the source for a token.
+        parts: the batches that this one concatenates.
+    """
+
+    hidden: Tensor
+    runs: Runs
+    ids: Tensor | None = None
+    parts: tuple[EncoderOutput, ...] = ()
+    _projected: dict[nn.Module, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def concatenate(cls, sources: Sequence[EncoderOutput]) -> EncoderOutput:
+        """Return the sources of several batches as one, in this order. Sources of a single batch are not copied."""
+        bases = {id(source.hidden): source for source in sources}
+        offsets = dict(zip(bases, Runs.of(tuple(b.hidden.shape[0] for b in bases.values())).begins, strict=True))
+        begins = tuple(offsets[id(s.hidden)] + begin for s in sources for begin in s.runs.begins)
+        runs = Runs(begins, tuple(length for s in sources for length in s.runs.lengths))
+        parts = tuple(bases.values())
+        if len(parts) == 1:
+            return replace(parts[0], runs=runs)
+        ids = [part.ids for part in parts if part.ids is not None]
+        hidden = torch.cat([part.hidden for part in parts])
+        return cls(hidden, runs, torch.cat(ids) if len(ids) == len(parts) else None, parts)
+
+    def project(self, owner: nn.Module, project: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Return the keys and values of one cross-attention layer, computed on its first call only."""
+        if owner not in self._projected and self.parts:
+            each = [part.project(owner, project) for part in self.parts]
+            self._projected[owner] = torch.cat([k for k, _ in each]), torch.cat([v for _, v in each])
+        elif owner not in self._projected:
+            self._projected[owner] = project(self.hidden)
+        return self._projected[owner]
+
+    def select(self, texts: Tensor) -> EncoderOutput:
+        """Return the sources of these sequences, in this order, without a copy of their states."""
+        begins, lengths = self.runs.begins, self.runs.lengths
+        chosen = texts.tolist()
+        return replace(self, runs=Runs(tuple(begins[t] for t in chosen), tuple(lengths[t] for t in chosen)))
+
+
+@dataclass
+class OutputCapture:
+    """Collects intermediate results that a caller asked for; a field of None is not collected.
+
+    Args:
+        hidden: hidden states (tokens, width), one a layer and the last.
+        attentions, cross_attentions: for each layer a list of (heads, queries, keys), one a sequence.
+    """
+
+    hidden: list[Tensor] | None = None
+    attentions: list[list[Tensor]] | None = None
+    cross_attentions: list[list[Tensor]] | None = None
+
+
+@dataclass(frozen=True)
+class SelectedTokens:
+    """The tokens whose last hidden states a caller needs, sequence by sequence.
+
+    Args:
+        rows: (selected tokens,), indices into the packed batch, ascending.
+        runs: number of selected tokens of each sequence.
+    """
+
+    rows: Tensor
+    runs: Runs
+
+    @classmethod
+    def firsts(cls, runs: Runs, device: torch.device) -> SelectedTokens:
+        """Select the first token of each sequence; no sequence may be empty."""
+        return cls(torch.tensor(runs.begins, device=device), Runs.of((1,) * len(runs)))
+
+
+@dataclass(frozen=True)
+class ForwardContext:
+    """Positions, sequence layout, cache and options of one forward pass over a packed batch.
+
+    Args:
+        positions: (tokens,), read by position embeddings and rotations: each token's position in its sequence, unless
+            the caller gave other numbers. Visibility follows from `runs`, `cache` and a layer's own rule alone.
+        runs: begin and length of each sequence in the packed batch.
+        segments: (tokens,), token types, for the models that have them.
+        ids: (tokens,), for layers that search for a token; None where vectors were given instead.
+        extra_inputs: a family's own inputs by name, as its `Architecture.inputs` packed them.
+        encoder_output: the source that cross-attention reads.
+        cache: keys, values and states of earlier passes; None without a cache.
+        attend: the backend that computes attention.
+        capture: collects hidden states and attentions for the caller.
+        selected: the only tokens whose states a stack that `supports_selected_tokens` returns; None for all.
+        custom_positions: whether a caller gave the positions.
+    """
+
+    positions: Tensor
+    runs: Runs
+    segments: Tensor | None = None
+    ids: Tensor | None = None
+    extra_inputs: Mapping[str, Any] = field(default_factory=dict)
+    encoder_output: EncoderOutput | None = None
+    cache: Cache | None = None
+    attend: Attend = fused
+    capture: OutputCapture = field(default_factory=OutputCapture)
+    selected: SelectedTokens | None = None
+    custom_positions: bool = False
+    _cached: dict[Hashable, object] = field(default_factory=dict, repr=False)
+
+    def cached(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Return `compute()`, computed once per pass and shared by all layers that use the same key."""
+        if key not in self._cached:
+            self._cached[key] = compute()
+        return self._cached[key]  # type: ignore[return-value]
+
+    @property
+    def total_lengths(self) -> tuple[int, ...]:
+        """Tokens of each sequence with its cached ones; with custom positions, the last position plus one.
+
+        Tokens that a later pass will read count too: rotations must not depend on how a sequence is cut into passes.
+        """
+        if self.cache is not None:
+            return self.cache.totals(self.runs)
+        if not self.custom_positions:
+            return self.runs.lengths
+        return self.cached("total_lengths", lambda: ends(self.positions, self.runs))
+
+    @property
+    def reads_pages(self) -> bool:
+        """True if the attention backend can read keys directly from the pages of a paged KV cache."""
+        return self.attend is fused and self.capture.attentions is None
+
+    def for_recompute(self) -> ForwardContext:
+        """Return a context for a layer that is computed twice, whose cached results do not enter this one's."""
+        source = None if self.encoder_output is None else replace(self.encoder_output, _projected={})
+        return replace(self, encoder_output=source, _cached=dict(self._cached))
+
+    def sight(self, keys: Runs, *, causal: bool, window: int | None) -> Sight:
+        """Return the visibility of keys under a layer's rule; layers with the same rule share one object."""
+        return self.cached((keys, causal, window), lambda: Sight(self.runs, keys, causal, window))
