@@ -49,7 +49,7 @@ class Options:
                 raise InvalidInput(f"{name} is a whole number from 1, or None; not {value!r}.")
 
 
-class Task:
+class Pipeline:
     """A pipeline: called with an input it gives an answer, with several their answers in order.
 
     A list, a tuple, an array or a column in memory gives a list. Anything else that can be iterated, such as a
@@ -161,7 +161,7 @@ class Task:
         return found
 
 
-class Reader(Task):
+class Reader(Pipeline):
     """A task that the model answers in one pass over each piece."""
 
     def cuts(self, strategy: str = "longest_first", stride: int = 0) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from ..modeling.auto import AutoTokenizer
 from ..modeling.pretrained import PreTrainedModel
 from ..token_batches import batches
 from ..tokenizers.tokenizer import Tokenizer
-from .base import Options, Task
+from .base import Options, Pipeline
 from .streaming_batcher import Piece
 
 NEW_TOKENS = 256  # where neither the call nor the checkpoint says how many
@@ -70,7 +70,7 @@ class Writing(Options):
             )
 
 
-class Writer(Task):
+class Writer(Pipeline):
     """A task whose answers are written by a model."""
 
     Options: ClassVar[type[Options]] = Writing

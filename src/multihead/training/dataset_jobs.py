@@ -24,6 +24,7 @@ from .jobs import Job
 from .objectives.padded_forward import is_own
 
 OF_ROWS = tuple(ending for ending in ENDINGS if ending != ".txt")  # files whose lines are no texts
+EXAMPLE_WORDS = 8  # of a text that shows how a trained model is used
 LOADING = ("load_in_4bit", "load_in_8bit")  # options of every task, for a model that is given by its name
 
 
@@ -116,3 +117,9 @@ class TaskJob(Job):
 
     def parallel(self, files: Mapping[str, Any]) -> bool:
         return not any(Path(file).suffix.lower() in OF_ROWS for file in files.values())
+
+    def example_input(self, features: Features) -> Any:
+        """Return an input for the task's pipeline: the first words of the first example."""
+        column = next(name for name in features.ragged if "input_ids" in name)
+        text = self.tokenizer.decode(features[0][column], skip_special_tokens=True)
+        return " ".join(text.split()[:EXAMPLE_WORDS])

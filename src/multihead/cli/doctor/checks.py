@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..._version import __version__
+from ...pipelines.catalog import TRAINABLE
 
 SETTINGS = ("MULTIHEAD_NATIVE", "MULTIHEAD_LEVEL", "MULTIHEAD_KEEP_MEMORY", "OMP_NUM_THREADS")
 FLAGS = {"AMX": "_is_amx_tile_supported", "AVX-512 BF16": "_is_avx512_bf16_supported", "VNNI": "_is_vnni_supported"}
@@ -39,17 +40,23 @@ class Package(NamedTuple):
     extra: str
 
 
+def metrics_of(module: str) -> str:
+    """Return the tasks whose training needs a module for its metrics, as a purpose."""
+    tasks = (name for name, task in TRAINABLE.items() if module in (*task.packages, *task.text_packages))
+    return f"metrics of {', '.join(tasks)}"
+
+
 PACKAGES = (
     Package("llguidance", "llguidance", "text of a given form: JSON schemas, patterns, grammars", "structured"),
     Package("pyarrow", "pyarrow", "Parquet files", "parquet"),
     Package("PIL", "pillow", "pictures of attention", "pictures"),
     Package("matplotlib", "matplotlib", "plots of `multihead bench`", "pictures"),
-    Package("yaml", "pyyaml", "training as a YAML file says", "train"),
-    Package("sklearn", "scikit-learn", "scores of classification", "train"),
-    Package("scipy", "scipy", "correlations", "train"),
-    Package("seqeval", "seqeval", "scores of tagged tokens", "train"),
-    Package("sacrebleu", "sacrebleu", "BLEU and chrF", "train"),
-    Package("rouge_score", "rouge-score", "ROUGE", "train"),
+    Package("yaml", "pyyaml", "`multihead train` with a YAML file", "train"),
+    Package("sklearn", "scikit-learn", metrics_of("sklearn"), "train"),
+    Package("scipy", "scipy", metrics_of("scipy"), "train"),
+    Package("seqeval", "seqeval", metrics_of("seqeval"), "train"),
+    Package("sacrebleu", "sacrebleu", metrics_of("sacrebleu"), "train"),
+    Package("rouge_score", "rouge-score", metrics_of("rouge_score"), "train"),
     Package("tensorboard", "tensorboard", "curves of training", "train"),
 )
 
