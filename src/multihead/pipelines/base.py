@@ -18,7 +18,7 @@ from ..errors import InvalidInput, MultiheadError, ScoresNotFinite, TextTooLong,
 from ..kernels.ragged import Runs
 from ..modeling import auto
 from ..modeling.pretrained import PreTrainedModel
-from ..nn.embeddings import LearnedPositions
+from ..nn.embeddings import learned_positions
 from ..token_batches import batches, budget
 from ..tokenizers.tokenizer import Tokenizer
 from .answers import Metadata, Stream, described
@@ -223,8 +223,7 @@ class Reader(Pipeline):
     @cached_property
     def room(self) -> int | None:
         """Tokens of a text that the model can read; None where positions are computed, not learned."""
-        parts = self.model.modules()
-        return min((part.count for part in parts if isinstance(part, LearnedPositions)), default=None)
+        return learned_positions(self.model)
 
     @property
     def limit(self) -> int | None:

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput, NetworkUnavailable, UnknownModel, UnsupportedOption, warn
-from ..hub.options import Place
+from ..hub.options import DownloadOptions
 from ..kernels.hardware import best_dtype, usable
 from ..modeling import auto
 from ..runtime.prepare import precision_of
@@ -19,12 +19,12 @@ from .defaults import TRANSLATORS, translator_on_hub
 
 if TYPE_CHECKING:
     from ..config import Config
-    from ..heads.head_types import Kind
+    from ..heads.head_types import HeadType
     from ..modeling.pretrained import PreTrainedModel
     from .base import Pipeline
     from .task import Task
 
-DOWNLOAD_OPTIONS = tuple(f.name for f in fields(Place))
+DOWNLOAD_OPTIONS = tuple(f.name for f in fields(DownloadOptions))
 
 
 def pipeline(
@@ -141,7 +141,7 @@ def pipeline_class(task: str, entry: Task, model: Any, download: Mapping[str, An
     if isinstance(model, (str, os.PathLike)):
         head = choose_head(entry, auto.AutoConfig.from_pretrained(model, **download))
     else:
-        own = head_name(getattr(model, "model", model).kind)
+        own = head_name(getattr(model, "model", model).head_type)
         head = own if own in entry.pipelines else "Model" if "Model" in entry.pipelines else None
     if head is None:
         wanted = " or ".join(f"AutoModelFor{head}" for head in entry.pipelines)
@@ -153,12 +153,12 @@ def pipeline_class(task: str, entry: Task, model: Any, download: Mapping[str, An
 
 def choose_head(entry: Task, config: Config) -> str | None:
     """Return the head type that a checkpoint is loaded with, among those of a task; None if it has none of them."""
-    from ..models.common.registry import architecture, by_class_name
+    from ..models.common.registry import architecture, find_class
 
     family = architecture(config.model_type)
-    saved = by_class_name((config.architectures or [""])[0])
+    saved = find_class((config.architectures or [""])[0])
     if saved is not None and saved[1] in family.heads:
-        own = head_name(family.kind(saved[1]))
+        own = head_name(family.head_type(saved[1]))
         if own in entry.pipelines:
             return own
     able = [head for head in entry.pipelines if has_head(head, config)]
@@ -167,9 +167,9 @@ def choose_head(entry: Task, config: Config) -> str | None:
     return "Model" if "Model" in able else next(iter(able), None)
 
 
-def head_name(kind: Kind) -> str:
+def head_name(head_type: HeadType) -> str:
     """Return the name of an Auto class without its prefix: "CausalLM", or "Model" for AutoModel."""
-    return kind.auto.removeprefix("AutoModelFor").removeprefix("Auto")
+    return head_type.auto.removeprefix("AutoModelFor").removeprefix("Auto")
 
 
 def has_head(head: str, config: Config) -> bool:

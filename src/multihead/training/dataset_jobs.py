@@ -16,7 +16,7 @@ from ..data_files import ENDINGS
 from ..errors import InvalidInput, UnsupportedOption, nearest, warn
 from ..modeling import auto
 from ..modeling.fill_weights import NewWeights
-from ..nn.embeddings import LearnedPositions
+from ..nn.embeddings import learned_positions
 from ..tokenizers.tokenizer import Tokenizer
 from .data.features import Features
 from .data.source import is_live
@@ -65,9 +65,9 @@ class TaskJob(Job):
                 f"{what} of your own: {self.task} computes its loss itself and would never call it. Leave it out, or "
                 "leave the task out and give tokenized examples, with a data_collator."
             )
-        positions = [part.count for part in loaded.modules() if isinstance(part, LearnedPositions)]
-        if positions and self.options.positions is None:
-            self.options = replace(self.options, positions=min(positions))
+        positions = learned_positions(loaded)
+        if positions is not None and self.options.positions is None:
+            self.options = replace(self.options, positions=positions)
 
     @property
     def module(self) -> ModuleType:

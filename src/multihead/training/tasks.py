@@ -239,7 +239,9 @@ def job_of(model: Any, task: str | None, options: Mapping[str, Any], tokenizer: 
             raise UnsupportedOption(f"options {', '.join(options)} belong to a task; name it: task=...")
         if isinstance(model, (str, Path)):
             raise InvalidInput(f"A model's name alone says not what to train; name a task: {', '.join(TRAINABLE)}.")
-        headless = hasattr(model, "kind") and not model.kind.labels and is_own(model) and more.get("loss") is None
+        headless = (
+            hasattr(model, "head_type") and not model.head_type.labels and is_own(model) and more.get("loss") is None
+        )
         if headless or not isinstance(model, nn.Module):
             raise InvalidInput(
                 f"A {type(model).__name__} has no loss of its own; name a task, one of {', '.join(TRAINABLE)}, load "

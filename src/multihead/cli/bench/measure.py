@@ -336,11 +336,11 @@ def loaded(name: str, precision: str, device: str | None) -> PreTrainedModel:
     """A model as `multihead run` would hold it: of the class that writes where there is one, else its plain one."""
     from ...modeling.class_factory import model_class
     from ...modeling.loading import load_model
-    from ...models.common.registry import architecture, by_class_name
+    from ...models.common.registry import architecture, find_class
 
     def choose(config: Any) -> Any:
         ends = architecture(config.model_type).heads
-        saved = by_class_name((config.architectures or [""])[0])
+        saved = find_class((config.architectures or [""])[0])
         own = saved[1] if saved and saved[1] in ends and not saved[1].startswith(("ForMasked", "ForPre")) else None
         end = own or next((e for e in (*WRITES, "Model") if e in ends), next(iter(ends)))
         return model_class(config.model_type, end)
