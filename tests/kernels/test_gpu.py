@@ -27,8 +27,7 @@ from multihead.kernels.triton import launch as gpu
 from multihead.kernels.triton import programs as gpu_programs
 from multihead.nn.positions import turned
 from multihead.runtime.cuda_graph_runner import Graph, Graphs, blocks_for, rounded
-from multihead.runtime.fused_layers import JOINED
-from multihead.runtime.fused_layers import prepare as join
+from multihead.runtime.fuse import GPU, fuse
 from multihead.runtime.graph_cache import Standing, stands
 
 REAL = torch.cuda.is_available()
@@ -253,7 +252,7 @@ def test_recorded_steps_give_the_same_texts(family: str, joins: bool, monkeypatc
         wanted = [model.generate([p], **options) for p in prompts]
         beams = model.generate(prompts, num_beams=2, **options)
     if joins:
-        join(model.backbone, JOINED)
+        model.backbone = fuse(model.backbone, GPU)
     made: list[Graphs] = []
 
     def of(model: Any, store: Any) -> Graphs:

@@ -24,9 +24,9 @@ from multihead.nn.experts import ExpertList
 from multihead.nn.feedforward import GatedFeedForward
 from multihead.nn.norms import RMSNorm
 from multihead.nn.positions import turned
-from multihead.runtime.fused_layers import prepare
-from multihead.runtime.fused_linear_cpu import Product
-from multihead.runtime.fused_linear_gpu import Joined, normed_sum
+from multihead.runtime.fuse import fuse, pack_experts
+from multihead.runtime.fused_linear_cpu import FusedLinear
+from multihead.runtime.fused_linear_gpu import FusedLinearGPU, normed_sum
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no C++ kernels: {native.why_not()}")
 
@@ -205,7 +205,7 @@ def test_linear_layers_as_they_lie(way, dtype):
 @torch.no_grad()
 @pytest.mark.parametrize("kind", packed.KINDS)
 def test_packed_products(way, kind):
-    part = Product([drawn(40, 64)], [drawn(40, seed=1)], kind)
+    part = FusedLinear([drawn(40, 64)], [drawn(40, seed=1)], kind)
     for shape in ((5, 64), (2, 3, 64), (64,), (0, 64)):
         x = way(drawn(*shape, seed=2))
         add = way(drawn(*shape[:-1], 40, seed=3))
@@ -227,10 +227,8 @@ def test_packed_experts(way):
     experts = ExpertList([GatedFeedForward(32, 48, "silu") for _ in range(3)])
     for number, parameter in enumerate(experts.parameters()):
         parameter.copy_(drawn(*parameter.shape, seed=number) * 0.2)
-    from multihead.runtime.fused_layers import _listed
-
-    known = [Product([e.gate.weight, e.up.weight], [None, None], "int8", act="silu", gated=True) for e in experts]
-    into = _listed(experts, "int8").into
+    known = [FusedLinear([e.gate.weight, e.up.weight], [None, None], "int8", act="silu", gated=True) for e in experts]
+    into = pack_experts(experts, "int8").into
     x, visits = way(drawn(6, 32)), [(2, 0, 3), (0, 3, 4), (1, 4, 6)]
     expected = torch.cat([known[e].definition(x[begin:end]) for e, begin, end in visits])
     close(into(x, visits), expected, 2e-2)
@@ -277,7 +275,7 @@ def test_gates_sums_and_places_of_a_gpu(device, way):
     close(gpu.gated(x, native.ACTIVATIONS["silu"]), F.silu(x[:, :16]) * x[:, 16:])
     deep = way(drawn(2, 3, 32))
     close(gpu.gated(deep, native.ACTIVATIONS["silu"]), F.silu(deep[..., :16]) * deep[..., 16:])
-    part = Joined([drawn(6, 8), drawn(6, 8, seed=1)], [None, None], act="silu", gated=True)
+    part = FusedLinearGPU([drawn(6, 8), drawn(6, 8, seed=1)], [None, None], act="silu", gated=True)
     assert part(drawn(2, 3, 8)).shape == (2, 3, 6)
     y, norm = way(drawn(5, 32, seed=1)), RMSNorm(32, 1e-5)
     norm.weight.copy_(drawn(32, seed=2))
@@ -336,7 +334,7 @@ def test_what_is_remembered_in_another_precision_is_refused():
         memory = model(ids, use_cache=True).past_key_values
         other = model.to(torch.bfloat16)
         if prepared:
-            prepare(other.backbone, "bf16")
+            other.backbone = fuse(other.backbone, "bf16")
         with pytest.raises(InvalidInput, match="past_key_values"):
             other(ids, past_key_values=memory)
     assert isinstance(memory.layers[0], KeyValues)

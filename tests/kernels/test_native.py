@@ -21,7 +21,8 @@ from multihead.kernels.torch.attention import attend
 from multihead.nn.norms import RMSNorm, WideRMSNorm
 from multihead.nn.positions import turned
 from multihead.nn.weights import LayerNorm
-from multihead.runtime.fused_linear_cpu import Norm, Product
+from multihead.runtime.fused_linear_cpu import FusedLinear
+from multihead.runtime.layer_spec import norm_spec
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no C++ kernels: {native.why_not()}")
 BEST = native.level()
@@ -57,10 +58,10 @@ def close(got: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
     assert worst <= tolerance, f"differs by {worst:.1e} of the largest"
 
 
-def product(outputs: int, inputs: int, kind: str, **options: Any) -> Product:
+def product(outputs: int, inputs: int, kind: str, **options: Any) -> FusedLinear:
     count = 2 if options.get("gated") else 1
     weights = [drawn(outputs, inputs, seed=i, scale=0.1) for i in range(count)]
-    return Product(weights, [drawn(outputs, seed=9 + i) for i in range(count)], kind, **options)
+    return FusedLinear(weights, [drawn(outputs, seed=9 + i) for i in range(count)], kind, **options)
 
 
 @pytest.mark.parametrize("kind", packed.KINDS)
@@ -80,7 +81,7 @@ def test_what_stands_around_a_product_is_its_definition(kind, act):
         for i, p in enumerate((norm.weight, norm.bias, after.weight)):
             p.copy_(drawn(len(p), seed=i) * 0.2 + 1)
     for gated in (False, True):
-        part = product(40, 72, kind, act=act, gated=gated, norm=Norm.of(norm), after=Norm.of(after))
+        part = product(40, 72, kind, act=act, gated=gated, norm=norm_spec(norm), after=norm_spec(after))
         x, add = drawn(9, 72, seed=4), drawn(9, 40, seed=5)
         with torch.no_grad():
             close(part(x, add), part.definition(x, add), 5e-3)

@@ -30,9 +30,9 @@ from multihead.generation.engine.scheduler import Engine
 from multihead.generation.generate import enter
 from multihead.generation.strategies.base import Job
 from multihead.kernels.cpu import native
-from multihead.runtime.cpu_decode import Walk
+from multihead.runtime.cpu_decode import CpuDecodeStep
 from multihead.runtime.cpu_decode_runner import Walks
-from multihead.runtime.cpu_stack import Steps
+from multihead.runtime.cpu_stack import NativeStack
 
 from .case import WORDS, Case, batch, reference, writes
 from .cases import CASES
@@ -214,7 +214,7 @@ def no_table() -> str:
 def counted() -> Iterator[Counter[str]]:
     """Count the decode steps that one call of the kernels makes, and the passes of the native stack."""
     calls: Counter[str] = Counter()
-    walk, steps = Walk.run, Steps.run
+    walk, steps = CpuDecodeStep.run, NativeStack.run
 
     def decode(self: Any, *args: Any, **options: Any) -> Any:
         made = walk(self, *args, **options)
@@ -225,7 +225,7 @@ def counted() -> Iterator[Counter[str]]:
         calls["stack"] += 1
         return steps(self, *args, **options)
 
-    with mock.patch.object(Walk, "run", decode), mock.patch.object(Steps, "run", stack):
+    with mock.patch.object(CpuDecodeStep, "run", decode), mock.patch.object(NativeStack, "run", stack):
         yield calls
 
 
@@ -234,7 +234,7 @@ def by_layers() -> Iterator[None]:
     """Run every model layer by layer, one Python call for each layer."""
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(Walks, "of", return_value=None))
-        stack.enter_context(mock.patch.object(Steps, "serves", return_value=False))
+        stack.enter_context(mock.patch.object(NativeStack, "serves", return_value=False))
         yield
 
 

@@ -236,7 +236,7 @@ class PreTrainedModel(ModelMethodsMixin, Adaptable):
 
     def score(self, states: Tensor) -> Tensor:
         """Scores (rows, vocabulary) of what follows, from last states (rows, width)."""
-        if isinstance(self.head, LanguageModel) and not hooked(self.head):
+        if type(self.head) is LanguageModel and self.head.packed is not None and not hooked(self.head):
             return self.head.exact(states)
         rows = Runs.of((states.shape[0],))
         return self.head(states, ForwardContext(places(rows, states.device), rows))  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Products of several layers as one of torch's own: what `packed.Product` is, on a GPU."""
+"""Linear layers of a GPU: several products as one of torch's own, with an activation and a sum."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from ..kernels.triton import launch as gpu
 from ..nn.activations import ACTIVATIONS
 from ..nn.norms import RMSNorm, WideRMSNorm
 from ..nn.weights import LayerNorm
+from .layer_spec import register
 
 WIDEST = 16_384  # channels that a norm's program holds at once
 
 
-class Joined(nn.Module):
+class FusedLinearGPU(nn.Module):
     """add + act(x @ weight.T + bias), of which all but the product may be missing.
 
     Args:
@@ -84,3 +85,6 @@ def normed_sum(x: Tensor, y: Tensor, norm: nn.Module, keep: bool) -> tuple[Tenso
         made: RMSNorm = norm  # type: ignore[assignment]
         return gpu.summed(x, y, 1, made.weight, None, made.eps, getattr(made, "centre", 0.0), keep)
     return None
+
+
+register(FusedLinearGPU, "act bias gated weight")

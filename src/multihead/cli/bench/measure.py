@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ...errors import TextTooLong
 from ...heads.heads import LanguageModel
 from ...nn.experts import ExpertList, StackedExperts
-from ...runtime.fused_experts import Products
-from ...runtime.fused_linear_cpu import Product
+from ...runtime.fused_experts import ExpertLinears
+from ...runtime.fused_linear_cpu import FusedLinear
 from ..precision import on_cpu
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Work:
         tables = [head.packed or head.table for head in heads]
         known = {id(x): x for x in (*_matrices(backbone), *tables)}
         routed = any(
-            isinstance(part, (ExpertList, StackedExperts, Products)) for part in model.modules()
+            isinstance(part, (ExpertList, StackedExperts, ExpertLinears)) for part in model.modules()
         )  # some rest each time
         first = next(_matrices(encoder), None)
         width = 0 if first is None or routed else _inputs(first)
@@ -86,19 +86,19 @@ class Work:
 
 
 def _matrices(module: Any) -> Iterator[nn.Module]:
-    yield from (part for part in module.modules() if isinstance(part, (Product, nn.Linear)))
+    yield from (part for part in module.modules() if isinstance(part, (FusedLinear, nn.Linear)))
 
 
 def _numbers(part: Any) -> int:
-    return int(part.count * sum(part.parts) * part.shape[1] if isinstance(part, Product) else part.weight.numel())
+    return int(part.count * sum(part.parts) * part.shape[1] if isinstance(part, FusedLinear) else part.weight.numel())
 
 
 def _inputs(part: Any) -> int:
-    return int(part.shape[1] if isinstance(part, Product) else part.weight.shape[1])
+    return int(part.shape[1] if isinstance(part, FusedLinear) else part.weight.shape[1])
 
 
 def _nbytes(part: Any) -> int:
-    return int(part.packed.nbytes if isinstance(part, Product) else part.weight.nbytes)
+    return int(part.packed.nbytes if isinstance(part, FusedLinear) else part.weight.nbytes)
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,7 @@ def speeds() -> dict[str, Any]:
     from ...kernels.cpu import native
     from ...kernels.linear import linear
     from ...kernels.packed import KEPT
-    from ...runtime.fused_linear_cpu import Product
+    from ...runtime.fused_linear_cpu import FusedLinear
     from ...runtime.prepare import PRECISIONS, states_dtype
 
     found: dict[str, Any] = {}
@@ -217,7 +217,7 @@ def speeds() -> dict[str, Any]:
             if chosen.codes == KEPT:
                 continue
             x = rows.to(states_dtype(name))
-            product = Product([weight], [None], chosen.codes) if chosen.codes else None
+            product = FusedLinear([weight], [None], chosen.codes) if chosen.codes else None
             if product is None or chosen.codes == "bf16":
                 held = weight.to(x.dtype)
                 paths: dict[str, Any] = {"torch": (lambda y, w=held: F.linear(y, w), held.nbytes)}
