@@ -1,25 +1,34 @@
-"""Inputs of a task from the rows of a file: which columns are taken."""
+"""Which of a file's columns a task takes as its inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..data_files import read
 from ..errors import InvalidInput, nearest
-from ..pipelines.catalog import TASKS
 
-TEXT_COLUMNS = ("text", "sentence", "review", "content", "document", "prompt", "source")  # guessed in this order
+__all__ = ["KEYS", "chosen", "planned", "read"]
+
+KEYS: Mapping[str, Sequence[str]] = {  # task -> what a row must have, for tasks whose input is no single text
+    "question-answering": ("question", "context"),
+    "sentence-similarity": ("source_sentence", "sentences"),
+    "text-ranking": ("query", "documents"),
+    "table-question-answering": ("table", "query"),
+}
+TEXT = ("text", "sentence", "review", "content", "document", "prompt", "source")
 
 
-def select_inputs(rows: Iterator[Any], task: str, columns: Sequence[str], shared: Mapping[str, str]) -> Iterator[Any]:
-    """Yield one input a row.
+def chosen(rows: Iterator[Any], task: str, columns: Sequence[str], asked: Mapping[str, str]) -> Iterator[Any]:
+    """What the task takes of each row.
 
     Args:
-        columns: the column of texts, or `key=column` for each key of an input; guessed when empty.
-        shared: values of keys that all inputs have, and that are then no columns.
+        columns: the column of texts, or `key=column` for each key of a task whose input has several; guessed when left
+            out.
+        asked: what every row is given for one of these keys, which then is no column.
 
     Raises:
-        InvalidInput: a column that does not exist, none that can be guessed, or one for a key of `shared`.
+        InvalidInput: a column that is not there, none that can be guessed, or one for what is asked already.
     """
     plan: Any = None
     for row in rows:
@@ -27,40 +36,39 @@ def select_inputs(rows: Iterator[Any], task: str, columns: Sequence[str], shared
             yield row
             continue
         if plan is None:
-            plan = choose_columns(row, task, columns, shared)
+            plan = planned(row, task, columns, asked)
         if isinstance(plan, str):
             value = row.get(plan)
             yield InvalidInput(f"has nothing in its column {plan!r}.") if value is None else value
         else:
-            yield {**shared, **{key: row.get(column) for key, column in plan.items()}}
+            yield {**asked, **{key: row.get(column) for key, column in plan.items()}}
 
 
-def choose_columns(
-    row: Mapping[str, Any], task: str, columns: Sequence[str], shared: Mapping[str, str]
+def planned(
+    row: Mapping[str, Any], task: str, columns: Sequence[str], asked: Mapping[str, str]
 ) -> str | dict[str, str]:
-    """Return the column of texts, or the column of each key. Raises InvalidInput as `select_inputs` does."""
-    entry = TASKS[task]
-    keys = tuple(key for key in entry.keys if key not in shared)
-    if entry.pair and entry.pair[-1] in row and not columns:
-        keys = entry.pair
+    """The column of texts, or the column of each key."""
+    keys = tuple(key for key in KEYS.get(task, ()) if key not in asked)
+    if task == "text-classification" and "text_pair" in row and not columns:
+        keys = ("text", "text_pair")
     plan = dict(column.partition("=")[::2] for column in columns if "=" in column)
     plain = [column for column in columns if "=" not in column]
     for column in [*plan.values(), *plain]:
         if column not in row:
             raise InvalidInput(f"There is no column {column!r}. {nearest(column, map(str, row))}")
-    if twice := [key for key in shared if key in plan or key in row]:
-        raise InvalidInput(f"The file has a column for {twice[0]}, and the command line gives it too. Leave one out.")
+    if twice := [key for key in asked if key in plan or key in row]:
+        raise InvalidInput(f"The file has a column for {twice[0]}, and the command line says it too. Leave one out.")
     if plain and not keys:
         return plain[0]
     if keys:
         plan = {**{key: key for key in keys if key in row}, **dict(zip(keys, plain, strict=False)), **plan}
-        if missing := [key for key in keys if key not in plan]:
+        if lacking := [key for key in keys if key not in plan]:
             raise InvalidInput(
-                f"{task} needs {' and '.join(keys)} of each row; the file has {', '.join(map(str, row))}. Name the "
-                f"column of each: --column {missing[0]}=NAME."
+                f"{task} needs {' and '.join(keys)} of each row; the file has {', '.join(map(str, row))}. Say which "
+                f"column is which: --column {lacking[0]}=NAME."
             )
         return plan
-    found = next((name for name in TEXT_COLUMNS if name in row), None)
+    found = next((name for name in TEXT if name in row), None)
     texts = [name for name, value in row.items() if isinstance(value, str)]
     if found is None and len(texts) != 1:
         raise InvalidInput(f"Which column has the texts? Name one of {', '.join(map(str, row))} with --column.")

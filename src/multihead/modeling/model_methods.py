@@ -1,4 +1,4 @@
-"""Model methods other than forward: input embeddings, resizing, encoder and decoder access, gradient checkpointing."""
+"""What programs ask of any model besides a pass: its word tables, its sides, whether it writes."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from ..runtime.prepare import products
 
 if TYPE_CHECKING:
     from ..config import Config
-    from ..heads.head_types import HeadType
+    from ..heads.head_types import Kind
+
+SPEAKERS = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
 
 
-class ModelMethodsMixin(nn.Module):
-    """Methods that every model has besides `forward`."""
+class Idioms(nn.Module):
+    """The methods of that kind, which every model has."""
 
     backbone: Any
     config: Config
-    head_suffix: ClassVar[str]
+    end: ClassVar[str]
     prepared: str | None
 
     @classmethod
     def check_family(cls) -> None:
         """Raises UnknownModel for a class without layers: `PreTrainedModel`, or a subclass of it alone."""
-        if not cls.head_suffix:
+        if not cls.end:
             raise UnknownModel(
                 f"{cls.__name__} is no model by itself: no family says which layers it has. Use an Auto class or a "
                 "family's class. For parts of your own, subclass a family's class, such as BertModel, or hold the "
@@ -51,7 +53,7 @@ class ModelMethodsMixin(nn.Module):
             ) from None
 
     @property
-    def head_type(self) -> HeadType:
+    def kind(self) -> Kind:
         raise NotImplementedError
 
     @property
@@ -65,7 +67,7 @@ class ModelMethodsMixin(nn.Module):
 
     def can_generate(self) -> bool:
         """Whether `generate` writes: the model scores next words, and no word sees those to come."""
-        return self.head_type.generates and self.backbone.causal
+        return self.kind.auto in SPEAKERS and self.backbone.causal
 
     def word_tables(self) -> list[nn.Embedding]:
         """The tables that ids are looked up in, each once: the source's before the target's."""

@@ -150,7 +150,7 @@ def beside_pooler(make: MakeHead) -> MakeHead:
     return made
 
 
-ARCHITECTURE = bert.ARCHITECTURE.derive(
+ARCHITECTURE = bert.ARCHITECTURE.relative(
     "BigBird",
     BigBirdConfig,
     build,

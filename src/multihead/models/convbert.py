@@ -82,7 +82,7 @@ def classify_text(config: ConvBertConfig, backbone: Stack) -> Head:
     return Head(head, {"dense.linear": "/classifier.dense", "out": "/classifier.out_proj"})
 
 
-ARCHITECTURE = bert.ARCHITECTURE.derive(
+ARCHITECTURE = bert.ARCHITECTURE.relative(
     "ConvBert",
     ConvBertConfig,
     build,

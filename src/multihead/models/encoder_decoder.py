@@ -17,9 +17,9 @@ from ..heads.heads import Head
 from ..nn.stack import EncoderDecoder, Stack
 from ..nn.weights import Linear
 from .common.architecture import Architecture
-from .common.registry import architecture, parse_config
+from .common.registry import architecture, config_of
 
-DECODER_SUFFIXES = ("ForCausalLM", "LMHeadModel")  # of decoders that score words
+ENDS = ("ForCausalLM", "LMHeadModel")  # of decoders that score words
 
 
 @dataclass(kw_only=True)
@@ -46,11 +46,11 @@ class EncoderDecoderConfig(Config):
 
     @cached_property
     def source(self) -> Config:
-        return parse_config(self.encoder)
+        return config_of(self.encoder)
 
     @cached_property
     def target(self) -> Config:
-        return parse_config(self.decoder)
+        return config_of(self.decoder)
 
     @property
     def vocab_size(self) -> int:
@@ -71,11 +71,11 @@ def pair(source: Config, target: Config) -> EncoderDecoderConfig:
 def speaking(config: Config) -> tuple[Callable[[Any], Any], Callable[[Any], KeyMap], Any]:
     """How a decoder is built, its table, and its word head's maker."""
     family = architecture(config.model_type)
-    suffix = next((suffix for suffix in DECODER_SUFFIXES if suffix in family.heads), None)
-    if suffix is None:
+    end = next((end for end in ENDS if end in family.heads), None)
+    if end is None:
         raise UnsupportedConfig(f"{config.model_type} has no decoder that could be half of a pair.")
-    build, keys = family.backbone_variants.get(suffix, (family.build, family.keys))
-    return build, keys, family.heads[suffix]
+    build, keys = family.bare.get(end, (family.build, family.keys))
+    return build, keys, family.heads[end]
 
 
 def build(config: EncoderDecoderConfig) -> EncoderDecoder:
@@ -101,8 +101,8 @@ def keys(config: EncoderDecoderConfig) -> KeyMap:
         ignored=(r"^encoder\.pooler\.", *moved("encoder", source.ignored), *moved("decoder", target.ignored)),
         computed=(*computed("encoder", source), *computed("decoder", target)),
         renamed=(*source.renamed, *target.renamed),
-        split_fused=(*source.split_fused, *target.split_fused),
-        aliases=tuple((f"decoder.{one}", f"decoder.{other}") for one, other in target.aliases),
+        unfused=(*source.unfused, *target.unfused),
+        twins=tuple((f"decoder.{one}", f"decoder.{other}") for one, other in target.twins),
     )
 
 
@@ -137,9 +137,9 @@ def word_head(config: EncoderDecoderConfig, backbone: EncoderDecoder | None = No
     return replace(head, rows=rows) if backbone is not None else head
 
 
-def untied_configs(config: EncoderDecoderConfig) -> Sequence[EncoderDecoderConfig]:
+def apart(config: EncoderDecoderConfig) -> Sequence[EncoderDecoderConfig]:
     """The same of the decoder's words."""
-    looser = architecture(config.target.model_type).untied_configs(config.target)
+    looser = architecture(config.target.model_type).apart(config.target)
     return [config.changed(decoder=other.to_dict()) for other in looser]
 
 
@@ -149,6 +149,6 @@ ARCHITECTURE = Architecture(
     build,
     keys,
     heads={"ForConditionalGeneration": lambda config, backbone: replace(word_head(config, backbone), prefix=None)},
-    pair_config=pair,
-    untied_configs=untied_configs,
+    paired=pair,
+    apart=apart,
 )

@@ -206,15 +206,15 @@ ARCHITECTURE = Architecture(
     HEADS,
     layouts={"gguf": gguf_keys},
     foreign_config={"gguf": gguf_config},
-    head_types={"DoubleHeadsModel": double_heads.HEAD_TYPE},
+    kinds={"DoubleHeadsModel": double_heads.KIND},
     inputs={"mc_token_ids": double_heads.places},
 )
-BIGCODE = ARCHITECTURE.derive(
+BIGCODE = ARCHITECTURE.relative(
     "GPTBigCode",
     GPTBigCodeConfig,
     build_bigcode,
     keys=keys_bigcode,
-    head_types={},
+    kinds={},
     inputs={},
     heads={
         "Model": None,

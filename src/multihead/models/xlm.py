@@ -161,6 +161,6 @@ ARCHITECTURE = Architecture(
         "ForQuestionAnsweringSimple": answer,
         "ForQuestionAnswering": spans.searcher("qa_outputs."),
     },
-    head_types={"ForQuestionAnswering": spans.HEAD_TYPE},
+    kinds={"ForQuestionAnswering": spans.KIND},
     inputs={"langs": lambda given, layout: layout.pack_tokens(given)},
 )

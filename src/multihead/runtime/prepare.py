@@ -15,14 +15,17 @@ from ..checkpoints.folder import PREPARED, replace_weights
 from ..checkpoints.safetensors import SafeTensors, write
 from ..errors import CheckpointMismatch, CorruptFile, InvalidInput, UnsupportedOption, nearest, read_errors
 from ..heads.heads import LanguageModel
-from ..kernels.cpu import native
 from ..kernels.hardware import best_dtype
+from ..kernels.ops import backend_of
 from ..kernels.packed import KEPT, KINDS
 from ..kernels.stored import Stored
 from ..nn.quantized_linear import is_quantized
-from .fuse import GPU, fuse, pack_head
-from .fused_linear_cpu import FusedLinear
-from .fused_linear_gpu import FusedLinearGPU
+from ..nn.stack import Stack
+from .cpu_stack import prepare_steps
+from .fused_layers import JOINED
+from .fused_layers import prepare as join
+from .fused_linear_cpu import Product
+from .fused_linear_gpu import Joined
 
 if TYPE_CHECKING:
     from ..modeling.pretrained import PreTrainedModel
@@ -114,21 +117,24 @@ def prepare(
             )
         model.eval().requires_grad_(False).to(dtype or chosen.dtype)
         if chosen.codes is not None:
-            model.backbone = fuse(model.backbone, GPU)
+            join(model.backbone, JOINED)
         model.prepared = precision
         return
     if chosen.codes == KEPT:
         _ask_for_codes(model)
     model.eval().requires_grad_(False)
     if packed is None:
-        packed = chosen.codes is not None and not (chosen.codes == "bf16" and native.library() is None)
+        kernels = backend_of(torch.device("cpu")).runs_stacks(torch.bfloat16)
+        packed = chosen.codes is not None and (kernels or chosen.codes != "bf16")
     if packed:
         assert chosen.codes is not None
-        model.backbone = fuse(model.backbone, chosen.codes)
+        join(model.backbone, chosen.codes)
         if chosen.codes != "bf16" and not any(products(model.backbone)):
             raise InvalidInput(f"{type(model).__name__} has no linear layers to pack; use dtype=... instead.")
+        for stack in (part for part in model.backbone.modules() if isinstance(part, Stack)):
+            prepare_steps(stack)
         for head in (part for part in model.modules() if isinstance(part, LanguageModel)):
-            pack_head(head, chosen.words or chosen.codes)
+            head.pack(chosen.words or chosen.codes)
     unpacked = torch.bfloat16 if chosen.codes == "bf16" and not packed else None  # torch has one precision for both
     states = unpacked or dtype or states_dtype(precision)
     decode(model, states)
@@ -154,8 +160,8 @@ def decode(model: nn.Module, dtype: torch.dtype) -> None:
                 part._parameters[name] = nn.Parameter(value.numbers(kind), value.requires_grad)
 
 
-def products(model: nn.Module) -> Iterator[FusedLinear]:
-    return (part for part in model.modules() if isinstance(part, FusedLinear))
+def products(model: nn.Module) -> Iterator[Product]:
+    return (part for part in model.modules() if isinstance(part, Product))
 
 
 def refuse(model: PreTrainedModel, what: str) -> None:
@@ -173,7 +179,7 @@ def save(model: PreTrainedModel, folder: Path) -> None:
     Raises:
         InvalidInput: the folder cannot be written, or the model was prepared on a GPU, which nothing is saved by.
     """
-    if any(isinstance(part, FusedLinearGPU) for part in model.modules()):
+    if any(isinstance(part, Joined) for part in model.modules()):
         raise InvalidInput(
             "This model was prepared on a GPU, where preparing only joins weights; save it before prepare(), and "
             "prepare it again when it is loaded."
@@ -183,7 +189,7 @@ def save(model: PreTrainedModel, folder: Path) -> None:
         "dtype": str(model.dtype).removeprefix("torch."), "packed": str(any(products(model))),
     }  # fmt: skip
     if codes_of(model.prepared) == KEPT:
-        told["kinds"] = json.dumps({name: x.kind for name, x in model.named_modules() if isinstance(x, FusedLinear)})
+        told["kinds"] = json.dumps({name: x.kind for name, x in model.named_modules() if isinstance(x, Product)})
     tensors = {name: tensor.contiguous() for name, tensor in _held(model).items()}
     replace_weights(folder, {PREPARED: lambda path: write(tensors, path, told)})
 
@@ -224,7 +230,7 @@ def _shaped(model: PreTrainedModel, told: Mapping[str, str], path: Path) -> None
     for name, kind in json.loads(told.get("kinds", "{}")).items():
         if kind not in KINDS:
             raise CorruptFile(f"{path} says that {name} has codes {kind!r}, none of {', '.join(KINDS)}. {AGAIN}")
-        _product(model, name, path).set_kind(kind)
+        _product(model, name, path).expect(kind)
 
 
 def _compare(held: Mapping[str, Tensor], tensors: SafeTensors, path: Path) -> None:
@@ -241,10 +247,10 @@ def _compare(held: Mapping[str, Tensor], tensors: SafeTensors, path: Path) -> No
         )
 
 
-def _product(model: PreTrainedModel, name: str, path: Path) -> FusedLinear:
+def _product(model: PreTrainedModel, name: str, path: Path) -> Product:
     """The product of this name. Raises CorruptFile where the model has none, as a file `path` says."""
     found = dict(model.named_modules()).get(name)
-    if not isinstance(found, FusedLinear):
+    if not isinstance(found, Product):
         raise CorruptFile(f"{path} has codes of {name!r}, which is no product here. {AGAIN}")
     return found
 

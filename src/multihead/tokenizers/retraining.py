@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import tokenizers
 from tokenizers import AddedToken, pre_tokenizers, trainers
 
 from ..errors import InvalidInput, UnsupportedTokenizer
-from .core import TokenizerCore
 from .special import content
 
-Kind = TypeVar("Kind", bound=TokenizerCore)
+if TYPE_CHECKING:
+    from .tokenizer import Tokenizer
+
 TRAINERS = {
     "BPE": trainers.BpeTrainer,
     "Unigram": trainers.UnigramTrainer,
@@ -23,7 +24,7 @@ TRAINERS = {
 
 
 def retrained(
-    tokenizer: Kind,
+    tokenizer: Tokenizer,
     texts: Iterable[Any],
     size: int,
     *,
@@ -31,7 +32,7 @@ def retrained(
     new: Sequence[Any],
     renamed: Mapping[str, str],
     options: Mapping[str, Any],
-) -> Kind:
+) -> Tokenizer:
     """Trains the tokenizer's kind of model on texts; it reads, frames and decodes as before.
 
     Args:
