@@ -17,7 +17,7 @@ from multihead.errors import (
     UnsupportedConfig,
     UnsupportedOption,
 )
-from multihead.models.common.registry import config_of
+from multihead.models.common.registry import parse_config
 
 
 @pytest.mark.parametrize(
@@ -35,28 +35,28 @@ from multihead.models.common.registry import config_of
 )
 def test_an_entry_of_a_wrong_type_or_value_is_refused_by_name(entry, value):
     with pytest.raises(UnsupportedConfig, match=entry):
-        config_of({"model_type": "bert", entry: value})
+        parse_config({"model_type": "bert", entry: value})
 
 
 def test_an_unknown_family_is_refused_with_the_nearest_names():
     with pytest.raises(UnknownModel, match="'bert'"):
-        config_of({"model_type": "brt"})
+        parse_config({"model_type": "brt"})
     with pytest.raises(UnknownModel, match="model_type"):
-        config_of({"hidden_size": 3})
+        parse_config({"hidden_size": 3})
     with pytest.raises(UnknownModel):
-        config_of({"model_type": 7})
+        parse_config({"model_type": 7})
 
 
 def test_unknown_entries_are_kept_reported_and_written_back():
-    config = config_of({"model_type": "bert", "hidden_size": 12, "speed": "fast", "transformers_version": "4"})
+    config = parse_config({"model_type": "bert", "hidden_size": 12, "speed": "fast", "transformers_version": "4"})
     assert config.unknown == ("speed",)
     assert config.speed == "fast"
     assert config.to_dict()["speed"] == "fast"
-    assert config_of(config.to_dict()) == config
+    assert parse_config(config.to_dict()) == config
 
 
 def test_labels_follow_their_names_and_a_new_number_drops_them():
-    config = config_of({"model_type": "bert", "id2label": {"0": "no", "1": "yes", "2": "maybe"}})
+    config = parse_config({"model_type": "bert", "id2label": {"0": "no", "1": "yes", "2": "maybe"}})
     assert (config.num_labels, config.id2label[2], config.label2id["yes"]) == (3, "maybe", 1)
     assert config.changed(num_labels=3).id2label[2] == "maybe"
     assert config.changed(num_labels=2).id2label == {0: "LABEL_0", 1: "LABEL_1"}
@@ -64,16 +64,18 @@ def test_labels_follow_their_names_and_a_new_number_drops_them():
 
 
 def test_older_spellings_of_rotary_settings_become_todays():
-    old = config_of({"model_type": "llama", "rope_theta": 500.0, "rope_scaling": {"type": "linear", "factor": 2.0}})
+    old = parse_config({"model_type": "llama", "rope_theta": 500.0, "rope_scaling": {"type": "linear", "factor": 2.0}})
     assert old.rope_parameters == {"rope_type": "linear", "factor": 2.0, "rope_theta": 500.0}
-    assert config_of({"model_type": "llama"}).rope_parameters["rope_theta"] == 10000.0
-    assert config_of({"model_type": "llama", "rope_scaling": None}).rope_parameters["rope_type"] == "default"
+    assert parse_config({"model_type": "llama"}).rope_parameters["rope_theta"] == 10000.0
+    assert parse_config({"model_type": "llama", "rope_scaling": None}).rope_parameters["rope_type"] == "default"
 
 
 def test_a_scaling_that_is_not_computed_is_refused_when_the_model_is_built():
 
     for rope in ({"rope_type": "spiral"}, {"rope_type": "linear"}):
-        config = config_of({"model_type": "llama", "hidden_size": 8, "num_attention_heads": 2, "rope_parameters": rope})
+        config = parse_config(
+            {"model_type": "llama", "hidden_size": 8, "num_attention_heads": 2, "rope_parameters": rope}
+        )
         with pytest.raises(UnsupportedConfig, match="rope"):
             AutoModel.from_config(config)
 
@@ -89,7 +91,7 @@ def test_sizes_that_contradict_each_other_are_refused():
 
 def test_names_that_users_know_lead_to_a_familys_own_entry():
     assert MarianConfig(d_model=64).hidden_size == 64
-    assert config_of({"model_type": "marian", "hidden_size": 64}).d_model == 64
+    assert parse_config({"model_type": "marian", "hidden_size": 64}).d_model == 64
     with pytest.raises(AttributeError, match="colour"):
         _ = BertConfig().colour
 
@@ -112,7 +114,7 @@ ENTRIES = [
 @given(st.dictionaries(st.sampled_from(ENTRIES), st.sampled_from(VALUES)))
 def test_any_json_gives_a_config_or_one_of_our_errors(entries):
     try:
-        config = config_of({"model_type": "bert", **entries})
+        config = parse_config({"model_type": "bert", **entries})
     except MultiheadError:
         return
     assert isinstance(config, Config)
@@ -121,7 +123,7 @@ def test_any_json_gives_a_config_or_one_of_our_errors(entries):
 def test_a_saved_config_reads_back_equal(tmp_path):
     config = BertConfig(num_labels=3, hidden_size=12, extra={"speed": "fast"})
     config.save_pretrained(tmp_path / "new")
-    assert config_of(read_json(tmp_path / "new" / "config.json")) == config
+    assert parse_config(read_json(tmp_path / "new" / "config.json")) == config
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["config.json"]
 
 

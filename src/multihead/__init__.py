@@ -118,9 +118,9 @@ def __getattr__(name: str) -> Any:
 
 def _family_class(name: str) -> Any:
     """`BertConfig` or `BertForMaskedLM`, from the registry of families."""
-    from .models.common.registry import architecture, by_class_name
+    from .models.common.registry import architecture, find_class
 
-    found = by_class_name(name)
+    found = find_class(name)
     if found is None or name.startswith("_"):
         raise AttributeError(f"multihead has no {name!r}.")
     if found[1] == "Config":

@@ -118,6 +118,6 @@ def test_each_absent_part_of_a_stack_is_named():
 def test_blocks_stay_whole_where_rows_are_moved_and_become_numbers_elsewhere(source, shape, kept):
     count = math.prod(shape[:-1])
     stored = Stored(torch.from_numpy(blocks("Q8_0", count, shape[-1])).view(*shape[:-1], -1), FORMS["Q8_0"])
-    found = source.taken(stored)
+    found = source.read_stored(stored)
     assert isinstance(found, Stored) == kept
     assert torch.equal(found.numbers() if kept else found, source.read(stored.numbers()))

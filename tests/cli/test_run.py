@@ -24,11 +24,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from multihead.cli import columns as rows
 from multihead.cli.main import cli
 from multihead.cli.precision import loading
-from multihead.cli.render import answers as drawing
+from multihead.cli.render.answers import render
 from multihead.cli.render.output_file import Output
+from multihead.cli.render.status import summary
+from multihead.data_files import read
 from multihead.errors import InvalidInput, ModelNotFound, MultiheadError, UnsupportedOption
 from multihead.pipelines.answers import Metadata
 from multihead.training.signals import Signals
@@ -206,7 +207,7 @@ def test_what_a_csv_writer_writes_is_read(tmp_path_factory, table):
         writer.writerow(["a", "b"])
         writer.writerows(table)
     written = [row for row in table if row != ("", "")]
-    found = [(row["a"], row["b"]) for row in rows.read(path)]
+    found = [(row["a"], row["b"]) for row in read(path)]
     assert [row for row in found if row != ("", "")] == written
 
 
@@ -274,9 +275,9 @@ def test_words_of_the_data_are_printed_as_they_are(classifier, llama, tmp_path, 
     assert "Row 0" in result.stderr
     console = Console(file=io.StringIO(), width=200, markup=False, emoji=False)
     found = [{"entity": "PER", "score": 0.9, "word": "[/INST]", "start": 0, "end": 7}]
-    drawing.show(console, "ner", text, found)
+    render(console, "ner", text, found)
     terminal = Console(file=io.StringIO(), width=200, force_terminal=True, color_system=None)
-    drawing.footer(terminal, Metadata("ner", "my[/model]", "bf16", "cpu"), 2, tmp_path / "[/out]")
+    summary(terminal, Metadata("ner", "my[/model]", "bf16", "cpu"), 2, tmp_path / "[/out]")
     printed = console.file.getvalue() + terminal.file.getvalue()
     for words in (text, "0.900  PER  [/INST]", "my[/model] · bf16", "2 not answered", "[/out]"):
         assert words in printed

@@ -15,9 +15,8 @@ from click.testing import CliRunner
 
 from multihead import AutoModelForMaskedLM
 from multihead.cli.main import cli
-from multihead.cli.train.config_file import TASKS, Recipe
+from multihead.cli.train.config_file import Recipe
 from multihead.errors import InvalidInput, ModelNotFound, MultiheadError, UnsupportedOption
-from multihead.training.tasks import TASKS as KNOWN
 
 WORDS = "the quick brown fox jumps over the lazy dog".split()
 SMALL = ("--batch-size", 4, "--epochs", 2, "--lr", 1e-2, "--precision", "float32", "--set", "use_cpu=true")
@@ -82,10 +81,6 @@ def test_a_file_of_rows_becomes_a_model_that_the_command_shown_uses(task, reques
     assert json.loads((out / "trainer_state.json").read_text())["global_step"] == 6
     command = shlex.split(said.output[said.output.index("multihead run ") :])
     assert done(*command[1:], *(["--set", "max_new_tokens=2"] if "generation" in command[2] else [])).stdout.strip()
-
-
-def test_the_tasks_that_help_names_are_those_that_train():
-    assert set(TASKS) == set(KNOWN)
 
 
 def test_a_file_says_what_a_command_line_says_and_the_command_line_goes_before(bert, rows, tmp_path):

@@ -10,8 +10,9 @@ import transformers
 
 import multihead
 from multihead.errors import InvalidInput, TextTooLong
-from multihead.kernels.cpu import linear, native
-from multihead.runtime.cpu_decode import Walk
+from multihead.kernels import linear
+from multihead.kernels.cpu import native
+from multihead.runtime.cpu_decode import CpuDecodeStep
 from multihead.runtime.cpu_decode_runner import Walks
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no C++ kernels: {native.why_not()}")
@@ -89,14 +90,14 @@ def at_every_level(monkeypatch: pytest.MonkeyPatch) -> None:
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Texts of each step that the kernels have made."""
     made: list[int] = []
-    run = Walk.run
+    run = CpuDecodeStep.run
 
-    def counted(self: Walk, *args: Any) -> Any:
+    def counted(self: CpuDecodeStep, *args: Any) -> Any:
         out = run(self, *args)
         made.extend([out[2].shape[1]] * len(out[2]))
         return out
 
-    monkeypatch.setattr(Walk, "run", counted)
+    monkeypatch.setattr(CpuDecodeStep, "run", counted)
     return made
 
 

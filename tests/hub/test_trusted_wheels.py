@@ -18,7 +18,7 @@ from multihead.errors import CacheUnusable, CorruptFile, ModelNotFound, NetworkU
 from multihead.hub import notes, pip, resolve, waiting
 from multihead.hub import unpack as unpacking
 from multihead.hub.cached import cached, verify
-from multihead.hub.wheels import Wheel
+from multihead.hub.wheel_name import Wheel
 from tests.hub.test_wheels import DATA, NAME, index, kept, scripted_pip  # noqa: F401  # fixtures
 from tests.hub.wheels import build, sha256
 

@@ -11,11 +11,11 @@ from torch import nn
 
 pytest.importorskip("triton")
 import multihead
+from multihead.kernels.triton import launch as gpu
+from multihead.kernels.triton import programs as gpu_programs
 from multihead.runtime import fused_layers as prepared
-from multihead.runtime.fused_layers import JOINED
-from multihead.runtime.fused_layers import prepare as join
+from multihead.runtime.fuse import GPU, fuse
 from tests.generation.test_patches import ONE, PATCHES, Wrapped, after, hook, replace
-from tests.kernels.interpreted import interpret
 
 REAL = torch.cuda.is_available()
 pytestmark = pytest.mark.skipif(REAL, reason="the interpreter shows it")
@@ -44,7 +44,9 @@ ALL = {**PATCHES, **MORE}
 @pytest.fixture(autouse=True)
 def programs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        interpret(patch)
+        patch.setattr(gpu, "programs", lambda: gpu_programs)
+        patch.setattr(gpu, "processors", lambda device: 8)
+        patch.setattr(gpu, "serves", lambda x: x.dtype in gpu.TYPES and not torch.is_grad_enabled())
         yield
 
 
@@ -56,7 +58,7 @@ def models():
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
     joined = copy.deepcopy(model)
-    join(joined.backbone, JOINED)
+    joined.backbone = fuse(joined.backbone, GPU)
     return model, joined
 
 
@@ -70,7 +72,7 @@ def test_sums_are_made_with_norms_while_nobody_looks(models, monkeypatch):
     handle = models[1].backbone.layers[1].register_forward_hook(lambda *_: None)
     after(models[1], [3, 4, 5])
     handle.remove()
-    assert len(made) == 2
+    assert not made  # somebody looks
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -11,8 +11,8 @@ import transformers
 
 import multihead
 from multihead.kernels.cpu import native
-from multihead.runtime.cpu_decode import Walk
-from multihead.runtime.cpu_stack import PreparedStack, Steps
+from multihead.runtime.cpu_decode import CpuDecodeStep
+from multihead.runtime.cpu_stack import FusedStack, NativeStack
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no C++ kernels: {native.why_not()}")
 SIZES = {"vocab_size": 90, "hidden_size": 64, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -45,31 +45,31 @@ def model(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return getattr(multihead, kind).from_pretrained(folder, precision="bf16", dtype=torch.float32)
 
 
-def decoder(model: Any) -> PreparedStack:
+def decoder(model: Any) -> FusedStack:
     return getattr(model.backbone, "decoder", model.backbone)
 
 
 def both(model: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Any, Any, int]:
     """What is written with steps and without, and how many passes took them."""
     counted = []
-    run = Steps.run
-    monkeypatch.setattr(Steps, "run", lambda self, x, *args: counted.append(len(x)) or run(self, x, *args))
-    walk = Walk.run
+    run = NativeStack.run
+    monkeypatch.setattr(NativeStack, "run", lambda self, x, *args: counted.append(len(x)) or run(self, x, *args))
+    walk = CpuDecodeStep.run
 
-    def walked(self: Walk, *args: Any) -> Any:
+    def walked(self: CpuDecodeStep, *args: Any) -> Any:
         made = walk(self, *args)
         counted.extend(made[2].tolist())
         return made
 
-    monkeypatch.setattr(Walk, "run", walked)
+    monkeypatch.setattr(CpuDecodeStep, "run", walked)
     stack = decoder(model)
     one = model.generate(TEXTS, max_new_tokens=12, min_new_tokens=12, **options)
-    monkeypatch.setattr(stack, "steps", None)
+    monkeypatch.setattr(stack, "native", None)
     return one, model.generate(TEXTS, max_new_tokens=12, min_new_tokens=12, **options), len(counted)
 
 
 def test_a_decoder_takes_steps(model):
-    assert type(decoder(model)) is PreparedStack
+    assert type(decoder(model)) is FusedStack
 
 
 def test_greedy_texts_are_the_same(model, monkeypatch):
@@ -145,16 +145,16 @@ def padded(texts: list[list[int]], name: str = "") -> dict[str, torch.Tensor]:
 
 def layer_by_layer(model: Any) -> None:
     for part in model.modules():
-        if type(part) is PreparedStack:
-            part.steps = None
+        if type(part) is FusedStack:
+            part.native = None
 
 
 @pytest.fixture
 def counted(monkeypatch):
     """Tokens of each pass that ran as one call."""
     found = []
-    run = Steps.run
-    monkeypatch.setattr(Steps, "run", lambda self, x, *args: found.append(len(x)) or run(self, x, *args))
+    run = NativeStack.run
+    monkeypatch.setattr(NativeStack, "run", lambda self, x, *args: found.append(len(x)) or run(self, x, *args))
     return found
 
 
@@ -192,7 +192,7 @@ def test_a_prompt_runs_as_one_call(name, cached, tmp_path, counted):
 
     with torch.inference_mode():
         once = passes()
-        stacks = len([part for part in model.modules() if type(part) is PreparedStack])
+        stacks = len([part for part in model.modules() if type(part) is FusedStack])
         assert len(counted) == stacks + len(once) - 1
         layer_by_layer(model)
         each = passes()

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 import transformers
 
-from multihead.heads.head_types import KINDS
-from multihead.models.common.registry import by_class_name
+from multihead.heads.head_types import HEAD_TYPES
+from multihead.models.common.registry import find_class
 
 WORDS = 99  # vocabulary of all tiny models; the last word is never drawn
 WRITES = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
@@ -78,8 +78,8 @@ class Case:
 
 def kind(case: Case, end: str) -> str:
     """The Auto class of a class."""
-    found = by_class_name(case.family + end)
-    return KINDS[found[1]].auto if found and found[1] in KINDS else ""
+    found = find_class(case.family + end)
+    return HEAD_TYPES[found[1]].auto if found and found[1] in HEAD_TYPES else ""
 
 
 def writes(case: Case, end: str) -> bool:

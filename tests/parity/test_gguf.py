@@ -16,7 +16,7 @@ import transformers
 from sentencepiece import sentencepiece_model_pb2
 
 from multihead import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
-from multihead.checkpoints.key_map import joined
+from multihead.checkpoints.key_map import join_head
 from multihead.models.common.registry import FAMILIES, architecture
 
 from .case import WORDS, Case
@@ -202,7 +202,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
         table = ours.architecture.layouts["gguf"](ours.config)
         path = folder / "model.gguf"
         ours.head = None if kind in BARE else ours.head
-        write(path, kind, entries(kind, reference.config), joined(table, {}).export(ours))
+        write(path, kind, entries(kind, reference.config), join_head(table, {}).export(ours))
         return ours, path
 
     return make

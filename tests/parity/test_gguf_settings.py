@@ -12,7 +12,7 @@ import transformers
 import multihead
 import multihead.modeling.gguf_export
 from multihead.checkpoints.gguf_writing import write
-from multihead.checkpoints.key_map import joined
+from multihead.checkpoints.key_map import join_head
 from multihead.errors import CorruptFile, UnsupportedConfig
 
 from .case import WORDS
@@ -46,7 +46,7 @@ def file_of(folder: Path, kind: str, more: dict[str, Any], tensors: dict[str, to
     told |= {name if name.startswith("tokenizer.") else f"{kind}.{name}": v for name, v in more.items()}
     words = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.tokens": [f"w{n}" for n in range(WORDS)]}
     settings = {"general.architecture": kind, **words, "tokenizer.ggml.eos_token_id": 2, **told}
-    table = joined(ours.architecture.layouts["gguf"](ours.config), {})
+    table = join_head(ours.architecture.layouts["gguf"](ours.config), {})
     path = folder / "model.gguf"
     stored = {**table.export(ours), **(tensors or {})}
     write(path, {name: v for name, v in settings.items() if v is not None}, stored, "F32")

@@ -10,7 +10,7 @@ import pytest
 
 from multihead.config import hints
 from multihead.errors import UnsupportedConfig
-from multihead.models.common.registry import FAMILIES, architecture, config_of
+from multihead.models.common.registry import FAMILIES, architecture, parse_config
 from multihead.nn.empty import empty_weights
 
 from .case import Case
@@ -38,13 +38,13 @@ def test_every_family_has_parity_rows():
 
 @pytest.mark.parametrize("kind", FIRST)
 def test_every_entry_of_the_reference_is_known(kind):
-    assert config_of(FIRST[kind].make().to_dict()).unknown == ()
+    assert parse_config(FIRST[kind].make().to_dict()).unknown == ()
 
 
 @pytest.mark.parametrize("kind", FIRST)
 def test_values_that_are_not_computed_are_refused_by_name(kind):
     entries = FIRST[kind].make().to_dict()
-    config = config_of(entries)
+    config = parse_config(entries)
     for field in dataclasses.fields(config):
         allowed = literals(hints(type(config))[field.name])
         if not allowed or field.name == "problem_type":
@@ -62,7 +62,7 @@ def test_values_that_are_not_computed_are_refused_by_name(kind):
 
 @pytest.mark.parametrize("kind", FIRST)
 def test_names_of_activations_and_positions_that_are_not_computed_are_refused(kind):
-    config = config_of(FIRST[kind].make().to_dict())
+    config = parse_config(FIRST[kind].make().to_dict())
     strings = [
         field.name
         for field in dataclasses.fields(config)
@@ -79,5 +79,5 @@ def built(config: Any) -> None:
     with empty_weights():
         backbone = family.build(config)
         for end, make in family.heads.items():
-            if make is not None and end not in family.bare:
+            if make is not None and end not in family.backbone_variants:
                 make(config, backbone)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from multihead.errors import InvalidInput
 from multihead.kernels import packed
 from multihead.kernels.cpu import native
-from multihead.runtime.fused_linear_cpu import Product
+from multihead.runtime.fused_linear_cpu import FusedLinear
 from multihead.runtime.prepare import products
 
 from .case import Case, batch, writes
@@ -85,5 +85,5 @@ def test_most_of_a_layer_is_joined(folders, kind):
     case, end = next((case, end) for case, end in PAIRS if case.make().model_type == kind)
     model = ours(case, end, folders(case, end)[1]).prepare("bf16")
     layer = model.backbone.layers[0]
-    assert sum(isinstance(part, Product) for part in layer.modules()) == 4
+    assert sum(isinstance(part, FusedLinear) for part in layer.modules()) == 4
     assert not [name for name, _ in layer.named_parameters()], "norms are part of the products"

@@ -12,8 +12,8 @@ from torch import nn
 from multihead.kernels.cpu import native
 from multihead.nn.experts import RoutedExperts, WithShared
 from multihead.nn.switch import SwitchFeedForward
-from multihead.runtime.fused_experts import PackedExperts, Products
-from multihead.runtime.fused_linear_cpu import Product
+from multihead.runtime.fused_experts import ExpertLinears, PackedExperts
+from multihead.runtime.fused_linear_cpu import FusedLinear
 
 from .case import Case, batch, writes
 from .cases import CASES
@@ -78,8 +78,8 @@ def test_experts_give_what_they_gave(folders, case, end, precision, bound):
     model.prepare(precision, dtype=torch.float32)
     for path, (args, given) in known.items():
         step = model.get_submodule(path)
-        held = [type(part) for part in step.modules() if isinstance(part, (Product, nn.Linear))]
-        assert held.count(Products) == 2
+        held = [type(part) for part in step.modules() if isinstance(part, (FusedLinear, nn.Linear))]
+        assert held.count(ExpertLinears) == 2
         with torch.no_grad():
             assert close(step(*args), given, path, bound) > 0
     assert not [name for name, _ in model.named_parameters() if ".experts." in name]

@@ -69,6 +69,8 @@ def test_the_fast_path_gives_what_layers_one_by_one_give(twin: Twin, precision: 
             same_search(task, got, results, tolerance, exact=not rounding)
             continue
         for name, value in results.items():
+            if rounding and not value.is_floating_point():
+                continue  # tokens without their scores: near ones may be exchanged
             close_where_finite(got[name], value, f"{task}: {name}", tolerance)
 
 

@@ -25,10 +25,14 @@ import torch
 import transformers
 
 import multihead
+from multihead import GenerationConfig
+from multihead.generation.engine.scheduler import Engine
+from multihead.generation.generate import enter
+from multihead.generation.strategies.base import Job
 from multihead.kernels.cpu import native
-from multihead.runtime.cpu_decode import Walk
+from multihead.runtime.cpu_decode import CpuDecodeStep
 from multihead.runtime.cpu_decode_runner import Walks
-from multihead.runtime.cpu_stack import Steps
+from multihead.runtime.cpu_stack import NativeStack
 
 from .case import WORDS, Case, batch, reference, writes
 from .cases import CASES
@@ -166,7 +170,17 @@ def wide(case: Case) -> Case:
     """Return a case's twin; sums are longer: weights are smaller, and tolerance larger, by the root of the growth."""
     factor = growth(case.make(), widen(case.make())) ** -0.5
     scaled = {"std": case.std * factor, "tolerance": case.tolerance / factor}
-    return dataclasses.replace(case, make=lambda: widen(case.make()), **scaled)
+
+    def altered(model: Any, end: str) -> None:
+        case.altered(model, end)
+        for name, parameter in model.named_parameters():  # with biases of one sign a model writes one token for ever
+            if name.endswith("bias") and parameter.ndim == 1 and not any(part in name for part in case.fixed):
+                parameter.sub_(parameter.mean())
+        for name, buffer in model.named_buffers():
+            if name == "final_logits_bias":
+                buffer.mul_(0.1)
+
+    return dataclasses.replace(case, make=lambda: widen(case.make()), altered=altered, **scaled)
 
 
 def continues(case: Case, end: str) -> bool:
@@ -200,7 +214,7 @@ def no_table() -> str:
 def counted() -> Iterator[Counter[str]]:
     """Count the decode steps that one call of the kernels makes, and the passes of the native stack."""
     calls: Counter[str] = Counter()
-    walk, steps = Walk.run, Steps.run
+    walk, steps = CpuDecodeStep.run, NativeStack.run
 
     def decode(self: Any, *args: Any, **options: Any) -> Any:
         made = walk(self, *args, **options)
@@ -211,7 +225,7 @@ def counted() -> Iterator[Counter[str]]:
         calls["stack"] += 1
         return steps(self, *args, **options)
 
-    with mock.patch.object(Walk, "run", decode), mock.patch.object(Steps, "run", stack):
+    with mock.patch.object(CpuDecodeStep, "run", decode), mock.patch.object(NativeStack, "run", stack):
         yield calls
 
 
@@ -220,7 +234,7 @@ def by_layers() -> Iterator[None]:
     """Run every model layer by layer, one Python call for each layer."""
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(Walks, "of", return_value=None))
-        stack.enter_context(mock.patch.object(Steps, "serves", return_value=False))
+        stack.enter_context(mock.patch.object(NativeStack, "serves", return_value=False))
         yield
 
 
@@ -304,16 +318,25 @@ class Twin:
     @torch.inference_mode()
     def _run(self, precision: str, model: Any) -> Run:
         run = Run(precision)
-        tasks: dict[str, Any] = {"forward": forward}
-        if self.writes:
-            tasks |= {"greedy": greedy, "continued": continued, "beams": beams}
-            if precision != "float32" and self.case.chunks:  # as loaded, passes over a cache have no fast path
-                tasks["pieces"] = pieces
-        for name, task in tasks.items():
+        for name, task in self._tasks(precision).items():
             with counted() as calls:
                 run.results[name] = task(self, model, run)
             run.calls[name] = calls
         return run
+
+    def _tasks(self, precision: str) -> dict[str, Any]:
+        """Return what is computed in a precision, by name; nothing twice that has no fast path."""
+        row, prepared = table().get(self.name, {}), precision != "float32"
+        tasks: dict[str, Any] = {"forward": forward}
+        if precision == "bf16" and row.get("stack") == "native":
+            tasks["padded left"] = padded_left
+        if self.writes:
+            tasks |= {"greedy": greedy, "continued": continued, "beams": beams}
+            if prepared and self.case.chunks:  # as loaded, passes over a cache have no fast path
+                tasks["pieces"] = pieces
+            if precision in ("float32", "bf16") and row.get("loaded greedy") == "cpu":
+                tasks["shared blocks"] = shared_blocks
+        return tasks
 
     def paths(self) -> dict[str, str]:
         """Return which path each kind of work takes, as `paths.json` has it."""
@@ -341,7 +364,15 @@ def named(kind: str, steps: dict[str, int], all_steps: int) -> str:
 
 def forward(twin: Twin, model: Any, run: Run) -> dict[str, Any]:
     """Compute all outputs of a batch of unlike lengths."""
-    return {k: v for k, v in model(**twin.inputs).items() if isinstance(v, torch.Tensor) and k != "loss"}
+    return tensors(model(**twin.inputs))
+
+
+def padded_left(twin: Twin, model: Any, run: Run) -> dict[str, Any]:
+    return tensors(model(**batch(twin.case, twin.end, side="left")))
+
+
+def tensors(outputs: Any) -> dict[str, torch.Tensor]:
+    return {k: v for k, v in outputs.items() if isinstance(v, torch.Tensor) and k != "loss"}
 
 
 FREE: dict[str, Any] = {
@@ -391,6 +422,28 @@ def pieces(twin: Twin, model: Any, run: Run) -> dict[str, Any]:
         cache = out.past_key_values
         parts.append(out.logits)
     return {"logits": torch.cat(parts, 1)}
+
+
+def shared_blocks(twin: Twin, model: Any, run: Run) -> dict[str, Any]:
+    """Continue texts of 34, 34 and 30 tokens by four, several steps in one call, over the ends of blocks of 32.
+
+    The second text of a decoder comes later than the first one and shares the block in which both are alike.
+    """
+    shared = [5 + n % 90 for n in range(0, 33 * 7, 7)]
+    texts = [[*shared, 11], [*shared, 12], [6 + n % 90 for n in range(0, 30 * 11, 11)]]
+    config = GenerationConfig(max_new_tokens=4, min_new_tokens=4, do_sample=False)
+    if twin.case.reads_a_source(twin.end):
+        mask = torch.tensor([[0] * (34 - len(text)) + [1] * len(text) for text in texts])
+        ids = torch.tensor([[0] * (34 - len(text)) + text for text in texts])
+        given = {"decoder_input_ids": ids, "decoder_attention_mask": mask}
+        return {"tokens": model.generate(**twin.prompts, **given, **FREE, max_new_tokens=4).sequences[:, -4:]}
+    engine, jobs = Engine(model), [Job(text, config, len(text) + 4) for text in texts]
+    enter(engine, jobs[0])
+    engine.step()
+    for job in jobs[1:]:
+        enter(engine, job)
+    engine.run()
+    return {"tokens": torch.tensor([job.results[0] for job in jobs])}
 
 
 # The table --------------------------------------------------------------------------------------------------------

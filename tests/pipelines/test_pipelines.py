@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 import multihead
 from multihead import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, pipeline
 from multihead.errors import InvalidInput, ModelNotFound, MultiheadError, NetworkUnavailable, UnsupportedOption
-from multihead.pipelines import pipeline as choosing
 from multihead.pipelines import streaming_batcher as flow
 from multihead.pipelines.answers import Failure
 from multihead.pipelines.base import batches
+from multihead.pipelines.catalog import get_task
+from multihead.pipelines.pipeline import default_model
 from multihead.runtime.prepare import precision_of
 
 from .conftest import exact, same
@@ -280,21 +281,21 @@ def test_without_a_network_the_offline_default_answers_and_says_so(monkeypatch, 
         raise NetworkUnavailable(f"{name} is not here.")
 
     monkeypatch.setattr("multihead.hub.resolve", unreachable)
-    entry = choosing.entry_of("sentence-similarity")
+    entry = get_task("sentence-similarity")
     with pytest.warns(UserWarning, match="all-MiniLM-L6-v2 from the package index answers instead"):
-        name, note = choosing.default_of("sentence-similarity", entry, {})
+        name, note = default_model("sentence-similarity", entry, {})
     assert name == entry.offline.name
     assert entry.hub in note
     with pytest.raises(NetworkUnavailable, match="bert-base-NER"):
-        choosing.default_of("ner", choosing.entry_of("ner"), {})
+        default_model("ner", get_task("ner"), {})
     with pytest.raises(NetworkUnavailable, match="opus-mt-de-fr"):
-        choosing.default_of("translation_de_to_fr", choosing.entry_of("translation_de_to_fr"), {})
+        default_model("translation_de_to_fr", get_task("translation_de_to_fr"), {})
 
 
 def test_with_a_network_the_default_is_the_hubs(monkeypatch):
     monkeypatch.setattr("multihead.hub.resolve", lambda name, *_, **__: name)
-    assert choosing.default_of("ner", choosing.entry_of("ner"), {}) == ("dslim/bert-base-NER", "")
-    name, _ = choosing.default_of("translation_de_to_fr", choosing.entry_of("translation_de_to_fr"), {})
+    assert default_model("ner", get_task("ner"), {}) == ("dslim/bert-base-NER", "")
+    name, _ = default_model("translation_de_to_fr", get_task("translation_de_to_fr"), {})
     assert name == "Helsinki-NLP/opus-mt-de-fr"
 
     def gone(name, *_, **__):
@@ -302,7 +303,7 @@ def test_with_a_network_the_default_is_the_hubs(monkeypatch):
 
     monkeypatch.setattr("multihead.hub.resolve", gone)
     with pytest.raises(ModelNotFound):
-        choosing.default_of("ner", choosing.entry_of("ner"), {})
+        default_model("ner", get_task("ner"), {})
 
 
 def test_batches_hold_every_text_once_within_the_budget():

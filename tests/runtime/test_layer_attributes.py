@@ -24,11 +24,10 @@ from multihead.nn.norms import RMSNorm, WideRMSNorm
 from multihead.nn.positions import Positions, Rotary
 from multihead.nn.stack import Stack
 from multihead.nn.weights import Embedding, LayerNorm, ScaledEmbedding
-from multihead.runtime.cpu_decode import Walk
-from multihead.runtime.cpu_stack import Steps
-from multihead.runtime.fused_layers import JOINED
-from multihead.runtime.fused_layers import prepare as join
-from multihead.runtime.layer_spec import KNOWN
+from multihead.runtime.cpu_decode import CpuDecodeStep
+from multihead.runtime.cpu_stack import NativeStack
+from multihead.runtime.fuse import GPU, fuse
+from multihead.runtime.layer_spec import CLASSES
 
 PLAIN = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 ONE_KEY_HEAD = {**PLAIN, "num_key_value_heads": 1, "head_dim": 16}
@@ -63,6 +62,16 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "decoder_start_token_id": 0,
     },
     "BartForConditionalGeneration": SIDES,
+    "Qwen2MoeForCausalLM": {
+        **ONE_KEY_HEAD, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32, "num_experts": 4,
+        "num_experts_per_tok": 2,
+    },
+    "GptOssForCausalLM": {**ONE_KEY_HEAD, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 8},
+    "SwitchTransformersForConditionalGeneration": {
+        "vocab_size": 60, "d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 2, "num_heads": 2, "num_experts": 4,
+        "decoder_start_token_id": 0, "num_decoder_layers": 2,
+        "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1,
+    },
     "MarianMTModel": {**SIDES, "pad_token_id": 0},
     "M2M100ForConditionalGeneration": SIDES,
 }  # fmt: skip
@@ -84,7 +93,7 @@ def as_run(name: str, way: str) -> Any:
     if way == "int8":
         return model.prepare("int8", dtype=torch.float32)
     if way == "joined":
-        join(model.backbone, JOINED)
+        model.backbone = fuse(model.backbone, GPU)
     return model
 
 
@@ -109,7 +118,7 @@ def holders() -> dict[type[nn.Module], tuple[str, str]]:
 def steps(monkeypatch):
     """Calls of the two fast paths of a CPU."""
     taken: list[str] = []
-    for kind in (Walk, Steps):
+    for kind in (CpuDecodeStep, NativeStack):
         run = kind.run
         monkeypatch.setattr(kind, "run", lambda *args, run=run, kind=kind: taken.append(kind.__name__) or run(*args))
     return taken
@@ -147,10 +156,10 @@ def constructed(kind: type) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("kind", KNOWN, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 def test_the_description_names_each_attribute_that_a_constructor_sets(kind):
     """An option that a layer's constructor learns makes this fail until the description names it."""
-    unnamed = constructed(kind) - KNOWN[kind]
+    unnamed = constructed(kind) - CLASSES[kind].names
     assert not unnamed, (
         f"{kind.__name__} sets {sorted(unnamed)}, of which the fast paths know nothing. Name each in the description "
         "of layers, as one that every fast path honours, as one that makes them decline, or as one without effect."
@@ -164,7 +173,7 @@ def test_the_guard_sees_a_new_option():
             self.loudness = 2.0
 
     Louder.__module__ = "multihead.nn.attention.attention"
-    assert constructed(Louder) - KNOWN[Attention] == {"loudness"}
+    assert constructed(Louder) - CLASSES[Attention].names == {"loudness"}
 
 
 @pytest.mark.skipif(native.library() is None, reason="no C++ kernels")
@@ -173,7 +182,7 @@ def test_an_unchanged_model_takes_the_fast_path(name, steps):
     for way in ("loaded", "int8"):
         del steps[:]
         got, full = written(as_run(name, way))
-        assert "Walk" in steps
+        assert "CpuDecodeStep" in steps
         assert near(got, full, way)
 
 
@@ -220,14 +229,14 @@ CHANGES = [attribute, hook, pre_hook, own_method, subclass, patched_class]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-@pytest.mark.parametrize("kind", KNOWN, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 def test_a_changed_layer_runs_by_its_own_forward(kind, change, holders, steps, monkeypatch):
     name, way = holders[kind]
     model = as_run(name, way)
     part = next(part for part in parts(model) if type(part) is kind)
     change(part, monkeypatch)
     got, full = written(model)
-    assert "Walk" not in steps
+    assert "CpuDecodeStep" not in steps
     assert near(got, full, way)
 
 

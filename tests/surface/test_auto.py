@@ -31,8 +31,8 @@ MAPPINGS = {
 def found(auto: str, kind: str) -> str | None:
     """The name of the class that an Auto class means for a family; None where it has none."""
     cls, family = getattr(multihead, auto), architecture(kind)
-    ends = [end for end in (*cls.ends, cls.also.get(kind)) if end in family.heads]
-    return FAMILIES[kind].class_name(ends[0]) if ends else None
+    suffixes = [end for end in (*cls.head_suffixes, cls.other_suffixes.get(kind)) if end in family.heads]
+    return FAMILIES[kind].class_name(suffixes[0]) if suffixes else None
 
 
 @pytest.mark.parametrize("auto", MAPPINGS)

@@ -11,10 +11,9 @@ import torch
 
 import multihead
 import multihead.errors
-from multihead.kernels.ops import fused_attention
 from multihead.kernels.ragged import Runs, Sight
-from multihead.kernels.torch import varlen
-from multihead.kernels.torch.attention import attend
+from multihead.kernels.torch.attention import attend, fused
+from multihead.kernels.triton import launch as gpu
 from multihead.nn.cache.store import Store
 from multihead.nn.weights import initialize
 from multihead.runtime.cuda_graph_runner import Graphs
@@ -110,7 +109,7 @@ def test_gradients(dtype: torch.dtype, causal: bool, window: int | None) -> None
     wide = [torch.randn(81, heads, 32, device="cuda", requires_grad=True) for heads in (4, 2, 2)]
     own = [x.detach().to(dtype).requires_grad_() for x in wide]
     weight = torch.randn(81, 4, 32, device="cuda")
-    for parts, way in ((wide, attend), (own, fused_attention)):
+    for parts, way in ((wide, attend), (own, fused)):
         (way(*parts, Sight(runs, runs, causal, window), scale=0.2).float() * weight).sum().backward()
     bound = 1e-4 if dtype == torch.float32 else 0.06
     for a, b in zip(wide, own, strict=True):
@@ -125,8 +124,8 @@ def test_training(precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         {"input_ids": [3 + n % 2, *torch.randint(10, 50, (n,), generator=draw).tolist()], "labels": n % 2}
         for n in torch.randint(2, 20, (128,), generator=draw).tolist()
     ]
-    passes, learned = [], varlen.attention
-    monkeypatch.setattr(varlen, "attention", lambda *a: passes.append(a[0].dtype) or learned(*a))
+    passes, learned = [], gpu.learned
+    monkeypatch.setattr(gpu, "learned", lambda *a: passes.append(a[0].dtype) or learned(*a))
     half = {} if precision == "fp32" else {precision: True}
 
     def run(epochs: int) -> Any:

@@ -144,10 +144,10 @@ def test_where_there_are_no_codes_it_is_said_what_to_do(llama, tmp_path):
 
 
 PROGRAM = """
+import resource, sys, torch
 from multihead import AutoModelForCausalLM
 from multihead.modeling import loading
-from multihead.runtime import prepare as preparing
-from multihead import AutoModelForCausalLM, loading, preparing
+from multihead.runtime import prepare
 torch.set_num_threads(1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 AutoModelForCausalLM.from_pretrained(sys.argv[1], precision=sys.argv[2])

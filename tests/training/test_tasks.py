@@ -12,10 +12,11 @@ import torch
 
 import multihead
 from multihead.errors import InvalidInput, UnsupportedOption
+from multihead.pipelines.catalog import TRAINABLE, canonical_training_name
 from multihead.training.arguments import TrainingArguments
 from multihead.training.callbacks import TrainerCallback
 from multihead.training.evaluation import text_metrics
-from multihead.training.tasks import ALIASES, TASKS
+from multihead.training.tasks import job_class
 from multihead.training.trainer import Trainer
 from tests.training.runs import SETTINGS, losses, same, weights
 
@@ -95,7 +96,7 @@ def made(folders, place, case, *, named=True, data=None, **changes):
     given: Any = folders[model]
     more: dict[str, Any] = {}
     if not named:
-        kind = TASKS[ALIASES.get(task, task).split("_en_")[0]].auto
+        kind = job_class(task).auto
         given = getattr(multihead, kind).from_pretrained(given, dtype="float32", **changes.pop("config", {}))
         more["processing_class"] = multihead.AutoTokenizer.from_pretrained(folders[model])
     rest = {k: changes.pop(k) for k in ("peft_config", "callbacks", "compute_metrics", "eval_dataset") if k in changes}
@@ -113,7 +114,7 @@ def made(folders, place, case, *, named=True, data=None, **changes):
 
 
 def test_every_task_is_tried():
-    assert {ALIASES.get(case[0], case[0]).split("_en_")[0] for case in CASES.values()} == set(TASKS)
+    assert {canonical_training_name(case[0]) for case in CASES.values()} == set(TRAINABLE)
 
 
 @pytest.mark.parametrize("case", CASES)

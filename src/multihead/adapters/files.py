@@ -20,7 +20,7 @@ from ..files import rebuilt
 from ..hub import Want
 from ..hub.choice import ADAPTER_CONFIG, ADAPTER_LABELS, ADAPTER_WEIGHTS
 from ..hub.local import is_adapter
-from ..hub.options import Place
+from ..hub.options import DownloadOptions
 from . import words
 from .config import LoraConfig
 from .layers import Adapted, Lora
@@ -50,12 +50,12 @@ def base_name(folder: Path, config: LoraConfig) -> str:
     return config.base_model_name_or_path
 
 
-def base_place(config: LoraConfig, place: Place) -> Place:
+def base_place(config: LoraConfig, place: DownloadOptions) -> DownloadOptions:
     """Where to look for the base model: as for the adapter, but for what belongs to the adapter's own name."""
     return replace(place, revision=config.revision, subfolder="", gguf_file=None)
 
 
-def base_of(folder: Path, place: Place, *want: Want) -> tuple[Path, str]:
+def base_of(folder: Path, place: DownloadOptions, *want: Want) -> tuple[Path, str]:
     """The folder and the name of an adapter's base model.
 
     Raises:
@@ -138,7 +138,7 @@ def save(model: Any, folder: Path, name: str) -> None:
         with rebuilt(folder, ADAPTER_CONFIG, lambda name: name in (*ADAPTER_WEIGHTS, ADAPTER_LABELS)) as stage:
             write(tensors, stage / ADAPTER_WEIGHTS[0])
             config.save_pretrained(stage)
-            if config.modules_to_save or model.kind.auto in CLASSIFIERS:
+            if config.modules_to_save or model.head_type.auto in CLASSIFIERS:
                 entries = model.config.to_dict()
                 write_json(stage / ADAPTER_LABELS, {name: entries.get(name) for name in LABELS})
     except OSError as error:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..kernels.ops import linear
+from ..kernels.linear import linear
 from ..nn.quantized_linear import QuantizedLinear
 from ..nn.weights import Dropout, Linear
 
@@ -23,7 +23,7 @@ class Lora(nn.Module):
         magnitude: length of each row of the changed weight, (outputs,) (DoRA, arXiv:2402.09353); None for as it comes.
     """
 
-    apart = True  # no parameter of the model's own checkpoint
+    not_in_checkpoint = True  # no parameter of the model's own checkpoint
 
     def __init__(
         self, down: nn.Parameter, up: Tensor, scale: float, dropout: float, magnitude: Tensor | None = None

@@ -14,7 +14,7 @@ from torch import nn
 from ..checkpoints.key_map import KeyMap
 from ..errors import InvalidInput
 from ..hub import Want
-from ..hub.options import Place
+from ..hub.options import DownloadOptions
 from ..nn.quantized_linear import QuantizedLinear
 from . import files, state
 from .config import LoraConfig
@@ -65,13 +65,13 @@ class Adaptable(nn.Module):
         is_trainable: bool = False,
         **options: Any,
     ) -> None:
-        """Adds a saved adapter, from a folder or the hub. `options` are those of `Place`.
+        """Adds a saved adapter, from a folder or the hub. `options` are those of `DownloadOptions`.
 
         Raises:
             CheckpointMismatch: it does not fit this model. UnsupportedConfig: a kind that is not computed here.
             ModelNotFound, NetworkUnavailable, AccessDenied, CorruptFile, UnsafeFile: the files.
         """
-        place = Place.taken(options)
+        place = DownloadOptions.pop_from(options)
         if options:
             raise InvalidInput(f"load_adapter takes no {', '.join(options)}.")
         files.load(self, place.resolve(name, Want.CONFIG, Want.WEIGHTS), adapter_name, is_trainable)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..checkpoints.key_map import KeyMap, owners
+from ..checkpoints.key_map import KeyMap, parameter_owners
 from ..errors import InvalidInput, UnsupportedConfig, UnsupportedOption, nearest
 from ..nn.quantized_linear import QuantizedLinear, is_quantized, release
 from .config import ALL_LINEAR, LoraConfig
@@ -30,7 +30,7 @@ class Adapters(nn.Module):
         originals: base parameters that some adapter replaces; copies: each adapter's own, by the same keys.
     """
 
-    apart = True  # no parameter of the model's own checkpoint
+    not_in_checkpoint = True  # no parameter of the model's own checkpoint
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ def install(
         raise UnsupportedConfig(f"The adapter's config asks for rank {max(ranks.values()):,}; its file has {most:,}.")
     if known is None:
         known = model.adapters = Adapters()
-        known.frozen = [path for path, _, _, p in owners(model) if p.requires_grad]
+        known.frozen = [path for path, _, _, p in parameter_owners(model) if p.requires_grad]
         for parameter in model.parameters():
             parameter.requires_grad_(False)
     for target in wanted:
@@ -124,7 +124,7 @@ def with_head(model: Any, config: LoraConfig, keys: KeyMap, prefix: str, strict:
     fresh = [key.rpartition(".")[0] for key in model.drawn] if strict else []
     heads = list(config.head_modules)
     if strict and heads and not saved(model, keys, prefix, heads):  # a family whose head has other names
-        paths = [path for path, *_ in owners(model) if path.startswith("head.")]
+        paths = [path for path, *_ in parameter_owners(model) if path.startswith("head.")]
         heads = [found[1][0].rpartition(".")[0] for path in paths if (found := keys.locate(path, prefix))]
     names = list(dict.fromkeys([*asked, *heads, *fresh]))
     return replace(config, modules_to_save=names or None)
@@ -247,7 +247,7 @@ def remove(model: Any, name: str) -> None:
     known.sources.pop(name, None)
     if not known.configs:
         model.adapters = None
-        for path, _, _, parameter in owners(model):
+        for path, _, _, parameter in parameter_owners(model):
             if path in known.frozen:
                 parameter.requires_grad_(True)
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from ..checkpoints.key_map import KeyMap, owners
+from ..checkpoints.key_map import KeyMap, parameter_owners
 from ..checkpoints.tensor_sources import Interleaved, Part, PerHead, Source, Transposed
 from ..errors import InvalidInput, UnsupportedOption, nearest
 from ..nn.weights import Linear
@@ -219,7 +219,7 @@ def saved(model: nn.Module, keys: KeyMap, prefix: str, names: Sequence[str]) -> 
     Raises:
         UnsupportedOption: a table that embeddings and scores share, which a file can only keep twice.
     """
-    located = ((path, owner, leaf, keys.locate(path, prefix)) for path, owner, leaf, _ in owners(model))
+    located = ((path, owner, leaf, keys.locate(path, prefix)) for path, owner, leaf, _ in parameter_owners(model))
     every = [Saved(path, owner, leaf, *where) for path, owner, leaf, where in located if where is not None]
     meant_ = {
         one.path
@@ -240,7 +240,7 @@ def saved(model: nn.Module, keys: KeyMap, prefix: str, names: Sequence[str]) -> 
 
 def unknown_module(model: Any, name: str, keys: KeyMap, prefix: str) -> InvalidInput:
     known = set()
-    for path, *_ in owners(model):
+    for path, *_ in parameter_owners(model):
         where = keys.locate(path, prefix)
         known |= {path.rpartition(".")[0], *(key.rpartition(".")[0] for key in (where[1] if where else ()))}
     ends = {part for module in known for part in module.split(".") if not part.isdigit() and part}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoints.key_map import owners
+from ..checkpoints.key_map import parameter_owners
 from ..errors import UnsupportedOption, warn
 from .layers import Adapted
 
@@ -30,7 +30,7 @@ def tables(model: Any, prefix: str, stored: Mapping[str, Tensor]) -> dict[str, s
         UnsupportedOption: the file has scores alone of a model whose one table serves as both.
     """
     known, found = sides(model), {}
-    for path, _, _, parameter in owners(model):
+    for path, _, _, parameter in parameter_owners(model):
         where = model.keys.locate(path, prefix) if id(parameter) in known else None
         names = [] if where is None else [ROOT + where[1][0], f"{ROOT}{where[1][0].removesuffix('weight')}{CHANGED}"]
         for key in names:  # the second only where it is no copy of the base's own
@@ -86,7 +86,7 @@ def written(model: Any) -> dict[str, Tensor]:
     if not model.resized:
         return {}
     known, out = sides(model), {}
-    for path, _, _, parameter in owners(model):
+    for path, _, _, parameter in parameter_owners(model):
         where = model.keys.locate(path, model.keys.prefix) if id(parameter) in known else None
         if where is not None:
             name = where[1][0]

@@ -1,7 +1,7 @@
-"""Which stored tensor is which parameter: one table for each family, read both ways.
+"""Maps parameters to stored tensors: one table for each family, used for loading and for saving.
 
 A row is `our path: their path`, without the last `.weight` or `.bias`; `*` stands for a layer's number and is the same
-on both sides. A key that starts with `/` is outside the backbone's prefix. Rows that do more than rename hold a
+on both sides. A key that starts with `/` is outside the backbone's prefix. A row that does more than rename holds a
 `Source`.
 """
 
@@ -17,17 +17,16 @@ from torch import Tensor, nn
 from ..errors import CheckpointMismatch, UnsupportedConfig
 from .tensor_sources import Source
 
-Fresh = Callable[[str, nn.Module, str, Tensor], bool]  # (path, owner, leaf, parameter) -> whether it was filled anew
-
-
+# (path, owner, leaf, parameter) -> whether the parameter was initialized
+InitParameter = Callable[[str, nn.Module, str, Tensor], bool]
 Rows = Mapping[str, "str | Source"]
-FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # what weights may be stored in
-Spare = tuple[tuple[str, str], ...]  # (our path, the stored name that it has instead)
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # dtypes that weights may be stored in
+FallbackNames = tuple[tuple[str, str], ...]  # (our path, the stored name that it has instead)
 
 
 @dataclass(frozen=True)
-class Where:
-    """Where a checkpoint keeps a parameter: how, and under which names."""
+class StoredLocation:
+    """Where a checkpoint stores a parameter: the names of its tensors, and how they make the parameter."""
 
     source: Source
     keys: tuple[str, ...]
@@ -38,15 +37,15 @@ class KeyMap:
     """The table of one model.
 
     Args:
-        prefix: before every key, when the checkpoint holds a backbone under a head.
+        prefix: before every key, where the checkpoint holds a backbone under a head.
         prefixes: other prefixes that checkpoints of this family use.
-        ignored: patterns of stored tensors that are no parameters: derived, or copies of tied ones.
-        computed: (pattern, table of so many rows and columns) pairs: ignored tensors that are computed here instead.
-        renamed: (pattern, replacement) pairs that bring old names to today's, before any look-up.
-        unfused: (pattern, replacements) pairs: an older file's tensor that holds several of today's, stacked.
+        ignored: patterns of stored tensors that are no parameters: derived values, or copies of tied weights.
+        computed: (pattern, function of rows and columns) pairs: ignored tables that are computed here instead.
+        renamed: (pattern, replacement) pairs that bring old names to current ones, before any look-up.
+        split_fused: (pattern, replacements) pairs: an older file's tensor that concatenates several current ones.
         first: the number that stored names give to the first layer.
-        twins: (key, other name) pairs: one tensor under two names; either is read, both are written.
-        spare: (our path, stored name) pairs: where a file keeps the one copy of tied weights instead.
+        aliases: (key, other name) pairs: one tensor under two names; either is read, both are written.
+        fallback_names: (our path, stored name) pairs: where a file keeps the only copy of tied weights instead.
         own: first names of our paths that are stored under the same names: parts that a subclass added.
     """
 
@@ -56,14 +55,14 @@ class KeyMap:
     ignored: tuple[str, ...] = ()
     computed: tuple[tuple[str, Callable[[int, int], Tensor]], ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
-    unfused: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    split_fused: tuple[tuple[str, tuple[str, ...]], ...] = ()
     first: int = 0
-    twins: tuple[tuple[str, str], ...] = ()
-    spare: Spare = ()
+    aliases: tuple[tuple[str, str], ...] = ()
+    fallback_names: FallbackNames = ()
     own: tuple[str, ...] = ()
 
     def locate(self, path: str, prefix: str) -> tuple[Source, tuple[str, ...]] | None:
-        """Where a parameter is stored: how, and under which names; None without a row."""
+        """Return the source of a parameter and the names of its stored tensors; None without a row."""
         if path.partition(".")[0] in self.own:
             return Source(path), (path,)
         found_numbers = [int(number) for number in re.findall(r"\.(\d+)(?=\.)", path)]
@@ -91,48 +90,50 @@ class KeyMap:
         source: str,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
-        fresh: Fresh | None = None,
+        initialize: InitParameter | None = None,
         known: Callable[[], Iterable[str]] = tuple,
     ) -> None:
-        """Gives every parameter of `module` its stored tensor: by reference where nothing has to change.
+        """Give every parameter of `module` its stored tensor, without a copy where nothing has to change.
 
         Args:
             source: what is being loaded, for messages.
             dtype, device: of floating-point parameters; None keeps the checkpoint's.
-            fresh: is asked to fill a parameter that has no tensor or a misshapen one.
-            known: patterns of stored tensors that belong to other heads of this family; asked only when some are left.
+            initialize: called for a parameter without a tensor or with a misshapen one.
+            known: patterns of stored tensors that belong to other heads of this family; called only when some remain.
 
         Raises:
             CheckpointMismatch: a parameter has no tensor, a tensor no parameter, a shape differs, or a tensor holds no
                 floating-point numbers; all are listed.
         """
-        stored = self._parts(stored)
-        names = self.today(stored)
+        stored = self._split_parts(stored)
+        names = self.current_names(stored)
         prefix = self._prefix(names)
-        missing, misshapen, used, twins = [], {}, set(), dict(self.twins)
+        missing, misshapen, used, aliases = [], {}, set(), dict(self.aliases)
         wrong: dict[str, Tensor] = {}
-        owned = {key for path, _, _, _ in owners(module) if (at := self.locate(path, prefix)) for key in at[1]}
-        stored = Kept(stored)
+        owned = {
+            key for path, _, _, _ in parameter_owners(module) if (at := self.locate(path, prefix)) for key in at[1]
+        }
+        stored = RecentTensors(stored)
         self._check_computed(stored, names, source)
-        for path, owner, leaf, parameter in owners(module):
+        for path, owner, leaf, parameter in parameter_owners(module):
             where = self.locate(path, prefix)
-            wanted = [key if key in names else twins.get(key, key) for key in (where[1] if where else (path,))]
-            spare = [other for own, other in self.spare if path == own and other in names]
-            wanted, lent = (spare[:1], True) if spare and wanted[0] not in names else (wanted, False)
+            wanted = [key if key in names else aliases.get(key, key) for key in (where[1] if where else (path,))]
+            fallbacks = [other for own, other in self.fallback_names if path == own and other in names]
+            wanted, lent = (fallbacks[:1], True) if fallbacks and wanted[0] not in names else (wanted, False)
             used.update(wanted)
             absent = [key for key in wanted if key not in names]
-            if where is not None and absent and where[0].lacking is not None:
+            if where is not None and absent and where[0].default_if_missing is not None:
                 kind = dtype or next((t.dtype for t in stored.values()), torch.float32)
-                value = torch.full(parameter.shape, where[0].lacking, dtype=kind, device=device)
+                value = torch.full(parameter.shape, where[0].default_if_missing, dtype=kind, device=device)
                 owner._parameters[leaf] = nn.Parameter(value, requires_grad=parameter.requires_grad)
                 continue
             if where is None or absent:
-                if fresh is None or not fresh(path, owner, leaf, parameter):
+                if initialize is None or not initialize(path, owner, leaf, parameter):
                     missing += [f"{path} ({key})" for key in absent or wanted]
                 continue
-            tensor = where[0].taken(*(stored[names[key]] for key in wanted))
+            tensor = where[0].read_stored(*(stored[names[key]] for key in wanted))
             if tensor.shape != parameter.shape:
-                if fresh is None or not fresh(path, owner, leaf, parameter):
+                if initialize is None or not initialize(path, owner, leaf, parameter):
                     misshapen[f"{path} ({wanted[0]})"] = (tuple(parameter.shape), tuple(tensor.shape))
                 continue
             if tensor.dtype not in FLOATS:
@@ -152,14 +153,14 @@ class KeyMap:
             )
 
     def export(self, module: nn.Module) -> dict[str, Tensor]:
-        """The tensors of `module` as a checkpoint stores them: the inverse of `load`.
+        """Return the tensors of `module` as a checkpoint stores them, the inverse of `load`.
 
         Raises:
             CheckpointMismatch: a parameter has no row.
         """
         out: dict[str, Tensor] = {}
         missing = []
-        for path, _, _, parameter in owners(module):
+        for path, _, _, parameter in parameter_owners(module):
             where = self.locate(path, self.prefix)
             if where is None:
                 missing.append(path)
@@ -170,41 +171,43 @@ class KeyMap:
                 out[key] = tensor.contiguous()
         if missing:
             raise CheckpointMismatch("The key map", missing=missing)
-        out.update({twin: out[key].clone() for key, twin in self.twins if key in out})
+        out.update({alias: out[key].clone() for key, alias in self.aliases if key in out})
         return out
 
     def patterns(self) -> tuple[str, ...]:
-        """Regular expressions for the keys of this table, with any of its prefixes."""
+        """Return regular expressions for the keys of this table, with any of its prefixes."""
         out = []
         for row in self.rows.values():
             key = row.key if isinstance(row, Source) else row
             prefix = "" if key.startswith("/") else f"(?:{'|'.join(map(re.escape, (self.prefix, *self.prefixes, '')))})"
             stem = re.escape(key.removeprefix("/")).replace(r"\*", r"\d+").replace(r"\#", r"\d+")
             out.append(f"^{prefix}{stem}" + r"(?:\.\w+)?$")
-        return (*out, *self.ignored, *(re.escape(twin) for _, twin in self.twins))
+        return (*out, *self.ignored, *(re.escape(alias) for _, alias in self.aliases))
 
-    def today(self, stored: Iterable[str]) -> dict[str, str]:
-        """Today's name of each stored tensor -> its name in the file."""
-        return {self._today(name): name for name in stored}
+    def current_names(self, stored: Iterable[str]) -> dict[str, str]:
+        """Return the current name of each stored tensor -> its name in the file."""
+        return {self._current_name(name): name for name in stored}
 
-    def located(self, module: nn.Module, stored: Iterable[str]) -> dict[str, Where]:
-        """Our path of each parameter with a row -> where a checkpoint with these names keeps it."""
-        prefix = self._prefix(self.today(stored))
-        found = {path: self.locate(path, prefix) for path, _, _, _ in owners(module)}
-        return {path: Where(*where) for path, where in found.items() if where is not None}
+    def locations(self, module: nn.Module, stored: Iterable[str]) -> dict[str, StoredLocation]:
+        """Return our path of each parameter with a row -> its location in a checkpoint with these names."""
+        prefix = self._prefix(self.current_names(stored))
+        found = {path: self.locate(path, prefix) for path, _, _, _ in parameter_owners(module)}
+        return {path: StoredLocation(*where) for path, where in found.items() if where is not None}
 
-    def _today(self, name: str) -> str:
+    def _current_name(self, name: str) -> str:
         for pattern, replacement in self.renamed:
             name = re.sub(pattern, replacement, name)
         return name
 
-    def _parts(self, stored: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The stored tensors, fused ones as views of their parts."""
-        if not self.unfused:
+    def _split_parts(self, stored: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return the stored tensors, fused ones as views of their parts."""
+        if not self.split_fused:
             return stored
         out: dict[str, Tensor] = {}
         for name, tensor in stored.items():
-            names = next(([re.sub(p, new, name) for new in to] for p, to in self.unfused if re.search(p, name)), [name])
+            names = next(
+                ([re.sub(p, new, name) for new in to] for p, to in self.split_fused if re.search(p, name)), [name]
+            )
             out.update(zip(names, tensor.chunk(len(names)) if len(names) > 1 else [tensor], strict=True))
         return out
 
@@ -222,7 +225,7 @@ class KeyMap:
         return next((p for p in candidates if p and any(n.startswith(p) for n in names)), "")
 
     def _left_over(self, names: Mapping[str, str], used: set[str], known: Callable[[], Iterable[str]]) -> list[str]:
-        used = used | {name for twins in self.twins if used & {*twins} for name in twins}
+        used = used | {name for pair in self.aliases if used & {*pair} for name in pair}
         left = [name for name in names if name not in used and not any(re.search(p, name) for p in self.ignored)]
         if not left:
             return []
@@ -231,7 +234,7 @@ class KeyMap:
 
 
 def mistyped(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str, str]]:
-    """Those of some tensors that hold no numbers of `FLOATS`, as `CheckpointMismatch` tells of them."""
+    """Return the tensors whose dtype is none of `FLOATS`, as (expected, found) for `CheckpointMismatch`."""
     return {
         name: ("floating-point numbers", str(tensor.dtype).removeprefix("torch."))
         for name, tensor in tensors.items()
@@ -239,8 +242,8 @@ def mistyped(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str, str]]:
     }
 
 
-class Kept(Mapping[str, Tensor]):
-    """Stored tensors, the last few of which are kept: reading one may mean to decode it, and experts share one."""
+class RecentTensors(Mapping[str, Tensor]):
+    """Stored tensors with a cache of the last three: reading may mean decoding, and experts share one tensor."""
 
     def __init__(self, stored: Mapping[str, Tensor]) -> None:
         self._stored = stored
@@ -260,23 +263,23 @@ class Kept(Mapping[str, Tensor]):
         return len(self._stored)
 
 
-def owners(module: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
-    """(path, owning module, leaf name, parameter) of each parameter, shared modules once.
+def parameter_owners(module: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
+    """Yield (path, owning module, leaf name, parameter) of each parameter, shared modules once.
 
-    Modules that say `apart` hold parameters that no checkpoint of the model has (adapters); they are left out.
+    Modules with `not_in_checkpoint` hold parameters that no checkpoint of the model has (adapters); they are left out.
     """
-    apart: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
     for prefix, owner in module.named_modules():
-        if getattr(owner, "apart", False):
-            apart = (*apart, f"{prefix}.")
-        if f"{prefix}.".startswith(apart):
+        if getattr(owner, "not_in_checkpoint", False):
+            skipped = (*skipped, f"{prefix}.")
+        if f"{prefix}.".startswith(skipped):
             continue
         for leaf, parameter in owner.named_parameters(recurse=False):
             yield f"{prefix}.{leaf}" if prefix else leaf, owner, leaf, parameter
 
 
-def joined(body: KeyMap, head: Rows, *, prefix: str | None = None) -> KeyMap:
-    """The table of a whole model: its `backbone`'s rows and its `head`'s.
+def join_head(body: KeyMap, head: Rows, *, prefix: str | None = None) -> KeyMap:
+    """Return the table of a whole model: the rows of its backbone and of its head.
 
     Args:
         body: a row of it whose own path starts with `/` belongs to the head already.

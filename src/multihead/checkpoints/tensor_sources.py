@@ -17,7 +17,7 @@ class Source:
     """A tensor stored under another name, otherwise as it is."""
 
     key: str
-    lacking: ClassVar[float | None] = None  # value of a parameter that a checkpoint may lack
+    default_if_missing: ClassVar[float | None] = None  # value of a parameter that a checkpoint may lack
 
     def numbered(self, numbers: Sequence[int]) -> Source:
         """This source for one parameter, whose path has these numbers."""
@@ -32,7 +32,7 @@ class Source:
         """Whether `read` takes or moves whole rows of one tensor and changes nothing in them."""
         return type(self) is Source
 
-    def taken(self, *stored: Tensor) -> Tensor:
+    def read_stored(self, *stored: Tensor) -> Tensor:
         """`read`, of a tensor in blocks too: it stays so where its rows are only moved."""
         if isinstance(stored[0], Stored) and self.by_rows:
             return stored[0].moved(self.read)
@@ -73,7 +73,7 @@ class Flat(Source):
 class FlatOrZero(Flat):
     """A `Flat` that older checkpoints lack: it is zero then."""
 
-    lacking: ClassVar[float | None] = 0.0
+    default_if_missing: ClassVar[float | None] = 0.0
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from ..terminal import visible
 from .completion import complete_model
 from .precision import loading
 from .precision import option as precision_option
-from .run import value_of
+from .run import parse_value
 
 HELP = """\
 /help                this list
@@ -201,7 +201,7 @@ class Talk:
 
     def set(self, setting: str) -> None:
         name, _, value = setting.partition("=")
-        changed = {**self.options, name.strip(): value_of(value.strip())}
+        changed = {**self.options, name.strip(): parse_value(value.strip())}
         self.pipe.given(**changed)
         self.pipe.config(self.pipe.given(**changed))
         self.options = changed

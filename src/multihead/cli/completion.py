@@ -1,4 +1,4 @@
-"""`multihead completion SHELL`: completion of commands, tasks and cached models."""
+"""`multihead completion SHELL`: shell completion of commands, tasks and cached models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHELLS = {
 @click.command(name="completion")
 @click.argument("shell", type=click.Choice(sorted(SHELLS)))
 def command(shell: str) -> None:
-    """Prints what makes SHELL complete commands, tasks and models.
+    """Prints the line that lets SHELL complete commands, tasks and models.
 
     \b
     Examples:
@@ -22,12 +22,12 @@ def command(shell: str) -> None:
       multihead completion zsh >> ~/.zshrc
       multihead completion fish > ~/.config/fish/completions/multihead.fish
     """
-    place, text = SHELLS[shell]
-    click.echo(f"# In {place}; it takes effect in the next shell.\n{text}")
+    file, line = SHELLS[shell]
+    click.echo(f"# Add this to {file}. It takes effect in the next shell.\n{line}")
 
 
 def complete_task(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Tasks that begin so."""
+    """Complete the names and aliases of tasks."""
     from ..pipelines.catalog import ALIASES, TASKS
     from ..pipelines.defaults import TRANSLATORS
 
@@ -36,7 +36,7 @@ def complete_task(context: click.Context, parameter: click.Parameter, incomplete
 
 
 def complete_model(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Cached models that begin so."""
+    """Complete the names of cached models."""
     from ..hub.cached import cached
 
     return sorted(model.name for model in cached() if model.name.startswith(incomplete))

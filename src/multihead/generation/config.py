@@ -205,15 +205,15 @@ class GenerationConfig:
         """What a folder's or repository's generation_config.json says.
 
         Args:
-            options: those of `Place`, and fields to change.
+            options: those of `DownloadOptions`, and fields to change.
 
         Raises:
             ModelNotFound: there is none. NetworkUnavailable, AccessDenied, CorruptFile: the file.
         """
         from ..hub import Want
-        from ..hub.options import Place
+        from ..hub.options import DownloadOptions
 
-        place = Place.taken(options)
+        place = DownloadOptions.pop_from(options)
         folder = Path(name, place.subfolder)
         if not (folder / GENERATION_FILE).is_file():
             folder = place.resolve(name, Want.CONFIG)

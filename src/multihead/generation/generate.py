@@ -162,7 +162,7 @@ def run(
 ) -> list[Job]:
     """Continues prompts together, each one a request. Raises what a request raised."""
     check_forward(model)
-    check_prompts(prompts, limits, model.longest)
+    check_prompts(prompts, limits, model.max_positions)
     check_tokens(config, model.vocabulary, [len(prompt) for prompt in prompts], limits)
     if streamer is not None and (len(prompts) > 1 or (config.num_return_sequences or 1) > 1):
         raise InvalidInput("A streamer shows one text; this batch has several.")

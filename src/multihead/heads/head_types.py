@@ -1,4 +1,4 @@
-"""What each kind of model class makes of its head's numbers: shapes for users, a loss from labels, the output class."""
+"""Head types: which Auto class loads a head, how its result becomes an output, and how its loss is computed."""
 
 from __future__ import annotations
 
@@ -15,53 +15,59 @@ from ..nn.ragged import Layout
 from . import losses
 from .outputs import HiddenOutput, Output, PreTrainingOutput, ScoresOutput, Seq2SeqScoresOutput, SpanOutput
 
+CAUSAL_LM, SEQ2SEQ_LM = "AutoModelForCausalLM", "AutoModelForSeq2SeqLM"
+GENERATIVE = (CAUSAL_LM, SEQ2SEQ_LM)  # Auto classes whose models can generate
 Labels = Mapping[str, Tensor]
-Finish = Callable[[Any, Layout, Labels, Config], dict[str, Any]]
+Postprocess = Callable[[Any, Layout, Labels, Config], dict[str, Any]]
 
 
 def pooled(raw: Tensor, layout: Layout, labels: Labels, config: Config) -> dict[str, Any]:
+    """Return the pooler's result (batch, width)."""
     return {"pooler_output": raw}
 
 
 def words(raw: Tensor, layout: Layout, labels: Labels, config: Config) -> dict[str, Any]:
-    """Word scores, with the loss of each labeled word itself."""
-    loss = losses.words(raw, packed_labels(layout, labels["labels"])) if "labels" in labels else None
+    """Return logits (batch, length, labels), with the loss of each labeled token itself."""
+    loss = losses.words(raw, pack_labels(layout, labels["labels"])) if "labels" in labels else None
     return {"loss": loss, "logits": layout.unpack(raw)}
 
 
 def next_words(raw: Tensor, layout: Layout, labels: Labels, config: Config) -> dict[str, Any]:
-    """Word scores, with the loss of each word's successor in its own text."""
+    """Return logits (batch, length, vocabulary), with the loss of each token's successor in its own sequence."""
     loss = None
     if "labels" in labels:
-        loss = losses.next_words(raw, packed_labels(layout, labels["labels"]), layout.runs)
+        loss = losses.next_words(raw, pack_labels(layout, labels["labels"]), layout.runs)
     return {"loss": loss, "logits": layout.unpack(raw)}
 
 
 def text_labels(raw: Tensor, layout: Layout, labels: Labels, config: Config) -> dict[str, Any]:
+    """Return logits (batch, labels), with the loss of `config.problem_type`."""
     loss = losses.texts(raw, labels["labels"], config) if "labels" in labels else None
     return {"loss": loss, "logits": raw}
 
 
 def detected(raw: Tensor, layout: Layout, labels: Labels, config: Config) -> dict[str, Any]:
-    """A score a token, with the loss of whether it was replaced."""
+    """Return a logit for each token, (batch, length), with the loss of detecting replaced tokens."""
     scores = raw.squeeze(-1)
-    loss = losses.replaced(scores, packed_labels(layout, labels["labels"])) if "labels" in labels else None
+    loss = losses.replaced(scores, pack_labels(layout, labels["labels"])) if "labels" in labels else None
     return {"loss": loss, "logits": layout.unpack(scores)}
 
 
 def following(raw: Tensor, layout: Layout, labels: Labels, config: Config) -> dict[str, Any]:
+    """Return next-sentence logits (batch, 2) with their cross-entropy."""
     loss = losses.words(raw, labels["labels"].flatten()) if "labels" in labels else None
     return {"loss": loss, "logits": raw}
 
 
 def choices(raw: Tensor, layout: Layout, labels: Labels, config: Config) -> dict[str, Any]:
-    """One score for each of a question's choices: (batch, choices)."""
+    """Return a logit for each choice of a question, (batch, choices), with their cross-entropy."""
     logits = raw.view(-1, int(labels["choices"]))
     loss = losses.words(logits, labels["labels"].flatten()) if "labels" in labels else None
     return {"loss": loss, "logits": logits}
 
 
 def spans(raw: Tensor, layout: Layout, labels: Labels, config: Config) -> dict[str, Any]:
+    """Return start and end logits (batch, length), lowest at padding, with the loss of answer spans."""
     lowest = torch.finfo(raw.dtype).min
     hidden = layout.unpack(raw.new_ones(raw.shape[0])) == 0
     start, end = (layout.unpack(raw[:, side]).masked_fill(hidden, lowest) for side in (0, 1))
@@ -71,66 +77,77 @@ def spans(raw: Tensor, layout: Layout, labels: Labels, config: Config) -> dict[s
     return {"loss": loss, "start_logits": start, "end_logits": end}
 
 
-def pretraining(text: str, label: str) -> Finish:
-    """Word scores, and the text's under the name `text`, with its labels under `label`."""
+def pretraining(text: str, label: str) -> Postprocess:
+    """Return a function for token logits and sequence logits.
 
-    def finish(raw: tuple[Tensor, Tensor], layout: Layout, labels: Labels, config: Config) -> dict[str, Any]:
+    Args:
+        text: name of the output field of the sequence logits. label: name of the argument with their labels.
+    """
+
+    def postprocess(raw: tuple[Tensor, Tensor], layout: Layout, labels: Labels, config: Config) -> dict[str, Any]:
         scores, kind = raw
         loss = None
         if "labels" in labels and label in labels:
-            known = packed_labels(layout, labels["labels"])
+            known = pack_labels(layout, labels["labels"])
             loss = losses.words(scores, known) + losses.words(kind, labels[label].flatten())
         return {"loss": loss, "prediction_logits": layout.unpack(scores), text: kind}
 
-    return finish
+    return postprocess
 
 
-def packed_labels(layout: Layout, labels: Tensor) -> Tensor:
-    """Labels (batch, length) of the real tokens. Raises InvalidInput for another shape."""
+def pack_labels(layout: Layout, labels: Tensor) -> Tensor:
+    """Pack labels (batch, length) to those of real tokens, (tokens,). Raises InvalidInput for another shape."""
     if tuple(labels.shape) != layout.shape:
         raise InvalidInput(f"labels have shape {list(labels.shape)}; the inputs have {list(layout.shape)}.")
     return layout.pack(labels)
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A kind of model class.
+class HeadType:
+    """Which Auto class loads a head, what output it gives and how its loss is computed.
 
     Args:
-        auto: the Auto class that loads it. finish: from the head's numbers to the output's fields.
-        labels: arguments it takes as labels. choices: inputs are (batch, choices, length).
+        auto: name of the Auto class; empty for none.
+        postprocess: makes the output's fields of the head's result and of labels.
+        labels: names of the arguments that hold labels.
+        choices: whether inputs are (batch, choices, length), as in multiple choice.
     """
 
     auto: str
     output: type[Output]
-    finish: Finish
+    postprocess: Postprocess
     labels: tuple[str, ...] = ("labels",)
     choices: bool = False
 
+    @property
+    def generates(self) -> bool:
+        """True if the head scores next tokens, which `generate` needs."""
+        return self.auto in GENERATIVE
 
-KINDS: Mapping[str, Kind] = {  # end of a class name -> its kind
-    "Model": Kind("AutoModel", HiddenOutput, pooled, labels=()),
-    "EncoderModel": Kind("AutoModelForTextEncoding", HiddenOutput, pooled, labels=()),
-    "ForPreTraining": Kind(
+
+HEAD_TYPES: Mapping[str, HeadType] = {  # by head suffix, the end of a class name
+    "Model": HeadType("AutoModel", HiddenOutput, pooled, labels=()),
+    "EncoderModel": HeadType("AutoModelForTextEncoding", HiddenOutput, pooled, labels=()),
+    "ForPreTraining": HeadType(
         "AutoModelForPreTraining",
         PreTrainingOutput,
         pretraining("seq_relationship_logits", "next_sentence_label"),
         labels=("labels", "next_sentence_label"),
     ),
-    "ForMaskedLM": Kind("AutoModelForMaskedLM", ScoresOutput, words),
-    "ForCausalLM": Kind("AutoModelForCausalLM", ScoresOutput, next_words),
-    "LMHeadModel": Kind("AutoModelForCausalLM", ScoresOutput, next_words),
-    "ForConditionalGeneration": Kind("AutoModelForSeq2SeqLM", Seq2SeqScoresOutput, words),
-    "MTModel": Kind("AutoModelForSeq2SeqLM", Seq2SeqScoresOutput, words),
-    "ForSequenceClassification": Kind("AutoModelForSequenceClassification", ScoresOutput, text_labels),
-    "ForTokenClassification": Kind("AutoModelForTokenClassification", ScoresOutput, words),
-    "ForQuestionAnswering": Kind(
+    "ForMaskedLM": HeadType("AutoModelForMaskedLM", ScoresOutput, words),
+    "ForCausalLM": HeadType(CAUSAL_LM, ScoresOutput, next_words),
+    "LMHeadModel": HeadType(CAUSAL_LM, ScoresOutput, next_words),
+    "ForConditionalGeneration": HeadType(SEQ2SEQ_LM, Seq2SeqScoresOutput, words),
+    "MTModel": HeadType(SEQ2SEQ_LM, Seq2SeqScoresOutput, words),
+    "ForSequenceClassification": HeadType("AutoModelForSequenceClassification", ScoresOutput, text_labels),
+    "ForTokenClassification": HeadType("AutoModelForTokenClassification", ScoresOutput, words),
+    "ForQuestionAnswering": HeadType(
         "AutoModelForQuestionAnswering", SpanOutput, spans, labels=("start_positions", "end_positions")
     ),
-    "ForQuestionAnsweringSimple": Kind(
+    "ForQuestionAnsweringSimple": HeadType(
         "AutoModelForQuestionAnswering", SpanOutput, spans, labels=("start_positions", "end_positions")
     ),
-    "WithLMHeadModel": Kind("AutoModelForMaskedLM", ScoresOutput, words),
-    "ForNextSentencePrediction": Kind("AutoModelForNextSentencePrediction", ScoresOutput, following),
-    "ForMultipleChoice": Kind("AutoModelForMultipleChoice", ScoresOutput, choices, choices=True),
+    "WithLMHeadModel": HeadType("AutoModelForMaskedLM", ScoresOutput, words),
+    "ForNextSentencePrediction": HeadType("AutoModelForNextSentencePrediction", ScoresOutput, following),
+    "ForMultipleChoice": HeadType("AutoModelForMultipleChoice", ScoresOutput, choices, choices=True),
 }

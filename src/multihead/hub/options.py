@@ -1,4 +1,4 @@
-"""Where a model comes from: the options that every `from_pretrained` takes."""
+"""Download options common to every `from_pretrained`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from . import Want
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a model comes from; the options that every `from_pretrained` takes.
+class DownloadOptions:
+    """Revision, subfolder, token and other options of finding a model's files.
 
     Args:
         revision: branch, tag or commit of a hub repository. subfolder: inside it.
@@ -30,8 +30,8 @@ class Place:
     gguf_file: str | None = None
 
     @classmethod
-    def taken(cls, options: dict[str, Any]) -> Place:
-        """Takes its own options out of a dictionary of many.
+    def pop_from(cls, options: dict[str, Any]) -> DownloadOptions:
+        """Remove the download options from a dictionary of options and return them.
 
         Raises:
             UnsupportedOption: `trust_remote_code`: no code of a checkpoint ever runs.
@@ -45,4 +45,5 @@ class Place:
         return cls(**known)
 
     def resolve(self, name: str | os.PathLike[str], *want: Want) -> Path:
+        """Return the local path of a model's wanted files; raises as `hub.resolve` does."""
         return hub.resolve(name, want, **{f.name: getattr(self, f.name) for f in fields(self)})

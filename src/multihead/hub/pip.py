@@ -17,7 +17,7 @@ from . import notes
 from .request import Progress
 from .unpack import unpack
 from .waiting import alone
-from .wheels import Wheel
+from .wheel_name import Wheel
 
 # Runs pip as `python -m pip` does, without the current folder in front of its modules, and ends it when whoever
 # started it is gone: the pipe that is its input closes then, however that process ended.

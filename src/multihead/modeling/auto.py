@@ -21,7 +21,7 @@ class AutoConfig:
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> Config:
-        """The config of a checkpoint; `options` are those of `Place` and entries to change.
+        """The config of a checkpoint; `options` are those of `DownloadOptions` and entries to change.
 
         Raises:
             ModelNotFound, NetworkUnavailable, AccessDenied, CorruptFile: the file.
@@ -30,10 +30,10 @@ class AutoConfig:
         from ..config import changed
         from ..hub import Want
         from ..hub.local import is_adapter
-        from ..hub.options import Place
+        from ..hub.options import DownloadOptions
         from .loading import read_config
 
-        place = Place.taken(options)
+        place = DownloadOptions.pop_from(options)
         path = place.resolve(name, Want.CONFIG)
         if is_adapter(path):
             from ..adapters.files import base_of, labels
@@ -52,7 +52,7 @@ class AutoTokenizer:
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> Tokenizer:
-        """The tokenizer of a checkpoint; `options` are those of `Place` and settings to change.
+        """The tokenizer of a checkpoint; `options` are those of `DownloadOptions` and settings to change.
 
         An adapter without a tokenizer has that of its base model.
 
@@ -63,10 +63,10 @@ class AutoTokenizer:
         from ..hub import Want
         from ..hub.choice import core_files
         from ..hub.local import is_adapter
-        from ..hub.options import Place
+        from ..hub.options import DownloadOptions
         from ..tokenizers.load import load_tokenizer
 
-        place = Place.taken(options)
+        place = DownloadOptions.pop_from(options)
         path = place.resolve(name, Want.TOKENIZER)
         if is_adapter(path) and not core_files([entry.name for entry in path.iterdir()], Want.TOKENIZER):
             from ..adapters.files import base_of  # needs torch
@@ -107,8 +107,8 @@ class PreTrainedTokenizerFast(metaclass=_Tokenizers):
 class _AutoModel:
     """Loads the family's class for one kind of task."""
 
-    ends: ClassVar[tuple[str, ...]] = ()
-    also: ClassVar[Mapping[str, str]] = {}  # model_type -> the end of its class, where it is none of `ends`
+    head_suffixes: ClassVar[tuple[str, ...]] = ()
+    other_suffixes: ClassVar[Mapping[str, str]] = {}  # by model_type, where none of `head_suffixes` fits
 
     def __init__(self, *_: Any, **__: Any) -> NoReturn:
         name = type(self).__name__
@@ -138,16 +138,20 @@ class _AutoModel:
         from .class_factory import model_class
 
         family = architecture(config.model_type)
-        for end in (*cls.ends, cls.also.get(config.model_type)):
-            if end is not None and end in family.heads:
-                return model_class(config.model_type, end)
-        names = ", ".join(FAMILIES[config.model_type].class_name(end) for end in family.heads)
+        for suffix in (*cls.head_suffixes, cls.other_suffixes.get(config.model_type)):
+            if suffix is not None and suffix in family.heads:
+                return model_class(config.model_type, suffix)
+        names = ", ".join(FAMILIES[config.model_type].class_name(suffix) for suffix in family.heads)
         raise UnknownModel(f"{cls.__name__}: the family {config.model_type!r} has no such head; it has {names}.")
 
 
-def _auto(name: str, *ends: str, also: Mapping[str, str] = MappingProxyType({})) -> type[_AutoModel]:
-    doc = f"Loads a family's class whose name ends with {' or '.join(ends)}."
-    return type(name, (_AutoModel,), {"ends": ends, "also": also, "__doc__": doc, "__module__": __name__})
+def _auto(name: str, *head_suffixes: str, other_suffixes: Mapping[str, str] = MappingProxyType({})) -> type[_AutoModel]:
+    doc = f"Loads a family's class whose name ends with {' or '.join(head_suffixes)}."
+    return type(
+        name,
+        (_AutoModel,),
+        {"head_suffixes": head_suffixes, "other_suffixes": other_suffixes, "__doc__": doc, "__module__": __name__},
+    )
 
 
 AutoModel = _auto("AutoModel", "Model")
@@ -160,7 +164,7 @@ AutoModelForPreTraining = _auto(
 AutoModelForMaskedLM = _auto(
     "AutoModelForMaskedLM",
     *("ForMaskedLM", "WithLMHeadModel"),
-    also=dict.fromkeys(("bart", "mbart"), "ForConditionalGeneration"),  # which learned by filling gaps
+    other_suffixes=dict.fromkeys(("bart", "mbart"), "ForConditionalGeneration"),  # which learned by filling gaps
 )
 AutoModelForCausalLM = _auto("AutoModelForCausalLM", "ForCausalLM", "LMHeadModel", "WithLMHeadModel")
 AutoModelForSeq2SeqLM = _auto("AutoModelForSeq2SeqLM", "ForConditionalGeneration", "MTModel")

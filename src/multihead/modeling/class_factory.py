@@ -1,35 +1,37 @@
-"""Classes such as `BertForMaskedLM`, made from the registry of families."""
+"""Makes classes such as `BertForMaskedLM` from the registry of families."""
 
 from __future__ import annotations
 
 from functools import cache
 
 from ..errors import UnknownModel
-from ..models.common.registry import FAMILIES, architecture, by_class_name
+from ..models.common.registry import FAMILIES, architecture, find_class
 from .pretrained import PreTrainedModel
 from .seq2seq import SequenceToSequence
 
 
 @cache
-def model_class(model_type: str, end: str) -> type[PreTrainedModel]:
-    """The class of a family and an end of a class name: `BertForMaskedLM` of ("bert", "ForMaskedLM").
+def model_class(model_type: str, suffix: str) -> type[PreTrainedModel]:
+    """Return the class of a family and a head suffix: `BertForMaskedLM` for ("bert", "ForMaskedLM").
 
     Raises:
         UnknownModel: the family has no such head.
     """
     family, entry = architecture(model_type), FAMILIES[model_type]
-    name = entry.class_name(end)
-    if end not in family.heads:
+    name = entry.class_name(suffix)
+    if suffix not in family.heads:
         names = ", ".join(entry.class_name(other) for other in family.heads)
         raise UnknownModel(f"{name} does not exist; the family has {names}.")
-    both_sides = family.config.is_encoder_decoder and end not in family.bare
+    both_sides = family.config.is_encoder_decoder and suffix not in family.backbone_variants
     base = SequenceToSequence if both_sides else PreTrainedModel
-    return type(name, (base,), {**family.methods, "architecture": family, "end": end, "__module__": "multihead"})
+    return type(
+        name, (base,), {**family.methods, "architecture": family, "head_suffix": suffix, "__module__": "multihead"}
+    )
 
 
 def named_class(name: str) -> type[PreTrainedModel]:
-    """The model class of this name. Raises UnknownModel."""
-    found = by_class_name(name)
+    """Return the model class of this name. Raises UnknownModel."""
+    found = find_class(name)
     if found is None:
         raise UnknownModel(
             f"{name} is no model class here; families: {', '.join(sorted(e.name for e in FAMILIES.values()))}."

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints.folder import Checkpoint
-from ..checkpoints.key_map import KeyMap, Spare, joined, owners
+from ..checkpoints.key_map import FallbackNames, KeyMap, join_head, parameter_owners
 from ..errors import CheckpointMismatch, UnsupportedConfig, UnsupportedOption, read_errors, warn
 from ..nn.empty import empty_weights
 from ..nn.weights import fresh
@@ -33,14 +33,14 @@ def fill(
     reshape: bool = False,
     new: str | None = None,
     ignore: str | None = None,
-    spare: Spare = (),
+    fallback_names: FallbackNames = (),
     even: bool = False,
 ) -> None:
     """Gives a model built without memory the tensors of a checkpoint.
 
     Args:
         reshape: draws a head's parameters anew whose tensors have other shapes. new: pattern of parameters that may be
-            drawn anew. ignore: pattern of stored tensors that are not wanted. spare: see `KeyMap`.
+            drawn anew. ignore: pattern of stored tensors that are not wanted. fallback_names: see `KeyMap`.
         even: in one precision, where `dtype` names none.
 
     Raises:
@@ -48,12 +48,12 @@ def fill(
     """
     for pattern in (new, ignore):
         check_pattern(pattern)
-    keys = replace(model.keys, spare=spare)
+    keys = replace(model.keys, fallback_names=fallback_names)
     if checkpoint.layout != "huggingface":
-        if model.end in model.architecture.bare:
+        if model.head_suffix in model.architecture.backbone_variants:
             raise UnsupportedOption(f"A {checkpoint.layout} file is loaded whole here, not as {type(model).__name__}.")
         layout = model.architecture.layouts[checkpoint.layout](model.config)
-        keys = joined(
+        keys = join_head(
             layout, {} if any(k.startswith("/") for k in layout.rows) else model._head.rows if model._head else {}
         )
     leave_out(model, keys, checkpoint.tensors)
@@ -85,7 +85,7 @@ def fill(
                 source=checkpoint.source,
                 dtype=dtype,
                 device=device,
-                fresh=draw,
+                initialize=draw,
                 known=lambda: other_heads(model, keys),
             )
     except CheckpointMismatch as error:
@@ -142,9 +142,9 @@ def carries(model: PreTrainedModel, keys: KeyMap, stored: Mapping[str, Tensor]) 
     """Whether a checkpoint holds what the head carries unread, or it carries nothing."""
     if getattr(model.head, "carried", None) is None:
         return True
-    wanted = keys.located(model, stored).items()
+    wanted = keys.locations(model, stored).items()
     names = [key for path, where in wanted if path.startswith("head.carried.") for key in where.keys]
-    return any(name in keys.today(stored) for name in names)
+    return any(name in keys.current_names(stored) for name in names)
 
 
 def has_head(keys: KeyMap, stored: Mapping[str, Tensor]) -> bool:
@@ -158,8 +158,8 @@ def other_heads(model: PreTrainedModel, keys: KeyMap) -> Iterable[str]:
     patterns: list[str] = []
     family, config = model.architecture, model.config
     with empty_weights():
-        for end, make in family.heads.items():
-            if make is not None and end not in family.bare:
+        for suffix, make in family.heads.items():
+            if make is not None and suffix not in family.backbone_variants:
                 head = make(config, family.build(config))
                 patterns += KeyMap(head.rows, model.body_keys.prefix, ("",)).patterns()
     return patterns
@@ -167,7 +167,7 @@ def other_heads(model: PreTrainedModel, keys: KeyMap) -> Iterable[str]:
 
 def alike(model: PreTrainedModel) -> None:
     """Gives the weights of a checkpoint that has several precisions the widest of them, in which all are exact."""
-    held = [row for row in owners(model) if not getattr(row[1], "widened", ())]
+    held = [row for row in parameter_owners(model) if not getattr(row[1], "widened", ())]
     kinds = {parameter.dtype for *_, parameter in held}
     if len(kinds) < 2:
         return

@@ -14,7 +14,7 @@ from tokenizers.models import BPE
 import tokenizers
 
 from ..checkpoints.gguf_writing import FILE_TYPES, write
-from ..checkpoints.key_map import joined
+from ..checkpoints.key_map import join_head
 from ..errors import InvalidInput, UnsupportedConfig, UnsupportedOption, UnsupportedTokenizer
 from ..models.common.gguf import ENTRIES
 from ..models.common.registry import FAMILIES
@@ -63,7 +63,7 @@ def save_gguf(model: PreTrainedModel, tokenizer: Tokenizer, path: Path, kind: st
     metadata = {**described(model, name, kind), **words(tokenizer, model.vocabulary)}
     metadata |= other_ends(model, metadata)
     check(model, tokenizer, metadata)
-    write(path, metadata, joined(layout, own).export(model), kind)
+    write(path, metadata, join_head(layout, own).export(model), kind)
 
 
 def described(model: PreTrainedModel, name: str, kind: str) -> dict[str, Any]:

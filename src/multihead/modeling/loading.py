@@ -19,11 +19,11 @@ from ..errors import ModelNotFound, UnsupportedConfig, UnsupportedOption, read_e
 from ..files import unchanged
 from ..hub import Want
 from ..hub.local import is_adapter
-from ..hub.options import Place
+from ..hub.options import DownloadOptions
 from ..kernels.hardware import best_device, usable
 from ..kernels.malloc import keep_freed
 from ..models.common.gguf_settings import Settings, ends, refuse_unread, rotary_factors, windows
-from ..models.common.registry import architecture, config_of, foreign
+from ..models.common.registry import architecture, model_type_of_layout, parse_config
 from ..nn.empty import empty_weights
 from ..nn.quantized_linear import quantize
 from ..nn.weights import initialize
@@ -42,23 +42,22 @@ DTYPES: Mapping[str, torch.dtype] = {
     "fp16": torch.float16,
     "float64": torch.float64,
 }
-SPEAKING = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
 
 
 def read_config(path: Path, checkpoint: Checkpoint | None = None, usual: str | None = None) -> Config:
     """The config of a folder, or of a checkpoint that carries its own; of family `usual` where it names none."""
     if path.is_dir() and (path / CONFIG_FILE).is_file() and (checkpoint is None or checkpoint.layout == "huggingface"):
-        return config_of(read_json(path / CONFIG_FILE), usual)
+        return parse_config(read_json(path / CONFIG_FILE), usual)
     checkpoint = checkpoint or open_checkpoint(path)
     if checkpoint.layout == "huggingface":
         raise ModelNotFound(f"{path} has no {CONFIG_FILE}, which says what family its weights belong to.")
     metadata = checkpoint.metadata
     name = metadata.get("general.architecture", metadata.get("dec-cell", "?"))
-    kind = foreign(checkpoint.layout, str(name))
+    kind = model_type_of_layout(checkpoint.layout, str(name))
     with read_errors(checkpoint.source):
         if checkpoint.layout == "gguf":
             return gguf_config(checkpoint, kind)
-        return config_of({"model_type": kind, **architecture(kind).foreign_config[checkpoint.layout](metadata)})
+        return parse_config({"model_type": kind, **architecture(kind).foreign_config[checkpoint.layout](metadata)})
 
 
 def gguf_config(checkpoint: Checkpoint, kind: str) -> Config:
@@ -67,7 +66,7 @@ def gguf_config(checkpoint: Checkpoint, kind: str) -> Config:
     entries = {"model_type": kind, **shared_entries(checkpoint), **family.foreign_config["gguf"](settings)}
     cls = architecture(entries["model_type"]).config
     entries |= windows(settings, cls, entries.get("num_hidden_layers"))
-    config = config_of({**entries, **rotary_factors(settings, checkpoint.tensors, entries)})
+    config = parse_config({**entries, **rotary_factors(settings, checkpoint.tensors, entries)})
     refuse_unread(settings, config)
     return config
 
@@ -116,7 +115,7 @@ def load_model(
         precision: makes the model ready to run fast, for inference alone: "auto", "fp32", "bf16", "int8", "int4" or,
             for a GGUF file, "gguf"; see `PreTrainedModel.prepare`. `dtype` is then that of states between products.
         labels: config entries of labels whose head comes from elsewhere, as an adapter's does.
-        options: those of `Place`, and config entries to change (`num_labels=3`).
+        options: those of `DownloadOptions`, and config entries to change (`num_labels=3`).
 
     Raises:
         ModelNotFound, NetworkUnavailable, AccessDenied, CorruptFile, UnsafeFile: the files.
@@ -124,7 +123,7 @@ def load_model(
         UnsupportedOption: an option without meaning here.
     """
     kind, target = _legacy(options, dtype, device)
-    place = Place.taken(options)
+    place = DownloadOptions.pop_from(options)
     path = place.resolve(name, Want.CONFIG, Want.WEIGHTS)
     bits = _bits(load_in_8bit, load_in_4bit, precision)
     if is_adapter(path):
@@ -149,7 +148,7 @@ def load_model(
     stored = _kind(kind, config, checkpoint)
     with read_errors(checkpoint.source):
         config, parted = settled(config, before, checkpoint)
-        model, spare = as_stored(config, lambda known: built(choose(known), known), checkpoint, stored, parted)
+        model, fallback_names = as_stored(config, lambda known: built(choose(known), known), checkpoint, stored, parted)
     model.name_or_path = str(name)
     if attn_implementation is not None:
         model.set_attention(attn_implementation)
@@ -160,8 +159,8 @@ def load_model(
     coded, first = bits or codes_of(precision), None if bits else target  # 8 and 4 bits are made on the CPU
     if coded and torch.device(first or "cpu").type == "cpu":
         checkpoint = checkpoint.in_blocks()
-    want = {"reshape": ignore_mismatched_sizes, "new": new, "ignore": ignore, "spare": spare, "even": not coded}
-    fill(model, checkpoint, dtype=None if coded else stored, device=first, **want)  # type: ignore[arg-type]
+    want: Any = {"reshape": ignore_mismatched_sizes, "new": new, "ignore": ignore, "even": not coded}
+    fill(model, checkpoint, dtype=None if coded else stored, device=first, fallback_names=fallback_names, **want)
     if bits is not None:
         quantize(model, bits, target)
         decode(model, stored or torch.float32)
@@ -206,14 +205,14 @@ def _read_generation(model: PreTrainedModel, path: Path) -> None:
         from ..generation.config import GenerationConfig
 
         config = model.generation_config = GenerationConfig.read(read_json(path / GENERATION_FILE))
-        if config.unknown and model.kind.auto in SPEAKING:
+        if config.unknown and model.head_type.generates:
             names = ", ".join(config.unknown)
             warn(f"{GENERATION_FILE}: entries that are not known here are kept but change nothing: {names}.")
 
 
 def _adapted(
-    path: Path, name: str, choose: Callable[[Config], type[PreTrainedModel]], place: Place, options: dict[str, Any],
-    precision: str | None,
+    path: Path, name: str, choose: Callable[[Config], type[PreTrainedModel]], place: DownloadOptions,
+    options: dict[str, Any], precision: str | None,
 ) -> PreTrainedModel:  # fmt: skip
     """The base model of an adapter's folder, with the adapter in it; merged where it is prepared.
 
@@ -247,7 +246,7 @@ def load_pair(
     """An encoder-decoder of two checkpoints; see `SequenceToSequence.from_encoder_decoder_pretrained`."""
     from .auto import AutoConfig, AutoModel, AutoModelForCausalLM
 
-    if cls.architecture.paired is None:
+    if cls.architecture.pair_config is None:
         raise UnsupportedOption(f"{cls.__name__} is no pair of models; use EncoderDecoderModel.")
     config: Any = AutoConfig.from_pretrained(decoder)
     if hasattr(config, "add_cross_attention"):
@@ -255,7 +254,7 @@ def load_pair(
     source: Any = AutoModel.from_pretrained(encoder, **options)
     target: Any = AutoModelForCausalLM.from_pretrained(decoder, config=config, new=r"\.cross\.", **options)
     with empty_weights():
-        model = cls(cls.architecture.paired(source.config, target.config))
+        model = cls(cls.architecture.pair_config(source.config, target.config))
     model.backbone.encoder, model.backbone.decoder, model.head = source.backbone, target.backbone, target.head
     model.backbone.bridge.to_empty(device=source.device).to(source.dtype)
     initialize(model.backbone.bridge, getattr(config, "initializer_range", 0.02))

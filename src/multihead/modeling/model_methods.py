@@ -1,4 +1,4 @@
-"""What programs ask of any model besides a pass: its word tables, its sides, whether it writes."""
+"""Model methods other than forward: input embeddings, resizing, encoder and decoder access, gradient checkpointing."""
 
 from __future__ import annotations
 
@@ -14,23 +14,21 @@ from ..runtime.prepare import products
 
 if TYPE_CHECKING:
     from ..config import Config
-    from ..heads.head_types import Kind
-
-SPEAKERS = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
+    from ..heads.head_types import HeadType
 
 
-class Idioms(nn.Module):
-    """The methods of that kind, which every model has."""
+class ModelMethodsMixin(nn.Module):
+    """Methods that every model has besides `forward`."""
 
     backbone: Any
     config: Config
-    end: ClassVar[str]
+    head_suffix: ClassVar[str]
     prepared: str | None
 
     @classmethod
     def check_family(cls) -> None:
         """Raises UnknownModel for a class without layers: `PreTrainedModel`, or a subclass of it alone."""
-        if not cls.end:
+        if not cls.head_suffix:
             raise UnknownModel(
                 f"{cls.__name__} is no model by itself: no family says which layers it has. Use an Auto class or a "
                 "family's class. For parts of your own, subclass a family's class, such as BertModel, or hold the "
@@ -53,7 +51,7 @@ class Idioms(nn.Module):
             ) from None
 
     @property
-    def kind(self) -> Kind:
+    def head_type(self) -> HeadType:
         raise NotImplementedError
 
     @property
@@ -67,7 +65,7 @@ class Idioms(nn.Module):
 
     def can_generate(self) -> bool:
         """Whether `generate` writes: the model scores next words, and no word sees those to come."""
-        return self.kind.auto in SPEAKERS and self.backbone.causal
+        return self.head_type.generates and self.backbone.causal
 
     def word_tables(self) -> list[nn.Embedding]:
         """The tables that ids are looked up in, each once: the source's before the target's."""

@@ -14,21 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from ..adapters.methods import Adaptable
-from ..checkpoints.key_map import KeyMap, joined
+from ..checkpoints.key_map import KeyMap, join_head
 from ..config import Config
 from ..errors import InvalidInput, MissingHead, UnsupportedConfig, UnsupportedOption
-from ..heads.head_types import Kind
-from ..heads.heads import OWN_FORWARD, Head, LanguageModel
+from ..heads.head_types import HeadType
+from ..heads.heads import Head, LanguageModel
 from ..heads.outputs import HiddenOutput, Output
-from ..kernels.backend import Attend
-from ..kernels.ops import fused_attention
 from ..kernels.ragged import Runs
-from ..kernels.torch.attention import attend
+from ..kernels.torch.attention import Attend, attend, fused
 from ..models.common.architecture import Architecture
-from ..models.common.registry import by_class_name
+from ..models.common.registry import find_class
 from ..nn.cache.layer_cache import Memory
 from ..nn.cache.store import ByLength, Cache
-from ..nn.embeddings import LearnedPositions
+from ..nn.embeddings import learned_positions
 from ..nn.forward_context import EncoderOutput, ForwardContext, OutputCapture
 from ..nn.hooks import hooked
 from ..nn.modes import evaluating
@@ -36,18 +34,18 @@ from ..nn.ragged import Layout, places
 from ..nn.weights import initialize
 from ..runtime.graph_cache import Kept
 from ..runtime.prepare import prepare
-from .model_methods import SPEAKERS, Idioms
+from .model_methods import ModelMethodsMixin
 from .pack_inputs import Batch, batch, whole
 from .recompute_cache import through
-from .unpack_outputs import Ragged, flat, grid, kept
+from .unpack_outputs import PackedOutput, pack_token_lists, pad_attentions, select_columns
 
 if TYPE_CHECKING:
     from ..generation.config import GenerationConfig
 
-BACKENDS: Mapping[str, Attend] = {"eager": attend, "sdpa": fused_attention}
+BACKENDS: Mapping[str, Attend] = {"eager": attend, "sdpa": fused}
 
 
-class PreTrainedModel(Idioms, Adaptable):
+class PreTrainedModel(ModelMethodsMixin, Adaptable):
     """A backbone and the head of one kind of task. Classes such as `BertForMaskedLM` are made by `classes`.
 
     Args:
@@ -55,7 +53,7 @@ class PreTrainedModel(Idioms, Adaptable):
     """
 
     architecture: ClassVar[Architecture]
-    end: ClassVar[str] = ""
+    head_suffix: ClassVar[str] = ""
     main_input_name = "input_ids"
     prepared: str | None = None  # the precision that `prepare` made it ready for
 
@@ -65,28 +63,30 @@ class PreTrainedModel(Idioms, Adaptable):
         if not isinstance(config, self.architecture.config):
             wanted = self.architecture.config.__name__
             raise InvalidInput(f"{type(self).__name__} needs a {wanted}, not a {type(config).__name__}.")
-        build, keys = self.architecture.bare.get(self.end, (self.architecture.build, self.architecture.keys))
+        build, keys = self.architecture.backbone_variants.get(
+            self.head_suffix, (self.architecture.build, self.architecture.keys)
+        )
         self.config = config
         self.backbone: Any = build(config)
-        make = self.architecture.heads[self.end]
+        make = self.architecture.heads[self.head_suffix]
         self._head: Head | None = make(config, self.backbone) if make else None
         self.head: nn.Module | None = self._head.module if self._head else None
         self.body_keys: KeyMap = keys(config)
-        self.attend: Attend = fused_attention
+        self.attend: Attend = fused
         self.kept = Kept()  # of generation
         if self.device.type != "meta":  # built empty by `loading`, which fills it
             initialize(self, getattr(config, "initializer_range", getattr(config, "init_std", 0.02)))
 
     @property
-    def kind(self) -> Kind:
-        return self.architecture.kind(self.end)
+    def head_type(self) -> HeadType:
+        return self.architecture.head_type(self.head_suffix)
 
     @property
     def keys(self) -> KeyMap:
         """Between our parameters and the names in a Hugging Face-format checkpoint."""
         head = self._head if self.head is not None else None
-        prefix = "" if self.end == "Model" else head.prefix if head else None
-        return replace(joined(self.body_keys, head.rows if head else {}, prefix=prefix), own=self.own_parts)
+        prefix = "" if self.head_suffix == "Model" else head.prefix if head else None
+        return replace(join_head(self.body_keys, head.rows if head else {}, prefix=prefix), own=self.own_parts)
 
     @property
     def device(self) -> torch.device:
@@ -161,7 +161,7 @@ class PreTrainedModel(Idioms, Adaptable):
         own = {name: x for name, x in more.items() if name in self.architecture.inputs}
         known = self._labels({name: x for name, x in more.items() if name not in own})
         given = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
-        if self.kind.choices:
+        if self.head_type.choices:
             sides = next(x for x in (input_ids, inputs_embeds) if x is not None).shape[1]
             known = {**known, "choices": torch.tensor(sides)}
             given = tuple(None if x is None else x.flatten(0, 1) for x in given)  # type: ignore[assignment]
@@ -185,7 +185,7 @@ class PreTrainedModel(Idioms, Adaptable):
         hidden, context = self._run(self.backbone, read, memory, capture, self._own(own, read.layout))
         seen = self.backbone.filled(read.layout, context)
         if isinstance(logits_to_keep, Tensor) or logits_to_keep:
-            hidden, context, seen = kept(hidden, context, seen, logits_to_keep)
+            hidden, context, seen = select_columns(hidden, context, seen, logits_to_keep)
         fields = self._finish(hidden, context, seen, known)
         fields = {**fields, **self._shown(capture, read.layout, memory, "hidden_states", "attentions")}
         return self._answer({"last_hidden_state": seen.unpack(hidden)} if self._bare else {}, fields, return_dict)
@@ -195,13 +195,13 @@ class PreTrainedModel(Idioms, Adaptable):
         """Whether a pass returns what its layers remember, as the reference's decoders do."""
         if not self._wanted("use_cache", None, True) or (self.training and self.is_gradient_checkpointing):
             return False
-        if self.end in ("ForCausalLM", "LMHeadModel", "MTModel"):
+        if self.head_suffix in ("ForCausalLM", "LMHeadModel", "MTModel"):
             return True
         return self.backbone.remembers and (self._bare or not self.backbone.causal)
 
     @property
     def _bare(self) -> bool:
-        return self.kind.output is HiddenOutput
+        return self.head_type.output is HiddenOutput
 
     def remember(self, texts: int, encoder_output: EncoderOutput | None = None) -> Cache:
         """An empty cache for this many texts."""
@@ -213,10 +213,9 @@ class PreTrainedModel(Idioms, Adaptable):
         return getattr(self.config, "decoder_vocab_size", None) or self.config.vocab_size
 
     @property
-    def longest(self) -> int | None:
-        """Tokens of the longest text that can be continued; None where positions are computed, not learned."""
-        stack = getattr(self.backbone, "decoder", self.backbone)
-        return min((part.count for part in stack.modules() if isinstance(part, LearnedPositions)), default=None)
+    def max_positions(self) -> int | None:
+        """Number of positions that the decoder has learned; None where positions are computed, not learned."""
+        return learned_positions(getattr(self.backbone, "decoder", self.backbone))
 
     @property
     def by_length(self) -> Sequence[ByLength]:
@@ -237,9 +236,8 @@ class PreTrainedModel(Idioms, Adaptable):
 
     def score(self, states: Tensor) -> Tensor:
         """Scores (rows, vocabulary) of what follows, from last states (rows, width)."""
-        head = self.head
-        if isinstance(head, LanguageModel) and type(head).forward is OWN_FORWARD and not hooked(head):
-            return head.exact(states)
+        if type(self.head) is LanguageModel and self.head.packed is not None and not hooked(self.head):
+            return self.head.exact(states)
         rows = Runs.of((states.shape[0],))
         return self.head(states, ForwardContext(places(rows, states.device), rows))  # type: ignore[misc]
 
@@ -248,27 +246,27 @@ class PreTrainedModel(Idioms, Adaptable):
         texts: Sequence[Sequence[int]],
         segments: Sequence[Sequence[int]] | None = None,
         at: Sequence[int] | None = None,
-    ) -> Ragged:
+    ) -> PackedOutput:
         """One pass over lists of ids, without any padding: what pipelines use.
 
         Args:
             segments: token types, in the shape of `texts`.
             at: places in the run whose words alone are scored; None for the head's scores of all.
         """
-        ids, runs = flat(texts, self.device)
-        kinds = None if segments is None else flat(segments, self.device)[0]
-        context = ForwardContext(places(runs, self.device), runs, segments=kinds, ids=ids, attend=self.attend)
+        ids, runs = pack_token_lists(texts, self.device)
+        types = None if segments is None else pack_token_lists(segments, self.device)[0]
+        context = ForwardContext(places(runs, self.device), runs, segments=types, ids=ids, attend=self.attend)
         hidden = self.backbone(self.backbone.embed.words(ids), context)
         return self.scored(hidden, context, at)
 
-    def scored(self, hidden: Tensor, context: ForwardContext, at: Sequence[int] | None) -> Ragged:
+    def scored(self, hidden: Tensor, context: ForwardContext, at: Sequence[int] | None) -> PackedOutput:
         """What `run` gives, of the last states (tokens, width)."""
         scores: Any = None
         if at is not None:
             scores = self.score(hidden[torch.tensor(at, dtype=torch.long, device=hidden.device)])
         elif self.head is not None:
             scores = self.head(hidden, context)
-        return Ragged(hidden, scores, context.runs)
+        return PackedOutput(hidden, scores, context.runs)
 
     def _own(self, given: Mapping[str, Tensor | None], layout: Layout) -> dict[str, Any]:
         """The family's own inputs, packed."""
@@ -296,9 +294,9 @@ class PreTrainedModel(Idioms, Adaptable):
         return OutputCapture([] if hidden else None, [] if attentions else None, [] if attentions else None)
 
     def _labels(self, given: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
-        wrong = [name for name in given if name not in self.kind.labels]
+        wrong = [name for name in given if name not in self.head_type.labels]
         if wrong:
-            names = (*self.kind.labels, *self.architecture.inputs)
+            names = (*self.head_type.labels, *self.architecture.inputs)
             takes = f"; beside the usual inputs it takes {', '.join(names)}" if names else ""
             raise TypeError(f"{type(self).__name__} takes no {', '.join(wrong)}{takes}.")
         return {name: whole(x.to(self.device)) for name, x in given.items() if x is not None}
@@ -308,7 +306,7 @@ class PreTrainedModel(Idioms, Adaptable):
     ) -> dict[str, Any]:
         if self.head is None:
             return {}
-        return self.kind.finish(self.head(hidden, context), layout, labels, self.config)
+        return self.head_type.postprocess(self.head(hidden, context), layout, labels, self.config)
 
     def _shown(
         self, capture: OutputCapture, layout: Layout, memory: Cache | None, hidden: str, attentions: str
@@ -320,7 +318,7 @@ class PreTrainedModel(Idioms, Adaptable):
         if capture.hidden is not None:
             shown[hidden] = tuple(layout.unpack(x) for x in capture.hidden)
         if capture.attentions is not None:
-            shown[attentions] = tuple(grid(x, layout) for x in capture.attentions)
+            shown[attentions] = tuple(pad_attentions(x, layout) for x in capture.attentions)
         return shown
 
     def _answer(self, states: dict[str, Any], fields: dict[str, Any], return_dict: bool | None) -> Any:
@@ -331,14 +329,14 @@ class PreTrainedModel(Idioms, Adaptable):
         return output if self._wanted("return_dict", return_dict, True) else output.to_tuple()
 
     def _output_class(self) -> Callable[..., Output]:
-        return self.kind.output
+        return self.head_type.output
 
     def _advice(self) -> str:
-        _, saved = by_class_name((self.config.architectures or [""])[0]) or ("", "")
-        kinds = {end: self.architecture.kind(end) for end in self.architecture.heads}
-        if saved != self.end and saved in kinds and kinds[saved].auto:
-            return f"The checkpoint was saved with a head for them: load it with {kinds[saved].auto}."
-        others = [kind.auto for kind in kinds.values() if kind.output is not HiddenOutput and kind.auto]
+        _, saved = find_class((self.config.architectures or [""])[0]) or ("", "")
+        types = {suffix: self.architecture.head_type(suffix) for suffix in self.architecture.heads}
+        if saved != self.head_suffix and saved in types and types[saved].auto:
+            return f"The checkpoint was saved with a head for them: load it with {types[saved].auto}."
+        others = [kind.auto for kind in types.values() if kind.output is not HiddenOutput and kind.auto]
         return f"For scores, load the model with {' or '.join(dict.fromkeys(others))}."
 
     def generate(self, inputs: Any = None, generation_config: Any = None, **options: Any) -> Any:
@@ -350,8 +348,9 @@ class PreTrainedModel(Idioms, Adaptable):
         from ..generation.generate import generate
         from ..generation.streaming import told
 
-        if self.kind.auto not in SPEAKERS:
-            able = {self.architecture.kind(end).auto for end in self.architecture.heads} & {*SPEAKERS}
+        if not self.head_type.generates:
+            types = [self.architecture.head_type(suffix) for suffix in self.architecture.heads]
+            able = {head_type.auto for head_type in types if head_type.generates}
             advice = f"Load it with {' or '.join(sorted(able))}." if able else "Its family has none."
             raise MissingHead(f"{type(self).__name__} has no head that scores next words. {advice}")
         if not self.backbone.causal:

@@ -18,7 +18,7 @@ from ..nn.ragged import Layout, places
 from ..nn.stack import EncoderDecoder
 from .pack_inputs import batch
 from .pretrained import PreTrainedModel
-from .unpack_outputs import Ragged, flat, grid
+from .unpack_outputs import PackedOutput, pack_token_lists, pad_attentions
 
 
 class Source(nn.Module):
@@ -100,7 +100,7 @@ class SequenceToSequence(PreTrainedModel):
             sources = source or Layout(
                 memory.encoder_output.runs, None, (len(memory.encoder_output.runs), memory.encoder_output.runs.longest)
             )
-            shown["cross_attentions"] = tuple(grid(x, read.layout, sources) for x in capture.cross_attentions)
+            shown["cross_attentions"] = tuple(pad_attentions(x, read.layout, sources) for x in capture.cross_attentions)
         states = {"last_hidden_state": read.layout.unpack(hidden)} if self._bare else {}
         return self._answer(states, {**fields, **shown}, return_dict)
 
@@ -142,7 +142,7 @@ class SequenceToSequence(PreTrainedModel):
 
     def encode_texts(self, texts: Sequence[Sequence[int]]) -> EncoderOutput:
         """The encoded source of lists of ids, without any padding."""
-        ids, runs = flat(texts, self.device)
+        ids, runs = pack_token_lists(texts, self.device)
         encoder = self.backbone.encoder
         context = ForwardContext(places(runs, self.device), runs, ids=ids, attend=self.attend)
         return self.encoder_output(encoder(encoder.embed.words(ids), context), runs, ids)
@@ -156,11 +156,11 @@ class SequenceToSequence(PreTrainedModel):
         texts: Sequence[Sequence[int]],
         segments: Sequence[Sequence[int]] | None = None,
         at: Sequence[int] | None = None,
-    ) -> Ragged:
+    ) -> PackedOutput:
         """One pass over lists of ids, each text its own target too, without any padding."""
         encoder_output = self.encode_texts(texts)
         assert encoder_output.ids is not None
-        ids = self.architecture.shift(encoder_output.ids, encoder_output.runs, self.config)
+        ids = self.architecture.shift_right(encoder_output.ids, encoder_output.runs, self.config)
         context = ForwardContext(
             places(encoder_output.runs, self.device),
             encoder_output.runs,
@@ -198,18 +198,18 @@ class SequenceToSequence(PreTrainedModel):
         Raises:
             InvalidInput: there is nothing to make them from.
         """
-        if labels is not None and self.kind.auto == "AutoModelForSeq2SeqLM":
+        if labels is not None and self.head_type.auto == "AutoModelForSeq2SeqLM":
             if self.config.pad_token_id is None:
                 raise InvalidInput("The config names no pad_token_id to shift labels with.")
             return self.shifted(labels.masked_fill(labels == IGNORED, self.config.pad_token_id), None), own_mask
-        if source is None or self.end not in self.architecture.echoes:
+        if source is None or self.head_suffix not in self.architecture.source_as_target:
             raise InvalidInput("An encoder-decoder needs decoder_input_ids, or labels to make them from.")
         return self.shifted(source, mask), mask if own_mask is None else own_mask
 
     def shifted(self, ids: Tensor, mask: Tensor | None) -> Tensor:
         """Padded ids (batch, length) one place to the right within each text, after the family's first token."""
         layout = Layout.of(mask, (ids.shape[0], ids.shape[1]))
-        return layout.unpack(self.architecture.shift(layout.pack(ids), layout.runs, self.config))
+        return layout.unpack(self.architecture.shift_right(layout.pack(ids), layout.runs, self.config))
 
     def source(
         self,
@@ -237,4 +237,4 @@ class SequenceToSequence(PreTrainedModel):
         return self.encoder_output(result, read.layout.runs, read.ids), read.layout, shown
 
     def _output_class(self) -> Callable[..., Output]:
-        return BOTH_SIDED.get(self.kind.output, self.kind.output)
+        return BOTH_SIDED.get(self.head_type.output, self.head_type.output)

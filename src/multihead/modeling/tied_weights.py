@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ..checkpoints.folder import Checkpoint
-from ..checkpoints.key_map import Spare, Where, owners
+from ..checkpoints.key_map import FallbackNames, StoredLocation, parameter_owners
 from ..config import Config
 from ..errors import UnsupportedConfig, warn
-from ..models.common.architecture import same
+from ..models.common.architecture import equal_tensors
 from ..models.common.registry import architecture
 from .pretrained import PreTrainedModel
 
@@ -20,7 +20,7 @@ from .pretrained import PreTrainedModel
 def settled(config: Config, before: Config, checkpoint: Checkpoint) -> tuple[Config, Config | None]:
     """The config with what the tensors tell; the checkpoint's own, `before`, where a user wants its tables apart."""
     apart = before.tie_word_embeddings and not config.tie_word_embeddings
-    config = architecture(config.model_type).settled(config, checkpoint.tensors)
+    config = architecture(config.model_type).resolve_config(config, checkpoint.tensors)
     return (config.changed(tie_word_embeddings=False), before) if apart else (config, None)
 
 
@@ -30,7 +30,7 @@ def as_stored(
     checkpoint: Checkpoint,
     dtype: torch.dtype | None,
     parted: Config | None = None,
-) -> tuple[PreTrainedModel, Spare]:
+) -> tuple[PreTrainedModel, FallbackNames]:
     """The model whose tables are tied as far as their stored tensors are equal, and other names of tied ones.
 
     A table that the config ties and the checkpoint keeps with other numbers is untied, with a warning, and so says the
@@ -44,7 +44,7 @@ def as_stored(
     model, stored = make(config), checkpoint.tensors
     if checkpoint.layout != "huggingface" or not (parted or _may_differ(model, stored)):
         return model, ()
-    looser = [make(known) for known in model.architecture.apart(config)]
+    looser = [make(known) for known in model.architecture.untied_configs(config)]
     for chosen in (model, *looser):
         lost = sorted(set(_lost(chosen, looser[-1], stored, dtype))) if looser else []
         if lost:
@@ -65,17 +65,17 @@ def as_stored(
 
 def _may_differ(model: PreTrainedModel, stored: Mapping[str, Tensor]) -> bool:
     """Whether a checkpoint holds a tensor that the model leaves unread, or lacks one of its words'."""
-    names, where = model.keys.today(stored), model.keys.located(model, stored)
+    names, where = model.keys.current_names(stored), model.keys.locations(model, stored)
     words = {id(table.weight) for table in model.word_tables()}
-    tables = [path for path, _, _, parameter in owners(model) if id(parameter) in words and path in where]
+    tables = [path for path, _, _, parameter in parameter_owners(model) if id(parameter) in words and path in where]
     unread = any(re.search(pattern, name) for pattern in model.keys.ignored for name in names)
     return unread or any(where[path].keys[0] not in names for path in tables)
 
 
 def _aliases(model: PreTrainedModel, other: PreTrainedModel) -> Iterator[tuple[str, str]]:
     """(path of a parameter of `other`, path under which `model` has what it is there)."""
-    own = {id(parameter): path for path, _, _, parameter in owners(model)}
-    for path, _, _, _ in owners(other):
+    own = {id(parameter): path for path, _, _, parameter in parameter_owners(model)}
+    for path, _, _, _ in parameter_owners(other):
         try:
             yield path, own[id(model.get_parameter(path))]
         except AttributeError:
@@ -86,15 +86,17 @@ def _lost(
     model: PreTrainedModel, loosest: PreTrainedModel, stored: Mapping[str, Tensor], dtype: torch.dtype | None
 ) -> Iterator[str]:
     """Names of stored tensors that `loosest` reads, and `model` takes for copies of others that they are not."""
-    names = model.keys.today(stored)
-    here, there = model.keys.located(model, stored), loosest.keys.located(loosest, stored)
+    names = model.keys.current_names(stored)
+    here, there = model.keys.locations(model, stored), loosest.keys.locations(loosest, stored)
     for path, own in _aliases(model, loosest):
         one, other = there.get(path), here.get(own)
         if one is None or other is None or one.keys == other.keys:
             continue
         if all(key in names for key in (*one.keys, *other.keys)):
-            first, second = (where.source.taken(*(stored[names[key]] for key in where.keys)) for where in (one, other))
-            if not same(first, second, dtype):
+            first, second = (
+                where.source.read_stored(*(stored[names[key]] for key in where.keys)) for where in (one, other)
+            )
+            if not equal_tensors(first, second, dtype):
                 yield names[one.keys[0]]
 
 
@@ -102,10 +104,10 @@ def _elsewhere(
     model: PreTrainedModel, variants: tuple[PreTrainedModel, ...], stored: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, str]]:
     """Paths that a checkpoint has not under their own name, with the name that another of `variants` gives them."""
-    names, own = model.keys.today(stored), model.keys.located(model, stored)
+    names, own = model.keys.current_names(stored), model.keys.locations(model, stored)
     absent = {path for path, where in own.items() if where.keys[0] not in names}
     for variant in variants if absent else ():
-        places: Mapping[str, Where] = variant.keys.located(variant, stored)
+        places: Mapping[str, StoredLocation] = variant.keys.locations(variant, stored)
         pairs = [(ours, theirs) for theirs, ours in _aliases(model, variant)] + list(_aliases(variant, model))
         for ours, theirs in pairs:
             if ours in absent and theirs in places and places[theirs].keys[0] in names:

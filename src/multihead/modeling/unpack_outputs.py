@@ -1,4 +1,4 @@
-"""Between the ragged core and the padded tensors that users see, for what `Layout` alone does not do."""
+"""Converts between packed batches and the padded tensors that users see, beyond what `Layout` does."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from ..nn.ragged import Layout
 
 
 @dataclass(frozen=True)
-class Ragged:
-    """What a pass over unpadded texts gives.
+class PackedOutput:
+    """Result of a forward pass over token lists, without padding.
 
     Args:
-        hidden: (tokens, width). scores: the head's numbers, (tokens, ...) or (texts, ...); None without a head.
+        hidden: (tokens, width). scores: the head's result, (tokens, ...) or (sequences, ...); None without a head.
+        runs: begin and length of each sequence.
     """
 
     hidden: Tensor
@@ -28,16 +29,16 @@ class Ragged:
     runs: Runs
 
 
-def flat(texts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Runs]:
-    """Ids of all texts end to end, (tokens,), and where each lies."""
+def pack_token_lists(texts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Runs]:
+    """Concatenate lists of ids to one tensor (tokens,); return it with the begin and length of each sequence."""
     ids = torch.tensor([token for text in texts for token in text], dtype=torch.long, device=device)
     return ids, Runs.of(tuple(map(len, texts)))
 
 
-def grid(texts: list[Tensor], queries: Layout, keys: Layout | None = None) -> Tensor:
-    """Attention of each text, (heads, queries, keys), as one (batch, heads, length, length), zero at padding.
+def pad_attentions(texts: list[Tensor], queries: Layout, keys: Layout | None = None) -> Tensor:
+    """Pad attentions of each sequence, (heads, queries, keys), to one (batch, heads, length, length) with zeros.
 
-    Keys that are no tokens of this pass, but remembered, come first.
+    Cached keys come before those of this pass.
     """
     sources = keys or queries
     past = max(x.shape[2] - length for x, length in zip(texts, sources.runs.lengths, strict=True))
@@ -51,10 +52,10 @@ def grid(texts: list[Tensor], queries: Layout, keys: Layout | None = None) -> Te
     return out
 
 
-def kept(
+def select_columns(
     hidden: Tensor, context: ForwardContext, layout: Layout, which: int | Tensor
 ) -> tuple[Tensor, ForwardContext, Layout]:
-    """States of the last `which` columns of the padded grid alone, or of these columns (n,).
+    """Return the states of the last `which` columns of the padded batch, or of these columns (n,).
 
     Raises:
         InvalidInput: columns that are not there.

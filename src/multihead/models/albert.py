@@ -9,14 +9,14 @@ from typing import Literal
 from ..checkpoints.key_map import KeyMap, Rows
 from ..checkpoints.tensor_sources import Source
 from ..config import Config, Copies, Count, Size
-from ..heads.head_types import Kind
+from ..heads.head_types import HeadType
 from ..heads.head_types import pretraining as pretraining_scores
 from ..heads.heads import Both, Classifier, Dense, Head, LanguageModel, Pooler, Transform, first
 from ..heads.outputs import PreTrainingOutput
 from ..nn.stack import Stack
 from ..nn.weights import Linear
 from . import bert
-from .bert import EMBEDDING_ROWS, OLD_NORMS, answer, copies, twins
+from .bert import EMBEDDING_ROWS, OLD_NORMS, aliases, answer, copies
 from .common.architecture import Architecture
 
 
@@ -93,7 +93,7 @@ def keys(config: AlbertConfig) -> KeyMap:
         "embed.project": "encoder.embedding_hidden_mapping_in",
         **{ours: OfGroup(theirs, places) for ours, theirs in names.items()},
     }
-    return KeyMap(rows, "albert.", ignored=ignored, renamed=OLD_NORMS, twins=twins(config, "predictions"))
+    return KeyMap(rows, "albert.", ignored=ignored, renamed=OLD_NORMS, aliases=aliases(config, "predictions"))
 
 
 def word_head(config: AlbertConfig, backbone: Stack) -> Head:
@@ -142,8 +142,8 @@ ARCHITECTURE = Architecture(
         "ForTokenClassification": token_classifier,
         "ForQuestionAnswering": answer,
     },
-    kinds={
-        "ForPreTraining": Kind(
+    head_types={
+        "ForPreTraining": HeadType(
             "AutoModelForPreTraining",
             PreTrainingOutput,
             pretraining_scores("sop_logits", "sentence_order_label"),

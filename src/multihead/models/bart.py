@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..checkpoints.key_map import KeyMap, Rows
 from ..checkpoints.tensor_sources import FlatOrZero
 from ..config import Config, Count, Size
-from ..heads.head_types import Kind, words
+from ..heads.head_types import HeadType, words
 from ..heads.heads import Classifier, Dense, Head, LanguageModel, at_token, end_token
 from ..heads.outputs import ScoresOutput
 from ..nn.attention.attention import Attention, CrossAttention
@@ -21,7 +21,7 @@ from ..nn.feedforward import FeedForward
 from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.stack import EncoderDecoder, Stack
 from ..nn.weights import Embedding, LayerNorm, Linear, ScaledEmbedding
-from .common.architecture import Architecture, MakeHead, untied
+from .common.architecture import Architecture, MakeHead, untied_config
 
 
 @dataclass(kw_only=True)
@@ -204,13 +204,13 @@ def side_keys(config: Any, style: Style, prefix: str) -> KeyMap:
     if config.shares_words:
         copies = (r"(encoder|decoder)\.embed_tokens\.weight$",)
         rows = {"encoder.embed.token": "shared", **rows}
-        return KeyMap(rows, prefix, ignored=(*copies, *unused(config)), twins=shared_twins(config, prefix))
+        return KeyMap(rows, prefix, ignored=(*copies, *unused(config)), aliases=shared_aliases(config, prefix))
     tokens = {f"{side}.embed.token": f"{side}.embed_tokens" for side in ("encoder", "decoder")}
-    twins = tuple((f"{p}encoder.embed_tokens.weight", f"{p}shared.weight") for p in (prefix, ""))  # read by nobody
-    return KeyMap({**tokens, **rows}, prefix, ignored=unused(config), twins=twins)
+    aliases = tuple((f"{p}encoder.embed_tokens.weight", f"{p}shared.weight") for p in (prefix, ""))  # read by nobody
+    return KeyMap({**tokens, **rows}, prefix, ignored=unused(config), aliases=aliases)
 
 
-def shared_twins(config: Any, *prefixes: str) -> tuple[tuple[str, str], ...]:
+def shared_aliases(config: Any, *prefixes: str) -> tuple[tuple[str, str], ...]:
     """Copies of a shared table that are written where scores have their own: others then read a table a side."""
     if config.tie_word_embeddings:
         return ()
@@ -218,12 +218,12 @@ def shared_twins(config: Any, *prefixes: str) -> tuple[tuple[str, str], ...]:
     return tuple((f"{p}shared.weight", f"{p}{side}.embed_tokens.weight") for p in (*prefixes, "") for side in sides)
 
 
-def apart(config: Any) -> Sequence[Any]:
+def untied_configs(config: Any) -> Sequence[Any]:
     """Configs with a table for the word scores, and then with one for each side too."""
     if config.shares_words:
         sides = config.changed(tie_word_embeddings=False, words_apart=True)
         return (config.changed(tie_word_embeddings=False, words_apart=False), sides)
-    return untied(config)
+    return untied_config(config)
 
 
 def decoder_keys(config: Any, style: Style = BART) -> KeyMap:
@@ -274,17 +274,19 @@ def family(
         partial(build, style=style),
         partial(keys, style=style),
         heads=heads,
-        kinds={"ForCausalLM": Kind("AutoModelForCausalLM", ScoresOutput, words)},
-        bare={"ForCausalLM": (partial(build_decoder, style=style), partial(decoder_keys, style=style))},
-        apart=apart,
+        head_types={"ForCausalLM": HeadType("AutoModelForCausalLM", ScoresOutput, words)},
+        backbone_variants={"ForCausalLM": (partial(build_decoder, style=style), partial(decoder_keys, style=style))},
+        untied_configs=untied_configs,
         **more,
     )
 
 
-SPEAKERS: dict[str, MakeHead | None] = {
+GENERATION_HEADS: dict[str, MakeHead | None] = {
     "Model": None,
     "ForConditionalGeneration": generate,
     "ForCausalLM": generate_plain,
 }
-READERS: dict[str, MakeHead | None] = {"ForSequenceClassification": classify_text, "ForQuestionAnswering": answer}
-ARCHITECTURE = family("Bart", BartConfig, BART, {**SPEAKERS, **READERS}, echoes=(*SPEAKERS, *READERS))
+LABEL_HEADS: dict[str, MakeHead | None] = {"ForSequenceClassification": classify_text, "ForQuestionAnswering": answer}
+ARCHITECTURE = family(
+    "Bart", BartConfig, BART, {**GENERATION_HEADS, **LABEL_HEADS}, source_as_target=(*GENERATION_HEADS, *LABEL_HEADS)
+)

@@ -131,7 +131,7 @@ def keys(config: BertConfig) -> KeyMap:
         "bert.",
         ignored=ignored,
         renamed=OLD_NORMS,
-        twins=twins(config, "cls.predictions"),
+        aliases=aliases(config, "cls.predictions"),
     )
 
 
@@ -145,7 +145,7 @@ def copies(config: Config, predictions: str) -> tuple[str, ...]:
     return (rf"^{predictions}\.decoder\.(weight|bias)$",) if config.tie_word_embeddings else ()
 
 
-def twins(config: Config, predictions: str) -> tuple[tuple[str, str], ...]:
+def aliases(config: Config, predictions: str) -> tuple[tuple[str, str], ...]:
     """An untied head adds its table's own bias; older files keep it under the name of the tied one."""
     return () if config.tie_word_embeddings else ((f"{predictions}.decoder.bias", f"{predictions}.bias"),)
 

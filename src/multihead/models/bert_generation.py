@@ -42,7 +42,7 @@ def build(config: BertGenerationConfig) -> Stack:
 def keys(config: BertGenerationConfig) -> KeyMap:
     rows = {ours: theirs for ours, theirs in bert.EMBEDDING_ROWS.items() if ours != "embed.segment"}
     ignored = (r"embeddings\.position_ids$", *bert.copies(config, "lm_head"))
-    return KeyMap({**rows, **bert.LAYER_ROWS}, "bert.", ignored=ignored, twins=bert.twins(config, "lm_head"))
+    return KeyMap({**rows, **bert.LAYER_ROWS}, "bert.", ignored=ignored, aliases=bert.aliases(config, "lm_head"))
 
 
 def generate(config: BertGenerationConfig, backbone: Stack) -> Head:
@@ -52,6 +52,6 @@ def generate(config: BertGenerationConfig, backbone: Stack) -> Head:
     return Head(LanguageModel(table, bias=config.vocab_size), rows)
 
 
-ARCHITECTURE = bert.ARCHITECTURE.relative(
+ARCHITECTURE = bert.ARCHITECTURE.derive(
     "BertGeneration", BertGenerationConfig, build, keys=keys, heads={"Model": None, "ForCausalLM": generate}
 )

@@ -150,7 +150,7 @@ def beside_pooler(make: MakeHead) -> MakeHead:
     return made
 
 
-ARCHITECTURE = bert.ARCHITECTURE.relative(
+ARCHITECTURE = bert.ARCHITECTURE.derive(
     "BigBird",
     BigBirdConfig,
     build,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..config import Count, Size
-from .bart import SPEAKERS, BartConfig, Style, family, learned
+from .bart import GENERATION_HEADS, BartConfig, Style, family, learned
 
 
 @dataclass(kw_only=True)
@@ -43,6 +43,6 @@ class BlenderbotSmallConfig(BlenderbotConfig):
 
 
 LARGE = Style(learned, norm="before", source_norm=None, target_norm=None)
-ARCHITECTURE = family("Blenderbot", BlenderbotConfig, LARGE, SPEAKERS)
+ARCHITECTURE = family("Blenderbot", BlenderbotConfig, LARGE, GENERATION_HEADS)
 FIRST = Style(learned, target_norm="widen", source_scale="id", target_scale=None)  # its target's words are not scaled
-SMALL = family("BlenderbotSmall", BlenderbotSmallConfig, FIRST, SPEAKERS)
+SMALL = family("BlenderbotSmall", BlenderbotSmallConfig, FIRST, GENERATION_HEADS)

@@ -90,7 +90,7 @@ def generate(config: CohereConfig, backbone: Stack) -> Head:
     return llama.generate(config, backbone, scale=config.logit_scale)
 
 
-ARCHITECTURE = llama.ARCHITECTURE.relative(
+ARCHITECTURE = llama.ARCHITECTURE.derive(
     "Cohere", CohereConfig, build, keys=keys, heads={"Model": None, "ForCausalLM": generate}
 )
 COHERE2 = replace(ARCHITECTURE, name="Cohere2", config=Cohere2Config, build=build_mixed)

@@ -82,7 +82,7 @@ def classify_text(config: ConvBertConfig, backbone: Stack) -> Head:
     return Head(head, {"dense.linear": "/classifier.dense", "out": "/classifier.out_proj"})
 
 
-ARCHITECTURE = bert.ARCHITECTURE.relative(
+ARCHITECTURE = bert.ARCHITECTURE.derive(
     "ConvBert",
     ConvBertConfig,
     build,

@@ -150,8 +150,8 @@ def keys(config: DebertaConfig) -> KeyMap:
     }
     for name in "qkv":
         rows.pop(f"{ours}.{name}")
-    twins = bert.twins(config, "cls.predictions")
-    return KeyMap(rows, "deberta.", ignored=ignored(config), renamed=bert.OLD_NORMS, twins=twins)
+    aliases = bert.aliases(config, "cls.predictions")
+    return KeyMap(rows, "deberta.", ignored=ignored(config), renamed=bert.OLD_NORMS, aliases=aliases)
 
 
 def word_head(config: DebertaConfig, backbone: Stack) -> Head:
@@ -195,5 +195,5 @@ ARCHITECTURE = Architecture(
         "ForTokenClassification": token_classifier,
         "ForQuestionAnswering": bert.answer,
     },
-    settled=as_stored,
+    resolve_config=as_stored,
 )

@@ -101,8 +101,8 @@ def keys(config: DebertaV2Config) -> KeyMap:
         "layers.*.norm": "encoder.conv.LayerNorm",
     }
     own = {row.replace("layers.*", "layers.*.layer"): key for row, key in rows.items() if row.startswith("layers.*.")}
-    twins = bert.twins(config, "cls.predictions")
-    return KeyMap({**own, **rows}, "deberta.", ignored=deberta.ignored(config), renamed=bert.OLD_NORMS, twins=twins)
+    aliases = bert.aliases(config, "cls.predictions")
+    return KeyMap({**own, **rows}, "deberta.", ignored=deberta.ignored(config), renamed=bert.OLD_NORMS, aliases=aliases)
 
 
 ARCHITECTURE = replace(

@@ -7,7 +7,7 @@ from typing import Literal
 
 from ..checkpoints.key_map import KeyMap
 from ..config import Size
-from ..heads.head_types import Kind, detected
+from ..heads.head_types import HeadType, detected
 from ..heads.heads import Classifier, Dense, Head, LanguageModel, Transform, first
 from ..heads.outputs import ScoresOutput
 from ..nn.stack import Stack
@@ -73,7 +73,7 @@ def choose(config: ElectraConfig, backbone: Stack) -> Head:
     return Head(head, {"dense.linear": "/sequence_summary.summary", "out": "/classifier"})
 
 
-ARCHITECTURE = bert.ARCHITECTURE.relative(
+ARCHITECTURE = bert.ARCHITECTURE.derive(
     "Electra",
     ElectraConfig,
     build,
@@ -88,5 +88,5 @@ ARCHITECTURE = bert.ARCHITECTURE.relative(
         "ForTokenClassification": bert.token_classifier,
         "ForQuestionAnswering": bert.answer,
     },
-    kinds={"ForPreTraining": Kind("AutoModelForPreTraining", ScoresOutput, detected)},
+    head_types={"ForPreTraining": HeadType("AutoModelForPreTraining", ScoresOutput, detected)},
 )

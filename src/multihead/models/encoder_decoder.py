@@ -17,9 +17,9 @@ from ..heads.heads import Head
 from ..nn.stack import EncoderDecoder, Stack
 from ..nn.weights import Linear
 from .common.architecture import Architecture
-from .common.registry import architecture, config_of
+from .common.registry import architecture, parse_config
 
-ENDS = ("ForCausalLM", "LMHeadModel")  # of decoders that score words
+DECODER_SUFFIXES = ("ForCausalLM", "LMHeadModel")  # of decoders that score words
 
 
 @dataclass(kw_only=True)
@@ -46,11 +46,11 @@ class EncoderDecoderConfig(Config):
 
     @cached_property
     def source(self) -> Config:
-        return config_of(self.encoder)
+        return parse_config(self.encoder)
 
     @cached_property
     def target(self) -> Config:
-        return config_of(self.decoder)
+        return parse_config(self.decoder)
 
     @property
     def vocab_size(self) -> int:
@@ -71,11 +71,11 @@ def pair(source: Config, target: Config) -> EncoderDecoderConfig:
 def speaking(config: Config) -> tuple[Callable[[Any], Any], Callable[[Any], KeyMap], Any]:
     """How a decoder is built, its table, and its word head's maker."""
     family = architecture(config.model_type)
-    end = next((end for end in ENDS if end in family.heads), None)
-    if end is None:
+    suffix = next((suffix for suffix in DECODER_SUFFIXES if suffix in family.heads), None)
+    if suffix is None:
         raise UnsupportedConfig(f"{config.model_type} has no decoder that could be half of a pair.")
-    build, keys = family.bare.get(end, (family.build, family.keys))
-    return build, keys, family.heads[end]
+    build, keys = family.backbone_variants.get(suffix, (family.build, family.keys))
+    return build, keys, family.heads[suffix]
 
 
 def build(config: EncoderDecoderConfig) -> EncoderDecoder:
@@ -101,8 +101,8 @@ def keys(config: EncoderDecoderConfig) -> KeyMap:
         ignored=(r"^encoder\.pooler\.", *moved("encoder", source.ignored), *moved("decoder", target.ignored)),
         computed=(*computed("encoder", source), *computed("decoder", target)),
         renamed=(*source.renamed, *target.renamed),
-        unfused=(*source.unfused, *target.unfused),
-        twins=tuple((f"decoder.{one}", f"decoder.{other}") for one, other in target.twins),
+        split_fused=(*source.split_fused, *target.split_fused),
+        aliases=tuple((f"decoder.{one}", f"decoder.{other}") for one, other in target.aliases),
     )
 
 
@@ -137,9 +137,9 @@ def word_head(config: EncoderDecoderConfig, backbone: EncoderDecoder | None = No
     return replace(head, rows=rows) if backbone is not None else head
 
 
-def apart(config: EncoderDecoderConfig) -> Sequence[EncoderDecoderConfig]:
+def untied_configs(config: EncoderDecoderConfig) -> Sequence[EncoderDecoderConfig]:
     """The same of the decoder's words."""
-    looser = architecture(config.target.model_type).apart(config.target)
+    looser = architecture(config.target.model_type).untied_configs(config.target)
     return [config.changed(decoder=other.to_dict()) for other in looser]
 
 
@@ -149,6 +149,6 @@ ARCHITECTURE = Architecture(
     build,
     keys,
     heads={"ForConditionalGeneration": lambda config, backbone: replace(word_head(config, backbone), prefix=None)},
-    paired=pair,
-    apart=apart,
+    pair_config=pair,
+    untied_configs=untied_configs,
 )

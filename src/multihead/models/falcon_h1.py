@@ -142,6 +142,6 @@ def generate(config: FalconH1Config, backbone: Stack) -> Head:
     return llama.generate(config, backbone, scale=config.lm_head_multiplier)
 
 
-ARCHITECTURE = llama.ARCHITECTURE.relative(
+ARCHITECTURE = llama.ARCHITECTURE.derive(
     "FalconH1", FalconH1Config, build, keys=keys, heads={"Model": None, "ForCausalLM": generate}
 )

@@ -63,9 +63,9 @@ def keys(config: FNetConfig) -> KeyMap:
         "layers.*.ffn.after": "encoder.layer.*.output.LayerNorm",
     }
     ignored = (r"embeddings\.(position|token_type)_ids$", *bert.copies(config, "cls.predictions"))
-    return KeyMap(rows, "fnet.", ignored=ignored, twins=bert.twins(config, "cls.predictions"))
+    return KeyMap(rows, "fnet.", ignored=ignored, aliases=bert.aliases(config, "cls.predictions"))
 
 
 HEADS = {end: make for end, make in bert.ARCHITECTURE.heads.items() if end != "LMHeadModel"}
 HEADS |= {end: bert.beside_pooler(HEADS[end]) for end in bert.WITHOUT_POOLER}
-ARCHITECTURE = bert.ARCHITECTURE.relative("FNet", FNetConfig, build, keys=keys, heads=HEADS)
+ARCHITECTURE = bert.ARCHITECTURE.derive("FNet", FNetConfig, build, keys=keys, heads=HEADS)

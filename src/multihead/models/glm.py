@@ -81,7 +81,7 @@ def keys_sandwich(config: Glm4Config) -> KeyMap:
     return replace(plain, rows={**plain.rows, **norms})
 
 
-ARCHITECTURE = llama.ARCHITECTURE.relative(
+ARCHITECTURE = llama.ARCHITECTURE.derive(
     "Glm",
     GlmConfig,
     build,

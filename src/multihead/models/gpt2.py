@@ -206,15 +206,15 @@ ARCHITECTURE = Architecture(
     HEADS,
     layouts={"gguf": gguf_keys},
     foreign_config={"gguf": gguf_config},
-    kinds={"DoubleHeadsModel": double_heads.KIND},
+    head_types={"DoubleHeadsModel": double_heads.HEAD_TYPE},
     inputs={"mc_token_ids": double_heads.places},
 )
-BIGCODE = ARCHITECTURE.relative(
+BIGCODE = ARCHITECTURE.derive(
     "GPTBigCode",
     GPTBigCodeConfig,
     build_bigcode,
     keys=keys_bigcode,
-    kinds={},
+    head_types={},
     inputs={},
     heads={
         "Model": None,

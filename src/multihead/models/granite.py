@@ -35,6 +35,6 @@ def generate(config: GraniteConfig, backbone: Stack) -> Head:
     return llama.generate(config, backbone, scale=1.0 / config.logits_scaling)
 
 
-ARCHITECTURE = llama.ARCHITECTURE.relative(
+ARCHITECTURE = llama.ARCHITECTURE.derive(
     "Granite", GraniteConfig, build, heads={"Model": None, "ForCausalLM": generate}
 )

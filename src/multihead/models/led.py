@@ -79,15 +79,15 @@ def keys(config: LEDConfig) -> KeyMap:
     return replace(table, rows=rows, ignored=ignored)
 
 
-SPEAKERS: dict[str, Any] = {end: make for end, make in bart.SPEAKERS.items() if end != "ForCausalLM"}
+GENERATION_HEADS: dict[str, Any] = {name: make for name, make in bart.GENERATION_HEADS.items() if name != "ForCausalLM"}
 ARCHITECTURE = replace(
     bart.ARCHITECTURE,
     name="LED",
     config=LEDConfig,
     build=build,
     keys=keys,
-    heads={**SPEAKERS, "ForQuestionAnswering": bart.answer},
-    kinds={},
-    bare={},
+    heads={**GENERATION_HEADS, "ForQuestionAnswering": bart.answer},
+    head_types={},
+    backbone_variants={},
     inputs={GLOBAL: lambda given, layout: layout.pack_tokens(given)},
 )

@@ -59,7 +59,7 @@ def keys(config: LongformerConfig) -> KeyMap:
     own = {f"layers.*.attention.step.{o}": f"encoder.layer.*.attention.self.{t}" for o, t in names.items()}
     ignored = (r"embeddings\.position_ids$", *bert.copies(config, "lm_head"))
     rows = {**bert.EMBEDDING_ROWS, **bert.LAYER_ROWS, **own}
-    return KeyMap(rows, "longformer.", ignored=ignored, renamed=bert.OLD_NORMS, twins=bert.twins(config, "lm_head"))
+    return KeyMap(rows, "longformer.", ignored=ignored, renamed=bert.OLD_NORMS, aliases=bert.aliases(config, "lm_head"))
 
 
 def around_separator(config: LongformerConfig, *, before: bool) -> Callable[[ForwardContext], Tensor]:

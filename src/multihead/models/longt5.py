@@ -79,7 +79,7 @@ ARCHITECTURE = Architecture(
     build,
     keys,
     heads={"Model": None, "EncoderModel": None, "ForConditionalGeneration": t5.generate},
-    bare={"EncoderModel": (build_encoder, partial(t5.encoder_keys, rows=source_rows))},
-    apart=t5.apart,
-    settled=t5.SETTLED,
+    backbone_variants={"EncoderModel": (build_encoder, partial(t5.encoder_keys, rows=source_rows))},
+    untied_configs=t5.untied_configs,
+    resolve_config=t5.RESOLVE_CONFIG,
 )

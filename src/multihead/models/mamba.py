@@ -227,4 +227,4 @@ ARCHITECTURE = Architecture(
     foreign_config={"gguf": gguf_config},
     memory_names=("cache_params", "use_cache"),
 )
-MAMBA2 = ARCHITECTURE.relative("Mamba2", Mamba2Config, lambda config: build(config, mixer2), keys=keys2)
+MAMBA2 = ARCHITECTURE.derive("Mamba2", Mamba2Config, lambda config: build(config, mixer2), keys=keys2)

@@ -53,7 +53,7 @@ def keys(config: MarianConfig) -> KeyMap:
     table = bart.keys(config, STYLE)
     if config.share_encoder_decoder_embeddings:
         return table
-    return replace(table, twins=(), ignored=(*table.ignored, r"^model\.shared\.weight$"))
+    return replace(table, aliases=(), ignored=(*table.ignored, r"^model\.shared\.weight$"))
 
 
 ARCHITECTURE = replace(

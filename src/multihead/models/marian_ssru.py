@@ -143,5 +143,5 @@ ARCHITECTURE = Architecture(
     heads={"Model": None, "MTModel": bart.generate},
     layouts={"marian": marian_keys},
     foreign_config={"marian": marian_config},
-    apart=lambda config: (),
+    untied_configs=lambda config: (),
 )

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..config import Count, Size
-from ..heads.shift_labels import after_own_last
-from .bart import BART, READERS, SPEAKERS, BartConfig, classify_text, family
+from ..heads.decoder_inputs import after_own_last
+from .bart import BART, GENERATION_HEADS, LABEL_HEADS, BartConfig, classify_text, family
 
 
 @dataclass(kw_only=True)
@@ -36,9 +36,11 @@ class PLBartConfig(MBartConfig):
     scale_embedding: bool = True
 
 
-HEADS = {**SPEAKERS, **READERS}
+HEADS = {**GENERATION_HEADS, **LABEL_HEADS}
 ARCHITECTURE = family(
-    "MBart", MBartConfig, replace(BART, norm="before"), HEADS, shift=after_own_last, echoes=tuple(HEADS)
+    "MBart", MBartConfig, replace(BART, norm="before"), HEADS, shift_right=after_own_last, source_as_target=tuple(HEADS)
 )
-PLBART_HEADS = {**SPEAKERS, "ForSequenceClassification": classify_text}
-PLBART = family("PLBart", PLBartConfig, BART, PLBART_HEADS, shift=after_own_last, echoes=tuple(PLBART_HEADS))
+PLBART_HEADS = {**GENERATION_HEADS, "ForSequenceClassification": classify_text}
+PLBART = family(
+    "PLBart", PLBartConfig, BART, PLBART_HEADS, shift_right=after_own_last, source_as_target=tuple(PLBART_HEADS)
+)

@@ -51,4 +51,4 @@ def windowed(config: MistralConfig, kinds: list[str]) -> Stack:
 
 HEADS = {**llama.HEADS, "ForQuestionAnswering": partial(llama.answer, prefix=None)}
 ARCHITECTURE = replace(llama.ARCHITECTURE, name="Mistral", config=MistralConfig, build=build, heads=HEADS)
-MINISTRAL = llama.ARCHITECTURE.relative("Ministral", MinistralConfig, build_mixed)
+MINISTRAL = llama.ARCHITECTURE.derive("Ministral", MinistralConfig, build_mixed)

@@ -54,4 +54,4 @@ def keys(config: MixtralConfig) -> KeyMap:
     return llama.keys(config, {**own, "layers.*.ffn.step.router": f"{stem}.gate"}, DENSE)
 
 
-ARCHITECTURE = llama.ARCHITECTURE.relative("Mixtral", MixtralConfig, build, keys=keys, heads=HEADS)
+ARCHITECTURE = llama.ARCHITECTURE.derive("Mixtral", MixtralConfig, build, keys=keys, heads=HEADS)

@@ -111,8 +111,8 @@ def keys(config: MobileBertConfig) -> KeyMap:
         rows[f"layers.*.ffns.{number}.after"] = f"{ffn}.output.LayerNorm"
     unread = () if config.classifier_activation else (r"pooler\.dense\.(weight|bias)$",)
     ignored = (r"embeddings\.position_ids$", *unread, *bert.copies(config, "cls.predictions"))
-    twins = bert.twins(config, "cls.predictions")
-    return KeyMap(rows, "mobilebert.", ignored=ignored, renamed=bert.OLD_NORMS, twins=twins)
+    aliases = bert.aliases(config, "cls.predictions")
+    return KeyMap(rows, "mobilebert.", ignored=ignored, renamed=bert.OLD_NORMS, aliases=aliases)
 
 
 def word_head(config: MobileBertConfig, backbone: Stack) -> Head:
@@ -131,7 +131,7 @@ def pretraining(config: MobileBertConfig, backbone: Stack) -> Head:
     return Head(Both(words.module, text.module), rows)
 
 
-ARCHITECTURE = bert.ARCHITECTURE.relative(
+ARCHITECTURE = bert.ARCHITECTURE.derive(
     "MobileBert",
     MobileBertConfig,
     build,

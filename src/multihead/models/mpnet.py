@@ -54,10 +54,10 @@ def keys(config: MPNetConfig) -> KeyMap:
         "layers.*.attention.after": "encoder.layer.*.attention.LayerNorm",
     }
     ignored = (r"embeddings\.position_ids$", *bert.copies(config, "lm_head"))
-    return KeyMap(rows, "mpnet.", ignored=ignored, twins=bert.twins(config, "lm_head"))
+    return KeyMap(rows, "mpnet.", ignored=ignored, aliases=bert.aliases(config, "lm_head"))
 
 
-ARCHITECTURE = bert.ARCHITECTURE.relative(
+ARCHITECTURE = bert.ARCHITECTURE.derive(
     "MPNet",
     MPNetConfig,
     build,

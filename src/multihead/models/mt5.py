@@ -49,5 +49,7 @@ UMT5 = replace(
     name="UMT5",
     config=UMT5Config,
     build=partial(t5.build, parts=OWN_TABLES),
-    bare=dict.fromkeys(ARCHITECTURE.bare, (partial(t5.build_encoder, parts=OWN_TABLES), t5.encoder_keys)),
+    backbone_variants=dict.fromkeys(
+        ARCHITECTURE.backbone_variants, (partial(t5.build_encoder, parts=OWN_TABLES), t5.encoder_keys)
+    ),
 )

@@ -119,8 +119,10 @@ def keys(config: NomicBertConfig) -> KeyMap:
     }
     derived = (r"embeddings\.(position|token_type)_ids$", r"inv_freq$")
     ignored = (*derived, *bert.copies(config, "cls.predictions"))
-    twins = bert.twins(config, "cls.predictions")
-    return KeyMap(rows, "nomic_bert.", ("bert.",), ignored=ignored, renamed=OLD_TENSORS, unfused=OLD_QKV, twins=twins)
+    aliases = bert.aliases(config, "cls.predictions")
+    return KeyMap(
+        rows, "nomic_bert.", ("bert.",), ignored=ignored, renamed=OLD_TENSORS, split_fused=OLD_QKV, aliases=aliases
+    )
 
 
 def word_head(config: NomicBertConfig, backbone: Stack) -> Head:

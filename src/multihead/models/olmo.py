@@ -46,4 +46,4 @@ def keys(config: OlmoConfig) -> KeyMap:
 
 
 HEADS = {end: llama.HEADS[end] for end in ("Model", "ForCausalLM", "ForSequenceClassification")}
-ARCHITECTURE = llama.ARCHITECTURE.relative("Olmo", OlmoConfig, build, keys=keys, heads=HEADS)
+ARCHITECTURE = llama.ARCHITECTURE.derive("Olmo", OlmoConfig, build, keys=keys, heads=HEADS)

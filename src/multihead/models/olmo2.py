@@ -112,4 +112,4 @@ ARCHITECTURE = replace(
     heads=HEADS,
     layouts={"gguf": gguf_keys},
 )
-OLMO3 = ARCHITECTURE.relative("Olmo3", Olmo3Config, build_mixed)
+OLMO3 = ARCHITECTURE.derive("Olmo3", Olmo3Config, build_mixed)

@@ -70,6 +70,6 @@ ARCHITECTURE = Architecture(
         "ForSequenceClassification": llama.classify_text,
         "DoubleHeadsModel": double_heads.both,
     },
-    kinds={"DoubleHeadsModel": double_heads.KIND},
+    head_types={"DoubleHeadsModel": double_heads.HEAD_TYPE},
     inputs={"mc_token_ids": double_heads.places},
 )

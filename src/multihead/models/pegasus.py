@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..config import Size
 from ..nn.embeddings import SinusoidalPositions
-from .bart import SPEAKERS, BartConfig, Style, family
+from .bart import GENERATION_HEADS, BartConfig, Style, family
 
 
 @dataclass(kw_only=True)
@@ -26,4 +26,4 @@ def positions(config: PegasusConfig) -> SinusoidalPositions:
 
 
 STYLE = Style(positions, norm="before", source_norm=None, target_norm=None, source_scale="id", target_scale="all")
-ARCHITECTURE = family("Pegasus", PegasusConfig, STYLE, SPEAKERS)
+ARCHITECTURE = family("Pegasus", PegasusConfig, STYLE, GENERATION_HEADS)

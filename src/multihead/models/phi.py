@@ -65,6 +65,6 @@ def keys(config: PhiConfig) -> KeyMap:
 
 
 HEADS = {end: make for end, make in llama.HEADS.items() if end != "ForQuestionAnswering"}
-ARCHITECTURE = llama.ARCHITECTURE.relative(
+ARCHITECTURE = llama.ARCHITECTURE.derive(
     "Phi", PhiConfig, build, keys=keys, heads={**HEADS, "ForCausalLM": gptj.generate}
 )

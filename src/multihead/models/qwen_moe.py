@@ -138,7 +138,7 @@ def keys3(config: Qwen3MoeConfig) -> KeyMap:
     return llama.keys(config, {**qwen3.NORMS, **rows("layers.*.ffn.step")})
 
 
-QWEN2_MOE = llama.ARCHITECTURE.relative(
+QWEN2_MOE = llama.ARCHITECTURE.derive(
     "Qwen2Moe",
     Qwen2MoeConfig,
     build2,

@@ -66,6 +66,6 @@ def word_head(config: RemBertConfig, backbone: Stack) -> Head:
 
 ENDS = ("Model", "ForSequenceClassification", "ForMultipleChoice", "ForTokenClassification", "ForQuestionAnswering")
 HEADS = {end: bert.ARCHITECTURE.heads[end] for end in ENDS}
-ARCHITECTURE = bert.ARCHITECTURE.relative(
+ARCHITECTURE = bert.ARCHITECTURE.derive(
     "RemBert", RemBertConfig, build, keys=keys, heads={**HEADS, "ForMaskedLM": word_head, "ForCausalLM": word_head}
 )

@@ -44,7 +44,7 @@ def build(config: RobertaConfig) -> Stack:
 def keys(config: RobertaConfig) -> KeyMap:
     ignored = (r"embeddings\.position_ids$", *bert.copies(config, "lm_head"))
     rows = {**bert.EMBEDDING_ROWS, **bert.LAYER_ROWS}
-    return KeyMap(rows, "roberta.", ignored=ignored, renamed=bert.OLD_NORMS, twins=bert.twins(config, "lm_head"))
+    return KeyMap(rows, "roberta.", ignored=ignored, renamed=bert.OLD_NORMS, aliases=bert.aliases(config, "lm_head"))
 
 
 def word_head(config: Any, backbone: Stack) -> Head:
@@ -73,6 +73,6 @@ HEADS = {
     "ForCausalLM": word_head,
     "ForSequenceClassification": classify_text,
 }
-ARCHITECTURE = bert.ARCHITECTURE.relative("Roberta", RobertaConfig, build, keys=keys, heads=HEADS)
+ARCHITECTURE = bert.ARCHITECTURE.derive("Roberta", RobertaConfig, build, keys=keys, heads=HEADS)
 XLM_ROBERTA = replace(ARCHITECTURE, name="XLMRoberta", config=XLMRobertaConfig)
 CAMEMBERT = replace(ARCHITECTURE, name="Camembert", config=CamembertConfig)

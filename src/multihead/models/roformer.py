@@ -46,8 +46,8 @@ def keys(config: RoFormerConfig) -> KeyMap:
     turned = {f"layers.*.attention.step.{n[0]}": Interleaved(f"{stem}.{n}", heads) for n in ("query", "key")}
     turns = r"encoder\.embed_positions\.weight$"
     ignored = (turns, *bert.copies(config, "cls.predictions"))
-    twins = bert.twins(config, "cls.predictions")
-    table = KeyMap({**rows, **turned}, "roformer.", ignored=ignored, renamed=bert.OLD_NORMS, twins=twins)
+    aliases = bert.aliases(config, "cls.predictions")
+    table = KeyMap({**rows, **turned}, "roformer.", ignored=ignored, renamed=bert.OLD_NORMS, aliases=aliases)
     return replace(table, computed=((turns, sinusoids),))
 
 
@@ -77,7 +77,7 @@ ARCHITECTURE = replace(
     config=RoFormerConfig,
     build=build,
     keys=keys,
-    kinds={},
+    head_types={},
     heads={
         "Model": None,
         "ForMaskedLM": word_head,

@@ -62,4 +62,4 @@ def build(config: SmolLM3Config) -> Stack:
     return llama.decoder(config, layer)
 
 
-ARCHITECTURE = llama.ARCHITECTURE.relative("SmolLM3", SmolLM3Config, build)
+ARCHITECTURE = llama.ARCHITECTURE.derive("SmolLM3", SmolLM3Config, build)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..checkpoints.key_map import KeyMap
 from ..config import Config
 from ..heads import losses
-from ..heads.head_types import Kind
+from ..heads.head_types import HeadType
 from ..heads.heads import Head, Transform
 from ..heads.outputs import SpanOutput
 from ..nn.forward_context import ForwardContext
@@ -117,8 +117,8 @@ ARCHITECTURE = replace(
         "ForPreTraining": lambda config, backbone: selection(config, backbone, every=True),
         "ForQuestionAnswering": selection,
     },
-    kinds={
-        "ForPreTraining": Kind(
+    head_types={
+        "ForPreTraining": HeadType(
             "AutoModelForPreTraining", SpanOutput, all_spans, labels=("start_positions", "end_positions")
         )
     },

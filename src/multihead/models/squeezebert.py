@@ -81,9 +81,9 @@ def keys(config: SqueezeBertConfig) -> KeyMap:
     rows["layers.*.attention.after"] = "encoder.layers.*.post_attention.layernorm"
     rows["layers.*.ffn.after"] = "encoder.layers.*.output.layernorm"
     ignored = (r"embeddings\.position_ids$", *bert.copies(config, "cls.predictions"))
-    return KeyMap(rows, "transformer.", ignored=ignored, twins=bert.twins(config, "cls.predictions"))
+    return KeyMap(rows, "transformer.", ignored=ignored, aliases=bert.aliases(config, "cls.predictions"))
 
 
 HEADS = {end: bert.ARCHITECTURE.heads[end] for end in ("Model", "ForSequenceClassification", "ForMultipleChoice")}
 HEADS |= {end: bert.beside_pooler(bert.ARCHITECTURE.heads[end]) for end in bert.WITHOUT_POOLER}
-ARCHITECTURE = bert.ARCHITECTURE.relative("SqueezeBert", SqueezeBertConfig, build, keys=keys, heads=HEADS)
+ARCHITECTURE = bert.ARCHITECTURE.derive("SqueezeBert", SqueezeBertConfig, build, keys=keys, heads=HEADS)

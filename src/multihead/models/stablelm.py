@@ -73,7 +73,7 @@ def keys(config: StableLmConfig) -> KeyMap:
     return replace(plain, rows={**rows, "layers.*.norm": "layers.*.input_layernorm"})
 
 
-ARCHITECTURE = llama.ARCHITECTURE.relative(
+ARCHITECTURE = llama.ARCHITECTURE.derive(
     "StableLm",
     StableLmConfig,
     build,

@@ -115,21 +115,21 @@ def keys(config: SwitchTransformersConfig) -> KeyMap:
     target = t5.side_rows(config, "decoder.", "decoder.", {**MODULES, "ffn": "mlp"})
     sides = {**source_rows(config, "encoder."), **target, **expert_rows("decoder.", "decoder.block.*.layer.2")}
     table = t5.table_of(config, sides)
-    return replace(table, twins=bart.shared_twins(config)) if config.shares_words else table
+    return replace(table, aliases=bart.shared_aliases(config)) if config.shares_words else table
 
 
-def apart(config: SwitchTransformersConfig) -> Sequence[SwitchTransformersConfig]:
+def untied_configs(config: SwitchTransformersConfig) -> Sequence[SwitchTransformersConfig]:
     """As BART's; the config goes on to tie words and scores, which is how it says that scores are scaled."""
     if not config.shares_words:
         return (config.changed(scores_apart=True),) if config.ties_scores else ()
     return tuple(config.changed(scores_apart=True, words_apart=apart) for apart in (False, True))
 
 
-def settled(config: SwitchTransformersConfig, stored: Mapping[str, Tensor]) -> SwitchTransformersConfig:
+def resolve_config(config: SwitchTransformersConfig, stored: Mapping[str, Tensor]) -> SwitchTransformersConfig:
     """Words that are said not to be tied are so on both sides, where a file keeps no table for each side."""
     if config.tie_word_embeddings or "encoder.embed_tokens.weight" in stored:
         return config
-    return t5.SETTLED(config.changed(words_apart=False), stored)
+    return t5.RESOLVE_CONFIG(config.changed(words_apart=False), stored)
 
 
 PARTS = Parts(source=encoder_layer, target=decoder_layer)
@@ -140,7 +140,9 @@ ARCHITECTURE: Architecture = replace(
     build=partial(t5.build, parts=PARTS),
     keys=keys,
     heads={"Model": None, "EncoderModel": None, "ForConditionalGeneration": t5.generate},
-    bare={"EncoderModel": (partial(t5.build_encoder, parts=PARTS), partial(t5.encoder_keys, rows=source_rows))},
-    apart=apart,
-    settled=settled,
+    backbone_variants={
+        "EncoderModel": (partial(t5.build_encoder, parts=PARTS), partial(t5.encoder_keys, rows=source_rows))
+    },
+    untied_configs=untied_configs,
+    resolve_config=resolve_config,
 )

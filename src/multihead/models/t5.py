@@ -23,7 +23,7 @@ from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.norms import Finite, RMSNorm
 from ..nn.stack import EncoderDecoder, Stack
 from ..nn.weights import Dropout, Embedding, Linear
-from .common.architecture import Architecture, MakeHead, tied_as_stored, untied
+from .common.architecture import Architecture, MakeHead, tie_if_stored_equal, untied_config
 
 
 @dataclass(kw_only=True)
@@ -201,7 +201,7 @@ def table_of(config: Any, sides: Rows, prefixes: tuple[str, ...] = ()) -> KeyMap
     if config.shares_words:
         return KeyMap({"encoder.embed.token": "shared", **sides}, prefixes=prefixes, ignored=unused(config))
     tokens = {f"{side}.embed.token": f"{side}.embed_tokens" for side in ("encoder", "decoder")}
-    return KeyMap({**tokens, **sides}, prefixes=prefixes, ignored=unused(config), twins=unread(*prefixes))
+    return KeyMap({**tokens, **sides}, prefixes=prefixes, ignored=unused(config), aliases=unread(*prefixes))
 
 
 def unread(*prefixes: str) -> tuple[tuple[str, str], ...]:
@@ -216,14 +216,16 @@ def keys(config: Any) -> KeyMap:
 
 def encoder_keys(config: Any, rows: Callable[[Any, str], Rows] = source_rows) -> KeyMap:
     ignored = (r"^(transformer\.)?decoder\.", r"^lm_head\.weight$", *unused(config))
-    words, twins = ("shared", ()) if config.shares_words else ("encoder.embed_tokens", unread("transformer."))
-    return KeyMap({"embed.token": words, **rows(config, "")}, prefixes=("transformer.",), ignored=ignored, twins=twins)
+    words, aliases = ("shared", ()) if config.shares_words else ("encoder.embed_tokens", unread("transformer."))
+    return KeyMap(
+        {"embed.token": words, **rows(config, "")}, prefixes=("transformer.",), ignored=ignored, aliases=aliases
+    )
 
 
-def apart(config: Any) -> Sequence[Any]:
+def untied_configs(config: Any) -> Sequence[Any]:
     """Configs with a table for the word scores, and then with one for each side too."""
     sides = () if config.words_apart else (config.changed(tie_word_embeddings=False, words_apart=True),)
-    return (*untied(config), *sides)
+    return (*untied_config(config), *sides)
 
 
 def gguf_keys(config: Any) -> KeyMap:
@@ -292,7 +294,7 @@ def answer(config: T5Config, backbone: EncoderDecoder) -> Head:
     return Head(Classifier(config.d_model, 2), {"out": "/qa_outputs"})
 
 
-SETTLED = tied_as_stored("lm_head.weight", "shared.weight")
+RESOLVE_CONFIG = tie_if_stored_equal("lm_head.weight", "shared.weight")
 HEADS: Mapping[str, MakeHead | None] = {
     "Model": None,
     "EncoderModel": None,
@@ -307,10 +309,10 @@ ARCHITECTURE = Architecture(
     build,
     keys,
     heads=HEADS,
-    bare=dict.fromkeys(("EncoderModel", "ForTokenClassification"), (build_encoder, encoder_keys)),
+    backbone_variants=dict.fromkeys(("EncoderModel", "ForTokenClassification"), (build_encoder, encoder_keys)),
     layouts={"gguf": gguf_keys},
     foreign_config={"gguf": gguf_config},
-    echoes=("ForSequenceClassification", "ForQuestionAnswering"),
-    apart=apart,
-    settled=lambda config, stored: as_written(SETTLED(config, stored), stored),
+    source_as_target=("ForSequenceClassification", "ForQuestionAnswering"),
+    untied_configs=untied_configs,
+    resolve_config=lambda config, stored: as_written(RESOLVE_CONFIG(config, stored), stored),
 )

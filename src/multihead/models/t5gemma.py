@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from ..checkpoints.key_map import KeyMap, Rows
 from ..config import Config, Size
 from ..errors import InvalidInput, UnsupportedConfig
+from ..heads.decoder_inputs import after_token
 from ..heads.heads import Classifier, Head, LanguageModel, Pool, every, last_word
-from ..heads.shift_labels import begun_with
 from ..kernels.ragged import Runs
 from ..nn.attention.attention import CrossAttention
 from ..nn.layer import CrossLayer, Layer, Residual
@@ -167,11 +167,11 @@ def classifier(config: T5GemmaConfig, backbone: EncoderDecoder, pool: Pool) -> H
     return Head(head, {"out": "/score.out_proj"})
 
 
-def shift(ids: Tensor, runs: Runs, config: Any) -> Tensor:
+def shift_right(ids: Tensor, runs: Runs, config: Any) -> Tensor:
     first = config.target.bos_token_id
     if first is None:
         raise InvalidInput("The decoder's config names no bos_token_id to begin a target with.")
-    return begun_with(ids, runs, first)
+    return after_token(ids, runs, first)
 
 
 ARCHITECTURE = Architecture(
@@ -186,7 +186,7 @@ ARCHITECTURE = Architecture(
         "ForSequenceClassification": lambda config, backbone: classifier(config, backbone, last_word(config)),
         "ForTokenClassification": lambda config, backbone: classifier(config, backbone, every),
     },
-    bare={"EncoderModel": (build_encoder, encoder_keys)},
-    echoes=("ForSequenceClassification", "ForTokenClassification"),
-    shift=shift,
+    backbone_variants={"EncoderModel": (build_encoder, encoder_keys)},
+    source_as_target=("ForSequenceClassification", "ForTokenClassification"),
+    shift_right=shift_right,
 )

@@ -161,6 +161,6 @@ ARCHITECTURE = Architecture(
         "ForQuestionAnsweringSimple": answer,
         "ForQuestionAnswering": spans.searcher("qa_outputs."),
     },
-    kinds={"ForQuestionAnswering": spans.KIND},
+    head_types={"ForQuestionAnswering": spans.HEAD_TYPE},
     inputs={"langs": lambda given, layout: layout.pack_tokens(given)},
 )

@@ -12,7 +12,7 @@ from ..checkpoints.key_map import KeyMap
 from ..checkpoints.tensor_sources import Shaped, Source
 from ..config import Config, Count, Size
 from ..errors import InvalidInput
-from ..heads.head_types import Kind, words
+from ..heads.head_types import HeadType, words
 from ..heads.heads import Classifier, Head, LanguageModel, summary
 from ..heads.outputs import ScoresOutput
 from ..nn.attention.relative import RelativeContent, TwoStreamAttention
@@ -171,9 +171,9 @@ ARCHITECTURE = Architecture(
         "ForQuestionAnsweringSimple": answer,
         "ForQuestionAnswering": spans.searcher(""),
     },
-    kinds={
-        "LMHeadModel": Kind("AutoModelForCausalLM", ScoresOutput, words),
-        "ForQuestionAnswering": spans.KIND,
+    head_types={
+        "LMHeadModel": HeadType("AutoModelForCausalLM", ScoresOutput, words),
+        "ForQuestionAnswering": spans.HEAD_TYPE,
     },
     inputs={"perm_mask": orders, "target_mapping": targets},
     memory_names=("mems", "use_mems"),

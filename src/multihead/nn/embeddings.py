@@ -47,6 +47,11 @@ class LearnedPositions(nn.Module):
         return self.table(rows)
 
 
+def learned_positions(module: nn.Module) -> int | None:
+    """Return the smallest number of positions that a table in the module has learned; None without such a table."""
+    return min((part.count for part in module.modules() if isinstance(part, LearnedPositions)), default=None)
+
+
 class SinusoidalPositions(nn.Module):
     """Sines in the first half of the channels, cosines in the second (Vaswani et al., 2017, arXiv:1706.03762)."""
 

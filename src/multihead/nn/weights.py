@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..kernels.ops import dropout, linear
+from ..kernels.dropout import dropout
+from ..kernels.linear import linear
 
 
 class Widened(nn.Module):

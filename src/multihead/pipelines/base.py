@@ -18,7 +18,7 @@ from ..errors import InvalidInput, MultiheadError, ScoresNotFinite, TextTooLong,
 from ..kernels.ragged import Runs
 from ..modeling import auto
 from ..modeling.pretrained import PreTrainedModel
-from ..nn.embeddings import LearnedPositions
+from ..nn.embeddings import learned_positions
 from ..token_batches import batches, budget
 from ..tokenizers.tokenizer import Tokenizer
 from .answers import Metadata, Stream, described
@@ -49,7 +49,7 @@ class Options:
                 raise InvalidInput(f"{name} is a whole number from 1, or None; not {value!r}.")
 
 
-class Task:
+class Pipeline:
     """A pipeline: called with an input it gives an answer, with several their answers in order.
 
     A list, a tuple, an array or a column in memory gives a list. Anything else that can be iterated, such as a
@@ -161,7 +161,7 @@ class Task:
         return found
 
 
-class Reader(Task):
+class Reader(Pipeline):
     """A task that the model answers in one pass over each piece."""
 
     def cuts(self, strategy: str = "longest_first", stride: int = 0) -> dict[str, Any] | None:
@@ -223,8 +223,7 @@ class Reader(Task):
     @cached_property
     def room(self) -> int | None:
         """Tokens of a text that the model can read; None where positions are computed, not learned."""
-        parts = self.model.modules()
-        return min((part.count for part in parts if isinstance(part, LearnedPositions)), default=None)
+        return learned_positions(self.model)
 
     @property
     def limit(self) -> int | None:

@@ -1,115 +1,259 @@
-"""The tasks there are: what answers each by the kind of model, and their default models. Needs no torch."""
+"""The registry of tasks: one entry each, read by `pipeline`, commands, training, docs and tests. Imports no torch."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ..errors import UnsupportedOption, nearest
-from .defaults import ANSWERS, MINILM, REACTIONS, SENTIMENT, SMOLLM2, TRANSLATORS, Default
+from .defaults import ANSWERS, MINILM, REACTIONS, SENTIMENT, SMOLLM2, TRANSLATORS
+from .task import Input, ModelPipeline, RequiredOption, Task, TrainingTask
 
-TASK = re.compile(r"translation_(\w+?)_to_(\w+)")
-Kinds = Mapping[str, str]  # kind of model, by the end of its Auto class -> "file.Class" that answers with it
+LANGUAGE_PAIR = re.compile(r"translation_(\w+?)_to_(\w+)")
 
-
-@dataclass(frozen=True)
-class Entry:
-    """What answers a task, by the kind of model; the first kind is what a task's own model is.
-
-    Args:
-        hub: the default on the Hugging Face hub. offline: the one that the package index carries, if any.
-    """
-
-    kinds: Kinds
-    hub: str
-    offline: Default | None
-
-
-TASKS: Mapping[str, Entry] = {
-    "text-classification": Entry(
-        {
-            "SequenceClassification": "text_classification.TextClassification",
-            "CausalLM": "prompted.PromptedClassification",
+TASKS: Mapping[str, Task] = {
+    "text-classification": Task(
+        summary="Labels a text or a pair of texts, such as positive or negative.",
+        accepts='text, `{"text", "text_pair"}`',
+        pipelines={
+            "SequenceClassification": ModelPipeline("text_classification.TextClassification", "a sequence classifier"),
+            "CausalLM": ModelPipeline("prompted.PromptedClassification", "a language model that scores label words"),
         },
-        "distilbert/distilbert-base-uncased-finetuned-sst-2-english",
-        SENTIMENT,
+        hub="distilbert/distilbert-base-uncased-finetuned-sst-2-english",
+        offline=SENTIMENT,
+        renderer="labels",
+        aliases=("sentiment-analysis",),
+        pair=("text", "text_pair"),
+        training=TrainingTask(
+            "label_tasks.TextClassification",
+            metrics=("accuracy", "f1"),
+            aliases=("sequence-classification",),
+            packages=("sklearn", "scipy"),
+        ),
     ),
-    "zero-shot-classification": Entry(
-        {
-            "SequenceClassification": "zero_shot.ZeroShotClassification",
-            "CausalLM": "prompted.PromptedZeroShot",
-            "Model": "similarity.EmbeddedZeroShot",
+    "zero-shot-classification": Task(
+        summary="Chooses among labels that the call gives.",
+        accepts="text, `candidate_labels`",
+        pipelines={
+            "SequenceClassification": ModelPipeline("zero_shot.ZeroShotClassification", "natural language inference"),
+            "CausalLM": ModelPipeline("prompted.PromptedZeroShot", "a language model"),
+            "Model": ModelPipeline("similarity.EmbeddedZeroShot", "a sentence encoder"),
         },
-        "facebook/bart-large-mnli",
-        MINILM,
+        hub="facebook/bart-large-mnli",
+        offline=MINILM,
+        renderer="ranked_labels",
+        required=(
+            RequiredOption(
+                "candidate_labels",
+                "labels",
+                "For zero-shot-classification: labels, separated by commas.",
+                example="sport,politics",
+            ),
+        ),
     ),
-    "token-classification": Entry(
-        {"TokenClassification": "token_classification.TokenClassification"}, "dslim/bert-base-NER", None
-    ),
-    "question-answering": Entry(
-        {
-            "QuestionAnswering": "question_answering.QuestionAnswering",
-            "Seq2SeqLM": "prompted.RewrittenAnswers",
-            "CausalLM": "prompted.PromptedAnswers",
+    "token-classification": Task(
+        summary="Finds entities in a text: names of people, places, organizations.",
+        accepts="text, words",
+        pipelines={
+            "TokenClassification": ModelPipeline("token_classification.TokenClassification", "a token classifier")
         },
-        "distilbert/distilbert-base-cased-distilled-squad",
-        ANSWERS,
+        hub="dslim/bert-base-NER",
+        offline=None,
+        renderer="entities",
+        aliases=("ner",),
+        training=TrainingTask(
+            "label_tasks.TokenClassification", metrics=("precision", "recall", "f1", "accuracy"), packages=("seqeval",)
+        ),
     ),
-    "table-question-answering": Entry(
-        {"Seq2SeqLM": "tables.TableQuestionAnswering", "CausalLM": "tables.PromptedTableQuestionAnswering"},
-        "microsoft/tapex-base-finetuned-wtq",
-        SMOLLM2,
+    "question-answering": Task(
+        summary="Answers a question from a context.",
+        accepts='`{"question", "context"}`',
+        pipelines={
+            "QuestionAnswering": ModelPipeline("question_answering.QuestionAnswering", "a span head"),
+            "Seq2SeqLM": ModelPipeline("prompted.RewrittenAnswers", "an encoder-decoder"),
+            "CausalLM": ModelPipeline("prompted.PromptedAnswers", "a language model"),
+        },
+        hub="distilbert/distilbert-base-cased-distilled-squad",
+        offline=ANSWERS,
+        renderer="answers",
+        inputs=(
+            Input(
+                "question",
+                flag="question",
+                help="For question-answering: one question; the texts, or a column of a file, are contexts.",
+            ),
+            Input("context"),
+        ),
+        training=TrainingTask("tasks.QuestionAnswering", metrics=("exact_match", "f1"), aliases=("extractive-qa",)),
     ),
-    "fill-mask": Entry(
-        {"MaskedLM": "fill_mask.FillMask", "Seq2SeqLM": "fill_mask.RewrittenMask"},
-        "distilbert/distilroberta-base",
-        REACTIONS,
+    "table-question-answering": Task(
+        summary="Answers a question from a table.",
+        accepts='`{"table", "query"}`',
+        pipelines={
+            "Seq2SeqLM": ModelPipeline("tables.TableQuestionAnswering", "TAPEX"),
+            "CausalLM": ModelPipeline("tables.PromptedTableQuestionAnswering", "a language model"),
+        },
+        hub="microsoft/tapex-base-finetuned-wtq",
+        offline=SMOLLM2,
+        renderer="answers",
+        inputs=(
+            Input("table", takes="table"),
+            Input("query", flag="query", help="For table-question-answering: the question; --file is the table."),
+        ),
     ),
-    "summarization": Entry(
-        {"Seq2SeqLM": "text2text.Summarization", "CausalLM": "text2text.PromptedSummarization"},
-        "sshleifer/distilbart-cnn-12-6",
-        SMOLLM2,
+    "fill-mask": Task(
+        summary="Suggests words for each mask in a text.",
+        accepts="text with masks",
+        pipelines={
+            "MaskedLM": ModelPipeline("fill_mask.FillMask", "a masked language model"),
+            "Seq2SeqLM": ModelPipeline("fill_mask.RewrittenMask", "BART"),
+        },
+        hub="distilbert/distilroberta-base",
+        offline=REACTIONS,
+        renderer="masks",
+        training=TrainingTask("tasks.FillMask", metrics=("perplexity",), aliases=("masked-lm", "mlm")),
     ),
-    "translation": Entry(
-        {"Seq2SeqLM": "translation.Translation", "CausalLM": "translation.PromptedTranslation"},
-        "google-t5/t5-small",
-        TRANSLATORS["en", "pt"],
+    "summarization": Task(
+        summary="Summarizes a text of any length.",
+        accepts="text of any length",
+        pipelines={
+            "Seq2SeqLM": ModelPipeline("text2text.Summarization", "an encoder-decoder"),
+            "CausalLM": ModelPipeline("text2text.PromptedSummarization", "a language model"),
+        },
+        hub="sshleifer/distilbart-cnn-12-6",
+        offline=SMOLLM2,
+        renderer="texts",
+        training=TrainingTask(
+            "tasks.Summarization",
+            metrics=("perplexity",),
+            text_metrics=("rouge",),
+            text_packages=("rouge_score",),
+        ),
     ),
-    "text2text-generation": Entry(
-        {"Seq2SeqLM": "text2text.Text2Text", "CausalLM": "text2text.PromptedText2Text"}, "google/flan-t5-base", SMOLLM2
+    "translation": Task(
+        summary="Translates a text; translation_en_to_pt names the languages.",
+        accepts="text",
+        pipelines={
+            "Seq2SeqLM": ModelPipeline("translation.Translation", "an encoder-decoder"),
+            "CausalLM": ModelPipeline("translation.PromptedTranslation", "a language model"),
+        },
+        hub="google-t5/t5-small",
+        offline=TRANSLATORS["en", "pt"],
+        renderer="texts",
+        language_pairs=True,
+        training=TrainingTask(
+            "tasks.Translation",
+            metrics=("perplexity",),
+            text_metrics=("bleu", "chrf"),
+            text_packages=("sacrebleu",),
+        ),
     ),
-    "text-generation": Entry(
-        {"CausalLM": "text_generation.TextGeneration"}, "HuggingFaceTB/SmolLM2-360M-Instruct", SMOLLM2
+    "text2text-generation": Task(
+        summary="Generates a text from a text.",
+        accepts="text",
+        pipelines={
+            "Seq2SeqLM": ModelPipeline("text2text.Text2Text", "an encoder-decoder"),
+            "CausalLM": ModelPipeline("text2text.PromptedText2Text", "a language model"),
+        },
+        hub="google/flan-t5-base",
+        offline=SMOLLM2,
+        renderer="texts",
+        training=TrainingTask(
+            "tasks.Text2Text",
+            metrics=("perplexity",),
+            text_metrics=("bleu", "chrf", "rouge"),
+            aliases=("seq2seq", "text2text"),
+            text_packages=("sacrebleu", "rouge_score"),
+        ),
     ),
-    "feature-extraction": Entry(
-        {"Model": "feature_extraction.FeatureExtraction"}, "sentence-transformers/all-MiniLM-L6-v2", MINILM
+    "text-generation": Task(
+        summary="Continues a text or a conversation.",
+        accepts="text, conversation",
+        pipelines={"CausalLM": ModelPipeline("text_generation.TextGeneration", "a language model")},
+        hub="HuggingFaceTB/SmolLM2-360M-Instruct",
+        offline=SMOLLM2,
+        renderer="texts",
+        training=TrainingTask(
+            "tasks.TextGeneration", metrics=("perplexity",), aliases=("causal-lm", "language-modeling", "clm")
+        ),
     ),
-    "sentence-similarity": Entry(
-        {"Model": "similarity.SentenceSimilarity"}, "sentence-transformers/all-MiniLM-L6-v2", MINILM
+    "feature-extraction": Task(
+        summary="Returns the hidden states of a text, one vector a token.",
+        accepts="text",
+        pipelines={"Model": ModelPipeline("feature_extraction.FeatureExtraction", "any model")},
+        hub="sentence-transformers/all-MiniLM-L6-v2",
+        offline=MINILM,
+        renderer="features",
+        aliases=("embedding",),
     ),
-    "text-ranking": Entry(
-        {"SequenceClassification": "similarity.CrossRanking", "Model": "similarity.TextRanking"},
-        "cross-encoder/ms-marco-MiniLM-L6-v2",
-        MINILM,
+    "sentence-similarity": Task(
+        summary="Compares a sentence with other sentences.",
+        accepts='`{"source_sentence", "sentences"}`',
+        pipelines={"Model": ModelPipeline("similarity.SentenceSimilarity", "a sentence encoder, or any model")},
+        hub="sentence-transformers/all-MiniLM-L6-v2",
+        offline=MINILM,
+        renderer="similarities",
+        inputs=(
+            Input(
+                "source_sentence",
+                flag="source",
+                help="For sentence-similarity: one sentence; the texts, or a column of a file, are compared with it.",
+            ),
+            Input("sentences", takes="texts"),
+        ),
+        training=TrainingTask(
+            "tasks.SentenceSimilarity",
+            metrics=("pearson", "spearman"),
+            aliases=("contrastive", "sentence-embeddings"),
+            packages=("scipy",),
+        ),
+    ),
+    "text-ranking": Task(
+        summary="Ranks documents by how well they match a query.",
+        accepts='`{"query", "documents"}`',
+        pipelines={
+            "SequenceClassification": ModelPipeline("similarity.CrossRanking", "a cross-encoder"),
+            "Model": ModelPipeline("similarity.TextRanking", "a sentence encoder"),
+        },
+        hub="cross-encoder/ms-marco-MiniLM-L6-v2",
+        offline=MINILM,
+        renderer="ranking",
+        aliases=("rerank",),
+        inputs=(
+            Input("query", flag="query", help="For text-ranking: the query; the texts are documents."),
+            Input("documents", takes="texts"),
+        ),
     ),
 }
-ALIASES = {
-    "sentiment-analysis": "text-classification",
-    "ner": "token-classification",
-    "embedding": "feature-extraction",
-    "rerank": "text-ranking",
+TRAINABLE: Mapping[str, TrainingTask] = {
+    **{name: task.training for name, task in TASKS.items() if task.training is not None},
+    "preference": TrainingTask(
+        "tasks.Preferring", metrics=("rewards_accuracy", "rewards_margin"), aliases=("dpo",), pipeline="text-generation"
+    ),
+}
+ALIASES: Mapping[str, str] = {alias: name for name, task in TASKS.items() for alias in task.aliases}
+TRAINING_ALIASES: Mapping[str, str] = {
+    **{alias: name for alias, name in ALIASES.items() if name in TRAINABLE},
+    **{alias: name for name, task in TRAINABLE.items() for alias in task.aliases},
 }
 
 
-def named(task: str) -> str:
-    """The task that a name, an alias or `translation_xx_to_yy` means. Raises UnsupportedOption."""
-    name = "translation" if TASK.fullmatch(task) else ALIASES.get(task, task)
+def canonical_name(task: str) -> str:
+    """Return the name of the task that a name, an alias or `translation_xx_to_yy` means. Raises UnsupportedOption."""
+    name = "translation" if LANGUAGE_PAIR.fullmatch(task) else ALIASES.get(task, task)
     if name not in TASKS:
         raise UnsupportedOption(f"The task {task!r} is not known. {nearest(task, [*TASKS, *ALIASES])}")
     return name
 
 
-def entry_of(task: str) -> Entry:
-    """The entry of a task. Raises UnsupportedOption."""
-    return TASKS[named(task)]
+def get_task(task: str) -> Task:
+    """Return the entry of a task by its name or an alias. Raises UnsupportedOption."""
+    return TASKS[canonical_name(task)]
+
+
+def canonical_training_name(task: str) -> str:
+    """Return the name of the task to train that a name or an alias means. Raises UnsupportedOption."""
+    name = "translation" if task.startswith("translation_") else TRAINING_ALIASES.get(task, task)
+    if name not in TRAINABLE:
+        raise UnsupportedOption(f"There is no task {task!r} to train. {nearest(task, [*TRAINABLE, *TRAINING_ALIASES])}")
+    return name

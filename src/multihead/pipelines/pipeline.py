@@ -1,4 +1,4 @@
-"""`pipeline(task, model)`: from a task's name to what answers it."""
+"""`pipeline(task, model)`: choose the default model and the pipeline class of a task."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput, NetworkUnavailable, UnknownModel, UnsupportedOption, warn
-from ..hub.options import Place
+from ..hub.options import DownloadOptions
 from ..kernels.hardware import best_dtype, usable
 from ..modeling import auto
 from ..runtime.prepare import precision_of
 from ..tokenizers.tokenizer import Tokenizer
-from .catalog import TASK, Entry, Kinds, entry_of
+from .catalog import LANGUAGE_PAIR, get_task
 from .defaults import TRANSLATORS, translator_on_hub
 
 if TYPE_CHECKING:
     from ..config import Config
-    from ..heads.head_types import Kind
+    from ..heads.head_types import HeadType
     from ..modeling.pretrained import PreTrainedModel
-    from .base import Task
+    from .base import Pipeline
+    from .task import Task
 
-PLACES = tuple(f.name for f in fields(Place))
+DOWNLOAD_OPTIONS = tuple(f.name for f in fields(DownloadOptions))
 
 
 def pipeline(
@@ -35,58 +36,58 @@ def pipeline(
     device: Any = None,
     precision: str | None = None,
     **options: Any,
-) -> Task:
-    """What answers a task.
+) -> Pipeline:
+    """Load what answers a task.
 
     Args:
         task: `text-generation`, `translation_en_to_pt`, `sentiment-analysis`, ...
-        model: a name, a folder, a model. Left out, the task's default on the hub; without a network, the one that the
-            package index carries, which is said.
-        tokenizer: the model's own when left out.
-        dtype: what the model computes in: None for bfloat16 where the hardware multiplies it natively and float32
-            elsewhere, "auto" for the checkpoint's own, or a dtype. `pipe.precision` and every answer's metadata say it.
-        device: such as "cuda" or 0; the CPU when left out.
-        precision: makes the model ready to run fast on a CPU: "auto", "fp32", "bf16", "int8", "int4" or
-            "gguf", as `PreTrainedModel.prepare` says. `dtype` is then that of states between products, best left out.
-        options: of calls (`top_k`, `max_new_tokens`, ...), which later calls may change; others of `from_pretrained`.
+        model: a name, a folder or a loaded model. Default: the task's model on the hub; without a network, the one
+            from the package index, with a warning.
+        tokenizer: default: the model's own.
+        dtype: of computation. None: bfloat16 where the hardware multiplies it natively, else float32. "auto": the
+            checkpoint's own. `pipe.precision` and the metadata of every answer name the one in use.
+        device: such as "cuda" or 0; default: the CPU.
+        precision: prepares the model to run fast on a CPU: "auto", "fp32", "bf16", "int8", "int4" or "gguf", see
+            `PreTrainedModel.prepare`. `dtype` is then that of hidden states, best left out.
+        options: defaults of calls (`top_k`, `max_new_tokens`, ...), which a call may change; all others go to
+            `from_pretrained`.
 
     Raises:
         UnsupportedOption: an unknown task, or an option that comes too late for a loaded model. Otherwise what
             `from_pretrained` raises.
     """
-    entry = entry_of(task)
-    place = {name: options.pop(name) for name in PLACES if name in options}
+    entry = get_task(task)
+    download = {name: options.pop(name) for name in DOWNLOAD_OPTIONS if name in options}
+    note = ""
     if model is None:
-        model, note = default_of(task, entry, place)
-    else:
-        note = ""
-    maker: Any = maker_of(entry, model, place, task)
-    calls = {name: options.pop(name) for name in list(options) if name in call_options(maker)}
+        model, note = default_model(task, entry, download)
+    cls: Any = pipeline_class(task, entry, model, download)
+    calls = {name: options.pop(name) for name in list(options) if name in call_options(cls)}
     if isinstance(model, (str, os.PathLike)):
         source: Any = model
-        where = usable(device)
-        model = maker.load(model, device=where, **in_numbers(dtype, precision, where), **place, **options)
+        target = usable(device)
+        model = cls.load(model, device=target, **dtype_options(dtype, precision, target), **download, **options)
     else:
-        refuse_preparing(model, precision)
-        refuse_loading(model, {"dtype": dtype, "device": device, **place, **options})
+        check_precision(model, precision)
+        check_load_options(model, {"dtype": dtype, "device": device, **download, **options})
         source = model.name_or_path
     own: Any = getattr(model, "tokenizer", None)
     if tokenizer is None and isinstance(own, Tokenizer):
         tokenizer = own
     elif tokenizer is None or isinstance(tokenizer, (str, os.PathLike)):
-        tokenizer = auto.AutoTokenizer.from_pretrained(tokenizer or source, **place)
-    return maker(model, tokenizer, task, note=note, **calls)
+        tokenizer = auto.AutoTokenizer.from_pretrained(tokenizer or source, **download)
+    return cls(model, tokenizer, task, note=note, **calls)
 
 
-def in_numbers(dtype: Any, precision: str | None, device: Any) -> dict[str, Any]:
-    """What `from_pretrained` is told of the numbers that a model computes with."""
+def dtype_options(dtype: Any, precision: str | None, device: Any) -> dict[str, Any]:
+    """Return the options of `from_pretrained` that set the dtype and the precision."""
     if precision is None:
         return {"dtype": best_dtype(device or "cpu") if dtype is None else dtype}
     return {"precision": precision} if dtype is None else {"precision": precision, "dtype": dtype}
 
 
-def refuse_preparing(model: Any, precision: str | None) -> None:
-    """Raises UnsupportedOption for a precision that a loaded model was not prepared in."""
+def check_precision(model: Any, precision: str | None) -> None:
+    """Raise UnsupportedOption if a loaded model was not prepared in this precision."""
     if precision is None:
         return
     own = getattr(model, "model", model).prepared
@@ -98,89 +99,91 @@ def refuse_preparing(model: Any, precision: str | None) -> None:
         )
 
 
-def refuse_loading(model: PreTrainedModel, options: Mapping[str, Any]) -> None:
-    """Raises UnsupportedOption for what would change a model that is loaded already."""
+def check_load_options(model: PreTrainedModel, options: Mapping[str, Any]) -> None:
+    """Raise UnsupportedOption for an option that would change a loaded model."""
     for name, value in options.items():
         same = name in ("dtype", "device") and value in (None, "auto", getattr(model, name))
         if not same and not (name == "device" and usable(value) == model.device):
             raise UnsupportedOption(f"{name!r} has no effect on a model that is loaded already.")
 
 
-def default_of(task: str, entry: Entry, place: Mapping[str, Any]) -> tuple[str, str]:
-    """The name of a task's default model, and what is to be said of it. Raises NetworkUnavailable without any."""
+def default_model(task: str, entry: Task, download: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the name of a task's default model and a note for the metadata.
+
+    Raises:
+        NetworkUnavailable: the hub cannot be reached, and the package index has no model for the task.
+    """
     from ..hub import resolve
 
-    pair = TASK.fullmatch(task)
+    pair = LANGUAGE_PAIR.fullmatch(task)
     on_hub = translator_on_hub(pair[1], pair[2]) if pair else entry.hub
-    offline = entry.offline
-    if pair:
-        offline = TRANSLATORS.get((pair[1], pair[2]))
+    offline = TRANSLATORS.get((pair[1], pair[2])) if pair else entry.offline
     try:
-        resolve(on_hub, **place)
+        resolve(on_hub, **download)
         return on_hub, ""
     except NetworkUnavailable as error:
         if offline is None:
             raise NetworkUnavailable(
-                f"{task} has the default model {on_hub}, which is not here and cannot be fetched, and none that the "
-                "package index carries. Name a model: a local folder, or one that is cached."
+                f"{task} has the default model {on_hub}, which is not cached and cannot be fetched, and the package "
+                "index has no model for it. Name a model: a local folder, or one that is cached."
             ) from error
     note = f"{on_hub} is not cached and cannot be fetched; {offline.title} from the package index answers instead"
     warn(f"{task}: {note}.")
     return offline.name, note
 
 
-def maker_of(entry: Entry, model: Any, place: Mapping[str, Any], task: str) -> type[Task]:
-    """The class that answers a task with a model, by what the checkpoint was saved with.
+def pipeline_class(task: str, entry: Task, model: Any, download: Mapping[str, Any]) -> type[Pipeline]:
+    """Return the class that answers a task with a model, by the head that the checkpoint was saved with.
 
     Raises:
-        InvalidInput: a model without a head for the task.
+        InvalidInput: the model has no head for the task.
     """
     if isinstance(model, (str, os.PathLike)):
-        kind = kind_of(entry.kinds, auto.AutoConfig.from_pretrained(model, **place))
+        head = choose_head(entry, auto.AutoConfig.from_pretrained(model, **download))
     else:
-        own = ending(getattr(model, "model", model).kind)
-        kind = own if own in entry.kinds else "Model" if "Model" in entry.kinds else None
-    if kind is None:
-        wanted = " or ".join(f"AutoModelFor{kind}" for kind in entry.kinds)
+        own = head_name(getattr(model, "model", model).head_type)
+        head = own if own in entry.pipelines else "Model" if "Model" in entry.pipelines else None
+    if head is None:
+        wanted = " or ".join(f"AutoModelFor{head}" for head in entry.pipelines)
         raise InvalidInput(f"{task} needs a model with a head for it: load one with {wanted}.")
-    module, _, name = entry.kinds[kind].partition(".")
-    found: type[Task] = getattr(import_module(f".{module}", __package__), name)
+    module, _, name = entry.pipelines[head].path.partition(".")
+    found: type[Pipeline] = getattr(import_module(f".{module}", __package__), name)
     return found
 
 
-def kind_of(kinds: Kinds, config: Config) -> str | None:
-    """The kind of model that a checkpoint is, among those that a task takes."""
-    from ..models.common.registry import architecture, by_class_name
+def choose_head(entry: Task, config: Config) -> str | None:
+    """Return the head type that a checkpoint is loaded with, among those of a task; None if it has none of them."""
+    from ..models.common.registry import architecture, find_class
 
     family = architecture(config.model_type)
-    saved = by_class_name((config.architectures or [""])[0])
+    saved = find_class((config.architectures or [""])[0])
     if saved is not None and saved[1] in family.heads:
-        own = ending(family.kind(saved[1]))
-        if own in kinds:
+        own = head_name(family.head_type(saved[1]))
+        if own in entry.pipelines:
             return own
-    able = [kind for kind in kinds if has_head(kind, config)]
+    able = [head for head in entry.pipelines if has_head(head, config)]
     if saved is None and "CausalLM" in able and not has_head("MaskedLM", config):  # files that name no class
         return "CausalLM"
     return "Model" if "Model" in able else next(iter(able), None)
 
 
-def ending(kind: Kind) -> str:
-    """What the Auto class of a kind of model is called after its common beginning: "CausalLM", "Model"."""
-    return kind.auto.removeprefix("AutoModelFor").removeprefix("Auto")
+def head_name(head_type: HeadType) -> str:
+    """Return the name of an Auto class without its prefix: "CausalLM", or "Model" for AutoModel."""
+    return head_type.auto.removeprefix("AutoModelFor").removeprefix("Auto")
 
 
-def has_head(kind: str, config: Config) -> bool:
-    """Whether a family has a head of this kind."""
+def has_head(head: str, config: Config) -> bool:
+    """Return whether the family of a config has a head of this type."""
     try:
-        getattr(auto, "AutoModel" if kind == "Model" else f"AutoModelFor{kind}").class_for(config)
+        getattr(auto, "AutoModel" if head == "Model" else f"AutoModelFor{head}").class_for(config)
     except UnknownModel:
         return False
     return True
 
 
-def call_options(maker: type[Task]) -> set[str]:
-    """Names of a task's options of calls."""
+def call_options(cls: type[Pipeline]) -> set[str]:
+    """Return the names of a pipeline's options of calls."""
     from .writing import FIELDS, Writer
 
-    names = {f.name for f in fields(maker.Options)}
-    return names | FIELDS if issubclass(maker, Writer) else names
+    names = {f.name for f in fields(cls.Options)}
+    return names | FIELDS if issubclass(cls, Writer) else names

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from ..errors import InvalidInput, MultiheadError
-from .base import Options, Reader, Task, too_long
+from .base import Options, Pipeline, Reader, too_long
 from .spans import best_spans, characters
 from .streaming_batcher import Piece
 
@@ -46,7 +46,7 @@ class Asking(Options):
             raise InvalidInput(f"doc_stride is a number of tokens, not {self.doc_stride!r}.")
 
 
-class Questions(Task):
+class Questions(Pipeline):
     """What every way of answering shares: `{"question": ..., "context": ...}` comes in, one or many."""
 
     def __call__(self, inputs: Any = None, *, question: Any = None, context: Any = None, **options: Any) -> Any:

@@ -22,7 +22,7 @@ from ..nn.modes import evaluating
 from .answers import Failure, Metadata
 
 if TYPE_CHECKING:
-    from .base import Task
+    from .base import Pipeline
 
 CHARACTERS = 256_000  # of a window: enough that texts of alike length meet, little enough to hold
 PATIENCE = 0.25  # seconds in which a window is read; what has come by then is answered
@@ -52,7 +52,7 @@ class Window:
 
 
 def answers(
-    task: Task, items: Iterator[Any], options: Any, metadata: Metadata, *, strict: bool, live: bool
+    task: Pipeline, items: Iterator[Any], options: Any, metadata: Metadata, *, strict: bool, live: bool
 ) -> Iterator[Any]:
     """The answer to each item, in order; with strict=False a `Failure` where one cannot be answered.
 
@@ -168,7 +168,7 @@ def check_unicode(item: Any) -> None:
             ) from None
 
 
-def prepared(task: Task, begin: int, items: Sequence[Any], options: Any) -> Window:
+def prepared(task: Pipeline, begin: int, items: Sequence[Any], options: Any) -> Window:
     """Checks and tokenizes a window whose first item has the number `begin`."""
     window = Window()
     for number, item in enumerate(items, begin):
@@ -196,7 +196,7 @@ def failure(number: int, error: MultiheadError) -> Failure:
     return Failure(number, named)
 
 
-def answered(task: Task, window: Window, begin: int, options: Any, metadata: Metadata) -> Iterator[Any]:
+def answered(task: Pipeline, window: Window, begin: int, options: Any, metadata: Metadata) -> Iterator[Any]:
     """Computes a window whose first item has the number `begin`: an answer for each, or its failure."""
     good = [known for known in window.pieces if not isinstance(known, Failure)]
     found = computed(task, good, options)
@@ -216,7 +216,7 @@ def answered(task: Task, window: Window, begin: int, options: Any, metadata: Met
         yield answer if wrong is None else failure(number, wrong)
 
 
-def computed(task: Task, each: Sequence[Sequence[Piece]], options: Any) -> Iterator[Any]:
+def computed(task: Pipeline, each: Sequence[Sequence[Piece]], options: Any) -> Iterator[Any]:
     """What the model says of each item's pieces; where it fails at several, each is asked alone, and gets its error."""
     try:
         with evaluating(task.model):

@@ -11,7 +11,7 @@ from ..errors import InvalidInput, MultiheadError
 from ..generation.config import GenerationConfig
 from ..tokenizers.languages import frame, name_of
 from .base import Options
-from .catalog import TASK
+from .catalog import LANGUAGE_PAIR
 from .splitting import Span, fitting, sentences
 from .streaming_batcher import Piece
 from .text2text import joined
@@ -46,7 +46,7 @@ class Translator(Writer):
 
     def __init__(self, model: Any, tokenizer: Any, name: str, **options: Any) -> None:
         super().__init__(model, tokenizer, name, **options)
-        if (found := TASK.fullmatch(name)) is not None:
+        if (found := LANGUAGE_PAIR.fullmatch(name)) is not None:
             self.defaults = {"src_lang": found[1], "tgt_lang": found[2], **self.defaults}
 
     def spans(self, text: str, o: Translating) -> list[Span]:

@@ -20,7 +20,7 @@ from ..modeling.auto import AutoTokenizer
 from ..modeling.pretrained import PreTrainedModel
 from ..token_batches import batches
 from ..tokenizers.tokenizer import Tokenizer
-from .base import Options, Task
+from .base import Options, Pipeline
 from .streaming_batcher import Piece
 
 NEW_TOKENS = 256  # where neither the call nor the checkpoint says how many
@@ -70,7 +70,7 @@ class Writing(Options):
             )
 
 
-class Writer(Task):
+class Writer(Pipeline):
     """A task whose answers are written by a model."""
 
     Options: ClassVar[type[Options]] = Writing
@@ -195,7 +195,7 @@ class Speaker(Writer):
 
     def fits(self, ids: Sequence[int], config: GenerationConfig) -> TextTooLong | None:
         """The error for a prompt that leaves its answer no room among the learned positions."""
-        new, most = config.max_new_tokens or 1, self.model.longest
+        new, most = config.max_new_tokens or 1, self.model.max_positions
         if most is None or len(ids) + new <= most:
             return None
         return TextTooLong(
@@ -232,7 +232,7 @@ class Rewriter(Writer):
     @property
     def limit(self) -> int | None:
         """Tokens of a source where it must be cut: the tokenizer's own limit or the learned positions."""
-        return min((n for n in (self.tokenizer.limit, self.model.longest) if n is not None), default=None)
+        return min((n for n in (self.tokenizer.limit, self.model.max_positions) if n is not None), default=None)
 
     def most(self, longest: int) -> int:
         """New tokens for a source of so many, where nothing says how many."""
@@ -245,7 +245,7 @@ class Rewriter(Writer):
     def sized(self, ids: Sequence[list[int]], texts: Sequence[str], o: Any) -> list[list[Piece] | MultiheadError]:
         """Pieces, cut to the limit where that is asked; TextTooLong for what the model cannot read."""
         found: list[Any] = []
-        limit, most = self.limit, self.model.longest  # each looks through all modules: once, not a text
+        limit, most = self.limit, self.model.max_positions  # each looks through all modules: once, not a text
         for text, own in zip(texts, ids, strict=True):
             if o.truncation and limit is not None and len(own) > limit:
                 own = self.tokenizer(self.prefix + text, truncation=True, max_length=limit)["input_ids"]

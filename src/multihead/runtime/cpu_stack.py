@@ -1,4 +1,4 @@
-"""Layers that run as one call of the C++ kernels: Python's share of a pass is small."""
+"""Runs a whole stack of fused layers in one native call."""
 
 from __future__ import annotations
 
@@ -13,34 +13,40 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels.cpu import native
-from ..kernels.cpu.attention import prefills, spans
-from ..kernels.ops import fused_attention
+from ..kernels.fused import mixes, spans
+from ..kernels.torch.attention import fused
 from ..nn.attention.alibi import Alibi
 from ..nn.attention.attention import CrossAttention
 from ..nn.attention.position_bias import BucketedBias
 from ..nn.cache.layer_cache import KeyValues, Plan
 from ..nn.forward_context import EncoderOutput, ForwardContext
 from ..nn.layer import CrossLayer, Layer
+from ..nn.norms import Finite
 from ..nn.positions import Positions, Rotary, RotaryByLength
 from ..nn.stack import Stack
-from .fused_layers import PreparedAttention, PreparedCrossAttention, PreparedFeedForward, PreparedResidual
-from .fused_linear_cpu import Norm
-from .layer_spec import Snapshot, all_known, learn
-from .strided_weights import NOTHING, Parts
+from .fused_layers import FusedAttention, FusedCrossAttention, FusedFeedForward, FusedResidual
+from .layer_spec import LayerSpec, Snapshot, adopt, describe, norm_spec, register
+from .strided_weights import LayerWeights
 
-BIASED = (BucketedBias, Alibi)  # positions that add to scores: read by steps of one token a text alone
+SCORE_BIASES = (BucketedBias, Alibi)  # positions that add to scores, which decode steps alone compute
+POSITIONS = (Positions, Rotary, RotaryByLength, *SCORE_BIASES)
 
 
-class PreparedStack(Stack):
+class FusedStack(Stack):
     """A stack that does not go back to Python between layers, while nobody hooks, sets or replaces any part of them."""
 
-    steps: Steps | None = None
+    native: NativeStack | None
+
+    def __init__(self, stack: Stack) -> None:
+        nn.Module.__init__(self)
+        adopt(self, stack)
+        self.native = NativeStack(self.layers)
 
     def forward(self, words: Tensor, context: ForwardContext) -> Tensor:
-        steps, selected = self.steps, context.selected
-        if steps is None or self.adjust is not None or not steps.serves(words, context):
+        layers, selected = self.native, context.selected
+        if layers is None or self.adjust is not None or not layers.serves(words, context):
             return super().forward(words, context)
-        x = steps.run(
+        x = layers.run(
             self.embed(words, context),
             context if selected is None else replace(context, selected=None),
             selected is None,
@@ -52,27 +58,65 @@ class PreparedStack(Stack):
         return self.out(self.norm(x))
 
 
-learn(PreparedStack)
+register(FusedStack, "native", base=Stack)
 
 
-def prepare_steps(stack: nn.Module) -> None:
-    """Makes a stack of prepared layers a `PreparedStack`, where the kernels compute all that its layers do."""
-    if type(stack) is not Stack or not len(stack.layers) or not all(map(_plain, stack.layers)):
-        return
-    if not all_known(part for layer in stack.layers for part in layer.modules()):
-        return
-    layers: list[Any] = list(stack.layers)
-    if len({layer.attention.step.causal for layer in layers}) == 1:
-        stack.__class__ = PreparedStack
-        stack.steps = Steps(stack.layers)  # type: ignore[assignment]
+def fused_stack(stack: Stack) -> FusedStack | None:
+    """The stack to use in place of one of fused layers; None where the kernels do not compute all that these do."""
+    spec = describe(stack)
+    layers = None if spec is None else spec.parts["layers"]
+    if layers is None or not layers.complete or not layers.parts:
+        return None
+    if not all(map(fits_native_stack, layers.parts.values())):
+        return None
+    made: list[Any] = list(stack.layers)
+    return FusedStack(stack) if len({layer.attention.step.causal for layer in made}) == 1 else None
+
+
+def fits_native_stack(layer: LayerSpec | None) -> bool:
+    """Whether the kernels compute all that a layer of fused steps does."""
+    if layer is None or type(layer.layer) not in (Layer, CrossLayer):
+        return False
+    for name in layer.parts:
+        residual = layer.part(name)
+        outside = [residual.kind(norm) in (nn.Identity, Finite) for norm in ("before", "after")]
+        if type(residual.layer) is not FusedResidual or residual.options or not all(outside):
+            return False
+    kinds = {"attention": FusedAttention, "cross": FusedCrossAttention}
+    steps = [
+        fits_kernel_attention(layer.part(name).parts["step"], kinds[name]) for name in layer.parts if name in kinds
+    ]
+    return all(steps) and layer.part("ffn").kind("step") is FusedFeedForward
+
+
+def fits_kernel_attention(spec: LayerSpec | None, kind: type[nn.Module]) -> bool:
+    """Whether the kernels compute all that attention of a class does."""
+    if spec is None or type(spec.layer) is not kind or spec.options or spec.kind("positions") not in POSITIONS:
+        return False
+    norms = [None if part is None else part.norm for part in (spec.parts["q_norm"], spec.parts["k_norm"])]
+    some = [norm for norm in norms if norm is None or norm.kind]
+    if any(norm is None or norm.kind != 1 for norm in some) or len({norm.eps for norm in some if norm}) > 1:
+        return False
+    step: Any = spec.layer
+    if isinstance(spec.layer, CrossAttention) and (some or not _as_many_key_heads(step)):
+        return False
+    return bool(step.head_width % 16 == 0)
+
+
+def _as_many_key_heads(step: Any) -> bool:
+    """Whether cross-attention has as many heads of keys and values as of queries."""
+    if isinstance(step, FusedCrossAttention):
+        return step.widths[0] == step.output.shape[1]
+    return len({len(part.weight) for part in (step.q, step.k, step.v)}) == 1
 
 
 @dataclass
-class Place:
-    """Where keys and values of layers with one window lie in a pass: tensors or `native.numbers`.
+class KeyPlacement:
+    """Cache slots of keys and values in a pass, of layers with one window: tensors or `native.numbers`.
 
     Args:
-        plan: of what is remembered. writes: rows of storage; None for the pass's own order.
+        plan: of the layers' cache. writes: slot of each new key; None for the order of the pass's own tokens.
+        begins, lengths: first visible slot and number of visible keys, a sequence.
     """
 
     plan: Plan | None
@@ -82,48 +126,46 @@ class Place:
 
     @property
     def index(self) -> Tensor | None:
+        """Slots in the order of visible keys, (keys,), where `begins` are positions in it."""
         return None if self.plan is None or self.plan.fresh else self.plan.reads
 
 
-class Steps:
-    """What the kernels are told of each layer.
+class NativeStack:
+    """A stack's layers as the kernels read them.
 
     Args:
-        layers: a stack's, prepared, all of the kinds that `prepare_steps` lets through.
+        layers: a stack's, all of which `fits_native_stack` holds for.
     """
 
     def __init__(self, layers: nn.ModuleList) -> None:
         self.layers: list[Any] = list(layers)
-        self._list = layers
         self.crosses = isinstance(layers[0], CrossLayer)
         self._table: Any = None  # numpy's array of native.Step
-        self._own: list[Any] = []  # the products that the table points at, one a layer
-        self._held: list[list[Tensor]] = []  # what else it points at
+        self._products: list[Any] = []  # the products that the table points at, one a layer
+        self._tensors: list[list[Tensor]] = []  # other tensors that it points at
         steps = [layer.attention.step for layer in self.layers]
-        alike = groups([step.window if step.causal else None for step in steps])  # where keys lie
+        self._same_window = list(groups([step.window if step.causal else None for step in steps]).values())
         turned = groups([step.positions if isinstance(step.positions, Rotary) else None for step in steps])
-        self._alike = list(alike.values())
-        self._turned = [(positions, numbers) for positions, numbers in turned.items() if positions is not None]
-        self.biased = any(type(step.positions) in BIASED for step in steps)
+        self._rotary = [(positions, numbers) for positions, numbers in turned.items() if positions is not None]
+        self.biased = any(type(step.positions) in SCORE_BIASES for step in steps)
         self._room = 0  # numbers that a pass needs of a token, beside its states
-        self._lost = False  # whether they were others when they were copied
-        self._told: Snapshot | None = self._snapshot()
+        self.snapshot = Snapshot([layers, *(part for layer in self.layers for part in layer.modules())])
 
     def serves(self, words: Tensor, context: ForwardContext) -> bool:
         """Whether the kernels compute this pass."""
         record = context.capture
         shown = record.hidden is record.attentions is record.cross_attentions is None
-        if not shown or context.attend is not fused_attention or torch.is_grad_enabled() or not native.serves(words):
+        if not shown or context.attend is not fused or torch.is_grad_enabled() or not native.serves(words):
             return False
-        if not self.unchanged():
+        if not self.snapshot.holds():
             return False
         if self.biased or self.crosses != (context.encoder_output is not None):
             return False
         if context.encoder_output is not None and context.encoder_output.hidden.dtype is not words.dtype:
             return False
-        if _single(words, context):
+        if _is_decode_step(words, context):
             return True
-        plans = [self._place(numbers, context).plan for numbers in self._alike]
+        plans = [self._placement(numbers, context).plan for numbers in self._same_window]
         if any(plan and not plan.fresh and plan.reads is not None for plan in plans):
             return False  # rows are gathered first
         seen = [
@@ -131,56 +173,48 @@ class Steps:
             *(plan.runs for plan in plans if plan),
             *([context.encoder_output.runs] if context.encoder_output else []),
         ]
-        return all(prefills(words, runs) for runs in seen)
-
-    def _snapshot(self) -> Snapshot:
-        return Snapshot([self._list, *(part for layer in self.layers for part in layer.modules())])
-
-    def unchanged(self) -> bool:
-        """Whether the layers are those that were described, as they were."""
-        if self._told is None:
-            self._told = self._snapshot()
-        return not self._lost and self._told.holds()
+        return all(mixes(words, runs) for runs in seen)
 
     def run(self, x: Tensor, context: ForwardContext, last: bool = True) -> Tensor:
-        """States (tokens, width) of word vectors (tokens, width).
+        """Hidden states (tokens, width) of embeddings (tokens, width).
 
         Args:
-            last: whether the last layer is among those that run.
+            last: whether the last layer runs, too.
         """
+        library = native.library()
+        assert library is not None
         x = x.clone(memory_format=torch.contiguous_format)
         table = self._layers()
-        queries = None if _single(x, context) else spans(context.runs)
-        for numbers in self._alike:
-            found = self._place(numbers, context)
+        queries = None if _is_decode_step(x, context) else spans(context.runs)
+        for numbers in self._same_window:
+            placement = self._placement(numbers, context)
             for name in ("writes", "begins", "lengths", "index"):
-                told = getattr(found, name)
-                table[name][numbers] = address_of(told)
-            if context.cache is not None and found.plan is not None:
-                self._remember(table, numbers, found.plan, context, x)
-        for positions, numbers in self._turned:
-            angles = positions.angles(context)
+                table[name][numbers] = address_of(getattr(placement, name))
+            if context.cache is not None and placement.plan is not None:
+                self._allocate(table, numbers, placement.plan, context, x)
+        for positions, numbers in self._rotary:
+            angles = positions.angles(context)  # cosines and sines, (tokens, rotated / 2)
             table["cosines"][numbers], table["sines"][numbers] = (part.data_ptr() for part in angles)
             table["rotated"][numbers] = 2 * angles[0].shape[1]
-        held = [] if context.encoder_output is None else [tell_source(table, self.layers, context.encoder_output)]
+        source = [] if context.encoder_output is None else [set_source(table, self.layers, context.encoder_output)]
         room = x.new_empty(x.shape[0] * (self._room + x.shape[1]))
         begins, lengths = (None, None) if queries is None else map(address_of, queries)
-        said = native.Pass(
+        arguments = native.Pass(
             steps=table.ctypes.data, x=x.data_ptr(), room=room.data_ptr(), q_begins=begins, q_lengths=lengths,
             layers=len(table) - (not last), texts=len(context.runs), tokens=x.shape[0], states=x.shape[1],
             type=native.TYPES[x.dtype], causal=int(self.layers[0].attention.step.causal),
         )  # fmt: skip
-        native.library().mh_pass(ctypes.byref(said), torch.get_num_threads())
-        del held
+        library.mh_pass(ctypes.byref(arguments), torch.get_num_threads())
+        del source
         return x
 
-    def _place(self, numbers: Sequence[int], context: ForwardContext) -> Place:
-        """Where the keys and values of layers that remember alike lie."""
+    def _placement(self, numbers: Sequence[int], context: ForwardContext) -> KeyPlacement:
+        """Slots of keys and values of layers with one window."""
         memory: Any = context.cache.layers[numbers[0]] if context.cache else None
-        return context.cached((self, numbers[0]), partial(_found, memory, context))
+        return context.cached((self, numbers[0]), partial(_placement, memory, context))
 
-    def _remember(self, table: Any, numbers: Sequence[int], plan: Plan, context: ForwardContext, x: Tensor) -> None:
-        """Makes room for the keys and values of layers that remember alike, and says where it is."""
+    def _allocate(self, table: Any, numbers: Sequence[int], plan: Plan, context: ForwardContext, x: Tensor) -> None:
+        """Allocates keys and values of layers with one window, and puts their addresses in the table."""
         assert context.cache is not None
         shape = x.shape[0], int(table["key_heads"][numbers[0]]), int(table["width"][numbers[0]])
         places = []
@@ -197,114 +231,79 @@ class Steps:
         table["k"][numbers], table["v"][numbers] = zip(*places, strict=True)
 
     def _layers(self) -> Any:
-        """A table of the pass's own, with what does not change from pass to pass."""
-        if self._table is None or not all(product.placed for product in self._own):
-            parts = [Parts.of(layer) for layer in self.layers]
-            table = (native.Step * len(parts))()
-            self._held = [describe(*one) for one in zip(table, self.layers, parts, strict=True)]
-            self._table, self._room = np.frombuffer(bytes(table), np.dtype(native.Step)), room_of(parts)
-            self._own = [one.qkv for one in parts]
+        """A table for one pass, with the fields that no pass changes."""
+        if self._table is None or not all(product.has_address for product in self._products):
+            weights = [LayerWeights.fused(layer) for layer in self.layers]
+            table = (native.Step * len(weights))()
+            self._tensors = [set_layer(*one) for one in zip(table, self.layers, weights, strict=True)]
+            self._table, self._room = np.frombuffer(bytes(table), np.dtype(native.Step)), room_of(weights)
+            self._products = [one.qkv for one in weights]
         return self._table.copy()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            **self.__dict__, "_table": None, "_own": [], "_held": [], "_told": None, "_lost": not self.unchanged(),
-        }  # fmt: skip
+        return {**self.__dict__, "_table": None, "_products": [], "_tensors": []}
 
 
-def address_of(held: Any) -> int:
-    """Where a tensor's or a C array's numbers are; 0, which is null, for none."""
-    if held is None:
+def address_of(x: Any) -> int:
+    """Address of a tensor's or a C array's numbers; 0, which is null, for None."""
+    if x is None:
         return 0
-    return held.data_ptr() if isinstance(held, Tensor) else ctypes.addressof(held)
+    return x.data_ptr() if isinstance(x, Tensor) else ctypes.addressof(x)
 
 
 def groups(keys: Sequence[Any]) -> dict[Any, list[int]]:
-    """Places of equal keys."""
+    """The indices of equal keys."""
     found: dict[Any, list[int]] = {}
-    for place, key in enumerate(keys):
-        found.setdefault(key, []).append(place)
+    for index, key in enumerate(keys):
+        found.setdefault(key, []).append(index)
     return found
 
 
-def describe(entry: Any, layer: Any, parts: Parts) -> list[Tensor]:
-    """Tells the kernels of a layer; what must be kept for as long as they are told."""
-    step, held = layer.attention.step, []
-    entry.qkv, entry.out, entry.into, entry.down = (x.address for x in (parts.qkv, parts.out, parts.into, parts.down))
-    entry.width, entry.heads = step.head_width, parts.widths[0] // step.head_width
-    entry.key_heads, entry.scale, entry.window = parts.widths[1] // step.head_width, step.scale, step.window or 0
-    for name, norm in (("q_norm", step.q_norm), ("k_norm", step.k_norm)):
-        told = Norm.of(norm)
-        if told is not None and told.weight is not None:
-            held.append(told.weight)  # float32
-            setattr(entry, name, told.weight.data_ptr())
-            entry.norm_eps = told.eps
-    if parts.query is not None and parts.cross is not None:
-        entry.query, entry.cross, entry.cross_scale = parts.query.address, parts.cross.address, layer.cross.step.scale
-    return held
+def set_layer(entry: Any, layer: Any, weights: LayerWeights) -> list[Tensor]:
+    """Fills a `native.Step` for one layer. Returns the tensors that must live as long as the entry."""
+    step, tensors = layer.attention.step, []
+    products = weights.qkv, weights.out, weights.into, weights.down
+    entry.qkv, entry.out, entry.into, entry.down = (product.address for product in products)
+    entry.width, entry.heads = step.head_width, weights.widths[0] // step.head_width
+    entry.key_heads, entry.scale, entry.window = weights.widths[1] // step.head_width, step.scale, step.window or 0
+    for name, layer_norm in (("q_norm", step.q_norm), ("k_norm", step.k_norm)):
+        norm = norm_spec(layer_norm)
+        if norm is not None and norm.weight is not None:
+            tensors.append(norm.weight)  # float32
+            setattr(entry, name, norm.weight.data_ptr())
+            entry.norm_eps = norm.eps
+    if weights.query is not None and weights.cross is not None:
+        entry.query, entry.cross = weights.query.address, weights.cross.address
+        entry.cross_scale = layer.cross.step.scale
+    return tensors
 
 
-def tell_source(table: Any, layers: Sequence[Any], source: EncoderOutput) -> tuple[Any, Any]:
-    """Tells the kernels of what a pass's texts read besides; where it lies, to be kept as long as they are told."""
-    held = spans(source.runs)
-    table["source_begins"], table["source_lengths"] = map(address_of, held)
+def set_source(table: Any, layers: Sequence[Any], source: EncoderOutput) -> tuple[Any, Any]:
+    """Fills the fields of cross-attention's source. Returns the arrays that must live as long as the table is read."""
+    arrays = spans(source.runs)
+    table["source_begins"], table["source_lengths"] = map(address_of, arrays)
     for entry, layer in zip(table, layers, strict=True):
-        k, v = layer.cross.step.projected(source)
+        k, v = layer.cross.step.projected(source)  # (source tokens, heads, head width)
         entry["source_k"], entry["source_v"], entry["source_stride"] = k.data_ptr(), v.data_ptr(), k.stride(0)
-    return held
+    return arrays
 
 
-def room_of(parts: Sequence[Parts]) -> int:
-    """Widths of what a layer makes of a token: of the wider joined product, and of what its heads give."""
-    return max(max(one.qkv.outputs, one.into.outputs) for one in parts) + max(one.out.shape[1] for one in parts)
+def room_of(weights: Sequence[LayerWeights]) -> int:
+    """Numbers of scratch memory a token: the wider joined product of a layer, and the result of its heads."""
+    return max(max(one.qkv.outputs, one.into.outputs) for one in weights) + max(one.out.shape[1] for one in weights)
 
 
-def _single(x: Tensor, context: ForwardContext) -> bool:
-    """Whether a pass reads one token of each text."""
+def _is_decode_step(x: Tensor, context: ForwardContext) -> bool:
+    """Whether a pass reads one token of each sequence."""
     return context.runs.longest == 1 and len(context.runs) == x.shape[0]
 
 
-def _found(memory: KeyValues | None, context: ForwardContext) -> Place:
+def _placement(memory: KeyValues | None, context: ForwardContext) -> KeyPlacement:
     if memory is None:
-        return Place(None, None, *spans(context.runs))
+        return KeyPlacement(None, None, *spans(context.runs))
     plan = memory.plan(context)
     if plan.fresh:
-        return Place(plan, None, *spans(plan.runs))
+        return KeyPlacement(plan, None, *spans(plan.runs))
     rows = plan.writes
     writes = native.numbers(range(rows.start, rows.stop)) if isinstance(rows, slice) else rows
-    return Place(plan, writes, *spans(plan.runs, memory.window if context.runs.longest == 1 else None))
-
-
-def _plain(layer: nn.Module) -> bool:
-    """Whether the kernels compute all that a layer does."""
-    if type(layer) not in (Layer, CrossLayer):
-        return False
-    parts: Any = layer
-    residuals = [parts.attention, parts.ffn, *([parts.cross] if type(layer) is CrossLayer else [])]
-    for residual in residuals:
-        outside = residual.before, residual.after, residual.out
-        if type(residual) is not PreparedResidual or any(type(part) not in NOTHING for part in outside):
-            return False
-    fine = attends(parts.attention.step, PreparedAttention) and type(parts.ffn.step) is PreparedFeedForward
-    return fine and (type(layer) is Layer or attends(parts.cross.step, PreparedCrossAttention))
-
-
-def _as_wide(step: Any) -> bool:
-    """Whether a source has as many heads as what reads it."""
-    if isinstance(step, PreparedCrossAttention):
-        return step.widths[0] == step.output.shape[1]
-    return len({len(part.weight) for part in (step.q, step.k, step.v)}) == 1
-
-
-def attends(step: Any, kind: type[nn.Module]) -> bool:
-    """Whether the kernels compute all that attention of a kind does."""
-    made: Any = step
-    if type(step) is not kind or type(made.positions) not in (Positions, Rotary, RotaryByLength, *BIASED):
-        return False
-    norms = [norm for norm in (made.q_norm, made.k_norm) if type(norm) is not nn.Identity]
-    told = [Norm.of(norm) for norm in norms]
-    if any(norm is None or norm.kind != 1 for norm in told) or len({norm.eps for norm in told if norm}) > 1:
-        return False
-    if isinstance(step, CrossAttention) and (norms or not _as_wide(step)):
-        return False
-    return made.head_width % 16 == 0 and made.clip is made.softcap is made.sinks is None
+    return KeyPlacement(plan, writes, *spans(plan.runs, memory.window if context.runs.longest == 1 else None))

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ..errors import MemoryFull, warn
 from ..generation.engine.step_output import Passed, likeliest
-from ..kernels.ops import backend_of
 from ..kernels.ragged import BLOCK
+from ..kernels.triton import launch as gpu
 from ..nn.cache.store import Store, Text
 from ..nn.forward_context import EncoderOutput
 from .graph_cache import Standing, settle, stands
@@ -62,7 +62,7 @@ class Graphs:
     @classmethod
     def of(cls, model: Any, store: Store) -> Graphs | None:
         """Graphs of a model on a GPU; None where its steps cannot be recorded."""
-        can = backend_of(model.device).captures(model.dtype, 0) and not store.slots
+        can = model.device.type == "cuda" and gpu.programs() is not None and not store.slots
         can = can and os.environ.get("MULTIHEAD_GRAPHS") != "0"
         return cls(model, store) if can and hasattr(model, "backbone") and stands(model) else None
 

@@ -1,10 +1,9 @@
-"""Routed experts as inference runs them: the matrices of all of them in one stack, packed."""
+"""Routed experts of a CPU: the matrices of all experts in one stack, packed."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from copy import copy
 from typing import Any
 
 import torch
@@ -15,26 +14,27 @@ from ..kernels.layout import lined
 from ..nn.experts import ClampedGate, RoutedExperts, WithShared
 from ..nn.forward_context import ForwardContext
 from ..nn.switch import SwitchFeedForward
-from .fused_linear_cpu import BUFFERS, Product
+from .fused_linear_cpu import BUFFERS, FusedLinear
+from .layer_spec import adopt
 
-TOKENS = 2**11  # that go through experts at once: each has `chosen` rows in float32 meanwhile
+TOKENS = 2**11  # through experts at once: each token has a float32 row for every expert that it chose meanwhile
 SIZE = ctypes.sizeof(native.Weight)
-ALIKE = ("kind", "shape", "norm", "after", "act", "gated", "parts", "outputs")  # of products in a stack
+SHARED = ("kind", "shape", "norm", "after", "act", "gated", "parts", "outputs")  # attributes that experts have alike
 
-Visit = tuple[int, int, int]  # an expert and its rows: their begin and end
+Visit = tuple[int, int, int]  # an expert, and the first row and the end of the rows that it reads
 
 
-class Products(Product):
-    """Products of one shape, one an expert; what is held of each lies in the first dimension of a buffer.
+class ExpertLinears(FusedLinear):
+    """Linear layers of one shape, one an expert; the first dimension of each buffer is the expert.
 
     Args:
-        makers: each makes one product, and is called once the one before it is in the stack.
+        makers: each makes the layer of one expert, and is called once the one before it is in the stack.
     """
 
-    def __init__(self, makers: Sequence[Callable[[], Product]]) -> None:
+    def __init__(self, makers: Sequence[Callable[[], FusedLinear]]) -> None:
         nn.Module.__init__(self)
         first = makers[0]()
-        for name in ALIKE:
+        for name in SHARED:
             setattr(self, name, getattr(first, name))
         self.count, self.numbers = len(makers), first.numbers * len(makers)
         self._struct, self._address = None, 0
@@ -55,16 +55,17 @@ class Products(Product):
         Args:
             visits: of all rows, in order. dtype: of the result; None for x's.
         """
-        fine = native.serves(x) and self._fits(x, None, dtype) and x.ndim == 2
-        if not (fine and all(0 <= e < self.count and 0 <= begin <= end <= len(x) for e, begin, end in visits)):
+        fits = native.serves(x) and self._fits(x, None, dtype) and x.ndim == 2
+        if not (fits and all(0 <= e < self.count and 0 <= begin <= end <= len(x) for e, begin, end in visits)):
             parts = [self.one(expert).definition(x[begin:end]) for expert, begin, end in visits]
             return torch.cat(parts or [x.new_empty(0, self.outputs)]).to(dtype or x.dtype)
         x = lined(x)
         y, library = torch.empty(x.shape[0], self.outputs, dtype=dtype or x.dtype), native.library()
+        assert library is not None
         product, weights, outputs, threads = library.mh_product, self.address, self.outputs, torch.get_num_threads()
         (x_type, y_type), x_at, y_at = (native.TYPES[t.dtype] for t in (x, y)), x.data_ptr(), y.data_ptr()
         stride = x.stride(0)
-        x_step, y_step = stride * x.element_size(), outputs * y.element_size()
+        x_step, y_step = stride * x.element_size(), outputs * y.element_size()  # bytes a row
         for expert, begin, end in visits:
             product(
                 weights + expert * SIZE, x_at + begin * x_step, end - begin, stride, x_type, None, 0,
@@ -72,23 +73,27 @@ class Products(Product):
             )  # fmt: skip
         return y
 
-    def expect(self, kind: str) -> None:
-        super().expect(kind)
+    def set_kind(self, kind: str) -> None:
+        super().set_kind(kind)
         for name in ("codes", "scales", "minima"):
             if (held := getattr(self, name)) is not None:
                 setattr(self, name, held.new_empty(self.count, *held.shape))
 
-    def one(self, number: int) -> Product:
-        """An expert's product, which shares this one's memory."""
-        made = copy(self)
-        made.__class__, made.count = Product, 1  # type: ignore[assignment]
-        held = {name: getattr(self, name) for name in BUFFERS}
-        made._buffers = {name: None if x is None else x[number] for name, x in held.items()}
-        return made
+    def one(self, number: int) -> FusedLinear:
+        """The layer of one expert, which shares the stack's memory."""
+        layer = FusedLinear.__new__(FusedLinear)
+        nn.Module.__init__(layer)
+        for name in SHARED:
+            setattr(layer, name, getattr(self, name))
+        layer.numbers, layer._struct, layer._address = self.numbers // self.count, None, 0
+        for name in BUFFERS:
+            held = getattr(self, name)
+            layer.register_buffer(name, None if held is None else held[number])
+        return layer
 
     @property
     def address(self) -> int:
-        """Where the C structures of all experts lie, one after the other."""
+        """Address of the experts' C structures, one after the other."""
         if not self._address:
             table: Any = (native.Weight * self.count)()
             for number in range(self.count):
@@ -108,28 +113,32 @@ class PackedExperts(nn.Module):
         between: an activation of gates and ups that the kernels do not compute, between the two products.
     """
 
-    def __init__(self, into: Products, out: Products, between: ClampedGate | None = None) -> None:
+    def __init__(self, into: ExpertLinears, out: ExpertLinears, between: ClampedGate | None = None) -> None:
         super().__init__()
         self.into, self.output, self.between = into, out, between
 
     def forward(self, x: Tensor, weights: Tensor, chosen: Tensor, add: Tensor | None) -> Tensor:
-        """(tokens, width): `add` and what the chosen experts give of x, weighted; both are (tokens, chosen)."""
+        """The weighted sum of the chosen experts' results for x, (tokens, width), added to `add`.
+
+        Args:
+            x, add: (tokens, width). weights, chosen: (tokens, experts of a token).
+        """
         if len(x) > TOKENS:
             adds: Sequence[Tensor | None] = [None] * -(-len(x) // TOKENS) if add is None else add.split(TOKENS)
             parts = zip(*(part.split(TOKENS) for part in (x, weights, chosen)), adds, strict=True)
             return torch.cat([self(*part) for part in parts])
-        if len(x) == 1:  # experts read one row and give one each, so nothing is sorted or gathered
+        if len(x) == 1:  # each expert reads one row and gives one, so nothing is sorted or gathered
             visits = [(expert, place, place + 1) for place, expert in enumerate(chosen[0].tolist())]
-            given = self._given(x.expand(len(visits), -1), visits)
+            results = self._results(x.expand(len(visits), -1), visits)
         else:
-            order = chosen.flatten().argsort(stable=True)
-            given = self._given(x.index_select(0, order // chosen.shape[1]), self._visits(chosen))
-            given = given.index_select(0, order.argsort())
-        y = torch.bmm(weights.float()[:, None], given.view(*chosen.shape, self.output.outputs))[:, 0]
+            order = chosen.flatten().argsort(stable=True)  # rows of one expert lie side by side
+            results = self._results(x.index_select(0, order // chosen.shape[1]), self._visits(chosen))
+            results = results.index_select(0, order.argsort())
+        y = torch.bmm(weights.float()[:, None], results.view(*chosen.shape, self.output.outputs))[:, 0]
         return (y if add is None else y + add).to(x.dtype)
 
     def _visits(self, chosen: Tensor) -> list[Visit]:
-        """Of rows that are sorted by expert."""
+        """Visits of rows that are sorted by expert."""
         visits, begin = [], 0
         for expert, count in enumerate(torch.bincount(chosen.flatten(), minlength=self.into.count).tolist()):
             if count:
@@ -137,7 +146,7 @@ class PackedExperts(nn.Module):
                 begin += count
         return visits
 
-    def _given(self, x: Tensor, visits: Sequence[Visit]) -> Tensor:
+    def _results(self, x: Tensor, visits: Sequence[Visit]) -> Tensor:
         """Float32 (rows, width)."""
         if self.between is None:
             return self.output(self.into(x, visits), visits, torch.float32)
@@ -145,19 +154,29 @@ class PackedExperts(nn.Module):
         return self.output(self.between(gate, up), visits, torch.float32)
 
 
-class PreparedExperts(RoutedExperts):
-    """Packed experts behind a router that is left as it was, since its numbers decide who is chosen."""
+class FusedRoutedExperts(RoutedExperts):
+    """Packed experts behind the router of a layer, which keeps its numbers, since these decide who is chosen."""
+
+    def __init__(self, layer: RoutedExperts, experts: PackedExperts) -> None:
+        nn.Module.__init__(self)
+        adopt(self, layer)
+        self.experts = experts
 
     def forward(self, x: Tensor) -> Tensor:
         return self.joined(x, None)
 
     def joined(self, x: Tensor, add: Tensor | None) -> Tensor:
-        """(tokens, width): `add` and what the experts give of x."""
+        """`add` and the experts' result for x, (tokens, width)."""
         return self.experts(x, *self.route(x), add)
 
 
-class PreparedWithShared(WithShared):
-    """The same beside a shared expert."""
+class FusedWithShared(WithShared):
+    """Fused routed experts beside a fused shared one."""
+
+    def __init__(self, layer: WithShared, routed: nn.Module, shared: nn.Module) -> None:
+        nn.Module.__init__(self)
+        adopt(self, layer)
+        self.routed, self.shared = routed, shared  # type: ignore[assignment]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.joined(x, None)
@@ -171,8 +190,13 @@ class PreparedWithShared(WithShared):
         return routed.joined(x, part if add is None else part + add)
 
 
-class PreparedSwitch(SwitchFeedForward):
+class FusedSwitch(SwitchFeedForward):
     """Packed experts of Switch Transformers."""
+
+    def __init__(self, layer: SwitchFeedForward, experts: PackedExperts) -> None:
+        nn.Module.__init__(self)
+        adopt(self, layer)
+        self.experts = experts  # type: ignore[assignment]
 
     def forward(self, x: Tensor, context: ForwardContext) -> Tensor:
         return self.joined(x, None, context)

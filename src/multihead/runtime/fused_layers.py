@@ -2,51 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidInput
-from ..kernels.activations import ACTIVATIONS as KNOWN
-from ..kernels.packed import KEPT, kept_kind
+from ..kernels.cpu.native import ACTIVATIONS as KERNEL_ACTIVATIONS
 from ..kernels.ragged import Sight
 from ..nn.activations import ACTIVATIONS
 from ..nn.attention.attention import Attention, CrossAttention
-from ..nn.cache.layer_cache import KeyValues
-from ..nn.experts import ExpertList, RoutedExperts, StackedExperts, WithShared
+from ..nn.cache.layer_cache import KeyValues, given
 from ..nn.feedforward import FeedForward, GatedFeedForward
 from ..nn.forward_context import EncoderOutput, ForwardContext
 from ..nn.hooks import hooked
-from ..nn.layer import Layer, Residual
-from ..nn.norms import Finite
+from ..nn.layer import Residual
 from ..nn.positions import Positions
 from ..nn.stack import Stack
-from ..nn.switch import SwitchFeedForward
 from ..nn.weights import Linear
-from .fused_experts import PackedExperts, PreparedExperts, PreparedSwitch, PreparedWithShared, Products
-from .fused_linear_cpu import Norm, PackedLinear, Product
-from .fused_linear_gpu import Joined, normed_sum
-from .layer_spec import known, learn, unpatched
+from .fused_linear_cpu import FusedLinear
+from .fused_linear_gpu import FusedLinearGPU, normed_sum
+from .layer_spec import LayerSpec, Snapshot, adopt, register
 
-JOINED = "joined"  # in place of a kind of codes: weights stay as they are, and torch multiplies them
+Product = FusedLinear | FusedLinearGPU
+FUSED_OPTIONS = {"clip", "softcap", "sinks"}  # of attention, which `FusedAttention` computes
+LINEARS: dict[type, tuple[str, ...]] = {
+    Attention: ("q", "k", "v", "out"), CrossAttention: ("q", "k", "v", "out"), FeedForward: ("up", "down"),
+    GatedFeedForward: ("gate", "up", "down"),
+}  # fmt: skip
 
 
-class PreparedAttention(Attention):
-    """Queries, keys and values of one product, and the result's with the residual sum."""
+class FusedAttention(Attention):
+    """Attention with one product for queries, keys and values, and one for the result with the residual sum.
 
-    qkv: Product | Joined
-    output: Product | Joined
-    widths: tuple[int, int, int]
+    Args:
+        layer: the attention that this one replaces. qkv: (width) to (query, key and value widths, one after the other).
+        output: (query width) to (width).
+    """
+
+    widths: tuple[int, int, int]  # of queries, keys and values
+
+    def __init__(self, layer: Attention, qkv: Product, output: Product) -> None:
+        nn.Module.__init__(self)
+        adopt(self, layer, "q", "k", "v", "out")
+        self.widths = len(layer.q.weight), len(layer.k.weight), len(layer.v.weight)  # type: ignore[arg-type]
+        self.qkv, self.output = qkv, output
 
     def forward(self, x: Tensor, context: ForwardContext, memory: KeyValues | None) -> Tensor:
-        return bare(self.output, self._heads(x, context, memory).flatten(1))
+        return without_norm(self.output, self._heads(x, context, memory).flatten(1))
 
     def joined(self, x: Tensor, add: Tensor | None, context: ForwardContext, memory: KeyValues | None) -> Tensor:
-        """(tokens, width): `add` and what attention gives of x."""
+        """`add` and the attention's result for x, (tokens, width)."""
         return self.output(self._heads(x, context, memory).flatten(1), add)
 
     @property
@@ -68,18 +73,33 @@ class PreparedAttention(Attention):
         return self.q_norm(self._split(q)), self.k_norm(self._split(k)), self._split(v)
 
 
-class PreparedCrossAttention(CrossAttention):
-    """Keys and values of one product."""
+class FusedCrossAttention(CrossAttention):
+    """Cross-attention with one product for keys and values.
 
-    query: Product | Joined
-    kv: Product | Joined
-    output: Product | Joined
-    widths: tuple[int, int]
+    Args:
+        layer: the attention that this one replaces. query, output: as in `FusedAttention`.
+        kv: (source width) to (key and value widths, one after the other).
+    """
+
+    widths: tuple[int, int]  # of keys and values
+
+    def __init__(
+        self,
+        layer: CrossAttention,
+        query: Product,
+        kv: Product,
+        output: Product,
+    ) -> None:
+        nn.Module.__init__(self)
+        adopt(self, layer, "q", "k", "v", "out")
+        self.widths = len(layer.k.weight), len(layer.v.weight)  # type: ignore[arg-type]
+        self.query, self.kv, self.output = query, kv, output
 
     def forward(self, x: Tensor, context: ForwardContext, memory: KeyValues | None = None) -> Tensor:
-        return bare(self.output, self._mixed(x, context))
+        return without_norm(self.output, self._mixed(x, context))
 
     def joined(self, x: Tensor, add: Tensor | None, context: ForwardContext, memory: KeyValues | None = None) -> Tensor:
+        """`add` and the attention's result for x, (tokens, width)."""
         return self.output(self._mixed(x, context), add)
 
     def _mixed(self, x: Tensor, context: ForwardContext) -> Tensor:
@@ -99,48 +119,59 @@ class PreparedCrossAttention(CrossAttention):
         return source.project(self, project)
 
 
-class PreparedFeedForward(nn.Module):
+class FusedFeedForward(nn.Module):
     """down(act(up(x))), or down(act(gate(x)) * up(x)), in two products."""
 
-    def __init__(self, into: Product | Joined, out: Product | Joined) -> None:
+    def __init__(self, into: Product, out: Product) -> None:
         super().__init__()
         self.into, self.output = into, out
 
     def forward(self, x: Tensor) -> Tensor:
-        return bare(self.output, self.into(x))
+        return without_norm(self.output, self.into(x))
 
     def joined(self, x: Tensor, add: Tensor | None) -> Tensor:
-        """(tokens, width): `add` and what the step gives of x."""
+        """`add` and the result for x, (tokens, width)."""
         return self.output(self.into(x), add)
 
 
-class PreparedResidual(Residual):
-    """A residual step that adds what it reads itself, with the norms that its products have taken in.
+class FusedResidual(Residual):
+    """A residual step whose step adds what it reads itself, and whose products hold the norms around it.
 
-    A step that somebody hooks is asked for what it gives alone, which is then added here.
+    A step that somebody hooks gives its own result alone, which is added here.
+
+    Args:
+        layer: the residual that this one replaces. step: the fused step.
+        before, after: whether the step's products compute the norm before it, and the one after the sum.
     """
 
-    joins: tuple[nn.Module, ...] = ()  # the step, as it was prepared
-    taken = (False, False)  # whether its products have taken in the norm before and the one after
+    def __init__(self, layer: Residual, step: nn.Module, before: bool = False, after: bool = False) -> None:
+        nn.Module.__init__(self)
+        adopt(self, layer)
+        self.step = step
+        self.fused_step, self.inner_norms = (step,), (before, after)  # a tuple: no sub-layer of its own
+        if before:
+            self.before = nn.Identity()
+        if after:
+            self.after = nn.Identity()
 
     def forward(self, x: Tensor, *args: Any) -> Tensor:
-        if self._adds:
+        if self._is_fused:
             return self.after(self.step.joined(self.before(x), x, *args))  # type: ignore[operator]
-        return self._apart(x, *args)
+        return self._separate(x, *args)
 
     @property
-    def _adds(self) -> bool:
+    def _is_fused(self) -> bool:
         """Whether the step may add what it reads.
 
         Raises:
-            InvalidInput: a part was replaced that was joined with others.
+            InvalidInput: somebody replaced a part that was joined with others.
         """
         step = self.step
-        if step is not self.joins[0] or any(
-            taken and type(norm) is not nn.Identity
-            for taken, norm in zip(self.taken, (self.before, self.after), strict=True)
+        if step is not self.fused_step[0] or any(
+            inner and type(norm) is not nn.Identity
+            for inner, norm in zip(self.inner_norms, (self.before, self.after), strict=True)
         ):
-            if any(self.taken):
+            if any(self.inner_norms):
                 raise InvalidInput(
                     "A step and the norms around it were joined when this model was prepared, and one of them was "
                     f"replaced since ({type(step).__name__} is there now). Replace parts first, then call prepare()."
@@ -148,11 +179,11 @@ class PreparedResidual(Residual):
             return False
         return not hooked(step) and type(self.out) is nn.Identity and not hooked(self.out) and self.scale == 1.0
 
-    def _apart(self, x: Tensor, *args: Any) -> Tensor:
-        """The same where what the step gives is looked at, or has something done to it, before it is added."""
+    def _separate(self, x: Tensor, *args: Any) -> Tensor:
+        """The same for a step whose result is read or changed before it is added."""
         new = self.dropout(self.out(self.step(self.before(x), *args)))
         total = x + (new if self.scale == 1.0 else new * self.scale)
-        return self.after(self.step.output.settled(total) if self.taken[1] else total)  # type: ignore[union-attr,operator]
+        return self.after(self.step.output.normalized(total) if self.inner_norms[1] else total)  # type: ignore[union-attr,operator]
 
     @property
     def supports_selected_tokens(self) -> bool:
@@ -164,232 +195,102 @@ class PreparedResidual(Residual):
         return self.after(self.step.forward_selected(self.before(x), context, rows))  # type: ignore[operator]
 
 
-class JoinedResidual(PreparedResidual):
-    """The same on a GPU, where a sum is made together with the norm that reads it.
-
-    A sum that the next step's norm reads is a tensor with that norm and what it gives, as its `normed`.
-    """
-
-    follows: Follows | None = None
+class FusedResidualGPU(FusedResidual):
+    """The same on a GPU, where one program computes a sum and the norm that reads it."""
 
     def forward(self, x: Tensor, *args: Any) -> Tensor:
-        norm, known = getattr(x, "normed", (None, None))
-        if not self._adds:
-            return self._apart(x, *args)
-        new = self.step.joined(self.before(x) if known is None or norm is not self.before else known, None, *args)  # type: ignore[operator]
+        return self.with_next_norm(x, None, None, *args)[0]
+
+    def with_next_norm(
+        self, x: Tensor, normed: Tensor | None, norm: nn.Module | None, *args: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """The result (tokens, width) of x (tokens, width), and the norm of this result.
+
+        Args:
+            normed: the norm of x, (tokens, width), where the layer before has computed it.
+            norm: the norm that reads the result; its value is None where no program computes it.
+        """
+        if not self._is_fused:
+            return self._separate(x, *args), None
+        new = self.step.joined(self.before(x) if normed is None else normed, None, *args)  # type: ignore[operator]
         if type(self.after) is not nn.Identity:
             found = None if hooked(self.after) else normed_sum(x, new, self.after, keep=False)
-            return self.after(x + new) if found is None else found[1]
-        after = self.follows
-        found = normed_sum(x, new, after.norm, keep=True) if after is not None and after.next() else None
-        if found is None or after is None:
-            return x + new
-        found[0].normed = after.norm, found[1]  # type: ignore[attr-defined]
-        return found[0]
+            return (self.after(x + new) if found is None else found[1]), None
+        found = None if norm is None else normed_sum(x, new, norm, keep=True)
+        return (x + new, None) if found is None else found
 
 
-@dataclass(frozen=True, eq=False)
-class Follows:
-    """The step that reads what another one gives, where nothing is done to it between.
+class FusedStackGPU(Stack):
+    """A stack on a GPU that computes each residual sum together with the norm that reads it.
 
-    Args:
-        norm: of that step. places: what leads from the one to the other: an owner, the name of a part, and the part.
+    It runs layer by layer where somebody reads states between layers, or has hooked, set or replaced a part.
     """
 
-    norm: nn.Module
-    places: tuple[tuple[nn.Module, str, nn.Module], ...]
+    def __init__(self, stack: Stack) -> None:
+        nn.Module.__init__(self)
+        adopt(self, stack)
+        residuals = [layer.get_submodule(name) for layer in self.layers for name in steps_of(layer)]
+        norms: list[Any] = [residual.before for residual in residuals]
+        self.next_norms = [*norms[1:], None]
+        self.snapshot = Snapshot([self.layers, *self.layers, *residuals, *norms])
 
-    def next(self) -> bool:
-        """Whether it is still so: nobody has hooked or replaced what lies between."""
-        held = all(owner._modules.get(name) is part and not hooked(part) for owner, name, part in self.places)
-        return held and unpatched()
+    def forward(self, words: Tensor, context: ForwardContext) -> Tensor:
+        if not self._is_fused(context):
+            return super().forward(words, context)
+        x, normed = self.embed(words, context), None
+        memories, norms = context.cache.layers if context.cache else [None] * len(self.layers), iter(self.next_norms)
+        for layer, memory in zip(self.layers, map(given, memories), strict=True):
+            arguments = {"attention": (context, memory), "cross": (context,), "ffn": ()}
+            for name in steps_of(layer):
+                x, normed = getattr(layer, name).with_next_norm(x, normed, next(norms), *arguments[name])
+        if context.cache is not None:
+            context.cache.advance(context.runs)
+        return self.out(self.norm(x))
 
-
-def _follow(stack: Stack) -> None:
-    """Tells each step of a stack's layers the next one."""
-    layers = [(str(number), layer) for number, layer in enumerate(stack.layers) if isinstance(layer, Layer)]
-    steps = [
-        (step, ((stack.layers, number, layer), (layer, name, step)))
-        for number, layer in layers for name, step in layer.named_children() if name in ("attention", "cross", "ffn")
-    ]  # fmt: skip
-    for (step, here), (after, there) in pairwise(steps):
-        if type(step) is type(after) is JoinedResidual and type(step.after) is nn.Identity:
-            way = (*here, *there, (after, "before", after.before))
-            step.follows = Follows(after.before, way)
-
-
-for _kind, _names in (
-    (PreparedAttention, ()), (PreparedCrossAttention, ()), (PreparedFeedForward, ("into", "output")),
-    (PreparedResidual, ()), (JoinedResidual, ()),
-):  # fmt: skip
-    learn(_kind, *_names)
-
-
-def prepare(module: nn.Module, kind: str) -> None:
-    """Joins and packs every step inside that can be, in place; other linear layers are packed alone.
-
-    Args:
-        kind: of codes, as in `kernels.packed`, or `JOINED`.
-
-    Raises:
-        InvalidInput: weights that are not finite, or too large.
-    """
-    for part in list(module.modules()):
-        if type(part) is Residual:
-            _residual(part, kind)
-    _steps(module, kind)
-    for part in module.modules():
-        if isinstance(part, Stack) and kind == JOINED:
-            _follow(part)
+    def _is_fused(self, context: ForwardContext) -> bool:
+        whole = (
+            self.adjust is None and context.selected is None and context.capture.hidden is None and not self.recompute
+        )
+        crosses = hasattr(self.layers[0], "cross")
+        return (
+            whole
+            and not (self.drop and self.training)
+            and crosses == (context.encoder_output is not None)
+            and self.snapshot.holds()
+        )
 
 
-def _residual(residual: Residual, kind: str) -> None:
-    """A residual whose step can add what it reads."""
-    if type(residual.out) is not nn.Identity or residual.scale != 1.0 or not known(residual):
-        return
-    if kind != JOINED and _routes(residual.step):  # a router reads what the norm gives, too
-        residual.step = _experts(residual.step, kind)
-        residual.__class__, residual.joins = PreparedResidual, (residual.step,)  # type: ignore[assignment]
-    if not can_join(residual.step):
-        return
-    if kind == JOINED and type(residual.after) is Finite and residual.before.weight.dtype is not torch.float16:
-        residual.after = nn.Identity()
-    norms = residual.before, residual.after
-    before, after = (None if kind == JOINED or not known(norm) else Norm.of(norm) for norm in norms)
-    residual.step = _step(residual.step, kind, before, after)
-    residual.before = nn.Identity() if before else residual.before
-    residual.after = nn.Identity() if after else residual.after
-    residual.__class__ = JoinedResidual if kind == JOINED else PreparedResidual
-    residual.joins, residual.taken = (residual.step,), (before is not None, after is not None)  # type: ignore[assignment]
-
-
-def _steps(module: nn.Module, kind: str) -> None:
-    for name, child in list(module.named_children()):
-        if can_join(child):
-            setattr(module, name, _step(child, kind, None, None))
-        elif kind != JOINED and _routes(child):
-            setattr(module, name, _experts(child, kind))
-        elif is_plain(child) and kind != JOINED and name not in getattr(module, "unpacked", ()):
-            setattr(module, name, PackedLinear(child, kind))  # type: ignore[arg-type]
-        elif not isinstance(child, (Product, Joined)):
-            _steps(child, kind)
-
-
-def can_join(step: nn.Module) -> bool:
-    """Whether a step is of the plain kind that is joined here."""
-    if not known(step):
+def fusable(spec: LayerSpec | None) -> bool:
+    """Whether the fused layers compute all that attention or a feed-forward does."""
+    names = () if spec is None else LINEARS.get(type(spec.layer), ())
+    if spec is None or not names or any(spec.kind(name) is not Linear for name in names):
         return False
-    if type(step) in (Attention, CrossAttention):
-        return all(is_plain(getattr(step, name)) for name in ("q", "k", "v", "out"))
-    if isinstance(step, (FeedForward, GatedFeedForward)) and step.down.weight.dtype != step.up.weight.dtype:
+    if not spec.options <= FUSED_OPTIONS:
         return False
-    if type(step) is FeedForward:
-        return is_plain(step.up) and is_plain(step.down) and named(step.act) is not None
-    linears = type(step) is GatedFeedForward and all(map(is_plain, (step.gate, step.up, step.down)))
-    return linears and step.scales == (1.0, 1.0) and named(step.act) is not None
+    if isinstance(spec.layer, Attention):
+        return True
+    ffn = spec.layer
+    return ffn.down.weight.dtype == ffn.up.weight.dtype and kernel_activation(ffn.act) is not None
 
 
-def is_plain(linear: nn.Module) -> bool:
-    """Whether a linear layer is its weight and bias and nothing more."""
-    return type(linear) is Linear and known(linear)
-
-
-def bare(product: Product | Joined, x: Tensor) -> Tensor:
-    """What a step's last product gives, before the residual sum and the norm after it."""
-    return product.bare(x) if isinstance(product, Product) else product(x)
-
-
-def _routes(step: nn.Module) -> bool:
-    """Whether a step sends tokens to experts that are packed here."""
-    made: Any = step
-    if type(step) is WithShared:
-        return _routes(made.routed) and can_join(made.shared)
-    if type(step) is SwitchFeedForward or (type(step) is RoutedExperts and type(made.experts) is ExpertList):
-        return all(map(can_join, made.experts)) and len({type(expert) for expert in made.experts}) == 1
-    return type(step) is RoutedExperts and type(made.experts) is StackedExperts
-
-
-def _experts(step: Any, kind: str) -> nn.Module:
-    """The step with its experts packed, one after the other: each is let go before the next."""
-    if isinstance(step, WithShared):
-        step.routed, step.shared = _experts(step.routed, kind), _step(step.shared, kind, None, None)  # type: ignore[assignment]
-        step.__class__ = PreparedWithShared
-    elif isinstance(step, SwitchFeedForward):
-        step.experts = _listed(step.experts, kind)  # type: ignore[assignment]
-        step.__class__ = PreparedSwitch
-    else:
-        pack = _stacked if isinstance(step.experts, StackedExperts) else _listed
-        step.experts, step.__class__ = pack(step.experts, kind), PreparedExperts
-        if step.wide:
-            step.router.widened = (torch.float16, torch.bfloat16)  # it computes in float32: not cast in every pass
-    return step
-
-
-def _listed(experts: Any, kind: str) -> PackedExperts:
-    gated, act = isinstance(experts[0], GatedFeedForward), named(experts[0].act)
-
-    def product(expert: nn.Module, kind: str, *names: str, **options: Any) -> Product:
-        linears = [getattr(expert, name) for name in names]
-        for name in names:
-            delattr(expert, name)
-        return _joined(linears, kind, **options)  # type: ignore[return-value]
-
-    def products(*names: str, **options: Any) -> Products:
-        weights = [getattr(expert, name).weight for expert in experts for name in names]
-        one = kept_kind(weights) if kind == KEPT else kind  # a stack has one kind
-        return Products([partial(product, expert, one, *names, **options) for expert in experts])
-
-    into = products(*(("gate", "up") if gated else ("up",)), act=act, gated=gated)
-    return PackedExperts(into, products("down"))
-
-
-def _stacked(experts: StackedExperts, kind: str) -> PackedExperts:
-    kind = "bf16" if kind == KEPT else kind  # columns of theirs are rows of products: a file's codes are of no use
-
-    def into(number: int) -> Product:
-        weight, bias = experts.gate_up[number].t(), experts.gate_up_bias[number]
-        return Product([weight[::2], weight[1::2]], [bias[::2], bias[1::2]], kind)
-
-    def out(number: int) -> Product:
-        return Product([experts.down[number].t()], [experts.down_bias[number]], kind)
-
-    numbers = range(len(experts.down))
-    first = Products([partial(into, number) for number in numbers])
-    del experts.gate_up
-    return PackedExperts(first, Products([partial(out, number) for number in numbers]), experts.act)
-
-
-def named(act: Any) -> str | None:
+def kernel_activation(act: Any) -> str | None:
     """The name of an activation that the kernels compute."""
-    return next((name for name, known in ACTIVATIONS.items() if known is act and name in KNOWN), None)
+    return next((name for name, known in ACTIVATIONS.items() if known is act and name in KERNEL_ACTIVATIONS), None)
 
 
-def _joined(
-    linears: list[Any], kind: str, act: str | None = None, gated: bool = False, **norms: Norm | None
-) -> Product | Joined:
-    if kind == JOINED:
-        return Joined([x.weight for x in linears], [x.bias for x in linears], act=act, gated=gated)
-    options: dict[str, Any] = {"act": act, "gated": gated, **norms}
-    return Product([x.weight for x in linears], [x.bias for x in linears], kind, **options)
+def steps_of(layer: nn.Module) -> tuple[str, ...]:
+    """Names of a layer's residual steps, in the order in which they run."""
+    return ("attention", "cross", "ffn") if hasattr(layer, "cross") else ("attention", "ffn")
 
 
-def _step(step: Any, kind: str, before: Norm | None, after: Norm | None) -> nn.Module:
-    """The joined step, with the norms before and after it where the kernels compute these."""
-    if isinstance(step, (FeedForward, GatedFeedForward)):
-        gated = isinstance(step, GatedFeedForward)
-        linears = [step.gate, step.up] if gated else [step.up]
-        into = _joined(linears, kind, act=named(step.act), gated=gated, norm=before)
-        return PreparedFeedForward(into, _joined([step.down], kind, after=after))
-    made: Any = step
-    output = _joined([made.out], kind, after=after)
-    if isinstance(step, CrossAttention):
-        made.query, made.kv = _joined([made.q], kind, norm=before), _joined([made.k, made.v], kind)
-        made.widths = made.k.out_features, made.v.out_features
-        made.__class__ = PreparedCrossAttention
-    else:
-        made.qkv = _joined([made.q, made.k, made.v], kind, norm=before)
-        made.widths = made.q.out_features, made.k.out_features, made.v.out_features
-        made.__class__ = PreparedAttention
-    del made.q, made.k, made.v, made.out
-    made.output = output
-    return made
+def without_norm(product: Product, x: Tensor) -> Tensor:
+    """The result of a step's last product, before the residual sum and the norm after it."""
+    return product.without_norm(x) if isinstance(product, FusedLinear) else product(x)
+
+
+register(FusedAttention, "qkv output widths", base=Attention)
+register(FusedCrossAttention, "query kv output widths", base=CrossAttention)
+register(FusedFeedForward, "into output")
+register(FusedResidual, "fused_step inner_norms", base=Residual)
+register(FusedResidualGPU, base=FusedResidual)
+register(FusedStackGPU, "next_norms snapshot", base=Stack)

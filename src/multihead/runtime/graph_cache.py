@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..kernels.ops import backend_of, fused_attention
 from ..kernels.ragged import BLOCK, Pages, Runs
+from ..kernels.torch.attention import fused
+from ..kernels.triton import launch as gpu
 from ..nn.attention.attention import Attention
 from ..nn.cache.cache_rows import copied_rows
 from ..nn.cache.layer_cache import KeyValues, Plan
@@ -22,28 +23,28 @@ from ..nn.norms import AcrossHeads, HeadNorm, PlainLayerNorm, RMSNorm, WideRMSNo
 from ..nn.positions import Positions, Rotary
 from ..nn.stack import Stack
 from ..nn.weights import Dropout, Embedding, LayerNorm, Linear, ScaledEmbedding
-from .fused_layers import JoinedResidual, PreparedAttention, PreparedFeedForward
-from .fused_linear_gpu import Joined
-from .layer_spec import all_known
+from .fused_layers import FusedAttention, FusedFeedForward, FusedResidualGPU, FusedStackGPU
+from .fused_linear_gpu import FusedLinearGPU
+from .layer_spec import describe
 
 OWN = 3  # columns of a text before those of its windows: its token, the token's place, and how many places it has
 KINDS = {  # whose passes ask the device nothing and depend on host numbers through the cache alone
-    nn.ModuleList, nn.Identity, Stack, Layer, ParallelLayer, Residual, JoinedResidual, Attention, PreparedAttention,
-    FeedForward, GatedFeedForward, PreparedFeedForward, Joined, Linear, Embeddings, Embedding, LearnedPositions,
-    SinusoidalPositions, CountedSinusoids, LayerNorm, RMSNorm, WideRMSNorm, PlainLayerNorm, HeadNorm, AcrossHeads,
-    Dropout, Positions, Rotary, ScaledEmbedding,
+    nn.ModuleList, nn.Identity, Stack, FusedStackGPU, Layer, ParallelLayer, Residual, FusedResidualGPU, Attention,
+    FusedAttention, FeedForward, GatedFeedForward, FusedFeedForward, FusedLinearGPU, Linear, Embeddings, Embedding,
+    LearnedPositions, SinusoidalPositions, CountedSinusoids, LayerNorm, RMSNorm, WideRMSNorm, PlainLayerNorm, HeadNorm,
+    AcrossHeads, Dropout, Positions, Rotary, ScaledEmbedding,
 }  # fmt: skip
 
 
 def stands(model: Any) -> bool:
     """Whether a step of a model's can be recorded: layers of known kinds, read by a backend that reads pages."""
     parts = list(model.backbone.modules())
-    if model.training or model.attend is not fused_attention or not {type(part) for part in parts} <= KINDS:
+    if model.training or model.attend is not fused or model.dtype not in gpu.TYPES:
         return False
-    plain = all(getattr(part, "adjust", None) is None for part in parts)
-    plain = plain and all_known(parts) and not any(map(hooked, model.modules()))
-    widest = max((part.head_width for part in parts if isinstance(part, Attention)), default=0)
-    return plain and backend_of(model.device).captures(model.dtype, widest)
+    spec = describe(model.backbone) if {type(part) for part in parts} <= KINDS else None
+    if spec is None or not spec.complete or "adjust" in spec.options or any(map(hooked, model.modules())):
+        return False
+    return all(part.head_width <= gpu.WIDEST for part in parts if isinstance(part, Attention))
 
 
 class Kept:
@@ -112,7 +113,7 @@ class Standing(Cache):
 
     def follow(self, tokens: Tensor) -> None:
         """Makes these (texts,) the next step's tokens, on the device alone."""
-        backend_of(self.told.device).advance_step(self.told, tokens, len(self.store.windows), self.blocks)
+        gpu.followed(self.told, tokens, len(self.store.windows), self.blocks)
 
     def _absent(self, first: int) -> None:
         self._rows[first:, :OWN] = 0

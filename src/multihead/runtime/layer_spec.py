@@ -1,167 +1,316 @@
-"""Parts of a model as the ways past their `forward` know them: kernels that compute a whole step, or a recorded one.
+"""One description of layers for every fast path: fused layers, C++ steps and recorded CUDA graphs.
 
-What such a way leaves out would be left out in silence, so it asks here first. A part is known while it is of a class
-below, has no attribute beside those named, which are all that the ways read, and nobody hooks or patches it. Whoever
-gives a layer a new option names it here once the ways honour it; until then they leave such layers to their `forward`.
+A fast path computes in place of a layer's `forward`, so what it does not know of a layer would be dropped in silence.
+`CLASSES` therefore names every attribute of the layers that fast paths accept, and `describe` gives no spec of a layer
+with another attribute, of another class, with a hook, or with a replaced method. A new option of a layer is named here
+with its neutral value: fast paths then decline layers that set it, until they compute it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ..heads.heads import LanguageModel
 from ..nn.attention.alibi import Alibi
 from ..nn.attention.attention import Attention, CrossAttention
 from ..nn.attention.position_bias import BucketedBias
 from ..nn.embeddings import CountedSinusoids, Embeddings, LearnedPositions, SinusoidalPositions
+from ..nn.experts import ClampedGate, ExpertList, RoutedExperts, StackedExperts, WithShared
 from ..nn.feedforward import FeedForward, GatedFeedForward
 from ..nn.hooks import hooked
 from ..nn.layer import CrossLayer, Layer, ParallelLayer, Residual
 from ..nn.norms import AcrossHeads, Finite, HeadNorm, PlainLayerNorm, RMSNorm, WideRMSNorm
 from ..nn.positions import Positions, Rotary, RotaryByLength
 from ..nn.stack import EncoderDecoder, Stack
+from ..nn.switch import SwitchFeedForward
 from ..nn.weights import Dropout, Embedding, LayerNorm, Linear, ScaledEmbedding
-from .fused_linear_cpu import PackedLinear, Product
-from .fused_linear_gpu import Joined
 
-OWN = frozenset(vars(nn.Module()))  # what torch keeps of every module
-HEADS = "causal clip dropout head_width k_norm positions q_norm scale sinks softcap window"
-TABLE = "embedding_dim max_norm norm_type num_embeddings padding_idx scale_grad_by_freq sparse weight"
-CODES = (
-    "_address _struct act after after_bias after_weight codes gated kind minima norm norm_bias norm_weight numbers "
-    "offsets outputs parts scales shape"
-)
-STACK = "adjust after drop embed layers norm out recompute steps"
-NAMES: Mapping[type[nn.Module], str] = {
-    Alibi: "scale slopes",
-    Attention: f"{HEADS} q k v out qkv output widths",
-    CrossAttention: f"{HEADS} q k v out query kv output widths",
-    BucketedBias: "buckets causal reach table",
-    CountedSinusoids: "frequencies offset padding width",
-    SinusoidalPositions: "frequencies width",
-    LearnedPositions: "offset padding table",
-    Embeddings: "_typed dropout norm position project rescales rounded scale segment token widen worded",
-    FeedForward: "act down dropout up",
-    GatedFeedForward: "act down dropout gate scales up",
-    Joined: "act bias gated weight",
-    Layer: "attention ffn",
-    CrossLayer: "attention cross ffn",
-    ParallelLayer: "attention dropout ffn ffn_norm norm",
-    Residual: "after before dropout out scale step follows joins taken",
-    AcrossHeads: "norm",
-    Finite: "",
-    HeadNorm: "eps weight",
-    PlainLayerNorm: "eps width",
-    RMSNorm: "eps weight",
-    WideRMSNorm: "centre eps weight",
-    Product: CODES,
-    PackedLinear: f"{CODES} in_features out_features sample",
-    Positions: "",
-    Rotary: "frequencies scale",
-    RotaryByLength: "by_length frequencies scale variant",
-    Stack: STACK,
-    EncoderDecoder: "bridge decoder encoder",
-    Dropout: "inplace p",
-    Embedding: TABLE,
-    ScaledEmbedding: f"{TABLE} rounded scale",
-    LayerNorm: "bias elementwise_affine eps normalized_shape weight",
-    Linear: "bias in_features out_features weight widened",
-    nn.Identity: "",
-}
-KNOWN: dict[type[nn.Module], frozenset[str]] = {kind: frozenset(names.split()) for kind, names in NAMES.items()}
-TOLD = (Attention, CrossAttention, Residual)  # whose plain attributes may be set at any time, with effect
+MODULE = frozenset(vars(nn.Module()))  # attributes of every torch module
 
 
-def learn(kind: type[nn.Module], *names: str) -> None:
-    """Makes a class known too, whose parts have these attributes beside those of its known base."""
-    base = next((KNOWN[parent] for parent in kind.__mro__[1:] if parent in KNOWN), frozenset())
-    KNOWN[kind] = base | set(names)
+@dataclass(frozen=True)
+class Attributes:
+    """The attributes of a layer class, by what fast paths do with them.
+
+    Args:
+        read: names, apart by spaces, that every fast path computes with, compares, or leaves to the layer's own code.
+        options: name -> neutral value, or the neutral class of a sub-layer. Other values are `LayerSpec.options`.
+        inert: name -> why no fast path depends on it. A sub-layer of this name is not described.
+    """
+
+    read: str = ""
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    inert: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        return frozenset((*self.read.split(), *self.options, *self.inert))
+
+
+TRAINING = "has no effect outside training, and fast paths run in inference alone"
+GIVEN = "concerns vectors or token types that a caller gives: such passes run layer by layer"
+SOURCE = "is called before the decoder, which reads its result from the cross-attention's source"
+
+ATTENTION = "causal head_width k_norm positions q_norm scale window"
+ATTENTION_OPTIONS = {"clip": None, "softcap": None, "sinks": None}
+EMBEDDING = Attributes(
+    "embedding_dim num_embeddings weight", {"max_norm": None},
+    {"norm_type": "is of max_norm", **dict.fromkeys(("padding_idx", "scale_grad_by_freq", "sparse"), TRAINING)},
+)  # fmt: skip
+CLASSES: dict[type[nn.Module], Attributes] = {
+    Alibi: Attributes("scale slopes"),
+    Attention: Attributes(f"{ATTENTION} q k v out", ATTENTION_OPTIONS, {"dropout": TRAINING}),
+    CrossAttention: Attributes(f"{ATTENTION} q k v out", ATTENTION_OPTIONS, {"dropout": TRAINING}),
+    BucketedBias: Attributes("buckets causal reach table"),
+    CountedSinusoids: Attributes("frequencies offset padding width"),
+    SinusoidalPositions: Attributes("frequencies width"),
+    LearnedPositions: Attributes("offset table", {"padding": None}),
+    Embeddings: Attributes(
+        "dropout norm position rounded scale token", {"project": nn.Identity, "segment": None, "widen": nn.Identity},
+        dict.fromkeys(("_typed", "rescales", "worded"), GIVEN),
+    ),
+    FeedForward: Attributes("act down dropout up"),
+    GatedFeedForward: Attributes("act down dropout gate up", {"scales": (1.0, 1.0)}),
+    RoutedExperts: Attributes("count experts router rule wide"),
+    WithShared: Attributes("routed share shared"),
+    SwitchFeedForward: Attributes("capacity experts precision router", {}, {"jitter": TRAINING}),
+    StackedExperts: Attributes("act down down_bias gate_up gate_up_bias"),
+    ClampedGate: Attributes("alpha limit"),
+    Layer: Attributes("attention ffn"),
+    CrossLayer: Attributes("attention cross ffn"),
+    ParallelLayer: Attributes("attention dropout ffn ffn_norm norm"),
+    Residual: Attributes("after before dropout step", {"out": nn.Identity, "scale": 1.0}),
+    AcrossHeads: Attributes("norm"),
+    Finite: Attributes(),
+    HeadNorm: Attributes("eps weight"),
+    PlainLayerNorm: Attributes("eps width"),
+    RMSNorm: Attributes("eps weight"),
+    WideRMSNorm: Attributes("centre eps weight"),
+    Positions: Attributes(),
+    Rotary: Attributes("frequencies scale"),
+    RotaryByLength: Attributes("by_length frequencies scale variant"),
+    Stack: Attributes(
+        "embed layers norm out", {"adjust": None},
+        {"after": "orders hidden states that are shown, of passes that run layer by layer",
+         "drop": TRAINING, "recompute": TRAINING},
+    ),
+    EncoderDecoder: Attributes("decoder", {}, {"bridge": SOURCE, "encoder": SOURCE}),
+    LanguageModel: Attributes(
+        "bias packed scale table", {"rest": None, "softcap": None, "transform": nn.Identity},
+        {"carried": "is kept for saving, and no pass reads it"},
+    ),
+    Dropout: Attributes("", {}, {"inplace": TRAINING, "p": TRAINING}),
+    Embedding: EMBEDDING,
+    ScaledEmbedding: Attributes(f"{EMBEDDING.read} rounded scale", EMBEDDING.options, EMBEDDING.inert),
+    LayerNorm: Attributes("bias elementwise_affine eps normalized_shape weight"),
+    Linear: Attributes("bias in_features out_features weight widened"),
+    nn.Identity: Attributes(),
+    nn.ModuleList: Attributes(),
+    ExpertList: Attributes(),
+}  # fmt: skip
+SETTABLE = (Attention, CrossAttention, Residual)  # whose plain attributes may be set at any time, with effect
+
+
+@dataclass(frozen=True, eq=False)
+class LayerSpec:
+    """One layer as fast paths see it.
+
+    Args:
+        layer: the module itself. options: names of attributes with another value than the neutral one.
+        parts: specs of its sub-layers by name; None for a sub-layer without a spec.
+        complete: all sub-layers, and theirs, have specs.
+    """
+
+    layer: Any
+    options: frozenset[str]
+    parts: Mapping[str, LayerSpec | None]
+    complete: bool
+
+    def part(self, name: str) -> LayerSpec:
+        """The spec of a sub-layer, which must have one."""
+        found = self.parts[name]
+        assert found is not None
+        return found
+
+    def kind(self, name: str) -> type[nn.Module] | None:
+        """The class of a sub-layer; None for one that is absent or has no spec."""
+        found = self.parts.get(name)
+        return None if found is None else type(found.layer)
+
+    @cached_property
+    def norm(self) -> NormSpec | None:
+        """The norm that the layer computes; None for a layer that computes something else."""
+        return norm_spec(self.layer)
+
+
+@dataclass(frozen=True, eq=False)
+class NormSpec:
+    """A norm as the kernels compute it.
+
+    Args:
+        kind: 1 for the root mean square, 2 for a layer norm, 0 for none.
+        scale, shift: the layer's weight and bias, (width,), or none. centre: added to the weight.
+    """
+
+    kind: int = 0
+    eps: float = 0.0
+    scale: Tensor | None = None
+    shift: Tensor | None = None
+    centre: float = 0.0
+
+    @cached_property
+    def weight(self) -> Tensor | None:
+        """(width,) in float32, with the centre added."""
+        weight = _float32(self.scale)
+        return weight if weight is None or not self.centre else weight + self.centre
+
+    @cached_property
+    def bias(self) -> Tensor | None:
+        """(width,) in float32."""
+        return _float32(self.shift)
+
+
+def norm_spec(layer: nn.Module) -> NormSpec | None:
+    """The norm that a layer computes, of kind 0 for a layer that changes nothing; None for another layer.
+
+    `Finite` changes float16 alone, which the kernels do not compute with.
+    """
+    made: Any = layer
+    kind = type(layer)
+    if kind is LayerNorm:
+        return NormSpec(2, made.eps, made.weight, made.bias)
+    if kind is PlainLayerNorm:
+        return NormSpec(2, made.eps)
+    if kind is RMSNorm:
+        return NormSpec(1, made.eps, made.weight)
+    if kind is WideRMSNorm:
+        return NormSpec(1, made.eps, made.weight, None, made.centre)
+    return NormSpec() if kind in (nn.Identity, Finite) else None
+
+
+def _float32(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.detach().float().contiguous()
+
+
+def register(kind: type[nn.Module], read: str = "", base: type[nn.Module] | None = None) -> None:
+    """Adds a class of the fast paths' own to `CLASSES`: with these attributes, beside those of a class there."""
+    known = Attributes() if base is None else CLASSES[base]
+    CLASSES[kind] = Attributes(f"{known.read} {read}", known.options, known.inert)
     _remember(kind)
 
 
-def known(part: nn.Module) -> bool:
-    """Whether a part is one that the ways past its `forward` stand for."""
-    names = KNOWN.get(type(part))
-    if type(part) is nn.ModuleList:
-        return not hooked(part)
-    return names is not None and not hooked(part) and attributes(part) <= names
+def describe(layer: nn.Module) -> LayerSpec | None:
+    """A layer's spec; None where the layer has an attribute, a class, a hook or a method that is not known here."""
+    return None if hooked(_UNHOOKED) or not classes_unchanged() else _describe(layer)
 
 
-def all_known(parts: Iterable[nn.Module]) -> bool:
-    """The same of several parts, whose classes are as they were defined."""
-    return all(map(known, parts)) and unpatched()
+def _describe(layer: nn.Module) -> LayerSpec | None:
+    attributes, own = CLASSES.get(type(layer)), vars(layer)
+    if attributes is None or own["_forward_hooks"] or own["_forward_pre_hooks"]:
+        return None
+    names, modules = attributes.names, own["_modules"]
+    listed = isinstance(layer, nn.ModuleList) or names.issuperset(modules)
+    if not (listed and names.issuperset(own["_parameters"]) and names.issuperset(own["_buffers"])):
+        return None
+    if not names.issuperset(own.keys() - MODULE):  # a replaced method is an attribute, too
+        return None
+    inert = attributes.inert
+    parts = {name: _describe(x) for name, x in modules.items() if x is not None and name not in inert}
+    options = [name for name, neutral in attributes.options.items() if not _is_neutral(layer, name, neutral)]
+    complete = all(part is not None and part.complete for part in parts.values())
+    return LayerSpec(layer, frozenset(options), parts, complete)
 
 
-def attributes(part: nn.Module) -> set[str]:
-    """What a part has beside what every module has."""
-    return {*(vars(part).keys() - OWN), *part._modules, *part._parameters, *part._buffers}
+def _is_neutral(layer: nn.Module, name: str, neutral: Any) -> bool:
+    value = getattr(layer, name, neutral)
+    if isinstance(neutral, type):
+        return value is neutral or type(value) is neutral
+    return value is neutral or (type(value) is type(neutral) and bool(value == neutral))
+
+
+def attribute_names(layer: nn.Module) -> set[str]:
+    """Attributes that a layer has beside those of every module."""
+    return {*(vars(layer).keys() - MODULE), *layer._modules, *layer._parameters, *layer._buffers}
+
+
+def adopt(module: nn.Module, layer: nn.Module, *without: str) -> None:
+    """Gives a new module the attributes of a layer that has a spec, but for those named, and its training mode."""
+    module.training = layer.training
+    vars(module).update({name: x for name, x in vars(layer).items() if name not in MODULE and name not in without})
+    for kind in ("_parameters", "_buffers", "_modules"):
+        getattr(module, kind).update({name: x for name, x in getattr(layer, kind).items() if name not in without})
+
+
+_UNHOOKED = nn.Identity()  # hooked where all modules are
+_MEMBERS: dict[type, dict[str, Any]] = {}  # of each class, as it was defined
+_CHECKED: dict[type, list[int]] = {}  # identities of a class's members when they were last compared and found equal
 
 
 def _members(kind: type) -> dict[str, Any]:
     return {name: x for name, x in vars(kind).items() if not name.startswith("__") or name == "__call__"}
 
 
-_DEFINED: dict[type, dict[str, Any]] = {}
-_SEEN: dict[type, list[int]] = {}  # the members of a class by identity, when they were last looked at and found right
-
-
 def _remember(kind: type) -> None:
     for parent in kind.__mro__:
         if parent is not nn.Module and parent is not object:
-            _DEFINED.setdefault(parent, _members(parent))
+            _MEMBERS.setdefault(parent, _members(parent))
 
 
-for _kind in KNOWN:
+for _kind in CLASSES:
     _remember(_kind)
 
 
-def unpatched() -> bool:
-    """Whether the known classes have the members that they were defined with."""
-    for kind, members in _DEFINED.items():
-        here = list(map(id, vars(kind).values()))
-        if here != _SEEN.get(kind):
+def classes_unchanged() -> bool:
+    """Whether the described classes have the methods and class attributes that they were defined with."""
+    for kind, members in _MEMBERS.items():
+        identities = list(map(id, vars(kind).values()))
+        if identities != _CHECKED.get(kind):
             if _members(kind) != members:
                 return False
-            _SEEN[kind] = here
+            _CHECKED[kind] = identities
     return True
 
 
 class Snapshot:
-    """Parts as they are now, for who described them once and computes in their place later.
+    """Described layers at one moment, to be compared when a fast path runs in their place later.
 
     Args:
-        parts: all known. whole: whether the plain attributes of all of them count, not those of a few kinds alone.
+        layers: all with specs. whole: compare plain attributes of all layers, not of `SETTABLE` classes alone.
+        changed: the layers are copies of layers that had changed: the snapshot never holds.
     """
 
-    def __init__(self, parts: Sequence[nn.Module], whole: bool = False) -> None:
-        held = [vars(part) for part in parts]
-        self._parts, self._types = list(parts), list(map(type, parts))
-        self._held, self._sizes = held, list(map(len, held))
-        self._hooks = [own[name] for own in held for name in ("_forward_hooks", "_forward_pre_hooks")]
-        self._children = [(own["_modules"], dict(own["_modules"])) for own in held if own["_modules"]]
-        told = [vars(part) for part in parts if whole or isinstance(part, TOLD)]
-        self._told = [
-            (own, {name: own[name] for name in own.keys() - OWN if not isinstance(own[name], torch.Tensor)})
-            for own in told
-        ]  # tensors move to where they are computed with
+    def __init__(self, layers: Sequence[nn.Module], whole: bool = False, changed: bool = False) -> None:
+        self._layers, self._kinds, self._whole, self._changed = list(layers), list(map(type, layers)), whole, changed
+        self._own = [vars(layer) for layer in layers]
+        self._sizes = list(map(len, self._own))
+        self._hooks = [own[name] for own in self._own for name in ("_forward_hooks", "_forward_pre_hooks")]
+        self._modules = [(own["_modules"], dict(own["_modules"])) for own in self._own if own["_modules"]]
+        compared = [vars(layer) for layer in layers if whole or isinstance(layer, SETTABLE)]
+        self._values = [
+            (own, {name: own[name] for name in own.keys() - MODULE if not isinstance(own[name], Tensor)})
+            for own in compared
+        ]  # tensors move to the device where they are used
 
     def holds(self) -> bool:
-        """Whether they are the same parts still, and nobody has set, hooked or replaced any."""
-        if any(self._hooks) or list(map(len, self._held)) != self._sizes or hooked(_NOBODY) or not unpatched():
+        """Whether the layers are the same, and nobody has set, hooked or replaced any since."""
+        if self._changed or any(self._hooks) or list(map(len, self._own)) != self._sizes or hooked(_UNHOOKED):
             return False
-        if list(map(type, self._parts)) != self._types:
+        if list(map(type, self._layers)) != self._kinds or not classes_unchanged():
             return False
-        if any(now != then for now, then in self._children):
+        if any(now != then for now, then in self._modules):
             return False
         return all(
-            own.get(name) is x or _equal(own.get(name), x) for own, told in self._told for name, x in told.items()
+            own.get(name) is x or _equal(own.get(name), x) for own, values in self._values for name, x in values.items()
         )
 
-
-_NOBODY = nn.Identity()
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Snapshot, (self._layers, self._whole, not self.holds())  # a copy compares the copied layers
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -15,17 +15,14 @@ from ..checkpoints.folder import PREPARED, replace_weights
 from ..checkpoints.safetensors import SafeTensors, write
 from ..errors import CheckpointMismatch, CorruptFile, InvalidInput, UnsupportedOption, nearest, read_errors
 from ..heads.heads import LanguageModel
+from ..kernels.cpu import native
 from ..kernels.hardware import best_dtype
-from ..kernels.ops import backend_of
 from ..kernels.packed import KEPT, KINDS
 from ..kernels.stored import Stored
 from ..nn.quantized_linear import is_quantized
-from ..nn.stack import Stack
-from .cpu_stack import prepare_steps
-from .fused_layers import JOINED
-from .fused_layers import prepare as join
-from .fused_linear_cpu import Product
-from .fused_linear_gpu import Joined
+from .fuse import GPU, fuse, pack_head
+from .fused_linear_cpu import FusedLinear
+from .fused_linear_gpu import FusedLinearGPU
 
 if TYPE_CHECKING:
     from ..modeling.pretrained import PreTrainedModel
@@ -117,24 +114,21 @@ def prepare(
             )
         model.eval().requires_grad_(False).to(dtype or chosen.dtype)
         if chosen.codes is not None:
-            join(model.backbone, JOINED)
+            model.backbone = fuse(model.backbone, GPU)
         model.prepared = precision
         return
     if chosen.codes == KEPT:
         _ask_for_codes(model)
     model.eval().requires_grad_(False)
     if packed is None:
-        kernels = backend_of(torch.device("cpu")).runs_stacks(torch.bfloat16)
-        packed = chosen.codes is not None and (kernels or chosen.codes != "bf16")
+        packed = chosen.codes is not None and not (chosen.codes == "bf16" and native.library() is None)
     if packed:
         assert chosen.codes is not None
-        join(model.backbone, chosen.codes)
+        model.backbone = fuse(model.backbone, chosen.codes)
         if chosen.codes != "bf16" and not any(products(model.backbone)):
             raise InvalidInput(f"{type(model).__name__} has no linear layers to pack; use dtype=... instead.")
-        for stack in (part for part in model.backbone.modules() if isinstance(part, Stack)):
-            prepare_steps(stack)
         for head in (part for part in model.modules() if isinstance(part, LanguageModel)):
-            head.pack(chosen.words or chosen.codes)
+            pack_head(head, chosen.words or chosen.codes)
     unpacked = torch.bfloat16 if chosen.codes == "bf16" and not packed else None  # torch has one precision for both
     states = unpacked or dtype or states_dtype(precision)
     decode(model, states)
@@ -160,8 +154,8 @@ def decode(model: nn.Module, dtype: torch.dtype) -> None:
                 part._parameters[name] = nn.Parameter(value.numbers(kind), value.requires_grad)
 
 
-def products(model: nn.Module) -> Iterator[Product]:
-    return (part for part in model.modules() if isinstance(part, Product))
+def products(model: nn.Module) -> Iterator[FusedLinear]:
+    return (part for part in model.modules() if isinstance(part, FusedLinear))
 
 
 def refuse(model: PreTrainedModel, what: str) -> None:
@@ -179,7 +173,7 @@ def save(model: PreTrainedModel, folder: Path) -> None:
     Raises:
         InvalidInput: the folder cannot be written, or the model was prepared on a GPU, which nothing is saved by.
     """
-    if any(isinstance(part, Joined) for part in model.modules()):
+    if any(isinstance(part, FusedLinearGPU) for part in model.modules()):
         raise InvalidInput(
             "This model was prepared on a GPU, where preparing only joins weights; save it before prepare(), and "
             "prepare it again when it is loaded."
@@ -189,7 +183,7 @@ def save(model: PreTrainedModel, folder: Path) -> None:
         "dtype": str(model.dtype).removeprefix("torch."), "packed": str(any(products(model))),
     }  # fmt: skip
     if codes_of(model.prepared) == KEPT:
-        told["kinds"] = json.dumps({name: x.kind for name, x in model.named_modules() if isinstance(x, Product)})
+        told["kinds"] = json.dumps({name: x.kind for name, x in model.named_modules() if isinstance(x, FusedLinear)})
     tensors = {name: tensor.contiguous() for name, tensor in _held(model).items()}
     replace_weights(folder, {PREPARED: lambda path: write(tensors, path, told)})
 
@@ -230,7 +224,7 @@ def _shaped(model: PreTrainedModel, told: Mapping[str, str], path: Path) -> None
     for name, kind in json.loads(told.get("kinds", "{}")).items():
         if kind not in KINDS:
             raise CorruptFile(f"{path} says that {name} has codes {kind!r}, none of {', '.join(KINDS)}. {AGAIN}")
-        _product(model, name, path).expect(kind)
+        _product(model, name, path).set_kind(kind)
 
 
 def _compare(held: Mapping[str, Tensor], tensors: SafeTensors, path: Path) -> None:
@@ -247,10 +241,10 @@ def _compare(held: Mapping[str, Tensor], tensors: SafeTensors, path: Path) -> No
         )
 
 
-def _product(model: PreTrainedModel, name: str, path: Path) -> Product:
+def _product(model: PreTrainedModel, name: str, path: Path) -> FusedLinear:
     """The product of this name. Raises CorruptFile where the model has none, as a file `path` says."""
     found = dict(model.named_modules()).get(name)
-    if not isinstance(found, Product):
+    if not isinstance(found, FusedLinear):
         raise CorruptFile(f"{path} has codes of {name!r}, which is no product here. {AGAIN}")
     return found
 

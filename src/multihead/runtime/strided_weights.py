@@ -1,35 +1,35 @@
-"""Layers whose weights stay as they were stored, as the kernels are told of them."""
+"""Linear layers of a CPU over weights as they were loaded: described to the kernels, and not copied."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..kernels.activations import ACTIVATIONS
 from ..kernels.cpu import native
-from ..kernels.cpu.linear import row_stride, weight_layout
+from ..kernels.linear import apart, lies
 from ..kernels.packed import PANEL
-from ..nn.feedforward import FeedForward, GatedFeedForward
+from ..nn.feedforward import GatedFeedForward
 from ..nn.layer import CrossLayer, Layer, Residual
-from ..nn.norms import Finite
-from ..nn.weights import Linear
-from .fused_layers import can_join, named
-from .fused_linear_cpu import Norm, Product, joined_biases
+from .fused_layers import LINEARS, fusable, kernel_activation
+from .fused_linear_cpu import FusedLinear, stacked_biases
+from .layer_spec import LayerSpec, NormSpec
 
-NOTHING = (nn.Identity, Finite)  # what changes nothing, in the precisions that the kernels know
+PRODUCTS: Mapping[str, tuple[tuple[str, ...], ...]] = {  # linear layers that are read as one, of each residual
+    "attention": (("q", "k", "v"), ("out",)), "cross": (("q",), ("out",)), "ffn": (("gate", "up"), ("down",)),
+}  # fmt: skip
 
 
-class Unpacked:
-    """What `Product` computes, of weights that are not copied: `after(add + act(norm(x) @ weight.T + bias))`.
+class StridedWeight:
+    """The product of a `FusedLinear`, of weights that are not copied: `after(add + act(norm(x) @ weight.T + bias))`.
 
     Args:
-        weights: (outputs, inputs) each, one under the other, at most three, which `lie` alike.
+        weights: (outputs, inputs) each, one under the other, at most three, for which `same_layout` holds.
         biases: of each, or none. gated: of the two weights, the first is activated and multiplies the second.
         norm: before the product. after: of the sum.
     """
@@ -41,120 +41,126 @@ class Unpacked:
         *,
         act: str | None = None,
         gated: bool = False,
-        norm: Norm | None = None,
-        after: Norm | None = None,
+        norm: NormSpec | None = None,
+        after: NormSpec | None = None,
     ) -> None:
-        norm, after = norm or Norm(), after or Norm()
+        norm, after = norm or NormSpec(), after or NormSpec()
         counts = [len(weight) for weight in weights]
         self.outputs = counts[0] if gated else sum(counts)
         self.shape = sum(counts), weights[0].shape[1]
         width = 2 * (-(-self.outputs // (PANEL // 2)) * (PANEL // 2)) if gated else self.outputs
-        bias = joined_biases(weights, biases, gated)
-        bias = None if bias is None else F.pad(bias, (0, -len(bias) % PANEL))  # whole panels are read
-        self._held = [*weights, norm.weight, norm.bias, after.weight, after.bias, bias]
-        places = [None if x is None else x.data_ptr() for x in self._held]
-        self.kind = weight_layout(weights[0]) or 0
+        bias = stacked_biases(weights, biases, gated)
+        bias = None if bias is None else F.pad(bias, (0, -len(bias) % PANEL))  # kernels read whole panels
+        self._tensors = [*weights, norm.weight, norm.bias, after.weight, after.bias, bias]  # alive while they are read
+        pointers = [None if x is None else x.data_ptr() for x in self._tensors]
+        self.kind = lies(weights[0]) or 0
         self._struct = native.Weight(
-            kind=self.kind, act=ACTIVATIONS[act] if act else 0, gated=int(gated),
+            kind=self.kind, act=native.ACTIVATIONS[act] if act else 0, gated=int(gated),
             norm=norm.kind, after=after.kind, norm_eps=norm.eps, after_eps=after.eps, inputs=self.shape[1],
-            outputs=self.outputs, width=width, norm_weight=places[-5], norm_bias=places[-4], after_weight=places[-3],
-            after_bias=places[-2], bias=places[-1], parts=tuple(places[: len(weights)]), counts=tuple(counts),
-            apart=row_stride(weights[0]),
+            outputs=self.outputs, width=width, norm_weight=pointers[-5], norm_bias=pointers[-4],
+            after_weight=pointers[-3], after_bias=pointers[-2], bias=pointers[-1],
+            parts=tuple(pointers[: len(weights)]), counts=tuple(counts), apart=apart(weights[0]),
         )  # fmt: skip
         self.address = ctypes.addressof(self._struct)
 
 
+Weight = FusedLinear | StridedWeight
+
+
 @dataclass(frozen=True)
-class Parts:
-    """The products of a layer's steps, and how many outputs queries, keys and values have.
+class LayerWeights:
+    """The weights of a layer's steps.
 
     Args:
-        query, cross: of what a source is read with: its queries, and the result's.
+        widths: outputs of queries, keys and values.
+        query, cross: of cross-attention: the queries, and the result.
     """
 
-    qkv: Product | Unpacked
-    out: Product | Unpacked
-    into: Product | Unpacked
-    down: Product | Unpacked
+    qkv: Weight
+    out: Weight
+    into: Weight
+    down: Weight
     widths: tuple[int, int, int]
-    query: Product | Unpacked | None = None
-    cross: Product | Unpacked | None = None
+    query: Weight | None = None
+    cross: Weight | None = None
 
     @classmethod
-    def of(cls, layer: Any) -> Parts:
-        """Of a prepared layer."""
+    def fused(cls, layer: Any) -> LayerWeights:
+        """The weights of a layer of fused steps."""
         step, ffn = layer.attention.step, layer.ffn.step
-        reads = (layer.cross.step.query, layer.cross.step.output) if isinstance(layer, CrossLayer) else (None, None)
-        return cls(step.qkv, step.output, ffn.into, ffn.output, step.widths, *reads)
+        cross = (layer.cross.step.query, layer.cross.step.output) if isinstance(layer, CrossLayer) else (None, None)
+        return cls(step.qkv, step.output, ffn.into, ffn.output, step.widths, *cross)
 
-    def fit(self, states: int, head_width: int) -> bool:
-        """Whether the products go together in a layer of states of this width; torch says what is wrong with others."""
-        q, k, v = self.widths
-        fine = k == v and k > 0 and q + k + v == self.qkv.outputs and q % k == 0 and k % head_width == 0
-        fine = fine and self.out.shape[1] == q and self.down.shape[1] == self.into.outputs
-        into = [x for x in (self.qkv, self.into, self.query) if x is not None]
-        out = [x for x in (self.out, self.down, self.cross) if x is not None]
-        return fine and all(x.shape[1] == states for x in into) and all(x.outputs == states for x in out)
-
-
-def unpacked(layer: Any) -> Parts:
-    """The products of a layer that `can_stay` lets through."""
-    step, ffn, (attention, rest) = layer.attention.step, layer.ffn.step, (layer.attention, layer.ffn)
-    gated = isinstance(ffn, GatedFeedForward)
-    up = [ffn.gate, ffn.up] if gated else [ffn.up]
-    return Parts(
-        _of([step.q, step.k, step.v], norm=Norm.of(attention.before)),
-        _of([step.out], after=Norm.of(attention.after)),
-        _of(up, act=named(ffn.act), gated=gated, norm=Norm.of(rest.before)),
-        _of([ffn.down], after=Norm.of(rest.after)),
-        (len(step.q.weight), len(step.k.weight), len(step.v.weight)),
-        *(_reads(layer.cross) if isinstance(layer, CrossLayer) else ()),
-    )
+    @classmethod
+    def strided(cls, layer: LayerSpec) -> LayerWeights:
+        """The weights, as they are, of a layer that `has_strided_weights`."""
+        attention, ffn = layer.part("attention"), layer.part("ffn")
+        step, other = attention.layer.step, ffn.layer.step
+        gated = isinstance(other, GatedFeedForward)
+        up = [other.gate, other.up] if gated else [other.up]
+        cross = [] if (reads := layer.parts.get("cross")) is None else [
+            _strided([reads.layer.step.q], norm=reads.part("before").norm),
+            _strided([reads.layer.step.out], after=reads.part("after").norm),
+        ]  # fmt: skip
+        return cls(
+            _strided([step.q, step.k, step.v], norm=attention.part("before").norm),
+            _strided([step.out], after=attention.part("after").norm),
+            _strided(up, act=kernel_activation(other.act), gated=gated, norm=ffn.part("before").norm),
+            _strided([other.down], after=ffn.part("after").norm),
+            (len(step.q.weight), len(step.k.weight), len(step.v.weight)),
+            *cross,
+        )
 
 
-def can_stay(layer: Any, dtype: torch.dtype) -> bool:
-    """Whether the products of a layer can be made of its weights as they are, in their precision."""
-    if type(layer) not in (Layer, CrossLayer):
+def has_strided_weights(layer: LayerSpec | None, dtype: torch.dtype) -> bool:
+    """Whether the kernels can read a layer's weights, of this dtype, where they are."""
+    if layer is None or type(layer.layer) not in (Layer, CrossLayer):
         return False
-    cross = [layer.cross] if type(layer) is CrossLayer else []
-    for residual in (layer.attention, layer.ffn, *cross):
-        if type(residual) is not Residual or type(residual.out) is not nn.Identity or residual.scale != 1.0:
+    for name, residual in layer.parts.items():
+        if residual is None or type(residual.layer) is not Residual or residual.options:
             return False
-        normed = all(Norm.of(norm) or type(norm) in NOTHING for norm in (residual.before, residual.after))
-        if not normed or not can_join(residual.step):
+        norms = [residual.parts[norm] for norm in ("before", "after")]
+        if any(norm is None or norm.norm is None for norm in norms) or not fusable(residual.parts["step"]):
             return False
-    step, ffn = layer.attention.step, layer.ffn.step
-    up = [part for part in (getattr(ffn, "gate", None), ffn.up) if part is not None]
-    groups = [[step.q, step.k, step.v], [step.out], up, [ffn.down]]
-    groups += [[part] for residual in cross for part in (residual.step.q, residual.step.out)]
-    sized = all(_sized(residual) for residual in (layer.attention, layer.ffn, *cross))
-    if not sized or not all(lie_alike(each, dtype) for each in groups):
-        return False
-    return unpacked(layer).fit(len(step.out.weight), step.head_width)
+        step, products = residual.layer.step, PRODUCTS[name]
+        groups = [[getattr(step, part) for part in product if hasattr(step, part)] for product in products]
+        if not all(same_layout(linears, dtype) for linears in groups):
+            return False
+    return _shapes_fit(layer)
 
 
-def _sized(residual: Any) -> bool:
-    """Whether a residual's norms are as wide as what its step gives, and biases as long as their layers' outputs."""
-    step: Any = residual.step
-    linears = [part for part in step.children() if isinstance(part, Linear)]
-    last: Any = step.down if isinstance(step, (FeedForward, GatedFeedForward)) else step.out
-    width = len(last.weight)
-    norms = [norm for norm in (Norm.of(residual.before), Norm.of(residual.after)) if norm is not None]
-    fine = all(x is None or x.shape == (width,) for norm in norms for x in (norm.weight, norm.bias))
-    return fine and all(x.bias is None or x.bias.shape == (len(x.weight),) for x in linears)
-
-
-def lie_alike(linears: Sequence[Any], dtype: torch.dtype) -> bool:
-    """Whether the weights of some layers, of this precision, lie so that one product can read them."""
+def same_layout(linears: Sequence[Any], dtype: torch.dtype) -> bool:
+    """Whether one product can read the weights of some layers: of this dtype, and alike in memory."""
     weights = [part.weight for part in linears]
-    ways = {(weight_layout(weight), row_stride(weight)) for weight in weights}
-    return len(ways) == 1 and (None, row_stride(weights[0])) not in ways and all(w.dtype is dtype for w in weights)
+    layouts = {(lies(weight), apart(weight)) for weight in weights}
+    return len(layouts) == 1 and (None, apart(weights[0])) not in layouts and all(w.dtype is dtype for w in weights)
 
 
-def _reads(cross: Any) -> tuple[Unpacked, Unpacked]:
-    query = _of([cross.step.q], norm=Norm.of(cross.before))
-    return query, _of([cross.step.out], after=Norm.of(cross.after))
+def _shapes_fit(layer: LayerSpec) -> bool:
+    """Whether a layer's weights, biases and norms go together; torch raises the error for those that do not."""
+    states = len(layer.layer.attention.step.out.weight)
+    for residual in layer.parts.values():
+        assert residual is not None
+        spec = residual.part("step")
+        linears = {name: spec.layer.get_submodule(name) for name in LINEARS[type(spec.layer)]}
+        if any(x.bias is not None and x.bias.shape != (len(x.weight),) for x in linears.values()):
+            return False
+        norms = [residual.part(name).norm for name in ("before", "after")]
+        if any(x is not None and x.shape != (states,) for norm in norms if norm for x in (norm.scale, norm.shift)):
+            return False
+        last = linears.pop("down" if "down" in linears else "out").weight
+        inner = {name: len(x.weight) for name, x in linears.items()}
+        if len(last) != states or last.shape[1] != inner.get("up", inner.get("q")):
+            return False
+        if inner.get("gate", inner.get("up")) != inner.get("up") or inner.get("k") != inner.get("v"):
+            return False
+        source = {"k", "v"} if residual is layer.parts.get("cross") else set()  # these read the source's states
+        if any(x.weight.shape[1] != states for name, x in linears.items() if name not in source):
+            return False
+        if "k" in inner and (not inner["k"] or inner["q"] % inner["k"] or inner["k"] % spec.layer.head_width):
+            return False
+    return True
 
 
-def _of(linears: Sequence[Any], **options: Any) -> Unpacked:
-    return Unpacked([part.weight for part in linears], [part.bias for part in linears], **options)
+def _strided(linears: Sequence[Any], **options: Any) -> StridedWeight:
+    return StridedWeight([part.weight for part in linears], [part.bias for part in linears], **options)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import InvalidInput, UnsupportedConfig
 from ..hub import Want
-from ..hub.options import Place
+from ..hub.options import DownloadOptions
 from ..modeling.auto import AutoModelForSequenceClassification
 from ..modeling.pretrained import PreTrainedModel
 from ..nn.modes import in_evaluation
@@ -53,7 +53,7 @@ class CrossEncoder(Encoder):
         Raises:
             UnsupportedConfig: modules or activations that are not computed here. Others as `load_model` does.
         """
-        root = Place.taken(options).resolve(name, Want.CONFIG, Want.TOKENIZER, Want.WEIGHTS, Want.MODULES)
+        root = DownloadOptions.pop_from(options).resolve(name, Want.CONFIG, Want.TOKENIZER, Want.WEIGHTS, Want.MODULES)
         folder = Folder.read(root, "sequence-classification")
         told = folder.settings
         if folder.steps or told.model_type not in (None, "CrossEncoder"):

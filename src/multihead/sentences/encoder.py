@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..config import Config
 from ..errors import InvalidInput, UnsupportedConfig, UnsupportedOption, nearest
 from ..hub import Want
-from ..hub.options import Place
+from ..hub.options import DownloadOptions
 from ..kernels.ragged import Runs
 from ..modeling.auto import AutoModelForTextEncoding
 from ..modeling.pretrained import PreTrainedModel
@@ -99,7 +99,7 @@ class SentenceEncoder(Encoder):
             UnsupportedConfig: modules, or entries of their configs, that are not computed here.
             ModelNotFound, CorruptFile, UnsafeFile, CheckpointMismatch: the files. Others as `load_model` does.
         """
-        root = Place.taken(options).resolve(name, Want.CONFIG, Want.TOKENIZER, Want.WEIGHTS, Want.MODULES)
+        root = DownloadOptions.pop_from(options).resolve(name, Want.CONFIG, Want.TOKENIZER, Want.WEIGHTS, Want.MODULES)
         folder = Folder.read(root)
         told = folder.settings
         if told.model_type not in (None, "SentenceTransformer"):

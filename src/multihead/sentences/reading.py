@@ -14,8 +14,9 @@ from ..errors import InvalidInput
 from ..modeling.loading import load_model
 from ..modeling.pretrained import PreTrainedModel
 from ..token_batches import batches
+from ..tokenizers.core import NO_LIMIT
 from ..tokenizers.load import load_tokenizer
-from ..tokenizers.tokenizer import NO_LIMIT, Tokenizer
+from ..tokenizers.tokenizer import Tokenizer
 from .folder import Folder
 
 AT_ONCE = 4096  # texts that are tokenized at once

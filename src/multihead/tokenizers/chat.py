@@ -10,14 +10,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import ChatTemplateError, UnsupportedOption, nearest, told
-from . import messages
+from . import messages, sanitizing
+from .encode import encode, options_of, pad_rows
 from .encodings import Encodings, to_tensors
 from .tools import schemas
 
 if TYPE_CHECKING:
     import jinja2
 
-    from .tokenizer import Tokenizer
+    from .core import TokenizerCore
 
 LONGEST_TEMPLATE = 250_000  # characters
 LONGEST_DATE = 100  # characters of the form of a date
@@ -30,7 +31,7 @@ Spans = tuple[tuple[int, int], ...]
 
 
 def apply(
-    tokenizer: Tokenizer,
+    tokenizer: TokenizerCore,
     conversation: Any,
     tools: Any = None,
     documents: Any = None,
@@ -95,20 +96,17 @@ def apply(
     if sanitize_control_tokens:
         found = sanitized(tokenizer, texts, batched, {**options, **dict(tokenizer_kwargs or {})})
         return found if return_dict else found["input_ids"]
-    found = tokenizer(
-        texts if batched else texts[0], add_special_tokens=False, **options, **dict(tokenizer_kwargs or {})
-    )
+    options = {"add_special_tokens": False, **options, **dict(tokenizer_kwargs or {})}
+    found = encode(tokenizer, texts if batched else texts[0], None, options)
     if return_assistant_tokens_mask:
         found["assistant_masks"] = masks(found, spans, options.get("return_tensors"), batched)
     return found if return_dict else found["input_ids"]
 
 
 def fence(
-    tokenizer: Tokenizer, source: str, chats: list[list[Any]], shared: Mapping[str, Any]
+    tokenizer: TokenizerCore, source: str, chats: list[list[Any]], shared: Mapping[str, Any]
 ) -> tuple[list[list[Any]], dict[str, Any]]:
     """Conversations and variables whose control tokens are told apart from the template's; see `sanitizing`."""
-    from . import sanitizing
-
     compiled(source)  # refuses what does not parse
     tokens = re.compile(sanitizing.any_of(sanitizing.control_tokens(tokenizer, source, environment())))
     own = tokenizer.special_tokens_map
@@ -118,32 +116,30 @@ def fence(
     return sanitizing.fenced(chats, tokens), given
 
 
-def sanitized(tokenizer: Tokenizer, texts: Sequence[str], batched: bool, options: dict[str, Any]) -> Encodings:
+def sanitized(tokenizer: TokenizerCore, texts: Sequence[str], batched: bool, options: dict[str, Any]) -> Encodings:
     """Ids of texts with fences, cut and padded as asked."""
-    from .encode import options_of
-    from .sanitizing import encoded
-
     asked = options_of(options)
     limit = asked.max_length if asked.max_length is not None else tokenizer.limit
-    rows = [encoded(tokenizer, text) for text in texts]
+    rows = [sanitizing.encoded(tokenizer, text) for text in texts]
     if asked.truncation not in (None, False, "do_not_truncate") and limit is not None:
         right = tokenizer.truncation_side == "right"
         rows = [row[:limit] if right else row[max(len(row) - limit, 0) :] for row in rows]
     padding = {name: options[name] for name in ("max_length", "padding_side", "pad_to_multiple_of") if name in options}
-    return tokenizer.pad(
+    return pad_rows(
+        tokenizer,
         {"input_ids": rows if batched or asked.return_tensors else rows[0]},
         padding=asked.padding, return_tensors=asked.return_tensors, **padding,
     )  # fmt: skip
 
 
-def seen(tokenizer: Tokenizer, tools: Any, documents: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
+def seen(tokenizer: TokenizerCore, tools: Any, documents: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
     """What a template sees besides the messages."""
     shared: dict[str, Any] = messages.data({**tokenizer.special_tokens_map, **variables, "tools": schemas(tools)})
     return {**shared, "documents": messages.documents(documents)}
 
 
 def with_marks(
-    tokenizer: Tokenizer,
+    tokenizer: TokenizerCore,
     conversation: Any,
     tools: Any = None,
     documents: Any = None,
@@ -163,7 +159,9 @@ def with_marks(
     return marked(source, {**shared, "messages": messages.conversation(conversation)})
 
 
-def appended(tokenizer: Tokenizer, message: Any, before: Sequence[Any] | None, options: Mapping[str, Any]) -> list[int]:
+def appended(
+    tokenizer: TokenizerCore, message: Any, before: Sequence[Any] | None, options: Mapping[str, Any]
+) -> list[int]:
     """The ids that a message adds to a conversation, from the first that differs from the conversation's own.
 
     Raises:
@@ -202,7 +200,7 @@ def mask(offsets: Sequence[tuple[int, int]], spans: Spans) -> list[int]:
     return out
 
 
-def chosen(tokenizer: Tokenizer, name: str | None, tools: Any = None) -> str:
+def chosen(tokenizer: TokenizerCore, name: str | None, tools: Any = None) -> str:
     """The template text of a name, a given template, or the tokenizer's default."""
     own = tokenizer.chat_template
     if isinstance(own, Mapping):

@@ -10,7 +10,7 @@ from ..errors import InvalidInput, UnsupportedOption, nearest
 from .encodings import Encodings, to_tensors
 
 if TYPE_CHECKING:
-    from .tokenizer import Tokenizer
+    from .core import TokenizerCore
 
 STRATEGIES = {
     True: "longest_first",
@@ -73,7 +73,9 @@ def options_of(given: Mapping[str, Any]) -> Options:
     return options
 
 
-def encode(tokenizer: Tokenizer, text: Any, pair: Any, given: Mapping[str, Any], *, written: bool = False) -> Encodings:
+def encode(
+    tokenizer: TokenizerCore, text: Any, pair: Any, given: Mapping[str, Any], *, written: bool = False
+) -> Encodings:
     """What `Tokenizer.__call__` promises; `written` frames texts as the model writes them."""
     options = options_of(given)
     inputs, batched = batch_of(text, pair, options.is_split_into_words)
@@ -129,7 +131,7 @@ def batch_of(text: Any, pair: Any, words: bool) -> tuple[list[Any], bool]:
     return list(zip(texts, pairs, strict=True)), batched
 
 
-def limits_of(tokenizer: Tokenizer, options: Options) -> dict[str, Any] | None:
+def limits_of(tokenizer: TokenizerCore, options: Options) -> dict[str, Any] | None:
     """The library's truncation settings, None for no truncation."""
     strategy = STRATEGIES.get(options.truncation)
     if options.truncation is None and options.max_length is not None and options.padding is False:
@@ -145,7 +147,7 @@ def limits_of(tokenizer: Tokenizer, options: Options) -> dict[str, Any] | None:
     return {"max_length": limit, "stride": options.stride, "strategy": strategy, "direction": tokenizer.truncation_side}
 
 
-def pad_encodings(tokenizer: Tokenizer, rows: Sequence[Any], options: Options) -> None:
+def pad_encodings(tokenizer: TokenizerCore, rows: Sequence[Any], options: Options) -> None:
     """Pads the library's encodings in place. Raises InvalidInput without a padding token."""
     if options.padding in (False, "do_not_pad", None):
         return
@@ -162,7 +164,7 @@ def pad_encodings(tokenizer: Tokenizer, rows: Sequence[Any], options: Options) -
         )
 
 
-def padded_length(tokenizer: Tokenizer, rows: Sequence[Any], options: Options) -> int:
+def padded_length(tokenizer: TokenizerCore, rows: Sequence[Any], options: Options) -> int:
     """Tokens of a padded row. Raises InvalidInput for "max_length" where nobody has set a limit."""
     length = max(map(len, rows), default=0)
     if options.padding == "max_length":
@@ -173,7 +175,7 @@ def padded_length(tokenizer: Tokenizer, rows: Sequence[Any], options: Options) -
     return -(-length // multiple) * multiple
 
 
-def padding(tokenizer: Tokenizer) -> tuple[str, int]:
+def padding(tokenizer: TokenizerCore) -> tuple[str, int]:
     """The padding token and its id. Raises InvalidInput where there is none."""
     if tokenizer.pad_token is None or tokenizer.pad_token_id is None:
         raise InvalidInput(
@@ -183,7 +185,7 @@ def padding(tokenizer: Tokenizer) -> tuple[str, int]:
     return tokenizer.pad_token, tokenizer.pad_token_id
 
 
-def columns(tokenizer: Tokenizer, rows: Sequence[Any], options: Options) -> dict[str, Any]:
+def columns(tokenizer: TokenizerCore, rows: Sequence[Any], options: Options) -> dict[str, Any]:
     """name -> a list a row, of what was asked for or what the model takes."""
     names = tokenizer.model_input_names
     types = options.return_token_type_ids if options.return_token_type_ids is not None else "token_type_ids" in names
@@ -203,7 +205,7 @@ def columns(tokenizer: Tokenizer, rows: Sequence[Any], options: Options) -> dict
 
 
 def pad_rows(
-    tokenizer: Tokenizer,
+    tokenizer: TokenizerCore,
     encoded: Any,
     *,
     padding: bool | str = True,
@@ -246,7 +248,7 @@ def pad_rows(
     return Encodings(to_tensors(data, kind) if kind else data)
 
 
-def fill_rows(tokenizer: Tokenizer, data: dict[str, Any], options: Options) -> None:
+def fill_rows(tokenizer: TokenizerCore, data: dict[str, Any], options: Options) -> None:
     """Pads the columns that have a value for each token, in place. Raises InvalidInput without a padding token."""
     length = padded_length(tokenizer, data["input_ids"], options)
     fill = {

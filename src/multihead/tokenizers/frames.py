@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer as Backend
 
-    from .tokenizer import Tokenizer
+    from .core import TokenizerCore
 
 ENDS = {"add_bos_token": "bos_token", "add_eos_token": "eos_token"}
 
@@ -52,7 +52,7 @@ def bound(backend: Backend, special: Mapping[str, str], begin: bool, end: bool) 
     backend.post_processor = ends(backend, special, begin, end)
 
 
-def stands(tokenizer: Tokenizer, name: str) -> bool:
+def stands(tokenizer: TokenizerCore, name: str) -> bool:
     """Whether each text begins with the begin token (`add_bos_token`), or ends with the end token (`add_eos_token`)."""
     number = getattr(tokenizer, f"{ENDS[name]}_id")
     found = tokenizer.run(["a"], words=False, special=True, limits=None)[0]
@@ -60,7 +60,7 @@ def stands(tokenizer: Tokenizer, name: str) -> bool:
     return bool(found.ids) and found.special_tokens_mask[place] == 1 and found.ids[place] == number
 
 
-def changed(tokenizer: Tokenizer, name: str, wanted: Any) -> PostProcessor | None:
+def changed(tokenizer: TokenizerCore, name: str, wanted: Any) -> PostProcessor | None:
     """What puts the begin or end token around each text, or leaves it out, the other as it was; None where it does.
 
     Raises:

@@ -16,7 +16,7 @@ from ..errors import InvalidInput, nearest
 if TYPE_CHECKING:
     from tokenizers.processors import PostProcessor
 
-    from .tokenizer import Tokenizer
+    from .core import TokenizerCore
 
 CODE = re.compile(r"__([a-z]{2,}(?:_[A-Za-z]+)?)__|>>([A-Za-z_]+)<<|<2([a-z]{2,3})>|([a-z]{2,3}_[A-Za-z]{2,4})")
 IN_TEXT = (">>", "<2")  # how a token begins that names the target, before the source's words
@@ -53,7 +53,7 @@ class Frame:
     first: int | None = None
 
 
-def frame(tokenizer: Tokenizer, source: str | None, target: str | None) -> Frame:
+def frame(tokenizer: TokenizerCore, source: str | None, target: str | None) -> Frame:
     """How a tokenizer's model is told the languages. Raises InvalidInput for a language that it does not know."""
     codes = known(tokenizer)
     if not codes:
@@ -71,13 +71,13 @@ def frame(tokenizer: Tokenizer, source: str | None, target: str | None) -> Frame
     return Frame(before, after, first=tokenizer.convert_tokens_to_ids(tgt))
 
 
-def around(tokenizer: Tokenizer, token: str) -> tuple[list[str], list[str]]:
+def around(tokenizer: TokenizerCore, token: str) -> tuple[list[str], list[str]]:
     """The tokens before and after a text in a language: the language's own before it, or last (`legacy_behaviour`)."""
     end = [tokenizer.eos_token]
     return ([], [*end, token]) if tokenizer.options.get("legacy_behaviour") else ([token], end)
 
 
-def framing(tokenizer: Tokenizer, language: Any, what: str) -> tuple[str, PostProcessor]:
+def framing(tokenizer: TokenizerCore, language: Any, what: str) -> tuple[str, PostProcessor]:
     """A language's code, and what puts its tokens around texts.
 
     Args:
@@ -107,7 +107,7 @@ def told_in_text(codes: Mapping[str, str]) -> bool:
     return any(token.startswith(IN_TEXT) for token in codes.values())
 
 
-def known(tokenizer: Tokenizer) -> dict[str, str]:
+def known(tokenizer: TokenizerCore) -> dict[str, str]:
     """language -> its token, of the tokens that stand for languages."""
     special, found = set(tokenizer.all_special_tokens), {}
     for token in tokenizer.get_vocab():

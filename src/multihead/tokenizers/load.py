@@ -14,18 +14,13 @@ from .frames import ENDS, framed
 from .languages import ENGLISH, known
 from .older import PLAIN, by_model, family, from_parts, optional, read_text
 from .prefix import BYTES, prefixed
-from .settings import check, check_merges, ids
+from .settings import MARIAN_FILES, MARIAN_SIDES, TEMPLATE_FILE, TEMPLATE_FOLDER, check, check_merges, ids
 from .special import ROLES, added, content, more_special, objects, own_names, roles, written_alike
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from .parts import Built
     from .words import Words
-
-TEMPLATE = "chat_template.jinja"
-TEMPLATES = "additional_chat_templates"
-SIDES = ("source.spm", "target.spm")
-PAIR = (*SIDES, "vocab.json")
 
 
 def load_tokenizer(path: Path, *, name_or_path: str = "", **changes: Any) -> Tokenizer:
@@ -72,7 +67,7 @@ def from_folder(folder: Path, changes: Mapping[str, Any]) -> Tokenizer:
     files: Mapping[str, bytes] = {}
     single = (folder / "tokenizer.json").is_file()
     stem = by_model(folder) if not single and stem in PLAIN else stem
-    if all((folder / name).is_file() for name in PAIR) and (not single or stem in ("", "Marian")):
+    if all((folder / name).is_file() for name in MARIAN_FILES) and (not single or stem in ("", "Marian")):
         built, target, files = marian(folder, settings)  # a tokenizer.json beside them has one side alone
         backend, found, more = built.backend, built.special, list(built.more)
     elif single:
@@ -138,9 +133,9 @@ def settings_of(folder: Path) -> dict[str, Any]:
     template = settings.get("chat_template")
     if isinstance(template, list):
         settings["chat_template"] = {row["name"]: row["template"] for row in template}
-    if (folder / TEMPLATE).is_file():
-        settings["chat_template"] = read_text(folder / TEMPLATE)
-    more = sorted((folder / TEMPLATES).glob("[!.]*.jinja"))
+    if (folder / TEMPLATE_FILE).is_file():
+        settings["chat_template"] = read_text(folder / TEMPLATE_FILE)
+    more = sorted((folder / TEMPLATE_FOLDER).glob("[!.]*.jinja"))
     if more:
         own = settings.get("chat_template")
         named = {"default": own} if isinstance(own, str) else dict(own or {})
@@ -229,10 +224,10 @@ def marian(folder: Path, settings: Mapping[str, Any]) -> tuple[Built, Built, dic
     from . import recipes, spm
 
     other = "target_vocab.json"
-    names = [*PAIR, *([other] if settings.get("separate_vocabs") and (folder / other).is_file() else [])]
+    names = [*MARIAN_FILES, *([other] if settings.get("separate_vocabs") and (folder / other).is_file() else [])]
     built = [
         recipes.marian_sides(read_json(folder / words), spm.read(folder / name), settings)
-        for name, words in zip(SIDES, ("vocab.json", names[-1]), strict=True)
+        for name, words in zip(MARIAN_SIDES, ("vocab.json", names[-1]), strict=True)
     ]
     return built[0], built[1], {name: (folder / name).read_bytes() for name in names}
 

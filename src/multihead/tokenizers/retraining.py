@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import tokenizers
 from tokenizers import AddedToken, pre_tokenizers, trainers
 
 from ..errors import InvalidInput, UnsupportedTokenizer
+from .core import TokenizerCore
 from .special import content
 
-if TYPE_CHECKING:
-    from .tokenizer import Tokenizer
-
+Kind = TypeVar("Kind", bound=TokenizerCore)
 TRAINERS = {
     "BPE": trainers.BpeTrainer,
     "Unigram": trainers.UnigramTrainer,
@@ -24,7 +23,7 @@ TRAINERS = {
 
 
 def retrained(
-    tokenizer: Tokenizer,
+    tokenizer: Kind,
     texts: Iterable[Any],
     size: int,
     *,
@@ -32,7 +31,7 @@ def retrained(
     new: Sequence[Any],
     renamed: Mapping[str, str],
     options: Mapping[str, Any],
-) -> Tokenizer:
+) -> Kind:
     """Trains the tokenizer's kind of model on texts; it reads, frames and decodes as before.
 
     Args:

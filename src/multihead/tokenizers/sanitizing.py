@@ -14,13 +14,13 @@ from ..errors import ChatTemplateError
 if TYPE_CHECKING:
     import jinja2
 
-    from .tokenizer import Tokenizer
+    from .core import TokenizerCore
 
 OPEN, CLOSE = "\U000f0000", "\U000f0001"
 EDGES = re.compile(f"[{OPEN}{CLOSE}]")
 
 
-def control_tokens(tokenizer: Tokenizer, source: str, environment: jinja2.Environment) -> list[str]:
+def control_tokens(tokenizer: TokenizerCore, source: str, environment: jinja2.Environment) -> list[str]:
     """Special tokens, and added ones that the template writes; or those of the setting `chat_control_tokens`."""
     from jinja2 import nodes
 
@@ -51,7 +51,7 @@ def fenced(value: Any, tokens: re.Pattern[str]) -> Any:
     return [fenced(item, tokens) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def encoded(tokenizer: Tokenizer, text: str) -> list[int]:
+def encoded(tokenizer: TokenizerCore, text: str) -> list[int]:
     """The ids of a rendered conversation, what is fenced as plain text.
 
     Pieces are encoded behind a line end, which is taken out again: SentencePiece would put a space before them else.
@@ -78,7 +78,7 @@ def encoded(tokenizer: Tokenizer, text: str) -> list[int]:
     return ids
 
 
-def spelled(tokenizer: Tokenizer, text: str) -> list[int]:
+def spelled(tokenizer: TokenizerCore, text: str) -> list[int]:
     """The ids of a text in which no added token is found."""
     backend = tokenizer.backend
     text = text if backend.normalizer is None else backend.normalizer.normalize_str(text)

@@ -11,17 +11,17 @@ from ..config import write_json
 from ..errors import InvalidInput, UnsupportedOption
 from ..files import rebuilt
 from .frames import ENDS
-from .load import PAIR, TEMPLATE, TEMPLATES
+from .settings import MARIAN_FILES, TEMPLATE_FILE, TEMPLATE_FOLDER
 from .special import MORE
 
 if TYPE_CHECKING:
-    from .tokenizer import Tokenizer
+    from .core import TokenizerCore
 
 
 TRANSLATORS = frozenset(("MBart", "MBart50", "Nllb"))  # the reference's classes that read tokenizer.json and languages
 
 
-def save(tokenizer: Tokenizer, folder: Path) -> tuple[str, ...]:
+def save(tokenizer: TokenizerCore, folder: Path) -> tuple[str, ...]:
     """Writes the files whole or not at all; gives their paths.
 
     Raises:
@@ -60,28 +60,29 @@ def write(
 ) -> tuple[str, ...]:
     """Writes the files of a tokenizer; gives their paths. Raises InvalidInput where they cannot be written."""
     try:
-        with rebuilt(folder, "tokenizer_config.json", lambda name: name == TEMPLATE) as stage:
+        with rebuilt(folder, "tokenizer_config.json", lambda name: name == TEMPLATE_FILE) as stage:
             for name, data in tables.items():
                 (stage / name).write_bytes(data)
             write_json(stage / "tokenizer_config.json", settings)
             write_json(stage / "special_tokens_map.json", specials)
-        for old in (folder / TEMPLATES).glob("[!.]*.jinja"):
+        for old in (folder / TEMPLATE_FOLDER).glob("[!.]*.jinja"):
             old.unlink(missing_ok=True)
     except OSError as error:
         raise InvalidInput(f"{folder} cannot be written: {error.strerror or error}.") from error
     return tuple(str(folder / name) for name in (*tables, "tokenizer_config.json", "special_tokens_map.json"))
 
 
-def pair(tokenizer: Tokenizer) -> dict[str, Any]:
+def pair(tokenizer: TokenizerCore) -> dict[str, Any]:
     """What tokenizer_config.json says of a source and a target in Marian's files: the class, and tokens added to both.
 
     Raises:
         UnsupportedOption: a pair that was not read from such files, or tokens that have an id on each side.
     """
-    if not set(PAIR) <= set(tokenizer.files):
+    if not set(MARIAN_FILES) <= set(tokenizer.files):
         raise UnsupportedOption(
-            f"A tokenizer with a target of its own is saved as {', '.join(PAIR)}; this one was not read from such "
-            "files. Save the two sides apart: save_pretrained of the tokenizer without a target, and of its target."
+            f"A tokenizer with a target of its own is saved as {', '.join(MARIAN_FILES)}; this one was not read from "
+            "such files. Save the two sides separately: save_pretrained of the tokenizer without a target, and of its "
+            "target."
         )
     more = beyond(tokenizer)
     if more and "target_vocab.json" in tokenizer.files:
@@ -92,7 +93,7 @@ def pair(tokenizer: Tokenizer) -> dict[str, Any]:
     return {"tokenizer_class": "MarianTokenizer", "added_tokens_decoder": more}
 
 
-def beyond(tokenizer: Tokenizer) -> dict[str, dict[str, Any]]:
+def beyond(tokenizer: TokenizerCore) -> dict[str, dict[str, Any]]:
     """Tokens that were added after the vocabulary: id -> the entry in tokenizer_config.json."""
     flags = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
     found = tokenizer.backend.get_added_tokens_decoder().items()
@@ -104,7 +105,7 @@ def templates(
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
     """The files with that of the chat template, or the settings with several."""
     if isinstance(given, str):
-        return {**tables, TEMPLATE: given.encode()}, dict(settings)
+        return {**tables, TEMPLATE_FILE: given.encode()}, dict(settings)
     if given:
         listed = [{"name": name, "template": template} for name, template in dict(given).items()]
         return dict(tables), {**settings, "chat_template": listed}

@@ -19,6 +19,10 @@ FLAGS = """
 """.split()
 TEXTS = "tokenizer_class src_lang tgt_lang padding_side truncation_side errors language_codes".split()
 COUNTS = "extra_ids offset num_sentinels".split()
+TEMPLATE_FILE = "chat_template.jinja"
+TEMPLATE_FOLDER = "additional_chat_templates"
+MARIAN_SIDES = ("source.spm", "target.spm")
+MARIAN_FILES = (*MARIAN_SIDES, "vocab.json")
 
 
 def check(settings: Mapping[str, Any], source: object) -> None:

@@ -16,7 +16,7 @@ from ..data_files import ENDINGS
 from ..errors import InvalidInput, UnsupportedOption, nearest, warn
 from ..modeling import auto
 from ..modeling.fill_weights import NewWeights
-from ..nn.embeddings import LearnedPositions
+from ..nn.embeddings import learned_positions
 from ..tokenizers.tokenizer import Tokenizer
 from .data.features import Features
 from .data.source import is_live
@@ -24,6 +24,7 @@ from .jobs import Job
 from .objectives.padded_forward import is_own
 
 OF_ROWS = tuple(ending for ending in ENDINGS if ending != ".txt")  # files whose lines are no texts
+EXAMPLE_WORDS = 8  # of a text that shows how a trained model is used
 LOADING = ("load_in_4bit", "load_in_8bit")  # options of every task, for a model that is given by its name
 
 
@@ -64,9 +65,9 @@ class TaskJob(Job):
                 f"{what} of your own: {self.task} computes its loss itself and would never call it. Leave it out, or "
                 "leave the task out and give tokenized examples, with a data_collator."
             )
-        positions = [part.count for part in loaded.modules() if isinstance(part, LearnedPositions)]
-        if positions and self.options.positions is None:
-            self.options = replace(self.options, positions=min(positions))
+        positions = learned_positions(loaded)
+        if positions is not None and self.options.positions is None:
+            self.options = replace(self.options, positions=positions)
 
     @property
     def module(self) -> ModuleType:
@@ -116,3 +117,9 @@ class TaskJob(Job):
 
     def parallel(self, files: Mapping[str, Any]) -> bool:
         return not any(Path(file).suffix.lower() in OF_ROWS for file in files.values())
+
+    def example_input(self, features: Features) -> Any:
+        """Return an input for the task's pipeline: the first words of the first example."""
+        column = next(name for name in features.ragged if "input_ids" in name)
+        text = self.tokenizer.decode(features[0][column], skip_special_tokens=True)
+        return " ".join(text.split()[:EXAMPLE_WORDS])

@@ -168,7 +168,7 @@ class Job:
         if self.padded or "labels" not in features.columns or not hasattr(self.model, "kind"):
             return
         config = self.model.config
-        words = self.model.kind.auto in ("AutoModelForMaskedLM", "AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
+        words = self.model.head_type.auto in ("AutoModelForMaskedLM", "AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
         count = self.model.vocabulary if words else config.num_labels
         column = features.ragged.get("labels")
         values = column.flat if column is not None else features.numbers["labels"]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..checkpoints.key_map import owners
+from ..checkpoints.key_map import parameter_owners
 from ..errors import UnsupportedOption, warn
 from ..hub import Want
 from ..hub.local import is_adapter
-from ..hub.options import Place
+from ..hub.options import DownloadOptions
 from ..modeling import auto
 from ..nn.weights import fresh
 from .data.features import Features
@@ -63,7 +63,7 @@ class Labeled(TaskJob):
     def _stored(self, name: str) -> Any:
         """The config of a checkpoint with a head for this task; None where it has none."""
         config, ends = auto.AutoConfig.from_pretrained(name), getattr(auto, self.auto).ends
-        if is_adapter(Place().resolve(name, Want.CONFIG)):
+        if is_adapter(DownloadOptions().resolve(name, Want.CONFIG)):
             return config
         heads = [str(own) for own in config.architectures or ()]
         return config if not heads or any(own.endswith(ends) for own in heads) else None
@@ -123,7 +123,7 @@ class Labeled(TaskJob):
 def renew(model: Any) -> None:
     """Draws the layer anew that gives the scores of labels, in place."""
     drawn, count = {*model.drawn}, model.config.num_labels
-    for path, owner, leaf, parameter in owners(model):
+    for path, owner, leaf, parameter in parameter_owners(model):
         if path.startswith("head.") and len(parameter) == count and path.rpartition(".")[0].endswith(LAST):
             with torch.no_grad():
                 fresh(owner, leaf, parameter, getattr(model.config, "initializer_range", 0.02))

@@ -41,7 +41,7 @@ def add_adapter(model: Any, config: Any) -> None:
             "The model has an adapter, and peft_config would put a new one in its place. Leave peft_config out to go "
             "on with it, or call merge_adapters() first."
         )
-    usual = TASK_TYPES.get(inner.kind.auto)
+    usual = TASK_TYPES.get(inner.head_type.auto)
     if isinstance(config, LoraConfig) and config.task_type is None:
         config = replace(config, task_type=usual)
     elif (

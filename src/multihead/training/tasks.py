@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,29 +11,22 @@ import numpy as np
 from torch import nn
 
 from ..adapters.state import learn
-from ..errors import InvalidInput, UnsupportedOption, nearest
+from ..errors import InvalidInput, UnsupportedOption
+from ..pipelines.catalog import TRAINABLE, canonical_training_name
 from .data.features import Features
 from .data.labels import Labels
 from .data.masked_lm import Masking, mask
+from .data.question_answering import Questions
 from .data.source import Rows
-from .dataset_jobs import TaskJob
+from .dataset_jobs import EXAMPLE_WORDS, TaskJob
 from .evaluation import metrics, text_metrics
 from .evaluation.loop import Seen
 from .evaluation.squad import answered
 from .jobs import Job
-from .label_tasks import TextClassification, TokenClassification
 from .objectives.packed_batch import Example
 from .objectives.padded_forward import is_own
 from .objectives.preference import FoundSentences, Preference
 from .objectives.token import Objective, Words
-
-ALIASES = {
-    "sentiment-analysis": "text-classification", "sequence-classification": "text-classification",
-    "ner": "token-classification", "extractive-qa": "question-answering", "masked-lm": "fill-mask", "mlm": "fill-mask",
-    "causal-lm": "text-generation", "language-modeling": "text-generation", "clm": "text-generation",
-    "seq2seq": "text2text-generation", "text2text": "text2text-generation", "contrastive": "sentence-similarity",
-    "sentence-embeddings": "sentence-similarity", "dpo": "preference",
-}  # fmt: skip
 
 
 class QuestionAnswering(TaskJob):
@@ -46,6 +40,10 @@ class QuestionAnswering(TaskJob):
 
     def metrics(self, features: Features, seen: Seen, arguments: Any) -> dict[str, float]:
         return answered(features, seen.scores, self.tokenizer, self.options)
+
+    def example_input(self, features: Features) -> dict[str, str]:
+        example = Questions.of(features.rows, self.options)[0]
+        return {"question": example.question, "context": " ".join(example.context.split()[: 3 * EXAMPLE_WORDS])}
 
 
 class Masked(Words):
@@ -73,6 +71,9 @@ class FillMask(TaskJob):
 
     def objective(self) -> Objective:
         return Masked(self.model, Masking.of(self.tokenizer, **self.chosen), self.smoothing)
+
+    def example_input(self, features: Features) -> str:
+        return f"{super().example_input(features)} {self.tokenizer.mask_token}"
 
     def metrics(self, features: Any, seen: Seen, arguments: Any) -> dict[str, float]:
         return {"perplexity": metrics.language_modeling(seen.loss, int(seen.count))["perplexity"]}
@@ -187,6 +188,10 @@ class SentenceSimilarity(TaskJob):
     def objective(self) -> Objective:
         return FoundSentences(self.model, **self.chosen)
 
+    def example_input(self, features: Features) -> dict[str, Any]:
+        text = super().example_input(features)
+        return {"source_sentence": text, "sentences": ["A first sentence.", "A second one."]}
+
     def metrics(self, features: Features, seen: Seen, arguments: Any) -> dict[str, float]:
         if "labels" not in features.columns:
             return {}
@@ -223,15 +228,6 @@ class Preferring(TaskJob):
         return {f"rewards_{name}": value for name, value in found.items()}
 
 
-TASKS: Mapping[str, type[TaskJob]] = {
-    kind.task: kind
-    for kind in (
-        TextClassification, TokenClassification, QuestionAnswering, FillMask, TextGeneration, Text2Text, Translation,
-        Summarization, SentenceSimilarity, Preferring,
-    )
-}  # fmt: skip
-
-
 def job_of(model: Any, task: str | None, options: Mapping[str, Any], tokenizer: Any, data: Any, **more: Any) -> Job:
     """The job of a task, or of a model's own kind where data is tokenized.
 
@@ -242,16 +238,21 @@ def job_of(model: Any, task: str | None, options: Mapping[str, Any], tokenizer: 
         if options:
             raise UnsupportedOption(f"options {', '.join(options)} belong to a task; name it: task=...")
         if isinstance(model, (str, Path)):
-            raise InvalidInput(f"A model's name alone says not what to train; name a task: {', '.join(TASKS)}.")
-        headless = hasattr(model, "kind") and not model.kind.labels and is_own(model) and more.get("loss") is None
+            raise InvalidInput(f"A model's name alone says not what to train; name a task: {', '.join(TRAINABLE)}.")
+        headless = (
+            hasattr(model, "head_type") and not model.head_type.labels and is_own(model) and more.get("loss") is None
+        )
         if headless or not isinstance(model, nn.Module):
             raise InvalidInput(
-                f"A {type(model).__name__} has no loss of its own; name a task, one of {', '.join(TASKS)}, load the "
-                "model with a head, or give a torch module whose forward returns a loss."
+                f"A {type(model).__name__} has no loss of its own; name a task, one of {', '.join(TRAINABLE)}, load "
+                "the model with a head, or give a torch module whose forward returns a loss."
             )
         return Job(model, tokenizer, **more)
-    name = ALIASES.get(task, task)
-    name = "translation" if name.startswith("translation_") else name
-    if name not in TASKS:
-        raise UnsupportedOption(f"There is no task {task!r} to train. {nearest(task, [*TASKS, *ALIASES])}")
-    return TASKS[name](model, tokenizer, options, data, **more)
+    return job_class(task)(model, tokenizer, options, data, **more)
+
+
+def job_class(task: str) -> type[TaskJob]:
+    """Return the class that trains a task, by the task's name or an alias. Raises UnsupportedOption."""
+    module, _, name = TRAINABLE[canonical_training_name(task)].job.partition(".")
+    found: type[TaskJob] = getattr(import_module(f".{module}", __package__), name)
+    return found

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ...errors import TextTooLong
 from ...heads.heads import LanguageModel
 from ...nn.experts import ExpertList, StackedExperts
-from ...runtime.fused_experts import Products
-from ...runtime.fused_linear_cpu import Product
+from ...runtime.fused_experts import ExpertLinears
+from ...runtime.fused_linear_cpu import FusedLinear
 from ..precision import on_cpu
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Work:
         tables = [head.packed or head.table for head in heads]
         known = {id(x): x for x in (*_matrices(backbone), *tables)}
         routed = any(
-            isinstance(part, (ExpertList, StackedExperts, Products)) for part in model.modules()
+            isinstance(part, (ExpertList, StackedExperts, ExpertLinears)) for part in model.modules()
         )  # some rest each time
         first = next(_matrices(encoder), None)
         width = 0 if first is None or routed else _inputs(first)
@@ -86,19 +86,19 @@ class Work:
 
 
 def _matrices(module: Any) -> Iterator[nn.Module]:
-    yield from (part for part in module.modules() if isinstance(part, (Product, nn.Linear)))
+    yield from (part for part in module.modules() if isinstance(part, (FusedLinear, nn.Linear)))
 
 
 def _numbers(part: Any) -> int:
-    return int(part.count * sum(part.parts) * part.shape[1] if isinstance(part, Product) else part.weight.numel())
+    return int(part.count * sum(part.parts) * part.shape[1] if isinstance(part, FusedLinear) else part.weight.numel())
 
 
 def _inputs(part: Any) -> int:
-    return int(part.shape[1] if isinstance(part, Product) else part.weight.shape[1])
+    return int(part.shape[1] if isinstance(part, FusedLinear) else part.weight.shape[1])
 
 
 def _nbytes(part: Any) -> int:
-    return int(part.packed.nbytes if isinstance(part, Product) else part.weight.nbytes)
+    return int(part.packed.nbytes if isinstance(part, FusedLinear) else part.weight.nbytes)
 
 
 @dataclass(frozen=True)
@@ -336,11 +336,11 @@ def loaded(name: str, precision: str, device: str | None) -> PreTrainedModel:
     """A model as `multihead run` would hold it: of the class that writes where there is one, else its plain one."""
     from ...modeling.class_factory import model_class
     from ...modeling.loading import load_model
-    from ...models.common.registry import architecture, by_class_name
+    from ...models.common.registry import architecture, find_class
 
     def choose(config: Any) -> Any:
         ends = architecture(config.model_type).heads
-        saved = by_class_name((config.architectures or [""])[0])
+        saved = find_class((config.architectures or [""])[0])
         own = saved[1] if saved and saved[1] in ends and not saved[1].startswith(("ForMasked", "ForPre")) else None
         end = own or next((e for e in (*WRITES, "Model") if e in ends), next(iter(ends)))
         return model_class(config.model_type, end)

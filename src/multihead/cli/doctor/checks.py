@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..._version import __version__
+from ...pipelines.catalog import TRAINABLE
 
 SETTINGS = ("MULTIHEAD_NATIVE", "MULTIHEAD_LEVEL", "MULTIHEAD_KEEP_MEMORY", "OMP_NUM_THREADS")
 FLAGS = {"AMX": "_is_amx_tile_supported", "AVX-512 BF16": "_is_avx512_bf16_supported", "VNNI": "_is_vnni_supported"}
@@ -39,17 +40,23 @@ class Package(NamedTuple):
     extra: str
 
 
+def metrics_of(module: str) -> str:
+    """Return the tasks whose training needs a module for its metrics, as a purpose."""
+    tasks = (name for name, task in TRAINABLE.items() if module in (*task.packages, *task.text_packages))
+    return f"metrics of {', '.join(tasks)}"
+
+
 PACKAGES = (
     Package("llguidance", "llguidance", "text of a given form: JSON schemas, patterns, grammars", "structured"),
     Package("pyarrow", "pyarrow", "Parquet files", "parquet"),
     Package("PIL", "pillow", "pictures of attention", "pictures"),
     Package("matplotlib", "matplotlib", "plots of `multihead bench`", "pictures"),
-    Package("yaml", "pyyaml", "training as a YAML file says", "train"),
-    Package("sklearn", "scikit-learn", "scores of classification", "train"),
-    Package("scipy", "scipy", "correlations", "train"),
-    Package("seqeval", "seqeval", "scores of tagged tokens", "train"),
-    Package("sacrebleu", "sacrebleu", "BLEU and chrF", "train"),
-    Package("rouge_score", "rouge-score", "ROUGE", "train"),
+    Package("yaml", "pyyaml", "`multihead train` with a YAML file", "train"),
+    Package("sklearn", "scikit-learn", metrics_of("sklearn"), "train"),
+    Package("scipy", "scipy", metrics_of("scipy"), "train"),
+    Package("seqeval", "seqeval", metrics_of("seqeval"), "train"),
+    Package("sacrebleu", "sacrebleu", metrics_of("sacrebleu"), "train"),
+    Package("rouge_score", "rouge-score", metrics_of("rouge_score"), "train"),
     Package("tensorboard", "tensorboard", "curves of training", "train"),
 )
 
@@ -128,16 +135,15 @@ def torch_sees() -> dict[str, Any]:
 def kernels() -> dict[str, Any]:
     """The level in use, or why there is none and what to do."""
     from ...kernels.cpu import native
-    from ...kernels.ops import BACKENDS
+    from ...kernels.triton import launch as gpu
 
     level = native.level()
     reason = "" if level else native.why_not()
     built = native.built() if level else ""
     shared = all(native._openmp()) if level else None
-    on_gpu = BACKENDS["triton"].reason()
     return {
         "level": level, "reason": reason, "advice": advice(reason), "built": built, "shares_threads": shared,
-        "gpu": not on_gpu, "gpu_reason": on_gpu,
+        "gpu": gpu.programs() is not None, "gpu_reason": gpu.why_not(),
     }  # fmt: skip
 
 
@@ -197,9 +203,9 @@ def speeds() -> dict[str, Any]:
     import torch.nn.functional as F
 
     from ...kernels.cpu import native
-    from ...kernels.ops import linear
+    from ...kernels.linear import linear
     from ...kernels.packed import KEPT
-    from ...runtime.fused_linear_cpu import Product
+    from ...runtime.fused_linear_cpu import FusedLinear
     from ...runtime.prepare import PRECISIONS, states_dtype
 
     found: dict[str, Any] = {}
@@ -211,15 +217,15 @@ def speeds() -> dict[str, Any]:
             if chosen.codes == KEPT:
                 continue
             x = rows.to(states_dtype(name))
-            product = Product([weight], [None], chosen.codes) if chosen.codes else None
+            product = FusedLinear([weight], [None], chosen.codes) if chosen.codes else None
             if product is None or chosen.codes == "bf16":
                 held = weight.to(x.dtype)
                 paths: dict[str, Any] = {"torch": (lambda y, w=held: F.linear(y, w), held.nbytes)}
-                if native.level():
+                if native.library() is not None:
                     paths["as loaded"] = (lambda y, w=held: linear(y, w)), held.nbytes
             else:
                 paths = {"torch": (product.definition, product.packed.nbytes)}
-            if product is not None and native.level():
+            if product is not None and native.library() is not None:
                 paths["kernels"] = product, product.packed.nbytes
             found[name] = {path: speed(run, x, size, end) for path, (run, size) in paths.items()}
     return found

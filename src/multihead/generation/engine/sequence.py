@@ -33,8 +33,8 @@ class Decoder(Protocol):
     def device(self) -> torch.device: ...
 
     @property
-    def longest(self) -> int | None:
-        """Tokens of the longest text that can be read."""
+    def max_positions(self) -> int | None:
+        """Number of positions that the model has learned; None where positions are computed."""
 
     @property
     def by_length(self) -> Sequence[ByLength]:
@@ -227,7 +227,7 @@ class Reader:
     @cached_property
     def longest(self) -> int | None:
         """Tokens of the longest text that the model can read."""
-        return self.model.longest
+        return self.model.max_positions
 
     @classmethod
     def of(cls, model: Decoder, budget: Budget) -> Reader:

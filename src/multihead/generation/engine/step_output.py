@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ScoresNotFinite
-from ...kernels.ops import backend
+from ...kernels.fused import highest
 from ..logits.processors import without
 from ..logits.top_candidates import Candidates, on_cpu
 
@@ -71,7 +71,7 @@ class Passed:
         """
 
         def find(scores: Tensor) -> list[tuple[list[float], list[int]]] | None:
-            found = backend(scores).top_k(scores, count, banned, log_probs=True)
+            found = highest(scores, count, banned, normal=True)
             return None if found is None else list(zip(*(x.tolist() for x in found), strict=True))
 
         known, row = self._asked(("highest", count, *banned), row, 1, find)
@@ -99,6 +99,6 @@ def likeliest(scores: Tensor, banned: Sequence[int] = ()) -> Tensor:
 
     `NONE` where all are, `BROKEN` where one is not a number or infinite.
     """
-    found = backend(scores).top_k(scores, 1, banned, log_probs=False)
+    found = highest(scores, 1, banned)
     values, tokens = without(scores, banned).max(-1) if found is None else (x.flatten() for x in found)
     return torch.where(values < torch.inf, torch.where(values == -torch.inf, NONE, tokens), BROKEN)

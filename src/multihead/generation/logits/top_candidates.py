@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ...kernels.ops import backend
+from ...kernels.fused import highest
 from ..config import GenerationConfig
 from .processors import without
 from .warpers import NEVER, draw_rules
@@ -51,7 +51,7 @@ class Candidates:
         if not self.k:  # the kernel counts what is banned in the sum
             scores, banned = without(scores, banned), ()
         count = min(self.k + SPARE if self.k else NUCLEUS, scores.shape[1])
-        return backend(scores).top_k(scores, count, banned, log_probs=not self.k)
+        return highest(scores, count, banned, normal=not self.k)
 
     def chances(self, values: Tensor, vocabulary: int) -> Tensor | None:
         """The probability of each that was found, (rows, count); None where others may come too."""

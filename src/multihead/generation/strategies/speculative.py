@@ -101,13 +101,13 @@ class Draft:
         self.branch: Branch | None = None
 
     def guess(self, tokens: Sequence[int], most: int) -> Guessing:
-        if len(tokens) >= (self.model.longest or math.inf):
+        if len(tokens) >= (self.model.max_positions or math.inf):
             return Guess([])
         if self.branch is None:
             self.branch = self.request.branch(tokens, self.encoder_output, self.model)
         branch, chances = self.branch, []
         follow(branch, tokens)
-        longest = self.model.longest or math.inf
+        longest = self.model.max_positions or math.inf
         while len(branch.tokens) < min(len(tokens) + min(self.count, most), longest):
             (reading,) = yield [Read(branch)]
             scores = self.job.ruled([branch.tokens], reading.scores) if self.draws else reading.scores

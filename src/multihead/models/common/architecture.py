@@ -1,4 +1,4 @@
-"""What the library knows of one family."""
+"""Everything that the library knows about one model family."""
 
 from __future__ import annotations
 
@@ -11,49 +11,50 @@ from torch import Tensor, nn
 
 from ...checkpoints.key_map import KeyMap
 from ...config import Config
-from ...heads.head_types import KINDS, Kind
+from ...heads.decoder_inputs import ShiftRight, after_start
+from ...heads.head_types import HEAD_TYPES, HeadType
 from ...heads.heads import Head
-from ...heads.shift_labels import Shift, after_start
 from ...nn.ragged import Layout
 
 Build = Callable[[Any], nn.Module]
 Keys = Callable[[Any], KeyMap]
 MakeHead = Callable[[Any, Any], Head]  # (config, backbone) -> head
 Pack = Callable[[Tensor, Layout], Any]
-Loosen = Callable[[Any], Sequence[Any]]  # config -> configs
-Settle = Callable[[Any, Mapping[str, Tensor]], Any]  # (config, stored tensors) -> config
+UntiedConfigs = Callable[[Any], Sequence[Any]]  # config -> configs
+ResolveConfig = Callable[[Any, Mapping[str, Tensor]], Any]  # (config, stored tensors) -> config
 
 
-def as_said(config: Any, stored: Mapping[str, Tensor]) -> Any:
+def config_as_given(config: Any, stored: Mapping[str, Tensor]) -> Any:
+    """Return the config unchanged."""
     return config
 
 
-def tied_as_stored(scores: str, *words: str) -> Settle:
-    """Ties word scores to word embeddings where a checkpoint has no `scores` tensor, or an equal one.
+def tie_if_stored_equal(scores: str, *words: str) -> ResolveConfig:
+    """Return a function that ties the output embeddings where a checkpoint has no `scores` tensor, or an equal one.
 
-    Older configs of T5's families say that they are not; the tensors are right.
+    Older configs of T5's families say that the two are not tied; the tensors are right.
 
     Args:
-        words: names that the word embeddings have.
+        words: names that the input embeddings may have.
     """
 
-    def settled(config: Any, stored: Mapping[str, Tensor]) -> Any:
+    def resolve(config: Any, stored: Mapping[str, Tensor]) -> Any:
         found = next((stored[name] for name in words if name in stored), None)
         if found is None or config.tie_word_embeddings or config.words_apart:
             return config  # a file with names of its own, or nothing to tie
-        own = scores in stored and not same(stored[scores], found)
+        own = scores in stored and not equal_tensors(stored[scores], found)
         return config if own else config.changed(tie_word_embeddings=True)
 
-    return settled
+    return resolve
 
 
-def untied(config: Any) -> Sequence[Any]:
-    """The config of a model whose word scores have a table of their own, where this one's have not."""
+def untied_config(config: Any) -> Sequence[Any]:
+    """Return the config with an output embedding table of its own, or nothing where it has one already."""
     return (config.changed(tie_word_embeddings=False),) if config.tie_word_embeddings else ()
 
 
-def same(one: Tensor, other: Tensor, dtype: torch.dtype | None = None) -> bool:
-    """Whether two tensors are equal as `dtype`, or as the narrower of their own."""
+def equal_tensors(one: Tensor, other: Tensor, dtype: torch.dtype | None = None) -> bool:
+    """True if two tensors are equal as `dtype`, or as the narrower of their own dtypes."""
     if one.shape != other.shape:
         return False
     if dtype is None:
@@ -63,24 +64,28 @@ def same(one: Tensor, other: Tensor, dtype: torch.dtype | None = None) -> bool:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A family: from its config to modules, and from a checkpoint's names to theirs.
+    """A model family: how its modules are built from a config, and where a checkpoint stores their parameters.
+
+    A head suffix is the end of a class name: `ForMaskedLM` of `BertForMaskedLM`, `Model` of `BertModel`.
 
     Args:
         name: stem of the family's class names (`Bert`).
-        heads: end of a class name (`ForMaskedLM`, `Model`) -> its head; None for a backbone without one.
+        build: makes the backbone. keys: makes its key map.
+        heads: makes the head of each head suffix; None for a backbone without one.
         layouts: key maps of other file formats, by the name of the layout (`gguf`, `marian`).
         foreign_config: config.json entries from the metadata of such a file, by layout.
-        kinds: where a class of this family is of another kind than its name says elsewhere.
-        bare: builds the backbone of some heads in another way, by end of class name (a decoder alone).
-        inputs: a family's own inputs beside the usual ones, by name: packs the user's tensor for
+        head_types: head types that differ from those of `HEAD_TYPES`, by head suffix.
+        backbone_variants: `build` and `keys` of heads that need another backbone (an encoder or a decoder alone).
+        inputs: the family's own inputs beside the usual ones, by name: packs the user's tensor for
             `ForwardContext.extra_inputs`.
         memory_names: the family's own names of the arguments `past_key_values` and `use_cache`.
-        methods: more methods of the family's classes, by name.
-        shift: makes a decoder's input of what it shall say.
-        echoes: ends of encoder-decoder classes whose target, when none is given, is the source itself, shifted.
-        paired: the config of a pair, from its sides' configs.
-        apart: configs of the same model with fewer tables of words tied, the last with none.
-        settled: the config with what only the checkpoint's tensors tell (whether words are tied).
+        methods: additional methods of the family's classes, by name.
+        shift_right: makes decoder_input_ids of labels.
+        source_as_target: head suffixes of encoder-decoders whose decoder reads the shifted source unless it is given
+            decoder_input_ids.
+        pair_config: combines an encoder's and a decoder's configs.
+        untied_configs: the config with ever fewer tied embedding tables, the last with none.
+        resolve_config: completes a config by what only the checkpoint's tensors tell (tied embeddings).
     """
 
     name: str
@@ -90,22 +95,22 @@ class Architecture:
     heads: Mapping[str, MakeHead | None]
     layouts: Mapping[str, Keys] = field(default_factory=dict)
     foreign_config: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = field(default_factory=dict)
-    kinds: Mapping[str, Kind] = field(default_factory=dict)
-    bare: Mapping[str, tuple[Build, Keys]] = field(default_factory=dict)
+    head_types: Mapping[str, HeadType] = field(default_factory=dict)
+    backbone_variants: Mapping[str, tuple[Build, Keys]] = field(default_factory=dict)
     inputs: Mapping[str, Pack] = field(default_factory=dict)
     memory_names: tuple[str, str] = ("past_key_values", "use_cache")
     methods: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
-    shift: Shift = after_start
-    echoes: tuple[str, ...] = ()
-    paired: Callable[[Config, Config], Config] | None = None
-    apart: Loosen = untied
-    settled: Settle = as_said
+    shift_right: ShiftRight = after_start
+    source_as_target: tuple[str, ...] = ()
+    pair_config: Callable[[Config, Config], Config] | None = None
+    untied_configs: UntiedConfigs = untied_config
+    resolve_config: ResolveConfig = config_as_given
 
-    def relative(self, name: str, config: type[Config], build: Build, **changes: Any) -> Architecture:
-        """A family put together of this one's parts, with `changes`; in its own format alone if they name no others."""
+    def derive(self, name: str, config: type[Config], build: Build, **changes: Any) -> Architecture:
+        """Return a family made of this one's parts and `changes`; other file formats are not inherited."""
         own = {"layouts": {}, "foreign_config": {}, **changes}
         return replace(self, name=name, config=config, build=build, **own)
 
-    def kind(self, end: str) -> Kind:
-        """The kind of the class with this end."""
-        return self.kinds[end] if end in self.kinds else KINDS[end]
+    def head_type(self, suffix: str) -> HeadType:
+        """Return the head type of a class with this head suffix."""
+        return self.head_types[suffix] if suffix in self.head_types else HEAD_TYPES[suffix]

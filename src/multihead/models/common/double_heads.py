@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...config import Config
 from ...errors import UnsupportedConfig
 from ...heads import losses
-from ...heads.head_types import Kind, next_words
+from ...heads.head_types import HeadType, next_words
 from ...heads.heads import Head, last
 from ...heads.outputs import Output
 from ...nn.forward_context import ForwardContext
@@ -59,7 +59,7 @@ def both(config: Any, backbone: Stack) -> Head:
     return Head(head, {**rows, "choice": "/multiple_choice_head.summary"})
 
 
-def finish(raw: Any, layout: Layout, labels: Mapping[str, Tensor], config: Config) -> dict[str, Any]:
+def postprocess(raw: Any, layout: Layout, labels: Mapping[str, Tensor], config: Config) -> dict[str, Any]:
     words, choice = raw
     sides = int(labels["choices"])
     own = {"labels": labels["labels"].flatten(0, 1)} if "labels" in labels else {}
@@ -69,7 +69,7 @@ def finish(raw: Any, layout: Layout, labels: Mapping[str, Tensor], config: Confi
     return {**found, "logits": found["logits"].unflatten(0, (-1, sides)), "mc_loss": chosen, "mc_logits": scores}
 
 
-KIND = Kind("", DoubleHeadsOutput, finish, labels=("labels", "mc_labels"), choices=True)
+HEAD_TYPE = HeadType("", DoubleHeadsOutput, postprocess, labels=("labels", "mc_labels"), choices=True)
 
 
 def places(columns: Tensor, layout: Layout) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which family is in which file. No torch here: names are known before anything is loaded."""
+"""Registry of model families: the file of each `model_type`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FAMILY_PACKAGE = "multihead.models"
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a family lives.
+    """The file and the names of a family.
 
     Args:
         file: module in this folder. name: stem of its class names. constant: the Architecture's name in the file.
-        layouts: (layout, name inside such a file) pairs under which other formats know the family.
-        others: (class name, its end) pairs of classes whose names do not begin with `name`'s stem.
+        layouts: (layout, name in such a file) pairs for other file formats.
+        others: (class name, head suffix) pairs of classes whose names do not begin with `name`'s stem.
     """
 
     file: str
@@ -32,12 +32,12 @@ class Entry:
     layouts: tuple[tuple[str, str], ...] = ()
     others: tuple[tuple[str, str], ...] = ()
 
-    def class_name(self, end: str) -> str:
-        """`BertForMaskedLM` of `ForMaskedLM`."""
-        return next((name for name, other in self.others if other == end), f"{self.name}{end}")
+    def class_name(self, suffix: str) -> str:
+        """Return the class name of a head suffix: `BertForMaskedLM` for `ForMaskedLM`."""
+        return next((name for name, other in self.others if other == suffix), f"{self.name}{suffix}")
 
 
-FAMILIES: Mapping[str, Entry] = {  # model_type in config.json -> where
+FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "albert": Entry("albert", "Albert"),
     "bart": Entry("bart", "Bart"),
     "bert": Entry("bert", "Bert", layouts=(("gguf", "bert"),)),
@@ -142,7 +142,7 @@ FAMILIES: Mapping[str, Entry] = {  # model_type in config.json -> where
 
 
 def architecture(model_type: str) -> Architecture:
-    """The family of a config's `model_type`.
+    """Return the family of a `model_type`.
 
     Raises:
         UnknownModel: no file here implements it.
@@ -153,16 +153,16 @@ def architecture(model_type: str) -> Architecture:
     return getattr(import_module(f"{FAMILY_PACKAGE}.{entry.file}"), entry.constant)
 
 
-def foreign(layout: str, name: str) -> str:
-    """The model_type that a file of another layout means by `name` (GGUF's `general.architecture`, say)."""
+def model_type_of_layout(layout: str, name: str) -> str:
+    """Return the model_type that a file of another layout calls `name` (GGUF's `general.architecture`, say)."""
     known = {given: kind for kind, entry in FAMILIES.items() for where, given in entry.layouts if where == layout}
     if name not in known:
         raise UnknownModel(f"A {layout} file of architecture {name!r} cannot be loaded here. {nearest(name, known)}")
     return known[name]
 
 
-def by_class_name(name: str) -> tuple[str, str] | None:
-    """(model_type, end) of a class name: ("bert", "ForMaskedLM") of `BertForMaskedLM`; None when no family fits."""
+def find_class(name: str) -> tuple[str, str] | None:
+    """Return (model_type, head suffix) of a class name: ("bert", "ForMaskedLM") for `BertForMaskedLM`, or None."""
     for kind, entry in FAMILIES.items():
         if name in dict(entry.others):
             return kind, dict(entry.others)[name]
@@ -170,13 +170,13 @@ def by_class_name(name: str) -> tuple[str, str] | None:
     return max(fits)[1:] if fits else None
 
 
-def config_of(entries: Mapping[str, Any], usual: str | None = None) -> Any:
-    """The typed config that parsed config.json entries describe.
+def parse_config(entries: Mapping[str, Any], default_type: str | None = None) -> Any:
+    """Return the typed config of parsed config.json entries.
 
     Args:
-        usual: the `model_type` to take where the entries name none, as files before 2020 do.
+        default_type: the `model_type` to assume where the entries name none, as files before 2020 do.
     """
-    kind = entries.get("model_type", usual)
+    kind = entries.get("model_type", default_type)
     if not isinstance(kind, str):
         raise UnknownModel(
             'config.json has no model_type, so its family is unknown. Add the entry, e.g. "bert", or load it with a '

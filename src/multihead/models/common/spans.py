@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...config import Config
-from ...heads.head_types import Kind
+from ...heads.head_types import HeadType
 from ...heads.heads import Head
 from ...heads.outputs import Output
 from ...nn.forward_context import ForwardContext
@@ -104,7 +104,7 @@ class SpanSearch(nn.Module):
         return self.none(torch.tanh(self.none_states(torch.cat([first, hidden[texts, last]], -1)))).squeeze(-1)
 
 
-def finish(raw: Any, layout: Layout, labels: Mapping[str, Tensor], config: Config) -> dict[str, Any]:
+def postprocess(raw: Any, layout: Layout, labels: Mapping[str, Tensor], config: Config) -> dict[str, Any]:
     search, states = raw
     hidden = layout.unpack(states)
     closed = layout.unpack(states.new_ones(states.shape[0])) == 0
@@ -133,4 +133,4 @@ def searcher(stem: str) -> MakeHead:
     return make
 
 
-KIND = Kind("", SpanSearchOutput, finish, labels=LABELS)
+HEAD_TYPE = HeadType("", SpanSearchOutput, postprocess, labels=LABELS)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InvalidInput, nearest
+from ...tokenizers.core import TokenizerCore
 from ...tokenizers.tokenizer import Tokenizer
 from .source import Row, Rows
 
@@ -182,7 +183,7 @@ def texts(
     return numbers, found
 
 
-def limits(tokenizer: Tokenizer, length: int, strategy: str = "longest_first", stride: int = 0) -> dict[str, Any]:
+def limits(tokenizer: TokenizerCore, length: int, strategy: str = "longest_first", stride: int = 0) -> dict[str, Any]:
     """Settings of a tokenizer's truncation."""
     return {
         "max_length": length, "stride": stride, "strategy": strategy, "direction": tokenizer.truncation_side
@@ -190,7 +191,8 @@ def limits(tokenizer: Tokenizer, length: int, strategy: str = "longest_first", s
 
 
 def encoded(
-    tokenizer: Tokenizer, inputs: Sequence[Any], rows: Rows, numbers: Sequence[int], settings: Mapping[str, Any] | None,
+    tokenizer: TokenizerCore, inputs: Sequence[Any], rows: Rows, numbers: Sequence[int],
+    settings: Mapping[str, Any] | None,
     *, words: bool = False, special: bool = True,
 ) -> list[Any]:  # fmt: skip
     """The library's encodings. Raises InvalidInput with the row of an input that cannot be encoded."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InvalidInput, nearest
+from ...tokenizers.core import TokenizerCore
 from ...tokenizers.languages import Frame, frame
 from ...tokenizers.tokenizer import Tokenizer
 from .features import Builder, Features
@@ -167,7 +168,7 @@ def target_frame(tokenizer: Tokenizer, options: Options) -> Frame:
 
 
 def framed(
-    side: Tokenizer, texts: Sequence[str], around: Frame, length: int, rows: Rows, numbers: Sequence[int]
+    side: TokenizerCore, texts: Sequence[str], around: Frame, length: int, rows: Rows, numbers: Sequence[int]
 ) -> tuple[list[list[int]], int]:
     """The ids of texts with what stands around them, and how many were cut."""
     if around.before is None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import InvalidInput, UnsupportedOption
-from ...heads import head_types as kinds
+from ...heads import head_types
 from ...heads.losses import IGNORED
 from ...modeling.pretrained import PreTrainedModel
 from ...modeling.seq2seq import SequenceToSequence
@@ -22,7 +22,12 @@ from .token import Objective
 
 Collate = Callable[[list[Any]], Mapping[str, Any]]
 OWN_FORWARDS = (PreTrainedModel.forward, SequenceToSequence.forward)
-CLASSES = (kinds.words, kinds.next_words, kinds.text_labels, None)  # kinds whose labels are classes, maybe
+CLASSES = (
+    head_types.words,
+    head_types.next_words,
+    head_types.text_labels,
+    None,
+)  # kinds whose labels are classes, maybe
 
 
 class Padded(Objective):
@@ -82,10 +87,10 @@ class Padded(Objective):
         return any(batch.get(name) is not None for name in self.labels)
 
     def count(self, batch: Mapping[str, Any]) -> float:
-        labels, finish = batch.get("labels"), finish_of(self.model)
-        if labels is None or finish not in (kinds.words, kinds.next_words, kinds.detected):
+        labels, postprocess = batch.get("labels"), postprocess_of(self.model)
+        if labels is None or postprocess not in (head_types.words, head_types.next_words, head_types.detected):
             return len(batch["input_ids"] if "input_ids" in batch else next(iter(batch.values())))
-        return int(((labels[:, 1:] if finish is kinds.next_words else labels) != IGNORED).sum())
+        return int(((labels[:, 1:] if postprocess is head_types.next_words else labels) != IGNORED).sum())
 
     def told(self, features: Any = None) -> str:
         own = "a function given to the Trainer" if self._loss is not None else "the model's forward"
@@ -126,15 +131,15 @@ def is_own(model: Any) -> bool:
     return plain and not model._forward_hooks and not model._forward_pre_hooks
 
 
-def finish_of(model: Any) -> Any:
+def postprocess_of(model: Any) -> Any:
     """What the model's kind makes of its head's numbers; None for a module that has no kind."""
-    return model.kind.finish if hasattr(model, "kind") else None
+    return model.head_type.postprocess if hasattr(model, "head_type") else None
 
 
 def labels_of(model: Any) -> tuple[str, ...]:
     """The columns that a model learns from: those of its kind, else the arguments of `forward` that are named so."""
-    if hasattr(model, "kind"):
-        return model.kind.labels or ("labels",)
+    if hasattr(model, "head_type"):
+        return model.head_type.labels or ("labels",)
     named = [name for name in inspect.signature(model.forward).parameters if "label" in name]
     return tuple(named) or ("labels",)
 
@@ -184,12 +189,12 @@ def loss_of(outputs: Any) -> Any:
 
 
 def _classes(model: Any, labels: Tensor) -> bool:
-    return finish_of(model) in CLASSES and not labels.is_floating_point()
+    return postprocess_of(model) in CLASSES and not labels.is_floating_point()
 
 
 def _smoothed(model: Any, scores: Tensor, labels: Tensor, smoothing: float) -> Tensor:
     """The mean cross-entropy at smoothed labels."""
-    if finish_of(model) is kinds.next_words:
+    if postprocess_of(model) is head_types.next_words:
         scores, labels = scores[:, :-1], labels[:, 1:]
     total = losses.cross_entropy(scores.flatten(0, -2), labels.flatten(), smoothing)
     return total / (labels != IGNORED).sum().clamp(min=1)

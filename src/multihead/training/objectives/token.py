@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import InvalidInput, UnsupportedOption
-from ...heads import head_types as kinds
+from ...heads import head_types
 from ...heads import losses as means
 from ...heads.heads import first
 from ...heads.losses import IGNORED
@@ -141,7 +141,7 @@ class TextLabels(Objective):
             if getattr(self.model.head, "pool", None) is first and 0 not in tokens.runs.lengths:
                 return states_at(self.model, tokens, SelectedTokens.firsts(tokens.runs, self.device))
             return states(self.model, tokens)
-        ids = self.model.architecture.shift(tokens.ids, tokens.runs, self.model.config)
+        ids = self.model.architecture.shift_right(tokens.ids, tokens.runs, self.model.config)
         return target_states(self.model, tokens, Tokens(ids, tokens.runs))
 
 
@@ -208,7 +208,7 @@ class Targets(Objective):
         model = self.model
         source, target = (Tokens.of(batch, self.device, name) for name in ("input_ids", "labels"))
         said = target.ids.masked_fill(target.ids == IGNORED, _padding(model.config))
-        read = Tokens(model.architecture.shift(said, target.runs, model.config), target.runs)
+        read = Tokens(model.architecture.shift_right(said, target.runs, model.config), target.runs)
         hidden, context = target_states(model, source, read)
         loss = word_losses(model, hidden, target.ids, self.smoothing)
         return loss, by_text(model.head(hidden, context), target) if predict else None
@@ -237,20 +237,20 @@ class Spans(Objective):
 
 
 OBJECTIVES: Mapping[Any, type[Objective]] = {  # what a kind makes of its head's numbers -> what it is trained for
-    kinds.text_labels: TextLabels,
-    kinds.words: Words,
-    kinds.next_words: NextWords,
-    kinds.spans: Spans,
+    head_types.text_labels: TextLabels,
+    head_types.words: Words,
+    head_types.next_words: NextWords,
+    head_types.spans: Spans,
 }
 
 
 def objective_of(model: Any, smoothing: float = 0.0) -> Objective | None:
     """What a model of its kind is trained for; None for kinds, and modules, that only their own `forward` knows."""
-    if not hasattr(model, "kind"):
+    if not hasattr(model, "head_type"):
         return None
-    if isinstance(model, SequenceToSequence) and model.kind.auto == "AutoModelForSeq2SeqLM":
+    if isinstance(model, SequenceToSequence) and model.head_type.auto == "AutoModelForSeq2SeqLM":
         return Targets(model, smoothing)
-    found = OBJECTIVES.get(model.kind.finish)
+    found = OBJECTIVES.get(model.head_type.postprocess)
     alone = not isinstance(model, SequenceToSequence) or found is TextLabels
     return found(model, smoothing) if found is not None and alone else None
 

@@ -11,13 +11,12 @@ import torch
 
 from ...errors import UnsupportedOption, nearest
 from ...nn.quantized_linear import QuantizedLinear
+from ...pipelines.catalog import TRAINABLE
 from ..data.features import Features
 from .model_card import Data, Trained
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
-
-PIPELINES = {"preference": "text-generation"}  # task that trains -> task that uses what was trained
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def trained(trainer: Trainer, **facts: Any) -> Trained:
     runtime = next((log["train_runtime"] for log in reversed(state.log_history) if "train_runtime" in log), None)
     known: dict[str, Any] = {
         "name": trainer.place.resolve().name,
-        "task": PIPELINES.get(task, task) if task else None,
+        "task": (TRAINABLE[task].pipeline or task) if task else None,
         "base_model": str(getattr(trainer.model, "name_or_path", "")) or None,
         "method": method(trainer),
         "loss": loss(trainer),
