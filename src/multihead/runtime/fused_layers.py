@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from ..errors import InvalidInput
 from ..kernels.cpu.native import ACTIVATIONS as KERNEL_ACTIVATIONS
-from ..kernels.ragged import Sight
 from ..nn.activations import ACTIVATIONS
 from ..nn.attention.attention import Attention, CrossAttention
 from ..nn.cache.layer_cache import KeyValues, given
@@ -59,18 +58,11 @@ class FusedAttention(Attention):
         return type(self.positions) is Positions and not self.causal and self.window is None
 
     def forward_selected(self, x: Tensor, context: ForwardContext, add: Tensor | None = None) -> Tensor:
-        selected = context.selected
-        assert selected is not None
-        q, k, v = self._project(x)
-        sight = Sight(selected.runs, context.runs)
-        mixed = self._mix(q.index_select(0, selected.rows), k, v, sight, None, context, context.capture.attentions)
-        return self.output(mixed.flatten(1), add)
+        return self.output(self._selected_heads(x, context).flatten(1), add)
 
-    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _products(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.qkv(x).split(self.widths, 1)
-        if self.clip is not None:
-            q, k, v = (part.clamp(-self.clip, self.clip) for part in (q, k, v))
-        return self.q_norm(self._split(q)), self.k_norm(self._split(k)), self._split(v)
+        return q if rows is None else q.index_select(0, rows), k, v
 
 
 class FusedCrossAttention(CrossAttention):

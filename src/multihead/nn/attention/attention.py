@@ -93,14 +93,15 @@ class Attention(nn.Module):
 
     def forward_selected(self, x: Tensor, context: ForwardContext) -> Tensor:
         """(tokens asked for, width): what `forward` gives at these, of x (tokens, width)."""
+        return self.out(self._selected_heads(x, context).flatten(1))
+
+    def _selected_heads(self, x: Tensor, context: ForwardContext) -> Tensor:
+        """The result of each head for the selected tokens, (tokens asked for, heads, head width)."""
         selected = context.selected
         assert selected is not None
-        q, k, v = self.q(x.index_select(0, selected.rows)), self.k(x), self.v(x)
-        if self.clip is not None:
-            q, k, v = (part.clamp(-self.clip, self.clip) for part in (q, k, v))
-        q, k = self.q_norm(self._split(q)), self.k_norm(self._split(k))
+        q, k, v = self._shape(*self._products(x, selected.rows))
         sight = Sight(selected.runs, context.runs)
-        return self.out(self._mix(q, k, self._split(v), sight, None, context, context.capture.attentions).flatten(1))
+        return self._mix(q, k, v, sight, None, context, context.capture.attentions)
 
     def _heads(self, x: Tensor, context: ForwardContext, memory: KeyValues | None) -> Tensor:
         """What each head makes of a token, (tokens, heads, head width)."""
@@ -126,7 +127,14 @@ class Attention(nn.Module):
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, (tokens, heads, head width) each, not yet turned by their positions."""
-        q, k, v = self.q(x), self.k(x), self.v(x)
+        return self._shape(*self._products(x))
+
+    def _products(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values as the linear layers give them, (tokens, width) each; queries of `rows` alone."""
+        return self.q(x if rows is None else x.index_select(0, rows)), self.k(x), self.v(x)
+
+    def _shape(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The linear layers' results as heads, (tokens, heads, head width) each: clipped, split and normed."""
         if self.clip is not None:
             q, k, v = (part.clamp(-self.clip, self.clip) for part in (q, k, v))
         return self.q_norm(self._split(q)), self.k_norm(self._split(k)), self._split(v)
