@@ -128,6 +128,23 @@ def test_a_mask_counts_beside_lists_too(decoders, mask):
 
 
 @pytest.mark.parametrize(
+    "given",
+    [
+        {"input_ids": [6, 7, 33], "attention_mask": [1, 1, 1]},
+        {"input_ids": [[5], [6, 7, 33]], "attention_mask": [[1], [1, 1, 1]]},
+        {"input_ids": [[8, 8, 5], [6, 7, 33]], "attention_mask": [[0, 0, 1], [1, 1, 1]]},
+    ],
+)
+def test_an_encoding_of_lists_brings_its_mask(decoders, given):
+    rows, masks = given["input_ids"], given["attention_mask"]
+    if isinstance(rows[0], int):
+        rows, masks = [rows], [masks]
+    texts = [[token for token, real in zip(*row, strict=True) if real] for row in zip(rows, masks, strict=True)]
+    expected = decoders[1].generate(texts, **FREE)[:, max(map(len, texts)) :]
+    assert decoders[1].generate(given, **FREE)[:, max(map(len, rows)) :].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
     ("inputs", "said"),
     [
         ({"input_ids": IDS, "attention_mask": torch.ones(2, 3)}, r"\(2, 4\) and its mask \(2, 3\)"),

@@ -55,6 +55,10 @@ def read_inputs(
         raise InvalidInput(f"{name} must be whole numbers (batch, length), not {ids.dtype} {tuple(ids.shape)}.")
     if mask is None:
         return ids, real
+    if real is not None and not isinstance(mask, Tensor):  # lists of a tokenizer that was asked for no tensors
+        rows, own = listed(mask, None, config)
+        if own.equal(real):
+            return ids, rows * own
     if real is not None and not bool(real.all()):
         raise InvalidInput(f"The mask of {name} belongs to padded ids; lists of several lengths need none.")
     mask = torch.as_tensor(mask, device=ids.device)
