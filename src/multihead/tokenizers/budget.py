@@ -1,4 +1,4 @@
-"""A budget of time and memory for templates: Jinja's sandbox keeps them from code, but not from endless work.
+"""Time and memory budget for chat templates: Jinja's sandbox stops code but not endless work.
 
 Compiled templates are told to count: each block that runs, each loop, call, comparison, operator and filter is a step,
 and what these make is measured. What could make something huge in one operation (`'a' * 10**9`, `center(10**9)`,
@@ -35,21 +35,21 @@ WATCHED_TESTS = ("in", "eq", "equalto", "==", "ne", "!=", "lt", "lessthan", "<",
 
 
 class Budget:
-    """What one rendering may still spend."""
+    """Remaining steps and characters of one rendering."""
 
     def __init__(self) -> None:
         self.steps, self.characters, self.end = STEPS, CHARACTERS, thread_time() + SECONDS
         self.sizes: dict[int, tuple[Any, int]] = {}  # of lists and dicts; holding them keeps their ids theirs
 
     def step(self, made: int = 0) -> None:
-        """Counts a step that makes so many characters. Raises ChatTemplateError once too much is spent."""
+        """Count one step that makes some characters. Raises ChatTemplateError once the budget is spent."""
         self.steps -= 1
         self.characters -= made
         if made > HEAVY or self.characters < 0 or not self.steps & 63:
             self.check()
 
     def check(self) -> None:
-        """Raises ChatTemplateError once too much is spent."""
+        """Raise ChatTemplateError once the budget is spent."""
         if self.steps < 0 or self.characters < 0 or thread_time() > self.end:
             raise ChatTemplateError(
                 f"The chat template does not come to an end within {STEPS:,} steps, {SECONDS:g} seconds and "
@@ -57,7 +57,7 @@ class Budget:
             )
 
     def size(self, value: Any) -> int:
-        """Characters that a value has when it is written, about. Raises ChatTemplateError for too many."""
+        """Estimate the characters of a printed value. Raises ChatTemplateError for too many."""
         if isinstance(value, (str, bytes)):
             return len(value) + NODE
         if isinstance(value, int):
@@ -74,7 +74,7 @@ class Budget:
         return total
 
     def spend(self, value: Any) -> Any:
-        """Counts a step that made a value, and gives it."""
+        """Count a step that made a value, and return the value."""
         if isinstance(value, (str, bytes)):
             if len(value) > HEAVY:
                 refuse_over(len(value))
@@ -94,7 +94,7 @@ BUDGET: ContextVar[Budget] = ContextVar("BUDGET")
 
 @contextmanager
 def budget() -> Iterator[None]:
-    """Gives what is rendered inside a budget of its own."""
+    """Give the decorated function a budget of its own for everything it renders."""
     token = BUDGET.set(Budget())
     try:
         yield
@@ -107,7 +107,7 @@ def size_of(value: Any) -> int:
 
 
 def listed(value: Iterable[Any]) -> list[Any]:
-    """What an iterator gives, each item a step."""
+    """Return the items of an iterator as a list, one step an item."""
     found, own = [], BUDGET.get()
     for item in value:
         own.step(NODE)
@@ -116,17 +116,17 @@ def listed(value: Iterable[Any]) -> list[Any]:
 
 
 class Names(Namespace):
-    """A namespace that is never written whole: namespaces inside each other would be endless."""
+    """Jinja namespace that is never printed whole: nested namespaces could print without end."""
 
     def __repr__(self) -> str:
         return "<Namespace>"
 
 
 class BudgetedCode(CodeGenerator):
-    """Writes the counting into a template's code."""
+    """Code generator that inserts step counting into a template's code."""
 
     def blockvisit(self, nodes_: Iterable[nodes.Node], frame: Frame) -> None:
-        """The statements of a block, after a step that counts them and their text."""
+        """Emit the statements of a block after a step that counts them and their text."""
         found = list(nodes_)
         text = [part for node in found if isinstance(node, nodes.Output) for part in node.nodes]
         chars = sum(len(part.data) for part in text if isinstance(part, nodes.TemplateData))
@@ -154,7 +154,7 @@ class BudgetedCode(CodeGenerator):
 
 
 def _spent(name: str) -> Callable[..., None]:
-    """A visitor that lets the environment measure what an expression gives."""
+    """Build a visitor whose expression result is measured by the environment."""
     plain = getattr(CodeGenerator, f"visit_{name}")
 
     def visit(self: CodeGenerator, node: nodes.Expr, frame: Frame) -> None:
@@ -169,7 +169,7 @@ def _spent(name: str) -> Callable[..., None]:
 
 
 def _compares_words(node: nodes.Compare) -> bool:
-    """Whether something is compared with words or numbers of the template, which is quick whatever it is."""
+    """Return True if a comparison has a constant operand, so that its cost is small."""
     sides = [node.expr, *(op.expr for op in node.ops)]
     return any(isinstance(side, nodes.Const) for side in sides) and all(op.op in ("eq", "ne") for op in node.ops)
 
@@ -202,7 +202,7 @@ class BudgetedEnvironment(ImmutableSandboxedEnvironment):
         self.tests.update({name: watched(name, tests[name]) for name in WATCHED_TESTS})
 
     def add_filter(self, name: str, call: Callable[..., Any]) -> None:
-        """A filter of our own in place of Jinja's."""
+        """Replace a filter of Jinja."""
         self.filters[name] = watched(name, call)
 
     def step(self, made: int) -> None:
@@ -212,14 +212,14 @@ class BudgetedEnvironment(ImmutableSandboxedEnvironment):
         return BUDGET.get().spend(value)
 
     def iterated(self, value: Any) -> Any:
-        """What a loop goes over: its items count before those that its condition lets through."""
+        """Return the items of a loop, counted before its condition filters them."""
         own = BUDGET.get()
         own.steps -= len(value) // 8 if isinstance(value, Sized) else 0
         own.step()
         return value
 
     def joined(self, context: Context, parts: tuple[Any, ...]) -> str:
-        """Values one after the other: Jinja's `~`."""
+        """Concatenate values: Jinja's `~`."""
         refuse_over(sum(map(size_of, parts)))
         return str(self.spend((markup_join if context.eval_ctx.autoescape else str_join)(parts)))
 
@@ -247,7 +247,7 @@ class BudgetedEnvironment(ImmutableSandboxedEnvironment):
 
 
 def watched(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter or test whose arguments and result are measured."""
+    """Wrap a filter or test so that its arguments and result are measured."""
     skipped = 1 if getattr(call, "jinja_pass_arg", None) is not None else 0
     check = FILTERS.get(name)
 
@@ -266,7 +266,7 @@ def watched(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
 
 @pass_environment
 def total(environment: BudgetedEnvironment, iterable: Any, attribute: Any = None, start: Any = 0) -> Any:
-    """Jinja's `sum`, each addition a step: lists can be summed up too."""
+    """Jinja's `sum` filter with one step an addition, since lists can be added too."""
     take = make_attrgetter(environment, attribute) if attribute is not None else None
     for item in iterable:
         item = item if take is None else take(item)
@@ -277,7 +277,7 @@ def total(environment: BudgetedEnvironment, iterable: Any, attribute: Any = None
 
 @pass_context
 def written(context: Context, value: Any) -> Any:
-    """A value on its way into the text, measured."""
+    """Measure a value that the template prints."""
     own = BUDGET.get()
     own.step(len(value) if type(value) is str else own.size(value))
     return value

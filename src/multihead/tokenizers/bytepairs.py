@@ -1,4 +1,4 @@
-"""Recipes of vocabularies in vocab.json and merges.txt: byte-level BPE such as GPT-2's, and byte pairs of words."""
+"""Recipes for vocab.json and merges.txt: byte-level BPE such as GPT-2's, and BPE over words."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def roberta(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
 
 
 def blenderbot(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
-    """Blenderbot's: a text begins with a space and ends with </s>, as it was trained (Roller et al., 2020)."""
+    """Blenderbot: a text begins with a space and ends with </s>, as in training (Roller et al., 2020)."""
     special = named(settings, **ROLES["Blenderbot"])
     backend = byte_level(vocab, pairs(merges), bool(settings.get("add_prefix_space", True)))
     built = finished(backend, special, settings, wide=["mask_token"])
@@ -70,7 +70,7 @@ def blenderbot(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
 
 
 def deberta(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
-    """DeBERTa's first version: [CLS] text [SEP] text [SEP], as it was trained."""
+    """DeBERTa v1: [CLS] text [SEP] text [SEP], as in training."""
     special = named(settings, **ROLES["Deberta"])
     backend = byte_level(vocab, pairs(merges), bool(settings.get("add_prefix_space", False)))
     built = finished(backend, special, settings)
@@ -80,7 +80,7 @@ def deberta(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
 
 
 def words(vocab: Vocab, merges: Merges, unknown: str, normalizer: normalizers.Normalizer) -> Tokenizer:
-    """Byte pairs of words, whose last piece ends with `</w>`."""
+    """BPE over words, whose last piece ends with `</w>`."""
     backend = Tokenizer(BPE(dict(vocab), pairs(merges), unk_token=unknown, end_of_word_suffix="</w>", fuse_unk=False))
     backend.normalizer = normalizer
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -89,7 +89,7 @@ def words(vocab: Vocab, merges: Merges, unknown: str, normalizer: normalizers.No
 
 
 def openai(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
-    """GPT's first version: words without capitals, no token around a text."""
+    """GPT-1: lowercase words, no special token around a text."""
     special = named(settings, **ROLES["OpenAIGPT"])
     backend = words(vocab, merges, special["unk_token"], normalizers.BertNormalizer(lowercase=True))
     return finished(backend, special, settings)
@@ -106,7 +106,7 @@ def herbert(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
 
 
 def byte_of(mark: str) -> int:
-    """The byte that a mark of byte-level BPE stands for."""
+    """Return the byte that a character of byte-level BPE encodes."""
     number = ord(mark)
     if number < 256:
         return number
@@ -115,7 +115,7 @@ def byte_of(mark: str) -> int:
 
 
 def codes(vocab: Vocab, merges: Merges, settings: Settings, special: dict[str, str], small: bool) -> Built:
-    """Words' pieces by codes, each a token of the vocabulary or unknown."""
+    """Subword codes (`@@`), each a token of the vocabulary or unknown."""
     backend = Tokenizer(whole_words(vocab, special["unk_token"]))
     cut = Codes([tuple(merge) for merge in merges], small)
     cut.attach(backend)
@@ -124,7 +124,7 @@ def codes(vocab: Vocab, merges: Merges, settings: Settings, special: dict[str, s
 
 
 def ctrl(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
-    """CTRL's: words at white space, a line break with the word before it."""
+    """CTRL: words split at white space; a line break stays with the word before it."""
     return codes(vocab, merges, settings, named(settings, **ROLES["CTRL"]), small=False)
 
 
@@ -134,7 +134,7 @@ def blenderbot_small(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
 
 
 def byt5(settings: Settings) -> Built:
-    """ByT5's: a token for each byte, after three special ones, and sentinels (Xue et al., 2022, arXiv:2105.13626)."""
+    """ByT5: one token a byte, after three special tokens, and sentinels (Xue et al., 2022, arXiv:2105.13626)."""
     special = named(settings, **ROLES["T5"])
     marks = sorted(pre_tokenizers.ByteLevel.alphabet(), key=byte_of)
     first = [special[role] for role in ("pad_token", "eos_token", "unk_token")]

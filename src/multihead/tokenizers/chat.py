@@ -1,4 +1,4 @@
-"""Chat templates: Jinja in a sandbox, with the helpers that templates expect and limits on what they may cost."""
+"""Chat templates: Jinja in a sandbox, with the helpers that templates expect and limits on their cost."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def apply(
     tokenizer_kwargs: Mapping[str, Any] | None = None,
     **variables: Any,
 ) -> Any:
-    """A conversation, or a batch of them, as the model was taught to read it.
+    """Render a conversation, or a batch of them, in the format that the model was trained on.
 
     Args:
         conversation: a list of `{"role": ..., "content": ...}`, or a list of such lists; entries that are None count
@@ -106,7 +106,7 @@ def apply(
 def fence(
     tokenizer: TokenizerCore, source: str, chats: list[list[Any]], shared: Mapping[str, Any]
 ) -> tuple[list[list[Any]], dict[str, Any]]:
-    """Conversations and variables whose control tokens are told apart from the template's; see `sanitizing`."""
+    """Mark the control tokens in conversations and variables, to tell them from the template's; see `sanitizing`."""
     compiled(source)  # refuses what does not parse
     tokens = re.compile(sanitizing.any_of(sanitizing.control_tokens(tokenizer, source, environment())))
     own = tokenizer.special_tokens_map
@@ -117,7 +117,7 @@ def fence(
 
 
 def sanitized(tokenizer: TokenizerCore, texts: Sequence[str], batched: bool, options: dict[str, Any]) -> Encodings:
-    """Ids of texts with fences, cut and padded as asked."""
+    """Encode rendered texts whose control tokens are marked, with truncation and padding as requested."""
     asked = options_of(options)
     limit = asked.max_length if asked.max_length is not None else tokenizer.limit
     rows = [sanitizing.encoded(tokenizer, text) for text in texts]
@@ -133,7 +133,7 @@ def sanitized(tokenizer: TokenizerCore, texts: Sequence[str], batched: bool, opt
 
 
 def seen(tokenizer: TokenizerCore, tools: Any, documents: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """What a template sees besides the messages."""
+    """Collect the variables of a template other than the messages."""
     shared: dict[str, Any] = messages.data({**tokenizer.special_tokens_map, **variables, "tools": schemas(tools)})
     return {**shared, "documents": messages.documents(documents)}
 
@@ -147,7 +147,7 @@ def with_marks(
     chat_template: str | None = None,
     **variables: Any,
 ) -> tuple[str, Spans] | None:
-    """A conversation's text, and where its template's `{% generation %}` marks stand; None for one without marks.
+    """Render a conversation and its `{% generation %}` spans; return None for a template without them.
 
     Raises:
         ChatTemplateError: as `apply`, and for marks that cannot be placed.
@@ -162,7 +162,7 @@ def with_marks(
 def appended(
     tokenizer: TokenizerCore, message: Any, before: Sequence[Any] | None, options: Mapping[str, Any]
 ) -> list[int]:
-    """The ids that a message adds to a conversation, from the first that differs from the conversation's own.
+    """Return the ids that a message adds to a conversation, from the first id that differs.
 
     Raises:
         UnsupportedOption: add_generation_prompt, which no message ends with.
@@ -177,13 +177,13 @@ def appended(
 
 
 def continued(source: str, variables: Mapping[str, Any], chat: list[Any], part: bool | str) -> str:
-    """What a template writes up to the end of the last message. Raises ChatTemplateError where that cannot be found."""
+    """Render up to the end of the last message. Raises ChatTemplateError where that end is not found."""
     words, open_ended = messages.ended(chat, source, part)
     return messages.until_the_mark(rendered(source, {**variables, "messages": open_ended}), words)
 
 
 def masks(found: Encodings, spans: Sequence[Spans], kind: str | None, batched: bool) -> Any:
-    """1 for each token of the spans, else 0: a list a row, or a tensor where the ids are one."""
+    """Return 1 for each token of the spans, else 0: one list a row, or a tensor where the ids are a tensor."""
     rows = [mask(encoding.offsets, own) for encoding, own in zip(found.encodings, spans, strict=True)]
     if kind is not None:
         return to_tensors({"assistant_masks": rows}, kind)["assistant_masks"]
@@ -191,7 +191,7 @@ def masks(found: Encodings, spans: Sequence[Spans], kind: str | None, batched: b
 
 
 def mask(offsets: Sequence[tuple[int, int]], spans: Spans) -> list[int]:
-    """1 for the tokens from the first to the last that holds a character of a span."""
+    """Return 1 for the tokens from the first to the last that holds a character of a span, else 0."""
     out = [0] * len(offsets)
     for begin, end in spans:
         places = [place for place, (first, past) in enumerate(offsets) if first < end and past > begin and past > first]
@@ -201,7 +201,7 @@ def mask(offsets: Sequence[tuple[int, int]], spans: Spans) -> list[int]:
 
 
 def chosen(tokenizer: TokenizerCore, name: str | None, tools: Any = None) -> str:
-    """The template text of a name, a given template, or the tokenizer's default."""
+    """Return the template text for a name, the given template, or the tokenizer's default."""
     own = tokenizer.chat_template
     if isinstance(own, Mapping):
         if name in own:
@@ -224,7 +224,7 @@ def chosen(tokenizer: TokenizerCore, name: str | None, tools: Any = None) -> str
 
 
 def marked(source: str, variables: Mapping[str, Any]) -> tuple[str, Spans]:
-    """What a template writes, and where it writes what `{% generation %}` marks: (first, one past the last) characters.
+    """Render a template; return the text and its `{% generation %}` spans as (first, one past the last) characters.
 
     The template is rendered once more with a character before and behind each marked part.
 
@@ -254,7 +254,7 @@ def marked(source: str, variables: Mapping[str, Any]) -> tuple[str, Spans]:
 
 
 def rendered(source: str, variables: Mapping[str, Any], *, marks: bool = False) -> str:
-    """What a template writes.
+    """Render a template.
 
     Args:
         marks: with BEGIN and END around each part inside `{% generation %}`.
@@ -288,7 +288,7 @@ def rendered(source: str, variables: Mapping[str, Any], *, marks: bool = False) 
 
 
 def line(error: BaseException) -> str:
-    """Where in the template an error came up, from its traceback."""
+    """Return the template line of an error, from its traceback."""
     place, trace = getattr(error, "lineno", None), error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == "<template>":
@@ -299,7 +299,7 @@ def line(error: BaseException) -> str:
 
 @lru_cache(maxsize=16)
 def compiled(source: str, marks: bool = False) -> jinja2.Template:
-    """A parsed template. Raises ChatTemplateError where it does not parse."""
+    """Parse a template. Raises ChatTemplateError where it does not parse."""
     import jinja2
 
     if len(source) > LONGEST_TEMPLATE:
@@ -316,7 +316,7 @@ def compiled(source: str, marks: bool = False) -> jinja2.Template:
 
 @lru_cache(maxsize=2)
 def environment(marks: bool = False) -> jinja2.Environment:
-    """Jinja's immutable sandbox with a budget, set up as chat templates expect."""
+    """Build Jinja's immutable sandbox with a budget and the helpers that chat templates expect."""
     from jinja2.ext import loopcontrols
 
     from .budget import BudgetedEnvironment
@@ -329,7 +329,7 @@ def environment(marks: bool = False) -> jinja2.Environment:
 
 
 def generation_tag(marks: bool) -> type[Any]:
-    """`{% generation %} ... {% endgeneration %}` around an assistant's words, which are written as they are.
+    """Jinja extension for `{% generation %} ... {% endgeneration %}` around the assistant's text.
 
     Args:
         marks: writes BEGIN before them and END behind them.
@@ -352,14 +352,14 @@ def generation_tag(marks: bool) -> type[Any]:
 
 
 def raise_exception(message: str) -> NoReturn:
-    """Lets a template refuse a conversation."""
+    """Let a template refuse a conversation."""
     import jinja2
 
     raise jinja2.TemplateError(message)
 
 
 def strftime_now(form: str) -> str:
-    """Today's date, for templates that tell it. Raises ChatTemplateError for a form that is none.
+    """Return today's date for templates. Raises ChatTemplateError for an invalid format.
 
     A width (`%9999999d`) is no part of a date, and Python takes 256 times the length of the form for what it makes.
     """
@@ -375,7 +375,7 @@ def tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """JSON with its characters as they are: Jinja's own filter escapes for HTML."""
+    """Dump JSON without escaping; Jinja's own filter escapes for HTML."""
     form = json.JSONEncoder(ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
     if indent is None:
         return form.encode(value)

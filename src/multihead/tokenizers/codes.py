@@ -1,4 +1,4 @@
-"""The languages that multilingual translators know, in the order of their tokens' ids."""
+"""Language codes of multilingual translation models, in the order of their token ids."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class TokenizerCore:
         written: bool = False,
         split: bool | None = None,
     ) -> list[Any]:
-        """The library's encodings of a batch.
+        """Encode a batch with the `tokenizers` library.
 
         Args:
             limits: truncation, for this call only. written: frames texts as the model writes them.
@@ -108,7 +108,7 @@ class TokenizerCore:
     def encode_ids(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, special: bool = True
     ) -> list[list[int]]:
-        """Ids of many texts at once, in parallel, without padding or offsets: what pipelines use.
+        """Encode many texts at once, in parallel, without padding or offsets. Pipelines use it.
 
         Raises:
             InvalidInput: what are no texts.
@@ -122,7 +122,7 @@ class TokenizerCore:
     def decode(
         self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
     ) -> Any:
-        """The text of ids; a list of texts for a list of such lists.
+        """Decode ids to text, or a list of id lists to a list of texts.
 
         Args:
             clean_up_tokenization_spaces: takes out spaces before punctuation, except in BPE's text, where they are the
@@ -144,14 +144,14 @@ class TokenizerCore:
         return tidy(text) if clean and not side.keeps_spaces else text
 
     def convert_tokens_to_ids(self, tokens: Any) -> Any:
-        """An id for a token, a list for a list; the unknown token's where it is not known (None without one)."""
+        """Return the id of a token, or a list for a list; an unknown token gives the id of unk_token, or None."""
         if isinstance(tokens, str):
             found = self.backend.token_to_id(tokens)
             return self.unk_token_id if found is None else found
         return [self.convert_tokens_to_ids(token) for token in tokens]
 
     def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
-        """A token for an id, a list for a list."""
+        """Return the token of an id, or a list for a list."""
         if isinstance(ids, int):
             return self.backend.id_to_token(ids)
         rows = ids.tolist() if hasattr(ids, "tolist") else ids
@@ -159,12 +159,12 @@ class TokenizerCore:
         return [self.backend.id_to_token(i) for i in rows if i not in hidden]
 
     def get_vocab(self) -> dict[str, int]:
-        """token -> id, added tokens included."""
+        """Return token -> id, added tokens included."""
         return self.backend.get_vocab(with_added_tokens=True)
 
     @property
     def keeps_spaces(self) -> bool:
-        """Whether spaces before punctuation are the text's own, as BPE's are: nothing takes them out."""
+        """True if spaces before punctuation belong to the text, as in BPE, so that decoding never removes them."""
         from tokenizers.models import BPE
 
         even = self.options.get("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", False)
@@ -172,14 +172,14 @@ class TokenizerCore:
 
     @property
     def limit(self) -> int | None:
-        """`model_max_length`, None where nobody has set a limit."""
+        """`model_max_length`, or None where no limit is set."""
         return self.model_max_length if self.model_max_length < NO_LIMIT // 10**10 else None
 
     def __len__(self) -> int:
         return self.backend.get_vocab_size(with_added_tokens=True)
 
     def add_tokens(self, new_tokens: Any, special_tokens: bool = False) -> int:
-        """Adds tokens that are not there yet; gives how many. A model's embeddings must grow with them."""
+        """Add new tokens and return their number. The model's embeddings must grow with them."""
         listed = new_tokens if isinstance(new_tokens, (list, tuple)) else [new_tokens]
         tokens = [added(token, special=special_tokens) for token in listed]
         if self.target is not None:
@@ -190,7 +190,7 @@ class TokenizerCore:
     def add_special_tokens(
         self, special_tokens_dict: Mapping[str, Any], replace_extra_special_tokens: bool = True, **options: Any
     ) -> int:
-        """Gives roles to tokens (`{"pad_token": "[PAD]"}`), adding those that are not there; gives how many were added.
+        """Set tokens of roles (`{"pad_token": "[PAD]"}`), add the new ones, and return how many were added.
 
         Args:
             replace_extra_special_tokens: a list of tokens without a role stands for the one before, whose tokens stay
@@ -245,7 +245,7 @@ class TokenizerCore:
         return [self.convert_tokens_to_ids(token) for token in self.all_special_tokens]
 
     def written(self) -> str:
-        """tokenizer.json; without what only Python code does."""
+        """Return the text of tokenizer.json, without the steps that only Python code does."""
         if self.words is None:
             return self.backend.to_str(pretty=True)
         from .words import detach

@@ -1,10 +1,10 @@
-"""Text that joins tokens."""
+"""Clean-up of decoded text."""
 
 from __future__ import annotations
 
 
 def tidy(text: str) -> str:
-    """Takes out the spaces before punctuation and inside contractions that joining tokens leaves."""
+    """Remove the spaces before punctuation and inside contractions that joining tokens leaves."""
     pairs = [(" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"),
              (" 's", "'s"), (" 've", "'ve"), (" 're", "'re")]  # fmt: skip
     for old, new in pairs:

@@ -1,4 +1,4 @@
-"""What each class of tokenizers takes for granted: entries of tokenizer_config.json that a folder may leave out.
+"""Defaults of each tokenizer class: entries of tokenizer_config.json that a folder may leave out.
 
 Keys are the stems of class names (`Bert` of `BertTokenizerFast`).
 """
@@ -12,7 +12,7 @@ from .codes import MBART, MBART50, NLLB
 
 
 def tokens(**roles: str) -> dict[str, str]:
-    """role -> token, without `_token` in the roles' names."""
+    """Return role -> token; the roles are given without `_token`."""
     return {f"{role}_token": token for role, token in roles.items()}
 
 

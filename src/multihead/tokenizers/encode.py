@@ -1,4 +1,4 @@
-"""From texts to padded rows: the options of a tokenizer's call."""
+"""The options of a tokenizer's call, and encoding of texts to padded rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STRATEGIES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How texts are encoded.
+    """Options of a tokenizer's call.
 
     Args:
         add_special_tokens: frames each text as the model expects.
@@ -55,7 +55,7 @@ class Options:
 
 
 def options_of(given: Mapping[str, Any]) -> Options:
-    """Raises UnsupportedOption for a name that is no option, InvalidInput for values that do not fit each other."""
+    """Build Options. Raises UnsupportedOption for an unknown name, InvalidInput for values that conflict."""
     names = {f.name for f in fields(Options)}
     for name in given:
         if name not in names:
@@ -76,7 +76,7 @@ def options_of(given: Mapping[str, Any]) -> Options:
 def encode(
     tokenizer: TokenizerCore, text: Any, pair: Any, given: Mapping[str, Any], *, written: bool = False
 ) -> Encodings:
-    """What `Tokenizer.__call__` promises; `written` frames texts as the model writes them."""
+    """Implement `Tokenizer.__call__`; `written` encodes the texts as targets."""
     options = options_of(given)
     inputs, batched = batch_of(text, pair, options.is_split_into_words)
     limits = limits_of(tokenizer, options)
@@ -105,7 +105,7 @@ def encode(
 
 
 def batch_of(text: Any, pair: Any, words: bool) -> tuple[list[Any], bool]:
-    """The inputs as a list of texts or pairs, and whether they were a batch.
+    """Return the inputs as a list of texts or pairs, and whether they were a batch.
 
     Raises:
         InvalidInput: something that is no text, or texts and pairs of unlike number.
@@ -132,7 +132,7 @@ def batch_of(text: Any, pair: Any, words: bool) -> tuple[list[Any], bool]:
 
 
 def limits_of(tokenizer: TokenizerCore, options: Options) -> dict[str, Any] | None:
-    """The library's truncation settings, None for no truncation."""
+    """Return the library's truncation settings, or None for no truncation."""
     strategy = STRATEGIES.get(options.truncation)
     if options.truncation is None and options.max_length is not None and options.padding is False:
         strategy = "longest_first"  # max_length alone means truncation, as the reference takes it
@@ -148,7 +148,7 @@ def limits_of(tokenizer: TokenizerCore, options: Options) -> dict[str, Any] | No
 
 
 def pad_encodings(tokenizer: TokenizerCore, rows: Sequence[Any], options: Options) -> None:
-    """Pads the library's encodings in place. Raises InvalidInput without a padding token."""
+    """Pad the library's encodings in place. Raises InvalidInput without a padding token."""
     if options.padding in (False, "do_not_pad", None):
         return
     length = padded_length(tokenizer, rows, options)
@@ -165,7 +165,7 @@ def pad_encodings(tokenizer: TokenizerCore, rows: Sequence[Any], options: Option
 
 
 def padded_length(tokenizer: TokenizerCore, rows: Sequence[Any], options: Options) -> int:
-    """Tokens of a padded row. Raises InvalidInput for "max_length" where nobody has set a limit."""
+    """Return the tokens of a padded row. Raises InvalidInput for "max_length" where no limit is set."""
     length = max(map(len, rows), default=0)
     if options.padding == "max_length":
         length = options.max_length if options.max_length is not None else tokenizer.model_max_length
@@ -176,7 +176,7 @@ def padded_length(tokenizer: TokenizerCore, rows: Sequence[Any], options: Option
 
 
 def padding(tokenizer: TokenizerCore) -> tuple[str, int]:
-    """The padding token and its id. Raises InvalidInput where there is none."""
+    """Return the padding token and its id. Raises InvalidInput where there is none."""
     if tokenizer.pad_token is None or tokenizer.pad_token_id is None:
         raise InvalidInput(
             "This tokenizer has no padding token. Choose one: tokenizer.pad_token = tokenizer.eos_token, or "
@@ -186,7 +186,7 @@ def padding(tokenizer: TokenizerCore) -> tuple[str, int]:
 
 
 def columns(tokenizer: TokenizerCore, rows: Sequence[Any], options: Options) -> dict[str, Any]:
-    """name -> a list a row, of what was asked for or what the model takes."""
+    """Return name -> one list a row, for the outputs that were requested or that the model takes."""
     names = tokenizer.model_input_names
     types = options.return_token_type_ids if options.return_token_type_ids is not None else "token_type_ids" in names
     mask = options.return_attention_mask if options.return_attention_mask is not None else "attention_mask" in names
@@ -216,7 +216,7 @@ def pad_rows(
     return_tensors: str | None = None,
     verbose: bool = True,
 ) -> Encodings:
-    """Pads rows that were encoded apart, or one row.
+    """Pad rows that were encoded separately, or one row.
 
     Args:
         encoded: a mapping of lists, or a list of mappings, with `input_ids`. Ids, masks and types are padded; any other
@@ -249,7 +249,7 @@ def pad_rows(
 
 
 def fill_rows(tokenizer: TokenizerCore, data: dict[str, Any], options: Options) -> None:
-    """Pads the columns that have a value for each token, in place. Raises InvalidInput without a padding token."""
+    """Pad the per-token columns in place. Raises InvalidInput without a padding token."""
     length = padded_length(tokenizer, data["input_ids"], options)
     fill = {
         "input_ids": padding(tokenizer)[1],
@@ -264,14 +264,14 @@ def fill_rows(tokenizer: TokenizerCore, data: dict[str, Any], options: Options) 
 
 
 def kind_of(ids: Any) -> str | None:
-    """What holds ids: "pt" for tensors, "np" for arrays, None for lists."""
+    """Return the container of ids: "pt" for tensors, "np" for arrays, None for lists."""
     while isinstance(ids, (list, tuple)) and ids:
         ids = ids[0]
     return {"torch": "pt", "numpy": "np"}.get(type(ids).__module__.partition(".")[0])
 
 
 def untensored(values: Any) -> Any:
-    """Tensors and arrays in lists as lists themselves; all else as it is."""
+    """Convert tensors and arrays inside lists to lists; leave other values unchanged."""
     if isinstance(values, list):
         return [untensored(one) for one in values]
     return values.tolist() if hasattr(values, "tolist") else values

@@ -1,4 +1,4 @@
-"""What a tokenizer answers: a mapping of names to lists or tensors, and where every token came from."""
+"""The result of a tokenizer's call: a mapping of names to lists or tensors, with the origin of every token."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Encodings(MutableMapping[str, Any]):
-    """A batch of encoded texts; `**encodings` unpacks into a model's arguments.
+    """Batch of encoded texts; `**encodings` unpacks into a model's arguments.
 
     Args:
         data: name -> one list a row, or a tensor. encodings: the library's own, one a row.
@@ -55,7 +55,7 @@ class Encodings(MutableMapping[str, Any]):
         return True
 
     def copy(self) -> Encodings:
-        """Another mapping of the same entries."""
+        """Return a copy of the mapping."""
         return Encodings(self.data, self.encodings)
 
     @property
@@ -64,7 +64,7 @@ class Encodings(MutableMapping[str, Any]):
         return self.encodings[0].n_sequences if self.encodings else None
 
     def convert_to_tensors(self, tensor_type: str | None = None, prepend_batch_axis: bool = False) -> Encodings:
-        """Makes tensors ("pt") or arrays ("np") of lists, in place; gives itself.
+        """Convert lists to tensors ("pt") or arrays ("np") in place, and return self.
 
         Args:
             prepend_batch_axis: makes a batch of one row of every entry first.
@@ -83,7 +83,7 @@ class Encodings(MutableMapping[str, Any]):
         return self
 
     def to(self, device: Any, **options: Any) -> Encodings:
-        """Moves the tensors to a device, in place; gives itself."""
+        """Move the tensors to a device in place, and return self."""
         self.data = {k: v.to(device, **options) if hasattr(v, "to") else v for k, v in self.data.items()}
         return self
 
@@ -93,63 +93,63 @@ class Encodings(MutableMapping[str, Any]):
         return self.encodings[row]
 
     def tokens(self, batch_index: int = 0) -> list[str]:
-        """The tokens of a row."""
+        """Return the tokens of a row."""
         return self._row(batch_index).tokens
 
     def word_ids(self, batch_index: int = 0) -> list[int | None]:
-        """The number of the word that each token belongs to, None for special tokens."""
+        """Return the word index of each token, None for special tokens."""
         return self._row(batch_index).word_ids
 
     def sequence_ids(self, batch_index: int = 0) -> list[int | None]:
-        """0 or 1 for the first or second text of a pair, None for special tokens."""
+        """Return 0 or 1 for tokens of the first or second text of a pair, None for special tokens."""
         return self._row(batch_index).sequence_ids
 
     def char_to_token(
         self, batch_or_char_index: int, char_index: int | None = None, sequence_index: int = 0
     ) -> int | None:
-        """The token that holds a character; one number means the first row."""
+        """Return the token that holds a character; one number means a character of the first row."""
         row, char = (0, batch_or_char_index) if char_index is None else (batch_or_char_index, char_index)
         return self._row(row).char_to_token(char, sequence_index)
 
     def token_to_chars(self, batch_or_token_index: int, token_index: int | None = None) -> tuple[int, int] | None:
-        """(start, end) of a token in its text; None for special tokens."""
+        """Return (start, end) of a token in its text; None for special tokens."""
         row, token = (0, batch_or_token_index) if token_index is None else (batch_or_token_index, token_index)
         return self._row(row).token_to_chars(token)
 
     def token_to_sequence(self, batch_or_token_index: int, token_index: int | None = None) -> int | None:
-        """0 or 1 for a token of the first or second text of a pair."""
+        """Return 0 or 1 for a token of the first or second text of a pair."""
         row, token = (0, batch_or_token_index) if token_index is None else (batch_or_token_index, token_index)
         return self._row(row).token_to_sequence(token)
 
     def token_to_word(self, batch_or_token_index: int, token_index: int | None = None) -> int | None:
-        """The word that a token belongs to."""
+        """Return the word of a token."""
         row, token = (0, batch_or_token_index) if token_index is None else (batch_or_token_index, token_index)
         return self._row(row).token_to_word(token)
 
     def word_to_tokens(
         self, batch_or_word_index: int, word_index: int | None = None, sequence_index: int = 0
     ) -> tuple[int, int] | None:
-        """(first, one past the last) token of a word."""
+        """Return (first, one past the last) token of a word."""
         row, word = (0, batch_or_word_index) if word_index is None else (batch_or_word_index, word_index)
         return self._row(row).word_to_tokens(word, sequence_index)
 
     def word_to_chars(
         self, batch_or_word_index: int, word_index: int | None = None, sequence_index: int = 0
     ) -> tuple[int, int] | None:
-        """(start, end) of a word in its text."""
+        """Return (start, end) of a word in its text."""
         row, word = (0, batch_or_word_index) if word_index is None else (batch_or_word_index, word_index)
         return self._row(row).word_to_chars(word, sequence_index)
 
     def char_to_word(
         self, batch_or_char_index: int, char_index: int | None = None, sequence_index: int = 0
     ) -> int | None:
-        """The word that holds a character."""
+        """Return the word that holds a character."""
         row, char = (0, batch_or_char_index) if char_index is None else (batch_or_char_index, char_index)
         return self._row(row).char_to_word(char, sequence_index)
 
 
 def to_tensors(data: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Lists of equal length as tensors ("pt") or arrays ("np").
+    """Convert lists of equal length to tensors ("pt") or arrays ("np").
 
     Raises:
         InvalidInput: rows of unlike lengths or of what are no numbers, or a kind that is not known.

@@ -1,4 +1,4 @@
-"""The begin and end token around each text: whether they stand there, and putting them there."""
+"""Post-processors that add begin and end tokens to each text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENDS = {"add_bos_token": "bos_token", "add_eos_token": "eos_token"}
 
 
 def numbered(backend: Backend, token: str) -> int:
-    """The id of a token that every text is framed by. Raises UnsupportedTokenizer where the vocabulary lacks it."""
+    """Return the id of a special token that every text gets. Raises UnsupportedTokenizer where it is missing."""
     number = backend.token_to_id(token)
     if number is None:
         raise UnsupportedTokenizer(f"The vocabulary has no {token!r}, which frames every text.")
@@ -26,7 +26,7 @@ def numbered(backend: Backend, token: str) -> int:
 
 
 def template(backend: Backend, single: str, pair: str, tokens: Sequence[str]) -> PostProcessor:
-    """What puts the special tokens around a text and around a pair."""
+    """Build the post-processor that adds special tokens to a text and to a pair."""
     from tokenizers import processors
 
     ids = [(token, numbered(backend, token)) for token in dict.fromkeys(tokens)]
@@ -34,12 +34,12 @@ def template(backend: Backend, single: str, pair: str, tokens: Sequence[str]) ->
 
 
 def framed(backend: Backend, single: str, pair: str, tokens: Sequence[str]) -> None:
-    """Sets the special tokens around a text and around a pair."""
+    """Set the special tokens around a text and around a pair."""
     backend.post_processor = template(backend, single, pair, tokens)
 
 
 def ends(backend: Backend, special: Mapping[str, str], begin: bool, end: bool) -> PostProcessor:
-    """What puts the begin token before each text and the end token after it, as asked."""
+    """Build the post-processor that adds the begin token, the end token, or both."""
     bos = special.get("bos_token") if begin else None
     eos = special.get("eos_token") if end else None
     single = f"{bos + ':0 ' if bos else ''}$A:0{' ' + eos + ':0' if eos else ''}"
@@ -48,12 +48,12 @@ def ends(backend: Backend, special: Mapping[str, str], begin: bool, end: bool) -
 
 
 def bound(backend: Backend, special: Mapping[str, str], begin: bool, end: bool) -> None:
-    """Puts the begin token before each text and the end token after it, as asked."""
+    """Set whether each text gets the begin token and the end token."""
     backend.post_processor = ends(backend, special, begin, end)
 
 
 def stands(tokenizer: TokenizerCore, name: str) -> bool:
-    """Whether each text begins with the begin token (`add_bos_token`), or ends with the end token (`add_eos_token`)."""
+    """Return True if each text gets the begin token (`add_bos_token`) or the end token (`add_eos_token`)."""
     number = getattr(tokenizer, f"{ENDS[name]}_id")
     found = tokenizer.run(["a"], words=False, special=True, limits=None)[0]
     place = 0 if name == "add_bos_token" else -1
@@ -61,7 +61,7 @@ def stands(tokenizer: TokenizerCore, name: str) -> bool:
 
 
 def changed(tokenizer: TokenizerCore, name: str, wanted: Any) -> PostProcessor | None:
-    """What puts the begin or end token around each text, or leaves it out, the other as it was; None where it does.
+    """Build the post-processor with one of the two tokens added or removed; None where nothing changes.
 
     Raises:
         InvalidInput: no such token to put there, or a value that is neither True nor False.
@@ -81,7 +81,7 @@ def changed(tokenizer: TokenizerCore, name: str, wanted: Any) -> PostProcessor |
 
 
 def trimming(processor: Any) -> PostProcessor | None:
-    """The step of a post-processor that cuts spaces off byte-level tokens' offsets; None where there is none."""
+    """Return the step of a post-processor that trims the offsets of byte-level tokens, or None."""
     from tokenizers import processors
 
     if isinstance(processor, processors.RobertaProcessing):

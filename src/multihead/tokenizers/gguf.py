@@ -44,7 +44,7 @@ ENDS = frozenset((  # of turns and texts: control tokens, whatever type a file g
 
 @dataclass(frozen=True)
 class Entries:
-    """What a file says of its tokenizer, checked.
+    """Checked tokenizer metadata of a GGUF file.
 
     Args:
         kind: `tokenizer.ggml.model`. types: a number a token, NORMAL where the file has none.
@@ -58,7 +58,7 @@ class Entries:
     scores: Sequence[float] | None
 
     def get(self, name: str, type_: type, default: Any = None) -> Any:
-        """An entry of `tokenizer.ggml`. Raises CorruptFile for one of another type."""
+        """Return an entry of `tokenizer.ggml`. Raises CorruptFile for another type."""
         value = self.metadata.get(f"tokenizer.ggml.{name}")
         if value is None:
             return default
@@ -67,7 +67,7 @@ class Entries:
         return value
 
     def cut(self) -> Cut:
-        """How text is cut before pairs are joined; for older files, what their architecture's models do."""
+        """The pretokenizer of the file; for older files, the one of the architecture."""
         if self.kind == "gemma4":
             return named("gemma4")
         name, architecture = self.get("pre", str, ""), str(self.metadata.get("general.architecture"))
@@ -79,14 +79,14 @@ class Entries:
         return named(name or OLD.get(architecture, "default"))
 
     def special(self) -> dict[str, str]:
-        """role -> token. Raises CorruptFile for the id of no token."""
+        """Return role -> token. Raises CorruptFile for an id without a token."""
         found = self.named(IDS)
         if self.kind == "bert" and self.get("cls_token_id", int) is None and "bos_token" in found:
             found["cls_token"] = found["bos_token"]  # newer files name it so
         return found
 
     def named(self, ids: Mapping[str, str]) -> dict[str, str]:
-        """name -> token, of the entries that hold ids. Raises CorruptFile for the id of no token."""
+        """Return name -> token for entries that hold ids. Raises CorruptFile for an id without a token."""
         found = {}
         for role, name in ids.items():
             number, default = self.get(name, int), DEFAULTS.get(self.kind, {}).get(name)
@@ -103,7 +103,7 @@ class Entries:
 
 
 def entries_of(metadata: Mapping[str, Any]) -> Entries:
-    """Raises UnsupportedTokenizer where there is none, CorruptFile for entries that contradict each other."""
+    """Read the metadata. Raises UnsupportedTokenizer without a tokenizer, CorruptFile for contradictions."""
     kind, tokens = (metadata.get(f"tokenizer.ggml.{name}") for name in ("model", "tokens"))
     if kind is None or kind in ("none", "no_vocab") or not tokens:
         raise UnsupportedTokenizer("The GGUF file holds no tokenizer (tokenizer.ggml.model and tokens).")
@@ -124,7 +124,7 @@ def entries_of(metadata: Mapping[str, Any]) -> Entries:
 
 
 def with_sentinels(tokens: list[str]) -> list[str]:
-    """T5's tokens, where its 100 sentinels, the last number first, lost their names: they follow the vocabulary."""
+    """Restore the names of T5's 100 sentinels, which follow the vocabulary with the last number first."""
     lost = [number for number, token in enumerate(tokens) if PAD.fullmatch(token)][:SENTINELS]
     if "<extra_id_0>" in tokens or len(lost) < SENTINELS:
         return tokens
@@ -133,7 +133,7 @@ def with_sentinels(tokens: list[str]) -> list[str]:
 
 
 def column(name: str, values: Any, types: Sequence[type], size: int) -> Sequence[Any]:
-    """Raises CorruptFile for what is no list, is too short, or holds something else."""
+    """Check an array entry. Raises CorruptFile for another type, a short array or other items."""
     if not isinstance(values, (list, tuple)) or not set(map(type, values)) <= set(types):
         raise CorruptFile(f"tokenizer.ggml.{name} is no list of what it should hold.")
     if len(values) < size:
@@ -142,7 +142,7 @@ def column(name: str, values: Any, types: Sequence[type], size: int) -> Sequence
 
 
 def from_gguf(metadata: Mapping[str, Any], **changes: Any) -> Ours:
-    """The tokenizer that a file's metadata describe.
+    """Build the tokenizer that a file's metadata describe.
 
     Args:
         changes: entries of tokenizer_config.json that go before the file's.
@@ -177,7 +177,7 @@ def from_gguf(metadata: Mapping[str, Any], **changes: Any) -> Ours:
 
 @contextmanager
 def fitting() -> Iterator[None]:
-    """Says what is wrong where the library stumbles over a file's entries. Raises CorruptFile."""
+    """Turn the library's errors about a file's entries into CorruptFile."""
     try:
         yield
     except MultiheadError:
@@ -189,7 +189,7 @@ def fitting() -> Iterator[None]:
 
 
 def templates(metadata: Mapping[str, Any]) -> Any:
-    """The chat template, or name -> template where there are several. Raises CorruptFile for what is no text."""
+    """Return the chat template, or name -> template for several. Raises CorruptFile for other types."""
     own, names = metadata.get("tokenizer.chat_template"), metadata.get("tokenizer.chat_templates")
     listed = column("chat_templates", names or [], [str], 0)
     found = {} if own is None else {"default": own}
@@ -199,7 +199,7 @@ def templates(metadata: Mapping[str, Any]) -> Any:
 
 
 def backend_of(entries: Entries, cut: Cut, settings: Mapping[str, Any], special: Mapping[str, str]) -> Tokenizer:
-    """The library's tokenizer, without its special tokens. Raises UnsupportedTokenizer for another kind."""
+    """Build the library's tokenizer without special tokens. Raises UnsupportedTokenizer for another kind."""
     if entries.kind in ("gpt2", "gemma4"):
         return pairs(entries, cut, special)
     if entries.kind == "llama":
@@ -212,7 +212,7 @@ def backend_of(entries: Entries, cut: Cut, settings: Mapping[str, Any], special:
 
 
 def pairs(entries: Entries, cut: Cut, special: Mapping[str, str]) -> Tokenizer:
-    """BPE by listed merges. Raises CorruptFile where there are none."""
+    """Byte-level BPE with listed merges. Raises CorruptFile without merges."""
     vocab = {token: number for number, token in enumerate(entries.tokens)}
     listed = column("merges", entries.metadata.get("tokenizer.ggml.merges"), [str], 0)
     merges = [tuple(merge.split(" ", 1)) for merge in listed]
@@ -225,13 +225,13 @@ def pairs(entries: Entries, cut: Cut, special: Mapping[str, str]) -> Tokenizer:
 
 
 def characters(prefix: bool = False) -> decoders.Decoder:
-    """Marks as spaces, and bytes as the characters they make; `prefix` takes out the space before the first."""
+    """Decoder of space marks and byte tokens; `prefix` removes the space before the first token."""
     steps: list[Any] = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     return decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)] if prefix else steps)
 
 
 def sentencepiece_pairs(entries: Entries, prefix: bool, special: Mapping[str, str]) -> Tokenizer:
-    """SentencePiece's BPE, whose merges the scores imply; a space stands before whatever begins or follows a token."""
+    """SentencePiece BPE, whose merges follow from scores; a space precedes each text between special tokens."""
     vocab = {token: number for number, token in enumerate(entries.tokens)}
     ranks = None if entries.scores is None else dict(zip(entries.tokens, entries.scores, strict=False))
     merges = recipes.merges_of(vocab, ranks)
@@ -245,7 +245,7 @@ def sentencepiece_pairs(entries: Entries, prefix: bool, special: Mapping[str, st
 
 
 def unigram(entries: Entries) -> Tokenizer:
-    """SentencePiece's unigram model with its normalization. Raises CorruptFile without scores."""
+    """SentencePiece unigram model with its normalization. Raises CorruptFile without scores."""
     scores = column("scores", entries.scores, [int, float], len(entries.tokens))
     vocab = list(zip(entries.tokens, map(float, scores), strict=False))
     charsmap = entries.metadata.get("tokenizer.ggml.precompiled_charsmap") or []
@@ -267,7 +267,7 @@ def unigram(entries: Entries) -> Tokenizer:
 
 
 def bert(entries: Entries, settings: Mapping[str, Any]) -> Tokenizer:
-    """WordPiece; a file marks the pieces that begin a word."""
+    """WordPiece, from a file that marks the pieces that begin a word."""
     names = {
         token[1:] if token.startswith("▁") else f"##{token}" if type_ == NORMAL else token: number
         for number, (token, type_) in enumerate(zip(entries.tokens, entries.types, strict=False))
@@ -278,7 +278,7 @@ def bert(entries: Entries, settings: Mapping[str, Any]) -> Tokenizer:
 
 
 def whole(entries: Entries, backend: Tokenizer, special: Mapping[str, str], turns: Iterable[str]) -> list[str]:
-    """Adds the tokens that are found in texts before anything else; gives the special ones without a role."""
+    """Add the tokens that are matched before anything else; return the special tokens without a role."""
     ends = [token for token in entries.of_type(NORMAL, USER_DEFINED) if token in ENDS]
     if entries.kind == "t5":
         ends += [token for token in entries.tokens if SENTINEL.fullmatch(token)]
@@ -290,7 +290,7 @@ def whole(entries: Entries, backend: Tokenizer, special: Mapping[str, str], turn
 
 
 def sides(entries: Entries, token: str) -> dict[str, Any]:
-    """A token as it stands in texts, and whether it takes the spaces beside it, which files do not say."""
+    """Build an added token with the whitespace rule that GGUF files do not store."""
     model = str(entries.metadata.get("general.name", "")).lower()
     cut, kind = str(entries.metadata.get("tokenizer.ggml.pre", "")), entries.metadata.get("general.architecture")
     left = (token == "<mask>" and (cut.startswith("jina-v2-") or kind in ("nomic-bert-moe", "jina-bert-v3"))) or (
@@ -301,7 +301,7 @@ def sides(entries: Entries, token: str) -> dict[str, Any]:
 
 
 def frame(backend: Tokenizer, special: Mapping[str, str], settings: Mapping[str, Any], separator: str | None) -> None:
-    """Puts the begin and end tokens around texts, as asked; in pairs a separator stands for the second begin token."""
+    """Add begin and end tokens as the file says; in pairs the separator replaces the second begin token."""
     begin, end = bool(settings["add_bos_token"]), bool(settings["add_eos_token"])
     bound(backend, special, begin, end)
     if separator is not None:

@@ -1,4 +1,4 @@
-"""What operators, methods and filters of templates would make, measured before they make it."""
+"""Size checks of template operators, methods and filters before they run."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Size = Callable[[Any], int]
 
 
 def refuse_over(size: float, limit: int = LONGEST) -> None:
-    """Raises ChatTemplateError for what would be larger."""
+    """Raise ChatTemplateError for a size above the limit."""
     if size > limit:
         what = "bits" if limit == BITS else "characters or items"
         raise ChatTemplateError(f"The chat template makes something of more than {limit:,} {what}.")
 
 
 def operated(operator: str, left: Any, right: Any, size: Size) -> None:
-    """Refuses an operator whose result would be too large. Raises ChatTemplateError."""
+    """Refuse an operator whose result would be too large. Raises ChatTemplateError."""
     if operator == "%" and isinstance(left, (str, bytes)):
         formatted(left, "%", right if isinstance(right, tuple) else (right,), size)
     elif operator == "+" and isinstance(left, (str, bytes, list, tuple)):
@@ -43,7 +43,7 @@ def operated(operator: str, left: Any, right: Any, size: Size) -> None:
 
 
 def formatted(text: Any, mark: str, values: Iterable[Any], size: Size) -> None:
-    """Refuses a text whose fields, which begin with a mark, would write too much. Raises ChatTemplateError."""
+    """Refuse a format string whose fields would print too much. Raises ChatTemplateError."""
     text = text.decode("latin-1") if isinstance(text, bytes) else str(text)
     if mark not in text:
         return
@@ -60,7 +60,7 @@ def formatted(text: Any, mark: str, values: Iterable[Any], size: Size) -> None:
 def method(
     owner: Any, name: str, args: tuple[Any, ...], named: Mapping[str, Any], listed: Callable[[Any], list[Any]]
 ) -> tuple[Any, ...]:
-    """The arguments of a method of a text, number, list or dict, read if they are an iterator.
+    """Check the arguments of a method of a text, number, list or dict; iterators become lists.
 
     Raises:
         ChatTemplateError: the result would be too large.
@@ -142,13 +142,13 @@ def as_json(
 
 
 def flat(size: Size, value: Any = (), *_: Any, **__: Any) -> None:
-    """Of filters that make a list of what they are given, or search it in a way that is slow for long texts."""
+    """Check filters that copy their argument into a list, or search it in a way that is slow for long texts."""
     if isinstance(value, (str, bytes)):
         refuse_over(len(value), WIDEST)
 
 
 def few(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Jinja's filler text, of few paragraphs."""
+    """Jinja's filler text with a limited number of paragraphs."""
 
     @wraps(call)
     def wrapper(n: Any = 5, html: Any = True, min: Any = 20, max: Any = 100) -> Any:

@@ -1,4 +1,4 @@
-"""Between users and the library: a lock, words for what it stumbles over, ids of whatever holds them."""
+"""Guards around the `tokenizers` library: a lock, clear errors, and conversion of ids."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KNOWN = frozenset((  # what tokenizers hold, besides roles and properties
 
 
 class Lock:
-    """A lock that deep copies and pickles have anew."""
+    """Lock that deep copies and pickles replace by a new one."""
 
     def __init__(self) -> None:
         self._held = threading.Lock()
@@ -34,7 +34,7 @@ class Lock:
 
 
 def settable(kind: type, name: str) -> None:
-    """Raises UnknownPart for what setting would change nothing by: what tokenizers do not have, or only show."""
+    """Raise UnknownPart for an attribute that does not exist or is read-only."""
     own = getattr(kind, name, None)
     if isinstance(own, property) and own.fset is None:
         raise UnknownPart(f"tokenizer.{name} is shown, not set: add_special_tokens and add_tokens change it.")
@@ -47,7 +47,7 @@ def settable(kind: type, name: str) -> None:
 
 @contextmanager
 def readable(inputs: Sequence[Any]) -> Iterator[None]:
-    """Says what is wrong with inputs where the library stumbles over them. Raises InvalidInput."""
+    """Turn the library's errors about inputs into InvalidInput."""
     try:
         yield
     except TypeError as error:
@@ -60,7 +60,7 @@ def readable(inputs: Sequence[Any]) -> Iterator[None]:
 
 @contextmanager
 def readable_ids() -> Iterator[None]:
-    """Says what is wrong where the library stumbles over ids or tokens. Raises InvalidInput."""
+    """Turn the library's errors about ids or tokens into InvalidInput."""
     try:
         yield
     except BaseException as error:
@@ -68,7 +68,7 @@ def readable_ids() -> Iterator[None]:
 
 
 def told_of(what: str, error: BaseException) -> InvalidInput:
-    """An InvalidInput for an error of the library's: its own are bare, and what panics in Rust is no Exception.
+    """Build an InvalidInput from a library error; a panic in Rust is no Exception.
 
     A panic is a stride without new tokens, say, or a regular expression that takes more than ten million steps back.
     """
@@ -84,7 +84,7 @@ def told_of(what: str, error: BaseException) -> InvalidInput:
 
 
 def halved(inputs: Any) -> InvalidInput | None:
-    """The error for the first text with half of a character, which is no Unicode; None where there is none."""
+    """Return the error for the first text with a lone surrogate, or None."""
     if isinstance(inputs, (list, tuple)):
         return next((found for found in map(halved, inputs) if found is not None), None)
     chars = inputs if isinstance(inputs, str) else ""
@@ -99,7 +99,7 @@ def halved(inputs: Any) -> InvalidInput | None:
 
 
 def plain(ids: Any) -> Any:
-    """Ids as Python's own numbers and lists, of whatever holds them. Raises InvalidInput for what are no ids."""
+    """Convert ids to Python numbers and lists. Raises InvalidInput for other values."""
     if hasattr(ids, "tolist"):
         return ids.tolist()
     if isinstance(ids, int):

@@ -1,4 +1,4 @@
-"""How multilingual translators are told the languages: a token, somewhere in the source or first in the target.
+"""Language tokens of multilingual translation models: in the source or first in the target.
 
 Tang et al., 2020 (mBART-50, arXiv:2008.00401); Fan et al., 2020 (M2M-100, arXiv:2010.11125); NLLB Team, 2022
 (arXiv:2207.04672); Tiedemann and Thottingal, 2020 (OPUS-MT's `>>xxx<<`).
@@ -40,7 +40,7 @@ ISO_639_3: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Frame:
-    """What stands around a source, and what a target begins with.
+    """Special tokens around a source, and the first tokens of a target.
 
     Args:
         before, after: ids around the source's own, None where the tokenizer frames it as ever.
@@ -54,7 +54,7 @@ class Frame:
 
 
 def frame(tokenizer: TokenizerCore, source: str | None, target: str | None) -> Frame:
-    """How a tokenizer's model is told the languages. Raises InvalidInput for a language that it does not know."""
+    """Return the language tokens of a model. Raises InvalidInput for an unknown language."""
     codes = known(tokenizer)
     if not codes:
         return Frame()
@@ -72,13 +72,13 @@ def frame(tokenizer: TokenizerCore, source: str | None, target: str | None) -> F
 
 
 def around(tokenizer: TokenizerCore, token: str) -> tuple[list[str], list[str]]:
-    """The tokens before and after a text in a language: the language's own before it, or last (`legacy_behaviour`)."""
+    """Return the tokens before and after a text; the language token comes first, or last (`legacy_behaviour`)."""
     end = [tokenizer.eos_token]
     return ([], [*end, token]) if tokenizer.options.get("legacy_behaviour") else ([token], end)
 
 
 def framing(tokenizer: TokenizerCore, language: Any, what: str) -> tuple[str, PostProcessor]:
-    """A language's code, and what puts its tokens around texts.
+    """Return a language's code and the post-processor that adds its tokens.
 
     Args:
         what: `src_lang` or `tgt_lang`, for the message.
@@ -103,12 +103,12 @@ def framing(tokenizer: TokenizerCore, language: Any, what: str) -> tuple[str, Po
 
 
 def told_in_text(codes: Mapping[str, str]) -> bool:
-    """Whether one token before the source's words names the target."""
+    """Return True if one token before the source text names the target language."""
     return any(token.startswith(IN_TEXT) for token in codes.values())
 
 
 def known(tokenizer: TokenizerCore) -> dict[str, str]:
-    """language -> its token, of the tokens that stand for languages."""
+    """Return language -> token."""
     special, found = set(tokenizer.all_special_tokens), {}
     for token in tokenizer.get_vocab():
         if token in special or token.startswith(MARKED):
@@ -119,7 +119,7 @@ def known(tokenizer: TokenizerCore) -> dict[str, str]:
 
 
 def resolved(language: str, codes: Mapping[str, str], what: str) -> str:
-    """The token of a language: its code, or the one code that begins with it. Raises InvalidInput."""
+    """Return the token of a language code, or of the only code that begins with it. Raises InvalidInput."""
     plain = language.strip().strip("_><")
     if plain in codes:
         return codes[plain]
@@ -134,7 +134,7 @@ def resolved(language: str, codes: Mapping[str, str], what: str) -> str:
 
 
 def name_of(code: str) -> str:
-    """A language's English name, for a code such as "pt" or "por_Latn"; the code itself where it is not known."""
+    """Return the English name of a code such as "pt" or "por_Latn"; the code itself where it is unknown."""
     short = re.split(r"[_-]", code)[0].lower()
     by_three = {three: two for two, three in ISO_639_3.items()}
     return NAMES.get(by_three.get(short, short), code)

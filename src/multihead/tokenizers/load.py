@@ -1,4 +1,4 @@
-"""From files to a tokenizer."""
+"""Loading of tokenizer files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(path: Path, *, name_or_path: str = "", **changes: Any) -> Tokenizer:
-    """The tokenizer of a folder, or of a GGUF file.
+    """Load the tokenizer of a folder or of a GGUF file.
 
     Args:
         changes: entries of tokenizer_config.json that go before the folder's.
@@ -45,7 +45,7 @@ def load_tokenizer(path: Path, *, name_or_path: str = "", **changes: Any) -> Tok
 
 
 def from_file(path: Path, changes: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer in a GGUF file."""
+    """Load the tokenizer of a GGUF file."""
     from ..checkpoints import gguf
     from .gguf import from_gguf
 
@@ -95,7 +95,7 @@ def from_folder(folder: Path, changes: Mapping[str, Any]) -> Tokenizer:
 
 
 def bounded(tokenizer: Tokenizer, single: bool, changes: Mapping[str, Any]) -> None:
-    """Puts the begin and end token around texts as a call asks; tokenizer.json goes before tokenizer_config.json.
+    """Apply add_bos_token and add_eos_token; tokenizer.json takes precedence over tokenizer_config.json.
 
     Args:
         single: whether tokenizer.json says how texts are framed.
@@ -111,7 +111,7 @@ def bounded(tokenizer: Tokenizer, single: bool, changes: Mapping[str, Any]) -> N
 
 
 def spoken(tokenizer: Tokenizer, stem: str, changes: Mapping[str, Any]) -> None:
-    """Frames texts in the languages that a call or the files name.
+    """Set the languages that the call or the files name.
 
     Raises:
         InvalidInput: a language that the tokenizer does not know.
@@ -127,7 +127,7 @@ def spoken(tokenizer: Tokenizer, stem: str, changes: Mapping[str, Any]) -> None:
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
-    """tokenizer_config.json, with the chat templates that lie beside it."""
+    """Read tokenizer_config.json and the chat templates beside it."""
     settings = optional(folder / "tokenizer_config.json")
     check(settings, folder / "tokenizer_config.json")
     template = settings.get("chat_template")
@@ -146,7 +146,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
 def from_json(
     folder: Path, stem: str, settings: dict[str, Any], special: Mapping[str, Any], changes: Mapping[str, Any]
 ) -> tuple[Any, dict[str, str], list[str], Words | None]:
-    """tokenizer.json, with what a family's settings say otherwise."""
+    """Load tokenizer.json and apply the class's settings."""
     import tokenizers
 
     from . import recipes
@@ -201,7 +201,7 @@ def described(
 
 
 def padded(backend: Any, found: dict[str, str], settings: dict[str, Any]) -> None:
-    """What tokenizer.json says of padding and truncation, where tokenizer_config.json says nothing; in place."""
+    """Copy padding and truncation of tokenizer.json into settings that lack them, in place."""
     padding, truncation = backend.padding, backend.truncation
     if padding is not None:
         if "pad_token" not in settings:
@@ -212,7 +212,7 @@ def padded(backend: Any, found: dict[str, str], settings: dict[str, Any]) -> Non
 
 
 def small_marian(backend: Any) -> tuple[Any, dict[str, str], list[str]]:
-    """A tokenizer.json beside Marian's small models holds the vocabulary only."""
+    """Load Marian's small models, whose tokenizer.json holds only the vocabulary."""
     special = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
     backend.add_special_tokens([added(token, special=True) for token in special.values()])
     framed(backend, "$A </s>", "$A $B </s>", ["</s>"])
@@ -220,7 +220,7 @@ def small_marian(backend: Any) -> tuple[Any, dict[str, str], list[str]]:
 
 
 def marian(folder: Path, settings: Mapping[str, Any]) -> tuple[Built, Built, dict[str, bytes]]:
-    """Source and target of a Marian pair in the Hugging Face format, and its files as they are."""
+    """Load source and target of a Marian pair in the Hugging Face format, with its files unchanged."""
     from . import recipes, spm
 
     other = "target_vocab.json"
@@ -233,7 +233,7 @@ def marian(folder: Path, settings: Mapping[str, Any]) -> tuple[Built, Built, dic
 
 
 def grow(backend: Any, settings: Mapping[str, Any], old: Mapping[str, Any], *, strict: bool) -> None:
-    """Adds the tokens that a folder lists beside its vocabulary, in the order of their ids.
+    """Add the tokens that a folder lists beside its vocabulary, in the order of their ids.
 
     Args:
         old: the entries of added_tokens.json. strict: their ids must be those that they get.
@@ -261,6 +261,6 @@ def grow(backend: Any, settings: Mapping[str, Any], old: Mapping[str, Any], *, s
 
 
 def unlike(own: Any, given: Any) -> bool:
-    """Whether a token of tokenizer.json is found in texts in another way than tokenizer_config.json says."""
+    """Return True if tokenizer.json matches a token in another way than tokenizer_config.json says."""
     flags = ("lstrip", "rstrip", "single_word") + (() if given.special or own.special else ("normalized",))
     return given.special > own.special or any(getattr(own, flag) != getattr(given, flag) for flag in flags)

@@ -1,4 +1,4 @@
-"""What chat templates see of a conversation: plain data, under the names that templates read."""
+"""Conversations as chat templates read them: plain data under the names that templates use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MARK = "\ue000\ue001\ue000"  # where a message is gone on with: of private use, 
 
 
 def data(value: Any) -> Any:
-    """Dicts, lists, tuples, strings, numbers and None, made of what holds such; `<Image>` and the like for all else.
+    """Convert values to dicts, lists, strings, numbers and None; other objects become text such as `<Image>`.
 
     Objects of other classes have methods that a template could call, so it never sees one.
 
@@ -50,7 +50,7 @@ def copied(value: Any) -> Any:
 
 
 def conversations(given: Any) -> tuple[list[list[Any]], bool]:
-    """Conversations as templates read them, and whether there was a batch of them.
+    """Normalize a conversation or a batch; return the list and whether it was a batch.
 
     Raises:
         ChatTemplateError: no messages, or messages that are no dicts.
@@ -63,7 +63,7 @@ def conversations(given: Any) -> tuple[list[list[Any]], bool]:
 
 
 def conversation(chat: Any) -> list[Any]:
-    """A conversation's messages, a copy: without entries that are None, what was thought under all of its names."""
+    """Copy a conversation's messages without None entries, with the reasoning text under all of its names."""
     found = data(getattr(chat, "messages", chat))
     if not found:
         raise ChatTemplateError("The conversation is empty; give at least one message.")
@@ -76,13 +76,13 @@ def conversation(chat: Any) -> list[Any]:
 
 
 def reasoned(message: dict[str, Any]) -> dict[str, Any]:
-    """A message with what was thought as `reasoning_content` and as `thinking`."""
+    """Copy a message with its reasoning text as `reasoning_content` and as `thinking`."""
     thought = next((message[name] for name in REASONING if name in message), None)
     return message if thought is None else {"thinking": thought, **message, "reasoning_content": thought}
 
 
 def documents(given: Any) -> Any:
-    """Documents as templates read them. Raises InvalidInput for what is no list of dicts."""
+    """Normalize documents. Raises InvalidInput for other values than a list of dicts."""
     if given is None:
         return None
     if not isinstance(given, (list, tuple)) or not all(isinstance(document, Mapping) for document in given):
@@ -91,7 +91,7 @@ def documents(given: Any) -> Any:
 
 
 def ended(chat: list[Any], source: str, part: bool | str) -> tuple[str, list[Any]]:
-    """The last message's words, and a conversation with the mark and a space behind them.
+    """Return the last message's text, and a conversation with a mark and a space after it.
 
     Args:
         source: the template, which has to read the part. part: of the message, `content` for True.
@@ -115,7 +115,7 @@ def ended(chat: list[Any], source: str, part: bool | str) -> tuple[str, list[Any
 
 
 def until_the_mark(text: str, words: str) -> str:
-    """What stands before the mark. Raises ChatTemplateError where the words do not stand there."""
+    """Return the text before the mark. Raises ChatTemplateError where the last message is not found."""
     place = text.rfind(MARK)
     if place < 0 or words.strip() not in text[:place]:
         raise ChatTemplateError(

@@ -1,4 +1,4 @@
-"""Vocabularies in older files, each by the recipe of its class."""
+"""Vocabularies in older files, each built by the recipe of its class."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def optional(path: Path) -> dict[str, Any]:
 
 
 def read_text(path: Path) -> str:
-    """A file's text. Raises CorruptFile for one that is not UTF-8."""
+    """Read a file as UTF-8 text. Raises CorruptFile."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -34,13 +34,13 @@ def read_text(path: Path) -> str:
 
 
 def family(folder: Path, settings: Mapping[str, Any]) -> str:
-    """The stem of the tokenizer's class (`Bert`), empty where nothing tells it."""
+    """Return the stem of the tokenizer class (`Bert`), empty where no file names it."""
     name = settings.get("tokenizer_class") or optional(folder / "config.json").get("tokenizer_class")
     return re.sub(r"Tokenizer(Fast)?$", "", name) if isinstance(name, str) else by_model(folder)
 
 
 def by_model(folder: Path) -> str:
-    """The stem of the class that the model's type goes with, empty for an unknown one."""
+    """Return the class stem for a model_type, empty for an unknown one."""
     from .recipes import FAMILIES
 
     kind = optional(folder / "config.json").get("model_type")
@@ -48,7 +48,7 @@ def by_model(folder: Path) -> str:
 
 
 def from_parts(folder: Path, stem: str, settings: Mapping[str, Any]) -> Built:
-    """A vocabulary in older files, by its class's recipe.
+    """Build a tokenizer from older files by the recipe of its class.
 
     Raises:
         ModelNotFound: no such files. CorruptFile: files that cannot be read.
@@ -86,14 +86,14 @@ def from_parts(folder: Path, stem: str, settings: Mapping[str, Any]) -> Built:
 
 
 def piece_model(folder: Path) -> Path | None:
-    """The folder's SentencePiece model: the only one, or the one of a usual name."""
+    """Return the folder's SentencePiece model: the only one, or the one with a usual name."""
     models = sorted([*folder.glob("[!.]*.model"), *folder.glob("[!.]*.spm")])
     named = [folder / name for name in MODELS if folder / name in models]
     return models[0] if len(models) == 1 else next(iter(named), None)
 
 
 def unknown(stem: str, known: Mapping[str, Any], files: str) -> UnsupportedTokenizer:
-    """The error for a class without a recipe for the files that are there."""
+    """Build the error for a class that has no recipe for the files in the folder."""
     if not stem:
         return UnsupportedTokenizer(
             f"Nothing says which kind of tokenizer {files} are for: there is no tokenizer_class and no known "
@@ -107,7 +107,7 @@ def unknown(stem: str, known: Mapping[str, Any], files: str) -> UnsupportedToken
 
 
 def lines(path: Path, build: Any, settings: Mapping[str, Any]) -> Built:
-    """vocab.txt: a token a line, its number the line's."""
+    """Read vocab.txt: one token a line, its id is the line number."""
     rows = read_text(path).split("\n")
     tokens = [row.rstrip("\r") for row in (rows[:-1] if rows and not rows[-1] else rows)]
     vocab = {token: number for number, token in enumerate(tokens)}
@@ -117,7 +117,7 @@ def lines(path: Path, build: Any, settings: Mapping[str, Any]) -> Built:
 
 
 def pairs(folder: Path, build: Any, settings: Mapping[str, Any]) -> Built:
-    """vocab.json and merges.txt: a merge a line, after a first line that may say the version."""
+    """Read vocab.json and merges.txt: one merge a line, after an optional version line."""
     vocab = vocabulary(folder)
     rows = read_text(folder / "merges.txt").split("\n")
     merges = [tuple(row.split()) for row in rows if row.strip() and not row.startswith("#version")]
@@ -130,7 +130,7 @@ def pairs(folder: Path, build: Any, settings: Mapping[str, Any]) -> Built:
 
 
 def numbered(folder: Path, model: Path, build: Any, settings: Mapping[str, Any]) -> Built:
-    """vocab.json, which numbers the pieces of a SentencePiece model."""
+    """Read vocab.json, which gives the ids of the pieces of a SentencePiece model."""
     from . import spm
 
     built: Built = build(vocabulary(folder), spm.read(model), settings)
@@ -138,14 +138,14 @@ def numbered(folder: Path, model: Path, build: Any, settings: Mapping[str, Any])
 
 
 def vocabulary(folder: Path) -> dict[str, int]:
-    """vocab.json: token -> id. Raises CorruptFile for ids that are no numbers."""
+    """Read vocab.json: token -> id. Raises CorruptFile for ids that are no numbers."""
     vocab = read_json(folder / "vocab.json")
     ids(vocab, folder / "vocab.json")
     return vocab
 
 
 def kept(built: Built, folder: Path, names: list[str]) -> Built:
-    """With the files as they are, where no tokenizer.json can hold the tokenizer."""
+    """Attach the original files where no tokenizer.json can hold the tokenizer."""
     return (
         built
         if built.words is None or built.words.in_json

@@ -1,4 +1,4 @@
-"""What recipes of tokenizers are made of: the settings' tokens, and models of words with their rules."""
+"""Building blocks of tokenizer recipes: special tokens of the settings, and word models with their rules."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Vocabulary = list[tuple[str, float]]
 
 @dataclass(frozen=True)
 class Built:
-    """A tokenizer and the roles of its special tokens.
+    """A library tokenizer and the roles of its special tokens.
 
     Args:
         more: special tokens without a role. words: what cuts texts in Python, None where the library does.
@@ -37,7 +37,7 @@ class Built:
 
 
 def named(settings: Settings, **defaults: str) -> dict[str, str]:
-    """The roles' tokens: a family's defaults, changed by the settings."""
+    """Return the tokens of all roles: the family's defaults, changed by the settings."""
     found = roles(defaults, settings)
     return {role: found[role] for role in ROLES if role in found}
 
@@ -51,7 +51,7 @@ def finished(
     wide: Sequence[str] = (),
     own: Sequence[Any] = (),
 ) -> Built:
-    """Makes every special token one that is never split.
+    """Register every special token so that it is never split.
 
     Args:
         more: special tokens without a role. wide: roles whose tokens take the space before them along, where the
@@ -75,7 +75,7 @@ def finished(
 
 
 def whole_words(vocab: Mapping[str, int], unknown: str) -> WordLevel:
-    """A vocabulary of whole words. Raises UnsupportedTokenizer where it has no token for unknown ones."""
+    """Word-level vocabulary. Raises UnsupportedTokenizer without an unknown token."""
     if unknown not in vocab:
         raise UnsupportedTokenizer(f"The vocabulary has no {unknown!r}, which stands for what it does not know.")
     return WordLevel(dict(vocab), unk_token=unknown)
@@ -100,14 +100,14 @@ def byte_level(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], spac
 
 
 def metaspace(backend: Tokenizer, scheme: str = "always", *, byte_fallback: bool = False) -> None:
-    """Words at white space, each with a mark where its space was."""
+    """Split at white space and mark each word that had a space before it."""
     mark = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme=scheme)
     backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), mark])
     backend.decoder = joined(scheme, byte_fallback)
 
 
 def joined(scheme: str, byte_fallback: bool) -> decoders.Decoder:
-    """Marks become spaces, and bytes of characters that are no pieces become these."""
+    """Decoder: marks become spaces, byte tokens become bytes."""
     marks = decoders.Metaspace(replacement="▁", prepend_scheme=scheme)
     return decoders.Sequence([decoders.ByteFallback(), marks]) if byte_fallback else marks
 
@@ -121,7 +121,7 @@ def unigram(
     *,
     byte_fallback: bool = False,
 ) -> Tokenizer:
-    """Unigram (Kudo, 2018, arXiv:1804.10959) after the model's own normalization and these steps."""
+    """Unigram model (Kudo, 2018, arXiv:1804.10959) after the model's own normalization and further steps."""
     backend = Tokenizer(Unigram(vocab, unk_id=unknown, byte_fallback=byte_fallback))
     steps = [*steps, normalizers.Precompiled(charsmap)] if charsmap else list(steps)
     if steps:
@@ -131,7 +131,7 @@ def unigram(
 
 
 def segmenter(model: SentencePiece, vocab: Vocabulary, unknown: int, steps: Sequence[Any] = ()) -> Tokenizer:
-    """A SentencePiece model as it reads texts itself: its characters' map, its spaces, its kind of segmentation.
+    """SentencePiece model with its own character map, space rules and segmentation.
 
     Args:
         vocab: the pieces by their ids, which need not be the model's own. unknown: the id of unknown pieces.
@@ -152,7 +152,7 @@ def segmenter(model: SentencePiece, vocab: Vocabulary, unknown: int, steps: Sequ
 
 
 def scheme_of(model: SentencePiece) -> str:
-    """Where the mark of a space is put that the text does not have: the texts between special tokens begin with one."""
+    """Return the prepend scheme of the space mark that the text itself does not have."""
     if not model.dummy_prefix:
         return "never"
     whole = model.kind == PAIRS and any(piece.kind == USER_DEFINED for piece in model.pieces)
@@ -160,7 +160,7 @@ def scheme_of(model: SentencePiece) -> str:
 
 
 def pieces_of(model: SentencePiece, vocab: Vocabulary, unknown: int) -> Unigram | BPE:
-    """The model of words: unigram, or byte pairs whose merges follow from the pieces."""
+    """Build the word model: unigram, or BPE whose merges follow from the pieces."""
     if model.kind != PAIRS:
         return Unigram(vocab, unk_id=unknown, byte_fallback=model.byte_fallback)
     numbers = {text: number for number, (text, _) in enumerate(vocab)}
@@ -174,7 +174,7 @@ def scored(model: SentencePiece) -> Vocabulary:
 
 
 def own_tokens(model: SentencePiece) -> list[Any]:
-    """Control pieces, which are special tokens; and a user's pieces, which no merge of byte pairs finds."""
+    """Return control pieces, which are special tokens, and user-defined pieces, which no BPE merge builds."""
     return [
         added({"content": p.text, "normalized": False}, special=p.kind == CONTROL)
         for p in model.pieces
@@ -194,7 +194,7 @@ def quotes_and_accents(settings: Settings, *, lower: bool, strip: bool) -> list[
 def spm_bpe(
     vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], settings: Settings, unknown: str | None = None
 ) -> Tokenizer:
-    """SentencePiece's byte pairs as Llama reads them.
+    """SentencePiece BPE as Llama reads it.
 
     Args:
         unknown: the token of characters that are no pieces, None where bytes stand for them.
@@ -206,7 +206,7 @@ def spm_bpe(
 
 
 def llama_spaces(backend: Tokenizer, settings: Settings) -> None:
-    """Spaces as Llama's: every one counts, and one more begins a text."""
+    """Llama's space rule: every space counts, and one more begins a text."""
     space = settings.get("add_prefix_space")
     space = True if space is None else space
     scheme = "never" if not space else "first" if not settings.get("legacy", False) else "always"
@@ -216,7 +216,7 @@ def llama_spaces(backend: Tokenizer, settings: Settings) -> None:
 
 
 def merges_of(vocab: Mapping[str, int], scores: Mapping[str, float] | None = None) -> list[tuple[str, str]]:
-    """The merges that a vocabulary implies: each token's splits into two others, in the order of tokens or scores."""
+    """Return the merges that a vocabulary implies: every split of a token into two tokens, by order or score."""
     found = []
     for token in vocab:
         parts = [(token[:i], token[i:]) for i in range(1, len(token))]

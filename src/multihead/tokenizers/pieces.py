@@ -1,4 +1,4 @@
-"""Recipes of SentencePiece models: one language, or one vocabulary without tokens of languages."""
+"""Recipes of SentencePiece models without language tokens."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .spm import SentencePiece
 
 
 def worded(model: SentencePiece, vocab: Vocabulary, unknown: int, steps: Sequence[Any] = ()) -> Tokenizer:
-    """A model whose texts are cut at any white space, after its own map of characters and these steps.
+    """Build a model that splits at any white space, after its own character map and further steps.
 
     A model that puts no space before each text is read as it reads itself: words would lose theirs.
     """
@@ -48,20 +48,20 @@ def worded(model: SentencePiece, vocab: Vocabulary, unknown: int, steps: Sequenc
 
 
 def segmented(backend: Tokenizer, special: Mapping[str, str]) -> None:
-    """[CLS] text [SEP], the second text of a pair of another type."""
+    """Add [CLS] text [SEP]; the second text of a pair has type 1."""
     cls, sep = special["cls_token"], special["sep_token"]
     framed(backend, f"{cls}:0 $A:0 {sep}:0", f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1", [cls, sep])
 
 
 def fairseq(model: SentencePiece, special: Mapping[str, str]) -> Vocabulary:
-    """fairseq's order of the first four pieces."""
+    """Reorder the first four pieces as fairseq does."""
     first = [special.get(role, token) for role, token in
              (("bos_token", "<s>"), ("pad_token", "<pad>"), ("eos_token", "</s>"), ("unk_token", "<unk>"))]  # fmt: skip
     return [*((token, 0.0) for token in first), *scored(model)[3:]]
 
 
 def t5(model: SentencePiece, settings: Settings) -> Built:
-    """T5: ends with </s>, 100 sentinels after the vocabulary, the last number first."""
+    """T5: a text ends with </s>; 100 sentinels follow the vocabulary, the last number first."""
     special = named(settings, **ROLES["T5"])
     count = settings.get("extra_ids", 100)
     sentinels = [f"<extra_id_{number}>" for number in range(int(100 if count is None else count))]
@@ -77,7 +77,7 @@ def t5(model: SentencePiece, settings: Settings) -> Built:
 def between_marks(
     model: SentencePiece, settings: Settings, build: Callable[..., Tokenizer], *, lower: bool, keep: bool
 ) -> Built:
-    """A tokenizer with [CLS] and [SEP] around texts; settings come before `lower` (case) and `keep` (accents)."""
+    """Build a tokenizer with [CLS] and [SEP]; settings override `lower` (case) and `keep` (accents)."""
     special = named(settings, **ROLES["Albert"])
     steps = quotes_and_accents(settings, lower=lower, strip=not settings.get("keep_accents", keep))
     backend = build(model, scored(model), model.unknown, steps)
@@ -91,7 +91,7 @@ def albert(model: SentencePiece, settings: Settings) -> Built:
 
 
 def fnet(model: SentencePiece, settings: Settings) -> Built:
-    """FNet's: as ALBERT's, with capitals and accents unless the settings say otherwise."""
+    """FNet: like ALBERT, but with capitals and accents unless the settings say otherwise."""
     return albert(model, {"do_lower_case": False, "keep_accents": True, **settings})
 
 
@@ -110,7 +110,7 @@ def xlnet(model: SentencePiece, settings: Settings) -> Built:
 
 
 def xlm_roberta(model: SentencePiece, settings: Settings) -> Built:
-    """fairseq's order of the first four pieces, and a mask after the last."""
+    """XLM-RoBERTa: fairseq's order of the first four pieces, and a mask token after the last piece."""
     special = named(settings, **ROLES["XLMRoberta"])
     vocab = [*fairseq(model, special), (special["mask_token"], 0.0)]
     backend = worded(model, vocab, 3)
@@ -118,7 +118,7 @@ def xlm_roberta(model: SentencePiece, settings: Settings) -> Built:
 
 
 def camembert(model: SentencePiece, settings: Settings) -> Built:
-    """CamemBERT's: places of fairseq's dictionary before the pieces, whose own ends of texts are the ones used."""
+    """CamemBERT: ids of fairseq's dictionary before the pieces; its own begin and end tokens are used."""
     special = named(settings, **ROLES["XLMRoberta"])
     unused = MORE["Camembert"]
     first = [(unused[0], 0.0), (special["pad_token"], 0.0), (unused[1], 0.0), (special["unk_token"], 0.0)]
@@ -128,14 +128,14 @@ def camembert(model: SentencePiece, settings: Settings) -> Built:
 
 
 def enclosed(built: Built, special: Mapping[str, str]) -> Built:
-    """<s> text </s>, and two of these between the texts of a pair."""
+    """Add <s> text </s>, with </s></s> between the texts of a pair."""
     bos, eos = special["bos_token"], special["eos_token"]
     framed(built.backend, f"{bos} $A {eos}", f"{bos} $A {eos} {eos} $B {eos}", [bos, eos])
     return built
 
 
 def deberta_v2(model: SentencePiece, settings: Settings) -> Built:
-    """DeBERTa's second and third version (He et al., 2021, arXiv:2111.09543)."""
+    """DeBERTa v2 and v3 (He et al., 2021, arXiv:2111.09543)."""
     special = named(settings, **ROLES["DebertaV2"])
     steps = [normalizers.Lowercase()] if settings.get("do_lower_case", False) else []
     breaks = normalizers.Replace(Regex(r"[\n\r\t]"), " ")
@@ -157,14 +157,14 @@ def big_bird(model: SentencePiece, settings: Settings) -> Built:
 
 
 def bert_generation(model: SentencePiece, settings: Settings) -> Built:
-    """BertGeneration's: nothing around a text."""
+    """BertGeneration: no special token around a text."""
     special = named(settings, **ROLES["BertGeneration"])
     backend = segmenter(model, scored(model), model.unknown)
     return finished(backend, special, settings, own=own_tokens(model))
 
 
 def pegasus(model: SentencePiece, settings: Settings) -> Built:
-    """Pegasus': two masks and `offset` unused tokens before the pieces (Zhang et al., 2020, arXiv:1912.08777)."""
+    """Pegasus: two mask tokens and `offset` unused tokens before the pieces (Zhang et al., arXiv:1912.08777)."""
     offset = int(settings.get("offset", 103))
     masks = {} if offset else {"mask_token": "[MASK]"}
     special = named(settings, **{**ROLES["Pegasus"], **masks})
@@ -188,7 +188,7 @@ def pegasus(model: SentencePiece, settings: Settings) -> Built:
 
 
 def llama(model: SentencePiece, settings: Settings) -> Built:
-    """SentencePiece's pieces with bytes for unknown characters, every space kept."""
+    """Llama: SentencePiece pieces with byte tokens for unknown characters; every space is kept."""
     special = named(settings, **ROLES["Llama"])
     if model.kind == PAIRS:
         vocab = {piece.text: number for number, piece in enumerate(model.pieces)}
@@ -203,7 +203,7 @@ def llama(model: SentencePiece, settings: Settings) -> Built:
 
 
 def gemma(model: SentencePiece, settings: Settings) -> Built:
-    """Gemma's: every space a mark, none put before a text."""
+    """Gemma: every space is a mark, and no mark is added before a text."""
     special = named(settings, **ROLES["Gemma"])
     backend = Tokenizer(pieces_of(model, scored(model), model.unknown))
     backend.normalizer = normalizers.Replace(" ", "▁")
@@ -215,7 +215,7 @@ def gemma(model: SentencePiece, settings: Settings) -> Built:
 
 
 def marian_small(model: SentencePiece, settings: Settings) -> Built:
-    """The vocabulary of Marian's small models, which both languages share; padding is a word after it."""
+    """Vocabulary of Marian's small models, which both languages share; the padding token follows it."""
     special = named(settings, **ROLES["Marian"])
     backend = unigram(scored(model), model.unknown, model.charsmap)
     built = finished(backend, special, settings)

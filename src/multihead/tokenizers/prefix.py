@@ -1,4 +1,4 @@
-"""The space that begins a text as if a word stood before it: `add_prefix_space` changed in a tokenizer.json."""
+"""`add_prefix_space`: the leading space of a text, changed in a tokenizer.json."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INNER = ("normalizers", "pretokenizers", "processors", "decoders")  # where sequ
 
 
 def prefixed(backend: tokenizers.Tokenizer, wanted: bool) -> tokenizers.Tokenizer:
-    """The tokenizer with a space before each text, or without.
+    """Return the tokenizer with or without a space before each text.
 
     Raises:
         UnsupportedOption: no step of it puts a space there.
@@ -36,19 +36,19 @@ def prefixed(backend: tokenizers.Tokenizer, wanted: bool) -> tokenizers.Tokenize
 
 
 def told(part: Any) -> Any:
-    """A part as tokenizer.json holds it."""
+    """Return a component in its tokenizer.json form."""
     return None if part is None else json.loads(part.__getstate__())
 
 
 def steps(part: Any) -> list[dict[str, Any]]:
-    """A part's steps: those of a sequence, or the part."""
+    """Return the steps of a sequence, or the component itself."""
     if part is None:
         return []
     return next((list(part[name]) for name in INNER if name in part), [part])
 
 
 def spaced(data: dict[str, Any]) -> bool:
-    """Whether a space is put before each text."""
+    """Return True if a space is added before each text."""
     return any(step["type"] == "Prepend" for step in steps(data["normalizer"])) or any(
         step.get("add_prefix_space", False) if step["type"] == "ByteLevel" else step.get("prepend_scheme") != "never"
         for step in steps(data["pre_tokenizer"])
@@ -57,7 +57,7 @@ def spaced(data: dict[str, Any]) -> bool:
 
 
 def changed(name: str, part: Any, wanted: bool) -> Any:
-    """A part of this name with the space, or without: in each of its steps; None for a step that goes."""
+    """Return a component with or without the space in each of its steps; None for a step that is removed."""
     inner = next((each for each in INNER if each in (part or {})), "")
     if inner:
         kept = [changed(name, step, wanted) for step in part[inner]]

@@ -1,4 +1,4 @@
-"""How GGUF files name the way text is cut before byte-level BPE: `tokenizer.ggml.pre`.
+"""Pretokenizers that GGUF files name in `tokenizer.ggml.pre`.
 
 The names are those of llama-vocab.cpp in github.com/ggml-org/llama.cpp; the patterns are those of the models' own
 tokenizer.json files where llama.cpp's only come near them.
@@ -17,7 +17,7 @@ from ..errors import UnsupportedTokenizer, nearest
 
 @dataclass(frozen=True)
 class Cut:
-    """A way to cut text into pieces that no token crosses.
+    """Rule that splits text into pieces that no token crosses.
 
     Args:
         patterns: one after the other, each isolates its matches in what the ones before it left.
@@ -36,7 +36,7 @@ class Cut:
     raw: bool = False
 
     def set(self, backend: Tokenizer) -> None:
-        """Cuts a tokenizer's texts so."""
+        """Set the pretokenizer of a library tokenizer."""
         steps: list[Any] = [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in self.patterns]
         if self.digits:
             steps.insert(0, pre_tokenizers.Digits(individual_digits=True))
@@ -52,7 +52,7 @@ def either(*patterns: str) -> str:
 
 
 def cased(numerals: str, after: str = "", without: str = "", marks: str = r"[\r\n/]*") -> str:
-    """The pattern of o200k and its descendants, which cut where a capital follows a small letter.
+    """Return the pattern of o200k and its relatives, which split where a capital follows a small letter.
 
     Args:
         numerals: their pattern. after: what belongs to the end of a word. without: letters that make no words.
@@ -201,7 +201,7 @@ OLD = {  # architecture -> the name, for files that are older than `tokenizer.gg
 
 
 def named(name: str) -> Cut:
-    """The cut of a name. Raises UnsupportedTokenizer for a name that is not known here."""
+    """Return the rule of a name. Raises UnsupportedTokenizer for an unknown name."""
     if name not in CUTS:
         raise UnsupportedTokenizer(f"The pre-tokenizer {name!r} is not built here. {nearest(name, CUTS)}")
     return CUTS[name]

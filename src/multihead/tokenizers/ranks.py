@@ -1,4 +1,4 @@
-"""Byte-level BPE in files that rank tokens instead of listing merges: Mistral's `tekken.json`, and tiktoken's.
+"""Byte-level BPE in files that rank tokens instead of listing merges: Mistral's `tekken.json` and tiktoken.
 
 A token's rank is its id, less what special tokens stand before it, and merges join the pair that makes the token of the
 least rank: they follow from the ranks.
@@ -32,7 +32,7 @@ OLDER = (  # special tokens of files that do not list them
 
 
 def tekken(path: Path, settings: Mapping[str, Any]) -> Built:
-    """Mistral's tokenizer. Raises CorruptFile for a file that does not say what it must."""
+    """Build Mistral's tokenizer. Raises CorruptFile for missing or wrong entries."""
     told = read_json(path)
     try:
         config, rows = told["config"], told["vocab"]
@@ -53,7 +53,7 @@ def tekken(path: Path, settings: Mapping[str, Any]) -> Built:
 
 
 def ranked(rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
-    """Special tokens in the order of their ids. Raises CorruptFile where these are not 0, 1, 2, ..."""
+    """Return special tokens in the order of their ids. Raises CorruptFile where these are not 0, 1, 2, ..."""
     ordered = sorted((row["rank"], str(row["token_str"])) for row in rows)
     if [rank for rank, _ in ordered] != list(range(len(ordered))):
         raise CorruptFile(f"{path} has gaps between the ranks of its special tokens.")
@@ -61,7 +61,7 @@ def ranked(rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
 
 
 def tiktoken(path: Path, settings: Mapping[str, Any]) -> Built:
-    """A file of tiktoken's, cut as Llama 3 does; its special tokens are those of tokenizer_config.json.
+    """Build the tokenizer of a tiktoken file with Llama 3's pattern; tokenizer_config.json has the special tokens.
 
     Raises:
         CorruptFile: a line that is no token and its rank, or ranks with gaps.
@@ -87,7 +87,7 @@ def tiktoken(path: Path, settings: Mapping[str, Any]) -> Built:
 
 
 def is_tiktoken(path: Path) -> bool:
-    """Whether a file begins as tiktoken's do: a token in base64, a space and its rank."""
+    """Return True if a file begins as tiktoken files do: a token in base64, a space and its rank."""
     with open(path, "rb") as file:
         token, _, rank = file.readline(10_000).rstrip(b"\r\n").partition(b" ")
     try:
@@ -97,7 +97,7 @@ def is_tiktoken(path: Path) -> bool:
 
 
 def built(tokens: Sequence[bytes], pattern: str, first: Mapping[str, int], path: Path) -> Tokenizer:
-    """The library's tokenizer of ranked tokens, their ids after those of the `first`. Raises CorruptFile."""
+    """Build the library's tokenizer; ranked tokens get the ids after `first`. Raises CorruptFile."""
     ranks = {token: number for number, token in enumerate(tokens)}
     if len(ranks) != len(tokens) or b"" in ranks:
         raise CorruptFile(f"{path} has a token twice, or one without a byte.")
@@ -118,7 +118,7 @@ def built(tokens: Sequence[bytes], pattern: str, first: Mapping[str, int], path:
 
 
 def halves(token: bytes, ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
-    """The pairs of tokens that make a token, that of the least ranks first."""
+    """Return the pairs of tokens that form a token, ordered by rank."""
     parts = [(token[:place], token[place:]) for place in range(1, len(token))]
     found = [(a, b) for a, b in parts if a in ranks and b in ranks]
     return sorted(found, key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))

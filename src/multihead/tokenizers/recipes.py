@@ -1,4 +1,4 @@
-"""Which recipe puts a tokenizer together from older files, by its class and by the files.
+"""Table of recipes: tokenizer class and files -> the function that builds it.
 
 A recipe gives the library's tokenizer and the special tokens' roles, from the settings in tokenizer_config.json. A
 class that is in no list here is refused: another class's recipe would give other ids without a word.

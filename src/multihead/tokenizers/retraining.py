@@ -1,4 +1,4 @@
-"""A tokenizer of the same kind as another, with a vocabulary from other texts."""
+"""Training of a new vocabulary for a tokenizer of the same kind."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def retrained(
     renamed: Mapping[str, str],
     options: Mapping[str, Any],
 ) -> Kind:
-    """Trains the tokenizer's kind of model on texts; it reads, frames and decodes as before.
+    """Train the tokenizer's kind of model on texts; normalization, special tokens and decoding stay the same.
 
     Args:
         texts: strings, or lists of them. size: of the vocabulary. length: number of texts, for the progress bar.
@@ -76,7 +76,7 @@ def retrained(
 
 
 def emptied(model: dict[str, Any], renamed: Mapping[str, str]) -> str | None:
-    """Takes the vocabulary out of a model's description; gives a unigram model's unknown token."""
+    """Remove the vocabulary from a model's description; return the unknown token of a unigram model."""
     if model["type"] not in TRAINERS:
         raise UnsupportedTokenizer(f"A model of type {model['type']} is not trained here; {', '.join(TRAINERS)} are.")
     unknown = None
@@ -95,7 +95,7 @@ def emptied(model: dict[str, Any], renamed: Mapping[str, str]) -> str | None:
 
 
 def settings(told: Mapping[str, Any], unknown: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a trainer has to know of the tokenizer, besides what a user says."""
+    """Return the trainer options that follow from the tokenizer."""
     model, cuts = told["model"], told["pre_tokenizer"] or {}
     found: dict[str, Any] = {}
     if model["type"] == "BPE":
@@ -109,7 +109,7 @@ def settings(told: Mapping[str, Any], unknown: str | None, options: Mapping[str,
 
 
 def kept_token(token: Mapping[str, Any], renamed: Mapping[str, str]) -> AddedToken:
-    """A token of the old vocabulary for the new one."""
+    """Convert a token of the old vocabulary for the new one."""
     flags = {name: token[name] for name in ("single_word", "lstrip", "rstrip", "normalized")}
     return AddedToken(renamed.get(token["content"], token["content"]), special=token["special"], **flags)
 
@@ -119,7 +119,7 @@ def content_of(token: Any) -> str:
 
 
 def placed(frame: Any, backend: tokenizers.Tokenizer, renamed: Mapping[str, str]) -> Any:
-    """A post-processor's description with the tokens' new texts and ids."""
+    """Return a post-processor's description with the tokens' new texts and ids."""
     if isinstance(frame, list):
         return [placed(part, backend, renamed) for part in frame]
     if not isinstance(frame, dict):

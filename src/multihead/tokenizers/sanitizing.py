@@ -1,4 +1,4 @@
-"""Control tokens that a user's messages hold, read as the text that they are; only a template's own are tokens.
+"""Control tokens inside user messages, encoded as plain text; only the template's own are special tokens.
 
 They are put between two characters of private use before the template is rendered, and tell themselves apart behind it.
 """
@@ -21,7 +21,7 @@ EDGES = re.compile(f"[{OPEN}{CLOSE}]")
 
 
 def control_tokens(tokenizer: TokenizerCore, source: str, environment: jinja2.Environment) -> list[str]:
-    """Special tokens, and added ones that the template writes; or those of the setting `chat_control_tokens`."""
+    """Return special tokens and added tokens that the template writes, or the setting `chat_control_tokens`."""
     from jinja2 import nodes
 
     listed = tokenizer.options.get("chat_control_tokens")
@@ -38,12 +38,12 @@ def control_tokens(tokenizer: TokenizerCore, source: str, environment: jinja2.En
 
 
 def any_of(tokens: Iterable[str]) -> str:
-    """A pattern of any of these, longer ones first; of nothing, where there is none."""
+    """Build a pattern that matches any of the tokens, longer ones first; with no tokens it matches nothing."""
     return "|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or "(?!)"
 
 
 def fenced(value: Any, tokens: re.Pattern[str]) -> Any:
-    """Plain data whose control tokens stand between the edges; edges that it has itself go."""
+    """Mark the control tokens in plain data, and remove marks that the data itself contains."""
     if isinstance(value, str):
         return tokens.sub(rf"{OPEN}\g<0>{CLOSE}", EDGES.sub("", value))
     if isinstance(value, Mapping):
@@ -52,7 +52,7 @@ def fenced(value: Any, tokens: re.Pattern[str]) -> Any:
 
 
 def encoded(tokenizer: TokenizerCore, text: str) -> list[int]:
-    """The ids of a rendered conversation, what is fenced as plain text.
+    """Encode a rendered conversation; marked parts are plain text.
 
     Pieces are encoded behind a line end, which is taken out again: SentencePiece would put a space before them else.
 
@@ -79,7 +79,7 @@ def encoded(tokenizer: TokenizerCore, text: str) -> list[int]:
 
 
 def spelled(tokenizer: TokenizerCore, text: str) -> list[int]:
-    """The ids of a text in which no added token is found."""
+    """Encode a text without matching added tokens."""
     backend = tokenizer.backend
     text = text if backend.normalizer is None else backend.normalizer.normalize_str(text)
     cuts = backend.pre_tokenizer

@@ -1,4 +1,4 @@
-"""Writing a tokenizer so that the reference reads it."""
+"""Saving of tokenizers in files that the reference reads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TRANSLATORS = frozenset(("MBart", "MBart50", "Nllb"))  # the reference's classes
 
 
 def save(tokenizer: TokenizerCore, folder: Path) -> tuple[str, ...]:
-    """Writes the files whole or not at all; gives their paths.
+    """Write the files whole or not at all, and return their paths.
 
     Raises:
         InvalidInput: the path is a file. UnsupportedOption: a pair of vocabularies that no files hold.
@@ -58,7 +58,7 @@ def save(tokenizer: TokenizerCore, folder: Path) -> tuple[str, ...]:
 def write(
     folder: Path, tables: Mapping[str, bytes], settings: Mapping[str, Any], specials: Mapping[str, Any]
 ) -> tuple[str, ...]:
-    """Writes the files of a tokenizer; gives their paths. Raises InvalidInput where they cannot be written."""
+    """Write the files of a tokenizer and return their paths. Raises InvalidInput where that fails."""
     try:
         with rebuilt(folder, "tokenizer_config.json", lambda name: name == TEMPLATE_FILE) as stage:
             for name, data in tables.items():
@@ -73,7 +73,7 @@ def write(
 
 
 def pair(tokenizer: TokenizerCore) -> dict[str, Any]:
-    """What tokenizer_config.json says of a source and a target in Marian's files: the class, and tokens added to both.
+    """Return the tokenizer_config.json entries of a Marian pair: the class, and tokens added to both sides.
 
     Raises:
         UnsupportedOption: a pair that was not read from such files, or tokens that have an id on each side.
@@ -94,7 +94,7 @@ def pair(tokenizer: TokenizerCore) -> dict[str, Any]:
 
 
 def beyond(tokenizer: TokenizerCore) -> dict[str, dict[str, Any]]:
-    """Tokens that were added after the vocabulary: id -> the entry in tokenizer_config.json."""
+    """Return the tokens added after the vocabulary: id -> entry of tokenizer_config.json."""
     flags = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
     found = tokenizer.backend.get_added_tokens_decoder().items()
     return {str(n): {flag: getattr(token, flag) for flag in flags} for n, token in found if n >= tokenizer.vocab_size}
@@ -103,7 +103,7 @@ def beyond(tokenizer: TokenizerCore) -> dict[str, dict[str, Any]]:
 def templates(
     given: Any, tables: Mapping[str, bytes], settings: Mapping[str, Any]
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """The files with that of the chat template, or the settings with several."""
+    """Return the files with the chat template added, or the settings with several templates."""
     if isinstance(given, str):
         return {**tables, TEMPLATE_FILE: given.encode()}, dict(settings)
     if given:

@@ -1,4 +1,4 @@
-"""tokenizer_config.json and special_tokens_map.json: the types of the entries that are read here."""
+"""Types of the entries of tokenizer_config.json and special_tokens_map.json."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MARIAN_FILES = (*MARIAN_SIDES, "vocab.json")
 
 
 def check(settings: Mapping[str, Any], source: object) -> None:
-    """Raises UnsupportedTokenizer for an entry whose type or value says nothing here."""
+    """Raise UnsupportedTokenizer for an entry with a wrong type or value."""
     hints: dict[str, Any] = {
         **dict.fromkeys(FLAGS, bool | int | None), **dict.fromkeys(TEXTS, str | None),
         **dict.fromkeys(COUNTS, int | None), **dict.fromkeys(MORE, list | tuple | dict | None),
@@ -61,7 +61,7 @@ def check(settings: Mapping[str, Any], source: object) -> None:
 
 
 def ids(entries: Mapping[str, Any], source: object) -> None:
-    """Raises CorruptFile unless a file (vocab.json, added_tokens.json) maps tokens to ids."""
+    """Raise CorruptFile unless a file (vocab.json, added_tokens.json) maps tokens to ids."""
     for token, number in entries.items():
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**31:
             raise CorruptFile(f"{source} must map tokens to their ids, not {token[:40]!r} to {number!r:.40}.")
@@ -71,7 +71,7 @@ PREFIX = re.compile(rb'"continuing_subword_prefix"\s*:\s*"(?!")')
 
 
 def check_merges(path: Path) -> None:
-    """Raises CorruptFile for merges of a tokenizer.json whose second parts lack the prefix that they must have.
+    """Raise CorruptFile for merges of a tokenizer.json whose second parts lack the required prefix.
 
     The tokenizers library cuts that prefix off unseen, also in the middle of a character, and may end the process.
     """
@@ -89,7 +89,7 @@ def check_merges(path: Path) -> None:
 
 
 def _token(token: Any, source: object, name: str, needed: bool = False) -> None:
-    """Raises UnsupportedTokenizer for what is neither a text nor an object with one."""
+    """Raise UnsupportedTokenizer for a value that is neither a text nor an object with one."""
     if (not needed and (token is None or isinstance(token, str))) or type(token).__name__ == "AddedToken":
         return
     if not isinstance(token, Mapping) or not isinstance(token.get("content"), str):
@@ -100,7 +100,7 @@ def _token(token: Any, source: object, name: str, needed: bool = False) -> None:
 
 
 def _template(given: Any, source: object) -> None:
-    """Raises UnsupportedTokenizer for chat templates that are no texts, or have no names."""
+    """Raise UnsupportedTokenizer for chat templates that are no texts or have no names."""
     rows = given if isinstance(given, list) else []
     if isinstance(given, Mapping):
         rows = [{"name": name, "template": text} for name, text in given.items()]

@@ -1,4 +1,4 @@
-"""The tokens with a role: beginning, end, unknown, separator, padding, class, mask."""
+"""Special tokens and their roles: begin, end, unknown, separator, padding, class, mask."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_t
 
 
 def content(token: Any) -> str | None:
-    """The text of a token as files hold it: a string, or an object with `content`."""
+    """Return the text of a token in a file: a string, or an object with `content`."""
     if token is None or isinstance(token, str):
         return token
     return token.get("content") if isinstance(token, Mapping) else str(token)
 
 
 def roles(*sources: Mapping[str, Any]) -> dict[str, str]:
-    """role -> token, from files in rising order of authority."""
+    """Return role -> token, from files in rising order of authority."""
     found: dict[str, str] = {}
     for source in sources:
         for role in ROLES:
@@ -35,21 +35,21 @@ def roles(*sources: Mapping[str, Any]) -> dict[str, str]:
 
 
 def listed(given: Any) -> tuple[list[Any], dict[str, str]]:
-    """Special tokens without a role of a list, or of a mapping of names; and the names with their texts."""
+    """Return special tokens without a role from a list or a mapping, and the names of a mapping."""
     if isinstance(given, Mapping):
         return list(given.values()), {name: content(token) or "" for name, token in given.items()}
     return list(given or []), {}
 
 
 def more_special(*sources: Mapping[str, Any]) -> list[str]:
-    """Special tokens without a role of the files' seven, in files of rising authority."""
+    """Return the special tokens without a role, from files in rising order of authority."""
     given = [listed(source.get(name))[0] for source in sources for name in MORE]
     texts = [*own_names(*sources).values(), *(content(token) for tokens in given for token in tokens)]
     return list(dict.fromkeys(text for text in texts if text is not None))
 
 
 def own_names(*sources: Mapping[str, Any]) -> dict[str, str]:
-    """name -> token, of special tokens with a name of their own: `image_token`, or in a mapping of names."""
+    """Return name -> token for special tokens with a name of their own, such as `image_token`."""
     found: dict[str, str] = {}
     for source in sources:
         for name, token in source.items():
@@ -62,7 +62,7 @@ def own_names(*sources: Mapping[str, Any]) -> dict[str, str]:
 
 
 def objects(*sources: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """token -> the object that describes it as a special one, in files of rising authority."""
+    """Return token -> its description as a special token, from files in rising order of authority."""
     given = [source.get(role) for source in sources for role in ROLES]
     given += [token for source in sources for name in MORE for token in listed(source.get(name))[0]]
     told = [dict(token) for token in given if isinstance(token, Mapping)]
@@ -70,7 +70,7 @@ def objects(*sources: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def added(token: Any, *, special: bool) -> AddedToken:
-    """A token for the library, from a string, a file's object or such a token.
+    """Build an AddedToken from a string, an object of a file, or an AddedToken.
 
     A special token is matched as it is written, whatever its file says of `normalized`: the library would not know it
     again when it decodes.
@@ -89,7 +89,7 @@ def added(token: Any, *, special: bool) -> AddedToken:
 
 
 def written_alike(backend: Tokenizer, special: Iterable[str]) -> Tokenizer:
-    """The library's tokenizer with special tokens that are matched as they are written, as `added` says.
+    """Return the library's tokenizer with special tokens matched exactly as `added` says.
 
     Args:
         special: tokens with a role, which need not be marked as special in their file.

@@ -27,7 +27,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class SentencePiece:
-    """What of a model matters here.
+    """The fields of a SentencePiece model that tokenizers need.
 
     Args:
         kind: UNIGRAM or BPE. charsmap: the compiled normalization, empty for none.
@@ -49,7 +49,7 @@ class SentencePiece:
 
 
 def read(path: Path) -> SentencePiece:
-    """The model in a file.
+    """Read a SentencePiece model file.
 
     Raises:
         CorruptFile: it is no such protocol buffer, or lacks settings. UnsupportedTokenizer: it splits into words or
@@ -97,7 +97,7 @@ def _parsed(data: bytes, path: Path) -> SentencePiece:
 
 
 def settings(parts: Sequence[tuple[int, Any]], number: int, name: str) -> dict[int, Any]:
-    """The fields of a message of settings, which every trained model has. Raises ValueError where it is not there."""
+    """Return the fields of a settings message. Raises ValueError where it is missing."""
     found = next((value for each, value in parts if each == number), None)
     if found is None:
         raise ValueError(f"it has no {name}")
@@ -113,7 +113,7 @@ def piece(data: bytes) -> Piece:
 
 
 def whole(found: Mapping[int, Any], number: int, usual: int) -> int:
-    """A field that is a whole number. Raises ValueError."""
+    """Return an integer field. Raises ValueError."""
     value = found.get(number, usual)
     if not isinstance(value, int):
         raise ValueError(f"field {number} is {value!r:.20}, no whole number")
@@ -121,7 +121,7 @@ def whole(found: Mapping[int, Any], number: int, usual: int) -> int:
 
 
 def held(found: Mapping[int, Any], number: int) -> bytes:
-    """A field that is bytes. Raises ValueError."""
+    """Return a bytes field. Raises ValueError."""
     value = found.get(number, b"")
     if not isinstance(value, bytes):
         raise ValueError(f"field {number} is {value!r:.20}, no bytes")
@@ -129,12 +129,12 @@ def held(found: Mapping[int, Any], number: int) -> bytes:
 
 
 def signed(value: int) -> int:
-    """A protocol buffer's int32: negative ones are stored as huge ones."""
+    """Convert a protocol buffer's int32: negative numbers are stored as large ones."""
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
 def fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """(field number, value) of a message: ints, floats (32 bits) and bytes.
+    """Yield (field number, value) of a message: ints, floats (32 bits) and bytes.
 
     Raises:
         ValueError, IndexError, struct.error: not a message.
@@ -161,7 +161,7 @@ def fields(data: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def varint(data: bytes, place: int) -> tuple[int, int]:
-    """A number in groups of seven bits, and the place after it."""
+    """Decode a varint; return the number and the offset after it."""
     value = shift = 0
     while True:
         byte = data[place]

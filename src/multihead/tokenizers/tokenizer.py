@@ -40,7 +40,7 @@ class Tokenizer(TokenizerCore):
     vocab_files_names = {"tokenizer_file": "tokenizer.json"}
 
     def __call__(self, text: Any = None, text_pair: Any = None, text_target: Any = None, **options: Any) -> Encodings:
-        """Encodes a text, a pair, a batch or a batch of pairs; see `encode.Options` for the options.
+        """Encode a text, a pair, a batch or a batch of pairs; see `encode.Options` for the options.
 
         Args:
             text: a string, a list of strings, or (is_split_into_words) words. text_pair: likewise.
@@ -59,36 +59,36 @@ class Tokenizer(TokenizerCore):
         return found
 
     def encode(self, text: Any, text_pair: Any = None, **options: Any) -> list[int]:
-        """The ids of one text or pair."""
+        """Return the ids of one text or pair."""
         return self(text, text_pair, **options)["input_ids"]
 
     def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False) -> list[str]:
-        """The tokens of a text."""
+        """Return the tokens of a text."""
         given = text if pair is None else (text, pair)
         return self.run([given], words=False, special=add_special_tokens, limits=None)[0].tokens
 
     def batch_decode(
         self, sequences: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
     ) -> list[str]:
-        """The texts of many lists, rows of a tensor or of an array; one text for ids that are not in rows."""
+        """Decode many lists, or rows of a tensor or array; ids that are not in rows give one text."""
         rows = plain(sequences)
         rows = [rows] if isinstance(rows, int) or (rows and isinstance(rows[0], int)) else rows
         return [self.decode(ids, skip_special_tokens, clean_up_tokenization_spaces) for ids in rows]
 
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
-        """The text of tokens."""
+        """Join tokens to a text."""
         decoder = self.backend.decoder
         with readable_ids():
             return " ".join(tokens) if decoder is None else decoder.decode(list(tokens))
 
     def pad(self, encoded_inputs: Any, **options: Any) -> Encodings:
-        """Pads rows of ids (and masks, types) that were encoded apart; see `encode.pad_rows` for the options."""
+        """Pad rows of ids (and masks, types) that were encoded separately; see `encode.pad_rows` for the options."""
         return pad_rows(self, encoded_inputs, **options)
 
     def get_special_tokens_mask(
         self, token_ids_0: Any, token_ids_1: Any = None, already_has_special_tokens: bool = False
     ) -> list[int]:
-        """1 for each id that is a special token's, else 0.
+        """Return 1 for each id of a special token, else 0.
 
         Raises:
             UnsupportedOption: ids that have no special tokens yet; the call tells theirs.
@@ -107,7 +107,7 @@ class Tokenizer(TokenizerCore):
 
     @property
     def vocab_size(self) -> int:
-        """Tokens without those that were added."""
+        """Size of the vocabulary without added tokens."""
         return self.backend.get_vocab_size(with_added_tokens=False)
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
@@ -125,15 +125,15 @@ class Tokenizer(TokenizerCore):
     extra_special_tokens = additional_special_tokens
 
     def apply_chat_template(self, conversation: Any, tools: Any = None, documents: Any = None, **options: Any) -> Any:
-        """A conversation as the model was taught to read it; see `chat.apply` for the options."""
+        """Render a conversation in the model's format; see `chat.apply` for the options."""
         return chat.apply(self, conversation, tools, documents, **options)
 
     def get_chat_template(self, chat_template: str | None = None, tools: Any = None) -> str:
-        """The template of this name, or the one for tools where there are both. Raises ChatTemplateError."""
+        """Return the template of a name, or the one for tools where both exist. Raises ChatTemplateError."""
         return chat.chosen(self, chat_template, tools)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> tuple[str, ...]:
-        """Writes tokenizer.json, tokenizer_config.json and the chat template, as the reference reads them.
+        """Write tokenizer.json, tokenizer_config.json and the chat template in the reference's format.
 
         Raises:
             UnsupportedOption: an option that would ask for other files, or for an upload.
@@ -148,7 +148,7 @@ class Tokenizer(TokenizerCore):
 
     @property
     def src_lang(self) -> str | None:
-        """The language of what a translator reads, which frames each text; None where nobody said it.
+        """Source language of a translation model, which decides the tokens around each text; None where not set.
 
         Raises:
             InvalidInput: when set, a language that the tokenizer does not know.
@@ -161,7 +161,7 @@ class Tokenizer(TokenizerCore):
 
     @property
     def tgt_lang(self) -> str | None:
-        """The language of what a translator writes, which frames `text_target`; as `src_lang` for None."""
+        """Target language of a translation model, which decides the tokens around `text_target`; None where not set."""
         return self.options.get("tgt_lang")
 
     @tgt_lang.setter
@@ -171,7 +171,7 @@ class Tokenizer(TokenizerCore):
 
     @property
     def add_bos_token(self) -> bool:
-        """Whether each text begins with the begin token. Setting it changes that, and nothing at the text's end."""
+        """True if each text gets the begin token. Setting it does not change the end of a text."""
         return stands(self, "add_bos_token")
 
     @add_bos_token.setter
@@ -180,7 +180,7 @@ class Tokenizer(TokenizerCore):
 
     @property
     def add_eos_token(self) -> bool:
-        """Whether each text ends with the end token. Setting it changes that, and nothing at the text's beginning."""
+        """True if each text gets the end token. Setting it does not change the beginning of a text."""
         return stands(self, "add_eos_token")
 
     @add_eos_token.setter
@@ -196,7 +196,7 @@ class Tokenizer(TokenizerCore):
             setattr(self.target, name, wanted)
 
     def face(self, language: str) -> str:
-        """Frames each text as the model reads this language; gives its code. Raises InvalidInput."""
+        """Add the special tokens of a source language to each text; return its code. Raises InvalidInput."""
         code, frame = framing(self, language, "src_lang")
         with self._lock:
             self.backend.post_processor = frame
@@ -204,61 +204,61 @@ class Tokenizer(TokenizerCore):
 
     @property
     def backend_tokenizer(self) -> tokenizers.Tokenizer:
-        """The `tokenizers` library's tokenizer."""
+        """The tokenizer of the `tokenizers` library."""
         return self.backend
 
     @property
     def decoder(self) -> Decoder | None:
-        """What makes text of tokens, the library's own."""
+        """The library's decoder, which joins tokens to text."""
         return self.backend.decoder
 
     @property
     def added_tokens_decoder(self) -> dict[int, AddedToken]:
-        """id -> token, of those that are found in texts as they stand."""
+        """Added tokens as id -> token."""
         return dict(sorted(self.backend.get_added_tokens_decoder().items()))
 
     @property
     def added_tokens_encoder(self) -> dict[str, int]:
-        """token -> id, of those that are found in texts as they stand."""
+        """Added tokens as token -> id."""
         return {token.content: number for number, token in self.added_tokens_decoder.items()}
 
     def get_added_vocab(self) -> dict[str, int]:
-        """As `added_tokens_encoder`."""
+        """Return `added_tokens_encoder`."""
         return self.added_tokens_encoder
 
     @property
     def init_kwargs(self) -> dict[str, Any]:
-        """The entries of tokenizer_config.json, a copy."""
+        """A copy of the entries of tokenizer_config.json."""
         return {**self.options, **self.special, "name_or_path": self.name_or_path}
 
     @property
     def add_prefix_space(self) -> bool:
-        """Whether a space is put before texts, as tokenizer_config.json says."""
+        """True if tokenizer_config.json adds a space before texts."""
         return bool(self.options.get("add_prefix_space"))
 
     @property
     def max_len_single_sentence(self) -> int:
-        """Tokens of a text that the model takes, without special ones."""
+        """Longest text in tokens, without special tokens."""
         return self.model_max_length - self.backend.num_special_tokens_to_add(False)
 
     @property
     def max_len_sentences_pair(self) -> int:
-        """Tokens of a pair that the model takes, without special ones."""
+        """Longest pair in tokens, without special tokens."""
         return self.model_max_length - self.backend.num_special_tokens_to_add(True)
 
     @property
     def deprecation_warnings(self) -> dict[str, bool]:
-        """Nothing: programs switch warnings off here that there are none of."""
+        """An empty dict: programs switch off warnings here that do not exist."""
         return {}
 
     def clean_up_tokenization(self, text: str) -> str:
-        """A text without the spaces before punctuation and inside contractions that joining tokens leaves."""
+        """Remove the spaces before punctuation and inside contractions that joining tokens leaves."""
         return tidy(text)
 
     def save_vocabulary(
         self, save_directory: str | os.PathLike[str], filename_prefix: str | None = None
     ) -> tuple[str, ...]:
-        """Writes the library's files of the vocabulary alone; gives their paths. Raises InvalidInput without a folder.
+        """Write the vocabulary files alone and return their paths. Raises InvalidInput without a folder.
 
         What a tokenizer is besides its vocabulary is saved by `save_pretrained`.
         """
@@ -269,7 +269,7 @@ class Tokenizer(TokenizerCore):
     def encode_message_with_chat_template(
         self, message: Mapping[str, Any], conversation_history: Sequence[Any] | None = None, **options: Any
     ) -> list[int]:
-        """The ids that a message adds to those of the conversation before it; see `chat.apply` for the options."""
+        """Return the ids that a message adds to a conversation; see `chat.apply` for the options."""
         return chat.appended(self, message, conversation_history, options)
 
     def train_new_from_iterator(
@@ -281,7 +281,7 @@ class Tokenizer(TokenizerCore):
         special_tokens_map: Mapping[str, str] | None = None,
         **options: Any,
     ) -> Tokenizer:
-        """A tokenizer of the same kind with a vocabulary from other texts; see `retraining.retrained`."""
+        """Train a tokenizer of the same kind on other texts; see `retraining.retrained`."""
         return retrained(
             self, text_iterator, vocab_size, length=length, new=new_special_tokens or (),
             renamed=special_tokens_map or {}, options=options,

@@ -1,4 +1,4 @@
-"""Tools that chat templates offer a model: JSON schemas, or Python functions that are described as such.
+"""Tools that chat templates offer a model: JSON schemas, or Python functions described as JSON schemas.
 
 A function says its types in its signature and everything else in a docstring of Google's style.
 """
@@ -24,7 +24,7 @@ ENTRY = re.compile(r"([ \t]*)(\w+):(.*)")
 
 
 def schemas(tools: Sequence[Any] | None) -> list[Any] | None:
-    """Tools as templates read them. Raises UnsupportedOption for what is no schema and cannot be described as one."""
+    """Convert tools to JSON schemas. Raises UnsupportedOption for a value that cannot be converted."""
     if tools is None:
         return None
     if isinstance(tools, (str, Mapping)) or not hasattr(tools, "__iter__"):
@@ -33,7 +33,7 @@ def schemas(tools: Sequence[Any] | None) -> list[Any] | None:
 
 
 def schema(tool: Any) -> Any:
-    """A function as a JSON schema; a schema as it is."""
+    """Convert a function to a JSON schema; return a schema unchanged."""
     if isinstance(tool, Mapping):
         return tool
     if inspect.isfunction(tool) or inspect.ismethod(tool):
@@ -44,7 +44,7 @@ def schema(tool: Any) -> Any:
 
 
 def described(function: Callable[..., Any]) -> dict[str, Any]:
-    """A function's name, description, parameters and result as templates read them.
+    """Describe a function: name, description, parameters and result.
 
     Raises:
         UnsupportedOption: no docstring, a parameter without a type or a description, or a type that JSON does not have.
@@ -75,7 +75,7 @@ def described(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def parameters(function: Callable[..., Any]) -> tuple[dict[str, Any], list[str]]:
-    """name -> type of each parameter (and of the result, as `return`), and the names that have no default."""
+    """Return name -> type of each parameter (the result is `return`), and the names without a default."""
     found, name = inspect.signature(function).parameters, function.__name__
     first = next(iter(found), None)
     own = first if first in ("self", "cls") and found[first].annotation is inspect.Parameter.empty else None
@@ -93,7 +93,7 @@ def parameters(function: Callable[..., Any]) -> tuple[dict[str, Any], list[str]]
 
 
 def typed(hint: Any, where: str) -> dict[str, Any]:
-    """A type as JSON schema writes it. Raises UnsupportedOption for one that JSON does not have."""
+    """Convert a type to a JSON schema. Raises UnsupportedOption for a type that JSON does not have."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is None and isinstance(hint, type) and issubclass(hint, Enum):
         return listed([member.value for member in hint], where)
@@ -113,7 +113,7 @@ def typed(hint: Any, where: str) -> dict[str, Any]:
 
 
 def basic(hint: Any, where: str) -> dict[str, Any]:
-    """A type without parts."""
+    """Convert a type without arguments."""
     if hint is Any:
         return {}
     try:
@@ -128,7 +128,7 @@ def basic(hint: Any, where: str) -> dict[str, Any]:
 
 
 def union(args: Sequence[Any], where: str) -> dict[str, Any]:
-    """Any of several types: their names where these say all; `nullable` where None is one of them."""
+    """Convert a union: a list of names where possible; `nullable` where None is a member."""
     kinds = [typed(one, where) for one in args if one is not type(None)]
     plain = all(kind.keys() == {"type"} and isinstance(kind["type"], str) for kind in kinds)
     found: dict[str, Any] = {"anyOf": kinds}
@@ -141,7 +141,7 @@ def union(args: Sequence[Any], where: str) -> dict[str, Any]:
 
 
 def listed(values: list[Any], where: str) -> dict[str, Any]:
-    """One of these values."""
+    """Convert a Literal to an enum."""
     if not values or any(type(value) not in SCALARS for value in values):
         raise UnsupportedOption(f"The type of {where} must list numbers, strings, truth values or None, not {values}.")
     kinds = list(dict.fromkeys(SCALARS[type(value)] for value in values))
@@ -156,7 +156,7 @@ def unknown(hint: Any, where: str) -> UnsupportedOption:
 
 
 def with_words(kind: dict[str, Any], words: str, name: str) -> dict[str, Any]:
-    """A type with its description, and with the choices that the description ends with: `(choices: ["a", "b"])`."""
+    """Add the description to a type, and the choices at its end: `(choices: ["a", "b"])`."""
     match = CHOICES.search(words)
     if match is None:
         return {**kind, "description": words}
@@ -171,24 +171,24 @@ def with_words(kind: dict[str, Any], words: str, name: str) -> dict[str, Any]:
 
 
 def before(text: str, marks: Sequence[str]) -> str:
-    """What stands before the first of the marks."""
+    """Return the text before the first of the marks."""
     return text[: min((place for mark in marks if (place := text.find(mark)) >= 0), default=len(text))]
 
 
 def section(doc: str, heading: str, marks: Sequence[str]) -> str | None:
-    """What stands between a heading and the next of the marks; None without the heading."""
+    """Return the text between a heading and the next mark; None without the heading."""
     match = re.search(heading, doc)
     return None if match is None else before(doc[match.end() :], marks)
 
 
 def arguments(doc: str) -> dict[str, str]:
-    """name -> description, from the lines under `Args:`."""
+    """Return name -> description from the lines under `Args:`."""
     lines = [line for line in (section(doc, r"\n\s*Args:\n", HEADINGS[1:]) or "").rstrip().split("\n") if line.strip()]
     return {name: " ".join(line.strip() for line in words if line.strip()) for name, words in groups(lines)}
 
 
 def groups(lines: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Names with the lines that belong to them: those up to the next name that stands no deeper."""
+    """Group names with their lines: those up to the next name that is not indented deeper."""
     name, indent, words = "", "", [""]
     for line in lines:
         match = ENTRY.fullmatch(line)

@@ -1,4 +1,4 @@
-"""Recipes of translators: vocabularies with tokens of languages, and pairs of vocabularies."""
+"""Recipes of translation tokenizers: vocabularies with language tokens, and pairs of vocabularies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .spm import CONTROL, NORMAL, SentencePiece
 def with_languages(
     model: SentencePiece, settings: Settings, special: dict[str, str], languages: Sequence[str], *, exact: bool
 ) -> Built:
-    """fairseq's first four pieces, the model's, a token for each language, and a mask.
+    """Build fairseq's first four pieces, the model's pieces, one token a language, and a mask token.
 
     Args:
         exact: spaces as the model reads them itself; any white space ends a word otherwise.
@@ -28,12 +28,12 @@ def with_languages(
 
 
 def user_pieces(model: SentencePiece) -> list[object]:
-    """A user's pieces; the control pieces are those of fairseq, which have roles."""
+    """Return the user-defined pieces; the control pieces are fairseq's, which have roles."""
     return [token for token in own_tokens(model) if not token.special]
 
 
 def around(built: Built, language: str, *, last: bool) -> Built:
-    """The language's token before a text, or after its end token."""
+    """Add the language token before a text, or after its end token."""
     eos = built.special["eos_token"]
     begin, end = ("", f" {eos} {language}") if last else (f"{language} ", f" {eos}")
     framed(built.backend, f"{begin}$A{end}", f"{begin}$A $B{end}", [eos, language])
@@ -41,25 +41,25 @@ def around(built: Built, language: str, *, last: bool) -> Built:
 
 
 def mbart(model: SentencePiece, settings: Settings) -> Built:
-    """mBART's (Liu et al., 2020, arXiv:2001.08210)."""
+    """mBART (Liu et al., 2020, arXiv:2001.08210)."""
     built = with_languages(model, settings, named(settings, **ROLES["MBart"]), MBART, exact=False)
     return around(built, "en_XX", last=True)
 
 
 def mbart50(model: SentencePiece, settings: Settings) -> Built:
-    """mBART-50's (Tang et al., 2020, arXiv:2008.00401)."""
+    """mBART-50 (Tang et al., 2020, arXiv:2008.00401)."""
     special = named(settings, **ROLES["MBart50"])
     return around(with_languages(model, settings, special, MBART50, exact=True), "en_XX", last=False)
 
 
 def nllb(model: SentencePiece, settings: Settings) -> Built:
-    """NLLB's (NLLB Team, 2022, arXiv:2207.04672)."""
+    """NLLB (NLLB Team, 2022, arXiv:2207.04672)."""
     built = with_languages(model, settings, named(settings, **ROLES["Nllb"]), NLLB, exact=True)
     return around(built, "eng_Latn", last=bool(settings.get("legacy_behaviour", False)))
 
 
 def plbart(model: SentencePiece, settings: Settings) -> Built:
-    """PLBart's programming languages (Ahmad et al., 2021, arXiv:2103.06333); none stands there until it is named."""
+    """PLBart's programming languages (Ahmad et al., 2021, arXiv:2103.06333); no language token until one is set."""
     kind = settings.get("language_codes", "base")
     if kind not in PLBART:
         raise UnsupportedTokenizer(f"language_codes of PLBart is 'base' or 'multi', not {kind!r}.")
@@ -75,7 +75,7 @@ def plbart(model: SentencePiece, settings: Settings) -> Built:
 
 
 def m2m100(vocab: Mapping[str, int], model: SentencePiece, settings: Settings) -> Built:
-    """M2M-100's: the model's pieces have their ids in vocab.json, the languages theirs after it.
+    """M2M-100: vocab.json gives the ids of the pieces; language tokens follow.
 
     Raises:
         UnsupportedTokenizer: the model has a piece that vocab.json lacks, or other languages.
@@ -93,7 +93,7 @@ def m2m100(vocab: Mapping[str, int], model: SentencePiece, settings: Settings) -
 
 
 def numbered_rows(vocab: Mapping[str, int], model: SentencePiece, unknown: str) -> Vocabulary:
-    """The words of vocab.json by their ids, with the model's scores.
+    """Return the words of vocab.json by id, with the model's scores.
 
     Raises:
         UnsupportedTokenizer: the model has a piece that vocab.json lacks, or ids are left out.
@@ -114,7 +114,7 @@ def numbered_rows(vocab: Mapping[str, int], model: SentencePiece, unknown: str) 
 
 
 def marian_sides(vocab: Mapping[str, int], model: SentencePiece, settings: Settings) -> Built:
-    """One side of a Marian pair in the Hugging Face format: a SentencePiece model whose ids are in vocab.json.
+    """Build one side of a Marian pair: a SentencePiece model whose ids are in vocab.json.
 
     Raises:
         UnsupportedTokenizer: the model has a piece that vocab.json lacks.

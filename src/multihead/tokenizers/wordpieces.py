@@ -1,4 +1,4 @@
-"""Recipes of vocabularies in vocab.txt, a token a line: BERT's word pieces and their kin, ESM's letters."""
+"""Recipes of vocab.txt, one token a line: WordPiece of BERT and its relatives, and ESM's letters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Lines = Mapping[str, int]
 
 
 def backend_of(vocab: Lines, settings: Settings, unknown: str) -> Tokenizer:
-    """Word pieces (Wu et al., 2016, arXiv:1609.08144) after BERT's rules."""
+    """WordPiece (Wu et al., 2016, arXiv:1609.08144) with BERT's rules."""
     backend = Tokenizer(WordPiece(dict(vocab), unk_token=unknown))
     backend.normalizer = bert_normalizer(settings)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -29,14 +29,14 @@ def backend_of(vocab: Lines, settings: Settings, unknown: str) -> Tokenizer:
 
 
 def segmented(backend: Tokenizer, special: Mapping[str, str], first: int = 0) -> None:
-    """[CLS] text [SEP], the second text of a pair of another type; `first` is the type of [CLS]."""
+    """Add [CLS] text [SEP]; the second text of a pair has type 1; `first` is the type of [CLS]."""
     cls, sep = special["cls_token"], special["sep_token"]
     start = f"{cls}:{first} $A:0 {sep}:0"
     framed(backend, start, f"{start} $B:1 {sep}:1", [cls, sep])
 
 
 def wordpiece(vocab: Lines, settings: Settings) -> Built:
-    """BERT's: [CLS] text [SEP]."""
+    """BERT: [CLS] text [SEP]."""
     special = named(settings, **ROLES["Bert"])
     backend = backend_of(vocab, settings, special["unk_token"])
     built = finished(backend, special, settings)
@@ -45,7 +45,7 @@ def wordpiece(vocab: Lines, settings: Settings) -> Built:
 
 
 def funnel(vocab: Lines, settings: Settings) -> Built:
-    """Funnel's: as BERT's, with tokens for both ends of a text, and a type of its own for the first."""
+    """Funnel: like BERT, with begin and end tokens, and a type of its own for the first token."""
     special = named(settings, **ROLES["Funnel"])
     backend = backend_of(vocab, settings, special["unk_token"])
     built = finished(backend, special, settings)
@@ -54,7 +54,7 @@ def funnel(vocab: Lines, settings: Settings) -> Built:
 
 
 def mpnet(vocab: Lines, settings: Settings) -> Built:
-    """MPNet's: BERT's words, framed as RoBERTa's."""
+    """MPNet: BERT's words with RoBERTa's special tokens."""
     special = named(settings, **ROLES["MPNet"])
     backend = backend_of(vocab, settings, special["unk_token"])
     built = finished(backend, special, settings, wide=["mask_token"])
@@ -64,7 +64,7 @@ def mpnet(vocab: Lines, settings: Settings) -> Built:
 
 
 def splinter(vocab: Lines, settings: Settings) -> Built:
-    """Splinter's: a pair is a question, a token that asks for it, a full stop, and the context."""
+    """Splinter: a pair is a question, a question token, a full stop, and the context."""
     question = str(settings.get("question_token", "[QUESTION]"))
     special = named(settings, **ROLES["Bert"])
     backend = backend_of(vocab, settings, special["unk_token"])
@@ -78,7 +78,7 @@ def splinter(vocab: Lines, settings: Settings) -> Built:
 
 
 def esm(vocab: Lines, settings: Settings) -> Built:
-    """ESM's: the vocabulary's tokens are found as they are, what lies between is unknown up to the next white space."""
+    """ESM: vocabulary tokens match exactly; text between them is unknown up to the next white space."""
     special = named(settings, **ROLES["Esm"])
     vocab = {token.strip(): number for token, number in vocab.items()}
     backend = Tokenizer(whole_words(vocab, special["unk_token"]))
@@ -92,7 +92,7 @@ def esm(vocab: Lines, settings: Settings) -> Built:
 
 
 def japanese(vocab: Lines, settings: Settings) -> Built:
-    """BERT's Japanese vocabularies: words by MeCab, then word pieces or characters.
+    """Japanese BERT: words by MeCab, then WordPiece or characters.
 
     Raises:
         UnsupportedTokenizer: words by another program, or MeCab is not installed.
@@ -125,7 +125,7 @@ def japanese(vocab: Lines, settings: Settings) -> Built:
 
 
 def tagger(options: Mapping[str, Any], lower: bool, characters: bool) -> Mecab:
-    """MeCab by the settings' `mecab_kwargs`.
+    """Build MeCab from the settings' `mecab_kwargs`.
 
     Raises:
         UnsupportedTokenizer: an unknown one. UnsafeFile: `mecab_option`, a command line that names files to read and
@@ -148,7 +148,7 @@ def tagger(options: Mapping[str, Any], lower: bool, characters: bool) -> Mecab:
 
 
 def roformer(vocab: Lines, settings: Settings) -> Built:
-    """RoFormer's: words by jieba. Raises UnsupportedTokenizer where it is not installed."""
+    """RoFormer: words by jieba. Raises UnsupportedTokenizer where it is not installed."""
     built = wordpiece(vocab, {**settings, "tokenize_chinese_chars": False})
     jieba = Jieba(dict(vocab))
     jieba.attach(built.backend)

@@ -1,4 +1,4 @@
-"""What cuts texts into words in Python, where the library has no rule for it: codes of byte pairs, MeCab, jieba.
+"""Python word splitters for rules that the library lacks: subword codes, MeCab, jieba.
 
 Such a part cannot be written into tokenizer.json, and is put into a tokenizer anew after it was copied.
 """
@@ -22,7 +22,7 @@ KEPT = 20_000  # words whose pieces are remembered
 
 
 class Words(Protocol):
-    """Code that cuts texts.
+    """Word splitter in Python.
 
     Args:
         in_json: the class's readers know to put it in when they read tokenizer.json.
@@ -31,16 +31,16 @@ class Words(Protocol):
     in_json: bool
 
     def attach(self, backend: Tokenizer) -> None:
-        """Puts what cuts texts into the library's tokenizer."""
+        """Install the word splitter in the library's tokenizer."""
 
 
 def detach(backend: Tokenizer) -> None:
-    """Puts BERT's rules where Python code was, so that the tokenizer can be written."""
+    """Replace the Python code by BERT's rules, so that the tokenizer can be serialized."""
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece(prefix="##")
 
 
 class Cutter:
-    """What the library calls with each stretch of text."""
+    """Adapter that the library calls with each stretch of text."""
 
     def pre_tokenize(self, text: PreTokenizedString) -> None:
         text.split(self.cut)
@@ -51,7 +51,7 @@ class Cutter:
 
 @dataclass
 class Codes(Cutter):
-    """Byte pairs as Sennrich et al. wrote them (2016, arXiv:1508.07909): `@@` ends a piece that its word goes on after.
+    """Subword codes (Sennrich et al., 2016, arXiv:1508.07909): `@@` ends a piece inside a word.
 
     Args:
         merges: pairs of pieces, the first merged first; `</w>` ends a word.
@@ -93,7 +93,7 @@ class Codes(Cutter):
         return found
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where words begin and end."""
+        """Return the offsets of words."""
         for match in re.finditer(r"\S+\n?", text):
             if not self.small:
                 yield match.span()
@@ -102,7 +102,7 @@ class Codes(Cutter):
                 yield match.start() + part.start(), match.start() + part.end()
 
     def pieces(self, word: str) -> list[str]:
-        """A word's pieces, without marks."""
+        """Return the pieces of a word, without marks."""
         if word in self.known:
             return self.known[word]
         parts = [*word[:-1], word[-1] + "</w>"]
@@ -125,7 +125,7 @@ class Codes(Cutter):
 
 
 class Joiner:
-    """Joins pieces of `Codes` to a text."""
+    """Decoder that joins pieces of `Codes`."""
 
     def decode_chain(self, tokens: Sequence[str]) -> list[str]:
         return [" ".join(tokens).replace("@@ ", "").strip()]
@@ -133,7 +133,7 @@ class Joiner:
 
 @dataclass
 class Mecab(Cutter):
-    """Japanese words of MeCab (Kudo et al., 2004), as BERT's Japanese vocabularies count them.
+    """Japanese words by MeCab (Kudo et al., 2004), for Japanese BERT vocabularies.
 
     Args:
         dictionary: "ipadic", "unidic_lite", "unidic", None for MeCab's own.
@@ -160,7 +160,7 @@ class Mecab(Cutter):
         return self.__dict__ | {"tagger": None}
 
     def made(self) -> Any:
-        """MeCab with its dictionary. Raises UnsupportedTokenizer without them."""
+        """Build MeCab with its dictionary. Raises UnsupportedTokenizer where one is missing."""
         how = 'python -m pip install "multihead[japanese]"'
         try:
             import fugashi
@@ -196,7 +196,7 @@ class Mecab(Cutter):
         return found
 
     def parts(self, word: NormalizedString | None) -> list[NormalizedString]:
-        """A word without capitals where asked; characters by their NFKC form, which may be several."""
+        """Lowercase a word where requested, and normalize characters to NFKC."""
         if word is None:
             return []
         if self.lower:
@@ -210,7 +210,7 @@ class Mecab(Cutter):
 
 @dataclass
 class Jieba(Cutter):
-    """Chinese words of jieba, and characters where a word is not in the vocabulary, as RoFormer's (Su et al., 2021).
+    """Chinese words by jieba, split to characters outside the vocabulary, for RoFormer (Su et al., 2021).
 
     Args:
         vocab: words that stay whole.

@@ -1,4 +1,4 @@
-"""A tokenizer made of one of the `tokenizers` library: trained on the spot, say."""
+"""Tokenizers made from an object or file of the `tokenizers` library."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .tokenizer import Tokenizer as Ours
 
 
 def wrapped(backend: Any, file: Any, settings: Mapping[str, Any]) -> Ours:
-    """The tokenizer of an object or of a file, with entries of tokenizer_config.json; the object stays as it is.
+    """Build a tokenizer from an object or file with entries of tokenizer_config.json; the object is not changed.
 
     Raises:
         InvalidInput: neither or both, or an object that no file holds. ModelNotFound: no such file.
@@ -40,7 +40,7 @@ def wrapped(backend: Any, file: Any, settings: Mapping[str, Any]) -> Ours:
 
 
 def read(file: Any) -> Tokenizer:
-    """The library's tokenizer in a file. Raises CorruptFile."""
+    """Read a tokenizer file of the library. Raises CorruptFile."""
     try:
         return Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises a bare Exception
@@ -48,7 +48,7 @@ def read(file: Any) -> Tokenizer:
 
 
 def stored(backend: Any) -> bytes:
-    """What the library writes of an object. Raises InvalidInput for an object that is none of its own."""
+    """Serialize an object of the library. Raises InvalidInput for another object."""
     inner = getattr(backend, "_tokenizer", backend)  # of the library's ready-made ones, such as ByteLevelBPETokenizer
     if not isinstance(inner, Tokenizer):
         raise InvalidInput(f"tokenizer_object is a tokenizer of the tokenizers library, not {type(backend).__name__}.")
@@ -59,7 +59,7 @@ def stored(backend: Any) -> bytes:
 
 
 def plain(value: Any) -> Any:
-    """A setting as files hold it."""
+    """Convert a setting to the form that files hold."""
     if isinstance(value, AddedToken):
         flags = ("content", "lstrip", "rstrip", "single_word", "normalized", "special")
         return {flag: getattr(value, flag) for flag in flags}
