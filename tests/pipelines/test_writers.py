@@ -14,7 +14,7 @@ import multihead
 from multihead import AutoModelForCausalLM
 from multihead.errors import InvalidInput, UnsupportedOption
 from multihead.pipelines.writing import filled
-from multihead.tokenizers.languages import name_of, resolved
+from multihead.tokenizers.languages import language_token, name_of
 
 from .conftest import exact
 
@@ -111,9 +111,9 @@ def test_a_language_is_known_by_its_code_or_the_one_code_that_begins_with_it():
         ("fr", "__fr__"),
         ("__fr__", "__fr__"),
     ):
-        assert resolved(given, codes, "tgt_lang") == token
+        assert language_token(given, codes, "tgt_lang") == token
     with pytest.raises(InvalidInput, match="zho_Hans, zho_Hant"):
-        resolved("zh", codes, "tgt_lang")
+        language_token("zh", codes, "tgt_lang")
     assert (name_of("pt"), name_of("por_Latn"), name_of("pt_XX"), name_of("qqq")) == (
         "Portuguese", "Portuguese", "Portuguese", "qqq",
     )  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 
 from multihead.errors import ChatTemplateError
 from multihead.tokenizers import budget
-from multihead.tokenizers.chat import rendered
+from multihead.tokenizers.chat import render
 
 HUGE = "1500000000"
 LONG = "{% set a = 'aaaaaaaaaa' * 100000 %}"
@@ -104,27 +104,27 @@ def test_a_template_that_does_not_end_is_stopped(source, monkeypatch):
     monkeypatch.setattr(budget, "STEPS", 100_000)
     monkeypatch.setattr(budget, "SECONDS", 0.5)
     with pytest.raises(ChatTemplateError, match="does not come to an end"):
-        rendered(source, {"messages": []})
+        render(source, {"messages": []})
 
 
 @pytest.mark.parametrize("source", TOO_LARGE, ids=range(len(TOO_LARGE)))
 def test_a_template_that_would_make_something_huge_is_refused_before_it_does(source):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ChatTemplateError):
-        rendered(source.replace("HUGE", HUGE), {"messages": []})
+        render(source.replace("HUGE", HUGE), {"messages": []})
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KB
 
 
 @pytest.mark.parametrize("source", BROKEN, ids=range(len(BROKEN)))
 def test_what_jinja_and_python_cannot_read_is_one_clear_error(source):
     with pytest.raises(ChatTemplateError):
-        rendered(source, {"messages": [], "x": None, "b": [1]})
+        render(source, {"messages": [], "x": None, "b": [1]})
 
 
 def test_the_time_that_a_template_computes_is_limited_whatever_it_does(monkeypatch):
     monkeypatch.setattr(budget, "SECONDS", 0.0)
     with pytest.raises(ChatTemplateError, match="line 1"):
-        rendered("{% for i in range(1000) %}{{ i }}{% endfor %}", {})
+        render("{% for i in range(1000) %}{{ i }}{% endfor %}", {})
 
 
 @pytest.mark.parametrize(
@@ -157,13 +157,13 @@ def test_honest_templates_write_what_they_write_without_a_budget(source):
     )
     plain.filters["tojson"] = tojson
     messages = [{"role": "user", "content": "Hi ä", "n": 3}, {"role": "assistant", "content": "<Hm>", "n": 0}]
-    assert rendered(source, {"messages": messages}) == plain.from_string(source).render(messages=messages)
+    assert render(source, {"messages": messages}) == plain.from_string(source).render(messages=messages)
 
 
 def test_dates_are_told_in_honest_forms():
     today = datetime.now()
     for form in ("%d %b %Y", "%-d %B %Y", "%H 100%%", "%A, %Y1"):
-        assert rendered("{{ strftime_now(form) }}", {"form": form}) in {
+        assert render("{{ strftime_now(form) }}", {"form": form}) in {
             today.strftime(form),
             datetime.now().strftime(form),
         }

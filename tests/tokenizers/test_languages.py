@@ -7,7 +7,7 @@ import transformers
 
 from multihead import AutoTokenizer
 from multihead.errors import InvalidInput, UnsupportedOption
-from multihead.tokenizers.languages import frame
+from multihead.tokenizers.languages import language_frame
 from multihead.tokenizers.tokenizer import Tokenizer
 
 from . import folders
@@ -107,7 +107,7 @@ def test_a_saved_translator_is_the_same_to_both_libraries(folder, kind, tmp_path
     text = f"{TEXT} newword <mask>"
     ours.save_pretrained(tmp_path)
     again, reference = loaded(tmp_path)
-    assert frame(again, english, french) == frame(ours, english, french)
+    assert language_frame(again, english, french) == language_frame(ours, english, french)
     for language in (english, french):
         ours.src_lang = again.src_lang = reference.src_lang = language
         assert again(text)["input_ids"] == reference(text)["input_ids"] == ours(text)["input_ids"]
@@ -118,7 +118,7 @@ def test_the_side_of_the_language_is_saved_where_the_reference_reads_no_such_fil
     ours = AutoTokenizer.from_pretrained(folder("MBart"), tokenizer_class="PLBartTokenizer", src_lang="en_XX")
     ours.save_pretrained(tmp_path)
     again, reference = loaded(tmp_path)
-    assert frame(again, "en", "fr") == frame(ours, "en", "fr")
+    assert language_frame(again, "en", "fr") == language_frame(ours, "en", "fr")
     assert again(TEXT)["input_ids"] == reference(TEXT)["input_ids"] == ours(TEXT)["input_ids"]
 
 

@@ -14,7 +14,7 @@ import transformers
 import tokenizers
 from multihead import AutoTokenizer
 from multihead.errors import UnsafeFile, UnsupportedTokenizer
-from multihead.tokenizers.older import family
+from multihead.tokenizers.older import class_stem
 from tokenizers import models, pre_tokenizers, trainers
 
 from .folders import CORPUS, TEXTS, write
@@ -360,7 +360,7 @@ def test_a_plain_class_leaves_the_choice_to_the_model(tmp_path):
     write(tmp_path, "config.json", {"model_type": "mpnet"})
     write(tmp_path, "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
     assert AutoTokenizer.from_pretrained(tmp_path).cls_token == "<s>"
-    assert family(tmp_path, {}) == "MPNet"
+    assert class_stem(tmp_path, {}) == "MPNet"
 
 
 def test_the_map_of_special_tokens_describes_them_unless_the_settings_list_added_tokens(tmp_path):

@@ -12,7 +12,7 @@ from transformers.utils import get_json_schema
 
 from multihead import AutoTokenizer
 from multihead.errors import UnsupportedOption
-from multihead.tokenizers.tools import described
+from multihead.tokenizers.tools import describe_function
 
 from . import folders
 
@@ -65,7 +65,7 @@ def tool(hint: Any, default: Any = None) -> Any:
 
 @pytest.mark.parametrize("hint", TYPES, ids=str)
 def test_types_are_described_as_the_reference_does(hint):
-    assert described(tool(hint)) == get_json_schema(tool(hint))
+    assert describe_function(tool(hint)) == get_json_schema(tool(hint))
 
 
 @pytest.mark.parametrize("hint", REFUSED, ids=str)
@@ -73,14 +73,14 @@ def test_types_that_json_does_not_have_are_refused_by_name(hint):
     with pytest.raises(Exception):  # noqa: B017, PT011
         get_json_schema(tool(hint))
     with pytest.raises(UnsupportedOption, match="weather"):
-        described(tool(hint))
+        describe_function(tool(hint))
 
 
 @pytest.mark.parametrize("doc", DOCS)
 def test_docstrings_are_read_as_the_reference_does(doc):
     function = tool(str)
     function.__doc__ = doc
-    assert described(function) == get_json_schema(function)
+    assert describe_function(function) == get_json_schema(function)
 
 
 class Service:
@@ -100,13 +100,13 @@ class Service:
 
 
 def test_methods_leave_themselves_out_and_results_may_be_of_any_type():
-    assert described(Service().ask) == get_json_schema(Service().ask)
-    assert described(Service.ask) == get_json_schema(Service.ask)
+    assert describe_function(Service().ask) == get_json_schema(Service().ask)
+    assert describe_function(Service.ask) == get_json_schema(Service.ask)
 
     def make() -> Own:
         """Makes one."""
 
-    assert described(make) == get_json_schema(make)
+    assert describe_function(make) == get_json_schema(make)
 
 
 def without_words(x: str): ...
@@ -137,7 +137,7 @@ def with_broken_choices(x: str):
 )
 def test_a_function_that_does_not_say_what_it_takes_is_refused_by_name(function):
     with pytest.raises(UnsupportedOption, match=function.__name__):
-        described(function)
+        describe_function(function)
 
 
 def test_templates_read_functions_as_schemas(tmp_path):

@@ -99,9 +99,9 @@ class PreTrainedTokenizerFast(metaclass=_Tokenizers):
             InvalidInput: neither or both, or an object that no file holds. ModelNotFound, CorruptFile: the file.
             UnsupportedTokenizer: settings whose types say nothing here.
         """
-        from ..tokenizers.wrapping import wrapped
+        from ..tokenizers.wrapping import wrap
 
-        return wrapped(tokenizer_object, tokenizer_file, settings)
+        return wrap(tokenizer_object, tokenizer_file, settings)
 
 
 class _AutoModel:

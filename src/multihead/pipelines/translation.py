@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from ..errors import InvalidInput, MultiheadError
 from ..generation.config import GenerationConfig
-from ..tokenizers.languages import frame, name_of
+from ..tokenizers.languages import language_frame, name_of
 from .base import Options
 from .catalog import LANGUAGE_PAIR
 from .splitting import Span, fitting, sentences
@@ -98,14 +98,14 @@ class Translation(Translator, Rewriter):
         return min((self.limit or ROOM) - 8, ROOM)
 
     def sources(self, texts: Sequence[str], o: Translating) -> list[list[Piece] | MultiheadError]:
-        known = frame(self.tokenizer, o.src_lang, o.tgt_lang)
+        known = language_frame(self.tokenizer, o.src_lang, o.tgt_lang)
         if known.before is None:
             return self.source([known.text + text for text in texts], o)
         ids = self.tokenizer.encode_ids([self.prefix + text for text in texts], special=False)
         return self.sized([[*known.before, *own, *known.after] for own in ids], texts, o)
 
     def config(self, o: Any, **defaults: Any) -> GenerationConfig:
-        first = frame(self.tokenizer, o.src_lang, o.tgt_lang).first
+        first = language_frame(self.tokenizer, o.src_lang, o.tgt_lang).first
         if first is not None and "forced_bos_token_id" not in o.generation:
             return super().config(o, **defaults).changed(forced_bos_token_id=first)
         return super().config(o, **defaults)

@@ -23,7 +23,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from ..errors import ChatTemplateError
-from .growth import BITS, EAGER, FILTERS, METHODS, few, formatted, method, operated, refuse_over
+from .growth import BITS, EAGER, FILTERS, METHODS, check_format, check_method, check_operator, lorem_ipsum, refuse_over
 
 STEPS = 3_000_000
 SECONDS = 3.0  # of the thread's own computing
@@ -93,7 +93,7 @@ BUDGET: ContextVar[Budget] = ContextVar("BUDGET")
 
 
 @contextmanager
-def budget() -> Iterator[None]:
+def limit_budget() -> Iterator[None]:
     """Give the decorated function a budget of its own for everything it renders."""
     token = BUDGET.set(Budget())
     try:
@@ -102,11 +102,11 @@ def budget() -> Iterator[None]:
         BUDGET.reset(token)
 
 
-def size_of(value: Any) -> int:
+def printed_size(value: Any) -> int:
     return BUDGET.get().size(value)
 
 
-def listed(value: Iterable[Any]) -> list[Any]:
+def counted_list(value: Iterable[Any]) -> list[Any]:
     """Return the items of an iterator as a list, one step an item."""
     found, own = [], BUDGET.get()
     for item in value:
@@ -115,7 +115,7 @@ def listed(value: Iterable[Any]) -> list[Any]:
     return found
 
 
-class Names(Namespace):
+class BudgetedNamespace(Namespace):
     """Jinja namespace that is never printed whole: nested namespaces could print without end."""
 
     def __repr__(self) -> str:
@@ -192,18 +192,20 @@ class BudgetedEnvironment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "-", "*", "/", "//", "**", "%"})
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(optimized=False, finalize=written, **options)  # nothing is computed while it is compiled
-        self.globals["namespace"] = Names
-        known: dict[str, Any] = {**self.filters, "sum": total}
+        super().__init__(
+            optimized=False, finalize=measured_output, **options
+        )  # nothing is computed while it is compiled
+        self.globals["namespace"] = BudgetedNamespace
+        known: dict[str, Any] = {**self.filters, "sum": counted_sum}
         tests: dict[str, Any] = {**self.tests}
         filler: Any = self.globals["lipsum"]
-        self.globals["lipsum"] = few(filler)
-        self.filters = {name: watched(name, call) for name, call in known.items()}
-        self.tests.update({name: watched(name, tests[name]) for name in WATCHED_TESTS})
+        self.globals["lipsum"] = lorem_ipsum(filler)
+        self.filters = {name: measured(name, call) for name, call in known.items()}
+        self.tests.update({name: measured(name, tests[name]) for name in WATCHED_TESTS})
 
     def add_filter(self, name: str, call: Callable[..., Any]) -> None:
         """Replace a filter of Jinja."""
-        self.filters[name] = watched(name, call)
+        self.filters[name] = measured(name, call)
 
     def step(self, made: int) -> None:
         BUDGET.get().step(made)
@@ -220,18 +222,18 @@ class BudgetedEnvironment(ImmutableSandboxedEnvironment):
 
     def joined(self, context: Context, parts: tuple[Any, ...]) -> str:
         """Concatenate values: Jinja's `~`."""
-        refuse_over(sum(map(size_of, parts)))
+        refuse_over(sum(map(printed_size, parts)))
         return str(self.spend((markup_join if context.eval_ctx.autoescape else str_join)(parts)))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         if operator == "+" and type(left) is str and type(right) is str:  # most often, and at most twice as long
             return BUDGET.get().spend(left + right)
-        operated(operator, left, right, size_of)
+        check_operator(operator, left, right, printed_size)
         return self.spend(super().call_binop(context, operator, left, right))
 
     def call(self, context: Context, call: Any, /, *args: Any, **named: Any) -> Any:
         if getattr(call, "__name__", None) in METHODS:
-            args = method(call.__self__, call.__name__, args, named, listed)
+            args = check_method(call.__self__, call.__name__, args, named, counted_list)
         return self.spend(super().call(context, call, *args, **named))
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
@@ -240,13 +242,13 @@ class BudgetedEnvironment(ImmutableSandboxedEnvironment):
             return None
 
         def wrapper(*args: Any, **named: Any) -> str:
-            formatted(value.__self__, "{", (*args, *named.values()), size_of)
+            check_format(value.__self__, "{", (*args, *named.values()), printed_size)
             return plain(*args, **named)
 
         return wrapper
 
 
-def watched(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+def measured(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a filter or test so that its arguments and result are measured."""
     skipped = 1 if getattr(call, "jinja_pass_arg", None) is not None else 0
     check = FILTERS.get(name)
@@ -256,7 +258,7 @@ def watched(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         own = BUDGET.get()
         own.step()
         if name in EAGER and len(args) > skipped and isinstance(args[skipped], Iterator):
-            args = (*args[:skipped], listed(args[skipped]), *args[skipped + 1 :])
+            args = (*args[:skipped], counted_list(args[skipped]), *args[skipped + 1 :])
         if check is not None:
             check(own.size, *args[skipped:], **named)
         return own.spend(call(*args, **named))
@@ -265,18 +267,18 @@ def watched(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pass_environment
-def total(environment: BudgetedEnvironment, iterable: Any, attribute: Any = None, start: Any = 0) -> Any:
+def counted_sum(environment: BudgetedEnvironment, iterable: Any, attribute: Any = None, start: Any = 0) -> Any:
     """Jinja's `sum` filter with one step an addition, since lists can be added too."""
     take = make_attrgetter(environment, attribute) if attribute is not None else None
     for item in iterable:
         item = item if take is None else take(item)
-        operated("+", start, item, size_of)
+        check_operator("+", start, item, printed_size)
         start = environment.spend(start + item)
     return start
 
 
 @pass_context
-def written(context: Context, value: Any) -> Any:
+def measured_output(context: Context, value: Any) -> Any:
     """Measure a value that the template prints."""
     own = BUDGET.get()
     own.step(len(value) if type(value) is str else own.size(value))

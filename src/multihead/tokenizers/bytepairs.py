@@ -9,9 +9,9 @@ from tokenizers.models import BPE
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 
 from .defaults import ROLES
-from .frames import bound, framed, numbered
-from .parts import Built, Settings, byte_level, finished, named, whole_words
-from .words import Codes
+from .frames import set_begin_end, set_special_tokens, token_id
+from .parts import BuiltTokenizer, Settings, byte_level, register_special_tokens, role_tokens, whole_words
+from .words import SubwordCodes
 
 Vocab = Mapping[str, int]
 Merges = Sequence[tuple[str, ...]]
@@ -22,60 +22,60 @@ def pairs(merges: Merges) -> list[tuple[str, str]]:
     return [(first, second) for first, second in merges]
 
 
-def gpt2(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
-    special = named(settings, **ROLES["GPT2"])
+def gpt2(vocab: Vocab, merges: Merges, settings: Settings) -> BuiltTokenizer:
+    special = role_tokens(settings, **ROLES["GPT2"])
     backend = byte_level(vocab, pairs(merges), bool(settings.get("add_prefix_space", False)))
-    built = finished(backend, special, settings)
-    bound(backend, special, settings.get("add_bos_token", False), settings.get("add_eos_token", False))
+    built = register_special_tokens(backend, special, settings)
+    set_begin_end(backend, special, settings.get("add_bos_token", False), settings.get("add_eos_token", False))
     return built
 
 
-def gpt_neox(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
+def gpt_neox(vocab: Vocab, merges: Merges, settings: Settings) -> BuiltTokenizer:
     built = gpt2(vocab, merges, {**ROLES["GPTNeoX"], **settings})
     built.backend.normalizer = normalizers.NFC()
     return built
 
 
-def qwen2(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
-    special = named(settings, **ROLES["Qwen2"])
+def qwen2(vocab: Vocab, merges: Merges, settings: Settings) -> BuiltTokenizer:
+    special = role_tokens(settings, **ROLES["Qwen2"])
     space = bool(settings.get("add_prefix_space") or False)
     backend = byte_level(vocab, pairs(merges), space)
     backend.normalizer = normalizers.NFC()
     cut = pre_tokenizers.Split(Regex(QWEN), behavior="isolated")
     marks = pre_tokenizers.ByteLevel(add_prefix_space=space, use_regex=False)
     backend.pre_tokenizer = pre_tokenizers.Sequence([cut, marks])
-    built = finished(backend, special, settings)
-    bound(backend, special, settings.get("add_bos_token", False), settings.get("add_eos_token", False))
+    built = register_special_tokens(backend, special, settings)
+    set_begin_end(backend, special, settings.get("add_bos_token", False), settings.get("add_eos_token", False))
     return built
 
 
-def roberta(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
-    special = named(settings, **ROLES["Roberta"])
+def roberta(vocab: Vocab, merges: Merges, settings: Settings) -> BuiltTokenizer:
+    special = role_tokens(settings, **ROLES["Roberta"])
     space, trim = settings.get("add_prefix_space", False), settings.get("trim_offsets", True)
     backend = byte_level(vocab, pairs(merges), space)
-    built = finished(backend, special, settings)
-    end, begin = ((special[role], numbered(backend, special[role])) for role in ("sep_token", "cls_token"))
+    built = register_special_tokens(backend, special, settings)
+    end, begin = ((special[role], token_id(backend, special[role])) for role in ("sep_token", "cls_token"))
     backend.post_processor = processors.RobertaProcessing(end, begin, trim, space)
     return built
 
 
-def blenderbot(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
+def blenderbot(vocab: Vocab, merges: Merges, settings: Settings) -> BuiltTokenizer:
     """Blenderbot: a text begins with a space and ends with </s>, as in training (Roller et al., 2020)."""
-    special = named(settings, **ROLES["Blenderbot"])
+    special = role_tokens(settings, **ROLES["Blenderbot"])
     backend = byte_level(vocab, pairs(merges), bool(settings.get("add_prefix_space", True)))
-    built = finished(backend, special, settings, wide=["mask_token"])
+    built = register_special_tokens(backend, special, settings, wide=["mask_token"])
     eos = special["eos_token"]
-    framed(backend, f"$A:0 {eos}:0", f"$A:0 {eos}:0 $B:1 {eos}:1", [eos])
+    set_special_tokens(backend, f"$A:0 {eos}:0", f"$A:0 {eos}:0 $B:1 {eos}:1", [eos])
     return built
 
 
-def deberta(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
+def deberta(vocab: Vocab, merges: Merges, settings: Settings) -> BuiltTokenizer:
     """DeBERTa v1: [CLS] text [SEP] text [SEP], as in training."""
-    special = named(settings, **ROLES["Deberta"])
+    special = role_tokens(settings, **ROLES["Deberta"])
     backend = byte_level(vocab, pairs(merges), bool(settings.get("add_prefix_space", False)))
-    built = finished(backend, special, settings)
+    built = register_special_tokens(backend, special, settings)
     cls, sep = special["cls_token"], special["sep_token"]
-    framed(backend, f"{cls}:0 $A:0 {sep}:0", f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1", [cls, sep])
+    set_special_tokens(backend, f"{cls}:0 $A:0 {sep}:0", f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1", [cls, sep])
     return built
 
 
@@ -88,19 +88,19 @@ def words(vocab: Vocab, merges: Merges, unknown: str, normalizer: normalizers.No
     return backend
 
 
-def openai(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
+def openai(vocab: Vocab, merges: Merges, settings: Settings) -> BuiltTokenizer:
     """GPT-1: lowercase words, no special token around a text."""
-    special = named(settings, **ROLES["OpenAIGPT"])
+    special = role_tokens(settings, **ROLES["OpenAIGPT"])
     backend = words(vocab, merges, special["unk_token"], normalizers.BertNormalizer(lowercase=True))
-    return finished(backend, special, settings)
+    return register_special_tokens(backend, special, settings)
 
 
-def herbert(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
-    special = named(settings, **ROLES["Herbert"])
+def herbert(vocab: Vocab, merges: Merges, settings: Settings) -> BuiltTokenizer:
+    special = role_tokens(settings, **ROLES["Herbert"])
     rules = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
     backend = words(vocab, merges, special["unk_token"], rules)
-    built = finished(backend, special, settings)
-    end, begin = ((special[role], numbered(backend, special[role])) for role in ("sep_token", "cls_token"))
+    built = register_special_tokens(backend, special, settings)
+    end, begin = ((special[role], token_id(backend, special[role])) for role in ("sep_token", "cls_token"))
     backend.post_processor = processors.BertProcessing(end, begin)
     return built
 
@@ -114,28 +114,28 @@ def byte_of(mark: str) -> int:
     return [byte for byte in range(256) if byte not in plain][number - 256]
 
 
-def codes(vocab: Vocab, merges: Merges, settings: Settings, special: dict[str, str], small: bool) -> Built:
+def codes(vocab: Vocab, merges: Merges, settings: Settings, special: dict[str, str], small: bool) -> BuiltTokenizer:
     """Subword codes (`@@`), each a token of the vocabulary or unknown."""
     backend = Tokenizer(whole_words(vocab, special["unk_token"]))
-    cut = Codes([tuple(merge) for merge in merges], small)
+    cut = SubwordCodes([tuple(merge) for merge in merges], small)
     cut.attach(backend)
-    built = finished(backend, special, settings)
-    return Built(built.backend, built.special, built.more, cut)
+    built = register_special_tokens(backend, special, settings)
+    return BuiltTokenizer(built.backend, built.special, built.more, cut)
 
 
-def ctrl(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
+def ctrl(vocab: Vocab, merges: Merges, settings: Settings) -> BuiltTokenizer:
     """CTRL: words split at white space; a line break stays with the word before it."""
-    return codes(vocab, merges, settings, named(settings, **ROLES["CTRL"]), small=False)
+    return codes(vocab, merges, settings, role_tokens(settings, **ROLES["CTRL"]), small=False)
 
 
-def blenderbot_small(vocab: Vocab, merges: Merges, settings: Settings) -> Built:
-    special = named(settings, **ROLES["BlenderbotSmall"])
+def blenderbot_small(vocab: Vocab, merges: Merges, settings: Settings) -> BuiltTokenizer:
+    special = role_tokens(settings, **ROLES["BlenderbotSmall"])
     return codes(vocab, merges, settings, special, small=True)
 
 
-def byt5(settings: Settings) -> Built:
+def byt5(settings: Settings) -> BuiltTokenizer:
     """ByT5: one token a byte, after three special tokens, and sentinels (Xue et al., 2022, arXiv:2105.13626)."""
-    special = named(settings, **ROLES["T5"])
+    special = role_tokens(settings, **ROLES["T5"])
     marks = sorted(pre_tokenizers.ByteLevel.alphabet(), key=byte_of)
     first = [special[role] for role in ("pad_token", "eos_token", "unk_token")]
     vocab = {token: number for number, token in enumerate([*first, *marks])}
@@ -143,13 +143,13 @@ def byt5(settings: Settings) -> Built:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     count = 0 if settings.get("additional_special_tokens") else settings.get("extra_ids", 125)
     sentinels = [f"<extra_id_{number}>" for number in range(count)]
-    built = finished(backend, special, settings, sentinels, wide=list(special))
+    built = register_special_tokens(backend, special, settings, sentinels, wide=list(special))
     eos = special["eos_token"]
-    framed(backend, f"$A {eos}", f"$A {eos} $B {eos}", [eos])
+    set_special_tokens(backend, f"$A {eos}", f"$A {eos} $B {eos}", [eos])
     return built
 
 
-RECIPES: Mapping[str, Callable[[Vocab, Merges, Settings], Built]] = {
+RECIPES: Mapping[str, Callable[[Vocab, Merges, Settings], BuiltTokenizer]] = {
     **dict.fromkeys(("GPT2", "CodeGen"), gpt2),
     **dict.fromkeys(("Roberta", "Bart", "Longformer", "LED", "Mvp", "Tapex"), roberta),
     "Blenderbot": blenderbot,

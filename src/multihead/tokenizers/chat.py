@@ -76,51 +76,56 @@ def apply(
     if sanitize_control_tokens and (not tokenize or return_assistant_tokens_mask):
         raise UnsupportedOption("sanitize_control_tokens=True needs tokenize=True and no return_assistant_tokens_mask.")
     options = {"truncation": False, **{name: variables.pop(name) for name in CALL_OPTIONS if name in variables}}
-    chats, batched = messages.conversations(conversation)
-    source = chosen(tokenizer, chat_template, tools)
-    shared = seen(tokenizer, tools, documents, {**variables, "add_generation_prompt": add_generation_prompt})
+    chats, batched = messages.normalize_conversations(conversation)
+    source = select_template(tokenizer, chat_template, tools)
+    shared = template_variables(
+        tokenizer, tools, documents, {**variables, "add_generation_prompt": add_generation_prompt}
+    )
     if sanitize_control_tokens:
-        chats, shared = fence(tokenizer, source, chats, shared)
+        chats, shared = mark_control_tokens(tokenizer, source, chats, shared)
     texts, spans = [], []
     for chat in chats:
         if continue_final_message:
-            texts.append(continued(source, shared, chat, continue_final_message))
+            texts.append(render_continuation(source, shared, chat, continue_final_message))
         elif return_assistant_tokens_mask:
-            text, of_the_assistant = marked(source, {**shared, "messages": chat})
+            text, of_the_assistant = render_spans(source, {**shared, "messages": chat})
             texts.append(text)
             spans.append(of_the_assistant)
         else:
-            texts.append(rendered(source, {**shared, "messages": chat}))
+            texts.append(render(source, {**shared, "messages": chat}))
     if not tokenize:
         return texts if batched else texts[0]
     if sanitize_control_tokens:
-        found = sanitized(tokenizer, texts, batched, {**options, **dict(tokenizer_kwargs or {})})
+        found = encode_sanitized(tokenizer, texts, batched, {**options, **dict(tokenizer_kwargs or {})})
         return found if return_dict else found["input_ids"]
     options = {"add_special_tokens": False, **options, **dict(tokenizer_kwargs or {})}
     found = encode(tokenizer, texts if batched else texts[0], None, options)
     if return_assistant_tokens_mask:
-        found["assistant_masks"] = masks(found, spans, options.get("return_tensors"), batched)
+        found["assistant_masks"] = assistant_masks(found, spans, options.get("return_tensors"), batched)
     return found if return_dict else found["input_ids"]
 
 
-def fence(
+def mark_control_tokens(
     tokenizer: TokenizerCore, source: str, chats: list[list[Any]], shared: Mapping[str, Any]
 ) -> tuple[list[list[Any]], dict[str, Any]]:
     """Mark the control tokens in conversations and variables, to tell them from the template's; see `sanitizing`."""
-    compiled(source)  # refuses what does not parse
-    tokens = re.compile(sanitizing.any_of(sanitizing.control_tokens(tokenizer, source, environment())))
+    compile_template(source)  # refuses what does not parse
+    tokens = re.compile(sanitizing.any_pattern(sanitizing.control_tokens(tokenizer, source, make_environment())))
     own = tokenizer.special_tokens_map
     given = {
-        name: value if own.get(name) == value else sanitizing.fenced(value, tokens) for name, value in shared.items()
+        name: value if own.get(name) == value else sanitizing.mark_tokens(value, tokens)
+        for name, value in shared.items()
     }
-    return sanitizing.fenced(chats, tokens), given
+    return sanitizing.mark_tokens(chats, tokens), given
 
 
-def sanitized(tokenizer: TokenizerCore, texts: Sequence[str], batched: bool, options: dict[str, Any]) -> Encodings:
+def encode_sanitized(
+    tokenizer: TokenizerCore, texts: Sequence[str], batched: bool, options: dict[str, Any]
+) -> Encodings:
     """Encode rendered texts whose control tokens are marked, with truncation and padding as requested."""
     asked = options_of(options)
     limit = asked.max_length if asked.max_length is not None else tokenizer.limit
-    rows = [sanitizing.encoded(tokenizer, text) for text in texts]
+    rows = [sanitizing.encode_marked(tokenizer, text) for text in texts]
     if asked.truncation not in (None, False, "do_not_truncate") and limit is not None:
         right = tokenizer.truncation_side == "right"
         rows = [row[:limit] if right else row[max(len(row) - limit, 0) :] for row in rows]
@@ -132,13 +137,15 @@ def sanitized(tokenizer: TokenizerCore, texts: Sequence[str], batched: bool, opt
     )  # fmt: skip
 
 
-def seen(tokenizer: TokenizerCore, tools: Any, documents: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
+def template_variables(
+    tokenizer: TokenizerCore, tools: Any, documents: Any, variables: Mapping[str, Any]
+) -> dict[str, Any]:
     """Collect the variables of a template other than the messages."""
-    shared: dict[str, Any] = messages.data({**tokenizer.special_tokens_map, **variables, "tools": schemas(tools)})
-    return {**shared, "documents": messages.documents(documents)}
+    shared: dict[str, Any] = messages.plain_data({**tokenizer.special_tokens_map, **variables, "tools": schemas(tools)})
+    return {**shared, "documents": messages.normalize_documents(documents)}
 
 
-def with_marks(
+def render_with_spans(
     tokenizer: TokenizerCore,
     conversation: Any,
     tools: Any = None,
@@ -152,14 +159,14 @@ def with_marks(
     Raises:
         ChatTemplateError: as `apply`, and for marks that cannot be placed.
     """
-    source = chosen(tokenizer, chat_template, tools)
+    source = select_template(tokenizer, chat_template, tools)
     if not GENERATION.search(source):
         return None
-    shared = seen(tokenizer, tools, documents, {"add_generation_prompt": False, **variables})
-    return marked(source, {**shared, "messages": messages.conversation(conversation)})
+    shared = template_variables(tokenizer, tools, documents, {"add_generation_prompt": False, **variables})
+    return render_spans(source, {**shared, "messages": messages.normalize_conversation(conversation)})
 
 
-def appended(
+def message_ids(
     tokenizer: TokenizerCore, message: Any, before: Sequence[Any] | None, options: Mapping[str, Any]
 ) -> list[int]:
     """Return the ids that a message adds to a conversation, from the first id that differs.
@@ -176,21 +183,21 @@ def appended(
     return whole[same:]
 
 
-def continued(source: str, variables: Mapping[str, Any], chat: list[Any], part: bool | str) -> str:
+def render_continuation(source: str, variables: Mapping[str, Any], chat: list[Any], part: bool | str) -> str:
     """Render up to the end of the last message. Raises ChatTemplateError where that end is not found."""
-    words, open_ended = messages.ended(chat, source, part)
-    return messages.until_the_mark(rendered(source, {**variables, "messages": open_ended}), words)
+    words, open_ended = messages.mark_last_message(chat, source, part)
+    return messages.text_before_mark(render(source, {**variables, "messages": open_ended}), words)
 
 
-def masks(found: Encodings, spans: Sequence[Spans], kind: str | None, batched: bool) -> Any:
+def assistant_masks(found: Encodings, spans: Sequence[Spans], kind: str | None, batched: bool) -> Any:
     """Return 1 for each token of the spans, else 0: one list a row, or a tensor where the ids are a tensor."""
-    rows = [mask(encoding.offsets, own) for encoding, own in zip(found.encodings, spans, strict=True)]
+    rows = [assistant_mask(encoding.offsets, own) for encoding, own in zip(found.encodings, spans, strict=True)]
     if kind is not None:
         return to_tensors({"assistant_masks": rows}, kind)["assistant_masks"]
     return rows if batched else rows[0]
 
 
-def mask(offsets: Sequence[tuple[int, int]], spans: Spans) -> list[int]:
+def assistant_mask(offsets: Sequence[tuple[int, int]], spans: Spans) -> list[int]:
     """Return 1 for the tokens from the first to the last that holds a character of a span, else 0."""
     out = [0] * len(offsets)
     for begin, end in spans:
@@ -200,7 +207,7 @@ def mask(offsets: Sequence[tuple[int, int]], spans: Spans) -> list[int]:
     return out
 
 
-def chosen(tokenizer: TokenizerCore, name: str | None, tools: Any = None) -> str:
+def select_template(tokenizer: TokenizerCore, name: str | None, tools: Any = None) -> str:
     """Return the template text for a name, the given template, or the tokenizer's default."""
     own = tokenizer.chat_template
     if isinstance(own, Mapping):
@@ -223,22 +230,22 @@ def chosen(tokenizer: TokenizerCore, name: str | None, tools: Any = None) -> str
     return str(own)
 
 
-def marked(source: str, variables: Mapping[str, Any]) -> tuple[str, Spans]:
+def render_spans(source: str, variables: Mapping[str, Any]) -> tuple[str, Spans]:
     """Render a template; return the text and its `{% generation %}` spans as (first, one past the last) characters.
 
     The template is rendered once more with a character before and behind each marked part.
 
     Raises:
-        ChatTemplateError: as `rendered`; no marks, or a template that changes a marked part afterwards.
+        ChatTemplateError: as `render`; no marks, or a template that changes a marked part afterwards.
     """
     if not GENERATION.search(source):
         raise ChatTemplateError(
             "The chat template has no {% generation %} marks, so what the assistant says cannot be told apart. Put "
             "{% generation %} and {% endgeneration %} around its words, or leave return_assistant_tokens_mask out."
         )
-    text = rendered(source, variables)
+    text = render(source, variables)
     plain, spans, begin = "", [], 0
-    for part in MARKS.split(rendered(source, variables, marks=True)):
+    for part in MARKS.split(render(source, variables, marks=True)):
         if part == BEGIN:
             begin = len(plain)
         elif part == END:
@@ -253,7 +260,7 @@ def marked(source: str, variables: Mapping[str, Any]) -> tuple[str, Spans]:
     return text, tuple(span for span in spans if span[0] < span[1])
 
 
-def rendered(source: str, variables: Mapping[str, Any], *, marks: bool = False) -> str:
+def render(source: str, variables: Mapping[str, Any], *, marks: bool = False) -> str:
     """Render a template.
 
     Args:
@@ -264,30 +271,30 @@ def rendered(source: str, variables: Mapping[str, Any], *, marks: bool = False) 
     """
     import jinja2
 
-    from .budget import budget
+    from .budget import limit_budget
 
-    template = compiled(source, marks)
+    template = compile_template(source, marks)
     parts, size = [], 0
     try:
-        with budget():
+        with limit_budget():
             for part in template.generate(**variables):
                 size += len(part)
                 if size > LONGEST_TEXT:
                     raise ChatTemplateError(f"The chat template writes more than {LONGEST_TEXT:,} characters.")
                 parts.append(part)
     except ChatTemplateError as error:
-        raise ChatTemplateError(f"{str(error)[:-1]}{line(error)}.") from error
+        raise ChatTemplateError(f"{str(error)[:-1]}{error_line(error)}.") from error
     except jinja2.TemplateError as error:
-        raise ChatTemplateError(f"The chat template refuses this conversation{line(error)}: {error}.") from error
+        raise ChatTemplateError(f"The chat template refuses this conversation{error_line(error)}: {error}.") from error
     except Exception as error:  # whatever a template's own expressions stumble over
         raise ChatTemplateError(
-            f"The chat template fails on this conversation{line(error)}: {type(error).__name__}: {told(error)}. "
+            f"The chat template fails on this conversation{error_line(error)}: {type(error).__name__}: {told(error)}. "
             'Are all messages {"role": ..., "content": ...}?'
         ) from error
     return "".join(parts)
 
 
-def line(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """Return the template line of an error, from its traceback."""
     place, trace = getattr(error, "lineno", None), error.__traceback__
     while trace is not None:
@@ -298,24 +305,24 @@ def line(error: BaseException) -> str:
 
 
 @lru_cache(maxsize=16)
-def compiled(source: str, marks: bool = False) -> jinja2.Template:
+def compile_template(source: str, marks: bool = False) -> jinja2.Template:
     """Parse a template. Raises ChatTemplateError where it does not parse."""
     import jinja2
 
     if len(source) > LONGEST_TEMPLATE:
         raise ChatTemplateError(f"The chat template is longer than {LONGEST_TEMPLATE:,} characters.")
     try:
-        return environment(marks).from_string(source)
+        return make_environment(marks).from_string(source)
     except jinja2.TemplateSyntaxError as error:
         raise ChatTemplateError(
             f"The chat template does not parse at its line {error.lineno}: {error.message}."
         ) from error
     except Exception as error:  # Python's own compiler: a break outside of a loop, too deep, two names alike
-        raise ChatTemplateError(f"The chat template does not parse{line(error)}: {told(error)}.") from error
+        raise ChatTemplateError(f"The chat template does not parse{error_line(error)}: {told(error)}.") from error
 
 
 @lru_cache(maxsize=2)
-def environment(marks: bool = False) -> jinja2.Environment:
+def make_environment(marks: bool = False) -> jinja2.Environment:
     """Build Jinja's immutable sandbox with a budget and the helpers that chat templates expect."""
     from jinja2.ext import loopcontrols
 

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedOption
-from .decoding import tidy
-from .guards import Lock, plain, readable, readable_ids, settable
-from .special import MORE, ROLES, added, content, listed
+from .decoding import clean_up_spaces
+from .guards import Lock, check_settable, id_errors, input_errors, to_plain_ids
+from .special import MORE, ROLES, listed_tokens, to_added_token, token_text
 
 if TYPE_CHECKING:
     from tokenizers.processors import PostProcessor
 
     import tokenizers
 
-    from .words import Words
+    from .words import WordSplitter
 
 INPUTS = ("input_ids", "attention_mask")
 NO_LIMIT = int(1e30)
@@ -51,7 +51,7 @@ class TokenizerCore:
         named: Mapping[str, str] | None = None,
         target: TokenizerCore | None = None,
         files: Mapping[str, bytes] | None = None,
-        words: Words | None = None,
+        words: WordSplitter | None = None,
         name_or_path: str = "",
     ) -> None:
         self.backend, self.special, self.more, self.named = backend, dict(special), list(more), dict(named or {})
@@ -65,7 +65,7 @@ class TokenizerCore:
         self.pad_token_type_id: int = int(self.options.get("pad_token_type_id", 0))
         self.clean_up_tokenization_spaces = bool(self.options.get("clean_up_tokenization_spaces", False))
         self.split_special_tokens = bool(self.options.get("split_special_tokens", False))
-        self._written: PostProcessor | None = None  # frames labels, where tgt_lang says how
+        self._target_processor: PostProcessor | None = None  # adds the special tokens of targets; None: as for sources
         self._lock = Lock()
         backend.no_padding()
         backend.no_truncation()
@@ -77,20 +77,20 @@ class TokenizerCore:
         words: bool,
         special: bool,
         limits: Mapping[str, Any] | None,
-        written: bool = False,
+        as_target: bool = False,
         split: bool | None = None,
     ) -> list[Any]:
         """Encode a batch with the `tokenizers` library.
 
         Args:
-            limits: truncation, for this call only. written: frames texts as the model writes them.
+            limits: truncation, for this call only. as_target: add the special tokens of a target.
             split: reads special tokens in texts as any other text; as `split_special_tokens` says, when left out.
 
         Raises:
             InvalidInput: inputs that are no texts, or options that do not fit them.
         """
-        frame = self._written if written else None
-        with self._lock, readable(inputs):
+        frame = self._target_processor if as_target else None
+        with self._lock, input_errors(inputs):
             read = self.backend.post_processor
             try:
                 if frame is not None:
@@ -114,7 +114,7 @@ class TokenizerCore:
             InvalidInput: what are no texts.
         """
         inputs: Sequence[Any] = texts if pairs is None else list(zip(texts, pairs, strict=True))
-        with self._lock, readable(inputs):
+        with self._lock, input_errors(inputs):
             self.backend.encode_special_tokens = self.split_special_tokens
             found = self.backend.encode_batch_fast(list(inputs), add_special_tokens=special)
         return [encoding.ids for encoding in found]
@@ -131,17 +131,17 @@ class TokenizerCore:
         Raises:
             InvalidInput: what are no ids.
         """
-        ids = plain(token_ids)
+        ids = to_plain_ids(token_ids)
         ids = [ids] if isinstance(ids, int) else ids
         if ids and not isinstance(ids[0], int):
             return [self.decode(row, skip_special_tokens, clean_up_tokenization_spaces) for row in ids]
         side = self.target or self
-        with readable_ids():
+        with id_errors():
             text = side.backend.decode(ids, skip_special_tokens=skip_special_tokens)
         clean = (
             self.clean_up_tokenization_spaces if clean_up_tokenization_spaces is None else clean_up_tokenization_spaces
         )
-        return tidy(text) if clean and not side.keeps_spaces else text
+        return clean_up_spaces(text) if clean and not side.keeps_spaces else text
 
     def convert_tokens_to_ids(self, tokens: Any) -> Any:
         """Return the id of a token, or a list for a list; an unknown token gives the id of unk_token, or None."""
@@ -181,7 +181,7 @@ class TokenizerCore:
     def add_tokens(self, new_tokens: Any, special_tokens: bool = False) -> int:
         """Add new tokens and return their number. The model's embeddings must grow with them."""
         listed = new_tokens if isinstance(new_tokens, (list, tuple)) else [new_tokens]
-        tokens = [added(token, special=special_tokens) for token in listed]
+        tokens = [to_added_token(token, special=special_tokens) for token in listed]
         if self.target is not None:
             self.target.add_tokens(tokens, special_tokens)
         with self._lock:
@@ -204,14 +204,14 @@ class TokenizerCore:
         count = 0
         for role, token in special_tokens_dict.items():
             if role in MORE:
-                tokens, names = listed(token)
+                tokens, names = listed_tokens(token)
                 self.named.update(names)
                 old = [] if replace and tokens else self.more
-                texts = [*self.named.values(), *old, *(text for text in map(content, tokens) if text)]
+                texts = [*self.named.values(), *old, *(text for text in map(token_text, tokens) if text)]
                 self.more = list(dict.fromkeys(texts))
                 count += self.add_tokens(tokens, special_tokens=True)
             elif role in ROLES:
-                self.special[role] = content(token) or ""
+                self.special[role] = token_text(token) or ""
                 count += self.add_tokens([token], special_tokens=True)
             else:
                 raise UnsupportedOption(f"{role!r} is no role of a special token; roles: {', '.join(ROLES)}.")
@@ -233,7 +233,7 @@ class TokenizerCore:
         elif name.removesuffix("_id") in ROLES:
             setattr(self, name.removesuffix("_id"), None if value is None else self.backend.id_to_token(value))
         else:
-            settable(type(self), name)
+            check_settable(type(self), name)
             object.__setattr__(self, name, value)
 
     @property
@@ -244,21 +244,21 @@ class TokenizerCore:
     def all_special_ids(self) -> list[int]:
         return [self.convert_tokens_to_ids(token) for token in self.all_special_tokens]
 
-    def written(self) -> str:
+    def to_json(self) -> str:
         """Return the text of tokenizer.json, without the steps that only Python code does."""
         if self.words is None:
             return self.backend.to_str(pretty=True)
-        from .words import detach
+        from .words import detach_splitter
 
         with self._lock:
-            detach(self.backend)
+            detach_splitter(self.backend)
             try:
                 return self.backend.to_str(pretty=True)
             finally:
                 self.words.attach(self.backend)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ if self.words is None else self.__dict__ | {"backend": self.written()}
+        return self.__dict__ if self.words is None else self.__dict__ | {"backend": self.to_json()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def tidy(text: str) -> str:
+def clean_up_spaces(text: str) -> str:
     """Remove the spaces before punctuation and inside contractions that joining tokens leaves."""
     pairs = [(" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"),
              (" 's", "'s"), (" 've", "'ve"), (" 're", "'re")]  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .codes import MBART, MBART50, NLLB
+from .codes import MBART50, MBART_CODES, NLLB_CODES
 
 
 def tokens(**roles: str) -> dict[str, str]:
@@ -81,9 +81,9 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {  # all else
 }  # fmt: skip
 MORE: Mapping[str, tuple[str, ...]] = {  # special tokens without a role, where tokenizer.json has them
     "Camembert": ("<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"),
-    "MBart": tuple(MBART),
+    "MBart": tuple(MBART_CODES),
     "MBart50": tuple(MBART50),
-    "Nllb": tuple(NLLB),
+    "Nllb": tuple(NLLB_CODES),
     "Pegasus": ("<mask_1>", *(f"<unk_{number}>" for number in range(2, 103))),
     "Splinter": ("[QUESTION]",),
     "T5": tuple(f"<extra_id_{number}>" for number in range(100)),

@@ -74,9 +74,9 @@ def options_of(given: Mapping[str, Any]) -> Options:
 
 
 def encode(
-    tokenizer: TokenizerCore, text: Any, pair: Any, given: Mapping[str, Any], *, written: bool = False
+    tokenizer: TokenizerCore, text: Any, pair: Any, given: Mapping[str, Any], *, as_target: bool = False
 ) -> Encodings:
-    """Implement `Tokenizer.__call__`; `written` encodes the texts as targets."""
+    """Implement `Tokenizer.__call__`; `as_target` encodes the texts as targets."""
     options = options_of(given)
     inputs, batched = batch_of(text, pair, options.is_split_into_words)
     limits = limits_of(tokenizer, options)
@@ -85,7 +85,7 @@ def encode(
         words=options.is_split_into_words,
         special=options.add_special_tokens,
         limits=limits,
-        written=written,
+        as_target=as_target,
         split=options.split_special_tokens,
     )
     rows, samples = [], []
@@ -230,8 +230,8 @@ def pad_rows(
         encoded = {name: [row[name] for row in encoded] for name in (encoded[0] if encoded else ())}
     if "input_ids" not in encoded:
         raise InvalidInput(f"pad needs input_ids; there is {', '.join(encoded) or 'nothing'}.")
-    kind = return_tensors or kind_of(encoded["input_ids"])
-    data = {name: untensored(values) for name, values in encoded.items()}
+    kind = return_tensors or container_kind(encoded["input_ids"])
+    data = {name: to_lists(values) for name, values in encoded.items()}
     single = bool(data["input_ids"]) and isinstance(data["input_ids"][0], int)
     if single:
         data = {name: [values] for name, values in data.items()}
@@ -263,15 +263,15 @@ def fill_rows(tokenizer: TokenizerCore, data: dict[str, Any], options: Options) 
         data[name] = [[*end, *row] if left else [*row, *end] for row, end in zip(data[name], more, strict=True)]
 
 
-def kind_of(ids: Any) -> str | None:
+def container_kind(ids: Any) -> str | None:
     """Return the container of ids: "pt" for tensors, "np" for arrays, None for lists."""
     while isinstance(ids, (list, tuple)) and ids:
         ids = ids[0]
     return {"torch": "pt", "numpy": "np"}.get(type(ids).__module__.partition(".")[0])
 
 
-def untensored(values: Any) -> Any:
+def to_lists(values: Any) -> Any:
     """Convert tensors and arrays inside lists to lists; leave other values unchanged."""
     if isinstance(values, list):
-        return [untensored(one) for one in values]
+        return [to_lists(one) for one in values]
     return values.tolist() if hasattr(values, "tolist") else values

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ENDS = {"add_bos_token": "bos_token", "add_eos_token": "eos_token"}
 
 
-def numbered(backend: Backend, token: str) -> int:
+def token_id(backend: Backend, token: str) -> int:
     """Return the id of a special token that every text gets. Raises UnsupportedTokenizer where it is missing."""
     number = backend.token_to_id(token)
     if number is None:
@@ -25,34 +25,34 @@ def numbered(backend: Backend, token: str) -> int:
     return number
 
 
-def template(backend: Backend, single: str, pair: str, tokens: Sequence[str]) -> PostProcessor:
+def special_tokens_processor(backend: Backend, single: str, pair: str, tokens: Sequence[str]) -> PostProcessor:
     """Build the post-processor that adds special tokens to a text and to a pair."""
     from tokenizers import processors
 
-    ids = [(token, numbered(backend, token)) for token in dict.fromkeys(tokens)]
+    ids = [(token, token_id(backend, token)) for token in dict.fromkeys(tokens)]
     return processors.TemplateProcessing(single=single, pair=pair, special_tokens=ids)
 
 
-def framed(backend: Backend, single: str, pair: str, tokens: Sequence[str]) -> None:
+def set_special_tokens(backend: Backend, single: str, pair: str, tokens: Sequence[str]) -> None:
     """Set the special tokens around a text and around a pair."""
-    backend.post_processor = template(backend, single, pair, tokens)
+    backend.post_processor = special_tokens_processor(backend, single, pair, tokens)
 
 
-def ends(backend: Backend, special: Mapping[str, str], begin: bool, end: bool) -> PostProcessor:
+def begin_end_processor(backend: Backend, special: Mapping[str, str], begin: bool, end: bool) -> PostProcessor:
     """Build the post-processor that adds the begin token, the end token, or both."""
     bos = special.get("bos_token") if begin else None
     eos = special.get("eos_token") if end else None
     single = f"{bos + ':0 ' if bos else ''}$A:0{' ' + eos + ':0' if eos else ''}"
     pair = f"{single}{' ' + bos + ':1' if bos else ''} $B:1{' ' + eos + ':1' if eos else ''}"
-    return template(backend, single, pair, [token for token in (bos, eos) if token])
+    return special_tokens_processor(backend, single, pair, [token for token in (bos, eos) if token])
 
 
-def bound(backend: Backend, special: Mapping[str, str], begin: bool, end: bool) -> None:
+def set_begin_end(backend: Backend, special: Mapping[str, str], begin: bool, end: bool) -> None:
     """Set whether each text gets the begin token and the end token."""
-    backend.post_processor = ends(backend, special, begin, end)
+    backend.post_processor = begin_end_processor(backend, special, begin, end)
 
 
-def stands(tokenizer: TokenizerCore, name: str) -> bool:
+def has_begin_end(tokenizer: TokenizerCore, name: str) -> bool:
     """Return True if each text gets the begin token (`add_bos_token`) or the end token (`add_eos_token`)."""
     number = getattr(tokenizer, f"{ENDS[name]}_id")
     found = tokenizer.run(["a"], words=False, special=True, limits=None)[0]
@@ -60,7 +60,7 @@ def stands(tokenizer: TokenizerCore, name: str) -> bool:
     return bool(found.ids) and found.special_tokens_mask[place] == 1 and found.ids[place] == number
 
 
-def changed(tokenizer: TokenizerCore, name: str, wanted: Any) -> PostProcessor | None:
+def change_begin_end(tokenizer: TokenizerCore, name: str, wanted: Any) -> PostProcessor | None:
     """Build the post-processor with one of the two tokens added or removed; None where nothing changes.
 
     Raises:
@@ -70,17 +70,17 @@ def changed(tokenizer: TokenizerCore, name: str, wanted: Any) -> PostProcessor |
 
     if not isinstance(wanted, bool):
         raise InvalidInput(f"{name} is True or False, not {wanted!r}.")
-    if stands(tokenizer, name) == wanted:
+    if has_begin_end(tokenizer, name) == wanted:
         return None
     if wanted and tokenizer.special.get(ENDS[name]) is None:
         raise InvalidInput(f"{name} = True needs the token: set tokenizer.{ENDS[name]} first.")
-    now = {each: stands(tokenizer, each) for each in ENDS} | {name: wanted}
-    made = ends(tokenizer.backend, tokenizer.special, now["add_bos_token"], now["add_eos_token"])
-    offsets = trimming(tokenizer.backend.post_processor)
+    now = {each: has_begin_end(tokenizer, each) for each in ENDS} | {name: wanted}
+    made = begin_end_processor(tokenizer.backend, tokenizer.special, now["add_bos_token"], now["add_eos_token"])
+    offsets = offset_trimmer(tokenizer.backend.post_processor)
     return made if offsets is None else processors.Sequence([offsets, made])
 
 
-def trimming(processor: Any) -> PostProcessor | None:
+def offset_trimmer(processor: Any) -> PostProcessor | None:
     """Return the step of a post-processor that trims the offsets of byte-level tokens, or None."""
     from tokenizers import processors
 

@@ -12,9 +12,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 from ..errors import CorruptFile, MultiheadError, UnsupportedTokenizer, warn
 from . import recipes
-from .frames import bound, framed
-from .pretokenizers import OLD, Cut, named
-from .special import added
+from .frames import set_begin_end, set_special_tokens
+from .pretokenizers import OLD, SplitRule, split_rule
+from .special import to_added_token
 from .tokenizer import Tokenizer as Ours
 
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4  # types of tokens
@@ -66,17 +66,17 @@ class Entries:
             raise CorruptFile(f"tokenizer.ggml.{name} is {value!r}, no {type_.__name__}.")
         return value
 
-    def cut(self) -> Cut:
+    def cut(self) -> SplitRule:
         """The pretokenizer of the file; for older files, the one of the architecture."""
         if self.kind == "gemma4":
-            return named("gemma4")
+            return split_rule("gemma4")
         name, architecture = self.get("pre", str, ""), str(self.metadata.get("general.architecture"))
         if not name and architecture not in OLD:
             warn(
                 "The GGUF file does not say how text is cut (no tokenizer.ggml.pre). It is cut as llama.cpp does, "
                 "which may not be as its model was taught; a newer file of the model says it."
             )
-        return named(name or OLD.get(architecture, "default"))
+        return split_rule(name or OLD.get(architecture, "default"))
 
     def special(self) -> dict[str, str]:
         """Return role -> token. Raises CorruptFile for an id without a token."""
@@ -151,7 +151,7 @@ def from_gguf(metadata: Mapping[str, Any], **changes: Any) -> Ours:
         UnsupportedTokenizer: a kind that is not built here. CorruptFile: metadata that contradict themselves.
     """
     entries = entries_of(metadata)
-    cut = entries.cut() if entries.kind in ("gpt2", "gemma4") else Cut()
+    cut = entries.cut() if entries.kind in ("gpt2", "gemma4") else SplitRule()
     begin = entries.kind == "llama" or cut.begin
     settings = {
         "add_bos_token": (cut.raw and cut.begin) or entries.get("add_bos_token", bool, begin),
@@ -162,21 +162,21 @@ def from_gguf(metadata: Mapping[str, Any], **changes: Any) -> Ours:
         **changes,
     }
     special, turns = entries.special(), entries.named(TURNS)
-    with fitting():
+    with library_errors():
         if entries.kind == "bert":
             settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
             backend, more = bert(entries, {**settings, **special}), []
         else:
             backend = backend_of(entries, cut, settings, special)
-            more = whole(entries, backend, special, turns.values())
+            more = add_special_tokens(entries, backend, special, turns.values())
             separator = entries.get("add_sep_token", bool, cut.separator)
-            frame(backend, special, settings, special.get("sep_token") if separator else None)
-    told = {name: value for name, value in settings.items() if value is not None}
-    return Ours(backend, special, told, more=more, named=turns)
+            set_file_frame(backend, special, settings, special.get("sep_token") if separator else None)
+    present = {name: value for name, value in settings.items() if value is not None}
+    return Ours(backend, special, present, more=more, named=turns)
 
 
 @contextmanager
-def fitting() -> Iterator[None]:
+def library_errors() -> Iterator[None]:
     """Turn the library's errors about a file's entries into CorruptFile."""
     try:
         yield
@@ -198,12 +198,12 @@ def templates(metadata: Mapping[str, Any]) -> Any:
     return found if listed else own
 
 
-def backend_of(entries: Entries, cut: Cut, settings: Mapping[str, Any], special: Mapping[str, str]) -> Tokenizer:
+def backend_of(entries: Entries, cut: SplitRule, settings: Mapping[str, Any], special: Mapping[str, str]) -> Tokenizer:
     """Build the library's tokenizer without special tokens. Raises UnsupportedTokenizer for another kind."""
     if entries.kind in ("gpt2", "gemma4"):
-        return pairs(entries, cut, special)
+        return byte_level_bpe(entries, cut, special)
     if entries.kind == "llama":
-        return sentencepiece_pairs(entries, bool(settings["add_prefix_space"]), special)
+        return sentencepiece_bpe(entries, bool(settings["add_prefix_space"]), special)
     if entries.kind == "t5":
         return unigram(entries)
     raise UnsupportedTokenizer(
@@ -211,7 +211,7 @@ def backend_of(entries: Entries, cut: Cut, settings: Mapping[str, Any], special:
     )
 
 
-def pairs(entries: Entries, cut: Cut, special: Mapping[str, str]) -> Tokenizer:
+def byte_level_bpe(entries: Entries, cut: SplitRule, special: Mapping[str, str]) -> Tokenizer:
     """Byte-level BPE with listed merges. Raises CorruptFile without merges."""
     vocab = {token: number for number, token in enumerate(entries.tokens)}
     listed = column("merges", entries.metadata.get("tokenizer.ggml.merges"), [str], 0)
@@ -220,17 +220,17 @@ def pairs(entries: Entries, cut: Cut, special: Mapping[str, str]) -> Tokenizer:
     model = models.BPE(vocab, merges, ignore_merges=cut.ignore_merges, byte_fallback=cut.raw, unk_token=unknown)
     backend = Tokenizer(model)
     cut.set(backend)
-    backend.decoder = characters() if cut.raw else decoders.ByteLevel()
+    backend.decoder = piece_decoder() if cut.raw else decoders.ByteLevel()
     return backend
 
 
-def characters(prefix: bool = False) -> decoders.Decoder:
+def piece_decoder(prefix: bool = False) -> decoders.Decoder:
     """Decoder of space marks and byte tokens; `prefix` removes the space before the first token."""
     steps: list[Any] = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     return decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)] if prefix else steps)
 
 
-def sentencepiece_pairs(entries: Entries, prefix: bool, special: Mapping[str, str]) -> Tokenizer:
+def sentencepiece_bpe(entries: Entries, prefix: bool, special: Mapping[str, str]) -> Tokenizer:
     """SentencePiece BPE, whose merges follow from scores; a space precedes each text between special tokens."""
     vocab = {token: number for number, token in enumerate(entries.tokens)}
     ranks = None if entries.scores is None else dict(zip(entries.tokens, entries.scores, strict=False))
@@ -240,7 +240,7 @@ def sentencepiece_pairs(entries: Entries, prefix: bool, special: Mapping[str, st
     )
     marks = normalizers.Replace(" ", "▁")
     backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), marks]) if prefix else marks
-    backend.decoder = characters(prefix)
+    backend.decoder = piece_decoder(prefix)
     return backend
 
 
@@ -277,19 +277,21 @@ def bert(entries: Entries, settings: Mapping[str, Any]) -> Tokenizer:
     return recipes.wordpiece(names, {"do_lower_case": lower, "strip_accents": strip, **settings}).backend
 
 
-def whole(entries: Entries, backend: Tokenizer, special: Mapping[str, str], turns: Iterable[str]) -> list[str]:
+def add_special_tokens(
+    entries: Entries, backend: Tokenizer, special: Mapping[str, str], turns: Iterable[str]
+) -> list[str]:
     """Add the tokens that are matched before anything else; return the special tokens without a role."""
     ends = [token for token in entries.of_type(NORMAL, USER_DEFINED) if token in ENDS]
     if entries.kind == "t5":
         ends += [token for token in entries.tokens if SENTINEL.fullmatch(token)]
     control = dict.fromkeys([*entries.of_type(CONTROL), *ends, *turns, *special.values()])
-    backend.add_special_tokens([added(sides(entries, token), special=True) for token in control])
+    backend.add_special_tokens([to_added_token(added_token(entries, token), special=True) for token in control])
     own = [token for token in entries.of_type(USER_DEFINED) if token not in control]
-    backend.add_tokens([added(sides(entries, token), special=False) for token in own])
+    backend.add_tokens([to_added_token(added_token(entries, token), special=False) for token in own])
     return [token for token in control if token not in special.values()]
 
 
-def sides(entries: Entries, token: str) -> dict[str, Any]:
+def added_token(entries: Entries, token: str) -> dict[str, Any]:
     """Build an added token with the whitespace rule that GGUF files do not store."""
     model = str(entries.metadata.get("general.name", "")).lower()
     cut, kind = str(entries.metadata.get("tokenizer.ggml.pre", "")), entries.metadata.get("general.architecture")
@@ -300,13 +302,17 @@ def sides(entries: Entries, token: str) -> dict[str, Any]:
     return {"content": token, "normalized": False, "lstrip": left, "rstrip": right}
 
 
-def frame(backend: Tokenizer, special: Mapping[str, str], settings: Mapping[str, Any], separator: str | None) -> None:
+def set_file_frame(
+    backend: Tokenizer, special: Mapping[str, str], settings: Mapping[str, Any], separator: str | None
+) -> None:
     """Add begin and end tokens as the file says; in pairs the separator replaces the second begin token."""
     begin, end = bool(settings["add_bos_token"]), bool(settings["add_eos_token"])
-    bound(backend, special, begin, end)
+    set_begin_end(backend, special, begin, end)
     if separator is not None:
         bos = special.get("bos_token") if begin else None
         eos = special.get("eos_token") if end else None
         first = [token for token in (bos, "$A", eos) if token]
         rest = [token for token in (separator, "$B", eos) if token]
-        framed(backend, " ".join(first), " ".join(first + rest), [token for token in (bos, eos, separator) if token])
+        set_special_tokens(
+            backend, " ".join(first), " ".join(first + rest), [token for token in (bos, eos, separator) if token]
+        )

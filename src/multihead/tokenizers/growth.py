@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import ChatTemplateError
 
 LONGEST = 50_000_000  # characters of a value
-WIDEST = 1_000_000  # what a filter may be told to fill or count up to
+WIDEST = 1_000_000  # what a filter may fill or count up to
 BITS = 1 << 14  # of a whole number: Python writes none of more than 4,300 digits
 EAGER = frozenset({"join", "list", "sum", "sort", "unique", "batch", "slice", "groupby", "min", "max", "reverse"})
 METHODS = frozenset(
@@ -26,10 +26,10 @@ def refuse_over(size: float, limit: int = LONGEST) -> None:
         raise ChatTemplateError(f"The chat template makes something of more than {limit:,} {what}.")
 
 
-def operated(operator: str, left: Any, right: Any, size: Size) -> None:
+def check_operator(operator: str, left: Any, right: Any, size: Size) -> None:
     """Refuse an operator whose result would be too large. Raises ChatTemplateError."""
     if operator == "%" and isinstance(left, (str, bytes)):
-        formatted(left, "%", right if isinstance(right, tuple) else (right,), size)
+        check_format(left, "%", right if isinstance(right, tuple) else (right,), size)
     elif operator == "+" and isinstance(left, (str, bytes, list, tuple)):
         refuse_over(size(left) + size(right))
     elif operator == "*":
@@ -42,22 +42,22 @@ def operated(operator: str, left: Any, right: Any, size: Size) -> None:
         refuse_over(left.bit_length() * abs(right), BITS)
 
 
-def formatted(text: Any, mark: str, values: Iterable[Any], size: Size) -> None:
+def check_format(text: Any, mark: str, values: Iterable[Any], size: Size) -> None:
     """Refuse a format string whose fields would print too much. Raises ChatTemplateError."""
     text = text.decode("latin-1") if isinstance(text, bytes) else str(text)
     if mark not in text:
         return
     given = [v for value in values for v in (value.values() if isinstance(value, Mapping) else [value])]
-    told = sum(int(run[:9]) for run in re.findall(r"[0-9]+", text))
+    digits = sum(int(run[:9]) for run in re.findall(r"[0-9]+", text))
     largest = max(map(size, given), default=0)
     nested = text.count("*") if mark == "%" else len(re.findall(r"[:!.\[][^{}]*\{", text))
     if nested and not all(isinstance(value, (str, int, float)) for value in given):
         raise ChatTemplateError("The chat template takes the width of a field out of a list or dict.")
     widths = [int(run[:9]) for value in given for run in re.findall(r"[0-9]+", str(value)[:1000])]
-    refuse_over(len(text) + told + text.count(mark) * largest + nested * max(widths, default=0))
+    refuse_over(len(text) + digits + text.count(mark) * largest + nested * max(widths, default=0))
 
 
-def method(
+def check_method(
     owner: Any, name: str, args: tuple[Any, ...], named: Mapping[str, Any], listed: Callable[[Any], list[Any]]
 ) -> tuple[Any, ...]:
     """Check the arguments of a method of a text, number, list or dict; iterators become lists.
@@ -92,43 +92,43 @@ def _whole(value: Any, usual: int) -> int:
     return abs(value) if isinstance(value, int) else usual
 
 
-def center(size: Size, value: Any, width: Any = 80) -> None:
+def check_center(size: Size, value: Any, width: Any = 80) -> None:
     refuse_over(_whole(width, 80), WIDEST)
 
 
-def indent(size: Size, s: Any, width: Any = 4, first: Any = False, blank: Any = False) -> None:
+def check_indent(size: Size, s: Any, width: Any = 4, first: Any = False, blank: Any = False) -> None:
     wide = len(width) if isinstance(width, str) else _whole(width, 4)
     refuse_over(size(s) + (len(str(s).splitlines()) + 1) * wide)
 
 
-def batch(size: Size, value: Any, linecount: Any, fill_with: Any = None) -> None:
+def check_batch(size: Size, value: Any, linecount: Any, fill_with: Any = None) -> None:
     refuse_over(_whole(linecount, 0), WIDEST)
-    flat(size, value)
+    check_flat(size, value)
 
 
-def slices(size: Size, value: Any, slices: Any, fill_with: Any = None) -> None:
+def check_slice(size: Size, value: Any, slices: Any, fill_with: Any = None) -> None:
     refuse_over(_whole(slices, 0), WIDEST // 100)
-    flat(size, value)
+    check_flat(size, value)
 
 
-def rounded(size: Size, value: Any, precision: Any = 0, method: Any = "common") -> None:
+def check_round(size: Size, value: Any, precision: Any = 0, method: Any = "common") -> None:
     refuse_over(_whole(precision, 0), 300)
 
 
-def replaced(size: Size, s: Any, old: Any, new: Any, count: Any = None) -> None:
+def check_replace(size: Size, s: Any, old: Any, new: Any, count: Any = None) -> None:
     text = str(s)
     refuse_over(len(text) + text.count(str(old)) * size(new))
 
 
-def joined(size: Size, value: Any, d: Any = "", attribute: Any = None) -> None:
+def check_join(size: Size, value: Any, d: Any = "", attribute: Any = None) -> None:
     refuse_over(size(value) + (len(value) * size(d) if hasattr(value, "__len__") else 0))
 
 
-def formats(size: Size, value: Any, *args: Any, **named: Any) -> None:
-    formatted(str(value), "%", (*args, *named.values()), size)
+def check_format_filter(size: Size, value: Any, *args: Any, **named: Any) -> None:
+    check_format(str(value), "%", (*args, *named.values()), size)
 
 
-def as_json(
+def check_json(
     size: Size,
     value: Any,
     ensure_ascii: Any = False,
@@ -141,13 +141,13 @@ def as_json(
     size(value)
 
 
-def flat(size: Size, value: Any = (), *_: Any, **__: Any) -> None:
+def check_flat(size: Size, value: Any = (), *_: Any, **__: Any) -> None:
     """Check filters that copy their argument into a list, or search it in a way that is slow for long texts."""
     if isinstance(value, (str, bytes)):
         refuse_over(len(value), WIDEST)
 
 
-def few(call: Callable[..., Any]) -> Callable[..., Any]:
+def lorem_ipsum(call: Callable[..., Any]) -> Callable[..., Any]:
     """Jinja's filler text with a limited number of paragraphs."""
 
     @wraps(call)
@@ -159,18 +159,18 @@ def few(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 FILTERS: Mapping[str, Callable[..., None]] = {
-    "center": center,
-    "indent": indent,
-    "batch": batch,
-    "slice": slices,
-    "round": rounded,
-    "replace": replaced,
-    "join": joined,
-    "format": formats,
-    "tojson": as_json,
+    "center": check_center,
+    "indent": check_indent,
+    "batch": check_batch,
+    "slice": check_slice,
+    "round": check_round,
+    "replace": check_replace,
+    "join": check_join,
+    "format": check_format_filter,
+    "tojson": check_json,
     **dict.fromkeys(
         ("list", "sort", "unique", "groupby", "min", "max", "random", "map", "select", "reject", "selectattr",
          "rejectattr", "urlize", "wordwrap", "striptags", "pprint", "title", "wordcount", "urlencode", "dictsort"),
-        flat,
+        check_flat,
     ),
 }  # fmt: skip

@@ -39,7 +39,7 @@ ISO_639_3: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Frame:
+class LanguageFrame:
     """Special tokens around a source, and the first tokens of a target.
 
     Args:
@@ -53,31 +53,33 @@ class Frame:
     first: int | None = None
 
 
-def frame(tokenizer: TokenizerCore, source: str | None, target: str | None) -> Frame:
+def language_frame(tokenizer: TokenizerCore, source: str | None, target: str | None) -> LanguageFrame:
     """Return the language tokens of a model. Raises InvalidInput for an unknown language."""
-    codes = known(tokenizer)
+    codes = language_tokens(tokenizer)
     if not codes:
-        return Frame()
-    tgt = None if target is None else resolved(target, codes, "tgt_lang")
-    if told_in_text(codes):
-        return Frame(text="" if tgt is None else f"{tgt} ")
+        return LanguageFrame()
+    tgt = None if target is None else language_token(target, codes, "tgt_lang")
+    if target_in_source(codes):
+        return LanguageFrame(text="" if tgt is None else f"{tgt} ")
     own = source or tokenizer.options.get("src_lang")
     if own is None or tgt is None:
         raise InvalidInput(
             f"This model translates between {len(codes)} languages: say which with src_lang and tgt_lang, such as "
             f"{', '.join(sorted(codes)[:3])}."
         )
-    before, after = map(tokenizer.convert_tokens_to_ids, around(tokenizer, resolved(own, codes, "src_lang")))
-    return Frame(before, after, first=tokenizer.convert_tokens_to_ids(tgt))
+    before, after = map(
+        tokenizer.convert_tokens_to_ids, tokens_around(tokenizer, language_token(own, codes, "src_lang"))
+    )
+    return LanguageFrame(before, after, first=tokenizer.convert_tokens_to_ids(tgt))
 
 
-def around(tokenizer: TokenizerCore, token: str) -> tuple[list[str], list[str]]:
+def tokens_around(tokenizer: TokenizerCore, token: str) -> tuple[list[str], list[str]]:
     """Return the tokens before and after a text; the language token comes first, or last (`legacy_behaviour`)."""
     end = [tokenizer.eos_token]
     return ([], [*end, token]) if tokenizer.options.get("legacy_behaviour") else ([token], end)
 
 
-def framing(tokenizer: TokenizerCore, language: Any, what: str) -> tuple[str, PostProcessor]:
+def language_processor(tokenizer: TokenizerCore, language: Any, what: str) -> tuple[str, PostProcessor]:
     """Return a language's code and the post-processor that adds its tokens.
 
     Args:
@@ -88,12 +90,12 @@ def framing(tokenizer: TokenizerCore, language: Any, what: str) -> tuple[str, Po
     """
     from tokenizers import processors
 
-    codes = known(tokenizer)
-    if not codes or told_in_text(codes):
+    codes = language_tokens(tokenizer)
+    if not codes or target_in_source(codes):
         how = f"its model reads {next(iter(codes.values()))} before the text" if codes else "it knows no languages"
         raise InvalidInput(f"{what} = {language!r} frames no text of this tokenizer: {how}.")
-    token = resolved(str(language), codes, what)
-    before, after = around(tokenizer, token)
+    token = language_token(str(language), codes, what)
+    before, after = tokens_around(tokenizer, token)
     made = processors.TemplateProcessing(
         single=[*before, "$A", *after],
         pair=[*before, "$A", "$B", *after],
@@ -102,12 +104,12 @@ def framing(tokenizer: TokenizerCore, language: Any, what: str) -> tuple[str, Po
     return next(code for code, own in codes.items() if own == token), made
 
 
-def told_in_text(codes: Mapping[str, str]) -> bool:
+def target_in_source(codes: Mapping[str, str]) -> bool:
     """Return True if one token before the source text names the target language."""
     return any(token.startswith(IN_TEXT) for token in codes.values())
 
 
-def known(tokenizer: TokenizerCore) -> dict[str, str]:
+def language_tokens(tokenizer: TokenizerCore) -> dict[str, str]:
     """Return language -> token."""
     special, found = set(tokenizer.all_special_tokens), {}
     for token in tokenizer.get_vocab():
@@ -118,7 +120,7 @@ def known(tokenizer: TokenizerCore) -> dict[str, str]:
     return found
 
 
-def resolved(language: str, codes: Mapping[str, str], what: str) -> str:
+def language_token(language: str, codes: Mapping[str, str], what: str) -> str:
     """Return the token of a language code, or of the only code that begins with it. Raises InvalidInput."""
     plain = language.strip().strip("_><")
     if plain in codes:

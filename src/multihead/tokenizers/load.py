@@ -10,17 +10,26 @@ from typing import TYPE_CHECKING, Any
 from ..config import read_json
 from ..errors import InvalidInput, ModelNotFound, UnsupportedTokenizer, read_errors, warn
 from . import defaults
-from .frames import ENDS, framed
-from .languages import ENGLISH, known
-from .older import PLAIN, by_model, family, from_parts, optional, read_text
-from .prefix import BYTES, prefixed
+from .frames import ENDS, set_special_tokens
+from .languages import ENGLISH, language_tokens
+from .older import PLAIN, class_stem, from_parts, optional, read_text, stem_of_model_type
+from .prefix import BYTES, with_prefix_space
 from .settings import MARIAN_FILES, MARIAN_SIDES, TEMPLATE_FILE, TEMPLATE_FOLDER, check, check_merges, ids
-from .special import ROLES, added, content, more_special, objects, own_names, roles, written_alike
+from .special import (
+    ROLES,
+    exact_special_tokens,
+    extra_special_tokens,
+    named_tokens,
+    special_roles,
+    to_added_token,
+    token_objects,
+    token_text,
+)
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from .parts import Built
-    from .words import Words
+    from .parts import BuiltTokenizer
+    from .words import WordSplitter
 
 
 def load_tokenizer(path: Path, *, name_or_path: str = "", **changes: Any) -> Tokenizer:
@@ -57,44 +66,44 @@ def from_file(path: Path, changes: Mapping[str, Any]) -> Tokenizer:
 def from_folder(folder: Path, changes: Mapping[str, Any]) -> Tokenizer:
     settings = {**settings_of(folder), **changes}
     settings.setdefault("model_max_length", settings.get("max_len"))  # its name in folders of 2019
-    stem = family(folder, settings)
+    stem = class_stem(folder, settings)
     special = optional(folder / "special_tokens_map.json")
     check(special, folder / "special_tokens_map.json")
     old = optional(folder / "added_tokens.json")
     ids(old, folder / "added_tokens.json")
-    target: Built | None = None
-    words: Words | None = None
+    target: BuiltTokenizer | None = None
+    words: WordSplitter | None = None
     files: Mapping[str, bytes] = {}
     single = (folder / "tokenizer.json").is_file()
-    stem = by_model(folder) if not single and stem in PLAIN else stem
+    stem = stem_of_model_type(folder) if not single and stem in PLAIN else stem
     if all((folder / name).is_file() for name in MARIAN_FILES) and (not single or stem in ("", "Marian")):
         built, target, files = marian(folder, settings)  # a tokenizer.json beside them has one side alone
         backend, found, more = built.backend, built.special, list(built.more)
     elif single:
         backend, found, more, words = from_json(folder, stem, settings, special, changes)
     else:
-        built = from_parts(folder, stem, described(settings, special, old, changes))
+        built = from_parts(folder, stem, merge_settings(settings, special, old, changes))
         backend, found, more, words, files = built.backend, built.special, list(built.more), built.words, built.files
-    told, flags = more_special(special, settings), objects(special, settings)
+    told, flags = extra_special_tokens(special, settings), token_objects(special, settings)
     more = list(dict.fromkeys([*told, *more] if single else [*more, *told]))
     for side in (backend, *([target.backend] if target is not None else [])):
         rest = [flags.get(token, token) for token in more if side.token_to_id(token) is None]
         if not single:
-            grow(side, settings, old, strict=True)
-        side.add_special_tokens([added(token, special=True) for token in rest])
+            add_listed_tokens(side, settings, old, strict=True)
+        side.add_special_tokens([to_added_token(token, special=True) for token in rest])
         if single:
-            grow(side, settings, old, strict=False)
+            add_listed_tokens(side, settings, old, strict=False)
     named = {"tokenizer_class": f"{stem}Tokenizer"} if stem else {}
     settings = {**defaults.SETTINGS.get(stem, {}), **named, **settings}
     other = None if target is None else Tokenizer(target.backend, target.special, settings)
-    names = own_names(special, settings)
+    names = named_tokens(special, settings)
     tokenizer = Tokenizer(backend, found, settings, more=more, named=names, target=other, files=files, words=words)
-    bounded(tokenizer, single, changes)
-    spoken(tokenizer, stem, changes)
+    apply_begin_end(tokenizer, single, changes)
+    apply_languages(tokenizer, stem, changes)
     return tokenizer
 
 
-def bounded(tokenizer: Tokenizer, single: bool, changes: Mapping[str, Any]) -> None:
+def apply_begin_end(tokenizer: Tokenizer, single: bool, changes: Mapping[str, Any]) -> None:
     """Apply add_bos_token and add_eos_token; tokenizer.json takes precedence over tokenizer_config.json.
 
     Args:
@@ -110,14 +119,14 @@ def bounded(tokenizer: Tokenizer, single: bool, changes: Mapping[str, Any]) -> N
             )
 
 
-def spoken(tokenizer: Tokenizer, stem: str, changes: Mapping[str, Any]) -> None:
+def apply_languages(tokenizer: Tokenizer, stem: str, changes: Mapping[str, Any]) -> None:
     """Set the languages that the call or the files name.
 
     Raises:
         InvalidInput: a language that the tokenizer does not know.
     """
     asked = [what for what in ("src_lang", "tgt_lang") if tokenizer.options.get(what) is not None]
-    multilingual = bool(asked) and bool(known(tokenizer))
+    multilingual = bool(asked) and bool(language_tokens(tokenizer))
     for what in asked:
         if multilingual or what in changes:
             setattr(tokenizer, what, tokenizer.options[what])
@@ -145,7 +154,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
 
 def from_json(
     folder: Path, stem: str, settings: dict[str, Any], special: Mapping[str, Any], changes: Mapping[str, Any]
-) -> tuple[Any, dict[str, str], list[str], Words | None]:
+) -> tuple[Any, dict[str, str], list[str], WordSplitter | None]:
     """Load tokenizer.json and apply the class's settings."""
     import tokenizers
 
@@ -159,20 +168,20 @@ def from_json(
     known = {
         role: token for role, token in defaults.ROLES.get(stem, {}).items() if backend.token_to_id(token) is not None
     }
-    found = roles(known, special, settings)
-    padded(backend, found, settings)
-    if not roles(special, settings) and list(folder.glob("vocab.*.spm")):
+    found = special_roles(known, special, settings)
+    copy_padding(backend, found, settings)
+    if not special_roles(special, settings) and list(folder.glob("vocab.*.spm")):
         return *small_marian(backend), None
     if stem in recipes.WORDPIECE and isinstance(backend.normalizer, tokenizers.normalizers.BertNormalizer):
         backend.normalizer = recipes.bert_normalizer(settings)
     space = changes.get("add_prefix_space", settings.get("add_prefix_space") if stem in BYTES else None)
     if isinstance(space, bool):
-        backend = prefixed(backend, space)
-    backend = written_alike(backend, found.values())
+        backend = with_prefix_space(backend, space)
+    backend = exact_special_tokens(backend, found.values())
     tokens = {token.content: token for token in backend.get_added_tokens_decoder().values()}
     rest = [t for t in found.values() if t not in tokens or not tokens[t].special]
-    flags = objects(special, settings)
-    backend.add_special_tokens([added(flags.get(token, token), special=True) for token in rest])
+    flags = token_objects(special, settings)
+    backend.add_special_tokens([to_added_token(flags.get(token, token), special=True) for token in rest])
     words = Jieba(backend.get_vocab(with_added_tokens=False)) if stem == "RoFormer" else None
     if words is not None:  # the file cannot say that jieba cuts the words
         words.attach(backend)
@@ -180,7 +189,7 @@ def from_json(
     return backend, found, more, words
 
 
-def described(
+def merge_settings(
     settings: Mapping[str, Any], special: Mapping[str, Any], old: Mapping[str, int], changes: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The settings that older files are read with: special_tokens_map.json goes before tokenizer_config.json, unless
@@ -193,14 +202,14 @@ def described(
     found = {**special, **settings} if listed else {**settings, **special}
     flags = {entry["content"]: entry for entry in (listed or {}).values() if isinstance(entry, Mapping)}
     for role in ROLES:
-        text = content(found.get(role))
+        text = token_text(found.get(role))
         if text in flags:
             found[role] = flags[text]
     whole = {**{str(number): token for token, number in old.items()}, **(listed or {})}
     return {**found, "added_tokens_decoder": whole, **changes}
 
 
-def padded(backend: Any, found: dict[str, str], settings: dict[str, Any]) -> None:
+def copy_padding(backend: Any, found: dict[str, str], settings: dict[str, Any]) -> None:
     """Copy padding and truncation of tokenizer.json into settings that lack them, in place."""
     padding, truncation = backend.padding, backend.truncation
     if padding is not None:
@@ -214,12 +223,12 @@ def padded(backend: Any, found: dict[str, str], settings: dict[str, Any]) -> Non
 def small_marian(backend: Any) -> tuple[Any, dict[str, str], list[str]]:
     """Load Marian's small models, whose tokenizer.json holds only the vocabulary."""
     special = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
-    backend.add_special_tokens([added(token, special=True) for token in special.values()])
-    framed(backend, "$A </s>", "$A $B </s>", ["</s>"])
+    backend.add_special_tokens([to_added_token(token, special=True) for token in special.values()])
+    set_special_tokens(backend, "$A </s>", "$A $B </s>", ["</s>"])
     return backend, special, []
 
 
-def marian(folder: Path, settings: Mapping[str, Any]) -> tuple[Built, Built, dict[str, bytes]]:
+def marian(folder: Path, settings: Mapping[str, Any]) -> tuple[BuiltTokenizer, BuiltTokenizer, dict[str, bytes]]:
     """Load source and target of a Marian pair in the Hugging Face format, with its files unchanged."""
     from . import recipes, spm
 
@@ -232,7 +241,7 @@ def marian(folder: Path, settings: Mapping[str, Any]) -> tuple[Built, Built, dic
     return built[0], built[1], {name: (folder / name).read_bytes() for name in names}
 
 
-def grow(backend: Any, settings: Mapping[str, Any], old: Mapping[str, Any], *, strict: bool) -> None:
+def add_listed_tokens(backend: Any, settings: Mapping[str, Any], old: Mapping[str, Any], *, strict: bool) -> None:
     """Add the tokens that a folder lists beside its vocabulary, in the order of their ids.
 
     Args:
@@ -247,11 +256,11 @@ def grow(backend: Any, settings: Mapping[str, Any], old: Mapping[str, Any], *, s
     have = {token.content: token for token in backend.get_added_tokens_decoder().values()}
     for number, token in entries:
         text = token["content"] if isinstance(token, Mapping) else token
-        own, given = have.get(text), added(token, special=False)
-        if own is None or (isinstance(token, Mapping) and not strict and unlike(own, given)):
+        own, given = have.get(text), to_added_token(token, special=False)
+        if own is None or (isinstance(token, Mapping) and not strict and matches_differently(own, given)):
             special = given.special or (own is not None and own.special)
             entry = {**token, "special": special} if isinstance(token, Mapping) else token
-            backend.add_tokens([added(entry, special=special)])
+            backend.add_tokens([to_added_token(entry, special=special)])
         got = backend.token_to_id(text)
         if strict and got != number:
             raise UnsupportedTokenizer(
@@ -260,7 +269,7 @@ def grow(backend: Any, settings: Mapping[str, Any], old: Mapping[str, Any], *, s
             )
 
 
-def unlike(own: Any, given: Any) -> bool:
+def matches_differently(own: Any, given: Any) -> bool:
     """Return True if tokenizer.json matches a token in another way than tokenizer_config.json says."""
     flags = ("lstrip", "rstrip", "single_word") + (() if given.special or own.special else ("normalized",))
     return given.special > own.special or any(getattr(own, flag) != getattr(given, flag) for flag in flags)

@@ -12,7 +12,7 @@ REASONING = ("reasoning_content", "thinking", "reasoning")  # names of what a mo
 MARK = "\ue000\ue001\ue000"  # where a message is gone on with: of private use, so in no text
 
 
-def data(value: Any) -> Any:
+def plain_data(value: Any) -> Any:
     """Convert values to dicts, lists, strings, numbers and None; other objects become text such as `<Image>`.
 
     Objects of other classes have methods that a template could call, so it never sees one.
@@ -21,12 +21,12 @@ def data(value: Any) -> Any:
         InvalidInput: a value that holds itself.
     """
     try:
-        return copied(value)
+        return copy_message(value)
     except RecursionError:
         raise InvalidInput("A conversation, tool or document is nested too deeply, or holds itself.") from None
 
 
-def copied(value: Any) -> Any:
+def copy_message(value: Any) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -36,20 +36,20 @@ def copied(value: Any) -> Any:
     if isinstance(value, float):
         return float.__float__(value)
     if isinstance(value, Mapping):
-        return {copied(key): copied(item) for key, item in value.items()}
+        return {copy_message(key): copy_message(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        items = [copied(item) for item in value]
+        items = [copy_message(item) for item in value]
         return items if isinstance(value, list) else tuple(items)
     if any(f"{base.__module__}.{base.__name__}" == "numpy.generic" for base in type(value).__mro__):
-        return copied(value.item())
+        return copy_message(value.item())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: copied(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: copy_message(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if callable(getattr(value, "model_dump", None)):  # pydantic's
-        return copied(value.model_dump())
+        return copy_message(value.model_dump())
     return f"<{type(value).__name__}>"
 
 
-def conversations(given: Any) -> tuple[list[list[Any]], bool]:
+def normalize_conversations(given: Any) -> tuple[list[list[Any]], bool]:
     """Normalize a conversation or a batch; return the list and whether it was a batch.
 
     Raises:
@@ -59,12 +59,12 @@ def conversations(given: Any) -> tuple[list[list[Any]], bool]:
         raise ChatTemplateError(f'A conversation is a list of {{"role": ..., "content": ...}}, not {given!r:.80}.')
     batched = isinstance(given, (list, tuple)) and bool(given)
     batched = batched and (isinstance(given[0], (list, tuple)) or hasattr(given[0], "messages"))
-    return [conversation(chat) for chat in (given if batched else [given])], batched
+    return [normalize_conversation(chat) for chat in (given if batched else [given])], batched
 
 
-def conversation(chat: Any) -> list[Any]:
+def normalize_conversation(chat: Any) -> list[Any]:
     """Copy a conversation's messages without None entries, with the reasoning text under all of its names."""
-    found = data(getattr(chat, "messages", chat))
+    found = plain_data(getattr(chat, "messages", chat))
     if not found:
         raise ChatTemplateError("The conversation is empty; give at least one message.")
     for message in found:
@@ -72,25 +72,25 @@ def conversation(chat: Any) -> list[Any]:
             raise ChatTemplateError(
                 f'A message is a dict such as {{"role": ..., "content": ...}}, not {message!r:.80}.'
             )
-    return [reasoned({key: value for key, value in message.items() if value is not None}) for message in found]
+    return [with_reasoning({key: value for key, value in message.items() if value is not None}) for message in found]
 
 
-def reasoned(message: dict[str, Any]) -> dict[str, Any]:
+def with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
     """Copy a message with its reasoning text as `reasoning_content` and as `thinking`."""
     thought = next((message[name] for name in REASONING if name in message), None)
     return message if thought is None else {"thinking": thought, **message, "reasoning_content": thought}
 
 
-def documents(given: Any) -> Any:
+def normalize_documents(given: Any) -> Any:
     """Normalize documents. Raises InvalidInput for other values than a list of dicts."""
     if given is None:
         return None
     if not isinstance(given, (list, tuple)) or not all(isinstance(document, Mapping) for document in given):
         raise InvalidInput('documents is a list of dicts such as {"title": ..., "text": ...}.')
-    return data(given)
+    return plain_data(given)
 
 
-def ended(chat: list[Any], source: str, part: bool | str) -> tuple[str, list[Any]]:
+def mark_last_message(chat: list[Any], source: str, part: bool | str) -> tuple[str, list[Any]]:
     """Return the last message's text, and a conversation with a mark and a space after it.
 
     Args:
@@ -114,7 +114,7 @@ def ended(chat: list[Any], source: str, part: bool | str) -> tuple[str, list[Any
     raise ChatTemplateError(f"continue_final_message: the last message has no text ({name}) to go on with.")
 
 
-def until_the_mark(text: str, words: str) -> str:
+def text_before_mark(text: str, words: str) -> str:
     """Return the text before the mark. Raises ChatTemplateError where the last message is not found."""
     place = text.rfind(MARK)
     if place < 0 or words.strip() not in text[:place]:

@@ -13,7 +13,7 @@ from ..errors import CorruptFile, ModelNotFound, UnsupportedTokenizer, nearest, 
 from .settings import ids
 
 if TYPE_CHECKING:
-    from .parts import Built
+    from .parts import BuiltTokenizer
 
 PLAIN = frozenset(("", "PreTrained", "Auto", "TokenizersBackend", "PythonBackend", "SentencePieceBackend"))
 MODELS = (  # names of SentencePiece models, where a folder has several
@@ -33,13 +33,13 @@ def read_text(path: Path) -> str:
         raise CorruptFile(f"{path} is no UTF-8 text: {error}.") from error
 
 
-def family(folder: Path, settings: Mapping[str, Any]) -> str:
+def class_stem(folder: Path, settings: Mapping[str, Any]) -> str:
     """Return the stem of the tokenizer class (`Bert`), empty where no file names it."""
     name = settings.get("tokenizer_class") or optional(folder / "config.json").get("tokenizer_class")
-    return re.sub(r"Tokenizer(Fast)?$", "", name) if isinstance(name, str) else by_model(folder)
+    return re.sub(r"Tokenizer(Fast)?$", "", name) if isinstance(name, str) else stem_of_model_type(folder)
 
 
-def by_model(folder: Path) -> str:
+def stem_of_model_type(folder: Path) -> str:
     """Return the class stem for a model_type, empty for an unknown one."""
     from .recipes import FAMILIES
 
@@ -47,7 +47,7 @@ def by_model(folder: Path) -> str:
     return FAMILIES.get(kind, "") if isinstance(kind, str) else ""
 
 
-def from_parts(folder: Path, stem: str, settings: Mapping[str, Any]) -> Built:
+def from_parts(folder: Path, stem: str, settings: Mapping[str, Any]) -> BuiltTokenizer:
     """Build a tokenizer from older files by the recipe of its class.
 
     Raises:
@@ -59,14 +59,16 @@ def from_parts(folder: Path, stem: str, settings: Mapping[str, Any]) -> Built:
     model = piece_model(folder)
     if model is not None and ranks.is_tiktoken(model):
         return ranks.tiktoken(model, settings)
-    kinds: list[tuple[str, Mapping[str, Any], Callable[[Any], Built]]] = []
+    kinds: list[tuple[str, Mapping[str, Any], Callable[[Any], BuiltTokenizer]]] = []
     if (folder / "vocab.txt").is_file():
-        kinds.append(("vocab.txt", recipes.LINES, lambda build: lines(folder / "vocab.txt", build, settings)))
+        kinds.append(("vocab.txt", recipes.LINES, lambda build: read_vocab_txt(folder / "vocab.txt", build, settings)))
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        kinds.append(("vocab.json and merges.txt", recipes.BPES, lambda build: pairs(folder, build, settings)))
+        kinds.append(("vocab.json and merges.txt", recipes.BPES, lambda build: read_bpe_files(folder, build, settings)))
     if model is not None and (folder / "vocab.json").is_file():
         joint = {"M2M100": recipes.m2m100}
-        kinds.append((f"vocab.json and {model.name}", joint, lambda build: numbered(folder, model, build, settings)))
+        kinds.append(
+            (f"vocab.json and {model.name}", joint, lambda build: read_piece_ids(folder, model, build, settings))
+        )
     if model is not None:
         table = recipes.SPM if stem or not model.name.startswith("vocab.") else {"": recipes.marian_small}
         kinds.append((model.name, table, lambda build: build(spm.read(model), settings)))
@@ -76,7 +78,7 @@ def from_parts(folder: Path, stem: str, settings: Mapping[str, Any]) -> Built:
         if stem in table:
             return build(table[stem])
     if kinds:
-        raise unknown(stem, kinds[0][1], kinds[0][0])
+        raise no_recipe(stem, kinds[0][1], kinds[0][0])
     if (folder / ranks.TEKKEN).is_file():
         return ranks.tekken(folder / ranks.TEKKEN, settings)
     raise ModelNotFound(
@@ -92,7 +94,7 @@ def piece_model(folder: Path) -> Path | None:
     return models[0] if len(models) == 1 else next(iter(named), None)
 
 
-def unknown(stem: str, known: Mapping[str, Any], files: str) -> UnsupportedTokenizer:
+def no_recipe(stem: str, known: Mapping[str, Any], files: str) -> UnsupportedTokenizer:
     """Build the error for a class that has no recipe for the files in the folder."""
     if not stem:
         return UnsupportedTokenizer(
@@ -106,19 +108,19 @@ def unknown(stem: str, known: Mapping[str, Any], files: str) -> UnsupportedToken
     )
 
 
-def lines(path: Path, build: Any, settings: Mapping[str, Any]) -> Built:
+def read_vocab_txt(path: Path, build: Any, settings: Mapping[str, Any]) -> BuiltTokenizer:
     """Read vocab.txt: one token a line, its id is the line number."""
     rows = read_text(path).split("\n")
     tokens = [row.rstrip("\r") for row in (rows[:-1] if rows and not rows[-1] else rows)]
     vocab = {token: number for number, token in enumerate(tokens)}
     if not vocab or ("" in vocab and len(tokens) == 1):
         raise CorruptFile(f"{path} is empty; it holds a token a line.")
-    return kept(build(vocab, settings), folder=path.parent, names=["vocab.txt"])
+    return keep_files(build(vocab, settings), folder=path.parent, names=["vocab.txt"])
 
 
-def pairs(folder: Path, build: Any, settings: Mapping[str, Any]) -> Built:
+def read_bpe_files(folder: Path, build: Any, settings: Mapping[str, Any]) -> BuiltTokenizer:
     """Read vocab.json and merges.txt: one merge a line, after an optional version line."""
-    vocab = vocabulary(folder)
+    vocab = read_vocab_json(folder)
     rows = read_text(folder / "merges.txt").split("\n")
     merges = [tuple(row.split()) for row in rows if row.strip() and not row.startswith("#version")]
     wrong = next((merge for merge in merges if len(merge) != 2), None)
@@ -126,25 +128,25 @@ def pairs(folder: Path, build: Any, settings: Mapping[str, Any]) -> Built:
         raise CorruptFile(f"{folder / 'merges.txt'} has the line {' '.join(wrong)!r}, which is no pair of tokens.")
     with read_errors(f"{folder}: vocab.json with merges.txt"):
         built = build(vocab, merges, settings)
-    return kept(built, folder=folder, names=["vocab.json", "merges.txt"])
+    return keep_files(built, folder=folder, names=["vocab.json", "merges.txt"])
 
 
-def numbered(folder: Path, model: Path, build: Any, settings: Mapping[str, Any]) -> Built:
+def read_piece_ids(folder: Path, model: Path, build: Any, settings: Mapping[str, Any]) -> BuiltTokenizer:
     """Read vocab.json, which gives the ids of the pieces of a SentencePiece model."""
     from . import spm
 
-    built: Built = build(vocabulary(folder), spm.read(model), settings)
+    built: BuiltTokenizer = build(read_vocab_json(folder), spm.read(model), settings)
     return built
 
 
-def vocabulary(folder: Path) -> dict[str, int]:
+def read_vocab_json(folder: Path) -> dict[str, int]:
     """Read vocab.json: token -> id. Raises CorruptFile for ids that are no numbers."""
     vocab = read_json(folder / "vocab.json")
     ids(vocab, folder / "vocab.json")
     return vocab
 
 
-def kept(built: Built, folder: Path, names: list[str]) -> Built:
+def keep_files(built: BuiltTokenizer, folder: Path, names: list[str]) -> BuiltTokenizer:
     """Attach the original files where no tokenizer.json can hold the tokenizer."""
     return (
         built

@@ -11,17 +11,17 @@ from tokenizers.models import BPE, Unigram, WordLevel
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 
 from ..errors import UnsupportedTokenizer
-from .special import ROLES, added, content, roles
+from .special import ROLES, special_roles, to_added_token, token_text
 from .spm import BPE as PAIRS
 from .spm import CONTROL, NORMAL, USER_DEFINED, SentencePiece
-from .words import Words
+from .words import WordSplitter
 
 Settings = Mapping[str, Any]
 Vocabulary = list[tuple[str, float]]
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltTokenizer:
     """A library tokenizer and the roles of its special tokens.
 
     Args:
@@ -32,17 +32,17 @@ class Built:
     backend: Tokenizer
     special: dict[str, str]
     more: tuple[str, ...] = ()
-    words: Words | None = None
+    words: WordSplitter | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def named(settings: Settings, **defaults: str) -> dict[str, str]:
+def role_tokens(settings: Settings, **defaults: str) -> dict[str, str]:
     """Return the tokens of all roles: the family's defaults, changed by the settings."""
-    found = roles(defaults, settings)
+    found = special_roles(defaults, settings)
     return {role: found[role] for role in ROLES if role in found}
 
 
-def finished(
+def register_special_tokens(
     backend: Tokenizer,
     special: dict[str, str],
     settings: Settings,
@@ -50,7 +50,7 @@ def finished(
     *,
     wide: Sequence[str] = (),
     own: Sequence[Any] = (),
-) -> Built:
+) -> BuiltTokenizer:
     """Register every special token so that it is never split.
 
     Args:
@@ -59,19 +59,19 @@ def finished(
     """
     listed = sorted((settings.get("added_tokens_decoder") or {}).items(), key=lambda entry: int(entry[0]))
     for _, token in listed:  # in the order of ids, not of roles
-        if backend.token_to_id(content(token) or "") is None and content(token) not in special.values():
-            backend.add_tokens([added(token, special=False)])
-        elif content(token) in special.values():
-            backend.add_special_tokens([added(content(token), special=True)])
+        if backend.token_to_id(token_text(token) or "") is None and token_text(token) not in special.values():
+            backend.add_tokens([to_added_token(token, special=False)])
+        elif token_text(token) in special.values():
+            backend.add_special_tokens([to_added_token(token_text(token), special=True)])
     tokens = []
     for role, token in special.items():
         given = settings.get(role)
         entry = dict(given) if isinstance(given, Mapping) else {"content": token, "lstrip": role in wide}
-        tokens.append(added(entry | {"special": True}, special=True))
-    backend.add_special_tokens([*tokens, *(added(token, special=True) for token in more)])
+        tokens.append(to_added_token(entry | {"special": True}, special=True))
+    backend.add_special_tokens([*tokens, *(to_added_token(token, special=True) for token in more)])
     backend.add_tokens([token for token in own if token.content not in special.values()])
-    texts = [token.content for token in own if token.special] + [content(token) or "" for token in more]
-    return Built(backend, special, tuple(dict.fromkeys(t for t in texts if t not in special.values())))
+    texts = [token.content for token in own if token.special] + [token_text(token) or "" for token in more]
+    return BuiltTokenizer(backend, special, tuple(dict.fromkeys(t for t in texts if t not in special.values())))
 
 
 def whole_words(vocab: Mapping[str, int], unknown: str) -> WordLevel:
@@ -103,10 +103,10 @@ def metaspace(backend: Tokenizer, scheme: str = "always", *, byte_fallback: bool
     """Split at white space and mark each word that had a space before it."""
     mark = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme=scheme)
     backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), mark])
-    backend.decoder = joined(scheme, byte_fallback)
+    backend.decoder = metaspace_decoder(scheme, byte_fallback)
 
 
-def joined(scheme: str, byte_fallback: bool) -> decoders.Decoder:
+def metaspace_decoder(scheme: str, byte_fallback: bool) -> decoders.Decoder:
     """Decoder: marks become spaces, byte tokens become bytes."""
     marks = decoders.Metaspace(replacement="▁", prepend_scheme=scheme)
     return decoders.Sequence([decoders.ByteFallback(), marks]) if byte_fallback else marks
@@ -130,7 +130,7 @@ def unigram(
     return backend
 
 
-def segmenter(model: SentencePiece, vocab: Vocabulary, unknown: int, steps: Sequence[Any] = ()) -> Tokenizer:
+def piece_segmenter(model: SentencePiece, vocab: Vocabulary, unknown: int, steps: Sequence[Any] = ()) -> Tokenizer:
     """SentencePiece model with its own character map, space rules and segmentation.
 
     Args:
@@ -140,18 +140,18 @@ def segmenter(model: SentencePiece, vocab: Vocabulary, unknown: int, steps: Sequ
     rules = [*steps, normalizers.Precompiled(model.charsmap)] if model.charsmap else list(steps)
     if model.one_space:
         rules += [normalizers.Replace(Regex("^ +| +$"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
-    backend = Tokenizer(pieces_of(model, vocab, unknown))
+    backend = Tokenizer(piece_model(model, vocab, unknown))
     if rules:
         backend.normalizer = normalizers.Sequence(rules)
-    scheme = scheme_of(model)
+    scheme = prepend_scheme(model)
     backend.pre_tokenizer = pre_tokenizers.Metaspace(
         replacement="▁", prepend_scheme=scheme, split=model.one_space and model.split_by_space
     )
-    backend.decoder = joined(scheme, model.byte_fallback)
+    backend.decoder = metaspace_decoder(scheme, model.byte_fallback)
     return backend
 
 
-def scheme_of(model: SentencePiece) -> str:
+def prepend_scheme(model: SentencePiece) -> str:
     """Return the prepend scheme of the space mark that the text itself does not have."""
     if not model.dummy_prefix:
         return "never"
@@ -159,7 +159,7 @@ def scheme_of(model: SentencePiece) -> str:
     return "first" if whole else "always"  # a user's piece is cut out before, and no word begins after it
 
 
-def pieces_of(model: SentencePiece, vocab: Vocabulary, unknown: int) -> Unigram | BPE:
+def piece_model(model: SentencePiece, vocab: Vocabulary, unknown: int) -> Unigram | BPE:
     """Build the word model: unigram, or BPE whose merges follow from the pieces."""
     if model.kind != PAIRS:
         return Unigram(vocab, unk_id=unknown, byte_fallback=model.byte_fallback)
@@ -169,14 +169,14 @@ def pieces_of(model: SentencePiece, vocab: Vocabulary, unknown: int) -> Unigram 
     return BPE(numbers, merges, unk_token=vocab[unknown][0], fuse_unk=True, byte_fallback=model.byte_fallback)
 
 
-def scored(model: SentencePiece) -> Vocabulary:
+def scored_pieces(model: SentencePiece) -> Vocabulary:
     return [(piece.text, piece.score) for piece in model.pieces]
 
 
-def own_tokens(model: SentencePiece) -> list[Any]:
+def special_pieces(model: SentencePiece) -> list[Any]:
     """Return control pieces, which are special tokens, and user-defined pieces, which no BPE merge builds."""
     return [
-        added({"content": p.text, "normalized": False}, special=p.kind == CONTROL)
+        to_added_token({"content": p.text, "normalized": False}, special=p.kind == CONTROL)
         for p in model.pieces
         if p.kind == CONTROL or (p.kind == USER_DEFINED and model.kind == PAIRS)
     ]

@@ -9,22 +9,22 @@ from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 
 from ..errors import UnsupportedTokenizer
 from .defaults import MORE, ROLES
-from .frames import bound, framed
+from .frames import set_begin_end, set_special_tokens
 from .parts import (
-    Built,
+    BuiltTokenizer,
     Settings,
     Vocabulary,
-    finished,
     llama_spaces,
     merges_of,
     metaspace,
-    named,
-    own_tokens,
-    pieces_of,
+    piece_model,
+    piece_segmenter,
+    prepend_scheme,
     quotes_and_accents,
-    scheme_of,
-    scored,
-    segmenter,
+    register_special_tokens,
+    role_tokens,
+    scored_pieces,
+    special_pieces,
     spm_bpe,
     unigram,
 )
@@ -32,14 +32,14 @@ from .spm import BPE as PAIRS
 from .spm import SentencePiece
 
 
-def worded(model: SentencePiece, vocab: Vocabulary, unknown: int, steps: Sequence[Any] = ()) -> Tokenizer:
+def whitespace_model(model: SentencePiece, vocab: Vocabulary, unknown: int, steps: Sequence[Any] = ()) -> Tokenizer:
     """Build a model that splits at any white space, after its own character map and further steps.
 
     A model that puts no space before each text is read as it reads itself: words would lose theirs.
     """
-    if scheme_of(model) != "always" or not model.one_space:
-        return segmenter(model, vocab, unknown, steps)
-    backend = Tokenizer(pieces_of(model, vocab, unknown))
+    if prepend_scheme(model) != "always" or not model.one_space:
+        return piece_segmenter(model, vocab, unknown, steps)
+    backend = Tokenizer(piece_model(model, vocab, unknown))
     rules = [*steps, normalizers.Precompiled(model.charsmap)] if model.charsmap else list(steps)
     if rules:
         backend.normalizer = normalizers.Sequence(rules)
@@ -47,183 +47,185 @@ def worded(model: SentencePiece, vocab: Vocabulary, unknown: int, steps: Sequenc
     return backend
 
 
-def segmented(backend: Tokenizer, special: Mapping[str, str]) -> None:
+def add_segment_tokens(backend: Tokenizer, special: Mapping[str, str]) -> None:
     """Add [CLS] text [SEP]; the second text of a pair has type 1."""
     cls, sep = special["cls_token"], special["sep_token"]
-    framed(backend, f"{cls}:0 $A:0 {sep}:0", f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1", [cls, sep])
+    set_special_tokens(backend, f"{cls}:0 $A:0 {sep}:0", f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1", [cls, sep])
 
 
 def fairseq(model: SentencePiece, special: Mapping[str, str]) -> Vocabulary:
     """Reorder the first four pieces as fairseq does."""
     first = [special.get(role, token) for role, token in
              (("bos_token", "<s>"), ("pad_token", "<pad>"), ("eos_token", "</s>"), ("unk_token", "<unk>"))]  # fmt: skip
-    return [*((token, 0.0) for token in first), *scored(model)[3:]]
+    return [*((token, 0.0) for token in first), *scored_pieces(model)[3:]]
 
 
-def t5(model: SentencePiece, settings: Settings) -> Built:
+def t5(model: SentencePiece, settings: Settings) -> BuiltTokenizer:
     """T5: a text ends with </s>; 100 sentinels follow the vocabulary, the last number first."""
-    special = named(settings, **ROLES["T5"])
+    special = role_tokens(settings, **ROLES["T5"])
     count = settings.get("extra_ids", 100)
     sentinels = [f"<extra_id_{number}>" for number in range(int(100 if count is None else count))]
     have = {piece.text for piece in model.pieces}
-    vocab = scored(model) + [(token, 0.0) for token in reversed(sentinels) if token not in have]
-    backend = worded(model, vocab, model.unknown)
-    built = finished(backend, special, settings, sentinels, own=own_tokens(model))
+    vocab = scored_pieces(model) + [(token, 0.0) for token in reversed(sentinels) if token not in have]
+    backend = whitespace_model(model, vocab, model.unknown)
+    built = register_special_tokens(backend, special, settings, sentinels, own=special_pieces(model))
     eos = special["eos_token"]
-    framed(backend, f"$A {eos}", f"$A {eos} $B {eos}", [eos])
+    set_special_tokens(backend, f"$A {eos}", f"$A {eos} $B {eos}", [eos])
     return built
 
 
-def between_marks(
+def cls_sep_model(
     model: SentencePiece, settings: Settings, build: Callable[..., Tokenizer], *, lower: bool, keep: bool
-) -> Built:
+) -> BuiltTokenizer:
     """Build a tokenizer with [CLS] and [SEP]; settings override `lower` (case) and `keep` (accents)."""
-    special = named(settings, **ROLES["Albert"])
+    special = role_tokens(settings, **ROLES["Albert"])
     steps = quotes_and_accents(settings, lower=lower, strip=not settings.get("keep_accents", keep))
-    backend = build(model, scored(model), model.unknown, steps)
-    built = finished(backend, special, settings, own=own_tokens(model))
-    segmented(backend, special)
+    backend = build(model, scored_pieces(model), model.unknown, steps)
+    built = register_special_tokens(backend, special, settings, own=special_pieces(model))
+    add_segment_tokens(backend, special)
     return built
 
 
-def albert(model: SentencePiece, settings: Settings) -> Built:
-    return between_marks(model, settings, worded, lower=True, keep=False)
+def albert(model: SentencePiece, settings: Settings) -> BuiltTokenizer:
+    return cls_sep_model(model, settings, whitespace_model, lower=True, keep=False)
 
 
-def fnet(model: SentencePiece, settings: Settings) -> Built:
+def fnet(model: SentencePiece, settings: Settings) -> BuiltTokenizer:
     """FNet: like ALBERT, but with capitals and accents unless the settings say otherwise."""
     return albert(model, {"do_lower_case": False, "keep_accents": True, **settings})
 
 
-def rembert(model: SentencePiece, settings: Settings) -> Built:
-    return between_marks(model, settings, segmenter, lower=False, keep=True)
+def rembert(model: SentencePiece, settings: Settings) -> BuiltTokenizer:
+    return cls_sep_model(model, settings, piece_segmenter, lower=False, keep=True)
 
 
-def xlnet(model: SentencePiece, settings: Settings) -> Built:
-    special = named(settings, **ROLES["XLNet"])
+def xlnet(model: SentencePiece, settings: Settings) -> BuiltTokenizer:
+    special = role_tokens(settings, **ROLES["XLNet"])
     steps = quotes_and_accents(settings, lower=False, strip=not settings.get("keep_accents", False))
-    backend = worded(model, scored(model), model.unknown, steps)
-    built = finished(backend, special, settings, MORE["XLNet"], wide=["mask_token"], own=own_tokens(model))
+    backend = whitespace_model(model, scored_pieces(model), model.unknown, steps)
+    built = register_special_tokens(
+        backend, special, settings, MORE["XLNet"], wide=["mask_token"], own=special_pieces(model)
+    )
     sep, cls = special["sep_token"], special["cls_token"]
-    framed(backend, f"$A:0 {sep}:0 {cls}:2", f"$A:0 {sep}:0 $B:1 {sep}:1 {cls}:2", [sep, cls])
+    set_special_tokens(backend, f"$A:0 {sep}:0 {cls}:2", f"$A:0 {sep}:0 $B:1 {sep}:1 {cls}:2", [sep, cls])
     return built
 
 
-def xlm_roberta(model: SentencePiece, settings: Settings) -> Built:
+def xlm_roberta(model: SentencePiece, settings: Settings) -> BuiltTokenizer:
     """XLM-RoBERTa: fairseq's order of the first four pieces, and a mask token after the last piece."""
-    special = named(settings, **ROLES["XLMRoberta"])
+    special = role_tokens(settings, **ROLES["XLMRoberta"])
     vocab = [*fairseq(model, special), (special["mask_token"], 0.0)]
-    backend = worded(model, vocab, 3)
-    return enclosed(finished(backend, special, settings), special)
+    backend = whitespace_model(model, vocab, 3)
+    return add_bos_eos(register_special_tokens(backend, special, settings), special)
 
 
-def camembert(model: SentencePiece, settings: Settings) -> Built:
+def camembert(model: SentencePiece, settings: Settings) -> BuiltTokenizer:
     """CamemBERT: ids of fairseq's dictionary before the pieces; its own begin and end tokens are used."""
-    special = named(settings, **ROLES["XLMRoberta"])
+    special = role_tokens(settings, **ROLES["XLMRoberta"])
     unused = MORE["Camembert"]
     first = [(unused[0], 0.0), (special["pad_token"], 0.0), (unused[1], 0.0), (special["unk_token"], 0.0)]
-    vocab = [*first, (unused[2], -100.0), *scored(model)[1:], (special["mask_token"], 0.0)]
-    backend = worded(model, vocab, 3)
-    return enclosed(finished(backend, special, settings, unused, wide=["mask_token"]), special)
+    vocab = [*first, (unused[2], -100.0), *scored_pieces(model)[1:], (special["mask_token"], 0.0)]
+    backend = whitespace_model(model, vocab, 3)
+    return add_bos_eos(register_special_tokens(backend, special, settings, unused, wide=["mask_token"]), special)
 
 
-def enclosed(built: Built, special: Mapping[str, str]) -> Built:
+def add_bos_eos(built: BuiltTokenizer, special: Mapping[str, str]) -> BuiltTokenizer:
     """Add <s> text </s>, with </s></s> between the texts of a pair."""
     bos, eos = special["bos_token"], special["eos_token"]
-    framed(built.backend, f"{bos} $A {eos}", f"{bos} $A {eos} {eos} $B {eos}", [bos, eos])
+    set_special_tokens(built.backend, f"{bos} $A {eos}", f"{bos} $A {eos} {eos} $B {eos}", [bos, eos])
     return built
 
 
-def deberta_v2(model: SentencePiece, settings: Settings) -> Built:
+def deberta_v2(model: SentencePiece, settings: Settings) -> BuiltTokenizer:
     """DeBERTa v2 and v3 (He et al., 2021, arXiv:2111.09543)."""
-    special = named(settings, **ROLES["DebertaV2"])
+    special = role_tokens(settings, **ROLES["DebertaV2"])
     steps = [normalizers.Lowercase()] if settings.get("do_lower_case", False) else []
     breaks = normalizers.Replace(Regex(r"[\n\r\t]"), " ")
-    backend = segmenter(model, scored(model), model.unknown, [*steps, breaks])
+    backend = piece_segmenter(model, scored_pieces(model), model.unknown, [*steps, breaks])
     if settings.get("split_by_punct", False):
         marks = pre_tokenizers.Punctuation(behavior="isolated")
         backend.pre_tokenizer = pre_tokenizers.Sequence([marks, backend.pre_tokenizer])
-    built = finished(backend, special, settings, own=own_tokens(model))
-    segmented(backend, special)
+    built = register_special_tokens(backend, special, settings, own=special_pieces(model))
+    add_segment_tokens(backend, special)
     return built
 
 
-def big_bird(model: SentencePiece, settings: Settings) -> Built:
-    special = named(settings, **ROLES["BigBird"])
-    backend = segmenter(model, scored(model), model.unknown)
-    built = finished(backend, special, settings, wide=["mask_token"], own=own_tokens(model))
-    segmented(backend, special)
+def big_bird(model: SentencePiece, settings: Settings) -> BuiltTokenizer:
+    special = role_tokens(settings, **ROLES["BigBird"])
+    backend = piece_segmenter(model, scored_pieces(model), model.unknown)
+    built = register_special_tokens(backend, special, settings, wide=["mask_token"], own=special_pieces(model))
+    add_segment_tokens(backend, special)
     return built
 
 
-def bert_generation(model: SentencePiece, settings: Settings) -> Built:
+def bert_generation(model: SentencePiece, settings: Settings) -> BuiltTokenizer:
     """BertGeneration: no special token around a text."""
-    special = named(settings, **ROLES["BertGeneration"])
-    backend = segmenter(model, scored(model), model.unknown)
-    return finished(backend, special, settings, own=own_tokens(model))
+    special = role_tokens(settings, **ROLES["BertGeneration"])
+    backend = piece_segmenter(model, scored_pieces(model), model.unknown)
+    return register_special_tokens(backend, special, settings, own=special_pieces(model))
 
 
-def pegasus(model: SentencePiece, settings: Settings) -> Built:
+def pegasus(model: SentencePiece, settings: Settings) -> BuiltTokenizer:
     """Pegasus: two mask tokens and `offset` unused tokens before the pieces (Zhang et al., arXiv:1912.08777)."""
     offset = int(settings.get("offset", 103))
     masks = {} if offset else {"mask_token": "[MASK]"}
-    special = named(settings, **{**ROLES["Pegasus"], **masks})
+    special = role_tokens(settings, **{**ROLES["Pegasus"], **masks})
     sentence = settings.get("mask_token_sent", "<mask_1>" if offset else None)
     unused = [f"<unk_{number}>" for number in range(2, offset)]
     first = [special["pad_token"], special["eos_token"]]
     if offset:
         first += [*([str(sentence)] if sentence is not None else []), special["mask_token"]]
-    vocab = [*((token, 0.0) for token in first), *((token, -100.0) for token in unused), *scored(model)[2:]]
+    vocab = [*((token, 0.0) for token in first), *((token, -100.0) for token in unused), *scored_pieces(model)[2:]]
     unknown = next((number for number, (text, _) in enumerate(vocab) if text == special["unk_token"]), None)
     if unknown is None:
         raise UnsupportedTokenizer(
             f"Pegasus' SentencePiece model has {special['unk_token']!r} after its first two pieces; this one has not."
         )
-    backend = segmenter(model, vocab, unknown)
+    backend = piece_segmenter(model, vocab, unknown)
     more = [*([str(sentence)] if sentence is not None else []), *unused]
-    built = finished(backend, special, settings, more)
+    built = register_special_tokens(backend, special, settings, more)
     eos = special["eos_token"]
-    framed(backend, f"$A {eos}", f"$A $B {eos}", [eos])
+    set_special_tokens(backend, f"$A {eos}", f"$A $B {eos}", [eos])
     return built
 
 
-def llama(model: SentencePiece, settings: Settings) -> Built:
+def llama(model: SentencePiece, settings: Settings) -> BuiltTokenizer:
     """Llama: SentencePiece pieces with byte tokens for unknown characters; every space is kept."""
-    special = named(settings, **ROLES["Llama"])
+    special = role_tokens(settings, **ROLES["Llama"])
     if model.kind == PAIRS:
         vocab = {piece.text: number for number, piece in enumerate(model.pieces)}
         unknown = None if model.byte_fallback else model.pieces[model.unknown].text
         backend = spm_bpe(vocab, merges_of(vocab), settings, unknown)
     else:
-        backend = Tokenizer(pieces_of(model, scored(model), model.unknown))
+        backend = Tokenizer(piece_model(model, scored_pieces(model), model.unknown))
         llama_spaces(backend, settings)
-    built = finished(backend, special, settings, own=own_tokens(model))
-    bound(backend, special, settings.get("add_bos_token", True), settings.get("add_eos_token", False))
+    built = register_special_tokens(backend, special, settings, own=special_pieces(model))
+    set_begin_end(backend, special, settings.get("add_bos_token", True), settings.get("add_eos_token", False))
     return built
 
 
-def gemma(model: SentencePiece, settings: Settings) -> Built:
+def gemma(model: SentencePiece, settings: Settings) -> BuiltTokenizer:
     """Gemma: every space is a mark, and no mark is added before a text."""
-    special = named(settings, **ROLES["Gemma"])
-    backend = Tokenizer(pieces_of(model, scored(model), model.unknown))
+    special = role_tokens(settings, **ROLES["Gemma"])
+    backend = Tokenizer(piece_model(model, scored_pieces(model), model.unknown))
     backend.normalizer = normalizers.Replace(" ", "▁")
     backend.pre_tokenizer = pre_tokenizers.Split(" ", behavior="merged_with_previous")
     backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-    built = finished(backend, special, settings, own=own_tokens(model))
-    bound(backend, special, settings.get("add_bos_token", True), settings.get("add_eos_token", False))
+    built = register_special_tokens(backend, special, settings, own=special_pieces(model))
+    set_begin_end(backend, special, settings.get("add_bos_token", True), settings.get("add_eos_token", False))
     return built
 
 
-def marian_small(model: SentencePiece, settings: Settings) -> Built:
+def marian_small(model: SentencePiece, settings: Settings) -> BuiltTokenizer:
     """Vocabulary of Marian's small models, which both languages share; the padding token follows it."""
-    special = named(settings, **ROLES["Marian"])
-    backend = unigram(scored(model), model.unknown, model.charsmap)
-    built = finished(backend, special, settings)
-    framed(backend, "$A </s>", "$A $B </s>", [special["eos_token"]])
+    special = role_tokens(settings, **ROLES["Marian"])
+    backend = unigram(scored_pieces(model), model.unknown, model.charsmap)
+    built = register_special_tokens(backend, special, settings)
+    set_special_tokens(backend, "$A </s>", "$A $B </s>", [special["eos_token"]])
     return built
 
 
-RECIPES: Mapping[str, Callable[[SentencePiece, Settings], Built]] = {
+RECIPES: Mapping[str, Callable[[SentencePiece, Settings], BuiltTokenizer]] = {
     "Albert": albert,
     "BertGeneration": bert_generation,
     "BigBird": big_bird,

@@ -17,51 +17,51 @@ PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 INNER = ("normalizers", "pretokenizers", "processors", "decoders")  # where sequences hold their steps
 
 
-def prefixed(backend: tokenizers.Tokenizer, wanted: bool) -> tokenizers.Tokenizer:
+def with_prefix_space(backend: tokenizers.Tokenizer, wanted: bool) -> tokenizers.Tokenizer:
     """Return the tokenizer with or without a space before each text.
 
     Raises:
         UnsupportedOption: no step of it puts a space there.
     """
-    data = {name: told(getattr(backend, name)) for name in PARTS}
-    kinds = {step["type"] for name in ("normalizer", "pre_tokenizer") for step in steps(data[name])}
+    data = {name: component_json(getattr(backend, name)) for name in PARTS}
+    kinds = {step["type"] for name in ("normalizer", "pre_tokenizer") for step in component_steps(data[name])}
     if not {"ByteLevel", "Metaspace", "Prepend"} & kinds:
         if wanted:
             raise UnsupportedOption("add_prefix_space=True: no step of this tokenizer puts a space before a text.")
         return backend
-    if wanted == spaced(data):
+    if wanted == has_prefix_space(data):
         return backend
-    new = {name: changed(name, data[name], wanted) for name in PARTS}
+    new = {name: change_component(name, data[name], wanted) for name in PARTS}
     return tokenizers.Tokenizer.from_str(json.dumps(json.loads(backend.to_str()) | new, ensure_ascii=False))
 
 
-def told(part: Any) -> Any:
+def component_json(part: Any) -> Any:
     """Return a component in its tokenizer.json form."""
     return None if part is None else json.loads(part.__getstate__())
 
 
-def steps(part: Any) -> list[dict[str, Any]]:
+def component_steps(part: Any) -> list[dict[str, Any]]:
     """Return the steps of a sequence, or the component itself."""
     if part is None:
         return []
     return next((list(part[name]) for name in INNER if name in part), [part])
 
 
-def spaced(data: dict[str, Any]) -> bool:
+def has_prefix_space(data: dict[str, Any]) -> bool:
     """Return True if a space is added before each text."""
-    return any(step["type"] == "Prepend" for step in steps(data["normalizer"])) or any(
+    return any(step["type"] == "Prepend" for step in component_steps(data["normalizer"])) or any(
         step.get("add_prefix_space", False) if step["type"] == "ByteLevel" else step.get("prepend_scheme") != "never"
-        for step in steps(data["pre_tokenizer"])
+        for step in component_steps(data["pre_tokenizer"])
         if step["type"] in ("ByteLevel", "Metaspace")
     )
 
 
-def changed(name: str, part: Any, wanted: bool) -> Any:
+def change_component(name: str, part: Any, wanted: bool) -> Any:
     """Return a component with or without the space in each of its steps; None for a step that is removed."""
     inner = next((each for each in INNER if each in (part or {})), "")
     if inner:
-        kept = [changed(name, step, wanted) for step in part[inner]]
-        return part | {inner: [step for step in kept if step is not None]}
+        changed = [change_component(name, step, wanted) for step in part[inner]]
+        return part | {inner: [step for step in changed if step is not None]}
     kind = None if part is None else part["type"]
     if kind == "Metaspace":
         own = part.get("prepend_scheme", "always")

@@ -16,7 +16,7 @@ from ..errors import UnsupportedTokenizer, nearest
 
 
 @dataclass(frozen=True)
-class Cut:
+class SplitRule:
     """Rule that splits text into pieces that no token crosses.
 
     Args:
@@ -70,30 +70,32 @@ MARKS = r" ?[^\s\p{L}\p{N}]+[\r\n]*"
 SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
 TRIPLES = r"\p{N}{1,3}"
 LINES = r"[^\n]+|[\n]+"
-GPT2 = Cut(words=True)
-DIGITS = Cut(digits=True, words=True)
-LLAMA3 = Cut((either(ENGLISH, WORD, TRIPLES, MARKS, SPACES),))
+GPT2 = SplitRule(words=True)
+DIGITS = SplitRule(digits=True, words=True)
+LLAMA3 = SplitRule((either(ENGLISH, WORD, TRIPLES, MARKS, SPACES),))
 LLAMA3_WHOLE = replace(LLAMA3, ignore_merges=True)
 LLAMA3_BEGUN = replace(LLAMA3_WHOLE, begin=True)
-QWEN2 = Cut((either(ENGLISH, WORD, r"\p{N}", MARKS, SPACES),))
-QWEN35 = Cut(
+QWEN2 = SplitRule((either(ENGLISH, WORD, r"\p{N}", MARKS, SPACES),))
+QWEN35 = SplitRule(
     (either(ENGLISH, r"[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+", r"\p{N}", r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*", SPACES),)
 )
-GPT4O = Cut((cased(TRIPLES, f"{ENGLISH}?"),))
-TEKKEN = Cut((cased(r"\p{N}"),), ignore_merges=True, begin=True)
+GPT4O = SplitRule((cased(TRIPLES, f"{ENGLISH}?"),))
+TEKKEN = SplitRule((cased(r"\p{N}"),), ignore_merges=True, begin=True)
 WIDE = r" ?[^(\s|.,!?…。，、।۔،)]+"
 CJK = r"[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"  # Chinese and Japanese
 ASCII_WORD = r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
-DEEPSEEK3 = Cut((TRIPLES, CJK, either(ASCII_WORD, r" ?[\p{P}\p{S}]+[\r\n]*", SPACES)))
-SPARK = Cut((TRIPLES, CJK, either(ASCII_WORD, r" ?[\p{P}\p{S}]+", r"[\r\n]", r"\s+(?!\S)|\s+"), r"\p{N}"))
+DEEPSEEK3 = SplitRule((TRIPLES, CJK, either(ASCII_WORD, r" ?[\p{P}\p{S}]+[\r\n]*", SPACES)))
+SPARK = SplitRule((TRIPLES, CJK, either(ASCII_WORD, r" ?[\p{P}\p{S}]+", r"[\r\n]", r"\s+(?!\S)|\s+"), r"\p{N}"))
 HANGUL = r"[\uac00-\ud7a3\u3131-\u318e]+"
 FULL_WIDTH = r"[\uff01\u2026\u201c\u201d\u2018\u2019\u2014\uff1a\uff1b\uff0c\u3001-\u303f\ufe30-\ufe4f]+"
-YOUTU = Cut((either(HANGUL, FULL_WIDTH, r"[\u3105-\u312f]+", CJK), cased(r"\p{N}", f"{ENGLISH}?")), ignore_merges=True)
+YOUTU = SplitRule(
+    (either(HANGUL, FULL_WIDTH, r"[\u3105-\u312f]+", CJK), cased(r"\p{N}", f"{ENGLISH}?")), ignore_merges=True
+)
 ASIAN = (
     r"[\u4e00-\u9fff\u3400-\u4dbf\uf900-\ufaff\u3040-\u309f\u30a0-\u30ff\uff65-\uff9f\u2f00-\u2fdf\u0e40-\u0e7f"
     r"\u0e80-\u0eff\u1780-\u17ff\u1000-\u109f\uaa60-\uaa7f\ua9e0-\ua9ff\uac00-\ud7af\u1100-\u11ff]+"
 )
-AFMOE = Cut(
+AFMOE = SplitRule(
     (r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))", ASIAN, either(ASCII_WORD, r" ?[\p{P}\p{S}]+[\r\n]*", SPACES)),
 )
 LETTERS = (  # of alphabets with two cases, as DeepSeek LLM lists them
@@ -111,18 +113,18 @@ LETTERS = (  # of alphabets with two cases, as DeepSeek LLM lists them
 )
 CHINESE = r"[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
 DEEPSEEK_MARKS = r"\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+"
-DEEPSEEK = Cut((r"[\r\n]", rf"\s?[A-Za-z{LETTERS}]+", DEEPSEEK_MARKS, r"\s+$", CHINESE, r"\p{N}"))
-DEEPSEEK_CODER = Cut((r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", CHINESE, r"\p{N}"))
+DEEPSEEK = SplitRule((r"[\r\n]", rf"\s?[A-Za-z{LETTERS}]+", DEEPSEEK_MARKS, r"\s+$", CHINESE, r"\p{N}"))
+DEEPSEEK_CODER = SplitRule((r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", CHINESE, r"\p{N}"))
 GPT2_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-FALCON = Cut((r"[\p{P}$+<=>^~|`]+", GPT2_WORDS, "[0-9][0-9][0-9]"))
-DEFAULT = Cut((r"[\p{P}$+<=>^~|]+", GPT2_WORDS, r"\p{N}+", "[0-9][0-9][0-9]"))
+FALCON = SplitRule((r"[\p{P}$+<=>^~|`]+", GPT2_WORDS, "[0-9][0-9][0-9]"))
+DEFAULT = SplitRule((r"[\p{P}$+<=>^~|]+", GPT2_WORDS, r"\p{N}+", "[0-9][0-9][0-9]"))
 CASCADE = r"|".join(rf"\s{{{width}}}(?!\S)" for width in (512, 256, 128, 64, 32, 16, 8, 4, "1,2"))
-JAIS2 = Cut((either(ENGLISH, WORD, TRIPLES, MARKS, r"\s*[\r\n]+", CASCADE, r"\s{1}"),))
-BAILING = Cut(
+JAIS2 = SplitRule((either(ENGLISH, WORD, TRIPLES, MARKS, r"\s*[\r\n]+", CASCADE, r"\s{1}"),))
+BAILING = SplitRule(
     (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",)
 )
-SEED = Cut((either(ENGLISH, WORD, r"\p{N}{1}", r" ?[^\s\p{L}\p{N}\r\n]+", SPACES),))
-EXAONE_MOE = Cut(
+SEED = SplitRule((either(ENGLISH, WORD, r"\p{N}{1}", r" ?[^\s\p{L}\p{N}\r\n]+", SPACES),))
+EXAONE_MOE = SplitRule(
     (
         either(
             ENGLISH,
@@ -133,8 +135,8 @@ EXAONE_MOE = Cut(
         ),
     )
 )
-KIMI = Cut((either(r"[\p{Han}]+", cased(TRIPLES, f"{ENGLISH}?", r"&&[^\p{Han}]", r"[\r\n]*")),))
-CHAMELEON = Cut(
+KIMI = SplitRule((either(r"[\p{Han}]+", cased(TRIPLES, f"{ENGLISH}?", r"&&[^\p{Han}]", r"[\r\n]*")),))
+CHAMELEON = SplitRule(
     (
         "<sentinel:[0-9]+>",
         "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z",
@@ -145,9 +147,9 @@ CHAMELEON = Cut(
     ),
     begin=True,
 )
-GEMMA4 = Cut((LINES,), begin=True, raw=True)
+GEMMA4 = SplitRule((LINES,), begin=True, raw=True)
 
-CUTS: Mapping[str, Cut] = {
+CUTS: Mapping[str, SplitRule] = {
     "llama-bpe": LLAMA3_BEGUN,
     **dict.fromkeys("llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano".split(), LLAMA3_BEGUN),
     "glm4": LLAMA3_WHOLE,
@@ -175,17 +177,17 @@ CUTS: Mapping[str, Cut] = {
     "deepseek-coder": DEEPSEEK_CODER,
     "spark2_5": SPARK,
     "falcon": FALCON,
-    **dict.fromkeys("bloom poro-chat gpt3-finnish".split(), Cut((WIDE,))),
-    "viking": Cut((WIDE, r"\p{N}")),
+    **dict.fromkeys("bloom poro-chat gpt3-finnish".split(), SplitRule((WIDE,))),
+    "viking": SplitRule((WIDE, r"\p{N}")),
     "jais-2": JAIS2,
     **dict.fromkeys("bailingmoe bailingmoe2 llada-moe".split(), BAILING),
     "seed-coder": SEED,
-    "ufakzeka": Cut((either(WORD, r"\p{N}", MARKS, SPACES),)),
+    "ufakzeka": SplitRule((either(WORD, r"\p{N}", MARKS, SPACES),)),
     "afmoe": AFMOE,
-    "laguna": Cut((LINES, *QWEN2.patterns)),
+    "laguna": SplitRule((LINES, *QWEN2.patterns)),
     "exaone-moe": EXAONE_MOE,
-    "minicpm5": Cut((TRIPLES, either(ENGLISH, WORD, r"\p{N}+", MARKS, SPACES)), ignore_merges=True),
-    "superbpe": Cut((r"\p{N}+", r"(?=(\d{3})+(?!\d))")),
+    "minicpm5": SplitRule((TRIPLES, either(ENGLISH, WORD, r"\p{N}+", MARKS, SPACES)), ignore_merges=True),
+    "superbpe": SplitRule((r"\p{N}+", r"(?=(\d{3})+(?!\d))")),
     "chameleon": CHAMELEON,
     "gemma4": GEMMA4,
     "granite-embed-multi-311m": GEMMA4,
@@ -200,7 +202,7 @@ OLD = {  # architecture -> the name, for files that are older than `tokenizer.gg
 }  # fmt: skip
 
 
-def named(name: str) -> Cut:
+def split_rule(name: str) -> SplitRule:
     """Return the rule of a name. Raises UnsupportedTokenizer for an unknown name."""
     if name not in CUTS:
         raise UnsupportedTokenizer(f"The pre-tokenizer {name!r} is not built here. {nearest(name, CUTS)}")

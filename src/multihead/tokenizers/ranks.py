@@ -16,9 +16,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 
 from ..config import read_json
 from ..errors import CorruptFile
-from .parts import Built, finished, named
+from .parts import BuiltTokenizer, register_special_tokens, role_tokens
 from .pretokenizers import LLAMA3
-from .special import MORE, added, content, listed
+from .special import MORE, listed_tokens, to_added_token, token_text
 
 PRINTED = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]  # bytes that stand for themselves
 OTHERS = [byte for byte in range(256) if byte not in PRINTED]
@@ -31,28 +31,30 @@ OLDER = (  # special tokens of files that do not list them
 )  # fmt: skip
 
 
-def tekken(path: Path, settings: Mapping[str, Any]) -> Built:
+def tekken(path: Path, settings: Mapping[str, Any]) -> BuiltTokenizer:
     """Build Mistral's tokenizer. Raises CorruptFile for missing or wrong entries."""
-    told = read_json(path)
+    data = read_json(path)
     try:
-        config, rows = told["config"], told["vocab"]
-        given = told.get("special_tokens")
-        special = list(OLDER) if given is None else ranked(given, path)
+        config, rows = data["config"], data["vocab"]
+        listed = data.get("special_tokens")
+        special = list(OLDER) if listed is None else special_by_id(listed, path)
         count = config.get("default_num_special_tokens", len(special))
         special += [f"<SPECIAL_{number}>" for number in range(len(special), count)]
         size = config.get("default_vocab_size")
-        kept = rows if size is None else rows[: size - count]
-        tokens = [base64.b64decode(row["token_bytes"], validate=True) for row in kept]
+        used = rows if size is None else rows[: size - count]
+        tokens = [base64.b64decode(row["token_bytes"], validate=True) for row in used]
         pattern = config["pattern"]
     except (KeyError, TypeError, AttributeError, binascii.Error, ValueError) as error:
         raise CorruptFile(f"{path} is no tekken.json: {type(error).__name__}: {error}.") from error
     vocab = {token: number for number, token in enumerate(special)}
-    roles = named(settings, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>")
-    backend = built(tokens, pattern, vocab, path)
-    return finished(backend, roles, settings, [token for token in special if token not in roles.values()])
+    roles = role_tokens(settings, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    backend = build_backend(tokens, pattern, vocab, path)
+    return register_special_tokens(
+        backend, roles, settings, [token for token in special if token not in roles.values()]
+    )
 
 
-def ranked(rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
+def special_by_id(rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
     """Return special tokens in the order of their ids. Raises CorruptFile where these are not 0, 1, 2, ..."""
     ordered = sorted((row["rank"], str(row["token_str"])) for row in rows)
     if [rank for rank, _ in ordered] != list(range(len(ordered))):
@@ -60,7 +62,7 @@ def ranked(rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
     return [token for _, token in ordered]
 
 
-def tiktoken(path: Path, settings: Mapping[str, Any]) -> Built:
+def tiktoken(path: Path, settings: Mapping[str, Any]) -> BuiltTokenizer:
     """Build the tokenizer of a tiktoken file with Llama 3's pattern; tokenizer_config.json has the special tokens.
 
     Raises:
@@ -76,14 +78,16 @@ def tiktoken(path: Path, settings: Mapping[str, Any]) -> Built:
     rows.sort(key=lambda row: row[0])
     if [rank for rank, _ in rows] != list(range(len(rows))):
         raise CorruptFile(f"{path} has gaps between its ranks.")
-    backend = built([token for _, token in rows], LLAMA3.patterns[0], {}, path)
-    more = {int(number): content(token) for number, token in (settings.get("added_tokens_decoder") or {}).items()}
+    backend = build_backend([token for _, token in rows], LLAMA3.patterns[0], {}, path)
+    more = {int(number): token_text(token) for number, token in (settings.get("added_tokens_decoder") or {}).items()}
     last = max(more, default=-1)
     filled = [more.get(number) or f"<|reserved_token_{number}|>" for number in range(len(rows), last + 1)]
-    extra = [content(token) or "" for name in MORE for token in listed(settings.get(name))[0]]
+    extra = [token_text(token) or "" for name in MORE for token in listed_tokens(settings.get(name))[0]]
     special = list(dict.fromkeys([*filled, *extra]))
-    backend.add_special_tokens([added(token, special=True) for token in special])  # before the roles', for their ids
-    return finished(backend, named(settings), settings, special)
+    backend.add_special_tokens(
+        [to_added_token(token, special=True) for token in special]
+    )  # before the roles', for their ids
+    return register_special_tokens(backend, role_tokens(settings), settings, special)
 
 
 def is_tiktoken(path: Path) -> bool:
@@ -96,14 +100,14 @@ def is_tiktoken(path: Path) -> bool:
         return False
 
 
-def built(tokens: Sequence[bytes], pattern: str, first: Mapping[str, int], path: Path) -> Tokenizer:
+def build_backend(tokens: Sequence[bytes], pattern: str, first: Mapping[str, int], path: Path) -> Tokenizer:
     """Build the library's tokenizer; ranked tokens get the ids after `first`. Raises CorruptFile."""
     ranks = {token: number for number, token in enumerate(tokens)}
     if len(ranks) != len(tokens) or b"" in ranks:
         raise CorruptFile(f"{path} has a token twice, or one without a byte.")
     letters = {token: "".join(map(LETTERS.__getitem__, token)) for token in tokens}
     vocab = {**first, **{letters[token]: number + len(first) for token, number in ranks.items()}}
-    merges = [(letters[a], letters[b]) for token in tokens for a, b in halves(token, ranks)]
+    merges = [(letters[a], letters[b]) for token in tokens for a, b in merge_pairs(token, ranks)]
     try:
         backend = Tokenizer(models.BPE(vocab, merges, fuse_unk=False, ignore_merges=True))
         cut = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
@@ -117,7 +121,7 @@ def built(tokens: Sequence[bytes], pattern: str, first: Mapping[str, int], path:
     return backend
 
 
-def halves(token: bytes, ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
+def merge_pairs(token: bytes, ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
     """Return the pairs of tokens that form a token, ordered by rank."""
     parts = [(token[:place], token[place:]) for place in range(1, len(token))]
     found = [(a, b) for a, b in parts if a in ranks and b in ranks]

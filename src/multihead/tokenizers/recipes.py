@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from . import bytepairs, pieces, translators, wordpieces
 from .bytepairs import byt5
-from .parts import Built, Settings, bert_normalizer, merges_of
+from .parts import BuiltTokenizer, Settings, bert_normalizer, merges_of
 from .pieces import marian_small
 from .spm import SentencePiece
 from .translators import m2m100, marian_sides
@@ -21,7 +21,7 @@ __all__ = [
     "marian_small", "merges_of", "wordpiece",
 ]  # fmt: skip
 
-SPM: Mapping[str, Callable[[SentencePiece, Settings], Built]] = {**pieces.RECIPES, **translators.RECIPES}
+SPM: Mapping[str, Callable[[SentencePiece, Settings], BuiltTokenizer]] = {**pieces.RECIPES, **translators.RECIPES}
 BPES = bytepairs.RECIPES
 LINES = wordpieces.RECIPES
 FAMILIES = {  # model_type in config.json -> stem of the tokenizer's class

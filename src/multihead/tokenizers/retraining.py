@@ -11,7 +11,7 @@ from tokenizers import AddedToken, pre_tokenizers, trainers
 
 from ..errors import InvalidInput, UnsupportedTokenizer
 from .core import TokenizerCore
-from .special import content
+from .special import token_text
 
 Kind = TypeVar("Kind", bound=TokenizerCore)
 TRAINERS = {
@@ -22,7 +22,7 @@ TRAINERS = {
 }
 
 
-def retrained(
+def train_new(
     tokenizer: Kind,
     texts: Iterable[Any],
     size: int,
@@ -46,15 +46,18 @@ def retrained(
         raise UnsupportedTokenizer(
             "A tokenizer with a target of its own is not trained anew: train its two sides apart."
         )
-    told = json.loads(tokenizer.backend.to_str())
-    frame, tokens = told["post_processor"], told["added_tokens"]
-    unknown = emptied(told["model"], renamed)
-    backend = tokenizers.Tokenizer.from_str(json.dumps({**told, "post_processor": None, "added_tokens": []}))
-    kind = told["model"]["type"]
-    kept = [kept_token(token, renamed) for token in tokens if token["special"] or kind == "Unigram"]
+    description = json.loads(tokenizer.backend.to_str())
+    frame, tokens = description["post_processor"], description["added_tokens"]
+    unknown = clear_vocabulary(description["model"], renamed)
+    backend = tokenizers.Tokenizer.from_str(json.dumps({**description, "post_processor": None, "added_tokens": []}))
+    kind = description["model"]["type"]
+    special = [renamed_token(token, renamed) for token in tokens if token["special"] or kind == "Unigram"]
     try:
         trainer = TRAINERS[kind](
-            vocab_size=size, special_tokens=[*kept, *new], **{**settings(told, unknown, options), **options}
+            vocab_size=size,
+            special_tokens=[*special, *new],
+            **{**trainer_options(description, unknown, options), **options},
+            **{**trainer_options(description, unknown, options), **options},
         )
         backend.train_from_iterator(texts, trainer=trainer, length=length)
     except (TypeError, ValueError) as error:
@@ -62,7 +65,7 @@ def retrained(
     except Exception as error:  # the library raises its own bare Exception
         raise InvalidInput(f"The tokenizer cannot be trained on these texts: {error}.") from error
     if frame is not None:
-        whole = {**json.loads(backend.to_str()), "post_processor": placed(frame, backend, renamed)}
+        whole = {**json.loads(backend.to_str()), "post_processor": update_processor(frame, backend, renamed)}
         backend = tokenizers.Tokenizer.from_str(json.dumps(whole))
     more = [renamed.get(token, token) for token in tokenizer.more] + [content_of(token) for token in new]
     return type(tokenizer)(
@@ -75,7 +78,7 @@ def retrained(
     )
 
 
-def emptied(model: dict[str, Any], renamed: Mapping[str, str]) -> str | None:
+def clear_vocabulary(model: dict[str, Any], renamed: Mapping[str, str]) -> str | None:
     """Remove the vocabulary from a model's description; return the unknown token of a unigram model."""
     if model["type"] not in TRAINERS:
         raise UnsupportedTokenizer(f"A model of type {model['type']} is not trained here; {', '.join(TRAINERS)} are.")
@@ -94,9 +97,9 @@ def emptied(model: dict[str, Any], renamed: Mapping[str, str]) -> str | None:
     return unknown
 
 
-def settings(told: Mapping[str, Any], unknown: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+def trainer_options(description: Mapping[str, Any], unknown: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the trainer options that follow from the tokenizer."""
-    model, cuts = told["model"], told["pre_tokenizer"] or {}
+    model, cuts = description["model"], description["pre_tokenizer"] or {}
     found: dict[str, Any] = {}
     if model["type"] == "BPE":
         names = ("continuing_subword_prefix", "end_of_word_suffix")
@@ -108,38 +111,38 @@ def settings(told: Mapping[str, Any], unknown: str | None, options: Mapping[str,
     return found
 
 
-def kept_token(token: Mapping[str, Any], renamed: Mapping[str, str]) -> AddedToken:
+def renamed_token(token: Mapping[str, Any], renamed: Mapping[str, str]) -> AddedToken:
     """Convert a token of the old vocabulary for the new one."""
     flags = {name: token[name] for name in ("single_word", "lstrip", "rstrip", "normalized")}
     return AddedToken(renamed.get(token["content"], token["content"]), special=token["special"], **flags)
 
 
 def content_of(token: Any) -> str:
-    return token.content if isinstance(token, AddedToken) else content(token) or ""
+    return token.content if isinstance(token, AddedToken) else token_text(token) or ""
 
 
-def placed(frame: Any, backend: tokenizers.Tokenizer, renamed: Mapping[str, str]) -> Any:
+def update_processor(frame: Any, backend: tokenizers.Tokenizer, renamed: Mapping[str, str]) -> Any:
     """Return a post-processor's description with the tokens' new texts and ids."""
     if isinstance(frame, list):
-        return [placed(part, backend, renamed) for part in frame]
+        return [update_processor(part, backend, renamed) for part in frame]
     if not isinstance(frame, dict):
         return frame
     out = dict(frame)
     for name in ("cls", "sep"):
         if isinstance(frame.get(name), list):
-            out[name] = [text := renamed.get(frame[name][0], frame[name][0]), numbered(backend, text)]
+            out[name] = [text := renamed.get(frame[name][0], frame[name][0]), new_token_id(backend, text)]
     if "special_tokens" in frame:
         out["special_tokens"] = {}
         for key, entry in frame["special_tokens"].items():
             texts = [renamed.get(text, text) for text in entry["tokens"]]
-            ids = [numbered(backend, text) for text in texts]
+            ids = [new_token_id(backend, text) for text in texts]
             out["special_tokens"][key] = {**entry, "ids": ids, "tokens": texts}
     if "processors" in frame:
-        out["processors"] = placed(frame["processors"], backend, renamed)
+        out["processors"] = update_processor(frame["processors"], backend, renamed)
     return out
 
 
-def numbered(backend: tokenizers.Tokenizer, token: str) -> int:
+def new_token_id(backend: tokenizers.Tokenizer, token: str) -> int:
     number = backend.token_to_id(token)
     if number is None:
         raise UnsupportedTokenizer(f"The new vocabulary has no {token!r}, which frames every text.")

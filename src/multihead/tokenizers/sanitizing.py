@@ -37,21 +37,21 @@ def control_tokens(tokenizer: TokenizerCore, source: str, environment: jinja2.En
     return [t.content for t in tokenizer.added_tokens_decoder.values() if t.special or controls(t.content)]
 
 
-def any_of(tokens: Iterable[str]) -> str:
+def any_pattern(tokens: Iterable[str]) -> str:
     """Build a pattern that matches any of the tokens, longer ones first; with no tokens it matches nothing."""
     return "|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or "(?!)"
 
 
-def fenced(value: Any, tokens: re.Pattern[str]) -> Any:
+def mark_tokens(value: Any, tokens: re.Pattern[str]) -> Any:
     """Mark the control tokens in plain data, and remove marks that the data itself contains."""
     if isinstance(value, str):
         return tokens.sub(rf"{OPEN}\g<0>{CLOSE}", EDGES.sub("", value))
     if isinstance(value, Mapping):
-        return {key: fenced(item, tokens) for key, item in value.items()}
-    return [fenced(item, tokens) for item in value] if isinstance(value, (list, tuple)) else value
+        return {key: mark_tokens(item, tokens) for key, item in value.items()}
+    return [mark_tokens(item, tokens) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def encoded(tokenizer: TokenizerCore, text: str) -> list[int]:
+def encode_marked(tokenizer: TokenizerCore, text: str) -> list[int]:
     """Encode a rendered conversation; marked parts are plain text.
 
     Pieces are encoded behind a line end, which is taken out again: SentencePiece would put a space before them else.
@@ -59,7 +59,7 @@ def encoded(tokenizer: TokenizerCore, text: str) -> list[int]:
     Raises:
         ChatTemplateError: a token that plain text makes, too.
     """
-    whole = re.compile(f"{OPEN}({any_of(tokenizer.added_tokens_encoder)}){CLOSE}|[{OPEN}{CLOSE}]")
+    whole = re.compile(f"{OPEN}({any_pattern(tokenizer.added_tokens_encoder)}){CLOSE}|[{OPEN}{CLOSE}]")
     pieces = whole.split(text)
     line = tokenizer.encode("\n", add_special_tokens=False)
     ids = tokenizer.encode(pieces[0], add_special_tokens=False)
@@ -67,18 +67,20 @@ def encoded(tokenizer: TokenizerCore, text: str) -> list[int]:
         if not piece:
             continue
         plain = number % 2 == 1
-        found = spelled(tokenizer, f"\n{piece}") if plain else tokenizer.encode(f"\n{piece}", add_special_tokens=False)
+        found = (
+            encode_plain(tokenizer, f"\n{piece}") if plain else tokenizer.encode(f"\n{piece}", add_special_tokens=False)
+        )
         if found[: len(line)] == line:
             found = found[len(line) :]
         else:
-            found = spelled(tokenizer, piece) if plain else tokenizer.encode(piece, add_special_tokens=False)
+            found = encode_plain(tokenizer, piece) if plain else tokenizer.encode(piece, add_special_tokens=False)
         if plain and tokenizer.convert_tokens_to_ids(piece) in found:
             raise ChatTemplateError(f"sanitize_control_tokens: plain text makes the token {piece!r}, too.")
         ids += found
     return ids
 
 
-def spelled(tokenizer: TokenizerCore, text: str) -> list[int]:
+def encode_plain(tokenizer: TokenizerCore, text: str) -> list[int]:
     """Encode a text without matching added tokens."""
     backend = tokenizer.backend
     text = text if backend.normalizer is None else backend.normalizer.normalize_str(text)

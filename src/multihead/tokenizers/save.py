@@ -47,15 +47,15 @@ def save(tokenizer: TokenizerCore, folder: Path) -> tuple[str, ...]:
     }
     tables = tokenizer.files
     if tokenizer.target is not None:
-        settings |= pair(tokenizer)
+        settings |= marian_settings(tokenizer)
     elif tokenizer.words is not None:  # another library's class cuts the words as the settings say
-        settings |= {"tokenizer_class": f"{stem}Tokenizer", "added_tokens_decoder": beyond(tokenizer)}
+        settings |= {"tokenizer_class": f"{stem}Tokenizer", "added_tokens_decoder": added_after_vocabulary(tokenizer)}
     if tokenizer.target is None and not tables:
-        tables = {"tokenizer.json": tokenizer.written().encode()}
-    return write(folder, *templates(tokenizer.chat_template, tables, settings), tokenizer.special_tokens_map)
+        tables = {"tokenizer.json": tokenizer.to_json().encode()}
+    return write_files(folder, *save_templates(tokenizer.chat_template, tables, settings), tokenizer.special_tokens_map)
 
 
-def write(
+def write_files(
     folder: Path, tables: Mapping[str, bytes], settings: Mapping[str, Any], specials: Mapping[str, Any]
 ) -> tuple[str, ...]:
     """Write the files of a tokenizer and return their paths. Raises InvalidInput where that fails."""
@@ -72,7 +72,7 @@ def write(
     return tuple(str(folder / name) for name in (*tables, "tokenizer_config.json", "special_tokens_map.json"))
 
 
-def pair(tokenizer: TokenizerCore) -> dict[str, Any]:
+def marian_settings(tokenizer: TokenizerCore) -> dict[str, Any]:
     """Return the tokenizer_config.json entries of a Marian pair: the class, and tokens added to both sides.
 
     Raises:
@@ -84,7 +84,7 @@ def pair(tokenizer: TokenizerCore) -> dict[str, Any]:
             "such files. Save the two sides separately: save_pretrained of the tokenizer without a target, and of its "
             "target."
         )
-    more = beyond(tokenizer)
+    more = added_after_vocabulary(tokenizer)
     if more and "target_vocab.json" in tokenizer.files:
         raise UnsupportedOption(
             f"{next(iter(more.values()))['content']!r} was added to a source and a target with vocabularies of their "
@@ -93,14 +93,14 @@ def pair(tokenizer: TokenizerCore) -> dict[str, Any]:
     return {"tokenizer_class": "MarianTokenizer", "added_tokens_decoder": more}
 
 
-def beyond(tokenizer: TokenizerCore) -> dict[str, dict[str, Any]]:
+def added_after_vocabulary(tokenizer: TokenizerCore) -> dict[str, dict[str, Any]]:
     """Return the tokens added after the vocabulary: id -> entry of tokenizer_config.json."""
     flags = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
     found = tokenizer.backend.get_added_tokens_decoder().items()
     return {str(n): {flag: getattr(token, flag) for flag in flags} for n, token in found if n >= tokenizer.vocab_size}
 
 
-def templates(
+def save_templates(
     given: Any, tables: Mapping[str, bytes], settings: Mapping[str, Any]
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Return the files with the chat template added, or the settings with several templates."""

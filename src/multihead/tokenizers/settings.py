@@ -105,8 +105,8 @@ def _template(given: Any, source: object) -> None:
     if isinstance(given, Mapping):
         rows = [{"name": name, "template": text} for name, text in given.items()]
     for row in rows:
-        told = isinstance(row, Mapping) and [row.get("name"), row.get("template")]
-        if not told or not all(isinstance(part, str) for part in told):
+        fields = isinstance(row, Mapping) and [row.get("name"), row.get("template")]
+        if not fields or not all(isinstance(part, str) for part in fields):
             raise _wrong(source, "chat_template", row, "a template, or several, each with a name and a template")
 
 

@@ -13,20 +13,20 @@ MORE = ("additional_special_tokens", "extra_special_tokens")
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
-def content(token: Any) -> str | None:
-    """Return the text of a token in a file: a string, or an object with `content`."""
+def token_text(token: Any) -> str | None:
+    """Return the text of a token in a file: a string, or an object with `token_text`."""
     if token is None or isinstance(token, str):
         return token
     return token.get("content") if isinstance(token, Mapping) else str(token)
 
 
-def roles(*sources: Mapping[str, Any]) -> dict[str, str]:
+def special_roles(*sources: Mapping[str, Any]) -> dict[str, str]:
     """Return role -> token, from files in rising order of authority."""
     found: dict[str, str] = {}
     for source in sources:
         for role in ROLES:
             if role in source:
-                text = content(source[role])
+                text = token_text(source[role])
                 if text is None:
                     found.pop(role, None)
                 else:
@@ -34,42 +34,42 @@ def roles(*sources: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def listed(given: Any) -> tuple[list[Any], dict[str, str]]:
+def listed_tokens(given: Any) -> tuple[list[Any], dict[str, str]]:
     """Return special tokens without a role from a list or a mapping, and the names of a mapping."""
     if isinstance(given, Mapping):
-        return list(given.values()), {name: content(token) or "" for name, token in given.items()}
+        return list(given.values()), {name: token_text(token) or "" for name, token in given.items()}
     return list(given or []), {}
 
 
-def more_special(*sources: Mapping[str, Any]) -> list[str]:
+def extra_special_tokens(*sources: Mapping[str, Any]) -> list[str]:
     """Return the special tokens without a role, from files in rising order of authority."""
-    given = [listed(source.get(name))[0] for source in sources for name in MORE]
-    texts = [*own_names(*sources).values(), *(content(token) for tokens in given for token in tokens)]
+    given = [listed_tokens(source.get(name))[0] for source in sources for name in MORE]
+    texts = [*named_tokens(*sources).values(), *(token_text(token) for tokens in given for token in tokens)]
     return list(dict.fromkeys(text for text in texts if text is not None))
 
 
-def own_names(*sources: Mapping[str, Any]) -> dict[str, str]:
+def named_tokens(*sources: Mapping[str, Any]) -> dict[str, str]:
     """Return name -> token for special tokens with a name of their own, such as `image_token`."""
     found: dict[str, str] = {}
     for source in sources:
         for name, token in source.items():
-            text = content(token) if isinstance(token, (str, Mapping)) else None
+            text = token_text(token) if isinstance(token, (str, Mapping)) else None
             if name.endswith("_token") and name not in ROLES and text is not None:
                 found[name] = text
         for name in MORE:
-            found |= listed(source.get(name))[1]
+            found |= listed_tokens(source.get(name))[1]
     return found
 
 
-def objects(*sources: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def token_objects(*sources: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return token -> its description as a special token, from files in rising order of authority."""
     given = [source.get(role) for source in sources for role in ROLES]
-    given += [token for source in sources for name in MORE for token in listed(source.get(name))[0]]
-    told = [dict(token) for token in given if isinstance(token, Mapping)]
-    return {str(token.get("content", "")): token | {"special": True} for token in told}
+    given += [token for source in sources for name in MORE for token in listed_tokens(source.get(name))[0]]
+    rows = [dict(token) for token in given if isinstance(token, Mapping)]
+    return {str(token.get("content", "")): token | {"special": True} for token in rows}
 
 
-def added(token: Any, *, special: bool) -> AddedToken:
+def to_added_token(token: Any, *, special: bool) -> AddedToken:
     """Build an AddedToken from a string, an object of a file, or an AddedToken.
 
     A special token is matched as it is written, whatever its file says of `normalized`: the library would not know it
@@ -88,8 +88,8 @@ def added(token: Any, *, special: bool) -> AddedToken:
     return AddedToken(str(token), special=special, **flags)
 
 
-def written_alike(backend: Tokenizer, special: Iterable[str]) -> Tokenizer:
-    """Return the library's tokenizer with special tokens matched exactly as `added` says.
+def exact_special_tokens(backend: Tokenizer, special: Iterable[str]) -> Tokenizer:
+    """Return the library's tokenizer with special tokens matched exactly as `to_added_token` says.
 
     Args:
         special: tokens with a role, which need not be marked as special in their file.

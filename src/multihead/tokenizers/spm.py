@@ -70,29 +70,29 @@ def _parsed(data: bytes, path: Path) -> SentencePiece:
         raise CorruptFile(
             f"{path} is no SentencePiece model: it has no pieces, or none for unknown words. Get it again."
         )
-    kind = whole(trainer, 3, UNIGRAM)
+    kind = int_field(trainer, 3, UNIGRAM)
     if kind not in (UNIGRAM, BPE):
         raise UnsupportedTokenizer(
             f"{path} is a SentencePiece model of type {kind}; 1 (unigram) and 2 (BPE) are built."
         )
     if trainer.get(24, 0):
         raise UnsupportedTokenizer(f"{path} marks a space after a word; models that mark it before are built.")
-    if not whole(normalizer, 5, 1):
+    if not int_field(normalizer, 5, 1):
         raise UnsupportedTokenizer(
             f"{path} keeps spaces as they are (escape_whitespaces); models that mark them are built."
         )
     return SentencePiece(
         pieces,
         kind,
-        bool(whole(trainer, 35, 0)),
+        bool(int_field(trainer, 35, 0)),
         next(number for number, one in enumerate(pieces) if one.kind == UNKNOWN),
-        signed(whole(trainer, 41, 1)),
-        signed(whole(trainer, 42, 2)),
-        signed(whole(trainer, 43, -1)),
-        held(normalizer, 2),
-        bool(whole(normalizer, 3, 1)),
-        bool(whole(normalizer, 4, 1)),
-        bool(whole(trainer, 22, 1)),
+        signed(int_field(trainer, 41, 1)),
+        signed(int_field(trainer, 42, 2)),
+        signed(int_field(trainer, 43, -1)),
+        bytes_field(normalizer, 2),
+        bool(int_field(normalizer, 3, 1)),
+        bool(int_field(normalizer, 4, 1)),
+        bool(int_field(trainer, 22, 1)),
     )
 
 
@@ -109,10 +109,10 @@ def piece(data: bytes) -> Piece:
     score = found.get(2, 0.0)
     if not isinstance(score, float) or not math.isfinite(score):
         raise ValueError(f"a piece has the score {score!r:.20}")
-    return Piece(held(found, 1).decode("utf-8"), score, whole(found, 3, NORMAL))
+    return Piece(bytes_field(found, 1).decode("utf-8"), score, int_field(found, 3, NORMAL))
 
 
-def whole(found: Mapping[int, Any], number: int, usual: int) -> int:
+def int_field(found: Mapping[int, Any], number: int, usual: int) -> int:
     """Return an integer field. Raises ValueError."""
     value = found.get(number, usual)
     if not isinstance(value, int):
@@ -120,7 +120,7 @@ def whole(found: Mapping[int, Any], number: int, usual: int) -> int:
     return value
 
 
-def held(found: Mapping[int, Any], number: int) -> bytes:
+def bytes_field(found: Mapping[int, Any], number: int) -> bytes:
     """Return a bytes field. Raises ValueError."""
     value = found.get(number, b"")
     if not isinstance(value, bytes):

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidInput, UnsupportedOption
 from . import chat
 from .core import TokenizerCore, refuse
-from .decoding import tidy
+from .decoding import clean_up_spaces
 from .encode import encode, pad_rows
 from .encodings import Encodings
-from .frames import changed, stands
-from .guards import plain, readable_ids
-from .languages import framing
-from .retraining import retrained
+from .frames import change_begin_end, has_begin_end
+from .guards import id_errors, to_plain_ids
+from .languages import language_processor
+from .retraining import train_new
 from .save import save
 from .special import ROLES
 
@@ -52,10 +52,10 @@ class Tokenizer(TokenizerCore):
         if text is None and text_target is None:
             raise InvalidInput("There is nothing to encode: text is None.")
         if text is None:
-            return encode(self.target or self, text_target, None, options, written=True)
+            return encode(self.target or self, text_target, None, options, as_target=True)
         found = encode(self, text, text_pair, options)
         if text_target is not None:
-            found["labels"] = encode(self.target or self, text_target, None, options, written=True)["input_ids"]
+            found["labels"] = encode(self.target or self, text_target, None, options, as_target=True)["input_ids"]
         return found
 
     def encode(self, text: Any, text_pair: Any = None, **options: Any) -> list[int]:
@@ -71,14 +71,14 @@ class Tokenizer(TokenizerCore):
         self, sequences: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
     ) -> list[str]:
         """Decode many lists, or rows of a tensor or array; ids that are not in rows give one text."""
-        rows = plain(sequences)
+        rows = to_plain_ids(sequences)
         rows = [rows] if isinstance(rows, int) or (rows and isinstance(rows[0], int)) else rows
         return [self.decode(ids, skip_special_tokens, clean_up_tokenization_spaces) for ids in rows]
 
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
         """Join tokens to a text."""
         decoder = self.backend.decoder
-        with readable_ids():
+        with id_errors():
             return " ".join(tokens) if decoder is None else decoder.decode(list(tokens))
 
     def pad(self, encoded_inputs: Any, **options: Any) -> Encodings:
@@ -99,7 +99,7 @@ class Tokenizer(TokenizerCore):
                 "already_has_special_tokens=True; for texts, pass return_special_tokens_mask=True to the call."
             )
         special = set(self.all_special_ids)
-        return [int(number in special) for number in plain(token_ids_0)]
+        return [int(number in special) for number in to_plain_ids(token_ids_0)]
 
     @property
     def vocab(self) -> dict[str, int]:
@@ -130,7 +130,7 @@ class Tokenizer(TokenizerCore):
 
     def get_chat_template(self, chat_template: str | None = None, tools: Any = None) -> str:
         """Return the template of a name, or the one for tools where both exist. Raises ChatTemplateError."""
-        return chat.chosen(self, chat_template, tools)
+        return chat.select_template(self, chat_template, tools)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> tuple[str, ...]:
         """Write tokenizer.json, tokenizer_config.json and the chat template in the reference's format.
@@ -166,13 +166,13 @@ class Tokenizer(TokenizerCore):
 
     @tgt_lang.setter
     def tgt_lang(self, language: str | None) -> None:
-        code, frame = (None, None) if language is None else framing(self, language, "tgt_lang")
-        self.options["tgt_lang"], self._written = code, frame
+        code, frame = (None, None) if language is None else language_processor(self, language, "tgt_lang")
+        self.options["tgt_lang"], self._target_processor = code, frame
 
     @property
     def add_bos_token(self) -> bool:
         """True if each text gets the begin token. Setting it does not change the end of a text."""
-        return stands(self, "add_bos_token")
+        return has_begin_end(self, "add_bos_token")
 
     @add_bos_token.setter
     def add_bos_token(self, wanted: bool) -> None:
@@ -181,14 +181,14 @@ class Tokenizer(TokenizerCore):
     @property
     def add_eos_token(self) -> bool:
         """True if each text gets the end token. Setting it does not change the beginning of a text."""
-        return stands(self, "add_eos_token")
+        return has_begin_end(self, "add_eos_token")
 
     @add_eos_token.setter
     def add_eos_token(self, wanted: bool) -> None:
         self._bound("add_eos_token", wanted)
 
     def _bound(self, name: str, wanted: bool) -> None:
-        made = changed(self, name, wanted)
+        made = change_begin_end(self, name, wanted)
         if made is not None:
             with self._lock:
                 self.backend.post_processor = made
@@ -197,7 +197,7 @@ class Tokenizer(TokenizerCore):
 
     def face(self, language: str) -> str:
         """Add the special tokens of a source language to each text; return its code. Raises InvalidInput."""
-        code, frame = framing(self, language, "src_lang")
+        code, frame = language_processor(self, language, "src_lang")
         with self._lock:
             self.backend.post_processor = frame
         return code
@@ -253,7 +253,7 @@ class Tokenizer(TokenizerCore):
 
     def clean_up_tokenization(self, text: str) -> str:
         """Remove the spaces before punctuation and inside contractions that joining tokens leaves."""
-        return tidy(text)
+        return clean_up_spaces(text)
 
     def save_vocabulary(
         self, save_directory: str | os.PathLike[str], filename_prefix: str | None = None
@@ -270,7 +270,7 @@ class Tokenizer(TokenizerCore):
         self, message: Mapping[str, Any], conversation_history: Sequence[Any] | None = None, **options: Any
     ) -> list[int]:
         """Return the ids that a message adds to a conversation; see `chat.apply` for the options."""
-        return chat.appended(self, message, conversation_history, options)
+        return chat.message_ids(self, message, conversation_history, options)
 
     def train_new_from_iterator(
         self,
@@ -281,8 +281,8 @@ class Tokenizer(TokenizerCore):
         special_tokens_map: Mapping[str, str] | None = None,
         **options: Any,
     ) -> Tokenizer:
-        """Train a tokenizer of the same kind on other texts; see `retraining.retrained`."""
-        return retrained(
+        """Train a tokenizer of the same kind on other texts; see `retraining.train_new`."""
+        return train_new(
             self, text_iterator, vocab_size, length=length, new=new_special_tokens or (),
             renamed=special_tokens_map or {}, options=options,
         )  # fmt: skip

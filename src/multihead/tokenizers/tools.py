@@ -37,13 +37,13 @@ def schema(tool: Any) -> Any:
     if isinstance(tool, Mapping):
         return tool
     if inspect.isfunction(tool) or inspect.ismethod(tool):
-        return described(tool)
+        return describe_function(tool)
     raise UnsupportedOption(
         f"A tool is a JSON schema (a dict) or a function with types and a docstring, not {type(tool).__name__}."
     )
 
 
-def described(function: Callable[..., Any]) -> dict[str, Any]:
+def describe_function(function: Callable[..., Any]) -> dict[str, Any]:
     """Describe a function: name, description, parameters and result.
 
     Raises:
@@ -52,24 +52,26 @@ def described(function: Callable[..., Any]) -> dict[str, Any]:
     name, doc = function.__name__, (inspect.getdoc(function) or "").strip()
     if not doc:
         raise UnsupportedOption(f"The tool {name} has no docstring; it tells the model what the function does.")
-    told = arguments(doc)
+    documented = argument_docs(doc)
     hints, required = parameters(function)
     result = hints.pop("return", None)
     properties = {}
     for argument, hint in hints.items():
-        if argument not in told:
+        if argument not in documented:
             raise UnsupportedOption(f"The docstring of the tool {name} does not describe {argument!r} under Args:.")
-        properties[argument] = with_words(typed(hint, f"{argument!r} of the tool {name}"), told[argument], name)
+        properties[argument] = add_description(
+            type_schema(hint, f"{argument!r} of the tool {name}"), documented[argument], name
+        )
     found: dict[str, Any] = {"type": "object", "properties": properties}
     if required:
         found["required"] = required
-    out: dict[str, Any] = {"name": name, "description": before(doc, HEADINGS).strip(), "parameters": found}
+    out: dict[str, Any] = {"name": name, "description": text_before(doc, HEADINGS).strip(), "parameters": found}
     try:
-        given = None if result is None else typed(result, name)
+        given = None if result is None else type_schema(result, name)
     except UnsupportedOption:  # models do not write the result, so it may be of any type
         given = None
     if given is not None:
-        words = section(doc, r"\n\s*Returns:\n\s*", HEADINGS[2:])
+        words = docstring_section(doc, r"\n\s*Returns:\n\s*", HEADINGS[2:])
         out["return"] = given if words is None else {**given, "description": words.strip()}
     return {"type": "function", "function": out}
 
@@ -92,27 +94,27 @@ def parameters(function: Callable[..., Any]) -> tuple[dict[str, Any], list[str]]
     return hints, [p for p, one in found.items() if p != own and one.default is inspect.Parameter.empty]
 
 
-def typed(hint: Any, where: str) -> dict[str, Any]:
+def type_schema(hint: Any, where: str) -> dict[str, Any]:
     """Convert a type to a JSON schema. Raises UnsupportedOption for a type that JSON does not have."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is None and isinstance(hint, type) and issubclass(hint, Enum):
-        return listed([member.value for member in hint], where)
+        return literal_schema([member.value for member in hint], where)
     if origin is None:
-        return basic(hint, where)
+        return basic_schema(hint, where)
     if origin is Union or origin is types.UnionType:
-        return union(args, where)
+        return union_schema(args, where)
     if origin is Literal:
-        return listed(list(args), where)
+        return literal_schema(list(args), where)
     if origin is list:
-        return {"type": "array", **({"items": typed(args[0], where)} if args else {})}
+        return {"type": "array", **({"items": type_schema(args[0], where)} if args else {})}
     if origin is tuple and len(args) != 1 and ... not in args:
-        return {"type": "array", **({"prefixItems": [typed(one, where) for one in args]} if args else {})}
+        return {"type": "array", **({"prefixItems": [type_schema(one, where) for one in args]} if args else {})}
     if origin is dict:
-        return {"type": "object", **({"additionalProperties": typed(args[1], where)} if len(args) == 2 else {})}
+        return {"type": "object", **({"additionalProperties": type_schema(args[1], where)} if len(args) == 2 else {})}
     raise unknown(hint, where)
 
 
-def basic(hint: Any, where: str) -> dict[str, Any]:
+def basic_schema(hint: Any, where: str) -> dict[str, Any]:
     """Convert a type without arguments."""
     if hint is Any:
         return {}
@@ -127,9 +129,9 @@ def basic(hint: Any, where: str) -> dict[str, Any]:
     return {"type": kind}
 
 
-def union(args: Sequence[Any], where: str) -> dict[str, Any]:
+def union_schema(args: Sequence[Any], where: str) -> dict[str, Any]:
     """Convert a union: a list of names where possible; `nullable` where None is a member."""
-    kinds = [typed(one, where) for one in args if one is not type(None)]
+    kinds = [type_schema(one, where) for one in args if one is not type(None)]
     plain = all(kind.keys() == {"type"} and isinstance(kind["type"], str) for kind in kinds)
     found: dict[str, Any] = {"anyOf": kinds}
     if len(kinds) == 1:
@@ -140,7 +142,7 @@ def union(args: Sequence[Any], where: str) -> dict[str, Any]:
     return {**found, "nullable": True} if type(None) in args else found
 
 
-def listed(values: list[Any], where: str) -> dict[str, Any]:
+def literal_schema(values: list[Any], where: str) -> dict[str, Any]:
     """Convert a Literal to an enum."""
     if not values or any(type(value) not in SCALARS for value in values):
         raise UnsupportedOption(f"The type of {where} must list numbers, strings, truth values or None, not {values}.")
@@ -155,7 +157,7 @@ def unknown(hint: Any, where: str) -> UnsupportedOption:
     )
 
 
-def with_words(kind: dict[str, Any], words: str, name: str) -> dict[str, Any]:
+def add_description(kind: dict[str, Any], words: str, name: str) -> dict[str, Any]:
     """Add the description to a type, and the choices at its end: `(choices: ["a", "b"])`."""
     match = CHOICES.search(words)
     if match is None:
@@ -166,28 +168,32 @@ def with_words(kind: dict[str, Any], words: str, name: str) -> dict[str, Any]:
         raise UnsupportedOption(
             f"The docstring of the tool {name} has choices that are no JSON: {match[0]}."
         ) from error
-    kept = [choice.strip() if isinstance(choice, str) else choice for choice in choices]
-    return {**kind, "enum": kept, "description": words[: match.start()].strip()}
+    values = [choice.strip() if isinstance(choice, str) else choice for choice in choices]
+    return {**kind, "enum": values, "description": words[: match.start()].strip()}
 
 
-def before(text: str, marks: Sequence[str]) -> str:
+def text_before(text: str, marks: Sequence[str]) -> str:
     """Return the text before the first of the marks."""
     return text[: min((place for mark in marks if (place := text.find(mark)) >= 0), default=len(text))]
 
 
-def section(doc: str, heading: str, marks: Sequence[str]) -> str | None:
+def docstring_section(doc: str, heading: str, marks: Sequence[str]) -> str | None:
     """Return the text between a heading and the next mark; None without the heading."""
     match = re.search(heading, doc)
-    return None if match is None else before(doc[match.end() :], marks)
+    return None if match is None else text_before(doc[match.end() :], marks)
 
 
-def arguments(doc: str) -> dict[str, str]:
+def argument_docs(doc: str) -> dict[str, str]:
     """Return name -> description from the lines under `Args:`."""
-    lines = [line for line in (section(doc, r"\n\s*Args:\n", HEADINGS[1:]) or "").rstrip().split("\n") if line.strip()]
-    return {name: " ".join(line.strip() for line in words if line.strip()) for name, words in groups(lines)}
+    lines = [
+        line
+        for line in (docstring_section(doc, r"\n\s*Args:\n", HEADINGS[1:]) or "").rstrip().split("\n")
+        if line.strip()
+    ]
+    return {name: " ".join(line.strip() for line in words if line.strip()) for name, words in group_lines(lines)}
 
 
-def groups(lines: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+def group_lines(lines: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """Group names with their lines: those up to the next name that is not indented deeper."""
     name, indent, words = "", "", [""]
     for line in lines:

@@ -12,8 +12,8 @@ from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, processors
 
 from ..errors import UnsafeFile, UnsupportedTokenizer
 from .defaults import ROLES
-from .frames import framed, numbered
-from .parts import Built, Settings, bert_normalizer, finished, named, whole_words
+from .frames import set_special_tokens, token_id
+from .parts import BuiltTokenizer, Settings, bert_normalizer, register_special_tokens, role_tokens, whole_words
 from .words import Jieba, Mecab
 
 Lines = Mapping[str, int]
@@ -28,70 +28,70 @@ def backend_of(vocab: Lines, settings: Settings, unknown: str) -> Tokenizer:
     return backend
 
 
-def segmented(backend: Tokenizer, special: Mapping[str, str], first: int = 0) -> None:
+def add_segment_tokens(backend: Tokenizer, special: Mapping[str, str], first: int = 0) -> None:
     """Add [CLS] text [SEP]; the second text of a pair has type 1; `first` is the type of [CLS]."""
     cls, sep = special["cls_token"], special["sep_token"]
     start = f"{cls}:{first} $A:0 {sep}:0"
-    framed(backend, start, f"{start} $B:1 {sep}:1", [cls, sep])
+    set_special_tokens(backend, start, f"{start} $B:1 {sep}:1", [cls, sep])
 
 
-def wordpiece(vocab: Lines, settings: Settings) -> Built:
+def wordpiece(vocab: Lines, settings: Settings) -> BuiltTokenizer:
     """BERT: [CLS] text [SEP]."""
-    special = named(settings, **ROLES["Bert"])
+    special = role_tokens(settings, **ROLES["Bert"])
     backend = backend_of(vocab, settings, special["unk_token"])
-    built = finished(backend, special, settings)
-    segmented(backend, special)
+    built = register_special_tokens(backend, special, settings)
+    add_segment_tokens(backend, special)
     return built
 
 
-def funnel(vocab: Lines, settings: Settings) -> Built:
+def funnel(vocab: Lines, settings: Settings) -> BuiltTokenizer:
     """Funnel: like BERT, with begin and end tokens, and a type of its own for the first token."""
-    special = named(settings, **ROLES["Funnel"])
+    special = role_tokens(settings, **ROLES["Funnel"])
     backend = backend_of(vocab, settings, special["unk_token"])
-    built = finished(backend, special, settings)
-    segmented(backend, special, first=2)
+    built = register_special_tokens(backend, special, settings)
+    add_segment_tokens(backend, special, first=2)
     return built
 
 
-def mpnet(vocab: Lines, settings: Settings) -> Built:
+def mpnet(vocab: Lines, settings: Settings) -> BuiltTokenizer:
     """MPNet: BERT's words with RoBERTa's special tokens."""
-    special = named(settings, **ROLES["MPNet"])
+    special = role_tokens(settings, **ROLES["MPNet"])
     backend = backend_of(vocab, settings, special["unk_token"])
-    built = finished(backend, special, settings, wide=["mask_token"])
-    end, begin = ((special[role], numbered(backend, special[role])) for role in ("sep_token", "cls_token"))
+    built = register_special_tokens(backend, special, settings, wide=["mask_token"])
+    end, begin = ((special[role], token_id(backend, special[role])) for role in ("sep_token", "cls_token"))
     backend.post_processor = processors.RobertaProcessing(end, begin, True, False)
     return built
 
 
-def splinter(vocab: Lines, settings: Settings) -> Built:
+def splinter(vocab: Lines, settings: Settings) -> BuiltTokenizer:
     """Splinter: a pair is a question, a question token, a full stop, and the context."""
     question = str(settings.get("question_token", "[QUESTION]"))
-    special = named(settings, **ROLES["Bert"])
+    special = role_tokens(settings, **ROLES["Bert"])
     backend = backend_of(vocab, settings, special["unk_token"])
-    built = finished(backend, special, settings, [question])
+    built = register_special_tokens(backend, special, settings, [question])
     cls, sep = special["cls_token"], special["sep_token"]
     pair = f"{cls}:0 $A:0 {question} . {sep}:0 $B:1 {sep}:1"
     if settings.get("padding_side") == "left":
         pair = f"{cls}:0 $A:0 {sep}:0 $B:1 {question} . {sep}:1"
-    framed(backend, f"{cls}:0 $A:0 {sep}:0", pair, [cls, sep, question, "."])
+    set_special_tokens(backend, f"{cls}:0 $A:0 {sep}:0", pair, [cls, sep, question, "."])
     return built
 
 
-def esm(vocab: Lines, settings: Settings) -> Built:
+def esm(vocab: Lines, settings: Settings) -> BuiltTokenizer:
     """ESM: vocabulary tokens match exactly; text between them is unknown up to the next white space."""
-    special = named(settings, **ROLES["Esm"])
+    special = role_tokens(settings, **ROLES["Esm"])
     vocab = {token.strip(): number for token, number in vocab.items()}
     backend = Tokenizer(whole_words(vocab, special["unk_token"]))
     longest = sorted((token for token in vocab if token), key=len, reverse=True)
     found = pre_tokenizers.Split(Regex("|".join(re.escape(token) for token in longest)), behavior="isolated")
     backend.pre_tokenizer = pre_tokenizers.Sequence([found, pre_tokenizers.WhitespaceSplit()])
-    built = finished(backend, special, settings)
+    built = register_special_tokens(backend, special, settings)
     cls, eos = special["cls_token"], special["eos_token"]
-    framed(backend, f"{cls} $A {eos}", f"{cls} $A {eos} $B {eos}", [cls, eos])
+    set_special_tokens(backend, f"{cls} $A {eos}", f"{cls} $A {eos} $B {eos}", [cls, eos])
     return built
 
 
-def japanese(vocab: Lines, settings: Settings) -> Built:
+def japanese(vocab: Lines, settings: Settings) -> BuiltTokenizer:
     """Japanese BERT: words by MeCab, then WordPiece or characters.
 
     Raises:
@@ -106,7 +106,7 @@ def japanese(vocab: Lines, settings: Settings) -> Built:
             "built here: words by 'mecab' or 'basic', parts 'wordpiece' or 'character' are."
         )
     plain = {"do_lower_case": False, "tokenize_chinese_chars": False, **settings}
-    special = named(settings, **ROLES["Bert"])
+    special = role_tokens(settings, **ROLES["Bert"])
     backend = backend_of(vocab, plain, special["unk_token"])
     characters = parts == "character"
     if characters:
@@ -119,9 +119,9 @@ def japanese(vocab: Lines, settings: Settings) -> Built:
     elif characters:
         single = pre_tokenizers.Split(Regex("."), behavior="isolated")
         backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), single])
-    built = finished(backend, special, settings)
-    segmented(backend, special)
-    return Built(built.backend, built.special, built.more, mecab)
+    built = register_special_tokens(backend, special, settings)
+    add_segment_tokens(backend, special)
+    return BuiltTokenizer(built.backend, built.special, built.more, mecab)
 
 
 def tagger(options: Mapping[str, Any], lower: bool, characters: bool) -> Mecab:
@@ -147,15 +147,15 @@ def tagger(options: Mapping[str, Any], lower: bool, characters: bool) -> Mecab:
     )
 
 
-def roformer(vocab: Lines, settings: Settings) -> Built:
+def roformer(vocab: Lines, settings: Settings) -> BuiltTokenizer:
     """RoFormer: words by jieba. Raises UnsupportedTokenizer where it is not installed."""
     built = wordpiece(vocab, {**settings, "tokenize_chinese_chars": False})
     jieba = Jieba(dict(vocab))
     jieba.attach(built.backend)
-    return Built(built.backend, built.special, built.more, jieba)
+    return BuiltTokenizer(built.backend, built.special, built.more, jieba)
 
 
-RECIPES: Mapping[str, Callable[[Lines, Settings], Built]] = {
+RECIPES: Mapping[str, Callable[[Lines, Settings], BuiltTokenizer]] = {
     **dict.fromkeys(
         ("Bert", "ConvBert", "DistilBert", "DPRContextEncoder", "DPRQuestionEncoder", "DPRReader", "Electra",
          "LayoutLM", "Lxmert", "MobileBert", "Realm", "RetriBert", "SqueezeBert"), wordpiece,

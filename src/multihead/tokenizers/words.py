@@ -18,10 +18,10 @@ from ..errors import UnsupportedTokenizer
 from .guards import Lock
 
 LONGEST = 100  # characters of a word that word pieces are looked up for, as BERT's
-KEPT = 20_000  # words whose pieces are remembered
+CACHE_SIZE = 20_000  # words whose pieces are remembered
 
 
-class Words(Protocol):
+class WordSplitter(Protocol):
     """Word splitter in Python.
 
     Args:
@@ -34,12 +34,12 @@ class Words(Protocol):
         """Install the word splitter in the library's tokenizer."""
 
 
-def detach(backend: Tokenizer) -> None:
+def detach_splitter(backend: Tokenizer) -> None:
     """Replace the Python code by BERT's rules, so that the tokenizer can be serialized."""
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece(prefix="##")
 
 
-class Cutter:
+class SplitterAdapter:
     """Adapter that the library calls with each stretch of text."""
 
     def pre_tokenize(self, text: PreTokenizedString) -> None:
@@ -50,7 +50,7 @@ class Cutter:
 
 
 @dataclass
-class Codes(Cutter):
+class SubwordCodes(SplitterAdapter):
     """Subword codes (Sennrich et al., 2016, arXiv:1508.07909): `@@` ends a piece inside a word.
 
     Args:
@@ -71,7 +71,7 @@ class Codes(Cutter):
         if self.small:
             backend.normalizer = normalizers.Lowercase()
         backend.pre_tokenizer = pre_tokenizers.PreTokenizer.custom(self)
-        backend.decoder = decoders.Decoder.custom(Joiner())
+        backend.decoder = decoders.Decoder.custom(CodeDecoder())
 
     def cut(self, _: int, text: NormalizedString) -> list[NormalizedString]:
         whole, found = str(text), []
@@ -119,20 +119,20 @@ class Codes(Cutter):
                     merged.append(part)
             parts = merged
         found = [*parts[:-1], parts[-1][: -len("</w>")]]
-        if len(self.known) < KEPT:
+        if len(self.known) < CACHE_SIZE:
             self.known[word] = found
         return found
 
 
-class Joiner:
-    """Decoder that joins pieces of `Codes`."""
+class CodeDecoder:
+    """Decoder that joins pieces of `SubwordCodes`."""
 
     def decode_chain(self, tokens: Sequence[str]) -> list[str]:
         return [" ".join(tokens).replace("@@ ", "").strip()]
 
 
 @dataclass
-class Mecab(Cutter):
+class Mecab(SplitterAdapter):
     """Japanese words by MeCab (Kudo et al., 2004), for Japanese BERT vocabularies.
 
     Args:
@@ -209,7 +209,7 @@ class Mecab(Cutter):
 
 
 @dataclass
-class Jieba(Cutter):
+class Jieba(SplitterAdapter):
     """Chinese words by jieba, split to characters outside the vocabulary, for RoFormer (Su et al., 2021).
 
     Args:

@@ -16,7 +16,7 @@ from .settings import check
 from .tokenizer import Tokenizer as Ours
 
 
-def wrapped(backend: Any, file: Any, settings: Mapping[str, Any]) -> Ours:
+def wrap(backend: Any, file: Any, settings: Mapping[str, Any]) -> Ours:
     """Build a tokenizer from an object or file with entries of tokenizer_config.json; the object is not changed.
 
     Raises:
@@ -28,9 +28,9 @@ def wrapped(backend: Any, file: Any, settings: Mapping[str, Any]) -> Ours:
         )
     if file is not None and not Path(file).is_file():
         raise ModelNotFound(f"tokenizer_file = {str(file)!r} is no file.")
-    given = {name: plain(value) for name, value in settings.items() if value is not None}
+    given = {name: to_plain(value) for name, value in settings.items() if value is not None}
     check(given, "PreTrainedTokenizerFast")
-    data = stored(backend if file is None else read(file))
+    data = serialize(backend if file is None else read_backend(file))
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "tokenizer.json").write_bytes(data)
         write_json(Path(folder) / "tokenizer_config.json", given)
@@ -39,7 +39,7 @@ def wrapped(backend: Any, file: Any, settings: Mapping[str, Any]) -> Ours:
     return made
 
 
-def read(file: Any) -> Tokenizer:
+def read_backend(file: Any) -> Tokenizer:
     """Read a tokenizer file of the library. Raises CorruptFile."""
     try:
         return Tokenizer.from_file(str(file))
@@ -47,7 +47,7 @@ def read(file: Any) -> Tokenizer:
         raise CorruptFile(f"{file} is no tokenizer of the tokenizers library: {error}.") from error
 
 
-def stored(backend: Any) -> bytes:
+def serialize(backend: Any) -> bytes:
     """Serialize an object of the library. Raises InvalidInput for another object."""
     inner = getattr(backend, "_tokenizer", backend)  # of the library's ready-made ones, such as ByteLevelBPETokenizer
     if not isinstance(inner, Tokenizer):
@@ -58,11 +58,11 @@ def stored(backend: Any) -> bytes:
         raise InvalidInput(f"tokenizer_object has a part that no file holds: {error}.") from error
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """Convert a setting to the form that files hold."""
     if isinstance(value, AddedToken):
         flags = ("content", "lstrip", "rstrip", "single_word", "normalized", "special")
         return {flag: getattr(value, flag) for flag in flags}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return {name: plain(item) for name, item in value.items()} if isinstance(value, Mapping) else value
+        return [to_plain(item) for item in value]
+    return {name: to_plain(item) for name, item in value.items()} if isinstance(value, Mapping) else value

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import ChatTemplateError, InvalidInput
 from ...heads.losses import IGNORED
-from ...tokenizers.chat import Spans, with_marks
+from ...tokenizers.chat import Spans, render_with_spans
 from ...tokenizers.tokenizer import Tokenizer
 from .reading import encoded, short
 from .source import Rows
@@ -114,7 +114,7 @@ def marks(
 ) -> Spans | None:
     """Where the chat template's `{% generation %}` marks stand; None for a template without any."""
     try:
-        found = with_marks(tokenizer, list(chat), **variables)
+        found = render_with_spans(tokenizer, list(chat), **variables)
     except ChatTemplateError as error:
         raise ChatTemplateError(f"{rows.at(number)}: {error}") from error
     return None if found is None else found[1]

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import InvalidInput, nearest
 from ...tokenizers.core import TokenizerCore
-from ...tokenizers.languages import Frame, frame
+from ...tokenizers.languages import LanguageFrame, language_frame
 from ...tokenizers.tokenizer import Tokenizer
 from .features import Builder, Features
 from .reading import Reading, cell, column, cut_note, encoded, limits, maybe, short, skipped_note, taken, told
@@ -66,7 +66,7 @@ def prepare(source: Any, tokenizer: Tokenizer, options: Options, *, answers: boo
         max_length=options.max_target_length or options.max_length, positions=options.positions
     ).limit(tokenizer))  # fmt: skip
     sides = (tokenizer, tokenizer.target or tokenizer)
-    frames = (frame(tokenizer, options.source_lang, options.target_lang), target_frame(tokenizer, options))
+    frames = (language_frame(tokenizer, options.source_lang, options.target_lang), target_frame(tokenizer, options))
     own = ("input_ids", "labels")[: len(names)]
     builder = Builder(dict.fromkeys(own, "int32"))
     named = options.source_column is not None and (options.target_column is not None or not answers)
@@ -160,15 +160,18 @@ def languages(rows: Rows, number: int, found: Mapping[str, Any], asked: tuple[st
     return tuple(keys)
 
 
-def target_frame(tokenizer: Tokenizer, options: Options) -> Frame:
+def target_frame(tokenizer: Tokenizer, options: Options) -> LanguageFrame:
     """What stands around a target: its language where the source has its own there (arXiv:2008.00401)."""
-    if options.target_lang is None or frame(tokenizer, options.source_lang, options.target_lang).before is None:
-        return Frame()
-    return frame(tokenizer, options.target_lang, options.source_lang or options.target_lang)
+    if (
+        options.target_lang is None
+        or language_frame(tokenizer, options.source_lang, options.target_lang).before is None
+    ):
+        return LanguageFrame()
+    return language_frame(tokenizer, options.target_lang, options.source_lang or options.target_lang)
 
 
 def framed(
-    side: TokenizerCore, texts: Sequence[str], around: Frame, length: int, rows: Rows, numbers: Sequence[int]
+    side: TokenizerCore, texts: Sequence[str], around: LanguageFrame, length: int, rows: Rows, numbers: Sequence[int]
 ) -> tuple[list[list[int]], int]:
     """The ids of texts with what stands around them, and how many were cut."""
     if around.before is None:
