@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -101,8 +103,6 @@ def test_what_is_shown_of_a_pass_is_shown(model):
 
 
 def test_a_copy_takes_its_own_steps(model, monkeypatch):
-    import copy
-
     twin = copy.deepcopy(model)
     assert torch.equal(
         twin.generate(TEXTS, max_new_tokens=6, do_sample=False),
@@ -217,3 +217,21 @@ def test_threads_share_a_pass_and_passes_run_side_by_side(tmp_path):
             assert all(torch.equal(each.result(), alone) for each in [pool.submit(written) for _ in range(6)])
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("change", [None, "before", "after"])
+def test_a_copy_runs_as_one_call_while_its_layers_are_as_they_were_prepared(tmp_path, counted, change):
+    model = prepared(MODELS["llama"], tmp_path, "AutoModelForCausalLM", torch.bfloat16)
+    ids = torch.tensor([TEXTS[0]])
+
+    def louder(one: Any) -> Any:
+        one.backbone.layers[1].attention.step.scale *= 2
+        return one
+
+    twin = copy.deepcopy(louder(model) if change == "before" else model)
+    twin = pickle.loads(pickle.dumps(louder(twin) if change == "after" else twin))
+    with torch.inference_mode():
+        got = twin(ids).logits
+        assert len(counted) == (0 if change else 1)
+        layer_by_layer(twin)
+        assert near(got, twin(ids).logits)

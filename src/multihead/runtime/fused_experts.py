@@ -163,9 +163,9 @@ class FusedRoutedExperts(RoutedExperts):
         self.experts = experts
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.joined(x, None)
+        return self.forward_add(x, None)
 
-    def joined(self, x: Tensor, add: Tensor | None) -> Tensor:
+    def forward_add(self, x: Tensor, add: Tensor | None) -> Tensor:
         """`add` and the experts' result for x, (tokens, width)."""
         return self.experts(x, *self.route(x), add)
 
@@ -179,15 +179,15 @@ class FusedWithShared(WithShared):
         self.routed, self.shared = routed, shared  # type: ignore[assignment]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.joined(x, None)
+        return self.forward_add(x, None)
 
-    def joined(self, x: Tensor, add: Tensor | None) -> Tensor:
+    def forward_add(self, x: Tensor, add: Tensor | None) -> Tensor:
         routed: Any = self.routed
         shared: Any = self.shared
         if self.share is None:
-            return routed.joined(x, shared.joined(x, add))
+            return routed.forward_add(x, shared.forward_add(x, add))
         part = torch.sigmoid(self.share(x)) * shared(x)
-        return routed.joined(x, part if add is None else part + add)
+        return routed.forward_add(x, part if add is None else part + add)
 
 
 class FusedSwitch(SwitchFeedForward):
@@ -199,8 +199,8 @@ class FusedSwitch(SwitchFeedForward):
         self.experts = experts  # type: ignore[assignment]
 
     def forward(self, x: Tensor, context: ForwardContext) -> Tensor:
-        return self.joined(x, None, context)
+        return self.forward_add(x, None, context)
 
-    def joined(self, x: Tensor, add: Tensor | None, context: ForwardContext) -> Tensor:
+    def forward_add(self, x: Tensor, add: Tensor | None, context: ForwardContext) -> Tensor:
         weight, chosen, fits = self.route(x, context)
         return self.experts(x, (weight * fits)[:, None], chosen[:, None], add)

@@ -1,4 +1,4 @@
-"""Layers whose steps are joined into few products, made in place of trained ones: for inference alone."""
+"""Fused layers for inference: few products a step, with the residual sum and the norms around it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class FusedAttention(Attention):
     def forward(self, x: Tensor, context: ForwardContext, memory: KeyValues | None) -> Tensor:
         return without_norm(self.output, self._heads(x, context, memory).flatten(1))
 
-    def joined(self, x: Tensor, add: Tensor | None, context: ForwardContext, memory: KeyValues | None) -> Tensor:
+    def forward_add(self, x: Tensor, add: Tensor | None, context: ForwardContext, memory: KeyValues | None) -> Tensor:
         """`add` and the attention's result for x, (tokens, width)."""
         return self.output(self._heads(x, context, memory).flatten(1), add)
 
@@ -88,13 +88,16 @@ class FusedCrossAttention(CrossAttention):
         self.query, self.kv, self.output = query, kv, output
 
     def forward(self, x: Tensor, context: ForwardContext, memory: KeyValues | None = None) -> Tensor:
-        return without_norm(self.output, self._mixed(x, context))
+        return without_norm(self.output, self._cross_heads(x, context))
 
-    def joined(self, x: Tensor, add: Tensor | None, context: ForwardContext, memory: KeyValues | None = None) -> Tensor:
+    def forward_add(
+        self, x: Tensor, add: Tensor | None, context: ForwardContext, memory: KeyValues | None = None
+    ) -> Tensor:
         """`add` and the attention's result for x, (tokens, width)."""
-        return self.output(self._mixed(x, context), add)
+        return self.output(self._cross_heads(x, context), add)
 
-    def _mixed(self, x: Tensor, context: ForwardContext) -> Tensor:
+    def _cross_heads(self, x: Tensor, context: ForwardContext) -> Tensor:
+        """The heads' results side by side, (tokens, query width)."""
         source = context.encoder_output
         assert source is not None
         k, v = self.projected(source)
@@ -104,6 +107,8 @@ class FusedCrossAttention(CrossAttention):
         ).flatten(1)
 
     def projected(self, source: EncoderOutput) -> tuple[Tensor, Tensor]:
+        """Keys and values of a source, (source tokens, heads, head width) each, computed once a source."""
+
         def project(hidden: Tensor) -> tuple[Tensor, Tensor]:
             k, v = self.kv(hidden).split(self.widths, 1)
             return self._split(k), self._split(v)
@@ -121,7 +126,7 @@ class FusedFeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return without_norm(self.output, self.into(x))
 
-    def joined(self, x: Tensor, add: Tensor | None) -> Tensor:
+    def forward_add(self, x: Tensor, add: Tensor | None) -> Tensor:
         """`add` and the result for x, (tokens, width)."""
         return self.output(self.into(x), add)
 
@@ -148,7 +153,7 @@ class FusedResidual(Residual):
 
     def forward(self, x: Tensor, *args: Any) -> Tensor:
         if self._is_fused:
-            return self.after(self.step.joined(self.before(x), x, *args))  # type: ignore[operator]
+            return self.after(self.step.forward_add(self.before(x), x, *args))  # type: ignore[operator]
         return self._separate(x, *args)
 
     @property
@@ -204,7 +209,7 @@ class FusedResidualGPU(FusedResidual):
         """
         if not self._is_fused:
             return self._separate(x, *args), None
-        new = self.step.joined(self.before(x) if normed is None else normed, None, *args)  # type: ignore[operator]
+        new = self.step.forward_add(self.before(x) if normed is None else normed, None, *args)  # type: ignore[operator]
         if type(self.after) is not nn.Identity:
             found = None if hooked(self.after) else normed_sum(x, new, self.after, keep=False)
             return (self.after(x + new) if found is None else found[1]), None

@@ -39,7 +39,7 @@ class Attributes:
     """The attributes of a layer class, by what fast paths do with them.
 
     Args:
-        read: names, apart by spaces, that every fast path computes with, compares, or leaves to the layer's own code.
+        read: names, separated by spaces, that fast paths compute with, compare, or leave to the layer's own code.
         options: name -> neutral value, or the neutral class of a sub-layer. Other values are `LayerSpec.options`.
         inert: name -> why no fast path depends on it. A sub-layer of this name is not described.
     """
@@ -54,14 +54,14 @@ class Attributes:
 
 
 TRAINING = "has no effect outside training, and fast paths run in inference alone"
-GIVEN = "concerns vectors or token types that a caller gives: such passes run layer by layer"
+CALLER = "concerns vectors or token types that a caller gives, which decode steps never have"
 SOURCE = "is called before the decoder, which reads its result from the cross-attention's source"
 
 ATTENTION = "causal head_width k_norm positions q_norm scale window"
 ATTENTION_OPTIONS = {"clip": None, "softcap": None, "sinks": None}
 EMBEDDING = Attributes(
     "embedding_dim num_embeddings weight", {"max_norm": None},
-    {"norm_type": "is of max_norm", **dict.fromkeys(("padding_idx", "scale_grad_by_freq", "sparse"), TRAINING)},
+    {"norm_type": "belongs to max_norm", **dict.fromkeys(("padding_idx", "scale_grad_by_freq", "sparse"), TRAINING)},
 )  # fmt: skip
 CLASSES: dict[type[nn.Module], Attributes] = {
     Alibi: Attributes("scale slopes"),
@@ -73,7 +73,7 @@ CLASSES: dict[type[nn.Module], Attributes] = {
     LearnedPositions: Attributes("offset table", {"padding": None}),
     Embeddings: Attributes(
         "dropout norm position rounded scale token", {"project": nn.Identity, "segment": None, "widen": nn.Identity},
-        dict.fromkeys(("_typed", "rescales", "worded"), GIVEN),
+        dict.fromkeys(("_typed", "rescales", "worded"), CALLER),
     ),
     FeedForward: Attributes("act down dropout up"),
     GatedFeedForward: Attributes("act down dropout gate up", {"scales": (1.0, 1.0)}),
