@@ -57,7 +57,6 @@ def train_new(
             vocab_size=size,
             special_tokens=[*special, *new],
             **{**trainer_options(description, unknown, options), **options},
-            **{**trainer_options(description, unknown, options), **options},
         )
         backend.train_from_iterator(texts, trainer=trainer, length=length)
     except (TypeError, ValueError) as error:
