@@ -250,9 +250,9 @@ SHELL = """
 import sys
 from multihead import consoles
 from multihead.cli.main import main
-from multihead.pipelines.progress import shown
+from multihead.pipelines.progress import with_progress
 if sys.argv[1] == "bar":
-    for row in shown(iter(["row 0", "row 1"]), 2, True, "work"):
+    for row in with_progress(iter(["row 0", "row 1"]), 2, True, "work"):
         print(row)
 else:
     main()

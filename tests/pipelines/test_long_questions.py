@@ -37,7 +37,7 @@ def test_a_long_question_is_answered_from_all_of_the_context(pipe, count, capfd)
 def test_windows_cover_the_whole_context_and_a_long_question_gets_a_longer_one(pipe):
     options = pipe.Options()
     for count, longest in ((10, 384), (253, 384), (300, 431), (480, 512)):
-        (windows,) = pipe.pieces([("where " * count, CONTEXT)], options)
+        (windows,) = pipe.preprocess([("where " * count, CONTEXT)], options)
         assert max(len(window.ids) for window in windows) == longest
         notes = [window.note for window in windows]
         ends = [end for n in notes for (_, end), side in zip(n.offsets, n.type_ids, strict=True) if side]

@@ -107,7 +107,7 @@ def test_windows_grow_while_a_stream_keeps_nobody_waiting(monkeypatch):
                 clock.now += 6.0 if number in slow else 0.0
                 yield str(number)
 
-        return [(len(cut.items), cut.flows) for cut in flow.windows(texts(), most, live)]
+        return [(len(chunk.items), chunk.steady) for chunk in flow.chunk_stream(texts(), most, live)]
 
     assert sizes(100, live=False) == [(100, True), (100, True), (100, True)]
     assert sizes(100, live=True) == [(1, False), (16, False), (100, True), (100, True), (83, False)]
@@ -154,7 +154,7 @@ def test_answers_come_in_order_over_many_windows(labels, monkeypatch):
 @given(st.lists(st.text(max_size=12), max_size=40), st.integers(1, 7), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_windows_lose_nothing(texts, most, live):
-    found = [cut.items for cut in flow.windows(iter(texts), most, live)]
+    found = [chunk.items for chunk in flow.chunk_stream(iter(texts), most, live)]
     assert [text for window in found for text in window] == texts
     assert all(0 < len(window) <= most for window in found)
 
@@ -260,11 +260,11 @@ def test_what_answers_follows_the_checkpoint(bert, classifier, llama, marian, ju
         ("zero-shot-classification", judge): "ZeroShotClassification",
         ("zero-shot-classification", llama): "PromptedZeroShot",
         ("question-answering", llama): "PromptedAnswers",
-        ("question-answering", marian): "RewrittenAnswers",
+        ("question-answering", marian): "Text2TextAnswers",
         ("summarization", marian): "Summarization",
         ("summarization", llama): "PromptedSummarization",
         ("translation_en_to_fr", llama): "PromptedTranslation",
-        ("text2text-generation", llama): "PromptedText2Text",
+        ("text2text-generation", llama): "PromptedText2TextGeneration",
         ("table-question-answering", llama): "PromptedTableQuestionAnswering",
         ("text-ranking", bert): "TextRanking",
         ("feature-extraction", classifier): "FeatureExtraction",

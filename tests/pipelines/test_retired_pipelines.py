@@ -42,8 +42,8 @@ def test_answers_equal_those_of_its_last_versions(folders, name, number):
 @pytest.mark.parametrize("call", MODELS["tapex"]["calls"], ids=lambda call: call["inputs"]["query"])
 def test_a_table_is_read_as_tapex_was_taught(folders, call):
     pipe = pipeline("table-question-answering", folders["tapex"], dtype="float32")
-    table = pipe.accept(call["inputs"], pipe.given())
-    assert pipe.pieces([table], pipe.given())[0][0].ids == call["ids"]
+    table = pipe.validate(call["inputs"], pipe.resolve_options())
+    assert pipe.preprocess([table], pipe.resolve_options())[0][0].ids == call["ids"]
 
 
 def same(ours, theirs):

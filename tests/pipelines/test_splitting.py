@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multihead.pipelines.splitting import fitting, sections, sentences
-from multihead.pipelines.translation import lines
+from multihead.pipelines.splitting import split_sections, split_sentences, split_to_fit
+from multihead.pipelines.translation import split_lines
 
 PROSE = st.lists(
     st.sampled_from(
@@ -39,13 +39,13 @@ def count(texts):
     ],
 )
 def test_sentences(text, expected):
-    assert [text[a:b] for a, b in sentences(text)] == expected
+    assert [text[a:b] for a, b in split_sentences(text)] == expected
 
 
 @given(PROSE | st.text(max_size=80))
 @settings(max_examples=200, deadline=None)
 def test_spans_are_in_order_and_leave_out_white_space_only(text):
-    for spans in (sentences(text), lines(text), fitting(text, sentences(text), 5, count)):
+    for spans in (split_sentences(text), split_lines(text), split_to_fit(text, split_sentences(text), 5, count)):
         place, left = 0, []
         for start, end in spans:
             assert place <= start < end <= len(text)
@@ -57,7 +57,7 @@ def test_spans_are_in_order_and_leave_out_white_space_only(text):
 @given(PROSE, st.integers(4, 40), st.integers(0, 3))
 @settings(max_examples=200, deadline=None)
 def test_sections_fit_and_hold_every_word(text, room, overlap):
-    found = sections(text, room, count, overlap)
+    found = split_sections(text, room, count, overlap)
     words = re.sub(r"\s+", "", text)
     if overlap == 0:
         assert re.sub(r"\s+", "", "".join(found)) == words

@@ -202,8 +202,8 @@ class Talk:
     def set(self, setting: str) -> None:
         name, _, value = setting.partition("=")
         changed = {**self.options, name.strip(): parse_value(value.strip())}
-        self.pipe.given(**changed)
-        self.pipe.config(self.pipe.given(**changed))
+        self.pipe.resolve_options(**changed)
+        self.pipe.config(self.pipe.resolve_options(**changed))
         self.options = changed
 
     def save(self, path: Path) -> None:
@@ -217,13 +217,13 @@ class Talk:
 
     def load(self, path: Path) -> None:
         """Goes on with a saved conversation. Raises InvalidInput for a file that is none."""
-        from ..pipelines.text_generation import checked
+        from ..pipelines.text_generation import check_messages
 
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(found, list):
                 raise InvalidInput(f"must be a list of messages, not {type(found).__name__}.")
-            self.messages = [dict(message) for message in checked(found)]
+            self.messages = [dict(message) for message in check_messages(found)]
         except (OSError, ValueError) as error:
             raise InvalidInput(f"{path} is no conversation: {error}") from error
 

@@ -1,4 +1,4 @@
-"""What a pipeline gives back: plain lists and dicts that also say which model made them, at which precision."""
+"""Answers of pipelines: plain lists and dicts with metadata on the model, its precision and the work done."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from ..errors import MultiheadError
 
 @dataclass
 class Metadata:
-    """Of one call.
+    """Facts on one call of a pipeline.
 
     Attributes:
-        precision: what the model computed in, such as "bfloat16" or "int8". inputs: how many have been answered.
-        tokens: how many tokens were read for them, none of them padding. seconds: since the call began.
-        adapter: where the adapters came from that changed the model; empty without any.
-        note: what a reader should know of how the model was chosen; empty where nothing is to be said.
+        precision: of the computation, such as "bfloat16" or "int8".
+        note: why a default model was chosen; empty in most calls.
+        adapter: source of the adapters that changed the model; empty without any.
+        inputs: number of inputs answered so far. tokens: number of tokens read, without padding.
+        seconds: time since the call began.
     """
 
     task: str
@@ -30,31 +31,31 @@ class Metadata:
     inputs: int = 0
     tokens: int = 0
     seconds: float = 0.0
-    _began: float = field(default_factory=time.perf_counter, repr=False)
+    _start: float = field(default_factory=time.perf_counter, repr=False)
 
-    def count(self, tokens: int) -> None:
+    def add_tokens(self, tokens: int) -> None:
         self.tokens += tokens
-        self.seconds = time.perf_counter() - self._began
+        self.seconds = time.perf_counter() - self._start
 
-    def answered(self) -> None:
+    def add_answer(self) -> None:
         self.inputs += 1
-        self.seconds = time.perf_counter() - self._began
+        self.seconds = time.perf_counter() - self._start
 
 
 class Answers(list[Any]):
-    """A list of answers with `metadata`."""
+    """List of answers with `metadata`."""
 
     metadata: Metadata
 
 
 class Answer(dict[str, Any]):
-    """A single answer with `metadata`."""
+    """Single answer with `metadata`."""
 
     metadata: Metadata
 
 
-class Stream(Iterator[Any]):
-    """Answers as they come, in the order of the inputs, with `metadata` that grows."""
+class AnswerStream(Iterator[Any]):
+    """Iterator of answers in the order of the inputs. Its `metadata` grow with each answer."""
 
     def __init__(self, answers: Iterator[Any], metadata: Metadata) -> None:
         self.answers, self.metadata = answers, metadata
@@ -65,16 +66,16 @@ class Stream(Iterator[Any]):
 
 @dataclass(frozen=True)
 class Failure:
-    """In an answer's place: the input that could not be answered (counted from 0), and why."""
+    """Stands for the answer to an input that could not be answered: the input's number from 0, and the error."""
 
     number: int
     error: MultiheadError
 
 
-def described(answer: Any, metadata: Metadata) -> Any:
-    """A list or dict with its metadata; anything else as it is."""
+def with_metadata(answer: Any, metadata: Metadata) -> Any:
+    """Return a list or dict as `Answers` or `Answer` with metadata; anything else unchanged."""
     if not isinstance(answer, (list, dict)):
         return answer
-    kept: Any = Answers(answer) if isinstance(answer, list) else Answer(answer)
-    kept.metadata = metadata
-    return kept
+    wrapped: Any = Answers(answer) if isinstance(answer, list) else Answer(answer)
+    wrapped.metadata = metadata
+    return wrapped

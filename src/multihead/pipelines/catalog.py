@@ -70,7 +70,7 @@ TASKS: Mapping[str, Task] = {
         accepts='`{"question", "context"}`',
         pipelines={
             "QuestionAnswering": ModelPipeline("question_answering.QuestionAnswering", "a span head"),
-            "Seq2SeqLM": ModelPipeline("prompted.RewrittenAnswers", "an encoder-decoder"),
+            "Seq2SeqLM": ModelPipeline("prompted.Text2TextAnswers", "an encoder-decoder"),
             "CausalLM": ModelPipeline("prompted.PromptedAnswers", "a language model"),
         },
         hub="distilbert/distilbert-base-cased-distilled-squad",
@@ -106,7 +106,7 @@ TASKS: Mapping[str, Task] = {
         accepts="text with masks",
         pipelines={
             "MaskedLM": ModelPipeline("fill_mask.FillMask", "a masked language model"),
-            "Seq2SeqLM": ModelPipeline("fill_mask.RewrittenMask", "BART"),
+            "Seq2SeqLM": ModelPipeline("fill_mask.Text2TextFillMask", "BART"),
         },
         hub="distilbert/distilroberta-base",
         offline=REACTIONS,
@@ -152,8 +152,8 @@ TASKS: Mapping[str, Task] = {
         summary="Generates a text from a text.",
         accepts="text",
         pipelines={
-            "Seq2SeqLM": ModelPipeline("text2text.Text2Text", "an encoder-decoder"),
-            "CausalLM": ModelPipeline("text2text.PromptedText2Text", "a language model"),
+            "Seq2SeqLM": ModelPipeline("text2text.Text2TextGeneration", "an encoder-decoder"),
+            "CausalLM": ModelPipeline("text2text.PromptedText2TextGeneration", "a language model"),
         },
         hub="google/flan-t5-base",
         offline=SMOLLM2,

@@ -1,7 +1,7 @@
-"""From a label's share for each token to entities: which tokens make a word, which words an entity.
+"""Entities from label probabilities of tokens: tokens are joined to words, words to entities.
 
-Tags are IOB (Ramshaw and Marcus, 1995, arXiv:cmp-lg/9505040): `B-` begins an entity, `I-` goes on with one; a tag
-without either goes on too.
+Tags are IOB (Ramshaw and Marcus, 1995, arXiv:cmp-lg/9505040): `B-` begins an entity, `I-` continues one. A tag without
+a prefix continues one too.
 """
 
 from __future__ import annotations
@@ -20,74 +20,82 @@ Entity = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """The tokens of one window, special ones left out.
+class WindowTokens:
+    """Tokens of one window without special tokens.
 
     Args:
-        shares: (tokens, labels). spans: characters of each in its text. places: of each in the window.
-        joined: whether each goes on with the word of the one before.
+        words: text of each token. probabilities: (tokens, labels). spans: characters of each token in the text.
+        positions: of each token in the window. continues: whether each token belongs to the word of the one before.
     """
 
     words: list[str]
-    shares: NDArray[Any]
+    probabilities: NDArray[Any]
     spans: list[tuple[int, int]]
-    places: list[int]
-    joined: list[bool]
+    positions: list[int]
+    continues: list[bool]
 
     @classmethod
     def of(
-        cls, encoding: Any, shares: NDArray[Any], text: str, begins: Sequence[int] | None, tokenizer: Tokenizer
-    ) -> Tokens:
-        """Of an encoding of the tokenizers library.
+        cls,
+        encoding: Any,
+        probabilities: NDArray[Any],
+        text: str,
+        begins: Sequence[int] | None,
+        tokenizer: Tokenizer,
+    ) -> WindowTokens:
+        """Read the tokens of an encoding of the tokenizers library.
 
         Args:
-            begins: where each word begins in the text, for texts that were given as words.
+            begins: start of each word in the text, for inputs that are lists of words.
         """
-        places = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
-        spans, words, joined = [], [], []
+        positions = [position for position, special in enumerate(encoding.special_tokens_mask) if not special]
+        spans, words, continues = [], [], []
         prefix = getattr(tokenizer.backend.model, "continuing_subword_prefix", None)
-        for place in places:
-            start, end = encoding.offsets[place]
-            if begins is not None and encoding.word_ids[place] is not None:
-                shift = begins[encoding.word_ids[place]]
+        for position in positions:
+            start, end = encoding.offsets[position]
+            if begins is not None and encoding.word_ids[position] is not None:
+                shift = begins[encoding.word_ids[position]]
                 start, end = start + shift, end + shift
-            word, seen = encoding.tokens[place], text[start:end]
-            if encoding.ids[place] == tokenizer.unk_token_id:
-                words.append(seen)
-                joined.append(False)
+            word, surface = encoding.tokens[position], text[start:end]
+            if encoding.ids[position] == tokenizer.unk_token_id:
+                words.append(surface)
+                continues.append(False)
             else:
                 words.append(word)
                 within = start > 0 and " " not in text[start - 1 : start + 1]
-                joined.append(len(word) != len(seen) if prefix else within)
+                continues.append(len(word) != len(surface) if prefix else within)
             spans.append((start, end))
-        return cls(words, shares[places], spans, places, joined)
+        return cls(words, probabilities[positions], spans, positions, continues)
 
 
-def found(
-    tokens: Tokens,
+def find_entities(
+    tokens: WindowTokens,
     names: Mapping[int, str],
     tokenizer: Tokenizer,
     strategy: str,
     *,
     skip: AbstractSet[str] = frozenset(),
 ) -> list[Entity]:
-    """What a window holds, by an aggregation strategy; tokens with labels in `skip` may be left out already."""
+    """Return the entities of a window by an aggregation strategy. Tokens with labels in `skip` may be left out."""
     if strategy == "none":
-        return each(tokens, names, skip)
-    units = each(tokens, names) if strategy == "simple" else whole_words(tokens, names, tokenizer, strategy)
-    return grouped(units, tokenizer)
+        return token_entities(tokens, names, skip)
+    is_simple = strategy == "simple"
+    units = token_entities(tokens, names) if is_simple else word_entities(tokens, names, tokenizer, strategy)
+    return merge_neighbours(units, tokenizer)
 
 
-def each(tokens: Tokens, names: Mapping[int, str], skip: AbstractSet[str] = frozenset()) -> list[Entity]:
-    """Every token with its likeliest label."""
+def token_entities(
+    tokens: WindowTokens, names: Mapping[int, str], skip: AbstractSet[str] = frozenset()
+) -> list[Entity]:
+    """Return every token with its likeliest label."""
     if not tokens.words:
         return []
-    best = tokens.shares.argmax(-1)
+    best = tokens.probabilities.argmax(-1)
     return [
         {
             "entity": names[label],
-            "score": float(tokens.shares[i, label]),
-            "index": tokens.places[i],
+            "score": float(tokens.probabilities[i, label]),
+            "index": tokens.positions[i],
             "word": tokens.words[i],
             "start": tokens.spans[i][0],
             "end": tokens.spans[i][1],
@@ -97,26 +105,26 @@ def each(tokens: Tokens, names: Mapping[int, str], skip: AbstractSet[str] = froz
     ]
 
 
-def whole_words(tokens: Tokens, names: Mapping[int, str], tokenizer: Tokenizer, strategy: str) -> list[Entity]:
-    """Every word with one label."""
+def word_entities(tokens: WindowTokens, names: Mapping[int, str], tokenizer: Tokenizer, strategy: str) -> list[Entity]:
+    """Return every word with one label: that of its first token, of the mean, or of the surest token."""
     words: list[list[int]] = []
-    for place, goes_on in enumerate(tokens.joined):
-        if goes_on and words:
-            words[-1].append(place)
+    for index, continues in enumerate(tokens.continues):
+        if continues and words:
+            words[-1].append(index)
         else:
-            words.append([place])
+            words.append([index])
     units = []
     for word in words:
-        shares = tokens.shares[word]
+        rows = tokens.probabilities[word]  # (tokens of the word, labels)
         if strategy == "average":
-            one = shares.mean(0)
+            row = rows.mean(0)
         else:
-            one = shares[0] if strategy == "first" else shares[int(shares.max(-1).argmax())]
-        label = int(one.argmax())
+            row = rows[0] if strategy == "first" else rows[int(rows.max(-1).argmax())]
+        label = int(row.argmax())
         units.append(
             {
                 "entity": names[label],
-                "score": float(one[label]),
+                "score": float(row[label]),
                 "word": tokenizer.convert_tokens_to_string([tokens.words[i] for i in word]),
                 "start": tokens.spans[word[0]][0],
                 "end": tokens.spans[word[-1]][1],
@@ -125,12 +133,12 @@ def whole_words(tokens: Tokens, names: Mapping[int, str], tokenizer: Tokenizer, 
     return units
 
 
-def grouped(units: Sequence[Entity], tokenizer: Tokenizer) -> list[Entity]:
-    """Neighbours with one tag as one entity, unless the later one begins another."""
+def merge_neighbours(units: Sequence[Entity], tokenizer: Tokenizer) -> list[Entity]:
+    """Merge neighbours with the same tag, unless the later one begins an entity."""
     groups: list[list[Entity]] = []
     for unit in units:
         begins = unit["entity"].startswith("B-")
-        if groups and tag(unit["entity"]) == tag(groups[-1][-1]["entity"]) and not begins:
+        if groups and tag_of(unit["entity"]) == tag_of(groups[-1][-1]["entity"]) and not begins:
             groups[-1].append(unit)
         else:
             groups.append([unit])
@@ -146,18 +154,19 @@ def grouped(units: Sequence[Entity], tokenizer: Tokenizer) -> list[Entity]:
     ]
 
 
-def tag(label: str) -> str:
+def tag_of(label: str) -> str:
+    """Return a label without its IOB prefix."""
     return label[2:] if label.startswith(("B-", "I-")) else label
 
 
-def merged(known: Sequence[Entity]) -> list[Entity]:
-    """Entities of windows that overlap: of two in one place the longer stays, or the surer."""
-    kept: list[Entity] = []
-    for entity in sorted(known, key=lambda one: one["start"]):
-        if not kept or not kept[-1]["start"] <= entity["start"] < kept[-1]["end"]:
-            kept.append(entity)
+def resolve_overlaps(entities: Sequence[Entity]) -> list[Entity]:
+    """Return the entities of overlapping windows; of two that overlap, the longer one, or the one with more score."""
+    result: list[Entity] = []
+    for entity in sorted(entities, key=lambda each: each["start"]):
+        if not result or not result[-1]["start"] <= entity["start"] < result[-1]["end"]:
+            result.append(entity)
             continue
-        length, old = entity["end"] - entity["start"], kept[-1]["end"] - kept[-1]["start"]
-        if length > old or (length == old and entity["score"] > kept[-1]["score"]):
-            kept[-1] = entity
-    return kept
+        length, old = entity["end"] - entity["start"], result[-1]["end"] - result[-1]["start"]
+        if length > old or (length == old and entity["score"] > result[-1]["score"]):
+            result[-1] = entity
+    return result

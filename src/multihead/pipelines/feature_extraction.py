@@ -1,4 +1,4 @@
-"""feature-extraction: a vector a token."""
+"""feature-extraction: the hidden states of a text, one vector a token."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from ..errors import InvalidInput, MultiheadError
-from .base import Options, Reader, segments_of
-from .streaming_batcher import Piece
+from ..errors import InvalidInput
+from .base import ForwardPipeline, PipelineOptions, token_types_of
+from .streaming_batcher import ModelInput, Preprocessed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Extracting(Options):
-    """Of feature-extraction.
+class FeatureExtractionOptions(PipelineOptions):
+    """Options of feature-extraction.
 
     Args:
-        return_tensors: tensors instead of lists.
+        return_tensors: returns tensors instead of lists.
         truncation: reads the beginning of a text that is too long, instead of refusing it.
-        tokenize_kwargs: the reference's way to say `{"truncation": True}`.
+        tokenize_kwargs: the reference's form of `{"truncation": True}`.
     """
 
     return_tensors: bool | str = False
@@ -33,17 +33,19 @@ class Extracting(Options):
             raise InvalidInput("tokenize_kwargs takes truncation only.")
 
 
-class FeatureExtraction(Reader):
-    """The last hidden states of each text: [1][tokens][width] nested lists, or tensors (1, tokens, width)."""
+class FeatureExtraction(ForwardPipeline):
+    """Returns the last hidden states of each text: nested lists [1][tokens][width], or tensors (1, tokens, width)."""
 
-    Options: ClassVar[type[Options]] = Extracting
+    Options: ClassVar[type[PipelineOptions]] = FeatureExtractionOptions
 
-    def pieces(self, items: Sequence[str], o: Extracting) -> list[list[Piece] | MultiheadError]:
-        return self.encoded(items, o.truncation or bool((o.tokenize_kwargs or {}).get("truncation")))
+    def preprocess(self, items: Sequence[str], o: FeatureExtractionOptions) -> list[Preprocessed]:
+        return self.encode(items, o.truncation or bool((o.tokenize_kwargs or {}).get("truncation")))
 
-    def read(self, pieces: Sequence[Piece], o: Extracting) -> Sequence[Tensor]:
-        result = self.model.run([piece.ids for piece in pieces], segments_of(pieces))
+    def forward_batch(self, inputs: Sequence[ModelInput], o: FeatureExtractionOptions) -> Sequence[Tensor]:
+        result = self.model.run([each.ids for each in inputs], token_types_of(inputs))
         return result.hidden.float().cpu().split(result.runs.lengths)
 
-    def finish(self, item: str, pieces: Sequence[Piece], found: Sequence[Tensor], o: Extracting) -> Any:
-        return found[0][None].clone() if o.return_tensors else [found[0].tolist()]
+    def postprocess(
+        self, item: str, inputs: Sequence[ModelInput], outputs: Sequence[Tensor], o: FeatureExtractionOptions
+    ) -> Any:
+        return outputs[0][None].clone() if o.return_tensors else [outputs[0].tolist()]

@@ -8,20 +8,20 @@ from typing import Any, ClassVar
 
 import torch
 
-from ..errors import InvalidInput, MultiheadError, UnsupportedTokenizer, warn
+from ..errors import InvalidInput, UnsupportedTokenizer, warn
 from ..tokenizers.tokenizer import Tokenizer
-from .base import Options, Reader, rows_of, segments_of, text_of
-from .streaming_batcher import Piece
+from .base import ForwardPipeline, PipelineOptions, packed_positions, text_of, token_types_of
+from .streaming_batcher import ModelInput, Preprocessed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filling(Options):
-    """Of fill-mask.
+class FillMaskOptions(PipelineOptions):
+    """Options of fill-mask.
 
     Args:
-        top_k: words for each mask. targets: a word or words; only these are weighed, others have no share here.
+        top_k: words for each mask. targets: a word or words; only these are scored.
         truncation: reads the beginning of a text that is too long, instead of refusing it.
-        tokenizer_kwargs: the reference's way to say `{"truncation": True}`.
+        tokenizer_kwargs: the reference's form of `{"truncation": True}`.
     """
 
     top_k: int = 5
@@ -37,83 +37,89 @@ class Filling(Options):
             raise InvalidInput("tokenizer_kwargs takes truncation only.")
 
 
-class FillMask(Reader):
-    """Fills masks: a list of `{"score", "token", "token_str", "sequence"}`; for several masks a list of such lists."""
+class FillMask(ForwardPipeline):
+    """Returns a list of `{"score", "token", "token_str", "sequence"}`; for several masks a list of such lists."""
 
     auto = "AutoModelForMaskedLM"
-    Options: ClassVar[type[Options]] = Filling
+    Options: ClassVar[type[PipelineOptions]] = FillMaskOptions
 
-    def accept(self, item: Any, o: Filling) -> str:
+    def validate(self, item: Any, o: FillMaskOptions) -> str:
         text = text_of(item)
         if self.mask[0] not in text:
             raise InvalidInput(f"has no mask: write {self.mask[0]} where words are to be found.")
         return text
 
-    def pieces(self, items: Sequence[str], o: Filling) -> list[list[Piece] | MultiheadError]:
-        cut = o.truncation or bool((o.tokenizer_kwargs or {}).get("truncation"))
-        found: list[Any] = []
-        for pieces in self.encoded(items, cut):
-            if isinstance(pieces, list):
-                piece = pieces[0]
-                places = [place for place, token in enumerate(piece.ids) if token == self.mask[1]]
-                lost = InvalidInput("has no mask left once it is cut to the model's length.")
-                pieces = [Piece(piece.ids, piece.segments, places)] if places else lost
-            found.append(pieces)
-        return found
+    def preprocess(self, items: Sequence[str], o: FillMaskOptions) -> list[Preprocessed]:
+        truncation = o.truncation or bool((o.tokenizer_kwargs or {}).get("truncation"))
+        return [self._add_positions(encoded) for encoded in self.encode(items, truncation)]
 
-    def read(self, pieces: Sequence[Piece], o: Filling) -> Sequence[Any]:
-        """Of each piece the best words of each mask: (scores, tokens), both (masks, top_k)."""
-        at = rows_of(pieces, [piece.note for piece in pieces])
-        scores = self.model.run([piece.ids for piece in pieces], segments_of(pieces), at).scores
-        shares = scores.float().softmax(-1)
+    def _add_positions(self, encoded: Preprocessed) -> Preprocessed:
+        """Return the model input with the positions of its masks as `note`."""
+        if not isinstance(encoded, list):
+            return encoded
+        ids, types = encoded[0].ids, encoded[0].token_types
+        positions = [position for position, token in enumerate(ids) if token == self.mask[1]]
+        if not positions:
+            return InvalidInput("has no mask left once it is cut to the model's length.")
+        return [ModelInput(ids, types, positions)]
+
+    def forward_batch(self, inputs: Sequence[ModelInput], o: FillMaskOptions) -> Sequence[Any]:
+        """Return the best words of each mask, for each model input: (scores, tokens), both (masks, top_k)."""
+        at = packed_positions(inputs, [each.note for each in inputs])
+        scores = self.model.run([each.ids for each in inputs], token_types_of(inputs), at).scores
+        probabilities = scores.float().softmax(-1)
         if o.targets is not None:
-            wanted = torch.tensor(self.wanted(o.targets), device=shares.device)
-            best, order = shares[:, wanted].topk(min(o.top_k, len(wanted)))
-            tokens = wanted[order]
+            targets = torch.tensor(self.target_tokens(o.targets), device=probabilities.device)
+            best, order = probabilities[:, targets].topk(min(o.top_k, len(targets)))
+            tokens = targets[order]
         else:
-            best, tokens = shares.topk(min(o.top_k, shares.shape[1]))
-        counts = [len(piece.note) for piece in pieces]
+            best, tokens = probabilities.topk(min(o.top_k, probabilities.shape[1]))
+        counts = [len(each.note) for each in inputs]
         return list(zip(best.cpu().split(counts), tokens.cpu().split(counts), strict=True))
 
-    def finish(self, item: str, pieces: Sequence[Piece], found: Sequence[Any], o: Filling) -> Any:
-        ids, places, (scores, tokens) = pieces[0].ids, pieces[0].note, found[0]
-        rows = []
-        for place, values, words in zip(places, scores.tolist(), tokens.tolist(), strict=True):
-            row = []
+    def postprocess(self, item: str, inputs: Sequence[ModelInput], outputs: Sequence[Any], o: FillMaskOptions) -> Any:
+        ids, positions, (scores, tokens) = inputs[0].ids, inputs[0].note, outputs[0]
+        masks = []
+        for position, values, words in zip(positions, scores.tolist(), tokens.tolist(), strict=True):
+            rows = []
             for score, token in zip(values, words, strict=True):
-                text = [*ids[:place], token, *ids[place + 1 :]]
-                # other masks are special tokens too, and are kept
-                sequence = self.tokenizer.decode(text, skip_special_tokens=len(places) == 1)
+                text = [*ids[:position], token, *ids[position + 1 :]]
+                # other masks are special tokens too, and must stay in the text
+                sequence = self.tokenizer.decode(text, skip_special_tokens=len(positions) == 1)
                 word = self.tokenizer.decode([token])
-                row.append({"score": score, "token": token, "token_str": word, "sequence": sequence})
-            rows.append(row)
-        return rows[0] if len(rows) == 1 else rows
+                rows.append({"score": score, "token": token, "token_str": word, "sequence": sequence})
+            masks.append(rows)
+        return masks[0] if len(masks) == 1 else masks
 
-    def together(self, found: list[Any], o: Any) -> Any:
-        return found[0] if len(found) == 1 else found
+    def format_list(self, answers: list[Any], o: Any) -> Any:
+        return answers[0] if len(answers) == 1 else answers
 
     @property
     def mask(self) -> tuple[str, int]:
-        """The mask and its id. Raises UnsupportedTokenizer where there is none."""
+        """The mask token and its id. Raises UnsupportedTokenizer if the tokenizer has none."""
         token, number = self.tokenizer.mask_token, self.tokenizer.mask_token_id
         if token is None or number is None:
             raise UnsupportedTokenizer(f"The tokenizer of {self.tokenizer.name_or_path} has no mask token to fill.")
         return token, number
 
-    def wanted(self, targets: Any) -> list[int]:
-        """The tokens of target words."""
+    def target_tokens(self, targets: Any) -> list[int]:
+        """Return the tokens of target words."""
         return tokens_of([targets] if isinstance(targets, str) else list(targets), self.tokenizer)
 
 
-class RewrittenMask(FillMask):
-    """Fills masks with an encoder-decoder that writes its source again (BART)."""
+class Text2TextFillMask(FillMask):
+    """Fills masks with an encoder-decoder that repeats its source (BART)."""
 
     auto = "AutoModelForSeq2SeqLM"
 
 
 def tokens_of(words: Sequence[str], tokenizer: Tokenizer) -> list[int]:
-    """A token for each word: itself, or the first of its tokens, which is said. Raises InvalidInput for none at all."""
-    vocabulary, found = tokenizer.get_vocab(), []
+    """Return one token for each word: the word itself, or its first token, with a warning.
+
+    Raises:
+        InvalidInput: no word has a token.
+    """
+    vocabulary, tokens = tokenizer.get_vocab(), []
     for word in words:
         token = vocabulary.get(word)
         if token is None:
@@ -122,8 +128,8 @@ def tokens_of(words: Sequence[str], tokenizer: Tokenizer) -> list[int]:
                 continue
             token = ids[0]
             if len(ids) > 1 or tokenizer.decode(ids).strip() != word.strip():
-                warn(f"The target {word!r} is no token; {tokenizer.convert_ids_to_tokens(token)!r} is weighed instead.")
-        found.append(token)
-    if not found:
+                warn(f"The target {word!r} is no token; {tokenizer.convert_ids_to_tokens(token)!r} is scored instead.")
+        tokens.append(token)
+    if not tokens:
         raise InvalidInput(f"targets has no word that the tokenizer knows: {list(words)!r}.")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(tokens))

@@ -183,7 +183,7 @@ def has_head(head: str, config: Config) -> bool:
 
 def call_options(cls: type[Pipeline]) -> set[str]:
     """Return the names of a pipeline's options of calls."""
-    from .writing import FIELDS, Writer
+    from .generation_base import FIELDS, GenerationPipeline
 
     names = {f.name for f in fields(cls.Options)}
-    return names | FIELDS if issubclass(cls, Writer) else names
+    return names | FIELDS if issubclass(cls, GenerationPipeline) else names

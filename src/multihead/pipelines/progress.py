@@ -1,4 +1,4 @@
-"""A bar for work that lasts: on a terminal, after a moment, and nowhere else."""
+"""Progress bar of long calls: on a terminal only, and only after a moment."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from typing import Any
 PATIENCE = 2.0  # seconds before a bar appears
 
 
-def shown(answers: Iterator[Any], total: int | None, asked: bool | None, title: str) -> Iterator[Any]:
-    """The same answers, with a bar on stderr while they come.
+def with_progress(answers: Iterator[Any], total: int | None, progress: bool | None, title: str) -> Iterator[Any]:
+    """Yield the same answers and draw a bar on standard error.
 
     Args:
-        total: how many there will be; None where nobody knows. asked: True draws at once, False never, None when the
-            work lasts longer than `PATIENCE` and stderr is a terminal.
+        total: number of answers; None if unknown.
+        progress: True draws at once, False never. None draws after `PATIENCE` seconds if standard error is a terminal.
     """
-    if asked is False or (asked is None and not sys.stderr.isatty()):
+    if progress is False or (progress is None and not sys.stderr.isatty()):
         yield from answers
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    from ..consoles import progress, screen
+    from .. import consoles
 
     columns = (TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = progress(screen(stderr=True), *columns)
+    bar = consoles.progress(consoles.screen(stderr=True), *columns)
     work = bar.add_task(title, total=total)
-    began, started, count = time.perf_counter(), False, 0
+    start, drawn, count = time.perf_counter(), False, 0
     try:
         for answer in answers:
             count += 1
-            if not started and (asked or time.perf_counter() - began > PATIENCE):
+            if not drawn and (progress or time.perf_counter() - start > PATIENCE):
                 bar.start()
-                started = True
-            if started:
+                drawn = True
+            if drawn:
                 bar.update(work, completed=count)
             yield answer
     finally:
-        if started:
+        if drawn:
             bar.stop()

@@ -1,4 +1,4 @@
-"""Tasks that a language model answers by a small, visible prompt, where no trained head exists."""
+"""Tasks that a language model answers by a short prompt, without a trained head."""
 
 from __future__ import annotations
 
@@ -11,107 +11,111 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput, MultiheadError
-from .base import Options, Reader, ranked, rows_of, too_long
-from .question_answering import Questions
-from .streaming_batcher import Piece, first_error
-from .text_classification import ONE, Labelling
-from .writing import LineSpeaker, Rewriter, Writer, Writing, filled
-from .zero_shot import Chooser, Choosing
+from .base import ForwardPipeline, PipelineOptions, packed_positions, too_long, top_scores
+from .generation_base import GenerationOptions, GenerationPipeline, SingleLinePipeline, Text2TextPipeline, fill_prompt
+from .question_answering import QuestionContextPipeline
+from .streaming_batcher import ModelInput, Preprocessed, first_error
+from .text_classification import BEST, TextClassificationOptions
+from .zero_shot import ZeroShotOptions, ZeroShotPipeline
 
 
 @dataclass(frozen=True)
-class Weighed:
-    """What is asked of a piece: how likely each token is after its place.
+class ScoredTokens:
+    """Tokens of a model input whose log-probabilities are wanted: `tokens[i]` after `positions[i]`.
 
     Args:
-        words: numbers of the words that the tokens stand for; with `whole`, all of them make one word.
+        words: numbers of the words that the tokens are. single_word: all tokens are one word.
     """
 
-    places: Sequence[int]
+    positions: Sequence[int]
     tokens: Sequence[int]
     words: Sequence[int]
-    whole: bool
+    single_word: bool
 
 
-class Weigher(Reader):
-    """Weighs words as the model's answer to a prompt, against what it thinks of them when there is no text.
+class PromptScorer(ForwardPipeline):
+    """Scores words as the model's answer to a prompt, relative to their scores after a neutral text.
 
-    That is contextual calibration (Zhao et al., 2021, arXiv:2102.09690): the neutral text's scores are subtracted.
+    This is contextual calibration (Zhao et al., 2021, arXiv:2102.09690).
     """
 
     auto = "AutoModelForCausalLM"
     neutral = "N/A"
 
-    def asked(self, text: str, o: Any) -> str:
-        """The prompt about a text."""
+    def prompt_for(self, text: str, o: Any) -> str:
+        """Return the prompt about a text."""
         raise NotImplementedError
 
     def words(self, o: Any) -> Sequence[str]:
-        """The words that may follow."""
+        """Return the words that may follow the prompt."""
         raise NotImplementedError
 
-    def pieces(self, items: Sequence[str], o: Any) -> list[list[Piece] | MultiheadError]:
-        """The prompt once where each word is one token, else the prompt with each word."""
+    def preprocess(self, items: Sequence[str], o: Any) -> list[Preprocessed]:
+        """Return the prompt once if each word is one token, else the prompt with each word."""
         words = self.words(o)
         answers = self.tokenizer.encode_ids(list(words), special=False)
         if not all(answers):
-            raise InvalidInput(f"{words[answers.index([])]!r} has no tokens to be weighed.")
-        numbers = range(len(answers))
-        found: list[list[Piece] | MultiheadError] = []
-        for ids in self.tokenizer.encode_ids([self.asked(text, o) for text in items]):
+            raise InvalidInput(f"{words[answers.index([])]!r} has no tokens to score.")
+        result: list[Preprocessed] = []
+        for ids in self.tokenizer.encode_ids([self.prompt_for(text, o) for text in items]):
             last = len(ids) - 1
             if all(len(answer) == 1 for answer in answers):
-                rows = [Piece(ids, note=Weighed([last] * len(answers), [a[0] for a in answers], numbers, False))]
+                count = len(answers)
+                note = ScoredTokens([last] * count, [answer[0] for answer in answers], range(count), False)
+                rows = [ModelInput(ids, note=note)]
             else:
                 rows = [
-                    Piece([*ids, *a[:-1]], note=Weighed(range(last, last + len(a)), a, [number], True))
+                    ModelInput([*ids, *a[:-1]], note=ScoredTokens(range(last, last + len(a)), a, [number], True))
                     for number, a in enumerate(answers)
                 ]
-            found.append(too_long(max(len(row.ids) for row in rows), self.room) or rows)
-        return found
+            result.append(too_long(max(len(row.ids) for row in rows), self.max_positions) or rows)
+        return result
 
-    def compute(self, pieces: Sequence[Piece], o: Any) -> list[Any]:
-        """Of each piece its words' log-probabilities (a mean over a word's tokens), less those after no text."""
-        blank = self.pieces([self.neutral], o)[0]
-        if isinstance(blank, MultiheadError):
-            raise blank
-        rows = super().compute([*blank, *pieces], o)
-        if wrong := first_error(rows[: len(blank)]):
-            raise wrong
-        base = torch.cat(rows[: len(blank)])
+    def forward(self, inputs: Sequence[ModelInput], o: Any) -> list[Any]:
+        """Return the log-probabilities of each input's words, less those after the neutral text.
+
+        The score of a word of several tokens is their mean.
+        """
+        neutral = self.preprocess([self.neutral], o)[0]
+        if isinstance(neutral, MultiheadError):
+            raise neutral
+        outputs = super().forward([*neutral, *inputs], o)
+        if error := first_error(outputs[: len(neutral)]):
+            raise error
+        base = torch.cat(outputs[: len(neutral)])  # (words,)
         return [
-            row if isinstance(row, MultiheadError) else row - base[list(piece.note.words)]
-            for row, piece in zip(rows[len(blank) :], pieces, strict=True)
+            output if isinstance(output, MultiheadError) else output - base[list(each.note.words)]
+            for output, each in zip(outputs[len(neutral) :], inputs, strict=True)
         ]
 
-    def read(self, pieces: Sequence[Piece], o: Any) -> Sequence[Tensor]:
-        at = rows_of(pieces, [piece.note.places for piece in pieces])
-        tokens = [token for piece in pieces for token in piece.note.tokens]
-        scores = self.model.run([piece.ids for piece in pieces], at=at).scores.float().log_softmax(-1)
-        sure = scores[range(len(tokens)), tokens].cpu().split([len(piece.note.tokens) for piece in pieces])
-        return [row.mean()[None] if piece.note.whole else row for row, piece in zip(sure, pieces, strict=True)]
+    def forward_batch(self, inputs: Sequence[ModelInput], o: Any) -> Sequence[Tensor]:
+        at = packed_positions(inputs, [each.note.positions for each in inputs])
+        tokens = [token for each in inputs for token in each.note.tokens]
+        scores = self.model.run([each.ids for each in inputs], at=at).scores.float().log_softmax(-1)
+        rows = scores[range(len(tokens)), tokens].cpu().split([len(each.note.tokens) for each in inputs])
+        return [row.mean()[None] if each.note.single_word else row for row, each in zip(rows, inputs, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptedLabelling(Labelling):
-    """Of text-classification by a language model.
+class PromptedClassificationOptions(TextClassificationOptions):
+    """Options of text-classification by a language model.
 
     Args:
-        prompt: with `{text}` in it. labels: label -> the words that stand for it in the answer.
+        prompt: with `{text}` in it. labels: label -> the words of the answer that mean it.
     """
 
     prompt: str | None = None
     labels: Mapping[str, str] | None = None
 
 
-class PromptedClassification(Weigher):
+class PromptedClassification(PromptScorer):
     """Classifies texts by how likely each label's words are as the model's answer.
 
     Attributes:
-        prompt_text: the prompt, with `{text}` in it. labels: label -> the words that stand for it in the answer.
+        prompt_text: the prompt, with `{text}` in it. labels: label -> the words of the answer that mean it.
     """
 
-    Options: ClassVar[type[Options]] = PromptedLabelling
+    Options: ClassVar[type[PipelineOptions]] = PromptedClassificationOptions
     prompt_text = (
         'Review: "A gripping story, beautifully acted."\nSentiment: positive\n\n'
         'Review: "Dull, clumsy and far too long."\nSentiment: negative\n\n'
@@ -119,50 +123,53 @@ class PromptedClassification(Weigher):
     )
     labels: Mapping[str, str] = {"NEGATIVE": " negative", "POSITIVE": " positive"}
 
-    def asked(self, text: str, o: PromptedLabelling) -> str:
-        return filled(o.prompt or self.prompt_text, text=text)
+    def prompt_for(self, text: str, o: PromptedClassificationOptions) -> str:
+        return fill_prompt(o.prompt or self.prompt_text, text=text)
 
-    def words(self, o: PromptedLabelling) -> Sequence[str]:
+    def words(self, o: PromptedClassificationOptions) -> Sequence[str]:
         return list((o.labels or self.labels).values())
 
-    def finish(self, item: str, pieces: Sequence[Piece], found: Sequence[Any], o: PromptedLabelling) -> Any:
-        names, shares = list(o.labels or self.labels), torch.cat(list(found)).softmax(-1)
-        best = ranked(shares, 1 if o.top_k == ONE else o.top_k)  # type: ignore[arg-type]
-        labels = [{"label": names[i], "score": share} for i, share in best]
-        return labels[0] if o.top_k == ONE else labels
+    def postprocess(
+        self, item: str, inputs: Sequence[ModelInput], outputs: Sequence[Any], o: PromptedClassificationOptions
+    ) -> Any:
+        names, probabilities = list(o.labels or self.labels), torch.cat(list(outputs)).softmax(-1)
+        labels = [{"label": names[i], "score": score} for i, score in top_scores(probabilities, o.count)]
+        return labels[0] if o.top_k == BEST else labels
 
-    def alone(self, answer: Any, inputs: Any, o: Labelling) -> Any:
-        return [answer] if o.top_k == ONE else answer
+    def format_single(self, answer: Any, inputs: Any, o: TextClassificationOptions) -> Any:
+        return [answer] if o.top_k == BEST else answer
 
 
-class PromptedZeroShot(Chooser, Weigher):
-    """Chooses by how likely each label is where `hypothesis_template` has its `{}`, after the text."""
+class PromptedZeroShot(ZeroShotPipeline, PromptScorer):
+    """Chooses by how likely each label is in the place of `hypothesis_template`'s `{}`, after the text."""
 
     prompt_text = '"{text}"\n'
 
-    def asked(self, text: str, o: Choosing) -> str:
-        return filled(self.prompt_text, text=text) + o.hypothesis_template.partition("{}")[0].rstrip()
+    def prompt_for(self, text: str, o: ZeroShotOptions) -> str:
+        return fill_prompt(self.prompt_text, text=text) + o.hypothesis_template.partition("{}")[0].rstrip()
 
-    def words(self, o: Choosing) -> Sequence[str]:
+    def words(self, o: ZeroShotOptions) -> Sequence[str]:
         return [f" {label}" for label in o.labels]
 
-    def finish(self, item: str, pieces: Sequence[Piece], found: Sequence[Any], o: Choosing) -> dict[str, Any]:
-        weights = torch.cat(list(found))
-        return self.ordered(item, weights.sigmoid() if o.multi_label else weights.softmax(-1), o)
+    def postprocess(
+        self, item: str, inputs: Sequence[ModelInput], outputs: Sequence[Any], o: ZeroShotOptions
+    ) -> dict[str, Any]:
+        scores = torch.cat(list(outputs))
+        return self.rank_labels(item, scores.sigmoid() if o.multi_label else scores.softmax(-1), o)
 
 
-class WrittenAnswers(Questions, Writer):
-    """Answers that a model writes: `{"answer"}`, with `start` and `end` in the context where they stand in it."""
+class GeneratedAnswers(QuestionContextPipeline, GenerationPipeline):
+    """Answers that a model generates: `{"answer"}`, with `start` and `end` if the context has the same words."""
 
-    Options: ClassVar[type[Options]] = Writing
+    Options: ClassVar[type[PipelineOptions]] = GenerationOptions
 
-    def finish(self, item: tuple[str, str], pieces: Sequence[Piece], found: Sequence[Any], o: Any) -> Any:
-        rows = [placed(self.decoded(ids, o), item[1]) for ids in found[0]]
-        return rows[0] if len(rows) == 1 else rows
+    def postprocess(self, item: tuple[str, str], inputs: Sequence[ModelInput], outputs: Sequence[Any], o: Any) -> Any:
+        answers = [locate_answer(self.decode(ids, o), item[1]) for ids in outputs[0]]
+        return answers[0] if len(answers) == 1 else answers
 
 
-class PromptedAnswers(WrittenAnswers, LineSpeaker):
-    """Answers questions about a context in a few words, after worked examples of the kinds of questions."""
+class PromptedAnswers(GeneratedAnswers, SingleLinePipeline):
+    """Answers questions about a context in a few words, by a prompt with worked examples."""
 
     prompt_text = (
         "Text: Marie Curie was born in Warsaw in 1867. She moved to Paris, where she discovered radium together with "
@@ -180,25 +187,25 @@ class PromptedAnswers(WrittenAnswers, LineSpeaker):
     )
     new_tokens = 32
 
-    def pieces(self, items: Sequence[tuple[str, str]], o: Any) -> list[list[Piece] | MultiheadError]:
-        config, prompt = self.settled(o), o.prompt or self.prompt_text
-        asked = self.tokenizer.encode_ids([filled(prompt, question=q, context=context) for q, context in items])
-        return [self.fits(ids, config) or [Piece(ids)] for ids in asked]
+    def preprocess(self, items: Sequence[tuple[str, str]], o: Any) -> list[Preprocessed]:
+        config, prompt = self.full_config(o), o.prompt or self.prompt_text
+        prompts = [fill_prompt(prompt, question=question, context=context) for question, context in items]
+        return [self.make_input(ids, config) for ids in self.tokenizer.encode_ids(prompts)]
 
 
-class RewrittenAnswers(WrittenAnswers, Rewriter):
-    """Answers questions about a context with an encoder-decoder, asked in T5's words (arXiv:1910.10683, appendix D)."""
+class Text2TextAnswers(GeneratedAnswers, Text2TextPipeline):
+    """Answers with an encoder-decoder, in the prompt format of T5 (arXiv:1910.10683, appendix D)."""
 
     prompt_text = "question: {question} context: {context}"
 
-    def pieces(self, items: Sequence[tuple[str, str]], o: Any) -> list[list[Piece] | MultiheadError]:
+    def preprocess(self, items: Sequence[tuple[str, str]], o: Any) -> list[Preprocessed]:
         prompt = o.prompt or self.prompt_text
-        return self.source([filled(prompt, question=q, context=context) for q, context in items], o)
+        return self.encode_sources([fill_prompt(prompt, question=q, context=context) for q, context in items], o)
 
 
-def placed(text: str, context: str) -> dict[str, Any]:
-    """The first line of what was written, and where it stands in the context if it does."""
+def locate_answer(text: str, context: str) -> dict[str, Any]:
+    """Return the first line of a generated text, with its place in the context if it is there."""
     answer = text.strip().partition("\n")[0].strip()
-    bare = answer.rstrip(".")
-    found = re.search(re.escape(bare), context, re.IGNORECASE) if bare else None
-    return {"answer": answer, **({"start": found.start(), "end": found.end()} if found else {})}
+    words = answer.rstrip(".")
+    match = re.search(re.escape(words), context, re.IGNORECASE) if words else None
+    return {"answer": answer, **({"start": match.start(), "end": match.end()} if match else {})}

@@ -9,21 +9,22 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from ..errors import InvalidInput, MultiheadError
-from .base import Options, Pipeline, Reader, too_long
+from .base import ForwardPipeline, Pipeline, PipelineOptions, too_long
 from .spans import best_spans, characters
-from .streaming_batcher import Piece
+from .streaming_batcher import ModelInput, Preprocessed
 
-WINDOW = 384  # tokens of a window where nothing is said
-STRIDE = 128  # tokens that windows share
+WINDOW = 384  # default tokens of a window
+STRIDE = 128  # default tokens that windows share
+WindowSize = tuple[int, int]  # tokens of a window, tokens that windows share
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asking(Options):
-    """Of extractive question-answering.
+class QuestionAnsweringOptions(PipelineOptions):
+    """Options of extractive question-answering.
 
     Args:
-        top_k: answers, likeliest first; several come as a list. max_answer_len: tokens of an answer at most.
-        handle_impossible_answer: "" is an answer too, where the model thinks that the context holds none.
+        top_k: answers, likeliest first; several are a list. max_answer_len: tokens of an answer at most.
+        handle_impossible_answer: "" is an answer too, if the model finds none in the context.
         align_to_words: answers are whole words. max_seq_len: tokens of a window, question included.
         doc_stride: tokens of the context that windows share. max_question_len: tokens of a question; None for all.
     """
@@ -46,22 +47,22 @@ class Asking(Options):
             raise InvalidInput(f"doc_stride is a number of tokens, not {self.doc_stride!r}.")
 
 
-class Questions(Pipeline):
-    """What every way of answering shares: `{"question": ..., "context": ...}` comes in, one or many."""
+class QuestionContextPipeline(Pipeline):
+    """Base of all ways to answer questions. Inputs are `{"question": ..., "context": ...}`, one or several."""
 
     def __call__(self, inputs: Any = None, *, question: Any = None, context: Any = None, **options: Any) -> Any:
-        """The answers.
+        """Answer questions.
 
         Args:
             inputs: `{"question": ..., "context": ...}` or several. question, context: instead of inputs; strings, or
-                several questions about one context, or as many contexts as questions.
+                several questions with one context or as many contexts.
 
         Raises:
             InvalidInput: no question or no context.
         """
-        return super().__call__(asked(question, context) if inputs is None else inputs, **options)
+        return super().__call__(pair_questions(question, context) if inputs is None else inputs, **options)
 
-    def accept(self, item: Any, o: Any) -> tuple[str, str]:
+    def validate(self, item: Any, o: Any) -> tuple[str, str]:
         if not isinstance(item, Mapping):
             raise InvalidInput(f'must be {{"question": "...", "context": "..."}}, not {type(item).__name__}.')
         for name in ("question", "context"):
@@ -69,30 +70,30 @@ class Questions(Pipeline):
                 raise InvalidInput(f"must have a {name}, which is a string and not empty.")
         return item["question"], item["context"]
 
-    def together(self, found: list[Any], o: Any) -> Any:
-        return found[0] if len(found) == 1 else found
+    def format_list(self, answers: list[Any], o: Any) -> Any:
+        return answers[0] if len(answers) == 1 else answers
 
 
-class QuestionAnswering(Questions, Reader):
+class QuestionAnswering(QuestionContextPipeline, ForwardPipeline):
     """Finds answers in contexts of any length: `{"score", "start", "end", "answer"}`, characters of the context."""
 
     auto = "AutoModelForQuestionAnswering"
-    Options: ClassVar[type[Options]] = Asking
-    by_token = True
+    Options: ClassVar[type[PipelineOptions]] = QuestionAnsweringOptions
+    per_token = True
 
-    def pieces(self, items: Sequence[tuple[str, str]], o: Asking) -> list[list[Piece] | MultiheadError]:
+    def preprocess(self, items: Sequence[tuple[str, str]], o: QuestionAnsweringOptions) -> list[Preprocessed]:
         if o.doc_stride is not None and o.max_seq_len is not None and o.doc_stride >= o.max_seq_len:
             raise InvalidInput(f"doc_stride = {o.doc_stride} must be smaller than max_seq_len = {o.max_seq_len}.")
-        pairs = [self.pair(question, context, o) for question, context in items]
+        pairs = [self.order_pair(question, context, o) for question, context in items]
         questions = [pair[1 - self.context_side] for pair in pairs]
-        counted = self.tokenizer.run(questions, words=False, special=False, limits=None)
-        limits = [self.limits(len(found), o) for found in counted]
-        return [self.windows(encoding) for encoding in self.encodings(pairs, limits)]
+        encoded = self.tokenizer.run(questions, words=False, special=False, limits=None)
+        sizes = [self.window_size(len(question), o) for question in encoded]
+        return [self.windows(encoding) for encoding in self.encode_windows(pairs, sizes)]
 
-    def limits(self, question: int, o: Asking) -> tuple[int, int] | MultiheadError:
-        """Tokens of a window, and how many of the context's windows share, beside a question of so many tokens.
+    def window_size(self, question: int, o: QuestionAnsweringOptions) -> WindowSize | MultiheadError:
+        """Return the tokens of a window and the tokens that windows share, for a question of so many tokens.
 
-        Where nothing is said, a long question gets a longer window, as far as the model reads one.
+        Without options, a long question gets a longer window, as far as the model reads one.
         """
         taken = question + self.tokenizer.num_special_tokens_to_add(True)
         usual = max(WINDOW, taken + STRIDE)
@@ -112,50 +113,59 @@ class QuestionAnswering(Questions, Reader):
             f"doc_stride = {stride} must be smaller."
         )
 
-    def encodings(
-        self, pairs: Sequence[tuple[str, str]], limits: Sequence[tuple[int, int] | MultiheadError]
+    def encode_windows(
+        self, pairs: Sequence[tuple[str, str]], sizes: Sequence[WindowSize | MultiheadError]
     ) -> list[Any]:
-        """Each pair's encoding, in windows, or the error where there is one; those with one limit are read together."""
-        found: list[Any] = list(limits)
-        for limit in {limit for limit in limits if isinstance(limit, tuple)}:
-            numbers = [number for number, own in enumerate(limits) if own == limit]
-            options = {
-                "max_length": limit[0], "stride": limit[1], "direction": "right",
+        """Return the encoding of each pair with its overflowing windows, or its error.
+
+        Pairs with windows of one size are tokenized in one call.
+        """
+        found: list[Any] = list(sizes)
+        for size in {size for size in sizes if isinstance(size, tuple)}:
+            numbers = [number for number, own in enumerate(sizes) if own == size]
+            limits = {
+                "max_length": size[0], "stride": size[1], "direction": "right",
                 "strategy": "only_second" if self.context_side else "only_first",
             }  # fmt: skip
-            own = self.tokenizer.run([pairs[n] for n in numbers], words=False, special=True, limits=options)
-            for number, encoding in zip(numbers, own, strict=True):
+            encodings = self.tokenizer.run([pairs[n] for n in numbers], words=False, special=True, limits=limits)
+            for number, encoding in zip(numbers, encodings, strict=True):
                 found[number] = encoding
         return found
 
-    def windows(self, encoding: Any) -> list[Piece] | MultiheadError:
+    def windows(self, encoding: Any) -> Preprocessed:
+        """Return one model input for each window of an encoding, or its error."""
         if isinstance(encoding, MultiheadError):
             return encoding
         windows = [encoding, *encoding.overflowing]
-        return too_long(max(map(len, windows)), self.room) or [self.piece(window, window) for window in windows]
+        error = too_long(max(map(len, windows)), self.max_positions)
+        return error or [self.to_input(window, window) for window in windows]
 
     @property
     def context_side(self) -> int:
-        """Whether the context is the second text of a pair (1), or the first, where models read from the right."""
+        """Position of the context in a pair: 1, or 0 for models that pad on the left."""
         return int(self.tokenizer.padding_side == "right")
 
-    def pair(self, question: str, context: str, o: Asking) -> tuple[str, str]:
+    def order_pair(self, question: str, context: str, o: QuestionAnsweringOptions) -> tuple[str, str]:
+        """Return question and context in the order that the model reads, the question cut to max_question_len."""
         if o.max_question_len is not None:
-            found = self.tokenizer.run([question], words=False, special=False, limits=None)[0]
-            if len(found) > o.max_question_len:
-                question = question[: found.offsets[o.max_question_len - 1][1]]
+            encoding = self.tokenizer.run([question], words=False, special=False, limits=None)[0]
+            if len(encoding) > o.max_question_len:
+                question = question[: encoding.offsets[o.max_question_len - 1][1]]
         return (question, context) if self.context_side else (context, question)
 
-    def finish(self, item: tuple[str, str], pieces: Sequence[Piece], found: Sequence[Tensor], o: Asking) -> Any:
+    def postprocess(
+        self, item: tuple[str, str], inputs: Sequence[ModelInput], outputs: Sequence[Tensor],
+        o: QuestionAnsweringOptions,
+    ) -> Any:  # fmt: skip
         context, null = item[1], 1.0
         answers: list[dict[str, Any]] = []
-        for piece, scores in zip(pieces, found, strict=True):
+        for each, scores in zip(inputs, outputs, strict=True):
             spans, none = best_spans(
-                piece.note, scores, self.context_side, self.tokenizer.cls_token_id, o.top_k, o.max_answer_len
+                each.note, scores, self.context_side, self.tokenizer.cls_token_id, o.top_k, o.max_answer_len
             )
             null = min(null, none)
             for start, end, score in spans:
-                first, last = characters(piece.note, start, end, self.context_side, o.align_to_words)
+                first, last = characters(each.note, start, end, self.context_side, o.align_to_words)
                 answers.append({"score": score, "start": first, "end": last, "answer": context[first:last]})
         if o.handle_impossible_answer:
             answers.append({"score": null, "start": 0, "end": 0, "answer": ""})
@@ -163,8 +173,8 @@ class QuestionAnswering(Questions, Reader):
         return best[0] if len(best) == 1 else best
 
 
-def asked(question: Any, context: Any) -> Any:
-    """Inputs from questions and contexts given apart. Raises InvalidInput where they do not fit each other."""
+def pair_questions(question: Any, context: Any) -> Any:
+    """Return inputs from questions and contexts. Raises InvalidInput if their numbers differ."""
     if isinstance(question, (list, tuple)):
         contexts = [context] * len(question) if isinstance(context, str) else context
         if not isinstance(contexts, (list, tuple)) or len(contexts) != len(question):

@@ -1,4 +1,4 @@
-"""sentence-similarity, text-ranking, and labels by vectors: how alike sentences are."""
+"""sentence-similarity, text-ranking, and zero-shot-classification by sentence embeddings."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ..sentences.encoder import SentenceEncoder
 from ..sentences.reading import read
 from ..token_batches import check_room
 from ..tokenizers.tokenizer import Tokenizer
-from .base import Options, Reader, segments_of, text_of
-from .streaming_batcher import Piece
-from .zero_shot import Chooser, Choosing
+from .base import ForwardPipeline, PipelineOptions, text_of, token_types_of
+from .streaming_batcher import ModelInput, Preprocessed, join_inputs
+from .zero_shot import ZeroShotOptions, ZeroShotPipeline
 
-SCALE = 20.0  # of cosines, in the loss of sentence encoders
+SCALE = 20.0  # factor of cosines in the loss of sentence encoders
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparing(Options):
-    """Of sentence-similarity.
+class SentenceSimilarityOptions(PipelineOptions):
+    """Options of sentence-similarity.
 
     Args:
         truncation: reads the beginning of a text that is too long, instead of refusing it.
@@ -35,11 +35,11 @@ class Comparing(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ranking(Options):
-    """Of text-ranking.
+class TextRankingOptions(PipelineOptions):
+    """Options of text-ranking.
 
     Args:
-        top_k: documents, best first; None for all. return_documents: each with its "text".
+        top_k: documents, best first; None for all. return_documents: adds the "text" of each.
         truncation: False refuses what is too long instead of reading its beginning.
     """
 
@@ -48,11 +48,11 @@ class Ranking(Options):
     truncation: bool = True
 
 
-class Encoded(Reader):
-    """What is answered by vectors of sentences.
+class EmbeddingPipeline(ForwardPipeline):
+    """Base of pipelines that compare sentence embeddings.
 
     Args:
-        model: a `SentenceEncoder`; of any other model, the means of its states are compared by their cosine.
+        model: a `SentenceEncoder`. Any other model compares the means of its hidden states by their cosine.
     """
 
     def __init__(self, model: Any, tokenizer: Tokenizer, name: str, **options: Any) -> None:
@@ -63,81 +63,88 @@ class Encoded(Reader):
     def load(cls, name: str | os.PathLike[str], **options: Any) -> SentenceEncoder:
         return SentenceEncoder.from_pretrained(name, **options)
 
-    def vectors_of(self, texts: Sequence[str], truncation: bool) -> list[Piece] | MultiheadError:
-        """A piece for each text."""
+    def encode_sentences(self, texts: Sequence[str], truncation: bool) -> Preprocessed:
+        """Return one model input for each text, or the error of the first that is too long."""
         encoder = self.encoder
         ids = read(encoder.model, encoder.tokenizer, list(texts), truncation=truncation)
         try:
             check_room(ids.lengths, encoder.max_seq_length)
         except MultiheadError as error:
             return type(error)(f"has a text that is too long: {error}")
-        kinds: Sequence[Any] = ids.segments or [None] * len(ids.ids)
-        return [Piece(text, types) for text, types in zip(ids.ids, kinds, strict=True)]
+        types: Sequence[Any] = ids.segments or [None] * len(ids.ids)
+        return [ModelInput(text, own) for text, own in zip(ids.ids, types, strict=True)]
 
-    def read(self, pieces: Sequence[Piece], o: Any) -> Sequence[Tensor]:
-        result = self.encoder.model.run([piece.ids for piece in pieces], segments_of(pieces))
+    def forward_batch(self, inputs: Sequence[ModelInput], o: Any) -> Sequence[Tensor]:
+        """Return the embedding (width,) of each model input."""
+        result = self.encoder.model.run([each.ids for each in inputs], token_types_of(inputs))
         return list(self.encoder.vectors(result.hidden, result.runs).float().cpu())
 
-    def likeness(self, found: Sequence[Tensor]) -> list[float]:
-        """Of each vector with the first, by the encoder's own measure."""
-        vectors = torch.stack(list(found))[:, : self.encoder.truncate_dim]
-        alike: list[float] = self.encoder.similarity(vectors[:1], vectors[1:])[0].tolist()
-        return alike
+    def similarity_to_first(self, embeddings: Sequence[Tensor]) -> list[float]:
+        """Return the similarity of each embedding to the first, by the encoder's own measure."""
+        vectors = torch.stack(list(embeddings))[:, : self.encoder.truncate_dim]  # (texts, width)
+        scores: list[float] = self.encoder.similarity(vectors[:1], vectors[1:])[0].tolist()
+        return scores
 
 
-class SentenceSimilarity(Encoded):
-    """A number (most often a cosine) for each of `sentences` with `source_sentence`."""
+class SentenceSimilarity(EmbeddingPipeline):
+    """Returns the similarity, most often a cosine, of each of `sentences` to `source_sentence`."""
 
-    Options: ClassVar[type[Options]] = Comparing
+    Options: ClassVar[type[PipelineOptions]] = SentenceSimilarityOptions
 
-    def accept(self, item: Any, o: Comparing) -> list[str]:
+    def validate(self, item: Any, o: SentenceSimilarityOptions) -> list[str]:
         if not isinstance(item, Mapping) or not {"source_sentence", "sentences"} <= set(item):
             raise InvalidInput('must be {"source_sentence": "...", "sentences": ["...", ...]}.')
-        return [text_of(item["source_sentence"]), *listed(item["sentences"], "sentence")]
+        return [text_of(item["source_sentence"]), *list_texts(item["sentences"], "sentence")]
 
-    def pieces(self, items: Sequence[list[str]], o: Comparing) -> list[list[Piece] | MultiheadError]:
-        return [self.vectors_of(texts, o.truncation) for texts in items]
+    def preprocess(self, items: Sequence[list[str]], o: SentenceSimilarityOptions) -> list[Preprocessed]:
+        return [self.encode_sentences(texts, o.truncation) for texts in items]
 
-    def finish(self, item: Any, pieces: Sequence[Piece], found: Sequence[Any], o: Comparing) -> list[float]:
-        return self.likeness(found)
-
-
-class TextRanking(Encoded):
-    """Ranks documents by how alike their vectors are to the query's: `[{"corpus_id", "score", "text"}]`, best first."""
-
-    Options: ClassVar[type[Options]] = Ranking
-
-    def accept(self, item: Any, o: Ranking) -> list[str]:
-        return query_of(item)
-
-    def pieces(self, items: Sequence[list[str]], o: Ranking) -> list[list[Piece] | MultiheadError]:
-        return [self.vectors_of(texts, o.truncation) for texts in items]
-
-    def finish(self, item: list[str], pieces: Sequence[Piece], found: Sequence[Any], o: Ranking) -> Any:
-        return placed(item[1:], self.likeness(found), o)
+    def postprocess(
+        self, item: Any, inputs: Sequence[ModelInput], outputs: Sequence[Any], o: SentenceSimilarityOptions
+    ) -> list[float]:
+        return self.similarity_to_first(outputs)
 
 
-class EmbeddedZeroShot(Chooser, Encoded):
-    """Chooses the label whose sentence has the vector most like the text's.
+class TextRanking(EmbeddingPipeline):
+    """Ranks documents by the similarity of their embeddings to the query's: `[{"corpus_id", "score", "text"}]`."""
 
-    Shares are a softmax of cosines times `SCALE`, as such encoders are trained (Henderson et al., 2017,
-    arXiv:1705.00652); with multi_label, a label's cosine itself, from 0.
+    Options: ClassVar[type[PipelineOptions]] = TextRankingOptions
+
+    def validate(self, item: Any, o: TextRankingOptions) -> list[str]:
+        return query_and_documents(item)
+
+    def preprocess(self, items: Sequence[list[str]], o: TextRankingOptions) -> list[Preprocessed]:
+        return [self.encode_sentences(texts, o.truncation) for texts in items]
+
+    def postprocess(
+        self, item: list[str], inputs: Sequence[ModelInput], outputs: Sequence[Any], o: TextRankingOptions
+    ) -> Any:
+        return rank_documents(item[1:], self.similarity_to_first(outputs), o)
+
+
+class EmbeddedZeroShot(ZeroShotPipeline, EmbeddingPipeline):
+    """Chooses the label whose sentence is most similar to the text.
+
+    Probabilities are a softmax of cosines times `SCALE`, the training objective of such encoders (Henderson et al.,
+    2017, arXiv:1705.00652). With multi_label, the score of a label is its cosine, at least 0.
     """
 
-    def pieces(self, items: Sequence[str], o: Choosing) -> list[list[Piece] | MultiheadError]:
+    def preprocess(self, items: Sequence[str], o: ZeroShotOptions) -> list[Preprocessed]:
         sentences = [o.hypothesis_template.format(label) for label in o.labels]
-        return [self.vectors_of([text, *sentences], truncation=True) for text in items]
+        return [self.encode_sentences([text, *sentences], truncation=True) for text in items]
 
-    def finish(self, item: str, pieces: Sequence[Piece], found: Sequence[Any], o: Choosing) -> dict[str, Any]:
-        alike = torch.tensor(self.likeness(found))
-        return self.ordered(item, alike.clamp(0, 1) if o.multi_label else (SCALE * alike).softmax(-1), o)
+    def postprocess(
+        self, item: str, inputs: Sequence[ModelInput], outputs: Sequence[Any], o: ZeroShotOptions
+    ) -> dict[str, Any]:
+        scores = torch.tensor(self.similarity_to_first(outputs))
+        return self.rank_labels(item, scores.clamp(0, 1) if o.multi_label else (SCALE * scores).softmax(-1), o)
 
 
-class CrossRanking(Reader):
-    """Ranks documents with a classifier that reads each together with the query."""
+class CrossRanking(ForwardPipeline):
+    """Ranks documents with a classifier that reads each document together with the query."""
 
     auto = "AutoModelForSequenceClassification"
-    Options: ClassVar[type[Options]] = Ranking
+    Options: ClassVar[type[PipelineOptions]] = TextRankingOptions
 
     def __init__(self, model: Any, tokenizer: Tokenizer, name: str, **options: Any) -> None:
         self.encoder = model if isinstance(model, CrossEncoder) else CrossEncoder(model, tokenizer)
@@ -151,34 +158,34 @@ class CrossRanking(Reader):
     def load(cls, name: str | os.PathLike[str], **options: Any) -> CrossEncoder:
         return CrossEncoder.from_pretrained(name, **options)
 
-    def accept(self, item: Any, o: Ranking) -> list[str]:
-        return query_of(item)
+    def validate(self, item: Any, o: TextRankingOptions) -> list[str]:
+        return query_and_documents(item)
 
-    def pieces(self, items: Sequence[list[str]], o: Ranking) -> list[Any]:
-        found: list[Any] = []
-        for query, *documents in items:
-            rows = self.encoded([(query, document) for document in documents], o.truncation)
-            lost = next((row for row in rows if isinstance(row, MultiheadError)), None)
-            found.append(lost or [row[0] for row in rows])
-        return found
+    def preprocess(self, items: Sequence[list[str]], o: TextRankingOptions) -> list[Preprocessed]:
+        return [
+            join_inputs(self.encode([(query, document) for document in documents], o.truncation))
+            for query, *documents in items
+        ]
 
-    def finish(self, item: list[str], pieces: Sequence[Piece], found: Sequence[Tensor], o: Ranking) -> Any:
-        scores = self.encoder.activation_fn(torch.stack(list(found)))[:, 0].tolist() if found else []
-        return placed(item[1:], scores, o)
+    def postprocess(
+        self, item: list[str], inputs: Sequence[ModelInput], outputs: Sequence[Tensor], o: TextRankingOptions
+    ) -> Any:
+        scores = self.encoder.activation_fn(torch.stack(list(outputs)))[:, 0].tolist() if outputs else []
+        return rank_documents(item[1:], scores, o)
 
 
-def query_of(item: Any) -> list[str]:
-    """The query, then the documents. Raises InvalidInput."""
+def query_and_documents(item: Any) -> list[str]:
+    """Return the query, then the documents. Raises InvalidInput."""
     names = {"query": ("query", "source_sentence"), "documents": ("documents", "texts", "sentences")}
     given = item if isinstance(item, Mapping) else {}
     query, documents = (next((given[n] for n in all_ if n in given), None) for all_ in names.values())
     if query is None or documents is None:
         raise InvalidInput('must be {"query": "...", "documents": ["...", ...]}.')
-    return [text_of(query, "query"), *listed(documents, "document")]
+    return [text_of(query, "query"), *list_texts(documents, "document")]
 
 
-def listed(texts: Any, what: str) -> list[str]:
-    """Texts, one or several. Raises InvalidInput."""
+def list_texts(texts: Any, what: str) -> list[str]:
+    """Return one text or several as a list. Raises InvalidInput."""
     if isinstance(texts, str):
         return [texts]
     if not isinstance(texts, (list, tuple)):
@@ -186,8 +193,8 @@ def listed(texts: Any, what: str) -> list[str]:
     return [text_of(text, what) for text in texts]
 
 
-def placed(documents: Sequence[str], scores: Sequence[float], o: Ranking) -> list[dict[str, Any]]:
-    """Documents with their scores, best first."""
+def rank_documents(documents: Sequence[str], scores: Sequence[float], o: TextRankingOptions) -> list[dict[str, Any]]:
+    """Return documents with their scores, best first."""
     order = sorted(range(len(documents)), key=lambda number: -scores[number])[: o.top_k]
-    more = [{"text": documents[number]} if o.return_documents else {} for number in order]
-    return [{"corpus_id": n, "score": scores[n], **text} for n, text in zip(order, more, strict=True)]
+    texts = [{"text": documents[number]} if o.return_documents else {} for number in order]
+    return [{"corpus_id": n, "score": scores[n], **text} for n, text in zip(order, texts, strict=True)]

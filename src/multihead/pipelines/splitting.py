@@ -1,4 +1,4 @@
-"""Texts cut into sentences and into sections that fit a model, so that they can be put together again as they stood."""
+"""Splits texts into sentences and sections that fit a model, as spans, so that their layout can be restored."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 Span = tuple[int, int]
+CountTokens = Callable[[Sequence[str]], list[int]]
 
 SHORT = frozenset(  # words that end with a period inside a sentence
     """mr mrs ms dr prof rev sr jr st mt vs etc no nos fig figs eq eqs sec al inc ltd co corp dept est approx cf ca
@@ -16,20 +17,20 @@ END = re.compile(r"""([.!?…]+["'”’»)\]]*)(\s+)|([。！？]+[」』”’
 WORD_BEFORE = re.compile(r"[\w.]+$")
 
 
-def sentences(text: str) -> list[Span]:
-    """(start, end) of each sentence, without the white space around it; a line's end always ends one."""
+def split_sentences(text: str) -> list[Span]:
+    """Return (start, end) of each sentence, without the white space around it. A line end always ends a sentence."""
     found: list[Span] = []
     start = 0
     for line in text.splitlines(keepends=True):
-        found += [(start + a, start + b) for a, b in _of_line(line)]
+        found += [(start + a, start + b) for a, b in _split_line(line)]
         start += len(line)
     return found
 
 
-def _of_line(line: str) -> list[Span]:
+def _split_line(line: str) -> list[Span]:
     spans, begin = [], 0
     for match in END.finditer(line):
-        if match[3] is None and not _ends(line, match):
+        if match[3] is None and not _is_end(line, match):
             continue
         spans.append((begin, match.end(1) if match[3] is None else match.end(3)))
         begin = match.end()
@@ -43,8 +44,8 @@ def _of_line(line: str) -> list[Span]:
     return stripped
 
 
-def _ends(line: str, match: re.Match[str]) -> bool:
-    """Whether a sentence ends here, and not an abbreviation, an initial or a number."""
+def _is_end(line: str, match: re.Match[str]) -> bool:
+    """Return whether a sentence ends here, and not only an abbreviation, an initial or a number."""
     following = line[match.end() : match.end() + 1]
     if not following:
         return True
@@ -57,33 +58,33 @@ def _ends(line: str, match: re.Match[str]) -> bool:
     if word in SHORT:
         return False
     single = len(word) == 1 and word.isalpha() and before is not None and before[0].isupper()
-    return not (single or (word.isdigit() and len(word) < 3 and _begins(line, match.start(1) - len(word))))
+    return not (single or (word.isdigit() and len(word) < 3 and _is_start(line, match.start(1) - len(word))))
 
 
-def _begins(line: str, place: int) -> bool:
-    """Whether a sentence begins at this place."""
-    before = line[:place].rstrip()
+def _is_start(line: str, position: int) -> bool:
+    """Return whether a sentence begins at this position."""
+    before = line[:position].rstrip()
     return not before or before[-1] in ".!?…"
 
 
-def sections(text: str, room: int, count: Callable[[Sequence[str]], list[int]], overlap: int = 0) -> list[str]:
-    """The text in runs of whole sentences of at most `room` tokens, each beginning with the last `overlap` ones before.
+def split_sections(text: str, most: int, count: CountTokens, overlap: int = 0) -> list[str]:
+    """Split a text into sections of whole sentences with at most `most` tokens.
 
-    A sentence of more tokens is cut between words.
+    A section begins with the last `overlap` sentences of the one before. A longer sentence is cut between words.
 
     Args:
-        count: tokens of each of some texts.
+        count: returns the number of tokens of each of some texts.
     """
-    spans = fitting(text, sentences(text), room, count)
+    spans = split_to_fit(text, split_sentences(text), most, count)
     sizes = count([text[before:b] for before, (_, b) in zip([0, *(b for _, b in spans)], spans, strict=False)])
     found: list[list[int]] = []
     now: list[int] = []
     total = 0
     for number, size in enumerate(sizes):
-        if now and total + size > room:
+        if now and total + size > most:
             found.append(now)
             now = now[len(now) - overlap :] if overlap else []
-            while now and sum(sizes[i] for i in now) + size > room:
+            while now and sum(sizes[i] for i in now) + size > most:
                 now = now[1:]
             total = sum(sizes[i] for i in now)
         now.append(number)
@@ -93,17 +94,20 @@ def sections(text: str, room: int, count: Callable[[Sequence[str]], list[int]], 
     return [text[spans[run[0]][0] : spans[run[-1]][1]] for run in found]
 
 
-def fitting(text: str, spans: Sequence[Span], room: int, count: Callable[[Sequence[str]], list[int]]) -> list[Span]:
-    """The same spans, with those of more than `room` tokens cut in two between words until they fit."""
+def split_to_fit(text: str, spans: Sequence[Span], most: int, count: CountTokens) -> list[Span]:
+    """Return the spans, those of more than `most` tokens cut in halves between words until they fit."""
     found: list[Span] = []
     for span, size in zip(spans, count([text[a:b] for a, b in spans]), strict=True):
-        halves = halved(text, span) if size > room else None
-        found += [span] if halves is None else fitting(text, halves, room, count)
+        halves = halve(text, span) if size > most else None
+        found += [span] if halves is None else split_to_fit(text, halves, most, count)
     return found
 
 
-def halved(text: str, span: Span) -> list[Span] | None:
-    """A span in two, cut at the white space nearest its middle, or at the middle; None for a single character."""
+def halve(text: str, span: Span) -> list[Span] | None:
+    """Return two halves of a span, cut at the white space nearest its middle, else at the middle.
+
+    Returns None for a single character.
+    """
     start, end = span
     if end - start < 2:
         return None

@@ -1,4 +1,7 @@
-"""From a stream of inputs to a stream of answers: read ahead by windows, sorted within them, answered in order."""
+"""Stream of inputs to stream of answers.
+
+Inputs are read ahead by windows. Within a window they are sorted into batches; answers come in the order of the inputs.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
+
+from torch import nn
 
 from ..errors import (
     ChatTemplateError,
@@ -21,144 +26,171 @@ from ..errors import (
 from ..nn.modes import evaluating
 from .answers import Failure, Metadata
 
-if TYPE_CHECKING:
-    from .base import Pipeline
-
-CHARACTERS = 256_000  # of a window: enough that texts of alike length meet, little enough to hold
-PATIENCE = 0.25  # seconds in which a window is read; what has come by then is answered
-OF_A_TEXT = (ScoresNotFinite, NoContinuation, TextTooLong, MemoryFull)  # errors that another text may not meet
-GROWTH = 16  # of windows while a stream keeps nobody waiting
+CHARACTERS = 256_000  # of a window: enough for batches of similar lengths, little enough to hold
+PATIENCE = 0.25  # seconds in which a window is read; inputs that came by then are answered
+PER_INPUT_ERRORS = (ScoresNotFinite, NoContinuation, TextTooLong, MemoryFull)  # another input may not meet them
+GROWTH = 16  # factor between windows while a stream does not make the reader wait
 
 
 @dataclass(frozen=True)
-class Piece:
-    """What the model reads in one go for an input, which may need several.
+class ModelInput:
+    """One sequence for the model. An item may need several.
 
     Args:
-        ids: of its tokens. segments: their types, None where all are 0. note: what the task wants back.
+        ids: token ids. token_types: of each token; None if all are 0. note: data that the pipeline wants back.
     """
 
     ids: Sequence[int]
-    segments: Sequence[int] | None = None
+    token_types: Sequence[int] | None = None
     note: Any = None
+
+
+Preprocessed = list[ModelInput] | MultiheadError  # model inputs of one item, or its error
+
+
+def join_inputs(parts: Sequence[Preprocessed]) -> Preprocessed:
+    """Return the model inputs of all parts in one list, or the first error."""
+    inputs: list[ModelInput] = []
+    for part in parts:
+        if isinstance(part, MultiheadError):
+            return part
+        inputs += part
+    return inputs
+
+
+class BatchPipeline(Protocol):
+    """The steps of a pipeline that `stream_answers` calls. `options` are those of the call."""
+
+    window: int  # items of a window at most
+
+    @property
+    def model(self) -> nn.Module: ...
+
+    def validate(self, item: Any, options: Any, /) -> Any: ...
+
+    def preprocess(self, items: Sequence[Any], options: Any, /) -> Sequence[Preprocessed]: ...
+
+    def forward(self, inputs: Sequence[ModelInput], options: Any, /) -> Sequence[Any]: ...
+
+    def postprocess(self, item: Any, inputs: Any, outputs: Any, options: Any, /) -> Any: ...
 
 
 @dataclass
 class Window:
-    """Inputs that are answered together: `items[i]`, accepted, needs `pieces[i]`; failures stand in their places."""
+    """Items that are answered together. `items[i]` is valid and has `inputs[i]`, or a failure in their place."""
 
     items: list[Any] = field(default_factory=list)
-    pieces: list[list[Piece] | Failure] = field(default_factory=list)
+    inputs: list[list[ModelInput] | Failure] = field(default_factory=list)
 
 
-def answers(
-    task: Pipeline, items: Iterator[Any], options: Any, metadata: Metadata, *, strict: bool, live: bool
+def stream_answers(
+    pipe: BatchPipeline, items: Iterator[Any], options: Any, metadata: Metadata, *, strict: bool, live: bool
 ) -> Iterator[Any]:
-    """The answer to each item, in order; with strict=False a `Failure` where one cannot be answered.
+    """Yield the answer to each item, in order; with strict=False a `Failure` for one that cannot be answered.
 
-    The next window is read and tokenized while one is computed, once items have proved to come without waiting; until
-    then a window is answered before the next item is asked for.
+    While one window is computed, a thread reads and tokenizes the next one. It starts only after a full window came
+    without waiting; until then a window is answered before the next item is asked for.
 
     Args:
-        live: whether items may keep one waiting, so that the first windows are small.
+        live: items may make the reader wait, so the first windows are small.
 
     Raises:
-        Whatever the source of items raises, after the answers to those that came before.
+        Errors of the source of items, after the answers to the items before.
     """
-    cut = windows(items, task.window, live)
-    begin, coming = 0, next(cut, END)
+    chunks = chunk_stream(items, pipe.window, live)
+    first, chunk = 0, next(chunks, END)
     with ThreadPoolExecutor(1, thread_name_prefix="multihead-tokenize") as worker:
-        window = prepared(task, begin, coming.items, options)
+        window = prepare_window(pipe, first, chunk.items, options)
         while window.items:
-            first, begin = begin, begin + len(window.items)
+            begin, first = first, first + len(window.items)
             ahead: Future[Window] | None = None
-            if coming.flows:
-                coming = next(cut, END)
-                ahead = worker.submit(prepared, task, begin, coming.items, options)
-            window = up_to_failure(window) if strict else window
-            for found in answered(task, window, first, options, metadata):
-                if strict and isinstance(found, Failure):
-                    raise found.error
-                yield found
+            if chunk.steady:
+                chunk = next(chunks, END)
+                ahead = worker.submit(prepare_window, pipe, first, chunk.items, options)
+            window = until_failure(window) if strict else window
+            for answer in answer_window(pipe, window, begin, options, metadata):
+                if strict and isinstance(answer, Failure):
+                    raise answer.error
+                yield answer
             if ahead is None:
-                coming = next(cut, END)
-                window = prepared(task, begin, coming.items, options)
+                chunk = next(chunks, END)
+                window = prepare_window(pipe, first, chunk.items, options)
             else:
                 window = ahead.result()
-    if coming.broken is not None:
-        raise coming.broken
+    if chunk.error is not None:
+        raise chunk.error
 
 
-def up_to_failure(window: Window) -> Window:
-    """The same up to the first input that cannot be answered: nothing after it is wanted."""
-    stop = next((n for n, known in enumerate(window.pieces, 1) if isinstance(known, Failure)), None)
-    return Window(window.items[:stop], window.pieces[:stop])
+def until_failure(window: Window) -> Window:
+    """Return the window up to its first failure, after which no answer is wanted."""
+    stop = next((n for n, inputs in enumerate(window.inputs, 1) if isinstance(inputs, Failure)), None)
+    return Window(window.items[:stop], window.inputs[:stop])
 
 
 @dataclass(frozen=True)
-class Cut:
-    """Items of a stream that make a window.
+class StreamChunk:
+    """Items of a stream that make one window.
 
     Args:
-        flows: whether the window became full without waiting for them. broken: what the stream raised in their place.
+        steady: the window became full without waiting. error: raised by the stream instead of more items.
     """
 
     items: Sequence[Any] = ()
-    flows: bool = False
-    broken: Exception | None = None
+    steady: bool = False
+    error: Exception | None = None
 
 
-END = Cut()
+END = StreamChunk()
 
 
-def windows(items: Iterator[Any], most: int, live: bool) -> Iterator[Cut]:
-    """Cuts a stream after `most` items, `CHARACTERS` characters of text or `PATIENCE` seconds of waiting.
+def chunk_stream(items: Iterator[Any], most: int, live: bool) -> Iterator[StreamChunk]:
+    """Cut a stream after `most` items, `CHARACTERS` characters of text or `PATIENCE` seconds of waiting.
 
-    The first window of a live stream has one item; after each that came without waiting they have `GROWTH` times as
-    many, after others as many as came.
+    The first window of a live stream has one item. After a window without waiting, the next one has `GROWTH` times as
+    many items; after a wait, as many as came.
     """
     size = 1 if live else most
     while True:
         window: list[Any] = []
-        total, began, late = 0, time.perf_counter(), False
-        broken: Exception | None = None
+        total, start, late = 0, time.perf_counter(), False
+        error: Exception | None = None
         try:
             for item in islice(items, size):
                 window.append(item)
-                total += characters(item)
-                late = time.perf_counter() - began > PATIENCE
+                total += count_characters(item)
+                late = time.perf_counter() - start > PATIENCE
                 if late or total >= CHARACTERS:
                     break
-        except Exception as error:  # the source's own: what came before is answered first
-            broken = error
-        if broken is not None:
+        except Exception as raised:  # of the source: items before it are answered first
+            error = raised
+        if error is not None:
             if window:
-                yield Cut(window)
-            yield Cut(broken=broken)
-        if not window or broken is not None:
+                yield StreamChunk(window)
+            yield StreamChunk(error=error)
+        if not window or error is not None:
             return
-        yield Cut(window, not late and (len(window) == most or total >= CHARACTERS))
+        yield StreamChunk(window, not late and (len(window) == most or total >= CHARACTERS))
         size = len(window) if late else min(GROWTH * size, most)
 
 
-def strings(item: Any) -> Iterator[str]:
-    """All strings in an item, those that name others too."""
+def strings_of(item: Any) -> Iterator[str]:
+    """Yield all strings in an item, keys of mappings included."""
     if isinstance(item, str):
         yield item
     elif isinstance(item, Mapping):
-        yield from chain.from_iterable(map(strings, chain(item, item.values())))
+        yield from chain.from_iterable(map(strings_of, chain(item, item.values())))
     elif isinstance(item, (list, tuple)):
-        yield from chain.from_iterable(map(strings, item))
+        yield from chain.from_iterable(map(strings_of, item))
 
 
-def characters(item: Any) -> int:
-    """Characters of all strings in an item."""
-    return sum(map(len, strings(item)))
+def count_characters(item: Any) -> int:
+    """Return the number of characters of all strings in an item."""
+    return sum(map(len, strings_of(item)))
 
 
 def check_unicode(item: Any) -> None:
-    """Raises InvalidInput for a string that is no text: with half of a surrogate pair, which no tokenizer reads."""
-    for text in strings(item):
+    """Raise InvalidInput for a string with half of a surrogate pair, which no tokenizer reads."""
+    for text in strings_of(item):
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -168,70 +200,73 @@ def check_unicode(item: Any) -> None:
             ) from None
 
 
-def prepared(task: Pipeline, begin: int, items: Sequence[Any], options: Any) -> Window:
-    """Checks and tokenizes a window whose first item has the number `begin`."""
+def prepare_window(pipe: BatchPipeline, first: int, items: Sequence[Any], options: Any) -> Window:
+    """Validate and preprocess a window whose first item has the number `first`."""
     window = Window()
-    for number, item in enumerate(items, begin):
+    for number, item in enumerate(items, first):
         try:
-            if isinstance(item, MultiheadError):  # a row that could not even be read
+            if isinstance(item, MultiheadError):  # a row that could not be read
                 raise item
             check_unicode(item)
-            window.items.append(task.accept(item, options))
-            window.pieces.append([])
+            window.items.append(pipe.validate(item, options))
+            window.inputs.append([])
         except (InvalidInput, ChatTemplateError) as error:
             window.items.append(None)
-            window.pieces.append(failure(number, error))
-    good = [place for place, known in enumerate(window.pieces) if not isinstance(known, Failure)]
-    found = task.pieces([window.items[place] for place in good], options) if good else []
-    for place, pieces in zip(good, found, strict=True):
-        window.pieces[place] = failure(begin + place, pieces) if isinstance(pieces, MultiheadError) else pieces
+            window.inputs.append(make_failure(number, error))
+    valid = [index for index, inputs in enumerate(window.inputs) if not isinstance(inputs, Failure)]
+    preprocessed = pipe.preprocess([window.items[index] for index in valid], options) if valid else []
+    for index, known in zip(valid, preprocessed, strict=True):
+        window.inputs[index] = make_failure(first + index, known) if isinstance(known, MultiheadError) else known
     return window
 
 
-def failure(number: int, error: MultiheadError) -> Failure:
-    """The error of one input, which then says which it was."""
+def make_failure(number: int, error: MultiheadError) -> Failure:
+    """Return the failure of one input, whose error names the input."""
     text = str(error)
     named = type(error)(f"Input {number}{' ' if text[:1].islower() else ': '}{text}")
     named.__cause__ = error.__cause__
     return Failure(number, named)
 
 
-def answered(task: Pipeline, window: Window, begin: int, options: Any, metadata: Metadata) -> Iterator[Any]:
-    """Computes a window whose first item has the number `begin`: an answer for each, or its failure."""
-    good = [known for known in window.pieces if not isinstance(known, Failure)]
-    found = computed(task, good, options)
-    metadata.count(sum(len(piece.ids) for pieces in good for piece in pieces))
-    for number, (item, known) in enumerate(zip(window.items, window.pieces, strict=True), begin):
-        if isinstance(known, Failure):
-            yield known
+def answer_window(pipe: BatchPipeline, window: Window, first: int, options: Any, metadata: Metadata) -> Iterator[Any]:
+    """Compute a window whose first item has the number `first`. Yields an answer or a failure an item."""
+    valid = [inputs for inputs in window.inputs if not isinstance(inputs, Failure)]
+    all_outputs = forward_items(pipe, valid, options)
+    metadata.add_tokens(sum(len(each.ids) for inputs in valid for each in inputs))
+    for number, (item, inputs) in enumerate(zip(window.items, window.inputs, strict=True), first):
+        if isinstance(inputs, Failure):
+            yield inputs
             continue
-        said = next(found)
-        wrong = said if isinstance(said, MultiheadError) else first_error(said)
+        outputs = next(all_outputs)
+        error = outputs if isinstance(outputs, MultiheadError) else first_error(outputs)
         try:
-            answer = None if wrong is not None else task.finish(item, known, said, options)
-        except InvalidInput as error:
-            wrong = error
-        if wrong is None:
-            metadata.answered()
-        yield answer if wrong is None else failure(number, wrong)
+            answer = None if error is not None else pipe.postprocess(item, inputs, outputs, options)
+        except InvalidInput as invalid:
+            error = invalid
+        if error is None:
+            metadata.add_answer()
+        yield answer if error is None else make_failure(number, error)
 
 
-def computed(task: Pipeline, each: Sequence[Sequence[Piece]], options: Any) -> Iterator[Any]:
-    """What the model says of each item's pieces; where it fails at several, each is asked alone, and gets its error."""
+def forward_items(pipe: BatchPipeline, items: Sequence[Sequence[ModelInput]], options: Any) -> Iterator[Any]:
+    """Yield the outputs of each item's model inputs.
+
+    If the forward pass fails for several items, each is computed alone and yields its own error.
+    """
     try:
-        with evaluating(task.model):
-            found = iter(task.compute([piece for pieces in each for piece in pieces], options) if each else [])
-    except OF_A_TEXT as error:
-        if len(each) == 1:
+        with evaluating(pipe.model):
+            outputs = iter(pipe.forward([each for inputs in items for each in inputs], options) if items else [])
+    except PER_INPUT_ERRORS as error:
+        if len(items) == 1:
             yield error
             return
-        for pieces in each:
-            yield from computed(task, [pieces], options)
+        for inputs in items:
+            yield from forward_items(pipe, [inputs], options)
         return
-    for pieces in each:
-        yield [next(found) for _ in pieces]
+    for inputs in items:
+        yield [next(outputs) for _ in inputs]
 
 
-def first_error(found: Sequence[Any]) -> MultiheadError | None:
-    """The first of these that is an error."""
-    return next((one for one in found if isinstance(one, MultiheadError)), None)
+def first_error(outputs: Sequence[Any]) -> MultiheadError | None:
+    """Return the first output that is an error, if any."""
+    return next((each for each in outputs if isinstance(each, MultiheadError)), None)

@@ -1,6 +1,6 @@
 """table-question-answering: questions about a table, which the model reads as text.
 
-An encoder-decoder reads TAPEX's form (Liu et al., 2021, arXiv:2107.07653), a language model a Markdown table.
+An encoder-decoder reads the format of TAPEX (Liu et al., 2021, arXiv:2107.07653), a language model a Markdown table.
 """
 
 from __future__ import annotations
@@ -9,63 +9,65 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..errors import InvalidInput, MultiheadError
-from .base import Options, text_of
-from .streaming_batcher import Piece
-from .writing import LineSpeaker, Rewriter, Writer, Writing, filled
+from ..errors import InvalidInput
+from .base import PipelineOptions, text_of
+from .generation_base import GenerationOptions, GenerationPipeline, SingleLinePipeline, Text2TextPipeline, fill_prompt
+from .streaming_batcher import ModelInput, Preprocessed
 
 
 @dataclass(frozen=True)
-class Table:
-    """A question and what it is about; every cell a string."""
+class TableQuery:
+    """A question and its table; every cell is a string."""
 
     query: str
     columns: list[str]
     rows: list[list[str]]
 
 
-class TableQuestions(Writer):
-    """What both ways of answering share: `{"answer": ...}` for `{"table": ..., "query": ...}`.
+class TableQuestionPipeline(GenerationPipeline):
+    """Base of both ways to answer: `{"answer": ...}` for `{"table": ..., "query": ...}`.
 
-    A table is a dict of columns, a list of dicts, or a data frame. With a list of queries, so many answers.
+    A table is a dict of columns, a list of dicts, or a data frame. A list of queries returns as many answers.
     """
 
-    Options: ClassVar[type[Options]] = Writing
+    Options: ClassVar[type[PipelineOptions]] = GenerationOptions
 
     def __call__(self, table: Any = None, query: Any = None, **options: Any) -> Any:  # type: ignore[override]
-        """The answer, or a list of them. Raises InvalidInput for what is no table or no question."""
+        """Return the answer or a list of answers. Raises InvalidInput if there is no table or no question."""
         if query is not None or not isinstance(table, (Mapping, list, tuple)):
             table = {"table": table, "query": query}
         if isinstance(table, Mapping) and isinstance(table.get("query"), (list, tuple)):
             table = [{"table": table.get("table"), "query": query} for query in table["query"]]
         return super().__call__(table, **options)
 
-    def accept(self, item: Any, o: Any) -> Table:
+    def validate(self, item: Any, o: Any) -> TableQuery:
         if not isinstance(item, Mapping) or item.get("table") is None:
             raise InvalidInput('must be {"table": {column: [cells]}, "query": "..."}.')
         if not item.get("query"):
             raise InvalidInput("must have a query, which is a string and not empty.")
         columns, rows = read_table(item["table"])
-        return Table(text_of(item["query"], "query"), columns, rows)
+        return TableQuery(text_of(item["query"], "query"), columns, rows)
 
-    def finish(self, item: Table, pieces: Sequence[Piece], found: Sequence[Any], o: Any) -> dict[str, Any]:
-        return {"answer": self.decoded(found[0][0], o).strip()}
+    def postprocess(
+        self, item: TableQuery, inputs: Sequence[ModelInput], outputs: Sequence[Any], o: Any
+    ) -> dict[str, Any]:
+        return {"answer": self.decode(outputs[0][0], o).strip()}
 
-    def together(self, found: list[Any], o: Any) -> Any:
-        return found[0] if len(found) == 1 else found
+    def format_list(self, answers: list[Any], o: Any) -> Any:
+        return answers[0] if len(answers) == 1 else answers
 
 
-class TableQuestionAnswering(TableQuestions, Rewriter):
+class TableQuestionAnswering(TableQuestionPipeline, Text2TextPipeline):
     """Answers with an encoder-decoder trained on tables."""
 
-    def pieces(self, items: Sequence[Table], o: Any) -> list[list[Piece] | MultiheadError]:
-        texts = [flattened(table) for table in items]
+    def preprocess(self, items: Sequence[TableQuery], o: Any) -> list[Preprocessed]:
+        texts = [flatten_table(table) for table in items]
         lower = self.tokenizer.options.get("do_lower_case", True)
-        return self.source([text.lower() if lower else text for text in texts], o)
+        return self.encode_sources([text.lower() if lower else text for text in texts], o)
 
 
-class PromptedTableQuestionAnswering(TableQuestions, LineSpeaker):
-    """Answers with a language model, after worked examples."""
+class PromptedTableQuestionAnswering(TableQuestionPipeline, SingleLinePipeline):
+    """Answers with a language model, by a prompt with worked examples."""
 
     prompt_text = (
         "| city | country | founded |\n| --- | --- | --- |\n| Lyon | France | 43 BC |\n| Potsdam | Germany | 993 |\n"
@@ -78,14 +80,14 @@ class PromptedTableQuestionAnswering(TableQuestions, LineSpeaker):
     )
     new_tokens = 32
 
-    def pieces(self, items: Sequence[Table], o: Any) -> list[list[Piece] | MultiheadError]:
-        config, prompt = self.settled(o), o.prompt or self.prompt_text
-        asked = [filled(prompt, table=markdown(table), query=table.query) for table in items]
-        return [self.fits(ids, config) or [Piece(ids)] for ids in self.tokenizer.encode_ids(asked)]
+    def preprocess(self, items: Sequence[TableQuery], o: Any) -> list[Preprocessed]:
+        config, prompt = self.full_config(o), o.prompt or self.prompt_text
+        prompts = [fill_prompt(prompt, table=markdown_table(table), query=table.query) for table in items]
+        return [self.make_input(ids, config) for ids in self.tokenizer.encode_ids(prompts)]
 
 
 def read_table(table: Any) -> tuple[list[str], list[list[str]]]:
-    """Columns' names and rows of cells. Raises InvalidInput."""
+    """Return the names of columns and the rows of cells. Raises InvalidInput."""
     if hasattr(table, "to_dict") and hasattr(table, "columns"):  # pandas
         table = {str(name): table[name].tolist() for name in table.columns}
     elif hasattr(table, "to_pydict"):  # Arrow
@@ -102,13 +104,13 @@ def read_table(table: Any) -> tuple[list[str], list[list[str]]]:
     return [str(name) for name in table], rows
 
 
-def flattened(table: Table) -> str:
-    """The question and the table as TAPEX reads them."""
+def flatten_table(table: TableQuery) -> str:
+    """Return the question and the table in the format of TAPEX."""
     rows = [f"row {number} : {' | '.join(cells)}" for number, cells in enumerate(table.rows, 1)]
     return " ".join([table.query, f"col : {' | '.join(table.columns)}", *rows])
 
 
-def markdown(table: Table) -> str:
-    """The table in Markdown."""
+def markdown_table(table: TableQuery) -> str:
+    """Return the table in Markdown."""
     lines = [table.columns, ["---"] * len(table.columns), *table.rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)

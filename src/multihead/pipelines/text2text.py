@@ -1,4 +1,4 @@
-"""text2text-generation: a text for a text. summarization: a shorter one, for documents of any length."""
+"""text2text-generation: a text from a text. summarization: a shorter text, for documents of any length."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..errors import InvalidInput, MultiheadError
-from .base import Options
-from .splitting import sections
-from .streaming_batcher import Piece
-from .writing import Rewriter, Speaker, Writer, Writing, filled
+from ..errors import InvalidInput
+from .base import PipelineOptions
+from .generation_base import CausalLMPipeline, GenerationOptions, GenerationPipeline, Text2TextPipeline, fill_prompt
+from .splitting import split_sections
+from .streaming_batcher import ModelInput, Preprocessed, join_inputs
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summarizing(Writing):
-    """Of summarization, beside those of every task that writes.
+class SummarizationOptions(GenerationOptions):
+    """Options of summarization.
 
     Args:
-        section_tokens: tokens of a section, for documents that are longer; what the model reads, when left out.
+        section_tokens: tokens of a section, for longer documents. Default: what the model reads.
         overlap: sentences that a section shares with the one before.
     """
 
@@ -33,104 +33,98 @@ class Summarizing(Writing):
             raise InvalidInput(f"overlap is a number of sentences, not {self.overlap!r}.")
 
 
-class Records(Writer):
-    """What a task gives that writes one text for each piece: `[{"..._text": ...}]`, a record a returned sequence."""
+class SingleInputPipeline(GenerationPipeline):
+    """Base of tasks with one model input a text: `[{"..._text": ...}]`, a record a returned sequence."""
 
-    def finish(self, item: str, pieces: Sequence[Piece], found: Sequence[Any], o: Any) -> list[dict[str, Any]]:
-        return [self.record(ids, o) for ids in found[0]]
-
-
-class Text2Text(Records, Rewriter):
-    """Writes a text for a text with an encoder-decoder."""
-
-    def pieces(self, items: Sequence[str], o: Any) -> list[list[Piece] | MultiheadError]:
-        return self.source(items, o)
+    def postprocess(
+        self, item: str, inputs: Sequence[ModelInput], outputs: Sequence[Any], o: Any
+    ) -> list[dict[str, Any]]:
+        return [self.record(ids, o) for ids in outputs[0]]
 
 
-class PromptedText2Text(Records, Speaker):
-    """Writes a text for a text with a language model, which is asked for it as it stands."""
+class Text2TextGeneration(SingleInputPipeline, Text2TextPipeline):
+    """Generates a text from a text with an encoder-decoder."""
+
+    def preprocess(self, items: Sequence[str], o: Any) -> list[Preprocessed]:
+        return self.encode_sources(items, o)
+
+
+class PromptedText2TextGeneration(SingleInputPipeline, CausalLMPipeline):
+    """Generates a text from a text with a language model; the text itself is the prompt."""
 
     prompt_text = "{text}"
 
-    def pieces(self, items: Sequence[str], o: Any) -> list[list[Piece] | MultiheadError]:
-        config = self.settled(o)
-        prompts = [self.ask(filled(o.prompt or self.prompt_text, text=text)) for text in items]
-        return [self.fits(ids, config) or [Piece(ids)] for ids in prompts]
+    def preprocess(self, items: Sequence[str], o: Any) -> list[Preprocessed]:
+        config = self.full_config(o)
+        prompts = [self.prompt_ids(fill_prompt(o.prompt or self.prompt_text, text=text)) for text in items]
+        return [self.make_input(ids, config) for ids in prompts]
 
 
-class Sectioned(Writer):
-    """Summaries of documents of any length: those of their sections, one after another."""
+class SectionPipeline(GenerationPipeline):
+    """Base of summarization: a long document's summary is the summaries of its sections, joined."""
 
-    Options: ClassVar[type[Options]] = Summarizing
+    Options: ClassVar[type[PipelineOptions]] = SummarizationOptions
     key = "summary"
 
-    def most_tokens(self, o: Summarizing) -> int | None:
-        """Tokens of a section at most; None for no limit."""
+    def max_section_tokens(self, o: SummarizationOptions) -> int | None:
+        """Return the tokens of a section at most; None for no limit."""
         raise NotImplementedError
 
-    def texts(self, text: str, o: Summarizing) -> list[str]:
-        """The sections of a text, or the text itself where it fits."""
-        most = self.most_tokens(o)
-        if most is None or o.truncation or self.counted([text])[0] <= most:
+    def split(self, text: str, o: SummarizationOptions) -> list[str]:
+        """Return the sections of a text, or the text itself if it fits."""
+        most = self.max_section_tokens(o)
+        if most is None or o.truncation or self.count_tokens([text])[0] <= most:
             return [text]
-        return sections(text, most, self.counted, o.overlap)
+        return split_sections(text, most, self.count_tokens, o.overlap)
 
-    def finish(self, item: str, pieces: Sequence[Piece], found: Sequence[Any], o: Summarizing) -> list[dict[str, Any]]:
-        if len(pieces) == 1:
-            return [self.record(ids, o) for ids in found[0]]
+    def postprocess(
+        self, item: str, inputs: Sequence[ModelInput], outputs: Sequence[Any], o: SummarizationOptions
+    ) -> list[dict[str, Any]]:
+        if len(inputs) == 1:
+            return [self.record(ids, o) for ids in outputs[0]]
         if o.return_tensors:
             raise InvalidInput("return_tensors needs texts that fit the model whole; this one was read by sections.")
         return [
-            {"summary_text": " ".join(self.decoded(ids, o).strip() for ids in rows)}
-            for rows in zip(*found, strict=True)
+            {"summary_text": " ".join(self.decode(ids, o).strip() for ids in sections)}
+            for sections in zip(*outputs, strict=True)
         ]
 
 
-class Summarization(Sectioned, Rewriter):
+class Summarization(SectionPipeline, Text2TextPipeline):
     """Summarizes with an encoder-decoder: `[{"summary_text": ...}]`."""
 
-    def most_tokens(self, o: Summarizing) -> int | None:
+    def max_section_tokens(self, o: SummarizationOptions) -> int | None:
         if o.section_tokens is not None or self.limit is None:
             return o.section_tokens
-        framed = self.tokenizer.num_special_tokens_to_add(False) + self.counted([self.prefix])[0]
-        return max(self.limit - framed - 8, 8)  # sentences apart may have a token more than together
+        frame = self.tokenizer.num_special_tokens_to_add(False) + self.count_tokens([self.prefix])[0]
+        return max(self.limit - frame - 8, 8)  # sentences have a few more tokens together than alone
 
-    def pieces(self, items: Sequence[str], o: Summarizing) -> list[list[Piece] | MultiheadError]:
-        return [joined(self.source(self.texts(text, o), o)) for text in items]
+    def preprocess(self, items: Sequence[str], o: SummarizationOptions) -> list[Preprocessed]:
+        return [join_inputs(self.encode_sources(self.split(text, o), o)) for text in items]
 
 
-class PromptedSummarization(Sectioned, Speaker):
-    """Summarizes in a sentence with a language model: `[{"summary_text": ...}]`."""
+class PromptedSummarization(SectionPipeline, CausalLMPipeline):
+    """Summarizes in one sentence with a language model: `[{"summary_text": ...}]`."""
 
     prompt_text = "Summarize the following text in one short sentence.\n\n{text}"
     new_tokens = 96
 
-    def most_tokens(self, o: Summarizing) -> int | None:
-        if o.section_tokens is not None or self.room is None:
+    def max_section_tokens(self, o: SummarizationOptions) -> int | None:
+        if o.section_tokens is not None or self.context_length is None:
             return o.section_tokens
-        asked = len(self.ask(o.prompt or self.prompt_text))
-        return max(self.room - (self.settled(o).max_new_tokens or 1) - asked - 8, 8)
+        prompt = len(self.prompt_ids(o.prompt or self.prompt_text))
+        return max(self.context_length - (self.full_config(o).max_new_tokens or 1) - prompt - 8, 8)
 
-    def pieces(self, items: Sequence[str], o: Summarizing) -> list[list[Piece] | MultiheadError]:
-        return [joined([self.asked(text, o) for text in self.texts(text, o)]) for text in items]
+    def preprocess(self, items: Sequence[str], o: SummarizationOptions) -> list[Preprocessed]:
+        return [join_inputs([self.encode_section(text, o) for text in self.split(document, o)]) for document in items]
 
-    def asked(self, text: str, o: Summarizing) -> list[Piece] | MultiheadError:
-        config, room = self.settled(o), self.most_tokens(o)
-        if o.truncation and room is not None:
-            found = self.tokenizer.run([text], words=False, special=False, limits=None)[0]
-            text = text[: found.offsets[room - 1][1]] if len(found) > room else text
-        ids = self.ask(filled(o.prompt or self.prompt_text, text=text))
-        return self.fits(ids, config) or [Piece(ids)]
+    def encode_section(self, text: str, o: SummarizationOptions) -> Preprocessed:
+        """Return the prompt with one section as model input."""
+        config, most = self.full_config(o), self.max_section_tokens(o)
+        if o.truncation and most is not None:
+            encoding = self.tokenizer.run([text], words=False, special=False, limits=None)[0]
+            text = text[: encoding.offsets[most - 1][1]] if len(encoding) > most else text
+        return self.make_input(self.prompt_ids(fill_prompt(o.prompt or self.prompt_text, text=text)), config)
 
-    def decoded(self, ids: Sequence[int], o: Any) -> str:
-        return super().decoded(ids, o).strip()
-
-
-def joined(found: Sequence[list[Piece] | MultiheadError]) -> list[Piece] | MultiheadError:
-    """The pieces of all, or the first error."""
-    pieces: list[Piece] = []
-    for part in found:
-        if isinstance(part, MultiheadError):
-            return part
-        pieces += part
-    return pieces
+    def decode(self, ids: Sequence[int], o: Any) -> str:
+        return super().decode(ids, o).strip()

@@ -1,4 +1,4 @@
-"""translation: a text in another language, sentence by sentence, laid out as it was."""
+"""translation: a text in another language, translated sentence by sentence, with its layout."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ from typing import Any, ClassVar
 from ..errors import InvalidInput, MultiheadError
 from ..generation.config import GenerationConfig
 from ..tokenizers.languages import language_frame, name_of
-from .base import Options
+from .base import PipelineOptions
 from .catalog import LANGUAGE_PAIR
-from .splitting import Span, fitting, sentences
-from .streaming_batcher import Piece
-from .text2text import joined
-from .writing import Rewriter, Speaker, Writer, Writing, filled
+from .generation_base import CausalLMPipeline, GenerationOptions, GenerationPipeline, Text2TextPipeline, fill_prompt
+from .splitting import Span, split_sentences, split_to_fit
+from .streaming_batcher import ModelInput, Preprocessed, join_inputs
 
-LENGTH_FACTOR = 2  # a translation has at most this many times its source's tokens,
+LENGTH_FACTOR = 2  # new tokens of a translation at most: this many times its source's tokens,
 LENGTH_SPARE = 20  # and so many more
-ROOM = 256  # tokens of a sentence where the model sets no limit: what translators are trained with
+MAX_TOKENS = 256  # of a sentence if the model sets no limit: what translation models are trained with
 
 
 @dataclass(frozen=True, kw_only=True)
-class Translating(Writing):
-    """Of translation, beside those of every task that writes.
+class TranslationOptions(GenerationOptions):
+    """Options of translation.
 
     Args:
-        src_lang, tgt_lang: for models of several languages: codes as the model has them ("eng_Latn", "en_XX"), or "en".
-        split_sentences: translates sentence by sentence, what stands between them kept; False gives the model each
-            text whole.
+        src_lang, tgt_lang: for models of several languages: the model's codes ("eng_Latn", "en_XX"), or "en".
+        split_sentences: translates sentence by sentence and keeps what is between them. False translates each text
+            whole.
     """
 
     src_lang: str | None = None
@@ -37,72 +36,74 @@ class Translating(Writing):
     split_sentences: bool = True
 
 
-class Translator(Writer):
-    """What both ways of translating share: `[{"translation_text": ...}]`."""
+class TranslationPipeline(GenerationPipeline):
+    """Base of both ways to translate: `[{"translation_text": ...}]`."""
 
-    Options: ClassVar[type[Options]] = Translating
+    Options: ClassVar[type[PipelineOptions]] = TranslationOptions
     key = "translation"
-    units: ClassVar[bool] = True  # sentences are translated apart; else lines are
+    by_sentence: ClassVar[bool] = True  # else by line
 
     def __init__(self, model: Any, tokenizer: Any, name: str, **options: Any) -> None:
         super().__init__(model, tokenizer, name, **options)
-        if (found := LANGUAGE_PAIR.fullmatch(name)) is not None:
-            self.defaults = {"src_lang": found[1], "tgt_lang": found[2], **self.defaults}
+        if (pair := LANGUAGE_PAIR.fullmatch(name)) is not None:
+            self.defaults = {"src_lang": pair[1], "tgt_lang": pair[2], **self.defaults}
 
-    def spans(self, text: str, o: Translating) -> list[Span]:
-        """What is translated of a text; the rest stays as it is."""
+    def spans(self, text: str, o: TranslationOptions) -> list[Span]:
+        """Return the spans of a text that are translated; the rest stays as it is."""
         if not o.split_sentences:
             return [(0, len(text))]
-        return fitting(text, sentences(text) if self.units else lines(text), self.most_tokens, self.counted)
+        units = split_sentences(text) if self.by_sentence else split_lines(text)
+        return split_to_fit(text, units, self.max_span_tokens, self.count_tokens)
 
     @property
-    def most_tokens(self) -> int:
-        return ROOM
+    def max_span_tokens(self) -> int:
+        return MAX_TOKENS
 
-    def pieces(self, items: Sequence[str], o: Translating) -> list[list[Piece] | MultiheadError]:
+    def preprocess(self, items: Sequence[str], o: TranslationOptions) -> list[Preprocessed]:
         spans = [self.spans(text, o) for text in items]
-        flat = iter(self.sources([text[a:b] for text, own in zip(items, spans, strict=True) for a, b in own], o))
-        found: list[list[Piece] | MultiheadError] = []
+        texts = [text[start:end] for text, own in zip(items, spans, strict=True) for start, end in own]
+        flat = iter(self.encode_spans(texts, o))
+        result: list[Preprocessed] = []
         for own in spans:
-            parts = [next(flat) for _ in own]
-            pieces = joined(parts)
-            placed = zip(pieces, own, strict=True) if not isinstance(pieces, MultiheadError) else ()
-            found.append(
-                [replace(p, note=span) for p, span in placed] if not isinstance(pieces, MultiheadError) else pieces
-            )
-        return found
+            inputs = join_inputs([next(flat) for _ in own])
+            if not isinstance(inputs, MultiheadError):
+                inputs = [replace(each, note=span) for each, span in zip(inputs, own, strict=True)]
+            result.append(inputs)
+        return result
 
-    def sources(self, texts: Sequence[str], o: Translating) -> list[list[Piece] | MultiheadError]:
-        """A piece for each text that is translated by itself."""
+    def encode_spans(self, texts: Sequence[str], o: TranslationOptions) -> list[Preprocessed]:
+        """Return one model input for each text that is translated alone."""
         raise NotImplementedError
 
-    def finish(self, item: str, pieces: Sequence[Piece], found: Sequence[Any], o: Translating) -> list[dict[str, Any]]:
-        if len(pieces) == 1 and pieces[0].note == (0, len(item)):
-            return [self.record(ids, o) for ids in found[0]]
+    def postprocess(
+        self, item: str, inputs: Sequence[ModelInput], outputs: Sequence[Any], o: TranslationOptions
+    ) -> list[dict[str, Any]]:
+        if len(inputs) == 1 and inputs[0].note == (0, len(item)):
+            return [self.record(ids, o) for ids in outputs[0]]
         if o.return_tensors:
             raise InvalidInput("return_tensors needs split_sentences=False for texts of several sentences.")
-        rows = [[self.decoded(ids, o) for ids in rows] for rows in found]
-        return [{"translation_text": rebuilt(item, pieces, texts)} for texts in zip(*rows, strict=True)] or [
+        texts = [[self.decode(ids, o) for ids in sequences] for sequences in outputs]
+        return [{"translation_text": replace_spans(item, inputs, row)} for row in zip(*texts, strict=True)] or [
             {"translation_text": item}
         ]
 
 
-class Translation(Translator, Rewriter):
+class Translation(TranslationPipeline, Text2TextPipeline):
     """Translates with an encoder-decoder."""
 
-    def most(self, longest: int) -> int:
+    def default_new_tokens(self, longest: int) -> int:
         return LENGTH_FACTOR * longest + LENGTH_SPARE
 
     @property
-    def most_tokens(self) -> int:
-        return min((self.limit or ROOM) - 8, ROOM)
+    def max_span_tokens(self) -> int:
+        return min((self.limit or MAX_TOKENS) - 8, MAX_TOKENS)
 
-    def sources(self, texts: Sequence[str], o: Translating) -> list[list[Piece] | MultiheadError]:
-        known = language_frame(self.tokenizer, o.src_lang, o.tgt_lang)
-        if known.before is None:
-            return self.source([known.text + text for text in texts], o)
+    def encode_spans(self, texts: Sequence[str], o: TranslationOptions) -> list[Preprocessed]:
+        languages = language_frame(self.tokenizer, o.src_lang, o.tgt_lang)
+        if languages.before is None:
+            return self.encode_sources([languages.text + text for text in texts], o)
         ids = self.tokenizer.encode_ids([self.prefix + text for text in texts], special=False)
-        return self.sized([[*known.before, *own, *known.after] for own in ids], texts, o)
+        return self.check_lengths([[*languages.before, *own, *languages.after] for own in ids], texts, o)
 
     def config(self, o: Any, **defaults: Any) -> GenerationConfig:
         first = language_frame(self.tokenizer, o.src_lang, o.tgt_lang).first
@@ -111,35 +112,35 @@ class Translation(Translator, Rewriter):
         return super().config(o, **defaults)
 
 
-class PromptedTranslation(Translator, Speaker):
+class PromptedTranslation(TranslationPipeline, CausalLMPipeline):
     """Translates with a language model, a paragraph at a time."""
 
     prompt_text = "Translate the following text from {source} to {target}. Answer with the translation only.\n\n{text}"
     new_tokens = 512
-    units = False
+    by_sentence = False
 
-    def sources(self, texts: Sequence[str], o: Translating) -> list[list[Piece] | MultiheadError]:
+    def encode_spans(self, texts: Sequence[str], o: TranslationOptions) -> list[Preprocessed]:
         if o.tgt_lang is None:
-            raise InvalidInput("A language model must be told tgt_lang, or the task be named translation_xx_to_yy.")
-        source = name_of(o.src_lang) if o.src_lang else "its language"
-        config, prompt = self.settled(o), o.prompt or self.prompt_text
-        asked = [self.ask(filled(prompt, source=source, target=name_of(o.tgt_lang), text=text)) for text in texts]
-        return [self.fits(ids, config) or [Piece(ids)] for ids in asked]
+            raise InvalidInput("A language model needs tgt_lang, or a task named translation_xx_to_yy.")
+        source, target = name_of(o.src_lang) if o.src_lang else "its language", name_of(o.tgt_lang)
+        config, prompt = self.full_config(o), o.prompt or self.prompt_text
+        prompts = [fill_prompt(prompt, source=source, target=target, text=text) for text in texts]
+        return [self.make_input(self.prompt_ids(text), config) for text in prompts]
 
-    def decoded(self, ids: Sequence[int], o: Any) -> str:
-        return super().decoded(ids, o).strip()
+    def decode(self, ids: Sequence[int], o: Any) -> str:
+        return super().decode(ids, o).strip()
 
 
-def lines(text: str) -> list[Span]:
-    """(start, end) of each line that says anything, without the white space around it."""
+def split_lines(text: str) -> list[Span]:
+    """Return (start, end) of each line that is not empty, without the white space around it."""
     return [match.span() for match in re.finditer(r"\S(?:.*\S)?", text)]
 
 
-def rebuilt(text: str, pieces: Sequence[Piece], translated: Sequence[str]) -> str:
-    """A text with its sentences replaced; what stands between them stays."""
-    parts, place = [], 0
-    for piece, words in zip(pieces, translated, strict=True):
-        start, end = piece.note
-        parts += [text[place:start], words]
-        place = end
-    return "".join([*parts, text[place:]])
+def replace_spans(text: str, inputs: Sequence[ModelInput], translations: Sequence[str]) -> str:
+    """Return the text with each input's span, its `note`, replaced by its translation."""
+    parts, position = [], 0
+    for each, translation in zip(inputs, translations, strict=True):
+        start, end = each.note
+        parts += [text[position:start], translation]
+        position = end
+    return "".join([*parts, text[position:]])

@@ -1,4 +1,4 @@
-"""zero-shot-classification: any labels, by a model of inference that says which of them a text entails."""
+"""zero-shot-classification: any labels, by a model of natural language inference."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInput, MultiheadError, UnsupportedConfig
-from .base import Options, Reader, ranked, too_long
-from .streaming_batcher import Piece
+from ..errors import InvalidInput, UnsupportedConfig
+from .base import ForwardPipeline, PipelineOptions, too_long, top_scores
+from .streaming_batcher import ModelInput, Preprocessed
 
 TEMPLATE = "This example is {}."
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choosing(Options):
-    """Of zero-shot-classification.
+class ZeroShotOptions(PipelineOptions):
+    """Options of zero-shot-classification.
 
     Args:
-        candidate_labels: a list, or one string with commas between them.
-        hypothesis_template: a sentence with `{}` where the label comes.
-        multi_label: each label is judged by itself, so that several may hold.
+        candidate_labels: a list, or one string with commas between labels.
+        hypothesis_template: a sentence with `{}` in the place of the label.
+        multi_label: scores each label alone, so several may be true.
     """
 
     candidate_labels: Any = ()
@@ -47,7 +47,7 @@ class Choosing(Options):
             raise InvalidInput(f"candidate_labels are strings, not {self.candidate_labels!r}.")
 
     def hypothesis(self, label: str) -> str:
-        """The sentence about a label. Raises InvalidInput for a template with other braces than the label's."""
+        """Return the sentence about a label. Raises InvalidInput for a template with other braces."""
         try:
             return self.hypothesis_template.format(label)
         except (AttributeError, IndexError, KeyError, ValueError) as error:
@@ -57,56 +57,57 @@ class Choosing(Options):
             ) from error
 
 
-class Chooser(Reader):
-    """What every way of choosing among labels shares: `{"sequence": ..., "labels": [...], "scores": [...]}`."""
+class ZeroShotPipeline(ForwardPipeline):
+    """Base of all ways to choose among labels: `{"sequence": ..., "labels": [...], "scores": [...]}`."""
 
-    Options: ClassVar[type[Options]] = Choosing
+    Options: ClassVar[type[PipelineOptions]] = ZeroShotOptions
 
     def __call__(self, sequences: Any, candidate_labels: Any = None, **options: Any) -> Any:  # type: ignore[override]
-        """The labels of each text, likeliest first.
+        """Return the labels of each text, the likeliest first.
 
         Raises:
             InvalidInput: no labels, a template without a place for them, an input that is no string.
         """
         if candidate_labels is not None:
             options["candidate_labels"] = candidate_labels
-        if not self.given(**options).labels:
+        if not self.resolve_options(**options).labels:
             raise InvalidInput("zero-shot-classification needs candidate_labels, one at least.")
         return super().__call__(sequences, **options)
 
-    def ordered(self, item: str, shares: Tensor, o: Choosing) -> dict[str, Any]:
-        """The answer, of each label's share (labels,)."""
-        best = ranked(shares, None)
-        return {"sequence": item, "labels": [o.labels[i] for i, _ in best], "scores": [share for _, share in best]}
+    def rank_labels(self, item: str, probabilities: Tensor, o: ZeroShotOptions) -> dict[str, Any]:
+        """Return the answer from the probability of each label (labels,)."""
+        best = top_scores(probabilities, None)
+        return {"sequence": item, "labels": [o.labels[i] for i, _ in best], "scores": [score for _, score in best]}
 
 
-class ZeroShotClassification(Chooser):
-    """Chooses by how far a text entails a sentence about each label (Yin et al., 2019, arXiv:1909.00161)."""
+class ZeroShotClassification(ZeroShotPipeline):
+    """Scores labels by whether a text entails a sentence about them (Yin et al., 2019, arXiv:1909.00161)."""
 
     auto = "AutoModelForSequenceClassification"
 
-    def pieces(self, items: Sequence[str], o: Choosing) -> list[list[Piece] | MultiheadError]:
+    def preprocess(self, items: Sequence[str], o: ZeroShotOptions) -> list[Preprocessed]:
         hypotheses = [o.hypothesis(label) for label in o.labels]
         pairs = [(text, hypothesis) for text in items for hypothesis in hypotheses]
-        limits = self.cuts("only_first")  # the text gives way, never the label
-        found = [
-            self.piece(encoding) for encoding in self.tokenizer.run(pairs, words=False, special=True, limits=limits)
-        ]
-        rows = [found[i : i + len(hypotheses)] for i in range(0, len(found), len(hypotheses))]
-        return [too_long(max(len(piece.ids) for piece in row), self.room) or row for row in rows]
+        limits = self.truncation_options("only_first")  # cuts the text, never the label
+        encodings = self.tokenizer.run(pairs, words=False, special=True, limits=limits)
+        flat = [self.to_input(encoding) for encoding in encodings]
+        rows = [flat[i : i + len(hypotheses)] for i in range(0, len(flat), len(hypotheses))]
+        return [too_long(max(len(each.ids) for each in row), self.max_positions) or row for row in rows]
 
-    def finish(self, item: str, pieces: Sequence[Piece], found: Sequence[Any], o: Choosing) -> dict[str, Any]:
-        scores, yes = torch.stack(list(found)), self.entailment
-        if o.multi_label or len(pieces) == 1:
+    def postprocess(
+        self, item: str, inputs: Sequence[ModelInput], outputs: Sequence[Any], o: ZeroShotOptions
+    ) -> dict[str, Any]:
+        scores, yes = torch.stack(list(outputs)), self.entailment  # (labels, classes of inference)
+        if o.multi_label or len(inputs) == 1:
             no = -1 if yes == 0 else 0
-            shares = scores[:, [no, yes]].softmax(-1)[:, 1]
+            probabilities = scores[:, [no, yes]].softmax(-1)[:, 1]
         else:
-            shares = scores[:, yes].softmax(-1)
-        return self.ordered(item, shares, o)
+            probabilities = scores[:, yes].softmax(-1)
+        return self.rank_labels(item, probabilities, o)
 
     @property
     def entailment(self) -> int:
-        """The number of the label that says yes. Raises UnsupportedConfig where none does."""
+        """Number of the entailment label. Raises UnsupportedConfig if the model has none."""
         for number, label in (self.model.config.id2label or {}).items():
             if str(label).lower().startswith("entail"):
                 return number

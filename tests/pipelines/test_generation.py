@@ -1,4 +1,4 @@
-"""Tasks that write: the reference's shapes, conversations, prompts, long documents, layouts of paragraphs."""
+"""Pipelines that generate text: the shapes of the reference, conversations, prompts, long documents, layouts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import transformers
 import multihead
 from multihead import AutoModelForCausalLM
 from multihead.errors import InvalidInput, UnsupportedOption
-from multihead.pipelines.writing import filled
+from multihead.pipelines.generation_base import fill_prompt
 from multihead.tokenizers.languages import language_token, name_of
 
 from .conftest import exact
@@ -124,14 +124,14 @@ def test_long_documents_are_summarized_by_sections(request, folder):
     pipe = exact("summarization", request.getfixturevalue(folder))
     document = " ".join(TEXTS * 4)
     options = {"max_new_tokens": 4, "section_tokens": 60, "overlap": 0}
-    texts = pipe.texts(document, pipe.given(**options))
+    texts = pipe.split(document, pipe.resolve_options(**options))
     assert len(texts) > 1
     assert " ".join(texts) == document
     parts = [pipe(text, **options)[0]["summary_text"].strip() for text in texts]
     assert pipe(document, **options) == [{"summary_text": " ".join(parts)}]
-    lapped = pipe.texts(document, pipe.given(**{**options, "overlap": 1}))
-    assert sum(pipe.counted(lapped)) > sum(pipe.counted(texts))
-    assert all(size <= 60 for size in pipe.counted(lapped))
+    lapped = pipe.split(document, pipe.resolve_options(**{**options, "overlap": 1}))
+    assert sum(pipe.count_tokens(lapped)) > sum(pipe.count_tokens(texts))
+    assert all(size <= 60 for size in pipe.count_tokens(lapped))
     assert set(pipe(TEXTS, **options)[0]) == {"summary_text"}
 
 
@@ -192,14 +192,14 @@ def test_tables_come_in_every_shape(llama):
 
 def test_a_prompted_translator_is_told_both_languages(llama):
     pipe = exact("translation_en_to_pt", llama, max_new_tokens=3)
-    asked = pipe.tokenizer.decode(pipe.pieces(["The fox"], pipe.given())[0][0].ids)
+    asked = pipe.tokenizer.decode(pipe.preprocess(["The fox"], pipe.resolve_options())[0][0].ids)
     assert "from English to Portuguese" in asked
     with pytest.raises(InvalidInput, match="tgt_lang"):
         exact("translation", llama)("The fox")
 
 
 def test_a_prompt_takes_its_texts_as_they_are():
-    assert filled("{a} and {b}, {c}", a="{b}", b="x\\1{a}") == "{b} and x\\1{a}, {c}"
+    assert fill_prompt("{a} and {b}, {c}", a="{b}", b="x\\1{a}") == "{b} and x\\1{a}, {c}"
 
 
 def test_what_a_call_says_goes_before_the_tasks_own_entry(llama, tmp_path):

@@ -1,4 +1,4 @@
-"""Tasks of one pass: the reference's labels, scores, offsets and shapes, for every option."""
+"""Pipelines of one forward pass: the reference's labels, scores, offsets and shapes, for every option."""
 
 from __future__ import annotations
 

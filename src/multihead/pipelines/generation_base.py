@@ -1,0 +1,317 @@
+"""Base classes of pipelines that generate text: generation options, prompts, forward passes and records."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+import torch
+
+from ..errors import InvalidInput, TextTooLong, UnsupportedConfig, UnsupportedOption, nearest
+from ..generation.config import GenerationConfig
+from ..generation.generate import assistant_of, continued
+from ..generation.strategies.base import Extras
+from ..generation.streaming import told
+from ..modeling.auto import AutoTokenizer
+from ..modeling.pretrained import PreTrainedModel
+from ..token_batches import batches
+from ..tokenizers.tokenizer import Tokenizer
+from .base import Pipeline, PipelineOptions
+from .streaming_batcher import ModelInput, Preprocessed
+
+NEW_TOKENS = 256  # where neither the call nor the checkpoint limits them
+CONCURRENT = 32  # sequences that are decoded at once; the next begins when one has ended
+SOURCE_TOKENS = 2048  # tokens of sources that are encoded at once
+OUTPUT_FIELDS = (
+    "return_dict_in_generate", "output_scores", "output_logits", "output_attentions", "output_hidden_states"
+)  # fmt: skip
+FIELDS = frozenset(f.name for f in fields(GenerationConfig))
+Message = Mapping[str, Any]
+TokenLists = list[list[int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationOptions(PipelineOptions):
+    """Options of tasks that generate text. Every field of GenerationConfig is an option too (`max_new_tokens`, ...).
+
+    Args:
+        return_tensors: returns the ids of the new tokens instead of a text. return_text: the opposite.
+        clean_up_tokenization_spaces: removes spaces before punctuation. Default: the tokenizer's setting.
+        stop_sequence: text or texts that end the generation. truncation: cuts what is too long for the model.
+        prompt: the prompt of a language model, with `{text}` and the like in it.
+        streamer: receives tokens as they are generated; for one input.
+        assistant_model, assistant_tokenizer: a draft model for `generate`, or its name.
+        stopping_criteria, logits_processor: functions of ids and scores for `generate`.
+        generation_config: used instead of the checkpoint's. generation: fields that were given by name.
+    """
+
+    return_tensors: bool = False
+    return_text: bool | None = None
+    clean_up_tokenization_spaces: bool | None = None
+    stop_sequence: str | Sequence[str] | None = None
+    truncation: bool = False
+    prompt: str | None = None
+    streamer: Any = None
+    assistant_model: Any = None
+    assistant_tokenizer: Any = None
+    stopping_criteria: Sequence[Any] | None = None
+    logits_processor: Sequence[Any] | None = None
+    generation_config: GenerationConfig | None = None
+    generation: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        super().check()
+        if self.return_tensors and self.return_text:
+            raise InvalidInput("return_text and return_tensors exclude each other.")
+        if unsupported := [name for name in OUTPUT_FIELDS if self.generation.get(name)]:
+            raise UnsupportedOption(
+                f"{unsupported[0]} has no place in what a pipeline returns. Call pipe.model.generate(...) with it."
+            )
+
+
+class GenerationPipeline(Pipeline):
+    """Base of pipelines whose answers a model generates."""
+
+    Options: ClassVar[type[PipelineOptions]] = GenerationOptions
+    window = 256
+    key: ClassVar[str] = "generated"  # prefix of the keys of a record
+
+    def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, name: str, **options: Any) -> None:
+        specific = model.config.extra.get("task_specific_params") or {}
+        entries = (specific.get(name) or {}) if isinstance(specific, Mapping) else specific
+        if not isinstance(entries, Mapping):
+            raise UnsupportedConfig(f"config.json: task_specific_params of {name} are {entries!r:.80}, no settings.")
+        self.task_params = dict(entries)
+        self.prefix = str(self.task_params.get("prefix", model.config.extra.get("prefix")) or "")
+        self._assistants: dict[str, tuple[Any, Any]] = {}
+        super().__init__(model, tokenizer, name, **options)
+
+    def resolve_options(self, **options: Any) -> Any:
+        given = {**self.defaults, **options}
+        own = {f.name for f in fields(self.Options)}
+        if unknown := [name for name in given if name not in own and name not in FIELDS]:
+            raise UnsupportedOption(f"{self.task} has no option {unknown[0]!r}. {nearest(unknown[0], own | FIELDS)}")
+        cls: Any = self.Options
+        resolved = cls(
+            **{name: value for name, value in given.items() if name in own},
+            generation={name: value for name, value in given.items() if name not in own},
+        )
+        resolved.check()
+        return resolved
+
+    def config(self, o: Any, **defaults: Any) -> GenerationConfig:
+        """Return the generation config of a call.
+
+        Fields given by name come first, then the call's generation_config, the checkpoint's task_specific_params and
+        the checkpoint's own config.
+
+        Args:
+            defaults: of fields that none of these sets.
+        """
+        given = GenerationConfig() if o.generation_config is None else GenerationConfig.taken(o.generation_config)
+        named = dict(o.generation)
+        if o.stop_sequence is not None:
+            named["stop_strings"] = [o.stop_sequence] if isinstance(o.stop_sequence, str) else list(o.stop_sequence)
+        config = self.model.generation_config.changed(
+            **{name: value for name, value in self.task_params.items() if name in FIELDS}
+        )
+        config = given.filled(config.changed(**with_one_length(given.given))).changed(**with_one_length(named))
+        sized = config.max_new_tokens is not None or config.max_length is not None
+        unset = {
+            n: v for n, v in defaults.items() if getattr(config, n) is None and not (n == "max_new_tokens" and sized)
+        }
+        return config.changed(**unset)
+
+    def extras(self, o: Any) -> Extras:
+        """Return what `generate` takes beside its config: processors, criteria, the assistant model."""
+        model, its_tokenizer = self.load_assistant(o.assistant_model, o.assistant_tokenizer)
+        return Extras(
+            tuple(o.logits_processor or ()), tuple(o.stopping_criteria or ()), tokenizer=self.tokenizer,
+            assistant=assistant_of(self.model, model, its_tokenizer, self.tokenizer, None, None),
+        )  # fmt: skip
+
+    def load_assistant(self, model: Any, its_tokenizer: Any) -> tuple[Any, Any]:
+        """Return a draft model, and its tokenizer if its vocabulary differs. A name is loaded once."""
+        if not isinstance(model, (str, os.PathLike)):
+            return model, its_tokenizer
+        name = os.fspath(model)
+        if name not in self._assistants:
+            loaded = type(self).load(name, dtype=self.model.dtype, device=self.device)
+            same = loaded.vocabulary == self.model.vocabulary
+            self._assistants[name] = loaded, None if same else AutoTokenizer.from_pretrained(name)
+        loaded, own = self._assistants[name]
+        return loaded, its_tokenizer or own
+
+    def record(self, ids: Sequence[int], o: Any) -> dict[str, Any]:
+        """Return generated ids as a record with the reference's keys."""
+        if o.return_tensors:
+            return {f"{self.key}_token_ids": torch.tensor(ids)}
+        return {f"{self.key}_text": self.decode(ids, o)}
+
+    def decode(self, ids: Sequence[int], o: Any) -> str:
+        """Return the text of generated ids without special tokens."""
+        text: str = self.tokenizer.decode(
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=o.clean_up_tokenization_spaces
+        )
+        return text
+
+    def format_list(self, answers: list[Any], o: Any) -> Any:
+        """Return the records themselves if each answer is a list of one record."""
+        single = all(isinstance(rows, list) and len(rows) == 1 for rows in answers)
+        return [rows[0] for rows in answers] if single else answers
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return the number of tokens of each text, without special tokens."""
+        return [len(ids) for ids in self.tokenizer.encode_ids(texts, special=False)]
+
+
+class CausalLMPipeline(GenerationPipeline):
+    """Base of pipelines that continue a prompt with a decoder."""
+
+    auto = "AutoModelForCausalLM"
+    new_tokens: ClassVar[int] = NEW_TOKENS
+    stop_tokens: AbstractSet[int] = frozenset()  # end the generation, beside the end-of-sequence tokens
+
+    def chat_ids(
+        self, chat: Sequence[Message], tools: Any = None, documents: Any = None, continues: bool = False
+    ) -> list[int]:
+        """Return the ids of a conversation up to where the answer begins, or where its last message continues."""
+        more = {"continue_final_message": True} if continues else {"add_generation_prompt": True}
+        return list(self.tokenizer.apply_chat_template(chat, tools, documents, return_dict=False, **more))
+
+    def prompt_ids(self, text: str) -> list[int]:
+        """Return the ids of a request: a conversation if the tokenizer has a chat template, else a line of text."""
+        if self.tokenizer.chat_template is not None:
+            return self.chat_ids([{"role": "user", "content": text}])
+        return self.tokenizer.encode_ids([text + "\n"])[0]
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens of prompt and answer that the model was made for; None if the config does not say."""
+        length: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        return length if length is not None and length > 0 else None
+
+    def full_config(self, o: Any) -> GenerationConfig:
+        """Return the generation config of a call with every token that ends a text."""
+        config = self.config(o, max_new_tokens=self.new_tokens)
+        own = set() if self.tokenizer.eos_token_id is None else {self.tokenizer.eos_token_id}
+        return config.changed(eos_token_id=sorted(config.ends | own | self.stop_tokens) or None)
+
+    def make_input(self, ids: Sequence[int], config: GenerationConfig) -> Preprocessed:
+        """Return a prompt as model input; TextTooLong if prompt and answer need more learned positions than exist."""
+        new, most = config.max_new_tokens or 1, self.model.max_positions
+        if most is None or len(ids) + new <= most:
+            return [ModelInput(ids)]
+        return TextTooLong(
+            f"has {len(ids)} tokens with its prompt, and {new} more may follow; this model takes {most}. Shorten it, "
+            "split it, or pass truncation=True."
+        )
+
+    def forward(self, inputs: Sequence[ModelInput], o: Any) -> list[TokenLists]:
+        """Return the generated sequences of each prompt."""
+        check_streamer(o, inputs)
+        config = self.full_config(o)
+        with told(o.streamer):
+            sequences = continued(
+                self.model, [list(each.ids) for each in inputs], config, extras=self.extras(o), streamer=o.streamer,
+                together=min(CONCURRENT, o.batch_size or CONCURRENT),
+            )  # fmt: skip
+        return group_sequences(sequences, len(inputs))
+
+
+class SingleLinePipeline(CausalLMPipeline):
+    """Base of pipelines whose answers are one line."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, name: str, **options: Any) -> None:
+        super().__init__(model, tokenizer, name, **options)
+        ids = tokenizer.encode_ids(["\n", "\n\n"], special=False)
+        self.stop_tokens = frozenset(text[0] for text in ids if len(text) == 1)
+
+
+class Text2TextPipeline(GenerationPipeline):
+    """Base of pipelines that generate a target from a source with an encoder-decoder."""
+
+    auto = "AutoModelForSeq2SeqLM"
+
+    @property
+    def limit(self) -> int | None:
+        """Tokens where a source is cut: the smaller of the tokenizer's limit and the learned positions."""
+        return min((n for n in (self.tokenizer.limit, self.model.max_positions) if n is not None), default=None)
+
+    def default_new_tokens(self, longest: int) -> int:
+        """Return the number of new tokens for a longest source of so many tokens, if nothing else limits it."""
+        return NEW_TOKENS
+
+    def encode_sources(self, texts: Sequence[str], o: Any) -> list[Preprocessed]:
+        """Return one model input for each text with the prefix of the task."""
+        return self.check_lengths(self.tokenizer.encode_ids([self.prefix + text for text in texts]), texts, o)
+
+    def check_lengths(self, ids: Sequence[list[int]], texts: Sequence[str], o: Any) -> list[Preprocessed]:
+        """Return one model input for each text, cut if the call asks for it, or TextTooLong."""
+        result: list[Preprocessed] = []
+        limit, most = self.limit, self.model.max_positions  # each visits all modules: once, not for each text
+        for text, own in zip(texts, ids, strict=True):
+            if o.truncation and limit is not None and len(own) > limit:
+                own = self.tokenizer(self.prefix + text, truncation=True, max_length=limit)["input_ids"]
+            if most is not None and len(own) > most:
+                result.append(TextTooLong(f"has {len(own)} tokens, and this model takes at most {most}."))
+            else:
+                result.append([ModelInput(own)])
+        return result
+
+    def forward(self, inputs: Sequence[ModelInput], o: Any) -> list[TokenLists]:
+        """Return the generated sequences of each source."""
+        check_streamer(o, inputs)
+        outputs: list[TokenLists] = [[]] * len(inputs)
+        for numbers in batches([len(each.ids) for each in inputs], o.token_budget or SOURCE_TOKENS, o.batch_size):
+            longest = max(len(inputs[number].ids) for number in numbers)
+            config = self.config(o, max_new_tokens=self.default_new_tokens(longest))
+            starts = [self.decoder_start(config)] * len(numbers)
+            with torch.inference_mode(), told(o.streamer):
+                encoder_output = self.model.encode_texts([inputs[number].ids for number in numbers])
+                sequences = continued(
+                    self.model,
+                    starts,
+                    config,
+                    encoder_output=encoder_output,
+                    extras=self.extras(o),
+                    streamer=o.streamer,
+                )
+            for number, own in zip(numbers, group_sequences(sequences, len(numbers)), strict=True):
+                outputs[number] = own
+        return outputs
+
+    def decoder_start(self, config: GenerationConfig) -> list[int]:
+        """Return the first ids of every target. Raises InvalidInput if the config names none."""
+        first = config.decoder_start_token_id
+        if first is None:
+            raise InvalidInput("The config names no decoder_start_token_id to begin a text with.")
+        return [first]
+
+
+def with_one_length(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return config entries in which max_new_tokens, if it alone is set, replaces max_length, and the reverse."""
+    sizes = {name: entries.get(name) for name in ("max_new_tokens", "max_length")}
+    both = None not in sizes.values()
+    return {**entries, **({} if both or not any(sizes.values()) else sizes)}
+
+
+def check_streamer(o: Any, inputs: Sequence[ModelInput]) -> None:
+    """Raise InvalidInput if a streamer would receive several texts."""
+    if o.streamer is not None and len(inputs) > 1:
+        raise InvalidInput("A streamer shows one text; this call has several.")
+
+
+def group_sequences(sequences: Sequence[list[int]], prompts: int) -> list[TokenLists]:
+    """Return one list of sequences a prompt; every prompt has the same number of them."""
+    each = len(sequences) // prompts if prompts else 0
+    return [list(sequences[i * each : (i + 1) * each]) for i in range(prompts)]
+
+
+def fill_prompt(prompt: str, **values: str) -> str:
+    """Return the prompt with each `{name}` replaced by a value. Braces in the values stay as they are."""
+    return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), prompt)
