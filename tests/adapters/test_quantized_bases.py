@@ -10,10 +10,11 @@ import torch
 import multihead
 from multihead import LoraConfig
 from multihead.errors import InvalidInput, UnsupportedOption
-from multihead.nn.quantized_linear import QuantizedLinear, quantize, release
+from multihead.kernels.quantization.registry import TRAINING
+from multihead.nn.quantized_linear import QuantizedLinear, dequantize_linear, quantize
 from tests.adapters import tiny
 
-OPTIONS = {"int8": {"load_in_8bit": True}, "int4": {"load_in_4bit": True}}
+OPTIONS = {name: {option: True} for option, name in TRAINING.items()}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def released(model):
     """The same numbers in full precision."""
     other = copy.deepcopy(model)
     for module in [m for m in other.modules() if isinstance(m, QuantizedLinear)]:
-        release(module)
+        dequantize_linear(module)
     return other
 
 

@@ -19,7 +19,7 @@ from multihead.checkpoints import gguf
 from multihead.checkpoints import gguf_blocks as blocks
 from multihead.checkpoints.folder import open_checkpoint, save_tensors
 from multihead.errors import CorruptFile, ModelNotFound, MultiheadError, UnsafeFile, UnsupportedConfig
-from multihead.kernels import stored
+from multihead.kernels.quantization import block_tensor
 
 from . import files
 
@@ -187,7 +187,7 @@ def test_a_torch_file_of_something_else_is_refused(tmp_path):
             open_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize("kind", blocks.FORMS)
+@pytest.mark.parametrize("kind", blocks.BLOCK_TYPES)
 def test_blocks_expand_to_what_the_gguf_package_says(kind):
     number = reference.GGMLQuantizationType[kind]
     size, width = reference.GGML_QUANT_SIZES[number]
@@ -205,7 +205,7 @@ def test_blocks_expand_to_what_the_gguf_package_says(kind):
     for number_, place in enumerate(places.get(kind, [0])):
         random[:, place : place + 2] = halves[:, 2 * number_ : 2 * number_ + 2]
     expected = torch.from_numpy(quants.dequantize(random, number))
-    got = stored.Stored(torch.from_numpy(random), blocks.FORMS[kind]).numbers()
+    got = block_tensor.BlockTensor(torch.from_numpy(random), blocks.BLOCK_TYPES[kind]).numbers()
     assert got.shape == (64, size)
     torch.testing.assert_close(got, expected, rtol=2e-7, atol=0)
 
@@ -213,11 +213,11 @@ def test_blocks_expand_to_what_the_gguf_package_says(kind):
 def test_expanding_in_pieces_changes_nothing(monkeypatch):
     held = torch.randint(0, 256, (50, 40), dtype=torch.uint8)
     held[:, 1::20], held[:, 3::20] = 40, 40
-    tensor = stored.Stored(held, blocks.FORMS["Q4_1"])
-    whole, parts = tensor.numbers(), tensor.parts()
-    monkeypatch.setattr(stored, "BYTES", 20 * 7)
+    tensor = block_tensor.BlockTensor(held, blocks.BLOCK_TYPES["Q4_1"])
+    whole, parts = tensor.numbers(), tensor.matrix()
+    monkeypatch.setattr(block_tensor, "BYTES", 20 * 7)
     assert torch.equal(tensor.numbers(), whole)
-    assert all(torch.equal(one, other) for one, other in zip(tensor.parts(), parts, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(tensor.matrix(), parts, strict=True))
 
 
 METADATA = {
@@ -354,7 +354,7 @@ def test_an_empty_file_and_a_missing_one_are_refused(tmp_path):
             open_checkpoint(tmp_path / name)
         with pytest.raises(ModelNotFound):
             open_checkpoint(tmp_path / f"other-{name}")
-    assert gguf.KINDS[3].size == 20
+    assert gguf.TENSOR_TYPES[3].size == 20
 
 
 @pytest.mark.parametrize("limit", [10**9, 40, 1])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from multihead.checkpoints.gguf_blocks import FORMS
+from multihead.checkpoints.gguf_blocks import BLOCK_TYPES
 from multihead.checkpoints.key_map import KeyMap
 from multihead.checkpoints.tensor_sources import (
     Flat,
@@ -22,7 +22,7 @@ from multihead.checkpoints.tensor_sources import (
     Transposed,
 )
 from multihead.errors import CheckpointMismatch
-from multihead.kernels.stored import Stored
+from multihead.kernels.quantization.block_tensor import BlockTensor
 from multihead.models.common.gguf import Shifted
 from tests.blocks import blocks
 
@@ -117,7 +117,7 @@ def test_each_absent_part_of_a_stack_is_named():
 )
 def test_blocks_stay_whole_where_rows_are_moved_and_become_numbers_elsewhere(source, shape, kept):
     count = math.prod(shape[:-1])
-    stored = Stored(torch.from_numpy(blocks("Q8_0", count, shape[-1])).view(*shape[:-1], -1), FORMS["Q8_0"])
+    stored = BlockTensor(torch.from_numpy(blocks("Q8_0", count, shape[-1])).view(*shape[:-1], -1), BLOCK_TYPES["Q8_0"])
     found = source.read_stored(stored)
-    assert isinstance(found, Stored) == kept
+    assert isinstance(found, BlockTensor) == kept
     assert torch.equal(found.numbers() if kept else found, source.read(stored.numbers()))

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from multihead.cli.bench import measure as costs
+from multihead.cli.bench.command import MEASURED
 from multihead.cli.main import cli
 from multihead.errors import InvalidInput, ModelNotFound
 
@@ -47,14 +48,14 @@ def test_every_kind_of_model_is_measured(family, sweeps, request, tmp_path):
     out, found = told(tmp_path, folder, "--lengths", "3,8", "--batches", "1,2", "--tokens", 4, "--new", 2)
     (model,) = found["models"]
     assert model["name"] == str(folder)
-    assert [one["precision"] for one in model["loads"]] == ["fp32", "bf16", "int8", "int4"]
+    assert [one["precision"] for one in model["loads"]] == list(MEASURED)
     assert all(one["bytes"] > 0 and one["seconds"] > 0 for one in model["loads"])
     assert [sweep["name"] for sweep in model["sweeps"]] == sweeps
     for sweep in model["sweeps"]:
         assert sweep["title"] in out
         sizes = [1, 2] if sweep["size"] in ("texts", "requests", "sources") else [3, 8]
         assert [(c["size"], c["precision"]) for c in sweep["cells"]] == [
-            (size, precision) for size in sizes for precision in ("fp32", "bf16", "int8", "int4")
+            (size, precision) for size in sizes for precision in MEASURED
         ]
         assert all(cell["median"] > 0 and len(cell["runs"]) == 1 and cell["limit"] > 0 for cell in sweep["cells"])
     assert found["machine"]["versions"]["multihead"]
@@ -75,7 +76,7 @@ def test_a_limit_is_what_the_machine_allows():
     assert alone == pytest.approx(1e11 / 4e6)  # one token: the weights are read
     many = costs.limit(batch, work, 1000, "fp32", RATES)
     assert many == pytest.approx(1e12 / (2e6 * 10 + 4 * 10 * 100))  # many: they are multiplied with
-    assert costs.limit(length, work, 1, "fp64", RATES) is None
+    assert costs.limit(length, work, 1, "int8", {name: RATES[name] for name in ("fp32", "bytes")}) is None
 
 
 def test_exactly_so_many_tokens_are_written(llama, monkeypatch):

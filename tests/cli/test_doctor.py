@@ -16,7 +16,7 @@ from multihead.cli.doctor import checks as machine
 from multihead.cli.main import cli
 from multihead.kernels.cpu import native
 from multihead.native import build
-from multihead.runtime.prepare import PRECISIONS, precision_of
+from multihead.runtime.prepare import PRECISIONS, resolve_precision
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def test_it_tells_what_the_package_does_here():
     assert found["machine"]["threads"] == torch.get_num_threads()
     assert found["kernels"]["level"] == native.level()
     assert found["kernels"]["reason"] == native.why_not()
-    assert found["precisions"]["auto"] == precision_of("auto")
+    assert found["precisions"]["auto"] == resolve_precision("auto")
     assert list(found["precisions"]["each"]) == [*found["speeds"], "gguf"] == list(PRECISIONS)
     for name, paths in found["speeds"].items():
         assert ("kernels" in paths) == (name != "fp32" and native.library() is not None)
@@ -58,7 +58,7 @@ def test_it_tells_what_the_package_does_here():
 
 def test_it_is_drawn():
     out = doctor()
-    for said in (*PRECISIONS, f'precision="auto" is {precision_of("auto")}', "processor", "llguidance", "GFLOP/s"):
+    for said in (*PRECISIONS, f'precision="auto" is {resolve_precision("auto")}', "processor", "llguidance", "GFLOP/s"):
         assert said in out
 
 

@@ -25,7 +25,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from multihead.cli.main import cli
-from multihead.cli.precision import loading
+from multihead.cli.precision import CHOICES, loading
 from multihead.cli.render.answers import render
 from multihead.cli.render.output_file import Output
 from multihead.cli.render.status import summary
@@ -86,7 +86,7 @@ def test_options_go_to_the_task(classifier):
         run("sentiment", TEXTS[0])
 
 
-@pytest.mark.parametrize("precision", ["auto", "float32", "fp32", "bfloat16", "bf16", "float16", "int8", "int4"])
+@pytest.mark.parametrize("precision", [name for name in CHOICES if name != "gguf"])
 def test_every_precision_answers_alike(classifier, precision):
     words = ("sentiment-analysis", TEXTS[0], "-m", classifier, "--set", "top_k=null", "--precision")
     expected, found = (answered(run(*words, name))[0]["output"] for name in ("float32", precision))

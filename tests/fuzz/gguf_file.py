@@ -6,7 +6,7 @@ import struct
 from random import Random
 from typing import Any
 
-from multihead.checkpoints.gguf import KINDS
+from multihead.checkpoints.gguf import TENSOR_TYPES
 
 CODES = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 COUNTS = [0, 1, 3, 32, 2**16, 2**31, 2**32 - 1, 2**40, 2**63, 2**64 - 1]
@@ -116,7 +116,7 @@ def mutated(random: Random, data: bytes) -> tuple[bytes, bool | str]:
         row[1] = random.choice([row[1][::-1], [*row[1], 1], row[1][1:], [0], [2**40], [*row[1], 2**40], [], [1] * 9])
         honest = row[1] == row[1][::-1]
     elif how == 9:
-        row[2], honest = random.choice([*KINDS, 4, 99, 2**31]), False
+        row[2], honest = random.choice([*TENSOR_TYPES, 4, 99, 2**31]), False
     elif how == 10:
         row[3], honest = random.choice([0, 32, random.choice(parts.tensors)[3], row[3] + 1, 2**40, 2**64 - 32]), False
     else:

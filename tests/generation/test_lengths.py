@@ -10,6 +10,7 @@ import transformers
 
 import multihead
 from multihead.errors import InvalidInput
+from multihead.kernels.quantization.registry import PRECISIONS
 
 FACTORS = {"short_factor": [1.0] * 4 + [1.5] * 4, "long_factor": [1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 12.0, 16.0]}
 TRAINED = 24
@@ -173,7 +174,9 @@ def test_contrastive_search_compares_states_of_one_turning(made, rope):
 
 
 @pytest.mark.parametrize("rope", ROPES)
-@pytest.mark.parametrize("precision", ["bf16", "int8", "int4"])
+@pytest.mark.parametrize(
+    "precision", [name for name, row in PRECISIONS.items() if row.weights is not None and not row.needs_file]
+)
 def test_a_prepared_model_writes_what_its_own_passes_say(made, rope, precision):
     model = made(rope, precision=precision)
     prompts = [tokens(TRAINED - 3), tokens(9), tokens(TRAINED + 4)]

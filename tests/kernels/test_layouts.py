@@ -11,9 +11,10 @@ from torch import Tensor
 
 import multihead
 from multihead.errors import InvalidInput
-from multihead.kernels import fused, linear, packed
+from multihead.kernels import fused, linear
 from multihead.kernels.cpu import native
 from multihead.kernels.dropout import Dropped
+from multihead.kernels.quantization.registry import FORMATS
 from multihead.kernels.ragged import Runs, Sight
 from multihead.kernels.rows import adam
 from multihead.kernels.torch.attention import attend
@@ -203,7 +204,7 @@ def test_linear_layers_as_they_lie(way, dtype):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", packed.KINDS)
+@pytest.mark.parametrize("kind", FORMATS)
 def test_packed_products(way, kind):
     part = FusedLinear([drawn(40, 64)], [drawn(40, seed=1)], kind)
     for shape in ((5, 64), (2, 3, 64), (64,), (0, 64)):

@@ -12,9 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multihead.errors import InvalidInput, UnsupportedOption
-from multihead.kernels import fused, packed
+from multihead.kernels import fused
 from multihead.kernels.cpu import native
 from multihead.kernels.dropout import Dropped
+from multihead.kernels.quantization.base import PackedWeight, format_of, pack
+from multihead.kernels.quantization.panels import GROUP
+from multihead.kernels.quantization.registry import FORMATS
 from multihead.kernels.ragged import Runs, Sight
 from multihead.kernels.rows import adam
 from multihead.kernels.torch.attention import attend
@@ -58,13 +61,17 @@ def close(got: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
     assert worst <= tolerance, f"differs by {worst:.1e} of the largest"
 
 
+def weight_of(packed: PackedWeight) -> torch.Tensor:
+    return packed.format.weight(packed)
+
+
 def product(outputs: int, inputs: int, kind: str, **options: Any) -> FusedLinear:
     count = 2 if options.get("gated") else 1
     weights = [drawn(outputs, inputs, seed=i, scale=0.1) for i in range(count)]
     return FusedLinear(weights, [drawn(outputs, seed=9 + i) for i in range(count)], kind, **options)
 
 
-@pytest.mark.parametrize("kind", packed.KINDS)
+@pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize(("outputs", "inputs"), [(64, 64), (2, 96), (130, 52), (70, 330)])
 @pytest.mark.parametrize("rows", [1, 2, 5, 7, 33, 200])
 def test_a_product_is_its_definition(level, kind, outputs, inputs, rows):
@@ -73,7 +80,7 @@ def test_a_product_is_its_definition(level, kind, outputs, inputs, rows):
         close(part(x), part.definition(x), 2e-3)  # a code at a tie may fall to either side
 
 
-@pytest.mark.parametrize("kind", ["bf16", "int8", "int4"])
+@pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("act", [None, *native.ACTIVATIONS])
 def test_what_stands_around_a_product_is_its_definition(kind, act):
     norm, after = LayerNorm(72, 1e-5), RMSNorm(40, 1e-5)
@@ -97,7 +104,7 @@ def test_rows_of_a_wider_tensor_are_read_where_they_lie():
         assert torch.equal(part(drawn(2, 3, 32)), part(drawn(6, 32)).view(2, 3, -1))
 
 
-@pytest.mark.parametrize("kind", packed.KINDS)
+@pytest.mark.parametrize("kind", FORMATS)
 def test_what_is_no_number_stays_none(level, kind):
     part, x = product(64, 64, kind), drawn(3, 64)
     x[1, 7] = torch.nan
@@ -155,13 +162,13 @@ def test_many_queries_a_text_are_attention(level, causal, window, heads, width):
     close(got, attend(q.float(), k.float(), v.float(), sight, scale=0.2), 1e-2)
 
 
-@pytest.mark.parametrize("kind", packed.KINDS)
+@pytest.mark.parametrize("kind", [name for name in FORMATS if format_of(name).kernel is not None])
 @given(outputs=st.integers(1, 140), inputs=st.integers(1, 140))
 @settings(max_examples=20, deadline=None)
 def test_packing_keeps_every_weight_within_half_a_step(kind, outputs, inputs):
     weight = drawn(outputs, inputs, seed=outputs)
-    found = packed.unpack(packed.pack(weight, kind))
-    parts = F.pad(weight, (0, -inputs % packed.GROUP)).unflatten(1, (-1, packed.GROUP))
+    found = weight_of(pack(weight, kind))
+    parts = F.pad(weight, (0, -inputs % GROUP)).unflatten(1, (-1, GROUP))
     if kind == "int4":
         step = 2 * parts.abs().amax(-1, keepdim=True) / 8  # on Q4_0's grid the other end may be one step away
     else:
@@ -175,16 +182,16 @@ def test_weights_that_lie_on_a_grid_of_four_bits_are_kept():
     scale = drawn(64, 3, seed=1).abs().half().float().repeat_interleave(32, 1)
     codes[:, ::32], codes[:, 1::32] = 0, 15
     for weight in ((codes - 8) * scale, codes * scale - 1.5):  # Q4_0's and Q4_1's
-        close(packed.unpack(packed.pack(weight, "int4")), weight, 1e-3)
+        close(weight_of(pack(weight, "int4")), weight, 1e-3)
 
 
 def test_weights_that_cannot_be_coded_are_refused():
     with pytest.raises(InvalidInput, match="not all finite"):
-        packed.pack(torch.full((4, 4), torch.inf), "int8")
+        pack(torch.full((4, 4), torch.inf), "int8")
     with pytest.raises(InvalidInput, match="half precision"):
-        packed.pack(torch.full((4, 4), 1e30), "int4")
+        pack(torch.full((4, 4), 1e30), "int4")
     with pytest.raises(UnsupportedOption, match="int3"):
-        packed.pack(torch.ones(4, 4), "int3")
+        pack(torch.ones(4, 4), "int3")
 
 
 def test_an_unknown_level_is_refused():

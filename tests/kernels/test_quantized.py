@@ -1,15 +1,20 @@
-"""Weights in 8 and 4 bits: how near they are, and products with them."""
+"""Quantization formats: how near their weights are, what packing keeps, and products with them."""
 
 from __future__ import annotations
 
 import math
+import pickle
 
 import pytest
 import torch
 
 from multihead.errors import InvalidInput, UnsupportedOption
-from multihead.kernels import quantized
-from multihead.kernels.quantized import NF4, dequantize, product, quantize
+from multihead.kernels.quantization import base, nf4
+from multihead.kernels.quantization.base import empty_packed, pack, stack_rows
+from multihead.kernels.quantization.matmul import dequantized_linear
+from multihead.kernels.quantization.nf4 import VALUES
+from multihead.kernels.quantization.panels import interleave
+from multihead.kernels.quantization.registry import FORMATS, PRECISIONS, format_of
 
 SHAPES = [(3, 5), (16, 24), (64, 64), (7, 129)]
 
@@ -27,62 +32,107 @@ def test_the_code_book_is_the_normal_distributions_quantiles():
         return math.sqrt(2) * torch.erfinv(2 * p - 1)
 
     values = torch.cat([quantiles(9), torch.zeros(1, dtype=torch.float64), -quantiles(8)]).sort().values
-    torch.testing.assert_close(torch.tensor(NF4, dtype=torch.float64), values / values.max(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.tensor(VALUES, dtype=torch.float64), values / values.max(), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_int8_is_near_by_half_a_step_of_its_row(shape):
-    w = weight(*shape)
-    codes, scales = quantize(w, "int8")
-    assert codes.dtype == torch.int8
-    error = (dequantize(codes, scales, shape, torch.float32) - w).abs()
+    w, int8 = weight(*shape), format_of("int8")
+    matrix = int8.encode(w)
+    assert matrix.codes.dtype == torch.int8
+    error = (int8.dequantize(matrix, shape) - w).abs()
     assert (error <= w.abs().amax(1, keepdim=True) / 254 * 1.001).all()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_int4_takes_the_nearest_value_of_its_block(shape):
+def test_nf4_takes_the_nearest_value_of_its_block(shape):
     w = weight(*shape)
-    codes, scales = quantize(w, "int4")
-    assert codes.dtype == torch.uint8
-    assert codes.numel() == 32 * -(-w.numel() // 64)
-    found = dequantize(codes, scales, shape, torch.float32).flatten()
+    matrix = format_of("nf4").encode(w)
+    assert matrix.codes.dtype == torch.uint8
+    assert matrix.codes.numel() == 32 * -(-w.numel() // 64)
+    found = format_of("nf4").dequantize(matrix, shape).flatten()
     for block, result in zip(w.flatten().split(64), found.split(64), strict=True):
-        levels = torch.tensor(NF4) * block.abs().max()
+        levels = torch.tensor(VALUES) * block.abs().max()
         nearest = levels[(block[:, None] - levels).abs().argmin(1)]
         torch.testing.assert_close(result, nearest)
 
 
-@pytest.mark.parametrize("kind", quantized.KINDS)
-def test_what_codes_can_say_comes_back_exactly(kind):
-    codes, scales = quantize(weight(16, 24), kind)
-    once = dequantize(codes, scales, (16, 24), torch.float32)
-    again, _ = quantize(once, kind)
-    assert torch.equal(codes, again)
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_format_loses_no_more_than_its_bits_allow(name, shape):
+    """Half a step of the largest weight, twice that for code books whose steps differ; bfloat16 has 8 bits of each."""
+    w, format = weight(*shape), format_of(name)
+    found = format.dequantize(format.encode(w), shape)
+    assert found.shape == w.shape
+    assert (found - w).abs().max() <= w.abs().max() * 2.0 ** (2 - min(8, format.bits // 1))
 
 
-@pytest.mark.parametrize("kind", quantized.KINDS)
-def test_slices_do_not_show(kind, monkeypatch):
-    codes, scales = quantize(weight(32, 40), kind)
-    whole = dequantize(codes, scales, (32, 40), torch.bfloat16)
-    monkeypatch.setattr(quantized, "SLICE", 3)
-    again, more = quantize(weight(32, 40), kind)
-    assert torch.equal(codes, again)
-    assert torch.equal(scales, more)
-    assert torch.equal(dequantize(codes, scales, (32, 40), torch.bfloat16), whole)
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_packing_keeps_what_was_quantized(name, shape):
+    w, format = weight(*shape), format_of(name)
+    packed = pack(w, name)
+    assert packed.shape == shape
+    assert packed.format is format
+    torch.testing.assert_close(format.weight(packed), format.dequantize(format.encode(w), shape), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", quantized.KINDS)
-def test_a_row_of_zeros_stays_zero(kind):
-    codes, scales = quantize(torch.zeros(2, 64), kind)
-    assert not dequantize(codes, scales, (2, 64), torch.float32).any()
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_matrix_without_memory_is_laid_out_as_one_with(name, shape):
+    """A file with prepared weights is read into such a matrix."""
+
+    def layout(packed):
+        return [x if x is None else (x.shape, x.dtype) for x in (packed.codes, packed.scales, packed.minima)]
+
+    empty = empty_packed(name, shape)
+    assert empty.codes.is_meta
+    assert layout(empty) == layout(pack(weight(*shape), name))
 
 
-@pytest.mark.parametrize("kind", quantized.KINDS)
-def test_a_product_and_its_gradients_are_those_of_the_decoded_weight(kind):
-    codes, scales = quantize(weight(16, 24), kind)
-    w = dequantize(codes, scales, (16, 24), torch.float32)
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("join", [stack_rows, interleave])
+def test_parts_of_a_product_are_quantized_as_they_are_alone(name, join):
+    gate, up = weight(40, 64), weight(40, 64) * 3
+    found = format_of(name).weight(pack([gate, up], name, join))
+    alone = join(*(format_of(name).weight(pack(x, name)) for x in (gate, up)))
+    torch.testing.assert_close(found, alone, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_quantizing_twice_changes_nothing(name):
+    format = format_of(name)
+    once = format.dequantize(format.encode(weight(16, 24)), (16, 24))
+    torch.testing.assert_close(format.dequantize(format.encode(once), (16, 24)), once, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_slices_do_not_show(name, monkeypatch):
+    format = format_of(name)
+    whole = format.encode(weight(32, 40))
+    expected = format.dequantize(whole, (32, 40), torch.bfloat16)
+    monkeypatch.setattr(nf4, "SLICE", 3)
+    monkeypatch.setattr(base, "SLICE", 3 * 40)
+    again = format.encode(weight(32, 40))
+    assert all(
+        one is None if one is other else torch.equal(one, other) for one, other in zip(whole, again, strict=True)
+    )
+    assert torch.equal(format.dequantize(again, (32, 40), torch.bfloat16), expected)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_row_of_zeros_stays_zero(name):
+    format = format_of(name)
+    assert not format.dequantize(format.encode(torch.zeros(2, 64)), (2, 64)).any()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_product_and_its_gradients_are_those_of_the_decoded_weight(name):
+    format = format_of(name)
+    matrix = format.encode(weight(16, 24))
+    w = format.dequantize(matrix, (16, 24))
     x, bias = weight(5, 24).requires_grad_(), weight(16).requires_grad_()
-    out = product(x, codes, scales, (16, 24), bias)
+    out = dequantized_linear(x, format, matrix, (16, 24), bias)
     torch.testing.assert_close(out, x @ w.T + bias)
     out.sin().sum().backward()
     found = x.grad, bias.grad
@@ -91,30 +141,38 @@ def test_a_product_and_its_gradients_are_those_of_the_decoded_weight(kind):
     torch.testing.assert_close(found, (x.grad, bias.grad), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", quantized.KINDS)
-def test_the_graph_keeps_codes_alone(kind):
-    codes, scales = quantize(weight(64, 64), kind)
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_graph_keeps_codes_alone(name):
+    matrix = format_of(name).encode(weight(64, 64))
     x = weight(2, 64).requires_grad_()
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        product(x, codes, scales, (64, 64))
-    assert {t.data_ptr() for t in kept} <= {codes.data_ptr(), scales.data_ptr()}
+        dequantized_linear(x, format_of(name), matrix, (64, 64))
+    assert {t.data_ptr() for t in kept} <= {t.data_ptr() for t in matrix if t is not None}
 
 
-@pytest.mark.parametrize("kind", quantized.KINDS)
-def test_autocast_decides_the_precision(kind):
-    codes, scales = quantize(weight(16, 24), kind)
+@pytest.mark.parametrize("name", FORMATS)
+def test_autocast_decides_the_precision(name):
+    matrix = format_of(name).encode(weight(16, 24))
     x = weight(5, 24).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        out = product(x, codes, scales, (16, 24))
+        out = dequantized_linear(x, format_of(name), matrix, (16, 24))
     assert out.dtype == torch.bfloat16
     out.float().sum().backward()
     assert x.grad.dtype == torch.float32
 
 
-def test_other_kinds_and_other_numbers_are_refused():
-    with pytest.raises(UnsupportedOption, match="int8 or int4, not 'int3'"):
-        quantize(weight(2, 2), "int3")
-    for kind in quantized.KINDS:
-        with pytest.raises(InvalidInput, match="not all finite"):
-            quantize(torch.tensor([[1.0, math.inf]]), kind)
+def test_other_formats_and_other_numbers_are_refused():
+    with pytest.raises(UnsupportedOption, match="'int3' is none of bf16, int8"):
+        format_of("int3")
+    for name in FORMATS:
+        if name != "bf16":  # which holds infinity
+            with pytest.raises(InvalidInput, match="not all finite"):
+                format_of(name).encode(torch.tensor([[1.0, math.inf]]))
+
+
+def test_precisions_name_formats_that_there_are():
+    for row in PRECISIONS.values():
+        for name in (row.weights, row.head):
+            assert name in (None, "file", *FORMATS)
+    assert [pickle.loads(pickle.dumps(format_of(name))) for name in FORMATS] == [format_of(name) for name in FORMATS]

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from multihead.errors import InvalidInput
-from multihead.kernels import packed
 from multihead.kernels.cpu import native
+from multihead.kernels.quantization.base import QuantizationFormat
+from multihead.kernels.quantization.block_tensor import QuantizedMatrix
+from multihead.kernels.quantization.int8 import Int8
 from multihead.runtime.fused_linear_cpu import FusedLinear
 from multihead.runtime.prepare import products
 
@@ -35,17 +36,11 @@ FIRST_PACKED = [
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Products of the weights as they are, in torch."""
 
-    def held(weight: Any, kind: str, join: Any = packed.stacked) -> packed.Packed:
-        whole = weight if isinstance(weight, torch.Tensor) else join(*weight)
-        kept = torch.clone(whole.detach().float(), memory_format=torch.contiguous_format)
-        return packed.Packed("int8", (kept.shape[0], kept.shape[1]), kept)
-
-    def numbers(p: packed.Packed) -> torch.Tensor:
-        return p.codes.view(torch.float32).view(p.shape)
-
-    monkeypatch.setattr(packed, "pack", held)
-    monkeypatch.setattr(packed, "unpack", numbers)
-    monkeypatch.setattr(packed, "product", lambda x, p, bias=None: F.linear(x, numbers(p), bias))
+    monkeypatch.setattr(Int8, "code_dtype", torch.float32)
+    monkeypatch.setattr(Int8, "quantize", lambda self, weight: QuantizedMatrix(weight.contiguous()))
+    monkeypatch.setattr(Int8, "dequantize", lambda self, matrix, shape, dtype=torch.float32: matrix.codes)
+    for name in ("pack", "unpack", "round_inputs"):
+        monkeypatch.setattr(Int8, name, getattr(QuantizationFormat, name))
     monkeypatch.setattr(native, "library", lambda: None)
 
 

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 import multihead
 from multihead import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, pipeline
 from multihead.errors import InvalidInput, ModelNotFound, MultiheadError, NetworkUnavailable, UnsupportedOption
+from multihead.kernels.quantization.registry import PRECISIONS
 from multihead.pipelines import streaming_batcher as flow
 from multihead.pipelines.answers import Failure
 from multihead.pipelines.base import batches
 from multihead.pipelines.catalog import get_task
 from multihead.pipelines.pipeline import default_model
-from multihead.runtime.prepare import precision_of
+from multihead.runtime.prepare import resolve_precision
 
 from .conftest import exact, same
 
@@ -192,10 +193,10 @@ def test_the_default_precision_is_what_the_hardware_multiplies_best(classifier):
     assert pipeline("text-classification", classifier, dtype=torch.float16).precision == "float16"
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int4", "auto"])
+@pytest.mark.parametrize("precision", ["auto", *(name for name, row in PRECISIONS.items() if not row.needs_file)])
 def test_a_model_is_prepared_as_it_is_loaded(classifier, precision):
     pipe = pipeline("text-classification", classifier, precision=precision)
-    prepared = precision_of(precision)
+    prepared = resolve_precision(precision)
     assert pipe.model.prepared == pipe.precision == pipe(TEXTS).metadata.precision == prepared
     same(pipe(TEXTS, top_k=None), exact("text-classification", classifier)(TEXTS, top_k=None), score=0.2)
     wide = pipeline("text-classification", classifier, precision=precision, dtype="float32")

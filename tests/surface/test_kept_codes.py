@@ -15,12 +15,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from multihead import AutoModelForCausalLM
-from multihead.checkpoints.gguf_blocks import FORMS
+from multihead.checkpoints.gguf_blocks import BLOCK_TYPES
 from multihead.errors import CorruptFile, UnsupportedOption
-from multihead.kernels import packed
 from multihead.kernels.cpu import native
-from multihead.kernels.stored import Stored
+from multihead.kernels.quantization.block_tensor import BlockTensor
+from multihead.kernels.quantization.panels import interleave
+from multihead.kernels.quantization.registry import TRAINING
 from multihead.nn.quantized_linear import quantize
+from multihead.runtime.fused_linear_cpu import Product
 from multihead.runtime.prepare import products
 from tests import blocks
 
@@ -44,17 +46,21 @@ def apart(model: Any, path: Path) -> float:
 
 
 def kinds(model: Any) -> dict[str, str]:
-    return {name: part.kind for name, part in model.named_modules() if part in set(products(model))}
+    return {name: part.format.name for name, part in model.named_modules() if part in set(products(model))}
+
+
+def weight(product: Product) -> torch.Tensor:
+    return product.format.weight(product.packed)
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("kind", BLOCK_TYPES)
 def test_a_file_of_any_type_of_block_gives_nearly_the_scores_of_its_numbers(kind, tied, tmp_path):
     path = blocks.llama(tmp_path / "model.gguf", kind, tied=tied)
     model = load(path)
-    assert set(kinds(model).values()) == {FORMS[kind].kind}
+    assert set(kinds(model).values()) == {BLOCK_TYPES[kind].format}
     assert len(kinds(model)) == 2 * 4 + 1
-    assert not any(isinstance(x, Stored) for x in (*model.parameters(), *model.buffers()))
+    assert not any(isinstance(x, BlockTensor) for x in (*model.parameters(), *model.buffers()))
     assert (model.prepared, model.dtype) == ("gguf", torch.float32)
     assert apart(model, path) < 0.05  # what 8 bits of each state cost
 
@@ -65,10 +71,10 @@ def test_turned_and_joined_weights_are_those_of_the_file_to_the_bit(kind, tmp_pa
     plain, made = load(path, None).backbone.layers[1], load(path).backbone.layers[1]
     step = plain.attention.step
     expected = torch.cat([step.q.weight, step.k.weight, step.v.weight])
-    assert torch.equal(packed.unpack(made.attention.step.qkv.packed), expected)
+    assert torch.equal(weight(made.attention.step.qkv), expected)
     step = plain.ffn.step
-    expected = packed.interleaved(step.gate.weight, step.up.weight)
-    assert torch.equal(packed.unpack(made.ffn.step.into.packed), expected)
+    expected = interleave(step.gate.weight, step.up.weight)
+    assert torch.equal(weight(made.ffn.step.into), expected)
 
 
 def test_each_product_has_the_kind_that_its_parts_need(tmp_path):
@@ -117,12 +123,12 @@ def test_int4_keeps_codes_of_four_bits_too(tmp_path):
     assert torch.equal(scores(load(path, "int4")), scores(load(path)))
 
 
-@pytest.mark.parametrize("option", ["load_in_8bit", "load_in_4bit"])
+@pytest.mark.parametrize("option", TRAINING)
 def test_bases_for_training_are_coded_from_the_numbers(option, tmp_path):
     path = blocks.llama(tmp_path / "model.gguf", "Q6_K", tied=True)
     model, expected = AutoModelForCausalLM.from_pretrained(path, **{option: True}), load(path, None)
-    quantize(expected, "int8" if option == "load_in_8bit" else "int4")
-    assert not any(isinstance(x, Stored) for x in model.parameters())
+    quantize(expected, TRAINING[option])
+    assert not any(isinstance(x, BlockTensor) for x in model.parameters())
     assert torch.equal(scores(model), scores(expected))
 
 

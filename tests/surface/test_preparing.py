@@ -14,10 +14,12 @@ import multihead
 from multihead import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
 from multihead.errors import CheckpointMismatch, CorruptFile, InvalidInput, MultiheadError, UnsupportedOption
 from multihead.kernels.cpu import native
+from multihead.kernels.quantization.registry import PRECISIONS
 from multihead.runtime.prepare import products
 
 TEXTS = [[2, 5, 6, 7, 3], [2, 8, 3]]
-PACKED = ["bf16", "int8", "int4"]
+PACKED = [name for name, row in PRECISIONS.items() if row.weights is not None and not row.needs_file]
+BOUNDS = {"fp32": 0.0, "bf16": 0.05, "int8": 0.2}
 
 
 def scores(model: Any) -> torch.Tensor:
@@ -25,7 +27,7 @@ def scores(model: Any) -> torch.Tensor:
         return model.run(TEXTS).scores.float()
 
 
-@pytest.mark.parametrize(("precision", "bound"), [("fp32", 0.0), ("bf16", 0.05), ("int8", 0.2), ("int4", 0.9)])
+@pytest.mark.parametrize(("precision", "bound"), [(name, BOUNDS.get(name, 0.9)) for name in ("fp32", *PACKED)])
 def test_every_precision_stays_near_the_model(classifier, precision, bound):
     plain = AutoModelForSequenceClassification.from_pretrained(classifier)
     made = AutoModelForSequenceClassification.from_pretrained(classifier, precision=precision, dtype="float32")
@@ -104,7 +106,7 @@ def test_prepared_weights_that_do_not_fit_are_refused(saved):
         AutoModelForSequenceClassification.from_pretrained(saved)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int4"])
+@pytest.mark.parametrize("precision", ["fp32", *PACKED])
 def test_prepared_weights_of_another_dtype_are_refused(classifier, tmp_path, precision):
     model = AutoModelForSequenceClassification.from_pretrained(classifier, precision=precision)
     model.save_pretrained(tmp_path)

@@ -124,7 +124,7 @@ class LoraQuantizedLinear(Adapted, QuantizedLinear):
         return self.changed(self.own_weight())
 
     def own_weight(self) -> Tensor:
-        return self.decoded()
+        return self.dequantized()
 
     def plain(self, x: Tensor) -> Tensor:
         return QuantizedLinear.forward(self, x)

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..checkpoints.key_map import KeyMap, parameter_owners
 from ..errors import InvalidInput, UnsupportedConfig, UnsupportedOption, nearest
-from ..nn.quantized_linear import QuantizedLinear, is_quantized, release
+from ..nn.quantized_linear import QuantizedLinear, dequantize_linear, is_quantized
 from .config import ALL_LINEAR, LoraConfig
 from .layers import Adapted, added, first, unwrap, wrap
 from .targets import Saved, Target, V, by_pattern, chosen, meant, saved, targets, unknown_module
@@ -276,7 +276,7 @@ def merge(model: Any, dequantize: bool) -> None:
         for name in list(known.configs):
             remove(model, name)
         for module in [m for m in model.modules() if isinstance(m, QuantizedLinear)]:
-            release(module)
+            dequantize_linear(module)
         for layer, value in values.items():
             owned = layer._parameters["weight"]
             assert owned is not None

@@ -23,55 +23,68 @@ DEPTH = 4  # arrays of arrays are allowed by the format, but no file has them de
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A tensor type: `block` numbers are stored in `size` bytes."""
+class TensorType:
+    """A type of tensor: blocks of `length` numbers, `size` bytes each.
 
+    Args:
+        number: of the type in a file (`ggml_type`). dtype: of torch, for a type without codes; "" for others.
+        file_type: `general.file_type` of a file of such matrices, for types that are written here.
+    """
+
+    number: int
     name: str
-    block: int
+    length: int
     size: int
+    dtype: str = ""
+    file_type: int | None = None
 
 
-KINDS: Mapping[int, Kind] = {
-    0: Kind("F32", 1, 4),
-    1: Kind("F16", 1, 2),
-    2: Kind("Q4_0", 32, 18),
-    3: Kind("Q4_1", 32, 20),
-    6: Kind("Q5_0", 32, 22),
-    7: Kind("Q5_1", 32, 24),
-    8: Kind("Q8_0", 32, 34),
-    9: Kind("Q8_1", 32, 36),
-    10: Kind("Q2_K", 256, 84),
-    11: Kind("Q3_K", 256, 110),
-    12: Kind("Q4_K", 256, 144),
-    13: Kind("Q5_K", 256, 176),
-    14: Kind("Q6_K", 256, 210),
-    15: Kind("Q8_K", 256, 292),
-    16: Kind("IQ2_XXS", 256, 66),
-    17: Kind("IQ2_XS", 256, 74),
-    18: Kind("IQ3_XXS", 256, 98),
-    19: Kind("IQ1_S", 256, 50),
-    20: Kind("IQ4_NL", 32, 18),
-    21: Kind("IQ3_S", 256, 110),
-    22: Kind("IQ2_S", 256, 82),
-    23: Kind("IQ4_XS", 256, 136),
-    24: Kind("I8", 1, 1),
-    25: Kind("I16", 1, 2),
-    26: Kind("I32", 1, 4),
-    27: Kind("I64", 1, 8),
-    28: Kind("F64", 1, 8),
-    29: Kind("IQ1_M", 256, 56),
-    30: Kind("BF16", 1, 2),
-    34: Kind("TQ1_0", 256, 54),
-    35: Kind("TQ2_0", 256, 66),
-    39: Kind("MXFP4", 32, 17),
+TENSOR_TYPES: Mapping[int, TensorType] = {
+    row.number: row
+    for row in (
+        TensorType(0, "F32", 1, 4, "float32", 0),
+        TensorType(1, "F16", 1, 2, "float16", 1),
+        TensorType(2, "Q4_0", 32, 18),
+        TensorType(3, "Q4_1", 32, 20),
+        TensorType(6, "Q5_0", 32, 22),
+        TensorType(7, "Q5_1", 32, 24),
+        TensorType(8, "Q8_0", 32, 34, file_type=7),
+        TensorType(9, "Q8_1", 32, 36),
+        TensorType(10, "Q2_K", 256, 84),
+        TensorType(11, "Q3_K", 256, 110),
+        TensorType(12, "Q4_K", 256, 144),
+        TensorType(13, "Q5_K", 256, 176),
+        TensorType(14, "Q6_K", 256, 210),
+        TensorType(15, "Q8_K", 256, 292),
+        TensorType(16, "IQ2_XXS", 256, 66),
+        TensorType(17, "IQ2_XS", 256, 74),
+        TensorType(18, "IQ3_XXS", 256, 98),
+        TensorType(19, "IQ1_S", 256, 50),
+        TensorType(20, "IQ4_NL", 32, 18),
+        TensorType(21, "IQ3_S", 256, 110),
+        TensorType(22, "IQ2_S", 256, 82),
+        TensorType(23, "IQ4_XS", 256, 136),
+        TensorType(24, "I8", 1, 1, "int8"),
+        TensorType(25, "I16", 1, 2, "int16"),
+        TensorType(26, "I32", 1, 4, "int32"),
+        TensorType(27, "I64", 1, 8, "int64"),
+        TensorType(28, "F64", 1, 8, "float64"),
+        TensorType(29, "IQ1_M", 256, 56),
+        TensorType(30, "BF16", 1, 2, "bfloat16", 32),
+        TensorType(34, "TQ1_0", 256, 54),
+        TensorType(35, "TQ2_0", 256, 66),
+        TensorType(39, "MXFP4", 32, 17),
+    )
 }
+BY_NAME: Mapping[str, TensorType] = {row.name: row for row in TENSOR_TYPES.values()}
+WRITTEN: Mapping[str, TensorType] = {name: row for name, row in BY_NAME.items() if row.file_type is not None}
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorInfo:
     """A tensor in the file: `shape` rows first, `start` and `size` in bytes from the file's begin."""
 
-    kind: Kind
+    type: TensorType
     shape: tuple[int, ...]
     start: int
     size: int
@@ -83,7 +96,7 @@ class Container:
 
     path: Path
     metadata: Mapping[str, Any]
-    tensors: Mapping[str, Entry]
+    tensors: Mapping[str, TensorInfo]
     buffer: mmap.mmap
 
 
@@ -239,7 +252,7 @@ def _contained(path: Path, buffer: mmap.mmap) -> Container:
     return Container(path, metadata, tensors(reader, count, alignment), buffer)
 
 
-def tensors(reader: Reader, count: int, alignment: int) -> dict[str, Entry]:
+def tensors(reader: Reader, count: int, alignment: int) -> dict[str, TensorInfo]:
     """The table of tensors, every one inside the file and beside the others."""
     rows = []
     for _ in range(count):
@@ -249,20 +262,20 @@ def tensors(reader: Reader, count: int, alignment: int) -> dict[str, Entry]:
         shape = tuple(reader.number("Q") for _ in range(dimensions))[::-1]
         rows.append((name, shape, reader.number("I"), reader.number("Q")))
     base = -(-reader.place // alignment) * alignment
-    found: dict[str, Entry] = {}
+    found: dict[str, TensorInfo] = {}
     for name, shape, number, offset in rows:
-        if number not in KINDS:
+        if number not in TENSOR_TYPES:
             raise reader.fail(f"{name!r} has the unknown type {number}")
-        kind = KINDS[number]
+        type_ = TENSOR_TYPES[number]
         total = 1
         for length in shape:
             total *= length
-        if (shape[-1] if shape else 1) % kind.block or offset % alignment or name in found:
+        if (shape[-1] if shape else 1) % type_.length or offset % alignment or name in found:
             raise reader.fail(f"{name!r} has a shape, offset or name that is not allowed")
-        size = total // kind.block * kind.size
+        size = total // type_.length * type_.size
         if base + offset + size > len(reader.buffer):
             raise reader.fail(f"{name!r} reaches past the end")
-        found[name] = Entry(kind, shape, base + offset, size)
+        found[name] = TensorInfo(type_, shape, base + offset, size)
     ordered = sorted(found.items(), key=lambda item: item[1].start)
     for (one, first), (other, second) in pairwise(ordered):
         if first.start + first.size > second.start:

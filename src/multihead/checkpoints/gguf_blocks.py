@@ -1,6 +1,6 @@
-"""GGUF's blocks of small numbers, taken apart and vectorized (github.com/ggml-org/ggml, ggml-quants).
+"""The types of quantized blocks of GGUF, decoded for many blocks at once (github.com/ggml-org/ggml, ggml-quants).
 
-Each function takes blocks (blocks, bytes) as uint8 and gives the codes, scales and minima that `kernels.stored` knows.
+A new type is a class here and its name in `BLOCK_TYPES`; `gguf.TENSOR_TYPES` has the sizes of all types already.
 """
 
 from __future__ import annotations
@@ -11,19 +11,16 @@ import torch
 from torch import Tensor
 
 from ..errors import UnsupportedConfig
-from ..kernels.stored import Form, Parts, Stored
-from .gguf import KINDS, Container, Entry
+from ..kernels.quantization.block_tensor import BlockTensor, BlockType, QuantizedMatrix
+from .gguf import BY_NAME, Container, TensorInfo
 
-PLAIN = {
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F64": torch.float64,
-    "I8": torch.int8,
-    "I16": torch.int16,
-    "I32": torch.int32,
-    "I64": torch.int64,
-}
+
+class GgmlBlock(BlockType):
+    """A type of ggml, named as its class."""
+
+    def __init_subclass__(cls) -> None:
+        cls.name = cls.__name__
+        cls.length, cls.size = BY_NAME[cls.name].length, BY_NAME[cls.name].size
 
 
 def half(blocks: Tensor, begin: int) -> Tensor:
@@ -42,44 +39,6 @@ def fifth_bits(blocks: Tensor, begin: int) -> Tensor:
     return ((blocks[:, begin : begin + 4, None] >> places & 1) << 4).flatten(1)
 
 
-def q4_0(b: Tensor) -> Parts:
-    scale = half(b, 0)
-    return nibbles(b[:, 2:]), scale, scale * -8
-
-
-def q4_1(b: Tensor) -> Parts:
-    return nibbles(b[:, 4:]), half(b, 0), half(b, 2)
-
-
-def q5_0(b: Tensor) -> Parts:
-    return (nibbles(b[:, 6:]) | fifth_bits(b, 2)).to(torch.int8) - 16, half(b, 0), None
-
-
-def q5_1(b: Tensor) -> Parts:
-    return nibbles(b[:, 8:]) | fifth_bits(b, 4), half(b, 0), half(b, 2)
-
-
-def q8_0(b: Tensor) -> Parts:
-    return b[:, 2:].contiguous().view(torch.int8), half(b, 0), None
-
-
-def q2_k(b: Tensor) -> Parts:
-    scales, packed = b[:, :16], b[:, 16:80]
-    q = (packed.unflatten(1, (2, 1, 32)) >> torch.tensor([0, 2, 4, 6], dtype=torch.uint8)[:, None] & 3).flatten(1)
-    return q, half(b, 80) * (scales & 15).float(), -half(b, 82) * (scales >> 4).float()
-
-
-def q3_k(b: Tensor) -> Parts:
-    mask, packed, stored = b[:, :32], b[:, 32:96], b[:, 96:108]
-    shifts = torch.tensor([0, 2, 4, 6], dtype=torch.uint8)[:, None]
-    low = (packed.unflatten(1, (2, 1, 32)) >> shifts & 3).flatten(1)
-    bits = (mask[:, None] >> torch.arange(8, dtype=torch.uint8)[:, None] & 1).flatten(1)
-    q = low.to(torch.int8) - ((1 - bits) << 2).to(torch.int8)
-    high = (stored[:, None, 8:] >> shifts & 3).flatten(1)
-    scales = (nibbles(stored[:, :8]) | (high << 4)).to(torch.int8) - 32
-    return q, half(b, 108) * scales.float(), None
-
-
 def six_bits(s: Tensor) -> tuple[Tensor, Tensor]:
     """Eight scales and eight minima of six bits each, from twelve bytes: both (blocks, 8)."""
     first, second, third = s[:, :4], s[:, 4:8], s[:, 8:]
@@ -94,46 +53,142 @@ def pairs(packed: Tensor) -> Tensor:
     return torch.stack([rows & 15, rows >> 4], 2).flatten(1, 2)
 
 
-def q4_k(b: Tensor) -> Parts:
-    scales, least = six_bits(b[:, 4:16])
-    return pairs(b[:, 16:]).flatten(1), half(b, 0) * scales, -half(b, 2) * least
+class Q4_0(GgmlBlock):
+    """4 bits around zero, a scale for each 32."""
+
+    format, exact = "int4", True
+
+    @staticmethod
+    def decode(blocks: Tensor) -> QuantizedMatrix:
+        scale = half(blocks, 0)
+        return QuantizedMatrix(nibbles(blocks[:, 2:]), scale, scale * -8)
 
 
-def q5_k(b: Tensor) -> Parts:
-    scales, least = six_bits(b[:, 4:16])
-    fifth = (b[:, None, 16:48] >> torch.arange(8, dtype=torch.uint8)[:, None] & 1) << 4
-    return (pairs(b[:, 48:]) | fifth).flatten(1), half(b, 0) * scales, -half(b, 2) * least
+class Q4_1(GgmlBlock):
+    """4 bits, a scale and a minimum for each 32."""
+
+    format, exact = "int4", True
+
+    @staticmethod
+    def decode(blocks: Tensor) -> QuantizedMatrix:
+        return QuantizedMatrix(nibbles(blocks[:, 4:]), half(blocks, 0), half(blocks, 2))
 
 
-def q6_k(b: Tensor) -> Parts:
-    low = b[:, :128].unflatten(1, (2, 1, 64)) >> torch.tensor([0, 4], dtype=torch.uint8)[:, None] & 15
-    high = b[:, 128:192].unflatten(1, (2, 1, 32)) >> torch.tensor([0, 2, 4, 6], dtype=torch.uint8)[:, None] & 3
-    q = (low.unflatten(3, (2, 32)).flatten(2, 3) | (high << 4)).flatten(1).to(torch.int8) - 32
-    return q, half(b, 208) * b[:, 192:208].contiguous().view(torch.int8).float(), None
+class Q4_K(GgmlBlock):
+    """4 bits, a scale and a minimum of 6 bits for each 32. Both are rounded to half precision in int4."""
+
+    format, exact = "int4", True
+
+    @staticmethod
+    def decode(blocks: Tensor) -> QuantizedMatrix:
+        scales, least = six_bits(blocks[:, 4:16])
+        return QuantizedMatrix(pairs(blocks[:, 16:]).flatten(1), half(blocks, 0) * scales, -half(blocks, 2) * least)
 
 
-SIZES = {kind.name: (kind.block, kind.size) for kind in KINDS.values()}
-FORMS: Mapping[str, Form] = {
-    # a scale, or a scale and a minimum, for each 32 codes, as `kernels.packed` has them
-    "Q4_0": Form(*SIZES["Q4_0"], q4_0, "int4", same=True),
-    "Q4_1": Form(*SIZES["Q4_1"], q4_1, "int4", same=True),
-    "Q4_K": Form(*SIZES["Q4_K"], q4_k, "int4", same=True),
-    "Q5_0": Form(*SIZES["Q5_0"], q5_0, "int8g", same=True),
-    "Q8_0": Form(*SIZES["Q8_0"], q8_0, "int8g", same=True),
-    # codes of more than 4 bits with a minimum, or a scale for each 16
-    "Q5_1": Form(*SIZES["Q5_1"], q5_1, "int8g", same=False),
-    "Q5_K": Form(*SIZES["Q5_K"], q5_k, "int8g", same=False),
-    "Q6_K": Form(*SIZES["Q6_K"], q6_k, "int8g", same=False),
-    "Q3_K": Form(*SIZES["Q3_K"], q3_k, "int8g", same=False),
-    "Q2_K": Form(*SIZES["Q2_K"], q2_k, "int8g", same=False),
+class Q5_0(GgmlBlock):
+    """5 bits around zero, a scale for each 32: the codes fit into 8."""
+
+    format, exact = "int8g", True
+
+    @staticmethod
+    def decode(blocks: Tensor) -> QuantizedMatrix:
+        return QuantizedMatrix((nibbles(blocks[:, 6:]) | fifth_bits(blocks, 2)).to(torch.int8) - 16, half(blocks, 0))
+
+
+class Q8_0(GgmlBlock):
+    """8 bits, a scale for each 32."""
+
+    format, exact = "int8g", True
+
+    @staticmethod
+    def decode(blocks: Tensor) -> QuantizedMatrix:
+        return QuantizedMatrix(blocks[:, 2:].contiguous().view(torch.int8), half(blocks, 0))
+
+    @staticmethod
+    def encode(rows: Tensor) -> Tensor:
+        values = rows.float().reshape(-1, 32)
+        scale = values.abs().amax(1, keepdim=True) / 127
+        codes = torch.where(scale > 0, values / scale.clamp_min(1e-38), 0.0).round().clamp(-127, 127).to(torch.int8)
+        return torch.cat([scale.half().contiguous().view(torch.uint8), codes.view(torch.uint8)], 1)
+
+
+class Q5_1(GgmlBlock):
+    """5 bits, a scale and a minimum for each 32: quantized again."""
+
+    format, exact = "int8g", False
+
+    @staticmethod
+    def decode(blocks: Tensor) -> QuantizedMatrix:
+        return QuantizedMatrix(nibbles(blocks[:, 8:]) | fifth_bits(blocks, 4), half(blocks, 0), half(blocks, 2))
+
+
+class Q5_K(GgmlBlock):
+    """5 bits, a scale and a minimum of 6 bits for each 32: quantized again."""
+
+    format, exact = "int8g", False
+
+    @staticmethod
+    def decode(blocks: Tensor) -> QuantizedMatrix:
+        scales, least = six_bits(blocks[:, 4:16])
+        fifth = (blocks[:, None, 16:48] >> torch.arange(8, dtype=torch.uint8)[:, None] & 1) << 4
+        return QuantizedMatrix(
+            (pairs(blocks[:, 48:]) | fifth).flatten(1), half(blocks, 0) * scales, -half(blocks, 2) * least
+        )
+
+
+class Q6_K(GgmlBlock):
+    """6 bits, a scale of 8 bits for each 16: quantized again."""
+
+    format, exact = "int8g", False
+
+    @staticmethod
+    def decode(blocks: Tensor) -> QuantizedMatrix:
+        low = blocks[:, :128].unflatten(1, (2, 1, 64)) >> torch.tensor([0, 4], dtype=torch.uint8)[:, None] & 15
+        high = blocks[:, 128:192].unflatten(1, (2, 1, 32)) >> torch.tensor([0, 2, 4, 6], dtype=torch.uint8)[:, None] & 3
+        q = (low.unflatten(3, (2, 32)).flatten(2, 3) | (high << 4)).flatten(1).to(torch.int8) - 32
+        return QuantizedMatrix(q, half(blocks, 208) * blocks[:, 192:208].contiguous().view(torch.int8).float())
+
+
+class Q3_K(GgmlBlock):
+    """3 bits, a scale of 6 bits for each 16: quantized again."""
+
+    format, exact = "int8g", False
+
+    @staticmethod
+    def decode(blocks: Tensor) -> QuantizedMatrix:
+        mask, packed, stored = blocks[:, :32], blocks[:, 32:96], blocks[:, 96:108]
+        shifts = torch.tensor([0, 2, 4, 6], dtype=torch.uint8)[:, None]
+        low = (packed.unflatten(1, (2, 1, 32)) >> shifts & 3).flatten(1)
+        bits = (mask[:, None] >> torch.arange(8, dtype=torch.uint8)[:, None] & 1).flatten(1)
+        q = low.to(torch.int8) - ((1 - bits) << 2).to(torch.int8)
+        high = (stored[:, None, 8:] >> shifts & 3).flatten(1)
+        scales = (nibbles(stored[:, :8]) | (high << 4)).to(torch.int8) - 32
+        return QuantizedMatrix(q, half(blocks, 108) * scales.float())
+
+
+class Q2_K(GgmlBlock):
+    """2 bits, a scale and a minimum of 4 bits for each 16: quantized again."""
+
+    format, exact = "int8g", False
+
+    @staticmethod
+    def decode(blocks: Tensor) -> QuantizedMatrix:
+        scales, packed = blocks[:, :16], blocks[:, 16:80]
+        q = (packed.unflatten(1, (2, 1, 32)) >> torch.tensor([0, 2, 4, 6], dtype=torch.uint8)[:, None] & 3).flatten(1)
+        return QuantizedMatrix(q, half(blocks, 80) * (scales & 15).float(), -half(blocks, 82) * (scales >> 4).float())
+
+
+BLOCK_TYPES: Mapping[str, BlockType] = {
+    block_type.name: block_type
+    for block_type in (Q4_0(), Q4_1(), Q4_K(), Q5_0(), Q8_0(), Q5_1(), Q5_K(), Q6_K(), Q3_K(), Q2_K())
 }
 
 
 class GgufTensors(Mapping[str, Tensor]):
-    """The tensors of a GGUF file; each is expanded to float32 when it is asked for, plain ones are views of the map.
+    """The tensors of a GGUF file. Reading one dequantizes it to float32; one without codes is a view of the map.
 
     Args:
-        blocks: matrices of codes are given as they are, `Stored`.
+        blocks: return matrices of codes as `BlockTensor`, not dequantized.
     """
 
     def __init__(self, container: Container, *, blocks: bool = False) -> None:
@@ -142,15 +197,16 @@ class GgufTensors(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         kind, stored = self.raw(name)
         shape = self.shape(name)
-        if kind in PLAIN:
-            return stored.view(PLAIN[kind]).view(shape)
-        if kind not in FORMS:
+        if dtype := BY_NAME[kind].dtype:
+            return stored.view(getattr(torch, dtype)).view(shape)
+        if kind not in BLOCK_TYPES:
+            plain = [row.name for row in BY_NAME.values() if row.dtype]
             raise UnsupportedConfig(
                 f"{self.container.path}: {name!r} is stored as {kind}, which is not read here; known: "
-                f"{', '.join([*PLAIN, *FORMS])}. Convert the file to one of these."
+                f"{', '.join([*plain, *BLOCK_TYPES])}. Convert the file to one of these."
             )
-        form = FORMS[kind]
-        found = Stored(stored.view(*shape[:-1], shape[-1] // form.numbers * form.size), form)
+        block_type = BLOCK_TYPES[kind]
+        found = BlockTensor(stored.view(*shape[:-1], shape[-1] // block_type.length * block_type.size), block_type)
         return found if self.blocks and len(shape) > 1 else found.numbers()
 
     def __iter__(self) -> Iterator[str]:
@@ -167,10 +223,10 @@ class GgufTensors(Mapping[str, Tensor]):
         """A tensor's type and its bytes (uint8), as they are stored."""
         entry = self._entry(name)
         if not entry.size:
-            return entry.kind.name, torch.empty(0, dtype=torch.uint8)
-        return entry.kind.name, torch.frombuffer(
+            return entry.type.name, torch.empty(0, dtype=torch.uint8)
+        return entry.type.name, torch.frombuffer(
             self.container.buffer, dtype=torch.uint8, count=entry.size, offset=entry.start
         )
 
-    def _entry(self, name: str) -> Entry:
+    def _entry(self, name: str) -> TensorInfo:
         return self.container.tensors[name]

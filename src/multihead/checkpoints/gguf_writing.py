@@ -11,19 +11,17 @@ import torch
 from torch import Tensor
 
 from ..files import replacing
-from .gguf import ARRAY, KINDS, MAGIC, STRING
+from .gguf import ARRAY, BY_NAME, MAGIC, STRING
+from .gguf_blocks import BLOCK_TYPES
 
 VERSION, ALIGNMENT = 3, 32
-FLOATS: Mapping[str, torch.dtype] = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-FILE_TYPES: Mapping[str, int] = {"F32": 0, "F16": 1, "Q8_0": 7, "BF16": 32}  # general.file_type
-NUMBERS: Mapping[str, int] = {kind.name: number for number, kind in KINDS.items()}
 
 
 def write(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor], kind: str) -> None:
     """Writes a file whose matrices are stored as `kind`, vectors in F32; it is there whole or not at all.
 
     Args:
-        metadata: bools, whole numbers, floats, strings and lists of one of them. kind: of `FILE_TYPES`.
+        metadata: bools, whole numbers, floats, strings and lists of one of them. kind: a name in `gguf.WRITTEN`.
     """
     kinds = {name: stored_as(x, kind) for name, x in tensors.items()}
     with replacing(path) as part, part.open("wb") as file:
@@ -34,7 +32,7 @@ def write(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]
         for name, x in tensors.items():
             sizes = tuple(reversed(x.shape))  # the quickest first
             file.write(
-                string(name) + struct.pack(f"<I{len(sizes)}QIQ", len(sizes), *sizes, NUMBERS[kinds[name]], place)
+                string(name) + struct.pack(f"<I{len(sizes)}QIQ", len(sizes), *sizes, BY_NAME[kinds[name]].number, place)
             )
             place += padded(bytes_of(x, kinds[name]))
         fill(file)
@@ -48,12 +46,12 @@ def stored_as(x: Tensor, kind: str) -> str:
     """Vectors stay exact, and so do rows that no whole number of blocks fills."""
     if x.ndim < 2:
         return "F32"
-    return kind if x.shape[-1] % KINDS[NUMBERS[kind]].block == 0 else "F16"
+    return kind if x.shape[-1] % BY_NAME[kind].length == 0 else "F16"
 
 
 def bytes_of(x: Tensor, kind: str) -> int:
-    entry = KINDS[NUMBERS[kind]]
-    return x.numel() // entry.block * entry.size
+    entry = BY_NAME[kind]
+    return x.numel() // entry.length * entry.size
 
 
 def padded(size: int) -> int:
@@ -67,18 +65,10 @@ def fill(file: IO[bytes]) -> None:
 def stored(x: Tensor, kind: str) -> Iterator[bytes]:
     """A tensor's bytes, a part at a time."""
     for rows in x.flatten(0, -2).split(4096) if x.ndim > 1 else (x,):
-        if kind == "Q8_0":
-            yield q8_0(rows).numpy().tobytes()
+        if dtype := BY_NAME[kind].dtype:
+            yield rows.to(getattr(torch, dtype)).contiguous().view(torch.uint8).numpy().tobytes()
         else:
-            yield rows.to(FLOATS[kind]).contiguous().view(torch.uint8).numpy().tobytes()
-
-
-def q8_0(rows: Tensor) -> Tensor:
-    """Blocks of 32 numbers as bytes (blocks, 34): a scale in float16, then what to multiply it with."""
-    blocks = rows.float().reshape(-1, 32)
-    scale = blocks.abs().amax(1, keepdim=True) / 127
-    steps = torch.where(scale > 0, blocks / scale.clamp_min(1e-38), 0.0).round().clamp(-127, 127).to(torch.int8)
-    return torch.cat([scale.half().contiguous().view(torch.uint8), steps.view(torch.uint8)], 1)
+            yield BLOCK_TYPES[kind].encode(rows).numpy().tobytes()
 
 
 def string(text: str) -> bytes:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..kernels.stored import Stored
+from ..kernels.quantization.block_tensor import BlockTensor
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Source:
 
     def read_stored(self, *stored: Tensor) -> Tensor:
         """`read`, of a tensor in blocks too: it stays so where its rows are only moved."""
-        if isinstance(stored[0], Stored) and self.by_rows:
+        if isinstance(stored[0], BlockTensor) and self.by_rows:
             return stored[0].moved(self.read)
         return self.read(*stored)
 

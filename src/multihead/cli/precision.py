@@ -1,4 +1,4 @@
-"""`--precision` of the commands that run models."""
+"""The option `--precision` of commands that run models."""
 
 from __future__ import annotations
 
@@ -7,29 +7,33 @@ from typing import Any
 
 import click
 
-NAMES = {"fp32": "float32", "bf16": "bfloat16"}
-CHOICES = ("auto", "float32", "fp32", "bfloat16", "bf16", "float16", "int8", "int4", "gguf")
+from ..kernels.quantization.registry import PRECISIONS
+
+DTYPES = ("float16",)  # choices that are a dtype and no precision
+CHOICES = ("auto", *(name for row in PRECISIONS.values() for name in (*row.aliases, row.name)), *DTYPES)
+QUANTIZED = [row.name for row in PRECISIONS.values() if row.is_quantized and not row.needs_file]
 
 
 def option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command the option."""
+    """Add the option to a command."""
     return click.option(
         "--precision", type=click.Choice(CHOICES), default="auto", show_default=True,
-        help="auto takes what this machine multiplies fastest; int8 and int4 round the weights, gguf keeps "
-        "those of a quantized GGUF file (docs/fast.md).",
+        help=f"auto takes what this machine multiplies fastest; {', '.join(QUANTIZED[:-1])} and {QUANTIZED[-1]} round "
+        "the weights, gguf keeps those of a quantized GGUF file (docs/fast.md).",
     )(command)  # fmt: skip
 
 
 def loading(precision: str, device: str | None) -> dict[str, Any]:
-    """What `pipeline` is told for a choice: models of a command are prepared where they run on a CPU."""
-    name = NAMES.get(precision, precision)
-    if name in ("int8", "int4", "gguf"):
+    """Return the options of `pipeline` for a choice. On a CPU, the models of a command are prepared."""
+    name = next((row.name for row in PRECISIONS.values() if precision in row.aliases), precision)
+    row = PRECISIONS.get(name)
+    if row is None:  # auto, or a dtype
+        return ({"precision": name} if on_cpu(device) else {}) if name == "auto" else {"dtype": name}
+    if row.is_quantized or (row.weights is not None and on_cpu(device)):
         return {"precision": name}
-    if name in ("auto", "bfloat16") and on_cpu(device):
-        return {"precision": "bf16" if name == "bfloat16" else name}
-    return {} if name == "auto" else {"dtype": name}
+    return {"dtype": row.dtype}
 
 
 def on_cpu(device: str | None) -> bool:
-    """Whether a `--device` means the CPU."""
+    """True if the value of `--device` means the CPU."""
     return (device or "cpu").partition(":")[0] == "cpu"

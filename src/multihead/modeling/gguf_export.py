@@ -13,7 +13,8 @@ from tokenizers.models import BPE
 
 import tokenizers
 
-from ..checkpoints.gguf_writing import FILE_TYPES, write
+from ..checkpoints.gguf import WRITTEN
+from ..checkpoints.gguf_writing import write
 from ..checkpoints.key_map import join_head
 from ..errors import InvalidInput, UnsupportedConfig, UnsupportedOption, UnsupportedTokenizer
 from ..models.common.gguf import ENTRIES
@@ -37,7 +38,7 @@ def save_gguf(model: PreTrainedModel, tokenizer: Tokenizer, path: Path, kind: st
     """Writes the file.
 
     Args:
-        kind: what matrices are stored as: F32, F16, BF16 or Q8_0.
+        kind: type of the matrices, a name in `checkpoints.gguf.WRITTEN`.
 
     Raises:
         UnsupportedOption: a model with adapters, or a quantized one. InvalidInput: one that was prepared.
@@ -50,8 +51,8 @@ def save_gguf(model: PreTrainedModel, tokenizer: Tokenizer, path: Path, kind: st
             "GGUF holds plain weights, and the model has adapters or a quantized base: call "
             "model.merge_adapters(dequantize=True) first."
         )
-    if kind not in FILE_TYPES:
-        raise InvalidInput(f"A GGUF file is written as {', '.join(FILE_TYPES)}, not {kind!r}.")
+    if kind not in WRITTEN:
+        raise InvalidInput(f"A GGUF file is written as {', '.join(WRITTEN)}, not {kind!r}.")
     name = dict(FAMILIES[model.config.model_type].layouts).get("gguf")
     if name is None or "gguf" not in model.architecture.layouts or model._head is None:
         able = sorted(k for k, entry in FAMILIES.items() if dict(entry.layouts).get("gguf"))
@@ -72,7 +73,7 @@ def described(model: PreTrainedModel, name: str, kind: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "general.architecture": name,
         "general.name": Path(model.name_or_path.partition("#sha256=")[0]).name or name,
-        "general.file_type": FILE_TYPES[kind],
+        "general.file_type": WRITTEN[kind].file_type,
         "general.quantization_version": 2,
     }
     for ours, theirs in ENTRIES.items():

@@ -22,12 +22,13 @@ from ..hub.local import is_adapter
 from ..hub.options import DownloadOptions
 from ..kernels.hardware import best_device, usable
 from ..kernels.malloc import keep_freed
+from ..kernels.quantization.registry import PRECISIONS, TRAINING
 from ..models.common.gguf_settings import Settings, ends, refuse_unread, rotary_factors, windows
 from ..models.common.registry import architecture, model_type_of_layout, parse_config
 from ..nn.empty import empty_weights
 from ..nn.quantized_linear import quantize
 from ..nn.weights import initialize
-from ..runtime.prepare import codes_of, decode, precision_of, states_dtype
+from ..runtime.prepare import decode, hidden_dtype, resolve_precision
 from ..runtime.prepare import load as load_prepared
 from .fill_weights import NewWeights, fill, warn_of_new
 from .pretrained import PreTrainedModel
@@ -132,7 +133,7 @@ def load_model(
         options |= {"load_in_8bit": load_in_8bit, "load_in_4bit": load_in_4bit}
         return _adapted(path, str(name), choose, place, options, precision)
     if (path / PREPARED).is_file():
-        wanted = None if bits is None and precision in (None, "auto") else bits or precision_of(str(precision))
+        wanted = None if bits is None and precision in (None, "auto") else bits or resolve_precision(str(precision))
         with unchanged(path / CONFIG_FILE):
             model = _prepared(path, choose, changed(config or read_config(path), options), target, wanted)
         model.to(
@@ -154,9 +155,10 @@ def load_model(
         model.set_attention(attn_implementation)
     states = stored if dtype != "auto" else None
     if precision is not None:
-        precision = precision_of(precision, target)
-        stored = states = states or states_dtype(precision, target)
-    coded, first = bits or codes_of(precision), None if bits else target  # 8 and 4 bits are made on the CPU
+        precision = resolve_precision(precision, target)
+        stored = states = states or hidden_dtype(precision, target)
+    weights = PRECISIONS[precision].weights if precision else None
+    coded, first = bits or weights, None if bits else target  # 8 and 4 bits are made on the CPU
     if coded and torch.device(first or "cpu").type == "cpu":
         checkpoint = checkpoint.in_blocks()
     want: Any = {"reshape": ignore_mismatched_sizes, "new": new, "ignore": ignore, "even": not coded}
@@ -262,12 +264,12 @@ def load_pair(
 
 
 def _bits(eight: bool, four: bool, precision: str | None) -> str | None:
-    """The kind of codes that two options ask for. Raises UnsupportedOption for what excludes each other."""
+    """Return the quantization format of two options, or None. Raises UnsupportedOption for what excludes each other."""
     if eight and four:
         raise UnsupportedOption("load_in_8bit and load_in_4bit exclude each other; give one.")
     if (eight or four) and precision:
         raise UnsupportedOption("load_in_8bit and load_in_4bit are for training; precision is for inference. Give one.")
-    return "int8" if eight else "int4" if four else None
+    return TRAINING["load_in_8bit"] if eight else TRAINING["load_in_4bit"] if four else None
 
 
 def _legacy(options: dict[str, Any], dtype: Any, device: Any) -> tuple[Any, str | torch.device | None]:

@@ -11,7 +11,7 @@
 
 // A matrix product with what stands before and after it:
 //   y = after(add + act(norm(x) @ weight.T + bias))
-// The weight lies in panels of 64 outputs, see `kernels/packed.py`, which writes them; or as it was stored.
+// The weight lies in panels of 64 outputs, see `kernels/quantization/panels.py`, which writes them; or as it was stored.
 struct Weight {
     int32_t kind;  // 0 bfloat16, 1 int8 with a scale a row, 2 int8 in groups of 32, 3 int4 in groups of 32;
                    // as it was stored, up to three matrices one under the other: 4 float32 and 5 bfloat16 of

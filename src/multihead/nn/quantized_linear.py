@@ -1,4 +1,4 @@
-"""Linear layers that hold their weight in 8 or 4 bits."""
+"""Linear layers whose weight is held in a quantization format, for training adapters over them (QLoRA)."""
 
 from __future__ import annotations
 
@@ -10,83 +10,110 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidInput
-from ..kernels.quantized import dequantize, product
-from ..kernels.quantized import quantize as coded
+from ..kernels.quantization.base import QuantizationFormat
+from ..kernels.quantization.block_tensor import QuantizedMatrix
+from ..kernels.quantization.matmul import dequantized_linear
+from ..kernels.quantization.registry import TRAINING, format_of
 from .weights import Linear
 
-LAYER = re.compile(r"^(?!head\.)(.*\.)?layers\.")  # the path of what lies in a backbone's layers
+LAYER = re.compile(r"^(?!head\.)(.*\.)?layers\.")  # paths of modules in the layers of a backbone
 
 
 class QuantizedLinear(Linear):
-    """A linear layer whose weight is buffers: `codes` and float32 `scales`. Made of a `Linear` by `hold`."""
+    """A linear layer whose weight is buffers: `codes`, float32 `scales` and, where the format has them, `minima`.
 
+    `quantize_linear` makes one of a `Linear`.
+    """
+
+    format: QuantizationFormat
     codes: Tensor
-    scales: Tensor
-    sample: Tensor  # empty; its dtype is what the weight is decoded to, and follows `model.to(dtype)`
+    scales: Tensor | None
+    minima: Tensor | None
+    sample: Tensor  # empty; its dtype is that of the dequantized weight, and follows `model.to(dtype)`
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
-        """(outputs, inputs), decoded anew each time."""
-        return self.decoded()
+        """(outputs, inputs), dequantized each time."""
+        return self.dequantized()
 
-    def decoded(self, dtype: torch.dtype | None = None) -> Tensor:
-        return dequantize(self.codes, self.scales, self.shape, dtype or self.sample.dtype)
+    def dequantized(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Return the weight, (outputs, inputs); None for the model's dtype."""
+        return self.format.dequantize(self.matrix, self.shape, dtype or self.sample.dtype)
+
+    @property
+    def matrix(self) -> QuantizedMatrix:
+        return QuantizedMatrix(self.codes, self.scales, self.minima)
 
     @property
     def shape(self) -> tuple[int, int]:
         return self.out_features, self.in_features
 
     def forward(self, input: Tensor) -> Tensor:
-        return product(self.widen(input), self.codes, self.scales, self.shape, self.bias)
+        return dequantized_linear(self.widen(input), self.format, self.matrix, self.shape, self.bias)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
-        scales = self.scales
+        matrix = self.matrix
         super()._apply(fn, recurse)
-        self.scales = scales.to(self.codes.device)  # they keep float32, whatever the model's precision becomes
+        for name, held in matrix._asdict().items():
+            moved = getattr(self, name)
+            if held is not None and moved.dtype != held.dtype:  # these keep their dtype, whatever the model's becomes
+                setattr(self, name, held.to(moved.device))
         return self
 
 
-def hold(linear: Linear, kind: str, device: torch.device | str | None = None) -> None:
-    """Turns a layer into a `QuantizedLinear`, in place. `device`: where the codes go, None for where the weight is.
+def quantize_linear(linear: Linear, format: str, device: torch.device | str | None = None) -> None:
+    """Turn a layer into a `QuantizedLinear`, in place.
+
+    Args:
+        format: a name in `kernels.quantization.registry.FORMATS`.
+        device: where the codes go; None for where the weight is.
 
     Raises:
-        UnsupportedOption: a kind that is not int8 or int4. InvalidInput: weights that are not finite.
+        UnsupportedOption: an unknown format. InvalidInput: weights that are not finite.
     """
     weight = linear.weight.detach()
-    codes, scales = coded(weight.to(device), kind)
+    chosen = format_of(format)
+    matrix = chosen.encode(weight.to(device))
     del linear.weight
     linear.__class__ = QuantizedLinear
-    linear.register_buffer("codes", codes)
-    linear.register_buffer("scales", scales)
-    linear.register_buffer("sample", weight.new_empty(0, device=codes.device), persistent=False)
+    linear.format = chosen  # type: ignore[assignment]
+    for name, value in matrix._asdict().items():
+        linear.register_buffer(name, value)
+    linear.register_buffer("sample", weight.new_empty(0, device=matrix.codes.device), persistent=False)
 
 
-def release(linear: QuantizedLinear) -> None:
-    """Turns a layer back into a `Linear`, in place, with the decoded weight."""
-    weight = linear.decoded()
-    del linear.codes, linear.scales, linear.sample
+def dequantize_linear(linear: QuantizedLinear) -> None:
+    """Turn a layer back into a `Linear`, in place, with the dequantized weight."""
+    weight = linear.dequantized()
+    del linear.codes, linear.scales, linear.minima, linear.sample, linear.format
     linear.__class__ = Linear  # type: ignore[assignment]
     linear.register_parameter("weight", nn.Parameter(weight))
 
 
-def quantize(model: nn.Module, kind: str, device: torch.device | str | None = None) -> None:
-    """Holds every linear layer of a backbone's layers in `kind` ("int8" or "int4"), in place, one after the other.
+def quantize(model: nn.Module, format: str, device: torch.device | str | None = None) -> None:
+    """Quantize every linear layer in the layers of a backbone, in place, one after the other.
 
     Embeddings, heads and the routers of experts stay as they are.
 
+    Args:
+        format: a name in `kernels.quantization.registry.FORMATS`; "int4" is NF4 here, as `load_in_4bit` takes it.
+        device: as for `quantize_linear`.
+
     Raises:
-        InvalidInput: the model has no such layer, or adapters already. UnsupportedOption: another kind.
+        InvalidInput: the model has no such layer, or adapters already. UnsupportedOption: an unknown format.
     """
+    format = TRAINING["load_in_4bit"] if format == "int4" else format
     linears = {path: m for path, m in model.named_modules() if isinstance(m, Linear) and LAYER.match(path)}
     changed = next((path for path, m in linears.items() if type(m) not in (Linear, QuantizedLinear)), None)
     if changed is not None:
         raise InvalidInput(f"{changed} has an adapter already; quantize the model first, then add adapters.")
     found = [m for path, m in linears.items() if type(m) is Linear and not path.endswith(".router")]
     if not found:
-        raise InvalidInput(f"{type(model).__name__} has no linear layers left to hold in {kind}.")
+        raise InvalidInput(f"{type(model).__name__} has no linear layers left to quantize to {format}.")
     for linear in found:
-        hold(linear, kind, device)
+        quantize_linear(linear, format, device)
 
 
 def is_quantized(model: nn.Module) -> bool:
+    """True if the model has a `QuantizedLinear`."""
     return any(isinstance(module, QuantizedLinear) for module in model.modules())

@@ -12,7 +12,7 @@ from ..errors import InvalidInput, NetworkUnavailable, UnknownModel, Unsupported
 from ..hub.options import DownloadOptions
 from ..kernels.hardware import best_dtype, usable
 from ..modeling import auto
-from ..runtime.prepare import precision_of
+from ..runtime.prepare import resolve_precision
 from ..tokenizers.tokenizer import Tokenizer
 from .catalog import LANGUAGE_PAIR, get_task
 from .defaults import TRANSLATORS, translator_on_hub
@@ -91,7 +91,7 @@ def check_precision(model: Any, precision: str | None) -> None:
     if precision is None:
         return
     own = getattr(model, "model", model).prepared
-    if precision_of(precision, model.device) != own:
+    if resolve_precision(precision, model.device) != own:
         found = f"it was prepared in {own}" if own else "it was not prepared"
         advice = "load it again" if own else f"call model.prepare({precision!r}) first"
         raise UnsupportedOption(

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from ..heads.heads import LanguageModel
-from ..kernels.packed import KEPT, kept_kind
+from ..kernels.quantization.base import file_format, format_of
+from ..kernels.quantization.registry import FILE_FORMAT
 from ..nn.attention.attention import CrossAttention
 from ..nn.experts import ExpertList, RoutedExperts, StackedExperts, WithShared
 from ..nn.feedforward import FeedForward, GatedFeedForward
@@ -36,15 +37,15 @@ from .fused_linear_cpu import FusedLinear, PackedLinear
 from .fused_linear_gpu import FusedLinearGPU
 from .layer_spec import LayerSpec, NormSpec, describe
 
-GPU = "gpu"  # in place of a kind of codes: weights keep their dtype, and torch multiplies them
+GPU = "gpu"  # in place of a format: weights keep their dtype, and torch multiplies them
 Places = WeakKeyDictionary[nn.Module, nn.Module]  # a layer -> the module in its place; a layer may have several places
 
 
-def fuse(module: nn.Module, kind: str) -> nn.Module:
+def fuse(module: nn.Module, format: str) -> nn.Module:
     """Joins and packs every step inside that can be, and packs other linear layers alone.
 
     Args:
-        kind: of codes, as in `kernels.packed`, or `GPU`.
+        format: of packed weights, as `kernels.quantization.base.pack` takes it, or `GPU`.
 
     Returns:
         The module to use from now on, which is another one for a stack that runs fused as a whole.
@@ -53,38 +54,38 @@ def fuse(module: nn.Module, kind: str) -> nn.Module:
         InvalidInput: weights that are not finite, or too large.
     """
     places: Places = WeakKeyDictionary()
-    _fuse_parts(module, kind, places)
-    return (_fused_stack(module, kind) if type(module) is Stack else None) or module
+    _fuse_parts(module, format, places)
+    return (_fused_stack(module, format) if type(module) is Stack else None) or module
 
 
-def _fuse_parts(parent: nn.Module, kind: str, places: Places) -> None:
+def _fuse_parts(parent: nn.Module, format: str, places: Places) -> None:
     for name in list(parent._modules):
         child = parent._modules[name]
         if child is None or isinstance(child, (FusedLinear, FusedLinearGPU)):
             continue
         if child not in places:
-            packable = kind != GPU and name not in getattr(parent, "unpacked", ())
-            places[child] = _fuse_one(child, kind, places, packable)
+            packable = format != GPU and name not in getattr(parent, "unpacked", ())
+            places[child] = _fuse_one(child, format, places, packable)
         if places[child] is not child:
             setattr(parent, name, places[child])
 
 
-def _fuse_one(layer: nn.Module, kind: str, places: Places, packable: bool) -> nn.Module:
+def _fuse_one(layer: nn.Module, format: str, places: Places, packable: bool) -> nn.Module:
     """The module in a layer's place, with its parts fused; the layer itself where it stays."""
     if type(layer) is Linear:
-        return PackedLinear(layer, kind) if packable and describe(layer) is not None else layer
+        return PackedLinear(layer, format) if packable and describe(layer) is not None else layer
     if type(layer) is Stack:
-        _fuse_parts(layer, kind, places)
-        return _fused_stack(layer, kind) or layer
-    made = (_fused_residual(layer, kind) if type(layer) is Residual else _fused_step(layer, kind)) or layer
-    _fuse_parts(made, kind, places)
+        _fuse_parts(layer, format, places)
+        return _fused_stack(layer, format) or layer
+    made = (_fused_residual(layer, format) if type(layer) is Residual else _fused_step(layer, format)) or layer
+    _fuse_parts(made, format, places)
     return made
 
 
-def _fused_stack(stack: Any, kind: str) -> nn.Module | None:
+def _fused_stack(stack: Any, format: str) -> nn.Module | None:
     """A stack that runs fused as a whole; None where the layers go by themselves."""
-    if kind != GPU:
-        return fused_stack(stack)
+    if format != GPU:
+        return fused_stack(stack) if format == FILE_FORMAT or format_of(format).kernel is not None else None
     spec = describe(stack)
     layers = None if spec is None else spec.parts["layers"]
     if layers is None or not layers.parts or len({type(layer) for layer in stack.layers}) > 1:
@@ -97,33 +98,33 @@ def _fused_stack(stack: Any, kind: str) -> nn.Module | None:
     return FusedStackGPU(stack)
 
 
-def _fused_residual(residual: Residual, kind: str) -> nn.Module | None:
+def _fused_residual(residual: Residual, format: str) -> nn.Module | None:
     """A residual whose step can add what it reads; None for one that stays."""
     spec = describe(residual)
     if spec is None or spec.options:
         return None
     step = spec.parts["step"]
-    if kind != GPU and routes(step):  # a router reads what the norm gives, too
-        return FusedResidual(residual, _experts(residual.step, kind))
+    if format != GPU and routes(step):  # a router reads what the norm gives, too
+        return FusedResidual(residual, _experts(residual.step, format))
     if not fusable(step):
         return None
-    if kind == GPU:
-        made = FusedResidualGPU(residual, _join(residual.step, kind))
+    if format == GPU:
+        made = FusedResidualGPU(residual, _join(residual.step, format))
         if type(made.after) is Finite and made.step.output.weight.dtype is not torch.float16:  # type: ignore[union-attr]
             made.after = nn.Identity()
         return made
     norms = [None if part is None else part.norm for part in (spec.parts["before"], spec.parts["after"])]
     before, after = (None if norm is None or not norm.kind else norm for norm in norms)
-    fused = _join(residual.step, kind, before, after)
+    fused = _join(residual.step, format, before, after)
     return FusedResidual(residual, fused, before is not None, after is not None)
 
 
-def _fused_step(step: nn.Module, kind: str) -> nn.Module | None:
+def _fused_step(step: nn.Module, format: str) -> nn.Module | None:
     """A step outside of a fused residual; None for one that stays."""
     spec = describe(step)
     if fusable(spec):
-        return _join(step, kind)
-    return _experts(step, kind) if kind != GPU and routes(spec) else None
+        return _join(step, format)
+    return _experts(step, format) if format != GPU and routes(spec) else None
 
 
 def routes(spec: LayerSpec | None) -> bool:
@@ -140,57 +141,59 @@ def routes(spec: LayerSpec | None) -> bool:
     return type(experts.layer) is StackedExperts
 
 
-def _experts(step: Any, kind: str) -> nn.Module:
+def _experts(step: Any, format: str) -> nn.Module:
     """The step with packed experts. Each expert's weights are freed before the next is packed."""
     if isinstance(step, WithShared):
-        return FusedWithShared(step, _experts(step.routed, kind), _join(step.shared, kind))
+        return FusedWithShared(step, _experts(step.routed, format), _join(step.shared, format))
     if isinstance(step, SwitchFeedForward):
-        return FusedSwitch(step, pack_experts(step.experts, kind))
+        return FusedSwitch(step, pack_experts(step.experts, format))
     pack = _pack_stacked if isinstance(step.experts, StackedExperts) else pack_experts
     if step.wide:
         step.router.widened = (torch.float16, torch.bfloat16)  # it computes in float32: not cast in every pass
-    return FusedRoutedExperts(step, pack(step.experts, kind))
+    return FusedRoutedExperts(step, pack(step.experts, format))
 
 
-def pack_experts(experts: Any, kind: str) -> PackedExperts:
+def pack_experts(experts: Any, format: str) -> PackedExperts:
     """Packs a list of feed-forwards of one class, whose linear layers are removed."""
     gated, act = isinstance(experts[0], GatedFeedForward), kernel_activation(experts[0].act)
 
-    def product(expert: nn.Module, kind: str, *names: str, **options: Any) -> FusedLinear:
+    def product(expert: nn.Module, format: str, *names: str, **options: Any) -> FusedLinear:
         linears = [getattr(expert, name) for name in names]
         for name in names:
             delattr(expert, name)
-        return _product(linears, kind, **options)  # type: ignore[return-value]
+        return _product(linears, format, **options)  # type: ignore[return-value]
 
     def products(*names: str, **options: Any) -> ExpertLinears:
         weights = [getattr(expert, name).weight for expert in experts for name in names]
-        one = kept_kind(weights) if kind == KEPT else kind  # a stack has one kind
+        one = file_format(weights) if format == FILE_FORMAT else format  # a stack has one kind
         return ExpertLinears([partial(product, expert, one, *names, **options) for expert in experts])
 
     into = products(*(("gate", "up") if gated else ("up",)), act=act, gated=gated)
     return PackedExperts(into, products("down"))
 
 
-def pack_head(head: LanguageModel, kind: str) -> None:
+def pack_head(head: LanguageModel, format: str) -> None:
     """Packs a head's table and bias as one product, which computes the scores from now on."""
     if head.rest is not None:
         return
     if isinstance(head.table, Linear):  # which nothing else reads
-        head.table = head.packed = PackedLinear(head.table, kind, head.bias)
+        head.table = head.packed = PackedLinear(head.table, format, head.bias)
     else:
         table: Any = head.table
-        head.packed = FusedLinear([table.weight], [head.bias], kind)
+        head.packed = FusedLinear([table.weight], [head.bias], format)
 
 
-def _pack_stacked(experts: StackedExperts, kind: str) -> PackedExperts:
-    kind = "bf16" if kind == KEPT else kind  # their columns are rows of products: a file's codes are of no use
+def _pack_stacked(experts: StackedExperts, format: str) -> PackedExperts:
+    format = (
+        "bf16" if format == FILE_FORMAT else format
+    )  # their columns are rows of products: a file's codes are of no use
 
     def into(number: int) -> FusedLinear:
         weight, bias = experts.gate_up[number].t(), experts.gate_up_bias[number]
-        return FusedLinear([weight[::2], weight[1::2]], [bias[::2], bias[1::2]], kind)
+        return FusedLinear([weight[::2], weight[1::2]], [bias[::2], bias[1::2]], format)
 
     def out(number: int) -> FusedLinear:
-        return FusedLinear([experts.down[number].t()], [experts.down_bias[number]], kind)
+        return FusedLinear([experts.down[number].t()], [experts.down_bias[number]], format)
 
     numbers = range(len(experts.down))
     first = ExpertLinears([partial(into, number) for number in numbers])
@@ -199,25 +202,25 @@ def _pack_stacked(experts: StackedExperts, kind: str) -> PackedExperts:
 
 
 def _product(
-    linears: list[Any], kind: str, act: str | None = None, gated: bool = False, **norms: NormSpec | None
+    linears: list[Any], format: str, act: str | None = None, gated: bool = False, **norms: NormSpec | None
 ) -> FusedLinear | FusedLinearGPU:
     """Linear layers that read the same states as one."""
     weights, biases = [x.weight for x in linears], [x.bias for x in linears]
-    if kind == GPU:
+    if format == GPU:
         return FusedLinearGPU(weights, biases, act=act, gated=gated)
     options: dict[str, Any] = {"act": act, "gated": gated, **norms}
-    return FusedLinear(weights, biases, kind, **options)
+    return FusedLinear(weights, biases, format, **options)
 
 
-def _join(step: Any, kind: str, before: NormSpec | None = None, after: NormSpec | None = None) -> nn.Module:
+def _join(step: Any, format: str, before: NormSpec | None = None, after: NormSpec | None = None) -> nn.Module:
     """Attention or a feed-forward in few products, with the norms before and after it where these are given."""
     if isinstance(step, (FeedForward, GatedFeedForward)):
         gated = isinstance(step, GatedFeedForward)
         linears = [step.gate, step.up] if gated else [step.up]
-        into = _product(linears, kind, act=kernel_activation(step.act), gated=gated, norm=before)
-        return FusedFeedForward(into, _product([step.down], kind, after=after))
-    output = _product([step.out], kind, after=after)
+        into = _product(linears, format, act=kernel_activation(step.act), gated=gated, norm=before)
+        return FusedFeedForward(into, _product([step.down], format, after=after))
+    output = _product([step.out], format, after=after)
     if isinstance(step, CrossAttention):
-        query, kv = _product([step.q], kind, norm=before), _product([step.k, step.v], kind)
+        query, kv = _product([step.q], format, norm=before), _product([step.k, step.v], format)
         return FusedCrossAttention(step, query, kv, output)
-    return FusedAttention(step, _product([step.q, step.k, step.v], kind, norm=before), output)
+    return FusedAttention(step, _product([step.q, step.k, step.v], format, norm=before), output)

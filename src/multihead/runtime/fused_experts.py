@@ -19,7 +19,7 @@ from .layer_spec import adopt
 
 TOKENS = 2**11  # through experts at once: each token has a float32 row for every expert that it chose meanwhile
 SIZE = ctypes.sizeof(native.Weight)
-SHARED = ("kind", "shape", "norm", "after", "act", "gated", "parts", "outputs")  # attributes that experts have alike
+SHARED = ("format", "shape", "norm", "after", "act", "gated", "parts", "outputs")  # attributes that experts have alike
 
 Visit = tuple[int, int, int]  # an expert, and the first row and the end of the rows that it reads
 
@@ -73,8 +73,8 @@ class ExpertLinears(FusedLinear):
             )  # fmt: skip
         return y
 
-    def set_kind(self, kind: str) -> None:
-        super().set_kind(kind)
+    def set_format(self, format: str) -> None:
+        super().set_format(format)
         for name in ("codes", "scales", "minima"):
             if (held := getattr(self, name)) is not None:
                 setattr(self, name, held.new_empty(self.count, *held.shape))

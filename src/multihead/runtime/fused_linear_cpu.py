@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InvalidInput
-from ..kernels import packed
 from ..kernels.cpu import native
 from ..kernels.layout import lined
-from ..kernels.packed import Packed
+from ..kernels.quantization.base import PackedWeight, QuantizationFormat, empty_packed, pack, packed_layout, stack_rows
+from ..kernels.quantization.panels import PANEL, interleave, panel_width
 from ..nn.activations import ACTIVATIONS
 from .layer_spec import NormSpec, register
 
@@ -26,12 +26,13 @@ class FusedLinear(nn.Module):
 
     Args:
         weights: parts of the matrix, (outputs, inputs) each, one under the other. biases: of each part, or none.
-        kind: of the codes, as `kernels.packed.pack` takes it. act: an activation's name.
+        format: of the matrix, as `kernels.quantization.base.pack` takes it. act: an activation's name.
         gated: of the two parts, the first is activated and multiplies the second.
         norm: of x, (inputs,). after: of the sum, (outputs,).
     """
 
     count = 1  # matrices in the buffers
+    format: QuantizationFormat
     codes: Tensor
     scales: Tensor | None
     minima: Tensor | None
@@ -45,7 +46,7 @@ class FusedLinear(nn.Module):
         self,
         weights: Sequence[Tensor],
         biases: Sequence[Tensor | None],
-        kind: str,
+        format: str,
         *,
         act: str | None = None,
         gated: bool = False,
@@ -57,7 +58,7 @@ class FusedLinear(nn.Module):
         norms = norm.weight, norm.bias, after.weight, after.bias
         self.norm, self.after = NormSpec(norm.kind, norm.eps), NormSpec(after.kind, after.eps)
         self._register(
-            packed.pack(weights, kind, packed.interleaved if gated else packed.stacked),
+            pack(weights, format, interleave if gated else stack_rows),
             stacked_biases(weights, biases, gated),
             norms,
         )
@@ -68,25 +69,24 @@ class FusedLinear(nn.Module):
         self._struct: ctypes.Structure | None = None
         self._address = 0
 
-    def _register(self, matrix: Packed, bias: Tensor | None, norms: Sequence[Tensor | None]) -> None:
-        self.kind, self.shape = matrix.kind, matrix.shape
+    def _register(self, matrix: PackedWeight, bias: Tensor | None, norms: Sequence[Tensor | None]) -> None:
+        self.format, self.shape = matrix.format, matrix.shape
         if bias is not None:
-            bias = F.pad(bias, (0, matrix.width - len(bias)))  # kernels read whole panels
+            bias = F.pad(bias, (0, panel_width(matrix.shape[0]) - len(bias)))  # kernels read whole panels
         values = (matrix.codes.view(torch.uint8), matrix.scales, matrix.minima, bias, *norms)
         for name, value in zip(BUFFERS, values, strict=True):
             self.register_buffer(name, value)
 
     @property
-    def packed(self) -> Packed:
-        """The matrix as `kernels.packed` takes it."""
-        codes = self.codes.view(torch.bfloat16) if self.kind == "bf16" else self.codes
-        return Packed(self.kind, self.shape, codes, self.scales, self.minima)
+    def packed(self) -> PackedWeight:
+        """The matrix as its format takes it."""
+        return PackedWeight(self.format, self.shape, self.codes.view(self.format.code_dtype), self.scales, self.minima)
 
-    def set_kind(self, kind: str) -> None:
-        """Gives a layer on the meta device buffers of another kind of codes."""
-        matrix = packed.without_memory(kind, self.shape)
-        codes = matrix.codes.view(torch.uint8)
-        self.kind, self.codes, self.scales, self.minima = kind, codes, matrix.scales, matrix.minima
+    def set_format(self, format: str) -> None:
+        """Give a layer on the meta device buffers of another format."""
+        matrix = empty_packed(format, self.shape)
+        self.format, self.codes = matrix.format, matrix.codes.view(torch.uint8)
+        self.scales, self.minima = matrix.scales, matrix.minima
 
     def forward(self, x: Tensor, add: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
         """(rows, inputs) to (rows, outputs).
@@ -115,6 +115,8 @@ class FusedLinear(nn.Module):
     def _fits(self, x: Tensor, add: Tensor | None, dtype: torch.dtype | None) -> bool:
         """Whether the kernels take these shapes and dtypes; torch raises the error for wrong ones."""
         shape = (*x.shape[:-1], self.outputs)
+        if self.format.kernel is None:
+            return False
         fits = x.ndim > 0 and x.shape[-1] == self.shape[1] and (dtype is None or dtype in native.TYPES)
         return fits and (add is None or (add.shape == shape and add.is_cpu))
 
@@ -134,11 +136,11 @@ class FusedLinear(nn.Module):
         """
         wide = _norm(x.float(), self.norm, self.norm_weight, self.norm_bias)
         bias = None if self.offsets is None else self.offsets[: self.shape[0]]
-        y = packed.product(wide.reshape(-1, x.shape[-1]), self.packed, bias)
+        y = self.format.linear(wide.reshape(-1, x.shape[-1]), self.packed, bias)
         y = y.view(*x.shape[:-1], y.shape[1])
         if self.gated:
             # panels hold gates and ups in turn: (..., panels, 2, half a panel)
-            gate, up = (part.flatten(-2) for part in y.unflatten(-1, (-1, 2, packed.PANEL // 2)).unbind(-2))
+            gate, up = (part.flatten(-2) for part in y.unflatten(-1, (-1, 2, PANEL // 2)).unbind(-2))
             y = (ACTIVATIONS[self.act](gate) * up if self.act else gate * up)[..., : self.outputs]
         elif self.act:
             y = ACTIVATIONS[self.act](y)
@@ -167,25 +169,25 @@ class FusedLinear(nn.Module):
         pointers = {name: None if x is None else x.data_ptr() for name, x in tensors.items()}
         pointers["bias"] = pointers.pop("offsets")
         self._struct = native.Weight(
-            kind=packed.KINDS[self.kind], act=native.ACTIVATIONS[self.act] if self.act else 0, gated=int(self.gated),
+            kind=self.format.kernel, act=native.ACTIVATIONS[self.act] if self.act else 0, gated=int(self.gated),
             norm=self.norm.kind, after=self.after.kind, zero=128, norm_eps=self.norm.eps, after_eps=self.after.eps,
-            inputs=self.shape[1], outputs=self.outputs, width=self.packed.width, **pointers,
+            inputs=self.shape[1], outputs=self.outputs, width=panel_width(self.shape[0]), **pointers,
         )  # fmt: skip
         self._address = ctypes.addressof(self._struct)
         return self._address
 
     def _check(self, tensors: Mapping[str, Tensor | None]) -> None:
         """Compares buffers with what the kernels will read. Raises InvalidInput."""
-        need = packed.without_memory(self.kind, self.shape)
+        need = packed_layout(self.format.name, self.shape)
         needed = {"codes": need.codes.view(torch.uint8), "scales": need.scales, "minima": need.minima}
         sizes = {name: (x.dtype, x.numel()) for name, x in needed.items() if x is not None}
-        widths = {"offsets": need.width, "norm": self.shape[1], "after": self.outputs}
+        widths = {"offsets": panel_width(self.shape[0]), "norm": self.shape[1], "after": self.outputs}
         for name, x in tensors.items():
             want = sizes.get(name, (torch.float32, widths.get(name.partition("_")[0], 0)))
             absent = x is None and name not in sizes
             if not absent and (x is None or (x.dtype, x.numel()) != want or not x.is_contiguous() or not x.is_cpu):
                 raise InvalidInput(
-                    f"A packed product of kind {self.kind} and shape {list(self.shape)} needs {name} of "
+                    f"A packed product of format {self.format.name} and shape {list(self.shape)} needs {name} of "
                     f"{want[1]} numbers in {want[0]} on the CPU, side by side; prepare the model again."
                 )
 
@@ -202,7 +204,7 @@ class FusedLinear(nn.Module):
         return {**super().__getstate__(), "_struct": None, "_address": 0}
 
     def extra_repr(self) -> str:
-        return f"{self.shape[1]} -> {self.outputs}, {self.kind}" + (f", {self.act}" if self.act else "")
+        return f"{self.shape[1]} -> {self.outputs}, {self.format.name}" + (f", {self.act}" if self.act else "")
 
 
 def stacked_biases(weights: Sequence[Tensor], biases: Sequence[Tensor | None], gated: bool) -> Tensor | None:
@@ -217,7 +219,7 @@ def stacked_biases(weights: Sequence[Tensor], biases: Sequence[Tensor | None], g
         torch.zeros(len(w), device=w.device) if b is None else b.detach().float()
         for w, b in zip(weights, biases, strict=True)
     ]
-    return packed.interleaved(*parts) if gated else torch.cat(parts)
+    return interleave(*parts) if gated else torch.cat(parts)
 
 
 class PackedLinear(FusedLinear):
@@ -227,15 +229,15 @@ class PackedLinear(FusedLinear):
         bias: in place of the layer's own.
     """
 
-    def __init__(self, linear: nn.Linear, kind: str, bias: Tensor | None = None) -> None:
-        super().__init__([linear.weight], [linear.bias if bias is None else bias], kind)
+    def __init__(self, linear: nn.Linear, format: str, bias: Tensor | None = None) -> None:
+        super().__init__([linear.weight], [linear.bias if bias is None else bias], format)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.sample = linear.weight.dtype
 
     @property
     def weight(self) -> Tensor:
         """(outputs, inputs)."""
-        return packed.unpack(self.packed).to(self.sample)
+        return self.format.weight(self.packed).to(self.sample)
 
     @property
     def bias(self) -> Tensor | None:
@@ -252,5 +254,5 @@ def _norm(x: Tensor, norm: NormSpec, weight: Tensor | None, bias: Tensor | None)
     return y if weight is None else y * weight
 
 
-register(FusedLinear, " ".join(BUFFERS) + " _address _struct act after gated kind norm numbers outputs parts shape")
+register(FusedLinear, " ".join(BUFFERS) + " _address _struct act after format gated norm numbers outputs parts shape")
 register(PackedLinear, "in_features out_features sample", base=FusedLinear)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +16,8 @@ from ..errors import CheckpointMismatch, CorruptFile, InvalidInput, UnsupportedO
 from ..heads.heads import LanguageModel
 from ..kernels.cpu import native
 from ..kernels.hardware import best_dtype
-from ..kernels.packed import KEPT, KINDS
-from ..kernels.stored import Stored
+from ..kernels.quantization.block_tensor import BlockTensor
+from ..kernels.quantization.registry import FORMATS, PRECISIONS
 from ..nn.quantized_linear import is_quantized
 from .fuse import GPU, fuse, pack_head
 from .fused_linear_cpu import FusedLinear
@@ -31,29 +30,6 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "multihead-prepared", "2"
 
 
-@dataclass(frozen=True)
-class Precision:
-    """What a precision's name stands for.
-
-    Args:
-        codes: of the layers' matrices, as `kernels.packed.pack` takes it; None leaves them to torch.
-        words: of the word scores'.
-        dtype: of states between products; None for what the hardware multiplies best.
-    """
-
-    codes: str | None
-    words: str | None
-    dtype: torch.dtype | None
-
-
-PRECISIONS = {
-    "fp32": Precision(None, None, torch.float32),
-    "bf16": Precision("bf16", "bf16", torch.bfloat16),
-    "int8": Precision("int8", "int8", None),
-    "int4": Precision("int4", "int8g", None),
-    "gguf": Precision(KEPT, KEPT, None),
-}
-NAMES = {"float32": "fp32", "bfloat16": "bf16"}
 AGAIN = "Prepare the model again."
 STATES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 STORED = {  # dtypes that prepared models hold -> their names in the file
@@ -62,13 +38,13 @@ STORED = {  # dtypes that prepared models hold -> their names in the file
 }  # fmt: skip
 
 
-def precision_of(name: str, device: torch.device | str | None = None) -> str:
-    """A precision's short name; "auto" is bf16 where the hardware multiplies it natively, else fp32.
+def resolve_precision(name: str, device: torch.device | str | None = None) -> str:
+    """Return a precision's short name; "auto" is bf16 where the hardware multiplies it natively, else fp32.
 
     Raises:
         UnsupportedOption: another name.
     """
-    name = NAMES.get(name, name)
+    name = next((row.name for row in PRECISIONS.values() if name in row.aliases), name)
     if name == "auto":
         return "bf16" if best_dtype(device or "cpu") is torch.bfloat16 else "fp32"
     if name not in PRECISIONS:
@@ -78,14 +54,9 @@ def precision_of(name: str, device: torch.device | str | None = None) -> str:
     return name
 
 
-def codes_of(precision: str | None) -> str | None:
-    """How the layers' matrices are held; None where torch has them."""
-    return None if precision is None else PRECISIONS[precision].codes
-
-
-def states_dtype(precision: str, device: torch.device | str | None = None) -> torch.dtype:
-    """What states between products are kept in."""
-    return PRECISIONS[precision].dtype or best_dtype(device or "cpu")
+def hidden_dtype(precision: str, device: torch.device | str | None = None) -> torch.dtype:
+    """Return the dtype of hidden states, between products."""
+    return PRECISIONS[precision].torch_dtype or best_dtype(device or "cpu")
 
 
 def prepare(
@@ -96,7 +67,7 @@ def prepare(
     Args:
         packed: whether weights are packed, as a file holds them; None for where that pays.
     """
-    precision = precision_of(precision, model.device)
+    precision = resolve_precision(precision, model.device)
     refuse(model, "prepared again")
     if model.adapters is not None:
         raise InvalidInput("This model has adapters; call merge_adapters() first, then prepare().")
@@ -108,49 +79,53 @@ def prepare(
     if getattr(model.head, "carried", None) is not None:
         del model.head.carried  # type: ignore[union-attr]
     if model.device.type not in ("cpu", "meta"):
-        if chosen.codes not in (None, "bf16"):
+        if chosen.is_quantized:
             raise UnsupportedOption(
                 f"precision={precision!r} runs on a CPU; on {model.device} use bf16 or load_in_8bit=True."
             )
-        model.eval().requires_grad_(False).to(dtype or chosen.dtype)
-        if chosen.codes is not None:
+        model.eval().requires_grad_(False).to(dtype or chosen.torch_dtype)
+        if chosen.weights is not None:
             model.backbone = fuse(model.backbone, GPU)
         model.prepared = precision
         return
-    if chosen.codes == KEPT:
-        _ask_for_codes(model)
+    if chosen.needs_file:
+        _check_blocks(model)
     model.eval().requires_grad_(False)
     if packed is None:
-        packed = chosen.codes is not None and not (chosen.codes == "bf16" and native.library() is None)
+        packed = chosen.is_quantized or (chosen.weights is not None and native.library() is not None)
     if packed:
-        assert chosen.codes is not None
-        model.backbone = fuse(model.backbone, chosen.codes)
-        if chosen.codes != "bf16" and not any(products(model.backbone)):
+        assert chosen.weights is not None
+        assert chosen.head is not None
+        model.backbone = fuse(model.backbone, chosen.weights)
+        if chosen.is_quantized and not any(products(model.backbone)):
             raise InvalidInput(f"{type(model).__name__} has no linear layers to pack; use dtype=... instead.")
         for head in (part for part in model.modules() if isinstance(part, LanguageModel)):
-            pack_head(head, chosen.words or chosen.codes)
-    unpacked = torch.bfloat16 if chosen.codes == "bf16" and not packed else None  # torch has one precision for both
-    states = unpacked or dtype or states_dtype(precision)
+            pack_head(head, chosen.head)
+    # Weights that torch multiplies have the dtype of hidden states.
+    unpacked = chosen.torch_dtype if chosen.weights is not None and not packed else None
+    states = unpacked or dtype or hidden_dtype(precision)
     decode(model, states)
     model.to(states)
     model.prepared = precision
 
 
-def _ask_for_codes(model: PreTrainedModel) -> None:
-    """Raises UnsupportedOption for a model that holds nothing in a file's blocks, or will not get it."""
-    if model.device.type != "meta" and not any(isinstance(x, Stored) for x in model.parameters()):
+def _check_blocks(model: PreTrainedModel) -> None:
+    """Raise UnsupportedOption for a model without tensors in a file's quantized blocks."""
+    if model.device.type != "meta" and not any(isinstance(x, BlockTensor) for x in model.parameters()):
+        others = [row.name for row in PRECISIONS.values() if row.weights is not None and not row.needs_file]
+        choices = f"{', '.join(others[:-1])} or {others[-1]}"
         raise UnsupportedOption(
             'precision="gguf" keeps the codes of a quantized GGUF file while that is loaded, and there are none here. '
-            'Load one: from_pretrained("model.gguf", precision="gguf"); or use bf16, int8 or int4.'
+            f'Load one: from_pretrained("model.gguf", precision="gguf"); or use {choices}.'
         )
 
 
 def decode(model: nn.Module, dtype: torch.dtype) -> None:
-    """Makes numbers of what is still in a file's blocks, one tensor after the other."""
+    """Dequantize the tensors that are still in a file's blocks, one after the other."""
     for part in model.modules():
         kind = torch.float32 if dtype in getattr(part, "widened", ()) else dtype
         for name, value in part._parameters.items():
-            if isinstance(value, Stored):
+            if isinstance(value, BlockTensor):
                 part._parameters[name] = nn.Parameter(value.numbers(kind), value.requires_grad)
 
 
@@ -182,8 +157,10 @@ def save(model: PreTrainedModel, folder: Path) -> None:
         "format": FORMAT, "version": VERSION, "precision": str(model.prepared), "class": type(model).__name__,
         "dtype": str(model.dtype).removeprefix("torch."), "packed": str(any(products(model))),
     }  # fmt: skip
-    if codes_of(model.prepared) == KEPT:
-        told["kinds"] = json.dumps({name: x.kind for name, x in model.named_modules() if isinstance(x, FusedLinear)})
+    if PRECISIONS[str(model.prepared)].needs_file:
+        told["kinds"] = json.dumps(
+            {name: x.format.name for name, x in model.named_modules() if isinstance(x, FusedLinear)}
+        )
     tensors = {name: tensor.contiguous() for name, tensor in _held(model).items()}
     replace_weights(folder, {PREPARED: lambda path: write(tensors, path, told)})
 
@@ -222,9 +199,9 @@ def _shaped(model: PreTrainedModel, told: Mapping[str, str], path: Path) -> None
             raise CorruptFile(f"{path} says {name}: {told.get(name)!r}, which is none of {', '.join(known)}. {AGAIN}")
     prepare(model, told["precision"], STATES[told["dtype"]], packed=told["packed"] == "True")
     for name, kind in json.loads(told.get("kinds", "{}")).items():
-        if kind not in KINDS:
-            raise CorruptFile(f"{path} says that {name} has codes {kind!r}, none of {', '.join(KINDS)}. {AGAIN}")
-        _product(model, name, path).set_kind(kind)
+        if kind not in FORMATS:
+            raise CorruptFile(f"{path} says that {name} has codes {kind!r}, none of {', '.join(FORMATS)}. {AGAIN}")
+        _product(model, name, path).set_format(kind)
 
 
 def _compare(held: Mapping[str, Tensor], tensors: SafeTensors, path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..kernels.cpu import native
 from ..kernels.linear import apart, lies
-from ..kernels.packed import PANEL
+from ..kernels.quantization.panels import PANEL
 from ..nn.feedforward import GatedFeedForward
 from ..nn.layer import CrossLayer, Layer, Residual
 from .fused_layers import LINEARS, fusable, kernel_activation

@@ -17,6 +17,7 @@ from ...config import write_json
 from ...consoles import screen
 from ...errors import InvalidInput
 from ...files import check_target, held, replacing
+from ...kernels.quantization.registry import PRECISIONS
 from ..completion import complete_model
 from ..models import size as megabytes
 from ..precision import on_cpu
@@ -24,7 +25,7 @@ from ..precision import on_cpu
 if TYPE_CHECKING:
     from .measure import Cell, Sweep
 
-PRECISIONS = ("fp32", "bf16", "int8", "int4")
+MEASURED = tuple(name for name, row in PRECISIONS.items() if not row.needs_file)
 WELL = 0.5  # share of a limit from which on it is green
 
 
@@ -46,8 +47,8 @@ def numbers(context: click.Context, option: click.Parameter, value: str) -> tupl
     "-p",
     "precisions",
     multiple=True,
-    type=click.Choice((*PRECISIONS, "gguf")),
-    default=PRECISIONS,
+    type=click.Choice(list(PRECISIONS)),
+    default=MEASURED,
     help="One to measure; may be given several times. All but gguf, which keeps a file's codes, without it.",
 )
 @click.option(
@@ -154,7 +155,11 @@ def measured(
 def headline(processor: Any, limits: dict[str, float]) -> Text:
     """The machine and what it reaches."""
     told = processor if isinstance(processor, str) else "unknown processor"
-    rates = [f"{name} {limits[name] / 1e9:.0f}" for name in ("fp32", "bf16", "int8") if name in limits]
+    rates = [
+        f"{name} {limits[name] / 1e9:.0f}"
+        for name in dict.fromkeys(row.arithmetic for row in PRECISIONS.values())
+        if name in limits
+    ]
     if not rates:
         return Text(told, style="bold")
     reads = f"; memory is read at {limits['bytes'] / 1e9:.1f} GB/s"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ...errors import TextTooLong
 from ...heads.heads import LanguageModel
+from ...kernels.quantization.registry import PRECISIONS
 from ...nn.experts import ExpertList, StackedExperts
 from ...runtime.fused_experts import ExpertLinears
 from ...runtime.fused_linear_cpu import FusedLinear
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from ...modeling.pretrained import PreTrainedModel
 
 WRITES = ("ForCausalLM", "LMHeadModel", "MTModel", "ForConditionalGeneration")
-PRODUCTS = {"int4": "int8", "gguf": "int8"}  # precision -> that of the products, where it is another
 SHAPE = 2048, 768, 3072  # rows, inputs, outputs of the product that says what the machine gives
 
 
@@ -285,7 +285,7 @@ def rate(sweep: Sweep, model: PreTrainedModel, size: int, seconds: float) -> flo
 
 def limit(sweep: Sweep, work: Work, size: int, precision: str, limits: Mapping[str, float]) -> float | None:
     """Units a second at the rates that this machine's products and memory reach."""
-    product = limits.get(PRODUCTS.get(precision, precision))
+    product = limits.get(PRECISIONS[precision].arithmetic)
     if product is None or "bytes" not in limits or not work.width:
         return None
     return sweep.units(size) / sweep.least(work, size, product, limits["bytes"])
@@ -345,6 +345,6 @@ def loaded(name: str, precision: str, device: str | None) -> PreTrainedModel:
         end = own or next((e for e in (*WRITES, "Model") if e in ends), next(iter(ends)))
         return model_class(config.model_type, end)
 
-    if on_cpu(device) or precision in ("int8", "int4", "gguf"):
+    if on_cpu(device) or PRECISIONS[precision].is_quantized:
         return load_model(name, choose, precision=precision, device=device)
-    return load_model(name, choose, dtype={"fp32": "float32", "bf16": "bfloat16"}[precision], device=device)
+    return load_model(name, choose, dtype=PRECISIONS[precision].torch_dtype, device=device)

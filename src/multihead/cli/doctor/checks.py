@@ -157,18 +157,19 @@ def advice(reason: str) -> str:
 def precisions() -> dict[str, Any]:
     """What each precision's products are computed by, and what "auto" is here."""
     from ...kernels.cpu import native
-    from ...runtime.prepare import PRECISIONS, precision_of, states_dtype
+    from ...kernels.quantization.registry import PRECISIONS
+    from ...runtime.prepare import hidden_dtype, resolve_precision
 
     level = native.level()
     rows: dict[str, Any] = {}
     for name, chosen in PRECISIONS.items():
         by = "torch"
-        if chosen.codes is not None and level:
+        if chosen.weights is not None and level:
             by = f"kernels at {level}"
-        elif chosen.codes not in (None, "bf16"):
+        elif chosen.is_quantized:
             by = "their definition in torch, slow"
-        rows[name] = {"by": by, "states": str(states_dtype(name)).removeprefix("torch.")}
-    return {"auto": precision_of("auto"), "each": rows}
+        rows[name] = {"by": by, "states": str(hidden_dtype(name)).removeprefix("torch.")}
+    return {"auto": resolve_precision("auto"), "each": rows}
 
 
 def packages() -> list[dict[str, Any]]:
@@ -195,18 +196,18 @@ def allocator() -> dict[str, Any]:
 def speeds() -> dict[str, Any]:
     """For each precision and path: GFLOP/s of a product of many rows, GB/s of weights and microseconds of one row.
 
-    Torch's path is what computes without the kernels; for int8 and int4 that is their definition. "as loaded" is what
-    models that were not prepared do: a few rows go through the kernels. What a GGUF file has is computed as the others
-    are.
+    Torch's path is what computes without the kernels; for quantized weights that is their definition. "as loaded" is
+    what models that were not prepared do: a few rows go through the kernels. What a GGUF file has is computed as the
+    others are.
     """
     import torch
     import torch.nn.functional as F
 
     from ...kernels.cpu import native
     from ...kernels.linear import linear
-    from ...kernels.packed import KEPT
+    from ...kernels.quantization.registry import PRECISIONS
     from ...runtime.fused_linear_cpu import FusedLinear
-    from ...runtime.prepare import PRECISIONS, states_dtype
+    from ...runtime.prepare import hidden_dtype
 
     found: dict[str, Any] = {}
     seed = torch.Generator().manual_seed(0)
@@ -214,11 +215,11 @@ def speeds() -> dict[str, Any]:
     end = time.perf_counter() + SECONDS
     with torch.inference_mode():
         for name, chosen in PRECISIONS.items():
-            if chosen.codes == KEPT:
+            if chosen.needs_file:
                 continue
-            x = rows.to(states_dtype(name))
-            product = FusedLinear([weight], [None], chosen.codes) if chosen.codes else None
-            if product is None or chosen.codes == "bf16":
+            x = rows.to(hidden_dtype(name))
+            product = FusedLinear([weight], [None], chosen.weights) if chosen.weights else None
+            if product is None or not chosen.is_quantized:
                 held = weight.to(x.dtype)
                 paths: dict[str, Any] = {"torch": (lambda y, w=held: F.linear(y, w), held.nbytes)}
                 if native.library() is not None:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...consoles import screen
+from ...kernels.quantization.registry import PRECISIONS
 from ...terminal import json_visible
 from ..models import size
 from . import checks as machine
@@ -177,7 +178,11 @@ def speeds(value: Mapping[str, Any]) -> Table:
     table.caption_justify = "left"
     for name, paths in value.items():
         for path, speed in paths.items():
-            by = "definition in torch" if path == "torch" and name in ("int8", "int4") else path
+            by = (
+                "definition in torch"
+                if path == "torch" and name in PRECISIONS and PRECISIONS[name].is_quantized
+                else path
+            )
             numbers = speed["gflops"], speed["gigabytes"], speed["microseconds"]
             table.add_row(name, by, *("no time left" if n is None else figures(n) for n in numbers))
     return table

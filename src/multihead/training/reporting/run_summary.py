@@ -85,8 +85,8 @@ def method(trainer: Trainer) -> str:
     """What learns, in a few words: `all weights`, `LoRA of rank 8 over a 4-bit model`."""
     inner = getattr(trainer.model, "model", trainer.model)
     adapters = getattr(inner, "adapters", None)
-    kinds = {module.codes.dtype for module in inner.modules() if isinstance(module, QuantizedLinear)}
-    over = f" over {'an 8' if torch.int8 in kinds else 'a 4'}-bit model" if kinds else ""
+    bits = {int(module.format.bits) for module in inner.modules() if isinstance(module, QuantizedLinear)}
+    over = f" over {'an' if 8 in bits else 'a'} {max(bits)}-bit model" if bits else ""
     if adapters is not None:
         config = adapters.configs[adapters.active[0]]
         name = "DoRA" if config.use_dora else "LoRA"
