@@ -10,11 +10,11 @@ import torch
 
 from multihead.errors import InvalidInput, UnsupportedOption
 from multihead.kernels.quantization import base, nf4
-from multihead.kernels.quantization.base import empty_packed, pack, stack_rows
+from multihead.kernels.quantization.base import empty_packed, format_of, pack, stack_rows
 from multihead.kernels.quantization.matmul import dequantized_linear
 from multihead.kernels.quantization.nf4 import VALUES
 from multihead.kernels.quantization.panels import interleave
-from multihead.kernels.quantization.registry import FORMATS, PRECISIONS, format_of
+from multihead.kernels.quantization.registry import FORMATS, PRECISIONS
 
 SHAPES = [(3, 5), (16, 24), (64, 64), (7, 129)]
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidInput
-from ..kernels.quantization.base import QuantizationFormat
+from ..kernels.quantization.base import QuantizationFormat, format_of
 from ..kernels.quantization.block_tensor import QuantizedMatrix
 from ..kernels.quantization.matmul import dequantized_linear
-from ..kernels.quantization.registry import TRAINING, format_of
+from ..kernels.quantization.registry import TRAINING
 from .weights import Linear
 
 LAYER = re.compile(r"^(?!head\.)(.*\.)?layers\.")  # paths of modules in the layers of a backbone

@@ -184,9 +184,8 @@ def pack_head(head: LanguageModel, format: str) -> None:
 
 
 def _pack_stacked(experts: StackedExperts, format: str) -> PackedExperts:
-    format = (
-        "bf16" if format == FILE_FORMAT else format
-    )  # their columns are rows of products: a file's codes are of no use
+    # Columns of these matrices are rows of products, so the codes of a file are of no use.
+    format = "bf16" if format == FILE_FORMAT else format
 
     def into(number: int) -> FusedLinear:
         weight, bias = experts.gate_up[number].t(), experts.gate_up_bias[number]

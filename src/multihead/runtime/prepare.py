@@ -158,9 +158,8 @@ def save(model: PreTrainedModel, folder: Path) -> None:
         "dtype": str(model.dtype).removeprefix("torch."), "packed": str(any(products(model))),
     }  # fmt: skip
     if PRECISIONS[str(model.prepared)].needs_file:
-        told["kinds"] = json.dumps(
-            {name: x.format.name for name, x in model.named_modules() if isinstance(x, FusedLinear)}
-        )
+        fused = {name: x for name, x in model.named_modules() if isinstance(x, FusedLinear)}
+        told["kinds"] = json.dumps({name: x.format.name for name, x in fused.items()})
     tensors = {name: tensor.contiguous() for name, tensor in _held(model).items()}
     replace_weights(folder, {PREPARED: lambda path: write(tensors, path, told)})
 

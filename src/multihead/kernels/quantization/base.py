@@ -6,15 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...errors import InvalidInput
+from ...errors import InvalidInput, UnsupportedOption, nearest
 from .block_tensor import BlockTensor, QuantizedMatrix, row_slices
-from .registry import FILE_FORMAT, format_of
+from .registry import FILE_FORMAT, FORMATS
 
 SLICE = 2**22  # weights that are quantized at once
 
@@ -39,7 +40,7 @@ class PackedWeight:
 
 
 class QuantizationFormat(ABC):
-    """One format; its only object is `registry.format_of(name)`.
+    """One format; its only object is `format_of(name)`.
 
     A subclass needs `quantize` and `dequantize` alone: its products are then computed by dequantizing. One that C++
     kernels read has a `kernel` number and packs for them.
@@ -108,6 +109,22 @@ class QuantizationFormat(ABC):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return format_of, (self.name,)
+
+
+@cache
+def format_of(name: str) -> QuantizationFormat:
+    """Return the format of a name, always the same object.
+
+    Raises:
+        UnsupportedOption: there is no such format.
+    """
+    if name not in FORMATS:
+        raise UnsupportedOption(
+            f"Quantization format {name!r} is none of {', '.join(FORMATS)}. {nearest(name, FORMATS)}"
+        )
+    module, _, cls = FORMATS[name].partition(".")
+    found: QuantizationFormat = getattr(import_module(f".{module}", __package__), cls)()
+    return found
 
 
 def pack(weight: Tensor | Sequence[Tensor], format: str, join: Callable[..., Tensor] | None = None) -> PackedWeight:

@@ -1,22 +1,17 @@
 """Registries of quantization formats and of precisions. No torch is loaded here: the command line reads both.
 
-A new format is a class in a file of its own and a row in `FORMATS`. A row in `PRECISIONS` lets users choose it.
+A new format is a class (`base.QuantizationFormat`) in a file of its own and a row in `FORMATS`. A row in `PRECISIONS`
+lets users choose it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
 from typing import TYPE_CHECKING
-
-from ...errors import UnsupportedOption, nearest
 
 if TYPE_CHECKING:
     import torch
-
-    from .base import QuantizationFormat
 
 FORMATS: Mapping[str, str] = {  # name -> module and class
     "bf16": "bf16.Bf16",
@@ -27,22 +22,6 @@ FORMATS: Mapping[str, str] = {  # name -> module and class
 }
 FILE_FORMAT = "file"  # in place of a format's name: the narrowest that holds the codes of a GGUF file
 TRAINING: Mapping[str, str] = {"load_in_8bit": "int8", "load_in_4bit": "nf4"}  # option of `from_pretrained` -> format
-
-
-@cache
-def format_of(name: str) -> QuantizationFormat:
-    """Return the format of a name, always the same object.
-
-    Raises:
-        UnsupportedOption: there is no such format.
-    """
-    if name not in FORMATS:
-        raise UnsupportedOption(
-            f"Quantization format {name!r} is none of {', '.join(FORMATS)}. {nearest(name, FORMATS)}"
-        )
-    module, _, cls = FORMATS[name].partition(".")
-    found: QuantizationFormat = getattr(import_module(f".{module}", __package__), cls)()
-    return found
 
 
 @dataclass(frozen=True)
