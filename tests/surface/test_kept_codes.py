@@ -22,7 +22,7 @@ from multihead.kernels.quantization.block_tensor import BlockTensor
 from multihead.kernels.quantization.panels import interleave
 from multihead.kernels.quantization.registry import TRAINING
 from multihead.nn.quantized_linear import quantize
-from multihead.runtime.fused_linear_cpu import Product
+from multihead.runtime.fused_linear_cpu import FusedLinear
 from multihead.runtime.prepare import products
 from tests import blocks
 
@@ -49,7 +49,7 @@ def kinds(model: Any) -> dict[str, str]:
     return {name: part.format.name for name, part in model.named_modules() if part in set(products(model))}
 
 
-def weight(product: Product) -> torch.Tensor:
+def weight(product: FusedLinear) -> torch.Tensor:
     return product.format.weight(product.packed)
 
 
