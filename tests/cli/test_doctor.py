@@ -58,7 +58,8 @@ def test_it_tells_what_the_package_does_here():
 
 def test_it_is_drawn():
     out = doctor()
-    for said in (*PRECISIONS, f'precision="auto" is {resolve_precision("auto")}', "processor", "llguidance", "GFLOP/s"):
+    named = "processor", "decode runner", "llguidance", "GFLOP/s"
+    for said in (*PRECISIONS, f'precision="auto" is {resolve_precision("auto")}', *named):
         assert said in out
 
 
@@ -98,10 +99,12 @@ def test_what_is_broken_is_a_row(monkeypatch, name):
 
 def test_the_environment_is_told():
     asked = [sys.executable, "-m", "multihead", "doctor", "--json"]
-    switched = {"MULTIHEAD_NATIVE": "0", "MULTIHEAD_KEEP_MEMORY": "0"}
+    switched = {"MULTIHEAD_NATIVE": "0", "MULTIHEAD_KEEP_MEMORY": "0", "MULTIHEAD_RUNNER": "cpu"}
     done = subprocess.run(asked, capture_output=True, text=True, check=True, env={**os.environ, **switched})
     found = json.loads(done.stdout)
     assert found["kernels"]["advice"] == "unset MULTIHEAD_NATIVE to use them"
+    assert found["decoding"] == {"setting": "cpu", "unavailable": {**found["decoding"]["unavailable"], "eager": ""}}
+    assert "MULTIHEAD_NATIVE=0" in found["decoding"]["unavailable"]["cpu"]
     assert found["memory"] == {"kept": False, "reason": "MULTIHEAD_KEEP_MEMORY=0"} or sys.platform != "linux"
     assert switched.items() <= found["machine"]["settings"].items()
 

@@ -71,7 +71,7 @@ def bytes_of(model, tokens):
 @pytest.mark.parametrize("tight", [False, True], ids=["free", "tight"])
 def test_requests_that_enter_at_any_time_get_what_each_alone_gets(model, tight):
     draw = random.Random(0)
-    engine = Engine(model, memory=bytes_of(model, 140) * 3 if tight else None, tokens=48)
+    engine = Engine(model, memory=bytes_of(model, 140) * 3 if tight else None, max_tokens=48)
     jobs = [job(prompt(draw), draw.choice(SETTINGS), new=draw.randrange(1, 30)) for _ in range(24)]
     for one in jobs:
         enter(engine, one)
@@ -108,7 +108,7 @@ def test_what_must_be_seen_of_a_whole_prompt_is_read_in_one_pass(model, options)
     draw, found = random.Random(3), []
     texts = [[draw.randrange(4, 90) for _ in range(length)] for length in (20, 45, 33, 90)]
     for tokens in (32, 100_000):
-        engine, jobs = Engine(model, tokens=tokens), [job(text, options) for text in texts]
+        engine, jobs = Engine(model, max_tokens=tokens), [job(text, options) for text in texts]
         requests = [enter(engine, one) for one in jobs]
         engine.run()
         assert [request.error for request in requests] == [None] * 4
@@ -123,7 +123,7 @@ def test_what_must_be_seen_of_a_whole_prompt_is_read_in_one_pass(model, options)
 
 
 def test_a_prompt_that_is_read_whole_waits_for_no_text_that_grows(model):
-    engine = Engine(model, tokens=32)
+    engine = Engine(model, max_tokens=32)
     grows = enter(engine, job([5, 6], {}, new=60))
     for _ in range(5):
         engine.step()
@@ -137,7 +137,7 @@ def test_a_prompt_that_is_read_whole_waits_for_no_text_that_grows(model):
 
 def test_two_thousand_requests_and_many_cancelled_leave_every_block_free(model):
     draw = random.Random(1)
-    engine = Engine(model, memory=bytes_of(model, 300) * 6, tokens=256)
+    engine = Engine(model, memory=bytes_of(model, 300) * 6, max_tokens=256)
     requests = []
     for _ in range(400 if model.config.model_type != "llama" else 2000):
         one = job(prompt(draw, high=20), draw.choice(SETTINGS), new=draw.randrange(1, 9))
@@ -149,7 +149,7 @@ def test_two_thousand_requests_and_many_cancelled_leave_every_block_free(model):
         assert engine.store.budget.free >= 0
     engine.run()
     assert all(request.done and request.error is None for request in requests)
-    assert not any(request.branches for request in requests)
+    assert not any(request.sequences for request in requests)
     assert engine.store.held == 0
     assert engine.store.budget.used == sum(pool.size * pool.idle for pool in engine.store.pools.values())
 
@@ -207,7 +207,7 @@ def test_several_continuations_read_their_prompt_once(model):
 
 def test_a_long_prompt_is_read_in_parts_while_others_go_on(model):
     counted = Counted(model)
-    engine = Engine(counted, tokens=32)
+    engine = Engine(counted, max_tokens=32)
     short, long = job([5, 6], {}, new=20), job([4] * 300, {}, new=2)
     short.config = short.config.changed(eos_token_id=None)
     enter(engine, short)
@@ -255,7 +255,7 @@ def test_a_request_that_can_never_fit_is_refused_before_any_work(model):
 def test_a_windows_memory_is_bounded_by_the_window(tmp_path):
     reference(ROWS["mistral"], "ForCausalLM").save_pretrained(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
-    engine = Engine(model, tokens=32)
+    engine = Engine(model, max_tokens=32)
     one = job([5] * 300, {}, new=300)
     one.config = one.config.changed(eos_token_id=None)
     enter(engine, one)

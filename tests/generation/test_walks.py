@@ -13,7 +13,6 @@ from multihead.errors import InvalidInput, TextTooLong
 from multihead.kernels import linear
 from multihead.kernels.cpu import native
 from multihead.runtime.cpu_decode import CpuDecodeStep
-from multihead.runtime.cpu_decode_runner import Walks
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no C++ kernels: {native.why_not()}")
 SIZES = {"vocab_size": 90, "hidden_size": 64, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4}
@@ -102,7 +101,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Walks, "of", classmethod(lambda cls, model, store: None))
+    monkeypatch.setenv("MULTIHEAD_RUNNER", "eager")
 
 
 @pytest.mark.parametrize("texts", [TEXTS, TEXTS[:1]], ids=["several", "one"])
@@ -267,7 +266,7 @@ def test_prompts_that_are_read_between_steps_disturb_nothing(small, steps, monke
     texts = [[5 + i, 6, 7 + i] + [9] * (11 * i) for i in range(6)]
     together = small.generate(texts, **OPTIONS)
     made = Engine.__init__
-    monkeypatch.setattr(Engine, "__init__", lambda self, model, **k: made(self, model, **{**k, "tokens": 16}))
+    monkeypatch.setattr(Engine, "__init__", lambda self, model, **k: made(self, model, **{**k, "max_tokens": 16}))
     apart = small.generate(texts, **OPTIONS)
     assert steps
     assert torch.equal(together, apart)

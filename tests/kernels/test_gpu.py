@@ -26,9 +26,10 @@ from multihead.kernels.torch.attention import attend, fused
 from multihead.kernels.triton import launch as gpu
 from multihead.kernels.triton import programs as gpu_programs
 from multihead.nn.positions import turned
-from multihead.runtime.cuda_graph_runner import Graph, Graphs, blocks_for, rounded
+from multihead.runtime.cuda_graph_runner import CudaGraphRunner, Graph, blocks_for, rounded
 from multihead.runtime.fuse import GPU, fuse
-from multihead.runtime.graph_cache import Standing, stands
+from multihead.runtime.graph_cache import Standing, capture_refusal
+from multihead.runtime.select_runner import keep_idle_runner, take_idle_runner
 
 REAL = torch.cuda.is_available()
 DEVICE = "cuda" if REAL else "cpu"
@@ -194,21 +195,32 @@ def test_rows_below_zero_are_not_kept() -> None:
     close(store, torch.stack([k[2], torch.zeros(2, 8, device=DEVICE), k[0], torch.zeros(2, 8, device=DEVICE)]))
 
 
-class Again:
-    """What stands for a recorded step where nothing can be recorded: it is computed again."""
+class Recomputed:
+    """Stands in for a captured graph on machines without a GPU: each replay computes the step again."""
 
-    def __init__(self, graphs: Graphs, told: Standing) -> None:
-        self.graphs, self.told = graphs, told
-        self.made = graphs._compute(told)
+    def __init__(self, runner: CudaGraphRunner, inputs: Standing) -> None:
+        self.runner, self.inputs = runner, inputs
+        self.results = runner._compute(inputs)
 
     def replay(self) -> None:
-        for old, new in zip(self.made, self.graphs._compute(self.told), strict=True):
+        for old, new in zip(self.results, self.runner._compute(self.inputs), strict=True):
             old.copy_(new)
 
 
-def again(self: Graphs, size: int, blocks: int) -> Graph:
-    replayed = Again(self, Standing(self.store, size, blocks, self.model.device))
-    return Graph(replayed.told, replayed, *replayed.made)
+def recompute(self: CudaGraphRunner, size: int, blocks: int) -> Graph:
+    graph = Recomputed(self, Standing(self.store, size, blocks, self.model.device))
+    return Graph(graph.inputs, graph, *graph.results)
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph runner for every model; without a GPU its graphs are computed."""
+    monkeypatch.setenv("MULTIHEAD_RUNNER", "graph")
+    monkeypatch.setattr(CudaGraphRunner, "reusable", True)
+    if not REAL:
+        monkeypatch.setattr(CudaGraphRunner, "refusal", classmethod(lambda cls, model, store: ""))
+        monkeypatch.setattr(CudaGraphRunner, "_capture", recompute)
+        monkeypatch.setattr(gpu, "processors", lambda device: 1)
 
 
 SIZES = {
@@ -241,7 +253,9 @@ if not REAL:  # the interpreter is slow
 
 
 @pytest.mark.parametrize(("family", "joins"), RECORDED)
-def test_recorded_steps_give_the_same_texts(family: str, joins: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recorded_steps_give_the_same_texts(
+    family: str, joins: bool, monkeypatch: pytest.MonkeyPatch, graphs: None
+) -> None:
     """Requests of many lengths that begin and end at different times, some in several branches."""
     prompts, new = [[5, 6, 7], list(range(3, 31)), [9]], 40 if REAL else 8
     options = {"do_sample": False, "max_new_tokens": new, "pad_token_id": 0, "eos_token_id": 1}
@@ -249,42 +263,27 @@ def test_recorded_steps_give_the_same_texts(family: str, joins: bool, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(gpu, "programs", lambda: None)
         patch.setattr(gpu, "serves", lambda x: False)
+        patch.setenv("MULTIHEAD_RUNNER", "eager")
         wanted = [model.generate([p], **options) for p in prompts]
         beams = model.generate(prompts, num_beams=2, **options)
     if joins:
         model.backbone = fuse(model.backbone, GPU)
-    made: list[Graphs] = []
-
-    def of(model: Any, store: Any) -> Graphs:
-        made.append(Graphs(model, store))
-        return made[-1]
-
-    monkeypatch.setattr(Graphs, "of", of)
-    if not REAL:
-        monkeypatch.setattr(Graphs, "_record", again)
-        monkeypatch.setattr(gpu, "processors", lambda device: 1)
-    monkeypatch.setattr(Graphs, "lasting", True)
     found = model.generate(prompts, **options)
     for row, alone, prompt in zip(found, wanted, prompts, strict=True):
         own = alone[0, len(prompt) :].tolist()
         assert row[-new:].tolist()[: len(own)] == own
-    assert made[0]._recorded
-    assert copy.deepcopy(model).kept.take() is None
-    kept = model.kept.take()
-    assert kept.shortcut is made[0]
-    assert kept.model is None
-    model.kept.put(kept)
+    runner = take_idle_runner(model)
+    assert isinstance(runner, CudaGraphRunner)
+    assert runner._graphs
+    keep_idle_runner(runner)
+    assert runner.model is None
+    assert take_idle_runner(copy.deepcopy(model)) is None
     assert model.generate(prompts, num_beams=2, **options).tolist() == beams.tolist()
-    assert len(made) == 1  # which served both
+    assert take_idle_runner(model) is runner  # which served both
 
 
-def test_what_is_read_ahead_changes_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_read_ahead_changes_no_text(monkeypatch: pytest.MonkeyPatch, graphs: None) -> None:
     """Ends, limits and bans that come in the middle of it, for several requests at once."""
-    if not REAL:
-        monkeypatch.setattr(Graphs, "of", Graphs)
-        monkeypatch.setattr(Graphs, "_record", again)
-        monkeypatch.setattr(gpu, "processors", lambda device: 1)
-    monkeypatch.setattr(Graphs, "lasting", True)
     model, prompts = built("Llama"), [[5, 6, 7], list(range(3, 30))]
     options: dict[str, Any] = {"do_sample": False, "max_new_tokens": 9, "pad_token_id": 0, "eos_token_id": None}
     plain = model.generate(prompts, **options)
@@ -298,22 +297,21 @@ def test_what_is_read_ahead_changes_no_text(monkeypatch: pytest.MonkeyPatch) -> 
     assert [model.generate(prompts, **{**options, **change}).tolist() for change in changes] == found
 
 
-def test_a_step_that_cannot_be_recorded_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_cannot_be_recorded_is_computed(monkeypatch: pytest.MonkeyPatch, graphs: None) -> None:
     """It is said once, and nothing is tried again."""
     tries = []
 
-    def full(self: Graphs, size: int, blocks: int) -> Graph:
+    def full(self: CudaGraphRunner, size: int, blocks: int) -> Graph:
         tries.append(size)
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     model, prompts = built("Llama"), [[5, 6, 7], list(range(3, 30))]
     options: dict[str, Any] = {"do_sample": False, "max_new_tokens": 9, "pad_token_id": 0, "eos_token_id": None}
-    monkeypatch.setattr(Graphs, "of", lambda model, store: None)
+    model.decode_runner = "eager"
     wanted = model.generate(prompts, **options).tolist()
-    monkeypatch.setattr(Graphs, "of", Graphs)
-    monkeypatch.setattr(Graphs, "lasting", False)
-    monkeypatch.setattr(Graphs, "_record", full)
-    with pytest.warns(UserWarning, match=r"2 texts could not be recorded.*out of memory"):
+    model.decode_runner = "graph"
+    monkeypatch.setattr(CudaGraphRunner, "_capture", full)
+    with pytest.warns(UserWarning, match=r"capture failed for batch size 2 .*out of memory"):
         assert model.generate(prompts, **options).tolist() == wanted
     assert tries == [2]
 
@@ -321,13 +319,13 @@ def test_a_step_that_cannot_be_recorded_is_computed(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("how", ["hook", "replaced", "inside the head"])
 def test_a_model_that_somebody_looks_into_is_not_recorded(how: str) -> None:
     model = built("Llama")
-    assert stands(model)
+    assert not capture_refusal(model)
     part = model.head if how == "inside the head" else model.backbone.layers[1]
     if how == "replaced":
         part.forward = part.forward
     else:
         part.register_forward_hook(lambda *a: None)
-    assert not stands(model)
+    assert "hooks or a replaced method" in capture_refusal(model)
 
 
 def test_sizes_of_recorded_steps() -> None:
@@ -337,4 +335,4 @@ def test_sizes_of_recorded_steps() -> None:
 
 def test_models_that_cannot_be_recorded_are_not() -> None:
     model = SimpleNamespace(device=torch.device("cpu"))
-    assert Graphs.of(model, SimpleNamespace(slots=[])) is None  # type: ignore[arg-type]
+    assert "the model is on cpu" in CudaGraphRunner.refusal(model, SimpleNamespace(slots=[]))  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import tempfile
 import warnings
@@ -31,7 +32,6 @@ from multihead.generation.generate import enter
 from multihead.generation.strategies.base import Job
 from multihead.kernels.cpu import native
 from multihead.runtime.cpu_decode import CpuDecodeStep
-from multihead.runtime.cpu_decode_runner import Walks
 from multihead.runtime.cpu_stack import NativeStack
 
 from .case import WORDS, Case, batch, reference, writes
@@ -233,7 +233,7 @@ def counted() -> Iterator[Counter[str]]:
 def by_layers() -> Iterator[None]:
     """Run every model layer by layer, one Python call for each layer."""
     with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(Walks, "of", return_value=None))
+        stack.enter_context(mock.patch.dict(os.environ, MULTIHEAD_RUNNER="eager"))
         stack.enter_context(mock.patch.object(NativeStack, "serves", return_value=False))
         yield
 

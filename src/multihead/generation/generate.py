@@ -13,7 +13,8 @@ from ..heads.outputs import Output
 from ..nn.forward_context import EncoderOutput
 from .checks import check, check_effect, check_forward, check_prompts, check_tokens, check_ways
 from .config import GenerationConfig
-from .engine.scheduler import BRANCHES, Engine, Request, Strategy
+from .engine.scheduler import MAX_SEQUENCES, Engine
+from .engine.sequence import Request, Strategy
 from .inputs import beginning, mask_of, opposites, prompt_of, read_inputs, source, sources_of, targets, unpadded
 from .logits.grammar import Structure
 from .outputs import (
@@ -125,12 +126,12 @@ def continued(
     encoder_output: EncoderOutput | None = None,
     extras: Extras | None = None,
     streamer: Any = None,
-    together: int = BRANCHES,
+    together: int = MAX_SEQUENCES,
 ) -> list[list[int]]:
     """New tokens of each prompt, the end token included; nothing is padded. Raises UnsupportedOption as `generate`.
 
     Args:
-        prompts: lists of ids; for an encoder-decoder the targets' beginnings. encoded: its source.
+        prompts: lists of ids; for an encoder-decoder the targets' beginnings. encoder_output: its source.
         streamer: as in `generate`; one prompt only. together: texts that are read at once, at most.
     """
     config.computed()
@@ -158,7 +159,7 @@ def run(
     encoder_output: EncoderOutput | None,
     extras: Extras,
     streamer: Any,
-    together: int = BRANCHES,
+    together: int = MAX_SEQUENCES,
 ) -> list[Job]:
     """Continues prompts together, each one a request. Raises what a request raised."""
     check_forward(model)
@@ -173,7 +174,7 @@ def run(
     sources = sources_of(encoder_output, prompts)
     if streamer is not None:
         streamer.put(torch.tensor([prompts[0]]))
-    engine = Engine(model, branches=together)
+    engine = Engine(model, max_sequences=together)
     jobs, requests = [], []
     for number, (prompt, most) in enumerate(zip(prompts, limits, strict=True)):
         own = None if encoder_output is None else encoder_output.select(torch.tensor([number]))
@@ -208,8 +209,8 @@ def enter(engine: Engine, job: Job) -> Request:
     elif config.penalty_alpha and config.breadth > 1:
         start, width = lambda request: contrasted(request, job), config.breadth
     width *= 2 if config.guidance_scale not in (None, 1.0) else 1
-    seed = b"" if job.encoder_output is None else str(id(job)).encode()  # what a target is depends on its source
-    return engine.submit(start, size=job.limit, width=width, seed=seed)
+    salt = b"" if job.encoder_output is None else str(id(job)).encode()  # what a target is depends on its source
+    return engine.submit(start, max_tokens=job.limit, max_sequences=width, cache_salt=salt)
 
 
 def assisted(request: Request, job: Job, assistant: Assistant) -> Guesser:

@@ -32,8 +32,8 @@ from ..nn.hooks import hooked
 from ..nn.modes import evaluating
 from ..nn.ragged import Layout, places
 from ..nn.weights import initialize
-from ..runtime.graph_cache import Kept
 from ..runtime.prepare import prepare
+from ..runtime.select_runner import check_name, default_name
 from .model_methods import ModelMethodsMixin
 from .pack_inputs import Batch, batch, whole
 from .recompute_cache import through
@@ -56,6 +56,7 @@ class PreTrainedModel(ModelMethodsMixin, Adaptable):
     head_suffix: ClassVar[str] = ""
     main_input_name = "input_ids"
     prepared: str | None = None  # the precision that `prepare` made it ready for
+    _decode_runner: str | None = None
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -73,7 +74,6 @@ class PreTrainedModel(ModelMethodsMixin, Adaptable):
         self.head: nn.Module | None = self._head.module if self._head else None
         self.body_keys: KeyMap = keys(config)
         self.attend: Attend = fused
-        self.kept = Kept()  # of generation
         if self.device.type != "meta":  # built empty by `loading`, which fills it
             initialize(self, getattr(config, "initializer_range", getattr(config, "init_std", 0.02)))
 
@@ -124,6 +124,22 @@ class PreTrainedModel(ModelMethodsMixin, Adaptable):
         if name not in BACKENDS:
             raise UnsupportedOption(f"attn_implementation {name!r} is none of {', '.join(BACKENDS)}.")
         self.attend = BACKENDS[name]
+
+    @property
+    def decode_runner(self) -> str:
+        """What computes the decode steps of `generate`: "eager", "cpu", "graph", or "auto" for the fastest that can.
+
+        Without a value of its own the model takes the environment variable MULTIHEAD_RUNNER, else "auto". `generate`
+        raises UnsupportedOption where the named runner cannot serve the model; "auto" takes the next one.
+
+        Raises:
+            UnsupportedOption: another name.
+        """
+        return self._decode_runner or default_name()
+
+    @decode_runner.setter
+    def decode_runner(self, name: str | None) -> None:
+        self._decode_runner = None if name is None else check_name(name)
 
     def forward(
         self,

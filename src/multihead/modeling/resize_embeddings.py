@@ -13,6 +13,7 @@ from ..errors import InvalidInput, UnsupportedOption
 from ..heads.heads import LanguageModel
 from ..nn.quantized_linear import QuantizedLinear
 from ..runtime.prepare import refuse
+from ..runtime.select_runner import take_idle_runner
 
 if TYPE_CHECKING:
     from .pretrained import PreTrainedModel
@@ -40,7 +41,7 @@ def resize(model: PreTrainedModel, words: int) -> None:
         for count in ("num_embeddings", "out_features"):
             if hasattr(part, count):
                 setattr(part, count, words)
-    model.kept = type(model.kept)()  # what was recorded for generation knew the old size
+    take_idle_runner(model)  # whose graphs know the old size
     for entry in SIZES:
         if getattr(model.config, entry, None) is not None:
             model.config.__dict__[entry] = words  # layers and entry change together, here alone

@@ -34,6 +34,7 @@ from .cpu_stack import (
     set_source,
 )  # fmt: skip
 from .layer_spec import LayerSpec, NormSpec, norm_spec
+from .refusals import all_options
 from .strided_weights import LayerWeights, StridedWeight, Weight, has_strided_weights
 
 POSITION_TABLES = (None, LearnedPositions, SinusoidalPositions, CountedSinusoids)  # position embeddings read as a table
@@ -55,6 +56,21 @@ def fits_cpu_decode(stack: LayerSpec | None, dtype: torch.dtype) -> bool:
     positions = {type(layer.attention.step.positions) for layer in stack.layer.layers}
     last = stack.part("norm").norm is not None and stack.kind("out") in (nn.Identity, Dropout)
     return last and positions <= {Positions, Rotary, *SCORE_BIASES}
+
+
+def decode_refusal(stack: LayerSpec, dtype: torch.dtype) -> str:
+    """Say which part of a decoder's stack, for which `fits_cpu_decode` is false, the kernels do not compute."""
+    if stack.options:
+        return f"its decoder sets {sorted(stack.options)[0]!r}, which the kernels do not compute"
+    if not _fits_embeddings(stack.part("embed"), dtype):
+        return "the kernels do not compute its embeddings"
+    layers = stack.part("layers").parts.items() if type(stack.layer) is Stack else ()
+    for number, layer in layers:
+        if not has_strided_weights(layer, dtype) or not _fits_attention(layer):
+            options = "" if layer is None else ", ".join(sorted(all_options(layer)))
+            because = f"its {options}" if options else "its shapes, its weights or the kind of a part"
+            return f"the kernels do not compute layer {number} of its decoder, for {because}"
+    return "the kernels do not compute its decoder's positions, norm or mix of layers"
 
 
 def _fits_attention(layer: LayerSpec | None) -> bool:

@@ -1,15 +1,14 @@
-"""Steps of one token a text on a CPU without Python between them, by `runtime.cpu_decode`."""
+"""Decode steps on a CPU without Python between the layers, or between several steps."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
 import torch
 
-from ..generation.engine.step_output import Passed
 from ..heads.heads import LanguageModel
 from ..kernels.cpu import native
 from ..kernels.ragged import BLOCK
@@ -18,110 +17,127 @@ from ..nn.cache.block_pool import Table
 from ..nn.cache.cache_rows import joined_rows
 from ..nn.cache.layer_cache import KeyValues
 from ..nn.cache.store import Store, Text
-from ..nn.forward_context import EncoderOutput
 from ..nn.weights import Embedding, Linear, ScaledEmbedding
-from .cpu_decode import CpuDecodeStep, DecodeSlots, fits_cpu_decode
-from .cuda_graph_runner import taken
+from .cpu_decode import CpuDecodeStep, DecodeSlots, decode_refusal, fits_cpu_decode
 from .graph_cache import settle
 from .layer_spec import LayerSpec, describe
+from .refusals import undescribed_layer
+from .runner import EagerRunner, ForwardBatch, reserve_blocks
+from .step_output import StepOutput
 from .strided_weights import StridedWeight, same_layout
 
 CPU = torch.device("cpu")
-BURST = 0.05  # seconds that steps without Python between may take
+MAX_SECONDS = 0.05  # of one call, which makes fewer steps where they take long
 
 
-class Walks:
-    """The steps of one model over one store.
+class CpuDecodeRunner(EagerRunner):
+    """Makes decode steps on a CPU in one call of the C++ kernels, see `runtime.cpu_decode`.
 
-    Args:
-        model: whose steps the kernels compute, as `of` finds. decoder: the spec of its decoder's stack.
+    A pass that is no decode step, or whose many sequences torch computes faster, runs layer by layer.
     """
 
-    lasting = False  # made anew for every use: weights may have changed
+    name = "cpu"
+    max_steps = 8
 
-    def __init__(self, model: Any, store: Store, decoder: LayerSpec) -> None:
-        self.model, self.store, self._decoder = model, store, decoder
-        self.moved = True  # whether something else has read texts since the last step
+    def __init__(self, model: Any, store: Store) -> None:
+        super().__init__(model, store)
+        self._stale = True  # whether the layers have written into storage since the last call of the kernels
         self._compiled: CpuDecodeStep | None = None
         self._tops: dict[int | None, int] = {}
-        self._seconds = BURST
+        self._seconds = MAX_SECONDS  # of the last step
 
     @classmethod
-    def of(cls, model: Any, store: Store) -> Walks | None:
-        """Those of a model on a CPU; None where the kernels do not compute all that its steps do."""
-        fine = native.library() is not None and model.device.type == "cpu" and model.dtype in native.TYPES
-        if not fine or model.training or not hasattr(model, "backbone") or model.attend is not fused:
-            return None
-        if not all(type(layer) is KeyValues for layer in store.layers):
-            return None
-        if not all(x.is_cpu for x in (*model.parameters(), *model.buffers())):
-            return None
-        backbone = describe(model.backbone)
-        decoder = None if backbone is None else backbone.parts.get("decoder", backbone)
-        if decoder is None or not _fits_head(model.head, model.dtype):
-            return None
-        return cls(model, store, decoder) if fits_cpu_decode(decoder, model.dtype) else None
+    def unavailable(cls) -> str:
+        return "" if native.library() is not None else f"the C++ kernels are not in use ({native.why_not()})"
+
+    @classmethod
+    def refusal(cls, model: Any, store: Store) -> str:
+        if reason := cls.unavailable():
+            return reason
+        if model.device.type != "cpu" or model.dtype not in native.TYPES:
+            return f"the model is {model.dtype} on {model.device}"
+        if not hasattr(model, "backbone"):
+            return "it has no backbone of known layers"
+        if model.training:
+            return "it is in training mode"
+        if model.attend is not fused:
+            return 'its attention is set to "eager"'
+        for number, layer in enumerate(store.layers):
+            if type(layer) is not KeyValues:
+                return f"layer {number} caches more than keys and values"
+        for name, x in (*model.named_parameters(), *model.named_buffers()):
+            if not x.is_cpu:
+                return f"{name} is on {x.device}"
+        decoder = _decoder(model)
+        if decoder is None or not decoder.complete:
+            return undescribed_layer("backbone", model.backbone)
+        if not _fits_head(model.head, model.dtype):
+            return "the kernels do not compute the logits of its head"
+        return "" if fits_cpu_decode(decoder, model.dtype) else decode_refusal(decoder, model.dtype)
+
+    def forward(self, batch: ForwardBatch) -> StepOutput:
+        output = self._decode(batch) if batch.is_decode else None
+        if output is None:
+            self._stale = True
+            return super().forward(batch)
+        return output
 
     @torch.inference_mode()
-    def step(
-        self,
-        texts: Sequence[Text],
-        tokens: Sequence[int],
-        ahead: int = 1,
-        ends: Iterable[int] = (),
-        source: EncoderOutput | None = None,
-    ) -> Passed | None:
-        """Reads one token of each text, for which the texts have taken blocks.
-
-        Args:
-            ahead: steps, of which each reads the tokens that the one before found likeliest; fewer are made where
-                they take long. ends: tokens after which nothing more is read. source: what the texts read besides.
-
-        Returns:
-            What the last step gave; None where torch is faster, since texts are many, or must say what is wrong.
-        """
-        if self._compiled is None:
-            head, packed = self.model.head, self.model.head.packed
-            scorer = packed or StridedWeight([head.table.weight], [head.bias])
-            self._compiled = CpuDecodeStep(self._decoder, scorer, self.store, self.model.dtype, rounded=packed is None)
-        compiled, places = self._compiled, [text.length for text in texts]
-        if torch.is_autocast_enabled("cpu") or (compiled.most is not None and len(texts) > compiled.most):
+    def _decode(self, batch: ForwardBatch) -> StepOutput | None:
+        """Make decode steps; None where torch is faster, since sequences are many, or must report an error."""
+        compiled = self._compiled or self._compile()
+        sequences, source = batch.sequences, batch.encoder_output
+        places, tokens = [sequence.length for sequence in sequences], [new[0] for new in batch.tokens]
+        if torch.is_autocast_enabled("cpu") or (compiled.most is not None and len(sequences) > compiled.most):
             return None
-        if not compiled.accepts(source) or compiled.padding_id in tokens:
+        padding = compiled.padding_id
+        if not compiled.accepts(source) or padding in tokens or min(tokens) < 0 or max(tokens) >= compiled.words:
             return None
-        if not all(0 <= token < compiled.words for token in tokens):
-            return None
-        ahead = taken(texts, max(1, min(ahead, int(BURST / self._seconds))))
-        if not all(table.straight for text in texts for table in text.tables.values()):
-            ahead = 1
-        if compiled.max_positions is not None and max(places) + ahead > compiled.max_positions:
+        steps = reserve_blocks(sequences, max(1, min(batch.steps, int(MAX_SECONDS / self._seconds))))
+        if steps > 1 and not all(table.straight for sequence in sequences for table in sequence.tables.values()):
+            steps = 1
+        if compiled.max_positions is not None and max(places) + steps > compiled.max_positions:
             return None
         compiled.bind_source(source)
-        if not self._settle(compiled, texts):
+        if not self._bind_cache(compiled, sequences):
             return None
-        rows = {window: _rows([text.tables[window] for text in texts], places, window) for window in self.store.windows}
+        slots = {w: _slots([sequence.tables[w] for sequence in sequences], places, w) for w in self.store.windows}
         began = time.perf_counter()
-        last = [*ends, *([] if compiled.padding_id is None else [compiled.padding_id])]
-        states, scores, found = compiled.run(tokens, places, rows, ahead, last, max(text.expected for text in texts))
-        self._seconds = (time.perf_counter() - began) / len(found)
-        for text in texts:
-            text.advance(len(found))
+        ends = [*batch.stop_tokens] if padding is None else [*batch.stop_tokens, padding]
+        expected = max([sequence.expected for sequence in sequences])
+        states, logits, argmax = compiled.run(tokens, places, slots, steps, ends, expected)
+        self._seconds = (time.perf_counter() - began) / len(argmax)
+        for sequence in sequences:
+            sequence.advance(len(argmax))
         scale = self.model.head.scale
-        return Passed(states, scores.float() if scale == 1.0 else (scores * scale).float(), found)
+        return StepOutput(states, logits.float() if scale == 1.0 else (logits * scale).float(), argmax)
 
-    def _settle(self, compiled: CpuDecodeStep, texts: Sequence[Text]) -> bool:
-        """Puts all that was read into storage, which gets room for these texts' next tokens; whether it can be read."""
+    def _compile(self) -> CpuDecodeStep:
+        decoder, head = _decoder(self.model), self.model.head
+        assert decoder is not None
+        scorer = head.packed or StridedWeight([head.table.weight], [head.bias])
+        self._compiled = CpuDecodeStep(decoder, scorer, self.store, self.model.dtype, rounded=head.packed is None)
+        return self._compiled
+
+    def _bind_cache(self, compiled: CpuDecodeStep, sequences: Sequence[Text]) -> bool:
+        """Move all cached keys and values into storage with room for the new tokens; False if it is unreadable."""
         tops = {window: pool.top for window, pool in self.store.pools.items()}
-        if self.moved or tops != self._tops:
-            settle(self.store, texts, self.model.device)
+        if self._stale or tops != self._tops:
+            settle(self.store, sequences, self.model.device)
             if not compiled.bind_cache():
                 return False
-            self._tops, self.moved = tops, False
+            self._tops, self._stale = tops, False
         return True
 
 
-def _rows(tables: Sequence[Table], places: Sequence[int], window: int | None) -> DecodeSlots:
-    """Where each text's next token is remembered, and what it sees."""
+def _decoder(model: Any) -> LayerSpec | None:
+    """Return the spec of a model's decoder, which may be its whole backbone."""
+    backbone = describe(model.backbone)
+    return None if backbone is None else backbone.parts.get("decoder", backbone)
+
+
+def _slots(tables: Sequence[Table], places: Sequence[int], window: int | None) -> DecodeSlots:
+    """Return the cache slots that each sequence's next token writes and sees."""
     seen = [place + 1 if window is None else min(place + 1, window) for place in places]
     writes = [table.row(place) for table, place in zip(tables, places, strict=True)]
     copies = [
@@ -133,7 +149,7 @@ def _rows(tables: Sequence[Table], places: Sequence[int], window: int | None) ->
     if all(table.straight for table in tables):
         return DecodeSlots(writes, [row + 1 - n for row, n in zip(writes, seen, strict=True)], seen, copies=copies)
     index = joined_rows(tables, [(place + 1 - n, place + 1) for place, n in zip(places, seen, strict=True)], CPU)
-    assert isinstance(index, torch.Tensor)  # one that is straight alone is told above
+    assert isinstance(index, torch.Tensor)  # a slice would be of one straight table, see above
     return DecodeSlots(writes, list(accumulate(seen, initial=0))[:-1], seen, index, copies)
 
 

@@ -1,10 +1,9 @@
-"""Steps of one token a text as CUDA graphs: recorded once for so many texts, then replayed without Python between."""
+"""Decode steps on a GPU as CUDA graphs: captured once per batch size, then replayed without Python between."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -15,197 +14,186 @@ from weakref import ref
 import torch
 from torch import Tensor
 
-from ..errors import MemoryFull, warn
-from ..generation.engine.step_output import Passed, likeliest
+from ..errors import warn
 from ..kernels.ragged import BLOCK
 from ..kernels.triton import launch as gpu
-from ..nn.cache.store import Store, Text
-from ..nn.forward_context import EncoderOutput
-from .graph_cache import Standing, settle, stands
+from ..nn.cache.store import Store
+from .graph_cache import Standing, capture_refusal, settle
 from .layer_spec import Snapshot
+from .runner import EagerRunner, ForwardBatch, reserve_blocks
+from .step_output import StepOutput, argmax_tokens
 
-OFTEN = 2  # steps of one size before it is recorded
-SHARE = 16  # of the GPU's memory, a part that a model keeps for its next texts at most
-SPARE = 8  # blocks of a text more than it has now, at least
+MIN_USES = 2  # decode steps of one batch size before it is captured
+MAX_SHARE = 16  # a model keeps at most this part of the GPU's memory, a sixteenth, between uses
+MIN_BLOCKS = 8  # of a sequence in a captured step
 
-recording = Lock()  # torch records one graph of a process at a time
+capturing = Lock()  # torch captures one graph of a process at a time
 
 
 @dataclass
 class Graph:
-    """A recorded step: what it reads, and where its results are after each replay."""
+    """A captured decode step, the buffers that it reads, and those that hold its results after each replay."""
 
-    told: Standing
+    inputs: Standing
     graph: Any
     states: Tensor
-    scores: Tensor
-    likeliest: Tensor
+    logits: Tensor
+    argmax: Tensor
 
 
-class Graphs:
-    """The recorded steps of one model over one store.
+class CudaGraphRunner(EagerRunner):
+    """Captures the decode step in a CUDA graph per batch size, on its second use, and replays it from then on.
 
-    Args:
-        model: whose layers `stands` lets through.
+    A pass that is no decode step, or reads an encoded source, runs layer by layer.
     """
 
+    name = "graph"
+    max_steps = 8
+
     def __init__(self, model: Any, store: Store) -> None:
-        self.model, self.store = model, store
-        self._recorded: dict[int, Graph] = {}
-        self._asked: Counter[int] = Counter()
+        super().__init__(model, store)
+        self._graphs: dict[int, Graph] = {}
+        self._uses: Counter[int] = Counter()
         self._storage: list[tuple[ref[Tensor], int]] = []
-        self._weights = self._held()
-        self._told = Snapshot([part for part in model.modules() if part is not model], whole=True)
+        self._weights = self._addresses()
+        self._snapshot = Snapshot([part for part in model.modules() if part is not model], whole=True)
         self._pool: Any = None
-        self._refused = False
+        self._failed = False
 
     @classmethod
-    def of(cls, model: Any, store: Store) -> Graphs | None:
-        """Graphs of a model on a GPU; None where its steps cannot be recorded."""
-        can = model.device.type == "cuda" and gpu.programs() is not None and not store.slots
-        can = can and os.environ.get("MULTIHEAD_GRAPHS") != "0"
-        return cls(model, store) if can and hasattr(model, "backbone") and stands(model) else None
+    def unavailable(cls) -> str:
+        if os.environ.get("MULTIHEAD_GRAPHS") == "0":
+            return "MULTIHEAD_GRAPHS=0 turns CUDA graphs off"
+        return "" if gpu.programs() is not None else f"the Triton kernels are not in use ({gpu.why_not()})"
+
+    @classmethod
+    def refusal(cls, model: Any, store: Store) -> str:
+        if model.device.type != "cuda":
+            return f"the model is on {model.device}, and CUDA graphs are of GPUs"
+        if reason := cls.unavailable():
+            return reason
+        if store.slots:
+            return "its layers cache recurrent states"
+        return capture_refusal(model) if hasattr(model, "backbone") else "it has no backbone of known layers"
+
+    def forward(self, batch: ForwardBatch) -> StepOutput:
+        output = self._decode(batch) if batch.is_decode and batch.encoder_output is None else None
+        return super().forward(batch) if output is None else output
 
     @torch.inference_mode()
-    def step(
-        self,
-        texts: Sequence[Text],
-        tokens: Sequence[int],
-        ahead: int = 1,
-        ends: Iterable[int] = (),
-        source: EncoderOutput | None = None,
-    ) -> Passed | None:
-        """Reads one token of each text, for which the texts have taken blocks.
+    def _decode(self, batch: ForwardBatch) -> StepOutput | None:
+        """Replay decode steps; None before the second use of a batch size, and where no graph can be captured.
 
-        Args:
-            ahead: steps, of which each reads the tokens that the one before found likeliest.
-            ends: tokens after which nothing is wanted; the GPU does not ask for them, and reads on.
-            source: what the texts read besides, which is not recorded.
-
-        Returns:
-            What the last step gave; None where no step of this size was asked for often enough, or none can be
-            recorded.
+        The GPU does not look for stop tokens, and makes all steps.
         """
-        if source is not None:
-            return None
-        size = rounded(len(texts))
-        self._asked[size] += 1
-        cast = torch.is_autocast_enabled("cuda")  # whose casts are kept elsewhere
-        if self._asked[size] < OFTEN or cast or self._refused:
+        size = rounded(len(batch.sequences))
+        self._uses[size] += 1
+        # autocast keeps its casts of the weights in memory that a graph must not read later
+        if self._uses[size] < MIN_USES or torch.is_autocast_enabled("cuda") or self._failed:
             return None
         here = self.model.device
         with torch.cuda.device(here) if here.type == "cuda" else nullcontext():
-            return self._step(size, texts, tokens, taken(texts, ahead))
+            return self._replay(size, batch, reserve_blocks(batch.sequences, batch.steps))
 
-    def _step(self, size: int, texts: Sequence[Text], tokens: Sequence[int], ahead: int) -> Passed | None:
-        settle(self.store, texts, self.model.device)
+    def _replay(self, size: int, batch: ForwardBatch, count: int) -> StepOutput | None:
+        sequences = batch.sequences
+        settle(self.store, sequences, self.model.device)
         if self._moved():
             self._forget()
-        blocks = max(len(table.blocks) for text in texts for table in text.tables.values())
-        found = self._recorded.get(size)
-        if found is None or found.told.blocks < blocks:
-            expected = max(max(text.expected, text.length + 1) for text in texts)
-            found = self._recorder(size, blocks_for(max(expected, blocks * BLOCK)))
-            if found is None:
+        blocks = max(len(table.blocks) for sequence in sequences for table in sequence.tables.values())
+        graph = self._graphs.get(size)
+        if graph is None or graph.inputs.blocks < blocks:
+            expected = max(max(sequence.expected, sequence.length + 1) for sequence in sequences)
+            graph = self._try_capture(size, blocks_for(max(expected, blocks * BLOCK)))
+            if graph is None:
                 return None
-            self._recorded[size] = found
-        found.told.tell(texts, tokens)
-        count, steps = len(texts), list[Tensor]()
-        for _ in range(ahead):
-            found.graph.replay()
-            steps.append(found.likeliest[:count].clone())
-        for text in texts:
-            text.advance(ahead)
-        return Passed(found.states[:count].clone(), found.scores[:count].clone(), torch.stack(steps))
+            self._graphs[size] = graph
+        graph.inputs.tell(sequences, [new[0] for new in batch.tokens])
+        rows, steps = len(sequences), list[Tensor]()
+        for _ in range(count):
+            graph.graph.replay()
+            steps.append(graph.argmax[:rows].clone())
+        for sequence in sequences:
+            sequence.advance(count)
+        return StepOutput(graph.states[:rows].clone(), graph.logits[:rows].clone(), torch.stack(steps))
 
     def _forget(self) -> None:
-        """Lets all recorded steps go, and the memory with them."""
-        self._recorded.clear()
-        self._pool = None  # which ends with the last step that was recorded into it
+        """Free all captured graphs and their memory."""
+        self._graphs.clear()
+        self._pool = None  # torch frees the pool with the last graph that was captured into it
 
-    def _recorder(self, size: int, blocks: int) -> Graph | None:
-        """A recorded step; None, and no more from now on, where there is no memory for one or torch refuses."""
+    def _try_capture(self, size: int, blocks: int) -> Graph | None:
+        """Capture a graph; None, and no further try, where memory is full or torch refuses."""
         try:
-            return self._record(size, blocks)
+            return self._capture(size, blocks)
         except RuntimeError as error:
             self._forget()
-            self._refused = True
+            self._failed = True
             why = str(error).splitlines()[0]
-            warn(f"A step of {size} texts could not be recorded as a CUDA graph ({why}); Python leads each one now.")
+            warn(f"CUDA graph capture failed for batch size {size} ({why}). Decode steps now run layer by layer.")
             return None
 
-    def _held(self) -> list[tuple[Tensor, int]]:
+    def _addresses(self) -> list[tuple[Tensor, int]]:
         return [(x, x.data_ptr()) for x in (*self.model.parameters(), *self.model.buffers())]
 
     @property
-    def lasting(self) -> bool:
-        """Whether these may serve the model's next texts too: its weights are where they were, and little is held."""
+    def reusable(self) -> bool:
+        """Whether the graphs still fit the model, its weights have not moved, and little memory is held."""
         held = sum(x.nbytes for x in self._leaves())
-        held += sum(graph.scores.nbytes + graph.states.nbytes for graph in self._recorded.values())
+        held += sum(graph.logits.nbytes + graph.states.nbytes for graph in self._graphs.values())
         total = torch.cuda.get_device_properties(self.model.device).total_memory if held else 0
-        now = self._held()
+        now = self._addresses()
         same = len(now) == len(self._weights) and all(
             a is b and place == other for (a, place), (b, other) in zip(now, self._weights, strict=True)
         )
-        return same and held * SHARE <= total and self._told.holds() and stands(self.model)
+        return same and held * MAX_SHARE <= total and self._snapshot.holds() and not capture_refusal(self.model)
 
     def _leaves(self) -> list[Tensor]:
-        """Storage of keys and values, as far as there is any."""
+        """Return the storage of keys and values of all layers, where it exists yet."""
         found = [x for layer in self.store.layers for leaf in layer.leaves() for x in (leaf.k, leaf.v)]  # type: ignore[union-attr]
         return [x for x in found if x is not None]
 
     def _moved(self) -> bool:
-        """Whether storage is not where it was when steps were recorded."""
+        """Whether storage has moved since the last call."""
         storage = self._leaves()
         known = [(held(), place) for held, place in self._storage]
         same = [(id(x), place) for x, place in known] == [(id(x), x.data_ptr()) for x in storage]
         self._storage = [(ref(x), x.data_ptr()) for x in storage]  # which goes as soon as it is replaced
         return not same
 
-    def _record(self, size: int, blocks: int) -> Graph:
+    def _capture(self, size: int, blocks: int) -> Graph:
         device = self.model.device
-        told = Standing(self.store, size, blocks, device)
+        inputs = Standing(self.store, size, blocks, device)
         stream = stream_of(device)
-        with recording:
+        with capturing:
             stream.wait_stream(torch.cuda.current_stream(device))
             with torch.cuda.stream(stream):  # what is compiled or allocated once is so before
-                self._compute(told)
+                self._compute(inputs)
             torch.cuda.current_stream(device).wait_stream(stream)
             if self._pool is None:
                 self._pool = torch.cuda.graph_pool_handle()
             graph = torch.cuda.CUDAGraph()
             # "thread_local": others may launch; a stream of this GPU: torch's own is of the one that recorded first
             with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
-                states, scores, best = self._compute(told)
-        return Graph(told, graph, states, scores, best)
+                states, logits, argmax = self._compute(inputs)
+        return Graph(inputs, graph, states, logits, argmax)
 
-    def _compute(self, told: Standing) -> tuple[Tensor, Tensor, Tensor]:
-        states = self.model.read(told.ids, told.runs, told)
-        scores = self.model.score(states).float()
-        best = likeliest(scores)
-        told.follow(best.clamp(min=0))  # of nothing a token follows; the step's own answer says so
-        return states, scores, best
+    def _compute(self, inputs: Standing) -> tuple[Tensor, Tensor, Tensor]:
+        states = self.model.read(inputs.ids, inputs.runs, inputs)
+        logits = self.model.score(states).float()
+        argmax = argmax_tokens(logits)
+        inputs.follow(argmax.clamp(min=0))  # no token follows a negative answer; the step's output reports that
+        return states, logits, argmax
 
 
 @cache
 def stream_of(device: torch.device) -> Any:
-    """The stream on which steps are recorded on a GPU."""
+    """Return the stream on which a GPU's graphs are captured."""
     return torch.cuda.Stream(device)
 
 
-def taken(texts: Sequence[Text], ahead: int) -> int:
-    """Takes blocks for so many steps; as many as there is room for."""
-    if ahead > 1:
-        try:
-            for text in texts:
-                text.prepare(ahead)
-        except MemoryFull:
-            return 1
-    return ahead
-
-
 def rounded(count: int) -> int:
-    """Texts of a recorded step that so many fit: a power of two, or one and a half times such."""
+    """Return the batch size of the graph that serves `count` sequences: a power of two, or one and a half times it."""
     size = 1
     while size < count:
         half = size + size // 2
@@ -214,8 +202,8 @@ def rounded(count: int) -> int:
 
 
 def blocks_for(length: int) -> int:
-    """Blocks to leave room for, where texts are expected to have so many tokens."""
-    blocks = SPARE
+    """Return the blocks of each sequence that a graph has room for, for sequences of up to `length` tokens."""
+    blocks = MIN_BLOCKS
     while blocks * BLOCK < length + BLOCK:
         blocks *= 2
     return blocks

@@ -17,7 +17,6 @@ from ..nn.cache.layer_cache import KeyValues, Plan
 from ..nn.cache.store import Cache, Store, Text
 from ..nn.embeddings import CountedSinusoids, Embeddings, LearnedPositions, SinusoidalPositions
 from ..nn.feedforward import FeedForward, GatedFeedForward
-from ..nn.hooks import hooked
 from ..nn.layer import Layer, ParallelLayer, Residual
 from ..nn.norms import AcrossHeads, HeadNorm, PlainLayerNorm, RMSNorm, WideRMSNorm
 from ..nn.positions import Positions, Rotary
@@ -25,10 +24,10 @@ from ..nn.stack import Stack
 from ..nn.weights import Dropout, Embedding, LayerNorm, Linear, ScaledEmbedding
 from .fused_layers import FusedAttention, FusedFeedForward, FusedResidualGPU, FusedStackGPU
 from .fused_linear_gpu import FusedLinearGPU
-from .layer_spec import describe
+from .refusals import hooked_layer, undescribed_layer
 
 OWN = 3  # columns of a text before those of its windows: its token, the token's place, and how many places it has
-KINDS = {  # whose passes ask the device nothing and depend on host numbers through the cache alone
+CAPTURABLE_LAYERS = {  # whose passes ask the device nothing and depend on host numbers through the cache alone
     nn.ModuleList, nn.Identity, Stack, FusedStackGPU, Layer, ParallelLayer, Residual, FusedResidualGPU, Attention,
     FusedAttention, FeedForward, GatedFeedForward, FusedFeedForward, FusedLinearGPU, Linear, Embeddings, Embedding,
     LearnedPositions, SinusoidalPositions, CountedSinusoids, LayerNorm, RMSNorm, WideRMSNorm, PlainLayerNorm, HeadNorm,
@@ -36,35 +35,22 @@ KINDS = {  # whose passes ask the device nothing and depend on host numbers thro
 }  # fmt: skip
 
 
-def stands(model: Any) -> bool:
-    """Whether a step of a model's can be recorded: layers of known kinds, read by a backend that reads pages."""
-    parts = list(model.backbone.modules())
-    if model.training or model.attend is not fused or model.dtype not in gpu.TYPES:
-        return False
-    spec = describe(model.backbone) if {type(part) for part in parts} <= KINDS else None
-    if spec is None or not spec.complete or "adjust" in spec.options or any(map(hooked, model.modules())):
-        return False
-    return all(part.head_width <= gpu.WIDEST for part in parts if isinstance(part, Attention))
-
-
-class Kept:
-    """A place for what a model keeps from one use to the next; a copy of the model has an empty one."""
-
-    def __init__(self) -> None:
-        self._held: list[Any] = []
-
-    def take(self) -> Any:
-        """What is kept, which is then no longer here: one thread gets it. None where nothing is."""
-        try:
-            return self._held.pop()
-        except IndexError:
-            return None
-
-    def put(self, value: Any) -> None:
-        self._held[:] = [value]
-
-    def __reduce__(self) -> tuple[type[Kept], tuple[()]]:
-        return Kept, ()
+def capture_refusal(model: Any) -> str:
+    """Say why a model's decode step cannot be captured in a CUDA graph; empty where it can."""
+    if model.training:
+        return "it is in training mode"
+    if model.attend is not fused:
+        return 'its attention is set to "eager"'
+    if model.dtype not in gpu.TYPES:
+        return f"the model is {model.dtype}"
+    for name, part in model.backbone.named_modules(prefix="backbone"):
+        if type(part) not in CAPTURABLE_LAYERS:
+            return f"{name} is a {type(part).__name__}, which cannot be captured"
+        if getattr(part, "adjust", None) is not None:
+            return f"{name} has an `adjust`, which cannot be captured"
+        if isinstance(part, Attention) and part.head_width > gpu.WIDEST:
+            return f"{name} has heads of {part.head_width}, wider than {gpu.WIDEST}"
+    return hooked_layer(model) or undescribed_layer("backbone", model.backbone)
 
 
 class Standing(Cache):

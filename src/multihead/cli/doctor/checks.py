@@ -16,7 +16,10 @@ from typing import Any, NamedTuple
 from ..._version import __version__
 from ...pipelines.catalog import TRAINABLE
 
-SETTINGS = ("MULTIHEAD_NATIVE", "MULTIHEAD_LEVEL", "MULTIHEAD_KEEP_MEMORY", "OMP_NUM_THREADS")
+SETTINGS = (
+    "MULTIHEAD_NATIVE", "MULTIHEAD_LEVEL", "MULTIHEAD_TRITON", "MULTIHEAD_RUNNER", "MULTIHEAD_GRAPHS",
+    "MULTIHEAD_KEEP_MEMORY", "OMP_NUM_THREADS",
+)  # fmt: skip
 FLAGS = {"AMX": "_is_amx_tile_supported", "AVX-512 BF16": "_is_avx512_bf16_supported", "VNNI": "_is_vnni_supported"}
 ROWS, INPUTS, OUTPUTS = 512, 768, 3072  # of the product that is measured
 SECONDS, LONG = 3.0, 0.06  # for all measurements, after which none begins; for each
@@ -72,8 +75,8 @@ def told(find: Callable[[], Any]) -> Any:
 def facts() -> dict[str, Any]:
     """Everything but speeds, ready for JSON."""
     parts: Mapping[str, Callable[[], Any]] = {
-        "versions": versions, "machine": machine, "torch": torch_sees, "kernels": kernels, "precisions": precisions,
-        "packages": packages, "memory": allocator,
+        "versions": versions, "machine": machine, "torch": torch_sees, "kernels": kernels, "decoding": decoding,
+        "precisions": precisions, "packages": packages, "memory": allocator,
     }  # fmt: skip
     return {name: told(find) for name, find in parts.items()}
 
@@ -145,6 +148,13 @@ def kernels() -> dict[str, Any]:
         "level": level, "reason": reason, "advice": advice(reason), "built": built, "shares_threads": shared,
         "gpu": gpu.programs() is not None, "gpu_reason": gpu.why_not(),
     }  # fmt: skip
+
+
+def decoding() -> dict[str, Any]:
+    """Which decode runner is set, and which of them can serve models here."""
+    from ...runtime.select_runner import report
+
+    return report()
 
 
 def advice(reason: str) -> str:

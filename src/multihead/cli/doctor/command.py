@@ -70,6 +70,7 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
         "machine": this_machine,
         "torch": torch_sees,
         "kernels": kernels,
+        "decoding": decoding,
         "memory": memory,
     }
     grid = Table.grid(padding=(0, 2))
@@ -144,6 +145,15 @@ def kernels(value: Mapping[str, Any]) -> dict[str, Text]:
         rows["their threads"] = Text.assemble(threads)
     rows["GPU programs"] = Text("in use", style="green") if value["gpu"] else Text(f"none: {value['gpu_reason']}")
     return rows
+
+
+def decoding(value: Mapping[str, Any]) -> dict[str, Text]:
+    """The decode runner that is set, and with "auto" those that a model is offered, in this order."""
+    setting, unavailable = value["setting"], value["unavailable"]
+    if reason := unavailable.get(setting):
+        return {"decode runner": Text.assemble((f"{setting}: {reason}", "yellow"))}
+    offered = " or ".join(name for name, reason in unavailable.items() if not reason)
+    return {"decode runner": Text(f"{setting}: {offered}" if setting == "auto" else setting, style="green")}
 
 
 def memory(value: Mapping[str, Any]) -> dict[str, Text]:

@@ -1,226 +1,207 @@
-"""Reads the texts of many requests together, one ragged pass a step.
+"""Continuous batching: each step runs one forward pass over sequences of many requests.
 
-A request's strategy is a generator: it yields what it wants read, a list of `Read`, and is sent a `Reading` for each.
-In between it may append tokens to its branches, fork them, cut them back and close them. The engine knows nothing else
-of a strategy, and a strategy nothing of other requests: what comes out does not depend on what else is read.
+A request's strategy is a generator: it yields the forward passes that it needs, a list of `ForwardRequest`, and is sent
+a `ForwardResult` for each. In between it may append tokens to its sequences, fork them, crop them and close them. The
+engine knows nothing else of a strategy, and a strategy nothing of other requests: a request's result does not depend on
+what else is in its batches.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable
 
 from ...errors import MemoryFull
 from ...nn.cache.block_pool import Budget
 from ...nn.cache.store import Store
-from ...nn.forward_context import EncoderOutput
 from ...nn.modes import evaluating
-from .sequence import Branch, Decoder, Read, Reader, Reading
+from ...runtime.runner import DecoderModel, DecodeRunner
+from .model_runner import ModelRunner
+from .sequence import ForwardRequest, ForwardResult, GenerationSequence, Request, Strategy
 
-TOKENS = 2048  # most tokens of a pass, unless the last wish needs more at once
-BRANCHES = 256  # most branches that run at once
-
-Strategy = Generator[list[Read], list[Reading], None]
-
-
-class Request:
-    """What somebody wants generated.
-
-    Args:
-        start: makes the strategy, once the request is admitted.
-        size: most tokens of a branch. width: most branches at once.
-        seed: what else than tokens decides what is remembered (an encoded source), for sharing.
-    """
-
-    def __init__(
-        self, engine: Engine, start: Callable[[Request], Strategy], *, size: int, width: int = 1, seed: bytes = b""
-    ) -> None:
-        self.engine, self.start, self.size, self.width, self.seed = engine, start, size, width, seed
-        self.branches: list[Branch] = []
-        self.error: BaseException | None = None
-        self.done = False
-        self.strategy: Strategy | None = None
-        self.reads: list[Read] = []
-        self.readings: dict[int, Reading] = {}
-
-    def branch(
-        self, tokens: Sequence[int], encoder_output: EncoderOutput | None = None, model: Decoder | None = None
-    ) -> Branch:
-        """A new branch, of which nothing is read; what others have read of the same beginning is found in time.
-
-        Args:
-            model: reads it, where that is not the engine's own.
-        """
-        made = Branch(self, self.engine.reader(model), tokens, encoder_output)
-        made.text.expected = self.size
-        return made
-
-    def cancel(self) -> None:
-        """Ends the request where it stands."""
-        self.engine.finish(self)
+MAX_TOKENS = 2048  # of a pass, unless the last request needs more in one pass
+MAX_SEQUENCES = 256  # that run at once
 
 
 class Engine:
     """Schedules requests over one model.
 
     Args:
-        memory: bytes for what is remembered; None is without limit.
-        tokens: most tokens of a pass. branches: most branches that run at once.
+        memory: bytes of the KV cache; None for no limit.
+        max_tokens: of a pass. max_sequences: that run at once.
     """
 
     def __init__(
-        self, model: Decoder, *, memory: int | None = None, tokens: int = TOKENS, branches: int = BRANCHES
+        self,
+        model: DecoderModel,
+        *,
+        memory: int | None = None,
+        max_tokens: int = MAX_TOKENS,
+        max_sequences: int = MAX_SEQUENCES,
     ) -> None:
-        self.tokens, self.most = tokens, branches
-        self.readers = [Reader.of(model, Budget(memory))]
-        self.budget = self.readers[0].store.budget
+        self.max_tokens, self.max_sequences = max_tokens, max_sequences
+        self.model_runners = [ModelRunner(model, Budget(memory))]
+        self.budget = self.store.budget
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
 
     @property
     def store(self) -> Store:
-        """What is remembered of the model's own texts."""
-        return self.readers[0].store
+        """The KV cache of the engine's own model."""
+        return self.model_runners[0].store
 
-    def reader(self, model: Decoder | None = None) -> Reader:
-        """Who reads for a model: the engine's own, or another that helps (a draft)."""
+    def runner(self, model: DecoderModel | None = None) -> DecodeRunner:
+        """Return the decode runner of a model: the engine's own, or a draft model."""
         if model is None:
-            return self.readers[0]
-        known = next((reader for reader in self.readers if reader.model is model), None)
+            return self.model_runners[0].runner
+        known = next((each for each in self.model_runners if each.model is model), None)
         if known is None:
-            known = Reader(model, self.budget)
-            self.readers.append(known)
-        return known
+            known = ModelRunner(model, self.budget)
+            self.model_runners.append(known)
+        return known.runner
 
-    def submit(self, start: Callable[[Request], Strategy], *, size: int, width: int = 1, seed: bytes = b"") -> Request:
-        """Queues a request, as `Request` says.
+    def submit(
+        self,
+        start: Callable[[Request], Strategy],
+        *,
+        max_tokens: int,
+        max_sequences: int = 1,
+        cache_salt: bytes = b"",
+    ) -> Request:
+        """Queue a request; arguments as `Request`.
 
         Raises:
-            MemoryFull: it could not be finished with all of the memory.
+            MemoryFull: the request could not be finished with all of the memory.
         """
-        need = width * self.store.bytes_for(size)
+        need = max_sequences * self.store.bytes_for(max_tokens)
         if self.budget.total is not None and need > self.budget.total:
             raise MemoryFull(
-                f"{width} texts of up to {size} tokens need {need} bytes to be remembered, and the memory has "
-                f"{self.budget.total}. Give the engine more memory, or the request a smaller max_new_tokens."
+                f"{max_sequences} texts of up to {max_tokens} tokens need {need} bytes to be remembered, and the "
+                f"memory has {self.budget.total}. Give the engine more memory, or the request a smaller max_new_tokens."
             )
-        request = Request(self, start, size=size, width=width, seed=seed)
+        request = Request(self, start, max_tokens=max_tokens, max_sequences=max_sequences, cache_salt=cache_salt)
         self.waiting.append(request)
         return request
 
     def close(self) -> None:
-        """Ends what still runs; the model may keep what was recorded."""
+        """End all requests. The model may keep its runner for the next use."""
         for request in [*self.running, *self.waiting]:
             self.finish(request)
-        self.readers[0].keep()
+        self.model_runners[0].close()
 
     @property
     def busy(self) -> bool:
         return bool(self.waiting or self.running)
 
     def run(self) -> None:
-        """Steps until nothing is left to do."""
+        """Step until no request is left."""
         while self.busy:
             self.step()
 
     def step(self) -> None:
-        """Admits, reads a pass for each model, and lets the strategies go on; no model draws dropout meanwhile."""
-        with evaluating(*(reader.model for reader in self.readers if getattr(reader.model, "training", False))):
+        """Admit requests, run a pass for each model, and resume strategies; models are in evaluation mode meanwhile."""
+        with evaluating(*(r.model for r in self.model_runners if getattr(r.model, "training", False))):
             self._step()
 
     def _step(self) -> None:
         self._admit()
-        for reader in self.readers:
-            if work := self._chosen(reader):
-                for read, reading in reader.read(work):
-                    read.branch.request.readings[id(read)] = reading
+        for runner in self.model_runners:
+            if work := self._schedule(runner):
+                for forward, result in runner.forward(work):
+                    forward.sequence.request.results[id(forward)] = result
         for request in list(self.running):
-            if request.reads and all(id(read) in request.readings for read in request.reads):
-                self._go_on(request, [request.readings[id(read)] for read in request.reads])
+            if request.pending and all(id(forward) in request.results for forward in request.pending):
+                self._resume(request, [request.results[id(forward)] for forward in request.pending])
 
     def finish(self, request: Request, error: BaseException | None = None) -> None:
-        """Ends a request, and frees all that is remembered of it."""
+        """End a request, and free its cache blocks."""
         if request.done:
             return
         request.done, request.error = True, error
         if request.strategy is not None:
             request.strategy.close()
-        for branch in list(request.branches):
-            branch.close()
+        for sequence in list(request.sequences):
+            sequence.close()
         if request in self.running:
             self.running.remove(request)
         elif request in self.waiting:
             self.waiting.remove(request)
 
     def _admit(self) -> None:
-        """Starts waiting requests, in their order, while there is room."""
+        """Start waiting requests, first come first served, while there is room."""
         while self.waiting:
             request = self.waiting[0]
-            used = sum(max(r.width, len(r.branches)) for r in self.running)
-            if self.running and (used + request.width > self.most or not self._fits(request)):
+            used = sum(max(r.max_sequences, len(r.sequences)) for r in self.running)
+            full = used + request.max_sequences > self.max_sequences
+            if self.running and (full or not self._fits(request)):
                 return
             self.waiting.popleft()
             self.running.append(request)
             if request.strategy is None:
                 request.strategy = request.start(request)
-                self._go_on(request, None)
+                self._resume(request, None)
 
     def _fits(self, request: Request) -> bool:
-        """Whether what is to be read first has room beside one block more for every running branch.
+        """Whether the request's prompt has room beside one more block for every running sequence.
 
-        States, which cannot be taken away again, are counted for all branches that there will be.
+        Recurrent states cannot be taken away again, so they are counted for all sequences that there may be.
         """
-        length = max((len(branch.tokens) for branch in request.branches), default=1)
-        running = sum(len(r.branches) for r in self.running)
-        states = sum(max(r.width - len(r.branches), 0) for r in [*self.running, request]) * self.store.slot_size
-        return self.store.bytes_for(length) + running * self.store.bytes_for(1) + states <= self.store.room
+        length = max((len(sequence.tokens) for sequence in request.sequences), default=1)
+        running = sum(len(r.sequences) for r in self.running)
+        states = sum(max(r.max_sequences - len(r.sequences), 0) for r in [*self.running, request])
+        need = self.store.bytes_for(length) + running * self.store.bytes_for(1) + states * self.store.slot_size
+        return need <= self.store.room
 
-    def _go_on(self, request: Request, readings: list[Reading] | None) -> None:
-        """Sends a strategy what it asked for, and notes what it asks for next."""
+    def _resume(self, request: Request, results: list[ForwardResult] | None) -> None:
+        """Send a strategy its results, and keep the forward requests that it yields next."""
         assert request.strategy is not None
-        request.readings = {}
+        request.results = {}
         try:
-            request.reads = next(request.strategy) if readings is None else request.strategy.send(readings)
-            if not request.reads:
-                raise RuntimeError("A strategy asked for nothing to be read.")
+            request.pending = next(request.strategy) if results is None else request.strategy.send(results)
+            if not request.pending:
+                raise RuntimeError("A strategy asked for no forward pass.")
         except StopIteration:
             self.finish(request)
         except Exception as error:
             self.finish(request, error)
 
-    def _chosen(self, reader: Reader) -> list[tuple[Read, int]]:
-        """What the next pass reads, and how many tokens of it; short wishes first, then the longest-waiting."""
-        wishes = [read for r in self.running for read in r.reads if id(read) not in r.readings]
-        wishes = [read for read in wishes if read.branch.reader is reader]
-        wishes.sort(key=lambda read: read.branch.left > read.rows)  # stable: order of admission
-        work: list[tuple[Read, int]] = []
-        free, begun = self.tokens, set[object]()
-        for read in wishes:
-            if read.branch.request not in self.running:  # it gave its blocks up for one before
-                continue
-            read.branch.text.turn(len(read.branch.tokens))
-            if read.branch.text.length == 0 and read.record is None and reader.store.shares:
-                head = read.branch.adopt(read.rows)
-                if head in begun:  # read once: the next step finds it remembered
-                    continue
-                begun |= {head} - {None}
-            left = read.branch.left
-            part = left if left <= free or (free > 0 and left <= read.rows) else min(free, left - read.rows)
-            if part <= 0 or not self._prepared(read.branch, part):
-                continue
-            work.append((read, part))
-            free -= part
-        return [(read, part) for read, part in work if read.branch.request in self.running]
+    def _schedule(self, model_runner: ModelRunner) -> list[tuple[ForwardRequest, int]]:
+        """Return the forward requests of the next pass, and how many tokens of each it reads.
 
-    def _prepared(self, branch: Branch, new: int) -> bool:
-        """Takes blocks for a branch's next tokens; where there are none, the last request gives up its own."""
+        Short requests, decode steps above all, come first, then those that wait longest.
+        """
+        pending = [forward for r in self.running for forward in r.pending if id(forward) not in r.results]
+        pending = [forward for forward in pending if forward.sequence.runner is model_runner.runner]
+        pending.sort(key=lambda forward: forward.sequence.num_unread > forward.num_rows)  # stable: order of admission
+        work: list[tuple[ForwardRequest, int]] = []
+        free, prefixes = self.max_tokens, set[object]()
+        for forward in pending:
+            sequence = forward.sequence
+            if sequence.request not in self.running:  # preempted for a request before it in this loop
+                continue
+            sequence.cached.turn(len(sequence.tokens))
+            if sequence.cached.length == 0 and forward.record is None and model_runner.store.shares:
+                prefix = sequence.reuse_prefix(forward.num_rows)
+                if prefix in prefixes:  # another sequence of this pass reads it; the next step finds its blocks
+                    continue
+                prefixes |= {prefix} - {None}
+            unread, num_rows = sequence.num_unread, forward.num_rows
+            new = unread if unread <= free or (free > 0 and unread <= num_rows) else min(free, unread - num_rows)
+            if new <= 0 or not self._reserve(sequence, new):
+                continue
+            work.append((forward, new))
+            free -= new
+        return [(forward, new) for forward, new in work if forward.sequence.request in self.running]
+
+    def _reserve(self, sequence: GenerationSequence, new: int) -> bool:
+        """Take cache blocks for a sequence's next tokens; without a free one, preempt the last request."""
         while True:
             try:
-                branch.text.prepare(new)
+                sequence.cached.prepare(new)
                 return True
             except MemoryFull as error:
                 last = self.running[-1]
-                if last is branch.request:
+                if last is sequence.request:
                     if len(self.running) == 1:
                         self.finish(last, error)
                     else:
@@ -229,8 +210,8 @@ class Engine:
                 self._preempt(last)
 
     def _preempt(self, request: Request) -> None:
-        """Puts a request back; its tokens are read again when it is its turn."""
+        """Move a request back to the queue and free its blocks; its tokens are read again later."""
         self.running.remove(request)
         self.waiting.appendleft(request)
-        for branch in request.branches:
-            branch.restart()
+        for sequence in request.sequences:
+            sequence.restart()

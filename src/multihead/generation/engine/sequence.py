@@ -1,339 +1,238 @@
-"""Branches of texts, wishes to read them, and the passes that do."""
+"""Sequences of a request, and the forward passes that strategies ask for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from ...errors import InvalidInput
-from ...kernels.ragged import BLOCK, Runs
-from ...nn.cache.block_pool import Budget
-from ...nn.cache.layer_cache import Memory
-from ...nn.cache.store import ByLength, Cache, Store
+from ...kernels.ragged import BLOCK
 from ...nn.forward_context import EncoderOutput, OutputCapture
-from ...runtime.cpu_decode_runner import Walks
-from ...runtime.cuda_graph_runner import Graphs
-from ...runtime.graph_cache import Kept
-from ..logits.top_candidates import Candidates
-from .step_output import Passed
-
-if TYPE_CHECKING:
-    from .scheduler import Request
+from ...runtime.runner import DecoderModel, DecodeRunner
+from ...runtime.step_output import StepOutput
+from ..logits.top_candidates import Candidates, on_cpu
 
 
-class Decoder(Protocol):
-    """What this room needs of a model."""
+class GenerationSequence:
+    """One continuation of a request: its tokens, prompt included, and its part of the KV cache.
 
-    @property
-    def device(self) -> torch.device: ...
-
-    @property
-    def max_positions(self) -> int | None:
-        """Number of positions that the model has learned; None where positions are computed."""
-
-    @property
-    def by_length(self) -> Sequence[ByLength]:
-        """Positions that turn keys by how long their text is."""
-
-    def memories(self) -> list[Memory]:
-        """An empty memory a layer."""
-
-    def read(self, ids: Tensor, runs: Runs, memory: Cache, capture: OutputCapture | None = None) -> Tensor:
-        """Reads ids (tokens,) into a cache: last states (tokens, width). `record` gets what is seen on the way."""
-
-    def score(self, states: Tensor) -> Tensor:
-        """Scores (rows, vocabulary) of what follows, from last states (rows, width)."""
-
-
-class Branch:
-    """One way that a request's text goes on: its tokens, prompt included, and what is remembered of them."""
+    Args:
+        runner: computes its forward passes. encoder_output: the source that an encoder-decoder reads.
+    """
 
     def __init__(
-        self, request: Request, reader: Reader, tokens: Sequence[int], encoder_output: EncoderOutput | None
+        self, request: Request, runner: DecodeRunner, tokens: Sequence[int], encoder_output: EncoderOutput | None
     ) -> None:
-        self.request, self.reader, self.tokens, self.encoder_output = request, reader, list(tokens), encoder_output
-        self.text = reader.store.begin(request.seed)
-        self.twin: Branch | None = None  # goes the same way from another prompt (guidance)
-        self.open = True
-        request.branches.append(self)
+        self.request, self.runner, self.tokens, self.encoder_output = request, runner, list(tokens), encoder_output
+        self.cached = runner.store.begin(request.cache_salt)
+        self.negative: GenerationSequence | None = None  # the same continuation of a negative prompt, for guidance
+        self.is_open = True
+        request.sequences.append(self)
 
     @property
-    def left(self) -> int:
-        """Tokens that are still to be read."""
-        return len(self.tokens) - (self.text.length if self.text.keeps(len(self.tokens)) else 0)
+    def num_unread(self) -> int:
+        """Tokens without cached keys and values."""
+        return len(self.tokens) - (self.cached.length if self.cached.keeps(len(self.tokens)) else 0)
 
-    def adopt(self, rows: int) -> object:
-        """Remembers what others have read of the same beginning, all but the last `rows` tokens at least.
+    def reuse_prefix(self, num_rows: int) -> object:
+        """Share the cached blocks of other sequences with the same first tokens, all but the last `num_rows` at least.
 
         Returns:
-            What others with the same beginning give too, where nothing of it was found; None for a short text.
+            A key that other sequences with the same first block have too, where no block was found; None for a
+            sequence of less than a block.
         """
-        self.text.adopt(self.tokens[: len(self.tokens) + 1 - rows])
-        if self.text.length or len(self.tokens) - rows < BLOCK:
+        self.cached.adopt(self.tokens[: len(self.tokens) + 1 - num_rows])
+        if self.cached.length or len(self.tokens) - num_rows < BLOCK:
             return None
-        return self.text.names[0], tuple(self.tokens[:BLOCK])
+        return self.cached.names[0], tuple(self.tokens[:BLOCK])
 
-    def alike(self, most: int) -> int:
-        """How many tokens more can be read in one pass with the next ones, `most` at most.
+    def max_pass_tokens(self, limit: int) -> int:
+        """Return how many more tokens one pass may read together with the next one, at most `limit`.
 
-        All that a pass reads of a text is turned for its last token, so that those before must be turned alike.
+        Rotary frequencies may depend on the sequence's length. A pass uses those of its last token, so that all of
+        its tokens must have the same ones.
         """
-        known = len(self.tokens)
-        most = most if self.twin is None else self.twin.alike(most)
-        if not self.text.store.varies:
-            return most
-        variant = self.text.store.variant(known)
-        return next((n for n in range(most) if self.text.store.variant(known + n + 1) != variant), most)
+        known, store = len(self.tokens), self.cached.store
+        limit = limit if self.negative is None else self.negative.max_pass_tokens(limit)
+        if not store.varies:
+            return limit
+        variant = store.variant(known)
+        return next((n for n in range(limit) if store.variant(known + n + 1) != variant), limit)
 
     def append(self, *tokens: int) -> None:
         self.tokens.extend(tokens)
-        if self.twin is not None:
-            self.twin.append(*tokens)
+        if self.negative is not None:
+            self.negative.append(*tokens)
 
-    def fork(self) -> Branch:
-        """Another branch with the same tokens; what is remembered is shared until one of them writes."""
-        other = object.__new__(Branch)
-        other.request, other.reader, other.encoder_output = self.request, self.reader, self.encoder_output
+    def fork(self) -> GenerationSequence:
+        """Return another sequence with the same tokens; they share cache blocks until one of them writes."""
+        other = object.__new__(GenerationSequence)
+        other.request, other.runner, other.encoder_output = self.request, self.runner, self.encoder_output
         other.tokens = list(self.tokens)
-        other.text, other.open = self.text.fork(), True
-        other.twin = None if self.twin is None else self.twin.fork()
-        self.request.branches.append(other)
+        other.cached, other.is_open = self.cached.fork(), True
+        other.negative = None if self.negative is None else self.negative.fork()
+        self.request.sequences.append(other)
         return other
 
     def crop(self, length: int) -> None:
-        """Drops all tokens after the first `length`; what a layer cannot forget is read again."""
-        if self.twin is not None:
-            self.twin.crop(len(self.twin.tokens) - max(len(self.tokens) - length, 0))
+        """Drop all tokens after the first `length`. Layers that cannot drop their state read the rest again."""
+        if self.negative is not None:
+            self.negative.crop(len(self.negative.tokens) - max(len(self.tokens) - length, 0))
         del self.tokens[length:]
-        if self.text.length > length:
+        if self.cached.length > length:
             try:
-                self.text.crop(length)
+                self.cached.crop(length)
             except InvalidInput:
                 self.restart()
 
     def restart(self) -> None:
-        """Forgets all that is remembered; the tokens are read again."""
-        expected = self.text.expected
-        self.text.free()
-        self.text = self.reader.store.begin(self.request.seed)
-        self.text.expected = expected
+        """Free the cache blocks; the tokens are read again."""
+        expected = self.cached.expected
+        self.cached.free()
+        self.cached = self.runner.store.begin(self.request.cache_salt)
+        self.cached.expected = expected
 
     def close(self) -> None:
-        """Ends the branch; its blocks are free."""
-        if self.open:
-            self.open = False
-            self.text.free()
-            self.request.branches.remove(self)
-            if self.twin is not None:
-                self.twin.close()
+        """End the sequence and free its cache blocks."""
+        if self.is_open:
+            self.is_open = False
+            self.cached.free()
+            self.request.sequences.remove(self)
+            if self.negative is not None:
+                self.negative.close()
 
 
 @dataclass
-class Read:
-    """A wish: that all tokens of a branch be read, and what follows each of the last `wanted`.
+class ForwardRequest:
+    """Asks for a forward pass over a sequence's unread tokens and the logits after its last `num_logits` tokens.
 
     Args:
-        states: last states of so many last tokens, where more than `wanted`; read in one pass.
-        ahead: tokens that are wanted too, each the likeliest after the one before; more, up to `room`, do no harm.
-        ends: tokens after which nothing is wanted.
-        record: is filled by the pass that reads the last of them.
+        num_states: last tokens whose hidden states are needed, where more than `num_logits`; read in one pass.
+        record: is filled by the pass that reads the last token.
+        lookahead: further tokens that are needed too, each the argmax after the one before.
+        max_lookahead: further tokens that may be computed, since they do no harm.
+        stop_tokens: after one of which no further token is needed.
     """
 
-    branch: Branch
-    wanted: int = 1
-    states: int = 0
+    sequence: GenerationSequence
+    num_logits: int = 1
+    num_states: int = 0
     record: OutputCapture | None = None
-    ahead: int = 0
-    room: int = 0
-    ends: frozenset[int] = frozenset()
+    lookahead: int = 0
+    max_lookahead: int = 0
+    stop_tokens: frozenset[int] = frozenset()
 
     @property
-    def rows(self) -> int:
+    def num_rows(self) -> int:
         """Last tokens that one pass must read together."""
-        known = len(self.branch.tokens) if self.branch.text.store.whole else 0
-        return max(self.wanted, self.states, known)
+        known = len(self.sequence.tokens) if self.sequence.cached.store.whole else 0
+        return max(self.num_logits, self.num_states, known)
 
 
-class Reading:
-    """What a wish gave.
+class ForwardResult:
+    """One request's part of the output of a forward pass.
 
     Args:
-        passed: what the pass gave that read the last of it. row, wanted: where its scores are, and how many.
-        end, rows: where its last states end, and how many there are.
+        output: of the pass that read the last token. row, num_logits: first row of its logits, and how many there are.
+        end, num_states: end of its rows of hidden states, and how many there are.
     """
 
-    __slots__ = ("end", "passed", "row", "rows", "wanted")
+    __slots__ = ("end", "num_logits", "num_states", "output", "row")
 
-    def __init__(self, passed: Passed, row: int, wanted: int, end: int, rows: int) -> None:
-        self.passed, self.row, self.wanted, self.end, self.rows = passed, row, wanted, end, rows
-
-    @property
-    def scores(self) -> Tensor:
-        """(wanted, vocabulary) of what follows, float32. Raises ScoresNotFinite."""
-        self.passed.check(self.row, self.wanted)
-        return self.passed.scores[self.row : self.row + self.wanted]
+    def __init__(self, output: StepOutput, row: int, num_logits: int, end: int, num_states: int) -> None:
+        self.output, self.row, self.num_logits, self.end, self.num_states = output, row, num_logits, end, num_states
 
     @property
-    def states(self) -> Tensor:
-        """(rows, width)."""
-        return self.passed.states[self.end - self.rows : self.end]
+    def logits(self) -> Tensor:
+        """(num_logits, vocabulary), float32. Raises ScoresNotFinite."""
+        self.output.check_finite(self.row, self.num_logits)
+        return self.output.logits[self.row : self.row + self.num_logits]
 
     @property
-    def following(self) -> list[int]:
-        """The likeliest token, `NONE` or `BROKEN` after the one that was wanted, and after each that was read ahead."""
-        return [step[self.row] for step in self.passed.steps]
+    def hidden_states(self) -> Tensor:
+        """(num_states, width)."""
+        return self.output.hidden_states[self.end - self.num_states : self.end]
 
-    def candidates(self, source: Candidates, banned: Sequence[int]) -> tuple[Tensor, Tensor] | None:
-        """See `Candidates.find`, of what this wish wanted. Raises ScoresNotFinite."""
-        self.passed.check(self.row, self.wanted)
-        return self.passed.candidates(self.row, self.wanted, source, banned)
+    @property
+    def argmax_steps(self) -> list[int]:
+        """The argmax after the requested token, and after each token of the lookahead; `NO_TOKEN` or `NOT_FINITE`."""
+        return [step[self.row] for step in self.output.steps]
 
-    def highest(self, count: int, banned: Sequence[int]) -> tuple[list[float], list[int]] | None:
-        """See `Passed.highest`, of the one token that was wanted. Raises ScoresNotFinite."""
-        self.passed.check(self.row, self.wanted)
-        return self.passed.highest(self.row, count, banned)
-
-    def likeliest(self, banned: Sequence[int] = ()) -> list[int]:
-        """The likeliest token after each that was wanted; `passed.NONE` where all are banned.
+    def argmax(self, banned: Sequence[int] = ()) -> list[int]:
+        """Return the most likely token of each row that is not banned; `NO_TOKEN` where all are.
 
         Raises:
-            ScoresNotFinite: there is no likeliest one.
+            ScoresNotFinite: a logit is NaN or infinite.
         """
-        self.passed.check(self.row, self.wanted)
-        return self.passed.tokens(self.row, self.wanted, banned)
+        self.output.check_finite(self.row, self.num_logits)
+        return self.output.argmax(self.row, self.num_logits, banned)
+
+    def top_candidates(self, candidates: Candidates, banned: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+        """Return what `Candidates.find` gives of these rows, on the CPU. Raises ScoresNotFinite."""
+        begin, count = self.row, self.num_logits
+        self.output.check_finite(begin, count)
+        key = "candidates", candidates.key, *banned
+        top, row = self.output.query(key, begin, count, lambda logits: on_cpu(candidates.find(logits, banned)))
+        return None if top is None else (top[0][row : row + count], top[1][row : row + count])
+
+    def top_logprobs(self, count: int, banned: Sequence[int]) -> tuple[list[float], list[int]] | None:
+        """Return the highest log-probabilities of the one row and their tokens. Raises ScoresNotFinite."""
+        self.output.check_finite(self.row, self.num_logits)
+        return self.output.top_logprobs(self.row, count, banned)
 
 
-class Reader:
-    """One model and all that it remembers.
+Strategy = Generator[list[ForwardRequest], list[ForwardResult], None]
+
+
+class RequestHost(Protocol):
+    """The part of the engine that a request uses."""
+
+    def runner(self, model: DecoderModel | None = None) -> DecodeRunner:
+        """Return the decode runner of a model; of the engine's own for None."""
+
+    def finish(self, request: Request, error: BaseException | None = None) -> None:
+        """End a request, and free its cache blocks."""
+
+
+class Request:
+    """One prompt to be continued, with the sequences that its strategy has opened.
 
     Args:
-        budget: bytes, which readers may share.
+        start: makes the strategy, once the request is admitted.
+        max_tokens: of a sequence. max_sequences: that are open at once.
+        cache_salt: what beside tokens decides keys and values (an encoded source). Only requests with the same salt
+            share cache blocks.
     """
 
-    def __init__(self, model: Decoder, budget: Budget) -> None:
-        self.model = model
-        probe = None if budget.total is None else self._probe()
-        self.store = Store(model.memories(), budget, probe, model.by_length)
-        if self.store.bound:
-            raise InvalidInput("This family remembers its last tokens alone and cannot continue texts here.")
-        self._joined: tuple[list[EncoderOutput | None], EncoderOutput] | None = None
-        self.shortcut: Graphs | Walks | None = Graphs.of(model, self.store) or Walks.of(model, self.store)
+    def __init__(
+        self,
+        engine: RequestHost,
+        start: Callable[[Request], Strategy],
+        *,
+        max_tokens: int,
+        max_sequences: int = 1,
+        cache_salt: bytes = b"",
+    ) -> None:
+        self.engine, self.start = engine, start
+        self.max_tokens, self.max_sequences, self.cache_salt = max_tokens, max_sequences, cache_salt
+        self.sequences: list[GenerationSequence] = []
+        self.error: BaseException | None = None
+        self.done = False
+        self.strategy: Strategy | None = None
+        self.pending: list[ForwardRequest] = []
+        self.results: dict[int, ForwardResult] = {}  # by the id of the forward request
 
-    @cached_property
-    def longest(self) -> int | None:
-        """Tokens of the longest text that the model can read."""
-        return self.model.max_positions
+    def open_sequence(
+        self, tokens: Sequence[int], encoder_output: EncoderOutput | None = None, model: DecoderModel | None = None
+    ) -> GenerationSequence:
+        """Return a new sequence, of which nothing is read. `model`: another one than the engine's own."""
+        sequence = GenerationSequence(self, self.engine.runner(model), tokens, encoder_output)
+        sequence.cached.expected = self.max_tokens
+        return sequence
 
-    @classmethod
-    def of(cls, model: Decoder, budget: Budget) -> Reader:
-        """A reader for a model: the one that it keeps, with the steps that were recorded, or a new one."""
-        kept: Kept | None = getattr(model, "kept", None)
-        reader = None if kept is None or budget.total is not None or _cast() else kept.take()
-        if reader is None:
-            return cls(model, budget)
-        reader.model = reader.shortcut.model = model
-        return reader if reader.shortcut.lasting else cls(model, budget)
-
-    def keep(self) -> None:
-        """Lets the model keep this reader, whose texts are all gone, where it has recorded steps."""
-        kept: Kept | None = getattr(self.model, "kept", None)
-        alike = self.store.budget.total is None and not _cast()
-        if kept is not None and alike and self.shortcut is not None and self.shortcut.lasting:
-            self.store.clear()
-            self._joined = None
-            self.model = self.shortcut.model = None  # type: ignore[assignment]  # so that a model is freed when it goes
-            kept.put(self)
-
-    def read(self, work: Sequence[tuple[Read, int]]) -> Iterator[tuple[Read, Reading]]:
-        """One pass over the next so many tokens of each wish; what it gave for those that are read to their end."""
-        passed = self._replayed(work)
-        if passed is not None:
-            for row, (read, _) in enumerate(work):
-                read.branch.text.publish(read.branch.tokens)
-                yield read, Reading(passed, row, 1, row + 1, 1)
-            return
-        if isinstance(self.shortcut, Walks):
-            self.shortcut.moved = True
-        parts = [read.branch.tokens[read.branch.text.length :][:new] for read, new in work]
-        ready = [new == read.branch.left for read, new in work]
-        cache = Cache(self.store, [read.branch.text for read, _ in work], self._source(work))
-        runs = Runs.of(tuple(map(len, parts)))
-        ids = torch.tensor([token for part in parts for token in part], device=self.model.device)
-        wishes = [read.record for read, _ in work if read.record is not None]
-        seen: Any = ([], []) if any(wish.attentions is not None for wish in wishes) else (None, None)
-        record = OutputCapture([], *seen) if wishes else None
-        with torch.inference_mode():
-            states = self.model.read(ids, runs, cache, record)
-            ends = [begin + length for begin, length in zip(runs.begins, runs.lengths, strict=True)]
-            spans = [(end - read.wanted, end) for (read, _), end, done in zip(work, ends, ready, strict=True) if done]
-            rows = [row for begin, end in spans for row in range(begin, end)]
-            chosen = (
-                states if len(rows) == len(ids) else states[torch.tensor(rows, device=ids.device, dtype=torch.long)]
-            )
-            scores = self.model.score(chosen).float() if rows else None
-        passed = None if scores is None else Passed(states, scores)
-        row = 0
-        for text, (read, _) in enumerate(work):
-            read.branch.text.publish(read.branch.tokens)
-            if not ready[text]:
-                continue
-            assert passed is not None
-            if read.record is not None and record is not None:
-                copied(record, read.record, runs, text)
-            yield read, Reading(passed, row, read.wanted, ends[text], read.rows)
-            row += read.wanted
-
-    def _replayed(self, work: Sequence[tuple[Read, int]]) -> Passed | None:
-        """What a recorded step gave, where the pass is one; see `Graphs.step`."""
-        if self.shortcut is None:
-            return None
-        for read, new in work:
-            branch = read.branch
-            if new != 1 or read.rows != 1 or branch.left != 1 or not branch.text.length:
-                return None
-            if read.record is not None:
-                return None
-        branches = [read.branch for read, _ in work]
-        ahead = min(max(read.ahead for read, _ in work), min(read.room for read, _ in work))
-        texts, tokens = [branch.text for branch in branches], [branch.tokens[-1] for branch in branches]
-        ends = {end for read, _ in work for end in read.ends}
-        return self.shortcut.step(texts, tokens, max(ahead, 0) + 1, ends, self._source(work))
-
-    def _source(self, work: Sequence[tuple[Read, int]]) -> EncoderOutput | None:
-        """The encoded sources of a pass as one, kept while the same ones come."""
-        parts = [read.branch.encoder_output for read, _ in work]
-        if parts[0] is None:
-            return None
-        known = self._joined
-        if known is None or list(map(id, known[0])) != list(map(id, parts)):
-            self._joined = known = parts, EncoderOutput.concatenate([part for part in parts if part is not None])
-        return known[1]
-
-    def _probe(self) -> Store:
-        """A store that has read one token, for the sizes of what is remembered."""
-        store = Store(self.model.memories())
-        ids = torch.zeros(1, dtype=torch.long, device=self.model.device)
-        with torch.inference_mode():
-            self.model.read(ids, Runs.of((1,)), Cache(store, [store.begin()]))
-        return store
-
-
-def _cast() -> bool:
-    """Whether what is remembered may have another precision than it has in the next use."""
-    return torch.is_autocast_enabled("cuda")
-
-
-def copied(seen: OutputCapture, wish: OutputCapture, runs: Runs, text: int) -> None:
-    """One text's share of what a pass showed."""
-    begin = runs.begins[text]
-    rows = slice(begin, begin + runs.lengths[text])
-    if wish.hidden is not None and seen.hidden is not None:
-        wish.hidden.extend(x[rows] for x in seen.hidden)
-    for mine, all_ in ((wish.attentions, seen.attentions), (wish.cross_attentions, seen.cross_attentions)):
-        if mine is not None and all_ is not None:
-            mine.extend([layer[text]] for layer in all_)
+    def cancel(self) -> None:
+        """End the request now."""
+        self.engine.finish(self)

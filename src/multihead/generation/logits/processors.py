@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InvalidInput
+from ...runtime.step_output import mask_tokens
 from ..config import GenerationConfig
 from .constraints import ends_with
 from .warpers import draw_rules
@@ -35,7 +36,7 @@ class Ban:
         self.ids, self.at = ids, at
 
     def __call__(self, history: History, scores: Tensor) -> Tensor:
-        return without(scores, self.ids) if self.at(len(history[0])) else scores
+        return mask_tokens(scores, self.ids) if self.at(len(history[0])) else scores
 
     def bans(self, length: int) -> Sequence[int] | None:
         """Tokens that may not follow a text of so many tokens; None where that does not say all that is changed."""
@@ -247,14 +248,6 @@ def not_before(length: int, ids: Sequence[int]) -> Rule:
 def suppressed(ids: Sequence[int], at: int | None = None) -> Rule:
     """These tokens never come, or not when a text has exactly `at` tokens."""
     return Ban(ids, lambda size: at is None or size == at)
-
-
-def without(scores: Tensor, ids: Sequence[int]) -> Tensor:
-    if not ids:
-        return scores
-    scores = scores.clone()
-    scores[:, [token for token in ids if token < scores.shape[1]]] = NEVER
-    return scores
 
 
 def only(allowed: Allowed) -> Rule:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ...kernels.fused import highest
+from ...runtime.step_output import mask_tokens
 from ..config import GenerationConfig
-from .processors import without
 from .warpers import NEVER, draw_rules
 
 SPARE = 8  # scores beyond top-k's that are looked at, since those equal to the last one stay
@@ -49,7 +49,7 @@ class Candidates:
         """
         scores = scores if self.heat == 1.0 else scores / self.heat
         if not self.k:  # the kernel counts what is banned in the sum
-            scores, banned = without(scores, banned), ()
+            scores, banned = mask_tokens(scores, banned), ()
         count = min(self.k + SPARE if self.k else NUCLEUS, scores.shape[1])
         return highest(scores, count, banned, normal=not self.k)
 

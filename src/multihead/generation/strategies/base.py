@@ -6,24 +6,21 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from ...errors import NoContinuation, ScoresNotFinite
 from ...nn.forward_context import EncoderOutput, OutputCapture
+from ...runtime.runner import DecoderModel
+from ...runtime.step_output import NO_TOKEN, NOT_FINITE, NOT_FINITE_ERROR, argmax_tokens
 from ..config import GenerationConfig
-from ..engine.scheduler import Request
-from ..engine.sequence import Branch, Decoder, Read, Reading
-from ..engine.step_output import BROKEN, NONE, NOT_FINITE, likeliest
+from ..engine.sequence import ForwardRequest, ForwardResult, GenerationSequence, Request
 from ..logits.dola import contrasted, early_layers
 from ..logits.grammar import Structure
 from ..logits.processors import Allowed, Rule, bans_alone, first_rules, last_rules
 from ..logits.top_candidates import Candidates, drawn, on_cpu
-
-if TYPE_CHECKING:
-    from .beam_search import Hypothesis
 
 T = TypeVar("T")
 AHEAD = 7  # tokens that are read after the next one, at most
@@ -38,7 +35,7 @@ class Decodes(Protocol):
 class Assistant:
     """A draft model, its tokenizer where that is another, and the source that it reads for each prompt."""
 
-    model: Decoder
+    model: DecoderModel
     tokenizer: Any = None
     encode: Callable[[int], EncoderOutput] | None = None
 
@@ -72,6 +69,19 @@ class Chosen:
     tokens: list[int]
     scores: Tensor | None = None
     logits: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A continuation that has ended.
+
+    Args:
+        tokens: new ones. beams: which beam each was chosen in. score: log-probability over length ** length_penalty.
+    """
+
+    tokens: tuple[int, ...]
+    beams: tuple[int, ...]
+    score: float
 
 
 @dataclass
@@ -130,49 +140,49 @@ class Job:
         )  # whether somebody wants to see the steps
         self.plain = config.dola_layers is None and config.guidance_scale in (None, 1.0)
         self.began = time.monotonic()
-        self.reads: list[Read] = []  # what was asked for last
+        self.reads: list[ForwardRequest] = []  # what was asked for last
         self.results: list[list[int]] = []  # new tokens of each continuation
         self.finished: list[Hypothesis] = []  # of beam search
         self.steps: list[Shown] = []
 
-    def begin(self, request: Request) -> Branch:
+    def begin(self, request: Request) -> GenerationSequence:
         """The branch that reads the prompt, and its twin that does not know it, where guidance asks for one."""
-        branch = request.branch(self.prompt, self.encoder_output)
+        branch = request.open_sequence(self.prompt, self.encoder_output)
         if self.config.guidance_scale not in (None, 1.0):
             negative = self.extras.negative
-            branch.twin = request.branch(
+            branch.negative = request.open_sequence(
                 self.prompt[-1:] if negative is None else negative[self.number], self.encoder_output
             )
         return branch
 
-    def wishes(self, branches: Sequence[Branch], wanted: int = 1) -> list[Read]:
+    def wishes(self, branches: Sequence[GenerationSequence], wanted: int = 1) -> list[ForwardRequest]:
         """What to read for the scores that follow each of the last `wanted` tokens of some branches."""
         config = self.config
         shown = config.output_hidden_states or config.output_attentions
         deep = config.output_hidden_states or config.dola_layers is not None
-        both = [*branches, *(branch.twin for branch in branches if branch.twin is not None)]
+        both = [*branches, *(branch.negative for branch in branches if branch.negative is not None)]
         self.reads = []
         for branch in both:
             hidden: list[Tensor] | None = [] if deep else None
             seen: tuple[Any, Any] = ([], []) if config.output_attentions else (None, None)
             record = OutputCapture(hidden, *seen) if deep or shown else None
-            states = branch.left if shown else 0  # who wants to see a pass wants all of it
-            self.reads.append(Read(branch, wanted, states, record))
+            states = branch.num_unread if shown else 0  # who wants to see a pass wants all of it
+            self.reads.append(ForwardRequest(branch, wanted, states, record))
         return self.reads
 
-    def look_ahead(self, branches: Sequence[Branch], read: Read) -> None:
+    def look_ahead(self, branches: Sequence[GenerationSequence], read: ForwardRequest) -> None:
         """Lets tokens be read after the next one, where they are the likeliest whatever comes."""
-        reader, size = branches[0].reader, len(branches[0].tokens)
-        if reader.shortcut is None or len(branches) > 1 or not self.plain or self.config.stops or self.config.max_time:
+        runner, size = branches[0].runner, len(branches[0].tokens)
+        if runner.max_steps == 1 or len(branches) > 1 or not self.plain or self.config.stops or self.config.max_time:
             return
-        longest = reader.longest
+        longest = runner.max_length
         room = AHEAD if longest is None else min(AHEAD, longest - size - 1)
-        read.room = next((n for n in range(-1, room) if self.bans(size + 1 + n) != []), room)
-        read.ahead, read.ends = min(read.room, self.limit - size - 1), self.config.ends
+        read.max_lookahead = next((n for n in range(-1, room) if self.bans(size + 1 + n) != []), room)
+        read.lookahead, read.stop_tokens = min(read.max_lookahead, self.limit - size - 1), self.config.ends
 
-    def logits(self, readings: Sequence[Reading]) -> Tensor:
+    def logits(self, readings: Sequence[ForwardResult]) -> Tensor:
         """Scores (rows, vocabulary) of what `wishes` asked for, against early layers' and twins' where so set."""
-        scores = joined([reading.scores for reading in readings])
+        scores = joined([reading.logits for reading in readings])
         if self.config.dola_layers is not None:
             scores = self._against_early_layers(scores)
         scale = self.config.guidance_scale
@@ -182,9 +192,9 @@ class Job:
         return other + scale * (own - other)
 
     def _against_early_layers(self, scores: Tensor) -> Tensor:
-        model = self.reads[0].branch.reader.model
+        model = self.reads[0].sequence.runner.model
         hidden = [read.record.hidden for read in self.reads if read.record is not None]
-        wanted = self.reads[0].wanted
+        wanted = self.reads[0].num_logits
         layers = [torch.cat([states[-wanted:] for states in each]) for each in zip(*map(some, hidden), strict=True)]
         chosen = early_layers(self.config.dola_layers, len(layers) - 1, self.tied)
         with torch.inference_mode():
@@ -203,7 +213,7 @@ class Job:
             return None
         return bans_alone(self.rules, length)
 
-    def next(self, branches: Sequence[Branch], readings: Sequence[Reading]) -> list[Chosen]:
+    def next(self, branches: Sequence[GenerationSequence], readings: Sequence[ForwardResult]) -> list[Chosen]:
         """The next token of each branch, from what `wishes` asked for; the first reading may be for all branches.
 
         What was read ahead gives several in a row.
@@ -213,27 +223,27 @@ class Job:
         """
         bans = self.bans(len(branches[0].tokens))
         if bans is not None and self.plain:
-            if self.reads[0].room > 0 and len(following := readings[0].following) > 1:
+            if self.reads[0].max_lookahead > 0 and len(following := readings[0].argmax_steps) > 1:
                 return [Chosen(self._checked([token])) for token in following]
-            found = [token for reading in readings for token in reading.likeliest(bans)]
+            found = [token for reading in readings for token in reading.argmax(bans)]
             return [Chosen(self._checked(found * (len(branches) // len(found))))]
         draws = self._drawn(branches, readings)
         if draws is not None:
             return [Chosen(draws)]
         logits = self.logits(readings).expand(len(branches), -1)
         if bans is not None:
-            return [Chosen(self._checked(likeliest(logits, bans).tolist()))]
+            return [Chosen(self._checked(argmax_tokens(logits, bans).tolist()))]
         scores = self.ruled([branch.tokens for branch in branches], logits)
         return [Chosen(self.choose(scores), scores, logits)]
 
-    def _drawn(self, branches: Sequence[Branch], readings: Sequence[Reading]) -> list[int] | None:
+    def _drawn(self, branches: Sequence[GenerationSequence], readings: Sequence[ForwardResult]) -> list[int] | None:
         """A draw for each branch from the likeliest tokens, where no others may come; else None."""
         source = self.candidates
         if source is None or self.shows:
             return None
         banned = bans_alone(self.first, len(branches[0].tokens))
         if banned is not None and self.plain:
-            each = [reading.candidates(source, banned) for reading in readings]
+            each = [reading.top_candidates(source, banned) for reading in readings]
         else:
             scores, histories = self.logits(readings), [branch.tokens for branch in branches]
             for rule in self.first:
@@ -244,8 +254,8 @@ class Job:
             return None
         values, tokens = (joined(part) for part in zip(*found, strict=True))
         if bool((values[:, 0] == -torch.inf).any()):
-            self._checked([NONE])
-        words = readings[0].passed.scores.shape[1]
+            self._checked([NO_TOKEN])
+        words = readings[0].output.logits.shape[1]
         chances = source.chances(values, words)
         if chances is None:
             return None
@@ -254,15 +264,15 @@ class Job:
         return drawn(chances.expand(rows, -1), tokens.expand(rows, -1), words, self.generator, alike)
 
     def _checked(self, tokens: list[int]) -> list[int]:
-        if BROKEN in tokens:
-            raise ScoresNotFinite(f"Prompt {self.number}: {NOT_FINITE}")
-        if NONE in tokens:
+        if NOT_FINITE in tokens:
+            raise ScoresNotFinite(f"Prompt {self.number}: {NOT_FINITE_ERROR}")
+        if NO_TOKEN in tokens:
             raise NoContinuation(f"Prompt {self.number}: no token may come next; the rules together ban every one.")
         return tokens
 
     def choose(self, scores: Tensor) -> list[int]:
         """The next token of each branch. Raises NoContinuation where all tokens are banned."""
-        best = self._checked(likeliest(scores).tolist())
+        best = self._checked(argmax_tokens(scores).tolist())
         if not self.config.do_sample:
             return best
         return self.draw(scores.softmax(-1)).flatten().tolist()
@@ -296,7 +306,7 @@ class Job:
         known = len(list(alike))  # an unfinished character before may be another one now
         return any(stop in after[max(known - len(stop) + 1, 0) :] for stop in self.config.stops)
 
-    def show(self, numbers: Sequence[int], scores: Tensor, logits: Tensor, reads: Sequence[Read]) -> None:
+    def show(self, numbers: Sequence[int], scores: Tensor, logits: Tensor, reads: Sequence[ForwardRequest]) -> None:
         """Keeps what a step shows, where somebody wants to see it."""
         if self.shows:
             records = [read.record for read in reads if read.record is not None]

@@ -7,39 +7,24 @@ after another, and a token that earlier ones chose in the same step costs `diver
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ...errors import NoContinuation
-from ..engine.scheduler import Request, Strategy
-from ..engine.sequence import Branch, Read, Reading
+from ..engine.sequence import ForwardRequest, ForwardResult, GenerationSequence, Request, Strategy
 from ..logits.constraints import Progress
-from .base import Job
+from .base import Hypothesis, Job
 
 BLOCK = 128  # scores of which the highest is found first
 MOST = 64  # candidates of a beam that are found one by one
 OUT = -1.0e9  # a score that nothing real is below
 
 
-@dataclass(frozen=True)
-class Hypothesis:
-    """A continuation that has ended.
-
-    Args:
-        tokens: new ones. beams: which beam each was chosen in. score: log-probability over length ** length_penalty.
-    """
-
-    tokens: tuple[int, ...]
-    beams: tuple[int, ...]
-    score: float
-
-
 class Group:
     """Beams that compete with one another."""
 
-    def __init__(self, job: Job, branches: Sequence[Branch], begin: int) -> None:
+    def __init__(self, job: Job, branches: Sequence[GenerationSequence], begin: int) -> None:
         self.job, self.branches, self.begin = job, list(branches), begin
         self.size = len(branches)
         self.sums = [0.0] + [OUT] * (self.size - 1)  # all begin alike: only the first one is asked
@@ -156,7 +141,7 @@ class Constrained(Group):
     with fewer. A candidate that could no longer hold all words by the end is none.
     """
 
-    def __init__(self, job: Job, branches: Sequence[Branch], begin: int) -> None:
+    def __init__(self, job: Job, branches: Sequence[GenerationSequence], begin: int) -> None:
         super().__init__(job, branches, begin)
         self.progress = [Progress(job.config.required)] * self.size
         self.next: list[Progress] = []  # of the candidates of a step
@@ -188,7 +173,7 @@ class Constrained(Group):
         return order
 
 
-def forked(branches: Sequence[Branch], parents: Sequence[int]) -> list[Branch]:
+def forked(branches: Sequence[GenerationSequence], parents: Sequence[int]) -> list[GenerationSequence]:
     """A branch for each parent named: the parent itself, then forks of it; parents that are not named are closed."""
     made, used = [], set[int]()
     for parent in parents:
@@ -235,7 +220,11 @@ def beamed(request: Request, job: Job) -> Strategy:
 
 
 def step(
-    job: Job, live: Sequence[Group], numbers: Sequence[int], readings: Sequence[Reading], reads: Sequence[Read]
+    job: Job,
+    live: Sequence[Group],
+    numbers: Sequence[int],
+    readings: Sequence[ForwardResult],
+    reads: Sequence[ForwardRequest],
 ) -> None:
     """One step of all groups, one after another."""
     branches = [branch for part in live for branch in part.branches]
@@ -255,7 +244,7 @@ def step(
     job.show(numbers, torch.cat(shown), logits, reads)
 
 
-def highest_alone(job: Job, live: Sequence[Group], readings: Sequence[Reading]) -> bool:
+def highest_alone(job: Job, live: Sequence[Group], readings: Sequence[ForwardResult]) -> bool:
     """Takes the step where the likeliest tokens that are not banned are all that it needs."""
     if not job.plain:
         return False
@@ -265,7 +254,7 @@ def highest_alone(job: Job, live: Sequence[Group], readings: Sequence[Reading]) 
     bans = job.bans(len(live[0].branches[0].tokens))
     if bans is None or live[0].keep > MOST:
         return False
-    found = [reading.highest(live[0].keep, bans) for reading in readings]
+    found = [reading.top_logprobs(live[0].keep, bans) for reading in readings]
     if any(each is None for each in found):
         return False
     begin = 0

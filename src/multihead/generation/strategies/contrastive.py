@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ..engine.scheduler import Request, Strategy
-from ..engine.sequence import Read
+from ..engine.sequence import ForwardRequest, Request, Strategy
 from .base import Job
 
 
@@ -19,18 +18,18 @@ def contrasted(request: Request, job: Job) -> Strategy:
     alpha, count = job.config.penalty_alpha or 0.0, job.config.breadth
     job.results = [[]]
     branch = job.begin(request)
-    (reading,) = yield [Read(branch, states=len(branch.tokens))]
-    logits, before = reading.scores, F.normalize(reading.states.float(), dim=-1)
+    (reading,) = yield [ForwardRequest(branch, num_states=len(branch.tokens))]
+    logits, before = reading.logits, F.normalize(reading.hidden_states.float(), dim=-1)
     while True:
-        again = not branch.alike(1)  # all is turned anew with the next token
+        again = not branch.max_pass_tokens(1)  # all is turned anew with the next token
         scores = job.ruled([branch.tokens], logits)
         chances, tokens = scores.softmax(-1)[0].topk(min(count, scores.shape[1]))
         candidates = [branch, *(branch.fork() for _ in tokens[1:])]
         for candidate, token in zip(candidates, tokens.tolist(), strict=True):
             candidate.append(token)
         size = len(branch.tokens)
-        readings = yield [Read(candidate, states=size if again else 0) for candidate in candidates]
-        each = [F.normalize(reading.states.float(), dim=-1) for reading in readings]
+        readings = yield [ForwardRequest(candidate, num_states=size if again else 0) for candidate in candidates]
+        each = [F.normalize(reading.hidden_states.float(), dim=-1) for reading in readings]
         states = torch.cat([own[-1:] for own in each])
         likeness = torch.cat([own[-1:] @ (own[:-1] if again else before).T for own in each]).amax(-1)
         best = int(((1 - alpha) * chances - alpha * likeness).argmax())
@@ -45,5 +44,5 @@ def contrasted(request: Request, job: Job) -> Strategy:
         if job.ended([branch.tokens], scores)[0]:
             branch.close()
             return
-        logits = readings[best].scores
+        logits = readings[best].logits
         before = each[best] if again else torch.cat([before, states[best : best + 1]])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..engine.scheduler import Request, Strategy
+from ..engine.sequence import Request, Strategy
 from .base import Job
 
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from ...nn.forward_context import EncoderOutput
-from ..engine.scheduler import Request, Strategy
-from ..engine.sequence import Branch, Decoder, Read, Reading
+from ...runtime.runner import DecoderModel
+from ..engine.sequence import ForwardRequest, ForwardResult, GenerationSequence, Request, Strategy
 from .base import Job
 
 GUESSES = 20  # tokens that a draft guesses at once, at first
@@ -37,7 +37,7 @@ class Guess:
     chances: Tensor | None = None
 
 
-Guessing = Generator[list[Read], list[Reading], Guess]
+Guessing = Generator[list[ForwardRequest], list[ForwardResult], Guess]
 
 
 class Guesser(Protocol):
@@ -86,31 +86,31 @@ class Draft:
     """A smaller model's own continuation.
 
     Args:
-        encoded: its source. schedule: "constant", or "heuristic": two more after all were kept, else one less.
+        encoder_output: its source. schedule: "constant", or "heuristic": two more after all were kept, else one less.
         sure: it stops before a token that it thinks less likely. likeliest: it never draws.
     """
 
     def __init__(
-        self, request: Request, job: Job, model: Decoder, *, encoder_output: EncoderOutput | None = None,
+        self, request: Request, job: Job, model: DecoderModel, *, encoder_output: EncoderOutput | None = None,
         count: int = GUESSES, schedule: str = "constant", sure: float = SURE, likeliest: bool = False,
     ) -> None:  # fmt: skip
         self.request, self.job, self.model, self.encoder_output = request, job, model, encoder_output
         self.count, self.schedule, self.sure = count, schedule, sure
         self.draws = bool(job.config.do_sample) and not likeliest
         self.ends = frozenset[int]() if likeliest else job.config.ends  # another vocabulary's are not known
-        self.branch: Branch | None = None
+        self.branch: GenerationSequence | None = None
 
     def guess(self, tokens: Sequence[int], most: int) -> Guessing:
         if len(tokens) >= (self.model.max_positions or math.inf):
             return Guess([])
         if self.branch is None:
-            self.branch = self.request.branch(tokens, self.encoder_output, self.model)
+            self.branch = self.request.open_sequence(tokens, self.encoder_output, self.model)
         branch, chances = self.branch, []
         follow(branch, tokens)
         longest = self.model.max_positions or math.inf
         while len(branch.tokens) < min(len(tokens) + min(self.count, most), longest):
-            (reading,) = yield [Read(branch)]
-            scores = self.job.ruled([branch.tokens], reading.scores) if self.draws else reading.scores
+            (reading,) = yield [ForwardRequest(branch)]
+            scores = self.job.ruled([branch.tokens], reading.logits) if self.draws else reading.logits
             p = scores.softmax(-1)
             token = self.job.choose(scores)[0] if self.draws else int(scores.argmax(-1))
             if self.sure and p[0, token] < self.sure and len(branch.tokens) > len(tokens):
@@ -130,7 +130,7 @@ class Draft:
             self.branch.close()
 
 
-def follow(branch: Branch, tokens: Sequence[int]) -> None:
+def follow(branch: GenerationSequence, tokens: Sequence[int]) -> None:
     """Brings a draft's branch to these tokens; what it has read of them stays."""
     same = next((i for i, (a, b) in enumerate(zip(branch.tokens, tokens, strict=False)) if a != b), None)
     same = min(len(branch.tokens), len(tokens)) if same is None else same
@@ -173,7 +173,7 @@ def speculated(request: Request, job: Job, guesser: Guesser) -> Strategy:
     branch = job.begin(request)
     while True:
         begin = len(branch.tokens)
-        guess = yield from guesser.guess(branch.tokens, branch.alike(job.limit - begin - 1))
+        guess = yield from guesser.guess(branch.tokens, branch.max_pass_tokens(job.limit - begin - 1))
         branch.append(*guess.tokens)
         reads = job.wishes([branch], len(guess.tokens) + 1)
         logits = job.logits((yield reads))

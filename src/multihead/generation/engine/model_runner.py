@@ -1,0 +1,116 @@
+"""Runs one model's forward passes and owns its KV cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ...errors import InvalidInput
+from ...kernels.ragged import Runs
+from ...nn.cache.block_pool import Budget
+from ...nn.cache.store import Cache, Store
+from ...nn.forward_context import EncoderOutput, OutputCapture
+from ...runtime.runner import DecoderModel, DecodeRunner, ForwardBatch
+from ...runtime.select_runner import keep_idle_runner, select_runner, take_idle_runner
+from .sequence import ForwardRequest, ForwardResult
+
+Work = Sequence[tuple[ForwardRequest, int]]  # a request and how many of its unread tokens the pass reads
+
+
+class ModelRunner:
+    """Turns forward requests into batches for the model's decode runner.
+
+    Args:
+        budget: bytes of the KV cache, which several models may share. Without a limit the model's idle runner is used
+            again, with what it has compiled.
+        runner: the decode runner; None to choose one.
+    """
+
+    def __init__(self, model: DecoderModel, budget: Budget) -> None:
+        self.model = model
+        idle = take_idle_runner(model) if budget.total is None else None
+        self.runner: DecodeRunner = self._new_runner(budget) if idle is None else idle
+        self.store = self.runner.store
+        self._encoded: tuple[list[EncoderOutput | None], EncoderOutput] | None = None
+
+    def _new_runner(self, budget: Budget) -> DecodeRunner:
+        probe = None if budget.total is None else self._probe()
+        store = Store(self.model.memories(), budget, probe, self.model.by_length)
+        if store.bound:
+            raise InvalidInput("This family remembers its last tokens alone and cannot continue texts here.")
+        return select_runner(self.model, store)
+
+    def _probe(self) -> Store:
+        """Return a cache that has read one token, whose layers know the bytes of a token."""
+        store = Store(self.model.memories())
+        ids = torch.zeros(1, dtype=torch.long, device=self.model.device)
+        with torch.inference_mode():
+            self.model.read(ids, Runs.of((1,)), Cache(store, [store.begin()]))
+        return store
+
+    def close(self) -> None:
+        """Let the model keep the runner, whose sequences are all closed, where it may serve the next use."""
+        if self.store.budget.total is None:
+            keep_idle_runner(self.runner)
+
+    def forward(self, work: Work) -> list[tuple[ForwardRequest, ForwardResult]]:
+        """Run one pass over the next tokens of some requests; results of those that are read to their end."""
+        batch = self._batch(work)
+        output = self.runner.forward(batch)
+        results, row, end = [], 0, 0
+        for i, (request, _) in enumerate(work):
+            sequence, count = request.sequence, batch.num_logits[i]
+            sequence.cached.publish(sequence.tokens)
+            begin, end = end, end + len(batch.tokens[i])
+            if not count:
+                continue
+            if request.record is not None and batch.record is not None:
+                copy_record(batch.record, request.record, slice(begin, end), i)
+            results.append(
+                (request, ForwardResult(output, row, count, end, 1 if batch.is_decode else request.num_rows))
+            )
+            row += count
+        return results
+
+    def _batch(self, work: Work) -> ForwardBatch:
+        """Collect the inputs of a pass; a hot loop, so that nothing is called in it that need not be."""
+        batch, records, lookahead, limit = ForwardBatch(), list[OutputCapture](), 0, self.runner.max_steps - 1
+        for request, new in work:
+            sequence = request.sequence
+            begin = sequence.cached.length
+            unread = len(sequence.tokens) - begin
+            batch.sequences.append(sequence.cached)
+            batch.tokens.append(sequence.tokens[begin : begin + new])
+            batch.num_logits.append(request.num_logits if new == unread else 0)
+            if request.record is not None:
+                records.append(request.record)
+            if not begin or unread != 1 or request.num_rows != 1 or request.record is not None:
+                batch.is_decode = False
+            lookahead, limit = max(lookahead, request.lookahead), min(limit, request.max_lookahead)
+            batch.stop_tokens |= request.stop_tokens
+        batch.steps = 1 + max(min(lookahead, limit), 0)
+        if work[0][0].sequence.encoder_output is not None:
+            batch.encoder_output = self._join_encoded(work)
+        if records:
+            seen: Any = ([], []) if any(record.attentions is not None for record in records) else (None, None)
+            batch.record = OutputCapture([], *seen)
+        return batch
+
+    def _join_encoded(self, work: Work) -> EncoderOutput:
+        """Return the encoded sources of a batch as one, which is kept while the same sources come."""
+        parts = [request.sequence.encoder_output for request, _ in work]
+        if self._encoded is None or list(map(id, self._encoded[0])) != list(map(id, parts)):
+            self._encoded = parts, EncoderOutput.concatenate([part for part in parts if part is not None])
+        return self._encoded[1]
+
+
+def copy_record(record: OutputCapture, target: OutputCapture, rows: slice, number: int) -> None:
+    """Copy one sequence's part of a batch's record. `rows`: its tokens. `number`: its place in the batch."""
+    if target.hidden is not None and record.hidden is not None:
+        target.hidden.extend(x[rows] for x in record.hidden)
+    pairs = ((target.attentions, record.attentions), (target.cross_attentions, record.cross_attentions))
+    for own, batched in pairs:
+        if own is not None and batched is not None:
+            own.extend([layer[number]] for layer in batched)

@@ -1,0 +1,153 @@
+"""Runners compute the forward passes of a batch of sequences for one model over one KV cache.
+
+The engine hands every pass to one `DecodeRunner` and never asks which one it is. `EagerRunner` runs any model layer by
+layer. The other runners compute decode steps faster, and leave passes that they do not serve to the eager one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import MemoryFull
+from ..kernels.ragged import Runs
+from ..nn.cache.layer_cache import Memory
+from ..nn.cache.store import ByLength, Cache, Store, Text
+from ..nn.forward_context import EncoderOutput, OutputCapture
+from .step_output import StepOutput
+
+
+class DecoderModel(Protocol):
+    """The part of a model that runners and the engine use."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def max_positions(self) -> int | None:
+        """Number of positions that the model has learned; None where positions are computed."""
+
+    @property
+    def by_length(self) -> Sequence[ByLength]:
+        """Rotary positions whose frequencies depend on the sequence's length."""
+
+    def memories(self) -> list[Memory]:
+        """Return an empty cache for each layer."""
+
+    def read(self, ids: Tensor, runs: Runs, memory: Cache, capture: OutputCapture | None = None) -> Tensor:
+        """Run ids (tokens,) through the layers: hidden states (tokens, width). `capture` collects what it asks for."""
+
+    def score(self, states: Tensor) -> Tensor:
+        """Return logits (rows, vocabulary) of hidden states (rows, width)."""
+
+
+@dataclass(slots=True)
+class ForwardBatch:
+    """Input of one forward pass.
+
+    Args:
+        sequences: their caches, which have taken blocks for the new tokens. tokens: the new tokens of each.
+        num_logits: how many last tokens of each sequence logits are computed for; 0 for an unfinished prompt.
+        encoder_output: the source that an encoder-decoder's sequences read. record: collects states and attentions.
+        is_decode: every sequence has cached tokens and one new one, and only its logits and last hidden state count.
+        steps: decode steps that a runner may make at once, each of the argmax tokens of the one before.
+        stop_tokens: after one of which no further step is needed.
+    """
+
+    sequences: list[Text] = field(default_factory=list)
+    tokens: list[list[int]] = field(default_factory=list)
+    num_logits: list[int] = field(default_factory=list)
+    encoder_output: EncoderOutput | None = None
+    record: OutputCapture | None = None
+    is_decode: bool = True
+    steps: int = 1
+    stop_tokens: set[int] = field(default_factory=set)
+
+
+class DecodeRunner(Protocol):
+    """One model over one KV cache.
+
+    Attributes:
+        name: as `model.decode_runner` and MULTIHEAD_RUNNER name it. max_steps: decode steps of one call, at most.
+    """
+
+    name: ClassVar[str]
+    max_steps: ClassVar[int]
+    model: Any
+    store: Store
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens of the longest sequence that the model can read; None without a limit."""
+
+    def __init__(self, model: Any, store: Store) -> None: ...
+
+    @classmethod
+    def unavailable(cls) -> str:
+        """Return why the runner can serve no model on this machine; empty where it can."""
+
+    @classmethod
+    def refusal(cls, model: Any, store: Store) -> str:
+        """Return why the runner cannot serve a model, which names the layer; empty where it can."""
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the runner may serve the model's next `generate` too, with its storage and what it has compiled."""
+
+    def forward(self, batch: ForwardBatch) -> StepOutput:
+        """Run one pass, or several decode steps; the caches of the sequences advance."""
+
+
+class EagerRunner:
+    """Runs every pass layer by layer."""
+
+    name: ClassVar[str] = "eager"
+    max_steps: ClassVar[int] = 1
+
+    def __init__(self, model: Any, store: Store) -> None:
+        self.model, self.store = model, store
+
+    @cached_property
+    def max_length(self) -> int | None:
+        return self.model.max_positions
+
+    @classmethod
+    def unavailable(cls) -> str:
+        return ""
+
+    @classmethod
+    def refusal(cls, model: Any, store: Store) -> str:
+        return ""
+
+    @property
+    def reusable(self) -> bool:
+        return False
+
+    def forward(self, batch: ForwardBatch) -> StepOutput:
+        runs = Runs.of(tuple(map(len, batch.tokens)))
+        ids = torch.tensor([token for tokens in batch.tokens for token in tokens], device=self.model.device)
+        cache, rows = Cache(self.store, batch.sequences, batch.encoder_output), list[int]()
+        for begin, length, count in zip(runs.begins, runs.lengths, batch.num_logits, strict=True):
+            rows.extend(range(begin + length - count, begin + length))
+        with torch.inference_mode():
+            states = self.model.read(ids, runs, cache, batch.record)  # (tokens, width)
+            if not rows:
+                return StepOutput(states, None)
+            selected = states if len(rows) == len(ids) else states[torch.tensor(rows, device=ids.device)]
+            return StepOutput(states, self.model.score(selected).float())
+
+
+def reserve_blocks(sequences: Sequence[Text], steps: int) -> int:
+    """Take cache blocks for so many decode steps; return how many steps there is room for."""
+    if steps > 1:
+        try:
+            for sequence in sequences:
+                sequence.prepare(steps)
+        except MemoryFull:
+            return 1
+    return steps
