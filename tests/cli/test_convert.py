@@ -9,9 +9,10 @@ import torch
 import transformers
 from click.testing import CliRunner
 
-from multihead import CrossEncoder, SentenceEncoder
+from multihead import AutoModelForCausalLM, CrossEncoder, SentenceEncoder
 from multihead.cli.main import cli
-from multihead.errors import UnsupportedOption
+from multihead.errors import InvalidInput, UnsupportedOption
+from multihead.kernels.quantization.registry import PRECISIONS
 
 TEXTS = ["The quick brown fox jumps.", "A dog", "the lazy dog doesn't mind " * 9]
 
@@ -71,3 +72,29 @@ def test_a_reranker_keeps_its_activation_and_its_limit(bert, tmp_path):
     pairs = [("dog", text) for text in TEXTS]
     numpy.testing.assert_allclose(after.predict(pairs), whole.predict(pairs), atol=1e-6)
     assert (type(after.activation_fn), after.max_seq_length) == (torch.nn.Tanh, 12)
+
+
+@pytest.mark.parametrize("precision", [name for name, row in PRECISIONS.items() if not row.needs_file])
+def test_weights_prepared_in_a_precision_are_written(llama, precision, tmp_path):
+    assert f"in {precision}" in convert(llama, tmp_path / "new", "--precision", precision)
+    after, expected = (AutoModelForCausalLM.from_pretrained(x, **o) for x, o in (
+        (tmp_path / "new", {}), (llama, {"precision": precision}),
+    ))  # fmt: skip
+    assert after.prepared == precision
+    ids = torch.arange(1, 9)[None]
+    assert torch.equal(after(ids).logits, expected(ids).logits)
+
+
+def test_a_precision_is_written_into_a_folder_alone(llama, tmp_path):
+    for words in (("new", "--dtype", "float16"), ("new.gguf",)):
+        with pytest.raises(InvalidInput, match="give a folder"):
+            convert(llama, tmp_path / words[0], "--precision", "int8", *words[1:])
+
+
+def test_a_reranker_is_prepared_too(bert, tmp_path):
+    config = transformers.BertConfig.from_pretrained(bert, num_labels=1)
+    transformers.BertForSequenceClassification(config).save_pretrained(tmp_path / "plain")
+    transformers.AutoTokenizer.from_pretrained(bert).save_pretrained(tmp_path / "plain")
+    CrossEncoder.from_pretrained(tmp_path / "plain").save_pretrained(tmp_path / "ranker")
+    convert(tmp_path / "ranker", tmp_path / "new", "--precision", "int8")
+    assert CrossEncoder.from_pretrained(tmp_path / "new").model.prepared == "int8"

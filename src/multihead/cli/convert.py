@@ -1,4 +1,4 @@
-"""`multihead convert`: a checkpoint in another precision or other files."""
+"""`multihead convert`: a checkpoint in another dtype or precision, or in other files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..checkpoints.gguf import WRITTEN
 from ..consoles import screen
 from ..errors import InvalidInput, UnsupportedOption
 from ..files import check_target, held, same
+from ..kernels.quantization.registry import PRECISIONS
 from .completion import complete_model
 from .models import size
 
@@ -20,19 +22,28 @@ if TYPE_CHECKING:
     from ..sentences.encoder import SentenceEncoder
     from ..tokenizers.tokenizer import Tokenizer
 
-KINDS = ("float32", "bfloat16", "float16", "q8_0")
-IN_GGUF = {"float32": "F32", "bfloat16": "BF16", "float16": "F16", "q8_0": "Q8_0"}
+IN_GGUF = {row.dtype or row.name.lower(): row.name for row in WRITTEN.values()}  # choice of --dtype -> type of GGUF
+QUANTIZED = [row.name.lower() for row in WRITTEN.values() if not row.dtype]
 
 
 @click.command(name="convert")
 @click.argument("model", shell_complete=complete_model)
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option(
-    "--dtype", type=click.Choice(KINDS), help="Of the weights, q8_0 in GGUF only; the checkpoint's own when left out."
+    "--dtype",
+    type=click.Choice(list(IN_GGUF)),
+    help=f"Of the weights, {', '.join(QUANTIZED)} in GGUF only; the checkpoint's own when left out.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(list(PRECISIONS)),
+    help="Writes weights prepared for inference on a CPU, which only multihead reads (docs/fast.md).",
 )
 @click.option("--max-shard-size", default="5GB", show_default=True, help="Of a safetensors file.")
 @click.option("--overwrite", is_flag=True, help="Writes into a folder that is there already.")
-def command(model: str, target: Path, dtype: str | None, max_shard_size: str, overwrite: bool) -> None:
+def command(
+    model: str, target: Path, dtype: str | None, precision: str | None, max_shard_size: str, overwrite: bool
+) -> None:
     """Writes MODEL (safetensors, PyTorch, GGUF, Marian) to TARGET.
 
     TARGET is a folder for safetensors with config and tokenizer, which the reference reads too; or a name that ends
@@ -45,6 +56,7 @@ def command(model: str, target: Path, dtype: str | None, max_shard_size: str, ov
       multihead convert model.gguf ./folder
       multihead convert ./folder ./sharded --max-shard-size 500MB
       multihead convert ./folder model.gguf --dtype q8_0
+      multihead convert org/name ./int8 --precision int8
     """
     console = screen()
     if target.exists() and not overwrite and (target.is_file() or any(target.iterdir())):
@@ -57,11 +69,13 @@ def command(model: str, target: Path, dtype: str | None, max_shard_size: str, ov
         check_target(target, "TARGET", held(model))
     if file := next((path for path in target.parents if path.is_file()), None):
         raise InvalidInput(f"{target} cannot be made, since {file} is a file; choose another name.")
-    if dtype == "q8_0" and target.suffix != ".gguf":
-        raise InvalidInput("q8_0 is a kind of GGUF files: give a target that ends with .gguf.")
+    if dtype in QUANTIZED and target.suffix != ".gguf":
+        raise InvalidInput(f"{dtype} is a type of GGUF files: give a target that ends with .gguf.")
+    if precision and (dtype or target.suffix == ".gguf"):
+        raise InvalidInput("--precision writes a folder of prepared weights: give a folder as TARGET, and no --dtype.")
     with console.status("Reading"):
-        found = opened(model, "auto" if dtype in (None, "q8_0") else dtype)
-    kind = dtype or str(found.model.dtype).removeprefix("torch.")
+        found = opened(model, "auto" if dtype in (None, *QUANTIZED) else dtype, precision)
+    kind = precision or dtype or str(found.model.dtype).removeprefix("torch.")
     with console.status("Writing"):
         if target.suffix != ".gguf":
             found.save_pretrained(target, max_shard_size=max_shard_size)
@@ -94,7 +108,7 @@ class Plain:
         self.tokenizer.save_pretrained(folder)
 
 
-def opened(name: str, dtype: str | None) -> Plain | SentenceEncoder | CrossEncoder:
+def opened(name: str, dtype: str | None, precision: str | None = None) -> Plain | SentenceEncoder | CrossEncoder:
     """A checkpoint whole: an adapter in its base model, or with what modules.json names after the transformer."""
     from ..hub import Want, resolve
     from ..modeling.auto import AutoConfig, AutoTokenizer
@@ -107,8 +121,10 @@ def opened(name: str, dtype: str | None) -> Plain | SentenceEncoder | CrossEncod
     root = resolve(name, (Want.CONFIG, Want.MODULES))
     if (root / MODULES_FILE).is_file():
         kind = Settings.read(root / SETTINGS_FILE).model_type
-        return (CrossEncoder if kind == "CrossEncoder" else SentenceEncoder).from_pretrained(name, dtype=dtype)
-    model = load_model(name, best_class(AutoConfig.from_pretrained(name), root), dtype=dtype)
+        return (CrossEncoder if kind == "CrossEncoder" else SentenceEncoder).from_pretrained(
+            name, dtype=dtype, precision=precision
+        )
+    model = load_model(name, best_class(AutoConfig.from_pretrained(name), root), dtype=dtype, precision=precision)
     if model.adapters is not None:  # what is written is a model of its own
         model.merge_adapters()
     return Plain(model, AutoTokenizer.from_pretrained(name))
