@@ -13,7 +13,7 @@ import multihead
 from multihead.errors import InvalidInput, UnsupportedOption
 from multihead.kernels.cpu import native
 from multihead.nn.attention.attention import Attention
-from multihead.nn.cache.layer_cache import KeyValues
+from multihead.nn.cache.layer_cache import KVLayerCache
 from multihead.nn.layer import Layer, Residual
 from multihead.runtime.layer_spec import Snapshot, attribute_names, describe
 
@@ -227,7 +227,7 @@ def test_a_part_may_say_what_it_remembers_and_is_not_read_again_then(model):
 
     step = model.backbone.layers[1].attention
     step.step = Attends(step.step)
-    assert all(isinstance(memory, KeyValues) for memory in model.memories())
+    assert all(isinstance(memory, KVLayerCache) for memory in model.memories())
     check(model, 1e-4)
 
 

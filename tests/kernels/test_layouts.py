@@ -20,7 +20,7 @@ from multihead.kernels.rows import adam
 from multihead.kernels.torch.attention import attend
 from multihead.kernels.torch.attention import fused as chosen
 from multihead.kernels.triton import launch as gpu
-from multihead.nn.cache.layer_cache import KeyValues
+from multihead.nn.cache.layer_cache import KVLayerCache
 from multihead.nn.experts import ExpertList
 from multihead.nn.feedforward import GatedFeedForward
 from multihead.nn.norms import RMSNorm
@@ -338,4 +338,4 @@ def test_what_is_remembered_in_another_precision_is_refused():
             other.backbone = fuse(other.backbone, "bf16")
         with pytest.raises(InvalidInput, match="past_key_values"):
             other(ids, past_key_values=memory)
-    assert isinstance(memory.layers[0], KeyValues)
+    assert isinstance(memory.layers[0], KVLayerCache)

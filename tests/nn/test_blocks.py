@@ -9,8 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from multihead.errors import InvalidInput, MemoryFull
 from multihead.kernels.ragged import Runs
 from multihead.nn.attention.attention import Attention
-from multihead.nn.cache.block_pool import BLOCK, Budget, Pool
-from multihead.nn.cache.store import Cache, Store
+from multihead.nn.cache.block_pool import BLOCK, BlockPool, MemoryBudget
+from multihead.nn.cache.store import BatchCache, KVCacheManager
 from multihead.nn.forward_context import ForwardContext
 from multihead.nn.ragged import places
 from multihead.nn.weights import initialize
@@ -38,7 +38,7 @@ def alone(modules, tokens):
 
 def read(modules, store, texts, news):
     """One pass over the next tokens of some texts: each module's outputs, a text."""
-    runs, cache = Runs.of(tuple(map(len, news))), Cache(store, texts)
+    runs, cache = Runs.of(tuple(map(len, news))), BatchCache(store, texts)
     context = ForwardContext(places(runs, CPU, cache.lengths), runs, cache=cache)
     words = TABLE[[token for new in news for token in new]]
     with torch.inference_mode():
@@ -53,10 +53,10 @@ class Sharing(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.modules = [attention(), attention(window=40)]
-        probe = Store([m.memory() for m in self.modules])
+        probe = KVCacheManager([m.memory() for m in self.modules])
         read(self.modules, probe, [probe.begin()], [[0]])
-        self.budget = Budget(40 * (probe.size(None) + probe.size(40)))
-        self.store = Store([m.memory() for m in self.modules], self.budget, probe)
+        self.budget = MemoryBudget(40 * (probe.size(None) + probe.size(40)))
+        self.store = KVCacheManager([m.memory() for m in self.modules], self.budget, probe)
         self.texts = []  # (text, tokens)
 
     @rule(length=st.integers(1, 160), adopts=st.booleans(), word=st.integers(0, WORDS - 1))
@@ -135,7 +135,7 @@ test_any_order_of_forks_crops_and_passes_reads_what_each_text_alone_reads = Shar
 
 
 def test_a_block_is_not_released_twice_and_not_held_after():
-    pool = Pool()
+    pool = BlockPool()
     block = pool.take(0)
     pool.release(block)
     with pytest.raises(ValueError, match="released twice"):
@@ -145,7 +145,7 @@ def test_a_block_is_not_released_twice_and_not_held_after():
 
 
 def test_a_full_budget_says_so_and_idle_blocks_make_room():
-    pool = Pool(Budget(2), 1)
+    pool = BlockPool(MemoryBudget(2), 1)
     first = pool.take(0)
     pool.take(0, first)
     with pytest.raises(MemoryFull):
@@ -159,7 +159,7 @@ def test_a_full_budget_says_so_and_idle_blocks_make_room():
 
 def test_texts_that_grow_side_by_side_lie_straight():
     module = attention()
-    store = Store([module.memory()])
+    store = KVCacheManager([module.memory()])
     texts = [store.begin() for _ in range(3)]
     for text in texts:
         text.expected = 5 * BLOCK
@@ -170,7 +170,7 @@ def test_texts_that_grow_side_by_side_lie_straight():
 
 def test_a_window_lets_go_and_cannot_be_cut_back_further():
     module = attention(window=10)
-    store = Store([module.memory()])
+    store = KVCacheManager([module.memory()])
     text = store.begin()
     for _ in range(20):
         read([module], store, [text], [[0] * BLOCK])

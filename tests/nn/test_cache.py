@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from multihead.kernels.ragged import Runs
 from multihead.nn.attention.attention import Attention
-from multihead.nn.cache.store import Cache
+from multihead.nn.cache.store import BatchCache
 from multihead.nn.forward_context import ForwardContext
 from multihead.nn.ragged import places
 from multihead.nn.recurrence import SSRU
@@ -43,7 +43,7 @@ def test_reading_in_chunks_of_any_size_equals_one_pass(kind, sizes):
     module = layer(kind)
     texts = [torch.randn(sum(chunk[t] for chunk in sizes), WIDTH) for t in range(3)]
     expected = run(module, texts, None)
-    memory = Cache.of([module.memory()], 3)
+    memory = BatchCache.of([module.memory()], 3)
     got, begin = [[], [], []], [0, 0, 0]
     for chunk in sizes:
         parts = [text[b : b + n] for text, b, n in zip(texts, begin, chunk, strict=True)]
@@ -58,7 +58,7 @@ def test_texts_that_leave_or_fork_keep_their_own_past():
     for kind in ("attention", "ssru"):
         module = layer(kind)
         texts = [torch.randn(n, WIDTH) for n in (3, 5, 2)]
-        memory = Cache.of([module.memory()], 3)
+        memory = BatchCache.of([module.memory()], 3)
         run(module, texts, memory)
         run(module, [torch.randn(1, WIDTH)] * 3, memory)
         memory.select(torch.tensor([2, 0, 0]))
@@ -72,7 +72,7 @@ def test_texts_that_leave_or_fork_keep_their_own_past():
 def test_a_long_text_grows_its_storage_and_forgets_nothing():
     module = layer("attention")
     text = torch.randn(300, WIDTH)
-    memory = Cache.of([module.memory()], 1)
+    memory = BatchCache.of([module.memory()], 1)
     got = [run(module, [text[i : i + 7]], memory)[0] for i in range(0, 300, 7)]
     torch.testing.assert_close(torch.cat(got), run(module, [text], None)[0], rtol=1e-4, atol=1e-5)
 
@@ -80,7 +80,7 @@ def test_a_long_text_grows_its_storage_and_forgets_nothing():
 def test_a_cropped_cache_goes_on_from_the_crop():
     module = layer("attention")
     text = torch.randn(9, WIDTH)
-    memory = Cache.of([module.memory()], 1)
+    memory = BatchCache.of([module.memory()], 1)
     run(module, [text[:4]], memory)
     run(module, [torch.randn(3, WIDTH)], memory)
     memory.crop(4)

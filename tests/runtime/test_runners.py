@@ -10,7 +10,7 @@ import torch
 import multihead
 from multihead.errors import UnsupportedOption
 from multihead.kernels.cpu import native
-from multihead.nn.cache.store import Store
+from multihead.nn.cache.store import KVCacheManager
 from multihead.runtime.cpu_decode_runner import CpuDecodeRunner
 from multihead.runtime.cuda_graph_runner import CudaGraphRunner
 from multihead.runtime.runner import EagerRunner
@@ -29,7 +29,7 @@ def llama(**sizes: Any) -> Any:
 
 
 def chosen(model: Any) -> str:
-    return select_runner(model, Store(model.memories())).name
+    return select_runner(model, KVCacheManager(model.memories())).name
 
 
 @pytest.fixture(autouse=True)

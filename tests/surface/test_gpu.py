@@ -14,7 +14,7 @@ import multihead.errors
 from multihead.kernels.ragged import Runs, Sight
 from multihead.kernels.torch.attention import attend, fused
 from multihead.kernels.triton import launch as gpu
-from multihead.nn.cache.store import Store
+from multihead.nn.cache.store import KVCacheManager
 from multihead.nn.weights import initialize
 from multihead.runtime.cuda_graph_runner import CudaGraphRunner
 from tests.kernels.test_gpu import FAMILIES, built
@@ -70,7 +70,7 @@ def test_a_decoder_writes_what_it_writes_on_a_cpu(family: str) -> None:
     wanted = [model.generate([text], **options).tolist() for text in TEXTS]
     model.to("cuda")
     assert [model.generate([text], **options).tolist() for text in TEXTS] == wanted
-    assert not CudaGraphRunner.refusal(model, Store(model.memories()))
+    assert not CudaGraphRunner.refusal(model, KVCacheManager(model.memories()))
 
 
 @pytest.mark.parametrize("family", ["T5", "Marian"])

@@ -12,7 +12,7 @@ from ..errors import MissingHead
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..nn.cache.store import Cache
+    from ..nn.cache.store import BatchCache
 
 
 @dataclass
@@ -79,7 +79,7 @@ class HiddenOutput(Output):
 
     last_hidden_state: Tensor
     pooler_output: Tensor | None = None
-    past_key_values: Cache | None = None
+    past_key_values: BatchCache | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
     cross_attentions: tuple[Tensor, ...] | None = None
@@ -97,7 +97,7 @@ class Seq2SeqHiddenOutput(Output):
     """An encoder's and a decoder's states; shapes as in `HiddenOutput`."""
 
     last_hidden_state: Tensor
-    past_key_values: Cache | None = None
+    past_key_values: BatchCache | None = None
     decoder_hidden_states: tuple[Tensor, ...] | None = None
     decoder_attentions: tuple[Tensor, ...] | None = None
     cross_attentions: tuple[Tensor, ...] | None = None
@@ -127,7 +127,7 @@ class ScoresOutput(Output):
 
     loss: Tensor | None = None
     logits: Tensor | None = None
-    past_key_values: Cache | None = None
+    past_key_values: BatchCache | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
     cross_attentions: tuple[Tensor, ...] | None = None
@@ -140,7 +140,7 @@ class SpanOutput(Output):
     loss: Tensor | None = None
     start_logits: Tensor | None = None
     end_logits: Tensor | None = None
-    past_key_values: Cache | None = None
+    past_key_values: BatchCache | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
 
@@ -163,7 +163,7 @@ class Seq2SeqScoresOutput(Output):
 
     loss: Tensor | None = None
     logits: Tensor | None = None
-    past_key_values: Cache | None = None
+    past_key_values: BatchCache | None = None
     decoder_hidden_states: tuple[Tensor, ...] | None = None
     decoder_attentions: tuple[Tensor, ...] | None = None
     cross_attentions: tuple[Tensor, ...] | None = None
@@ -179,7 +179,7 @@ class Seq2SeqSpanOutput(Output):
     loss: Tensor | None = None
     start_logits: Tensor | None = None
     end_logits: Tensor | None = None
-    past_key_values: Cache | None = None
+    past_key_values: BatchCache | None = None
     decoder_hidden_states: tuple[Tensor, ...] | None = None
     decoder_attentions: tuple[Tensor, ...] | None = None
     cross_attentions: tuple[Tensor, ...] | None = None

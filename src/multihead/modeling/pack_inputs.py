@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
-from ..nn.cache.store import Cache
+from ..nn.cache.store import BatchCache
 from ..nn.ragged import Layout, places
 
 
@@ -36,7 +36,7 @@ def batch(
     *,
     positions: Tensor | None = None,
     segments: Tensor | None = None,
-    cache: Cache | None = None,
+    cache: BatchCache | None = None,
     device: torch.device,
     name: str = "input_ids",
 ) -> Batch:
@@ -116,7 +116,7 @@ def _like(x: Tensor, shape: tuple[int, int], name: str) -> Tensor:
     return x
 
 
-def _mask(mask: Tensor, shape: tuple[int, int], cache: Cache | None) -> Tensor:
+def _mask(mask: Tensor, shape: tuple[int, int], cache: BatchCache | None) -> Tensor:
     """The part of a mask that covers this pass's tokens."""
     if mask.ndim != 2 or mask.shape[0] != shape[0]:
         raise InvalidInput(

@@ -24,8 +24,8 @@ from ..kernels.ragged import Runs
 from ..kernels.torch.attention import Attend, attend, fused
 from ..models.common.architecture import Architecture
 from ..models.common.registry import find_class
-from ..nn.cache.layer_cache import Memory
-from ..nn.cache.store import ByLength, Cache
+from ..nn.cache.layer_cache import LayerCache
+from ..nn.cache.store import BatchCache, LengthDependent
 from ..nn.embeddings import learned_positions
 from ..nn.forward_context import EncoderOutput, ForwardContext, OutputCapture
 from ..nn.hooks import hooked
@@ -148,7 +148,7 @@ class PreTrainedModel(ModelMethodsMixin, Adaptable):
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
-        past_key_values: Cache | None = None,
+        past_key_values: BatchCache | None = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
@@ -219,9 +219,9 @@ class PreTrainedModel(ModelMethodsMixin, Adaptable):
     def _bare(self) -> bool:
         return self.head_type.output is HiddenOutput
 
-    def remember(self, texts: int, encoder_output: EncoderOutput | None = None) -> Cache:
+    def remember(self, texts: int, encoder_output: EncoderOutput | None = None) -> BatchCache:
         """An empty cache for this many texts."""
-        return Cache.of(self.backbone.memories(), texts, encoder_output, self.backbone.by_length)
+        return BatchCache.of(self.backbone.memories(), texts, encoder_output, self.backbone.by_length)
 
     @property
     def vocabulary(self) -> int:
@@ -234,15 +234,15 @@ class PreTrainedModel(ModelMethodsMixin, Adaptable):
         return learned_positions(getattr(self.backbone, "decoder", self.backbone))
 
     @property
-    def by_length(self) -> Sequence[ByLength]:
+    def by_length(self) -> Sequence[LengthDependent]:
         """Positions that turn keys by how long their text is."""
         return self.backbone.by_length
 
-    def memories(self) -> list[Memory]:
+    def memories(self) -> list[LayerCache]:
         """An empty memory a layer."""
         return self.backbone.memories()
 
-    def read(self, ids: Tensor, runs: Runs, memory: Cache, capture: OutputCapture | None = None) -> Tensor:
+    def read(self, ids: Tensor, runs: Runs, memory: BatchCache, capture: OutputCapture | None = None) -> Tensor:
         """Reads ids (tokens,) into a cache: last states (tokens, width). `record` gets what is seen on the way."""
         context = ForwardContext(
             memory.places(runs, ids.device), runs, ids=ids, encoder_output=memory.encoder_output, cache=memory,
@@ -293,7 +293,7 @@ class PreTrainedModel(ModelMethodsMixin, Adaptable):
         self,
         stack: Any,
         read: Batch,
-        memory: Cache | None,
+        memory: BatchCache | None,
         capture: OutputCapture,
         extra_inputs: Mapping[str, Any] = MappingProxyType({}),
     ) -> tuple[Tensor, ForwardContext]:
@@ -325,7 +325,7 @@ class PreTrainedModel(ModelMethodsMixin, Adaptable):
         return self.head_type.postprocess(self.head(hidden, context), layout, labels, self.config)
 
     def _shown(
-        self, capture: OutputCapture, layout: Layout, memory: Cache | None, hidden: str, attentions: str
+        self, capture: OutputCapture, layout: Layout, memory: BatchCache | None, hidden: str, attentions: str
     ) -> dict[str, Any]:
         """What a caller asked to see, padded again."""
         shown: dict[str, Any] = {}

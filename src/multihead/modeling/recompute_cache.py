@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InvalidInput
 from ..kernels.ragged import Runs
-from ..nn.cache.store import Text
+from ..nn.cache.store import CachedSequence
 from ..nn.forward_context import ForwardContext, OutputCapture
 from ..nn.ragged import ends
 from .pack_inputs import Batch
@@ -55,7 +55,7 @@ def through(stack: Any, read: Batch, context: ForwardContext) -> Tensor:
     return _again(stack, context, again) if any(again) else stack(words, context)
 
 
-def _history(text: Text, ids: Tensor | None, positions: Tensor) -> History | None:
+def _history(text: CachedSequence, ids: Tensor | None, positions: Tensor) -> History | None:
     """A text's history after a pass; None where some of it is no ids."""
     if ids is None or (text.length and text.history is None):
         return None

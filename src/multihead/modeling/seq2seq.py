@@ -12,7 +12,7 @@ from ..errors import InvalidInput
 from ..heads.losses import IGNORED
 from ..heads.outputs import BOTH_SIDED, HiddenOutput, Output
 from ..kernels.ragged import Runs
-from ..nn.cache.store import Cache
+from ..nn.cache.store import BatchCache
 from ..nn.forward_context import EncoderOutput, ForwardContext, OutputCapture
 from ..nn.ragged import Layout, places
 from ..nn.stack import EncoderDecoder
@@ -46,7 +46,7 @@ class SequenceToSequence(PreTrainedModel):
         decoder_input_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
         encoder_outputs: Any = None,
-        past_key_values: Cache | None = None,
+        past_key_values: BatchCache | None = None,
         inputs_embeds: Tensor | None = None,
         decoder_inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,

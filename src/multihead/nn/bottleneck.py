@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .attention.attention import Attention
-from .cache.layer_cache import KeyValues
+from .cache.layer_cache import KVLayerCache
 from .forward_context import ForwardContext
 from .weights import Dropout, Linear
 
@@ -62,10 +62,10 @@ class BottleneckLayer(nn.Module):
         self.narrow, self.attention, self.norm, self.ffns = narrow, attention, norm, nn.ModuleList(ffns)
         self.widen, self.wide_norm, self.dropout = widen, wide_norm, Dropout(dropout)
 
-    def memory(self) -> KeyValues:
+    def memory(self) -> KVLayerCache:
         return self.attention.memory()
 
-    def forward(self, x: Tensor, context: ForwardContext, memory: KeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
         """(tokens, wide) to the same."""
         inner = self.norm(self.attention(x, context, memory) + self.narrow(x))
         for ffn in self.ffns:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..kernels.ragged import Runs, Sight
 from ..kernels.torch.attention import Attend, fused
-from .cache.store import Cache
+from .cache.store import BatchCache
 from .ragged import ends
 
 T = TypeVar("T")
@@ -120,7 +120,7 @@ class ForwardContext:
     ids: Tensor | None = None
     extra_inputs: Mapping[str, Any] = field(default_factory=dict)
     encoder_output: EncoderOutput | None = None
-    cache: Cache | None = None
+    cache: BatchCache | None = None
     attend: Attend = fused
     capture: OutputCapture = field(default_factory=OutputCapture)
     selected: SelectedTokens | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .cache.layer_cache import Memory
+from .cache.layer_cache import LayerCache
 from .forward_context import ForwardContext
 
 
@@ -14,10 +14,10 @@ class FourierMixing(nn.Module):
 
     causal = False
 
-    def memory(self) -> Memory:
+    def memory(self) -> LayerCache:
         raise NotImplementedError("A Fourier transform needs the whole text at once and remembers nothing.")
 
-    def forward(self, x: Tensor, context: ForwardContext, memory: Memory | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: LayerCache | None = None) -> Tensor:
         """(tokens, width) to (tokens, width), text by text."""
         parts = [torch.fft.fftn(text.float()).real for text in x.split(context.runs.lengths) if text.shape[0]]
         return torch.cat(parts).to(x.dtype) if parts else x

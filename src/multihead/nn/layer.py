@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .cache.layer_cache import Both, Memory, given, memory_of
+from .cache.layer_cache import HybridLayerCache, LayerCache, given, memory_of
 from .forward_context import ForwardContext
 from .weights import Dropout
 
@@ -74,7 +74,7 @@ class Layer(nn.Module):
         super().__init__()
         self.attention, self.ffn = attention, ffn
 
-    def memory(self) -> Memory:
+    def memory(self) -> LayerCache:
         return memory_of(getattr(self.attention, "step", self.attention))
 
     @property
@@ -82,7 +82,7 @@ class Layer(nn.Module):
         """Whether the states of some tokens can be computed alone."""
         return type(self) is Layer and self.attention.supports_selected_tokens
 
-    def forward(self, x: Tensor, context: ForwardContext, memory: Memory | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
         if context.selected is not None:
             return self.ffn(self.attention.forward_selected(x, context))
         return self.ffn(self.attention(x, context, memory))
@@ -95,10 +95,10 @@ class OneStep(nn.Module):
         super().__init__()
         self.mixer = mixer
 
-    def memory(self) -> Memory:
+    def memory(self) -> LayerCache:
         return memory_of(getattr(self.mixer, "step", self.mixer))
 
-    def forward(self, x: Tensor, context: ForwardContext, memory: Memory | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
         return self.mixer(x, context, memory)
 
 
@@ -115,10 +115,10 @@ class Hybrid(nn.Module):
         super().__init__()
         self.first, self.second, self.into, self.given = first, second, into, out
 
-    def memory(self) -> Both:
-        return Both(memory_of(self.first), memory_of(self.second))
+    def memory(self) -> HybridLayerCache:
+        return HybridLayerCache(memory_of(self.first), memory_of(self.second))
 
-    def forward(self, x: Tensor, context: ForwardContext, memory: Both | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: HybridLayerCache | None) -> Tensor:
         own = (None, None) if memory is None else (given(memory.first), given(memory.second))
         parts = zip((self.first, self.second), own, self.into, self.given, strict=True)
         first, second = (mix(x * into, context, held) * out for mix, held, into, out in parts)
@@ -145,10 +145,10 @@ class ParallelLayer(nn.Module):
         self.attention, self.ffn, self.norm, self.ffn_norm = attention, ffn, norm, ffn_norm
         self.dropout = Dropout(dropout)
 
-    def memory(self) -> Memory:
+    def memory(self) -> LayerCache:
         return memory_of(self.attention)
 
-    def forward(self, x: Tensor, context: ForwardContext, memory: Memory | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
         normed = self.norm(x)
         other = normed if self.ffn_norm is None else self.ffn_norm(x)
         return x + self.dropout(self.attention(normed, context, memory)) + self.dropout(self.ffn(other))
@@ -161,7 +161,7 @@ class CrossLayer(Layer):
         super().__init__(attention, ffn)
         self.cross = cross
 
-    def forward(self, x: Tensor, context: ForwardContext, memory: Memory | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
         x = self.attention(x, context, memory)
         if context.encoder_output is not None:
             x = self.cross(x, context)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cache.layer_cache import Slots
+from .cache.layer_cache import StateLayerCache
 from .forward_context import ForwardContext
 from .weights import Linear
 
@@ -21,10 +21,10 @@ class SSRU(nn.Module):
         super().__init__()
         self.forget, self.value = Linear(width, width), Linear(width, width, bias=False)
 
-    def memory(self) -> Slots:
-        return Slots()
+    def memory(self) -> StateLayerCache:
+        return StateLayerCache()
 
-    def forward(self, x: Tensor, context: ForwardContext, memory: Slots | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: StateLayerCache | None) -> Tensor:
         """(tokens, width) to (tokens, width)."""
         keep = torch.sigmoid(self.forget(x))
         new = (1 - keep) * self.value(x)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention.attention import Attention
-from .cache.layer_cache import KeyValues
+from .cache.layer_cache import KVLayerCache
 from .forward_context import ForwardContext
 from .ragged import places
 from .weights import Linear
@@ -65,6 +65,6 @@ class SpanAttention(Attention):
         super().__init__(width, heads, head_width=head_width, projections=out, dropout=dropout, causal=causal)
         self.span = SpanConvolution(width, heads, head_width, kernel)
 
-    def forward(self, x: Tensor, context: ForwardContext, memory: KeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
         attended = self._heads(x, context, memory)
         return self.out(torch.cat([attended, self.span(x, self.q(x), context)], 1).flatten(1))

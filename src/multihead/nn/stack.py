@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .attention.attention import CrossAttention
-from .cache.layer_cache import Memory, given, memory_of
+from .cache.layer_cache import LayerCache, given, memory_of
 from .embeddings import Embeddings
 from .forward_context import ForwardContext
 from .hooks import hooked
@@ -81,7 +81,7 @@ class Stack(nn.Module):
         """Positions that turn keys by how long their text is; keys that are remembered are of use at some lengths."""
         return tuple(part for part in self.modules() if isinstance(part, RotaryByLength))
 
-    def memories(self) -> list[Memory]:
+    def memories(self) -> list[LayerCache]:
         """An empty memory a layer."""
         return [memory_of(layer) for layer in self.layers]
 
@@ -108,7 +108,7 @@ class Stack(nn.Module):
             seen.append(x)
         return x
 
-    def _through(self, layer: nn.Module, x: Tensor, context: ForwardContext, memory: Memory | None) -> Tensor:
+    def _through(self, layer: nn.Module, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
         if not (self.recompute and memory is None and torch.is_grad_enabled()):
             return layer(x, context, memory)
         return checkpoint(lambda given: layer(given, context.for_recompute(), None), x, use_reentrant=False)
@@ -137,7 +137,7 @@ class EncoderDecoder(nn.Module):
     def by_length(self) -> tuple[RotaryByLength, ...]:
         return self.decoder.by_length
 
-    def memories(self) -> list[Memory]:
+    def memories(self) -> list[LayerCache]:
         return self.decoder.memories()
 
     def forward(self, words: Tensor, context: ForwardContext) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import UnsupportedConfig
 from ..kernels.ragged import Runs
 from .activations import activation
-from .cache.layer_cache import Slots
+from .cache.layer_cache import StateLayerCache
 from .forward_context import ForwardContext
 from .weights import Linear
 
@@ -28,9 +28,12 @@ class States:
     """What a mixer remembers of each text: the last inputs of its convolution, and its state."""
 
     def __init__(self) -> None:
-        self.inputs, self.state = Slots(), Slots()  # (texts, kernel - 1, channels), and the mixer's own
+        self.inputs, self.state = (
+            StateLayerCache(),
+            StateLayerCache(),
+        )  # (texts, kernel - 1, channels), and the mixer's own
 
-    def leaves(self) -> Iterator[Slots]:
+    def leaves(self) -> Iterator[StateLayerCache]:
         yield self.inputs
         yield self.state
 

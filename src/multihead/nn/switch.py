@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cache.layer_cache import Memory
+from .cache.layer_cache import LayerCache
 from .forward_context import ForwardContext
 from .layer import CrossLayer, Layer
 from .ragged import text_of
@@ -76,14 +76,14 @@ class SwitchFeedForward(nn.Module):
 class SwitchLayer(Layer):
     """A layer whose feed-forward knows where texts begin."""
 
-    def forward(self, x: Tensor, context: ForwardContext, memory: Memory | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
         return self.ffn(self.attention(x, context, memory), context)
 
 
 class SwitchCrossLayer(CrossLayer):
     """A decoder layer whose feed-forward knows where texts begin."""
 
-    def forward(self, x: Tensor, context: ForwardContext, memory: Memory | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
         x = self.attention(x, context, memory)
         if context.encoder_output is not None:
             x = self.cross(x, context)

@@ -15,8 +15,8 @@ from ..kernels.cpu import native
 from ..kernels.layout import plain
 from ..kernels.linear import most_rows
 from ..nn.attention.attention import Attention, CrossAttention
-from ..nn.cache.layer_cache import KeyValues
-from ..nn.cache.store import Store
+from ..nn.cache.layer_cache import KVLayerCache
+from ..nn.cache.store import KVCacheManager
 from ..nn.embeddings import CountedSinusoids, Embeddings, LearnedPositions, SinusoidalPositions
 from ..nn.forward_context import EncoderOutput
 from ..nn.layer import CrossLayer
@@ -118,7 +118,9 @@ class CpuDecodeStep:
         dtype: of states. rounded: whether logits are rounded to it, too; else they are float32.
     """
 
-    def __init__(self, spec: LayerSpec, scorer: Weight, store: Store, dtype: torch.dtype, *, rounded: bool) -> None:
+    def __init__(
+        self, spec: LayerSpec, scorer: Weight, store: KVCacheManager, dtype: torch.dtype, *, rounded: bool
+    ) -> None:
         stack = spec.layer
         self.stack, self.scorer, self.store, self.dtype = stack, scorer, store, dtype
         self.score_dtype = dtype if rounded else torch.float32
@@ -161,7 +163,7 @@ class CpuDecodeStep:
         """Stores the addresses of keys and values. Returns whether the kernels can read them there."""
         for number, memory in enumerate(self.store.layers):
             step = self._steps[number]
-            assert isinstance(memory, KeyValues)
+            assert isinstance(memory, KVLayerCache)
             for x in (memory.k, memory.v):
                 if x is None or not plain(x, x, self.dtype, len(x), step.key_heads, step.width) or not x.is_cpu:
                     return False

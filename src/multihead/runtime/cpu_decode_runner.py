@@ -13,10 +13,10 @@ from ..heads.heads import LanguageModel
 from ..kernels.cpu import native
 from ..kernels.ragged import BLOCK
 from ..kernels.torch.attention import fused
-from ..nn.cache.block_pool import Table
+from ..nn.cache.block_pool import BlockTable
 from ..nn.cache.cache_rows import joined_rows
-from ..nn.cache.layer_cache import KeyValues
-from ..nn.cache.store import Store, Text
+from ..nn.cache.layer_cache import KVLayerCache
+from ..nn.cache.store import CachedSequence, KVCacheManager
 from ..nn.weights import Embedding, Linear, ScaledEmbedding
 from .cpu_decode import CpuDecodeStep, DecodeSlots, decode_refusal, fits_cpu_decode
 from .graph_cache import settle
@@ -39,7 +39,7 @@ class CpuDecodeRunner(EagerRunner):
     name = "cpu"
     max_steps = 8
 
-    def __init__(self, model: Any, store: Store) -> None:
+    def __init__(self, model: Any, store: KVCacheManager) -> None:
         super().__init__(model, store)
         self._stale = True  # whether the layers have written into storage since the last call of the kernels
         self._compiled: CpuDecodeStep | None = None
@@ -51,7 +51,7 @@ class CpuDecodeRunner(EagerRunner):
         return "" if native.library() is not None else f"the C++ kernels are not in use ({native.why_not()})"
 
     @classmethod
-    def refusal(cls, model: Any, store: Store) -> str:
+    def refusal(cls, model: Any, store: KVCacheManager) -> str:
         if reason := cls.unavailable():
             return reason
         if model.device.type != "cpu" or model.dtype not in native.TYPES:
@@ -63,7 +63,7 @@ class CpuDecodeRunner(EagerRunner):
         if model.attend is not fused:
             return 'its attention is set to "eager"'
         for number, layer in enumerate(store.layers):
-            if type(layer) is not KeyValues:
+            if type(layer) is not KVLayerCache:
                 return f"layer {number} caches more than keys and values"
         for name, x in (*model.named_parameters(), *model.named_buffers()):
             if not x.is_cpu:
@@ -119,7 +119,7 @@ class CpuDecodeRunner(EagerRunner):
         self._compiled = CpuDecodeStep(decoder, scorer, self.store, self.model.dtype, rounded=head.packed is None)
         return self._compiled
 
-    def _bind_cache(self, compiled: CpuDecodeStep, sequences: Sequence[Text]) -> bool:
+    def _bind_cache(self, compiled: CpuDecodeStep, sequences: Sequence[CachedSequence]) -> bool:
         """Move all cached keys and values into storage with room for the new tokens; False if it is unreadable."""
         tops = {window: pool.top for window, pool in self.store.pools.items()}
         if self._stale or tops != self._tops:
@@ -136,7 +136,7 @@ def _decoder(model: Any) -> LayerSpec | None:
     return None if backbone is None else backbone.parts.get("decoder", backbone)
 
 
-def _slots(tables: Sequence[Table], places: Sequence[int], window: int | None) -> DecodeSlots:
+def _slots(tables: Sequence[BlockTable], places: Sequence[int], window: int | None) -> DecodeSlots:
     """Return the cache slots that each sequence's next token writes and sees."""
     seen = [place + 1 if window is None else min(place + 1, window) for place in places]
     writes = [table.row(place) for table, place in zip(tables, places, strict=True)]

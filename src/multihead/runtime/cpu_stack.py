@@ -18,7 +18,7 @@ from ..kernels.torch.attention import fused
 from ..nn.attention.alibi import Alibi
 from ..nn.attention.attention import CrossAttention
 from ..nn.attention.position_bias import BucketedBias
-from ..nn.cache.layer_cache import KeyValues, Plan
+from ..nn.cache.layer_cache import CachePlan, KVLayerCache
 from ..nn.forward_context import EncoderOutput, ForwardContext
 from ..nn.layer import CrossLayer, Layer
 from ..nn.norms import Finite
@@ -119,7 +119,7 @@ class KeyPlacement:
         begins, lengths: first visible slot and number of visible keys, a sequence.
     """
 
-    plan: Plan | None
+    plan: CachePlan | None
     writes: Any
     begins: Any
     lengths: Any
@@ -213,7 +213,9 @@ class NativeStack:
         memory: Any = context.cache.layers[numbers[0]] if context.cache else None
         return context.cached((self, numbers[0]), partial(_placement, memory, context))
 
-    def _allocate(self, table: Any, numbers: Sequence[int], plan: Plan, context: ForwardContext, x: Tensor) -> None:
+    def _allocate(
+        self, table: Any, numbers: Sequence[int], plan: CachePlan, context: ForwardContext, x: Tensor
+    ) -> None:
         """Allocates keys and values of layers with one window, and puts their addresses in the table."""
         assert context.cache is not None
         shape = x.shape[0], int(table["key_heads"][numbers[0]]), int(table["width"][numbers[0]])
@@ -298,7 +300,7 @@ def _is_decode_step(x: Tensor, context: ForwardContext) -> bool:
     return context.runs.longest == 1 and len(context.runs) == x.shape[0]
 
 
-def _placement(memory: KeyValues | None, context: ForwardContext) -> KeyPlacement:
+def _placement(memory: KVLayerCache | None, context: ForwardContext) -> KeyPlacement:
     if memory is None:
         return KeyPlacement(None, None, *spans(context.runs))
     plan = memory.plan(context)

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import warn
 from ..kernels.ragged import BLOCK
 from ..kernels.triton import launch as gpu
-from ..nn.cache.store import Store
+from ..nn.cache.store import KVCacheManager
 from .graph_cache import Standing, capture_refusal, settle
 from .layer_spec import Snapshot
 from .runner import EagerRunner, ForwardBatch, reserve_blocks
@@ -50,7 +50,7 @@ class CudaGraphRunner(EagerRunner):
     name = "graph"
     max_steps = 8
 
-    def __init__(self, model: Any, store: Store) -> None:
+    def __init__(self, model: Any, store: KVCacheManager) -> None:
         super().__init__(model, store)
         self._graphs: dict[int, Graph] = {}
         self._uses: Counter[int] = Counter()
@@ -67,7 +67,7 @@ class CudaGraphRunner(EagerRunner):
         return "" if gpu.programs() is not None else f"the Triton kernels are not in use ({gpu.why_not()})"
 
     @classmethod
-    def refusal(cls, model: Any, store: Store) -> str:
+    def refusal(cls, model: Any, store: KVCacheManager) -> str:
         if model.device.type != "cuda":
             return f"the model is on {model.device}, and CUDA graphs are of GPUs"
         if reason := cls.unavailable():

@@ -10,7 +10,7 @@ from ..errors import InvalidInput
 from ..kernels.cpu.native import ACTIVATIONS as KERNEL_ACTIVATIONS
 from ..nn.activations import ACTIVATIONS
 from ..nn.attention.attention import Attention, CrossAttention
-from ..nn.cache.layer_cache import KeyValues, given
+from ..nn.cache.layer_cache import KVLayerCache, given
 from ..nn.feedforward import FeedForward, GatedFeedForward
 from ..nn.forward_context import EncoderOutput, ForwardContext
 from ..nn.hooks import hooked
@@ -46,10 +46,12 @@ class FusedAttention(Attention):
         self.widths = len(layer.q.weight), len(layer.k.weight), len(layer.v.weight)  # type: ignore[arg-type]
         self.qkv, self.output = qkv, output
 
-    def forward(self, x: Tensor, context: ForwardContext, memory: KeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
         return without_norm(self.output, self._heads(x, context, memory).flatten(1))
 
-    def forward_add(self, x: Tensor, add: Tensor | None, context: ForwardContext, memory: KeyValues | None) -> Tensor:
+    def forward_add(
+        self, x: Tensor, add: Tensor | None, context: ForwardContext, memory: KVLayerCache | None
+    ) -> Tensor:
         """`add` and the attention's result for x, (tokens, width)."""
         return self.output(self._heads(x, context, memory).flatten(1), add)
 
@@ -87,11 +89,11 @@ class FusedCrossAttention(CrossAttention):
         self.widths = len(layer.k.weight), len(layer.v.weight)  # type: ignore[arg-type]
         self.query, self.kv, self.output = query, kv, output
 
-    def forward(self, x: Tensor, context: ForwardContext, memory: KeyValues | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None = None) -> Tensor:
         return without_norm(self.output, self._cross_heads(x, context))
 
     def forward_add(
-        self, x: Tensor, add: Tensor | None, context: ForwardContext, memory: KeyValues | None = None
+        self, x: Tensor, add: Tensor | None, context: ForwardContext, memory: KVLayerCache | None = None
     ) -> Tensor:
         """`add` and the attention's result for x, (tokens, width)."""
         return self.output(self._cross_heads(x, context), add)

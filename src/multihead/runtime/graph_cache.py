@@ -13,8 +13,8 @@ from ..kernels.torch.attention import fused
 from ..kernels.triton import launch as gpu
 from ..nn.attention.attention import Attention
 from ..nn.cache.cache_rows import copied_rows
-from ..nn.cache.layer_cache import KeyValues, Plan
-from ..nn.cache.store import Cache, Store, Text
+from ..nn.cache.layer_cache import CachePlan, KVLayerCache
+from ..nn.cache.store import BatchCache, CachedSequence, KVCacheManager
 from ..nn.embeddings import CountedSinusoids, Embeddings, LearnedPositions, SinusoidalPositions
 from ..nn.feedforward import FeedForward, GatedFeedForward
 from ..nn.layer import Layer, ParallelLayer, Residual
@@ -53,14 +53,14 @@ def capture_refusal(model: Any) -> str:
     return hooked_layer(model) or undescribed_layer("backbone", model.backbone)
 
 
-class Standing(Cache):
+class Standing(BatchCache):
     """So many texts of a store, one new token each, of which nothing is fixed but their number.
 
     Args:
         texts: how many, at most; those that are not there have no places. blocks: of each text, at most.
     """
 
-    def __init__(self, store: Store, texts: int, blocks: int, device: torch.device) -> None:
+    def __init__(self, store: KVCacheManager, texts: int, blocks: int, device: torch.device) -> None:
         super().__init__(store, ())
         self.blocks = blocks
         columns = OWN + len(store.windows) * (1 + blocks)
@@ -80,7 +80,7 @@ class Standing(Cache):
     def runs(self) -> Runs:
         return Runs.of((1,) * self.size)
 
-    def tell(self, texts: Sequence[Text], tokens: Sequence[int]) -> None:
+    def tell(self, texts: Sequence[CachedSequence], tokens: Sequence[int]) -> None:
         """Puts texts, whose blocks for one token more were taken, and these tokens into the next step."""
         rows, count = self._rows, len(texts)
         rows[:count, 0] = tokens
@@ -120,18 +120,18 @@ class Standing(Cache):
     def advance(self, runs: Runs) -> None:
         pass  # once a step, by who replays it
 
-    def plan(self, runs: Runs, window: int | None, device: torch.device) -> Plan:
+    def plan(self, runs: Runs, window: int | None, device: torch.device) -> CachePlan:
         column = self._column(self.store.windows.index(window))
         table = self.told[:, column + 1 : column + 1 + self.blocks]
         pages = Pages((), runs.lengths, table, self.told[:, 2].contiguous(), _nowhere)
-        return Plan(self.told[:, column].contiguous(), None, _nowhere, lambda: pages, False)
+        return CachePlan(self.told[:, column].contiguous(), None, _nowhere, lambda: pages, False)
 
 
 def _nowhere() -> Any:
     raise AssertionError("What a recorded step sees is known on the device alone.")
 
 
-def settle(store: Store, texts: Sequence[Text], device: torch.device) -> None:
+def settle(store: KVCacheManager, texts: Sequence[CachedSequence], device: torch.device) -> None:
     """Puts all that was read into storage, which gets room for what these texts' next tokens need."""
     for window, pool in store.pools.items():
         copies = [copy for text in texts for copy in text.tables[window].copies]
@@ -140,5 +140,5 @@ def settle(store: Store, texts: Sequence[Text], device: torch.device) -> None:
         rows = copied_rows(copies, device)
         for layer in store.layers:
             for leaf in layer.leaves():
-                if isinstance(leaf, KeyValues) and leaf.window == window:
+                if isinstance(leaf, KVLayerCache) and leaf.window == window:
                     leaf.settle(pool.top * BLOCK, rows)

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ..errors import MemoryFull
 from ..kernels.ragged import Runs
-from ..nn.cache.layer_cache import Memory
-from ..nn.cache.store import ByLength, Cache, Store, Text
+from ..nn.cache.layer_cache import LayerCache
+from ..nn.cache.store import BatchCache, CachedSequence, KVCacheManager, LengthDependent
 from ..nn.forward_context import EncoderOutput, OutputCapture
 from .step_output import StepOutput
 
@@ -33,13 +33,13 @@ class DecoderModel(Protocol):
         """Number of positions that the model has learned; None where positions are computed."""
 
     @property
-    def by_length(self) -> Sequence[ByLength]:
+    def by_length(self) -> Sequence[LengthDependent]:
         """Rotary positions whose frequencies depend on the sequence's length."""
 
-    def memories(self) -> list[Memory]:
+    def memories(self) -> list[LayerCache]:
         """Return an empty cache for each layer."""
 
-    def read(self, ids: Tensor, runs: Runs, memory: Cache, capture: OutputCapture | None = None) -> Tensor:
+    def read(self, ids: Tensor, runs: Runs, memory: BatchCache, capture: OutputCapture | None = None) -> Tensor:
         """Run ids (tokens,) through the layers: hidden states (tokens, width). `capture` collects what it asks for."""
 
     def score(self, states: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class ForwardBatch:
         stop_tokens: after one of which no further step is needed.
     """
 
-    sequences: list[Text] = field(default_factory=list)
+    sequences: list[CachedSequence] = field(default_factory=list)
     tokens: list[list[int]] = field(default_factory=list)
     num_logits: list[int] = field(default_factory=list)
     encoder_output: EncoderOutput | None = None
@@ -79,20 +79,20 @@ class DecodeRunner(Protocol):
     name: ClassVar[str]
     max_steps: ClassVar[int]
     model: Any
-    store: Store
+    store: KVCacheManager
 
     @property
     def max_length(self) -> int | None:
         """Tokens of the longest sequence that the model can read; None without a limit."""
 
-    def __init__(self, model: Any, store: Store) -> None: ...
+    def __init__(self, model: Any, store: KVCacheManager) -> None: ...
 
     @classmethod
     def unavailable(cls) -> str:
         """Return why the runner can serve no model on this machine; empty where it can."""
 
     @classmethod
-    def refusal(cls, model: Any, store: Store) -> str:
+    def refusal(cls, model: Any, store: KVCacheManager) -> str:
         """Return why the runner cannot serve a model, which names the layer; empty where it can."""
 
     @property
@@ -109,7 +109,7 @@ class EagerRunner:
     name: ClassVar[str] = "eager"
     max_steps: ClassVar[int] = 1
 
-    def __init__(self, model: Any, store: Store) -> None:
+    def __init__(self, model: Any, store: KVCacheManager) -> None:
         self.model, self.store = model, store
 
     @cached_property
@@ -121,7 +121,7 @@ class EagerRunner:
         return ""
 
     @classmethod
-    def refusal(cls, model: Any, store: Store) -> str:
+    def refusal(cls, model: Any, store: KVCacheManager) -> str:
         return ""
 
     @property
@@ -131,7 +131,7 @@ class EagerRunner:
     def forward(self, batch: ForwardBatch) -> StepOutput:
         runs = Runs.of(tuple(map(len, batch.tokens)))
         ids = torch.tensor([token for tokens in batch.tokens for token in tokens], device=self.model.device)
-        cache, rows = Cache(self.store, batch.sequences, batch.encoder_output), list[int]()
+        cache, rows = BatchCache(self.store, batch.sequences, batch.encoder_output), list[int]()
         for begin, length, count in zip(runs.begins, runs.lengths, batch.num_logits, strict=True):
             rows.extend(range(begin + length - count, begin + length))
         with torch.inference_mode():
@@ -142,7 +142,7 @@ class EagerRunner:
             return StepOutput(states, self.model.score(selected).float())
 
 
-def reserve_blocks(sequences: Sequence[Text], steps: int) -> int:
+def reserve_blocks(sequences: Sequence[CachedSequence], steps: int) -> int:
     """Take cache blocks for so many decode steps; return how many steps there is room for."""
     if steps > 1:
         try:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..errors import UnsupportedOption
-from ..nn.cache.store import Store
+from ..nn.cache.store import KVCacheManager
 from .cpu_decode_runner import CpuDecodeRunner
 from .cuda_graph_runner import CudaGraphRunner
 from .runner import DecodeRunner, EagerRunner
@@ -34,7 +34,7 @@ def default_name() -> str:
     return check_name(os.environ.get("MULTIHEAD_RUNNER") or AUTO, "MULTIHEAD_RUNNER")
 
 
-def select_runner(model: Any, store: Store) -> DecodeRunner:
+def select_runner(model: Any, store: KVCacheManager) -> DecodeRunner:
     """Return a new runner for a model: the one that it names, or the fastest that can serve it ("auto").
 
     Raises:

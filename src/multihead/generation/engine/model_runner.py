@@ -9,8 +9,8 @@ import torch
 
 from ...errors import InvalidInput
 from ...kernels.ragged import Runs
-from ...nn.cache.block_pool import Budget
-from ...nn.cache.store import Cache, Store
+from ...nn.cache.block_pool import MemoryBudget
+from ...nn.cache.store import BatchCache, KVCacheManager
 from ...nn.forward_context import EncoderOutput, OutputCapture
 from ...runtime.runner import DecoderModel, DecodeRunner, ForwardBatch
 from ...runtime.select_runner import keep_idle_runner, select_runner, take_idle_runner
@@ -28,26 +28,26 @@ class ModelRunner:
         runner: the decode runner; None to choose one.
     """
 
-    def __init__(self, model: DecoderModel, budget: Budget) -> None:
+    def __init__(self, model: DecoderModel, budget: MemoryBudget) -> None:
         self.model = model
         idle = take_idle_runner(model) if budget.total is None else None
         self.runner: DecodeRunner = self._new_runner(budget) if idle is None else idle
         self.store = self.runner.store
         self._encoded: tuple[list[EncoderOutput | None], EncoderOutput] | None = None
 
-    def _new_runner(self, budget: Budget) -> DecodeRunner:
+    def _new_runner(self, budget: MemoryBudget) -> DecodeRunner:
         probe = None if budget.total is None else self._probe()
-        store = Store(self.model.memories(), budget, probe, self.model.by_length)
+        store = KVCacheManager(self.model.memories(), budget, probe, self.model.by_length)
         if store.bound:
             raise InvalidInput("This family remembers its last tokens alone and cannot continue texts here.")
         return select_runner(self.model, store)
 
-    def _probe(self) -> Store:
+    def _probe(self) -> KVCacheManager:
         """Return a cache that has read one token, whose layers know the bytes of a token."""
-        store = Store(self.model.memories())
+        store = KVCacheManager(self.model.memories())
         ids = torch.zeros(1, dtype=torch.long, device=self.model.device)
         with torch.inference_mode():
-            self.model.read(ids, Runs.of((1,)), Cache(store, [store.begin()]))
+            self.model.read(ids, Runs.of((1,)), BatchCache(store, [store.begin()]))
         return store
 
     def close(self) -> None:

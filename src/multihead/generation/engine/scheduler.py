@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Callable
 
 from ...errors import MemoryFull
-from ...nn.cache.block_pool import Budget
-from ...nn.cache.store import Store
+from ...nn.cache.block_pool import MemoryBudget
+from ...nn.cache.store import KVCacheManager
 from ...nn.modes import evaluating
 from ...runtime.runner import DecoderModel, DecodeRunner
 from .model_runner import ModelRunner
@@ -40,13 +40,13 @@ class Engine:
         max_sequences: int = MAX_SEQUENCES,
     ) -> None:
         self.max_tokens, self.max_sequences = max_tokens, max_sequences
-        self.model_runners = [ModelRunner(model, Budget(memory))]
+        self.model_runners = [ModelRunner(model, MemoryBudget(memory))]
         self.budget = self.store.budget
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
 
     @property
-    def store(self) -> Store:
+    def store(self) -> KVCacheManager:
         """The KV cache of the engine's own model."""
         return self.model_runners[0].store
 

@@ -11,7 +11,7 @@ from ...errors import UnsupportedConfig
 from ...kernels.ragged import Sight
 from ...kernels.torch.attention import Bias, attend
 from ...kernels.triton import launch as gpu
-from ..cache.layer_cache import KeyValues
+from ..cache.layer_cache import KVLayerCache
 from ..forward_context import EncoderOutput, ForwardContext
 from ..positions import Positions, Rotary
 from ..weights import Linear
@@ -72,10 +72,10 @@ class Attention(nn.Module):
         self.clip, self.dropout = clip, dropout
         self.sinks = nn.Parameter(torch.empty(heads)) if sinks else None
 
-    def memory(self) -> KeyValues:
-        return KeyValues(self.window if self.causal else None)
+    def memory(self) -> KVLayerCache:
+        return KVLayerCache(self.window if self.causal else None)
 
-    def forward(self, x: Tensor, context: ForwardContext, memory: KeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
         """(tokens, width) to (tokens, width)."""
         return self.out(self._heads(x, context, memory).flatten(1))
 
@@ -103,7 +103,7 @@ class Attention(nn.Module):
         sight = Sight(selected.runs, context.runs)
         return self._mix(q, k, v, sight, None, context, context.capture.attentions)
 
-    def _heads(self, x: Tensor, context: ForwardContext, memory: KeyValues | None) -> Tensor:
+    def _heads(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
         """What each head makes of a token, (tokens, heads, head width)."""
         q, k, v = self._project(x)
         if (
@@ -166,7 +166,7 @@ class Attention(nn.Module):
 class CrossAttention(Attention):
     """Attention from a decoder's tokens to an encoded source, whose keys and values are projected once."""
 
-    def forward(self, x: Tensor, context: ForwardContext, memory: KeyValues | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None = None) -> Tensor:
         source = context.encoder_output
         assert source is not None
         k, v = self.projected(source)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ...kernels.ragged import Sight
 from ...kernels.torch.attention import Bias
 from ..activations import Activation
-from ..cache.layer_cache import KeyValues, Memory
+from ..cache.layer_cache import KVLayerCache, LayerCache
 from ..forward_context import ForwardContext
 from ..positions import Positions
 from ..weights import Dropout, Embedding
@@ -109,10 +109,10 @@ class ConvolvedLayer(nn.Module):
         self.weight = nn.Parameter(torch.empty(width, width // groups, kernel))
         self.bias, self.groups = nn.Parameter(torch.empty(width)), groups
 
-    def memory(self) -> KeyValues:
+    def memory(self) -> KVLayerCache:
         return self.layer.memory()  # type: ignore[operator]
 
-    def forward(self, x: Tensor, context: ForwardContext, memory: Memory | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
         """(tokens, width) to the same."""
         return self.norm(self.layer(x, context, memory) + self.act(self.dropout(self._convolved(x, context))))
 

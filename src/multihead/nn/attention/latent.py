@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..cache.layer_cache import KeyValues
+from ..cache.layer_cache import KVLayerCache
 from ..forward_context import ForwardContext
 from ..norms import RMSNorm
 from ..weights import Linear
@@ -65,7 +65,7 @@ class LatentAttention(Attention):
         self.latent, self.latent_norm = Linear(width, rank + turned, bias=bias), RMSNorm(rank, 1e-6)
         self.heads, self.rank, self.plain, self.turned = heads, rank, plain, turned
 
-    def _heads(self, x: Tensor, context: ForwardContext, memory: KeyValues | None) -> Tensor:
+    def _heads(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
         plain, turning = self._split(self.q(x)).split((self.plain, self.turned), -1)
         latent, key = self.latent(x).split((self.rank, self.turned), -1)
         turning, key = self.positions.rotate(turning, key[:, None], context)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...kernels.ragged import Runs, Sight
 from ...kernels.torch.attention import Bias
-from ..cache.layer_cache import KeyValues
+from ..cache.layer_cache import KVLayerCache
 from ..forward_context import ForwardContext
 from .attention import Attention
 from .position_bias import BucketedBias
@@ -56,7 +56,7 @@ class LocalAttention(Attention):
         super().__init__(width, heads, window=window, positions=positions, **options)
         self.reach = window
 
-    def _heads(self, x: Tensor, context: ForwardContext, memory: KeyValues | None) -> Tensor:
+    def _heads(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
         q, k, v = self._project(x)
         # Shown weights are a matrix a text.
         size = max(context.runs.longest, 1) if context.capture.attentions is not None else max(self.reach, 128)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ...kernels.ragged import Sight
 from ...kernels.torch.attention import Bias
-from ..cache.layer_cache import Recent
+from ..cache.layer_cache import XLNetMemory
 from ..forward_context import ForwardContext
 from ..positions import Positions
 from ..weights import Linear
@@ -73,21 +73,21 @@ class TwoStreamAttention(Attention):
     and `target_mapping`, for each text (targets, length), the place of each target.
 
     Args:
-        limit, share: of the memory (`Recent`).
+        limit, share: of the memory (`XLNetMemory`).
     """
 
     def __init__(self, *args: object, limit: int | None, share: int | None, **options: object) -> None:
         super().__init__(*args, **options)  # type: ignore[arg-type]
         self.limit, self.share = limit, share
 
-    def memory(self) -> Recent:  # type: ignore[override]
-        return Recent(self.limit, self.share)
+    def memory(self) -> XLNetMemory:  # type: ignore[override]
+        return XLNetMemory(self.limit, self.share)
 
-    def forward(self, x: Tensor, context: ForwardContext, memory: Recent | None) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, context: ForwardContext, memory: XLNetMemory | None) -> Tensor:  # type: ignore[override]
         q, k, v, sight = self._read(x, context, memory)
         return self.out(self._stream(q, k, v, sight, context, own=True).flatten(1))
 
-    def both(self, x: Tensor, g: Tensor, context: ForwardContext, memory: Recent | None) -> tuple[Tensor, Tensor]:
+    def both(self, x: Tensor, g: Tensor, context: ForwardContext, memory: XLNetMemory | None) -> tuple[Tensor, Tensor]:
         """Of the words (tokens, width) and the targets (texts * targets, width); a target does not see its own word."""
         q, k, v, sight = self._read(x, context, memory)
         words = self._stream(q, k, v, sight, context, own=True)
@@ -98,7 +98,9 @@ class TwoStreamAttention(Attention):
         back = [torch.einsum("lhd,ml->mhd", s, m.to(s.dtype)) for s, m in zip(seen, maps, strict=True)]
         return self.out(words.flatten(1)), self.out(torch.cat(back).flatten(1))
 
-    def _read(self, x: Tensor, context: ForwardContext, memory: Recent | None) -> tuple[Tensor, Tensor, Tensor, Sight]:
+    def _read(
+        self, x: Tensor, context: ForwardContext, memory: XLNetMemory | None
+    ) -> tuple[Tensor, Tensor, Tensor, Sight]:
         q, k, v = self._project(x)
         runs = context.runs
         if memory is not None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...kernels.ragged import Runs, Sight
-from ..cache.layer_cache import KeyValues
+from ..cache.layer_cache import KVLayerCache
 from ..forward_context import ForwardContext
 from ..weights import Linear
 from .attention import Attention
@@ -58,7 +58,7 @@ class GlobalLocalAttention(Attention):
         self.q_global, self.k_global, self.v_global = (Linear(width, width) for _ in range(3))
         self.reach = window // 2 + 1
 
-    def _heads(self, x: Tensor, context: ForwardContext, memory: KeyValues | None) -> Tensor:
+    def _heads(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
         q, k, v = self._project(x)
         marks = context.extra_inputs.get(GLOBAL)
         marks = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device) if marks is None else marks > 0
@@ -136,7 +136,7 @@ class BlockSparseAttention(Attention):
         super().__init__(width, heads, **options)
         self.block, self.random, self.layer = block, random, layer
 
-    def _heads(self, x: Tensor, context: ForwardContext, memory: KeyValues | None) -> Tensor:
+    def _heads(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
         if self.causal or context.runs.longest <= (5 + 2 * self.random) * self.block:
             return super()._heads(x, context, memory)
         q, k, v = self._project(x)

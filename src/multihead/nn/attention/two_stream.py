@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..cache.layer_cache import Recent
+from ..cache.layer_cache import XLNetMemory
 from ..embeddings import Embeddings
 from ..forward_context import ForwardContext
 from ..layer import Layer
@@ -20,7 +20,7 @@ from ..weights import Dropout
 class TwoStreamLayer(Layer):
     """A post-norm layer that takes the words alone, or the words and the targets."""
 
-    def both(self, x: Tensor, g: Tensor, context: ForwardContext, memory: Recent | None) -> tuple[Tensor, Tensor]:
+    def both(self, x: Tensor, g: Tensor, context: ForwardContext, memory: XLNetMemory | None) -> tuple[Tensor, Tensor]:
         """(tokens, width) and (targets of all texts, width)."""
         step = self.attention
         words, targets = step.step.both(x, g, context, memory)  # type: ignore[operator]

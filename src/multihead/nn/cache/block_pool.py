@@ -26,12 +26,12 @@ def name_of(before: bytes, tokens: Sequence[int]) -> bytes:
     return blake2b(before + array("q", tokens).tobytes(), digest_size=16).digest()
 
 
-class Budget:
+class MemoryBudget:
     """Bytes that several pools share. `total` None is without end."""
 
     def __init__(self, total: int | None = None) -> None:
         self.total, self.used = total, 0
-        self.pools: list[Pool] = []  # that keep idle blocks, which any of the others may need the room of
+        self.pools: list[BlockPool] = []  # that keep idle blocks, which any of the others may need the room of
 
     def reclaim(self) -> None:
         """Frees the idle block of some pool. Raises MemoryFull where there is none."""
@@ -46,7 +46,7 @@ class Budget:
         return float("inf") if self.total is None else self.total - self.used
 
 
-class Pool:
+class BlockPool:
     """The blocks of all layers that keep the same places.
 
     A released block that has a name (the tokens that lead to it) stays until its room is needed, for another text
@@ -57,8 +57,8 @@ class Pool:
         budget: shared with other pools. size: bytes of a block, over all its layers; 0 while nobody counts.
     """
 
-    def __init__(self, budget: Budget | None = None, size: int = 0) -> None:
-        self.budget, self.size = budget or Budget(), size
+    def __init__(self, budget: MemoryBudget | None = None, size: int = 0) -> None:
+        self.budget, self.size = budget or MemoryBudget(), size
         self.holders: list[int] = []  # of each block
         self.top = 0  # blocks that storage needs room for, those that texts are expected to take included
         self._names: dict[bytes, int] = {}
@@ -195,7 +195,7 @@ class Pool:
 
 
 @dataclass
-class Table:
+class BlockTable:
     """One text's blocks of one pool: block i holds places i * BLOCK onward; None where it was let go.
 
     Args:
@@ -211,8 +211,8 @@ class Table:
     copies: list[tuple[int, int, int]] = field(default_factory=list)
     changes: int = 0
 
-    def copy(self) -> Table:
-        return Table(list(self.blocks), self.gone, self.straight)
+    def copy(self) -> BlockTable:
+        return BlockTable(list(self.blocks), self.gone, self.straight)
 
     def row(self, place: int) -> int:
         """The row of storage of a place."""

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ...kernels.ragged import BLOCK, Pages, Runs
-from .block_pool import Table
+from .block_pool import BlockTable
 
 
-def seen(tables: Sequence[Table], ends: Sequence[int], device: torch.device) -> tuple[Tensor | None, Runs]:
+def seen(tables: Sequence[BlockTable], ends: Sequence[int], device: torch.device) -> tuple[Tensor | None, Runs]:
     """Rows of all that is remembered before each end, and where each text's are then; see `Plan`."""
     firsts = [table.gone * BLOCK for table in tables]
     lengths = tuple(end - first for end, first in zip(ends, firsts, strict=True))
@@ -21,7 +21,7 @@ def seen(tables: Sequence[Table], ends: Sequence[int], device: torch.device) -> 
     return _gathered(tables, ends, device), Runs.of(lengths)
 
 
-def paged(tables: Sequence[Table], ends: Sequence[int], device: torch.device) -> Pages:
+def paged(tables: Sequence[BlockTable], ends: Sequence[int], device: torch.device) -> Pages:
     """All that is remembered before each end, in the blocks that it lies in."""
     longest = max(len(table.blocks) for table in tables)
     blocks = [[block or 0 for block in table.blocks] + [0] * (longest - len(table.blocks)) for table in tables]
@@ -30,13 +30,13 @@ def paged(tables: Sequence[Table], ends: Sequence[int], device: torch.device) ->
     return Pages((), lengths, told[:, 1:], told[:, 0].contiguous(), lambda: _gathered(tables, ends, device))
 
 
-def _gathered(tables: Sequence[Table], ends: Sequence[int], device: torch.device) -> Tensor:
+def _gathered(tables: Sequence[BlockTable], ends: Sequence[int], device: torch.device) -> Tensor:
     spans = [(table.gone * BLOCK, end) for table, end in zip(tables, ends, strict=True)]
     rows = joined_rows(tables, spans, device)
     return rows if isinstance(rows, Tensor) else torch.arange(rows.start, rows.stop, device=device)
 
 
-def joined_rows(tables: Sequence[Table], spans: Sequence[tuple[int, int]], device: torch.device) -> Tensor | slice:
+def joined_rows(tables: Sequence[BlockTable], spans: Sequence[tuple[int, int]], device: torch.device) -> Tensor | slice:
     """Rows of places `begin` to `end` of each table, end to end."""
     if len(tables) == 1 and tables[0].straight and spans[0][1] > spans[0][0]:
         begin, end = spans[0]

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from ..forward_context import ForwardContext
 
 
-class Memory(Protocol):
+class LayerCache(Protocol):
     """One layer's share of a store."""
 
-    def leaves(self) -> Iterator[KeyValues | Slots | Recent | Nothing]:
+    def leaves(self) -> Iterator[KVLayerCache | StateLayerCache | XLNetMemory | NoLayerCache]:
         """The memories of its mixers."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class CachePlan:
     """Where a pass's keys and values go, and where all that it sees lie.
 
     Args:
@@ -59,25 +59,25 @@ class Plan:
         return self.paged()
 
 
-class Nothing:
+class NoLayerCache:
     """The memory of a part that does not say what it remembers: its texts are read whole, each time anew."""
 
-    def leaves(self) -> Iterator[Nothing]:
+    def leaves(self) -> Iterator[NoLayerCache]:
         yield self
 
 
-def memory_of(part: nn.Module) -> Memory:
-    """What a part says that it remembers, or `Nothing`."""
+def memory_of(part: nn.Module) -> LayerCache:
+    """What a part says that it remembers, or `NoLayerCache`."""
     made: Any = getattr(part, "memory", None)
-    return made() if callable(made) else Nothing()
+    return made() if callable(made) else NoLayerCache()
 
 
-def given(memory: Memory | None) -> Any:
-    """A memory as a part takes it: None for `Nothing`."""
-    return None if isinstance(memory, Nothing) else memory
+def given(memory: LayerCache | None) -> Any:
+    """A memory as a part takes it: None for `NoLayerCache`."""
+    return None if isinstance(memory, NoLayerCache) else memory
 
 
-class KeyValues:
+class KVLayerCache:
     """Keys and values of one attention layer, (rows, key heads, width).
 
     Args:
@@ -90,7 +90,7 @@ class KeyValues:
         self.v: Tensor | None = None
         self._waiting: tuple[Tensor, Tensor, Tensor | slice] | None = None
 
-    def leaves(self) -> Iterator[KeyValues]:
+    def leaves(self) -> Iterator[KVLayerCache]:
         yield self
 
     @property
@@ -133,12 +133,12 @@ class KeyValues:
             q = gpu.placed(q, k, v, angles, self.k, self.v, rows)
         return q, self.k, self.v, plan.pages
 
-    def wait(self, k: Tensor, v: Tensor, plan: Plan) -> None:
+    def wait(self, k: Tensor, v: Tensor, plan: CachePlan) -> None:
         """Remembers a first pass's keys and values; what may never be read again is not moved yet."""
         self._write()
         self._waiting = k, v, plan.writes
 
-    def plan(self, context: ForwardContext) -> Plan:
+    def plan(self, context: ForwardContext) -> CachePlan:
         """Where this pass goes, alike for all layers with this window."""
         cache = context.cache
         assert cache is not None
@@ -146,7 +146,9 @@ class KeyValues:
             (cache, self.window), lambda: cache.plan(context.runs, self.window, context.positions.device)
         )
 
-    def make_room(self, plan: Plan, context: ForwardContext, k: Tensor | None = None, v: Tensor | None = None) -> None:
+    def make_room(
+        self, plan: CachePlan, context: ForwardContext, k: Tensor | None = None, v: Tensor | None = None
+    ) -> None:
         """Storage for a pass that is not the first, and what it shares with others copied. `k`, `v`: what it is for."""
         self._write()
         cache = context.cache
@@ -212,13 +214,13 @@ def put(storage: Tensor, rows: Tensor | slice, values: Tensor) -> Tensor:
     return storage
 
 
-class Slots:
+class StateLayerCache:
     """One state of a fixed size for each text, zero before its first token."""
 
     def __init__(self) -> None:
         self.states: Tensor | None = None
 
-    def leaves(self) -> Iterator[Slots]:
+    def leaves(self) -> Iterator[StateLayerCache]:
         yield self
 
     @property
@@ -233,7 +235,7 @@ class Slots:
         if self.states is None or not any(cache.lengths):
             return None
         self.states = grown(self.states, self.states, cache.store.most)
-        states = self.states[context.cached((cache, Slots), lambda: cache.slots(context.positions.device))]
+        states = self.states[context.cached((cache, StateLayerCache), lambda: cache.slots(context.positions.device))]
         if 0 in cache.lengths:
             new = torch.tensor([length == 0 for length in cache.lengths], device=states.device)
             states = states.masked_fill(new.view(-1, *(1,) * (states.ndim - 1)), 0)
@@ -242,7 +244,7 @@ class Slots:
     def write(self, context: ForwardContext, states: Tensor) -> None:
         cache = context.cache
         assert cache is not None
-        slots = context.cached((cache, Slots), lambda: cache.slots(context.positions.device))
+        slots = context.cached((cache, StateLayerCache), lambda: cache.slots(context.positions.device))
         self.states = put(grown(self.states, states, cache.store.most), slots, states)
 
     def copy(self, source: int, target: int) -> None:
@@ -253,7 +255,7 @@ class Slots:
             self.states = put(self.states, slice(target, target + 1), self.states[source : source + 1])
 
 
-class Recent:
+class XLNetMemory:
     """Keys and values of the last tokens of each text of one cache, whose texts stay as they are (XLNet's memory).
 
     Args:
@@ -266,7 +268,7 @@ class Recent:
         self.v: Tensor | None = None
         self.runs: Runs | None = None
 
-    def leaves(self) -> Iterator[Recent]:
+    def leaves(self) -> Iterator[XLNetMemory]:
         yield self
 
     def extend(self, k: Tensor, v: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, Runs]:
@@ -303,12 +305,12 @@ class Recent:
             self.runs = Runs(tuple(begins[text] for text in texts), tuple(lengths[text] for text in texts))
 
 
-class Both:
+class HybridLayerCache:
     """The memories of two mixers in one layer."""
 
-    def __init__(self, first: Memory, second: Memory) -> None:
+    def __init__(self, first: LayerCache, second: LayerCache) -> None:
         self.first, self.second = first, second
 
-    def leaves(self) -> Iterator[KeyValues | Slots | Recent | Nothing]:
+    def leaves(self) -> Iterator[KVLayerCache | StateLayerCache | XLNetMemory | NoLayerCache]:
         yield from self.first.leaves()
         yield from self.second.leaves()

@@ -1,8 +1,8 @@
-"""What is remembered of texts, across passes.
+"""KV cache of many sequences, kept between forward passes.
 
-A `Store` holds what every layer remembers of any number of texts. A `Text` says where one text's share lies, and can be
-forked, cut back and freed without moving anything. A `Cache` is the texts of a pass, in its order; it is an argument of
-a pass, never parked in a module.
+A `KVCacheManager` holds the caches of all layers for any number of sequences. A `CachedSequence` lists the blocks of a
+sequence, which can be forked, cropped and freed without moving keys or values. A `BatchCache` is the sequences of one
+pass in its order, an argument of the pass.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch import Tensor
 from ...errors import InvalidInput
 from ...kernels.ragged import BLOCK, Runs
 from ..ragged import places
-from .block_pool import Budget, Pool, Table, name_of, room
+from .block_pool import BlockPool, BlockTable, MemoryBudget, name_of, room
 from .cache_rows import copied_rows, joined_rows, paged, seen
-from .layer_cache import KeyValues, Memory, Nothing, Plan, Recent, Slots
+from .layer_cache import CachePlan, KVLayerCache, LayerCache, NoLayerCache, StateLayerCache, XLNetMemory
 
 if TYPE_CHECKING:
     from ..forward_context import EncoderOutput
@@ -28,13 +28,13 @@ SLACK = BLOCK  # tokens a text has read itself and can be cut back by, however s
 NUMBERS = count()
 
 
-class ByLength(Protocol):
+class LengthDependent(Protocol):
     """Positions whose keys depend on how long their text is; see `positions.RotaryByLength`."""
 
     variant: Callable[[int], int]
 
 
-class Store:
+class KVCacheManager:
     """What every layer remembers, of all texts.
 
     Args:
@@ -45,21 +45,21 @@ class Store:
 
     def __init__(
         self,
-        layers: Sequence[Memory],
-        budget: Budget | None = None,
-        like: Store | None = None,
-        by_length: Sequence[ByLength] = (),
+        layers: Sequence[LayerCache],
+        budget: MemoryBudget | None = None,
+        like: KVCacheManager | None = None,
+        by_length: Sequence[LengthDependent] = (),
     ) -> None:
         self.layers, self.by_length = list(layers), tuple(by_length)
         leaves = [leaf for layer in self.layers for leaf in layer.leaves()]
-        self.slots = [leaf for leaf in leaves if isinstance(leaf, Slots)]
-        self.bound = [leaf for leaf in leaves if isinstance(leaf, Recent)]
+        self.slots = [leaf for leaf in leaves if isinstance(leaf, StateLayerCache)]
+        self.bound = [leaf for leaf in leaves if isinstance(leaf, XLNetMemory)]
         self.whole = any(
-            isinstance(leaf, Nothing) for leaf in leaves
+            isinstance(leaf, NoLayerCache) for leaf in leaves
         )  # texts are read from their first token each time
-        self.budget = budget or Budget()
-        self.windows = tuple({leaf.window: None for leaf in leaves if isinstance(leaf, KeyValues)})
-        self.pools = {w: Pool(self.budget, like.size(w) if like else 0) for w in self.windows}
+        self.budget = budget or MemoryBudget()
+        self.windows = tuple({leaf.window: None for leaf in leaves if isinstance(leaf, KVLayerCache)})
+        self.pools = {w: BlockPool(self.budget, like.size(w) if like else 0) for w in self.windows}
         self.slot_size = like.state_size() if like else 0
         self.most = 0  # slots in use, at most
         self.notes: dict[object, object] = {}  # what modules compute once for all passes, by module
@@ -68,7 +68,7 @@ class Store:
     def size(self, window: int | None) -> int:
         """Bytes of a block of the layers with this window, as far as they have read anything."""
         leaves = [leaf for layer in self.layers for leaf in layer.leaves()]
-        return sum(leaf.size for leaf in leaves if isinstance(leaf, KeyValues) and leaf.window == window)
+        return sum(leaf.size for leaf in leaves if isinstance(leaf, KVLayerCache) and leaf.window == window)
 
     def state_size(self) -> int:
         """Bytes of one text's states."""
@@ -100,9 +100,9 @@ class Store:
         """Whether what is remembered is of use to texts of some lengths alone."""
         return self.whole or bool(self.by_length)
 
-    def begin(self, seed: bytes = b"") -> Text:
-        """A text of which nothing is remembered yet; `seed` as in `Text`."""
-        return Text(self, seed)
+    def begin(self, seed: bytes = b"") -> CachedSequence:
+        """A text of which nothing is remembered yet; `seed` as in `CachedSequence`."""
+        return CachedSequence(self, seed)
 
     def bytes_for(self, length: int) -> int:
         """Bytes that remembering a text of so many tokens takes; 0 where nobody counts."""
@@ -126,21 +126,21 @@ class Store:
         self._free_slots.append(slot)
 
 
-class Text:
+class CachedSequence:
     """Where what is remembered of one text lies.
 
     Args:
         seed: what else than its tokens decides what is remembered; only texts with the same one share blocks.
     """
 
-    def __init__(self, store: Store, seed: bytes = b"") -> None:
+    def __init__(self, store: KVCacheManager, seed: bytes = b"") -> None:
         self.store, self.number, self.seed = store, next(NUMBERS), seed
         self.length = 0  # tokens that are remembered
         self.total = 0  # tokens that there are, for which keys are turned; 0 for those that are read so far
         self.variant = store.variant(0)
         self.history: tuple[Tensor, Tensor] | None = None  # ids and positions of what a caller's own passes have read
         self.expected = 0  # tokens that it is likely to grow to
-        self.tables = {window: Table() for window in store.windows}
+        self.tables = {window: BlockTable() for window in store.windows}
         self.slot = store.take_slot() if store.slots else None
         self.names = [self._beginning]  # of the beginnings that end with a full block
 
@@ -149,9 +149,9 @@ class Text:
         """The name of no block at all: what blocks are remembered of besides tokens."""
         return self.seed + repr(self.variant).encode() if self.variant else self.seed
 
-    def fork(self) -> Text:
+    def fork(self) -> CachedSequence:
         """Another text with the same tokens so far."""
-        other = Text(self.store, self.seed)
+        other = CachedSequence(self.store, self.seed)
         other.length, other.expected, other.names = self.length, self.expected, list(self.names)
         other.total, other.variant, other.history = self.total, self.variant, self.history
         for window, table in self.tables.items():
@@ -171,7 +171,7 @@ class Text:
                 if block is not None:
                     pool.release(block)
             pool.leave(self.number)
-            self.tables[window] = Table()
+            self.tables[window] = BlockTable()
         if self.slot is not None:
             self.store.free_slot(self.slot)
         self.length, self.slot, self.names, self.history = 0, None, self.names[:1], None
@@ -229,7 +229,7 @@ class Text:
                 continue  # the usual case, and a hot one
             self._prepare(window, table, new)
 
-    def _prepare(self, window: int | None, table: Table, new: int) -> None:
+    def _prepare(self, window: int | None, table: BlockTable, new: int) -> None:
         pool, total = self.store.pools[window], self.length + new
         for index in range(self.length // BLOCK, -(-total // BLOCK)):
             if index < len(table.blocks):
@@ -300,30 +300,32 @@ class Text:
         return all(pool.find(names[i + 1]) is not None for i in range(first, blocks))
 
 
-class Cache:
+class BatchCache:
     """The texts of a pass.
 
     Args:
         texts: in the order of the pass. encoded: the source that a decoder's cross-attention reads, one a text.
     """
 
-    def __init__(self, store: Store, texts: Sequence[Text], encoder_output: EncoderOutput | None = None) -> None:
+    def __init__(
+        self, store: KVCacheManager, texts: Sequence[CachedSequence], encoder_output: EncoderOutput | None = None
+    ) -> None:
         self.store, self.texts, self.encoder_output = store, list(texts), encoder_output
 
     @classmethod
     def of(
         cls,
-        layers: Sequence[Memory],
+        layers: Sequence[LayerCache],
         texts: int,
         encoder_output: EncoderOutput | None = None,
-        by_length: Sequence[ByLength] = (),
-    ) -> Cache:
+        by_length: Sequence[LengthDependent] = (),
+    ) -> BatchCache:
         """A cache with a store of its own, for texts of which nothing is remembered."""
-        store = Store(layers, by_length=by_length)
+        store = KVCacheManager(layers, by_length=by_length)
         return cls(store, [store.begin() for _ in range(texts)], encoder_output)
 
     @property
-    def layers(self) -> list[Memory]:
+    def layers(self) -> list[LayerCache]:
         return self.store.layers
 
     @property
@@ -357,7 +359,7 @@ class Cache:
         """(tokens,): each token's place in its own text."""
         return places(runs, device, self.lengths)
 
-    def plan(self, runs: Runs, window: int | None, device: torch.device) -> Plan:
+    def plan(self, runs: Runs, window: int | None, device: torch.device) -> CachePlan:
         """Where a pass's keys and values go in the layers with this window, and where all that it sees lie."""
         fresh = not any(self.lengths)
         for text, new in zip(self.texts, runs.lengths, strict=True):
@@ -366,11 +368,11 @@ class Cache:
         spans = [(text.length, text.length + new) for text, new in zip(self.texts, runs.lengths, strict=True)]
         writes, ends = joined_rows(tables, spans, device), [end for _, end in spans]
         if fresh:
-            return Plan(writes, None, lambda: (None, runs), lambda: paged(tables, ends, device), True)
+            return CachePlan(writes, None, lambda: (None, runs), lambda: paged(tables, ends, device), True)
         copies = [copy for table in tables for copy in table.copies]
         for table in tables:
             table.copies = []
-        return Plan(
+        return CachePlan(
             writes, copied_rows(copies, device), lambda: seen(tables, ends, device),
             lambda: paged(tables, ends, device), False,
         )  # fmt: skip
