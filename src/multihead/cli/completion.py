@@ -37,6 +37,6 @@ def complete_task(context: click.Context, parameter: click.Parameter, incomplete
 
 def complete_model(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Complete the names of cached models."""
-    from ..hub.cached import cached
+    from ..hub.cached import list_cached
 
-    return sorted(model.name for model in cached() if model.name.startswith(incomplete))
+    return sorted(model.name for model in list_cached() if model.name.startswith(incomplete))

@@ -79,9 +79,9 @@ def verify(names: tuple[str, ...]) -> None:
 
 
 def _listed(console: Console) -> None:
-    from ..hub.cached import cached
+    from ..hub.cached import list_cached
 
-    models = cached()
+    models = list_cached()
     if not models:
         console.print("No model has been fetched yet. `multihead demo` fetches three small ones.")
         return

@@ -1,4 +1,4 @@
-"""What has been fetched: repositories of the hub and wheels of the package index, their sizes, and taking them away."""
+"""Models in the cache: hub repositories and wheels, their sizes, verification and removal."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .storage import wheel_root
 
 
 @dataclass(frozen=True)
-class Cached:
-    """A model on the disk.
+class CachedModel:
+    """A model in the cache.
 
     Args:
         name: as `from_pretrained` takes it. size: bytes on the disk. used: seconds since 1970 of its last use.
@@ -31,21 +31,21 @@ class Cached:
     revisions: tuple[str, ...] = ()
 
 
-def cached(cache_dir: Path | None = None) -> list[Cached]:
+def list_cached(cache_dir: Path | None = None) -> list[CachedModel]:
     """List every fetched model, the largest first, and by name where sizes are equal."""
     return sorted([*_repositories(cache_dir), *_wheels(cache_dir)], key=lambda model: (-model.size, model.name))
 
 
-def remove(name: str, cache_dir: Path | None = None) -> Cached:
-    """Takes a model off the disk and says which it was. Raises ModelNotFound."""
-    found = _named(name, cached(cache_dir))
+def remove(name: str, cache_dir: Path | None = None) -> CachedModel:
+    """Remove a model from the disk and return its entry. Raises ModelNotFound."""
+    found = _find(name, list_cached(cache_dir))
     shutil.rmtree(found.path)
     return found
 
 
 @dataclass(frozen=True)
-class Verified:
-    """What came of comparing a model on the disk with the hashes that it came with.
+class VerifyResult:
+    """Result of comparing a cached model with its published hashes.
 
     Args:
         wrong: files with another content, or what else is not as it came. unknown: files that came without a hash.
@@ -56,19 +56,19 @@ class Verified:
     unknown: tuple[str, ...] = ()
 
 
-def verify(names: Sequence[str] = (), cache_dir: Path | None = None) -> Iterator[Verified]:
-    """Compares what has been fetched with its hashes, one model after the other. Raises ModelNotFound.
+def verify(names: Sequence[str] = (), cache_dir: Path | None = None) -> Iterator[VerifyResult]:
+    """Compare cached models with their hashes, one after the other. Raises ModelNotFound.
 
     Args:
         names: of models; all when left out.
     """
-    models = cached(cache_dir)
-    for model in [_named(name, models) for name in names] or models:
+    models = list_cached(cache_dir)
+    for model in [_find(name, models) for name in names] or models:
         if model.kind == "hub":
-            from .content import damaged
+            from .content import damaged_files
 
-            wrong, unknown = damaged(model.path)
-            yield Verified(model.name, tuple(wrong), tuple(unknown))
+            wrong, unknown = damaged_files(model.path)
+            yield VerifyResult(model.name, tuple(wrong), tuple(unknown))
             continue
         note = notes.read(model.path)
         try:
@@ -76,20 +76,20 @@ def verify(names: Sequence[str] = (), cache_dir: Path | None = None) -> Iterator
                 raise CorruptFile(f"{model.path} does not say what it holds.")
             notes.check(model.path, note, whole=True)
         except CorruptFile as error:
-            yield Verified(model.name, (str(error),))
+            yield VerifyResult(model.name, (str(error),))
         else:
-            yield Verified(model.name, ())
+            yield VerifyResult(model.name, ())
 
 
-def _named(name: str, models: Sequence[Cached]) -> Cached:
-    """The model of a name. Raises ModelNotFound."""
+def _find(name: str, models: Sequence[CachedModel]) -> CachedModel:
+    """Find a cached model by name. Raises ModelNotFound."""
     found = next((model for model in models if name in (model.name, model.name.removeprefix("pypi:"))), None)
     if found is None:
         raise ModelNotFound(f"{name} is not in the cache. {nearest(name, [m.name for m in models]) if models else ''}")
     return found
 
 
-def _repositories(cache_dir: Path | None) -> list[Cached]:
+def _repositories(cache_dir: Path | None) -> list[CachedModel]:
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
@@ -99,7 +99,7 @@ def _repositories(cache_dir: Path | None) -> list[Cached]:
     except CacheNotFound:
         return []
     found = [
-        Cached(
+        CachedModel(
             repo.repo_id, "hub", repo.size_on_disk, repo.last_accessed, Path(repo.repo_path),
             tuple(sorted(revision.commit_hash for revision in repo.revisions)),
         )
@@ -112,11 +112,11 @@ def _repositories(cache_dir: Path | None) -> list[Cached]:
             name = path.name.removeprefix("models--").replace("--", "/")
             files = [part for part in path.rglob("*") if part.is_file() and not part.is_symlink()]
             used = max((part.stat().st_atime for part in files), default=0.0)
-            found.append(Cached(name, "hub", sum(part.stat().st_size for part in files), used, path))
+            found.append(CachedModel(name, "hub", sum(part.stat().st_size for part in files), used, path))
     return found
 
 
-def _wheels(cache_dir: Path | None) -> list[Cached]:
+def _wheels(cache_dir: Path | None) -> list[CachedModel]:
     found = []
     for folder in sorted(path for path in wheel_root(cache_dir).glob("[!.]*") if path.is_dir()):
         try:
@@ -126,5 +126,5 @@ def _wheels(cache_dir: Path | None) -> list[Cached]:
         release = f"{folder.name.rpartition('-')[0]}=={version}"
         files = [path for path in folder.rglob("*") if path.is_file()]
         used = max((path.stat().st_atime for path in files), default=0.0)
-        found.append(Cached(f"pypi:{release}", "wheel", sum(p.stat().st_size for p in files), used, folder))
+        found.append(CachedModel(f"pypi:{release}", "wheel", sum(p.stat().st_size for p in files), used, folder))
     return found

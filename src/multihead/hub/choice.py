@@ -1,4 +1,4 @@
-"""Which files of a listing a caller needs. Everything here works on names alone, whoever lists them."""
+"""Selection of the files to fetch, from the names of a listing alone."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ NEEDS = {
 
 @dataclass(frozen=True)
 class Choice:
-    """The files to fetch.
+    """Files to fetch.
 
     Args:
         cores: files without which a folder is not usable; fetched last, so that a folder that has them is complete.
@@ -81,17 +81,19 @@ class Choice:
 
 
 def choose(names: Collection[str], want: Collection[Want], gguf_file: str | None, source: str) -> Choice:
-    """The files of `names` (relative, with slashes) that `want` needs.
+    """Select the files of `names` (relative, with slashes) that `want` needs.
 
     Raises:
         ModelNotFound: a kind of files is not there at all, or several GGUF files are and none was named.
     """
     if gguf_file is not None:
         if gguf_file not in names:
-            raise ModelNotFound(f"{source} has no file {gguf_file!r}. {alike(gguf_file, matching(names, GGUF))}")
+            raise ModelNotFound(
+                f"{source} has no file {gguf_file!r}. {suggest_names(gguf_file, match_patterns(names, GGUF))}"
+            )
         return Choice(cores=(gguf_file,), single=gguf_file)
-    if adapts(names):
-        return adapter(names, want, source)
+    if is_adapter_listing(names):
+        return adapter_files(names, want, source)
     cores: list[str] = []
     companions: list[str] = []
     single: str | None = None
@@ -100,67 +102,71 @@ def choose(names: Collection[str], want: Collection[Want], gguf_file: str | None
     for kind in sorted(want, key=list(Want).index):
         if kind is Want.MODULES:
             cores += core_files(names, kind)
-            companions += matching(names, *COMPANIONS[kind])
+            companions += match_patterns(names, *COMPANIONS[kind])
             continue
         found = core_files(inner, kind)
         if not found:
-            single = only_gguf(names, source)
-            found = [single] if single else list(matching(names, MARIAN))
+            single = single_gguf(names, source)
+            found = [single] if single else list(match_patterns(names, MARIAN))
         if not found:
-            raise ModelNotFound(f"{source} has no {NEEDS[kind]}. {listed(names)}")
+            raise ModelNotFound(f"{source} has no {NEEDS[kind]}. {format_names(names)}")
         cores += [home + name for name in found]
-        companions += [home + name for name in matching(inner, *COMPANIONS[kind])]
+        companions += [home + name for name in match_patterns(inner, *COMPANIONS[kind])]
     index = next((name for name in cores if name.endswith(INDEX)), None)
     return Choice(tuple(dict.fromkeys(cores)), tuple(dict.fromkeys(companions)), index, single)
 
 
 def core_files(names: Collection[str], kind: Want) -> list[str]:
-    """The files that make a kind usable, GGUF and Marian left aside; empty if there are none."""
+    """Return the weight files of a kind, except GGUF and Marian; empty if there are none."""
     if kind is Want.CONFIG:
         return [CONFIG] if CONFIG in names else []
     if kind is Want.TOKENIZER:
-        return list(matching(names, *TOKENIZERS) or matching(names, TEKKEN))
+        return list(match_patterns(names, *TOKENIZERS) or match_patterns(names, TEKKEN))
     if kind is Want.MODULES:
-        safe, other = (matching(names, "[0-9]*_*/" + name) for name in ("model.safetensors", "pytorch_model.bin"))
+        safe, other = (match_patterns(names, "[0-9]*_*/" + name) for name in ("model.safetensors", "pytorch_model.bin"))
         have = {HOME, *(name.removesuffix("model.safetensors") for name in safe)}
         found = [*safe, *(name for name in other if name.removesuffix("pytorch_model.bin") not in have)]
         return [name for name in found if not name.startswith(HOME)]
     return [name for name in WEIGHTS if name in names][:1]
 
 
-def adapts(names: Collection[str]) -> bool:
-    """Whether a listing is an adapter, without a model of its own."""
-    return ADAPTER_CONFIG in names and not core_files(names, Want.WEIGHTS) and not matching(names, GGUF, MARIAN)
+def is_adapter_listing(names: Collection[str]) -> bool:
+    """Return True if a listing is an adapter without a model of its own."""
+    return ADAPTER_CONFIG in names and not core_files(names, Want.WEIGHTS) and not match_patterns(names, GGUF, MARIAN)
 
 
-def adapter(names: Collection[str], want: Collection[Want], source: str) -> Choice:
-    """The files of an adapter; a tokenizer comes with them, so that a copy that lacks one is of an adapter without.
+def adapter_files(names: Collection[str], want: Collection[Want], source: str) -> Choice:
+    """Return the files of an adapter, its tokenizer included, so that a copy without one had none.
 
     Raises:
         ModelNotFound: weights are wanted and are not there.
     """
     weights = [name for name in ADAPTER_WEIGHTS if name in names][:1] if Want.WEIGHTS in want else []
     if Want.WEIGHTS in want and not weights:
-        raise ModelNotFound(f"{source} has no weights of an adapter ({' or '.join(ADAPTER_WEIGHTS)}). {listed(names)}")
-    companions = matching(names, ADAPTER_LABELS, *TOKENIZERS, *COMPANIONS[Want.TOKENIZER])
+        raise ModelNotFound(
+            f"{source} has no weights of an adapter ({' or '.join(ADAPTER_WEIGHTS)}). {format_names(names)}"
+        )
+    companions = match_patterns(names, ADAPTER_LABELS, *TOKENIZERS, *COMPANIONS[Want.TOKENIZER])
     return Choice((*weights, ADAPTER_CONFIG), tuple(companions))
 
 
-def only_gguf(names: Collection[str], source: str) -> str | None:
-    """The single GGUF file of a listing, None if it has none. Raises ModelNotFound if it has several."""
-    found = list(matching(names, GGUF))
+def single_gguf(names: Collection[str], source: str) -> str | None:
+    """Return the single GGUF file of a listing, or None. Raises ModelNotFound if there are several."""
+    found = list(match_patterns(names, GGUF))
     if len(found) > 1:
         raise ModelNotFound(f"{source} has {len(found)} GGUF files; name one with gguf_file=: {', '.join(found)}.")
     return found[0] if found else None
 
 
-def usable(names: Collection[str]) -> bool:
-    """Whether a folder with these files is a model, or a part of one, at all."""
-    return any(matching(names, CONFIG, "modules.json", *TOKENIZERS, TEKKEN, "*.safetensors", "*.bin", GGUF, *WEIGHTS))
+def is_usable(names: Collection[str]) -> bool:
+    """Return True if a folder with these files is a model or a part of one."""
+    return any(
+        match_patterns(names, CONFIG, "modules.json", *TOKENIZERS, TEKKEN, "*.safetensors", "*.bin", GGUF, *WEIGHTS)
+    )
 
 
-def matching(names: Iterable[str], *patterns: str) -> list[str]:
-    """The names that fit one of the patterns; a star does not cross a slash, nor stand for a hidden file's dot."""
+def match_patterns(names: Iterable[str], *patterns: str) -> list[str]:
+    """Return the names that match a pattern; a star matches no slash and no leading dot."""
     return sorted(
         name
         for name in names
@@ -169,15 +175,15 @@ def matching(names: Iterable[str], *patterns: str) -> list[str]:
     )
 
 
-def listed(names: Collection[str], most: int = 12) -> str:
-    """A sentence that lists files."""
+def format_names(names: Collection[str], most: int = 12) -> str:
+    """Format a sentence that lists files."""
     if not names:
         return "It has no files there."
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return f"It has: {', '.join(sorted(names)[:most])}{rest}."
 
 
-def alike(name: str, names: Collection[str]) -> str:
-    """A sentence that suggests the names most like one that is not there."""
+def suggest_names(name: str, names: Collection[str]) -> str:
+    """Format a sentence that suggests names similar to a missing one."""
     close = get_close_matches(name, names, n=3, cutoff=0.5)
-    return f"Did you mean {' or '.join(map(repr, close))}?" if close else listed(names)
+    return f"Did you mean {' or '.join(map(repr, close))}?" if close else format_names(names)

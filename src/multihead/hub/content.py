@@ -1,4 +1,4 @@
-"""Whether a file has the content that the hub has: git's hash of it, or sha256 for large files."""
+"""Verification of file content by the hub's hashes: git blob hashes, or sha256 for large files."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from ..errors import CorruptFile
 SHA1, SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
 
 
-def expected(sibling: Any) -> str | None:
-    """The hash that a listing gives for a file; None where it gives none."""
+def published_hash(sibling: Any) -> str | None:
+    """Return the hash that a listing gives for a file, or None."""
     lfs = getattr(sibling, "lfs", None)
     found = lfs.get("sha256") if isinstance(lfs, dict) else getattr(lfs, "sha256", None)
     found = found or (getattr(sibling, "blob_id", None) if lfs is None else None)
-    return found if isinstance(found, str) and known(found) else None
+    return found if isinstance(found, str) and is_hash(found) else None
 
 
-def known(told: str) -> bool:
-    """Whether a name is a hash that content can be compared with."""
+def is_hash(told: str) -> bool:
+    """Return True if a name is a hash that content can be compared with."""
     return SHA1.fullmatch(told) is not None or SHA256.fullmatch(told) is not None
 
 
-def hashes(path: Path, like: str) -> list[str]:
-    """A file's hashes of the kind of another: sha256; or git's of a blob, and plain sha1, which mirrors give instead.
+def file_hashes(path: Path, like: str) -> list[str]:
+    """Hash a file in the kind of another hash: sha256, git blob, or the plain sha1 that mirrors give.
 
     Git's is the sha1 of "blob SIZE", a zero byte and the data.
     """
@@ -41,20 +41,20 @@ def hashes(path: Path, like: str) -> list[str]:
     return [digest.hexdigest() for digest in digests]
 
 
-def told(path: Path) -> str | None:
-    """The hash of a cached file, which its blob is named by; None where the cache has no blobs, or another name."""
+def cached_hash(path: Path) -> str | None:
+    """Return the hash in the name of a cached file's blob; None without blobs or with another name."""
     name = path.resolve().name if path.is_symlink() else ""
-    return name if known(name) else None
+    return name if is_hash(name) else None
 
 
 def check(storage: Path, path: Path, listed: str | None) -> None:
-    """Compares a file of a snapshot that was just fetched with the hash that the hub gave; one that differs goes.
+    """Compare a file that was just fetched with the hub's hash, and delete it if they differ.
 
     Raises:
         CorruptFile: it has another content.
     """
-    wanted = listed or told(path)
-    if wanted is None or wanted in (found := hashes(path, wanted)):
+    wanted = listed or cached_hash(path)
+    if wanted is None or wanted in (found := file_hashes(path, wanted)):
         return
     blob = path.resolve()
     path.unlink()
@@ -66,18 +66,18 @@ def check(storage: Path, path: Path, listed: str | None) -> None:
     )
 
 
-def damaged(folder: Path) -> tuple[list[str], list[str]]:
-    """The files of a repository in the cache that are not what the hub gave, and those of which it told no hash."""
+def damaged_files(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the cached files that differ from the hub's, and those without a hash."""
     wrong, unknown = [], []
     for path in sorted((folder / "snapshots").rglob("*")):
         if path.is_dir():
             continue
         name = path.relative_to(folder / "snapshots").as_posix()
-        wanted = told(path)
+        wanted = cached_hash(path)
         if not path.is_file():
             wrong.append(f"{name} (its content is gone)")
         elif wanted is None:
             unknown.append(name)
-        elif wanted not in hashes(path, wanted):
+        elif wanted not in file_hashes(path, wanted):
             wrong.append(name)
     return wrong, unknown

@@ -1,4 +1,4 @@
-"""What stands between the hub's library and a server: names that leave the cache, waiting without end, words unseen."""
+"""Guard around the hub client: path checks, time limits, size limits, and messages about waiting."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOCKS = re.compile(r"Still waiting to acquire lock on (.*)")
 
 
 class Pace(threading.local):
-    """How long this thread has waited for a server since that gave something worth it.
+    """Time that this thread has waited for a server without useful progress.
 
     Waiting for a lock of another process is none of it.
     """
@@ -35,28 +35,28 @@ class Pace(threading.local):
         self.since: float | None = None
         self.count = 0
 
-    def begins(self) -> None:
-        """A request is sent; one before that had no answer was waited for too. Raises TimeoutError."""
-        self.stands()
+    def begin_request(self) -> None:
+        """Count a request. Raises TimeoutError if earlier requests had no response for too long."""
+        self.count_time()
         self.since = time.monotonic()
 
-    def stands(self) -> None:
-        """Counts the time until now. Raises TimeoutError."""
+    def count_time(self) -> None:
+        """Count the time until now. Raises TimeoutError."""
         if self.since is not None:
             self.waited, self.since = self.waited + time.monotonic() - self.since, time.monotonic()
         if self.waited > PATIENCE:
-            self.ends()
+            self.end_response()
             raise TimeoutError(f"it gave nothing for {PATIENCE:.0f} s")
 
-    def more(self, count: int) -> None:
-        """So many bytes came. Raises TimeoutError."""
+    def count_bytes(self, count: int) -> None:
+        """Count received bytes. Raises TimeoutError."""
         self.count += count
         if self.count >= CRAWL:
             self.waited, self.since, self.count = 0.0, time.monotonic(), 0
-        self.stands()
+        self.count_time()
 
-    def ends(self) -> None:
-        """An answer is whole."""
+    def end_response(self) -> None:
+        """End a response."""
         self.waited, self.since, self.count = 0.0, None, 0
 
 
@@ -64,57 +64,57 @@ PACE = Pace()
 _INSIDE: list[None] = []  # one for each download that goes on
 
 
-def checked(headers: Any) -> None:
-    """Raises UnsafeFile for headers from which a path outside the cache would be made."""
+def check_headers(headers: Any) -> None:
+    """Raise UnsafeFile for headers that would give a path outside the cache."""
     for name in NAMING:
         value = headers.get(name)
         if value and not TAG.fullmatch(value):
             raise UnsafeFile(f"The server names a file by {name} {value!r}, which is no hash. Do not trust it.")
 
 
-def ours(request: Any) -> bool:
-    """Whether a request is one of a download here; the client serves the rest of a program too, which may upload."""
+def is_own_request(request: Any) -> bool:
+    """Return True if a request belongs to a download of this package; the client also serves the whole program."""
     return bool(_INSIDE) and request.method in ("GET", "HEAD")
 
 
-def asked(request: Any) -> None:
-    """Before a request of the hub's library, whose answer shall have the size that it has."""
-    if not ours(request):
+def prepare_request(request: Any) -> None:
+    """Prepare a request of the hub client, so that the response has its real size."""
+    if not is_own_request(request):
         return
     request.headers["Accept-Encoding"] = "identity"
-    PACE.begins()
+    PACE.begin_request()
 
 
-def answered(response: Any, *_: Any, **__: Any) -> None:
-    """After the headers of an answer are here, before anything is made of them."""
-    if not ours(response.request):
+def check_response(response: Any, *_: Any, **__: Any) -> None:
+    """Check the headers of a response before its body is read."""
+    if not is_own_request(response.request):
         return
-    checked(response.headers)
+    check_headers(response.headers)
     stream = getattr(response, "stream", None)
     library = sys.modules[type(response).__module__.partition(".")[0]]
     base: Any = getattr(library, "SyncByteStream", None)
     if base is None or not isinstance(stream, base):  # requests, of before version 1 of the hub's library
-        PACE.ends()
+        PACE.end_response()
         if "/api/" in str(response.request.url):
-            response.raw.stream = bounded(response.raw.stream)
+            response.raw.stream = limit_parts(response.raw.stream)
         return
-    PACE.stands()
+    PACE.count_time()
     if response.request.method == "HEAD":
-        PACE.ends()
+        PACE.end_response()
     else:
-        response.stream = paced(base)(stream, most(response))
+        response.stream = counting_stream(base)(stream, wire_limit(response))
 
 
-def most(response: Any) -> float:
-    """How many bytes an answer may have as it is sent: a thousandth of what a packed one may become."""
+def wire_limit(response: Any) -> float:
+    """Return the largest size in bytes of a response on the wire: a thousandth of its unpacked limit."""
     listing = "/api/" in str(response.request.url)
     if response.headers.get("content-encoding", "identity") != "identity":
         return LISTING / 256 if listing else LISTING / 4
     return LISTING if listing else float("inf")
 
 
-def bounded(stream: Any) -> Any:
-    """A method that gives the parts of a listing, unpacked, up to as many bytes as one may have."""
+def limit_parts(stream: Any) -> Any:
+    """Wrap a method that yields unpacked parts of a listing, to limit their bytes."""
 
     def parts(*words: Any, **options: Any) -> Iterator[bytes]:
         left = LISTING
@@ -127,8 +127,8 @@ def bounded(stream: Any) -> Any:
     return parts
 
 
-def paced(base: type) -> Any:
-    """A class of streams of an HTTP library, whose bytes are counted."""
+def counting_stream(base: type) -> Any:
+    """Return a class of HTTP streams that count their bytes."""
 
     class Paced(base):  # type: ignore[misc]
         def __init__(self, inner: Any, limit: float) -> None:
@@ -136,12 +136,12 @@ def paced(base: type) -> Any:
 
         def __iter__(self) -> Iterator[bytes]:
             for part in self.inner:
-                PACE.more(len(part))
+                PACE.count_bytes(len(part))
                 self.limit -= len(part)
                 if self.limit < 0:
                     raise UnsafeFile(LARGE)
                 yield part
-            PACE.ends()
+            PACE.end_response()
 
         def close(self) -> None:
             self.inner.close()
@@ -149,16 +149,16 @@ def paced(base: type) -> Any:
     return Paced
 
 
-class Words(logging.Handler):
-    """Says what the hub's library waits for, which it tells its log alone."""
+class WaitMessages(logging.Handler):
+    """Log handler that reports what the hub client waits for."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if found := LOCKS.match(record.getMessage()):
             warn(f"Another process fetches the same file; waiting for it ({found[1]}).")
 
 
-class Visible(logging.Filter):
-    """Makes what a server wants to be told text."""
+class SafeTextFilter(logging.Filter):
+    """Log filter that makes server text safe to print."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = shown(record.getMessage()), ()
@@ -167,15 +167,15 @@ class Visible(logging.Filter):
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Inside, every answer to the hub's library is checked, and what it waits for is said."""
-    _hooked()
+    """Check every response to the hub client inside the block, and report what it waits for."""
+    _install_hooks()
     for handler in logging.getLogger("huggingface_hub").handlers:
-        if not any(isinstance(known, Visible) for known in handler.filters):
-            handler.addFilter(Visible())
-    log, words = logging.getLogger("huggingface_hub.utils._fixes"), Words(logging.INFO)
+        if not any(isinstance(known, SafeTextFilter) for known in handler.filters):
+            handler.addFilter(SafeTextFilter())
+    log, words = logging.getLogger("huggingface_hub.utils._fixes"), WaitMessages(logging.INFO)
     level, log.level = log.level, min(log.getEffectiveLevel(), logging.INFO)
     log.addHandler(words)
-    PACE.ends()
+    PACE.end_response()
     _INSIDE.append(None)
     try:
         yield
@@ -185,36 +185,36 @@ def guarded() -> Iterator[None]:
         log.setLevel(level)
 
 
-def _hooked() -> None:
-    """Adds the checks to the client that the hub's library uses, once."""
+def _install_hooks() -> None:
+    """Add the checks to the HTTP client of the hub client, once."""
     import huggingface_hub
 
     older: Any = getattr(huggingface_hub, "configure_http_backend", None)
     if older is not None:
-        _hooked_older(older)
+        _install_requests_hooks(older)
         return
     from huggingface_hub import utils
 
     client: Any = utils.get_session()  # type: ignore[attr-defined]
     hooks = client.event_hooks
-    if answered not in hooks["response"]:
+    if check_response not in hooks["response"]:
         client.event_hooks = {
-            "request": [*hooks["request"], asked], "response": [answered, *hooks["response"]],
+            "request": [*hooks["request"], prepare_request], "response": [check_response, *hooks["response"]],
         }  # fmt: skip
 
 
-def _hooked_older(configure: Any) -> None:
-    """The same for versions before 1, which keep a session of `requests` for each thread."""
+def _install_requests_hooks(configure: Any) -> None:
+    """Add the checks for client versions before 1, which keep a `requests` session in each thread."""
     from huggingface_hub.utils import _http
 
     factory: Any = _http._GLOBAL_BACKEND_FACTORY  # type: ignore[attr-defined]
     if getattr(factory, "guarded", False):
         return
 
-    def made() -> Any:
+    def new_session() -> Any:
         session = factory()
-        session.hooks["response"].insert(0, answered)
+        session.hooks["response"].insert(0, check_response)
         return session
 
-    made.guarded = True  # type: ignore[attr-defined]
-    configure(backend_factory=made)
+    new_session.guarded = True  # type: ignore[attr-defined]
+    configure(backend_factory=new_session)

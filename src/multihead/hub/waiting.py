@@ -1,4 +1,4 @@
-"""Locks between processes, waited for with a word."""
+"""Locks between processes, with a message while waiting."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ SILENT = 2.0  # seconds that pass without a word
 
 
 @contextmanager
-def alone(lock: Path, other: str) -> Iterator[None]:
-    """Only one process at a time is inside; who waits says so.
+def process_lock(lock: Path, other: str) -> Iterator[None]:
+    """Admit only one process at a time; a waiting process prints a message.
 
     Args:
         other: what the other process does, for the message.

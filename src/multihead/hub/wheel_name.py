@@ -17,7 +17,7 @@ PATTERN = re.compile(
 
 @dataclass(frozen=True)
 class Wheel:
-    """One release of a package, a path inside its wheel ("" for all of it), and the hash it must have, if any."""
+    """One release of a package, a path inside its wheel ("" for all of it), and the required hash, if any."""
 
     name: str
     version: str
@@ -30,7 +30,7 @@ class Wheel:
         found = PATTERN.fullmatch(text)
         if found is None:
             raise InvalidInput(f"'pypi:{text}' is not of the form {FORM}.")
-        path = str(local.inside((found["path"] or "").strip("/"), "The path in a wheel"))
+        path = str(local.safe_relative_path((found["path"] or "").strip("/"), "The path in a wheel"))
         sha256 = found["sha256"].lower() if found["sha256"] else None
         return cls(found["name"], found["version"], "" if path == "." else path, sha256)
 
@@ -40,20 +40,24 @@ class Wheel:
 
     @property
     def key(self) -> str:
-        """The folder's name: names that the index holds equal give the same one."""
-        return f"{plain(self.name)}-{self.version.lower().replace('-', '_')}"
+        """Folder name; names that the index treats as equal give the same one."""
+        return f"{normalize_name(self.name)}-{self.version.lower().replace('-', '_')}"
 
     def is_from(self, file: str) -> bool:
-        """Whether a file's name is that of a wheel of this release (packaging.python.org, "File name convention")."""
+        """Return True if a file name is a wheel of this release (packaging.python.org, "File name convention")."""
         parts = file.removesuffix(".whl").split("-")
-        return len(parts) >= 5 and plain(parts[0]) == plain(self.name) and same(parts[1]) == same(self.version)
+        return (
+            len(parts) >= 5
+            and normalize_name(parts[0]) == normalize_name(self.name)
+            and normalize_version(parts[1]) == normalize_version(self.version)
+        )
 
 
-def plain(name: str) -> str:
+def normalize_name(name: str) -> str:
     """Return a package name as the index compares names."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def same(version: str) -> str:
+def normalize_version(version: str) -> str:
     """Return a version without the differences that a file name may have."""
     return re.sub(r"[-_.]+", ".", version).lower()

