@@ -10,8 +10,7 @@ import transformers
 
 import multihead
 from multihead.errors import InvalidInput, TextTooLong
-from multihead.kernels import linear
-from multihead.kernels.cpu import native
+from multihead.kernels.cpu import linear, native
 from multihead.runtime.cpu_decode import CpuDecodeStep
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no C++ kernels: {native.why_not()}")

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from multihead.kernels.ops import fused_attention
 from multihead.kernels.ragged import Runs, Sight
 from multihead.kernels.torch import attention
 
@@ -55,7 +56,7 @@ def test_every_backend_equals_three_loops(new, causal, window, past):
     sight = Sight(queries, keys, causal, window)
     q, k, v = tensors(sight)
     expected = loops(q, k, v, sight, 0.3)
-    for backend in (attention.attend, attention.fused):
+    for backend in (attention.attend, fused_attention):
         torch.testing.assert_close(backend(q, k, v, sight, scale=0.3), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -69,7 +70,7 @@ def test_evenly_spaced_keys_with_room_between_are_read_in_place(length, causal):
     q, _, _ = tensors(sight)
     k, v = torch.randn(2, texts * strip, KEY_HEADS, WIDTH)
     torch.testing.assert_close(
-        attention.fused(q, k, v, sight, scale=0.5), loops(q, k, v, sight, 0.5), rtol=1e-4, atol=1e-5
+        fused_attention(q, k, v, sight, scale=0.5), loops(q, k, v, sight, 0.5), rtol=1e-4, atol=1e-5
     )
 
 
@@ -79,7 +80,7 @@ def test_texts_whose_keys_lie_anywhere_among_more_rows_are_found(begins):
     sight = Sight(Runs.of((1, 1)), Runs(begins, (4, 4)))
     q, k, v = torch.randn(2, HEADS, WIDTH), *torch.randn(2, 14, KEY_HEADS, WIDTH)
     torch.testing.assert_close(
-        attention.fused(q, k, v, sight, scale=0.5), loops(q, k, v, sight, 0.5), rtol=1e-4, atol=1e-5
+        fused_attention(q, k, v, sight, scale=0.5), loops(q, k, v, sight, 0.5), rtol=1e-4, atol=1e-5
     )
 
 
@@ -94,14 +95,14 @@ def test_a_bias_and_a_softcap_mean_the_same_in_every_backend(new, softcap):
         return table[:, : new[text], : new[text]]
 
     expected = attention.attend(q, k, v, sight, scale=0.3, bias=bias, softcap=softcap)
-    given_ = attention.fused(q, k, v, sight, scale=0.3, bias=bias, softcap=softcap)
+    given_ = fused_attention(q, k, v, sight, scale=0.3, bias=bias, softcap=softcap)
     torch.testing.assert_close(given_, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_text_without_keys_gives_zeros_and_harms_no_other():
     sight = Sight(Runs.of((2, 3)), Runs.of((0, 3)))
     q, k, v = tensors(sight)
-    for backend in (attention.attend, attention.fused):
+    for backend in (attention.attend, fused_attention):
         out = backend(q, k, v, sight, scale=0.3)
         assert torch.equal(out[:2], torch.zeros_like(out[:2]))
         torch.testing.assert_close(out, loops(q, k, v, sight, 0.3), rtol=1e-4, atol=1e-5)
@@ -121,7 +122,7 @@ def test_the_definition_shows_probabilities_that_sum_to_one():
 def test_gradients_flow_through_every_backend_alike():
     sight = Sight(Runs.of((4, 4, 4)), Runs.of((4, 4, 4)), True)
     grads = []
-    for backend in (attention.attend, attention.fused):
+    for backend in (attention.attend, fused_attention):
         q, k, v = (x.requires_grad_() for x in tensors(sight))
         backend(q, k, v, sight, scale=0.3).square().sum().backward()
         grads.append((q.grad, k.grad, v.grad))
@@ -156,6 +157,6 @@ def test_many_short_texts_share_one_grid(monkeypatch):
     calls = []
     original = attention._on_grid
     monkeypatch.setattr(attention, "_on_grid", lambda *a: calls.append(1) or original(*a))
-    out = attention.fused(q, k, v, sight, scale=0.3)
+    out = fused_attention(q, k, v, sight, scale=0.3)
     assert calls
     torch.testing.assert_close(out, loops(q, k, v, sight, 0.3), rtol=1e-4, atol=1e-5)

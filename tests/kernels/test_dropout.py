@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from multihead.kernels.dropout import dropout
+from multihead.kernels.ops import dropout, fused_attention
 from multihead.kernels.ragged import Runs, Sight
-from multihead.kernels.torch.attention import attend, fused
+from multihead.kernels.torch.attention import attend
 
 
 @pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])
@@ -65,6 +65,6 @@ def test_attention_with_dropout_is_without_it_in_the_mean(causal):
     q, k, v = (torch.randn(sum(lengths), 2, 4) for _ in range(3))
     sight = Sight(Runs.of(lengths), Runs.of(lengths), causal)
     wanted = attend(q, k, v, sight, scale=0.5)
-    found = torch.stack([fused(q, k, v, sight, scale=0.5, dropout=0.2) for _ in range(3000)])
+    found = torch.stack([fused_attention(q, k, v, sight, scale=0.5, dropout=0.2) for _ in range(3000)])
     assert float((found.mean(0) - wanted).abs().max()) < 0.06
     assert float(found.std(0).max()) > 0.1

@@ -21,15 +21,16 @@ from torch import Tensor
 pytest.importorskip("triton")
 import multihead
 from multihead.generation.strategies.base import Job
+from multihead.kernels.ops import fused_attention
 from multihead.kernels.ragged import BLOCK, Pages, Runs, Sight
-from multihead.kernels.torch.attention import attend, fused
+from multihead.kernels.torch.attention import attend
+from multihead.kernels.torch.backend import rotate as turned
 from multihead.kernels.triton import launch as gpu
-from multihead.kernels.triton import programs as gpu_programs
-from multihead.nn.positions import turned
 from multihead.runtime.cuda_graph_runner import CudaGraphRunner, Graph, blocks_for, rounded
 from multihead.runtime.fuse import GPU, fuse
 from multihead.runtime.graph_cache import Standing, capture_refusal
 from multihead.runtime.select_runner import keep_idle_runner, take_idle_runner
+from tests.kernels.interpreted import interpret
 
 REAL = torch.cuda.is_available()
 DEVICE = "cuda" if REAL else "cpu"
@@ -44,9 +45,7 @@ def programs() -> Iterator[None]:
         yield
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gpu, "programs", lambda: gpu_programs)
-        patch.setattr(gpu, "processors", lambda device: 8)
-        patch.setattr(gpu, "serves", lambda x: x.dtype in gpu.TYPES and not torch.is_grad_enabled())
+        interpret(patch)
         with torch.no_grad():
             yield
 
@@ -63,8 +62,8 @@ def drawn(*shape: int) -> Tensor:
 def test_root_mean_square_norm(width: int) -> None:
     x, weight = drawn(5, 2 * width)[:, :width], drawn(width)
     wanted = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5) * (weight + 1)
-    close(gpu.normed(x, weight, 1e-5, 1.0), wanted)
-    assert gpu.normed(x[:0], weight, 1e-5, 1.0).shape == (0, width)
+    close(gpu.rms_norm(x, weight, 1e-5, 1.0), wanted)
+    assert gpu.rms_norm(x[:0], weight, 1e-5, 1.0).shape == (0, width)
 
 
 @pytest.mark.parametrize(("width", "pairs"), [(24, 8), (16, 8), (64, 32), (10, 1)])
@@ -72,7 +71,7 @@ def test_turning_pairs_of_channels(width: int, pairs: int) -> None:
     x, angles = drawn(7, 5, width)[:, :3], drawn(7, pairs)
     cos, sin = angles.cos(), angles.sin()
     wanted = turned(x, torch.cat([cos, cos], -1)[:, None], torch.cat([-sin, sin], -1)[:, None])
-    close(gpu.turned(x, cos, sin), wanted)
+    close(gpu.rotate(x, cos, sin), wanted)
 
 
 @pytest.mark.parametrize(("width", "pairs"), [(24, 8), (64, 32), (10, 1)])
@@ -81,9 +80,9 @@ def test_placing_keys_and_values(width: int, pairs: int) -> None:
     q, k, v = drawn(5, 9, width)[:, :4], drawn(5, 2, width), drawn(5, 2, 12)
     angles, rows = drawn(5, pairs), torch.tensor([3, -1, 7, 0, -1], device=DEVICE)
     stores = [torch.zeros(8, 2, n, device=DEVICE) for n in (width, 12, width, 12)]
-    found = gpu.placed(q, k, v, (angles.cos(), angles.sin()), stores[0], stores[1], rows)
-    close(found, gpu.turned(q, angles.cos(), angles.sin()))
-    gpu.kept(gpu.turned(k, angles.cos(), angles.sin()), v, stores[2], stores[3], rows)
+    found = gpu.rotate_and_write(q, k, v, (angles.cos(), angles.sin()), stores[0], stores[1], rows)
+    close(found, gpu.rotate(q, angles.cos(), angles.sin()))
+    gpu.write_rows(gpu.rotate(k, angles.cos(), angles.sin()), v, stores[2], stores[3], rows)
     close(stores[0], stores[2])
     close(stores[1], stores[3])
 
@@ -92,10 +91,10 @@ def test_placing_keys_and_values(width: int, pairs: int) -> None:
 @pytest.mark.parametrize("width", [1, 48, 576])
 def test_a_sum_and_its_norm(width: int, keep: bool) -> None:
     x, y, weight, bias = drawn(5, width), drawn(5, width), drawn(width), drawn(width)
-    total, normed = gpu.summed(x, y, 2, weight, bias, 1e-5, 0.0, keep)
+    total, normed = gpu.add_norm(x, y, 2, weight, bias, 1e-5, 0.0, keep)
     close(normed, F.layer_norm(x + y, (width,), weight, bias, 1e-5))
     close(total, x + y if keep else normed)
-    close(gpu.summed(x, y, 1, weight, None, 1e-5, 1.0, keep)[1], gpu.normed(x + y, weight, 1e-5, 1.0))
+    close(gpu.add_norm(x, y, 1, weight, None, 1e-5, 1.0, keep)[1], gpu.rms_norm(x + y, weight, 1e-5, 1.0))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +104,7 @@ def test_a_sum_and_its_norm(width: int, keep: bool) -> None:
 )  # fmt: skip
 def test_gates(act: int, definition: Any) -> None:
     x = 4 * drawn(4, 140)
-    close(gpu.gated(x, act), definition(x[:, :70]) * x[:, 70:])
+    close(gpu.activation_gate(x, act), definition(x[:, :70]) * x[:, 70:])
 
 
 def paged(k: Tensor, v: Tensor, runs: Runs) -> tuple[Tensor, Tensor, Pages]:
@@ -116,7 +115,7 @@ def paged(k: Tensor, v: Tensor, runs: Runs) -> tuple[Tensor, Tensor, Pages]:
     rows = [blocks[p // BLOCK] * BLOCK + p % BLOCK for blocks, n in zip(tables, runs.lengths, strict=True)
             for p in range(n)]  # fmt: skip
     stores = [torch.full(((sum(counts) + 2) * BLOCK, *x.shape[1:]), torch.nan, device=DEVICE) for x in (k, v)]
-    gpu.kept(k, v, stores[0], stores[1], torch.tensor(rows, device=DEVICE))
+    gpu.write_rows(k, v, stores[0], stores[1], torch.tensor(rows, device=DEVICE))
     table = torch.tensor([t + [0] * (max(counts) - len(t)) for t in tables], dtype=torch.int32, device=DEVICE)
     lengths = torch.tensor(runs.lengths, dtype=torch.int32, device=DEVICE)
     return stores[0], stores[1], Pages((), runs.lengths, table, lengths, lambda: torch.tensor(rows, device=DEVICE))
@@ -142,12 +141,14 @@ def test_attention_equals_its_definition(data: st.DataObject) -> None:
     sinks = drawn(heads) if data.draw(st.booleans()) else None
     told = {"scale": 0.3, "softcap": softcap, "sinks": sinks}
     wanted = attend(q, k, v, Sight(queries, keys, causal, window), **told)
-    close(gpu.attended(q, k, v, Sight(queries, keys, causal, window), 0.3, softcap, sinks), wanted)
+    close(gpu.attention(q, k, v, Sight(queries, keys, causal, window), 0.3, softcap, sinks), wanted)
     k, v, pages = paged(k, v, keys)
     sight = Sight(queries, pages, causal, window)
-    close(gpu.attended(q, k, v, sight, 0.3, softcap, sinks), wanted)
+    close(gpu.attention(q, k, v, sight, 0.3, softcap, sinks), wanted)
     nothing = [torch.zeros(heads, a, b, device=DEVICE) for a, b in zip(queries.lengths, keys.lengths, strict=True)]
-    close(fused(q, k, v, sight, bias=nothing.__getitem__, **told), wanted)  # what a bias is added to reads no pages
+    close(
+        fused_attention(q, k, v, sight, bias=nothing.__getitem__, **told), wanted
+    )  # what a bias is added to reads no pages
 
 
 def test_half_precision() -> None:
@@ -155,7 +156,7 @@ def test_half_precision() -> None:
         q, k, v = (drawn(100, heads, 64).to(dtype) for heads in (6, 2, 2))
         for runs in (Runs.of((60, 40)), Runs.of((100,))):
             wanted = attend(q.float(), k.float(), v.float(), Sight(runs, runs, True), scale=0.1)
-            close(gpu.attended(q, k, v, Sight(runs, runs, True), 0.1, None, None), wanted, 2e-2)
+            close(gpu.attention(q, k, v, Sight(runs, runs, True), 0.1, None, None), wanted, 2e-2)
 
 
 @pytest.mark.parametrize("window", [24, 33, 64, 97])
@@ -171,7 +172,7 @@ def test_blocks_that_a_window_has_left_are_not_read(window: int, blocks: int) ->
     table = torch.tensor([[0] * gone + list(range(gone + 1, count + 1))], dtype=torch.int32, device=DEVICE)
     counts = torch.tensor([old + new], dtype=torch.int32, device=DEVICE)
     pages = Pages((), (old + new - gone * BLOCK,), table, counts, lambda: None)
-    found = gpu.attended(q, *stores, Sight(Runs.of((new,)), pages, True, window), 0.2, None, None)
+    found = gpu.attention(q, *stores, Sight(Runs.of((new,)), pages, True, window), 0.2, None, None)
     sight = Sight(Runs.of((new,)), Runs.of((old + new,)), True, window)
     close(found, attend(q.float(), k.float(), v.float(), sight, scale=0.2), 1e-2)
 
@@ -191,7 +192,7 @@ def test_attention_fits_the_shared_memory_of_small_gpus(kind: str, width: int) -
 def test_rows_below_zero_are_not_kept() -> None:
     store = torch.zeros(4, 2, 8, device=DEVICE)
     k = drawn(3, 2, 8)
-    gpu.kept(k, k, store, store, torch.tensor([2, -1, 0], device=DEVICE))
+    gpu.write_rows(k, k, store, store, torch.tensor([2, -1, 0], device=DEVICE))
     close(store, torch.stack([k[2], torch.zeros(2, 8, device=DEVICE), k[0], torch.zeros(2, 8, device=DEVICE)]))
 
 
@@ -262,6 +263,7 @@ def test_recorded_steps_give_the_same_texts(
     model = built(family)
     with monkeypatch.context() as patch:
         patch.setattr(gpu, "programs", lambda: None)
+        patch.setattr(gpu, "why_not", lambda: "off")
         patch.setattr(gpu, "serves", lambda x: False)
         patch.setenv("MULTIHEAD_RUNNER", "eager")
         wanted = [model.generate([p], **options) for p in prompts]

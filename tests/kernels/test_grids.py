@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from multihead.kernels.ops import fused_attention
 from multihead.kernels.ragged import Runs, Sight
-from multihead.kernels.torch.attention import attend, fused
+from multihead.kernels.torch.attention import attend
 from multihead.kernels.torch.grids import gathered, picked
 
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=6).map(tuple)
@@ -38,7 +39,7 @@ def test_gradients_of_attention_are_the_definitions(lengths, causal, groups):
     q = torch.randn(total, 4, 6, dtype=torch.float64, requires_grad=True)
     k, v = (torch.randn(total, 4 // groups, 6, dtype=torch.float64, requires_grad=True) for _ in range(2))
     weight, found = torch.randn(total, 4, 6, dtype=torch.float64), []
-    for way in (attend, fused):
+    for way in (attend, fused_attention):
         sight = Sight(Runs.of(lengths), Runs.of(lengths), causal)
         (way(q, k, v, sight, scale=0.4) * weight).sum().backward()
         found.append([x.grad.clone() for x in (q, k, v)])
@@ -56,7 +57,7 @@ def test_half_precision_learns_with_gradients_near_those_of_float32():
     for dtype in (torch.float32, torch.bfloat16):
         q, k, v = (x.to(dtype, copy=True).requires_grad_() for x in start)
         sight = Sight(Runs.of(lengths), Runs.of(lengths))
-        out = fused(q, k, v, sight, scale=0.35)
+        out = fused_attention(q, k, v, sight, scale=0.35)
         assert out.dtype == dtype
         out.float().square().sum().backward()
         found.append([x.grad.float() for x in (q, k, v)])
@@ -68,5 +69,5 @@ def test_half_precision_learns_with_gradients_near_those_of_float32():
 def test_a_pass_of_any_shape_gives_a_gradient_to_each_row(together):
     q = torch.randn(sum(together), 2, 4, requires_grad=True)
     sight = Sight(Runs.of(together), Runs.of(together))
-    fused(q, q, q, sight, scale=0.5).square().sum().backward()
+    fused_attention(q, q, q, sight, scale=0.5).square().sum().backward()
     assert bool((q.grad.abs().sum((1, 2)) > 0).all())

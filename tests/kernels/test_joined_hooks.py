@@ -11,11 +11,10 @@ from torch import nn
 
 pytest.importorskip("triton")
 import multihead
-from multihead.kernels.triton import launch as gpu
-from multihead.kernels.triton import programs as gpu_programs
 from multihead.runtime import fused_layers as prepared
 from multihead.runtime.fuse import GPU, fuse
 from tests.generation.test_patches import ONE, PATCHES, Wrapped, after, hook, replace
+from tests.kernels.interpreted import interpret
 
 REAL = torch.cuda.is_available()
 pytestmark = pytest.mark.skipif(REAL, reason="the interpreter shows it")
@@ -44,9 +43,7 @@ ALL = {**PATCHES, **MORE}
 @pytest.fixture(autouse=True)
 def programs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr(gpu, "programs", lambda: gpu_programs)
-        patch.setattr(gpu, "processors", lambda device: 8)
-        patch.setattr(gpu, "serves", lambda x: x.dtype in gpu.TYPES and not torch.is_grad_enabled())
+        interpret(patch)
         yield
 
 

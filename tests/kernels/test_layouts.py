@@ -11,20 +11,20 @@ from torch import Tensor
 
 import multihead
 from multihead.errors import InvalidInput
-from multihead.kernels import fused, linear
+from multihead.kernels.activations import ACTIVATIONS
 from multihead.kernels.cpu import native
-from multihead.kernels.dropout import Dropped
+from multihead.kernels.cpu.attention import decode, prefill
+from multihead.kernels.cpu.backend import SeededDropout
+from multihead.kernels.ops import backend, fused_attention, linear
 from multihead.kernels.quantization.registry import FORMATS
 from multihead.kernels.ragged import Runs, Sight
-from multihead.kernels.rows import adam
 from multihead.kernels.torch.attention import attend
-from multihead.kernels.torch.attention import fused as chosen
+from multihead.kernels.torch.backend import TorchBackend, rotate
 from multihead.kernels.triton import launch as gpu
 from multihead.nn.cache.layer_cache import KVLayerCache
 from multihead.nn.experts import ExpertList
 from multihead.nn.feedforward import GatedFeedForward
 from multihead.nn.norms import RMSNorm
-from multihead.nn.positions import turned
 from multihead.runtime.fuse import fuse, pack_experts
 from multihead.runtime.fused_linear_cpu import FusedLinear
 from multihead.runtime.fused_linear_gpu import FusedLinearGPU, normed_sum
@@ -76,12 +76,10 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
             yield "cpu"
         return
     pytest.importorskip("triton")
-    from multihead.kernels.triton import programs as gpu_programs
+    from tests.kernels.interpreted import interpret
 
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr(gpu, "programs", lambda: gpu_programs)
-        patch.setattr(gpu, "processors", lambda device: 8)
-        patch.setattr(gpu, "serves", lambda x: x.dtype in gpu.TYPES and not torch.is_grad_enabled())
+        interpret(patch)
         yield "gpu"
 
 
@@ -94,7 +92,7 @@ def close(got: Tensor | None, expected: Tensor, tolerance: float = 1e-5) -> None
 
 @pytest.mark.parametrize("shape", [(5, 16), (2, 3, 16), (16,), (7, 1), (0, 16), (3, 0)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
-def test_norms(device, way, shape, dtype):
+def test_norms(device, way, shape, dtype, monkeypatch):
     x, weight = way(drawn(*shape).to(dtype)), drawn(shape[-1], seed=1).to(dtype)
     tolerance = 1e-5 if dtype.itemsize > 2 else 2e-2
 
@@ -102,27 +100,37 @@ def test_norms(device, way, shape, dtype):
         wide = x.float()
         return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-5) * weight.float()).to(dtype)
 
+    norm = backend(x).rms_norm
     for given in (weight, way(weight[None])[0], weight.flip(0).flip(0)):
-        close(fused.normed(x, given, 1e-5), definition(given), tolerance)
-    assert fused.normed(x, weight.to(torch.int32), 1e-5) is None
-    assert fused.normed(x, weight.repeat(2)[:-1] if shape[-1] > 1 else weight.repeat(3), 1e-5) is None
+        close(norm(x, given, 1e-5), definition(given), tolerance)
+    close(norm(x, weight.double(), 1e-5), definition(weight), tolerance)
+    if shape[-1] > 1:
+        with pytest.raises(RuntimeError):  # torch's own, which names the sizes
+            norm(x, weight.repeat(2)[:-1], 1e-5)
     if x.numel() and dtype is torch.float32:
-        assert fused.normed(x, weight, 1e-5) is not None
+        monkeypatch.setattr(TorchBackend, "rms_norm", lambda *args: pytest.fail("torch's norm"))
+        norm(x, weight, 1e-5)
 
 
 @pytest.mark.parametrize("width", [16, 24])
 def test_turns(device, way, width):
     x, angles = way(drawn(6, 4, width)), drawn(6, 8)
     cos, sin = angles.cos(), angles.sin()
-    expected = turned(x, torch.cat([cos, cos], -1)[:, None], torch.cat([-sin, sin], -1)[:, None])
-    close(fused.turned(x, cos, sin), expected)
-    close(fused.turned(x, way(cos), way(sin)) if way is not expanded else None, expected)
+    table = torch.cat([cos, cos], -1)[:, None], torch.cat([-sin, sin], -1)[:, None]
+    expected = rotate(x, *table)
+
+    def rotary(x: Tensor, *angles: Tensor) -> Tensor:
+        first, second = backend(x).rotary(x, x[:, :2], lambda: angles, lambda: table)
+        close(second, first[:, :2])
+        return first
+
+    close(rotary(x, cos, sin), expected)
+    if way is not expanded:
+        close(rotary(x, way(cos), way(sin)), expected)
     if device == "gpu":
-        close(gpu.turned(x, apart(cos), transposed(sin)), expected)
+        close(gpu.rotate(x, apart(cos), transposed(sin)), expected)
     for wrong in (cos.double(), cos[:5], cos[:, :7], drawn(6, 13), cos[None]):
-        assert fused.turned(x, wrong, sin) is None
-    assert fused.turned(x[:0], cos[:0], sin[:0]) is None
-    assert fused.turned(x[:, 0], cos, sin) is None
+        close(rotary(x, wrong, sin), expected)  # by the table, which is right
 
 
 RUNS = Runs.of((3, 1, 4))
@@ -142,12 +150,12 @@ def test_attention(device, way, queries, dtype):
     )
     sight, tolerance = Sight(queries, RUNS, causal=True), 1e-5 if dtype is torch.float32 else 2e-2
     expected = attend(q.float(), k.float(), v.float(), sight, scale=0.3)
-    close(chosen(q, k, v, sight, scale=0.3), expected, tolerance)
+    close(fused_attention(q, k, v, sight, scale=0.3), expected, tolerance)
     if device == "cpu":
-        close(fused.decoded(q, k, v, sight, 0.3), expected, tolerance)
-        close(fused.attended(q, k, v, sight, 0.3), expected, tolerance)
+        close(decode(q, k, v, sight, 0.3), expected, tolerance)
+        close(prefill(q, k, v, sight, 0.3), expected, tolerance)
     else:
-        close(gpu.attended(q, k, v, sight, 0.3, None, None), expected, tolerance)
+        close(gpu.attention(q, k, v, sight, 0.3, None, None), expected, tolerance)
 
 
 def test_attention_of_what_does_not_go_together_is_nothing_for_kernels(device):
@@ -160,33 +168,33 @@ def test_attention_of_what_does_not_go_together_is_nothing_for_kernels(device):
     for parts in wrong:
         for half in (parts, [x.bfloat16() if x.dtype is torch.float32 else x for x in parts]):
             one = Sight(ONE, RUNS)
-            assert fused.decoded(*half, one, 0.3) is None or half is not parts
-            assert fused.attended(*half, one, 0.3) is None or half is not parts
+            assert decode(*half, one, 0.3) is None or half is not parts
+            assert prefill(*half, one, 0.3) is None or half is not parts
     for runs in (beyond, before):
-        assert fused.decoded(q, k, v, Sight(ONE, runs), 0.3) is None
-        assert fused.attended(q.bfloat16(), k.bfloat16(), v.bfloat16(), Sight(ONE, runs), 0.3) is None
+        assert decode(q, k, v, Sight(ONE, runs), 0.3) is None
+        assert prefill(q.bfloat16(), k.bfloat16(), v.bfloat16(), Sight(ONE, runs), 0.3) is None
         if device == "gpu":
             with pytest.raises(InvalidInput, match="beyond"):
-                gpu.attended(q, k, v, Sight(ONE, runs), 0.3, None, None)
+                gpu.attention(q, k, v, Sight(ONE, runs), 0.3, None, None)
     nothing = Sight(ONE, Runs.of((3, 0, 4)))
-    assert fused.decoded(q, k, v, nothing, 0.3) is None
+    assert decode(q, k, v, nothing, 0.3) is None
     if device == "gpu":
         assert not gpu.fits(q, k[:, :1], v)
         assert not gpu.fits(q, k, v.bfloat16())
-        assert gpu.attended(q, k, v, nothing, 0.3, None, None)[1].abs().max() == 0
+        assert gpu.attention(q, k, v, nothing, 0.3, None, None)[1].abs().max() == 0
 
 
 def test_the_highest(way):
     scores = way(drawn(5, 40))
     for given in (scores, scores.bfloat16(), scores.double(), scores.long()):
-        found = fused.highest(given, 3, [7, 99, -2])
+        found = backend(given).top_k(given, 3, [7, 99, -2], False)
         if found is not None:
             expected = given.float().index_fill(1, torch.tensor([7]), -torch.inf).topk(3, -1).values
             torch.testing.assert_close(found[0], expected)
-    assert fused.highest(scores, 0) is None
-    assert fused.highest(scores, 41) is None
-    assert fused.highest(scores[0], 1) is None
-    none = fused.highest(scores[:0], 2)
+    assert backend(scores).top_k(scores, 0, [], False) is None
+    assert backend(scores).top_k(scores, 41, [], False) is None
+    assert backend(scores).top_k(scores[0], 1, [], False) is None
+    none = backend(scores).top_k(scores[:0], 2, [], False)
     assert none is None or none[0].shape == (0, 2)
 
 
@@ -196,11 +204,11 @@ def test_linear_layers_as_they_lie(way, dtype):
     x, weight, bias = drawn(2, 24).to(dtype), drawn(40, 24, seed=1).to(dtype), drawn(40, seed=2).to(dtype)
     tolerance = 1e-4 if dtype is torch.float32 else 5e-2
     for given, of, add in ((way(x), weight, bias), (x, way(weight), bias), (x, weight, way(bias[None])[0])):
-        close(linear.linear(given, of, add), F.linear(given.double(), of.double(), add.double()), tolerance)
+        close(linear(given, of, add), F.linear(given.double(), of.double(), add.double()), tolerance)
     for of, add in ((weight[:, :23], None), (weight, bias[:39]), (weight, bias.double())):
         with pytest.raises(RuntimeError):  # torch's own, which names the shapes
-            linear.linear(x, of, add)
-    assert linear.linear(x[:0], weight, bias).shape == (0, 40)
+            linear(x, of, add)
+    assert linear(x[:0], weight, bias).shape == (0, 40)
 
 
 @torch.no_grad()
@@ -250,32 +258,32 @@ def test_rows_of_a_table_of_an_optimizer():
         (table, moments, moments, changes, torch.tensor([-1, 2])),
         (transposed(table), moments, moments, changes, rows), (table, moments, moments, changes[:1], rows),
     ]  # fmt: skip
-    before = table.clone()
+    before, adam_rows = table.clone(), backend(table).adam_rows
     for parts in wrong:
         with pytest.raises(InvalidInput):
-            adam(*parts, 1.0, group)
-    adam(table, moments, moments.clone(), changes[:0], rows[:0], 1.0, group)
+            adam_rows(*parts, 1.0, group)
+    adam_rows(table, moments, moments.clone(), changes[:0], rows[:0], 1.0, group)
     assert torch.equal(table, before)
-    adam(table, moments, moments.clone(), changes, rows, 1.0, group)
+    adam_rows(table, moments, moments.clone(), changes, rows, 1.0, group)
     assert (table != before).any(1).tolist() == [False, True, False, False, True, False]
 
 
 def test_dropout(way):
     x = way(drawn(40, 50))
-    y = Dropped.apply(x, 0.3, 5)
-    assert torch.equal(y, Dropped.apply(x.contiguous(), 0.3, 5))
+    y = SeededDropout.apply(x, 0.3, 5)
+    assert torch.equal(y, SeededDropout.apply(x.contiguous(), 0.3, 5))
     kept = y != 0
     torch.testing.assert_close(y[kept], x[kept] / 0.7, rtol=1e-3, atol=1e-3)
-    assert Dropped.apply(x[:0], 0.3, 5).shape == (0, 50)
+    assert SeededDropout.apply(x[:0], 0.3, 5).shape == (0, 50)
 
 
 def test_gates_sums_and_places_of_a_gpu(device, way):
     if device == "cpu":
         pytest.skip("programs alone")
     x = way(drawn(5, 32))
-    close(gpu.gated(x, native.ACTIVATIONS["silu"]), F.silu(x[:, :16]) * x[:, 16:])
+    close(gpu.activation_gate(x, ACTIVATIONS["silu"]), F.silu(x[:, :16]) * x[:, 16:])
     deep = way(drawn(2, 3, 32))
-    close(gpu.gated(deep, native.ACTIVATIONS["silu"]), F.silu(deep[..., :16]) * deep[..., 16:])
+    close(gpu.activation_gate(deep, ACTIVATIONS["silu"]), F.silu(deep[..., :16]) * deep[..., 16:])
     part = FusedLinearGPU([drawn(6, 8), drawn(6, 8, seed=1)], [None, None], act="silu", gated=True)
     assert part(drawn(2, 3, 8)).shape == (2, 3, 6)
     y, norm = way(drawn(5, 32, seed=1)), RMSNorm(32, 1e-5)
@@ -283,19 +291,19 @@ def test_gates_sums_and_places_of_a_gpu(device, way):
     found = normed_sum(x, y, norm, keep=True)
     assert found is not None
     close(found[0], x + y)
-    close(found[1], norm._normed(x + y) * norm.weight)
+    close(found[1], TorchBackend().rms_norm(x + y, norm.weight, 1e-5))
     norm.weight = torch.nn.Parameter(apart(norm.weight.detach()))
     assert normed_sum(x, y, norm, keep=True) is None
     assert normed_sum(x, y[:4], norm, keep=True) is None
     k, v, rows = way(drawn(3, 2, 16)), way(drawn(3, 2, 16, seed=1)), torch.tensor([4, 0, 2])
     stores = [torch.zeros(5, 2, 16) for _ in range(4)]
-    gpu.kept(k, v, *stores[:2], rows)
+    gpu.write_rows(k, v, *stores[:2], rows)
     close(stores[0][rows], k)
     close(stores[1][rows], v)
     q, angles = way(drawn(3, 4, 16, seed=2)), drawn(3, 8)
-    out = gpu.placed(q, k, v, (apart(angles.cos()), transposed(angles.sin())), *stores[2:], rows)
-    close(out, gpu.turned(q, angles.cos(), angles.sin()))
-    close(stores[2][rows], gpu.turned(k, angles.cos(), angles.sin()))
+    out = gpu.rotate_and_write(q, k, v, (apart(angles.cos()), transposed(angles.sin())), *stores[2:], rows)
+    close(out, gpu.rotate(q, angles.cos(), angles.sin()))
+    close(stores[2][rows], gpu.rotate(k, angles.cos(), angles.sin()))
     close(stores[3][rows], v)
 
 

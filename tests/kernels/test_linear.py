@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from multihead.errors import UnsupportedOption
-from multihead.kernels import linear as ways
+from multihead.kernels.cpu import linear as weights
 from multihead.kernels.cpu import native
-from multihead.kernels.linear import linear
+from multihead.kernels.ops import linear
+from multihead.kernels.torch.backend import TorchBackend
 
 LEVELS = ("plain", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", "amx_emulated")
 
@@ -46,7 +47,7 @@ def level(request, monkeypatch):
         native.level(request.param)
     except UnsupportedOption:
         pytest.skip("this processor has not these instructions")
-    monkeypatch.setattr(ways, "ROWS", dict.fromkeys(LEVELS, (64, 64)))
+    monkeypatch.setattr(weights, "ROWS", dict.fromkeys(LEVELS, (64, 64)))
     yield request.param
     native.level(best)
 
@@ -54,15 +55,15 @@ def level(request, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("columns", [False, True])
 @pytest.mark.parametrize(("inputs", "outputs"), [(5, 3), (33, 18), (100, 70), (576, 130), (3001, 33)])
-def test_a_weight_as_it_lies_gives_the_product(level, dtype, inputs, outputs, columns):
+def test_a_weight_as_it_is_stored_gives_the_product(level, dtype, inputs, outputs, columns, monkeypatch):
     torch.manual_seed(0)
+    monkeypatch.setattr(TorchBackend, "linear", lambda *args: pytest.fail("computed by torch"))
     weight, bias = torch.randn(outputs, inputs).to(dtype), torch.randn(outputs).to(dtype)
     if columns:
         weight = torch.cat([weight, weight]).t().contiguous().t()[:outputs]  # part of a matrix (inputs, outputs)
     for rows in (1, 2, 3, 4, 5, 6, 7, 8):
         x = torch.randn(rows, inputs + 7).to(dtype)[:, 3 : 3 + inputs]  # rows of a wider tensor
         with torch.inference_mode():
-            assert ways._reads(x, weight, bias, ways.lies(weight))
             got = linear(x, weight, bias)
         expected = x.double() @ weight.double().t() + bias.double()
         near = 5e-6 if dtype is torch.float32 else 8e-3
@@ -72,7 +73,8 @@ def test_a_weight_as_it_lies_gives_the_product(level, dtype, inputs, outputs, co
 def test_what_the_kernels_do_not_read_is_torchs(monkeypatch):
     if native.library() is None:
         pytest.skip(f"no C++ kernels: {native.why_not()}")
-    monkeypatch.setattr(ways, "_as_it_lies", lambda *args: pytest.fail("read by the kernels"))
+    seen, own = [], TorchBackend.linear
+    monkeypatch.setattr(TorchBackend, "linear", lambda *args: seen.append(1) or own(*args))
     x, weight = torch.randn(2, 8), torch.randn(4, 8)
     with torch.inference_mode():
         linear(torch.randn(9, 8), torch.randn(8, 4).t())  # more rows than are quicker so
@@ -87,3 +89,4 @@ def test_what_the_kernels_do_not_read_is_torchs(monkeypatch):
             linear(x, torch.randn(4, 9))
         with pytest.raises(RuntimeError):
             linear(x, weight.bfloat16())
+    assert len(seen) == 9

@@ -12,17 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multihead.errors import InvalidInput, UnsupportedOption
-from multihead.kernels import fused
+from multihead.kernels.activations import ACTIVATIONS
 from multihead.kernels.cpu import native
-from multihead.kernels.dropout import Dropped
+from multihead.kernels.cpu.attention import decode, prefill
+from multihead.kernels.cpu.backend import CpuBackend, SeededDropout, rotate
 from multihead.kernels.quantization.base import PackedWeight, format_of, pack
 from multihead.kernels.quantization.panels import GROUP
 from multihead.kernels.quantization.registry import FORMATS
 from multihead.kernels.ragged import Runs, Sight
-from multihead.kernels.rows import adam
 from multihead.kernels.torch.attention import attend
+from multihead.kernels.torch.backend import TorchBackend
+from multihead.kernels.torch.backend import rotate as turned
 from multihead.nn.norms import RMSNorm, WideRMSNorm
-from multihead.nn.positions import turned
 from multihead.nn.weights import LayerNorm
 from multihead.runtime.fused_linear_cpu import FusedLinear
 from multihead.runtime.layer_spec import norm_spec
@@ -81,7 +82,7 @@ def test_a_product_is_its_definition(level, kind, outputs, inputs, rows):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("act", [None, *native.ACTIVATIONS])
+@pytest.mark.parametrize("act", [None, *ACTIVATIONS])
 def test_what_stands_around_a_product_is_its_definition(kind, act):
     norm, after = LayerNorm(72, 1e-5), RMSNorm(40, 1e-5)
     with torch.no_grad():
@@ -126,7 +127,7 @@ def test_norms_equal_torchs(level, dtype):
     x = drawn(5, 3, 50).to(dtype)
     for norm in (RMSNorm(50, 1e-6), WideRMSNorm(50, 1e-6, centre=1.0)):
         norm.weight = torch.nn.Parameter(drawn(50, seed=1).to(dtype), requires_grad=False)
-        expected = (norm._normed(x) * (norm.weight.float() + getattr(norm, "centre", 0.0))).to(dtype)
+        expected = TorchBackend().rms_norm(x, norm.weight, 1e-6, getattr(norm, "centre", 0.0), wide=True)
         close(norm(x), expected, 1e-6 if dtype is torch.float32 else 8e-3)
 
 
@@ -134,9 +135,8 @@ def test_norms_equal_torchs(level, dtype):
 def test_turning_is_its_definition(level, rotated):
     x, angles = drawn(7, 3 * 32).view(7, 3, 32), drawn(7, rotated // 2, seed=2)
     cos, sin = angles.cos(), angles.sin()
-    got = fused.turned(x, cos, sin)
+    got = rotate(x, cos, sin)
     expected = turned(x, torch.cat([cos, cos], -1)[:, None], torch.cat([-sin, sin], -1)[:, None])
-    assert got is not None
     close(got, expected, 1e-6)
 
 
@@ -145,7 +145,7 @@ def test_turning_is_its_definition(level, rotated):
 def test_one_query_a_text_is_attention(level, window, heads):
     q, k, v = drawn(4, heads[0], 48), drawn(40, heads[1], 48, seed=1), drawn(40, heads[1], 16, seed=2)
     sight = Sight(Runs.of((1,) * 4), Runs((3, 0, 30, 12), (7, 1, 9, 18)), True, window)
-    got = fused.decoded(q, k, v, sight, 0.2)
+    got = decode(q, k, v, sight, 0.2)
     assert got is not None
     close(got, attend(q, k, v, sight, scale=0.2), 1e-5)
 
@@ -157,7 +157,7 @@ def test_many_queries_a_text_are_attention(level, causal, window, heads, width):
     keys = Runs((3, 10, 11, 11, 90), (7, 4, 0, 75, 13))
     q, k = drawn(sum(lengths), heads[0], width).bfloat16(), drawn(110, heads[1], width, seed=1).bfloat16()
     v, sight = drawn(110, heads[1], 64, seed=2).bfloat16(), Sight(Runs.of(lengths), keys, causal, window)
-    got = fused.attended(q, k, v, sight, 0.2)
+    got = prefill(q, k, v, sight, 0.2)
     assert got is not None
     close(got, attend(q.float(), k.float(), v.float(), sight, scale=0.2), 1e-2)
 
@@ -214,7 +214,7 @@ def test_the_highest_are_those_that_sorting_gives(rows, width, count, bans, norm
     banned = torch.randperm(width, generator=torch.Generator().manual_seed(seed))[:bans].tolist()
     native.level(where)
     try:
-        values, places = fused.highest(scores, count, banned, normal)
+        values, places = CpuBackend().top_k(scores, count, banned, normal)
     finally:
         native.level(BEST)
     expected = scores.float().log_softmax(-1) if normal else scores.float()
@@ -238,7 +238,7 @@ def test_a_row_with_what_is_no_number_has_no_highest(wrong, dtype):
         native.level(name)
         scores = drawn(2, 500).to(dtype)
         scores[1, place] = wrong
-        values, _ = fused.highest(scores, 3)
+        values, _ = CpuBackend().top_k(scores, 3, [], False)
         native.level(BEST)
         assert torch.equal(values[0], scores[0].float().topk(3).values)
         assert not (values[1] < torch.inf).any()
@@ -253,7 +253,7 @@ def test_dropout_is_the_same_at_every_level_and_for_any_number_of_threads(count,
         native.level(name)
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
-        found.append(Dropped.apply(x, p, seed))
+        found.append(SeededDropout.apply(x, p, seed))
         torch.set_num_threads(before)
     native.level(BEST)
     assert all(torch.equal(found[0], other) for other in found)
@@ -261,7 +261,7 @@ def test_dropout_is_the_same_at_every_level_and_for_any_number_of_threads(count,
     if kept.any():
         close(found[0][kept].float(), x[kept].float() / (1 - p), 0.01 if half else 1e-6)
     assert abs(float(kept.float().mean()) - (1 - p)) < 5 * (p * (1 - p) / count) ** 0.5 + 1e-6
-    assert not (p and count > 1000) or not torch.equal(found[0], Dropped.apply(x, p, seed + 1))
+    assert not (p and count > 1000) or not torch.equal(found[0], SeededDropout.apply(x, p, seed + 1))
 
 
 @pytest.mark.parametrize("width", [1, 16, 37, 384])
@@ -277,6 +277,6 @@ def test_adam_on_rows_is_torchs_on_those_rows(level, width):
     )  # fmt: skip
     for x, new in zip(wanted, own, strict=True):
         x[rows] = new
-    adam(table, first, second, gradient, rows, 9.0, {"lr": 0.01, "betas": (0.9, 0.95), "eps": 1e-6})
+    CpuBackend().adam_rows(table, first, second, gradient, rows, 9.0, {"lr": 0.01, "betas": (0.9, 0.95), "eps": 1e-6})
     for x, expected in zip((table, first, second), wanted, strict=True):
         close(x, expected, 1e-6)

@@ -11,9 +11,10 @@ import torch
 
 import multihead
 import multihead.errors
+from multihead.kernels.ops import fused_attention
 from multihead.kernels.ragged import Runs, Sight
-from multihead.kernels.torch.attention import attend, fused
-from multihead.kernels.triton import launch as gpu
+from multihead.kernels.torch import varlen
+from multihead.kernels.torch.attention import attend
 from multihead.nn.cache.store import KVCacheManager
 from multihead.nn.weights import initialize
 from multihead.runtime.cuda_graph_runner import CudaGraphRunner
@@ -109,7 +110,7 @@ def test_gradients(dtype: torch.dtype, causal: bool, window: int | None) -> None
     wide = [torch.randn(81, heads, 32, device="cuda", requires_grad=True) for heads in (4, 2, 2)]
     own = [x.detach().to(dtype).requires_grad_() for x in wide]
     weight = torch.randn(81, 4, 32, device="cuda")
-    for parts, way in ((wide, attend), (own, fused)):
+    for parts, way in ((wide, attend), (own, fused_attention)):
         (way(*parts, Sight(runs, runs, causal, window), scale=0.2).float() * weight).sum().backward()
     bound = 1e-4 if dtype == torch.float32 else 0.06
     for a, b in zip(wide, own, strict=True):
@@ -124,8 +125,8 @@ def test_training(precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         {"input_ids": [3 + n % 2, *torch.randint(10, 50, (n,), generator=draw).tolist()], "labels": n % 2}
         for n in torch.randint(2, 20, (128,), generator=draw).tolist()
     ]
-    passes, learned = [], gpu.learned
-    monkeypatch.setattr(gpu, "learned", lambda *a: passes.append(a[0].dtype) or learned(*a))
+    passes, learned = [], varlen.attention
+    monkeypatch.setattr(varlen, "attention", lambda *a: passes.append(a[0].dtype) or learned(*a))
     half = {} if precision == "fp32" else {precision: True}
 
     def run(epochs: int) -> Any:

@@ -104,7 +104,7 @@ def test_sparse_and_dense_gradients_in_any_order_are_torchs_adamw(seed):
 
 
 def test_without_kernels_sparse_gradients_count_as_dense_ones(monkeypatch):
-    monkeypatch.setattr(tables, "serves", lambda table: False)
+    monkeypatch.setattr(tables, "updates_rows", lambda table: False)
     own, plain = (torch.nn.Parameter(torch.ones(9, 2)) for _ in range(2))
     sparse = torch.sparse_coo_tensor(torch.tensor([[3, 3, 1]]), torch.randn(3, 2), (9, 2), check_invariants=True)
     own.grad, plain.grad = sparse, sparse.to_dense()

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..kernels.linear import linear
+from ..kernels.ops import linear
 from ..nn.quantized_linear import QuantizedLinear
 from ..nn.weights import Dropout, Linear
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..checkpoints.tensor_sources import Source
 from ..config import Config
 from ..errors import InvalidInput, UnsupportedConfig
-from ..kernels.linear import linear
+from ..kernels.ops import linear
 from ..nn.activations import activation
 from ..nn.forward_context import ForwardContext
 from ..nn.hooks import hooked

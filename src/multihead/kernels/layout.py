@@ -43,6 +43,14 @@ def heads_fit(q: Tensor, k: Tensor, v: Tensor) -> bool:
     return q.shape[2] == k.shape[2] and k.shape[:2] == v.shape[:2] and k.shape[1] > 0 and q.shape[1] % k.shape[1] == 0
 
 
+def rotation_fits(x: Tensor, cosines: Tensor, sines: Tensor) -> bool:
+    """Return whether kernels rotate x (tokens, heads, width) by these angles, (tokens, rotated / 2) each."""
+    half = cosines.shape[-1]
+    if x.ndim != 3 or x.stride(-1) != 1 or 2 * half > x.shape[2] or not x.numel():
+        return False
+    return plain(cosines, x, torch.float32, len(x), half) and plain(sines, x, torch.float32, len(x), half)
+
+
 def _end(runs: Runs) -> int:
     """One more than the last row; -1 where a text begins before the first."""
     ends = (begin + length for begin, length in zip(runs.begins, runs.lengths, strict=True))

@@ -20,8 +20,10 @@ from ..errors import InvalidInput, MissingHead, UnsupportedConfig, UnsupportedOp
 from ..heads.head_types import HeadType
 from ..heads.heads import Head, LanguageModel
 from ..heads.outputs import HiddenOutput, Output
+from ..kernels.backend import Attend
+from ..kernels.ops import fused_attention
 from ..kernels.ragged import Runs
-from ..kernels.torch.attention import Attend, attend, fused
+from ..kernels.torch.attention import attend
 from ..models.common.architecture import Architecture
 from ..models.common.registry import find_class
 from ..nn.cache.layer_cache import LayerCache
@@ -42,7 +44,7 @@ from .unpack_outputs import PackedOutput, pack_token_lists, pad_attentions, sele
 if TYPE_CHECKING:
     from ..generation.config import GenerationConfig
 
-BACKENDS: Mapping[str, Attend] = {"eager": attend, "sdpa": fused}
+BACKENDS: Mapping[str, Attend] = {"eager": attend, "sdpa": fused_attention}
 
 
 class PreTrainedModel(ModelMethodsMixin, Adaptable):
@@ -73,7 +75,7 @@ class PreTrainedModel(ModelMethodsMixin, Adaptable):
         self._head: Head | None = make(config, self.backbone) if make else None
         self.head: nn.Module | None = self._head.module if self._head else None
         self.body_keys: KeyMap = keys(config)
-        self.attend: Attend = fused
+        self.attend: Attend = fused_attention
         if self.device.type != "meta":  # built empty by `loading`, which fills it
             initialize(self, getattr(config, "initializer_range", getattr(config, "init_std", 0.02)))
 

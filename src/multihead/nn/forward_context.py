@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..kernels.backend import Attend
+from ..kernels.ops import fused_attention
 from ..kernels.ragged import Runs, Sight
-from ..kernels.torch.attention import Attend, fused
 from .cache.store import BatchCache
 from .ragged import ends
 
@@ -121,7 +122,7 @@ class ForwardContext:
     extra_inputs: Mapping[str, Any] = field(default_factory=dict)
     encoder_output: EncoderOutput | None = None
     cache: BatchCache | None = None
-    attend: Attend = fused
+    attend: Attend = fused_attention
     capture: OutputCapture = field(default_factory=OutputCapture)
     selected: SelectedTokens | None = None
     custom_positions: bool = False
@@ -148,7 +149,7 @@ class ForwardContext:
     @property
     def reads_pages(self) -> bool:
         """True if the attention backend can read keys directly from the pages of a paged KV cache."""
-        return self.attend is fused and self.capture.attentions is None
+        return self.attend is fused_attention and self.capture.attentions is None
 
     def for_recompute(self) -> ForwardContext:
         """Return a context for a layer that is computed twice, whose cached results do not enter this one's."""

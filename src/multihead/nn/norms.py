@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..kernels.fused import normed
+from ..kernels.ops import backend
 
 
 class RMSNorm(nn.Module):
@@ -21,12 +21,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        y = normed(x, self.weight, self.eps)
-        return self.weight * self._normed(x).to(self.weight.dtype) if y is None else y
-
-    def _normed(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        return wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        return backend(x).rms_norm(x, self.weight, self.eps)
 
 
 class NarrowRMSNorm(RMSNorm):
@@ -48,11 +43,7 @@ class WideRMSNorm(RMSNorm):
         self.centre = centre
 
     def forward(self, x: Tensor) -> Tensor:
-        y = normed(x, self.weight, self.eps, self.centre)
-        if y is not None:
-            return y
-        weight = self.weight.float()
-        return ((weight + self.centre if self.centre else weight) * self._normed(x)).to(x.dtype)
+        return backend(x).rms_norm(x, self.weight, self.eps, self.centre, wide=True)
 
 
 class HeadNorm(nn.Module):

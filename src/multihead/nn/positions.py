@@ -10,12 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UnsupportedConfig, nearest
-from ..kernels import fused
-from ..kernels.cpu.native import serves
+from ..kernels.backend import Bias
 from ..kernels.hardware import kept_on
+from ..kernels.ops import backend
 from ..kernels.ragged import Sight
-from ..kernels.torch.attention import Bias
-from ..kernels.triton import launch as gpu
 from .forward_context import ForwardContext
 
 
@@ -61,13 +59,10 @@ class Rotary(Positions):
         self.scale = scale
 
     def rotate(self, q: Tensor, k: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor]:
-        if (serves(q) and serves(k)) or (gpu.serves(q) and gpu.serves(k)):
-            angles = self.angles(context)
-            first, second = fused.turned(q, *angles), fused.turned(k, *angles)
-            if first is not None and second is not None:
-                return first, second
-        cos, sin = context.cached(self, lambda: self._table(context, q.dtype))
-        return turned(q, cos, sin), turned(k, cos, sin)
+        def table() -> tuple[Tensor, Tensor]:
+            return context.cached(self, lambda: self._table(context, q.dtype))
+
+        return backend(q).rotary(q, k, lambda: self.angles(context), table)
 
     def turns(self, context: ForwardContext) -> tuple[Tensor, Tensor]:
         return self.angles(context)
@@ -118,14 +113,6 @@ class RotaryByLength(Rotary):
             return next(iter(known.values())).to(context.positions.device)
         parts = [known[total].expand(new, 1, -1) for total, new in zip(totals, context.runs.lengths, strict=True)]
         return torch.cat(parts).to(context.positions.device)
-
-
-def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x (tokens, heads, width) with its first channels rotated; a pair's partner is half the rotated width away."""
-    width = cos.shape[-1]
-    rotated = x if width == x.shape[-1] else x[..., :width]
-    mixed = rotated * cos + rotated.roll(width // 2, -1) * sin
-    return mixed if width == x.shape[-1] else torch.cat([mixed, x[..., width:]], -1)
 
 
 def rotary(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..kernels.dropout import dropout
-from ..kernels.linear import linear
+from ..kernels.ops import dropout, linear
 
 
 class Widened(nn.Module):

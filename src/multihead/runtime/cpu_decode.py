@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels.cpu import native
+from ..kernels.cpu.linear import most_rows
 from ..kernels.layout import plain
-from ..kernels.linear import most_rows
 from ..nn.attention.attention import Attention, CrossAttention
 from ..nn.cache.layer_cache import KVLayerCache
 from ..nn.cache.store import KVCacheManager
@@ -201,8 +201,7 @@ class CpuDecodeStep:
             after each of the steps that ran, (steps, sequences): -1 where no logit is more than minus infinity, -2
             where one is infinite or not a number.
         """
-        library, count = native.library(), len(tokens)
-        assert library is not None
+        count = len(tokens)
         x = torch.empty(count, self.stack.embed.token.embedding_dim, dtype=self.dtype)
         scores = torch.empty(count, self.scorer.outputs, dtype=self.score_dtype)
         chosen = torch.empty(steps + 1, count, dtype=torch.long)
@@ -231,7 +230,7 @@ class CpuDecodeStep:
             first_eps=self._first.eps, norm_eps=self._norm.eps, first=self._first.kind, norm=self._norm.kind,
             score_type=native.TYPES[self.score_dtype],
         )  # fmt: skip
-        made = library.mh_walk(ctypes.byref(arguments), torch.get_num_threads())
+        made = native.library().mh_walk(ctypes.byref(arguments), torch.get_num_threads())
         return x, scores, chosen[1 : made + 1]
 
     def _set_slots(self, entry: Any, window: int | None, slots: DecodeSlots, arrays: list[Any]) -> None:

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 
 from ..heads.heads import LanguageModel
-from ..kernels.cpu import native
+from ..kernels.ops import BACKENDS, backend_of, fused_attention
 from ..kernels.ragged import BLOCK
-from ..kernels.torch.attention import fused
 from ..nn.cache.block_pool import BlockTable
 from ..nn.cache.cache_rows import joined_rows
 from ..nn.cache.layer_cache import KVLayerCache
@@ -48,19 +47,20 @@ class CpuDecodeRunner(EagerRunner):
 
     @classmethod
     def unavailable(cls) -> str:
-        return "" if native.library() is not None else f"the C++ kernels are not in use ({native.why_not()})"
+        reason = BACKENDS["cpu"].reason()
+        return f"the C++ kernels are not in use ({reason})" if reason else ""
 
     @classmethod
     def refusal(cls, model: Any, store: KVCacheManager) -> str:
         if reason := cls.unavailable():
             return reason
-        if model.device.type != "cpu" or model.dtype not in native.TYPES:
+        if not backend_of(model.device).runs_stacks(model.dtype):
             return f"the model is {model.dtype} on {model.device}"
         if not hasattr(model, "backbone"):
             return "it has no backbone of known layers"
         if model.training:
             return "it is in training mode"
-        if model.attend is not fused:
+        if model.attend is not fused_attention:
             return 'its attention is set to "eager"'
         for number, layer in enumerate(store.layers):
             if type(layer) is not KVLayerCache:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels.cpu import native
-from ..kernels.fused import mixes, spans
-from ..kernels.torch.attention import fused
+from ..kernels.cpu.attention import prefills, spans
+from ..kernels.ops import fused_attention
 from ..nn.attention.alibi import Alibi
 from ..nn.attention.attention import CrossAttention
 from ..nn.attention.position_bias import BucketedBias
@@ -155,7 +155,7 @@ class NativeStack:
         """Whether the kernels compute this pass."""
         record = context.capture
         shown = record.hidden is record.attentions is record.cross_attentions is None
-        if not shown or context.attend is not fused or torch.is_grad_enabled() or not native.serves(words):
+        if not shown or context.attend is not fused_attention or torch.is_grad_enabled() or not native.serves(words):
             return False
         if not self.snapshot.holds():
             return False
@@ -173,7 +173,7 @@ class NativeStack:
             *(plan.runs for plan in plans if plan),
             *([context.encoder_output.runs] if context.encoder_output else []),
         ]
-        return all(mixes(words, runs) for runs in seen)
+        return all(prefills(words, runs) for runs in seen)
 
     def run(self, x: Tensor, context: ForwardContext, last: bool = True) -> Tensor:
         """Hidden states (tokens, width) of embeddings (tokens, width).
@@ -181,8 +181,6 @@ class NativeStack:
         Args:
             last: whether the last layer runs, too.
         """
-        library = native.library()
-        assert library is not None
         x = x.clone(memory_format=torch.contiguous_format)
         table = self._layers()
         queries = None if _is_decode_step(x, context) else spans(context.runs)
@@ -204,7 +202,7 @@ class NativeStack:
             layers=len(table) - (not last), texts=len(context.runs), tokens=x.shape[0], states=x.shape[1],
             type=native.TYPES[x.dtype], causal=int(self.layers[0].attention.step.causal),
         )  # fmt: skip
-        library.mh_pass(ctypes.byref(arguments), torch.get_num_threads())
+        native.library().mh_pass(ctypes.byref(arguments), torch.get_num_threads())
         del source
         return x
 

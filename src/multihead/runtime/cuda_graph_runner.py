@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ..errors import warn
+from ..kernels.ops import BACKENDS
 from ..kernels.ragged import BLOCK
-from ..kernels.triton import launch as gpu
 from ..nn.cache.store import KVCacheManager
 from .graph_cache import Standing, capture_refusal, settle
 from .layer_spec import Snapshot
@@ -64,7 +64,8 @@ class CudaGraphRunner(EagerRunner):
     def unavailable(cls) -> str:
         if os.environ.get("MULTIHEAD_GRAPHS") == "0":
             return "MULTIHEAD_GRAPHS=0 turns CUDA graphs off"
-        return "" if gpu.programs() is not None else f"the Triton kernels are not in use ({gpu.why_not()})"
+        reason = BACKENDS["triton"].reason()
+        return f"the Triton kernels are not in use ({reason})" if reason else ""
 
     @classmethod
     def refusal(cls, model: Any, store: KVCacheManager) -> str:

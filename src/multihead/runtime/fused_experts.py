@@ -61,7 +61,6 @@ class ExpertLinears(FusedLinear):
             return torch.cat(parts or [x.new_empty(0, self.outputs)]).to(dtype or x.dtype)
         x = lined(x)
         y, library = torch.empty(x.shape[0], self.outputs, dtype=dtype or x.dtype), native.library()
-        assert library is not None
         product, weights, outputs, threads = library.mh_product, self.address, self.outputs, torch.get_num_threads()
         (x_type, y_type), x_at, y_at = (native.TYPES[t.dtype] for t in (x, y)), x.data_ptr(), y.data_ptr()
         stride = x.stride(0)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import InvalidInput
-from ..kernels.cpu.native import ACTIVATIONS as KERNEL_ACTIVATIONS
+from ..kernels.activations import ACTIVATIONS as KERNEL_ACTIVATIONS
 from ..nn.activations import ACTIVATIONS
 from ..nn.attention.attention import Attention, CrossAttention
 from ..nn.cache.layer_cache import KVLayerCache, given

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InvalidInput
+from ..kernels.activations import ACTIVATIONS as NUMBERS
 from ..kernels.cpu import native
 from ..kernels.layout import lined
 from ..kernels.quantization.base import PackedWeight, QuantizationFormat, empty_packed, pack, packed_layout, stack_rows
@@ -101,7 +102,6 @@ class FusedLinear(nn.Module):
             return self(x.reshape(-1, x.shape[-1]), flat, dtype).view(*x.shape[:-1], self.outputs)
         x = lined(x)
         y, library = torch.empty(x.shape[0], self.outputs, dtype=dtype or x.dtype), native.library()
-        assert library is not None
         add_pointer, add_stride = None, 0
         if add is not None:
             add = add if add.dtype == x.dtype and add.stride(-1) == 1 else add.to(x.dtype).contiguous()
@@ -169,7 +169,7 @@ class FusedLinear(nn.Module):
         pointers = {name: None if x is None else x.data_ptr() for name, x in tensors.items()}
         pointers["bias"] = pointers.pop("offsets")
         self._struct = native.Weight(
-            kind=self.format.kernel, act=native.ACTIVATIONS[self.act] if self.act else 0, gated=int(self.gated),
+            kind=self.format.kernel, act=NUMBERS[self.act] if self.act else 0, gated=int(self.gated),
             norm=self.norm.kind, after=self.after.kind, zero=128, norm_eps=self.norm.eps, after_eps=self.after.eps,
             inputs=self.shape[1], outputs=self.outputs, width=panel_width(self.shape[0]), **pointers,
         )  # fmt: skip

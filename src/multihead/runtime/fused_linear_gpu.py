@@ -8,15 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..kernels.cpu.native import ACTIVATIONS as KNOWN
-from ..kernels.layout import plain
-from ..kernels.triton import launch as gpu
+from ..kernels.ops import backend
 from ..nn.activations import ACTIVATIONS
 from ..nn.norms import RMSNorm, WideRMSNorm
 from ..nn.weights import LayerNorm
 from .layer_spec import register
-
-WIDEST = 16_384  # channels that a norm's program holds at once
 
 
 class FusedLinearGPU(nn.Module):
@@ -57,7 +53,8 @@ class FusedLinearGPU(nn.Module):
         y = F.linear(x, self.weight, self.bias)
         if self.gated:
             assert self.act is not None
-            y = gpu.gated(y, KNOWN[self.act]) if gpu.serves(y) else self._gated(y)
+            gated = backend(y).activation_gate(y, self.act)
+            y = self._gated(y) if gated is None else gated
         elif self.act is not None:
             y = ACTIVATIONS[self.act](y)
         return y
@@ -73,17 +70,16 @@ def normed_sum(x: Tensor, y: Tensor, norm: nn.Module, keep: bool) -> tuple[Tenso
     Args:
         keep: whether the sum is wanted too; else the norm stands in its place.
     """
-    if not (gpu.serves(x) and gpu.serves(y)) or x.dtype != y.dtype or x.shape != y.shape or x.ndim != 2:
-        return None
     weight: Tensor | None = getattr(norm, "weight", None)
     bias: Tensor | None = getattr(norm, "bias", None)
-    if weight is None or x.shape[1] > WIDEST or not all(plain(part, x, x.dtype, x.shape[1]) for part in (weight, bias)):
+    if weight is None:
         return None
     if type(norm) is LayerNorm:
-        return gpu.summed(x, y, 2, weight, bias, norm.eps, 0.0, keep)
+        return backend(x).add_norm(x, y, weight, bias, norm.eps, kind=2, centre=0.0, keep_sum=keep)
     if type(norm) in (RMSNorm, WideRMSNorm):
         made: RMSNorm = norm  # type: ignore[assignment]
-        return gpu.summed(x, y, 1, made.weight, None, made.eps, getattr(made, "centre", 0.0), keep)
+        centre = getattr(made, "centre", 0.0)
+        return backend(x).add_norm(x, y, made.weight, None, made.eps, kind=1, centre=centre, keep_sum=keep)
     return None
 
 

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..kernels.ops import backend_of, fused_attention
 from ..kernels.ragged import BLOCK, Pages, Runs
-from ..kernels.torch.attention import fused
-from ..kernels.triton import launch as gpu
 from ..nn.attention.attention import Attention
 from ..nn.cache.cache_rows import copied_rows
 from ..nn.cache.layer_cache import CachePlan, KVLayerCache
@@ -39,17 +38,18 @@ def capture_refusal(model: Any) -> str:
     """Say why a model's decode step cannot be captured in a CUDA graph; empty where it can."""
     if model.training:
         return "it is in training mode"
-    if model.attend is not fused:
+    if model.attend is not fused_attention:
         return 'its attention is set to "eager"'
-    if model.dtype not in gpu.TYPES:
+    backend = backend_of(model.device)
+    if not backend.captures(model.dtype, 0):
         return f"the model is {model.dtype}"
     for name, part in model.backbone.named_modules(prefix="backbone"):
         if type(part) not in CAPTURABLE_LAYERS:
             return f"{name} is a {type(part).__name__}, which cannot be captured"
         if getattr(part, "adjust", None) is not None:
             return f"{name} has an `adjust`, which cannot be captured"
-        if isinstance(part, Attention) and part.head_width > gpu.WIDEST:
-            return f"{name} has heads of {part.head_width}, wider than {gpu.WIDEST}"
+        if isinstance(part, Attention) and not backend.captures(model.dtype, part.head_width):
+            return f"{name} has heads of {part.head_width}, too wide for the backend {backend.name!r}"
     return hooked_layer(model) or undescribed_layer("backbone", model.backbone)
 
 
@@ -99,7 +99,7 @@ class Standing(BatchCache):
 
     def follow(self, tokens: Tensor) -> None:
         """Makes these (texts,) the next step's tokens, on the device alone."""
-        gpu.followed(self.told, tokens, len(self.store.windows), self.blocks)
+        backend_of(self.told.device).advance_step(self.told, tokens, len(self.store.windows), self.blocks)
 
     def _absent(self, first: int) -> None:
         self._rows[first:, :OWN] = 0

@@ -14,8 +14,8 @@ from ..checkpoints.folder import PREPARED, replace_weights
 from ..checkpoints.safetensors import SafeTensors, write
 from ..errors import CheckpointMismatch, CorruptFile, InvalidInput, UnsupportedOption, nearest, read_errors
 from ..heads.heads import LanguageModel
-from ..kernels.cpu import native
 from ..kernels.hardware import best_dtype
+from ..kernels.ops import backend_of
 from ..kernels.quantization.block_tensor import BlockTensor
 from ..kernels.quantization.registry import FORMATS, PRECISIONS
 from ..nn.quantized_linear import is_quantized
@@ -92,7 +92,8 @@ def prepare(
         _check_blocks(model)
     model.eval().requires_grad_(False)
     if packed is None:
-        packed = chosen.is_quantized or (chosen.weights is not None and native.library() is not None)
+        kernels = backend_of(torch.device("cpu")).runs_stacks(torch.bfloat16)
+        packed = chosen.is_quantized or (chosen.weights is not None and kernels)
     if packed:
         assert chosen.weights is not None
         assert chosen.head is not None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ScoresNotFinite
-from ..kernels.fused import highest
+from ..kernels.ops import backend
 
 NO_TOKEN = -1  # in place of a token, where all tokens are banned
 NOT_FINITE = -2  # in place of a token, where a logit is NaN or infinite; minus infinity counts as finite, as bans are
@@ -70,7 +70,7 @@ class StepOutput:
         """
 
         def compute(logits: Tensor) -> list[tuple[list[float], list[int]]] | None:
-            top = highest(logits, count, banned, normal=True)
+            top = backend(logits).top_k(logits, count, banned, log_probs=True)
             return None if top is None else list(zip(*(x.tolist() for x in top), strict=True))
 
         rows, row = self.query(("top_logprobs", count, *banned), row, 1, compute)
@@ -94,7 +94,7 @@ def argmax_tokens(logits: Tensor, banned: Sequence[int] = ()) -> Tensor:
 
     `NO_TOKEN` where all are banned, `NOT_FINITE` where a logit is NaN or infinite.
     """
-    top = highest(logits, 1, banned)
+    top = backend(logits).top_k(logits, 1, banned, log_probs=False)
     values, tokens = mask_tokens(logits, banned).max(-1) if top is None else (x.flatten() for x in top)
     return torch.where(values < torch.inf, torch.where(values == -torch.inf, NO_TOKEN, tokens), NOT_FINITE)
 

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..kernels.activations import ACTIVATIONS
 from ..kernels.cpu import native
-from ..kernels.linear import apart, lies
+from ..kernels.cpu.linear import row_stride, weight_layout
 from ..kernels.quantization.panels import PANEL
 from ..nn.feedforward import GatedFeedForward
 from ..nn.layer import CrossLayer, Layer, Residual
@@ -53,13 +54,13 @@ class StridedWeight:
         bias = None if bias is None else F.pad(bias, (0, -len(bias) % PANEL))  # kernels read whole panels
         self._tensors = [*weights, norm.weight, norm.bias, after.weight, after.bias, bias]  # alive while they are read
         pointers = [None if x is None else x.data_ptr() for x in self._tensors]
-        self.kind = lies(weights[0]) or 0
+        self.kind = weight_layout(weights[0]) or 0
         self._struct = native.Weight(
-            kind=self.kind, act=native.ACTIVATIONS[act] if act else 0, gated=int(gated),
+            kind=self.kind, act=ACTIVATIONS[act] if act else 0, gated=int(gated),
             norm=norm.kind, after=after.kind, norm_eps=norm.eps, after_eps=after.eps, inputs=self.shape[1],
             outputs=self.outputs, width=width, norm_weight=pointers[-5], norm_bias=pointers[-4],
             after_weight=pointers[-3], after_bias=pointers[-2], bias=pointers[-1],
-            parts=tuple(pointers[: len(weights)]), counts=tuple(counts), apart=apart(weights[0]),
+            parts=tuple(pointers[: len(weights)]), counts=tuple(counts), apart=row_stride(weights[0]),
         )  # fmt: skip
         self.address = ctypes.addressof(self._struct)
 
@@ -132,8 +133,10 @@ def has_strided_weights(layer: LayerSpec | None, dtype: torch.dtype) -> bool:
 def same_layout(linears: Sequence[Any], dtype: torch.dtype) -> bool:
     """Whether one product can read the weights of some layers: of this dtype, and alike in memory."""
     weights = [part.weight for part in linears]
-    layouts = {(lies(weight), apart(weight)) for weight in weights}
-    return len(layouts) == 1 and (None, apart(weights[0])) not in layouts and all(w.dtype is dtype for w in weights)
+    layouts = {(weight_layout(weight), row_stride(weight)) for weight in weights}
+    return (
+        len(layouts) == 1 and (None, row_stride(weights[0])) not in layouts and all(w.dtype is dtype for w in weights)
+    )
 
 
 def _shapes_fit(layer: LayerSpec) -> bool:

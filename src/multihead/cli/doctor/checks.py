@@ -138,15 +138,16 @@ def torch_sees() -> dict[str, Any]:
 def kernels() -> dict[str, Any]:
     """The level in use, or why there is none and what to do."""
     from ...kernels.cpu import native
-    from ...kernels.triton import launch as gpu
+    from ...kernels.ops import BACKENDS
 
     level = native.level()
     reason = "" if level else native.why_not()
     built = native.built() if level else ""
     shared = all(native._openmp()) if level else None
+    on_gpu = BACKENDS["triton"].reason()
     return {
         "level": level, "reason": reason, "advice": advice(reason), "built": built, "shares_threads": shared,
-        "gpu": gpu.programs() is not None, "gpu_reason": gpu.why_not(),
+        "gpu": not on_gpu, "gpu_reason": on_gpu,
     }  # fmt: skip
 
 
@@ -214,7 +215,7 @@ def speeds() -> dict[str, Any]:
     import torch.nn.functional as F
 
     from ...kernels.cpu import native
-    from ...kernels.linear import linear
+    from ...kernels.ops import linear
     from ...kernels.quantization.registry import PRECISIONS
     from ...runtime.fused_linear_cpu import FusedLinear
     from ...runtime.prepare import hidden_dtype
@@ -232,11 +233,11 @@ def speeds() -> dict[str, Any]:
             if product is None or not chosen.is_quantized:
                 held = weight.to(x.dtype)
                 paths: dict[str, Any] = {"torch": (lambda y, w=held: F.linear(y, w), held.nbytes)}
-                if native.library() is not None:
+                if native.level():
                     paths["as loaded"] = (lambda y, w=held: linear(y, w)), held.nbytes
             else:
                 paths = {"torch": (product.definition, product.packed.nbytes)}
-            if product is not None and native.library() is not None:
+            if product is not None and native.level():
                 paths["kernels"] = product, product.packed.nbytes
             found[name] = {path: speed(run, x, size, end) for path, (run, size) in paths.items()}
     return found

@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ...kernels.fused import highest
+from ...kernels.ops import backend
 from ...runtime.step_output import mask_tokens
 from ..config import GenerationConfig
 from .warpers import NEVER, draw_rules
@@ -51,7 +51,7 @@ class Candidates:
         if not self.k:  # the kernel counts what is banned in the sum
             scores, banned = mask_tokens(scores, banned), ()
         count = min(self.k + SPARE if self.k else NUCLEUS, scores.shape[1])
-        return highest(scores, count, banned, normal=not self.k)
+        return backend(scores).top_k(scores, count, banned, log_probs=not self.k)
 
     def chances(self, values: Tensor, vocabulary: int) -> Tensor | None:
         """The probability of each that was found, (rows, count); None where others may come too."""

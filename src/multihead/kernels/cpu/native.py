@@ -24,10 +24,6 @@ FOLDER = Path(__file__).parents[2] / "native"
 LIBRARY, REASON = FOLDER / "kernels.so", FOLDER / "kernels.txt"
 OTHER_SOURCES = "was built from another native.h; build it again with `multihead doctor --build`"
 TYPES = {torch.float32: 0, torch.bfloat16: 1}
-ACTIVATIONS = {  # names of checkpoints -> numbers in vectors.h
-    "relu": 1, "gelu": 2, "gelu_new": 3, "gelu_fast": 3, "gelu_pytorch_tanh": 3, "silu": 4, "swish": 4,
-    "quick_gelu": 5, "tanh": 6, "sigmoid": 7,
-}  # fmt: skip
 
 
 def _interface() -> tuple[Interface, str]:
@@ -61,8 +57,8 @@ def serves(x: Tensor) -> bool:
 
 
 @cache
-def library() -> Any | None:
-    """The loaded library; None where it was not built or does not fit."""
+def library() -> Any:
+    """Return the loaded library; None where it was not built or does not fit."""
     return _opened()[0]
 
 

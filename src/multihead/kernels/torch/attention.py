@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..dropout import dropout as drop
-from ..fused import attended, decoded
+from ..backend import Bias, backend
 from ..ragged import Pages, Runs, Sight
-from ..triton import launch as gpu
+from . import varlen
 from .grids import gathered, picked
-
-Bias = Callable[[int], Tensor]  # text -> (heads, queries, keys), added to the scaled scores
 
 # Microseconds, measured on a CPU: a call for one text; a padded grid's fixed part, and of each byte of its keys and
 # values that is moved; of a head's query that meets a key; and of one that meets a key beyond the last whole `STEP`,
@@ -25,29 +21,6 @@ CALL, GRID, MOVED, MET, LEFT = 32.0, 120.0, 1 / 15_000, 1 / 2_400, 1 / 200
 LEARNED_CALL, LEARNED_GRID = 200.0, 300.0  # with gradients and dropout, which are many small operations
 STEP = 16
 SHORT = 480  # keys from which those beyond the last whole step do not matter
-
-
-class Attend(Protocol):
-    def __call__(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        sight: Sight,
-        *,
-        scale: float,
-        bias: Bias | None = None,
-        softcap: float | None = None,
-        dropout: float = 0.0,
-        sinks: Tensor | None = None,
-    ) -> Tensor:
-        """Mixed values (tokens, heads, width) of queries (tokens, heads, width) over keys (rows, key heads, width).
-
-        Args:
-            scale: of the scores. bias: added to the scaled scores. dropout: probability, applied to the weights.
-            softcap: squeezes scores into (-softcap, softcap) (Gemma 2, arXiv:2408.00118).
-            sinks: (heads,), scores of a key that is always there and has no value (GPT-OSS, arXiv:2309.17453).
-        """
 
 
 def weights(
@@ -102,13 +75,13 @@ def attend(
         p = weights(q, k, sight, text, scale=scale, bias=bias, softcap=softcap, sinks=sinks)
         if seen is not None:
             seen.append(p)
-        p = drop(p, dropout) if dropout else p
+        p = backend(p.detach()).dropout(p, dropout) if dropout else p
         values = _rows(v, sight.keys, text).repeat_interleave(groups, dim=1)
         mixed.append(torch.einsum("hqk,khd->qhd", p, values))
     return torch.cat(mixed) if mixed else q.new_zeros(*q.shape[:2], v.shape[-1])
 
 
-def fused(
+def sdpa(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -120,24 +93,18 @@ def fused(
     dropout: float = 0.0,
     sinks: Tensor | None = None,
 ) -> Tensor:
-    """torch's fused kernel: on a view when the lengths allow it, else a call a text or one padded grid."""
-    if bias is None and not dropout:
-        if gpu.fits(q, k, v):
-            return gpu.attended(q, k, v, sight, scale, softcap, sinks)
-        if softcap is None and sinks is None and gpu.learns(q, k, v, sight):
-            return gpu.learned(q, k, v, sight, scale)
+    """Return the same through torch's fused kernels: on a view where the lengths allow it, else in parts or padded."""
+    plain = bias is None and softcap is None and sinks is None and not dropout
+    if plain and varlen.fits(q, k, v, sight):
+        return varlen.attention(q, k, v, sight, scale)
     if isinstance(sight.keys, Pages):
         rows, own = sight.keys.gathered(), Sight(sight.queries, Runs.of(sight.keys.lengths), sight.causal, sight.window)
-        return fused(q, k[rows], v[rows], own, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks)
+        k, v = k[rows], v[rows]
+        return backend(q).attention(q, k, v, own, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks)
     if softcap is not None or sinks is not None:
         return attend(q, k, v, sight, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks)
-    if bias is None and not dropout:
-        found = decoded(q, k, v, sight, scale)
-        found = attended(q, k, v, sight, scale) if found is None else found
-        if found is not None:
-            return found
     if _learns_wide(q, v):
-        wide = fused(q.float(), k.float(), v.float(), sight, scale=scale, bias=bias, dropout=dropout)
+        wide = sdpa(q.float(), k.float(), v.float(), sight, scale=scale, bias=bias, dropout=dropout)
         return wide.to(v.dtype)
     spacing = sight.keys.spacing
     if bias is None and sight.queries.spacing and spacing and k.shape[0] >= spacing * len(sight.keys):
@@ -270,7 +237,7 @@ def _dropped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool,
     elif mask is not None:
         scores = scores + mask
     shares = scores.softmax(-1, dtype=torch.float32).to(q.dtype)
-    return (drop(shares, p) if p else shares) @ v
+    return (backend(shares.detach()).dropout(shares, p) if p else shares) @ v
 
 
 def _on_views(q: Tensor, k: Tensor, v: Tensor, sight: Sight, spacing: int, scale: float, dropout: float) -> Tensor:

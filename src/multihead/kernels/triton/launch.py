@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from inspect import signature
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from ...errors import InvalidInput
 from ..layout import heads_fit, lined, rows_of, within
-from ..ragged import BLOCK, Pages, Runs, Sight
+from ..ragged import BLOCK, Pages, Sight
 
 WIDEST = 256  # channels of a head, at most
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -54,7 +53,7 @@ def _opened() -> tuple[Any | None, str]:
     return gpu_programs, ""
 
 
-def normed(x: Tensor, weight: Tensor, eps: float, centre: float) -> Tensor:
+def rms_norm(x: Tensor, weight: Tensor, eps: float, centre: float) -> Tensor:
     """See `fused.normed`."""
     flat = rows_of(x)
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
@@ -67,7 +66,7 @@ def normed(x: Tensor, weight: Tensor, eps: float, centre: float) -> Tensor:
     return y
 
 
-def turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     """See `fused.turned`."""
     x, cosines, sines = lined(x), cosines.contiguous(), sines.contiguous()
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -80,7 +79,7 @@ def turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     return y
 
 
-def gated(x: Tensor, act: int) -> Tensor:
+def activation_gate(x: Tensor, act: int) -> Tensor:
     """act(first half) * second half of x (..., 2 * inner); `act` as in `native.ACTIVATIONS`."""
     flat, inner = rows_of(x), x.shape[-1] // 2
     y = x.new_empty(*x.shape[:-1], inner)
@@ -90,7 +89,7 @@ def gated(x: Tensor, act: int) -> Tensor:
     return y
 
 
-def placed(
+def rotate_and_write(
     q: Tensor, k: Tensor, v: Tensor, angles: tuple[Tensor, Tensor], k_store: Tensor, v_store: Tensor, rows: Tensor
 ) -> Tensor:
     """Queries turned as `turned` does; keys, turned likewise, and values go to rows of storage as in `kept`."""
@@ -106,7 +105,7 @@ def placed(
     return out
 
 
-def summed(
+def add_norm(
     x: Tensor, y: Tensor, kind: int, weight: Tensor, bias: Tensor | None, eps: float, centre: float, keep: bool
 ) -> tuple[Tensor, Tensor]:
     """x + y, (rows, width) each, and its norm: 1 by the root mean square, 2 a layer norm. The sum only where `keep`."""
@@ -122,7 +121,7 @@ def summed(
     return total, normed
 
 
-def kept(k: Tensor, v: Tensor, k_store: Tensor, v_store: Tensor, rows: Tensor) -> None:
+def write_rows(k: Tensor, v: Tensor, k_store: Tensor, v_store: Tensor, rows: Tensor) -> None:
     """Writes keys and values (tokens, heads, width) at rows of storage (rows, heads, width); rows below 0 are not."""
     if len(k):
         k, v = (x if x.stride()[1:] == (x.shape[2], 1) else x.contiguous() for x in (k, v))
@@ -133,7 +132,7 @@ def kept(k: Tensor, v: Tensor, k_store: Tensor, v_store: Tensor, rows: Tensor) -
         )  # fmt: skip
 
 
-def followed(told: Tensor, best: Tensor, windows: int, blocks: int) -> None:
+def advance_step(told: Tensor, best: Tensor, windows: int, blocks: int) -> None:
     """Makes the likeliest tokens (texts,) the next ones of a `Standing`'s rows, in place."""
     _launch(told, "follow", (len(told),), told, best, told.stride(0), windows, blocks, BLOCK=BLOCK, num_warps=1)
 
@@ -145,7 +144,7 @@ def fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
     return max(q.shape[2], v.shape[2]) <= WIDEST and q.stride(2) == k.stride(2) == v.stride(2) == 1
 
 
-def attended(
+def attention(
     q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float, softcap: float | None, sinks: Tensor | None
 ) -> Tensor:
     """Attention as `attention.Attend` says, without bias and dropout, of what `fits`.
@@ -189,42 +188,6 @@ def attended(
             CAUSAL=sight.causal, **shape, **told,
         )  # fmt: skip
     return out
-
-
-def learns(q: Tensor, k: Tensor, v: Tensor, sight: Sight) -> bool:
-    """Whether attention of these (rows, heads, width) is for `learned`: gradients, in half precision, on a GPU."""
-    if not q.is_cuda or not q.dtype == k.dtype == v.dtype or q.dtype not in (torch.bfloat16, torch.float16):
-        return False
-    if isinstance(sight.keys, Pages) or not q.shape[2] == v.shape[2] <= WIDEST or q.shape[2] % 8:
-        return False
-    from torch.nn.attention.varlen import varlen_attn
-
-    if "window_size" not in signature(varlen_attn).parameters:  # before torch 2.11
-        return False
-    whole = all(runs == Runs.of(runs.lengths) for runs in (sight.queries, sight.keys))
-    return whole and torch.cuda.get_device_capability(q.device) >= (8, 0)
-
-
-def learned(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Tensor:
-    """Attention through torch's own varying-length FlashAttention, which has gradients (arXiv:2307.08691)."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    groups = q.shape[1] // k.shape[1]
-    if groups > 1:
-        k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-    begins = sight.once(("begins", q.device), lambda: _begins(sight, q.device))
-    longest = sight.queries.longest, sight.keys.longest
-    back = -1 if sight.window is None else sight.window - 1
-    return varlen_attn(q, k, v, *begins, *longest, scale=scale, window_size=(back, 0 if sight.causal else back))  # type: ignore[return-value]
-
-
-def _begins(sight: Sight, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Where queries and keys of each text begin, and the last ones end: (texts + 1,) each, int32."""
-    first, second = (
-        torch.tensor([*runs.begins, sum(runs.lengths)], dtype=torch.int32).to(device)
-        for runs in (sight.queries, sight.keys)
-    )
-    return first, second
 
 
 def _peeked(

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from ...kernels.backend import Bias
 from ...kernels.ragged import Sight
-from ...kernels.torch.attention import Bias
 from ..forward_context import ForwardContext
 from ..positions import Positions
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UnsupportedConfig
+from ...kernels.backend import Bias
+from ...kernels.ops import backend
 from ...kernels.ragged import Sight
-from ...kernels.torch.attention import Bias, attend
-from ...kernels.triton import launch as gpu
+from ...kernels.torch.attention import attend
 from ..cache.layer_cache import KVLayerCache
 from ..forward_context import EncoderOutput, ForwardContext
 from ..positions import Positions, Rotary
@@ -110,7 +111,7 @@ class Attention(nn.Module):
             memory is not None
             and self.pages
             and context.reads_pages
-            and gpu.fits(q, k, v)
+            and backend(q).reads_pages(q, k, v)
             and not memory.plan(context).fresh
         ):
             q, k, v, runs = memory.place(q, k, v, self.positions.turns(context), context)

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ...kernels.backend import Bias
 from ...kernels.ragged import Sight
-from ...kernels.torch.attention import Bias
 from ..activations import Activation
 from ..cache.layer_cache import KVLayerCache, LayerCache
 from ..forward_context import ForwardContext

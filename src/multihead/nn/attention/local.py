@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...kernels.backend import Bias
 from ...kernels.ragged import Runs, Sight
-from ...kernels.torch.attention import Bias
 from ..cache.layer_cache import KVLayerCache
 from ..forward_context import ForwardContext
 from .attention import Attention

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UnsupportedConfig
+from ...kernels.backend import Bias
 from ...kernels.ragged import Sight
-from ...kernels.torch.attention import Bias
 from ..cache.block_pool import room
 from ..forward_context import ForwardContext
 from ..positions import Positions

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ...kernels.backend import Bias
 from ...kernels.ragged import Sight
-from ...kernels.torch.attention import Bias
 from ..cache.layer_cache import XLNetMemory
 from ..forward_context import ForwardContext
 from ..positions import Positions

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import InvalidInput
+from ...kernels.ops import backend
 from ...kernels.ragged import BLOCK, Pages, Runs
-from ...kernels.triton import launch as gpu
 
 if TYPE_CHECKING:
     from ..forward_context import ForwardContext
@@ -127,10 +127,7 @@ class KVLayerCache:
         rows = plan.writes
         if isinstance(rows, slice):
             rows = torch.arange(rows.start, rows.stop, device=k.device)
-        if angles is None:
-            gpu.kept(k, v, self.k, self.v, rows)
-        else:
-            q = gpu.placed(q, k, v, angles, self.k, self.v, rows)
+        q = backend(q).write_pages(q, k, v, angles, self.k, self.v, rows)
         return q, self.k, self.v, plan.pages
 
     def wait(self, k: Tensor, v: Tensor, plan: CachePlan) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...kernels.rows import adam, serves
+from ...kernels.ops import backend
 
 LEAST = 4096  # rows of a table for which it pays
 
@@ -26,7 +26,7 @@ def by_rows(model: nn.Module) -> Iterator[None]:
         module
         for module in model.modules()
         if isinstance(module, nn.Embedding)
-        and serves(module.weight)
+        and updates_rows(module.weight)
         and not module.sparse
         and module.num_embeddings >= LEAST
         and uses[id(module.weight)] == 1
@@ -38,6 +38,11 @@ def by_rows(model: nn.Module) -> Iterator[None]:
     finally:
         for module in found:
             module.sparse = False
+
+
+def updates_rows(table: Tensor) -> bool:
+    """Return whether steps of some rows of a table are faster than those of all."""
+    return backend(table.detach()).updates_rows(table)
 
 
 class AdamW(torch.optim.AdamW):
@@ -58,7 +63,7 @@ class AdamW(torch.optim.AdamW):
         tables: list[tuple[Tensor, Tensor]] = []
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is not None and parameter.grad.is_sparse and not serves(parameter):
+                if parameter.grad is not None and parameter.grad.is_sparse and not updates_rows(parameter):
                     parameter.grad = parameter.grad.to_dense()
                 if parameter.grad is not None and parameter.grad.is_sparse:
                     tables.append((parameter, parameter.grad))
@@ -93,7 +98,8 @@ class AdamW(torch.optim.AdamW):
         changes = torch.zeros(len(rows), table.shape[1], dtype=table.dtype)
         changes.index_copy_(0, self._places[table][read], gradient.values())
         state["step"] += 1
-        adam(table, state["exp_avg"], state["exp_avg_sq"], changes, rows, float(state["step"]), group)
+        moments = state["exp_avg"], state["exp_avg_sq"]
+        backend(table.detach()).adam_rows(table, *moments, changes, rows, float(state["step"]), group)
 
     def _rows(self, table: Tensor, state: dict[str, Tensor], read: Tensor) -> Tensor:
         """Rows that have moments or get some now, in ascending order; `_places` says where each is among them."""

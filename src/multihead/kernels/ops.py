@@ -1,0 +1,46 @@
+"""The operations, each computed by the backend that serves its tensors. A backend is one folder and one entry here."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .backend import BACKENDS, Bias, backend, backend_of
+from .cpu.backend import CpuBackend
+from .ragged import Sight
+from .torch.backend import TorchBackend
+from .torch.linear import FEW_ROWS
+from .triton.backend import TritonBackend
+
+BACKENDS.update({one.name: one for one in (CpuBackend(), TritonBackend(), TorchBackend())})
+
+__all__ = ["BACKENDS", "backend", "backend_of", "dropout", "fused_attention", "linear"]
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x @ weight.T + bias: (rows, inputs) to (rows, outputs); the weight is (outputs, inputs)."""
+    if x.ndim != 2 or x.shape[0] > FEW_ROWS or torch.is_grad_enabled():
+        return F.linear(x, weight, bias)  # which no backend is faster than
+    return backend(x).linear(x, weight, bias)
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """Return x with each number zero with probability p, the others divided by 1 - p (Srivastava et al., 2014)."""
+    return backend(x.detach()).dropout(x, p)
+
+
+def fused_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    sight: Sight,
+    *,
+    scale: float,
+    bias: Bias | None = None,
+    softcap: float | None = None,
+    dropout: float = 0.0,
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """Return attention as `Attend` describes it, in the fastest way that the device and the lengths allow."""
+    return backend(q).attention(q, k, v, sight, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks)

@@ -1,0 +1,48 @@
+"""Attention with gradients through torch's varying-length FlashAttention, on a GPU in half precision."""
+
+from __future__ import annotations
+
+from inspect import signature
+
+import torch
+from torch import Tensor
+
+from ..ragged import Pages, Runs, Sight
+
+WIDEST = 256  # channels of a head, at most
+
+
+def fits(q: Tensor, k: Tensor, v: Tensor, sight: Sight) -> bool:
+    """Whether attention of these (rows, heads, width) is for `learned`: gradients, in half precision, on a GPU."""
+    if not q.is_cuda or not q.dtype == k.dtype == v.dtype or q.dtype not in (torch.bfloat16, torch.float16):
+        return False
+    if isinstance(sight.keys, Pages) or not q.shape[2] == v.shape[2] <= WIDEST or q.shape[2] % 8:
+        return False
+    from torch.nn.attention.varlen import varlen_attn
+
+    if "window_size" not in signature(varlen_attn).parameters:  # before torch 2.11
+        return False
+    whole = all(runs == Runs.of(runs.lengths) for runs in (sight.queries, sight.keys))
+    return whole and torch.cuda.get_device_capability(q.device) >= (8, 0)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Tensor:
+    """Attention through torch's own varying-length FlashAttention, which has gradients (arXiv:2307.08691)."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    groups = q.shape[1] // k.shape[1]
+    if groups > 1:
+        k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    begins = sight.once(("begins", q.device), lambda: _begins(sight, q.device))
+    longest = sight.queries.longest, sight.keys.longest
+    back = -1 if sight.window is None else sight.window - 1
+    return varlen_attn(q, k, v, *begins, *longest, scale=scale, window_size=(back, 0 if sight.causal else back))  # type: ignore[return-value]
+
+
+def _begins(sight: Sight, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where queries and keys of each text begin, and the last ones end: (texts + 1,) each, int32."""
+    first, second = (
+        torch.tensor([*runs.begins, sum(runs.lengths)], dtype=torch.int32).to(device)
+        for runs in (sight.queries, sight.keys)
+    )
+    return first, second
