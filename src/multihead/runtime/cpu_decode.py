@@ -116,6 +116,11 @@ class CpuDecodeStep:
     Args:
         spec: of its stack, for which `fits_cpu_decode` holds. scorer: (width) to (vocabulary). store: of its KV cache.
         dtype: of states. rounded: whether logits are rounded to it, too; else they are float32.
+
+    Attributes:
+        words: of the vocabulary. most: sequences up to which torch is not faster; None for any number.
+        padding_id: a token without a position, which these steps do not read; None for none.
+        max_positions: number of positions with an embedding; None for any number.
     """
 
     def __init__(
@@ -132,7 +137,7 @@ class CpuDecodeStep:
         self._steps = (native.Step * len(layers))()
         self._tensors = [weights, *[set_layer(*one) for one in zip(self._steps, layers, weights, strict=True)]]
         kinds = [one.qkv.kind for one in weights if isinstance(one.qkv, StridedWeight)]
-        self.most = most_rows(dtype, max(kinds)) if kinds else None  # sequences up to which torch is not faster
+        self.most = most_rows(dtype, max(kinds)) if kinds else None
         self._table = np.frombuffer(memoryview(self._steps).cast("B"), np.dtype(native.Step))
         self._room = room_of(weights)
         self._windows = groups([layer.memory().window for layer in layers])
@@ -142,22 +147,32 @@ class CpuDecodeStep:
         self._angles: list[tuple[Tensor, Tensor]] = []
         self._biases: list[Tensor] = []
         self.crosses, self.words = isinstance(layers[0], CrossLayer), stack.embed.token.num_embeddings
-        self._first, self._norm = norm_spec(stack.embed.norm) or NormSpec(), norm_spec(stack.norm) or NormSpec()
-        self._learned: Tensor | None = None
+        self._position: Any = stack.embed.position
+        learned = isinstance(self._position, LearnedPositions)
+        self.padding_id: int | None = getattr(self._position, "padding", None)
+        self.max_positions: int | None = self._position.count if learned else None
+        self._positions = self._position.table.weight[self._position.offset :].to(dtype) if learned else None
         self._source: tuple[EncoderOutput, Any] | None = None
-        token = stack.embed.token
-        self._scale = token.factor if isinstance(token, ScaledEmbedding) else stack.embed.factor
+        self._arguments = self._constants()
 
-    @property
-    def padding_id(self) -> int | None:
-        """A token without a position, which these steps do not read."""
-        return getattr(self.stack.embed.position, "padding", None)
-
-    @property
-    def max_positions(self) -> int | None:
-        """Number of positions with an embedding; None for any number."""
-        position = self.stack.embed.position
-        return position.count if isinstance(position, LearnedPositions) else None
+    def _constants(self) -> Any:
+        """The native call's arguments, with the fields that no step changes."""
+        stack, token = self.stack, self.stack.embed.token
+        first, last = norm_spec(stack.embed.norm) or NormSpec(), norm_spec(stack.norm) or NormSpec()
+        tensors = [token.weight.detach(), first.weight, first.bias, last.weight, last.bias]
+        self._tensors.append(tensors)
+        words, first_weight, first_bias, norm_weight, norm_bias = map(address_of, tensors)
+        return native.Walk(
+            stack=native.Pass(
+                steps=ctypes.addressof(self._steps), layers=len(self._steps), states=token.embedding_dim,
+                type=native.TYPES[self.dtype], causal=1,
+            ),
+            words=words, vocabulary=self.words, scorer=self.scorer.address, first_weight=first_weight,
+            first_bias=first_bias, norm_weight=norm_weight, norm_bias=norm_bias, first_eps=first.eps,
+            norm_eps=last.eps, first=first.kind, norm=last.kind, windows=len(self._windows), turned=len(self._rotary),
+            scale=token.factor if isinstance(token, ScaledEmbedding) else stack.embed.factor,
+            score_type=native.TYPES[self.score_dtype],
+        )  # fmt: skip
 
     def bind_cache(self) -> bool:
         """Stores the addresses of keys and values. Returns whether the kernels can read them there."""
@@ -202,7 +217,8 @@ class CpuDecodeStep:
             where one is infinite or not a number.
         """
         count = len(tokens)
-        x = torch.empty(count, self.stack.embed.token.embedding_dim, dtype=self.dtype)
+        arguments, width = self._arguments, self._arguments.stack.states
+        x = torch.empty(count, width, dtype=self.dtype)
         scores = torch.empty(count, self.scorer.outputs, dtype=self.score_dtype)
         chosen = torch.empty(steps + 1, count, dtype=torch.long)
         chosen[0] = torch.tensor(tokens)
@@ -212,24 +228,14 @@ class CpuDecodeStep:
             self._set_slots(entry, window, each, arrays)
         last = max(max(positions) + steps, expected)
         self._set_biases(last)
-        angles, embed, norms = self._set_angles(count, last, arrays), self.stack.embed, (self._first, self._norm)
-        room = torch.empty(count * (self._room + x.shape[1]), dtype=self.dtype)
-        first_weight, first_bias, norm_weight, norm_bias = (
-            address_of(x) for norm in norms for x in (norm.weight, norm.bias)
-        )
-        arguments = native.Walk(
-            stack=native.Pass(
-                steps=ctypes.addressof(self._steps), x=x.data_ptr(), room=room.data_ptr(), layers=len(self._steps),
-                texts=count, tokens=count, states=x.shape[1], type=native.TYPES[self.dtype], causal=1,
-            ),
-            keys=ctypes.addressof(keys), angles=ctypes.addressof(angles), words=embed.token.weight.data_ptr(),
-            learned=self._position_table(last), first_weight=first_weight, first_bias=first_bias,
-            norm_weight=norm_weight, norm_bias=norm_bias, scorer=self.scorer.address, scores=scores.data_ptr(),
-            tokens=chosen.data_ptr(), places=ctypes.addressof(here), ends=ctypes.addressof(ending), steps=steps,
-            windows=len(keys), turned=len(angles), vocabulary=self.words, end_count=len(ends), scale=self._scale,
-            first_eps=self._first.eps, norm_eps=self._norm.eps, first=self._first.kind, norm=self._norm.kind,
-            score_type=native.TYPES[self.score_dtype],
-        )  # fmt: skip
+        angles = self._set_angles(count, last, arrays)
+        room = torch.empty(count * (self._room + width), dtype=self.dtype)
+        stack = arguments.stack
+        stack.x, stack.room, stack.texts, stack.tokens = x.data_ptr(), room.data_ptr(), count, count
+        arguments.keys, arguments.angles = ctypes.addressof(keys), ctypes.addressof(angles)
+        arguments.learned, arguments.scores = self._position_table(last), scores.data_ptr()
+        arguments.tokens, arguments.places = chosen.data_ptr(), ctypes.addressof(here)
+        arguments.ends, arguments.end_count, arguments.steps = ctypes.addressof(ending), len(ends), steps
         made = native.library().mh_walk(ctypes.byref(arguments), torch.get_num_threads())
         return x, scores, chosen[1 : made + 1]
 
@@ -237,7 +243,7 @@ class CpuDecodeStep:
         """Gives a window's layers, and the code between steps, the addresses of their cache slots."""
         numbers = [native.numbers(each) for each in (slots.writes, slots.begins, slots.lengths, slots.copies)]
         arrays.extend(numbers)
-        writes, begins, lengths, copies = map(address_of, numbers)
+        writes, begins, lengths, copies = map(ctypes.addressof, numbers)
         entry.writes, entry.begins, entry.lengths, entry.copies = writes, begins, lengths, copies
         entry.copied, entry.window = len(slots.copies) // 3, window or 0
         layers, index = self._windows[window], address_of(slots.index)
@@ -246,12 +252,11 @@ class CpuDecodeStep:
 
     def _position_table(self, count: int) -> int:
         """Address of the embeddings of so many positions, (positions, width); 0 for a model without."""
-        position = self.stack.embed.position
-        if isinstance(position, LearnedPositions):
-            self._learned = position.table.weight[position.offset :].to(self.dtype)
-        elif position is not None and (self._learned is None or len(self._learned) < count):
-            self._learned = position(torch.arange(max(count, SHORTEST))).to(self.dtype)
-        return address_of(self._learned)
+        if self._position is None:
+            return 0
+        if self._positions is None or (self.max_positions is None and len(self._positions) < count):
+            self._positions = self._position(torch.arange(max(count, SHORTEST))).to(self.dtype)
+        return self._positions.data_ptr()
 
     def _set_biases(self, count: int) -> None:
         """Gives layers the biases of the scores of so many keys, where they have any."""
