@@ -29,7 +29,7 @@ from ..nn.empty import empty_weights
 from ..nn.quantized_linear import quantize
 from ..nn.weights import initialize
 from ..runtime.prepare import decode, hidden_dtype, resolve_precision
-from ..runtime.prepare import load as load_prepared
+from ..runtime.prepared_files import load as load_prepared
 from .fill_weights import NewWeights, fill, warn_of_new
 from .pretrained import PreTrainedModel
 from .tied_weights import as_stored, settled

@@ -17,7 +17,7 @@ from ..files import rebuilt
 from ..hub.local import is_adapter
 from ..nn.empty import empty_weights
 from ..nn.quantized_linear import is_quantized
-from ..runtime.prepare import save as save_prepared
+from ..runtime.prepared_files import save as save_prepared
 from .pretrained import PreTrainedModel
 
 
