@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from multihead.kernels.ops import dropout, fused_attention
-from multihead.kernels.ragged import Runs, Sight
+from multihead.kernels.ragged import AttentionMask, SequenceLayout
 from multihead.kernels.torch.attention import attend
 
 
@@ -63,8 +63,8 @@ def test_attention_with_dropout_is_without_it_in_the_mean(causal):
     torch.manual_seed(3)
     lengths = (5, 3, 9)
     q, k, v = (torch.randn(sum(lengths), 2, 4) for _ in range(3))
-    sight = Sight(Runs.of(lengths), Runs.of(lengths), causal)
-    wanted = attend(q, k, v, sight, scale=0.5)
-    found = torch.stack([fused_attention(q, k, v, sight, scale=0.5, dropout=0.2) for _ in range(3000)])
+    attention_mask = AttentionMask(SequenceLayout.packed(lengths), SequenceLayout.packed(lengths), causal)
+    wanted = attend(q, k, v, attention_mask, scale=0.5)
+    found = torch.stack([fused_attention(q, k, v, attention_mask, scale=0.5, dropout=0.2) for _ in range(3000)])
     assert float((found.mean(0) - wanted).abs().max()) < 0.06
     assert float(found.std(0).max()) > 0.1

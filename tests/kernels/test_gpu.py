@@ -22,7 +22,7 @@ pytest.importorskip("triton")
 import multihead
 from multihead.generation.strategies.base import Job
 from multihead.kernels.ops import fused_attention
-from multihead.kernels.ragged import BLOCK, Pages, Runs, Sight
+from multihead.kernels.ragged import BLOCK, AttentionMask, PagedLayout, SequenceLayout
 from multihead.kernels.torch.attention import attend
 from multihead.kernels.torch.backend import rotate as turned
 from multihead.kernels.triton import launch as gpu
@@ -107,7 +107,7 @@ def test_gates(act: int, definition: Any) -> None:
     close(gpu.activation_gate(x, act), definition(x[:, :70]) * x[:, 70:])
 
 
-def paged(k: Tensor, v: Tensor, runs: Runs) -> tuple[Tensor, Tensor, Pages]:
+def paged(k: Tensor, v: Tensor, runs: SequenceLayout) -> tuple[Tensor, Tensor, PagedLayout]:
     """The same keys and values in blocks of storage, in no order; what is in none of them is not a number."""
     counts = [-(-length // BLOCK) for length in runs.lengths]
     free = torch.randperm(sum(counts) + 2).tolist()
@@ -118,7 +118,11 @@ def paged(k: Tensor, v: Tensor, runs: Runs) -> tuple[Tensor, Tensor, Pages]:
     gpu.write_rows(k, v, stores[0], stores[1], torch.tensor(rows, device=DEVICE))
     table = torch.tensor([t + [0] * (max(counts) - len(t)) for t in tables], dtype=torch.int32, device=DEVICE)
     lengths = torch.tensor(runs.lengths, dtype=torch.int32, device=DEVICE)
-    return stores[0], stores[1], Pages((), runs.lengths, table, lengths, lambda: torch.tensor(rows, device=DEVICE))
+    return (
+        stores[0],
+        stores[1],
+        PagedLayout((), runs.lengths, table, lengths, lambda: torch.tensor(rows, device=DEVICE)),
+    )
 
 
 HEADS = [(4, 4, 16, 16), (6, 2, 24, 40), (3, 1, 64, 64)]
@@ -132,7 +136,10 @@ def test_attention_equals_its_definition(data: st.DataObject) -> None:
     one = data.draw(st.booleans())
     new = data.draw(st.lists(st.just(1) if one else st.integers(0, LONG), min_size=1, max_size=3))
     old = [data.draw(st.integers(0 if n else 1, 3 * LONG)) for n in new]
-    queries, keys = Runs.of(tuple(new)), Runs.of(tuple(a + b for a, b in zip(new, old, strict=True)))
+    queries, keys = (
+        SequenceLayout.packed(tuple(new)),
+        SequenceLayout.packed(tuple(a + b for a, b in zip(new, old, strict=True))),
+    )
     window, causal = data.draw(st.sampled_from([None, 1, 9, 70])), True if one else data.draw(st.booleans())
     softcap = data.draw(st.sampled_from([None, 5.0]))
     q, k, v = (drawn(sum(r.lengths), n, w) for r, n, w in (
@@ -140,23 +147,23 @@ def test_attention_equals_its_definition(data: st.DataObject) -> None:
     ))  # fmt: skip
     sinks = drawn(heads) if data.draw(st.booleans()) else None
     told = {"scale": 0.3, "softcap": softcap, "sinks": sinks}
-    wanted = attend(q, k, v, Sight(queries, keys, causal, window), **told)
-    close(gpu.attention(q, k, v, Sight(queries, keys, causal, window), 0.3, softcap, sinks), wanted)
+    wanted = attend(q, k, v, AttentionMask(queries, keys, causal, window), **told)
+    close(gpu.attention(q, k, v, AttentionMask(queries, keys, causal, window), 0.3, softcap, sinks), wanted)
     k, v, pages = paged(k, v, keys)
-    sight = Sight(queries, pages, causal, window)
-    close(gpu.attention(q, k, v, sight, 0.3, softcap, sinks), wanted)
+    attention_mask = AttentionMask(queries, pages, causal, window)
+    close(gpu.attention(q, k, v, attention_mask, 0.3, softcap, sinks), wanted)
     nothing = [torch.zeros(heads, a, b, device=DEVICE) for a, b in zip(queries.lengths, keys.lengths, strict=True)]
     close(
-        fused_attention(q, k, v, sight, bias=nothing.__getitem__, **told), wanted
+        fused_attention(q, k, v, attention_mask, bias=nothing.__getitem__, **told), wanted
     )  # what a bias is added to reads no pages
 
 
 def test_half_precision() -> None:
     for dtype in (torch.bfloat16, torch.float16) if REAL else (torch.float16,):  # Triton's interpreter has no bfloat16
         q, k, v = (drawn(100, heads, 64).to(dtype) for heads in (6, 2, 2))
-        for runs in (Runs.of((60, 40)), Runs.of((100,))):
-            wanted = attend(q.float(), k.float(), v.float(), Sight(runs, runs, True), scale=0.1)
-            close(gpu.attention(q, k, v, Sight(runs, runs, True), 0.1, None, None), wanted, 2e-2)
+        for runs in (SequenceLayout.packed((60, 40)), SequenceLayout.packed((100,))):
+            wanted = attend(q.float(), k.float(), v.float(), AttentionMask(runs, runs, True), scale=0.1)
+            close(gpu.attention(q, k, v, AttentionMask(runs, runs, True), 0.1, None, None), wanted, 2e-2)
 
 
 @pytest.mark.parametrize("window", [24, 33, 64, 97])
@@ -171,10 +178,12 @@ def test_blocks_that_a_window_has_left_are_not_read(window: int, blocks: int) ->
         store[BLOCK : BLOCK + len(rows)] = rows
     table = torch.tensor([[0] * gone + list(range(gone + 1, count + 1))], dtype=torch.int32, device=DEVICE)
     counts = torch.tensor([old + new], dtype=torch.int32, device=DEVICE)
-    pages = Pages((), (old + new - gone * BLOCK,), table, counts, lambda: None)
-    found = gpu.attention(q, *stores, Sight(Runs.of((new,)), pages, True, window), 0.2, None, None)
-    sight = Sight(Runs.of((new,)), Runs.of((old + new,)), True, window)
-    close(found, attend(q.float(), k.float(), v.float(), sight, scale=0.2), 1e-2)
+    pages = PagedLayout((), (old + new - gone * BLOCK,), table, counts, lambda: None)
+    found = gpu.attention(
+        q, *stores, AttentionMask(SequenceLayout.packed((new,)), pages, True, window), 0.2, None, None
+    )
+    attention_mask = AttentionMask(SequenceLayout.packed((new,)), SequenceLayout.packed((old + new,)), True, window)
+    close(found, attend(q.float(), k.float(), v.float(), attention_mask, scale=0.2), 1e-2)
 
 
 @pytest.mark.parametrize(("kind", "width"), [("fp32", 128), ("fp32", 256), ("bf16", 128), ("bf16", 256)])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multihead.kernels.ops import fused_attention
-from multihead.kernels.ragged import Runs, Sight
+from multihead.kernels.ragged import AttentionMask, SequenceLayout
 from multihead.kernels.torch.attention import attend
 from multihead.kernels.torch.grids import gathered, picked
 
@@ -40,8 +40,8 @@ def test_gradients_of_attention_are_the_definitions(lengths, causal, groups):
     k, v = (torch.randn(total, 4 // groups, 6, dtype=torch.float64, requires_grad=True) for _ in range(2))
     weight, found = torch.randn(total, 4, 6, dtype=torch.float64), []
     for way in (attend, fused_attention):
-        sight = Sight(Runs.of(lengths), Runs.of(lengths), causal)
-        (way(q, k, v, sight, scale=0.4) * weight).sum().backward()
+        attention_mask = AttentionMask(SequenceLayout.packed(lengths), SequenceLayout.packed(lengths), causal)
+        (way(q, k, v, attention_mask, scale=0.4) * weight).sum().backward()
         found.append([x.grad.clone() for x in (q, k, v)])
         for x in (q, k, v):
             x.grad = None
@@ -56,8 +56,8 @@ def test_half_precision_learns_with_gradients_near_those_of_float32():
     found = []
     for dtype in (torch.float32, torch.bfloat16):
         q, k, v = (x.to(dtype, copy=True).requires_grad_() for x in start)
-        sight = Sight(Runs.of(lengths), Runs.of(lengths))
-        out = fused_attention(q, k, v, sight, scale=0.35)
+        attention_mask = AttentionMask(SequenceLayout.packed(lengths), SequenceLayout.packed(lengths))
+        out = fused_attention(q, k, v, attention_mask, scale=0.35)
         assert out.dtype == dtype
         out.float().square().sum().backward()
         found.append([x.grad.float() for x in (q, k, v)])
@@ -68,6 +68,6 @@ def test_half_precision_learns_with_gradients_near_those_of_float32():
 @pytest.mark.parametrize("together", [(1, 1, 1), (5, 5, 5), (1, 40, 2)])
 def test_a_pass_of_any_shape_gives_a_gradient_to_each_row(together):
     q = torch.randn(sum(together), 2, 4, requires_grad=True)
-    sight = Sight(Runs.of(together), Runs.of(together))
-    fused_attention(q, q, q, sight, scale=0.5).square().sum().backward()
+    attention_mask = AttentionMask(SequenceLayout.packed(together), SequenceLayout.packed(together))
+    fused_attention(q, q, q, attention_mask, scale=0.5).square().sum().backward()
     assert bool((q.grad.abs().sum((1, 2)) > 0).all())

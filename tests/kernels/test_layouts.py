@@ -17,7 +17,7 @@ from multihead.kernels.cpu.attention import decode, prefill
 from multihead.kernels.cpu.backend import SeededDropout
 from multihead.kernels.ops import backend, fused_attention, linear
 from multihead.kernels.quantization.registry import FORMATS
-from multihead.kernels.ragged import Runs, Sight
+from multihead.kernels.ragged import AttentionMask, SequenceLayout
 from multihead.kernels.torch.attention import attend
 from multihead.kernels.torch.backend import TorchBackend, rotate
 from multihead.kernels.triton import launch as gpu
@@ -133,8 +133,8 @@ def test_turns(device, way, width):
         close(rotary(x, wrong, sin), expected)  # by the table, which is right
 
 
-RUNS = Runs.of((3, 1, 4))
-ONE = Runs.of((1, 1, 1))
+RUNS = SequenceLayout.packed((3, 1, 4))
+ONE = SequenceLayout.packed((1, 1, 1))
 
 
 @pytest.mark.parametrize("queries", [ONE, RUNS], ids=["one", "many"])
@@ -148,35 +148,35 @@ def test_attention(device, way, queries, dtype):
         way(drawn(8, 2, 16, seed=1).to(dtype)),
         way(drawn(8, 2, 32, seed=2).to(dtype)),
     )
-    sight, tolerance = Sight(queries, RUNS, causal=True), 1e-5 if dtype is torch.float32 else 2e-2
-    expected = attend(q.float(), k.float(), v.float(), sight, scale=0.3)
-    close(fused_attention(q, k, v, sight, scale=0.3), expected, tolerance)
+    attention_mask, tolerance = AttentionMask(queries, RUNS, causal=True), 1e-5 if dtype is torch.float32 else 2e-2
+    expected = attend(q.float(), k.float(), v.float(), attention_mask, scale=0.3)
+    close(fused_attention(q, k, v, attention_mask, scale=0.3), expected, tolerance)
     if device == "cpu":
-        close(decode(q, k, v, sight, 0.3), expected, tolerance)
-        close(prefill(q, k, v, sight, 0.3), expected, tolerance)
+        close(decode(q, k, v, attention_mask, 0.3), expected, tolerance)
+        close(prefill(q, k, v, attention_mask, 0.3), expected, tolerance)
     else:
-        close(gpu.attention(q, k, v, sight, 0.3, None, None), expected, tolerance)
+        close(gpu.attention(q, k, v, attention_mask, 0.3, None, None), expected, tolerance)
 
 
 def test_attention_of_what_does_not_go_together_is_nothing_for_kernels(device):
     q, k, v = drawn(3, 4, 16), drawn(8, 2, 16), drawn(8, 2, 16)
-    beyond, before = Runs((0, 3, 4), (3, 1, 5)), Runs((-1, 3, 4), (3, 1, 4))
+    beyond, before = SequenceLayout((0, 3, 4), (3, 1, 5)), SequenceLayout((-1, 3, 4), (3, 1, 4))
     wrong = [
         (q, k[:, :1], v), (q, k, v[:7]), (q, k, v.bfloat16()), (q[..., :8], k, v), (q[:, :3], k, v),
         (q.double(), k.double(), v.double()), (q, k[:, :0], v[:, :0]),
     ]  # fmt: skip
     for parts in wrong:
         for half in (parts, [x.bfloat16() if x.dtype is torch.float32 else x for x in parts]):
-            one = Sight(ONE, RUNS)
+            one = AttentionMask(ONE, RUNS)
             assert decode(*half, one, 0.3) is None or half is not parts
             assert prefill(*half, one, 0.3) is None or half is not parts
     for runs in (beyond, before):
-        assert decode(q, k, v, Sight(ONE, runs), 0.3) is None
-        assert prefill(q.bfloat16(), k.bfloat16(), v.bfloat16(), Sight(ONE, runs), 0.3) is None
+        assert decode(q, k, v, AttentionMask(ONE, runs), 0.3) is None
+        assert prefill(q.bfloat16(), k.bfloat16(), v.bfloat16(), AttentionMask(ONE, runs), 0.3) is None
         if device == "gpu":
             with pytest.raises(InvalidInput, match="beyond"):
-                gpu.attention(q, k, v, Sight(ONE, runs), 0.3, None, None)
-    nothing = Sight(ONE, Runs.of((3, 0, 4)))
+                gpu.attention(q, k, v, AttentionMask(ONE, runs), 0.3, None, None)
+    nothing = AttentionMask(ONE, SequenceLayout.packed((3, 0, 4)))
     assert decode(q, k, v, nothing, 0.3) is None
     if device == "gpu":
         assert not gpu.fits(q, k[:, :1], v)

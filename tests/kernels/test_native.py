@@ -19,7 +19,7 @@ from multihead.kernels.cpu.backend import CpuBackend, SeededDropout, rotate
 from multihead.kernels.quantization.base import PackedWeight, format_of, pack
 from multihead.kernels.quantization.panels import GROUP
 from multihead.kernels.quantization.registry import FORMATS
-from multihead.kernels.ragged import Runs, Sight
+from multihead.kernels.ragged import AttentionMask, SequenceLayout
 from multihead.kernels.torch.attention import attend
 from multihead.kernels.torch.backend import TorchBackend
 from multihead.kernels.torch.backend import rotate as turned
@@ -144,22 +144,27 @@ def test_turning_is_its_definition(level, rotated):
 @pytest.mark.parametrize("heads", [(6, 2), (3, 3)])
 def test_one_query_a_text_is_attention(level, window, heads):
     q, k, v = drawn(4, heads[0], 48), drawn(40, heads[1], 48, seed=1), drawn(40, heads[1], 16, seed=2)
-    sight = Sight(Runs.of((1,) * 4), Runs((3, 0, 30, 12), (7, 1, 9, 18)), True, window)
-    got = decode(q, k, v, sight, 0.2)
+    attention_mask = AttentionMask(
+        SequenceLayout.packed((1,) * 4), SequenceLayout((3, 0, 30, 12), (7, 1, 9, 18)), True, window
+    )
+    got = decode(q, k, v, attention_mask, 0.2)
     assert got is not None
-    close(got, attend(q, k, v, sight, scale=0.2), 1e-5)
+    close(got, attend(q, k, v, attention_mask, scale=0.2), 1e-5)
 
 
 @pytest.mark.parametrize(("causal", "window"), [(False, None), (True, None), (True, 5), (False, 9)])
 @pytest.mark.parametrize(("heads", "width"), [((4, 2), 32), ((3, 3), 48), ((2, 1), 128)])
 def test_many_queries_a_text_are_attention(level, causal, window, heads, width):
     lengths = (7, 1, 0, 70, 13)
-    keys = Runs((3, 10, 11, 11, 90), (7, 4, 0, 75, 13))
+    keys = SequenceLayout((3, 10, 11, 11, 90), (7, 4, 0, 75, 13))
     q, k = drawn(sum(lengths), heads[0], width).bfloat16(), drawn(110, heads[1], width, seed=1).bfloat16()
-    v, sight = drawn(110, heads[1], 64, seed=2).bfloat16(), Sight(Runs.of(lengths), keys, causal, window)
-    got = prefill(q, k, v, sight, 0.2)
+    v, attention_mask = (
+        drawn(110, heads[1], 64, seed=2).bfloat16(),
+        AttentionMask(SequenceLayout.packed(lengths), keys, causal, window),
+    )
+    got = prefill(q, k, v, attention_mask, 0.2)
     assert got is not None
-    close(got, attend(q.float(), k.float(), v.float(), sight, scale=0.2), 1e-2)
+    close(got, attend(q.float(), k.float(), v.float(), attention_mask, scale=0.2), 1e-2)
 
 
 @pytest.mark.parametrize("kind", [name for name in FORMATS if format_of(name).kernel is not None])

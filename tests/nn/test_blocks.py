@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from multihead.errors import InvalidInput, MemoryFull
-from multihead.kernels.ragged import Runs
+from multihead.kernels.ragged import SequenceLayout
 from multihead.nn.attention.attention import Attention
 from multihead.nn.cache.block_pool import BLOCK, BlockPool, MemoryBudget
 from multihead.nn.cache.store import BatchCache, KVCacheManager
@@ -30,7 +30,7 @@ TABLE = torch.randn(WORDS, WIDTH, generator=torch.Generator().manual_seed(1))
 
 
 def alone(modules, tokens):
-    runs = Runs.of((len(tokens),))
+    runs = SequenceLayout.packed((len(tokens),))
     context = ForwardContext(places(runs, CPU), runs)
     with torch.inference_mode():
         return [module(TABLE[tokens], context, None) for module in modules]
@@ -38,7 +38,7 @@ def alone(modules, tokens):
 
 def read(modules, store, texts, news):
     """One pass over the next tokens of some texts: each module's outputs, a text."""
-    runs, cache = Runs.of(tuple(map(len, news))), BatchCache(store, texts)
+    runs, cache = SequenceLayout.packed(tuple(map(len, news))), BatchCache(store, texts)
     context = ForwardContext(places(runs, CPU, cache.lengths), runs, cache=cache)
     words = TABLE[[token for new in news for token in new]]
     with torch.inference_mode():

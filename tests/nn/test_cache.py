@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multihead.kernels.ragged import Runs
+from multihead.kernels.ragged import SequenceLayout
 from multihead.nn.attention.attention import Attention
 from multihead.nn.cache.store import BatchCache
 from multihead.nn.forward_context import ForwardContext
@@ -24,7 +24,7 @@ def layer(kind):
 
 def run(module, texts, memory):
     """One pass over each text's next tokens, in a cache when one is given."""
-    runs = Runs.of(tuple(len(t) for t in texts))
+    runs = SequenceLayout.packed(tuple(len(t) for t in texts))
     past = memory.lengths if memory else None
     context = ForwardContext(places(runs, torch.device("cpu"), past), runs, cache=memory)
     with torch.no_grad():

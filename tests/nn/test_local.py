@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from multihead.kernels.ragged import Runs
+from multihead.kernels.ragged import SequenceLayout
 from multihead.nn.attention.local import LocalAttention, TransientGlobalAttention
 from multihead.nn.attention.position_bias import BucketedBias
 from multihead.nn.forward_context import ForwardContext, OutputCapture
@@ -27,7 +27,7 @@ def test_blocks_give_what_whole_texts_give(window, block):
     with torch.no_grad():
         for parameter in attention.parameters():
             parameter.normal_(0.3, 0.5)
-    runs = Runs.of((300, 0, 128, 3, 129))
+    runs = SequenceLayout.packed((300, 0, 128, 3, 129))
     x, positions = torch.randn(sum(runs.lengths), 12), places(runs, torch.device("cpu"))
     shown = OutputCapture(attentions=[])
     with torch.no_grad():

@@ -12,7 +12,7 @@ import torch
 import multihead
 import multihead.errors
 from multihead.kernels.ops import fused_attention
-from multihead.kernels.ragged import Runs, Sight
+from multihead.kernels.ragged import AttentionMask, SequenceLayout
 from multihead.kernels.torch import varlen
 from multihead.kernels.torch.attention import attend
 from multihead.nn.cache.store import KVCacheManager
@@ -106,12 +106,12 @@ def test_draws_are_repeatable() -> None:
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_gradients(dtype: torch.dtype, causal: bool, window: int | None) -> None:
-    runs = Runs.of((30, 1, 50))
+    runs = SequenceLayout.packed((30, 1, 50))
     wide = [torch.randn(81, heads, 32, device="cuda", requires_grad=True) for heads in (4, 2, 2)]
     own = [x.detach().to(dtype).requires_grad_() for x in wide]
     weight = torch.randn(81, 4, 32, device="cuda")
     for parts, way in ((wide, attend), (own, fused_attention)):
-        (way(*parts, Sight(runs, runs, causal, window), scale=0.2).float() * weight).sum().backward()
+        (way(*parts, AttentionMask(runs, runs, causal, window), scale=0.2).float() * weight).sum().backward()
     bound = 1e-4 if dtype == torch.float32 else 0.06
     for a, b in zip(wide, own, strict=True):
         torch.testing.assert_close(b.grad.float(), a.grad, rtol=bound, atol=bound)

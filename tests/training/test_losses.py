@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import multihead
 from multihead.heads.losses import IGNORED
-from multihead.kernels.ragged import Runs
+from multihead.kernels.ragged import SequenceLayout
 from multihead.training.objectives import losses
 from multihead.training.objectives.token import Objective, Words, objective_of
 
@@ -171,7 +171,7 @@ def test_a_batch_without_a_labeled_word_has_no_loss_and_no_gradient():
 
 def test_spans_are_the_mean_of_both_sides_and_leave_out_answers_outside():
     torch.manual_seed(0)
-    runs, scores = Runs.of((4, 6, 3)), torch.randn(13, 2, dtype=torch.float64, requires_grad=True)
+    runs, scores = SequenceLayout.packed((4, 6, 3)), torch.randn(13, 2, dtype=torch.float64, requires_grad=True)
     starts, ends = torch.tensor([1, 6, 0]), torch.tensor([3, 6, 2])  # the second text has 6 tokens: 0 to 5
     loss = losses.spans(scores, runs, starts, ends)
     parts = scores.split(runs.lengths)
@@ -186,7 +186,7 @@ def test_spans_are_the_mean_of_both_sides_and_leave_out_answers_outside():
 
 def test_log_probabilities_of_answers_are_the_written_sum():
     torch.manual_seed(0)
-    runs, table = Runs.of((3, 0, 4)), torch.randn(9, 5, dtype=torch.float64)
+    runs, table = SequenceLayout.packed((3, 0, 4)), torch.randn(9, 5, dtype=torch.float64)
     states = torch.randn(7, 5, dtype=torch.float64)
     labels = torch.tensor([IGNORED, 4, IGNORED, 2, 8, IGNORED, 1])
     found = losses.sequence_scores(lambda x: x @ table.T, states, labels, runs)

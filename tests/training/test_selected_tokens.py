@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import multihead
-from multihead.kernels.ragged import Runs
+from multihead.kernels.ragged import SequenceLayout
 from multihead.nn.forward_context import SelectedTokens
 from multihead.training.objectives.packed_batch import Tokens, states, states_at
 
@@ -43,12 +43,12 @@ def gradients(model, hidden, weight):
 def test_states_and_gradients_are_those_of_the_whole_layer(name, rows):
     model = model_of(name)
     assert model.backbone.supports_selected_tokens is MODELS[name][1]
-    runs = Runs.of((7, 3, 5))
+    runs = SequenceLayout.packed((7, 3, 5))
     tokens = Tokens(torch.randint(6, 60, (15,), generator=torch.Generator().manual_seed(1)), runs)
     selected = {
         "firsts": SelectedTokens.firsts(runs, tokens.ids.device),
-        "some": SelectedTokens(torch.tensor([1, 6, 7, 8, 14]), Runs.of((2, 2, 1))),
-        "none of a text": SelectedTokens(torch.tensor([2, 13]), Runs.of((1, 0, 1))),
+        "some": SelectedTokens(torch.tensor([1, 6, 7, 8, 14]), SequenceLayout.packed((2, 2, 1))),
+        "none of a text": SelectedTokens(torch.tensor([2, 13]), SequenceLayout.packed((1, 0, 1))),
     }[rows]
     whole = states(model, tokens)[0][selected.rows]
     weight = torch.randn_like(whole)

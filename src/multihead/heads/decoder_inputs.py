@@ -8,12 +8,12 @@ from torch import Tensor
 
 from ..config import Config
 from ..errors import InvalidInput
-from ..kernels.ragged import Runs
+from ..kernels.ragged import SequenceLayout
 
-ShiftRight = Callable[[Tensor, Runs, Config], Tensor]  # ids (tokens,) -> ids (tokens,)
+ShiftRight = Callable[[Tensor, SequenceLayout, Config], Tensor]  # ids (tokens,) -> ids (tokens,)
 
 
-def after_start(ids: Tensor, runs: Runs, config: Config) -> Tensor:
+def after_start(ids: Tensor, runs: SequenceLayout, config: Config) -> Tensor:
     """Shift each sequence right, behind `decoder_start_token_id`.
 
     Raises:
@@ -24,12 +24,12 @@ def after_start(ids: Tensor, runs: Runs, config: Config) -> Tensor:
     return after_token(ids, runs, config.decoder_start_token_id)
 
 
-def after_token(ids: Tensor, runs: Runs, first: int) -> Tensor:
+def after_token(ids: Tensor, runs: SequenceLayout, first: int) -> Tensor:
     """Shift each sequence right, behind the token `first`."""
     return _shift(ids, runs, [first] * len(runs))
 
 
-def after_own_last(ids: Tensor, runs: Runs, config: Config) -> Tensor:
+def after_own_last(ids: Tensor, runs: SequenceLayout, config: Config) -> Tensor:
     """Shift each sequence right, behind its own last token that is not padding: its language code (mBART)."""
     known = ids.tolist()
     texts = [known[begin : begin + length] for begin, length in zip(runs.begins, runs.lengths, strict=True)]
@@ -37,7 +37,7 @@ def after_own_last(ids: Tensor, runs: Runs, config: Config) -> Tensor:
     return _shift(ids, runs, [next((t for t in reversed(text) if t != padding), padding or 0) for text in texts])
 
 
-def _shift(ids: Tensor, runs: Runs, firsts: list[int]) -> Tensor:
+def _shift(ids: Tensor, runs: SequenceLayout, firsts: list[int]) -> Tensor:
     shifted = ids.roll(1)
     begins = [(begin, first) for begin, first, length in zip(runs.begins, firsts, runs.lengths, strict=True) if length]
     if begins:

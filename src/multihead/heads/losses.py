@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..config import Config
 from ..errors import InvalidInput
-from ..kernels.ragged import Runs
+from ..kernels.ragged import SequenceLayout
 
 IGNORED = -100
 
@@ -19,7 +19,7 @@ def words(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), labels.to(logits.device), ignore_index=IGNORED)
 
 
-def next_words(logits: Tensor, labels: Tensor, runs: Runs) -> Tensor:
+def next_words(logits: Tensor, labels: Tensor, runs: SequenceLayout) -> Tensor:
     """`words` of each token's successor in its own text: logits (tokens, vocabulary), labels (tokens,)."""
     follows = torch.ones(labels.shape[0], dtype=torch.bool, device=labels.device)
     firsts = [begin for begin, length in zip(runs.begins, runs.lengths, strict=True) if length]

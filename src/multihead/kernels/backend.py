@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from .ragged import Sight
+from .ragged import AttentionMask
 
 Bias = Callable[[int], Tensor]  # number of a sequence -> (heads, queries, keys), added to the scaled scores
 Angles = tuple[Tensor, Tensor]  # cosines and sines
@@ -23,7 +23,7 @@ class Attend(Protocol):
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        sight: Sight,
+        attention_mask: AttentionMask,
         *,
         scale: float,
         bias: Bias | None = None,
@@ -95,7 +95,7 @@ class Backend(ABC):
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        sight: Sight,
+        attention_mask: AttentionMask,
         *,
         scale: float,
         bias: Bias | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .ragged import Runs, Sight
+from .ragged import AttentionMask, SequenceLayout
 
 
 def plain(x: Tensor | None, like: Tensor, dtype: torch.dtype, *shape: int) -> bool:
@@ -30,9 +30,9 @@ def lined(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
-def within(sight: Sight, queries: int, keys: int) -> bool:
-    """Whether so many rows of queries and of keys hold all that a `Sight` speaks of."""
-    told, seen = sight.once("ends", lambda: (_end(sight.queries), _end(sight.keys)))
+def within(attention_mask: AttentionMask, queries: int, keys: int) -> bool:
+    """Whether so many rows of queries and of keys hold all that a `AttentionMask` speaks of."""
+    told, seen = attention_mask.cached("ends", lambda: (_end(attention_mask.queries), _end(attention_mask.keys)))
     return 0 <= told <= queries and 0 <= seen <= keys
 
 
@@ -51,7 +51,7 @@ def rotation_fits(x: Tensor, cosines: Tensor, sines: Tensor) -> bool:
     return plain(cosines, x, torch.float32, len(x), half) and plain(sines, x, torch.float32, len(x), half)
 
 
-def _end(runs: Runs) -> int:
+def _end(runs: SequenceLayout) -> int:
     """One more than the last row; -1 where a text begins before the first."""
     ends = (begin + length for begin, length in zip(runs.begins, runs.lengths, strict=True))
     return -1 if min(runs.begins, default=0) < 0 else max(ends, default=0)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .backend import BACKENDS, Bias, backend, backend_of
 from .cpu.backend import CpuBackend
-from .ragged import Sight
+from .ragged import AttentionMask
 from .torch.backend import TorchBackend
 from .torch.linear import FEW_ROWS
 from .triton.backend import TritonBackend
@@ -34,7 +34,7 @@ def fused_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    sight: Sight,
+    attention_mask: AttentionMask,
     *,
     scale: float,
     bias: Bias | None = None,
@@ -43,4 +43,6 @@ def fused_attention(
     sinks: Tensor | None = None,
 ) -> Tensor:
     """Return attention as `Attend` describes it, in the fastest way that the device and the lengths allow."""
-    return backend(q).attention(q, k, v, sight, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks)
+    return backend(q).attention(
+        q, k, v, attention_mask, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks
+    )

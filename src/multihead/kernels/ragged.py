@@ -1,4 +1,8 @@
-"""Who may see whom: texts laid end to end, and the rule of a layer."""
+"""Ragged batches: where the sequences lie among rows of tokens, and which keys each query sees.
+
+Sequences lie end to end, without padding, as with `cu_seqlens` of other libraries. Starts and lengths are integers on
+the host, so that attention is planned without waiting for the device.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +16,19 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
-BLOCK = 32  # places of a block of storage
-
-
-def take(values: tuple[int, ...], places: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(values[place] for place in places)
+BLOCK = 32  # tokens of a block of the paged KV cache
 
 
 @dataclass(frozen=True)
-class Runs:
-    """Where each text lies among rows of tokens: text i is rows `begins[i] : begins[i] + lengths[i]`.
-
-    Host integers, so that a plan is made without asking the device.
-    """
+class SequenceLayout:
+    """Rows of each sequence: sequence i is rows `begins[i] : begins[i] + lengths[i]`."""
 
     begins: tuple[int, ...]
     lengths: tuple[int, ...]
 
     @classmethod
-    def of(cls, lengths: tuple[int, ...]) -> Runs:
-        """Texts end to end, without gaps."""
+    def packed(cls, lengths: tuple[int, ...]) -> SequenceLayout:
+        """Lay sequences end to end, without gaps."""
         return cls(tuple(accumulate(lengths, initial=0))[:-1], lengths)
 
     def __len__(self) -> int:
@@ -42,121 +39,125 @@ class Runs:
         return max(self.lengths, default=0)
 
     @cached_property
-    def spacing(self) -> int | None:
-        """Rows from one text's begin to the next, when all texts have one length and are evenly spaced from row 0."""
+    def stride(self) -> int | None:
+        """Rows from one sequence's start to the next, if all have one length and are evenly spaced from row 0."""
         if len(set(self.lengths)) != 1 or self.begins[0] != 0:
             return None
         steps = {after - before for before, after in pairwise(self.begins)} or {self.lengths[0]}
         return steps.pop() if len(steps) == 1 else None
 
-    def grid(self, device: torch.device, width: int | None = None) -> tuple[Tensor, Tensor]:
-        """Row of each cell of a padded grid, and which cells are real: both (texts, width or the longest length).
+    def select(self, sequences: tuple[int, ...]) -> SequenceLayout:
+        """Return the layout of some of the sequences, whose rows stay where they are."""
+        begins, lengths = (tuple(x[i] for i in sequences) for x in (self.begins, self.lengths))
+        return SequenceLayout(begins, lengths)
 
-        Cells without a token point at row 0.
+    def padded(self, device: torch.device, width: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return the row of each cell of a padded batch, and which cells have a token.
+
+        Both are (sequences, width), with the longest length where no width is given. Padding points at row 0.
         """
-        place = torch.arange(self.longest if width is None else width, device=device)
-        lengths = torch.tensor(self.lengths, device=device)[:, None]
-        real = place < lengths
-        rows = torch.tensor(self.begins, device=device)[:, None] + place
+        position = torch.arange(self.longest if width is None else width, device=device)  # (width,)
+        lengths = torch.tensor(self.lengths, device=device)[:, None]  # (sequences, 1)
+        real = position < lengths
+        rows = torch.tensor(self.begins, device=device)[:, None] + position
         return torch.where(real, rows, 0), real
 
 
 @dataclass(frozen=True, eq=False)
-class Pages(Runs):
-    """Texts whose rows lie in blocks of storage: place p of text t is row `table[t, p // BLOCK] * BLOCK + p % BLOCK`.
+class PagedLayout(SequenceLayout):
+    """Sequences in blocks of a paged KV cache: position p of sequence i is in slot
+    `block_table[i, p // BLOCK] * BLOCK + p % BLOCK`.
 
-    `begins` is empty. `lengths` count the places that are still remembered, which are the last ones.
+    `begins` is empty. `lengths` count the positions that are still cached, which are the last ones.
 
     Args:
-        table: (texts, blocks). counts: (texts,), places that each text has had. Both int32, on the device.
-        gathered: the rows of all places that are remembered, end to end.
+        block_table: (sequences, blocks), int32, on the device.
+        token_counts: (sequences,), positions that each sequence has had, int32, on the device.
+        slots: gives the slots of all cached positions, end to end.
     """
 
-    table: Tensor
-    counts: Tensor
-    gathered: Callable[[], Tensor]
+    block_table: Tensor
+    token_counts: Tensor
+    slots: Callable[[], Tensor]
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
 
 @dataclass(frozen=True)
-class Sight:
-    """Which keys each query of a pass sees.
+class AttentionMask:
+    """Which keys each query sees, as a rule instead of a tensor.
 
-    Queries are the last tokens of their text: query i of a text with Q queries and K keys stands at place K - Q + i.
+    Queries are the last tokens of their sequence: query i of a sequence with Q queries and K keys has position
+    K - Q + i.
 
     Args:
-        causal: a query sees no key after its own place.
-        window: a query sees keys less than this many places away; None for all.
+        causal: a query sees no key after its own position.
+        window: a query sees keys less than this many positions away; None for all.
     """
 
-    queries: Runs
-    keys: Runs
+    queries: SequenceLayout
+    keys: SequenceLayout
     causal: bool = False
     window: int | None = None
 
-    def hides(self, text: int) -> bool:
-        """Whether any key of a text is hidden from any of its queries."""
-        queries, keys = self.queries.lengths[text], self.keys.lengths[text]
+    def hides(self, sequence: int) -> bool:
+        """Return whether any key of a sequence is hidden from any of its queries."""
+        queries, keys = self.queries.lengths[sequence], self.keys.lengths[sequence]
         return (self.causal and queries > 1) or (self.window is not None and keys > self.window)
 
-    def mask(self, text: int, device: torch.device) -> Tensor | None:
-        """(queries, keys), True where a query sees; None when it sees all."""
-        if not self.hides(text):
+    def dense(self, sequence: int, device: torch.device) -> Tensor | None:
+        """Return a sequence's mask (queries, keys), True where a query sees a key; None where all see all."""
+        if not self.hides(sequence):
             return None
-        return self.once(("mask", text, device), lambda: self._mask(text, device))
+        return self.cached(("dense", sequence, device), lambda: self._dense(sequence, device))
 
-    def _mask(self, text: int, device: torch.device) -> Tensor:
-        queries, keys = self.queries.lengths[text], self.keys.lengths[text]
-        ahead = torch.arange(keys, device=device) - torch.arange(keys - queries, keys, device=device)[:, None]
-        return self._rule(ahead)
+    def _dense(self, sequence: int, device: torch.device) -> Tensor:
+        queries, keys = self.queries.lengths[sequence], self.keys.lengths[sequence]
+        positions = torch.arange(keys - queries, keys, device=device)  # of the queries
+        return self._rule(torch.arange(keys, device=device) - positions[:, None])
 
-    def of(self, texts: tuple[int, ...]) -> Sight:
-        """The same rule for some of the texts, whose rows stay where they are."""
-        if texts not in self._parts:
-            queries, keys = (
-                Runs(take(runs.begins, texts), take(runs.lengths, texts)) for runs in (self.queries, self.keys)
-            )
-            self._parts[texts] = Sight(queries, keys, self.causal, self.window)
-        return self._parts[texts]
+    def select(self, sequences: tuple[int, ...]) -> AttentionMask:
+        """Return the same rule for some of the sequences, whose rows stay where they are."""
 
-    def once(self, key: object, make: Callable[[], T]) -> T:
-        """What layers compute of who sees whom, made when the first one asks."""
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
+        def make() -> AttentionMask:
+            return AttentionMask(self.queries.select(sequences), self.keys.select(sequences), self.causal, self.window)
 
-    @cached_property
-    def _parts(self) -> dict[tuple[int, ...], Sight]:
-        return {}
+        return self.cached(("select", sequences), make)
+
+    def cached(self, key: object, make: Callable[[], T]) -> T:
+        """Return `make()`, computed once for all layers that ask with the same key."""
+        if key not in self._cache:
+            self._cache[key] = make()
+        return self._cache[key]
 
     @cached_property
-    def _made(self) -> dict[object, Any]:
+    def _cache(self) -> dict[object, Any]:
         return {}
 
-    def query_grid(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """`Runs.grid` of the queries."""
-        return self.once(("queries", device), lambda: self.queries.grid(device))
+    def padded_queries(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return `SequenceLayout.padded` of the queries."""
+        return self.cached(("queries", device), lambda: self.queries.padded(device))
 
-    def key_grid(self, device: torch.device, width: int) -> Tensor:
-        """Rows of the keys in a grid (texts, width)."""
-        return self.once(("keys", device, width), lambda: self.keys.grid(device, width)[0])
+    def padded_keys(self, device: torch.device, width: int) -> Tensor:
+        """Return rows of the keys in a padded batch (sequences, width)."""
+        return self.cached(("keys", device, width), lambda: self.keys.padded(device, width)[0])
 
-    def grid_mask(self, device: torch.device, width: int) -> Tensor:
-        """(texts, 1, longest query, width), True where a query sees a key; a padded query sees the first key."""
-        return self.once(("grid mask", device, width), lambda: self._grid_mask(device, width))
+    def padded_mask(self, device: torch.device, width: int) -> Tensor:
+        """Return (sequences, 1, longest query, width), True where a query sees a key; padding sees the first key."""
+        return self.cached(("padded", device, width), lambda: self._padded_mask(device, width))
 
-    def _grid_mask(self, device: torch.device, width: int) -> Tensor:
-        queries = torch.tensor(self.queries.lengths, device=device)[:, None, None]
+    def _padded_mask(self, device: torch.device, width: int) -> Tensor:
+        queries = torch.tensor(self.queries.lengths, device=device)[:, None, None]  # (sequences, 1, 1)
         keys = torch.tensor(self.keys.lengths, device=device)[:, None, None]
-        q = torch.arange(self.queries.longest, device=device)[None, :, None]
-        k = torch.arange(width, device=device)[None, None, :]
+        q = torch.arange(self.queries.longest, device=device)[None, :, None]  # (1, longest query, 1)
+        k = torch.arange(width, device=device)[None, None, :]  # (1, 1, width)
         seen = (k < keys) & self._rule(k - (keys - queries + q))
+        # A row of the softmax must see something, or it would be NaN.
         return torch.where(q < queries, seen, k == 0)[:, None]
 
     def _rule(self, ahead: Tensor) -> Tensor:
-        """`ahead`: how many places a key is after the query."""
+        """Return where a query sees a key that is `ahead` positions after it."""
         seen = torch.ones_like(ahead, dtype=torch.bool)
         if self.causal:
             seen = ahead <= 0

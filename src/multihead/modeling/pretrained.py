@@ -22,7 +22,7 @@ from ..heads.heads import Head, LanguageModel
 from ..heads.outputs import HiddenOutput, Output
 from ..kernels.backend import Attend
 from ..kernels.ops import fused_attention
-from ..kernels.ragged import Runs
+from ..kernels.ragged import SequenceLayout
 from ..kernels.torch.attention import attend
 from ..models.common.architecture import Architecture
 from ..models.common.registry import find_class
@@ -244,7 +244,9 @@ class PreTrainedModel(ModelMethodsMixin, Adaptable):
         """An empty memory a layer."""
         return self.backbone.memories()
 
-    def read(self, ids: Tensor, runs: Runs, memory: BatchCache, capture: OutputCapture | None = None) -> Tensor:
+    def read(
+        self, ids: Tensor, runs: SequenceLayout, memory: BatchCache, capture: OutputCapture | None = None
+    ) -> Tensor:
         """Reads ids (tokens,) into a cache: last states (tokens, width). `record` gets what is seen on the way."""
         context = ForwardContext(
             memory.places(runs, ids.device), runs, ids=ids, encoder_output=memory.encoder_output, cache=memory,
@@ -256,7 +258,7 @@ class PreTrainedModel(ModelMethodsMixin, Adaptable):
         """Scores (rows, vocabulary) of what follows, from last states (rows, width)."""
         if type(self.head) is LanguageModel and self.head.packed is not None and not hooked(self.head):
             return self.head.exact(states)
-        rows = Runs.of((states.shape[0],))
+        rows = SequenceLayout.packed((states.shape[0],))
         return self.head(states, ForwardContext(places(rows, states.device), rows))  # type: ignore[misc]
 
     def run(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
-from ..kernels.ragged import Runs
+from ..kernels.ragged import SequenceLayout
 from ..nn.cache.store import CachedSequence
 from ..nn.forward_context import ForwardContext, OutputCapture
 from ..nn.ragged import ends
@@ -73,7 +73,7 @@ def _again(stack: Any, context: ForwardContext, again: Sequence[bool]) -> Tensor
         for text, whole, part in zip(context.cache.texts, again, own, strict=True)
     ]
     ids, positions = (torch.cat(each) for each in zip(*parts, strict=True))
-    runs, outer = Runs.of(tuple(len(part) for part, _ in parts)), context.capture
+    runs, outer = SequenceLayout.packed(tuple(len(part) for part, _ in parts)), context.capture
     seen = OutputCapture(*(None if x is None else [] for x in (outer.hidden, outer.attentions, outer.cross_attentions)))
     states = stack(
         stack.embed.words(ids), replace(context, ids=ids, positions=positions, runs=runs, capture=seen, _cached={})
@@ -90,6 +90,6 @@ def _again(stack: Any, context: ForwardContext, again: Sequence[bool]) -> Tensor
     return states.index_select(0, rows)
 
 
-def _parts(x: Tensor, runs: Runs) -> list[Tensor]:
+def _parts(x: Tensor, runs: SequenceLayout) -> list[Tensor]:
     """Each text's share of x (tokens,)."""
     return [x[begin : begin + length] for begin, length in zip(runs.begins, runs.lengths, strict=True)]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import InvalidInput
 from ..heads.losses import IGNORED
 from ..heads.outputs import BOTH_SIDED, HiddenOutput, Output
-from ..kernels.ragged import Runs
+from ..kernels.ragged import SequenceLayout
 from ..nn.cache.store import BatchCache
 from ..nn.forward_context import EncoderOutput, ForwardContext, OutputCapture
 from ..nn.ragged import Layout, places
@@ -147,7 +147,7 @@ class SequenceToSequence(PreTrainedModel):
         context = ForwardContext(places(runs, self.device), runs, ids=ids, attend=self.attend)
         return self.encoder_output(encoder(encoder.embed.words(ids), context), runs, ids)
 
-    def encoder_output(self, hidden: Tensor, runs: Runs, ids: Tensor | None = None) -> EncoderOutput:
+    def encoder_output(self, hidden: Tensor, runs: SequenceLayout, ids: Tensor | None = None) -> EncoderOutput:
         """What the decoder reads of an encoder's states (tokens, width)."""
         return EncoderOutput(self.backbone.bridge(hidden), runs, ids)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
-from ..kernels.ragged import Runs
+from ..kernels.ragged import SequenceLayout
 from ..nn.forward_context import ForwardContext
 from ..nn.ragged import Layout
 
@@ -26,13 +26,13 @@ class PackedOutput:
 
     hidden: Tensor
     scores: Any
-    runs: Runs
+    runs: SequenceLayout
 
 
-def pack_token_lists(texts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Runs]:
+def pack_token_lists(texts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, SequenceLayout]:
     """Concatenate lists of ids to one tensor (tokens,); return it with the begin and length of each sequence."""
     ids = torch.tensor([token for text in texts for token in text], dtype=torch.long, device=device)
-    return ids, Runs.of(tuple(map(len, texts)))
+    return ids, SequenceLayout.packed(tuple(map(len, texts)))
 
 
 def pad_attentions(texts: list[Tensor], queries: Layout, keys: Layout | None = None) -> Tensor:

@@ -13,7 +13,7 @@ from ..config import Config, Size
 from ..errors import InvalidInput, UnsupportedConfig
 from ..heads.decoder_inputs import after_token
 from ..heads.heads import Classifier, Head, LanguageModel, Pool, every, last_word
-from ..kernels.ragged import Runs
+from ..kernels.ragged import SequenceLayout
 from ..nn.attention.attention import CrossAttention
 from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.stack import EncoderDecoder, Stack
@@ -167,7 +167,7 @@ def classifier(config: T5GemmaConfig, backbone: EncoderDecoder, pool: Pool) -> H
     return Head(head, {"out": "/score.out_proj"})
 
 
-def shift_right(ids: Tensor, runs: Runs, config: Any) -> Tensor:
+def shift_right(ids: Tensor, runs: SequenceLayout, config: Any) -> Tensor:
     first = config.target.bos_token_id
     if first is None:
         raise InvalidInput("The decoder's config names no bos_token_id to begin a target with.")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..kernels.backend import Attend
 from ..kernels.ops import fused_attention
-from ..kernels.ragged import Runs, Sight
+from ..kernels.ragged import AttentionMask, SequenceLayout
 from .cache.store import BatchCache
 from .ragged import ends
 
@@ -29,7 +29,7 @@ class EncoderOutput:
     """
 
     hidden: Tensor
-    runs: Runs
+    runs: SequenceLayout
     ids: Tensor | None = None
     parts: tuple[EncoderOutput, ...] = ()
     _projected: dict[nn.Module, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
@@ -38,9 +38,11 @@ class EncoderOutput:
     def concatenate(cls, sources: Sequence[EncoderOutput]) -> EncoderOutput:
         """Return the sources of several batches as one, in this order. Sources of a single batch are not copied."""
         bases = {id(source.hidden): source for source in sources}
-        offsets = dict(zip(bases, Runs.of(tuple(b.hidden.shape[0] for b in bases.values())).begins, strict=True))
+        offsets = dict(
+            zip(bases, SequenceLayout.packed(tuple(b.hidden.shape[0] for b in bases.values())).begins, strict=True)
+        )
         begins = tuple(offsets[id(s.hidden)] + begin for s in sources for begin in s.runs.begins)
-        runs = Runs(begins, tuple(length for s in sources for length in s.runs.lengths))
+        runs = SequenceLayout(begins, tuple(length for s in sources for length in s.runs.lengths))
         parts = tuple(bases.values())
         if len(parts) == 1:
             return replace(parts[0], runs=runs)
@@ -61,7 +63,7 @@ class EncoderOutput:
         """Return the sources of these sequences, in this order, without a copy of their states."""
         begins, lengths = self.runs.begins, self.runs.lengths
         chosen = texts.tolist()
-        return replace(self, runs=Runs(tuple(begins[t] for t in chosen), tuple(lengths[t] for t in chosen)))
+        return replace(self, runs=SequenceLayout(tuple(begins[t] for t in chosen), tuple(lengths[t] for t in chosen)))
 
 
 @dataclass
@@ -88,12 +90,12 @@ class SelectedTokens:
     """
 
     rows: Tensor
-    runs: Runs
+    runs: SequenceLayout
 
     @classmethod
-    def firsts(cls, runs: Runs, device: torch.device) -> SelectedTokens:
+    def firsts(cls, runs: SequenceLayout, device: torch.device) -> SelectedTokens:
         """Select the first token of each sequence; no sequence may be empty."""
-        return cls(torch.tensor(runs.begins, device=device), Runs.of((1,) * len(runs)))
+        return cls(torch.tensor(runs.begins, device=device), SequenceLayout.packed((1,) * len(runs)))
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class ForwardContext:
     """
 
     positions: Tensor
-    runs: Runs
+    runs: SequenceLayout
     segments: Tensor | None = None
     ids: Tensor | None = None
     extra_inputs: Mapping[str, Any] = field(default_factory=dict)
@@ -156,6 +158,6 @@ class ForwardContext:
         source = None if self.encoder_output is None else replace(self.encoder_output, _projected={})
         return replace(self, encoder_output=source, _cached=dict(self._cached))
 
-    def sight(self, keys: Runs, *, causal: bool, window: int | None) -> Sight:
+    def attention_mask(self, keys: SequenceLayout, *, causal: bool, window: int | None) -> AttentionMask:
         """Return the visibility of keys under a layer's rule; layers with the same rule share one object."""
-        return self.cached((keys, causal, window), lambda: Sight(self.runs, keys, causal, window))
+        return self.cached((keys, causal, window), lambda: AttentionMask(self.runs, keys, causal, window))

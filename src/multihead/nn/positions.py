@@ -13,7 +13,7 @@ from ..errors import UnsupportedConfig, nearest
 from ..kernels.backend import Bias
 from ..kernels.hardware import kept_on
 from ..kernels.ops import backend
-from ..kernels.ragged import Sight
+from ..kernels.ragged import AttentionMask
 from .forward_context import ForwardContext
 
 
@@ -35,7 +35,7 @@ class Positions(nn.Module):
         """
         return None
 
-    def bias(self, q: Tensor, k: Tensor, sight: Sight, context: ForwardContext) -> Bias | None:
+    def bias(self, q: Tensor, k: Tensor, attention_mask: AttentionMask, context: ForwardContext) -> Bias | None:
         """Gives each text's (heads, queries, keys) to add to the scaled scores.
 
         Args:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
-from ..kernels.ragged import Runs
+from ..kernels.ragged import SequenceLayout
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Layout:
         shape: (batch, length) of the padded grid.
     """
 
-    runs: Runs
+    runs: SequenceLayout
     rows: Tensor | None
     shape: tuple[int, int]
 
@@ -30,8 +30,8 @@ class Layout:
         batch, length = shape
         real = None if mask is None else mask.bool()
         if real is None or bool(real.all()):
-            return cls(Runs.of((length,) * batch), None, shape)
-        return cls(Runs.of(tuple(real.sum(-1).tolist())), real.flatten().nonzero().flatten(), shape)
+            return cls(SequenceLayout.packed((length,) * batch), None, shape)
+        return cls(SequenceLayout.packed(tuple(real.sum(-1).tolist())), real.flatten().nonzero().flatten(), shape)
 
     def columns(self, text: int) -> Tensor:
         """Columns of a text's tokens in the padded grid, (length,)."""
@@ -70,7 +70,7 @@ class Layout:
         return tokens.unflatten(0, self.shape)
 
 
-def places(runs: Runs, device: torch.device, past: tuple[int, ...] | None = None) -> Tensor:
+def places(runs: SequenceLayout, device: torch.device, past: tuple[int, ...] | None = None) -> Tensor:
     """(tokens,): each token's place in its own text, after `past` tokens that a cache remembers."""
     starts = past or (0,) * len(runs)
     if len(runs) == 1:
@@ -83,7 +83,7 @@ def places(runs: Runs, device: torch.device, past: tuple[int, ...] | None = None
     return (torch.arange(total, device="cpu") + shifts.repeat_interleave(lengths, output_size=total)).to(device)
 
 
-def ends(positions: Tensor, runs: Runs) -> tuple[int, ...]:
+def ends(positions: Tensor, runs: SequenceLayout) -> tuple[int, ...]:
     """One more than the highest of each text's positions (tokens,), 0 for a text without tokens."""
     known = positions.tolist()
     return tuple(
@@ -92,7 +92,7 @@ def ends(positions: Tensor, runs: Runs) -> tuple[int, ...]:
     )
 
 
-def select(hidden: Tensor, runs: Runs, place: int) -> Tensor:
+def select(hidden: Tensor, runs: SequenceLayout, place: int) -> Tensor:
     """(texts, width): each text's state at `place` (0 its first token, -1 its last), zeros for an empty text."""
     lengths = torch.tensor(runs.lengths, device=hidden.device)
     begins = torch.tensor(runs.begins, device=hidden.device)
@@ -103,13 +103,13 @@ def select(hidden: Tensor, runs: Runs, place: int) -> Tensor:
     return chosen if 0 not in runs.lengths else chosen * (lengths > 0)[:, None]
 
 
-def text_of(runs: Runs, device: torch.device) -> Tensor:
+def text_of(runs: SequenceLayout, device: torch.device) -> Tensor:
     """(tokens,): the number of the text that each token belongs to."""
     lengths = torch.tensor(runs.lengths, device=device)
     return torch.repeat_interleave(torch.arange(len(runs), device=device), lengths)
 
 
-def mean(hidden: Tensor, runs: Runs) -> Tensor:
+def mean(hidden: Tensor, runs: SequenceLayout) -> Tensor:
     """(texts, width): each text's mean state, zeros for a text without tokens."""
     total = hidden.new_zeros(len(runs), hidden.shape[1], dtype=torch.float32)
     total = total.index_add(0, text_of(runs, hidden.device), hidden.float())

@@ -31,7 +31,7 @@ class SSRU(nn.Module):
         state = memory.read(context) if memory is not None else None
         if state is None:
             state = x.new_zeros(len(context.runs), x.shape[1])
-        if context.runs.spacing == 1:
+        if context.runs.stride == 1:
             cells = state = keep * state + new
         else:
             cells, state = self._scan(keep, new, state, context)
@@ -41,7 +41,7 @@ class SSRU(nn.Module):
 
     def _scan(self, keep: Tensor, new: Tensor, state: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor]:
         """All cells (tokens, width) and each text's last one (texts, width), one step a place."""
-        rows, real = context.cached(self, lambda: context.runs.grid(new.device))
+        rows, real = context.cached(self, lambda: context.runs.padded(new.device))
         steps = []
         for place in range(context.runs.longest):
             at, is_token = rows[:, place], real[:, place, None]

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UnsupportedConfig
-from ..kernels.ragged import Runs
+from ..kernels.ragged import SequenceLayout
 from .activations import activation
 from .cache.layer_cache import StateLayerCache
 from .forward_context import ForwardContext
@@ -55,7 +55,7 @@ class ShortConvolution(nn.Module):
         before = None if memory is None else memory.inputs.read(context)
         if before is None:
             before = x.new_zeros(texts, past, x.shape[1])
-        if context.runs.spacing == 1:
+        if context.runs.stride == 1:
             window = torch.cat([before, x[:, None]], 1)
             mixed = torch.einsum("tkc,ck->tc", window, self.weight)
             mixed = mixed if self.bias is None else mixed + self.bias
@@ -72,7 +72,7 @@ class ShortConvolution(nn.Module):
             memory.inputs.write(context, spread[places + lengths[:, None]])
         return mixed[rows - past]
 
-    def _apart(self, runs: Runs, past: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _apart(self, runs: SequenceLayout, past: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """First rows (texts,) of texts with `past` rows before each, and rows (tokens,) of the tokens."""
         begins = [begin + past * text for text, begin in enumerate(runs.begins)]
         rows = [torch.arange(b + past, b + past + n) for b, n in zip(begins, runs.lengths, strict=True)]
@@ -81,13 +81,13 @@ class ShortConvolution(nn.Module):
 
 def on_grid(x: Tensor, context: ForwardContext) -> Tensor:
     """(tokens, ...) as (texts, longest, ...), zero where there is no token."""
-    rows, real = context.cached("grid", lambda: context.runs.grid(x.device))
+    rows, real = context.cached("grid", lambda: context.runs.padded(x.device))
     return x[rows] * real.view(*real.shape, *(1,) * (x.ndim - 1))
 
 
 def off_grid(x: Tensor, context: ForwardContext) -> Tensor:
     """(texts, longest, ...) as (tokens, ...)."""
-    _, real = context.cached("grid", lambda: context.runs.grid(x.device))
+    _, real = context.cached("grid", lambda: context.runs.padded(x.device))
     return x[real]
 
 

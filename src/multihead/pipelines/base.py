@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..data_files import arrow_rows, sound
 from ..errors import InvalidInput, ScoresNotFinite, TextTooLong, UnsupportedOption, nearest
-from ..kernels.ragged import Runs
+from ..kernels.ragged import SequenceLayout
 from ..modeling import auto
 from ..modeling.pretrained import PreTrainedModel
 from ..nn.embeddings import learned_positions
@@ -254,7 +254,7 @@ def token_types_of(inputs: Sequence[ModelInput]) -> list[Sequence[int]] | None:
 
 def packed_positions(inputs: Sequence[ModelInput], positions: Sequence[Sequence[int]]) -> list[int]:
     """Return the indices in the packed batch of positions in each of its sequences."""
-    begins = Runs.of(tuple(len(each.ids) for each in inputs)).begins
+    begins = SequenceLayout.packed(tuple(len(each.ids) for each in inputs)).begins
     return [begin + position for begin, own in zip(begins, positions, strict=True) for position in own]
 
 

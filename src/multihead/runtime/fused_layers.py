@@ -103,9 +103,9 @@ class FusedCrossAttention(CrossAttention):
         source = context.encoder_output
         assert source is not None
         k, v = self.projected(source)
-        sight = context.sight(source.runs, causal=False, window=None)
+        attention_mask = context.attention_mask(source.runs, causal=False, window=None)
         return self._mix(
-            self._split(self.query(x)), k, v, sight, None, context, context.capture.cross_attentions
+            self._split(self.query(x)), k, v, attention_mask, None, context, context.capture.cross_attentions
         ).flatten(1)
 
     def projected(self, source: EncoderOutput) -> tuple[Tensor, Tensor]:

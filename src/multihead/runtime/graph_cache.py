@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels.ops import backend_of, fused_attention
-from ..kernels.ragged import BLOCK, Pages, Runs
+from ..kernels.ragged import BLOCK, PagedLayout, SequenceLayout
 from ..nn.attention.attention import Attention
 from ..nn.cache.cache_rows import copied_rows
 from ..nn.cache.layer_cache import CachePlan, KVLayerCache
@@ -77,8 +77,8 @@ class Standing(BatchCache):
         return len(self.told)
 
     @property
-    def runs(self) -> Runs:
-        return Runs.of((1,) * self.size)
+    def runs(self) -> SequenceLayout:
+        return SequenceLayout.packed((1,) * self.size)
 
     def tell(self, texts: Sequence[CachedSequence], tokens: Sequence[int]) -> None:
         """Puts texts, whose blocks for one token more were taken, and these tokens into the next step."""
@@ -114,16 +114,16 @@ class Standing(BatchCache):
         """(texts,), as the step's own operations read them."""
         return self.told[:, 0].long()
 
-    def places(self, runs: Runs, device: torch.device) -> Tensor:
+    def places(self, runs: SequenceLayout, device: torch.device) -> Tensor:
         return self.told[:, 1].long()
 
-    def advance(self, runs: Runs) -> None:
+    def advance(self, runs: SequenceLayout) -> None:
         pass  # once a step, by who replays it
 
-    def plan(self, runs: Runs, window: int | None, device: torch.device) -> CachePlan:
+    def plan(self, runs: SequenceLayout, window: int | None, device: torch.device) -> CachePlan:
         column = self._column(self.store.windows.index(window))
         table = self.told[:, column + 1 : column + 1 + self.blocks]
-        pages = Pages((), runs.lengths, table, self.told[:, 2].contiguous(), _nowhere)
+        pages = PagedLayout((), runs.lengths, table, self.told[:, 2].contiguous(), _nowhere)
         return CachePlan(self.told[:, column].contiguous(), None, _nowhere, lambda: pages, False)
 
 

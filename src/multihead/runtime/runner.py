@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import MemoryFull
-from ..kernels.ragged import Runs
+from ..kernels.ragged import SequenceLayout
 from ..nn.cache.layer_cache import LayerCache
 from ..nn.cache.store import BatchCache, CachedSequence, KVCacheManager, LengthDependent
 from ..nn.forward_context import EncoderOutput, OutputCapture
@@ -39,7 +39,9 @@ class DecoderModel(Protocol):
     def memories(self) -> list[LayerCache]:
         """Return an empty cache for each layer."""
 
-    def read(self, ids: Tensor, runs: Runs, memory: BatchCache, capture: OutputCapture | None = None) -> Tensor:
+    def read(
+        self, ids: Tensor, runs: SequenceLayout, memory: BatchCache, capture: OutputCapture | None = None
+    ) -> Tensor:
         """Run ids (tokens,) through the layers: hidden states (tokens, width). `capture` collects what it asks for."""
 
     def score(self, states: Tensor) -> Tensor:
@@ -129,7 +131,7 @@ class EagerRunner:
         return False
 
     def forward(self, batch: ForwardBatch) -> StepOutput:
-        runs = Runs.of(tuple(map(len, batch.tokens)))
+        runs = SequenceLayout.packed(tuple(map(len, batch.tokens)))
         ids = torch.tensor([token for tokens in batch.tokens for token in tokens], device=self.model.device)
         cache, rows = BatchCache(self.store, batch.sequences, batch.encoder_output), list[int]()
         for begin, length, count in zip(runs.begins, runs.lengths, batch.num_logits, strict=True):

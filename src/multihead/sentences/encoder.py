@@ -15,7 +15,7 @@ from ..config import Config
 from ..errors import InvalidInput, UnsupportedConfig, UnsupportedOption, nearest
 from ..hub import Want
 from ..hub.options import DownloadOptions
-from ..kernels.ragged import Runs
+from ..kernels.ragged import SequenceLayout
 from ..modeling.auto import AutoModelForTextEncoding
 from ..modeling.pretrained import PreTrainedModel
 from ..modeling.seq2seq import SequenceToSequence
@@ -193,7 +193,7 @@ class SentenceEncoder(Encoder):
         answers = given(rows.contiguous(), numpy=convert_to_numpy, tensor=convert_to_tensor)
         return answers[0] if single else answers
 
-    def vectors(self, hidden: Tensor, runs: Runs, prompt: int = 0) -> Tensor:
+    def vectors(self, hidden: Tensor, runs: SequenceLayout, prompt: int = 0) -> Tensor:
         """(texts, width) of the transformer's states (tokens, width), where each text begins with `prompt` tokens."""
         pooled = self.steps[0](hidden, runs, prompt)
         for step in self.steps[1:]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..kernels.ragged import Runs
+from ..kernels.ragged import SequenceLayout
 from ..nn.ragged import places, select, text_of
 
 
@@ -22,17 +22,17 @@ class Tokens:
     """
 
     states: Tensor
-    runs: Runs
+    runs: SequenceLayout
     places: Tensor
 
     @classmethod
-    def of(cls, hidden: Tensor, runs: Runs, skip: int = 0) -> Tokens:
+    def of(cls, hidden: Tensor, runs: SequenceLayout, skip: int = 0) -> Tokens:
         """All tokens of texts that lie end to end but the first `skip` of each."""
         order = places(runs, hidden.device)
         if not skip:
             return cls(hidden, runs, order)
         kept = order >= skip
-        return cls(hidden[kept], Runs.of(tuple(max(0, n - skip) for n in runs.lengths)), order[kept])
+        return cls(hidden[kept], SequenceLayout.packed(tuple(max(0, n - skip) for n in runs.lengths)), order[kept])
 
     @property
     def counts(self) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..config import Size, admits, describe
 from ..errors import UnsupportedConfig, nearest
-from ..kernels.ragged import Runs
+from ..kernels.ragged import SequenceLayout
 from ..nn.weights import LayerNorm as Norm
 from ..nn.weights import Linear
 from .pooling import MODES, Tokens
@@ -100,7 +100,7 @@ class Pooling(Step):
         self.states, self.modes, self.include_prompt = states, tuple(modes), include_prompt
         self.width = states * len(self.modes)
 
-    def forward(self, hidden: Tensor, runs: Runs, prompt: int = 0) -> Tensor:
+    def forward(self, hidden: Tensor, runs: SequenceLayout, prompt: int = 0) -> Tensor:
         """Pools texts whose first `prompt` tokens are a prompt's."""
         tokens = Tokens.of(hidden, runs, 0 if self.include_prompt else prompt)
         return torch.cat([MODES[mode](tokens).to(hidden.dtype) for mode in self.modes], -1)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ...errors import InvalidInput
-from ...kernels.ragged import Runs
+from ...kernels.ragged import SequenceLayout
 from ...nn.cache.block_pool import MemoryBudget
 from ...nn.cache.store import BatchCache, KVCacheManager
 from ...nn.forward_context import EncoderOutput, OutputCapture
@@ -47,7 +47,7 @@ class ModelRunner:
         store = KVCacheManager(self.model.memories())
         ids = torch.zeros(1, dtype=torch.long, device=self.model.device)
         with torch.inference_mode():
-            self.model.read(ids, Runs.of((1,)), BatchCache(store, [store.begin()]))
+            self.model.read(ids, SequenceLayout.packed((1,)), BatchCache(store, [store.begin()]))
         return store
 
     def close(self) -> None:

@@ -9,23 +9,27 @@ import torch
 from torch import Tensor
 
 from ..layout import heads_fit, within
-from ..ragged import Runs, Sight
+from ..ragged import AttentionMask, SequenceLayout
 from . import native
 
 LONG = 256  # keys from which matrix units are left to torch's kernel, which has them; a guess, not measured
 
 
-def decode(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Tensor | None:
+def decode(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, scale: float) -> Tensor | None:
     """Return attention of one query of each sequence, or None.
 
     Args:
         q: (sequences, heads, width). k, v: (rows, key heads, width).
     """
     width, value_width = q.shape[2], v.shape[2]
-    one = sight.queries.longest == 1 and len(sight.queries) == q.shape[0] and 0 not in sight.keys.lengths
-    if not one or width % 16 or value_width % 16 or not _fit(q, k, v, sight):
+    one = (
+        attention_mask.queries.longest == 1
+        and len(attention_mask.queries) == q.shape[0]
+        and 0 not in attention_mask.keys.lengths
+    )
+    if not one or width % 16 or value_width % 16 or not _fit(q, k, v, attention_mask):
         return None
-    begins, lengths = sight.once("decode", lambda: spans(sight.keys, sight.window))
+    begins, lengths = attention_mask.cached("decode", lambda: spans(attention_mask.keys, attention_mask.window))
     out = torch.empty(q.shape[0], q.shape[1], value_width, dtype=q.dtype)
     arguments = native.Decode(
         q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(), out=out.data_ptr(), begins=addressof(begins),
@@ -37,34 +41,34 @@ def decode(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Tenso
     return out
 
 
-def prefill(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Tensor | None:
+def prefill(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, scale: float) -> Tensor | None:
     """Return attention in bfloat16 of many queries of each sequence, or None.
 
     Args:
         q: (tokens, heads, width). k, v: (rows, key heads, width).
     """
     width, value_width = q.shape[2], v.shape[2]
-    if not prefills(q, sight.keys) or width % 2 or value_width % 16 or not _fit(q, k, v, sight):
+    if not prefills(q, attention_mask.keys) or width % 2 or value_width % 16 or not _fit(q, k, v, attention_mask):
         return None
-    places = sight.once("prefill", lambda: (*spans(sight.queries), *spans(sight.keys)))
+    places = attention_mask.cached("prefill", lambda: (*spans(attention_mask.queries), *spans(attention_mask.keys)))
     out = torch.empty(q.shape[0], q.shape[1], value_width, dtype=q.dtype)
     arguments = native.Mix(
         q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(), out=out.data_ptr(), q_begins=addressof(places[0]),
         q_lengths=addressof(places[1]), begins=addressof(places[2]), lengths=addressof(places[3]),
-        texts=len(sight.queries), heads=q.shape[1], key_heads=k.shape[1], width=width, value_width=value_width,
-        q_stride=q.stride(0), row_stride=k.stride(0), value_stride=v.stride(0), window=sight.window or 0, scale=scale,
-        causal=int(sight.causal),
+        texts=len(attention_mask.queries), heads=q.shape[1], key_heads=k.shape[1], width=width, value_width=value_width,
+        q_stride=q.stride(0), row_stride=k.stride(0), value_stride=v.stride(0), scale=scale,
+        window=attention_mask.window or 0, causal=int(attention_mask.causal),
     )  # fmt: skip
     native.library().mh_mix(byref(arguments), torch.get_num_threads())
     return out
 
 
-def prefills(x: Tensor, keys: Runs) -> bool:
+def prefills(x: Tensor, keys: SequenceLayout) -> bool:
     """Return whether many queries of a sequence are faster here than in torch: in x's precision, over so many keys."""
     return x.dtype is torch.bfloat16 and not (native.level() == "amx" and keys.longest > LONG)
 
 
-def spans(runs: Runs, window: int | None = None) -> tuple[Any, Any]:
+def spans(runs: SequenceLayout, window: int | None = None) -> tuple[Any, Any]:
     """Return each sequence's first row and number of rows, as `native.numbers`.
 
     Args:
@@ -77,8 +81,8 @@ def spans(runs: Runs, window: int | None = None) -> tuple[Any, Any]:
     return native.numbers(begins), native.numbers(lengths)
 
 
-def _fit(q: Tensor, k: Tensor, v: Tensor, sight: Sight) -> bool:
+def _fit(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask) -> bool:
     """Return whether the kernels read these: one precision, each head's numbers adjacent, heads without gaps."""
     if not (native.serves(q) and native.serves(k) and native.serves(v)) or not heads_fit(q, k, v):
         return False
-    return within(sight, len(q), len(k)) and all(x.stride()[1:] == (x.shape[2], 1) for x in (q, k, v))
+    return within(attention_mask, len(q), len(k)) and all(x.stride()[1:] == (x.shape[2], 1) for x in (q, k, v))

@@ -14,7 +14,7 @@ from torch import Tensor
 from ...errors import InvalidInput
 from ..backend import Angles, Bias
 from ..layout import plain, rotation_fits, rows_of
-from ..ragged import Pages, Sight
+from ..ragged import AttentionMask, PagedLayout
 from ..torch.backend import TorchBackend
 from . import native
 from .attention import decode, prefill
@@ -74,7 +74,7 @@ class CpuBackend(TorchBackend):
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        sight: Sight,
+        attention_mask: AttentionMask,
         *,
         scale: float,
         bias: Bias | None = None,
@@ -83,12 +83,14 @@ class CpuBackend(TorchBackend):
         sinks: Tensor | None = None,
     ) -> Tensor:
         plain = bias is None and softcap is None and sinks is None and not dropout
-        if plain and not isinstance(sight.keys, Pages):
-            out = decode(q, k, v, sight, scale)
-            out = prefill(q, k, v, sight, scale) if out is None else out
+        if plain and not isinstance(attention_mask.keys, PagedLayout):
+            out = decode(q, k, v, attention_mask, scale)
+            out = prefill(q, k, v, attention_mask, scale) if out is None else out
             if out is not None:
                 return out
-        return super().attention(q, k, v, sight, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks)
+        return super().attention(
+            q, k, v, attention_mask, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks
+        )
 
     def top_k(self, scores: Tensor, count: int, banned: Sequence[int], log_probs: bool) -> tuple[Tensor, Tensor] | None:
         if scores.ndim != 2 or scores.stride(1) != 1 or not 0 < count <= scores.shape[1]:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..backend import Bias, backend
-from ..ragged import Pages, Runs, Sight
+from ..ragged import AttentionMask, PagedLayout, SequenceLayout
 from . import varlen
 from .grids import gathered, picked
 
@@ -26,7 +26,7 @@ SHORT = 480  # keys from which those beyond the last whole step do not matter
 def weights(
     q: Tensor,
     k: Tensor,
-    sight: Sight,
+    attention_mask: AttentionMask,
     text: int,
     *,
     scale: float,
@@ -36,13 +36,13 @@ def weights(
 ) -> Tensor:
     """Attention probabilities of one text, (heads, queries, keys), softmax in float32."""
     groups = q.shape[1] // k.shape[1]
-    rows = _rows(k, sight.keys, text).repeat_interleave(groups, dim=1)
-    scores = torch.einsum("qhd,khd->hqk", _rows(q, sight.queries, text), rows) * scale
+    rows = _rows(k, attention_mask.keys, text).repeat_interleave(groups, dim=1)
+    scores = torch.einsum("qhd,khd->hqk", _rows(q, attention_mask.queries, text), rows) * scale
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     if bias is not None:
         scores = scores + bias(text)
-    mask = sight.mask(text, q.device)
+    mask = attention_mask.dense(text, q.device)
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     if sinks is not None:
@@ -55,7 +55,7 @@ def attend(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    sight: Sight,
+    attention_mask: AttentionMask,
     *,
     scale: float,
     bias: Bias | None = None,
@@ -71,12 +71,12 @@ def attend(
     """
     groups = q.shape[1] // k.shape[1]
     mixed = []
-    for text in range(len(sight.queries)):
-        p = weights(q, k, sight, text, scale=scale, bias=bias, softcap=softcap, sinks=sinks)
+    for text in range(len(attention_mask.queries)):
+        p = weights(q, k, attention_mask, text, scale=scale, bias=bias, softcap=softcap, sinks=sinks)
         if seen is not None:
             seen.append(p)
         p = backend(p.detach()).dropout(p, dropout) if dropout else p
-        values = _rows(v, sight.keys, text).repeat_interleave(groups, dim=1)
+        values = _rows(v, attention_mask.keys, text).repeat_interleave(groups, dim=1)
         mixed.append(torch.einsum("hqk,khd->qhd", p, values))
     return torch.cat(mixed) if mixed else q.new_zeros(*q.shape[:2], v.shape[-1])
 
@@ -85,7 +85,7 @@ def sdpa(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    sight: Sight,
+    attention_mask: AttentionMask,
     *,
     scale: float,
     bias: Bias | None = None,
@@ -95,36 +95,47 @@ def sdpa(
 ) -> Tensor:
     """Return the same through torch's fused kernels: on a view where the lengths allow it, else in parts or padded."""
     plain = bias is None and softcap is None and sinks is None and not dropout
-    if plain and varlen.fits(q, k, v, sight):
-        return varlen.attention(q, k, v, sight, scale)
-    if isinstance(sight.keys, Pages):
-        rows, own = sight.keys.gathered(), Sight(sight.queries, Runs.of(sight.keys.lengths), sight.causal, sight.window)
+    if plain and varlen.fits(q, k, v, attention_mask):
+        return varlen.attention(q, k, v, attention_mask, scale)
+    if isinstance(attention_mask.keys, PagedLayout):
+        rows, own = (
+            attention_mask.keys.slots(),
+            AttentionMask(
+                attention_mask.queries,
+                SequenceLayout.packed(attention_mask.keys.lengths),
+                attention_mask.causal,
+                attention_mask.window,
+            ),
+        )
         k, v = k[rows], v[rows]
         return backend(q).attention(q, k, v, own, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks)
     if softcap is not None or sinks is not None:
-        return attend(q, k, v, sight, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks)
+        return attend(q, k, v, attention_mask, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks)
     if _learns_wide(q, v):
-        wide = sdpa(q.float(), k.float(), v.float(), sight, scale=scale, bias=bias, dropout=dropout)
+        wide = sdpa(q.float(), k.float(), v.float(), attention_mask, scale=scale, bias=bias, dropout=dropout)
         return wide.to(v.dtype)
-    spacing = sight.keys.spacing
-    if bias is None and sight.queries.spacing and spacing and k.shape[0] >= spacing * len(sight.keys):
-        if not (q.device.type == "cpu" and _better_padded(sight, q.shape[1])):
-            return _on_views(q, k, v, sight, spacing, scale, dropout)
-        return _on_grid(q, k, v, sight, scale, dropout)
+    spacing = attention_mask.keys.stride
+    if bias is None and attention_mask.queries.stride and spacing and k.shape[0] >= spacing * len(attention_mask.keys):
+        if not (q.device.type == "cpu" and _better_padded(attention_mask, q.shape[1])):
+            return _on_views(q, k, v, attention_mask, spacing, scale, dropout)
+        return _on_grid(q, k, v, attention_mask, scale, dropout)
     learns = torch.is_grad_enabled() and v.requires_grad
     key = ("ways", q.shape[1], k.shape[1:], learns)
-    alone, groups = sight.once(key, lambda: _ways(sight, q.shape[1], k, bias is None, learns))
-    if not alone and len(groups) == 1 and len(groups[0]) == len(sight.queries):
-        return _on_grid(q, k, v, sight, scale, dropout)
-    parts = [(sight.of(group), _on_grid(q, k, v, sight.of(group), scale, dropout)) for group in groups]
-    each = list(_text_by_text(q, k, v, sight, alone, scale, bias, dropout))
+    alone, groups = attention_mask.cached(key, lambda: _ways(attention_mask, q.shape[1], k, bias is None, learns))
+    if not alone and len(groups) == 1 and len(groups[0]) == len(attention_mask.queries):
+        return _on_grid(q, k, v, attention_mask, scale, dropout)
+    parts = [
+        (attention_mask.select(group), _on_grid(q, k, v, attention_mask.select(group), scale, dropout))
+        for group in groups
+    ]
+    each = list(_text_by_text(q, k, v, attention_mask, alone, scale, bias, dropout))
     if (
         len(q) and torch.is_grad_enabled() and (q.requires_grad or v.requires_grad)
     ):  # writing in place costs a copy a text then
-        return _joined(sight, alone, each, parts)
+        return _joined(attention_mask, alone, each, parts)
     mixed = q.new_empty(*q.shape[:2], v.shape[-1])
     for text, rows in zip(alone, each, strict=True):
-        mixed[sight.queries.begins[text] : sight.queries.begins[text] + len(rows)] = rows
+        mixed[attention_mask.queries.begins[text] : attention_mask.queries.begins[text] + len(rows)] = rows
     for part, rows in parts:
         mixed[_places(part, q.device)] = rows
     return mixed
@@ -137,14 +148,17 @@ def _learns_wide(q: Tensor, v: Tensor) -> bool:
     return q.dtype in (torch.bfloat16, torch.float16) and not torch.cpu._is_amx_tile_supported()
 
 
-def _places(part: Sight, device: torch.device) -> Tensor:
+def _places(part: AttentionMask, device: torch.device) -> Tensor:
     """Rows of the queries of some texts, (their tokens,)."""
-    rows, real = part.query_grid(device)
-    return part.once(("places", device), lambda: rows[real])
+    rows, real = part.padded_queries(device)
+    return part.cached(("places", device), lambda: rows[real])
 
 
 def _joined(
-    sight: Sight, alone: Sequence[int], each: Sequence[Tensor], parts: Sequence[tuple[Sight, Tensor]]
+    attention_mask: AttentionMask,
+    alone: Sequence[int],
+    each: Sequence[Tensor],
+    parts: Sequence[tuple[AttentionMask, Tensor]],
 ) -> Tensor:
     """What a call for each text and grids gave, (tokens, heads, width), as one tensor that gradients go through."""
     mixed = torch.cat([*each, *(rows for _, rows in parts)])
@@ -152,34 +166,34 @@ def _joined(
         return mixed  # texts in their order
 
     def order() -> Tensor:
-        begins, lengths, device = sight.queries.begins, sight.queries.lengths, mixed.device
+        begins, lengths, device = attention_mask.queries.begins, attention_mask.queries.lengths, mixed.device
         own = [torch.arange(begins[text], begins[text] + lengths[text], device=device) for text in alone]
         return torch.cat([*own, *(_places(part, device) for part, _ in parts)]).argsort()
 
-    return picked(mixed, sight.once(("order", mixed.device), order))
+    return picked(mixed, attention_mask.cached(("order", mixed.device), order))
 
 
 def _ways(
-    sight: Sight, heads: int, k: Tensor, together: bool, learns: bool
+    attention_mask: AttentionMask, heads: int, k: Tensor, together: bool, learns: bool
 ) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
     """Texts that get a call each, and groups that are padded together: those with one new token, and the others."""
     call, fixed = (LEARNED_CALL, LEARNED_GRID) if learns else (CALL, GRID)
-    size, lengths = 2 * k.shape[1] * k.shape[2] * k.element_size(), sight.keys.lengths
+    size, lengths = 2 * k.shape[1] * k.shape[2] * k.element_size(), attention_mask.keys.lengths
     alone, groups = [text for text, length in enumerate(lengths) if not (together and length)], []
     rest = [text for text, length in enumerate(lengths) if together and length]
     for group in (
-        [t for t in rest if sight.queries.lengths[t] == 1],
-        [t for t in rest if sight.queries.lengths[t] != 1],
+        [t for t in rest if attention_mask.queries.lengths[t] == 1],
+        [t for t in rest if attention_mask.queries.lengths[t] != 1],
     ):
-        group.sort(key=lambda text: (sight.queries.lengths[text], lengths[text]))
+        group.sort(key=lambda text: (attention_mask.queries.lengths[text], lengths[text]))
         costs = [len(group) * call]
         queries = keys = 0
         own = 0.0  # what the same texts cost a call each, beside the calls
         for count, text in enumerate(group, 1):  # the first so many on a grid, a call for each of the others
-            queries, keys = max(queries, sight.queries.lengths[text]), max(keys, lengths[text])
+            queries, keys = max(queries, attention_mask.queries.lengths[text]), max(keys, lengths[text])
             padded = stepped(queries, keys)
             grid = fixed + count * (padded * size * MOVED + _kernel(heads, queries, padded))
-            own += _kernel(heads, sight.queries.lengths[text], lengths[text])
+            own += _kernel(heads, attention_mask.queries.lengths[text], lengths[text])
             costs.append(grid - own + (len(group) - count) * call)
         cut = min(range(len(costs)), key=costs.__getitem__)
         alone += group[cut:]
@@ -194,11 +208,11 @@ def _kernel(heads: int, queries: int, keys: int) -> float:
     return heads * queries * (keys * MET + left * LEFT)
 
 
-def _better_padded(sight: Sight, heads: int) -> bool:
+def _better_padded(attention_mask: AttentionMask, heads: int) -> bool:
     """Whether texts of one length are better padded to whole steps of keys."""
-    queries, keys = sight.queries.longest, sight.keys.longest
+    queries, keys = attention_mask.queries.longest, attention_mask.keys.longest
     saved = _kernel(heads, queries, keys) - _kernel(heads, queries, stepped(queries, keys))
-    return len(sight.keys) * saved > GRID
+    return len(attention_mask.keys) * saved > GRID
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, dropout: float) -> Tensor:
@@ -240,61 +254,63 @@ def _dropped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool,
     return (backend(shares.detach()).dropout(shares, p) if p else shares) @ v
 
 
-def _on_views(q: Tensor, k: Tensor, v: Tensor, sight: Sight, spacing: int, scale: float, dropout: float) -> Tensor:
+def _on_views(
+    q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, spacing: int, scale: float, dropout: float
+) -> Tensor:
     """Texts of one length are a batch without moving anything; keys may have free places after each text."""
-    texts, keys = len(sight.queries), sight.keys.lengths[0]
+    texts, keys = len(attention_mask.queries), attention_mask.keys.lengths[0]
 
     def batch(x: Tensor, apart: int, rows: int) -> Tensor:
         return x[: texts * apart].unflatten(0, (texts, apart))[:, :rows].transpose(1, 2)
 
-    queries = batch(q, sight.queries.lengths[0], sight.queries.lengths[0])
-    causal = sight.causal and sight.window is None and 1 < queries.shape[2] == keys
-    mask = None if causal else sight.mask(0, q.device)
+    queries = batch(q, attention_mask.queries.lengths[0], attention_mask.queries.lengths[0])
+    causal = attention_mask.causal and attention_mask.window is None and 1 < queries.shape[2] == keys
+    mask = None if causal else attention_mask.dense(0, q.device)
     mixed = _sdpa(queries, batch(k, spacing, keys), batch(v, spacing, keys), mask, causal, scale, dropout)
     return mixed.transpose(1, 2).flatten(0, 1)
 
 
 def _text_by_text(
-    q: Tensor, k: Tensor, v: Tensor, sight: Sight, texts: Sequence[int], scale: float, bias: Bias | None,
-    dropout: float,
+    q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, texts: Sequence[int], scale: float,
+    bias: Bias | None, dropout: float,
 ) -> Iterator[Tensor]:  # fmt: skip
     """A call for each of some texts: (queries, heads, width) each."""
     heads_first = [x.transpose(0, 1)[None] for x in (q, k, v)]
     for text in texts:
-        begin, length = sight.queries.begins[text], sight.queries.lengths[text]
-        first, count = sight.keys.begins[text], sight.keys.lengths[text]
+        begin, length = attention_mask.queries.begins[text], attention_mask.queries.lengths[text]
+        first, count = attention_mask.keys.begins[text], attention_mask.keys.lengths[text]
         if not length or not count:
             yield q.new_zeros(length, q.shape[1], v.shape[-1])
             continue
-        mask: Tensor | None = sight.mask(text, q.device)
+        mask: Tensor | None = attention_mask.dense(text, q.device)
         if bias is not None:
             added = bias(text).to(q.dtype)
             mask = added if mask is None else torch.where(mask, added, torch.finfo(q.dtype).min)
         one = heads_first[0].narrow(2, begin, length)
         keys, values = (x.narrow(2, first, count) for x in heads_first[1:])
-        plain = bias is None and sight.causal and sight.window is None and length == count
+        plain = bias is None and attention_mask.causal and attention_mask.window is None and length == count
         result = _sdpa(one, keys, values, None if plain else mask, plain, scale, dropout)
         yield result[0].transpose(0, 1)
 
 
-def _on_grid(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float, dropout: float) -> Tensor:
+def _on_grid(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, scale: float, dropout: float) -> Tensor:
     """Texts of unlike lengths, (their tokens, heads, width): only attention is padded."""
-    query_rows, real = sight.query_grid(q.device)
-    width = sight.keys.longest
+    query_rows, real = attention_mask.padded_queries(q.device)
+    width = attention_mask.keys.longest
     if q.device.type == "cpu":
-        width = stepped(sight.queries.longest, width)
-    key_rows, mask = sight.key_grid(k.device, width), sight.grid_mask(q.device, width)
-    places = sight.once(("real", q.device), lambda: real.flatten().nonzero()[:, 0])
-    own = sight.once(("key cells", k.device, width), lambda: _cells(sight, key_rows))
-    queries = _gathered(q, query_rows, _places(sight, q.device), places)
+        width = stepped(attention_mask.queries.longest, width)
+    key_rows, mask = attention_mask.padded_keys(k.device, width), attention_mask.padded_mask(q.device, width)
+    places = attention_mask.cached(("real", q.device), lambda: real.flatten().nonzero()[:, 0])
+    own = attention_mask.cached(("key cells", k.device, width), lambda: _cells(attention_mask, key_rows))
+    queries = _gathered(q, query_rows, _places(attention_mask, q.device), places)
     keys, values = (_gathered(x, key_rows, *own) for x in (k, v))
     mixed = _sdpa(queries, keys, values, mask, False, scale, dropout)
     return picked(mixed.transpose(1, 2).flatten(0, 1), places)
 
 
-def _cells(sight: Sight, rows: Tensor) -> tuple[Tensor, Tensor]:
+def _cells(attention_mask: AttentionMask, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Which keys stand at which cells of a grid of rows (texts, width)."""
-    lengths = torch.tensor(sight.keys.lengths, device=rows.device)[:, None]
+    lengths = torch.tensor(attention_mask.keys.lengths, device=rows.device)[:, None]
     cells = (torch.arange(rows.shape[1], device=rows.device) < lengths).flatten().nonzero()[:, 0]
     return rows.flatten().index_select(0, cells), cells
 
@@ -311,5 +327,5 @@ def _gathered(x: Tensor, index: Tensor, rows: Tensor, cells: Tensor) -> Tensor:
     return gathered(x, index.flatten(), rows, cells).unflatten(0, index.shape).transpose(1, 2)
 
 
-def _rows(x: Tensor, runs: Runs, text: int) -> Tensor:
+def _rows(x: Tensor, runs: SequenceLayout, text: int) -> Tensor:
     return x.narrow(0, runs.begins[text], runs.lengths[text])

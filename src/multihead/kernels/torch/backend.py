@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..backend import Angles, Backend, Bias
-from ..ragged import Sight
+from ..ragged import AttentionMask
 from . import attention
 from .linear import linear
 
@@ -49,7 +49,7 @@ class TorchBackend(Backend):
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        sight: Sight,
+        attention_mask: AttentionMask,
         *,
         scale: float,
         bias: Bias | None = None,
@@ -57,7 +57,9 @@ class TorchBackend(Backend):
         dropout: float = 0.0,
         sinks: Tensor | None = None,
     ) -> Tensor:
-        return attention.sdpa(q, k, v, sight, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks)
+        return attention.sdpa(
+            q, k, v, attention_mask, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks
+        )
 
     def top_k(self, scores: Tensor, count: int, banned: Sequence[int], log_probs: bool) -> tuple[Tensor, Tensor] | None:
         if not scores.is_cuda or scores.ndim != 2 or not 0 < count <= scores.shape[1]:

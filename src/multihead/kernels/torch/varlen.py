@@ -7,42 +7,44 @@ from inspect import signature
 import torch
 from torch import Tensor
 
-from ..ragged import Pages, Runs, Sight
+from ..ragged import AttentionMask, PagedLayout, SequenceLayout
 
 WIDEST = 256  # channels of a head, at most
 
 
-def fits(q: Tensor, k: Tensor, v: Tensor, sight: Sight) -> bool:
+def fits(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask) -> bool:
     """Whether attention of these (rows, heads, width) is for `learned`: gradients, in half precision, on a GPU."""
     if not q.is_cuda or not q.dtype == k.dtype == v.dtype or q.dtype not in (torch.bfloat16, torch.float16):
         return False
-    if isinstance(sight.keys, Pages) or not q.shape[2] == v.shape[2] <= WIDEST or q.shape[2] % 8:
+    if isinstance(attention_mask.keys, PagedLayout) or not q.shape[2] == v.shape[2] <= WIDEST or q.shape[2] % 8:
         return False
     from torch.nn.attention.varlen import varlen_attn
 
     if "window_size" not in signature(varlen_attn).parameters:  # before torch 2.11
         return False
-    whole = all(runs == Runs.of(runs.lengths) for runs in (sight.queries, sight.keys))
+    whole = all(runs == SequenceLayout.packed(runs.lengths) for runs in (attention_mask.queries, attention_mask.keys))
     return whole and torch.cuda.get_device_capability(q.device) >= (8, 0)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, scale: float) -> Tensor:
     """Attention through torch's own varying-length FlashAttention, which has gradients (arXiv:2307.08691)."""
     from torch.nn.attention.varlen import varlen_attn
 
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-    begins = sight.once(("begins", q.device), lambda: _begins(sight, q.device))
-    longest = sight.queries.longest, sight.keys.longest
-    back = -1 if sight.window is None else sight.window - 1
-    return varlen_attn(q, k, v, *begins, *longest, scale=scale, window_size=(back, 0 if sight.causal else back))  # type: ignore[return-value]
+    begins = attention_mask.cached(("begins", q.device), lambda: _begins(attention_mask, q.device))
+    longest = attention_mask.queries.longest, attention_mask.keys.longest
+    back = -1 if attention_mask.window is None else attention_mask.window - 1
+    return varlen_attn(
+        q, k, v, *begins, *longest, scale=scale, window_size=(back, 0 if attention_mask.causal else back)
+    )  # type: ignore[return-value]
 
 
-def _begins(sight: Sight, device: torch.device) -> tuple[Tensor, Tensor]:
+def _begins(attention_mask: AttentionMask, device: torch.device) -> tuple[Tensor, Tensor]:
     """Where queries and keys of each text begin, and the last ones end: (texts + 1,) each, int32."""
     first, second = (
         torch.tensor([*runs.begins, sum(runs.lengths)], dtype=torch.int32).to(device)
-        for runs in (sight.queries, sight.keys)
+        for runs in (attention_mask.queries, attention_mask.keys)
     )
     return first, second

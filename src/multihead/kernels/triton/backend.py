@@ -10,7 +10,7 @@ from torch import Tensor
 from ..activations import ACTIVATIONS
 from ..backend import Angles, Bias
 from ..layout import plain, rotation_fits
-from ..ragged import Sight
+from ..ragged import AttentionMask
 from ..torch.backend import TorchBackend
 from . import launch
 
@@ -46,7 +46,7 @@ class TritonBackend(TorchBackend):
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        sight: Sight,
+        attention_mask: AttentionMask,
         *,
         scale: float,
         bias: Bias | None = None,
@@ -55,8 +55,10 @@ class TritonBackend(TorchBackend):
         sinks: Tensor | None = None,
     ) -> Tensor:
         if bias is None and not dropout and launch.fits(q, k, v):
-            return launch.attention(q, k, v, sight, scale, softcap, sinks)
-        return super().attention(q, k, v, sight, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks)
+            return launch.attention(q, k, v, attention_mask, scale, softcap, sinks)
+        return super().attention(
+            q, k, v, attention_mask, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks
+        )
 
     def activation_gate(self, x: Tensor, act: str) -> Tensor | None:
         return launch.activation_gate(x, ACTIVATIONS[act])

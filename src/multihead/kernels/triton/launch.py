@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...errors import InvalidInput
 from ..layout import heads_fit, lined, rows_of, within
-from ..ragged import BLOCK, Pages, Sight
+from ..ragged import BLOCK, AttentionMask, PagedLayout
 
 WIDEST = 256  # channels of a head, at most
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -145,47 +145,53 @@ def fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, sight: Sight, scale: float, softcap: float | None, sinks: Tensor | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attention_mask: AttentionMask,
+    scale: float,
+    softcap: float | None,
+    sinks: Tensor | None,
 ) -> Tensor:
     """Attention as `attention.Attend` says, without bias and dropout, of what `fits`.
 
     Raises:
         InvalidInput: the texts lie outside of what is given.
     """
-    if not isinstance(sight.keys, Pages) and not within(sight, len(q), len(k)):
+    if not isinstance(attention_mask.keys, PagedLayout) and not within(attention_mask, len(q), len(k)):
         raise InvalidInput(f"Texts reach beyond {len(q)} rows of queries or {len(k)} of keys.")
     q, k, v, sinks = lined(q), lined(k), lined(v), None if sinks is None else sinks.contiguous()
     out = q.new_empty(*q.shape[:2], v.shape[2])
     if not q.numel():
         return out
-    one = sight.queries.longest == 1 and len(sight.queries) == len(q)
-    pages = sight.keys if isinstance(sight.keys, Pages) else None
+    one = attention_mask.queries.longest == 1 and len(attention_mask.queries) == len(q)
+    pages = attention_mask.keys if isinstance(attention_mask.keys, PagedLayout) else None
     if one and pages is not None:  # which may be all that is known of a step that is recorded
-        spans, counts, begins = pages.table, pages.counts, pages.counts
+        spans, counts, begins = pages.block_table, pages.token_counts, pages.token_counts
     else:
-        spans = sight.once(("spans", q.device), lambda: _spans(sight, q.device))
+        spans = attention_mask.cached(("spans", q.device), lambda: _spans(attention_mask, q.device))
         counts, begins = spans[3], spans[2]
     width, values = q.shape[2], v.shape[2]
     exact = q.dtype == torch.float32
     told: dict[str, Any] = {
         "GROUP": q.shape[1] // k.shape[1], "WIDTH": width, "VALUES": values, "D": max(power(width), 16),
-        "DV": max(power(values), 16), "WINDOW": sight.window is not None, "PAGED": pages is not None,
+        "DV": max(power(values), 16), "WINDOW": attention_mask.window is not None, "PAGED": pages is not None,
         "SOFTCAP": softcap is not None, "SINKS": sinks is not None, "BLOCK": BLOCK,
         "PRECISION": "ieee" if exact else "tf32",
     }  # fmt: skip
     told["num_stages"] = _stages(max(told["D"], told["DV"]), exact)
-    strides = *q.stride()[:2], *k.stride()[:2], *v.stride()[:2], 0 if pages is None else pages.table.stride(0)
-    numbers = scale, softcap or 0.0, sight.window or 0
-    table = spans if pages is None else pages.table
+    strides = *q.stride()[:2], *k.stride()[:2], *v.stride()[:2], 0 if pages is None else pages.block_table.stride(0)
+    numbers = scale, softcap or 0.0, attention_mask.window or 0
+    table = spans if pages is None else pages.block_table
     sinks = table if sinks is None else sinks
     if one:
         _peeked(q, k, v, out, counts, begins, table, sinks, strides, numbers, told)
     else:
-        shape = _tile(sight.queries.longest, max(told["D"], told["DV"]), exact)
-        parts = -(-sight.queries.longest // shape["QUERIES"])
-        _launch(q, "mix", (parts * len(sight.queries) * q.shape[1],),
-            q, k, v, out, spans, table, sinks, len(sight.queries), q.shape[1], parts, *strides, *numbers,
-            CAUSAL=sight.causal, **shape, **told,
+        shape = _tile(attention_mask.queries.longest, max(told["D"], told["DV"]), exact)
+        parts = -(-attention_mask.queries.longest // shape["QUERIES"])
+        _launch(q, "mix", (parts * len(attention_mask.queries) * q.shape[1],),
+            q, k, v, out, spans, table, sinks, len(attention_mask.queries), q.shape[1], parts, *strides, *numbers,
+            CAUSAL=attention_mask.causal, **shape, **told,
         )  # fmt: skip
     return out
 
@@ -225,12 +231,12 @@ def _stages(width: int, exact: bool) -> int:
     return 3 if not exact else 2 if width <= 128 else 1
 
 
-def _spans(sight: Sight, device: torch.device) -> Tensor:
+def _spans(attention_mask: AttentionMask, device: torch.device) -> Tensor:
     """(4, texts): where each text's queries begin and how many they are, likewise its keys, int32."""
-    queries, keys = sight.queries, sight.keys
-    if isinstance(keys, Pages):
+    queries, keys = attention_mask.queries, attention_mask.keys
+    if isinstance(keys, PagedLayout):
         own = torch.tensor([queries.begins, queries.lengths, queries.begins], dtype=torch.int32, device=device)
-        return torch.cat([own, keys.counts[None]])
+        return torch.cat([own, keys.token_counts[None]])
     return torch.tensor([queries.begins, queries.lengths, keys.begins, keys.lengths], dtype=torch.int32, device=device)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...kernels.backend import Bias
-from ...kernels.ragged import Sight
+from ...kernels.ragged import AttentionMask
 from ..forward_context import ForwardContext
 from ..positions import Positions
 
@@ -28,9 +28,11 @@ class Alibi(Positions):
     def biases(self, count: int) -> tuple[Tensor, bool] | None:
         return self._table(count, torch.device("cpu"))[:, 0].contiguous(), True
 
-    def bias(self, q: Tensor, k: Tensor, sight: Sight, context: ForwardContext) -> Bias | None:
-        longest = context.cached((self, sight.keys), lambda: self._table(sight.keys.longest, q.device))
-        return lambda text: longest[..., : sight.keys.lengths[text]].to(q.dtype)
+    def bias(self, q: Tensor, k: Tensor, attention_mask: AttentionMask, context: ForwardContext) -> Bias | None:
+        longest = context.cached(
+            (self, attention_mask.keys), lambda: self._table(attention_mask.keys.longest, q.device)
+        )
+        return lambda text: longest[..., : attention_mask.keys.lengths[text]].to(q.dtype)
 
     def _table(self, keys: int, device: torch.device) -> Tensor:
         """(heads, 1, keys)."""

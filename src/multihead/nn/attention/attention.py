@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ...errors import UnsupportedConfig
 from ...kernels.backend import Bias
 from ...kernels.ops import backend
-from ...kernels.ragged import Sight
+from ...kernels.ragged import AttentionMask
 from ...kernels.torch.attention import attend
 from ..cache.layer_cache import KVLayerCache
 from ..forward_context import EncoderOutput, ForwardContext
@@ -101,8 +101,8 @@ class Attention(nn.Module):
         selected = context.selected
         assert selected is not None
         q, k, v = self._shape(*self._products(x, selected.rows))
-        sight = Sight(selected.runs, context.runs)
-        return self._mix(q, k, v, sight, None, context, context.capture.attentions)
+        attention_mask = AttentionMask(selected.runs, context.runs)
+        return self._mix(q, k, v, attention_mask, None, context, context.capture.attentions)
 
     def _heads(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
         """What each head makes of a token, (tokens, heads, head width)."""
@@ -115,15 +115,21 @@ class Attention(nn.Module):
             and not memory.plan(context).fresh
         ):
             q, k, v, runs = memory.place(q, k, v, self.positions.turns(context), context)
-            sight = context.sight(runs, causal=self.causal, window=self.window)
-            return self._mix(q, k, v, sight, None, context, None)
+            attention_mask = context.attention_mask(runs, causal=self.causal, window=self.window)
+            return self._mix(q, k, v, attention_mask, None, context, None)
         turned, k = self.positions.rotate(q, k, context)
         runs = context.runs
         if memory is not None:
             k, v, runs = memory.extend(k, v, context)
-        sight = context.sight(runs, causal=self.causal, window=self.window)
+        attention_mask = context.attention_mask(runs, causal=self.causal, window=self.window)
         return self._mix(
-            turned, k, v, sight, self.positions.bias(q, k, sight, context), context, context.capture.attentions
+            turned,
+            k,
+            v,
+            attention_mask,
+            self.positions.bias(q, k, attention_mask, context),
+            context,
+            context.capture.attentions,
         )
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -148,7 +154,7 @@ class Attention(nn.Module):
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        sight: Sight,
+        attention_mask: AttentionMask,
         bias: Bias | None,
         context: ForwardContext,
         record: list[list[Tensor]] | None,
@@ -156,10 +162,10 @@ class Attention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         numbers = {"scale": self.scale, "softcap": self.softcap, "dropout": dropout, "sinks": self.sinks}
         if record is None:
-            mixed = context.attend(q, k, v, sight, bias=bias, **numbers)  # type: ignore[arg-type]
+            mixed = context.attend(q, k, v, attention_mask, bias=bias, **numbers)  # type: ignore[arg-type]
         else:
             seen: list[Tensor] = []
-            mixed = attend(q, k, v, sight, bias=bias, seen=seen, **numbers)  # type: ignore[arg-type]
+            mixed = attend(q, k, v, attention_mask, bias=bias, seen=seen, **numbers)  # type: ignore[arg-type]
             record.append(seen)
         return mixed
 
@@ -171,8 +177,8 @@ class CrossAttention(Attention):
         source = context.encoder_output
         assert source is not None
         k, v = self.projected(source)
-        sight = context.sight(source.runs, causal=False, window=None)
-        mixed = self._mix(self._split(self.q(x)), k, v, sight, None, context, context.capture.cross_attentions)
+        attention_mask = context.attention_mask(source.runs, causal=False, window=None)
+        mixed = self._mix(self._split(self.q(x)), k, v, attention_mask, None, context, context.capture.cross_attentions)
         return self.out(mixed.flatten(1))
 
     def projected(self, source: EncoderOutput) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...kernels.backend import Bias
-from ...kernels.ragged import Sight
+from ...kernels.ragged import AttentionMask
 from ..activations import Activation
 from ..cache.layer_cache import KVLayerCache, LayerCache
 from ..forward_context import ForwardContext
@@ -64,15 +64,17 @@ class DisentangledBias(Positions):
         self.distances, self.key, self.query = distances, key, query
         self.scale, self.dropout = scale, Dropout(dropout)
 
-    def bias(self, q: Tensor, k: Tensor, sight: Sight, context: ForwardContext) -> Bias | None:
+    def bias(self, q: Tensor, k: Tensor, attention_mask: AttentionMask, context: ForwardContext) -> Bias | None:
         vectors = self.dropout(context.cached(self.distances, self.distances))
-        known = context.cached((self.distances, sight.keys.longest), lambda: self._rows(sight.keys.longest, q.device))
+        known = context.cached(
+            (self.distances, attention_mask.keys.longest), lambda: self._rows(attention_mask.keys.longest, q.device)
+        )
         asked = self._scores(q, self.key, vectors)  # (heads, tokens, rows)
         told = self._scores(k, self.query, vectors)
 
         def of(text: int) -> Tensor:
-            begin, queries = sight.queries.begins[text], sight.queries.lengths[text]
-            first, keys = sight.keys.begins[text], sight.keys.lengths[text]
+            begin, queries = attention_mask.queries.begins[text], attention_mask.queries.lengths[text]
+            first, keys = attention_mask.keys.begins[text], attention_mask.keys.lengths[text]
             before = torch.arange(keys - queries, keys, device=q.device)[:, None] - torch.arange(keys, device=q.device)
             rows = known[before + known.shape[0] // 2].expand(q.shape[1], -1, -1)
             total = q.new_zeros(rows.shape)

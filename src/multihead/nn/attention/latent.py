@@ -72,18 +72,18 @@ class LatentAttention(Attention):
         latent, runs = self.latent_norm(latent)[:, None], context.runs
         if memory is not None:
             latent, key, runs = memory.extend(latent, key, context)
-        sight = context.sight(runs, causal=self.causal, window=self.window)
+        attention_mask = context.attention_mask(runs, causal=self.causal, window=self.window)
         if latent.shape[0] > 2 * x.shape[0]:  # few queries: move them to the latent instead of it to every head
             k, v = self._matrix(self.k), self._matrix(self.v)
             moved = torch.cat([torch.einsum("thp,hpr->thr", plain, k), turning], -1)
             keys = torch.cat([latent, key], -1)
-            mixed = self._mix(moved, keys, latent, sight, None, context, context.capture.attentions)
+            mixed = self._mix(moved, keys, latent, attention_mask, None, context, context.capture.attentions)
             return torch.einsum("thr,hvr->thv", mixed, v)
         shared = latent[:, 0]
         own = torch.cat([self.k(shared).unflatten(-1, (self.heads, -1)), key.expand(-1, self.heads, -1)], -1)
         values = self.v(shared).unflatten(-1, (self.heads, -1))
         q = torch.cat([plain, turning], -1)
-        return self._mix(q, own, values, sight, None, context, context.capture.attentions)
+        return self._mix(q, own, values, attention_mask, None, context, context.capture.attentions)
 
     def _matrix(self, linear: nn.Module) -> Tensor:
         """(heads, channels, rank)."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...kernels.backend import Bias
-from ...kernels.ragged import Runs, Sight
+from ...kernels.ragged import AttentionMask, SequenceLayout
 from ..cache.layer_cache import KVLayerCache
 from ..forward_context import ForwardContext
 from .attention import Attention
@@ -28,13 +28,13 @@ class Blocks:
         texts: the text of each block. places: of its first query within its text.
     """
 
-    queries: Runs
-    keys: Runs
+    queries: SequenceLayout
+    keys: SequenceLayout
     texts: tuple[int, ...]
     places: tuple[int, ...]
 
     @classmethod
-    def of(cls, runs: Runs, size: int, reach: int) -> Blocks:
+    def of(cls, runs: SequenceLayout, size: int, reach: int) -> Blocks:
         """Blocks of `size` queries, each of which sees keys less than `reach` places away."""
         rows = []
         for text, (begin, length) in enumerate(zip(runs.begins, runs.lengths, strict=True)):
@@ -42,7 +42,7 @@ class Blocks:
                 low, high = max(0, place - reach + 1), min(length, place + size + reach - 1)
                 rows.append((begin + place, min(size, length - place), begin + low, high - low, text, place))
         parts = tuple(zip(*rows, strict=True)) or ((),) * 6
-        return cls(Runs(parts[0], parts[1]), Runs(parts[2], parts[3]), parts[4], parts[5])
+        return cls(SequenceLayout(parts[0], parts[1]), SequenceLayout(parts[2], parts[3]), parts[4], parts[5])
 
 
 class LocalAttention(Attention):
@@ -63,14 +63,14 @@ class LocalAttention(Attention):
         blocks = context.cached((Blocks, self.reach, size), lambda: Blocks.of(context.runs, size, self.reach))
         k, v, keys, bias = self._near(x, k, v, blocks, context)
         shown: list[list[Tensor]] | None = None if context.capture.attentions is None else []
-        mixed = self._mix(q, k, v, Sight(blocks.queries, keys), bias, context, shown)
+        mixed = self._mix(q, k, v, AttentionMask(blocks.queries, keys), bias, context, shown)
         if context.capture.attentions is not None and shown is not None:
             context.capture.attentions.append(self._whole(shown[0], blocks, context.runs))
         return mixed
 
     def _near(
         self, x: Tensor, k: Tensor, v: Tensor, blocks: Blocks, context: ForwardContext
-    ) -> tuple[Tensor, Tensor, Runs, Bias]:
+    ) -> tuple[Tensor, Tensor, SequenceLayout, Bias]:
         """Keys and values (rows, heads, width) of all blocks, where each block's lie, and their biases."""
         return k, v, blocks.keys, lambda block: self._bias(blocks, block, context, x.device)
 
@@ -87,7 +87,7 @@ class LocalAttention(Attention):
         ahead = torch.arange(keys, device=device) - torch.arange(place, place + queries, device=device)[:, None]
         return values.masked_fill(ahead.abs() >= self.reach, torch.finfo(values.dtype).min)
 
-    def _whole(self, shown: list[Tensor], blocks: Blocks, runs: Runs) -> list[Tensor]:
+    def _whole(self, shown: list[Tensor], blocks: Blocks, runs: SequenceLayout) -> list[Tensor]:
         """Weights (heads, length, length) of each text, to its own tokens; a text without tokens has none."""
         empty = shown[0].new_zeros(shown[0].shape[0], 0, 0) if shown else torch.zeros(0, 0, 0)
         found = {text: p[..., : runs.lengths[text]] for text, p in zip(blocks.texts, shown, strict=True)}
@@ -110,9 +110,9 @@ class TransientGlobalAttention(LocalAttention):
 
     def _near(
         self, x: Tensor, k: Tensor, v: Tensor, blocks: Blocks, context: ForwardContext
-    ) -> tuple[Tensor, Tensor, Runs, Bias]:
+    ) -> tuple[Tensor, Tensor, SequenceLayout, Bias]:
         counts = [length // self.block for length in context.runs.lengths]
-        sides = Runs.of(tuple(counts))
+        sides = SequenceLayout.packed(tuple(counts))
         total = self.norm(self._sums(x, context.runs, sides))
         k, v = (torch.cat([own, self._split(side(total))]) for own, side in ((k, self.k), (v, self.v)))
         rows, lengths = [], []
@@ -126,9 +126,9 @@ class TransientGlobalAttention(LocalAttention):
             own = self._bias(blocks, block, context, x.device)
             return torch.cat([own, self._side(blocks, block, counts[blocks.texts[block]], x.device)], -1)
 
-        return k[index], v[index], Runs.of(tuple(lengths)), bias
+        return k[index], v[index], SequenceLayout.packed(tuple(lengths)), bias
 
-    def _sums(self, x: Tensor, runs: Runs, sides: Runs) -> Tensor:
+    def _sums(self, x: Tensor, runs: SequenceLayout, sides: SequenceLayout) -> Tensor:
         """(blocks of all texts, width)."""
         out = x.new_zeros(sum(sides.lengths), x.shape[1])
         spans = zip(runs.begins, runs.lengths, sides.begins, sides.lengths, strict=True)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...errors import UnsupportedConfig
 from ...kernels.backend import Bias
-from ...kernels.ragged import Sight
+from ...kernels.ragged import AttentionMask
 from ..cache.block_pool import room
 from ..forward_context import ForwardContext
 from ..positions import Positions
@@ -38,21 +38,22 @@ class BucketedBias(Positions):
         ahead = torch.arange(1 - count, 1, device=self.table.weight.device)
         return self.at(ahead).float().contiguous(), False
 
-    def bias(self, q: Tensor, k: Tensor, sight: Sight, context: ForwardContext) -> Bias | None:
-        longest = max(sight.keys.longest, 1)
+    def bias(self, q: Tensor, k: Tensor, attention_mask: AttentionMask, context: ForwardContext) -> Bias | None:
+        longest = max(attention_mask.keys.longest, 1)
         values = context.cached(self, lambda: self._known(longest, context, q.device))
         middle = values.shape[1] // 2
         places = [
-            keys - queries for queries, keys in zip(sight.queries.lengths, sight.keys.lengths, strict=True)
+            keys - queries
+            for queries, keys in zip(attention_mask.queries.lengths, attention_mask.keys.lengths, strict=True)
         ]  # of each text's first query
-        if sight.queries.longest == 1:
-            return lambda text: values[:, None, middle - places[text] :][..., : sight.keys.lengths[text]]
+        if attention_mask.queries.longest == 1:
+            return lambda text: values[:, None, middle - places[text] :][..., : attention_mask.keys.lengths[text]]
         low = min(places)
-        block = context.cached((self, sight), lambda: self._block(values, low, longest))
+        block = context.cached((self, attention_mask), lambda: self._block(values, low, longest))
 
         def of(text: int) -> Tensor:
             row = places[text] - low
-            return block[:, row : row + sight.queries.lengths[text], : sight.keys.lengths[text]]
+            return block[:, row : row + attention_mask.queries.lengths[text], : attention_mask.keys.lengths[text]]
 
         return of
 

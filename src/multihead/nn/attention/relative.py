@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...kernels.backend import Bias
-from ...kernels.ragged import Sight
+from ...kernels.ragged import AttentionMask
 from ..cache.layer_cache import XLNetMemory
 from ..forward_context import ForwardContext
 from ..positions import Positions
@@ -33,14 +33,14 @@ class RelativeContent(Positions):
     def rotate(self, q: Tensor, k: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor]:
         return q + self.word_bias, k
 
-    def bias(self, q: Tensor, k: Tensor, sight: Sight, context: ForwardContext) -> Bias | None:
-        longest = max(sight.keys.longest, 1)
+    def bias(self, q: Tensor, k: Tensor, attention_mask: AttentionMask, context: ForwardContext) -> Bias | None:
+        longest = max(attention_mask.keys.longest, 1)
         table = self.distances(context.cached((RelativeContent, longest, self.clamp), lambda: self._table(longest, q)))
         far = torch.einsum("qhd,rhd->hqr", q + self.distance_bias, table.unflatten(-1, q.shape[1:]))
 
         def of(text: int) -> Tensor:
-            begin, queries = sight.queries.begins[text], sight.queries.lengths[text]
-            keys = sight.keys.lengths[text]
+            begin, queries = attention_mask.queries.begins[text], attention_mask.queries.lengths[text]
+            keys = attention_mask.keys.lengths[text]
             after = torch.arange(keys - queries, keys, device=q.device)[:, None] - torch.arange(keys, device=q.device)
             rows = (longest - after).expand(q.shape[1], -1, -1)
             scores = far[:, begin : begin + queries].gather(2, rows)
@@ -84,32 +84,36 @@ class TwoStreamAttention(Attention):
         return XLNetMemory(self.limit, self.share)
 
     def forward(self, x: Tensor, context: ForwardContext, memory: XLNetMemory | None) -> Tensor:  # type: ignore[override]
-        q, k, v, sight = self._read(x, context, memory)
-        return self.out(self._stream(q, k, v, sight, context, own=True).flatten(1))
+        q, k, v, attention_mask = self._read(x, context, memory)
+        return self.out(self._stream(q, k, v, attention_mask, context, own=True).flatten(1))
 
     def both(self, x: Tensor, g: Tensor, context: ForwardContext, memory: XLNetMemory | None) -> tuple[Tensor, Tensor]:
         """Of the words (tokens, width) and the targets (texts * targets, width); a target does not see its own word."""
-        q, k, v, sight = self._read(x, context, memory)
-        words = self._stream(q, k, v, sight, context, own=True)
+        q, k, v, attention_mask = self._read(x, context, memory)
+        words = self._stream(q, k, v, attention_mask, context, own=True)
         maps, count = context.extra_inputs["target_mapping"], g.shape[0] // max(len(context.runs), 1)
         asked = self._split(self.q(g)).split(count) if count else []
         placed = [torch.einsum("mhd,ml->lhd", a, m.to(a.dtype)) for a, m in zip(asked, maps, strict=True)]
-        seen = self._stream(torch.cat(placed), k, v, sight, context, own=False).split(sight.queries.lengths)
+        seen = self._stream(torch.cat(placed), k, v, attention_mask, context, own=False).split(
+            attention_mask.queries.lengths
+        )
         back = [torch.einsum("lhd,ml->mhd", s, m.to(s.dtype)) for s, m in zip(seen, maps, strict=True)]
         return self.out(words.flatten(1)), self.out(torch.cat(back).flatten(1))
 
     def _read(
         self, x: Tensor, context: ForwardContext, memory: XLNetMemory | None
-    ) -> tuple[Tensor, Tensor, Tensor, Sight]:
+    ) -> tuple[Tensor, Tensor, Tensor, AttentionMask]:
         q, k, v = self._project(x)
         runs = context.runs
         if memory is not None:
             k, v, runs = memory.extend(k, v, context)
-        return q, k, v, context.sight(runs, causal=self.causal, window=None)
+        return q, k, v, context.attention_mask(runs, causal=self.causal, window=None)
 
-    def _stream(self, q: Tensor, k: Tensor, v: Tensor, sight: Sight, context: ForwardContext, *, own: bool) -> Tensor:
+    def _stream(
+        self, q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, context: ForwardContext, *, own: bool
+    ) -> Tensor:
         """(tokens, heads, head width). `own`: whether a token sees itself whatever the mask says."""
-        bias = self.positions.bias(q, k, sight, context)
+        bias = self.positions.bias(q, k, attention_mask, context)
         masks = context.extra_inputs.get("perm_mask")
         assert bias is not None
 
@@ -124,4 +128,4 @@ class TwoStreamAttention(Attention):
             return scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
 
         turned, k = self.positions.rotate(q, k, context)
-        return self._mix(turned, k, v, sight, masked, context, context.capture.attentions if own else None)
+        return self._mix(turned, k, v, attention_mask, masked, context, context.capture.attentions if own else None)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...kernels.ragged import Runs, Sight
+from ...kernels.ragged import AttentionMask, SequenceLayout
 from ..cache.layer_cache import KVLayerCache
 from ..forward_context import ForwardContext
 from ..weights import Linear
@@ -71,7 +71,7 @@ class GlobalLocalAttention(Attention):
         )
         shown: list[list[Tensor]] | None = [] if whole else None
         bias = self._hidden(blocks, marks, chosen, q)
-        mixed = self._mix(q, k[rows], v[rows], Sight(blocks.queries, keys), bias, context, shown)
+        mixed = self._mix(q, k[rows], v[rows], AttentionMask(blocks.queries, keys), bias, context, shown)
         if context.capture.attentions is not None and shown is not None:
             context.capture.attentions.append(self._whole(shown[0], blocks, context.runs, marks))
         if not sum(chosen.lengths):
@@ -79,14 +79,18 @@ class GlobalLocalAttention(Attention):
         asking = marks.nonzero().flatten()
         asked = self._split(self.q_global(x[asking]))
         k, v = self._split(self.k_global(x)), self._split(self.v_global(x))
-        return mixed.index_copy(0, asking, self._mix(asked, k, v, Sight(chosen, context.runs), None, context, None))
+        return mixed.index_copy(
+            0, asking, self._mix(asked, k, v, AttentionMask(chosen, context.runs), None, context, None)
+        )
 
-    def _chosen(self, marks: Tensor, runs: Runs) -> Runs:
+    def _chosen(self, marks: Tensor, runs: SequenceLayout) -> SequenceLayout:
         """Where each text's global tokens lie among all global tokens."""
         counts = [int(part.sum()) for part in marks.split(runs.lengths)]
-        return Runs.of(tuple(counts))
+        return SequenceLayout.packed(tuple(counts))
 
-    def _rows(self, blocks: Blocks, marked: Tensor, chosen: Runs, device: torch.device) -> tuple[Tensor, Runs]:
+    def _rows(
+        self, blocks: Blocks, marked: Tensor, chosen: SequenceLayout, device: torch.device
+    ) -> tuple[Tensor, SequenceLayout]:
         """Rows of each block's keys, the near ones and then its text's global ones, and where each block's are."""
         parts, lengths = [], []
         for text, begin, length in zip(blocks.texts, blocks.keys.begins, blocks.keys.lengths, strict=True):
@@ -94,9 +98,9 @@ class GlobalLocalAttention(Attention):
             parts += [torch.arange(begin, begin + length, device=device), marked[first : first + count]]
             lengths.append(length + count)
         empty = torch.zeros(0, dtype=torch.long, device=device)
-        return torch.cat([*parts, empty]), Runs.of(tuple(lengths))
+        return torch.cat([*parts, empty]), SequenceLayout.packed(tuple(lengths))
 
-    def _hidden(self, blocks: Blocks, marks: Tensor, chosen: Runs, q: Tensor) -> Callable[[int], Tensor]:
+    def _hidden(self, blocks: Blocks, marks: Tensor, chosen: SequenceLayout, q: Tensor) -> Callable[[int], Tensor]:
         """Gives each block's (1, queries, keys): lowest at near keys out of reach, and at those that are global."""
         lowest = torch.finfo(q.dtype).min
 
@@ -111,7 +115,7 @@ class GlobalLocalAttention(Attention):
 
         return of
 
-    def _whole(self, shown: list[Tensor], blocks: Blocks, runs: Runs, marks: Tensor) -> list[Tensor]:
+    def _whole(self, shown: list[Tensor], blocks: Blocks, runs: SequenceLayout, marks: Tensor) -> list[Tensor]:
         """Weights (heads, length, length) of each text's local queries; a text without tokens has none."""
         heads = shown[0].shape[0] if shown else 1
         out = [marks.new_zeros(heads, 0, 0, dtype=torch.float32) for _ in runs.lengths]
@@ -144,12 +148,14 @@ class BlockSparseAttention(Attention):
         queries, keys, rows, weights = context.cached(key, lambda: self._plan(context.runs, x.device))
         shown: list[list[Tensor]] | None = None if context.capture.attentions is None else []
         bias = None if weights is None else lambda row: weights[row].to(q.dtype)
-        mixed = self._mix(q, k[rows], v[rows], Sight(queries, keys), bias, context, shown)
+        mixed = self._mix(q, k[rows], v[rows], AttentionMask(queries, keys), bias, context, shown)
         if context.capture.attentions is not None and shown is not None:
             context.capture.attentions.append(self._whole(shown[0], context.runs, queries, keys, rows))
         return mixed
 
-    def _plan(self, runs: Runs, device: torch.device) -> tuple[Runs, Runs, Tensor, list[Tensor] | None]:
+    def _plan(
+        self, runs: SequenceLayout, device: torch.device
+    ) -> tuple[SequenceLayout, SequenceLayout, Tensor, list[Tensor] | None]:
         """Rows of queries and of the keys they see, the keys' own rows, and what is added to their scores."""
         asked, lengths, parts, added = [], [], [], []
         for begin, length in zip(runs.begins, runs.lengths, strict=True):
@@ -167,8 +173,13 @@ class BlockSparseAttention(Attention):
                 added.append(first[None, None].to(device))
                 low, high = (0, length) if row is None else self._span(row, length)
                 asked.append((begin + low, high - low))
-        queries = Runs(tuple(a for a, _ in asked), tuple(n for _, n in asked))
-        return queries, Runs.of(tuple(lengths)), torch.cat(parts).to(device), None if self.training else added
+        queries = SequenceLayout(tuple(a for a, _ in asked), tuple(n for _, n in asked))
+        return (
+            queries,
+            SequenceLayout.packed(tuple(lengths)),
+            torch.cat(parts).to(device),
+            None if self.training else added,
+        )
 
     def _span(self, block: int, length: int) -> tuple[int, int]:
         return block * self.block, min((block + 1) * self.block, length)
@@ -182,7 +193,9 @@ class BlockSparseAttention(Attention):
             near |= {far[i] for i in torch.randperm(len(far), generator=draw)[: self.random].tolist()}
         return sorted(near)
 
-    def _whole(self, shown: list[Tensor], runs: Runs, queries: Runs, keys: Runs, rows: Tensor) -> list[Tensor]:
+    def _whole(
+        self, shown: list[Tensor], runs: SequenceLayout, queries: SequenceLayout, keys: SequenceLayout, rows: Tensor
+    ) -> list[Tensor]:
         """Weights (heads, length, length) of each text."""
         heads = shown[0].shape[0]
         out = [shown[0].new_zeros(heads, length, length) for length in runs.lengths]

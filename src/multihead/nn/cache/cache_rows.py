@@ -7,27 +7,29 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...kernels.ragged import BLOCK, Pages, Runs
+from ...kernels.ragged import BLOCK, PagedLayout, SequenceLayout
 from .block_pool import BlockTable
 
 
-def seen(tables: Sequence[BlockTable], ends: Sequence[int], device: torch.device) -> tuple[Tensor | None, Runs]:
+def seen(
+    tables: Sequence[BlockTable], ends: Sequence[int], device: torch.device
+) -> tuple[Tensor | None, SequenceLayout]:
     """Rows of all that is remembered before each end, and where each text's are then; see `Plan`."""
     firsts = [table.gone * BLOCK for table in tables]
     lengths = tuple(end - first for end, first in zip(ends, firsts, strict=True))
     if all(table.straight for table in tables):
         begins = tuple(table.row(first) if n else 0 for table, first, n in zip(tables, firsts, lengths, strict=True))
-        return None, Runs(begins, lengths)
-    return _gathered(tables, ends, device), Runs.of(lengths)
+        return None, SequenceLayout(begins, lengths)
+    return _gathered(tables, ends, device), SequenceLayout.packed(lengths)
 
 
-def paged(tables: Sequence[BlockTable], ends: Sequence[int], device: torch.device) -> Pages:
+def paged(tables: Sequence[BlockTable], ends: Sequence[int], device: torch.device) -> PagedLayout:
     """All that is remembered before each end, in the blocks that it lies in."""
     longest = max(len(table.blocks) for table in tables)
     blocks = [[block or 0 for block in table.blocks] + [0] * (longest - len(table.blocks)) for table in tables]
     told = torch.tensor([[end, *row] for end, row in zip(ends, blocks, strict=True)], dtype=torch.int32).to(device)
     lengths = tuple(end - table.gone * BLOCK for table, end in zip(tables, ends, strict=True))
-    return Pages((), lengths, told[:, 1:], told[:, 0].contiguous(), lambda: _gathered(tables, ends, device))
+    return PagedLayout((), lengths, told[:, 1:], told[:, 0].contiguous(), lambda: _gathered(tables, ends, device))
 
 
 def _gathered(tables: Sequence[BlockTable], ends: Sequence[int], device: torch.device) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...errors import InvalidInput
 from ...kernels.ops import backend
-from ...kernels.ragged import BLOCK, Pages, Runs
+from ...kernels.ragged import BLOCK, PagedLayout, SequenceLayout
 
 if TYPE_CHECKING:
     from ..forward_context import ForwardContext
@@ -38,12 +38,12 @@ class CachePlan:
 
     writes: Tensor | slice
     copies: tuple[Tensor, Tensor] | None
-    seen: Callable[[], tuple[Tensor | None, Runs]]
-    paged: Callable[[], Pages]
+    seen: Callable[[], tuple[Tensor | None, SequenceLayout]]
+    paged: Callable[[], PagedLayout]
     fresh: bool
 
     @cached_property
-    def _seen(self) -> tuple[Tensor | None, Runs]:
+    def _seen(self) -> tuple[Tensor | None, SequenceLayout]:
         return self.seen()
 
     @property
@@ -51,11 +51,11 @@ class CachePlan:
         return self._seen[0]
 
     @property
-    def runs(self) -> Runs:
+    def runs(self) -> SequenceLayout:
         return self._seen[1]
 
     @cached_property
-    def pages(self) -> Pages:
+    def pages(self) -> PagedLayout:
         return self.paged()
 
 
@@ -99,7 +99,7 @@ class KVLayerCache:
         held = self._waiting[:2] if self._waiting is not None else (self.k, self.v)
         return sum(BLOCK * x[0].numel() * x.element_size() for x in held if x is not None and len(x))
 
-    def extend(self, k: Tensor, v: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, Runs]:
+    def extend(self, k: Tensor, v: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, SequenceLayout]:
         """All keys and values (rows, key heads, width) that may be seen, and where each text's lie."""
         plan = self.plan(context)
         if plan.fresh:
@@ -115,7 +115,7 @@ class KVLayerCache:
 
     def place(
         self, q: Tensor, k: Tensor, v: Tensor, angles: tuple[Tensor, Tensor] | None, context: ForwardContext
-    ) -> tuple[Tensor, Tensor, Tensor, Runs]:
+    ) -> tuple[Tensor, Tensor, Tensor, SequenceLayout]:
         """Queries and keys turned by their angles, where there are such, and then what `extend` gives, in pages.
 
         For a pass that is not the first, on a GPU.
@@ -263,28 +263,28 @@ class XLNetMemory:
         self.limit, self.share = limit, share
         self.k: Tensor | None = None
         self.v: Tensor | None = None
-        self.runs: Runs | None = None
+        self.runs: SequenceLayout | None = None
 
     def leaves(self) -> Iterator[XLNetMemory]:
         yield self
 
-    def extend(self, k: Tensor, v: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, Runs]:
+    def extend(self, k: Tensor, v: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, SequenceLayout]:
         """All keys and values (rows, heads, width) that may be seen, and where each text's lie."""
-        past = self.runs or Runs.of((0,) * len(context.runs))
+        past = self.runs or SequenceLayout.packed((0,) * len(context.runs))
         if self.k is not None and self.v is not None:
             rows = self._spliced(past, context.runs, self.k.shape[0], k.device)
             k, v = torch.cat([self.k, k])[rows], torch.cat([self.v, v])[rows]
-        runs = Runs.of(tuple(a + b for a, b in zip(past.lengths, context.runs.lengths, strict=True)))
+        runs = SequenceLayout.packed(tuple(a + b for a, b in zip(past.lengths, context.runs.lengths, strict=True)))
         self.k, self.v, self.runs = k, v, self._kept(runs, past)
         return k, v, runs
 
-    def _spliced(self, past: Runs, new: Runs, offset: int, device: torch.device) -> Tensor:
+    def _spliced(self, past: SequenceLayout, new: SequenceLayout, offset: int, device: torch.device) -> Tensor:
         parts = []
         for old, held, begin, length in zip(past.begins, past.lengths, new.begins, new.lengths, strict=True):
             parts += [torch.arange(old, old + held), torch.arange(offset + begin, offset + begin + length)]
         return torch.cat(parts).to(device)
 
-    def _kept(self, runs: Runs, past: Runs) -> Runs:
+    def _kept(self, runs: SequenceLayout, past: SequenceLayout) -> SequenceLayout:
         """Where what is remembered lies within all."""
         ends = [
             begin + (length if self.share is None else min(length, held + self.share))
@@ -294,12 +294,12 @@ class XLNetMemory:
             begin if self.limit is None else max(begin, end - self.limit)
             for begin, end in zip(runs.begins, ends, strict=True)
         ]
-        return Runs(tuple(firsts), tuple(end - first for first, end in zip(firsts, ends, strict=True)))
+        return SequenceLayout(tuple(firsts), tuple(end - first for first, end in zip(firsts, ends, strict=True)))
 
     def select(self, texts: Sequence[int]) -> None:
         if self.runs is not None:
             begins, lengths = self.runs.begins, self.runs.lengths
-            self.runs = Runs(tuple(begins[text] for text in texts), tuple(lengths[text] for text in texts))
+            self.runs = SequenceLayout(tuple(begins[text] for text in texts), tuple(lengths[text] for text in texts))
 
 
 class HybridLayerCache:

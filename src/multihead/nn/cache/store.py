@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InvalidInput
-from ...kernels.ragged import BLOCK, Runs
+from ...kernels.ragged import BLOCK, SequenceLayout
 from ..ragged import places
 from .block_pool import BlockPool, BlockTable, MemoryBudget, name_of, room
 from .cache_rows import copied_rows, joined_rows, paged, seen
@@ -346,20 +346,20 @@ class BatchCache:
         for text, length in zip(self.texts, lengths, strict=True):
             text.expected = length
 
-    def advance(self, runs: Runs) -> None:
+    def advance(self, runs: SequenceLayout) -> None:
         """Notes that a pass over `runs` has been remembered by every layer."""
         for text, new in zip(self.texts, runs.lengths, strict=True):
             text.advance(new)
 
-    def totals(self, runs: Runs) -> tuple[int, ...]:
+    def totals(self, runs: SequenceLayout) -> tuple[int, ...]:
         """Tokens that each text has after a pass over `runs`, or that are known to come."""
         return tuple(text.total or text.length + new for text, new in zip(self.texts, runs.lengths, strict=True))
 
-    def places(self, runs: Runs, device: torch.device) -> Tensor:
+    def places(self, runs: SequenceLayout, device: torch.device) -> Tensor:
         """(tokens,): each token's place in its own text."""
         return places(runs, device, self.lengths)
 
-    def plan(self, runs: Runs, window: int | None, device: torch.device) -> CachePlan:
+    def plan(self, runs: SequenceLayout, window: int | None, device: torch.device) -> CachePlan:
         """Where a pass's keys and values go in the layers with this window, and where all that it sees lie."""
         fresh = not any(self.lengths)
         for text, new in zip(self.texts, runs.lengths, strict=True):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...heads.losses import IGNORED
-from ...kernels.ragged import Runs
+from ...kernels.ragged import SequenceLayout
 
 CHUNK = 1 << 26  # scores (words x vocabulary) that are held at once in float32: a quarter of a GiB
 
@@ -94,12 +94,12 @@ def several(scores: Tensor, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(found, labels.to(found.dtype), reduction="sum")
 
 
-def spans(scores: Tensor, runs: Runs, starts: Tensor, ends: Tensor) -> Tensor:
+def spans(scores: Tensor, runs: SequenceLayout, starts: Tensor, ends: Tensor) -> Tensor:
     """Sum over texts of the mean cross-entropy of an answer's first and last token; scores are (tokens, 2).
 
     A label at or past its text's length stands for an answer outside and is left out.
     """
-    grid, real = runs.grid(scores.device)
+    grid, real = runs.padded(scores.device)
     both = exact(scores)[grid].masked_fill(~real[..., None], float("-inf"))  # (texts, longest, 2)
     lengths = torch.tensor(runs.lengths, device=scores.device)
     first, last = (
@@ -109,7 +109,7 @@ def spans(scores: Tensor, runs: Runs, starts: Tensor, ends: Tensor) -> Tensor:
     return (first + last) / 2
 
 
-def sequence_scores(score: Score, states: Tensor, labels: Tensor, runs: Runs) -> Tensor:
+def sequence_scores(score: Score, states: Tensor, labels: Tensor, runs: SequenceLayout) -> Tensor:
     """(texts,): the log-probability of each text's labeled tokens, states (tokens, width) and labels (tokens,).
 
     A label is what the state at its own row predicts.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...kernels.ragged import Runs
+from ...kernels.ragged import SequenceLayout
 from ...nn.forward_context import ForwardContext, SelectedTokens
 from ...nn.ragged import places
 
@@ -26,13 +26,13 @@ class Tokens:
     """
 
     ids: Tensor
-    runs: Runs
+    runs: SequenceLayout
     segments: Tensor | None = None
 
     @classmethod
     def of(cls, examples: Sequence[Example], device: torch.device, ids: str = "input_ids") -> Tokens:
         """The texts of a column of ids, and their token types where that is the usual one."""
-        runs = Runs.of(tuple(len(example[ids]) for example in examples))
+        runs = SequenceLayout.packed(tuple(len(example[ids]) for example in examples))
         typed = ids == "input_ids" and all("token_type_ids" in example for example in examples)
         segments = joined(examples, "token_type_ids", device) if typed else None
         return cls(joined(examples, ids, device), runs, segments)

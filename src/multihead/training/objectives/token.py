@@ -19,7 +19,7 @@ from ...heads import head_types
 from ...heads import losses as means
 from ...heads.heads import first
 from ...heads.losses import IGNORED
-from ...kernels.ragged import Runs
+from ...kernels.ragged import SequenceLayout
 from ...modeling.seq2seq import SequenceToSequence
 from ...nn.forward_context import SelectedTokens
 from . import losses
@@ -259,7 +259,7 @@ def labeled_tokens(batch: Sequence[Example], device: torch.device) -> SelectedTo
     """The tokens that have a label."""
     each = [np.asarray(example["labels"]) != IGNORED for example in batch]
     rows = torch.from_numpy(np.concatenate(each).nonzero()[0]).to(device)
-    return SelectedTokens(rows, Runs.of(tuple(int(marks.sum()) for marks in each)))
+    return SelectedTokens(rows, SequenceLayout.packed(tuple(int(marks.sum()) for marks in each)))
 
 
 def word_losses(model: Any, hidden: Tensor, labels: Tensor, smoothing: float) -> Tensor:
