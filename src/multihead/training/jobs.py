@@ -74,7 +74,7 @@ class Job:
             answers: whether rows must have what a loss needs.
         """
         self._check_names(source)
-        kind = getattr(self.model, "kind", None)
+        kind = getattr(self.model, "head_type", None)
         if self.padded and (self.collator is not None or kind is None or kind.choices):
             return source
         source_target = kind is not None and kind.auto == "AutoModelForSeq2SeqLM"
@@ -84,7 +84,7 @@ class Job:
 
     def _check_names(self, source: Any) -> None:
         """Raises InvalidInput where a data set numbers the model's labels in another order than the model."""
-        if not is_dataset(source) or getattr(getattr(self.model, "kind", None), "auto", None) not in CLASSIFIERS:
+        if not is_dataset(source) or getattr(getattr(self.model, "head_type", None), "auto", None) not in CLASSIFIERS:
             return
         own = names_of(self.model.config)
         for column, names in classes_of(source).items():
@@ -165,7 +165,7 @@ class Job:
 
     def _check_labels(self, features: Features) -> None:
         """Raises InvalidInput for a label that the model has not, with its row."""
-        if self.padded or "labels" not in features.columns or not hasattr(self.model, "kind"):
+        if self.padded or "labels" not in features.columns or not hasattr(self.model, "head_type"):
             return
         config = self.model.config
         words = self.model.head_type.auto in ("AutoModelForMaskedLM", "AutoModelForCausalLM", "AutoModelForSeq2SeqLM")

@@ -62,7 +62,7 @@ class Labeled(TaskJob):
 
     def _stored(self, name: str) -> Any:
         """The config of a checkpoint with a head for this task; None where it has none."""
-        config, ends = auto.AutoConfig.from_pretrained(name), getattr(auto, self.auto).ends
+        config, ends = auto.AutoConfig.from_pretrained(name), getattr(auto, self.auto).head_suffixes
         if is_adapter(DownloadOptions().resolve(name, Want.CONFIG)):
             return config
         heads = [str(own) for own in config.architectures or ()]

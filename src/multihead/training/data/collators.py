@@ -254,5 +254,5 @@ class DataCollatorForMultipleChoice(Collator):
 
 def padded(tokenizer: Any, model: Any) -> Collator:
     """What pads for a model whose batches must be padded."""
-    kind = getattr(model, "kind", None)
+    kind = getattr(model, "head_type", None)
     return DataCollatorForMultipleChoice(tokenizer) if kind is not None and kind.choices else Collator(tokenizer)
