@@ -18,9 +18,10 @@ from multihead.pipelines import defaults
 
 from .pages import PAGES, ROOT, CodeBlock, code_blocks, name
 
-PROGRAMS = {page: [b for b in code_blocks(page) if b.language == "python" and b.mark != "from"] for page in PAGES}
-SHELLS = [block for page in PAGES for block in code_blocks(page) if block.language == "sh"]
-QUOTES = [block for page in PAGES for block in code_blocks(page) if block.mark == "from"]
+ENGLISH = [page for page in PAGES if not page.name.endswith(".zh-CN.md")]  # translations have the same code
+PROGRAMS = {page: [b for b in code_blocks(page) if b.language == "python" and b.mark != "from"] for page in ENGLISH}
+SHELLS = [block for page in ENGLISH for block in code_blocks(page) if block.language == "sh"]
+QUOTES = [block for page in ENGLISH for block in code_blocks(page) if block.mark == "from"]
 pytestmark = pytest.mark.filterwarnings("ignore")  # fresh heads, and defaults of the package index
 WEIGHTS = (defaults.MINILM, defaults.SMOLLM2, defaults.ENGLISH_PORTUGUESE)
 
