@@ -12,6 +12,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import multihead
+from multihead.modeling.fill_weights import NewWeights
 
 from .case import batch, reference
 from .cases import CASES
@@ -107,7 +108,7 @@ def test_a_pair_of_two_checkpoints_reads_and_writes_as_the_references(tmp_path):
     bert.save_pretrained(tmp_path / "source")
     gpt2.save_pretrained(tmp_path / "target")
     sides = (tmp_path / "source", tmp_path / "target")
-    with pytest.warns(multihead.modeling.fill_weights.NewWeights, match="crossattention"):
+    with pytest.warns(NewWeights, match="crossattention"):
         ours = multihead.EncoderDecoderModel.from_encoder_decoder_pretrained(*map(str, sides))
     ours.save_pretrained(tmp_path / "pair")
     theirs = transformers.EncoderDecoderModel.from_pretrained(tmp_path / "pair").eval()

@@ -9,7 +9,8 @@ import torch
 from transformers.models.auto import modeling_auto
 
 import multihead
-from multihead.models.common.registry import FAMILIES, architecture
+from multihead.modeling.auto_classes import head_suffix
+from multihead.models.common.registry import FAMILIES
 from tests.parity.case import reference
 from tests.parity.cases import CASES
 
@@ -30,9 +31,8 @@ MAPPINGS = {
 
 def found(auto: str, kind: str) -> str | None:
     """The name of the class that an Auto class means for a family; None where it has none."""
-    cls, family = getattr(multihead, auto), architecture(kind)
-    suffixes = [end for end in (*cls.head_suffixes, cls.other_suffixes.get(kind)) if end in family.heads]
-    return FAMILIES[kind].class_name(suffixes[0]) if suffixes else None
+    suffix = head_suffix(auto, kind)
+    return None if suffix is None else FAMILIES[kind].class_name(suffix)
 
 
 @pytest.mark.parametrize("auto", MAPPINGS)

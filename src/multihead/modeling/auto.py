@@ -1,14 +1,12 @@
-"""The Auto classes: a name is enough, the checkpoint says which family it is."""
+"""The Auto classes: they load a checkpoint by its name and choose the family by its config. Imports no torch."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..errors import UnknownModel
-from ..models.common.registry import FAMILIES, architecture
+from ..models.common.registry import architecture
+from .auto_classes import AUTO_CLASSES
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -21,29 +19,19 @@ class AutoConfig:
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> Config:
-        """The config of a checkpoint; `options` are those of `DownloadOptions` and entries to change.
+        """Return the config of a checkpoint; `options` are those of `DownloadOptions` and entries to change.
 
         Raises:
             ModelNotFound, NetworkUnavailable, AccessDenied, CorruptFile: the file.
-            UnknownModel, UnsupportedConfig: what it says.
+            UnknownModel, UnsupportedConfig: its entries.
         """
-        from ..config import changed
-        from ..hub import Want
-        from ..hub.local import is_adapter
-        from ..hub.options import DownloadOptions
-        from .loading import read_config
+        from .model_config import load_config
 
-        place = DownloadOptions.pop_from(options)
-        path = place.resolve(name, Want.CONFIG)
-        if is_adapter(path):
-            from ..adapters.files import base_of, labels
-
-            options, (path, _) = {**labels(path, options), **options}, base_of(path, place, Want.CONFIG)
-        return changed(read_config(path), options)
+        return load_config(name, **options)
 
     @classmethod
     def for_model(cls, model_type: str, **entries: Any) -> Config:
-        """A family's config with its default entries but for those given."""
+        """Return a family's config with its default entries but for those given."""
         return architecture(model_type).config.read(entries)
 
 
@@ -52,13 +40,13 @@ class AutoTokenizer:
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> Tokenizer:
-        """The tokenizer of a checkpoint; `options` are those of `DownloadOptions` and settings to change.
+        """Return the tokenizer of a checkpoint; `options` are those of `DownloadOptions` and settings to change.
 
-        An adapter without a tokenizer has that of its base model.
+        An adapter without a tokenizer gets that of its base model.
 
         Raises:
             ModelNotFound, NetworkUnavailable, AccessDenied, CorruptFile: the files.
-            UnsupportedTokenizer: files of a kind that is not built here.
+            UnsupportedTokenizer: files of a format that is not read here.
         """
         from ..hub import Want
         from ..hub.choice import core_files
@@ -107,9 +95,6 @@ class PreTrainedTokenizerFast(metaclass=_Tokenizers):
 class _AutoModel:
     """Loads the family's class for one kind of task."""
 
-    head_suffixes: ClassVar[tuple[str, ...]] = ()
-    other_suffixes: ClassVar[Mapping[str, str]] = {}  # by model_type, where none of `head_suffixes` fits
-
     def __init__(self, *_: Any, **__: Any) -> NoReturn:
         name = type(self).__name__
         raise TypeError(
@@ -118,60 +103,37 @@ class _AutoModel:
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> PreTrainedModel:
-        """A model with a checkpoint's weights; see `multihead.modeling.loading.load_model` for options and errors."""
+        """Return a model with a checkpoint's weights; see `multihead.modeling.loading.load_model` for the options."""
         from .loading import load_model
 
         return load_model(name, cls.class_for, **options)
 
     @classmethod
     def from_config(cls, config: Config) -> PreTrainedModel:
-        """A model with fresh weights."""
+        """Return a model whose weights are initialized at random."""
         return cls.class_for(config)(config)
 
     @classmethod
     def class_for(cls, config: Config) -> type[PreTrainedModel]:
-        """The class that a config means.
+        """Return the class for a config. Raises UnknownModel where its family has no head of this kind."""
+        from .class_factory import choose_class
 
-        Raises:
-            UnknownModel: the family has no head of this kind.
-        """
-        from .class_factory import model_class
-
-        family = architecture(config.model_type)
-        for suffix in (*cls.head_suffixes, cls.other_suffixes.get(config.model_type)):
-            if suffix is not None and suffix in family.heads:
-                return model_class(config.model_type, suffix)
-        names = ", ".join(FAMILIES[config.model_type].class_name(suffix) for suffix in family.heads)
-        raise UnknownModel(f"{cls.__name__}: the family {config.model_type!r} has no such head; it has {names}.")
+        return choose_class(cls.__name__, config)
 
 
-def _auto(name: str, *head_suffixes: str, other_suffixes: Mapping[str, str] = MappingProxyType({})) -> type[_AutoModel]:
-    doc = f"Loads a family's class whose name ends with {' or '.join(head_suffixes)}."
-    return type(
-        name,
-        (_AutoModel,),
-        {"head_suffixes": head_suffixes, "other_suffixes": other_suffixes, "__doc__": doc, "__module__": __name__},
-    )
+def _auto(name: str) -> type[_AutoModel]:
+    doc = f"Loads a family's class whose name ends with {' or '.join(AUTO_CLASSES[name])}."
+    return type(name, (_AutoModel,), {"__doc__": doc, "__module__": __name__})
 
 
-AutoModel = _auto("AutoModel", "Model")
-AutoModelForTextEncoding = _auto("AutoModelForTextEncoding", "EncoderModel", "Model")
-AutoModelForPreTraining = _auto(
-    "AutoModelForPreTraining",
-    *("ForPreTraining", "ForMaskedLM", "ForConditionalGeneration", "MTModel"),
-    *("LMHeadModel", "WithLMHeadModel", "ForCausalLM"),
-)
-AutoModelForMaskedLM = _auto(
-    "AutoModelForMaskedLM",
-    *("ForMaskedLM", "WithLMHeadModel"),
-    other_suffixes=dict.fromkeys(("bart", "mbart"), "ForConditionalGeneration"),  # which learned by filling gaps
-)
-AutoModelForCausalLM = _auto("AutoModelForCausalLM", "ForCausalLM", "LMHeadModel", "WithLMHeadModel")
-AutoModelForSeq2SeqLM = _auto("AutoModelForSeq2SeqLM", "ForConditionalGeneration", "MTModel")
-AutoModelForSequenceClassification = _auto("AutoModelForSequenceClassification", "ForSequenceClassification")
-AutoModelForTokenClassification = _auto("AutoModelForTokenClassification", "ForTokenClassification")
-AutoModelForQuestionAnswering = _auto(
-    "AutoModelForQuestionAnswering", "ForQuestionAnsweringSimple", "ForQuestionAnswering"
-)
-AutoModelForMultipleChoice = _auto("AutoModelForMultipleChoice", "ForMultipleChoice")
-AutoModelForNextSentencePrediction = _auto("AutoModelForNextSentencePrediction", "ForNextSentencePrediction")
+AutoModel = _auto("AutoModel")
+AutoModelForTextEncoding = _auto("AutoModelForTextEncoding")
+AutoModelForPreTraining = _auto("AutoModelForPreTraining")
+AutoModelForMaskedLM = _auto("AutoModelForMaskedLM")
+AutoModelForCausalLM = _auto("AutoModelForCausalLM")
+AutoModelForSeq2SeqLM = _auto("AutoModelForSeq2SeqLM")
+AutoModelForSequenceClassification = _auto("AutoModelForSequenceClassification")
+AutoModelForTokenClassification = _auto("AutoModelForTokenClassification")
+AutoModelForQuestionAnswering = _auto("AutoModelForQuestionAnswering")
+AutoModelForMultipleChoice = _auto("AutoModelForMultipleChoice")
+AutoModelForNextSentencePrediction = _auto("AutoModelForNextSentencePrediction")

@@ -1,11 +1,13 @@
-"""Makes classes such as `BertForMaskedLM` from the registry of families."""
+"""Makes classes such as `BertForMaskedLM` from the registry of families, and chooses one as the Auto classes do."""
 
 from __future__ import annotations
 
 from functools import cache
 
+from ..config import Config
 from ..errors import UnknownModel
 from ..models.common.registry import FAMILIES, architecture, find_class
+from .auto_classes import head_suffix
 from .pretrained import PreTrainedModel
 from .seq2seq import SequenceToSequence
 
@@ -23,10 +25,10 @@ def model_class(model_type: str, suffix: str) -> type[PreTrainedModel]:
         names = ", ".join(entry.class_name(other) for other in family.heads)
         raise UnknownModel(f"{name} does not exist; the family has {names}.")
     both_sides = family.config.is_encoder_decoder and suffix not in family.backbone_variants
-    base = SequenceToSequence if both_sides else PreTrainedModel
-    return type(
-        name, (base,), {**family.methods, "architecture": family, "head_suffix": suffix, "__module__": "multihead"}
-    )
+    own = {"architecture": family, "head_suffix": suffix, "__module__": "multihead"}
+    if both_sides:
+        own["choose_class"] = staticmethod(choose_class)
+    return type(name, (SequenceToSequence if both_sides else PreTrainedModel,), {**family.methods, **own})
 
 
 def named_class(name: str) -> type[PreTrainedModel]:
@@ -37,3 +39,12 @@ def named_class(name: str) -> type[PreTrainedModel]:
             f"{name} is no model class here; families: {', '.join(sorted(e.name for e in FAMILIES.values()))}."
         )
     return model_class(*found)
+
+
+def choose_class(auto: str, config: Config) -> type[PreTrainedModel]:
+    """Return the class that an Auto class loads for a config. Raises UnknownModel where the family has no such head."""
+    suffix = head_suffix(auto, config.model_type)
+    if suffix is None:
+        names = map(FAMILIES[config.model_type].class_name, architecture(config.model_type).heads)
+        raise UnknownModel(f"{auto}: the family {config.model_type!r} has no such head; it has {', '.join(names)}.")
+    return model_class(config.model_type, suffix)

@@ -15,7 +15,7 @@ from ..checkpoints.key_map import FallbackNames, KeyMap, join_head, parameter_ow
 from ..errors import CheckpointMismatch, UnsupportedConfig, UnsupportedOption, read_errors, warn
 from ..nn.empty import empty_weights
 from ..nn.weights import fresh
-from .pretrained import PreTrainedModel
+from .base_model import BaseModel
 
 LARGEST_DRAWN = 2**28  # numbers of a drawn parameter: far more than heads have
 
@@ -25,7 +25,7 @@ class NewWeights(UserWarning):
 
 
 def fill(
-    model: PreTrainedModel,
+    model: BaseModel,
     checkpoint: Checkpoint,
     *,
     dtype: torch.dtype | None,
@@ -105,7 +105,7 @@ def check_pattern(pattern: str | None) -> None:
         raise UnsupportedOption(f"{pattern!r} is no regular expression: {error}.") from error
 
 
-def warn_of_new(model: PreTrainedModel, source: str) -> None:
+def warn_of_new(model: BaseModel, source: str) -> None:
     """Warns of the weights that `source` lacks."""
     names = ", ".join(model.drawn)
     warn(
@@ -130,7 +130,7 @@ def advised(error: CheckpointMismatch, reshape: bool) -> CheckpointMismatch:
     )
 
 
-def leave_out(model: PreTrainedModel, keys: KeyMap, stored: Mapping[str, Tensor]) -> None:
+def leave_out(model: BaseModel, keys: KeyMap, stored: Mapping[str, Tensor]) -> None:
     """Takes away what a checkpoint may lack, where it does: an optional head, and what a head carries unread."""
     if model._head is not None and model._head.optional and not has_head(keys, stored):
         model.head = None
@@ -138,7 +138,7 @@ def leave_out(model: PreTrainedModel, keys: KeyMap, stored: Mapping[str, Tensor]
         del model.head.carried  # type: ignore[union-attr]
 
 
-def carries(model: PreTrainedModel, keys: KeyMap, stored: Mapping[str, Tensor]) -> bool:
+def carries(model: BaseModel, keys: KeyMap, stored: Mapping[str, Tensor]) -> bool:
     """Whether a checkpoint holds what the head carries unread, or it carries nothing."""
     if getattr(model.head, "carried", None) is None:
         return True
@@ -153,7 +153,7 @@ def has_head(keys: KeyMap, stored: Mapping[str, Tensor]) -> bool:
     return not head.rows or any(re.search(pattern, name) for pattern in head.patterns() for name in stored)
 
 
-def other_heads(model: PreTrainedModel, keys: KeyMap) -> Iterable[str]:
+def other_heads(model: BaseModel, keys: KeyMap) -> Iterable[str]:
     """Patterns of tensors that other heads of the family keep in a checkpoint."""
     patterns: list[str] = []
     family, config = model.architecture, model.config
@@ -165,7 +165,7 @@ def other_heads(model: PreTrainedModel, keys: KeyMap) -> Iterable[str]:
     return patterns
 
 
-def alike(model: PreTrainedModel) -> None:
+def alike(model: BaseModel) -> None:
     """Gives the weights of a checkpoint that has several precisions the widest of them, in which all are exact."""
     held = [row for row in parameter_owners(model) if not getattr(row[1], "widened", ())]
     kinds = {parameter.dtype for *_, parameter in held}

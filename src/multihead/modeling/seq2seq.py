@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -16,6 +16,7 @@ from ..nn.cache.store import BatchCache
 from ..nn.forward_context import EncoderOutput, ForwardContext, OutputCapture
 from ..nn.ragged import Layout, places
 from ..nn.stack import EncoderDecoder
+from .load_pair import ChooseClass, load_pair
 from .pack_inputs import batch
 from .pretrained import PreTrainedModel
 from .unpack_outputs import PackedOutput, pack_token_lists, pad_attentions
@@ -38,6 +39,7 @@ class SequenceToSequence(PreTrainedModel):
     """A pretrained encoder-decoder."""
 
     backbone: EncoderDecoder
+    choose_class: ClassVar[ChooseClass]  # of `class_factory`
 
     def forward(  # type: ignore[override]
         self,
@@ -114,9 +116,7 @@ class SequenceToSequence(PreTrainedModel):
         Raises:
             UnsupportedOption: this family is no pair.
         """
-        from .loading import load_pair
-
-        return load_pair(cls, encoder, decoder, **options)
+        return load_pair(cls, cls.choose_class, encoder, decoder, **options)
 
     def word_tables(self) -> list[nn.Embedding]:
         return list(dict.fromkeys(side.embed.token for side in (self.backbone.encoder, self.backbone.decoder)))

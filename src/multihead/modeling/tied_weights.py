@@ -14,7 +14,7 @@ from ..config import Config
 from ..errors import UnsupportedConfig, warn
 from ..models.common.architecture import equal_tensors
 from ..models.common.registry import architecture
-from .pretrained import PreTrainedModel
+from .base_model import BaseModel
 
 
 def settled(config: Config, before: Config, checkpoint: Checkpoint) -> tuple[Config, Config | None]:
@@ -26,11 +26,11 @@ def settled(config: Config, before: Config, checkpoint: Checkpoint) -> tuple[Con
 
 def as_stored(
     config: Config,
-    make: Callable[[Config], PreTrainedModel],
+    make: Callable[[Config], BaseModel],
     checkpoint: Checkpoint,
     dtype: torch.dtype | None,
     parted: Config | None = None,
-) -> tuple[PreTrainedModel, FallbackNames]:
+) -> tuple[BaseModel, FallbackNames]:
     """The model whose tables are tied as far as their stored tensors are equal, and other names of tied ones.
 
     A table that the config ties and the checkpoint keeps with other numbers is untied, with a warning, and so says the
@@ -63,7 +63,7 @@ def as_stored(
     )
 
 
-def _may_differ(model: PreTrainedModel, stored: Mapping[str, Tensor]) -> bool:
+def _may_differ(model: BaseModel, stored: Mapping[str, Tensor]) -> bool:
     """Whether a checkpoint holds a tensor that the model leaves unread, or lacks one of its words'."""
     names, where = model.keys.current_names(stored), model.keys.locations(model, stored)
     words = {id(table.weight) for table in model.word_tables()}
@@ -72,7 +72,7 @@ def _may_differ(model: PreTrainedModel, stored: Mapping[str, Tensor]) -> bool:
     return unread or any(where[path].keys[0] not in names for path in tables)
 
 
-def _aliases(model: PreTrainedModel, other: PreTrainedModel) -> Iterator[tuple[str, str]]:
+def _aliases(model: BaseModel, other: BaseModel) -> Iterator[tuple[str, str]]:
     """(path of a parameter of `other`, path under which `model` has what it is there)."""
     own = {id(parameter): path for path, _, _, parameter in parameter_owners(model)}
     for path, _, _, _ in parameter_owners(other):
@@ -83,7 +83,7 @@ def _aliases(model: PreTrainedModel, other: PreTrainedModel) -> Iterator[tuple[s
 
 
 def _lost(
-    model: PreTrainedModel, loosest: PreTrainedModel, stored: Mapping[str, Tensor], dtype: torch.dtype | None
+    model: BaseModel, loosest: BaseModel, stored: Mapping[str, Tensor], dtype: torch.dtype | None
 ) -> Iterator[str]:
     """Names of stored tensors that `loosest` reads, and `model` takes for copies of others that they are not."""
     names = model.keys.current_names(stored)
@@ -101,7 +101,7 @@ def _lost(
 
 
 def _elsewhere(
-    model: PreTrainedModel, variants: tuple[PreTrainedModel, ...], stored: Mapping[str, Tensor]
+    model: BaseModel, variants: tuple[BaseModel, ...], stored: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, str]]:
     """Paths that a checkpoint has not under their own name, with the name that another of `variants` gives them."""
     names, own = model.keys.current_names(stored), model.keys.locations(model, stored)

@@ -1,0 +1,121 @@
+"""LoadRequest: the checked options of `from_pretrained`, today's names and older ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ..config import Config
+from ..errors import UnsupportedOption
+from ..hub.options import DownloadOptions
+from ..kernels.hardware import best_device, usable
+from ..kernels.quantization.registry import TRAINING
+from .base_model import BaseModel
+
+DTYPES: Mapping[str, torch.dtype] = {
+    "float32": torch.float32,
+    "fp32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float16": torch.float16,
+    "fp16": torch.float16,
+    "float64": torch.float64,
+}
+PLAIN = (  # options that fill a field of their own name
+    *("config", "default_type", "dtype", "device", "attn_implementation", "ignore_mismatched_sizes"),
+    *("new", "ignore", "precision", "labels"),
+)
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """One call of `from_pretrained`; see `load_model` for the options.
+
+    Args:
+        choose: returns the class for a config. download: where to find the files.
+        bits: quantization format of weights for training; None for plain ones.
+        entries: config entries to change.
+    """
+
+    name: str | os.PathLike[str]
+    choose: Callable[[Config], type[BaseModel]]
+    download: DownloadOptions
+    config: Config | None = None
+    default_type: str | None = None
+    dtype: str | torch.dtype | None = "auto"
+    device: str | torch.device | None = None
+    attn_implementation: str | None = None
+    ignore_mismatched_sizes: bool = False
+    new: str | None = None
+    ignore: str | None = None
+    bits: str | None = None
+    precision: str | None = None
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    entries: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(
+        cls, name: str | os.PathLike[str], choose: Callable[[Config], type[BaseModel]], options: Mapping[str, Any]
+    ) -> LoadRequest:
+        """Check the options of a call. Raises UnsupportedOption."""
+        options = _with_current_names(options)
+        options["device"] = usable(options.get("device"))
+        eight, four = options.pop("load_in_8bit", False), options.pop("load_in_4bit", False)
+        bits = _bits(eight, four, options.get("precision"))
+        download = DownloadOptions.pop_from(options)
+        plain = {option: options.pop(option) for option in PLAIN if option in options}
+        return cls(name, choose, download, bits=bits, entries=options, **plain)
+
+    def weights_dtype(self, config: Config, layout: str = "huggingface") -> torch.dtype | None:
+        """Return the dtype that "auto" or a name stands for; None keeps the dtypes of the checkpoint.
+
+        Args:
+            layout: of the checkpoint; config.json speaks for Hugging Face's alone.
+        """
+        dtype: Any = self.dtype
+        if isinstance(dtype, torch.dtype) and dtype in DTYPES.values():
+            return dtype
+        if dtype is None or dtype == "auto":
+            if layout != "huggingface":
+                return torch.float32
+            dtype = config.extra.get("dtype") or config.extra.get("torch_dtype")
+            if dtype is None:
+                return None
+            dtype = str(dtype).removeprefix("torch.")
+        if dtype not in DTYPES:
+            fewer = " For fewer bits, pass load_in_8bit=True or precision='int8'." if "int" in str(dtype) else ""
+            raise UnsupportedOption(f"dtype {dtype} is none of auto, {', '.join(DTYPES)}.{fewer}")
+        return DTYPES[dtype]
+
+
+def _with_current_names(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate the names that older programs give to dtype and device, and drop options that are always on."""
+    options = dict(options)
+    if "torch_dtype" in options:
+        options["dtype"] = options.pop("torch_dtype")
+    place = options.pop("device_map", None)
+    if isinstance(place, dict):
+        if set(place) != {""}:
+            raise UnsupportedOption(
+                "device_map puts parts on several devices, which is not done here; give one device."
+            )
+        place = place[""]
+    if place is not None and options.get("device") is None:
+        options["device"] = best_device() if place == "auto" else place
+    for name in ("low_cpu_mem_usage", "use_safetensors", "_fast_init"):
+        if options.pop(name, True) is False:
+            raise UnsupportedOption(f"{name}=False has no meaning here.")
+    return options
+
+
+def _bits(eight: bool, four: bool, precision: str | None) -> str | None:
+    """Return the format that load_in_8bit and load_in_4bit ask for. Raises UnsupportedOption for contradictions."""
+    if eight and four:
+        raise UnsupportedOption("load_in_8bit and load_in_4bit exclude each other; give one.")
+    if (eight or four) and precision:
+        raise UnsupportedOption("load_in_8bit and load_in_4bit are for training; precision is for inference. Give one.")
+    return TRAINING["load_in_8bit"] if eight else TRAINING["load_in_4bit"] if four else None

@@ -1,0 +1,77 @@
+"""Reads the config of a checkpoint: config.json, or the metadata of a GGUF or Marian file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ..adapters import files as adapters
+from ..checkpoints.folder import Checkpoint, open_checkpoint
+from ..config import CONFIG_FILE, Config, changed, read_json
+from ..errors import ModelNotFound, read_errors
+from ..hub import Want
+from ..hub.local import is_adapter
+from ..hub.options import DownloadOptions
+from ..models.common.gguf_settings import Settings, ends, refuse_unread, rotary_factors, windows
+from ..models.common.registry import architecture, model_type_of_layout, parse_config
+
+
+def load_config(name: str | os.PathLike[str], **options: Any) -> Config:
+    """Return the config of a checkpoint, or of an adapter's base model; see `AutoConfig.from_pretrained`."""
+    download = DownloadOptions.pop_from(options)
+    path = download.resolve(name, Want.CONFIG)
+    if is_adapter(path):
+        options = {**adapters.labels(path, options), **options}
+        path, _ = adapters.base_of(path, download, Want.CONFIG)
+    return changed(read_config(path), options)
+
+
+def read_config(path: Path, checkpoint: Checkpoint | None = None, default_type: str | None = None) -> Config:
+    """Return the config of a folder, or of a file that carries its own.
+
+    Args:
+        checkpoint: the open weights; opened here where they are needed and None.
+        default_type: model_type of a config.json that names none.
+
+    Raises:
+        ModelNotFound: no config.json beside weights that need one. UnknownModel, UnsupportedConfig: its entries.
+    """
+    if path.is_dir() and (path / CONFIG_FILE).is_file() and (checkpoint is None or checkpoint.layout == "huggingface"):
+        return parse_config(read_json(path / CONFIG_FILE), default_type)
+    checkpoint = checkpoint or open_checkpoint(path)
+    if checkpoint.layout == "huggingface":
+        raise ModelNotFound(f"{path} has no {CONFIG_FILE}, which says what family its weights belong to.")
+    metadata = checkpoint.metadata
+    name = metadata.get("general.architecture", metadata.get("dec-cell", "?"))
+    model_type = model_type_of_layout(checkpoint.layout, str(name))
+    with read_errors(checkpoint.source):
+        if checkpoint.layout == "gguf":
+            return gguf_config(checkpoint, model_type)
+        entries = architecture(model_type).foreign_config[checkpoint.layout](metadata)
+        return parse_config({"model_type": model_type, **entries})
+
+
+def gguf_config(checkpoint: Checkpoint, model_type: str) -> Config:
+    """Return the config of a GGUF file.
+
+    Raises:
+        UnsupportedConfig: a setting that is neither computed nor without effect.
+    """
+    settings, family = Settings(checkpoint.metadata), architecture(model_type)
+    entries = {"model_type": model_type, **_common_entries(checkpoint), **family.foreign_config["gguf"](settings)}
+    cls = architecture(entries["model_type"]).config
+    entries |= windows(settings, cls, entries.get("num_hidden_layers"))
+    config = parse_config({**entries, **rotary_factors(settings, checkpoint.tensors, entries)})
+    refuse_unread(settings, config)
+    return config
+
+
+def _common_entries(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the config.json entries that a GGUF file of any family has."""
+    ids = {"bos_token_id": checkpoint.metadata.get("tokenizer.ggml.bos_token_id")}
+    ids["eos_token_id"] = ends(checkpoint.metadata)
+    ids["pad_token_id"] = checkpoint.metadata.get("tokenizer.ggml.padding_token_id")
+    tied = "output.weight" not in checkpoint.tensors
+    words = {"vocab_size": checkpoint.tensors.shape("token_embd.weight")[0]}  # type: ignore[attr-defined]
+    return {**{k: v for k, v in ids.items() if v is not None}, "tie_word_embeddings": tied, **words}
