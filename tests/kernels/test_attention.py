@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from multihead.kernels.ops import fused_attention
 from multihead.kernels.ragged import AttentionMask, SequenceLayout
-from multihead.kernels.torch import attention
+from multihead.kernels.torch import attention, sdpa
 
 HEADS, KEY_HEADS, WIDTH = 4, 2, 8
 
@@ -113,7 +113,7 @@ def test_the_definition_shows_probabilities_that_sum_to_one():
     attention_mask = AttentionMask(SequenceLayout.packed((3, 5)), SequenceLayout.packed((3, 5)), True)
     q, k, v = tensors(attention_mask)
     seen: list[torch.Tensor] = []
-    attention.attend(q, k, v, attention_mask, scale=0.3, seen=seen)
+    attention.attend(q, k, v, attention_mask, scale=0.3, probabilities=seen)
     assert [tuple(p.shape) for p in seen] == [(HEADS, 3, 3), (HEADS, 5, 5)]
     for p in seen:
         torch.testing.assert_close(p.sum(-1), torch.ones(p.shape[:2]))
@@ -156,8 +156,8 @@ def test_many_short_texts_share_one_grid(monkeypatch):
     attention_mask = AttentionMask(SequenceLayout.packed(new), SequenceLayout.packed(new))
     q, k, v = tensors(attention_mask)
     calls = []
-    original = attention._on_grid
-    monkeypatch.setattr(attention, "_on_grid", lambda *a: calls.append(1) or original(*a))
+    original = sdpa._padded
+    monkeypatch.setattr(sdpa, "_padded", lambda *a: calls.append(1) or original(*a))
     out = fused_attention(q, k, v, attention_mask, scale=0.3)
     assert calls
     torch.testing.assert_close(out, loops(q, k, v, attention_mask, 0.3), rtol=1e-4, atol=1e-5)

@@ -15,7 +15,7 @@ Bias = Callable[[int], Tensor]  # number of a sequence -> (heads, queries, keys)
 Angles = tuple[Tensor, Tensor]  # cosines and sines
 
 
-class Attend(Protocol):
+class AttentionFunction(Protocol):
     """A function that computes attention over ragged sequences; `torch.attention.attend` is the definition."""
 
     def __call__(
@@ -103,7 +103,7 @@ class Backend(ABC):
         dropout: float = 0.0,
         sinks: Tensor | None = None,
     ) -> Tensor:
-        """Return what `Attend` describes, for prefill and for decode steps."""
+        """Return what `AttentionFunction` describes, for prefill and for decode steps."""
 
     @abstractmethod
     def top_k(self, scores: Tensor, count: int, banned: Sequence[int], log_probs: bool) -> tuple[Tensor, Tensor] | None:

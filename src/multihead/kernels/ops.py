@@ -42,7 +42,7 @@ def fused_attention(
     dropout: float = 0.0,
     sinks: Tensor | None = None,
 ) -> Tensor:
-    """Return attention as `Attend` describes it, in the fastest way that the device and the lengths allow."""
+    """Return attention as `AttentionFunction` describes it, in the fastest way for its device and lengths."""
     return backend(q).attention(
         q, k, v, attention_mask, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks
     )

@@ -19,7 +19,7 @@ from ..generation.config import GenerationConfig
 from ..heads.head_types import HeadType
 from ..heads.heads import Head, LanguageModel
 from ..heads.outputs import HiddenOutput, Output
-from ..kernels.backend import Attend
+from ..kernels.backend import AttentionFunction
 from ..kernels.ops import fused_attention
 from ..kernels.ragged import SequenceLayout
 from ..kernels.torch.attention import attend
@@ -40,7 +40,7 @@ from .recompute_cache import through
 from .unpack_outputs import PackedOutput, pack_token_lists, pad_attentions, select_columns
 
 M = TypeVar("M", bound="BaseModel")
-BACKENDS: Mapping[str, Attend] = {"eager": attend, "sdpa": fused_attention}
+BACKENDS: Mapping[str, AttentionFunction] = {"eager": attend, "sdpa": fused_attention}
 
 
 class BaseModel(ModelMethodsMixin, Adaptable):
@@ -71,7 +71,7 @@ class BaseModel(ModelMethodsMixin, Adaptable):
         self._head: Head | None = make(config, self.backbone) if make else None
         self.head: nn.Module | None = self._head.module if self._head else None
         self.body_keys: KeyMap = keys(config)
-        self.attend: Attend = fused_attention
+        self.attend: AttentionFunction = fused_attention
         if self.device.type != "meta":  # built empty by `loading`, which fills it
             initialize(self, getattr(config, "initializer_range", getattr(config, "init_std", 0.02)))
 

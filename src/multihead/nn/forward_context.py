@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..kernels.backend import Attend
+from ..kernels.backend import AttentionFunction
 from ..kernels.ops import fused_attention
 from ..kernels.ragged import AttentionMask, SequenceLayout
 from .cache.store import BatchCache
@@ -124,7 +124,7 @@ class ForwardContext:
     extra_inputs: Mapping[str, Any] = field(default_factory=dict)
     encoder_output: EncoderOutput | None = None
     cache: BatchCache | None = None
-    attend: Attend = fused_attention
+    attend: AttentionFunction = fused_attention
     capture: OutputCapture = field(default_factory=OutputCapture)
     selected: SelectedTokens | None = None
     custom_positions: bool = False

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..backend import Angles, Backend, Bias
 from ..ragged import AttentionMask
-from . import attention
+from . import sdpa
 from .linear import linear
 
 DROPOUT_LEVELS = 1 << 16  # a draw of 64 bits decides for four numbers; the probability is rounded to this many levels
@@ -57,7 +57,7 @@ class TorchBackend(Backend):
         dropout: float = 0.0,
         sinks: Tensor | None = None,
     ) -> Tensor:
-        return attention.sdpa(
+        return sdpa.attention(
             q, k, v, attention_mask, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks
         )
 

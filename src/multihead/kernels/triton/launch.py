@@ -153,7 +153,7 @@ def attention(
     softcap: float | None,
     sinks: Tensor | None,
 ) -> Tensor:
-    """Attention as `attention.Attend` says, without bias and dropout, of what `fits`.
+    """Attention as `attention.AttentionFunction` says, without bias and dropout, of what `fits`.
 
     Raises:
         InvalidInput: the texts lie outside of what is given.

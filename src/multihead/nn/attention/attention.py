@@ -165,7 +165,7 @@ class Attention(nn.Module):
             mixed = context.attend(q, k, v, attention_mask, bias=bias, **numbers)  # type: ignore[arg-type]
         else:
             seen: list[Tensor] = []
-            mixed = attend(q, k, v, attention_mask, bias=bias, seen=seen, **numbers)  # type: ignore[arg-type]
+            mixed = attend(q, k, v, attention_mask, bias=bias, probabilities=seen, **numbers)  # type: ignore[arg-type]
             record.append(seen)
         return mixed
 

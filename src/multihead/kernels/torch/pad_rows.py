@@ -1,4 +1,4 @@
-"""Between tokens end to end and a padded grid, with gradients that move rows instead of adding them up one by one."""
+"""Rows to a padded batch and back, with gradients that copy rows instead of adding them up one by one."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 
-class Gathered(torch.autograd.Function):
-    """Rows of x (rows, ...) in a grid: `x[index]`, each row at one real cell at most.
+class PadRows(torch.autograd.Function):
+    """Rows of x (rows, ...) in cells: `x[index]`, each row in one real cell at most.
 
-    Cells without a row of their own hold row 0, and get no gradient: nothing may depend on them.
+    Padding cells hold row 0 and get no gradient, so nothing may depend on them.
 
     Args:
-        index: (cells,), the row of each cell. rows, cells: (real,), which row stands at which cell.
+        index: (cells,), the row of each cell. rows, cells: (real,), the row and the cell of each token.
     """
 
     @staticmethod
@@ -27,10 +27,10 @@ class Gathered(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         rows, cells = ctx.saved_tensors
         real = gradients[0].index_select(0, cells)
-        return _spread(real, rows, ctx.shape), None, None, None
+        return _scatter(real, rows, ctx.shape), None, None, None
 
 
-class Picked(torch.autograd.Function):
+class UniqueRows(torch.autograd.Function):
     """`x[index]` of rows that are all different."""
 
     @staticmethod
@@ -41,23 +41,23 @@ class Picked(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return _spread(gradients[0], ctx.saved_tensors[0], ctx.shape), None
+        return _scatter(gradients[0], ctx.saved_tensors[0], ctx.shape), None
 
 
-def _spread(values: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
-    """Zeros of this shape, with `values` at `rows`."""
+def _scatter(values: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
+    """Return zeros of this shape, with `values` in `rows`."""
     return values.new_zeros(shape).index_copy_(0, rows, values)
 
 
-def gathered(x: Tensor, index: Tensor, rows: Tensor, cells: Tensor) -> Tensor:
-    """`Gathered`, where a gradient may be asked for; else the plain look-up."""
+def pad_rows(x: Tensor, index: Tensor, rows: Tensor, cells: Tensor) -> Tensor:
+    """Return `x[index]` by `PadRows` if x has a gradient, else by a plain look-up."""
     if torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling():
-        return Gathered.apply(x, index, rows, cells)
+        return PadRows.apply(x, index, rows, cells)
     return x.index_select(0, index)
 
 
-def picked(x: Tensor, index: Tensor) -> Tensor:
-    """`Picked`, where a gradient may be asked for; else the plain look-up."""
+def unique_rows(x: Tensor, index: Tensor) -> Tensor:
+    """Return `x[index]` by `UniqueRows` if x has a gradient, else by a plain look-up."""
     if torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling():
-        return Picked.apply(x, index)
+        return UniqueRows.apply(x, index)
     return x.index_select(0, index)

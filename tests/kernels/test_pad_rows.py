@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from multihead.kernels.ops import fused_attention
 from multihead.kernels.ragged import AttentionMask, SequenceLayout
 from multihead.kernels.torch.attention import attend
-from multihead.kernels.torch.grids import gathered, picked
+from multihead.kernels.torch.pad_rows import pad_rows, unique_rows
 
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=6).map(tuple)
 
@@ -20,7 +20,7 @@ def test_rows_at_their_cells_have_the_gradients_of_indexing():
     index, rows, cells = torch.tensor([2, 3, 0, 4, 0, 0]), torch.tensor([2, 3, 4]), torch.tensor([0, 1, 3])
     weight = torch.randn(6, 3, dtype=torch.float64)
     weight[[2, 4, 5]] = 0  # nothing depends on cells without a row of their own
-    (gathered(x, index, rows, cells) * weight).sum().backward()
+    (pad_rows(x, index, rows, cells) * weight).sum().backward()
     found, x.grad = x.grad, None
     (x[index] * weight).sum().backward()
     assert torch.equal(found, x.grad)
@@ -28,7 +28,7 @@ def test_rows_at_their_cells_have_the_gradients_of_indexing():
 
 def test_different_rows_have_the_gradients_of_indexing():
     x = torch.randn(6, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: picked(x, torch.tensor([4, 0, 3])), (x,))
+    assert torch.autograd.gradcheck(lambda x: unique_rows(x, torch.tensor([4, 0, 3])), (x,))
 
 
 @settings(max_examples=40, deadline=None)
