@@ -64,7 +64,7 @@ def test_every_kind_of_model_is_measured(family, sweeps, request, tmp_path):
 
 def test_work_is_counted_alike_in_every_precision(llama, marian, bert):
     for folder in (llama, marian, bert):
-        works = [costs.Work.of(costs.loaded(str(folder), precision, None)) for precision in ("fp32", "bf16", "int8")]
+        works = [costs.Work.of(costs.load(str(folder), precision, None)) for precision in ("fp32", "bf16", "int8")]
         assert len({(w.reads, w.writes, w.words, w.width, w.layers) for w in works}) == 1
         assert works[0].nbytes == 4 * (works[0].reads + (folder == marian) * works[0].writes) + 4 * works[0].words
 
@@ -80,15 +80,15 @@ def test_a_limit_is_what_the_machine_allows():
 
 
 def test_exactly_so_many_tokens_are_written(llama, monkeypatch):
-    model = costs.loaded(str(llama), "fp32", None)
-    ids = costs.drawn(model, 3, 5)
+    model = costs.load(str(llama), "fp32", None)
+    ids = costs.random_ids(model, 3, 5)
     special = [i for n in ("bos", "eos", "pad") if (i := getattr(model.config, f"{n}_token_id")) is not None]
     assert not set(special) & set(ids.flatten().tolist())
-    assert torch.equal(ids, costs.drawn(model, 3, 5))
+    assert torch.equal(ids, costs.random_ids(model, 3, 5))
     shapes = []
     write = type(model).generate
     monkeypatch.setattr(type(model), "generate", lambda *a, **k: shapes.append((out := write(*a, **k)).shape) or out)
-    costs.written(model, ids, 7)
+    costs.generation_seconds(model, ids, 7)
     assert shapes == [(3, 12)]
 
 
@@ -96,7 +96,7 @@ def test_what_takes_too_long_or_has_no_place_is_left_out_and_said(bert, tmp_path
     words = ("-p", "fp32", "--batches", "1,2,4", "--tokens", 4)
     out, found = told(tmp_path, bert, *words, "--lengths", "4", "--longest", 1e-6)
     assert [c["size"] for c in found["models"][0]["sweeps"][1]["cells"]] == [1]
-    assert "no more than 1 texts" in out
+    assert "stopped after 1 texts" in out
     out, found = told(tmp_path, bert, *words, "--lengths", "4,100000")
     assert [c["size"] for c in found["models"][0]["sweeps"][0]["cells"]] == [4]
     assert "100000 tokens: left out" in out

@@ -84,7 +84,7 @@ def test_without_kernels_it_says_why_and_what_to_do(monkeypatch, reason, advised
 
 
 @pytest.mark.parametrize(
-    "name", ["processor", "torch_sees", "kernels", "precisions", "packages", "allocator", "version", "speed"]
+    "name", ["processor", "torch_features", "kernels", "precisions", "packages", "allocator", "version", "speed"]
 )
 def test_what_is_broken_is_a_row(monkeypatch, name):
     def broken(*_):

@@ -25,7 +25,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from multihead.cli.main import cli
-from multihead.cli.precision import CHOICES, loading
+from multihead.cli.precision import CHOICES, load_options
 from multihead.cli.render.answers import render
 from multihead.cli.render.output_file import Output
 from multihead.cli.render.status import summary
@@ -96,14 +96,14 @@ def test_every_precision_answers_alike(classifier, precision):
 
 
 def test_a_precision_becomes_what_the_pipeline_takes():
-    assert loading("auto", None) == loading("auto", "cpu") == {"precision": "auto"}
-    assert loading("auto", "cuda") == {}
-    assert loading("fp32", None) == loading("float32", None) == {"dtype": "float32"}
+    assert load_options("auto", None) == load_options("auto", "cpu") == {"precision": "auto"}
+    assert load_options("auto", "cuda") == {}
+    assert load_options("fp32", None) == load_options("float32", None) == {"dtype": "float32"}
     for name in ("bf16", "bfloat16"):
-        assert loading(name, None) == loading(name, "cpu") == {"precision": "bf16"}
-        assert loading(name, "cuda:0") == {"dtype": "bfloat16"}
-    assert loading("int4", "cuda") == {"precision": "int4"}
-    assert loading("gguf", None) == {"precision": "gguf"}
+        assert load_options(name, None) == load_options(name, "cpu") == {"precision": "bf16"}
+        assert load_options(name, "cuda:0") == {"dtype": "bfloat16"}
+    assert load_options("int4", "cuda") == {"precision": "int4"}
+    assert load_options("gguf", None) == {"precision": "gguf"}
 
 
 def test_questions_rankings_and_comparisons_have_words_of_their_own(bert, llama):

@@ -99,7 +99,7 @@ def test_what_moves_while_it_is_drawn_is_text_too():
 @pytest.mark.parametrize("terminal", [True, False])
 def test_an_answer_that_comes_in_pieces_is_text(terminal):
     out = Screen(file=io.StringIO(), force_terminal=terminal, markup=False, width=200)
-    said = chat.Shown(out, None)
+    said = chat.LiveAnswer(out, None)
     with said:
         for c in EVIL:  # a sequence cut into its characters
             said.streamer.text += c
@@ -117,12 +117,12 @@ def test_a_screen_has_no_markup():
 
 def test_lines_of_json_hold_no_such_character_and_the_same_value():
     text = EVIL + "\u2028\udc80é😀"
-    line = results.line(3, text, [{"label": text}])
+    line = results.output_row(3, text, [{"label": text}])
     assert clean(line)
     line.encode()
     assert json.loads(line) == {"row": 3, "input": text, "output": [{"label": text}]}
     assert "é😀" in line
-    failed = results.line(0, text, Failure(0, errors.InvalidInput(text)))
+    failed = results.output_row(0, text, Failure(0, errors.InvalidInput(text)))
     assert clean(failed)
     assert json.loads(json_visible(json.dumps(text, ensure_ascii=False))) == text
 
@@ -157,11 +157,11 @@ def test_what_ends_a_command_is_said_as_text(monkeypatch, capsys, error):
 
 
 def test_warnings_and_crashes_are_text(capsys):
-    main.noted(EVIL)
+    main.show_warning(EVIL)
     try:
         raise RuntimeError(EVIL)
     except RuntimeError as error:
-        main.crashed(type(error), error, error.__traceback__)
+        main.show_crash(type(error), error, error.__traceback__)
     told = capsys.readouterr().err
     assert clean(told)
     assert "RuntimeError" in told

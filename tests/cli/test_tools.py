@@ -78,8 +78,8 @@ def test_chat_goes_on_after_a_conversation_that_nobody_began(talker, tmp_path, b
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int4"])
 def test_chat_takes_a_precision(talker, precision, monkeypatch):
     made = []
-    kept = chat.Talk.__init__
-    monkeypatch.setattr(chat.Talk, "__init__", lambda self, *given: made.append(given[1]) or kept(self, *given))
+    kept = chat.Chat.__init__
+    monkeypatch.setattr(chat.Chat, "__init__", lambda self, *given: made.append(given[1]) or kept(self, *given))
     run("chat", "-m", talker, "--set", "max_new_tokens=2", "--precision", precision, text="Hello\n/exit\n")
     assert made[0].precision == {"fp32": "float32"}.get(precision, precision)
 
@@ -104,9 +104,9 @@ def test_inspect_tells_what_fits_and_what_does_not(classifier, tmp_path):
     out = run("inspect", classifier).output
     assert "every tensor fits BertForSequenceClassification" in out
     assert f"{AutoModel.from_pretrained(classifier).num_parameters():,}"[:2] in out
-    assert "(2 alike)" in out
+    assert "(2 equal)" in out
     assert "WordPiece" in out
-    assert "(2 alike)" not in run("inspect", classifier, "--layers").output.split("ModuleList")[1].split("attention")[0]
+    assert "(2 equal)" not in run("inspect", classifier, "--layers").output.split("ModuleList")[1].split("attention")[0]
     broken = tmp_path / "broken"
     shutil.copytree(classifier, broken)
     tensors = load_file(broken / "model.safetensors")

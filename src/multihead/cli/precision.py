@@ -1,4 +1,4 @@
-"""The option `--precision` of commands that run models."""
+"""The --precision option of commands that run models."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ QUANTIZED = [row.name for row in PRECISIONS.values() if row.is_quantized and not
 
 
 def option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the option to a command."""
+    """Add --precision to a command."""
     return click.option(
         "--precision", type=click.Choice(CHOICES), default="auto", show_default=True,
-        help=f"auto takes what this machine multiplies fastest; {', '.join(QUANTIZED[:-1])} and {QUANTIZED[-1]} round "
-        "the weights, gguf keeps those of a quantized GGUF file (docs/fast.md).",
+        help=f"auto: what this machine multiplies fastest. {', '.join(QUANTIZED)}: quantized weights. gguf: the "
+        "quantized weights of a GGUF file (docs/fast.md).",
     )(command)  # fmt: skip
 
 
-def loading(precision: str, device: str | None) -> dict[str, Any]:
+def load_options(precision: str, device: str | None) -> dict[str, Any]:
     """Return the options of `pipeline` for a choice. On a CPU, the models of a command are prepared."""
     name = next((row.name for row in PRECISIONS.values() if precision in row.aliases), precision)
     row = PRECISIONS.get(name)
@@ -35,5 +35,5 @@ def loading(precision: str, device: str | None) -> dict[str, Any]:
 
 
 def on_cpu(device: str | None) -> bool:
-    """True if the value of `--device` means the CPU."""
+    """Return whether a `--device` is the CPU."""
     return (device or "cpu").partition(":")[0] == "cpu"

@@ -24,7 +24,7 @@ from ..files import same
 from ..pipelines.catalog import TASKS, canonical_name
 from .columns import select_inputs
 from .completion import complete_task
-from .precision import loading
+from .precision import load_options
 from .precision import option as precision_option
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def command(task: str, texts: tuple[str, ...], path: Path | None, columns: tuple
     shared = apply_flags(name, flags, options)
     check_required(name, texts, path, shared, options)
     items = read_inputs(name, texts, path, columns, shared)
-    load = {**loading(precision, device), "device": device}
+    load = {**load_options(precision, device), "device": device}
     recorded = {
         "task": task,
         "model": model,
@@ -300,7 +300,7 @@ class Run:
         """
         from ..pipelines.answers import Failure
         from .render.answers import render
-        from .render.output_file import line
+        from .render.output_file import output_row
         from .render.status import row_counter
 
         console, failed = screen(), 0
@@ -313,7 +313,7 @@ class Run:
                 if file is not None:
                     file.write(number, item, answer)
                 elif self.as_json or not on_terminal:
-                    print(line(number, item, answer), flush=True)
+                    print(output_row(number, item, answer), flush=True)
                 elif not isinstance(answer, Failure):
                     render(console, self.task, item, answer)
                 advance()

@@ -1,11 +1,10 @@
-"""`multihead attention MODEL TEXT`: who attends to whom, as a page and as a picture."""
+"""`multihead attention MODEL TEXT`: attention weights as a page and as a picture."""
 
 from __future__ import annotations
 
 import base64
 import html
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,38 +17,26 @@ from ...files import check_target, held, replacing, write_text
 from ..completion import complete_model
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from .maps import Maps
 
-MOST = 512  # tokens of a map: more cannot be told apart
+MAX_TOKENS = 512  # of a map: more cells cannot be told apart
 TEMPLATE = Path(__file__).with_name("attention.html")
-
-
-@dataclass(frozen=True)
-class Maps:
-    """Attention of one text: (layers, heads, queries, keys), each row a distribution."""
-
-    model: str
-    side: str
-    weights: Tensor
-    queries: list[str]
-    keys: list[str]
 
 
 @click.command(name="attention")
 @click.argument("model", shell_complete=complete_model)
 @click.argument("text")
-@click.option("--target", help="Of an encoder-decoder: what is written, whose attention to TEXT is drawn.")
+@click.option("--target", help="For encoder-decoders: a target text, whose attention to TEXT is drawn.")
 @click.option("--html", "page", type=click.Path(path_type=Path), default=Path("attention.html"), show_default=True,
-              help="The page: one file, which needs no network.")  # fmt: skip
-@click.option("--png", "picture", type=click.Path(path_type=Path), help="A picture of every layer and head.")
-@click.option("--layer", type=int, help="With --head: a picture of this one alone, counted from 0.")
-@click.option("--head", type=int, help="With --layer.")
+              help="Writes the page to this file. It needs no network.")  # fmt: skip
+@click.option("--png", "picture", type=click.Path(path_type=Path), help="Draws every layer and head to this file.")
+@click.option("--layer", type=int, help="With --head: draws one layer and head only, counted from 0.")
+@click.option("--head", type=int, help="With --layer: the head to draw.")
 def command(model: str, text: str, target: str | None, page: Path, picture: Path | None, layer: int | None,
             head: int | None) -> None:  # fmt: skip
     """Draws the attention of every layer and head while MODEL reads TEXT.
 
-    The page shows all of them small, and one large with its tokens; point at a cell to read it, move with the arrow
-    keys.
+    The page shows all heads small, and one large with its tokens. Point at a cell to read it; move with the arrow keys.
 
     \b
     Examples:
@@ -64,74 +51,78 @@ def command(model: str, text: str, target: str | None, page: Path, picture: Path
     for path, option in ((page, "--html"), (picture, "--png")):
         if path is not None:
             check_target(path, option, held(model))
-    maps = computed(model, text, target)
+    maps = compute_maps(model, text, target)
     if not bool(maps.weights.isfinite().all()):
         raise ScoresNotFinite(f"{model} computed attention that is not a number. Its weights are damaged.")
-    write_text(page, drawn(maps, text))
+    write_text(page, html_page(maps, text))
     sizes = f"{maps.weights.shape[0]} layers, {maps.weights.shape[1]} heads, {len(maps.queries)} tokens"
     console.print(Text.assemble(f"{page}  ", (sizes, "dim")))
     if picture is not None:
-        from .plot import one, overview
+        from .plot import draw_all, draw_head
 
         if layer is not None and head is not None:
             if not (0 <= layer < maps.weights.shape[0] and 0 <= head < maps.weights.shape[1]):
                 raise InvalidInput(f"There are layers 0 to {maps.weights.shape[0] - 1} and heads 0 to "
                                    f"{maps.weights.shape[1] - 1}.")  # fmt: skip
-            drawing = one(maps, layer, head)
+            image = draw_head(maps, layer, head)
         else:
-            drawing = overview(maps)
+            image = draw_all(maps)
         try:
             with replacing(picture) as new:
-                drawing.save(new)
+                image.save(new)
         except ValueError as error:
-            raise InvalidInput(f"--png {picture} must end in .png, or as another kind of picture: {error}.") from error
+            raise InvalidInput(f"--png {picture} must end in .png or another image format: {error}.") from error
         console.print(str(picture))
 
 
-def computed(name: str, text: str, target: str | None) -> Maps:
-    """The maps of a text. Raises InvalidInput for a model without attention, or a text of too many tokens."""
+def compute_maps(name: str, text: str, target: str | None) -> Maps:
+    """Return the attention of a text. Raises InvalidInput for a model without attention or a text that is too long."""
     import torch
 
     from ...hub import Want, resolve
     from ...modeling.auto import AutoConfig, AutoTokenizer
     from ...modeling.loading import load_model
-    from ..inspect_checkpoint import best_class
+    from ..checkpoint_class import best_class
 
     config = AutoConfig.from_pretrained(name)
     model = load_model(name, best_class(config, resolve(name, (Want.CONFIG,))), attn_implementation="eager")
     tokenizer = AutoTokenizer.from_pretrained(name)
-    given: dict[str, Any] = dict(tokenizer(text, return_tensors="pt"))
+    inputs: dict[str, Any] = dict(tokenizer(text, return_tensors="pt"))
     if not config.is_encoder_decoder:
-        given = {k: v for k, v in given.items() if k != "token_type_ids" or model.backbone.typed}
+        inputs = {k: v for k, v in inputs.items() if k != "token_type_ids" or model.backbone.typed}
     elif target is not None:
-        given["labels"] = tokenizer(text_target=target, return_tensors="pt")["input_ids"]
+        inputs["labels"] = tokenizer(text_target=target, return_tensors="pt")["input_ids"]
     else:
-        given["decoder_input_ids"] = torch.tensor([[config.decoder_start_token_id or 0]])
-    sources = given["input_ids"].shape[1]
-    if max(sources, given["labels"].shape[1] if "labels" in given else 0) > MOST:
-        raise InvalidInput(f"The text has {sources} tokens; up to {MOST} can be drawn.")
+        inputs["decoder_input_ids"] = torch.tensor([[config.decoder_start_token_id or 0]])
+    sources = inputs["input_ids"].shape[1]
+    if max(sources, inputs["labels"].shape[1] if "labels" in inputs else 0) > MAX_TOKENS:
+        raise InvalidInput(f"The text has {sources} tokens; up to {MAX_TOKENS} can be drawn.")
     with torch.inference_mode():
-        out = model(**given, output_attentions=True)
-    words = shown(tokenizer, given["input_ids"][0].tolist())
+        out = model(**inputs, output_attentions=True)
+    source = token_texts(tokenizer, inputs["input_ids"][0].tolist())
     if config.is_encoder_decoder and target is not None:
-        written = shown(tokenizer.target or tokenizer, given["labels"][0].tolist())
-        return maps(name, "decoder to encoder", out.cross_attentions, written, words)
+        target_tokens = token_texts(tokenizer.target or tokenizer, inputs["labels"][0].tolist())
+        return stack_maps(name, "decoder to encoder", out.cross_attentions, target_tokens, source)
     side = "encoder" if config.is_encoder_decoder else "self-attention"
-    return maps(name, side, out.encoder_attentions if config.is_encoder_decoder else out.attentions, words, words)
+    return stack_maps(
+        name, side, out.encoder_attentions if config.is_encoder_decoder else out.attentions, source, source
+    )
 
 
-def maps(name: str, side: str, found: Any, queries: list[str], keys: list[str]) -> Maps:
-    """Raises InvalidInput where no layer attends."""
+def stack_maps(name: str, side: str, attentions: Any, queries: list[str], keys: list[str]) -> Maps:
+    """Return the attention of all layers. Raises InvalidInput if no layer has attention."""
     import torch
 
-    layers = [x[0].float() for x in found or () if x is not None]
+    from .maps import Maps
+
+    layers = [x[0].float() for x in attentions or () if x is not None]
     if not layers:
         raise InvalidInput(f"{name} has no attention to draw.")
     return Maps(name, side, torch.stack(layers), queries, keys)
 
 
-def shown(tokenizer: Any, ids: list[int]) -> list[str]:
-    """Tokens as people read them: a mark for a space, no byte-level letters."""
+def token_texts(tokenizer: Any, ids: list[int]) -> list[str]:
+    """Return readable texts of tokens: ␣ for a space, no byte-level letters."""
     words = []
     for i, token in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True):
         text = token.replace("▁", "␣").replace("Ġ", "␣").replace("Ċ", "⏎")
@@ -140,17 +131,17 @@ def shown(tokenizer: Any, ids: list[int]) -> list[str]:
     return words
 
 
-def drawn(found: Maps, text: str) -> str:
-    """The page, with the maps inside as bytes: 255 is the largest weight of its map."""
-    peaks = found.weights.amax((2, 3)).clamp_min(1e-9)
-    cells = (found.weights / peaks[..., None, None] * 255).round().byte()
+def html_page(maps: Maps, text: str) -> str:
+    """Return the page, with the weights as bytes: 255 is the largest weight of its head."""
+    peaks = maps.weights.amax((2, 3)).clamp_min(1e-9)
+    cells = (maps.weights / peaks[..., None, None] * 255).round().byte()
     layers, heads = cells.shape[:2]
     data = {
-        "model": found.model, "side": found.side, "layers": layers, "heads": heads, "queries": found.queries,
-        "keys": found.keys, "peaks": [[round(p, 4) for p in row] for row in peaks.tolist()],
+        "model": maps.model, "side": maps.side, "layers": layers, "heads": heads, "queries": maps.queries,
+        "keys": maps.keys, "peaks": [[round(p, 4) for p in row] for row in peaks.tolist()],
         "cells": base64.b64encode(cells.numpy().tobytes()).decode(),
     }  # fmt: skip
     page = TEMPLATE.read_text(encoding="utf-8")
     escaped = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
-    title = html.escape(f"{found.model}: {text[:60]}")
+    title = html.escape(f"{maps.model}: {text[:60]}")
     return page.replace("{{title}}", title).replace("{{text}}", html.escape(text)).replace("{{data}}", escaped)

@@ -1,4 +1,4 @@
-"""What `multihead bench` measures: how a model's cost grows, and what this machine's products and memory allow."""
+"""Measurements of `multihead bench`: speed of a model by size, and the limits of this machine."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from ...kernels.quantization.registry import PRECISIONS
 from ...nn.experts import ExpertList, StackedExperts
 from ...runtime.fused_experts import ExpertLinears
 from ...runtime.fused_linear_cpu import FusedLinear
+from ..checkpoint_class import running_class
 from ..precision import on_cpu
 
 if TYPE_CHECKING:
     from ...modeling.pretrained import PreTrainedModel
 
-WRITES = ("ForCausalLM", "LMHeadModel", "MTModel", "ForConditionalGeneration")
-SHAPE = 2048, 768, 3072  # rows, inputs, outputs of the product that says what the machine gives
+SHAPE = 2048, 768, 3072  # rows, inputs, outputs of the product that measures the machine
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured.
+    """Sizes and times of the measurements.
 
     Args:
-        lengths: tokens of one text. batches: texts of `tokens` tokens each. new: tokens that are written for a text.
-        seconds: of a turn, at least. runs: turns, in which precisions alternate.
-        longest: seconds of a pass from which on larger ones are left out.
+        lengths: of one text, in tokens. batches: numbers of texts with `tokens` tokens each.
+        new: tokens to generate for each text. seconds: shortest time of a run. runs: of each measurement.
+        longest: seconds of one call after which larger sizes are left out.
     """
 
     lengths: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
@@ -49,11 +49,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Work:
-    """Numbers in a model's matrices, and bytes of what holds them.
+    """Weights of a model that a token is multiplied with, and their bytes.
 
     Args:
-        reads: of what every token of a source (or of a prompt) is multiplied with. writes: of a decoder beside an
-            encoder, else those same ones. words: of the scores of the vocabulary.
+        reads: number of weights for a token of a source or prompt. writes: for a generated token, without the head.
+        words: number of weights of the language model head. nbytes: of all weights.
+        width: of hidden states. layers: of the encoder or decoder that reads.
     """
 
     reads: int
@@ -103,12 +104,12 @@ def _nbytes(part: Any) -> int:
 
 @dataclass(frozen=True)
 class Sweep:
-    """One way to grow.
+    """Measurement over growing sizes.
 
     Args:
-        title, size, unit: what is done, what `sizes` count, and what the results do.
-        units: of one run at a size. seconds: of one run of a model at a size.
-        least: seconds that a run would take at the machine's limits, given rates (of operations, of bytes).
+        title: of the table. size: unit of `sizes`. unit: of the results.
+        units: number of units of one call at a size. seconds: time of one call of a model at a size.
+        least: seconds of a call at the machine's limits, given its operations and bytes a second.
     """
 
     name: str
@@ -123,7 +124,7 @@ class Sweep:
 
 @dataclass
 class Cell:
-    """One size in one precision: units a second, turn by turn; `limit` is what the machine would give."""
+    """Result of one size and precision: units a second of each run, and at the machine's limit."""
 
     size: int
     precision: str
@@ -136,7 +137,7 @@ class Cell:
 
 
 def sweeps(model: PreTrainedModel, settings: Settings) -> list[Sweep]:
-    """What is measured: an encoder reads, a decoder reads and writes, an encoder-decoder writes of a source."""
+    """Return the measurements of a model: reading for encoders, prefill and decoding for decoders, both for others."""
     if model.config.is_encoder_decoder:
         return [_sources(settings)]
     writes = any(isinstance(part, LanguageModel) for part in model.modules()) and model.backbone.causal
@@ -145,7 +146,7 @@ def sweeps(model: PreTrainedModel, settings: Settings) -> list[Sweep]:
 
 def _encoder(s: Settings) -> list[Sweep]:
     def seconds(model: Any, rows: int, length: int) -> float:
-        ids = drawn(model, rows, length)
+        ids = random_ids(model, rows, length)
         return timed(lambda: model(input_ids=ids))
 
     def least(work: Work, rows: int, length: int, rate: float, speed: float) -> float:
@@ -154,50 +155,50 @@ def _encoder(s: Settings) -> list[Sweep]:
 
     return [
         Sweep(
-            "length", "One text is read", "tokens", "texts/s", s.lengths, lambda n: 1,
+            "length", "Reading one text", "tokens", "texts/s", s.lengths, lambda n: 1,
             lambda model, n: seconds(model, 1, n), lambda w, n, r, b: least(w, 1, n, r, b),
         ),
         Sweep(
-            "batch", f"Texts of {s.tokens} tokens are read together", "texts", "texts/s", s.batches, lambda n: n,
+            "batch", f"Reading texts of {s.tokens} tokens together", "texts", "texts/s", s.batches, lambda n: n,
             lambda model, n: seconds(model, n, s.tokens), lambda w, n, r, b: least(w, n, s.tokens, r, b),
         ),
     ]  # fmt: skip
 
 
 def _read(work: Work, tokens: int, length: int, rate: float, speed: float) -> float:
-    """Least seconds to read prompts of a decoder."""
+    """Return the least seconds of the prefill of a decoder."""
     return max((2 * work.reads + 2 * work.layers * work.width * length) * tokens / rate, work.nbytes / speed)
 
 
 def _write(work: Work, rows: int, rate: float, speed: float) -> float:
-    """Least seconds of a step that writes a token of each row."""
+    """Return the least seconds of a decode step for `rows` sequences."""
     return max(2 * (work.writes + work.words) * rows / rate, work.nbytes / speed)
 
 
 def _prompt(s: Settings) -> Sweep:
     return Sweep(
-        "prompt", "A prompt is read, to its first new token", "tokens", "tokens/s", s.lengths, lambda n: n,
-        lambda model, n: written(model, drawn(model, 1, n), 1),
+        "prompt", "Prefill: reading a prompt up to the first new token", "tokens", "tokens/s", s.lengths, lambda n: n,
+        lambda model, n: generation_seconds(model, random_ids(model, 1, n), 1),
         lambda w, n, r, b: _read(w, n, n, r, b),
     )  # fmt: skip
 
 
 def _context(s: Settings) -> Sweep:
     def seconds(model: Any, length: int) -> float:
-        ids = drawn(model, 1, length)
-        return max(written(model, ids, s.new + 1) - written(model, ids, 1), 1e-9)
+        ids = random_ids(model, 1, length)
+        return max(generation_seconds(model, ids, s.new + 1) - generation_seconds(model, ids, 1), 1e-9)
 
     return Sweep(
-        "context", f"{s.new} tokens are written after a prompt", "before", "new tokens/s", s.lengths,
+        "context", f"Decoding: {s.new} tokens after a prompt", "before", "new tokens/s", s.lengths,
         lambda n: s.new, seconds, lambda w, n, r, b: s.new * _write(w, 1, r, b),
     )  # fmt: skip
 
 
 def _requests(s: Settings) -> Sweep:
     return Sweep(
-        "requests", f"Requests at once: {s.tokens} tokens are read, {s.new} written for each", "requests",
+        "requests", f"Requests at once: {s.tokens} tokens of prompt, {s.new} new tokens each", "requests",
         "new tokens/s", s.batches, lambda n: n * s.new,
-        lambda model, n: written(model, drawn(model, n, s.tokens), s.new),
+        lambda model, n: generation_seconds(model, random_ids(model, n, s.tokens), s.new),
         lambda w, n, r, b: _read(w, n * s.tokens, s.tokens, r, b) + s.new * _write(w, n, r, b),
     )  # fmt: skip
 
@@ -205,15 +206,15 @@ def _requests(s: Settings) -> Sweep:
 def _sources(s: Settings) -> Sweep:
     how = f"beams of {s.beams}" if s.beams > 1 else "greedy"
     return Sweep(
-        "sources", f"Sources of {s.tokens} tokens, {s.new} written for each, {how}", "sources", "new tokens/s",
+        "sources", f"Sources of {s.tokens} tokens, {s.new} new tokens each, {how}", "sources", "new tokens/s",
         s.batches, lambda n: n * s.new,
-        lambda model, n: written(model, drawn(model, n, s.tokens), s.new, s.beams),
+        lambda model, n: generation_seconds(model, random_ids(model, n, s.tokens), s.new, s.beams),
         lambda w, n, r, b: _read(w, n * s.tokens, s.tokens, r, b) + s.new * _write(w, n * s.beams, r, b),
     )  # fmt: skip
 
 
-def drawn(model: PreTrainedModel, rows: int, length: int) -> Tensor:
-    """Ids (rows, length), the same for all precisions; none of them ends a text or fills a gap."""
+def random_ids(model: PreTrainedModel, rows: int, length: int) -> Tensor:
+    """Return ids (rows, length), the same for all precisions and without special tokens."""
     config = model.config
     special = {getattr(config, f"{name}_token_id", None) for name in ("bos", "eos", "pad", "unk", "decoder_start")}
     seed = torch.Generator().manual_seed(rows * 100_003 + length)
@@ -224,18 +225,19 @@ def drawn(model: PreTrainedModel, rows: int, length: int) -> Tensor:
     return ids.to(model.device)
 
 
-def written(model: Any, ids: Tensor, new: int, beams: int = 1) -> float:
-    """Seconds to write exactly so many tokens after each row."""
+def generation_seconds(model: Any, ids: Tensor, new: int, beams: int = 1) -> float:
+    """Return the seconds to generate exactly `new` tokens after each row."""
     options = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "num_beams": beams}
     return timed(lambda: model.generate(ids, **options))
 
 
 def timed(work: Callable[[], Any]) -> float:
-    began = time.perf_counter()
+    """Return the seconds of a call; on a GPU, until its work is done."""
+    start = time.perf_counter()
     work()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def measure(
@@ -243,29 +245,29 @@ def measure(
     models: Mapping[str, PreTrainedModel],
     settings: Settings,
     limits: Mapping[str, float],
-    told: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> list[Cell]:
-    """Every size in every precision, in alternating turns; the first run of each is not counted.
+    """Measure every size in every precision. Runs alternate between precisions; the first call of each is not counted.
 
     Args:
-        models: by precision. limits: as `machine_limits` gives them; empty for a device whose limits are not measured.
-        told: gets what was left out, and why.
+        models: by precision. limits: from `machine_limits`; empty for a device whose limits are not measured.
+        report: called with a line for each size that is left out.
     """
     cells: list[Cell] = []
-    open_ = dict(models)
+    active = dict(models)
     works = {precision: Work.of(model) for precision, model in models.items()}
     for size in sweep.sizes:
         here = {}
-        for precision, model in list(open_.items()):
+        for precision, model in list(active.items()):
             try:
                 first = sweep.seconds(model, size)
             except TextTooLong as error:
-                told(f"{sweep.title}, {size} {sweep.size}: left out. {error}")
+                report(f"{sweep.title}, {size} {sweep.size}: left out. {error}")
                 return cells
             here[precision] = Cell(size, precision, limit(sweep, works[precision], size, precision, limits))
             if first > settings.longest:
-                told(f"{sweep.title}, {precision}: no more than {size} {sweep.size}; a run took {first:.0f} s.")
-                del open_[precision]
+                report(f"{sweep.title}, {precision}: stopped after {size} {sweep.size}; a call took {first:.0f} s.")
+                del active[precision]
         for _ in range(settings.runs):
             for precision, cell in here.items():
                 cell.runs.append(rate(sweep, models[precision], size, settings.seconds))
@@ -274,17 +276,17 @@ def measure(
 
 
 def rate(sweep: Sweep, model: PreTrainedModel, size: int, seconds: float) -> float:
-    """Units a second of one turn."""
+    """Return the units a second of one run."""
     total, runs = 0.0, 0
-    began = time.perf_counter()
-    while not runs or time.perf_counter() - began < seconds:
+    start = time.perf_counter()
+    while not runs or time.perf_counter() - start < seconds:
         total += sweep.seconds(model, size)
         runs += 1
     return runs * sweep.units(size) / total
 
 
 def limit(sweep: Sweep, work: Work, size: int, precision: str, limits: Mapping[str, float]) -> float | None:
-    """Units a second at the rates that this machine's products and memory reach."""
+    """Return the units a second at the limits of this machine; None if they are not known."""
     product = limits.get(PRECISIONS[precision].arithmetic)
     if product is None or "bytes" not in limits or not work.width:
         return None
@@ -292,9 +294,9 @@ def limit(sweep: Sweep, work: Work, size: int, precision: str, limits: Mapping[s
 
 
 def machine_limits(seconds: float = 0.4) -> dict[str, float]:
-    """Operations a second of torch's products in each precision, and bytes a second that a sum reads.
+    """Return operations a second of torch's matrix products by precision, and bytes a second of a sum.
 
-    "int8" is left out where torch has no such product.
+    "int8" is missing if torch has no such product.
     """
     rows, inputs, outputs = SHAPE
     a, b = torch.randn(rows, inputs), torch.randn(inputs, outputs)
@@ -306,13 +308,13 @@ def machine_limits(seconds: float = 0.4) -> dict[str, float]:
         "bf16": _often(lambda: torch.mm(low, right), operations, seconds),
         "bytes": _often(many.sum, 4.0 * many.numel(), seconds),
     }
-    with suppress(AttributeError, RuntimeError):  # an operator of torch's own, which few processors have
+    with suppress(AttributeError, RuntimeError):  # an internal operator of torch, for few processors
         found["int8"] = _often(_int8_product(), operations, seconds)
     return found
 
 
 def _int8_product() -> Callable[[], Any]:
-    """Unsigned rows by a signed weight with a scale a row, bfloat16 out: what oneDNN has instructions for."""
+    """Return a call that multiplies uint8 rows by an int8 weight with a scale a row, bfloat16 out, by oneDNN."""
     rows, inputs, outputs = SHAPE
     x = torch.randint(0, 255, (rows, inputs), dtype=torch.uint8)
     weight = torch.randint(-127, 127, (outputs, inputs), dtype=torch.int8)
@@ -323,28 +325,19 @@ def _int8_product() -> Callable[[], Any]:
 
 
 def _often(work: Callable[[], Any], amount: float, seconds: float) -> float:
-    """Amounts a second, after a first time that is not counted."""
+    """Return amounts a second, after a first call that is not counted."""
     work()
-    began, times = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds:
+    start, times = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
         work()
         times += 1
-    return times * amount / (time.perf_counter() - began)
+    return times * amount / (time.perf_counter() - start)
 
 
-def loaded(name: str, precision: str, device: str | None) -> PreTrainedModel:
-    """A model as `multihead run` would hold it: of the class that writes where there is one, else its plain one."""
-    from ...modeling.class_factory import model_class
+def load(name: str, precision: str, device: str | None) -> PreTrainedModel:
+    """Load a model as `multihead run` does: with a language model head if its family has one, else its base model."""
     from ...modeling.loading import load_model
-    from ...models.common.registry import architecture, find_class
-
-    def choose(config: Any) -> Any:
-        ends = architecture(config.model_type).heads
-        saved = find_class((config.architectures or [""])[0])
-        own = saved[1] if saved and saved[1] in ends and not saved[1].startswith(("ForMasked", "ForPre")) else None
-        end = own or next((e for e in (*WRITES, "Model") if e in ends), next(iter(ends)))
-        return model_class(config.model_type, end)
 
     if on_cpu(device) or PRECISIONS[precision].is_quantized:
-        return load_model(name, choose, precision=precision, device=device)
-    return load_model(name, choose, dtype=PRECISIONS[precision].torch_dtype, device=device)
+        return load_model(name, running_class, precision=precision, device=device)
+    return load_model(name, running_class, dtype=PRECISIONS[precision].torch_dtype, device=device)

@@ -1,4 +1,4 @@
-"""What `multihead doctor` finds out: facts of this machine as plain values, each found or said to be unknown."""
+"""Checks of `multihead doctor`: facts on this machine as plain values, each with its own error."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SETTINGS = (
 )  # fmt: skip
 FLAGS = {"AMX": "_is_amx_tile_supported", "AVX-512 BF16": "_is_avx512_bf16_supported", "VNNI": "_is_vnni_supported"}
 ROWS, INPUTS, OUTPUTS = 512, 768, 3072  # of the product that is measured
-SECONDS, LONG = 3.0, 0.06  # for all measurements, after which none begins; for each
-ADVICE = {  # what a reason says -> what to do
+SECONDS, LONG = 3.0, 0.06  # after which no measurement begins; of each measurement
+ADVICE = {  # part of a reason -> advice
     "MULTIHEAD_NATIVE": "unset MULTIHEAD_NATIVE to use them",
     "MULTIHEAD_LEVEL": "unset MULTIHEAD_LEVEL to use the best one",
     "Windows": "torch computes instead",
@@ -35,7 +35,7 @@ ADVICE = {  # what a reason says -> what to do
 
 
 class Package(NamedTuple):
-    """A package that one part of this one needs."""
+    """Optional package that a part of this library needs."""
 
     module: str
     name: str
@@ -64,34 +64,36 @@ PACKAGES = (
 )
 
 
-def told(find: Callable[[], Any]) -> Any:
-    """What is found, or `{"error": why not}`: a report on a broken machine is still a report."""
+def value_or_error(check: Callable[[], Any]) -> Any:
+    """Return the result of a check, or `{"error": ...}`, so that one broken part does not hide the others."""
     try:
-        return find()
+        return check()
     except Exception as error:
         return {"error": f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"}
 
 
 def facts() -> dict[str, Any]:
-    """Everything but speeds, ready for JSON."""
+    """Return all facts but speeds, ready for JSON."""
     parts: Mapping[str, Callable[[], Any]] = {
-        "versions": versions, "machine": machine, "torch": torch_sees, "kernels": kernels, "decoding": decoding,
+        "versions": versions, "machine": machine, "torch": torch_features, "kernels": kernels, "decoding": decoding,
         "precisions": precisions, "packages": packages, "memory": allocator,
     }  # fmt: skip
-    return {name: told(find) for name, find in parts.items()}
+    return {name: value_or_error(check) for name, check in parts.items()}
 
 
 def versions() -> dict[str, Any]:
-    def of_torch() -> str:
+    """Return the versions of multihead, Python and torch."""
+
+    def torch_version() -> str:
         import torch
 
         return torch.__version__
 
-    return {"multihead": __version__, "python": platform.python_version(), "torch": told(of_torch)}
+    return {"multihead": __version__, "python": platform.python_version(), "torch": value_or_error(torch_version)}
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores that this process may use, torch's threads, bytes of memory, settings that change anything."""
+    """Return processor, cores that this process may use, torch's threads, bytes of memory, environment variables."""
 
     def threads() -> int:
         import torch
@@ -101,42 +103,45 @@ def machine() -> dict[str, Any]:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": told(processor),
+        "processor": value_or_error(processor),
         "cores": os.cpu_count(),
         "usable_cores": usable,
-        "threads": told(threads),
-        "memory": told(lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+        "threads": value_or_error(threads),
+        "memory": value_or_error(lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
         "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
     }
 
 
 def processor() -> str:
-    """The processor's name, as the system has it."""
-    listed = Path("/proc/cpuinfo")
-    if listed.exists():
-        for line in listed.read_text(encoding="utf-8", errors="replace").splitlines():
+    """Return the processor's name from the system."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
             name, _, value = line.partition(":")
             if name.strip() == "model name":
                 return value.strip()
     if platform.system() == "Darwin":
-        asked = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     return platform.processor() or platform.machine()
 
 
-def torch_sees() -> dict[str, Any]:
+def torch_features() -> dict[str, Any]:
+    """Return the instructions and devices that torch finds."""
     import torch
 
-    seen: dict[str, Any] = {name: told(getattr(torch.cpu, flag, lambda: None)) for name, flag in FLAGS.items()}
+    features: dict[str, Any] = {
+        name: value_or_error(getattr(torch.cpu, flag, lambda: None)) for name, flag in FLAGS.items()
+    }
 
     def devices() -> list[str]:
         return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
-    return {**seen, "CUDA": told(devices)}
+    return {**features, "CUDA": value_or_error(devices)}
 
 
 def kernels() -> dict[str, Any]:
-    """The level in use, or why there is none and what to do."""
+    """Return the kernels in use, or the reason why there are none and advice."""
     from ...kernels.cpu import native
     from ...kernels.ops import BACKENDS
 
@@ -152,21 +157,21 @@ def kernels() -> dict[str, Any]:
 
 
 def decoding() -> dict[str, Any]:
-    """Which decode runner is set, and which of them can serve models here."""
+    """Return the decode runner that is set, and those that can run here."""
     from ...runtime.select_runner import report
 
     return report()
 
 
 def advice(reason: str) -> str:
-    """What to do where the kernels are not in use."""
+    """Return advice if the kernels are not in use."""
     if not reason or "doctor --build" in reason:
         return ""
-    return next((said for part, said in ADVICE.items() if part in reason), "run `multihead doctor --build`")
+    return next((text for part, text in ADVICE.items() if part in reason), "run `multihead doctor --build`")
 
 
 def precisions() -> dict[str, Any]:
-    """What each precision's products are computed by, and what "auto" is here."""
+    """Return what computes the products of each precision, and the precision that "auto" chooses here."""
     from ...kernels.cpu import native
     from ...kernels.quantization.registry import PRECISIONS
     from ...runtime.prepare import hidden_dtype, resolve_precision
@@ -184,16 +189,17 @@ def precisions() -> dict[str, Any]:
 
 
 def packages() -> list[dict[str, Any]]:
-    """Each optional package, with its version or None; nothing is imported for that."""
-    return [{**package._asdict(), "version": told(partial(version, package))} for package in PACKAGES]
+    """Return each optional package with its version or None, without importing it."""
+    return [{**package._asdict(), "version": value_or_error(partial(version, package))} for package in PACKAGES]
 
 
 def version(package: Package) -> str | None:
+    """Return the version of an installed package."""
     return metadata.version(package.name) if find_spec(package.module) else None
 
 
 def allocator() -> dict[str, Any]:
-    """Whether memory that a pass frees is kept for the next one, and why not."""
+    """Return whether memory freed by a forward pass is kept for the next one, or why not."""
     from ...kernels.malloc import keep_freed
 
     if keep_freed():
@@ -205,11 +211,11 @@ def allocator() -> dict[str, Any]:
 
 
 def speeds() -> dict[str, Any]:
-    """For each precision and path: GFLOP/s of a product of many rows, GB/s of weights and microseconds of one row.
+    """Measure each precision and path: GFLOP/s with many rows, GB/s of weights and microseconds with one row.
 
-    Torch's path is what computes without the kernels; for quantized weights that is their definition. "as loaded" is
-    what models that were not prepared do: a few rows go through the kernels. What a GGUF file has is computed as the
-    others are.
+    "torch" is the path without the kernels; for quantized weights it is their definition. "as loaded" is the path of
+    models that were not prepared, where a few rows go through the kernels. The weights of GGUF files use the same
+    paths.
     """
     import torch
     import torch.nn.functional as F
@@ -244,8 +250,8 @@ def speeds() -> dict[str, Any]:
 
 
 def speed(run: Callable[[Any], Any], x: Any, size: int, end: float) -> dict[str, float | None]:
-    """Of a product with weights of `size` bytes; None where there was no time left."""
-    many, one = quickest(lambda: run(x), end), quickest(lambda: run(x[:1]), end)
+    """Return the speeds of a product with weights of `size` bytes; None if there was no time left."""
+    many, one = fastest(lambda: run(x), end), fastest(lambda: run(x[:1]), end)
     return {
         "gflops": many and 2 * len(x) * INPUTS * OUTPUTS / many / 1e9,
         "gigabytes": one and size / one / 1e9,
@@ -253,8 +259,8 @@ def speed(run: Callable[[Any], Any], x: Any, size: int, end: float) -> dict[str,
     }
 
 
-def quickest(run: Callable[[], Any], end: float) -> float | None:
-    """Seconds of the quickest call of some; the first warms up, and counts only where it is long itself."""
+def fastest(run: Callable[[], Any], end: float) -> float | None:
+    """Return the seconds of the fastest of several calls. The first is a warm-up, and counts only if it is long."""
     begin = time.perf_counter()
     if begin > end:
         return None

@@ -1,4 +1,4 @@
-"""`multihead doctor`: what this machine has, and which path computes."""
+"""`multihead doctor`: what this machine has, and what computes on it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ...consoles import screen
 from ...kernels.quantization.registry import PRECISIONS
 from ...terminal import json_visible
 from ..models import size
-from . import checks as machine
+from . import checks
 
 Parts = Mapping[str, Callable[[Any], Mapping[str, Text]]]
 Tables = Mapping[str, Callable[[Any], Table]]
 
 
 @click.command(name="doctor")
-@click.option("--build", is_flag=True, help="Compiles the C++ kernels first; exit status 1 where that fails.")
-@click.option("--json", "as_json", is_flag=True, help="The same as one JSON object.")
+@click.option("--build", is_flag=True, help="Compiles the C++ kernels first. The exit status is 1 if that fails.")
+@click.option("--json", "as_json", is_flag=True, help="Prints one JSON object.")
 def command(build: bool, as_json: bool) -> None:
     """Shows versions, processor, kernels, precisions, optional packages and measured speeds.
 
@@ -35,102 +35,106 @@ def command(build: bool, as_json: bool) -> None:
       multihead doctor --json | jq .kernels
     """
     console = screen()
-    said = built(console, as_json) if build else None
-    with screen(stderr=True).status("Looking and measuring"):
-        found = {**machine.facts(), "speeds": machine.told(machine.speeds)}
+    built = build_kernels(console, as_json) if build else None
+    with screen(stderr=True).status("Checking and measuring"):
+        found = {**checks.facts(), "speeds": checks.value_or_error(checks.speeds)}
     if as_json:
-        print(json_visible(json.dumps({**found, "build": said} if build else found, ensure_ascii=False, indent=2)))
+        print(json_visible(json.dumps({**found, "build": built} if build else found, ensure_ascii=False, indent=2)))
     else:
         show(console, found)
-    if said is not None and not said.startswith("built"):
+    if built is not None and not built.startswith("built"):
         sys.exit(1)
 
 
-def built(console: Console, quiet: bool) -> str:
-    """Compiles the kernels; what came of it, in words."""
+def build_kernels(console: Console, quiet: bool) -> str:
+    """Compile the kernels. Returns the result as a sentence."""
     from ...native.build import HERE, attempt
 
     try:
         with screen(stderr=True).status("Compiling the kernels"):
-            said = attempt()
+            result = attempt()
     except OSError as error:
-        said = f"not built: {HERE} cannot be written ({error.strerror or error})"
+        result = f"not built: {HERE} cannot be written ({error.strerror or error})"
     if not quiet:
-        good = said.startswith("built")
-        console.print(Text(f"kernels {said}", style="green" if good else "red"))
+        good = result.startswith("built")
+        console.print(Text(f"kernels {result}", style="green" if good else "red"))
         if not good:
-            console.print(Text(machine.advice(said), style="yellow"))
-    return said
+            console.print(Text(checks.advice(result), style="yellow"))
+    return result
 
 
 def show(console: Console, found: Mapping[str, Any]) -> None:
-    """Draws all of it; a part that could not be found out is one red row."""
+    """Print all facts. A part that failed is one red row."""
     parts: Parts = {
         "versions": versions,
-        "machine": this_machine,
-        "torch": torch_sees,
+        "machine": machine,
+        "torch": torch_features,
         "kernels": kernels,
         "decoding": decoding,
         "memory": memory,
     }
     grid = Table.grid(padding=(0, 2))
     for name, rows in parts.items():
-        lines = {name: wrong(found[name])} if failed(found[name]) else rows(found[name])
+        lines = {name: error_text(found[name])} if failed(found[name]) else rows(found[name])
         for title, text in lines.items():
             grid.add_row(title, text)
     console.print(grid)
     tables: Tables = {"precisions": precisions, "packages": packages, "speeds": speeds}
     for name, table in tables.items():
-        drawn = Text.assemble(name, "  ", wrong(found[name])) if failed(found[name]) else table(found[name])
-        console.print(drawn)
+        part = Text.assemble(name, "  ", error_text(found[name])) if failed(found[name]) else table(found[name])
+        console.print(part)
 
 
 def failed(value: Any) -> bool:
+    """Return whether a check has an error instead of a value."""
     return isinstance(value, Mapping) and "error" in value
 
 
-def wrong(value: Mapping[str, Any]) -> Text:
+def error_text(value: Mapping[str, Any]) -> Text:
+    """Return the error of a check in red."""
     return Text(str(value["error"]), style="red")
 
 
-def plain(value: Any) -> Text:
-    """A value, or what went wrong with it."""
-    return wrong(value) if failed(value) else Text("unknown" if value is None else str(value))
+def value_text(value: Any) -> Text:
+    """Return a value, or its error."""
+    return error_text(value) if failed(value) else Text("unknown" if value is None else str(value))
 
 
-def mark(value: Any) -> Text:
-    """Yes, no or what went wrong."""
+def yes_or_no(value: Any) -> Text:
+    """Return yes, no or the error."""
     if value is None or failed(value):
-        return plain(value)
+        return value_text(value)
     return Text("yes", style="green") if value else Text("no", style="dim")
 
 
 def versions(value: Mapping[str, Any]) -> dict[str, Text]:
-    return {name: plain(version) for name, version in value.items()}
+    return {name: value_text(version) for name, version in value.items()}
 
 
-def this_machine(value: Mapping[str, Any]) -> dict[str, Text]:
+def machine(value: Mapping[str, Any]) -> dict[str, Text]:
     cores = f"{value['cores']}"
     if value["usable_cores"] != value["cores"]:
         cores += f", of which this process may use {value['usable_cores']}"
     memory = value["memory"]
     rows = {
-        "system": plain(value["system"]),
-        "processor": plain(value["processor"]),
-        "cores": Text.assemble(cores, "; torch's threads: ", plain(value["threads"])),
-        "memory": wrong(memory) if failed(memory) else Text(size(memory)),
+        "system": value_text(value["system"]),
+        "processor": value_text(value["processor"]),
+        "cores": Text.assemble(cores, "; torch's threads: ", value_text(value["threads"])),
+        "memory": error_text(memory) if failed(memory) else Text(size(memory)),
     }
     if value["settings"]:
         rows["environment"] = Text("  ".join(f"{name}={text}" for name, text in value["settings"].items()))
     return rows
 
 
-def torch_sees(value: Mapping[str, Any]) -> dict[str, Text]:
-    flags = Text("  ").join(Text.assemble(name, " ", mark(seen)) for name, seen in value.items() if name != "CUDA")
+def torch_features(value: Mapping[str, Any]) -> dict[str, Text]:
+    flags = Text("  ").join(
+        Text.assemble(name, " ", yes_or_no(found)) for name, found in value.items() if name != "CUDA"
+    )
     devices = value["CUDA"]
     return {
         "torch sees": flags,
-        "CUDA devices": wrong(devices) if failed(devices) else Text(", ".join(devices) or "none"),
+        "CUDA devices": error_text(devices) if failed(devices) else Text(", ".join(devices) or "none"),
     }
 
 
@@ -162,16 +166,16 @@ def memory(value: Mapping[str, Any]) -> dict[str, Text]:
 
 
 def precisions(value: Mapping[str, Any]) -> Table:
-    table = drawn(f'precision="auto" is {value["auto"]} here', "precision", "products by", "states in")
+    table = new_table(f'precision="auto" is {value["auto"]} here', "precision", "products by", "states in")
     for name, each in value["each"].items():
         table.add_row(name, Text(each["by"], style="yellow" if "slow" in each["by"] else ""), each["states"])
     return table
 
 
 def packages(value: list[dict[str, Any]]) -> Table:
-    table = drawn("optional packages", "package", "version", "what for", "extra")
+    table = new_table("optional packages", "package", "version", "what for", "extra")
     for each in value:
-        version = Text("missing", style="yellow") if each["version"] is None else plain(each["version"])
+        version = Text("missing", style="yellow") if each["version"] is None else value_text(each["version"])
         table.add_row(each["name"], version, each["purpose"], each["extra"])
     if missing := list(dict.fromkeys(each["extra"] for each in value if each["version"] is None)):
         table.caption = Text(f'python -m pip install "multihead[{",".join(missing)}]"')
@@ -180,11 +184,11 @@ def packages(value: list[dict[str, Any]]) -> Table:
 
 
 def speeds(value: Mapping[str, Any]) -> Table:
-    rows, inputs, outputs = machine.ROWS, machine.INPUTS, machine.OUTPUTS
-    table = drawn(f"speed of a product with a {inputs} x {outputs} weight, now", "precision", "by")
+    rows, inputs, outputs = checks.ROWS, checks.INPUTS, checks.OUTPUTS
+    table = new_table(f"speed of a product with a {inputs} x {outputs} weight, now", "precision", "by")
     for name in (f"{rows} rows, GFLOP/s", "one row, GB/s", "one row, µs"):
         table.add_column(name, justify="right")
-    table.caption = "One row reads every weight once; here they may lie in the processor's cache."
+    table.caption = "One row reads every weight once; here they may be in the processor's cache."
     table.caption_justify = "left"
     for name, paths in value.items():
         for path, speed in paths.items():
@@ -199,11 +203,11 @@ def speeds(value: Mapping[str, Any]) -> Table:
 
 
 def figures(number: float) -> str:
-    """Three figures, or all that are before the point."""
+    """Return three significant figures, or all before the point."""
     return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
-def drawn(title: str, *columns: str) -> Table:
+def new_table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", header_style="bold", border_style="cyan")
     for column in columns:
         table.add_column(column, overflow="fold")

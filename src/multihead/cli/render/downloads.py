@@ -1,4 +1,4 @@
-"""A bar for each download, shown only when there is one."""
+"""Progress bars of downloads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...consoles import progress
 
 
 class Downloads:
-    """Draws what `hub.resolve` reports of its progress; quiet while nothing is fetched."""
+    """Draws the progress that `hub.resolve` reports; nothing is drawn while nothing is downloaded."""
 
     def __init__(self, console: Console) -> None:
         self.progress = progress(
@@ -25,8 +25,8 @@ class Downloads:
         )
         self.started = False
 
-    def of(self, title: str, size: int) -> Callable[[str, int, int | None], None]:
-        """A callback for one download of about `size` bytes."""
+    def add(self, title: str, size: int) -> Callable[[str, int, int | None], None]:
+        """Return a progress callback for one download of about `size` bytes."""
         task = self.progress.add_task(title, total=size, visible=False)
 
         def show(description: str, done: int, total: int | None) -> None:

@@ -1,4 +1,4 @@
-"""Where answers go: JSON lines that can be gone on with after a stop, or a terminal that somebody reads."""
+"""Output files of `multihead run`: JSON lines that a stopped run can continue."""
 
 from __future__ import annotations
 
@@ -21,63 +21,72 @@ from ...terminal import json_visible
 ADVICE = "Choose another --output, or pass --overwrite."
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON holds it: numbers of arrays as lists, what JSON has no form for (a date, bytes) as its words."""
+def to_json_type(value: Any) -> Any:
+    """Return a value that JSON holds: an array as a list, anything else (a date, bytes) as a string."""
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
-def finite(value: Any) -> Any:
-    """The same with null for numbers that JSON has no sign for."""
+def null_non_finite(value: Any) -> Any:
+    """Return the value with null for numbers that JSON has no form for: NaN and infinity."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(name): finite(one) for name, one in value.items()}
-    return [finite(one) for one in value] if isinstance(value, (list, tuple)) else value
+        return {str(name): null_non_finite(one) for name, one in value.items()}
+    return [null_non_finite(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
-def dumped(value: Any) -> str:
-    """A value as JSON in one line; numbers that JSON has no sign for are null."""
+def to_json(value: Any) -> str:
+    """Return a value as one line of JSON, NaN and infinity as null."""
     try:
-        return json.dumps(value, ensure_ascii=False, default=plain, allow_nan=False)
+        return json.dumps(value, ensure_ascii=False, default=to_json_type, allow_nan=False)
     except (ValueError, TypeError):
-        return json.dumps(finite(value), ensure_ascii=False, default=lambda one: finite(plain(one)), allow_nan=False)
+        value = null_non_finite(value)
+        return json.dumps(
+            value, ensure_ascii=False, default=lambda x: null_non_finite(to_json_type(x)), allow_nan=False
+        )
 
 
-def line(number: int, item: Any, answer: Any) -> str:
-    """One row of the outcome; halves of characters, which no file holds, are written as JSON's escapes."""
+def output_row(number: int, item: Any, answer: Any) -> str:
+    """Return one row of the output. Halves of surrogate pairs, which UTF-8 does not hold, are JSON escapes."""
     entry: dict[str, Any] = {"row": number, "input": None if isinstance(item, MultiheadError) else item}
     if isinstance(answer, Failure):
         entry["error"] = str(answer.error)
     else:
         entry["output"] = answer
-    return json_visible(dumped(entry))
+    return json_visible(to_json(entry))
 
 
 class Output:
-    """A file of JSON lines, beside it a note of what made it, so that a stopped run is gone on with and not mixed up.
+    """File of JSON lines, with a record of the run beside it (`NAME.run.json`), by which a stopped run continues.
 
-    Nothing that is there is changed before the first answer is written. While it is open, no other process writes it.
+    Nothing in an existing file changes before the first answer is written. While it is open, a lock keeps other
+    processes from writing it.
 
     Args:
-        made: task, model, options, what is read: what must be the same for a run to go on.
+        record: task, model, options and sources; they must be equal for a run to continue.
         sources: what the run reads, which must not be this file: paths, numbers of open files.
 
     Attributes:
-        done: rows that are there already.
+        done: number of rows in the file.
 
     Raises:
-        InvalidInput: the file cannot be written, is read by this run, is written by another one, or was made by
-            something else; or there is no folder for it.
+        InvalidInput: the file cannot be written, is read by this run, is written by another one, or belongs to another
+            command; or its folder does not exist.
     """
 
     def __init__(
-        self, path: Path, made: Mapping[str, Any], *, overwrite: bool = False, sources: Sequence[Path | int | None] = ()
+        self,
+        path: Path,
+        record: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        sources: Sequence[Path | int | None] = (),
     ) -> None:
-        self.path, self.note = path, path.with_name(path.name + ".run.json")
-        self.made = json.loads(json.dumps(made, default=str))
+        self.path, self.record_path = path, path.with_name(path.name + ".run.json")
+        self.record = json.loads(json.dumps(record, default=str))
         self.done, self._end, self._last = 0, 0, b""
         self._file: Any = None
-        for target in (self.path, self.note):
+        for target in (self.path, self.record_path):
             check_target(target, "--output", sources)
         self._lock = FileLock(path.with_name(f".{path.name}.lock"))
         try:
@@ -96,18 +105,18 @@ class Output:
             raise
 
     def _check(self) -> None:
-        """Raises InvalidInput where the note is missing or broken, or says that something else made the file."""
+        """Raise InvalidInput if the record is missing or broken, or is that of another command."""
         try:
-            known = read_json(self.note)
+            known = read_json(self.record_path)
         except (ModelNotFound, CorruptFile) as error:
-            raise InvalidInput(f"{self.path} is there already. What made it is not known: {error} {ADVICE}") from error
-        if other := [name for name in {**known, **self.made} if known.get(name) != self.made.get(name)]:
+            raise InvalidInput(f"{self.path} exists already, and its command is not known: {error} {ADVICE}") from error
+        if other := [name for name in {**known, **self.record} if known.get(name) != self.record.get(name)]:
             raise InvalidInput(
-                f"{self.path} is there already, made by a command that differs in {' and '.join(other)}. {ADVICE}"
+                f"{self.path} exists already, made by a command that differs in {' and '.join(other)}. {ADVICE}"
             )
 
     def _count(self) -> None:
-        """Counts the rows that are there by their numbers; one that was cut off in the middle is none."""
+        """Count the whole rows of the file and check their numbers."""
         with self.path.open("rb") as file:
             for number, row in enumerate(file):
                 if not row.endswith(b"\n"):
@@ -120,37 +129,37 @@ class Output:
                 self.done, self._end, self._last = number + 1, self._end + len(row), row
 
     def rest(self, items: Iterable[Any]) -> Iterator[Any]:
-        """The items whose answers are not there yet.
+        """Return the items without an answer in the file.
 
         Raises:
             InvalidInput: there are fewer items than answers, or the last answer is of another item.
         """
-        found, count, last = iter(items), 0, None
-        for count, last in enumerate(islice(found, self.done), 1):  # noqa: B007
+        rows, count, last = iter(items), 0, None
+        for count, last in enumerate(islice(rows, self.done), 1):  # noqa: B007
             continue
         if count < self.done:
             raise InvalidInput(f"{self.path} has {self.done} rows, and there are only {count} to answer. {ADVICE}")
         stored = self._stored()
-        if stored is not None and json.loads(line(0, last, None))["input"] != stored:
+        if stored is not None and json.loads(output_row(0, last, None))["input"] != stored:
             raise InvalidInput(
                 f"Row {self.done - 1} of {self.path} answers another input than the row that now has this number: what "
                 f"is read has changed. {ADVICE}"
             )
-        return found
+        return rows
 
     def _stored(self) -> Any:
-        """The input of the last row that is there; None where it could not be read. Raises InvalidInput for no row."""
+        """Return the input of the last row; None if it could not be read. Raises InvalidInput for a broken row."""
         try:
             return json.loads(self._last)["input"] if self.done else None
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidInput(f"Line {self.done} of {self.path} is no row of a run: {error}. {ADVICE}") from error
 
     def write(self, number: int, item: Any, answer: Any) -> None:
-        """Adds a row, which is on the disk when this returns, as far as the process goes. Raises InvalidInput."""
-        left = memoryview((line(number, item, answer) + "\n").encode())
+        """Write a row to the file, unbuffered. Raises InvalidInput."""
+        left = memoryview((output_row(number, item, answer) + "\n").encode())
         try:
             if self._file is None:
-                self._file = self._opened()
+                self._file = self._open()
             while left:
                 left = left[self._file.write(left) :]
         except OSError as error:
@@ -159,22 +168,22 @@ class Output:
                 "make room, and the same command goes on after them."
             ) from error
 
-    def _opened(self) -> Any:
-        """The file, with rows that are whole; a new one, never a link's target, where it begins."""
+    def _open(self) -> Any:
+        """Open the file after its last whole row, or a new file, which never is the target of a link."""
         if not self._fresh:
             os.truncate(self.path, self._end)
             return self.path.open("ab", buffering=0)
         self.path.unlink(missing_ok=True)
-        write_json(self.note, self.made)
+        write_json(self.record_path, self.record)
         return self.path.open("xb", buffering=0)
 
     def finish(self) -> None:
-        """All rows are written; where there are none, the file is empty."""
+        """Create an empty file if no row was written."""
         if self._file is None and self._fresh:
-            self._file = self._opened()
+            self._file = self._open()
 
     def close(self) -> None:
-        """Lets others write."""
+        """Close the file and release its lock."""
         if self._file is not None:
             self._file.close()
         Path(self._lock.lock_file).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""An answer while it is written: its text so far, and how many tokens it took. Loads torch."""
+"""Generated text with its token count, while it is generated. Imports torch."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 from ...generation.streaming import TextCallbackStreamer
 
 
-class Written(TextCallbackStreamer):
-    """Calls `show` with each new piece of text; `text` is all of it, `tokens` their number."""
+class CountingStreamer(TextCallbackStreamer):
+    """Calls `show` with each new piece of text. `text` is all of it so far, `tokens` the number of its tokens."""
 
     def __init__(self, tokenizer: Any, show: Callable[[str], object]) -> None:
         super().__init__(tokenizer, show, skip_prompt=True, skip_special_tokens=True)

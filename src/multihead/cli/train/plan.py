@@ -1,4 +1,4 @@
-"""What a training run will do, and what came of it, as a person reads them on a terminal. Loads torch."""
+"""Plan and results of a training run on a terminal. Imports torch."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from rich.text import Text
 from ...pipelines.catalog import TASKS, TRAINABLE
 from ...training.reporting.progress_bar import duration, number
 from ...training.reporting.run_summary import DataSet, data_set, evaluated, extent, loss, method, parameters
-from .config_file import Recipe
+from .config_file import TrainConfig
 
 if TYPE_CHECKING:
     from ...training.trainer import Trainer
 
-METRICS = 12  # rows of the table of results
+MAX_METRICS = 12  # rows of the table of results
 
 
-def plan(trainer: Trainer, recipe: Recipe) -> Any:
-    """The plan as a table of two columns. Raises what reading the data raises."""
+def plan_table(trainer: Trainer, config: TrainConfig) -> Any:
+    """Return the plan as a table of two columns. Raises what reading the data raises."""
     args = trainer.args
-    rows: list[tuple[str, str]] = [("Task", task(trainer)), ("Model", model(trainer, recipe))]
+    rows: list[tuple[str, str]] = [("Task", task_line(trainer)), ("Model", model_line(trainer, config))]
     train = data_set(trainer, trainer.train_dataset, training=True)
-    rows += told("Data", train)
+    rows += data_lines("Data", train)
     for name, source in evaluated(trainer).items():
         known = data_set(trainer, source, training=False)
         when = {"no": "not while training", "epoch": "each epoch", "steps": f"every {steps_of(args.eval_steps)}"}
-        shown = "Evaluation" if name == "evaluation" else name  # names of sets stay as they are written
-        rows += told(shown, known, when[args.eval_strategy])
+        title = "Evaluation" if name == "evaluation" else name  # names of sets stay as they are written
+        rows += data_lines(title, known, when[args.eval_strategy])
     rows += [("Loss", loss(trainer))]
-    rows += [("Batches", batches(trainer)), ("Schedule", schedule(trainer)), ("Precision", precision(trainer))]
-    rows += [("Device", device(trainer)), ("Output", output(trainer))]
+    rows += [("Batches", batch_line(trainer)), ("Schedule", schedule_line(trainer))]
+    rows += [("Precision", precision_line(trainer)), ("Device", device_line(trainer)), ("Output", output_line(trainer))]
     table = Table.grid(padding=(0, 2))
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
@@ -44,8 +44,8 @@ def plan(trainer: Trainer, recipe: Recipe) -> Any:
     return Group(table, "")
 
 
-def task(trainer: Trainer) -> str:
-    """The task with its labels."""
+def task_line(trainer: Trainer) -> str:
+    """Return the task with its labels."""
     name = str(getattr(trainer.job, "task", "training"))
     labels = getattr(trainer.job, "labels", None)
     if labels is None or labels.kind == "regression":
@@ -54,22 +54,24 @@ def task(trainer: Trainer) -> str:
     return f"{name}, {len(labels.names)} labels: {shown}"
 
 
-def model(trainer: Trainer, recipe: Recipe) -> str:
+def model_line(trainer: Trainer, config: TrainConfig) -> str:
+    """Return the model with its parameters, and the adapter if there is one."""
     learn, everything = parameters(trainer)
     if learn == everything:
-        return f"{recipe.model}: {everything:,} parameters, all trained"
+        return f"{config.model}: {everything:,} parameters, all trained"
     share = 100 * learn / everything
-    return f"{recipe.model}: {everything:,} parameters\n{method(trainer)}: {learn:,} trained ({share:.2g} %)"
+    return f"{config.model}: {everything:,} parameters\n{method(trainer)}: {learn:,} trained ({share:.2g} %)"
 
 
-def told(name: str, known: DataSet, when: str = "") -> list[tuple[str, str]]:
-    """A data set in a line, and a line for each note."""
-    made = f", {known.examples:,} examples" if known.examples != known.rows else ""
-    text = f"{known.name}: {known.rows:,} rows{made}, {known.tokens:,} tokens, longest {known.longest:,}"
+def data_lines(name: str, known: DataSet, when: str = "") -> list[tuple[str, str]]:
+    """Return one line for a data set and one for each note on it."""
+    examples = f", {known.examples:,} examples" if known.examples != known.rows else ""
+    text = f"{known.name}: {known.rows:,} rows{examples}, {known.tokens:,} tokens, longest {known.longest:,}"
     return [(name, text + (f"; {when}" if when else "")), *(("", note) for note in known.notes)]
 
 
-def batches(trainer: Trainer) -> str:
+def batch_line(trainer: Trainer) -> str:
+    """Return the size of a batch and the number of steps."""
     args, found = trainer.args, extent(trainer)
     size = f"{args.per_device_train_batch_size} examples"
     if args.max_tokens_per_batch is not None:
@@ -80,45 +82,49 @@ def batches(trainer: Trainer) -> str:
     return f"{size}; {found.each:,} steps an epoch, {found.steps:,} in {epochs}"
 
 
-def schedule(trainer: Trainer) -> str:
+def schedule_line(trainer: Trainer) -> str:
+    """Return the learning rate, its schedule and the optimizer."""
     args = trainer.args
     warm = args.warmup(extent(trainer).steps)
     text = f"{args.lr_scheduler_type}, learning rate {number(args.learning_rate)}"
     return text + (f", {warm:,} steps of warm-up" if warm else "") + f"; {args.optim}"
 
 
-def precision(trainer: Trainer) -> str:
+def precision_line(trainer: Trainer) -> str:
+    """Return the dtypes of computation and of weights."""
     args = trainer.args
     if args.bf16 or args.fp16:
         return f"{'bfloat16' if args.bf16 else 'float16'}, weights and their updates in float32"
     return "float32"
 
 
-def device(trainer: Trainer) -> str:
+def device_line(trainer: Trainer) -> str:
+    """Return the device and the number of processes."""
     size = trainer.world.size
     return f"{trainer.device.type}, {size} process{'' if size == 1 else 'es'}"
 
 
-def output(trainer: Trainer) -> str:
-    """The folder and what will be in it."""
+def output_line(trainer: Trainer) -> str:
+    """Return the output folder and its contents."""
     args = trainer.args
     when = {"epoch": "each epoch", "steps": f"every {steps_of(args.save_steps)}", "best": "at each best evaluation"}
     parts = ["the model", "README.md"]
     if args.save_strategy != "no":
-        kept = f", {args.save_total_limit} stay" if args.save_total_limit else ""
+        kept = f", {args.save_total_limit} kept" if args.save_total_limit else ""
         parts.insert(0, f"a checkpoint {when[args.save_strategy]}{kept}")
-    best = f"\nthe model is that of the best {args.metric_for_best_model}" if args.load_best_model_at_end else ""
+    best = f"\nthe model with the best {args.metric_for_best_model}" if args.load_best_model_at_end else ""
     return f"{args.output_dir}: {'; '.join(parts)}{best}"
 
 
 def steps_of(value: Any) -> str:
+    """Return a number of steps, or a share of all steps, in words."""
     if value is None or value < 1:
         return f"{100 * (value or 0):.3g} % of the steps"
     return f"{int(value):,} steps"
 
 
-def results(trainer: Trainer, folder: Path) -> Any:
-    """The first, best and last evaluation, and where the model lies."""
+def results_table(trainer: Trainer, folder: Path) -> Any:
+    """Return the first, best and last evaluation, and the files of the model."""
     history, state = trainer.state.log_history, trainer.state
     runtime = next((log["train_runtime"] for log in reversed(history) if "train_runtime" in log), 0.0)
     done = f"{state.global_step:,} steps, {state.num_input_tokens_seen:,} tokens, {duration(runtime)}"
@@ -130,11 +136,11 @@ def results(trainer: Trainer, folder: Path) -> Any:
     lines.add_row("Model", Text(f"{folder}" + (f", of step {state.best_global_step:,}" if best else "")))
     lines.add_row("Card", Text(str(folder / "README.md")))
     evaluations = [log for log in history if any(name.startswith("eval_") for name in log)]
-    return Group("", *([Padding(table(trainer, evaluations), (0, 0, 1, 0))] if evaluations else []), lines)
+    return Group("", *([Padding(metrics_table(trainer, evaluations), (0, 0, 1, 0))] if evaluations else []), lines)
 
 
-def table(trainer: Trainer, evaluations: list[dict[str, Any]]) -> Table:
-    """A row a metric, a column an evaluation."""
+def metrics_table(trainer: Trainer, evaluations: list[dict[str, Any]]) -> Table:
+    """Return a table with a row a metric and a column an evaluation."""
     args = trainer.args
     metric = f"eval_{(args.metric_for_best_model or 'loss').removeprefix('eval_')}"
     top = max if args.greater_is_better and args.metric_for_best_model else min
@@ -148,7 +154,7 @@ def table(trainer: Trainer, evaluations: list[dict[str, Any]]) -> Table:
         found.add_column(name, justify="right")
     found.add_row("step", *(f"{log['step']:,}" for _, log in columns))
     names = dict.fromkeys(name for _, log in columns for name in log if name.startswith("eval_"))
-    for name in [n for n in names if not n.endswith(("_runtime", "_per_second"))][:METRICS]:
+    for name in [n for n in names if not n.endswith(("_runtime", "_per_second"))][:MAX_METRICS]:
         cells = (number(log[name]) if name in log else "" for _, log in columns)
         found.add_row(Text(name.removeprefix("eval_")), *cells, style="bold" if name == metric and judged else "")
     return found
