@@ -1,0 +1,35 @@
+"""Names of classes and files in the pages about the code exist in the code."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from .pages import ROOT, name
+
+SOURCE = ROOT / "src" / "multihead"
+PAGES = [*(ROOT / "docs" / page for page in ("house.md", "add-a-family.md", "fast.md")), ROOT / "CONTRIBUTING.md"]
+CODE = "\n".join(path.read_text() for path in SOURCE.rglob("*.py"))
+FOREIGN = {"LambdaLR", "Parquet"}  # names of other libraries
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_classes_and_files_exist(page):
+    for span in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")):
+        if re.fullmatch(r"[a-z_]+(/[a-z_0-9]+)*/([a-z_0-9]+\.py)?", span):
+            assert any((root / span).exists() for root in (SOURCE, ROOT)), f"{name(page)} names the path {span}"
+        elif found := re.fullmatch(r"([A-Z][a-z]+[A-Z]\w*)(\.\w+)*s?", span):
+            assert re.search(rf"\b{found[1]}\b", CODE) or found[1] in FOREIGN, f"{name(page)} names the class {span}"
+
+
+def test_new_names_of_the_glossary_exist():
+    for row in re.findall(r"^\| (.+?) \| (.+?) \| .+ \|$", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)[
+        2:
+    ]:
+        for span in re.findall(r"`([^`]+)`", row[1]):
+            if re.fullmatch(r"[\w/]+\.py", span):
+                assert (SOURCE / span).exists(), f"the glossary names the file {span}"
+            else:
+                for word in re.findall(r"[A-Za-z_]\w+", span):
+                    assert re.search(rf"\b{word}\b", CODE), f"the glossary names {word}"
