@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from multihead.errors import InvalidInput
 from multihead.generation.strategies import base as job
-from multihead.generation.strategies.beam_search import best
+from multihead.generation.strategies.beam_search import top_indices
 
 from .drawn import MODELS
 
@@ -18,7 +18,7 @@ def test_the_best_are_those_that_sorting_gives(size, count, hidden, seed):
     scores = torch.randn(size, generator=torch.Generator().manual_seed(seed))
     if hidden:
         scores[: size - size // 50 - 1] = -torch.inf
-    found = best(scores, min(count, size))
+    found = top_indices(scores, min(count, size))
     assert torch.equal(scores[found], scores.sort(descending=True).values[: len(found)])
     assert len(set(found.tolist())) == len(found)
 
@@ -43,7 +43,7 @@ def test_texts_are_those_of_all_scores(models, name, options, monkeypatch):
     prompts = [[5, 6, 7, 8], [9, 10]]
     options = {"max_new_tokens": 10, "do_sample": False, **options}
     quick = model.generate(prompts, **options)
-    monkeypatch.setattr(job.Job, "bans", lambda self, length: None)
+    monkeypatch.setattr(job.GenerationJob, "banned_tokens", lambda self, length: None)
     assert torch.equal(quick, model.generate(prompts, **options))
 
 
@@ -53,4 +53,4 @@ def test_all_tokens_banned_is_an_error_on_either_path(models, monkeypatch):
     for _ in range(2):
         with pytest.raises(InvalidInput, match="no token may come next"):
             model.generate([[5, 6, 7]], **options)
-        monkeypatch.setattr(job.Job, "bans", lambda self, length: None)
+        monkeypatch.setattr(job.GenerationJob, "banned_tokens", lambda self, length: None)

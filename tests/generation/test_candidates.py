@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from multihead.generation.config import GenerationConfig
-from multihead.generation.logits.processors import first_rules, last_rules
-from multihead.generation.logits.top_candidates import Candidates, drawn
+from multihead.generation.logits.processors import logits_processors, sampling_processors
+from multihead.generation.logits.top_candidates import Candidates, sample_candidates
 from multihead.kernels.cpu import native
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="without the kernels all scores are looked at")
 
 
 def definition(config, history, scores):
-    for rule in [*first_rules(config, 1, 50), *last_rules(config)]:
+    for rule in [*logits_processors(config, 1, 50), *sampling_processors(config)]:
         scores = rule(history, scores)
     return scores.softmax(-1)
 
@@ -24,7 +24,7 @@ def definition(config, history, scores):
 def found(config, scores, banned=()):
     source = Candidates.of(config)
     values, tokens = source.find(scores, banned)
-    chances = source.chances(values, scores.shape[1])
+    chances = source.probabilities(values, scores.shape[1])
     return None if chances is None else torch.zeros_like(scores).scatter_add(1, tokens, chances)
 
 
@@ -77,8 +77,8 @@ def test_draws_are_those_of_all_of_the_vocabulary():
         wanted = torch.multinomial(definition(config, [[2]] * 4, scores), 1).flatten().tolist()
         after = torch.rand(1)
         torch.manual_seed(seed)
-        assert drawn(source.chances(values, 3000), tokens, 3000, None) == wanted
+        assert sample_candidates(source.probabilities(values, 3000), tokens, 3000, None) == wanted
         assert torch.equal(torch.rand(1), after)
     chances, tokens = torch.tensor([[0.7, 0.2, 0.1]]).expand(20_000, -1), torch.tensor([[5, 9, 2]]).expand(20_000, -1)
-    found = drawn(chances, tokens, 10, torch.Generator().manual_seed(0))
+    found = sample_candidates(chances, tokens, 10, torch.Generator().manual_seed(0))
     assert [round(found.count(token) / 20_000, 2) for token in (5, 9, 2)] == [0.7, 0.2, 0.1]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from multihead import AutoModelForCausalLM, DisjunctiveConstraint, GenerationConfig, LlamaConfig, PhrasalConstraint
 from multihead.errors import InvalidInput
-from multihead.generation.logits.constraints import Progress
+from multihead.generation.logits.constraints import ConstraintProgress
 
 from .drawn import MODELS
 
@@ -76,7 +76,7 @@ def test_wide_search_finds_the_best_text_that_holds_the_words(small, words):
 @settings(max_examples=40, deadline=None)
 def test_words_always_come(small, words, beams, spare):
     required = tuple(tuple(map(tuple, word)) for word in words)
-    new = Progress(required).needed + spare
+    new = ConstraintProgress(required).needed + spare
     out = small.generate(torch.tensor([[3, 2]]), max_new_tokens=new, num_beams=beams, force_words_ids=words)
     assert all(holds(out[0, 2:].tolist(), word) for word in words)
 
@@ -88,7 +88,7 @@ def test_words_always_come(small, words, beams, spare):
 @settings(deadline=None)
 def test_progress_is_that_of_the_whole_text(tokens, words):
     required = tuple((tuple(word),) for word in words)
-    progress = Progress(required)
+    progress = ConstraintProgress(required)
     for token in tokens:
         before = progress.needed
         progress = progress.advance(token)

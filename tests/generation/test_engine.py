@@ -10,8 +10,8 @@ import torch
 from multihead import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig
 from multihead.errors import MemoryFull
 from multihead.generation.engine.scheduler import Engine
-from multihead.generation.generate import continued, enter
-from multihead.generation.strategies.base import Extras, Job
+from multihead.generation.generate import generate_tokens, submit_job
+from multihead.generation.strategies.base import Extras, GenerationJob
 
 from ..parity.case import reference
 from ..parity.cases import CASES
@@ -51,7 +51,7 @@ def model(request, tmp_path_factory):
 
 def job(tokens, options, new=6, **more):
     config = GenerationConfig(max_new_tokens=new, eos_token_id=[3, 17], **options)
-    return Job(tokens, config, len(tokens) + new, **more)
+    return GenerationJob(tokens, config, len(tokens) + new, **more)
 
 
 def prompt(draw, low=1, high=40):
@@ -61,7 +61,7 @@ def prompt(draw, low=1, high=40):
 
 
 def alone(model, one):
-    return continued(model, [one.prompt], one.config)
+    return generate_tokens(model, [one.prompt], one.config)
 
 
 def bytes_of(model, tokens):
@@ -74,7 +74,7 @@ def test_requests_that_enter_at_any_time_get_what_each_alone_gets(model, tight):
     engine = Engine(model, memory=bytes_of(model, 140) * 3 if tight else None, max_tokens=48)
     jobs = [job(prompt(draw), draw.choice(SETTINGS), new=draw.randrange(1, 30)) for _ in range(24)]
     for one in jobs:
-        enter(engine, one)
+        submit_job(engine, one)
         for _ in range(draw.randrange(4)):
             engine.step()
     engine.run()
@@ -97,7 +97,7 @@ def test_requests_that_all_ask_for_something_else_get_what_each_alone_gets(model
     draw, engine = random.Random(2), Engine(model)
     jobs = [job(prompt(draw), options(n)) for n in range(9)]
     for one in jobs:
-        enter(engine, one)
+        submit_job(engine, one)
     engine.run()
     for one in jobs:
         assert one.results == alone(model, one), one.config.chosen
@@ -109,7 +109,7 @@ def test_what_must_be_seen_of_a_whole_prompt_is_read_in_one_pass(model, options)
     texts = [[draw.randrange(4, 90) for _ in range(length)] for length in (20, 45, 33, 90)]
     for tokens in (32, 100_000):
         engine, jobs = Engine(model, max_tokens=tokens), [job(text, options) for text in texts]
-        requests = [enter(engine, one) for one in jobs]
+        requests = [submit_job(engine, one) for one in jobs]
         engine.run()
         assert [request.error for request in requests] == [None] * 4
         found.append(jobs)
@@ -124,10 +124,10 @@ def test_what_must_be_seen_of_a_whole_prompt_is_read_in_one_pass(model, options)
 
 def test_a_prompt_that_is_read_whole_waits_for_no_text_that_grows(model):
     engine = Engine(model, max_tokens=32)
-    grows = enter(engine, job([5, 6], {}, new=60))
+    grows = submit_job(engine, job([5, 6], {}, new=60))
     for _ in range(5):
         engine.step()
-    short = enter(engine, job([7] * 32, {"penalty_alpha": 0.6, "top_k": 2}, new=2))
+    short = submit_job(engine, job([7] * 32, {"penalty_alpha": 0.6, "top_k": 2}, new=2))
     for _ in range(6):
         engine.step()
     assert short.done
@@ -141,7 +141,7 @@ def test_two_thousand_requests_and_many_cancelled_leave_every_block_free(model):
     requests = []
     for _ in range(400 if model.config.model_type != "llama" else 2000):
         one = job(prompt(draw, high=20), draw.choice(SETTINGS), new=draw.randrange(1, 9))
-        requests.append(enter(engine, one))
+        requests.append(submit_job(engine, one))
         if draw.random() < 0.3:
             engine.step()
         if draw.random() < 0.1:
@@ -162,7 +162,7 @@ def test_what_two_prompts_begin_with_is_read_once(model):
     for end in (8, 9):
         one = job([*shared, end], {})
         before = counted.tokens
-        enter(engine, one)
+        submit_job(engine, one)
         engine.run()
         results.append(counted.tokens - before)
         assert one.results == alone(model, one)
@@ -174,7 +174,7 @@ def test_requests_that_enter_together_read_their_common_beginning_once(model):
     jobs = [job([*begin, 20 + i], {}, new=3) for i in range(6)]
     engine = Engine(counted)
     for one in jobs:
-        enter(engine, one)
+        submit_job(engine, one)
     engine.run()
     most = len(begin) + 6 * (3 + 64) if engine.store.shares else 6 * (len(begin) + 3)
     assert counted.tokens <= most
@@ -187,10 +187,10 @@ def test_what_needs_every_state_reads_a_known_beginning_again(model, options):
     if "penalty_alpha" in options and not Engine(model).store.shares:
         pytest.skip("a recurrence remembers no beginning for others")
     engine = Engine(model)
-    enter(engine, job([7] * 70, {}, new=3))
+    submit_job(engine, job([7] * 70, {}, new=3))
     engine.run()
     one = job([7] * 70, options, new=4)
-    enter(engine, one)
+    submit_job(engine, one)
     engine.run()
     assert one.results == alone(model, one)
     if "penalty_alpha" not in options:
@@ -200,7 +200,7 @@ def test_what_needs_every_state_reads_a_known_beginning_again(model, options):
 def test_several_continuations_read_their_prompt_once(model):
     counted = Counted(model)
     engine = Engine(counted)
-    enter(engine, job([5] * 100, {"num_beams": 4}, new=3))
+    submit_job(engine, job([5] * 100, {"num_beams": 4}, new=3))
     engine.run()
     assert counted.tokens <= 100 + 4 * 3
 
@@ -210,9 +210,9 @@ def test_a_long_prompt_is_read_in_parts_while_others_go_on(model):
     engine = Engine(counted, max_tokens=32)
     short, long = job([5, 6], {}, new=20), job([4] * 300, {}, new=2)
     short.config = short.config.changed(eos_token_id=None)
-    enter(engine, short)
+    submit_job(engine, short)
     engine.step()
-    enter(engine, long)
+    submit_job(engine, long)
     engine.step()
     said = len(short.results[0])
     engine.step()
@@ -228,9 +228,9 @@ def test_one_request_that_fails_takes_no_other_with_it(model):
         raise ZeroDivisionError("the caller's own")
 
     engine = Engine(model)
-    wrong = enter(engine, job([5, 6, 7], {}, extras=Extras(processors=[broken])))
+    wrong = submit_job(engine, job([5, 6, 7], {}, extras=Extras(processors=[broken])))
     right = job([5, 6, 7], {})
-    enter(engine, right)
+    submit_job(engine, right)
     engine.run()
     assert isinstance(wrong.error, ZeroDivisionError)
     assert right.results == alone(model, right)
@@ -243,11 +243,11 @@ def test_a_request_that_can_never_fit_is_refused_before_any_work(model):
     before = counted.tokens
     if engine.store.pools:
         with pytest.raises(MemoryFull, match="more memory"):
-            enter(engine, job([5] * 50, {"num_beams": 50}, new=50))
+            submit_job(engine, job([5] * 50, {"num_beams": 50}, new=50))
         assert counted.tokens == before
         assert not engine.busy
     fits = job([5, 6], {}, new=3)
-    enter(engine, fits)
+    submit_job(engine, fits)
     engine.run()
     assert fits.results == alone(model, fits)
 
@@ -258,7 +258,7 @@ def test_a_windows_memory_is_bounded_by_the_window(tmp_path):
     engine = Engine(model, max_tokens=32)
     one = job([5] * 300, {}, new=300)
     one.config = one.config.changed(eos_token_id=None)
-    enter(engine, one)
+    submit_job(engine, one)
     most = 0
     while engine.busy:
         engine.step()
@@ -278,9 +278,9 @@ def test_sources_of_other_requests_do_not_mix(tmp_path):
         with torch.inference_mode():
             encoder_output = model.encode_texts([source])
         one = job([0], options, new=draw.randrange(1, 12), encoder_output=encoder_output, source=source)
-        expected.append(continued(model, [[0]], one.config, encoder_output=encoder_output))
+        expected.append(generate_tokens(model, [[0]], one.config, encoder_output=encoder_output))
         jobs.append(one)
-        enter(engine, one)
+        submit_job(engine, one)
         engine.step()
     engine.run()
     assert [one.results for one in jobs] == expected

@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 import multihead
 from multihead import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from multihead.errors import InvalidInput
-from multihead.generation.strategies.speculative import looked_up
+from multihead.generation.strategies.speculative import lookup_tokens
 
 from ..parity.case import reference
 from ..parity.cases import CASES
@@ -143,11 +143,11 @@ def test_a_draft_with_another_tokenizer_changes_no_token(llama, marian, tmp_path
 
 
 def test_what_is_looked_up_follows_the_longest_earlier_run():
-    assert looked_up([1, 2, 3, 9, 2, 3], 2, 2) == [9, 2]
-    assert looked_up([7, 3, 4, 2, 3, 5, 2, 3], 1, 2) == [5]
-    assert looked_up([7, 3, 4, 2, 3, 5, 2, 3], 1, 1) == [4]
-    assert looked_up([1, 2, 3], 4, 2) == []
-    assert looked_up([1], 4, 2) == []
+    assert lookup_tokens([1, 2, 3, 9, 2, 3], 2, 2) == [9, 2]
+    assert lookup_tokens([7, 3, 4, 2, 3, 5, 2, 3], 1, 2) == [5]
+    assert lookup_tokens([7, 3, 4, 2, 3, 5, 2, 3], 1, 1) == [4]
+    assert lookup_tokens([1, 2, 3], 4, 2) == []
+    assert lookup_tokens([1], 4, 2) == []
 
 
 @pytest.mark.parametrize(

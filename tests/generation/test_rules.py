@@ -6,7 +6,7 @@ import transformers.generation.logits_process as reference
 
 from multihead.errors import InvalidInput, UnsupportedOption
 from multihead.generation.config import GenerationConfig
-from multihead.generation.logits.processors import first_rules, last_rules
+from multihead.generation.logits.processors import logits_processors, sampling_processors
 
 SOURCE = [2, 9, 5, 7, 2]
 HISTORY = [[3, 5, 3, 5, 7], [1, 2, 1, 9, 1], [8, 8, 8, 8, 8]]
@@ -16,7 +16,7 @@ BIAS = [[[4], 2.0], [[5, 7, 1], -3.0], [[8, 8], 1.5], [[8, 2], 0.5]]
 
 
 def rules(config, *args, **options):
-    return [*first_rules(config, *args, **options), *last_rules(config)]
+    return [*logits_processors(config, *args, **options), *sampling_processors(config)]
 
 
 def both(settings, *processors):

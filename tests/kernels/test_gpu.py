@@ -20,7 +20,7 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 import multihead
-from multihead.generation.strategies.base import Job
+from multihead.generation.strategies.base import GenerationJob
 from multihead.kernels.ops import fused_attention
 from multihead.kernels.ragged import BLOCK, AttentionMask, PagedLayout, SequenceLayout
 from multihead.kernels.torch.attention import attend
@@ -303,7 +303,7 @@ def test_what_is_read_ahead_changes_no_text(monkeypatch: pytest.MonkeyPatch, gra
         {"eos_token_id": ends}, {"max_new_tokens": 4}, {"min_new_tokens": 6, "eos_token_id": ends},
     ]  # fmt: skip
     found = [model.generate(prompts, **{**options, **change}).tolist() for change in changes]
-    monkeypatch.setattr(Job, "look_ahead", lambda *a: None)
+    monkeypatch.setattr(GenerationJob, "add_lookahead", lambda *a: None)
     assert model.generate(prompts, **options).tolist() == plain.tolist()
     assert [model.generate(prompts, **{**options, **change}).tolist() for change in changes] == found
 

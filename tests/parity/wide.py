@@ -29,7 +29,7 @@ import multihead
 from multihead import GenerationConfig
 from multihead.generation.engine.scheduler import Engine
 from multihead.generation.generate import enter
-from multihead.generation.strategies.base import Job
+from multihead.generation.strategies.base import GenerationJob
 from multihead.kernels.cpu import native
 from multihead.runtime.cpu_decode import CpuDecodeStep
 from multihead.runtime.cpu_stack import NativeStack
@@ -437,7 +437,7 @@ def shared_blocks(twin: Twin, model: Any, run: Run) -> dict[str, Any]:
         ids = torch.tensor([[0] * (34 - len(text)) + text for text in texts])
         given = {"decoder_input_ids": ids, "decoder_attention_mask": mask}
         return {"tokens": model.generate(**twin.prompts, **given, **FREE, max_new_tokens=4).sequences[:, -4:]}
-    engine, jobs = Engine(model), [Job(text, config, len(text) + 4) for text in texts]
+    engine, jobs = Engine(model), [GenerationJob(text, config, len(text) + 4) for text in texts]
     enter(engine, jobs[0])
     engine.step()
     for job in jobs[1:]:

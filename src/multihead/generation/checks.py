@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import InvalidInput, TextTooLong, UnsupportedOption, warn
-from .config import DRAWS, GenerationConfig
+from .config import SAMPLING_FIELDS, GenerationConfig
 from .logits.constraints import check_constraints
 from .strategies.base import Extras
 
@@ -63,7 +63,7 @@ def check_effect(config: GenerationConfig, asked: Mapping[str, Any], both: bool)
     if vain:
         raise UnsupportedOption(f"{vain[0][0]} has no effect without {vain[0][1]}.")
     used = {"top_k"} if config.penalty_alpha else set[str]()
-    idle = [] if config.do_sample else [name for name in sorted(DRAWS - used) if unusual(name, asked)]
+    idle = [] if config.do_sample else [name for name in sorted(SAMPLING_FIELDS - used) if unusual(name, asked)]
     if idle:
         warn(f"{', '.join(idle)}: without effect, since nothing is drawn; pass do_sample=True.")
 
@@ -73,7 +73,7 @@ def unusual(name: str, asked: Mapping[str, Any]) -> bool:
     return name in asked and (name not in USUAL or asked[name] != USUAL[name])
 
 
-def check_ways(config: GenerationConfig, extras: Extras) -> None:
+def check_strategies(config: GenerationConfig, extras: Extras) -> None:
     """Raises InvalidInput where what is to be done at once cannot be."""
     ways = {
         "num_beams": (config.num_beams or 1) > 1,

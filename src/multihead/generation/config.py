@@ -34,7 +34,7 @@ INERT = frozenset(
     """.split()
 )
 # Fields that matter for draws alone.
-DRAWS = frozenset("temperature top_k top_p min_p top_h typical_p epsilon_cutoff eta_cutoff seed".split())
+SAMPLING_FIELDS = frozenset("temperature top_k top_p min_p top_h typical_p epsilon_cutoff eta_cutoff seed".split())
 
 
 @dataclass(kw_only=True)
@@ -268,7 +268,7 @@ class GenerationConfig:
             UnsupportedOption: the checkpoint asks for what is not computed here.
             InvalidInput: it has a value that no text could meet, and that would matter.
         """
-        idle = {"bos_token_id"} | (set() if self.do_sample else DRAWS)
+        idle = {"bos_token_id"} | (set() if self.do_sample else SAMPLING_FIELDS)
         idle |= set() if self.max_new_tokens is None else {"max_length"}
         for name, value in self.uncomputed.items():
             if name in self.unknown or name in idle:

@@ -1,4 +1,4 @@
-"""`model.generate`: texts, token lists or padded tensors in, padded tensors out, over the engine."""
+"""`model.generate`: strings, token lists or padded tensors in, padded tensors out."""
 
 from __future__ import annotations
 
@@ -11,28 +11,47 @@ from torch import Tensor
 from ..errors import InvalidInput
 from ..heads.outputs import Output
 from ..nn.forward_context import EncoderOutput
-from .checks import check, check_effect, check_forward, check_prompts, check_tokens, check_ways
+from .checks import check, check_effect, check_forward, check_prompts, check_strategies, check_tokens
 from .config import GenerationConfig
 from .engine.scheduler import MAX_SEQUENCES, Engine
 from .engine.sequence import Request, Strategy
-from .inputs import beginning, mask_of, opposites, prompt_of, read_inputs, source, sources_of, targets, unpadded
-from .logits.grammar import Structure
+from .inputs import (
+    decoder_prompt,
+    default_prompt,
+    encode_source,
+    infer_mask,
+    negative_prompts,
+    read_inputs,
+    source_tokens,
+    split_prompt,
+    strip_padding,
+)
+from .logits.grammar import TextGrammar
 from .outputs import (
     GenerateBeamDecoderOnlyOutput,
     GenerateBeamEncoderDecoderOutput,
     GenerateDecoderOnlyOutput,
     GenerateEncoderDecoderOutput,
-    found,
-    padded,
-    shown,
+    beam_fields,
+    pad_right,
+    step_fields,
 )
-from .strategies.base import Assistant, Extras, Job, some
-from .strategies.beam_search import beamed
-from .strategies.contrastive import contrasted
-from .strategies.sampling import sampled
-from .strategies.speculative import GUESSES, RUN, SURE, Draft, Guesser, Lookup, Translated, speculated
+from .strategies.base import Assistant, Extras, GenerationJob, not_none
+from .strategies.beam_search import beam_search
+from .strategies.contrastive import contrastive_search
+from .strategies.sampling import sampling
+from .strategies.speculative import (
+    MAX_NGRAM,
+    MIN_CONFIDENCE,
+    NUM_DRAFT_TOKENS,
+    Drafter,
+    DraftModel,
+    PromptLookup,
+    RetokenizedDraft,
+    speculative_decoding,
+)
 
-NEW_TOKENS = 20  # where nothing says how many, as the reference does
+NEW_TOKENS = 20  # without max_new_tokens and max_length, as in transformers
 
 
 def generate(
@@ -56,20 +75,21 @@ def generate(
     streamer: Any = None,
     **options: Any,
 ) -> Tensor | Output:
-    """Continues texts.
+    """Continue prompts.
 
     Args:
         inputs, input_ids: (batch, length), lists of ids, or strings (which need `tokenizer`); for an encoder-decoder
             the source. What a tokenizer gives may come whole, as a mapping. Without a prompt, bos_token_id is one.
-        logits_processor: functions (ids (branches, length), scores (branches, vocabulary)) -> scores, after the rules.
-        stopping_criteria: functions (ids, scores) -> whether each branch ends.
+        logits_processor: functions (ids (sequences, length), scores (sequences, vocabulary)) -> scores, after the
+            processors of the config.
+        stopping_criteria: functions (ids, scores) -> whether each sequence ends.
         prefix_allowed_tokens_fn: (number of the prompt, ids (length,)) -> tokens that may follow.
         attention_mask: (batch, length), 0 at padding; guessed from pad_token_id when left out.
         encoder_outputs: an encoder's states instead of a source. decoder_input_ids, decoder_attention_mask: a target's
             beginning; the start token is put before it where no row has it.
         negative_prompt_ids: (batch, length), what `guidance_scale` moves away from; the prompt's last token if none.
-        assistant_model: a smaller model whose guesses are read ahead; the text stays what it is without it. With
-            `assistant_tokenizer`, which then needs `tokenizer` too, it may have another vocabulary.
+        assistant_model: a smaller model that drafts tokens; the text stays the same. With `assistant_tokenizer`, which
+            then needs `tokenizer` too, it may have another vocabulary.
         tokenizer: for strings and `stop_strings`.
         streamer: gets `put(ids)` for the prompt and each new token, and `end()`; for one text.
         options: fields of GenerationConfig to change, and an encoder-decoder family's own inputs.
@@ -83,7 +103,7 @@ def generate(
         UnsupportedOption: an option that is not computed here, or has no effect.
     """
     both = model.config.is_encoder_decoder
-    prompt, mask, options = prompt_of(inputs, input_ids, attention_mask, options)
+    prompt, mask, options = split_prompt(inputs, input_ids, attention_mask, options)
     own = {name: options.pop(name) for name in model.architecture.inputs if both and name in options}
     config = GenerationConfig.taken(generation_config if generation_config is not None else model.generation_config)
     config = config.filled(model.generation_config).changed(**options).computed()
@@ -97,28 +117,28 @@ def generate(
     check_effect(config, {**options, **asked}, both)
     ids: Tensor | None = None
     if prompt is not None or encoder_outputs is None:
-        ids, mask = read_inputs(beginning(config) if prompt is None else prompt, mask, tokenizer, config)
-        mask = mask_of(ids, mask, config)
+        ids, mask = read_inputs(default_prompt(config) if prompt is None else prompt, mask, tokenizer, config)
+        mask = infer_mask(ids, mask, config)
     encoder_output: EncoderOutput | None = None
     fields: dict[str, Any] = {}
     if both:
-        encoder_output, fields = source(model, config, ids, mask, encoder_outputs, own)
-        given, seen = targets(config, decoder_input_ids, decoder_attention_mask, len(encoder_output.runs))
+        encoder_output, fields = encode_source(model, config, ids, mask, encoder_outputs, own)
+        given, seen = decoder_prompt(config, decoder_input_ids, decoder_attention_mask, len(encoder_output.runs))
     else:
-        given, seen = some(ids), mask
-    prompts = unpadded(given, seen)
+        given, seen = not_none(ids), mask
+    prompts = strip_padding(given, seen)
     extras = Extras(
         tuple(logits_processor or ()), tuple(stopping_criteria or ()), prefix_allowed_tokens_fn, tokenizer,
-        opposites(negative_prompt_ids, negative_prompt_attention_mask, tokenizer, config, len(prompts)),
-        assistant_of(model, assistant_model, assistant_tokenizer, tokenizer, ids, mask),
+        negative_prompts(negative_prompt_ids, negative_prompt_attention_mask, tokenizer, config, len(prompts)),
+        make_assistant(model, assistant_model, assistant_tokenizer, tokenizer, ids, mask),
     )  # fmt: skip
-    check_ways(config, extras)
-    limits = [limit(model, config, len(prompt), given.shape[1]) for prompt in prompts]
+    check_strategies(config, extras)
+    limits = [max_length(model, config, len(prompt), given.shape[1]) for prompt in prompts]
     jobs = run(model, prompts, config, limits, encoder_output=encoder_output, extras=extras, streamer=streamer)
-    return laid_out(jobs, given.to(model.device), config, both, fields)
+    return build_output(jobs, given.to(model.device), config, both, fields)
 
 
-def continued(
+def generate_tokens(
     model: Any,
     prompts: Sequence[Sequence[int]],
     config: GenerationConfig,
@@ -128,15 +148,18 @@ def continued(
     streamer: Any = None,
     together: int = MAX_SEQUENCES,
 ) -> list[list[int]]:
-    """New tokens of each prompt, the end token included; nothing is padded. Raises UnsupportedOption as `generate`.
+    """Return the new tokens of each prompt, the end token included, without padding.
 
     Args:
         prompts: lists of ids; for an encoder-decoder the targets' beginnings. encoder_output: its source.
-        streamer: as in `generate`; one prompt only. together: texts that are read at once, at most.
+        streamer: as in `generate`; one prompt only. together: sequences that run at once, at most.
+
+    Raises:
+        UnsupportedOption, InvalidInput: as `generate`.
     """
     config.computed()
-    check_ways(config, extras or Extras())
-    limits = [limit(model, config, len(prompt), len(prompt)) for prompt in prompts]
+    check_strategies(config, extras or Extras())
+    limits = [max_length(model, config, len(prompt), len(prompt)) for prompt in prompts]
     jobs = run(
         model,
         prompts,
@@ -160,8 +183,8 @@ def run(
     extras: Extras,
     streamer: Any,
     together: int = MAX_SEQUENCES,
-) -> list[Job]:
-    """Continues prompts together, each one a request. Raises what a request raised."""
+) -> list[GenerationJob]:
+    """Run a job for each prompt in one engine. Raises the first error of a request."""
     check_forward(model)
     check_prompts(prompts, limits, model.max_positions)
     check_tokens(config, model.vocabulary, [len(prompt) for prompt in prompts], limits)
@@ -169,21 +192,21 @@ def run(
         raise InvalidInput("A streamer shows one text; this batch has several.")
     if streamer is not None and (config.num_beams or 1) > 1:
         raise InvalidInput("A streamer shows a text as it grows; beam search knows it at the end only.")
-    listener = None if streamer is None else lambda token: streamer.put(torch.tensor([token]))
-    structure = Structure.of(config, extras.tokenizer, model.vocabulary)
-    sources = sources_of(encoder_output, prompts)
+    on_token = None if streamer is None else lambda token: streamer.put(torch.tensor([token]))
+    grammar = TextGrammar.from_config(config, extras.tokenizer, model.vocabulary)
+    sources = source_tokens(encoder_output, prompts)
     if streamer is not None:
         streamer.put(torch.tensor([prompts[0]]))
     engine = Engine(model, max_sequences=together)
     jobs, requests = [], []
     for number, (prompt, most) in enumerate(zip(prompts, limits, strict=True)):
         own = None if encoder_output is None else encoder_output.select(torch.tensor([number]))
-        job = Job(
+        job = GenerationJob(
             prompt, config, most, number=number, encoder_output=own, source=sources[number], extras=extras,
-            structure=structure, listener=listener, device=model.device, tied=model.config.tie_word_embeddings,
+            grammar=grammar, on_token=on_token, device=model.device, tied=model.config.tie_word_embeddings,
         )  # fmt: skip
         jobs.append(job)
-        requests.append(enter(engine, job))
+        requests.append(submit_job(engine, job))
     engine.run()
     engine.close()
     for request in requests:
@@ -194,59 +217,60 @@ def run(
     return jobs
 
 
-def enter(engine: Engine, job: Job) -> Request:
-    """Queues a job, to go on as its config says. Raises MemoryFull as `Engine.submit`."""
+def submit_job(engine: Engine, job: GenerationJob) -> Request:
+    """Queue a job with the strategy that its config asks for. Raises MemoryFull as `Engine.submit`."""
     config, assistant = job.config, job.extras.assistant
     width = max(config.num_beams or 1, config.num_return_sequences or 1)
-    start: Callable[[Request], Strategy] = lambda request: sampled(request, job)  # noqa: E731
+    start: Callable[[Request], Strategy] = lambda request: sampling(request, job)  # noqa: E731
     if (config.num_beams or 1) > 1:
-        start = lambda request: beamed(request, job)  # noqa: E731
+        start = lambda request: beam_search(request, job)  # noqa: E731
     elif assistant is not None:
-        start = lambda request: speculated(request, job, assisted(request, job, assistant))  # noqa: E731
+        start = lambda request: speculative_decoding(request, job, draft_model(request, job, assistant))  # noqa: E731
     elif config.prompt_lookup_num_tokens:
-        lookup = Lookup(config.prompt_lookup_num_tokens, config.max_matching_ngram_size or RUN)
-        start = lambda request: speculated(request, job, lookup)  # noqa: E731
+        lookup = PromptLookup(config.prompt_lookup_num_tokens, config.max_matching_ngram_size or MAX_NGRAM)
+        start = lambda request: speculative_decoding(request, job, lookup)  # noqa: E731
     elif config.penalty_alpha and config.breadth > 1:
-        start, width = lambda request: contrasted(request, job), config.breadth
+        start, width = lambda request: contrastive_search(request, job), config.breadth
     width *= 2 if config.guidance_scale not in (None, 1.0) else 1
-    salt = b"" if job.encoder_output is None else str(id(job)).encode()  # what a target is depends on its source
+    salt = b"" if job.encoder_output is None else str(id(job)).encode()  # keys and values depend on the source too
     return engine.submit(start, max_tokens=job.limit, max_sequences=width, cache_salt=salt)
 
 
-def assisted(request: Request, job: Job, assistant: Assistant) -> Guesser:
-    """The guesser that a draft model makes."""
-    config, sure = job.config, job.config.assistant_confidence_threshold
+def draft_model(request: Request, job: GenerationJob, assistant: Assistant) -> Drafter:
+    """Return the drafter of an assistant model."""
+    config, confidence = job.config, job.config.assistant_confidence_threshold
     encoder_output = None if assistant.encode is None else assistant.encode(job.number)
-    draft = Draft(
-        request, job, assistant.model, encoder_output=encoder_output, count=config.num_assistant_tokens or GUESSES,
-        schedule=config.num_assistant_tokens_schedule or "constant", sure=SURE if sure is None else sure,
-        likeliest=assistant.tokenizer is not None,
+    draft = DraftModel(
+        request, job, assistant.model, encoder_output=encoder_output,
+        count=config.num_assistant_tokens or NUM_DRAFT_TOKENS,
+        schedule=config.num_assistant_tokens_schedule or "constant",
+        min_confidence=MIN_CONFIDENCE if confidence is None else confidence, greedy=assistant.tokenizer is not None,
     )  # fmt: skip
     if assistant.tokenizer is None:
         return draft
-    return Translated(draft, job.extras.tokenizer, assistant.tokenizer)
+    return RetokenizedDraft(draft, job.extras.tokenizer, assistant.tokenizer)
 
 
-def laid_out(
-    jobs: list[Job], given: Tensor, config: GenerationConfig, both: bool, fields: dict[str, Any]
+def build_output(
+    jobs: list[GenerationJob], given: Tensor, config: GenerationConfig, both: bool, fields: dict[str, Any]
 ) -> Tensor | Output:
-    """The texts as the reference lays them out. `fields`: what is shown of the source."""
+    """Return prompts and continuations, padded, as transformers returns them. `fields`: of the encoder's output."""
     repeats = config.num_return_sequences or 1
-    new = padded([result for job in jobs for result in job.results], config.padding).to(given.device)
+    new = pad_right([result for job in jobs for result in job.results], config.padding).to(given.device)
     sequences = torch.cat([given.repeat_interleave(repeats, 0), new], 1)
     if not config.return_dict_in_generate:
         return sequences
     if (config.num_beams or 1) == 1:
         kind = GenerateEncoderDecoderOutput if both else GenerateDecoderOnlyOutput
-        return kind(sequences, **shown(jobs, repeats, both), **fields)
+        return kind(sequences, **step_fields(jobs, repeats, both), **fields)
     beams = GenerateBeamEncoderDecoderOutput if both else GenerateBeamDecoderOnlyOutput
-    return beams(sequences, **found(jobs), **shown(jobs, config.num_beams or 1, both), **fields)
+    return beams(sequences, **beam_fields(jobs), **step_fields(jobs, config.num_beams or 1, both), **fields)
 
 
-def assistant_of(
+def make_assistant(
     model: Any, assistant: Any, its_tokenizer: Any, tokenizer: Any, ids: Tensor | None, mask: Tensor | None
 ) -> Assistant | None:
-    """What guesses, checked against the model that it helps. Raises InvalidInput."""
+    """Return the assistant of a model. Raises InvalidInput where their vocabularies or architectures do not match."""
     if assistant is None:
         return None
     if its_tokenizer is not None and tokenizer is None:
@@ -263,12 +287,12 @@ def assistant_of(
         return Assistant(assistant, its_tokenizer)
     if its_tokenizer is not None or ids is None or not model.config.is_encoder_decoder:
         raise InvalidInput("An encoder-decoder helps only another one that reads the same input_ids.")
-    encoder_output, _ = source(assistant, GenerationConfig(), ids, mask)
+    encoder_output, _ = encode_source(assistant, GenerationConfig(), ids, mask)
     return Assistant(assistant, None, lambda number: encoder_output.select(torch.tensor([number])))
 
 
-def limit(model: Any, config: GenerationConfig, prompt: int, width: int) -> int:
-    """Most tokens of a text in all; `max_length` counts the padded prompt, as the reference does."""
+def max_length(model: Any, config: GenerationConfig, prompt: int, width: int) -> int:
+    """Return the most tokens of a sequence with its prompt. `max_length` counts the padded prompt of `width` tokens."""
     if config.max_new_tokens is not None:
         return prompt + config.max_new_tokens
     if config.max_length is not None:

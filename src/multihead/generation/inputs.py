@@ -16,7 +16,7 @@ from ..nn.ragged import Layout
 from .config import GenerationConfig
 
 # Inputs of the reference's `generate` that are not read here -> what to do instead.
-UNREAD: Mapping[str, str] = {
+UNSUPPORTED_INPUTS: Mapping[str, str] = {
     "inputs_embeds": "generate reads tokens: pass input_ids.",
     "past_key_values": "What is remembered ends with each call: pass the whole text as input_ids.",
     "position_ids": "Places follow from each text's own tokens: leave it out.",
@@ -26,7 +26,7 @@ UNREAD: Mapping[str, str] = {
 }
 
 
-def prompt_of(inputs: Any, input_ids: Any, mask: Any, options: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+def split_prompt(inputs: Any, input_ids: Any, mask: Any, options: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
     """The prompt, its mask and the other options; what a tokenizer gives may come whole, as a mapping.
 
     Raises:
@@ -39,7 +39,7 @@ def prompt_of(inputs: Any, input_ids: Any, mask: Any, options: Mapping[str, Any]
         known = {**given, **known}
         given, mask = known.pop("input_ids", None), mask if mask is not None else known.pop("attention_mask", None)
         known.pop("attention_mask", None)
-    for name, advice in UNREAD.items():
+    for name, advice in UNSUPPORTED_INPUTS.items():
         value = known.pop(name, None)
         if value is not None and value is not False:
             raise UnsupportedOption(f"{name} is no input of generate here. {advice}")
@@ -50,13 +50,13 @@ def read_inputs(
     given: Any, mask: Any, tokenizer: Any, config: GenerationConfig, name: str = "input_ids"
 ) -> tuple[Tensor, Tensor | None]:
     """Padded ids (batch, length) and their mask, of what a caller may give. Raises InvalidInput."""
-    ids, real = (given, None) if isinstance(given, Tensor) else listed(given, tokenizer, config)
+    ids, real = (given, None) if isinstance(given, Tensor) else tokenize_prompts(given, tokenizer, config)
     if ids.ndim != 2 or not len(ids) or ids.is_floating_point():
         raise InvalidInput(f"{name} must be whole numbers (batch, length), not {ids.dtype} {tuple(ids.shape)}.")
     if mask is None:
         return ids, real
     if real is not None and not isinstance(mask, Tensor):  # lists of a tokenizer that was asked for no tensors
-        rows, own = listed(mask, None, config)
+        rows, own = tokenize_prompts(mask, None, config)
         if own.equal(real):
             return ids, rows * own
     if real is not None and not bool(real.all()):
@@ -67,7 +67,7 @@ def read_inputs(
     return ids, mask
 
 
-def listed(given: Any, tokenizer: Any, config: GenerationConfig) -> tuple[Tensor, Tensor]:
+def tokenize_prompts(given: Any, tokenizer: Any, config: GenerationConfig) -> tuple[Tensor, Tensor]:
     """Ids (batch, length), padded on the left, and their mask, of strings or lists. Raises InvalidInput."""
     if isinstance(given, str) or (len(given) and all(isinstance(text, str) for text in given)):
         if tokenizer is None:
@@ -85,14 +85,14 @@ def listed(given: Any, tokenizer: Any, config: GenerationConfig) -> tuple[Tensor
     return ids, torch.tensor([[0] * (longest - len(text)) + [1] * len(text) for text in texts])
 
 
-def beginning(config: GenerationConfig) -> list[list[int]]:
+def default_prompt(config: GenerationConfig) -> list[list[int]]:
     """The prompt where there is none: the token that texts begin with. Raises InvalidInput."""
     if config.bos_token_id is None:
         raise InvalidInput("generate needs input_ids, or a config with a bos_token_id to begin with.")
     return [[config.bos_token_id]]
 
 
-def mask_of(ids: Tensor | None, mask: Tensor | None, config: GenerationConfig) -> Tensor | None:
+def infer_mask(ids: Tensor | None, mask: Tensor | None, config: GenerationConfig) -> Tensor | None:
     """The mask given, or one guessed from padding ids where these end no text."""
     if mask is not None or ids is None:
         return mask
@@ -102,23 +102,25 @@ def mask_of(ids: Tensor | None, mask: Tensor | None, config: GenerationConfig) -
     return ids != pad
 
 
-def unpadded(ids: Tensor, mask: Tensor | None) -> list[list[int]]:
+def strip_padding(ids: Tensor, mask: Tensor | None) -> list[list[int]]:
     layout = Layout.of(mask, (ids.shape[0], ids.shape[1]))
     flat = layout.pack(ids).tolist()
     return [flat[begin : begin + length] for begin, length in zip(layout.runs.begins, layout.runs.lengths, strict=True)]
 
 
-def opposites(given: Any, mask: Any, tokenizer: Any, config: GenerationConfig, prompts: int) -> list[list[int]] | None:
+def negative_prompts(
+    given: Any, mask: Any, tokenizer: Any, config: GenerationConfig, prompts: int
+) -> list[list[int]] | None:
     """The tokens of each prompt's opposite, for guidance. Raises InvalidInput for another number of them."""
     if given is None:
         return None
     ids, mask = read_inputs(given, mask, tokenizer, config, "negative_prompt_ids")
     if len(ids) != prompts:
         raise InvalidInput(f"negative_prompt_ids has {len(ids)} rows, and there are {prompts} prompts.")
-    return unpadded(ids, mask_of(ids, mask, config))
+    return strip_padding(ids, infer_mask(ids, mask, config))
 
 
-def targets(config: GenerationConfig, given: Any, mask: Any, texts: int) -> tuple[Tensor, Tensor | None]:
+def decoder_prompt(config: GenerationConfig, given: Any, mask: Any, texts: int) -> tuple[Tensor, Tensor | None]:
     """What the targets of so many sources begin with, (texts, length), and its mask: the start token and what is given.
 
     Raises:
@@ -139,7 +141,7 @@ def targets(config: GenerationConfig, given: Any, mask: Any, texts: int) -> tupl
     return ids, mask
 
 
-def source(
+def encode_source(
     model: Any,
     config: GenerationConfig,
     ids: Tensor | None,
@@ -175,7 +177,7 @@ def source(
     return encoder_output, {name: x for name, x in shown.items() if name != "encoder_last_hidden_state"}
 
 
-def sources_of(encoder_output: EncoderOutput | None, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+def source_tokens(encoder_output: EncoderOutput | None, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
     """What each text is made of: its encoded source's tokens, where these are known, or its prompt."""
     if encoder_output is None or encoder_output.ids is None:
         return [list(prompt) for prompt in prompts]

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import InvalidInput
 from ..heads.outputs import Output
 from ..nn.forward_context import OutputCapture
-from .strategies.base import Job, Shown
+from .strategies.base import GenerationJob, StepRecord
 
 Steps = tuple[Tensor, ...]
 Layers = tuple[tuple[Tensor, ...], ...]
@@ -89,7 +89,7 @@ class GenerateBeamEncoderDecoderOutput(Output):
     decoder_hidden_states: Layers | None = None
 
 
-def chosen_scores(
+def transition_scores(
     sequences: Tensor, scores: Sequence[Tensor], beams: Tensor | None = None, normalize: bool = False
 ) -> Tensor:
     """The score of each new token, (texts, new tokens); 0 past a text's end.
@@ -117,26 +117,26 @@ def chosen_scores(
     return steps[rows, torch.arange(longest), tokens].masked_fill(~real, 0.0)
 
 
-def shown(jobs: Sequence[Job], rows: int, both: bool) -> dict[str, Any]:
+def step_fields(jobs: Sequence[GenerationJob], rows: int, both: bool) -> dict[str, Any]:
     """Fields that the jobs' steps fill. `rows`: of each job in every step."""
     config = jobs[0].config
-    steps = [[job.steps[i] if i < len(job.steps) else None for job in jobs] for i in range(most_steps(jobs))]
+    steps = [[job.steps[i] if i < len(job.steps) else None for job in jobs] for i in range(count_steps(jobs))]
     fields: dict[str, Any] = {}
     if config.output_scores:
-        fields["scores"] = tuple(table(step, "scores", rows) for step in steps)
+        fields["scores"] = tuple(stack_rows(step, "scores", rows) for step in steps)
     if config.output_logits:
-        fields["logits"] = tuple(table(step, "logits", rows) for step in steps)
+        fields["logits"] = tuple(stack_rows(step, "logits", rows) for step in steps)
     before = "decoder_" if both else ""
     if config.output_attentions:
-        fields[f"{before}attentions"] = tuple(layers(step, "attentions", rows) for step in steps)
+        fields[f"{before}attentions"] = tuple(stack_layers(step, "attentions", rows) for step in steps)
         if both:
-            fields["cross_attentions"] = tuple(layers(step, "cross_attentions", rows) for step in steps)
+            fields["cross_attentions"] = tuple(stack_layers(step, "cross_attentions", rows) for step in steps)
     if config.output_hidden_states:
-        fields[f"{before}hidden_states"] = tuple(layers(step, "hidden", rows) for step in steps)
+        fields[f"{before}hidden_states"] = tuple(stack_layers(step, "hidden", rows) for step in steps)
     return fields
 
 
-def found(jobs: Sequence[Job]) -> dict[str, Any]:
+def beam_fields(jobs: Sequence[GenerationJob]) -> dict[str, Any]:
     """What beam search says of its texts."""
     best = [(number, text) for number, job in enumerate(jobs) for text in job.finished]
     size = jobs[0].config.num_beams or 1
@@ -148,11 +148,11 @@ def found(jobs: Sequence[Job]) -> dict[str, Any]:
     return fields
 
 
-def most_steps(jobs: Sequence[Job]) -> int:
+def count_steps(jobs: Sequence[GenerationJob]) -> int:
     return max(len(job.steps) for job in jobs)
 
 
-def table(step: Sequence[Shown | None], name: str, rows: int) -> Tensor:
+def stack_rows(step: Sequence[StepRecord | None], name: str, rows: int) -> Tensor:
     """One step's (jobs * rows, vocabulary), zero where a job had nothing to say."""
     like = next(getattr(one, name) for one in step if one is not None)
     out = like.new_zeros(len(step) * rows, like.shape[1])
@@ -162,23 +162,23 @@ def table(step: Sequence[Shown | None], name: str, rows: int) -> Tensor:
     return out
 
 
-def layers(step: Sequence[Shown | None], name: str, rows: int) -> tuple[Tensor, ...]:
+def stack_layers(step: Sequence[StepRecord | None], name: str, rows: int) -> tuple[Tensor, ...]:
     """One step's tensors, a layer each, every row's own aligned on the right of zeros."""
     placed: dict[int, list[Tensor]] = {}
     for number, one in enumerate(step):
         if one is not None:
             for row, record in zip(one.numbers, one.records, strict=True):
-                placed[number * rows + row] = of_record(record, name)
+                placed[number * rows + row] = layer_tensors(record, name)
     count = len(next(iter(placed.values())))
-    return tuple(aligned({row: seen[i] for row, seen in placed.items()}, len(step) * rows) for i in range(count))
+    return tuple(align_right({row: seen[i] for row, seen in placed.items()}, len(step) * rows) for i in range(count))
 
 
-def of_record(record: OutputCapture, name: str) -> list[Tensor]:
+def layer_tensors(record: OutputCapture, name: str) -> list[Tensor]:
     kept = getattr(record, name)
     return list(kept) if name == "hidden" else [texts[0] for texts in kept]
 
 
-def aligned(parts: dict[int, Tensor], rows: int) -> Tensor:
+def align_right(parts: dict[int, Tensor], rows: int) -> Tensor:
     """(rows, ...), each part in the last places of its axes; the first axis of attentions, heads, is whole."""
     some = next(iter(parts.values()))
     sizes = [max(part.shape[axis] for part in parts.values()) for axis in range(some.ndim)]
@@ -188,7 +188,7 @@ def aligned(parts: dict[int, Tensor], rows: int) -> Tensor:
     return out
 
 
-def padded(texts: Sequence[Sequence[int]], pad: int) -> Tensor:
+def pad_right(texts: Sequence[Sequence[int]], pad: int) -> Tensor:
     """(texts, longest), padded on the right."""
     longest = max(map(len, texts), default=0)
     return torch.tensor([[*text, *[pad] * (longest - len(text))] for text in texts], dtype=torch.long)

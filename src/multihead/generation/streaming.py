@@ -205,7 +205,7 @@ class AsyncTextIteratorStreamer(WaitingStreamer):
 
 
 @contextmanager
-def told(streamer: Any) -> Iterator[None]:
+def stop_on_error(streamer: Any) -> Iterator[None]:
     """A streamer learns of an error: who waits for its text gets it, and the next text may begin."""
     try:
         yield

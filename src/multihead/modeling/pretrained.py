@@ -45,7 +45,7 @@ class PreTrainedModel(BaseModel):
             MissingHead: this class scores no next tokens. UnsupportedConfig: its attention sees later tokens.
         """
         from ..generation.generate import generate  # the engine is loaded where it is used
-        from ..generation.streaming import told
+        from ..generation.streaming import stop_on_error
 
         if not self.head_type.generates:
             types = [self.architecture.head_type(suffix) for suffix in self.architecture.heads]
@@ -57,16 +57,16 @@ class PreTrainedModel(BaseModel):
                 f"{type(self).__name__} reads text in both directions here and cannot write it word by word; load it "
                 "with is_decoder=True if it was trained so."
             )
-        with evaluating(self, options.get("assistant_model")), told(options.get("streamer")):
+        with evaluating(self, options.get("assistant_model")), stop_on_error(options.get("streamer")):
             return generate(self, inputs, generation_config, **options)
 
     def compute_transition_scores(
         self, sequences: Tensor, scores: Sequence[Tensor], beam_indices: Any = None, normalize_logits: bool = False
     ) -> Tensor:
-        """Return the scores of the generated tokens; see `multihead.generation.outputs.chosen_scores`."""
-        from ..generation.outputs import chosen_scores
+        """Return the scores of the generated tokens; see `multihead.generation.outputs.transition_scores`."""
+        from ..generation.outputs import transition_scores
 
-        return chosen_scores(sequences, scores, beam_indices, normalize_logits)
+        return transition_scores(sequences, scores, beam_indices, normalize_logits)
 
     def resize_token_embeddings(
         self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None

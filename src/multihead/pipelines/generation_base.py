@@ -13,9 +13,9 @@ import torch
 
 from ..errors import InvalidInput, TextTooLong, UnsupportedConfig, UnsupportedOption, nearest
 from ..generation.config import GenerationConfig
-from ..generation.generate import assistant_of, continued
+from ..generation.generate import generate_tokens, make_assistant
 from ..generation.strategies.base import Extras
-from ..generation.streaming import told
+from ..generation.streaming import stop_on_error
 from ..modeling.auto import AutoTokenizer
 from ..modeling.pretrained import PreTrainedModel
 from ..token_batches import batches
@@ -131,7 +131,7 @@ class GenerationPipeline(Pipeline):
         model, its_tokenizer = self.load_assistant(o.assistant_model, o.assistant_tokenizer)
         return Extras(
             tuple(o.logits_processor or ()), tuple(o.stopping_criteria or ()), tokenizer=self.tokenizer,
-            assistant=assistant_of(self.model, model, its_tokenizer, self.tokenizer, None, None),
+            assistant=make_assistant(self.model, model, its_tokenizer, self.tokenizer, None, None),
         )  # fmt: skip
 
     def load_assistant(self, model: Any, its_tokenizer: Any) -> tuple[Any, Any]:
@@ -215,8 +215,8 @@ class CausalLMPipeline(GenerationPipeline):
         """Return the generated sequences of each prompt."""
         check_streamer(o, inputs)
         config = self.full_config(o)
-        with told(o.streamer):
-            sequences = continued(
+        with stop_on_error(o.streamer):
+            sequences = generate_tokens(
                 self.model, [list(each.ids) for each in inputs], config, extras=self.extras(o), streamer=o.streamer,
                 together=min(CONCURRENT, o.batch_size or CONCURRENT),
             )  # fmt: skip
@@ -271,9 +271,9 @@ class Text2TextPipeline(GenerationPipeline):
             longest = max(len(inputs[number].ids) for number in numbers)
             config = self.config(o, max_new_tokens=self.default_new_tokens(longest))
             starts = [self.decoder_start(config)] * len(numbers)
-            with torch.inference_mode(), told(o.streamer):
+            with torch.inference_mode(), stop_on_error(o.streamer):
                 encoder_output = self.model.encode_texts([inputs[number].ids for number in numbers])
-                sequences = continued(
+                sequences = generate_tokens(
                     self.model,
                     starts,
                     config,

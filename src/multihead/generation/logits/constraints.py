@@ -19,7 +19,7 @@ class DisjunctiveConstraint:
     words: Words = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "words", runs(self.nested_token_ids))
+        object.__setattr__(self, "words", parse_words(self.nested_token_ids))
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class PhrasalConstraint:
     words: Words = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "words", runs([self.token_ids]))
+        object.__setattr__(self, "words", parse_words([self.token_ids]))
 
 
-def runs(given: Any) -> Words:
+def parse_words(given: Any) -> Words:
     """Runs of token ids. Raises InvalidInput."""
     try:
         words = tuple(tuple(int(token) for token in word) for word in given)
@@ -63,12 +63,12 @@ def read_constraints(constraints: Any, force_words_ids: Any) -> tuple[Words, ...
         raise InvalidInput(f"force_words_ids must be a list of words' token ids, not {force_words_ids!r}.")
     for word in force_words_ids or ():
         nested = isinstance(word, (list, tuple)) and bool(word) and isinstance(word[0], (list, tuple))
-        out.append(runs(word if nested else [word]))
+        out.append(parse_words(word if nested else [word]))
     return tuple(out)
 
 
 @dataclass(frozen=True)
-class Progress:
+class ConstraintProgress:
     """How far a text has come.
 
     Args:
@@ -78,11 +78,11 @@ class Progress:
     left: tuple[Words, ...]
     tail: tuple[int, ...] = ()
 
-    def advance(self, token: int) -> Progress:
+    def advance(self, token: int) -> ConstraintProgress:
         tail = (*self.tail, token)
         left = tuple(words for words in self.left if not any(ends_with(tail, word) for word in words))
         longest = max((len(word) for words in left for word in words), default=0)
-        return Progress(left, tail[len(tail) - min(len(tail), max(longest - 1, 0)) :])
+        return ConstraintProgress(left, tail[len(tail) - min(len(tail), max(longest - 1, 0)) :])
 
     @property
     def next_tokens(self) -> set[int]:
@@ -113,18 +113,18 @@ def check_constraints(required: Sequence[Words], vocabulary: int, room: int, nev
         room: tokens of the continuation at most. never: runs that cannot come: they are banned, or end a text.
     """
     for words in required:
-        possible = [word for word in words if max(word) < vocabulary and not any(holds(word, run) for run in never)]
+        possible = [word for word in words if max(word) < vocabulary and not any(contains(word, run) for run in never)]
         if not possible:
             raise InvalidInput(
                 f"The words {[list(word) for word in words]} cannot come: a token is banned, ends the text, or is "
                 f"outside the vocabulary of {vocabulary}."
             )
-    needed = Progress(tuple(required)).needed
+    needed = ConstraintProgress(tuple(required)).needed
     if needed > room:
         raise InvalidInput(
             f"The words that must come need {needed} tokens and only {room} may follow; raise max_new_tokens."
         )
 
 
-def holds(word: Sequence[int], run: Sequence[int]) -> bool:
+def contains(word: Sequence[int], run: Sequence[int]) -> bool:
     return any(ends_with(word[:end], run) for end in range(len(word) + 1))

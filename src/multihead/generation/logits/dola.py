@@ -41,7 +41,7 @@ def early_layers(asked: Any, count: int, tied: bool) -> list[int]:
     return chosen
 
 
-def contrasted(last: Tensor, early: Sequence[Tensor]) -> Tensor:
+def contrast_layers(last: Tensor, early: Sequence[Tensor]) -> Tensor:
     """Scores (rows, vocabulary): the last layer's less those of the early layer that differs most from it."""
     mature = last.log_softmax(-1)
     distances = [divergence(mature, scores.log_softmax(-1)) for scores in early]

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 FORMS = ("json_schema", "regex", "grammar")
 SPACE = r"\n? {0,16}"  # between parts of JSON: lines may be indented, but none goes on with blanks for ever
-KEPT = 512  # texts whose states are remembered, of one request
+MAX_STATES = 512  # texts whose states are remembered, of one request
 
 _tokenizers: WeakKeyDictionary[Any, dict[Any, LLTokenizer]] = WeakKeyDictionary()
 
 
-class Structure:
+class TextGrammar:
     """A form, compiled for a tokenizer.
 
     Args:
@@ -40,7 +40,7 @@ class Structure:
         self.start, self.name = start, name
 
     @classmethod
-    def of(cls, config: GenerationConfig, tokenizer: Any, vocabulary: int) -> Structure | None:
+    def from_config(cls, config: GenerationConfig, tokenizer: Any, vocabulary: int) -> TextGrammar | None:
         """The form that a config asks for, if any.
 
         Args:
@@ -62,24 +62,24 @@ class Structure:
             raise InvalidInput(f"{asked[0]} needs an eos_token_id to end the text with.")
         library = llguidance()
         given = getattr(config, asked[0])
-        words = pieces(tokenizer, vocabulary, sorted(config.ends))
+        words = llguidance_tokenizer(tokenizer, vocabulary, sorted(config.ends))
         with read_errors(f"{asked[0]} = {short(given)}", InvalidInput, ""):
-            form = written(library, asked[0], given)
+            form = compile_form(library, asked[0], given)
             start = library.LLMatcher(words, form, log_level=0)
         if start.is_error():
             raise InvalidInput(f"{asked[0]} = {short(given)} describes no text: {start.get_error().strip()}")
         return cls(start, asked[0])
 
-    def rule(self, begin: int) -> Form:
+    def processor(self, begin: int) -> GrammarProcessor:
         """The rule of one request. `begin`: tokens before the text that has the form."""
-        return Form(self, begin)
+        return GrammarProcessor(self, begin)
 
 
-class Form:
+class GrammarProcessor:
     """Which tokens may come, as a rule: (histories, scores) -> scores."""
 
-    def __init__(self, structure: Structure, begin: int) -> None:
-        self.structure, self.begin = structure, begin
+    def __init__(self, grammar: TextGrammar, begin: int) -> None:
+        self.grammar, self.begin = grammar, begin
         self.states: OrderedDict[tuple[int, ...], LLMatcher] = OrderedDict()
 
     def __call__(self, history: Sequence[Sequence[int]], scores: Tensor) -> Tensor:
@@ -98,17 +98,17 @@ class Form:
         """What is known after some tokens, from what is known of the longest beginning."""
         known = next((end for end in range(len(text), 0, -1) if text[:end] in self.states), 0)
         if known < len(text) or not known:
-            state = (self.states[text[:known]] if known else self.structure.start).deep_copy()
+            state = (self.states[text[:known]] if known else self.grammar.start).deep_copy()
             if known < len(text):
                 state.consume_tokens(list(text[known:]))
             self.states[text] = state
         self.states.move_to_end(text)
-        while len(self.states) > KEPT:
+        while len(self.states) > MAX_STATES:
             self.states.popitem(last=False)
         return self.states[text]
 
 
-def written(library: Any, name: str, given: Any) -> str:
+def compile_form(library: Any, name: str, given: Any) -> str:
     """A form as the library takes it."""
     if name == "json_schema":
         form = library.LLMatcher.grammar_from_json_schema(schema_text(given), {"whitespace_pattern": SPACE})
@@ -129,7 +129,7 @@ def llguidance() -> Any:
     return library
 
 
-def pieces(tokenizer: Any, vocabulary: int, ends: list[int]) -> LLTokenizer:
+def llguidance_tokenizer(tokenizer: Any, vocabulary: int, ends: list[int]) -> LLTokenizer:
     """The tokenizer as the library wants it, made once. Raises UnsupportedTokenizer."""
     side = getattr(tokenizer, "target", None) or tokenizer
     known = _tokenizers.setdefault(side, {})

@@ -16,16 +16,16 @@ from ...errors import InvalidInput
 from ...runtime.step_output import mask_tokens
 from ..config import GenerationConfig
 from .constraints import ends_with
-from .warpers import draw_rules
-from .watermark import watermarked
+from .warpers import logits_warpers
+from .watermark import watermark_processor
 
 History = Sequence[Sequence[int]]
-Rule = Callable[[History, Tensor], Tensor]
+LogitsProcessor = Callable[[History, Tensor], Tensor]
 Allowed = Callable[[Tensor], Iterable[int]]  # tokens so far (length,) -> tokens that may come
 NEVER = float("-inf")
 
 
-class Ban:
+class BannedTokens:
     """Bans some tokens at some lengths of a text, and changes nothing else.
 
     Args:
@@ -38,12 +38,12 @@ class Ban:
     def __call__(self, history: History, scores: Tensor) -> Tensor:
         return mask_tokens(scores, self.ids) if self.at(len(history[0])) else scores
 
-    def bans(self, length: int) -> Sequence[int] | None:
+    def banned_tokens(self, length: int) -> Sequence[int] | None:
         """Tokens that may not follow a text of so many tokens; None where that does not say all that is changed."""
         return self.ids if self.at(length) else ()
 
 
-class Forced:
+class ForcedTokens:
     """Only some tokens may come when a text has exactly `length`."""
 
     def __init__(self, length: int, ids: Sequence[int]) -> None:
@@ -56,31 +56,31 @@ class Forced:
         scores[:, list(self.ids)] = 0.0
         return scores
 
-    def bans(self, length: int) -> Sequence[int] | None:
+    def banned_tokens(self, length: int) -> Sequence[int] | None:
         return None if length == self.length else ()
 
 
-def bans_alone(rules: Sequence[Rule], length: int) -> list[int] | None:
+def only_banned_tokens(processors: Sequence[LogitsProcessor], length: int) -> list[int] | None:
     """Tokens that some rules ban after so many tokens, where they do nothing else to the scores; else None."""
     found: list[int] = []
-    for rule in rules:
-        ids = rule.bans(length) if isinstance(rule, (Ban, Forced)) else None
+    for processor in processors:
+        ids = processor.banned_tokens(length) if isinstance(processor, (BannedTokens, ForcedTokens)) else None
         if ids is None:
             return None
         found += ids
     return found
 
 
-def first_rules(
+def logits_processors(
     config: GenerationConfig,
     prompt: int,
     limit: int,
     source: Sequence[int] = (),
     *,
     allowed: Allowed | None = None,
-    form: Rule | None = None,
+    grammar: LogitsProcessor | None = None,
     own: Sequence[Callable[[Tensor, Tensor], Tensor]] = (),
-) -> list[Rule]:
+) -> list[LogitsProcessor]:
     """The rules that a config asks for, but for those that shape a draw.
 
     Args:
@@ -88,91 +88,91 @@ def first_rules(
         allowed: what a caller lets follow. form: of the text, where it has one.
         own: a caller's processors, (ids (branches, length), scores) -> scores.
     """
-    out = biases(config, source)
-    out += bans(config, prompt, limit, source, allowed)
-    out += [form] if form is not None else []
-    return out + [processed(processor) for processor in own]
+    out = bias_processors(config, source)
+    out += ban_processors(config, prompt, limit, source, allowed)
+    out += [grammar] if grammar is not None else []
+    return out + [caller_processor(processor) for processor in own]
 
 
-def last_rules(config: GenerationConfig) -> list[Rule]:
+def sampling_processors(config: GenerationConfig) -> list[LogitsProcessor]:
     """The rules that shape a draw, which come after all others."""
-    out: list[Rule] = []
+    out: list[LogitsProcessor] = []
     if config.do_sample:
         keep = len(config.ends) + 1 if (config.num_beams or 1) > 1 else 1
-        out += [drawn(cut) for cut in draw_rules(config, keep)]
+        out += [warper_processor(warp) for warp in logits_warpers(config, keep)]
     if config.watermarking_config is not None:
-        out.append(watermarked(config.watermarking_config))
+        out.append(watermark_processor(config.watermarking_config))
     if config.renormalize_logits:
         out.append(lambda history, scores: scores.log_softmax(-1))
     return out
 
 
-def biases(config: GenerationConfig, source: Sequence[int]) -> list[Rule]:
+def bias_processors(config: GenerationConfig, source: Sequence[int]) -> list[LogitsProcessor]:
     """What makes tokens likelier or less likely."""
-    out: list[Rule] = []
+    out: list[LogitsProcessor] = []
     if config.sequence_bias:
-        out.append(biased(config.bias_of_runs))
+        out.append(sequence_bias(config.bias_of_runs))
     if config.encoder_repetition_penalty not in (None, 1.0):
-        out.append(repetition(1 / config.encoder_repetition_penalty, source))
+        out.append(repetition_penalty(1 / config.encoder_repetition_penalty, source))
     if config.repetition_penalty not in (None, 1.0):
-        out.append(repetition(config.repetition_penalty))
+        out.append(repetition_penalty(config.repetition_penalty))
     if config.frequency_penalty or config.presence_penalty:
-        out.append(counted(config.frequency_penalty or 0.0, config.presence_penalty or 0.0))
+        out.append(count_penalties(config.frequency_penalty or 0.0, config.presence_penalty or 0.0))
     return out
 
 
-def bans(
+def ban_processors(
     config: GenerationConfig, prompt: int, limit: int, source: Sequence[int], allowed: Allowed | None
-) -> list[Rule]:
+) -> list[LogitsProcessor]:
     """What may not come, must come, or comes late."""
-    ends, out = sorted(config.ends), list[Rule]()
+    ends, out = sorted(config.ends), list[LogitsProcessor]()
     if config.no_repeat_ngram_size:
-        out.append(no_repeat(config.no_repeat_ngram_size))
+        out.append(no_repeat_ngram(config.no_repeat_ngram_size))
     if config.encoder_no_repeat_ngram_size:
-        out.append(no_repeat(config.encoder_no_repeat_ngram_size, source))
+        out.append(no_repeat_ngram(config.encoder_no_repeat_ngram_size, source))
     if config.bad_words_ids:
-        out.append(banned(config.bad_words_ids, config.ends))
+        out.append(bad_words(config.bad_words_ids, config.ends))
     least = config.min_length or 0 if config.min_new_tokens is None else prompt + config.min_new_tokens
     if ends and least:
-        out.append(not_before(least, ends))
+        out.append(min_length_ban(least, ends))
     if allowed is not None:
-        out.append(only(allowed))
+        out.append(prefix_allowed(allowed))
     if config.forced_bos_token_id is not None:
-        out.append(Forced(1, [config.forced_bos_token_id]))
+        out.append(ForcedTokens(1, [config.forced_bos_token_id]))
     if config.forced_eos_token_id is not None:
         last = config.forced_eos_token_id
-        out.append(Forced(limit - 1, last if isinstance(last, list) else [last]))
+        out.append(ForcedTokens(limit - 1, last if isinstance(last, list) else [last]))
     if config.remove_invalid_values:
         out.append(lambda history, scores: torch.nan_to_num(scores, 0.0))
     if config.exponential_decay_length_penalty is not None:
         after, factor = config.exponential_decay_length_penalty
-        out.append(likelier_ends(prompt + after, factor, ends))
+        out.append(length_decay(prompt + after, factor, ends))
     if config.suppress_tokens:
-        out.append(suppressed(config.suppress_tokens))
+        out.append(token_ban(config.suppress_tokens))
     if config.begin_suppress_tokens:
         late = prompt <= 1 and config.forced_bos_token_id is not None
-        out.append(suppressed(config.begin_suppress_tokens, at=prompt + late))
+        out.append(token_ban(config.begin_suppress_tokens, at=prompt + late))
     return out
 
 
-def processed(processor: Callable[[Tensor, Tensor], Tensor]) -> Rule:
+def caller_processor(processor: Callable[[Tensor, Tensor], Tensor]) -> LogitsProcessor:
     """A caller's own processor, which may write into the scores that it gets."""
 
-    def rule(history: History, scores: Tensor) -> Tensor:
+    def process(history: History, scores: Tensor) -> Tensor:
         own = scores.clone(memory_format=torch.contiguous_format)
         return processor(torch.tensor(history, device=scores.device), own)
 
-    return rule
+    return process
 
 
-def drawn(cut: Callable[[Tensor], Tensor]) -> Rule:
-    return lambda history, scores: cut(scores)
+def warper_processor(warp: Callable[[Tensor], Tensor]) -> LogitsProcessor:
+    return lambda history, scores: warp(scores)
 
 
-def repetition(penalty: float, source: Sequence[int] | None = None) -> Rule:
+def repetition_penalty(penalty: float, source: Sequence[int] | None = None) -> LogitsProcessor:
     """Positive scores of tokens already there, or in a source, are divided, negative multiplied (arXiv:1909.05858)."""
 
-    def rule(history: History, scores: Tensor) -> Tensor:
+    def process(history: History, scores: Tensor) -> Tensor:
         scores = scores.clone()
         for row, text in zip(scores, history, strict=True):
             ids = torch.tensor(sorted(set(text if source is None else source)), dtype=torch.long, device=scores.device)
@@ -180,26 +180,26 @@ def repetition(penalty: float, source: Sequence[int] | None = None) -> Rule:
             row[ids] = torch.where(old < 0, old * penalty, old / penalty)
         return scores
 
-    return rule
+    return process
 
 
-def counted(frequency: float, presence: float) -> Rule:
+def count_penalties(frequency: float, presence: float) -> LogitsProcessor:
     """Takes `frequency` off a token's score for every time it is there already, and `presence` once."""
 
-    def rule(history: History, scores: Tensor) -> Tensor:
+    def process(history: History, scores: Tensor) -> Tensor:
         scores = scores.clone()
         for row, text in zip(scores, history, strict=True):
             ids, counts = torch.tensor(list(text), device=scores.device).unique(return_counts=True)
             row[ids] -= frequency * counts + presence
         return scores
 
-    return rule
+    return process
 
 
-def biased(runs: Mapping[tuple[int, ...], float]) -> Rule:
+def sequence_bias(runs: Mapping[tuple[int, ...], float]) -> LogitsProcessor:
     """Adds a number to the score of a run's last token where the text ends with the tokens before it."""
 
-    def rule(history: History, scores: Tensor) -> Tensor:
+    def process(history: History, scores: Tensor) -> Tensor:
         scores = scores.clone()
         for row, text in zip(scores, history, strict=True):
             for run, bias in runs.items():
@@ -207,13 +207,13 @@ def biased(runs: Mapping[tuple[int, ...], float]) -> Rule:
                     row[run[-1]] += bias
         return scores
 
-    return rule
+    return process
 
 
-def no_repeat(size: int, source: Sequence[int] | None = None) -> Rule:
+def no_repeat_ngram(size: int, source: Sequence[int] | None = None) -> LogitsProcessor:
     """Bans every token that would repeat a run of `size` tokens of the text, or of its source (Blenderbot)."""
 
-    def rule(history: History, scores: Tensor) -> Tensor:
+    def process(history: History, scores: Tensor) -> Tensor:
         scores = scores.clone()
         for row, text in zip(scores, history, strict=True):
             known = list(text if source is None else source)
@@ -222,38 +222,38 @@ def no_repeat(size: int, source: Sequence[int] | None = None) -> Rule:
             row[[known[i + size - 1] for i in starts if known[i : i + size - 1] == tail]] = NEVER
         return scores
 
-    return rule
+    return process
 
 
-def banned(words: Sequence[Sequence[int]], ends: frozenset[int]) -> Rule:
+def bad_words(words: Sequence[Sequence[int]], ends: frozenset[int]) -> LogitsProcessor:
     """Bans the last token of each run when the text ends with the tokens before it; an end alone is never banned."""
     runs = [list(word) for word in words if not (len(word) == 1 and word[0] in ends)]
     if all(len(run) == 1 for run in runs):
-        return Ban([run[0] for run in runs], lambda size: True)
+        return BannedTokens([run[0] for run in runs], lambda size: True)
 
-    def rule(history: History, scores: Tensor) -> Tensor:
+    def process(history: History, scores: Tensor) -> Tensor:
         scores = scores.clone()
         for row, text in zip(scores, history, strict=True):
             row[[run[-1] for run in runs if ends_with(text, run[:-1])]] = NEVER
         return scores
 
-    return rule
+    return process
 
 
-def not_before(length: int, ids: Sequence[int]) -> Rule:
+def min_length_ban(length: int, ids: Sequence[int]) -> LogitsProcessor:
     """Bans tokens (an end, say) while a text is shorter than `length`."""
-    return Ban(ids, lambda size: size < length)
+    return BannedTokens(ids, lambda size: size < length)
 
 
-def suppressed(ids: Sequence[int], at: int | None = None) -> Rule:
+def token_ban(ids: Sequence[int], at: int | None = None) -> LogitsProcessor:
     """These tokens never come, or not when a text has exactly `at` tokens."""
-    return Ban(ids, lambda size: at is None or size == at)
+    return BannedTokens(ids, lambda size: at is None or size == at)
 
 
-def only(allowed: Allowed) -> Rule:
+def prefix_allowed(allowed: Allowed) -> LogitsProcessor:
     """What a caller's function lets follow, whatever its score; where that has no score left, all of it alike."""
 
-    def rule(history: History, scores: Tensor) -> Tensor:
+    def process(history: History, scores: Tensor) -> Tensor:
         mask = torch.full_like(scores, NEVER)
         for row, text in zip(mask, history, strict=True):
             ids = [int(token) for token in allowed(torch.tensor(text))]
@@ -268,13 +268,13 @@ def only(allowed: Allowed) -> Rule:
         kept = scores + mask
         return mask if bool(kept.amax(-1).isneginf().all()) else kept
 
-    return rule
+    return process
 
 
-def likelier_ends(length: int, factor: float, ends: Sequence[int]) -> Rule:
+def length_decay(length: int, factor: float, ends: Sequence[int]) -> LogitsProcessor:
     """Past `length` tokens, ends gain the magnitude of their score times factor ** (tokens past it) - 1."""
 
-    def rule(history: History, scores: Tensor) -> Tensor:
+    def process(history: History, scores: Tensor) -> Tensor:
         past = len(history[0]) - length
         if past <= 0:
             return scores
@@ -284,4 +284,4 @@ def likelier_ends(length: int, factor: float, ends: Sequence[int]) -> Rule:
         scores[:, own] = torch.where(old.isfinite(), old + gain, old)
         return scores
 
-    return rule
+    return process

@@ -11,9 +11,9 @@ from torch import Tensor
 from ...kernels.ops import backend
 from ...runtime.step_output import mask_tokens
 from ..config import GenerationConfig
-from .warpers import NEVER, draw_rules
+from .warpers import NEVER, logits_warpers
 
-SPARE = 8  # scores beyond top-k's that are looked at, since those equal to the last one stay
+EXTRA = 8  # scores beyond top-k's that are looked at, since those equal to the last one stay
 NUCLEUS = 256  # tokens that top-p's are sought among
 
 
@@ -25,9 +25,9 @@ class Candidates:
     """
 
     def __init__(self, config: GenerationConfig, k: int) -> None:
-        self.k, self.heat = k, config.temperature or 1.0
+        self.k, self.temperature = k, config.temperature or 1.0
         self.p = config.top_p or 1.0
-        self.cuts = draw_rules(config.changed(temperature=1.0, top_k=0, top_p=config.top_p if k else 1.0))
+        self.warpers = logits_warpers(config.changed(temperature=1.0, top_k=0, top_p=config.top_p if k else 1.0))
 
     @classmethod
     def of(cls, config: GenerationConfig) -> Candidates | None:
@@ -40,20 +40,20 @@ class Candidates:
     @property
     def key(self) -> tuple[int, float]:
         """What `find` depends on; configs with one key share what is found."""
-        return self.k, self.heat
+        return self.k, self.temperature
 
     def find(self, scores: Tensor, banned: Sequence[int]) -> tuple[Tensor, Tensor] | None:
         """The highest of scores (rows, vocabulary) that are not banned, best first, and their tokens.
 
         With top-p alone, log-probabilities. None where no kernel finds them.
         """
-        scores = scores if self.heat == 1.0 else scores / self.heat
+        scores = scores if self.temperature == 1.0 else scores / self.temperature
         if not self.k:  # the kernel counts what is banned in the sum
             scores, banned = mask_tokens(scores, banned), ()
-        count = min(self.k + SPARE if self.k else NUCLEUS, scores.shape[1])
+        count = min(self.k + EXTRA if self.k else NUCLEUS, scores.shape[1])
         return backend(scores).top_k(scores, count, banned, log_probs=not self.k)
 
-    def chances(self, values: Tensor, vocabulary: int) -> Tensor | None:
+    def probabilities(self, values: Tensor, vocabulary: int) -> Tensor | None:
         """The probability of each that was found, (rows, count); None where others may come too."""
         whole = values.shape[1] == vocabulary
         if self.k:
@@ -67,8 +67,8 @@ class Candidates:
                 return None
             before = torch.cat([torch.zeros_like(mass[:, :1]), mass[:, :-1]], -1)
             values = values.masked_fill(before >= self.p, NEVER)
-        for cut in self.cuts:
-            values = cut(values)
+        for warp in self.warpers:
+            values = warp(values)
         return values.softmax(-1)
 
 
@@ -77,8 +77,8 @@ def on_cpu(found: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None:
     return None if found is None else (found[0].cpu(), found[1].cpu())
 
 
-def drawn(
-    chances: Tensor, tokens: Tensor, vocabulary: int, generator: torch.Generator | None, alike: bool = True
+def sample_candidates(
+    probabilities: Tensor, tokens: Tensor, vocabulary: int, generator: torch.Generator | None, alike: bool = True
 ) -> list[int]:
     """A token a row, of tokens (rows, count) with these chances.
 
@@ -86,23 +86,23 @@ def drawn(
         alike: without a generator of its own, the one that `torch.multinomial` draws from all of the vocabulary.
     """
     if generator is not None or not alike:
-        places = torch.multinomial(chances, 1, generator=generator)
+        places = torch.multinomial(probabilities, 1, generator=generator)
     else:
-        places = (chances / waits(tokens, vocabulary)).argmax(-1, keepdim=True)
+        places = (probabilities / exponential_samples(tokens, vocabulary)).argmax(-1, keepdim=True)
     return tokens.gather(1, places).flatten().tolist()
 
 
-def waits(tokens: Tensor, vocabulary: int) -> Tensor:
+def exponential_samples(tokens: Tensor, vocabulary: int) -> Tensor:
     """Exponential numbers of tokens (rows, count), of those that torch draws for all (rows, vocabulary)."""
     shape = tokens.shape[0], vocabulary
-    if one_by_one(vocabulary):
+    if draws_in_order(vocabulary):
         evenly = torch.empty(shape, dtype=torch.float64).uniform_()  # a third of the time: few logarithms
         return (-torch.log1p(-evenly.gather(1, tokens))).float()
     return torch.empty(shape).exponential_().gather(1, tokens)
 
 
 @cache
-def one_by_one(vocabulary: int) -> bool:
+def draws_in_order(vocabulary: int) -> bool:
     """Whether torch draws exponential numbers from even ones in their order, as it does without a vector library."""
     first, second = (torch.Generator().manual_seed(0) for _ in range(2))
     known = torch.empty(vocabulary).exponential_(generator=first)

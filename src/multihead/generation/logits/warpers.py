@@ -10,14 +10,14 @@ from torch import Tensor
 
 from ..config import GenerationConfig
 
-Cut = Callable[[Tensor], Tensor]
+LogitsWarper = Callable[[Tensor], Tensor]
 NEVER = float("-inf")
 TOP_H_TOKENS = 100  # that top-h looks at
 
 
-def draw_rules(config: GenerationConfig, keep: int = 1) -> list[Cut]:
+def logits_warpers(config: GenerationConfig, keep: int = 1) -> list[LogitsWarper]:
     """The cuts that a config asks for, in the reference's order. `keep`: least tokens that stay."""
-    out: list[Cut] = []
+    out: list[LogitsWarper] = []
     if config.temperature not in (None, 1.0):
         heat = config.temperature
         out.append(lambda scores: scores / heat)
@@ -55,7 +55,7 @@ def top_p(scores: Tensor, p: float, keep: int = 1) -> Tensor:
 def min_p(scores: Tensor, least: float, keep: int = 1) -> Tensor:
     """Keeps tokens with at least this share of the likeliest one's probability (arXiv:2407.01082)."""
     p = scores.softmax(-1)
-    return _spared(scores, p < least * p.amax(-1, keepdim=True), keep)
+    return _keep_best(scores, p < least * p.amax(-1, keepdim=True), keep)
 
 
 def typical(scores: Tensor, mass: float, keep: int = 1) -> Tensor:
@@ -72,7 +72,7 @@ def typical(scores: Tensor, mass: float, keep: int = 1) -> Tensor:
 
 def epsilon(scores: Tensor, least: float, keep: int = 1) -> Tensor:
     """Keeps tokens with at least this probability (Hewitt et al., 2022, arXiv:2210.15191)."""
-    return _kept(scores, scores.softmax(-1) < least, keep)
+    return _keep_ties(scores, scores.softmax(-1) < least, keep)
 
 
 def eta(scores: Tensor, least: float, keep: int = 1) -> Tensor:
@@ -81,7 +81,7 @@ def eta(scores: Tensor, least: float, keep: int = 1) -> Tensor:
     p = logs.exp()
     entropy = -(p * logs.clamp(min=torch.finfo(scores.dtype).min)).sum(-1, keepdim=True)
     bound = torch.minimum(scores.new_tensor(least), scores.new_tensor(least).sqrt() * torch.exp(-entropy))
-    return _kept(scores, p < bound, keep)
+    return _keep_ties(scores, p < bound, keep)
 
 
 def top_h(scores: Tensor, share: float) -> Tensor:
@@ -95,13 +95,13 @@ def top_h(scores: Tensor, share: float) -> Tensor:
     return out.scatter(1, places, best.masked_fill(~kept, NEVER))
 
 
-def _kept(scores: Tensor, drop: Tensor, keep: int) -> Tensor:
+def _keep_ties(scores: Tensor, drop: Tensor, keep: int) -> Tensor:
     """Scores without what is dropped, but with all that reach the `keep` highest."""
     least = scores.topk(min(keep, scores.shape[-1])).values[:, -1:]
     return scores.masked_fill(drop & (scores < least), NEVER)
 
 
-def _spared(scores: Tensor, drop: Tensor, keep: int) -> Tensor:
+def _keep_best(scores: Tensor, drop: Tensor, keep: int) -> Tensor:
     """Scores without what is dropped, but with the `keep` highest."""
     best = scores.topk(min(keep, scores.shape[-1])).indices
     return scores.masked_fill(drop.scatter(1, best, False), NEVER)

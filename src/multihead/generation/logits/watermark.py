@@ -53,7 +53,7 @@ class Watermark:
         self.draw = torch.Generator().manual_seed(self.settings["hashing_key"])
         self.table = torch.randperm(PRIME, generator=self.draw)
 
-    def favoured(self, text: Sequence[int]) -> Tensor:
+    def green_list(self, text: Sequence[int]) -> Tensor:
         """Tokens favoured after a text that ends so."""
         key, recent = self.settings["hashing_key"], torch.tensor(text[-self.settings["context_width"] :])
         if self.settings["seeding_scheme"] == "selfhash":
@@ -64,27 +64,27 @@ class Watermark:
         count = int(self.vocabulary * self.settings["greenlist_ratio"])
         return torch.randperm(self.vocabulary, generator=self.draw)[:count]
 
-    def chosen(self, text: Sequence[int], scores: Tensor) -> Tensor:
+    def boosted_tokens(self, text: Sequence[int], scores: Tensor) -> Tensor:
         """Tokens to favour after a text; the self-hash asks each of the likeliest whether it favours itself."""
         if self.settings["seeding_scheme"] == "lefthash":
-            return self.favoured(text)
+            return self.green_list(text)
         best = scores.argsort(descending=True)[:TRIES].tolist()
-        return torch.tensor([t for t in best if bool((self.favoured([*text, t]) == t).any())], dtype=torch.long)
+        return torch.tensor([t for t in best if bool((self.green_list([*text, t]) == t).any())], dtype=torch.long)
 
 
-def watermarked(given: Any) -> Callable[[Sequence[Sequence[int]], Tensor], Tensor]:
+def watermark_processor(given: Any) -> Callable[[Sequence[Sequence[int]], Tensor], Tensor]:
     """The rule that favours tokens by a key."""
     known = settings(given)
     made: list[Watermark] = []  # once the vocabulary is known
 
-    def rule(history: Sequence[Sequence[int]], scores: Tensor) -> Tensor:
+    def process(history: Sequence[Sequence[int]], scores: Tensor) -> Tensor:
         if len(history[0]) < known["context_width"]:
             return scores
         mark = made[0] if made else Watermark(given, scores.shape[1])
         made[:] = [mark]
         scores = scores.clone()
         for row, text in zip(scores, history, strict=True):
-            row[mark.chosen(text, row).to(row.device)] += known["bias"]
+            row[mark.boosted_tokens(text, row).to(row.device)] += known["bias"]
         return scores
 
-    return rule
+    return process

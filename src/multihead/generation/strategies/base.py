@@ -1,4 +1,4 @@
-"""One prompt that is being continued: its settings, its rules, when it ends, and what came out."""
+"""Generation job: one prompt, its logits processors, stopping criteria, token selection and results."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from ...runtime.runner import DecoderModel
 from ...runtime.step_output import NO_TOKEN, NOT_FINITE, NOT_FINITE_ERROR, argmax_tokens
 from ..config import GenerationConfig
 from ..engine.sequence import ForwardRequest, ForwardResult, GenerationSequence, Request
-from ..logits.dola import contrasted, early_layers
-from ..logits.grammar import Structure
-from ..logits.processors import Allowed, Rule, bans_alone, first_rules, last_rules
-from ..logits.top_candidates import Candidates, drawn, on_cpu
+from ..logits.dola import contrast_layers, early_layers
+from ..logits.grammar import TextGrammar
+from ..logits.processors import Allowed, LogitsProcessor, logits_processors, only_banned_tokens, sampling_processors
+from ..logits.top_candidates import Candidates, on_cpu, sample_candidates
 
 T = TypeVar("T")
-AHEAD = 7  # tokens that are read after the next one, at most
-Stop = Callable[[Tensor, Tensor], Any]  # ids (branches, length), scores -> whether each ends
+MAX_LOOKAHEAD = 7  # tokens after the next one that one call of a runner may compute
+StoppingCriterion = Callable[[Tensor, Tensor], Any]  # ids (sequences, length), scores -> whether each sequence ends
 
 
-class Decodes(Protocol):
+class TextDecoder(Protocol):
     def decode(self, ids: Any, skip_special_tokens: bool = False) -> str: ...
 
 
 @dataclass(frozen=True)
 class Assistant:
-    """A draft model, its tokenizer where that is another, and the source that it reads for each prompt."""
+    """A draft model. `tokenizer`: its own, if it differs. `encode`: number of a prompt -> the encoded source."""
 
     model: DecoderModel
     tokenizer: Any = None
@@ -42,28 +42,30 @@ class Assistant:
 
 @dataclass(frozen=True)
 class Extras:
-    """What a caller adds to a config: code, not numbers.
+    """Callables and objects of a caller, which a GenerationConfig cannot hold.
 
     Args:
-        processors: (ids (branches, length), scores) -> scores. stops: (ids, scores) -> whether each branch ends.
-        allowed: (number of the prompt, ids (length,)) -> tokens that may follow, a tensor too.
-        tokenizer: for stop strings. negative: tokens of each prompt's opposite, for guidance.
+        processors: (ids (sequences, length), scores) -> scores. stops: (ids, scores) -> whether each sequence ends.
+        allowed: (number of the prompt, ids (length,)) -> tokens that may follow, a list or a tensor.
+        tokenizer: for stop strings. negative: tokens of each prompt's negative prompt, for guidance.
         assistant: a draft model.
     """
 
     processors: Sequence[Callable[[Tensor, Tensor], Tensor]] = ()
-    stops: Sequence[Stop] = ()
+    stops: Sequence[StoppingCriterion] = ()
     allowed: Callable[[int, Tensor], Iterable[int]] | None = None
-    tokenizer: Decodes | None = None
+    tokenizer: TextDecoder | None = None
     negative: Sequence[Sequence[int]] | None = None
     assistant: Assistant | None = None
 
 
 @dataclass
-class Chosen:
-    """A token a branch; scores (branches, vocabulary) that it was chosen by and what these were before the rules.
+class NextTokens:
+    """The next token of each sequence.
 
-    Neither is there where the likeliest tokens alone were asked for, which is where nobody wants to see them.
+    Args:
+        scores, logits: (sequences, vocabulary), after and before the logits processors; None where a shortcut selected
+            the tokens without computing all scores.
     """
 
     tokens: list[int]
@@ -73,10 +75,11 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A continuation that has ended.
+    """A finished continuation of beam search.
 
     Args:
-        tokens: new ones. beams: which beam each was chosen in. score: log-probability over length ** length_penalty.
+        tokens: new tokens. beams: the beam that each token was selected in.
+        score: log-probability over length ** length_penalty.
     """
 
     tokens: tuple[int, ...]
@@ -85,8 +88,8 @@ class Hypothesis:
 
 
 @dataclass
-class Shown:
-    """What a step shows: a row for each branch of the job, None for those that have ended."""
+class StepRecord:
+    """What a decode step keeps for the output: a row for each sequence that is still open; `numbers` says which."""
 
     numbers: tuple[int, ...]
     scores: Tensor
@@ -94,13 +97,14 @@ class Shown:
     records: list[OutputCapture] = field(default_factory=list)
 
 
-class Job:
+class GenerationJob:
     """One prompt and its continuations.
 
     Args:
-        number: of the prompt. limit: most tokens in all. source: tokens that the text is made of.
-        structure: the text's form. listener: called with every new token of the first continuation.
-        tied: whether word scores use the word embeddings themselves.
+        number: of the prompt in its batch. limit: most tokens, prompt included.
+        source: tokens of the encoder's input, or of the prompt.
+        grammar: constrains the text. on_token: called with every new token of the first continuation.
+        tied: whether the head uses the token embeddings.
     """
 
     def __init__(
@@ -113,76 +117,82 @@ class Job:
         encoder_output: EncoderOutput | None = None,
         source: Sequence[int] = (),
         extras: Extras = Extras(),
-        structure: Structure | None = None,
-        listener: Callable[[int], None] | None = None,
+        grammar: TextGrammar | None = None,
+        on_token: Callable[[int], None] | None = None,
         device: torch.device | None = None,
         tied: bool = False,
     ) -> None:
         self.prompt, self.config, self.limit, self.number = list(prompt), config, limit, number
-        self.encoder_output, self.extras, self.listener = encoder_output, extras, listener
+        self.encoder_output, self.extras, self.on_token = encoder_output, extras, on_token
         allowed = extras.allowed
         follow: Allowed | None = None if allowed is None else lambda ids: allowed(number, ids)
-        first = len(prompt) == 1 and config.forced_bos_token_id is not None  # comes before the text
-        form = None if structure is None else structure.rule(len(prompt) + first)
-        self.first: list[Rule] = first_rules(
-            config, len(prompt), limit, source, allowed=follow, form=form, own=extras.processors
+        first = (
+            len(prompt) == 1 and config.forced_bos_token_id is not None
+        )  # the forced token comes before the constrained text
+        text_form = None if grammar is None else grammar.processor(len(prompt) + first)
+        self.fixed_processors: list[LogitsProcessor] = logits_processors(
+            config, len(prompt), limit, source, allowed=follow, grammar=text_form, own=extras.processors
         )
-        self.rules = [*self.first, *last_rules(config)]
-        alone = not (extras.processors or extras.stops or allowed)  # code of a caller's must see all scores, once
+        self.processors = [*self.fixed_processors, *sampling_processors(config)]
+        # A caller's code must see all scores, once a step.
+        alone = not (extras.processors or extras.stops or allowed)
         self.candidates = Candidates.of(config) if alone else None
         self.generator: torch.Generator | None = None
         self.device = device or torch.device("cpu")
         if config.seed is not None:
-            self.generator = torch.Generator().manual_seed(config.seed + number)  # on any device the same numbers
+            self.generator = torch.Generator().manual_seed(
+                config.seed + number
+            )  # a CPU generator: the same numbers on any device
         self.tied = tied
-        self.shows = bool(
+        self.records_steps = bool(
             config.output_scores or config.output_logits or config.output_attentions or config.output_hidden_states
-        )  # whether somebody wants to see the steps
-        self.plain = config.dola_layers is None and config.guidance_scale in (None, 1.0)
-        self.began = time.monotonic()
-        self.reads: list[ForwardRequest] = []  # what was asked for last
+        )
+        self.uses_raw_logits = config.dola_layers is None and config.guidance_scale in (None, 1.0)
+        self.start_time = time.monotonic()
+        self.forwards: list[ForwardRequest] = []  # of the current step
         self.results: list[list[int]] = []  # new tokens of each continuation
         self.finished: list[Hypothesis] = []  # of beam search
-        self.steps: list[Shown] = []
+        self.steps: list[StepRecord] = []
 
     def begin(self, request: Request) -> GenerationSequence:
-        """The branch that reads the prompt, and its twin that does not know it, where guidance asks for one."""
-        branch = request.open_sequence(self.prompt, self.encoder_output)
+        """Open the sequence of the prompt, and that of the negative prompt for classifier-free guidance."""
+        sequence = request.open_sequence(self.prompt, self.encoder_output)
         if self.config.guidance_scale not in (None, 1.0):
             negative = self.extras.negative
-            branch.negative = request.open_sequence(
+            sequence.negative = request.open_sequence(
                 self.prompt[-1:] if negative is None else negative[self.number], self.encoder_output
             )
-        return branch
+        return sequence
 
-    def wishes(self, branches: Sequence[GenerationSequence], wanted: int = 1) -> list[ForwardRequest]:
-        """What to read for the scores that follow each of the last `wanted` tokens of some branches."""
+    def forward_requests(self, sequences: Sequence[GenerationSequence], wanted: int = 1) -> list[ForwardRequest]:
+        """Return requests for the logits after the last `wanted` tokens of each sequence, negative ones last."""
         config = self.config
         shown = config.output_hidden_states or config.output_attentions
         deep = config.output_hidden_states or config.dola_layers is not None
-        both = [*branches, *(branch.negative for branch in branches if branch.negative is not None)]
-        self.reads = []
-        for branch in both:
+        both = [*sequences, *(sequence.negative for sequence in sequences if sequence.negative is not None)]
+        self.forwards = []
+        for sequence in both:
             hidden: list[Tensor] | None = [] if deep else None
             seen: tuple[Any, Any] = ([], []) if config.output_attentions else (None, None)
             record = OutputCapture(hidden, *seen) if deep or shown else None
-            states = branch.num_unread if shown else 0  # who wants to see a pass wants all of it
-            self.reads.append(ForwardRequest(branch, wanted, states, record))
-        return self.reads
+            states = sequence.num_unread if shown else 0  # the output shows all tokens of a pass
+            self.forwards.append(ForwardRequest(sequence, wanted, states, record))
+        return self.forwards
 
-    def look_ahead(self, branches: Sequence[GenerationSequence], read: ForwardRequest) -> None:
-        """Lets tokens be read after the next one, where they are the likeliest whatever comes."""
-        runner, size = branches[0].runner, len(branches[0].tokens)
-        if runner.max_steps == 1 or len(branches) > 1 or not self.plain or self.config.stops or self.config.max_time:
+    def add_lookahead(self, sequences: Sequence[GenerationSequence], forward: ForwardRequest) -> None:
+        """Allow a runner several greedy steps at once, where no processor but fixed bans could change their tokens."""
+        runner, size = sequences[0].runner, len(sequences[0].tokens)
+        alone = len(sequences) == 1 and self.uses_raw_logits and not self.config.stops and not self.config.max_time
+        if not alone or runner.max_steps == 1:
             return
         longest = runner.max_length
-        room = AHEAD if longest is None else min(AHEAD, longest - size - 1)
-        read.max_lookahead = next((n for n in range(-1, room) if self.bans(size + 1 + n) != []), room)
-        read.lookahead, read.stop_tokens = min(read.max_lookahead, self.limit - size - 1), self.config.ends
+        room = MAX_LOOKAHEAD if longest is None else min(MAX_LOOKAHEAD, longest - size - 1)
+        forward.max_lookahead = next((n for n in range(-1, room) if self.banned_tokens(size + 1 + n) != []), room)
+        forward.lookahead, forward.stop_tokens = min(forward.max_lookahead, self.limit - size - 1), self.config.ends
 
-    def logits(self, readings: Sequence[ForwardResult]) -> Tensor:
-        """Scores (rows, vocabulary) of what `wishes` asked for, against early layers' and twins' where so set."""
-        scores = joined([reading.logits for reading in readings])
+    def logits(self, results: Sequence[ForwardResult]) -> Tensor:
+        """Return logits (rows, vocabulary) of the requests, after DoLa and classifier-free guidance if on."""
+        scores = concat_rows([result.logits for result in results])
         if self.config.dola_layers is not None:
             scores = self._against_early_layers(scores)
         scale = self.config.guidance_scale
@@ -192,111 +202,118 @@ class Job:
         return other + scale * (own - other)
 
     def _against_early_layers(self, scores: Tensor) -> Tensor:
-        model = self.reads[0].sequence.runner.model
-        hidden = [read.record.hidden for read in self.reads if read.record is not None]
-        wanted = self.reads[0].num_logits
-        layers = [torch.cat([states[-wanted:] for states in each]) for each in zip(*map(some, hidden), strict=True)]
+        model = self.forwards[0].sequence.runner.model
+        hidden = [forward.record.hidden for forward in self.forwards if forward.record is not None]
+        wanted = self.forwards[0].num_logits
+        layers = [torch.cat([states[-wanted:] for states in each]) for each in zip(*map(not_none, hidden), strict=True)]
         chosen = early_layers(self.config.dola_layers, len(layers) - 1, self.tied)
         with torch.inference_mode():
-            return contrasted(scores, [model.score(layers[i]).float() for i in chosen])
+            return contrast_layers(scores, [model.score(layers[i]).float() for i in chosen])
 
-    def ruled(self, histories: Sequence[Sequence[int]], scores: Tensor) -> Tensor:
-        for rule in self.rules:
-            scores = rule(histories, scores)
-        if self.extras.processors:  # which may say by infinity that a token must come
+    def process_logits(self, histories: Sequence[Sequence[int]], scores: Tensor) -> Tensor:
+        """Return scores (sequences, vocabulary) after all logits processors. `histories`: tokens of each sequence."""
+        for processor in self.processors:
+            scores = processor(histories, scores)
+        if self.extras.processors:  # a caller may force a token by plus infinity
             scores = scores.clamp(max=torch.finfo(scores.dtype).max)
         return scores
 
-    def bans(self, length: int) -> list[int] | None:
-        """Tokens that may not follow so many, where all that is wanted are the likeliest others; else None."""
-        if self.config.do_sample or self.extras.stops or self.shows:
+    def banned_tokens(self, length: int) -> list[int] | None:
+        """Return the tokens banned after `length` tokens; None where bans and argmax do not decide the next token."""
+        if self.config.do_sample or self.extras.stops or self.records_steps:
             return None
-        return bans_alone(self.rules, length)
+        return only_banned_tokens(self.processors, length)
 
-    def next(self, branches: Sequence[GenerationSequence], readings: Sequence[ForwardResult]) -> list[Chosen]:
-        """The next token of each branch, from what `wishes` asked for; the first reading may be for all branches.
+    def next_tokens(
+        self, sequences: Sequence[GenerationSequence], results: Sequence[ForwardResult]
+    ) -> list[NextTokens]:
+        """Return the next tokens of all sequences, for one step or for each step of a lookahead.
 
-        What was read ahead gives several in a row.
+        Args:
+            results: of the requests; in the first step that of the prompt alone serves all sequences.
 
         Raises:
-            NoContinuation: all tokens are banned. ScoresNotFinite: the model knows no scores.
+            NoContinuation: all tokens are banned. ScoresNotFinite: logits are NaN or infinite.
         """
-        bans = self.bans(len(branches[0].tokens))
-        if bans is not None and self.plain:
-            if self.reads[0].max_lookahead > 0 and len(following := readings[0].argmax_steps) > 1:
-                return [Chosen(self._checked([token])) for token in following]
-            found = [token for reading in readings for token in reading.argmax(bans)]
-            return [Chosen(self._checked(found * (len(branches) // len(found))))]
-        draws = self._drawn(branches, readings)
+        banned_tokens = self.banned_tokens(len(sequences[0].tokens))
+        if banned_tokens is not None and self.uses_raw_logits:
+            if self.forwards[0].max_lookahead > 0 and len(following := results[0].argmax_steps) > 1:
+                return [NextTokens(self._check_tokens([token])) for token in following]
+            found = [token for result in results for token in result.argmax(banned_tokens)]
+            return [NextTokens(self._check_tokens(found * (len(sequences) // len(found))))]
+        draws = self._sample_candidates(sequences, results)
         if draws is not None:
-            return [Chosen(draws)]
-        logits = self.logits(readings).expand(len(branches), -1)
-        if bans is not None:
-            return [Chosen(self._checked(argmax_tokens(logits, bans).tolist()))]
-        scores = self.ruled([branch.tokens for branch in branches], logits)
-        return [Chosen(self.choose(scores), scores, logits)]
+            return [NextTokens(draws)]
+        logits = self.logits(results).expand(len(sequences), -1)
+        if banned_tokens is not None:
+            return [NextTokens(self._check_tokens(argmax_tokens(logits, banned_tokens).tolist()))]
+        scores = self.process_logits([sequence.tokens for sequence in sequences], logits)
+        return [NextTokens(self.select_tokens(scores), scores, logits)]
 
-    def _drawn(self, branches: Sequence[GenerationSequence], readings: Sequence[ForwardResult]) -> list[int] | None:
-        """A draw for each branch from the likeliest tokens, where no others may come; else None."""
+    def _sample_candidates(
+        self, sequences: Sequence[GenerationSequence], results: Sequence[ForwardResult]
+    ) -> list[int] | None:
+        """Sample from the most likely tokens alone; None where other tokens may be sampled too."""
         source = self.candidates
-        if source is None or self.shows:
+        if source is None or self.records_steps:
             return None
-        banned = bans_alone(self.first, len(branches[0].tokens))
-        if banned is not None and self.plain:
-            each = [reading.top_candidates(source, banned) for reading in readings]
+        banned = only_banned_tokens(self.fixed_processors, len(sequences[0].tokens))
+        if banned is not None and self.uses_raw_logits:
+            each = [result.top_candidates(source, banned) for result in results]
         else:
-            scores, histories = self.logits(readings), [branch.tokens for branch in branches]
-            for rule in self.first:
-                scores = rule(histories[: len(scores)], scores)
+            scores, histories = self.logits(results), [sequence.tokens for sequence in sequences]
+            for processor in self.fixed_processors:
+                scores = processor(histories[: len(scores)], scores)
             each = [on_cpu(source.find(scores, ()))]
         found = [one for one in each if one is not None]
         if len(found) < len(each):
             return None
-        values, tokens = (joined(part) for part in zip(*found, strict=True))
+        values, tokens = (concat_rows(part) for part in zip(*found, strict=True))
         if bool((values[:, 0] == -torch.inf).any()):
-            self._checked([NO_TOKEN])
-        words = readings[0].output.logits.shape[1]
-        chances = source.chances(values, words)
-        if chances is None:
+            self._check_tokens([NO_TOKEN])
+        words = results[0].output.logits.shape[1]
+        probabilities = source.probabilities(values, words)
+        if probabilities is None:
             return None
-        rows = len(branches)
-        alike = self.device.type == "cpu"
-        return drawn(chances.expand(rows, -1), tokens.expand(rows, -1), words, self.generator, alike)
+        rows = len(sequences)
+        alike = self.device.type == "cpu"  # then the draws are those of torch.multinomial over all tokens
+        return sample_candidates(probabilities.expand(rows, -1), tokens.expand(rows, -1), words, self.generator, alike)
 
-    def _checked(self, tokens: list[int]) -> list[int]:
+    def _check_tokens(self, tokens: list[int]) -> list[int]:
+        """Return tokens. Raises ScoresNotFinite, NoContinuation for the marks of `runtime.step_output`."""
         if NOT_FINITE in tokens:
             raise ScoresNotFinite(f"Prompt {self.number}: {NOT_FINITE_ERROR}")
         if NO_TOKEN in tokens:
             raise NoContinuation(f"Prompt {self.number}: no token may come next; the rules together ban every one.")
         return tokens
 
-    def choose(self, scores: Tensor) -> list[int]:
-        """The next token of each branch. Raises NoContinuation where all tokens are banned."""
-        best = self._checked(argmax_tokens(scores).tolist())
+    def select_tokens(self, scores: Tensor) -> list[int]:
+        """Return the argmax or a sampled token of each row of scores. Raises NoContinuation, ScoresNotFinite."""
+        best = self._check_tokens(argmax_tokens(scores).tolist())
         if not self.config.do_sample:
             return best
-        return self.draw(scores.softmax(-1)).flatten().tolist()
+        return self.sample(scores.softmax(-1)).flatten().tolist()
 
-    def draw(self, chances: Tensor, count: int = 1) -> Tensor:
-        """Places of so many draws from chances (..., vocabulary): (..., count)."""
-        chances = chances if self.generator is None else chances.cpu()
-        return torch.multinomial(chances, count, generator=self.generator)
+    def sample(self, probabilities: Tensor, count: int = 1) -> Tensor:
+        """Sample `count` indices without replacement from probabilities (..., vocabulary): (..., count)."""
+        probabilities = probabilities if self.generator is None else probabilities.cpu()
+        return torch.multinomial(probabilities, count, generator=self.generator)
 
-    def ended(self, branches: Sequence[Sequence[int]], scores: Tensor | None) -> list[bool]:
-        """Whether each of some texts, all equally long, has ended with its last token."""
-        late = self.config.max_time is not None and time.monotonic() - self.began > self.config.max_time
-        full, ends = len(branches[0]) >= self.limit, self.config.ends
-        out = [late or full or tokens[-1] in ends for tokens in branches]
+    def are_finished(self, sequences: Sequence[Sequence[int]], scores: Tensor | None) -> list[bool]:
+        """Return whether each of some equally long token lists is finished. `scores`: of their last tokens."""
+        late = self.config.max_time is not None and time.monotonic() - self.start_time > self.config.max_time
+        full, ends = len(sequences[0]) >= self.limit, self.config.ends
+        out = [late or full or tokens[-1] in ends for tokens in sequences]
         if self.config.stops:
-            out = [end or self._stopped(tokens) for end, tokens in zip(out, branches, strict=True)]
+            out = [end or self._ends_with_stop_string(tokens) for end, tokens in zip(out, sequences, strict=True)]
         if self.extras.stops:
-            ids = torch.tensor([list(tokens) for tokens in branches], device=self.device)
+            ids = torch.tensor([list(tokens) for tokens in sequences], device=self.device)
             for stop in self.extras.stops:
-                says = torch.as_tensor(stop(ids, some(scores))).flatten().expand(len(out)).tolist()
-                out = [end or said for end, said in zip(out, says, strict=True)]
+                ends_now = torch.as_tensor(stop(ids, not_none(scores))).flatten().expand(len(out)).tolist()
+                out = [end or now for end, now in zip(out, ends_now, strict=True)]
         return out
 
-    def _stopped(self, tokens: Sequence[int]) -> bool:
+    def _ends_with_stop_string(self, tokens: Sequence[int]) -> bool:
         """Whether the last token completes a stop string."""
         decode = self.extras.tokenizer.decode  # type: ignore[union-attr]
         longest = max(map(len, self.config.stops))
@@ -306,23 +323,26 @@ class Job:
         known = len(list(alike))  # an unfinished character before may be another one now
         return any(stop in after[max(known - len(stop) + 1, 0) :] for stop in self.config.stops)
 
-    def show(self, numbers: Sequence[int], scores: Tensor, logits: Tensor, reads: Sequence[ForwardRequest]) -> None:
-        """Keeps what a step shows, where somebody wants to see it."""
-        if self.shows:
-            records = [read.record for read in reads if read.record is not None]
-            self.steps.append(Shown(tuple(numbers), scores, logits, records))
+    def record_step(
+        self, numbers: Sequence[int], scores: Tensor, logits: Tensor, forwards: Sequence[ForwardRequest]
+    ) -> None:
+        """Keep a step's scores, logits and captures, if the output asks for any of them."""
+        if self.records_steps:
+            records = [forward.record for forward in forwards if forward.record is not None]
+            self.steps.append(StepRecord(tuple(numbers), scores, logits, records))
 
     def uniform(self) -> float:
-        """A number between 0 and 1."""
+        """Sample a number between 0 and 1."""
         return float(torch.rand((), generator=self.generator))
 
-    def say(self, token: int) -> None:
-        if self.listener is not None:
-            self.listener(token)
+    def emit_token(self, token: int) -> None:
+        """Pass a token of the first continuation to the streamer."""
+        if self.on_token is not None:
+            self.on_token(token)
 
 
-def joined(parts: Sequence[Tensor]) -> Tensor:
-    """Rows under one another; nothing is moved where they lie so already."""
+def concat_rows(parts: Sequence[Tensor]) -> Tensor:
+    """Concatenate tensors (rows, width) by rows; a view where they already are neighbours in memory."""
     first, place = parts[0], parts[0].data_ptr()
     held = first.untyped_storage().data_ptr()
     for part in parts:
@@ -332,6 +352,6 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
     return first.as_strided((sum(map(len, parts)), first.shape[1]), first.stride()) if len(parts) > 1 else first
 
 
-def some(value: T | None) -> T:
+def not_none(value: T | None) -> T:
     assert value is not None
     return value

@@ -1,7 +1,8 @@
-"""Beam search: the likeliest continuations as wholes (Graves, 2012, arXiv:1211.3711), in diverse groups if asked for.
+"""Beam search (Graves, 2012, arXiv:1211.3711), diverse beam groups and constrained beams.
 
-Every group (Vijayakumar et al., 2016, arXiv:1610.02424) keeps as many running beams as finished ones; groups choose one
-after another, and a token that earlier ones chose in the same step costs `diversity_penalty` each time.
+Each group of diverse beam search (Vijayakumar et al., 2016, arXiv:1610.02424) keeps as many finished as running beams.
+Groups select one after another, and a token costs `diversity_penalty` for each time that an earlier group selected
+it in the same step.
 """
 
 from __future__ import annotations
@@ -13,33 +14,33 @@ from torch import Tensor
 
 from ...errors import NoContinuation
 from ..engine.sequence import ForwardRequest, ForwardResult, GenerationSequence, Request, Strategy
-from ..logits.constraints import Progress
-from .base import Hypothesis, Job
+from ..logits.constraints import ConstraintProgress
+from .base import GenerationJob, Hypothesis
 
-BLOCK = 128  # scores of which the highest is found first
-MOST = 64  # candidates of a beam that are found one by one
-OUT = -1.0e9  # a score that nothing real is below
+BLOCK = 128  # scores whose maximum `top_indices` computes first
+MAX_CANDIDATES = 64  # of a beam that a kernel finds without all scores
+LOWEST = -1.0e9  # below every real score
 
 
-class Group:
-    """Beams that compete with one another."""
+class BeamGroup:
+    """Beams that are ranked together."""
 
-    def __init__(self, job: Job, branches: Sequence[GenerationSequence], begin: int) -> None:
-        self.job, self.branches, self.begin = job, list(branches), begin
-        self.size = len(branches)
-        self.sums = [0.0] + [OUT] * (self.size - 1)  # all begin alike: only the first one is asked
+    def __init__(self, job: GenerationJob, sequences: Sequence[GenerationSequence], begin: int) -> None:
+        self.job, self.sequences, self.begin = job, list(sequences), begin
+        self.size = len(sequences)
+        self.sums = [0.0] + [LOWEST] * (self.size - 1)  # all beams start equal, so only the first one counts
         self.paths: list[tuple[int, ...]] = [()] * self.size
         self.finished: list[Hypothesis] = []
-        self.hopeful = True  # whether a running beam may still better the finished ones
+        self.hopeful = True  # whether a running beam may still become better than a finished one
         self.done = False
 
     @property
-    def keep(self) -> int:
-        """Candidates a step: enough that as many as there are beams go on, whatever ends."""
+    def num_candidates(self) -> int:
+        """Candidates a step, enough that `size` beams go on even if others end."""
         return max(2, 1 + len(self.job.config.ends)) * self.size
 
     def choose(self, scores: Tensor) -> list[int]:
-        """Takes a step over processed log-probabilities (beams, vocabulary); the tokens that the beams go on with."""
+        """Advance by processed log-probabilities (beams, vocabulary); return the token that each beam goes on with."""
         total = scores.cpu() + torch.tensor(self.sums)[:, None]
         index = self.candidates(total)
         if not len(index):
@@ -50,47 +51,47 @@ class Group:
         return self.take(values, (index // words).tolist(), (index % words).tolist(), scores)
 
     def choose_highest(self, found: Sequence[tuple[list[float], list[int]]]) -> list[int]:
-        """The same of the highest log-probabilities of each beam, at least `keep`, best first, and their tokens."""
+        """Advance by the top log-probabilities of each beam and their tokens, best first, `num_candidates` at least."""
         candidates = [
             (value + before, -beam, -token)
             for beam, (before, (values, tokens)) in enumerate(zip(self.sums, found, strict=True))
             for value, token in zip(values, tokens, strict=True)
         ]
-        best = sorted(candidates, reverse=True)[: self.keep]
+        best = sorted(candidates, reverse=True)[: self.num_candidates]
         values, parents, tokens = [v for v, _, _ in best], [-p for _, p, _ in best], [-t for _, _, t in best]
         return self.take(values, parents, tokens, None)
 
     def take(
         self, values: Sequence[float], parents: Sequence[int], tokens: Sequence[int], scores: Tensor | None
     ) -> list[int]:
-        """Goes on with some of these candidates, best first: their summed scores, beams and tokens."""
-        texts = [[*self.branches[p].tokens, t] for p, t in zip(parents, tokens, strict=True)]
-        ended = self.job.ended(texts, scores)
+        """Advance with some of the candidates, best first: their summed scores, parent beams and tokens."""
+        texts = [[*self.sequences[p].tokens, t] for p, t in zip(parents, tokens, strict=True)]
+        ended = self.job.are_finished(texts, scores)
         paths = [(*self.paths[p], self.begin + p) for p in parents]
-        running = [value + OUT if end else value for value, end in zip(values, ended, strict=True)]
+        running = [value + LOWEST if end else value for value, end in zip(values, ended, strict=True)]
         self._collect(values, self.complete(values, ended), texts, paths)
-        order = self.kept(running)
+        order = self.select(running)
         self.sums, self.paths = [running[i] for i in order], [paths[i] for i in order]
-        self.branches = forked(self.branches, [parents[i] for i in order])
+        self.sequences = fork_sequences(self.sequences, [parents[i] for i in order])
         chosen = [tokens[i] for i in order]
-        for branch, token in zip(self.branches, chosen, strict=True):
-            branch.append(token)
+        for sequence, token in zip(self.sequences, chosen, strict=True):
+            sequence.append(token)
         self._judge(all(ended) or not order)
         return chosen
 
     def candidates(self, total: Tensor) -> Tensor:
-        """The best of summed scores (beams, vocabulary), or a draw of them: indices into all, best first."""
+        """Return indices into the flattened summed scores (beams, vocabulary): the best in order, or sampled ones."""
         total = total.flatten()
         if self.job.config.do_sample:
-            return self.job.draw(total.softmax(-1), self.keep)
-        return best(total, min(self.keep, len(total)))
+            return self.job.sample(total.softmax(-1), self.num_candidates)
+        return top_indices(total, min(self.num_candidates, len(total)))
 
     def complete(self, values: Sequence[float], ended: Sequence[bool]) -> list[int]:
-        """Candidates that are results: of the best, as many as there are beams, those that have ended."""
-        return [i for i in range(self.size) if ended[i] and values[i] > OUT]
+        """Return the candidates that become hypotheses: those of the best `size` that have ended."""
+        return [i for i in range(self.size) if ended[i] and values[i] > LOWEST]
 
-    def kept(self, running: Sequence[float]) -> list[int]:
-        """Candidates that go on, best first."""
+    def select(self, running: Sequence[float]) -> list[int]:
+        """Return the candidates that go on, best first."""
         return sorted(range(len(running)), key=running.__getitem__, reverse=True)[: self.size]
 
     def _collect(
@@ -100,7 +101,7 @@ class Group:
         texts: Sequence[list[int]],
         paths: Sequence[tuple[int, ...]],
     ) -> None:
-        """Takes in results."""
+        """Add hypotheses, and keep the best `size`."""
         full = len(self.finished) == self.size and self.job.config.early_stopping is True
         if full or not self.hopeful:
             return
@@ -116,9 +117,9 @@ class Group:
         return 1.0 if given is None else given
 
     def _judge(self, stuck: bool) -> None:
-        """Whether to go on: `stuck` when no candidate can."""
+        """Decide whether the group is done. `stuck`: no candidate can go on."""
         config, prompt = self.job.config, len(self.job.prompt)
-        length = len(self.branches[0].tokens) - prompt if self.branches else 1
+        length = len(self.sequences[0].tokens) - prompt if self.sequences else 1
         if config.early_stopping == "never" and self.penalty > 0:
             length = self.job.limit - prompt
         full = len(self.finished) == self.size
@@ -128,32 +129,32 @@ class Group:
         self.done = stuck or not self.hopeful or (full and config.early_stopping is True)
 
     def close(self) -> None:
-        for branch in self.branches:
-            branch.close()
-        self.branches = []
+        for sequence in self.sequences:
+            sequence.close()
+        self.sequences = []
 
 
-class Constrained(Group):
-    """Beams that must come to hold some words (Post & Vilar, 2018, arXiv:1804.06609).
+class ConstrainedBeamGroup(BeamGroup):
+    """Beams that must contain given words (Post & Vilar, 2018, arXiv:1804.06609).
 
-    Beside the likeliest candidates each beam has those that bring its words further. Places go to candidates in turns,
-    by how many tokens of the words are still needed, so that a text with more of them need not be likelier than one
-    with fewer. A candidate that could no longer hold all words by the end is none.
+    Tokens that advance a word are candidates beside the most likely ones. Beams are assigned in turns to banks of
+    candidates with equally many missing tokens, so that a text with more of its words need not be more likely than one
+    with fewer. A candidate that can no longer contain all words within the length limit is dropped.
     """
 
-    def __init__(self, job: Job, branches: Sequence[GenerationSequence], begin: int) -> None:
-        super().__init__(job, branches, begin)
-        self.progress = [Progress(job.config.required)] * self.size
-        self.next: list[Progress] = []  # of the candidates of a step
+    def __init__(self, job: GenerationJob, sequences: Sequence[GenerationSequence], begin: int) -> None:
+        super().__init__(job, sequences, begin)
+        self.progress = [ConstraintProgress(job.config.required)] * self.size
+        self.next: list[ConstraintProgress] = []  # of the candidates of a step
 
     def candidates(self, total: Tensor) -> Tensor:
         words = total.shape[1]
         found = set(super().candidates(total).tolist())
         for beam, progress in enumerate(self.progress):
             found |= {beam * words + token for token in progress.next_tokens if token < words}
-        room = self.job.limit - len(self.branches[0].tokens) - 1 - (self.job.config.forced_eos_token_id is not None)
+        room = self.job.limit - len(self.sequences[0].tokens) - 1 - (self.job.config.forced_eos_token_id is not None)
         values = total.flatten()
-        order = sorted((i for i in found if values[i] > OUT), key=lambda i: (-float(values[i]), i))
+        order = sorted((i for i in found if values[i] > LOWEST), key=lambda i: (-float(values[i]), i))
         steps = [(i, self.progress[i // words].advance(i % words)) for i in order]
         steps = [(i, after) for i, after in steps if after.needed <= max(room, 0)]
         self.next = [after for _, after in steps]
@@ -162,10 +163,10 @@ class Constrained(Group):
     def complete(self, values: Sequence[float], ended: Sequence[bool]) -> list[int]:
         return [i for i, end in enumerate(ended) if end and not self.next[i].left][: self.size]
 
-    def kept(self, running: Sequence[float]) -> list[int]:
+    def select(self, running: Sequence[float]) -> list[int]:
         banks: dict[int, list[int]] = {}
         for i in sorted(range(len(running)), key=running.__getitem__, reverse=True):
-            if running[i] > OUT:
+            if running[i] > LOWEST:
                 banks.setdefault(self.next[i].needed, []).append(i)
         turns = [(turn, needed, i) for needed, bank in banks.items() for turn, i in enumerate(bank)]
         order = [i for _, _, i in sorted(turns)[: self.size]]
@@ -173,41 +174,43 @@ class Constrained(Group):
         return order
 
 
-def forked(branches: Sequence[GenerationSequence], parents: Sequence[int]) -> list[GenerationSequence]:
-    """A branch for each parent named: the parent itself, then forks of it; parents that are not named are closed."""
+def fork_sequences(sequences: Sequence[GenerationSequence], parents: Sequence[int]) -> list[GenerationSequence]:
+    """Return a sequence for each parent index: the parent itself at first, then forks. Close all other sequences."""
     made, used = [], set[int]()
     for parent in parents:
-        made.append(branches[parent].fork() if parent in used else branches[parent])
+        made.append(sequences[parent].fork() if parent in used else sequences[parent])
         used.add(parent)
-    for number, branch in enumerate(branches):
+    for number, sequence in enumerate(sequences):
         if number not in used:
-            branch.close()
+            sequence.close()
     return made
 
 
-def beamed(request: Request, job: Job) -> Strategy:
-    """The best `num_return_sequences` of `num_beams` continuations."""
+def beam_search(request: Request, job: GenerationJob) -> Strategy:
+    """Continue a prompt with `num_beams` beams and keep the best `num_return_sequences`."""
     count, groups = job.config.num_beams or 1, job.config.num_beam_groups or 1
     first = job.begin(request)
-    reads = job.wishes([first])
-    readings = yield reads
-    readings, reads = readings * count if job.plain else readings, reads[:1] * count  # all beams begin alike
+    forwards = job.forward_requests([first])
+    results = yield forwards
+    # All beams start from the prompt's logits.
+    results = results * count if job.uses_raw_logits else results
+    forwards = forwards[:1] * count
     beams = [first, *(first.fork() for _ in range(count - 1))]
     size = count // groups
-    kind = Constrained if job.config.required else Group
+    kind = ConstrainedBeamGroup if job.config.required else BeamGroup
     parts = [kind(job, beams[begin : begin + size], begin) for begin in range(0, count, size)]
     while True:
         live = [part for part in parts if not part.done]
-        numbers = [part.begin + i for part in live for i in range(len(part.branches))]
-        step(job, live, numbers, readings, reads)
+        numbers = [part.begin + i for part in live for i in range(len(part.sequences))]
+        step_groups(job, live, numbers, results, forwards)
         for part in live:
             if part.done:
                 part.close()
-        branches = [branch for part in parts for branch in part.branches]
-        if not branches:
+        sequences = [sequence for part in parts for sequence in part.sequences]
+        if not sequences:
             break
-        reads = job.wishes(branches)
-        readings = yield reads
+        forwards = job.forward_requests(sequences)
+        results = yield forwards
     best = sorted((h for part in parts for h in part.finished), key=lambda h: -h.score)
     wanted = job.config.num_return_sequences or 1
     if len(best) < wanted:
@@ -219,56 +222,57 @@ def beamed(request: Request, job: Job) -> Strategy:
     job.results = [list(hypothesis.tokens) for hypothesis in job.finished]
 
 
-def step(
-    job: Job,
-    live: Sequence[Group],
+def step_groups(
+    job: GenerationJob,
+    live: Sequence[BeamGroup],
     numbers: Sequence[int],
-    readings: Sequence[ForwardResult],
-    reads: Sequence[ForwardRequest],
+    results: Sequence[ForwardResult],
+    forwards: Sequence[ForwardRequest],
 ) -> None:
-    """One step of all groups, one after another."""
-    branches = [branch for part in live for branch in part.branches]
-    if highest_alone(job, live, readings):
+    """Advance all groups by one token, one after another."""
+    sequences = [sequence for part in live for sequence in part.sequences]
+    if step_by_top_logprobs(job, live, results):
         return
-    logits = job.logits(readings).expand(len(branches), -1)
-    scores = job.ruled([branch.tokens for branch in branches], logits.log_softmax(-1))
+    logits = job.logits(results).expand(len(sequences), -1)
+    scores = job.process_logits([sequence.tokens for sequence in sequences], logits.log_softmax(-1))
     chosen: list[int] = []
     shown = []
     for part in live:
-        own, scores = scores[: len(part.branches)], scores[len(part.branches) :]
+        own, scores = scores[: len(part.sequences)], scores[len(part.sequences) :]
         if chosen and job.config.diversity_penalty:
             counts = torch.bincount(torch.tensor(chosen), minlength=own.shape[1]).to(own.device)
             own = own - job.config.diversity_penalty * counts
         shown.append(own)
         chosen += part.choose(own)
-    job.show(numbers, torch.cat(shown), logits, reads)
+    job.record_step(numbers, torch.cat(shown), logits, forwards)
 
 
-def highest_alone(job: Job, live: Sequence[Group], readings: Sequence[ForwardResult]) -> bool:
-    """Takes the step where the likeliest tokens that are not banned are all that it needs."""
-    if not job.plain:
+def step_by_top_logprobs(job: GenerationJob, live: Sequence[BeamGroup], results: Sequence[ForwardResult]) -> bool:
+    """Advance all groups by the top log-probabilities alone; return False where that is not enough."""
+    if not job.uses_raw_logits:
         return False
     apart = len(live) > 1 and job.config.diversity_penalty
-    if apart or any(type(part) is not Group for part in live):
+    if apart or any(type(part) is not BeamGroup for part in live):
         return False
-    bans = job.bans(len(live[0].branches[0].tokens))
-    if bans is None or live[0].keep > MOST:
+    banned_tokens = job.banned_tokens(len(live[0].sequences[0].tokens))
+    if banned_tokens is None or live[0].num_candidates > MAX_CANDIDATES:
         return False
-    found = [reading.top_logprobs(live[0].keep, bans) for reading in readings]
+    found = [result.top_logprobs(live[0].num_candidates, banned_tokens) for result in results]
     if any(each is None for each in found):
         return False
     begin = 0
     for part in live:
-        end = begin + len(part.branches)
+        end = begin + len(part.sequences)
         part.choose_highest([each for each in found[begin:end] if each is not None])
         begin = end
     return True
 
 
-def best(scores: Tensor, count: int) -> Tensor:
-    """Indices of the highest of many scores, highest first.
+def top_indices(scores: Tensor, count: int) -> Tensor:
+    """Return the indices of the highest scores, (count,), highest first.
 
-    They lie in the blocks whose maxima are the highest; finding these first is several times faster than one `topk`.
+    The highest scores are in the blocks with the highest maxima. Selecting those blocks first is several times faster
+    than one `topk` over all scores.
     """
     whole = len(scores) // BLOCK * BLOCK
     if whole < 8 * count * BLOCK or scores.device.type != "cpu":

@@ -1,38 +1,38 @@
-"""Token by token: the likeliest one, or a draw."""
+"""Greedy decoding and sampling."""
 
 from __future__ import annotations
 
 from ..engine.sequence import Request, Strategy
-from .base import Job
+from .base import GenerationJob
 
 
-def sampled(request: Request, job: Job) -> Strategy:
-    """Continues a prompt `num_return_sequences` times; the prompt is read once."""
+def sampling(request: Request, job: GenerationJob) -> Strategy:
+    """Continue a prompt `num_return_sequences` times; the prompt is read once."""
     count = job.config.num_return_sequences or 1
     job.results = [[] for _ in range(count)]
     first = job.begin(request)
-    reads = job.wishes([first])
-    readings = yield reads
-    reads = reads[:1] * count if job.shows else reads
-    numbers, branches = list(range(count)), [first, *[first.fork() for _ in range(1, count)]]
+    forwards = job.forward_requests([first])
+    results = yield forwards
+    forwards = forwards[:1] * count if job.records_steps else forwards
+    numbers, sequences = list(range(count)), [first, *[first.fork() for _ in range(1, count)]]
     while True:
-        for chosen in job.next(branches, readings):
+        for chosen in job.next_tokens(sequences, results):
             if chosen.scores is not None and chosen.logits is not None:
-                job.show(numbers, chosen.scores, chosen.logits, reads)
-            for number, branch, token in zip(numbers, branches, chosen.tokens, strict=True):
-                branch.append(token)
+                job.record_step(numbers, chosen.scores, chosen.logits, forwards)
+            for number, sequence, token in zip(numbers, sequences, chosen.tokens, strict=True):
+                sequence.append(token)
                 job.results[number].append(token)
             if numbers[0] == 0:
-                job.say(chosen.tokens[0])
-            ended = job.ended([branch.tokens for branch in branches], chosen.scores)
+                job.emit_token(chosen.tokens[0])
+            ended = job.are_finished([sequence.tokens for sequence in sequences], chosen.scores)
             if True in ended:
-                for branch, end in zip(branches, ended, strict=True):
+                for sequence, end in zip(sequences, ended, strict=True):
                     if end:
-                        branch.close()
+                        sequence.close()
                 numbers = [number for number, end in zip(numbers, ended, strict=True) if not end]
-                branches = [branch for branch, end in zip(branches, ended, strict=True) if not end]
-                if not branches:
+                sequences = [sequence for sequence, end in zip(sequences, ended, strict=True) if not end]
+                if not sequences:
                     return
-        reads = job.wishes(branches)
-        job.look_ahead(branches, reads[0])
-        readings = yield reads
+        forwards = job.forward_requests(sequences)
+        job.add_lookahead(sequences, forwards[0])
+        results = yield forwards

@@ -1,8 +1,8 @@
-"""Several tokens a pass: guesses are read together, and kept as far as the model itself would have said them.
+"""Speculative decoding: one pass verifies several draft tokens.
 
-Without draws the text is exactly the one without guesses. With draws a guess is kept with the probability min(1, p / q)
-of the model's and the guesser's own, else drawn anew from what p has more than q, so that the distribution is the
-model's (Leviathan et al., 2022, arXiv:2211.17192).
+Greedy decoding accepts a draft token if it is the model's own argmax, so the text stays exactly the same. Sampling
+accepts it with probability min(1, p / q) of the model's and the draft's distribution, else samples from the normalized
+positive part of p - q, so the distribution stays the model's (Leviathan et al., 2022, arXiv:2211.17192).
 """
 
 from __future__ import annotations
@@ -18,61 +18,61 @@ from torch import Tensor
 from ...nn.forward_context import EncoderOutput
 from ...runtime.runner import DecoderModel
 from ..engine.sequence import ForwardRequest, ForwardResult, GenerationSequence, Request, Strategy
-from .base import Job
+from .base import GenerationJob
 
-GUESSES = 20  # tokens that a draft guesses at once, at first
-SURE = 0.4  # a draft goes on while its tokens are at least so likely
-RUN = 2  # tokens of the longest run that is looked up
+NUM_DRAFT_TOKENS = 20  # of a draft model at once, at first
+MIN_CONFIDENCE = 0.4  # a draft model stops before a token with a smaller probability
+MAX_NGRAM = 2  # of prompt lookup, where the config has none
 
 
 @dataclass(frozen=True)
-class Guess:
-    """Tokens that may come next.
+class DraftTokens:
+    """Draft tokens.
 
     Args:
-        chances: (tokens, vocabulary), the distribution that each was drawn from; None where they were not drawn.
+        probabilities: (tokens, vocabulary), the distribution that each token was sampled from; None if not sampled.
     """
 
     tokens: list[int]
-    chances: Tensor | None = None
+    probabilities: Tensor | None = None
 
 
-Guessing = Generator[list[ForwardRequest], list[ForwardResult], Guess]
+Drafting = Generator[list[ForwardRequest], list[ForwardResult], DraftTokens]
 
 
-class Guesser(Protocol):
-    """Where guesses come from."""
+class Drafter(Protocol):
+    """Source of draft tokens."""
 
-    def guess(self, tokens: Sequence[int], most: int) -> Guessing:
-        """At most so many tokens that may follow."""
+    def propose(self, tokens: Sequence[int], most: int) -> Drafting:
+        """Return at most `most` tokens that may follow `tokens`; a generator, which may ask for forward passes."""
 
-    def learn(self, kept: int, guessed: int) -> None:
-        """Told how many of its guesses were kept."""
+    def update(self, accepted: int, drafted: int) -> None:
+        """Adapt to how many of the drafted tokens were accepted."""
 
     def close(self) -> None: ...
 
 
-class Lookup:
-    """What followed an earlier occurrence of the text's last tokens (Saxena, 2023, prompt lookup decoding).
+class PromptLookup:
+    """Drafts the tokens after an earlier occurrence of the last n-gram (Saxena, 2023, prompt lookup decoding).
 
     Args:
-        count: tokens guessed. longest: tokens of the longest run looked for.
+        count: draft tokens. longest: tokens of the longest n-gram.
     """
 
-    def __init__(self, count: int, longest: int = RUN) -> None:
+    def __init__(self, count: int, longest: int = MAX_NGRAM) -> None:
         self.count, self.longest = count, longest
 
-    def guess(self, tokens: Sequence[int], most: int) -> Guessing:
+    def propose(self, tokens: Sequence[int], most: int) -> Drafting:
         yield from ()
-        return Guess(looked_up(tokens, min(self.count, most), self.longest))
+        return DraftTokens(lookup_tokens(tokens, min(self.count, most), self.longest))
 
-    def learn(self, kept: int, guessed: int) -> None: ...
+    def update(self, accepted: int, drafted: int) -> None: ...
 
     def close(self) -> None: ...
 
 
-def looked_up(tokens: Sequence[int], count: int, longest: int) -> list[int]:
-    """What follows the first earlier run that equals the last tokens, the longest run that has one."""
+def lookup_tokens(tokens: Sequence[int], count: int, longest: int) -> list[int]:
+    """Return the tokens after the first earlier occurrence of the last n-gram, for the largest n that has one."""
     known = list(tokens)
     for size in range(min(longest, len(known) - 1), 0, -1):
         tail = known[-size:]
@@ -82,135 +82,140 @@ def looked_up(tokens: Sequence[int], count: int, longest: int) -> list[int]:
     return []
 
 
-class Draft:
-    """A smaller model's own continuation.
+class DraftModel:
+    """Drafts tokens with a smaller model.
 
     Args:
-        encoder_output: its source. schedule: "constant", or "heuristic": two more after all were kept, else one less.
-        sure: it stops before a token that it thinks less likely. likeliest: it never draws.
+        encoder_output: the draft model's source.
+        schedule: of the number of draft tokens: "constant", or "heuristic": two more after all were accepted, else one
+            less.
+        min_confidence: the draft stops before a token with a smaller probability. greedy: never sample.
     """
 
     def __init__(
-        self, request: Request, job: Job, model: DecoderModel, *, encoder_output: EncoderOutput | None = None,
-        count: int = GUESSES, schedule: str = "constant", sure: float = SURE, likeliest: bool = False,
+        self, request: Request, job: GenerationJob, model: DecoderModel, *, encoder_output: EncoderOutput | None = None,
+        count: int = NUM_DRAFT_TOKENS, schedule: str = "constant", min_confidence: float = MIN_CONFIDENCE,
+        greedy: bool = False,
     ) -> None:  # fmt: skip
         self.request, self.job, self.model, self.encoder_output = request, job, model, encoder_output
-        self.count, self.schedule, self.sure = count, schedule, sure
-        self.draws = bool(job.config.do_sample) and not likeliest
-        self.ends = frozenset[int]() if likeliest else job.config.ends  # another vocabulary's are not known
-        self.branch: GenerationSequence | None = None
+        self.count, self.schedule, self.min_confidence = count, schedule, min_confidence
+        self.draws = bool(job.config.do_sample) and not greedy
+        self.ends = frozenset[int]() if greedy else job.config.ends  # another vocabulary has other end tokens
+        self.sequence: GenerationSequence | None = None
 
-    def guess(self, tokens: Sequence[int], most: int) -> Guessing:
+    def propose(self, tokens: Sequence[int], most: int) -> Drafting:
         if len(tokens) >= (self.model.max_positions or math.inf):
-            return Guess([])
-        if self.branch is None:
-            self.branch = self.request.open_sequence(tokens, self.encoder_output, self.model)
-        branch, chances = self.branch, []
-        follow(branch, tokens)
+            return DraftTokens([])
+        if self.sequence is None:
+            self.sequence = self.request.open_sequence(tokens, self.encoder_output, self.model)
+        sequence, probabilities = self.sequence, []
+        sync_tokens(sequence, tokens)
         longest = self.model.max_positions or math.inf
-        while len(branch.tokens) < min(len(tokens) + min(self.count, most), longest):
-            (reading,) = yield [ForwardRequest(branch)]
-            scores = self.job.ruled([branch.tokens], reading.logits) if self.draws else reading.logits
+        while len(sequence.tokens) < min(len(tokens) + min(self.count, most), longest):
+            (result,) = yield [ForwardRequest(sequence)]
+            scores = self.job.process_logits([sequence.tokens], result.logits) if self.draws else result.logits
             p = scores.softmax(-1)
-            token = self.job.choose(scores)[0] if self.draws else int(scores.argmax(-1))
-            if self.sure and p[0, token] < self.sure and len(branch.tokens) > len(tokens):
+            token = self.job.select_tokens(scores)[0] if self.draws else int(scores.argmax(-1))
+            if self.min_confidence and p[0, token] < self.min_confidence and len(sequence.tokens) > len(tokens):
                 break
-            branch.append(token)
-            chances.append(p[0])
+            sequence.append(token)
+            probabilities.append(p[0])
             if token in self.ends:
                 break
-        return Guess(branch.tokens[len(tokens) :], torch.stack(chances) if self.draws and chances else None)
+        return DraftTokens(
+            sequence.tokens[len(tokens) :], torch.stack(probabilities) if self.draws and probabilities else None
+        )
 
-    def learn(self, kept: int, guessed: int) -> None:
+    def update(self, accepted: int, drafted: int) -> None:
         if self.schedule.startswith("heuristic"):
-            self.count = self.count + 2 if kept == guessed else max(1, self.count - 1)
+            self.count = self.count + 2 if accepted == drafted else max(1, self.count - 1)
 
     def close(self) -> None:
-        if self.branch is not None:
-            self.branch.close()
+        if self.sequence is not None:
+            self.sequence.close()
 
 
-def follow(branch: GenerationSequence, tokens: Sequence[int]) -> None:
-    """Brings a draft's branch to these tokens; what it has read of them stays."""
-    same = next((i for i, (a, b) in enumerate(zip(branch.tokens, tokens, strict=False)) if a != b), None)
-    same = min(len(branch.tokens), len(tokens)) if same is None else same
-    branch.crop(min(same, len(tokens) - 1))
-    branch.append(*tokens[len(branch.tokens) :])
+def sync_tokens(sequence: GenerationSequence, tokens: Sequence[int]) -> None:
+    """Give a draft's sequence these tokens; the cache of their common prefix stays."""
+    same = next((i for i, (a, b) in enumerate(zip(sequence.tokens, tokens, strict=False)) if a != b), None)
+    same = min(len(sequence.tokens), len(tokens)) if same is None else same
+    sequence.crop(min(same, len(tokens) - 1))
+    sequence.append(*tokens[len(sequence.tokens) :])
 
 
-class Translated:
-    """A draft with another tokenizer: its text is cut into the model's own tokens (arXiv:2502.05202's string match).
+class RetokenizedDraft:
+    """Drafts with a model of another tokenizer and tokenizes its text again (arXiv:2502.05202's string match).
 
-    Guesses are the draft's likeliest, since a token's own chance is not known.
+    The draft is greedy, since the probabilities of the new tokens are not known.
     """
 
-    def __init__(self, draft: Draft, own: Any, other: Any) -> None:
+    def __init__(self, draft: DraftModel, own: Any, other: Any) -> None:
         self.draft, self.own, self.other = draft, own, other
 
-    def guess(self, tokens: Sequence[int], most: int) -> Guessing:
+    def propose(self, tokens: Sequence[int], most: int) -> Drafting:
         text = self.own.decode(tokens, skip_special_tokens=True)
         begin = self.other(text, add_special_tokens=False)["input_ids"]
         if not begin:
-            return Guess([])
-        guess = yield from self.draft.guess(begin, most)
-        said = self.other.decode([*begin, *guess.tokens], skip_special_tokens=True)
+            return DraftTokens([])
+        propose = yield from self.draft.propose(begin, most)
+        said = self.other.decode([*begin, *propose.tokens], skip_special_tokens=True)
         again = list(self.own(text, add_special_tokens=False)["input_ids"])
         longer = list(self.own(said, add_special_tokens=False)["input_ids"])
-        if longer[: len(again)] != again:  # the new text changes how the old one is cut
-            return Guess([])
-        return Guess(longer[len(again) : len(again) + most])
+        if longer[: len(again)] != again:  # the new text changes the tokens of the old text
+            return DraftTokens([])
+        return DraftTokens(longer[len(again) : len(again) + most])
 
-    def learn(self, kept: int, guessed: int) -> None:
-        self.draft.learn(kept, guessed)
+    def update(self, accepted: int, drafted: int) -> None:
+        self.draft.update(accepted, drafted)
 
     def close(self) -> None:
         self.draft.close()
 
 
-def speculated(request: Request, job: Job, guesser: Guesser) -> Strategy:
-    """Continues a prompt as `sampled` does, with guesses read ahead."""
+def speculative_decoding(request: Request, job: GenerationJob, drafter: Drafter) -> Strategy:
+    """Continue a prompt once, by verifying the drafter's tokens."""
     job.results = [[]]
-    branch = job.begin(request)
+    sequence = job.begin(request)
     while True:
-        begin = len(branch.tokens)
-        guess = yield from guesser.guess(branch.tokens, branch.max_pass_tokens(job.limit - begin - 1))
-        branch.append(*guess.tokens)
-        reads = job.wishes([branch], len(guess.tokens) + 1)
-        logits = job.logits((yield reads))
-        text, kept, ended = branch.tokens[:begin], 0, False
-        for place in range(len(guess.tokens) + 1):
-            scores = job.ruled([text], logits[place : place + 1])
-            token, right = decided(job, scores[0], guess, place)
-            job.show((0,), scores, logits[place : place + 1], [])
+        begin = len(sequence.tokens)
+        propose = yield from drafter.propose(sequence.tokens, sequence.max_pass_tokens(job.limit - begin - 1))
+        sequence.append(*propose.tokens)
+        forwards = job.forward_requests([sequence], len(propose.tokens) + 1)
+        logits = job.logits((yield forwards))
+        text, accepted, ended = sequence.tokens[:begin], 0, False
+        for place in range(len(propose.tokens) + 1):
+            scores = job.process_logits([text], logits[place : place + 1])
+            token, right = accept_or_sample(job, scores[0], propose, place)
+            job.record_step((0,), scores, logits[place : place + 1], [])
             text.append(token)
             job.results[0].append(token)
-            job.say(token)
-            kept, ended = kept + right, job.ended([text], scores)[0]
+            job.emit_token(token)
+            accepted, ended = accepted + right, job.are_finished([text], scores)[0]
             if ended or not right:
                 break
         if ended:
-            guesser.close()
-            branch.close()
+            drafter.close()
+            sequence.close()
             return
-        branch.crop(begin + kept)
-        branch.append(*text[begin + kept :])
-        if guess.tokens:
-            guesser.learn(kept, len(guess.tokens))
+        sequence.crop(begin + accepted)
+        sequence.append(*text[begin + accepted :])
+        if propose.tokens:
+            drafter.update(accepted, len(propose.tokens))
 
 
-def decided(job: Job, scores: Tensor, guess: Guess, place: int) -> tuple[int, bool]:
-    """The next token, and whether it is the guess for this place."""
-    guessed = guess.tokens[place] if place < len(guess.tokens) else None
-    if guessed is None or not job.config.do_sample:
-        token = job.choose(scores[None])[0]
-        return token, token == guessed
+def accept_or_sample(job: GenerationJob, scores: Tensor, propose: DraftTokens, place: int) -> tuple[int, bool]:
+    """Return the next token, and whether it is the draft token at this place. `scores`: (vocabulary,)."""
+    drafted = propose.tokens[place] if place < len(propose.tokens) else None
+    if drafted is None or not job.config.do_sample:
+        token = job.select_tokens(scores[None])[0]
+        return token, token == drafted
     p = scores.softmax(-1)
-    if guess.chances is None:
-        q = torch.zeros_like(p).index_fill(0, torch.tensor([guessed], device=p.device), 1.0)
+    if propose.probabilities is None:
+        q = torch.zeros_like(p).index_fill(0, torch.tensor([drafted], device=p.device), 1.0)
     else:
-        q = guess.chances[place]
-    if job.uniform() * q[guessed] < p[guessed]:
-        return guessed, True
+        q = propose.probabilities[place]
+    if job.uniform() * q[drafted] < p[drafted]:
+        return drafted, True
     rest = (p - q).clamp(min=0)
-    rest = rest if bool(rest.sum() > 0) else p  # rounding alone left nothing
-    return int(job.draw(rest)), False
+    rest = rest if bool(rest.sum() > 0) else p  # p and q differ by rounding alone
+    return int(job.sample(rest)), False
