@@ -11,7 +11,7 @@ import multihead
 from multihead import LoraConfig
 from multihead.errors import InvalidInput, UnsupportedOption
 from multihead.kernels.quantization.registry import TRAINING
-from multihead.nn.quantized_linear import QuantizedLinear, dequantize_linear, quantize
+from multihead.nn.quantized_linear import QuantizedLinear, dequantize_model, quantize
 from tests.adapters import tiny
 
 OPTIONS = {name: {option: True} for option, name in TRAINING.items()}
@@ -26,8 +26,7 @@ def folders(tmp_path_factory):
 def released(model):
     """The same numbers in full precision."""
     other = copy.deepcopy(model)
-    for module in [m for m in other.modules() if isinstance(m, QuantizedLinear)]:
-        dequantize_linear(module)
+    dequantize_model(other)
     return other
 
 

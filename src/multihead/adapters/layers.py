@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..kernels.ops import linear
 from ..nn.quantized_linear import QuantizedLinear
+from ..nn.replace_layers import LayerPlaces, recast
 from ..nn.weights import Dropout, Linear
 
 
@@ -101,11 +102,17 @@ class Adapted(nn.Module):
 
 
 class LoraLinear(Adapted, Linear):
-    """A `Linear` that adapters change."""
+    """A `Linear` that adapters change.
+
+    Attributes:
+        shows_own_weight: `weight` is the frozen one, for code that looks a parameter up by its name.
+    """
+
+    shows_own_weight = False
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
-        return self.changed(self.own_weight())
+        return self.own_weight() if self.shows_own_weight else self.changed(self.own_weight())
 
     def own_weight(self) -> Tensor:
         weight = self._parameters["weight"]
@@ -136,19 +143,20 @@ ADAPTED: dict[type[Linear], type[LoraLinear | LoraQuantizedLinear]] = {
 }
 
 
-def wrap(layer: Linear) -> Adapted:
-    """Makes a layer one that adapters change, in place: whoever holds it, and its parameters' paths, stay the same."""
-    if not isinstance(layer, Adapted):
-        layer.__class__ = ADAPTED[type(layer)]
-        layer.lora, layer.active = nn.ModuleDict(), ()  # type: ignore[assignment]
-    assert isinstance(layer, Adapted)
-    return layer
+def wrap(layer: Linear, places: LayerPlaces) -> Adapted:
+    """Put a layer that adapters change in a layer's places; paths of parameters, and the parameters, stay the same."""
+    if isinstance(layer, Adapted):
+        return layer
+    made = recast(layer, ADAPTED[type(layer)])
+    made.lora, made.active = nn.ModuleDict(), ()
+    return places.put(layer, made)
 
 
-def unwrap(layer: Adapted) -> None:
-    """Undoes `wrap`."""
-    del layer.lora, layer.active
-    layer.__class__ = next(plain for plain, changed in ADAPTED.items() if type(layer) is changed)  # type: ignore[assignment]
+def unwrap(layer: Adapted, places: LayerPlaces) -> None:
+    """Put a layer without adapters in the places of one without any left."""
+    made = recast(layer, next(plain for plain, changed in ADAPTED.items() if type(layer) is changed))
+    del made.lora, made.active
+    places.put(layer, made)
 
 
 def added(

@@ -12,7 +12,8 @@ from torch import nn
 
 from ..checkpoints.key_map import KeyMap, parameter_owners
 from ..errors import InvalidInput, UnsupportedConfig, UnsupportedOption, nearest
-from ..nn.quantized_linear import QuantizedLinear, dequantize_linear, is_quantized
+from ..nn.quantized_linear import dequantize_model, is_quantized
+from ..nn.replace_layers import LayerPlaces
 from .config import ALL_LINEAR, LoraConfig
 from .layers import Adapted, added, first, unwrap, wrap
 from .targets import Saved, Target, V, by_pattern, chosen, meant, saved, targets, unknown_module
@@ -98,8 +99,9 @@ def install(
         known.frozen = [path for path, _, _, p in parameter_owners(model) if p.requires_grad]
         for parameter in model.parameters():
             parameter.requires_grad_(False)
+    places = LayerPlaces(model)
     for target in wanted:
-        change(target, config, name, ranks[target.name], alphas[target.name])
+        change(target, config, name, ranks[target.name], alphas[target.name], places)
     keep(known, parts, name)
     config = settled(config, wanted, found, parts)
     config = replace(config, rank_pattern=unusual(ranks, config.r), alpha_pattern=unusual(alphas, config.lora_alpha))
@@ -135,10 +137,10 @@ def unusual(values: Mapping[str, V], usual: V) -> dict[str, V]:
     return {re.escape(name): value for name, value in values.items() if value != usual}
 
 
-def change(target: Target, config: LoraConfig, name: str, rank: int, alpha: float) -> None:
-    """Puts one adapter's matrices beside a target's weight."""
+def change(target: Target, config: LoraConfig, name: str, rank: int, alpha: float, places: LayerPlaces) -> None:
+    """Put one adapter's matrices beside a target's weight, in layers at these places of the model."""
     scale = config.scale(alpha, rank)
-    wrapped = [wrap(layer) for layer in target.layers]
+    wrapped = [wrap(layer, places) for layer in target.layers]
     weight = wrapped[0].own_weight()
     kind = torch.promote_types(weight.dtype, torch.float32)  # halves are too coarse for small steps
     down = nn.Parameter(first(rank, weight.shape[1], config.init_lora_weights).to(weight.device, kind))
@@ -238,11 +240,12 @@ def remove(model: Any, name: str) -> None:
     known: Adapters = model.adapters
     known.known(name)
     activate(model, [other for other in known.active if other != name])
+    places = LayerPlaces(model)
     for layer in list(layers(model)):
         if name in layer.lora:
             del layer.lora[name]
         if not layer.lora:
-            unwrap(layer)
+            unwrap(layer, places)
     del known.copies[name], known.configs[name], known.trainable[name]
     known.sources.pop(name, None)
     if not known.configs:
@@ -267,7 +270,10 @@ def merge(model: Any, dequantize: bool) -> None:
     known.enabled = True
     apply(model)
     with torch.no_grad():
-        values = {layer: layer.changed(layer.own_weight().float()) for layer in layers(model) if layer.active}
+        values = {
+            path: layer.changed(layer.own_weight().float())
+            for path, layer in model.named_modules() if isinstance(layer, Adapted) and layer.active
+        }  # fmt: skip
         for key in known.originals:
             path, _, leaf = key.replace("/", ".").rpartition(".")
             known.originals[key] = nn.Parameter(model.get_submodule(path)._parameters[leaf].detach())
@@ -275,9 +281,9 @@ def merge(model: Any, dequantize: bool) -> None:
             model.drawn = ()  # a new head is trained now
         for name in list(known.configs):
             remove(model, name)
-        for module in [m for m in model.modules() if isinstance(m, QuantizedLinear)]:
-            dequantize_linear(module)
-        for layer, value in values.items():
+        dequantize_model(model)
+        for path, value in values.items():
+            layer = model.get_submodule(path)
             owned = layer._parameters["weight"]
             assert owned is not None
             layer._parameters["weight"] = nn.Parameter(value.to(owned.dtype), owned.requires_grad)

@@ -14,6 +14,7 @@ from ..kernels.quantization.base import QuantizationFormat, format_of
 from ..kernels.quantization.block_tensor import QuantizedMatrix
 from ..kernels.quantization.matmul import dequantized_linear
 from ..kernels.quantization.registry import TRAINING
+from .replace_layers import LayerPlaces, recast
 from .weights import Linear
 
 LAYER = re.compile(r"^(?!head\.)(.*\.)?layers\.")  # paths of modules in the layers of a backbone
@@ -22,7 +23,7 @@ LAYER = re.compile(r"^(?!head\.)(.*\.)?layers\.")  # paths of modules in the lay
 class QuantizedLinear(Linear):
     """A linear layer whose weight is buffers: `codes`, float32 `scales` and, where the format has them, `minima`.
 
-    `quantize_linear` makes one of a `Linear`.
+    `quantize_linear` makes one from a `Linear`.
     """
 
     format: QuantizationFormat
@@ -61,8 +62,8 @@ class QuantizedLinear(Linear):
         return self
 
 
-def quantize_linear(linear: Linear, format: str, device: torch.device | str | None = None) -> None:
-    """Turn a layer into a `QuantizedLinear`, in place.
+def quantize_linear(linear: Linear, format: str, device: torch.device | str | None = None) -> QuantizedLinear:
+    """Return a `QuantizedLinear` to use in place of a layer, which loses its weight.
 
     Args:
         format: a name in `kernels.quantization.registry.FORMATS`.
@@ -74,20 +75,28 @@ def quantize_linear(linear: Linear, format: str, device: torch.device | str | No
     weight = linear.weight.detach()
     chosen = format_of(format)
     matrix = chosen.encode(weight.to(device))
-    del linear.weight
-    linear.__class__ = QuantizedLinear
-    linear.format = chosen  # type: ignore[assignment]
+    del linear.weight  # its memory is free before the next layer is quantized
+    made = recast(linear, QuantizedLinear)
+    made.format = chosen
     for name, value in matrix._asdict().items():
-        linear.register_buffer(name, value)
-    linear.register_buffer("sample", weight.new_empty(0, device=matrix.codes.device), persistent=False)
+        made.register_buffer(name, value)
+    made.register_buffer("sample", weight.new_empty(0, device=matrix.codes.device), persistent=False)
+    return made
 
 
-def dequantize_linear(linear: QuantizedLinear) -> None:
-    """Turn a layer back into a `Linear`, in place, with the dequantized weight."""
-    weight = linear.dequantized()
-    del linear.codes, linear.scales, linear.minima, linear.sample, linear.format
-    linear.__class__ = Linear  # type: ignore[assignment]
-    linear.register_parameter("weight", nn.Parameter(weight))
+def dequantize_linear(linear: QuantizedLinear) -> Linear:
+    """Return a `Linear` with the dequantized weight, to use in a layer's place."""
+    made = recast(linear, Linear)
+    del made.codes, made.scales, made.minima, made.sample, made.format
+    made.register_parameter("weight", nn.Parameter(linear.dequantized()))
+    return made
+
+
+def dequantize_model(model: nn.Module) -> None:
+    """Put a `Linear` with the dequantized weight in the place of every quantized layer."""
+    places = LayerPlaces(model)
+    for layer in [module for module in model.modules() if isinstance(module, QuantizedLinear)]:
+        places.put(layer, dequantize_linear(layer))
 
 
 def quantize(model: nn.Module, format: str, device: torch.device | str | None = None) -> None:
@@ -110,8 +119,9 @@ def quantize(model: nn.Module, format: str, device: torch.device | str | None = 
     found = [m for path, m in linears.items() if type(m) is Linear and not path.endswith(".router")]
     if not found:
         raise InvalidInput(f"{type(model).__name__} has no linear layers left to quantize to {format}.")
+    places = LayerPlaces(model)
     for linear in found:
-        quantize_linear(linear, format, device)
+        places.put(linear, quantize_linear(linear, format, device))
 
 
 def is_quantized(model: nn.Module) -> bool:

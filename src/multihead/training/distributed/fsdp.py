@@ -19,7 +19,6 @@ from ...adapters.layers import LoraLinear
 from ...errors import UnsupportedOption
 from ...nn.experts import RoutedExperts
 from ...nn.stack import Stack
-from ...nn.weights import Linear
 from ..arguments import TrainingArguments
 from .process_group import World
 
@@ -111,21 +110,21 @@ def shard(objective: nn.Module, mesh: Any, sharding: Sharding, world: World) -> 
 
 @contextmanager
 def unchanged(objective: nn.Module) -> Iterator[None]:
-    """Inside, linear layers with adapters are plain ones.
+    """Inside, linear layers with adapters show their own weights.
 
     torch looks a sharded parameter up by its name once more before it is first gathered, and under `weight` such a
     layer shows the changed one; so everything is gathered once inside.
     """
     changed = [module for module in objective.modules() if isinstance(module, LoraLinear)]
     for module in changed:
-        module.__class__ = Linear  # type: ignore[assignment]
+        module.shows_own_weight = True
     yield
     for part in objective.modules() if changed else ():
         if is_sharded(part):
             part.unshard()  # type: ignore[operator]
             part.reshard()  # type: ignore[operator]
     for module in changed:
-        module.__class__ = LoraLinear
+        module.shows_own_weight = False
 
 
 def layers_of(objective: nn.Module) -> Iterator[nn.Module]:
