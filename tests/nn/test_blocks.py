@@ -12,7 +12,7 @@ from multihead.nn.attention.attention import Attention
 from multihead.nn.cache.block_pool import BLOCK, BlockPool, MemoryBudget
 from multihead.nn.cache.store import BatchCache, KVCacheManager
 from multihead.nn.forward_context import ForwardContext
-from multihead.nn.ragged import places
+from multihead.nn.ragged import positions_in_sequences
 from multihead.nn.weights import initialize
 
 WIDTH, WORDS = 8, 3
@@ -31,7 +31,7 @@ TABLE = torch.randn(WORDS, WIDTH, generator=torch.Generator().manual_seed(1))
 
 def alone(modules, tokens):
     runs = SequenceLayout.packed((len(tokens),))
-    context = ForwardContext(places(runs, CPU), runs)
+    context = ForwardContext(positions_in_sequences(runs, CPU), runs)
     with torch.inference_mode():
         return [module(TABLE[tokens], context, None) for module in modules]
 
@@ -39,7 +39,7 @@ def alone(modules, tokens):
 def read(modules, store, texts, news):
     """One pass over the next tokens of some texts: each module's outputs, a text."""
     runs, cache = SequenceLayout.packed(tuple(map(len, news))), BatchCache(store, texts)
-    context = ForwardContext(places(runs, CPU, cache.lengths), runs, cache=cache)
+    context = ForwardContext(positions_in_sequences(runs, CPU, cache.lengths), runs, cache=cache)
     words = TABLE[[token for new in news for token in new]]
     with torch.inference_mode():
         out = [m(words, context, layer).split(runs.lengths) for m, layer in zip(modules, cache.layers, strict=True)]

@@ -8,7 +8,7 @@ from multihead.kernels.ragged import SequenceLayout
 from multihead.nn.attention.attention import Attention
 from multihead.nn.cache.store import BatchCache
 from multihead.nn.forward_context import ForwardContext
-from multihead.nn.ragged import places
+from multihead.nn.ragged import positions_in_sequences
 from multihead.nn.recurrence import SSRU
 from multihead.nn.weights import initialize
 
@@ -26,7 +26,7 @@ def run(module, texts, memory):
     """One pass over each text's next tokens, in a cache when one is given."""
     runs = SequenceLayout.packed(tuple(len(t) for t in texts))
     past = memory.lengths if memory else None
-    context = ForwardContext(places(runs, torch.device("cpu"), past), runs, cache=memory)
+    context = ForwardContext(positions_in_sequences(runs, torch.device("cpu"), past), runs, cache=memory)
     with torch.no_grad():
         out = module(torch.cat(texts), context, memory.layers[0] if memory else None)
     if memory:

@@ -10,7 +10,7 @@ from multihead.nn.attention.local import LocalAttention, TransientGlobalAttentio
 from multihead.nn.attention.position_bias import BucketedBias
 from multihead.nn.forward_context import ForwardContext, OutputCapture
 from multihead.nn.norms import RMSNorm
-from multihead.nn.ragged import places
+from multihead.nn.ragged import positions_in_sequences
 
 
 def distances() -> BucketedBias:
@@ -28,7 +28,7 @@ def test_blocks_give_what_whole_texts_give(window, block):
         for parameter in attention.parameters():
             parameter.normal_(0.3, 0.5)
     runs = SequenceLayout.packed((300, 0, 128, 3, 129))
-    x, positions = torch.randn(sum(runs.lengths), 12), places(runs, torch.device("cpu"))
+    x, positions = torch.randn(sum(runs.lengths), 12), positions_in_sequences(runs, torch.device("cpu"))
     shown = OutputCapture(attentions=[])
     with torch.no_grad():
         whole = attention(x, ForwardContext(positions, runs, capture=shown), None)

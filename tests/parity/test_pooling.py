@@ -64,5 +64,5 @@ def test_texts_without_padding_are_pooled_as_padded_ones_where_the_end_is_the_pa
         torch.testing.assert_close(ours.run(texts).scores, expected, rtol=1e-4, atol=1e-4)
         tokens = Tokens.of([{"input_ids": text} for text in texts], ours.device)  # as training reads them
         context = tokens.context(ours)
-        states = ours.backbone(ours.backbone.embed.words(tokens.ids), context)
+        states = ours.backbone(ours.backbone.embed.look_up(tokens.ids), context)
         torch.testing.assert_close(ours.head(states, context), expected, rtol=1e-4, atol=1e-4)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from multihead.kernels.cpu import native
-from multihead.nn.experts import RoutedExperts, WithShared
+from multihead.nn.experts import RoutedExperts, SharedExpert
 from multihead.nn.switch import SwitchFeedForward
 from multihead.runtime.fused_experts import ExpertLinears, PackedExperts
 from multihead.runtime.fused_linear_cpu import FusedLinear
@@ -33,7 +33,7 @@ if native.library() is None:
 PRECISIONS = pytest.mark.parametrize(("precision", "bound"), BOUNDS.items())
 PACKED = pytest.mark.parametrize("precision", BOUNDS)
 CODES = 0.02  # of the largest score: a code of what is multiplied may round the other way
-STEPS = RoutedExperts, WithShared, SwitchFeedForward
+STEPS = RoutedExperts, SharedExpert, SwitchFeedForward
 
 
 def prepared(case: Case, end: str, path: Any, precision: str) -> Any:

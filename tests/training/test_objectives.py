@@ -19,7 +19,7 @@ from multihead.training.objectives.preference import Preference
 from multihead.training.objectives.token import objective_of
 from multihead.training.optim.optimizer_step import Stepper
 from multihead.training.optim.optimizers import scheduled
-from multihead.training.trainer import Trainer, checkpointed
+from multihead.training.trainer import Trainer, set_gradient_checkpointing
 from tests.training.models import CASES, examples, ours, tensors, theirs
 from tests.training.runs import SETTINGS, losses
 
@@ -148,7 +148,7 @@ def test_recomputed_layers_give_the_same_gradients(name, dropout, folder):
             if isinstance(getattr(part, "dropout", None), float):
                 part.dropout = dropout
         if recompute:
-            checkpointed(model)
+            set_gradient_checkpointing(model)
         objective = objective_of(model)
         torch.manual_seed(5)
         loss = objective(data)[0]

@@ -15,8 +15,8 @@ from ..errors import InvalidInput, UnsupportedConfig
 from ..kernels.ops import linear
 from ..nn.activations import activation
 from ..nn.forward_context import ForwardContext
-from ..nn.hooks import hooked
-from ..nn.ragged import mean, select, text_of
+from ..nn.hooks import is_hooked
+from ..nn.ragged import mean_pool, select_tokens, sequence_ids
 from ..nn.weights import Dropout, LayerNorm, Linear
 
 Pool = Callable[[Tensor, ForwardContext], Tensor]
@@ -24,12 +24,12 @@ Pool = Callable[[Tensor, ForwardContext], Tensor]
 
 def first(hidden: Tensor, context: ForwardContext) -> Tensor:
     """(texts, width): the state of each text's first token."""
-    return select(hidden, context.runs, 0)
+    return select_tokens(hidden, context.runs, 0)
 
 
 def last(hidden: Tensor, context: ForwardContext) -> Tensor:
     """(texts, width): the state of each text's last token."""
-    return select(hidden, context.runs, -1)
+    return select_tokens(hidden, context.runs, -1)
 
 
 def last_word(config: Config) -> Pool:
@@ -43,7 +43,7 @@ def last_word(config: Config) -> Pool:
         if context.ids is None or config.pad_token_id is None or not hidden.shape[0]:
             return last(hidden, context)
         rows = torch.arange(hidden.shape[0], device=hidden.device)
-        runs, texts = context.runs, text_of(context.runs, hidden.device)
+        runs, texts = context.runs, sequence_ids(context.runs, hidden.device)
         begins, lengths = (torch.tensor(each, device=hidden.device) for each in (runs.begins, runs.lengths))
         words = rows.masked_fill(context.ids == config.pad_token_id, -1)
         chosen = begins.scatter_reduce(0, texts, words, "amax")
@@ -54,7 +54,7 @@ def last_word(config: Config) -> Pool:
 
 def average(hidden: Tensor, context: ForwardContext) -> Tensor:
     """(texts, width): the mean of each text's states."""
-    return mean(hidden, context.runs)
+    return mean_pool(hidden, context.runs)
 
 
 def every(hidden: Tensor, context: ForwardContext) -> Tensor:
@@ -148,7 +148,7 @@ class LanguageModel(nn.Module):
     def _scores(self, states: Tensor) -> Tensor:
         if self.packed is not None:
             return self.packed(states)
-        if not isinstance(self.table, nn.Embedding) and (type(self.table) is not Linear or hooked(self.table)):
+        if not isinstance(self.table, nn.Embedding) and (type(self.table) is not Linear or is_hooked(self.table)):
             scores = self.table(states)  # one that does more than its weight says
             return scores if self.bias is None else scores + self.bias
         weight: Tensor = self.table.weight

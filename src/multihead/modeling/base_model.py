@@ -29,8 +29,8 @@ from ..nn.cache.layer_cache import LayerCache
 from ..nn.cache.store import BatchCache, LengthDependent
 from ..nn.embeddings import learned_positions
 from ..nn.forward_context import EncoderOutput, ForwardContext, OutputCapture
-from ..nn.hooks import hooked
-from ..nn.ragged import Layout, places
+from ..nn.hooks import is_hooked
+from ..nn.ragged import Layout, positions_in_sequences
 from ..nn.weights import initialize
 from ..runtime.prepare import prepare
 from ..runtime.select_runner import check_name, default_name
@@ -246,14 +246,14 @@ class BaseModel(ModelMethodsMixin, Adaptable):
             memory.places(runs, ids.device), runs, ids=ids, encoder_output=memory.encoder_output, cache=memory,
             attend=self.attend, capture=capture or OutputCapture(),
         )  # fmt: skip
-        return self.backbone(self.backbone.embed.words(ids), context)
+        return self.backbone(self.backbone.embed.look_up(ids), context)
 
     def score(self, states: Tensor) -> Tensor:
         """Scores (rows, vocabulary) of what follows, from last states (rows, width)."""
-        if type(self.head) is LanguageModel and self.head.packed is not None and not hooked(self.head):
+        if type(self.head) is LanguageModel and self.head.packed is not None and not is_hooked(self.head):
             return self.head.exact(states)
         rows = SequenceLayout.packed((states.shape[0],))
-        return self.head(states, ForwardContext(places(rows, states.device), rows))  # type: ignore[misc]
+        return self.head(states, ForwardContext(positions_in_sequences(rows, states.device), rows))  # type: ignore[misc]
 
     def run(
         self,
@@ -269,8 +269,10 @@ class BaseModel(ModelMethodsMixin, Adaptable):
         """
         ids, runs = pack_token_lists(texts, self.device)
         types = None if segments is None else pack_token_lists(segments, self.device)[0]
-        context = ForwardContext(places(runs, self.device), runs, segments=types, ids=ids, attend=self.attend)
-        hidden = self.backbone(self.backbone.embed.words(ids), context)
+        context = ForwardContext(
+            positions_in_sequences(runs, self.device), runs, segments=types, ids=ids, attend=self.attend
+        )
+        hidden = self.backbone(self.backbone.embed.look_up(ids), context)
         return self.scored(hidden, context, at)
 
     def scored(self, hidden: Tensor, context: ForwardContext, at: Sequence[int] | None) -> PackedOutput:

@@ -14,7 +14,7 @@ from ..checkpoints.folder import Checkpoint
 from ..checkpoints.key_map import FallbackNames, KeyMap, join_head, parameter_owners
 from ..errors import CheckpointMismatch, UnsupportedConfig, UnsupportedOption, read_errors, warn
 from ..nn.empty import empty_weights
-from ..nn.weights import fresh
+from ..nn.weights import initialize_parameter
 from .base_model import BaseModel
 
 LARGEST_DRAWN = 2**28  # numbers of a drawn parameter: far more than heads have
@@ -71,7 +71,7 @@ def fill(
             return False
         refuse_huge(path, parameter, checkpoint)
         value = torch.empty(parameter.shape, dtype=dtype or torch.float32, device=device)
-        fresh(owner, leaf, value, getattr(model.config, "initializer_range", 0.02))
+        initialize_parameter(owner, leaf, value, getattr(model.config, "initializer_range", 0.02))
         owner._parameters[leaf] = nn.Parameter(value)
         where = model.keys.locate(path, model.keys.prefix)
         drawn.extend(where[1] if where else [path])

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..errors import InvalidInput, UnknownModel, UnknownPart, UnsupportedOption
 from ..heads.heads import LanguageModel
-from ..nn.stack import checkpointed
+from ..nn.stack import set_gradient_checkpointing
 from ..runtime.prepare import products
 
 if TYPE_CHECKING:
@@ -110,11 +110,11 @@ class ModelMethodsMixin(nn.Module):
         other = [name for name in gradient_checkpointing_kwargs or {} if name != "use_reentrant"]
         if other:
             raise UnsupportedOption(f"gradient_checkpointing_kwargs: {', '.join(other)} has no meaning here.")
-        checkpointed(self)
+        set_gradient_checkpointing(self)
 
     def gradient_checkpointing_disable(self) -> None:
         """Undoes `gradient_checkpointing_enable`."""
-        checkpointed(self, False)
+        set_gradient_checkpointing(self, False)
 
     def get_decoder(self) -> nn.Module:
         """The layers that write, for their weights."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import InvalidInput
 from ..nn.cache.store import BatchCache
-from ..nn.ragged import Layout, places
+from ..nn.ragged import Layout, positions_in_sequences
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def batch(
     if past is not None and len(past) != shape[0]:
         raise InvalidInput(f"past_key_values remember {len(past)} texts; the inputs have {shape[0]}.")
     if positions is None:
-        order = places(layout.runs, device, past)
+        order = positions_in_sequences(layout.runs, device, past)
     else:
         order = layout.pack(_like(positions.to(device), shape, "position_ids")).long()
     kinds = None if segments is None else layout.pack(_like(segments.to(device), shape, "token_type_ids")).long()

@@ -13,7 +13,7 @@ from ..errors import InvalidInput
 from ..kernels.ragged import SequenceLayout
 from ..nn.cache.store import CachedSequence
 from ..nn.forward_context import ForwardContext, OutputCapture
-from ..nn.ragged import ends
+from ..nn.ragged import sequence_ends
 from .pack_inputs import Batch
 
 History = tuple[Tensor, Tensor]  # ids and positions of all that a text has read, (tokens,) each
@@ -29,12 +29,12 @@ def through(stack: Any, read: Batch, context: ForwardContext) -> Tensor:
     Raises:
         InvalidInput: a text has to be read again, and some of it was given as vectors or with inputs beside ids.
     """
-    words = stack.embed.given(read.vectors) if read.ids is None else stack.embed.words(read.ids)
+    words = stack.embed.scale_vectors(read.vectors) if read.ids is None else stack.embed.look_up(read.ids)
     if context.cache is None or not context.cache.store.varies:
         return stack(words, context)
     texts, new = context.cache.texts, context.runs.lengths
     grown = tuple(text.length + count for text, count in zip(texts, new, strict=True))
-    totals = ends(read.positions, context.runs) if read.custom_positions else grown
+    totals = sequence_ends(read.positions, context.runs) if read.custom_positions else grown
     plain = read.ids is not None and read.segments is None and not context.extra_inputs
     ids = _parts(read.ids, context.runs) if read.ids is not None and plain else [None] * len(texts)
     own = zip(texts, ids, _parts(read.positions, context.runs), strict=True)
@@ -76,7 +76,7 @@ def _again(stack: Any, context: ForwardContext, again: Sequence[bool]) -> Tensor
     runs, outer = SequenceLayout.packed(tuple(len(part) for part, _ in parts)), context.capture
     seen = OutputCapture(*(None if x is None else [] for x in (outer.hidden, outer.attentions, outer.cross_attentions)))
     states = stack(
-        stack.embed.words(ids), replace(context, ids=ids, positions=positions, runs=runs, capture=seen, _cached={})
+        stack.embed.look_up(ids), replace(context, ids=ids, positions=positions, runs=runs, capture=seen, _cached={})
     )
     new = context.runs.lengths
     lasts = zip(runs.begins, runs.lengths, new, strict=True)

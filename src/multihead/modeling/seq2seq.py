@@ -14,7 +14,7 @@ from ..heads.outputs import BOTH_SIDED, HiddenOutput, Output
 from ..kernels.ragged import SequenceLayout
 from ..nn.cache.store import BatchCache
 from ..nn.forward_context import EncoderOutput, ForwardContext, OutputCapture
-from ..nn.ragged import Layout, places
+from ..nn.ragged import Layout, positions_in_sequences
 from ..nn.stack import EncoderDecoder
 from .load_pair import ChooseClass, load_pair
 from .pack_inputs import batch
@@ -144,8 +144,8 @@ class SequenceToSequence(PreTrainedModel):
         """The encoded source of lists of ids, without any padding."""
         ids, runs = pack_token_lists(texts, self.device)
         encoder = self.backbone.encoder
-        context = ForwardContext(places(runs, self.device), runs, ids=ids, attend=self.attend)
-        return self.encoder_output(encoder(encoder.embed.words(ids), context), runs, ids)
+        context = ForwardContext(positions_in_sequences(runs, self.device), runs, ids=ids, attend=self.attend)
+        return self.encoder_output(encoder(encoder.embed.look_up(ids), context), runs, ids)
 
     def encoder_output(self, hidden: Tensor, runs: SequenceLayout, ids: Tensor | None = None) -> EncoderOutput:
         """What the decoder reads of an encoder's states (tokens, width)."""
@@ -162,13 +162,13 @@ class SequenceToSequence(PreTrainedModel):
         assert encoder_output.ids is not None
         ids = self.architecture.shift_right(encoder_output.ids, encoder_output.runs, self.config)
         context = ForwardContext(
-            places(encoder_output.runs, self.device),
+            positions_in_sequences(encoder_output.runs, self.device),
             encoder_output.runs,
             ids=ids,
             encoder_output=encoder_output,
             attend=self.attend,
         )
-        hidden = self.backbone(self.backbone.embed.words(ids), context)
+        hidden = self.backbone(self.backbone.embed.look_up(ids), context)
         return self.scored(hidden, context, at)
 
     def read_source(

@@ -17,7 +17,7 @@ from ..nn.attention.sparse import BlockSparseAttention
 from ..nn.feedforward import FeedForward
 from ..nn.forward_context import ForwardContext
 from ..nn.layer import CrossLayer, Layer, Residual
-from ..nn.ragged import places
+from ..nn.ragged import positions_in_sequences
 from ..nn.stack import Stack
 from ..nn.weights import Dropout, LayerNorm, Linear
 from . import bert
@@ -102,7 +102,7 @@ def in_question(context: ForwardContext, separator: int | None) -> Tensor | None
         lengths = [own.index(separator) + 1 if separator in own else 1 for own in texts]
     device = context.positions.device
     ends = torch.tensor(lengths, device=device).repeat_interleave(torch.tensor(context.runs.lengths, device=device))
-    return places(context.runs, device) < ends
+    return positions_in_sequences(context.runs, device) < ends
 
 
 class Answers(nn.Module):
@@ -120,7 +120,7 @@ class Answers(nn.Module):
         scores, asked = self.out(self.step(hidden)), in_question(context, self.separator)
         if asked is None:
             return scores
-        never = asked & (places(context.runs, hidden.device) > 0)
+        never = asked & (positions_in_sequences(context.runs, hidden.device) > 0)
         return scores - never[:, None] * NEVER
 
 

@@ -13,10 +13,10 @@ from ..checkpoints.tensor_sources import Interleaved, PerHead, Shaped, Slice, So
 from ..config import Copies, Count, Size
 from ..errors import UnsupportedConfig
 from ..nn.attention.latent import LatentAttention
-from ..nn.experts import ExpertList, GroupedBest, RoutedExperts, Rule, WithShared, best_of_groups
+from ..nn.experts import ExpertList, GroupedTopK, RoutedExperts, Rule, SharedExpert, group_limited_top_k
 from ..nn.feedforward import GatedFeedForward
 from ..nn.layer import Layer
-from ..nn.positions import yarn_grown
+from ..nn.positions import yarn_mscale
 from ..nn.stack import Stack
 from . import llama
 from .common import gguf
@@ -108,13 +108,13 @@ class DeepseekV3Config(DeepseekV2Config):
 
 def rule2(config: DeepseekV2Config) -> Rule:
     groups, kept = (config.n_group, config.topk_group) if config.grouped else (None, None)
-    return best_of_groups(
+    return group_limited_top_k(
         config.num_experts_per_tok or 1, groups=groups or 1, kept=kept or 1, scale=config.routed_scaling_factor
     )
 
 
 def rule3(config: DeepseekV3Config) -> Rule:
-    return GroupedBest(
+    return GroupedTopK(
         config.n_routed_experts,
         config.num_experts_per_tok or 1,
         groups=config.n_group or 1,
@@ -128,7 +128,7 @@ def score_scale(config: DeepseekV2Config) -> float:
     """YaRN sharpens the scores where a config says so."""
     rope = config.rope_parameters
     scaled = rope.get("rope_type", "default") != "default" and rope.get("mscale_all_dim")
-    grown = yarn_grown(rope["factor"], rope["mscale_all_dim"]) if scaled else 1.0
+    grown = yarn_mscale(rope["factor"], rope["mscale_all_dim"]) if scaled else 1.0
     return (config.qk_nope_head_dim + config.qk_rope_head_dim) ** -0.5 * grown**2
 
 
@@ -142,7 +142,7 @@ def build(config: Any, rule: Callable[[Any], Rule]) -> Stack:
         each = ExpertList([feed_forward(config.moe_intermediate_size) for _ in range(config.n_routed_experts)])
         routed = RoutedExperts(config.hidden_size, each, config.n_routed_experts, rule(config), wide=True)
         shared = feed_forward(config.moe_intermediate_size * config.n_shared_experts, bias=config.mlp_bias)
-        return WithShared(routed, shared)
+        return SharedExpert(routed, shared)
 
     def layer(i: int) -> Layer:
         attention = LatentAttention(

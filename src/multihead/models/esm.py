@@ -13,13 +13,13 @@ from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
 from ..heads.heads import Classifier, Dense, Head, first
 from ..nn.attention.attention import Attention
-from ..nn.contacts import Contacts, ContactStack
+from ..nn.contacts import ContactHead, ContactStack
 from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.feedforward import FeedForward
 from ..nn.forward_context import ForwardContext
 from ..nn.layer import Layer, Residual
 from ..nn.positions import Positions, rotary
-from ..nn.ragged import text_of
+from ..nn.ragged import sequence_ids
 from ..nn.weights import Embedding, LayerNorm
 from . import bert, roberta
 from .common.architecture import Architecture
@@ -82,7 +82,7 @@ class EsmEmbeddings(Embeddings):
             return super().forward(words, context)
         masked = context.ids == self.mask
         lengths = torch.tensor(context.runs.lengths, device=words.device)
-        texts = text_of(context.runs, words.device)
+        texts = sequence_ids(context.runs, words.device)
         share = torch.zeros(len(context.runs), device=words.device).index_add(0, texts, masked.float()) / lengths.clamp(
             1
         )
@@ -113,7 +113,7 @@ def build(config: EsmConfig) -> ContactStack:
     token = Embedding(config.vocab_size, width)
     embed = EsmEmbeddings(token, mask=config.mask_token_id if config.token_dropout else None, **options)
     stack = ContactStack(embed, [layer() for _ in range(config.num_hidden_layers)], LayerNorm(width, eps))
-    stack.contacts = Contacts(config.num_hidden_layers * heads)
+    stack.contacts = ContactHead(config.num_hidden_layers * heads)
     return stack
 
 

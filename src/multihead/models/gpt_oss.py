@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from ..checkpoints.key_map import KeyMap
 from ..checkpoints.tensor_sources import Shaped, Source, Woven
 from ..config import Copies, Count, Size
-from ..nn.experts import ClampedGate, RoutedExperts, StackedExperts, largest
+from ..nn.experts import ClampedGate, RoutedExperts, StackedExperts, top_k_softmax
 from ..nn.layer import Layer
 from ..nn.stack import Stack
 from . import llama
@@ -74,7 +74,7 @@ def build(config: GptOssConfig) -> Stack:
         act = ClampedGate(config.swiglu_alpha, config.swiglu_limit)
         each = StackedExperts(count, width, config.intermediate_size, act)
         return llama.layer(
-            config, attention, RoutedExperts(width, each, count, largest(config.num_experts_per_tok), bias=True)
+            config, attention, RoutedExperts(width, each, count, top_k_softmax(config.num_experts_per_tok), bias=True)
         )
 
     return llama.decoder(config, layer)

@@ -14,7 +14,7 @@ from ..nn.attention.attention import Attention
 from ..nn.embeddings import Embeddings
 from ..nn.feedforward import FeedForward
 from ..nn.layer import ParallelLayer
-from ..nn.positions import Rotary, powers
+from ..nn.positions import Rotary, frequencies_of
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, Linear
 from . import llama
@@ -44,7 +44,7 @@ class GPTJConfig(GPTConfig):
 
 
 def build(config: GPTJConfig) -> Stack:
-    width, positions = config.n_embd, Rotary(1.0 / powers(config.rotary_dim, 10000.0))
+    width, positions = config.n_embd, Rotary(1.0 / frequencies_of(config.rotary_dim, 10000.0))
 
     def layer() -> ParallelLayer:
         attention = Attention(

@@ -13,10 +13,10 @@ from ..checkpoints.key_map import KeyMap
 from ..config import Size
 from ..errors import InvalidInput, UnsupportedConfig
 from ..heads.heads import Head
-from ..nn.attention.sparse import GLOBAL, GlobalLocalAttention, first_tokens, seeing
+from ..nn.attention.sparse import GLOBAL, GlobalLocalAttention, default_global_mask, first_tokens
 from ..nn.forward_context import ForwardContext
 from ..nn.layer import Layer
-from ..nn.ragged import places
+from ..nn.ragged import positions_in_sequences
 from ..nn.stack import Stack
 from . import bert, roberta
 
@@ -68,7 +68,7 @@ def around_separator(config: LongformerConfig, *, before: bool) -> Callable[[For
     def rule(context: ForwardContext) -> Tensor:
         if context.ids is None:
             raise InvalidInput(f"Without input_ids, say which tokens see everything: pass {GLOBAL}.")
-        place = places(context.runs, context.ids.device)
+        place = positions_in_sequences(context.runs, context.ids.device)
         ends = []
         for text, own in enumerate(context.ids.split(context.runs.lengths)):
             found = (own == config.sep_token_id).nonzero().flatten().tolist()
@@ -90,7 +90,7 @@ def with_rule(make: Any, rule: Any) -> Any:
     """A head whose backbone lets the tokens of `rule(config)` see everything."""
 
     def head(config: LongformerConfig, backbone: Stack) -> Head:
-        backbone.adjust = seeing(rule(config))
+        backbone.adjust = default_global_mask(rule(config))
         return make(config, backbone)
 
     return head

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..config import Size
-from ..nn.embeddings import CountedSinusoids
+from ..nn.embeddings import Tensor2TensorPositions
 from .bart import BartConfig, Style, family, generate_plain
 
 
@@ -23,8 +23,8 @@ class M2M100Config(BartConfig):
     forced_eos_token_id: int | list[int] | None = None
 
 
-def positions(config: M2M100Config) -> CountedSinusoids:
-    return CountedSinusoids(config.d_model, padding=config.pad_token_id or 0)
+def positions(config: M2M100Config) -> Tensor2TensorPositions:
+    return Tensor2TensorPositions(config.d_model, padding=config.pad_token_id or 0)
 
 
 STYLE = Style(positions, norm="before", source_norm=None, target_norm=None)

@@ -14,7 +14,7 @@ from ..checkpoints.tensor_sources import Shaped, Source
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
 from ..nn.embeddings import Embeddings
-from ..nn.layer import OneStep, Residual, WideResidual
+from ..nn.layer import MixerLayer, Residual, WideResidual
 from ..nn.norms import NarrowRMSNorm
 from ..nn.stack import Stack
 from ..nn.state_space import GatedNorm, Mamba, Mamba2
@@ -138,9 +138,9 @@ def build(config: Any, mixer: Callable[[Any], nn.Module]) -> Stack:
     def norm() -> nn.Module:
         return NarrowRMSNorm(config.hidden_size, config.layer_norm_epsilon)
 
-    def layer() -> OneStep:
+    def layer() -> MixerLayer:
         kind = WideResidual if config.residual_in_fp32 else Residual
-        return OneStep(kind(mixer(config), before=norm()))
+        return MixerLayer(kind(mixer(config), before=norm()))
 
     embed = Embeddings(Embedding(config.vocab_size, config.hidden_size))
     return Stack(embed, [layer() for _ in range(config.num_hidden_layers)], norm(), after=True)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from ..checkpoints.key_map import KeyMap
 from ..config import Copies, Size
-from ..nn.experts import ExpertList, RoutedExperts, likeliest
+from ..nn.experts import ExpertList, RoutedExperts, softmax_top_k
 from ..nn.layer import Layer
 from ..nn.stack import Stack
 from . import llama
@@ -33,7 +33,7 @@ class MixtralConfig(MistralConfig):
 
 def experts(config: MixtralConfig) -> RoutedExperts:
     each = ExpertList([llama.feed_forward(config) for _ in range(config.num_local_experts)])
-    rule = likeliest(config.num_experts_per_tok, normalized=True)
+    rule = softmax_top_k(config.num_experts_per_tok, normalized=True)
     return RoutedExperts(config.hidden_size, each, config.num_local_experts, rule)
 
 

@@ -12,7 +12,7 @@ from ..checkpoints.tensor_sources import Source, Transposed
 from ..config import Size
 from ..errors import UnsupportedConfig
 from ..heads.heads import Both, Head, LanguageModel, Transform
-from ..nn.bottleneck import BottleneckLayer, Narrow, NarrowAttention
+from ..nn.bottleneck import Bottleneck, BottleneckLayer, NarrowAttention
 from ..nn.embeddings import LearnedPositions, TrigramEmbeddings
 from ..nn.feedforward import FeedForward
 from ..nn.layer import Residual
@@ -61,8 +61,8 @@ class MobileBertConfig(bert.BertConfig):
 def build(config: MobileBertConfig) -> Stack:
     wide, width, inner = config.hidden_size, config.intra_bottleneck_size, config.intermediate_size
 
-    def narrow() -> Narrow:
-        return Narrow(Linear(wide, width), config.norm(width))
+    def narrow() -> Bottleneck:
+        return Bottleneck(Linear(wide, width), config.norm(width))
 
     def layer() -> BottleneckLayer:
         count, dropout = config.num_feedforward_networks, config.attention_probs_dropout_prob

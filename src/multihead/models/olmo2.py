@@ -12,7 +12,7 @@ from ..checkpoints.key_map import KeyMap
 from ..config import Size
 from ..errors import UnsupportedConfig
 from ..nn.layer import Layer, Residual
-from ..nn.norms import AcrossHeads, WideRMSNorm
+from ..nn.norms import AllHeadsNorm, WideRMSNorm
 from ..nn.positions import Positions
 from ..nn.stack import Stack
 from . import llama
@@ -62,7 +62,7 @@ def norm(config: Any) -> nn.Module:
 def layer(config: Olmo2Config, positions: Positions, window: int | None = None) -> Layer:
     key_heads = config.num_key_value_heads or config.num_attention_heads
     q_norm, k_norm = (
-        AcrossHeads(WideRMSNorm(heads * config.head_width, config.rms_norm_eps))
+        AllHeadsNorm(WideRMSNorm(heads * config.head_width, config.rms_norm_eps))
         for heads in (config.num_attention_heads, key_heads)
     )
     attention = llama.attention(config, positions, window=window, q_norm=q_norm, k_norm=k_norm)

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..checkpoints.key_map import KeyMap, Rows
 from ..config import Count, Size
-from ..nn.experts import ExpertList, RoutedExperts, WithShared, likeliest
+from ..nn.experts import ExpertList, RoutedExperts, SharedExpert, softmax_top_k
 from ..nn.feedforward import GatedFeedForward
 from ..nn.layer import Layer
 from ..nn.stack import Stack
@@ -90,14 +90,14 @@ def routed(config: Any) -> RoutedExperts:
     def one() -> GatedFeedForward:
         return GatedFeedForward(config.hidden_size, config.moe_intermediate_size, config.hidden_act)
 
-    rule = likeliest(config.num_experts_per_tok, normalized=config.norm_topk_prob)
+    rule = softmax_top_k(config.num_experts_per_tok, normalized=config.norm_topk_prob)
     each = ExpertList([one() for _ in range(config.num_experts)])
     return RoutedExperts(config.hidden_size, each, config.num_experts, rule)
 
 
-def with_shared(config: Qwen2MoeConfig) -> WithShared:
+def with_shared(config: Qwen2MoeConfig) -> SharedExpert:
     shared = GatedFeedForward(config.hidden_size, config.shared_expert_intermediate_size, config.hidden_act)
-    return WithShared(routed(config), shared, Linear(config.hidden_size, 1, bias=False))
+    return SharedExpert(routed(config), shared, Linear(config.hidden_size, 1, bias=False))
 
 
 def build2(config: Qwen2MoeConfig) -> Stack:

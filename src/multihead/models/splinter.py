@@ -16,7 +16,7 @@ from ..heads.head_types import HeadType
 from ..heads.heads import Head, Transform
 from ..heads.outputs import SpanOutput
 from ..nn.forward_context import ForwardContext
-from ..nn.ragged import Layout, text_of
+from ..nn.ragged import Layout, sequence_ids
 from ..nn.stack import Stack
 from ..nn.weights import Linear
 from . import bert
@@ -48,7 +48,7 @@ class SpanSelection(nn.Module):
         self.match = nn.ModuleDict({side: Linear(width, width, bias=False) for side in SIDES})
 
     def forward(self, hidden: Tensor, context: ForwardContext) -> Tensor:
-        rows, texts = self._rows(hidden, context), text_of(context.runs, hidden.device)
+        rows, texts = self._rows(hidden, context), sequence_ids(context.runs, hidden.device)
         sides = []
         for side in SIDES:
             questions = self.match[side](self.asked[side](hidden[rows]))[texts]  # (tokens, questions, width)

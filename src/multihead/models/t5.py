@@ -20,7 +20,7 @@ from ..nn.attention.position_bias import BucketedBias
 from ..nn.embeddings import Embeddings
 from ..nn.feedforward import FeedForward, GatedFeedForward
 from ..nn.layer import CrossLayer, Layer, Residual
-from ..nn.norms import Finite, RMSNorm
+from ..nn.norms import ClampInfinities, RMSNorm
 from ..nn.stack import EncoderDecoder, Stack
 from ..nn.weights import Dropout, Embedding, Linear
 from .common.architecture import Architecture, MakeHead, tie_if_stored_equal, untied_config
@@ -98,7 +98,7 @@ class T5Config(Config):
 
 def step(config: T5Config, module: nn.Module) -> Residual:
     norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
-    return Residual(module, before=norm, after=Finite(), dropout=config.dropout_rate)
+    return Residual(module, before=norm, after=ClampInfinities(), dropout=config.dropout_rate)
 
 
 def attention(config: T5Config, kind: type[Attention] = Attention, **options: Any) -> Residual:

@@ -1,1 +1,1 @@
-"""The layers: torch and nothing else, no family by name."""
+"""Layers on packed sequences. They import torch and kernels, and know no family."""

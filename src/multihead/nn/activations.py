@@ -1,4 +1,4 @@
-"""Activations by the names that checkpoints use."""
+"""Activation functions by the names that checkpoints use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def quick_gelu(x: Tensor) -> Tensor:
 
 
 def tanh_gelu(x: Tensor) -> Tensor:
-    """GELU by its tanh approximation."""
+    """GELU with the tanh approximation."""
     return F.gelu(x, approximate="tanh")
 
 
@@ -39,7 +39,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def activation(name: str) -> Activation:
-    """Raises UnsupportedConfig for a name that is not computed here."""
+    """Return the activation of a name. Raises UnsupportedConfig for an unknown name."""
     try:
         return ACTIVATIONS[name]
     except KeyError:

@@ -1,4 +1,4 @@
-"""Layers that work narrower than the states between them (MobileBERT, Sun et al., 2020, arXiv:2004.02984)."""
+"""Layers that work on narrower states than the residual stream (MobileBERT, Sun et al., 2020, arXiv:2004.02984)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .forward_context import ForwardContext
 from .weights import Dropout, Linear
 
 
-class Narrow(nn.Module):
-    """norm(linear(x)), to fewer channels."""
+class Bottleneck(nn.Module):
+    """Bottleneck projection: norm(linear(x)), to fewer channels."""
 
     def __init__(self, linear: Linear, norm: nn.Module) -> None:
         super().__init__()
@@ -25,13 +25,13 @@ class Narrow(nn.Module):
 
 
 class NarrowAttention(Attention):
-    """Attention whose queries and keys are made of narrowed states, its values of the wide ones.
+    """Attention with queries and keys from narrow states, and values from wide states.
 
     Args:
         width: of the narrow states. wide: of those that come in.
     """
 
-    def __init__(self, width: int, heads: int, *, wide: int, narrow: Narrow, **options: Any) -> None:
+    def __init__(self, width: int, heads: int, *, wide: int, narrow: Bottleneck, **options: Any) -> None:
         super().__init__(width, heads, projections={"v": Linear(wide, width)}, **options)
         self.narrow = narrow
 
@@ -41,7 +41,7 @@ class NarrowAttention(Attention):
 
 
 class BottleneckLayer(nn.Module):
-    """Attention and several feed-forwards on narrowed states, then one step back to the wide ones.
+    """Attention and several feed-forwards on narrow states, then one projection back to the wide states.
 
     Args:
         narrow: makes the narrow states that attention is added to. norm: of that sum.
@@ -50,7 +50,7 @@ class BottleneckLayer(nn.Module):
 
     def __init__(
         self,
-        narrow: Narrow,
+        narrow: Bottleneck,
         attention: Attention,
         norm: nn.Module,
         ffns: Sequence[nn.Module],
@@ -66,7 +66,7 @@ class BottleneckLayer(nn.Module):
         return self.attention.memory()
 
     def forward(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
-        """(tokens, wide) to the same."""
+        """Map hidden states (tokens, width) to (tokens, width)."""
         inner = self.norm(self.attention(x, context, memory) + self.narrow(x))
         for ffn in self.ffns:
             inner = ffn(inner)

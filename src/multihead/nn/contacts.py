@@ -1,4 +1,4 @@
-"""Contacts of a protein's residues from attention maps (Rao et al., 2020, doi:10.1101/2020.12.15.422761)."""
+"""Contact prediction of protein residues from attention maps (Rao et al., 2020, doi:10.1101/2020.12.15.422761)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from .stack import Stack
 from .weights import Linear
 
 
-class Contacts(nn.Module):
-    """How likely two residues touch: a regression over all heads' symmetric, background-corrected attention.
+class ContactHead(nn.Module):
+    """Logistic regression over the symmetrized, background-corrected attention of all heads.
 
     Args:
         maps: heads of all layers together.
@@ -21,13 +21,13 @@ class Contacts(nn.Module):
         self.regression = Linear(maps, 1)
 
     def forward(self, attention: Tensor) -> Tensor:
-        """(batch, maps, length, length) to probabilities (batch, length, length)."""
+        """Map attention maps (batch, maps, length, length) to probabilities (batch, length, length)."""
         both = attention + attention.transpose(-1, -2)
         background = both.sum(-1, keepdim=True) * both.sum(-2, keepdim=True) / both.sum((-1, -2), keepdim=True)
         return torch.sigmoid(self.regression((both - background).movedim(1, -1)).squeeze(-1))
 
 
 class ContactStack(Stack):
-    """An encoder with the regression that reads its attention."""
+    """Encoder with the regression that reads its attention."""
 
-    contacts: Contacts
+    contacts: ContactHead

@@ -1,4 +1,4 @@
-"""From token ids to vectors."""
+"""Embeddings: token ids to vectors."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from ..errors import InvalidInput, TextTooLong
 from ..kernels.hardware import kept_on, recording
 from .forward_context import ForwardContext
-from .ragged import text_of
-from .weights import Dropout, Embedding, rounded_as
+from .ragged import sequence_ids
+from .weights import Dropout, Embedding, round_like
 
 
 class LearnedPositions(nn.Module):
-    """A learned vector a position.
+    """Learned position embeddings.
 
     Args:
         offset: rows before the first position's (RoBERTa and OPT have 2).
@@ -28,11 +28,11 @@ class LearnedPositions(nn.Module):
 
     @property
     def count(self) -> int:
-        """Learned positions, from 0."""
+        """Number of learned positions, from 0."""
         return self.table.num_embeddings - self.offset
 
     def forward(self, positions: Tensor) -> Tensor:
-        """(tokens,) to (tokens, width). Raises TextTooLong past the last learned position."""
+        """Map positions (tokens,) to (tokens, width). Raises TextTooLong past the last learned position."""
         rows = positions + self.offset
         if recording(positions):  # who recorded the pass answers for them
             return self.table(rows)
@@ -61,18 +61,18 @@ class SinusoidalPositions(nn.Module):
         self.width, self.frequencies = width, 10_000.0**-exponents
 
     def forward(self, positions: Tensor) -> Tensor:
-        """(tokens,) to (tokens, width), float32."""
+        """Map positions (tokens,) to (tokens, width), float32."""
         angles = positions[:, None] * kept_on(positions.device, self, "frequencies")
         return torch.cat([angles.sin(), angles.cos()[:, : self.width // 2]], dim=-1).float()
 
 
 def sinusoids(count: int, width: int) -> Tensor:
-    """The table (count, width) of the first so many positions."""
+    """Return the sinusoids of the first `count` positions, (count, width)."""
     return SinusoidalPositions(width)(torch.arange(count, device="cpu"))
 
 
-class CountedSinusoids(nn.Module):
-    """Sines and cosines whose last frequency is 1 / 10000 exactly, as Tensor2Tensor spaces them (M2M-100).
+class Tensor2TensorPositions(nn.Module):
+    """Sinusoids whose last frequency is exactly 1 / 10000, as in Tensor2Tensor (M2M-100).
 
     Args:
         padding: an id that takes no position of a text, and has no vector of one; the first position is the next.
@@ -86,14 +86,14 @@ class CountedSinusoids(nn.Module):
         self.frequencies = torch.exp(steps * -(math.log(10_000) / max(width // 2 - 1, 1)))
 
     def forward(self, positions: Tensor) -> Tensor:
-        """(tokens,) to (tokens, width), float32."""
+        """Map positions (tokens,) to (tokens, width), float32."""
         angles = (positions + self.offset).float()[:, None] * kept_on(positions.device, self, "frequencies")
         waves = nn.functional.pad(torch.cat([angles.sin(), angles.cos()], dim=-1), (0, self.width % 2))
         return waves * (positions >= 0)[:, None]
 
 
 class Embeddings(nn.Module):
-    """The sum of what is known of a token (word, position, segment), then norm, dropout and projection.
+    """Sum of token, position and segment embeddings, then norm, dropout and projection.
 
     Args:
         project: of the sum. widen: of the word vectors, before anything is added (OPT).
@@ -129,16 +129,16 @@ class Embeddings(nn.Module):
 
     @property
     def typed(self) -> bool:
-        """Whether token types may be given."""
+        """True if the model has token types."""
         return self._typed
 
-    def words(self, tokens: Tensor) -> Tensor:
-        """Word vectors (tokens, width) of ids (tokens,). Raises InvalidInput for an id outside the vocabulary."""
+    def look_up(self, tokens: Tensor) -> Tensor:
+        """Look up token embeddings (tokens, width) of ids (tokens,). Raises InvalidInput for an id out of range."""
         check_ids(tokens, self.token.num_embeddings, "input id", "vocabulary")
         return self._scaled(self.token(tokens))
 
-    def given(self, vectors: Tensor) -> Tensor:
-        """Word vectors (tokens, width) of those that a caller gives in their place, in the words' own precision."""
+    def scale_vectors(self, vectors: Tensor) -> Tensor:
+        """Scale embeddings (tokens, width) that a caller passes, in the precision of the table."""
         table = getattr(self.token, "weight", None)
         if isinstance(table, Tensor) and table.is_floating_point():
             vectors = vectors.to(table.dtype)
@@ -146,30 +146,30 @@ class Embeddings(nn.Module):
 
     @property
     def factor(self) -> float:
-        """What word vectors are multiplied by."""
-        return rounded_as(self.token.weight, self.scale) if self.rounded else self.scale
+        """Scale of token embeddings."""
+        return round_like(self.token.weight, self.scale) if self.rounded else self.scale
 
     def _scaled(self, vectors: Tensor) -> Tensor:
         return vectors if self.scale == 1.0 else vectors * self.factor
 
     def forward(self, words: Tensor, context: ForwardContext) -> Tensor:
-        """(tokens, embedding width) to (tokens, width)."""
+        """Add positions and segments to token embeddings: (tokens, embedding width) to (tokens, width)."""
         x = self.widen(words)
         if self.segment is not None:
             segments = torch.zeros_like(context.positions) if context.segments is None else context.segments
             check_ids(segments, self.segment.num_embeddings, "token_type_id", "segment table")
             x = x + self.segment(segments)
         elif self.worded and context.segments is not None:
-            x = x + self.widen(self.words(context.segments))
+            x = x + self.widen(self.look_up(context.segments))
         if self.position is not None:
             padding = getattr(self.position, "padding", None)
-            places = context.positions if padding is None else counted(context, padding)
+            places = context.positions if padding is None else count_positions(context, padding)
             x = x + self.position(places).to(x.dtype)
         return self.project(self.dropout(self.norm(x)))
 
 
-def counted(context: ForwardContext, padding: int) -> Tensor:
-    """(tokens,): each token's position among those of its text that are not `padding`, which itself is at -1.
+def count_positions(context: ForwardContext, padding: int) -> Tensor:
+    """Return each token's position among the tokens of its sequence that are not `padding`; padding is at -1.
 
     Positions that a caller gave, or those of vectors, are as they are.
     """
@@ -181,12 +181,12 @@ def counted(context: ForwardContext, padding: int) -> Tensor:
     if context.runs.longest <= 1:
         return context.positions.masked_fill(pads, -1)
     seen = nn.functional.pad(pads.cumsum(0), (1, 0))  # before each token of the run
-    begins = torch.tensor(context.runs.begins, device=pads.device)[text_of(context.runs, pads.device)]
+    begins = torch.tensor(context.runs.begins, device=pads.device)[sequence_ids(context.runs, pads.device)]
     return (context.positions - (seen[:-1] - seen[begins])).masked_fill(pads, -1)
 
 
 class TrigramEmbeddings(Embeddings):
-    """Word vectors between those of the words after and before them, zero past the text's ends (MobileBERT)."""
+    """Token embeddings concatenated with those of both neighbours, zero past the sequence's ends (MobileBERT)."""
 
     def forward(self, words: Tensor, context: ForwardContext) -> Tensor:
         count = words.shape[0]
@@ -201,7 +201,7 @@ class TrigramEmbeddings(Embeddings):
 
 
 def check_ids(ids: Tensor, count: int, what: str, where: str) -> None:
-    """Raises InvalidInput when an id is no row of a table of `count` rows."""
+    """Raise InvalidInput when an id is no row of a table with `count` rows."""
     if not ids.numel() or recording(ids):
         return
     low, high = (int(bound) for bound in ids.aminmax())

@@ -1,4 +1,4 @@
-"""Modules that are built to be filled: parameters without memory, and no more of them than models have."""
+"""Construction of modules without memory for their parameters, and a limit on their number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PARTS = 200_000  # of a model; one with 60 layers of 384 experts has some 120,00
 
 @contextmanager
 def empty_weights() -> Iterator[None]:
-    """Modules built inside have parameters without memory. Raises UnsupportedConfig for more parts than models have."""
+    """Build modules with meta-device parameters inside the block. Raises UnsupportedConfig for too many modules."""
     thread, count = threading.get_ident(), 0
 
     def counted(*_: object) -> None:

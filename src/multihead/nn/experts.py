@@ -1,4 +1,4 @@
-"""Feed-forward by experts: a token goes through the few that a router chooses (Shazeer et al., arXiv:1701.06538)."""
+"""Mixture of experts: a router sends each token to a few experts (Shazeer et al., 2017, arXiv:1701.06538)."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .weights import Linear, Widened
+from .weights import Float32Parameters, Linear
 
 Rule = Callable[[Tensor], tuple[Tensor, Tensor]]  # router scores (tokens, experts) -> weights, experts (tokens, chosen)
 
 
 class ExpertList(nn.ModuleList):
-    """Experts that are modules of their own."""
+    """Experts that are separate modules."""
 
     def forward(self, x: Tensor, expert: int) -> Tensor:
-        """What one expert makes of (tokens, width)."""
+        """Apply one expert to states (tokens, width)."""
         return self[expert](x)
 
 
 class ClampedGate(nn.Module):
-    """(up + 1) * gate * sigmoid(alpha * gate) of what is clamped first (GPT-OSS, arXiv:2508.10925).
+    """Gate of GPT-OSS: (up + 1) * gate * sigmoid(alpha * gate), inputs clamped first (arXiv:2508.10925).
 
     Args:
         alpha: steepness of the gate's sigmoid. limit: bound of gate and up.
@@ -39,7 +39,7 @@ class ClampedGate(nn.Module):
 
 
 class StackedExperts(nn.Module):
-    """Experts whose matrices lie in one tensor, gates and ups in turn (GPT-OSS)."""
+    """Experts whose matrices lie in one tensor, with gate and up columns interleaved (GPT-OSS)."""
 
     def __init__(self, count: int, width: int, inner: int, act: ClampedGate) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class StackedExperts(nn.Module):
 
 
 class RoutedExperts(nn.Module):
-    """Sends each token through the experts that its router chooses and adds what they give, weighted.
+    """Send each token through the experts that its router selects and sum the weighted outputs.
 
     Tokens are sorted by expert: each expert that is used computes one product over its own tokens, nothing is padded.
 
@@ -74,7 +74,7 @@ class RoutedExperts(nn.Module):
         self.wide = wide
 
     def forward(self, x: Tensor) -> Tensor:
-        """(tokens, width) to the same."""
+        """Map hidden states (tokens, width) to (tokens, width)."""
         weights, chosen = self.route(x)
         flat = chosen.flatten()
         order = flat.argsort(stable=True)
@@ -88,12 +88,12 @@ class RoutedExperts(nn.Module):
         return out
 
     def route(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights and numbers (tokens, chosen) of the experts of each token."""
+        """Return weights and expert indices, (tokens, k) each."""
         return self.rule(F.linear(x.float(), self.router.weight.float()) if self.wide else self.router(x))
 
 
-class WithShared(nn.Module):
-    """Routed experts beside one that every token goes through.
+class SharedExpert(nn.Module):
+    """Routed experts plus one expert that every token passes.
 
     Args:
         share: scales the shared one's result by a sigmoid of its own (Qwen 2); None for all of it (DeepSeek).
@@ -110,8 +110,8 @@ class WithShared(nn.Module):
         return self.routed(x) + (shared if self.share is None else torch.sigmoid(self.share(x)) * shared)
 
 
-def likeliest(chosen: int, *, normalized: bool) -> Rule:
-    """Softmax over all experts, then the largest; `normalized` makes these sum to 1 (Mixtral, arXiv:2401.04088)."""
+def softmax_top_k(chosen: int, *, normalized: bool) -> Rule:
+    """Softmax over all experts, then top-k; `normalized` makes the weights sum to 1 (Mixtral, arXiv:2401.04088)."""
 
     def rule(scores: Tensor) -> tuple[Tensor, Tensor]:
         weights, experts = scores.softmax(-1, dtype=torch.float32).topk(chosen, -1)
@@ -120,8 +120,8 @@ def likeliest(chosen: int, *, normalized: bool) -> Rule:
     return rule
 
 
-def largest(chosen: int) -> Rule:
-    """The largest scores, then softmax over these alone (GPT-OSS)."""
+def top_k_softmax(chosen: int) -> Rule:
+    """Top-k of the scores, then softmax over these alone (GPT-OSS)."""
 
     def rule(scores: Tensor) -> tuple[Tensor, Tensor]:
         top, experts = scores.topk(chosen, -1)
@@ -130,26 +130,26 @@ def largest(chosen: int) -> Rule:
     return rule
 
 
-def within(scores: Tensor, groups: Tensor, kept: int, lowest: float) -> Tensor:
-    """Scores (tokens, experts) with those outside of the `kept` best groups at the lowest; groups: (tokens, groups)."""
+def mask_groups(scores: Tensor, groups: Tensor, kept: int, lowest: float) -> Tensor:
+    """Mask scores (tokens, experts) outside of the `kept` best groups; groups: (tokens, groups)."""
     best = torch.zeros_like(groups, dtype=torch.bool).scatter(1, groups.topk(kept, -1).indices, True)
     return scores.masked_fill(~best.repeat_interleave(scores.shape[1] // groups.shape[1], 1), lowest)
 
 
-def best_of_groups(chosen: int, *, groups: int, kept: int, scale: float) -> Rule:
-    """The likeliest of the `kept` groups whose best experts are likeliest (DeepSeek-V2); weights do not sum to 1."""
+def group_limited_top_k(chosen: int, *, groups: int, kept: int, scale: float) -> Rule:
+    """Top-k inside the `kept` groups with the best experts (DeepSeek-V2); weights do not sum to 1."""
 
     def rule(scores: Tensor) -> tuple[Tensor, Tensor]:
         p = scores.softmax(-1, dtype=torch.float32)
-        p = p if groups == 1 else within(p, p.unflatten(-1, (groups, -1)).amax(-1), kept, 0.0)
+        p = p if groups == 1 else mask_groups(p, p.unflatten(-1, (groups, -1)).amax(-1), kept, 0.0)
         weights, experts = p.topk(chosen, -1)
         return weights * scale, experts
 
     return rule
 
 
-class GroupedBest(Widened):
-    """Experts by sigmoid scores that a learned correction balances, among the best groups (DeepSeek-V3).
+class GroupedTopK(Float32Parameters):
+    """Top-k of sigmoid scores with a learned balancing bias, inside the best groups (DeepSeek-V3).
 
     Args:
         chosen: experts of a token. groups, kept: of experts, in all and considered; a group counts by its best two.
@@ -167,7 +167,7 @@ class GroupedBest(Widened):
         p = scores.sigmoid()
         ranked = p + self.correction.to(p.dtype)
         pairs = ranked.unflatten(-1, (self.groups, -1)).topk(2, -1).values.sum(-1)
-        experts = within(ranked, pairs, self.kept, -torch.inf).topk(self.chosen, -1).indices
+        experts = mask_groups(ranked, pairs, self.kept, -torch.inf).topk(self.chosen, -1).indices
         weights = p.gather(1, experts)
         if self.normalized:
             weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)

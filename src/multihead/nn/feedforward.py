@@ -1,4 +1,4 @@
-"""The part of a layer that looks at one token at a time."""
+"""Feed-forward networks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .weights import Dropout, Linear
 
 
 class FeedForward(nn.Module):
-    """down(act(up(x))).
+    """Feed-forward network: down(act(up(x))).
 
     Args:
         up, down: layers that take the plain ones' places (SqueezeBERT's groups).
@@ -36,7 +36,7 @@ class FeedForward(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """down(act(gate(x)) * up(x)) (Shazeer, 2020, arXiv:2002.05202).
+    """Gated feed-forward network: down(act(gate(x)) * up(x)) (Shazeer, 2020, arXiv:2002.05202).
 
     Args:
         scales: of the gate before its activation, and of the result (Falcon-H1).

@@ -13,7 +13,7 @@ from ..kernels.backend import AttentionFunction
 from ..kernels.ops import fused_attention
 from ..kernels.ragged import AttentionMask, SequenceLayout
 from .cache.store import BatchCache
-from .ragged import ends
+from .ragged import sequence_ends
 
 T = TypeVar("T")
 
@@ -146,7 +146,7 @@ class ForwardContext:
             return self.cache.totals(self.runs)
         if not self.custom_positions:
             return self.runs.lengths
-        return self.cached("total_lengths", lambda: ends(self.positions, self.runs))
+        return self.cached("total_lengths", lambda: sequence_ends(self.positions, self.runs))
 
     @property
     def reads_pages(self) -> bool:

@@ -1,4 +1,4 @@
-"""Mixing tokens by a Fourier transform instead of attention (Lee-Thorp et al., 2021, arXiv:2105.03824)."""
+"""Token mixing by a Fourier transform instead of attention (Lee-Thorp et al., 2021, arXiv:2105.03824)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .forward_context import ForwardContext
 
 
 class FourierMixing(nn.Module):
-    """The real part of the transform over a text's tokens and channels; it has no weights."""
+    """Real part of the Fourier transform over tokens and channels of each sequence; it has no weights."""
 
     causal = False
 
@@ -18,6 +18,6 @@ class FourierMixing(nn.Module):
         raise NotImplementedError("A Fourier transform needs the whole text at once and remembers nothing.")
 
     def forward(self, x: Tensor, context: ForwardContext, memory: LayerCache | None = None) -> Tensor:
-        """(tokens, width) to (tokens, width), text by text."""
+        """Map hidden states (tokens, width) to (tokens, width), each sequence separately."""
         parts = [torch.fft.fftn(text.float()).real for text in x.split(context.runs.lengths) if text.shape[0]]
         return torch.cat(parts).to(x.dtype) if parts else x

@@ -1,4 +1,4 @@
-"""Whether somebody looks into a module's passes: who computes without calling it asks first."""
+"""Detection of hooks, which code that bypasses a module's forward must respect."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn.modules import module as everywhere
 
 
-def hooked(part: nn.Module) -> bool:
-    """Whether a module's passes are looked into or replaced, which whoever stands in for it would pass by."""
+def is_hooked(part: nn.Module) -> bool:
+    """Return True if a module has hooks or a replaced forward, which a fast path would skip."""
     if part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part):
         return True
     return bool(everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks)

@@ -1,4 +1,4 @@
-"""One transformer layer: residual steps around attention and feed-forward."""
+"""Transformer layers: residual blocks around attention and feed-forward."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .weights import Dropout
 
 
 class Residual(nn.Module):
-    """x -> after(x + out(step(before(x)))).
+    """Residual block: x -> after(x + out(step(before(x)))).
 
     Where a norm stands decides the style: `before` is pre-norm, `after` is post-norm, `before` and `out` together are
     Gemma's sandwich, `out` alone is OLMo 2's.
@@ -42,25 +42,25 @@ class Residual(nn.Module):
 
     @property
     def supports_selected_tokens(self) -> bool:
-        """Whether the states of some tokens can be computed alone: what a query gets depends on no place of its own."""
+        """True if the states of some tokens can be computed alone: outputs do not depend on query positions."""
         return type(self) is Residual and getattr(self.step, "supports_selected_tokens", False)
 
     def forward_selected(self, x: Tensor, context: ForwardContext) -> Tensor:
-        """(tokens asked for, width): what `forward` gives at these."""
+        """Return the states of the selected tokens, (selected tokens, width)."""
         assert context.selected is not None
         new = self.dropout(self.out(self.step.forward_selected(self.before(x), context)))  # type: ignore[operator]
         return self.after(x.index_select(0, context.selected.rows) + (new if self.scale == 1.0 else new * self.scale))
 
 
 class WideResidual(Residual):
-    """A residual stream in float32, whatever the precision of its steps (Mamba)."""
+    """Residual block with a float32 stream, whatever the precision of its sublayer (Mamba)."""
 
     def forward(self, x: Tensor, *args: Any) -> Tensor:
         return x.float() + self.dropout(self.step(self.before(x), *args))
 
 
 class NormedResidual(Residual):
-    """x -> y + step(y) with y = before(x): what is added to is normed too (BLOOM's variant)."""
+    """Residual block that adds to its normalized input: x -> y + step(y) with y = before(x) (a BLOOM option)."""
 
     def forward(self, x: Tensor, *args: Any) -> Tensor:
         normed = self.before(x)
@@ -68,7 +68,7 @@ class NormedResidual(Residual):
 
 
 class Layer(nn.Module):
-    """Self-attention (or what takes its place), then feed-forward."""
+    """Self-attention (or another mixer), then feed-forward."""
 
     def __init__(self, attention: Residual, ffn: Residual) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Layer(nn.Module):
 
     @property
     def supports_selected_tokens(self) -> bool:
-        """Whether the states of some tokens can be computed alone."""
+        """True if the states of some tokens can be computed alone."""
         return type(self) is Layer and self.attention.supports_selected_tokens
 
     def forward(self, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
@@ -88,8 +88,8 @@ class Layer(nn.Module):
         return self.ffn(self.attention(x, context, memory))
 
 
-class OneStep(nn.Module):
-    """A layer that only mixes tokens (Mamba)."""
+class MixerLayer(nn.Module):
+    """Layer with a mixer and no feed-forward (Mamba)."""
 
     def __init__(self, mixer: Residual) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class OneStep(nn.Module):
 
 
 class Hybrid(nn.Module):
-    """Two mixers side by side, whose results are added (Falcon-H1).
+    """Two mixers in parallel, whose outputs are added (Falcon-H1).
 
     Args:
         into, out: scales of each one's input and result.
@@ -126,7 +126,7 @@ class Hybrid(nn.Module):
 
 
 class ParallelLayer(nn.Module):
-    """x + attention(norm(x)) + ffn(norm(x)): both steps read the same input (GPT-J).
+    """Parallel layer: x + attention(norm(x)) + ffn(norm(x)) (GPT-J).
 
     Args:
         ffn_norm: the feed-forward's own norm of x (GPT-NeoX); None shares the one norm.
@@ -155,7 +155,7 @@ class ParallelLayer(nn.Module):
 
 
 class CrossLayer(Layer):
-    """A decoder layer that also reads an encoded source; without a source it is a plain layer."""
+    """Decoder layer with cross-attention; without a source it is a plain layer."""
 
     def __init__(self, attention: Residual, cross: Residual, ffn: Residual) -> None:
         super().__init__(attention, ffn)

@@ -1,4 +1,4 @@
-"""Modules in evaluation mode for as long as something is computed with them."""
+"""Evaluation mode for the duration of a computation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @contextmanager
 def evaluating(*models: Any) -> Iterator[None]:
-    """Inside, no part of these models draws dropout; each is in its own mode again afterwards.
+    """Put modules in evaluation mode inside the block, and restore each module's own mode afterwards.
 
     Args:
         models: what is no module is passed over.
@@ -30,7 +30,7 @@ def evaluating(*models: Any) -> Iterator[None]:
 
 
 def in_evaluation(method: F) -> F:
-    """A method of a module that computes with it in evaluation mode."""
+    """Decorate a module's method so that it runs in evaluation mode."""
 
     @wraps(method)
     def call(self: nn.Module, *values: Any, **named: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Normalizations that torch.nn lacks, or computes in another order of casts."""
+"""Normalizations that torch.nn lacks or computes with other casts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..kernels.ops import backend
 
 
 class RMSNorm(nn.Module):
-    """x over its root mean square (Zhang and Sennrich, 2019, arXiv:1910.07467).
+    """Root-mean-square norm (Zhang and Sennrich, 2019, arXiv:1910.07467).
 
     The mean is taken in float32; the result is cast to the weight's precision before that multiplies it, as Llama does.
     """
@@ -25,14 +25,14 @@ class RMSNorm(nn.Module):
 
 
 class NarrowRMSNorm(RMSNorm):
-    """RMSNorm of states of any precision in the weight's own (Mamba)."""
+    """RMSNorm in the precision of its weight (Mamba)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.to(self.weight.dtype))
 
 
 class WideRMSNorm(RMSNorm):
-    """RMSNorm whose weight multiplies in float32 too, before the result is cast back (OLMo 2, Gemma).
+    """RMSNorm whose weight multiplies in float32, before the cast back (OLMo 2, Gemma).
 
     Args:
         centre: added to the weight; Gemma stores its distance from 1.
@@ -47,7 +47,7 @@ class WideRMSNorm(RMSNorm):
 
 
 class HeadNorm(nn.Module):
-    """Layer norm of each head by its own weight: (tokens, heads, width) to the same (StableLM, Cohere)."""
+    """Layer norm of each head with its own weight: (tokens, heads, width) to the same (StableLM, Cohere)."""
 
     def __init__(self, heads: int, width: int, eps: float) -> None:
         super().__init__()
@@ -59,8 +59,8 @@ class HeadNorm(nn.Module):
         return (self.weight.float() * wide).to(x.dtype)
 
 
-class AcrossHeads(nn.Module):
-    """A norm over all heads at once: (tokens, heads, width) to the same (OLMo 2)."""
+class AllHeadsNorm(nn.Module):
+    """Norm over all heads at once: (tokens, heads, width) to the same (OLMo 2)."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
@@ -81,8 +81,8 @@ class PlainLayerNorm(nn.Module):
         return F.layer_norm(x.float(), (self.width,), eps=self.eps).to(x.dtype)
 
 
-class Finite(nn.Module):
-    """States whose infinities in float16 are large numbers again (T5); those of other precisions as they come."""
+class ClampInfinities(nn.Module):
+    """Clamp of float16 infinities to large finite numbers (T5); other precisions pass unchanged."""
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype is not torch.float16:
@@ -92,7 +92,7 @@ class Finite(nn.Module):
 
 
 class Affine(nn.Module):
-    """x * weight + bias, in a norm's place (MobileBERT's NoNorm)."""
+    """Affine map in place of a norm: x * weight + bias (MobileBERT's NoNorm)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

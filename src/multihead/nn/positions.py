@@ -1,4 +1,4 @@
-"""How attention learns where tokens are: by turning queries and keys, or by a bias on the scores."""
+"""Positions in attention: rotary embeddings of queries and keys, or biases of the scores."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from .forward_context import ForwardContext
 
 
 class Positions(nn.Module):
-    """Attention that ignores order: the embeddings carry it."""
+    """No positions in attention; base class of those that have some."""
 
     def rotate(self, q: Tensor, k: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor]:
-        """Queries (tokens, heads, width) and keys (tokens, key heads, width), turned by their positions."""
+        """Rotate queries (tokens, heads, width) and keys (tokens, key heads, width) by their positions."""
         return q, k
 
     def turns(self, context: ForwardContext) -> tuple[Tensor, Tensor] | None:
-        """Cosines and sines (tokens, rotated / 2) of what turns queries and keys, where anything does."""
+        """Return cosines and sines (tokens, rotated / 2) of the rotation, or None without one."""
         return None
 
     def biases(self, count: int) -> tuple[Tensor, bool] | None:
-        """What is added to the scaled scores of a query, (heads, count) in float32, where anything is.
+        """Return biases of a query's scaled scores, (heads, count) in float32, or None without biases.
 
         Of the keys that are count - 1 to 0 places before it; where the second says so, of the first `count` keys.
         """
         return None
 
     def bias(self, q: Tensor, k: Tensor, attention_mask: AttentionMask, context: ForwardContext) -> Bias | None:
-        """Gives each text's (heads, queries, keys) to add to the scaled scores.
+        """Return a function that gives the bias (heads, queries, keys) of each sequence, or None.
 
         Args:
             q: (tokens, heads, width), not yet turned. k: (rows, key heads, width), turned, those remembered included.
@@ -45,7 +45,7 @@ class Positions(nn.Module):
 
 
 class Rotary(Positions):
-    """Turns pairs of channels by position times frequency (Su et al., 2021, arXiv:2104.09864).
+    """Rotary embeddings: rotate pairs of channels by position times frequency (Su et al., arXiv:2104.09864).
 
     Args:
         frequencies: (rotated / 2,), radians a token; channels past `rotated` are left alone. Pair i is channels i and
@@ -68,11 +68,11 @@ class Rotary(Positions):
         return self.angles(context)
 
     def angles(self, context: ForwardContext) -> tuple[Tensor, Tensor]:
-        """Cosines and sines (tokens, rotated / 2) in float32, computed once a pass."""
+        """Return cosines and sines (tokens, rotated / 2) in float32, computed once per pass."""
         return context.cached((self, "angles"), lambda: self._angles(context))
 
     def of(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines (places, rotated / 2) of some places, whatever texts they are in."""
+        """Return cosines and sines (positions, rotated / 2) of given positions."""
         return self._turns(places, kept_on(places.device, self, "frequencies"))
 
     def _angles(self, context: ForwardContext) -> tuple[Tensor, Tensor]:
@@ -83,7 +83,7 @@ class Rotary(Positions):
         return angles.cos() * self.scale, angles.sin() * self.scale
 
     def _table(self, context: ForwardContext, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosines and sines (tokens, 1, rotated), the sines of the first half negated."""
+        """Return cosines and sines (tokens, 1, rotated), the sines of the first half negated."""
         angles = context.positions[:, None, None].float() * self._frequencies(context)
         cos, sin = angles.cos() * self.scale, angles.sin() * self.scale
         return torch.cat([cos, cos], -1).to(dtype), torch.cat([-sin, sin], -1).to(dtype)
@@ -93,7 +93,7 @@ class Rotary(Positions):
 
 
 class RotaryByLength(Rotary):
-    """Rotary positions whose frequencies follow from how long a text is by now: its own length, not the batch's.
+    """Rotary embeddings whose frequencies depend on the length of a sequence, not of the batch.
 
     Keys that were turned by other frequencies are of no use to a text, so whoever keeps keys asks for the `variant`.
 
@@ -116,7 +116,7 @@ class RotaryByLength(Rotary):
 
 
 def rotary(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
-    """Rotary positions as a config's `rope_parameters` describe them.
+    """Build rotary embeddings from a config's `rope_parameters`.
 
     Args:
         width: of a head. limit: the config's max_position_embeddings.
@@ -145,33 +145,33 @@ def rotary(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
         raise UnsupportedConfig(f"rope_parameters {dict(rope)} are no numbers to compute with: {error}.") from error
 
 
-def powers(width: int, base: float) -> Tensor:
-    """base ** (2 i / width) for each pair i, (width / 2,), float32."""
+def frequencies_of(width: int, base: float) -> Tensor:
+    """Return base ** (2 i / width) for each pair i, (width / 2,), float32."""
     return base ** (torch.arange(0, width, 2, dtype=torch.int64, device="cpu").float() / width)
 
 
 def _plain(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
-    return Rotary(1.0 / powers(width, rope["rope_theta"]))
+    return Rotary(1.0 / frequencies_of(width, rope["rope_theta"]))
 
 
 def _linear(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
-    return Rotary(1.0 / powers(width, rope["rope_theta"]) / rope["factor"])
+    return Rotary(1.0 / frequencies_of(width, rope["rope_theta"]) / rope["factor"])
 
 
 def _dynamic(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
-    """The base grows with the text once it is longer than in training (NTK-aware scaling)."""
+    """Raise the base with the length, once it exceeds the trained length (NTK-aware scaling)."""
     base, factor = rope["rope_theta"], rope["factor"]
 
     def by_length(length: int) -> Tensor:
         stretch = factor * max(length, limit) / limit - (factor - 1)
-        return 1.0 / powers(width, base * stretch ** (width / (width - 2)))
+        return 1.0 / frequencies_of(width, base * stretch ** (width / (width - 2)))
 
     return RotaryByLength(by_length, lambda length: max(length, limit))
 
 
 def _llama3(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
-    """Slow channels are slowed by `factor`, fast ones kept, those between blended (Llama 3.1, arXiv:2407.21783)."""
-    plain = 1.0 / powers(width, rope["rope_theta"])
+    """Divide low frequencies by `factor`, keep high ones, blend between (Llama 3.1, arXiv:2407.21783)."""
+    plain = 1.0 / frequencies_of(width, rope["rope_theta"])
     turns = rope["original_max_position_embeddings"] * plain / (2 * math.pi)
     low, high = rope["low_freq_factor"], rope["high_freq_factor"]
     keep = ((turns - low) / (high - low)).clamp(0, 1)
@@ -179,7 +179,7 @@ def _llama3(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
 
 
 def _yarn(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
-    """Channels that turn often in a training text are kept, slow ones slowed (Peng et al., 2023, arXiv:2309.00071)."""
+    """Keep frequencies that turn often within the trained length, lower the others (Peng et al., arXiv:2309.00071)."""
     base, trained = rope["rope_theta"], rope["original_max_position_embeddings"]
     factor = rope.get("factor") or limit / trained
 
@@ -192,33 +192,33 @@ def _yarn(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
     low, high = max(low, 0), min(high, width - 1)
     ramp = (torch.arange(width // 2, dtype=torch.float32, device="cpu") - low) / max(high - low, 0.001)
     slow = ramp.clamp(0, 1)
-    plain = 1.0 / powers(width, base)
+    plain = 1.0 / frequencies_of(width, base)
     return Rotary(plain / factor * slow + plain * (1 - slow), yarn_scale(factor, rope))
 
 
 def yarn_scale(factor: float, rope: Mapping[str, Any]) -> float:
-    """YaRN's attention factor, or the ratio of two that DeepSeek's checkpoints ask for."""
+    """Return YaRN's attention factor, or the ratio of two that DeepSeek's checkpoints specify."""
     if "attention_factor" in rope:
         return float(rope["attention_factor"])
     if rope.get("mscale") and rope.get("mscale_all_dim"):
-        return yarn_grown(factor, rope["mscale"]) / yarn_grown(factor, rope["mscale_all_dim"])
-    return yarn_grown(factor)
+        return yarn_mscale(factor, rope["mscale"]) / yarn_mscale(factor, rope["mscale_all_dim"])
+    return yarn_mscale(factor)
 
 
-def yarn_grown(factor: float, weight: float = 1.0) -> float:
-    """How much sharper attention is after stretching positions by `factor`."""
+def yarn_mscale(factor: float, weight: float = 1.0) -> float:
+    """Return YaRN's factor of the scores for positions stretched by `factor`."""
     return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
 
 
 def _longrope(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
-    """A factor a channel, one set for texts within the trained length, one past it (arXiv:2402.13753)."""
+    """Divide each frequency by its own factor: one set up to the trained length, one past it (arXiv:2402.13753)."""
     trained = rope["original_max_position_embeddings"]
     factor = rope.get("factor") or limit / trained
     scale = rope.get("attention_factor")
     if scale is None:
         scale = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(trained))
     short, long = (
-        1.0 / (torch.tensor(rope[name], dtype=torch.float32, device="cpu") * powers(width, rope["rope_theta"]))
+        1.0 / (torch.tensor(rope[name], dtype=torch.float32, device="cpu") * frequencies_of(width, rope["rope_theta"]))
         for name in ("short_factor", "long_factor")
     )
     if torch.equal(short, long):

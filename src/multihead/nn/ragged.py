@@ -1,4 +1,4 @@
-"""Between padded (batch, length) and ragged (tokens,): padding is dropped at the door and put back after the head."""
+"""Conversion between padded tensors (batch, length) and packed ones (tokens,), without padding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..kernels.ragged import SequenceLayout
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the real tokens of a padded batch are.
+    """Positions of the real tokens in a padded batch.
 
     Args:
         rows: (tokens,), place of each real token in the flattened (batch * length) grid; None when nothing is padded.
@@ -26,7 +26,7 @@ class Layout:
 
     @classmethod
     def of(cls, mask: Tensor | None, shape: tuple[int, int]) -> Layout:
-        """The layout of a batch; `mask` (batch, length) is nonzero at real tokens, None when all are."""
+        """Build the layout of a batch; `mask` (batch, length) is nonzero at real tokens, None when all are real."""
         batch, length = shape
         real = None if mask is None else mask.bool()
         if real is None or bool(real.all()):
@@ -34,25 +34,25 @@ class Layout:
         return cls(SequenceLayout.packed(tuple(real.sum(-1).tolist())), real.flatten().nonzero().flatten(), shape)
 
     def columns(self, text: int) -> Tensor:
-        """Columns of a text's tokens in the padded grid, (length,)."""
+        """Return the columns of a sequence's tokens in the padded grid, (length,)."""
         begin, length = self.runs.begins[text], self.runs.lengths[text]
         if self.rows is None:
             return torch.arange(length)
         return self.rows[begin : begin + length] % self.shape[1]
 
     def pack(self, padded: Tensor) -> Tensor:
-        """(batch, length, ...) to (tokens, ...)."""
+        """Pack (batch, length, ...) to (tokens, ...)."""
         flat = padded.flatten(0, 1)
         return flat if self.rows is None else flat.index_select(0, self.rows)
 
     def pack_tokens(self, given: Tensor) -> Tensor:
-        """(batch, length), one number a token, to (tokens,). Raises InvalidInput for another shape."""
+        """Pack one number a token: (batch, length) to (tokens,). Raises InvalidInput for another shape."""
         if tuple(given.shape) != self.shape:
             raise InvalidInput(f"One number a token is needed, {list(self.shape)}, not {list(given.shape)}.")
         return self.pack(given)
 
     def rows_at(self, columns: Tensor) -> Tensor:
-        """Packed rows of tokens, (batch, n), given their columns in the padded grid. Raises InvalidInput."""
+        """Return packed rows of tokens, (batch, n), from their columns in the padded grid. Raises InvalidInput."""
         if columns.ndim != 2 or columns.shape[0] != self.shape[0]:
             raise InvalidInput(f"Places of tokens need shape (batch, n), not {list(columns.shape)}.")
         if columns.numel() and (int(columns.min()) < 0 or int(columns.max()) >= self.shape[1]):
@@ -63,15 +63,15 @@ class Layout:
         return torch.searchsorted(self.rows, cells).clamp(max=max(self.rows.shape[0] - 1, 0))
 
     def unpack(self, tokens: Tensor) -> Tensor:
-        """(tokens, ...) to (batch, length, ...), zero where the batch is padded."""
+        """Unpack (tokens, ...) to (batch, length, ...), zero at padding."""
         if self.rows is not None:
             flat = tokens.new_zeros(self.shape[0] * self.shape[1], *tokens.shape[1:])
             tokens = flat.index_copy(0, self.rows, tokens)
         return tokens.unflatten(0, self.shape)
 
 
-def places(runs: SequenceLayout, device: torch.device, past: tuple[int, ...] | None = None) -> Tensor:
-    """(tokens,): each token's place in its own text, after `past` tokens that a cache remembers."""
+def positions_in_sequences(runs: SequenceLayout, device: torch.device, past: tuple[int, ...] | None = None) -> Tensor:
+    """Return each token's position in its own sequence, (tokens,), after `past` cached tokens."""
     starts = past or (0,) * len(runs)
     if len(runs) == 1:
         return torch.arange(starts[0], starts[0] + runs.lengths[0], device=device)
@@ -83,8 +83,8 @@ def places(runs: SequenceLayout, device: torch.device, past: tuple[int, ...] | N
     return (torch.arange(total, device="cpu") + shifts.repeat_interleave(lengths, output_size=total)).to(device)
 
 
-def ends(positions: Tensor, runs: SequenceLayout) -> tuple[int, ...]:
-    """One more than the highest of each text's positions (tokens,), 0 for a text without tokens."""
+def sequence_ends(positions: Tensor, runs: SequenceLayout) -> tuple[int, ...]:
+    """Return for each sequence the highest position (tokens,) plus one, 0 for an empty sequence."""
     known = positions.tolist()
     return tuple(
         max(known[begin : begin + length], default=-1) + 1
@@ -92,8 +92,8 @@ def ends(positions: Tensor, runs: SequenceLayout) -> tuple[int, ...]:
     )
 
 
-def select(hidden: Tensor, runs: SequenceLayout, place: int) -> Tensor:
-    """(texts, width): each text's state at `place` (0 its first token, -1 its last), zeros for an empty text."""
+def select_tokens(hidden: Tensor, runs: SequenceLayout, place: int) -> Tensor:
+    """Return one state a sequence, (sequences, width): `place` 0 is the first token, -1 the last; zeros if empty."""
     lengths = torch.tensor(runs.lengths, device=hidden.device)
     begins = torch.tensor(runs.begins, device=hidden.device)
     rows = begins if place == 0 else begins + lengths + place
@@ -103,15 +103,15 @@ def select(hidden: Tensor, runs: SequenceLayout, place: int) -> Tensor:
     return chosen if 0 not in runs.lengths else chosen * (lengths > 0)[:, None]
 
 
-def text_of(runs: SequenceLayout, device: torch.device) -> Tensor:
-    """(tokens,): the number of the text that each token belongs to."""
+def sequence_ids(runs: SequenceLayout, device: torch.device) -> Tensor:
+    """Return the sequence index of each token, (tokens,)."""
     lengths = torch.tensor(runs.lengths, device=device)
     return torch.repeat_interleave(torch.arange(len(runs), device=device), lengths)
 
 
-def mean(hidden: Tensor, runs: SequenceLayout) -> Tensor:
-    """(texts, width): each text's mean state, zeros for a text without tokens."""
+def mean_pool(hidden: Tensor, runs: SequenceLayout) -> Tensor:
+    """Return the mean state of each sequence, (sequences, width), zeros for an empty sequence."""
     total = hidden.new_zeros(len(runs), hidden.shape[1], dtype=torch.float32)
-    total = total.index_add(0, text_of(runs, hidden.device), hidden.float())
+    total = total.index_add(0, sequence_ids(runs, hidden.device), hidden.float())
     lengths = torch.tensor(runs.lengths, device=hidden.device).clamp(min=1)
     return (total / lengths[:, None]).to(hidden.dtype)

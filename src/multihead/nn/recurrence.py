@@ -1,4 +1,4 @@
-"""Recurrences that take self-attention's place in a decoder layer."""
+"""Recurrent layers that replace self-attention in a decoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .weights import Linear
 
 
 class SSRU(nn.Module):
-    """The simpler simple recurrent unit (Kim et al., 2019, aclanthology.org/D19-5632).
+    """Simpler simple recurrent unit (Kim et al., 2019, aclanthology.org/D19-5632).
 
     f = sigmoid(x Wf + bf); cell = f * cell + (1 - f) * (x W); the output is relu(cell).
     """
@@ -25,7 +25,7 @@ class SSRU(nn.Module):
         return StateLayerCache()
 
     def forward(self, x: Tensor, context: ForwardContext, memory: StateLayerCache | None) -> Tensor:
-        """(tokens, width) to (tokens, width)."""
+        """Map hidden states (tokens, width) to (tokens, width)."""
         keep = torch.sigmoid(self.forget(x))
         new = (1 - keep) * self.value(x)
         state = memory.read(context) if memory is not None else None
@@ -40,7 +40,7 @@ class SSRU(nn.Module):
         return F.relu(cells)
 
     def _scan(self, keep: Tensor, new: Tensor, state: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor]:
-        """All cells (tokens, width) and each text's last one (texts, width), one step a place."""
+        """Return all cell states (tokens, width) and the last of each sequence (sequences, width)."""
         rows, real = context.cached(self, lambda: context.runs.padded(new.device))
         steps = []
         for place in range(context.runs.longest):

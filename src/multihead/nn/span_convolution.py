@@ -1,4 +1,4 @@
-"""Heads that mix a token's neighbours by a kernel made from the token and its span (ConvBERT, arXiv:2008.02496)."""
+"""Convolution heads whose kernel depends on the token and its span (ConvBERT, arXiv:2008.02496)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from .attention.attention import Attention
 from .cache.layer_cache import KVLayerCache
 from .forward_context import ForwardContext
-from .ragged import places
+from .ragged import positions_in_sequences
 from .weights import Linear
 
 
 class SpanConvolution(nn.Module):
-    """Span-based dynamic convolution: as many heads as the attention beside it.
+    """Span-based dynamic convolution with as many heads as the attention beside it.
 
     Args:
         heads, head_width: of the result. kernel: tokens that a head looks at, an odd number.
@@ -28,7 +28,7 @@ class SpanConvolution(nn.Module):
         self.kernels, self.values = Linear(inner, heads * kernel), Linear(width, inner)
 
     def forward(self, x: Tensor, queries: Tensor, context: ForwardContext) -> Tensor:
-        """(tokens, heads, head width) of states (tokens, width) and projected queries (tokens, heads * head width)."""
+        """Map states (tokens, width) and queries (tokens, heads * head width) to (tokens, heads, head width)."""
         rows, real = context.cached((SpanConvolution, self.kernel), lambda: self._neighbours(context))
         span = self.pointwise(torch.einsum("tkw,wk->tw", self._around(x, rows, real), self.depthwise))
         weights = self.kernels(span * queries).unflatten(-1, (self.heads, self.kernel)).softmax(-1)
@@ -36,9 +36,9 @@ class SpanConvolution(nn.Module):
         return torch.einsum("tkhw,thk->thw", values, weights)
 
     def _neighbours(self, context: ForwardContext) -> tuple[Tensor, Tensor]:
-        """Rows of each token's neighbours, and which are in its own text: (tokens, kernel) both."""
+        """Return rows of each token's neighbours and a mask of those in its sequence, (tokens, kernel) each."""
         device = context.positions.device
-        place = places(context.runs, device)[:, None]
+        place = positions_in_sequences(context.runs, device)[:, None]
         lengths = torch.tensor(context.runs.lengths, device=device)
         length = torch.repeat_interleave(lengths, lengths)[:, None]
         steps = torch.arange(self.kernel, device=device) - self.kernel // 2
@@ -47,12 +47,12 @@ class SpanConvolution(nn.Module):
         return torch.where(real, rows, 0), real
 
     def _around(self, x: Tensor, rows: Tensor, real: Tensor) -> Tensor:
-        """(tokens, kernel, width), zero outside of the text."""
+        """Return the neighbours' states (tokens, kernel, width), zero outside of the sequence."""
         return x[rows] * real[..., None]
 
 
 class SpanAttention(Attention):
-    """Self-attention with convolving heads beside its own.
+    """Self-attention with convolution heads beside its own heads.
 
     Args:
         kernel: of the convolution.

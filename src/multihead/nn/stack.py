@@ -1,4 +1,4 @@
-"""Whole backbones: a stack of layers, or an encoder's stack and a decoder's."""
+"""Backbones: a stack of layers, or an encoder and a decoder."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .attention.attention import CrossAttention
 from .cache.layer_cache import LayerCache, given, memory_of
 from .embeddings import Embeddings
 from .forward_context import ForwardContext
-from .hooks import hooked
+from .hooks import is_hooked
 from .layer import Layer
 from .positions import RotaryByLength
 from .ragged import Layout
 
 
 class Stack(nn.Module):
-    """Embeddings, layers and a last norm: an encoder or a decoder, as its attention is.
+    """Embeddings, layers and a final norm; an encoder or a decoder, as its attention is.
 
     `adjust`, which a head may set, changes what the stack is told before it reads (which tokens see everything, say).
     `recompute`, which training may set, keeps a layer's input only and computes the layer again for its gradient (Chen
@@ -50,43 +50,43 @@ class Stack(nn.Module):
 
     @property
     def causal(self) -> bool:
-        """Whether no token sees the tokens after it."""
+        """True if no token sees the tokens after it."""
         parts = [part for layer in self.layers for part in layer.modules() if not isinstance(part, CrossAttention)]
         return all(getattr(part, "causal", True) for part in parts)
 
     @property
     def remembers(self) -> bool:
-        """Whether a pass returns what its layers remember, unless it is told otherwise."""
+        """True if a pass returns a cache by default."""
         return self.causal
 
     @property
     def supports_selected_tokens(self) -> bool:
-        """Whether the last layer can compute the states of some tokens alone (`ForwardContext.selected`)."""
+        """True if the last layer can compute the states of some tokens alone (`ForwardContext.selected`)."""
         last = self.layers[-1] if len(self.layers) else None
         if not isinstance(last, Layer) or not last.supports_selected_tokens or self.adjust is not None or self.drop:
             return False
-        return not any(map(hooked, last.modules()))
+        return not any(map(is_hooked, last.modules()))
 
     @property
     def typed(self) -> bool:
-        """Whether tokens may have types."""
+        """True if the model has token types."""
         return self.embed.typed
 
     def filled(self, layout: Layout, context: ForwardContext) -> Layout:
-        """The grid that the resulting states fill, given the inputs'."""
+        """Return the layout of the resulting states, given the layout of the inputs."""
         return layout
 
     @property
     def by_length(self) -> tuple[RotaryByLength, ...]:
-        """Positions that turn keys by how long their text is; keys that are remembered are of use at some lengths."""
+        """Position modules that rotate keys by the length of their sequence."""
         return tuple(part for part in self.modules() if isinstance(part, RotaryByLength))
 
     def memories(self) -> list[LayerCache]:
-        """An empty memory a layer."""
+        """Return an empty layer cache for each layer."""
         return [memory_of(layer) for layer in self.layers]
 
     def forward(self, words: Tensor, context: ForwardContext) -> Tensor:
-        """Hidden states (tokens, width) of word vectors (tokens, embedding width)."""
+        """Map token embeddings (tokens, embedding width) to hidden states (tokens, width)."""
         context = context if self.adjust is None else self.adjust(context)
         selected, context = context.selected, context if context.selected is None else replace(context, selected=None)
         x = self.embed(words, context)
@@ -115,7 +115,7 @@ class Stack(nn.Module):
 
 
 class EncoderDecoder(nn.Module):
-    """An encoder that reads a source once, and a decoder that attends to it; called, it is its decoder.
+    """Encoder and decoder with cross-attention; calling it calls the decoder.
 
     Args:
         bridge: between encoded states and those that the decoder attends to, where their widths differ.
@@ -144,8 +144,8 @@ class EncoderDecoder(nn.Module):
         return self.decoder(words, context)
 
 
-def checkpointed(model: nn.Module, whether: bool = True) -> None:
-    """Whether layers keep only their inputs in training and are computed again for gradients; see `Stack.recompute`."""
+def set_gradient_checkpointing(model: nn.Module, whether: bool = True) -> None:
+    """Set gradient checkpointing of the layers; see `Stack.recompute`."""
     for part in model.modules():
         if hasattr(part, "recompute"):
             part.recompute = whether  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""State-space mixers: a state a text instead of keys and values, read and written token by token.
+"""State-space mixers: one state of a fixed size a sequence instead of keys and values.
 
 Mamba (Gu and Dao, 2023, arXiv:2312.00752) and Mamba 2 (Dao and Gu, 2024, arXiv:2405.21060). Projections and the short
 convolution work on ragged tokens; only the scan is laid out in a grid, where a place without a token takes no time and
@@ -24,8 +24,8 @@ from .weights import Linear
 BLOCK = 64  # places that are scanned at once
 
 
-class States:
-    """What a mixer remembers of each text: the last inputs of its convolution, and its state."""
+class StateSpaceCache:
+    """Cached state of a mixer: the last inputs of its convolution, and its recurrent state."""
 
     def __init__(self) -> None:
         self.inputs, self.state = (
@@ -39,7 +39,7 @@ class States:
 
 
 class ShortConvolution(nn.Module):
-    """A causal convolution of each channel over the last `kernel` tokens of its own text."""
+    """Causal convolution of each channel over the last `kernel` tokens of its sequence."""
 
     def __init__(self, channels: int, kernel: int, *, bias: bool) -> None:
         super().__init__()
@@ -49,8 +49,8 @@ class ShortConvolution(nn.Module):
     def draw(self, name: str, parameter: Tensor, std: float) -> None:
         parameter.normal_(0.0, self.weight.shape[1] ** -0.5) if name == "weight" else parameter.zero_()
 
-    def forward(self, x: Tensor, context: ForwardContext, memory: States | None) -> Tensor:
-        """(tokens, channels) to the same."""
+    def forward(self, x: Tensor, context: ForwardContext, memory: StateSpaceCache | None) -> Tensor:
+        """Map (tokens, channels) to (tokens, channels)."""
         past, texts = self.weight.shape[1] - 1, len(context.runs)
         before = None if memory is None else memory.inputs.read(context)
         if before is None:
@@ -62,7 +62,7 @@ class ShortConvolution(nn.Module):
             if memory is not None:
                 memory.inputs.write(context, window[:, 1:])
             return mixed
-        begins, rows = context.cached((ShortConvolution, past), lambda: self._apart(context.runs, past, x.device))
+        begins, rows = context.cached((ShortConvolution, past), lambda: self._spaced_rows(context.runs, past, x.device))
         spread = x.new_zeros(x.shape[0] + texts * past, x.shape[1]).index_copy(0, rows, x)
         places = begins[:, None] + torch.arange(past, device=x.device)
         spread = spread.index_copy(0, places.flatten(), before.flatten(0, 1).to(x.dtype))
@@ -72,27 +72,27 @@ class ShortConvolution(nn.Module):
             memory.inputs.write(context, spread[places + lengths[:, None]])
         return mixed[rows - past]
 
-    def _apart(self, runs: SequenceLayout, past: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """First rows (texts,) of texts with `past` rows before each, and rows (tokens,) of the tokens."""
+    def _spaced_rows(self, runs: SequenceLayout, past: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return first rows (sequences,) with `past` rows before each sequence, and rows (tokens,) of the tokens."""
         begins = [begin + past * text for text, begin in enumerate(runs.begins)]
         rows = [torch.arange(b + past, b + past + n) for b, n in zip(begins, runs.lengths, strict=True)]
         return torch.tensor(begins, device=device), torch.cat(rows).to(device)
 
 
-def on_grid(x: Tensor, context: ForwardContext) -> Tensor:
-    """(tokens, ...) as (texts, longest, ...), zero where there is no token."""
+def to_grid(x: Tensor, context: ForwardContext) -> Tensor:
+    """Arrange (tokens, ...) as (sequences, longest, ...), zero where there is no token."""
     rows, real = context.cached("grid", lambda: context.runs.padded(x.device))
     return x[rows] * real.view(*real.shape, *(1,) * (x.ndim - 1))
 
 
-def off_grid(x: Tensor, context: ForwardContext) -> Tensor:
-    """(texts, longest, ...) as (tokens, ...)."""
+def from_grid(x: Tensor, context: ForwardContext) -> Tensor:
+    """Arrange (sequences, longest, ...) as (tokens, ...)."""
     _, real = context.cached("grid", lambda: context.runs.padded(x.device))
     return x[real]
 
 
 class Mamba(nn.Module):
-    """A selective state space: how much of its input a channel keeps, and for how long, follows from the token.
+    """Selective state space: the token decides how much and how long a channel keeps (Gu and Dao, arXiv:2312.00752).
 
     Args:
         inner: channels. states: numbers a channel remembers. rank: of the time step's matrix.
@@ -121,17 +121,17 @@ class Mamba(nn.Module):
         self.parts, self.act = (rank, states, states), activation(act)
 
     def draw(self, name: str, parameter: Tensor, std: float) -> None:
-        """The decay's logarithms begin at those of 1, 2, ... (S4D-real, arXiv:2206.11893)."""
+        """Initialize the decays to the logarithms of 1, 2, ... (S4D-real, arXiv:2206.11893)."""
         if name == "decay":
             parameter.copy_(torch.arange(1, parameter.shape[1] + 1).log().expand_as(parameter))
         else:
             parameter.fill_(1.0)
 
-    def memory(self) -> States:
-        return States()
+    def memory(self) -> StateSpaceCache:
+        return StateSpaceCache()
 
-    def forward(self, x: Tensor, context: ForwardContext, memory: States | None) -> Tensor:
-        """(tokens, width) to the same."""
+    def forward(self, x: Tensor, context: ForwardContext, memory: StateSpaceCache | None) -> Tensor:
+        """Map hidden states (tokens, width) to (tokens, width)."""
         u, gate = self.into(x).chunk(2, -1)
         u = self.act(self.convolution(u, context, memory))
         step, write, read = self.select(u).split(self.parts, -1)
@@ -142,14 +142,20 @@ class Mamba(nn.Module):
         return self.out(y.to(x.dtype))
 
     def _scan(
-        self, u: Tensor, times: Tensor, write: Tensor, read: Tensor, context: ForwardContext, memory: States | None
+        self,
+        u: Tensor,
+        times: Tensor,
+        write: Tensor,
+        read: Tensor,
+        context: ForwardContext,
+        memory: StateSpaceCache | None,
     ) -> Tensor:
-        """(tokens, inner), from inputs and time steps (tokens, inner), write and read vectors (tokens, states)."""
+        """Scan (tokens, inner) with time steps (tokens, inner) and read and write vectors (tokens, states)."""
         rates = -torch.exp(self.decay.float())
         state = memory.state.read(context) if memory is not None else None
         if state is None:
             state = u.new_zeros(len(context.runs), *rates.shape)
-        u, times, write, read = (on_grid(part, context) for part in (u, times, write, read))
+        u, times, write, read = (to_grid(part, context) for part in (u, times, write, read))
         rows = []
         for begin in range(0, u.shape[1], BLOCK):
             now = slice(begin, begin + BLOCK)
@@ -162,11 +168,11 @@ class Mamba(nn.Module):
             rows.append(torch.einsum("tlcs,tls->tlc", torch.stack(seen, 1), read[:, now]))
         if memory is not None:
             memory.state.write(context, state)
-        return off_grid(torch.cat(rows, 1), context) if rows else u.flatten(0, 1)
+        return from_grid(torch.cat(rows, 1), context) if rows else u.flatten(0, 1)
 
 
 class GatedNorm(nn.Module):
-    """A root-mean-square norm of each group of channels, gated before or after.
+    """RMS norm of each group of channels, gated before or after.
 
     Args:
         after: the gate multiplies what is normed.
@@ -178,7 +184,7 @@ class GatedNorm(nn.Module):
         self.groups, self.eps, self.after = groups, eps, after
 
     def forward(self, x: Tensor, gate: Tensor) -> Tensor:
-        """(tokens, width), both float32, to the same."""
+        """Normalize and gate (tokens, width), both float32."""
         x = x if self.after else x * F.silu(gate)
         parts = x.unflatten(-1, (self.groups, -1))
         normed = (parts * torch.rsqrt(parts.pow(2).mean(-1, keepdim=True) + self.eps)).flatten(-2)
@@ -187,14 +193,14 @@ class GatedNorm(nn.Module):
 
 
 class Gate(nn.Module):
-    """The gate alone."""
+    """Gate without a norm."""
 
     def forward(self, x: Tensor, gate: Tensor) -> Tensor:
         return x * F.silu(gate)
 
 
 class Mamba2(nn.Module):
-    """A state space whose heads each keep all of their state equally long: computed block by block in products.
+    """State space with one decay a head, computed block by block in matrix products (arXiv:2405.21060).
 
     Args:
         heads, head_width: of the inputs. states: numbers each input channel remembers.
@@ -240,11 +246,11 @@ class Mamba2(nn.Module):
         else:
             parameter.fill_(1.0)
 
-    def memory(self) -> States:
-        return States()
+    def memory(self) -> StateSpaceCache:
+        return StateSpaceCache()
 
-    def forward(self, x: Tensor, context: ForwardContext, memory: States | None) -> Tensor:
-        """(tokens, width) to the same."""
+    def forward(self, x: Tensor, context: ForwardContext, memory: StateSpaceCache | None) -> Tensor:
+        """Map hidden states (tokens, width) to (tokens, width)."""
         both = self.into(x if self.scale == 1.0 else x * self.scale)
         if self.spread is not None:
             both = both * self.spread.to(both.device, both.dtype)
@@ -256,15 +262,21 @@ class Mamba2(nn.Module):
         return self.out(self.gate(y.flatten(-2), gate.float()).to(x.dtype))
 
     def _scan(
-        self, u: Tensor, times: Tensor, write: Tensor, read: Tensor, context: ForwardContext, memory: States | None
+        self,
+        u: Tensor,
+        times: Tensor,
+        write: Tensor,
+        read: Tensor,
+        context: ForwardContext,
+        memory: StateSpaceCache | None,
     ) -> Tensor:
-        """(tokens, heads, head width), from inputs like it, times (tokens, heads), vectors (tokens, groups, states)."""
+        """Scan (tokens, heads, head width) with time steps (tokens, heads) and vectors (tokens, groups, states)."""
         each = self.heads // self.groups
         rates = -torch.exp(self.decay.float())
         state = memory.state.read(context) if memory is not None else None
         if state is None:
             state = u.new_zeros(len(context.runs), self.heads, u.shape[-1], write.shape[-1])
-        u, times, write, read = (on_grid(part, context) for part in (u, times, write, read))
+        u, times, write, read = (to_grid(part, context) for part in (u, times, write, read))
         rows = []
         for begin in range(0, u.shape[1], BLOCK):
             now = slice(begin, begin + BLOCK)
@@ -282,4 +294,4 @@ class Mamba2(nn.Module):
             rows.append(own + old)
         if memory is not None:
             memory.state.write(context, state)
-        return off_grid(torch.cat(rows, 1), context) if rows else u.flatten(0, 1)
+        return from_grid(torch.cat(rows, 1), context) if rows else u.flatten(0, 1)

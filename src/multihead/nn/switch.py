@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from .cache.layer_cache import LayerCache
 from .forward_context import ForwardContext
 from .layer import CrossLayer, Layer
-from .ragged import text_of
+from .ragged import sequence_ids
 from .weights import Linear
 
 
 class SwitchFeedForward(nn.Module):
-    """Each token goes to its likeliest expert, whose answer is scaled by its probability.
+    """Feed-forward with one expert a token, whose output is scaled by the router's probability.
 
     An expert takes the first `capacity` tokens of a text that choose it; later ones get zero.
 
@@ -43,7 +43,7 @@ class SwitchFeedForward(nn.Module):
         self.capacity, self.precision, self.jitter = capacity, precision, jitter
 
     def forward(self, x: Tensor, context: ForwardContext) -> Tensor:
-        """(tokens, width) to (tokens, width)."""
+        """Map hidden states (tokens, width) to (tokens, width)."""
         weight, chosen, fits = self.route(x, context)
         out = torch.zeros_like(x)
         for number, expert in enumerate(self.experts):
@@ -53,12 +53,12 @@ class SwitchFeedForward(nn.Module):
         return out
 
     def route(self, x: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, Tensor]:
-        """Of each token: a weight, an expert, and whether the expert takes it."""
+        """Return the weight, the expert, and whether the expert has capacity, (tokens,) each."""
         weight, chosen = self._scores(x).max(-1)
         return weight, chosen, self._place(chosen, context) <= self.capacity
 
     def _scores(self, x: Tensor) -> Tensor:
-        """(tokens, experts): probabilities in x's precision."""
+        """Return router probabilities (tokens, experts) in x's precision."""
         wide = x.to(self.precision)
         if self.training and self.jitter > 0:
             wide = wide * torch.empty_like(wide).uniform_(1.0 - self.jitter, 1.0 + self.jitter)
@@ -66,22 +66,22 @@ class SwitchFeedForward(nn.Module):
         return F.linear(wide, self.router.weight.to(self.precision), bias).softmax(-1).to(x.dtype)
 
     def _place(self, chosen: Tensor, context: ForwardContext) -> Tensor:
-        """(tokens,): the how-manyth of its text each token is to choose its expert."""
+        """Return each token's rank among the tokens of its sequence that chose its expert, (tokens,)."""
         taken = F.one_hot(chosen, self.router.out_features)
         total = torch.cat([taken.new_zeros(1, taken.shape[1]), taken.cumsum(0)])
-        begins = torch.tensor(context.runs.begins, device=chosen.device)[text_of(context.runs, chosen.device)]
+        begins = torch.tensor(context.runs.begins, device=chosen.device)[sequence_ids(context.runs, chosen.device)]
         return (total[1:] - total[begins]).gather(1, chosen[:, None])[:, 0]
 
 
 class SwitchLayer(Layer):
-    """A layer whose feed-forward knows where texts begin."""
+    """Layer that passes sequence boundaries to its feed-forward."""
 
     def forward(self, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
         return self.ffn(self.attention(x, context, memory), context)
 
 
 class SwitchCrossLayer(CrossLayer):
-    """A decoder layer whose feed-forward knows where texts begin."""
+    """Decoder layer that passes sequence boundaries to its feed-forward."""
 
     def forward(self, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
         x = self.attention(x, context, memory)

@@ -1,4 +1,4 @@
-"""Layers that hold weights, built empty: values come from a checkpoint or from `initialize`, never from both."""
+"""Layers with weights, built without values: these come from a checkpoint or from `initialize`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import nn
 from ..kernels.ops import dropout, linear
 
 
-class Widened(nn.Module):
-    """A module whose parameters stay float32 in a model of some half precision.
+class Float32Parameters(nn.Module):
+    """Module whose parameters stay float32 in a half-precision model.
 
     Args:
         widened: such precisions of a model.
@@ -28,8 +28,8 @@ class Widened(nn.Module):
         return super()._apply(moved if self.widened else fn, recurse)
 
 
-class Linear(Widened, nn.Linear):
-    """torch's linear layer without drawing initial values at construction."""
+class Linear(Float32Parameters, nn.Linear):
+    """torch's linear layer without initialization at construction."""
 
     def reset_parameters(self) -> None:
         pass
@@ -38,19 +38,19 @@ class Linear(Widened, nn.Linear):
         return linear(self.widen(input), self.weight, self.bias)
 
     def widen(self, x: torch.Tensor) -> torch.Tensor:
-        """x in float32 where the weight stays in it."""
+        """Cast x to float32 where the weight stays float32."""
         return x.float() if x.dtype in self.widened else x
 
 
 class Dropout(nn.Dropout):
-    """torch's dropout, drawn in the way that is fastest on the device."""
+    """Dropout through the fastest implementation of the device."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return dropout(input, self.p) if self.training and self.p else input
 
 
 class GroupedLinear(nn.Module):
-    """A linear layer in which each group of outputs reads its own group of inputs (a 1x1 convolution with groups).
+    """Linear layer in groups of inputs and outputs (a 1x1 convolution with groups).
 
     Args:
         groups: must divide both widths. The weight is (outputs, inputs / groups).
@@ -63,21 +63,21 @@ class GroupedLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(out))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(tokens, inputs) to (tokens, outputs)."""
+        """Map (tokens, inputs) to (tokens, outputs)."""
         parts = x.unflatten(-1, (self.groups, -1))
         mixed = torch.einsum("tgi,goi->tgo", parts, self.weight.unflatten(0, (self.groups, -1)))
         return mixed.flatten(-2) + self.bias
 
 
 class Embedding(nn.Embedding):
-    """torch's embedding without drawing initial values at construction."""
+    """torch's embedding without initialization at construction."""
 
     def reset_parameters(self) -> None:
         pass
 
 
 class ScaledEmbedding(Embedding):
-    """An embedding whose vectors are multiplied by a number.
+    """Embedding whose vectors are multiplied by a number.
 
     Args:
         rounded: the number is rounded to the weights' precision (Gemma).
@@ -89,34 +89,34 @@ class ScaledEmbedding(Embedding):
 
     @property
     def factor(self) -> float:
-        return rounded_as(self.weight, self.scale) if self.rounded else self.scale
+        return round_like(self.weight, self.scale) if self.rounded else self.scale
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         return super().forward(ids) * self.factor
 
 
-def rounded_as(weight: torch.Tensor, number: float) -> float:
-    """The number in the weights' precision."""
+def round_like(weight: torch.Tensor, number: float) -> float:
+    """Round a number to the precision of a tensor."""
     return float(torch.tensor(number, dtype=weight.dtype, device="cpu"))
 
 
 class LayerNorm(nn.LayerNorm):
-    """torch's layer norm (Ba et al., 2016, arXiv:1607.06450) without setting initial values at construction."""
+    """torch's layer norm (Ba et al., 2016, arXiv:1607.06450) without initialization at construction."""
 
     def reset_parameters(self) -> None:
         pass
 
 
 def initialize(module: nn.Module, std: float) -> None:
-    """Draws fresh values in place: normal with this standard deviation for matrices, ones and zeros for norms."""
+    """Initialize parameters in place: matrices normal with this standard deviation, norms with ones and zeros."""
     with torch.no_grad():
         for child in module.modules():
             for name, parameter in child.named_parameters(recurse=False):
-                fresh(child, name, parameter, std)
+                initialize_parameter(child, name, parameter, std)
 
 
-def fresh(owner: nn.Module, name: str, parameter: torch.Tensor, std: float) -> None:
-    """Draws fresh values for one parameter of `owner`, in place."""
+def initialize_parameter(owner: nn.Module, name: str, parameter: torch.Tensor, std: float) -> None:
+    """Initialize one parameter of `owner` in place."""
     draw: Any = getattr(owner, "draw", None)  # a module may know better
     if draw is not None:
         draw(name, parameter, std)

@@ -17,7 +17,7 @@ from ..kernels.layout import plain
 from ..nn.attention.attention import Attention, CrossAttention
 from ..nn.cache.layer_cache import KVLayerCache
 from ..nn.cache.store import KVCacheManager
-from ..nn.embeddings import CountedSinusoids, Embeddings, LearnedPositions, SinusoidalPositions
+from ..nn.embeddings import Embeddings, LearnedPositions, SinusoidalPositions, Tensor2TensorPositions
 from ..nn.forward_context import EncoderOutput
 from ..nn.layer import CrossLayer
 from ..nn.positions import Positions, Rotary
@@ -37,7 +37,12 @@ from .layer_spec import LayerSpec, NormSpec, norm_spec
 from .refusals import all_options
 from .strided_weights import LayerWeights, StridedWeight, Weight, has_strided_weights
 
-POSITION_TABLES = (None, LearnedPositions, SinusoidalPositions, CountedSinusoids)  # position embeddings read as a table
+POSITION_TABLES = (
+    None,
+    LearnedPositions,
+    SinusoidalPositions,
+    Tensor2TensorPositions,
+)  # position embeddings read as a table
 SHORTEST = 256  # positions of which angles, vectors and biases are computed, at least
 
 

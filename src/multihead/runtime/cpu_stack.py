@@ -21,7 +21,7 @@ from ..nn.attention.position_bias import BucketedBias
 from ..nn.cache.layer_cache import CachePlan, KVLayerCache
 from ..nn.forward_context import EncoderOutput, ForwardContext
 from ..nn.layer import CrossLayer, Layer
-from ..nn.norms import Finite
+from ..nn.norms import ClampInfinities
 from ..nn.positions import Positions, Rotary, RotaryByLength
 from ..nn.stack import Stack
 from .fused_layers import FusedAttention, FusedCrossAttention, FusedFeedForward, FusedResidual
@@ -79,7 +79,7 @@ def fits_native_stack(layer: LayerSpec | None) -> bool:
         return False
     for name in layer.parts:
         residual = layer.part(name)
-        outside = [residual.kind(norm) in (nn.Identity, Finite) for norm in ("before", "after")]
+        outside = [residual.kind(norm) in (nn.Identity, ClampInfinities) for norm in ("before", "after")]
         if type(residual.layer) is not FusedResidual or residual.options or not all(outside):
             return False
     kinds = {"attention": FusedAttention, "cross": FusedCrossAttention}

@@ -13,10 +13,10 @@ from ..heads.heads import LanguageModel
 from ..kernels.quantization.base import file_format, format_of
 from ..kernels.quantization.registry import FILE_FORMAT
 from ..nn.attention.attention import CrossAttention
-from ..nn.experts import ExpertList, RoutedExperts, StackedExperts, WithShared
+from ..nn.experts import ExpertList, RoutedExperts, SharedExpert, StackedExperts
 from ..nn.feedforward import FeedForward, GatedFeedForward
 from ..nn.layer import CrossLayer, Layer, Residual
-from ..nn.norms import Finite
+from ..nn.norms import ClampInfinities
 from ..nn.stack import Stack
 from ..nn.switch import SwitchFeedForward
 from ..nn.weights import Linear
@@ -110,7 +110,7 @@ def _fused_residual(residual: Residual, format: str) -> nn.Module | None:
         return None
     if format == GPU:
         made = FusedResidualGPU(residual, _join(residual.step, format))
-        if type(made.after) is Finite and made.step.output.weight.dtype is not torch.float16:  # type: ignore[union-attr]
+        if type(made.after) is ClampInfinities and made.step.output.weight.dtype is not torch.float16:  # type: ignore[union-attr]
             made.after = nn.Identity()
         return made
     norms = [None if part is None else part.norm for part in (spec.parts["before"], spec.parts["after"])]
@@ -132,7 +132,7 @@ def routes(spec: LayerSpec | None) -> bool:
     if spec is None:
         return False
     step, experts = spec.layer, spec.parts.get("experts")
-    if type(step) is WithShared:
+    if type(step) is SharedExpert:
         return routes(spec.parts["routed"]) and fusable(spec.parts["shared"])
     if type(step) not in (RoutedExperts, SwitchFeedForward) or experts is None:
         return False
@@ -143,7 +143,7 @@ def routes(spec: LayerSpec | None) -> bool:
 
 def _experts(step: Any, format: str) -> nn.Module:
     """The step with packed experts. Each expert's weights are freed before the next is packed."""
-    if isinstance(step, WithShared):
+    if isinstance(step, SharedExpert):
         return FusedWithShared(step, _experts(step.routed, format), _join(step.shared, format))
     if isinstance(step, SwitchFeedForward):
         return FusedSwitch(step, pack_experts(step.experts, format))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..kernels.cpu import native
 from ..kernels.layout import lined
-from ..nn.experts import ClampedGate, RoutedExperts, WithShared
+from ..nn.experts import ClampedGate, RoutedExperts, SharedExpert
 from ..nn.forward_context import ForwardContext
 from ..nn.switch import SwitchFeedForward
 from .fused_linear_cpu import BUFFERS, FusedLinear
@@ -169,10 +169,10 @@ class FusedRoutedExperts(RoutedExperts):
         return self.experts(x, *self.route(x), add)
 
 
-class FusedWithShared(WithShared):
+class FusedWithShared(SharedExpert):
     """Fused routed experts beside a fused shared one."""
 
-    def __init__(self, layer: WithShared, routed: nn.Module, shared: nn.Module) -> None:
+    def __init__(self, layer: SharedExpert, routed: nn.Module, shared: nn.Module) -> None:
         nn.Module.__init__(self)
         adopt(self, layer)
         self.routed, self.shared = routed, shared  # type: ignore[assignment]

@@ -13,7 +13,7 @@ from ..nn.attention.attention import Attention, CrossAttention
 from ..nn.cache.layer_cache import KVLayerCache, given
 from ..nn.feedforward import FeedForward, GatedFeedForward
 from ..nn.forward_context import EncoderOutput, ForwardContext
-from ..nn.hooks import hooked
+from ..nn.hooks import is_hooked
 from ..nn.layer import Residual
 from ..nn.positions import Positions
 from ..nn.stack import Stack
@@ -176,7 +176,7 @@ class FusedResidual(Residual):
                     f"replaced since ({type(step).__name__} is there now). Replace parts first, then call prepare()."
                 )
             return False
-        return not hooked(step) and type(self.out) is nn.Identity and not hooked(self.out) and self.scale == 1.0
+        return not is_hooked(step) and type(self.out) is nn.Identity and not is_hooked(self.out) and self.scale == 1.0
 
     def _separate(self, x: Tensor, *args: Any) -> Tensor:
         """The same for a step whose result is read or changed before it is added."""
@@ -213,7 +213,7 @@ class FusedResidualGPU(FusedResidual):
             return self._separate(x, *args), None
         new = self.step.forward_add(self.before(x) if normed is None else normed, None, *args)  # type: ignore[operator]
         if type(self.after) is not nn.Identity:
-            found = None if hooked(self.after) else normed_sum(x, new, self.after, keep=False)
+            found = None if is_hooked(self.after) else normed_sum(x, new, self.after, keep=False)
             return (self.after(x + new) if found is None else found[1]), None
         found = None if norm is None else normed_sum(x, new, norm, keep=True)
         return (x + new, None) if found is None else found

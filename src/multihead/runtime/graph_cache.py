@@ -14,10 +14,10 @@ from ..nn.attention.attention import Attention
 from ..nn.cache.cache_rows import copied_rows
 from ..nn.cache.layer_cache import CachePlan, KVLayerCache
 from ..nn.cache.store import BatchCache, CachedSequence, KVCacheManager
-from ..nn.embeddings import CountedSinusoids, Embeddings, LearnedPositions, SinusoidalPositions
+from ..nn.embeddings import Embeddings, LearnedPositions, SinusoidalPositions, Tensor2TensorPositions
 from ..nn.feedforward import FeedForward, GatedFeedForward
 from ..nn.layer import Layer, ParallelLayer, Residual
-from ..nn.norms import AcrossHeads, HeadNorm, PlainLayerNorm, RMSNorm, WideRMSNorm
+from ..nn.norms import AllHeadsNorm, HeadNorm, PlainLayerNorm, RMSNorm, WideRMSNorm
 from ..nn.positions import Positions, Rotary
 from ..nn.stack import Stack
 from ..nn.weights import Dropout, Embedding, LayerNorm, Linear, ScaledEmbedding
@@ -29,8 +29,8 @@ OWN = 3  # columns of a text before those of its windows: its token, the token's
 CAPTURABLE_LAYERS = {  # whose passes ask the device nothing and depend on host numbers through the cache alone
     nn.ModuleList, nn.Identity, Stack, FusedStackGPU, Layer, ParallelLayer, Residual, FusedResidualGPU, Attention,
     FusedAttention, FeedForward, GatedFeedForward, FusedFeedForward, FusedLinearGPU, Linear, Embeddings, Embedding,
-    LearnedPositions, SinusoidalPositions, CountedSinusoids, LayerNorm, RMSNorm, WideRMSNorm, PlainLayerNorm, HeadNorm,
-    AcrossHeads, Dropout, Positions, Rotary, ScaledEmbedding,
+    LearnedPositions, SinusoidalPositions, Tensor2TensorPositions, LayerNorm, RMSNorm, WideRMSNorm, PlainLayerNorm,
+    HeadNorm, AllHeadsNorm, Dropout, Positions, Rotary, ScaledEmbedding,
 }  # fmt: skip
 
 

@@ -20,12 +20,12 @@ from ..heads.heads import LanguageModel
 from ..nn.attention.alibi import Alibi
 from ..nn.attention.attention import Attention, CrossAttention
 from ..nn.attention.position_bias import BucketedBias
-from ..nn.embeddings import CountedSinusoids, Embeddings, LearnedPositions, SinusoidalPositions
-from ..nn.experts import ClampedGate, ExpertList, RoutedExperts, StackedExperts, WithShared
+from ..nn.embeddings import Embeddings, LearnedPositions, SinusoidalPositions, Tensor2TensorPositions
+from ..nn.experts import ClampedGate, ExpertList, RoutedExperts, SharedExpert, StackedExperts
 from ..nn.feedforward import FeedForward, GatedFeedForward
-from ..nn.hooks import hooked
+from ..nn.hooks import is_hooked
 from ..nn.layer import CrossLayer, Layer, ParallelLayer, Residual
-from ..nn.norms import AcrossHeads, Finite, HeadNorm, PlainLayerNorm, RMSNorm, WideRMSNorm
+from ..nn.norms import AllHeadsNorm, ClampInfinities, HeadNorm, PlainLayerNorm, RMSNorm, WideRMSNorm
 from ..nn.positions import Positions, Rotary, RotaryByLength
 from ..nn.stack import EncoderDecoder, Stack
 from ..nn.switch import SwitchFeedForward
@@ -68,7 +68,7 @@ CLASSES: dict[type[nn.Module], Attributes] = {
     Attention: Attributes(f"{ATTENTION} q k v out", ATTENTION_OPTIONS, {"dropout": TRAINING}),
     CrossAttention: Attributes(f"{ATTENTION} q k v out", ATTENTION_OPTIONS, {"dropout": TRAINING}),
     BucketedBias: Attributes("buckets causal reach table"),
-    CountedSinusoids: Attributes("frequencies offset padding width"),
+    Tensor2TensorPositions: Attributes("frequencies offset padding width"),
     SinusoidalPositions: Attributes("frequencies width"),
     LearnedPositions: Attributes("offset table", {"padding": None}),
     Embeddings: Attributes(
@@ -78,7 +78,7 @@ CLASSES: dict[type[nn.Module], Attributes] = {
     FeedForward: Attributes("act down dropout up"),
     GatedFeedForward: Attributes("act down dropout gate up", {"scales": (1.0, 1.0)}),
     RoutedExperts: Attributes("count experts router rule wide"),
-    WithShared: Attributes("routed share shared"),
+    SharedExpert: Attributes("routed share shared"),
     SwitchFeedForward: Attributes("capacity experts precision router", {}, {"jitter": TRAINING}),
     StackedExperts: Attributes("act down down_bias gate_up gate_up_bias"),
     ClampedGate: Attributes("alpha limit"),
@@ -86,8 +86,8 @@ CLASSES: dict[type[nn.Module], Attributes] = {
     CrossLayer: Attributes("attention cross ffn"),
     ParallelLayer: Attributes("attention dropout ffn ffn_norm norm"),
     Residual: Attributes("after before dropout step", {"out": nn.Identity, "scale": 1.0}),
-    AcrossHeads: Attributes("norm"),
-    Finite: Attributes(),
+    AllHeadsNorm: Attributes("norm"),
+    ClampInfinities: Attributes(),
     HeadNorm: Attributes("eps weight"),
     PlainLayerNorm: Attributes("eps width"),
     RMSNorm: Attributes("eps weight"),
@@ -191,7 +191,7 @@ def norm_spec(layer: nn.Module) -> NormSpec | None:
         return NormSpec(1, made.eps, made.weight)
     if kind is WideRMSNorm:
         return NormSpec(1, made.eps, made.weight, None, made.centre)
-    return NormSpec() if kind in (nn.Identity, Finite) else None
+    return NormSpec() if kind in (nn.Identity, ClampInfinities) else None
 
 
 def _float32(x: Tensor | None) -> Tensor | None:
@@ -207,7 +207,7 @@ def register(kind: type[nn.Module], read: str = "", base: type[nn.Module] | None
 
 def describe(layer: nn.Module) -> LayerSpec | None:
     """A layer's spec; None where the layer has an attribute, a class, a hook or a method that is not known here."""
-    return None if hooked(_UNHOOKED) or not classes_unchanged() else _describe(layer)
+    return None if is_hooked(_UNHOOKED) or not classes_unchanged() else _describe(layer)
 
 
 def _describe(layer: nn.Module) -> LayerSpec | None:
@@ -299,7 +299,7 @@ class Snapshot:
 
     def holds(self) -> bool:
         """Whether the layers are the same, and nobody has set, hooked or replaced any since."""
-        if self._changed or any(self._hooks) or list(map(len, self._own)) != self._sizes or hooked(_UNHOOKED):
+        if self._changed or any(self._hooks) or list(map(len, self._own)) != self._sizes or is_hooked(_UNHOOKED):
             return False
         if list(map(type, self._layers)) != self._kinds or not classes_unchanged():
             return False

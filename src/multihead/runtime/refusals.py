@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..nn.hooks import hooked
+from ..nn.hooks import is_hooked
 from .layer_spec import CLASSES, LayerSpec, attribute_names, classes_unchanged, describe
 
 
 def hooked_layer(model: nn.Module) -> str:
     """Say which module has hooks or a replaced method; empty where none has."""
-    name = next((name for name, layer in model.named_modules() if hooked(layer)), None)
+    name = next((name for name, layer in model.named_modules() if is_hooked(layer)), None)
     return "" if name is None else f"{name or 'the model itself'} has hooks or a replaced method"
 
 
@@ -23,7 +23,7 @@ def undescribed_layer(name: str, layer: nn.Module) -> str:
         inner = (undescribed_layer(f"{name}.{part}", layer.get_submodule(part)) for part in spec.parts)
         return "" if spec.complete else next(filter(None, inner), "")
     kind = type(layer).__name__
-    if hooked(layer):
+    if is_hooked(layer):
         return f"{name} ({kind}) has hooks or a replaced method"
     if type(layer) not in CLASSES:
         return f"{name} is a {kind}, which this runner does not compute"

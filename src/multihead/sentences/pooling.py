@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..kernels.ragged import SequenceLayout
-from ..nn.ragged import places, select, text_of
+from ..nn.ragged import positions_in_sequences, select_tokens, sequence_ids
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Tokens:
     @classmethod
     def of(cls, hidden: Tensor, runs: SequenceLayout, skip: int = 0) -> Tokens:
         """All tokens of texts that lie end to end but the first `skip` of each."""
-        order = places(runs, hidden.device)
+        order = positions_in_sequences(runs, hidden.device)
         if not skip:
             return cls(hidden, runs, order)
         kept = order >= skip
@@ -53,15 +53,15 @@ class Tokens:
 
     @property
     def _texts(self) -> Tensor:
-        return text_of(self.runs, self.states.device)
+        return sequence_ids(self.runs, self.states.device)
 
 
 def first(tokens: Tokens) -> Tensor:
-    return select(tokens.states, tokens.runs, 0)
+    return select_tokens(tokens.states, tokens.runs, 0)
 
 
 def last(tokens: Tokens) -> Tensor:
-    return select(tokens.states, tokens.runs, -1)
+    return select_tokens(tokens.states, tokens.runs, -1)
 
 
 def mean(tokens: Tokens) -> Tensor:

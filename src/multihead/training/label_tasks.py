@@ -15,7 +15,7 @@ from ..hub import Want
 from ..hub.local import is_adapter
 from ..hub.options import DownloadOptions
 from ..modeling import auto
-from ..nn.weights import fresh
+from ..nn.weights import initialize_parameter
 from .data.features import Features
 from .data.labels import REGRESSION, SEVERAL, SINGLE, Labels, alike, is_nameless, known_labels, names_of, shown
 from .data.source import Rows
@@ -126,7 +126,7 @@ def renew(model: Any) -> None:
     for path, owner, leaf, parameter in parameter_owners(model):
         if path.startswith("head.") and len(parameter) == count and path.rpartition(".")[0].endswith(LAST):
             with torch.no_grad():
-                fresh(owner, leaf, parameter, getattr(model.config, "initializer_range", 0.02))
+                initialize_parameter(owner, leaf, parameter, getattr(model.config, "initializer_range", 0.02))
             where = model.keys.locate(path, model.keys.prefix)
             drawn.update(where[1] if where else [path])
     model.drawn = tuple(sorted(drawn))

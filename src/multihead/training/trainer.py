@@ -15,7 +15,7 @@ from ..errors import InvalidInput, UnsupportedOption
 from ..files import write_text
 from ..kernels.hardware import best_device
 from ..kernels.malloc import keep_freed
-from ..nn.stack import checkpointed
+from ..nn.stack import set_gradient_checkpointing
 from . import user_hooks as hooks
 from .arguments import TrainingArguments
 from .callbacks import WITH_GRADIENTS, Callbacks, DefaultFlowCallback
@@ -244,7 +244,7 @@ class Trainer(ForScripts):
 
     def _stepper(self, steps: int) -> Stepper:
         if self.args.gradient_checkpointing:
-            checkpointed(self.model)
+            set_gradient_checkpointing(self.model)
         wrapped = self.parallel.wrapped(self.objective, self.args)
         self.create_optimizer()
         if self.args.torch_compile:

@@ -1,1 +1,1 @@
-"""Attention layers."""
+"""Attention layers and position biases."""

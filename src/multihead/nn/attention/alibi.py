@@ -1,4 +1,4 @@
-"""Attention with linear biases: the farther a key, the less it is seen (Press et al., 2021, arXiv:2108.12409)."""
+"""Attention with linear biases: scores fall with distance (Press et al., 2021, arXiv:2108.12409)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..positions import Positions
 
 
 class Alibi(Positions):
-    """Adds slope * place of the key to the scores, which for a softmax is minus slope * distance.
+    """Adds slope * key position to the scores; under a softmax this equals minus slope * distance.
 
     Args:
         slopes: (heads,); in bfloat16 the products are rounded to it, as Falcon's are.
@@ -35,13 +35,13 @@ class Alibi(Positions):
         return lambda text: longest[..., : attention_mask.keys.lengths[text]].to(q.dtype)
 
     def _table(self, keys: int, device: torch.device) -> Tensor:
-        """(heads, 1, keys)."""
+        """Return the biases of all key positions, (heads, 1, keys)."""
         places = torch.arange(keys, device=device)
         return (self.slopes.to(device)[:, None, None] * places).float() * self.scale
 
 
 def slopes(heads: int) -> Tensor:
-    """The paper's slopes, (heads,) float32; for numbers that are no power of two, every other one of twice as many."""
+    """Return the paper's slopes, (heads,) float32; other counts than powers of two interleave a longer list."""
     whole = 2 ** math.floor(math.log2(heads))
     first = _powers(whole, torch.arange(1, whole + 1, device="cpu"))
     if whole == heads:
@@ -50,7 +50,7 @@ def slopes(heads: int) -> Tensor:
 
 
 def mpt_slopes(heads: int, most: float) -> Tensor:
-    """MPT's order of the same slopes, (heads,) float32. `most`: the exponent of the last, 8 in the paper."""
+    """Return MPT's order of the slopes, (heads,) float32. `most`: exponent of the last slope, 8 in the paper."""
     whole = 2 ** math.ceil(math.log2(heads))
     all_ = 1.0 / 2 ** (torch.arange(1, whole + 1, device="cpu").float() * (most / whole))
     return all_ if whole == heads else torch.cat([all_[1::2], all_[::2]])[:heads]

@@ -1,4 +1,4 @@
-"""Attention: project, place, remember, score, mix."""
+"""Self-attention and cross-attention on packed sequences."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..weights import Linear
 
 
 class Attention(nn.Module):
-    """Self-attention over this pass's tokens and those that its memory holds.
+    """Self-attention over the tokens of this pass and the cached ones.
 
     Args:
         heads, key_heads: of queries, and of keys and values (fewer: grouped-query attention, arXiv:2305.13245).
@@ -77,27 +77,27 @@ class Attention(nn.Module):
         return KVLayerCache(self.window if self.causal else None)
 
     def forward(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
-        """(tokens, width) to (tokens, width)."""
+        """Map hidden states (tokens, width) to (tokens, width)."""
         return self.out(self._heads(x, context, memory).flatten(1))
 
     @property
     def pages(self) -> bool:
-        """Whether nothing but the backend reads the keys, which may lie in pages then."""
+        """True if only the attention backend reads the keys, so that they may stay in pages of the KV cache."""
         kind = type(self.positions)
         return kind.bias is Positions.bias and kind.rotate in (Positions.rotate, Rotary.rotate)
 
     @property
     def supports_selected_tokens(self) -> bool:
-        """Whether a query's result depends on no place, so that some queries can be computed alone."""
+        """True if a query's output does not depend on its position, so that a subset of queries can be computed."""
         plain = type(self) is Attention and type(self.positions) is Positions
         return plain and not self.causal and self.window is None
 
     def forward_selected(self, x: Tensor, context: ForwardContext) -> Tensor:
-        """(tokens asked for, width): what `forward` gives at these, of x (tokens, width)."""
+        """Return the outputs of the selected tokens, (selected tokens, width), given all states (tokens, width)."""
         return self.out(self._selected_heads(x, context).flatten(1))
 
     def _selected_heads(self, x: Tensor, context: ForwardContext) -> Tensor:
-        """The result of each head for the selected tokens, (tokens asked for, heads, head width)."""
+        """Return the head outputs of the selected tokens, (selected tokens, heads, head width)."""
         selected = context.selected
         assert selected is not None
         q, k, v = self._shape(*self._products(x, selected.rows))
@@ -105,7 +105,7 @@ class Attention(nn.Module):
         return self._mix(q, k, v, attention_mask, None, context, context.capture.attentions)
 
     def _heads(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
-        """What each head makes of a token, (tokens, heads, head width)."""
+        """Return the head outputs, (tokens, heads, head width)."""
         q, k, v = self._project(x)
         if (
             memory is not None
@@ -133,15 +133,15 @@ class Attention(nn.Module):
         )
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, (tokens, heads, head width) each, not yet turned by their positions."""
+        """Return queries, keys and values, (tokens, heads, head width) each, before rotary positions."""
         return self._shape(*self._products(x))
 
     def _products(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values as the linear layers give them, (tokens, width) each; queries of `rows` alone."""
+        """Apply the linear layers: (tokens, width) each; queries of `rows` only, where given."""
         return self.q(x if rows is None else x.index_select(0, rows)), self.k(x), self.v(x)
 
     def _shape(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The linear layers' results as heads, (tokens, heads, head width) each: clipped, split and normed."""
+        """Clip, split into heads and normalize: (tokens, heads, head width) each."""
         if self.clip is not None:
             q, k, v = (part.clamp(-self.clip, self.clip) for part in (q, k, v))
         return self.q_norm(self._split(q)), self.k_norm(self._split(k)), self._split(v)
@@ -171,7 +171,7 @@ class Attention(nn.Module):
 
 
 class CrossAttention(Attention):
-    """Attention from a decoder's tokens to an encoded source, whose keys and values are projected once."""
+    """Attention from decoder tokens to an encoded source, whose keys and values are projected once."""
 
     def forward(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None = None) -> Tensor:
         source = context.encoder_output
@@ -182,5 +182,5 @@ class CrossAttention(Attention):
         return self.out(mixed.flatten(1))
 
     def projected(self, source: EncoderOutput) -> tuple[Tensor, Tensor]:
-        """Keys and values (rows, heads, width) of a source, computed once."""
+        """Return keys and values (rows, heads, width) of a source, computed once per source."""
         return source.project(self, lambda hidden: (self._split(self.k(hidden)), self._split(self.v(hidden))))

@@ -1,4 +1,4 @@
-"""Disentangled attention: words and distances are scored against each other (DeBERTa, He et al., arXiv:2006.03654)."""
+"""Disentangled attention: content and distance are scored separately (DeBERTa, He et al., arXiv:2006.03654)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..weights import Dropout, Embedding
 
 
 class Distances(nn.Module):
-    """What stands for each distance of a key before a query; all layers share it.
+    """Embeddings of the distances between keys and queries, shared by all layers.
 
     Args:
-        reach: the farthest distance that is told apart. buckets: rows on either side, where far distances share them
+        reach: the largest distance with a row of its own. buckets: rows on either side, where far distances share them
             by their logarithm (DeBERTa-v2); None for a row each.
         norm: of the vectors.
     """
@@ -32,11 +32,11 @@ class Distances(nn.Module):
         self.reach, self.buckets = reach, buckets
 
     def forward(self) -> Tensor:
-        """(2 rows, width)."""
+        """Return the embeddings of all distances, (2 rows, width)."""
         return self.norm(self.table.weight)
 
     def row(self, before: Tensor) -> Tensor:
-        """The row of each distance, of any shape; `before`: how many places a key is before its query."""
+        """Return the row of each distance, any shape. `before`: query position minus key position."""
         return (self._bucket(before) + self.rows).clamp(0, 2 * self.rows - 1)
 
     def _bucket(self, before: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class Distances(nn.Module):
 
 
 class DisentangledBias(Positions):
-    """Scores of words with distances (c2p) and of distances with words (p2c).
+    """Scores of content with distance (c2p) and of distance with content (p2c).
 
     Args:
         key, query: project what stands for a distance; None where the family does not score so.
@@ -69,8 +69,8 @@ class DisentangledBias(Positions):
         known = context.cached(
             (self.distances, attention_mask.keys.longest), lambda: self._rows(attention_mask.keys.longest, q.device)
         )
-        asked = self._scores(q, self.key, vectors)  # (heads, tokens, rows)
-        told = self._scores(k, self.query, vectors)
+        content_to_position = self._scores(q, self.key, vectors)  # (heads, tokens, rows)
+        position_to_content = self._scores(k, self.query, vectors)
 
         def of(text: int) -> Tensor:
             begin, queries = attention_mask.queries.begins[text], attention_mask.queries.lengths[text]
@@ -78,16 +78,18 @@ class DisentangledBias(Positions):
             before = torch.arange(keys - queries, keys, device=q.device)[:, None] - torch.arange(keys, device=q.device)
             rows = known[before + known.shape[0] // 2].expand(q.shape[1], -1, -1)
             total = q.new_zeros(rows.shape)
-            if asked is not None:
-                total = total + asked[:, begin : begin + queries].gather(2, rows)
-            if told is not None:
-                total = total + told[:, first : first + keys].gather(2, rows.transpose(1, 2)).transpose(1, 2)
+            if content_to_position is not None:
+                total = total + content_to_position[:, begin : begin + queries].gather(2, rows)
+            if position_to_content is not None:
+                total = total + position_to_content[:, first : first + keys].gather(2, rows.transpose(1, 2)).transpose(
+                    1, 2
+                )
             return total * self.scale
 
         return of
 
     def _rows(self, longest: int, device: torch.device) -> Tensor:
-        """Rows of the distances `1 - longest` to `longest - 1`."""
+        """Return the rows of the distances `1 - longest` to `longest - 1`."""
         return self.distances.row(torch.arange(1 - longest, max(longest, 1), device=device))
 
     def _scores(self, x: Tensor, project: nn.Module | None, vectors: Tensor) -> Tensor | None:
@@ -97,7 +99,7 @@ class DisentangledBias(Positions):
 
 
 class ConvolvedLayer(nn.Module):
-    """A layer beside a convolution of its input: norm(layer(x) + act(convolution(x))) (DeBERTa-v2).
+    """Layer with a parallel convolution of its input: norm(layer(x) + act(convolution(x))) (DeBERTa-v2).
 
     Args:
         kernel: tokens that the convolution looks at, an odd number; zero past a text's ends. groups: of channels.
@@ -115,19 +117,19 @@ class ConvolvedLayer(nn.Module):
         return self.layer.memory()  # type: ignore[operator]
 
     def forward(self, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
-        """(tokens, width) to the same."""
+        """Map hidden states (tokens, width) to (tokens, width)."""
         return self.norm(self.layer(x, context, memory) + self.act(self.dropout(self._convolved(x, context))))
 
     def _convolved(self, x: Tensor, context: ForwardContext) -> Tensor:
-        """One convolution over all texts, with zeros between them."""
+        """Convolve all sequences at once, with zeros between them."""
         gap = self.weight.shape[2] // 2
-        rows = context.cached((ConvolvedLayer, gap), lambda: self._apart(context, gap))
+        rows = context.cached((ConvolvedLayer, gap), lambda: self._spaced_rows(context, gap))
         spread = x.new_zeros(x.shape[0] + gap * (len(context.runs) + 1), x.shape[1]).index_copy(0, rows, x)
         mixed = nn.functional.conv1d(spread.T[None], self.weight, self.bias, padding=gap, groups=self.groups)
         return mixed[0].T[rows]
 
-    def _apart(self, context: ForwardContext, gap: int) -> Tensor:
-        """Rows (tokens,) of the texts with `gap` rows before each."""
+    def _spaced_rows(self, context: ForwardContext, gap: int) -> Tensor:
+        """Return row indices (tokens,) of the sequences with `gap` rows before each."""
         parts = [
             torch.arange(begin + gap * (text + 1), begin + gap * (text + 1) + length)
             for text, (begin, length) in enumerate(zip(context.runs.begins, context.runs.lengths, strict=True))
@@ -136,5 +138,5 @@ class ConvolvedLayer(nn.Module):
 
 
 def disentangled_scale(head_width: int, kinds: int) -> float:
-    """Of scores that sum words with words and so many `kinds` more."""
+    """Return the scale of scores that sum content-content and `kinds` more terms."""
     return 1 / math.sqrt(head_width * (1 + kinds))

@@ -1,4 +1,4 @@
-"""Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434): all heads' keys and values come of one small vector."""
+"""Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434): keys and values of all heads come from one vector."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .attention import Attention
 
 
 class LowRank(nn.Module):
-    """up(norm(down(x)))."""
+    """Low-rank projection: up(norm(down(x)))."""
 
     def __init__(self, width: int, rank: int, out: int, *, bias: bool = False) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class LowRank(nn.Module):
 
 
 class LatentAttention(Attention):
-    """Attention that remembers a latent vector and one turned key a token, whatever the number of heads.
+    """Attention that caches one latent vector and one rotated key a token, for any number of heads.
 
     Args:
         query_rank: of the queries' own factors, None for a full matrix. rank: of the latent.
@@ -86,5 +86,5 @@ class LatentAttention(Attention):
         return self._mix(q, own, values, attention_mask, None, context, context.capture.attentions)
 
     def _matrix(self, linear: nn.Module) -> Tensor:
-        """(heads, channels, rank)."""
+        """Return the up-projection as (heads, channels, rank)."""
         return linear.weight.unflatten(0, (self.heads, -1))  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""Attention to what is near, block by block, so that its cost grows with a text's length and not its square.
+"""Local attention in blocks, whose cost grows linearly with the length of a sequence.
 
 LongT5 (Guo et al., 2021, arXiv:2112.07916).
 """
@@ -21,7 +21,7 @@ from .position_bias import BucketedBias
 
 @dataclass(frozen=True)
 class Blocks:
-    """Blocks of queries and what is near each.
+    """Blocks of queries and the keys near each block.
 
     Args:
         queries, keys: rows of each block's queries, and of the keys that any of them may see.
@@ -35,7 +35,7 @@ class Blocks:
 
     @classmethod
     def of(cls, runs: SequenceLayout, size: int, reach: int) -> Blocks:
-        """Blocks of `size` queries, each of which sees keys less than `reach` places away."""
+        """Build blocks of `size` queries, each of which sees keys less than `reach` positions away."""
         rows = []
         for text, (begin, length) in enumerate(zip(runs.begins, runs.lengths, strict=True)):
             for place in range(0, length, size):
@@ -46,7 +46,7 @@ class Blocks:
 
 
 class LocalAttention(Attention):
-    """Each token sees those less than `window` places away.
+    """Attention of each token to those less than `window` positions away.
 
     Args:
         positions: biases by distance.
@@ -71,31 +71,31 @@ class LocalAttention(Attention):
     def _near(
         self, x: Tensor, k: Tensor, v: Tensor, blocks: Blocks, context: ForwardContext
     ) -> tuple[Tensor, Tensor, SequenceLayout, Bias]:
-        """Keys and values (rows, heads, width) of all blocks, where each block's lie, and their biases."""
+        """Return keys and values (rows, heads, width) of all blocks, the key runs of each block, and the biases."""
         return k, v, blocks.keys, lambda block: self._bias(blocks, block, context, x.device)
 
     def _bias(self, blocks: Blocks, block: int, context: ForwardContext, device: torch.device) -> Tensor:
-        """(heads, queries, keys), lowest where a key is out of reach; blocks inside a text share one."""
+        """Return the mask bias (heads, queries, keys), lowest where a key is out of reach; inner blocks share one."""
         queries, keys = blocks.queries.lengths[block], blocks.keys.lengths[block]
         place = blocks.queries.begins[block] - blocks.keys.begins[block]
         return context.cached(
-            (self.positions, place, queries, keys), lambda: self._made(place, queries, keys, context, device)
+            (self.positions, place, queries, keys), lambda: self._weights(place, queries, keys, context, device)
         )
 
-    def _made(self, place: int, queries: int, keys: int, context: ForwardContext, device: torch.device) -> Tensor:
+    def _weights(self, place: int, queries: int, keys: int, context: ForwardContext, device: torch.device) -> Tensor:
         values = self.positions.near(place, queries, keys, self.reach, context, device)  # type: ignore[operator]
         ahead = torch.arange(keys, device=device) - torch.arange(place, place + queries, device=device)[:, None]
         return values.masked_fill(ahead.abs() >= self.reach, torch.finfo(values.dtype).min)
 
     def _whole(self, shown: list[Tensor], blocks: Blocks, runs: SequenceLayout) -> list[Tensor]:
-        """Weights (heads, length, length) of each text, to its own tokens; a text without tokens has none."""
+        """Return attention weights (heads, length, length) of each sequence; an empty sequence has none."""
         empty = shown[0].new_zeros(shown[0].shape[0], 0, 0) if shown else torch.zeros(0, 0, 0)
         found = {text: p[..., : runs.lengths[text]] for text, p in zip(blocks.texts, shown, strict=True)}
         return [found.get(text, empty) for text in range(len(runs))]
 
 
 class TransientGlobalAttention(LocalAttention):
-    """Local attention that also sees the normed sum of every whole block of its text.
+    """Local attention that also sees the normalized sum of every full block of the sequence (LongT5).
 
     Args:
         block: tokens of a sum; what is left at a text's end counts to its last whole block.
@@ -129,7 +129,7 @@ class TransientGlobalAttention(LocalAttention):
         return k[index], v[index], SequenceLayout.packed(tuple(lengths)), bias
 
     def _sums(self, x: Tensor, runs: SequenceLayout, sides: SequenceLayout) -> Tensor:
-        """(blocks of all texts, width)."""
+        """Return the normalized sums of full blocks, (blocks of all sequences, width)."""
         out = x.new_zeros(sum(sides.lengths), x.shape[1])
         spans = zip(runs.begins, runs.lengths, sides.begins, sides.lengths, strict=True)
         parts = [self._block_of(0, length, count, x.device) + first for _, length, first, count in spans if count]
@@ -137,11 +137,11 @@ class TransientGlobalAttention(LocalAttention):
         return out.index_add(0, torch.cat(parts), x[torch.cat(held).to(x.device)]) if parts else out
 
     def _block_of(self, place: int, queries: int, count: int, device: torch.device) -> Tensor:
-        """(queries,): the block of each token from `place` on, in a text of `count` whole blocks."""
+        """Return the block of each token from `place` on, (queries,), in a sequence of `count` full blocks."""
         return (torch.arange(place, place + queries, device=device) // self.block).clamp(max=count - 1)
 
     def _side(self, blocks: Blocks, block: int, count: int, device: torch.device) -> Tensor:
-        """(heads, queries, count): biases of a text's sums."""
+        """Return the biases of the block sums, (heads, queries, count)."""
         queries, place = blocks.queries.lengths[block], blocks.places[block]
         if not count:
             return self.sums.table.weight.new_zeros(self.sums.table.embedding_dim, queries, 0)

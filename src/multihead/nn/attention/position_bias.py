@@ -1,4 +1,4 @@
-"""Learned biases of attention scores by the distance of a key (Shaw et al., 2018, arXiv:1803.02155)."""
+"""Learned attention biases by distance (Shaw et al., 2018, arXiv:1803.02155)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..weights import Embedding
 
 
 class BucketedBias(Positions):
-    """A bias a head for each bucket of distances: near ones have their own, far ones share (T5, arXiv:1910.10683).
+    """One bias for each head and bucket of distances; far distances share buckets (T5, arXiv:1910.10683).
 
     Args:
         heads: of the attention. buckets: of distances; an encoder's half is for keys before a query, half after.
@@ -40,7 +40,7 @@ class BucketedBias(Positions):
 
     def bias(self, q: Tensor, k: Tensor, attention_mask: AttentionMask, context: ForwardContext) -> Bias | None:
         longest = max(attention_mask.keys.longest, 1)
-        values = context.cached(self, lambda: self._known(longest, context, q.device))
+        values = context.cached(self, lambda: self._central(longest, context, q.device))
         middle = values.shape[1] // 2
         places = [
             keys - queries
@@ -60,24 +60,24 @@ class BucketedBias(Positions):
     def near(
         self, place: int, queries: int, keys: int, reach: int, context: ForwardContext, device: torch.device
     ) -> Tensor:
-        """(heads, queries, keys): biases of queries from `place` on and of keys less than `reach` places away."""
+        """Return biases (heads, queries, keys) of queries from `place` on and keys less than `reach` positions away."""
         values = context.cached(self, lambda: self._values(reach, device))
         windows = nn.functional.pad(values, (keys, keys)).unfold(1, keys, 1)
         first = keys + reach - 1 - place
         return windows[:, first - queries + 1 : first + 1].flip(1)
 
     def at(self, ahead: Tensor) -> Tensor:
-        """(heads, ...): the biases of these distances of keys after queries."""
+        """Return the biases of given distances (key minus query position), (heads, ...)."""
         return self.table(self._bucket(ahead)).movedim(-1, 0)
 
     def _block(self, values: Tensor, low: int, longest: int) -> Tensor:
-        """(heads, longest - low, longest): the biases of queries at places `low` to `longest`."""
+        """Return biases (heads, longest - low, longest) of the queries at positions `low` to `longest`."""
         middle = values.shape[1] // 2
         windows = values.unfold(1, longest, 1)  # window s begins at distance s - middle
         return windows[:, middle - longest + 1 : middle - low + 1].flip(1)
 
-    def _known(self, longest: int, context: ForwardContext, device: torch.device) -> Tensor:
-        """(heads, odd number), the biases of distances around 0; decoding passes share them through their cache."""
+    def _central(self, longest: int, context: ForwardContext, device: torch.device) -> Tensor:
+        """Return biases (heads, odd number) of distances around 0; decode steps share them through the cache."""
         if context.cache is None or torch.is_grad_enabled():
             return self._values(longest, device)
         known = context.cache.notes.get(self)
@@ -86,11 +86,11 @@ class BucketedBias(Positions):
         return known
 
     def _values(self, count: int, device: torch.device) -> Tensor:
-        """(heads, 2 count - 1): the biases of keys `count - 1` before to `count - 1` after a query."""
+        """Return biases (heads, 2 count - 1) of the distances `1 - count` to `count - 1`."""
         return self.table(self._bucket(torch.arange(1 - count, count, device=device))).T
 
     def _bucket(self, ahead: Tensor) -> Tensor:
-        """The bucket of each distance; `ahead`: how many places a key is after the query."""
+        """Return the bucket of each distance. `ahead`: key position minus query position."""
         buckets = self.buckets
         if self.causal:
             side, distance = torch.zeros_like(ahead), -ahead.clamp(max=0)

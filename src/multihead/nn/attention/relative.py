@@ -15,7 +15,7 @@ from .attention import Attention
 
 
 class RelativeContent(Positions):
-    """Scores of a query with what stands for the key's distance, and for whether both are of one segment.
+    """Scores of a query with the key's distance and with whether both are in one segment.
 
     Args:
         width: of the states. scale: of the scores. clamp: the farthest distance that is told apart, None for all.
@@ -49,7 +49,7 @@ class RelativeContent(Positions):
         return of
 
     def _table(self, longest: int, like: Tensor) -> Tensor:
-        """(2 longest, width): sines, then cosines, of distances from `longest` down."""
+        """Return sines and cosines (2 longest, width) of the distances from `longest` down."""
         steps = torch.arange(longest, -longest, -1, device=like.device).float()
         steps = steps if self.clamp is None else steps.clamp(-self.clamp, self.clamp)
         frequencies = 1 / 10000 ** (torch.arange(0, self.width, 2, device=like.device).float() / self.width)
@@ -57,7 +57,7 @@ class RelativeContent(Positions):
         return torch.cat([angles.sin(), angles.cos()], -1).to(like.dtype)
 
     def _segments(self, q: Tensor, begin: int, keys: int, context: ForwardContext) -> Tensor | float:
-        """(heads, queries, keys), 0 where no segments are given; what is remembered counts as segment 0."""
+        """Return segment scores (heads, queries, keys), 0 without segments; cached tokens count as segment 0."""
         if context.segments is None:
             return 0.0
         own = context.segments[begin : begin + q.shape[0]]
@@ -67,7 +67,7 @@ class RelativeContent(Positions):
 
 
 class TwoStreamAttention(Attention):
-    """Attention over an order of prediction that a mask gives, for the words and for what is to be predicted.
+    """Attention under a permutation mask, for the content stream and the query stream of XLNet.
 
     `context.extra_inputs` may hold `perm_mask`, for each text (length, length), True where a query does not see a key,
     and `target_mapping`, for each text (targets, length), the place of each target.
@@ -88,7 +88,7 @@ class TwoStreamAttention(Attention):
         return self.out(self._stream(q, k, v, attention_mask, context, own=True).flatten(1))
 
     def both(self, x: Tensor, g: Tensor, context: ForwardContext, memory: XLNetMemory | None) -> tuple[Tensor, Tensor]:
-        """Of the words (tokens, width) and the targets (texts * targets, width); a target does not see its own word."""
+        """Return the content stream (tokens, width) and the query stream (sequences * targets, width)."""
         q, k, v, attention_mask = self._read(x, context, memory)
         words = self._stream(q, k, v, attention_mask, context, own=True)
         maps, count = context.extra_inputs["target_mapping"], g.shape[0] // max(len(context.runs), 1)
@@ -112,7 +112,7 @@ class TwoStreamAttention(Attention):
     def _stream(
         self, q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, context: ForwardContext, *, own: bool
     ) -> Tensor:
-        """(tokens, heads, head width). `own`: whether a token sees itself whatever the mask says."""
+        """Return head outputs (tokens, heads, head width). `own`: tokens see themselves whatever the mask says."""
         bias = self.positions.bias(q, k, attention_mask, context)
         masks = context.extra_inputs.get("perm_mask")
         assert bias is not None

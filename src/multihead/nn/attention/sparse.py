@@ -1,4 +1,4 @@
-"""Attention to what is near and to a few tokens from everywhere, block by block: cost grows with a text's length.
+"""Sparse attention in blocks, local plus global tokens; the cost grows linearly with the sequence length.
 
 Longformer (Beltagy et al., 2020, arXiv:2004.05150), BigBird (Zaheer et al., 2020, arXiv:2007.14062).
 """
@@ -24,8 +24,8 @@ from .local import Blocks
 GLOBAL = "global_attention_mask"
 
 
-def seeing(rule: Callable[[ForwardContext], Tensor]) -> Callable[[ForwardContext], ForwardContext]:
-    """Lets the tokens that `rule` marks see everything, where a caller does not say which."""
+def default_global_mask(rule: Callable[[ForwardContext], Tensor]) -> Callable[[ForwardContext], ForwardContext]:
+    """Build the default global mask of a model from `rule`, for calls without a mask."""
 
     def adjust(context: ForwardContext) -> ForwardContext:
         return (
@@ -38,14 +38,14 @@ def seeing(rule: Callable[[ForwardContext], Tensor]) -> Callable[[ForwardContext
 
 
 def first_tokens(context: ForwardContext) -> Tensor:
-    """Marks each text's first token."""
+    """Return a mask of the first token of each sequence."""
     marks = torch.zeros(context.positions.shape[0], dtype=torch.bool, device=context.positions.device)
     marks[[begin for begin, length in zip(context.runs.begins, context.runs.lengths, strict=True) if length]] = True
     return marks
 
 
 class GlobalLocalAttention(Attention):
-    """A token sees those at most `window // 2` places away and the global ones; global tokens see all.
+    """Tokens see those at most `window // 2` positions away and global tokens; global tokens see all.
 
     Global tokens ask, and are answered, through projections of their own.
 
@@ -62,7 +62,7 @@ class GlobalLocalAttention(Attention):
         q, k, v = self._project(x)
         marks = context.extra_inputs.get(GLOBAL)
         marks = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device) if marks is None else marks > 0
-        chosen = context.cached((GLOBAL, "runs"), lambda: self._chosen(marks, context.runs))
+        chosen = context.cached((GLOBAL, "runs"), lambda: self._global_runs(marks, context.runs))
         whole = context.capture.attentions is not None  # shown weights are a matrix a text
         size = max(context.runs.longest, 1) if whole else max(self.reach, 128)
         blocks = context.cached((Blocks, self.reach, size), lambda: Blocks.of(context.runs, size, self.reach))
@@ -83,15 +83,15 @@ class GlobalLocalAttention(Attention):
             0, asking, self._mix(asked, k, v, AttentionMask(chosen, context.runs), None, context, None)
         )
 
-    def _chosen(self, marks: Tensor, runs: SequenceLayout) -> SequenceLayout:
-        """Where each text's global tokens lie among all global tokens."""
+    def _global_runs(self, marks: Tensor, runs: SequenceLayout) -> SequenceLayout:
+        """Return the runs of each sequence's global tokens among all global tokens."""
         counts = [int(part.sum()) for part in marks.split(runs.lengths)]
         return SequenceLayout.packed(tuple(counts))
 
     def _rows(
         self, blocks: Blocks, marked: Tensor, chosen: SequenceLayout, device: torch.device
     ) -> tuple[Tensor, SequenceLayout]:
-        """Rows of each block's keys, the near ones and then its text's global ones, and where each block's are."""
+        """Return the key rows of each block, local ones before global ones, and the key runs of each block."""
         parts, lengths = [], []
         for text, begin, length in zip(blocks.texts, blocks.keys.begins, blocks.keys.lengths, strict=True):
             first, count = chosen.begins[text], chosen.lengths[text]
@@ -101,7 +101,7 @@ class GlobalLocalAttention(Attention):
         return torch.cat([*parts, empty]), SequenceLayout.packed(tuple(lengths))
 
     def _hidden(self, blocks: Blocks, marks: Tensor, chosen: SequenceLayout, q: Tensor) -> Callable[[int], Tensor]:
-        """Gives each block's (1, queries, keys): lowest at near keys out of reach, and at those that are global."""
+        """Yield for each block a mask bias (1, queries, keys), lowest at local keys out of reach and at global keys."""
         lowest = torch.finfo(q.dtype).min
 
         def of(block: int) -> Tensor:
@@ -116,7 +116,7 @@ class GlobalLocalAttention(Attention):
         return of
 
     def _whole(self, shown: list[Tensor], blocks: Blocks, runs: SequenceLayout, marks: Tensor) -> list[Tensor]:
-        """Weights (heads, length, length) of each text's local queries; a text without tokens has none."""
+        """Return weights (heads, length, length) of each sequence's local queries; an empty sequence has none."""
         heads = shown[0].shape[0] if shown else 1
         out = [marks.new_zeros(heads, 0, 0, dtype=torch.float32) for _ in runs.lengths]
         for text, p in zip(blocks.texts, shown, strict=True):
@@ -127,7 +127,7 @@ class GlobalLocalAttention(Attention):
 
 
 class BlockSparseAttention(Attention):
-    """A text in blocks: the first and last see all and are seen by all, others their neighbours and random ones.
+    """Block-sparse attention: first and last block are global; others see neighbours and random blocks (BigBird).
 
     In training, the random blocks of a row are drawn once for a layer and a number of blocks. Otherwise they all are
     the first block, whose keys so count several times, as in the authors' own code. Texts of few blocks see all.
@@ -156,13 +156,13 @@ class BlockSparseAttention(Attention):
     def _plan(
         self, runs: SequenceLayout, device: torch.device
     ) -> tuple[SequenceLayout, SequenceLayout, Tensor, list[Tensor] | None]:
-        """Rows of queries and of the keys they see, the keys' own rows, and what is added to their scores."""
+        """Return query rows, key rows, the runs of the keys, and the biases of their scores."""
         asked, lengths, parts, added = [], [], [], []
         for begin, length in zip(runs.begins, runs.lengths, strict=True):
             count = -(-length // self.block)
             whole = length <= (5 + 2 * self.random) * self.block
             for row in [None] if whole else range(count):
-                seen = range(count) if row in (None, 0, count - 1) else self._seen(row, count)
+                seen = range(count) if row in (None, 0, count - 1) else self._visible_blocks(row, count)
                 spans = [self._span(other, length) for other in seen]
                 own = [torch.arange(begin + a, begin + b) for a, b in spans]
                 parts.append(torch.cat([torch.zeros(0, dtype=torch.long), *own]))
@@ -184,8 +184,8 @@ class BlockSparseAttention(Attention):
     def _span(self, block: int, length: int) -> tuple[int, int]:
         return block * self.block, min((block + 1) * self.block, length)
 
-    def _seen(self, row: int, count: int) -> list[int]:
-        """Blocks that one between the first and the last sees, the first of them first."""
+    def _visible_blocks(self, row: int, count: int) -> list[int]:
+        """Return the blocks that an inner block sees, the first and last block first."""
         near = {0, row - 1, row, row + 1, count - 1}
         if self.training:
             draw = torch.Generator().manual_seed(hash((self.layer, count, row)) % 2**31)
@@ -196,7 +196,7 @@ class BlockSparseAttention(Attention):
     def _whole(
         self, shown: list[Tensor], runs: SequenceLayout, queries: SequenceLayout, keys: SequenceLayout, rows: Tensor
     ) -> list[Tensor]:
-        """Weights (heads, length, length) of each text."""
+        """Return attention weights (heads, length, length) of each sequence."""
         heads = shown[0].shape[0]
         out = [shown[0].new_zeros(heads, length, length) for length in runs.lengths]
         texts = [text for text, begin in enumerate(runs.begins) for _ in range(runs.lengths[text])]

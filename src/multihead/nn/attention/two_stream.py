@@ -1,4 +1,4 @@
-"""A stack that reads words and predicts chosen places at once (XLNet, Yang et al., 2019, arXiv:1906.08237)."""
+"""Two-stream stack that reads tokens and predicts chosen positions at once (XLNet, Yang et al., arXiv:1906.08237)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ..weights import Dropout
 
 
 class TwoStreamLayer(Layer):
-    """A post-norm layer that takes the words alone, or the words and the targets."""
+    """Post-norm layer for the content stream alone, or for both streams."""
 
     def both(self, x: Tensor, g: Tensor, context: ForwardContext, memory: XLNetMemory | None) -> tuple[Tensor, Tensor]:
-        """(tokens, width) and (targets of all texts, width)."""
+        """Return the content stream (tokens, width) and the query stream (targets of all sequences, width)."""
         step = self.attention
         words, targets = step.step.both(x, g, context, memory)  # type: ignore[operator]
         x, g = step.after(x + step.dropout(words)), step.after(g + step.dropout(targets))
@@ -29,7 +29,7 @@ class TwoStreamLayer(Layer):
 
 
 class TwoStream(Stack):
-    """Words that attend to each other and, where `target_mapping` names places, what is to be said there.
+    """Content stream of all tokens and, with `target_mapping`, the query stream of the predicted positions.
 
     Args:
         remembers: whether a pass returns its memory unless told otherwise.
@@ -54,7 +54,7 @@ class TwoStream(Stack):
         return layout if not targets else Layout.of(None, (len(targets), targets[0].shape[0]))
 
     def forward(self, words: Tensor, context: ForwardContext) -> Tensor:
-        """States of the words (tokens, width), or of the targets (texts * targets, width) where some are named."""
+        """Return states of the tokens (tokens, width), or of the targets (sequences * targets, width) where given."""
         targets: list[Any] | None = context.extra_inputs.get("target_mapping")
         if not targets:
             return super().forward(words, context)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...errors import InvalidInput
 from ...kernels.ragged import BLOCK, SequenceLayout
-from ..ragged import places
+from ..ragged import positions_in_sequences
 from .block_pool import BlockPool, BlockTable, MemoryBudget, name_of, room
 from .cache_rows import copied_rows, joined_rows, paged, seen
 from .layer_cache import CachePlan, KVLayerCache, LayerCache, NoLayerCache, StateLayerCache, XLNetMemory
@@ -357,7 +357,7 @@ class BatchCache:
 
     def places(self, runs: SequenceLayout, device: torch.device) -> Tensor:
         """(tokens,): each token's place in its own text."""
-        return places(runs, device, self.lengths)
+        return positions_in_sequences(runs, device, self.lengths)
 
     def plan(self, runs: SequenceLayout, window: int | None, device: torch.device) -> CachePlan:
         """Where a pass's keys and values go in the layers with this window, and where all that it sees lie."""

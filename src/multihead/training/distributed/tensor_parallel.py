@@ -17,7 +17,7 @@ from torch.distributed.tensor.parallel.style import ParallelStyle
 
 from ...errors import UnsupportedOption
 from ...nn.attention.attention import Attention, CrossAttention
-from ...nn.experts import RoutedExperts, WithShared
+from ...nn.experts import RoutedExperts, SharedExpert
 from ...nn.feedforward import FeedForward, GatedFeedForward
 from ...nn.norms import RMSNorm, WideRMSNorm
 from ...nn.positions import Positions
@@ -119,7 +119,7 @@ def _linear(path: str, **parts: nn.Module) -> None:
 def _whole(layer: nn.Module, name: str, module: nn.Module, path: str) -> None:
     """Raises UnsupportedOption for matrices that would be neither split nor small."""
     parent = layer.get_submodule(name.rpartition(".")[0])
-    routes = isinstance(parent, (RoutedExperts, WithShared)) and name.rpartition(".")[2] in ("router", "share")
+    routes = isinstance(parent, (RoutedExperts, SharedExpert)) and name.rpartition(".")[2] in ("router", "share")
     if not routes and any(p.ndim > 1 for p in module.parameters(recurse=False)):
         raise _refused(path, f"it is a {type(module).__name__}, for which there is no rule")
 

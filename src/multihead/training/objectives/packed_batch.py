@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...kernels.ragged import SequenceLayout
 from ...nn.forward_context import ForwardContext, SelectedTokens
-from ...nn.ragged import places
+from ...nn.ragged import positions_in_sequences
 
 Example = Mapping[str, Any]  # one row's features: numpy arrays of ids and labels, numbers
 
@@ -39,7 +39,7 @@ class Tokens:
 
     def context(self, model: Any, **more: Any) -> ForwardContext:
         segments = self.segments if getattr(model.backbone, "typed", False) else None
-        where = places(self.runs, self.ids.device)
+        where = positions_in_sequences(self.runs, self.ids.device)
         return ForwardContext(where, self.runs, segments=segments, ids=self.ids, attend=model.attend, **more)
 
 
@@ -63,7 +63,7 @@ def column(examples: Sequence[Example], name: str, device: torch.device) -> Tens
 def states(model: Any, tokens: Tokens) -> tuple[Tensor, ForwardContext]:
     """Last states (tokens, width) of a model's backbone."""
     context = tokens.context(model)
-    return model.backbone(model.backbone.embed.words(tokens.ids), context), context
+    return model.backbone(model.backbone.embed.look_up(tokens.ids), context), context
 
 
 def states_at(model: Any, tokens: Tokens, selected: SelectedTokens) -> tuple[Tensor, ForwardContext]:
@@ -72,7 +72,7 @@ def states_at(model: Any, tokens: Tokens, selected: SelectedTokens) -> tuple[Ten
     A backbone that `supports_selected_tokens` computes no others in its last layer.
     """
     context = tokens.context(model)
-    words = model.backbone.embed.words(tokens.ids)
+    words = model.backbone.embed.look_up(tokens.ids)
     if getattr(model.backbone, "supports_selected_tokens", False):
         hidden = model.backbone(words, replace(context, selected=selected))
     else:
@@ -86,9 +86,9 @@ def states_at(model: Any, tokens: Tokens, selected: SelectedTokens) -> tuple[Ten
 def target_states(model: Any, source: Tokens, target: Tokens) -> tuple[Tensor, ForwardContext]:
     """Last states (target tokens, width) of an encoder-decoder's decoder."""
     encoder, decoder = model.backbone.encoder, model.backbone.decoder
-    read = encoder(encoder.embed.words(source.ids), source.context(model))
+    read = encoder(encoder.embed.look_up(source.ids), source.context(model))
     context = target.context(model, encoder_output=model.encoder_output(read, source.runs, source.ids))
-    return decoder(decoder.embed.words(target.ids), context), context
+    return decoder(decoder.embed.look_up(target.ids), context), context
 
 
 def pieces(examples: Sequence[Example], sizes: Sequence[int], budget: int | None) -> Iterator[list[Example]]:
