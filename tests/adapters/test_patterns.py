@@ -23,20 +23,20 @@ NAMES = [f"model.layers.{n}.{part}" for n in (0, 1, 11) for part in ("self_attn.
     ],
 )
 def test_patterns_mean_what_pythons_mean(pattern):
-    assert patterns.fits(pattern, NAMES) == {name for name in NAMES if re.fullmatch(pattern, name)}
+    assert patterns.matches(pattern, NAMES) == {name for name in NAMES if re.fullmatch(pattern, name)}
 
 
 @pytest.mark.parametrize("pattern", [r"(([a-z_.0-9]+)+)+X", r"(.*)*(.*)*(.*)*\1X", r"(a|aa)+X"])
 def test_a_pattern_that_does_not_end_is_refused(pattern, monkeypatch):
     monkeypatch.setattr(patterns, "SECONDS", 0.5)
     with pytest.raises(InvalidInput, match="seconds"):
-        patterns.fits(pattern, [*NAMES, "a" * 64])
+        patterns.matches(pattern, [*NAMES, "a" * 64])
 
 
 @pytest.mark.parametrize("pattern", ["(", "[a", "a" * 20_000, "*", "(" * 5000 + ")" * 5000])
 def test_what_is_no_pattern_is_refused(pattern):
     with pytest.raises(InvalidInput, match="regular expression"):
-        patterns.fits(pattern, NAMES)
+        patterns.matches(pattern, NAMES)
 
 
 def test_an_adapter_that_names_itself_as_its_base_is_refused(tmp_path):

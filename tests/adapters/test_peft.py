@@ -42,7 +42,7 @@ def test_an_adapter_of_peft_gives_its_scores_and_gradients(kind, variant, tmp_pa
     expected.loss.backward()
     found.loss.backward()
     gradients = {}
-    for parameter, how, names in files.parts(ours, "default", ours.keys.prefix):
+    for parameter, how, names in files.stored_parameters(ours, "default", ours.keys.prefix):
         gradients[names[0]] = how.write(parameter.grad, gradients.get(names[0])).clone()
     wanted = {stored(name): p.grad for name, p in theirs.named_parameters() if p.grad is not None}
     assert gradients.keys() == wanted.keys()

@@ -23,7 +23,7 @@ TASK_HEADS: Mapping[str, tuple[str, ...]] = {  # task_type -> modules of a head 
     "SEQ_2_SEQ_LM": (),
     "FEATURE_EXTRACTION": (),
 }
-# Entries that change no number of a trained adapter: provenance, and settings of what is switched off elsewhere.
+# Entries without effect on a trained adapter: provenance, and settings of features that other entries turn on.
 INERT = frozenset(
     "auto_mapping peft_version megatron_config megatron_core loftq_config eva_config corda_config".split()
 )
@@ -34,7 +34,7 @@ Names = list[str] | str | None
 
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig:
-    """What an adapter is: low-rank changes of some matrices (LoRA, Hu et al., 2021, arXiv:2106.09685).
+    """Settings of an adapter: low-rank changes of some matrices (LoRA, Hu et al., 2021, arXiv:2106.09685).
 
     Args:
         r: rank. lora_alpha: the change is scaled by lora_alpha / r.
@@ -44,19 +44,19 @@ class LoraConfig:
             routed experts. None: queries and values of all attention, as in the paper.
         exclude_modules: as target_modules, of layers that stay as they are.
         layers_to_transform: numbers of the layers that are changed. layers_pattern: the name before that number.
-        lora_dropout: of what the change reads, in training.
+        lora_dropout: of the inputs of A, in training.
         use_rslora: scales by lora_alpha / sqrt(r) (Kalajdzievski, 2023, arXiv:2312.03732).
-        use_dora: learns the length of each row apart (DoRA, Liu et al., 2024, arXiv:2402.09353).
+        use_dora: learns the length of each row separately (DoRA, Liu et al., 2024, arXiv:2402.09353).
         modules_to_save: parts that are copied, trained and saved whole.
         rank_pattern, alpha_pattern: regular expressions for ends of paths -> another r or lora_alpha there.
         init_lora_weights: True: no change at first; "gaussian": the same, with other draws; False: drawn at random.
         task_type: SEQ_CLS, TOKEN_CLS and QUESTION_ANS add the head's modules to modules_to_save.
         base_model_name_or_path, revision: where the frozen model comes from.
-        fan_in_fan_out: written for other readers; which matrices are stored turned over is known here.
-        extra: entries of a file that change nothing, written back.
+        fan_in_fan_out: written for other readers; the key maps know which matrices are stored transposed.
+        extra: entries of a file without effect; they are written back.
 
     Raises:
-        InvalidInput: a value that cannot be. UnsupportedConfig: one that is not computed here.
+        InvalidInput: a value that is not allowed. UnsupportedConfig: a value that is not computed here.
     """
 
     r: int = 8
@@ -117,16 +117,16 @@ class LoraConfig:
 
     @property
     def head_modules(self) -> tuple[str, ...]:
-        """Modules that the kind of task adds to those saved."""
+        """Modules that the type of task adds to `modules_to_save`."""
         return TASK_HEADS.get(self.task_type or "", ())
 
     def scale(self, alpha: float, rank: int) -> float:
-        """The factor of a change with this alpha and rank."""
+        """Return the factor of a change with this alpha and rank."""
         return alpha / math.sqrt(rank) if self.use_rslora else alpha / rank
 
     @classmethod
     def read(cls, entries: Mapping[str, Any], source: str = ADAPTER_CONFIG) -> LoraConfig:
-        """The config that the entries of an adapter_config.json describe.
+        """Build a config from the entries of an adapter_config.json.
 
         Raises:
             UnsupportedConfig: another kind of adapter, or an entry that changes numbers and is not computed here.
@@ -145,17 +145,17 @@ class LoraConfig:
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> LoraConfig:
-        """The config in a local folder. Raises as `read` does, and ModelNotFound and CorruptFile."""
+        """Read the config of a local folder. Raises ModelNotFound, CorruptFile, and as `read` does."""
         path = Path(folder) / ADAPTER_CONFIG
         return cls.read(read_json(path), str(path))
 
     def to_dict(self) -> dict[str, Any]:
-        """Entries as adapter_config.json holds them."""
+        """Return the entries of adapter_config.json."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
         return {"peft_type": "LORA", **dict(sorted({**own, **self.extra}.items()))}
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Writes adapter_config.json into `folder`, whole or not at all."""
+        """Write adapter_config.json into `folder`, whole or not at all."""
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / ADAPTER_CONFIG, self.to_dict())
@@ -173,7 +173,7 @@ _NULLABLE = frozenset(
 
 
 def _listed(name: str, value: Any) -> Names:
-    """Names as a list; a set's in the order of the alphabet."""
+    """Return names as a list; a set's in alphabetical order."""
     if value is None or (isinstance(value, str) and name != "modules_to_save"):
         return value
     if isinstance(value, str) or not isinstance(value, Iterable) or not all(isinstance(v, str) for v in value):

@@ -1,4 +1,4 @@
-"""Adapters in folders: adapter_config.json and adapter_model.safetensors, as the peft library has them."""
+"""Read and write adapters in folders: adapter_config.json and adapter_model.safetensors, as the peft library does."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from ..hub import Want
 from ..hub.choice import ADAPTER_CONFIG, ADAPTER_LABELS, ADAPTER_WEIGHTS
 from ..hub.local import is_adapter
 from ..hub.options import DownloadOptions
-from . import words
+from . import embedding_tables
 from .config import LoraConfig
-from .layers import Adapted, Lora
-from .state import Adapters, held, install, remove
-from .targets import Target, prefix_in, saved, targets
-from .words import ROOT
+from .embedding_tables import ROOT
+from .layers import AdapterLayer, Lora
+from .state import Adapters, activate, add_adapter, parameter_key, remove_adapter
+from .targets import Target, find_prefix, find_targets, saved_parameters
 
-LABELS = ("id2label", "label2id", "problem_type")  # of a head as it was trained; the base's config has its own
+LABELS = ("id2label", "label2id", "problem_type")  # config entries of a trained head; the base's config has its own
 CLASSIFIERS = ("AutoModelForSequenceClassification", "AutoModelForTokenClassification")
-Part = tuple[nn.Parameter, Source, tuple[str, ...]]  # a parameter, how it is stored, and under which names
+StoredParameter = tuple[nn.Parameter, Source, tuple[str, ...]]  # a parameter, its layout in a file, and its names there
 
 
 def read_config(folder: Path) -> LoraConfig:
-    """The config of an adapter's folder. Raises ModelNotFound where it has none."""
+    """Read the config of an adapter's folder. Raises ModelNotFound if there is none."""
     if not (folder / ADAPTER_CONFIG).is_file():
         raise ModelNotFound(f"{folder} has no {ADAPTER_CONFIG}, so it is no adapter.")
     return LoraConfig.from_pretrained(folder)
 
 
 def base_name(folder: Path, config: LoraConfig) -> str:
-    """The name of the model that an adapter changes. Raises ModelNotFound where the config does not say."""
+    """Return the name of an adapter's base model. Raises ModelNotFound if the config does not have it."""
     if not config.base_model_name_or_path:
         raise ModelNotFound(
             f"{folder / ADAPTER_CONFIG} names no base_model_name_or_path. Load the base model yourself, then "
@@ -50,54 +50,54 @@ def base_name(folder: Path, config: LoraConfig) -> str:
     return config.base_model_name_or_path
 
 
-def base_place(config: LoraConfig, place: DownloadOptions) -> DownloadOptions:
-    """Where to look for the base model: as for the adapter, but for what belongs to the adapter's own name."""
+def base_options(config: LoraConfig, place: DownloadOptions) -> DownloadOptions:
+    """Return the download options of the base model: the adapter's, without those of its own repository."""
     return replace(place, revision=config.revision, subfolder="", gguf_file=None)
 
 
-def base_of(folder: Path, place: DownloadOptions, *want: Want) -> tuple[Path, str]:
-    """The folder and the name of an adapter's base model.
+def find_base(folder: Path, place: DownloadOptions, *want: Want) -> tuple[Path, str]:
+    """Find an adapter's base model: its folder and its name.
 
     Raises:
         UnsupportedOption: the base is an adapter itself. Others as `hub.resolve` does.
     """
     config = read_config(folder)
     name = base_name(folder, config)
-    found = base_place(config, place).resolve(name, *want)
+    found = base_options(config, place).resolve(name, *want)
     if is_adapter(found):
         raise UnsupportedOption(f"{folder} is an adapter of {name}, which is an adapter itself.")
     return found, name
 
 
-def labels(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Config entries of the head that an adapter of ours holds, unless a caller gives others."""
+def saved_labels(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the config entries of the head that an adapter of ours has, unless a caller gives others."""
     if "num_labels" in given or "id2label" in given:
         return {}
     found = read_json(folder / ADAPTER_LABELS) if (folder / ADAPTER_LABELS).is_file() else {}
     return {name: found[name] for name in LABELS if found.get(name) is not None}
 
 
-def parts(model: Any, name: str, prefix: str) -> list[Part]:
-    """All parameters of an adapter, with the names of their tensors in a file."""
+def stored_parameters(model: Any, name: str, prefix: str) -> list[StoredParameter]:
+    """List all parameters of an adapter, with the names of their tensors in a file."""
     keys: KeyMap = model.keys
     known: Adapters = model.adapters
-    out: list[Part] = []
-    for target in targets(model, keys, prefix):
-        out += _changes(target, name)
+    out: list[StoredParameter] = []
+    for target in find_targets(model, keys, prefix):
+        out += _lora_parameters(target, name)
     own = known.copies[name]
-    for part in saved(model, keys, prefix, known.configs[name].modules_to_save or []):
-        key = held(part.path)
+    for part in saved_parameters(model, keys, prefix, known.configs[name].modules_to_save or []):
+        key = parameter_key(part.path)
         if key in own:  # type: ignore[operator]
             out.append((own[key], part.source, tuple(ROOT + stored for stored in part.keys)))  # type: ignore[index]
     return out
 
 
-def _changes(target: Target, name: str) -> list[Part]:
-    """The matrices of one target: one A, and a B and lengths for each layer."""
+def _lora_parameters(target: Target, name: str) -> list[StoredParameter]:
+    """List the matrices of one target: one A, and a B (and row lengths) for each layer."""
     stem = ROOT + target.name
-    out: list[Part] = []
+    out: list[StoredParameter] = []
     for layer, rows in zip(target.layers, target.rows, strict=True):
-        if not isinstance(layer, Adapted) or name not in layer.lora:
+        if not isinstance(layer, AdapterLayer) or name not in layer.lora:
             continue
         lora = layer.lora[name]
         assert isinstance(lora, Lora)
@@ -109,8 +109,8 @@ def _changes(target: Target, name: str) -> list[Part]:
     return out
 
 
-def exported(found: list[Part]) -> dict[str, Tensor]:
-    """The tensors of a file."""
+def export(found: list[StoredParameter]) -> dict[str, Tensor]:
+    """Return the tensors of a file, by name."""
     out: dict[str, Tensor] = {}
     for parameter, source, names in found:
         written = source.write(parameter.detach().cpu(), out.get(names[0]))
@@ -120,10 +120,10 @@ def exported(found: list[Part]) -> dict[str, Tensor]:
 
 
 def save(model: Any, folder: Path, name: str) -> None:
-    """Writes one adapter's folder.
+    """Write one adapter's folder.
 
     Raises:
-        InvalidInput: the folder is a file, holds a whole model, or cannot be written.
+        InvalidInput: the folder is a file, has a whole model in it, or cannot be written.
     """
     from ..checkpoints.safetensors import write
 
@@ -132,7 +132,7 @@ def save(model: Any, folder: Path, name: str) -> None:
     if folder.is_dir() and any(is_model(entry.name) for entry in os.scandir(folder)):
         raise InvalidInput(f"{folder} holds a whole model, which would hide the adapter; give it a folder of its own.")
     known: Adapters = model.adapters
-    tensors = words.written(model) | exported(parts(model, name, model.keys.prefix))
+    tensors = embedding_tables.tables_to_save(model) | export(stored_parameters(model, name, model.keys.prefix))
     config = replace(known.configs[name], inference_mode=True)
     try:
         with rebuilt(folder, ADAPTER_CONFIG, lambda name: name in (*ADAPTER_WEIGHTS, ADAPTER_LABELS)) as stage:
@@ -146,30 +146,31 @@ def save(model: Any, folder: Path, name: str) -> None:
 
 
 def save_all(model: Any, folder: Path) -> None:
-    """Writes the one adapter into `folder`; of several, each into a folder of its name there, but for "default"."""
+    """Write the only adapter into `folder`; of several, each into a subfolder of its name, except "default"."""
     names = list(model.adapters.configs)
     for name in names:
         save(model, folder if len(names) == 1 or name == "default" else folder / name, name)
 
 
-def replaces(model: Any, stored: str) -> bool:
-    """Whether an active adapter has a copy of the parameter with this stored name."""
-    found = saved(model, model.keys, model.keys.prefix, [stored.rpartition(".")[0]])
+def replaces_parameter(model: Any, stored: str) -> bool:
+    """True if an active adapter has a copy of the parameter with this stored name."""
+    found = saved_parameters(model, model.keys, model.keys.prefix, [stored.rpartition(".")[0]])
     copied = {key for name in model.adapters.active for key in model.adapters.copies[name]}
-    return any(held(part.path) in copied for part in found if stored in part.keys)
+    return any(parameter_key(part.path) in copied for part in found if stored in part.keys)
 
 
 def is_model(name: str) -> bool:
+    """True for the name of a file with a model's weights."""
     from ..checkpoints.folder import is_weights
 
     return is_weights(name)
 
 
-ORIGINAL, CHANGED = ".original_module.", ".modules_to_save."  # the base's own part beside the one that stands for it
+ORIGINAL, CHANGED = ".original_module.", ".modules_to_save."  # the base's own module, and the adapter's copy of it
 
 
 def read_tensors(folder: Path) -> tuple[str, Mapping[str, Tensor]]:
-    """The file's path, and its tensors under today's names."""
+    """Return the path of a folder's weights and its tensors, under the names of current peft versions."""
     path = next((folder / name for name in ADAPTER_WEIGHTS if (folder / name).is_file()), None)
     if path is None:
         raise ModelNotFound(f"{folder} has no weights of an adapter: no {' or '.join(ADAPTER_WEIGHTS)}.")
@@ -185,63 +186,61 @@ def read_tensors(folder: Path) -> tuple[str, Mapping[str, Tensor]]:
     if embedded:
         raise UnsupportedConfig(f"{path} changes embeddings ({embedded[0]}), which is not computed here.")
     kept = [name for name in stored if not (ORIGINAL in name and name.replace(ORIGINAL, CHANGED) in stored)]
-    return str(path), {_today(name): stored[name] for name in kept}
+    return str(path), {_current_name(name): stored[name] for name in kept}
 
 
-def _today(name: str) -> str:
+def _current_name(name: str) -> str:
     name = re.sub(r"\.modules_to_save(\.default)?\.", ".", name)
     return re.sub(r"\.lora_magnitude_vector(\.default)?\.weight$", ".lora_magnitude_vector", name)
 
 
 def load(model: Any, folder: Path, name: str, trainable: bool) -> None:
-    """Adds the adapter of a folder.
+    """Add the adapter of a folder to a model.
 
     Raises:
         CheckpointMismatch: a tensor without a place, a parameter without a tensor, or shapes that differ; all listed.
-        Others as `read_config`, `read_tensors` and `install` do.
+        Others: as `read_config`, `read_tensors` and `add_adapter`.
     """
     config = read_config(folder)
     source, stored = read_tensors(folder)
-    prefix = prefix_in(model.keys, [key.removeprefix(ROOT) for key in stored])
-    tables = words.tables(model, prefix, stored)
-    size = words.fit(model, tables, stored)
+    prefix = find_prefix(model.keys, [key.removeprefix(ROOT) for key in stored])
+    tables = embedding_tables.embedding_tables(model, prefix, stored)
+    size = embedding_tables.resize_to_fit(model, tables, stored)
     before = model.adapters.active if model.adapters is not None else ()
     ranks = [len(tensor) for key, tensor in stored.items() if "lora_A" in key and tensor.ndim == 2]
-    install(model, config, name, prefix, trainable=trainable, strict=False, most=max(ranks, default=None))
+    add_adapter(model, config, name, prefix, trainable=trainable, strict=False, most=max(ranks, default=None))
     try:
-        found = parts(model, name, prefix)
+        found = stored_parameters(model, name, prefix)
         stored = without_copies(model, prefix, stored)
-        own = exported(found)
+        own = export(found)
         compare(source, own, {key: tensor for key, tensor in stored.items() if key in own or key not in tables})
-        words.give(model, {key: path for key, path in tables.items() if key not in own}, stored)
+        embedding_tables.copy_tables(model, {key: path for key, path in tables.items() if key not in own}, stored)
         with torch.no_grad():
             for parameter, how, names in found:
                 parameter.copy_(how.read(*(stored[key] for key in names)))
     except BaseException:
-        remove(model, name)
-        words.restore(model, size)
+        remove_adapter(model, name)
+        embedding_tables.undo_resize(model, size)
         if before:
-            from .state import activate
-
             activate(model, before)
         raise
 
 
 def without_copies(model: Any, prefix: str, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A file's tensors without the base's own, which the peft library adds for scores that are changed."""
+    """Return a file's tensors without copies of the base's own, which the peft library adds for a changed head."""
     out = dict(stored)
-    for target in targets(model, model.keys, prefix):
+    for target in find_targets(model, model.keys, prefix):
         copy = out.get(key := f"{ROOT}{target.name}.base_layer.weight")
         layer = target.layers[0]
-        if copy is not None and isinstance(layer, Adapted) and len(target.layers) == 1:
-            own = layer.own_weight()
+        if copy is not None and isinstance(layer, AdapterLayer) and len(target.layers) == 1:
+            own = layer.base_weight()
             if own.shape == copy.shape and torch.equal(own.cpu(), copy.to(own.dtype)):
                 del out[key]
     return out
 
 
 def compare(source: str, wanted: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:
-    """Raises CheckpointMismatch unless a file's tensors are exactly those of an adapter."""
+    """Raise CheckpointMismatch unless a file's tensors are exactly those of an adapter."""
     shapes = {key: (tuple(wanted[key].shape), tuple(stored[key].shape)) for key in wanted if key in stored}
     misshapen = {key: pair for key, pair in shapes.items() if pair[0] != pair[1]}
     missing = [key for key in wanted if key not in stored]
@@ -249,8 +248,8 @@ def compare(source: str, wanted: Mapping[str, Tensor], stored: Mapping[str, Tens
     wrong = mistyped({key: stored[key] for key in wanted if key in stored})
     if missing or misshapen or unexpected or wrong:
         advice = "The adapter was made for another model, or its files are not of one kind."
-        if any(words.of_scores(key) for key in unexpected):
-            advice += f" Where the model's word scores are its word embeddings: {words.APART}"
+        if any(embedding_tables.is_lm_head(key) for key in unexpected):
+            advice += f" Where the model's word scores are its word embeddings: {embedding_tables.UNTIE}"
         raise CheckpointMismatch(
             source, missing=missing, unexpected=unexpected, misshapen=misshapen, mistyped=wrong, advice=advice
         )

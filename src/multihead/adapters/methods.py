@@ -1,4 +1,4 @@
-"""What a model does with adapters: the methods that every model class has."""
+"""Methods of every model class for adapters."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from . import files, state
 from .config import LoraConfig
 
 
-class Adaptable(nn.Module):
-    """A model that takes adapters.
+class AdapterMixin(nn.Module):
+    """Mixin of a model that takes adapters.
 
-    Several may be in it, each under a name. The base's parameters are frozen while there is one; an adapter that was
-    just added or loaded is the only active one.
+    A model may have several adapters, each under a name. The base's parameters are frozen while there is one. Adding or
+    loading an adapter makes it the only active one.
     """
 
     name_or_path: str
     drawn: tuple[str, ...]  # stored names of the parameters that a checkpoint lacked
-    resized: bool  # whether the vocabulary is not that of the checkpoint
+    resized: bool  # True if the vocabulary is not the checkpoint's
     adapters: state.Adapters | None
-    merged: tuple[str, ...]  # where the adapters came from that are part of the weights now
+    merged: tuple[str, ...]  # sources of adapters that were merged into the weights
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,10 +43,10 @@ class Adaptable(nn.Module):
         raise NotImplementedError
 
     def add_adapter(self, config: LoraConfig, adapter_name: str = "default") -> None:
-        """Adds a new adapter, to be trained.
+        """Add a new adapter, to be trained.
 
-        Modules that the checkpoint lacked (a new head) are trained and saved with it, like those that the config asks
-        for. Values are drawn from torch's generator, in the order of modules.
+        Modules that the checkpoint lacked (a new head) are trained and saved with the adapter, like those that the
+        config names. Values are drawn from torch's generator, in the order of modules.
 
         Raises:
             InvalidInput: the name is taken, or the config's names mean nothing in this model.
@@ -56,7 +56,7 @@ class Adaptable(nn.Module):
             kind = f"{type(config).__module__.partition('.')[0]}.{type(config).__name__}"
             raise InvalidInput(f"add_adapter needs a multihead.LoraConfig, not a {kind}.")
         base = config.base_model_name_or_path or self.name_or_path or None
-        state.install(self, replace(config, base_model_name_or_path=base), adapter_name, self.keys.prefix)
+        state.add_adapter(self, replace(config, base_model_name_or_path=base), adapter_name, self.keys.prefix)
 
     def load_adapter(
         self,
@@ -65,7 +65,7 @@ class Adaptable(nn.Module):
         is_trainable: bool = False,
         **options: Any,
     ) -> None:
-        """Adds a saved adapter, from a folder or the hub. `options` are those of `DownloadOptions`.
+        """Add a saved adapter, from a folder or the hub. `options` are those of `DownloadOptions`.
 
         Raises:
             CheckpointMismatch: it does not fit this model. UnsupportedConfig: a kind that is not computed here.
@@ -78,7 +78,7 @@ class Adaptable(nn.Module):
         self._adapters().sources[adapter_name] = str(name)
 
     def save_adapter(self, folder: str | os.PathLike[str], adapter_name: str | None = None) -> None:
-        """Writes adapter_config.json and adapter_model.safetensors, as the peft library reads them.
+        """Write adapter_config.json and adapter_model.safetensors, as the peft library reads them.
 
         Args:
             adapter_name: None for the only active one.
@@ -91,10 +91,10 @@ class Adaptable(nn.Module):
         if adapter_name is None and len(names) != 1:
             told = ", ".join(map(repr, known.configs))
             raise InvalidInput(f"Say which adapter to save: adapter_name is one of {told}.")
-        files.save(self, Path(folder), known.known(names[0] if adapter_name is None else adapter_name))
+        files.save(self, Path(folder), known.check_known(names[0] if adapter_name is None else adapter_name))
 
     def set_adapter(self, adapter_name: str | Sequence[str]) -> None:
-        """Makes one adapter active, or several, whose changes add up; the others are kept.
+        """Activate one adapter, or several, whose changes add up. The others stay in the model.
 
         Raises:
             InvalidInput: no such adapter, or two that replace the same parameter.
@@ -106,21 +106,21 @@ class Adaptable(nn.Module):
         state.activate(self, names)
 
     def delete_adapter(self, adapter_name: str) -> None:
-        """Takes an adapter out; with the last one the base can be trained again. Raises InvalidInput."""
+        """Remove an adapter. With the last one, the base becomes trainable again. Raises InvalidInput."""
         self._adapters()
-        state.remove(self, adapter_name)
+        state.remove_adapter(self, adapter_name)
 
     def disable_adapters(self) -> None:
-        """Computes as the base does, until `enable_adapters`."""
+        """Compute as the base model does, until `enable_adapters`."""
         self._enable(False)
 
     def enable_adapters(self) -> None:
-        """Undoes `disable_adapters`."""
+        """Undo `disable_adapters`."""
         self._enable(True)
 
     @contextmanager
     def adapters_disabled(self) -> Iterator[None]:
-        """Inside, the model computes as its base does."""
+        """Compute as the base model does inside of a `with` block."""
         before = self._adapters().enabled
         self._enable(False)
         try:
@@ -130,7 +130,7 @@ class Adaptable(nn.Module):
 
     @property
     def active_adapters(self) -> list[str]:
-        """Names of the adapters that change what is computed."""
+        """Names of the adapters whose changes are computed."""
         return list(self.adapters.active) if self.adapters is not None and self.adapters.enabled else []
 
     @property
@@ -140,27 +140,27 @@ class Adaptable(nn.Module):
         return (*self.merged, *(told.get(name, name) for name in self.active_adapters))
 
     def merge_adapters(self, *, dequantize: bool = False) -> None:
-        """Writes the active adapters into the base, computed in float32, and takes all adapters out.
+        """Merge the active adapters into the base's weights, in float32, and remove all adapters.
 
         Args:
-            dequantize: turns a quantized base into one of full precision first.
+            dequantize: dequantizes a quantized base first.
 
         Raises:
             UnsupportedOption: the base is quantized. InvalidInput: there is no adapter.
         """
         known = self._adapters()
         merged = (*self.merged, *(known.sources.get(name, name) for name in known.active))
-        state.merge(self, dequantize)
+        state.merge_adapters(self, dequantize)
         self.merged = merged
 
     def trainable_parameters(self) -> tuple[int, int]:
-        """(numbers that learn, all numbers); what is quantized counts too."""
+        """Return the numbers of trainable and of all parameters, quantized ones included."""
         coded = sum(m.in_features * m.out_features for m in self.modules() if isinstance(m, QuantizedLinear))
         parameters = list(self.parameters())
         return sum(p.numel() for p in parameters if p.requires_grad), coded + sum(p.numel() for p in parameters)
 
     def print_trainable_parameters(self) -> None:
-        """Prints how many numbers learn."""
+        """Print the numbers of trainable and of all parameters."""
         learning, everything = self.trainable_parameters()
         print(f"{learning:,} of {everything:,} parameters learn ({100 * learning / everything:.4f} %).")
 
@@ -171,4 +171,4 @@ class Adaptable(nn.Module):
 
     def _enable(self, enabled: bool) -> None:
         self._adapters().enabled = enabled
-        state.apply(self)
+        state.apply_active(self)

@@ -1,4 +1,4 @@
-"""Regular expressions of adapter files: whatever they ask for, matching them ends."""
+"""Match regular expressions of adapter files in bounded time."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ CODE = (
 )
 
 
-def fits(pattern: str, names: Sequence[str]) -> set[str]:
-    """The names that a pattern fits from beginning to end.
+def matches(pattern: str, names: Sequence[str]) -> set[str]:
+    """Return the names that a pattern matches from beginning to end.
 
-    Python's matching goes on for ever with some patterns and cannot be stopped, so what repeats repeats, refers to what
-    it matched before or repeats often is matched in a process of its own, which is ended when it takes too long.
+    Python needs exponential time for some patterns and cannot be stopped. Patterns with nested repeats, references or
+    many repeats are therefore matched in a process of their own, with a time limit.
 
     Raises:
-        InvalidInput: no regular expression, or one that takes more than five seconds.
+        InvalidInput: not a regular expression, or one that takes more than five seconds.
     """
     if len(pattern) > LONGEST:
         raise InvalidInput(f"A regular expression of {len(pattern):,} characters is too long; {LONGEST:,} are read.")
@@ -34,12 +34,12 @@ def fits(pattern: str, names: Sequence[str]) -> set[str]:
         compiled = re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise InvalidInput(f"{pattern!r:.200} is no regular expression: {error}.") from error
-    if quick(pattern):
+    if is_quick(pattern):
         return {name for name in names if compiled.fullmatch(name)}
-    return _apart(pattern, names)
+    return _match_in_process(pattern, names)
 
 
-def quick(pattern: str) -> bool:
+def is_quick(pattern: str) -> bool:
     """True for a pattern that cannot take long: few repeats, none of a group, no references."""
     return (
         len(re.findall(r"[*+{]", pattern)) <= REPEATS
@@ -48,8 +48,8 @@ def quick(pattern: str) -> bool:
     )
 
 
-def _apart(pattern: str, names: Sequence[str]) -> set[str]:
-    """The same in another process. Raises InvalidInput."""
+def _match_in_process(pattern: str, names: Sequence[str]) -> set[str]:
+    """Match in another process. Raises InvalidInput."""
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", CODE], input=json.dumps([pattern, list(names)]), capture_output=True,

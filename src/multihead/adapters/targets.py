@@ -1,4 +1,4 @@
-"""Which modules an adapter's names mean: names as the checkpoint has them, or our own paths."""
+"""Find the modules that an adapter's names mean: names of the checkpoint, or paths of our modules."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..checkpoints.tensor_sources import Interleaved, Part, PerHead, Source, Tra
 from ..errors import InvalidInput, UnsupportedOption, nearest
 from ..nn.weights import Linear
 from .config import ALL_LINEAR, LoraConfig
-from .patterns import fits
-from .words import MERGE
+from .embedding_tables import MERGE
+from .patterns import matches
 
 BACKBONE = "backbone."
 SPARSE = re.compile(r"\.router$|\.experts\.")  # no linear layers in the reference's models of today
@@ -24,34 +24,34 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """One stored matrix, and the layers that hold its rows: several where queries, keys and values are stored as one.
+    """A stored matrix and the layers that hold its rows: three where queries, keys and values are stored as one.
 
     Args:
         name: path of the module in the reference's model. paths: of `layers` in ours.
-        rows: how each layer's rows lie among the stored ones. turned: stored as (in, out).
+        rows: which of the stored rows each layer has. transposed: stored as (in, out).
     """
 
     name: str
     paths: tuple[str, ...]
     layers: tuple[Linear, ...]
     rows: tuple[Source, ...]
-    turned: bool = False
+    transposed: bool = False
 
     @property
     def aliases(self) -> tuple[str, ...]:
-        """What a user may call it, beside its name."""
+        """Other names that a user may give: our paths, with and without "backbone."."""
         return (*self.paths, *(path.removeprefix(BACKBONE) for path in self.paths))
 
     @property
     def number(self) -> int | None:
-        """Of its layer."""
+        """The number of the target's layer; None outside of layers."""
         found = re.search(r"(?:^|\.)(\d+)\.", self.name)
         return int(found[1]) if found else None
 
 
 @dataclass(frozen=True)
-class Saved:
-    """A parameter that an adapter may replace whole. `keys`: the tensors that a checkpoint keeps it in."""
+class SavedParameter:
+    """A parameter that an adapter may replace whole. `keys`: the tensors of a checkpoint that hold it."""
 
     path: str
     owner: nn.Module
@@ -61,24 +61,24 @@ class Saved:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """Paths of the modules that hold it, in the reference's model and in ours."""
+        """Paths of the modules that hold the parameter, in the reference's model and in ours."""
         found = [key.rpartition(".")[0] for key in self.keys]
         return (*found, self.path.rpartition(".")[0])
 
     def ends_with(self, name: str) -> bool:
-        """True where it lies in a module of the reference's model whose path ends with these letters."""
+        """True if it is in a module of the reference's model whose path ends with these letters."""
         parts = [module.split(".") for module in self.modules[:-1]]
         return any(".".join(path[:n]).endswith(name) for path in parts for n in range(1, len(path) + 1))
 
 
-def prefix_in(keys: KeyMap, names: Iterable[str]) -> str:
-    """The backbone's prefix in a file with these names."""
+def find_prefix(keys: KeyMap, names: Iterable[str]) -> str:
+    """Return the backbone's prefix in a file with these names."""
     known = list(names)
     return next((p for p in (keys.prefix, *keys.prefixes) if p and any(n.startswith(p) for n in known)), "")
 
 
-def targets(model: nn.Module, keys: KeyMap, prefix: str) -> list[Target]:
-    """Every matrix of a model that an adapter can change, in the order of its modules."""
+def find_targets(model: nn.Module, keys: KeyMap, prefix: str) -> list[Target]:
+    """List every matrix of a model that an adapter can change, in the order of modules."""
     found: dict[str, list[tuple[str, Linear, Source]]] = {}
     for path, module in model.named_modules():
         where = keys.locate(f"{path}.weight", prefix) if isinstance(module, Linear) else None
@@ -88,13 +88,13 @@ def targets(model: nn.Module, keys: KeyMap, prefix: str) -> list[Target]:
     out = []
     for name, parts in found.items():
         paths, layers, sources = zip(*parts, strict=True)
-        turned = any(isinstance(s, Transposed) or getattr(s, "transposed", False) for s in sources)
-        out.append(Target(name, paths, layers, tuple(_rows(s) or s for s in sources), turned))
+        transposed = any(isinstance(s, Transposed) or getattr(s, "transposed", False) for s in sources)
+        out.append(Target(name, paths, layers, tuple(_rows(s) or s for s in sources), transposed))
     return out
 
 
 def _rows(source: Source) -> Source | None:
-    """How the rows of a matrix (outputs, anything) lie among the stored ones; None where columns move too."""
+    """Return how the rows of a matrix (outputs, any) are stored; None if storing moves columns too."""
     if isinstance(source, Transposed):
         return Source(source.key)
     if isinstance(source, Part):
@@ -104,17 +104,17 @@ def _rows(source: Source) -> Source | None:
     return None
 
 
-def chosen(model: Any, config: LoraConfig, found: Sequence[Target], *, strict: bool) -> list[Target]:
-    """The targets that a config means.
+def choose_targets(model: Any, config: LoraConfig, found: Sequence[Target], *, strict: bool) -> list[Target]:
+    """Return the targets that a config names.
 
     Args:
-        strict: the names are a user's: ours are fine, and each must mean something. Else they are a file's.
+        strict: True for names of a user, which may be our paths and must each match a target; False for a file's.
 
     Raises:
-        InvalidInput: names that mean nothing.
+        InvalidInput: names that match no target.
     """
-    wanted = _matching(model, config, found, strict)
-    skip = set(meant(found, config.exclude_modules or [], ours=strict))
+    wanted = _wanted_targets(model, config, found, strict)
+    skip = set(named_targets(found, config.exclude_modules or [], ours=strict))
     saved = [*(config.modules_to_save or ()), *config.head_modules]
     numbers = config.layers_to_transform
     numbers = [numbers] if isinstance(numbers, int) else numbers
@@ -122,9 +122,9 @@ def chosen(model: Any, config: LoraConfig, found: Sequence[Target], *, strict: b
         target
         for target in wanted
         if target not in skip
-        and not any(within(name, target.name) for name in saved)
+        and not any(is_within(name, target.name) for name in saved)
         and (not numbers or target.number in numbers)
-        and _patterned(config, target)
+        and _in_layers(config, target)
     ]
     if not kept:
         raise InvalidInput(
@@ -134,46 +134,46 @@ def chosen(model: Any, config: LoraConfig, found: Sequence[Target], *, strict: b
     return kept
 
 
-def _matching(model: Any, config: LoraConfig, found: Sequence[Target], strict: bool) -> list[Target]:
+def _wanted_targets(model: Any, config: LoraConfig, found: Sequence[Target], strict: bool) -> list[Target]:
     asked = config.target_modules
     if asked is None:
         wanted = [t for t in found if any(path.rpartition(".")[2] in ("q", "v") for path in t.paths)]
     elif isinstance(asked, str) and asked.lower() == ALL_LINEAR:
         wanted = [t for t in found if t.paths[0].startswith(BACKBONE) and not SPARSE.search(t.paths[0])]
     else:
-        wanted = meant(found, asked, ours=strict)
+        wanted = named_targets(found, asked, ours=strict)
         if strict and isinstance(asked, list):
-            known = {**ends(found, ours=False), **ends(found, ours=True)}
+            known = {**targets_by_suffix(found, ours=False), **targets_by_suffix(found, ours=True)}
             for name in asked:
                 if name not in known:
-                    raise _unknown(model, name, found)
+                    raise _unknown_target(model, name, found)
     if not wanted:
-        raise _unknown(model, asked, found)
+        raise _unknown_target(model, asked, found)
     return wanted
 
 
-def _unknown(model: Any, asked: Any, found: Sequence[Target]) -> InvalidInput:
+def _unknown_target(model: Any, asked: Any, found: Sequence[Target]) -> InvalidInput:
     ends = {name.rpartition(".")[2] for t in found for name in (t.name, *t.paths)}
     told = nearest(asked, ends) if isinstance(asked, str) else f"Known: {', '.join(sorted(ends))}."
     asked = "the default, queries and values of attention," if asked is None else repr(asked)
     return InvalidInput(f"target_modules: {asked} is no linear layer of {type(model).__name__}. {told}")
 
 
-def meant(found: Sequence[Target], names: list[str] | str, *, ours: bool) -> list[Target]:
-    """The targets that one of the names ends, or a regular expression fits.
+def named_targets(found: Sequence[Target], names: list[str] | str, *, ours: bool) -> list[Target]:
+    """Return the targets whose paths end with one of the names, or match a regular expression.
 
     Args:
-        ours: a name that means nothing in the reference's model may be one of our paths.
+        ours: a name without a match in the reference's model may be one of our paths.
     """
     if isinstance(names, str):
-        return fitting(found, names, ours=ours)
-    known = {**(ends(found, ours=True) if ours else {}), **ends(found, ours=False)}
+        return matching_targets(found, names, ours=ours)
+    known = {**(targets_by_suffix(found, ours=True) if ours else {}), **targets_by_suffix(found, ours=False)}
     meaning = {target for name in names for target in known.get(name, [])}
     return [target for target in found if target in meaning]
 
 
-def ends(found: Sequence[Target], *, ours: bool) -> dict[str, list[Target]]:
-    """Every end of a path, in the reference's model or in ours, and the targets that have it."""
+def targets_by_suffix(found: Sequence[Target], *, ours: bool) -> dict[str, list[Target]]:
+    """Map every end of a path, in the reference's model or in ours, to the targets that have it."""
     out: dict[str, list[Target]] = {}
     for target in found:
         paths = [path.split(".") for path in (target.aliases if ours else (target.name,))]
@@ -182,49 +182,54 @@ def ends(found: Sequence[Target], *, ours: bool) -> dict[str, list[Target]]:
     return out
 
 
-def fitting(found: Sequence[Target], pattern: str, *, ours: bool) -> list[Target]:
-    known = fits(pattern, [target.name for target in found])
+def matching_targets(found: Sequence[Target], pattern: str, *, ours: bool) -> list[Target]:
+    """Return the targets whose whole path, in the reference's model or else in ours, matches a pattern."""
+    known = matches(pattern, [target.name for target in found])
     theirs = [target for target in found if target.name in known]
     if theirs or not ours:
         return theirs
-    known = fits(pattern, [name for target in found for name in target.aliases])
+    known = matches(pattern, [name for target in found for name in target.aliases])
     return [target for target in found if known.intersection(target.aliases)]
 
 
-def _patterned(config: LoraConfig, target: Target) -> bool:
-    """Whether the layer's number stands behind one of the names of `layers_pattern`."""
+def _in_layers(config: LoraConfig, target: Target) -> bool:
+    """True if the layer's number follows one of the names of `layers_pattern`, or there is no such pattern."""
     if not config.layers_pattern or config.layers_to_transform is None:
         return True
     names = [config.layers_pattern] if isinstance(config.layers_pattern, str) else config.layers_pattern
-    return any(fits(rf"(^|.*\.){name}\.{target.number}\..*", [target.name]) for name in names)
+    return any(matches(rf"(^|.*\.){name}\.{target.number}\..*", [target.name]) for name in names)
 
 
-def by_pattern(
+def values_by_pattern(
     found: Sequence[Target], patterns: Mapping[str, V], wanted: Sequence[Target], usual: V, *, ours: bool
 ) -> dict[str, V]:
-    """By name of a target, the value of the first pattern that fits the end of its path."""
-    fits = [(set(fitting(found, rf"(.*\.)?({pattern})", ours=ours)), value) for pattern, value in patterns.items()]
+    """Map the name of each target to the value of the first pattern that matches the end of its path."""
+    fits = [
+        (set(matching_targets(found, rf"(.*\.)?({pattern})", ours=ours)), value) for pattern, value in patterns.items()
+    ]
     return {target.name: next((value for known, value in fits if target in known), usual) for target in wanted}
 
 
-def within(name: str, module: str) -> bool:
-    """Whether a module is, or lies in, one that a (part of a) path names."""
+def is_within(name: str, module: str) -> bool:
+    """True if a module is, or is inside of, the one that `name`, a part of a path, means."""
     return f".{name}." in f".{module}."
 
 
-def saved(model: nn.Module, keys: KeyMap, prefix: str, names: Sequence[str]) -> list[Saved]:
-    """The parameters in modules whose paths end with one of these names, as the peft library has it: "norm" is also
-    "input_layernorm"; a name that ends none of the reference's may be a part of ours.
+def saved_parameters(model: nn.Module, keys: KeyMap, prefix: str, names: Sequence[str]) -> list[SavedParameter]:
+    """Return the parameters in modules whose paths end with one of these names.
+
+    As in the peft library, "norm" also means "input_layernorm". A name that ends no path of the reference may be a part
+    of one of ours.
 
     Raises:
-        UnsupportedOption: a table that embeddings and scores share, which a file can only keep twice.
+        UnsupportedOption: a table that embeddings and head share: a file can only hold it twice.
     """
     located = ((path, owner, leaf, keys.locate(path, prefix)) for path, owner, leaf, _ in parameter_owners(model))
-    every = [Saved(path, owner, leaf, *where) for path, owner, leaf, where in located if where is not None]
+    every = [SavedParameter(path, owner, leaf, *where) for path, owner, leaf, where in located if where is not None]
     meant_ = {
         one.path
         for name in names
-        for one in [one for one in every if one.ends_with(name)] or [o for o in every if within(name, o.modules[-1])]
+        for one in [one for one in every if one.ends_with(name)] or [o for o in every if is_within(name, o.modules[-1])]
     }
     out = [one for one in every if one.path in meant_]
     for one in out:
@@ -239,6 +244,7 @@ def saved(model: nn.Module, keys: KeyMap, prefix: str, names: Sequence[str]) -> 
 
 
 def unknown_module(model: Any, name: str, keys: KeyMap, prefix: str) -> InvalidInput:
+    """Return the error for a name in `modules_to_save` without a match."""
     known = set()
     for path, *_ in parameter_owners(model):
         where = keys.locate(path, prefix)

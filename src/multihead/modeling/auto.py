@@ -57,9 +57,9 @@ class AutoTokenizer:
         place = DownloadOptions.pop_from(options)
         path = place.resolve(name, Want.TOKENIZER)
         if is_adapter(path) and not core_files([entry.name for entry in path.iterdir()], Want.TOKENIZER):
-            from ..adapters.files import base_of  # needs torch
+            from ..adapters.files import find_base  # needs torch
 
-            path, name = base_of(path, place, Want.TOKENIZER)
+            path, name = find_base(path, place, Want.TOKENIZER)
         return load_tokenizer(path, name_or_path=str(name), **options)
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..adapters.methods import Adaptable
+from ..adapters.methods import AdapterMixin
 from ..checkpoints.key_map import KeyMap, join_head
 from ..config import Config
 from ..errors import InvalidInput, UnsupportedOption
@@ -43,7 +43,7 @@ M = TypeVar("M", bound="BaseModel")
 BACKENDS: Mapping[str, AttentionFunction] = {"eager": attend, "sdpa": fused_attention}
 
 
-class BaseModel(ModelMethodsMixin, Adaptable):
+class BaseModel(ModelMethodsMixin, AdapterMixin):
     """A backbone and a head, with their config and key map.
 
     Args:

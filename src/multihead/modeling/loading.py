@@ -231,14 +231,14 @@ def load_with_adapter(resolved: ResolvedModel) -> BaseModel:
     Raises as `load_model` and `load_adapter` do.
     """
     request, path = resolved.request, resolved.path
-    _, base = adapters.base_of(path, request.download, Want.CONFIG)
+    _, base = adapters.find_base(path, request.download, Want.CONFIG)
     entries = dict(request.entries)
     chosen = {entry: entries.pop(entry) for entry in adapters.LABELS if entry in entries}  # of the adapter's head
-    labels = {} if request.config is not None else {**adapters.labels(path, {**entries, **chosen}), **chosen}
+    labels = {} if request.config is not None else {**adapters.saved_labels(path, {**entries, **chosen}), **chosen}
     base_request = replace(
         request,
         name=base,
-        download=adapters.base_place(adapters.read_config(path), request.download),
+        download=adapters.base_options(adapters.read_config(path), request.download),
         entries=entries,
         labels=labels,
         precision=None,
@@ -249,7 +249,7 @@ def load_with_adapter(resolved: ResolvedModel) -> BaseModel:
         model = load(base_request)
     model.load_adapter(path)
     model.adapters.sources["default"] = str(request.name)  # type: ignore[union-attr]
-    model.drawn = tuple(drawn for drawn in model.drawn if not adapters.replaces(model, drawn))
+    model.drawn = tuple(drawn for drawn in model.drawn if not adapters.replaces_parameter(model, drawn))
     if model.drawn:
         warn_of_new(model, f"{path} and its base model have")
     if request.precision is None:

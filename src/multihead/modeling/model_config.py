@@ -22,8 +22,8 @@ def load_config(name: str | os.PathLike[str], **options: Any) -> Config:
     download = DownloadOptions.pop_from(options)
     path = download.resolve(name, Want.CONFIG)
     if is_adapter(path):
-        options = {**adapters.labels(path, options), **options}
-        path, _ = adapters.base_of(path, download, Want.CONFIG)
+        options = {**adapters.saved_labels(path, options), **options}
+        path, _ = adapters.find_base(path, download, Want.CONFIG)
     return changed(read_config(path), options)
 
 

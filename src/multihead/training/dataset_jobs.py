@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
-from ..adapters.state import learn
+from ..adapters.state import make_trainable
 from ..data_files import ENDINGS
 from ..errors import InvalidInput, UnsupportedOption, nearest, warn
 from ..modeling import auto
@@ -93,7 +93,7 @@ class TaskJob(Job):
                 name, dtype="float32", ignore_mismatched_sizes=True, **self.loading, **changes
             )
         if model.adapters is not None:  # training goes on with a saved one
-            learn(model)
+            make_trainable(model)
         return model
 
     @cached_property

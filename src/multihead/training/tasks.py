@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
-from ..adapters.state import learn
+from ..adapters.state import make_trainable
 from ..errors import InvalidInput, UnsupportedOption
 from ..pipelines.catalog import TRAINABLE, canonical_training_name
 from .data.features import Features
@@ -143,7 +143,7 @@ class SentenceSimilarity(TaskJob):
 
         encoder = SentenceEncoder.from_pretrained(name, dtype="float32", **self.loading)
         if encoder.model.adapters is not None:
-            learn(encoder.model)
+            make_trainable(encoder.model)
         return encoder
 
     def features(self, source: Any, *, training: bool, answers: bool = True) -> Features:

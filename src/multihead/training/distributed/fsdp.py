@@ -117,14 +117,14 @@ def unchanged(objective: nn.Module) -> Iterator[None]:
     """
     changed = [module for module in objective.modules() if isinstance(module, LoraLinear)]
     for module in changed:
-        module.shows_own_weight = True
+        module.shows_base_weight = True
     yield
     for part in objective.modules() if changed else ():
         if is_sharded(part):
             part.unshard()  # type: ignore[operator]
             part.reshard()  # type: ignore[operator]
     for module in changed:
-        module.shows_own_weight = False
+        module.shows_base_weight = False
 
 
 def layers_of(objective: nn.Module) -> Iterator[nn.Module]:

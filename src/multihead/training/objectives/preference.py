@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...adapters.state import is_new
+from ...adapters.state import is_untrained
 from ...errors import UnsupportedOption
 from ...heads.losses import IGNORED
 from .losses import cross_entropy, sequence_scores
@@ -133,7 +133,7 @@ class Preference(Objective):
         if kind not in PREFERENCES:
             raise UnsupportedOption(f"loss {kind!r} is none of {', '.join(PREFERENCES)}.")
         self.beta, self.kind = beta, kind
-        self.adapted = reference is None and bool(getattr(model, "active_adapters", None)) and is_new(model)
+        self.adapted = reference is None and bool(getattr(model, "active_adapters", None)) and is_untrained(model)
         other = None if self.adapted else reference if reference is not None else _as_it_is(model)
         self._reference: list[nn.Module] = [] if other is None else [other.requires_grad_(False).eval()]  # no child
 
