@@ -1,4 +1,4 @@
-"""Which weights a folder has, and writing them so that nothing is ever half there."""
+"""Finds the weights in a folder and writes weights atomically."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TORCH, TORCH_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Named tensors, and what their file tells about them.
+    """Named tensors and the metadata of their file.
 
     Args:
         source: the file or folder, for messages. layout: whose names they are: huggingface, gguf or marian.
@@ -36,7 +36,7 @@ class Checkpoint:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def in_blocks(self) -> Checkpoint:
-        """The same, in which matrices of a GGUF file stay in their blocks until something is computed with them."""
+        """Return the checkpoint with the matrices of a GGUF file left in quantized blocks until they are used."""
         if self.layout != "gguf":
             return self
         from .gguf_blocks import GgufTensors
@@ -46,7 +46,7 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path, *, gguf_file: str | None = None) -> Checkpoint:
-    """The weights of a folder or file: safetensors before torch's own, then GGUF, then Marian's binary.
+    """Open the weights of a folder or file: safetensors before torch's format, then GGUF, then Marian's binary.
 
     Raises:
         ModelNotFound: no weights. CorruptFile, UnsafeFile: as the formats do.
@@ -75,7 +75,7 @@ def _marian(path: Path) -> bool:
 
 
 def _file(path: Path) -> Checkpoint:
-    """One file, read by the format that its name tells."""
+    """Open one file in the format that its name implies."""
     with read_errors(path):
         return _by_format(path, str(path))
 
@@ -119,7 +119,7 @@ def save_tensors(
     shard_bytes: int = 5 * 10**9,
     metadata: Mapping[str, str] | None = None,
 ) -> list[Path]:
-    """Writes model.safetensors, or shards and their index, elsewhere and then moves them here.
+    """Write model.safetensors, or shards and their index, to a temporary folder, then move them here.
 
     Weights of an earlier save go. Tensors may be views of the very files that
     are replaced.
@@ -147,7 +147,7 @@ def save_tensors(
 
 
 def replace_weights(folder: Path, files: Mapping[str, Callable[[Path], object]]) -> list[Path]:
-    """Writes weights elsewhere, moves them all here, and removes those of an earlier save.
+    """Write weights to a temporary folder, move them all here, and remove those of an earlier save.
 
     Args:
         files: name -> what writes it to a path.
@@ -166,7 +166,7 @@ def replace_weights(folder: Path, files: Mapping[str, Callable[[Path], object]])
 
 
 def split(tensors: Mapping[str, Tensor], limit: int) -> list[dict[str, Tensor]]:
-    """Tensors in their order, in shards of at most `limit` bytes; a larger tensor has one of its own."""
+    """Split tensors in their order into shards of at most `limit` bytes; a larger tensor has a shard of its own."""
     shards: list[dict[str, Tensor]] = [{}]
     size = 0
     for name, tensor in tensors.items():
@@ -180,6 +180,6 @@ def split(tensors: Mapping[str, Tensor], limit: int) -> list[dict[str, Tensor]]:
 
 
 def is_weights(name: str) -> bool:
-    """Whether a file name is one that `open_checkpoint` a model is read from, GGUF and Marian aside."""
+    """True if `open_checkpoint` reads weights from a file of this name, GGUF and Marian aside."""
     pattern = r"(model|pytorch_model)(-\d{5}-of-\d{5})?\.(safetensors|bin)(\.index\.json)?"
     return name == PREPARED or re.fullmatch(pattern, name) is not None

@@ -1,4 +1,4 @@
-"""Marian's own binary (github.com/marian-nmt/marian-dev, common/binary.cpp), with float32 and intgemm's int8 matrices.
+"""Reads Marian's binary format (github.com/marian-nmt/marian-dev, common/binary.cpp): float32 and intgemm's int8.
 
 A header of uint64 version (1) and count; a row of four uint64 a tensor (length of name, type, dimensions, bytes); the
 names, each ending with a zero byte; the shapes as int32; a uint64 and so many bytes of padding; the data. An int8
@@ -37,7 +37,7 @@ class Entry:
 
 
 class MarianTensors(Mapping[str, Tensor]):
-    """The tensors of a file, float32, matrices as Marian multiplies them: `x @ W`, (in, out).
+    """Tensors of a file in float32; matrices are (in, out), as Marian multiplies `x @ W`.
 
     Raises:
         CorruptFile: a size that does not fit the file. UnsupportedConfig: a type that is not read here.
@@ -74,11 +74,11 @@ class MarianTensors(Mapping[str, Tensor]):
         return len(self.entries)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """A tensor's shape, without reading it."""
+        """Return a tensor's shape without reading the tensor."""
         return self.entries[name].shape
 
     def metadata(self) -> dict[str, Any]:
-        """The entries of the model.yml inside, as strings, and `vocab-size`: the rows of the embedding."""
+        """Return the entries of the file's model.yml as strings, and `vocab-size`, the rows of the embedding."""
         if CONFIG not in self.entries:
             raise CorruptFile(f"{self.path} has no {CONFIG}, which says how its tensors are put together.")
         entry = self.entries[CONFIG]
@@ -144,7 +144,7 @@ class MarianTensors(Mapping[str, Tensor]):
 
 
 def is_marian(path: Path) -> bool:
-    """Whether a file begins as Marian's binaries do."""
+    """True if a file begins like Marian's binaries."""
     with open(path, "rb") as file:
         begin = file.read(16)
     return len(begin) == 16 and struct.unpack("<QQ", begin)[0] == VERSION and struct.unpack("<QQ", begin)[1] <= LIMIT

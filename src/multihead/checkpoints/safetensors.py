@@ -1,4 +1,4 @@
-"""safetensors: memory-mapped tensors, one file or shards by an index (huggingface.co/docs/safetensors)."""
+"""Reads and writes safetensors, memory-mapped: one file, or shards and an index (huggingface.co/docs/safetensors)."""
 
 from __future__ import annotations
 
@@ -51,20 +51,20 @@ class SafeTensors(Mapping[str, Tensor]):
         return len(self._where)
 
     def metadata(self, path: Path) -> dict[str, str]:
-        """What one of the files says of itself."""
+        """Return the metadata of one of the files."""
         return dict(self._open[path].metadata() or {})
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """A tensor's shape, without reading it."""
+        """Return a tensor's shape without reading the tensor."""
         return tuple(self._open[self._where[name]].get_slice(name).get_shape())
 
     def dtype(self, name: str) -> str:
-        """A tensor's dtype under the format's own name (`F32`), without reading it."""
+        """Return a tensor's dtype under the format's own name (`F32`) without reading the tensor."""
         return str(self._open[self._where[name]].get_slice(name).get_dtype())
 
 
 def write(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Writes a file that others may read as they may read any new file. Raises OSError."""
+    """Write a file with the permissions of any new file. Raises OSError."""
     from safetensors.torch import save_file
 
     try:
@@ -77,7 +77,7 @@ def write(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]
 
 
 def opened(path: Path) -> Any:
-    """A file whose header has been checked against its size. Raises CorruptFile."""
+    """Open a file and check its header against its size. Raises CorruptFile."""
     try:
         return safe_open(path, framework="pt")
     except FileNotFoundError as error:  # the library says so of files that must not be read, too
@@ -92,7 +92,7 @@ def opened(path: Path) -> Any:
 
 
 def indexed(index: Path) -> dict[str, Path]:
-    """name -> shard, of an index file beside its shards.
+    """Return the shard of each tensor name in an index file.
 
     Raises:
         CorruptFile: the index is not what the format says. UnsafeFile: a shard outside the folder.
@@ -111,6 +111,6 @@ def indexed(index: Path) -> dict[str, Path]:
 
 
 def sharded(index: Path) -> SafeTensors:
-    """All tensors of an index."""
+    """Open all tensors of an index."""
     where = indexed(index)
     return SafeTensors(sorted(set(where.values())), where)

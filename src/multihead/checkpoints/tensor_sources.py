@@ -1,4 +1,4 @@
-"""How one of our parameters lies in a checkpoint, where it is more than a rename: small invertible objects."""
+"""Invertible conversions between a parameter and its stored tensors, where these differ by more than a name."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from ..kernels.quantization.block_tensor import BlockTensor
 
 @dataclass(frozen=True)
 class Source:
-    """A tensor stored under another name, otherwise as it is."""
+    """A tensor stored unchanged under another name."""
 
     key: str
     default_if_missing: ClassVar[float | None] = None  # value of a parameter that a checkpoint may lack
 
     def numbered(self, numbers: Sequence[int]) -> Source:
-        """This source for one parameter, whose path has these numbers."""
+        """Return this source for one parameter, whose path has these layer and expert numbers."""
         return self
 
     def names(self, key: str, leaf: str) -> tuple[str, ...]:
-        """The stored tensors that make one parameter; `key` is this source's, with the layer's number filled in."""
+        """Return the names of a parameter's stored tensors; `key` is this source's with the layer number filled in."""
         return (key + leaf,)
 
     @property
     def by_rows(self) -> bool:
-        """Whether `read` takes or moves whole rows of one tensor and changes nothing in them."""
+        """True if `read` selects or moves whole rows of one tensor and leaves their values unchanged."""
         return type(self) is Source
 
     def read_stored(self, *stored: Tensor) -> Tensor:
-        """`read`, of a tensor in blocks too: it stays so where its rows are only moved."""
+        """Call `read`; a tensor in quantized blocks stays so where only its rows move."""
         if isinstance(stored[0], BlockTensor) and self.by_rows:
             return stored[0].moved(self.read)
         return self.read(*stored)
 
     def read(self, *stored: Tensor) -> Tensor:
-        """Our parameter, given the tensors of `names`."""
+        """Return the parameter made of the tensors of `names`."""
         return stored[0]
 
     def write(self, ours: Tensor, stored: Tensor | None) -> Tensor | Sequence[Tensor]:
-        """The tensors to store under `names`, given what an earlier row already put under the first."""
+        """Return the tensors to store under `names`; `stored` is what an earlier row put under the first name."""
         return ours
 
 
@@ -71,14 +71,14 @@ class Flat(Source):
 
 @dataclass(frozen=True)
 class FlatOrZero(Flat):
-    """A `Flat` that older checkpoints lack: it is zero then."""
+    """A `Flat` that older checkpoints lack; the default is zero."""
 
     default_if_missing: ClassVar[float | None] = 0.0
 
 
 @dataclass(frozen=True)
 class Shaped(Source):
-    """A tensor stored with other axes: a matrix whose rows are (heads, width) pairs, say.
+    """A tensor stored with other axes, such as a matrix whose rows are (heads, width) pairs.
 
     Args:
         ours, theirs: shapes, -1 at most once. order: of the stored axes, before they take our shape.
@@ -169,7 +169,7 @@ class PerHead(Source):
 
 @dataclass(frozen=True)
 class Stacked(Source):
-    """A tensor a number, stored one by one (experts); ours is all of them, (count, ...).
+    """Tensors stored one by one (experts); the parameter stacks all of them, (count, ...).
 
     Args:
         key: with `#` where the number stands. more: further keys, whose rows follow in each (gate, then up).
@@ -197,7 +197,7 @@ class Stacked(Source):
 
 @dataclass(frozen=True)
 class Slice(Source):
-    """One of the tensors that lie stacked in one, (count, ...): an expert's, in llama.cpp's files.
+    """One slice of a stacked tensor (count, ...): an expert's weights in llama.cpp's files.
 
     Args:
         number: of the tensor, the last number in our path.
@@ -224,7 +224,7 @@ class Slice(Source):
 
 @dataclass(frozen=True)
 class Woven(Source):
-    """Experts' gates and ups in turn, ours (count, width, 2 inner) or (count, 2 inner), stored apart and turned over.
+    """Experts' interleaved gate and up, (count, width, 2 inner) or (count, 2 inner), stored as two transposed tensors.
 
     Args:
         up: where the ups are, beside the gates' key.

@@ -1,4 +1,4 @@
-"""`pytorch_model.bin`, in torch's zip format and in the older pickled one, without ever running code.
+"""Reads `pytorch_model.bin`, in torch's zip format and in the older pickled one, without running code.
 
 Both are read here, and not by torch: its reader takes a zip's records for as long, and as raw, as the pickle beside
 them says.
@@ -28,7 +28,7 @@ Places = Mapping[str, tuple[int, int]]  # record -> where it begins in the file 
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of one file, memory-mapped.
+    """Open the tensors of one file, memory-mapped.
 
     Raises:
         UnsafeFile: the pickle asks for something else than tensors; nothing of it was run.
@@ -52,7 +52,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def read_sharded(index: Path) -> dict[str, Tensor]:
-    """All tensors of an index file. Raises as `read` and `safetensors.indexed` do."""
+    """Open all tensors of an index file. Raises as `read` and `safetensors.indexed` do."""
     where = indexed(index)
     files = {path: read(path) for path in sorted(set(where.values()))}
     for name, path in where.items():
@@ -62,7 +62,7 @@ def read_sharded(index: Path) -> dict[str, Tensor]:
 
 
 def single(data: bytes) -> Tensor:
-    """The one tensor that torch.save made these bytes of. Raises CorruptFile, UnsafeFile."""
+    """Return the only tensor in bytes that torch.save wrote. Raises CorruptFile, UnsafeFile."""
     try:
         found, places = archive(BytesIO(data))
         if not isinstance(found, Described):
@@ -75,14 +75,14 @@ def single(data: bytes) -> Tensor:
 
 
 def mapped(path: Path) -> torch.UntypedStorage:
-    """The bytes of a file, in memory as they are touched; writing into them leaves the file as it is."""
+    """Map a file into memory, copy-on-write."""
     found = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
     assert isinstance(found, torch.UntypedStorage)
     return found
 
 
 def archive(file: BinaryIO) -> tuple[Any, Places]:
-    """What the pickle of a zip describes, and where the zip's records lie. Raises CorruptFile, UnsafeFile."""
+    """Return the object of a zip's pickle and the offsets of its records. Raises CorruptFile, UnsafeFile."""
     with zipfile.ZipFile(file) as packed:
         members = packed.infolist()
         root = next((m.filename[: -len("data.pkl")] for m in members if m.filename.endswith("/data.pkl")), None)
@@ -107,7 +107,7 @@ def archive(file: BinaryIO) -> tuple[Any, Places]:
 
 
 def place(file: BinaryIO, member: zipfile.ZipInfo) -> int:
-    """Where the bytes of a file in a zip begin. Raises CorruptFile unless both of its headers agree, and it is raw."""
+    """Return the offset of a file in a zip. Raises CorruptFile unless its two headers agree and it is uncompressed."""
     name = member.filename
     file.seek(member.header_offset)
     mark, _, flags, method, _, _, _, packed, size, length, extra = HEADER.unpack(file.read(HEADER.size))
@@ -125,7 +125,7 @@ def place(file: BinaryIO, member: zipfile.ZipInfo) -> int:
 
 
 def content(file: BinaryIO, member: zipfile.ZipInfo) -> bytes:
-    """The bytes of a small file in a zip."""
+    """Return the bytes of a small file in a zip."""
     if member.file_size > LONGEST:
         raise CorruptFile(f"{member.filename} has {member.file_size / 1e6:.0f} MB, more than any table of tensors")
     file.seek(place(file, member))
@@ -133,7 +133,7 @@ def content(file: BinaryIO, member: zipfile.ZipInfo) -> bytes:
 
 
 def older(file: BinaryIO) -> tuple[Any, Places]:
-    """What a file of the format before torch 1.6 describes: five pickles, then the numbers of each storage.
+    """Return the object that a file from before torch 1.6 describes: five pickles, then the bytes of each storage.
 
     Raises:
         CorruptFile, UnsafeFile: as `read`.
@@ -167,7 +167,7 @@ class Numbers:
         self.storages: dict[str, torch.UntypedStorage] = {}
 
     def named(self, found: Any, path: Path) -> dict[str, Tensor]:
-        """The named tensors of what a pickle holds. Raises CorruptFile where it holds none."""
+        """Return the named tensors of an unpickled object. Raises CorruptFile where it has none."""
         if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
             found = found["state_dict"]
         if not isinstance(found, Mapping):
@@ -182,14 +182,14 @@ class Numbers:
         return {name: self.tensor(value) for name, value in tensors.items()}
 
     def tensor(self, told: Described) -> Tensor:
-        """A tensor where its numbers lie."""
+        """Return a tensor as a view of the file's bytes."""
         record = told.record
         begin = record.begin * record.width // told.dtype.itemsize
         storage = self.storage(record)
         return torch.empty(0, dtype=told.dtype).set_(storage, begin + told.offset, told.shape, told.strides)
 
     def storage(self, record: Record) -> torch.UntypedStorage:
-        """A record's bytes: the same for all tensors that share them. Raises CorruptFile."""
+        """Return the storage of a record, shared by all its tensors. Raises CorruptFile."""
         if record.key not in self.places:
             raise CorruptFile(f"it lacks the record {record.key!r}")
         begin, size = self.places[record.key]

@@ -1,4 +1,4 @@
-"""The pickles of torch's files, read as a description of tensors: nothing that a file names is called or allocated.
+"""Reads the pickles of torch's files as descriptions of tensors; no function that a file names is ever called.
 
 What torch writes for a state dict: "Serialization semantics", pytorch.org/docs/stable/notes/serialization.html.
 """
@@ -33,7 +33,7 @@ CODES = (
 
 
 class Record(NamedTuple):
-    """Numbers as they lie in a file: `length` of them, of which a view begins at `begin`."""
+    """A storage in a file: `length` values, of which a view begins at `begin`."""
 
     key: str
     dtype: torch.dtype | None
@@ -42,7 +42,7 @@ class Record(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Bytes of one number."""
+        """Return the bytes of one value."""
         return 1 if self.dtype is None else self.dtype.itemsize
 
 
@@ -63,7 +63,7 @@ class Kind(NamedTuple):
 
 
 def read(source: bytes | BytesIO | Reader) -> Any:
-    """What a pickle holds: plain values, with a `Described` for each tensor.
+    """Return the object in a pickle: plain values, with a `Described` for each tensor.
 
     Raises:
         UnsafeFile: it asks for something else than tensors and plain values; nothing of it was run.
@@ -77,7 +77,7 @@ def read(source: bytes | BytesIO | Reader) -> Any:
 
 
 def described(storage: Any, offset: Any, shape: Any, strides: Any, *more: Any, dtype: Any = None) -> Described:
-    """A tensor, checked against its record. Raises CorruptFile."""
+    """Return a tensor's description, checked against its storage. Raises CorruptFile."""
     if not isinstance(storage, Record) or not whole([offset, *shape, *strides]) or len(shape) != len(strides):
         raise CorruptFile("it holds a tensor without numbers, a shape or strides")
     kind = dtype or storage.dtype
@@ -90,7 +90,7 @@ def described(storage: Any, offset: Any, shape: Any, strides: Any, *more: Any, d
 
 
 def whole(numbers: Iterable[Any]) -> bool:
-    """Whether all are whole numbers from 0 on that an index can be."""
+    """True if all are integers that can be an index."""
     return all(type(n) is int and 0 <= n < 2**62 for n in numbers)
 
 
@@ -113,7 +113,7 @@ def typed(function: Any, kind: Any, arguments: Any, state: Any) -> Any:
 
 
 def key(value: Any) -> Any:
-    """What may be the key of a table. Raises CorruptFile for values of values, whose hash may take for ever."""
+    """Check a key of a dict. Raises CorruptFile for nested values, whose hash may never end."""
     plain = (str, int, float, bool, bytes, type(None), torch.dtype)
     if isinstance(value, plain) or (isinstance(value, tuple) and all(isinstance(v, plain) for v in value)):
         return value
@@ -179,7 +179,7 @@ class Reader(pickle._Unpickler):
     pop_mark: Callable[[], list[Any]]
 
     def find_class(self, module: str, name: str) -> Any:
-        """What stands for a name of a file. Raises UnsafeFile, CorruptFile for names that stand for nothing here."""
+        """Return the stand-in for a name in a file. Raises UnsafeFile, CorruptFile for names without one."""
         path = f"{module.replace('__builtin__', 'builtins')}.{name}"
         if path in KNOWN:
             return KNOWN[path]
@@ -194,7 +194,7 @@ class Reader(pickle._Unpickler):
         raise UnsafeFile(f"it asks for {path}")
 
     def persistent_load(self, pid: Any) -> Record:
-        """The record of a storage."""
+        """Return the record of a storage."""
         if not isinstance(pid, tuple) or len(pid) not in (5, 6) or text(pid[0]) != "storage":
             raise CorruptFile("it asks for objects that are no numbers")
         kind, name, place, count = pid[1:5]
@@ -213,7 +213,7 @@ class Reader(pickle._Unpickler):
         return record
 
     def load_build(self) -> None:
-        """Attributes of an object: none that a tensor needs."""
+        """Ignore the attributes of an object; a tensor needs none."""
         self.stack.pop()
 
     def load_reduce(self) -> None:
@@ -251,7 +251,7 @@ class Reader(pickle._Unpickler):
 
 
 def called(function: Any, arguments: Any) -> Any:
-    """The outcome of one of the functions above. Raises CorruptFile for anything else."""
+    """Return the result of one of the functions above. Raises CorruptFile for any other function."""
     if not any(function is known for known in KNOWN.values()) or not isinstance(arguments, tuple):
         raise CorruptFile("it calls what is no function of the format")
     return function(*arguments)
@@ -264,5 +264,5 @@ def table(value: Any) -> dict[Any, Any]:
 
 
 def text(value: Any) -> str:
-    """A word of a file, which older ones have as bytes."""
+    """Return a string of a file, which older files hold as bytes."""
     return value.decode("ascii") if isinstance(value, bytes) else str(value)

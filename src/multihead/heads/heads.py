@@ -1,4 +1,4 @@
-"""What turns hidden states into a task's numbers: a score a word, or a score a label."""
+"""Heads: modules that turn hidden states into logits of tokens or labels."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ Pool = Callable[[Tensor, ForwardContext], Tensor]
 
 
 def first(hidden: Tensor, context: ForwardContext) -> Tensor:
-    """(texts, width): the state of each text's first token."""
+    """Return the state of each sequence's first token, (sequences, width)."""
     return select_tokens(hidden, context.runs, 0)
 
 
 def last(hidden: Tensor, context: ForwardContext) -> Tensor:
-    """(texts, width): the state of each text's last token."""
+    """Return the state of each sequence's last token, (sequences, width)."""
     return select_tokens(hidden, context.runs, -1)
 
 
 def last_word(config: Config) -> Pool:
-    """The state of each text's last token that is no padding by its id, as a decoder's classifier reads it.
+    """Return a pooler of each sequence's last token whose id is not padding, as decoder classifiers use.
 
     It is the last state where `config` names no pad_token_id or vectors were given, and the first of a text of padding
     alone.
@@ -53,17 +53,17 @@ def last_word(config: Config) -> Pool:
 
 
 def average(hidden: Tensor, context: ForwardContext) -> Tensor:
-    """(texts, width): the mean of each text's states."""
+    """Return the mean of each sequence's states, (sequences, width)."""
     return mean_pool(hidden, context.runs)
 
 
 def every(hidden: Tensor, context: ForwardContext) -> Tensor:
-    """(tokens, width): all states."""
+    """Return all states, (tokens, width)."""
     return hidden
 
 
 def at_token(token: int) -> Pool:
-    """The target's state at the place where the source has `token` for the last time (BART, T5)."""
+    """Return a pooler of the decoder's state at the last position of `token` in the source (BART, T5)."""
 
     def pool(hidden: Tensor, context: ForwardContext) -> Tensor:
         source = context.encoder_output
@@ -86,14 +86,14 @@ def at_token(token: int) -> Pool:
 
 
 def end_token(config: Config) -> int:
-    """The one id that ends a text. Raises UnsupportedConfig where the config names none or several."""
+    """Return the only eos_token_id. Raises UnsupportedConfig where the config names none or several."""
     if not isinstance(config.eos_token_id, int):
         raise UnsupportedConfig(f"This head reads its state at one eos_token_id, not {config.eos_token_id!r}.")
     return config.eos_token_id
 
 
 class Transform(nn.Module):
-    """norm(act(dense(x))), between a backbone and its word scores."""
+    """norm(act(dense(x))), between a backbone and its output embeddings."""
 
     def __init__(
         self, width: int, inner: int, act: str, eps: float, *, bias: bool = True, norm_bias: bool = True
@@ -107,7 +107,7 @@ class Transform(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """A score for each word of the vocabulary, (tokens, vocabulary).
+    """Logits of the vocabulary, (tokens, vocabulary).
 
     Args:
         table: the scoring matrix; the embedding's own module when the two are tied.
@@ -137,7 +137,7 @@ class LanguageModel(nn.Module):
         return self._shaped(self._scores(self.transform(hidden)))
 
     def exact(self, hidden: Tensor) -> Tensor:
-        """The same; a packed table's scores are float32, and not rounded to the states' precision on the way."""
+        """Return the same logits; those of a packed table are float32, not rounded to the dtype of the states."""
         states = self.transform(hidden)
         return self._shaped(self._scores(states) if self.packed is None else self.packed(states, dtype=torch.float32))
 
@@ -157,7 +157,7 @@ class LanguageModel(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A score for each label, of what `pool` takes from the states: (texts, labels) or (tokens, labels).
+    """Logits of labels for pooled states: (sequences, labels) or (tokens, labels).
 
     Args:
         dense: act(dense(x)) before the scores; None for no such layer.
@@ -197,7 +197,7 @@ class Dense(nn.Module):
 
 
 class Pooler(nn.Module):
-    """`dense` of each text's first state: (texts, width)."""
+    """`dense` of each sequence's first state: (sequences, width)."""
 
     def __init__(self, dense: nn.Module) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ class Pooler(nn.Module):
 
 
 class Both(nn.Module):
-    """Two heads over the same states: word scores and a text's labels, as pre-training has them."""
+    """Two heads over the same states, for pre-training: token logits and sequence logits."""
 
     def __init__(self, words: nn.Module, text: nn.Module) -> None:
         super().__init__()
@@ -219,7 +219,7 @@ class Both(nn.Module):
 
 
 class Summary(nn.Module):
-    """One vector a text, (texts, out): act(linear(state)) of a state that the config chooses (XLNet, XLM).
+    """One vector for each sequence, (sequences, out): act(linear(state)) of a pooled state (XLNet, XLM).
 
     Args:
         pool: chooses the state. out: width of the projection, None for none. dropouts: before and after.
@@ -239,7 +239,7 @@ POOLS: Mapping[str, Pool] = {"first": first, "last": last, "mean": average}
 
 
 def summary(config: Any) -> Summary:
-    """As a config's `summary_…` entries say; without any it is the last state. Raises UnsupportedConfig."""
+    """Build a `Summary` from a config's `summary_…` entries, by default of the last state. Raises UnsupportedConfig."""
 
     def entry(name: str, usual: Any) -> Any:
         return getattr(config, f"summary_{name}", usual)
@@ -254,7 +254,7 @@ def summary(config: Any) -> Summary:
 
 @dataclass(frozen=True)
 class Head:
-    """A head and where a checkpoint keeps it.
+    """A head and the rows of its key map.
 
     Args:
         rows: key map rows of the head; a key that starts with `/` lies outside the backbone's prefix.
@@ -269,7 +269,7 @@ class Head:
 
 
 def carrying(head: Head, part: nn.Module, rows: Mapping[str, str | Source]) -> Head:
-    """The head beside a part that checkpoints of its class hold and no pass reads (a pooler under word scores).
+    """Return the head with a part that checkpoints store and no forward pass uses (a pooler beside an MLM head).
 
     It is loaded and saved, and left out where a checkpoint has none.
     """

@@ -1,4 +1,4 @@
-"""Losses of the heads, computed from labels as the field does; label -100 is left out."""
+"""Losses of the heads; label -100 is ignored."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def replaced(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def texts(logits: Tensor, labels: Tensor, config: Config) -> Tensor:
-    """The loss of a text classifier: logits (texts, labels).
+    """Loss of a sequence classifier: logits (sequences, labels).
 
     Regression, one label, or several, after `config.problem_type`; guessed from the labels where that is None.
     """
@@ -66,7 +66,7 @@ def _inside(labels: Tensor, length: int) -> Tensor:
 
 
 def guessed(labels: Tensor, count: int) -> str:
-    """The `problem_type` that labels tell."""
+    """Return the `problem_type` that the labels imply."""
     if count == 1:
         return "regression"
     whole = labels.dtype in (torch.long, torch.int)

@@ -1,4 +1,4 @@
-"""What a model answers: dataclasses that also index like a tuple, look up like a dict, and unpack."""
+"""Output classes: dataclasses that also index like a tuple, look up like a dict, and unpack."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Output:
         return getattr(self, name)
 
     def to_tuple(self) -> tuple[Any, ...]:
-        """The fields that are not None, in order."""
+        """Return the fields that are not None, in order."""
         return tuple(self.values())
 
     @overload
@@ -68,7 +68,7 @@ SCORES = ("logits", "start_logits", "end_logits", "prediction_logits", "loss")
 
 @dataclass
 class HiddenOutput(Output):
-    """A backbone's states.
+    """Hidden states of a backbone.
 
     Args:
         last_hidden_state: (batch, length, width), zero where the batch is padded.
@@ -94,7 +94,7 @@ class HiddenOutput(Output):
 
 @dataclass
 class Seq2SeqHiddenOutput(Output):
-    """An encoder's and a decoder's states; shapes as in `HiddenOutput`."""
+    """Hidden states of an encoder and a decoder; shapes as in `HiddenOutput`."""
 
     last_hidden_state: Tensor
     past_key_values: BatchCache | None = None
@@ -114,7 +114,7 @@ class Seq2SeqHiddenOutput(Output):
 
 
 def _refused(output: Output, name: str) -> Any:
-    """Raises MissingHead for scores that a bare backbone does not give."""
+    """Raise MissingHead for logits that a backbone without a head does not give."""
     if name in SCORES:
         advice = output.__dict__.get("_advice", "")
         raise MissingHead(f"A bare model gives hidden states, no {name}. {advice}".rstrip())
@@ -123,7 +123,7 @@ def _refused(output: Output, name: str) -> Any:
 
 @dataclass
 class ScoresOutput(Output):
-    """Scores: logits (batch, length, vocabulary or labels), or (batch, labels) for whole texts."""
+    """Logits (batch, length, vocabulary or labels), or (batch, labels) for whole sequences."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
@@ -135,7 +135,7 @@ class ScoresOutput(Output):
 
 @dataclass
 class SpanOutput(Output):
-    """Scores (batch, length) of an answer's first and last token; padding has the lowest score there is."""
+    """Logits (batch, length) of an answer's first and last token; padding has the lowest value of the dtype."""
 
     loss: Tensor | None = None
     start_logits: Tensor | None = None
@@ -147,7 +147,7 @@ class SpanOutput(Output):
 
 @dataclass
 class PreTrainingOutput(Output):
-    """Word scores (batch, length, vocabulary) and the text's: of following (BERT), of the right order (ALBERT)."""
+    """Token logits (batch, length, vocabulary) and sequence logits: next sentence (BERT), sentence order (ALBERT)."""
 
     loss: Tensor | None = None
     prediction_logits: Tensor | None = None
@@ -159,7 +159,7 @@ class PreTrainingOutput(Output):
 
 @dataclass
 class Seq2SeqScoresOutput(Output):
-    """Scores of an encoder-decoder: logits (batch, target length, vocabulary)."""
+    """Logits of an encoder-decoder (batch, target length, vocabulary)."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
@@ -174,7 +174,7 @@ class Seq2SeqScoresOutput(Output):
 
 @dataclass
 class Seq2SeqSpanOutput(Output):
-    """An encoder-decoder's scores (batch, length) of an answer's first and last token."""
+    """Logits of an encoder-decoder (batch, length) for an answer's first and last token."""
 
     loss: Tensor | None = None
     start_logits: Tensor | None = None

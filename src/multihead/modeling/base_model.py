@@ -81,7 +81,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
 
     @property
     def keys(self) -> KeyMap:
-        """Between our parameters and the names in a Hugging Face-format checkpoint."""
+        """Key map between parameters and tensor names of a Hugging Face checkpoint."""
         head = self._head if self.head is not None else None
         prefix = "" if self.head_suffix == "Model" else head.prefix if head else None
         return replace(join_head(self.body_keys, head.rows if head else {}, prefix=prefix), own=self.own_parts)
@@ -99,7 +99,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         return GenerationConfig.from_model_config(self.config)
 
     def prepare(self: M, precision: str = "auto", *, dtype: torch.dtype | None = None) -> M:
-        """Makes the model ready to run fast, in place and for inference alone, by joining its products; gives it back.
+        """Optimize the model for inference in place: fuse and quantize its linear layers. Returns the model.
 
         Args:
             precision: of the weights: "bf16"; "int8" (a scale a row; what they multiply is coded in int8 too, a scale a
@@ -116,14 +116,14 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         return self
 
     def set_attention(self, name: str) -> None:
-        """Chooses how attention is computed: "sdpa" (fast) or "eager" (the plain definition)."""
+        """Choose the attention implementation: "sdpa" (fast) or "eager" (the plain definition)."""
         if name not in BACKENDS:
             raise UnsupportedOption(f"attn_implementation {name!r} is none of {', '.join(BACKENDS)}.")
         self.attend = BACKENDS[name]
 
     @property
     def decode_runner(self) -> str:
-        """What computes the decode steps of `generate`: "eager", "cpu", "graph", or "auto" for the fastest that can.
+        """Runner of the decode steps of `generate`: "eager", "cpu", "graph", or "auto" for the fastest that can.
 
         Without a value of its own the model takes the environment variable MULTIHEAD_RUNNER, else "auto". `generate`
         raises UnsupportedOption where the named runner cannot serve the model; "auto" takes the next one.
@@ -152,7 +152,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         logits_to_keep: int | Tensor = 0,
         **more: Tensor | None,
     ) -> Any:
-        """One pass over a padded batch.
+        """Run a forward pass over a padded batch.
 
         Args:
             input_ids: (batch, length); for multiple choice (batch, choices, length), like every other input.
@@ -204,7 +204,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
 
     @property
     def _caches(self) -> bool:
-        """Whether a pass returns what its layers remember, as the reference's decoders do."""
+        """True if `forward` returns a KV cache by default, as the reference's decoders do."""
         if not self._wanted("use_cache", None, True) or (self.training and self.is_gradient_checkpointing):
             return False
         if self.head_suffix in ("ForCausalLM", "LMHeadModel", "MTModel"):
@@ -216,12 +216,12 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         return self.head_type.output is HiddenOutput
 
     def remember(self, texts: int, encoder_output: EncoderOutput | None = None) -> BatchCache:
-        """An empty cache for this many texts."""
+        """Return an empty cache for this many sequences."""
         return BatchCache.of(self.backbone.memories(), texts, encoder_output, self.backbone.by_length)
 
     @property
     def vocabulary(self) -> int:
-        """Tokens that are scored, which an encoder-decoder's source may have more or fewer of."""
+        """Number of tokens that the head scores; the source of an encoder-decoder may have another."""
         return getattr(self.config, "decoder_vocab_size", None) or self.config.vocab_size
 
     @property
@@ -231,17 +231,17 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
 
     @property
     def by_length(self) -> Sequence[LengthDependent]:
-        """Positions that turn keys by how long their text is."""
+        """Rotary positions whose frequencies depend on the length of the sequence."""
         return self.backbone.by_length
 
     def memories(self) -> list[LayerCache]:
-        """An empty memory a layer."""
+        """Return an empty cache for each layer."""
         return self.backbone.memories()
 
     def read(
         self, ids: Tensor, runs: SequenceLayout, memory: BatchCache, capture: OutputCapture | None = None
     ) -> Tensor:
-        """Reads ids (tokens,) into a cache: last states (tokens, width). `record` gets what is seen on the way."""
+        """Read ids (tokens,) into a cache and return the last hidden states (tokens, width)."""
         context = ForwardContext(
             memory.places(runs, ids.device), runs, ids=ids, encoder_output=memory.encoder_output, cache=memory,
             attend=self.attend, capture=capture or OutputCapture(),
@@ -249,7 +249,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         return self.backbone(self.backbone.embed.look_up(ids), context)
 
     def score(self, states: Tensor) -> Tensor:
-        """Scores (rows, vocabulary) of what follows, from last states (rows, width)."""
+        """Return logits (rows, vocabulary) of the next token, from last hidden states (rows, width)."""
         if type(self.head) is LanguageModel and self.head.packed is not None and not is_hooked(self.head):
             return self.head.exact(states)
         rows = SequenceLayout.packed((states.shape[0],))
@@ -261,7 +261,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         segments: Sequence[Sequence[int]] | None = None,
         at: Sequence[int] | None = None,
     ) -> PackedOutput:
-        """One pass over lists of ids, without any padding: what pipelines use.
+        """Run a forward pass over lists of ids without padding, as pipelines do.
 
         Args:
             segments: token types, in the shape of `texts`.
@@ -276,7 +276,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         return self.scored(hidden, context, at)
 
     def scored(self, hidden: Tensor, context: ForwardContext, at: Sequence[int] | None) -> PackedOutput:
-        """What `run` gives, of the last states (tokens, width)."""
+        """Apply the head to last hidden states (tokens, width); see `run`."""
         scores: Any = None
         if at is not None:
             scores = self.score(hidden[torch.tensor(at, dtype=torch.long, device=hidden.device)])
@@ -285,7 +285,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         return PackedOutput(hidden, scores, context.runs)
 
     def _own(self, given: Mapping[str, Tensor | None], layout: Layout) -> dict[str, Any]:
-        """The family's own inputs, packed."""
+        """Pack the family's own inputs."""
         packs = self.architecture.inputs
         return {name: packs[name](x.to(self.device), layout) for name, x in given.items() if x is not None}
 
@@ -327,7 +327,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
     def _shown(
         self, capture: OutputCapture, layout: Layout, memory: BatchCache | None, hidden: str, attentions: str
     ) -> dict[str, Any]:
-        """What a caller asked to see, padded again."""
+        """Return the output fields that a caller asked for, padded."""
         shown: dict[str, Any] = {}
         if memory is not None:
             shown["past_key_values"] = memory

@@ -1,4 +1,4 @@
-"""A model that was built without memory gets a checkpoint's tensors; a head that it lacks is drawn anew."""
+"""Fills a model built without memory with a checkpoint's tensors; a missing head is initialized at random."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LARGEST_DRAWN = 2**28  # numbers of a drawn parameter: far more than heads have
 
 
 class NewWeights(UserWarning):
-    """A head was asked for that the checkpoint does not have; its weights are drawn anew."""
+    """The checkpoint lacks weights of the model, such as those of a head; they are initialized at random."""
 
 
 def fill(
@@ -36,7 +36,7 @@ def fill(
     fallback_names: FallbackNames = (),
     even: bool = False,
 ) -> None:
-    """Gives a model built without memory the tensors of a checkpoint.
+    """Fill a model built without memory with the tensors of a checkpoint.
 
     Args:
         reshape: draws a head's parameters anew whose tensors have other shapes. new: pattern of parameters that may be
@@ -98,7 +98,7 @@ def fill(
 
 
 def check_pattern(pattern: str | None) -> None:
-    """Raises UnsupportedOption for what is no regular expression."""
+    """Raise UnsupportedOption for an invalid regular expression."""
     try:
         re.compile(pattern or "")
     except re.error as error:
@@ -106,7 +106,7 @@ def check_pattern(pattern: str | None) -> None:
 
 
 def warn_of_new(model: BaseModel, source: str) -> None:
-    """Warns of the weights that `source` lacks."""
+    """Warn of the weights that `source` lacks."""
     names = ", ".join(model.drawn)
     warn(
         f"{type(model).__name__}: {source} no weights for {names}; they were drawn anew and need training.", NewWeights
@@ -114,7 +114,7 @@ def warn_of_new(model: BaseModel, source: str) -> None:
 
 
 def advised(error: CheckpointMismatch, reshape: bool) -> CheckpointMismatch:
-    """The error, with what a user can do when only a head or only spare tensors do not fit."""
+    """Return the error with advice, where only a head or only unused tensors do not fit."""
     advice = ""
     if not reshape and error.misshapen and all(name.startswith("head.") for name in error.misshapen):
         advice = "For a fresh head with other labels, pass ignore_mismatched_sizes=True."
@@ -131,7 +131,7 @@ def advised(error: CheckpointMismatch, reshape: bool) -> CheckpointMismatch:
 
 
 def leave_out(model: BaseModel, keys: KeyMap, stored: Mapping[str, Tensor]) -> None:
-    """Takes away what a checkpoint may lack, where it does: an optional head, and what a head carries unread."""
+    """Remove the optional head and the unused part of a head, where the checkpoint lacks them."""
     if model._head is not None and model._head.optional and not has_head(keys, stored):
         model.head = None
     if not carries(model, keys, stored):
@@ -139,7 +139,7 @@ def leave_out(model: BaseModel, keys: KeyMap, stored: Mapping[str, Tensor]) -> N
 
 
 def carries(model: BaseModel, keys: KeyMap, stored: Mapping[str, Tensor]) -> bool:
-    """Whether a checkpoint holds what the head carries unread, or it carries nothing."""
+    """True if the checkpoint holds the head's unused part, or there is none."""
     if getattr(model.head, "carried", None) is None:
         return True
     wanted = keys.locations(model, stored).items()
@@ -148,13 +148,13 @@ def carries(model: BaseModel, keys: KeyMap, stored: Mapping[str, Tensor]) -> boo
 
 
 def has_head(keys: KeyMap, stored: Mapping[str, Tensor]) -> bool:
-    """Whether a checkpoint holds any tensor of the head's rows, or the head needs none."""
+    """True if the checkpoint holds a tensor of the head, or the head needs none."""
     head = KeyMap({k: v for k, v in keys.rows.items() if k.startswith("head.")}, keys.prefix, keys.prefixes)
     return not head.rows or any(re.search(pattern, name) for pattern in head.patterns() for name in stored)
 
 
 def other_heads(model: BaseModel, keys: KeyMap) -> Iterable[str]:
-    """Patterns of tensors that other heads of the family keep in a checkpoint."""
+    """Return patterns of the tensors of other heads of the family."""
     patterns: list[str] = []
     family, config = model.architecture, model.config
     with empty_weights():
@@ -166,7 +166,7 @@ def other_heads(model: BaseModel, keys: KeyMap) -> Iterable[str]:
 
 
 def alike(model: BaseModel) -> None:
-    """Gives the weights of a checkpoint that has several precisions the widest of them, in which all are exact."""
+    """Convert weights of several dtypes to the widest of them, which represents all exactly."""
     held = [row for row in parameter_owners(model) if not getattr(row[1], "widened", ())]
     kinds = {parameter.dtype for *_, parameter in held}
     if len(kinds) < 2:
@@ -178,7 +178,7 @@ def alike(model: BaseModel) -> None:
 
 
 def refuse_huge(path: str, parameter: Tensor, checkpoint: Checkpoint) -> None:
-    """Raises UnsupportedConfig for a parameter to be drawn that no honest config asks for, before it has memory."""
+    """Raise UnsupportedConfig for a missing parameter of absurd size, before it gets memory."""
     if parameter.numel() > LARGEST_DRAWN:
         raise UnsupportedConfig(
             f"{checkpoint.source} has no weights for {path}, which would be drawn anew with shape "

@@ -1,4 +1,4 @@
-"""A model and its tokenizer as one GGUF file, which is read back and compared before anybody gets it."""
+"""Writes a model and its tokenizer as one GGUF file, which is read back and compared before it is kept."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SAMPLES = ("The quick brown fox, 1969!", "  naïve  Grüße\n\n東京 \t½", "de
 
 
 def save_gguf(model: PreTrainedModel, tokenizer: Tokenizer, path: Path, kind: str) -> None:
-    """Writes the file.
+    """Write a GGUF file.
 
     Args:
         kind: type of the matrices, a name in `checkpoints.gguf.WRITTEN`.
@@ -68,7 +68,7 @@ def save_gguf(model: PreTrainedModel, tokenizer: Tokenizer, path: Path, kind: st
 
 
 def described(model: PreTrainedModel, name: str, kind: str) -> dict[str, Any]:
-    """What a file says of a model, in llama.cpp's names."""
+    """Return the metadata of a model, under llama.cpp's names."""
     config = model.config
     found: dict[str, Any] = {
         "general.architecture": name,
@@ -93,7 +93,7 @@ def described(model: PreTrainedModel, name: str, kind: str) -> dict[str, Any]:
 
 
 def words(tokenizer: Tokenizer, size: int) -> dict[str, Any]:
-    """What a file says of a tokenizer with byte-level or SentencePiece's pairs.
+    """Return the metadata of a byte-level BPE or SentencePiece BPE tokenizer.
 
     Raises:
         UnsupportedTokenizer: another kind, or a way to cut text that llama.cpp has no name for.
@@ -134,7 +134,7 @@ def words(tokenizer: Tokenizer, size: int) -> dict[str, Any]:
 
 
 def other_ends(model: PreTrainedModel, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The tokens that end an answer beside the tokenizer's end token. Raises UnsupportedConfig for more than two."""
+    """Return the end tokens beside the tokenizer's own. Raises UnsupportedConfig for more than two."""
     known = model.generation_config.eos_token_id
     all_ends = known if isinstance(known, list) else [] if known is None else [known]
     others = [token for token in all_ends if token != metadata.get("tokenizer.ggml.eos_token_id")]
@@ -146,7 +146,7 @@ def other_ends(model: PreTrainedModel, metadata: Mapping[str, Any]) -> dict[str,
 
 
 def cut(backend: tokenizers.Tokenizer) -> str:
-    """llama.cpp's name of how text is cut before pairs are joined. Raises UnsupportedTokenizer."""
+    """Return llama.cpp's name of the pre-tokenizer. Raises UnsupportedTokenizer."""
     own = (backend.pre_tokenizer.__getstate__() if backend.pre_tokenizer else None, backend.model.ignore_merges)
     for name, one in CUTS.items():
         plain = tokenizers.Tokenizer(BPE(ignore_merges=one.ignore_merges))
@@ -159,7 +159,7 @@ def cut(backend: tokenizers.Tokenizer) -> str:
 
 
 def check(model: PreTrainedModel, tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> None:
-    """Raises UnsupportedConfig or UnsupportedTokenizer for what would not come back as it was."""
+    """Raise UnsupportedConfig or UnsupportedTokenizer for what the file would change."""
     exact = {k: v if not isinstance(v, float) else _single(v) for k, v in metadata.items()}
     entries = model.architecture.foreign_config["gguf"](exact)
     lost = list(differing(model.config, type(model.config).read(entries)))
@@ -179,7 +179,7 @@ def _single(value: float) -> float:
 
 
 def differing(one: Any, other: Any) -> Iterator[str]:
-    """Names of entries that are not alike."""
+    """Yield names of entries that differ."""
     for f in dataclasses.fields(one):
         a, b = getattr(one, f.name), getattr(other, f.name)
         if f.name not in TOLD_APART and not alike(a, b):
@@ -187,7 +187,7 @@ def differing(one: Any, other: Any) -> Iterator[str]:
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Whether two entries are equal, or close where they are numbers."""
+    """True if two entries are equal, or close where they are numbers."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(alike(value, other[name]) for name, value in one.items())
     if isinstance(one, float) and isinstance(other, (int, float)):

@@ -27,7 +27,7 @@ class ModelMethodsMixin(nn.Module):
 
     @classmethod
     def check_family(cls) -> None:
-        """Raises UnknownModel for a class without layers: `PreTrainedModel`, or a subclass of it alone."""
+        """Raise UnknownModel for a class without layers: `PreTrainedModel`, or a direct subclass of it."""
         if not cls.head_suffix:
             raise UnknownModel(
                 f"{cls.__name__} is no model by itself: no family says which layers it has. Use an Auto class or a "
@@ -59,23 +59,23 @@ class ModelMethodsMixin(nn.Module):
         return self.backbone
 
     def num_parameters(self, only_trainable: bool = False) -> int:
-        """How many numbers the model holds; shared ones count once."""
+        """Return the number of parameters; shared ones count once."""
         held = 0 if only_trainable or not self.prepared else sum(part.numbers for part in products(self))
         return held + sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
 
     def can_generate(self) -> bool:
-        """Whether `generate` writes: the model scores next words, and no word sees those to come."""
+        """True if the head scores next tokens and attention is causal, as `generate` needs."""
         return self.head_type.generates and self.backbone.causal
 
     def word_tables(self) -> list[nn.Embedding]:
-        """The tables that ids are looked up in, each once: the source's before the target's."""
+        """Return the input embedding tables, each once: the encoder's before the decoder's."""
         return [self.backbone.embed.token]
 
     def get_input_embeddings(self) -> nn.Module:
         return self.word_tables()[0]
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Looks words up in another table from now on, on both sides and in scores that are tied to it.
+        """Replace the input embedding table, in both encoder and decoder and in tied output embeddings.
 
         Raises:
             InvalidInput: it has another shape; `resize_token_embeddings` changes how many words there are.
@@ -91,7 +91,7 @@ class ModelMethodsMixin(nn.Module):
                     setattr(part, name, value)
 
     def get_output_embeddings(self) -> nn.Module | None:
-        """The table that scores words, the input's own where they are tied; None for a model that scores none."""
+        """Return the output embedding table, the input's own where they are tied; None without one."""
         return next((part.table for part in self.modules() if isinstance(part, LanguageModel)), None)
 
     @property
@@ -99,7 +99,7 @@ class ModelMethodsMixin(nn.Module):
         return any(getattr(part, "recompute", False) for part in self.modules())
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None) -> None:
-        """Keeps only layers' inputs in training and computes layers again for gradients; see `nn.stack.Stack`.
+        """Keep only the inputs of layers in training and recompute layers for gradients; see `nn.stack.Stack`.
 
         Args:
             gradient_checkpointing_kwargs: `use_reentrant` is taken and changes nothing: gradients are the same.
@@ -113,14 +113,14 @@ class ModelMethodsMixin(nn.Module):
         set_gradient_checkpointing(self)
 
     def gradient_checkpointing_disable(self) -> None:
-        """Undoes `gradient_checkpointing_enable`."""
+        """Keep all activations for the backward pass."""
         set_gradient_checkpointing(self, False)
 
     def get_decoder(self) -> nn.Module:
-        """The layers that write, for their weights."""
+        """Return the decoder's layers."""
         return self.backbone
 
     def _wanted(self, name: str, given: bool | None, usual: bool = False) -> bool:
-        """An argument of a pass, or what the config says of it."""
+        """Return an argument of `forward`, or its default from the config."""
         said = self.config.extra.get(name) if given is None else given
         return usual if said is None else bool(said)

@@ -1,4 +1,4 @@
-"""The door: the padded tensors that users know, checked and packed into ragged runs."""
+"""Checks padded inputs and packs their real tokens into one sequence of tokens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..nn.ragged import Layout, positions_in_sequences
 
 @dataclass(frozen=True)
 class Batch:
-    """One side's inputs, packed.
+    """Packed inputs of an encoder or a decoder.
 
     Args:
         ids: (tokens,), or None where `vectors` (tokens, width) are given instead.
@@ -40,7 +40,7 @@ def batch(
     device: torch.device,
     name: str = "input_ids",
 ) -> Batch:
-    """Packs a padded batch.
+    """Pack a padded batch.
 
     Args:
         ids: (batch, length). vectors: (batch, length, width), instead of ids.
@@ -93,12 +93,12 @@ def _given(ids: Tensor | None, vectors: Tensor | None, name: str) -> Tensor:
 
 
 def whole(x: Tensor) -> Tensor:
-    """Whole numbers of any width in int64, as torch's tables and losses read them; others as they come."""
+    """Convert integers to int64, which torch's embeddings and losses need; other tensors are returned unchanged."""
     return x if x.is_floating_point() or x.dtype == torch.bool else x.long()
 
 
 def _unbroken(real: Tensor) -> None:
-    """Raises InvalidInput for a mask (batch, length) with padding between tokens: those after it would move."""
+    """Raise InvalidInput for a mask (batch, length) with padding between tokens: later tokens would move."""
     begun = real[:, :1].long().sum(-1) + (real[:, 1:] & ~real[:, :-1]).sum(-1)
     if bool((begun > 1).any()):
         text = int((begun > 1).nonzero()[0])
@@ -117,7 +117,7 @@ def _like(x: Tensor, shape: tuple[int, int], name: str) -> Tensor:
 
 
 def _mask(mask: Tensor, shape: tuple[int, int], cache: BatchCache | None) -> Tensor:
-    """The part of a mask that covers this pass's tokens."""
+    """Return the part of a mask that covers the tokens of this pass."""
     if mask.ndim != 2 or mask.shape[0] != shape[0]:
         raise InvalidInput(
             f"attention_mask has shape {list(mask.shape)}; it must be (batch, length) = {list(shape)}. "

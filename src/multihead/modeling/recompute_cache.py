@@ -1,4 +1,4 @@
-"""Passes over what callers remember themselves: texts whose keys were turned for another length are read again."""
+"""Forward passes with a user's cache: sequences whose rotary frequencies have changed are recomputed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ History = tuple[Tensor, Tensor]  # ids and positions of all that a text has read
 
 
 def through(stack: Any, read: Batch, context: ForwardContext) -> Tensor:
-    """Last states (tokens, width) of a pass over packed inputs.
+    """Run a stack over packed inputs and return the last hidden states (tokens, width).
 
     Where keys depend on how long their text is (rotary scaling `longrope`, `dynamic`), a text that has grown to
     other frequencies is read from its first token, and where a part remembers nothing every text is, so that the pass
@@ -56,7 +56,7 @@ def through(stack: Any, read: Batch, context: ForwardContext) -> Tensor:
 
 
 def _history(text: CachedSequence, ids: Tensor | None, positions: Tensor) -> History | None:
-    """A text's history after a pass; None where some of it is no ids."""
+    """Return the history of a sequence after a pass; None where parts of it were not given as ids."""
     if ids is None or (text.length and text.history is None):
         return None
     before = text.history or (ids[:0], positions[:0])
@@ -64,7 +64,7 @@ def _history(text: CachedSequence, ids: Tensor | None, positions: Tensor) -> His
 
 
 def _again(stack: Any, context: ForwardContext, again: Sequence[bool]) -> Tensor:
-    """The pass with some texts read from their first token; states of the pass's own tokens."""
+    """Run the pass with some sequences recomputed from their first token; return states of the new tokens."""
     assert context.cache is not None
     assert context.ids is not None
     own = zip(_parts(context.ids, context.runs), _parts(context.positions, context.runs), strict=True)
@@ -91,5 +91,5 @@ def _again(stack: Any, context: ForwardContext, again: Sequence[bool]) -> Tensor
 
 
 def _parts(x: Tensor, runs: SequenceLayout) -> list[Tensor]:
-    """Each text's share of x (tokens,)."""
+    """Split x (tokens,) by sequence."""
     return [x[begin : begin + length] for begin, length in zip(runs.begins, runs.lengths, strict=True)]

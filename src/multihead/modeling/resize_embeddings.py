@@ -1,4 +1,4 @@
-"""Word tables with more or fewer rows."""
+"""Resizes embedding tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZES = ("vocab_size", "decoder_vocab_size")  # entries of a config that tell th
 
 
 def resize(model: BaseModel, words: int) -> None:
-    """Gives every table of words, its scores and their bias `words` rows, as `resize_token_embeddings` promises."""
+    """Resize all embedding tables and their bias to `words` rows; see `PreTrainedModel.resize_token_embeddings`."""
     if isinstance(words, bool) or not isinstance(words, int) or words < 1:
         raise InvalidInput(f"A model needs a whole number of words above 0, not {words!r}.")
     refuse(model, "given other word tables")
@@ -46,7 +46,7 @@ def resize(model: BaseModel, words: int) -> None:
 
 
 def grown(rows: Tensor, count: int) -> Tensor:
-    """The first `count` of some rows; rows past the last are the mean of all."""
+    """Return the first `count` rows; rows past the last are the mean of all."""
     if count <= len(rows):
         return rows[:count].clone()
     mean = rows.float().mean(0, keepdim=True).to(rows.dtype)
@@ -54,7 +54,7 @@ def grown(rows: Tensor, count: int) -> Tensor:
 
 
 def _size(model: BaseModel) -> int:
-    """The one number of words that config and tables agree on. Raises UnsupportedOption."""
+    """Return the number of rows, where config and tables agree on one. Raises UnsupportedOption."""
     config: Any = model.config
     own = {f.name for f in fields(config)}
     sizes = {getattr(config, entry) for entry in SIZES if entry in own and getattr(config, entry) is not None}
@@ -70,7 +70,7 @@ def _size(model: BaseModel) -> int:
 
 
 def _tables(model: BaseModel) -> Iterator[tuple[nn.Module, str]]:
-    """(module, parameter's name) of all that has a row a word, each once."""
+    """Yield (module, parameter name) of all parameters with a row for each token, each once."""
     heads = [part for part in model.modules() if isinstance(part, LanguageModel)]
     modules = [*model.word_tables(), *(head.table for head in heads), *(head.rest for head in heads if head.rest)]
     for module in dict.fromkeys(modules):
@@ -79,7 +79,7 @@ def _tables(model: BaseModel) -> Iterator[tuple[nn.Module, str]]:
 
 
 def _check(part: nn.Module, name: str, old: int) -> None:
-    """Raises UnsupportedOption for a parameter that cannot grow."""
+    """Raise UnsupportedOption for a parameter that cannot be resized."""
     parameter = part._parameters[name]
     assert parameter is not None
     if hasattr(parameter, "device_mesh"):

@@ -1,4 +1,4 @@
-"""From a model back to a folder."""
+"""Saves a model to a folder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def save(
     safe_serialization: bool = True,
     **options: Any,
 ) -> None:
-    """Writes a model as `PreTrainedModel.save_pretrained` promises.
+    """Save a model; see `PreTrainedModel.save_pretrained`.
 
     Args:
         is_main_process: False writes nothing: of several processes, one writes.
@@ -55,7 +55,7 @@ def save(
 
 
 def holding(model: BaseModel, weights: Mapping[str, Tensor]) -> BaseModel:
-    """A model like another, with these weights. Raises InvalidInput where they are not all of its own."""
+    """Return a model like another with these weights. Raises InvalidInput where names or shapes differ."""
     if model.adapters is not None or model.prepared or model.own_parts:
         raise UnsupportedOption("state_dict is for a model without adapters or parts of its own that is not prepared.")
     with empty_weights():
@@ -69,7 +69,7 @@ def holding(model: BaseModel, weights: Mapping[str, Tensor]) -> BaseModel:
 
 
 def write(model: BaseModel, folder: Path, size: int) -> None:
-    """Writes a model in shards of at most `size` bytes. Raises UnsupportedOption, InvalidInput."""
+    """Write a model in shards of at most `size` bytes. Raises UnsupportedOption, InvalidInput."""
     if folder.is_file():
         raise InvalidInput(f"{folder} is a file; save_pretrained needs a folder.")
     if model.adapters is not None:
@@ -107,7 +107,7 @@ def write(model: BaseModel, folder: Path, size: int) -> None:
 
 
 def own_buffers(model: BaseModel) -> list[str]:
-    """Names of persistent buffers in the parts that a subclass added: no family has any."""
+    """Return the names of persistent buffers in the parts that a subclass added; no family has any."""
     if not model.own_parts:
         return []
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
@@ -115,7 +115,7 @@ def own_buffers(model: BaseModel) -> list[str]:
 
 
 def shard_bytes(size: int | str) -> int:
-    """Bytes of a size such as "5GB" or "200MB". Raises InvalidInput."""
+    """Parse a size such as "5GB" or "200MB" to bytes. Raises InvalidInput."""
     if isinstance(size, int):
         return size
     powers = {"K": 1, "M": 2, "G": 3, "T": 4}

@@ -1,4 +1,4 @@
-"""Pretrained encoder-decoders: the source is read once, the target attends to it."""
+"""Forward pass of encoder-decoders: the source is encoded once, the decoder attends to it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .unpack_outputs import PackedOutput, pack_token_lists, pad_attentions
 
 
 class Source(nn.Module):
-    """An encoder-decoder's encoder by itself, with the model's own layers as `layers`."""
+    """The encoder of an encoder-decoder as a module of its own; `layers` are the model's."""
 
     def __init__(self, model: SequenceToSequence) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Source(nn.Module):
         self._read = model.read_source
 
     def forward(self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **more: Any) -> Any:
-        """States of the source; arguments as in the model's own `forward`."""
+        """Return the encoder's hidden states; arguments as in the model's `forward`."""
         return self._read(input_ids, attention_mask, **more)
 
 
@@ -57,7 +57,7 @@ class SequenceToSequence(PreTrainedModel):
         return_dict: bool | None = None,
         **more: Tensor | None,
     ) -> Any:
-        """One pass: the source is read once, the target attends to it.
+        """Run the encoder over the source and the decoder over the target.
 
         Args:
             input_ids: (batch, source length). attention_mask: (batch, source length), 0 at padding.
@@ -108,7 +108,7 @@ class SequenceToSequence(PreTrainedModel):
 
     @classmethod
     def from_encoder_decoder_pretrained(cls, encoder: Any, decoder: Any, **options: Any) -> Any:
-        """A pair of two checkpoints, whose decoder's attention to the source is new and needs training.
+        """Return an encoder-decoder of two checkpoints, whose cross-attention is new and needs training.
 
         Args:
             encoder, decoder: names, as `from_pretrained` takes them. options: `from_pretrained`'s, for both sides.
@@ -122,7 +122,7 @@ class SequenceToSequence(PreTrainedModel):
         return list(dict.fromkeys(side.embed.token for side in (self.backbone.encoder, self.backbone.decoder)))
 
     def get_encoder(self) -> Source:
-        """The side that reads the source, to be called with ids; its result is what `encoder_outputs` takes."""
+        """Return the encoder, to be called with ids; `encoder_outputs` takes its result."""
         return Source(self)
 
     def get_decoder(self) -> nn.Module:
@@ -135,20 +135,20 @@ class SequenceToSequence(PreTrainedModel):
         vectors: Tensor | None = None,
         own: Mapping[str, Tensor | None] = MappingProxyType({}),
     ) -> EncoderOutput:
-        """The encoded source of padded ids (batch, length). `own`: the family's own inputs."""
+        """Encode padded ids (batch, length). `own`: the family's own inputs."""
         read = batch(ids, vectors, mask, device=self.device)
         hidden, _ = self._run(self.backbone.encoder, read, None, OutputCapture(), self._own(own, read.layout))
         return self.encoder_output(hidden, read.layout.runs, read.ids)
 
     def encode_texts(self, texts: Sequence[Sequence[int]]) -> EncoderOutput:
-        """The encoded source of lists of ids, without any padding."""
+        """Encode lists of ids, without padding."""
         ids, runs = pack_token_lists(texts, self.device)
         encoder = self.backbone.encoder
         context = ForwardContext(positions_in_sequences(runs, self.device), runs, ids=ids, attend=self.attend)
         return self.encoder_output(encoder(encoder.embed.look_up(ids), context), runs, ids)
 
     def encoder_output(self, hidden: Tensor, runs: SequenceLayout, ids: Tensor | None = None) -> EncoderOutput:
-        """What the decoder reads of an encoder's states (tokens, width)."""
+        """Return the decoder's source, made of the encoder's hidden states (tokens, width)."""
         return EncoderOutput(self.backbone.bridge(hidden), runs, ids)
 
     def run(
@@ -157,7 +157,7 @@ class SequenceToSequence(PreTrainedModel):
         segments: Sequence[Sequence[int]] | None = None,
         at: Sequence[int] | None = None,
     ) -> PackedOutput:
-        """One pass over lists of ids, each text its own target too, without any padding."""
+        """Run the model over lists of ids without padding; each sequence, shifted right, is its own target."""
         encoder_output = self.encode_texts(texts)
         assert encoder_output.ids is not None
         ids = self.architecture.shift_right(encoder_output.ids, encoder_output.runs, self.config)
@@ -181,7 +181,7 @@ class SequenceToSequence(PreTrainedModel):
         return_dict: bool | None = None,
         **own: Tensor | None,
     ) -> Any:
-        """The encoder's states of a padded batch: a `HiddenOutput`. Raises InvalidInput."""
+        """Return the encoder's hidden states of a padded batch, a `HiddenOutput`. Raises InvalidInput."""
         wrong = [name for name in own if name not in self.architecture.inputs]
         if wrong:
             raise TypeError(f"The encoder of {type(self).__name__} takes no {', '.join(wrong)}.")
@@ -193,7 +193,7 @@ class SequenceToSequence(PreTrainedModel):
     def _target(
         self, labels: Tensor | None, source: Tensor | None, mask: Tensor | None, own_mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Target ids (batch, length) and their mask, where a caller gives none: the labels or the source, shifted.
+        """Return decoder_input_ids (batch, length) and their mask, made of the shifted labels or source.
 
         Raises:
             InvalidInput: there is nothing to make them from.
@@ -207,7 +207,7 @@ class SequenceToSequence(PreTrainedModel):
         return self.shifted(source, mask), mask if own_mask is None else own_mask
 
     def shifted(self, ids: Tensor, mask: Tensor | None) -> Tensor:
-        """Padded ids (batch, length) one place to the right within each text, after the family's first token."""
+        """Shift padded ids (batch, length) one position right, behind the family's first token."""
         layout = Layout.of(mask, (ids.shape[0], ids.shape[1]))
         return layout.unpack(self.architecture.shift_right(layout.pack(ids), layout.runs, self.config))
 
@@ -221,7 +221,7 @@ class SequenceToSequence(PreTrainedModel):
         attentions: bool | None,
         own: Mapping[str, Tensor | None],
     ) -> tuple[EncoderOutput, Layout, dict[str, Any]]:
-        """The encoded source, its layout, and what a caller asked to see of it."""
+        """Return the encoder's output, its layout, and the output fields that a caller asked for."""
         if states is not None:
             given = states[0]
             layout = Layout.of(None if mask is None else mask.to(self.device), (given.shape[0], given.shape[1]))

@@ -1,4 +1,4 @@
-"""Words that a checkpoint keeps apart although its config ties them, and tied ones under another of their names."""
+"""Decides by a checkpoint's tensors which embedding tables are tied, and under which names they are stored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .base_model import BaseModel
 
 
 def settled(config: Config, before: Config, checkpoint: Checkpoint) -> tuple[Config, Config | None]:
-    """The config with what the tensors tell; the checkpoint's own, `before`, where a user wants its tables apart."""
+    """Return the config completed from the tensors, and `before` where a user unties tables that it ties."""
     apart = before.tie_word_embeddings and not config.tie_word_embeddings
     config = architecture(config.model_type).resolve_config(config, checkpoint.tensors)
     return (config.changed(tie_word_embeddings=False), before) if apart else (config, None)
@@ -31,7 +31,7 @@ def as_stored(
     dtype: torch.dtype | None,
     parted: Config | None = None,
 ) -> tuple[BaseModel, FallbackNames]:
-    """The model whose tables are tied as far as their stored tensors are equal, and other names of tied ones.
+    """Return a model whose tables are tied as far as their stored tensors are equal, and fallback names of tied ones.
 
     A table that the config ties and the checkpoint keeps with other numbers is untied, with a warning, and so says the
     model's config from then on.
@@ -64,7 +64,7 @@ def as_stored(
 
 
 def _may_differ(model: BaseModel, stored: Mapping[str, Tensor]) -> bool:
-    """Whether a checkpoint holds a tensor that the model leaves unread, or lacks one of its words'."""
+    """True if the checkpoint holds a tensor that the model ignores, or lacks an embedding table."""
     names, where = model.keys.current_names(stored), model.keys.locations(model, stored)
     words = {id(table.weight) for table in model.word_tables()}
     tables = [path for path, _, _, parameter in parameter_owners(model) if id(parameter) in words and path in where]
@@ -73,7 +73,7 @@ def _may_differ(model: BaseModel, stored: Mapping[str, Tensor]) -> bool:
 
 
 def _aliases(model: BaseModel, other: BaseModel) -> Iterator[tuple[str, str]]:
-    """(path of a parameter of `other`, path under which `model` has what it is there)."""
+    """Yield (path of a parameter in `other`, path of the same parameter in `model`)."""
     own = {id(parameter): path for path, _, _, parameter in parameter_owners(model)}
     for path, _, _, _ in parameter_owners(other):
         try:
@@ -85,7 +85,7 @@ def _aliases(model: BaseModel, other: BaseModel) -> Iterator[tuple[str, str]]:
 def _lost(
     model: BaseModel, loosest: BaseModel, stored: Mapping[str, Tensor], dtype: torch.dtype | None
 ) -> Iterator[str]:
-    """Names of stored tensors that `loosest` reads, and `model` takes for copies of others that they are not."""
+    """Yield names of stored tensors that `loosest` reads and `model` wrongly takes for copies of others."""
     names = model.keys.current_names(stored)
     here, there = model.keys.locations(model, stored), loosest.keys.locations(loosest, stored)
     for path, own in _aliases(model, loosest):
@@ -103,7 +103,7 @@ def _lost(
 def _elsewhere(
     model: BaseModel, variants: tuple[BaseModel, ...], stored: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, str]]:
-    """Paths that a checkpoint has not under their own name, with the name that another of `variants` gives them."""
+    """Yield paths whose own stored name is missing, with the name that one of `variants` gives them."""
     names, own = model.keys.current_names(stored), model.keys.locations(model, stored)
     absent = {path for path, where in own.items() if where.keys[0] not in names}
     for variant in variants if absent else ():

@@ -1,4 +1,4 @@
-"""GPT's and GPT-2's two heads at once: word scores, and which of several continuations is the right one."""
+"""The double heads of GPT and GPT-2: next-token logits and multiple choice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .. import llama
 
 @dataclass
 class DoubleHeadsOutput(Output):
-    """Word scores (batch, choices, length, vocabulary) and a score a choice (batch, choices), with both losses."""
+    """Token logits (batch, choices, length, vocabulary) and choice logits (batch, choices), with both losses."""
 
     loss: Tensor | None = None
     mc_loss: Tensor | None = None
@@ -35,7 +35,7 @@ class DoubleHeadsOutput(Output):
 
 
 class DoubleHeads(nn.Module):
-    """A score a word, and one a text, of the state at `context.extra_inputs["mc_token_ids"]`, its last unless given."""
+    """Token logits, and a logit for each sequence at the token `mc_token_ids`, by default its last."""
 
     def __init__(self, width: int, words: nn.Module, dropout: float) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class DoubleHeads(nn.Module):
 
 
 def both(config: Any, backbone: Stack) -> Head:
-    """Raises UnsupportedConfig for summaries of another kind."""
+    """Build both heads. Raises UnsupportedConfig for another summary type."""
     usual = {"summary_type": "cls_index", "summary_use_proj": True, "summary_proj_to_labels": True}
     for name, value in {**usual, "summary_activation": None}.items():
         if config.extra.get(name, value) != value:
@@ -73,5 +73,5 @@ HEAD_TYPE = HeadType("", DoubleHeadsOutput, postprocess, labels=("labels", "mc_l
 
 
 def places(columns: Tensor, layout: Layout) -> Tensor:
-    """Rows (texts, 1) of the tokens whose columns are given, one a text."""
+    """Return packed rows (sequences, 1) of one column for each sequence."""
     return layout.rows_at(columns[:, None])

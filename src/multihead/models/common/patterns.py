@@ -1,4 +1,4 @@
-"""What the configs of many decoders say alike: rotary numbers in old and new spelling, and which layers slide."""
+"""Config entries that many decoders share: rotary parameters in old and new spelling, and sliding-window layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 def rope_entries(entries: Mapping[str, Any], *, theta: float, factor: float | None = None) -> dict[str, Any]:
-    """config.json entries with `rope_theta`, `rope_scaling` and their like brought into `rope_parameters`.
+    """Return config.json entries with `rope_theta`, `rope_scaling` and the like merged into `rope_parameters`.
 
     A `rope_scaling` takes the place of all of `rope_parameters`, as in the reference.
 
@@ -35,7 +35,7 @@ def rope_entries(entries: Mapping[str, Any], *, theta: float, factor: float | No
 def layered_rope_entries(
     entries: Mapping[str, Any], thetas: Mapping[str, float], scaled: Sequence[str] = (FULL,)
 ) -> dict[str, Any]:
-    """The same for a family with rotary numbers for each kind of layer.
+    """Do the same for a family with rotary parameters for each layer type.
 
     Args:
         thetas: kind of layer -> its base where `rope_parameters` names none.
@@ -52,7 +52,7 @@ def layered_rope_entries(
 
 
 def _rope(entries: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any], Mapping[str, Any]]:
-    """Entries without `rope_scaling`, what they say of rotary numbers, and that. Raises UnsupportedConfig."""
+    """Return the entries without `rope_scaling`, their rotary parameters, and that entry. Raises UnsupportedConfig."""
     entries = dict(entries)
     known, scaling = entries.get("rope_parameters") or {}, entries.pop("rope_scaling", None) or {}
     if not isinstance(known, Mapping) or not isinstance(scaling, Mapping):
@@ -61,19 +61,19 @@ def _rope(entries: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]
 
 
 def _typed(rope: Mapping[str, Any]) -> dict[str, Any]:
-    """Rotary numbers with their kind under its name of today."""
+    """Return rotary parameters with their type under its current name."""
     rope = dict(rope)
     kind = rope.pop("type", "default")
     return {"rope_type": kind, **rope}
 
 
 def rotary_of(config: Any, width: int) -> Rotary:
-    """The rotary positions of a config whose layers all turn alike."""
+    """Return the rotary positions of a config whose layers share them."""
     return rotary(width, whole(config, config.rope_parameters), config.max_position_embeddings)
 
 
 def rotary_by_layer(config: Any, width: int) -> dict[str, Rotary]:
-    """Kind of layer -> its rotary positions, where a config gives a set for each."""
+    """Return the rotary positions of each layer type, where a config gives a set for each."""
     return {
         kind: rotary(width, whole(config, rope), config.max_position_embeddings)
         for kind, rope in config.rope_parameters.items()
@@ -82,7 +82,7 @@ def rotary_by_layer(config: Any, width: int) -> dict[str, Rotary]:
 
 
 def whole(config: Any, rope: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The rotary numbers without a `partial_rotary_factor`, where the family turns all channels of a head.
+    """Return rotary parameters without `partial_rotary_factor`, where a family rotates all channels of a head.
 
     Raises:
         UnsupportedConfig: a scaled kind of part of the channels, which such a family has no layers for.
@@ -99,7 +99,7 @@ def whole(config: Any, rope: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def layer_kinds(config: Any, default: Sequence[str]) -> list[str]:
-    """`layer_types`, or the family's usual ones.
+    """Return `layer_types`, or the family's default.
 
     Raises:
         UnsupportedConfig: a kind that is not computed, or not one for each layer.
@@ -113,5 +113,5 @@ def layer_kinds(config: Any, default: Sequence[str]) -> list[str]:
 
 
 def every(count: int, layers: int) -> list[str]:
-    """Sliding layers with every `count`th one full."""
+    """Return sliding-window layer types with every `count`th layer full."""
     return [SLIDING if (i + 1) % count else FULL for i in range(layers)]

@@ -1,4 +1,4 @@
-"""The answer head of XLNet and XLM: likely first tokens, likely last ones of each, whether there is any answer."""
+"""The question answering head of XLNet and XLM: beam search over start and end tokens, and answerability."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LABELS = ("start_positions", "end_positions", "is_impossible", "cls_index", "p_m
 
 @dataclass
 class SpanSearchOutput(Output):
-    """The best spans of each text, or with labels the loss alone.
+    """The best spans of each sequence, or with labels only the loss.
 
     Args:
         start_top_log_probs, start_top_index: (batch, starts), probabilities (the name is the reference's) and columns.
@@ -44,7 +44,7 @@ class SpanSearchOutput(Output):
 
 
 class SpanSearch(nn.Module):
-    """Scores of a span's ends, and of there being none.
+    """Logits of a span's start and end, and of no answer.
 
     Args:
         starts, ends: how many of the likeliest are kept.
@@ -57,11 +57,15 @@ class SpanSearch(nn.Module):
         self.none_states, self.none = Linear(2 * width, width), Linear(width, 1, bias=False)
 
     def forward(self, hidden: Tensor, context: ForwardContext) -> tuple[SpanSearch, Tensor]:
-        """Itself and the states: what is left to do needs whole texts, and the labels."""
+        """Return the module and the states; the search needs padded sequences and the labels."""
         return self, hidden
 
     def loss(self, hidden: Tensor, closed: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
-        """Of padded states (batch, length, width); `closed` (batch, length) is True where no span may begin or end."""
+        """Return the loss of padded states (batch, length, width).
+
+        Args:
+            closed: (batch, length), True where no span may begin or end.
+        """
         first, last = labels["start_positions"].flatten(), labels["end_positions"].flatten()
         state = hidden[torch.arange(hidden.shape[0], device=hidden.device), first]
         start = self._start(hidden, closed)
@@ -97,7 +101,7 @@ class SpanSearch(nn.Module):
         return self.end(self.end_norm(torch.tanh(self.end_states(torch.cat([hidden, first], -1))))).squeeze(-1)
 
     def _none(self, hidden: Tensor, closed: Tensor, first: Tensor, place: Tensor | None) -> Tensor:
-        """(batch,): of the state at `place` (batch,), each text's last token unless given."""
+        """Return no-answer logits (batch,) of the state at `place` (batch,), by default each sequence's last token."""
         texts = torch.arange(hidden.shape[0], device=hidden.device)
         columns = torch.arange(hidden.shape[1], device=hidden.device)
         last = torch.where(hidden.abs().sum(-1) > 0, columns, 0).argmax(-1) if place is None else place.flatten()
@@ -116,7 +120,7 @@ def postprocess(raw: Any, layout: Layout, labels: Mapping[str, Tensor], config: 
 
 
 def searcher(stem: str) -> MakeHead:
-    """Makes the head, stored under `stem`."""
+    """Return a maker of the head, whose tensors are stored under `stem`."""
 
     def make(config: Any, backbone: Any) -> Head:
         search = SpanSearch(config.hidden_size, config.layer_norm_eps, starts=config.start_n_top, ends=config.end_n_top)
