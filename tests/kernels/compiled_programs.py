@@ -13,7 +13,7 @@ from multihead.kernels.ragged import BLOCK
 from multihead.kernels.triton import launch as gpu
 from multihead.kernels.triton import programs as gpu_programs
 
-POINTERS = {"spans": "*i32", "table": "*i32", "sinks": "*i32", "counts": "*i32", "begins": "*i32", "found": "*fp32"}
+POINTERS = {"spans": "*i32", "table": "*i32", "sinks": "*i32", "counts": "*i32", "begins": "*i32", "partial": "*fp32"}
 STRIDES = ("q_row", "q_head", "k_row", "k_head", "v_row", "v_head")
 
 
@@ -44,9 +44,9 @@ def main(kind: str, width: int, target: int) -> None:
         tile = gpu._tile(1000, width, exact)
         options = {**stages, "num_warps": tile.pop("num_warps")}
         more: dict[str, Any] = {**common, **tile, "PAGED": paged, "CAUSAL": True}
-        print(shared(gpu_programs.mix, more, kind, target, options))
-        more = {**common, "PAGED": paged, "ALONE": False, "ROWS": 16, "KEYS": gpu._keys(width, exact)}
-        print(shared(gpu_programs.peek, more, kind, target, stages))
+        print(shared(gpu_programs.attention_prefill, more, kind, target, options))
+        more = {**common, "PAGED": paged, "SINGLE": False, "ROWS": 16, "KEYS": gpu._keys(width, exact)}
+        print(shared(gpu_programs.attention_decode_split, more, kind, target, stages))
 
 
 if __name__ == "__main__":
