@@ -240,7 +240,7 @@ def test_parts_that_lack_are_named_and_a_wrong_flag_is_told_the_nearest(bert, ll
     assert "--epochs" in result.stderr
     with pytest.raises(UnsupportedOption, match="choose another"):
         train("text-classification", "-m", bert, "--data", rows, "--output", bert)
-    with pytest.raises(UnsupportedOption, match="an adapter cannot lie"):
+    with pytest.raises(UnsupportedOption, match="an adapter cannot be saved"):
         train("text-classification", "-m", bert, "--data", rows, "--output", llama, "--lora", 2)
 
 

@@ -78,7 +78,7 @@ def test_an_encoder_from_the_hub_is_the_folders_own(hub, bert, tmp_path):
 
     from multihead import AutoModel, AutoTokenizer, SentenceEncoder
     from multihead.nn.weights import initialize
-    from multihead.sentences.steps import Dense, Normalize, Pooling
+    from multihead.sentences.modules import Dense, Normalize, Pooling
 
     dense = Dense(32, 6, torch.nn.Tanh())
     initialize(dense, 0.3)

@@ -16,8 +16,8 @@ from sentence_transformers.sentence_transformer import modules
 import multihead
 from multihead import SentenceEncoder
 from multihead.errors import InvalidInput, TextTooLong, UnsupportedOption
+from multihead.sentences.modules import ACTIVATIONS, LEGACY
 from multihead.sentences.pooling import MODES
-from multihead.sentences.steps import ACTIVATIONS, LEGACY
 from tests.conftest import saved
 from tests.tokenizers import folders
 
@@ -266,3 +266,9 @@ def test_prepared_encoders_give_nearly_the_same_vectors_and_are_saved(encoder, t
 def test_names_resolve():
     assert multihead.SentenceEncoder is SentenceEncoder
     assert "CrossEncoder" in dir(multihead)
+
+
+def test_the_former_name_of_the_modules_still_imports():
+    with pytest.warns(DeprecationWarning, match="sentences.modules"):
+        from multihead.sentences.steps import Normalize, Pooling
+    assert (Normalize.__module__, Pooling.__module__) == ("multihead.sentences.modules",) * 2

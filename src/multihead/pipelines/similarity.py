@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput, MultiheadError
+from ..sentences.base import tokenize
 from ..sentences.cross import CrossEncoder
 from ..sentences.encoder import SentenceEncoder
-from ..sentences.reading import read
 from ..token_batches import check_room
 from ..tokenizers.tokenizer import Tokenizer
 from .base import ForwardPipeline, PipelineOptions, text_of, token_types_of
@@ -66,12 +66,12 @@ class EmbeddingPipeline(ForwardPipeline):
     def encode_sentences(self, texts: Sequence[str], truncation: bool) -> Preprocessed:
         """Return one model input for each text, or the error of the first that is too long."""
         encoder = self.encoder
-        ids = read(encoder.model, encoder.tokenizer, list(texts), truncation=truncation)
+        ids = tokenize(encoder.model, encoder.tokenizer, list(texts), truncation=truncation)
         try:
             check_room(ids.lengths, encoder.max_seq_length)
         except MultiheadError as error:
             return type(error)(f"has a text that is too long: {error}")
-        types: Sequence[Any] = ids.segments or [None] * len(ids.ids)
+        types: Sequence[Any] = ids.token_types or [None] * len(ids.ids)
         return [ModelInput(text, own) for text, own in zip(ids.ids, types, strict=True)]
 
     def forward_batch(self, inputs: Sequence[ModelInput], o: Any) -> Sequence[Tensor]:

@@ -1,4 +1,4 @@
-"""Pairs of texts to scores, by a transformer that reads both at once (rerankers; arXiv:1901.04085)."""
+"""Scores of pairs of texts, by a transformer that reads both at once (rerankers; arXiv:1901.04085)."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from ..modeling.pretrained import PreTrainedModel
 from ..nn.modes import in_evaluation
 from ..token_batches import TOKENS, texts_of
 from ..tokenizers.tokenizer import Tokenizer
-from .folder import Folder, write
-from .reading import Encoder, given, load, passes, read
-from .steps import activation, dotted
+from .base import TextEncoder, convert_rows, forward_batches, load_transformer, tokenize
+from .folder import Folder, write_folder
+from .modules import activation, dotted_name
 
 Activation = Callable[[Tensor], Tensor]
 
 
-class CrossEncoder(Encoder):
+class CrossEncoder(TextEncoder):
     """Scores pairs of texts.
 
     Args:
-        model: a sequence classifier. tokenizer: its own; pairs are cut to its `model_max_length`.
-        activation_fn: of the scores (pairs, labels); a sigmoid for one label, else none, when left out.
+        model: a sequence classifier. tokenizer: pairs are cut to its `model_max_length`.
+        activation_fn: of the scores (pairs, labels). Default: a sigmoid for one label, else none.
     """
 
     def __init__(
@@ -44,28 +44,30 @@ class CrossEncoder(Encoder):
     def from_pretrained(
         cls, name: str | os.PathLike[str], *, activation_fn: Activation | None = None, **options: Any
     ) -> CrossEncoder:
-        """The cross-encoder of a checkpoint with a sequence classifier.
+        """Load the cross-encoder of a checkpoint with a sequence classifier.
 
         Args:
             name: as for every `from_pretrained`, and so are `options` (dtype, device, precision, num_labels, ...).
-            activation_fn: instead of the checkpoint's own.
+            activation_fn: replaces the checkpoint's.
 
         Raises:
-            UnsupportedConfig: modules or activations that are not computed here. Others as `load_model` does.
+            UnsupportedConfig: modules or activations that are not supported. Others as `load_model` does.
         """
         root = DownloadOptions.pop_from(options).resolve(name, Want.CONFIG, Want.TOKENIZER, Want.WEIGHTS, Want.MODULES)
         folder = Folder.read(root, "sequence-classification")
-        told = folder.settings
-        if folder.steps or told.model_type not in (None, "CrossEncoder"):
+        saved = folder.settings
+        if folder.steps or saved.model_type not in (None, "CrossEncoder"):
             raise UnsupportedConfig(
-                f"{name} gives vectors of sentences, not scores of pairs: load it with SentenceEncoder."
+                f"{name} computes sentence embeddings, not scores of pairs: load it with SentenceEncoder."
             )
-        if told.default_prompt_name is not None:
-            raise UnsupportedConfig(f"{name}: prompts before pairs (default_prompt_name) are not done here.")
-        model, tokenizer = load(folder, str(name), AutoModelForSequenceClassification.class_for, **options)
+        if saved.default_prompt_name is not None:
+            raise UnsupportedConfig(f"{name}: prompts before pairs (default_prompt_name) are not supported.")
+        model, tokenizer = load_transformer(folder, str(name), AutoModelForSequenceClassification.class_for, **options)
         if str((model.config.architectures or [""])[0]).endswith("ForCausalLM"):
-            raise UnsupportedConfig(f"{name} is a language model; scores of pairs by its words are not given here.")
-        path = told.activation_fn or _of_config(model.config)
+            raise UnsupportedConfig(
+                f"{name} is a language model; scores by the words that it generates are not supported."
+            )
+        path = saved.activation_fn or _config_activation(model.config)
         if activation_fn is None and path is not None:
             activation_fn = activation(path, str(name))
         return cls(model, tokenizer, activation_fn=activation_fn)
@@ -89,24 +91,26 @@ class CrossEncoder(Encoder):
         convert_to_tensor: bool = False,
         token_budget: int = TOKENS,
     ) -> Any:
-        """Scores in the order of the pairs: (pairs,) of one label, else (pairs, labels); of a single pair, its own.
+        """Return scores in the order of the pairs: (pairs,) for one label, else (pairs, labels); one row for one pair.
 
         Args:
             pairs: two texts, or many such pairs.
             batch_size: pairs of a batch at most. token_budget: tokens of a batch at most.
-            activation_fn: instead of the encoder's. apply_softmax: makes shares of several labels.
+            activation_fn: replaces the encoder's. apply_softmax: turns the scores of several labels into probabilities.
 
         Raises:
-            InvalidInput: something else than pairs of strings.
+            InvalidInput: anything but pairs of strings.
         """
         found, single = _pairs(pairs)
         act = activation_fn or self.activation_fn
         rows = torch.zeros(len(found), self.num_labels, device=self.device)
-        ids = read(self.model, self.tokenizer, found)
-        for numbers, answer in passes(self.model, ids, budget=token_budget, most=batch_size, show=show_progress_bar):
-            rows[numbers] = act(answer.scores.float())
+        ids = tokenize(self.model, self.tokenizer, found)
+        for numbers, result in forward_batches(
+            self.model, ids, budget=token_budget, most=batch_size, show=show_progress_bar
+        ):
+            rows[numbers] = act(result.scores.float())
         rows = rows[:, 0] if self.num_labels == 1 else rows.softmax(-1) if apply_softmax else rows
-        answers = given(rows, numpy=convert_to_numpy, tensor=convert_to_tensor)
+        answers = convert_rows(rows, numpy=convert_to_numpy, tensor=convert_to_tensor)
         return answers[0] if single else answers
 
     def rank(
@@ -117,10 +121,13 @@ class CrossEncoder(Encoder):
         return_documents: bool = False,
         **options: Any,
     ) -> list[dict[str, Any]]:
-        """`[{"corpus_id": ..., "score": ...}]`, best first, with each "text" if asked; `options` are `predict`'s.
+        """Return `[{"corpus_id": ..., "score": ...}]`, best first. `options` are those of `predict`.
+
+        Args:
+            return_documents: add the "text" of each document.
 
         Raises:
-            InvalidInput: a model of several labels, or inputs that are no strings.
+            InvalidInput: a model with several labels, or inputs that are no strings.
         """
         if self.num_labels != 1:
             raise InvalidInput(f"rank needs a model that gives one score; this has {self.num_labels}. Use predict.")
@@ -131,18 +138,18 @@ class CrossEncoder(Encoder):
         return [{"corpus_id": n, "score": scores[n], **text} for n, text in zip(order, more, strict=True)]
 
     def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
-        """Writes the folder as the reference reads it; `options` are those of a model's `save_pretrained`.
+        """Save a folder that sentence-transformers reads. `options` are those of a model's `save_pretrained`.
 
         Raises:
-            UnsupportedConfig: an activation without a name in the format.
+            UnsupportedConfig: an activation that the format has no name for.
         """
         root = Path(folder)
-        name = dotted(self.activation_fn)
+        name = dotted_name(self.activation_fn)
         activation(name, "activation_fn")
         self.model.save_pretrained(root, **options)
         self.tokenizer.save_pretrained(root)
         shape = {"text": {"method": "forward", "method_output_name": "logits"}}
-        write(
+        write_folder(
             root,
             (),
             {
@@ -155,15 +162,15 @@ class CrossEncoder(Encoder):
         )
 
 
-def _of_config(config: Any) -> str | None:
-    """The activation that config.json names, where older programs put it."""
-    told = config.extra.get("sentence_transformers")
-    path = told.get("activation_fn") if isinstance(told, dict) else None
+def _config_activation(config: Any) -> str | None:
+    """Return the activation in config.json, where older versions write it."""
+    entries = config.extra.get("sentence_transformers")
+    path = entries.get("activation_fn") if isinstance(entries, dict) else None
     return path or config.extra.get("sbert_ce_default_activation_function")
 
 
 def _pairs(given: Any) -> tuple[list[tuple[str, str]], bool]:
-    """Pairs, and whether it was a single one. Raises InvalidInput."""
+    """Return pairs, and whether the input was a single pair. Raises InvalidInput."""
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise InvalidInput(f"Pairs of texts are needed, not {type(given).__name__}.")
     rows = list(given)

@@ -1,4 +1,4 @@
-"""A text's states to one vector (Sentence-BERT, Reimers and Gurevych, 2019, arXiv:1908.10084)."""
+"""Pooling of hidden states to one embedding a text (Sentence-BERT, Reimers and Gurevych, 2019, arXiv:1908.10084)."""
 
 from __future__ import annotations
 
@@ -13,78 +13,79 @@ from ..nn.ragged import positions_in_sequences, select_tokens, sequence_ids
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """The states that are pooled.
+class TokenStates:
+    """Hidden states to pool.
 
     Args:
-        states: (tokens, width), texts end to end. runs: where each text lies among them.
-        places: (tokens,), each token's place in its whole text, tokens that are not pooled included.
+        states: (tokens, width), texts packed end to end. runs: lengths and starts of the texts.
+        positions: (tokens,), of each token in its whole text, counting tokens that are not pooled.
     """
 
     states: Tensor
     runs: SequenceLayout
-    places: Tensor
+    positions: Tensor
 
     @classmethod
-    def of(cls, hidden: Tensor, runs: SequenceLayout, skip: int = 0) -> Tokens:
-        """All tokens of texts that lie end to end but the first `skip` of each."""
+    def of(cls, hidden: Tensor, runs: SequenceLayout, skip: int = 0) -> TokenStates:
+        """Return the states of packed texts without the first `skip` tokens of each."""
         order = positions_in_sequences(runs, hidden.device)
         if not skip:
             return cls(hidden, runs, order)
-        kept = order >= skip
-        return cls(hidden[kept], SequenceLayout.packed(tuple(max(0, n - skip) for n in runs.lengths)), order[kept])
+        pooled = order >= skip
+        return cls(hidden[pooled], SequenceLayout.packed(tuple(max(0, n - skip) for n in runs.lengths)), order[pooled])
 
     @property
     def counts(self) -> Tensor:
-        """(texts, 1): tokens of each text, at least 1."""
+        """Number of tokens of each text, at least 1: (texts, 1)."""
         return torch.tensor(self.runs.lengths, device=self.states.device).clamp(min=1)[:, None]
 
-    def total(self, weights: Tensor | None = None) -> Tensor:
-        """(texts, width): the sum of each text's states times `weights` (tokens, 1), in float32 or wider."""
+    def sum(self, weights: Tensor | None = None) -> Tensor:
+        """Return the sum of each text's states times `weights` (tokens, 1): (texts, width), in float32 or wider."""
         states = self.states.to(torch.promote_types(self.states.dtype, torch.float32))
         states = states if weights is None else states * weights
         return states.new_zeros(len(self.runs), states.shape[1]).index_add_(0, self._texts, states)
 
-    def largest(self) -> Tensor:
-        """(texts, width): the largest of each text's states, number by number; zeros for a text without tokens."""
-        found = self.states.new_zeros(len(self.runs), self.states.shape[1])
-        where = self._texts[:, None].expand_as(self.states)
-        return found.scatter_reduce_(0, where, self.states, "amax", include_self=False)
+    def max(self) -> Tensor:
+        """Return the elementwise maximum of each text's states: (texts, width); zeros for a text without tokens."""
+        result = self.states.new_zeros(len(self.runs), self.states.shape[1])
+        index = self._texts[:, None].expand_as(self.states)
+        return result.scatter_reduce_(0, index, self.states, "amax", include_self=False)
 
     @property
     def _texts(self) -> Tensor:
+        """Number of the text of each token: (tokens,)."""
         return sequence_ids(self.runs, self.states.device)
 
 
-def first(tokens: Tokens) -> Tensor:
+def first_token(tokens: TokenStates) -> Tensor:
     return select_tokens(tokens.states, tokens.runs, 0)
 
 
-def last(tokens: Tokens) -> Tensor:
+def last_token(tokens: TokenStates) -> Tensor:
     return select_tokens(tokens.states, tokens.runs, -1)
 
 
-def mean(tokens: Tokens) -> Tensor:
-    return tokens.total() / tokens.counts
+def mean(tokens: TokenStates) -> Tensor:
+    return tokens.sum() / tokens.counts
 
 
-def mean_by_root(tokens: Tokens) -> Tensor:
-    """The sum over the square root of the number of tokens."""
-    return tokens.total() / tokens.counts.sqrt()
+def mean_sqrt_length(tokens: TokenStates) -> Tensor:
+    """Return the sum of states over the square root of the number of tokens."""
+    return tokens.sum() / tokens.counts.sqrt()
 
 
-def weighted_mean(tokens: Tokens) -> Tensor:
-    """The mean where a token weighs as much as its place, from 1 (SGPT, Muennighoff, 2022, arXiv:2202.08904)."""
-    weights = (tokens.places + 1)[:, None]
-    total = Tokens(weights.float(), tokens.runs, tokens.places).total()
-    return tokens.total(weights) / total.clamp(min=1)
+def weighted_mean(tokens: TokenStates) -> Tensor:
+    """Return the mean weighted by positions from 1 (SGPT, Muennighoff, 2022, arXiv:2202.08904)."""
+    weights = (tokens.positions + 1)[:, None]
+    total = TokenStates(weights.float(), tokens.runs, tokens.positions).sum()
+    return tokens.sum(weights) / total.clamp(min=1)
 
 
-MODES: Mapping[str, Callable[[Tokens], Tensor]] = {  # by the names that Pooling's config.json gives
-    "cls": first,
-    "max": Tokens.largest,
+MODES: Mapping[str, Callable[[TokenStates], Tensor]] = {  # by their names in Pooling's config.json
+    "cls": first_token,
+    "max": TokenStates.max,
     "mean": mean,
-    "mean_sqrt_len_tokens": mean_by_root,
+    "mean_sqrt_len_tokens": mean_sqrt_length,
     "weightedmean": weighted_mean,
-    "lasttoken": last,
+    "lasttoken": last_token,
 }

@@ -15,6 +15,7 @@ from ..hub import Want
 from ..hub.local import is_adapter
 from ..hub.options import DownloadOptions
 from ..modeling import auto
+from ..modeling.auto_classes import AUTO_CLASSES
 from ..nn.weights import initialize_parameter
 from .data.features import Features
 from .data.labels import REGRESSION, SEVERAL, SINGLE, Labels, alike, is_nameless, known_labels, names_of, shown
@@ -62,11 +63,11 @@ class Labeled(TaskJob):
 
     def _stored(self, name: str) -> Any:
         """The config of a checkpoint with a head for this task; None where it has none."""
-        config, ends = auto.AutoConfig.from_pretrained(name), getattr(auto, self.auto).head_suffixes
+        config, suffixes = auto.AutoConfig.from_pretrained(name), AUTO_CLASSES[self.auto]
         if is_adapter(DownloadOptions().resolve(name, Want.CONFIG)):
             return config
         heads = [str(own) for own in config.architectures or ()]
-        return config if not heads or any(own.endswith(ends) for own in heads) else None
+        return config if not heads or any(own.endswith(suffixes) for own in heads) else None
 
     def _taken(self, found: Labels, stored: tuple[str, ...] | None) -> Labels:
         """The labels of the data as the head of a checkpoint has them, where it has them."""

@@ -1,4 +1,4 @@
-"""What both encoders share: from a folder to a model with its tokenizer, from texts to ids, and answers in order."""
+"""Base of sentence encoders and rerankers: loading, tokenization and batches."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ..tokenizers.load import load_tokenizer
 from ..tokenizers.tokenizer import Tokenizer
 from .folder import Folder
 
-AT_ONCE = 4096  # texts that are tokenized at once
+TOKENIZE_TEXTS = 4096  # texts that are tokenized at once
 
 
-class Encoder(nn.Module):
-    """A transformer and its tokenizer, whose `model_max_length` is where texts are cut."""
+class TextEncoder(nn.Module):
+    """Transformer and tokenizer. Texts are cut to the tokenizer's `model_max_length`."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer) -> None:
         super().__init__()
@@ -43,12 +43,12 @@ class Encoder(nn.Module):
 
     @property
     def adapter_sources(self) -> tuple[str, ...]:
-        """Where the adapters came from that change the model."""
+        """Sources of the adapters that change the model."""
         return self.model.adapter_sources
 
     @property
     def max_seq_length(self) -> int | None:
-        """Tokens of a text at most, the rest is cut off; None for no limit. Setting None gives the model's own."""
+        """Tokens of a text at most; the rest is cut. None for no limit. Setting None restores the model's own limit."""
         return limit_of(self.model, self.tokenizer)
 
     @max_seq_length.setter
@@ -59,40 +59,40 @@ class Encoder(nn.Module):
 
 
 @dataclass(frozen=True)
-class Ids:
-    """Tokenized texts: ids, and token types where the model reads any."""
+class TokenizedTexts:
+    """Token ids of texts, and token types if the model reads them and they are not all 0."""
 
     ids: list[list[int]]
-    segments: list[list[int]] | None
+    token_types: list[list[int]] | None
 
     @property
     def lengths(self) -> list[int]:
         return list(map(len, self.ids))
 
 
-def load(
+def load_transformer(
     folder: Folder, name: str, choose: Callable[[Config], type[PreTrainedModel]], **options: Any
 ) -> tuple[PreTrainedModel, Tokenizer]:
-    """The transformer of a folder and its tokenizer, whose `model_max_length` is where texts are cut."""
-    asked = folder.arguments("model_args", "model_kwargs")
-    kind = asked.get("dtype", asked.get("torch_dtype"))
-    if kind is not None and options.get("dtype", "auto") == "auto" and options.get("precision") is None:
-        options["dtype"] = kind
+    """Load the transformer of a folder and its tokenizer, with the folder's max_seq_length and do_lower_case."""
+    arguments = folder.arguments("model_args", "model_kwargs")
+    dtype = arguments.get("dtype", arguments.get("torch_dtype"))
+    if dtype is not None and options.get("dtype", "auto") == "auto" and options.get("precision") is None:
+        options["dtype"] = dtype
     model = load_model(folder.transformer, choose, **options)
     tokenizer = load_tokenizer(folder.transformer, name_or_path=name)
     model.name_or_path = name
-    most = positions(model)
-    if folder.reader.get("max_seq_length") is not None:
-        tokenizer.model_max_length = folder.reader["max_seq_length"]
+    most = config_positions(model)
+    if folder.text_settings.get("max_seq_length") is not None:
+        tokenizer.model_max_length = folder.text_settings["max_seq_length"]
     elif most is not None:
         tokenizer.model_max_length = min(tokenizer.model_max_length, most)
-    if folder.reader.get("do_lower_case"):
-        lower(tokenizer)
+    if folder.text_settings.get("do_lower_case"):
+        add_lowercase(tokenizer)
     return model, tokenizer
 
 
-def lower(tokenizer: Tokenizer) -> None:
-    """Makes a tokenizer read every text in small letters."""
+def add_lowercase(tokenizer: Tokenizer) -> None:
+    """Make a tokenizer lowercase every text, in place."""
     from tokenizers import normalizers
 
     known = tokenizer.backend.normalizer
@@ -104,18 +104,20 @@ def lower(tokenizer: Tokenizer) -> None:
 
 
 def limit_of(model: PreTrainedModel, tokenizer: Tokenizer) -> int | None:
-    """Tokens of a text at most: the tokenizer's limit, or else the model's positions; None for no limit."""
-    return positions(model) if tokenizer.limit is None else tokenizer.limit
+    """Return the tokens of a text at most: the tokenizer's limit, else the model's positions; None for no limit."""
+    return config_positions(model) if tokenizer.limit is None else tokenizer.limit
 
 
-def positions(model: PreTrainedModel) -> int | None:
-    """Positions that a model's config names; XLNet's -1 stands for any number."""
+def config_positions(model: PreTrainedModel) -> int | None:
+    """Return the positions that a config names; None for no limit, which XLNet writes as -1."""
     most = getattr(model.config, "max_position_embeddings", None)
     return most if most is not None and most > 0 else None
 
 
-def read(model: PreTrainedModel, tokenizer: Tokenizer, inputs: Sequence[Any], *, truncation: bool = True) -> Ids:
-    """Tokenizes texts or pairs of them, cut to the tokenizer's limit."""
+def tokenize(
+    model: PreTrainedModel, tokenizer: Tokenizer, inputs: Sequence[Any], *, truncation: bool = True
+) -> TokenizedTexts:
+    """Tokenize texts or pairs of texts, cut to the tokenizer's limit. Raises InvalidInput if no token fits."""
     limit = limit_of(model, tokenizer) if truncation else None
     limits = None if limit is None else {
         "max_length": limit, "stride": 0, "strategy": "longest_first", "direction": tokenizer.truncation_side
@@ -124,33 +126,33 @@ def read(model: PreTrainedModel, tokenizer: Tokenizer, inputs: Sequence[Any], *,
         bool(inputs) and not isinstance(inputs[0], str)
     ):
         raise InvalidInput(f"max_seq_length = {limit} leaves no room for a text beside the special tokens.")
-    ids, segments = [], []
-    for begin in range(0, len(inputs), AT_ONCE):
-        for found in tokenizer.run(inputs[begin : begin + AT_ONCE], words=False, special=True, limits=limits):
-            ids.append(found.ids)
-            segments.append(found.type_ids)
+    ids, token_types = [], []
+    for begin in range(0, len(inputs), TOKENIZE_TEXTS):
+        for encoding in tokenizer.run(inputs[begin : begin + TOKENIZE_TEXTS], words=False, special=True, limits=limits):
+            ids.append(encoding.ids)
+            token_types.append(encoding.type_ids)
     typed = "token_type_ids" in tokenizer.model_input_names and model.backbone.typed
-    return Ids(ids, segments if typed and any(map(any, segments)) else None)
+    return TokenizedTexts(ids, token_types if typed and any(map(any, token_types)) else None)
 
 
-def passes(
-    model: PreTrainedModel, texts: Ids, *, budget: int, most: int | None, show: bool
+def forward_batches(
+    model: PreTrainedModel, texts: TokenizedTexts, *, budget: int, most: int | None, show: bool
 ) -> Iterator[tuple[list[int], Any]]:
-    """(numbers of texts, what `model.run` gives for them) of each batch."""
+    """Yield (numbers of texts, result of `model.run`) of each batch."""
     if budget < 1 or (most is not None and most < 1):
         raise InvalidInput("batch_size and token_budget are whole numbers from 1.")
-    planned: Iterable[list[int]] = list(batches(texts.lengths, budget, most))
+    plan: Iterable[list[int]] = list(batches(texts.lengths, budget, most))
     if show:
         from rich.progress import track
 
-        planned = track(planned, "Batches")
-    for numbers in planned:
-        kinds = None if texts.segments is None else [texts.segments[n] for n in numbers]
-        yield numbers, model.run([texts.ids[n] for n in numbers], kinds)
+        plan = track(plan, "Batches")
+    for numbers in plan:
+        types = None if texts.token_types is None else [texts.token_types[n] for n in numbers]
+        yield numbers, model.run([texts.ids[n] for n in numbers], types)
 
 
-def given(x: Tensor, *, numpy: bool, tensor: bool) -> Any:
-    """Rows as a caller wants them: a tensor, an array, or a list of tensors."""
+def convert_rows(x: Tensor, *, numpy: bool, tensor: bool) -> Any:
+    """Return rows as one tensor, as an array, or as a list of tensors."""
     if tensor:
         return x
     if numpy:
