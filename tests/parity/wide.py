@@ -28,7 +28,7 @@ import transformers
 import multihead
 from multihead import GenerationConfig
 from multihead.generation.engine.scheduler import Engine
-from multihead.generation.generate import enter
+from multihead.generation.generate import submit_job
 from multihead.generation.strategies.base import GenerationJob
 from multihead.kernels.cpu import native
 from multihead.runtime.cpu_decode import CpuDecodeStep
@@ -438,10 +438,10 @@ def shared_blocks(twin: Twin, model: Any, run: Run) -> dict[str, Any]:
         given = {"decoder_input_ids": ids, "decoder_attention_mask": mask}
         return {"tokens": model.generate(**twin.prompts, **given, **FREE, max_new_tokens=4).sequences[:, -4:]}
     engine, jobs = Engine(model), [GenerationJob(text, config, len(text) + 4) for text in texts]
-    enter(engine, jobs[0])
+    submit_job(engine, jobs[0])
     engine.step()
     for job in jobs[1:]:
-        enter(engine, job)
+        submit_job(engine, job)
     engine.run()
     return {"tokens": torch.tensor([job.results[0] for job in jobs])}
 

@@ -47,7 +47,7 @@ SHORTEST = 256  # positions of which angles, vectors and biases are computed, at
 
 
 def fits_cpu_decode(stack: LayerSpec | None, dtype: torch.dtype) -> bool:
-    """Whether the kernels compute all that a decoder's stack does in a decode step, with states of this dtype."""
+    """Return True if the kernels compute a whole decode step of a decoder's stack, with states of this dtype."""
     if stack is None or not stack.complete or stack.options or type(stack.layer) not in (Stack, FusedStack):
         return False
     if type(stack.layer) is Stack:
@@ -86,7 +86,7 @@ def _fits_attention(layer: LayerSpec | None) -> bool:
 
 
 def _fits_embeddings(spec: LayerSpec, dtype: torch.dtype) -> bool:
-    """Whether token embeddings are looked up and scaled, position embeddings are added, and the sum is normed."""
+    """Return True if embeddings are token embeddings, scaled, plus position embeddings, normed."""
     token, position = spec.part("token"), spec.parts.get("position")
     if type(spec.layer) is not Embeddings or spec.options or token.options or (position and position.options):
         return False
@@ -180,7 +180,7 @@ class CpuDecodeStep:
         )  # fmt: skip
 
     def bind_cache(self) -> bool:
-        """Stores the addresses of keys and values. Returns whether the kernels can read them there."""
+        """Store the addresses of keys and values. Returns whether the kernels can read them there."""
         for number, memory in enumerate(self.store.layers):
             step = self._steps[number]
             assert isinstance(memory, KVLayerCache)
@@ -193,11 +193,11 @@ class CpuDecodeStep:
         return True
 
     def accepts(self, source: EncoderOutput | None) -> bool:
-        """Whether the next steps' cross-attention can read this source."""
+        """Return True if the next steps' cross-attention can read this source."""
         return self.crosses == (source is not None) and (source is None or source.hidden.dtype is self.dtype)
 
     def bind_source(self, source: EncoderOutput | None) -> None:
-        """Stores the addresses of the source that the next steps' cross-attention reads."""
+        """Store the addresses of the source that the next steps' cross-attention reads."""
         if source is not None and (self._source is None or self._source[0] is not source):
             self._source = source, set_source(self._table, self.stack.layers, source)
 
@@ -210,7 +210,7 @@ class CpuDecodeStep:
         ends: Sequence[int],
         expected: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Reads a token of each sequence, then the tokens that follow greedily, up to the first that is one of `ends`.
+        """Read a token of each sequence, then the tokens that follow greedily, up to the first that is one of `ends`.
 
         Args:
             tokens, positions: one a sequence. slots: by window. steps: one where a sequence's slots are in pieces.
@@ -245,7 +245,7 @@ class CpuDecodeStep:
         return x, scores, chosen[1 : made + 1]
 
     def _set_slots(self, entry: Any, window: int | None, slots: DecodeSlots, arrays: list[Any]) -> None:
-        """Gives a window's layers, and the code between steps, the addresses of their cache slots."""
+        """Give a window's layers, and the code between steps, the addresses of their cache slots."""
         numbers = [native.numbers(each) for each in (slots.writes, slots.begins, slots.lengths, slots.copies)]
         arrays.extend(numbers)
         writes, begins, lengths, copies = map(ctypes.addressof, numbers)
@@ -264,7 +264,7 @@ class CpuDecodeStep:
         return self._positions.data_ptr()
 
     def _set_biases(self, count: int) -> None:
-        """Gives layers the biases of the scores of so many keys, where they have any."""
+        """Give layers the biases of the scores of so many keys, where they have any."""
         if not self._biased or (self._biases and self._biases[0].shape[1] >= count):
             return
         self._biases = []

@@ -1,4 +1,4 @@
-"""Runs a whole stack of fused layers in one native call."""
+"""Run a whole stack of fused layers in one native call."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def fused_stack(stack: Stack) -> FusedStack | None:
         return None
     if not all(map(fits_native_stack, layers.parts.values())):
         return None
-    made: list[Any] = list(stack.layers)
-    return FusedStack(stack) if len({layer.attention.step.causal for layer in made}) == 1 else None
+    fused: list[Any] = list(stack.layers)
+    return FusedStack(stack) if len({layer.attention.step.causal for layer in fused}) == 1 else None
 
 
 def fits_native_stack(layer: LayerSpec | None) -> bool:
-    """Whether the kernels compute all that a layer of fused steps does."""
+    """Return True if the kernels compute all that a layer of fused steps does."""
     if layer is None or type(layer.layer) not in (Layer, CrossLayer):
         return False
     for name in layer.parts:
@@ -90,7 +90,7 @@ def fits_native_stack(layer: LayerSpec | None) -> bool:
 
 
 def fits_kernel_attention(spec: LayerSpec | None, kind: type[nn.Module]) -> bool:
-    """Whether the kernels compute all that attention of a class does."""
+    """Return True if the kernels compute all that attention of a class does."""
     if spec is None or type(spec.layer) is not kind or spec.options or spec.kind("positions") not in POSITIONS:
         return False
     norms = [None if part is None else part.norm for part in (spec.parts["q_norm"], spec.parts["k_norm"])]
@@ -104,7 +104,7 @@ def fits_kernel_attention(spec: LayerSpec | None, kind: type[nn.Module]) -> bool
 
 
 def _as_many_key_heads(step: Any) -> bool:
-    """Whether cross-attention has as many heads of keys and values as of queries."""
+    """Return True if cross-attention has as many heads of keys and values as of queries."""
     if isinstance(step, FusedCrossAttention):
         return step.widths[0] == step.output.shape[1]
     return len({len(part.weight) for part in (step.q, step.k, step.v)}) == 1
@@ -152,7 +152,7 @@ class NativeStack:
         self.snapshot = Snapshot([layers, *(part for layer in self.layers for part in layer.modules())])
 
     def serves(self, words: Tensor, context: ForwardContext) -> bool:
-        """Whether the kernels compute this pass."""
+        """Return True if the kernels compute this pass."""
         record = context.capture
         shown = record.hidden is record.attentions is record.cross_attentions is None
         if not shown or context.attend is not fused_attention or torch.is_grad_enabled() or not native.serves(words):
@@ -168,12 +168,12 @@ class NativeStack:
         plans = [self._placement(numbers, context).plan for numbers in self._same_window]
         if any(plan and not plan.fresh and plan.reads is not None for plan in plans):
             return False  # rows are gathered first
-        seen = [
+        layouts = [
             context.runs,
             *(plan.runs for plan in plans if plan),
             *([context.encoder_output.runs] if context.encoder_output else []),
         ]
-        return all(prefills(words, runs) for runs in seen)
+        return all(prefills(words, runs) for runs in layouts)
 
     def run(self, x: Tensor, context: ForwardContext, last: bool = True) -> Tensor:
         """Hidden states (tokens, width) of embeddings (tokens, width).
@@ -214,7 +214,7 @@ class NativeStack:
     def _allocate(
         self, table: Any, numbers: Sequence[int], plan: CachePlan, context: ForwardContext, x: Tensor
     ) -> None:
-        """Allocates keys and values of layers with one window, and puts their addresses in the table."""
+        """Allocate keys and values of layers with one window, and put their addresses in the table."""
         assert context.cache is not None
         shape = x.shape[0], int(table["key_heads"][numbers[0]]), int(table["width"][numbers[0]])
         places = []
@@ -253,14 +253,14 @@ def address_of(x: Any) -> int:
 
 def groups(keys: Sequence[Any]) -> dict[Any, list[int]]:
     """The indices of equal keys."""
-    found: dict[Any, list[int]] = {}
+    indices: dict[Any, list[int]] = {}
     for index, key in enumerate(keys):
-        found.setdefault(key, []).append(index)
-    return found
+        indices.setdefault(key, []).append(index)
+    return indices
 
 
 def set_layer(entry: Any, layer: Any, weights: LayerWeights) -> list[Tensor]:
-    """Fills a `native.Step` for one layer. Returns the tensors that must live as long as the entry."""
+    """Fill a `native.Step` for one layer. Returns the tensors that must live as long as the entry."""
     step, tensors = layer.attention.step, []
     products = weights.qkv, weights.out, weights.into, weights.down
     entry.qkv, entry.out, entry.into, entry.down = (product.address for product in products)
@@ -279,7 +279,7 @@ def set_layer(entry: Any, layer: Any, weights: LayerWeights) -> list[Tensor]:
 
 
 def set_source(table: Any, layers: Sequence[Any], source: EncoderOutput) -> tuple[Any, Any]:
-    """Fills the fields of cross-attention's source. Returns the arrays that must live as long as the table is read."""
+    """Fill the fields of cross-attention's source. Returns the arrays that must live as long as the table is read."""
     arrays = spans(source.runs)
     table["source_begins"], table["source_lengths"] = map(address_of, arrays)
     for entry, layer in zip(table, layers, strict=True):
@@ -294,7 +294,7 @@ def room_of(weights: Sequence[LayerWeights]) -> int:
 
 
 def _is_decode_step(x: Tensor, context: ForwardContext) -> bool:
-    """Whether a pass reads one token of each sequence."""
+    """Return True if a pass reads one token of each sequence."""
     return context.runs.longest == 1 and len(context.runs) == x.shape[0]
 
 

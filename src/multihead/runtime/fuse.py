@@ -42,7 +42,7 @@ Places = WeakKeyDictionary[nn.Module, nn.Module]  # a layer -> the module in its
 
 
 def fuse(module: nn.Module, format: str) -> nn.Module:
-    """Joins and packs every step inside that can be, and packs other linear layers alone.
+    """Join and pack every step inside that can be, and pack other linear layers alone.
 
     Args:
         format: of packed weights, as `kernels.quantization.base.pack` takes it, or `GPU`.
@@ -77,9 +77,9 @@ def _fuse_one(layer: nn.Module, format: str, places: Places, packable: bool) -> 
     if type(layer) is Stack:
         _fuse_parts(layer, format, places)
         return _fused_stack(layer, format) or layer
-    made = (_fused_residual(layer, format) if type(layer) is Residual else _fused_step(layer, format)) or layer
-    _fuse_parts(made, format, places)
-    return made
+    fused = (_fused_residual(layer, format) if type(layer) is Residual else _fused_step(layer, format)) or layer
+    _fuse_parts(fused, format, places)
+    return fused
 
 
 def _fused_stack(stack: Any, format: str) -> nn.Module | None:
@@ -109,14 +109,14 @@ def _fused_residual(residual: Residual, format: str) -> nn.Module | None:
     if not fusable(step):
         return None
     if format == GPU:
-        made = FusedResidualGPU(residual, _join(residual.step, format))
-        if type(made.after) is ClampInfinities and made.step.output.weight.dtype is not torch.float16:  # type: ignore[union-attr]
-            made.after = nn.Identity()
-        return made
+        fused = FusedResidualGPU(residual, _join(residual.step, format))
+        if type(fused.after) is ClampInfinities and fused.step.output.weight.dtype is not torch.float16:  # type: ignore[union-attr]
+            fused.after = nn.Identity()
+        return fused
     norms = [None if part is None else part.norm for part in (spec.parts["before"], spec.parts["after"])]
     before, after = (None if norm is None or not norm.kind else norm for norm in norms)
-    fused = _join(residual.step, format, before, after)
-    return FusedResidual(residual, fused, before is not None, after is not None)
+    fused_step = _join(residual.step, format, before, after)
+    return FusedResidual(residual, fused_step, before is not None, after is not None)
 
 
 def _fused_step(step: nn.Module, format: str) -> nn.Module | None:
@@ -128,7 +128,7 @@ def _fused_step(step: nn.Module, format: str) -> nn.Module | None:
 
 
 def routes(spec: LayerSpec | None) -> bool:
-    """Whether a step sends tokens to experts that are packed here."""
+    """Return True if a step sends tokens to experts that are packed here."""
     if spec is None:
         return False
     step, experts = spec.layer, spec.parts.get("experts")
@@ -154,7 +154,7 @@ def _experts(step: Any, format: str) -> nn.Module:
 
 
 def pack_experts(experts: Any, format: str) -> PackedExperts:
-    """Packs a list of feed-forwards of one class, whose linear layers are removed."""
+    """Pack a list of feed-forwards of one class, whose linear layers are removed."""
     gated, act = isinstance(experts[0], GatedFeedForward), kernel_activation(experts[0].act)
 
     def product(expert: nn.Module, format: str, *names: str, **options: Any) -> FusedLinear:
@@ -173,7 +173,7 @@ def pack_experts(experts: Any, format: str) -> PackedExperts:
 
 
 def pack_head(head: LanguageModel, format: str) -> None:
-    """Packs a head's table and bias as one product, which computes the scores from now on."""
+    """Pack a head's table and bias as one product, which computes the scores from now on."""
     if head.rest is not None:
         return
     if isinstance(head.table, Linear):  # which nothing else reads

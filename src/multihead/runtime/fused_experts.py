@@ -39,15 +39,15 @@ class ExpertLinears(FusedLinear):
         self.count, self.numbers = len(makers), first.numbers * len(makers)
         self._struct, self._address = None, 0
         for name in BUFFERS:
-            held = getattr(first, name)
-            self.register_buffer(name, None if held is None else held.new_empty(self.count, *held.shape))
+            buffer = getattr(first, name)
+            self.register_buffer(name, None if buffer is None else buffer.new_empty(self.count, *buffer.shape))
         if self.codes.is_meta:
             return
         for number, make in enumerate(makers):
-            made = make() if number else first
+            layer = make() if number else first
             for name in BUFFERS:
-                if (held := getattr(made, name)) is not None:
-                    getattr(self, name)[number] = held
+                if (buffer := getattr(layer, name)) is not None:
+                    getattr(self, name)[number] = buffer
 
     def forward(self, x: Tensor, visits: Sequence[Visit], dtype: torch.dtype | None = None) -> Tensor:  # type: ignore[override]
         """(rows, inputs) to (rows, outputs), each row by the expert that visits it.
@@ -75,8 +75,8 @@ class ExpertLinears(FusedLinear):
     def set_format(self, format: str) -> None:
         super().set_format(format)
         for name in ("codes", "scales", "minima"):
-            if (held := getattr(self, name)) is not None:
-                setattr(self, name, held.new_empty(self.count, *held.shape))
+            if (buffer := getattr(self, name)) is not None:
+                setattr(self, name, buffer.new_empty(self.count, *buffer.shape))
 
     def one(self, number: int) -> FusedLinear:
         """The layer of one expert, which shares the stack's memory."""
@@ -86,8 +86,8 @@ class ExpertLinears(FusedLinear):
             setattr(layer, name, getattr(self, name))
         layer.numbers, layer._struct, layer._address = self.numbers // self.count, None, 0
         for name in BUFFERS:
-            held = getattr(self, name)
-            layer.register_buffer(name, None if held is None else held[number])
+            buffer = getattr(self, name)
+            layer.register_buffer(name, None if buffer is None else buffer[number])
         return layer
 
     @property

@@ -160,7 +160,7 @@ class FusedResidual(Residual):
 
     @property
     def _is_fused(self) -> bool:
-        """Whether the step may add what it reads.
+        """True if the step may add what it reads.
 
         Raises:
             InvalidInput: somebody replaced a part that was joined with others.
@@ -213,10 +213,10 @@ class FusedResidualGPU(FusedResidual):
             return self._separate(x, *args), None
         new = self.step.forward_add(self.before(x) if normed is None else normed, None, *args)  # type: ignore[operator]
         if type(self.after) is not nn.Identity:
-            found = None if is_hooked(self.after) else normed_sum(x, new, self.after, keep=False)
-            return (self.after(x + new) if found is None else found[1]), None
-        found = None if norm is None else normed_sum(x, new, norm, keep=True)
-        return (x + new, None) if found is None else found
+            sums = None if is_hooked(self.after) else normed_sum(x, new, self.after, keep=False)
+            return (self.after(x + new) if sums is None else sums[1]), None
+        sums = None if norm is None else normed_sum(x, new, norm, keep=True)
+        return (x + new, None) if sums is None else sums
 
 
 class FusedStackGPU(Stack):
@@ -260,7 +260,7 @@ class FusedStackGPU(Stack):
 
 
 def fusable(spec: LayerSpec | None) -> bool:
-    """Whether the fused layers compute all that attention or a feed-forward does."""
+    """Return True if the fused layers compute all that attention or a feed-forward does."""
     names = () if spec is None else LINEARS.get(type(spec.layer), ())
     if spec is None or not names or any(spec.kind(name) is not Linear for name in names):
         return False

@@ -113,7 +113,7 @@ class FusedLinear(nn.Module):
         return y
 
     def _fits(self, x: Tensor, add: Tensor | None, dtype: torch.dtype | None) -> bool:
-        """Whether the kernels take these shapes and dtypes; torch raises the error for wrong ones."""
+        """Return True if the kernels take these shapes and dtypes; torch raises the error for wrong ones."""
         shape = (*x.shape[:-1], self.outputs)
         if self.format.kernel is None:
             return False
@@ -152,7 +152,7 @@ class FusedLinear(nn.Module):
 
     @property
     def has_address(self) -> bool:
-        """Whether `address` has been computed since tensors were last moved."""
+        """True if `address` has been computed since tensors were last moved."""
         return self._address != 0
 
     @property
@@ -177,7 +177,7 @@ class FusedLinear(nn.Module):
         return self._address
 
     def _check(self, tensors: Mapping[str, Tensor | None]) -> None:
-        """Compares buffers with what the kernels will read. Raises InvalidInput."""
+        """Compare buffers with what the kernels will read. Raises InvalidInput."""
         need = packed_layout(self.format.name, self.shape)
         needed = {"codes": need.codes.view(torch.uint8), "scales": need.scales, "minima": need.minima}
         sizes = {name: (x.dtype, x.numel()) for name, x in needed.items() if x is not None}
@@ -192,7 +192,7 @@ class FusedLinear(nn.Module):
                 )
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
-        """Moves the buffers to a device, and keeps their dtypes."""
+        """Move the buffers to a device, and keeps their dtypes."""
         for name in BUFFERS:
             value = getattr(self, name)
             if value is not None:

@@ -134,14 +134,14 @@ class LayerSpec:
 
     def part(self, name: str) -> LayerSpec:
         """The spec of a sub-layer, which must have one."""
-        found = self.parts[name]
-        assert found is not None
-        return found
+        spec = self.parts[name]
+        assert spec is not None
+        return spec
 
     def kind(self, name: str) -> type[nn.Module] | None:
         """The class of a sub-layer; None for one that is absent or has no spec."""
-        found = self.parts.get(name)
-        return None if found is None else type(found.layer)
+        spec = self.parts.get(name)
+        return None if spec is None else type(spec.layer)
 
     @cached_property
     def norm(self) -> NormSpec | None:
@@ -179,7 +179,7 @@ class NormSpec:
 def norm_spec(layer: nn.Module) -> NormSpec | None:
     """The norm that a layer computes, of kind 0 for a layer that changes nothing; None for another layer.
 
-    `Finite` changes float16 alone, which the kernels do not compute with.
+    `ClampInfinities` changes float16 alone, which the kernels do not compute with.
     """
     made: Any = layer
     kind = type(layer)
@@ -199,7 +199,7 @@ def _float32(x: Tensor | None) -> Tensor | None:
 
 
 def register(kind: type[nn.Module], read: str = "", base: type[nn.Module] | None = None) -> None:
-    """Adds a class of the fast paths' own to `CLASSES`: with these attributes, beside those of a class there."""
+    """Add a class of the fast paths' own to `CLASSES`: with these attributes, beside those of a class there."""
     known = Attributes() if base is None else CLASSES[base]
     CLASSES[kind] = Attributes(f"{known.read} {read}", known.options, known.inert)
     _remember(kind)
@@ -240,7 +240,7 @@ def attribute_names(layer: nn.Module) -> set[str]:
 
 
 def adopt(module: nn.Module, layer: nn.Module, *without: str) -> None:
-    """Gives a new module the attributes of a layer that has a spec, but for those named, and its training mode."""
+    """Give a new module the attributes of a layer that has a spec, but for those named, and its training mode."""
     module.training = layer.training
     vars(module).update({name: x for name, x in vars(layer).items() if name not in MODULE and name not in without})
     for kind in ("_parameters", "_buffers", "_modules"):
@@ -267,7 +267,7 @@ for _kind in CLASSES:
 
 
 def classes_unchanged() -> bool:
-    """Whether the described classes have the methods and class attributes that they were defined with."""
+    """Return True if the described classes have the methods and class attributes that they were defined with."""
     for kind, members in _MEMBERS.items():
         identities = list(map(id, vars(kind).values()))
         if identities != _CHECKED.get(kind):
@@ -298,7 +298,7 @@ class Snapshot:
         ]  # tensors move to the device where they are used
 
     def holds(self) -> bool:
-        """Whether the layers are the same, and nobody has set, hooked or replaced any since."""
+        """Return True if the layers are the same, and nobody has set, hooked or replaced any since."""
         if self._changed or any(self._hooks) or list(map(len, self._own)) != self._sizes or is_hooked(_UNHOOKED):
             return False
         if list(map(type, self._layers)) != self._kinds or not classes_unchanged():

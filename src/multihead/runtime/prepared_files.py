@@ -110,10 +110,10 @@ def _check_layout(own: Mapping[str, Tensor], tensors: SafeTensors, path: Path) -
 
 def _product(model: Any, name: str, path: Path) -> FusedLinear:
     """Return the fused linear layer of this name. Raises CorruptFile where the model has none, as the file says."""
-    found = dict(model.named_modules()).get(name)
-    if not isinstance(found, FusedLinear):
+    module = dict(model.named_modules()).get(name)
+    if not isinstance(module, FusedLinear):
         raise CorruptFile(f"{path} has codes of {name!r}, which is no product here. {AGAIN}")
-    return found
+    return module
 
 
 def _tensors(model: Any) -> Mapping[str, Tensor]:

@@ -114,7 +114,7 @@ class LayerWeights:
 
 
 def has_strided_weights(layer: LayerSpec | None, dtype: torch.dtype) -> bool:
-    """Whether the kernels can read a layer's weights, of this dtype, where they are."""
+    """Return True if the kernels can read a layer's weights, of this dtype, where they are."""
     if layer is None or type(layer.layer) not in (Layer, CrossLayer):
         return False
     for name, residual in layer.parts.items():
@@ -131,7 +131,7 @@ def has_strided_weights(layer: LayerSpec | None, dtype: torch.dtype) -> bool:
 
 
 def same_layout(linears: Sequence[Any], dtype: torch.dtype) -> bool:
-    """Whether one product can read the weights of some layers: of this dtype, and alike in memory."""
+    """Return True if one product can read the weights of some layers: of this dtype, and alike in memory."""
     weights = [part.weight for part in linears]
     layouts = {(weight_layout(weight), row_stride(weight)) for weight in weights}
     return (
@@ -140,7 +140,7 @@ def same_layout(linears: Sequence[Any], dtype: torch.dtype) -> bool:
 
 
 def _shapes_fit(layer: LayerSpec) -> bool:
-    """Whether a layer's weights, biases and norms go together; torch raises the error for those that do not."""
+    """Return True if a layer's weights, biases and norms go together; torch raises the error for those that do not."""
     states = len(layer.layer.attention.step.out.weight)
     for residual in layer.parts.values():
         assert residual is not None
