@@ -28,7 +28,7 @@ from multihead.kernels.torch.backend import rotate as turned
 from multihead.kernels.triton import launch as gpu
 from multihead.runtime.cuda_graph_runner import CudaGraphRunner, Graph, blocks_for, rounded
 from multihead.runtime.fuse import GPU, fuse
-from multihead.runtime.graph_cache import Standing, capture_refusal
+from multihead.runtime.graph_cache import GraphStaticCache, capture_refusal
 from multihead.runtime.select_runner import keep_idle_runner, take_idle_runner
 from tests.kernels.interpreted import interpret
 
@@ -208,7 +208,7 @@ def test_rows_below_zero_are_not_kept() -> None:
 class Recomputed:
     """Stands in for a captured graph on machines without a GPU: each replay computes the step again."""
 
-    def __init__(self, runner: CudaGraphRunner, inputs: Standing) -> None:
+    def __init__(self, runner: CudaGraphRunner, inputs: GraphStaticCache) -> None:
         self.runner, self.inputs = runner, inputs
         self.results = runner._compute(inputs)
 
@@ -218,7 +218,7 @@ class Recomputed:
 
 
 def recompute(self: CudaGraphRunner, size: int, blocks: int) -> Graph:
-    graph = Recomputed(self, Standing(self.store, size, blocks, self.model.device))
+    graph = Recomputed(self, GraphStaticCache(self.store, size, blocks, self.model.device))
     return Graph(graph.inputs, graph, *graph.results)
 
 

@@ -18,7 +18,6 @@ from ..nn.cache.layer_cache import KVLayerCache
 from ..nn.cache.store import CachedSequence, KVCacheManager
 from ..nn.weights import Embedding, Linear, ScaledEmbedding
 from .cpu_decode import CpuDecodeStep, DecodeSlots, decode_refusal, fits_cpu_decode
-from .graph_cache import settle
 from .layer_spec import LayerSpec, describe
 from .refusals import undescribed_layer
 from .runner import EagerRunner, ForwardBatch, reserve_blocks
@@ -123,7 +122,7 @@ class CpuDecodeRunner(EagerRunner):
         """Move all cached keys and values into storage with room for the new tokens; False if it is unreadable."""
         tops = {window: pool.top for window, pool in self.store.pools.items()}
         if self._stale or tops != self._tops:
-            settle(self.store, sequences, self.model.device)
+            self.store.flush(sequences, self.model.device)
             if not compiled.bind_cache():
                 return False
             self._tops, self._stale = tops, False

@@ -18,7 +18,7 @@ from ..errors import warn
 from ..kernels.ops import BACKENDS
 from ..kernels.ragged import BLOCK
 from ..nn.cache.store import KVCacheManager
-from .graph_cache import Standing, capture_refusal, settle
+from .graph_cache import GraphStaticCache, capture_refusal
 from .layer_spec import Snapshot
 from .runner import EagerRunner, ForwardBatch, reserve_blocks
 from .step_output import StepOutput, argmax_tokens
@@ -34,7 +34,7 @@ capturing = Lock()  # torch captures one graph of a process at a time
 class Graph:
     """A captured decode step, the buffers that it reads, and those that hold its results after each replay."""
 
-    inputs: Standing
+    inputs: GraphStaticCache
     graph: Any
     states: Tensor
     logits: Tensor
@@ -98,7 +98,7 @@ class CudaGraphRunner(EagerRunner):
 
     def _replay(self, size: int, batch: ForwardBatch, count: int) -> StepOutput | None:
         sequences = batch.sequences
-        settle(self.store, sequences, self.model.device)
+        self.store.flush(sequences, self.model.device)
         if self._moved():
             self._forget()
         blocks = max(len(table.blocks) for sequence in sequences for table in sequence.tables.values())
@@ -109,7 +109,7 @@ class CudaGraphRunner(EagerRunner):
             if graph is None:
                 return None
             self._graphs[size] = graph
-        graph.inputs.tell(sequences, [new[0] for new in batch.tokens])
+        graph.inputs.set_inputs(sequences, [new[0] for new in batch.tokens])
         rows, steps = len(sequences), list[Tensor]()
         for _ in range(count):
             graph.graph.replay()
@@ -164,7 +164,7 @@ class CudaGraphRunner(EagerRunner):
 
     def _capture(self, size: int, blocks: int) -> Graph:
         device = self.model.device
-        inputs = Standing(self.store, size, blocks, device)
+        inputs = GraphStaticCache(self.store, size, blocks, device)
         stream = stream_of(device)
         with capturing:
             stream.wait_stream(torch.cuda.current_stream(device))
@@ -179,11 +179,11 @@ class CudaGraphRunner(EagerRunner):
                 states, logits, argmax = self._compute(inputs)
         return Graph(inputs, graph, states, logits, argmax)
 
-    def _compute(self, inputs: Standing) -> tuple[Tensor, Tensor, Tensor]:
+    def _compute(self, inputs: GraphStaticCache) -> tuple[Tensor, Tensor, Tensor]:
         states = self.model.read(inputs.ids, inputs.runs, inputs)
         logits = self.model.score(states).float()
         argmax = argmax_tokens(logits)
-        inputs.follow(argmax.clamp(min=0))  # no token follows a negative answer; the step's output reports that
+        inputs.advance_tokens(argmax.clamp(min=0))  # no token follows a negative answer; the step's output reports that
         return states, logits, argmax
 
 

@@ -1,7 +1,7 @@
-"""Who holds which blocks of storage: counts and lists of numbers, no tensors.
+"""Block allocator of the paged KV cache: reference counts and free lists, no tensors.
 
-Storage is cut into blocks of `BLOCK` places (Kwon et al., 2023, arXiv:2309.06180). A text holds a list of blocks; texts
-with the same beginning may hold the same ones.
+Storage is divided into blocks of `BLOCK` slots (Kwon et al., 2023, arXiv:2309.06180). A sequence has a list of blocks.
+Sequences with the same first tokens may share blocks.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from ...kernels.ragged import BLOCK
 
 
 def room(length: int) -> int:
-    """Places to make for a text of this length: an eighth more, in whole blocks."""
+    """Return the slots to allocate for a sequence of this length: an eighth more, in whole blocks."""
     return -(-(length + length // 8 + 1) // BLOCK) * BLOCK
 
 
 def name_of(before: bytes, tokens: Sequence[int]) -> bytes:
-    """A name for a block of tokens after others."""
+    """Return the hash of a prefix: of the prefix before and one more block of tokens."""
     return blake2b(before + array("q", tokens).tobytes(), digest_size=16).digest()
 
 
 class MemoryBudget:
-    """Bytes that several pools share. `total` None is without end."""
+    """Bytes that several pools share; no limit for `total` None."""
 
     def __init__(self, total: int | None = None) -> None:
         self.total, self.used = total, 0
-        self.pools: list[BlockPool] = []  # that keep idle blocks, which any of the others may need the room of
+        self.pools: list[BlockPool] = []  # whose idle blocks are evicted for any of them
 
     def reclaim(self) -> None:
-        """Frees the idle block of some pool. Raises MemoryFull where there is none."""
+        """Evict the oldest idle block of a pool. Raises MemoryFull where no pool has one."""
         for pool in self.pools:
             if pool.idle and pool.size:
                 pool.forget_oldest()
@@ -47,42 +47,41 @@ class MemoryBudget:
 
 
 class BlockPool:
-    """The blocks of all layers that keep the same places.
+    """The blocks of all layers with the same window.
 
-    A released block that has a name (the tokens that lead to it) stays until its room is needed, for another text
-    that begins with the same tokens. Blocks are given so that a text's follow one another where that can be: then its
-    rows are read where they lie.
+    A released block with a published prefix stays idle until its memory is needed, for another sequence with the same
+    prefix. Blocks of one sequence are allocated next to each other where possible: contiguous keys are read in place.
 
     Args:
-        budget: shared with other pools. size: bytes of a block, over all its layers; 0 while nobody counts.
+        budget: shared with other pools. size: bytes of a block over all its layers; 0 without a budget.
     """
 
     def __init__(self, budget: MemoryBudget | None = None, size: int = 0) -> None:
         self.budget, self.size = budget or MemoryBudget(), size
-        self.holders: list[int] = []  # of each block
-        self.top = 0  # blocks that storage needs room for, those that texts are expected to take included
+        self.holders: list[int] = []  # reference count of each block
+        self.top = 0  # blocks that storage must have room for, reserved ones included
         self._names: dict[bytes, int] = {}
         self._named: dict[int, bytes] = {}
-        self._idle: OrderedDict[int, None] = OrderedDict()  # named and released, oldest first
-        self._claims: dict[int, range] = {}  # what each owner is expected to take
-        self._lowest = 0  # before which no block is free
+        self._idle: OrderedDict[int, None] = OrderedDict()  # published and released, oldest first
+        self._claims: dict[int, range] = {}  # blocks reserved for each sequence
+        self._lowest = 0  # no block before it is free
         self.budget.pools.append(self)
 
     @property
     def held(self) -> int:
-        """Blocks that some text holds."""
+        """Blocks in use."""
         return sum(count > 0 for count in self.holders)
 
     @property
     def idle(self) -> int:
-        """Blocks that nobody holds, kept for texts to come."""
+        """Published blocks that no sequence uses."""
         return len(self._idle)
 
     def take(self, owner: int, after: int | None = None, ahead: int = 1) -> int:
-        """A block, held once, for the text `owner`: the one that follows `after` where it is free.
+        """Allocate a block for the sequence `owner`: the one after `after`, where it is free.
 
         Args:
-            ahead: blocks that the text is expected to take from here on, this one included.
+            ahead: blocks that the sequence is expected to need from here on, this one included.
 
         Raises:
             MemoryFull: no block is free.
@@ -99,7 +98,7 @@ class BlockPool:
         return block
 
     def hold(self, block: int) -> None:
-        """One more holder of a block, or the first of an idle one."""
+        """Add a reference to a block, idle or in use."""
         if block in self._idle:
             del self._idle[block]
         elif not self.holders[block]:
@@ -107,7 +106,7 @@ class BlockPool:
         self.holders[block] += 1
 
     def release(self, block: int) -> None:
-        """One holder less; the last one's release frees the block, unless it has a name."""
+        """Drop a reference; the last one frees the block, or leaves it idle if its prefix is published."""
         if not self.holders[block]:
             raise ValueError(f"Block {block} is released twice.")
         self.holders[block] -= 1
@@ -119,15 +118,15 @@ class BlockPool:
             self._freed(block)
 
     def leave(self, owner: int) -> None:
-        """What a text was expected to take is anybody's."""
+        """Cancel the reservation of a sequence."""
         self._claims.pop(owner, None)
 
     def shared(self, block: int) -> bool:
-        """Whether writing into a block would change what others read."""
+        """Return whether other sequences may read a block, so that it must be copied before a write."""
         return self.holders[block] > 1 or block in self._named
 
     def name(self, block: int, name: bytes) -> None:
-        """Lets other texts find a full block."""
+        """Publish a full block under the hash of its prefix."""
         if name not in self._names and block not in self._named:
             self._names[name], self._named[block] = block, name
 
@@ -135,7 +134,7 @@ class BlockPool:
         return self._names.get(name)
 
     def clear(self) -> None:
-        """Begins anew; nobody may hold a block."""
+        """Forget all blocks; none may be in use."""
         assert not self.held
         while self._idle:
             self.forget_oldest()
@@ -143,24 +142,24 @@ class BlockPool:
         self._claims.clear()
 
     def forget_oldest(self) -> None:
-        """Frees the idle block that was released first."""
+        """Evict the idle block that was released first."""
         self._forget(next(iter(self._idle)))
 
     def _forget(self, block: int) -> None:
-        """Frees an idle block."""
+        """Evict an idle block."""
         del self._idle[block]
         del self._names[self._named.pop(block)]
         self._freed(block)
 
     def _open(self, block: int, owner: int | None = None) -> bool:
-        """Whether nobody holds a block and nobody else is expected to take it."""
+        """Return whether a block is free and not reserved for another sequence."""
         if self._taken(block):
             return False
         own = self._claims.get(owner, ()) if owner is not None else ()
         return block in own or all(block not in claim for o, claim in self._claims.items() if o != owner)
 
     def _begin(self, owner: int, ahead: int) -> int:
-        """The first block of a free stretch, which the owner is expected to go on taking."""
+        """Return the first block of a free range, which is reserved for the owner."""
         self._claims.pop(owner, None)
         closed = {block for claim in self._claims.values() for block in claim}
         begin = self._stretch(ahead, closed)
@@ -172,7 +171,7 @@ class BlockPool:
         return begin
 
     def _stretch(self, length: int, closed: set[int]) -> int:
-        """The first of `length` free blocks in a row, none of them closed."""
+        """Return the first of `length` contiguous free blocks outside `closed`."""
         while self._lowest < len(self.holders) and self._taken(self._lowest):
             self._lowest += 1
         begin, found = self._lowest, 0
@@ -190,19 +189,19 @@ class BlockPool:
 
     @property
     def limit(self) -> float:
-        """Blocks that the budget has room for."""
+        """Blocks that fit the budget."""
         return float("inf") if self.budget.total is None or not self.size else self.budget.total // self.size
 
 
 @dataclass
 class BlockTable:
-    """One text's blocks of one pool: block i holds places i * BLOCK onward; None where it was let go.
+    """The blocks of one sequence in one pool: block i has positions i * BLOCK onward, None if released.
 
     Args:
-        gone: leading blocks that were let go, since no later token sees them.
-        straight: the others follow one another.
-        copies: (block, block, places): what the next pass must copy first.
-        changes: how often the list has changed.
+        gone: number of leading blocks that were released, since no later token sees them.
+        straight: the other blocks are contiguous.
+        copies: (source block, target block, slots), which the next pass must copy first.
+        changes: number of changes of the list.
     """
 
     blocks: list[int | None] = field(default_factory=list)
@@ -215,7 +214,7 @@ class BlockTable:
         return BlockTable(list(self.blocks), self.gone, self.straight)
 
     def row(self, place: int) -> int:
-        """The row of storage of a place."""
+        """Return the cache slot of a position."""
         block = self.blocks[place // BLOCK]
         assert block is not None
         return block * BLOCK + place % BLOCK
@@ -231,7 +230,7 @@ class BlockTable:
         self._look()
 
     def cut(self, count: int) -> list[int]:
-        """Drops all but the first `count` blocks; those dropped."""
+        """Drop all but the first `count` blocks; return those dropped."""
         dropped = [block for block in self.blocks[count:] if block is not None]
         del self.blocks[count:]
         self.copies = [copy for copy in self.copies if copy[1] in self.blocks]

@@ -1,4 +1,4 @@
-"""Rows of storage in which what is remembered of some texts lies, as a pass reads and writes them."""
+"""Slot mappings: the rows of cache storage that a pass reads and writes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .block_pool import BlockTable
 def seen(
     tables: Sequence[BlockTable], ends: Sequence[int], device: torch.device
 ) -> tuple[Tensor | None, SequenceLayout]:
-    """Rows of all that is remembered before each end, and where each text's are then; see `Plan`."""
+    """Return the rows of all cached positions before each end, and their layout; see `CachePlan`."""
     firsts = [table.gone * BLOCK for table in tables]
     lengths = tuple(end - first for end, first in zip(ends, firsts, strict=True))
     if all(table.straight for table in tables):
@@ -24,7 +24,7 @@ def seen(
 
 
 def paged(tables: Sequence[BlockTable], ends: Sequence[int], device: torch.device) -> PagedLayout:
-    """All that is remembered before each end, in the blocks that it lies in."""
+    """Return the block tables of all cached positions before each end, for kernels that read paged keys."""
     longest = max(len(table.blocks) for table in tables)
     blocks = [[block or 0 for block in table.blocks] + [0] * (longest - len(table.blocks)) for table in tables]
     told = torch.tensor([[end, *row] for end, row in zip(ends, blocks, strict=True)], dtype=torch.int32).to(device)
@@ -39,7 +39,7 @@ def _gathered(tables: Sequence[BlockTable], ends: Sequence[int], device: torch.d
 
 
 def joined_rows(tables: Sequence[BlockTable], spans: Sequence[tuple[int, int]], device: torch.device) -> Tensor | slice:
-    """Rows of places `begin` to `end` of each table, end to end."""
+    """Return the rows of positions `begin` to `end` of each table, concatenated."""
     if len(tables) == 1 and tables[0].straight and spans[0][1] > spans[0][0]:
         begin, end = spans[0]
         return slice(tables[0].row(begin), tables[0].row(end - 1) + 1)
@@ -54,7 +54,7 @@ def joined_rows(tables: Sequence[BlockTable], spans: Sequence[tuple[int, int]], 
 
 
 def copied_rows(copies: Sequence[tuple[int, int, int]], device: torch.device) -> tuple[Tensor, Tensor] | None:
-    """Rows from and to, of (block, block, places)."""
+    """Return source and target rows of block copies (source block, target block, slots); None without copies."""
     if not copies:
         return None
     sources = [block * BLOCK + i for block, _, places in copies for i in range(places)]

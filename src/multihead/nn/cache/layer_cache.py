@@ -1,4 +1,4 @@
-"""What one layer remembers of texts: keys and values, a state, or the last tokens."""
+"""Per-layer caches: keys and values, recurrent state, or XLNet memory."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 
 class LayerCache(Protocol):
-    """One layer's share of a store."""
+    """The cache of one layer."""
 
     def leaves(self) -> Iterator[KVLayerCache | StateLayerCache | XLNetMemory | NoLayerCache]:
-        """The memories of its mixers."""
+        """Yield the caches of the layer's mixers."""
 
 
 @dataclass(frozen=True)
 class CachePlan:
-    """Where a pass's keys and values go, and where all that it sees lie.
+    """The rows of cache storage that a pass writes and reads.
 
     Args:
-        writes: rows of storage for the pass's tokens. copies: rows from and to, copied before.
-        seen: rows that are gathered and where each text's are then; None in place of rows when they lie in storage so.
-        paged: the blocks of storage that they lie in, for a kernel that reads these.
-        fresh: nothing was remembered: the pass's own keys and values are all.
+        writes: slot mapping of the pass's tokens. copies: source and target rows, copied before the pass writes.
+        seen: computes the visible rows and their layout; None in place of rows that are contiguous in storage.
+        paged: computes the block tables of the visible rows, for a kernel that reads paged keys.
+        fresh: no sequence has cached tokens, so the pass's own keys and values are all that it sees.
     """
 
     writes: Tensor | slice
@@ -60,20 +60,20 @@ class CachePlan:
 
 
 class NoLayerCache:
-    """The memory of a part that does not say what it remembers: its texts are read whole, each time anew."""
+    """Stands for the cache of a layer that keeps none: its sequences are read whole in each pass."""
 
     def leaves(self) -> Iterator[NoLayerCache]:
         yield self
 
 
 def memory_of(part: nn.Module) -> LayerCache:
-    """What a part says that it remembers, or `NoLayerCache`."""
+    """Return an empty cache for a layer, or `NoLayerCache` for a layer without one."""
     made: Any = getattr(part, "memory", None)
     return made() if callable(made) else NoLayerCache()
 
 
 def given(memory: LayerCache | None) -> Any:
-    """A memory as a part takes it: None for `NoLayerCache`."""
+    """Return a cache as layers take it: None for `NoLayerCache`."""
     return None if isinstance(memory, NoLayerCache) else memory
 
 
@@ -81,7 +81,7 @@ class KVLayerCache:
     """Keys and values of one attention layer, (rows, key heads, width).
 
     Args:
-        window: how many tokens back a query sees, itself included; None for all.
+        window: tokens that a query sees, its own included; None for all.
     """
 
     def __init__(self, window: int | None = None) -> None:
@@ -95,12 +95,12 @@ class KVLayerCache:
 
     @property
     def size(self) -> int:
-        """Bytes of a block; 0 before anything was read."""
+        """Bytes of a block; 0 before the first pass."""
         held = self._waiting[:2] if self._waiting is not None else (self.k, self.v)
         return sum(BLOCK * x[0].numel() * x.element_size() for x in held if x is not None and len(x))
 
     def extend(self, k: Tensor, v: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, SequenceLayout]:
-        """All keys and values (rows, key heads, width) that may be seen, and where each text's lie."""
+        """Cache a pass's keys and values; return all visible ones (rows, key heads, width) and their layout."""
         plan = self.plan(context)
         if plan.fresh:
             self.wait(k, v, plan)
@@ -116,9 +116,10 @@ class KVLayerCache:
     def place(
         self, q: Tensor, k: Tensor, v: Tensor, angles: tuple[Tensor, Tensor] | None, context: ForwardContext
     ) -> tuple[Tensor, Tensor, Tensor, SequenceLayout]:
-        """Queries and keys turned by their angles, where there are such, and then what `extend` gives, in pages.
+        """Rotate queries and keys, and cache keys and values, in one GPU kernel, for any pass but the first.
 
-        For a pass that is not the first, on a GPU.
+        Returns:
+            Queries, the storage of keys and values, and its paged layout.
         """
         plan = self.plan(context)
         self.make_room(plan, context, k, v)
@@ -131,12 +132,12 @@ class KVLayerCache:
         return q, self.k, self.v, plan.pages
 
     def wait(self, k: Tensor, v: Tensor, plan: CachePlan) -> None:
-        """Remembers a first pass's keys and values; what may never be read again is not moved yet."""
+        """Keep a first pass's keys and values; they are copied into storage only if a second pass follows."""
         self._write()
         self._waiting = k, v, plan.writes
 
     def plan(self, context: ForwardContext) -> CachePlan:
-        """Where this pass goes, alike for all layers with this window."""
+        """Return the pass's plan, computed once for all layers with this window."""
         cache = context.cache
         assert cache is not None
         return context.cached(
@@ -146,7 +147,7 @@ class KVLayerCache:
     def make_room(
         self, plan: CachePlan, context: ForwardContext, k: Tensor | None = None, v: Tensor | None = None
     ) -> None:
-        """Storage for a pass that is not the first, and what it shares with others copied. `k`, `v`: what it is for."""
+        """Grow storage for a pass after the first, and copy shared blocks. `k`, `v`: like what will be written."""
         self._write()
         cache = context.cache
         k, v = self.k if k is None else k, self.v if v is None else v
@@ -157,21 +158,21 @@ class KVLayerCache:
         self.k, self.v = grown(self.k, k, rows), grown(self.v, v, rows)
         self._copy(plan.copies)
 
-    def settle(self, rows: int, copies: tuple[Tensor, Tensor] | None) -> None:
-        """Storage for so many rows, in which all that was read is, and what is shared with others copied."""
+    def flush(self, rows: int, copies: tuple[Tensor, Tensor] | None) -> None:
+        """Write pending keys and values, grow storage to `rows`, and copy shared blocks."""
         self._write()
         if self.k is not None and self.v is not None:
             self.k, self.v = grown(self.k, self.k, rows), grown(self.v, self.v, rows)
             self._copy(copies)
 
     def _copy(self, copies: tuple[Tensor, Tensor] | None) -> None:
-        """Copies rows from and to."""
+        """Copy source rows to target rows."""
         if copies is not None and self.k is not None and self.v is not None:
             source, target = copies
             self.k, self.v = put(self.k, target, self.k[source]), put(self.v, target, self.v[source])
 
     def _write(self) -> None:
-        """Puts a first pass's keys and values into storage."""
+        """Write a first pass's pending keys and values into storage."""
         if self._waiting is None:
             return
         k, v, rows = self._waiting
@@ -181,10 +182,10 @@ class KVLayerCache:
 
 
 def grown(storage: Tensor | None, like: Tensor, rows: int) -> Tensor:
-    """Storage for at least so many rows; what it grows by is not touched before it is needed.
+    """Return storage with at least `rows` rows; the operating system maps new memory only when it is written.
 
     Raises:
-        InvalidInput: what is to be put there has another shape or precision, or lies on another device.
+        InvalidInput: the new keys or values have another shape, dtype or device.
     """
     if storage is not None and storage is not like:
         held_of, given = ((x.dtype, x.device, x.shape[1:]) for x in (storage, like))
@@ -204,7 +205,7 @@ def grown(storage: Tensor | None, like: Tensor, rows: int) -> Tensor:
 
 
 def put(storage: Tensor, rows: Tensor | slice, values: Tensor) -> Tensor:
-    """Storage with these rows; a new tensor where gradients flow into it."""
+    """Return storage with values in these rows; a new tensor where gradients are needed."""
     if torch.is_grad_enabled() and (storage.requires_grad or values.requires_grad):
         storage = storage.clone()
     storage[rows] = values
@@ -212,7 +213,7 @@ def put(storage: Tensor, rows: Tensor | slice, values: Tensor) -> Tensor:
 
 
 class StateLayerCache:
-    """One state of a fixed size for each text, zero before its first token."""
+    """Recurrent state of one layer: a slot of fixed size a sequence, zero before its first token."""
 
     def __init__(self) -> None:
         self.states: Tensor | None = None
@@ -222,11 +223,11 @@ class StateLayerCache:
 
     @property
     def size(self) -> int:
-        """Bytes of a text's state; 0 before anything was read."""
+        """Bytes of a sequence's state; 0 before the first pass."""
         return 0 if self.states is None else self.states[0].numel() * self.states.element_size()
 
     def read(self, context: ForwardContext) -> Tensor | None:
-        """The states of the pass's texts, (texts, ...); None when none has read anything."""
+        """Return the states of the pass's sequences, (sequences, ...); None if no sequence has cached tokens."""
         cache = context.cache
         assert cache is not None
         if self.states is None or not any(cache.lengths):
@@ -253,10 +254,10 @@ class StateLayerCache:
 
 
 class XLNetMemory:
-    """Keys and values of the last tokens of each text of one cache, whose texts stay as they are (XLNet's memory).
+    """Keys and values of each sequence's last tokens (XLNet's memory), for one fixed batch of sequences.
 
     Args:
-        limit: of tokens kept of a text, None for all. share: how many of a pass's tokens are kept, from its first on.
+        limit: tokens kept of a sequence; None for all. share: tokens kept of each pass, from its first on.
     """
 
     def __init__(self, limit: int | None = None, share: int | None = None) -> None:
@@ -269,7 +270,7 @@ class XLNetMemory:
         yield self
 
     def extend(self, k: Tensor, v: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, SequenceLayout]:
-        """All keys and values (rows, heads, width) that may be seen, and where each text's lie."""
+        """Cache a pass's keys and values; return all visible ones (rows, heads, width) and their layout."""
         past = self.runs or SequenceLayout.packed((0,) * len(context.runs))
         if self.k is not None and self.v is not None:
             rows = self._spliced(past, context.runs, self.k.shape[0], k.device)
@@ -285,7 +286,7 @@ class XLNetMemory:
         return torch.cat(parts).to(device)
 
     def _kept(self, runs: SequenceLayout, past: SequenceLayout) -> SequenceLayout:
-        """Where what is remembered lies within all."""
+        """Return the layout of the kept tokens within all visible ones."""
         ends = [
             begin + (length if self.share is None else min(length, held + self.share))
             for begin, length, held in zip(runs.begins, runs.lengths, past.lengths, strict=True)
@@ -303,7 +304,7 @@ class XLNetMemory:
 
 
 class HybridLayerCache:
-    """The memories of two mixers in one layer."""
+    """The caches of two mixers in one layer."""
 
     def __init__(self, first: LayerCache, second: LayerCache) -> None:
         self.first, self.second = first, second

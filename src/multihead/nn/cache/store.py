@@ -24,23 +24,23 @@ from .layer_cache import CachePlan, KVLayerCache, LayerCache, NoLayerCache, Stat
 if TYPE_CHECKING:
     from ..forward_context import EncoderOutput
 
-SLACK = BLOCK  # tokens a text has read itself and can be cut back by, however short the window
-NUMBERS = count()
+SLACK = BLOCK  # tokens before a window that stay cached, so that a sequence can be cropped by as many
+NUMBERS = count()  # of sequences
 
 
 class LengthDependent(Protocol):
-    """Positions whose keys depend on how long their text is; see `positions.RotaryByLength`."""
+    """Positions whose frequencies depend on the sequence's length; see `positions.RotaryByLength`."""
 
     variant: Callable[[int], int]
 
 
 class KVCacheManager:
-    """What every layer remembers, of all texts.
+    """The caches of all layers, for any number of sequences.
 
     Args:
-        layers: one memory a layer, as the stack's own `memories` makes them. budget: bytes for all of it.
-        like: a store that has read something, from which sizes are known; needed where there is a budget.
-        by_length: the stack's own, whose keys depend on how long a text is.
+        layers: a cache for each layer, from the stack's `memories`. budget: bytes of all caches.
+        like: a manager that has read a token, whose layers know the bytes of one; needed where there is a budget.
+        by_length: the stack's rotary positions whose frequencies depend on the sequence's length.
     """
 
     def __init__(
@@ -54,67 +54,79 @@ class KVCacheManager:
         leaves = [leaf for layer in self.layers for leaf in layer.leaves()]
         self.slots = [leaf for leaf in leaves if isinstance(leaf, StateLayerCache)]
         self.bound = [leaf for leaf in leaves if isinstance(leaf, XLNetMemory)]
-        self.whole = any(
-            isinstance(leaf, NoLayerCache) for leaf in leaves
-        )  # texts are read from their first token each time
+        # Sequences are read from their first token in each pass.
+        self.whole = any(isinstance(leaf, NoLayerCache) for leaf in leaves)
         self.budget = budget or MemoryBudget()
         self.windows = tuple({leaf.window: None for leaf in leaves if isinstance(leaf, KVLayerCache)})
         self.pools = {w: BlockPool(self.budget, like.size(w) if like else 0) for w in self.windows}
         self.slot_size = like.state_size() if like else 0
-        self.most = 0  # slots in use, at most
-        self.notes: dict[object, object] = {}  # what modules compute once for all passes, by module
+        self.most = 0  # slots that were in use at once, at most
+        self.notes: dict[object, object] = {}  # results that modules compute once for all passes, by module
         self._free_slots: list[int] = []
 
     def size(self, window: int | None) -> int:
-        """Bytes of a block of the layers with this window, as far as they have read anything."""
+        """Return the bytes of a block over all layers with this window; 0 before the first pass."""
         leaves = [leaf for layer in self.layers for leaf in layer.leaves()]
         return sum(leaf.size for leaf in leaves if isinstance(leaf, KVLayerCache) and leaf.window == window)
 
     def state_size(self) -> int:
-        """Bytes of one text's states."""
+        """Return the bytes of one sequence's recurrent states."""
         return sum(leaf.size for leaf in self.slots)
 
     @property
     def held(self) -> int:
-        """Blocks and slots that texts hold."""
+        """Blocks and slots that sequences hold."""
         return sum(pool.held for pool in self.pools.values()) + self.most - len(self._free_slots)
 
     @property
     def shares(self) -> bool:
-        """Whether texts with one beginning can share what is remembered of it."""
+        """Whether sequences with the same first tokens can share blocks."""
         return not self.slots and not self.bound and not self.whole
 
     def clear(self) -> None:
-        """Forgets all texts, none of which may be there any more; storage stays."""
+        """Forget all cached blocks, when every sequence is freed; the storage stays allocated."""
         for pool in self.pools.values():
             pool.clear()
 
+    def flush(self, sequences: Sequence[CachedSequence], device: torch.device) -> None:
+        """Write all pending keys and values into storage, with room for the next tokens of these sequences."""
+        for window, pool in self.pools.items():
+            copies = [copy for sequence in sequences for copy in sequence.tables[window].copies]
+            for sequence in sequences:
+                sequence.tables[window].copies = []
+            rows = copied_rows(copies, device)
+            for layer in self.layers:
+                for leaf in layer.leaves():
+                    if isinstance(leaf, KVLayerCache) and leaf.window == window:
+                        leaf.flush(pool.top * BLOCK, rows)
+
     def variant(self, total: int) -> tuple[int, ...]:
-        """What keys of a text of so many tokens depend on besides: only texts with the same one can share them."""
+        """Return what keys of a sequence of `total` tokens depend on besides tokens. Equal variants share blocks."""
         if not self.varies:
             return ()
         return tuple(positions.variant(total) for positions in self.by_length) + ((total,) if self.whole else ())
 
     @property
     def varies(self) -> bool:
-        """Whether what is remembered is of use to texts of some lengths alone."""
+        """Whether cached keys are valid for some sequence lengths only."""
         return self.whole or bool(self.by_length)
 
     def begin(self, seed: bytes = b"") -> CachedSequence:
-        """A text of which nothing is remembered yet; `seed` as in `CachedSequence`."""
+        """Return a sequence without cached tokens; `seed` as in `CachedSequence`."""
         return CachedSequence(self, seed)
 
     def bytes_for(self, length: int) -> int:
-        """Bytes that remembering a text of so many tokens takes; 0 where nobody counts."""
+        """Return the bytes of a sequence of `length` tokens; 0 without a budget."""
         blocks = {w: -(-length // BLOCK) if w is None else -(-min(length, w + 2 * SLACK) // BLOCK) for w in self.pools}
         return sum(pool.size * blocks[window] for window, pool in self.pools.items()) + self.slot_size
 
     @property
     def room(self) -> float:
-        """Bytes that are free, or kept only for texts to come."""
+        """Bytes that are free, or hold blocks that no sequence uses."""
         return self.budget.free + sum(pool.size * pool.idle for pool in self.pools.values())
 
     def take_slot(self) -> int:
+        """Allocate the slot of a sequence's recurrent states."""
         self.budget.used += self.slot_size
         if self._free_slots:
             return self._free_slots.pop()
@@ -127,30 +139,32 @@ class KVCacheManager:
 
 
 class CachedSequence:
-    """Where what is remembered of one text lies.
+    """The block tables and the cached length of one sequence.
 
     Args:
-        seed: what else than its tokens decides what is remembered; only texts with the same one share blocks.
+        seed: what beside tokens decides keys and values; only sequences with the same one share blocks.
     """
 
     def __init__(self, store: KVCacheManager, seed: bytes = b"") -> None:
         self.store, self.number, self.seed = store, next(NUMBERS), seed
-        self.length = 0  # tokens that are remembered
-        self.total = 0  # tokens that there are, for which keys are turned; 0 for those that are read so far
+        self.length = 0  # tokens in the cache
+        self.total = 0  # tokens whose length decides rotary frequencies; 0 for the tokens of each pass
         self.variant = store.variant(0)
-        self.history: tuple[Tensor, Tensor] | None = None  # ids and positions of what a caller's own passes have read
-        self.expected = 0  # tokens that it is likely to grow to
+        self.history: tuple[Tensor, Tensor] | None = (
+            None  # ids and positions of all tokens, where a caller runs passes itself
+        )
+        self.expected = 0  # tokens that the sequence may grow to
         self.tables = {window: BlockTable() for window in store.windows}
         self.slot = store.take_slot() if store.slots else None
-        self.names = [self._beginning]  # of the beginnings that end with a full block
+        self.names = [self._beginning]  # hashes of the prefixes that end with a full block
 
     @property
     def _beginning(self) -> bytes:
-        """The name of no block at all: what blocks are remembered of besides tokens."""
+        """The hash of the empty prefix."""
         return self.seed + repr(self.variant).encode() if self.variant else self.seed
 
     def fork(self) -> CachedSequence:
-        """Another text with the same tokens so far."""
+        """Return another sequence with the same cached tokens, which shares all blocks."""
         other = CachedSequence(self.store, self.seed)
         other.length, other.expected, other.names = self.length, self.expected, list(self.names)
         other.total, other.variant, other.history = self.total, self.variant, self.history
@@ -164,7 +178,7 @@ class CachedSequence:
         return other
 
     def free(self) -> None:
-        """Lets all go."""
+        """Release all blocks of the sequence."""
         for window, table in self.tables.items():
             pool = self.store.pools[window]
             for block in table.blocks:
@@ -177,13 +191,13 @@ class CachedSequence:
         self.length, self.slot, self.names, self.history = 0, None, self.names[:1], None
 
     def keeps(self, total: int) -> bool:
-        """Whether what is remembered is of use to a text of so many tokens."""
+        """Return whether cached keys are valid for a sequence of `total` tokens."""
         return self.variant == self.store.variant(total)
 
     def turn(self, total: int) -> None:
-        """Says how many tokens there are, before any of those that are not remembered is read.
+        """Set the sequence's length before its uncached tokens are read.
 
-        Forgets all where keys were turned for another length.
+        All blocks are released where cached keys have the rotary frequencies of another length.
         """
         self.total = total
         if self.keeps(total):
@@ -195,10 +209,10 @@ class CachedSequence:
         self.names = [self._beginning]
 
     def crop(self, length: int) -> None:
-        """Forgets all tokens after the first `length`.
+        """Drop all tokens after the first `length`.
 
         Raises:
-            InvalidInput: what those tokens need is no longer there.
+            InvalidInput: a window or a recurrence has dropped what the kept tokens need.
         """
         if length >= self.length:
             return
@@ -218,15 +232,15 @@ class CachedSequence:
             self.history = ids[:length], positions[:length]
 
     def prepare(self, new: int) -> None:
-        """Takes blocks for `new` tokens more; those that others read are copied in the next pass.
+        """Allocate blocks for `new` more tokens. A shared last block is copied in the next pass (copy on write).
 
         Raises:
-            MemoryFull: no block is free; what was taken stays taken.
+            MemoryFull: no block is free; blocks allocated before stay with the sequence.
         """
         index, last = self.length // BLOCK, (self.length + new - 1) // BLOCK
         for window, table in self.tables.items():
             if index == last < len(table.blocks) and not self.store.pools[window].shared(table.blocks[index]):  # type: ignore[arg-type]
-                continue  # the usual case, and a hot one
+                continue  # the usual case of a decode step, which must be fast
             self._prepare(window, table, new)
 
     def _prepare(self, window: int | None, table: BlockTable, new: int) -> None:
@@ -245,12 +259,12 @@ class CachedSequence:
                 table.append(pool.take(self.number, before, expected // BLOCK - index))
 
     def advance(self, new: int) -> None:
-        """Notes that every layer has read `new` tokens more; lets go what no later token sees."""
+        """Count `new` tokens that all layers have cached; release blocks that are out of every later window."""
         self.length += new
         for window, table in self.tables.items():
             if window is None:
                 continue
-            first = self.length + 1 - window - SLACK  # place that may still be seen
+            first = self.length + 1 - window - SLACK  # first position that a later token may see
             while (table.gone + 1) * BLOCK <= first:
                 block, table.blocks[table.gone] = table.blocks[table.gone], None
                 if block is not None:
@@ -258,7 +272,7 @@ class CachedSequence:
                 table.gone += 1
 
     def publish(self, tokens: Sequence[int]) -> None:
-        """Names full blocks, so that texts with the same tokens find them. `tokens`: of the text, as far as known."""
+        """Publish full blocks under the hashes of their prefixes, for other sequences. `tokens`: all tokens."""
         if not self.store.shares:
             return
         for index in range(len(self.names) - 1, min(self.length, len(tokens)) // BLOCK):
@@ -269,7 +283,7 @@ class CachedSequence:
                     self.store.pools[window].name(block, self.names[-1])
 
     def adopt(self, tokens: Sequence[int]) -> None:
-        """Remembers, of a text that has read nothing, what others have read of the same first tokens."""
+        """Share published blocks of the longest common prefix; for a sequence without cached tokens."""
         if self.length or not self.store.shares:
             return
         names, full = [self.names[0]], max(len(tokens) - 1, 0) // BLOCK
@@ -292,19 +306,22 @@ class CachedSequence:
         self.length, self.names = length * BLOCK, names[: length + 1]
 
     def _unseen(self, window: int | None, blocks: int) -> int:
-        """Leading blocks of so many that no later token sees."""
+        """Return how many of the first `blocks` are out of the window of every later token."""
         return 0 if window is None else max(blocks * BLOCK + 1 - window, 0) // BLOCK
 
     def _covered(self, window: int | None, names: list[bytes], blocks: int) -> bool:
-        pool, first = self.store.pools[window], min(self._unseen(window, blocks), blocks - 1)  # somebody has read it
+        pool, first = (
+            self.store.pools[window],
+            min(self._unseen(window, blocks), blocks - 1),
+        )  # the last block must exist in any case
         return all(pool.find(names[i + 1]) is not None for i in range(first, blocks))
 
 
 class BatchCache:
-    """The texts of a pass.
+    """The sequences of a pass.
 
     Args:
-        texts: in the order of the pass. encoded: the source that a decoder's cross-attention reads, one a text.
+        texts: in the order of the pass. encoder_output: sources of a decoder's cross-attention, one a sequence.
     """
 
     def __init__(
@@ -320,7 +337,7 @@ class BatchCache:
         encoder_output: EncoderOutput | None = None,
         by_length: Sequence[LengthDependent] = (),
     ) -> BatchCache:
-        """A cache with a store of its own, for texts of which nothing is remembered."""
+        """Return an empty cache for `texts` sequences, with a manager of its own."""
         store = KVCacheManager(layers, by_length=by_length)
         return cls(store, [store.begin() for _ in range(texts)], encoder_output)
 
@@ -334,33 +351,33 @@ class BatchCache:
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """Tokens of each text that are remembered."""
+        """Cached tokens of each sequence."""
         return tuple(text.length for text in self.texts)
 
     def get_seq_length(self) -> int:
-        """Tokens of the longest remembered text."""
+        """Return the cached tokens of the longest sequence."""
         return max(self.lengths, default=0)
 
     def expect(self, lengths: Sequence[int]) -> None:
-        """Says what the texts are likely to grow to, so that each one's blocks can follow one another."""
+        """Set the lengths that sequences may grow to, so that each one's blocks can be contiguous."""
         for text, length in zip(self.texts, lengths, strict=True):
             text.expected = length
 
     def advance(self, runs: SequenceLayout) -> None:
-        """Notes that a pass over `runs` has been remembered by every layer."""
+        """Count the tokens of a pass over `runs`, which all layers have cached."""
         for text, new in zip(self.texts, runs.lengths, strict=True):
             text.advance(new)
 
     def totals(self, runs: SequenceLayout) -> tuple[int, ...]:
-        """Tokens that each text has after a pass over `runs`, or that are known to come."""
+        """Return each sequence's length after a pass over `runs`, or the length set by `turn`."""
         return tuple(text.total or text.length + new for text, new in zip(self.texts, runs.lengths, strict=True))
 
     def places(self, runs: SequenceLayout, device: torch.device) -> Tensor:
-        """(tokens,): each token's place in its own text."""
+        """Return each token's position in its own sequence, (tokens,)."""
         return positions_in_sequences(runs, device, self.lengths)
 
     def plan(self, runs: SequenceLayout, window: int | None, device: torch.device) -> CachePlan:
-        """Where a pass's keys and values go in the layers with this window, and where all that it sees lie."""
+        """Return the slots that a pass writes and reads in layers with this window."""
         fresh = not any(self.lengths)
         for text, new in zip(self.texts, runs.lengths, strict=True):
             text.prepare(new)
@@ -378,14 +395,14 @@ class BatchCache:
         )  # fmt: skip
 
     def slots(self, device: torch.device) -> Tensor | slice:
-        """Where the texts' states are."""
+        """Return the slots of the sequences' recurrent states."""
         numbers = [text.slot or 0 for text in self.texts]
         if numbers == list(range(len(numbers))):
             return slice(0, len(numbers))
         return torch.tensor(numbers, device=device)
 
     def select(self, texts: Tensor) -> None:
-        """Keeps these texts (indices), in this order; a text may be named twice. Nothing is moved."""
+        """Reorder the sequences by indices (n,); an index may occur several times. No keys or values move."""
         chosen = texts.tolist()
         kept = [self.texts[i].fork() if i in chosen[:place] else self.texts[i] for place, i in enumerate(chosen)]
         for i, text in enumerate(self.texts):
@@ -398,7 +415,7 @@ class BatchCache:
         self.texts = kept
 
     def crop(self, length: int) -> None:
-        """Forgets what came after the first `length` tokens of every text. Raises InvalidInput where it cannot."""
+        """Drop all tokens after the first `length` of every sequence. Raises InvalidInput where that is impossible."""
         if self.store.bound:
             raise InvalidInput("A memory of the last tokens alone cannot be cut back.")
         for text in self.texts:
