@@ -60,7 +60,7 @@ def test_what_the_reference_leaves_unread_is_left_unread(case, end, pattern, tmp
         pytest.skip("this config's model has the tensor")
     save_file({**stored, name: torch.zeros(1)}, tmp_path / "model.safetensors", {"format": "pt"})
     kind: Any = getattr(multihead, case.family + end)
-    assert kind.from_pretrained(tmp_path).drawn == ()
+    assert kind.from_pretrained(tmp_path).new_weights == ()
 
 
 def ids() -> torch.Tensor:
@@ -147,7 +147,7 @@ def test_a_stored_table_of_computed_positions_is_compared_with_them(name, end, t
     kind: Any = getattr(multihead, case.family + end)
     half = {name: table.half().float() for name, table in tables.items()}
     save_file({**stored, **half}, tmp_path / "model.safetensors", {"format": "pt"})
-    assert kind.from_pretrained(tmp_path).drawn == ()
+    assert kind.from_pretrained(tmp_path).new_weights == ()
     moved = {name: table.roll(1, 0).contiguous() for name, table in tables.items()}
     save_file({**stored, **moved}, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(multihead.errors.UnsupportedConfig, match=r"embed_positions\.weight is a table of its own"):

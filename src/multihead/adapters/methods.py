@@ -28,14 +28,14 @@ class AdapterMixin(nn.Module):
     """
 
     name_or_path: str
-    drawn: tuple[str, ...]  # stored names of the parameters that a checkpoint lacked
+    new_weights: tuple[str, ...]  # stored names of the parameters that a checkpoint lacked
     resized: bool  # True if the vocabulary is not the checkpoint's
     adapters: state.Adapters | None
     merged: tuple[str, ...]  # sources of adapters that were merged into the weights
 
     def __init__(self) -> None:
         super().__init__()
-        self.name_or_path, self.drawn, self.adapters = "", (), None
+        self.name_or_path, self.new_weights, self.adapters = "", (), None
         self.resized, self.merged = False, ()
 
     @property

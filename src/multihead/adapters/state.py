@@ -135,7 +135,7 @@ def with_head_modules(model: Any, config: LoraConfig, keys: KeyMap, prefix: str,
     for name in asked if strict else ():
         if not saved_parameters(model, keys, prefix, [name]):
             raise unknown_module(model, name, keys, prefix)
-    fresh = [key.rpartition(".")[0] for key in model.drawn] if strict else []
+    fresh = [key.rpartition(".")[0] for key in model.new_weights] if strict else []
     heads = list(config.head_modules)
     if strict and heads and not saved_parameters(model, keys, prefix, heads):  # a family whose head has other names
         paths = [path for path, *_ in parameter_owners(model) if path.startswith("head.")]
@@ -290,7 +290,7 @@ def merge_adapters(model: Any, dequantize: bool) -> None:
             path, _, leaf = key.replace("/", ".").rpartition(".")
             known.originals[key] = nn.Parameter(model.get_submodule(path)._parameters[leaf].detach())
         if known.originals:
-            model.drawn = ()  # a new head is trained now
+            model.new_weights = ()  # a new head is trained now
         for name in list(known.configs):
             remove_adapter(model, name)
         dequantize_model(model)

@@ -167,7 +167,7 @@ def encode_source(
         if states is not None and given is not None and given.shape != states[0].shape[:2]:
             raise InvalidInput(f"encoder_outputs is {tuple(states[0].shape)}, its ids or mask {tuple(given.shape)}.")
     with torch.inference_mode():
-        encoder_output, layout, shown = model.source(
+        encoder_output, layout, shown = model.encode_source(
             ids, None, mask, states, bool(config.output_hidden_states), bool(config.output_attentions), own
         )
     if states is not None and ids is not None:

@@ -268,7 +268,7 @@ class Head:
     optional: bool = False
 
 
-def carrying(head: Head, part: nn.Module, rows: Mapping[str, str | Source]) -> Head:
+def attach_unused(head: Head, part: nn.Module, rows: Mapping[str, str | Source]) -> Head:
     """Return the head with a part that checkpoints store and no forward pass uses (a pooler beside an MLM head).
 
     It is loaded and saved, and left out where a checkpoint has none.

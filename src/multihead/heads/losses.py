@@ -39,7 +39,7 @@ def texts(logits: Tensor, labels: Tensor, config: Config) -> Tensor:
 
     Regression, one label, or several, after `config.problem_type`; guessed from the labels where that is None.
     """
-    kind = config.problem_type or guessed(labels, config.num_labels)
+    kind = config.problem_type or guess_problem_type(labels, config.num_labels)
     labels = labels.to(logits.device)
     if kind == "regression":
         return F.mse_loss(logits.reshape(labels.shape).float(), labels.float())
@@ -65,7 +65,7 @@ def _inside(labels: Tensor, length: int) -> Tensor:
     return labels.reshape(-1).clamp(0, length)
 
 
-def guessed(labels: Tensor, count: int) -> str:
+def guess_problem_type(labels: Tensor, count: int) -> str:
     """Return the `problem_type` that the labels imply."""
     if count == 1:
         return "regression"

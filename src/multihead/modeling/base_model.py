@@ -35,8 +35,8 @@ from ..nn.weights import initialize
 from ..runtime.prepare import prepare
 from ..runtime.select_runner import check_name, default_name
 from .model_methods import ModelMethodsMixin
-from .pack_inputs import Batch, batch, whole
-from .recompute_cache import through
+from .pack_inputs import PackedInputs, pack_inputs, to_int64
+from .recompute_cache import run_with_cache
 from .unpack_outputs import PackedOutput, pack_token_lists, pad_attentions, select_columns
 
 M = TypeVar("M", bound="BaseModel")
@@ -181,7 +181,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         ids, mask, segments, positions, vectors = given
         if segments is not None and not self.backbone.typed:
             raise InvalidInput(f"{type(self).__name__} has no token types; leave token_type_ids out.")
-        read = batch(
+        read = pack_inputs(
             ids,
             vectors,
             mask,
@@ -191,31 +191,33 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
             device=self.device,
         )
         memory = past_key_values
-        if memory is None and (self._caches if use_cache is None else use_cache):
-            memory = self.remember(len(read.layout.runs))
+        if memory is None and (self._returns_cache if use_cache is None else use_cache):
+            memory = self.new_cache(len(read.layout.runs))
         capture = self._capture(output_hidden_states, output_attentions)
-        hidden, context = self._run(self.backbone, read, memory, capture, self._own(own, read.layout))
+        hidden, context = self._run(self.backbone, read, memory, capture, self._pack_extra_inputs(own, read.layout))
         seen = self.backbone.filled(read.layout, context)
         if isinstance(logits_to_keep, Tensor) or logits_to_keep:
             hidden, context, seen = select_columns(hidden, context, seen, logits_to_keep)
-        fields = self._finish(hidden, context, seen, known)
-        fields = {**fields, **self._shown(capture, read.layout, memory, "hidden_states", "attentions")}
-        return self._answer({"last_hidden_state": seen.unpack(hidden)} if self._bare else {}, fields, return_dict)
+        fields = self._postprocess(hidden, context, seen, known)
+        fields = {**fields, **self._output_fields(capture, read.layout, memory, "hidden_states", "attentions")}
+        return self._make_output(
+            {"last_hidden_state": seen.unpack(hidden)} if self._is_headless else {}, fields, return_dict
+        )
 
     @property
-    def _caches(self) -> bool:
+    def _returns_cache(self) -> bool:
         """True if `forward` returns a KV cache by default, as the reference's decoders do."""
-        if not self._wanted("use_cache", None, True) or (self.training and self.is_gradient_checkpointing):
+        if not self._option("use_cache", None, True) or (self.training and self.is_gradient_checkpointing):
             return False
         if self.head_suffix in ("ForCausalLM", "LMHeadModel", "MTModel"):
             return True
-        return self.backbone.remembers and (self._bare or not self.backbone.causal)
+        return self.backbone.remembers and (self._is_headless or not self.backbone.causal)
 
     @property
-    def _bare(self) -> bool:
+    def _is_headless(self) -> bool:
         return self.head_type.output is HiddenOutput
 
-    def remember(self, texts: int, encoder_output: EncoderOutput | None = None) -> BatchCache:
+    def new_cache(self, texts: int, encoder_output: EncoderOutput | None = None) -> BatchCache:
         """Return an empty cache for this many sequences."""
         return BatchCache.of(self.backbone.memories(), texts, encoder_output, self.backbone.by_length)
 
@@ -273,9 +275,9 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
             positions_in_sequences(runs, self.device), runs, segments=types, ids=ids, attend=self.attend
         )
         hidden = self.backbone(self.backbone.embed.look_up(ids), context)
-        return self.scored(hidden, context, at)
+        return self.apply_head(hidden, context, at)
 
-    def scored(self, hidden: Tensor, context: ForwardContext, at: Sequence[int] | None) -> PackedOutput:
+    def apply_head(self, hidden: Tensor, context: ForwardContext, at: Sequence[int] | None) -> PackedOutput:
         """Apply the head to last hidden states (tokens, width); see `run`."""
         scores: Any = None
         if at is not None:
@@ -284,7 +286,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
             scores = self.head(hidden, context)
         return PackedOutput(hidden, scores, context.runs)
 
-    def _own(self, given: Mapping[str, Tensor | None], layout: Layout) -> dict[str, Any]:
+    def _pack_extra_inputs(self, given: Mapping[str, Tensor | None], layout: Layout) -> dict[str, Any]:
         """Pack the family's own inputs."""
         packs = self.architecture.inputs
         return {name: packs[name](x.to(self.device), layout) for name, x in given.items() if x is not None}
@@ -292,7 +294,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
     def _run(
         self,
         stack: Any,
-        read: Batch,
+        read: PackedInputs,
         memory: BatchCache | None,
         capture: OutputCapture,
         extra_inputs: Mapping[str, Any] = MappingProxyType({}),
@@ -302,11 +304,11 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
             encoder_output=None if memory is None else memory.encoder_output, cache=memory, attend=self.attend,
             capture=capture, custom_positions=read.custom_positions,
         )  # fmt: skip
-        return through(stack, read, context), context
+        return run_with_cache(stack, read, context), context
 
     def _capture(self, hidden: bool | None, attentions: bool | None) -> OutputCapture:
-        hidden = self._wanted("output_hidden_states", hidden)
-        attentions = self._wanted("output_attentions", attentions)
+        hidden = self._option("output_hidden_states", hidden)
+        attentions = self._option("output_attentions", attentions)
         return OutputCapture([] if hidden else None, [] if attentions else None, [] if attentions else None)
 
     def _labels(self, given: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
@@ -315,16 +317,16 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
             names = (*self.head_type.labels, *self.architecture.inputs)
             takes = f"; beside the usual inputs it takes {', '.join(names)}" if names else ""
             raise TypeError(f"{type(self).__name__} takes no {', '.join(wrong)}{takes}.")
-        return {name: whole(x.to(self.device)) for name, x in given.items() if x is not None}
+        return {name: to_int64(x.to(self.device)) for name, x in given.items() if x is not None}
 
-    def _finish(
+    def _postprocess(
         self, hidden: Tensor, context: ForwardContext, layout: Layout, labels: Mapping[str, Tensor]
     ) -> dict[str, Any]:
         if self.head is None:
             return {}
         return self.head_type.postprocess(self.head(hidden, context), layout, labels, self.config)
 
-    def _shown(
+    def _output_fields(
         self, capture: OutputCapture, layout: Layout, memory: BatchCache | None, hidden: str, attentions: str
     ) -> dict[str, Any]:
         """Return the output fields that a caller asked for, padded."""
@@ -337,12 +339,12 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
             shown[attentions] = tuple(pad_attentions(x, layout) for x in capture.attentions)
         return shown
 
-    def _answer(self, states: dict[str, Any], fields: dict[str, Any], return_dict: bool | None) -> Any:
+    def _make_output(self, states: dict[str, Any], fields: dict[str, Any], return_dict: bool | None) -> Any:
         names = {**states, **fields}
-        if self._bare:
+        if self._is_headless:
             names["advice"] = self._advice()
         output = self._output_class()(**names)
-        return output if self._wanted("return_dict", return_dict, True) else output.to_tuple()
+        return output if self._option("return_dict", return_dict, True) else output.to_tuple()
 
     def _output_class(self) -> Callable[..., Output]:
         return self.head_type.output

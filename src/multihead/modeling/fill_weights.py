@@ -56,25 +56,25 @@ def fill(
         keys = join_head(
             layout, {} if any(k.startswith("/") for k in layout.rows) else model._head.rows if model._head else {}
         )
-    leave_out(model, keys, checkpoint.tensors)
+    drop_absent_parts(model, keys, checkpoint.tensors)
     if ignore is not None:
         keys = replace(keys, ignored=(*keys.ignored, ignore))
-    drawn: list[str] = []
+    initialized: list[str] = []
     whole = type(model).__name__ in (model.config.architectures or []) and not reshape
 
-    def draw(path: str, owner: nn.Module, leaf: str, parameter: Tensor) -> bool:
+    def initialize_missing(path: str, owner: nn.Module, leaf: str, parameter: Tensor) -> bool:
         if path.partition(".")[0] in keys.own and not whole:
             owner._parameters[leaf] = nn.Parameter(parameter.to(device, dtype), requires_grad=parameter.requires_grad)
-            drawn.append(path)
+            initialized.append(path)
             return True
         if not (path.startswith("head.") and not whole) and not (new and re.search(new, path)):
             return False
-        refuse_huge(path, parameter, checkpoint)
+        check_size(path, parameter, checkpoint)
         value = torch.empty(parameter.shape, dtype=dtype or torch.float32, device=device)
         initialize_parameter(owner, leaf, value, getattr(model.config, "initializer_range", 0.02))
         owner._parameters[leaf] = nn.Parameter(value)
         where = model.keys.locate(path, model.keys.prefix)
-        drawn.extend(where[1] if where else [path])
+        initialized.extend(where[1] if where else [path])
         return True
 
     try:
@@ -85,16 +85,16 @@ def fill(
                 source=checkpoint.source,
                 dtype=dtype,
                 device=device,
-                initialize=draw,
+                initialize=initialize_missing,
                 known=lambda: other_heads(model, keys),
             )
     except CheckpointMismatch as error:
-        raise advised(error, reshape) from None
+        raise add_advice(error, reshape) from None
     if even and dtype is None:
-        alike(model)
-    model.drawn = tuple(sorted(drawn))
-    if drawn:
-        warn_of_new(model, f"{checkpoint.source} has")
+        unify_dtypes(model)
+    model.new_weights = tuple(sorted(initialized))
+    if initialized:
+        warn_new_weights(model, f"{checkpoint.source} has")
 
 
 def check_pattern(pattern: str | None) -> None:
@@ -105,15 +105,15 @@ def check_pattern(pattern: str | None) -> None:
         raise UnsupportedOption(f"{pattern!r} is no regular expression: {error}.") from error
 
 
-def warn_of_new(model: BaseModel, source: str) -> None:
+def warn_new_weights(model: BaseModel, source: str) -> None:
     """Warn of the weights that `source` lacks."""
-    names = ", ".join(model.drawn)
+    names = ", ".join(model.new_weights)
     warn(
         f"{type(model).__name__}: {source} no weights for {names}; they were drawn anew and need training.", NewWeights
     )
 
 
-def advised(error: CheckpointMismatch, reshape: bool) -> CheckpointMismatch:
+def add_advice(error: CheckpointMismatch, reshape: bool) -> CheckpointMismatch:
     """Return the error with advice, where only a head or only unused tensors do not fit."""
     advice = ""
     if not reshape and error.misshapen and all(name.startswith("head.") for name in error.misshapen):
@@ -130,15 +130,15 @@ def advised(error: CheckpointMismatch, reshape: bool) -> CheckpointMismatch:
     )
 
 
-def leave_out(model: BaseModel, keys: KeyMap, stored: Mapping[str, Tensor]) -> None:
+def drop_absent_parts(model: BaseModel, keys: KeyMap, stored: Mapping[str, Tensor]) -> None:
     """Remove the optional head and the unused part of a head, where the checkpoint lacks them."""
     if model._head is not None and model._head.optional and not has_head(keys, stored):
         model.head = None
-    if not carries(model, keys, stored):
+    if not has_unused_part(model, keys, stored):
         del model.head.carried  # type: ignore[union-attr]
 
 
-def carries(model: BaseModel, keys: KeyMap, stored: Mapping[str, Tensor]) -> bool:
+def has_unused_part(model: BaseModel, keys: KeyMap, stored: Mapping[str, Tensor]) -> bool:
     """True if the checkpoint holds the head's unused part, or there is none."""
     if getattr(model.head, "carried", None) is None:
         return True
@@ -165,7 +165,7 @@ def other_heads(model: BaseModel, keys: KeyMap) -> Iterable[str]:
     return patterns
 
 
-def alike(model: BaseModel) -> None:
+def unify_dtypes(model: BaseModel) -> None:
     """Convert weights of several dtypes to the widest of them, which represents all exactly."""
     held = [row for row in parameter_owners(model) if not getattr(row[1], "widened", ())]
     kinds = {parameter.dtype for *_, parameter in held}
@@ -177,7 +177,7 @@ def alike(model: BaseModel) -> None:
             owner._parameters[leaf] = nn.Parameter(parameter.to(widest), requires_grad=parameter.requires_grad)
 
 
-def refuse_huge(path: str, parameter: Tensor, checkpoint: Checkpoint) -> None:
+def check_size(path: str, parameter: Tensor, checkpoint: Checkpoint) -> None:
     """Raise UnsupportedConfig for a missing parameter of absurd size, before it gets memory."""
     if parameter.numel() > LARGEST_DRAWN:
         raise UnsupportedConfig(

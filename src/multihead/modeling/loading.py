@@ -31,10 +31,10 @@ from ..nn.quantized_linear import quantize
 from ..runtime.prepare import decode, hidden_dtype, resolve_precision
 from ..runtime.prepared_files import load as load_prepared_weights
 from .base_model import BaseModel
-from .fill_weights import NewWeights, fill, warn_of_new
+from .fill_weights import NewWeights, fill, warn_new_weights
 from .load_request import LoadRequest
 from .model_config import read_config
-from .tied_weights import as_stored, settled
+from .tied_weights import build_as_stored, resolve_config
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -153,8 +153,8 @@ def build(opened: OpenModel) -> BuiltModel:
     """Choose the class and build a model without memory, its tables tied as far as stored tensors are equal."""
     request, checkpoint = opened.request, opened.checkpoint
     with read_errors(checkpoint.source):
-        config, tied_config = settled(opened.config, opened.stored_config, checkpoint)
-        model, fallback_names = as_stored(
+        config, tied_config = resolve_config(opened.config, opened.stored_config, checkpoint)
+        model, fallback_names = build_as_stored(
             config, lambda known: empty_model(request.choose(known), known), checkpoint, opened.dtype, tied_config
         )
     model.name_or_path = str(request.name)
@@ -249,9 +249,9 @@ def load_with_adapter(resolved: ResolvedModel) -> BaseModel:
         model = load(base_request)
     model.load_adapter(path)
     model.adapters.sources["default"] = str(request.name)  # type: ignore[union-attr]
-    model.drawn = tuple(drawn for drawn in model.drawn if not adapters.replaces_parameter(model, drawn))
-    if model.drawn:
-        warn_of_new(model, f"{path} and its base model have")
+    model.new_weights = tuple(name for name in model.new_weights if not adapters.replaces_parameter(model, name))
+    if model.new_weights:
+        warn_new_weights(model, f"{path} and its base model have")
     if request.precision is None:
         return model.eval()
     model.merge_adapters()

@@ -120,7 +120,7 @@ class ModelMethodsMixin(nn.Module):
         """Return the decoder's layers."""
         return self.backbone
 
-    def _wanted(self, name: str, given: bool | None, usual: bool = False) -> bool:
+    def _option(self, name: str, given: bool | None, usual: bool = False) -> bool:
         """Return an argument of `forward`, or its default from the config."""
         said = self.config.extra.get(name) if given is None else given
         return usual if said is None else bool(said)

@@ -13,7 +13,7 @@ from ..nn.ragged import Layout, positions_in_sequences
 
 
 @dataclass(frozen=True)
-class Batch:
+class PackedInputs:
     """Packed inputs of an encoder or a decoder.
 
     Args:
@@ -29,7 +29,7 @@ class Batch:
     custom_positions: bool = False
 
 
-def batch(
+def pack_inputs(
     ids: Tensor | None,
     vectors: Tensor | None,
     mask: Tensor | None,
@@ -39,7 +39,7 @@ def batch(
     cache: BatchCache | None = None,
     device: torch.device,
     name: str = "input_ids",
-) -> Batch:
+) -> PackedInputs:
     """Pack a padded batch.
 
     Args:
@@ -50,26 +50,28 @@ def batch(
     Raises:
         InvalidInput: shapes or dtypes that do not fit each other.
     """
-    given = _given(ids, vectors, name)
-    shape = (given.shape[0], given.shape[1])
+    tokens = _check_tokens(ids, vectors, name)
+    shape = (tokens.shape[0], tokens.shape[1])
     ids, vectors = (None if x is None else x.to(device) for x in (ids, vectors))
-    mask = None if mask is None else _mask(mask.to(device), shape, cache)
+    mask = None if mask is None else _new_mask(mask.to(device), shape, cache)
     layout = Layout.of(mask, shape)
     if mask is not None and layout.rows is not None:
-        _unbroken(mask.bool())
+        _check_contiguous(mask.bool())
     past = cache.lengths if cache is not None else None
     if past is not None and len(past) != shape[0]:
         raise InvalidInput(f"past_key_values remember {len(past)} texts; the inputs have {shape[0]}.")
     if positions is None:
         order = positions_in_sequences(layout.runs, device, past)
     else:
-        order = layout.pack(_like(positions.to(device), shape, "position_ids")).long()
-    kinds = None if segments is None else layout.pack(_like(segments.to(device), shape, "token_type_ids")).long()
+        order = layout.pack(_match_shape(positions.to(device), shape, "position_ids")).long()
+    kinds = None if segments is None else layout.pack(_match_shape(segments.to(device), shape, "token_type_ids")).long()
     packed = None if ids is None else layout.pack(ids).long()
-    return Batch(layout, packed, None if vectors is None else layout.pack(vectors), order, kinds, positions is not None)
+    return PackedInputs(
+        layout, packed, None if vectors is None else layout.pack(vectors), order, kinds, positions is not None
+    )
 
 
-def _given(ids: Tensor | None, vectors: Tensor | None, name: str) -> Tensor:
+def _check_tokens(ids: Tensor | None, vectors: Tensor | None, name: str) -> Tensor:
     if (ids is None) == (vectors is None):
         embeds = name.replace("input_ids", "inputs_embeds")
         raise InvalidInput(f"Give either {name} or {embeds}{', not both' if ids is not None else ''}.")
@@ -92,12 +94,12 @@ def _given(ids: Tensor | None, vectors: Tensor | None, name: str) -> Tensor:
     return ids
 
 
-def whole(x: Tensor) -> Tensor:
+def to_int64(x: Tensor) -> Tensor:
     """Convert integers to int64, which torch's embeddings and losses need; other tensors are returned unchanged."""
     return x if x.is_floating_point() or x.dtype == torch.bool else x.long()
 
 
-def _unbroken(real: Tensor) -> None:
+def _check_contiguous(real: Tensor) -> None:
     """Raise InvalidInput for a mask (batch, length) with padding between tokens: later tokens would move."""
     begun = real[:, :1].long().sum(-1) + (real[:, 1:] & ~real[:, :-1]).sum(-1)
     if bool((begun > 1).any()):
@@ -108,7 +110,7 @@ def _unbroken(real: Tensor) -> None:
         )
 
 
-def _like(x: Tensor, shape: tuple[int, int], name: str) -> Tensor:
+def _match_shape(x: Tensor, shape: tuple[int, int], name: str) -> Tensor:
     if x.ndim == 2 and x.shape[0] == 1:
         x = x.expand(shape[0], -1)
     if tuple(x.shape) != shape:
@@ -116,7 +118,7 @@ def _like(x: Tensor, shape: tuple[int, int], name: str) -> Tensor:
     return x
 
 
-def _mask(mask: Tensor, shape: tuple[int, int], cache: BatchCache | None) -> Tensor:
+def _new_mask(mask: Tensor, shape: tuple[int, int], cache: BatchCache | None) -> Tensor:
     """Return the part of a mask that covers the tokens of this pass."""
     if mask.ndim != 2 or mask.shape[0] != shape[0]:
         raise InvalidInput(

@@ -14,12 +14,12 @@ from ..kernels.ragged import SequenceLayout
 from ..nn.cache.store import CachedSequence
 from ..nn.forward_context import ForwardContext, OutputCapture
 from ..nn.ragged import sequence_ends
-from .pack_inputs import Batch
+from .pack_inputs import PackedInputs
 
 History = tuple[Tensor, Tensor]  # ids and positions of all that a text has read, (tokens,) each
 
 
-def through(stack: Any, read: Batch, context: ForwardContext) -> Tensor:
+def run_with_cache(stack: Any, read: PackedInputs, context: ForwardContext) -> Tensor:
     """Run a stack over packed inputs and return the last hidden states (tokens, width).
 
     Where keys depend on how long their text is (rotary scaling `longrope`, `dynamic`), a text that has grown to
@@ -36,8 +36,8 @@ def through(stack: Any, read: Batch, context: ForwardContext) -> Tensor:
     grown = tuple(text.length + count for text, count in zip(texts, new, strict=True))
     totals = sequence_ends(read.positions, context.runs) if read.custom_positions else grown
     plain = read.ids is not None and read.segments is None and not context.extra_inputs
-    ids = _parts(read.ids, context.runs) if read.ids is not None and plain else [None] * len(texts)
-    own = zip(texts, ids, _parts(read.positions, context.runs), strict=True)
+    ids = _split(read.ids, context.runs) if read.ids is not None and plain else [None] * len(texts)
+    own = zip(texts, ids, _split(read.positions, context.runs), strict=True)
     known = [_history(text, tokens, positions) for text, tokens, positions in own]
     counts = zip(texts, new, totals, strict=True)
     again = [bool(text.length and count) and not text.keeps(total) for text, count, total in counts]
@@ -52,7 +52,7 @@ def through(stack: Any, read: Batch, context: ForwardContext) -> Tensor:
         if count:
             text.turn(total)
         text.history = history
-    return _again(stack, context, again) if any(again) else stack(words, context)
+    return _recompute(stack, context, again) if any(again) else stack(words, context)
 
 
 def _history(text: CachedSequence, ids: Tensor | None, positions: Tensor) -> History | None:
@@ -63,11 +63,11 @@ def _history(text: CachedSequence, ids: Tensor | None, positions: Tensor) -> His
     return torch.cat([before[0], ids]), torch.cat([before[1], positions])
 
 
-def _again(stack: Any, context: ForwardContext, again: Sequence[bool]) -> Tensor:
+def _recompute(stack: Any, context: ForwardContext, again: Sequence[bool]) -> Tensor:
     """Run the pass with some sequences recomputed from their first token; return states of the new tokens."""
     assert context.cache is not None
     assert context.ids is not None
-    own = zip(_parts(context.ids, context.runs), _parts(context.positions, context.runs), strict=True)
+    own = zip(_split(context.ids, context.runs), _split(context.positions, context.runs), strict=True)
     parts = [
         text.history if whole and text.history is not None else part
         for text, whole, part in zip(context.cache.texts, again, own, strict=True)
@@ -90,6 +90,6 @@ def _again(stack: Any, context: ForwardContext, again: Sequence[bool]) -> Tensor
     return states.index_select(0, rows)
 
 
-def _parts(x: Tensor, runs: SequenceLayout) -> list[Tensor]:
+def _split(x: Tensor, runs: SequenceLayout) -> list[Tensor]:
     """Split x (tokens,) by sequence."""
     return [x[begin : begin + length] for begin, length in zip(runs.begins, runs.lengths, strict=True)]

@@ -35,7 +35,7 @@ def resize(model: BaseModel, words: int) -> None:
     for part, name in parts:
         parameter = part._parameters[name]
         assert parameter is not None
-        part._parameters[name] = nn.Parameter(grown(parameter.detach(), words), parameter.requires_grad)
+        part._parameters[name] = nn.Parameter(resize_rows(parameter.detach(), words), parameter.requires_grad)
         for count in ("num_embeddings", "out_features"):
             if hasattr(part, count):
                 setattr(part, count, words)
@@ -45,7 +45,7 @@ def resize(model: BaseModel, words: int) -> None:
             model.config.__dict__[entry] = words  # layers and entry change together, here alone
 
 
-def grown(rows: Tensor, count: int) -> Tensor:
+def resize_rows(rows: Tensor, count: int) -> Tensor:
     """Return the first `count` rows; rows past the last are the mean of all."""
     if count <= len(rows):
         return rows[:count].clone()

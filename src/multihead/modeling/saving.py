@@ -51,10 +51,10 @@ def save(
     if asked := [name for name, value in options.items() if value is not None]:
         raise UnsupportedOption(f"save_pretrained has no option {asked[0]!r}.")
     if is_main_process:
-        write(model if state_dict is None else holding(model, state_dict), folder, shard_bytes(max_shard_size))
+        write(model if state_dict is None else with_weights(model, state_dict), folder, shard_bytes(max_shard_size))
 
 
-def holding(model: BaseModel, weights: Mapping[str, Tensor]) -> BaseModel:
+def with_weights(model: BaseModel, weights: Mapping[str, Tensor]) -> BaseModel:
     """Return a model like another with these weights. Raises InvalidInput where names or shapes differ."""
     if model.adapters is not None or model.prepared or model.own_parts:
         raise UnsupportedOption("state_dict is for a model without adapters or parts of its own that is not prepared.")

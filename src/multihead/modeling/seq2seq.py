@@ -17,18 +17,18 @@ from ..nn.forward_context import EncoderOutput, ForwardContext, OutputCapture
 from ..nn.ragged import Layout, positions_in_sequences
 from ..nn.stack import EncoderDecoder
 from .load_pair import ChooseClass, load_pair
-from .pack_inputs import batch
+from .pack_inputs import pack_inputs
 from .pretrained import PreTrainedModel
 from .unpack_outputs import PackedOutput, pack_token_lists, pad_attentions
 
 
-class Source(nn.Module):
+class EncoderModule(nn.Module):
     """The encoder of an encoder-decoder as a module of its own; `layers` are the model's."""
 
     def __init__(self, model: SequenceToSequence) -> None:
         super().__init__()
         self.layers = model.backbone.encoder
-        self._read = model.read_source
+        self._read = model.forward_encoder
 
     def forward(self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **more: Any) -> Any:
         """Return the encoder's hidden states; arguments as in the model's `forward`."""
@@ -73,19 +73,19 @@ class SequenceToSequence(PreTrainedModel):
         own = {name: x for name, x in more.items() if name in self.architecture.inputs}
         known = self._labels({name: x for name, x in more.items() if name not in own})
         if decoder_input_ids is None and decoder_inputs_embeds is None:
-            decoder_input_ids, decoder_attention_mask = self._target(
+            decoder_input_ids, decoder_attention_mask = self._decoder_inputs(
                 known.get("labels"), input_ids, attention_mask, decoder_attention_mask
             )
         capture = self._capture(output_hidden_states, output_attentions)
         shown: dict[str, Any] = {}
         if past_key_values is None or past_key_values.encoder_output is None:
-            encoder_output, source, shown = self.source(
+            encoder_output, source, shown = self.encode_source(
                 input_ids, inputs_embeds, attention_mask, encoder_outputs, output_hidden_states, output_attentions, own
             )
-            memory = self.remember(len(encoder_output.runs), encoder_output)
+            memory = self.new_cache(len(encoder_output.runs), encoder_output)
         else:
             memory, source = past_key_values, None
-        read = batch(
+        read = pack_inputs(
             decoder_input_ids,
             decoder_inputs_embeds,
             decoder_attention_mask,
@@ -94,17 +94,17 @@ class SequenceToSequence(PreTrainedModel):
             name="decoder_input_ids",
         )
         hidden, context = self._run(self.backbone, read, memory, capture)
-        fields = self._finish(hidden, context, read.layout, known)
-        kept_memory = memory if self._wanted("use_cache", use_cache, True) and "labels" not in known else None
-        shown |= self._shown(capture, read.layout, memory, "decoder_hidden_states", "decoder_attentions")
+        fields = self._postprocess(hidden, context, read.layout, known)
+        kept_memory = memory if self._option("use_cache", use_cache, True) and "labels" not in known else None
+        shown |= self._output_fields(capture, read.layout, memory, "decoder_hidden_states", "decoder_attentions")
         shown["past_key_values"] = kept_memory
         if capture.cross_attentions is not None and memory.encoder_output is not None:
             sources = source or Layout(
                 memory.encoder_output.runs, None, (len(memory.encoder_output.runs), memory.encoder_output.runs.longest)
             )
             shown["cross_attentions"] = tuple(pad_attentions(x, read.layout, sources) for x in capture.cross_attentions)
-        states = {"last_hidden_state": read.layout.unpack(hidden)} if self._bare else {}
-        return self._answer(states, {**fields, **shown}, return_dict)
+        states = {"last_hidden_state": read.layout.unpack(hidden)} if self._is_headless else {}
+        return self._make_output(states, {**fields, **shown}, return_dict)
 
     @classmethod
     def from_encoder_decoder_pretrained(cls, encoder: Any, decoder: Any, **options: Any) -> Any:
@@ -121,9 +121,9 @@ class SequenceToSequence(PreTrainedModel):
     def word_tables(self) -> list[nn.Embedding]:
         return list(dict.fromkeys(side.embed.token for side in (self.backbone.encoder, self.backbone.decoder)))
 
-    def get_encoder(self) -> Source:
+    def get_encoder(self) -> EncoderModule:
         """Return the encoder, to be called with ids; `encoder_outputs` takes its result."""
-        return Source(self)
+        return EncoderModule(self)
 
     def get_decoder(self) -> nn.Module:
         return self.backbone.decoder
@@ -136,8 +136,10 @@ class SequenceToSequence(PreTrainedModel):
         own: Mapping[str, Tensor | None] = MappingProxyType({}),
     ) -> EncoderOutput:
         """Encode padded ids (batch, length). `own`: the family's own inputs."""
-        read = batch(ids, vectors, mask, device=self.device)
-        hidden, _ = self._run(self.backbone.encoder, read, None, OutputCapture(), self._own(own, read.layout))
+        read = pack_inputs(ids, vectors, mask, device=self.device)
+        hidden, _ = self._run(
+            self.backbone.encoder, read, None, OutputCapture(), self._pack_extra_inputs(own, read.layout)
+        )
         return self.encoder_output(hidden, read.layout.runs, read.ids)
 
     def encode_texts(self, texts: Sequence[Sequence[int]]) -> EncoderOutput:
@@ -169,9 +171,9 @@ class SequenceToSequence(PreTrainedModel):
             attend=self.attend,
         )
         hidden = self.backbone(self.backbone.embed.look_up(ids), context)
-        return self.scored(hidden, context, at)
+        return self.apply_head(hidden, context, at)
 
-    def read_source(
+    def forward_encoder(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -186,11 +188,11 @@ class SequenceToSequence(PreTrainedModel):
         if wrong:
             raise TypeError(f"The encoder of {type(self).__name__} takes no {', '.join(wrong)}.")
         shows = (output_hidden_states, output_attentions)
-        _, _, shown = self.source(input_ids, inputs_embeds, attention_mask, None, *shows, own)
+        _, _, shown = self.encode_source(input_ids, inputs_embeds, attention_mask, None, *shows, own)
         output = HiddenOutput(**{name.removeprefix("encoder_"): value for name, value in shown.items()})
-        return output if self._wanted("return_dict", return_dict, True) else output.to_tuple()
+        return output if self._option("return_dict", return_dict, True) else output.to_tuple()
 
-    def _target(
+    def _decoder_inputs(
         self, labels: Tensor | None, source: Tensor | None, mask: Tensor | None, own_mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """Return decoder_input_ids (batch, length) and their mask, made of the shifted labels or source.
@@ -201,17 +203,17 @@ class SequenceToSequence(PreTrainedModel):
         if labels is not None and self.head_type.auto == "AutoModelForSeq2SeqLM":
             if self.config.pad_token_id is None:
                 raise InvalidInput("The config names no pad_token_id to shift labels with.")
-            return self.shifted(labels.masked_fill(labels == IGNORED, self.config.pad_token_id), None), own_mask
+            return self.shift_right(labels.masked_fill(labels == IGNORED, self.config.pad_token_id), None), own_mask
         if source is None or self.head_suffix not in self.architecture.source_as_target:
             raise InvalidInput("An encoder-decoder needs decoder_input_ids, or labels to make them from.")
-        return self.shifted(source, mask), mask if own_mask is None else own_mask
+        return self.shift_right(source, mask), mask if own_mask is None else own_mask
 
-    def shifted(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+    def shift_right(self, ids: Tensor, mask: Tensor | None) -> Tensor:
         """Shift padded ids (batch, length) one position right, behind the family's first token."""
         layout = Layout.of(mask, (ids.shape[0], ids.shape[1]))
         return layout.unpack(self.architecture.shift_right(layout.pack(ids), layout.runs, self.config))
 
-    def source(
+    def encode_source(
         self,
         ids: Tensor | None,
         vectors: Tensor | None,
@@ -230,10 +232,10 @@ class SequenceToSequence(PreTrainedModel):
                 layout,
                 {"encoder_last_hidden_state": given},
             )
-        read, capture = batch(ids, vectors, mask, device=self.device), self._capture(hidden, attentions)
-        result, _ = self._run(self.backbone.encoder, read, None, capture, self._own(own, read.layout))
+        read, capture = pack_inputs(ids, vectors, mask, device=self.device), self._capture(hidden, attentions)
+        result, _ = self._run(self.backbone.encoder, read, None, capture, self._pack_extra_inputs(own, read.layout))
         shown = {"encoder_last_hidden_state": read.layout.unpack(result)}
-        shown |= self._shown(capture, read.layout, None, "encoder_hidden_states", "encoder_attentions")
+        shown |= self._output_fields(capture, read.layout, None, "encoder_hidden_states", "encoder_attentions")
         return self.encoder_output(result, read.layout.runs, read.ids), read.layout, shown
 
     def _output_class(self) -> Callable[..., Output]:

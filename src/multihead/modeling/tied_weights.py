@@ -17,14 +17,14 @@ from ..models.common.registry import architecture
 from .base_model import BaseModel
 
 
-def settled(config: Config, before: Config, checkpoint: Checkpoint) -> tuple[Config, Config | None]:
+def resolve_config(config: Config, before: Config, checkpoint: Checkpoint) -> tuple[Config, Config | None]:
     """Return the config completed from the tensors, and `before` where a user unties tables that it ties."""
     apart = before.tie_word_embeddings and not config.tie_word_embeddings
     config = architecture(config.model_type).resolve_config(config, checkpoint.tensors)
     return (config.changed(tie_word_embeddings=False), before) if apart else (config, None)
 
 
-def as_stored(
+def build_as_stored(
     config: Config,
     make: Callable[[Config], BaseModel],
     checkpoint: Checkpoint,
@@ -42,28 +42,28 @@ def as_stored(
         parted: the checkpoint's own config, which ties what a user wants apart: each table begins as a copy.
     """
     model, stored = make(config), checkpoint.tensors
-    if checkpoint.layout != "huggingface" or not (parted or _may_differ(model, stored)):
+    if checkpoint.layout != "huggingface" or not (parted or _may_be_untied(model, stored)):
         return model, ()
     looser = [make(known) for known in model.architecture.untied_configs(config)]
     for chosen in (model, *looser):
-        lost = sorted(set(_lost(chosen, looser[-1], stored, dtype))) if looser else []
+        lost = sorted(set(_conflicting(chosen, looser[-1], stored, dtype))) if looser else []
         if lost:
             continue
         if chosen is not model:
-            names = ", ".join(sorted(set(_lost(model, looser[-1], stored, dtype))))
+            names = ", ".join(sorted(set(_conflicting(model, looser[-1], stored, dtype))))
             warn(
                 f"{checkpoint.source}: the config ties {names} to other word vectors, but both are stored, with "
                 "different values: they are not tied, and a saved model says so."
             )
         shared = [] if parted is None else [make(config.changed(tie_word_embeddings=parted.tie_word_embeddings))]
-        return chosen, tuple(_elsewhere(chosen, (model, *looser, *shared), stored))
+        return chosen, tuple(_fallback_names(chosen, (model, *looser, *shared), stored))
     raise UnsupportedConfig(
         f"{checkpoint.source} stores {', '.join(lost)} beside the word vectors that the config ties them to, with "
         f"different values, and {type(config).model_type} has no model with both."
     )
 
 
-def _may_differ(model: BaseModel, stored: Mapping[str, Tensor]) -> bool:
+def _may_be_untied(model: BaseModel, stored: Mapping[str, Tensor]) -> bool:
     """True if the checkpoint holds a tensor that the model ignores, or lacks an embedding table."""
     names, where = model.keys.current_names(stored), model.keys.locations(model, stored)
     words = {id(table.weight) for table in model.word_tables()}
@@ -82,7 +82,7 @@ def _aliases(model: BaseModel, other: BaseModel) -> Iterator[tuple[str, str]]:
             continue
 
 
-def _lost(
+def _conflicting(
     model: BaseModel, loosest: BaseModel, stored: Mapping[str, Tensor], dtype: torch.dtype | None
 ) -> Iterator[str]:
     """Yield names of stored tensors that `loosest` reads and `model` wrongly takes for copies of others."""
@@ -100,7 +100,7 @@ def _lost(
                 yield names[one.keys[0]]
 
 
-def _elsewhere(
+def _fallback_names(
     model: BaseModel, variants: tuple[BaseModel, ...], stored: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, str]]:
     """Yield paths whose own stored name is missing, with the name that one of `variants` gives them."""

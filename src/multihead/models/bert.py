@@ -11,7 +11,7 @@ from torch import nn
 from ..checkpoints.key_map import KeyMap, Rows
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
-from ..heads.heads import Both, Classifier, Dense, Head, LanguageModel, Pooler, Transform, carrying, first
+from ..heads.heads import Both, Classifier, Dense, Head, LanguageModel, Pooler, Transform, attach_unused, first
 from ..nn.attention.attention import Attention, CrossAttention
 from ..nn.embeddings import Embeddings, LearnedPositions
 from ..nn.feedforward import FeedForward
@@ -195,7 +195,7 @@ def beside_pooler(make: MakeHead | None) -> MakeHead:
         assert make is not None
         dense, rows = pooling(config)
         named = {ours.removeprefix("dense."): theirs for ours, theirs in rows.items()}
-        return carrying(make(config, backbone), dense, named)
+        return attach_unused(make(config, backbone), dense, named)
 
     return made
 

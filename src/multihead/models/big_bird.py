@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.key_map import KeyMap
 from ..config import Size
-from ..heads.heads import Both, Classifier, Dense, Head, Pooler, carrying, first
+from ..heads.heads import Both, Classifier, Dense, Head, Pooler, attach_unused, first
 from ..nn.attention.attention import Attention, CrossAttention
 from ..nn.attention.sparse import BlockSparseAttention
 from ..nn.feedforward import FeedForward
@@ -145,7 +145,7 @@ def beside_pooler(make: MakeHead) -> MakeHead:
     """A head beside the pooler that its checkpoints hold, and no pass reads."""
 
     def made(config: BigBirdConfig, backbone: Stack) -> Head:
-        return carrying(make(config, backbone), Dense(config.hidden_size, "tanh"), {"linear": "pooler"})
+        return attach_unused(make(config, backbone), Dense(config.hidden_size, "tanh"), {"linear": "pooler"})
 
     return made
 

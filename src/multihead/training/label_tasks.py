@@ -54,7 +54,7 @@ class Labeled(TaskJob):
             renew(model)
         trained = config is not None and (config.architectures or model.adapters is not None)
         lost = stored is not None and (not is_nameless(stored) or (trained and len(stored) != len(labels.names)))
-        if lost and model.drawn:
+        if lost and model.new_weights:
             warn(
                 f"{name} has a head for {shown(stored or ())}, and the labels to learn are {shown(labels.names)}: its "
                 "head is drawn anew."
@@ -123,14 +123,14 @@ class Labeled(TaskJob):
 
 def renew(model: Any) -> None:
     """Draws the layer anew that gives the scores of labels, in place."""
-    drawn, count = {*model.drawn}, model.config.num_labels
+    drawn, count = {*model.new_weights}, model.config.num_labels
     for path, owner, leaf, parameter in parameter_owners(model):
         if path.startswith("head.") and len(parameter) == count and path.rpartition(".")[0].endswith(LAST):
             with torch.no_grad():
                 initialize_parameter(owner, leaf, parameter, getattr(model.config, "initializer_range", 0.02))
             where = model.keys.locate(path, model.keys.prefix)
             drawn.update(where[1] if where else [path])
-    model.drawn = tuple(sorted(drawn))
+    model.new_weights = tuple(sorted(drawn))
 
 
 def table(labels: Labels) -> dict[str, Any]:

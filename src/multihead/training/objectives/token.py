@@ -118,7 +118,7 @@ class TextLabels(Objective):
 
     def _kind(self, label: np.ndarray) -> str:
         told = self.model.config.problem_type
-        return told or means.guessed(torch.from_numpy(np.atleast_1d(label)), self.model.config.num_labels)
+        return told or means.guess_problem_type(torch.from_numpy(np.atleast_1d(label)), self.model.config.num_labels)
 
     def forward(self, batch: Sequence[Example], predict: bool = False) -> tuple[Tensor, Any]:
         hidden, context = self._states(batch)
