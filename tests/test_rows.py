@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from multihead.data_files import plain, read
+from multihead.data_files import read, read_lines
 from multihead.errors import InvalidInput, ModelNotFound
 
 
@@ -113,12 +113,12 @@ def test_a_broken_value_of_parquet_is_one_bad_row_and_no_row_comes_twice(tmp_pat
 def test_texts_of_a_file_are_whole_or_refused(tmp_path):
     path = tmp_path / "a.md"
     path.write_bytes(b"one\r\ntwo\n")
-    assert list(plain(path)) == ["one", "two"]
-    assert list(plain(path, whole=True)) == ["one\ntwo\n"]
+    assert list(read_lines(path)) == ["one", "two"]
+    assert list(read_lines(path, whole=True)) == ["one\ntwo\n"]
     path.write_bytes(b"one\ncaf\xe9\n")
     for whole in (False, True):
         with pytest.raises(InvalidInput, match=r"Line 2 of a\.md is no UTF-8: byte 0xe9 at place 4"):
-            list(plain(path, whole=whole))
+            list(read_lines(path, whole=whole))
 
 
 def test_what_is_no_file_is_named(tmp_path):

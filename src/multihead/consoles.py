@@ -1,4 +1,4 @@
-"""Where commands and training print."""
+"""Consoles and progress bars of commands and training."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
 
 class Screen(Console):
-    """A console on which text moves no cursor and changes no style: what a model, a file or a server says is text."""
+    """Console that escapes control characters, so that output of a model, file or server cannot move the cursor."""
 
     def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
-        """The pieces of something drawn, with their control characters written out."""
+        """Yield the segments of a renderable with control characters escaped."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
 
 def screen(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """A console that prints words as they are: most of them are data, whose brackets and colons mean no style."""
+    """Return a console without markup and emoji codes: most texts are data, whose brackets and colons are no style."""
     return Screen(stderr=stderr, quiet=quiet, highlight=False, markup=False, emoji=False)
 
 
 def progress(console: Console, *columns: Any, **options: Any) -> Progress:
-    """A bar that is drawn on a console while work lasts; `options` are those of rich's.
+    """Return a progress bar on a console. `options` are those of rich's Progress.
 
-    Where standard output is no terminal, what is printed meanwhile stays there: rich would print it above the bar, on
-    the bar's own console, and a pipe or a file would get nothing.
+    If standard output is no terminal, it is not redirected: rich would print it above the bar, on the bar's console,
+    and a pipe or a file would get nothing.
     """
     from rich.progress import Progress
 
-    apart = sys.stdout is None or not sys.stdout.isatty()
-    return Progress(*columns, console=console, redirect_stdout=not apart, **options)
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return Progress(*columns, console=console, redirect_stdout=is_terminal, **options)

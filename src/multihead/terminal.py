@@ -1,12 +1,12 @@
-"""What a terminal may be told: text whose control characters are written out, and whose passwords are not."""
+"""Text for terminals: control characters are escaped, passwords and tokens are masked."""
 
 from __future__ import annotations
 
 import os
 import re
 
-# Control characters but tab and newline, what turns the direction of writing, line ends that terminals do not know, and
-# halves of characters. What moves a cursor, names a window or fills a clipboard begins with one of the first.
+# Control characters but tab and newline, marks of writing direction, line separators and lone surrogates. Sequences
+# that move a cursor, name a window or fill a clipboard begin with a control character.
 UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )  # fmt: skip
@@ -16,17 +16,17 @@ SETTINGS = re.compile(r".*_PROXY|.*INDEX_URL|PIP_PROXY|PIP_FIND_LINKS|HF_ENDPOIN
 
 
 def visible(text: str) -> str:
-    r"""Text for a terminal: `\x1b` in place of an escape. Pieces of a text may be made visible one by one."""
-    return UNSAFE.sub(_written, text)
+    r"""Return text for a terminal, with `\x1b` instead of an escape character. Pieces of a text may be passed alone."""
+    return UNSAFE.sub(_escape, text)
 
 
 def json_visible(text: str) -> str:
-    r"""JSON with the same value, in which no such character stands for itself but as `\u009b`."""
+    r"""Return JSON with the same value, in which such characters are escapes like `\u009b`."""
     return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def masked(text: str) -> str:
-    """Text without the passwords of its URLs, those of proxies and indexes, and tokens of the hub."""
+    """Return text without passwords in URLs, of proxies or indexes, and without tokens of the hub."""
     for name, value in os.environ.items():
         if "@" in value and SETTINGS.fullmatch(name):
             for part in value.split():
@@ -38,10 +38,10 @@ def masked(text: str) -> str:
 
 
 def shown(text: str) -> str:
-    """A message for people: visible, without passwords."""
+    """Return a message with control characters escaped and secrets masked."""
     return visible(masked(text))
 
 
-def _written(found: re.Match[str]) -> str:
+def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"

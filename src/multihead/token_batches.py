@@ -1,4 +1,4 @@
-"""Texts as calls take them, and the batches that are made of them: by token budget, without padding."""
+"""Batches of texts by token budget, without padding."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 from .errors import InvalidInput, TextTooLong
 
-TOKENS = 4096  # tokens of one batch: enough to keep matrix units busy, little memory
+TOKENS = 4096  # of a batch on a CPU: enough to keep matrix units busy, little memory
 TOKENS_ON_GPU = 32_768
 
 
 def texts_of(inputs: Any, what: str = "text") -> tuple[list[str], bool]:
-    """The inputs as a list of strings, and whether it was a single one.
+    """Return the inputs as a list of strings, and whether the input was a single string.
 
     Raises:
-        InvalidInput: something else than a string or strings.
+        InvalidInput: anything but a string or strings.
     """
     single = isinstance(inputs, str)
     texts: list[Any] = list(inputs) if isinstance(inputs, Iterable) and not single else [inputs]
@@ -26,7 +26,7 @@ def texts_of(inputs: Any, what: str = "text") -> tuple[list[str], bool]:
 
 
 def batches(lengths: Sequence[int], budget: int = TOKENS, most: int | None = None) -> Iterator[list[int]]:
-    """Numbers of texts for each batch: alike lengths together, longest first.
+    """Yield the numbers of the texts of each batch: similar lengths together, longest first.
 
     Args:
         budget: tokens of a batch at most, unless one text alone has more. most: texts of a batch, None for any number.
@@ -44,12 +44,12 @@ def batches(lengths: Sequence[int], budget: int = TOKENS, most: int | None = Non
 
 
 def budget(device: Any) -> int:
-    """Tokens of one batch on a device (torch.device)."""
+    """Return the tokens of a batch on a device (torch.device)."""
     return TOKENS if device.type == "cpu" else TOKENS_ON_GPU
 
 
 def check_room(lengths: Sequence[int], limit: int | None) -> None:
-    """Raises TextTooLong for a text of more tokens than the model has positions."""
+    """Raise TextTooLong for a text with more tokens than the model has positions."""
     for number, length in enumerate(lengths):
         if limit is not None and length > limit:
             raise TextTooLong(

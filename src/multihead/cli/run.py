@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..consoles import screen
-from ..data_files import read, sound
+from ..data_files import read, row_or_raise
 from ..errors import InvalidInput, UnsupportedOption
 from ..files import same
 from ..pipelines.catalog import TASKS, canonical_name
@@ -202,7 +202,7 @@ def read_inputs(
         rows = read(path)
         table = next((each.name for each in task.inputs if each.takes == "table"), None)
         if table is not None and shared:
-            return [{table: list(map(sound, rows)), **shared}]
+            return [{table: list(map(row_or_raise, rows)), **shared}]
         return select_inputs(rows, name, columns, shared)
     if path is None and not texts and sys.stdin.isatty():
         raise InvalidInput("There is nothing to answer: give a text, --file, or lines on standard input (-).")
@@ -212,7 +212,7 @@ def read_inputs(
     other = next(each for each in task.inputs if each.name not in shared)
     if other.takes == "text":
         return ({**shared, other.name: text} for text in lines)
-    return [{**shared, other.name: list(map(sound, lines))}]
+    return [{**shared, other.name: list(map(row_or_raise, lines))}]
 
 
 def parse_json(text: str) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..data_files import arrow_rows, sound
+from ..data_files import arrow_rows, row_or_raise
 from ..errors import InvalidInput, ScoresNotFinite, TextTooLong, UnsupportedOption, nearest
 from ..kernels.ragged import SequenceLayout
 from ..modeling import auto
@@ -274,7 +274,7 @@ def iterate_inputs(inputs: Any) -> tuple[Iterator[Any], int | None, bool]:
         chunks = list(inputs.iterchunks()) if hasattr(inputs, "iterchunks") else [inputs]
         begins = accumulate(map(len, chunks), initial=0)
         rows = (arrow_rows(chunk, "Item {}".format, begin) for chunk, begin in zip(chunks, begins, strict=False))
-        return (sound(item) for chunk in rows for item in chunk), total, False
+        return (row_or_raise(item) for chunk in rows for item in chunk), total, False
     if hasattr(inputs, "tolist"):
         return iter(inputs.tolist()), total, False
     if not isinstance(inputs, Iterable):  # indexing may have no end of its own

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
-from ...data_files import ENDINGS, arrow, arrow_rows, compact, entries, plain, sound
+from ...data_files import ENDINGS, arrow_rows, import_parquet, numbered_rows, parquet_options, read_lines, row_or_raise
 from ...errors import InvalidInput, read_errors
 
 CHUNK = 2000  # rows that are looked at together
@@ -208,13 +208,13 @@ def of_file(path: Path, whole: bool = False) -> Part:
     """The rows of a file, kept by columns. Raises ModelNotFound, InvalidInput."""
     if path.suffix.lower() == ".parquet" and path.is_file():
         with read_errors(f"{path.name}: as Parquet it", InvalidInput):
-            return of_arrow(arrow(path).read_table(path, memory_map=True, **compact(path)), path.name)
+            return of_arrow(import_parquet(path).read_table(path, memory_map=True, **parquet_options(path)), path.name)
     if whole:
-        texts = [text for text in plain(path, whole=True) if text]
+        texts = [text for text in read_lines(path, whole=True) if text]
         return replace(of_columns({"text": texts}), name=path.name)
     numbers: list[int] = []
     columns: dict[str, list[Any]] = {}
-    for count, (line, row) in enumerate(entries(path)):
+    for count, (line, row) in enumerate(numbered_rows(path)):
         record = checked(row, f"{f'Row {count}' if line is None else f'Line {line}'} of {path.name}")
         for name in record:
             if name not in columns:
@@ -237,7 +237,7 @@ def checked(row: Any, where: str) -> Row:
 
 def of_text(path: Path) -> Part:
     """The lines of a text file of any ending."""
-    texts = list(plain(path))
+    texts = list(read_lines(path))
     return replace(of_columns({"text": texts}), name=path.name, lines=np.arange(1, len(texts) + 1))
 
 
@@ -265,7 +265,7 @@ def of_arrow(table: Any, name: str = "") -> Part:
 
     def take(start: int, stop: int) -> list[Row]:
         found = arrow_rows(table.slice(start, stop - start), where, start)
-        return [sound(row) for row in found]
+        return [row_or_raise(row) for row in found]
 
     return Part(table.num_rows, take, tuple(table.column_names), name)
 
