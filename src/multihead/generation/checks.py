@@ -1,4 +1,4 @@
-"""What cannot be generated, said before any work."""
+"""Checks of options and prompts, before any forward pass."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ USUAL: Mapping[str, Any] = {
 
 
 def check(config: GenerationConfig, tokenizer: Any) -> None:
-    """Raises InvalidInput for settings that contradict each other."""
+    """Check that settings do not contradict each other. Raises InvalidInput."""
     beams, repeats, groups = config.num_beams or 1, config.num_return_sequences or 1, config.num_beam_groups or 1
     if repeats > 1 and not config.do_sample and beams == 1:
         raise InvalidInput("num_return_sequences above 1 gives equal texts without do_sample=True or num_beams.")
@@ -40,7 +40,7 @@ def check(config: GenerationConfig, tokenizer: Any) -> None:
 
 
 def check_effect(config: GenerationConfig, asked: Mapping[str, Any], both: bool) -> None:
-    """Raises UnsupportedOption for what a caller asks for in vain; warns of it where it shapes draws alone.
+    """Check that each option of a caller has an effect. Raises UnsupportedOption; warns for options of sampling.
 
     Args:
         asked: what the caller gave by name. both: whether the model is an encoder-decoder.
@@ -69,12 +69,12 @@ def check_effect(config: GenerationConfig, asked: Mapping[str, Any], both: bool)
 
 
 def unusual(name: str, asked: Mapping[str, Any]) -> bool:
-    """Whether a caller asked for something other than the usual."""
+    """Return whether a caller set an option to another value than its default."""
     return name in asked and (name not in USUAL or asked[name] != USUAL[name])
 
 
 def check_strategies(config: GenerationConfig, extras: Extras) -> None:
-    """Raises InvalidInput where what is to be done at once cannot be."""
+    """Check that only one decoding strategy is asked for. Raises InvalidInput."""
     ways = {
         "num_beams": (config.num_beams or 1) > 1,
         "an assistant model": extras.assistant is not None,
@@ -96,7 +96,7 @@ def check_strategies(config: GenerationConfig, extras: Extras) -> None:
 
 
 def check_forward(model: Any) -> None:
-    """Raises UnsupportedOption for a model whose own `forward` was replaced or is hooked: it is not called here."""
+    """Raise UnsupportedOption if the model's own `forward` is replaced or hooked, since it is not called here."""
     if not isinstance(model, nn.Module):
         return
     own = vars(model).get("forward", type(model).forward)
@@ -111,7 +111,7 @@ def check_forward(model: Any) -> None:
 
 
 def check_prompts(prompts: Sequence[Sequence[int]], limits: Sequence[int], longest: int | None = None) -> None:
-    """Raises InvalidInput for a prompt without a token, or one that leaves no room for another.
+    """Check that each prompt has a token and leaves room for another. Raises InvalidInput.
 
     Args:
         limits: most tokens of each text in all. longest: tokens of the longest text that the model can read.
@@ -134,7 +134,7 @@ def check_prompts(prompts: Sequence[Sequence[int]], limits: Sequence[int], longe
 
 
 def check_tokens(config: GenerationConfig, vocabulary: int, prompts: Sequence[int], limits: Sequence[int]) -> None:
-    """Raises InvalidInput for tokens outside the vocabulary, and for words that must come and cannot.
+    """Check that tokens are in the vocabulary and required words can occur. Raises InvalidInput.
 
     Args:
         prompts: tokens of each. limits: most of them in all.

@@ -1,4 +1,4 @@
-"""What callers of `generate` may give, as the engine takes it."""
+"""Inputs of `generate`: prompts, masks and encoder inputs, converted to token lists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..nn.forward_context import EncoderOutput
 from ..nn.ragged import Layout
 from .config import GenerationConfig
 
-# Inputs of the reference's `generate` that are not read here -> what to do instead.
+# Inputs of transformers' `generate` that are refused here -> what to do instead.
 UNSUPPORTED_INPUTS: Mapping[str, str] = {
     "inputs_embeds": "generate reads tokens: pass input_ids.",
     "past_key_values": "What is remembered ends with each call: pass the whole text as input_ids.",
@@ -27,7 +27,7 @@ UNSUPPORTED_INPUTS: Mapping[str, str] = {
 
 
 def split_prompt(inputs: Any, input_ids: Any, mask: Any, options: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
-    """The prompt, its mask and the other options; what a tokenizer gives may come whole, as a mapping.
+    """Return the prompt, its mask and the other options; a tokenizer's output may be passed whole, as a mapping.
 
     Raises:
         InvalidInput: two prompts. UnsupportedOption: an input that is not read here.
@@ -68,7 +68,7 @@ def read_inputs(
 
 
 def tokenize_prompts(given: Any, tokenizer: Any, config: GenerationConfig) -> tuple[Tensor, Tensor]:
-    """Ids (batch, length), padded on the left, and their mask, of strings or lists. Raises InvalidInput."""
+    """Return ids (batch, length) of strings or lists, padded on the left, and their mask. Raises InvalidInput."""
     if isinstance(given, str) or (len(given) and all(isinstance(text, str) for text in given)):
         if tokenizer is None:
             raise InvalidInput("Strings need the model's tokenizer too (tokenizer=...).")
@@ -86,14 +86,14 @@ def tokenize_prompts(given: Any, tokenizer: Any, config: GenerationConfig) -> tu
 
 
 def default_prompt(config: GenerationConfig) -> list[list[int]]:
-    """The prompt where there is none: the token that texts begin with. Raises InvalidInput."""
+    """Return the prompt where none is given: the begin token. Raises InvalidInput."""
     if config.bos_token_id is None:
         raise InvalidInput("generate needs input_ids, or a config with a bos_token_id to begin with.")
     return [[config.bos_token_id]]
 
 
 def infer_mask(ids: Tensor | None, mask: Tensor | None, config: GenerationConfig) -> Tensor | None:
-    """The mask given, or one guessed from padding ids where these end no text."""
+    """Return the given mask, or one inferred from padding ids, unless the padding token is an end token."""
     if mask is not None or ids is None:
         return mask
     pad = config.pad_token_id
@@ -111,7 +111,7 @@ def strip_padding(ids: Tensor, mask: Tensor | None) -> list[list[int]]:
 def negative_prompts(
     given: Any, mask: Any, tokenizer: Any, config: GenerationConfig, prompts: int
 ) -> list[list[int]] | None:
-    """The tokens of each prompt's opposite, for guidance. Raises InvalidInput for another number of them."""
+    """Return the tokens of each negative prompt, for guidance. Raises InvalidInput for another number of them."""
     if given is None:
         return None
     ids, mask = read_inputs(given, mask, tokenizer, config, "negative_prompt_ids")
@@ -121,7 +121,7 @@ def negative_prompts(
 
 
 def decoder_prompt(config: GenerationConfig, given: Any, mask: Any, texts: int) -> tuple[Tensor, Tensor | None]:
-    """What the targets of so many sources begin with, (texts, length), and its mask: the start token and what is given.
+    """Return the decoder's prompt for `texts` sources, (texts, length), and its mask: the start token and given ids.
 
     Raises:
         InvalidInput: no start token is known, or other rows are given than there are sources.
@@ -149,10 +149,10 @@ def encode_source(
     states: Any = None,
     own: Mapping[str, Tensor | None] = MappingProxyType({}),
 ) -> tuple[EncoderOutput, dict[str, Any]]:
-    """The encoded source, and the fields of the result that show it. `own`: the family's own inputs.
+    """Encode the source; return it and the output's fields of it. `own`: the family's own inputs.
 
     Raises:
-        InvalidInput: states of other shape than their ids or mask, or without ids where rules look at them.
+        InvalidInput: states of other shape than their ids or mask, or without ids that a processor needs.
     """
     if (
         states is not None
@@ -178,7 +178,7 @@ def encode_source(
 
 
 def source_tokens(encoder_output: EncoderOutput | None, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-    """What each text is made of: its encoded source's tokens, where these are known, or its prompt."""
+    """Return the tokens of each encoded source, or of each prompt where there is none."""
     if encoder_output is None or encoder_output.ids is None:
         return [list(prompt) for prompt in prompts]
     ids, spans = encoder_output.ids.tolist(), zip(encoder_output.runs.begins, encoder_output.runs.lengths, strict=True)

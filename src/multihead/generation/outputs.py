@@ -1,4 +1,4 @@
-"""What `generate` gives with return_dict_in_generate, under the reference's names."""
+"""Output classes of `generate` with return_dict_in_generate, named as in transformers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class GenerateDecoderOnlyOutput(Output):
 
     Args:
         sequences: (texts, length), prompts included, padded on the right.
-        scores, logits: a step each, (texts, vocabulary), after and before the rules; zero for a text that has ended.
+        scores, logits: a step each, (texts, vocabulary), after and before the logits processors; zero for a sequence
+            that has ended.
         attentions: a step each, a layer each, (texts, heads, queries, keys), aligned on the right.
         hidden_states: a step each, a layer each, (texts, tokens read, width), aligned on the right.
     """
@@ -92,12 +93,12 @@ class GenerateBeamEncoderDecoderOutput(Output):
 def transition_scores(
     sequences: Tensor, scores: Sequence[Tensor], beams: Tensor | None = None, normalize: bool = False
 ) -> Tensor:
-    """The score of each new token, (texts, new tokens); 0 past a text's end.
+    """Return the score of each new token, (texts, new tokens); 0 past a text's end.
 
     Args:
         sequences: (texts, length), prompts and new tokens. scores: of each step, (rows, vocabulary).
         beams: (texts, new tokens), the row that each token was chosen in (`beam_indices`); none without beam search.
-        normalize: gives log-probabilities where scores are plain ones.
+        normalize: return log-probabilities of unnormalized scores.
 
     Raises:
         InvalidInput: no scores.
@@ -118,7 +119,7 @@ def transition_scores(
 
 
 def step_fields(jobs: Sequence[GenerationJob], rows: int, both: bool) -> dict[str, Any]:
-    """Fields that the jobs' steps fill. `rows`: of each job in every step."""
+    """Return the output's fields of the recorded steps. `rows`: sequences of a job in each step."""
     config = jobs[0].config
     steps = [[job.steps[i] if i < len(job.steps) else None for job in jobs] for i in range(count_steps(jobs))]
     fields: dict[str, Any] = {}
@@ -137,7 +138,7 @@ def step_fields(jobs: Sequence[GenerationJob], rows: int, both: bool) -> dict[st
 
 
 def beam_fields(jobs: Sequence[GenerationJob]) -> dict[str, Any]:
-    """What beam search says of its texts."""
+    """Return the output's fields of beam search."""
     best = [(number, text) for number, job in enumerate(jobs) for text in job.finished]
     size = jobs[0].config.num_beams or 1
     longest = max(len(text.beams) for _, text in best)
@@ -153,7 +154,7 @@ def count_steps(jobs: Sequence[GenerationJob]) -> int:
 
 
 def stack_rows(step: Sequence[StepRecord | None], name: str, rows: int) -> Tensor:
-    """One step's (jobs * rows, vocabulary), zero where a job had nothing to say."""
+    """Return one step's tensor (jobs * rows, vocabulary), zero for sequences that have ended."""
     like = next(getattr(one, name) for one in step if one is not None)
     out = like.new_zeros(len(step) * rows, like.shape[1])
     for number, one in enumerate(step):
@@ -163,7 +164,7 @@ def stack_rows(step: Sequence[StepRecord | None], name: str, rows: int) -> Tenso
 
 
 def stack_layers(step: Sequence[StepRecord | None], name: str, rows: int) -> tuple[Tensor, ...]:
-    """One step's tensors, a layer each, every row's own aligned on the right of zeros."""
+    """Return one step's tensors, one a layer; each row is aligned on the right and padded with zeros."""
     placed: dict[int, list[Tensor]] = {}
     for number, one in enumerate(step):
         if one is not None:
@@ -179,7 +180,7 @@ def layer_tensors(record: OutputCapture, name: str) -> list[Tensor]:
 
 
 def align_right(parts: dict[int, Tensor], rows: int) -> Tensor:
-    """(rows, ...), each part in the last places of its axes; the first axis of attentions, heads, is whole."""
+    """Return parts as one tensor (rows, ...), each aligned at the end of every axis."""
     some = next(iter(parts.values()))
     sizes = [max(part.shape[axis] for part in parts.values()) for axis in range(some.ndim)]
     out = some.new_zeros(rows, *sizes)
@@ -189,6 +190,6 @@ def align_right(parts: dict[int, Tensor], rows: int) -> Tensor:
 
 
 def pad_right(texts: Sequence[Sequence[int]], pad: int) -> Tensor:
-    """(texts, longest), padded on the right."""
+    """Return token lists as a tensor (texts, longest), padded on the right."""
     longest = max(map(len, texts), default=0)
     return torch.tensor([[*text, *[pad] * (longest - len(text))] for text in texts], dtype=torch.long)

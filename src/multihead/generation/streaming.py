@@ -1,4 +1,4 @@
-"""Text as it comes, never cut inside a character."""
+"""Streamers: text of new tokens, never cut inside a character."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Decodes(Protocol):
 
 
 class Detokenizer:
-    """Turns tokens into text as they come.
+    """Converts tokens to text incrementally.
 
     Text is held back while it ends inside a character (a replacement character at its end): bytes of one character may
     be spread over several tokens. The look-back begins with a token that has a text, so that a skipped one hides no
@@ -33,16 +33,16 @@ class Detokenizer:
     def __init__(self, tokenizer: Decodes, *, skip_special_tokens: bool = False) -> None:
         self.tokenizer, self.skip = tokenizer, skip_special_tokens
         self.ids: list[int] = []
-        self.begin, self.shown = 0, 0  # tokens that the look-back starts at; tokens whose text was given
+        self.begin, self.shown = 0, 0  # first token of the look-back; tokens whose text was returned
 
     def add(self, token: int) -> str:
-        """The text that a token completes, perhaps empty."""
+        """Add a token; return the text that it completes, which may be empty."""
         self.ids.append(token)
         text = self._text(len(self.ids))
         return "" if text.endswith("\ufffd") else self._given(text)
 
     def finish(self) -> str:
-        """What is still held back."""
+        """Return the text that is still held back."""
         return self._given(self._text(len(self.ids)))
 
     def _given(self, text: str) -> str:
@@ -52,13 +52,13 @@ class Detokenizer:
         return new
 
     def _text(self, end: int) -> str:
-        """Text from the look-back to a token; decoders drop a leading space, so a token before is needed."""
+        """Decode from the look-back to a token; decoders drop a leading space, so an earlier token is needed."""
         ids = self.ids[self.begin : end]
         return self.tokenizer.decode(ids, skip_special_tokens=self.skip, clean_up_tokenization_spaces=False)
 
 
 class TextStreamer:
-    """Prints text to standard output as `generate` makes it; its `put` and `end` are the reference's.
+    """Prints text to standard output during `generate`; with the `put` and `end` of transformers.
 
     Args:
         skip_prompt: leaves the prompt out. decode_options: for the tokenizer (`skip_special_tokens`).
@@ -77,7 +77,7 @@ class TextStreamer:
         self._prompt = True
 
     def put(self, ids: Tensor) -> None:
-        """Takes the prompt first, (1, length), then new tokens, (1,)."""
+        """Receive the prompt first, (1, length), then new tokens, (1,)."""
         if self._prompt and self.skip_prompt:
             self._prompt = False
             return
@@ -87,12 +87,12 @@ class TextStreamer:
                 self.on_finalized_text(text)
 
     def end(self) -> None:
-        """Gives what is held back; the next text may begin."""
+        """Emit the text that is held back; the next text may begin."""
         self.on_finalized_text(self.detokenizer.finish(), stream_end=True)
         self._begin()
 
     def fail(self, error: BaseException) -> None:
-        """Forgets what is held back of a text that an error ended; the next text may begin."""
+        """Drop the held-back text after an error; the next text may begin."""
         self._begin()
 
     def _begin(self) -> None:
@@ -125,7 +125,7 @@ class TextCallbackStreamer(TextStreamer):
 
 
 class WaitingStreamer(TextStreamer):
-    """Hands pieces to somebody who waits for them: text, None at the end, or the error that ended `generate`."""
+    """Passes pieces to a waiting consumer: text, None at the end, or the error that ended `generate`."""
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         if text:
@@ -206,7 +206,7 @@ class AsyncTextIteratorStreamer(WaitingStreamer):
 
 @contextmanager
 def stop_on_error(streamer: Any) -> Iterator[None]:
-    """A streamer learns of an error: who waits for its text gets it, and the next text may begin."""
+    """Pass an error to the streamer, so that its consumer stops waiting, and raise it again."""
     try:
         yield
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""Words that a continuation must hold: what they are, and how far a text has come with them."""
+"""Words that a continuation must contain, and the progress of a sequence through them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from ...errors import InvalidInput
 
-Words = tuple[tuple[int, ...], ...]  # one run of tokens, or several of which any will do
+Words = tuple[tuple[int, ...], ...]  # token runs, one of which must occur
 
 
 @dataclass(frozen=True)
 class DisjunctiveConstraint:
-    """One of some runs of tokens must come. Raises InvalidInput for what is no list of runs."""
+    """Requires one of several token runs. Raises InvalidInput for anything but a list of runs."""
 
     nested_token_ids: Any
     words: Words = field(init=False, repr=False)
@@ -24,7 +24,7 @@ class DisjunctiveConstraint:
 
 @dataclass(frozen=True)
 class PhrasalConstraint:
-    """A run of tokens must come. Raises InvalidInput for what is no run."""
+    """Requires a token run. Raises InvalidInput for anything but a list of ids."""
 
     token_ids: Any
     words: Words = field(init=False, repr=False)
@@ -34,7 +34,7 @@ class PhrasalConstraint:
 
 
 def parse_words(given: Any) -> Words:
-    """Runs of token ids. Raises InvalidInput."""
+    """Return token runs as tuples. Raises InvalidInput."""
     try:
         words = tuple(tuple(int(token) for token in word) for word in given)
     except (TypeError, ValueError) as error:
@@ -45,7 +45,7 @@ def parse_words(given: Any) -> Words:
 
 
 def read_constraints(constraints: Any, force_words_ids: Any) -> tuple[Words, ...]:
-    """All that must come.
+    """Return the token runs that must occur.
 
     Args:
         constraints: PhrasalConstraint or DisjunctiveConstraint objects.
@@ -69,10 +69,10 @@ def read_constraints(constraints: Any, force_words_ids: Any) -> tuple[Words, ...
 
 @dataclass(frozen=True)
 class ConstraintProgress:
-    """How far a text has come.
+    """Progress of one sequence.
 
     Args:
-        left: what has not come yet. tail: its last tokens, as many as an unfinished run may need.
+        left: words that have not occurred yet. tail: last tokens, as many as a partial run may need.
     """
 
     left: tuple[Words, ...]
@@ -86,18 +86,18 @@ class ConstraintProgress:
 
     @property
     def next_tokens(self) -> set[int]:
-        """Tokens that bring an unfinished run further, or begin one."""
+        """Tokens that continue a partial run, or begin one."""
         return {word[self._begun(word)] for words in self.left for word in words}
 
     @property
     def needed(self) -> int:
-        """Tokens that surely suffice for all that is left."""
+        """Number of tokens that suffice for all words that are left."""
         total = sum(min(map(len, words)) for words in self.left)
         gains = [min(map(len, words)) - (len(word) - self._begun(word)) for words in self.left for word in words]
         return total - max([0, *gains])
 
     def _begun(self, word: Sequence[int]) -> int:
-        """How many of a word's tokens the text ends with; fewer than all."""
+        """Return how many first tokens of a word the sequence ends with; fewer than all."""
         most = min(len(word) - 1, len(self.tail))
         return next((n for n in range(most, 0, -1) if ends_with(self.tail, word[:n])), 0)
 
@@ -107,10 +107,10 @@ def ends_with(text: Sequence[int], tail: Sequence[int]) -> bool:
 
 
 def check_constraints(required: Sequence[Words], vocabulary: int, room: int, never: Sequence[Sequence[int]]) -> None:
-    """Raises InvalidInput for what no continuation could hold.
+    """Check that a continuation can contain all words. Raises InvalidInput.
 
     Args:
-        room: tokens of the continuation at most. never: runs that cannot come: they are banned, or end a text.
+        room: most tokens of the continuation. never: runs that are banned or end the text.
     """
     for words in required:
         possible = [word for word in words if max(word) < vocabulary and not any(contains(word, run) for run in never)]

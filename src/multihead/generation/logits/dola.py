@@ -1,4 +1,4 @@
-"""Decoding by contrasting layers: the last layer's scores against an early one's (Chuang et al., 2023,
+"""DoLa, decoding by contrasting layers: the last layer's logits against an early layer's (Chuang et al., 2023,
 arXiv:2309.03883)."""
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from torch import Tensor
 
 from ...errors import InvalidInput
 
-TOP = 0.1  # of the likeliest token's probability: tokens below it never come
-DEEP = 40  # layers above which only the 20 first or last are looked at
+TOP = 0.1  # share of the highest probability below which tokens are banned
+DEEP = 40  # number of layers above which only the first or last 20 are candidates
 
 
 def early_layers(asked: Any, count: int, tied: bool) -> list[int]:
-    """The layers that may be contrasted: 0 is the word embeddings, i the states after layer i.
+    """Return the candidate layers: 0 is the embeddings, i the hidden states after layer i.
 
     Args:
-        asked: "low", "high" or numbers. count: of layers. tied: whether scores use the word embeddings themselves.
+        asked: "low", "high" or numbers. count: of layers. tied: whether the head uses the token embeddings.
 
     Raises:
         InvalidInput: no such layers.
@@ -42,7 +42,7 @@ def early_layers(asked: Any, count: int, tied: bool) -> list[int]:
 
 
 def contrast_layers(last: Tensor, early: Sequence[Tensor]) -> Tensor:
-    """Scores (rows, vocabulary): the last layer's less those of the early layer that differs most from it."""
+    """Return the last layer's log-probabilities (rows, vocabulary) minus those of the most different early layer."""
     mature = last.log_softmax(-1)
     distances = [divergence(mature, scores.log_softmax(-1)) for scores in early]
     furthest = torch.stack(distances).argmax(0)
@@ -52,7 +52,7 @@ def contrast_layers(last: Tensor, early: Sequence[Tensor]) -> Tensor:
 
 
 def divergence(one: Tensor, other: Tensor) -> Tensor:
-    """Jensen-Shannon divergence of log-probabilities (rows, vocabulary), up to a factor: (rows,)."""
+    """Return the Jensen-Shannon divergence of log-probabilities (rows, vocabulary), up to a factor: (rows,)."""
     middle = 0.5 * (one.exp() + other.exp())
     parts = [F.kl_div(side, middle, reduction="none").mean(-1) for side in (one, other)]
     return 0.5 * (parts[0] + parts[1])

@@ -1,7 +1,7 @@
-"""Text of a given form: a JSON schema, a regular expression or a grammar decides which tokens may come.
+"""Constrained text: a JSON schema, a regular expression or a grammar decides which tokens may follow.
 
-The `llguidance` library follows the form (chosen of three by measurement, see docs/generation.md); this module keeps
-what it knows of each branch's text.
+The `llguidance` library parses the text (chosen of three by measurement, see docs/generation.md). This module keeps its
+parser state for each sequence.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
 FORMS = ("json_schema", "regex", "grammar")
-SPACE = r"\n? {0,16}"  # between parts of JSON: lines may be indented, but none goes on with blanks for ever
-MAX_STATES = 512  # texts whose states are remembered, of one request
+SPACE = r"\n? {0,16}"  # between parts of JSON: lines may be indented, but blanks are limited
+MAX_STATES = 512  # parser states kept of one request
 
 _tokenizers: WeakKeyDictionary[Any, dict[Any, LLTokenizer]] = WeakKeyDictionary()
 
 
 class TextGrammar:
-    """A form, compiled for a tokenizer.
+    """A schema, pattern or grammar, compiled for a tokenizer.
 
     Args:
-        start: the state of a text that has not begun. name: of the option that gave the form.
+        start: parser state before the first token. name: the option of the config.
     """
 
     def __init__(self, start: LLMatcher, name: str) -> None:
@@ -41,7 +41,7 @@ class TextGrammar:
 
     @classmethod
     def from_config(cls, config: GenerationConfig, tokenizer: Any, vocabulary: int) -> TextGrammar | None:
-        """The form that a config asks for, if any.
+        """Compile what a config asks for; None if it asks for nothing.
 
         Args:
             tokenizer: the model's own. vocabulary: tokens that the model scores.
@@ -71,12 +71,12 @@ class TextGrammar:
         return cls(start, asked[0])
 
     def processor(self, begin: int) -> GrammarProcessor:
-        """The rule of one request. `begin`: tokens before the text that has the form."""
+        """Return the logits processor of one request. `begin`: tokens before the constrained text."""
         return GrammarProcessor(self, begin)
 
 
 class GrammarProcessor:
-    """Which tokens may come, as a rule: (histories, scores) -> scores."""
+    """Logits processor (histories, scores) -> scores that bans tokens against the grammar."""
 
     def __init__(self, grammar: TextGrammar, begin: int) -> None:
         self.grammar, self.begin = grammar, begin
@@ -88,14 +88,14 @@ class GrammarProcessor:
         rows = []
         for text in history:
             state = self.state(tuple(text[self.begin :]))
-            if state.is_error():  # the text does not have the form: a beam that nobody wants
+            if state.is_error():  # the text breaks the grammar: a beam that will be dropped
                 rows.append(torch.ones(scores.shape[1], dtype=torch.bool))
             else:
                 rows.append(torch.frombuffer(bytearray(state.compute_logit_bias()), dtype=torch.uint8) == 0)
         return scores.masked_fill(torch.stack(rows).to(scores.device), -torch.inf)
 
     def state(self, text: tuple[int, ...]) -> LLMatcher:
-        """What is known after some tokens, from what is known of the longest beginning."""
+        """Return the parser state after some tokens, from that of their longest known prefix."""
         known = next((end for end in range(len(text), 0, -1) if text[:end] in self.states), 0)
         if known < len(text) or not known:
             state = (self.states[text[:known]] if known else self.grammar.start).deep_copy()
@@ -109,7 +109,7 @@ class GrammarProcessor:
 
 
 def compile_form(library: Any, name: str, given: Any) -> str:
-    """A form as the library takes it."""
+    """Return a schema, pattern or grammar in the library's format."""
     if name == "json_schema":
         form = library.LLMatcher.grammar_from_json_schema(schema_text(given), {"whitespace_pattern": SPACE})
     elif name == "regex":
@@ -130,7 +130,7 @@ def llguidance() -> Any:
 
 
 def llguidance_tokenizer(tokenizer: Any, vocabulary: int, ends: list[int]) -> LLTokenizer:
-    """The tokenizer as the library wants it, made once. Raises UnsupportedTokenizer."""
+    """Return the library's tokenizer, made once for each of ours. Raises UnsupportedTokenizer."""
     side = getattr(tokenizer, "target", None) or tokenizer
     known = _tokenizers.setdefault(side, {})
     key = (vocabulary, *ends)
@@ -145,7 +145,7 @@ def llguidance_tokenizer(tokenizer: Any, vocabulary: int, ends: list[int]) -> LL
 
 
 def schema_text(given: Any) -> str:
-    """JSON of a schema: a mapping, JSON itself, or a class that can say it (pydantic's `model_json_schema`)."""
+    """Return a schema as JSON, from a mapping, JSON, or a pydantic class (`model_json_schema`)."""
     if hasattr(given, "model_json_schema"):
         given = given.model_json_schema()
     if isinstance(given, str):

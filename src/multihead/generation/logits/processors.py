@@ -1,8 +1,8 @@
-"""Rules that change next-token scores: pure functions (histories, scores) -> scores.
+"""Logits processors: pure functions (histories, scores) -> scores.
 
-A history is the tokens of one branch so far, prompt included; all branches of a request are equally long. Scores are
-(branches, vocabulary), float32. A token at minus infinity is never chosen. The order is the reference's: biases,
-penalties and bans first, then the caller's own, then what shapes a draw.
+A history is the tokens of one sequence, prompt included; all sequences of a request are equally long. Scores are
+(sequences, vocabulary), float32. A token with minus infinity is never selected. The order is that of transformers:
+biases, penalties and bans first, then the caller's own processors, then the warpers of sampling.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from .watermark import watermark_processor
 
 History = Sequence[Sequence[int]]
 LogitsProcessor = Callable[[History, Tensor], Tensor]
-Allowed = Callable[[Tensor], Iterable[int]]  # tokens so far (length,) -> tokens that may come
+Allowed = Callable[[Tensor], Iterable[int]]  # tokens so far (length,) -> tokens that may follow
 NEVER = float("-inf")
 
 
 class BannedTokens:
-    """Bans some tokens at some lengths of a text, and changes nothing else.
+    """Bans tokens at some lengths of a sequence, and changes nothing else.
 
     Args:
-        at: whether it holds for a text of so many tokens.
+        at: length of a sequence -> whether the ban applies.
     """
 
     def __init__(self, ids: Sequence[int], at: Callable[[int], bool]) -> None:
@@ -39,12 +39,12 @@ class BannedTokens:
         return mask_tokens(scores, self.ids) if self.at(len(history[0])) else scores
 
     def banned_tokens(self, length: int) -> Sequence[int] | None:
-        """Tokens that may not follow a text of so many tokens; None where that does not say all that is changed."""
+        """Return the tokens banned after `length` tokens; None where the processor changes other scores too."""
         return self.ids if self.at(length) else ()
 
 
 class ForcedTokens:
-    """Only some tokens may come when a text has exactly `length`."""
+    """Allows only some tokens after exactly `length` tokens."""
 
     def __init__(self, length: int, ids: Sequence[int]) -> None:
         self.length, self.ids = length, ids
@@ -61,7 +61,7 @@ class ForcedTokens:
 
 
 def only_banned_tokens(processors: Sequence[LogitsProcessor], length: int) -> list[int] | None:
-    """Tokens that some rules ban after so many tokens, where they do nothing else to the scores; else None."""
+    """Return the tokens that processors ban after `length` tokens; None if one of them changes other scores."""
     found: list[int] = []
     for processor in processors:
         ids = processor.banned_tokens(length) if isinstance(processor, (BannedTokens, ForcedTokens)) else None
@@ -81,12 +81,12 @@ def logits_processors(
     grammar: LogitsProcessor | None = None,
     own: Sequence[Callable[[Tensor, Tensor], Tensor]] = (),
 ) -> list[LogitsProcessor]:
-    """The rules that a config asks for, but for those that shape a draw.
+    """Return the processors that a config asks for, but for those of sampling.
 
     Args:
-        prompt: tokens of the prompt. limit: most tokens in all. source: tokens that the text is made of.
-        allowed: what a caller lets follow. form: of the text, where it has one.
-        own: a caller's processors, (ids (branches, length), scores) -> scores.
+        prompt: number of prompt tokens. limit: most tokens, prompt included. source: tokens of the encoder's input.
+        allowed: a caller's function of the tokens that may follow. grammar: constrains the text.
+        own: a caller's processors, (ids (sequences, length), scores) -> scores.
     """
     out = bias_processors(config, source)
     out += ban_processors(config, prompt, limit, source, allowed)
@@ -95,7 +95,7 @@ def logits_processors(
 
 
 def sampling_processors(config: GenerationConfig) -> list[LogitsProcessor]:
-    """The rules that shape a draw, which come after all others."""
+    """Return the processors that come after all others: warpers, watermark, renormalization."""
     out: list[LogitsProcessor] = []
     if config.do_sample:
         keep = len(config.ends) + 1 if (config.num_beams or 1) > 1 else 1
@@ -108,7 +108,7 @@ def sampling_processors(config: GenerationConfig) -> list[LogitsProcessor]:
 
 
 def bias_processors(config: GenerationConfig, source: Sequence[int]) -> list[LogitsProcessor]:
-    """What makes tokens likelier or less likely."""
+    """Return the processors that raise or lower scores."""
     out: list[LogitsProcessor] = []
     if config.sequence_bias:
         out.append(sequence_bias(config.bias_of_runs))
@@ -124,7 +124,7 @@ def bias_processors(config: GenerationConfig, source: Sequence[int]) -> list[Log
 def ban_processors(
     config: GenerationConfig, prompt: int, limit: int, source: Sequence[int], allowed: Allowed | None
 ) -> list[LogitsProcessor]:
-    """What may not come, must come, or comes late."""
+    """Return the processors that ban or force tokens."""
     ends, out = sorted(config.ends), list[LogitsProcessor]()
     if config.no_repeat_ngram_size:
         out.append(no_repeat_ngram(config.no_repeat_ngram_size))
@@ -156,7 +156,7 @@ def ban_processors(
 
 
 def caller_processor(processor: Callable[[Tensor, Tensor], Tensor]) -> LogitsProcessor:
-    """A caller's own processor, which may write into the scores that it gets."""
+    """Wrap a caller's processor, which may write into the scores that it gets."""
 
     def process(history: History, scores: Tensor) -> Tensor:
         own = scores.clone(memory_format=torch.contiguous_format)
@@ -170,7 +170,7 @@ def warper_processor(warp: Callable[[Tensor], Tensor]) -> LogitsProcessor:
 
 
 def repetition_penalty(penalty: float, source: Sequence[int] | None = None) -> LogitsProcessor:
-    """Positive scores of tokens already there, or in a source, are divided, negative multiplied (arXiv:1909.05858)."""
+    """Divide positive and multiply negative scores of tokens in the sequence or a source (arXiv:1909.05858)."""
 
     def process(history: History, scores: Tensor) -> Tensor:
         scores = scores.clone()
@@ -184,7 +184,7 @@ def repetition_penalty(penalty: float, source: Sequence[int] | None = None) -> L
 
 
 def count_penalties(frequency: float, presence: float) -> LogitsProcessor:
-    """Takes `frequency` off a token's score for every time it is there already, and `presence` once."""
+    """Subtract `frequency` for each occurrence of a token, and `presence` once if it occurs."""
 
     def process(history: History, scores: Tensor) -> Tensor:
         scores = scores.clone()
@@ -197,7 +197,7 @@ def count_penalties(frequency: float, presence: float) -> LogitsProcessor:
 
 
 def sequence_bias(runs: Mapping[tuple[int, ...], float]) -> LogitsProcessor:
-    """Adds a number to the score of a run's last token where the text ends with the tokens before it."""
+    """Add a bias to the last token of a run where the sequence ends with the run's other tokens."""
 
     def process(history: History, scores: Tensor) -> Tensor:
         scores = scores.clone()
@@ -211,7 +211,7 @@ def sequence_bias(runs: Mapping[tuple[int, ...], float]) -> LogitsProcessor:
 
 
 def no_repeat_ngram(size: int, source: Sequence[int] | None = None) -> LogitsProcessor:
-    """Bans every token that would repeat a run of `size` tokens of the text, or of its source (Blenderbot)."""
+    """Ban tokens that would repeat an n-gram of `size` tokens of the sequence, or of its source (Blenderbot)."""
 
     def process(history: History, scores: Tensor) -> Tensor:
         scores = scores.clone()
@@ -226,7 +226,7 @@ def no_repeat_ngram(size: int, source: Sequence[int] | None = None) -> LogitsPro
 
 
 def bad_words(words: Sequence[Sequence[int]], ends: frozenset[int]) -> LogitsProcessor:
-    """Bans the last token of each run when the text ends with the tokens before it; an end alone is never banned."""
+    """Ban the last token of each run where the sequence ends with its other tokens; end tokens are never banned."""
     runs = [list(word) for word in words if not (len(word) == 1 and word[0] in ends)]
     if all(len(run) == 1 for run in runs):
         return BannedTokens([run[0] for run in runs], lambda size: True)
@@ -241,17 +241,17 @@ def bad_words(words: Sequence[Sequence[int]], ends: frozenset[int]) -> LogitsPro
 
 
 def min_length_ban(length: int, ids: Sequence[int]) -> LogitsProcessor:
-    """Bans tokens (an end, say) while a text is shorter than `length`."""
+    """Ban tokens, such as end tokens, while a sequence is shorter than `length`."""
     return BannedTokens(ids, lambda size: size < length)
 
 
 def token_ban(ids: Sequence[int], at: int | None = None) -> LogitsProcessor:
-    """These tokens never come, or not when a text has exactly `at` tokens."""
+    """Ban tokens always, or only after exactly `at` tokens."""
     return BannedTokens(ids, lambda size: at is None or size == at)
 
 
 def prefix_allowed(allowed: Allowed) -> LogitsProcessor:
-    """What a caller's function lets follow, whatever its score; where that has no score left, all of it alike."""
+    """Ban all tokens but those of a caller's function; if all of these are banned too, they become equally likely."""
 
     def process(history: History, scores: Tensor) -> Tensor:
         mask = torch.full_like(scores, NEVER)
@@ -272,7 +272,7 @@ def prefix_allowed(allowed: Allowed) -> LogitsProcessor:
 
 
 def length_decay(length: int, factor: float, ends: Sequence[int]) -> LogitsProcessor:
-    """Past `length` tokens, ends gain the magnitude of their score times factor ** (tokens past it) - 1."""
+    """Raise end tokens past `length` by the magnitude of their score times factor ** (tokens past it) - 1."""
 
     def process(history: History, scores: Tensor) -> Tensor:
         past = len(history[0]) - length

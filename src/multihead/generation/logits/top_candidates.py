@@ -1,4 +1,4 @@
-"""Draws from the likeliest tokens alone, where a config's cuts leave no others: no pass over all of the vocabulary."""
+"""Sampling from the top candidates alone, where a config's warpers keep no other tokens."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ...runtime.step_output import mask_tokens
 from ..config import GenerationConfig
 from .warpers import NEVER, logits_warpers
 
-EXTRA = 8  # scores beyond top-k's that are looked at, since those equal to the last one stay
-NUCLEUS = 256  # tokens that top-p's are sought among
+EXTRA = 8  # candidates beyond top-k, since ties with the last one stay
+NUCLEUS = 256  # candidates of top-p
 
 
 class Candidates:
-    """What a config draws from.
+    """The candidates that a config samples from.
 
     Args:
-        config: with a bound on the number of tokens (top_k) or on their mass (top_p). k: top_k, 0 for none.
+        config: with a limit of the number of tokens (top_k) or of their probability mass (top_p). k: top_k, 0 for none.
     """
 
     def __init__(self, config: GenerationConfig, k: int) -> None:
@@ -31,7 +31,7 @@ class Candidates:
 
     @classmethod
     def of(cls, config: GenerationConfig) -> Candidates | None:
-        """None where all tokens may come, or rules beside the usual cuts say which."""
+        """Return None where any token may be sampled, or where other processors decide which."""
         bound = config.breadth or (config.top_p is not None and config.top_p < 1)
         beside = config.top_h is not None or config.watermarking_config is not None or config.renormalize_logits
         plain = config.do_sample and (config.num_beams or 1) == 1 and not beside
@@ -39,22 +39,22 @@ class Candidates:
 
     @property
     def key(self) -> tuple[int, float]:
-        """What `find` depends on; configs with one key share what is found."""
+        """Settings that `find` depends on; configs with equal keys share its results."""
         return self.k, self.temperature
 
     def find(self, scores: Tensor, banned: Sequence[int]) -> tuple[Tensor, Tensor] | None:
-        """The highest of scores (rows, vocabulary) that are not banned, best first, and their tokens.
+        """Return the highest scores of (rows, vocabulary) without banned tokens, best first, and their tokens.
 
-        With top-p alone, log-probabilities. None where no kernel finds them.
+        With top-p alone the scores are log-probabilities. None where no kernel computes them.
         """
         scores = scores if self.temperature == 1.0 else scores / self.temperature
-        if not self.k:  # the kernel counts what is banned in the sum
+        if not self.k:  # the kernel's log-sum-exp includes banned tokens
             scores, banned = mask_tokens(scores, banned), ()
         count = min(self.k + EXTRA if self.k else NUCLEUS, scores.shape[1])
         return backend(scores).top_k(scores, count, banned, log_probs=not self.k)
 
     def probabilities(self, values: Tensor, vocabulary: int) -> Tensor | None:
-        """The probability of each that was found, (rows, count); None where others may come too."""
+        """Return the probabilities of candidates, (rows, count); None where other tokens may be sampled too."""
         whole = values.shape[1] == vocabulary
         if self.k:
             least = values[:, min(self.k, values.shape[1]) - 1, None]
@@ -73,17 +73,17 @@ class Candidates:
 
 
 def on_cpu(found: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None:
-    """What was found, where asking for a number does not wait for a GPU."""
+    """Return candidates on the CPU, with one wait for the GPU."""
     return None if found is None else (found[0].cpu(), found[1].cpu())
 
 
 def sample_candidates(
     probabilities: Tensor, tokens: Tensor, vocabulary: int, generator: torch.Generator | None, alike: bool = True
 ) -> list[int]:
-    """A token a row, of tokens (rows, count) with these chances.
+    """Sample a token for each row of candidates (rows, count) with these probabilities.
 
     Args:
-        alike: without a generator of its own, the one that `torch.multinomial` draws from all of the vocabulary.
+        alike: without a generator, sample the token that `torch.multinomial` samples from the whole vocabulary.
     """
     if generator is not None or not alike:
         places = torch.multinomial(probabilities, 1, generator=generator)
@@ -93,17 +93,19 @@ def sample_candidates(
 
 
 def exponential_samples(tokens: Tensor, vocabulary: int) -> Tensor:
-    """Exponential numbers of tokens (rows, count), of those that torch draws for all (rows, vocabulary)."""
+    """Return the candidates' exponential samples (rows, count) of those that torch draws for (rows, vocabulary)."""
     shape = tokens.shape[0], vocabulary
     if draws_in_order(vocabulary):
-        evenly = torch.empty(shape, dtype=torch.float64).uniform_()  # a third of the time: few logarithms
+        evenly = torch.empty(
+            shape, dtype=torch.float64
+        ).uniform_()  # a third of the time, since few logarithms are computed
         return (-torch.log1p(-evenly.gather(1, tokens))).float()
     return torch.empty(shape).exponential_().gather(1, tokens)
 
 
 @cache
 def draws_in_order(vocabulary: int) -> bool:
-    """Whether torch draws exponential numbers from even ones in their order, as it does without a vector library."""
+    """Return whether torch draws exponential samples from uniform ones in order, as without a vector math library."""
     first, second = (torch.Generator().manual_seed(0) for _ in range(2))
     known = torch.empty(vocabulary).exponential_(generator=first)
     evenly = torch.empty(vocabulary, dtype=torch.float64).uniform_(generator=second)

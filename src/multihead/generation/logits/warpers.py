@@ -1,4 +1,4 @@
-"""What shapes a draw: a temperature, and cuts that keep likely tokens. Scores are (texts, vocabulary)."""
+"""Logits warpers of sampling: temperature, top-k, top-p and the like. Scores are (sequences, vocabulary)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ..config import GenerationConfig
 
 LogitsWarper = Callable[[Tensor], Tensor]
 NEVER = float("-inf")
-TOP_H_TOKENS = 100  # that top-h looks at
+TOP_H_TOKENS = 100  # that top-h considers
 
 
 def logits_warpers(config: GenerationConfig, keep: int = 1) -> list[LogitsWarper]:
-    """The cuts that a config asks for, in the reference's order. `keep`: least tokens that stay."""
+    """Return the warpers that a config asks for, in transformers' order. `keep`: least tokens that stay."""
     out: list[LogitsWarper] = []
     if config.temperature not in (None, 1.0):
         heat = config.temperature
@@ -39,13 +39,13 @@ def logits_warpers(config: GenerationConfig, keep: int = 1) -> list[LogitsWarper
 
 
 def top_k(scores: Tensor, k: int) -> Tensor:
-    """Keeps the k highest scores of each text (Fan et al., 2018, arXiv:1805.04833)."""
+    """Keep the k highest scores of each sequence (Fan et al., 2018, arXiv:1805.04833)."""
     least = scores.topk(min(k, scores.shape[-1])).values[:, -1:]
     return scores.masked_fill(scores < least, NEVER)
 
 
 def top_p(scores: Tensor, p: float, keep: int = 1) -> Tensor:
-    """Keeps the fewest tokens whose probabilities reach p (Holtzman et al., 2019, arXiv:1904.09751)."""
+    """Keep the fewest tokens whose probabilities reach p (Holtzman et al., 2019, arXiv:1904.09751)."""
     ordered, places = scores.sort(dim=-1)
     drop = ordered.softmax(-1).cumsum(-1) <= 1 - p
     drop[:, -keep:] = False
@@ -53,13 +53,13 @@ def top_p(scores: Tensor, p: float, keep: int = 1) -> Tensor:
 
 
 def min_p(scores: Tensor, least: float, keep: int = 1) -> Tensor:
-    """Keeps tokens with at least this share of the likeliest one's probability (arXiv:2407.01082)."""
+    """Keep tokens with at least this share of the most likely token's probability (arXiv:2407.01082)."""
     p = scores.softmax(-1)
     return _keep_best(scores, p < least * p.amax(-1, keepdim=True), keep)
 
 
 def typical(scores: Tensor, mass: float, keep: int = 1) -> Tensor:
-    """Keeps tokens whose surprise is nearest to the expected one, up to a mass (Meister et al., arXiv:2202.00666)."""
+    """Keep tokens whose surprise is nearest to the expected one, up to a mass (Meister et al., arXiv:2202.00666)."""
     logs = scores.log_softmax(-1)
     entropy = -(logs.exp() * logs).nansum(-1, keepdim=True)
     far, places = (-logs - entropy).abs().sort(dim=-1)
@@ -71,12 +71,12 @@ def typical(scores: Tensor, mass: float, keep: int = 1) -> Tensor:
 
 
 def epsilon(scores: Tensor, least: float, keep: int = 1) -> Tensor:
-    """Keeps tokens with at least this probability (Hewitt et al., 2022, arXiv:2210.15191)."""
+    """Keep tokens with at least this probability (Hewitt et al., 2022, arXiv:2210.15191)."""
     return _keep_ties(scores, scores.softmax(-1) < least, keep)
 
 
 def eta(scores: Tensor, least: float, keep: int = 1) -> Tensor:
-    """As `epsilon`, with a bound that falls where the distribution is wide (arXiv:2210.15191)."""
+    """Keep tokens as `epsilon`, with a bound that falls where the distribution is wide (arXiv:2210.15191)."""
     logs = scores.log_softmax(-1)
     p = logs.exp()
     entropy = -(p * logs.clamp(min=torch.finfo(scores.dtype).min)).sum(-1, keepdim=True)
@@ -85,7 +85,7 @@ def eta(scores: Tensor, least: float, keep: int = 1) -> Tensor:
 
 
 def top_h(scores: Tensor, share: float) -> Tensor:
-    """Keeps the likeliest tokens while their entropy is within a share of the whole (arXiv:2509.02510)."""
+    """Keep the most likely tokens while their entropy is within a share of the whole (arXiv:2509.02510)."""
     best, places = scores.topk(min(TOP_H_TOKENS, scores.shape[-1]))
     logs = best.log_softmax(-1)
     terms = -(logs.exp() * logs.clamp(min=torch.finfo(scores.dtype).min))
@@ -96,12 +96,12 @@ def top_h(scores: Tensor, share: float) -> Tensor:
 
 
 def _keep_ties(scores: Tensor, drop: Tensor, keep: int) -> Tensor:
-    """Scores without what is dropped, but with all that reach the `keep` highest."""
+    """Return scores without dropped tokens, but with the `keep` highest and all ties with the last of them."""
     least = scores.topk(min(keep, scores.shape[-1])).values[:, -1:]
     return scores.masked_fill(drop & (scores < least), NEVER)
 
 
 def _keep_best(scores: Tensor, drop: Tensor, keep: int) -> Tensor:
-    """Scores without what is dropped, but with the `keep` highest."""
+    """Return scores without dropped tokens, but with the `keep` highest."""
     best = scores.topk(min(keep, scores.shape[-1])).indices
     return scores.masked_fill(drop.scatter(1, best, False), NEVER)

@@ -1,4 +1,4 @@
-"""Watermarks: a key and the tokens before choose which next tokens are favoured (Kirchenbauer et al., 2023,
+"""Watermarks: a key and the last tokens select a green list, whose scores rise (Kirchenbauer et al., 2023,
 arXiv:2301.10226; the hash that looks at the token itself: arXiv:2306.04634)."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 from ...errors import InvalidInput, UnsupportedOption, nearest
 
 PRIME = 1_000_003  # entries of the hash's table
-TRIES = 40  # likeliest tokens that the hash of the token itself looks at
+TRIES = 40  # most likely tokens that "selfhash" tries
 DEFAULTS: Mapping[str, Any] = {
     "greenlist_ratio": 0.25,
     "bias": 2.0,
@@ -23,10 +23,10 @@ DEFAULTS: Mapping[str, Any] = {
 
 
 def settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A watermark's settings, all of them.
+    """Return a watermark's settings, with defaults filled in.
 
     Raises:
-        UnsupportedOption: a setting that nobody knows. InvalidInput: a value that makes no watermark.
+        UnsupportedOption: an unknown setting. InvalidInput: a value that makes no watermark.
     """
     unknown = next((name for name in given if name not in DEFAULTS), None)
     if unknown is not None:
@@ -42,10 +42,10 @@ def settings(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Watermark:
-    """Which tokens a key favours after others.
+    """Green lists of one key.
 
     Args:
-        vocabulary: tokens to choose from.
+        vocabulary: number of tokens.
     """
 
     def __init__(self, given: Any, vocabulary: int) -> None:
@@ -54,7 +54,7 @@ class Watermark:
         self.table = torch.randperm(PRIME, generator=self.draw)
 
     def green_list(self, text: Sequence[int]) -> Tensor:
-        """Tokens favoured after a text that ends so."""
+        """Return the green list after a sequence that ends with `text`."""
         key, recent = self.settings["hashing_key"], torch.tensor(text[-self.settings["context_width"] :])
         if self.settings["seeding_scheme"] == "selfhash":
             seed = int((key * (self.table[recent % PRIME] + 1) * (self.table[recent[-1] % PRIME] + 1)).min())
@@ -65,7 +65,7 @@ class Watermark:
         return torch.randperm(self.vocabulary, generator=self.draw)[:count]
 
     def boosted_tokens(self, text: Sequence[int], scores: Tensor) -> Tensor:
-        """Tokens to favour after a text; the self-hash asks each of the likeliest whether it favours itself."""
+        """Return the tokens to raise: the green list, or with "selfhash" likely tokens in their own green lists."""
         if self.settings["seeding_scheme"] == "lefthash":
             return self.green_list(text)
         best = scores.argsort(descending=True)[:TRIES].tolist()
@@ -73,9 +73,9 @@ class Watermark:
 
 
 def watermark_processor(given: Any) -> Callable[[Sequence[Sequence[int]], Tensor], Tensor]:
-    """The rule that favours tokens by a key."""
+    """Return the logits processor of a watermark."""
     known = settings(given)
-    made: list[Watermark] = []  # once the vocabulary is known
+    made: list[Watermark] = []  # made when the vocabulary is known
 
     def process(history: Sequence[Sequence[int]], scores: Tensor) -> Tensor:
         if len(history[0]) < known["context_width"]:
