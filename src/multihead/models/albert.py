@@ -47,12 +47,12 @@ class AlbertConfig(Config):
 
 
 def group_of(config: AlbertConfig, number: int) -> int:
-    """Which group of layers is computed as the `number`th of `num_hidden_layers`."""
+    """Return the group that layer `number` of `num_hidden_layers` belongs to."""
     return int(number / (config.num_hidden_layers / config.num_hidden_groups))
 
 
 def build(config: AlbertConfig) -> Stack:
-    """A group's layers, one after the other, are computed again and again before the next group's."""
+    """Build a stack that repeats the layers of each group before those of the next."""
     narrow = config.embedding_size
     embed = bert.embeddings(config, narrow, project=Linear(narrow, config.hidden_size))
     groups = [[bert.layer(config) for _ in range(config.inner_group_num)] for _ in range(config.num_hidden_groups)]
@@ -61,7 +61,7 @@ def build(config: AlbertConfig) -> Stack:
 
 @dataclass(frozen=True)
 class OfGroup(Source):
-    """A tensor of one layer of one group; `#` in the key stands for the group's number and then the layer's.
+    """A tensor of one layer of one group; `#` in the key stands for the group number and then the layer number.
 
     Args:
         places: a layer's number among all that are computed -> those two.
@@ -111,7 +111,7 @@ def pooler(config: AlbertConfig, backbone: Stack) -> Head:
 
 
 def classifier(config: AlbertConfig, labels: int, key: str) -> Head:
-    """A score a label over the pooled first token."""
+    """Build a classifier of the pooled first token."""
     dense, dropout = Dense(config.hidden_size, "tanh"), config.classifier_dropout_prob
     head = Classifier(config.hidden_size, labels, pool=first, dense=dense, dropout=dropout)
     return Head(head, {"dense.linear": "pooler", "out": key})

@@ -63,12 +63,12 @@ class BartConfig(Config):
 
     @property
     def shares_words(self) -> bool:
-        """Whether both sides read one table of words."""
+        """True if encoder and decoder share one embedding table."""
         return self.tie_word_embeddings if self.words_apart is None else not self.words_apart
 
     @property
     def target_size(self) -> int:
-        """Words that the decoder scores."""
+        """Number of tokens that the decoder scores."""
         return self.vocab_size
 
 
@@ -77,7 +77,7 @@ Scaled = Literal["table", "id", "all"] | None
 
 @dataclass(frozen=True)
 class Style:
-    """How a relative of BART puts its parts together.
+    """Differences between BART and its relatives.
 
     Args:
         positions: config -> position embeddings. norm: where the steps' norms stand, as `Residual` calls it; with
@@ -102,7 +102,7 @@ class Style:
         return LayerNorm(config.d_model, config.norm_eps) if self.norm == "before" else None
 
     def words(self, config: Any, count: int, scaled: Scaled) -> Embedding:
-        """A table of words."""
+        """Build an embedding table."""
         if scaled != "table" or not config.scale_embedding:
             return Embedding(count, config.d_model)
         return ScaledEmbedding(count, config.d_model, config.d_model**0.5, rounded=False)
@@ -144,7 +144,7 @@ def self_attention(config: Any) -> nn.Module:
 def decoder(
     config: Any, style: Style, token: nn.Embedding, mixer: Callable[[Any], nn.Module] = self_attention
 ) -> Stack:
-    """The decoder; `mixer` makes what looks back at the target's own tokens."""
+    """Build a decoder; `mixer` makes its self-attention or what replaces it."""
 
     def layer() -> CrossLayer:
         cross = CrossAttention(config.d_model, config.decoder_attention_heads, dropout=config.attention_dropout)
@@ -167,7 +167,7 @@ def build_decoder(config: Any, style: Style = BART) -> Stack:
 
 
 def side_rows(ours: str, theirs: str, style: Style, *, cross: bool) -> Rows:
-    """Rows of one side."""
+    """Return the key map rows of the encoder or the decoder."""
     rows = {f"{ours}embed.position.table": f"{theirs}embed_positions", f"{ours}norm": f"{theirs}layer_norm"}
     rows[f"{ours}embed.{style.target_norm if cross else style.source_norm}"] = f"{theirs}layernorm_embedding"
     for step, attention in {"attention": "self_attn", **({"cross": "encoder_attn"} if cross else {})}.items():
@@ -181,13 +181,13 @@ def side_rows(ours: str, theirs: str, style: Style, *, cross: bool) -> Rows:
 
 
 def unused(config: Any) -> tuple[str, ...]:
-    """Position tables of the relatives that compute theirs, copies of tied words, and fairseq's version numbers."""
+    """Return patterns of unused tensors: computed position tables, tied copies, fairseq's version numbers."""
     copies = (r"^lm_head\.weight$",) if config.tie_word_embeddings else ()
     return (r"embed_positions\.weights?$", r"(encoder|decoder)\.version$", *copies)
 
 
 def computed(config: Any, style: Style) -> tuple[tuple[str, Callable[[int, int], Tensor]], ...]:
-    """Tables of positions that the family computes, and its files may hold."""
+    """Return position tables that the family computes and its files may hold."""
     sines = isinstance(style.positions(config), SinusoidalPositions)
     return ((r"embed_positions\.weight$", sinusoids),) if sines else ()
 
@@ -198,7 +198,7 @@ def keys(config: Any, style: Style = BART, prefix: str = "model.") -> KeyMap:
 
 
 def side_keys(config: Any, style: Style, prefix: str) -> KeyMap:
-    """The table but for what is computed."""
+    """Return the key map without computed tables."""
     sides = {side: side_rows(f"{side}.", f"{side}.", style, cross=side == "decoder") for side in ("encoder", "decoder")}
     rows = {**sides["encoder"], **sides["decoder"]}
     if config.shares_words:
@@ -211,7 +211,7 @@ def side_keys(config: Any, style: Style, prefix: str) -> KeyMap:
 
 
 def shared_aliases(config: Any, *prefixes: str) -> tuple[tuple[str, str], ...]:
-    """Copies of a shared table that are written where scores have their own: others then read a table a side."""
+    """Return copies of the shared table, which other readers expect where the output embeddings are separate."""
     if config.tie_word_embeddings:
         return ()
     sides = ("encoder", "decoder")
@@ -219,7 +219,7 @@ def shared_aliases(config: Any, *prefixes: str) -> tuple[tuple[str, str], ...]:
 
 
 def untied_configs(config: Any) -> Sequence[Any]:
-    """Configs with a table for the word scores, and then with one for each side too."""
+    """Return configs with separate output embeddings, and then with separate encoder and decoder embeddings too."""
     if config.shares_words:
         sides = config.changed(tie_word_embeddings=False, words_apart=True)
         return (config.changed(tie_word_embeddings=False, words_apart=False), sides)
@@ -233,14 +233,14 @@ def decoder_keys(config: Any, style: Style = BART) -> KeyMap:
 
 
 def table(config: Any, backbone: EncoderDecoder | Stack) -> tuple[nn.Module, Rows]:
-    """The scoring matrix, the decoder's embedding when tied, and its row."""
+    """Return the output embeddings, the decoder's input embeddings when tied, and their key map row."""
     if config.tie_word_embeddings:
         return backbone.embed.token, {}
     return Linear(config.d_model, config.target_size, bias=False), {"table": "/lm_head"}
 
 
 def generate(config: Any, backbone: EncoderDecoder) -> Head:
-    """A score a word, with a bias that training does not change."""
+    """Build the language model head, with a bias that training does not change."""
     scores, rows = table(config, backbone)
     module = LanguageModel(scores, bias=config.target_size)
     module.bias.requires_grad_(False)  # type: ignore[union-attr]
@@ -253,7 +253,7 @@ def generate_plain(config: Any, backbone: EncoderDecoder | Stack) -> Head:
 
 
 def classify_text(config: Any, backbone: EncoderDecoder) -> Head:
-    """A score a label over the decoder's state at the source's end token."""
+    """Build a classifier of the decoder's state at the source's end token."""
     width, dropout = config.d_model, config.classifier_dropout
     dense = Dense(width, "tanh", dropout=dropout)
     head = Classifier(width, config.num_labels, pool=at_token(end_token(config)), dense=dense, dropout=dropout)
@@ -267,7 +267,7 @@ def answer(config: Any, backbone: EncoderDecoder) -> Head:
 def family(
     name: str, config: type[Config], style: Style, heads: dict[str, MakeHead | None], **more: Any
 ) -> Architecture:
-    """A relative of BART; its decoder alone does not shift its labels in the reference."""
+    """Build the `Architecture` of a relative of BART; the reference's decoder-only class does not shift its labels."""
     return Architecture(
         name,
         config,

@@ -50,7 +50,7 @@ class BertConfig(Config):
 
 
 def layer(config: Any, mixer: nn.Module | None = None, ffn: nn.Module | None = None, **changes: Any) -> Layer:
-    """A post-norm layer; a decoder's may read an encoded source too.
+    """Build a post-norm layer; a decoder's may have cross-attention.
 
     Args:
         mixer, ffn: what takes the place of attention and of the feed-forward. changes: those of the attention.
@@ -77,7 +77,7 @@ def embeddings(
     types: bool = True,
     **options: Any,
 ) -> Embeddings:
-    """The sum of words, positions and token types, normed.
+    """Build the embeddings: the normalized sum of tokens, positions and token types.
 
     Args:
         width: where it is not the states'. padding: an id that takes no position, as `LearnedPositions` says.
@@ -96,7 +96,7 @@ def embeddings(
 
 
 def build(config: BertConfig, padding: int | None = None) -> Stack:
-    """`padding`: an id that takes no position, as `LearnedPositions` says."""
+    """Build the encoder. `padding`: an id that takes no position; see `LearnedPositions`."""
     return Stack(embeddings(config, padding=padding), [layer(config) for _ in range(config.num_hidden_layers)])
 
 
@@ -136,17 +136,17 @@ def keys(config: BertConfig) -> KeyMap:
 
 
 def dropout_of(config: Any) -> float:
-    """Of a classifier: its own, or that of all states."""
+    """Return the dropout of a classifier: its own, or that of hidden states."""
     return config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
 
 
 def copies(config: Config, predictions: str) -> tuple[str, ...]:
-    """The stored copy of tied word embeddings, where they are tied."""
+    """Return patterns of the stored copy of tied embeddings."""
     return (rf"^{predictions}\.decoder\.(weight|bias)$",) if config.tie_word_embeddings else ()
 
 
 def aliases(config: Config, predictions: str) -> tuple[tuple[str, str], ...]:
-    """An untied head adds its table's own bias; older files keep it under the name of the tied one."""
+    """Return the two names of the head's bias: older files store an untied one under the name of the tied one."""
     return () if config.tie_word_embeddings else ((f"{predictions}.decoder.bias", f"{predictions}.bias"),)
 
 
@@ -164,7 +164,7 @@ def word_rows(config: Config, stem: str = "cls.predictions", norm: str = "transf
 
 
 def pooling(config: BertConfig) -> tuple[nn.Module, Rows]:
-    """What becomes of a text's first state, and its rows; MobileBERT's may stay as it is."""
+    """Return the pooler of the first state and its rows; MobileBERT's may be the identity."""
     if not getattr(config, "classifier_activation", True):
         return nn.Identity(), {}
     return Dense(config.hidden_size, "tanh"), {"dense.linear": "pooler.dense"}
@@ -176,7 +176,7 @@ def pooler(config: BertConfig, backbone: Stack) -> Head:
 
 
 def classifier(config: BertConfig, labels: int, key: str) -> Head:
-    """A score a label over the pooled first token."""
+    """Build a classifier of the pooled first token."""
     dense, rows = pooling(config)
     head = Classifier(config.hidden_size, labels, pool=first, dense=dense, dropout=dropout_of(config))
     return Head(head, {**rows, "out": key})
@@ -189,7 +189,7 @@ def pretraining(config: BertConfig, backbone: Stack) -> Head:
 
 
 def beside_pooler(make: MakeHead | None) -> MakeHead:
-    """A head beside the pooler that the family's checkpoints hold with it, and no pass reads."""
+    """Build a head beside the pooler, which the family's checkpoints store and no forward pass uses."""
 
     def made(config: Any, backbone: Stack) -> Head:
         assert make is not None
@@ -210,7 +210,7 @@ def answer(config: BertConfig, backbone: Stack) -> Head:
 
 
 def gguf_keys(config: BertConfig) -> KeyMap:
-    """llama.cpp's names; it keeps no pooler."""
+    """Return the key map of llama.cpp's names; its files have no pooler."""
     return KeyMap(
         {
             "embed.token": "token_embd",

@@ -93,7 +93,7 @@ def classify_text(config: BigBirdConfig, backbone: Stack) -> Head:
 
 
 def in_question(context: ForwardContext, separator: int | None) -> Tensor | None:
-    """(tokens,): whether a token is its text's question's, up to the first separator; None without ids."""
+    """Return a mask (tokens,) of question tokens, up to the first separator; None without ids."""
     lengths = context.extra_inputs.get("question_lengths")
     if lengths is None:
         if context.ids is None:
@@ -106,7 +106,7 @@ def in_question(context: ForwardContext, separator: int | None) -> Tensor | None
 
 
 class Answers(nn.Module):
-    """Scores (tokens, 2) of an answer's ends after one more feed-forward; a question's own tokens never are."""
+    """Logits (tokens, 2) of an answer's start and end after one more feed-forward, lowest at the question's tokens."""
 
     def __init__(self, config: BigBirdConfig) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class Answers(nn.Module):
 
 
 def answer(config: BigBirdConfig, backbone: Stack) -> Head:
-    """Tokens after the question are of type 1, where no types are given."""
+    """Build the head; tokens after the question get type 1, unless types are given."""
 
     def adjust(context: ForwardContext) -> ForwardContext:
         asked = in_question(context, config.sep_token_id) if context.segments is None else None
@@ -142,7 +142,7 @@ def choices(config: BigBirdConfig, backbone: Stack, labels: int = 1) -> Head:
 
 
 def beside_pooler(make: MakeHead) -> MakeHead:
-    """A head beside the pooler that its checkpoints hold, and no pass reads."""
+    """Build a head beside the pooler, which checkpoints store and no forward pass uses."""
 
     def made(config: BigBirdConfig, backbone: Stack) -> Head:
         return attach_unused(make(config, backbone), Dense(config.hidden_size, "tanh"), {"linear": "pooler"})

@@ -70,7 +70,7 @@ def build(config: CohereConfig) -> Stack:
 
 
 def build_mixed(config: Cohere2Config) -> Stack:
-    """Only sliding layers know positions."""
+    """Build Cohere 2's stack: only sliding-window layers have rotary positions."""
     positions = rotary_of(config, config.head_width)
     kinds = layer_kinds(config, every(config.sliding_window_pattern, config.num_hidden_layers))
     rules = [(positions, config.sliding_window) if kind == SLIDING else (None, None) for kind in kinds]

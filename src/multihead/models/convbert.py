@@ -38,7 +38,7 @@ class ConvBertConfig(bert.BertConfig):
 
     @property
     def heads(self) -> int:
-        """Heads that attend; as many convolve."""
+        """Number of attention heads; as many are convolutions."""
         return max(self.num_attention_heads // self.head_ratio, 1)
 
 

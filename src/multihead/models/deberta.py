@@ -58,7 +58,7 @@ class DebertaConfig(Config):
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        """Older files write the kinds of scores as one string, `c2p|p2c`."""
+        """Split the kinds of scores, which older files write as one string, `c2p|p2c`."""
         kinds = entries.get("pos_att_type")
         if isinstance(kinds, str):
             entries = {**entries, "pos_att_type": [kind.strip() for kind in kinds.lower().split("|") if kind.strip()]}
@@ -125,7 +125,7 @@ def build(config: DebertaConfig) -> Stack:
 
 
 def ignored(config: DebertaConfig) -> tuple[str, ...]:
-    """Copies, and heads of pre-training that no class here has."""
+    """Return patterns of copies and of pre-training heads that no class has here."""
     unused = (
         ()
         if config.relative_attention
@@ -177,7 +177,7 @@ def token_classifier(config: DebertaConfig, backbone: Stack) -> Head:
 
 
 def as_stored(config: DebertaConfig, stored: Mapping[str, Tensor]) -> DebertaConfig:
-    """Microsoft's own checkpoints keep their word head elsewhere, and do not say so."""
+    """Set `legacy` by the tensors: Microsoft's checkpoints store the MLM head under other names."""
     told = any(name.startswith("cls.predictions.") for name in stored)
     own = any(name.startswith("lm_predictions.") for name in stored)
     return config.changed(legacy=False) if config.legacy and own and not told else config

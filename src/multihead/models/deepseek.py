@@ -125,7 +125,7 @@ def rule3(config: DeepseekV3Config) -> Rule:
 
 
 def score_scale(config: DeepseekV2Config) -> float:
-    """YaRN sharpens the scores where a config says so."""
+    """Return the attention scale, which YaRN raises where a config says so."""
     rope = config.rope_parameters
     scaled = rope.get("rope_type", "default") != "default" and rope.get("mscale_all_dim")
     grown = yarn_mscale(rope["factor"], rope["mscale_all_dim"]) if scaled else 1.0
@@ -166,7 +166,7 @@ def build(config: Any, rule: Callable[[Any], Rule]) -> Stack:
 
 
 def keys(config: DeepseekV2Config) -> KeyMap:
-    """Turned channels lie side by side at the end of each head's queries, and of the latent's matrix."""
+    """Return the key map; rotated channels are interleaved, at the end of a head's queries and of the latent matrix."""
     ours, theirs, heads = "layers.*.attention.step", "layers.*.self_attn", config.num_attention_heads
     plain, turned, rank = config.qk_nope_head_dim, config.qk_rope_head_dim, config.kv_lora_rank
 
@@ -197,7 +197,7 @@ def keys(config: DeepseekV2Config) -> KeyMap:
 
 
 def gguf_keys(config: DeepseekV2Config) -> KeyMap:
-    """llama.cpp's names: experts stacked, keys' and values' matrices apart, the keys' turned over."""
+    """Return the key map of llama.cpp's names: stacked experts, separate keys and values, keys transposed."""
     ours, heads, rank = "layers.*.attention.step", config.num_attention_heads, config.kv_lora_rank
     plain, turned, value = config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim
     full = config.q_lora_rank is None
@@ -222,7 +222,7 @@ def gguf_keys(config: DeepseekV2Config) -> KeyMap:
 
 
 def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Both versions are one architecture there; experts chosen by a sigmoid are the third's."""
+    """Return config entries of a GGUF file, where V2 and V3 share an architecture; a sigmoid router means V3."""
 
     def entry(name: str, default: Any = None) -> Any:
         return metadata.get(f"deepseek2.{name}", default)

@@ -55,7 +55,7 @@ def word_head(config: ElectraConfig, backbone: Stack) -> Head:
 
 
 def detector(config: ElectraConfig, backbone: Stack) -> Head:
-    """A score a token: whether it was replaced."""
+    """Build the detector of replaced tokens: one logit for each token."""
     head = Classifier(config.hidden_size, 1, dense=Dense(config.hidden_size, config.hidden_act))
     stem = "/discriminator_predictions.dense"
     return Head(head, {"dense.linear": stem, "out": f"{stem}_prediction"})

@@ -24,7 +24,7 @@ DECODER_SUFFIXES = ("ForCausalLM", "LMHeadModel")  # of decoders that score word
 
 @dataclass(kw_only=True)
 class EncoderDecoderConfig(Config):
-    """The configs of both sides, as entries of their own config.json's."""
+    """The configs of encoder and decoder, as entries of their own config.json."""
 
     model_type = "encoder-decoder"
 
@@ -54,7 +54,7 @@ class EncoderDecoderConfig(Config):
 
     @property
     def vocab_size(self) -> int:
-        """Words that the decoder scores."""
+        """Number of tokens that the decoder scores."""
         return self.target.vocab_size
 
     @property
@@ -63,13 +63,13 @@ class EncoderDecoderConfig(Config):
 
 
 def pair(source: Config, target: Config) -> EncoderDecoderConfig:
-    """The config of two sides; the target's tokens are the pair's."""
+    """Combine two configs; special tokens are the decoder's."""
     tokens = {name: getattr(target, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
     return EncoderDecoderConfig(encoder=source.to_dict(), decoder=target.to_dict(), **tokens)
 
 
 def speaking(config: Config) -> tuple[Callable[[Any], Any], Callable[[Any], KeyMap], Any]:
-    """How a decoder is built, its table, and its word head's maker."""
+    """Return the `build`, `keys` and head maker of a decoder's causal language model."""
     family = architecture(config.model_type)
     suffix = next((suffix for suffix in DECODER_SUFFIXES if suffix in family.heads), None)
     if suffix is None:
@@ -107,7 +107,7 @@ def keys(config: EncoderDecoderConfig) -> KeyMap:
 
 
 def inside(rows: Rows, ours: str, theirs: str, prefix: str) -> dict[str, str | Source]:
-    """Rows of one side in the pair's table."""
+    """Return the rows of one side in the pair's key map."""
     out: dict[str, str | Source] = {}
     for path, row in rows.items():
         source = row if isinstance(row, Source) else Source(row)
@@ -117,20 +117,20 @@ def inside(rows: Rows, ours: str, theirs: str, prefix: str) -> dict[str, str | S
 
 
 def moved(side: str, patterns: tuple[str, ...]) -> tuple[str, ...]:
-    """Patterns of one side's names in the pair's files."""
+    """Return patterns of one side's names in the pair's files."""
     return tuple(
         rf"^{side}\.{pattern[1:]}" if pattern.startswith("^") else rf"^{side}\..*(?:{pattern})" for pattern in patterns
     )
 
 
 def computed(side: str, table: KeyMap) -> Iterator[tuple[str, Callable[[int, int], Tensor]]]:
-    """What one side computes of its own, by names in the pair's files."""
+    """Yield one side's computed tables under their names in the pair's files."""
     for pattern, make in table.computed:
         yield moved(side, (pattern,))[0], make
 
 
 def word_head(config: EncoderDecoderConfig, backbone: EncoderDecoder | None = None) -> Head:
-    """The decoder's own."""
+    """Return the decoder's own language model head."""
     build_side, _, make = speaking(config.target)
     head: Head = make(config.target, backbone.decoder if backbone is not None else build_side(config.target))
     rows = inside(head.rows, "", "/decoder.", head.prefix or "")
@@ -138,7 +138,7 @@ def word_head(config: EncoderDecoderConfig, backbone: EncoderDecoder | None = No
 
 
 def untied_configs(config: EncoderDecoderConfig) -> Sequence[EncoderDecoderConfig]:
-    """The same of the decoder's words."""
+    """Return configs whose decoder has ever fewer tied embedding tables."""
     looser = architecture(config.target.model_type).untied_configs(config.target)
     return [config.changed(decoder=other.to_dict()) for other in looser]
 

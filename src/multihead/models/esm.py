@@ -55,7 +55,7 @@ class EsmConfig(Config):
 
     @property
     def classifier_dropout(self) -> None:
-        """Classifiers drop as all states do."""
+        """Dropout of classifiers, that of hidden states."""
 
     def check(self) -> None:
         if self.token_dropout and self.mask_token_id is None:
@@ -63,7 +63,7 @@ class EsmConfig(Config):
 
 
 class EsmEmbeddings(Embeddings):
-    """Mask tokens have no vector, and a text's other vectors are scaled as if it had as many as in training.
+    """Embeddings with mask tokens zeroed; other vectors are scaled for the share of mask tokens in training.
 
     Vectors that a caller gives are the layers' input as they are, as in the reference: without positions and norm.
 
@@ -145,7 +145,7 @@ def classify_text(config: EsmConfig, backbone: ContactStack) -> Head:
 
 
 def predict_contacts(model: Any, tokens: Tensor, attention_mask: Tensor) -> Tensor:
-    """Probabilities (batch, length - 2, length - 2) that two residues touch, the first and last column left out.
+    """Return contact probabilities of residues, (batch, length - 2, length - 2), without the first and last column.
 
     Args:
         tokens: (batch, length), with start and end tokens. attention_mask: (batch, length), 0 at padding.

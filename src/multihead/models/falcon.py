@@ -72,7 +72,7 @@ class FalconConfig(Config):
 
     @property
     def beside(self) -> bool:
-        """Whether feed-forward and attention read the same input."""
+        """True if feed-forward and attention read the same input."""
         return self.new_decoder_architecture or self.parallel_attn
 
     @property
@@ -142,7 +142,7 @@ def keys(config: FalconConfig) -> KeyMap:
 
 
 def gguf_keys(config: FalconConfig) -> KeyMap:
-    """llama.cpp's names: it sorts the rows of the fused matrix, and calls the attention's own norm the second."""
+    """Return the key map of llama.cpp's names: fused rows are sorted, the attention's own norm is the second."""
     width = config.hidden_size // config.num_attention_heads
     sizes = tuple(heads * width for heads in (config.num_attention_heads, config.key_heads, config.key_heads))
     fused = {f"layers.*.attention.{name}": Part("blk.*.attn_qkv", sizes, i) for i, name in enumerate(("q", "k", "v"))}
@@ -155,7 +155,7 @@ def gguf_keys(config: FalconConfig) -> KeyMap:
 
 
 def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """llama.cpp writes the parallel, rotary models only; two norms mark the newer ones."""
+    """Return config entries of a GGUF file: parallel, rotary models only; two norms mark the newer ones."""
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "vocab_size")
     own = {"num_kv_heads": "num_key_value_heads", "ffn_hidden_size": "intermediate_size"}
     found = gguf.entries(metadata, names, layer_norm_epsilon="layer_norm_eps", **own)

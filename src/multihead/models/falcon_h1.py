@@ -55,7 +55,7 @@ class FalconH1Config(llama.LlamaConfig):
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        """`auto` is what follows from the other sizes."""
+        """Replace `auto` by what follows from the other sizes."""
         entries = {**entries, "mamba_d_head": None} if entries.get("mamba_d_head") == "auto" else dict(entries)
         for name in ("time_step_limit", "mlp_multipliers", "ssm_multipliers"):
             if isinstance(entries.get(name), tuple):

@@ -39,7 +39,7 @@ class GemmaConfig(llama.LlamaConfig):
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        """Early files say `hidden_act: gelu` and mean its tanh form; `hidden_activation` was added to say so."""
+        """Read `hidden_activation`; early files write `hidden_act: gelu` for its tanh form."""
         entries = super().normalized(entries)
         named = entries.pop("hidden_activation", None)
         if named is None and entries.get("hidden_act") == "gelu":

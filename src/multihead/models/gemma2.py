@@ -41,13 +41,13 @@ class Gemma2Config(GemmaConfig):
     final_logit_softcapping: float | None = 30.0
 
     def to_dict(self) -> dict[str, Any]:
-        """The file's own name for the activation."""
+        """Return the entries with the file's own name for the activation."""
         entries = super().to_dict()
         return {**entries, "hidden_activation": entries.pop("hidden_act")}
 
 
 def attention(config: Gemma2Config, kind: str, **changes: Any) -> Attention:
-    """Attention of a layer of this kind, scaled and capped as the config says."""
+    """Build the attention of a layer type, with the scale and softcap of the config."""
     near = changes.pop("window", config.sliding_window)
     window = near if kind == SLIDING else None
     usual = {"scale": config.query_pre_attn_scalar**-0.5, "softcap": config.attn_logit_softcapping}
@@ -80,7 +80,7 @@ MEAN_SCALED = {"gemma2": 46, "gemma3": 62}  # layers of the largest models
 
 
 def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Soft caps as in the file, or the family's; a base and scaling of positions are the full layers'."""
+    """Return config entries of a GGUF file: softcaps of file or family; rotary entries are the full layers'."""
     kind = metadata["general.architecture"]
     width = metadata[f"{kind}.attention.key_length"]
     if metadata.get(f"{kind}.block_count") == MEAN_SCALED[kind]:  # the 27B model scales by its mean width a head

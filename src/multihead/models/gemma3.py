@@ -40,7 +40,7 @@ class Gemma3TextConfig(gemma2.Gemma2Config):
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        """A base each for full and sliding layers; older files name them rope_theta and rope_local_base_freq."""
+        """Read a rotary base each for full and sliding layers; older: rope_theta and rope_local_base_freq."""
         local = entries.get("rope_local_base_freq")
         pattern = entries.get("_sliding_window_pattern", entries.get("sliding_window_pattern"))
         entries = {k: v for k, v in entries.items() if k not in ("rope_local_base_freq", "_sliding_window_pattern")}

@@ -25,7 +25,7 @@ from .common.architecture import Architecture, MakeHead
 
 @dataclass(kw_only=True)
 class GPTConfig(Config):
-    """What the configs of the first decoders say alike."""
+    """Config entries that GPT, GPT-2 and their like share."""
 
     inert: ClassVar[tuple[str, ...]] = ("n_ctx",)  # the positions are `n_positions`
     aliases: ClassVar[Mapping[str, str]] = {
@@ -121,7 +121,7 @@ def build_bigcode(config: GPTBigCodeConfig) -> Stack:
 
 
 def rows(part: Callable[[str], Source]) -> dict[str, str | Source]:
-    """The table but for query, key and value; `part` says how a matrix is stored."""
+    """Return the rows without query, key and value; `part` makes the source of a matrix."""
     return {
         "embed.token": "wte",
         "embed.position.table": "wpe",
@@ -175,7 +175,7 @@ def classify_tokens(config: Any, backbone: Stack) -> Head:
 
 
 def gguf_keys(config: GPT2Config) -> KeyMap:
-    """llama.cpp stores every matrix as (out, in)."""
+    """Return the key map of llama.cpp's names; it stores every matrix as (out, in)."""
     fused = {
         f"layers.*.attention.step.{name}": Part("blk.*.attn_qkv", (config.n_embd,) * 3, i)
         for i, name in enumerate(("q", "k", "v"))

@@ -47,12 +47,12 @@ class GPTNeoConfig(Config):
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        """`attention_layers` only spells out what `attention_types` says."""
+        """Drop `attention_layers`, which only spells out `attention_types`."""
         return {k: v for k, v in entries.items() if k != "attention_layers"}
 
     @property
     def attention_layers(self) -> list[str]:
-        """Each layer's kind, as `attention_types` says: pairs of kinds and how often they come."""
+        """Layer types by `attention_types`: pairs of types and repetitions."""
         try:
             if sum(count * len(kinds) for kinds, count in self.attention_types) > self.num_layers:
                 raise ValueError(f"they are for more than {self.num_layers} layers")

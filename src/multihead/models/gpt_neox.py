@@ -53,7 +53,7 @@ class GPTNeoXConfig(Config):
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        """Old files say `rotary_emb_base` and `rotary_pct`."""
+        """Read `rotary_emb_base` and `rotary_pct` of old files."""
         old = {"rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor"}
         entries = {old.get(k, k): v for k, v in entries.items()}
         return rope_entries(entries, theta=10000.0, factor=cls.rotary_factor)

@@ -106,7 +106,7 @@ def gguf_keys(config: GptOssConfig) -> KeyMap:
 
 
 def downs(config: GptOssConfig) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Our shape, the file's, and its axes in our order."""
+    """Return our shape, the file's, and its axes in our order."""
     count, inner, width = config.num_local_experts, config.intermediate_size, config.hidden_size
     return (count, inner, width), (count, width, inner), (0, 2, 1)
 

@@ -77,7 +77,7 @@ def head_copies(config: Config) -> tuple[str, ...]:
 
 
 def generate(config: Config, backbone: Stack) -> Head:
-    """Word scores with a bias of their own."""
+    """Build the language model head, with a bias."""
     tied, width = config.tie_word_embeddings, config.hidden_size
     table: nn.Module = backbone.embed.token if tied else Linear(width, config.vocab_size, bias=False)
     rows = {"bias": "/lm_head.bias"} if tied else {"bias": "/lm_head.bias", "table": "/lm_head"}

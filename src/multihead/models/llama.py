@@ -58,7 +58,7 @@ class LlamaConfig(Config):
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        """`rope_theta` and `rope_scaling`, as checkpoints before 2025 have them, become `rope_parameters`."""
+        """Merge `rope_theta` and `rope_scaling` of checkpoints before 2025 into `rope_parameters`."""
         return rope_entries(entries, theta=cls.theta, factor=cls.rotary_factor)
 
     def check(self) -> None:
@@ -93,14 +93,14 @@ def feed_forward(config: LlamaConfig) -> GatedFeedForward:
 
 
 def layer(config: Any, attention: nn.Module, ffn: nn.Module, norm: Norm = norm, **changes: Any) -> Layer:
-    """Pre-norm steps; `changes` are those of both residuals."""
+    """Build a pre-norm layer; `changes` are options of both residuals."""
     return Layer(Residual(attention, before=norm(config), **changes), Residual(ffn, before=norm(config), **changes))
 
 
 def decoder(
     config: Any, layer: Callable[[int], nn.Module], norm: Norm = norm, token: nn.Embedding | None = None, **embed: Any
 ) -> Stack:
-    """Word embeddings, `layer(i)` for each i, and a last norm."""
+    """Build a stack: token embeddings, `layer(i)` for each i, and a last norm."""
     words = Embeddings(token or Embedding(config.vocab_size, config.hidden_size), **embed)
     return Stack(words, [layer(i) for i in range(config.num_hidden_layers)], norm(config))
 
@@ -111,7 +111,7 @@ def build(config: LlamaConfig) -> Stack:
 
 
 def keys(config: Any, more: Rows | None = None, without: tuple[str, ...] = ()) -> KeyMap:
-    """Llama's table, with a relative's own rows and without those that it lacks."""
+    """Return Llama's key map, with a relative's own rows and without those that it lacks."""
     rows: dict[str, str | Source] = {
         "embed.token": "embed_tokens",
         "layers.*.attention.step.q": "layers.*.self_attn.q_proj",
@@ -146,12 +146,12 @@ GGUF_NAMES = (
 
 
 def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """config.json entries that a GGUF file's metadata tell."""
+    """Return the config.json entries of a GGUF file's metadata."""
     return gguf.entries(metadata, GGUF_NAMES)
 
 
 def generate(config: Any, backbone: Stack, **changes: Any) -> Head:
-    """A score a word; `changes` are those of `LanguageModel`."""
+    """Build the language model head; `changes` are options of `LanguageModel`."""
     if config.tie_word_embeddings:
         return Head(LanguageModel(backbone.embed.token, **changes))
     table = Linear(config.hidden_size, config.vocab_size, bias=False)

@@ -63,7 +63,7 @@ def keys(config: LongformerConfig) -> KeyMap:
 
 
 def around_separator(config: LongformerConfig, *, before: bool) -> Callable[[ForwardContext], Tensor]:
-    """A question's tokens are global, or those of the choice after it; a text has three separators."""
+    """Return a rule for global tokens: the question's, or the choice's; a sequence has three separators."""
 
     def rule(context: ForwardContext) -> Tensor:
         if context.ids is None:
@@ -87,7 +87,7 @@ def around_separator(config: LongformerConfig, *, before: bool) -> Callable[[For
 
 
 def with_rule(make: Any, rule: Any) -> Any:
-    """A head whose backbone lets the tokens of `rule(config)` see everything."""
+    """Wrap a head maker: tokens of `rule(config)` get global attention."""
 
     def head(config: LongformerConfig, backbone: Stack) -> Head:
         backbone.adjust = default_global_mask(rule(config))

@@ -28,7 +28,7 @@ class LongT5Config(T5Config):
 
     @property
     def module(self) -> str:
-        """How files name the encoder's attention."""
+        """Name of the encoder's attention in files."""
         return {"local": "LocalSelfAttention", "transient-global": "TransientGlobalSelfAttention"}[
             self.encoder_attention_type
         ]

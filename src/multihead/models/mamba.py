@@ -54,7 +54,7 @@ class MambaConfig(Config):
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        """`auto` is what follows from the width."""
+        """Replace `auto` by what follows from the width."""
         return {**entries, "time_step_rank": None} if entries.get("time_step_rank") == "auto" else entries
 
     @property
@@ -147,7 +147,7 @@ def build(config: Any, mixer: Callable[[Any], nn.Module]) -> Stack:
 
 
 def rows(channels: int, kernel: int, ours: str, theirs: str) -> dict[str, str | Source]:
-    """What both mixers keep."""
+    """Return the key map rows that both mixers share."""
     return {
         f"{ours}.into": f"{theirs}.in_proj",
         f"{ours}.convolution.weight": Shaped(f"{theirs}.conv1d.weight", (channels, kernel), (channels, 1, kernel)),
@@ -182,7 +182,7 @@ def keys2(config: Mamba2Config) -> KeyMap:
 
 
 def gguf_keys(config: MambaConfig) -> KeyMap:
-    """llama.cpp's names; it stores the decay itself, not its logarithm."""
+    """Return the key map of llama.cpp's names; it stores the decay, not its logarithm."""
     ours, inner, kernel = "layers.*.mixer.step", config.inner, config.conv_kernel
     own: dict[str, str | Source] = {
         "embed.token": "token_embd",

@@ -37,7 +37,7 @@ class MarianConfig(BartConfig):
 
     @property
     def target_size(self) -> int:
-        """Words of the target language."""
+        """Number of tokens of the target language."""
         return self.decoder_vocab_size or self.vocab_size
 
 
@@ -49,7 +49,7 @@ STYLE = Style(positions, source_norm=None, target_norm=None, source_scale="id", 
 
 
 def keys(config: MarianConfig) -> KeyMap:
-    """BART's table; where each side has its own words, a table of shared ones is read by nobody."""
+    """Return BART's key map; where each side has its own embeddings, a shared table is ignored."""
     table = bart.keys(config, STYLE)
     if config.share_encoder_decoder_embeddings:
         return table

@@ -41,7 +41,7 @@ def mixer(config: MarianSSRUConfig) -> nn.Module:
 
 
 def keys(config: MarianSSRUConfig) -> KeyMap:
-    """Marian's names in the Hugging Face format; the recurrence is `rnn`."""
+    """Return the key map of the Hugging Face format; the recurrence is `rnn`."""
     plain = marian.keys(config)
     rows = {k: v for k, v in plain.rows.items() if not k.startswith("decoder.layers.*.attention")}
     own = {"step.forget": "rnn.forget", "step.value": "rnn.value", "after": "rnn_layer_norm"}
@@ -51,7 +51,7 @@ def keys(config: MarianSSRUConfig) -> KeyMap:
 
 @dataclass(frozen=True)
 class WithPadding(Source):
-    """A table without the padding word's row, which is appended with this value."""
+    """A table stored without the padding token's row, which is appended with this value."""
 
     value: float = 0.0
 
@@ -64,7 +64,7 @@ class WithPadding(Source):
 
 
 def marian_keys(config: MarianSSRUConfig) -> KeyMap:
-    """The names inside Marian's own binary; its matrices are (in, out), its layers count from 1."""
+    """Return the key map of Marian's binary; its matrices are (in, out), its layers count from 1."""
     rows: dict[str, str | Source] = {"encoder.embed.token.weight": WithPadding("Wemb")}
 
     def norm(ours: str, theirs: str) -> None:
@@ -109,7 +109,7 @@ SUPPORTED = {  # entries of model.yml that would change the computation -> the v
 
 
 def marian_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """config.json entries from a Marian binary's own `model.yml`.
+    """Return config.json entries of a Marian binary's `model.yml`.
 
     Raises:
         UnsupportedConfig: an entry asks for what is not computed here.

@@ -39,7 +39,7 @@ def build_mixed(config: MinistralConfig) -> Stack:
 
 
 def windowed(config: MistralConfig, kinds: list[str]) -> Stack:
-    """Llama's layers, some of them with a window."""
+    """Build a stack of Llama's layers, some of them with a sliding window."""
     positions = rotary_of(config, config.head_width)
 
     def layer(i: int) -> Layer:

@@ -116,7 +116,7 @@ def keys(config: MobileBertConfig) -> KeyMap:
 
 
 def word_head(config: MobileBertConfig, backbone: Stack) -> Head:
-    """The word vectors score the first channels, a table of the head's own the others."""
+    """Build the MLM head: the input embeddings score the first channels, a table of the head the others."""
     wide, narrow, tied = config.hidden_size, config.embedding_size, config.tie_word_embeddings
     table: nn.Module = backbone.embed.token if tied else Linear(narrow, config.vocab_size, bias=False)
     rest = Linear(wide - narrow, config.vocab_size, bias=False)

@@ -60,7 +60,7 @@ class ModernBertConfig(Config):
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        """Files of before 2026 name the bases global_rope_theta and local_rope_theta."""
+        """Read the rotary bases, which files before 2026 name global_rope_theta and local_rope_theta."""
         entries = dict(entries)
         old = {FULL: entries.pop("global_rope_theta", None), SLIDING: entries.pop("local_rope_theta", None)}
         thetas = {kind: base if old[kind] is None else old[kind] for kind, base in BASES.items()}

@@ -38,7 +38,7 @@ class UMT5Config(MT5Config):
 
 
 def table_a_layer(config: T5Config, count: int, *, causal: bool) -> list[BucketedBias]:
-    """UMT5's biases."""
+    """Return a position bias table for each layer, as UMT5 has."""
     return [distances(config, causal=causal) for _ in range(count)]
 
 

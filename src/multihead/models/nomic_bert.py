@@ -84,7 +84,7 @@ class NomicBertConfig(Config):
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        """Today's names of the entries that GPT-2's config gave to this family's first files."""
+        """Rename the entries of this family's first files, which used GPT-2's names."""
         if "n_embd" in entries:
             for name, computed in OLD_SETTINGS.items():
                 if name in entries and entries[name] not in computed:
@@ -134,7 +134,7 @@ def word_head(config: NomicBertConfig, backbone: Stack) -> Head:
 
 
 def gguf_keys(config: NomicBertConfig) -> KeyMap:
-    """llama.cpp's names: one matrix for queries, keys and values, no table of positions."""
+    """Return the key map of llama.cpp's names: fused query, key and value; no position table."""
     width = config.num_attention_heads * config.head_width
     table = bert.gguf_keys(config).rows  # type: ignore[arg-type]
     rows = {ours: theirs for ours, theirs in table.items() if ours != "embed.position.table"}

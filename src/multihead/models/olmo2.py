@@ -45,7 +45,7 @@ class Olmo3Config(Olmo2Config):
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        """A scaling that a file gives for all layers is meant for the full ones."""
+        """Apply a rotary scaling for all layers to the full-attention ones only."""
         base = entries.get("rope_theta")
         thetas = dict.fromkeys((FULL, SLIDING), cls.theta if base is None else base)
         return layered_rope_entries({k: v for k, v in entries.items() if k != "rope_theta"}, thetas)

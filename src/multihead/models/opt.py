@@ -52,7 +52,7 @@ class OPTConfig(Config):
 
     @property
     def word_width(self) -> int:
-        """Channels of word vectors and of what is scored."""
+        """Width of input and output embeddings."""
         return self.word_embed_proj_dim or self.hidden_size
 
 

@@ -66,7 +66,7 @@ def gguf_keys(config: Phi3Config) -> KeyMap:
 
 
 def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The first channels alone are turned where the file says how many."""
+    """Return config entries of a GGUF file; only the first channels are rotated where it names their number."""
     found = gguf.entries(metadata, (*llama.GGUF_NAMES, "sliding_window"))
     width = found.get("head_dim") or found["hidden_size"] // found["num_attention_heads"]
     turned = metadata.get("phi3.rope.dimension_count")

@@ -32,7 +32,7 @@ class Qwen2Config(llama.LlamaConfig):
 
 
 def windows(config: Qwen2Config, usual: Sequence[str] | None = None) -> list[int | None]:
-    """Each layer's window; None sees all.
+    """Return the sliding window of each layer; None for full attention.
 
     Args:
         usual: the layers' kinds where `layer_types` does not say them; None for Qwen2's.

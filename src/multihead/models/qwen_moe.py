@@ -62,25 +62,25 @@ class Qwen3MoeConfig(qwen3.Qwen3Config):
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        """The reference writes the number of experts under a name of its own."""
+        """Read the number of experts under the reference's name."""
         entries = super().normalized(entries)
         count = entries.pop("num_local_experts", None)
         return entries if count is None else {"num_experts": count, **entries}
 
 
 def some_windows(config: Qwen2MoeConfig) -> list[int | None]:
-    """Each layer's window in Qwen2-MoE: every other one of the first `max_window_layers` slides."""
+    """Return the window of each layer of Qwen2-MoE: every other of the first `max_window_layers` slides."""
     early = range(config.max_window_layers if config.sliding_window and config.use_sliding_window else 0)
     return windows(config, [SLIDING if i in early and i % 2 == 0 else FULL for i in range(config.num_hidden_layers)])
 
 
 def all_windows(config: Qwen3MoeConfig) -> list[int | None]:
-    """Each layer's window in Qwen3-MoE: all slide, or none."""
+    """Return the window of each layer of Qwen3-MoE: all slide, or none."""
     return [config.sliding_window if config.use_sliding_window else None] * config.num_hidden_layers
 
 
 def sparse(config: Any) -> list[bool]:
-    """Which layers have experts."""
+    """Return for each layer whether it has experts."""
     step, dense = config.decoder_sparse_step, set(config.mlp_only_layers)
     layers = range(config.num_hidden_layers)
     return [config.num_experts > 0 and i not in dense and (i + 1) % step == 0 for i in layers]
@@ -122,7 +122,7 @@ def build3(config: Qwen3MoeConfig) -> Stack:
 
 
 def rows(ours: str) -> Rows:
-    """Rows of the routed experts at `ours`."""
+    """Return the key map rows of the routed experts at `ours`."""
     each = {f"{ours}.experts.*.{n}": f"layers.*.mlp.experts.*.{n}_proj" for n in ("gate", "up", "down")}
     return {**each, f"{ours}.router": "layers.*.mlp.gate"}
 

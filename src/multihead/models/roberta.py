@@ -48,7 +48,7 @@ def keys(config: RobertaConfig) -> KeyMap:
 
 
 def word_head(config: Any, backbone: Stack) -> Head:
-    """dense, gelu, norm and a table with a bias, as RoBERTa's and MPNet's."""
+    """Build the MLM head of RoBERTa and MPNet: dense, gelu, norm and output embeddings with a bias."""
     width, tied = config.hidden_size, config.tie_word_embeddings
     table: nn.Module = backbone.embed.token if tied else Linear(width, config.vocab_size, bias=False)
     transform = Transform(width, width, "gelu", config.layer_norm_eps)
@@ -58,7 +58,7 @@ def word_head(config: Any, backbone: Stack) -> Head:
 
 
 def classify_text(config: Any, backbone: Stack) -> Head:
-    """A dense layer of the head's own over the first token, without the pooler."""
+    """Build a classifier of the first token with a dense layer of its own, without the pooler."""
     dense = Dense(config.hidden_size, "tanh")
     head = Classifier(config.hidden_size, config.num_labels, pool=first, dense=dense, dropout=bert.dropout_of(config))
     return Head(head, {"dense.linear": "/classifier.dense", "out": "/classifier.out_proj"})

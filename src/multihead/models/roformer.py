@@ -40,7 +40,7 @@ def build(config: RoFormerConfig) -> Stack:
 
 
 def keys(config: RoFormerConfig) -> KeyMap:
-    """Pairs of channels lie side by side in the file; its table of sines is computed here."""
+    """Return the key map; rotated channels are interleaved in the file, and its table of sines is computed here."""
     rows: Rows = {**bert.EMBEDDING_ROWS, **bert.LAYER_ROWS, "embed.project": "embeddings_project"}
     stem, heads = "encoder.layer.*.attention.self", config.num_attention_heads
     turned = {f"layers.*.attention.step.{n[0]}": Interleaved(f"{stem}.{n}", heads) for n in ("query", "key")}

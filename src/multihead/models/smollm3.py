@@ -37,7 +37,7 @@ class SmolLM3Config(llama.LlamaConfig):
 
     @property
     def turned(self) -> list[bool]:
-        """Which layers have rotary positions; the config's name says the opposite of its ones."""
+        """For each layer, True if it has rotary positions; a 1 in `no_rope_layers` means that it has them."""
         if self.no_rope_layers is not None:
             return [bool(one) for one in self.no_rope_layers]
         return [(i + 1) % self.no_rope_layer_interval != 0 for i in range(self.num_hidden_layers)]

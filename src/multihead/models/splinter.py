@@ -34,7 +34,7 @@ class SplinterConfig(bert.BertConfig):
 
 
 class SpanSelection(nn.Module):
-    """Scores (tokens, questions, 2) of each token as the first and the last of what a question token asks for.
+    """Logits (tokens, questions, 2) of each token as the start and end of the answer to each question token.
 
     Args:
         question: id of the question token. every: all of a text's question tokens, not the first alone.
@@ -57,7 +57,7 @@ class SpanSelection(nn.Module):
         return scores if self.every else scores[:, 0]
 
     def _rows(self, hidden: Tensor, context: ForwardContext) -> Tensor:
-        """Rows (texts, questions) of the question tokens; a text without one is asked at its first token."""
+        """Return packed rows (sequences, questions) of question tokens; the first token where there is none."""
         if "question_positions" in context.extra_inputs:
             return context.extra_inputs["question_positions"]
         spans = list(zip(context.runs.begins, context.runs.lengths, strict=True))
@@ -82,7 +82,7 @@ def selection(config: SplinterConfig, backbone: Stack, *, every: bool = False) -
 
 
 def all_spans(raw: Tensor, layout: Layout, labels: Mapping[str, Tensor], config: Config) -> dict[str, Any]:
-    """Scores (batch, questions, length); labels (batch, questions), the padding token's id where there is none."""
+    """Return logits (batch, questions, length); labels are (batch, questions), the padding id for none."""
     lowest = torch.finfo(raw.dtype).min
     hidden = (layout.unpack(raw.new_ones(raw.shape[0])) == 0)[:, None]
     start, end = (layout.unpack(raw[..., side]).transpose(1, 2).masked_fill(hidden, lowest) for side in (0, 1))

@@ -41,7 +41,7 @@ class SqueezeBertConfig(bert.BertConfig):
 
     @property
     def matrices(self) -> dict[str, tuple[str, int, int, int]]:
-        """Our path in a layer -> its stored name, inputs, outputs and groups."""
+        """Return the stored name, inputs, outputs and groups of each matrix, by our path in a layer."""
         width, inner = self.hidden_size, self.intermediate_size
         return {
             "attention.step.q": ("attention.query", width, width, self.q_groups),

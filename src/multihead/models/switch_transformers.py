@@ -82,7 +82,7 @@ def feed_forward(config: SwitchTransformersConfig, *, routed: bool) -> Residual:
 
 
 def is_routed(number: int, layers: int, sparse: int) -> bool:
-    """Whether a layer is routed, when about `sparse` of `layers` are."""
+    """True if a layer has routed experts, when about `sparse` of `layers` have."""
     every = layers // sparse if sparse else layers
     return every == 1 or (every > 0 and number % every == 1)
 
@@ -119,14 +119,14 @@ def keys(config: SwitchTransformersConfig) -> KeyMap:
 
 
 def untied_configs(config: SwitchTransformersConfig) -> Sequence[SwitchTransformersConfig]:
-    """As BART's; the config goes on to tie words and scores, which is how it says that scores are scaled."""
+    """Return configs as BART's; `tie_word_embeddings` stays set, since it also means that logits are scaled."""
     if not config.shares_words:
         return (config.changed(scores_apart=True),) if config.ties_scores else ()
     return tuple(config.changed(scores_apart=True, words_apart=apart) for apart in (False, True))
 
 
 def resolve_config(config: SwitchTransformersConfig, stored: Mapping[str, Tensor]) -> SwitchTransformersConfig:
-    """Words that are said not to be tied are so on both sides, where a file keeps no table for each side."""
+    """Resolve untied embeddings: both sides still share a table where a file has none for each."""
     if config.tie_word_embeddings or "encoder.embed_tokens.weight" in stored:
         return config
     return t5.RESOLVE_CONFIG(config.changed(words_apart=False), stored)

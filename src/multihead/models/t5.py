@@ -60,7 +60,7 @@ class T5Config(Config):
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        """Files of before 2026 say by untied words that scores are not scaled."""
+        """Read whether logits are scaled, which files before 2026 express by untied embeddings."""
         return {"scale_decoder_outputs": entries.get("tie_word_embeddings") is not False, **entries}
 
     def check(self) -> None:
@@ -71,17 +71,17 @@ class T5Config(Config):
 
     @property
     def shares_words(self) -> bool:
-        """Whether both sides read one table of words: so it is in T5's files, whatever they say of scores."""
+        """True if both sides share one embedding table, as T5's files do, whatever the output embeddings are."""
         return not self.words_apart
 
     @property
     def ties_scores(self) -> bool:
-        """Whether words are scored with the decoder's own vectors."""
+        """True if the output embeddings are the decoder's input embeddings."""
         return self.tie_word_embeddings
 
     @property
     def scale(self) -> float:
-        """Of the states before their word scores."""
+        """Scale of hidden states before the output embeddings."""
         scaled = self.tie_word_embeddings if self.scale_decoder_outputs is None else self.scale_decoder_outputs
         return self.d_model**-0.5 if scaled else 1.0
 
@@ -107,7 +107,7 @@ def attention(config: T5Config, kind: type[Attention] = Attention, **options: An
 
 
 def feed_forward(config: T5Config) -> Residual:
-    """Its last product is too large for float16, so it and what is added from then on stay in float32."""
+    """Build a feed-forward; its last product overflows float16, so it and later sums stay in float32."""
     kind = GatedFeedForward if config.gated else FeedForward
     module = kind(config.d_model, config.d_ff, config.activation, bias=False, dropout=config.dropout_rate)
     module.down.widened = (torch.float16,)  # type: ignore[assignment]
@@ -125,7 +125,7 @@ def stack(config: T5Config, token: nn.Embedding, layers: list[nn.Module]) -> Sta
 
 
 def one_table(config: T5Config, count: int, *, causal: bool) -> list[BucketedBias]:
-    """T5's biases: all layers of a side read one table."""
+    """Return T5's position biases: all layers of a side share one table."""
     return [distances(config, causal=causal)] * count
 
 
@@ -140,7 +140,7 @@ def decoder_layer(config: T5Config, positions: BucketedBias, number: int) -> Cro
 
 @dataclass(frozen=True)
 class Parts:
-    """What relatives of T5 make in other ways.
+    """Parts that relatives of T5 build in other ways.
 
     Args:
         biases: (config, layers, causal) -> each layer's. source, target: (config, its bias, its number) -> a layer.
@@ -173,7 +173,7 @@ MODULES = {"attention": "SelfAttention", "cross": "EncDecAttention", "ffn": "Den
 
 
 def side_rows(config: Any, ours: str, theirs: str, modules: Mapping[str, str]) -> Rows:
-    """Rows of one side, whose layers have these modules in this order."""
+    """Return the key map rows of one side, whose layers have these modules in this order."""
     rows = {f"{ours}norm": f"{theirs}final_layer_norm"}
     up = {"gate": "wi_0", "up": "wi_1"} if config.gated else {"up": "wi"}
     for place, (step, module) in enumerate(modules.items()):
@@ -190,14 +190,14 @@ def source_rows(config: Any, ours: str, **renamed: str) -> Rows:
 
 
 def unused(config: Any) -> tuple[str, ...]:
-    """Stored copies of the one word table, and a table that cross-attention never reads."""
+    """Return patterns of copies of the shared embeddings, and of a bias table that cross-attention never reads."""
     heads = (r"^lm_head\.weight$",) if config.ties_scores else ()
     sides = (r"(encoder|decoder)\.embed_tokens\.weight$",) if config.shares_words else ()
     return (*sides, r"EncDecAttention\.relative_attention_bias\.weight$", *heads)
 
 
 def table_of(config: Any, sides: Rows, prefixes: tuple[str, ...] = ()) -> KeyMap:
-    """The rows of both sides with their words': one table, or one a side beside a shared one that nobody reads."""
+    """Return the key map of both sides: one embedding table, or one for each side beside an unused shared one."""
     if config.shares_words:
         return KeyMap({"encoder.embed.token": "shared", **sides}, prefixes=prefixes, ignored=unused(config))
     tokens = {f"{side}.embed.token": f"{side}.embed_tokens" for side in ("encoder", "decoder")}
@@ -205,7 +205,7 @@ def table_of(config: Any, sides: Rows, prefixes: tuple[str, ...] = ()) -> KeyMap
 
 
 def unread(*prefixes: str) -> tuple[tuple[str, str], ...]:
-    """A table of shared words beside those of the sides, which is the encoder's again."""
+    """Return aliases of a shared table beside those of the sides, a copy of the encoder's."""
     return tuple((f"{p}encoder.embed_tokens.weight", f"{p}shared.weight") for p in (*prefixes, ""))
 
 
@@ -223,13 +223,13 @@ def encoder_keys(config: Any, rows: Callable[[Any, str], Rows] = source_rows) ->
 
 
 def untied_configs(config: Any) -> Sequence[Any]:
-    """Configs with a table for the word scores, and then with one for each side too."""
+    """Return configs with separate output embeddings, and then with separate encoder and decoder embeddings too."""
     sides = () if config.words_apart else (config.changed(tie_word_embeddings=False, words_apart=True),)
     return (*untied_config(config), *sides)
 
 
 def gguf_keys(config: Any) -> KeyMap:
-    """llama.cpp's names."""
+    """Return the key map of llama.cpp's names."""
     rows: dict[str, str | Source] = {"encoder.embed.token": "token_embd", "/table": "output"}
     for ours, theirs, steps in (("encoder", "enc", ("attn",)), ("decoder", "dec", ("attn", "cross_attn"))):
         rows[f"{ours}.norm"] = f"{theirs}.output_norm"
@@ -262,7 +262,7 @@ def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_written(config: Any, stored: Mapping[str, Tensor]) -> Any:
-    """A GGUF file shows by its tensors whether feed-forwards are gated, and these are then T5 v1.1's."""
+    """Resolve a GGUF file's feed-forwards by its tensors: gated ones are T5 v1.1's."""
     if "enc.blk.0.ffn_gate.weight" in stored and not config.gated:
         return config.changed(feed_forward_proj="gated-gelu", is_gated_act=None, dense_act_fn=None)
     return config
@@ -276,7 +276,7 @@ def generate(config: Any, backbone: EncoderDecoder) -> Head:
 
 
 def classify_text(config: T5Config, backbone: EncoderDecoder) -> Head:
-    """A score a label over the decoder's state at the source's end token."""
+    """Build a classifier of the decoder's state at the source's end token."""
     dense, end = Dense(config.d_model, "tanh", dropout=config.classifier_dropout), end_token(config)
     head = Classifier(
         config.d_model, config.num_labels, pool=at_token(end), dense=dense, dropout=config.classifier_dropout

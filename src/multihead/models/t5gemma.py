@@ -27,7 +27,7 @@ from .gemma import norm
 
 @dataclass(kw_only=True)
 class T5GemmaModuleConfig(gemma2.Gemma2Config):
-    """One side."""
+    """The config of the encoder or the decoder."""
 
     model_type = "t5_gemma_module"
 
@@ -54,7 +54,7 @@ class T5GemmaConfig(Config):
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        """The decoder's tokens are the model's, and its texts begin with its own first token."""
+        """Take special tokens from the decoder; its sequences begin with its own first token."""
         side = entries.get("decoder") or {}
         known = {name: side[name] for name in ("pad_token_id", "bos_token_id", "eos_token_id") if name in side}
         return {"decoder_start_token_id": side.get("bos_token_id", 2), **known, **entries}
@@ -85,7 +85,7 @@ def step(config: T5GemmaModuleConfig, module: nn.Module) -> Residual:
 
 
 def side(config: T5GemmaModuleConfig, source: int | None = None) -> Stack:
-    """An encoder, or a decoder that reads states of width `source`."""
+    """Build an encoder, or a decoder whose cross-attention reads states of width `source`."""
     positions, window = rotary_of(config, config.head_width), config.sliding_window
     if source is None and window is not None:
         window += 1  # an encoder's is how far a token sees, a decoder's how many it sees
@@ -160,7 +160,7 @@ def generate(config: T5GemmaConfig, backbone: EncoderDecoder) -> Head:
 
 
 def classifier(config: T5GemmaConfig, backbone: EncoderDecoder, pool: Pool) -> Head:
-    """A score a label over the target's states, the source being its target too."""
+    """Build a classifier of the decoder's states; the source is the decoder's input too."""
     if not config.is_encoder_decoder:
         raise UnsupportedConfig("A classifier over the encoder alone (is_encoder_decoder: false) is not built here.")
     head = Classifier(config.hidden_size, config.num_labels, pool=pool, dropout=config.classifier_dropout_rate)

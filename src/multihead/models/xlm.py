@@ -63,13 +63,13 @@ class XLMConfig(Config):
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        """Today's names of a few entries."""
+        """Rename a few entries to their current names."""
         old = {new: entries[name] for name, new in OLD_NAMES.items() if name in entries}
         return {**old, **{k: v for k, v in entries.items() if k not in OLD_NAMES}}
 
 
 class LanguageEmbeddings(Embeddings):
-    """Words, positions, languages (`context.extra_inputs["langs"]`), and token types, whose vectors are words' too."""
+    """Embeddings of tokens, positions, languages (`langs`) and token types, which are token vectors too."""
 
     def __init__(self, token: nn.Embedding, languages: nn.Embedding | None, **options: Any) -> None:
         super().__init__(token, worded=True, **options)

@@ -143,7 +143,7 @@ def answer(config: XLNetConfig, backbone: TwoStream) -> Head:
 
 
 def orders(given: Tensor, layout: Layout) -> list[Tensor]:
-    """Of each text (length, length), True where the row's token does not see the column's."""
+    """Return for each sequence (length, length), True where the row's token does not see the column's."""
     if tuple(given.shape) != (layout.shape[0], layout.shape[1], layout.shape[1]):
         raise InvalidInput(f"perm_mask needs shape (batch, length, length), not {list(given.shape)}.")
     columns = [layout.columns(text).to(given.device) for text in range(layout.shape[0])]
@@ -151,7 +151,7 @@ def orders(given: Tensor, layout: Layout) -> list[Tensor]:
 
 
 def targets(given: Tensor, layout: Layout) -> list[Tensor]:
-    """Of each text (targets, length), 1 at each target's place."""
+    """Return for each sequence (targets, length), 1 at each target's position."""
     if given.ndim != 3 or (given.shape[0], given.shape[2]) != layout.shape:
         raise InvalidInput(f"target_mapping needs shape (batch, targets, length), not {list(given.shape)}.")
     return [given[text][:, layout.columns(text).to(given.device)].to(torch.float32) for text in range(layout.shape[0])]
