@@ -289,7 +289,7 @@ def sealed(folder: Path) -> None:
 
     path = folder / "checkpoint-2"
     (path / "checkpoint.json").unlink()
-    checkpoints._seal(path)
+    checkpoints._write_manifest(path)
 
 
 def resumed(folder: Path) -> Any:

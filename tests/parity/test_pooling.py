@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import multihead
-from multihead.training.objectives.packed_batch import Tokens
+from multihead.training.objectives.packed_batch import PackedSequences
 
 from .case import Case, reference
 from .cases import CASES
@@ -62,7 +62,7 @@ def test_texts_without_padding_are_pooled_as_padded_ones_where_the_end_is_the_pa
     with torch.no_grad():
         expected = theirs(ids, attention_mask=(ids != PAD).long().index_fill(1, torch.tensor([0]), 1)).logits
         torch.testing.assert_close(ours.run(texts).scores, expected, rtol=1e-4, atol=1e-4)
-        tokens = Tokens.of([{"input_ids": text} for text in texts], ours.device)  # as training reads them
+        tokens = PackedSequences.of([{"input_ids": text} for text in texts], ours.device)  # as training reads them
         context = tokens.context(ours)
         states = ours.backbone(ours.backbone.embed.look_up(tokens.ids), context)
         torch.testing.assert_close(ours.head(states, context), expected, rtol=1e-4, atol=1e-4)

@@ -18,7 +18,7 @@ from multihead.cli.render.answers import renderer_of
 from multihead.errors import UnsupportedOption
 from multihead.pipelines.base import Pipeline
 from multihead.pipelines.catalog import ALIASES, TASKS, TRAINABLE, TRAINING_ALIASES, canonical_name, get_task
-from multihead.training.tasks import job_class
+from multihead.training.tasks.registry import job_class
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -59,7 +59,7 @@ def test_docs_and_help_name_every_task(name):
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_every_task_that_is_trained_has_a_job_a_pipeline_and_packages_that_doctor_looks_for(name):
     task = TRAINABLE[name]
-    assert job_class(name).task == name
+    assert job_class(name).name == name
     assert (task.pipeline or name) in TASKS
     assert {*task.packages, *task.text_packages} <= {package.module for package in PACKAGES}
     assert re.search(rf"^\|.*`{name}`", (DOCS / "training.md").read_text(), re.MULTILINE)

@@ -21,7 +21,7 @@ import multihead
 from multihead.errors import MultiheadError
 from multihead.training.arguments import TrainingArguments
 from multihead.training.callbacks import TrainerCallback
-from multihead.training.distributed.parallel import Replicated
+from multihead.training.distributed.parallel import DataParallelObjective
 from multihead.training.trainer import Trainer
 
 # Biases of keys have a gradient of nothing but rounding, which Adam would blow up to full steps but for the epsilon.
@@ -106,7 +106,7 @@ class Spoils(TrainerCallback):
 
 def noted(exchanges: list[bool]) -> Any:
     """A forward pass that notes whether gradients will be exchanged."""
-    own = Replicated.forward
+    own = DataParallelObjective.forward
 
     def forward(self: Any, *given: Any, **more: Any) -> Any:
         exchanges.append(self.require_backward_grad_sync)
@@ -138,10 +138,10 @@ def run(folder: Path, name: str, kind: str, *, spoil: bool = False, judge: bool 
             callbacks=[Spoils()] if spoil else None, data_collator=permuted if kind == "xlnet" else None,
         )  # fmt: skip
         with pytest.MonkeyPatch.context() as patch:
-            if full and not trainer.world.first:
+            if full and not trainer.process_group.is_first:
                 place = "torch.distributed.checkpoint.state_dict_saver._storage_setup"
                 patch.setattr(place, lambda *_, **__: DiskFull("x"))
-            patch.setattr(Replicated, "forward", noted(exchanges := []))
+            patch.setattr(DataParallelObjective, "forward", noted(exchanges := []))
             trainer.train(resume_from_checkpoint=None if resume is None else folder / resume)
     except MultiheadError as error:
         return {"error": f"{type(error).__name__}: {error}"}

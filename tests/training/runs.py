@@ -23,13 +23,13 @@ folder, slow = Path(sys.argv[1]), float(sys.argv[2])
 settings = eval(sys.argv[3])
 made = trainer(folder, **settings)
 if slow:
-    from multihead.training import checkpoints
-    sealed = checkpoints._seal
+    from multihead.training.checkpointing import folders as checkpoints
+    sealed = checkpoints._write_manifest
     def seal(path):
         print("saving", flush=True)
         time.sleep(slow)
         sealed(path)
-    checkpoints._seal = seal
+    checkpoints._write_manifest = seal
 from multihead.training.callbacks import TrainerCallback
 class Told(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from multihead import errors
 from multihead.training.callbacks import TrainerCallback
-from multihead.training.checkpointing import dcp_reader as parts
 from multihead.training.checkpointing import folders as checkpoints
+from multihead.training.distributed import dcp_reader as parts
 from multihead.training.distributed import dtensor as spread
 from multihead.training.state import STATE_FILE
 from tests.training.runs import examples, trainer
@@ -48,7 +48,7 @@ def run(made, tmp_path):
 def resealed(checkpoint):
     """A manifest as whoever changes a checkpoint would write it."""
     (checkpoint / checkpoints.MANIFEST).unlink()
-    checkpoints._seal(checkpoint)
+    checkpoints._write_manifest(checkpoint)
 
 
 @pytest.mark.parametrize("sealed", [False, True])
@@ -97,17 +97,17 @@ def test_a_file_that_the_manifest_does_not_name_is_refused(run, name):
     path = run / "checkpoint-2" / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"{}")
-    with pytest.raises(errors.UnsafeFile, match=f"holds {name}, which came there after"):
-        checkpoints.check(run / "checkpoint-2")
+    with pytest.raises(errors.UnsafeFile, match=f"holds {name}, which checkpoint.json does not name: added after"):
+        checkpoints.verify(run / "checkpoint-2")
 
 
 def test_a_link_to_a_folder_is_refused_and_what_file_managers_leave_is_not(run, tmp_path):
     for left in (".DS_Store", "._model.safetensors", ".directory", ".nfs00000000deadbeef"):
         (run / "checkpoint-2" / left).write_bytes(b"x")
-    checkpoints.check(run / "checkpoint-2")
+    checkpoints.verify(run / "checkpoint-2")
     (run / "checkpoint-2" / "distributed").symlink_to(tmp_path, target_is_directory=True)
     with pytest.raises(errors.UnsafeFile, match="holds distributed"):
-        checkpoints.check(run / "checkpoint-2")
+        checkpoints.verify(run / "checkpoint-2")
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "a/../../outside"])
@@ -117,7 +117,7 @@ def test_a_manifest_that_names_files_outside_is_refused(run, name):
     told["files"][name] = {"size": 1, "sha256": "0"}
     path.write_text(json.dumps(told))
     with pytest.raises(errors.UnsafeFile, match="no file of its folder"):
-        checkpoints.check(run / "checkpoint-2")
+        checkpoints.verify(run / "checkpoint-2")
 
 
 class Writes(TrainerCallback):
@@ -133,10 +133,10 @@ def test_what_a_callback_adds_as_a_checkpoint_is_saved_belongs_to_it(tmp_path):
     trainer(tmp_path, max_steps=2, save_steps=2, callbacks=[Writes()]).train()
     told = json.loads((tmp_path / "checkpoint-2" / checkpoints.MANIFEST).read_text())["files"]
     assert told["own/notes.txt"] == {"size": 4, "sha256": hashlib.sha256(b"mine").hexdigest()}
-    checkpoints.check(tmp_path / "checkpoint-2")
+    checkpoints.verify(tmp_path / "checkpoint-2")
     (tmp_path / "checkpoint-2" / "own" / "notes.txt").write_text("thine")
     with pytest.raises(errors.CheckpointBroken, match=r"notes\.txt"):
-        checkpoints.check(tmp_path / "checkpoint-2")
+        checkpoints.verify(tmp_path / "checkpoint-2")
 
 
 def test_a_best_checkpoint_that_was_changed_is_not_loaded(tmp_path):
@@ -191,21 +191,21 @@ def stored(tmp_path):
     tensors = {"optimizer/a/x": torch.arange(12.0).view(3, 4), "average_steps": torch.tensor(3)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        spread.write(tmp_path / "distributed", tensors)
+        spread.write_tensors(tmp_path / "distributed", tensors)
     return tmp_path / "distributed", tensors
 
 
 def test_parts_are_read_as_they_were_written(stored):
     folder, tensors = stored
-    found = spread.read(folder, {})
+    found = spread.read_tensors(folder, {})
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
 
 
 def rewritten(folder, change):
-    table = parts.table(folder)
+    table = parts.read_metadata(folder)
     change(table)
-    (folder / parts.TABLE).write_bytes(pickle.dumps(table))
+    (folder / parts.METADATA_FILE).write_bytes(pickle.dumps(table))
 
 
 def places(table):
@@ -220,10 +220,10 @@ def places(table):
         (lambda t: setattr(places(t)[0], "length", 10**9), "shorter than"),
         (lambda t: setattr(places(t)[0], "offset", -8), "shorter than"),
         (lambda t: setattr(places(t)[0], "transform_descriptors", ["zstd"]), "compressed"),
-        (lambda t: t.state_dict_metadata["optimizer/a/x"].chunks.clear(), "does not consist of the parts"),
-        (lambda t: t.storage_data.clear(), "does not say where"),
-        (lambda t: setattr(t, "storage_data", None), "does not say where"),
-        (lambda t: setattr(t, "state_dict_metadata", None), "not the parts"),
+        (lambda t: t.state_dict_metadata["optimizer/a/x"].chunks.clear(), "does not consist of the shards"),
+        (lambda t: t.storage_data.clear(), "does not list"),
+        (lambda t: setattr(t, "storage_data", None), "does not list"),
+        (lambda t: setattr(t, "state_dict_metadata", None), "not the metadata"),
         (lambda t: t.state_dict_metadata.update(b=object.__new__(parts.metadata.BytesStorageMetadata)), "asks for"),
         (lambda t: setattr(t.state_dict_metadata["optimizer/a/x"], "size", torch.Size([10**6, 10**6])), "consist of"),
     ],
@@ -231,7 +231,7 @@ def places(table):
 def test_a_table_of_parts_that_does_not_fit_its_files_is_refused(stored, change, said):
     rewritten(stored[0], change)
     with pytest.raises((errors.CheckpointBroken, errors.UnsafeFile), match=said):
-        spread.read(stored[0], {})
+        spread.read_tensors(stored[0], {})
 
 
 def test_a_table_of_parts_that_overlap_is_refused(stored):
@@ -242,18 +242,18 @@ def test_a_table_of_parts_that_overlap_is_refused(stored):
         assert chunk is not half
 
     rewritten(stored[0], change)
-    with pytest.raises(errors.CheckpointBroken, match="does not consist of the parts"):
-        spread.read(stored[0], {})
+    with pytest.raises(errors.CheckpointBroken, match="does not consist of the shards"):
+        spread.read_tensors(stored[0], {})
 
 
 def test_a_damaged_table_of_parts_is_one_of_our_errors(stored):
-    table = stored[0] / parts.TABLE
+    table = stored[0] / parts.METADATA_FILE
     whole = table.read_bytes()
     for place in range(0, len(whole), 7):
         for byte in (0, 46, 255):
             table.write_bytes(whole[:place] + bytes([byte]) + whole[place + 1 :])
             try:
-                found = spread.read(stored[0], {})
+                found = spread.read_tensors(stored[0], {})
             except errors.MultiheadError:
                 continue
             assert all(isinstance(value, torch.Tensor) for value in found.values())
@@ -270,6 +270,6 @@ def test_code_in_a_part_does_not_run(stored, tmp_path):
 
     rewritten(stored[0], first)
     with pytest.raises(errors.CheckpointBroken, match="asks for") as told:
-        spread.read(stored[0], {})
+        spread.read_tensors(stored[0], {})
     assert "weights_only" not in str(told.value)
     assert not (tmp_path / "mark").exists()

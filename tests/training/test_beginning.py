@@ -8,7 +8,7 @@ import torch
 import multihead
 from multihead.errors import InvalidInput, UnsupportedOption
 from multihead.training.arguments import TrainingArguments
-from multihead.training.objectives.preference import Preference
+from multihead.training.objectives.preference import PreferenceObjective
 from multihead.training.trainer import Trainer
 from tests.training.runs import SETTINGS, tiny, trainer, weights
 
@@ -92,7 +92,7 @@ def sums(objective, model, run):
     features = run.features(run.train_dataset, training=True)
     sides = [{"input_ids": features[0]["chosen_input_ids"], "labels": features[0]["chosen_labels"]}]
     with torch.no_grad():
-        return objective._before(sides), objective._scores(model, sides)
+        return objective._reference_log_probs(sides), objective._log_probs(model, sides)
 
 
 def test_the_reference_of_a_trained_adapter_is_the_model_with_it(llama, tmp_path):
@@ -101,7 +101,7 @@ def test_the_reference_of_a_trained_adapter_is_the_model_with_it(llama, tmp_path
     new.train()
     new.save_model()
     run = made(tmp_path / "a", tmp_path / "b", CHOSEN, "preference")
-    assert isinstance(run.objective, Preference)
+    assert isinstance(run.objective, PreferenceObjective)
     before, now = sums(run.objective, run.model.eval(), run)
     assert torch.equal(before, now)
     with run.model.adapters_disabled():

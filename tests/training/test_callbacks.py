@@ -21,7 +21,7 @@ from multihead.training.callbacks import (
     DefaultFlowCallback,
     EarlyStoppingCallback,
     TrainerCallback,
-    better,
+    is_better,
 )
 from multihead.training.state import ExportableState, TrainerControl, TrainerState
 
@@ -48,7 +48,7 @@ class Noted(TrainerCallback):
 def test_callbacks_are_called_in_the_order_they_were_added():
     notes: list[str] = []
     callbacks = Callbacks([Noted("first", notes)])
-    with pytest.warns(UserWarning, match="Noted is added a second time"):
+    with pytest.warns(UserWarning, match="Noted was added a second time"):
         callbacks.add(Noted("second", notes))
     callbacks.call("on_step_end", None, TrainerState(), TrainerControl())
     assert notes == ["first", "second"]
@@ -128,7 +128,7 @@ def test_callbacks_are_taken_out_by_class_or_instance():
 
 
 def test_what_listens_to_nothing_is_refused():
-    with pytest.raises(InvalidInput, match="listens to no event"):
+    with pytest.raises(InvalidInput, match="handles no event"):
         Callbacks([object()])
 
 
@@ -187,10 +187,10 @@ def test_the_best_evaluation_is_saved(best, loss, saved):
 
 def test_better_follows_the_direction_of_the_metric():
     up, down = arguments(greater_is_better=True), arguments(greater_is_better=False)
-    assert better(up, 2.0, 1.0)
-    assert not better(down, 2.0, 1.0)
-    assert not better(up, 1.05, 1.0, threshold=0.1)
-    assert better(up, 1.0, math.nan)
+    assert is_better(up, 2.0, 1.0)
+    assert not is_better(down, 2.0, 1.0)
+    assert not is_better(up, 1.05, 1.0, threshold=0.1)
+    assert is_better(up, 1.0, math.nan)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.05])

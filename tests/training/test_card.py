@@ -14,18 +14,18 @@ from huggingface_hub import ModelCard
 
 from multihead import __version__
 from multihead.training.reporting.front_matter import front_matter
-from multihead.training.reporting.model_card import Data, Trained, model_card
+from multihead.training.reporting.model_card import DataSummary, RunSummary, model_card
 
 HISTORY = [
     *({"loss": 2.0 - step / 100, "learning_rate": 1e-5, "epoch": step / 50, "step": step} for step in range(1, 101)),
     {"eval_loss": 0.9, "eval_accuracy": 0.7, "eval_runtime": 3.0, "epoch": 1.0, "step": 50},
     {"eval_loss": 1.1, "eval_accuracy": 0.6, "eval_runtime": 3.0, "epoch": 2.0, "step": 100},
 ]
-TRAINED = Trained(
+TRAINED = RunSummary(
     name="reviews", task="text-classification", base_model="google-bert/bert-base-uncased", method="LoRA of rank 8",
     license="apache-2.0", languages=["no", "en"], hardware="One H100",
-    data=[Data(name="stanfordnlp/sst2", rows=67349, cut=12),
-          Data(name="stanfordnlp/sst2", split="validation", rows=872)],
+    data=[DataSummary(name="stanfordnlp/sst2", rows=67349, cut=12),
+          DataSummary(name="stanfordnlp/sst2", split="validation", rows=872)],
     settings={"learning_rate": 1e-4, "optim": "a|b", "hub_token": "unmarked-secret"}, log_history=HISTORY, best_step=50,
     seconds=125.0, tokens=1_234_567, command=["multihead", "train", "my data.csv", "--token", "hf_abcdefghijk"],
 )  # fmt: skip
@@ -35,7 +35,7 @@ def parsed(card: str) -> dict[str, Any]:
     return yaml.safe_load(card.split("---\n")[1])
 
 
-def changed(**changes: Any) -> Trained:
+def changed(**changes: Any) -> RunSummary:
     return dataclasses.replace(TRAINED, **changes)
 
 
@@ -98,7 +98,7 @@ def test_folders_of_this_machine_are_no_names_on_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "local").mkdir()
     rows = tmp_path / "rows.csv"
-    card = model_card(changed(base_model=str(tmp_path / "local"), data=[Data(name=str(rows), rows=3)]))
+    card = model_card(changed(base_model=str(tmp_path / "local"), data=[DataSummary(name=str(rows), rows=3)]))
     assert str(tmp_path) not in card
     assert "`local`" in card
     assert "| rows.csv | train | 3 | 0 |" in card
@@ -107,7 +107,7 @@ def test_folders_of_this_machine_are_no_names_on_the_hub(tmp_path, monkeypatch):
 
 
 def test_what_is_not_known_is_left_out():
-    card = model_card(Trained(name="small"))
+    card = model_card(RunSummary(name="small"))
     assert parsed(card) == {"library_name": "multihead"}
     assert [line for line in card.splitlines() if line.startswith("#")] == ["# small", "## Made with"]
     assert "None" not in card
@@ -121,7 +121,7 @@ def test_results_without_a_history_are_a_table_and_what_is_no_number_is_no_resul
 
 @pytest.mark.parametrize(("name", "shown"), [("a|b", r"a\|b"), ("two\nlines", "two lines")])
 def test_cells_stay_cells(name, shown):
-    assert f"| {shown} | train |" in model_card(changed(data=[Data(name=name)]))
+    assert f"| {shown} | train |" in model_card(changed(data=[DataSummary(name=name)]))
 
 
 def test_a_command_with_fences_of_its_own_stays_whole():
@@ -148,7 +148,7 @@ EVIL = (
 
 
 def test_what_others_named_is_neither_html_nor_a_link_nor_a_control_character():
-    data = [Data(name=EVIL, split=EVIL, source=EVIL, rows=1, notes=[EVIL])]
+    data = [DataSummary(name=EVIL, split=EVIL, source=EVIL, rows=1, notes=[EVIL])]
     history = [{"eval_loss": 1.0, f"eval_{EVIL}": 0.5, "step": 1, "epoch": 1.0}]
     card = model_card(
         changed(
@@ -174,6 +174,8 @@ def test_what_others_named_is_neither_html_nor_a_link_nor_a_control_character():
 
 
 def test_passwords_in_urls_are_left_out():
-    data = [Data(name="https://me:secret-word@host/data.csv", rows=1, notes=["https://me:secret-word@host/more"])]
+    data = [
+        DataSummary(name="https://me:secret-word@host/data.csv", rows=1, notes=["https://me:secret-word@host/more"])
+    ]
     command = ["multihead", "train", "--data", "https://me:secret-word@host/data.csv"]
     assert "secret-word" not in model_card(changed(data=data, command=command, settings={"x": "s3://a:secret-word@b"}))

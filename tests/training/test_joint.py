@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from multihead.training.objectives.preference import Sentences
+from multihead.training.objectives.preference import SentenceObjective
 from tests.training.joint_program import losses
 
 LOSSES = ["contrastive", "cosent", "cosine"]
@@ -28,7 +28,7 @@ def test_accumulated_batches_are_the_one_big_batch(loss, bert, tmp_path):
 def test_dropout_is_drawn_alike_when_a_pass_is_computed_again(bert, tmp_path, monkeypatch):
     """The gradient is that of the vectors that the loss was computed from."""
     seen: list[torch.Tensor] = []
-    forward = Sentences.vectors
+    forward = SentenceObjective.vectors
 
     def vectors(self, batch):
         found = forward(self, batch)
@@ -36,7 +36,7 @@ def test_dropout_is_drawn_alike_when_a_pass_is_computed_again(bert, tmp_path, mo
             seen.append(torch.stack(found).detach())
         return found
 
-    monkeypatch.setattr(Sentences, "vectors", vectors)
+    monkeypatch.setattr(SentenceObjective, "vectors", vectors)
     losses(str(bert), tmp_path, "contrastive", 4, 2, dropout=0.5)
     assert len(seen) > 8
     first, second, again, last = seen[:4]

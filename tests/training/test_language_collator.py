@@ -17,7 +17,7 @@ from multihead import (
 )
 from multihead.errors import InvalidInput, UnsupportedOption
 from multihead.training.data.source import Rows
-from multihead.training.data.split import held_out
+from multihead.training.data.split import train_eval_split
 
 TEXTS = ["the quick brown fox jumps", "over the lazy dog", "a dog", "the fox"] * 8
 
@@ -35,7 +35,7 @@ def test_hidden_words_are_drawn_at_the_shares_asked_for_and_special_tokens_never
     examples = [dict(tokenizer(text)) for text in TEXTS]
     batches = [collator(examples) for _ in range(20)]
     ids, labels = (torch.cat([batch[name] for batch in batches]) for name in ("input_ids", "labels"))
-    true = torch.cat([collator._padded([np.array(e["input_ids"]) for e in examples], 0)] * 20)
+    true = torch.cat([collator._pad([np.array(e["input_ids"]) for e in examples], 0)] * 20)
     learned = labels != -100
     special = torch.isin(true, torch.tensor(tokenizer.all_special_ids))
     unknown = torch.tensor(tokenizer.unk_token_id)
@@ -68,10 +68,10 @@ def test_a_trainer_hides_words_anew_in_each_epoch_without_padding(bert, tmp_path
     collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.3)
     examples = [tokenizer(text) for text in TEXTS[:4]]
     made = run(tmp_path, AutoModelForMaskedLM.from_pretrained(bert), collator, examples, per_device_train_batch_size=4)
-    assert not made.job.padded
+    assert not made.job.uses_padding
     assert made.state.num_input_tokens_seen == 4 * sum(len(example["input_ids"]) for example in examples)
     example = made.features(made.train_dataset, training=True)[0]
-    one, same, other = (made.objective.ready(example, (42, epoch, 0))["labels"] for epoch in (0, 0, 1))
+    one, same, other = (made.objective.prepare_example(example, (42, epoch, 0))["labels"] for epoch in (0, 0, 1))
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
 
@@ -106,7 +106,7 @@ def test_a_collator_for_words_is_refused_where_none_are_learned(bert, llama, tmp
 def test_rows_that_are_held_out_are_each_on_one_side_and_still_say_where_they_stand(tmp_path, size):
     path = tmp_path / "rows.csv"
     path.write_text("text,n\n" + "".join(f"text,{n}\n" for n in range(20)))
-    sides = held_out([path, path], 0.25, 7)
+    sides = train_eval_split([path, path], 0.25, 7)
     assert [len(side) for side in sides] == [30, 10]
     found = []
     for side in sides:
@@ -114,12 +114,12 @@ def test_rows_that_are_held_out_are_each_on_one_side_and_still_say_where_they_st
         assert [begin for begin, _ in chunks] == [size * place for place in range(len(chunks))]
         rows = [row for _, chunk in chunks for row in chunk]
         assert rows == list(side) == side[:]
-        assert [side.where(place) for place in range(len(side))] == [
+        assert [side.location(place) for place in range(len(side))] == [
             f"line {int(r['n']) + 2} of rows.csv" for r in rows
         ]
         found += [row["n"] for row in rows]
     assert sorted(found, key=int) == sorted([str(n) for n in range(20)] * 2, key=int)
-    again = held_out(path, 0.25, 8), held_out(path, 0.25, 8)
+    again = train_eval_split(path, 0.25, 8), train_eval_split(path, 0.25, 8)
     assert list(again[0][1]) == list(again[1][1])
     with pytest.raises(InvalidInput, match="cannot be held out"):
-        held_out(Rows.of([{"text": "one"}]), 0.5, 0)
+        train_eval_split(Rows.of([{"text": "one"}]), 0.5, 0)

@@ -11,7 +11,7 @@ import multihead
 from multihead.heads.losses import IGNORED
 from multihead.kernels.ragged import SequenceLayout
 from multihead.training.objectives import losses
-from multihead.training.objectives.token import Objective, Words, objective_of
+from multihead.training.objectives.token import Objective, TokenLabelObjective, objective_of
 
 WORDS = 60
 SMALL = {"vocab_size": WORDS, "num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 16}
@@ -77,8 +77,8 @@ def test_chunks_change_neither_the_loss_nor_any_gradient(make, smoothing, monkey
     model = make().double().eval()
     objective, batch = objective_of(model, smoothing), examples(model)
     loss, plain = gradients(objective, batch, 0.25)
-    monkeypatch.setattr(losses.scored, "__defaults__", (0.0, 0, 3 * WORDS))
-    monkeypatch.setattr(losses, "_Chunked", spied := Spied(losses._Chunked))
+    monkeypatch.setattr(losses.chunked_cross_entropy, "__defaults__", (0.0, 0, 3 * WORDS))
+    monkeypatch.setattr(losses, "_ChunkedCrossEntropy", spied := Spied(losses._ChunkedCrossEntropy))
     other, chunked = gradients(objective, batch, 0.25)
     assert spied.calls == 1
     assert other.dtype == torch.float64
@@ -102,10 +102,10 @@ class Spied:
 def test_chunks_change_nothing_under_autocast(monkeypatch):
     torch.manual_seed(0)
     model = bert().eval()
-    objective, batch = Words(model), examples(model)
+    objective, batch = TokenLabelObjective(model), examples(model)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss, plain = gradients(objective, batch)
-    monkeypatch.setattr(losses.scored, "__defaults__", (0.0, 0, 4 * WORDS))
+    monkeypatch.setattr(losses.chunked_cross_entropy, "__defaults__", (0.0, 0, 4 * WORDS))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         other, chunked = gradients(objective, batch)
     torch.testing.assert_close(other, loss, rtol=1e-3, atol=1e-3)
@@ -117,18 +117,18 @@ def test_chunks_change_nothing_under_autocast(monkeypatch):
 def test_frozen_parts_get_no_gradient_from_chunks(monkeypatch):
     model = bert().eval()
     model.head.table.weight.requires_grad_(False)
-    monkeypatch.setattr(losses.scored, "__defaults__", (0.0, 0, 4 * WORDS))
-    _, found = gradients(Words(model), examples(model))
+    monkeypatch.setattr(losses.chunked_cross_entropy, "__defaults__", (0.0, 0, 4 * WORDS))
+    _, found = gradients(TokenLabelObjective(model), examples(model))
     assert model.head.table.weight.grad is None
     assert any("head.transform" in name for name in found)
 
 
 def test_without_gradients_chunks_give_the_same_loss(monkeypatch):
     model = bert().double().eval()
-    objective, batch = Words(model), examples(model)
+    objective, batch = TokenLabelObjective(model), examples(model)
     with torch.no_grad():
         plain = objective(batch)[0]
-        monkeypatch.setattr(losses.scored, "__defaults__", (0.0, 0, 4 * WORDS))
+        monkeypatch.setattr(losses.chunked_cross_entropy, "__defaults__", (0.0, 0, 4 * WORDS))
         torch.testing.assert_close(objective(batch)[0], plain, rtol=1e-12, atol=0)
 
 
@@ -152,7 +152,7 @@ def test_chunks_never_hold_the_scores_of_all_words():
 
     def largest(chunk):
         with Largest() as seen:
-            losses.scored(lambda x: x @ table.T, states, labels, (table,), 0.0, words, chunk).backward()
+            losses.chunked_cross_entropy(lambda x: x @ table.T, states, labels, (table,), 0.0, words, chunk).backward()
         return seen.numbers
 
     assert largest(1 << 30) == rows * words
@@ -162,7 +162,7 @@ def test_chunks_never_hold_the_scores_of_all_words():
 def test_a_batch_without_a_labeled_word_has_no_loss_and_no_gradient():
     model = bert()
     batch = [{"input_ids": torch.tensor([5, 6]).numpy(), "labels": torch.tensor([IGNORED, IGNORED]).numpy()}]
-    objective = Words(model)
+    objective = TokenLabelObjective(model)
     loss, found = gradients(objective, batch)
     assert loss == 0
     assert objective.count(batch) == 0
@@ -173,7 +173,7 @@ def test_spans_are_the_mean_of_both_sides_and_leave_out_answers_outside():
     torch.manual_seed(0)
     runs, scores = SequenceLayout.packed((4, 6, 3)), torch.randn(13, 2, dtype=torch.float64, requires_grad=True)
     starts, ends = torch.tensor([1, 6, 0]), torch.tensor([3, 6, 2])  # the second text has 6 tokens: 0 to 5
-    loss = losses.spans(scores, runs, starts, ends)
+    loss = losses.span_loss(scores, runs, starts, ends)
     parts = scores.split(runs.lengths)
     wanted = sum(
         (F.cross_entropy(parts[n][:, 0], starts[n]) + F.cross_entropy(parts[n][:, 1], ends[n])) / 2 for n in (0, 2)
@@ -189,7 +189,7 @@ def test_log_probabilities_of_answers_are_the_written_sum():
     runs, table = SequenceLayout.packed((3, 0, 4)), torch.randn(9, 5, dtype=torch.float64)
     states = torch.randn(7, 5, dtype=torch.float64)
     labels = torch.tensor([IGNORED, 4, IGNORED, 2, 8, IGNORED, 1])
-    found = losses.sequence_scores(lambda x: x @ table.T, states, labels, runs)
+    found = losses.sequence_log_probs(lambda x: x @ table.T, states, labels, runs)
     logs = (states @ table.T).log_softmax(-1)
     wanted = torch.stack([logs[1, 4], logs.new_zeros(()), logs[3, 2] + logs[4, 8] + logs[6, 1]])
     torch.testing.assert_close(found, wanted)

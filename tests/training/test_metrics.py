@@ -12,7 +12,7 @@ from sklearn import metrics as sklearn
 from transformers import EvalPrediction as Reference
 
 from multihead.errors import InvalidInput, UnsupportedOption
-from multihead.training.evaluation import metrics, text_metrics
+from multihead.training import metrics, text_metrics
 from multihead.training.evaluation.metrics import EvalPrediction
 
 NAMES = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC", 4: "I-LOC"}
@@ -144,7 +144,7 @@ def test_perplexity_is_the_exponential_of_the_mean_loss():
     }  # fmt: skip
     assert metrics.language_modeling(1e6, 10)["perplexity"] == math.inf
     assert math.isnan(metrics.language_modeling(math.nan, 10)["perplexity"])
-    with pytest.raises(InvalidInput, match="none was scored"):
+    with pytest.raises(InvalidInput, match="no token was scored"):
         metrics.language_modeling(0.0, 0)
 
 

@@ -13,12 +13,12 @@ from transformers.trainer_pt_utils import LabelSmoother
 import multihead
 from multihead.heads.losses import IGNORED
 from multihead.training.arguments import TrainingArguments
-from multihead.training.distributed.process_group import World
-from multihead.training.objectives.padded_forward import Padded
-from multihead.training.objectives.preference import Preference
+from multihead.training.distributed.process_group import ProcessGroup
+from multihead.training.objectives.padded_forward import PaddedObjective
+from multihead.training.objectives.preference import PreferenceObjective
 from multihead.training.objectives.token import objective_of
 from multihead.training.optim.optimizer_step import Stepper
-from multihead.training.optim.optimizers import scheduled
+from multihead.training.optim.optimizers import create_scheduler
 from multihead.training.trainer import Trainer, set_gradient_checkpointing
 from tests.training.models import CASES, examples, ours, tensors, theirs
 from tests.training.runs import SETTINGS, losses
@@ -82,8 +82,10 @@ def stepped(objective, parts, tokens=None):
     model = objective.model
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     arguments = TrainingArguments(max_tokens_per_pass=tokens, max_grad_norm=0.5, lr_scheduler_type="constant")
-    stepper = Stepper(objective, objective, optimizer, scheduled(optimizer, None, arguments, 1), arguments, World())
-    taken = stepper.take(0, parts)
+    stepper = Stepper(
+        objective, objective, optimizer, create_scheduler(optimizer, None, arguments, 1), arguments, ProcessGroup()
+    )
+    taken = stepper.run(0, parts)
     return {name: p.detach() for name, p in model.named_parameters()}, taken
 
 
@@ -106,7 +108,7 @@ def test_parts_of_a_batch_change_the_weights_as_the_whole_does(name, split, fold
     found, taken = stepped(objective_of(ours(name, folder)), parts, tokens)
     assert taken.tokens == once.tokens
     assert taken.loss == pytest.approx(once.loss, rel=1e-6)
-    assert taken.norm == pytest.approx(once.norm, rel=1e-9)
+    assert taken.grad_norm == pytest.approx(once.grad_norm, rel=1e-9)
     for path in whole:
         torch.testing.assert_close(found[path], whole[path], rtol=1e-10, atol=1e-12, msg=path)
 
@@ -126,8 +128,8 @@ def test_parts_of_preferences_add_up_too(folder):
 
     data = [example() for _ in range(7)]
     reference = ours("gpt2", folder)
-    whole, once = stepped(Preference(ours("gpt2", folder), reference=reference), [data])
-    found, taken = stepped(Preference(ours("gpt2", folder), reference=reference), [data[:5], data[5:]], 40)
+    whole, once = stepped(PreferenceObjective(ours("gpt2", folder), reference=reference), [data])
+    found, taken = stepped(PreferenceObjective(ours("gpt2", folder), reference=reference), [data[:5], data[5:]], 40)
     assert taken.loss == pytest.approx(once.loss, rel=1e-6)
     for path in whole:
         torch.testing.assert_close(found[path], whole[path], rtol=1e-10, atol=1e-12, msg=path)
@@ -213,7 +215,7 @@ def test_kinds_without_an_objective_of_their_own_learn_through_their_forward(kin
         tmp_path, **{**SETTINGS, "num_train_epochs": 15, "learning_rate": 1e-2, "save_strategy": "no"}
     )
     run = Trainer(model, arguments, train_dataset=data(), eval_dataset=data())
-    assert type(run.objective) is Padded
+    assert type(run.objective) is PaddedObjective
     run.train()
     found = losses(run)
     assert np.mean(found[-6:]) < 0.5 * np.mean(found[:6])
@@ -225,7 +227,7 @@ def test_kinds_without_an_objective_of_their_own_learn_through_their_forward(kin
 @pytest.mark.parametrize("name", ["bert label", "bert tokens", "bert masked", "gpt2", "t5"])
 def test_labels_are_smoothed_in_padded_batches_too(name, folder):
     model, data = ours(name, folder).eval(), examples(name)
-    padded = Padded(model, lambda rows: tensors(rows, model.config.pad_token_id or 0), smoothing=0.1)
+    padded = PaddedObjective(model, lambda rows: tensors(rows, model.config.pad_token_id or 0), smoothing=0.1)
     batch = padded.collate(data)
     ragged = objective_of(model, 0.1)
     assert padded.count(batch) == ragged.count(data)
@@ -240,7 +242,7 @@ def test_a_loss_of_ones_own_may_take_the_labels_out_of_its_inputs(folder):
 
     data = examples("bert tokens")
     whole, once = stepped(objective_of(ours("bert tokens", folder)), [data])
-    objective = Padded(ours("bert tokens", folder), tensors, loss)
+    objective = PaddedObjective(ours("bert tokens", folder), tensors, loss)
     found, taken = stepped(objective, [data[:2], data[2:]])
     batch = objective.collate(data)
     objective(batch)
@@ -254,7 +256,9 @@ def test_each_word_that_may_be_replaced_counts_once():
     def objective():
         torch.manual_seed(0)
         model = multihead.ElectraForPreTraining(multihead.ElectraConfig(**CASES["electra masked"][1]))
-        return Padded(model, lambda rows: tensors([{k: np.asarray(v) for k, v in row.items()} for row in rows]))
+        return PaddedObjective(
+            model, lambda rows: tensors([{k: np.asarray(v) for k, v in row.items()} for row in rows])
+        )
 
     data = replaced(9)
     whole, once = stepped(objective(), [data])

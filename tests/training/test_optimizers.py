@@ -14,7 +14,15 @@ from multihead.errors import UnsupportedOption
 from multihead.training.arguments import SCHEDULES as NAMED
 from multihead.training.arguments import TrainingArguments
 from multihead.training.optim.adafactor import Adafactor
-from multihead.training.optim.optimizers import SCHEDULES, Average, groups, learning, optimizer_of, schedule, undecayed
+from multihead.training.optim.optimizers import (
+    SCHEDULES,
+    WeightAverage,
+    create_optimizer,
+    no_decay_names,
+    parameter_groups,
+    schedule,
+    trainable_parameters,
+)
 from tests.training.models import CASES, ours, saved, theirs
 from tests.training.runs import tiny
 
@@ -81,8 +89,8 @@ def test_what_learns_and_what_weight_decay_leaves_alone_is_as_in_the_reference(n
     model, reference = ours(name, tmp_path), theirs(name, tmp_path)
     trainer = transformers.Trainer(reference, transformers.TrainingArguments(str(tmp_path / "t"), report_to="none"))
     decayed = set(trainer.get_decay_parameter_names(reference))
-    alone = undecayed(model)
-    for path, _ in learning(model):
+    alone = no_decay_names(model)
+    for path, _ in trainable_parameters(model):
         _, names = model.keys.locate(path, "")
         stored = {their for their in dict(reference.named_parameters()) for n in names if theirs_name(their, n)}
         assert stored, f"{path} learns here alone: it is stored under {names}"
@@ -101,18 +109,18 @@ def settings(**changes):
 def test_groups_hold_every_learning_parameter_once():
     model = tiny()
     model.backbone.embed.requires_grad_(False)
-    found = groups(model, settings(layerwise_lr_decay=0.5, head_learning_rate=1.0))
+    found = parameter_groups(model, settings(layerwise_lr_decay=0.5, head_learning_rate=1.0))
     names = [name for group in found for name in group["names"]]
-    assert sorted(names) == sorted(name for name, _ in learning(model))
+    assert sorted(names) == sorted(name for name, _ in trainable_parameters(model))
     assert sum(len(group["params"]) for group in found) == len(names)
     assert not any("embed" in name for name in names)
     for group in found:
-        bare = {name in undecayed(model) for name in group["names"]}
+        bare = {name in no_decay_names(model) for name in group["names"]}
         assert bare == {group["weight_decay"] == 0.0}
 
 
 def rates(model, **changes):
-    return {name: group["lr"] for group in groups(model, settings(**changes)) for name in group["names"]}
+    return {name: group["lr"] for group in parameter_groups(model, settings(**changes)) for name in group["names"]}
 
 
 def test_lower_layers_learn_slower_and_the_head_at_its_own_rate():
@@ -126,8 +134,8 @@ def test_lower_layers_learn_slower_and_the_head_at_its_own_rate():
 def test_nothing_to_learn_is_refused():
     model = tiny()
     model.requires_grad_(False)
-    with pytest.raises(UnsupportedOption, match="No parameter of the model learns"):
-        optimizer_of(model, settings())
+    with pytest.raises(UnsupportedOption, match="No parameter of the model is trainable"):
+        create_optimizer(model, settings())
 
 
 def update(model, optimizer):
@@ -149,12 +157,12 @@ def test_optimizers_are_torchs_with_the_settings(name, made):
     model = tiny()
     other = copy.deepcopy(model)
     changes = settings(optim=name, adam_beta1=0.8, adam_beta2=0.9, adam_epsilon=1e-6)
-    bare = undecayed(other)
+    bare = no_decay_names(other)
     kinds = [[(n, p) for n, p in other.named_parameters() if (n in bare) is alone] for alone in (False, True)]
     split = [
         {"params": [p for _, p in kind], "weight_decay": decay} for kind, decay in zip(kinds, (0.1, 0.0), strict=True)
     ]
-    own, plain = optimizer_of(model, changes), made(split, 1e-3)
+    own, plain = create_optimizer(model, changes), made(split, 1e-3)
     for _ in range(3):
         update(model, own)
         update(other, plain)
@@ -187,7 +195,7 @@ def test_adafactor_is_the_references_over_steps_for_vectors_and_matrices(dtype):
 def test_adafactor_of_the_settings_is_the_references():
     model = tiny()
     other = copy.deepcopy(model)
-    own = optimizer_of(model, TrainingArguments(learning_rate=1e-3, optim="adafactor"))
+    own = create_optimizer(model, TrainingArguments(learning_rate=1e-3, optim="adafactor"))
     plain = transformers.Adafactor(other.parameters(), lr=1e-3, scale_parameter=False, relative_step=False)
     for _ in range(3):
         update(model, own)
@@ -199,11 +207,11 @@ def test_adafactor_of_the_settings_is_the_references():
 def test_muon_updates_matrices_of_layers_by_torchs_muon_and_all_else_by_adamw():
     model = tiny()
     other = copy.deepcopy(model)
-    own = optimizer_of(model, settings(optim="muon"))
+    own = create_optimizer(model, settings(optim="muon"))
     named = dict(other.named_parameters())
     matrices = [name for name, p in named.items() if "layers." in name and p.ndim == 2]
     assert len(matrices) == 12
-    bare = undecayed(other)
+    bare = no_decay_names(other)
     muon = torch.optim.Muon([named[n] for n in matrices], lr=1e-3, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     adam = torch.optim.AdamW(
         [
@@ -227,8 +235,8 @@ def test_muon_updates_matrices_of_layers_by_torchs_muon_and_all_else_by_adamw():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_averages_follow_their_recurrence_and_swap_without_loss(dtype):
     model = tiny().to(dtype)
-    name, parameter = next(iter(learning(model)))
-    average, wanted = Average(model, 0.9), parameter.detach().to(torch.float64).clone()
+    name, parameter = next(iter(trainable_parameters(model)))
+    average, wanted = WeightAverage(model, 0.9), parameter.detach().to(torch.float64).clone()
     for step in range(1, 30):
         with torch.no_grad():
             parameter.add_(torch.randn_like(parameter), alpha=0.1)
@@ -247,6 +255,6 @@ def test_averages_follow_their_recurrence_and_swap_without_loss(dtype):
 def test_adapters_alone_are_in_the_groups():
     model = tiny()
     model.add_adapter(multihead.LoraConfig(r=2, target_modules=["query"]))
-    names = [name for group in groups(model, settings(head_learning_rate=0.5)) for name in group["names"]]
-    assert names == [name for name, _ in learning(model)]
+    names = [name for group in parameter_groups(model, settings(head_learning_rate=0.5)) for name in group["names"]]
+    assert names == [name for name, _ in trainable_parameters(model)]
     assert all("lora" in name for name in names)

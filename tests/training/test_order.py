@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multihead.errors import UnsupportedOption
-from multihead.training.data.sampler import Order
-from multihead.training.objectives.packed_batch import pieces
+from multihead.training.data.sampler import EpochSampler
+from multihead.training.objectives.packed_batch import split_by_tokens
 
 lengths = st.lists(st.integers(0, 30), min_size=1, max_size=60)
 
@@ -21,8 +21,8 @@ def flat(steps):
 
 
 def order(lengths, **changes):
-    given = {"batch": 4, "together": 1, "seed": 3, **changes}
-    return Order(np.array(lengths), **given)
+    given = {"batch_size": 4, "batches_per_step": 1, "seed": 3, **changes}
+    return EpochSampler(np.array(lengths), **given)
 
 
 @pytest.mark.parametrize("count", [24, 25])
@@ -45,7 +45,7 @@ def test_batches_are_the_reference_trainers_epoch_after_epoch(count, accumulatio
     data = [{"input_ids": [n, 1], "labels": n % 2} for n in range(count)]
     model = transformers.BertForSequenceClassification(config)
     Watching(model, arguments, train_dataset=data, data_collator=transformers.default_data_collator).train()
-    own = order([2] * count, together=accumulation)
+    own = order([2] * count, batches_per_step=accumulation)
     steps = [own.steps(epoch) for epoch in range(3)]
     assert [batch for epoch in steps for step in epoch for batch in step] == seen
     assert {len(epoch) for epoch in steps} == {own.count()}
@@ -54,7 +54,7 @@ def test_batches_are_the_reference_trainers_epoch_after_epoch(count, accumulatio
 @given(lengths, st.integers(30, 90), st.integers(1, 4), st.sampled_from(["random", "sequential", "group_by_length"]))
 @settings(max_examples=60, deadline=None)
 def test_batches_of_tokens_keep_their_budget_and_lose_no_example(lengths, budget, together, kind):
-    own = order(lengths, tokens=budget, together=together, kind=kind)
+    own = order(lengths, max_tokens=budget, batches_per_step=together, strategy=kind)
     for epoch in (0, 1):
         steps = own.steps(epoch)
         assert sorted(flat(steps)) == list(range(len(lengths)))
@@ -67,13 +67,13 @@ def test_batches_of_tokens_keep_their_budget_and_lose_no_example(lengths, budget
 
 def test_an_example_that_fits_no_batch_is_named():
     with pytest.raises(UnsupportedOption, match="Example 1 has 9 tokens, more than max_tokens_per_batch = 8"):
-        order([3, 9], tokens=8, kind="sequential").steps(0)
+        order([3, 9], max_tokens=8, strategy="sequential").steps(0)
 
 
 @given(lengths, st.integers(1, 7), st.integers(1, 4), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_batches_of_texts_lose_none_but_what_drop_last_says(lengths, batch, together, whole):
-    own = order(lengths, batch=batch, together=together, whole=whole)
+    own = order(lengths, batch_size=batch, batches_per_step=together, drop_last=whole)
     steps = own.steps(0)
     left = len(lengths) % batch if whole else 0
     assert len(flat(steps)) == len(set(flat(steps))) == len(lengths) - left
@@ -86,8 +86,8 @@ def test_batches_of_texts_lose_none_but_what_drop_last_says(lengths, batch, toge
 def test_steps_do_not_depend_on_how_devices_and_accumulation_share_them(lengths, split):
     """A step is its batches, whoever reads each."""
     devices, accumulation = split
-    own = order(lengths, together=devices * accumulation)
-    assert own.steps(1) == order(lengths, together=4).steps(1)
+    own = order(lengths, batches_per_step=devices * accumulation)
+    assert own.steps(1) == order(lengths, batches_per_step=4).steps(1)
     shares = [[step[rank::devices] for step in own.steps(1)] for rank in range(devices)]
     assert sorted(flat([step for share in shares for step in share])) == list(range(len(lengths)))
 
@@ -98,14 +98,16 @@ def test_orders_differ_by_epoch_and_seed_and_are_the_same_when_asked_again():
     assert own.steps(1) != first
     assert own.steps(0) == first
     assert order(range(1, 40), seed=4).steps(0) != first
-    assert flat(order(range(1, 40), kind="sequential").steps(5)) == list(range(39))
+    assert flat(order(range(1, 40), strategy="sequential").steps(5)) == list(range(39))
 
 
 def test_grouping_by_length_puts_alike_lengths_together():
     draw = np.random.default_rng(0)
     sizes = draw.integers(1, 500, 1000)
-    own = order(sizes, batch=8, kind="group_by_length")
-    padding = {kind: waste(order(sizes, batch=8, kind=kind).steps(0), sizes) for kind in ("random", "group_by_length")}
+    own = order(sizes, batch_size=8, strategy="group_by_length")
+    padding = {
+        kind: waste(order(sizes, batch_size=8, strategy=kind).steps(0), sizes) for kind in ("random", "group_by_length")
+    }
     assert padding["group_by_length"] < 0.1 * padding["random"]
     assert sizes[own.steps(0)[0][0]].max() == sizes[list(own.examples(0))[:400]].max()
     assert sorted(flat(own.steps(0))) == list(range(1000))
@@ -118,11 +120,11 @@ def waste(steps, sizes):
 @given(lengths, st.integers(1, 40))
 @settings(max_examples=60, deadline=None)
 def test_passes_keep_the_order_and_the_budget(lengths, budget):
-    found = list(pieces([{"n": n} for n in range(len(lengths))], lengths, budget))
+    found = list(split_by_tokens([{"n": n} for n in range(len(lengths))], lengths, budget))
     assert [example["n"] for part in found for example in part] == list(range(len(lengths)))
     for part in found:
         assert len(part) == 1 or sum(lengths[example["n"]] for example in part) <= budget
-    assert len(list(pieces([{}] * len(lengths), lengths, None))) == 1
+    assert len(list(split_by_tokens([{}] * len(lengths), lengths, None))) == 1
 
 
 def test_drawing_an_order_leaves_torchs_generator_alone():

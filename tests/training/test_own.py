@@ -188,8 +188,10 @@ class Drawn(torch.utils.data.Dataset):
 def test_a_data_set_that_draws_anew_is_read_at_each_use_and_without_its_padding(tmp_path):
     data, seen = Drawn(), []
     run = made(tmp_path, data=data, max_steps=-1, num_train_epochs=3)
-    ready = run.objective.ready
-    run.objective.ready = lambda example, seed: seen.append(example["input_ids"].tolist()) or ready(example, seed)
+    prepare_example = run.objective.prepare_example
+    run.objective.prepare_example = lambda example, seed: (
+        seen.append(example["input_ids"].tolist()) or prepare_example(example, seed)
+    )
     run.train()
     assert sorted(data.asked) == sorted([*range(8)] * 3)
     assert len({tuple(ids) for ids in seen}) == 24
@@ -224,7 +226,7 @@ def test_rows_that_change_are_read_once_with_a_task_and_that_is_said(bert, tmp_p
             return {"text": "the fox", "label": number % 2}
 
     run = made(tmp_path, bert, data=Rows(), more={"task": "text-classification"}, num_train_epochs=2)
-    with pytest.warns(UserWarning, match="Rows is read once with a task"):
+    with pytest.warns(UserWarning, match="Rows is read once when a task is given"):
         run.train()
 
 
@@ -246,8 +248,10 @@ def test_of_a_stream_without_an_end_a_run_reads_what_its_steps_need_in_order(tmp
 
     seen = []
     run = made(tmp_path, data=stream(), max_steps=4, gradient_accumulation_steps=2)
-    ready = run.objective.ready
-    run.objective.ready = lambda example, seed: seen.append(int(example["input_ids"][0]) - 7) or ready(example, seed)
+    prepare_example = run.objective.prepare_example
+    run.objective.prepare_example = lambda example, seed: (
+        seen.append(int(example["input_ids"][0]) - 7) or prepare_example(example, seed)
+    )
     run.train()
     assert read == seen == [*range(32)]
     ended = made(tmp_path, data=islice(iter(examples(99)), 10), max_steps=7)

@@ -17,7 +17,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 import multihead
 from multihead.errors import UnsupportedOption
 from multihead.heads.losses import IGNORED
-from multihead.training.objectives.preference import Preference, Sentences
+from multihead.training.objectives.preference import PreferenceObjective, SentenceObjective
 from tests.training.models import ours
 
 PROMPT = 4
@@ -81,7 +81,7 @@ def gradients(model, loss):
 def test_preferences_follow_their_formula(loss, smoothing, folder):
     model, data = ours("gpt2", folder).eval(), preferences()
     before = copy.deepcopy(model)
-    objective = Preference(model, beta=0.3, kind=loss, smoothing=smoothing)
+    objective = PreferenceObjective(model, beta=0.3, kind=loss, smoothing=smoothing)
     moved(model)
     found = objective(data)[0]
     wanted = written(model, before, data, loss, 0.3, smoothing)
@@ -95,7 +95,7 @@ def test_preferences_follow_their_formula(loss, smoothing, folder):
 def test_rewards_are_what_the_model_gained_over_its_reference(folder):
     model, data = ours("gpt2", folder).eval(), preferences(2)
     before = copy.deepcopy(model)
-    objective = Preference(model, beta=0.5)
+    objective = PreferenceObjective(model, beta=0.5)
     moved(model)
     rewards = objective(data, True)[1]
     with torch.no_grad():
@@ -111,7 +111,7 @@ def test_with_adapters_the_reference_is_the_model_without_them(folder):
     before = copy.deepcopy(model).eval()
     model.add_adapter(multihead.LoraConfig(r=2, target_modules=["c_attn"]))
     model.double().train()
-    objective = Preference(model, beta=0.3)
+    objective = PreferenceObjective(model, beta=0.3)
     assert not objective._reference
     assert not any("reference" in name for name, _ in objective.named_parameters())
     moved(model)
@@ -128,7 +128,7 @@ def test_with_adapters_the_reference_is_the_model_without_them(folder):
 
 def test_the_reference_is_read_without_dropout_and_does_not_learn(folder):
     model = ours("gpt2", folder).train()
-    objective = Preference(model)
+    objective = PreferenceObjective(model)
     objective.train()
     other = objective._reference[0]
     assert not other.training
@@ -177,7 +177,7 @@ def test_vectors_learn_as_with_sentence_transformers(loss, made, sides, scores, 
     their, own = encoders
     own.eval()
     names, batch = rows(own, *sides, scores=scores)
-    objective = Sentences(own, names, loss)
+    objective = SentenceObjective(own, names, loss)
     found = objective(batch)[0] / objective.count(batch)
     features = [their.preprocess(list(side)) for side in sides]
     wanted = made(their)(features, None if scores is None else torch.tensor(scores))
@@ -192,6 +192,6 @@ def test_vectors_learn_as_with_sentence_transformers(loss, made, sides, scores, 
 
 def test_an_unknown_loss_is_refused_by_name(folder, encoders):
     with pytest.raises(UnsupportedOption, match="'contrast' is none of contrastive, cosent, cosine"):
-        Sentences(encoders[1], ("input_ids",), "contrast")
+        SentenceObjective(encoders[1], ("input_ids",), "contrast")
     with pytest.raises(UnsupportedOption, match="'kto' is none of sigmoid, hinge, ipo"):
-        Preference(ours("gpt2", folder), kind="kto")
+        PreferenceObjective(ours("gpt2", folder), kind="kto")

@@ -13,7 +13,7 @@ from rich.console import Console
 from multihead.errors import UnsupportedOption
 from multihead.training.reporting import loggers as reporting
 from multihead.training.reporting import progress_bar as progress
-from multihead.training.reporting.loggers import TensorBoardCallback, WandbCallback, reporters
+from multihead.training.reporting.loggers import TensorBoardCallback, WandbCallback, create_loggers
 from multihead.training.reporting.progress_bar import ProgressCallback, duration, number
 from multihead.training.state import TrainerControl, TrainerState
 
@@ -150,7 +150,7 @@ def test_tensorboard_holds_what_was_logged_by_group_and_step(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     args = SimpleNamespace(logging_dir=str(tmp_path / "logs"), to_json_string=lambda: "{}")
-    (callback,) = reporters("tensorboard")
+    (callback,) = create_loggers("tensorboard")
     state = TrainerState(global_step=3)
     callback.on_train_begin(args, state, CONTROL, model=None)
     callback.on_log(args, state, CONTROL, logs={"loss": 0.5, "epoch": 1, "note": "text", "list": [1]})
@@ -187,7 +187,7 @@ def test_wandb_gets_one_run_with_settings_and_logs(monkeypatch):
     monkeypatch.delenv("WANDB_PROJECT", raising=False)
     args = SimpleNamespace(run_name="mine", to_dict=lambda: {"seed": 1})
     model = SimpleNamespace(config=SimpleNamespace(to_dict=lambda: {"hidden_size": 8, "seed": 2}))
-    (callback,) = reporters(["wandb"])
+    (callback,) = create_loggers(["wandb"])
     callback.on_train_begin(args, TrainerState(), CONTROL, model=model)
     callback.on_log(args, TrainerState(global_step=2), CONTROL, logs={"eval_loss": 0.5}, model=model)
     callback.on_log(args, other_process(), CONTROL, logs={"eval_loss": 0.5}, model=model)
@@ -197,22 +197,22 @@ def test_wandb_gets_one_run_with_settings_and_logs(monkeypatch):
 
 @pytest.mark.parametrize("report_to", [None, "none", ["none"], []])
 def test_nothing_is_reported_unless_asked_for(report_to):
-    assert reporters(report_to) == []
+    assert create_loggers(report_to) == []
 
 
 def test_all_means_what_is_installed(monkeypatch):
     monkeypatch.setattr(reporting, "find_spec", lambda name: name == "tensorboard" or None)
-    assert [type(callback) for callback in reporters("all")] == [TensorBoardCallback]
+    assert [type(callback) for callback in create_loggers("all")] == [TensorBoardCallback]
 
 
 def test_names_may_be_several_and_repeat(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", Wandb())
-    assert [type(c) for c in reporters(["wandb", "tensorboard", "wandb"])] == [WandbCallback, TensorBoardCallback]
+    assert [type(c) for c in create_loggers(["wandb", "tensorboard", "wandb"])] == [WandbCallback, TensorBoardCallback]
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():
     with pytest.raises(UnsupportedOption, match="Did you mean 'tensorboard'"):
-        reporters(["tensorbord"])
+        create_loggers(["tensorbord"])
 
 
 @pytest.mark.parametrize(
@@ -221,4 +221,4 @@ def test_an_unknown_name_is_refused_with_the_nearest():
 def test_a_reporter_that_is_not_installed_is_an_error_with_advice(monkeypatch, name, advice):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UnsupportedOption, match=advice):
-        reporters(name)
+        create_loggers(name)

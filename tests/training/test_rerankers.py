@@ -48,7 +48,7 @@ def test_a_reranker_learns_as_a_plain_loop_does_and_scores_alike_everywhere(kind
              "per_device_train_batch_size": 4, "weight_decay": 0.0, "warmup_steps": 0}  # fmt: skip
     run = made(tmp_path, ranker, rows(kind), max_steps=5, **plain)
     run.train()
-    assert run.objective.told() == "binary cross-entropy of each label"
+    assert run.objective.describe() == "binary cross-entropy of each label"
 
     cross = reference.CrossEncoder(str(ranker), device="cpu")
     loss, wanted = BinaryCrossEntropyLoss(cross), []
@@ -88,7 +88,7 @@ def test_a_new_head_of_pairs_with_scores_from_0_to_1_has_one_label(bert, tmp_pat
 
 def squared(folder, model, data, **more):
     run = made(folder, model, data, **more)
-    return run.objective.told(run.features(data, training=True)) == "squared error"
+    return run.objective.describe(run.features(data, training=True)) == "squared error"
 
 
 def test_what_is_no_relevance_is_learned_as_before(bert, ranker, tmp_path):
@@ -114,5 +114,5 @@ def test_a_reranker_may_be_given_itself(name, ranker, tmp_path):
     model = multihead.BertForSequenceClassification.from_pretrained(ranker, id2label={0: name}, label2id={name: 0})
     run = made(tmp_path, model, rows(int), processing_class=multihead.AutoTokenizer.from_pretrained(ranker))
     run.train()
-    assert run.objective.told() == "binary cross-entropy of each label"
+    assert run.objective.describe() == "binary cross-entropy of each label"
     assert run.model.config.id2label == {0: name}

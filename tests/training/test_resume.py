@@ -91,7 +91,7 @@ def test_a_broken_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_path
     data[-20] ^= 1
     file.write_bytes(data)
     run = trainer(tmp_path)
-    with pytest.warns(UserWarning, match="checkpoint-10.*hash.*passed over"):
+    with pytest.warns(UserWarning, match="checkpoint-10.*hash.*skipped"):
         run.train(resume_from_checkpoint=True)
     assert run.state.global_step == 48
     assert same(weights(run.model), undisturbed[0])
@@ -101,7 +101,7 @@ def test_a_damaged_checkpoint_that_is_named_is_refused(tmp_path):
     crashed(tmp_path, 7)
     file = tmp_path / "checkpoint-5" / "training_state.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(errors.CheckpointBroken, match="has another size"):
+    with pytest.raises(errors.CheckpointBroken, match="its size differs"):
         trainer(tmp_path).train(resume_from_checkpoint=tmp_path / "checkpoint-5")
 
 
@@ -110,21 +110,21 @@ def test_a_half_written_folder_is_no_checkpoint(tmp_path):
     (tmp_path / "checkpoint-10" / "checkpoint.json").unlink()
     with pytest.warns(UserWarning, match="has no checkpoint.json"):
         assert checkpoints.Checkpoints(tmp_path).newest() == tmp_path / "checkpoint-5"
-    with pytest.raises(errors.CheckpointBroken, match="not written to its end"):
+    with pytest.raises(errors.CheckpointBroken, match="not completely written"):
         trainer(tmp_path).train(resume_from_checkpoint=tmp_path / "checkpoint-10")
-    with pytest.raises(errors.ModelNotFound, match="no whole checkpoint"):
+    with pytest.raises(errors.ModelNotFound, match="no valid checkpoint"):
         trainer(tmp_path / "empty").train(resume_from_checkpoint=True)
 
 
 def test_a_full_disk_is_said_and_the_last_good_checkpoint_is_kept(tmp_path, monkeypatch, undisturbed):
-    sealed = checkpoints._seal
+    sealed = checkpoints._write_manifest
 
     def full(folder):
         if "checkpoint-15" in str(folder):
             raise OSError(errno.ENOSPC, "No space left on device")
         sealed(folder)
 
-    monkeypatch.setattr(checkpoints, "_seal", full)
+    monkeypatch.setattr(checkpoints, "_write_manifest", full)
     with pytest.raises(errors.CheckpointNotWritten, match=r"the disk is full.*last good checkpoint is .*checkpoint-10"):
         trainer(tmp_path, save_total_limit=1).train()
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-10"], "nothing half written is left"
@@ -204,7 +204,7 @@ def test_a_run_of_another_plan_is_refused_with_what_differs(tmp_path):
     other = tiny()
     for parameter in other.backbone.layers[0].parameters():
         parameter.requires_grad_(False)
-    with pytest.raises(errors.CheckpointBroken, match="other parameters learned"):
+    with pytest.raises(errors.CheckpointBroken, match="other trainable parameters"):
         trainer(tmp_path, model=other).train(resume_from_checkpoint=True)
 
 
@@ -254,7 +254,7 @@ def test_a_model_that_is_trained_again_is_written_again(tmp_path):
 
 
 def identities(folder):
-    return {p.name: checkpoints.run_of(p) for p in checkpoints.Checkpoints(folder).all()}
+    return {p.name: checkpoints.read_run_id(p) for p in checkpoints.Checkpoints(folder).all()}
 
 
 def test_runs_in_one_folder_leave_each_others_checkpoints_alone(tmp_path):
@@ -281,7 +281,7 @@ def test_the_best_checkpoint_is_not_taken_from_another_run(tmp_path):
 
     more = {"eval_steps": 2, "save_steps": 2, "max_steps": 6, "callbacks": [Other()]}
     run = trainer(tmp_path, compute_metrics=by_turn(9, 1, 0), **more, **TURNS, **BEST)
-    with pytest.warns(UserWarning, match="checkpoint-2 was written anew by another run; the weights of the last step"):
+    with pytest.warns(UserWarning, match="checkpoint-2 was overwritten by another run; the weights of the last step"):
         run.train()
     assert same(weights(run.model), stored(tmp_path / "checkpoint-6"))
 
@@ -310,7 +310,7 @@ def test_a_checkpoint_without_an_identity_is_gone_on_from(tmp_path, undisturbed)
         del told["run"]
         (path / "run.json").write_text(json.dumps(told))
         (path / "checkpoint.json").unlink()
-        checkpoints._seal(path)
+        checkpoints._write_manifest(path)
     run = trainer(tmp_path)
     run.train(resume_from_checkpoint=True)
     assert same(weights(run.model), undisturbed[0])
@@ -367,7 +367,7 @@ def test_the_best_of_checkpoints_that_hold_a_model_only_is_loaded(decay, adapter
     run.compute_metrics = None
     assert run.evaluate()["eval_loss"] == pytest.approx(told[1], rel=1e-5)
     assert told[1] != pytest.approx(told[2], rel=1e-5)
-    with pytest.raises(errors.CheckpointBroken, match="holds a model only"):
+    with pytest.raises(errors.CheckpointBroken, match="holds only a model"):
         run.train(resume_from_checkpoint=tmp_path / "checkpoint-4")
 
 

@@ -9,6 +9,8 @@ import multihead
 from multihead.errors import InvalidInput, UnsupportedOption
 from multihead.training.arguments import TrainingArguments
 from multihead.training.data import sentence_pairs, text_classification
+from multihead.training.data.sentence_pairs import SentencePairOptions
+from multihead.training.data.text_classification import TextClassificationOptions
 from multihead.training.trainer import Trainer
 from tests.training.runs import SETTINGS
 from tests.training.test_tasks import ASKED, CHOSEN, PAIRS, SORTS, TAGGED, TEXTS, TURNS
@@ -138,10 +140,10 @@ def graded(*scores):
 
 @pytest.mark.parametrize("scores", [(5, 2, 4), ("5", "2", "4"), (5.0, 2, 4)])
 def test_whole_numbers_between_sentences_are_scores(scores, tokenizer):
-    found = sentence_pairs.prepare(graded(*scores), tokenizer, sentence_pairs.Options())
+    found = sentence_pairs.prepare(graded(*scores), tokenizer, SentencePairOptions())
     assert found.numbers["labels"].tolist() == [5.0, 2.0, 4.0]
-    assert found.facts["problem_type"] == "regression"
-    single = sentence_pairs.Options(problem_type="single_label_classification")
+    assert found.metadata["problem_type"] == "regression"
+    single = SentencePairOptions(problem_type="single_label_classification")
     with pytest.raises(InvalidInput, match="has classes"):
         sentence_pairs.prepare(graded(*scores), tokenizer, single)
 
@@ -152,11 +154,11 @@ def test_whole_numbers_between_sentences_are_scores(scores, tokenizer):
 def test_what_judges_two_sentences_is_not_left_out_in_silence(column, values, tokenizer):
     rows = [{"sentence1": "the fox", "sentence2": "a fox", "pair_ID": 7, column: value} for value in values]
     with pytest.raises(InvalidInput, match=f"has the column {column} beside sentence1, sentence2"):
-        sentence_pairs.prepare(rows, tokenizer, sentence_pairs.Options())
-    found = sentence_pairs.prepare(rows, tokenizer, sentence_pairs.Options(ignore_columns=[column]))
+        sentence_pairs.prepare(rows, tokenizer, SentencePairOptions())
+    found = sentence_pairs.prepare(rows, tokenizer, SentencePairOptions(ignore_columns=[column]))
     assert "labels" not in found.columns
     anchored = [{"anchor": row["sentence1"], "positive": row["sentence2"], column: row[column]} for row in rows]
-    assert len(sentence_pairs.prepare(anchored, tokenizer, sentence_pairs.Options())) == 2
+    assert len(sentence_pairs.prepare(anchored, tokenizer, SentencePairOptions())) == 2
 
 
 @pytest.mark.parametrize(("column", "values", "scores"), [
@@ -164,26 +166,26 @@ def test_what_judges_two_sentences_is_not_left_out_in_silence(column, values, to
 ])  # fmt: skip
 def test_scores_of_known_data_sets_are_read(column, values, scores, tokenizer):
     rows = [{"question1": "the fox", "question2": "a fox", column: value} for value in values]
-    assert sentence_pairs.prepare(rows, tokenizer, sentence_pairs.Options()).numbers["labels"].tolist() == scores
+    assert sentence_pairs.prepare(rows, tokenizer, SentencePairOptions()).numbers["labels"].tolist() == scores
 
 
 def test_classes_that_a_table_made_floats_are_no_scores(tokenizer):
     rows = [{"premise": "the fox", "hypothesis": "a fox", "label": value} for value in (0.0, 2.0, 1.0)]
     with pytest.raises(InvalidInput, match="has classes"):
-        sentence_pairs.prepare(rows, tokenizer, sentence_pairs.Options())
+        sentence_pairs.prepare(rows, tokenizer, SentencePairOptions())
     for row, value in zip(rows, (0.5, 2.0, 1.0), strict=True):
         row["label"] = value
-    assert len(sentence_pairs.prepare(rows, tokenizer, sentence_pairs.Options())) == 3
+    assert len(sentence_pairs.prepare(rows, tokenizer, SentencePairOptions())) == 3
 
 
 def test_rows_marked_as_without_a_label_are_no_class_of_their_own(tokenizer):
     rows = [{"text": "a fox", "label": value} for value in (0, 1, 2, -1)]
     with pytest.raises(InvalidInput, match="-1, which marks rows without a label"):
-        text_classification.prepare(rows, tokenizer, text_classification.Options())
-    named = text_classification.Options(labels=["-1", "0", "1", "2"])
+        text_classification.prepare(rows, tokenizer, TextClassificationOptions())
+    named = TextClassificationOptions(labels=["-1", "0", "1", "2"])
     assert text_classification.prepare(rows, tokenizer, named).numbers["labels"].tolist() == [1, 2, 3, 0]
-    graded_ = text_classification.prepare([rows[0], rows[1], rows[3]], tokenizer, text_classification.Options())
-    assert graded_.facts["labels"] == ("-1", "0", "1")
+    graded_ = text_classification.prepare([rows[0], rows[1], rows[3]], tokenizer, TextClassificationOptions())
+    assert graded_.metadata["labels"] == ("-1", "0", "1")
 
 
 def test_labels_of_an_evaluation_are_numbered_as_in_training(bert, tmp_path):

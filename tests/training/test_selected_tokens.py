@@ -8,7 +8,7 @@ import torch
 import multihead
 from multihead.kernels.ragged import SequenceLayout
 from multihead.nn.forward_context import SelectedTokens
-from multihead.training.objectives.packed_batch import Tokens, states, states_at
+from multihead.training.objectives.packed_batch import PackedSequences, hidden_states, hidden_states_at
 
 SMALL = {"vocab_size": 60, "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 24}
 MODELS = {  # class -> (config, whether its last layer narrows)
@@ -44,16 +44,16 @@ def test_states_and_gradients_are_those_of_the_whole_layer(name, rows):
     model = model_of(name)
     assert model.backbone.supports_selected_tokens is MODELS[name][1]
     runs = SequenceLayout.packed((7, 3, 5))
-    tokens = Tokens(torch.randint(6, 60, (15,), generator=torch.Generator().manual_seed(1)), runs)
+    tokens = PackedSequences(torch.randint(6, 60, (15,), generator=torch.Generator().manual_seed(1)), runs)
     selected = {
         "firsts": SelectedTokens.firsts(runs, tokens.ids.device),
         "some": SelectedTokens(torch.tensor([1, 6, 7, 8, 14]), SequenceLayout.packed((2, 2, 1))),
         "none of a text": SelectedTokens(torch.tensor([2, 13]), SequenceLayout.packed((1, 0, 1))),
     }[rows]
-    whole = states(model, tokens)[0][selected.rows]
+    whole = hidden_states(model, tokens)[0][selected.rows]
     weight = torch.randn_like(whole)
     wanted = gradients(model, whole, weight)
-    found, context = states_at(model, tokens, selected)
+    found, context = hidden_states_at(model, tokens, selected)
     assert context.runs == selected.runs
     assert torch.allclose(found, whole, atol=1e-12)
     own = gradients(model, found, weight)

@@ -10,7 +10,7 @@ import torch
 import multihead
 from multihead.kernels.cpu import native
 from multihead.training.optim import sparse_embeddings as tables
-from multihead.training.optim.sparse_embeddings import AdamW, by_rows
+from multihead.training.optim.sparse_embeddings import AdamW, sparse_gradients
 from tests.training.runs import examples, losses, same, tiny, trainer, weights
 from tests.training.test_resume import crashed
 
@@ -21,11 +21,11 @@ FEW = [{"input_ids": [6 + n % 7, 7, 9 + n % 5, 7], "labels": n % 3} for n in ran
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(tables, "LEAST", 30)
+    monkeypatch.setattr(tables, "MIN_ROWS", 30)
 
 
 def trained(folder, monkeypatch, least, data, **settings):
-    monkeypatch.setattr(tables, "LEAST", least)
+    monkeypatch.setattr(tables, "MIN_ROWS", least)
     run = trainer(folder, data=data, **settings)
     run.train()
     return run
@@ -70,9 +70,9 @@ def test_a_run_goes_on_from_a_checkpoint_bit_for_bit(settings, tmp_path, small):
 @pytest.mark.parametrize("first", [True, False], ids=["rows first", "dense first"])
 def test_a_checkpoint_of_either_kind_is_gone_on_from_by_the_other(first, tmp_path, monkeypatch):
     dense = trained(tmp_path / "dense", monkeypatch, 10**9, FEW, save_strategy="no")
-    monkeypatch.setattr(tables, "LEAST", 30 if first else 10**9)
+    monkeypatch.setattr(tables, "MIN_ROWS", 30 if first else 10**9)
     crashed(tmp_path / "parts", 12, data=FEW)
-    monkeypatch.setattr(tables, "LEAST", 10**9 if first else 30)
+    monkeypatch.setattr(tables, "MIN_ROWS", 10**9 if first else 30)
     run = trainer(tmp_path / "parts", data=FEW)
     run.train(resume_from_checkpoint=True)
     assert any("rows" in state for state in run.optimizer.state.values()) is not first
@@ -118,7 +118,7 @@ def test_tables_that_serve_as_something_else_stay_dense(small):
         multihead.GPT2Config(vocab_size=60, n_positions=32, n_embd=16, n_layer=1, n_head=2)
     )
     apart = tiny()
-    with by_rows(tied), by_rows(apart):
+    with sparse_gradients(tied), sparse_gradients(apart):
         for model, wanted in ((tied, False), (apart, True)):
             words = max((m for m in model.modules() if isinstance(m, torch.nn.Embedding)), key=lambda m: len(m.weight))
             assert len(words.weight) == 60

@@ -16,7 +16,7 @@ from multihead.pipelines.catalog import TRAINABLE, canonical_training_name
 from multihead.training.arguments import TrainingArguments
 from multihead.training.callbacks import TrainerCallback
 from multihead.training.evaluation import text_metrics
-from multihead.training.tasks import job_class
+from multihead.training.tasks.registry import job_class
 from multihead.training.trainer import Trainer
 from tests.training.runs import SETTINGS, losses, same, weights
 
@@ -96,7 +96,7 @@ def made(folders, place, case, *, named=True, data=None, **changes):
     given: Any = folders[model]
     more: dict[str, Any] = {}
     if not named:
-        kind = job_class(task).auto
+        kind = job_class(task).auto_class
         given = getattr(multihead, kind).from_pretrained(given, dtype="float32", **changes.pop("config", {}))
         more["processing_class"] = multihead.AutoTokenizer.from_pretrained(folders[model])
     rest = {k: changes.pop(k) for k in ("peft_config", "callbacks", "compute_metrics", "eval_dataset") if k in changes}
@@ -337,7 +337,7 @@ def test_the_perplexity_is_of_the_loss(folders, tmp_path):
 def test_words_are_hidden_anew_each_epoch(folders, tmp_path):
     run = made(folders, tmp_path, "masked")
     example = run.features(TEXTS, training=True)[0]
-    drawn = [run.objective.ready(example, (3, epoch, 0)) for epoch in (0, 0, 1, 2, 3)]
+    drawn = [run.objective.prepare_example(example, (3, epoch, 0)) for epoch in (0, 0, 1, 2, 3)]
     assert np.array_equal(drawn[0]["labels"], drawn[1]["labels"])
     assert len({tuple(one["labels"]) for one in drawn}) > 2
 
@@ -348,7 +348,7 @@ def test_what_does_not_fit_a_task_is_refused(folders, tmp_path):
         ({"task": "text-clasification"}, "no task 'text-clasification'.*text-classification", UnsupportedOption),
         ({"task": "text-classification", "options": {"text_colum": "t"}}, "no option 'text_colum'.*text_column",
          UnsupportedOption),
-        ({"task": None}, "A model's name alone says not what to train", InvalidInput),
+        ({"task": None}, "A model's name alone does not say what to train", InvalidInput),
         ({"task": "fill-mask", "data_collator": len}, "fill-mask makes its own batches", UnsupportedOption),
         ({"task": "sentence-similarity", "options": {"loss": "triplet"}}, "'triplet' is none of", UnsupportedOption),
         ({"task": "text-classification", "train_dataset": [{"words": "a", "label": 1}, {"words": "b", "label": 0}]},

@@ -98,12 +98,12 @@ def test_a_loss_that_is_no_number_names_step_and_rows_and_keeps_the_last_good_st
     with pytest.raises(TrainingDiverged) as caught:
         run.train()
     message = str(caught.value)
-    order = run.order(run.features(run.train_dataset, training=True)).steps(0)[6][0]
+    order = run.sampler(run.features(run.train_dataset, training=True)).steps(0)[6][0]
     assert "The loss of step 7 is nan" in message
     assert all(f"row {n}" in message.lower() for n in order)
     kept = tmp_path / "checkpoint-6"
     assert str(kept) in message
-    checkpoints.check(kept)
+    checkpoints.verify(kept)
     whole = trainer(tmp_path / "whole", max_steps=6, save_strategy="no", lr_scheduler_type="constant")
     whole.train()
     model = multihead.AutoModelForSequenceClassification.from_pretrained(kept)
@@ -124,7 +124,7 @@ class Spoils(TrainerCallback):
 
 def test_weights_that_are_no_numbers_are_never_kept_as_a_good_state(tmp_path):
     run = trainer(tmp_path, callbacks=[Spoils()])
-    with pytest.raises(TrainingDiverged, match=r"step 8.*no finite numbers.*last good state is .*checkpoint-5"):
+    with pytest.raises(TrainingDiverged, match=r"step 8.*not finite.*last good state is .*checkpoint-5"):
         run.train()
     assert [path.name for path in run.checkpoints.all()] == ["checkpoint-5"]
     run = trainer(tmp_path / "other", callbacks=[Spoils()], save_strategy="no")
@@ -342,7 +342,7 @@ class Looks(TrainerCallback):
 
 @pytest.mark.parametrize("settings", [{}, {"max_tokens_per_pass": 20}, {"fp16": True}], ids=str)
 def test_callbacks_see_gradients_grow_be_clipped_and_used(settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "LEAST", 30)
+    monkeypatch.setattr(tables, "MIN_ROWS", 30)
     looks = Looks()
     run = trainer(
         tmp_path, max_steps=1, gradient_accumulation_steps=3, max_grad_norm=0.05, save_strategy="no", callbacks=[looks],

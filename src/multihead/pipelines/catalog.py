@@ -25,7 +25,7 @@ TASKS: Mapping[str, Task] = {
         aliases=("sentiment-analysis",),
         pair=("text", "text_pair"),
         training=TrainingTask(
-            "label_tasks.TextClassification",
+            "labels.TextClassificationTraining",
             metrics=("accuracy", "f1"),
             aliases=("sequence-classification",),
             packages=("sklearn", "scipy"),
@@ -62,7 +62,9 @@ TASKS: Mapping[str, Task] = {
         renderer="entities",
         aliases=("ner",),
         training=TrainingTask(
-            "label_tasks.TokenClassification", metrics=("precision", "recall", "f1", "accuracy"), packages=("seqeval",)
+            "labels.TokenClassificationTraining",
+            metrics=("precision", "recall", "f1", "accuracy"),
+            packages=("seqeval",),
         ),
     ),
     "question-answering": Task(
@@ -84,7 +86,9 @@ TASKS: Mapping[str, Task] = {
             ),
             Input("context"),
         ),
-        training=TrainingTask("tasks.QuestionAnswering", metrics=("exact_match", "f1"), aliases=("extractive-qa",)),
+        training=TrainingTask(
+            "question_answering.QuestionAnsweringTraining", metrics=("exact_match", "f1"), aliases=("extractive-qa",)
+        ),
     ),
     "table-question-answering": Task(
         summary="Answers a question from a table.",
@@ -111,7 +115,7 @@ TASKS: Mapping[str, Task] = {
         hub="distilbert/distilroberta-base",
         offline=REACTIONS,
         renderer="masks",
-        training=TrainingTask("tasks.FillMask", metrics=("perplexity",), aliases=("masked-lm", "mlm")),
+        training=TrainingTask("language.FillMaskTraining", metrics=("perplexity",), aliases=("masked-lm", "mlm")),
     ),
     "summarization": Task(
         summary="Summarizes a text of any length.",
@@ -124,7 +128,7 @@ TASKS: Mapping[str, Task] = {
         offline=SMOLLM2,
         renderer="texts",
         training=TrainingTask(
-            "tasks.Summarization",
+            "language.SummarizationTraining",
             metrics=("perplexity",),
             text_metrics=("rouge",),
             text_packages=("rouge_score",),
@@ -142,7 +146,7 @@ TASKS: Mapping[str, Task] = {
         renderer="texts",
         language_pairs=True,
         training=TrainingTask(
-            "tasks.Translation",
+            "language.TranslationTraining",
             metrics=("perplexity",),
             text_metrics=("bleu", "chrf"),
             text_packages=("sacrebleu",),
@@ -159,7 +163,7 @@ TASKS: Mapping[str, Task] = {
         offline=SMOLLM2,
         renderer="texts",
         training=TrainingTask(
-            "tasks.Text2Text",
+            "language.Text2TextTraining",
             metrics=("perplexity",),
             text_metrics=("bleu", "chrf", "rouge"),
             aliases=("seq2seq", "text2text"),
@@ -174,7 +178,9 @@ TASKS: Mapping[str, Task] = {
         offline=SMOLLM2,
         renderer="texts",
         training=TrainingTask(
-            "tasks.TextGeneration", metrics=("perplexity",), aliases=("causal-lm", "language-modeling", "clm")
+            "language.TextGenerationTraining",
+            metrics=("perplexity",),
+            aliases=("causal-lm", "language-modeling", "clm"),
         ),
     ),
     "feature-extraction": Task(
@@ -202,7 +208,7 @@ TASKS: Mapping[str, Task] = {
             Input("sentences", takes="texts"),
         ),
         training=TrainingTask(
-            "tasks.SentenceSimilarity",
+            "sentence_similarity.SentenceSimilarityTraining",
             metrics=("pearson", "spearman"),
             aliases=("contrastive", "sentence-embeddings"),
             packages=("scipy",),
@@ -228,7 +234,10 @@ TASKS: Mapping[str, Task] = {
 TRAINABLE: Mapping[str, TrainingTask] = {
     **{name: task.training for name, task in TASKS.items() if task.training is not None},
     "preference": TrainingTask(
-        "tasks.Preferring", metrics=("rewards_accuracy", "rewards_margin"), aliases=("dpo",), pipeline="text-generation"
+        "preference.PreferenceTraining",
+        metrics=("rewards_accuracy", "rewards_margin"),
+        aliases=("dpo",),
+        pipeline="text-generation",
     ),
 }
 ALIASES: Mapping[str, str] = {alias: name for name, task in TASKS.items() for alias in task.aliases}

@@ -54,7 +54,7 @@ class TrainingTask:
     """How models are trained for a task.
 
     Args:
-        job: "file.Class" in `multihead.training`. metrics: names of what an evaluation computes.
+        job: "file.Class" in `multihead.training.tasks`. metrics: names of what an evaluation computes.
         text_metrics: further ones when an evaluation generates text (`predict_with_generate`).
         aliases: more names of the task in training.
         packages: modules that `metrics` import. text_packages: modules that `text_metrics` import.

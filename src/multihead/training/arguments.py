@@ -1,4 +1,4 @@
-"""How a model is trained: settings under the reference's names, checked before anything is loaded."""
+"""Training arguments with the names of Transformers, checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -26,42 +26,42 @@ COUNTS = (
 )  # fmt: skip
 ARGUMENTS_FILE = "training_args.json"
 
-# The reference's names whose other values have no meaning here: name -> (values that are taken, what to do instead).
-WITHOUT_MEANING: Mapping[str, tuple[tuple[Any, ...] | None, str]] = {
+# Arguments of Transformers without effect here: name -> (accepted values, None for all; what to do instead).
+NO_EFFECT: Mapping[str, tuple[tuple[Any, ...] | None, str]] = {
     "auto_find_batch_size": ((False,), "max_tokens_per_pass bounds memory without changing the result."),
-    "average_tokens_across_devices": ((True,), "losses are always divided by the count of all devices."),
-    "batch_eval_metrics": ((False,), "compute_metrics sees all predictions at once."),
+    "average_tokens_across_devices": ((True,), "losses are always averaged over the tokens of all devices."),
+    "batch_eval_metrics": ((False,), "compute_metrics gets all predictions at once."),
     "dataloader_num_workers": ((0,), "examples are packed without worker processes."),
     "dataloader_persistent_workers": ((False,), ""),
     "dataloader_pin_memory": ((True, False), ""),
     "dataloader_prefetch_factor": ((None,), ""),
     "dataloader_in_order": ((True,), ""),
     "deepspeed": ((None,), "use fsdp=True for models larger than one device."),
-    "eval_accumulation_steps": (None, ""),  # predictions leave the device at once
+    "eval_accumulation_steps": (None, ""),  # predictions are copied to the CPU after each batch
     "eval_do_concat_batches": ((True,), ""),
     "eval_use_gather_object": ((False,), ""),
     "gradient_checkpointing_kwargs": (
         (None, {}, {"use_reentrant": False}, {"use_reentrant": True}),
-        "layers are computed again without re-entering autograd.",
+        "layers are recomputed without reentrant autograd.",
     ),
-    "include_num_input_tokens_seen": (None, ""),  # they are always counted
+    "include_num_input_tokens_seen": (None, ""),  # always counted
     "label_names": ((None, ["labels"], ["start_positions", "end_positions"]), "labels are `labels`."),
-    "length_column_name": (("length",), "lengths are counted."),
-    "ignore_data_skip": ((False,), "a resumed run goes on exactly where it stopped."),
+    "length_column_name": (("length",), "lengths are always computed."),
+    "ignore_data_skip": ((False,), "a resumed run always continues exactly where it stopped."),
     "log_level": (("passive",), ""),
     "log_level_replica": (("warning",), ""),
     "log_on_each_node": ((True, False), ""),
-    "logging_nan_inf_filter": ((True, False), "a loss that is no number stops the run."),
+    "logging_nan_inf_filter": ((True, False), "a loss that is not finite stops the run."),
     "push_to_hub": ((False,), "save, then upload the folder with huggingface_hub."),
-    "restore_callback_states_from_checkpoint": ((True, False), "they are always restored."),
+    "restore_callback_states_from_checkpoint": ((True, False), "states are always restored."),
     "save_safetensors": ((True,), ""),
     "skip_memory_metrics": ((True,), ""),
     "overwrite_output_dir": ((True, False), ""),
-    "use_liger_kernel": ((False,), "large vocabularies are scored in chunks by themselves."),
+    "use_liger_kernel": ((False,), "the loss of large vocabularies is always computed in chunks."),
     "neftune_noise_alpha": ((None,), ""),
-    "local_rank": ((-1, 0), "torchrun tells it."),
-    "no_cuda": ((False,), "use_cpu=True is today's name."),
-    "group_by_length": ((False,), 'train_sampling_strategy="group_by_length" is today\'s name.'),
+    "local_rank": ((-1, 0), "torchrun sets it."),
+    "no_cuda": ((False,), "use_cpu=True is the current name."),
+    "group_by_length": ((False,), 'train_sampling_strategy="group_by_length" is the current name.'),
     "use_cache": ((False,), ""),
 }
 RENAMED: Mapping[str, str] = {
@@ -73,8 +73,8 @@ RENAMED: Mapping[str, str] = {
 
 
 @dataclass(kw_only=True)
-class _Settings:
-    """The fields of `TrainingArguments`."""
+class _Fields:
+    """Fields of `TrainingArguments`."""
 
     output_dir: str = "trainer_output"
     do_train: bool = False
@@ -160,35 +160,35 @@ class _Settings:
     tensor_parallel_size: int = 1
 
 
-class TrainingArguments(_Settings):
-    """How a model is trained. Names and defaults are the reference's; what has no meaning here is refused by name.
+class TrainingArguments(_Fields):
+    """Training arguments with the names and defaults of Transformers; arguments without effect are refused by name.
 
-    Beside the reference's own:
+    Arguments beyond those of Transformers, or with another meaning:
 
     Args:
-        max_tokens_per_batch: tokens of a batch at most, instead of `per_device_train_batch_size` texts: examples are
-            taken in their order until the next one would not fit.
-        max_tokens_per_pass: tokens that are computed at once. A batch with more is computed in several passes whose
-            gradients add up to the same: this bounds memory and changes nothing else.
-        warmup_steps: optimizer steps; below 1, the share of all steps. `warmup_ratio` is the older name of that share.
-        layerwise_lr_decay: factor of the learning rate from each layer to the one below it (arXiv:1801.06146).
-        head_learning_rate: of the head alone.
-        ema_decay: of an exponential moving average of the weights, which is evaluated and saved instead of them.
-        optim: "muon" updates the layers' matrices by their orthogonalized momentum (Jordan et al., 2024), the rest by
-            AdamW.
-        fsdp: shards parameters, gradients and optimizer state over the processes of torchrun (FSDP2).
-        tensor_parallel_size: processes that share each layer.
+        max_tokens_per_batch: maximum tokens of a batch, instead of `per_device_train_batch_size` examples: a batch
+            takes examples in order until the next one does not fit.
+        max_tokens_per_pass: maximum tokens of a forward pass. A larger batch runs in several passes with the same
+            total gradient; this bounds memory and changes nothing else.
+        warmup_steps: optimizer steps; below 1, a share of all steps. `warmup_ratio` is the older name of the share.
+        layerwise_lr_decay: factor of the learning rate from each layer to the layer below (arXiv:1801.06146).
+        head_learning_rate: learning rate of the head.
+        ema_decay: decay of an exponential moving average of the weights; the average is evaluated and saved.
+        optim: "muon" updates the matrices of layers by orthogonalized momentum (Jordan et al., 2024), all other
+            parameters by AdamW.
+        fsdp: shard parameters, gradients and optimizer state over the processes of torchrun (FSDP2).
+        tensor_parallel_size: number of processes that split each layer.
 
     Raises:
-        UnsupportedOption: a name or value that has no meaning here, or settings that contradict each other.
+        UnsupportedOption: an unknown argument or value, or arguments that contradict each other.
     """
 
-    def __init__(self, output_dir: str | os.PathLike[str] = "trainer_output", **given: Any) -> None:
-        super().__init__(output_dir=os.fspath(output_dir), **_known(given))
+    def __init__(self, output_dir: str | os.PathLike[str] = "trainer_output", **settings: Any) -> None:
+        super().__init__(output_dir=os.fspath(output_dir), **_current_names(settings))
         self._check()
 
     def warmup(self, steps: int) -> int:
-        """Optimizer steps of the warm-up, of so many in all."""
+        """Return the number of warmup steps of a run of `steps` steps."""
         if self.warmup_ratio:
             return math.ceil(steps * self.warmup_ratio)
         return int(self.warmup_steps) if self.warmup_steps >= 1 else math.ceil(steps * self.warmup_steps)
@@ -203,7 +203,7 @@ class TrainingArguments(_Settings):
 
     @property
     def order_seed(self) -> int:
-        """Seed of the order of examples."""
+        """Seed of the sampler."""
         return self.seed if self.data_seed is None else self.data_seed
 
     def to_dict(self) -> dict[str, Any]:
@@ -212,16 +212,16 @@ class TrainingArguments(_Settings):
     def to_json_string(self) -> str:
         return json.dumps(self.to_dict(), indent=2)
 
-    def changed(self) -> dict[str, Any]:
-        """The settings that are not the defaults."""
-        usual = _Settings()
-        return {name: value for name, value in self.to_dict().items() if value != getattr(usual, name)}
+    def non_default(self) -> dict[str, Any]:
+        """Return the arguments that differ from the defaults."""
+        default = _Fields()
+        return {name: value for name, value in self.to_dict().items() if value != getattr(default, name)}
 
     def save(self, folder: Path) -> None:
         write_json(folder / ARGUMENTS_FILE, self.to_dict())
 
     def _check(self) -> None:
-        for name, hint in hints(_Settings).items():
+        for name, hint in hints(_Fields).items():
             value = getattr(self, name)
             if not admits(hint, value):
                 raise UnsupportedOption(f"TrainingArguments: {name} = {value!r} must be {describe(hint)}.")
@@ -240,25 +240,25 @@ class TrainingArguments(_Settings):
         for name in ("adam_beta1", "adam_beta2", "label_smoothing_factor"):
             if not 0 <= getattr(self, name) < 1:
                 raise UnsupportedOption(f"TrainingArguments: {name} = {getattr(self, name)} must be in [0, 1).")
-        self._agree()
+        self._check_combinations()
 
-    def _agree(self) -> None:
-        """Raises UnsupportedOption for settings that contradict each other."""
+    def _check_combinations(self) -> None:
+        """Set dependent defaults. Raises UnsupportedOption for arguments that contradict each other."""
         if self.bf16 and self.fp16:
             raise UnsupportedOption("TrainingArguments: bf16 and fp16 exclude each other; choose one.")
         if self.warmup_ratio and self.warmup_steps:
             raise UnsupportedOption("TrainingArguments: give warmup_steps or warmup_ratio, not both.")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise UnsupportedOption(f"TrainingArguments: ema_decay = {self.ema_decay} must lie between 0 and 1.")
+            raise UnsupportedOption(f"TrainingArguments: ema_decay = {self.ema_decay} must be between 0 and 1.")
         if self.eval_strategy == "steps" and self.eval_steps is None:
             self.eval_steps = self.logging_steps
         if self.load_best_model_at_end:
             if self.save_strategy not in (self.eval_strategy, "best"):
                 raise UnsupportedOption(
                     "TrainingArguments: load_best_model_at_end needs a checkpoint at each evaluation: save_strategy = "
-                    f"{self.save_strategy!r} and eval_strategy = {self.eval_strategy!r} must be alike."
+                    f"{self.save_strategy!r} and eval_strategy = {self.eval_strategy!r} must be equal."
                 )
-            if self.eval_strategy == "steps" and self.save_strategy == "steps" and _apart(self):
+            if self.eval_strategy == "steps" and self.save_strategy == "steps" and _saves_without_evaluation(self):
                 raise UnsupportedOption(
                     f"TrainingArguments: load_best_model_at_end: save_steps = {self.save_steps} must be a multiple of "
                     f"eval_steps = {self.eval_steps}, both of them steps or both shares of all steps."
@@ -272,16 +272,16 @@ class TrainingArguments(_Settings):
             raise UnsupportedOption("TrainingArguments: torch_compile_mode needs torch_compile=True.")
 
 
-Seq2SeqTrainingArguments = TrainingArguments  # the reference's name; generation's settings are among the others
+Seq2SeqTrainingArguments = TrainingArguments  # name of Transformers; generation arguments are always included
 
 
-def _apart(arguments: _Settings) -> bool:
-    """Whether checkpoints fall beside evaluations: of steps and a share of them nobody knows before the run."""
-    every, save = arguments.eval_steps or 1, arguments.save_steps
-    return (every < 1) != (save < 1) or abs(save / every - round(save / every)) > 1e-6
+def _saves_without_evaluation(arguments: _Fields) -> bool:
+    """Return whether a checkpoint may fall on a step without evaluation; also for a mix of steps and shares."""
+    evaluate, save = arguments.eval_steps or 1, arguments.save_steps
+    return (evaluate < 1) != (save < 1) or abs(save / evaluate - round(save / evaluate)) > 1e-6
 
 
-def _one_of(arguments: _Settings, name: str, known: tuple[str, ...]) -> None:
+def _one_of(arguments: _Fields, name: str, known: tuple[str, ...]) -> None:
     value = getattr(arguments, name)
     value = getattr(value, "value", value)
     if value not in known:
@@ -289,25 +289,25 @@ def _one_of(arguments: _Settings, name: str, known: tuple[str, ...]) -> None:
     setattr(arguments, name, str(value))
 
 
-def _known(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that have a field, under today's names. Raises UnsupportedOption for all others."""
-    names = {f.name for f in fields(_Settings)}
+def _current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that have a field, under current names. Raises UnsupportedOption for others."""
+    names = {f.name for f in fields(_Fields)}
     out: dict[str, Any] = {}
-    for name, value in given.items():
-        today = RENAMED.get(name, name)
+    for name, value in settings.items():
+        current = RENAMED.get(name, name)
         value = getattr(value, "value", value)
-        if today in WITHOUT_MEANING:
-            taken, advice = WITHOUT_MEANING[today]
-            if taken is not None and value not in taken:
+        if current in NO_EFFECT:
+            accepted, advice = NO_EFFECT[current]
+            if accepted is not None and value not in accepted:
                 raise UnsupportedOption(f"TrainingArguments: {name} = {value!r} has no meaning here. {advice}".rstrip())
-        elif today not in names:
+        elif current not in names:
             raise UnsupportedOption(f"TrainingArguments has no {name!r}. {nearest(name, names)}")
         else:
-            out[today] = _usual(today) if value is None else value
+            out[current] = _default(current) if value is None else value
     return out
 
 
-def _usual(name: str) -> Any:
-    """A field's default: what the reference's None means where a field has no None."""
-    found = next(f for f in fields(_Settings) if f.name == name)
-    return found.default if found.default_factory is MISSING else found.default_factory()
+def _default(name: str) -> Any:
+    """Return the default of a field, which replaces None."""
+    entry = next(f for f in fields(_Fields) if f.name == name)
+    return entry.default if entry.default_factory is MISSING else entry.default_factory()

@@ -1,7 +1,7 @@
-"""What listens to a training run and may steer it: the events, their order, when to log, evaluate, save and stop.
+"""Callbacks of a training run, including those that decide when to log, evaluate, save and stop.
 
-Events, their names and what they are given are those of Hugging Face Transformers, so a callback written for its
-Trainer needs only another import.
+Events, their names and arguments equal those of Hugging Face Transformers, so a callback for its Trainer needs only
+another import.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Event = Literal[
     "on_save", "on_log", "on_prediction_step", "on_push_begin",
 ]  # fmt: skip
 EVENTS: tuple[Event, ...] = get_args(Event)
-WITH_GRADIENTS: tuple[Event, ...] = ("on_substep_end", "on_pre_optimizer_step", "on_optimizer_step")
+GRADIENT_EVENTS: tuple[Event, ...] = ("on_substep_end", "on_pre_optimizer_step", "on_optimizer_step")
 
-ANSWERED: dict[Event, tuple[str, ...]] = {  # what is no longer asked for once an event is there
+CLEARED_FLAGS: dict[Event, tuple[str, ...]] = {  # flags of the control that an event resets
     "on_train_begin": ("should_training_stop",),
     "on_epoch_begin": ("should_epoch_stop",),
     "on_step_begin": ("should_log", "should_evaluate", "should_save"),
@@ -30,76 +30,82 @@ ANSWERED: dict[Event, tuple[str, ...]] = {  # what is no longer asked for once a
     "on_log": ("should_log",),
 }
 
-Answer = TrainerControl | None
+CallbackResult = TrainerControl | None
 
 
 class TrainerCallback:
-    """Base of what listens to training; every event does nothing until a subclass says otherwise.
+    """Base of callbacks; every event does nothing by default.
 
     An event gets `args` (the TrainingArguments), `state` (TrainerState) and `control` (TrainerControl), and by name
     `model`, `processing_class`, `optimizer`, `lr_scheduler`, `train_dataloader` and `eval_dataloader`. `on_log` gets
-    `logs`, `on_evaluate` and `on_predict` get `metrics`. It changes `control` in place, or returns another. Gradients
-    are there at `on_substep_end`, `on_pre_optimizer_step` and `on_optimizer_step`.
+    `logs` too, `on_evaluate` and `on_predict` get `metrics`. An event changes `control` in place, or returns another
+    one. Gradients exist at `on_substep_end`, `on_pre_optimizer_step` and `on_optimizer_step`.
     """
 
-    def on_init_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Answer:
-        """The Trainer is set up."""
+    def on_init_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+        """Run at the end of the Trainer's constructor."""
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Answer:
-        """Training begins, or goes on from a checkpoint."""
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+        """Run before the first step, also of a resumed run."""
 
-    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Answer:
-        """Training came to its end."""
+    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+        """Run at the end of training."""
 
-    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Answer:
-        """A pass over the data begins."""
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+        """Run at the beginning of an epoch."""
 
-    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Answer:
-        """A pass over the data is done."""
+    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+        """Run at the end of an epoch."""
 
-    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Answer:
-        """Before the first batch of a step."""
+    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+        """Run before the first batch of a step."""
 
-    def on_substep_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Answer:
-        """After a batch whose gradients are kept for a later batch of the same step."""
+    def on_substep_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+        """Run after each batch of a step but the last, with accumulated gradients."""
 
-    def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Answer:
-        """Gradients are clipped, weights not yet changed."""
+    def on_pre_optimizer_step(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> CallbackResult:
+        """Run after gradient clipping, before the optimizer step."""
 
-    def on_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Answer:
-        """Weights are changed, gradients not yet cleared."""
+    def on_optimizer_step(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> CallbackResult:
+        """Run after the optimizer step, before the gradients are cleared."""
 
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Answer:
-        """A step is done and counted."""
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+        """Run at the end of a step, after `state.global_step` is increased."""
 
-    def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Answer:
-        """`metrics` of an evaluation are there; `state.best_metric` is still that of the evaluations before."""
+    def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+        """Run after an evaluation with its `metrics`; `state.best_metric` is that of the evaluations before."""
 
-    def on_predict(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Answer:
-        """Predictions and their `metrics` are there."""
+    def on_predict(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+        """Run after a prediction with its `metrics`."""
 
-    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Answer:
-        """A checkpoint is written."""
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+        """Run after a checkpoint was written."""
 
-    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Answer:
-        """`logs` are there to be reported."""
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+        """Run when `logs` are reported."""
 
-    def on_prediction_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Answer:
-        """A batch of an evaluation is read."""
+    def on_prediction_step(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> CallbackResult:
+        """Run after a batch of an evaluation."""
 
-    def on_push_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Answer:
-        """Before the model goes to the Hub."""
+    def on_push_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+        """Run before an upload to the Hub; never called here."""
 
     def close(self) -> None:
-        """Lets go of what this holds (a display, a file), however training ended."""
+        """Release resources (a display, a file), however training ended."""
 
 
 class Callbacks:
-    """Calls callbacks in the order in which they were added.
+    """List of callbacks, called in the order in which they were added.
 
     Args:
         callbacks: instances, or classes that need no arguments.
-        shared: what every event gets by name (`model`, `optimizer`, ...); `share` adds to it later.
+        shared: keyword arguments of every event (`model`, `optimizer`, ...); `share` adds more.
     """
 
     def __init__(self, callbacks: Iterable[Any] = (), **shared: Any) -> None:
@@ -115,92 +121,92 @@ class Callbacks:
         return iter(self.callbacks)
 
     def share(self, **values: Any) -> None:
-        """Changes what every event gets by name."""
+        """Update the keyword arguments of every event."""
         self.shared.update(values)
 
     def add(self, callback: Any) -> None:
-        """Adds an instance, or makes one of a class.
+        """Add an instance, or create one of a class.
 
         Raises:
-            InvalidInput: it listens to no event.
+            InvalidInput: the object handles no event.
         """
         callback = callback() if isinstance(callback, type) else callback
         if not any(callable(getattr(callback, event, None)) for event in EVENTS):
             raise InvalidInput(
-                f"{callback!r} was given as a callback and listens to no event. Subclass TrainerCallback and write "
+                f"{callback!r} was given as a callback and handles no event. Subclass TrainerCallback and write "
                 f"one of {', '.join(EVENTS)}."
             )
         if any(type(other) is type(callback) for other in self.callbacks):
-            warn(f"{type(callback).__name__} is added a second time; both are called.")
+            warn(f"{type(callback).__name__} was added a second time; both are called.")
         self.callbacks.append(callback)
 
     def pop(self, callback: Any) -> Any:
-        """Takes out an instance, or the first of a class, and returns it; None where there is none."""
+        """Remove an instance, or the first instance of a class, and return it; None if there is none."""
         for index, other in enumerate(self.callbacks):
             if isinstance(other, callback) if isinstance(callback, type) else other == callback:
                 return self.callbacks.pop(index)
         return None
 
     def remove(self, callback: Any) -> None:
-        """Takes out an instance, or the first of a class, where there is one."""
+        """Remove an instance, or the first instance of a class, if there is one."""
         self.pop(callback)
 
-    def hear(self, *events: Event) -> bool:
-        """Whether a callback does something at one of these events; the base, ours or the reference's, does not."""
+    def handles(self, *events: Event) -> bool:
+        """Return whether a callback overrides one of these events of a base class named TrainerCallback."""
         kinds = [kind for callback in self.callbacks for kind in type(callback).__mro__]
         return any(event in vars(kind) for kind in kinds if kind.__name__ != "TrainerCallback" for event in events)
 
     def call(
         self, event: Event, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Tells every callback of an event; the control that one returns is what the next gets, and the result."""
-        for name in ANSWERED.get(event, ()):
+        """Call an event of every callback; a control that one returns is passed to the next, and returned."""
+        for name in CLEARED_FLAGS.get(event, ()):
             setattr(control, name, False)
         for callback in tuple(self.callbacks):
-            if listens := getattr(callback, event, None):
-                control = listens(args, state, control, **{**self.shared, **kwargs}) or control
+            if handler := getattr(callback, event, None):
+                control = handler(args, state, control, **{**self.shared, **kwargs}) or control
         return control
 
     def close(self) -> None:
-        """Lets every callback let go of what it holds; for a `finally` around training."""
+        """Call `close` of every callback, in a `finally` around training."""
         for callback in self.callbacks:
             if callable(close := getattr(callback, "close", None)):
                 close()
 
     def states(self) -> dict[str, Any]:
-        """The state of each callback that has one, by class; a list where a class is there more than once."""
-        found: dict[str, list[Any]] = {}
+        """Return the state of each callback that has one, by class name; a list for several callbacks of a class."""
+        states: dict[str, list[Any]] = {}
         for callback in self.callbacks:
             if isinstance(callback, ExportableState):
-                found.setdefault(type(callback).__name__, []).append(callback.state())
-        return {name: states[0] if len(states) == 1 else states for name, states in found.items()}
+                states.setdefault(type(callback).__name__, []).append(callback.state())
+        return {name: each[0] if len(each) == 1 else each for name, each in states.items()}
 
     def restore(self, states: Mapping[str, Any]) -> list[str]:
-        """Gives callbacks back what they had counted; their settings stay those that they were made with.
+        """Restore the attributes of callbacks; their constructor arguments stay.
 
         Returns:
-            Names of classes that have a state and are not among these callbacks.
+            Names of classes with a stored state that are not among these callbacks.
         """
-        left = {name: list(kept) if isinstance(kept, list) else [kept] for name, kept in states.items()}
-        found = set()
+        pending = {name: list(state) if isinstance(state, list) else [state] for name, state in states.items()}
+        restored = set()
         for callback in self.callbacks:
             name = type(callback).__name__
-            if isinstance(callback, ExportableState) and left.get(name):
-                found.add(name)
-                for key, value in left[name].pop(0).get("attributes", {}).items():
+            if isinstance(callback, ExportableState) and pending.get(name):
+                restored.add(name)
+                for key, value in pending[name].pop(0).get("attributes", {}).items():
                     setattr(callback, key, value)
-        return [name for name in states if name not in found and name != TrainerControl.__name__]
+        return [name for name in states if name not in restored and name != TrainerControl.__name__]
 
 
-def watched(args: Any, metrics: Mapping[str, Any]) -> float | None:
-    """The number by which evaluations are compared, `args.metric_for_best_model`; None where `metrics` lack it."""
+def metric_value(args: Any, metrics: Mapping[str, Any]) -> float | None:
+    """Return the metric `args.metric_for_best_model`; None if `metrics` lack it."""
     name = args.metric_for_best_model
     value = None if name is None else metrics.get(name if name.startswith("eval_") else f"eval_{name}")
     return None if value is None else float(value)
 
 
-def better(args: Any, value: float | None, best: float | None, threshold: float = 0.0) -> bool:
-    """Whether `value` beats `best` by more than `threshold`, the way `args.greater_is_better` says; NaN never does."""
+def is_better(args: Any, value: float | None, best: float | None, threshold: float = 0.0) -> bool:
+    """Return whether `value` improves on `best` by more than `threshold`; False for NaN."""
     if value is None or math.isnan(value):
         return False
     if best is None or math.isnan(best):
@@ -209,19 +215,19 @@ def better(args: Any, value: float | None, best: float | None, threshold: float 
 
 
 class DefaultFlowCallback(TrainerCallback):
-    """Decides from `args` when to log, evaluate and save: `"no"`, `"steps"` or `"epoch"`; to save, `"best"` as well.
+    """Sets the control flags by the strategies in `args`: `"no"`, `"steps"` or `"epoch"`; to save also `"best"`.
 
-    Training by steps ends with an evaluation and a checkpoint, whatever the number of the last step.
+    With the strategy `"steps"` the last step is evaluated and saved too.
     """
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
         step, last = state.global_step, state.global_step >= state.max_steps
         control.should_log |= step == 1 and args.logging_first_step
-        control.should_log |= args.logging_strategy == "steps" and _due(step, state.logging_steps)
+        control.should_log |= args.logging_strategy == "steps" and _is_due(step, state.logging_steps)
         if args.eval_strategy == "steps" and getattr(args, "eval_delay", 0) <= step:
-            control.should_evaluate |= last or _due(step, state.eval_steps)
+            control.should_evaluate |= last or _is_due(step, state.eval_steps)
         if args.save_strategy == "steps":
-            control.should_save |= last or _due(step, state.save_steps)
+            control.should_save |= last or _is_due(step, state.save_steps)
         control.should_training_stop |= last
         return control
 
@@ -240,22 +246,22 @@ class DefaultFlowCallback(TrainerCallback):
         **kwargs: Any,
     ) -> TrainerControl:
         if args.save_strategy == "best":
-            control.should_save |= better(args, watched(args, metrics or {}), state.best_metric)
+            control.should_save |= is_better(args, metric_value(args, metrics or {}), state.best_metric)
         return control
 
 
-def _due(step: int, every: int) -> bool:
+def _is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
 class EarlyStoppingCallback(TrainerCallback, ExportableState):
-    """Ends training when evaluations have stopped to improve `args.metric_for_best_model`.
+    """Ends training when `args.metric_for_best_model` no longer improves.
+
+    Evaluations without the metric, such as those of another data set, are not counted.
 
     Args:
-        early_stopping_patience: evaluations in a row without an improvement after which training ends.
-        early_stopping_threshold: by how much the best must be beaten; what is not more than that is no improvement.
-
-    An evaluation whose metrics lack the metric (of another data set, say) is not counted.
+        early_stopping_patience: number of evaluations in a row without an improvement after which training ends.
+        early_stopping_threshold: smallest improvement that counts, exclusive.
     """
 
     def __init__(self, early_stopping_patience: int = 1, early_stopping_threshold: float | None = 0.0) -> None:
@@ -268,7 +274,7 @@ class EarlyStoppingCallback(TrainerCallback, ExportableState):
         self.early_stopping_patience_counter = 0
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Raises UnsupportedOption where nothing could ever be compared."""
+        """Raise UnsupportedOption if there is no metric or no evaluation to compare."""
         if args.metric_for_best_model is None:
             raise UnsupportedOption(
                 "EarlyStoppingCallback compares evaluations, and metric_for_best_model is not given. Pass "
@@ -288,10 +294,10 @@ class EarlyStoppingCallback(TrainerCallback, ExportableState):
         metrics: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        value = watched(args, metrics or {})
+        value = metric_value(args, metrics or {})
         if value is None:
             return
-        improved = better(args, value, state.best_metric, self.early_stopping_threshold or 0.0)
+        improved = is_better(args, value, state.best_metric, self.early_stopping_threshold or 0.0)
         self.early_stopping_patience_counter = 0 if improved else self.early_stopping_patience_counter + 1
         control.should_training_stop |= self.early_stopping_patience_counter >= self.early_stopping_patience
 

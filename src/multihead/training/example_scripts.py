@@ -1,4 +1,4 @@
-"""What the reference's example scripts call of a Trainer, beside training and evaluation."""
+"""Trainer methods that the example scripts of Transformers call, beside training and evaluation."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ from pathlib import Path
 from typing import Any
 
 from ..terminal import visible
-from .distributed.process_group import World
+from .distributed.process_group import ProcessGroup
 from .reporting import results
 from .state import TrainerState
 
 
-class ForScripts:
-    """Numbers and states that scripts print and write."""
+class ScriptMethods:
+    """Methods that print and write metrics and state."""
 
-    world: World
+    process_group: ProcessGroup
     state: TrainerState
 
     @property
-    def place(self) -> Path:
-        """The output folder."""
+    def output_dir(self) -> Path:
+        """Output folder."""
         raise NotImplementedError
 
     def log_metrics(self, split: str, metrics: Mapping[str, Any]) -> None:
-        """Prints numbers under the name of what they were measured on: train, eval, test."""
-        if self.world.first:
-            print(visible(results.table(split, metrics)))
+        """Print the metrics of a split: train, eval or test."""
+        if self.process_group.is_first:
+            print(visible(results.metrics_table(split, metrics)))
 
     def save_metrics(self, split: str, metrics: Mapping[str, Any], combined: bool = True) -> None:
-        """Writes `SPLIT_results.json` into the output folder, and `combined` with all others `all_results.json`."""
-        if self.world.first:
-            results.save(self.place, split, metrics, combined=combined)
+        """Write `SPLIT_results.json` into the output folder and, with `combined`, update `all_results.json`."""
+        if self.process_group.is_first:
+            results.save(self.output_dir, split, metrics, combined=combined)
 
     def is_world_process_zero(self) -> bool:
-        """Whether this process speaks for all."""
-        return self.world.first
+        """Return True in the first of all processes."""
+        return self.process_group.is_first
 
     def is_local_process_zero(self) -> bool:
-        """Whether this process speaks for its machine."""
-        return self.world.local == 0
+        """Return True in the first process of a machine."""
+        return self.process_group.local_rank == 0
 
     def save_state(self) -> None:
-        """Writes `trainer_state.json` into the output folder."""
-        if self.world.first:
-            self.place.mkdir(parents=True, exist_ok=True)
-            self.state.save_to_json(self.place / "trainer_state.json")
+        """Write `trainer_state.json` into the output folder."""
+        if self.process_group.is_first:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            self.state.save_to_json(self.output_dir / "trainer_state.json")

@@ -1,4 +1,4 @@
-"""What a Trainer does to a model before it learns: weights that can, and an adapter of the model's kind."""
+"""Preparation of a model for training: float32 weights, and a new adapter."""
 
 from __future__ import annotations
 
@@ -27,43 +27,43 @@ TASK_TYPES: Mapping[str, str] = {  # Auto class of a model -> `task_type` of an 
 
 
 def add_adapter(model: Any, config: Any) -> None:
-    """Gives a model, or a sentence encoder's, a new adapter whose `task_type` is that of the model's kind.
+    """Add a new adapter to a model, or to the model of a sentence encoder; `task_type` follows from the head.
 
     Raises:
-        InvalidInput: the model has an adapter already, which the new one would switch off.
-        UnsupportedOption: the config's task_type is that of another kind of model, so that its head would not learn.
+        InvalidInput: the model already has an adapter, which the new one would disable.
+        UnsupportedOption: the config's task_type belongs to another head, so the model's head would not be trained.
     """
     inner = model if hasattr(model, "add_adapter") else getattr(model, "model", model)
     if not hasattr(inner, "add_adapter"):
         raise InvalidInput(f"peft_config needs a model of this library, not a {type(inner).__name__}.")
     if inner.adapters is not None:
         raise InvalidInput(
-            "The model has an adapter, and peft_config would put a new one in its place. Leave peft_config out to go "
-            "on with it, or call merge_adapters() first."
+            "The model already has an adapter, and peft_config would replace it with a new one. Leave peft_config out "
+            "to train it further, or call merge_adapters() first."
         )
-    usual = TASK_TYPES.get(inner.head_type.auto)
+    task_type = TASK_TYPES.get(inner.head_type.auto)
     if isinstance(config, LoraConfig) and config.task_type is None:
-        config = replace(config, task_type=usual)
+        config = replace(config, task_type=task_type)
     elif (
         isinstance(config, LoraConfig)
-        and config.task_type != usual
-        and (config.head_modules or TASK_HEADS.get(usual or ""))
+        and config.task_type != task_type
+        and (config.head_modules or TASK_HEADS.get(task_type or ""))
     ):
         raise UnsupportedOption(
             f"peft_config has task_type {config.task_type!r}, with which the head of a {type(inner).__name__} would "
-            f"not learn: leave it out, or say {usual!r}."
+            f"not be trained: leave it out, or set {task_type!r}."
         )
     inner.add_adapter(config)
 
 
-def widened(model: Any, arguments: TrainingArguments) -> None:
-    """Brings a model of half precision to float32, in place: halves are too coarse for small updates, which get lost.
+def convert_to_float32(model: Any, arguments: TrainingArguments) -> None:
+    """Convert a half-precision model to float32 in place, since half precision loses small updates.
 
-    A frozen base beside an adapter stays as it is, and so does a module that is none of this library's; both with a
-    warning where a half learns.
+    A base model with an adapter and a module of another library are not converted; if they have trainable
+    half-precision parameters, there is a warning.
 
     Raises:
-        UnsupportedOption: fp16=True, whose scaled gradients need weights in float32, and weights that stay in halves.
+        UnsupportedOption: fp16=True, whose scaled gradients need float32 weights, with half-precision weights left.
     """
     halves = [(name, p) for name, p in model.named_parameters() if p.requires_grad and p.dtype in HALVES]
     if not halves:
@@ -73,25 +73,25 @@ def widened(model: Any, arguments: TrainingArguments) -> None:
     if isinstance(inner, PreTrainedModel) and inner.adapters is None:
         model.to(torch.float32)
         warn(
-            f"The weights are {kind}, too coarse for small updates: they are trained, and saved, in float32. "
-            f"bf16=True computes products in bfloat16; load the model with dtype='float32' to begin with all digits."
+            f"The weights are {kind}, too coarse for small updates: they are trained and saved in float32. "
+            f"bf16=True computes products in bfloat16. Load the model with dtype='float32' to keep full precision."
         )
         return
     advice = "Load the model with dtype='float32'."
-    told = f"{len(halves)} parameters, such as {halves[0][0]}, learn in {kind}, too coarse for small updates"
+    problem = f"{len(halves)} parameters, such as {halves[0][0]}, are trained in {kind}, too coarse for small updates"
     if arguments.fp16:
-        raise UnsupportedOption(f"fp16=True scales gradients, which needs weights in float32: {told}. {advice}")
-    warn(f"{told}, which get lost. {advice}")
+        raise UnsupportedOption(f"fp16=True scales gradients, which needs weights in float32: {problem}. {advice}")
+    warn(f"{problem}, which get lost. {advice}")
 
 
-def check_learns(model: Any) -> None:
-    """Raises InvalidInput for a model of which nothing learns."""
+def check_trainable(model: Any) -> None:
+    """Raise InvalidInput for a model without trainable parameters."""
     if any(p.requires_grad for p in model.parameters()):
         return
     adapted = getattr(getattr(model, "model", model), "adapters", None) is not None
     advice = (
         "Load its adapter with load_adapter(..., is_trainable=True), or give the Trainer the folder's name and a task."
         if adapted
-        else "Set requires_grad of what shall learn."
+        else "Set requires_grad of the parameters to train."
     )
-    raise InvalidInput(f"Nothing of this {type(model).__name__} learns: all of its parameters are frozen. {advice}")
+    raise InvalidInput(f"This {type(model).__name__} has nothing to train: all of its parameters are frozen. {advice}")

@@ -1,4 +1,4 @@
-"""Packages that only training needs, imported when they are used."""
+"""Import of optional packages of training at first use."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ INSTALL = 'python -m pip install "multihead[train]"'
 
 
 def optional(module: str, package: str, purpose: str, install: str = INSTALL) -> Any:
-    """A module of a package that may not be there.
+    """Import a module of an optional package.
+
+    Args:
+        purpose: what needs the package, for the message. install: command that installs the package.
 
     Raises:
-        UnsupportedOption: it cannot be imported; the message says what for, and how it is installed.
+        UnsupportedOption: the module cannot be imported.
     """
     try:
         return import_module(module)

@@ -1,79 +1,80 @@
-"""One call of `Trainer.train`: epochs and steps, and what callbacks ask for between them."""
+"""Training loop: epochs, steps, and the logs, evaluations and checkpoints that callbacks request."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import InvalidInput, TrainingDiverged, UnsupportedOption
-from .callbacks import better, watched
-from .checkpointing.folders import admit, whole
-from .data.sampler import Order
-from .objectives.packed_batch import Example
-from .optim.optimizer_step import Stepper, Taken
-from .optim.optimizers import finite
+from .callbacks import is_better, metric_value
+from .checkpointing.folders import add_to_manifest, newest_valid
+from .checkpointing.saver import CheckpointSaver
+from .data.features import Example
+from .data.sampler import EpochSampler
+from .optim.optimizer_step import Stepper, StepResult
+from .optim.optimizers import all_finite
+from .session import TrainingSession
 from .signals import Signals
 
-if TYPE_CHECKING:
-    from .trainer import Trainer
-
-
-IDLE = 5  # first steps without a loss and a gradient that end a run
+IDLE_STEPS = 5  # number of first steps without a loss and a gradient after which a run ends
 
 
 class TrainOutput(NamedTuple):
-    """What `Trainer.train` gives: steps taken, the mean loss of them, and what was measured."""
+    """Result of `Trainer.train`: number of steps, mean loss, and measurements."""
 
     global_step: int
     training_loss: float
     metrics: dict[str, float]
 
 
-class Run:
-    """One call of `Trainer.train`, from where its state says to the end."""
+class TrainingRun:
+    """One call of `Trainer.train`, from the current state to the end."""
 
-    def __init__(self, trainer: Trainer, features: Any, order: Order, stepper: Stepper, signals: Signals) -> None:
-        self.trainer, self.features, self.order, self.stepper, self.signals = trainer, features, order, stepper, signals
-        self.began = self.logged_at = time.perf_counter()
-        self.since: list[Taken] = []
-        self.idle = not trainer.state.global_step and not trainer.job.padded  # a caller's own loss may be any
-        self.losses, self.first, self.read = (
-            trainer.saver.losses, trainer.state.global_step, trainer.state.num_input_tokens_seen
-        )  # fmt: skip
+    def __init__(
+        self, trainer: TrainingSession, saver: CheckpointSaver, features: Any, sampler: EpochSampler, stepper: Stepper,
+        signals: Signals,
+    ) -> None:  # fmt: skip
+        self.trainer, self.saver, self.signals = trainer, saver, signals
+        self.features, self.sampler, self.stepper = features, sampler, stepper
+        self.start_time = self.log_time = time.perf_counter()
+        self.unlogged: list[StepResult] = []
+        self.idle = not trainer.state.global_step and not trainer.job.uses_padding  # a custom loss may be 0
+        self.start_step, self.start_tokens = trainer.state.global_step, trainer.state.num_input_tokens_seen
 
-    def go(self) -> TrainOutput:
+    def run(self) -> TrainOutput:
+        """Train to the end."""
         trainer, state = self.trainer, self.trainer.state
-        trainer._tell("on_train_begin")
+        trainer.notify("on_train_begin")
         if trainer.args.eval_on_start and not state.global_step:
             trainer.evaluate()
-        epoch, done = self._where(min(state.global_step, state.max_steps))
+        epoch, done = self._position(min(state.global_step, state.max_steps))
         while state.global_step < state.max_steps and not trainer.control.should_training_stop:
-            trainer._tell("on_epoch_begin")
+            trainer.notify("on_epoch_begin")
             self._epoch(epoch, done)
             epoch, done = epoch + 1, 0
-            trainer._tell("on_epoch_end")
-            self._asked()
+            trainer.notify("on_epoch_end")
+            self._handle_control()
         return self._end()
 
-    def _where(self, step: int) -> tuple[int, int]:
-        """The epoch and the step of it that come next."""
+    def _position(self, step: int) -> tuple[int, int]:
+        """Return the epoch of a step and its number in the epoch."""
         epoch = 0
-        while step >= self.order.count(epoch):
-            step -= self.order.count(epoch)
+        while step >= self.sampler.count(epoch):
+            step -= self.sampler.count(epoch)
             epoch += 1
         return epoch, step
 
     def _epoch(self, epoch: int, done: int) -> None:
         trainer, state = self.trainer, self.trainer.state
-        steps = self.order.steps(epoch)
+        steps = self.sampler.steps(epoch)
         for number in range(done, len(steps)):
-            trainer._tell("on_step_begin")
+            trainer.notify("on_step_begin")
             self._step(epoch, steps[number])
             state.epoch = epoch + (number + 1) / len(steps)
-            trainer._tell("on_step_end")
-            self._asked()
-            self._signalled()
+            trainer.notify("on_step_end")
+            self._handle_control()
+            self._handle_signal()
             if trainer.control.should_epoch_stop or trainer.control.should_training_stop:
                 break
 
@@ -81,55 +82,54 @@ class Run:
         trainer, state = self.trainer, self.trainer.state
         seed = trainer.args.order_seed
 
-        def ready(n: int) -> Example:
-            return trainer.objective.ready(self.features[n], (seed, epoch, n))
+        def prepare(n: int) -> Example:
+            return trainer.objective.prepare_example(self.features[n], (seed, epoch, n))
 
-        mine = [[ready(n) for n in numbers] for numbers in trainer.parallel.share(batches)]
+        local = [[prepare(n) for n in numbers] for numbers in trainer.parallel.local_batches(batches)]
         try:
-            taken = self.stepper.take(state.global_step, mine, lambda: ready(batches[0][0]))
+            result = self.stepper.run(state.global_step, local, lambda: prepare(batches[0][0]))
         except TrainingDiverged as error:
             raise self._diverged(error, batches) from error
         state.global_step += 1
-        state.num_input_tokens_seen += taken.tokens
-        self._learns(taken)
-        self.since.append(taken)
-        self.losses.add(taken.loss)
+        state.num_input_tokens_seen += result.tokens
+        self._check_idle(result)
+        self.unlogged.append(result)
+        self.saver.losses.add(result.loss)
 
-    def _learns(self, taken: Taken) -> None:
-        """Raises InvalidInput where the first steps have neither a loss nor a gradient, so that nothing is learned."""
-        self.idle = self.idle and taken.loss == taken.norm == 0 and not taken.skipped
+    def _check_idle(self, result: StepResult) -> None:
+        """Raise InvalidInput if the first steps have neither a loss nor a gradient, so that nothing is learned."""
+        self.idle = self.idle and result.loss == result.grad_norm == 0 and not result.skipped
         steps = self.trainer.state.global_step
-        if self.idle and steps >= min(IDLE, self.trainer.state.max_steps):
+        if self.idle and steps >= min(IDLE_STEPS, self.trainer.state.max_steps):
             raise InvalidInput(
-                f"Nothing is learned: the loss ({self.trainer.objective.told(self.features)}) and its gradient were 0 "
-                f"in the first {steps} steps. A batch of one pair has nothing to be told apart from: raise "
-                "per_device_train_batch_size. Else look at the labels, and at what is frozen."
+                f"Nothing is learned: the loss ({self.trainer.objective.describe(self.features)}) and its gradient "
+                f"were 0 in the first {steps} steps. A batch of one pair has no other pair to compare with: raise "
+                "per_device_train_batch_size. Otherwise check the labels, and which parameters are frozen."
             )
 
     def _diverged(self, error: TrainingDiverged, batches: Sequence[Sequence[int]]) -> TrainingDiverged:
-        """The error with the rows that were read; the state before them is kept."""
-        trainer = self.trainer
-        rows = [trainer.job.where(self.features, n) for batch in batches for n in batch]
-        kept = self._last_good()
+        """Return the error with the rows of the batch, after saving the state before the step."""
+        rows = [self.trainer.job.location(self.features, n) for batch in batches for n in batch]
+        saved = self._save_good_state()
         shown = ", ".join(rows[:8]) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
         return TrainingDiverged(
-            f"{str(error).rstrip('.')}. Its batch was {shown}. {kept}. Look at these rows; lower learning_rate or "
+            f"{str(error).rstrip('.')}. Its batch was {shown}. {saved}. Check these rows; lower learning_rate or "
             "max_grad_norm, or train in float32."
         )
 
-    def _last_good(self) -> str:
-        """Keeps the state before this step, unless its weights are no numbers already; says where a good one is."""
+    def _save_good_state(self) -> str:
+        """Save the state before this step if its weights are finite; returns a sentence on the last good checkpoint."""
         trainer = self.trainer
-        if not trainer.world.most(int(not finite(trainer.model))):
-            return f"The last good state is kept in {trainer.saver.checkpoint()}"
-        last = whole(trainer.checkpoints.own())
-        where = f"the last good state is {last}" if last else "there is no earlier checkpoint"
-        return f"The weights are no finite numbers since an earlier step; {where}"
+        if not trainer.process_group.max(int(not all_finite(trainer.model))):
+            return f"The last good state is saved in {self.saver.save_checkpoint()}"
+        last = newest_valid(trainer.checkpoints.of_this_run())
+        last_good = f"the last good state is {last}" if last else "there is no earlier checkpoint"
+        return f"The weights are not finite since an earlier step; {last_good}"
 
-    def _asked(self) -> None:
-        """Does what callbacks asked for."""
+    def _handle_control(self) -> None:
+        """Log, evaluate and save as callbacks requested."""
         trainer, control = self.trainer, self.trainer.control
-        if control.should_log and self.since:
+        if control.should_log and self.unlogged:
             self._log()
         if control.should_evaluate:
             self._evaluate()
@@ -138,61 +138,60 @@ class Run:
         control.should_log = control.should_evaluate = control.should_save = False
 
     def _save(self) -> None:
-        """A checkpoint, with what callbacks put beside it."""
-        path = self.trainer.saver.checkpoint()
-        self.trainer._tell("on_save")
-        self.trainer.world.wait()
-        if self.trainer.world.first:
-            admit(path)
+        """Write a checkpoint, with the files that callbacks add."""
+        path = self.saver.save_checkpoint()
+        self.trainer.notify("on_save")
+        self.trainer.process_group.barrier()
+        if self.trainer.process_group.is_first:
+            add_to_manifest(path)
 
     def _evaluate(self) -> None:
         trainer, state, args = self.trainer, self.trainer.state, self.trainer.args
-        began = time.perf_counter()
+        start = time.perf_counter()
         metrics = trainer.evaluate()
-        value = watched(args, metrics)
+        value = metric_value(args, metrics)
         if args.metric_for_best_model is not None and value is None:
             names = ", ".join(sorted(metrics))
             raise UnsupportedOption(f"metric_for_best_model {args.metric_for_best_model!r} is none of {names}.")
-        if better(args, value, state.best_metric):
+        if is_better(args, value, state.best_metric):
             state.best_metric, state.best_global_step = value, state.global_step
-        self.logged_at += time.perf_counter() - began
+        self.log_time += time.perf_counter() - start
 
     def _log(self) -> None:
         trainer, state = self.trainer, self.trainer.state
-        now, tokens = time.perf_counter(), sum(taken.tokens for taken in self.since)
+        now, tokens = time.perf_counter(), sum(result.tokens for result in self.unlogged)
         logs = {
-            "loss": self.losses.reported(),
-            "grad_norm": self.since[-1].norm,
-            "learning_rate": self.since[-1].rate,
+            "loss": self.saver.losses.take_mean(),
+            "grad_norm": self.unlogged[-1].grad_norm,
+            "learning_rate": self.unlogged[-1].learning_rate,
             "num_input_tokens_seen": state.num_input_tokens_seen,
-            "tokens_per_second": tokens / max(now - self.logged_at, 1e-9),
+            "tokens_per_second": tokens / max(now - self.log_time, 1e-9),
         }
-        self.since, self.logged_at = [], now
+        self.unlogged, self.log_time = [], now
         trainer.log(logs)
 
-    def _signalled(self) -> None:
-        """Saves and stops where the process was asked to end. Raises SystemExit or KeyboardInterrupt."""
-        found = int(self.trainer.world.most(self.signals.number or 0))
-        if not found:
+    def _handle_signal(self) -> None:
+        """Save and stop if any process received a signal. Raises SystemExit or KeyboardInterrupt."""
+        number = int(self.trainer.process_group.max(self.signals.number or 0))
+        if not number:
             return
-        trainer = self.trainer
-        if trainer.args.save_strategy != "no":
+        if self.trainer.args.save_strategy != "no":
             self._save()
-        self.signals.leave(found)
+        self.signals.leave(number)
 
     def _end(self) -> TrainOutput:
         trainer, state = self.trainer, self.trainer.state
-        if self.since:
+        if self.unlogged:
             self._log()
-        taken, seconds = state.global_step - self.first, time.perf_counter() - self.began
-        tokens = state.num_input_tokens_seen - self.read
-        loss = self.losses.mean
+        steps, seconds = state.global_step - self.start_step, time.perf_counter() - self.start_time
+        tokens = state.num_input_tokens_seen - self.start_tokens
+        loss = self.saver.losses.mean
         if trainer.args.load_best_model_at_end:
-            trainer.saver.best()
+            self.saver.load_best()
         metrics = {
-            "train_runtime": round(seconds, 4), "train_steps_per_second": round(taken / max(seconds, 1e-9), 3),
+            "train_runtime": round(seconds, 4), "train_steps_per_second": round(steps / max(seconds, 1e-9), 3),
             "train_tokens_per_second": round(tokens / max(seconds, 1e-9), 1), "train_loss": loss,
         }  # fmt: skip
         trainer.log(metrics)
-        trainer._tell("on_train_end")
+        trainer.notify("on_train_end")
         return TrainOutput(state.global_step, loss, metrics)

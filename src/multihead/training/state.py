@@ -1,7 +1,7 @@
-"""What a training run has done so far, and what it is asked to do next, apart from weights.
+"""State of a training run beside the weights, and the requests of callbacks.
 
-`trainer_state.json` in a checkpoint has the layout that the Trainer of Hugging Face Transformers writes, so either
-library goes on from the other's file.
+`trainer_state.json` in a checkpoint has the layout of the Trainer of Hugging Face Transformers, so either library reads
+the other's file.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ E = TypeVar("E", bound="ExportableState")
 
 
 class ExportableState:
-    """What a checkpoint keeps of an object: `{"args": ..., "attributes": ...}`, both of plain JSON values.
+    """Object whose state a checkpoint stores: `{"args": ..., "attributes": ...}`, both of plain JSON values.
 
-    `args` are what its constructor takes, `attributes` what has changed since.
+    `args` are the arguments of the constructor, `attributes` the attributes that change later.
     """
 
     def state(self) -> dict[str, Any]:
-        """What to keep; a class that is kept must say it."""
+        """Return the state; a subclass must define it."""
         raise NotImplementedError(f"{type(self).__name__}.state() must return a dict with 'args' and 'attributes'.")
 
     @classmethod
     def from_state(cls: type[E], state: Mapping[str, Any]) -> E:
-        """A new object as it was when `state()` was called."""
-        made = cls(**state.get("args", {}))
+        """Create an object from the result of `state()`."""
+        instance = cls(**state.get("args", {}))
         for name, value in state.get("attributes", {}).items():
-            setattr(made, name, value)
-        return made
+            setattr(instance, name, value)
+        return instance
 
 
 @dataclasses.dataclass
 class TrainerControl(ExportableState):
-    """What callbacks ask of the training loop.
+    """Requests of callbacks to the training loop.
 
     Args:
         should_training_stop: end training after this step.
-        should_epoch_stop: go on with the next epoch.
+        should_epoch_stop: continue with the next epoch.
         should_save: write a checkpoint after this step.
         should_evaluate: evaluate after this step.
         should_log: report the numbers of the steps since the last report.
@@ -65,18 +65,18 @@ class TrainerControl(ExportableState):
 
 @dataclasses.dataclass
 class TrainerState:
-    """How far training is. A step is an update of the weights, whatever number of batches went into it.
+    """Progress of training. A step is one update of the weights, from any number of batches.
 
     Args:
-        epoch: passes over the data, with the part of the present one after the point.
-        max_steps, num_train_epochs: where training ends.
-        logging_steps, eval_steps, save_steps: whole numbers of steps, also where a share of all steps was asked for.
-        num_input_tokens_seen: tokens read in training, where they are counted.
+        epoch: finished epochs, as a fraction within the current epoch.
+        max_steps, num_train_epochs: end of training.
+        logging_steps, eval_steps, save_steps: numbers of steps, also if the arguments give a share of all steps.
+        num_input_tokens_seen: number of training tokens.
         total_flos: floating-point operations of training.
-        log_history: everything logged so far, each entry with its `step`.
-        best_metric, best_global_step, best_model_checkpoint: the best evaluation so far, its step and its folder.
-        is_local_process_zero, is_world_process_zero: whether this process speaks for its machine, and for all.
-        stateful_callbacks: the state of each callback that has one, by the name of its class.
+        log_history: all logs, each entry with its `step`.
+        best_metric, best_global_step, best_model_checkpoint: the best evaluation, its step and its folder.
+        is_local_process_zero, is_world_process_zero: this process is the first on its machine, and of all processes.
+        stateful_callbacks: state of each callback that has one, by class name.
     """
 
     epoch: float = 0.0
@@ -98,54 +98,56 @@ class TrainerState:
     stateful_callbacks: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def compute_steps(self, args: Any, max_steps: int) -> None:
-        """Takes `logging_steps`, `eval_steps` and `save_steps` of `args`; one below 1 is a share of `max_steps`."""
+        """Set `logging_steps`, `eval_steps` and `save_steps` from `args`; a value below 1 is a share of `max_steps`."""
         for name in ("logging_steps", "eval_steps", "save_steps"):
             steps = getattr(args, name, None)
             if steps is not None:
                 setattr(self, name, max(math.ceil(max_steps * steps), 1) if 0 < steps < 1 else int(steps))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; numbers of numpy and torch become Python's."""
+        """Return plain JSON values; numpy and torch numbers become Python numbers."""
         return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
     def to_json(self) -> str:
-        """The text of `trainer_state.json`."""
+        """Return the text of `trainer_state.json`."""
         return dumped(self.to_dict(), STATE_FILE)
 
     def save_to_json(self, path: str | os.PathLike[str]) -> None:
-        """Writes the file whole or not at all."""
+        """Write the file atomically."""
         write_json(Path(path), self.to_dict())
 
     @classmethod
     def load_from_json(cls, path: str | os.PathLike[str]) -> TrainerState:
-        """The state in a file. Entries of other libraries that mean nothing here are left out.
+        """Read the state from a file; unknown entries are ignored.
 
         Raises:
-            ModelNotFound: there is no such file. CorruptFile: it is no state of a training run.
+            ModelNotFound: there is no such file. CorruptFile: the file is no valid state.
         """
         entries = read_json(Path(path))
         defaults = cls()
         known = {f.name: entries[f.name] for f in dataclasses.fields(cls) if f.name in entries}
         state = dataclasses.replace(defaults, **{k: getattr(defaults, k) if v is None else v for k, v in known.items()})
-        wrong = [k for k, v in known.items() if not _alike(getattr(defaults, k), getattr(state, k))]
-        wrong += [k for k in COUNTS if not isinstance(getattr(state, k), int) or not 0 <= getattr(state, k) < 2**53]
+        wrong = [k for k, v in known.items() if not _same_type(getattr(defaults, k), getattr(state, k))]
+        wrong += [
+            k for k in STEP_COUNTS if not isinstance(getattr(state, k), int) or not 0 <= getattr(state, k) < 2**53
+        ]
         if not isinstance(state.best_model_checkpoint, str | None):
             wrong.append("best_model_checkpoint")
         if "global_step" not in known or wrong:
             what = f"{wrong[0]} is {json.dumps(known[wrong[0]])[:60]}" if wrong else "it has no global_step"
-            raise CorruptFile(f"{path} is no state of a training run: {what}. Go on from another checkpoint.")
+            raise CorruptFile(f"{path} is no state of a training run: {what}. Resume from another checkpoint.")
         return state
 
 
-COUNTS = ("global_step", "max_steps")
+STEP_COUNTS = ("global_step", "max_steps")
 
 
 @dataclasses.dataclass
-class Losses:
-    """Sums of the losses of steps, which a run that goes on from a checkpoint goes on with.
+class LossSums:
+    """Sums of step losses, stored in checkpoints.
 
     Args:
-        total, steps: of all steps. since, count: of those since the last report.
+        total, steps: sum and number over all steps. since, count: sum and number since the last log.
     """
 
     total: float = 0.0
@@ -154,30 +156,31 @@ class Losses:
     count: int = 0
 
     def add(self, loss: float) -> None:
+        """Add the loss of a step."""
         self.total, self.steps = self.total + loss, self.steps + 1
         self.since, self.count = self.since + loss, self.count + 1
 
-    def reported(self) -> float:
-        """The mean since the last report, which this is now."""
+    def take_mean(self) -> float:
+        """Return the mean loss since the last call, and reset it."""
         mean = self.since / max(self.count, 1)
         self.since, self.count = 0.0, 0
         return mean
 
     @property
     def mean(self) -> float:
-        """Of all steps."""
+        """Mean loss of all steps."""
         return self.total / max(self.steps, 1)
 
     @classmethod
-    def read(cls, entries: Any) -> Losses:
-        """What a checkpoint says; none, where an earlier version wrote it or says what cannot be."""
+    def read(cls, entries: Any) -> LossSums:
+        """Read the sums of a checkpoint; zeros for invalid entries and checkpoints of earlier versions."""
         if not isinstance(entries, Mapping) or set(entries) != {field.name for field in dataclasses.fields(cls)}:
             return cls()
-        return cls(**entries) if all(_alike(0.0, value) for value in entries.values()) else cls()
+        return cls(**entries) if all(_same_type(0.0, value) for value in entries.values()) else cls()
 
 
-def _alike(default: Any, value: Any) -> bool:
-    """Whether a value is of its default's kind; what is None by default is not checked."""
+def _same_type(default: Any, value: Any) -> bool:
+    """Return whether a value has the type of its default; a default of None admits any type."""
     if isinstance(default, bool) or isinstance(value, bool):
         return type(default) is type(value)
     if isinstance(default, (int, float)):
@@ -186,7 +189,7 @@ def _alike(default: Any, value: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """Numbers of numpy and torch as Python's, also within lists and dicts."""
+    """Convert numpy and torch numbers to Python numbers, also within lists and dicts."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The Trainer: a pretrained model becomes yours."""
+"""Trainer: fine-tuning and evaluation of a model."""
 
 from __future__ import annotations
 
@@ -18,59 +18,59 @@ from ..kernels.malloc import keep_freed
 from ..nn.stack import set_gradient_checkpointing
 from . import user_hooks as hooks
 from .arguments import TrainingArguments
-from .callbacks import WITH_GRADIENTS, Callbacks, DefaultFlowCallback
+from .callbacks import GRADIENT_EVENTS, Callbacks, DefaultFlowCallback, Event
 from .checkpointing.folders import Checkpoints
-from .checkpointing.run_state import seed
-from .checkpointing.saver import Saver
-from .data.prepared_datasets import Prepared, bounded
-from .data.sampler import Order
-from .data.source import Stream
+from .checkpointing.run_state import set_seed
+from .checkpointing.saver import CheckpointSaver
+from .data.sampler import EpochSampler
+from .data.source import StreamPrefix
 from .distributed.parallel import Parallel
-from .distributed.process_group import World
-from .evaluation.loop import PredictionOutput, Seen, reduced, see, stacked
+from .distributed.process_group import ProcessGroup
+from .evaluation.loop import EvaluationResult, PredictionOutput, evaluate_features, reduce_scores, stack_arrays
 from .evaluation.metrics import EvalPrediction
-from .example_scripts import ForScripts
-from .jobs import Job
-from .model_setup import add_adapter, check_learns, widened
+from .example_scripts import ScriptMethods
+from .model_setup import add_adapter, check_trainable, convert_to_float32
 from .objectives.padded_forward import mean_loss
 from .objectives.token import Objective
 from .optim.optimizer_step import Stepper
-from .optim.optimizers import Average, Muon, optimizer_of, scheduled
-from .optim.sparse_embeddings import AdamW, by_rows
-from .reporting.loggers import reporters
+from .optim.optimizers import Muon, WeightAverage, create_optimizer, create_scheduler
+from .optim.sparse_embeddings import AdamW, sparse_gradients
+from .prepared_datasets import PreparedDatasets, limit_stream
+from .reporting.loggers import create_loggers
 from .reporting.model_card import model_card
 from .reporting.progress_bar import ProgressCallback
-from .reporting.run_summary import trained
-from .run import Run, TrainOutput
+from .reporting.run_summary import summarize_run
+from .run import TrainingRun, TrainOutput
 from .signals import Signals
 from .state import TrainerControl, TrainerState
-from .tasks import job_of
+from .tasks.base import TrainingJob
+from .tasks.registry import create_job
 
 
-class Trainer(ForScripts):
+class Trainer(ScriptMethods):
     """Fine-tunes a model.
 
     Args:
-        model: a model, or its name, which is loaded for `task`. args: settings.
+        model: a model, or a name from which the model for `task` is loaded. args: training arguments.
         train_dataset, eval_dataset: a file (csv, tsv, jsonl, json, parquet, txt), rows (lists of dicts, data sets,
-            data frames), or examples that are tokenized already; `eval_dataset` may be a dict of several. Of a stream
-            as many are read, in order, as `max_steps` needs.
-        processing_class: the tokenizer (`tokenizer` is its older name); the model's own when left out with a name.
-        task: what to train for, as `tasks.TASKS` names it; told by the model's kind where data is tokenized.
-        options: of the task: columns, max_length, ...; see the task's file in `training.data`.
-        data_collator: makes a batch of examples; the ones of this library mean that nothing is padded.
-        model_init: makes the model, anew at each `train()`; it may take one argument, a trial, which is None.
+            data frames), or tokenized examples; `eval_dataset` may be a dict of several data sets. From a stream the
+            first rows are read, as many as `max_steps` needs.
+        processing_class: the tokenizer (`tokenizer` is the older name); loaded with the model if a name is given.
+        task: name of the task (see `pipelines.catalog.TRAINABLE`); follows from the head for tokenized data.
+        options: options of the task: columns, max_length, ...; see the reader of the task in `training.data`.
+        data_collator: makes padded batches; with a collator of this library batches are packed without padding.
+        model_init: creates a new model at each `train()`; may take one argument, a trial, which is None.
         compute_loss_func: (outputs, labels, num_items_in_batch) -> loss.
-        compute_metrics: of an `EvalPrediction`; the task's own metrics when left out.
-        optimizers: (optimizer, schedule) instead of those that `args` name.
-        peft_config: a `LoraConfig`: adapters learn, the model's own weights stay.
+        compute_metrics: takes an `EvalPrediction`; default: the metrics of the task.
+        optimizers: (optimizer, schedule) that replace those of `args`.
+        peft_config: a `LoraConfig`: trains adapters, the weights of the model stay frozen.
 
-    A subclass may override `compute_loss(model, inputs, return_outputs=False, num_items_in_batch=None)` as with the
-    reference; its inputs are padded tensors then. It may override `create_optimizer`, `save_model`, `call_model_init`,
-    `log`, `evaluate` and `predict` too; other hooks of the reference are refused by name.
+    A subclass may override `compute_loss(model, inputs, return_outputs=False, num_items_in_batch=None)` as in
+    Transformers; its inputs are padded tensors. It may also override `create_optimizer`, `save_model`,
+    `call_model_init`, `log`, `evaluate` and `predict`; other hooks of Transformers are refused by name.
 
     Raises:
-        UnsupportedOption, InvalidInput: settings or data that do not fit each other or the model.
+        UnsupportedOption, InvalidInput: arguments or data that do not fit each other or the model.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Trainer(ForScripts):
         options: Mapping[str, Any] | None = None,
         peft_config: Any = None,
     ) -> None:
-        hooks.check(type(self), args)
+        hooks.check_trainer_class(type(self), args)
         if (model is None) == (model_init is None):
             raise InvalidInput("Give either model or model_init.")
         if model_init is not None and any(optimizers):
@@ -109,48 +109,50 @@ class Trainer(ForScripts):
         if self.args.full_determinism:
             torch.use_deterministic_algorithms(True)
         device = "cpu" if self.args.use_cpu else best_device()
-        self.world = World.here(device, self.args.ddp_backend, self.args.ddp_timeout)
-        self.parallel = Parallel.of(self.args, self.world)
-        seed(self.args.seed)
-        train_dataset = bounded(train_dataset, self.args, self.world.size)
-        self._job_of: Callable[[Any], Job] = lambda given: job_of(
-            given, task, options or {}, tokenizer or processing_class, train_dataset,
-            collator=data_collator, loss=self._own_loss(compute_loss_func), smoothing=self.args.label_smoothing_factor,
-            everything=not self.args.remove_unused_columns,
+        self.process_group = ProcessGroup.from_environment(device, self.args.ddp_backend, self.args.ddp_timeout)
+        self.parallel = Parallel.of(self.args, self.process_group)
+        set_seed(self.args.seed)
+        train_dataset = limit_stream(train_dataset, self.args, self.process_group.size)
+        self._create_job: Callable[[Any], TrainingJob] = lambda model: create_job(
+            model, task, options or {}, tokenizer or processing_class, train_dataset,
+            collator=data_collator, loss=self._custom_loss(compute_loss_func),
+            smoothing=self.args.label_smoothing_factor, keep_columns=not self.args.remove_unused_columns,
         )  # fmt: skip
-        self._take(self.call_model_init() if model_init is not None else model)
+        self._set_model(self.call_model_init() if model_init is not None else model)
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
-        self.compute_metrics, self._given_optimizers = compute_metrics, optimizers
+        self.compute_metrics, self._custom_optimizers = compute_metrics, optimizers
         self._preprocess = preprocess_logits_for_metrics
-        self.state, self.control = TrainerState(is_world_process_zero=self.world.first), TrainerControl()
-        reporting = [ProgressCallback(), *reporters(self.args.report_to)]
-        listening = [DefaultFlowCallback(), *reporting, *(callbacks or ())]
-        self.callbacks = Callbacks(listening, model=self.model, processing_class=self.processing_class)
+        self.state = TrainerState(is_world_process_zero=self.process_group.is_first)
+        self.control = TrainerControl()
+        default = [DefaultFlowCallback(), ProgressCallback(), *create_loggers(self.args.report_to)]
+        self.callbacks = Callbacks(
+            [*default, *(callbacks or ())], model=self.model, processing_class=self.processing_class
+        )
         self.checkpoints = Checkpoints(Path(self.args.output_dir), self.args.save_total_limit)
-        self.saver = Saver(self, overridden=type(self).save_model is not Trainer.save_model)
+        self.saver = CheckpointSaver(self, custom_save=type(self).save_model is not Trainer.save_model)
         self.optimizer: Any = None
         self.lr_scheduler: Any = None
-        self.average: Average | None = None
-        self._tell("on_init_end")
+        self.average: WeightAverage | None = None
+        self.notify("on_init_end")
 
-    def _take(self, given: Any) -> None:
-        """Trains this model from now on, or that of this name."""
-        self.job = self._job_of(given)
+    def _set_model(self, model: Any) -> None:
+        """Set the model to train; a name is loaded."""
+        self.job = self._create_job(model)
         self.model: Any = self.job.model
         self.processing_class = self.job.tokenizer
         if self._peft_config is not None:
             add_adapter(self.model, self._peft_config)
-        widened(self.model, self.args)
-        if self.parallel.sharding is None:  # its parts are moved one by one, and the whole may not fit
-            device = self.world.device
-            self.model.to(torch.device(device, self.world.local) if device == "cuda" else device)
-        self._prepared = Prepared(self.job)
-        self.objective: Objective = self.job.objective()
+        convert_to_float32(self.model, self.args)
+        if self.parallel.sharding is None:  # sharding moves layers one by one, since the full model may not fit
+            device = self.process_group.device
+            self.model.to(torch.device(device, self.process_group.local_rank) if device == "cuda" else device)
+        self._datasets = PreparedDatasets(self.job)
+        self.objective: Objective = self.job.build_objective()
 
     def call_model_init(self, trial: Any = None) -> Any:
-        """The model that `model_init` makes, given the trial where it takes one. Raises InvalidInput."""
+        """Call `model_init`, with the trial if it takes an argument. Raises InvalidInput."""
         assert self.model_init is not None
-        return hooks.made(self.model_init, trial)
+        return hooks.call_model_init(self.model_init, trial)
 
     tokenizer = property(lambda self: self.processing_class)
 
@@ -159,8 +161,8 @@ class Trainer(ForScripts):
         return self.objective.device
 
     @property
-    def place(self) -> Path:
-        """The output folder."""
+    def output_dir(self) -> Path:
+        """Output folder."""
         return Path(self.args.output_dir)
 
     def add_callback(self, callback: Any) -> None:
@@ -172,99 +174,102 @@ class Trainer(ForScripts):
     def remove_callback(self, callback: Any) -> None:
         self.callbacks.remove(callback)
 
-    def features(self, source: Any, *, training: bool, answers: bool = True) -> Any:
-        """The examples of a data set, prepared once; of `predict` they need no `answers`."""
-        return self._prepared.of(source, training=training, answers=answers)
+    def features(self, source: Any, *, training: bool, require_labels: bool = True) -> Any:
+        """Return the examples of a data set, prepared once."""
+        return self._datasets.features(source, training=training, require_labels=require_labels)
 
     def train(self, resume_from_checkpoint: str | os.PathLike[str] | bool | None = None) -> TrainOutput:
-        """Trains to the end, or from a checkpoint on.
+        """Train the model, or resume training from a checkpoint.
 
         Args:
-            resume_from_checkpoint: a folder, or True for the newest whole one of the output folder.
+            resume_from_checkpoint: a checkpoint, or True for the newest valid checkpoint in the output folder.
 
         Raises:
             InvalidInput: no data, or a model that was prepared for inference.
-            TrainingDiverged: a loss that is no number; the last good state is kept as a checkpoint.
-            CheckpointNotWritten, CheckpointBroken: the disk. SystemExit (143): after SIGTERM, with a checkpoint.
+            TrainingDiverged: the loss is not finite; the last good state is saved as a checkpoint.
+            CheckpointNotWritten: the disk is full or not writable. CheckpointBroken: the checkpoint is invalid.
+            SystemExit: 143 after SIGTERM, with a checkpoint.
         """
         if self.train_dataset is None:
             raise InvalidInput("There is nothing to train on: give train_dataset.")
         if getattr(self.model, "prepared", None) or getattr(getattr(self.model, "model", None), "prepared", None):
             raise InvalidInput("This model was prepared for inference; load it without precision=... to train it.")
         if self.model_init is not None:
-            seed(self.args.seed)
-            self._take(self.call_model_init())
+            set_seed(self.args.seed)
+            self._set_model(self.call_model_init())
             self.callbacks.share(model=self.model)
-        self.saver.probe()
-        check_learns(self.model)
+        self.saver.check_writable()
+        check_trainable(self.model)
         features = self.features(self.train_dataset, training=True)
         self.job.check(features, self.objective)
         keep_freed(largest=True)
-        order = self.order(features)
-        steps, epochs = order.extent(self.args.max_steps, self.args.num_train_epochs)
-        seed(self.args.seed + self.parallel.data.rank)
-        stepper = self._stepper(steps)
+        sampler = self.sampler(features)
+        steps, epochs = sampler.extent(self.args.max_steps, self.args.num_train_epochs)
+        set_seed(self.args.seed + self.parallel.data_group.rank)
+        stepper = self._create_stepper(steps)
         self.state = TrainerState(
             max_steps=steps, num_train_epochs=math.ceil(epochs), train_batch_size=self.args.train_batch_size,
-            is_world_process_zero=self.world.first, is_local_process_zero=self.world.local == 0,
+            is_world_process_zero=self.process_group.is_first,
+            is_local_process_zero=self.process_group.local_rank == 0,
         )  # fmt: skip
         self.state.compute_steps(self.args, steps)
         self.control = TrainerControl()
-        chosen = self.args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
-        self.saver.resume(chosen, stepper, order)
-        with Signals() as signals, self._by_rows(stepper):
+        checkpoint = self.args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
+        self.saver.start(checkpoint, stepper, sampler)
+        with Signals() as signals, self._sparse_gradients(stepper):
             try:
-                return Run(self, features, order, stepper, signals).go()
+                return TrainingRun(self, self.saver, features, sampler, stepper, signals).run()
             finally:
                 self.callbacks.close()
-                self.objective.eval()  # what uses the model next draws no dropout
+                self.objective.eval()  # without dropout for later use of the model
 
-    def order(self, features: Any) -> Order:
-        """The plan of which examples each step sees."""
+    def sampler(self, features: Any) -> EpochSampler:
+        """Build the sampler of the training examples."""
         a = self.args
         replicas = self.parallel.replicas
         exact = a.max_tokens_per_batch is not None or a.train_sampling_strategy == "group_by_length"
-        return Order(
+        return EpochSampler(
             self.job.sizes(features, exact=exact), a.per_device_train_batch_size,
             a.gradient_accumulation_steps * replicas, a.order_seed, a.max_tokens_per_batch,
-            "sequential" if isinstance(self.train_dataset, Stream) else a.train_sampling_strategy,
+            "sequential" if isinstance(self.train_dataset, StreamPrefix) else a.train_sampling_strategy,
             a.dataloader_drop_last,
         )  # fmt: skip
 
     def create_optimizer(self) -> Any:
-        """The optimizer that learns."""
-        self.optimizer = self._given_optimizers[0] or optimizer_of(self.model, self.args)
+        """Create the optimizer and return it."""
+        self.optimizer = self._custom_optimizers[0] or create_optimizer(self.model, self.args)
         return self.optimizer
 
-    def _by_rows(self, stepper: Stepper) -> AbstractContextManager[None]:
-        """Word tables learn by rows where one process trains on a CPU, whose memory is slow, and nobody looks on."""
-        alone = self.world.size == 1 and self.device.type == "cpu" and not self.callbacks.hear(*WITH_GRADIENTS)
-        knows = isinstance(self.optimizer, (AdamW, Muon)) and stepper.scaler is None and not self.args.torch_compile
-        return by_rows(self.model) if alone and knows else nullcontext()
+    def _sparse_gradients(self, stepper: Stepper) -> AbstractContextManager[None]:
+        """Use sparse embedding gradients in a single process on a CPU, unless a callback may read gradients."""
+        single = self.process_group.size == 1 and self.device.type == "cpu"
+        single = single and not self.callbacks.handles(*GRADIENT_EVENTS)
+        supported = isinstance(self.optimizer, (AdamW, Muon)) and stepper.scaler is None and not self.args.torch_compile
+        return sparse_gradients(self.model) if single and supported else nullcontext()
 
-    def _stepper(self, steps: int) -> Stepper:
+    def _create_stepper(self, steps: int) -> Stepper:
         if self.args.gradient_checkpointing:
             set_gradient_checkpointing(self.model)
-        wrapped = self.parallel.wrapped(self.objective, self.args)
+        wrapped = self.parallel.wrap(self.objective, self.args)
         self.create_optimizer()
         if self.args.torch_compile:
             wrapped.compile(backend=self.args.torch_compile_backend or "inductor", mode=self.args.torch_compile_mode)
-        self.average = Average(self.model, self.args.ema_decay) if self.args.ema_decay is not None else None
-        self.lr_scheduler = scheduled(self.optimizer, self._given_optimizers[1], self.args, steps)
+        self.average = WeightAverage(self.model, self.args.ema_decay) if self.args.ema_decay is not None else None
+        self.lr_scheduler = create_scheduler(self.optimizer, self._custom_optimizers[1], self.args, steps)
         self.callbacks.share(optimizer=self.optimizer, lr_scheduler=self.lr_scheduler)
         return Stepper(
-            self.objective, wrapped, self.optimizer, self.lr_scheduler, self.args, self.parallel.data, self.average,
-            self._tell,
+            self.objective, wrapped, self.optimizer, self.lr_scheduler, self.args, self.parallel.data_group,
+            self.average, self.notify,
         )  # fmt: skip
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval", **generation: Any
     ) -> dict[str, float]:
-        """The loss and metrics of a data set, logged and returned, each name with the prefix.
+        """Compute the loss and metrics of a data set; they are logged and returned, with the prefix in their names.
 
         Args:
-            eval_dataset: of the settings' where left out; the name of one of several.
-            generation: options of what the model writes, with predict_with_generate=True: max_length, num_beams, ...
+            eval_dataset: default: the `eval_dataset` of the Trainer; may be the name of one of several data sets.
+            generation: generation options for predict_with_generate=True: max_length, num_beams, ...
         """
         source = self.eval_dataset if eval_dataset is None else eval_dataset
         if source is None:
@@ -272,88 +277,95 @@ class Trainer(ForScripts):
         if isinstance(source, str) and isinstance(self.eval_dataset, Mapping) and source in self.eval_dataset:
             metric_key_prefix, source = f"{metric_key_prefix}_{source}", self.eval_dataset[source]
         if isinstance(source, Mapping) and not self.job.is_table(source):
-            found: dict[str, float] = {}
+            every: dict[str, float] = {}
             for name, each in source.items():
-                found |= self.evaluate(each, metric_key_prefix=f"{metric_key_prefix}_{name}", **generation)
-            return found
-        wanted = not self.args.prediction_loss_only
-        metrics = self._judged(source, metric_key_prefix, generation, wanted=wanted)[1]
+                every |= self.evaluate(each, metric_key_prefix=f"{metric_key_prefix}_{name}", **generation)
+            return every
+        with_metrics = not self.args.prediction_loss_only
+        metrics = self._evaluate_dataset(source, metric_key_prefix, generation, with_metrics=with_metrics)[1]
         self.log(metrics)
-        self._tell("on_evaluate", metrics=metrics)
+        self.notify("on_evaluate", metrics=metrics)
         return metrics
 
     def predict(
         self, test_dataset: Any, ignore_keys: Any = None, metric_key_prefix: str = "test", **generation: Any
     ) -> PredictionOutput:
-        """Scores, labels and metrics of a data set, which may have no labels; `generation` as of `evaluate`."""
-        seen, metrics = self._judged(test_dataset, metric_key_prefix, generation, wanted=True, scores=True)
-        self._tell("on_predict", metrics=metrics)
-        return PredictionOutput(stacked(seen.scores), stacked(seen.targets), metrics)
+        """Return scores, labels and metrics of a data set, which may have no labels; `generation`: see `evaluate`."""
+        result, metrics = self._evaluate_dataset(
+            test_dataset, metric_key_prefix, generation, with_metrics=True, scores=True
+        )
+        self.notify("on_predict", metrics=metrics)
+        return PredictionOutput(stack_arrays(result.scores), stack_arrays(result.targets), metrics)
 
-    def _judged(
-        self, source: Any, prefix: str, generation: Mapping[str, Any], *, wanted: bool, scores: bool = False
-    ) -> tuple[Seen, dict[str, float]]:
-        features = self.features(source, training=False, answers=not scores)
-        self.job.check(features, self.objective, learned=not scores)
-        sizes = self.job.sizes(features, exact=False)
-        own, writes = self.compute_metrics is not None, self.job.writes(self.args) and wanted
-        scored = wanted and not own and self.job.scored(self.args)
-        if generation and not writes:
+    def _evaluate_dataset(
+        self, source: Any, prefix: str, generation: Mapping[str, Any], *, with_metrics: bool, scores: bool = False
+    ) -> tuple[EvaluationResult, dict[str, float]]:
+        features = self.features(source, training=False, require_labels=not scores)
+        self.job.check(features, self.objective, require_labels=not scores)
+        generates = self.job.generates(self.args) and with_metrics
+        if generation and not generates:
             raise UnsupportedOption(
-                f"{', '.join(generation)}: the model writes nothing here. Set predict_with_generate=True, with an "
+                f"{', '.join(generation)}: nothing is generated here. Set predict_with_generate=True, with an "
                 "encoder-decoder."
             )
-        if scored and self._preprocess is not None:
+        self.parallel.distribute(self.objective)
+        with self.saver.averaged_weights():
+            result = self._run_evaluation(features, with_metrics=with_metrics, scores=scores, generates=generates)
+            if generates:
+                result.targets = [example["labels"] for example in features if "labels" in example]
+                texts = self.job.generate(features, self.args, generation)
+                result.scores = reduce_scores(self._preprocess, texts, result.targets)
+            metrics: dict[str, float] = {"loss": result.mean} if result.count else {}
+            if self.compute_metrics is not None and with_metrics and result.count:
+                metrics |= self.compute_metrics(result.eval_prediction())
+            elif with_metrics and result.count:
+                metrics |= self.job.metrics(features, result, self.args)
+        rate = len(features) / max(result.seconds, 1e-9)
+        metrics |= {"runtime": round(result.seconds, 4), "samples_per_second": round(rate, 3)}
+        return result, {name if name.startswith(f"{prefix}_") else f"{prefix}_{name}": v for name, v in metrics.items()}
+
+    def _run_evaluation(self, features: Any, *, with_metrics: bool, scores: bool, generates: bool) -> EvaluationResult:
+        """Run the evaluation loop; generated texts of data without labels have no loss."""
+        custom = self.compute_metrics is not None
+        task_scores = with_metrics and not custom and self.job.needs_scores(self.args)
+        if task_scores and self._preprocess is not None:
             raise UnsupportedOption(
                 "preprocess_logits_for_metrics changes the scores that the task's own metrics need; give "
                 "compute_metrics with it, or leave it out."
             )
-        self.parallel.spread(self.objective)
-        with self.saver.averaged():
-            seen = Seen()
-            if not writes or self.job.answered_in(features):
-                seen = see(
-                    self.objective, features, sizes, self.args, self.parallel.data,
-                    predict=not writes and (scores or scored or (wanted and own)), reduce=self._preprocess,
-                    keep=self.args.include_for_metrics if own and wanted else (),
-                    each=lambda: self._tell("on_prediction_step", eval_dataloader=sizes),
-                )  # fmt: skip
-            if writes:
-                seen.targets = [example["labels"] for example in features if "labels" in example]
-                said = self.job.written(features, self.args, generation)
-                seen.scores = reduced(self._preprocess, said, seen.targets)
-            metrics: dict[str, float] = {"loss": seen.mean} if seen.count else {}
-            if self.compute_metrics is not None and wanted and seen.count:
-                metrics |= self.compute_metrics(seen.evaluated())
-            elif wanted and seen.count:
-                metrics |= self.job.metrics(features, seen, self.args)
-        rate = len(features) / max(seen.seconds, 1e-9)
-        metrics |= {"runtime": round(seen.seconds, 4), "samples_per_second": round(rate, 3)}
-        return seen, {name if name.startswith(f"{prefix}_") else f"{prefix}_{name}": v for name, v in metrics.items()}
+        if generates and not self.job.has_labels(features):
+            return EvaluationResult()
+        sizes = self.job.sizes(features, exact=False)
+        return evaluate_features(
+            self.objective, features, sizes, self.args, self.parallel.data_group,
+            predict=not generates and (scores or task_scores or (with_metrics and custom)), reduce=self._preprocess,
+            include=self.args.include_for_metrics if custom and with_metrics else (),
+            on_batch=lambda: self.notify("on_prediction_step", eval_dataloader=sizes),
+        )  # fmt: skip
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
-        """Reports numbers to callbacks and keeps them in `state.log_history`."""
+        """Report values to callbacks and append them to `state.log_history`."""
         entry = {**logs, "epoch": self.state.epoch, "step": self.state.global_step}
         self.state.log_history.append(entry)
-        self._tell("on_log", logs={**logs, "epoch": self.state.epoch})
+        self.notify("on_log", logs={**logs, "epoch": self.state.epoch})
 
     def save_model(self, output_dir: str | os.PathLike[str] | None = None, _internal_call: bool = False) -> None:
-        """Writes the model (its averages, where there are any) and the tokenizer, as the reference reads them.
+        """Write the model (the averaged weights, if they exist) and the tokenizer, in the format of Transformers.
 
         Args:
-            _internal_call: whether it is part of a checkpoint, which the first process alone writes.
+            _internal_call: the call is part of a checkpoint, which only the first process writes.
         """
-        self.saver.model(Path(output_dir or self.args.output_dir))
+        self.saver.save_model(Path(output_dir or self.args.output_dir))
 
     def create_model_card(self, folder: str | os.PathLike[str] | None = None, **facts: Any) -> Path:
-        """Writes README.md, the model's card, into a folder (the output folder when left out); returns its path.
+        """Write the model card README.md into a folder (default: the output folder) and return its path.
 
         Args:
-            facts: fields of `card.Trained`, such as license="apache-2.0", instead of what is known of the run.
+            facts: fields of `model_card.RunSummary`, such as license="apache-2.0", that replace those of the run.
         """
         path = Path(folder or self.args.output_dir) / "README.md"
-        text = model_card(trained(self, **facts))
-        if self.world.first:
+        text = model_card(summarize_run(self, **facts))
+        if self.process_group.is_first:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, text)
         return path
@@ -361,19 +373,20 @@ class Trainer(ForScripts):
     def compute_loss(
         self, model: Any, inputs: Mapping[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The loss that `compute_loss_func`, smoothed labels or the model give; subclasses may compute another."""
+        """Return the loss of `compute_loss_func`, of smoothed labels or of the model; a subclass may override it."""
         smoothing = self.args.label_smoothing_factor
         loss, outputs = mean_loss(model, inputs, self._loss_function, smoothing, num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
 
-    def _own_loss(self, function: Callable[..., Any] | None) -> Callable[..., Any] | None:
-        """What a caller computes instead of the model's loss."""
+    def _custom_loss(self, function: Callable[..., Any] | None) -> Callable[..., Any] | None:
+        """Return `compute_loss` if the user defines the loss, else None."""
         self._loss_function = function
-        own = function is not None or type(self).compute_loss is not Trainer.compute_loss
-        return self.compute_loss if own else None
+        custom = function is not None or type(self).compute_loss is not Trainer.compute_loss
+        return self.compute_loss if custom else None
 
-    def _tell(self, event: Any, **more: Any) -> None:
-        self.control = self.callbacks.call(event, self.args, self.state, self.control, **more)
+    def notify(self, event: Event, **values: Any) -> None:
+        """Call an event of all callbacks."""
+        self.control = self.callbacks.call(event, self.args, self.state, self.control, **values)
 
 
-Seq2SeqTrainer = Trainer  # the reference's name; predict_with_generate belongs to every Trainer here
+Seq2SeqTrainer = Trainer  # name of Transformers; every Trainer here has predict_with_generate

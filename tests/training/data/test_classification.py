@@ -12,13 +12,15 @@ from multihead.errors import InvalidInput
 from multihead.training.data import text_classification as texts
 from multihead.training.data import token_classification as tokens
 from multihead.training.data.labels import Labels
+from multihead.training.data.text_classification import TextClassificationOptions
+from multihead.training.data.token_classification import TokenClassificationOptions
 
 SENTENCES = ["The fox jumps.", "A dog", "the lazy dog doesn't mind"]
 
 
 def classified(values, tokenizer, **options):
     rows = [{"text": text, "label": label} for text, label in zip(SENTENCES, values, strict=True)]
-    return texts.prepare(rows, tokenizer, texts.Options(**options))
+    return texts.prepare(rows, tokenizer, TextClassificationOptions(**options))
 
 
 @pytest.mark.parametrize(("labels", "names", "kind", "expected"), [
@@ -37,7 +39,7 @@ def classified(values, tokenizer, **options):
 ])  # fmt: skip
 def test_labels_of_every_kind_are_understood(wordpiece, labels, names, kind, expected):
     features = classified(labels, wordpiece)
-    assert features.facts == {"labels": names, "problem_type": kind}
+    assert features.metadata == {"labels": names, "problem_type": kind}
     assert features.numbers["labels"].tolist() == expected
     assert [features[n]["input_ids"].tolist() for n in range(3)] == [wordpiece.encode(text) for text in SENTENCES]
 
@@ -45,21 +47,23 @@ def test_labels_of_every_kind_are_understood(wordpiece, labels, names, kind, exp
 def test_a_models_own_names_and_a_sources_names_come_first(wordpiece):
     features = classified(["b", "a", 2], wordpiece, labels=["c", "b", "a"])
     assert features.numbers["labels"].tolist() == [1, 2, 2]
-    assert features.facts["labels"] == ("c", "b", "a")
+    assert features.metadata["labels"] == ("c", "b", "a")
     kinds = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
     data = datasets.Dataset.from_dict({"text": SENTENCES, "label": [1, 1, 1]}, features=kinds)
-    assert texts.prepare(data, wordpiece, texts.Options()).facts["labels"] == ("no", "yes")
-    other = texts.prepare([{"text": "x", "label": "yes"}], wordpiece, texts.Options(), Labels(("no", "yes")))
+    assert texts.prepare(data, wordpiece, TextClassificationOptions()).metadata["labels"] == ("no", "yes")
+    other = texts.prepare(
+        [{"text": "x", "label": "yes"}], wordpiece, TextClassificationOptions(), Labels(("no", "yes"))
+    )
     assert other.numbers["labels"].tolist() == [1]
 
 
 def test_pairs_have_types_and_columns_are_guessed_or_named(wordpiece, their_wordpiece):
     rows = [{"premise": "The fox", "hypothesis": "A dog", "label": i} for i in (0, 1)]
-    features = texts.prepare(rows, wordpiece, texts.Options())
+    features = texts.prepare(rows, wordpiece, TextClassificationOptions())
     theirs = their_wordpiece("The fox", "A dog")
     assert features[0]["input_ids"].tolist() == theirs["input_ids"]
     assert features[0]["token_type_ids"].tolist() == theirs["token_type_ids"]
-    swapped = texts.Options(text_column="hypothesis", pair_column="premise")
+    swapped = TextClassificationOptions(text_column="hypothesis", pair_column="premise")
     found = texts.prepare(rows, wordpiece, swapped)
     assert found[0]["input_ids"].tolist() == their_wordpiece("A dog", "The fox")["input_ids"]
 
@@ -74,13 +78,14 @@ def test_texts_that_are_too_long_are_cut_and_counted(wordpiece, their_wordpiece)
 
 def test_the_limit_is_the_tokenizers_and_the_models(wordpiece):
     long = [{"text": "dog " * 600, "label": i} for i in (0, 1)]
-    lengths = [texts.prepare(long, wordpiece, options).lengths.max() for options in (
-        texts.Options(), texts.Options(positions=24), texts.Options(max_length=128))]  # fmt: skip
+    settings = ({}, {"positions": 24}, {"max_length": 128})
+    options = [TextClassificationOptions(**each) for each in settings]
+    lengths = [texts.prepare(long, wordpiece, each).lengths.max() for each in options]
     assert lengths == [64, 24, 128]
     with pytest.raises(InvalidInput, match="max_length = 99 is more than the 24 positions"):
-        texts.prepare(long, wordpiece, texts.Options(max_length=99, positions=24))
+        texts.prepare(long, wordpiece, TextClassificationOptions(max_length=99, positions=24))
     with pytest.raises(InvalidInput, match="max_length is a whole number of tokens from 3, not 1"):
-        texts.prepare(long, wordpiece, texts.Options(max_length=1))
+        texts.prepare(long, wordpiece, TextClassificationOptions(max_length=1))
 
 
 @pytest.mark.parametrize(("rows", "options", "message"), [
@@ -102,15 +107,15 @@ def test_the_limit_is_the_tokenizers_and_the_models(wordpiece):
 ])  # fmt: skip
 def test_what_cannot_be_is_named_with_its_row(wordpiece, rows, options, message):
     with pytest.raises(InvalidInput, match=message):
-        texts.prepare(rows, wordpiece, texts.Options(**options))
+        texts.prepare(rows, wordpiece, TextClassificationOptions(**options))
 
 
 def test_empty_texts_may_be_left_out(wordpiece):
     rows = [{"text": "a", "label": 0}, {"text": "", "label": 1}, {"text": "b", "label": 1}]
-    features = texts.prepare(rows, wordpiece, texts.Options(skip_empty=True))
+    features = texts.prepare(rows, wordpiece, TextClassificationOptions(skip_empty=True))
     assert features.row.tolist() == [0, 2]
     assert features.notes == ["1 of 3 rows have an empty text and were left out."]
-    assert features.where(1) == "row 2"
+    assert features.location(1) == "row 2"
 
 
 WORDS = ["The", "quickest", "fox", "from", "München"]
@@ -137,8 +142,10 @@ def as_run_ner_aligns(encoding, tags, names, every):
 
 @pytest.mark.parametrize("every", [False, True])
 def test_tags_stand_at_the_first_tokens_of_their_words(wordpiece, their_wordpiece, every):
-    features = tokens.prepare([{"tokens": WORDS, "ner_tags": TAGS}], wordpiece, tokens.Options(label_all_tokens=every))
-    names = features.facts["labels"]
+    features = tokens.prepare(
+        [{"tokens": WORDS, "ner_tags": TAGS}], wordpiece, TokenClassificationOptions(label_all_tokens=every)
+    )
+    names = features.metadata["labels"]
     assert names == ("B-X", "B-Y", "I-X", "O")
     theirs = their_wordpiece(WORDS, is_split_into_words=True)
     assert features[0]["input_ids"].tolist() == theirs["input_ids"]
@@ -150,7 +157,7 @@ def test_tags_stand_at_the_first_tokens_of_their_words(wordpiece, their_wordpiec
 @settings(max_examples=60, deadline=None)
 def test_windows_label_every_word_exactly_once(wordpiece, row, stride):
     words, tags = map(list, zip(*row, strict=True))
-    options = tokens.Options(max_length=14, stride=stride, labels=["a", "b", "c"])
+    options = TokenClassificationOptions(max_length=14, stride=stride, labels=["a", "b", "c"])
     features = tokens.prepare([{"words": words, "tags": tags}], wordpiece, options)
     labels = [label for n in range(len(features)) for label in features[n]["labels"].tolist() if label != -100]
     assert ["abc"[label] for label in labels] == tags
@@ -162,13 +169,13 @@ def test_numbers_are_tags_and_a_source_may_know_their_names(wordpiece):
     kinds = datasets.Features({"tokens": datasets.Sequence(datasets.Value("string")),
                                "ner_tags": datasets.Sequence(datasets.ClassLabel(names=["O", "B-X"]))})  # fmt: skip
     data = datasets.Dataset.from_dict({"tokens": [["The", "fox"]], "ner_tags": [[0, 1]]}, features=kinds)
-    features = tokens.prepare(data, wordpiece, tokens.Options())
-    assert features.facts["labels"] == ("O", "B-X")
+    features = tokens.prepare(data, wordpiece, TokenClassificationOptions())
+    assert features.metadata["labels"] == ("O", "B-X")
     assert [label for label in features[0]["labels"].tolist() if label >= 0] == [0, 1]
 
 
 def test_what_is_cut_of_words_is_counted(wordpiece):
-    options = tokens.Options(max_length=6)
+    options = TokenClassificationOptions(max_length=6)
     features = tokens.prepare([{"tokens": WORDS, "tags": TAGS}, {"tokens": ["A"], "tags": ["O"]}], wordpiece, options)
     assert features.notes[0] == "1 of 2 texts are longer than 6 tokens and were cut."
     assert "words have no token" in features.notes[1]
@@ -185,4 +192,4 @@ def test_what_is_cut_of_words_is_counted(wordpiece):
 ])  # fmt: skip
 def test_words_and_tags_that_do_not_fit_are_named(wordpiece, row, options, message):
     with pytest.raises(InvalidInput, match=message):
-        tokens.prepare([{"tokens": ["x"], "tags": ["O"]}, row], wordpiece, tokens.Options(**options))
+        tokens.prepare([{"tokens": ["x"], "tags": ["O"]}, row], wordpiece, TokenClassificationOptions(**options))

@@ -8,11 +8,19 @@ import pytest
 from multihead.errors import InvalidInput
 from multihead.training.arguments import TrainingArguments
 from multihead.training.data import causal_lm, preference, sentence_pairs, text_classification
+from multihead.training.data.causal_lm import CausalLMOptions
+from multihead.training.data.text_classification import TextClassificationOptions
 from multihead.training.reporting.model_card import model_card
-from multihead.training.reporting.run_summary import trained
+from multihead.training.reporting.run_summary import summarize_run
 from multihead.training.trainer import Trainer
 from tests.training.runs import SETTINGS
 
+OPTIONS = {
+    causal_lm: causal_lm.CausalLMOptions,
+    preference: preference.PreferenceOptions,
+    text_classification: text_classification.TextClassificationOptions,
+    sentence_pairs: sentence_pairs.SentencePairOptions,
+}
 CHAT = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 TEMPLATE = "{% for m in messages %}{{m['role']}}: {{m['content']}};{% endfor %}"
 
@@ -33,30 +41,30 @@ def test_a_part_of_an_example_is_not_left_without_a_word(module, row, left, byte
     more = {"chat_template": TEMPLATE} if module is causal_lm else {}
     rows = [row, {**row, **({"label": "b"} if "label" in row else {})}]
     with pytest.raises(InvalidInput, match=f"Row 0 has the column {left} beside .*ignore_columns"):
-        module.prepare(rows, tokenizer, module.Options(**more))
-    found = module.prepare(rows, tokenizer, module.Options(ignore_columns=[left], **more))
+        module.prepare(rows, tokenizer, OPTIONS[module](**more))
+    found = module.prepare(rows, tokenizer, OPTIONS[module](ignore_columns=[left], **more))
     assert found.dropped == (left,)
     assert f"Columns read: {', '.join(found.read)}; not read: {left}." in found.notes
     empty = [{**one, left: ""} for one in rows]
-    assert len(module.prepare(empty, tokenizer, module.Options(**more))) == 2
+    assert len(module.prepare(empty, tokenizer, OPTIONS[module](**more))) == 2
 
 
 def test_a_part_that_only_later_rows_have_is_found(bytes_bpe):
     rows = [{"instruction": "a", "output": "b"}, {"instruction": "a", "input": "c", "output": "b"}]
     with pytest.raises(InvalidInput, match="Row 1 has the column input"):
-        causal_lm.prepare(rows, bytes_bpe, causal_lm.Options())
+        causal_lm.prepare(rows, bytes_bpe, CausalLMOptions())
 
 
 def test_columns_that_a_user_names_are_all_that_is_wanted(wordpiece):
     rows = [{"title": "T", "text": "the fox", "label": label} for label in ("a", "b")]
-    found = text_classification.prepare(rows, wordpiece, text_classification.Options(text_column="text"))
+    found = text_classification.prepare(rows, wordpiece, TextClassificationOptions(text_column="text"))
     assert found.read == ("text", "label")
     assert found.dropped == ("title",)
 
 
 def test_questions_with_sentences_are_pairs(wordpiece):
     rows = [{"question": "the fox", "sentence": "a dog", "label": label} for label in (0, 1)]
-    found = text_classification.prepare(rows, wordpiece, text_classification.Options())
+    found = text_classification.prepare(rows, wordpiece, TextClassificationOptions())
     assert found[0]["input_ids"].tolist() == wordpiece("the fox", "a dog")["input_ids"]
 
 
@@ -118,7 +126,7 @@ def test_whole_numbers_are_scores_where_a_user_says_so(bert, tmp_path):
 
 def test_a_card_tells_the_loss_and_the_columns(bert, tmp_path):
     run = similar(bert, tmp_path, [{**row, "id": 7} for row in PAIRS])
-    card = model_card(trained(run))
+    card = model_card(summarize_run(run))
     assert "The loss is contrastive." in card
     assert "Columns read: anchor, positive; not read: id." in card
 
@@ -127,4 +135,4 @@ def test_a_files_name_stays_as_it_is_written(tmp_path, wordpiece):
     place = tmp_path / "test.csv"
     place.write_text("text,label\na,x\nb,y\n")
     with pytest.raises(InvalidInput, match=r"no column 'body', which text_column names, in test\.csv\."):
-        text_classification.prepare(place, wordpiece, text_classification.Options(text_column="body"))
+        text_classification.prepare(place, wordpiece, TextClassificationOptions(text_column="body"))

@@ -10,16 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multihead.errors import InvalidInput
-from multihead.training.data.features import Builder, Features, in_windows
+from multihead.training.data.features import FeatureBuilder, split_windows
+from multihead.training.data.tokenized import features_of
 
 RUNS = st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=9), min_size=1, max_size=20)
 
 
 def store(runs):
-    builder = Builder({"input_ids": "int32", "labels": "int32"}, {"score": "float32"}, {"window": "int32"})
+    builder = FeatureBuilder({"input_ids": "int32", "labels": "int32"}, {"score": "float32"}, {"window": "int32"})
     for number, run in enumerate(runs):
         builder.add(number * 2, input_ids=run, labels=[i // 2 for i in run], score=number / 2, window=number)
-    return builder.done(None)
+    return builder.build(None)
 
 
 @given(RUNS, st.data())
@@ -42,7 +43,7 @@ def test_what_goes_in_comes_out_of_the_store_and_of_any_subset(runs, data):
 @given(RUNS, st.integers(1, 7), st.booleans())
 @settings(max_examples=80, deadline=None)
 def test_windows_lose_no_token_and_keep_the_order(runs, size, across):
-    features = in_windows(store(runs), size, across=across)
+    features = split_windows(store(runs), size, across=across)
     flat = [i for run in runs for i in run]
     assert [i for n in range(len(features)) for i in features[n]["input_ids"].tolist()] == flat
     assert [i for n in range(len(features)) for i in features[n]["labels"].tolist()] == [i // 2 for i in flat]
@@ -74,7 +75,7 @@ def test_the_store_takes_little_more_than_its_numbers():
 
 def test_a_store_without_examples_is_refused():
     with pytest.raises(InvalidInput, match="Nothing is left to learn"):
-        Builder({"input_ids": "int32"}).done(None)
+        FeatureBuilder({"input_ids": "int32"}).build(None)
 
 
 TOKENIZED = [
@@ -90,18 +91,18 @@ TOKENIZED = [
     lambda rows: [{k: torch.tensor(v) if k != "sentence" else v for k, v in row.items()} for row in rows],
 ], ids=["list", "dataset", "torch dataset", "tensors"])  # fmt: skip
 def test_tokenized_examples_lose_their_padding_and_nothing_else(make):
-    features = Features.of(make(TOKENIZED))
+    features = features_of(make(TOKENIZED))
     assert [features[n]["input_ids"].tolist() for n in (0, 1)] == [[2, 5, 6], [2, 7]]
     assert [features[n]["token_type_ids"].tolist() for n in (0, 1)] == [[0, 0, 1], [0, 1]]
     assert features.numbers["labels"].tolist() == [1, 0]
     assert features.dropped == ("sentence",)
     assert features.numbers["idx"].tolist() == [4, 5]
-    assert set(Features.of(make(TOKENIZED), ["token_type_ids"]).dropped) == {"sentence", "idx"}
-    assert Features.of(features) is features
+    assert set(features_of(make(TOKENIZED), ["token_type_ids"]).dropped) == {"sentence", "idx"}
+    assert features_of(features) is features
 
 
 def test_padding_on_the_left_moves_the_places_of_an_answer():
-    features = Features.of([{"input_ids": [0, 0, 2, 5, 6], "attention_mask": [0, 0, 1, 1, 1],
+    features = features_of([{"input_ids": [0, 0, 2, 5, 6], "attention_mask": [0, 0, 1, 1, 1],
                              "start_positions": 3, "end_positions": 4}])  # fmt: skip
     assert features[0]["input_ids"].tolist() == [2, 5, 6]
     assert (features[0]["start_positions"], features[0]["end_positions"]) == (1, 2)
@@ -109,17 +110,17 @@ def test_padding_on_the_left_moves_the_places_of_an_answer():
 
 def test_labels_of_tokens_are_cut_with_them_and_labels_of_a_target_are_not():
     row = {"input_ids": [2, 5, 0], "attention_mask": [1, 1, 0], "labels": [8, 9, -100]}
-    assert Features.of([row])[0]["labels"].tolist() == [8, 9]
+    assert features_of([row])[0]["labels"].tolist() == [8, 9]
     other = {**row, "labels": [7, 8, 9, -100]}
-    target = Features.of([other], source_target=True)
+    target = features_of([other], source_target=True)
     assert target[0]["labels"].tolist() == [7, 8, 9]
     assert target.lengths.tolist() == [5]
     with pytest.raises(InvalidInput, match="Row 0 has 3 input_ids and 4 labels"):
-        Features.of([other])
+        features_of([other])
 
 
 def test_several_labels_of_a_text_are_a_row_of_numbers():
-    features = Features.of(
+    features = features_of(
         [{"input_ids": [1, 2], "labels": [0.0, 1.0, 1.0]}, {"input_ids": [3], "labels": [1.0, 0, 0]}]
     )
     assert features.numbers["labels"].dtype == np.float32
@@ -129,22 +130,22 @@ def test_several_labels_of_a_text_are_a_row_of_numbers():
 @pytest.mark.parametrize(("examples", "message"), [
     ([{"text": "a"}], r"need input_ids; these have text"),
     ([{"input_ids": [1], "labels": 1}, {"input_ids": [1]}], "Row 1 has no labels"),
-    ([{"input_ids": [1], "labels": 1}, {"input_ids": [1], "labels": [1]}], "Row 1 has labels of another kind"),
+    ([{"input_ids": [1], "labels": 1}, {"input_ids": [1], "labels": [1]}], "Row 1 has labels that is neither"),
     ([{"input_ids": [1, 2], "attention_mask": [1]}], "Row 0 has 2 input_ids and an attention_mask"),
-    ([{"input_ids": [[1, 2]]}], "Row 0 has input_ids of another kind"),
-    ([{"input_ids": "abc"}], "Row 0 has input_ids of another kind"),
+    ([{"input_ids": [[1, 2]]}], "Row 0 has input_ids that is neither"),
+    ([{"input_ids": "abc"}], "Row 0 has input_ids that is neither"),
     ([{"input_ids": [2**40]}], "Row 0 has 1099511627776 in input_ids"),
 ])  # fmt: skip
 def test_examples_that_do_not_fit_are_refused(examples, message):
     with pytest.raises(InvalidInput, match=message):
-        Features.of(examples)
+        features_of(examples)
 
 
 def test_a_token_outside_the_vocabulary_is_named_with_its_row():
-    features = Features.of([{"input_ids": [1, 2]}, {"input_ids": [3, 30]}])
+    features = features_of([{"input_ids": [1, 2]}, {"input_ids": [3, 30]}])
     features.check_vocabulary(31)
     with pytest.raises(InvalidInput, match=r"Vocabulary mismatch: row 1 has the token 30 .* 30 tokens \(0 to 29\)"):
         features.check_vocabulary(30)
     features.subset([0]).check_vocabulary(30)
     with pytest.raises(InvalidInput, match="the token -1"):
-        Features.of([{"input_ids": [1, -1]}]).check_vocabulary(30)
+        features_of([{"input_ids": [1, -1]}]).check_vocabulary(30)

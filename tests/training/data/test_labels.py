@@ -16,6 +16,8 @@ from multihead.training.arguments import TrainingArguments
 from multihead.training.data import text_classification as texts
 from multihead.training.data import token_classification as tags
 from multihead.training.data.labels import Labels
+from multihead.training.data.text_classification import TextClassificationOptions
+from multihead.training.data.token_classification import TokenClassificationOptions
 from multihead.training.data.tokenized import features_of
 from multihead.training.trainer import Trainer
 from tests.training.runs import SETTINGS
@@ -73,15 +75,23 @@ def test_several_labels_are_read_by_their_names(wordpiece):
     data = datasets.Dataset.from_dict(
         {"text": ["fox", "dog"], "label": [[0, 1], [1]]}, features=datasets.Features(kinds)
     )
-    found = texts.prepare(data, wordpiece, texts.Options(), Labels(("a", "b"), "multi_label_classification"))
+    found = texts.prepare(
+        data, wordpiece, TextClassificationOptions(), Labels(("a", "b"), "multi_label_classification")
+    )
     assert found.numbers["labels"].tolist() == [[1, 1], [1, 0]]
-    assert texts.prepare(data, wordpiece, texts.Options()).numbers["labels"].tolist() == [[1, 1], [0, 1]]
+    assert texts.prepare(data, wordpiece, TextClassificationOptions()).numbers["labels"].tolist() == [
+        [1, 1],
+        [0, 1],
+    ]
 
 
 def test_vectors_of_another_set_are_vectors(wordpiece):
-    known = Labels(("a", "b", "c"), "multi_label_classification", found=True)
+    known = Labels(("a", "b", "c"), "multi_label_classification", detected=True)
     rows = [{"text": "fox", "label": [0, 1, 0]}, {"text": "dog", "label": [1, 0, 1]}]
-    assert texts.prepare(rows, wordpiece, texts.Options(), known).numbers["labels"].tolist() == [[0, 1, 0], [1, 0, 1]]
+    assert texts.prepare(rows, wordpiece, TextClassificationOptions(), known).numbers["labels"].tolist() == [
+        [0, 1, 0],
+        [1, 0, 1],
+    ]
 
 
 def test_stars_stay_stars_in_a_saved_model(bert, tmp_path):
@@ -99,8 +109,8 @@ def test_stars_stay_stars_in_a_saved_model(bert, tmp_path):
 
 
 @pytest.mark.parametrize(("labels", "value", "message"), [
-    (Labels(("neg", "pos"), found=True), 0, "known by name only: 'neg', 'pos'"),
-    (Labels(("1 star", "2 stars")), 1, "may be the number in a name or the place"),
+    (Labels(("neg", "pos"), detected=True), 0, "known by name only: 'neg', 'pos'"),
+    (Labels(("1 star", "2 stars")), 1, "may be the number in a label name or the index"),
     (Labels(("neg", "pos"), classes=("NEGATIVE", "POSITIVE")), 0, "'NEGATIVE', which is none of 'neg', 'pos'.*order"),
     (Labels(("neg", "pos"), classes=("pos", "neg")), -1, "not within 0 to 1"),
     (Labels(("Neg", "neg")), "NEG", "none of"),
@@ -113,8 +123,8 @@ def test_what_may_mean_two_labels_is_refused(labels, value, message):
 def test_names_that_differ_in_capitals_are_one_and_numbers_among_names_are_names(wordpiece):
     assert Labels(("CONTRADICTION", "NEUTRAL")).number("neutral") == 1
     rows = [{"text": "fox", "label": label} for label in ("a", 1, "b")]
-    found = texts.prepare(rows, wordpiece, texts.Options())
-    assert found.facts["labels"] == ("1", "a", "b")
+    found = texts.prepare(rows, wordpiece, TextClassificationOptions())
+    assert found.metadata["labels"] == ("1", "a", "b")
     assert found.numbers["labels"].tolist() == [1, 0, 2]
 
 
@@ -153,8 +163,8 @@ def test_tokenized_examples_that_number_labels_otherwise_are_refused(classifier,
 
 @pytest.mark.parametrize("row", [{"labels": 0, "label": 2}, {"label": 2, "labels": 0}])
 def test_of_label_and_labels_the_second_counts(row, classifier):
-    with pytest.warns(UserWarning, match="label is not read, labels is"):
-        found = features_of([{"input_ids": [5, 6], **row}], None, False)
+    with pytest.warns(UserWarning, match="only labels is read, not label"):
+        found = features_of([{"input_ids": [5, 6], **row}])
     assert found.numbers["labels"].tolist() == [0]
     assert found.dropped == ("label",)
     theirs = transformers.default_data_collator([{"input_ids": [5, 6], **row}])
@@ -181,7 +191,7 @@ def test_an_adapter_learns_and_keeps_the_head_of_its_task(classifier, tmp_path, 
 
 
 def test_an_adapter_of_another_task_is_refused(classifier, tmp_path):
-    with pytest.raises(UnsupportedOption, match=r"task_type 'CAUSAL_LM'.*say 'SEQ_CLS'"):
+    with pytest.raises(UnsupportedOption, match=r"task_type 'CAUSAL_LM'.*set 'SEQ_CLS'"):
         trainer(classifier, tmp_path, named(NAMES), peft_config=multihead.LoraConfig(task_type="CAUSAL_LM"))
     run = trainer(classifier, tmp_path, named(NAMES), peft_config=multihead.LoraConfig())
     more: Any = {"processing_class": run.processing_class, "peft_config": multihead.LoraConfig()}
@@ -204,6 +214,6 @@ def test_one_of_several_sets_is_evaluated_by_its_name(classifier, tmp_path):
 
 def test_tags_that_are_known_are_not_counted_by_another_order(wordpiece):
     rows = [{"tokens": ["fox"], "tags": ["O"]}, {"tokens": ["dog"], "tags": ["B"]}]
-    known = tags.labels_of(rows, tags.Options())
+    known = tags.labels_of(rows, TokenClassificationOptions())
     with pytest.raises(InvalidInput, match="Row 0 has the label 1, and the labels are known by name only"):
-        tags.prepare([{"tokens": ["fox"], "tags": [1]}], wordpiece, tags.Options(), known)
+        tags.prepare([{"tokens": ["fox"], "tags": [1]}], wordpiece, TokenClassificationOptions(), known)

@@ -37,7 +37,7 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path, name):
     rows = Rows.of(written(tmp_path) / name)
     assert [{"text": row["text"], "label": int(row["label"])} for row in rows] == ROWS
     assert rows.columns == ("text", "label")
-    assert name in rows.where(1)
+    assert name in rows.location(1)
 
 
 @pytest.mark.parametrize("source", [
@@ -50,7 +50,7 @@ def test_every_source_in_memory_gives_the_same_rows(source):
     assert rows[1] == ROWS[1]
     assert rows[-1] == ROWS[-1]
     assert rows[1:] == ROWS[1:]
-    assert rows.where(2) == "row 2"
+    assert rows.location(2) == "row 2"
     assert [(begin, len(part)) for begin, part in rows.chunks(2)] == [(0, 2), (2, 1)]
     with pytest.raises(IndexError):
         rows[3]
@@ -61,8 +61,8 @@ def test_files_are_put_together_and_a_row_still_knows_its_own(tmp_path):
     for source in ([tmp_path / "a.csv", tmp_path / "a.jsonl"], str(tmp_path / "a.[cj]s*[vl]")):
         rows = Rows.of(source)
         assert len(rows) == 6
-        assert rows.where(0) == "line 2 of a.csv"
-        assert rows.where(5) == "line 3 of a.jsonl"
+        assert rows.location(0) == "line 2 of a.csv"
+        assert rows.location(5) == "line 3 of a.jsonl"
         assert rows[3] == ROWS[0]
 
 
@@ -70,7 +70,7 @@ def test_a_quoted_field_of_several_lines_keeps_the_line_it_begins_at(tmp_path):
     (tmp_path / "a.csv").write_text('text,label\n"two\nlines",1\n\nlast,0\n')
     rows = Rows.of(tmp_path / "a.csv")
     assert rows[0]["text"] == "two\nlines"
-    assert [rows.where(i) for i in (0, 1)] == ["line 2 of a.csv", "line 5 of a.csv"]
+    assert [rows.location(i) for i in (0, 1)] == ["line 2 of a.csv", "line 5 of a.csv"]
 
 
 def test_parallel_text_files_are_rows_of_their_lines(tmp_path):
@@ -79,7 +79,7 @@ def test_parallel_text_files_are_rows_of_their_lines(tmp_path):
     pair = {"en": tmp_path / "a.en", "de": str(tmp_path / "a.de")}
     rows = Rows.of(pair)
     assert list(rows) == [{"en": "one", "de": "eins"}, {"en": "", "de": "zwei"}, {"en": "three", "de": "drei"}]
-    assert rows.where(2) == "line 3 of a.en and a.de"
+    assert rows.location(2) == "line 3 of a.en and a.de"
     assert list(Rows.parallel(**pair)) == list(rows)
     (tmp_path / "a.de").write_text("eins\nzwei\n")
     with pytest.raises(InvalidInput, match=r"a\.en has 3, a\.de has 2"):

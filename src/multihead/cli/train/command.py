@@ -200,13 +200,13 @@ def make_trainer(config: TrainConfig) -> Trainer:
     """The Trainer of a config. Raises what it raises."""
     from ...adapters.config import LoraConfig
     from ...training.arguments import TrainingArguments
-    from ...training.data.split import held_out
+    from ...training.data.split import train_eval_split
     from ...training.trainer import Trainer
 
     arguments = TrainingArguments(config.output, **resolve_precision(config.settings))
     data, other = config.data, config.eval_data
     if config.holdout is not None:
-        data, other = held_out(data, config.holdout, arguments.seed)
+        data, other = train_eval_split(data, config.holdout, arguments.seed)
     lora = None
     if config.lora is not None:
         lora = LoraConfig(**config.lora)
@@ -223,7 +223,7 @@ def check_packages(trainer: Trainer) -> None:
     from ...training.optional_packages import optional
     from ..doctor.checks import PACKAGES
 
-    name = str(getattr(trainer.job, "task", ""))
+    name = str(trainer.job.name)
     task = TRAINABLE[name]
     for module in (*task.packages, *(task.text_packages if trainer.args.predict_with_generate else ())):
         package = next(package.name for package in PACKAGES if package.module == module)
@@ -263,7 +263,7 @@ def finish(trainer: Trainer, words: Sequence[str], *, resumed: bool) -> Path:
     trainer.save_state()
     facts: dict[str, Any] = {"seconds": None} if resumed else {}
     trainer.create_model_card(command=shell_command(words), **facts)
-    return trainer.place
+    return trainer.output_dir
 
 
 def shell_command(words: Sequence[str]) -> str:

@@ -13,7 +13,15 @@ from rich.text import Text
 
 from ...pipelines.catalog import TASKS, TRAINABLE
 from ...training.reporting.progress_bar import duration, number
-from ...training.reporting.run_summary import DataSet, data_set, evaluated, extent, loss, method, parameters
+from ...training.reporting.run_summary import (
+    DatasetSize,
+    dataset_size,
+    evaluation_datasets,
+    loss_name,
+    parameter_counts,
+    run_length,
+    training_method,
+)
 from .config_file import TrainConfig
 
 if TYPE_CHECKING:
@@ -26,14 +34,14 @@ def plan_table(trainer: Trainer, config: TrainConfig) -> Any:
     """Return the plan as a table of two columns. Raises what reading the data raises."""
     args = trainer.args
     rows: list[tuple[str, str]] = [("Task", task_line(trainer)), ("Model", model_line(trainer, config))]
-    train = data_set(trainer, trainer.train_dataset, training=True)
+    train = dataset_size(trainer, trainer.train_dataset, training=True)
     rows += data_lines("Data", train)
-    for name, source in evaluated(trainer).items():
-        known = data_set(trainer, source, training=False)
+    for name, source in evaluation_datasets(trainer).items():
+        known = dataset_size(trainer, source, training=False)
         when = {"no": "not while training", "epoch": "each epoch", "steps": f"every {steps_of(args.eval_steps)}"}
         title = "Evaluation" if name == "evaluation" else name  # names of sets stay as they are written
         rows += data_lines(title, known, when[args.eval_strategy])
-    rows += [("Loss", loss(trainer))]
+    rows += [("Loss", loss_name(trainer))]
     rows += [("Batches", batch_line(trainer)), ("Schedule", schedule_line(trainer))]
     rows += [("Precision", precision_line(trainer)), ("Device", device_line(trainer)), ("Output", output_line(trainer))]
     table = Table.grid(padding=(0, 2))
@@ -46,7 +54,7 @@ def plan_table(trainer: Trainer, config: TrainConfig) -> Any:
 
 def task_line(trainer: Trainer) -> str:
     """Return the task with its labels."""
-    name = str(getattr(trainer.job, "task", "training"))
+    name = str(trainer.job.name or "training")
     labels = getattr(trainer.job, "labels", None)
     if labels is None or labels.kind == "regression":
         return name + (", a score" if labels is not None else "")
@@ -56,14 +64,14 @@ def task_line(trainer: Trainer) -> str:
 
 def model_line(trainer: Trainer, config: TrainConfig) -> str:
     """Return the model with its parameters, and the adapter if there is one."""
-    learn, everything = parameters(trainer)
+    learn, everything = parameter_counts(trainer)
     if learn == everything:
         return f"{config.model}: {everything:,} parameters, all trained"
     share = 100 * learn / everything
-    return f"{config.model}: {everything:,} parameters\n{method(trainer)}: {learn:,} trained ({share:.2g} %)"
+    return f"{config.model}: {everything:,} parameters\n{training_method(trainer)}: {learn:,} trained ({share:.2g} %)"
 
 
-def data_lines(name: str, known: DataSet, when: str = "") -> list[tuple[str, str]]:
+def data_lines(name: str, known: DatasetSize, when: str = "") -> list[tuple[str, str]]:
     """Return one line for a data set and one for each note on it."""
     examples = f", {known.examples:,} examples" if known.examples != known.rows else ""
     text = f"{known.name}: {known.rows:,} rows{examples}, {known.tokens:,} tokens, longest {known.longest:,}"
@@ -72,20 +80,20 @@ def data_lines(name: str, known: DataSet, when: str = "") -> list[tuple[str, str
 
 def batch_line(trainer: Trainer) -> str:
     """Return the size of a batch and the number of steps."""
-    args, found = trainer.args, extent(trainer)
+    args, found = trainer.args, run_length(trainer)
     size = f"{args.per_device_train_batch_size} examples"
     if args.max_tokens_per_batch is not None:
         size = f"{args.max_tokens_per_batch:,} tokens at most"
     together = args.gradient_accumulation_steps * trainer.parallel.replicas
     size += f" x {together}" if together > 1 else ""
     epochs = f"{found.epochs:.3g} epoch{'' if found.epochs == 1 else 's'}"
-    return f"{size}; {found.each:,} steps an epoch, {found.steps:,} in {epochs}"
+    return f"{size}; {found.steps_per_epoch:,} steps an epoch, {found.steps:,} in {epochs}"
 
 
 def schedule_line(trainer: Trainer) -> str:
     """Return the learning rate, its schedule and the optimizer."""
     args = trainer.args
-    warm = args.warmup(extent(trainer).steps)
+    warm = args.warmup(run_length(trainer).steps)
     text = f"{args.lr_scheduler_type}, learning rate {number(args.learning_rate)}"
     return text + (f", {warm:,} steps of warm-up" if warm else "") + f"; {args.optim}"
 
@@ -100,7 +108,7 @@ def precision_line(trainer: Trainer) -> str:
 
 def device_line(trainer: Trainer) -> str:
     """Return the device and the number of processes."""
-    size = trainer.world.size
+    size = trainer.process_group.size
     return f"{trainer.device.type}, {size} process{'' if size == 1 else 'es'}"
 
 
@@ -164,7 +172,7 @@ def example_command(trainer: Trainer, folder: Path) -> Text:
     """Return a command that runs the model on an example of the data, unbroken, so that it can be copied."""
     job: Any = trainer.job
     example = job.example_input(trainer.features(trainer.train_dataset, training=True))
-    task = TRAINABLE[job.task].pipeline or job.task
+    task = TRAINABLE[job.name].pipeline or job.name
     words = ["multihead", "run", task, "-m", str(folder)]
     if isinstance(example, str):
         words.append(example)

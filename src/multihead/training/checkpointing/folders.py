@@ -1,8 +1,8 @@
-"""Checkpoints of a run that never lose work: written under a temporary name, made durable, then renamed whole.
+"""Checkpoint folders of a run: written under a temporary name, synced to disk, then renamed atomically.
 
-A folder `checkpoint-STEP` holds the model as `save_pretrained` writes it, the run's own state, and a manifest of all
-files with their sizes and hashes. A folder without a manifest that fits is no checkpoint, and one that holds a file
-which its manifest does not name is not gone on with.
+A folder `checkpoint-STEP` holds the model as `save_pretrained` writes it, the state of the run, and a manifest of all
+files with their sizes and hashes. A folder without a matching manifest is no checkpoint. A run does not resume from a
+folder with a file that the manifest does not name.
 """
 
 from __future__ import annotations
@@ -24,49 +24,49 @@ from ...files import INNER, abandoned, check_folder, clear, exchange, staged
 MANIFEST = "checkpoint.json"
 RUN_FILE = "run.json"
 PREFIX, OLD = "checkpoint-", "old"
-# The manifest, also half written, and what file managers and file systems leave behind: nothing else reads these.
-UNNAMED = re.compile(
+# The manifest (also partly written) and files of file managers and file systems, which the manifest does not name.
+IGNORED_FILES = re.compile(
     r"\.?checkpoint\.json(\.tmp)?(\.\w+\.tmp)?(/(lock|new(\.\w+)?))?|"
     r"(.*/)?(\.DS_Store|\._[^/]+|Thumbs\.db|desktop\.ini|\.directory|\.nfs[0-9a-f]+)"
 )
 
 
 class Checkpoints:
-    """The checkpoints of one run, in its output folder, beside which those of other runs may lie.
+    """Checkpoints of one run in its output folder, which may hold checkpoints of other runs too.
 
     Args:
-        keep: how many are kept, the newest and the best among them in any case; None for all.
+        limit: number of checkpoints to keep, always including the newest and the best; None for all.
 
     Attributes:
-        run: the identity of the run, which the `run.json` of its checkpoints has; None before it begins.
+        run_id: id of the run, stored in `run.json` of its checkpoints; None before the run begins.
     """
 
-    def __init__(self, folder: Path, keep: int | None = None) -> None:
-        self.folder, self.keep = folder, keep
-        self.run: str | None = None
+    def __init__(self, folder: Path, limit: int | None = None) -> None:
+        self.folder, self.limit = folder, limit
+        self.run_id: str | None = None
 
     def path(self, step: int) -> Path:
         return self.folder / f"{PREFIX}{step}"
 
-    def own(self) -> list[Path]:
-        """Those of this run, from the first step to the last, whole or not."""
-        return [path for path in self.all() if self.run is not None and run_of(path) == self.run]
+    def of_this_run(self) -> list[Path]:
+        """Return the checkpoints of this run in the order of steps, valid or not."""
+        return [path for path in self.all() if self.run_id is not None and read_run_id(path) == self.run_id]
 
     def all(self) -> list[Path]:
-        """Those of all runs, from the first step to the last, whole or not."""
+        """Return the checkpoints of all runs in the order of steps, valid or not."""
         if not self.folder.is_dir():
             return []
-        found = [(int(m[1]), p) for p in self.folder.iterdir() if (m := re.fullmatch(rf"{PREFIX}(\d+)", p.name))]
-        return [path for _, path in sorted(found)]
+        steps = [(int(m[1]), p) for p in self.folder.iterdir() if (m := re.fullmatch(rf"{PREFIX}(\d+)", p.name))]
+        return [path for _, path in sorted(steps)]
 
     def save(self, step: int, write: Callable[[Path], None], best: Path | None = None) -> Path:
-        """Writes one, then lets the oldest of this run go.
+        """Write a checkpoint, then delete the oldest checkpoints of this run beyond the limit.
 
         Args:
-            write: puts the files into a folder. best: a checkpoint that is not let go.
+            write: writes the files into a folder. best: a checkpoint that is never deleted.
 
         Raises:
-            CheckpointNotWritten: the disk is full, or the folder cannot be written; those before are untouched.
+            CheckpointNotWritten: the disk is full, or the folder cannot be written; earlier checkpoints are intact.
         """
         final = self.path(step)
         try:
@@ -75,186 +75,187 @@ class Checkpoints:
             with staged(self.folder, final.name) as temporary:
                 temporary.mkdir()
                 write(temporary)
-                _seal(temporary)
+                _write_manifest(temporary)
                 _replace(temporary, final)
         except (OSError, MultiheadError) as error:
-            raise self._refused(step, error) from error
-        self._let_go(final, best)
+            raise self._not_written(step, error) from error
+        self._prune(final, best)
         return final
 
     def sequence(self) -> int:
-        """How many checkpoints have been written here, by all runs, as the last of them tells."""
-        return max(map(_number, self.all()), default=0)
+        """Return the highest sequence number of the checkpoints of all runs in the folder."""
+        return max(map(_sequence, self.all()), default=0)
 
     def newest(self) -> Path | None:
-        """The last whole checkpoint of the run that was the last to write here.
+        """Return the last valid checkpoint of the run that wrote last.
 
-        Broken ones are passed over with a warning that names what is wrong. Raises UnsafeFile where a file was added.
+        A broken checkpoint is skipped with a warning that names the fault. Raises UnsafeFile for an added file.
         """
         if self.folder.is_dir() and os.access(self.folder, os.W_OK):
             self.recover()
-        return whole(_by_runs(self.all()))
+        return newest_valid(_by_runs(self.all()))
 
     def recover(self) -> None:
-        """Gives what a killed process left its place where it is whole and nothing stands there, and removes the rest.
+        """Move valid checkpoints that a killed process left under a temporary name to their final name.
 
-        What is being written, here or in another container, stays.
+        Existing checkpoints are not replaced. Other temporary folders are deleted, except those that a process is still
+        writing, here or in another container.
         """
         for path in sorted(self.folder.glob(f".{PREFIX}*.tmp")):
             name = re.fullmatch(rf"\.({PREFIX}\d+)\..*", path.name)
             with suppress(OSError), abandoned(path) as free:
                 if free and name is not None:
-                    _recovered(path, self.folder / name[1])
+                    _recover_folder(path, self.folder / name[1])
         clear(self.folder, f".{PREFIX}*.tmp")
 
-    def probe(self, needed: int) -> None:
-        """Raises CheckpointNotWritten where checkpoints of so many bytes, at least, cannot be written."""
+    def check_writable(self, size: int) -> None:
+        """Raise CheckpointNotWritten if a checkpoint of at least `size` bytes cannot be written."""
         try:
             check_folder(self.folder)
             free = shutil.disk_usage(self.folder).free
         except (OSError, MultiheadError) as error:
             raise CheckpointNotWritten(f"No checkpoint could be written: {error} Choose another output_dir.") from error
-        if free < needed:
+        if free < size:
             raise CheckpointNotWritten(
-                f"No checkpoint could be written: {self.folder} has {free / 1e6:,.0f} MB left, and what is trained "
-                f"takes {needed / 1e6:,.0f} MB at least. Make room, or choose another output_dir."
+                f"No checkpoint could be written: {self.folder} has {free / 1e6:,.0f} MB left, and the trained weights "
+                f"take at least {size / 1e6:,.0f} MB. Make room, or choose another output_dir."
             )
 
-    def _let_go(self, *kept: Path | None) -> None:
-        """Lets the oldest of this run go; those `kept` stay, however few may."""
-        if self.keep is None:
+    def _prune(self, *protected: Path | None) -> None:
+        """Delete the oldest checkpoints of this run beyond the limit, but never the `protected` ones."""
+        if self.limit is None:
             return
-        stay = {path.name for path in kept if path is not None and path.exists()}
-        others = [path for path in self.own() if path.name not in stay]
-        for path in others[: max(len(others) + len(stay) - self.keep, 0)]:
+        names = {path.name for path in protected if path is not None and path.exists()}
+        others = [path for path in self.of_this_run() if path.name not in names]
+        for path in others[: max(len(others) + len(names) - self.limit, 0)]:
             shutil.rmtree(path, ignore_errors=True)
 
-    def _refused(self, step: int, error: Exception) -> CheckpointNotWritten:
+    def _not_written(self, step: int, error: Exception) -> CheckpointNotWritten:
         cause = error.__cause__ if isinstance(error, MultiheadError) and error.__cause__ else error
         full = (isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)) or "No space left" in str(
             error
         )
         why = "the disk is full" if full else str(error).rstrip(".")
-        last = next(reversed(self.own()), None)
-        kept = f"The last good checkpoint is {last}" if last else "There is no earlier checkpoint"
+        last = next(reversed(self.of_this_run()), None)
+        previous = f"The last good checkpoint is {last}" if last else "There is no earlier checkpoint"
         advice = "Make room" if full else "Mend it"
         return CheckpointNotWritten(
-            f"The checkpoint of step {step} could not be written to {self.folder}: {why}. {kept}. {advice}, then go on "
-            "with resume_from_checkpoint=True."
+            f"The checkpoint of step {step} could not be written to {self.folder}: {why}. {previous}. {advice}, then "
+            "resume with resume_from_checkpoint=True."
         )
 
 
-def run_of(path: Path) -> str | None:
-    """The identity of the run that wrote a checkpoint; None where it tells none."""
+def read_run_id(path: Path) -> str | None:
+    """Return the id of the run that wrote a checkpoint; None if unknown."""
     try:
-        told = read_json(path / RUN_FILE).get("run")
+        run_id = read_json(path / RUN_FILE).get("run")
     except MultiheadError:
         return None
-    return told if isinstance(told, str) else None
+    return run_id if isinstance(run_id, str) else None
 
 
-def whole(paths: Sequence[Path]) -> Path | None:
-    """The last of these that is whole; broken ones are passed over with a warning.
+def newest_valid(paths: Sequence[Path]) -> Path | None:
+    """Return the last valid checkpoint; a broken one is skipped with a warning.
 
     Raises:
-        UnsafeFile: a file was added to one.
+        UnsafeFile: a file was added to a checkpoint.
     """
     for path in reversed(paths):
         try:
-            check(path)
+            verify(path)
         except CheckpointBroken as error:
-            warn(f"{error} It is passed over.")
+            warn(f"{error} It is skipped.")
             continue
         return path
     return None
 
 
 def _by_runs(paths: Sequence[Path]) -> list[Path]:
-    """Checkpoints run by run, the run that was the last to write at the end, each in the order of steps."""
+    """Order checkpoints by run, the run that wrote last at the end, and by step within a run."""
     runs: dict[str | None, list[Path]] = {}
     for path in paths:
-        runs.setdefault(run_of(path), []).append(path)
-    return [path for run in sorted(runs.values(), key=_last) for path in run]
+        runs.setdefault(read_run_id(path), []).append(path)
+    return [path for run in sorted(runs.values(), key=_last_write) for path in run]
 
 
-def _last(paths: Sequence[Path]) -> tuple[int, int]:
-    """What orders runs: the number of the last checkpoint in its folder, and the time where it has none."""
-    return max(map(_number, paths), default=0), _written(paths)
+def _last_write(paths: Sequence[Path]) -> tuple[int, int]:
+    """Return the sort key of a run: its highest sequence number, and its last time of writing."""
+    return max(map(_sequence, paths), default=0), _write_time(paths)
 
 
-def _number(path: Path) -> int:
-    """How many checkpoints had been written into its folder with this one; 0 where it does not tell."""
+def _sequence(path: Path) -> int:
+    """Return the sequence number of a checkpoint among all that were written into its folder; 0 if unknown."""
     try:
-        told = read_json(path / RUN_FILE).get("sequence") if (path / MANIFEST).is_file() else None
+        number = read_json(path / RUN_FILE).get("sequence") if (path / MANIFEST).is_file() else None
     except MultiheadError:
         return 0
-    return told if isinstance(told, int) else 0
+    return number if isinstance(number, int) else 0
 
 
-def _written(paths: Sequence[Path]) -> int:
-    """When the last of these was sealed, in nanoseconds; 0 for none."""
+def _write_time(paths: Sequence[Path]) -> int:
+    """Return the time of the newest manifest, in nanoseconds; 0 without any."""
     return max((p.stat().st_mtime_ns for path in paths if (p := path / MANIFEST).is_file()), default=0)
 
 
-def check(path: Path) -> None:
-    """Raises CheckpointBroken unless every file is as its manifest says, UnsafeFile for a file it does not name."""
+def verify(path: Path) -> None:
+    """Raise CheckpointBroken unless every file matches the manifest, UnsafeFile for a file that it does not name."""
     if not (path / MANIFEST).is_file():
-        raise CheckpointBroken(f"{path} has no {MANIFEST}: it was not written to its end, or by another library.")
+        raise CheckpointBroken(f"{path} has no {MANIFEST}: it was not completely written, or another library wrote it.")
     try:
-        told = read_json(path / MANIFEST)["files"]
-        for name, entry in told.items():
+        files = read_json(path / MANIFEST)["files"]
+        for name, entry in files.items():
             file = path / name
-            if not _inside(name):
+            if not _is_inside(name):
                 raise UnsafeFile(f"{path / MANIFEST} names {name!r}, which is no file of its folder.")
             if not file.is_file() or file.stat().st_size != entry["size"]:
-                raise CheckpointBroken(f"{file} is missing or has another size than when it was written.")
+                raise CheckpointBroken(f"{file} is missing, or its size differs from the size in {MANIFEST}.")
             if _hash(file) != entry["sha256"]:
-                raise CheckpointBroken(f"{file} has been changed or damaged: its hash is not the one in {MANIFEST}.")
+                raise CheckpointBroken(f"{file} was changed or damaged: its hash differs from the hash in {MANIFEST}.")
     except (AttributeError, KeyError, TypeError, ValueError, MultiheadError) as error:
         if isinstance(error, (CheckpointBroken, UnsafeFile)):
             raise
         raise CheckpointBroken(f"{path / MANIFEST} is no manifest: {error}.") from error
-    if added := [name for name in _entries(path) if name not in told]:
+    if added := [name for name in _entries(path) if name not in files]:
         more = f" and {len(added) - 3} more" if len(added) > 3 else ""
         raise UnsafeFile(
-            f"{path} holds {', '.join(added[:3])}{more}, which came there after the checkpoint was written: {MANIFEST} "
-            "does not name it. Move it out of the folder, then go on."
+            f"{path} holds {', '.join(added[:3])}{more}, which {MANIFEST} does not name: added after "
+            "the checkpoint was written. Move it out of the folder, then resume."
         )
 
 
-def admit(path: Path) -> None:
-    """Adds to a checkpoint's manifest what callbacks put beside it when it was saved."""
+def add_to_manifest(path: Path) -> None:
+    """Add files that callbacks wrote into a checkpoint to its manifest."""
     if not (path / MANIFEST).is_file():  # a callback moved it
         return
-    told = read_json(path / MANIFEST)
-    added = [path / name for name in _entries(path) if name not in told["files"] and (path / name).is_file()]
+    manifest = read_json(path / MANIFEST)
+    added = [path / name for name in _entries(path) if name not in manifest["files"] and (path / name).is_file()]
     if not added:
         return
-    told["files"] |= {p.relative_to(path).as_posix(): {"size": p.stat().st_size, "sha256": _hash(p)} for p in added}
-    fresh = path / f"{MANIFEST}.tmp"
-    write_json(fresh, told)
-    for file in (*added, fresh):
+    manifest["files"] |= {p.relative_to(path).as_posix(): {"size": p.stat().st_size, "sha256": _hash(p)} for p in added}
+    temporary = path / f"{MANIFEST}.tmp"
+    write_json(temporary, manifest)
+    for file in (*added, temporary):
         _sync(file)
-    fresh.replace(path / MANIFEST)
+    temporary.replace(path / MANIFEST)
     _sync(path)
 
 
-def _inside(name: str) -> bool:
-    """Whether a name of a manifest stays in the folder."""
+def _is_inside(name: str) -> bool:
+    """Return whether a path of a manifest stays in the folder."""
     parts = PurePosixPath(name.replace("\\", "/"))
     return not parts.is_absolute() and ".." not in parts.parts and ":" not in name and "\0" not in name
 
 
 def _entries(folder: Path) -> Iterator[str]:
-    """All that lies below a checkpoint and must be named: links too, but no folders."""
+    """Yield all files and links below a checkpoint that the manifest must name."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if (path.is_symlink() or not path.is_dir()) and not UNNAMED.fullmatch(name):
+        if (path.is_symlink() or not path.is_dir()) and not IGNORED_FILES.fullmatch(name):
             yield name
 
 
-def _seal(folder: Path) -> None:
-    """Writes the manifest and makes everything durable."""
+def _write_manifest(folder: Path) -> None:
+    """Write the manifest and sync all files to disk."""
     files = {p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": _hash(p)} for p in _files(folder)}
     write_json(folder / MANIFEST, {"format": 1, "files": files})
     for path in [*_files(folder), *(p for p in folder.rglob("*") if p.is_dir()), folder]:
@@ -262,20 +263,20 @@ def _seal(folder: Path) -> None:
 
 
 def _replace(temporary: Path, final: Path) -> None:
-    """Renames a folder; one that is there already goes only when the new one stands."""
+    """Rename a folder; an existing folder is deleted only after the new one is in its place."""
     if final.exists() and not exchange(temporary, final):
-        final.rename(temporary.with_name(OLD))  # a kill from here on leaves a whole one for `recover`
+        final.rename(temporary.with_name(OLD))  # if killed after this line, `recover` restores the folder
     if not final.exists():
         temporary.rename(final)
     _sync(final.parent)
 
 
-def _recovered(left: Path, final: Path) -> None:
-    """Gives the newest whole checkpoint of a folder that `staged` left its place, where that is free."""
-    for path in (left / INNER, left / OLD):
+def _recover_folder(staging: Path, final: Path) -> None:
+    """Move the newest valid checkpoint of a staging folder to its final name, if that is free."""
+    for path in (staging / INNER, staging / OLD):
         if not final.exists() and path.is_dir():
             with suppress(CheckpointBroken, UnsafeFile):
-                check(path)
+                verify(path)
                 path.rename(final)
 
 
@@ -285,13 +286,15 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _hash(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _by_parts(file)
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _hash_blocks(file)
+        )
 
 
-def _by_parts(file: Any) -> str:
+def _hash_blocks(file: Any) -> str:
     digest = hashlib.sha256()
-    while part := file.read(1 << 20):
-        digest.update(part)
+    while block := file.read(1 << 20):
+        digest.update(block)
     return digest.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Writing a run's checkpoints and going on from one: model, tokenizer, and all that the next step depends on."""
+"""Checkpoints of a Trainer: writing them, resuming from them, and loading the best one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import torch
@@ -17,53 +17,51 @@ from torch import Tensor
 from ...config import read_json, write_json
 from ...errors import CheckpointBroken, CheckpointNotWritten, ModelNotFound, UnsafeFile, read_errors, warn
 from ..arguments import ARGUMENTS_FILE
-from ..data.sampler import Order
-from ..distributed.dtensor import Together, placed
+from ..data.sampler import EpochSampler
+from ..distributed.dtensor import SharedFolderWriter, distribute_like
 from ..optim.optimizer_step import Stepper
-from ..optim.optimizers import learning
-from ..state import STATE_FILE, Losses, TrainerState
-from . import run_state as resume
-from .folders import MANIFEST, RUN_FILE, check, run_of
-
-if TYPE_CHECKING:
-    from ..trainer import Trainer
+from ..optim.optimizers import trainable_parameters
+from ..session import TrainingSession
+from ..state import STATE_FILE, LossSums, TrainerState
+from . import run_state
+from .folders import MANIFEST, RUN_FILE, read_run_id, verify
 
 
-class Saver:
-    """Saves and restores for one Trainer.
+class CheckpointSaver:
+    """Writes and restores the checkpoints of one Trainer.
 
     Args:
-        overridden: whether a subclass has a `save_model` of its own, whose files may be no model.
+        custom_save: a subclass overrides `save_model`, so its files may be no model.
     """
 
-    def __init__(self, trainer: Trainer, *, overridden: bool = False) -> None:
-        self.trainer, self.overridden = trainer, overridden
+    def __init__(self, trainer: TrainingSession, *, custom_save: bool = False) -> None:
+        self.trainer, self.custom_save = trainer, custom_save
         self.stepper: Stepper | None = None
-        self.plan: dict[str, Any] = {}
-        self.losses = Losses()  # of the run so far
-        self.kept: Path | None = None  # the checkpoint that this run wrote last, or goes on from
-        self.within = False  # a checkpoint: the first process is writing it
-        self.best_run: str | None = None  # which wrote the best checkpoint
+        self.plan: dict[str, Any] = {}  # data and batches of the run, which a resumed run must share
+        self.losses = LossSums()
+        self.last_path: Path | None = None  # checkpoint that this run wrote last or resumed from
+        self.in_checkpoint = False  # the first process is writing a checkpoint
+        self.best_run_id: str | None = None  # run that wrote the best checkpoint
 
     @property
     def reloads(self) -> bool:
-        """Whether the model's own files are all that its weights are restored from."""
-        return self.trainer.job.reloads and not self.overridden
+        """True if the model's own files hold all weights that a resumed run needs."""
+        return self.trainer.job.reloads and not self.custom_save
 
-    def model(self, folder: Path) -> None:
-        """The model and its tokenizer, with averaged weights where there are any; in a checkpoint as they are."""
+    def save_model(self, folder: Path) -> None:
+        """Write the model and its tokenizer, with averaged weights if they exist; a checkpoint has the raw weights."""
         trainer = self.trainer
-        if self.within:
+        if self.in_checkpoint:
             trainer.job.save(folder)
             return
-        with self.averaged(), trainer.parallel.whole(trainer.model):
-            if trainer.world.first:
+        with self.averaged_weights(), trainer.parallel.full_model(trainer.model):
+            if trainer.process_group.is_first:
                 trainer.job.save(folder)
-        trainer.world.wait()
+        trainer.process_group.barrier()
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """The model has its averaged weights inside."""
+    def averaged_weights(self) -> Iterator[None]:
+        """Give the model its averaged weights inside the block."""
         average = self.trainer.average
         if average is None or not average.steps:
             yield
@@ -74,232 +72,245 @@ class Saver:
         finally:
             average.swap(self.trainer.model)
 
-    def probe(self) -> None:
-        """Raises CheckpointNotWritten, on every process, where no checkpoint could be written at a first save."""
+    def check_writable(self) -> None:
+        """Raise CheckpointNotWritten, on every process, if a checkpoint could not be written."""
         trainer = self.trainer
         if trainer.args.save_strategy == "no":
             return
         error: CheckpointNotWritten | None = None
-        if trainer.world.first:
+        if trainer.process_group.is_first:
+            parameters = trainable_parameters(trainer.model)
             try:
-                trainer.checkpoints.probe(sum(p.numel() * p.element_size() for _, p in learning(trainer.model)))
-            except CheckpointNotWritten as found:
-                error = found
-        told = trainer.world.told(error)
-        if isinstance(told, CheckpointNotWritten):
-            raise told
+                trainer.checkpoints.check_writable(sum(p.numel() * p.element_size() for _, p in parameters))
+            except CheckpointNotWritten as failure:
+                error = failure
+        self._raise_everywhere(error)
 
-    def checkpoint(self) -> Path:
-        """A checkpoint of this step, written by the first process; all processes wait for it.
+    def _raise_everywhere(self, error: CheckpointNotWritten | None) -> None:
+        """Raise the error of the first process on every process."""
+        shared = self.trainer.process_group.broadcast(error)
+        if isinstance(shared, CheckpointNotWritten):
+            raise shared
+
+    def save_checkpoint(self) -> Path:
+        """Write a checkpoint of this step in the first process; all processes wait for it.
 
         Raises:
             CheckpointNotWritten: on every process.
         """
         trainer, state = self.trainer, self.trainer.state
         path = trainer.checkpoints.path(state.global_step)
-        if trainer.world.told(path == self.kept and (path / MANIFEST).is_file()):
+        group = trainer.process_group
+        if group.broadcast(path == self.last_path and (path / MANIFEST).is_file()):
             return path
-        best: Any = trainer.world.told(self._best(path))
+        best: Any = group.broadcast(self._best_path(path))
         state.best_model_checkpoint = str(best) if best is not None else None
         state.stateful_callbacks = trainer.callbacks.states()
         error: CheckpointNotWritten | None = None
-        randoms = trainer.world.gathered(resume.random_state())
-        together = Together(trainer.world, self._state() if trainer.parallel.sharded else {})
-        # a checkpoint that is a model and no more is the model that was evaluated
-        judged = self.averaged() if trainer.args.save_only_model else nullcontext()
-        with judged, trainer.parallel.whole(trainer.model):
-            if trainer.world.first:
+        random_states = group.gather_objects(run_state.random_state())
+        writer = SharedFolderWriter(group, self._state_tensors() if trainer.parallel.sharded else {})
+        # a checkpoint with only a model holds the weights that were evaluated
+        weights = self.averaged_weights() if trainer.args.save_only_model else nullcontext()
+        with weights, trainer.parallel.full_model(trainer.model):
+            if group.is_first:
                 try:
                     trainer.checkpoints.save(
-                        state.global_step, lambda folder: self._write(folder, randoms, together), best
+                        state.global_step, lambda folder: self._write(folder, random_states, writer), best
                     )
-                except CheckpointNotWritten as found:
-                    error = found
-                together.end()
+                except CheckpointNotWritten as failure:
+                    error = failure
+                writer.end()
             else:
-                together.follow()
-        told = trainer.world.told(error)
-        if isinstance(told, CheckpointNotWritten):
-            raise told
-        self.kept = path
+                writer.follow()
+        self._raise_everywhere(error)
+        self.last_path = path
         return path
 
-    def _best(self, path: Path) -> Path | None:
-        """The checkpoint of the best evaluation, once `path` is written: only a step that was saved can be one."""
+    def _best_path(self, path: Path) -> Path | None:
+        """Return the checkpoint of the best evaluation once `path` is written; the best step must have been saved."""
         trainer, state = self.trainer, self.trainer.state
         step = state.best_global_step
-        found = trainer.checkpoints.path(step) if step is not None else None
-        own = found is not None and (found == path or run_of(found) == trainer.checkpoints.run)
-        kept = Path(state.best_model_checkpoint) if state.best_model_checkpoint else None
-        self.best_run = trainer.checkpoints.run if own else self.best_run
-        return found if own else kept
+        best = trainer.checkpoints.path(step) if step is not None else None
+        own = best is not None and (best == path or read_run_id(best) == trainer.checkpoints.run_id)
+        previous = Path(state.best_model_checkpoint) if state.best_model_checkpoint else None
+        self.best_run_id = trainer.checkpoints.run_id if own else self.best_run_id
+        return best if own else previous
 
-    def _state(self) -> dict[str, Tensor]:
-        """Tensors that a checkpoint has beside the model's own files."""
+    def _state_tensors(self) -> dict[str, Tensor]:
+        """Return the tensors of a checkpoint beside the model files."""
         trainer = self.trainer
         if trainer.args.save_only_model or self.stepper is None:
             return {}
         weights = trainer.parallel.sharded or not self.reloads
-        return resume.tensors(trainer.model, self.stepper.optimizer, trainer.average, weights=weights)
+        return run_state.state_tensors(trainer.model, self.stepper.optimizer, trainer.average, weights=weights)
 
-    def _write(self, folder: Path, randoms: list[Any], together: Together) -> None:
+    def _write(self, folder: Path, random_states: list[Any], writer: SharedFolderWriter) -> None:
         trainer, args = self.trainer, self.trainer.args
-        together.lead(folder)
+        writer.lead(folder)
         self._write_model(folder)
         write_json(folder / ARGUMENTS_FILE, args.to_dict())
         trainer.state.save_to_json(folder / STATE_FILE)
         scaler = self.stepper.scaler if self.stepper is not None else None
-        told = {"run": trainer.checkpoints.run, **self.plan, "scaler": scaler.state_dict() if scaler else None,
-                "parted": bool(together.tensors), "losses": asdict(self.losses)}  # fmt: skip
-        told |= {"sequence": trainer.checkpoints.sequence() + 1, "best_run": self.best_run}
-        write_json(folder / RUN_FILE, told)
+        entries = {"run": trainer.checkpoints.run_id, **self.plan, "scaler": scaler.state_dict() if scaler else None,
+                   "parted": bool(writer.tensors), "losses": asdict(self.losses)}  # fmt: skip
+        entries |= {"sequence": trainer.checkpoints.sequence() + 1, "best_run": self.best_run_id}
+        write_json(folder / RUN_FILE, entries)
         if args.save_only_model or self.stepper is None:
             if args.load_best_model_at_end and not self.reloads:
-                weights = {f"weights/{name}": parameter for name, parameter in learning(trainer.model)}
-                resume.save(folder, weights, resume.LEARNED)
+                weights = {f"weights/{name}": parameter for name, parameter in trainable_parameters(trainer.model)}
+                run_state.save_tensors(folder, weights, run_state.WEIGHTS)
             return
         if not trainer.parallel.sharded:
-            resume.save(folder, self._state())
-        resume.save_random(folder, randoms)
+            run_state.save_tensors(folder, self._state_tensors())
+        run_state.save_random_states(folder, random_states)
 
     def _write_model(self, folder: Path) -> None:
-        """The model as `Trainer.save_model` writes it, which a subclass may override."""
+        """Write the model by `Trainer.save_model`, which a subclass may override."""
         save = self.trainer.save_model
-        inner = {"_internal_call": True} if "_internal_call" in signature(save).parameters else {}
-        self.within = True
+        options = {"_internal_call": True} if "_internal_call" in signature(save).parameters else {}
+        self.in_checkpoint = True
         try:
-            save(str(folder), **inner)
+            save(str(folder), **options)
         finally:
-            self.within = False
+            self.in_checkpoint = False
 
-    def resume(self, chosen: Any, stepper: Stepper, order: Order) -> None:
-        """Notes the plan of a run, and goes on from a checkpoint where one is asked for.
+    def start(self, checkpoint: Any, stepper: Stepper, sampler: EpochSampler) -> None:
+        """Start a run, or resume it from a checkpoint.
 
         Args:
-            chosen: a folder, True for the newest whole checkpoint, or None.
+            checkpoint: a folder, True for the newest valid checkpoint, or None.
 
         Raises:
-            CheckpointBroken: it is not whole, or belongs to a run of another plan. ModelNotFound: it is not there.
-            UnsafeFile: it holds what was not written with it, or wants to run code.
+            CheckpointBroken: the checkpoint is invalid, or its run had other data or batches.
+            ModelNotFound: there is no such checkpoint.
+            UnsafeFile: a file was added to the checkpoint, or a file would run code.
         """
-        self.stepper, self.losses = stepper, Losses()
+        self.stepper, self.losses = stepper, LossSums()
         self.plan = {
-            "examples": len(order.lengths), "tokens": int(order.lengths.sum()), "batch": order.batch * order.together,
-            "max_tokens_per_batch": order.tokens, "seed": order.seed, "order": order.kind, "drop_last": order.whole,
+            "examples": len(sampler.lengths), "tokens": int(sampler.lengths.sum()),
+            "batch": sampler.batch_size * sampler.batches_per_step, "max_tokens_per_batch": sampler.max_tokens,
+            "seed": sampler.seed, "order": sampler.strategy, "drop_last": sampler.drop_last,
             "labels": list(labels.names) if (labels := getattr(self.trainer.job, "labels", None)) else None,
         }  # fmt: skip
         trainer = self.trainer
-        path = self.kept = self._chosen(chosen)
-        trainer.checkpoints.run = self._run(path, newest=chosen is True)
+        path = self.last_path = self._resolve(checkpoint)
+        trainer.checkpoints.run_id = self._run_id(path, newest=checkpoint is True)
         if path is None:
             return
-        if not resume.has_state(path):
-            raise CheckpointBroken(f"{path} holds a model only (save_only_model=True): a run cannot go on from it.")
-        with read_errors(path, CheckpointBroken, "Go on from an older checkpoint."):
-            self._restore(path, stepper, order)
+        if not run_state.has_state(path):
+            raise CheckpointBroken(f"{path} holds only a model (save_only_model=True): a run cannot resume from it.")
+        with read_errors(path, CheckpointBroken, "Resume from an older checkpoint."):
+            self._restore(path, stepper, sampler)
 
-    def _restore(self, path: Path, stepper: Stepper, order: Order) -> None:
-        """Goes on from a checkpoint that is whole."""
+    def _restore(self, path: Path, stepper: Stepper, sampler: EpochSampler) -> None:
+        """Restore a valid checkpoint."""
         trainer = self.trainer
-        self._same_plan(path, order)
-        self.weights(path)
-        resume.load(path, trainer.model, stepper.optimizer, trainer.average)
-        resume.load_random(path, trainer.world.rank)
-        told = read_json(path / RUN_FILE)
-        self.best_run = told.get("best_run", told.get("run"))
-        self.losses = Losses.read(told.get("losses"))
-        if stepper.scaler is not None and told.get("scaler"):
-            stepper.scaler.load_state_dict(told["scaler"])
+        self._check_plan(path, sampler)
+        self.load_weights(path)
+        run_state.load_tensors(path, trainer.model, stepper.optimizer, trainer.average)
+        run_state.load_random_state(path, trainer.process_group.rank)
+        entries = read_json(path / RUN_FILE)
+        self.best_run_id = entries.get("best_run", entries.get("run"))
+        self.losses = LossSums.read(entries.get("losses"))
+        if stepper.scaler is not None and entries.get("scaler"):
+            stepper.scaler.load_state_dict(entries["scaler"])
         steps = trainer.state.max_steps
         state = TrainerState.load_from_json(path / STATE_FILE)
         state.max_steps, state.num_train_epochs = steps, trainer.state.num_train_epochs
-        state.is_world_process_zero, state.is_local_process_zero = trainer.world.first, trainer.world.local == 0
+        group = trainer.process_group
+        state.is_world_process_zero, state.is_local_process_zero = group.is_first, group.local_rank == 0
         state.compute_steps(trainer.args, steps)
         if missing := trainer.callbacks.restore(state.stateful_callbacks):
-            warn(f"{path} has states of callbacks that this run has not: {', '.join(missing)}.")
+            warn(f"{path} has states of callbacks that this run does not have: {', '.join(missing)}.")
         trainer.state = state
 
-    def _run(self, path: Path | None, *, newest: bool) -> str:
-        """The identity of a run: that of the checkpoint from which it goes on, unless others of that run follow it."""
+    def _run_id(self, path: Path | None, *, newest: bool) -> str:
+        """Return the run id of the checkpoint, or a new id if later checkpoints of its run exist."""
         checkpoints = self.trainer.checkpoints
-        known = checkpoints.run = run_of(path) if path is not None else None
-        follow = not newest and path in (own := checkpoints.own()) and path != own[-1]
-        return str(self.trainer.world.told(uuid4().hex if known is None or follow else known))
+        known = checkpoints.run_id = read_run_id(path) if path is not None else None
+        has_later = not newest and path in (own := checkpoints.of_this_run()) and path != own[-1]
+        return str(self.trainer.process_group.broadcast(uuid4().hex if known is None or has_later else known))
 
-    def _chosen(self, chosen: Any) -> Path | None:
-        if chosen in (None, False):
+    def _resolve(self, checkpoint: Any) -> Path | None:
+        """Return the path of a valid checkpoint; None to start anew."""
+        if checkpoint in (None, False):
             return None
-        if chosen is True:
-            found = self.trainer.checkpoints.newest()
-            if found is None:
+        if checkpoint is True:
+            newest = self.trainer.checkpoints.newest()
+            if newest is None:
                 raise ModelNotFound(
-                    f"{self.trainer.place} has no whole checkpoint to go on from; leave resume_from_checkpoint out."
+                    f"{self.trainer.output_dir} has no valid checkpoint to resume from; leave resume_from_checkpoint "
+                    "out."
                 )
-            return found
-        path = Path(os.fspath(chosen))
+            return newest
+        path = Path(os.fspath(checkpoint))
         if not path.is_dir():
             raise ModelNotFound(f"There is no checkpoint {path}.")
-        check(path)
+        verify(path)
         return path
 
-    def _same_plan(self, path: Path, order: Order) -> None:
-        told = read_json(path / RUN_FILE)
-        told = {"labels": self.plan["labels"], **told}  # which older runs do not tell
-        wrong = [name for name, value in self.plan.items() if told.get(name) != value]
-        if not wrong:
+    def _check_plan(self, path: Path, sampler: EpochSampler) -> None:
+        """Raise CheckpointBroken if the run of a checkpoint had other data or batches."""
+        saved = read_json(path / RUN_FILE)
+        saved = {"labels": self.plan["labels"], **saved}  # older versions did not store labels
+        changed = [name for name, value in self.plan.items() if saved.get(name) != value]
+        if not changed:
             return
-        advice = "Use the data and settings that it began with."
-        if wrong == ["batch"]:
-            each = order.batch * self.trainer.parallel.replicas
-            fits = told["batch"] % each == 0
-            number = told["batch"] // each
+        advice = "Use the data and settings that the run began with."
+        if changed == ["batch"]:
+            size = sampler.batch_size * self.trainer.parallel.replicas
+            fits = saved["batch"] % size == 0
+            number = saved["batch"] // size
             advice = (
-                f"On {self.trainer.world.size} processes, gradient_accumulation_steps = {number} keeps its batches."
+                f"On {self.trainer.process_group.size} processes, gradient_accumulation_steps = {number} keeps its "
+                "batches."
                 if fits
-                else f"Its batches have {told['batch']} examples; choose per_device_train_batch_size and "
+                else f"Its batches have {saved['batch']} examples; choose per_device_train_batch_size and "
                 "gradient_accumulation_steps whose product with the number of processes is that."
             )
-        lines = ", ".join(f"{name} {told.get(name)!r}, now {self.plan[name]!r}" for name in wrong)
-        raise CheckpointBroken(f"{path} belongs to a run of another plan: {lines}. {advice}")
+        lines = ", ".join(f"{name} {saved.get(name)!r}, now {self.plan[name]!r}" for name in changed)
+        raise CheckpointBroken(f"{path} belongs to a run with other data or batches: {lines}. {advice}")
 
-    def weights(self, path: Path) -> None:
-        """Gives the model the weights of a checkpoint, in place."""
+    def load_weights(self, path: Path) -> None:
+        """Load the weights of a checkpoint into the model, in place."""
         job, model = self.trainer.job, self.trainer.model
         if not self.reloads:
             return
         stored = dict(job.load(path).named_parameters())
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                parameter.copy_(placed(stored[name].detach(), parameter))
+                parameter.copy_(distribute_like(stored[name].detach(), parameter))
 
-    def best(self) -> None:
-        """Gives the model the weights of the best checkpoint, averaged where there are averages.
+    def load_best(self) -> None:
+        """Load the weights of the best checkpoint, averaged if it has averages.
 
-        Where there is none that is whole, the weights of the last step stay, with a warning.
+        Without a valid best checkpoint the weights of the last step stay, with a warning.
         """
-        trainer, told = self.trainer, self.trainer.state.best_model_checkpoint
-        path, why = Path(told) if told else None, "no checkpoint was written at the step of a best evaluation"
+        trainer, best = self.trainer, self.trainer.state.best_model_checkpoint
+        path, why = Path(best) if best else None, "no checkpoint was written at the step of a best evaluation"
         if path is not None:
-            why = wrong(path) or ("" if run_of(path) == self.best_run else f"{path} was written anew by another run")
+            why = fault(path)
+            if not why and read_run_id(path) != self.best_run_id:
+                why = f"{path} was overwritten by another run"
         if path is None or why:
             why = why.rstrip(".")
             warn(f"load_best_model_at_end: {why}; the weights of the last step stay. Save at each evaluation.")
             return
-        self.weights(path)
-        found = resume.judged(path, trainer.model)
+        self.load_weights(path)
+        weights = run_state.evaluated_weights(path, trainer.model)
         with torch.no_grad():
             for name, parameter in trainer.model.named_parameters():
-                if name in found:
-                    parameter.copy_(placed(found[name], parameter))
+                if name in weights:
+                    parameter.copy_(distribute_like(weights[name], parameter))
         trainer.average = None
 
 
-def wrong(path: Path) -> str:
-    """What is wrong with a checkpoint; nothing where it is whole."""
+def fault(path: Path) -> str:
+    """Return the fault of a checkpoint; empty if it is valid."""
     if not (path / MANIFEST).is_file():
         return f"{path} is gone"
     try:
-        check(path)
+        verify(path)
     except (CheckpointBroken, UnsafeFile) as error:
         return str(error)
     return ""

@@ -1,4 +1,4 @@
-"""Causal language modelling: texts, prompts with completions, conversations; each by itself or packed into blocks."""
+"""Reader of causal language modelling: texts, prompts with completions, and chats, one by one or in blocks."""
 
 from __future__ import annotations
 
@@ -9,9 +9,21 @@ from typing import Any
 from ...errors import InvalidInput
 from ...heads.losses import IGNORED
 from ...tokenizers.tokenizer import Tokenizer
-from .conversations import Written, conversation, doubled, is_chat, messages, tokenized
-from .features import Builder, Features, Ragged, in_windows
-from .reading import DECODER, Reading, cell, column, cut_note, maybe, skipped_note, taken, text, texts, told
+from .columns import (
+    DECODER_LIMIT,
+    ReaderOptions,
+    chunk_texts,
+    column_use,
+    count_note,
+    cut_note,
+    find_column,
+    require_cell,
+    require_column,
+    require_text,
+    skipped_note,
+)
+from .conversations import LabeledText, has_double_bos, is_chat, messages, render_chat, tokenize_labeled
+from .features import FeatureBuilder, Features, Ragged, split_windows
 from .source import Row, Rows
 
 TEXT = ("text", "content", "document", "sentence")
@@ -36,21 +48,21 @@ OVERLONG = ("windows", "truncate")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Reading):
-    """Of causal language modelling; rows with an empty text are left out, prompts and completions never are.
+class CausalLMOptions(ReaderOptions):
+    """Options of causal language modelling; rows with an empty text are left out, empty prompts are errors.
 
     Args:
-        text_column, prompt_column, completion_column, messages_column: guessed when left out: messages, else prompt and
-            completion, else text.
-        learn: "completion" learns completions and what an assistant says (what a chat template marks with
-            `{% generation %}`, where it does), "last" the last of it, "all" every token.
-        append_eos: the end-of-text token follows texts and completions, where there is one.
-        packing: "documents" keeps each text by itself: no token sees another text's. "blocks" puts all texts end to end
-            and cuts them into blocks of max_length, the last of which may be shorter.
-        overlong: "windows" cuts what is longer than max_length into several examples, "truncate" drops its end; None
-            takes windows for texts and truncates the others. Only of documents.
-        whole_file: a text file is one text, instead of one a line.
-        chat_template: instead of the tokenizer's own. template_options: variables that the template reads.
+        text_column, prompt_column, completion_column, messages_column: detected by name when None: messages, else
+            prompt and completion, else text.
+        learn: "completion" learns completions and assistant messages (or the `{% generation %}` parts of the chat
+            template, if it has them), "last" only the last assistant message, "all" every token.
+        append_eos: append the end-of-text token to texts and completions, if the tokenizer has one.
+        packing: "documents" keeps texts apart: no token attends to another text. "blocks" concatenates all texts and
+            splits them into blocks of max_length; the last block may be shorter.
+        overlong: "windows" splits texts longer than max_length into several examples, "truncate" drops their end; None
+            means windows for texts and truncation for chats and completions. Only for documents.
+        whole_file: a text file is one text, instead of one text a line.
+        chat_template: replaces the tokenizer's template. template_options: variables of the template.
     """
 
     text_column: str | None = None
@@ -67,128 +79,136 @@ class Options(Reading):
     template_options: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Raises InvalidInput for values that cannot be."""
+        """Raise InvalidInput for unknown values of `learn`, `packing` and `overlong`."""
         choices = {"learn": ("completion", "last", "all"), "packing": PACKINGS, "overlong": (None, *OVERLONG)}
         for name, known in choices.items():
             if getattr(self, name) not in known:
-                raise InvalidInput(f"{name} is one of {', '.join(map(str, known))}, not {getattr(self, name)!r}.")
+                raise InvalidInput(f"{name} must be one of {', '.join(map(str, known))}, not {getattr(self, name)!r}.")
 
 
-def prepare(source: Any, tokenizer: Tokenizer, options: Options) -> Features:
-    """Features with `input_ids` and `labels`, which are the same store where every token is learned.
+def prepare(source: Any, tokenizer: Tokenizer, options: CausalLMOptions) -> Features:
+    """Build features with `input_ids` and `labels`; both share one array if every token is learned.
 
     Raises:
-        InvalidInput: columns that are not there, rows without text or with nothing to learn, with their row.
-        ChatTemplateError: the chat template refuses a conversation.
+        InvalidInput: a missing column, or a row without text or without tokens to learn, with its row.
+        ChatTemplateError: the chat template refuses a chat.
     """
     options.check()
     if options.whole_file and isinstance(source, Rows):
-        raise InvalidInput("whole_file=True reads files by itself: give their path instead of rows.")
+        raise InvalidInput("whole_file=True reads the files itself: give their path instead of rows.")
     rows = Rows.of(source, whole_files=options.whole_file)
-    chat = maybe(rows, options.messages_column, CHAT, "messages_column")
-    completion = maybe(rows, options.completion_column, COMPLETION, "completion_column")
-    prompt = maybe(rows, options.prompt_column, PROMPT, "prompt_column")
+    chat = find_column(rows, options.messages_column, CHAT, "messages_column")
+    completion = find_column(rows, options.completion_column, COMPLETION, "completion_column")
+    prompt = find_column(rows, options.prompt_column, PROMPT, "prompt_column")
     if options.text_column is not None or (chat is None and (completion is None or prompt is None)):
-        return of_texts(rows, tokenizer, options)
-    return of_parts(rows, tokenizer, options, (chat,) if chat is not None else (prompt or "", completion or ""))
+        return prepare_texts(rows, tokenizer, options)
+    names = (chat,) if chat is not None else (prompt or "", completion or "")
+    return prepare_completions(rows, tokenizer, options, names)
 
 
-def of_texts(rows: Rows, tokenizer: Tokenizer, options: Options) -> Features:
-    """Of texts that are learned whole."""
-    name = column(rows, options.text_column, TEXT, "text_column")
-    beside = (*SYSTEM, *PROMPT, *COMPLETION)
-    used = taken(rows, [name], options, beside, named=options.text_column is not None)
-    length, end = options.limit(tokenizer, DECODER), tokenizer.eos_token_id if options.append_eos else None
+def prepare_texts(rows: Rows, tokenizer: Tokenizer, options: CausalLMOptions) -> Features:
+    """Build features of texts in which every token is learned."""
+    name = require_column(rows, options.text_column, TEXT, "text_column")
+    companions = (*SYSTEM, *PROMPT, *COMPLETION)
+    use = column_use(rows, [name], options, companions, named=options.text_column is not None)
+    length, end = options.limit(tokenizer, DECODER_LIMIT), tokenizer.eos_token_id if options.append_eos else None
     truncated = options.overlong == "truncate" and options.packing == "documents"
-    builder, skipped, cut, twice, endless = Builder({"input_ids": "int32"}), 0, 0, 0, 0
+    builder, skipped, cut, double_bos, without_eos = FeatureBuilder({"input_ids": "int32"}), 0, 0, 0, 0
     for begin, chunk in rows.chunks():
-        numbers, found = texts(rows, begin, chunk, [name], options.skip_empty)
+        numbers, columns = chunk_texts(rows, begin, chunk, [name], options.skip_empty)
         skipped += len(chunk) - len(numbers)
-        for number, ids in zip(numbers, tokenizer.encode_ids(found[0]), strict=True):
-            if doubled(ids, tokenizer):
-                ids, twice = ids[1:], twice + 1
+        for number, ids in zip(numbers, tokenizer.encode_ids(columns[0]), strict=True):
+            if has_double_bos(ids, tokenizer):
+                ids, double_bos = ids[1:], double_bos + 1
             if end is not None and (not ids or ids[-1] != end):
                 ids = [*ids, end]
-            endless += tokenizer.eos_token_id not in ids[-1:]
+            without_eos += tokenizer.eos_token_id not in ids[-1:]
             cut += truncated and len(ids) > length
             builder.add(number, input_ids=ids[:length] if truncated else ids)
-    notes = skipped_note(skipped, len(rows)) + cut_note(cut, len(rows), length) + used.notes
-    notes += framed(tokenizer, twice, endless, len(rows))
-    features = in_windows(builder.done(rows, notes=notes, **used.told), length, across=options.packing == "blocks")
+    notes = skipped_note(skipped, len(rows)) + cut_note(cut, len(rows), length) + use.notes
+    notes += boundary_notes(tokenizer, double_bos, without_eos, len(rows))
+    features = split_windows(
+        builder.build(rows, notes=notes, **use.feature_fields), length, across=options.packing == "blocks"
+    )
     features.ragged["labels"] = features.ragged["input_ids"]
     return features
 
 
-def of_parts(rows: Rows, tokenizer: Tokenizer, options: Options, names: Sequence[str]) -> Features:
-    """Of conversations (one name) or of prompts and completions (two)."""
+def prepare_completions(rows: Rows, tokenizer: Tokenizer, options: CausalLMOptions, names: Sequence[str]) -> Features:
+    """Build features of chats (one column name) or of prompts and completions (two names)."""
     named = options.messages_column if len(names) == 1 else options.prompt_column and options.completion_column
     tools = ["tools"] if "tools" in rows.columns else []
-    used = taken(rows, [*names, *tools], options, SYSTEM if len(names) == 1 else COMPANIONS, named=named is not None)
-    length = options.limit(tokenizer, DECODER)
+    use = column_use(
+        rows, [*names, *tools], options, SYSTEM if len(names) == 1 else COMPANIONS, named=named is not None
+    )
+    length = options.limit(tokenizer, DECODER_LIMIT)
     documents = options.packing == "documents"
     truncated = documents and options.overlong != "windows"
-    builder, cut, empty, endless = Builder({"input_ids": "int32", "labels": "int32"}), 0, 0, 0
-    begins, twice = tokenizer.bos_token if adds_begin(tokenizer) else None, 0
+    builder, cut, empty = FeatureBuilder({"input_ids": "int32", "labels": "int32"}), 0, 0
+    bos, double_bos, without_eos = tokenizer.bos_token if adds_bos(tokenizer) else None, 0, 0
     for begin, chunk in rows.chunks(500):
         numbers = range(begin, begin + len(chunk))
-        written = [of_row(rows, number, row, tokenizer, options, names) for number, row in enumerate(chunk, begin)]
-        twice += sum(one.special and begins is not None and one.text.startswith(begins) for one in written)
-        for number, (ids, labels) in zip(numbers, tokenized(written, tokenizer, rows, numbers), strict=True):
+        texts = [row_text(rows, number, row, tokenizer, options, names) for number, row in enumerate(chunk, begin)]
+        double_bos += sum(text.special and bos is not None and text.text.startswith(bos) for text in texts)
+        for number, (ids, labels) in zip(numbers, tokenize_labeled(texts, tokenizer, rows, numbers), strict=True):
             cut += truncated and len(ids) > length
-            endless += tokenizer.eos_token_id not in labels
-            kept = (ids[:length], labels[:length]) if truncated else (ids, labels)
-            if all(label == IGNORED for label in kept[1][1:]):
+            without_eos += tokenizer.eos_token_id not in labels
+            if truncated:
+                ids, labels = ids[:length], labels[:length]
+            if all(label == IGNORED for label in labels[1:]):
                 empty += 1
                 continue
-            builder.add(number, input_ids=kept[0], labels=kept[1])
-    notes = cut_note(cut, len(rows), length, "examples") + told(
+            builder.add(number, input_ids=ids, labels=labels)
+    notes = cut_note(cut, len(rows), length, "examples") + count_note(
         empty, len(rows), f"examples have nothing to learn within {length} tokens and were left out."
     )
-    features = in_windows(
-        builder.done(rows, notes=notes + used.notes + framed(tokenizer, twice, endless, len(rows)), **used.told),
-        length,
-        across=not documents,
-    )
-    return taught(features) if documents and not truncated else features
+    notes += use.notes + boundary_notes(tokenizer, double_bos, without_eos, len(rows))
+    features = split_windows(builder.build(rows, notes=notes, **use.feature_fields), length, across=not documents)
+    return drop_unlabeled(features) if documents and not truncated else features
 
 
-def adds_begin(tokenizer: Tokenizer) -> bool:
-    """Whether the tokenizer puts a begin-of-text token before texts."""
+def adds_bos(tokenizer: Tokenizer) -> bool:
+    """Return whether the tokenizer adds a begin-of-text token."""
     return tokenizer.bos_token_id is not None and tokenizer.encode("a")[:1] == [tokenizer.bos_token_id]
 
 
-def framed(tokenizer: Tokenizer, twice: int, endless: int, total: int) -> list[str]:
-    """Notes on texts that bring a begin-of-text token, and on those that learn no end."""
+def boundary_notes(tokenizer: Tokenizer, double_bos: int, without_eos: int, total: int) -> list[str]:
+    """Return notes on texts with their own begin-of-text token, and on texts that learn no end-of-text token."""
     end = f" ({tokenizer.eos_token})" if tokenizer.eos_token is not None else ""
     return [
-        *told(twice, total, f"texts begin with {tokenizer.bos_token} themselves; the tokenizer's was left out."),
-        *told(endless, total, f"examples learn no end-of-text token{end}: the model is not taught where to stop."),
+        *count_note(
+            double_bos, total, f"texts already begin with {tokenizer.bos_token}; the tokenizer's own was left out."
+        ),
+        *count_note(
+            without_eos, total, f"examples learn no end-of-text token{end}: the model does not learn where to stop."
+        ),
     ]
 
 
-def taught(features: Features) -> Features:
-    """Without the windows that have nothing to learn."""
+def drop_unlabeled(features: Features) -> Features:
+    """Return the windows that have a token to learn."""
     labels: Ragged = features.ragged["labels"]
     return features.subset(i for i in range(len(features)) if (labels[i][1:] != IGNORED).any())
 
 
-def of_row(
-    rows: Rows, number: int, row: Row, tokenizer: Tokenizer, options: Options, names: Sequence[str]
-) -> Written:  # fmt: skip
-    """What a row's example reads and learns. Raises InvalidInput with the row."""
+def row_text(
+    rows: Rows, number: int, row: Row, tokenizer: Tokenizer, options: CausalLMOptions, names: Sequence[str]
+) -> LabeledText:  # fmt: skip
+    """Return the text of a row with the parts that are learned. Raises InvalidInput, naming the row."""
     everything, last = options.learn == "all", options.learn == "last"
     variables = {"chat_template": options.chat_template, **options.template_options}
     if row.get("tools"):
         variables["tools"] = row["tools"]
     if len(names) == 1:
-        chat = messages(rows, number, cell(rows, number, row, names[0]))
-        return conversation(rows, number, chat, tokenizer, everything=everything, last=last, **variables)
-    prompt, completion = (cell(rows, number, row, name) for name in names)
+        chat = messages(rows, number, require_cell(rows, number, row, names[0]))
+        return render_chat(rows, number, chat, tokenizer, everything=everything, last=last, **variables)
+    prompt, completion = (require_cell(rows, number, row, name) for name in names)
     if is_chat(prompt):
-        asked, told_ = (messages(rows, number, part) for part in (prompt, completion))
-        return conversation(
-            rows, number, [*asked, *told_], tokenizer, everything=everything, after=len(asked), last=last, **variables
-        )
-    prompt, completion = (text(rows, number, row, name) or "" for name in names)
-    whole = prompt + completion
-    return Written(whole, ((0 if everything else len(prompt), len(whole)),), ended=options.append_eos)
+        prompt, completion = (messages(rows, number, part) for part in (prompt, completion))
+        return render_chat(
+            rows, number, [*prompt, *completion], tokenizer, everything=everything, after=len(prompt), last=last,
+            **variables,
+        )  # fmt: skip
+    prompt, completion = (require_text(rows, number, row, name) or "" for name in names)
+    text = prompt + completion
+    return LabeledText(text, ((0 if everything else len(prompt), len(text)),), append_eos=options.append_eos)

@@ -1,7 +1,7 @@
-"""Padded batches of examples, under the names that users of the reference know.
+"""Data collators with the names of Transformers.
 
-Given to a Trainer, these stand for what they mean (which words are hidden, say), and nothing is padded. Called, they
-give padded tensors, for a loop of one's own.
+Called, a collator returns padded tensors, for a custom training loop. A Trainer reads only the settings of a collator,
+such as the masking probability, and packs its batches without padding.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from torch import Tensor
 
 from ...errors import InvalidInput, UnsupportedOption
 from ...heads.losses import IGNORED
-from ..objectives.packed_batch import Example
-from ..objectives.token import NextWords, Objective, Words
-from .masked_lm import SPECIAL, Masking, mask
-from .tokenized import renamed
+from .features import Example
+from .masked_lm import NO_WORD, Masking, mask_tokens
+from .tokenized import rename_labels
 
-RAGGED = (
+SEQUENCE_COLUMNS = (
     "input_ids",
     "attention_mask",
     "token_type_ids",
@@ -34,12 +33,12 @@ Batch = Sequence[Any] | Mapping[str, Sequence[Any]]  # examples, or columns of t
 
 
 class Collator:
-    """Pads examples to the longest of a batch.
+    """Pads examples to the longest example of a batch.
 
     Args:
-        tokenizer: whose padding token, padding side and type of padding are used.
-        padding: True or "longest". max_length: with padding="max_length". pad_to_multiple_of: of the length.
-        label_pad_token_id: of labels a token.
+        tokenizer: gives the padding token, the padding side and the token type of padding.
+        padding: True or "longest", or "max_length" with `max_length`. pad_to_multiple_of: rounds the length up.
+        label_pad_token_id: padding of token labels.
     """
 
     def __init__(
@@ -52,40 +51,36 @@ class Collator:
         self.pad_to_multiple_of, self.label_pad_token_id = pad_to_multiple_of, label_pad_token_id
 
     def __call__(self, features: Batch, return_tensors: str = "pt") -> dict[str, Any]:
-        """Tensors (examples, longest) of every column that all examples have, with their attention mask."""
+        """Return tensors (examples, longest) of the columns that all examples have, and an attention mask."""
         features = rows_of(features)
         if not features:
             raise InvalidInput("A batch needs an example.")
         shared = [name for name in features[0] if all(name in example for example in features)]
         batch: dict[str, Any] = {}
-        for name, own in renamed(shared).items():
+        for name, column in rename_labels(shared).items():
             values = [np.asarray(example[name]) for example in features]
             if values[0].dtype.kind not in "iufb":
                 continue
-            batch[own] = self._column(own, values)
+            batch[column] = self._column(column, values)
         if "input_ids" in batch and "attention_mask" not in batch:
             lengths = [len(example["input_ids"]) for example in features]
-            batch["attention_mask"] = self._padded([np.ones(n, dtype=np.int64) for n in lengths], 0)
+            batch["attention_mask"] = self._pad([np.ones(n, dtype=np.int64) for n in lengths], 0)
         return batch
 
-    def dressed(self, objective: Objective) -> Objective:
-        """The objective with what this collator means."""
-        return objective
-
     def _column(self, name: str, values: list[np.ndarray]) -> Tensor:
-        if values[0].ndim == 1 and (name in RAGGED or len({len(v) for v in values}) > 1 or name == "labels"):
-            fill = {"input_ids": self._pad, "decoder_input_ids": self._pad, "labels": self.label_pad_token_id}
+        if values[0].ndim == 1 and (name in SEQUENCE_COLUMNS or len({len(v) for v in values}) > 1 or name == "labels"):
+            fill = {"input_ids": self._pad_id, "decoder_input_ids": self._pad_id, "labels": self.label_pad_token_id}
             fill |= {"token_type_ids": getattr(self.tokenizer, "pad_token_type_id", 0), "special_tokens_mask": 1}
-            return self._padded(values, fill.get(name, 0))
+            return self._pad(values, fill.get(name, 0))
         stacked = torch.from_numpy(np.stack(values))
         return stacked if stacked.is_floating_point() else stacked.long()
 
     @property
-    def _pad(self) -> int:
-        found = getattr(self.tokenizer, "pad_token_id", None)
-        return 0 if found is None else int(found)
+    def _pad_id(self) -> int:
+        pad = getattr(self.tokenizer, "pad_token_id", None)
+        return 0 if pad is None else int(pad)
 
-    def _padded(self, values: list[np.ndarray], fill: int) -> Tensor:
+    def _pad(self, values: list[np.ndarray], fill: int) -> Tensor:
         longest = max(len(v) for v in values)
         if self.padding == "max_length" and self.max_length is not None:
             longest = max(longest, self.max_length)
@@ -95,13 +90,12 @@ class Collator:
         out = np.full((len(values), longest), fill, dtype=np.float32 if floats else np.int64)
         left = getattr(self.tokenizer, "padding_side", "right") == "left"
         for row, value in zip(out, values, strict=True):
-            place = slice(longest - len(value), longest) if left else slice(0, len(value))
-            row[place] = value
+            row[slice(longest - len(value), longest) if left else slice(0, len(value))] = value
         return torch.from_numpy(out)
 
 
 def rows_of(features: Batch) -> Sequence[Any]:
-    """Examples, also of a mapping of columns (`dataset[:8]`). Raises InvalidInput for columns of unlike lengths."""
+    """Return examples, also from a mapping of columns (`dataset[:8]`). Raises InvalidInput for unequal columns."""
     if not isinstance(features, Mapping):
         return features
     lengths = {name: len(values) for name, values in features.items()}
@@ -111,15 +105,15 @@ def rows_of(features: Batch) -> Sequence[Any]:
 
 
 class DataCollatorWithPadding(Collator):
-    """Pads what the tokenizer gave."""
+    """Pads the columns that a tokenizer returns."""
 
 
 class DataCollatorForTokenClassification(Collator):
-    """Pads labels a token too, with -100."""
+    """Pads token labels too, with -100."""
 
 
 class DataCollatorForSeq2Seq(Collator):
-    """Pads sources and targets; a model, where given, makes the decoder's inputs by itself."""
+    """Pads sources and targets. `model` is ignored: models here build the decoder inputs from the labels."""
 
     def __init__(self, tokenizer: Any = None, model: Any = None, **options: Any) -> None:
         super().__init__(tokenizer, **options)
@@ -127,29 +121,29 @@ class DataCollatorForSeq2Seq(Collator):
 
 
 class DefaultDataCollator(Collator):
-    """Stacks examples of one length."""
+    """Stacks examples of equal length."""
 
     def __init__(self, return_tensors: str = "pt") -> None:
         super().__init__(None, return_tensors=return_tensors)
 
 
 def default_data_collator(features: Sequence[Example], return_tensors: str = "pt") -> dict[str, Any]:
-    """Stacks examples of one length."""
+    """Stack examples of equal length."""
     return DefaultDataCollator(return_tensors)(features)
 
 
 class DataCollatorForLanguageModeling(Collator):
-    """Hides words of a text, which are learned (Devlin et al., 2018), or makes every word of it the one to learn.
+    """Labels for masked (Devlin et al., 2018) or causal language modelling.
 
     Args:
-        tokenizer: whose mask token and special tokens are used. mlm: whether words are hidden.
-        mlm_probability: of a token to be chosen. mask_replace_prob, random_replace_prob: share of the chosen that are
-            hidden, and that a random token replaces. whole_word_mask: a word's tokens are chosen together; examples
-            need `word_ids`, or a tokenizer whose pieces inside a word begin with ##.
-        seed: of what is hidden when this is called; a Trainer draws from its own seed, epoch and example.
+        tokenizer: gives the mask token and the special tokens. mlm: masked language modelling; False for causal.
+        mlm_probability: probability of selecting a token. mask_replace_prob, random_replace_prob: share of selected
+            tokens replaced by the mask token and by a random token. whole_word_mask: select the tokens of a word
+            together; examples need `word_ids`, or a tokenizer whose pieces inside a word begin with ##.
+        seed: of the masking in direct calls; a Trainer masks by its own seed, the epoch and the example.
 
     Raises:
-        InvalidInput: the tokenizer has no mask token, or shares that cannot be.
+        InvalidInput: the tokenizer has no mask token, or the probabilities are invalid.
     """
 
     def __init__(
@@ -169,90 +163,58 @@ class DataCollatorForLanguageModeling(Collator):
         )  # fmt: skip
 
     def __call__(self, features: Batch, return_tensors: str = "pt") -> dict[str, Any]:
-        """Padded tensors of examples, or of lists of ids, with `labels`."""
+        """Return padded tensors with `labels`, of examples or of lists of ids."""
         features = rows_of(features)
         self.calls += 1
         examples = [e if isinstance(e, Mapping) else {"input_ids": e} for e in features]
-        made = [self.ready(example, (self.seed, self.calls, n)) for n, example in enumerate(examples)]
-        return super().__call__(made, return_tensors)
+        labeled = [self.add_labels(example, (self.seed, self.calls, n)) for n, example in enumerate(examples)]
+        return super().__call__(labeled, return_tensors)
 
-    def dressed(self, objective: Objective) -> Objective:
-        """Raises UnsupportedOption for a model that learns something else than words."""
-        kind = Words if self.mlm else NextWords
-        if type(objective) is not kind:
-            raise UnsupportedOption(
-                f"DataCollatorForLanguageModeling(mlm={self.mlm}) is for models of "
-                f"AutoModelFor{'MaskedLM' if self.mlm else 'CausalLM'}, not for {type(objective.model).__name__}."
-            )
-        if self.mlm:
-            return HiddenWords(objective.model, objective.smoothing, self)
-        return EveryNextWord(objective.model, objective.smoothing)
-
-    def ready(self, example: Example, seed: tuple[int, ...]) -> dict[str, Any]:
-        """An example with its labels, as `seed` hides it."""
-        kept = {k: v for k, v in example.items() if k not in ("labels", "word_ids", "special_tokens_mask")}
+    def add_labels(self, example: Example, seed: tuple[int, ...]) -> dict[str, Any]:
+        """Return an example with labels; with `mlm`, `seed` determines the masked tokens."""
+        columns = {k: v for k, v in example.items() if k not in ("labels", "word_ids", "special_tokens_mask")}
         if self.masking is None:
             ids, real = np.asarray(example["input_ids"]), np.asarray(example.get("attention_mask", 1))
-            return {**kept, "labels": np.where(real != 0, ids, IGNORED)}
-        ids, labels = mask({**example, "word_ids": self._words(example)}, seed, self.masking)
-        return {**kept, "input_ids": ids, "labels": labels}
+            return {**columns, "labels": np.where(real != 0, ids, IGNORED)}
+        ids, labels = mask_tokens({**example, "word_ids": self._word_ids(example)}, seed, self.masking)
+        return {**columns, "input_ids": ids, "labels": labels}
 
-    def _words(self, example: Example) -> np.ndarray:
-        """(tokens,): the number of each token's word, -1 where none may be hidden."""
+    def _word_ids(self, example: Example) -> np.ndarray:
+        """Return the word number of each token (tokens,), -1 for tokens that must not be masked."""
         if "word_ids" in example:
-            return np.asarray([SPECIAL if word is None else word for word in example["word_ids"]])
+            return np.asarray([NO_WORD if word is None else word for word in example["word_ids"]])
         ids = np.asarray(example["input_ids"])
-        framing = np.asarray(example.get("special_tokens_mask", np.isin(ids, self.special))) != 0
+        special = np.asarray(example.get("special_tokens_mask", np.isin(ids, self.special))) != 0
         begins = np.ones(len(ids), dtype=bool)
         if self.masking is not None and self.masking.whole_words:
             begins = np.array([not t.startswith("##") for t in self.tokenizer.convert_ids_to_tokens(ids.tolist())])
-        framing |= np.asarray(example.get("attention_mask", np.ones(len(ids)))) == 0
-        return np.where(framing, SPECIAL, np.cumsum(begins))
-
-
-class HiddenWords(Words):
-    """Words that a collator hides anew each time that an example is read."""
-
-    columns = ("input_ids",)
-
-    def __init__(self, model: Any, smoothing: float, collator: DataCollatorForLanguageModeling) -> None:
-        super().__init__(model, smoothing)
-        self.collator = collator
-
-    def ready(self, example: Example, seed: tuple[int, int, int]) -> Example:
-        return self.collator.ready(example, seed)
-
-
-class EveryNextWord(NextWords):
-    """The word after each word, whatever labels examples have."""
-
-    def ready(self, example: Example, seed: tuple[int, int, int]) -> Example:
-        return {name: value for name, value in example.items() if name != "labels"}
+        special |= np.asarray(example.get("attention_mask", np.ones(len(ids)))) == 0
+        return np.where(special, NO_WORD, np.cumsum(begins))
 
 
 class DataCollatorForMultipleChoice(Collator):
-    """Pads examples whose columns have a run for each choice: tensors (examples, choices, longest)."""
+    """Pads examples with one sequence for each choice, to tensors (examples, choices, longest)."""
 
     def __call__(self, features: Batch, return_tensors: str = "pt") -> dict[str, Any]:
-        """Raises InvalidInput for examples with unlike numbers of choices."""
+        """Return padded tensors. Raises InvalidInput for examples with unequal numbers of choices."""
         features = rows_of(features)
         counts = {len(example["input_ids"]) for example in features}
         if len(counts) > 1:
-            raise InvalidInput(f"Examples of a batch must have as many choices each; these have {sorted(counts)}.")
+            raise InvalidInput(f"Examples of a batch must have equal numbers of choices; these have {sorted(counts)}.")
         count = counts.pop() if counts else 0
-        whole = {n for n in (features[0] if features else ()) if n in ("label", "labels", "label_ids")}
+        label_columns = {n for n in (features[0] if features else ()) if n in ("label", "labels", "label_ids")}
         flat = [
-            {name: value[choice] for name, value in example.items() if name not in whole}
+            {name: value[choice] for name, value in example.items() if name not in label_columns}
             for example in features
             for choice in range(count)
         ]
         batch = {name: value.view(len(features), count, -1) for name, value in super().__call__(flat).items()}
-        for name in whole:
+        for name in label_columns:
             batch["labels"] = torch.tensor([int(example[name]) for example in features])
         return batch
 
 
-def padded(tokenizer: Any, model: Any) -> Collator:
-    """What pads for a model whose batches must be padded."""
+def padding_collator(tokenizer: Any, model: Any) -> Collator:
+    """Return the collator for a model whose batches must be padded."""
     kind = getattr(model, "head_type", None)
     return DataCollatorForMultipleChoice(tokenizer) if kind is not None and kind.choices else Collator(tokenizer)

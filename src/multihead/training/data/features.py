@@ -1,4 +1,4 @@
-"""Tokenized examples without padding: a flat array a column, and where each example lies in it."""
+"""Tokenized examples without padding: one flat array a column, with the offset and length of each example."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 from ...errors import InvalidInput
 from .source import Rows
 
+Example = Mapping[str, Any]  # features of one example: numpy arrays of ids and labels, numbers
 Ints = NDArray[np.integer[Any]]
-CODES = {"int8": "b", "int32": "i", "int64": "q"}
-SPECIAL = ("token_type_ids", "word_ids")  # columns that end in _ids and hold no tokens
+ARRAY_CODES = {"int8": "b", "int32": "i", "int64": "q"}
+NOT_TOKENS = ("token_type_ids", "word_ids")  # columns that end in _ids and hold no token ids
 
 
 @dataclass(frozen=True)
 class Ragged:
-    """A column of runs of numbers.
+    """A column of sequences of unequal lengths.
 
     Args:
-        flat: (numbers,), all runs. begins, lengths: (examples,), int64, of each run in `flat`.
+        flat: (numbers,), all sequences. begins, lengths: (examples,), int64, offset and length of each in `flat`.
     """
 
     flat: Ints
@@ -33,7 +34,7 @@ class Ragged:
 
     @classmethod
     def of(cls, flat: Ints, offsets: NDArray[np.int64]) -> Ragged:
-        """Runs one after another; offsets (examples + 1,)."""
+        """Build from sequences stored one after another, with offsets (examples + 1,)."""
         return cls(flat, offsets[:-1], np.diff(offsets))
 
     def __getitem__(self, index: int) -> Ints:
@@ -44,35 +45,28 @@ class Ragged:
         return Ragged(self.flat, self.begins[indices], self.lengths[indices])
 
 
-class Features(Sequence[Mapping[str, Any]]):
-    """Examples as a model reads them: `features[7]` is a dict of arrays (tokens,) and of numbers, views of the store.
+class Features(Sequence[Example]):
+    """Tokenized examples: `features[7]` is a dict of arrays (tokens,) and of numbers, views of the flat arrays.
 
     Args:
-        ragged: column -> runs. numbers: column -> (examples, ...).
-        row: (examples,), the number of the row that each comes from; several examples may come from one.
+        ragged: column -> sequences. numbers: column -> (examples, ...).
+        row: (examples,), number of the source row; several examples may come from one row.
         rows: the source, for messages. counted: ragged columns whose tokens are counted in `lengths`.
-        extras: column -> (examples, ...), of what evaluation needs and no model reads.
-        facts: what a model must know of the data: `labels` (names), `problem_type`, ...
-        notes: sentences on what was cut or left out. dropped: columns that were not taken over. read: those that were.
+        extras: column -> (examples, ...), read by evaluation but not by the model.
+        metadata: facts about the data: `labels` (names), `problem_type`, ...
+        notes: sentences on texts that were cut or left out. dropped: ignored columns. read: columns that were read.
     """
 
     def __init__(
         self, ragged: Mapping[str, Ragged], numbers: Mapping[str, NDArray[Any]] | None = None, *,
         row: NDArray[np.int64], rows: Rows | None = None, counted: Sequence[str] = ("input_ids",),
-        extras: Mapping[str, NDArray[Any]] | None = None, facts: Mapping[str, Any] | None = None,
+        extras: Mapping[str, NDArray[Any]] | None = None, metadata: Mapping[str, Any] | None = None,
         notes: Sequence[str] = (), dropped: Sequence[str] = (), read: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.ragged, self.numbers, self.extras = dict(ragged), dict(numbers or {}), dict(extras or {})
         self.row, self.rows, self.counted = row, rows, tuple(counted)
-        self.facts, self.notes, self.dropped = dict(facts or {}), list(notes), tuple(dropped)
+        self.metadata, self.notes, self.dropped = dict(metadata or {}), list(notes), tuple(dropped)
         self.read = tuple(read)
-
-    @classmethod
-    def of(cls, examples: Any, accepts: Sequence[str] | None = None, *, source_target: bool = False) -> Features:
-        """Of examples that are tokenized already; see `tokenized.features_of`."""
-        from .tokenized import features_of
-
-        return examples if isinstance(examples, Features) else features_of(examples, accepts, source_target)
 
     def __len__(self) -> int:
         return len(self.row)
@@ -84,50 +78,50 @@ class Features(Sequence[Mapping[str, Any]]):
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return self.subset(range(*index.indices(len(self))))
-        place = range(len(self))[index]
-        found: dict[str, Any] = {name: column[place] for name, column in self.ragged.items()}
-        return found | {name: column[place] for name, column in self.numbers.items()}
+        number = range(len(self))[index]
+        example: dict[str, Any] = {name: column[number] for name, column in self.ragged.items()}
+        return example | {name: column[number] for name, column in self.numbers.items()}
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What an example has."""
+        """Columns of an example."""
         return (*self.ragged, *self.numbers)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """(examples,): tokens of each, source and target together."""
+        """Number of tokens of each example (examples,), source and target together."""
         return np.sum([self.ragged[name].lengths for name in self.counted], axis=0, dtype=np.int64)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays."""
+        """Size of the arrays in bytes."""
         runs = [array for c in self.ragged.values() for array in (c.flat, c.begins, c.lengths)]
         arrays = {id(a): a for a in [*runs, *self.numbers.values(), *self.extras.values(), self.row]}
         return sum(a.nbytes for a in arrays.values())
 
     def subset(self, indices: Iterable[int]) -> Features:
-        """Some of the examples, in this order; the store is shared."""
+        """Return some of the examples, in this order; the flat arrays are shared."""
         chosen = np.asarray(indices if isinstance(indices, np.ndarray) else list(indices), np.int64)
         return Features(
             {name: column.subset(chosen) for name, column in self.ragged.items()},
             {name: column[chosen] for name, column in self.numbers.items()},
             row=self.row[chosen], rows=self.rows, counted=self.counted,
             extras={name: column[chosen] for name, column in self.extras.items()},
-            facts=self.facts, notes=self.notes, dropped=self.dropped, read=self.read,
+            metadata=self.metadata, notes=self.notes, dropped=self.dropped, read=self.read,
         )  # fmt: skip
 
-    def where(self, index: int) -> str:
-        """Where the row of an example stands, for messages."""
+    def location(self, index: int) -> str:
+        """Return the location of an example's row in its source, for messages."""
         number = int(self.row[index])
-        return self.rows.where(number) if self.rows is not None else f"row {number}"
+        return self.rows.location(number) if self.rows is not None else f"row {number}"
 
     def check_vocabulary(self, size: int, columns: Sequence[str] | None = None) -> None:
-        """Raises InvalidInput where a token is none of a model's vocabulary.
+        """Raise InvalidInput, naming the row, for a token id outside the vocabulary.
 
         Args:
-            size: of the vocabulary. columns: of token ids; those that end in `_ids`, when left out.
+            size: of the vocabulary. columns: columns of token ids; all that end in `_ids` when None.
         """
-        for name in columns or [n for n in self.ragged if n.endswith("_ids") and not n.endswith(SPECIAL)]:
+        for name in columns or [n for n in self.ragged if n.endswith("_ids") and not n.endswith(NOT_TOKENS)]:
             column = self.ragged[name]
             if not column.flat.size or (int(column.flat.max()) < size and int(column.flat.min()) >= 0):
                 continue
@@ -135,9 +129,9 @@ class Features(Sequence[Mapping[str, Any]]):
                 run = column[index]
                 wrong = run[(run >= size) | (run < 0)]
                 if wrong.size:
-                    where = self.where(index)
+                    location = self.location(index)
                     raise InvalidInput(
-                        f"Vocabulary mismatch: {where} has the token {int(wrong[0])} in {name}, and the model's "
+                        f"Vocabulary mismatch: {location} has the token {int(wrong[0])} in {name}, and the model's "
                         f"vocabulary has {size} tokens (0 to {size - 1}). Tokenize with the model's own tokenizer, or "
                         "begin with a model that has these tokens."
                     )
@@ -148,8 +142,8 @@ class Features(Sequence[Mapping[str, Any]]):
 
 
 @dataclass
-class Builder:
-    """Examples as they are made, chunk by chunk.
+class FeatureBuilder:
+    """Collector of examples that are made chunk by chunk.
 
     Args:
         ragged: column -> "int8", "int32" or "int64". numbers, extras: column -> dtype.
@@ -160,7 +154,7 @@ class Builder:
     extras: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.flat: dict[str, Any] = {name: array(CODES[kind]) for name, kind in self.ragged.items()}
+        self.flat: dict[str, Any] = {name: array(ARRAY_CODES[kind]) for name, kind in self.ragged.items()}
         self.offsets: dict[str, Any] = {name: array("q", [0]) for name in self.ragged}
         self.values: dict[str, list[Any]] = {name: [] for name in (*self.numbers, *self.extras)}
         self.row: Any = array("q")
@@ -169,7 +163,7 @@ class Builder:
         return len(self.row)
 
     def add(self, row: int, **columns: Any) -> None:
-        """An example; every column must be given."""
+        """Add an example with a value for every column."""
         for name, flat in self.flat.items():
             flat.extend(columns[name])
             self.offsets[name].append(len(flat))
@@ -177,39 +171,44 @@ class Builder:
             values.append(columns[name])
         self.row.append(row)
 
-    def done(self, rows: Rows | None, **more: Any) -> Features:
-        """The examples; a column of token types that are all 0 is left out. `more` as of `Features`.
+    def build(self, rows: Rows | None, **fields: Any) -> Features:
+        """Return the examples, without a column of token types that are all 0.
+
+        Args:
+            fields: further arguments of `Features`.
 
         Raises:
             InvalidInput: no example was added.
         """
         if not self.row:
-            reasons = " ".join(more.get("notes", ()))
+            reasons = " ".join(fields.get("notes", ()))
             raise InvalidInput(
                 f"Nothing is left to learn from in {rows.name if rows else 'the data'}. {reasons}".rstrip()
             )
-        kept: dict[bytes, NDArray[np.int64]] = {}
+        stored: list[NDArray[np.int64]] = []  # columns of equal lengths share one array of offsets
         ragged = {}
         for name, kind in self.ragged.items():
             flat = np.frombuffer(self.flat[name], kind)
             if name == "token_type_ids" and not flat.any():
                 continue
             offsets = np.frombuffer(self.offsets[name], np.int64)
-            same = next((o for o in kept.values() if np.array_equal(o, offsets)), offsets)
-            kept[name.encode()] = same
-            ragged[name] = Ragged.of(flat, same)
+            offsets = next((o for o in stored if np.array_equal(o, offsets)), offsets)
+            stored.append(offsets)
+            ragged[name] = Ragged.of(flat, offsets)
         numbers, extras = (
             {name: np.array(self.values[name], kind) for name, kind in kinds.items()}
             for kinds in (self.numbers, self.extras)
         )
-        return Features(ragged, numbers, row=np.frombuffer(self.row, np.int64), rows=rows, extras=extras, **more)
+        return Features(ragged, numbers, row=np.frombuffer(self.row, np.int64), rows=rows, extras=extras, **fields)
 
 
-def in_windows(features: Features, size: int, *, across: bool) -> Features:
-    """The same tokens in runs of at most `size`, of columns whose runs are alike; the store is shared.
+def split_windows(features: Features, size: int, *, across: bool) -> Features:
+    """Split examples into windows of at most `size` tokens; the flat arrays are shared.
+
+    All ragged columns must have equal lengths.
 
     Args:
-        across: a run may hold several texts, one after another; else each text is cut by itself.
+        across: a window may hold several texts, one after another; otherwise each text is split by itself.
     """
     first = next(iter(features.ragged.values()))
     total = int(first.lengths.sum())
@@ -223,6 +222,6 @@ def in_windows(features: Features, size: int, *, across: bool) -> Features:
     cuts = np.append(edges, total)
     ragged = {name: Ragged.of(column.flat, cuts) for name, column in features.ragged.items()}
     return Features(
-        ragged, row=features.row[origin], rows=features.rows, counted=features.counted, facts=features.facts,
+        ragged, row=features.row[origin], rows=features.rows, counted=features.counted, metadata=features.metadata,
         notes=features.notes, dropped=features.dropped, read=features.read,
     )  # fmt: skip

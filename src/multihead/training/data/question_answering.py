@@ -1,6 +1,7 @@
-"""question-answering: contexts in windows, with the tokens where an answer begins and ends (arXiv:1806.03822).
+"""Reader of question-answering: contexts in windows, with the start and end token of an answer (arXiv:1806.03822).
 
-Answers come in SQuAD's forms, as a text that the context holds once, or as SubjQA's spans (arXiv:2004.14283).
+Answers have the forms of SQuAD, or are a text that occurs once in the context, or spans as in SubjQA
+(arXiv:2004.14283).
 """
 
 from __future__ import annotations
@@ -14,9 +15,21 @@ from typing import Any
 from ...errors import InvalidInput
 from ...pipelines.question_answering import STRIDE, WINDOW
 from ...tokenizers.tokenizer import Tokenizer
-from .features import Builder, Features
-from .reading import Reading, cell, column, encoded, is_missing, limits, maybe, short, taken, told, typed
-from .reading import text as text_in
+from .columns import (
+    ReaderOptions,
+    column_use,
+    count_note,
+    encode_rows,
+    find_column,
+    is_missing,
+    require_cell,
+    require_column,
+    require_text,
+    shorten,
+    token_type_column,
+    truncation,
+)
+from .features import FeatureBuilder, Features
 from .source import CHUNK, Row, Rows
 
 QUESTION = ("question", "query")
@@ -25,18 +38,18 @@ ANSWERS = ("answers", "answer", "human_ans_spans", "answer_text")
 STARTS = ("answer_start", "start", "human_ans_indices")
 ID = ("id", "qas_id", "question_id", "q_review_id")
 SUBJQA = "human_ans_indices"
-NONE = "ANSWERNOTFOUND"  # what SubjQA says, at the end of every review too
+NO_ANSWER = "ANSWERNOTFOUND"  # SubjQA's mark of no answer, also at the end of every review
 Span = tuple[int, str]  # first character in the context, text
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Reading):
-    """Of question-answering; max_length is that of a window, 384 where nothing is said.
+class QuestionAnsweringOptions(ReaderOptions):
+    """Options of question-answering; max_length is the length of a window, 384 by default.
 
     Args:
-        question_column, context_column, answers_column, start_column, id_column: guessed when left out; a start column
-            only where the answers' column does not say where they stand.
-        stride: tokens of the context that windows share; 128, or half of a smaller window, when left out.
+        question_column, context_column, answers_column, start_column, id_column: detected by name when None; a start
+            column is needed only if the column of answers has no positions.
+        stride: overlap of the windows of a context in tokens; default 128, or half of a smaller window.
     """
 
     question_column: str | None = None
@@ -49,7 +62,7 @@ class Options(Reading):
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a context; no answers where the context holds none."""
+    """A question about a context; `answers` is empty if the context has no answer."""
 
     id: str
     question: str
@@ -59,7 +72,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Questions:
-    """The questions of rows, each read when it is asked for: `Questions.of(rows, options)[7]`."""
+    """Questions of a data set, read from rows at each access: `Questions.of(rows, options)[7]`."""
 
     rows: Rows
     question: str
@@ -69,17 +82,17 @@ class Questions:
     id: str | None
 
     @classmethod
-    def of(cls, source: Any, options: Options, *, answers: bool = True) -> Questions:
-        """Raises InvalidInput for columns that are not there; `answers` says whether those of answers must be."""
+    def of(cls, source: Any, options: QuestionAnsweringOptions, *, require_labels: bool = True) -> Questions:
+        """Detect the columns. Raises InvalidInput for a missing column."""
         rows = Rows.of(source)
-        question = column(rows, options.question_column, QUESTION, "question_column")
-        context = column(rows, options.context_column, CONTEXT, "context_column")
-        find = column if answers else maybe
+        question = require_column(rows, options.question_column, QUESTION, "question_column")
+        context = require_column(rows, options.context_column, CONTEXT, "context_column")
+        find = require_column if require_labels else find_column
         return cls(
             rows, question, context,
             find(rows, options.answers_column, ANSWERS, "answers_column"),
-            maybe(rows, options.start_column, STARTS, "start_column"),
-            maybe(rows, options.id_column, ID, "id_column"),
+            find_column(rows, options.start_column, STARTS, "start_column"),
+            find_column(rows, options.id_column, ID, "id_column"),
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -89,52 +102,56 @@ class Questions:
         return self.read(number, self.rows[number])
 
     def read(self, number: int, row: Row) -> Question:
-        """The question of a row. Raises InvalidInput for an answer that does not stand in its context."""
-        question = text_in(self.rows, number, row, self.question) or ""
-        context = text_in(self.rows, number, row, self.context) or ""
-        plain = context.removesuffix(NONE).rstrip() if self.start == SUBJQA else context
+        """Read the question of a row. Raises InvalidInput for an answer that is not in its context."""
+        question = require_text(self.rows, number, row, self.question) or ""
+        context = require_text(self.rows, number, row, self.context) or ""
+        plain = context.removesuffix(NO_ANSWER).rstrip() if self.start == SUBJQA else context
         spans = self.spans(number, row)
-        found = tuple(self.placed(number, plain, begin, end, words) for begin, end, words in spans)
+        answers = tuple(self.locate(number, plain, begin, end, words) for begin, end, words in spans)
         name = str(row[self.id]) if self.id is not None and row.get(self.id) is not None else str(number)
-        return Question(name, question, plain, found)
+        return Question(name, question, plain, answers)
 
     def spans(self, number: int, row: Row) -> list[tuple[int | None, int | None, str]]:
-        """(begin, end, text) of each answer, None where the row does not say. Raises InvalidInput."""
+        """Return (begin, end, text) of each answer, None for unknown characters. Raises InvalidInput."""
         if self.answers is None or row.get("is_impossible") is True or is_missing(row.get(self.answers)):
             return []
-        value = self.literal(number, self.answers, cell(self.rows, number, row, self.answers))
+        value = self.literal(number, self.answers, require_cell(self.rows, number, row, self.answers))
         starts = row.get(self.start) if self.start is not None else None
         starts = self.literal(number, self.start or "", starts)
         if isinstance(value, Mapping):
             value, starts = value.get("text", ()), value.get("answer_start", value.get("start"))
         texts = [value] if isinstance(value, (str, Mapping)) else list(value)
         if starts is None or (isinstance(starts, Sequence) and not starts):
-            places: list[Any] = [None] * len(texts)
+            begins: list[Any] = [None] * len(texts)
         elif isinstance(starts, int) or (isinstance(starts, tuple) and all(isinstance(s, int) for s in starts)):
-            places = [starts] if len(texts) == 1 else list(starts) if isinstance(starts, tuple) else [starts]
+            begins = [starts] if len(texts) == 1 else list(starts) if isinstance(starts, tuple) else [starts]
         else:
-            places = list(starts)
-        if len(places) != len(texts):
-            raise InvalidInput(f"{self.rows.at(number)} has {len(texts)} answers and {len(places)} places of answers.")
-        found = [self.span(number, *pair) for pair in zip(texts, places, strict=True)]
-        if self.start == SUBJQA:  # a span may run into the mark at the review's end
-            found = [(begin, end, words.removesuffix(NONE).rstrip()) for begin, end, words in found]
-        return [span for span in found if span[2]]
+            begins = list(starts)
+        if len(begins) != len(texts):
+            raise InvalidInput(
+                f"{self.rows.subject(number)} has {len(texts)} answers and {len(begins)} positions of answers."
+            )
+        spans = [self.span(number, *pair) for pair in zip(texts, begins, strict=True)]
+        if self.start == SUBJQA:  # a span may run into the mark at the end of the review
+            spans = [(begin, end, words.removesuffix(NO_ANSWER).rstrip()) for begin, end, words in spans]
+        return [span for span in spans if span[2]]
 
-    def span(self, number: int, words: Any, place: Any) -> tuple[int | None, int | None, str]:
+    def span(self, number: int, words: Any, position: Any) -> tuple[int | None, int | None, str]:
+        """Return (begin, end, text) of one answer. Raises InvalidInput for other types."""
         if isinstance(words, Mapping):
-            place = words.get("answer_start", words.get("start"))
+            position = words.get("answer_start", words.get("start"))
             words = words.get("text")
-        begin, end = place if isinstance(place, (tuple, list)) else (place, None)
+        begin, end = position if isinstance(position, (tuple, list)) else (position, None)
         whole = all(n is None or (isinstance(n, int) and not isinstance(n, bool)) for n in (begin, end))
         if not isinstance(words, str) or not whole:
             raise InvalidInput(
-                f"{self.rows.at(number)} has an answer that is no text and place: {short(words)}, {place!r}."
+                f"{self.rows.subject(number)} has an answer that is no text with a position: {shorten(words)}, "
+                f"{position!r}."
             )
         return begin, end, words
 
     def literal(self, number: int, name: str, value: Any) -> Any:
-        """A cell of CSV as the Python value that it writes; other cells as they are. Raises InvalidInput."""
+        """Return a CSV cell that spells a Python value as that value; other cells unchanged. Raises InvalidInput."""
         if name == self.start and isinstance(value, str) and value.strip().lstrip("-").isdigit():
             return int(value)
         if not isinstance(value, str) or not re.match(r"\s*[\[({].*[\])}]\s*$", value, re.DOTALL):
@@ -144,128 +161,144 @@ class Questions:
         try:
             return ast.literal_eval(value.strip())
         except (ValueError, SyntaxError) as error:
-            raise InvalidInput(f"{self.rows.at(number)} has {name} that cannot be read: {short(value)}.") from error
+            raise InvalidInput(
+                f"{self.rows.subject(number)} has {name} that cannot be read: {shorten(value)}."
+            ) from error
 
-    def placed(self, number: int, context: str, begin: int | None, end: int | None, words: str) -> Span:
-        """An answer where it stands. Raises InvalidInput where it does not, or where nothing says which one it is."""
-        where = self.rows.at(number)
+    def locate(self, number: int, context: str, begin: int | None, end: int | None, words: str) -> Span:
+        """Return the span of an answer in the context. Raises InvalidInput if it is missing or ambiguous."""
+        row = self.rows.subject(number)
         if begin is None:
             count = context.count(words)
             if count != 1:
-                problem = "is not in" if not count else f"stands {count} times in"
+                problem = "is not in" if not count else f"occurs {count} times in"
                 raise InvalidInput(
-                    f"{where}: the answer {short(words)} {problem} the context {short(context)}. Say where it begins: "
-                    "answer_start, in characters."
+                    f"{row}: the answer {shorten(words)} {problem} the context {shorten(context)}. Give its begin "
+                    "in characters: answer_start."
                 )
             return context.index(words), words
-        seen = context[begin : begin + len(words) if end is None else end] if begin >= 0 else ""
-        if seen == words or (end is not None and seen and copied(words, seen)):
-            return begin, seen
-        place = context.find(words)
-        hint = f"it stands at {place}" if place >= 0 else "the context does not hold it"
+        passage = context[begin : begin + len(words) if end is None else end] if begin >= 0 else ""
+        if passage == words or (end is not None and passage and is_loose_copy(words, passage)):
+            return begin, passage
+        index = context.find(words)
+        hint = f"it begins at {index}" if index >= 0 else "the context does not hold it"
         raise InvalidInput(
-            f"{where}: the answer {short(words)} is not in the context at character {begin}, where {short(seen)} "
-            f"stands; {hint}. The context begins {short(context)}."
+            f"{row}: the answer {shorten(words)} is not in the context at character {begin}, where the text is "
+            f"{shorten(passage)}; {hint}. The context begins {shorten(context)}."
         )
 
 
-def copied(words: str, seen: str) -> bool:
-    """Whether words are a passage's, but for white space, punctuation and what stood in brackets: SubjQA's copies."""
-    rest = iter(seen)
+def is_loose_copy(words: str, passage: str) -> bool:
+    """Return whether words equal a passage except for punctuation, white space and bracketed text, as in SubjQA."""
+    rest = iter(passage)
     return all(letter in rest for letter in words if letter.isalnum())
 
 
-def prepare(source: Any, tokenizer: Tokenizer, options: Options, *, answers: bool = True) -> Features:
-    """Features with `input_ids`, `start_positions` and `end_positions`: the first answer's first and last token.
+def prepare(
+    source: Any, tokenizer: Tokenizer, options: QuestionAnsweringOptions, *, require_labels: bool = True
+) -> Features:
+    """Build features with `input_ids`, `start_positions` and `end_positions` of the first answer.
 
-    A window without the whole answer has both at its [CLS] (at 0 where there is none). `extras` has `window`, the
-    number of an example among those of its row: `windows` gives the encoding again for evaluation.
+    A window without the whole answer has both positions at [CLS] (at 0 without a [CLS]). `extras` has `window`, the
+    number of the window in its row; evaluation encodes the windows again with `encode_windows`.
 
     Args:
-        answers: whether there must be a column of them; without one there are no positions.
+        require_labels: refuse data without a column of answers; otherwise such data has no positions.
 
     Raises:
-        InvalidInput: columns that are not there, an answer that is not where it shall be, with its row.
+        InvalidInput: a missing column, or an answer that is not at its position, with its row.
     """
-    questions = Questions.of(source, options, answers=answers)
+    questions = Questions.of(source, options, require_labels=require_labels)
     rows, side = questions.rows, context_side(tokenizer)
-    places = ("start_positions", "end_positions") if questions.answers is not None else ()
-    builder = Builder({"input_ids": "int32", **typed(tokenizer)}, dict.fromkeys(places, "int64"), {"window": "int32"})
+    positions = ("start_positions", "end_positions") if questions.answers is not None else ()
+    builder = FeatureBuilder(
+        {"input_ids": "int32", **token_type_column(tokenizer)}, dict.fromkeys(positions, "int64"), {"window": "int32"}
+    )
     without = 0
     for begin, chunk in rows.chunks(CHUNK // 4):
-        asked = [questions.read(number, row) for number, row in enumerate(chunk, begin)]
-        made = windows(asked, tokenizer, options, rows, range(begin, begin + len(chunk)))
-        for number, question, own in zip(range(begin, begin + len(chunk)), asked, made, strict=True):
+        numbers = range(begin, begin + len(chunk))
+        batch = [questions.read(number, row) for number, row in enumerate(chunk, begin)]
+        encodings = encode_windows(batch, tokenizer, options, rows, numbers)
+        for number, question, windows in zip(numbers, batch, encodings, strict=True):
             hit = False
-            for window, one in enumerate(own):
-                found = tokens_of(one, question.answers[0], side) if question.answers else None
-                hit |= found is not None
-                first, last = found or (null(one.ids, tokenizer),) * 2
-                builder.add(number, input_ids=one.ids, token_type_ids=one.type_ids, start_positions=first,
+            for window, encoding in enumerate(windows):
+                span = answer_tokens(encoding, question.answers[0], side) if question.answers else None
+                hit |= span is not None
+                first, last = span or (no_answer_token(encoding.ids, tokenizer),) * 2
+                builder.add(number, input_ids=encoding.ids, token_type_ids=encoding.type_ids, start_positions=first,
                             end_positions=last, window=window)  # fmt: skip
             without += bool(question.answers) and not hit
-    notes = told(without, len(rows), "answers fit into no window; these questions count as without an answer.")
+    notes = count_note(
+        without, len(rows), "answers fit into no window; their questions are trained as questions without an answer."
+    )
     q = questions
-    used = taken(rows, [q.question, q.context, q.answers, q.start, q.id], options)
-    return builder.done(rows, notes=notes + used.notes, **used.told)
+    use = column_use(rows, [q.question, q.context, q.answers, q.start, q.id], options)
+    return builder.build(rows, notes=notes + use.notes, **use.feature_fields)
 
 
-def windows(
-    questions: Sequence[Question], tokenizer: Tokenizer, options: Options, rows: Rows, numbers: Sequence[int]
+def encode_windows(
+    questions: Sequence[Question],
+    tokenizer: Tokenizer,
+    options: QuestionAnsweringOptions,
+    rows: Rows,
+    numbers: Sequence[int],
 ) -> list[list[Any]]:
-    """The encodings of each question's windows.
+    """Return the encodings of the windows of each question.
 
     Args:
-        numbers: of the questions' rows, for messages.
+        numbers: row numbers of the questions, for messages.
 
     Raises:
-        InvalidInput: a stride that leaves no new token, or a question that leaves no room for its context.
+        InvalidInput: the stride leaves no new token, or a question leaves no room for its context.
     """
     length, side = options.limit(tokenizer, WINDOW), context_side(tokenizer)
     if options.stride is not None and not 0 <= options.stride < length:
         raise InvalidInput(f"stride = {options.stride} must be smaller than max_length = {length}, and not negative.")
-    framed = tokenizer.num_special_tokens_to_add(True)
+    special = tokenizer.num_special_tokens_to_add(True)
     sizes = [len(ids) for ids in tokenizer.encode_ids([q.question for q in questions], special=False)]
     strides: dict[int, list[int]] = {}
-    for place, size in enumerate(sizes):
-        strides.setdefault(stride_of(options, length, length - framed - size, rows, numbers[place]), []).append(place)
-    found: list[list[Any]] = [[] for _ in questions]
-    for stride, places in strides.items():
-        pairs = [(questions[p].question, questions[p].context)[:: 1 if side else -1] for p in places]
-        settings = limits(tokenizer, length, "only_second" if side else "only_first", stride) | {"direction": "right"}
-        made = encoded(tokenizer, pairs, rows, [numbers[p] for p in places], settings)
-        for place, one in zip(places, made, strict=True):
-            found[place] = [one, *one.overflowing]
-    return found
+    for index, size in enumerate(sizes):
+        stride = stride_of(options, length, length - special - size, rows, numbers[index])
+        strides.setdefault(stride, []).append(index)
+    windows: list[list[Any]] = [[] for _ in questions]
+    for stride, indices in strides.items():
+        pairs = [(questions[i].question, questions[i].context)[:: 1 if side else -1] for i in indices]
+        settings = truncation(tokenizer, length, "only_second" if side else "only_first", stride) | {
+            "direction": "right"
+        }
+        encodings = encode_rows(tokenizer, pairs, rows, [numbers[i] for i in indices], settings)
+        for index, encoding in zip(indices, encodings, strict=True):
+            windows[index] = [encoding, *encoding.overflowing]
+    return windows
 
 
-def stride_of(options: Options, length: int, room: int, rows: Rows, number: int) -> int:
-    """Tokens that the windows of a question share, which leaves `room` for its context. Raises InvalidInput."""
+def stride_of(options: QuestionAnsweringOptions, length: int, room: int, rows: Rows, number: int) -> int:
+    """Return the overlap of the windows of a question with `room` tokens for its context. Raises InvalidInput."""
     if room < 2 or (options.stride is not None and options.stride >= room):
         stride = "" if options.stride is None else f" and stride = {options.stride}"
         raise InvalidInput(
-            f"{rows.at(number)} has a question that leaves {max(room, 0)} tokens for its context, with max_length = "
-            f"{length}{stride}. Shorten it, or say a larger max_length{' or a smaller stride' if stride else ''}."
+            f"{rows.subject(number)} has a question that leaves {max(room, 0)} tokens for its context, with max_length "
+            f"= {length}{stride}. Shorten it, or set a larger max_length{' or a smaller stride' if stride else ''}."
         )
     return min(length // 2, STRIDE, room // 2) if options.stride is None else options.stride
 
 
 def context_side(tokenizer: Tokenizer) -> int:
-    """Which text of the pair is the context: the second, or the first where a model reads from the right."""
+    """Return the index of the context in the text pair: 1, or 0 for a tokenizer that pads on the left."""
     return int(tokenizer.padding_side == "right")
 
 
-def null(ids: Sequence[int], tokenizer: Tokenizer) -> int:
-    """The token that stands for no answer."""
+def no_answer_token(ids: Sequence[int], tokenizer: Tokenizer) -> int:
+    """Return the position that stands for no answer: [CLS], or 0."""
     return ids.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in ids else 0
 
 
-def tokens_of(window: Any, answer: Span, side: int) -> tuple[int, int] | None:
-    """(first, last) token of an answer in a window that holds it whole, None in any other."""
+def answer_tokens(window: Any, answer: Span, side: int) -> tuple[int, int] | None:
+    """Return the (first, last) token of an answer; None for a window that does not hold the whole answer."""
     begin, end = answer[0], answer[0] + len(answer[1])
-    read = enumerate(zip(window.sequence_ids, window.offsets, strict=True))
-    spans = [(place, first, last) for place, (text, (first, last)) in read if text == side and first < last]
-    touched = [place for place, first, last in spans if last > begin and first < end]
+    tokens = enumerate(zip(window.sequence_ids, window.offsets, strict=True))
+    spans = [(index, first, last) for index, (text, (first, last)) in tokens if text == side and first < last]
+    touched = [index for index, first, last in spans if last > begin and first < end]
     if not touched or spans[0][1] > begin or spans[-1][2] < end:
         return None
     return touched[0], touched[-1]

@@ -1,4 +1,4 @@
-"""Sequence to sequence: a source and the target that shall be written for it, in the languages of a translator."""
+"""Reader of sequence-to-sequence data: a source and a target text, with the languages of a translation model."""
 
 from __future__ import annotations
 
@@ -10,8 +10,20 @@ from ...errors import InvalidInput, nearest
 from ...tokenizers.core import TokenizerCore
 from ...tokenizers.languages import LanguageFrame, language_frame
 from ...tokenizers.tokenizer import Tokenizer
-from .features import Builder, Features
-from .reading import Reading, cell, column, cut_note, encoded, limits, maybe, short, skipped_note, taken, told
+from .columns import (
+    ReaderOptions,
+    column_use,
+    count_note,
+    cut_note,
+    encode_rows,
+    find_column,
+    require_cell,
+    require_column,
+    shorten,
+    skipped_note,
+    truncation,
+)
+from .features import FeatureBuilder, Features
 from .source import Row, Rows
 
 PAIRS = (
@@ -33,14 +45,15 @@ TRANSLATION = "translation"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Reading):
-    """Of encoder-decoders.
+class Seq2SeqOptions(ReaderOptions):
+    """Options of sequence-to-sequence data.
 
     Args:
-        max_length: tokens of a source. max_target_length: of a target; as of a source, when left out.
-        source_column, target_column: guessed when left out. prefix: before each source, such as T5's "summarize: ".
-        source_lang, target_lang: of translators of several languages, and of a column of translations, whose keys or
-            columns they name.
+        max_length: maximum tokens of a source. max_target_length: of a target; `max_length` when None.
+        source_column, target_column: detected by name when None. prefix: put before each source, such as T5's
+            "summarize: ".
+        source_lang, target_lang: languages of a multilingual model; they also name the keys of a `translation` column,
+            or the two columns.
     """
 
     max_target_length: int | None = None
@@ -51,26 +64,26 @@ class Options(Reading):
     prefix: str = ""
 
 
-def prepare(source: Any, tokenizer: Tokenizer, options: Options, *, answers: bool = True) -> Features:
-    """Features with `input_ids` of the source and `labels` of the target, each with its special tokens.
+def prepare(source: Any, tokenizer: Tokenizer, options: Seq2SeqOptions, *, require_labels: bool = True) -> Features:
+    """Build features with `input_ids` of the source and `labels` of the target, each with special tokens.
 
     Args:
-        answers: whether there must be targets; without a column of them there are no `labels`.
+        require_labels: refuse rows without targets; otherwise rows without targets have no `labels`.
 
     Raises:
-        InvalidInput: columns, languages or texts that are not there, with their row.
+        InvalidInput: a missing column, language or text, with its row.
     """
     rows = Rows.of(source)
-    names = columns(rows, options, answers=answers)
-    lengths = (options.limit(tokenizer), Reading(
+    names = source_and_target(rows, options, require_labels=require_labels)
+    lengths = (options.limit(tokenizer), ReaderOptions(
         max_length=options.max_target_length or options.max_length, positions=options.positions
     ).limit(tokenizer))  # fmt: skip
     sides = (tokenizer, tokenizer.target or tokenizer)
     frames = (language_frame(tokenizer, options.source_lang, options.target_lang), target_frame(tokenizer, options))
     own = ("input_ids", "labels")[: len(names)]
-    builder = Builder(dict.fromkeys(own, "int32"))
-    named = options.source_column is not None and (options.target_column is not None or not answers)
-    used = taken(rows, names, options, COMPANIONS, named=named)
+    builder = FeatureBuilder(dict.fromkeys(own, "int32"))
+    named = options.source_column is not None and (options.target_column is not None or not require_labels)
+    use = column_use(rows, names, options, COMPANIONS, named=named)
     cut, several, skipped = [0, 0], 0, 0
     for begin, chunk in rows.chunks():
         numbers: list[int] = []
@@ -83,50 +96,54 @@ def prepare(source: Any, tokenizer: Tokenizer, options: Options, *, answers: boo
                 continue
             numbers.append(number)
             pairs.append((frames[0].text + options.prefix + pair[0], *pair[1:]))
-        both = []
+        columns = []
         for side in range(len(names)):
             texts = [pair[side] for pair in pairs]
-            found, over = framed(sides[side], texts, frames[side], lengths[side], rows, numbers)
-            cut[side] += over
-            both.append(found)
-        for number, *ids in zip(numbers, *both, strict=True):
+            ids, count = encode_side(sides[side], texts, frames[side], lengths[side], rows, numbers)
+            cut[side] += count
+            columns.append(ids)
+        for number, *ids in zip(numbers, *columns, strict=True):
             builder.add(number, **dict(zip(own, ids, strict=True)))
     notes = [
         *cut_note(cut[0], len(rows), lengths[0], "sources"), *cut_note(cut[1], len(rows), lengths[1], "targets"),
-        *skipped_note(skipped, len(rows)), *told(several, len(rows), "rows have several targets; the first counts."),
+        *skipped_note(skipped, len(rows)),
+        *count_note(several, len(rows), "rows have several targets; only the first is used."),
     ]  # fmt: skip
-    return builder.done(rows, counted=own, notes=notes + used.notes, **used.told)
+    return builder.build(rows, counted=own, notes=notes + use.notes, **use.feature_fields)
 
 
-def columns(rows: Rows, options: Options, *, answers: bool = True) -> tuple[str, ...]:
-    """The columns of sources and targets; twice the same for a column of translations. Raises InvalidInput.
+def source_and_target(rows: Rows, options: Seq2SeqOptions, *, require_labels: bool = True) -> tuple[str, ...]:
+    """Return the columns of sources and targets; a `translation` column stands for both.
 
     Args:
-        answers: whether there must be targets; else that of sources alone where there are none.
+        require_labels: a target column must exist; otherwise the result may be the source column alone.
+
+    Raises:
+        InvalidInput: a missing column.
     """
     if options.source_column is None and options.target_column is None:
         if TRANSLATION in rows.columns:
-            return (TRANSLATION,) * (2 if answers or len(rows[0][TRANSLATION]) > 1 else 1)
+            return (TRANSLATION,) * (2 if require_labels or len(rows[0][TRANSLATION]) > 1 else 1)
         if options.source_lang in rows.columns and options.target_lang in rows.columns:
             return str(options.source_lang), str(options.target_lang)
-        if options.source_lang in rows.columns and not answers:
+        if options.source_lang in rows.columns and not require_labels:
             return (str(options.source_lang),)
-        found = next((pair for pair in PAIRS if set(pair) <= set(rows.columns)), None)
-        if found is not None:
-            return found
-    source = column(rows, options.source_column, tuple(dict.fromkeys(a for a, _ in PAIRS)), "source_column")
+        pair = next((pair for pair in PAIRS if set(pair) <= set(rows.columns)), None)
+        if pair is not None:
+            return pair
+    source = require_column(rows, options.source_column, tuple(dict.fromkeys(a for a, _ in PAIRS)), "source_column")
     targets = tuple(name for name in dict.fromkeys(b for _, b in PAIRS) if name != source)
-    target = (column if answers else maybe)(rows, options.target_column, targets, "target_column")
+    target = (require_column if require_labels else find_column)(rows, options.target_column, targets, "target_column")
     return (source,) if target is None else (source, target)
 
 
 def pair_of(
-    rows: Rows, number: int, row: Row, names: tuple[str, ...], options: Options
+    rows: Rows, number: int, row: Row, names: tuple[str, ...], options: Seq2SeqOptions
 ) -> tuple[tuple[str, ...] | None, bool]:
-    """(source, target) of a row, or (source,); None for an empty one that is skipped; whether targets are several."""
-    values = [cell(rows, number, row, name) if not options.skip_empty else row.get(name) for name in names]
+    """Return (source, target) or (source,) of a row, and whether the row has several targets; None to skip the row."""
+    values = [require_cell(rows, number, row, name) if not options.skip_empty else row.get(name) for name in names]
     if isinstance(values[0], Mapping):
-        keys = languages(rows, number, values[0], (options.source_lang, options.target_lang)[: len(names)])
+        keys = language_keys(rows, number, values[0], (options.source_lang, options.target_lang)[: len(names)])
         values, names = [values[0].get(key) for key in keys], keys
     several = isinstance(values[-1], (list, tuple)) and len(names) > 1 and len(values[-1]) > 1
     if isinstance(values[0], (list, tuple)):
@@ -137,31 +154,35 @@ def pair_of(
         if isinstance(value, str) and value.strip():
             continue
         if value is not None and not isinstance(value, str):
-            raise InvalidInput(f"{rows.at(number)} has a {name} that is no text: {short(value)}.")
+            raise InvalidInput(f"{rows.subject(number)} has a {name} that is no text: {shorten(value)}.")
         if options.skip_empty:
             return None, False
         raise InvalidInput(
-            f"{rows.at(number)} has an empty {name}. Fill it, or leave such rows out with skip_empty=True."
+            f"{rows.subject(number)} has an empty {name}. Fill it, or leave such rows out with skip_empty=True."
         )
     return tuple(map(str, values)), several
 
 
-def languages(rows: Rows, number: int, found: Mapping[str, Any], asked: tuple[str | None, ...]) -> tuple[str, ...]:
-    """The keys of a row's translations. Raises InvalidInput where they are not said or not there."""
-    if None in asked:
-        raise InvalidInput(f"Rows have {', '.join(found)}: say which is which with source_lang and target_lang.")
+def language_keys(
+    rows: Rows, number: int, translations: Mapping[str, Any], languages: tuple[str | None, ...]
+) -> tuple[str, ...]:
+    """Return the keys of the translations of a row. Raises InvalidInput for an unnamed or missing language."""
+    if None in languages:
+        raise InvalidInput(f"Rows have {', '.join(translations)}: name them with source_lang and target_lang.")
     keys = []
-    for language in map(str, asked):
-        short_ = language.strip("_><").split("_")[0]
-        key = language if language in found else short_
-        if key not in found:
-            raise InvalidInput(f"{rows.at(number)} has no translation {language!r}. {nearest(language, found)}")
+    for language in map(str, languages):
+        code = language.strip("_><").split("_")[0]
+        key = language if language in translations else code
+        if key not in translations:
+            raise InvalidInput(
+                f"{rows.subject(number)} has no translation {language!r}. {nearest(language, translations)}"
+            )
         keys.append(key)
     return tuple(keys)
 
 
-def target_frame(tokenizer: Tokenizer, options: Options) -> LanguageFrame:
-    """What stands around a target: its language where the source has its own there (arXiv:2008.00401)."""
+def target_frame(tokenizer: Tokenizer, options: Seq2SeqOptions) -> LanguageFrame:
+    """Return the tokens around a target: its language code if sources have one too (arXiv:2008.00401)."""
     if (
         options.target_lang is None
         or language_frame(tokenizer, options.source_lang, options.target_lang).before is None
@@ -170,13 +191,13 @@ def target_frame(tokenizer: Tokenizer, options: Options) -> LanguageFrame:
     return language_frame(tokenizer, options.target_lang, options.source_lang or options.target_lang)
 
 
-def framed(
+def encode_side(
     side: TokenizerCore, texts: Sequence[str], around: LanguageFrame, length: int, rows: Rows, numbers: Sequence[int]
 ) -> tuple[list[list[int]], int]:
-    """The ids of texts with what stands around them, and how many were cut."""
+    """Return the ids of texts with the tokens around them, and the number of texts that were cut."""
     if around.before is None:
-        made = encoded(side, texts, rows, numbers, limits(side, length) | {"direction": "right"})
-        return [list(one.ids) for one in made], sum(bool(one.overflowing) for one in made)
+        encodings = encode_rows(side, texts, rows, numbers, truncation(side, length) | {"direction": "right"})
+        return [list(encoding.ids) for encoding in encodings], sum(bool(encoding.overflowing) for encoding in encodings)
     room = length - len(around.before) - len(around.after)
-    found = side.encode_ids(texts, special=False)
-    return [[*around.before, *ids[:room], *around.after] for ids in found], sum(len(ids) > room for ids in found)
+    encoded = side.encode_ids(texts, special=False)
+    return [[*around.before, *ids[:room], *around.after] for ids in encoded], sum(len(ids) > room for ids in encoded)

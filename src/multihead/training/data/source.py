@@ -1,4 +1,4 @@
-"""Rows of any source under one roof: an indexable sequence of mappings that can say where each row stands."""
+"""Rows of any source as an indexable sequence of mappings that knows the location of each row in its file."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from torch.utils.data import IterableDataset
 from ...data_files import ENDINGS, arrow_rows, import_parquet, numbered_rows, parquet_options, read_lines, row_or_raise
 from ...errors import InvalidInput, read_errors
 
-CHUNK = 2000  # rows that are looked at together
+CHUNK = 2000  # rows that are processed together
 Row = Mapping[str, Any]
 ABSENT = object()
 
 
 @dataclass(frozen=True)
-class Part:
-    """Rows that come from one place.
+class RowBlock:
+    """Rows of one file or one object in memory.
 
     Args:
-        count: how many. take: the rows from one number to (not with) another. columns: of the first row.
-        name: the file's, "" for rows in memory. lines: of each row in its file, from 1.
-        classes: column -> names of its numbers, where the source knows them.
+        count: number of rows. take: returns the rows start..stop - 1. columns: columns of the first row.
+        name: file name, "" for rows in memory. lines: line number of each row in its file, from 1.
+        classes: column -> names of its class numbers, if the source knows them.
     """
 
     count: int
@@ -42,9 +42,13 @@ class Part:
 
 
 class Rows(Sequence[Row]):
-    """A data set: `rows[7]` is a mapping of column to value. Rows count from 0, lines of files from 1."""
+    """A data set: `rows[7]` is a mapping of column to value. Rows count from 0, lines of files from 1.
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    Raises:
+        InvalidInput: there are no rows.
+    """
+
+    def __init__(self, parts: Sequence[RowBlock]) -> None:
         self.parts = parts
         self.begins = [0, *accumulate(part.count for part in parts)]
         names = [part.name for part in parts if part.name]
@@ -54,13 +58,13 @@ class Rows(Sequence[Row]):
 
     @classmethod
     def of(cls, source: Any, *, whole_files: bool = False) -> Rows:
-        """The rows of a source.
+        """Read the rows of a source.
 
         Args:
-            source: a path (with *, too) or several, of .txt, .csv, .tsv, .json, .jsonl or .parquet; a list of dicts or
-                of texts; a dict of columns; a dict of column -> text file, for parallel files; a pandas DataFrame; a
-                pyarrow Table; a `datasets.Dataset`; or anything else that gives rows. Rows are told from paths by
-                their endings. A text is a row with one column, "text".
+            source: a path (globs allowed) or several, of .txt, .csv, .tsv, .json, .jsonl or .parquet; a list of dicts
+                or of texts; a dict of columns; a dict of column -> text file, for parallel files; a pandas DataFrame; a
+                pyarrow Table; a `datasets.Dataset`; or any other iterable of rows. A string is a path if it has one of
+                the endings. A text is a row with one column, "text".
             whole_files: a text file is one row, instead of one for each line.
 
         Raises:
@@ -69,25 +73,25 @@ class Rows(Sequence[Row]):
         if isinstance(source, Rows):
             return source
         if isinstance(source, (str, os.PathLike)):
-            return cls([of_file(path, whole_files) for path in found(source)])
+            return cls([of_file(path, whole_files) for path in expand_path(source)])
         if isinstance(source, (list, tuple)) and source and all(is_path(item) for item in source):
-            return cls([of_file(path, whole_files) for item in source for path in found(item)])
+            return cls([of_file(path, whole_files) for item in source for path in expand_path(item)])
         if isinstance(source, Mapping) and source and all(isinstance(v, (str, os.PathLike)) for v in source.values()):
             return cls.parallel(**source)
         return cls([in_memory(source)])
 
     @classmethod
     def parallel(cls, **files: str | os.PathLike[str]) -> Rows:
-        """Rows of text files whose lines belong together: column -> file.
+        """Read parallel text files: column -> file.
 
         Raises:
-            InvalidInput: files with unlike numbers of lines.
+            InvalidInput: the files have unequal numbers of lines.
         """
-        paths = {column: found(file)[0] for column, file in files.items()}
+        paths = {column: expand_path(file)[0] for column, file in files.items()}
         parts = {column: of_text(path) for column, path in paths.items()}
         if len({part.count for part in parts.values()}) > 1:
             counts = ", ".join(f"{part.name} has {part.count:,}" for part in parts.values())
-            raise InvalidInput(f"Parallel files have a line for a line; of lines {counts}.")
+            raise InvalidInput(f"Parallel files need equal numbers of lines; {counts}.")
 
         def take(start: int, stop: int) -> list[Row]:
             each = [[row["text"] for row in part.take(start, stop)] for part in parts.values()]
@@ -95,7 +99,7 @@ class Rows(Sequence[Row]):
 
         first = next(iter(parts.values()))
         name = " and ".join(part.name for part in parts.values())
-        return cls([Part(first.count, take, tuple(parts), name, first.lines)])
+        return cls([RowBlock(first.count, take, tuple(parts), name, first.lines)])
 
     def __len__(self) -> int:
         return self.begins[-1]
@@ -107,22 +111,23 @@ class Rows(Sequence[Row]):
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        part, place = self._place(range(len(self))[index])
-        return part.take(place, place + 1)[0]
+        part, number = self._locate(range(len(self))[index])
+        return part.take(number, number + 1)[0]
 
-    def _place(self, index: int) -> tuple[Part, int]:
+    def _locate(self, index: int) -> tuple[RowBlock, int]:
+        """Return the block of a row and the number of the row in it."""
         number = bisect_right(self.begins, index) - 1
         return self.parts[number], index - self.begins[number]
 
     def chunks(self, size: int = CHUNK) -> Iterator[tuple[int, list[Row]]]:
-        """The number of the first row and the rows, of at most `size` at a time. Raises InvalidInput for no mapping."""
+        """Yield the number of the first row and up to `size` rows. Raises InvalidInput for a row that is no mapping."""
         for begin, part in zip(self.begins, self.parts, strict=False):
             for start in range(0, part.count, size):
                 rows = part.take(start, min(start + size, part.count))
                 for number, row in enumerate(rows, begin + start):
                     if not isinstance(row, Mapping):
                         raise InvalidInput(
-                            f"{self.at(number)} is no mapping of column to value, but {type(row).__name__}."
+                            f"{self.subject(number)} is no mapping of column to value, but {type(row).__name__}."
                         )
                 yield begin + start, rows
 
@@ -130,57 +135,57 @@ class Rows(Sequence[Row]):
         for _, rows in self.chunks():
             yield from rows
 
-    def where(self, index: int) -> str:
-        """Where a row stands, for messages: "row 12", "row 12 of train.parquet", "line 13 of train.csv"."""
-        part, place = self._place(index)
+    def location(self, index: int) -> str:
+        """Return the location of a row: "row 12", "row 12 of train.parquet", "line 13 of train.csv"."""
+        part, number = self._locate(index)
         if part.lines is not None:
-            return f"line {part.lines[place]} of {part.name}"
-        return f"row {place} of {part.name}" if part.name else f"row {place}"
+            return f"line {part.lines[number]} of {part.name}"
+        return f"row {number} of {part.name}" if part.name else f"row {number}"
 
-    def at(self, index: int) -> str:
-        """The same at the beginning of a sentence."""
-        where = self.where(index)
-        return where[0].upper() + where[1:]
+    def subject(self, index: int) -> str:
+        """Return the location of a row, capitalized to begin a sentence."""
+        location = self.location(index)
+        return location[0].upper() + location[1:]
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Those of the first row."""
+        """Columns of the first row."""
         return next(part.columns for part in self.parts if part.count)
 
     def classes(self, column: str) -> tuple[str, ...] | None:
-        """The names of a column's numbers, where the source knows them."""
+        """Return the names of a column's class numbers, if the source knows them."""
         return next((part.classes[column] for part in self.parts if column in part.classes), None)
 
 
-class Stream(list[Any]):
-    """The first items of a source without a length, in its order: as many as a run reads in its steps.
+class StreamPrefix(list[Any]):
+    """The first items of a source without a length, in its order: as many as a run reads.
 
     Args:
-        source: what is iterated over, once. wanted: examples that a run reads.
+        source: iterated over once. size: number of examples that a run reads.
     """
 
-    def __init__(self, source: Iterable[Any], wanted: int) -> None:
+    def __init__(self, source: Iterable[Any], size: int) -> None:
         super().__init__()
-        self.wanted, self._rest = wanted, iter(source)
-        self.features = getattr(source, "features", None)  # what knows the names of classes
+        self.size, self._iterator = size, iter(source)
+        self.features = getattr(source, "features", None)  # names of classes, as `class_names` reads them
         self.read()
 
     def read(self) -> bool:
-        """Reads as many items again; whether there were any."""
-        found = list(islice(self._rest, self.wanted))
-        self += found
-        return bool(found)
+        """Read up to `size` further items; return False at the end of the source."""
+        items = list(islice(self._iterator, self.size))
+        self += items
+        return bool(items)
 
 
 def is_stream(source: Any) -> bool:
-    """Whether a source has no length, so that it may have no end."""
+    """Return whether a source has no length, so that it may be endless."""
     return isinstance(source, Iterable) and not hasattr(source, "__len__")
 
 
 def is_live(source: Any) -> bool:
-    """Whether a source makes an item when it is asked for its number, so that it may be another each time.
+    """Return whether a source computes an item at each access, so that it may change between accesses.
 
-    That is a map-style data set of torch, and a `datasets.Dataset` with a transform.
+    That holds for map-style data sets of torch, and for a `datasets.Dataset` with a transform.
     """
     if isinstance(source, (str, os.PathLike, Sequence, Mapping, IterableDataset)):
         return False
@@ -191,11 +196,12 @@ def is_live(source: Any) -> bool:
 
 
 def is_path(item: Any) -> bool:
+    """Return whether an item is a path, or a string with the ending of a data file."""
     return isinstance(item, os.PathLike) or (isinstance(item, str) and item.lower().endswith(ENDINGS))
 
 
-def found(path: str | os.PathLike[str]) -> list[Path]:
-    """The files of a path that may have * in it. Raises InvalidInput for a folder."""
+def expand_path(path: str | os.PathLike[str]) -> list[Path]:
+    """Return the files of a path or glob. Raises InvalidInput for a folder."""
     plain = Path(path).expanduser()
     if plain.is_dir():
         raise InvalidInput(f"{plain} is a folder; name its files, such as {plain / '*.jsonl'}.")
@@ -204,8 +210,8 @@ def found(path: str | os.PathLike[str]) -> list[Path]:
     return [plain]
 
 
-def of_file(path: Path, whole: bool = False) -> Part:
-    """The rows of a file, kept by columns. Raises ModelNotFound, InvalidInput."""
+def of_file(path: Path, whole: bool = False) -> RowBlock:
+    """Read a file; its values are stored by column. Raises ModelNotFound, InvalidInput."""
     if path.suffix.lower() == ".parquet" and path.is_file():
         with read_errors(f"{path.name}: as Parquet it", InvalidInput):
             return of_arrow(import_parquet(path).read_table(path, memory_map=True, **parquet_options(path)), path.name)
@@ -215,7 +221,7 @@ def of_file(path: Path, whole: bool = False) -> Part:
     numbers: list[int] = []
     columns: dict[str, list[Any]] = {}
     for count, (line, row) in enumerate(numbered_rows(path)):
-        record = checked(row, f"{f'Row {count}' if line is None else f'Line {line}'} of {path.name}")
+        record = require_mapping(row, f"{f'Row {count}' if line is None else f'Line {line}'} of {path.name}")
         for name in record:
             if name not in columns:
                 columns[name] = [ABSENT] * count
@@ -225,27 +231,27 @@ def of_file(path: Path, whole: bool = False) -> Part:
     return replace(of_columns(columns), name=path.name, lines=np.array(numbers, np.int64) if numbers else None)
 
 
-def checked(row: Any, where: str) -> Row:
-    """A row of a file as a mapping. Raises InvalidInput for a broken one."""
+def require_mapping(row: Any, location: str) -> Row:
+    """Return a row of a file as a mapping. Raises InvalidInput for a broken row."""
     if isinstance(row, InvalidInput):
         raise row
     record = {"text": row} if isinstance(row, str) else row
     if not isinstance(record, Mapping):
-        raise InvalidInput(f"{where} is no object of column and value, but {type(row).__name__}.")
+        raise InvalidInput(f"{location} is no object of column and value, but {type(row).__name__}.")
     return record
 
 
-def of_text(path: Path) -> Part:
-    """The lines of a text file of any ending."""
+def of_text(path: Path) -> RowBlock:
+    """Read the lines of a text file with any ending."""
     texts = list(read_lines(path))
     return replace(of_columns({"text": texts}), name=path.name, lines=np.arange(1, len(texts) + 1))
 
 
-def of_columns(columns: Mapping[str, Any]) -> Part:
-    """Rows of columns of equal length. Raises InvalidInput for unlike ones."""
+def of_columns(columns: Mapping[str, Any]) -> RowBlock:
+    """Build rows from columns. Raises InvalidInput for columns of unequal lengths."""
     sizes = {name: len(values) for name, values in columns.items()}
     if len(set(sizes.values())) > 1:
-        raise InvalidInput("Columns must be of one length; " + ", ".join(f"{n} has {s:,}" for n, s in sizes.items()))
+        raise InvalidInput("Columns must have equal lengths; " + ", ".join(f"{n} has {s:,}" for n, s in sizes.items()))
 
     def take(start: int, stop: int) -> list[Row]:
         slices = {name: values[start:stop] for name, values in columns.items()}
@@ -254,24 +260,23 @@ def of_columns(columns: Mapping[str, Any]) -> Part:
         ]
 
     count = next(iter(sizes.values()), 0)
-    return Part(count, take, tuple(take(0, 1)[0]) if count else tuple(columns))
+    return RowBlock(count, take, tuple(take(0, 1)[0]) if count else tuple(columns))
 
 
-def of_arrow(table: Any, name: str = "") -> Part:
-    """Rows of a pyarrow Table, of a file where it has a name; taking one that cannot be read raises InvalidInput."""
+def of_arrow(table: Any, name: str = "") -> RowBlock:
+    """Build rows from a pyarrow Table; `name` is its file. Reading a broken row raises InvalidInput."""
 
-    def where(number: int) -> str:
+    def location(number: int) -> str:
         return f"Row {number} of {name}" if name else f"Row {number}"
 
     def take(start: int, stop: int) -> list[Row]:
-        found = arrow_rows(table.slice(start, stop - start), where, start)
-        return [row_or_raise(row) for row in found]
+        return [row_or_raise(row) for row in arrow_rows(table.slice(start, stop - start), location, start)]
 
-    return Part(table.num_rows, take, tuple(table.column_names), name)
+    return RowBlock(table.num_rows, take, tuple(table.column_names), name)
 
 
-def in_memory(source: Any) -> Part:
-    """Rows of what is no path. Raises InvalidInput for what gives no rows."""
+def in_memory(source: Any) -> RowBlock:
+    """Build rows from an object in memory. Raises InvalidInput for an object without rows."""
     if hasattr(source, "num_rows") and hasattr(source, "to_pylist"):
         return of_arrow(source)
     if hasattr(source, "iloc") and hasattr(source, "columns"):
@@ -296,11 +301,11 @@ def in_memory(source: Any) -> Part:
         return [{"text": row} if isinstance(row, str) else row for row in rows]
 
     first = take(0, 1)[0] if len(items) else {}
-    return Part(len(items), take, tuple(first) if isinstance(first, Mapping) else (), classes=classes_of(items))
+    return RowBlock(len(items), take, tuple(first) if isinstance(first, Mapping) else (), classes=class_names(items))
 
 
-def of_mapping(source: Mapping[str, Any]) -> Part:
-    """Rows of a mapping of columns. Raises InvalidInput for a mapping of something else."""
+def of_mapping(source: Mapping[str, Any]) -> RowBlock:
+    """Build rows from a mapping of columns. Raises InvalidInput for other mappings."""
     for name, values in source.items():
         if hasattr(values, "column_names"):
             raise InvalidInput(f"These are several data sets: {', '.join(source)}. Give one, such as data[{name!r}].")
@@ -310,28 +315,30 @@ def of_mapping(source: Mapping[str, Any]) -> Part:
 
 
 def is_dataset(source: Any) -> bool:
-    """Whether this is a `datasets.Dataset`, which is known by its attributes and never imported."""
+    """Return whether this is a `datasets.Dataset`, recognized by its attributes and never imported."""
     return hasattr(source, "column_names") and hasattr(source, "features") and hasattr(source, "__len__")
 
 
-def classes_of(source: Any) -> dict[str, tuple[str, ...]]:
-    """Column -> names of its numbers, of a `datasets.Dataset` or its like."""
-    found = {}
+def class_names(source: Any) -> dict[str, tuple[str, ...]]:
+    """Return column -> names of its class numbers, for a `datasets.Dataset` or a similar object."""
+    classes = {}
     for name, kind in (getattr(source, "features", None) or {}).items():
         names = getattr(kind, "names", None) or getattr(getattr(kind, "feature", None), "names", None)
         if names:
-            found[name] = tuple(names)
-    return found
+            classes[name] = tuple(names)
+    return classes
 
 
-def of_dataset(source: Any) -> Part:
-    """Rows of a `datasets.Dataset`, which is known by its attributes and never imported."""
+def of_dataset(source: Any) -> RowBlock:
+    """Build rows from a `datasets.Dataset`."""
 
     def take(start: int, stop: int) -> list[Row]:
         columns = source[start:stop]
         return [{name: values[i] for name, values in columns.items()} for i in range(stop - start)]
 
     if (getattr(source, "format", None) or {}).get("type") in ("arrow", "pandas", "polars"):
-        source = source.with_format(None)  # which give tables of their own instead of columns
-    columns = source[0] if is_live(source) and len(source) else source.column_names  # a transform may give others
-    return Part(len(source), take, tuple(columns), classes=classes_of(source))
+        source = source.with_format(None)  # these formats return tables instead of columns
+    columns = (
+        source[0] if is_live(source) and len(source) else source.column_names
+    )  # a transform may change the columns
+    return RowBlock(len(source), take, tuple(columns), classes=class_names(source))

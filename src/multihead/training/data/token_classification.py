@@ -1,4 +1,4 @@
-"""token-classification: words with a tag each; a tag stands at its word's first token."""
+"""Reader of token-classification: words with one tag each, which becomes the label of the first token of the word."""
 
 from __future__ import annotations
 
@@ -9,9 +9,21 @@ from typing import Any
 from ...errors import InvalidInput
 from ...heads.losses import IGNORED
 from ...tokenizers.tokenizer import Tokenizer
-from .features import Builder, Features
-from .labels import Labels, known_labels, named
-from .reading import Reading, cell, column, cut_note, encoded, limits, maybe, short, skipped_note, taken, typed
+from .columns import (
+    ReaderOptions,
+    column_use,
+    cut_note,
+    encode_rows,
+    find_column,
+    require_cell,
+    require_column,
+    shorten,
+    skipped_note,
+    token_type_column,
+    truncation,
+)
+from .features import FeatureBuilder, Features
+from .labels import Labels, infer_labels, labels_from_names
 from .source import Row, Rows
 
 WORDS = ("tokens", "words", "text")
@@ -19,14 +31,14 @@ TAGS = ("ner_tags", "tags", "labels", "pos_tags", "chunk_tags", "label")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Reading):
-    """Of token-classification.
+class TokenClassificationOptions(ReaderOptions):
+    """Options of token-classification.
 
     Args:
-        words_column, tags_column: guessed when left out. labels: the model's tags, in order.
-        label_all_tokens: a word's further tokens are labeled too; with `I-` where its tag begins an entity.
-        stride: tokens that windows share, for texts that are too long; each word is labeled in one of them. None for
-            no windows: what is too long is cut.
+        words_column, tags_column: detected by name when None. labels: tags of the model, in order.
+        label_all_tokens: label the further tokens of a word too, with `I-` if the tag of the word begins with `B-`.
+        stride: overlap in tokens of the windows of long texts; each word is labeled in one window. None truncates
+            long texts instead.
     """
 
     words_column: str | None = None
@@ -36,128 +48,140 @@ class Options(Reading):
     stride: int | None = None
 
 
-def labels_of(source: Any, options: Options) -> Labels:
-    """The tags of a data set: the given ones, those that the source knows, or what is found, sorted."""
+def labels_of(source: Any, options: TokenClassificationOptions) -> Labels:
+    """Return the tags of a data set: the option `labels`, the names of the source, or the sorted tags in the rows."""
     rows = Rows.of(source)
     names = columns(rows, options)
     known = options.labels or rows.classes(names[1] or "")
     if known:
-        return known_labels([str(name) for name in known])
-    every = (
+        return labels_from_names([str(name) for name in known])
+    tags = (
         tag
         for begin, chunk in rows.chunks()
         for number, row in enumerate(chunk, begin)
         for tag in words_and_tags(rows, number, row, names)[1]
     )
-    return named(every)
+    return infer_labels(tags)
 
 
-def columns(rows: Rows, options: Options, *, answers: bool = True) -> tuple[str, str | None]:
-    """Those of words and of tags; `answers` says whether there must be one of tags."""
-    words, find = column(rows, options.words_column, WORDS, "words_column"), column if answers else maybe
+def columns(rows: Rows, options: TokenClassificationOptions, *, require_labels: bool = True) -> tuple[str, str | None]:
+    """Return the columns of words and of tags; with `require_labels` a column of tags must exist."""
+    words = require_column(rows, options.words_column, WORDS, "words_column")
+    find = require_column if require_labels else find_column
     return words, find(rows, options.tags_column, TAGS, "tags_column")
 
 
-def has_labels(rows: Rows, options: Options) -> bool:
-    """Whether there is a column of tags. Raises InvalidInput where one was asked for and is not there."""
-    return maybe(rows, options.tags_column, TAGS, "tags_column") is not None
+def has_labels(rows: Rows, options: TokenClassificationOptions) -> bool:
+    """Return whether there is a column of tags. Raises InvalidInput if the named column is missing."""
+    return find_column(rows, options.tags_column, TAGS, "tags_column") is not None
 
 
 def words_and_tags(rows: Rows, number: int, row: Row, names: tuple[str, str | None]) -> tuple[list[str], list[Any]]:
-    """A row's words and tags, None where there is no column of them; strings of either are split at white space.
+    """Return the words and tags of a row, with tags None without a column of tags; strings are split at white space.
 
     Raises:
-        InvalidInput: no words, or another number of tags than of words.
+        InvalidInput: there are no words, or unequal numbers of words and tags.
     """
-    found: list[list[Any]] = []
+    columns: list[list[Any]] = []
     for name in filter(None, names):
-        value = cell(rows, number, row, name)
+        value = require_cell(rows, number, row, name)
         value = value.split() if isinstance(value, str) else value
         if not hasattr(value, "__len__"):
-            raise InvalidInput(f"{rows.at(number)} must have a list of {name}, not {short(value)}.")
-        found.append(list(value))
-    words, tags = found if len(found) > 1 else (found[0], [None] * len(found[0]))
+            raise InvalidInput(f"{rows.subject(number)} must have a list of {name}, not {shorten(value)}.")
+        columns.append(list(value))
+    words, tags = columns if len(columns) > 1 else (columns[0], [None] * len(columns[0]))
     if len(words) != len(tags):
-        raise InvalidInput(f"{rows.at(number)} has {len(words)} {names[0]} and {len(tags)} {names[1]}.")
-    for place, word in enumerate(words):
+        raise InvalidInput(f"{rows.subject(number)} has {len(words)} {names[0]} and {len(tags)} {names[1]}.")
+    for index, word in enumerate(words):
         if not isinstance(word, str):
-            raise InvalidInput(f"{rows.at(number)} has a word {place} that is no string, but {short(word)}.")
+            raise InvalidInput(f"{rows.subject(number)} has a word {index} that is no string, but {shorten(word)}.")
     return words, tags
 
 
 def prepare(
-    source: Any, tokenizer: Tokenizer, options: Options, labels: Labels | None = None, *, answers: bool = True
+    source: Any,
+    tokenizer: Tokenizer,
+    options: TokenClassificationOptions,
+    labels: Labels | None = None,
+    *,
+    require_labels: bool = True,
 ) -> Features:
-    """Features with `input_ids` and `labels` a token, -100 where none is learned; `facts` has `labels`.
+    """Build features with `input_ids` and token `labels`, -100 for tokens that are not learned.
 
     Args:
-        source: of `Rows.of`. labels: of the training set, for another set; found in the data when left out.
-        answers: whether there must be tags.
+        source: any source of `Rows.of`. labels: of the training set, for another set; detected in the data when None.
+        require_labels: refuse rows without tags.
 
     Raises:
-        InvalidInput: columns, words or tags that are not there or cannot be, with their row.
+        InvalidInput: a missing column, or missing or invalid words or tags, with their row.
     """
     rows = Rows.of(source)
-    names = columns(rows, options, answers=answers)
-    labels = None if names[1] is None else (labels or labels_of(rows, options)).of(rows, names[1])
-    used = taken(rows, names, options)
+    names = columns(rows, options, require_labels=require_labels)
+    labels = None if names[1] is None else (labels or labels_of(rows, options)).for_rows(rows, names[1])
+    use = column_use(rows, names, options)
     length = options.limit(tokenizer)
-    settings = limits(tokenizer, length, stride=options.stride or 0)
+    settings = truncation(tokenizer, length, stride=options.stride or 0)
     if settings["stride"] >= length - tokenizer.num_special_tokens_to_add(False):
         raise InvalidInput(f"stride = {options.stride} leaves no new token in windows of {length} tokens.")
-    inside = insides(labels) if options.label_all_tokens and labels is not None else None
-    kinds = {"input_ids": "int32", **({} if labels is None else {"labels": "int32"}), **typed(tokenizer)}
-    builder, cut, skipped, lost = Builder(kinds), 0, 0, 0
+    inside = inside_tags(labels) if options.label_all_tokens and labels is not None else None
+    kinds = {"input_ids": "int32", **({} if labels is None else {"labels": "int32"}), **token_type_column(tokenizer)}
+    builder, cut, skipped, lost = FeatureBuilder(kinds), 0, 0, 0
     for begin, chunk in rows.chunks():
         numbers, texts, tags = [], [], []
         for number, row in enumerate(chunk, begin):
             words, own = words_and_tags(rows, number, row, names)
             if not words and not options.skip_empty:
-                raise InvalidInput(f"{rows.at(number)} has no words. Leave such rows out with skip_empty=True.")
+                raise InvalidInput(f"{rows.subject(number)} has no words. Leave such rows out with skip_empty=True.")
             skipped += not words
             if words:
                 numbers.append(number)
                 texts.append(words)
-                tags.append([IGNORED if labels is None else numbered(labels, rows, number, tag) for tag in own])
-        made = encoded(tokenizer, texts, rows, numbers, settings, words=True)
-        for number, one, own in zip(numbers, made, tags, strict=True):
-            seen: set[int] = set()
-            cut += bool(one.overflowing) and options.stride is None
-            for window in [one, *(one.overflowing if options.stride is not None else [])]:
-                learned = aligned(window, own, seen, inside)
+                tags.append([IGNORED if labels is None else tag_number(labels, rows, number, tag) for tag in own])
+        encodings = encode_rows(tokenizer, texts, rows, numbers, settings, words=True)
+        for number, encoding, own in zip(numbers, encodings, tags, strict=True):
+            labeled: set[int] = set()
+            cut += bool(encoding.overflowing) and options.stride is None
+            for window in [encoding, *(encoding.overflowing if options.stride is not None else [])]:
+                learned = align_labels(window, own, labeled, inside)
                 builder.add(number, input_ids=window.ids, labels=learned, token_type_ids=window.type_ids)
-            lost += len(own) - len(seen)
+            lost += len(own) - len(labeled)
     notes = cut_note(cut, len(rows), length) + skipped_note(skipped, len(rows))
-    notes += [f"{lost:,} words have no token, or stand where texts were cut."] if lost else []
-    return builder.done(
-        rows, facts={} if labels is None else {"labels": labels.names}, notes=notes + used.notes, **used.told
+    notes += [f"{lost:,} words have no token, or were cut off with the end of a text."] if lost else []
+    return builder.build(
+        rows, metadata={} if labels is None else {"labels": labels.names}, notes=notes + use.notes, **use.feature_fields
     )
 
 
-def numbered(labels: Labels, rows: Rows, number: int, tag: Any) -> int:
+def tag_number(labels: Labels, rows: Rows, number: int, tag: Any) -> int:
+    """Return the number of a tag. Raises InvalidInput, naming the row."""
     try:
         return labels.number(tag)
     except InvalidInput as error:
-        raise InvalidInput(f"{rows.at(number)} {error}") from None
+        raise InvalidInput(f"{rows.subject(number)} {error}") from None
 
 
-def insides(labels: Labels) -> list[int]:
-    """For each tag the one of a word's further tokens: `I-PER` for `B-PER`, where there is one."""
+def inside_tags(labels: Labels) -> list[int]:
+    """Return, for each tag, the tag of the further tokens of a word: `I-PER` for `B-PER`, if it exists."""
     pairs = [("I-" + name[2:] if name.startswith("B-") else name, number) for number, name in enumerate(labels.names)]
     return [labels.names.index(name) if name in labels.names else number for name, number in pairs]
 
 
-def aligned(window: Any, tags: Sequence[int], seen: set[int], inside: Sequence[int] | None) -> list[int]:
-    """A label a token of a window: at the first of each word that is not seen yet; `seen` grows."""
-    found, new = [], set[int]()
+def align_labels(window: Any, tags: Sequence[int], labeled: set[int], inside: Sequence[int] | None) -> list[int]:
+    """Return the label of each token of a window: the tag at the first token of each word not in `labeled`.
+
+    Args:
+        tags: tag number of each word. labeled: words labeled in earlier windows; the words of this window are added.
+        inside: tags of further tokens of a word; None leaves them unlabeled.
+    """
+    labels, new = [], set[int]()
     for word in window.word_ids:
-        first = word is not None and word not in seen and word not in new
+        first = word is not None and word not in labeled and word not in new
         if first:
             new.add(word)
-            found.append(tags[word])
+            labels.append(tags[word])
         elif word in new and inside is not None:
-            found.append(inside[tags[word]])
+            labels.append(inside[tags[word]])
         else:
-            found.append(IGNORED)
-    seen |= new
-    return found
+            labels.append(IGNORED)
+    labeled |= new
+    return labels

@@ -1,4 +1,4 @@
-"""Experts without tokens rest in a step, on several devices as on one."""
+"""Gradients of experts without tokens, with the same result on several devices as on one."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ import torch
 from torch import nn
 
 from ...nn.experts import ExpertList
-from .process_group import World
+from .process_group import ProcessGroup
 
 
-class Experts:
-    """Notes which experts are sent tokens.
+class ExpertGradients:
+    """Tracks which experts receive tokens, and removes the gradients of the others.
 
-    What makes gradients of several devices one gives zeros to parameters that only some devices read; an optimizer
-    moves a weight whose gradient is zero by its momentum, and leaves one alone that has no gradient.
+    Reduction over devices gives a zero gradient to parameters that no device used. An optimizer would still move such
+    a weight by its momentum, but it leaves a weight without a gradient unchanged.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.all = [expert for module in model.modules() if isinstance(module, ExpertList) for expert in module]
-        self.read = [False] * len(self.all)
-        for number, expert in enumerate(self.all):
-            expert.register_forward_hook(lambda *_, number=number: self._note(number))
+        self.experts = [expert for module in model.modules() if isinstance(module, ExpertList) for expert in module]
+        self.used = [False] * len(self.experts)
+        for number, expert in enumerate(self.experts):
+            expert.register_forward_hook(lambda *_, number=number: self._mark(number))
 
-    def _note(self, number: int) -> None:
-        self.read[number] = True
+    def _mark(self, number: int) -> None:
+        self.used[number] = True
 
-    def forget(self) -> None:
-        """What was read until now does not count."""
-        self.read = [False] * len(self.all)
+    def reset(self) -> None:
+        """Mark all experts as unused."""
+        self.used = [False] * len(self.experts)
 
-    def rest(self, world: World) -> None:
-        """Takes the gradients of those that no device has sent tokens to since `forget`."""
-        if not self.all:
+    def drop_unused(self, group: ProcessGroup) -> None:
+        """Remove the gradients of experts that received no token on any device since `reset`."""
+        if not self.experts:
             return
-        read: Any = world.total(torch.tensor(self.read, dtype=torch.float32, device=world.device))
-        for expert, was in zip(self.all, read.tolist(), strict=True):
-            for parameter in expert.parameters() if not was else ():
+        used: Any = group.sum(torch.tensor(self.used, dtype=torch.float32, device=group.device))
+        for expert, count in zip(self.experts, used.tolist(), strict=True):
+            for parameter in expert.parameters() if not count else ():
                 parameter.grad = None
-        self.forget()
+        self.reset()

@@ -1,6 +1,6 @@
-"""Parameters, gradients and optimizer state shared out over processes: torch's FSDP2 (arXiv:2304.11277) around layers.
+"""Sharding of parameters, gradients and optimizer state over processes by torch's FSDP2 (arXiv:2304.11277).
 
-What torch needs for it is imported where it is used: it takes most of a second.
+torch's FSDP modules are imported at use, since their import takes most of a second.
 """
 
 from __future__ import annotations
@@ -20,162 +20,164 @@ from ...errors import UnsupportedOption
 from ...nn.experts import RoutedExperts
 from ...nn.stack import Stack
 from ..arguments import TrainingArguments
-from .process_group import World
+from .process_group import ProcessGroup
 
-STYLES: Mapping[str, bool] = {  # the reference's names -> whether parameters are let go after a layer's forward pass
+STRATEGIES: Mapping[str, bool] = {  # name of Transformers -> reshard parameters after the forward pass of a layer
     "full_shard": True,
     "full_shard auto_wrap": True,
     "shard_grad_op": False,
     "shard_grad_op auto_wrap": False,
 }
-OPTIONS = ("mixed_precision", "reshard_after_forward")
+FSDP_OPTIONS = ("mixed_precision", "reshard_after_forward")
 
 
 @dataclass(frozen=True)
 class Sharding:
-    """How parameters are shared out.
+    """FSDP settings.
 
     Args:
-        reshard: lets a layer's whole parameters go after its forward pass; they are gathered again for its gradient.
-        half: gathers parameters in bfloat16 and adds gradients up in float32; what is kept stays as it is.
+        reshard: free the full parameters of a layer after its forward pass and gather them again for its gradient.
+        bfloat16: gather parameters in bfloat16 and reduce gradients in float32; stored parameters keep their dtype.
     """
 
     reshard: bool = True
-    half: bool = False
+    bfloat16: bool = False
 
     @classmethod
     def of(cls, arguments: TrainingArguments) -> Sharding | None:
-        """What `fsdp` and `fsdp_config` ask for; None for nothing.
+        """Read `fsdp` and `fsdp_config`; None without FSDP.
 
         Raises:
-            UnsupportedOption: a style or option that is not known.
+            UnsupportedOption: an unknown strategy or option.
         """
         style, config = arguments.fsdp, dict(arguments.fsdp_config or {})
         if not style:
             if config:
                 raise UnsupportedOption("TrainingArguments: fsdp_config needs fsdp=True.")
             return None
-        if style is not True and style not in STYLES:
-            known = ", ".join(map(repr, STYLES))
+        if style is not True and style not in STRATEGIES:
+            known = ", ".join(map(repr, STRATEGIES))
             raise UnsupportedOption(f"TrainingArguments: fsdp = {style!r} is none of True, {known}.")
         for name, value in config.items():
-            if name not in OPTIONS:
+            if name not in FSDP_OPTIONS:
                 raise UnsupportedOption(
                     f"TrainingArguments: fsdp_config has {name!r}, which has no meaning here; it takes "
-                    f"{', '.join(OPTIONS)}. Layers are found by themselves, and gradient_checkpointing is a setting of "
-                    "its own."
+                    f"{', '.join(FSDP_OPTIONS)}. Layers are found automatically, and gradient_checkpointing is a "
+                    "setting of its own."
                 )
             if not isinstance(value, bool):
                 raise UnsupportedOption(f"TrainingArguments: fsdp_config: {name} = {value!r} must be true or false.")
-        usual = True if style is True else STYLES[style]
-        return cls(config.get("reshard_after_forward", usual), config.get("mixed_precision", arguments.bf16))
+        default = True if style is True else STRATEGIES[style]
+        return cls(config.get("reshard_after_forward", default), config.get("mixed_precision", arguments.bf16))
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether FSDP2 shares out a module's own parameters."""
-    return hasattr(module, "set_requires_gradient_sync")  # of torch's FSDPModule
+    """Return whether FSDP2 shards the parameters of a module."""
+    return hasattr(module, "set_requires_gradient_sync")  # a method of torch's FSDPModule
 
 
-def shard(objective: nn.Module, mesh: Any, sharding: Sharding, world: World) -> None:
-    """Shares out each layer's parameters, and those of the rest (embeddings, norms, heads) as one more group.
+def shard(objective: nn.Module, mesh: Any, sharding: Sharding, group: ProcessGroup) -> None:
+    """Shard the parameters of each layer, and all others (embeddings, norms, heads) as one more FSDP unit.
 
-    Layers are moved to the device one by one, so that it never holds all of them whole. All processes begin with the
-    first one's values.
+    Layers move to the device one by one, so that the device never holds all full layers. All processes start with the
+    values of the first process.
 
     Args:
-        mesh: the processes that share one copy.
+        mesh: processes that share one copy of the model.
 
     Raises:
-        UnsupportedOption: layers that are left out at random, by each process for itself.
+        UnsupportedOption: the model drops layers at random (LayerDrop), which each process draws by itself.
     """
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
-    layers = list(layers_of(objective))
-    common = shared(objective, layers)
-    half = torch.bfloat16 if sharding.half else None
-    policy = MixedPrecisionPolicy(half, torch.float32 if half else None, cast_forward_inputs=False)  # autocast casts
+    layers = list(unit_layers(objective))
+    common = shared_modules(objective, layers)
+    dtype = torch.bfloat16 if sharding.bfloat16 else None
+    # autocast casts the inputs
+    policy = MixedPrecisionPolicy(dtype, torch.float32 if dtype else None, cast_forward_inputs=False)
     options = {"mesh": mesh, "mp_policy": policy, "ignored_params": {p for m in common for p in m.parameters()}}
-    with unchanged(objective):
+    with show_base_weights(objective):
         for layer in layers:
-            settled(layer, world)
+            move_and_broadcast(layer, group)
             wrapped = fully_shard(layer, reshard_after_forward=sharding.reshard, **options)
-            if hasattr(layer, "both"):  # a second way through a layer (XLNet's targets)
+            if hasattr(layer, "both"):  # XLNet's two-stream forward
                 register_fsdp_forward_method(layer, "both")
             if any(isinstance(module, RoutedExperts) for module in layer.modules()):
-                _count_unread(wrapped)
-        objective.shared = nn.ModuleList(common)  # so that they are the root's, which does not look into layers
-        settled(objective, world)
+                _allow_unused_experts(wrapped)
+        # shared parameters belong to the root unit, which does not search inside layers
+        objective.shared = nn.ModuleList(common)
+        move_and_broadcast(objective, group)
         fully_shard(objective, **{**options, "ignored_params": set()})
 
 
 @contextmanager
-def unchanged(objective: nn.Module) -> Iterator[None]:
-    """Inside, linear layers with adapters show their own weights.
+def show_base_weights(objective: nn.Module) -> Iterator[None]:
+    """Let linear layers with adapters show their base weights inside the block.
 
-    torch looks a sharded parameter up by its name once more before it is first gathered, and under `weight` such a
-    layer shows the changed one; so everything is gathered once inside.
+    torch looks a sharded parameter up by name once more before it is first gathered, and `weight` of a LoRA layer is
+    the merged weight. So all parameters are gathered once inside the block.
     """
-    changed = [module for module in objective.modules() if isinstance(module, LoraLinear)]
-    for module in changed:
+    lora = [module for module in objective.modules() if isinstance(module, LoraLinear)]
+    for module in lora:
         module.shows_base_weight = True
     yield
-    for part in objective.modules() if changed else ():
+    for part in objective.modules() if lora else ():
         if is_sharded(part):
             part.unshard()  # type: ignore[operator]
             part.reshard()  # type: ignore[operator]
-    for module in changed:
+    for module in lora:
         module.shows_base_weight = False
 
 
-def layers_of(objective: nn.Module) -> Iterator[nn.Module]:
-    """The layers that stand in one place of one stack; those that are passed several times stay whole in between.
+def unit_layers(objective: nn.Module) -> Iterator[nn.Module]:
+    """Yield the layers that occur once in their stack; repeated layers must stay gathered between their uses.
 
     Raises:
-        UnsupportedOption: a stack that leaves layers out at random.
+        UnsupportedOption: a stack with LayerDrop.
     """
     for path, stack in objective.named_modules():
         if not isinstance(stack, Stack):
             continue
         if stack.drop:
             raise UnsupportedOption(
-                f"{path} leaves out layers with probability {stack.drop}, each process others: sharded parameters "
+                f"{path} drops layers with probability {stack.drop}, each process other ones: sharded parameters "
                 "could not be gathered. Set the config's layerdrop to 0."
             )
         times = Counter(map(id, stack.layers))
         yield from (layer for layer in stack.layers if times[id(layer)] == 1)
 
 
-def shared(objective: nn.Module, layers: list[nn.Module]) -> list[nn.Module]:
-    """Modules inside of layers whose parameters others hold too (T5's table of distances)."""
+def shared_modules(objective: nn.Module, layers: list[nn.Module]) -> list[nn.Module]:
+    """Return modules inside layers whose parameters other modules use too (T5's position bias table)."""
     inside = {id(module) for layer in layers for module in layer.modules()}
     rest = [p for m in objective.modules() if id(m) not in inside for p in m.parameters(recurse=False)]
     times = Counter(map(id, rest)) + Counter(id(p) for layer in layers for p in layer.parameters())
-    found = {
+    modules = {
         id(module): module
         for layer in layers
         for module in layer.modules()
         if any(times[id(p)] > 1 for p in module.parameters(recurse=False))
     }
-    return list(found.values())
+    return list(modules.values())
 
 
-def settled(module: nn.Module, world: World) -> None:
-    """Moves whole parameters and buffers to the device, with the first process's values."""
-    module.to(torch.device(world.device, world.local) if world.device == "cuda" else world.device)
+def move_and_broadcast(module: nn.Module, group: ProcessGroup) -> None:
+    """Move full parameters and buffers to the device, and set them to the values of the first process."""
+    module.to(torch.device(group.device, group.local_rank) if group.device == "cuda" else group.device)
     for tensor in (*module.parameters(), *module.buffers()):
         if not hasattr(tensor, "device_mesh"):
             dist.broadcast(tensor.detach(), 0)
 
 
-def gathered_no_more(module: nn.Module) -> None:
-    """Lets go of whole parameters that a pass without a gradient has left, so that the module has its shards again."""
+def reshard(module: nn.Module) -> None:
+    """Free the full parameters that a pass without gradients leaves gathered."""
     for part in module.modules():
         if is_sharded(part):
             part.reshard()  # type: ignore[operator]
 
 
-def _count_unread(layer: Any) -> None:
-    """Experts without tokens on one process have gradients on another: zeros stand for them."""
+def _allow_unused_experts(layer: Any) -> None:
+    """Reduce gradients of experts that have tokens on some processes only; the others contribute zeros."""
     if not hasattr(layer, "set_reduce_scatter_unused_params"):
         raise UnsupportedOption(f"fsdp with layers of experts needs a newer torch than {torch.__version__}: 2.13.")
     layer.set_reduce_scatter_unused_params(True)

@@ -1,4 +1,4 @@
-"""Training on several devices: which examples each process sees, and what wraps the objective."""
+"""Parallel training: distribution of batches over processes, and the wrapper of the objective."""
 
 from __future__ import annotations
 
@@ -14,138 +14,141 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ...errors import UnsupportedOption
 from ..arguments import TrainingArguments
-from ..objectives.token import Objective
-from .dtensor import whole
+from .dtensor import full_parameters
 from .fsdp import Sharding, is_sharded, shard
-from .process_group import World
+from .process_group import ProcessGroup
 
-DATA, TENSOR = "data", "tensor"  # the two directions of a grid of processes
+DATA, TENSOR = "data", "tensor"  # dimensions of the device mesh
 
 
-class _WithUnread(nn.Module):
-    """An objective beside one number that is never read, so that torch does not warn of looking for such in vain."""
+class _WithUnusedParameter(nn.Module):
+    """An objective with one unused parameter, so that DDP does not warn that it found no unused parameter."""
 
-    def __init__(self, objective: Objective) -> None:
+    def __init__(self, objective: nn.Module) -> None:
         super().__init__()
         self.objective = objective
-        self.unread = nn.Parameter(torch.zeros((), device=objective.device))
+        self.unused = nn.Parameter(torch.zeros((), device=next(objective.parameters()).device))
 
     def forward(self, batch: Any) -> Any:
         return self.objective(batch)
 
 
-class Replicated(DistributedDataParallel):
-    """torch's data parallelism over an objective, whose gradients are averaged in the last pass of a step only.
+class DataParallelObjective(DistributedDataParallel):
+    """torch's data parallelism of an objective; gradients are averaged in the last pass of a step only.
 
-    Parameters that a pass does not read (a pooler, experts without tokens) are looked for unless the settings say not
-    to: it costs a walk over the graph a step.
+    By default DDP searches for parameters that a pass does not use (a pooler, experts without tokens), which costs one
+    graph traversal a step.
     """
 
-    def __init__(self, objective: Objective, arguments: TrainingArguments) -> None:
+    def __init__(self, objective: nn.Module, arguments: TrainingArguments) -> None:
         find = arguments.ddp_find_unused_parameters
         megabytes = arguments.ddp_bucket_cap_mb
         super().__init__(
-            _WithUnread(objective), find_unused_parameters=True if find is None else find, gradient_as_bucket_view=True,
-            broadcast_buffers=bool(arguments.ddp_broadcast_buffers),
+            _WithUnusedParameter(objective), find_unused_parameters=True if find is None else find,
+            gradient_as_bucket_view=True, broadcast_buffers=bool(arguments.ddp_broadcast_buffers),
             bucket_cap_mb=megabytes,
         )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Parallel:
-    """How processes share the work.
+    """Division of the work over processes.
 
     Args:
-        world: all of them. data: those that read other batches than this one, and this one; processes that share each
-            layer read the same.
-        mesh: torch's grid of (data, tensor) processes; None where each process holds the whole model.
-        sharding: of parameters over `data`; None for whole copies.
+        group: all processes. data_group: processes with different batches; processes that split layers between them
+            read the same batch.
+        mesh: torch's device mesh (data, tensor); None if each process holds the full model.
+        sharding: FSDP over `data_group`; None for full copies.
     """
 
-    world: World
-    data: World
+    group: ProcessGroup
+    data_group: ProcessGroup
     mesh: Any = None
     sharding: Sharding | None = None
 
     @classmethod
-    def of(cls, arguments: TrainingArguments, world: World) -> Parallel:
-        """What the settings ask for, over the processes that there are.
+    def of(cls, arguments: TrainingArguments, group: ProcessGroup) -> Parallel:
+        """Build the division that the training arguments define.
 
         Raises:
-            UnsupportedOption: the processes cannot be shared out so, or an option of `fsdp` is not known.
+            UnsupportedOption: the number of processes does not fit, or an option of `fsdp` is unknown.
         """
-        sharding, split_by = Sharding.of(arguments), arguments.tensor_parallel_size
-        if world.size % split_by:
+        sharding, tensor_size = Sharding.of(arguments), arguments.tensor_parallel_size
+        if group.size % tensor_size:
             raise UnsupportedOption(
-                f"tensor_parallel_size = {split_by} needs a number of processes that it divides, and there "
-                f"{'is' if world.size == 1 else 'are'} {world.size}. Start them with torchrun --nproc-per-node."
+                f"tensor_parallel_size = {tensor_size} needs a number of processes that it divides, and there "
+                f"{'is' if group.size == 1 else 'are'} {group.size}. Start them with torchrun --nproc-per-node."
             )
-        if (sharding or split_by > 1) and arguments.optim in ("muon", "adafactor"):
+        if (sharding or tensor_size > 1) and arguments.optim in ("muon", "adafactor"):
             raise UnsupportedOption(
-                f"optim = {arguments.optim!r} needs whole matrices, which fsdp and tensor_parallel_size cut; use "
+                f"optim = {arguments.optim!r} needs full matrices, which fsdp and tensor_parallel_size split; use "
                 "adamw_torch."
             )
-        if (sharding or split_by > 1) and arguments.predict_with_generate:
+        if (sharding or tensor_size > 1) and arguments.predict_with_generate:
             raise UnsupportedOption(
-                "predict_with_generate writes with the whole model, which fsdp and tensor_parallel_size cut. Leave it "
-                "out, save the model, and judge what it writes from there."
+                "predict_with_generate needs the full model, which fsdp and tensor_parallel_size split. Leave it "
+                "out, save the model, and evaluate its texts from the saved folder."
             )
-        if world.size == 1 or not (sharding or split_by > 1):
-            return cls(world, world)
+        if group.size == 1 or not (sharding or tensor_size > 1):
+            return cls(group, group)
         from torch.distributed.device_mesh import init_device_mesh
 
-        mesh = init_device_mesh(world.device, (world.size // split_by, split_by), mesh_dim_names=(DATA, TENSOR))
-        group = None if split_by == 1 else mesh.get_group(DATA)
-        data = World(mesh.get_local_rank(DATA), world.size // split_by, world.local, world.device, group)
-        if data.size > 1 and split_by > 1:
-            logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)  # of what is slower so
-        if sharding is None and data.size > 1:  # gradients of split layers are averaged by FSDP2 too
+        mesh = init_device_mesh(group.device, (group.size // tensor_size, tensor_size), mesh_dim_names=(DATA, TENSOR))
+        torch_group = None if tensor_size == 1 else mesh.get_group(DATA)
+        rank = mesh.get_local_rank(DATA)
+        data = ProcessGroup(rank, group.size // tensor_size, group.local_rank, group.device, torch_group)
+        if data.size > 1 and tensor_size > 1:  # torch logs warnings about slower redistribution
+            logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
+        if sharding is None and data.size > 1:  # FSDP2 averages the gradients of split layers too
             sharding = Sharding(reshard=False)
-        return cls(world, data, mesh, sharding)
+        return cls(group, data, mesh, sharding)
 
     @property
     def replicas(self) -> int:
-        """How many batches are read at once."""
-        return self.data.size
+        """Number of batches that are processed at once."""
+        return self.data_group.size
 
     @property
     def sharded(self) -> bool:
-        """Whether this process may hold parts of parameters only."""
+        """True if this process may hold only shards of parameters."""
         return self.mesh is not None
 
-    def share(self, batches: Sequence[Sequence[int]]) -> list[Sequence[int]]:
-        """This process's batches of a step."""
-        return list(batches[self.data.rank :: self.data.size])
+    def local_batches(self, batches: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+        """Return the batches of a step that this process computes."""
+        return list(batches[self.data_group.rank :: self.data_group.size])
 
-    def spread(self, objective: Objective) -> None:
-        """Cuts the model's layers and shards its parameters, once and in place, where the settings ask for it.
+    def distribute(self, objective: nn.Module) -> None:
+        """Split layers and shard parameters in place, as configured; a second call does nothing.
 
         Raises:
-            UnsupportedOption: a layer that cannot be cut so.
+            UnsupportedOption: a layer cannot be split.
         """
-        if self.mesh is None or getattr(objective, "is_spread", False):
+        if self.mesh is None or getattr(objective, "is_distributed", False):
             return
         if self.mesh[TENSOR].size() > 1:
             from .tensor_parallel import split
 
-            split(objective.model, self.mesh[TENSOR], self.world)
+            model: Any = objective.model
+            split(model, self.mesh[TENSOR], self.group)
         if self.sharding is not None:
-            shard(objective, self.mesh[DATA], self.sharding, self.world)
-        objective.is_spread = True  # type: ignore[assignment]
+            shard(objective, self.mesh[DATA], self.sharding, self.group)
+        objective.is_distributed = True  # type: ignore[assignment]
 
-    def wrapped(self, objective: Objective, arguments: TrainingArguments) -> nn.Module:
-        """What a step calls."""
-        self.spread(objective)
-        return objective if self.world.size == 1 or self.mesh is not None else Replicated(objective, arguments)
+    def wrap(self, objective: nn.Module, arguments: TrainingArguments) -> nn.Module:
+        """Distribute an objective and return the module that a step calls."""
+        self.distribute(objective)
+        if self.group.size == 1 or self.mesh is not None:
+            return objective
+        return DataParallelObjective(objective, arguments)
 
-    def whole(self, model: nn.Module) -> AbstractContextManager[None]:
-        """The first process's model has whole parameters inside; all processes must enter."""
-        return whole(model, self.world) if self.sharded else nullcontext()
+    def full_model(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Give the model of the first process full parameters inside the block; all processes must enter."""
+        return full_parameters(model, self.group) if self.sharded else nullcontext()
 
 
 @contextmanager
-def exchanging(wrapped: nn.Module, last: bool) -> Iterator[None]:
-    """Gradients of a backward pass inside join those of other devices if it is the `last` of a step."""
+def gradient_sync(wrapped: nn.Module, last: bool) -> Iterator[None]:
+    """Reduce the gradients of a backward pass over devices only in the `last` pass of a step."""
     if is_sharded(wrapped):
         wrapped.set_requires_gradient_sync(last)  # type: ignore[operator]
     elif isinstance(wrapped, DistributedDataParallel) and not last:

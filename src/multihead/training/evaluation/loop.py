@@ -1,4 +1,4 @@
-"""What a model says of a data set: losses, scores and metrics, over unpadded batches of alike lengths."""
+"""Evaluation loop: losses and scores of a data set, over packed batches of similar lengths."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ...errors import UnsupportedOption
 from ...heads.losses import IGNORED
 from ...token_batches import batches
 from ..arguments import TrainingArguments
-from ..distributed.fsdp import gathered_no_more, is_sharded
-from ..distributed.process_group import World
-from ..objectives.packed_batch import Example
+from ..data.features import Example
+from ..distributed.fsdp import is_sharded, reshard
+from ..distributed.process_group import ProcessGroup
 from ..objectives.token import Objective
-from ..optim.optimizer_step import precision
+from ..optim.optimizer_step import autocast
 from .metrics import EvalPrediction
 
-KEPT = ("inputs", "loss")  # what `include_for_metrics` may name
+EXTRA_COLUMNS = ("inputs", "loss")  # allowed entries of `include_for_metrics`
 
 
 class PredictionOutput(NamedTuple):
-    """What `Trainer.predict` gives.
+    """Result of `Trainer.predict`.
 
     Args:
-        predictions: scores, (examples, ...); rows of unlike lengths are padded with -100.
-        label_ids: likewise. metrics: by name.
+        predictions: scores (examples, ...); rows of unequal lengths are padded with -100.
+        label_ids: labels, padded likewise. metrics: by name.
     """
 
     predictions: Any
@@ -38,12 +38,12 @@ class PredictionOutput(NamedTuple):
 
 
 @dataclass
-class Seen:
-    """What an evaluation saw.
+class EvaluationResult:
+    """Losses and scores of a data set.
 
     Args:
-        loss: sum of all losses. count: how many. scores, targets: of each example, in the data's order.
-        inputs, losses: likewise, the ids that it was read as and the mean loss of its batch, where they are asked for.
+        loss: sum of all losses. count: number of losses. scores, targets: of each example, in the order of the data.
+        inputs, losses: input ids of each example and mean loss of its batch, if requested. seconds: run time.
     """
 
     loss: float = 0.0
@@ -56,123 +56,126 @@ class Seen:
 
     @property
     def mean(self) -> float:
+        """Mean loss."""
         return self.loss / max(self.count, 1)
 
-    def evaluated(self) -> EvalPrediction:
-        """What `compute_metrics` gets."""
-        return EvalPrediction(*(stacked(each) for each in (self.scores, self.targets, self.inputs, self.losses)))
+    def eval_prediction(self) -> EvalPrediction:
+        """Build the argument of `compute_metrics`."""
+        return EvalPrediction(*(stack_arrays(each) for each in (self.scores, self.targets, self.inputs, self.losses)))
 
 
 @torch.no_grad()
-def see(
+def evaluate_features(
     objective: Objective,
     features: Sequence[Example],
     lengths: Any,
     arguments: TrainingArguments,
-    world: World,
+    group: ProcessGroup,
     *,
     predict: bool,
     reduce: Callable[..., Any] | None = None,
-    keep: Sequence[str] = (),
-    each: Callable[[], None] = lambda: None,
-) -> Seen:
-    """Runs a model over a data set; every process reads its share and gets the whole.
+    include: Sequence[str] = (),
+    on_batch: Callable[[], None] = lambda: None,
+) -> EvaluationResult:
+    """Run a model over a data set; each process computes its share, and all get the whole result.
 
     Args:
-        predict: keeps scores and targets. reduce: of `reduced`, what is kept of each batch's scores.
-        keep: "inputs" and "loss", what is kept of each example besides. each: is called after each batch.
+        predict: collect scores and targets. reduce: function of `reduce_scores`.
+        include: "inputs" and "loss", to collect for each example as well. on_batch: called after each batch.
 
     Raises:
-        UnsupportedOption: something else to keep, or inputs that are no run of ids.
+        UnsupportedOption: an unknown entry of `include`, or "inputs" for examples of several texts.
     """
-    if wrong := set(keep) - set(KEPT):
-        raise UnsupportedOption(f"include_for_metrics {sorted(wrong)[0]!r} is none of {', '.join(KEPT)}.")
+    if unknown := set(include) - set(EXTRA_COLUMNS):
+        raise UnsupportedOption(f"include_for_metrics {sorted(unknown)[0]!r} is none of {', '.join(EXTRA_COLUMNS)}.")
     objective.eval()
     began = time.perf_counter()
     loss = torch.zeros(2, dtype=torch.float64)
-    kept: dict[str, dict[int, Any]] = {name: {} for name in ("scores", "targets", "inputs", "losses")}
-    for numbers, counts in _share(objective, lengths, arguments, world):
-        examples = [objective.ready(features[n], (arguments.seed, 0, n)) for n in numbers]
+    collected: dict[str, dict[int, Any]] = {name: {} for name in ("scores", "targets", "inputs", "losses")}
+    for numbers, counts in _local_batches(objective, lengths, arguments, group):
+        examples = [objective.prepare_example(features[n], (arguments.seed, 0, n)) for n in numbers]
         batch = objective.collate(examples)
-        with precision(arguments, objective.device, evaluation=True):
-            part, found = objective(batch, predict)
+        with autocast(arguments, objective.device, evaluation=True):
+            part, scores = objective(batch, predict)
         if not counts:
             continue
-        labeled = objective.labeled(batch)
+        labeled = objective.has_labels(batch)
         count = objective.count(batch) if labeled else 0
         loss += torch.tensor([float(part), count], dtype=torch.float64)
-        given: dict[str, Sequence[Any]] = {}
+        columns: dict[str, Sequence[Any]] = {}
         if predict:
             targets = objective.targets(batch) if labeled else []
-            given = {"scores": reduced(reduce, found or [], targets), "targets": targets}
-        given["inputs"] = objective.inputs(batch) if "inputs" in keep else []
-        given["losses"] = [float(part) / max(count, 1)] * len(numbers) if "loss" in keep and labeled else []
-        for name, values in given.items():
-            kept[name].update(zip(numbers, values, strict=False))
-        each()
-    gathered_no_more(objective)
-    total, count = world.total(loss.to(objective.device)).tolist()
-    if (predict or keep) and world.size > 1:
-        every: list[Any] = world.gathered(kept)
+            columns = {"scores": reduce_scores(reduce, scores or [], targets), "targets": targets}
+        columns["inputs"] = objective.inputs(batch) if "inputs" in include else []
+        columns["losses"] = [float(part) / max(count, 1)] * len(numbers) if "loss" in include and labeled else []
+        for name, values in columns.items():
+            collected[name].update(zip(numbers, values, strict=False))
+        on_batch()
+    reshard(objective)
+    total, count = group.sum(loss.to(objective.device)).tolist()
+    if (predict or include) and group.size > 1:
+        every: list[Any] = group.gather_objects(collected)
         for other in every:
             for name, values in other.items():
-                kept[name].update(values)
-    ordered = {  # a model that gives no scores has none for any example
-        name: [store[n] for n in range(len(features)) if n in store] for name, store in kept.items()
+                collected[name].update(values)
+    ordered = {  # a column without values stays empty
+        name: [store[n] for n in range(len(features)) if n in store] for name, store in collected.items()
     }
-    return Seen(total, count, **ordered, seconds=time.perf_counter() - began)
+    return EvaluationResult(total, count, **ordered, seconds=time.perf_counter() - began)
 
 
-def reduced(function: Callable[..., Any] | None, scores: Sequence[Any], targets: Sequence[Any]) -> list[Any]:
-    """What a caller's function makes of a batch's scores and targets, for each example; the scores without one.
+def reduce_scores(function: Callable[..., Any] | None, scores: Sequence[Any], targets: Sequence[Any]) -> list[Any]:
+    """Apply `preprocess_logits_for_metrics` to the scores and targets of a batch; returns one value an example.
 
     Args:
-        function: of tensors (examples, ...), padded with -100, or tuples of them; None for no targets. Of what it gives
-            an example has its own tokens, where it has as many as it was given.
+        function: takes tensors (examples, ...) padded with -100, or tuples of them, and None for no targets. If its
+            result has the padded length, the padding is removed from each example. None returns the scores.
     """
     if function is None or not scores:
         return list(scores)
-    found = on_arrays(function, stacked(scores), stacked(targets))
-    if isinstance(found, tuple):
-        return list(zip(*found, strict=True))
+    reduced = call_on_arrays(function, stack_arrays(scores), stack_arrays(targets))
+    if isinstance(reduced, tuple):
+        return list(zip(*reduced, strict=True))
     sizes = [0 if isinstance(one, tuple) or np.ndim(one) < 2 else len(one) for one in scores]
-    whole = max(sizes) > 0 and found.ndim > 1 and found.shape[1] == max(sizes)
-    return [row[:size] if whole else row for row, size in zip(found, sizes, strict=True)]
+    padded = max(sizes) > 0 and reduced.ndim > 1 and reduced.shape[1] == max(sizes)
+    return [row[:size] if padded else row for row, size in zip(reduced, sizes, strict=True)]
 
 
-def on_arrays(function: Callable[..., Any], *given: Any) -> Any:
-    """What a function of tensors, or tuples of them, gives, as arrays."""
+def call_on_arrays(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function of tensors with arrays, or tuples of arrays; returns arrays."""
 
     def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
         return tuple(map(change, value)) if isinstance(value, tuple) else None if value is None else change(value)
 
-    return mapped(function(*(mapped(value, torch.as_tensor) for value in given)), lambda found: found.numpy())
+    tensors = [mapped(value, torch.as_tensor) for value in arguments]
+    return mapped(function(*tensors), lambda tensor: tensor.numpy())
 
 
-def _share(
-    objective: Objective, lengths: Sequence[int], arguments: TrainingArguments, world: World
+def _local_batches(
+    objective: Objective, lengths: Sequence[int], arguments: TrainingArguments, group: ProcessGroup
 ) -> Iterator[tuple[list[int], bool]]:
-    """This process's batches: alike lengths together where that changes nothing.
+    """Yield the batches of this process, and whether they count.
 
-    A second one of another process does not count: all make as many passes where parameters are gathered for each.
+    Examples of similar lengths share a batch if the loss is a sum over examples. With sharded parameters all processes
+    need equal numbers of passes, so a process with one batch less repeats a batch that does not count.
     """
-    if objective.splits:
-        found = list(batches(list(lengths), arguments.max_tokens_per_pass or 1 << 62))
+    if objective.splittable:
+        every = list(batches(list(lengths), arguments.max_tokens_per_pass or 1 << 62))
     else:
         size = arguments.per_device_eval_batch_size
-        found = [list(range(i, min(i + size, len(lengths)))) for i in range(0, len(lengths), size)]
-    mine = found[world.rank :: world.size]
+        every = [list(range(i, min(i + size, len(lengths)))) for i in range(0, len(lengths), size)]
+    mine = every[group.rank :: group.size]
     yield from ((numbers, True) for numbers in mine)
-    if is_sharded(objective) and len(mine) * world.size < len(found):
-        yield found[0], False
+    if is_sharded(objective) and len(mine) * group.size < len(every):
+        yield every[0], False
 
 
-def stacked(values: Sequence[Any]) -> Any:
-    """One array (examples, ...) of an array an example, padded with -100 where lengths differ; None of nothing."""
+def stack_arrays(values: Sequence[Any]) -> Any:
+    """Stack arrays to one array (examples, ...), padded with -100 if lengths differ; None for no arrays."""
     if not len(values):
         return None
     if isinstance(values[0], tuple):
-        return tuple(stacked([value[i] for value in values]) for i in range(len(values[0])))
+        return tuple(stack_arrays([value[i] for value in values]) for i in range(len(values[0])))
     arrays = [np.asarray(value) for value in values]
     shapes = {array.shape for array in arrays}
     if len(shapes) == 1:

@@ -1,4 +1,4 @@
-"""Exact match and F1 of extractive answers, from a model's scores of all windows."""
+"""SQuAD metrics (exact match and F1) from a model's scores of all windows."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ import torch
 
 from ...pipelines.spans import best_spans, characters
 from ..data.features import Features
-from ..data.question_answering import Options, Questions, context_side, windows
+from ..data.question_answering import QuestionAnsweringOptions, Questions, context_side, encode_windows
 from ..data.source import CHUNK
 from . import text_metrics
 
-LONGEST = 30  # tokens of an answer
+MAX_ANSWER_TOKENS = 30
 
 
-def answered(features: Features, scores: Sequence[Any], tokenizer: Any, options: Options) -> dict[str, float]:
-    """SQuAD's measures of the likeliest span of each question, `""` where no answer is likelier.
+def squad_metrics(
+    features: Features, scores: Sequence[Any], tokenizer: Any, options: QuestionAnsweringOptions
+) -> dict[str, float]:
+    """Compute the SQuAD metrics of the best span of each question, or of `""` if no answer scores higher.
 
     Args:
-        scores: of each example, (tokens,) of the first token and (tokens,) of the last.
+        scores: start scores (tokens,) and end scores (tokens,) of each example.
     """
     assert features.rows is not None
     questions = Questions.of(features.rows, options)
@@ -29,27 +31,30 @@ def answered(features: Features, scores: Sequence[Any], tokenizer: Any, options:
     own: dict[int, list[Any]] = {}
     for number, row in enumerate(features.row.tolist()):
         own.setdefault(row, []).append(scores[number])
-    said, right = [], []
+    predictions, references = [], []
     rows = sorted(own)
     for begin in range(0, len(rows), CHUNK):
         chunk = rows[begin : begin + CHUNK]
-        asked = [questions[row] for row in chunk]
-        for row, question, encodings in zip(
-            chunk, asked, windows(asked, tokenizer, options, features.rows, chunk), strict=True
-        ):
-            said.append(_best(question.context, encodings, own[row], tokenizer, may_be_none=any_unanswered))
-            right.append([words for _, words in question.answers])
-    return text_metrics.question_answering(said, right)
+        batch = [questions[row] for row in chunk]
+        encodings = encode_windows(batch, tokenizer, options, features.rows, chunk)
+        for row, question, windows in zip(chunk, batch, encodings, strict=True):
+            answer = _best_answer(question.context, windows, own[row], tokenizer, allow_none=any_unanswered)
+            predictions.append(answer)
+            references.append([words for _, words in question.answers])
+    return text_metrics.question_answering(predictions, references)
 
 
-def _best(context: str, encodings: Sequence[Any], scores: Sequence[Any], tokenizer: Any, *, may_be_none: bool) -> str:
-    side, null, found = context_side(tokenizer), 1.0, []
+def _best_answer(
+    context: str, encodings: Sequence[Any], scores: Sequence[Any], tokenizer: Any, *, allow_none: bool
+) -> str:
+    """Return the answer with the highest score in all windows of a question."""
+    side, null, answers = context_side(tokenizer), 1.0, []
     for encoding, own in zip(encodings, scores, strict=True):
         token = tokenizer.cls_token_id
-        spans, none = best_spans(encoding, torch.as_tensor(np.stack(own, -1)), side, token, 1, LONGEST)
+        spans, none = best_spans(encoding, torch.as_tensor(np.stack(own, -1)), side, token, 1, MAX_ANSWER_TOKENS)
         null = min(null, none)
         for first, last, score in spans:
             begin, end = characters(encoding, first, last, side, True)
-            found.append((score, context[begin:end]))
-    best = max(found, default=(0.0, ""))
-    return "" if may_be_none and null > best[0] else best[1]
+            answers.append((score, context[begin:end]))
+    best = max(answers, default=(0.0, ""))
+    return "" if allow_none and null > best[0] else best[1]

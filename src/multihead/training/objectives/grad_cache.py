@@ -1,5 +1,7 @@
-"""The gradient of a loss that compares all examples of a step, computed pass by pass (GradCache, Gao et al., 2021,
-arXiv:2101.06983): what the passes represent first, without keeping a graph, then its gradient, then each pass again.
+"""Gradient of a loss that compares all examples of a step, computed pass by pass (GradCache, arXiv:2101.06983).
+
+First all passes compute their representations without a graph, then the loss gives the gradient of the
+representations, then each pass runs again with a graph and propagates its part of the gradient.
 """
 
 from __future__ import annotations
@@ -11,67 +13,68 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..distributed.process_group import World
-from .token import Objective, Part
+from ..distributed.process_group import ProcessGroup
+from .token import JointBatch, Objective
 
 
-def parts(
+def joint_loss_passes(
     objective: Objective, run: Callable[[Any], tuple[Tensor, Any]], idle: Sequence[Any], passes: Sequence[Any],
-    world: World,
-) -> tuple[Tensor, list[Redrawn]]:  # fmt: skip
-    """The loss of the whole step, the same on every process, and its passes with their gradients, the idle ones first.
+    group: ProcessGroup,
+) -> tuple[Tensor, list[RepeatedPass]]:  # fmt: skip
+    """Return the loss of the whole step, equal on every process, and the passes to repeat, the idle passes first.
 
     Args:
-        run: computes a pass. idle: passes that count nothing. world: the processes whose examples are compared.
+        run: computes a pass. idle: passes without weight in the loss. group: processes whose examples are compared.
     """
-    drawn, found = [], []
+    states, outputs = [], []
     for batch in [*idle, *passes]:
-        drawn.append(Generators.now(objective.device))
-        found.append(run(Part(batch))[0].detach().float())  # with a graph, since without one dropout is drawn otherwise
-    own = torch.cat(found[len(idle) :] or [found[0][:0]])
-    every, begin = world.joined(own)
+        states.append(RandomState.capture(objective.device))
+        # with a graph, since dropout without a graph draws other numbers
+        outputs.append(run(JointBatch(batch))[0].detach().float())
+    own = torch.cat(outputs[len(idle) :] or [outputs[0][:0]])
+    every, begin = group.gather_rows(own)
     labels = labels_of([example for batch in passes for example in batch], idle, every.device)
-    all_labels = None if labels is None else world.joined(labels)[0]
+    all_labels = None if labels is None else group.gather_rows(labels)[0]
     every = every.detach().requires_grad_()
     with torch.enable_grad():
-        loss = objective.compared(every, all_labels)
+        loss = objective.joint_loss(every, all_labels)
         (gradients,) = torch.autograd.grad(loss, every)
     shares = gradients[begin : begin + len(own)].split([len(batch) for batch in passes])
-    each = [*(torch.zeros_like(found[n]) for n in range(len(idle))), *shares]
-    made = [Part(batch, share) for batch, share in zip([*idle, *passes], each, strict=True)]
-    return loss.detach(), [Redrawn(part, state) for part, state in zip(made, drawn, strict=True)]
+    shares = [*(torch.zeros_like(outputs[n]) for n in range(len(idle))), *shares]
+    batches = [JointBatch(batch, share) for batch, share in zip([*idle, *passes], shares, strict=True)]
+    return loss.detach(), [RepeatedPass(batch, state) for batch, state in zip(batches, states, strict=True)]
 
 
-class Redrawn:
-    """A pass that draws its dropout as it was drawn before."""
+class RepeatedPass:
+    """A pass that is run again with the random numbers, and so the dropout, of its first run."""
 
-    def __init__(self, part: Part, state: Generators) -> None:
-        self.part, self.state = part, state
+    def __init__(self, batch: JointBatch, state: RandomState) -> None:
+        self.batch, self.state = batch, state
 
     def __call__(self, run: Callable[[Any], tuple[Tensor, Any]]) -> Tensor:
-        self.state.set()
-        return run(self.part)[0]
+        self.state.restore()
+        return run(self.batch)[0]
 
 
-class Generators:
-    """The state of torch's generators."""
+class RandomState:
+    """State of torch's random generators on the CPU and, if the device is a GPU, on the device."""
 
-    def __init__(self, device: torch.device, host: Tensor, own: Tensor | None) -> None:
-        self.device, self.host, self.own = device, host, own
+    def __init__(self, device: torch.device, cpu: Tensor, gpu: Tensor | None) -> None:
+        self.device, self.cpu, self.gpu = device, cpu, gpu
 
     @classmethod
-    def now(cls, device: torch.device) -> Generators:
-        own = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-        return cls(device, torch.get_rng_state(), own)
+    def capture(cls, device: torch.device) -> RandomState:
+        gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        return cls(device, torch.get_rng_state(), gpu)
 
-    def set(self) -> None:
-        torch.set_rng_state(self.host)
-        if self.own is not None:
-            torch.cuda.set_rng_state(self.own, self.device)
+    def restore(self) -> None:
+        torch.set_rng_state(self.cpu)
+        if self.gpu is not None:
+            torch.cuda.set_rng_state(self.gpu, self.device)
 
 
 def labels_of(examples: Sequence[Any], idle: Sequence[Any], device: torch.device) -> Tensor | None:
-    """(examples,), the scores of a process's examples, none or not, where examples have any."""
+    """Return the labels of examples (examples,), or None without labels; `idle` passes tell it for no examples."""
     known = [*examples, *(example for batch in idle for example in batch)]
     if not all("labels" in example for example in known):
         return None

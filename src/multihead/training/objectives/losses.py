@@ -1,4 +1,4 @@
-"""Losses as sums over a ragged batch, beside which a count stands: so parts of a batch add up to the whole exactly."""
+"""Losses as sums over a packed batch, so that the losses of parts of a batch add up to the loss of the batch."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from torch import Tensor
 from ...heads.losses import IGNORED
 from ...kernels.ragged import SequenceLayout
 
-CHUNK = 1 << 26  # scores (words x vocabulary) that are held at once in float32: a quarter of a GiB
+CHUNK = 1 << 26  # scores (tokens x vocabulary) in memory at once: a quarter of a GiB in float32
 
-Score = Callable[[Tensor], Tensor]  # states (rows, width) -> scores (rows, vocabulary)
+ScoreFunction = Callable[[Tensor], Tensor]  # hidden states (rows, width) -> logits (rows, vocabulary)
 
 
 def cross_entropy(scores: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Sum of cross-entropies of scores (rows, classes) at labels (rows,), in float32; label -100 is left out."""
-    found = exact(scores)
-    return F.cross_entropy(found, labels, ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing)
+    """Return the sum of cross-entropies of scores (rows, classes) at labels (rows,), in float32; -100 is ignored."""
+    scores = as_float(scores)
+    return F.cross_entropy(scores, labels, ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing)
 
 
-def exact(scores: Tensor) -> Tensor:
-    """Scores in float32, or in float64 where they are."""
+def as_float(scores: Tensor) -> Tensor:
+    """Return scores in float32, or unchanged in float64."""
     return scores if scores.dtype == torch.float64 else scores.float()
 
 
-def scored(
-    score: Score, states: Tensor, labels: Tensor, parameters: Sequence[Tensor], smoothing: float = 0.0,
+def chunked_cross_entropy(
+    score: ScoreFunction, states: Tensor, labels: Tensor, parameters: Sequence[Tensor], smoothing: float = 0.0,
     classes: int = 0, chunk: int = CHUNK,
 ) -> Tensor:  # fmt: skip
-    """`cross_entropy(score(states), labels)` that never holds the scores of more than `chunk` numbers.
+    """Return `cross_entropy(score(states), labels)`, with at most `chunk` scores in memory at once.
 
     Args:
-        parameters: all that `score` reads and that learns. classes: width of the scores.
+        parameters: trainable parameters that `score` reads. classes: width of the scores.
     """
     rows = max(chunk // max(classes, 1), 1)
     if states.shape[0] <= rows:
@@ -43,64 +43,64 @@ def scored(
     if not torch.is_grad_enabled():
         parts = zip(states.split(rows), labels.split(rows), strict=True)
         return torch.stack([cross_entropy(score(x), y, smoothing) for x, y in parts]).sum()
-    found: Tensor = _Chunked.apply(score, labels, smoothing, rows, states, *parameters)
-    return found
+    loss: Tensor = _ChunkedCrossEntropy.apply(score, labels, smoothing, rows, states, *parameters)
+    return loss
 
 
-class _Chunked(torch.autograd.Function):
-    """Gradients are computed chunk by chunk while the loss is, so that no chunk's scores outlive it.
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Computes gradients chunk by chunk in the forward pass, so that the scores of a chunk are freed at once.
 
-    The loss is a sum, so its gradient is a multiple of what is kept.
+    The loss is a sum, so the backward pass only scales the saved gradients.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, score: Score, labels: Tensor, smoothing: float, rows: int, states: Tensor, *parameters: Tensor
+        ctx: Any, score: ScoreFunction, labels: Tensor, smoothing: float, rows: int, states: Tensor, *parameters: Tensor
     ) -> Tensor:
         learning = [p for p in parameters if p.requires_grad]
-        kept = [torch.zeros_like(p) for p in learning]
-        total, moved = exact(states.new_zeros(())), torch.empty_like(states)
+        gradients = [torch.zeros_like(p) for p in learning]
+        total, state_gradient = as_float(states.new_zeros(())), torch.empty_like(states)
         for begin in range(0, states.shape[0], rows):
             part = states[begin : begin + rows].detach().requires_grad_()
             with torch.enable_grad():
                 loss = cross_entropy(score(part), labels[begin : begin + rows], smoothing)
-            found = torch.autograd.grad(loss, [part, *learning], allow_unused=True)
-            moved[begin : begin + rows] = found[0]
-            for whole, new in zip(kept, found[1:], strict=True):
-                if new is not None:
-                    whole += new
+            new = torch.autograd.grad(loss, [part, *learning], allow_unused=True)
+            state_gradient[begin : begin + rows] = new[0]
+            for gradient, more in zip(gradients, new[1:], strict=True):
+                if more is not None:
+                    gradient += more
             total += loss.detach()
-        ctx.learning = [p.requires_grad for p in parameters]
-        ctx.save_for_backward(moved, *kept)
+        ctx.trainable = [p.requires_grad for p in parameters]
+        ctx.save_for_backward(state_gradient, *gradients)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        moved, *kept = ctx.saved_tensors
-        parts = iter(kept)
-        own = [next(parts) * gradients[0].to(moved.dtype) if learns else None for learns in ctx.learning]
-        return (None, None, None, None, moved * gradients[0].to(moved.dtype), *own)
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        state_gradient, *gradients = ctx.saved_tensors
+        factor, parts = outputs[0].to(state_gradient.dtype), iter(gradients)
+        own = [next(parts) * factor if needed else None for needed in ctx.trainable]
+        return (None, None, None, None, state_gradient * factor, *own)
 
 
 def regression(scores: Tensor, labels: Tensor) -> Tensor:
-    """Sum of squared errors."""
-    found = exact(scores.reshape(labels.shape))
-    return F.mse_loss(found, labels.to(found.dtype), reduction="sum")
+    """Return the sum of squared errors."""
+    scores = as_float(scores.reshape(labels.shape))
+    return F.mse_loss(scores, labels.to(scores.dtype), reduction="sum")
 
 
-def several(scores: Tensor, labels: Tensor) -> Tensor:
-    """Sum of binary cross-entropies of scores (texts, labels), for texts of several labels."""
-    found = exact(scores)
-    return F.binary_cross_entropy_with_logits(found, labels.to(found.dtype), reduction="sum")
+def binary_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return the sum of binary cross-entropies of multi-label scores (sequences, labels)."""
+    scores = as_float(scores)
+    return F.binary_cross_entropy_with_logits(scores, labels.to(scores.dtype), reduction="sum")
 
 
-def spans(scores: Tensor, runs: SequenceLayout, starts: Tensor, ends: Tensor) -> Tensor:
-    """Sum over texts of the mean cross-entropy of an answer's first and last token; scores are (tokens, 2).
+def span_loss(scores: Tensor, runs: SequenceLayout, starts: Tensor, ends: Tensor) -> Tensor:
+    """Return the sum over sequences of the mean cross-entropy of start and end token; scores are (tokens, 2).
 
-    A label at or past its text's length stands for an answer outside and is left out.
+    A label at or past the length of its sequence means an answer outside of it and is ignored.
     """
     grid, real = runs.padded(scores.device)
-    both = exact(scores)[grid].masked_fill(~real[..., None], float("-inf"))  # (texts, longest, 2)
+    both = as_float(scores)[grid].masked_fill(~real[..., None], float("-inf"))  # (sequences, longest, 2)
     lengths = torch.tensor(runs.lengths, device=scores.device)
     first, last = (
         cross_entropy(both[..., side], labels.clamp(min=0).masked_fill(labels >= lengths, IGNORED))
@@ -109,14 +109,15 @@ def spans(scores: Tensor, runs: SequenceLayout, starts: Tensor, ends: Tensor) ->
     return (first + last) / 2
 
 
-def sequence_scores(score: Score, states: Tensor, labels: Tensor, runs: SequenceLayout) -> Tensor:
-    """(texts,): the log-probability of each text's labeled tokens, states (tokens, width) and labels (tokens,).
+def sequence_log_probs(score: ScoreFunction, states: Tensor, labels: Tensor, runs: SequenceLayout) -> Tensor:
+    """Return the summed log-probability of the labels of each sequence (sequences,).
 
-    A label is what the state at its own row predicts.
+    Args:
+        states: (tokens, width). labels: (tokens,), the token that the state of the same row predicts; -100 is ignored.
     """
     real = (labels != IGNORED).nonzero()[:, 0]
-    scores = exact(score(states.index_select(0, real)))
-    found = -F.cross_entropy(scores, labels.index_select(0, real), reduction="none")
+    scores = as_float(score(states.index_select(0, real)))
+    log_probs = -F.cross_entropy(scores, labels.index_select(0, real), reduction="none")
     lengths = torch.tensor(runs.lengths, device=states.device)
-    text = torch.repeat_interleave(torch.arange(len(runs), device=states.device), lengths)
-    return found.new_zeros(len(runs)).index_add(0, text.index_select(0, real), found)
+    sequence = torch.repeat_interleave(torch.arange(len(runs), device=states.device), lengths)
+    return log_probs.new_zeros(len(runs)).index_add(0, sequence.index_select(0, real), log_probs)

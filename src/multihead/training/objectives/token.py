@@ -1,7 +1,7 @@
-"""What a model is trained for: the sum of losses over a ragged batch, and how many losses that are.
+"""Training objectives: sum of the losses of a packed batch, and their number.
 
-An objective is a module around the model, so that whatever wraps modules (data parallelism, sharding, compilation)
-wraps the whole of what is computed. It reads examples as `data` prepares them.
+An objective is a module around the model, so that data parallelism, sharding and compilation wrap model and loss
+together. It reads examples as the readers of `training.data` build them.
 """
 
 from __future__ import annotations
@@ -22,13 +22,24 @@ from ...heads.losses import IGNORED
 from ...kernels.ragged import SequenceLayout
 from ...modeling.seq2seq import SequenceToSequence
 from ...nn.forward_context import SelectedTokens
+from ..data.features import Example
 from . import losses
-from .packed_batch import Example, Tokens, column, joined, states, states_at, target_states
+from .packed_batch import (
+    PackedSequences,
+    concat_column,
+    decoder_states,
+    hidden_states,
+    hidden_states_at,
+    stack_column,
+)
 
 
 @dataclass(frozen=True)
-class Part:
-    """A pass of a joint objective: what it represents of some examples, or the sum of that times `gradients`."""
+class JointBatch:
+    """A batch of a joint objective.
+
+    Without `gradients` the objective returns representations, with them the sum of representations x gradients.
+    """
 
     examples: Sequence[Example]
     gradients: Tensor | None = None
@@ -38,13 +49,18 @@ class Objective(nn.Module):
     """Base of all objectives.
 
     Args:
-        model: what learns. smoothing: of labels (Szegedy et al., 2016, arXiv:1512.00567).
+        model: the model to train. smoothing: label smoothing (Szegedy et al., 2016, arXiv:1512.00567).
+
+    Class attributes:
+        splittable: the loss of a batch is the sum of the losses of its examples.
+        joint: the loss compares all examples of a step; `joint_loss` computes it.
+        columns: columns that every training example needs. label_columns: those that only the loss needs.
     """
 
-    splits: ClassVar[bool] = True  # whether the loss of a batch is the sum of its examples' losses
-    joint: bool = False  # whether it compares all examples of a step, by `represented` and `compared`
-    columns: ClassVar[tuple[str, ...]] = ("input_ids", "labels")  # that every example needs to learn from
-    answers: ClassVar[tuple[str, ...]] = ("labels",)  # of these, what a loss needs and scores do not
+    splittable: ClassVar[bool] = True
+    joint: bool = False
+    columns: ClassVar[tuple[str, ...]] = ("input_ids", "labels")
+    label_columns: ClassVar[tuple[str, ...]] = ("labels",)
 
     def __init__(self, model: Any, smoothing: float = 0.0) -> None:
         super().__init__()
@@ -54,44 +70,44 @@ class Objective(nn.Module):
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def told(self, features: Any = None) -> str:
-        """What is learned, in a few words; `features` are those of training, where they are known."""
+    def describe(self, features: Any = None) -> str:
+        """Return the name of the loss; `features` are the training examples, if known."""
         return "cross-entropy" + (f", labels smoothed by {self.smoothing:g}" if self.smoothing else "")
 
-    def ready(self, example: Example, seed: tuple[int, int, int]) -> Example:
-        """An example as it is read this time; `seed` is (seed of the run, epoch, number of the example)."""
+    def prepare_example(self, example: Example, seed: tuple[int, int, int]) -> Example:
+        """Return an example for one use; `seed` is (seed of the run, epoch, number of the example)."""
         return example
 
     def size(self, example: Example) -> int:
-        """Tokens that are computed."""
+        """Return the number of tokens that a forward pass computes."""
         return len(example["input_ids"])
 
     def collate(self, examples: Sequence[Example]) -> Any:
-        """What `forward` takes, before anything is computed."""
+        """Return examples as a batch for `forward`."""
         return list(examples)
 
-    def labeled(self, batch: Any) -> bool:
-        """Whether a batch has a loss; without one it is scored only."""
-        return all(name in example for name in self.answers for example in batch)
+    def has_labels(self, batch: Any) -> bool:
+        """Return whether a batch has labels, and so a loss."""
+        return all(name in example for name in self.label_columns for example in batch)
 
     def count(self, batch: Any) -> float:
-        """Losses in a batch that has labels: what a mean divides by."""
+        """Return the number of losses in a labeled batch, the divisor of the mean loss."""
         return len(batch)
 
-    def compared(self, found: Tensor, labels: Tensor | None) -> Tensor:
-        """The sum of losses of all examples of a step, of what `represented` gives: found (examples, ...)."""
+    def joint_loss(self, representations: Tensor, labels: Tensor | None) -> Tensor:
+        """Return the sum of losses of all examples of a step, from representations (examples, ...)."""
         raise NotImplementedError
 
     def forward(self, batch: Any, predict: bool = False) -> tuple[Tensor, Any]:
-        """The sum of losses, and (`predict`) the scores of each example."""
+        """Return the sum of losses and, with `predict`, the scores of each example."""
         raise NotImplementedError
 
     def targets(self, batch: Any) -> list[Any]:
-        """What each example's scores are compared with by metrics."""
+        """Return the reference of each example for metrics."""
         return [example["labels"] for example in batch]
 
     def inputs(self, batch: Any) -> list[Any]:
-        """The ids that each example is read as. Raises UnsupportedOption for examples of several texts."""
+        """Return the input ids of each example. Raises UnsupportedOption for examples of several texts."""
         if any("input_ids" not in example for example in batch):
             raise UnsupportedOption(
                 f"include_for_metrics 'inputs': examples have several texts, {', '.join(batch[0])}; leave it out."
@@ -99,76 +115,76 @@ class Objective(nn.Module):
         return [np.asarray(example["input_ids"]) for example in batch]
 
 
-class TextLabels(Objective):
-    """A label, several labels or a number for each text."""
+class SequenceLabelObjective(Objective):
+    """Sequence classification or regression: a label, several labels or a number for each text."""
 
     def count(self, batch: Sequence[Example]) -> float:
-        return sum(self._each(example) for example in batch)
+        return sum(self._loss_count(example) for example in batch)
 
-    def _each(self, example: Example) -> int:
+    def _loss_count(self, example: Example) -> int:
         label = np.asarray(example["labels"])
         return int(label != IGNORED) if self._kind(label) == "single_label_classification" else label.size
 
-    def told(self, features: Any = None) -> str:
+    def describe(self, features: Any = None) -> str:
         kind = self.model.config.problem_type
         if kind is None and getattr(features, "numbers", {}).get("labels") is not None:
             kind = self._kind(features.numbers["labels"][0])
-        several = {"regression": "squared error", "multi_label_classification": "binary cross-entropy of each label"}
-        return several.get(kind or "", super().told(features))
+        names = {"regression": "squared error", "multi_label_classification": "binary cross-entropy of each label"}
+        return names.get(kind or "", super().describe(features))
 
     def _kind(self, label: np.ndarray) -> str:
-        told = self.model.config.problem_type
-        return told or means.guess_problem_type(torch.from_numpy(np.atleast_1d(label)), self.model.config.num_labels)
+        kind = self.model.config.problem_type
+        return kind or means.guess_problem_type(torch.from_numpy(np.atleast_1d(label)), self.model.config.num_labels)
 
     def forward(self, batch: Sequence[Example], predict: bool = False) -> tuple[Tensor, Any]:
         hidden, context = self._states(batch)
         scores = self.model.head(hidden, context)
-        loss = self._loss(scores, batch) if self.labeled(batch) else scores.new_zeros(())
+        loss = self._loss(scores, batch) if self.has_labels(batch) else scores.new_zeros(())
         return loss, list(scores.detach().float().cpu().numpy()) if predict else None
 
     def _loss(self, scores: Tensor, batch: Sequence[Example]) -> Tensor:
-        labels = column(batch, "labels", scores.device)
+        labels = stack_column(batch, "labels", scores.device)
         kind = self._kind(np.asarray(batch[0]["labels"]))
         if kind == "regression":
             return losses.regression(scores, labels)
         if kind == "single_label_classification":
             return losses.cross_entropy(scores, labels.long().flatten(), self.smoothing)
-        return losses.several(scores, labels)
+        return losses.binary_cross_entropy(scores, labels)
 
     def _states(self, batch: Sequence[Example]) -> tuple[Tensor, Any]:
-        tokens = Tokens.of(batch, self.device)
+        tokens = PackedSequences.of(batch, self.device)
         if not isinstance(self.model, SequenceToSequence):
             if getattr(self.model.head, "pool", None) is first and 0 not in tokens.runs.lengths:
-                return states_at(self.model, tokens, SelectedTokens.firsts(tokens.runs, self.device))
-            return states(self.model, tokens)
+                return hidden_states_at(self.model, tokens, SelectedTokens.firsts(tokens.runs, self.device))
+            return hidden_states(self.model, tokens)
         ids = self.model.architecture.shift_right(tokens.ids, tokens.runs, self.model.config)
-        return target_states(self.model, tokens, Tokens(ids, tokens.runs))
+        return decoder_states(self.model, tokens, PackedSequences(ids, tokens.runs))
 
 
-class Words(Objective):
-    """A label for each token, or the word that stood where one is hidden; only labeled tokens are scored."""
+class TokenLabelObjective(Objective):
+    """Token classification and masked language modelling: a label for each token; only labeled tokens are scored."""
 
     def count(self, batch: Sequence[Example]) -> float:
         return sum(int((np.asarray(example["labels"]) != IGNORED).sum()) for example in batch)
 
     def forward(self, batch: Sequence[Example], predict: bool = False) -> tuple[Tensor, Any]:
-        tokens = Tokens.of(batch, self.device)
-        if not predict and self.labeled(batch):
-            labels = joined(batch, "labels", self.device)
+        tokens = PackedSequences.of(batch, self.device)
+        if not predict and self.has_labels(batch):
+            labels = concat_column(batch, "labels", self.device)
             selected = labeled_tokens(batch, self.device)
-            hidden, _ = states_at(self.model, tokens, selected)
-            return word_losses(self.model, hidden, labels.index_select(0, selected.rows), self.smoothing), None
-        hidden, context = states(self.model, tokens)
+            hidden, _ = hidden_states_at(self.model, tokens, selected)
+            return token_loss(self.model, hidden, labels.index_select(0, selected.rows), self.smoothing), None
+        hidden, context = hidden_states(self.model, tokens)
         loss = hidden.new_zeros(())
-        if self.labeled(batch):
-            loss = word_losses(self.model, hidden, joined(batch, "labels", self.device), self.smoothing)
-        return loss, by_text(self.model.head(hidden, context), tokens) if predict else None
+        if self.has_labels(batch):
+            loss = token_loss(self.model, hidden, concat_column(batch, "labels", self.device), self.smoothing)
+        return loss, split_sequences(self.model.head(hidden, context), tokens) if predict else None
 
 
-class NextWords(Objective):
-    """The word after each word of a text."""
+class CausalLMObjective(Objective):
+    """Causal language modelling: the next token after each token."""
 
-    columns, answers = ("input_ids",), ()
+    columns, label_columns = ("input_ids",), ()
 
     def count(self, batch: Sequence[Example]) -> float:
         return sum(int((self._labels(example)[1:] != IGNORED).sum()) for example in batch)
@@ -180,21 +196,21 @@ class NextWords(Objective):
         return [self._labels(example) for example in batch]
 
     def forward(self, batch: Sequence[Example], predict: bool = False) -> tuple[Tensor, Any]:
-        tokens = Tokens.of(batch, self.device)
-        hidden, context = states(self.model, tokens)
-        loss = word_losses(self.model, hidden, following(map(self._labels, batch), self.device), self.smoothing)
-        return loss, by_text(self.model.head(hidden, context), tokens) if predict else None
+        tokens = PackedSequences.of(batch, self.device)
+        hidden, context = hidden_states(self.model, tokens)
+        loss = token_loss(self.model, hidden, next_labels(map(self._labels, batch), self.device), self.smoothing)
+        return loss, split_sequences(self.model.head(hidden, context), tokens) if predict else None
 
 
-class Targets(Objective):
-    """The words of a target, given its source and the words before."""
+class Seq2SeqObjective(Objective):
+    """Sequence to sequence: each token of a target, given the source and the tokens before."""
 
-    def ready(self, example: Example, seed: tuple[int, int, int]) -> Example:
-        """Raises InvalidInput for an example without a target, whose words are what is scored."""
+    def prepare_example(self, example: Example, seed: tuple[int, int, int]) -> Example:
+        """Return the example. Raises InvalidInput for an example without a target."""
         if "labels" not in example:
             raise InvalidInput(
-                "An example has no labels: the words of a target are scored given those before. Give targets, or "
-                "predict_with_generate=True, which writes them."
+                "An example has no labels, and the loss scores the tokens of the target. Give targets, or "
+                "predict_with_generate=True, which generates them."
             )
         return example
 
@@ -206,87 +222,89 @@ class Targets(Objective):
 
     def forward(self, batch: Sequence[Example], predict: bool = False) -> tuple[Tensor, Any]:
         model = self.model
-        source, target = (Tokens.of(batch, self.device, name) for name in ("input_ids", "labels"))
-        said = target.ids.masked_fill(target.ids == IGNORED, _padding(model.config))
-        read = Tokens(model.architecture.shift_right(said, target.runs, model.config), target.runs)
-        hidden, context = target_states(model, source, read)
-        loss = word_losses(model, hidden, target.ids, self.smoothing)
-        return loss, by_text(model.head(hidden, context), target) if predict else None
+        source, target = (PackedSequences.of(batch, self.device, name) for name in ("input_ids", "labels"))
+        ids = target.ids.masked_fill(target.ids == IGNORED, _pad_token(model.config))
+        shifted = PackedSequences(model.architecture.shift_right(ids, target.runs, model.config), target.runs)
+        hidden, context = decoder_states(model, source, shifted)
+        loss = token_loss(model, hidden, target.ids, self.smoothing)
+        return loss, split_sequences(model.head(hidden, context), target) if predict else None
 
 
-class Spans(Objective):
-    """Where an answer begins and ends."""
+class SpanObjective(Objective):
+    """Extractive question answering: start and end token of an answer."""
 
     columns = ("input_ids", "start_positions", "end_positions")
-    answers = ("start_positions", "end_positions")
+    label_columns = ("start_positions", "end_positions")
 
     def count(self, batch: Sequence[Example]) -> float:
-        return sum(int(example[name]) < len(example["input_ids"]) for name in self.answers for example in batch) / 2
+        return (
+            sum(int(example[name]) < len(example["input_ids"]) for name in self.label_columns for example in batch) / 2
+        )
 
     def forward(self, batch: Sequence[Example], predict: bool = False) -> tuple[Tensor, Any]:
-        tokens = Tokens.of(batch, self.device)
-        scores = self.model.head(*states(self.model, tokens))
+        tokens = PackedSequences.of(batch, self.device)
+        scores = self.model.head(*hidden_states(self.model, tokens))
         loss = scores.new_zeros(())
-        if self.labeled(batch):
-            starts, ends = (column(batch, name, scores.device).long() for name in self.answers)
-            loss = losses.spans(scores, tokens.runs, starts, ends)
-        return loss, [(each[:, 0], each[:, 1]) for each in by_text(scores, tokens)] if predict else None
+        if self.has_labels(batch):
+            starts, ends = (stack_column(batch, name, scores.device).long() for name in self.label_columns)
+            loss = losses.span_loss(scores, tokens.runs, starts, ends)
+        return loss, [(each[:, 0], each[:, 1]) for each in split_sequences(scores, tokens)] if predict else None
 
     def targets(self, batch: Sequence[Example]) -> list[Any]:
         return [(int(example["start_positions"]), int(example["end_positions"])) for example in batch]
 
 
-OBJECTIVES: Mapping[Any, type[Objective]] = {  # what a kind makes of its head's numbers -> what it is trained for
-    head_types.text_labels: TextLabels,
-    head_types.words: Words,
-    head_types.next_words: NextWords,
-    head_types.spans: Spans,
+OBJECTIVES: Mapping[Any, type[Objective]] = {  # `postprocess` of a head type -> objective
+    head_types.text_labels: SequenceLabelObjective,
+    head_types.words: TokenLabelObjective,
+    head_types.next_words: CausalLMObjective,
+    head_types.spans: SpanObjective,
 }
 
 
 def objective_of(model: Any, smoothing: float = 0.0) -> Objective | None:
-    """What a model of its kind is trained for; None for kinds, and modules, that only their own `forward` knows."""
+    """Build the objective of the model's head; None for heads and modules whose loss only their `forward` computes."""
     if not hasattr(model, "head_type"):
         return None
     if isinstance(model, SequenceToSequence) and model.head_type.auto == "AutoModelForSeq2SeqLM":
-        return Targets(model, smoothing)
-    found = OBJECTIVES.get(model.head_type.postprocess)
-    alone = not isinstance(model, SequenceToSequence) or found is TextLabels
-    return found(model, smoothing) if found is not None and alone else None
+        return Seq2SeqObjective(model, smoothing)
+    kind = OBJECTIVES.get(model.head_type.postprocess)
+    if isinstance(model, SequenceToSequence) and kind is not SequenceLabelObjective:
+        return None
+    return kind(model, smoothing) if kind is not None else None
 
 
 def labeled_tokens(batch: Sequence[Example], device: torch.device) -> SelectedTokens:
-    """The tokens that have a label."""
-    each = [np.asarray(example["labels"]) != IGNORED for example in batch]
-    rows = torch.from_numpy(np.concatenate(each).nonzero()[0]).to(device)
-    return SelectedTokens(rows, SequenceLayout.packed(tuple(int(marks.sum()) for marks in each)))
+    """Select the tokens that have a label."""
+    marks = [np.asarray(example["labels"]) != IGNORED for example in batch]
+    rows = torch.from_numpy(np.concatenate(marks).nonzero()[0]).to(device)
+    return SelectedTokens(rows, SequenceLayout.packed(tuple(int(each.sum()) for each in marks)))
 
 
-def word_losses(model: Any, hidden: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """Sum of cross-entropies of the labeled words; the others are not scored."""
+def token_loss(model: Any, hidden: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """Return the sum of cross-entropies at hidden states (tokens, width) that have a label; others are not scored."""
     rows = (labels != IGNORED).nonzero()[:, 0]
     if len(rows) < len(labels):
         hidden, labels = hidden.index_select(0, rows), labels.index_select(0, rows)
     parameters = tuple(model.head.parameters())
-    classes = getattr(model.head, "out", None)
-    width = model.vocabulary if classes is None else classes.out_features
-    return losses.scored(model.score, hidden, labels, parameters, smoothing, width)
+    layer = getattr(model.head, "out", None)
+    width = model.vocabulary if layer is None else layer.out_features
+    return losses.chunked_cross_entropy(model.score, hidden, labels, parameters, smoothing, width)
 
 
-def following(labels: Any, device: torch.device) -> Tensor:
-    """(tokens,): the label of the token after each, -100 after a text's last."""
-    moved = [np.append(text[1:], IGNORED) for text in labels if len(text)]
-    return torch.from_numpy(np.concatenate(moved).astype(np.int64, copy=False)).to(device)
+def next_labels(labels: Any, device: torch.device) -> Tensor:
+    """Return the label of the next token for each token (tokens,), -100 for the last token of a sequence."""
+    shifted = [np.append(sequence[1:], IGNORED) for sequence in labels if len(sequence)]
+    return torch.from_numpy(np.concatenate(shifted).astype(np.int64, copy=False)).to(device)
 
 
-def by_text(scores: Tensor, tokens: Tokens) -> list[Any]:
-    """Scores (tokens, ...) as an array a text."""
+def split_sequences(scores: Tensor, tokens: PackedSequences) -> list[Any]:
+    """Split scores (tokens, ...) into one array a sequence."""
     return [part.numpy() for part in scores.detach().float().cpu().split(tokens.runs.lengths)]
 
 
-def _padding(config: Any) -> int:
+def _pad_token(config: Any) -> int:
+    """Return the padding token id. Raises UnsupportedOption."""
     if config.pad_token_id is None:
-        raise UnsupportedOption(
-            "The config names no pad_token_id, which stands for left-out labels in a decoder's input."
-        )
+        raise UnsupportedOption("The config has no pad_token_id, which replaces ignored labels in the decoder inputs.")
     return config.pad_token_id

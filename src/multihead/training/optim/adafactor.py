@@ -1,4 +1,4 @@
-"""Adafactor (Shazeer and Stern, 2018, arXiv:1804.04235) with a learning rate of its own, as the reference trains."""
+"""Adafactor (Shazeer and Stern, 2018, arXiv:1804.04235) with an explicit learning rate, as the Transformers Trainer."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ TINY = 1e-30  # added to squared gradients, so that a row of zeros divides nothi
 
 
 class Adafactor(torch.optim.Optimizer):
-    """Adam without momentum, whose second moments of a matrix are kept as one number a row and one a column.
+    """Adam without momentum that factors the second moments of a matrix into one number a row and one a column.
 
-    No step is scaled by the size of its parameter, and none by the number of steps: the learning rate is as given.
-    Half-precision parameters are computed in float32.
+    Updates are scaled neither by the parameter norm nor by the step number. Half-precision parameters are updated in
+    float32.
 
     Args:
-        clip: what an update's root mean square is held to. decay: the averages of step t forget by t ** decay.
+        clip: maximum root mean square of an update. decay: step t weighs the new squared gradient by t ** decay.
     """
 
     def __init__(
@@ -33,12 +33,12 @@ class Adafactor(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._change(group, parameter)
+                    self._update(group, parameter)
         return loss
 
-    def _change(self, group: dict[str, Any], parameter: Tensor) -> None:
-        exact = torch.promote_types(parameter.dtype, torch.float32)
-        gradient, weight = parameter.grad.to(exact), parameter.to(exact)  # type: ignore[union-attr]
+    def _update(self, group: dict[str, Any], parameter: Tensor) -> None:
+        dtype = torch.promote_types(parameter.dtype, torch.float32)
+        gradient, weight = parameter.grad.to(dtype), parameter.to(dtype)  # type: ignore[union-attr]
         update = gradient * self._inverse_root(group, self.state[parameter], gradient)
         update /= (rms(update) / group["clip"]).clamp_(min=1.0)
         weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=group["lr"])
@@ -46,7 +46,7 @@ class Adafactor(torch.optim.Optimizer):
             parameter.copy_(weight)
 
     def _inverse_root(self, group: dict[str, Any], state: dict[str, Tensor], gradient: Tensor) -> Tensor:
-        """1 / the root of the second moments, (..., rows, columns); their averages take the gradient in."""
+        """Update the second moments with a gradient; returns 1 / their square root (..., rows, columns)."""
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32)
             if gradient.ndim < 2:
@@ -65,5 +65,5 @@ class Adafactor(torch.optim.Optimizer):
 
 
 def rms(values: Tensor) -> Tensor:
-    """The root mean square."""
+    """Return the root mean square."""
     return values.norm() / values.numel() ** 0.5

@@ -1,4 +1,4 @@
-"""One optimizer step: batches in, weights changed, with the gradient of the mean over all their losses."""
+"""One optimizer step over several batches, with the gradient of the mean over all their losses."""
 
 from __future__ import annotations
 
@@ -16,44 +16,45 @@ from torch.optim.lr_scheduler import LambdaLR
 from ...errors import TrainingDiverged
 from ..arguments import TrainingArguments
 from ..callbacks import Event
-from ..distributed.dtensor import clipped
-from ..distributed.expert_gradients import Experts
+from ..data.features import Example
+from ..distributed.dtensor import clip_gradients
+from ..distributed.expert_gradients import ExpertGradients
 from ..distributed.fsdp import is_sharded
-from ..distributed.parallel import exchanging
-from ..distributed.process_group import World
-from ..objectives import grad_cache as joint
-from ..objectives.packed_batch import Example, pieces
+from ..distributed.parallel import gradient_sync
+from ..distributed.process_group import ProcessGroup
+from ..objectives import grad_cache
+from ..objectives.packed_batch import split_by_tokens
 from ..objectives.token import Objective
-from .optimizers import Average, learning, place
+from .optimizers import WeightAverage, set_scheduler_step, trainable_parameters
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What a step was.
+class StepResult:
+    """Result of an optimizer step.
 
     Args:
-        loss: the mean over all losses of all devices. norm: of the gradient before it was clipped.
-        rate: the learning rate, of the first group. tokens: that all devices read.
-        skipped: whether weights stayed, since float16 gradients overflowed.
+        loss: mean over all losses of all devices. grad_norm: norm of the gradient before clipping.
+        learning_rate: of the first parameter group. tokens: number of tokens of all devices.
+        skipped: float16 gradients overflowed, so the weights did not change.
     """
 
     loss: float
-    norm: float
-    rate: float
+    grad_norm: float
+    learning_rate: float
     tokens: int
     skipped: bool = False
 
 
 class Stepper:
-    """Takes optimizer steps.
+    """SequenceLayout optimizer steps.
 
-    The batches of a step count as one: each loss is divided by the count of all of them, on all devices, so that
-    accumulation, uneven batches and passes of bounded size give the gradient of the one big batch.
+    The batches of a step count as one batch: each loss is divided by the number of losses of all batches on all
+    devices. So accumulation, uneven batches and passes of bounded size give the gradient of one big batch.
 
     Args:
-        objective: what is computed. wrapped: the same within what makes it parallel or compiled.
-        scheduler: the learning rates at each step. world: the devices that read batches of their own.
-        tell: hears `on_substep_end`, `on_pre_optimizer_step` and `on_optimizer_step` at their moments.
+        objective: computes the loss. wrapped: the objective inside its parallel or compiled wrapper.
+        scheduler: learning rates. group: processes with different batches. average: updated after each step.
+        notify: called with `on_substep_end`, `on_pre_optimizer_step` and `on_optimizer_step`.
     """
 
     def __init__(
@@ -63,128 +64,131 @@ class Stepper:
         optimizer: torch.optim.Optimizer,
         scheduler: LambdaLR,
         arguments: TrainingArguments,
-        world: World,
-        average: Average | None = None,
-        tell: Callable[[Event], None] = lambda event: None,
+        group: ProcessGroup,
+        average: WeightAverage | None = None,
+        notify: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self.objective, self.wrapped, self.optimizer, self.scheduler = objective, wrapped, optimizer, scheduler
-        self.arguments, self.world, self.average, self.tell = arguments, world, average, tell
-        self.experts = Experts(objective.model) if world.size > 1 else None
+        self.arguments, self.group, self.average, self.notify = arguments, group, average, notify
+        self.experts = ExpertGradients(objective.model) if group.size > 1 else None
         self.scaler = torch.amp.GradScaler(objective.device.type) if arguments.fp16 else None
 
-    def take(
-        self, step: int, batches: Sequence[Sequence[Example]], spare: Callable[[], Example] | None = None
-    ) -> Taken:
-        """One step over this process's batches.
+    def run(
+        self, step: int, batches: Sequence[Sequence[Example]], filler: Callable[[], Example] | None = None
+    ) -> StepResult:
+        """Run one step over the batches of this process.
 
         Args:
-            spare: gives an example that can be computed for nothing where other devices have more to do.
+            filler: returns an example for idle passes, which a device needs if others have more passes.
 
         Raises:
-            TrainingDiverged: the loss or the gradient is no finite number; weights are as they were.
+            TrainingDiverged: the loss or the gradient is not finite; the weights are unchanged.
         """
         self.objective.train()
-        place(self.scheduler, step)
-        parts = [self._parts(examples) for examples in batches]
+        set_scheduler_step(self.scheduler, step)
+        parts = [self._split(examples) for examples in batches]
         passes = [self.objective.collate(part) for batch in parts for part in batch]
         sizes = [sum(map(self.objective.size, examples)) for examples in batches]
-        counted = torch.tensor([sum(map(self.objective.count, passes)), sum(sizes)], dtype=torch.float64)
-        count, tokens = self.world.total(counted.to(self.objective.device)).tolist()
+        counts = torch.tensor([sum(map(self.objective.count, passes)), sum(sizes)], dtype=torch.float64)
+        count, tokens = self.group.sum(counts.to(self.objective.device)).tolist()
         ends = set(accumulate(map(len, parts)))
-        idle = self._idle(len(passes), spare)
-        together = self.objective.joint and (self.world.size > 1 or len(passes) > 1)
-        loss = (self._jointly if together else self._backward)(idle, passes, ends, max(count, 1.0))
+        idle = self._idle_passes(len(passes), filler)
+        joint = self.objective.joint and (self.group.size > 1 or len(passes) > 1)
+        loss = (self._backward_joint if joint else self._backward)(idle, passes, ends, max(count, 1.0))
         return self._apply(step, loss, int(tokens))
 
-    def _parts(self, examples: Sequence[Example]) -> list[list[Example]]:
-        """A batch in passes of bounded size, where its loss is a sum over its examples."""
-        if not self.objective.splits:
+    def _split(self, examples: Sequence[Example]) -> list[list[Example]]:
+        """Split a batch into passes of bounded size, if its loss is a sum over examples."""
+        if not self.objective.splittable:
             return [list(examples)]
         sizes = [self.objective.size(example) for example in examples]
-        return list(pieces(examples, sizes, self.arguments.max_tokens_per_pass))
+        return list(split_by_tokens(examples, sizes, self.arguments.max_tokens_per_pass))
 
-    def _idle(self, passes: int, spare: Callable[[], Example] | None) -> list[Any]:
-        """Passes that count nothing: a device takes part in every exchange, also where it has less to compute.
+    def _idle_passes(self, passes: int, filler: Callable[[], Example] | None) -> list[Any]:
+        """Return passes without weight in the loss, so that all devices take part in all collective operations.
 
-        Whole copies exchange in the last pass of a step only, sharded ones in all.
+        Full copies communicate in the last pass of a step only, sharded parameters in every pass.
         """
-        if self.world.size == 1:
+        if self.group.size == 1:
             return []
-        wanted = int(self.world.most(passes)) if is_sharded(self.wrapped) else 1
-        if passes >= wanted or spare is None:
+        needed = int(self.group.max(passes)) if is_sharded(self.wrapped) else 1
+        if passes >= needed or filler is None:
             return []
-        return [self.objective.collate([spare()])] * (wanted - passes)
+        return [self.objective.collate([filler()])] * (needed - passes)
 
     def _backward(self, idle: Sequence[Any], passes: Sequence[Any], ends: Set[int], count: float) -> float:
-        """Adds up gradients; gradients of other devices join in the last pass.
+        """Accumulate gradients, reduced over devices in the last pass; returns the mean loss.
 
         Args:
-            ends: passes with which a batch ends, counted from 1.
+            ends: numbers of the last passes of batches, from 1. count: number of losses of the step.
         """
         total = torch.zeros((), dtype=torch.float32, device=self.objective.device)
         for number, batch in enumerate([*idle, *passes], 1 - len(idle)):
-            with exchanging(self.wrapped, number == len(passes)):
-                with precision(self.arguments, self.objective.device):
+            with gradient_sync(self.wrapped, number == len(passes)):
+                with autocast(self.arguments, self.objective.device):
                     loss, _ = self.wrapped(batch)
                 loss = loss * 0.0 if number <= 0 else loss
                 total += loss.detach()
-                scaled = loss * (self.world.size / count)  # those of all devices are averaged
+                scaled = loss * (self.group.size / count)  # the reduction averages over devices
                 (scaled if self.scaler is None else self.scaler.scale(scaled)).backward()
             if number == 0 and self.experts is not None:
-                self.experts.forget()
+                self.experts.reset()
             if number in ends and number < len(passes):
-                self.tell("on_substep_end")
-        return float(self.world.total(total)) / count
+                self.notify("on_substep_end")
+        return float(self.group.sum(total)) / count
 
-    def _jointly(self, idle: Sequence[Any], passes: Sequence[Any], ends: Set[int], count: float) -> float:
-        """As `_backward`, where the loss compares all examples of the step; see `joint`."""
+    def _backward_joint(self, idle: Sequence[Any], passes: Sequence[Any], ends: Set[int], count: float) -> float:
+        """Accumulate gradients of a loss that compares all examples of the step; see `grad_cache`."""
 
-        def run(batch: Any, with_: nn.Module = self.wrapped) -> Any:
-            with precision(self.arguments, self.objective.device):
-                return with_(batch)
+        def run(batch: Any, module: nn.Module = self.wrapped) -> Any:
+            with autocast(self.arguments, self.objective.device):
+                return module(batch)
 
-        whole = self.wrapped if is_sharded(self.wrapped) else self.objective  # no exchange without gradients
-        total, parts = joint.parts(self.objective, lambda batch: run(batch, whole), idle, passes, self.world)
-        for number, part in enumerate(parts, 1 - len(idle)):
-            with exchanging(self.wrapped, number == len(passes)):
-                scaled = part(run) * (self.world.size / count)
+        # the first passes have no gradients to reduce, so full copies run without the parallel wrapper
+        inner = self.wrapped if is_sharded(self.wrapped) else self.objective
+        total, repeated = grad_cache.joint_loss_passes(
+            self.objective, lambda batch: run(batch, inner), idle, passes, self.group
+        )
+        for number, repeat in enumerate(repeated, 1 - len(idle)):
+            with gradient_sync(self.wrapped, number == len(passes)):
+                scaled = repeat(run) * (self.group.size / count)
                 (scaled if self.scaler is None else self.scaler.scale(scaled)).backward()
             if number == 0 and self.experts is not None:
-                self.experts.forget()
+                self.experts.reset()
             if number in ends and number < len(passes):
-                self.tell("on_substep_end")
+                self.notify("on_substep_end")
         return float(total) / count
 
-    def _apply(self, step: int, loss: float, tokens: int) -> Taken:
-        parameters = [p for _, p in learning(self.objective.model)]
+    def _apply(self, step: int, loss: float, tokens: int) -> StepResult:
+        parameters = [p for _, p in trainable_parameters(self.objective.model)]
         if self.experts is not None:
-            self.experts.rest(self.world)
+            self.experts.drop_unused(self.group)
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
-        norm = float(clipped(parameters, self.arguments.max_grad_norm))
+        norm = float(clip_gradients(parameters, self.arguments.max_grad_norm))
         if not math.isfinite(loss) or (self.scaler is None and not math.isfinite(norm)):
             self.optimizer.zero_grad(set_to_none=True)
             what = "loss" if not math.isfinite(loss) else "gradient"
             raise TrainingDiverged(f"The {what} of step {step + 1} is {loss if what == 'loss' else norm}.")
-        self.tell("on_pre_optimizer_step")
-        before = None if self.scaler is None else self.scaler.get_scale()
+        self.notify("on_pre_optimizer_step")
+        scale = None if self.scaler is None else self.scaler.get_scale()
         if self.scaler is None:
             self.optimizer.step()
         else:
             self.scaler.step(self.optimizer)
             self.scaler.update()
-        self.tell("on_optimizer_step")
+        self.notify("on_optimizer_step")
         rate = float(self.optimizer.param_groups[0]["lr"])
-        place(self.scheduler, step + 1)
+        set_scheduler_step(self.scheduler, step + 1)
         self.optimizer.zero_grad(set_to_none=True)
-        skipped = self.scaler is not None and self.scaler.get_scale() < (before or 0.0)
+        skipped = self.scaler is not None and self.scaler.get_scale() < (scale or 0.0)
         if self.average is not None and not skipped:
             self.average.update(self.objective.model)
-        return Taken(loss, norm, rate, tokens, skipped)
+        return StepResult(loss, norm, rate, tokens, skipped)
 
 
-def precision(arguments: TrainingArguments, device: torch.device, *, evaluation: bool = False) -> Any:
-    """Matrix products in half precision, where the settings ask for it."""
+def autocast(arguments: TrainingArguments, device: torch.device, *, evaluation: bool = False) -> Any:
+    """Return torch's autocast for bf16 or fp16 settings, or a null context."""
     half = torch.bfloat16 if arguments.bf16 or (evaluation and arguments.bf16_full_eval) else None
     half = torch.float16 if arguments.fp16 or (evaluation and arguments.fp16_full_eval) else half
     return torch.autocast(device.type, dtype=half) if half is not None else nullcontext()

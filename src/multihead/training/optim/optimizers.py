@@ -1,4 +1,4 @@
-"""What changes weights: optimizers over groups of parameters, schedules of the learning rate, moving averages."""
+"""Optimizers over parameter groups, learning rate schedules and exponential moving averages of weights."""
 
 from __future__ import annotations
 
@@ -16,51 +16,53 @@ from ..arguments import TrainingArguments
 from .adafactor import Adafactor
 from .sparse_embeddings import AdamW
 
-Named = tuple[str, nn.Parameter]
+NamedParameter = tuple[str, nn.Parameter]
 
 
-def learning(model: nn.Module) -> list[Named]:
-    """The parameters that learn, by path."""
+def trainable_parameters(model: nn.Module) -> list[NamedParameter]:
+    """Return the parameters with requires_grad, by path."""
     return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
 
 
-def finite(model: nn.Module) -> bool:
-    """Whether all parameters that learn are finite numbers, of this process's parts where they are sharded."""
-    parts = (p.to_local() if hasattr(p, "to_local") else p for _, p in learning(model))
-    return all(bool(torch.isfinite(part).all()) for part in parts)
+def all_finite(model: nn.Module) -> bool:
+    """Return whether all trainable parameters are finite, in this process's shards."""
+    shards = (p.to_local() if hasattr(p, "to_local") else p for _, p in trainable_parameters(model))
+    return all(bool(torch.isfinite(shard).all()) for shard in shards)
 
 
-def undecayed(model: nn.Module) -> set[str]:
-    """Paths of the parameters that weight decay leaves alone: biases, also those of attention, and weights of norms."""
-    found = set()
+def no_decay_names(model: nn.Module) -> set[str]:
+    """Return the paths of parameters without weight decay: biases (position biases included) and norm weights."""
+    names = set()
     table = getattr(model, "keys", None)
     for path, module in model.named_modules():
-        normed = "norm" in type(module).__name__.lower()
+        is_norm = "norm" in type(module).__name__.lower()
         for leaf, _ in module.named_parameters(recurse=False):
             name = f"{path}.{leaf}" if path else leaf
             stored = table.locate(name, "") if table is not None else None
-            if normed or "bias" in leaf or (stored is not None and "bias" in stored[1][0]):
-                found.add(name)
-    return found
+            if is_norm or "bias" in leaf or (stored is not None and "bias" in stored[1][0]):
+                names.add(name)
+    return names
 
 
-def groups(model: nn.Module, arguments: TrainingArguments) -> list[dict[str, Any]]:
-    """Parameters by decay and learning rate; `names` holds their paths."""
-    bare = undecayed(model)
-    found: dict[Any, dict[str, Any]] = {}
-    depth = 1 + max((int(n) for name, _ in learning(model) for n in re.findall(r"layers\.(\d+)\.", name)), default=-1)
-    for name, parameter in learning(model):
+def parameter_groups(model: nn.Module, arguments: TrainingArguments) -> list[dict[str, Any]]:
+    """Return groups of parameters with equal weight decay and learning rate; `names` has their paths."""
+    no_decay = no_decay_names(model)
+    groups: dict[Any, dict[str, Any]] = {}
+    depth = 1 + max(
+        (int(n) for name, _ in trainable_parameters(model) for n in re.findall(r"layers\.(\d+)\.", name)), default=-1
+    )
+    for name, parameter in trainable_parameters(model):
         rate = _rate(name, depth, arguments)
-        decay = 0.0 if name in bare else arguments.weight_decay
-        mesh = getattr(parameter, "device_mesh", None)  # no group mixes whole parameters with parts, as torch demands
-        group = found.setdefault((decay, rate, mesh), {"params": [], "names": [], "weight_decay": decay, "lr": rate})
+        decay = 0.0 if name in no_decay else arguments.weight_decay
+        mesh = getattr(parameter, "device_mesh", None)  # torch demands groups with one mesh
+        group = groups.setdefault((decay, rate, mesh), {"params": [], "names": [], "weight_decay": decay, "lr": rate})
         group["params"].append(parameter)
         group["names"].append(name)
-    return list(found.values())
+    return list(groups.values())
 
 
 def _rate(name: str, depth: int, arguments: TrainingArguments) -> float:
-    """A parameter's learning rate: smaller with each layer below the head (Howard and Ruder, 2018)."""
+    """Return the learning rate of a parameter, smaller with each layer below the head (Howard and Ruder, 2018)."""
     base, factor = arguments.learning_rate, arguments.layerwise_lr_decay
     if name.startswith("head.") or ".head." in name:
         return base if arguments.head_learning_rate is None else arguments.head_learning_rate
@@ -69,29 +71,31 @@ def _rate(name: str, depth: int, arguments: TrainingArguments) -> float:
     return base * factor**below if factor != 1.0 else base
 
 
-def optimizer_of(model: nn.Module, arguments: TrainingArguments) -> torch.optim.Optimizer:
-    """The optimizer that the settings name. Raises UnsupportedOption where nothing learns."""
-    if not learning(model):
-        raise UnsupportedOption("No parameter of the model learns: all have requires_grad=False.")
-    found = groups(model, arguments)
+def create_optimizer(model: nn.Module, arguments: TrainingArguments) -> torch.optim.Optimizer:
+    """Build the optimizer that the arguments name. Raises UnsupportedOption if no parameter is trainable."""
+    if not trainable_parameters(model):
+        raise UnsupportedOption("No parameter of the model is trainable: all have requires_grad=False.")
+    groups = parameter_groups(model, arguments)
     betas, eps = (arguments.adam_beta1, arguments.adam_beta2), arguments.adam_epsilon
     if arguments.optim == "sgd":
-        return torch.optim.SGD(found, lr=arguments.learning_rate)
+        return torch.optim.SGD(groups, lr=arguments.learning_rate)
     if arguments.optim == "adafactor":
-        return Adafactor(found, lr=arguments.learning_rate)
+        return Adafactor(groups, lr=arguments.learning_rate)
     if arguments.optim == "muon":
-        return Muon(found, lr=arguments.learning_rate, betas=betas, eps=eps)
-    fused = arguments.optim == "adamw_torch_fused" and all(p.is_floating_point() for _, p in learning(model))
-    return AdamW(found, lr=arguments.learning_rate, betas=betas, eps=eps, fused=fused)
+        return Muon(groups, lr=arguments.learning_rate, betas=betas, eps=eps)
+    fused = arguments.optim == "adamw_torch_fused" and all(
+        p.is_floating_point() for _, p in trainable_parameters(model)
+    )
+    return AdamW(groups, lr=arguments.learning_rate, betas=betas, eps=eps, fused=fused)
 
 
 class Muon(torch.optim.Optimizer):
     """Orthogonalized momentum for the matrices of layers, AdamW for all else (Jordan et al., 2024; arXiv:2502.16982).
 
-    The learning rate is that of AdamW: torch's `match_rms_adamw` scales the matrices' updates to its size.
+    The learning rate is that of AdamW: torch's `match_rms_adamw` scales the updates of matrices to its size.
 
     Args:
-        groups: as `groups` makes them, whose `names` tell what is in a layer.
+        groups: groups of `parameter_groups`; their `names` tell which parameters belong to a layer.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], *, lr: float, betas: tuple[float, float], eps: float) -> None:
@@ -117,29 +121,31 @@ class Muon(torch.optim.Optimizer):
         return loss
 
 
-def scheduled(optimizer: torch.optim.Optimizer, given: Any, arguments: TrainingArguments, steps: int) -> LambdaLR:
-    """The learning rates of a run: a caller's own, or those that the settings name; each run begins at step 0.
+def create_scheduler(
+    optimizer: torch.optim.Optimizer, custom: Any, arguments: TrainingArguments, steps: int
+) -> LambdaLR:
+    """Return the custom scheduler of the caller, or build the scheduler that the arguments name.
 
     Raises:
-        UnsupportedOption: a scheduler whose rates are not known at every step, or one of another optimizer.
+        UnsupportedOption: the custom scheduler is no LambdaLR, or belongs to another optimizer.
     """
-    if given is None:
+    if custom is None:
         return LambdaLR(optimizer, schedule(arguments, steps))
-    if not isinstance(given, LambdaLR):
+    if not isinstance(custom, LambdaLR):
         raise UnsupportedOption(
-            f"optimizers: {type(given).__name__} is no LambdaLR, whose factor is known at every step; name a schedule "
+            f"optimizers: {type(custom).__name__} is no LambdaLR, whose factor is known at every step; name a schedule "
             "in lr_scheduler_type, or give a LambdaLR."
         )
-    if given.optimizer is not optimizer:
+    if custom.optimizer is not optimizer:
         raise UnsupportedOption(
-            f"optimizers: the schedule belongs to another optimizer, a {type(given.optimizer).__name__}. Give both, "
+            f"optimizers: the schedule belongs to another optimizer, a {type(custom.optimizer).__name__}. Give both, "
             "or name a schedule in lr_scheduler_type."
         )
-    return given
+    return custom
 
 
-def place(scheduler: LambdaLR, step: int) -> None:
-    """Puts a scheduler, and its optimizer's learning rates, where a step finds them, whatever was before."""
+def set_scheduler_step(scheduler: LambdaLR, step: int) -> None:
+    """Set a scheduler and the learning rates of its optimizer to a step, whatever their state."""
     factors = [factor(step) for factor in scheduler.lr_lambdas]
     rates = [base * factor for base, factor in zip(scheduler.base_lrs, factors, strict=True)]
     for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
@@ -149,15 +155,15 @@ def place(scheduler: LambdaLR, step: int) -> None:
 
 
 def schedule(arguments: TrainingArguments, steps: int) -> Callable[[int], float]:
-    """The factor of the learning rate at each optimizer step, of `steps` in all.
+    """Return the function from optimizer step to factor of the learning rate, for a run of `steps` steps.
 
     Raises:
-        UnsupportedOption: entries of `lr_scheduler_kwargs` that the schedule has not.
+        UnsupportedOption: an entry of `lr_scheduler_kwargs` that the schedule does not take.
     """
     make, options = SCHEDULES[arguments.lr_scheduler_type], dict(arguments.lr_scheduler_kwargs)
     if make is polynomial and "lr_end_rate" not in options:
-        options.setdefault("lr_end", 1e-7)  # the reference's
-    for name in ("min_lr", "lr_end"):  # rates, whose shares of the rate the schedules take
+        options.setdefault("lr_end", 1e-7)  # the default of Transformers
+    for name in ("min_lr", "lr_end"):  # schedules take shares of the learning rate
         if options.get(name) is not None and arguments.learning_rate:
             options[f"{name}_rate"] = options.pop(name) / arguments.learning_rate
     try:
@@ -168,17 +174,18 @@ def schedule(arguments: TrainingArguments, steps: int) -> Callable[[int], float]
         ) from error
 
 
-def _warmed(warmup: int, after: Callable[[int], float]) -> Callable[[int], float]:
+def _with_warmup(warmup: int, after: Callable[[int], float]) -> Callable[[int], float]:
+    """Put a linear warmup before a schedule."""
     return lambda step: step / max(1, warmup) if step < warmup else after(step)
 
 
-def _share(step: int, warmup: int, steps: int) -> float:
-    """How much of what follows the warm-up is done."""
+def _progress(step: int, warmup: int, steps: int) -> float:
+    """Return the share of the steps after the warmup that are done."""
     return (step - warmup) / max(1, steps - warmup)
 
 
 def linear(steps: int, warmup: int) -> Callable[[int], float]:
-    return _warmed(warmup, lambda step: max(0.0, (steps - step) / max(1, steps - warmup)))
+    return _with_warmup(warmup, lambda step: max(0.0, (steps - step) / max(1, steps - warmup)))
 
 
 def constant(steps: int, warmup: int) -> Callable[[int], float]:
@@ -186,48 +193,48 @@ def constant(steps: int, warmup: int) -> Callable[[int], float]:
 
 
 def constant_with_warmup(steps: int, warmup: int) -> Callable[[int], float]:
-    return _warmed(warmup, lambda step: 1.0)
+    return _with_warmup(warmup, lambda step: 1.0)
 
 
 def cosine(steps: int, warmup: int, num_cycles: float = 0.5) -> Callable[[int], float]:
-    """Loshchilov and Hutter, 2017, arXiv:1608.03983."""
-    turn = math.pi * num_cycles * 2.0
-    return _warmed(warmup, lambda step: max(0.0, 0.5 * (1.0 + math.cos(turn * _share(step, warmup, steps)))))
+    """Cosine schedule (Loshchilov and Hutter, 2017, arXiv:1608.03983)."""
+    angle = math.pi * num_cycles * 2.0
+    return _with_warmup(warmup, lambda step: max(0.0, 0.5 * (1.0 + math.cos(angle * _progress(step, warmup, steps)))))
 
 
 def cosine_with_restarts(steps: int, warmup: int, num_cycles: int = 1) -> Callable[[int], float]:
     def after(step: int) -> float:
-        done = _share(step, warmup, steps)
+        done = _progress(step, warmup, steps)
         return 0.0 if done >= 1.0 else max(0.0, 0.5 * (1.0 + math.cos(math.pi * ((num_cycles * done) % 1.0))))
 
-    return _warmed(warmup, after)
+    return _with_warmup(warmup, after)
 
 
 def cosine_with_min_lr(
     steps: int, warmup: int, min_lr_rate: float = 0.1, num_cycles: float = 0.5
 ) -> Callable[[int], float]:
-    whole = cosine(steps, warmup, num_cycles)
-    return _warmed(warmup, lambda step: max(0.0, whole(step) * (1 - min_lr_rate) + min_lr_rate))
+    schedule = cosine(steps, warmup, num_cycles)
+    return _with_warmup(warmup, lambda step: max(0.0, schedule(step) * (1 - min_lr_rate) + min_lr_rate))
 
 
 def polynomial(steps: int, warmup: int, power: float = 1.0, lr_end_rate: float = 0.0) -> Callable[[int], float]:
     def after(step: int) -> float:
-        left = max(0.0, 1 - _share(step, warmup, steps))
+        left = max(0.0, 1 - _progress(step, warmup, steps))
         return lr_end_rate + (1 - lr_end_rate) * left**power
 
-    return _warmed(warmup, after)
+    return _with_warmup(warmup, after)
 
 
 def inverse_sqrt(steps: int, warmup: int, timescale: int | None = None) -> Callable[[int], float]:
     scale = timescale or warmup or 10_000
-    return _warmed(warmup, lambda step: 1.0 / math.sqrt((step + scale - warmup) / scale))
+    return _with_warmup(warmup, lambda step: 1.0 / math.sqrt((step + scale - warmup) / scale))
 
 
 def warmup_stable_decay(
     steps: int, warmup: int, num_decay_steps: float = 0.1, num_stable_steps: int | None = None,
     warmup_type: str = "linear", decay_type: str = "cosine", min_lr_ratio: float = 0.0, num_cycles: float = 0.5,
 ) -> Callable[[int], float]:  # fmt: skip
-    """Full rate, then a short decay (Hu et al., 2024, arXiv:2404.06395); `num_decay_steps` below 1 is a share."""
+    """Constant rate, then a short decay (Hu et al., 2024, arXiv:2404.06395); `num_decay_steps` below 1 is a share."""
     rises: Mapping[str, Callable[[float], float]] = {
         "linear": lambda x: x,
         "cosine": lambda x: 0.5 * (1 - math.cos(math.pi * x)),
@@ -269,32 +276,32 @@ SCHEDULES: Mapping[str, Callable[..., Callable[[int], float]]] = {
 }
 
 
-class Average:
-    """An exponential moving average of weights (Polyak and Juditsky, 1992), in float32 at least.
+class WeightAverage:
+    """Exponential moving average of the trainable weights (Polyak and Juditsky, 1992), in float32 or float64.
 
     Args:
-        decay: of what was; begins smaller, (1 + steps) / (10 + steps), so that the first weights are soon forgotten.
+        decay: weight of the old average. At most (1 + steps) / (10 + steps), so that initial weights fade quickly.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay, self.steps = decay, 0
-        self.weights: dict[str, Tensor] = {name: _exact(p).clone() for name, p in learning(model)}
+        self.weights: dict[str, Tensor] = {name: _as_float(p).clone() for name, p in trainable_parameters(model)}
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for name, parameter in learning(model):
-            self.weights[name].lerp_(_exact(parameter), 1 - decay)
+        for name, parameter in trainable_parameters(model):
+            self.weights[name].lerp_(_as_float(parameter), 1 - decay)
 
     @torch.no_grad()
     def swap(self, model: nn.Module) -> None:
-        """Exchanges the model's weights with the averages."""
-        for name, parameter in learning(model):
-            now = parameter.detach().clone()
+        """Exchange the model's weights with the averages."""
+        for name, parameter in trainable_parameters(model):
+            current = parameter.detach().clone()
             parameter.copy_(self.weights[name])
-            self.weights[name].copy_(now)
+            self.weights[name].copy_(current)
 
 
-def _exact(parameter: Tensor) -> Tensor:
+def _as_float(parameter: Tensor) -> Tensor:
     return parameter.detach() if parameter.dtype == torch.float64 else parameter.detach().float()

@@ -1,4 +1,4 @@
-"""Tables of vectors, of which a step reads few rows: their gradients and Adam's work are of those rows alone."""
+"""Sparse embedding updates: gradients and Adam steps touch only the rows used in the batch."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from torch import Tensor, nn
 
 from ...kernels.ops import backend
 
-LEAST = 4096  # rows of a table for which it pays
+MIN_ROWS = 4096  # smallest embedding table for which sparse updates are faster
 
 
 @contextmanager
-def by_rows(model: nn.Module) -> Iterator[None]:
-    """Inside, gradients of large tables that serve as nothing else are sparse tensors of the rows that were read.
+def sparse_gradients(model: nn.Module) -> Iterator[None]:
+    """Give large embedding tables that are not tied to other layers sparse gradients inside the block.
 
-    Only where the C++ kernels serve: in torch's operations the steps of some rows take as long as those of all.
+    Tables that the C++ kernels do not support are left out: torch's operations update some rows no faster than all.
     """
     uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
-    found = [
+    tables = [
         module
         for module in model.modules()
         if isinstance(module, nn.Embedding)
         and updates_rows(module.weight)
         and not module.sparse
-        and module.num_embeddings >= LEAST
+        and module.num_embeddings >= MIN_ROWS
         and uses[id(module.weight)] == 1
     ]
-    for module in found:
+    for module in tables:
         module.sparse = True
     try:
         yield
     finally:
-        for module in found:
+        for module in tables:
             module.sparse = False
 
 
@@ -48,13 +48,13 @@ def updates_rows(table: Tensor) -> bool:
 class AdamW(torch.optim.AdamW):
     """torch's AdamW (Loshchilov and Hutter, 2019, arXiv:1711.05101), which also takes sparse gradients of rows.
 
-    The result is that of dense gradients: a row that no step has read yet has no moments, so that only weight decay
-    changes it; all others take every step. `state[table]["rows"]` says which those are.
+    The result equals that of dense gradients. A row that no step has used yet has no moments, so only weight decay
+    changes it; every other row is updated in every step. `state[table]["rows"]` lists the rows with moments.
     """
 
     def __init__(self, params: Any, **options: Any) -> None:
         super().__init__(params, **options)
-        self._places: dict[Tensor, Tensor] = {}  # of a table's rows among those with moments, -1 for none
+        self._slots: dict[Tensor, Tensor] = {}  # table -> index of each row in `state["rows"]`, -1 without moments
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:
@@ -70,7 +70,7 @@ class AdamW(torch.optim.AdamW):
                     self._step_rows(group, parameter, parameter.grad.coalesce())
                     parameter.grad = None
                 elif parameter.grad is not None and "rows" in self.state.get(parameter, ()):
-                    self._forget(parameter)
+                    self._make_dense(parameter)
         super().step()
         for parameter, gradient in tables:
             parameter.grad = gradient
@@ -78,42 +78,42 @@ class AdamW(torch.optim.AdamW):
 
     def load_state_dict(self, state_dict: Any) -> None:
         super().load_state_dict(state_dict)
-        self._places.clear()
+        self._slots.clear()
 
-    def _forget(self, table: Tensor) -> None:
-        """All rows may have moments from now on."""
-        self._places.pop(table, None)
+    def _make_dense(self, table: Tensor) -> None:
+        """Treat all rows of a table as rows with moments from now on."""
+        self._slots.pop(table, None)
         self.state[table].pop("rows", None)
 
     def _step_rows(self, group: dict[str, Any], table: Tensor, gradient: Tensor) -> None:
-        """One step of a table (rows, width)."""
+        """Update a table (rows, width) from a sparse gradient."""
         state = self.state[table]
         if "exp_avg" not in state:
             state["step"] = torch.zeros((), dtype=torch.float32)
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(table), torch.zeros_like(table)
         if group["weight_decay"]:
             table.mul_(1 - group["lr"] * group["weight_decay"])
-        read = gradient.indices()[0]
-        rows = self._rows(table, state, read)
+        used = gradient.indices()[0]
+        rows = self._rows(table, state, used)
         changes = torch.zeros(len(rows), table.shape[1], dtype=table.dtype)
-        changes.index_copy_(0, self._places[table][read], gradient.values())
+        changes.index_copy_(0, self._slots[table][used], gradient.values())
         state["step"] += 1
         moments = state["exp_avg"], state["exp_avg_sq"]
         backend(table.detach()).adam_rows(table, *moments, changes, rows, float(state["step"]), group)
 
-    def _rows(self, table: Tensor, state: dict[str, Tensor], read: Tensor) -> Tensor:
-        """Rows that have moments or get some now, in ascending order; `_places` says where each is among them."""
-        places = self._places.get(table)
-        if places is not None and bool((places[read] >= 0).all()):
+    def _rows(self, table: Tensor, state: dict[str, Tensor], used: Tensor) -> Tensor:
+        """Return the rows with moments, including the rows `used` now, ascending; updates `_slots`."""
+        slots = self._slots.get(table)
+        if slots is not None and bool((slots[used] >= 0).all()):
             return state["rows"]
-        if places is None:  # a first step, or one after a checkpoint
+        if slots is None:  # the first step, or the first after a checkpoint was loaded
             moved = (state["exp_avg"] != 0).any(1) | (state["exp_avg_sq"] != 0).any(1)
-            moved[state.get("rows", read).long()] = True
-            places = self._places[table] = torch.empty(len(table), dtype=torch.long)
+            moved[state.get("rows", used).long()] = True
+            slots = self._slots[table] = torch.empty(len(table), dtype=torch.long)
         else:
-            moved = places >= 0
-        moved[read] = True
+            moved = slots >= 0
+        moved[used] = True
         rows = state["rows"] = moved.nonzero().flatten()
-        places.fill_(-1)
-        places[rows] = torch.arange(len(rows))
+        slots.fill_(-1)
+        slots[rows] = torch.arange(len(rows))
         return rows

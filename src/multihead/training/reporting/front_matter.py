@@ -1,6 +1,6 @@
-"""YAML that the Hub reads at the top of a README.md, written without a YAML library.
+"""YAML front matter of a README.md for the Hub, written without a YAML library.
 
-Strings are double-quoted with YAML's own escapes, so that no value is taken for another type: `no` is Norwegian.
+Strings are double-quoted with YAML escapes, so that no string becomes another type: `no` is the code of Norwegian.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ KEY = re.compile(r"(?!(true|false|null|yes|no|on|off|y|n)$)[a-z][a-z_-]*", re.IG
 
 
 def front_matter(entries: Mapping[str, Any]) -> str:
-    """Entries between lines of `---`: strings, numbers, truth values, None, and lists and mappings of those."""
+    """Return entries between lines of `---`: strings, numbers, booleans, None, and lists and mappings of these."""
     return "\n".join(["---", *_mapping(entries), "---"])
 
 
@@ -57,11 +57,11 @@ def _float(value: float) -> str:
     if not math.isfinite(value):
         return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
     digits, exponent, power = repr(value).partition("e")
-    return f"{digits if '.' in digits else digits + '.0'}{exponent}{power}"  # YAML 1.1 takes 1e-05 for a text
+    return f"{digits if '.' in digits else digits + '.0'}{exponent}{power}"  # YAML 1.1 reads 1e-05 as a string
 
 
 def quoted(text: str) -> str:
-    """A string as YAML's double-quoted scalar."""
+    """Return a string as a double-quoted YAML scalar."""
     return '"' + "".join(map(_escaped, text)) + '"'
 
 

@@ -1,6 +1,6 @@
-"""Where the numbers of a training run go besides the terminal: TensorBoard and Weights & Biases.
+"""Loggers of TensorBoard and Weights & Biases.
 
-Names are grouped as their users expect: `train/loss`, `eval/accuracy`, `test/accuracy`.
+Names are grouped: `train/loss`, `eval/accuracy`, `test/accuracy`.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from ..state import TrainerControl, TrainerState
 Logs = Mapping[str, Any]
 
 
-def grouped(logs: Logs) -> dict[str, Any]:
-    """Logs under the names of their groups: `eval_loss` is `eval/loss`, `loss` is `train/loss`."""
+def group_names(logs: Logs) -> dict[str, Any]:
+    """Return logs with grouped names: `eval_loss` becomes `eval/loss`, `loss` becomes `train/loss`."""
     names = {}
     for name, value in logs.items():
-        group, found, rest = name.partition("_")
-        names[f"{group}/{rest}" if found and group in ("eval", "test") else f"train/{name}"] = value
+        group, separator, rest = name.partition("_")
+        names[f"{group}/{rest}" if separator and group in ("eval", "test") else f"train/{name}"] = value
     return names
 
 
-def _described(args: Any, model: Any) -> dict[str, str]:
-    """Settings of the run and of the model as JSON, where they are known."""
+def _settings_json(args: Any, model: Any) -> dict[str, str]:
+    """Return the training arguments and the model config as JSON, if available."""
     parts = {"args": args, "model_config": getattr(model, "config", None)}
     return {name: part.to_json_string() for name, part in parts.items() if hasattr(part, "to_json_string")}
 
 
 class TensorBoardCallback(TrainerCallback):
-    """Writes logs for TensorBoard into `args.logging_dir`, or `runs/` in `args.output_dir`.
+    """Writes logs for TensorBoard into `args.logging_dir`, or into `runs/` in `args.output_dir`.
 
     Args:
-        tb_writer: a `SummaryWriter` to use; one is made when None.
+        tb_writer: a `SummaryWriter`; created if None.
 
     Raises:
         UnsupportedOption: tensorboard is not installed.
@@ -56,7 +56,7 @@ class TensorBoardCallback(TrainerCallback):
     ) -> None:
         if state.is_world_process_zero:
             writer = self._open(args)
-            for name, text in _described(args, model).items():
+            for name, text in _settings_json(args, model).items():
                 writer.add_text(name, f"```json\n{text}\n```")
 
     def on_log(
@@ -65,7 +65,7 @@ class TensorBoardCallback(TrainerCallback):
         if not state.is_world_process_zero:
             return
         writer = self._open(args)
-        for name, value in grouped(logs or {}).items():
+        for name, value in group_names(logs or {}).items():
             if isinstance(value, (int, float)):
                 writer.add_scalar(name, value, state.global_step)
             elif isinstance(value, str):
@@ -91,9 +91,9 @@ class TensorBoardCallback(TrainerCallback):
 
 
 class WandbCallback(TrainerCallback):
-    """Sends logs to Weights & Biases, into the run that is open, or a new one named `args.run_name`.
+    """Sends logs to Weights & Biases, into the active run, or a new run with the name `args.run_name`.
 
-    Its own settings come from the environment, such as WANDB_PROJECT and WANDB_MODE.
+    Settings of wandb come from the environment, such as WANDB_PROJECT and WANDB_MODE.
 
     Raises:
         UnsupportedOption: wandb is not installed.
@@ -119,10 +119,10 @@ class WandbCallback(TrainerCallback):
     ) -> None:
         if state.is_world_process_zero:
             self._open(args, model)
-            self.wandb.log({**grouped(logs or {}), "train/global_step": state.global_step})
+            self.wandb.log({**group_names(logs or {}), "train/global_step": state.global_step})
 
     def _open(self, args: Any, model: Any) -> None:
-        """The run stays open after training, for evaluations that follow; wandb ends it with the process."""
+        """Start a run if none is active. It stays open for later evaluations; wandb ends it with the process."""
         if self.wandb.run is None:
             config: dict[str, Any] = {}
             for part in (getattr(model, "config", None), args):
@@ -133,24 +133,24 @@ class WandbCallback(TrainerCallback):
             self.wandb.define_metric("*", step_metric="train/global_step", step_sync=True)
 
 
-REPORTERS: Mapping[str, type[TrainerCallback]] = {"tensorboard": TensorBoardCallback, "wandb": WandbCallback}
+LOGGERS: Mapping[str, type[TrainerCallback]] = {"tensorboard": TensorBoardCallback, "wandb": WandbCallback}
 
 
-def reporters(report_to: str | Sequence[str] | None) -> list[TrainerCallback]:
-    """The callbacks that `report_to` names: a name, several, `"none"`, or `"all"` for those that are installed.
+def create_loggers(report_to: str | Sequence[str] | None) -> list[TrainerCallback]:
+    """Create the callbacks of `report_to`: a name, several names, `"none"`, or `"all"` for all installed packages.
 
     Raises:
-        UnsupportedOption: a name that is not known, or whose package is not installed.
+        UnsupportedOption: an unknown name, or a package that is not installed.
     """
     names = [report_to] if isinstance(report_to, str) else list(report_to or ())
     if names == ["all"]:
-        return [kind() for name, kind in REPORTERS.items() if find_spec(name) is not None]
+        return [kind() for name, kind in LOGGERS.items() if find_spec(name) is not None]
     if names == ["none"]:
         return []
     for name in names:
-        if name not in REPORTERS:
+        if name not in LOGGERS:
             raise UnsupportedOption(
-                f"report_to names {name!r}, which is not known. {nearest(name, [*REPORTERS, 'all', 'none'])} For "
-                "another place, add a TrainerCallback whose on_log sends the numbers there."
+                f"report_to names {name!r}, which is unknown. {nearest(name, [*LOGGERS, 'all', 'none'])} For "
+                "another service, add a TrainerCallback whose on_log sends the logs there."
             )
-    return [REPORTERS[name]() for name in dict.fromkeys(names)]
+    return [LOGGERS[name]() for name in dict.fromkeys(names)]

@@ -1,4 +1,4 @@
-"""The README.md of a trained model: what a reader must know of it, and the front matter that the Hub reads.
+"""Model card: the README.md of a trained model, with front matter for the Hub.
 
 Front matter: https://huggingface.co/docs/hub/model-cards (YAML, `model-index` for results).
 """
@@ -26,22 +26,22 @@ from .progress_bar import duration, number
 CURVE_ROWS = 10
 RESULT_ROWS = 20
 HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w.-]+)?")
-MARKS = {"<": "&lt;", "[": "\\[", "]": "\\]"}
+ESCAPES = {"<": "&lt;", "[": "\\[", "]": "\\]"}
 SECRET = re.compile(r"\bhf_\w{6,}")
-ABOUT_SPEED = ("runtime", "per_second")
+SPEED_METRICS = ("runtime", "per_second")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data:
-    """One set of rows that a model was trained or evaluated on.
+class DataSummary:
+    """A data set that a model was trained or evaluated on.
 
     Args:
-        name: as a reader knows it; a name on the Hub is put into the front matter too.
+        name: name of the data set; a name on the Hub is listed in the front matter too.
         split: "train", "validation", ...
-        source: where the rows came from, if the name does not say it.
-        rows: their number.
-        cut: texts that were longer than the model reads, and were cut; None where `notes` say it.
-        notes: sentences on what was cut or left out.
+        source: origin of the rows, if the name does not tell it.
+        rows: number of rows.
+        cut: number of texts that were cut; None if `notes` tell it.
+        notes: sentences on texts that were cut or left out.
     """
 
     name: str
@@ -53,25 +53,26 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
-    """What is known of a training run, in plain values.
+class RunSummary:
+    """Summary of a training run.
 
     Args:
-        name: of the model.
-        task: its pipeline, such as "text-classification".
-        base_model: what training began with.
-        method: how, in a few words: "all weights", "LoRA of rank 16". loss: what was learned: "cross-entropy".
-        license, languages: as the Hub spells them: "apache-2.0", "en".
-        data: the rows, training's first.
-        settings: those that differ from the defaults.
+        name: name of the model.
+        task: task of its pipeline, such as "text-classification".
+        base_model: model at the start of training.
+        method: "all weights", "LoRA of rank 16". loss: name of the loss, such as "cross-entropy".
+        license, languages: identifiers of the Hub: "apache-2.0", "en".
+        data: data sets, the training set first.
+        settings: arguments that differ from the defaults.
         log_history: `TrainerState.log_history`.
-        results: of the last or best evaluation, `eval_accuracy` or `accuracy`; the last of the history when None.
-        best_step: the step whose weights these are.
-        seconds: of training. tokens: read in it.
-        hardware: what it ran on; this machine's kind when empty.
-        command: the command line that made it: words, or one text.
-        versions: of further packages.
-        tags: for the Hub.
+        results: metrics of the last or best evaluation, with or without the prefix `eval_`; default: the last of the
+            history.
+        best_step: step of the saved weights, if they are those of the best evaluation.
+        seconds: duration of training. tokens: number of training tokens.
+        hardware: hardware of the run; this machine when empty.
+        command: command line of the run: words, or one text.
+        versions: versions of further packages.
+        tags: tags for the Hub.
     """
 
     name: str
@@ -81,7 +82,7 @@ class Trained:
     loss: str = ""
     license: str | None = None
     languages: Sequence[str] = ()
-    data: Sequence[Data] = ()
+    data: Sequence[DataSummary] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     log_history: Sequence[Mapping[str, Any]] = ()
     results: Mapping[str, float] | None = None
@@ -94,60 +95,64 @@ class Trained:
     tags: Sequence[str] = ()
 
 
-def model_card(trained: Trained) -> str:
-    """The text of README.md. What is not known is left out; secrets of the Hub (`hf_...`) are too."""
+def model_card(run: RunSummary) -> str:
+    """Return the text of README.md, without unknown facts and without Hub tokens (`hf_...`)."""
     sections = [
-        f"# {_line(_shown(trained.name))}",
-        _about(trained),
-        _use(trained),
-        _section("Data", _data(trained.data)),
-        _section("Results", _results(trained)),
-        _section("Training loss", _curve(trained.log_history)),
-        _section("Settings", _settings(trained.settings)),
-        _section("Made with", _made(trained)),
+        f"# {_line(_public_name(run.name))}",
+        _about(run),
+        _use(run),
+        _section("Data", _data(run.data)),
+        _section("Results", _results(run)),
+        _section("Training loss", _curve(run.log_history)),
+        _section("Settings", _settings(run.settings)),
+        _section("Made with", _environment(run)),
     ]
-    text = "\n\n".join([front_matter(metadata(trained)), *filter(None, sections)]) + "\n"
+    text = "\n\n".join([front_matter(metadata(run)), *filter(None, sections)]) + "\n"
     return masked(SECRET.sub("hf_…", text))
 
 
-def metadata(trained: Trained) -> dict[str, Any]:
-    """The entries of the front matter; folders of this machine are no names there."""
-    datasets = list(dict.fromkeys(data.name for data in trained.data if _on_hub(data.name)))
-    scores = _scores(trained)
+def metadata(run: RunSummary) -> dict[str, Any]:
+    """Return the entries of the front matter; local folders are left out."""
+    datasets = list(dict.fromkeys(data.name for data in run.data if _on_hub(data.name)))
+    scores = _scores(run)
     entries: dict[str, Any] = {
         "library_name": "multihead",
-        "base_model": trained.base_model if trained.base_model and _on_hub(trained.base_model) else None,
-        "license": trained.license,
-        "language": list(trained.languages),
-        "pipeline_tag": trained.task,
-        "tags": list(trained.tags),
+        "base_model": run.base_model if run.base_model and _on_hub(run.base_model) else None,
+        "license": run.license,
+        "language": list(run.languages),
+        "pipeline_tag": run.task,
+        "tags": list(run.tags),
         "datasets": datasets,
         "metrics": [name for name in scores if name != "loss"],
-        "model-index": _index(trained, scores),
+        "model-index": _index(run, scores),
     }
     return {name: value for name, value in entries.items() if value not in (None, [], "")}
 
 
-def _index(trained: Trained, scores: Mapping[str, float]) -> list[dict[str, Any]]:
+def _index(run: RunSummary, scores: Mapping[str, float]) -> list[dict[str, Any]]:
     known = [{"type": name, "value": value} for name, value in scores.items()]
-    if not (known and trained.task and trained.data):
+    if not (known and run.task and run.data):
         return []
-    data = next((d for d in trained.data if d.split != "train"), trained.data[0])
-    dataset = {"name": _shown(data.name), "type": data.name if _on_hub(data.name) else "custom", "split": data.split}
-    return [{"name": trained.name, "results": [{"task": {"type": trained.task}, "dataset": dataset, "metrics": known}]}]
+    data = next((d for d in run.data if d.split != "train"), run.data[0])
+    dataset = {
+        "name": _public_name(data.name),
+        "type": data.name if _on_hub(data.name) else "custom",
+        "split": data.split,
+    }
+    return [{"name": run.name, "results": [{"task": {"type": run.task}, "dataset": dataset, "metrics": known}]}]
 
 
-def _scores(trained: Trained) -> dict[str, float]:
-    """Results by the metric's name alone, without how long the evaluation took."""
-    evaluations = _evaluations(trained.log_history)
-    best = next((e for e in evaluations if e.get("step") == trained.best_step), None) if evaluations else None
-    results = trained.results if trained.results is not None else best or (evaluations[-1] if evaluations else {})
+def _scores(run: RunSummary) -> dict[str, float]:
+    """Return the metrics of the results without the prefix `eval_`, and without measurements of speed."""
+    evaluations = _evaluations(run.log_history)
+    best = next((e for e in evaluations if e.get("step") == run.best_step), None) if evaluations else None
+    results = run.results if run.results is not None else best or (evaluations[-1] if evaluations else {})
     return {
         name.removeprefix("eval_"): float(value)
         for name, value in results.items()
         if isinstance(value, (int, float))
         and math.isfinite(value)
-        and not name.endswith(ABOUT_SPEED)
+        and not name.endswith(SPEED_METRICS)
         and name not in ("epoch", "step")
     }
 
@@ -156,54 +161,54 @@ def _evaluations(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]
     return [entry for entry in history if any(name.startswith("eval_") for name in entry)]
 
 
-def _about(trained: Trained) -> str:
-    what = f"A model for {_line(trained.task.replace('-', ' '))}" if trained.task else "A language model"
-    base = f", trained from {_code(_shown(trained.base_model))}" if trained.base_model else ""
-    how = f" ({_line(trained.method)})" if trained.method else ""
+def _about(run: RunSummary) -> str:
+    what = f"A model for {_line(run.task.replace('-', ' '))}" if run.task else "A language model"
+    base = f", trained from {_code(_public_name(run.base_model))}" if run.base_model else ""
+    how = f" ({_line(run.method)})" if run.method else ""
     lines = [f"{what}{base}{how} with multihead."]
-    if trained.loss:
-        lines.append(f"The loss is {trained.loss}.")
-    if trained.best_step is not None:
-        lines.append(f"The weights are those of step {trained.best_step:,}, the best evaluation.")
+    if run.loss:
+        lines.append(f"The loss is {run.loss}.")
+    if run.best_step is not None:
+        lines.append(f"The weights are those of step {run.best_step:,}, the best evaluation.")
     return " ".join(lines)
 
 
-def _use(trained: Trained) -> str:
-    if not trained.task:
+def _use(run: RunSummary) -> str:
+    if not run.task:
         return ""
-    task, name = json.dumps(trained.task), json.dumps(_shown(trained.name))
+    task, name = json.dumps(run.task), json.dumps(_public_name(run.name))
     code = f"from multihead import pipeline\n\npipe = pipeline({task}, {name})"
     return _section("Use", f"```python\n{code}\n```")
 
 
-def _data(data: Sequence[Data]) -> str:
+def _data(data: Sequence[DataSummary]) -> str:
     rows = [
         [
-            d.name if _on_hub(d.name) else _shown(d.name),
+            d.name if _on_hub(d.name) else _public_name(d.name),
             d.split,
-            _shown(d.source),
+            _public_name(d.source),
             "" if d.rows is None else d.rows,
             "" if d.cut is None else d.cut,
         ]
         for d in data
     ]
     table = _table(["data", "split", "source", "rows", "texts cut"], rows)
-    notes = [f"- {_line(_shown(d.name))}, {_line(d.split)}: {_line(note)}" for d in data for note in d.notes]
+    notes = [f"- {_line(_public_name(d.name))}, {_line(d.split)}: {_line(note)}" for d in data for note in d.notes]
     return "\n\n".join(filter(None, [table, "\n".join(notes)]))
 
 
-def _results(trained: Trained) -> str:
-    evaluations = _evaluations(trained.log_history)
+def _results(run: RunSummary) -> str:
+    evaluations = _evaluations(run.log_history)
     if not evaluations:
-        scores = _scores(trained)
+        scores = _scores(run)
         return _table(["metric", "value"], [[name, value] for name, value in scores.items()])
     names = list(
-        dict.fromkeys(n for e in evaluations for n in e if n.startswith("eval_") and not n.endswith(ABOUT_SPEED))
+        dict.fromkeys(n for e in evaluations for n in e if n.startswith("eval_") and not n.endswith(SPEED_METRICS))
     )
     rows = []
-    for entry in _spread(evaluations, RESULT_ROWS, keep=trained.best_step):
+    for entry in _thin_out(evaluations, RESULT_ROWS, keep=run.best_step):
         row = [entry.get("step", ""), _epoch(entry), *(entry.get(name, "") for name in names)]
-        best = trained.best_step is not None and entry.get("step") == trained.best_step
+        best = run.best_step is not None and entry.get("step") == run.best_step
         rows.append([f"**{number(cell)}**" if best and cell != "" else cell for cell in row])
     return _table(["step", "epoch", *(name.removeprefix("eval_") for name in names)], rows)
 
@@ -212,14 +217,14 @@ def _curve(history: Sequence[Mapping[str, Any]]) -> str:
     logs = [entry for entry in history if "loss" in entry]
     rows = [
         [entry.get("step", ""), _epoch(entry), entry["loss"], entry.get("learning_rate", "")]
-        for entry in _spread(logs, CURVE_ROWS)
+        for entry in _thin_out(logs, CURVE_ROWS)
     ]
     return _table(["step", "epoch", "loss", "learning rate"], rows)
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
     rows = [
-        [_code(name), _code(_shown(str(value)))]
+        [_code(name), _code(_public_name(str(value)))]
         for name, value in settings.items()
         if not name.endswith(("token", "_dir", "password", "api_key"))
     ]
@@ -227,19 +232,19 @@ def _settings(settings: Mapping[str, Any]) -> str:
     return f"Those that differ from the defaults:\n\n{table}" if table else ""
 
 
-def _made(trained: Trained) -> str:
+def _environment(run: RunSummary) -> str:
     packages = {name: _version(name) for name in ("torch", "tokenizers")}
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    effort = [duration(trained.seconds)] if trained.seconds is not None else []
-    effort += [f"{trained.tokens:,} tokens"] if trained.tokens else []
-    versions = {"multihead": __version__, **packages, "Python": platform.python_version(), **trained.versions}
+    effort = [duration(run.seconds)] if run.seconds is not None else []
+    effort += [f"{run.tokens:,} tokens"] if run.tokens else []
+    versions = {"multihead": __version__, **packages, "Python": platform.python_version(), **run.versions}
     lines = [
         f"- {_line(', '.join(f'{name} {number}' for name, number in versions.items() if number))}",
-        f"- {_line(trained.hardware or machine)}",
+        f"- {_line(run.hardware or machine)}",
         *([f"- {', '.join(effort)}"] if effort else []),
     ]
-    if trained.command:
-        command = trained.command if isinstance(trained.command, str) else shlex.join(trained.command)
+    if run.command:
+        command = run.command if isinstance(run.command, str) else shlex.join(run.command)
         command = visible(command)
         fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
         lines += ["", f"{fence}sh\n{command}\n{fence}"]
@@ -253,13 +258,13 @@ def _version(package: str) -> str:
         return ""
 
 
-def _spread(entries: Sequence[Any], count: int, keep: int | None = None) -> list[Any]:
-    """At most `count` entries, evenly spread, with the first, the last, and that of step `keep`."""
+def _thin_out(entries: Sequence[Any], count: int, keep: int | None = None) -> list[Any]:
+    """Return up to `count` evenly spaced entries, with the first, the last, and the entry of step `keep`."""
     if len(entries) <= count:
         return list(entries)
-    chosen = {round(i * (len(entries) - 1) / (count - 1)) for i in range(count)}
-    chosen |= {i for i, entry in enumerate(entries) if keep is not None and entry.get("step") == keep}
-    return [entries[i] for i in sorted(chosen)]
+    numbers = {round(i * (len(entries) - 1) / (count - 1)) for i in range(count)}
+    numbers |= {i for i, entry in enumerate(entries) if keep is not None and entry.get("step") == keep}
+    return [entries[i] for i in sorted(numbers)]
 
 
 def _epoch(entry: Mapping[str, Any]) -> str:
@@ -271,7 +276,7 @@ def _section(title: str, text: str) -> str:
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table without the columns that say nothing; empty without rows."""
+    """Return a Markdown table without empty columns; an empty text without rows."""
     if not rows:
         return ""
     full = [i for i in range(len(names)) if any(row[i] not in ("", None) for row in rows)]
@@ -281,33 +286,33 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _line(text: str) -> str:
-    """Words in a line, of which none is HTML, a link or a control character."""
-    return re.sub(r"[<\[\]]", lambda found: MARKS[found[0]], visible(" ".join(text.split())))
+    """Return a text in one line, without HTML, links and control characters."""
+    return re.sub(r"[<\[\]]", lambda match: ESCAPES[match[0]], visible(" ".join(text.split())))
 
 
 class Code(str):
-    """Markdown of a piece of code, in which nothing is HTML or a link."""
+    """Markdown of inline code, which needs no escapes of HTML and links."""
 
 
 def _cell(value: Any) -> str:
-    """A table's cell."""
+    """Return a table cell."""
     text = value if isinstance(value, Code) else _line(number(value))
     return text.replace("|", "\\|")
 
 
 def _code(text: str) -> Code:
-    """Text in backquotes, more of them than it holds itself."""
+    """Return a text as inline code, with more backquotes than the text contains."""
     ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     space = " " if text.startswith("`") or text.endswith("`") else ""
     return Code(f"{ticks}{space}{visible(' '.join(text.split()))}{space}{ticks}")
 
 
 def _on_hub(name: str) -> bool:
-    """Whether a name can be one of the Hub, rather than a file or folder of this machine."""
+    """Return whether a name may be a name on the Hub, not a local file or folder."""
     is_file = name.lower().endswith(ENDINGS) or Path(name).exists()
     return bool(HUB_NAME.fullmatch(name)) and not is_file
 
 
-def _shown(name: str) -> str:
-    """A name, or the last part of a path: where a folder lies on this machine tells a reader nothing."""
+def _public_name(name: str) -> str:
+    """Return a name, or the last part of an absolute path, since readers cannot use a local path."""
     return Path(name).name if Path(name).is_absolute() else name

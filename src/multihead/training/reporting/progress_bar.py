@@ -1,4 +1,4 @@
-"""How training is shown while it runs: a display on a terminal, else one line for each log."""
+"""Progress of training: a live display on a terminal, otherwise one line a log."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from ...consoles import progress, screen
 from ..callbacks import TrainerCallback
 from ..state import TrainerControl, TrainerState
 
-APART = (
+HIDDEN_LOGS = (
     "loss", "learning_rate", "tokens_per_second", "epoch", "step", "num_tokens", "num_input_tokens_seen", "grad_norm",
     "total_flos",
 )  # fmt: skip
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a reader counts them, the two largest units: `4 min 20 s`."""
-    whole = max(round(seconds), 0)
-    units = [(whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]
+    """Return a duration in its two largest units: `4 min 20 s`."""
+    total = max(round(seconds), 0)
+    units = [(total // 86400, "d"), (total // 3600 % 24, "h"), (total // 60 % 60, "min"), (total % 60, "s")]
     first = next((i for i, (count, _) in enumerate(units) if count), 3)
     return " ".join(f"{count} {unit}" for count, unit in units[first : first + 2] if count) or "0 s"
 
 
 def number(value: Any) -> str:
-    """A value in few characters: `0.532`, `1,300`, `4.8e-05`."""
+    """Return a value in few characters: `0.532`, `1,300`, `4.8e-05`."""
     value = value.item() if hasattr(value, "item") else value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
@@ -39,43 +39,42 @@ def number(value: Any) -> str:
     return f"{value:.3g}" if abs(value) < 1e-3 and value else f"{value:.4g}"
 
 
-class Clock:
-    """Time that is left, from the steps since training began or was gone on with."""
+class RemainingTime:
+    """Estimate of the remaining time, from the steps since training started or resumed."""
 
     def __init__(self, state: TrainerState) -> None:
-        self.began, self.first = time.perf_counter(), state.global_step
+        self.start_time, self.start_step = time.perf_counter(), state.global_step
 
-    def left(self, state: TrainerState) -> str:
-        """`4 min 20 s`; empty before the first step and after the last."""
-        done, more = state.global_step - self.first, state.max_steps - state.global_step
-        if done <= 0 or more <= 0:
+    def estimate(self, state: TrainerState) -> str:
+        """Return a duration such as `4 min 20 s`; empty before the first step and after the last."""
+        done, remaining = state.global_step - self.start_step, state.max_steps - state.global_step
+        if done <= 0 or remaining <= 0:
             return ""
-        return duration((time.perf_counter() - self.began) / done * more)
+        return duration((time.perf_counter() - self.start_time) / done * remaining)
 
 
-def shown(logs: Mapping[str, Any]) -> str:
-    """What is worth reading of a log, in one line."""
-    said = {"loss": "", "learning_rate": ""} | dict(logs)
-    parts = [f"{short} {number(said[name])}" for name, short in (("loss", "loss"), ("learning_rate", "lr"))
-             if said[name] != ""]  # fmt: skip
+def format_logs(logs: Mapping[str, Any]) -> str:
+    """Return the main values of a log in one line."""
+    names = {"loss": "loss", "learning_rate": "lr"}
+    parts = [f"{short} {number(logs[name])}" for name, short in names.items() if logs.get(name, "") != ""]
     if rate := logs.get("tokens_per_second"):
         parts.append(f"{round(rate):,} tokens/s")
     parts += [
         f"{name} {duration(value) if name.endswith('_runtime') else number(value)}"
         for name, value in logs.items()
-        if name not in APART and not name.endswith("_per_second")
+        if name not in HIDDEN_LOGS and not name.endswith("_per_second")
     ]
     return "  ".join(parts)
 
 
 class ProgressCallback(TrainerCallback):
-    """Shows step, epoch, loss, learning rate, tokens a second and time left.
+    """Shows step, epoch, loss, learning rate, tokens a second and remaining time.
 
-    On a terminal that is one line that changes, with a second one while an evaluation runs; results of evaluations
-    stay above it. Elsewhere, or with `disable_tqdm`, each log is a line.
+    On a terminal it updates one line, and a second line during an evaluation; results of evaluations are printed above.
+    Otherwise, or with `disable_tqdm`, it prints one line a log.
 
     Args:
-        console: where to; standard error when None.
+        console: output console; standard error when None.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -83,18 +82,18 @@ class ProgressCallback(TrainerCallback):
         self.progress: Progress | None = None
         self.training: TaskID | None = None
         self.evaluation: TaskID | None = None
-        self.clock: Clock | None = None
-        self.last = ""
+        self.remaining: RemainingTime | None = None
+        self.last_log = ""
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if not state.is_world_process_zero:
             return
-        self.clock, self.last = Clock(state), ""
+        self.remaining, self.last_log = RemainingTime(state), ""
         if display := self._display(args):
-            self.training = display.add_task("training", total=state.max_steps, completed=state.global_step, said="")
+            self.training = display.add_task("training", total=state.max_steps, completed=state.global_step, text="")
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self._move(state)
+        self._update(state)
 
     def on_prediction_step(
         self,
@@ -108,14 +107,14 @@ class ProgressCallback(TrainerCallback):
             return
         if self.evaluation is None:
             total = len(eval_dataloader) if isinstance(eval_dataloader, Sized) else None
-            self.evaluation = display.add_task("evaluation", total=total, said="")
+            self.evaluation = display.add_task("evaluation", total=total, text="")
         display.advance(self.evaluation)
 
     def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self._evaluated()
+        self._end_evaluation()
 
     def on_predict(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self._evaluated()
+        self._end_evaluation()
 
     def on_log(
         self,
@@ -127,45 +126,45 @@ class ProgressCallback(TrainerCallback):
     ) -> None:
         if not state.is_world_process_zero or not logs:
             return
-        said = shown(logs)
+        text = format_logs(logs)
         if self.training is not None and "loss" in logs:
-            self.last = said
-            self._move(state)
+            self.last_log = text
+            self._update(state)
             return
         parts = [f"step {state.global_step:,}/{state.max_steps:,}"] if state.max_steps else []
         parts += [f"epoch {state.epoch:.2f}"] if state.epoch else []
-        left = self.clock.left(state) if self.clock and "loss" in logs else ""
-        line = "  ".join([*parts, said, *([f"left {left}"] if left else [])])
+        left = self.remaining.estimate(state) if self.remaining and "loss" in logs else ""
+        line = "  ".join([*parts, text, *([f"left {left}"] if left else [])])
         self.console.print(line, soft_wrap=not self.console.is_terminal, highlight=False, markup=False)
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.close()
 
     def close(self) -> None:
-        """Takes the display down, so that the terminal is as it was."""
+        """Stop the display and restore the terminal."""
         if self.progress is not None:
             self.progress.stop()
             atexit.unregister(self.close)
-        self.progress = self.training = self.evaluation = self.clock = None
+        self.progress = self.training = self.evaluation = self.remaining = None
 
     def _display(self, args: Any) -> Progress | None:
-        """The display on a terminal, begun when it is first needed; None elsewhere."""
+        """Return the display of a terminal, started at first use; None without a terminal."""
         if self.progress is None and self.console.is_terminal and not getattr(args, "disable_tqdm", None):
-            said = TextColumn("{task.fields[said]}", markup=False, table_column=Column(no_wrap=True, ratio=1))
+            text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True, ratio=1))
             title = TextColumn("[bold]{task.description}")
-            self.progress = progress(self.console, title, BarColumn(12), MofNCompleteColumn(), said, expand=True)
+            self.progress = progress(self.console, title, BarColumn(12), MofNCompleteColumn(), text, expand=True)
             self.progress.start()
             atexit.register(self.close)
         return self.progress
 
-    def _move(self, state: TrainerState) -> None:
-        if self.progress is None or self.training is None or self.clock is None:
+    def _update(self, state: TrainerState) -> None:
+        if self.progress is None or self.training is None or self.remaining is None:
             return
-        left = self.clock.left(state)
-        parts = [f"epoch {state.epoch:.2f}", f"left {left}" if left else "", self.last]
-        self.progress.update(self.training, completed=state.global_step, said="  ".join(p for p in parts if p))
+        left = self.remaining.estimate(state)
+        parts = [f"epoch {state.epoch:.2f}", f"left {left}" if left else "", self.last_log]
+        self.progress.update(self.training, completed=state.global_step, text="  ".join(p for p in parts if p))
 
-    def _evaluated(self) -> None:
+    def _end_evaluation(self) -> None:
         if self.progress is not None and self.evaluation is not None:
             self.progress.remove_task(self.evaluation)
             self.evaluation = None

@@ -1,4 +1,4 @@
-"""Numbers of a run for people and for files, as the reference's example scripts report them."""
+"""Metrics of a run as text and as files, in the layout of the example scripts of Transformers."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 from ...config import read_json, write_json
 from ..state import plain
 
-ALL = "all_results.json"
+ALL_RESULTS = "all_results.json"
 
 
-def table(split: str, metrics: Mapping[str, Any]) -> str:
-    """A heading and a line for each number, by name; seconds of a `_runtime` as hours, minutes and seconds."""
-    shown = {name: _shown(name, metrics[name]) for name in sorted(metrics)}
-    wide, high = (max(map(len, texts), default=0) for texts in (shown, shown.values()))
-    return "\n".join([f"***** {split} metrics *****", *(f"  {n:<{wide}} = {v:>{high}}" for n, v in shown.items())])
+def metrics_table(split: str, metrics: Mapping[str, Any]) -> str:
+    """Return a heading and one line a metric, sorted by name; a `_runtime` has hours, minutes and seconds."""
+    texts = {name: _format(name, metrics[name]) for name in sorted(metrics)}
+    names, values = (max(map(len, column), default=0) for column in (texts, texts.values()))
+    return "\n".join([f"***** {split} metrics *****", *(f"  {n:<{names}} = {v:>{values}}" for n, v in texts.items())])
 
 
-def _shown(name: str, value: Any) -> str:
+def _format(name: str, value: Any) -> str:
     value = plain(value)
     if isinstance(value, float) and name.endswith("_runtime"):
         return f"{timedelta(seconds=int(value))}.{int(value % 1 * 100):02}"
@@ -28,10 +28,10 @@ def _shown(name: str, value: Any) -> str:
 
 
 def save(folder: Path, split: str, metrics: Mapping[str, Any], *, combined: bool) -> None:
-    """Writes `SPLIT_results.json`, and the same numbers into `all_results.json` where they are to be `combined`."""
+    """Write `SPLIT_results.json` and, with `combined`, add the metrics to `all_results.json`."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = {name: plain(metrics[name]) for name in sorted(metrics)}
-    write_json(folder / f"{split}_results.json", written)
+    values = {name: plain(metrics[name]) for name in sorted(metrics)}
+    write_json(folder / f"{split}_results.json", values)
     if combined:
-        known = read_json(folder / ALL) if (folder / ALL).is_file() else {}
-        write_json(folder / ALL, dict(sorted({**known, **written}.items())))
+        known = read_json(folder / ALL_RESULTS) if (folder / ALL_RESULTS).is_file() else {}
+        write_json(folder / ALL_RESULTS, dict(sorted({**known, **values}.items())))
