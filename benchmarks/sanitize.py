@@ -23,7 +23,7 @@ from multihead.native import build
 ROOT = Path(__file__).parents[1]
 FLAGS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g1", "-O1")
 TESTS = ("tests/kernels/test_native.py", "tests/kernels/test_layouts.py", "tests/kernels/test_linear.py",
-         "tests/kernels/test_dropout.py", "tests/nn/test_steps.py", "tests/generation/test_walks.py",
+         "tests/kernels/test_dropout.py", "tests/runtime/test_cpu_stack.py", "tests/runtime/test_cpu_decode.py",
          "tests/surface/test_preparing.py")  # fmt: skip
 
 

@@ -13,8 +13,8 @@ pytest.importorskip("triton")
 import multihead
 from multihead.runtime import fused_layers as prepared
 from multihead.runtime.fuse import GPU, fuse
-from tests.generation.test_patches import ONE, PATCHES, Wrapped, after, hook, replace
 from tests.kernels.interpreted import interpret
+from tests.runtime.test_patched_models import ONE, PATCHES, Wrapped, after, hook, replace
 
 REAL = torch.cuda.is_available()
 pytestmark = pytest.mark.skipif(REAL, reason="the interpreter shows it")
