@@ -11,13 +11,13 @@ import time
 import pytest
 
 from multihead.errors import InvalidInput
-from multihead.files import check_target, replacing, same, staged, write_text
+from multihead.files import check_target, replace_file, same_file, staging_path, write_text
 
 
 def test_a_file_is_replaced_whole_or_stays(tmp_path):
     path = tmp_path / "a.json"
     write_text(path, "first")
-    with pytest.raises(OSError, match="half"), replacing(path) as new:
+    with pytest.raises(OSError, match="half"), replace_file(path) as new:
         raise OSError(new.write_text("half") and "half")
     assert path.read_text() == "first"
     write_text(path, "half \ud83d")
@@ -35,21 +35,21 @@ def test_a_link_is_replaced_and_not_followed(tmp_path):
 
 def test_what_a_killed_process_left_goes_and_what_another_writes_stays(tmp_path):
     program = (
-        "import sys, time, pathlib\nfrom multihead.files import staged\n"
-        "with staged(pathlib.Path(sys.argv[1]), 'a') as new:\n"
+        "import sys, time, pathlib\nfrom multihead.files import staging_path\n"
+        "with staging_path(pathlib.Path(sys.argv[1]), 'a') as new:\n"
         "    new.write_text('half')\n    print('ready', flush=True)\n    time.sleep(60)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"ready\n"
-    with staged(tmp_path, "a") as new:
+    with staging_path(tmp_path, "a") as new:
         new.write_text("mine")
     (left,) = os.listdir(tmp_path)
     assert (tmp_path / left / "new").read_text() == "half"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    with staged(tmp_path, "b"):
+    with staging_path(tmp_path, "b"):
         assert left in os.listdir(tmp_path)
-    with staged(tmp_path, "a"):
+    with staging_path(tmp_path, "a"):
         assert left not in os.listdir(tmp_path)
     assert os.listdir(tmp_path) == []
 
@@ -79,7 +79,7 @@ def test_a_target_that_is_read_by_any_name_is_refused(tmp_path):
         for target, message in ((source, "reads"), (hard, "reads"), (soft, "symbolic link")):
             with pytest.raises(InvalidInput, match=message):
                 check_target(target, "--output", [source])
-            assert same(target, file.fileno())
+            assert same_file(target, file.fileno())
         with pytest.raises(InvalidInput, match="reads"):
             check_target(hard, "--output", [None, file.fileno()])
     for target, message in (

@@ -1,9 +1,8 @@
 """config.json as typed, checked dataclasses under its own names.
 
-A family's config class has a field for every entry that changes a number. A field's type says which values are
-computed: `Literal["absolute"]` refuses all others by name. Entries that no field takes are kept, reported by
-`unknown`, and written back. A config that was made takes new values for entries that are read in a call (`IN_CALLS`)
-alone: layers were built from the others.
+A family's config class has a field for every entry that changes a number. A field's type lists the values that are
+computed: `Literal["absolute"]` refuses all others by name. Entries without a field are kept, reported by `unknown`, and
+written back. Only entries that a call reads (`IN_CALLS`) can be set later: layers were built from the others.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from .errors import (
     ModelNotFound,
     UnsupportedConfig,
     UnsupportedOption,
+    describe_error,
     read_errors,
-    told,
     warn,
 )
 from .files import write_text
@@ -86,12 +85,12 @@ IN_CALLS = frozenset(
 
 @dataclasses.dataclass(kw_only=True)
 class Config:
-    """Base of every family's config.
+    """Base class of every family's config.
 
     Args:
-        num_labels: labels of a classification head; follows `id2label` where that is given.
-        problem_type: which loss a text classifier computes from labels; guessed from the labels when None.
-        extra: entries of the file that no field takes, written back by `to_dict`.
+        num_labels: labels of a classification head; their number in `id2label` where that is given.
+        problem_type: the loss of a text classifier; None: chosen by the labels.
+        extra: entries of the file without a field, written back by `to_dict`.
     """
 
     model_type: ClassVar[str] = ""
@@ -112,9 +111,9 @@ class Config:
     extra: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        for name, hint in hints(type(self)).items():
+        for name, hint in type_hints(type(self)).items():
             value = getattr(self, name)
-            if not admits(hint, value):
+            if not accepts(hint, value):
                 raise UnsupportedConfig(
                     f"{type(self).__name__}.{name} is {value!r}; this library computes {describe(hint)}."
                 )
@@ -136,10 +135,11 @@ class Config:
         self.__dict__["_made"] = True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Changes an entry that is read in a call.
+        """Change an entry that a call reads.
 
         Raises:
-            UnsupportedOption: layers were built from it, or there is no such entry. UnsupportedConfig: another type.
+            UnsupportedOption: layers were built from the entry, or there is no such entry. UnsupportedConfig: a wrong
+                type.
         """
         if "_made" not in self.__dict__:
             object.__setattr__(self, name, value)
@@ -147,7 +147,7 @@ class Config:
         held = getattr(self, name, None)
         if held is not None and type(held) is type(value) and held == value:
             return  # programs set what is set already
-        kinds, title = hints(type(self)), f"{type(self).__name__}.{name}"
+        kinds, title = type_hints(type(self)), f"{type(self).__name__}.{name}"
         if name not in IN_CALLS or (name == "id2label" and len(_numbered(value)) != self.num_labels):
             changed = f"num_labels={len(value)}" if name == "id2label" else f"{name}={value!r}"
             raise UnsupportedOption(
@@ -157,12 +157,12 @@ class Config:
         if name not in kinds:
             self.extra[name] = value
             return
-        if not admits(kinds[name], value):
+        if not accepts(kinds[name], value):
             raise UnsupportedConfig(f"{title} is {value!r}; this library computes {describe(kinds[name])}.")
         object.__setattr__(self, name, _numbered(value) if name == "id2label" else value)
 
     def check(self) -> None:
-        """Raises UnsupportedConfig where entries contradict each other; families extend it."""
+        """Raise UnsupportedConfig if entries contradict each other. Families extend this method."""
 
     def __getattr__(self, name: str) -> Any:
         if name in type(self).aliases:
@@ -174,12 +174,12 @@ class Config:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """Entries that neither this family nor the list of inert entries knows."""
+        """Entries without a field that are not in the list of entries without effect."""
         return tuple(sorted(name for name in self.extra if name not in INERT and name not in self.inert))
 
     @classmethod
     def read(cls: type[C], entries: Mapping[str, Any]) -> C:
-        """The config that `entries` (a parsed config.json) describe.
+        """Build a config from the entries of a parsed config.json.
 
         Raises:
             UnsupportedConfig: an entry has a type or value that is not computed here.
@@ -189,23 +189,23 @@ class Config:
             names = {f.name for f in dataclasses.fields(cls)} - {"extra"}
             if isinstance(entries.get("num_labels"), int) and isinstance(entries.get("id2label"), dict):
                 entries = cls._relabeled(entries)
-            known = {k: v for k, v in entries.items() if k in names and not (v is None and not takes_none(cls, k))}
+            known = {k: v for k, v in entries.items() if k in names and not (v is None and not accepts_none(cls, k))}
             return cls(**known, extra={k: v for k, v in entries.items() if k not in names})
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        """Entries with older spellings brought to today's; families extend it."""
+        """Return entries with older names replaced by current ones. Families extend this method."""
         return entries
 
     @classmethod
     def _relabeled(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        """A new number of labels drops names that no longer fit."""
+        """Drop names of labels that do not fit a new number of labels."""
         if len(entries["id2label"]) == entries["num_labels"]:
             return entries
         return {k: v for k, v in entries.items() if k not in ("id2label", "label2id")}
 
     def changed(self: C, **changes: Any) -> C:
-        """A copy with some entries changed."""
+        """Return a copy with some entries changed."""
         if "num_labels" in changes and "id2label" not in changes and changes["num_labels"] != self.num_labels:
             changes = {"id2label": None, "label2id": None, **changes}
         elif "id2label" in changes and "label2id" not in changes:
@@ -213,7 +213,7 @@ class Config:
         return self.read({**self.to_dict(), **changes})
 
     def to_dict(self) -> dict[str, Any]:
-        """Entries as config.json holds them."""
+        """Return the entries of config.json."""
         entries = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "extra"}
         del entries["num_labels"]  # the format derives it from id2label
         entries = {k: v for k, v in entries.items() if v is not None or k in self._said}
@@ -221,16 +221,16 @@ class Config:
 
     @property
     def _said(self) -> set[str]:
-        """Fields whose None must be written, since leaving them out would mean something else."""
+        """Return fields whose None must be written, since a missing entry has another meaning."""
         usual = {f.name for f in dataclasses.fields(self) if f.default is not None}
         return {"pad_token_id", "eos_token_id"} | (usual - {"extra", "id2label", "label2id"})
 
     def to_json_string(self) -> str:
-        """The text of config.json. Raises InvalidInput for an entry that JSON does not know."""
-        return dumped(self.to_dict(), CONFIG_FILE)
+        """Return the text of config.json. Raises InvalidInput for a value that JSON cannot have."""
+        return to_json(self.to_dict(), CONFIG_FILE)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Writes config.json into `folder`, whole or not at all."""
+        """Write config.json into `folder`, whole or not at all."""
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / CONFIG_FILE, self.to_dict())
@@ -247,8 +247,8 @@ def _numbered(labels: Any) -> dict[int, Any]:
     return numbered
 
 
-def in_order(config: C, given: Mapping[str, Any]) -> C:
-    """The config. Raises UnsupportedOption where `id2label` has its own labels in another order than its head."""
+def check_label_order(config: C, given: Mapping[str, Any]) -> C:
+    """Return the config. Raises UnsupportedOption if `id2label` has the labels of the head in another order."""
     own, names = config.id2label or {}, given.get("id2label")
     if not isinstance(names, Mapping):
         return config
@@ -263,7 +263,7 @@ def in_order(config: C, given: Mapping[str, Any]) -> C:
 
 
 def changed(config: C, entries: Mapping[str, Any]) -> C:
-    """The config with entries that a caller changes. Raises UnsupportedOption for a name that it has not."""
+    """Return a config with entries that a caller changes. Raises UnsupportedOption for an unknown name."""
     names = {f.name for f in dataclasses.fields(config)} | set(config.extra) | set(type(config).aliases) | IN_CALLS
     names |= set(type(config).inert)
     wrong = [name for name in entries if name not in names]
@@ -280,34 +280,34 @@ def changed(config: C, entries: Mapping[str, Any]) -> C:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Read the object in a JSON file.
 
     Raises:
         ModelNotFound: there is no such file. CorruptFile: it cannot be read, is not JSON, or not an object.
     """
-    entries = parsed_json(path)
+    entries = parse_json(path)
     if not isinstance(entries, dict):
         raise CorruptFile(f"{path} holds a {type(entries).__name__}, not an object of named entries.")
     return entries
 
 
-def parsed_json(path: Path) -> Any:
-    """What a JSON file holds. Raises as `read_json` does."""
+def parse_json(path: Path) -> Any:
+    """Read any value from a JSON file. Raises as `read_json` does."""
     try:
         return _numbers(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise ModelNotFound(f"{path.parent} has no {path.name}.") from error
     except (OSError, MemoryError) as error:
-        raise CorruptFile(f"{path} cannot be read: {told(error)}.") from error
+        raise CorruptFile(f"{path} cannot be read: {describe_error(error)}.") from error
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and numbers of too many digits among them
-        raise CorruptFile(f"{path} is not valid JSON: {told(error)}.") from error
+        raise CorruptFile(f"{path} is not valid JSON: {describe_error(error)}.") from error
 
 
 WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}  # that JSON has no sign for
 
 
 def _numbers(value: Any) -> Any:
-    """Numbers that JSON has no sign for, as the format writes them: {"__float__": "Infinity"}."""
+    """Replace numbers that JSON cannot have as the format writes them: {"__float__": "Infinity"}."""
     if isinstance(value, dict):
         if set(value) == {"__float__"}:
             word = value["__float__"]
@@ -319,7 +319,7 @@ def _numbers(value: Any) -> Any:
 
 
 def _named(value: Any) -> Any:
-    """The inverse of `_numbers`."""
+    """Undo `_numbers`."""
     if isinstance(value, float) and not math.isfinite(value):
         return {"__float__": "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
     if isinstance(value, Mapping):
@@ -327,8 +327,8 @@ def _named(value: Any) -> Any:
     return [_named(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def dumped(entries: Mapping[str, Any], name: str) -> str:
-    """Entries as the text of a JSON file. Raises InvalidInput."""
+def to_json(entries: Mapping[str, Any], name: str) -> str:
+    """Return entries as the text of a JSON file. Raises InvalidInput."""
     try:
         return json.dumps(_named(entries), indent=2, ensure_ascii=False, default=list, allow_nan=False) + "\n"
     except TypeError as error:
@@ -336,12 +336,12 @@ def dumped(entries: Mapping[str, Any], name: str) -> str:
 
 
 def write_json(path: Path, entries: Mapping[str, Any]) -> None:
-    """Writes JSON, whole or not at all."""
-    write_text(path, dumped(entries, path.name))
+    """Write a JSON file, whole or not at all."""
+    write_text(path, to_json(entries, path.name))
 
 
-def hints(cls: Any) -> dict[str, Any]:
-    """The type of each field of a dataclass."""
+def type_hints(cls: Any) -> dict[str, Any]:
+    """Return the type of each field of a dataclass."""
     return _hints(cls)
 
 
@@ -351,24 +351,24 @@ def _hints(cls: Any) -> dict[str, Any]:
     return {f.name: found[f.name] for f in dataclasses.fields(cls)}
 
 
-def takes_none(cls: type[Config], name: str) -> bool:
-    return admits(hints(cls)[name], None)
+def accepts_none(cls: type[Config], name: str) -> bool:
+    return accepts(type_hints(cls)[name], None)
 
 
-def admits(hint: Any, value: Any) -> bool:
-    """Whether a value is of the type that a hint describes; an int is a fine float, a bool is no number."""
+def accepts(hint: Any, value: Any) -> bool:
+    """True if a value is of a hint's type. An int is accepted as a float; a bool is not a number."""
     origin = get_origin(hint)
     if hint is Any:
         return True
     if origin is Annotated:
         kind, allowed = get_args(hint)
-        return admits(kind, value) and value in allowed
+        return accepts(kind, value) and value in allowed
     if origin is Literal:
         return any(value is a or (type(value) is type(a) and value == a) for a in get_args(hint))
     if origin in (Union, UnionType):
-        return any(admits(part, value) for part in get_args(hint))
+        return any(accepts(part, value) for part in get_args(hint))
     if origin is list:
-        return isinstance(value, list) and all(admits(get_args(hint)[0], item) for item in value)
+        return isinstance(value, list) and all(accepts(get_args(hint)[0], item) for item in value)
     kind = origin or hint
     if kind in (int, float) and (isinstance(value, bool) or not _computable(value)):
         return False
@@ -376,14 +376,14 @@ def admits(hint: Any, value: Any) -> bool:
 
 
 def _computable(value: Any) -> bool:
-    """Whether a number is one that tensors hold: no NaN, and whole ones of 64 bits at most."""
+    """True for a number that tensors can hold: not NaN, and at most 64 bits if it is whole."""
     if isinstance(value, int):
         return -(2**63) <= value < 2**63
     return not (isinstance(value, float) and math.isnan(value))
 
 
 def describe(hint: Any) -> str:
-    """A type as a user reads it: `int`, `one of 'absolute'`."""
+    """Return a type in words for a message: `int`, `one of 'absolute'`."""
     if get_origin(hint) is Literal:
         return "only " + ", ".join(map(repr, get_args(hint)))
     if get_origin(hint) in (Union, UnionType):

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from .errors import InvalidInput, ModelNotFound, read_errors
-from .errors import told as error_text
-from .files import refused
+from .errors import describe_error as error_text
+from .files import open_error
 
 ENDINGS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}  # first bytes of another encoding
@@ -66,7 +66,7 @@ def check_readable(path: Path) -> None:
     except FileNotFoundError as error:
         raise ModelNotFound(f"There is no file {path}.") from error
     except OSError as error:
-        raise refused(path, error) from error
+        raise open_error(path, error) from error
     if mark in BYTE_ORDER_MARKS:
         raise InvalidInput(
             f"{path.name} is in {BYTE_ORDER_MARKS[mark]}, and only UTF-8 is read. Save the file as UTF-8."

@@ -1,8 +1,8 @@
-"""Every error that a user can meet, in one tree under `MultiheadError`.
+"""All errors that a user can meet, as subclasses of `MultiheadError`.
 
-A message says what was asked, what was found and what to do. Where the field has a habit (`OSError` for a model that
-is not there, `ValueError` for an argument that cannot be), the class also is one of those, so existing `except`
-clauses keep working.
+A message has what was asked for, what was found and what to do. Where there is a convention (`OSError` for a missing
+model, `ValueError` for a wrong argument), the class is also a subclass of that error, so existing `except` clauses keep
+working.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from .terminal import shown
 
 
 class MultiheadError(Exception):
-    """The root of all errors raised on purpose by this library.
+    """Base class of all errors that this library raises on purpose.
 
-    Messages quote files, servers and URLs: they are made visible, and passwords in them are left out.
+    Messages quote files, servers and URLs: control characters are made visible, and passwords are left out.
     """
 
     def __init__(self, *args: object) -> None:
@@ -29,7 +29,7 @@ class MultiheadError(Exception):
 
 
 class ModelNotFound(MultiheadError, OSError):
-    """No folder, repository, wheel or file of that name, or nothing usable in it."""
+    """No folder, repository, wheel or file has that name, or there is nothing usable in it."""
 
 
 class NetworkUnavailable(MultiheadError, OSError):
@@ -41,15 +41,15 @@ class CacheUnusable(MultiheadError, OSError):
 
 
 class AccessDenied(MultiheadError, OSError):
-    """Something is there and must not be read: a gated or private repository, a wrong token, a file without rights."""
+    """A model or file exists but must not be read: a gated or private repository, a wrong token, no permission."""
 
 
 class CorruptFile(MultiheadError, ValueError):
-    """A file is not what its format promises: truncated, overlapping, a wrong hash."""
+    """A file breaks its format: it is truncated, parts overlap, or a hash is wrong."""
 
 
 class UnsafeFile(CorruptFile):
-    """A file asks for something a data file must not do: run code, or reach outside its folder."""
+    """A file would do something that a data file must not do: run code, or leave its folder."""
 
 
 class UnknownModel(MultiheadError, ValueError):
@@ -77,15 +77,15 @@ class TextTooLong(InvalidInput):
 
 
 class NoContinuation(InvalidInput):
-    """No text goes on from a prompt as it was asked to: every token is banned, or too few texts are found."""
+    """No text can follow a prompt as asked: every token is banned, or too few sequences are found."""
 
 
 class MemoryFull(MultiheadError, MemoryError):
-    """What texts remember does not fit the memory that was given for it."""
+    """The KV cache of the sequences does not fit the memory that was set for it."""
 
 
 class MissingHead(MultiheadError, AttributeError):
-    """A number was asked for that only a model with another head gives."""
+    """An output was asked for that only a model with another head computes."""
 
 
 class UnknownPart(MultiheadError, AttributeError):
@@ -101,27 +101,27 @@ class CheckpointNotWritten(MultiheadError, OSError):
 
 
 class CheckpointBroken(MultiheadError, ValueError):
-    """A training run's checkpoint is not whole, or does not fit the run that is to go on from it."""
+    """A training checkpoint is not whole, or does not fit the run that should resume from it."""
 
 
 class TrainingDiverged(MultiheadError, ArithmeticError):
-    """A loss or gradient is no finite number."""
+    """A loss or gradient is not finite."""
 
 
 class ScoresNotFinite(MultiheadError, ArithmeticError):
-    """A model computed scores that are no finite numbers, of which no answer can be made."""
+    """A model computed logits that are not finite, so there is no answer."""
 
 
 class CheckpointMismatch(MultiheadError, ValueError):
-    """A checkpoint and a model do not fit; lists every tensor that fails, in a line for all layers that fail alike.
+    """A checkpoint does not fit a model. The message lists every wrong tensor, one line for all layers that fail alike.
 
     Args:
-        source: what was loaded, for the message.
+        source: the file or folder, for the message.
         missing: parameters for which the checkpoint has no tensor, as `ours (theirs)`.
-        unexpected: stored tensors that are no parameter of this model.
+        unexpected: stored tensors without a parameter in this model.
         misshapen: `ours (theirs)` to `(wanted shape, found shape)`.
         mistyped: `ours (theirs)` to `(wanted dtype, found dtype)`.
-        advice: a last line that says what to do.
+        advice: a last line with what to do.
     """
 
     def __init__(
@@ -138,21 +138,21 @@ class CheckpointMismatch(MultiheadError, ValueError):
         self.missing, self.unexpected = tuple(missing), tuple(unexpected)
         self.misshapen, self.mistyped = dict(misshapen or {}), dict(mistyped or {})
         lines = [f"{source} does not fit the model:"]
-        lines += [f"  missing     {name}" for name in folded(self.missing)]
-        lines += [f"  unexpected  {name}" for name in folded(self.unexpected)]
-        lines += folded(
+        lines += [f"  missing     {name}" for name in fold_layers(self.missing)]
+        lines += [f"  unexpected  {name}" for name in fold_layers(self.unexpected)]
+        lines += fold_layers(
             f"  misshapen   {name}: the model needs {list(wanted)}, the checkpoint has {list(found)}"
             for name, (wanted, found) in self.misshapen.items()
         )
-        lines += folded(
+        lines += fold_layers(
             f"  mistyped    {name}: the model needs {wants}, the checkpoint has {has}"
             for name, (wants, has) in self.mistyped.items()
         )
         super().__init__("\n".join(lines + ([advice] if advice else [])))
 
 
-def folded(names: Iterable[str]) -> list[str]:
-    """Names that differ in a layer's number only, as one: `layer.*.weight  (* = 0 to 11)`."""
+def fold_layers(names: Iterable[str]) -> list[str]:
+    """Join names that differ only in a layer's number: `layer.*.weight  (* = 0 to 11)`."""
     alike: dict[str, list[str]] = {}
     for name in names:
         alike.setdefault(re.sub(r"(?<=\.)\d+(?=\.)", "*", name), []).append(name)
@@ -172,16 +172,16 @@ def folded(names: Iterable[str]) -> list[str]:
 def read_errors(
     source: object, kind: type[MultiheadError] = CorruptFile, advice: str = "Get it again."
 ) -> Iterator[None]:
-    """Turns whatever Python and libraries raise while `source` is read into one error of this tree, with its cause.
+    """Turn any error of Python and libraries while `source` is read into an error of this module, with its cause.
 
-    The net below a reader's own checks: those say more, so they come first.
+    A reader's own checks come first, since their messages say more.
 
     Args:
-        source: a file's path or a model's name, which begins the message. advice: its last sentence.
+        source: a file's path or a model's name, the beginning of the message. advice: the last sentence.
 
     Raises:
-        kind: in place of any error that is none of this tree; KeyboardInterrupt, SystemExit and warnings that a user
-            has turned into errors pass.
+        kind: in place of any error that is no MultiheadError. KeyboardInterrupt, SystemExit and warnings that a user
+            turned into errors pass.
     """
     try:
         yield
@@ -190,11 +190,11 @@ def read_errors(
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # Rust's, of pyo3
             raise
-        raise kind(f"{source} cannot be read: {told(error)}. {advice}".rstrip()) from error
+        raise kind(f"{source} cannot be read: {describe_error(error)}. {advice}".rstrip()) from error
 
 
-def told(error: BaseException) -> str:
-    """What an error says, in one line of at most 300 characters, with its kind where the words alone say little."""
+def describe_error(error: BaseException) -> str:
+    """Return an error's message in one line of at most 300 characters, with its class where the message is short."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, MemoryError):
@@ -210,7 +210,7 @@ def told(error: BaseException) -> str:
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warns where the user's own code called into this library."""
+    """Issue a warning at the line of the user's code that called this library."""
     level, frame = 1, sys._getframe(1)
     own = __name__.partition(".")[0]
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == own:
@@ -219,7 +219,7 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence that suggests the known names most like `name`."""
+    """Return a sentence that suggests the known names most like `name`."""
     names = sorted(known)
     close = get_close_matches(name, names, n=3, cutoff=0.5)
     if close:

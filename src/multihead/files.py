@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever ends the process that writes them."""
+"""Write files whole or not at all, whatever ends the process that writes them."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ HERE, EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 
 @contextmanager
-def staged(folder: Path, name: str) -> Iterator[Path]:
-    """A path in a hidden folder of `folder`, for a file or folder that is written there and then renamed.
+def staging_path(folder: Path, name: str) -> Iterator[Path]:
+    """Yield a path in a hidden folder of `folder`, for a file or folder that is written there and then renamed.
 
-    The hidden folder goes when the block ends. While it is written it is locked, so that others know those that killed
-    processes left, on whatever machine or in whatever container these ran: they are removed here.
+    The hidden folder is removed when the block ends, and locked until then. A hidden folder without a lock was left by
+    a process that was killed, on any machine or in any container: such folders are removed here.
 
     Args:
-        name: of what is written; only leftovers of the same name are removed.
+        name: of the file or folder; only leftovers of the same name are removed.
     """
     from filelock import FileLock, Timeout
 
-    clear(folder, f".{name}.*.tmp")
-    with ExitStack() as held:
+    remove_leftovers(folder, f".{name}.*.tmp")
+    with ExitStack() as stack:
         while True:
             outer = folder / f".{name}.{uuid4().hex[:12]}.tmp"
             outer.mkdir()
-            held.callback(shutil.rmtree, outer, ignore_errors=True)
+            stack.callback(shutil.rmtree, outer, ignore_errors=True)
             with suppress(Timeout, FileNotFoundError, FileExistsError):  # until it is locked others may take it away
-                held.enter_context(FileLock(outer / LOCK, timeout=0))
+                stack.enter_context(FileLock(outer / LOCK, timeout=0))
                 if (outer / LOCK).exists():
                     break
         yield (outer / INNER).with_suffix(Path(name).suffix)  # by which some libraries know what to write
 
 
-def clear(folder: Path, pattern: str) -> None:
-    """Removes the hidden folders of `staged` that nobody writes any more, and files that an earlier version left."""
+def remove_leftovers(folder: Path, pattern: str) -> None:
+    """Remove hidden folders of `staging_path` that no process writes, and temporary files of an earlier version."""
     for path in folder.glob(pattern):
-        with suppress(OSError), abandoned(path) as free:
+        with suppress(OSError), lock_abandoned(path) as free:
             if free:
                 shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
-def abandoned(path: Path) -> Iterator[bool]:
-    """Whether nobody writes a hidden folder of `staged`, nor will inside the block."""
+def lock_abandoned(path: Path) -> Iterator[bool]:
+    """Yield True if no process writes a hidden folder of `staging_path`; none can begin to inside of the block."""
     from filelock import FileLock, Timeout
 
     if not path.is_dir() or path.is_symlink():
@@ -72,28 +72,28 @@ def abandoned(path: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Another path, whose file takes the name of `path` when the block ends well.
+def replace_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path, whose file is renamed to `path` when the block ends without an error.
 
-    A link that is there is replaced, not followed.
+    A link at `path` is replaced, not followed.
     """
-    with staged(path.parent, path.name) as new:
+    with staging_path(path.parent, path.name) as new:
         yield new
         new.replace(path)
 
 
 @contextmanager
-def rebuilt(folder: Path, last: str, gone: Callable[[str], bool]) -> Iterator[Path]:
-    """Another folder, whose files move into `folder` when the block ends well; what they replace goes.
+def rebuild_folder(folder: Path, last: str, gone: Callable[[str], bool]) -> Iterator[Path]:
+    """Yield a temporary folder, whose files replace those of `folder` when the block ends without an error.
 
-    Who reads meanwhile finds all files as they were, all as they are now, or none named `last`.
+    A reader at the same time finds all old files, all new ones, or none named `last`.
 
     Args:
-        last: the file without which the others are not read. gone: whether a file of this name, which is not written
-            again, belonged to what was there before.
+        last: the file without which readers ignore the others. gone: True for the name of an old file that is removed
+            if it is not written again.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with staged(folder, "saving") as stage:
+    with staging_path(folder, "saving") as stage:
         stage.mkdir()
         yield stage
         _move(stage, folder, last, gone)
@@ -115,15 +115,15 @@ def _move(stage: Path, folder: Path, last: str, gone: Callable[[str], bool]) -> 
 
 
 def _equal(path: Path, other: Path) -> bool:
-    """Whether two files hold the same; large ones are not looked at."""
+    """True if two small files have the same content; large ones count as different."""
     if not other.is_file() or other.is_symlink() or path.stat().st_size != other.stat().st_size:
         return False
     return path.stat().st_size <= SMALL and path.read_bytes() == other.read_bytes()
 
 
 @contextmanager
-def unchanged(path: Path) -> Iterator[None]:
-    """Raises CorruptFile where a file is replaced while the block runs, as `rebuilt` replaces the last one."""
+def check_unchanged(path: Path) -> Iterator[None]:
+    """Raise CorruptFile if a file is replaced while the block runs, as `rebuild_folder` replaces `last`."""
     before = _stamp(path)
     yield
     if _stamp(path) != before:
@@ -138,8 +138,8 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
-def exchange(path: Path, other: Path) -> bool:
-    """Gives two paths each other's files or folders in one step; False where the system cannot."""
+def exchange_paths(path: Path, other: Path) -> bool:
+    """Exchange the files or folders of two paths in one step. Return False if the system cannot."""
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2  # of Linux
     except (AttributeError, TypeError, OSError):
@@ -148,13 +148,13 @@ def exchange(path: Path, other: Path) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file in UTF-8, whole or not at all; halves of characters become the escapes of JSON and Python."""
-    with replacing(path) as new:
+    """Write a file in UTF-8, whole or not at all. Lone surrogates become escapes, as in JSON and Python."""
+    with replace_file(path) as new:
         new.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
-def same(path: Path | int, other: Path | int) -> bool:
-    """Whether two paths, or numbers of open files, are of one file: links, other cases, /dev/stdin."""
+def same_file(path: Path | int, other: Path | int) -> bool:
+    """True if two paths, or numbers of open files, are of one file: links, other letter cases, /dev/stdin."""
     try:
         return os.path.samestat(os.stat(path), os.stat(other))
     except (OSError, ValueError):
@@ -162,10 +162,11 @@ def same(path: Path | int, other: Path | int) -> bool:
 
 
 def check_target(path: Path, option: str, sources: Iterable[Path | int | None] = ()) -> None:
-    """Raises InvalidInput for a path that a command must not write.
+    """Raise InvalidInput for a path that a command must not write.
 
     Args:
-        option: that names it, for the message. sources: what the command reads: paths, numbers of open files.
+        option: its name on the command line, for the message. sources: files that the command reads: paths, numbers of
+            open files.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise InvalidInput(f"{option} {path} is no regular file: a device, a pipe or a socket. {STANDARD}")
@@ -173,7 +174,7 @@ def check_target(path: Path, option: str, sources: Iterable[Path | int | None] =
         raise InvalidInput(f"{option} - would write a file of that name. {STANDARD}")
     if path.is_symlink():
         raise InvalidInput(f"{option} {path} is a symbolic link to {os.readlink(path)}. Name the file itself.")
-    if any(source is not None and same(path, source) for source in sources):
+    if any(source is not None and same_file(path, source) for source in sources):
         raise InvalidInput(f"{option} {path} is what this command reads; writing it would destroy it. Name another.")
     if path.is_dir():
         raise InvalidInput(f"{option} {path} is a folder; name a file.")
@@ -182,17 +183,17 @@ def check_target(path: Path, option: str, sources: Iterable[Path | int | None] =
     check_folder(path.parent)
 
 
-def held(name: str) -> list[Path]:
-    """The files of a model of this name that lies here: itself, or all in its folder."""
+def model_files(name: str) -> list[Path]:
+    """Return the local files of a model of this name: the file itself, or all files in its folder."""
     path = Path(name)
     return [path] if path.is_file() else [one for one in path.iterdir() if one.is_file()] if path.is_dir() else []
 
 
 def check_folder(folder: Path) -> None:
-    """Raises InvalidInput for a folder in which nothing can be written: rights, a full or read-only disk."""
+    """Raise InvalidInput for a folder in which nothing can be written: permissions, a full or read-only disk."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with staged(folder, "probe") as probe:
+        with staging_path(folder, "probe") as probe:
             probe.write_bytes(bytes(4096))
     except OSError as error:
         raise InvalidInput(
@@ -200,8 +201,8 @@ def check_folder(folder: Path) -> None:
         ) from error
 
 
-def refused(path: Path, error: OSError) -> MultiheadError:
-    """The error for a file that cannot be opened: it is not there, or it is and must not be read."""
+def open_error(path: Path, error: OSError) -> MultiheadError:
+    """Return the error for a file that cannot be opened: it does not exist, or it must not be read."""
     if isinstance(error, FileNotFoundError):
         return ModelNotFound(f"{path} does not exist.")
     return AccessDenied(

@@ -193,7 +193,7 @@ def test_the_ends_of_turns_and_of_messages_end_an_answer_and_are_written_again(t
     ours = multihead.AutoModelForCausalLM.from_pretrained(file_of(tmp_path, "llama", more))
     assert ours.generation_config.eos_token_id == [2, 5, 7]
     told = {"tokenizer.ggml.eos_token_id": 2}
-    assert multihead.modeling.gguf_export.other_ends(ours, told) == more
+    assert multihead.modeling.gguf_export.extra_end_tokens(ours, told) == more
     one = multihead.AutoModelForCausalLM.from_pretrained(file_of(tmp_path, "llama", {"tokenizer.ggml.eot_token_id": 2}))
     assert one.generation_config.eos_token_id == 2
 
@@ -201,6 +201,6 @@ def test_the_ends_of_turns_and_of_messages_end_an_answer_and_are_written_again(t
 def test_a_plain_phi3_says_nothing_that_a_file_would_lose(tmp_path):
     model("Phi3", tmp_path)
     ours = multihead.AutoModelForCausalLM.from_pretrained(tmp_path)
-    exact = multihead.modeling.gguf_export.described(ours, "phi3", "F32")
+    exact = multihead.modeling.gguf_export.model_metadata(ours, "phi3", "F32")
     again = type(ours.config).read(ours.architecture.foreign_config["gguf"](exact))
-    assert not list(multihead.modeling.gguf_export.differing(ours.config, again))
+    assert not list(multihead.modeling.gguf_export.changed_entries(ours.config, again))

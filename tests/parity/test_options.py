@@ -8,7 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import pytest
 
-from multihead.config import hints
+from multihead.config import type_hints
 from multihead.errors import UnsupportedConfig
 from multihead.models.common.registry import FAMILIES, architecture, parse_config
 from multihead.nn.empty import empty_weights
@@ -46,7 +46,7 @@ def test_values_that_are_not_computed_are_refused_by_name(kind):
     entries = FIRST[kind].make().to_dict()
     config = parse_config(entries)
     for field in dataclasses.fields(config):
-        allowed = literals(hints(type(config))[field.name])
+        allowed = literals(type_hints(type(config))[field.name])
         if not allowed or field.name == "problem_type":
             continue
         other = "nonsense" if isinstance(allowed[0], str) or allowed[0] is None else 97531
@@ -66,7 +66,7 @@ def test_names_of_activations_and_positions_that_are_not_computed_are_refused(ki
     strings = [
         field.name
         for field in dataclasses.fields(config)
-        if hints(type(config))[field.name] in (str, str | None) and isinstance(getattr(config, field.name), str)
+        if type_hints(type(config))[field.name] in (str, str | None) and isinstance(getattr(config, field.name), str)
     ]
     for name in strings:
         with pytest.raises(UnsupportedConfig, match="nonsense"):

@@ -87,9 +87,9 @@ def test_only_what_changes_is_replaced_and_what_belonged_to_the_old_model_goes(l
 def test_a_folder_that_is_written_while_it_is_read_is_said(tmp_path):
     path = tmp_path / "config.json"
     path.write_text("{}")
-    with files.unchanged(path):
+    with files.check_unchanged(path):
         pass
-    with pytest.raises(CorruptFile, match="written while it was read"), files.unchanged(path):
+    with pytest.raises(CorruptFile, match="written while it was read"), files.check_unchanged(path):
         files.write_text(path, "{}")
 
 

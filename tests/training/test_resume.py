@@ -17,7 +17,7 @@ import torch
 
 import multihead
 from multihead import errors
-from multihead.files import staged
+from multihead.files import staging_path
 from multihead.training.arguments import TrainingArguments
 from multihead.training.callbacks import TrainerCallback
 from multihead.training.checkpointing import folders as checkpoints
@@ -446,7 +446,7 @@ def test_a_checkpoint_that_was_sealed_and_not_yet_renamed_is_found(tmp_path):
 
 def test_another_processes_half_written_checkpoint_stays_whatever_its_number_says(tmp_path):
     """In another container the number is not known, or is one's own."""
-    with staged(tmp_path, "checkpoint-7") as other:
+    with staging_path(tmp_path, "checkpoint-7") as other:
         other.mkdir()
         (other / "half").write_text("x")
         renamed = other.parent.with_name(f".checkpoint-7.{os.getpid()}.tmp")

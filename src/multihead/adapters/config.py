@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..config import admits, describe, read_json, write_json
+from ..config import accepts, describe, read_json, write_json
 from ..errors import InvalidInput, UnsupportedConfig, nearest
 from ..hub.choice import ADAPTER_CONFIG
 
@@ -84,7 +84,7 @@ class LoraConfig:
         for name in ("target_modules", "exclude_modules", "modules_to_save", "layers_pattern"):
             object.__setattr__(self, name, _listed(name, getattr(self, name)))
         for name, kind in _KINDS.items():
-            if not admits(kind, value := getattr(self, name)):
+            if not accepts(kind, value := getattr(self, name)):
                 raise InvalidInput(f"LoraConfig.{name} is {value!r:.80}; it must be {describe(kind)}.")
         task = getattr(self.task_type, "value", self.task_type)  # an enumeration's member stands for its value
         object.__setattr__(self, "task_type", task)

@@ -16,7 +16,7 @@ from ..checkpoints.key_map import KeyMap, mistyped
 from ..checkpoints.tensor_sources import Source
 from ..config import read_json, write_json
 from ..errors import CheckpointMismatch, InvalidInput, ModelNotFound, UnsupportedConfig, UnsupportedOption
-from ..files import rebuilt
+from ..files import rebuild_folder
 from ..hub import Want
 from ..hub.choice import ADAPTER_CONFIG, ADAPTER_LABELS, ADAPTER_WEIGHTS
 from ..hub.local import is_adapter
@@ -135,7 +135,7 @@ def save(model: Any, folder: Path, name: str) -> None:
     tensors = embedding_tables.tables_to_save(model) | export(stored_parameters(model, name, model.keys.prefix))
     config = replace(known.configs[name], inference_mode=True)
     try:
-        with rebuilt(folder, ADAPTER_CONFIG, lambda name: name in (*ADAPTER_WEIGHTS, ADAPTER_LABELS)) as stage:
+        with rebuild_folder(folder, ADAPTER_CONFIG, lambda name: name in (*ADAPTER_WEIGHTS, ADAPTER_LABELS)) as stage:
             write(tensors, stage / ADAPTER_WEIGHTS[0])
             config.save_pretrained(stage)
             if config.modules_to_save or model.head_type.auto in CLASSIFIERS:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..config import write_json
 from ..errors import InvalidInput, ModelNotFound, read_errors
-from ..files import rebuilt
+from ..files import rebuild_folder
 
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
 PREPARED = "prepared.safetensors"  # weights that lie as the kernels read them; `preparing` writes and reads it
@@ -157,7 +157,7 @@ def replace_weights(folder: Path, files: Mapping[str, Callable[[Path], object]])
     """
     last = SAFE_INDEX if SAFE_INDEX in files else next(iter(files))
     try:
-        with rebuilt(folder, last, is_weights) as stage:
+        with rebuild_folder(folder, last, is_weights) as stage:
             for name, make in files.items():
                 make(stage / name)
     except OSError as error:

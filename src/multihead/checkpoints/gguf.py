@@ -1,6 +1,6 @@
-"""GGUF, llama.cpp's container: metadata and tensors in one file (github.com/ggml-org/ggml, docs/gguf.md).
+"""Read GGUF, the file format of llama.cpp: metadata and tensors (github.com/ggml-org/ggml, docs/gguf.md).
 
-No torch here, so that a tokenizer can be built from a file without loading it.
+This module loads no torch, so a tokenizer can be built from a file without it.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ WRITTEN: Mapping[str, TensorType] = {name: row for name, row in BY_NAME.items() 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A tensor in the file: `shape` rows first, `start` and `size` in bytes from the file's begin."""
+    """A tensor of a file: `shape` has rows first; `start` (from the file's beginning) and `size` are in bytes."""
 
     type: TensorType
     shape: tuple[int, ...]
@@ -92,7 +92,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Container:
-    """An open file; `buffer` is a private memory map of all of it."""
+    """An open file. `buffer` is a private memory map of the whole file."""
 
     path: Path
     metadata: Mapping[str, Any]
@@ -100,8 +100,8 @@ class Container:
     buffer: mmap.mmap
 
 
-class Arrays(Mapping[str, Any]):
-    """Metadata whose long arrays are decoded when they are asked for."""
+class LazyMetadata(Mapping[str, Any]):
+    """Metadata of a file, decoded on first use: vocabularies are long."""
 
     def __init__(self, reader: Reader, places: dict[str, tuple[int, int]]) -> None:
         self._reader, self._places, self._values = reader, places, dict[str, Any]()
@@ -121,7 +121,7 @@ class Arrays(Mapping[str, Any]):
 
 
 class Reader:
-    """Reads little-endian values and checks every size against the file.
+    """Reader of little-endian values that checks every size against the file.
 
     Raises:
         CorruptFile: from any method, for a value that reaches past the end or is not allowed.
@@ -137,7 +137,7 @@ class Reader:
         return CorruptFile(f"{self.path} is no sound GGUF file: {what} (at byte {self.place}). Get it again.")
 
     def take(self, size: int) -> int:
-        """Moves past `size` bytes and gives where they begin."""
+        """Move past `size` bytes. Return the offset of the first."""
         begin = self.place
         if size > len(self.buffer) - begin:
             raise self.fail(f"{size} bytes reach past the end")
@@ -172,7 +172,7 @@ class Reader:
         return [self.value(kind, depth) for _ in range(count)] if kind == ARRAY else self.strings(kind, count)
 
     def strings(self, kind: int, count: int) -> list[str]:
-        """Many strings at once: what a vocabulary is, so this loop is the one that counts."""
+        """Read many strings, as of a vocabulary. Loading time depends on this loop."""
         if kind != STRING:
             raise self.fail(f"an array of unknown type {kind}")
         buffer, place, end, found = self.buffer, self.place, len(self.buffer), []
@@ -186,7 +186,7 @@ class Reader:
         return [text.decode("utf-8", errors="replace") for text in found]
 
     def skip(self, kind: int) -> None:
-        """Moves past a value without decoding strings."""
+        """Move past a value without decoding strings."""
         if kind != ARRAY:
             self.value(kind)
             return
@@ -207,16 +207,16 @@ class Reader:
         self.place = place
 
     def fits(self, count: int, least: int) -> None:
-        """Refuses a count of things of at least so many bytes that the rest of the file cannot hold."""
+        """Refuse a count of items of at least `least` bytes each for which the rest of the file is too short."""
         if count * least > len(self.buffer) - self.place:
             raise self.fail(f"a count of {count} that the file cannot hold")
 
 
 def read(path: Path) -> Container:
-    """Opens a file and checks all of its structure; tensors and long arrays are not read yet.
+    """Open a file and check its whole structure. Tensors and long arrays are not read yet.
 
     Raises:
-        ModelNotFound: no such file. CorruptFile: anything in it that the format does not allow, with its place.
+        ModelNotFound: no such file. CorruptFile: content that the format does not allow, with its offset.
     """
     try:
         with open(path, "rb") as file:
@@ -226,11 +226,11 @@ def read(path: Path) -> Container:
     except ValueError as error:
         raise CorruptFile(f"{path} is empty. Get it again.") from error
     with read_errors(path):
-        return _contained(path, buffer)
+        return _read_container(path, buffer)
 
 
-def _contained(path: Path, buffer: mmap.mmap) -> Container:
-    """What a mapped file holds."""
+def _read_container(path: Path, buffer: mmap.mmap) -> Container:
+    """Read the header, the metadata's offsets and the tensor table of a mapped file."""
     reader = Reader(buffer, path)
     if buffer[:4] != MAGIC:
         raise reader.fail(f"it begins with {buffer[:4]!r} instead of {MAGIC!r}")
@@ -245,15 +245,15 @@ def _contained(path: Path, buffer: mmap.mmap) -> Container:
         key, kind = reader.string(), reader.number("I")
         places[key] = (kind, reader.place)
         reader.skip(kind)
-    metadata = Arrays(reader, places)
+    metadata = LazyMetadata(reader, places)
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
         raise reader.fail(f"general.alignment is {alignment!r}")
-    return Container(path, metadata, tensors(reader, count, alignment), buffer)
+    return Container(path, metadata, read_tensor_table(reader, count, alignment), buffer)
 
 
-def tensors(reader: Reader, count: int, alignment: int) -> dict[str, TensorInfo]:
-    """The table of tensors, every one inside the file and beside the others."""
+def read_tensor_table(reader: Reader, count: int, alignment: int) -> dict[str, TensorInfo]:
+    """Read the tensor table. Check that every tensor is inside of the file and overlaps no other."""
     rows = []
     for _ in range(count):
         name, dimensions = reader.string(), reader.number("I")

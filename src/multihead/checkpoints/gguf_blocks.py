@@ -16,7 +16,7 @@ from .gguf import BY_NAME, Container, TensorInfo
 
 
 class GgmlBlock(BlockType):
-    """A type of ggml, named as its class."""
+    """A block type of ggml, named as its class."""
 
     def __init_subclass__(cls) -> None:
         cls.name = cls.__name__
@@ -24,23 +24,23 @@ class GgmlBlock(BlockType):
 
 
 def half(blocks: Tensor, begin: int) -> Tensor:
-    """(blocks, 1): the float16 at a byte."""
+    """Return the float16 number at a byte of each block, (blocks, 1), in float32."""
     return blocks[:, begin : begin + 2].contiguous().view(torch.float16).float()
 
 
 def nibbles(packed: Tensor) -> Tensor:
-    """(blocks, 2 n): low halves of n bytes, then high halves."""
+    """Split n bytes of each block: low halves, then high halves, (blocks, 2 n)."""
     return torch.cat([packed & 15, packed >> 4], 1)
 
 
 def fifth_bits(blocks: Tensor, begin: int) -> Tensor:
-    """(blocks, 32): the bits of four bytes, at the value 16."""
+    """Return the 32 bits of four bytes of each block, as 0 or 16, (blocks, 32)."""
     places = torch.arange(8, dtype=torch.uint8)
     return ((blocks[:, begin : begin + 4, None] >> places & 1) << 4).flatten(1)
 
 
 def six_bits(s: Tensor) -> tuple[Tensor, Tensor]:
-    """Eight scales and eight minima of six bits each, from twelve bytes: both (blocks, 8)."""
+    """Return eight scales and eight minima of six bits each from twelve bytes: both (blocks, 8), float32."""
     first, second, third = s[:, :4], s[:, 4:8], s[:, 8:]
     scales = torch.cat([first & 63, (third & 15) | (first >> 6 << 4)], 1)
     least = torch.cat([second & 63, (third >> 4) | (second >> 6 << 4)], 1)
@@ -48,7 +48,7 @@ def six_bits(s: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pairs(packed: Tensor) -> Tensor:
-    """(blocks, 8, 32): each 32 bytes give a row of low halves and a row of high ones."""
+    """Split each 32 bytes into a row of low halves and a row of high halves, (blocks, 8, 32)."""
     rows = packed.unflatten(1, (4, 32))
     return torch.stack([rows & 15, rows >> 4], 2).flatten(1, 2)
 
@@ -216,11 +216,11 @@ class GgufTensors(Mapping[str, Tensor]):
         return len(self.container.tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """A tensor's shape, rows first, without reading it."""
+        """Return a tensor's shape, rows first, without reading the tensor."""
         return self._entry(name).shape
 
     def raw(self, name: str) -> tuple[str, Tensor]:
-        """A tensor's type and its bytes (uint8), as they are stored."""
+        """Return a tensor's type and its bytes (uint8), as they are stored."""
         entry = self._entry(name)
         if not entry.size:
             return entry.type.name, torch.empty(0, dtype=torch.uint8)

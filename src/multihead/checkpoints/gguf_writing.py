@@ -1,4 +1,4 @@
-"""Writing GGUF, version 3 (github.com/ggml-org/ggml, docs/gguf.md)."""
+"""Write GGUF, version 3 (github.com/ggml-org/ggml, docs/gguf.md)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from ..files import replacing
+from ..files import replace_file
 from .gguf import ARRAY, BY_NAME, MAGIC, STRING
 from .gguf_blocks import BLOCK_TYPES
 
@@ -18,52 +18,53 @@ VERSION, ALIGNMENT = 3, 32
 
 
 def write(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor], kind: str) -> None:
-    """Writes a file whose matrices are stored as `kind`, vectors in F32; it is there whole or not at all.
+    """Write a file, whole or not at all: matrices as `kind`, vectors in F32.
 
     Args:
         metadata: bools, whole numbers, floats, strings and lists of one of them. kind: a name in `gguf.WRITTEN`.
     """
-    kinds = {name: stored_as(x, kind) for name, x in tensors.items()}
-    with replacing(path) as part, part.open("wb") as file:
+    kinds = {name: tensor_type(x, kind) for name, x in tensors.items()}
+    with replace_file(path) as part, part.open("wb") as file:
         file.write(MAGIC + struct.pack("<IQQ", VERSION, len(tensors), len(metadata)))
         for key, value in metadata.items():
-            file.write(string(key) + typed(value))
+            file.write(encode_string(key) + encode_value(value))
         place = 0
         for name, x in tensors.items():
             sizes = tuple(reversed(x.shape))  # the quickest first
             file.write(
-                string(name) + struct.pack(f"<I{len(sizes)}QIQ", len(sizes), *sizes, BY_NAME[kinds[name]].number, place)
+                encode_string(name)
+                + struct.pack(f"<I{len(sizes)}QIQ", len(sizes), *sizes, BY_NAME[kinds[name]].number, place)
             )
-            place += padded(bytes_of(x, kinds[name]))
-        fill(file)
+            place += pad_to_alignment(stored_size(x, kinds[name]))
+        write_padding(file)
         for name, x in tensors.items():
-            for block in stored(x, kinds[name]):
+            for block in encode_tensor(x, kinds[name]):
                 file.write(block)
-            fill(file)
+            write_padding(file)
 
 
-def stored_as(x: Tensor, kind: str) -> str:
-    """Vectors stay exact, and so do rows that no whole number of blocks fills."""
+def tensor_type(x: Tensor, kind: str) -> str:
+    """Return a tensor's type in the file: F32 for vectors, F16 for rows that whole blocks do not fill."""
     if x.ndim < 2:
         return "F32"
     return kind if x.shape[-1] % BY_NAME[kind].length == 0 else "F16"
 
 
-def bytes_of(x: Tensor, kind: str) -> int:
+def stored_size(x: Tensor, kind: str) -> int:
     entry = BY_NAME[kind]
     return x.numel() // entry.length * entry.size
 
 
-def padded(size: int) -> int:
+def pad_to_alignment(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-def fill(file: IO[bytes]) -> None:
+def write_padding(file: IO[bytes]) -> None:
     file.write(b"\0" * (-file.tell() % ALIGNMENT))
 
 
-def stored(x: Tensor, kind: str) -> Iterator[bytes]:
-    """A tensor's bytes, a part at a time."""
+def encode_tensor(x: Tensor, kind: str) -> Iterator[bytes]:
+    """Yield a tensor's bytes, some rows at a time."""
     for rows in x.flatten(0, -2).split(4096) if x.ndim > 1 else (x,):
         if dtype := BY_NAME[kind].dtype:
             yield rows.to(getattr(torch, dtype)).contiguous().view(torch.uint8).numpy().tobytes()
@@ -71,17 +72,17 @@ def stored(x: Tensor, kind: str) -> Iterator[bytes]:
             yield BLOCK_TYPES[kind].encode(rows).numpy().tobytes()
 
 
-def string(text: str) -> bytes:
+def encode_string(text: str) -> bytes:
     data = text.encode("utf-8")
     return struct.pack("<Q", len(data)) + data
 
 
-def typed(value: Any) -> bytes:
-    """A value with its type before it."""
+def encode_value(value: Any) -> bytes:
+    """Return a metadata value's bytes, its type first."""
     if isinstance(value, list):
         if value and all(type(one) is int for one in value):  # signed, which llama.cpp insists on for types of tokens
             return struct.pack(f"<IIQ{len(value)}i", ARRAY, 5, len(value), *value)
-        inner = [typed(one) for one in value]
+        inner = [encode_value(one) for one in value]
         kind = inner[0][:4] if inner else struct.pack("<I", STRING)
         return struct.pack("<I", ARRAY) + kind + struct.pack("<Q", len(inner)) + b"".join(one[4:] for one in inner)
     if isinstance(value, bool):
@@ -90,4 +91,4 @@ def typed(value: Any) -> bytes:
         return struct.pack("<Ii", 5, value) if value < 0 else struct.pack("<II", 4, value)
     if isinstance(value, float):
         return struct.pack("<If", 6, value)
-    return struct.pack("<I", STRING) + string(str(value))
+    return struct.pack("<I", STRING) + encode_string(str(value))

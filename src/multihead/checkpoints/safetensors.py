@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..config import read_json
 from ..errors import CorruptFile, ModelNotFound, UnsafeFile
-from ..files import refused
+from ..files import open_error
 
 AGAIN = "The file is damaged or was cut short while it was copied; get it again."
 
@@ -84,7 +84,7 @@ def opened(path: Path) -> Any:
         try:
             path.open("rb").close()
         except OSError as found:
-            raise refused(path, found) from error
+            raise open_error(path, found) from error
         raise ModelNotFound(f"{path} does not exist.") from error
     except (SafetensorError, OSError) as error:
         told = str(error).removeprefix("Error while deserializing header: ")

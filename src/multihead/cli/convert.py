@@ -11,7 +11,7 @@ import click
 from ..checkpoints.gguf import WRITTEN
 from ..consoles import screen
 from ..errors import InvalidInput, UnsupportedOption
-from ..files import check_target, held, same
+from ..files import check_target, model_files, same_file
 from ..kernels.quantization.registry import PRECISIONS
 from .completion import complete_model
 from .models import size
@@ -61,12 +61,12 @@ def command(
     console = screen()
     if target.exists() and not overwrite and (target.is_file() or any(target.iterdir())):
         raise InvalidInput(f"{target} exists already. Choose another name or pass --overwrite.")
-    if same(Path(model), target):
+    if same_file(Path(model), target):
         raise InvalidInput(
             f"{target} is the checkpoint that is read, which writing would destroy. Name another target."
         )
     if target.suffix == ".gguf":
-        check_target(target, "TARGET", held(model))
+        check_target(target, "TARGET", model_files(model))
     if file := next((path for path in target.parents if path.is_file()), None):
         raise InvalidInput(f"{target} cannot be created, because {file} is a file. Choose another name.")
     if dtype in QUANTIZED and target.suffix != ".gguf":

@@ -20,7 +20,7 @@ import click
 from ..consoles import screen
 from ..data_files import read, row_or_raise
 from ..errors import InvalidInput, UnsupportedOption
-from ..files import same
+from ..files import same_file
 from ..pipelines.catalog import TASKS, canonical_name
 from .columns import select_inputs
 from .completion import complete_task
@@ -149,7 +149,7 @@ def check_sources(
     if overwrite and output is None:
         raise UnsupportedOption("--overwrite has no effect without --output.")
     source = 0 if is_piped(texts, path) else path
-    if output is None and source is not None and same(source, 1) and S_ISREG(os.fstat(1).st_mode):
+    if output is None and source is not None and same_file(source, 1) and S_ISREG(os.fstat(1).st_mode):
         raise InvalidInput(
             "Standard output is the file that is read, which would never end. Name another with --output."
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..config import GENERATION_FILE, admits, describe, hints, read_json, write_json
+from ..config import GENERATION_FILE, accepts, describe, read_json, type_hints, write_json
 from ..errors import InvalidInput, ModelNotFound, UnsupportedOption, nearest, read_errors
 from .config_fields import bias_of_runs, checked
 from .logits.constraints import Words, read_constraints
@@ -151,8 +151,8 @@ class GenerationConfig:
         known, other = sorted_out({name: value})
         refuse(other)
         if known and value is not None:
-            hint = hints(type(self))[name]
-            if not admits(hint, value):
+            hint = type_hints(type(self))[name]
+            if not accepts(hint, value):
                 raise InvalidInput(f"{name} must be {describe(hint)}, not {value!r}.")
             value = checked(name, value)
         if known:
@@ -189,7 +189,7 @@ class GenerationConfig:
                 continue
             try:
                 with read_errors(name, InvalidInput):
-                    setattr(made, name, plain(hints(cls).get(name), value))
+                    setattr(made, name, plain(type_hints(cls).get(name), value))
             except (InvalidInput, UnsupportedOption):
                 aside[name] = value
         made.uncomputed = aside
@@ -250,7 +250,7 @@ class GenerationConfig:
 
     def update(self, **entries: Any) -> dict[str, Any]:
         """Sets fields; gives the entries that are none."""
-        names = hints(type(self)).keys() - {"uncomputed"}
+        names = type_hints(type(self)).keys() - {"uncomputed"}
         for name in entries.keys() & names:
             setattr(self, name, entries[name])
         return {name: value for name, value in entries.items() if name not in names}
@@ -282,7 +282,7 @@ class GenerationConfig:
     @property
     def unknown(self) -> list[str]:
         """Names of a file's entries that nobody knows; they change nothing."""
-        return [name for name in self.uncomputed if name not in OFF and name not in hints(type(self))]
+        return [name for name in self.uncomputed if name not in OFF and name not in type_hints(type(self))]
 
     @property
     def given(self) -> dict[str, Any]:
@@ -329,7 +329,7 @@ def sorted_out(entries: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
     Raises:
         UnsupportedOption: a name that nobody knows.
     """
-    names = hints(GenerationConfig).keys() - {"uncomputed"}
+    names = type_hints(GenerationConfig).keys() - {"uncomputed"}
     unknown = [name for name in entries if name not in names and name not in INERT and name not in OFF]
     if unknown:
         raise UnsupportedOption(f"{unknown[0]!r} is no option of generation. {nearest(unknown[0], names)}")
@@ -339,9 +339,9 @@ def sorted_out(entries: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
 
 def plain(hint: Any, value: Any) -> Any:
     """A file's value as the type of its field has it: 50 for 50.0, and 1 for [1]."""
-    if hint is None or admits(hint, value):
+    if hint is None or accepts(hint, value):
         return value
-    if isinstance(value, Sequence) and len(value) == 1 and value[0] is not None and admits(hint, value[0]):
+    if isinstance(value, Sequence) and len(value) == 1 and value[0] is not None and accepts(hint, value[0]):
         return value[0]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 

@@ -27,7 +27,7 @@ from ..tokenizers.tokenizer import Tokenizer
 from .pretrained import PreTrainedModel
 
 UNUSED = 5  # type of a token
-TOLD_APART = frozenset(  # what a file does not keep, or keeps elsewhere
+UNCOMPARED = frozenset(  # config entries that a file does not keep, or keeps elsewhere
     """architectures id2label label2id num_labels problem_type extra bos_token_id eos_token_id pad_token_id
     decoder_start_token_id tie_word_embeddings initializer_range attention_dropout hidden_dropout""".split()
 )
@@ -41,8 +41,8 @@ def save_gguf(model: PreTrainedModel, tokenizer: Tokenizer, path: Path, kind: st
         kind: type of the matrices, a name in `checkpoints.gguf.WRITTEN`.
 
     Raises:
-        UnsupportedOption: a model with adapters, or a quantized one. InvalidInput: one that was prepared.
-        UnsupportedConfig: a family that GGUF does not know here, or an entry that the file would lose.
+        UnsupportedOption: a model with adapters, or a quantized one. InvalidInput: a prepared one.
+        UnsupportedConfig: a family without a GGUF layout here, or a config entry that the file would lose.
         UnsupportedTokenizer: a tokenizer that the file would change.
     """
     refuse(model, "written as GGUF")
@@ -61,13 +61,13 @@ def save_gguf(model: PreTrainedModel, tokenizer: Tokenizer, path: Path, kind: st
         )
     layout = model.architecture.layouts["gguf"](model.config)
     own = {} if any(row.startswith("/") for row in layout.rows) else model._head.rows
-    metadata = {**described(model, name, kind), **words(tokenizer, model.vocabulary)}
-    metadata |= other_ends(model, metadata)
-    check(model, tokenizer, metadata)
+    metadata = {**model_metadata(model, name, kind), **tokenizer_metadata(tokenizer, model.vocabulary)}
+    metadata |= extra_end_tokens(model, metadata)
+    check_roundtrip(model, tokenizer, metadata)
     write(path, metadata, join_head(layout, own).export(model), kind)
 
 
-def described(model: PreTrainedModel, name: str, kind: str) -> dict[str, Any]:
+def model_metadata(model: PreTrainedModel, name: str, kind: str) -> dict[str, Any]:
     """Return the metadata of a model, under llama.cpp's names."""
     config = model.config
     found: dict[str, Any] = {
@@ -92,11 +92,11 @@ def described(model: PreTrainedModel, name: str, kind: str) -> dict[str, Any]:
     return found
 
 
-def words(tokenizer: Tokenizer, size: int) -> dict[str, Any]:
+def tokenizer_metadata(tokenizer: Tokenizer, size: int) -> dict[str, Any]:
     """Return the metadata of a byte-level BPE or SentencePiece BPE tokenizer.
 
     Raises:
-        UnsupportedTokenizer: another kind, or a way to cut text that llama.cpp has no name for.
+        UnsupportedTokenizer: another kind, or a pretokenizer that llama.cpp has no name for.
     """
     backend, told = tokenizer.backend, json.loads(tokenizer.backend.to_str())
     if not isinstance(backend.model, BPE):
@@ -121,7 +121,11 @@ def words(tokenizer: Tokenizer, size: int) -> dict[str, Any]:
         found |= {"tokenizer.ggml.model": "llama", "tokenizer.ggml.scores": scores}
         found["tokenizer.ggml.add_space_prefix"] = space
     else:
-        found |= {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": cut(backend), "tokenizer.ggml.merges": merges}
+        found |= {
+            "tokenizer.ggml.model": "gpt2",
+            "tokenizer.ggml.pre": pretokenizer_name(backend),
+            "tokenizer.ggml.merges": merges,
+        }
     for role, name in IDS.items():
         if role in tokenizer.special:
             found[f"tokenizer.ggml.{name}"] = tokenizer.convert_tokens_to_ids(tokenizer.special[role])
@@ -133,7 +137,7 @@ def words(tokenizer: Tokenizer, size: int) -> dict[str, Any]:
     return found
 
 
-def other_ends(model: PreTrainedModel, metadata: Mapping[str, Any]) -> dict[str, Any]:
+def extra_end_tokens(model: PreTrainedModel, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the end tokens beside the tokenizer's own. Raises UnsupportedConfig for more than two."""
     known = model.generation_config.eos_token_id
     all_ends = known if isinstance(known, list) else [] if known is None else [known]
@@ -145,7 +149,7 @@ def other_ends(model: PreTrainedModel, metadata: Mapping[str, Any]) -> dict[str,
     }
 
 
-def cut(backend: tokenizers.Tokenizer) -> str:
+def pretokenizer_name(backend: tokenizers.Tokenizer) -> str:
     """Return llama.cpp's name of the pre-tokenizer. Raises UnsupportedTokenizer."""
     own = (backend.pre_tokenizer.__getstate__() if backend.pre_tokenizer else None, backend.model.ignore_merges)
     for name, one in CUTS.items():
@@ -158,11 +162,11 @@ def cut(backend: tokenizers.Tokenizer) -> str:
     )
 
 
-def check(model: PreTrainedModel, tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> None:
+def check_roundtrip(model: PreTrainedModel, tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> None:
     """Raise UnsupportedConfig or UnsupportedTokenizer for what the file would change."""
     exact = {k: v if not isinstance(v, float) else _single(v) for k, v in metadata.items()}
     entries = model.architecture.foreign_config["gguf"](exact)
-    lost = list(differing(model.config, type(model.config).read(entries)))
+    lost = list(changed_entries(model.config, type(model.config).read(entries)))
     if lost:
         raise UnsupportedConfig(f"A GGUF file does not keep these entries of the config: {', '.join(lost)}.")
     again = from_gguf(exact)
@@ -178,18 +182,18 @@ def _single(value: float) -> float:
     return found
 
 
-def differing(one: Any, other: Any) -> Iterator[str]:
+def changed_entries(one: Any, other: Any) -> Iterator[str]:
     """Yield names of entries that differ."""
     for f in dataclasses.fields(one):
         a, b = getattr(one, f.name), getattr(other, f.name)
-        if f.name not in TOLD_APART and not alike(a, b):
+        if f.name not in UNCOMPARED and not equal_entries(a, b):
             yield f"{f.name} = {a!r}"
 
 
-def alike(one: Any, other: Any) -> bool:
+def equal_entries(one: Any, other: Any) -> bool:
     """True if two entries are equal, or close where they are numbers."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(alike(value, other[name]) for name, value in one.items())
+        return one.keys() == other.keys() and all(equal_entries(value, other[name]) for name, value in one.items())
     if isinstance(one, float) and isinstance(other, (int, float)):
         return math.isclose(one, other, rel_tol=1e-6)
     return bool(one == other)

@@ -18,9 +18,9 @@ import torch
 from ..adapters import files as adapters
 from ..checkpoints.folder import PREPARED, Checkpoint, open_checkpoint
 from ..checkpoints.key_map import FallbackNames
-from ..config import CONFIG_FILE, GENERATION_FILE, Config, changed, in_order, read_json
+from ..config import CONFIG_FILE, GENERATION_FILE, Config, changed, check_label_order, read_json
 from ..errors import UnsupportedConfig, UnsupportedOption, read_errors, warn
-from ..files import unchanged
+from ..files import check_unchanged
 from ..generation.config import GenerationConfig
 from ..hub import Want
 from ..hub.local import is_adapter
@@ -142,9 +142,11 @@ def open_files(resolved: ResolvedModel) -> OpenModel:
         CorruptFile: the folder was rewritten meanwhile; others as the formats do.
     """
     request, path = resolved.request, resolved.path
-    with unchanged(path / CONFIG_FILE):
+    with check_unchanged(path / CONFIG_FILE):
         checkpoint = open_checkpoint(path)
-        stored = in_order(request.config or read_config(path, checkpoint, request.default_type), request.entries)
+        stored = check_label_order(
+            request.config or read_config(path, checkpoint, request.default_type), request.entries
+        )
     config = changed(stored, {**request.labels, **request.entries})
     return OpenModel(request, path, checkpoint, config, stored, request.weights_dtype(config, checkpoint.layout))
 
@@ -210,7 +212,7 @@ def load_prepared(resolved: ResolvedModel) -> BaseModel:
     wanted = request.bits or (
         None if request.precision in (None, "auto") else resolve_precision(str(request.precision))
     )
-    with unchanged(path / CONFIG_FILE):
+    with check_unchanged(path / CONFIG_FILE):
         config = changed(request.config or read_config(path), request.entries)
         model = empty_model(request.choose(config), config)
         model.name_or_path = str(path)

@@ -13,7 +13,7 @@ from ..errors import ModelNotFound, read_errors
 from ..hub import Want
 from ..hub.local import is_adapter
 from ..hub.options import DownloadOptions
-from ..models.common.gguf_settings import Settings, ends, refuse_unread, rotary_factors, windows
+from ..models.common.gguf_settings import Settings, end_tokens, read_rotary_factors, read_windows, refuse_unread
 from ..models.common.registry import architecture, model_type_of_layout, parse_config
 
 
@@ -61,8 +61,8 @@ def gguf_config(checkpoint: Checkpoint, model_type: str) -> Config:
     settings, family = Settings(checkpoint.metadata), architecture(model_type)
     entries = {"model_type": model_type, **_common_entries(checkpoint), **family.foreign_config["gguf"](settings)}
     cls = architecture(entries["model_type"]).config
-    entries |= windows(settings, cls, entries.get("num_hidden_layers"))
-    config = parse_config({**entries, **rotary_factors(settings, checkpoint.tensors, entries)})
+    entries |= read_windows(settings, cls, entries.get("num_hidden_layers"))
+    config = parse_config({**entries, **read_rotary_factors(settings, checkpoint.tensors, entries)})
     refuse_unread(settings, config)
     return config
 
@@ -70,7 +70,7 @@ def gguf_config(checkpoint: Checkpoint, model_type: str) -> Config:
 def _common_entries(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return the config.json entries that a GGUF file of any family has."""
     ids = {"bos_token_id": checkpoint.metadata.get("tokenizer.ggml.bos_token_id")}
-    ids["eos_token_id"] = ends(checkpoint.metadata)
+    ids["eos_token_id"] = end_tokens(checkpoint.metadata)
     ids["pad_token_id"] = checkpoint.metadata.get("tokenizer.ggml.padding_token_id")
     tied = "output.weight" not in checkpoint.tensors
     words = {"vocab_size": checkpoint.tensors.shape("token_embd.weight")[0]}  # type: ignore[attr-defined]

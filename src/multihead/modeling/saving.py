@@ -13,7 +13,7 @@ from ..adapters import files as adapters
 from ..checkpoints.folder import is_weights, save_tensors
 from ..config import CONFIG_FILE, GENERATION_FILE
 from ..errors import InvalidInput, MultiheadError, UnsupportedOption
-from ..files import rebuilt
+from ..files import rebuild_folder
 from ..hub.local import is_adapter
 from ..nn.empty import empty_weights
 from ..nn.quantized_linear import is_quantized
@@ -92,7 +92,7 @@ def write(model: BaseModel, folder: Path, size: int) -> None:
     config = model.config.changed(architectures=[type(model).__name__], dtype=kind)
     config.to_json_string()  # what cannot be written is found before anything is
     try:
-        with rebuilt(folder, CONFIG_FILE, lambda name: is_weights(name) or name == GENERATION_FILE) as stage:
+        with rebuild_folder(folder, CONFIG_FILE, lambda name: is_weights(name) or name == GENERATION_FILE) as stage:
             if model.prepared:
                 save_prepared(model, stage)
             else:

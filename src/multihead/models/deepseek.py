@@ -218,7 +218,7 @@ def gguf_keys(config: DeepseekV2Config) -> KeyMap:
     for name in ("gate", "up", "down"):
         rows[f"{stem}.shared.{name}"] = f"blk.*.ffn_{name}_shexp"
         rows[f"{stem}.routed.experts.*.{name}"] = Slice(f"blk.*.ffn_{name}_exps", config.n_routed_experts)
-    return gguf.keys(config, rows)
+    return gguf.llama_keys(config, rows)
 
 
 def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def gguf_keys(config: FalconConfig) -> KeyMap:
     sizes = tuple(heads * width for heads in (config.num_attention_heads, config.key_heads, config.key_heads))
     fused = {f"layers.*.attention.{name}": Part("blk.*.attn_qkv", sizes, i) for i, name in enumerate(("q", "k", "v"))}
     norms = {"norm": "attn_norm_2", "ffn_norm": "attn_norm"} if config.two_norms else {"norm": "attn_norm"}
-    plain = gguf.keys(config)
+    plain = gguf.llama_keys(config)
     rows = {ours: row for ours, row in plain.rows.items() if not ours.startswith("layers.")}
     rows |= {f"layers.*.{ours}": f"blk.*.{theirs}" for ours, theirs in norms.items()}
     rows |= {f"layers.*.ffn.{name}": f"blk.*.ffn_{name}" for name in ("up", "down")}

@@ -71,5 +71,5 @@ ARCHITECTURE = replace(
     config=GemmaConfig,
     build=build,
     heads=HEADS,
-    layouts={"gguf": partial(gguf.keys, norms=gguf.Shifted)},
+    layouts={"gguf": partial(gguf.llama_keys, norms=gguf.Shifted)},
 )

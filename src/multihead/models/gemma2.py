@@ -100,6 +100,6 @@ ARCHITECTURE = replace(
     build=build,
     keys=keys,
     heads={**HEADS, "ForCausalLM": generate},
-    layouts={"gguf": partial(gguf.keys, more=GGUF_SANDWICH, norms=gguf.Shifted)},
+    layouts={"gguf": partial(gguf.llama_keys, more=GGUF_SANDWICH, norms=gguf.Shifted)},
     foreign_config={"gguf": gguf_config},
 )

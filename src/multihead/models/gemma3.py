@@ -80,7 +80,7 @@ def keys(config: Gemma3TextConfig) -> KeyMap:
 
 def gguf_keys(config: Gemma3TextConfig) -> KeyMap:
     norms = {ours: gguf.Shifted(f"blk.*.attn_{ours[-6:]}") for ours in NORMS}
-    return gguf.keys(config, {**gemma2.GGUF_SANDWICH, **norms}, norms=gguf.Shifted)
+    return gguf.llama_keys(config, {**gemma2.GGUF_SANDWICH, **norms}, norms=gguf.Shifted)
 
 
 def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -181,7 +181,7 @@ def gguf_keys(config: GPT2Config) -> KeyMap:
         for i, name in enumerate(("q", "k", "v"))
     }
     own: dict[str, str | Source] = {**fused, "embed.position.table": "position_embd"}
-    return gguf.keys(config, own, without=("layers.*.ffn.step.gate",))
+    return gguf.llama_keys(config, own, without=("layers.*.ffn.step.gate",))
 
 
 def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:

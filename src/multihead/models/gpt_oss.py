@@ -102,7 +102,7 @@ def gguf_keys(config: GptOssConfig) -> KeyMap:
         "layers.*.ffn.step.experts.down_bias": "blk.*.ffn_down_exps.bias",
     }
     plain = tuple(f"layers.*.ffn.step.{name}" for name in ("gate", "up", "down"))
-    return gguf.keys(config, more, without=plain)
+    return gguf.llama_keys(config, more, without=plain)
 
 
 def downs(config: GptOssConfig) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:

@@ -186,6 +186,6 @@ ARCHITECTURE = Architecture(
     build,
     keys,
     heads=HEADS,
-    layouts={"gguf": partial(gguf.keys, turned=True)},
+    layouts={"gguf": partial(gguf.llama_keys, turned=True)},
     foreign_config={"gguf": gguf_config},
 )

@@ -100,7 +100,7 @@ def gguf_keys(config: Olmo2Config) -> KeyMap:
         "layers.*.attention.out": "blk.*.post_attention_norm",
         "layers.*.ffn.out": "blk.*.post_ffw_norm",
     }
-    return gguf.keys(config, own, without=("layers.*.attention.before", "layers.*.ffn.before"))
+    return gguf.llama_keys(config, own, without=("layers.*.attention.before", "layers.*.ffn.before"))
 
 
 ARCHITECTURE = replace(

@@ -62,7 +62,7 @@ def keys(config: Phi3Config) -> KeyMap:
 def gguf_keys(config: Phi3Config) -> KeyMap:
     names = {"layers.*.self_attn.qkv_proj": "blk.*.attn_qkv", "layers.*.mlp.gate_up_proj": "blk.*.ffn_up"}
     fused = {ours: replace(row, key=names[row.key]) for ours, row in keys(config).rows.items() if isinstance(row, Part)}
-    return gguf.keys(config, fused)
+    return gguf.llama_keys(config, fused)
 
 
 def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,4 +58,6 @@ def build(config: Qwen2Config) -> Stack:
     return llama.decoder(config, layer)
 
 
-ARCHITECTURE = replace(llama.ARCHITECTURE, name="Qwen2", config=Qwen2Config, build=build, layouts={"gguf": gguf.keys})
+ARCHITECTURE = replace(
+    llama.ARCHITECTURE, name="Qwen2", config=Qwen2Config, build=build, layouts={"gguf": gguf.llama_keys}
+)

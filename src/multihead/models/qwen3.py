@@ -45,7 +45,7 @@ def keys(config: Qwen3Config) -> KeyMap:
 
 
 def gguf_keys(config: Qwen3Config) -> KeyMap:
-    return gguf.keys(config, {ours: f"blk.*.attn_{ours[-6:]}" for ours in NORMS})
+    return gguf.llama_keys(config, {ours: f"blk.*.attn_{ours[-6:]}" for ours in NORMS})
 
 
 ARCHITECTURE = replace(

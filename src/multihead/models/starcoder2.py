@@ -64,7 +64,7 @@ def keys(config: Starcoder2Config) -> KeyMap:
 
 
 def gguf_keys(config: Starcoder2Config) -> KeyMap:
-    return gguf.keys(config, without=("layers.*.ffn.step.gate",))
+    return gguf.llama_keys(config, without=("layers.*.ffn.step.gate",))
 
 
 def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 
 from ..checkpoints.folder import open_checkpoint, save_tensors
 from ..checkpoints.key_map import mistyped
-from ..config import CONFIG_FILE, Size, parsed_json, read_json, write_json
+from ..config import CONFIG_FILE, Size, parse_json, read_json, write_json
 from ..errors import CheckpointMismatch, CorruptFile, ModelNotFound, UnsafeFile, UnsupportedConfig, nearest, read_errors
 from ..nn.empty import empty_weights
 from .modules import MODULES, SentenceModule, read_entry
@@ -111,7 +111,7 @@ class Folder:
 
 def _rows(path: Path) -> list[tuple[str, Path]]:
     """Return (class, folder) of each module. Raises CorruptFile."""
-    rows = parsed_json(path)
+    rows = parse_json(path)
     if not isinstance(rows, list) or not all(
         isinstance(row, dict) and isinstance(row.get("type"), str) and isinstance(row.get("path", ""), str)
         for row in rows

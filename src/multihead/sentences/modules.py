@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import Size, admits, describe
+from ..config import Size, accepts, describe
 from ..errors import UnsupportedConfig, nearest
 from ..kernels.ragged import SequenceLayout
 from ..nn.weights import LayerNorm as Norm
@@ -37,7 +37,7 @@ ACTIVATIONS = ("ELU", "GELU", "Identity", "LeakyReLU", "Mish", "ReLU", "SELU", "
 def read_entry(entries: Entries, name: str, hint: Any, default: Any, where: str) -> Any:
     """Return one entry of a config. Raises UnsupportedConfig for a wrong type."""
     value = entries.get(name, default)
-    if not admits(hint, value):
+    if not accepts(hint, value):
         raise UnsupportedConfig(f"{where}: {name} is {value!r}; it must be {describe(hint)}.")
     return value
 

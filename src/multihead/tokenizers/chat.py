@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..errors import ChatTemplateError, UnsupportedOption, nearest, told
+from ..errors import ChatTemplateError, UnsupportedOption, describe_error, nearest
 from . import messages, sanitizing
 from .encode import encode, options_of, pad_rows
 from .encodings import Encodings, to_tensors
@@ -288,7 +288,8 @@ def render(source: str, variables: Mapping[str, Any], *, marks: bool = False) ->
         raise ChatTemplateError(f"The chat template refuses this conversation{error_line(error)}: {error}.") from error
     except Exception as error:  # whatever a template's own expressions stumble over
         raise ChatTemplateError(
-            f"The chat template fails on this conversation{error_line(error)}: {type(error).__name__}: {told(error)}. "
+            f"The chat template fails on this conversation{error_line(error)}: {type(error).__name__}: "
+            f"{describe_error(error)}. "
             'Are all messages {"role": ..., "content": ...}?'
         ) from error
     return "".join(parts)
@@ -318,7 +319,9 @@ def compile_template(source: str, marks: bool = False) -> jinja2.Template:
             f"The chat template does not parse at its line {error.lineno}: {error.message}."
         ) from error
     except Exception as error:  # Python's own compiler: a break outside of a loop, too deep, two names alike
-        raise ChatTemplateError(f"The chat template does not parse{error_line(error)}: {told(error)}.") from error
+        raise ChatTemplateError(
+            f"The chat template does not parse{error_line(error)}: {describe_error(error)}."
+        ) from error
 
 
 @lru_cache(maxsize=2)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import write_json
 from ..errors import InvalidInput, UnsupportedOption
-from ..files import rebuilt
+from ..files import rebuild_folder
 from .frames import ENDS
 from .settings import MARIAN_FILES, TEMPLATE_FILE, TEMPLATE_FOLDER
 from .special import MORE
@@ -60,7 +60,7 @@ def write_files(
 ) -> tuple[str, ...]:
     """Write the files of a tokenizer and return their paths. Raises InvalidInput where that fails."""
     try:
-        with rebuilt(folder, "tokenizer_config.json", lambda name: name == TEMPLATE_FILE) as stage:
+        with rebuild_folder(folder, "tokenizer_config.json", lambda name: name == TEMPLATE_FILE) as stage:
             for name, data in tables.items():
                 (stage / name).write_bytes(data)
             write_json(stage / "tokenizer_config.json", settings)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import admits, describe, read_json
+from ..config import accepts, describe, read_json
 from ..errors import CorruptFile, UnsupportedTokenizer
 from .special import MORE, ROLES
 
@@ -34,7 +34,7 @@ def check(settings: Mapping[str, Any], source: object) -> None:
         "added_tokens_decoder": dict | None, "chat_template": str | list | dict | None, "sp_model_kwargs": dict | None,
     }  # fmt: skip
     for name, hint in hints.items():
-        if name in settings and not admits(hint, settings[name]):
+        if name in settings and not accepts(hint, settings[name]):
             raise _wrong(source, name, settings[name], describe(hint))
     for name in ("padding_side", "truncation_side"):
         if settings.get(name) not in (None, "left", "right"):

@@ -10,7 +10,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..config import admits, describe, hints, write_json
+from ..config import accepts, describe, type_hints, write_json
 from ..errors import UnsupportedOption, nearest
 
 STRATEGIES = ("no", "steps", "epoch")
@@ -221,9 +221,9 @@ class TrainingArguments(_Fields):
         write_json(folder / ARGUMENTS_FILE, self.to_dict())
 
     def _check(self) -> None:
-        for name, hint in hints(_Fields).items():
+        for name, hint in type_hints(_Fields).items():
             value = getattr(self, name)
-            if not admits(hint, value):
+            if not accepts(hint, value):
                 raise UnsupportedOption(f"TrainingArguments: {name} = {value!r} must be {describe(hint)}.")
         _one_of(self, "lr_scheduler_type", SCHEDULES)
         _one_of(self, "optim", OPTIMIZERS)

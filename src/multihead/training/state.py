@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..config import dumped, read_json, write_json
+from ..config import read_json, to_json, write_json
 from ..errors import CorruptFile
 
 STATE_FILE = "trainer_state.json"
@@ -110,7 +110,7 @@ class TrainerState:
 
     def to_json(self) -> str:
         """Return the text of `trainer_state.json`."""
-        return dumped(self.to_dict(), STATE_FILE)
+        return to_json(self.to_dict(), STATE_FILE)
 
     def save_to_json(self, path: str | os.PathLike[str]) -> None:
         """Write the file atomically."""

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ...consoles import screen
 from ...errors import InvalidInput, ScoresNotFinite
-from ...files import check_target, held, replacing, write_text
+from ...files import check_target, model_files, replace_file, write_text
 from ..completion import complete_model
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def command(model: str, text: str, target: str | None, page: Path, picture: Path
     console = screen()
     for path, option in ((page, "--html"), (picture, "--png")):
         if path is not None:
-            check_target(path, option, held(model))
+            check_target(path, option, model_files(model))
     maps = compute_maps(model, text, target)
     if not bool(maps.weights.isfinite().all()):
         raise ScoresNotFinite(f"{model} computed attention that is not a number. Its weights are damaged.")
@@ -68,7 +68,7 @@ def command(model: str, text: str, target: str | None, page: Path, picture: Path
         else:
             image = draw_all(maps)
         try:
-            with replacing(picture) as new:
+            with replace_file(picture) as new:
                 image.save(new)
         except ValueError as error:
             raise InvalidInput(f"--png {picture} must end in .png or another image format: {error}.") from error

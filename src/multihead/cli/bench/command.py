@@ -16,7 +16,7 @@ from rich.text import Text
 from ...config import write_json
 from ...consoles import screen
 from ...errors import InvalidInput
-from ...files import check_target, held, replacing
+from ...files import check_target, model_files, replace_file
 from ...kernels.quantization.registry import PRECISIONS
 from ..completion import complete_model
 from ..models import size as megabytes
@@ -111,7 +111,7 @@ def command(
         import_matplotlib()
     for path, option in ((json_path, "--json"), (plot, "--plot")):
         if path is not None:
-            check_target(path, option, [file for name in names for file in held(name)])
+            check_target(path, option, [file for name in names for file in model_files(name)])
     console = screen()
     settings = bench.Settings(**given)
     with screen(stderr=True).status("Measuring the machine"):
@@ -149,8 +149,8 @@ def measure_model(
         start = time.perf_counter()
         with screen(stderr=True).status(f"Loading in {precision}"):
             models[precision] = bench.load(name, precision, device)
-        held = sum(x.nbytes for x in (*models[precision].parameters(), *models[precision].buffers()))
-        loads.append({"precision": precision, "seconds": time.perf_counter() - start, "bytes": held})
+        size = sum(x.nbytes for x in (*models[precision].parameters(), *models[precision].buffers()))
+        loads.append({"precision": precision, "seconds": time.perf_counter() - start, "bytes": size})
     for one in loads:
         console.print(f"{one['precision']:<5}{megabytes(one['bytes']):>9}, loaded in {one['seconds']:.2f} s")
     notes: list[str] = []
@@ -243,7 +243,7 @@ def draw(models: Sequence[dict[str, Any]], path: Path) -> None:
             if sweep["cells"]:
                 _panel(panel, sweep)
     try:
-        with replacing(path) as new:
+        with replace_file(path) as new:
             page.savefig(new)
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path} cannot be drawn: {error}") from error

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from ...errors import InvalidInput, UnsupportedOption, UnsupportedTokenizer, read_errors, told
+from ...errors import InvalidInput, UnsupportedOption, UnsupportedTokenizer, describe_error, read_errors
 from ..config import GenerationConfig
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def schema_text(given: Any) -> str:
         try:
             given = json.loads(given)
         except (ValueError, RecursionError) as error:
-            raise InvalidInput(f"json_schema is not JSON: {told(error)}.") from error
+            raise InvalidInput(f"json_schema is not JSON: {describe_error(error)}.") from error
     if not isinstance(given, (dict, bool)):
         raise InvalidInput(f"json_schema must be a JSON schema, not {short(given)}.")
     return json.dumps(given)

@@ -1,4 +1,4 @@
-"""What GGUF files of decoders say alike: names of tensors and of config entries (ggml-org/ggml, docs/gguf.md)."""
+"""Names of tensors and of config entries that GGUF files of decoders share (ggml-org/ggml, docs/gguf.md)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ENTRIES: Mapping[str, str] = {  # config.json's name -> the file's, after the ar
 
 @dataclass(frozen=True)
 class Shifted(Source):
-    """A norm's weight stored as the factor itself, where ours is the distance from 1 (Gemma)."""
+    """A norm's weight that a file stores as the factor; ours is the factor minus 1 (Gemma)."""
 
     def read(self, *stored: Tensor) -> Tensor:
         return stored[0] - 1
@@ -43,7 +43,7 @@ class Shifted(Source):
 
 @dataclass(frozen=True)
 class Decay(Source):
-    """A state space's decay itself, where ours is the logarithm of what it takes away."""
+    """The decay of a state space, which a file stores as A; ours is the logarithm of -A."""
 
     def read(self, *stored: Tensor) -> Tensor:
         return torch.log(-stored[0])
@@ -53,32 +53,34 @@ class Decay(Source):
 
 
 def entries(metadata: Mapping[str, Any], names: Iterable[str], **renamed: str) -> dict[str, Any]:
-    """config.json entries of these names from a file's metadata, where it has them, and its rotary numbers.
+    """Return the config.json entries of these names that a file's metadata has, and its rotary settings.
 
     Args:
         renamed: a family's own names of ENTRIES' (`n_embd="hidden_size"`).
 
     Raises:
-        UnsupportedConfig: a scaling of positions that is not computed here.
+        UnsupportedConfig: a scaling of rotary positions that is not computed here.
     """
     kind = metadata["general.architecture"]
     wanted = {**{name: ENTRIES[name] for name in names}, **{own: ENTRIES[name] for own, name in renamed.items()}}
     found = {
-        ours: one_of(metadata[f"{kind}.{theirs}"]) for ours, theirs in wanted.items() if f"{kind}.{theirs}" in metadata
+        ours: same_for_all(metadata[f"{kind}.{theirs}"])
+        for ours, theirs in wanted.items()
+        if f"{kind}.{theirs}" in metadata
     }
     if found.get("sliding_window") == 0:
         found["sliding_window"] = None  # as converters write of models that see all
-    return {**found, **rope(metadata)}
+    return {**found, **rope_entries(metadata)}
 
 
-def one_of(value: Any) -> Any:
-    """The number that a list gives for every layer, where it is the same for all."""
+def same_for_all(value: Any) -> Any:
+    """Return the number that a list repeats for every layer; any other value as it is."""
     alike = isinstance(value, list) and value and all(item == value[0] for item in value)
     return value[0] if alike else value
 
 
-def rope(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """`rope_theta` and `rope_scaling` of a file, where it names them."""
+def rope_entries(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `rope_theta` and `rope_scaling` that a file has."""
 
     def entry(name: str) -> Any:
         return metadata.get(f"{metadata['general.architecture']}.rope.{name}")
@@ -100,7 +102,7 @@ def rope(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, "rope_scaling": {k: v for k, v in scaling.items() if v is not None}}
 
 
-def keys(
+def llama_keys(
     config: Any,
     more: Mapping[str, str | Source] | None = None,
     without: tuple[str, ...] = (),
@@ -108,7 +110,7 @@ def keys(
     turned: bool = False,
     norms: type[Source] = Source,
 ) -> KeyMap:
-    """llama.cpp's names for Llama-like decoders.
+    """Build the key map of llama.cpp's names for Llama-like decoders.
 
     Args:
         more: a relative's own rows. without: rows that it lacks.

@@ -1,4 +1,4 @@
-"""Every setting of a GGUF file is honoured or refused: what a family asks for, what changes no number, and the rest.
+"""Check that every setting of a GGUF file is read by its family, has no effect, or is refused.
 
 llama.cpp writes settings as `{architecture}.{name}` (ggml-org/llama.cpp, src/llama-arch.cpp).
 """
@@ -29,10 +29,10 @@ FACTORS, LONG, SHORT = "rope_freqs.weight", "rope_factors_long.weight", "rope_fa
 
 
 class Settings(Mapping[str, Any]):
-    """A file's metadata, with a note of what was asked for.
+    """A file's metadata that records which settings were read.
 
     Raises:
-        CorruptFile: a value of another kind of number than the format's, whose bits would be read as one.
+        CorruptFile: a whole number where the format has a floating-point one.
     """
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
@@ -56,25 +56,27 @@ class Settings(Mapping[str, Any]):
         return name in self._metadata
 
     def own(self) -> Iterator[tuple[str, str, Any]]:
-        """(whole name, name after the architecture's, value) of the architecture's settings."""
+        """Yield the architecture's settings: (full name, name without the architecture, value)."""
         stem = f"{self._metadata['general.architecture']}."
         for name, value in self._metadata.items():
             if name.startswith(stem):
                 yield name, name.removeprefix(stem), value
 
 
-def ends(metadata: Mapping[str, Any]) -> int | list[int] | None:
-    """The tokens that end an answer: several where a chat's turns end otherwise than texts."""
+def end_tokens(metadata: Mapping[str, Any]) -> int | list[int] | None:
+    """Return the end tokens: one id, or a list where turns of a chat end with a token of their own."""
     known = [metadata.get(f"tokenizer.ggml.{name}") for name in ENDS]
     found = list(dict.fromkeys(token for token in known if token is not None))
     return found if len(found) > 1 else found[0] if found else None
 
 
-def rotary_factors(settings: Settings, tensors: Mapping[str, Tensor], entries: Mapping[str, Any]) -> dict[str, Any]:
-    """`rope_scaling` of a file that keeps a factor for each rotary channel as a tensor (Llama 3.1, Phi-3).
+def read_rotary_factors(
+    settings: Settings, tensors: Mapping[str, Tensor], entries: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the `rope_scaling` of a file that has a tensor of factors of rotary channels (Llama 3.1, Phi-3).
 
     Raises:
-        UnsupportedConfig: factors beside another scaling, or one set of two.
+        UnsupportedConfig: factors together with another scaling, or only one of two sets.
     """
     kind = settings["general.architecture"]
     found = [name for name in (SHORT, LONG, FACTORS) if name in tensors]
@@ -95,11 +97,11 @@ def rotary_factors(settings: Settings, tensors: Mapping[str, Tensor], entries: M
             **({"original_max_position_embeddings": trained} if longrope else {})}  # fmt: skip
 
 
-def windows(settings: Settings, config: type[Config], layers: Any) -> dict[str, Any]:
-    """`layer_types` of a file that says which layers slide: all but every nth, or a sign for each.
+def read_windows(settings: Settings, config: type[Config], layers: Any) -> dict[str, Any]:
+    """Return the `layer_types` of a file with sliding windows: all but every nth layer, or a flag for each.
 
     Raises:
-        UnsupportedConfig: the family has no such choice.
+        UnsupportedConfig: the family has no windows by layer.
     """
     name = f"{settings['general.architecture']}.attention.sliding_window_pattern"
     said = settings.get(name)
@@ -115,7 +117,7 @@ def windows(settings: Settings, config: type[Config], layers: Any) -> dict[str, 
 
 
 def refuse_unread(settings: Settings, config: Any) -> None:
-    """Raises UnsupportedConfig for settings that the family did not ask for and that may change numbers."""
+    """Raise UnsupportedConfig for settings that the family did not read and that may change numbers."""
     kind, wrong = settings["general.architecture"], []
     for whole, name, value in settings.own():
         if whole in settings.asked or name in INERT or name.startswith(ELSEWHERE):
@@ -142,7 +144,7 @@ def _of_experts(config: Any, value: Any, settings: Settings) -> bool:
 
 
 def _width(config: Any) -> int:
-    """Channels of a head."""
+    """Return the width of a head."""
     width = getattr(config, "head_width", None) or getattr(config, "head_dim", None)
     return int(width or config.hidden_size // config.num_attention_heads)
 

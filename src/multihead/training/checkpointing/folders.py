@@ -19,7 +19,7 @@ from typing import Any
 
 from ...config import read_json, write_json
 from ...errors import CheckpointBroken, CheckpointNotWritten, MultiheadError, UnsafeFile, warn
-from ...files import INNER, abandoned, check_folder, clear, exchange, staged
+from ...files import INNER, check_folder, exchange_paths, lock_abandoned, remove_leftovers, staging_path
 
 MANIFEST = "checkpoint.json"
 RUN_FILE = "run.json"
@@ -72,7 +72,7 @@ class Checkpoints:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.recover()
-            with staged(self.folder, final.name) as temporary:
+            with staging_path(self.folder, final.name) as temporary:
                 temporary.mkdir()
                 write(temporary)
                 _write_manifest(temporary)
@@ -103,10 +103,10 @@ class Checkpoints:
         """
         for path in sorted(self.folder.glob(f".{PREFIX}*.tmp")):
             name = re.fullmatch(rf"\.({PREFIX}\d+)\..*", path.name)
-            with suppress(OSError), abandoned(path) as free:
+            with suppress(OSError), lock_abandoned(path) as free:
                 if free and name is not None:
                     _recover_folder(path, self.folder / name[1])
-        clear(self.folder, f".{PREFIX}*.tmp")
+        remove_leftovers(self.folder, f".{PREFIX}*.tmp")
 
     def check_writable(self, size: int) -> None:
         """Raise CheckpointNotWritten if a checkpoint of at least `size` bytes cannot be written."""
@@ -264,7 +264,7 @@ def _write_manifest(folder: Path) -> None:
 
 def _replace(temporary: Path, final: Path) -> None:
     """Rename a folder; an existing folder is deleted only after the new one is in its place."""
-    if final.exists() and not exchange(temporary, final):
+    if final.exists() and not exchange_paths(temporary, final):
         final.rename(temporary.with_name(OLD))  # if killed after this line, `recover` restores the folder
     if not final.exists():
         temporary.rename(final)
