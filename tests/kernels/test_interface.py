@@ -38,7 +38,7 @@ def test_fields_of_every_form_are_read(tmp_path):
 
 def test_a_field_that_the_header_lacks_is_refused():
     with pytest.raises(AttributeError, match="width_"):
-        native.INTERFACE.structs["Norm"](width_=1)
+        native.INTERFACE.structs["NormCall"](width_=1)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,10 @@ def test_a_field_that_the_header_lacks_is_refused():
         ("float eps, centre;", "float centre, eps;"),
         ("float eps, centre;", "float eps, centre, extra;"),
         ("float eps, centre;", "double eps, centre;"),
-        ("EXPORT void mh_norm(const Norm* n, int threads);", "EXPORT void mh_norm(const Norm* n, int64_t threads);"),
+        (
+            "EXPORT void mh_norm(const NormCall* n, int threads);",
+            "EXPORT void mh_norm(const NormCall* n, int64_t threads);",
+        ),
         ("#define REVISION ", "#define REVISION 1"),
     ],
 )

@@ -12,12 +12,12 @@ from ..errors import UnsupportedOption
 
 
 def best_device() -> str:
-    """The fastest kind of device that torch sees here."""
+    """Return the type of the fastest device that torch sees here."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def usable(device: str | int | torch.device | None) -> torch.device | None:
-    """A device that exists here; a number is that GPU, -1 the CPU, as pipelines count them.
+    """Return a device that exists here; a number is that GPU, -1 the CPU, as pipelines count them.
 
     Raises:
         UnsupportedOption: torch does not know or does not see it.
@@ -34,12 +34,12 @@ def usable(device: str | int | torch.device | None) -> torch.device | None:
 
 
 def recording(x: Tensor) -> bool:
-    """Whether a tensor's numbers cannot be asked for, since its GPU records what it is told to do."""
+    """Return whether the GPU of a tensor captures a CUDA graph, so that its numbers cannot be read."""
     return x.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def kept_on(device: torch.device, owner: Any, name: str) -> Tensor:
-    """A derived tensor of a module's that is no buffer, on a device, where it stays from now on."""
+    """Return a module's derived tensor that is no buffer, moved to a device, where it stays from now on."""
     held: Tensor = getattr(owner, name)
     if held.device != device:
         with torch.inference_mode(False):  # what comes later may need gradients
@@ -50,7 +50,7 @@ def kept_on(device: torch.device, owner: Any, name: str) -> Tensor:
 
 
 def best_dtype(device: torch.device | str = "cpu") -> torch.dtype:
-    """bfloat16 where the hardware multiplies such matrices natively (AMX, AVX-512 BF16, recent GPUs), else float32."""
+    """Return bfloat16 where the hardware multiplies it natively (AMX, AVX-512 BF16, recent GPUs), else float32."""
     kind = torch.device(device).type
     if kind == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32

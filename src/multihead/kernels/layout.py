@@ -1,4 +1,4 @@
-"""How tensors lie: what is known of them before their addresses go to kernels."""
+"""Memory layout of tensors: what is checked before their addresses go to kernels."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from .ragged import AttentionMask, SequenceLayout
 
 
 def plain(x: Tensor | None, like: Tensor, dtype: torch.dtype, *shape: int) -> bool:
-    """Whether a kernel reads a tensor from its first number on: beside `like`, of this precision and shape, no gaps.
+    """Return whether a tensor is contiguous, on the device of `like`, of this dtype and shape; True for None.
 
-    None, for what is left out, is.
+    Subclasses of tensors are refused, since their numbers may be elsewhere.
     """
     if x is None:
         return True
@@ -20,24 +20,26 @@ def plain(x: Tensor | None, like: Tensor, dtype: torch.dtype, *shape: int) -> bo
 
 
 def rows_of(x: Tensor) -> Tensor:
-    """x (..., width) as (rows, width), the numbers of a row side by side; a copy where they do not lie so."""
+    """Return x (..., width) as (rows, width) with contiguous rows; a copy where they are not."""
     flat = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
     return flat if flat.stride(1) == 1 else flat.contiguous()
 
 
 def lined(x: Tensor) -> Tensor:
-    """x with the numbers of its last dimension side by side; a copy where they do not lie so."""
+    """Return x with a contiguous last dimension; a copy where it is not."""
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def within(attention_mask: AttentionMask, queries: int, keys: int) -> bool:
-    """Whether so many rows of queries and of keys hold all that a `AttentionMask` speaks of."""
-    told, seen = attention_mask.cached("ends", lambda: (_end(attention_mask.queries), _end(attention_mask.keys)))
-    return 0 <= told <= queries and 0 <= seen <= keys
+    """Return whether so many rows of queries and of keys hold all sequences of an `AttentionMask`."""
+    last_query, last_key = attention_mask.cached(
+        "ends", lambda: (_end(attention_mask.queries), _end(attention_mask.keys))
+    )
+    return 0 <= last_query <= queries and 0 <= last_key <= keys
 
 
 def heads_fit(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    """Whether queries, keys and values (rows, heads, width) are of one precision and device, and go together."""
+    """Return whether queries, keys and values (rows, heads, width) have one dtype and device, and matching shapes."""
     if not q.dtype == k.dtype == v.dtype or not q.device == k.device == v.device or not q.ndim == k.ndim == v.ndim == 3:
         return False
     return q.shape[2] == k.shape[2] and k.shape[:2] == v.shape[:2] and k.shape[1] > 0 and q.shape[1] % k.shape[1] == 0
@@ -52,6 +54,6 @@ def rotation_fits(x: Tensor, cosines: Tensor, sines: Tensor) -> bool:
 
 
 def _end(runs: SequenceLayout) -> int:
-    """One more than the last row; -1 where a text begins before the first."""
+    """Return one more than the last row; -1 where a sequence begins before the first."""
     ends = (begin + length for begin, length in zip(runs.begins, runs.lengths, strict=True))
     return -1 if min(runs.begins, default=0) < 0 else max(ends, default=0)

@@ -1,4 +1,4 @@
-"""What the C library does with memory that a pass frees: keep it for the next one."""
+"""Settings of glibc's malloc: retain the memory that a forward pass frees for the next one."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import sys
 from functools import cache
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4  # names in malloc.h
-KEPT = 1 << 30  # bytes at the heap's end that are not given back
+RETAINED = 1 << 30  # bytes at the heap's end that are not given back
 AHEAD = 1 << 28  # address space that is asked for at once; untouched pages cost nothing
 LARGEST = 1 << 25  # glibc's bound for what may lie in the heap
 
 
 @cache
-def keep_freed(*, largest: bool = False) -> bool:
-    """Tells glibc to hold freed memory, as GPUs' allocators do; whether it did.
+def retain_freed_memory(*, largest: bool = False) -> bool:
+    """Make glibc retain freed memory, as GPU allocators do; return whether it does.
 
     Args:
-        largest: blocks of any size, as training needs: the gradient of a table of words is one.
+        largest: blocks of any size, as training needs for the gradients of embedding tables.
 
-    Else every pass maps its large tensors anew, and the system fills each page with zeros before it is written again:
-    8 to 25 percent of a pass in bfloat16. The process stays as large as its largest pass was. `MULTIHEAD_KEEP_MEMORY=0`
+    Else every forward pass maps its large tensors anew, and the system fills each page with zeros: 8 to 25 percent of
+    a pass in bfloat16. The process stays as large as its largest pass was. `MULTIHEAD_KEEP_MEMORY=0`
     or any of glibc's own `MALLOC_..._` settings leaves everything as it is.
     """
     own = any(name.startswith("MALLOC_") for name in os.environ)
@@ -30,7 +30,7 @@ def keep_freed(*, largest: bool = False) -> bool:
     try:
         library = ctypes.CDLL(None)
         library.gnu_get_libc_version  # noqa: B018  # only glibc has both
-        settings = [(MMAP_THRESHOLD, LARGEST), (TRIM_THRESHOLD, KEPT), (TOP_PAD, AHEAD)]
+        settings = [(MMAP_THRESHOLD, LARGEST), (TRIM_THRESHOLD, RETAINED), (TOP_PAD, AHEAD)]
         settings += [(MMAP_MAX, 0)] if largest else []
         return all(library.mallopt(name, value) == 1 for name, value in settings)
     except (OSError, AttributeError):

@@ -24,7 +24,7 @@ from ..files import check_unchanged
 from ..generation.config import GenerationConfig
 from ..hub import Want
 from ..hub.local import is_adapter
-from ..kernels.malloc import keep_freed
+from ..kernels.malloc import retain_freed_memory
 from ..kernels.quantization.registry import PRECISIONS
 from ..nn.empty import empty_weights
 from ..nn.quantized_linear import quantize
@@ -202,7 +202,7 @@ def optimize(filled: FilledModel) -> BaseModel:
     model.eval()
     if filled.precision is not None:
         model.prepare(filled.precision, dtype=filled.states)
-    keep_freed()  # only now: memory that packing freed goes back to the system
+    retain_freed_memory()  # only now: memory that packing freed goes back to the system
     return model
 
 
@@ -220,7 +220,7 @@ def load_prepared(resolved: ResolvedModel) -> BaseModel:
         if wanted is not None and wanted != model.prepared:
             raise UnsupportedOption(f"{path} holds weights prepared in {model.prepared}; load it without {wanted}.")
         _read_generation_config(model, path)
-    keep_freed()
+    retain_freed_memory()
     model.to(model.dtype if request.dtype == "auto" else request.weights_dtype(model.config))
     if request.attn_implementation is not None:
         model.set_attention(request.attn_implementation)

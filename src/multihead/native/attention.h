@@ -1,13 +1,14 @@
-// Attention of one new token a text over what is remembered, and the turning of queries and keys by their positions.
+// Attention of a decode step over cached keys and values, and rotary positions.
 #pragma once
 
 #include "product.h"
 
 namespace {
 
-// Scores of n keys for one query, and zeros up to whole vectors. PAIRS: both are bfloat16, and multiplied as such.
+// Scores of n keys for one query q (width,), and zeros up to whole vectors: p (n,). `at` gives where a key begins.
+// PAIRS: both are bfloat16 and are multiplied two at a time.
 template <bool PAIRS, class At>
-INLINE void scored_one(const void* q, const void* k, At at, int64_t n, int64_t width, float scale, int type, float* p) {
+INLINE void key_scores(const void* q, const void* k, At at, int64_t n, int64_t width, float scale, int type, float* p) {
     for (int64_t r = 0; r < n; r += 16) {
         F parts[16] = {};
         const int64_t here = least(16, n - r);
@@ -25,8 +26,8 @@ INLINE void scored_one(const void* q, const void* k, At at, int64_t n, int64_t w
     }
 }
 
-// Their softmax in place, not yet over the weights' sum, which is returned.
-INLINE float weighed(int64_t n, float* p) {
+// Softmax of scores p (n,) in place without the division, which the caller applies to fewer numbers; returns the sum.
+INLINE float softmax_weights(int64_t n, float* p) {
     for (int64_t i = n; i % 16; i++) p[i] = -INFINITY;
     F most = load<F>(p), total{};
     for (int64_t r = 16; r < n; r += 16) most = maximum(most, load<F>(p + r));
@@ -39,9 +40,10 @@ INLINE float weighed(int64_t n, float* p) {
     return sum(total);
 }
 
-// 16 * N columns of the values of n rows, mixed for G heads that share them.
+// 16 * N channels from `column` on of the outputs of G query heads that share a key head: weights p (G, n) times values.
+// Each value is read once for all G heads. `by`: 1 over each head's sum of weights.
 template <int G, int N, class At>
-INLINE void mixed_one(const Decode& d, At at, int64_t n, int64_t column, const float* p, int64_t apart, const float* by,
+INLINE void add_values(const DecodeAttention& d, At at, int64_t n, int64_t column, const float* p, int64_t score_stride, const float* by,
                       int64_t to) {
     F acc[G][N] = {};
     for (int64_t r = 0; r < n; r++) {
@@ -49,7 +51,7 @@ INLINE void mixed_one(const Decode& d, At at, int64_t n, int64_t column, const f
         F v[N];
         for (int j = 0; j < N; j++) v[j] = take(d.v, first + 16 * j, d.type);
         for (int g = 0; g < G; g++) {
-            const F weight = fill(p[g * apart + r]);
+            const F weight = fill(p[g * score_stride + r]);
             for (int j = 0; j < N; j++) acc[g][j] += weight * v[j];
         }
     }
@@ -58,60 +60,64 @@ INLINE void mixed_one(const Decode& d, At at, int64_t n, int64_t column, const f
 }
 
 template <int G, class At>
-INLINE void mixed_heads(const Decode& d, At at, int64_t n, const float* p, int64_t apart, const float* by, int64_t to) {
+INLINE void group_values(const DecodeAttention& d, At at, int64_t n, const float* p, int64_t score_stride, const float* by, int64_t to) {
     int64_t i = 0;
-    for (; i + 64 <= d.value_width; i += 64) mixed_one<G, 4>(d, at, n, i, p, apart, by, to);
-    for (; i + 32 <= d.value_width; i += 32) mixed_one<G, 2>(d, at, n, i, p, apart, by, to);
-    for (; i < d.value_width; i += 16) mixed_one<G, 1>(d, at, n, i, p, apart, by, to);
+    for (; i + 64 <= d.value_width; i += 64) add_values<G, 4>(d, at, n, i, p, score_stride, by, to);
+    for (; i + 32 <= d.value_width; i += 32) add_values<G, 2>(d, at, n, i, p, score_stride, by, to);
+    for (; i < d.value_width; i += 16) add_values<G, 1>(d, at, n, i, p, score_stride, by, to);
 }
 
-void decode(const Decode& d, const Team& team) {
+// A task is one key head of one sequence, with the `group` query heads that share it.
+void decode_attention(const DecodeAttention& d, const Team& team) {
     const int64_t group = d.heads / d.key_heads;
     int64_t longest = 0, tokens = 0;
-    for (int64_t t = 0; t < d.texts; t++) {
+    for (int64_t t = 0; t < d.sequences; t++) {
         longest = most(longest, d.lengths[t]);
         tokens += d.lengths[t];
     }
     const bool small = tokens * d.heads * d.width < 65536, pairs = d.type == 1 && d.width % 32 == 0;
-    const int64_t apart = (longest + 15) / 16 * 16;
-    spread(small ? Team{team.run, 1, nullptr} : team, d.texts * d.key_heads, 1, [&](int64_t task) {
+    const int64_t score_stride = (longest + 15) / 16 * 16;
+    spread(small ? Team{team.run, 1, nullptr} : team, d.sequences * d.key_heads, 1, [&](int64_t task) {
         static thread_local Scratch room;
-        const int64_t text = task / d.key_heads, head = task % d.key_heads, n = d.lengths[text], begin = d.begins[text];
-        float* q = (float*)room.of(size_t(d.width + group * (apart + 1) + 64) * 4);
-        float *p = q + d.width, *by = p + group * apart;
+        const int64_t sequence = task / d.key_heads, head = task % d.key_heads, n = d.lengths[sequence], begin = d.begins[sequence];
+        float* q = (float*)room.of(size_t(d.width + group * (score_stride + 1) + 64) * 4);
+        float *p = q + d.width, *by = p + group * score_stride;
         const int64_t* index = d.index ? d.index + begin : nullptr;
+        // Cache rows are consecutive, or listed where a sequence's blocks are not.
         auto row = [&](int64_t r) { return index ? index[r] : begin + r; };
         auto key = [&](int64_t r) { return row(r) * d.row_stride + head * d.width; };
         auto value = [&](int64_t r) { return row(r) * d.value_stride + head * d.value_width; };
         for (int64_t g = 0; g < group; g++) {
-            const int64_t from = text * d.q_stride + (head * group + g) * d.width;
+            const int64_t from = sequence * d.q_stride + (head * group + g) * d.width;
             if (pairs) {
-                scored_one<true>((const uint16_t*)d.q + from, d.k, key, n, d.width, d.scale, d.type, p + g * apart);
+                key_scores<true>((const uint16_t*)d.q + from, d.k, key, n, d.width, d.scale, d.type, p + g * score_stride);
             } else {
                 for (int64_t i = 0; i < d.width; i += 16) store(q + i, take(d.q, from + i, d.type));
-                scored_one<false>(q, d.k, key, n, d.width, d.scale, d.type, p + g * apart);
+                key_scores<false>(q, d.k, key, n, d.width, d.scale, d.type, p + g * score_stride);
             }
             if (d.bias) {
                 const float* bias = d.bias + (head * group + g) * d.biases + (d.by_place ? 0 : d.biases - n);
-                for (int64_t i = 0; i < n; i++) p[g * apart + i] += bias[i];
+                for (int64_t i = 0; i < n; i++) p[g * score_stride + i] += bias[i];
             }
-            by[g] = n ? 1.0f / weighed(n, p + g * apart) : 0.0f;
+            by[g] = n ? 1.0f / softmax_weights(n, p + g * score_stride) : 0.0f;
         }
+        // Up to four heads at once, as many as accumulators fit the registers.
         for (int64_t g = 0; g < group;) {
-            const int64_t to = (text * d.heads + head * group + g) * d.value_width;
-            const float* weights = p + g * apart;
+            const int64_t to = (sequence * d.heads + head * group + g) * d.value_width;
+            const float* weights = p + g * score_stride;
             switch (group - g) {
-                case 1: mixed_heads<1>(d, value, n, weights, apart, by + g, to); g += 1; break;
-                case 2: mixed_heads<2>(d, value, n, weights, apart, by + g, to); g += 2; break;
-                case 3: mixed_heads<3>(d, value, n, weights, apart, by + g, to); g += 3; break;
-                default: mixed_heads<4>(d, value, n, weights, apart, by + g, to); g += 4;
+                case 1: group_values<1>(d, value, n, weights, score_stride, by + g, to); g += 1; break;
+                case 2: group_values<2>(d, value, n, weights, score_stride, by + g, to); g += 2; break;
+                case 3: group_values<3>(d, value, n, weights, score_stride, by + g, to); g += 3; break;
+                default: group_values<4>(d, value, n, weights, score_stride, by + g, to); g += 4;
             }
         }
     });
 }
 
-// Pairs of channels i and i + rotated / 2 of each head, by the angles of the token; cosines (tokens, rotated / 2).
-void rotate(const Turn& r, const Team& team) {
+// Rotate channels i and i + rotated / 2 of each head of x (tokens, heads, width) by the token's angles; cosines and sines
+// (tokens, rotated / 2). Channels from `rotated` on are copied.
+void rotate(const Rotation& r, const Team& team) {
     const int64_t half = r.rotated / 2;
     spread(team, r.tokens, most(1, 32768 / (r.heads * r.width)), [&](int64_t t) {
         const float *c = r.cosines + t * half, *s = r.sines + t * half;

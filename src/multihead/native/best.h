@@ -1,4 +1,4 @@
-// The highest of many scores, and what their logarithmic probabilities are; NAN where one is no number or infinite.
+// Top-k of many scores, or of their log-probabilities; NAN where a score is NaN or infinite.
 #pragma once
 
 #include "product.h"
@@ -17,29 +17,29 @@ INLINE bool any_above(F x, F bound) {
 #endif
 }
 
-// The best so far of one row, highest first; of equal ones the first.
+// The highest scores of one row so far, in descending order; among equal scores the first column is kept.
 struct Few {
     float* values;
-    int64_t *places, count, held;
+    int64_t *columns, count, held;
 
-    void offer(float value, int64_t place) {
+    void offer(float value, int64_t column) {
         if (held == count && !(value > values[count - 1])) return;
         int64_t i = held < count ? held++ : count - 1;
         for (; i > 0 && value > values[i - 1]; i--) {
             values[i] = values[i - 1];
-            places[i] = places[i - 1];
+            columns[i] = columns[i - 1];
         }
         values[i] = value;
-        places[i] = place;
+        columns[i] = column;
     }
     float bound() const { return held < count ? -INFINITY : values[count - 1]; }
 };
 
-void best(const Best& b, const Team& team) {
+void top_k(const TopK& b, const Team& team) {
     const bool small = b.rows * b.width < 65536;
     spread(small ? Team{team.run, 1, nullptr} : team, b.rows, 1, [&](int64_t row) {
         const int64_t begin = row * b.stride, whole = b.width / 64 * 64;
-        Few few{b.values + row * b.count, b.places + row * b.count, b.count, 0};
+        Few few{b.values + row * b.count, b.columns + row * b.count, b.count, 0};
         auto offer = [&](int64_t i) {
             const float value = take_one(b.scores, begin + i, b.type);
             if (!(value > few.bound())) return;
@@ -48,13 +48,14 @@ void best(const Best& b, const Team& team) {
             few.offer(value, i);
         };
         F most = fill(-INFINITY);
-        I bits{};  // the largest of all, without their signs: what is not a number has larger ones than infinity
+        I bits{};  // largest magnitude as bits: NaN has larger ones than infinity, so one comparison finds both
         auto seen = [&](int64_t i) {
             const F x = take(b.scores, i, b.type);
             const I plain = bits_i(x) & 0x7fffffff;
             bits = plain > bits ? plain : bits;
             return x;
         };
+        // 64 scores at a time: only a block with a score above the k-th highest so far is looked at one by one.
         for (int64_t i = 0; i < whole; i += 64) {
             F here = seen(begin + i);
             for (int j = 1; j < 4; j++) here = maximum(here, seen(begin + i + 16 * j));
@@ -72,14 +73,15 @@ void best(const Best& b, const Team& team) {
             offer(i);
         }
         if (!finite || peak == INFINITY) {
-            for (int64_t i = 0; i < b.count; i++) few.values[i] = NAN, few.places[i] = 0;
+            for (int64_t i = 0; i < b.count; i++) few.values[i] = NAN, few.columns[i] = 0;
             return;
         }
         for (int64_t i = few.held; i < b.count; i++) {
             few.values[i] = -INFINITY;
-            few.places[i] = 0;
+            few.columns[i] = 0;
         }
-        if (!b.normal) return;
+        if (!b.log_probs) return;
+        // Log-probabilities: minus log(sum(exp(scores))) over all columns, banned ones included.
         F total{};
         float rest = 0;
         for (int64_t i = 0; i < whole; i += 16) total += exponential(take(b.scores, begin + i, b.type) - peak);

@@ -39,14 +39,14 @@ LEVELS: dict[str, tuple[str, ...]] = {
 
 
 class CannotBuild(Exception):
-    """There is no compiler, or it does not know what is asked for."""
+    """There is no compiler, or it fails."""
 
 
 def build(target: Path = LIBRARY, link: tuple[str, ...] = ()) -> str:
-    """Compiles the library to `target`, whole or not at all; what compiled it, in words.
+    """Compile the library to `target`, atomically, and return a sentence about it.
 
     Args:
-        link: more options of the linking, as sanitizers need them.
+        link: more linker options, which sanitizers need.
 
     Raises:
         CannotBuild: with the reason.
@@ -85,9 +85,9 @@ def _layout_proof() -> str:
 
 
 def attempt() -> str:
-    """Builds where that is possible; notes beside the library what was done, or why it was not, and gives it.
+    """Build where that is possible; write the outcome beside the library, and return it.
 
-    A library that is there already stays where no other can be built; one of other sources is refused when loaded.
+    An existing library stays where no other can be built; one of another header is refused when loaded.
     """
     try:
         said = build()
@@ -100,7 +100,7 @@ def attempt() -> str:
 
 
 def mark(library: Path) -> list[str]:
-    """The line that tells a library's file from a damaged one, where there is a file."""
+    """Return the line with size and hash that tells a damaged library; nothing without a library."""
     if not library.exists():
         return []
     data = library.read_bytes()

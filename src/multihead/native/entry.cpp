@@ -74,7 +74,7 @@ struct Ahead {
     // Of gates and what they multiply, the panels' halves; else what of the matrix is in which the first panel lies.
     void aim_unpacked(const Weight* w, int64_t first, int64_t mine) {
         if (w->kind > 5) return;  // whose panels lie in many pieces
-        const int64_t bytes = w->apart * (w->kind == 4 ? 4 : 2), wide = w->gated ? 32 : 64;
+        const int64_t bytes = w->row_stride * (w->kind == 4 ? 4 : 2), wide = w->gated ? 32 : 64;
         for (int i = 0; i < (w->gated ? 2 : 1); i++) {
             int64_t output = first * wide + i * w->outputs, whole = mine * wide;
             int part = 0;
@@ -232,37 +232,37 @@ EXPORT void mh_threads(void* run_parallel, void* number, void* count) {
 
 EXPORT void mh_product(const Weight* w, const void* x, int64_t rows, int64_t x_stride, int x_type, const void* add,
                        int64_t add_stride, void* y, int64_t y_stride, int y_type, int threads) {
-    level->product(*w, Place{x, add, y, rows, x_stride, add_stride, y_stride, x_type, y_type}, alone(threads));
+    level->product(*w, ProductCall{x, add, y, rows, x_stride, add_stride, y_stride, x_type, y_type}, alone(threads));
 }
 
 // y = x @ weight.T + bias, all of one type; the weight as it was stored, of a kind from 4 on, the bias added to every row.
-EXPORT void mh_linear(const void* x, int64_t rows, int64_t x_stride, const void* weight, int kind, int64_t apart,
+EXPORT void mh_linear(const void* x, int64_t rows, int64_t x_stride, const void* weight, int kind, int64_t row_stride,
                       int64_t inputs, int64_t outputs, const void* bias, void* y, int threads) {
     Weight w{};
-    w.kind = kind, w.inputs = inputs, w.outputs = w.width = w.counts[0] = outputs, w.parts[0] = weight, w.apart = apart;
-    level->product(w, Place{x, bias, y, rows, x_stride, 0, outputs, kind % 2, kind % 2}, alone(threads));
+    w.kind = kind, w.inputs = inputs, w.outputs = w.width = w.counts[0] = outputs, w.parts[0] = weight, w.row_stride = row_stride;
+    level->product(w, ProductCall{x, bias, y, rows, x_stride, 0, outputs, kind % 2, kind % 2}, alone(threads));
 }
 
-EXPORT void mh_norm(const Norm* n, int threads) { level->norm(*n, alone(threads)); }
+EXPORT void mh_norm(const NormCall* n, int threads) { level->norm(*n, alone(threads)); }
 
-EXPORT void mh_rotate(const Turn* t, int threads) { level->rotate(*t, alone(threads)); }
+EXPORT void mh_rotate(const Rotation* t, int threads) { level->rotate(*t, alone(threads)); }
 
-EXPORT void mh_decode(const Decode* d, int threads) { level->decode(*d, alone(threads)); }
+EXPORT void mh_decode_attention(const DecodeAttention* d, int threads) { level->decode_attention(*d, alone(threads)); }
 
-EXPORT void mh_mix(const Mix* m, int threads) { level->mix(*m, alone(threads)); }
+EXPORT void mh_prefill_attention(const PrefillAttention* m, int threads) { level->prefill_attention(*m, alone(threads)); }
 
-EXPORT void mh_pass(const Pass* p, int threads) {
-    together(threads, [&](const Team& team) { level->pass(*p, team); });
+EXPORT void mh_run_stack(const StackCall* p, int threads) {
+    together(threads, [&](const Team& team) { level->run_stack(*p, team); });
 }
 
-EXPORT int64_t mh_walk(const Walk* w, int threads) {
+EXPORT int64_t mh_decode_loop(const DecodeLoop* w, int threads) {
     int64_t steps = 0;
-    together(threads, [&](const Team& team) { steps = level->walk(*w, team); });
+    together(threads, [&](const Team& team) { steps = level->decode_loop(*w, team); });
     return steps;
 }
 
-EXPORT void mh_best(const Best* b, int threads) { level->best(*b, alone(threads)); }
+EXPORT void mh_top_k(const TopK* b, int threads) { level->top_k(*b, alone(threads)); }
 
-EXPORT void mh_drop(const Drop* d, int threads) { level->drop(*d, alone(threads)); }
+EXPORT void mh_dropout(const DropoutCall* d, int threads) { level->dropout(*d, alone(threads)); }
 
-EXPORT void mh_adam(const Adam* a, int threads) { level->adam(*a, alone(threads)); }
+EXPORT void mh_adam_rows(const AdamRows* a, int threads) { level->adam_rows(*a, alone(threads)); }

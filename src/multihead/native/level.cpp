@@ -10,4 +10,4 @@
 #define TEXT(name) TEXT_(name)
 
 extern const Level NAMED(LEVEL);
-const Level NAMED(LEVEL) = {TEXT(LEVEL), product, decode, rotate, norm, mix, pass, best, drop, adam, walk};
+const Level NAMED(LEVEL) = {TEXT(LEVEL), product, decode_attention, rotate, norm, prefill_attention, run_stack, top_k, dropout, adam_rows, decode_loop};

@@ -5,11 +5,11 @@
 
 #include <cstdint>
 
-#define REVISION 10  // raise it where a meaning changes and no declaration does: the order of numbers in panels, say
+#define REVISION 10  // raise it where a meaning changes and no declaration does: for example the order of numbers in panels
 #define EXPORT extern "C" __attribute__((visibility("default")))
-#define PARTS 64  // threads at most
+#define PARTS 64  // most threads
 
-// A matrix product with what stands before and after it:
+// A matrix product, with the steps before and after it:
 //   y = after(add + act(norm(x) @ weight.T + bias))
 // The weight lies in panels of 64 outputs, see `kernels/quantization/panels.py`, which writes them; or as it was stored.
 struct Weight {
@@ -27,97 +27,100 @@ struct Weight {
     const float *bias, *norm_weight, *norm_bias, *after_weight, *after_bias;  // bias: filled up to whole panels
     const void* parts[3];  // of kinds 4 to 7
     int64_t counts[3];     // outputs of each
-    int64_t apart;         // numbers from one row of theirs to the next
+    int64_t row_stride;    // numbers from one row of a part to the next
 };
 
 // Where one product reads and writes. Strides are numbers, not bytes; types are 0 float32, 1 bfloat16.
-struct Place {
+struct ProductCall {
     const void *x, *add;
     void* y;
     int64_t rows, x_stride, add_stride, y_stride;
     int32_t x_type, y_type;  // `add` has y's type
 };
 
-// One query a text over the keys and values of its own rows.
-struct Decode {
+// Attention of a decode step: one query of each sequence, over the sequence's own keys and values.
+// q (sequences, heads, width), k and v (rows, key heads, width or value width), out (sequences, heads, value width).
+struct DecodeAttention {
     const void *q, *k, *v;
     void* out;
     const int64_t *begins, *lengths, *index;  // with an index, row r of keys and values is row index[r]
-    int64_t texts, heads, key_heads, width, value_width, q_stride, row_stride, value_stride;
+    int64_t sequences, heads, key_heads, width, value_width, q_stride, row_stride, value_stride;
     const float* bias;  // (heads, biases), added to the scores; null for none
     int64_t biases;
     float scale;
-    int32_t type, by_place;  // by_place: biases of the first keys; else of the last ones, the query's own at the end
+    int32_t type, by_place;  // by_place: biases of the first keys; else of the last keys, that of the query's own position last
 };
 
-// Many queries a text, bfloat16: query i of Q over K keys stands at place K - Q + i.
-struct Mix {
+// Attention of a prefill in bfloat16: query i of Q queries over K keys has position K - Q + i.
+// q (tokens, heads, width), k and v (rows, key heads, width or value width), out (tokens, heads, value width).
+struct PrefillAttention {
     const void *q, *k, *v;
     void* out;
     const int64_t *q_begins, *q_lengths, *begins, *lengths;
-    int64_t texts, heads, key_heads, width, value_width, q_stride, row_stride, value_stride;
-    int64_t window;  // a query sees keys less than so many places away; 0 for all
+    int64_t sequences, heads, key_heads, width, value_width, q_stride, row_stride, value_stride;
+    int64_t window;  // a query sees keys less than so many positions away; 0 for all
     float scale;
     int32_t causal;
 };
 
-// One layer: what it holds, and where it remembers.
-struct Step {
-    const Weight *qkv, *out, *query, *cross, *into, *down;  // query and cross: null without a source
-    void *k, *v;                        // storage of this layer, (rows, key heads, width); null: nothing is remembered
+// One layer: its weights, and where its keys and values are.
+struct LayerCall {
+    const Weight *qkv, *out, *query, *cross, *into, *down;  // query and cross: null without cross-attention
+    void *k, *v;                        // KV cache of this layer, (rows, key heads, width); null without a cache
     const void *source_k, *source_v;
-    const int64_t *writes;              // rows of storage for the pass's tokens; null for 0, 1, ...
+    const int64_t *writes;              // cache rows of the new tokens; null for 0, 1, ...
     const int64_t *begins, *lengths, *index, *source_begins, *source_lengths;
-    const float *cosines, *sines;       // (tokens, rotated / 2), null where nothing is turned
+    const float *cosines, *sines;       // (tokens, rotated / 2), null without rotary positions
     const float *q_norm, *k_norm;       // of each head, null without
-    const float* bias;                  // as in Decode
+    const float* bias;                  // as in DecodeAttention
     int64_t biases, by_place;
     int64_t heads, key_heads, width, rotated, source_stride;
-    int64_t window;                     // as in Mix
+    int64_t window;                     // as in PrefillAttention
     float scale, cross_scale, norm_eps;
 };
 
-// A pass of layers over texts laid end to end.
-struct Pass {
-    const Step* steps;
-    void *x, *room;  // x (tokens, states): word vectors, then the last layer's states; room: see `steps.h`
-    const int64_t *q_begins, *q_lengths;  // null: one token of each text
-    int64_t layers, texts, tokens, states;
+// A forward pass of a stack of layers over packed sequences.
+struct StackCall {
+    const LayerCall* steps;
+    void *x, *workspace;  // x (tokens, states): embeddings, then the last layer's hidden states; workspace: see `steps.h`
+    const int64_t *q_begins, *q_lengths;  // null in a decode step: one token of each sequence
+    int64_t layers, sequences, tokens, states;
     int32_t type, causal;
 };
 
-// Keys of one window, a number for each text: the row that the next one is written to, and those that are seen.
-struct Keys {
+// Cache rows of layers with one window, a number for each sequence: the row of the next key, the first row that a query
+// sees, and how many it sees.
+struct CacheWindow {
     int64_t *writes, *begins, *lengths;
     const int64_t* copies;   // rows to copy first: from, to, how many
     int64_t copied, window;  // window: 0 for all
 };
 
-// Cosines and sines of every place, (places, half), and those of the texts' places, (texts, half).
-struct Angles {
+// Cosines and sines of all positions, (positions, half), and of the sequences' own positions, (sequences, half).
+struct RotaryAngles {
     const float *cosines, *sines;
     float *here_cosines, *here_sines;
     int64_t half;
 };
 
-// Steps of one token of each text, each of which reads the tokens that the one before found likeliest.
-struct Walk {
-    Pass stack;                            // its steps point at what follows; `x` and `room` are the walk's own
-    const Keys* keys;
-    const Angles* angles;
-    const void *words, *learned;           // (vocabulary, states), and of places; null without
-    const float *first_weight, *first_bias, *norm_weight, *norm_bias;  // of the norms of word vectors and of states
+// Greedy decode steps: each reads one token of each sequence, the likeliest after the step before.
+struct DecodeLoop {
+    StackCall stack;                       // its `begins`, `cosines` ... point at `keys` and `angles`
+    const CacheWindow* keys;
+    const RotaryAngles* angles;
+    const void *token_table, *position_table;  // (vocabulary, states); (positions, states), null without
+    const float *first_weight, *first_bias, *norm_weight, *norm_bias;  // of the norms of embeddings and of hidden states
     const Weight* scorer;
-    void* scores;                          // (texts, scored) after the last step
-    int64_t *tokens, *places;              // (steps + 1, texts): first what is read, then what was found; (texts,)
-    const int64_t* ends;                   // tokens after which nothing more is read
-    int64_t steps, windows, turned, vocabulary, end_count;
-    float scale, first_eps, norm_eps;      // scale: of word vectors
+    void* scores;                          // logits (sequences, scored) of the last step
+    int64_t *tokens, *positions;           // (steps + 1, sequences): the tokens read, then those chosen; (sequences,)
+    const int64_t* ends;                   // stop tokens: after one of them no step follows
+    int64_t steps, windows, rotary_count, vocabulary, end_count;
+    float scale, first_eps, norm_eps;      // scale: of embeddings
     int32_t first, norm, score_type;
 };
 
-// Queries or keys and the angles that they are turned by; y is (tokens, heads, width) without gaps.
-struct Turn {
+// Rotary positions of queries or keys x (tokens, heads, width); y has no gaps.
+struct Rotation {
     const void* x;
     void* y;
     const float *cosines, *sines;
@@ -125,8 +128,8 @@ struct Turn {
     int32_t type;
 };
 
-// A norm of rows; weight and bias have x's type, or are not there.
-struct Norm {
+// A norm of rows; weight and bias have x's type, or are null.
+struct NormCall {
     const void *x, *weight, *bias;
     void* y;
     int64_t rows, width, stride;
@@ -134,29 +137,29 @@ struct Norm {
     float eps, centre;   // centre: added to the weight
 };
 
-// The highest scores of each row, best first, without those that are banned. Where there are too few, minus infinity.
-struct Best {
+// The highest scores of each row, best first, without banned columns. Where too few are left: minus infinity.
+struct TopK {
     const void* scores;     // (rows, width)
     const int64_t* banned;  // columns
-    float* values;          // (rows, count): scores, or log-probabilities where `normal`, banned ones counted
-    int64_t* places;        // (rows, count)
+    float* values;          // (rows, count): scores, or log-probabilities where `log_probs`, banned ones counted
+    int64_t* columns;       // (rows, count)
     int64_t rows, width, stride, count, bans;
-    int32_t type, normal;
+    int32_t type, log_probs;
 };
 
-// Dropout of `count` numbers: those that are kept are scaled.
-struct Drop {
+// Dropout of `count` numbers: those that are not set to zero are scaled.
+struct DropoutCall {
     const void* x;
     void* y;
     int64_t count;
     uint64_t seed;
-    uint32_t threshold;  // the probability of nothing, of 2^32
+    uint32_t threshold;  // the probability of zero, times 2^32
     float scale;
     int32_t type;
 };
 
 // One step of Adam on some rows of a table and its moments, (..., width) each; the gradient has these rows alone.
-struct Adam {
+struct AdamRows {
     float *table, *first, *second;
     const float* gradient;
     const int64_t* rows;
@@ -172,16 +175,16 @@ struct Team {
 
 struct Level {
     const char* name;
-    void (*product)(const Weight&, const Place&, const Team&);
-    void (*decode)(const Decode&, const Team&);
-    void (*rotate)(const Turn&, const Team&);
-    void (*norm)(const Norm&, const Team&);
-    void (*mix)(const Mix&, const Team&);
-    void (*pass)(const Pass&, const Team&);
-    void (*best)(const Best&, const Team&);
-    void (*drop)(const Drop&, const Team&);
-    void (*adam)(const Adam&, const Team&);
-    int64_t (*walk)(const Walk&, const Team&);
+    void (*product)(const Weight&, const ProductCall&, const Team&);
+    void (*decode_attention)(const DecodeAttention&, const Team&);
+    void (*rotate)(const Rotation&, const Team&);
+    void (*norm)(const NormCall&, const Team&);
+    void (*prefill_attention)(const PrefillAttention&, const Team&);
+    void (*run_stack)(const StackCall&, const Team&);
+    void (*top_k)(const TopK&, const Team&);
+    void (*dropout)(const DropoutCall&, const Team&);
+    void (*adam_rows)(const AdamRows&, const Team&);
+    int64_t (*decode_loop)(const DecodeLoop&, const Team&);
 };
 
 // What Python calls: see `entry.cpp`. `threads`: how many may work.
@@ -189,14 +192,14 @@ EXPORT const char* mh_level(const char* name);
 EXPORT void mh_threads(void* run_parallel, void* number, void* count);
 EXPORT void mh_product(const Weight* w, const void* x, int64_t rows, int64_t x_stride, int x_type, const void* add,
                        int64_t add_stride, void* y, int64_t y_stride, int y_type, int threads);
-EXPORT void mh_linear(const void* x, int64_t rows, int64_t x_stride, const void* weight, int kind, int64_t apart,
+EXPORT void mh_linear(const void* x, int64_t rows, int64_t x_stride, const void* weight, int kind, int64_t row_stride,
                       int64_t inputs, int64_t outputs, const void* bias, void* y, int threads);
-EXPORT void mh_norm(const Norm* n, int threads);
-EXPORT void mh_rotate(const Turn* t, int threads);
-EXPORT void mh_decode(const Decode* d, int threads);
-EXPORT void mh_mix(const Mix* m, int threads);
-EXPORT void mh_pass(const Pass* p, int threads);
-EXPORT int64_t mh_walk(const Walk* w, int threads);
-EXPORT void mh_best(const Best* b, int threads);
-EXPORT void mh_drop(const Drop* d, int threads);
-EXPORT void mh_adam(const Adam* a, int threads);
+EXPORT void mh_norm(const NormCall* n, int threads);
+EXPORT void mh_rotate(const Rotation* t, int threads);
+EXPORT void mh_decode_attention(const DecodeAttention* d, int threads);
+EXPORT void mh_prefill_attention(const PrefillAttention* m, int threads);
+EXPORT void mh_run_stack(const StackCall* p, int threads);
+EXPORT int64_t mh_decode_loop(const DecodeLoop* w, int threads);
+EXPORT void mh_top_k(const TopK* b, int threads);
+EXPORT void mh_dropout(const DropoutCall* d, int threads);
+EXPORT void mh_adam_rows(const AdamRows* a, int threads);

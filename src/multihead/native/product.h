@@ -100,7 +100,7 @@ struct Reading {
 };
 
 // A row in float32, normed where that is asked for, zero past its end. `room` holds `padded` floats.
-INLINE void read_row(const Weight& w, const Place& p, int64_t row, float* room) {
+INLINE void read_row(const Weight& w, const ProductCall& p, int64_t row, float* room) {
     Reading read{p.x, row * p.x_stride, p.x_type};
     const int64_t n = w.inputs, all = padded(w);
     if (w.norm) {
@@ -201,7 +201,7 @@ INLINE void write_row(const Weight& w, const Layout& l, char* room, int64_t row,
 
 // ---- what becomes of 64 sums
 
-template <int TYPE, int COUNT> INLINE void give_panel(const Weight& w, const Place& p, int64_t row, int64_t panel, const F* v) {
+template <int TYPE, int COUNT> INLINE void give_panel(const Weight& w, const ProductCall& p, int64_t row, int64_t panel, const F* v) {
     const int64_t column = panel * 16 * COUNT, at = row * p.y_stride + column, add = row * p.add_stride + column;
     if (column + 16 * COUNT <= w.outputs) {
         if (p.add)
@@ -219,7 +219,7 @@ template <int TYPE, int COUNT> INLINE void give_panel(const Weight& w, const Pla
     }
 }
 
-INLINE void finish(const Weight& w, const Place& p, int64_t row, int64_t panel, F* v) {
+INLINE void finish(const Weight& w, const ProductCall& p, int64_t row, int64_t panel, F* v) {
     if (w.bias)
         for (int j = 0; j < 4; j++) v[j] += load<F>(w.bias + panel * PANEL + 16 * j);
     if (w.gated) {
@@ -251,10 +251,10 @@ struct PairsOf {  // bfloat16
 
 // Sums of M rows and N vectors of outputs, into columns from `first` on; a step's weights lie `apart` bytes from the next's.
 template <class Op, int M, int N, int WIDTH>
-INLINE void sums_of(const char* x, int64_t stride, const char* at, int64_t apart, int64_t steps, int first,
+INLINE void sums_of(const char* x, int64_t stride, const char* at, int64_t step_bytes, int64_t steps, int first,
                     typename Op::Sum out[][WIDTH]) {
     typename Op::Sum acc[M][N] = {};
-    for (int64_t s = 0; s < steps; s++, at += apart) {
+    for (int64_t s = 0; s < steps; s++, at += step_bytes) {
         I weight[N];
         for (int j = 0; j < N; j++) weight[j] = load<I>(at + 64 * j);
         for (int m = 0; m < M; m++) {
@@ -324,7 +324,7 @@ INLINE void grouped(const Weight& w, const Rows& r, int64_t row, int64_t panel, 
     }
 }
 
-INLINE void finish_bytes(const Weight& w, const Rows& r, const Place& p, int64_t row, int64_t panel, const I* sums) {
+INLINE void finish_bytes(const Weight& w, const Rows& r, const ProductCall& p, int64_t row, int64_t panel, const I* sums) {
     F v[4];
     const float *scales = (const float*)w.scales + panel * PANEL, *totals = (const float*)w.minima + panel * PANEL;
     const F scale = fill(r.scales[row]), zero = fill(r.zeros[row]);
@@ -341,7 +341,7 @@ INLINE void finish_bytes(const Weight& w, const Rows& r, const Place& p, int64_t
 namespace {
 
 template <int M>
-void few(const Weight& w, const Rows& r, const Place& p, int64_t row, int64_t panel) {
+void few(const Weight& w, const Rows& r, const ProductCall& p, int64_t row, int64_t panel) {
     constexpr int N = M == 1 ? 4 : WIDE, G = M == 1 ? 4 : (M <= 2 ? WIDE : (WIDE > 2 ? 2 : WIDE));
     const int64_t all = padded(w);
     const char* x = r.codes + row * r.stride;
@@ -367,7 +367,7 @@ void few(const Weight& w, const Rows& r, const Place& p, int64_t row, int64_t pa
     for (int m = 0; m < M; m++) finish(w, p, row + m, panel, sums[m]);
 }
 
-void some(const Weight& w, const Rows& r, const Place& p, int64_t row, int64_t count, int64_t panel) {
+void some(const Weight& w, const Rows& r, const ProductCall& p, int64_t row, int64_t count, int64_t panel) {
     for (; count >= ROWS; row += ROWS, count -= ROWS) few<ROWS>(w, r, p, row, panel);
     switch (count) {
         case 1: few<1>(w, r, p, row, panel); break;
@@ -437,7 +437,7 @@ void norm_rows(const Normed& n, const Team& team) {
     });
 }
 
-void norm(const Norm& n, const Team& team) {
+void norm(const NormCall& n, const Team& team) {
     static thread_local Scratch room;
     float* wide = (float*)room.of(size_t(2 * n.width) * 4);
     for (int64_t i = 0; n.weight && i < n.width; i++) wide[i] = take_one(n.weight, i, n.type) + n.centre;
@@ -447,7 +447,7 @@ void norm(const Norm& n, const Team& team) {
 }
 
 // `next` is multiplied with after this one.
-void product_then(const Weight& w, const Place& p, const Team& team, const Weight* next) {
+void product_then(const Weight& w, const ProductCall& p, const Team& team, const Weight* next) {
     const int64_t all = padded(w), count = panels(w);
     const Layout l(w, (p.rows + 31) / 32 * 32);
     Rows r;
@@ -483,6 +483,6 @@ void product_then(const Weight& w, const Place& p, const Team& team, const Weigh
                          w.after_weight, w.after_bias}, team);
 }
 
-void product(const Weight& w, const Place& p, const Team& team) { product_then(w, p, team, nullptr); }
+void product(const Weight& w, const ProductCall& p, const Team& team) { product_then(w, p, team, nullptr); }
 
 }  // namespace

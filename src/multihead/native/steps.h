@@ -1,4 +1,4 @@
-// Layers from word vectors to states, without going back to Python between them.
+// Whole stacks of layers, and greedy decode steps, without returning to Python between them.
 #pragma once
 
 #include "best.h"
@@ -6,8 +6,8 @@
 
 namespace {
 
-// Some heads of a row: normed and turned where that is asked for, then written.
-INLINE void placed(const Step& s, const void* x, int64_t at, int64_t heads, const float* norm, int64_t text, void* y,
+// Heads (heads, width) of one token, normalized and rotated where the layer does, written to y.
+INLINE void rotate_heads(const LayerCall& s, const void* x, int64_t at, int64_t heads, const float* norm, int64_t sequence, void* y,
                    int64_t to, int type, float* room) {
     const int64_t half = s.rotated / 2;
     for (int64_t h = 0; h < heads; h++, at += s.width, to += s.width) {
@@ -15,7 +15,7 @@ INLINE void placed(const Step& s, const void* x, int64_t at, int64_t heads, cons
         if (norm) normed(1, s.norm_eps, norm, nullptr, s.width, room, read);
         else for (int64_t i = 0; i < s.width; i += 16) store(room + i, read(i));
         if (s.cosines) {
-            const float *c = s.cosines + text * half, *n = s.sines + text * half;
+            const float *c = s.cosines + sequence * half, *n = s.sines + sequence * half;
             for (int64_t i = 0; i < half; i++) {
                 const float a = room[i], b = room[half + i];
                 room[i] = a * c[i] - b * n[i];
@@ -28,85 +28,87 @@ INLINE void placed(const Step& s, const void* x, int64_t at, int64_t heads, cons
 
 INLINE void exchange(char*& a, char*& b) { char* c = a; a = b; b = c; }
 
-// `room` holds of every token the widest of the joined products, the widest of what heads give, and states.
-void pass(const Pass& p, const Team& team) {
+// `workspace` has for each token: the widest fused product (qkv or feed-forward), the heads' outputs, and hidden states.
+void run_stack(const StackCall& p, const Team& team) {
     const int64_t size = p.type ? 2 : 4, tokens = p.tokens;
     int64_t widest = 0, given = 0;
     for (int64_t l = 0; l < p.layers; l++) {
         widest = most(widest, most(p.steps[l].qkv->outputs, p.steps[l].into->outputs));
         given = most(given, p.steps[l].out->inputs);
     }
-    char *wide = (char*)p.room, *mixed = wide + tokens * widest * size, *other = mixed + tokens * given * size;
+    char *wide = (char*)p.workspace, *mixed = wide + tokens * widest * size, *other = mixed + tokens * given * size;
     char* x = (char*)p.x;
     auto multiply = [&](const Weight* w, const char* from, const char* add, char* to, const Weight* next) {
         const int64_t in = w->inputs, out = w->outputs;
-        product_then(*w, Place{from, add, to, tokens, in, out, out, p.type, p.type}, team, next);
+        product_then(*w, ProductCall{from, add, to, tokens, in, out, out, p.type, p.type}, team, next);
     };
     // q (tokens, heads, width) at `wide`, a row every `stride` numbers
-    auto attend = [&](const Step& s, int64_t stride, const void* k, const void* v, int64_t apart, int64_t key_heads,
+    auto attend = [&](const LayerCall& s, int64_t stride, const void* k, const void* v, int64_t kv_stride, int64_t key_heads,
                       const int64_t* begins, const int64_t* lengths, const int64_t* index, bool own) {
         const float scale = own ? s.scale : s.cross_scale;
         if (p.q_begins)
-            mix(Mix{wide, k, v, mixed, p.q_begins, p.q_lengths, begins, lengths, p.texts, s.heads, key_heads, s.width,
-                    s.width, stride, apart, apart, own ? s.window : 0, scale, own && p.causal}, team);
+            prefill_attention(PrefillAttention{wide, k, v, mixed, p.q_begins, p.q_lengths, begins, lengths, p.sequences, s.heads, key_heads, s.width,
+                    s.width, stride, kv_stride, kv_stride, own ? s.window : 0, scale, own && p.causal}, team);
         else
-            decode(Decode{wide, k, v, mixed, begins, lengths, index, p.texts, s.heads, key_heads, s.width, s.width,
-                          stride, apart, apart, own ? s.bias : nullptr, s.biases, scale, p.type, int32_t(s.by_place)}, team);
+            decode_attention(DecodeAttention{wide, k, v, mixed, begins, lengths, index, p.sequences, s.heads, key_heads, s.width, s.width,
+                          stride, kv_stride, kv_stride, own ? s.bias : nullptr, s.biases, scale, p.type, int32_t(s.by_place)}, team);
     };
     for (int64_t l = 0; l < p.layers; l++) {
-        const Step& s = p.steps[l];
+        const LayerCall& s = p.steps[l];
         const int64_t whole = s.qkv->outputs, own = s.heads * s.width, keys = s.key_heads * s.width;
+        // Queries, keys and values side by side: wide (tokens, whole), whole = own + 2 * keys.
         multiply(s.qkv, x, nullptr, wide, s.out);
         const bool turned = s.cosines || s.q_norm || s.k_norm;
         char *k = s.k ? (char*)s.k : wide + own * size, *v = s.v ? (char*)s.v : wide + (own + keys) * size;
+        // Rotate in place, and move new keys and values to their rows of the KV cache.
         if (turned || s.k) spread(team, tokens, 8, [&](int64_t t) {
             static thread_local Scratch kept;
             float* room = (float*)kept.of(size_t(s.width + 16) * 4);
             const int64_t at = t * whole, row = (s.writes ? s.writes[t] : t) * keys;
-            if (turned) placed(s, wide, at, s.heads, s.q_norm, t, wide, at, p.type, room);
-            if (turned) placed(s, wide, at + own, s.key_heads, s.k_norm, t, s.k ? k : wide, s.k ? row : at + own, p.type, room);
+            if (turned) rotate_heads(s, wide, at, s.heads, s.q_norm, t, wide, at, p.type, room);
+            if (turned) rotate_heads(s, wide, at + own, s.key_heads, s.k_norm, t, s.k ? k : wide, s.k ? row : at + own, p.type, room);
             else std::memcpy(k + row * size, wide + (at + own) * size, keys * size);
             if (s.k) std::memcpy(v + row * size, wide + (at + own + keys) * size, keys * size);
         });
         attend(s, whole, k, v, s.k ? keys : whole, s.key_heads, s.begins, s.lengths, s.index, true);
-        multiply(s.out, mixed, x, other, s.query ? s.query : s.into);
+        multiply(s.out, mixed, x, other, s.query ? s.query : s.into);  // adds the residual x
         exchange(x, other);
-        if (s.query) {
+        if (s.query) {  // cross-attention to an encoded source
             multiply(s.query, x, nullptr, wide, s.cross);
             attend(s, own, s.source_k, s.source_v, s.source_stride, s.heads, s.source_begins, s.source_lengths, nullptr,
                    false);
             multiply(s.cross, mixed, x, other, s.into);
             exchange(x, other);
         }
-        multiply(s.into, x, nullptr, wide, s.down);
+        multiply(s.into, x, nullptr, wide, s.down);  // feed-forward, with its activation or gate
         multiply(s.down, wide, x, other, l + 1 < p.layers ? p.steps[l + 1].qkv : nullptr);
         exchange(x, other);
     }
     if (x != (char*)p.x) std::memcpy(p.x, x, tokens * p.states * size);
 }
 
-// Word vectors of the next tokens, scaled and with their places' where there are such.
-INLINE void embedded(const Walk& w, const int64_t* tokens, const Team& team) {
+// Embeddings of tokens (sequences,), scaled, plus those of their positions where the model has such: x (sequences, states).
+INLINE void embed_tokens(const DecodeLoop& w, const int64_t* tokens, const Team& team) {
     const int64_t width = w.stack.states;
     const int type = w.stack.type;
-    spread(team, w.stack.texts, 16, [&](int64_t t) {
+    spread(team, w.stack.sequences, 16, [&](int64_t t) {
         for (int64_t i = 0; i < width; i += 16) {
-            F v = take(w.words, tokens[t] * width + i, type);
+            F v = take(w.token_table, tokens[t] * width + i, type);
             if (w.scale != 1.0f) v *= w.scale;
-            if (w.learned) {
-                if (type) v = from_bf16(to_bf16(v));
-                v += take(w.learned, w.places[t] * width + i, type);
+            if (w.position_table) {
+                if (type) v = from_bf16(to_bf16(v));  // as torch rounds before it adds
+                v += take(w.position_table, w.positions[t] * width + i, type);
             }
             give(w.stack.x, t * width + i, type, v);
         }
     });
 }
 
-// Rows of keys and values that are to be somewhere else, too.
-INLINE void copied(const Walk& w) {
+// Copy cache rows of blocks that sequences share, before one of them writes into them.
+INLINE void copy_rows(const DecodeLoop& w) {
     const int64_t size = w.stack.type ? 2 : 4;
     for (int64_t l = 0; l < w.stack.layers; l++) {
-        const Step& s = w.stack.steps[l];
+        const LayerCall& s = w.stack.steps[l];
         const int64_t row = s.key_heads * s.width * size;
         for (int64_t i = 0; i < w.windows; i++) {
             if (w.keys[i].writes != s.writes) continue;
@@ -119,46 +121,49 @@ INLINE void copied(const Walk& w) {
     }
 }
 
-INLINE void norm_states(const Walk& w, int kind, float eps, const float* weight, const float* bias, const Team& team) {
-    const Pass& p = w.stack;
-    if (kind) norm_rows(Normed{p.x, p.x, p.texts, p.states, p.states, p.states, kind, p.type, eps, weight, bias}, team);
+INLINE void norm_states(const DecodeLoop& w, int kind, float eps, const float* weight, const float* bias, const Team& team) {
+    const StackCall& p = w.stack;
+    if (kind) norm_rows(Normed{p.x, p.x, p.sequences, p.states, p.states, p.states, kind, p.type, eps, weight, bias}, team);
 }
 
-// How many steps were made: fewer than were asked for after a step that found an end, or no token of the vocabulary.
-int64_t walk(const Walk& w, const Team& team) {
-    const Pass& p = w.stack;
-    const int64_t texts = p.texts;
+// Make decode steps and return how many. A step that chooses a stop token or no token of the vocabulary is the last.
+// Chosen tokens: -1 where no logit is more than minus infinity, -2 where one is NaN or infinite.
+int64_t decode_loop(const DecodeLoop& w, const Team& team) {
+    const StackCall& p = w.stack;
+    const int64_t sequences = p.sequences;
     static thread_local Scratch kept;
-    float* values = (float*)kept.of(size_t(texts) * 4);
-    copied(w);
+    float* values = (float*)kept.of(size_t(sequences) * 4);
+    copy_rows(w);
     for (int64_t step = 0; step < w.steps; step++) {
-        for (int64_t i = 0; i < w.turned; i++) {
-            const Angles& a = w.angles[i];
-            for (int64_t t = 0; t < texts; t++) {
-                std::memcpy(a.here_cosines + t * a.half, a.cosines + w.places[t] * a.half, a.half * 4);
-                std::memcpy(a.here_sines + t * a.half, a.sines + w.places[t] * a.half, a.half * 4);
+        // The angles of the sequences' positions, for each kind of rotary positions: (sequences, half).
+        for (int64_t i = 0; i < w.rotary_count; i++) {
+            const RotaryAngles& a = w.angles[i];
+            for (int64_t t = 0; t < sequences; t++) {
+                std::memcpy(a.here_cosines + t * a.half, a.cosines + w.positions[t] * a.half, a.half * 4);
+                std::memcpy(a.here_sines + t * a.half, a.sines + w.positions[t] * a.half, a.half * 4);
             }
         }
-        embedded(w, w.tokens + step * texts, team);
+        embed_tokens(w, w.tokens + step * sequences, team);
         norm_states(w, w.first, w.first_eps, w.first_weight, w.first_bias, team);
-        pass(p, team);
+        run_stack(p, team);
         norm_states(w, w.norm, w.norm_eps, w.norm_weight, w.norm_bias, team);
+        // Logits (sequences, scored); meanwhile idle threads prefetch the first layer of the next step.
         const int64_t scored = w.scorer->outputs;
-        product_then(*w.scorer, Place{p.x, nullptr, w.scores, texts, p.states, 0, scored, p.type, w.score_type}, team,
+        product_then(*w.scorer, ProductCall{p.x, nullptr, w.scores, sequences, p.states, 0, scored, p.type, w.score_type}, team,
                      step + 1 < w.steps ? p.steps[0].qkv : nullptr);
-        for (int64_t t = 0; t < texts; t++) {
-            w.places[t]++;
+        for (int64_t t = 0; t < sequences; t++) {
+            w.positions[t]++;  // and the cache row of the next key; a full window moves on by one key
             for (int64_t i = 0; i < w.windows; i++) {
-                const Keys& k = w.keys[i];
+                const CacheWindow& k = w.keys[i];
                 k.writes[t]++;
                 if (k.window && k.lengths[t] == k.window) k.begins[t]++;
                 else k.lengths[t]++;
             }
         }
-        int64_t* found = w.tokens + (step + 1) * texts;
-        best(Best{w.scores, nullptr, values, found, texts, scored, scored, 1, 0, w.score_type, 0}, team);
+        int64_t* found = w.tokens + (step + 1) * sequences;
+        top_k(TopK{w.scores, nullptr, values, found, sequences, scored, scored, 1, 0, w.score_type, 0}, team);
         bool over = false;
-        for (int64_t t = 0; t < texts; t++) {
+        for (int64_t t = 0; t < sequences; t++) {
             if (values[t] == -INFINITY) found[t] = -1;
             if (values[t] != values[t]) found[t] = -2;
             over |= found[t] < 0 || found[t] >= w.vocabulary;

@@ -52,7 +52,7 @@ template <bool BYTES> INLINE void tile_block(const char* x, int64_t stride, cons
     _tile_stored(2, out + 16 * 256, 256); _tile_stored(3, out + 16 * 256 + 64, 256);
 }
 
-void tile_rows(const Weight& w, const Rows& r, const Place& p, int64_t row, int64_t rows, int64_t panel) {
+void tile_rows(const Weight& w, const Rows& r, const ProductCall& p, int64_t row, int64_t rows, int64_t panel) {
     const Shaped shaped;
     alignas(64) char sums[32 * 256];
     const int64_t bytes = padded(w) * (w.kind == 0 ? 2 : 1);
@@ -83,7 +83,7 @@ void tile_rows(const Weight& w, const Rows& r, const Place& p, int64_t row, int6
 
 namespace {
 INLINE bool tiled(const Weight&, int64_t) { return false; }
-INLINE void tile_rows(const Weight&, const Rows&, const Place&, int64_t, int64_t, int64_t) {}
+INLINE void tile_rows(const Weight&, const Rows&, const ProductCall&, int64_t, int64_t, int64_t) {}
 }  // namespace
 
 #endif

@@ -1,4 +1,4 @@
-// What training does between products: dropout, and Adam on some rows of a table.
+// Kernels of training: dropout, and Adam on some rows of a table.
 #pragma once
 
 #include "product.h"
@@ -14,9 +14,9 @@ INLINE U scrambled(U x) {
     return x ^ (x >> 16);
 }
 
-// Number i is kept where 32 bits that the seed and i alone decide are no less than the threshold: what one pass left out,
-// another with the same seed leaves out too, whatever the level and the threads.
-void drop(const Drop& d, const Team& team) {
+// Number i is zero where 32 bits, a hash of the seed and i, are below the threshold. The backward pass needs no mask: with
+// the same seed it sets the same numbers to zero, whatever the level and the number of threads.
+void dropout(const DropoutCall& d, const Team& team) {
     constexpr int64_t EACH = 1 << 15;
     U order;
     for (uint32_t i = 0; i < 16; i++) order[i] = i;
@@ -43,7 +43,8 @@ INLINE F roots(F x) {
 #endif
 }
 
-void adam(const Adam& a, const Team& team) {
+// rows (count,) of table, first and second (all rows, width); gradient (count, width).
+void adam_rows(const AdamRows& a, const Team& team) {
     spread(team, a.count, most(1, 8192 / a.width), [&](int64_t number) {
         const int64_t begin = a.rows[number] * a.width, whole = a.width / 16 * 16;
         float *p = a.table + begin, *first = a.first + begin, *second = a.second + begin;

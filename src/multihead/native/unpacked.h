@@ -70,10 +70,10 @@ INLINE void four_parts_of(const char* x, int64_t stride, const char* const* w, c
 }
 
 // Where an output's inputs begin, of several matrices one under the other, whose outputs lie so many bytes apart.
-INLINE const char* begin_of(const Weight& w, int64_t output, int64_t apart) {
+INLINE const char* begin_of(const Weight& w, int64_t output, int64_t row_stride) {
     int part = 0;
     for (; part < 2 && output >= w.counts[part]; part++) output -= w.counts[part];
-    return (const char*)w.parts[part] + output * apart;
+    return (const char*)w.parts[part] + output * row_stride;
 }
 
 // The first of the sixteen outputs at `quarter` of a panel; of what gates multiply in the second half of gated ones.
@@ -85,16 +85,16 @@ INLINE int64_t first_of(const Weight& w, int64_t panel, int quarter) {
 template <class Of, int M>
 void row_sums(const Weight& w, const char* x, int64_t stride, int64_t panel, int quarter, F out[][4]) {
     const int64_t first = first_of(w, panel, quarter), left = least(16, w.outputs - first);
-    const int64_t begin = first + (w.gated && quarter >= 2 ? w.outputs : 0), bytes = w.inputs * Of::SIZE, apart = w.apart * Of::SIZE;
+    const int64_t begin = first + (w.gated && quarter >= 2 ? w.outputs : 0), bytes = w.inputs * Of::SIZE, row_stride = w.row_stride * Of::SIZE;
     F parts[M][16];
     int64_t done = 0;
     if (M > 1)
         for (; done + 4 <= left; done += 4) {
             const char* rows[4];
-            for (int i = 0; i < 4; i++) rows[i] = begin_of(w, begin + done + i, apart);
-            four_parts_of<Of, M>(x, stride, rows, rows[3] + apart + AHEAD, bytes, parts, done);
+            for (int i = 0; i < 4; i++) rows[i] = begin_of(w, begin + done + i, row_stride);
+            four_parts_of<Of, M>(x, stride, rows, rows[3] + row_stride + AHEAD, bytes, parts, done);
         }
-    for (; done < left; done++) parts_of<Of, M>(x, stride, begin_of(w, begin + done, apart), bytes, parts, done);
+    for (; done < left; done++) parts_of<Of, M>(x, stride, begin_of(w, begin + done, row_stride), bytes, parts, done);
     for (; done < 16; done++)
         for (int m = 0; m < M; m++) parts[m][done] = F{};
     for (int m = 0; m < M; m++) out[m][quarter] = sums(parts[m]);
@@ -115,9 +115,9 @@ template <class Of, int M> void column_sums(const Weight& w, const char* x, int6
     F acc[M][4] = {};
     for (int64_t k = 0; k < w.inputs; k++) {
         F weight[4];
-        const int64_t row = k * w.apart;
+        const int64_t row = k * w.row_stride;
         for (int j = 0; j < 4; j++) {
-            __builtin_prefetch(at[j] + (row + 16 * w.apart) * Of::SIZE, 0, 2);
+            __builtin_prefetch(at[j] + (row + 16 * w.row_stride) * Of::SIZE, 0, 2);
             weight[j] = whole ? take(at[j], row, TYPE) : take_some(at[j], row, left[j], TYPE);
         }
         for (int m = 0; m < M; m++) {

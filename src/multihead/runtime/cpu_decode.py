@@ -139,11 +139,11 @@ class CpuDecodeStep:
             weights = [LayerWeights.fused(layer) for layer in layers]
         else:
             weights = [LayerWeights.strided(layer) for layer in spec.part("layers").parts.values() if layer is not None]
-        self._steps = (native.Step * len(layers))()
+        self._steps = (native.LayerCall * len(layers))()
         self._tensors = [weights, *[set_layer(*one) for one in zip(self._steps, layers, weights, strict=True)]]
         kinds = [one.qkv.kind for one in weights if isinstance(one.qkv, StridedWeight)]
         self.most = most_rows(dtype, max(kinds)) if kinds else None
-        self._table = np.frombuffer(memoryview(self._steps).cast("B"), np.dtype(native.Step))
+        self._table = np.frombuffer(memoryview(self._steps).cast("B"), np.dtype(native.LayerCall))
         self._room = room_of(weights)
         self._windows = groups([layer.memory().window for layer in layers])
         turned = groups([layer.attention.step.positions for layer in layers])
@@ -167,14 +167,15 @@ class CpuDecodeStep:
         tensors = [token.weight.detach(), first.weight, first.bias, last.weight, last.bias]
         self._tensors.append(tensors)
         words, first_weight, first_bias, norm_weight, norm_bias = map(address_of, tensors)
-        return native.Walk(
-            stack=native.Pass(
+        return native.DecodeLoop(
+            stack=native.StackCall(
                 steps=ctypes.addressof(self._steps), layers=len(self._steps), states=token.embedding_dim,
                 type=native.TYPES[self.dtype], causal=1,
             ),
-            words=words, vocabulary=self.words, scorer=self.scorer.address, first_weight=first_weight,
+            token_table=words, vocabulary=self.words, scorer=self.scorer.address, first_weight=first_weight,
             first_bias=first_bias, norm_weight=norm_weight, norm_bias=norm_bias, first_eps=first.eps,
-            norm_eps=last.eps, first=first.kind, norm=last.kind, windows=len(self._windows), turned=len(self._rotary),
+            norm_eps=last.eps, first=first.kind, norm=last.kind, windows=len(self._windows),
+            rotary_count=len(self._rotary),
             scale=token.factor if isinstance(token, ScaledEmbedding) else stack.embed.factor,
             score_type=native.TYPES[self.score_dtype],
         )  # fmt: skip
@@ -228,7 +229,7 @@ class CpuDecodeStep:
         chosen = torch.empty(steps + 1, count, dtype=torch.long)
         chosen[0] = torch.tensor(tokens)
         here, ending, arrays = native.numbers(positions), native.numbers(ends), list[Any]()  # arrays: alive until read
-        keys = (native.Keys * len(slots))()
+        keys = (native.CacheWindow * len(slots))()
         for entry, (window, each) in zip(keys, slots.items(), strict=True):
             self._set_slots(entry, window, each, arrays)
         last = max(max(positions) + steps, expected)
@@ -236,12 +237,12 @@ class CpuDecodeStep:
         angles = self._set_angles(count, last, arrays)
         room = torch.empty(count * (self._room + width), dtype=self.dtype)
         stack = arguments.stack
-        stack.x, stack.room, stack.texts, stack.tokens = x.data_ptr(), room.data_ptr(), count, count
+        stack.x, stack.workspace, stack.sequences, stack.tokens = x.data_ptr(), room.data_ptr(), count, count
         arguments.keys, arguments.angles = ctypes.addressof(keys), ctypes.addressof(angles)
-        arguments.learned, arguments.scores = self._position_table(last), scores.data_ptr()
-        arguments.tokens, arguments.places = chosen.data_ptr(), ctypes.addressof(here)
+        arguments.position_table, arguments.scores = self._position_table(last), scores.data_ptr()
+        arguments.tokens, arguments.positions = chosen.data_ptr(), ctypes.addressof(here)
         arguments.ends, arguments.end_count, arguments.steps = ctypes.addressof(ending), len(ends), steps
-        made = native.library().mh_walk(ctypes.byref(arguments), torch.get_num_threads())
+        made = native.library().mh_decode_loop(ctypes.byref(arguments), torch.get_num_threads())
         return x, scores, chosen[1 : made + 1]
 
     def _set_slots(self, entry: Any, window: int | None, slots: DecodeSlots, arrays: list[Any]) -> None:
@@ -282,7 +283,7 @@ class CpuDecodeStep:
         if self._rotary and (not self._angles or len(self._angles[0][0]) < positions):
             every = torch.arange(max(positions, SHORTEST))
             self._angles = [rotary.of(every) for rotary, _ in self._rotary]  # cosines and sines (positions, half)
-        entries = (native.Angles * len(self._rotary))()
+        entries = (native.RotaryAngles * len(self._rotary))()
         for entry, (_, layers), angles in zip(entries, self._rotary, self._angles, strict=True):
             half = angles[0].shape[1]
             here = torch.empty(2, count, half)

@@ -140,7 +140,7 @@ class NativeStack:
     def __init__(self, layers: nn.ModuleList) -> None:
         self.layers: list[Any] = list(layers)
         self.crosses = isinstance(layers[0], CrossLayer)
-        self._table: Any = None  # numpy's array of native.Step
+        self._table: Any = None  # numpy's array of native.LayerCall
         self._products: list[Any] = []  # the products that the table points at, one a layer
         self._tensors: list[list[Tensor]] = []  # other tensors that it points at
         steps = [layer.attention.step for layer in self.layers]
@@ -197,12 +197,12 @@ class NativeStack:
         source = [] if context.encoder_output is None else [set_source(table, self.layers, context.encoder_output)]
         room = x.new_empty(x.shape[0] * (self._room + x.shape[1]))
         begins, lengths = (None, None) if queries is None else map(address_of, queries)
-        arguments = native.Pass(
-            steps=table.ctypes.data, x=x.data_ptr(), room=room.data_ptr(), q_begins=begins, q_lengths=lengths,
-            layers=len(table) - (not last), texts=len(context.runs), tokens=x.shape[0], states=x.shape[1],
+        arguments = native.StackCall(
+            steps=table.ctypes.data, x=x.data_ptr(), workspace=room.data_ptr(), q_begins=begins, q_lengths=lengths,
+            layers=len(table) - (not last), sequences=len(context.runs), tokens=x.shape[0], states=x.shape[1],
             type=native.TYPES[x.dtype], causal=int(self.layers[0].attention.step.causal),
         )  # fmt: skip
-        native.library().mh_pass(ctypes.byref(arguments), torch.get_num_threads())
+        native.library().mh_run_stack(ctypes.byref(arguments), torch.get_num_threads())
         del source
         return x
 
@@ -234,9 +234,9 @@ class NativeStack:
         """A table for one pass, with the fields that no pass changes."""
         if self._table is None or not all(product.has_address for product in self._products):
             weights = [LayerWeights.fused(layer) for layer in self.layers]
-            table = (native.Step * len(weights))()
+            table = (native.LayerCall * len(weights))()
             self._tensors = [set_layer(*one) for one in zip(table, self.layers, weights, strict=True)]
-            self._table, self._room = np.frombuffer(bytes(table), np.dtype(native.Step)), room_of(weights)
+            self._table, self._room = np.frombuffer(bytes(table), np.dtype(native.LayerCall)), room_of(weights)
             self._products = [one.qkv for one in weights]
         return self._table.copy()
 
@@ -260,7 +260,7 @@ def groups(keys: Sequence[Any]) -> dict[Any, list[int]]:
 
 
 def set_layer(entry: Any, layer: Any, weights: LayerWeights) -> list[Tensor]:
-    """Fill a `native.Step` for one layer. Returns the tensors that must live as long as the entry."""
+    """Fill a `native.LayerCall` for one layer. Returns the tensors that must live as long as the entry."""
     step, tensors = layer.attention.step, []
     products = weights.qkv, weights.out, weights.into, weights.down
     entry.qkv, entry.out, entry.into, entry.down = (product.address for product in products)

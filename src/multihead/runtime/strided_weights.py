@@ -60,7 +60,7 @@ class StridedWeight:
             norm=norm.kind, after=after.kind, norm_eps=norm.eps, after_eps=after.eps, inputs=self.shape[1],
             outputs=self.outputs, width=width, norm_weight=pointers[-5], norm_bias=pointers[-4],
             after_weight=pointers[-3], after_bias=pointers[-2], bias=pointers[-1],
-            parts=tuple(pointers[: len(weights)]), counts=tuple(counts), apart=row_stride(weights[0]),
+            parts=tuple(pointers[: len(weights)]), counts=tuple(counts), row_stride=row_stride(weights[0]),
         )  # fmt: skip
         self.address = ctypes.addressof(self._struct)
 

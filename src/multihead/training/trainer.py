@@ -14,7 +14,7 @@ import torch
 from ..errors import InvalidInput, UnsupportedOption
 from ..files import write_text
 from ..kernels.hardware import best_device
-from ..kernels.malloc import keep_freed
+from ..kernels.malloc import retain_freed_memory
 from ..nn.stack import set_gradient_checkpointing
 from . import user_hooks as hooks
 from .arguments import TrainingArguments
@@ -202,7 +202,7 @@ class Trainer(ScriptMethods):
         check_trainable(self.model)
         features = self.features(self.train_dataset, training=True)
         self.job.check(features, self.objective)
-        keep_freed(largest=True)
+        retain_freed_memory(largest=True)
         sampler = self.sampler(features)
         steps, epochs = sampler.extent(self.args.max_steps, self.args.num_train_epochs)
         set_seed(self.args.seed + self.parallel.data_group.rank)

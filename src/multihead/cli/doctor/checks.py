@@ -200,9 +200,9 @@ def version(package: Package) -> str | None:
 
 def allocator() -> dict[str, Any]:
     """Return whether memory freed by a forward pass is kept for the next one, or why not."""
-    from ...kernels.malloc import keep_freed
+    from ...kernels.malloc import retain_freed_memory
 
-    if keep_freed():
+    if retain_freed_memory():
         return {"kept": True, "reason": ""}
     own = [name for name in os.environ if name.startswith("MALLOC_")]
     if os.environ.get("MULTIHEAD_KEEP_MEMORY") == "0":

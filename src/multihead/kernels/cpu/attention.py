@@ -31,13 +31,13 @@ def decode(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, scale
         return None
     begins, lengths = attention_mask.cached("decode", lambda: spans(attention_mask.keys, attention_mask.window))
     out = torch.empty(q.shape[0], q.shape[1], value_width, dtype=q.dtype)
-    arguments = native.Decode(
+    arguments = native.DecodeAttention(
         q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(), out=out.data_ptr(), begins=addressof(begins),
-        lengths=addressof(lengths), texts=q.shape[0], heads=q.shape[1], key_heads=k.shape[1], width=width,
+        lengths=addressof(lengths), sequences=q.shape[0], heads=q.shape[1], key_heads=k.shape[1], width=width,
         value_width=value_width, q_stride=q.stride(0), row_stride=k.stride(0), value_stride=v.stride(0), scale=scale,
         type=native.TYPES[q.dtype],
     )  # fmt: skip
-    native.library().mh_decode(byref(arguments), torch.get_num_threads())
+    native.library().mh_decode_attention(byref(arguments), torch.get_num_threads())
     return out
 
 
@@ -52,14 +52,14 @@ def prefill(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, scal
         return None
     places = attention_mask.cached("prefill", lambda: (*spans(attention_mask.queries), *spans(attention_mask.keys)))
     out = torch.empty(q.shape[0], q.shape[1], value_width, dtype=q.dtype)
-    arguments = native.Mix(
+    arguments = native.PrefillAttention(
         q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(), out=out.data_ptr(), q_begins=addressof(places[0]),
         q_lengths=addressof(places[1]), begins=addressof(places[2]), lengths=addressof(places[3]),
-        texts=len(attention_mask.queries), heads=q.shape[1], key_heads=k.shape[1], width=width, value_width=value_width,
-        q_stride=q.stride(0), row_stride=k.stride(0), value_stride=v.stride(0), scale=scale,
-        window=attention_mask.window or 0, causal=int(attention_mask.causal),
+        sequences=len(attention_mask.queries), heads=q.shape[1], key_heads=k.shape[1], width=width,
+        value_width=value_width, q_stride=q.stride(0), row_stride=k.stride(0), value_stride=v.stride(0),
+        scale=scale, window=attention_mask.window or 0, causal=int(attention_mask.causal),
     )  # fmt: skip
-    native.library().mh_mix(byref(arguments), torch.get_num_threads())
+    native.library().mh_prefill_attention(byref(arguments), torch.get_num_threads())
     return out
 
 

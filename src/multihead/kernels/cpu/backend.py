@@ -53,7 +53,7 @@ class CpuBackend(TorchBackend):
             return super().rms_norm(x, weight, eps, centre, wide)
         width, flat = x.shape[-1], rows_of(x)
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
-        arguments = native.Norm(
+        arguments = native.NormCall(
             x=flat.data_ptr(), weight=weight.data_ptr(), y=y.data_ptr(), rows=flat.shape[0], width=width,
             stride=flat.stride(0), kind=1, type=native.TYPES[x.dtype], eps=eps, centre=centre,
         )  # fmt: skip
@@ -98,12 +98,12 @@ class CpuBackend(TorchBackend):
         values = torch.empty(len(scores), count)
         columns = torch.empty(len(scores), count, dtype=torch.long)
         bans = native.numbers(banned)
-        arguments = native.Best(
-            scores=scores.data_ptr(), banned=addressof(bans), values=values.data_ptr(), places=columns.data_ptr(),
+        arguments = native.TopK(
+            scores=scores.data_ptr(), banned=addressof(bans), values=values.data_ptr(), columns=columns.data_ptr(),
             rows=len(scores), width=scores.shape[1], stride=scores.stride(0), count=count, bans=len(banned),
-            type=native.TYPES[scores.dtype], normal=int(log_probs),
+            type=native.TYPES[scores.dtype], log_probs=int(log_probs),
         )  # fmt: skip
-        native.library().mh_best(byref(arguments), torch.get_num_threads())
+        native.library().mh_top_k(byref(arguments), torch.get_num_threads())
         return values, columns
 
     def dropout(self, x: Tensor, p: float) -> Tensor:
@@ -125,12 +125,12 @@ class CpuBackend(TorchBackend):
                 "for each of the table's rows that are named."
             )
         beta1, beta2 = group["betas"]
-        arguments = native.Adam(
+        arguments = native.AdamRows(
             table=table.data_ptr(), first=first.data_ptr(), second=second.data_ptr(), gradient=gradient.data_ptr(),
             rows=rows.data_ptr(), count=len(rows), width=table.shape[1], rate=group["lr"] / (1 - beta1**step),
             root=1 / sqrt(1 - beta2**step), beta1=beta1, beta2=beta2, eps=group["eps"],
         )  # fmt: skip
-        native.library().mh_adam(byref(arguments), torch.get_num_threads())
+        native.library().mh_adam_rows(byref(arguments), torch.get_num_threads())
 
     def runs_stacks(self, dtype: torch.dtype) -> bool:
         return dtype in native.TYPES
@@ -145,11 +145,11 @@ class SeededDropout(torch.autograd.Function):
         x = x.contiguous()
         y = torch.empty_like(x)
         level = min(round(p * DROPOUT_LEVELS), DROPOUT_LEVELS - 1)
-        arguments = native.Drop(
+        arguments = native.DropoutCall(
             x=x.data_ptr(), y=y.data_ptr(), count=x.numel(), seed=seed, threshold=level,
             scale=DROPOUT_LEVELS / (DROPOUT_LEVELS - level), type=native.TYPES[x.dtype],
         )  # fmt: skip
-        native.library().mh_drop(byref(arguments), torch.get_num_threads())
+        native.library().mh_dropout(byref(arguments), torch.get_num_threads())
         return y
 
     @staticmethod
@@ -160,7 +160,7 @@ class SeededDropout(torch.autograd.Function):
 def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     """Return x (tokens, heads, width), its first channels rotated by angles (tokens, rotated / 2)."""
     y = torch.empty(x.shape, dtype=x.dtype)
-    arguments = native.Turn(
+    arguments = native.Rotation(
         x=x.data_ptr(), y=y.data_ptr(), cosines=cosines.data_ptr(), sines=sines.data_ptr(), tokens=x.shape[0],
         heads=x.shape[1], width=x.shape[2], rotated=2 * cosines.shape[1], stride=x.stride(0), head_stride=x.stride(1),
         type=native.TYPES[x.dtype],

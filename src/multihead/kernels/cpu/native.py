@@ -1,4 +1,4 @@
-"""The kernels in C++: the library that was built, as functions. Without it there is `None`, and torch does the work."""
+"""Loads the library of C++ kernels. Without it `library()` is None, and torch does the work."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 
 def _interface() -> tuple[Interface, str]:
-    """What `native.h` declares; where it cannot be read, nothing, and why."""
+    """Return the declarations of `native.h`; where it cannot be read, no declarations, and the reason."""
     try:
         return read(), ""
     except HeaderError as error:
@@ -35,22 +35,24 @@ def _interface() -> tuple[Interface, str]:
 
 
 INTERFACE, HEADER_FAULT = _interface()
-# Structures of native.h. Without the header there is no library either, and nobody fills one in.
-Weight, Decode, Mix, Step, Pass, Best, Drop, Adam, Keys, Angles, Walk, Turn, Norm = (
-    INTERFACE.structs.get(name, ctypes.Structure)
-    for name in (
-        "Weight", "Decode", "Mix", "Step", "Pass", "Best", "Drop", "Adam", "Keys", "Angles", "Walk", "Turn", "Norm",
-    )
+# Structures of native.h, in its order. Without the header there is no library either, and nobody fills one in.
+STRUCTS = (
+    "Weight", "DecodeAttention", "PrefillAttention", "LayerCall", "StackCall", "CacheWindow", "RotaryAngles",
+    "DecodeLoop", "Rotation", "NormCall", "TopK", "DropoutCall", "AdamRows",
 )  # fmt: skip
+(
+    Weight, DecodeAttention, PrefillAttention, LayerCall, StackCall, CacheWindow, RotaryAngles, DecodeLoop, Rotation,
+    NormCall, TopK, DropoutCall, AdamRows,
+) = (INTERFACE.structs.get(name, ctypes.Structure) for name in STRUCTS)  # fmt: skip
 
 
 def numbers(values: Sequence[int]) -> Any:
-    """Whole numbers as the kernels read them; kept by the caller for as long as they do."""
+    """Return integers as an array of the kernels; the caller keeps it alive for as long as they read it."""
     return (c_int64 * len(values))(*values)
 
 
 def serves(x: Tensor) -> bool:
-    """Whether the kernels can compute with a tensor: on the CPU, of a precision they know, without a gradient."""
+    """Return whether the kernels compute with a tensor: on the CPU, of a dtype in TYPES, without a gradient."""
     if library() is None or not x.is_cpu or x.dtype not in TYPES or torch.compiler.is_compiling():
         return False
     return not (x.requires_grad and torch.is_grad_enabled()) and type(x) is Tensor
@@ -63,15 +65,15 @@ def library() -> Any:
 
 
 def why_not() -> str:
-    """Why there is no library, in words; empty where there is one."""
+    """Return why there is no library; empty where there is one."""
     return _opened()[1]
 
 
 def level(name: str | None = None) -> str | None:
-    """The instructions that are used, "avx512_bf16" say; None without a library.
+    """Return the instruction level in use, such as "avx512_bf16"; None without a library.
 
     Args:
-        name: uses these from now on, everywhere; None changes nothing.
+        name: level to use from now on in the whole process; None changes nothing.
 
     Raises:
         UnsupportedOption: the processor or the library has no such level.
@@ -127,7 +129,7 @@ def _opened() -> tuple[Any | None, str]:
 
 
 def built() -> str:
-    """What `kernels.txt` says of the last build, in words; empty where there is no such file."""
+    """Return the first line of `kernels.txt`, about the last build; empty where there is no such file."""
     try:
         return REASON.read_text(encoding="utf-8").partition("\n")[0].strip()
     except (OSError, UnicodeDecodeError):
@@ -135,7 +137,7 @@ def built() -> str:
 
 
 def damage() -> str:
-    """What is wrong with the library's file, in words; empty where it is whole.
+    """Return what is wrong with the library's file; empty where it is complete.
 
     Loading half a file ends the process with a bus error, so it is compared with what `kernels.txt` notes of it, or,
     where that notes nothing, with what its own header says of its length (ELF, whose last table ends the file).
@@ -156,7 +158,7 @@ def damage() -> str:
 
 
 def _openmp() -> tuple[int | None, int | None, int | None]:
-    """Addresses in the OpenMP runtime that torch has loaded, so that both share its threads; None where it has none."""
+    """Return addresses in the OpenMP runtime of torch, so that both share its threads; None where torch has none."""
     try:
         loaded = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
     except OSError:

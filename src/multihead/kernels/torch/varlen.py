@@ -13,7 +13,7 @@ WIDEST = 256  # channels of a head, at most
 
 
 def fits(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask) -> bool:
-    """Whether attention of these (rows, heads, width) is for `learned`: gradients, in half precision, on a GPU."""
+    """Return whether `attention` computes with queries, keys and values (rows, heads, width) of packed sequences."""
     if not q.is_cuda or not q.dtype == k.dtype == v.dtype or q.dtype not in (torch.bfloat16, torch.float16):
         return False
     if isinstance(attention_mask.keys, PagedLayout) or not q.shape[2] == v.shape[2] <= WIDEST or q.shape[2] % 8:
@@ -27,7 +27,7 @@ def fits(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask) -> bool
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, scale: float) -> Tensor:
-    """Attention through torch's own varying-length FlashAttention, which has gradients (arXiv:2307.08691)."""
+    """Return attention by torch's varying-length FlashAttention, which has gradients (arXiv:2307.08691)."""
     from torch.nn.attention.varlen import varlen_attn
 
     groups = q.shape[1] // k.shape[1]
@@ -42,7 +42,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, sc
 
 
 def _begins(attention_mask: AttentionMask, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Where queries and keys of each text begin, and the last ones end: (texts + 1,) each, int32."""
+    """Return cu_seqlens of queries and of keys: (sequences + 1,) each, int32."""
     first, second = (
         torch.tensor([*runs.begins, sum(runs.lengths)], dtype=torch.int32).to(device)
         for runs in (attention_mask.queries, attention_mask.keys)
