@@ -252,10 +252,10 @@ def squad_rows(article: Mapping[str, Any], where: str) -> Iterator[dict[str, Any
     for paragraph in paragraphs if isinstance(paragraphs, list) else [None]:
         if not isinstance(paragraph, Mapping) or not {"context", "qas"} <= set(paragraph):
             raise InvalidInput(f"{where} has a paragraph without context and qas, which SQuAD's format needs.")
-        asked = paragraph["qas"]
-        if not isinstance(asked, list) or not all(isinstance(question, Mapping) for question in asked):
+        rows = paragraph["qas"]
+        if not isinstance(rows, list) or not all(isinstance(question, Mapping) for question in rows):
             raise InvalidInput(f"{where} has a paragraph whose qas is no list of questions, as SQuAD's format has.")
-        for question in asked:
+        for question in rows:
             yield {"title": article.get("title", ""), "context": paragraph["context"], **question}
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import pairwise
 
-from .terminal import shown
+from .terminal import safe_message
 
 
 class MultiheadError(Exception):
@@ -25,7 +25,7 @@ class MultiheadError(Exception):
     """
 
     def __init__(self, *args: object) -> None:
-        super().__init__(*(shown(arg) if isinstance(arg, str) else arg for arg in args))
+        super().__init__(*(safe_message(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class ModelNotFound(MultiheadError, OSError):
@@ -215,7 +215,7 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     own = __name__.partition(".")[0]
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == own:
         level, frame = level + 1, frame.f_back
-    warnings.warn(shown(message), category, stacklevel=level + 1)
+    warnings.warn(safe_message(message), category, stacklevel=level + 1)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -25,7 +25,7 @@ def json_visible(text: str) -> str:
     return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def masked(text: str) -> str:
+def mask_secrets(text: str) -> str:
     """Return text without passwords in URLs, of proxies or indexes, and without tokens of the hub."""
     for name, value in os.environ.items():
         if "@" in value and SETTINGS.fullmatch(name):
@@ -37,9 +37,9 @@ def masked(text: str) -> str:
     return TOKEN.sub("hf_***", URL.sub(r"\1***@", text))
 
 
-def shown(text: str) -> str:
+def safe_message(text: str) -> str:
     """Return a message with control characters escaped and secrets masked."""
-    return visible(masked(text))
+    return visible(mask_secrets(text))
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -29,7 +29,7 @@ from multihead.cli import chat, main
 from multihead.cli.render import output_file as results
 from multihead.consoles import Screen, screen
 from multihead.pipelines.answers import Failure
-from multihead.terminal import json_visible, masked, shown, visible
+from multihead.terminal import json_visible, mask_secrets, safe_message, visible
 
 EVIL = "\x1b]0;title\x07\x1b]52;c;aGk=\x1b\\\x1b[2J\x9b31m\x7f\u202ehidden\u2069\r[/red][bold]"
 BAD = [c for c in EVIL if unicodedata.category(c) in ("Cc", "Cf")]
@@ -179,17 +179,20 @@ def test_passwords_and_tokens_are_left_out_of_messages(secret):
     assert "***" in said
     for word in ("pass", "word@", "abcdefg", "token-word", "ss:word"):
         assert word not in said
-    assert shown("mail me@host or http://host/a@b, C:/x and a:b@c") == "mail me@host or http://host/a@b, C:/x and a:b@c"
+    assert (
+        safe_message("mail me@host or http://host/a@b, C:/x and a:b@c")
+        == "mail me@host or http://host/a@b, C:/x and a:b@c"
+    )
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "http_proxy", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "HF_ENDPOINT"])
 def test_passwords_of_settings_are_left_out_however_they_are_quoted(monkeypatch, name):
     monkeypatch.setenv(name, "me:secret@proxy:3128")
-    assert masked("Unknown scheme for proxy URL URL('me:secret@proxy:3128')") == (
+    assert mask_secrets("Unknown scheme for proxy URL URL('me:secret@proxy:3128')") == (
         "Unknown scheme for proxy URL URL('***@proxy:3128')"
     )
     monkeypatch.setenv("HF_TOKEN", "own-token-value")
-    assert "own-token" not in masked("Bearer own-token-value")
+    assert "own-token" not in mask_secrets("Bearer own-token-value")
 
 
 PROGRAM = """

@@ -48,7 +48,8 @@ def test_every_task_is_drawn_by_a_function_of_a_console_an_input_and_an_answer(n
 
 @pytest.mark.parametrize("name", TASKS)
 def test_docs_and_help_name_every_task(name):
-    assert docs_row(name) in (DOCS / "tasks.md").read_text().splitlines()
+    row = docs_row(name)
+    assert row in (DOCS / "tasks.md").read_text().splitlines(), f"docs/tasks.md needs this row:\n{row}"
     said = " ".join(CliRunner().invoke(cli, ["run", "--help"]).output.split())
     assert f"{name} {TASKS[name].summary}" in said
     for flag, text in TASKS[name].flags.items():

@@ -14,7 +14,7 @@ import click
 
 from .._version import __version__
 from ..errors import MultiheadError
-from ..terminal import shown
+from ..terminal import safe_message
 
 COMMANDS = {  # command -> its module
     "attention": "attention.command",
@@ -51,14 +51,14 @@ def cli() -> None:
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Print a warning as one line on standard error, without the place in the code."""
-    click.secho(f"Note: {shown(str(message))}", fg="yellow", err=True)
+    click.secho(f"Note: {safe_message(str(message))}", fg="yellow", err=True)
 
 
 def show_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print an unexpected error with its traceback, control characters escaped."""
     from traceback import format_exception
 
-    click.echo(shown("".join(format_exception(kind, error, trace))), err=True, nl=False)
+    click.echo(safe_message("".join(format_exception(kind, error, trace))), err=True, nl=False)
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def main() -> None:
     except click.ClickException as error:
         message = StringIO()
         error.show(message)
-        click.echo(shown(message.getvalue()), err=True, nl=False)
+        click.echo(safe_message(message.getvalue()), err=True, nl=False)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
@@ -88,5 +88,5 @@ def main() -> None:
 def fail(kind: str, message: str) -> NoReturn:
     """Print an error and exit with status 1."""
     click.secho(f"{kind}: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(shown(message), err=True)
+    click.echo(safe_message(message), err=True)
     sys.exit(1)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import UnsafeFile, warn
-from ..terminal import shown
+from ..terminal import safe_message
 
 PATIENCE = 60.0  # seconds of waiting for a server
 CRAWL = 4096  # bytes; a server that gives less in all that time gives nothing
@@ -161,7 +161,7 @@ class SafeTextFilter(logging.Filter):
     """Log filter that makes server text safe to print."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = shown(record.getMessage()), ()
+        record.msg, record.args = safe_message(record.getMessage()), ()
         return True
 
 

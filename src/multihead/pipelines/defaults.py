@@ -1,4 +1,4 @@
-"""Models for who names none: each task's on the Hugging Face hub, and one that the package index carries."""
+"""Default models: those on the package index, and translation models on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Default:
-    """A default model. `license` is what its package says; `size` is the download, in bytes."""
+    """Default model from the package index.
+
+    Args:
+        license: as its package states it. size: of the download, in bytes.
+    """
 
     name: str
     title: str
@@ -68,5 +72,5 @@ OPUS: Mapping[tuple[str, str], str] = {("en", "pt"): "Helsinki-NLP/opus-mt-tc-bi
 
 
 def translator_on_hub(source: str, target: str) -> str:
-    """The OPUS-MT model of a pair of languages (Tiedemann and Thottingal, 2020)."""
+    """Return the OPUS-MT model of a pair of languages (Tiedemann and Thottingal, 2020)."""
     return OPUS.get((source, target), f"Helsinki-NLP/opus-mt-{source}-{target}")

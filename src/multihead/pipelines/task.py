@@ -51,7 +51,7 @@ class RequiredOption:
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """How models are trained for a task.
+    """Training of models for a task.
 
     Args:
         job: "file.Class" in `multihead.training.tasks`. metrics: names of what an evaluation computes.

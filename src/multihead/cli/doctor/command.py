@@ -152,7 +152,7 @@ def kernels(value: Mapping[str, Any]) -> dict[str, Text]:
 
 
 def decoding(value: Mapping[str, Any]) -> dict[str, Text]:
-    """The decode runner that is set, and with "auto" those that a model is offered, in this order."""
+    """Return the decode runner that is set, and with "auto" those that a model is offered, in this order."""
     setting, unavailable = value["setting"], value["unavailable"]
     if reason := unavailable.get(setting):
         return {"decode runner": Text.assemble((f"{setting}: {reason}", "yellow"))}

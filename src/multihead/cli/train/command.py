@@ -197,7 +197,7 @@ def check_output(config: TrainConfig) -> None:
 
 
 def make_trainer(config: TrainConfig) -> Trainer:
-    """The Trainer of a config. Raises what it raises."""
+    """Return the Trainer of a run. Raises what the Trainer raises."""
     from ...adapters.config import LoraConfig
     from ...training.arguments import TrainingArguments
     from ...training.data.split import train_eval_split

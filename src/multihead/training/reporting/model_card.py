@@ -19,7 +19,7 @@ from typing import Any
 
 from ..._version import __version__
 from ...data_files import ENDINGS
-from ...terminal import masked, visible
+from ...terminal import mask_secrets, visible
 from .front_matter import front_matter
 from .progress_bar import duration, number
 
@@ -108,7 +108,7 @@ def model_card(run: RunSummary) -> str:
         _section("Made with", _environment(run)),
     ]
     text = "\n\n".join([front_matter(metadata(run)), *filter(None, sections)]) + "\n"
-    return masked(SECRET.sub("hf_…", text))
+    return mask_secrets(SECRET.sub("hf_…", text))
 
 
 def metadata(run: RunSummary) -> dict[str, Any]:
