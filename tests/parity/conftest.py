@@ -11,10 +11,10 @@ import pytest
 TARGET = Path(__file__).parents[2] / "docs" / "families.md"
 HEADER = """# Families
 
-Written by `python -m pytest tests/parity -n 2 --write-families` from that run's own results. Every head of every family
-below is compared with the reference implementation on tiny random checkpoints that the reference saves, a few configs a
-family. *Outputs* is the worst difference of scores, hidden states and attentions, *gradients* that of the embeddings'
-gradient, both over the largest magnitude, in float32.
+`python -m pytest tests/parity -n 2 --write-families` writes this page from its own results. The tests compare every head
+of every family below with the reference, on tiny random checkpoints that the reference saves, with a few configs a
+family. *Outputs* is the largest difference of logits, hidden states and attentions, *gradients* that of the embeddings'
+gradient. Both are divided by the largest magnitude, in float32.
 
 | Family | `model_type` | Heads | Configs | Outputs | Gradients |
 |---|---|---|---|---|---|
