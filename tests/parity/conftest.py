@@ -11,8 +11,8 @@ import pytest
 TARGET = Path(__file__).parents[2] / "docs" / "families.md"
 HEADER = """# Families
 
-`python -m pytest tests/parity -n 2 --write-families` writes this page from its own results. The tests compare every head
-of every family below with the reference, on tiny random checkpoints that the reference saves, with a few configs a
+`python -m pytest tests/parity -n 2 --write-families` writes this page from its own results. The tests compare every
+head of every family below with the reference, on tiny random checkpoints that the reference saves, with a few configs a
 family. *Outputs* is the largest difference of logits, hidden states and attentions, *gradients* that of the embeddings'
 gradient. Both are divided by the largest magnitude, in float32.
 
