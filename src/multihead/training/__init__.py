@@ -1,1 +1,1 @@
-"""Training: from rows of any source to features, and from features to a better model."""
+"""Training: data readers, objectives, optimizers, the training loop, checkpoints and reports."""

@@ -30,7 +30,7 @@ CLEARED_FLAGS: dict[Event, tuple[str, ...]] = {  # flags of the control that an 
     "on_log": ("should_log",),
 }
 
-CallbackResult = TrainerControl | None
+Result = TrainerControl | None
 
 
 class TrainerCallback:
@@ -42,58 +42,52 @@ class TrainerCallback:
     one. Gradients exist at `on_substep_end`, `on_pre_optimizer_step` and `on_optimizer_step`.
     """
 
-    def on_init_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+    def on_init_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Result:
         """Run at the end of the Trainer's constructor."""
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Result:
         """Run before the first step, also of a resumed run."""
 
-    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Result:
         """Run at the end of training."""
 
-    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Result:
         """Run at the beginning of an epoch."""
 
-    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Result:
         """Run at the end of an epoch."""
 
-    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Result:
         """Run before the first batch of a step."""
 
-    def on_substep_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+    def on_substep_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Result:
         """Run after each batch of a step but the last, with accumulated gradients."""
 
-    def on_pre_optimizer_step(
-        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> CallbackResult:
+    def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Result:
         """Run after gradient clipping, before the optimizer step."""
 
-    def on_optimizer_step(
-        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> CallbackResult:
+    def on_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Result:
         """Run after the optimizer step, before the gradients are cleared."""
 
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Result:
         """Run at the end of a step, after `state.global_step` is increased."""
 
-    def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+    def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Result:
         """Run after an evaluation with its `metrics`; `state.best_metric` is that of the evaluations before."""
 
-    def on_predict(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+    def on_predict(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Result:
         """Run after a prediction with its `metrics`."""
 
-    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Result:
         """Run after a checkpoint was written."""
 
-    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Result:
         """Run when `logs` are reported."""
 
-    def on_prediction_step(
-        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> CallbackResult:
+    def on_prediction_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Result:
         """Run after a batch of an evaluation."""
 
-    def on_push_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> CallbackResult:
+    def on_push_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Result:
         """Run before an upload to the Hub; never called here."""
 
     def close(self) -> None:

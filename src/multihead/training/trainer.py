@@ -104,14 +104,7 @@ class Trainer(ScriptMethods):
                 f"eval_strategy = {self.args.eval_strategy!r} evaluates, and there is nothing to evaluate on: give "
                 'eval_dataset, or eval_strategy="no".'
             )
-        if self.args.tf32 is not None:
-            torch.set_float32_matmul_precision("high" if self.args.tf32 else "highest")
-        if self.args.full_determinism:
-            torch.use_deterministic_algorithms(True)
-        device = "cpu" if self.args.use_cpu else best_device()
-        self.process_group = ProcessGroup.from_environment(device, self.args.ddp_backend, self.args.ddp_timeout)
-        self.parallel = Parallel.of(self.args, self.process_group)
-        set_seed(self.args.seed)
+        self._set_up_torch()
         train_dataset = limit_stream(train_dataset, self.args, self.process_group.size)
         self._create_job: Callable[[Any], TrainingJob] = lambda model: create_job(
             model, task, options or {}, tokenizer or processing_class, train_dataset,
@@ -134,6 +127,17 @@ class Trainer(ScriptMethods):
         self.lr_scheduler: Any = None
         self.average: WeightAverage | None = None
         self.notify("on_init_end")
+
+    def _set_up_torch(self) -> None:
+        """Set the precision, the process group and the seed."""
+        if self.args.tf32 is not None:
+            torch.set_float32_matmul_precision("high" if self.args.tf32 else "highest")
+        if self.args.full_determinism:
+            torch.use_deterministic_algorithms(True)
+        device = "cpu" if self.args.use_cpu else best_device()
+        self.process_group = ProcessGroup.from_environment(device, self.args.ddp_backend, self.args.ddp_timeout)
+        self.parallel = Parallel.of(self.args, self.process_group)
+        set_seed(self.args.seed)
 
     def _set_model(self, model: Any) -> None:
         """Set the model to train; a name is loaded."""

@@ -1,1 +1,1 @@
-"""Rows of any source, and one file a task that makes tokenized features of them."""
+"""Rows of any source, and one data reader a task that tokenizes rows into features."""

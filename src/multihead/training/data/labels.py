@@ -76,8 +76,8 @@ class Labels:
         known = list_names(self.names)
         if self.detected:
             raise InvalidInput(
-                f"has the label {plain}, and the labels are known by name only: {known}. Write names here too, or say "
-                "in which order they are counted: labels=[...]."
+                f"has the label {plain}, and the labels are known by name only: {known}. Write names here too, or "
+                "give their order: labels=[...]."
             )
         digit_runs = [re.findall(r"\d+", name) for name in self.names]
         counts = [int(digits[0]) for digits in digit_runs if len(digits) == 1]
@@ -207,7 +207,7 @@ def read_labels(rows: Rows, name: str, known: Sequence[str] | None, kind: str | 
     labels = labels_from_names(known, kind or SINGLE_LABEL) if known else infer_labels(values, kind or SINGLE_LABEL)
     if len(labels.names) < 2:
         raise InvalidInput(
-            f"All of {rows.name} has the label {shorten(values[0])}: there is nothing to tell apart. For another set "
+            f"All of {rows.name} has the label {shorten(values[0])}: there is nothing to learn. For another set "
             "than the training set, give the labels of that one."
         )
     return labels
@@ -227,7 +227,7 @@ def label_values(rows: Rows, name: str) -> Iterator[Any]:
             value = require_cell(rows, number, row, name)
             if isinstance(value, str) and not value.strip():
                 raise InvalidInput(
-                    f"{rows.subject(number)} has an empty {name}, which is no label. Mend or remove the row."
+                    f"{rows.subject(number)} has an empty {name}, which is no label. Correct or remove the row."
                 )
             yield value
 

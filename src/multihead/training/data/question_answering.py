@@ -289,7 +289,7 @@ def context_side(tokenizer: Tokenizer) -> int:
 
 
 def no_answer_token(ids: Sequence[int], tokenizer: Tokenizer) -> int:
-    """Return the position that stands for no answer: [CLS], or 0."""
+    """Return the position that means no answer: [CLS], or 0."""
     return ids.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in ids else 0
 
 

@@ -50,7 +50,7 @@ CLASS_COLUMNS = ("label", "labels")  # columns whose whole numbers are classes, 
 LABEL = (
     "score", "label", "labels", "similarity", "similarity_score", "relatedness_score", "relatedness", "is_duplicate",
 )  # fmt: skip
-JUDGEMENTS = re.compile(  # columns that relate two texts in some way, by names that do not say in which direction
+JUDGEMENTS = re.compile(  # columns that judge a pair, by names that do not show the meaning of a high value
     r"(?i:((gold|human|true|mean|average|avg)_)?(label|class|judge?ment|rating|score)s?"
     r"|(is_|are_)?(duplicates?|paraphrases?|similar|related|entailment|match)|entailment_(judge?ment|label|AB|BA)"
     r"|quality|target|relation|verdict)"

@@ -113,7 +113,7 @@ def prepare(source: Any, tokenizer: Tokenizer, options: Seq2SeqOptions, *, requi
 
 
 def source_and_target(rows: Rows, options: Seq2SeqOptions, *, require_labels: bool = True) -> tuple[str, ...]:
-    """Return the columns of sources and targets; a `translation` column stands for both.
+    """Return the columns of sources and targets; a `translation` column holds both.
 
     Args:
         require_labels: a target column must exist; otherwise the result may be the source column alone.

@@ -113,7 +113,7 @@ def shard_bytes(folder: Path, entry: Any) -> int:
     if entry.transform_descriptors:
         raise CheckpointBroken(f"{folder / METADATA_FILE} has compressed shards, which are not supported.")
     if not 0 <= entry.offset <= entry.offset + entry.length <= (folder / path).stat().st_size:
-        raise CheckpointBroken(f"{folder / path} is shorter than {METADATA_FILE} says.")
+        raise CheckpointBroken(f"{folder / path} is shorter than {METADATA_FILE} states.")
     return int(entry.length)
 
 

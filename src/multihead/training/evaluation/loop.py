@@ -113,15 +113,20 @@ def evaluate_features(
         on_batch()
     reshard(objective)
     total, count = group.sum(loss.to(objective.device)).tolist()
-    if (predict or include) and group.size > 1:
-        every: list[Any] = group.gather_objects(collected)
-        for other in every:
-            for name, values in other.items():
-                collected[name].update(values)
+    if predict or include:
+        _gather(collected, group)
     ordered = {  # a column without values stays empty
         name: [store[n] for n in range(len(features)) if n in store] for name, store in collected.items()
     }
     return EvaluationResult(total, count, **ordered, seconds=time.perf_counter() - began)
+
+
+def _gather(collected: dict[str, dict[int, Any]], group: ProcessGroup) -> None:
+    """Add the values that other processes collected, in place."""
+    every: list[Any] = group.gather_objects(collected)
+    for other in every if group.size > 1 else ():
+        for name, values in other.items():
+            collected[name].update(values)
 
 
 def reduce_scores(function: Callable[..., Any] | None, scores: Sequence[Any], targets: Sequence[Any]) -> list[Any]:

@@ -74,7 +74,10 @@ class RandomState:
 
 
 def labels_of(examples: Sequence[Any], idle: Sequence[Any], device: torch.device) -> Tensor | None:
-    """Return the labels of examples (examples,), or None without labels; `idle` passes tell it for no examples."""
+    """Return the labels of examples (examples,), or None without labels.
+
+    A process may have no examples; then the examples of its idle passes show whether there are labels.
+    """
     known = [*examples, *(example for batch in idle for example in batch)]
     if not all("labels" in example for example in known):
         return None

@@ -38,9 +38,9 @@ class DataSummary:
     Args:
         name: name of the data set; a name on the Hub is listed in the front matter too.
         split: "train", "validation", ...
-        source: origin of the rows, if the name does not tell it.
+        source: origin of the rows, if the name does not show it.
         rows: number of rows.
-        cut: number of texts that were cut; None if `notes` tell it.
+        cut: number of texts that were cut; None if it is part of `notes`.
         notes: sentences on texts that were cut or left out.
     """
 

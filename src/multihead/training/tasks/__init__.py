@@ -1,1 +1,1 @@
-"""Training tasks: how rows become examples, which objective learns them, and how the result is scored."""
+"""Training jobs, one a task: how rows become examples, which objective is trained, and which metrics are computed."""

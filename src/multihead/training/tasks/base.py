@@ -182,10 +182,10 @@ class TrainingJob:
         for number in range(len(features)):
             wrong = invalid_labels(np.atleast_1d(features[number]["labels"]), count)
             if wrong.size:
-                advice = "" if words else f"Load it with num_labels={int(values.max()) + 1}, or mend the row."
+                advice = "" if words else f"Load it with num_labels={int(values.max()) + 1}, or correct the row."
                 raise InvalidInput(
                     f"{features.location(number)} has the label {int(wrong[0])}, and the model has {count} labels (0 "
-                    f"to {count - 1}; {IGNORED} is left out). {advice or 'Mend the row.'}"
+                    f"to {count - 1}; {IGNORED} is left out). {advice or 'Correct the row.'}"
                 )
 
     def generates(self, arguments: Any) -> bool:
