@@ -39,7 +39,7 @@ SAMPLING_FIELDS = frozenset("temperature top_k top_p min_p top_h typical_p epsil
 
 @dataclass(kw_only=True)
 class GenerationConfig:
-    """How texts are continued; None stands for the default in parentheses.
+    """Options of `generate`; None stands for the default in parentheses.
 
     Args:
         max_length: tokens of prompt and continuation together. max_new_tokens: of the continuation alone (20 where
@@ -49,13 +49,13 @@ class GenerationConfig:
             or when none is likely to better them (False); or "never" before none can. length_penalty: the exponent of
             the length that log-probabilities are divided by (1.0).
         num_beam_groups, diversity_penalty: groups of beams, and what a token costs that earlier groups chose (1, 0.0).
-        do_sample: draws the next token instead of taking the likeliest (False).
-        temperature, top_h, top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff: of the draw (1.0, off, 50, 1.0,
-            and off; `draws` says what each one keeps).
-        penalty_alpha: contrastive search among the `top_k` likeliest tokens (off). dola_layers: early layers that the
+        do_sample: samples the next token instead of taking the most likely one (False).
+        temperature, top_h, top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff: of sampling (1.0, off, 50, 1.0,
+            and off; see `logits.warpers`).
+        penalty_alpha: contrastive search among the `top_k` most likely tokens (off). dola_layers: early layers that the
             last one's scores are taken against, "low", "high" or numbers (off).
-        prompt_lookup_num_tokens: guesses so many tokens by runs of at most max_matching_ngram_size (off, 2).
-        num_assistant_tokens, num_assistant_tokens_schedule, assistant_confidence_threshold: of a draft model's guesses
+        prompt_lookup_num_tokens: draft tokens of prompt lookup, by n-grams of at most max_matching_ngram_size (off, 2).
+        num_assistant_tokens, num_assistant_tokens_schedule, assistant_confidence_threshold: of a draft model
             (20, "constant", 0.4).
         repetition_penalty, encoder_repetition_penalty: of tokens already there, and for those of the source (1.0).
         frequency_penalty, presence_penalty: taken off for each time a token is there, and once (0.0).
@@ -63,17 +63,18 @@ class GenerationConfig:
         no_repeat_ngram_size: no run of so many tokens comes twice (off). encoder_no_repeat_ngram_size: or comes from
             the source (off). bad_words_ids: runs that never come.
         json_schema, regex, grammar: the form of the text (a grammar in Lark's notation); needs the tokenizer, see
-            `structure`. The text ends once it has the form, or is cut at its limit.
+            `logits.grammar`. The text ends once it has the form, or is cut at its limit.
         force_words_ids: runs that must come, each one, or a list of which one will do; beam search only.
         constraints: the same as objects of `constraints`.
         suppress_tokens, begin_suppress_tokens: never, or not first. forced_bos_token_id, forced_eos_token_id: the
             first token, and the last one when the length runs out.
         exponential_decay_length_penalty: (tokens, factor): past so many new tokens, ends grow likelier by the factor.
         guidance_scale: how far scores move away from those without the prompt (1.0; arXiv:2306.17806).
-        watermarking_config: settings of `watermark`. remove_invalid_values: NaN scores become 0, infinite ones finite.
+        watermarking_config: settings of `logits.watermark`.
+        remove_invalid_values: NaN scores become 0, infinite ones finite.
         num_return_sequences: continuations of each prompt (1). max_time: seconds after which all end.
         stop_strings: text that ends a continuation as soon as it holds one of them; needs the tokenizer.
-        seed: of the draws; None takes torch's own generator.
+        seed: of sampling; None takes torch's own generator.
         uncomputed: entries of a file that no field can take: kept and written back. `generate` refuses those that
             would change what comes out.
 
@@ -177,12 +178,12 @@ class GenerationConfig:
 
     @property
     def breadth(self) -> int:
-        """The likeliest tokens that are chosen among, by `top_k`; 0 for all."""
+        """Number of most likely tokens to select from, by `top_k`; 0 for all."""
         return 50 if self.top_k is None else self.top_k
 
     @classmethod
     def read(cls, entries: Mapping[str, Any]) -> GenerationConfig:
-        """The config that entries of a file describe; what no field can take is kept in `uncomputed`."""
+        """Read a file's entries; those without a field are kept in `uncomputed`."""
         made, aside = cls(), dict[str, Any]()
         for name, value in entries.items():
             if value is None or name in INERT or value in OFF.get(name, ()):
@@ -197,12 +198,12 @@ class GenerationConfig:
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any], **options: Any) -> GenerationConfig:
-        """As `read`, with some fields changed."""
+        """Read as `read`, and change some fields."""
         return cls.read(entries).changed(**options)
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> GenerationConfig:
-        """What a folder's or repository's generation_config.json says.
+        """Read generation_config.json of a folder or repository.
 
         Args:
             options: those of `DownloadOptions`, and fields to change.
@@ -236,33 +237,33 @@ class GenerationConfig:
 
     @classmethod
     def from_model_config(cls, config: Config) -> GenerationConfig:
-        """What a config.json says about generation, as checkpoints without a generation_config.json have it."""
+        """Read the generation options of config.json, for checkpoints without a generation_config.json."""
         names = [f.name for f in dataclasses.fields(cls)] + list(OFF)
         entries = {name: value for name in names if (value := getattr(config, name, None)) is not None}
         return cls.read(entries)
 
     def changed(self, **entries: Any) -> GenerationConfig:
-        """A copy with some fields changed; a name that is no field is refused, and a value that is not computed."""
+        """Return a copy with some fields changed; an unknown name or a value that is not computed is refused."""
         known, other = sorted_out(entries)
         refuse(other)
         kept = {name: value for name, value in self.uncomputed.items() if name not in entries}
         return dataclasses.replace(self, **known, uncomputed=kept)
 
     def update(self, **entries: Any) -> dict[str, Any]:
-        """Sets fields; gives the entries that are none."""
+        """Set fields; return the entries that have none."""
         names = type_hints(type(self)).keys() - {"uncomputed"}
         for name in entries.keys() & names:
             setattr(self, name, entries[name])
         return {name: value for name, value in entries.items() if name not in names}
 
     def filled(self, other: GenerationConfig) -> GenerationConfig:
-        """A copy whose open fields are another's."""
+        """Return a copy whose unset fields are taken from another config."""
         open_ = {name: value for name, value in other.given.items() if getattr(self, name) is None}
         aside = {name: value for name, value in other.uncomputed.items() if name not in self.given}
         return dataclasses.replace(self, **open_, uncomputed={**aside, **self.uncomputed})
 
     def computed(self) -> GenerationConfig:
-        """Itself.
+        """Check that every option is computed here, and return self.
 
         Raises:
             UnsupportedOption: the checkpoint asks for what is not computed here.
@@ -281,7 +282,7 @@ class GenerationConfig:
 
     @property
     def unknown(self) -> list[str]:
-        """Names of a file's entries that nobody knows; they change nothing."""
+        """Return unknown names of a file's entries, which have no effect."""
         return [name for name in self.uncomputed if name not in OFF and name not in type_hints(type(self))]
 
     @property
@@ -310,7 +311,7 @@ class GenerationConfig:
 
     @property
     def padding(self) -> int:
-        """What fills the places after a text's end: the padding token, or the first end."""
+        """Token that fills rows after a text's end: the padding token, or the first end token."""
         first = self.eos_token_id[:1] if isinstance(self.eos_token_id, list) else [self.eos_token_id]
         return next((token for token in (self.pad_token_id, *first) if token is not None), 0)
 
@@ -318,13 +319,13 @@ class GenerationConfig:
         return self.chosen
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Writes generation_config.json into a folder, whole or not at all."""
+        """Write generation_config.json into a folder, whole or not at all."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         write_json(Path(folder) / GENERATION_FILE, self.chosen)
 
 
 def sorted_out(entries: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Entries that are fields here, and those that would change the result and are not computed.
+    """Split entries into fields, and those that would change the result and are not computed.
 
     Raises:
         UnsupportedOption: a name that nobody knows.
@@ -338,7 +339,7 @@ def sorted_out(entries: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
 
 
 def plain(hint: Any, value: Any) -> Any:
-    """A file's value as the type of its field has it: 50 for 50.0, and 1 for [1]."""
+    """Convert a file's value to the type of its field: 50 for 50.0, and 1 for [1]."""
     if hint is None or accepts(hint, value):
         return value
     if isinstance(value, Sequence) and len(value) == 1 and value[0] is not None and accepts(hint, value[0]):
@@ -347,7 +348,7 @@ def plain(hint: Any, value: Any) -> Any:
 
 
 def refuse(entries: Mapping[str, Any]) -> None:
-    """Raises UnsupportedOption for the first of entries that are not computed here."""
+    """Raise UnsupportedOption for the first of the entries that are not computed here."""
     for name, value in entries.items():
         neutral = " or ".join(map(repr, OFF[name])) or "None"
         raise UnsupportedOption(f"{name} = {value!r} is not computed here yet; pass {name}={neutral}.")

@@ -1,4 +1,4 @@
-"""What the fields of a GenerationConfig may be, whatever the others are."""
+"""Checks of single fields of a GenerationConfig."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def check_bounds(name: str, value: Any) -> None:
 
 
 def decays(value: Any) -> bool:
-    """Whether it is a number of tokens and a factor."""
+    """Return whether a value is a number of tokens and a factor."""
     numbers = isinstance(value, (list, tuple)) and all(isinstance(x, (int, float)) for x in value)
     return numbers and len(value) == 2
 

@@ -153,7 +153,7 @@ def _slots(tables: Sequence[BlockTable], places: Sequence[int], window: int | No
 
 
 def _fits_head(head: Any, dtype: torch.dtype) -> bool:
-    """Whether the kernels compute a head's logits."""
+    """Return whether the kernels compute a head's logits."""
     spec = None if head is None else describe(head)
     if spec is None or type(head) is not LanguageModel or spec.options or not spec.complete or not head.scale > 0:
         return False

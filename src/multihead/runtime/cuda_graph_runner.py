@@ -139,7 +139,7 @@ class CudaGraphRunner(EagerRunner):
 
     @property
     def reusable(self) -> bool:
-        """Whether the graphs still fit the model, its weights have not moved, and little memory is held."""
+        """True if the graphs still fit the model, its weights have not moved, and little memory is held."""
         held = sum(x.nbytes for x in self._leaves())
         held += sum(graph.logits.nbytes + graph.states.nbytes for graph in self._graphs.values())
         total = torch.cuda.get_device_properties(self.model.device).total_memory if held else 0
@@ -155,7 +155,7 @@ class CudaGraphRunner(EagerRunner):
         return [x for x in found if x is not None]
 
     def _moved(self) -> bool:
-        """Whether storage has moved since the last call."""
+        """Return whether storage has moved since the last call."""
         storage = self._leaves()
         known = [(held(), place) for held, place in self._storage]
         same = [(id(x), place) for x, place in known] == [(id(x), x.data_ptr()) for x in storage]

@@ -99,7 +99,7 @@ class DecodeRunner(Protocol):
 
     @property
     def reusable(self) -> bool:
-        """Whether the runner may serve the model's next `generate` too, with its storage and what it has compiled."""
+        """True if the runner may serve the model's next `generate` too, with its storage and what it has compiled."""
 
     def forward(self, batch: ForwardBatch) -> StepOutput:
         """Run one pass, or several decode steps; the caches of the sequences advance."""

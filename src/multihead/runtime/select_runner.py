@@ -75,5 +75,5 @@ def report() -> dict[str, Any]:
 
 
 def _autocast() -> bool:
-    """Whether the next use may cache keys and values in another precision."""
+    """Return whether autocast is on: the next use may cache keys and values in another precision."""
     return torch.is_autocast_enabled("cuda")

@@ -142,7 +142,7 @@ class Engine:
                 self._resume(request, None)
 
     def _fits(self, request: Request) -> bool:
-        """Whether the request's prompt has room beside one more block for every running sequence.
+        """Return whether the request's prompt has room beside one more block for every running sequence.
 
         Recurrent states cannot be taken away again, so they are counted for all sequences that there may be.
         """

@@ -89,7 +89,7 @@ class Hypothesis:
 
 @dataclass
 class StepRecord:
-    """What a decode step keeps for the output: a row for each sequence that is still open; `numbers` says which."""
+    """Scores, logits and captures of a decode step: a row for each open sequence, whose `numbers` are kept too."""
 
     numbers: tuple[int, ...]
     scores: Tensor
@@ -314,7 +314,7 @@ class GenerationJob:
         return out
 
     def _ends_with_stop_string(self, tokens: Sequence[int]) -> bool:
-        """Whether the last token completes a stop string."""
+        """Return whether the last token completes a stop string."""
         decode = self.extras.tokenizer.decode  # type: ignore[union-attr]
         longest = max(map(len, self.config.stops))
         tail = list(tokens[-4 * longest - 8 :])  # a character may take several tokens of bytes

@@ -80,7 +80,7 @@ class KVCacheManager:
 
     @property
     def shares(self) -> bool:
-        """Whether sequences with the same first tokens can share blocks."""
+        """True if sequences with the same first tokens can share blocks."""
         return not self.slots and not self.bound and not self.whole
 
     def clear(self) -> None:
@@ -108,7 +108,7 @@ class KVCacheManager:
 
     @property
     def varies(self) -> bool:
-        """Whether cached keys are valid for some sequence lengths only."""
+        """True if cached keys are valid for some sequence lengths only."""
         return self.whole or bool(self.by_length)
 
     def begin(self, seed: bytes = b"") -> CachedSequence:
