@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import InvalidInput
 from ..heads.outputs import Output
-from ..nn.forward_context import EncoderOutput
+from ..nn.encoder_output import EncoderOutput
 from .checks import check, check_effect, check_forward, check_prompts, check_strategies, check_tokens
 from .config import GenerationConfig
 from .engine.scheduler import MAX_SEQUENCES, Engine

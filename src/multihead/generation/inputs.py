@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput, UnsupportedOption
-from ..nn.forward_context import EncoderOutput
+from ..nn.encoder_output import EncoderOutput
 from ..nn.ragged import Layout
 from .config import GenerationConfig
 

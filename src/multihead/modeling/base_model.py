@@ -28,7 +28,8 @@ from ..models.common.registry import find_class
 from ..nn.cache.layer_cache import LayerCache
 from ..nn.cache.store import BatchCache, LengthDependent
 from ..nn.embeddings import learned_positions
-from ..nn.forward_context import EncoderOutput, ForwardContext, OutputCapture
+from ..nn.encoder_output import EncoderOutput
+from ..nn.forward_context import ForwardContext, OutputCapture
 from ..nn.hooks import is_hooked
 from ..nn.ragged import Layout, positions_in_sequences
 from ..nn.weights import initialize

@@ -13,7 +13,8 @@ from ..heads.losses import IGNORED
 from ..heads.outputs import BOTH_SIDED, HiddenOutput, Output
 from ..kernels.ragged import SequenceLayout
 from ..nn.cache.store import BatchCache
-from ..nn.forward_context import EncoderOutput, ForwardContext, OutputCapture
+from ..nn.encoder_output import EncoderOutput
+from ..nn.forward_context import ForwardContext, OutputCapture
 from ..nn.ragged import Layout, positions_in_sequences
 from ..nn.stack import EncoderDecoder
 from .load_pair import ChooseClass, load_pair

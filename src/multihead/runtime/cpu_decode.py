@@ -18,7 +18,7 @@ from ..nn.attention.attention import Attention, CrossAttention
 from ..nn.cache.layer_cache import KVLayerCache
 from ..nn.cache.store import KVCacheManager
 from ..nn.embeddings import Embeddings, LearnedPositions, SinusoidalPositions, Tensor2TensorPositions
-from ..nn.forward_context import EncoderOutput
+from ..nn.encoder_output import EncoderOutput
 from ..nn.layer import CrossLayer
 from ..nn.positions import Positions, Rotary
 from ..nn.stack import Stack

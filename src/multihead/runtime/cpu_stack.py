@@ -19,7 +19,8 @@ from ..nn.attention.alibi import Alibi
 from ..nn.attention.attention import CrossAttention
 from ..nn.attention.position_bias import BucketedBias
 from ..nn.cache.layer_cache import CachePlan, KVLayerCache
-from ..nn.forward_context import EncoderOutput, ForwardContext
+from ..nn.encoder_output import EncoderOutput
+from ..nn.forward_context import ForwardContext
 from ..nn.layer import CrossLayer, Layer
 from ..nn.norms import ClampInfinities
 from ..nn.positions import Positions, Rotary, RotaryByLength

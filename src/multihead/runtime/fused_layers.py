@@ -11,8 +11,9 @@ from ..kernels.activations import ACTIVATIONS as KERNEL_ACTIVATIONS
 from ..nn.activations import ACTIVATIONS
 from ..nn.attention.attention import Attention, CrossAttention
 from ..nn.cache.layer_cache import KVLayerCache, given
+from ..nn.encoder_output import EncoderOutput
 from ..nn.feedforward import FeedForward, GatedFeedForward
-from ..nn.forward_context import EncoderOutput, ForwardContext
+from ..nn.forward_context import ForwardContext
 from ..nn.hooks import is_hooked
 from ..nn.layer import Residual
 from ..nn.positions import Positions

@@ -18,7 +18,8 @@ from ..errors import MemoryFull
 from ..kernels.ragged import SequenceLayout
 from ..nn.cache.layer_cache import LayerCache
 from ..nn.cache.store import BatchCache, CachedSequence, KVCacheManager, LengthDependent
-from ..nn.forward_context import EncoderOutput, OutputCapture
+from ..nn.encoder_output import EncoderOutput
+from ..nn.forward_context import OutputCapture
 from .step_output import StepOutput
 
 

@@ -11,7 +11,8 @@ from ...errors import InvalidInput
 from ...kernels.ragged import SequenceLayout
 from ...nn.cache.block_pool import MemoryBudget
 from ...nn.cache.store import BatchCache, KVCacheManager
-from ...nn.forward_context import EncoderOutput, OutputCapture
+from ...nn.encoder_output import EncoderOutput
+from ...nn.forward_context import OutputCapture
 from ...runtime.runner import DecoderModel, DecodeRunner, ForwardBatch
 from ...runtime.select_runner import keep_idle_runner, select_runner, take_idle_runner
 from .sequence import ForwardRequest, ForwardResult

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ...errors import InvalidInput
 from ...kernels.ragged import BLOCK
-from ...nn.forward_context import EncoderOutput, OutputCapture
+from ...nn.encoder_output import EncoderOutput
+from ...nn.forward_context import OutputCapture
 from ...runtime.runner import DecoderModel, DecodeRunner
 from ...runtime.step_output import StepOutput
 from ..logits.top_candidates import Candidates, on_cpu

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ...errors import NoContinuation, ScoresNotFinite
-from ...nn.forward_context import EncoderOutput, OutputCapture
+from ...nn.encoder_output import EncoderOutput
+from ...nn.forward_context import OutputCapture
 from ...runtime.runner import DecoderModel
 from ...runtime.step_output import NO_TOKEN, NOT_FINITE, NOT_FINITE_ERROR, argmax_tokens
 from ..config import GenerationConfig

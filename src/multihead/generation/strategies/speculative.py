@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ...nn.forward_context import EncoderOutput
+from ...nn.encoder_output import EncoderOutput
 from ...runtime.runner import DecoderModel
 from ..engine.sequence import ForwardRequest, ForwardResult, GenerationSequence, Request, Strategy
 from .base import GenerationJob

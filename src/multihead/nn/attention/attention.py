@@ -13,7 +13,8 @@ from ...kernels.ops import backend
 from ...kernels.ragged import AttentionMask
 from ...kernels.torch.attention import attend
 from ..cache.layer_cache import KVLayerCache
-from ..forward_context import EncoderOutput, ForwardContext
+from ..encoder_output import EncoderOutput
+from ..forward_context import ForwardContext
 from ..positions import Positions, Rotary
 from ..weights import Linear
 

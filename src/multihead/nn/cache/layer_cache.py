@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,19 @@ from ...errors import InvalidInput
 from ...kernels.ops import backend
 from ...kernels.ragged import BLOCK, PagedLayout, SequenceLayout
 
-if TYPE_CHECKING:
-    from ..forward_context import ForwardContext
+T = TypeVar("T")
+
+
+class CacheContext(Protocol):
+    """The parts of a `ForwardContext` that caches read."""
+
+    @property
+    def cache(self) -> Any: ...
+    @property
+    def positions(self) -> Tensor: ...
+    @property
+    def runs(self) -> SequenceLayout: ...
+    def cached(self, key: Hashable, compute: Callable[[], T]) -> T: ...
 
 
 class LayerCache(Protocol):
@@ -99,7 +110,7 @@ class KVLayerCache:
         held = self._waiting[:2] if self._waiting is not None else (self.k, self.v)
         return sum(BLOCK * x[0].numel() * x.element_size() for x in held if x is not None and len(x))
 
-    def extend(self, k: Tensor, v: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, SequenceLayout]:
+    def extend(self, k: Tensor, v: Tensor, context: CacheContext) -> tuple[Tensor, Tensor, SequenceLayout]:
         """Cache a pass's keys and values; return all visible ones (rows, key heads, width) and their layout."""
         plan = self.plan(context)
         if plan.fresh:
@@ -114,7 +125,7 @@ class KVLayerCache:
         return self.k[plan.reads], self.v[plan.reads], plan.runs
 
     def place(
-        self, q: Tensor, k: Tensor, v: Tensor, angles: tuple[Tensor, Tensor] | None, context: ForwardContext
+        self, q: Tensor, k: Tensor, v: Tensor, angles: tuple[Tensor, Tensor] | None, context: CacheContext
     ) -> tuple[Tensor, Tensor, Tensor, SequenceLayout]:
         """Rotate queries and keys, and cache keys and values, in one GPU kernel, for any pass but the first.
 
@@ -136,7 +147,7 @@ class KVLayerCache:
         self._write()
         self._waiting = k, v, plan.writes
 
-    def plan(self, context: ForwardContext) -> CachePlan:
+    def plan(self, context: CacheContext) -> CachePlan:
         """Return the pass's plan, computed once for all layers with this window."""
         cache = context.cache
         assert cache is not None
@@ -145,7 +156,7 @@ class KVLayerCache:
         )
 
     def make_room(
-        self, plan: CachePlan, context: ForwardContext, k: Tensor | None = None, v: Tensor | None = None
+        self, plan: CachePlan, context: CacheContext, k: Tensor | None = None, v: Tensor | None = None
     ) -> None:
         """Grow storage for a pass after the first, and copy shared blocks. `k`, `v`: like what will be written."""
         self._write()
@@ -226,7 +237,7 @@ class StateLayerCache:
         """Bytes of a sequence's state; 0 before the first pass."""
         return 0 if self.states is None else self.states[0].numel() * self.states.element_size()
 
-    def read(self, context: ForwardContext) -> Tensor | None:
+    def read(self, context: CacheContext) -> Tensor | None:
         """Return the states of the pass's sequences, (sequences, ...); None if no sequence has cached tokens."""
         cache = context.cache
         assert cache is not None
@@ -239,7 +250,7 @@ class StateLayerCache:
             states = states.masked_fill(new.view(-1, *(1,) * (states.ndim - 1)), 0)
         return states
 
-    def write(self, context: ForwardContext, states: Tensor) -> None:
+    def write(self, context: CacheContext, states: Tensor) -> None:
         cache = context.cache
         assert cache is not None
         slots = context.cached((cache, StateLayerCache), lambda: cache.slots(context.positions.device))
@@ -269,7 +280,7 @@ class XLNetMemory:
     def leaves(self) -> Iterator[XLNetMemory]:
         yield self
 
-    def extend(self, k: Tensor, v: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, SequenceLayout]:
+    def extend(self, k: Tensor, v: Tensor, context: CacheContext) -> tuple[Tensor, Tensor, SequenceLayout]:
         """Cache a pass's keys and values; return all visible ones (rows, heads, width) and their layout."""
         past = self.runs or SequenceLayout.packed((0,) * len(context.runs))
         if self.k is not None and self.v is not None:

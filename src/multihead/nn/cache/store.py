@@ -22,7 +22,7 @@ from .cache_rows import copied_rows, joined_rows, paged, seen
 from .layer_cache import CachePlan, KVLayerCache, LayerCache, NoLayerCache, StateLayerCache, XLNetMemory
 
 if TYPE_CHECKING:
-    from ..forward_context import EncoderOutput
+    from ..encoder_output import EncoderOutput
 
 SLACK = BLOCK  # tokens before a window that stay cached, so that a sequence can be cropped by as many
 NUMBERS = count()  # of sequences
