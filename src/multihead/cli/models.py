@@ -18,7 +18,7 @@ from .completion import complete_model
 @click.option("--defaults", is_flag=True, help="Lists the default models of each task.")
 @click.pass_context
 def command(context: click.Context, defaults: bool) -> None:
-    """Lists downloaded models, checks them against their hashes, or removes them.
+    """Lists, verifies or removes downloaded models.
 
     \b
     Examples:
@@ -54,9 +54,9 @@ def remove(names: tuple[str, ...], yes: bool) -> None:
 @command.command(name="verify")
 @click.argument("names", nargs=-1, shell_complete=complete_model)
 def verify(names: tuple[str, ...]) -> None:
-    """Compares every file of all models, or of those named, with the hash that it was downloaded with.
+    """Compares files of models with their hashes.
 
-    The exit status is 1 if a file has changed.
+    Checks all downloaded models, or those named. The exit status is 1 if a file has changed.
 
     \b
     Examples:

@@ -78,7 +78,7 @@ class RunCommand(click.Command):
 def command(task: str, texts: tuple[str, ...], path: Path | None, columns: tuple[str, ...], output: Path | None,
             overwrite: bool, model: str | None, settings: tuple[str, ...], precision: str, device: str | None,
             strict: bool, as_json: bool, **flags: str | None) -> None:  # fmt: skip
-    """Answers TEXTS, the rows of a file, or the lines of standard input (-).
+    """Runs TASK on TEXTS, a file, or standard input (-).
 
     On a terminal, answers are drawn. In a pipe, they are JSON lines. A row that cannot be answered is named by its
     number on standard error, and the run continues. The exit status is 0 if rows were answered, also when some failed;

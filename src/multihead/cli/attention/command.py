@@ -34,7 +34,7 @@ TEMPLATE = Path(__file__).with_name("attention.html")
 @click.option("--head", type=int, help="With --layer: the head to draw.")
 def command(model: str, text: str, target: str | None, page: Path, picture: Path | None, layer: int | None,
             head: int | None) -> None:  # fmt: skip
-    """Draws the attention of every layer and head while MODEL reads TEXT.
+    """Draws the attention of every layer and head for TEXT.
 
     The page shows all heads small, and one large with its tokens. Point at a cell to read it; move with the arrow keys.
 

@@ -91,11 +91,11 @@ def command(
     names: tuple[str, ...], precisions: tuple[str, ...], device: str | None, json_path: Path | None, plot: Path | None,
     **given: Any,
 ) -> None:  # fmt: skip
-    """Measures the speed of models on this machine, by precision, length of text and texts at once.
+    """Measures the speed of models on this machine.
 
-    MODEL is any name that `multihead run` takes. Default: a small encoder and a small language model. The runs of
-    different precisions alternate. "%" is the share of this machine's limit, from its matrix products and memory
-    bandwidth, which are measured first.
+    The tables show it by precision, length of text and texts at once. MODEL is any name that `multihead run` takes;
+    default: a small encoder and a small language model. The runs of different precisions alternate. "%" is the share of
+    this machine's limit, from its matrix products and memory bandwidth, which are measured first.
 
     \b
     Examples:

@@ -26,7 +26,9 @@ Tables = Mapping[str, Callable[[Any], Table]]
 @click.option("--build", is_flag=True, help="Compiles the C++ kernels first. The exit status is 1 if that fails.")
 @click.option("--json", "as_json", is_flag=True, help="Prints one JSON object.")
 def command(build: bool, as_json: bool) -> None:
-    """Shows versions, processor, kernels, precisions, optional packages and measured speeds.
+    """Shows what this machine has, and its measured speed.
+
+    The report names versions, processor, kernels, precisions and optional packages.
 
     \b
     Examples:
