@@ -214,7 +214,7 @@ def test_what_fails_on_one_process_fails_on_all(name, kind, together):
 
 
 @pytest.mark.parametrize(("name", "reason"), [("split-t5", "encoder.layers.0.attention.step: BucketedBias gives"),
-    ("split-lora", "attention.step.q: it is a LoraLinear"), ("shards-muon", "needs whole matrices")])  # fmt: skip
+    ("split-lora", "attention.step.q: it is a LoraLinear"), ("shards-muon", "needs full matrices")])  # fmt: skip
 def test_what_cannot_be_cut_is_refused_by_name(name, reason, together):
     assert reason in together[0][name]["error"]
 
