@@ -11,7 +11,7 @@ template <bool PAIRS, class At>
 INLINE void key_scores(const void* q, const void* k, At at, int64_t n, int64_t width, float scale, int type, float* p) {
     for (int64_t r = 0; r < n; r += 16) {
         F parts[16] = {};
-        const int64_t here = least(16, n - r);
+        const int64_t here = min_int(16, n - r);
         for (int64_t j = 0; j < here; j++) {
             const int64_t first = at(r + j);
             F s{};
@@ -19,10 +19,10 @@ INLINE void key_scores(const void* q, const void* k, At at, int64_t n, int64_t w
                 for (int64_t i = 0; i < width; i += 32)
                     s = dot2(s, load<I>((const uint16_t*)k + first + i), load<I>((const uint16_t*)q + i));
             else
-                for (int64_t i = 0; i < width; i += 16) s += load<F>((const float*)q + i) * take(k, first + i, type);
+                for (int64_t i = 0; i < width; i += 16) s += load<F>((const float*)q + i) * load_typed(k, first + i, type);
             parts[j] = s;
         }
-        store(p + r, sums(parts) * scale);
+        store(p + r, reduce_sums(parts) * scale);
     }
 }
 
@@ -31,13 +31,13 @@ INLINE float softmax_weights(int64_t n, float* p) {
     for (int64_t i = n; i % 16; i++) p[i] = -INFINITY;
     F most = load<F>(p), total{};
     for (int64_t r = 16; r < n; r += 16) most = maximum(most, load<F>(p + r));
-    const float peak = largest(most);
+    const float peak = reduce_max(most);
     for (int64_t r = 0; r < n; r += 16) {
         const F e = exponential(load<F>(p + r) - peak);
         store(p + r, e);
         total += e;
     }
-    return sum(total);
+    return reduce_sum(total);
 }
 
 // 16 * N channels from `column` on of the outputs of G query heads that share a key head: weights p (G, n) times values.
@@ -49,14 +49,14 @@ INLINE void add_values(const DecodeAttention& d, At at, int64_t n, int64_t colum
     for (int64_t r = 0; r < n; r++) {
         const int64_t first = at(r) + column;
         F v[N];
-        for (int j = 0; j < N; j++) v[j] = take(d.v, first + 16 * j, d.type);
+        for (int j = 0; j < N; j++) v[j] = load_typed(d.v, first + 16 * j, d.type);
         for (int g = 0; g < G; g++) {
-            const F weight = fill(p[g * score_stride + r]);
+            const F weight = broadcast(p[g * score_stride + r]);
             for (int j = 0; j < N; j++) acc[g][j] += weight * v[j];
         }
     }
     for (int g = 0; g < G; g++)
-        for (int j = 0; j < N; j++) give(d.out, to + g * d.value_width + column + 16 * j, d.type, acc[g][j] * by[g]);
+        for (int j = 0; j < N; j++) store_typed(d.out, to + g * d.value_width + column + 16 * j, d.type, acc[g][j] * by[g]);
 }
 
 template <int G, class At>
@@ -72,15 +72,15 @@ void decode_attention(const DecodeAttention& d, const Team& team) {
     const int64_t group = d.heads / d.key_heads;
     int64_t longest = 0, tokens = 0;
     for (int64_t t = 0; t < d.sequences; t++) {
-        longest = most(longest, d.lengths[t]);
+        longest = max_int(longest, d.lengths[t]);
         tokens += d.lengths[t];
     }
     const bool small = tokens * d.heads * d.width < 65536, pairs = d.type == 1 && d.width % 32 == 0;
     const int64_t score_stride = (longest + 15) / 16 * 16;
-    spread(small ? Team{team.run, 1, nullptr} : team, d.sequences * d.key_heads, 1, [&](int64_t task) {
-        static thread_local Scratch room;
+    parallel_for(small ? Team{team.run, 1, nullptr} : team, d.sequences * d.key_heads, 1, [&](int64_t task) {
+        static thread_local Scratch scratch;
         const int64_t sequence = task / d.key_heads, head = task % d.key_heads, n = d.lengths[sequence], begin = d.begins[sequence];
-        float* q = (float*)room.of(size_t(d.width + group * (score_stride + 1) + 64) * 4);
+        float* q = (float*)scratch.get(size_t(d.width + group * (score_stride + 1) + 64) * 4);
         float *p = q + d.width, *by = p + group * score_stride;
         const int64_t* index = d.index ? d.index + begin : nullptr;
         // Cache rows are consecutive, or listed where a sequence's blocks are not.
@@ -92,7 +92,7 @@ void decode_attention(const DecodeAttention& d, const Team& team) {
             if (pairs) {
                 key_scores<true>((const uint16_t*)d.q + from, d.k, key, n, d.width, d.scale, d.type, p + g * score_stride);
             } else {
-                for (int64_t i = 0; i < d.width; i += 16) store(q + i, take(d.q, from + i, d.type));
+                for (int64_t i = 0; i < d.width; i += 16) store(q + i, load_typed(d.q, from + i, d.type));
                 key_scores<false>(q, d.k, key, n, d.width, d.scale, d.type, p + g * score_stride);
             }
             if (d.bias) {
@@ -119,23 +119,23 @@ void decode_attention(const DecodeAttention& d, const Team& team) {
 // (tokens, rotated / 2). Channels from `rotated` on are copied.
 void rotate(const Rotation& r, const Team& team) {
     const int64_t half = r.rotated / 2;
-    spread(team, r.tokens, most(1, 32768 / (r.heads * r.width)), [&](int64_t t) {
+    parallel_for(team, r.tokens, max_int(1, 32768 / (r.heads * r.width)), [&](int64_t t) {
         const float *c = r.cosines + t * half, *s = r.sines + t * half;
         for (int64_t h = 0; h < r.heads; h++) {
             const int64_t at = t * r.stride + h * r.head_stride, to = (t * r.heads + h) * r.width;
             int64_t i = 0;
             for (; i + 16 <= half; i += 16) {
-                const F a = take(r.x, at + i, r.type), b = take(r.x, at + half + i, r.type);
+                const F a = load_typed(r.x, at + i, r.type), b = load_typed(r.x, at + half + i, r.type);
                 const F cos = load<F>(c + i), sin = load<F>(s + i);
-                give(r.y, to + i, r.type, a * cos - b * sin);
-                give(r.y, to + half + i, r.type, b * cos + a * sin);
+                store_typed(r.y, to + i, r.type, a * cos - b * sin);
+                store_typed(r.y, to + half + i, r.type, b * cos + a * sin);
             }
             for (; i < half; i++) {
-                const float a = take_one(r.x, at + i, r.type), b = take_one(r.x, at + half + i, r.type);
-                give_one(r.y, to + i, r.type, a * c[i] - b * s[i]);
-                give_one(r.y, to + half + i, r.type, b * c[i] + a * s[i]);
+                const float a = load_one(r.x, at + i, r.type), b = load_one(r.x, at + half + i, r.type);
+                store_one(r.y, to + i, r.type, a * c[i] - b * s[i]);
+                store_one(r.y, to + half + i, r.type, b * c[i] + a * s[i]);
             }
-            for (i = r.rotated; i < r.width; i++) give_one(r.y, to + i, r.type, take_one(r.x, at + i, r.type));
+            for (i = r.rotated; i < r.width; i++) store_one(r.y, to + i, r.type, load_one(r.x, at + i, r.type));
         }
     });
 }

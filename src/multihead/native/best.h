@@ -18,7 +18,7 @@ INLINE bool any_above(F x, F bound) {
 }
 
 // The highest scores of one row so far, in descending order; among equal scores the first column is kept.
-struct Few {
+struct TopScores {
     float* values;
     int64_t *columns, count, held;
 
@@ -37,20 +37,20 @@ struct Few {
 
 void top_k(const TopK& b, const Team& team) {
     const bool small = b.rows * b.width < 65536;
-    spread(small ? Team{team.run, 1, nullptr} : team, b.rows, 1, [&](int64_t row) {
+    parallel_for(small ? Team{team.run, 1, nullptr} : team, b.rows, 1, [&](int64_t row) {
         const int64_t begin = row * b.stride, whole = b.width / 64 * 64;
-        Few few{b.values + row * b.count, b.columns + row * b.count, b.count, 0};
+        TopScores top{b.values + row * b.count, b.columns + row * b.count, b.count, 0};
         auto offer = [&](int64_t i) {
-            const float value = take_one(b.scores, begin + i, b.type);
-            if (!(value > few.bound())) return;
+            const float value = load_one(b.scores, begin + i, b.type);
+            if (!(value > top.bound())) return;
             for (int64_t k = 0; k < b.bans; k++)
                 if (b.banned[k] == i) return;
-            few.offer(value, i);
+            top.offer(value, i);
         };
-        F most = fill(-INFINITY);
+        F most = broadcast(-INFINITY);
         I bits{};  // largest magnitude as bits: NaN has larger ones than infinity, so one comparison finds both
         auto seen = [&](int64_t i) {
-            const F x = take(b.scores, i, b.type);
+            const F x = load_typed(b.scores, i, b.type);
             const I plain = bits_i(x) & 0x7fffffff;
             bits = plain > bits ? plain : bits;
             return x;
@@ -60,34 +60,34 @@ void top_k(const TopK& b, const Team& team) {
             F here = seen(begin + i);
             for (int j = 1; j < 4; j++) here = maximum(here, seen(begin + i + 16 * j));
             most = maximum(most, here);
-            if (any_above(here, fill(few.bound())))
+            if (any_above(here, broadcast(top.bound())))
                 for (int64_t j = i; j < i + 64; j++) offer(j);
         }
-        float peak = largest(most);
+        float peak = reduce_max(most);
         bool finite = true;
         for (int i = 0; i < 16; i++) finite &= bits[i] <= 0x7f800000;
         for (int64_t i = whole; i < b.width; i++) {
-            const float value = take_one(b.scores, begin + i, b.type);
+            const float value = load_one(b.scores, begin + i, b.type);
             finite &= value == value;
             peak = value > peak ? value : peak;
             offer(i);
         }
         if (!finite || peak == INFINITY) {
-            for (int64_t i = 0; i < b.count; i++) few.values[i] = NAN, few.columns[i] = 0;
+            for (int64_t i = 0; i < b.count; i++) top.values[i] = NAN, top.columns[i] = 0;
             return;
         }
-        for (int64_t i = few.held; i < b.count; i++) {
-            few.values[i] = -INFINITY;
-            few.columns[i] = 0;
+        for (int64_t i = top.held; i < b.count; i++) {
+            top.values[i] = -INFINITY;
+            top.columns[i] = 0;
         }
         if (!b.log_probs) return;
-        // Log-probabilities: minus log(sum(exp(scores))) over all columns, banned ones included.
+        // Log-probabilities: minus log(reduce_sum(exp(scores))) over all columns, banned ones included.
         F total{};
         float rest = 0;
-        for (int64_t i = 0; i < whole; i += 16) total += exponential(take(b.scores, begin + i, b.type) - peak);
-        for (int64_t i = whole; i < b.width; i++) rest += std::exp(take_one(b.scores, begin + i, b.type) - peak);
-        const float all = peak + std::log(sum(total) + rest);
-        for (int64_t i = 0; i < few.held; i++) few.values[i] -= all;
+        for (int64_t i = 0; i < whole; i += 16) total += exponential(load_typed(b.scores, begin + i, b.type) - peak);
+        for (int64_t i = whole; i < b.width; i++) rest += std::exp(load_one(b.scores, begin + i, b.type) - peak);
+        const float all = peak + std::log(reduce_sum(total) + rest);
+        for (int64_t i = 0; i < top.held; i++) top.values[i] -= all;
     });
 }
 

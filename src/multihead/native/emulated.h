@@ -1,4 +1,4 @@
-// The matrix units' instructions as their definitions say, so that what is written for them runs anywhere, in tests.
+// AMX instructions in plain C++, as their manual defines them, so that tests run the tiled kernels on any processor.
 #pragma once
 
 #undef _tile_zero

@@ -18,7 +18,7 @@ struct Head {  // keys and values of one sequence and head, packed in pairs as d
 template <int M, int N>
 INLINE void score_tile(const char* q, int64_t stride, const Head& h, int64_t first, float* scores) {
     F s[M][N];
-    sums_of<PairsOf, M, N, N>(q, stride, h.keys + first * 4, h.padded * 4, h.width / 2, 0, s);
+    sums_of<Bfloat16Dot, M, N, N>(q, stride, h.keys + first * 4, h.padded * 4, h.width / 2, 0, s);
     for (int m = 0; m < M; m++)
         for (int j = 0; j < N; j++) store(scores + m * h.padded + first + 16 * j, s[m][j]);
 }
@@ -27,7 +27,7 @@ INLINE void score_tile(const char* q, int64_t stride, const Head& h, int64_t fir
 template <int M, int N>
 INLINE void value_tile(const uint16_t* p, const Head& h, int64_t first, const float* by, uint16_t* out, int64_t stride) {
     F s[M][N];
-    sums_of<PairsOf, M, N, N>((const char*)p, h.padded * 2, h.values + first * 4, h.value_width * 4, h.padded / 2, 0, s);
+    sums_of<Bfloat16Dot, M, N, N>((const char*)p, h.padded * 2, h.values + first * 4, h.value_width * 4, h.padded / 2, 0, s);
     for (int m = 0; m < M; m++)
         for (int j = 0; j < N; j++) store(out + m * stride + first + 16 * j, to_bf16(s[m][j] * by[m]));
 }
@@ -39,14 +39,14 @@ INLINE float softmax_row(float* s, int64_t padded, int64_t low, int64_t high, fl
     for (int64_t i = high; i < padded; i++) s[i] = -INFINITY;
     F peak = load<F>(s);
     for (int64_t i = 16; i < padded; i += 16) peak = maximum(peak, load<F>(s + i));
-    const float most = largest(peak) * scale;
+    const float most = reduce_max(peak) * scale;
     F total{};
     for (int64_t i = 0; i < padded; i += 16) {
         const F e = exponential(load<F>(s + i) * scale - most);
         total += e;
         store(p + i, to_bf16(e));
     }
-    return sum(total);
+    return reduce_sum(total);
 }
 
 // Attention of M queries from position `place` on: s (M, padded) scores, p (M, padded) weights, out (M, value width).
@@ -55,10 +55,10 @@ INLINE void attend_rows(const PrefillAttention& a, const Head& h, const uint16_t
     float by[M];
     for (int64_t k = 0; k < h.padded; k += 16 * WIDE) score_tile<M, WIDE>((const char*)q, a.q_stride * 2, h, k, s);
     for (int m = 0; m < M; m++) {
-        const int64_t own = place + m, low = a.window ? most(0, own - a.window + 1) : 0;
+        const int64_t own = place + m, low = a.window ? max_int(0, own - a.window + 1) : 0;
         // A window reaches both ways, unless the mask is causal.
-        int64_t high = a.causal ? least(h.count, own + 1) : h.count;
-        if (a.window) high = least(high, own + a.window);
+        int64_t high = a.causal ? min_int(h.count, own + 1) : h.count;
+        if (a.window) high = min_int(high, own + a.window);
         by[m] = high > low ? 1.0f / softmax_row(s + m * h.padded, h.padded, low, high, a.scale, p + m * h.padded) : 0.0f;
         // A query that sees no key gets zeros, not NaN.
         if (high <= low) std::memset(p + m * h.padded, 0, h.padded * 2);
@@ -75,14 +75,14 @@ INLINE void attend_rows(const PrefillAttention& a, const Head& h, const uint16_t
 
 // Pack a head's keys (keys, width) to (width / 2, padded, 2), and values (keys, value width) to (padded / 2, value
 // width, 2); padding is zero.
-INLINE void pack_head(const PrefillAttention& a, int64_t sequence, int64_t head, Head& h, char* room) {
+INLINE void pack_head(const PrefillAttention& a, int64_t sequence, int64_t head, Head& h, char* buffer) {
     const uint16_t* k = (const uint16_t*)a.k + a.begins[sequence] * a.row_stride + head * a.width;
     const uint16_t* v = (const uint16_t*)a.v + a.begins[sequence] * a.value_stride + head * a.value_width;
-    int32_t* keys = (int32_t*)room;
-    uint16_t* values = (uint16_t*)(room + h.padded * a.width * 2);
+    int32_t* keys = (int32_t*)buffer;
+    uint16_t* values = (uint16_t*)(buffer + h.padded * a.width * 2);
     const int64_t half = a.width / 2;
     for (int64_t i = 0; i < h.padded; i += 16) {  // blocks of 16 keys, so that the lines that are written stay in the cache
-        const int64_t here = most(0, least(16, h.count - i));
+        const int64_t here = max_int(0, min_int(16, h.count - i));
         for (int64_t s = 0; s < half; s++) {
             for (int64_t j = 0; j < here; j++) keys[s * h.padded + i + j] = load<int32_t>(k + (i + j) * a.row_stride + 2 * s);
             for (int64_t j = here; j < 16; j++) keys[s * h.padded + i + j] = 0;
@@ -101,11 +101,11 @@ INLINE void pack_head(const PrefillAttention& a, int64_t sequence, int64_t head,
 }
 
 void prefill_attention(const PrefillAttention& a, const Team& team) {
-    static thread_local Scratch kept;
+    static thread_local Scratch scratch;
     int64_t tasks = 0;
     // Tasks: QUERIES queries of one sequence, for each head; list (tasks, 2) has the sequence and its first query.
     for (int64_t t = 0; t < a.sequences; t++) tasks += (a.q_lengths[t] + QUERIES - 1) / QUERIES;
-    int64_t* list = (int64_t*)kept.of(size_t(tasks * 2 + 2) * 8);
+    int64_t* list = (int64_t*)scratch.get(size_t(tasks * 2 + 2) * 8);
     tasks = 0;
     for (int64_t t = 0; t < a.sequences; t++)
         for (int64_t first = 0; first < a.q_lengths[t]; first += QUERIES, tasks++) {
@@ -113,8 +113,8 @@ void prefill_attention(const PrefillAttention& a, const Team& team) {
             list[2 * tasks + 1] = first;
         }
     const int64_t group = a.heads / a.key_heads;
-    spread(team, tasks * a.heads, 1, [&](int64_t task) {
-        static thread_local Scratch own;
+    parallel_for(team, tasks * a.heads, 1, [&](int64_t task) {
+        static thread_local Scratch scratch;
         const int64_t sequence = list[2 * (task / a.heads)], first = list[2 * (task / a.heads) + 1], head = task % a.heads;
         const int64_t unit = 16 * WIDE;
         Head h{};
@@ -123,11 +123,11 @@ void prefill_attention(const PrefillAttention& a, const Team& team) {
         h.width = a.width;
         h.value_width = a.value_width;
         const int64_t bytes = h.padded * (a.width + a.value_width) * 2;
-        char* room = own.of(size_t(bytes + ROWS * h.padded * 6 + 256));
-        float* s = (float*)(room + (bytes + 63) / 64 * 64);
+        char* buffer = scratch.get(size_t(bytes + ROWS * h.padded * 6 + 256));
+        float* s = (float*)(buffer + (bytes + 63) / 64 * 64);
         uint16_t* p = (uint16_t*)(s + ROWS * h.padded);
-        pack_head(a, sequence, head / group, h, room);
-        const int64_t last = least(a.q_lengths[sequence], first + QUERIES), shift = h.count - a.q_lengths[sequence];
+        pack_head(a, sequence, head / group, h, buffer);
+        const int64_t last = min_int(a.q_lengths[sequence], first + QUERIES), shift = h.count - a.q_lengths[sequence];
         for (int64_t i = first; i < last;) {
             const uint16_t* q = (const uint16_t*)a.q + (a.q_begins[sequence] + i) * a.q_stride + head * a.width;
             uint16_t* out = (uint16_t*)a.out + ((a.q_begins[sequence] + i) * a.heads + head) * a.value_width;

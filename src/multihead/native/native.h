@@ -1,6 +1,6 @@
-// The interface of the kernels, in plain C: no header of torch or Python. `interface.py` makes the structs and functions
-// of Python from this file, and a library is refused that was built from another text of it (comments do not count).
-// A field is declared as `type name, *name, name[3];`; a struct of Python holds no pointer to a function.
+// The interface of the kernels, in plain C without headers of torch or Python. `interface.py` makes ctypes structs and
+// functions from this file. A library that was built from other declarations is refused; comments do not count.
+// A field is declared as `type name, *name, name[3];`. A struct with a pointer to a function is for C++ alone.
 #pragma once
 
 #include <cstdint>
@@ -11,26 +11,26 @@
 
 // A matrix product, with the steps before and after it:
 //   y = after(add + act(norm(x) @ weight.T + bias))
-// The weight lies in panels of 64 outputs, see `kernels/quantization/panels.py`, which writes them; or as it was stored.
+// The weight is in panels of 64 outputs, which `kernels/quantization/panels.py` writes, or as the checkpoint stores it.
 struct Weight {
     int32_t kind;  // 0 bfloat16, 1 int8 with a scale a row, 2 int8 in groups of 32, 3 int4 in groups of 32;
-                   // as it was stored, up to three matrices one under the other: 4 float32 and 5 bfloat16 of
-                   // (outputs, inputs), 6 and 7 likewise of (inputs, outputs)
+                   // as it was stored, up to three matrices stacked by outputs: 4 float32 and 5 bfloat16 of
+                   // (outputs, inputs), 6 float32 and 7 bfloat16 of (inputs, outputs)
     int32_t act;   // vectors.h: Activation
-    int32_t gated; // a panel holds 32 gates and 32 of what they multiply: act(gate) * up, 32 outputs a panel
-    int32_t norm;  // before the product: 0 none, 1 root mean square, 2 layer norm
-    int32_t after; // likewise of each finished row
+    int32_t gated; // a panel holds 32 gates and 32 up values: act(gate) * up, 32 outputs a panel
+    int32_t norm;  // norm of each row of x before the product: 0 none, 1 root mean square, 2 layer norm
+    int32_t after; // norm of each row of the result, same values
     int32_t zero;  // code that stands for 0, where there are no minima
     float norm_eps, after_eps;
     int64_t inputs, outputs, width;  // width: outputs in memory, `outputs` or twice as many where gated
     const void *codes, *scales, *minima;  // minima: of int4's groups; for kind 1 the sum of each output's codes, float32
-    const float *bias, *norm_weight, *norm_bias, *after_weight, *after_bias;  // bias: filled up to whole panels
+    const float *bias, *norm_weight, *norm_bias, *after_weight, *after_bias;  // bias: padded to whole panels
     const void* parts[3];  // of kinds 4 to 7
     int64_t counts[3];     // outputs of each
     int64_t row_stride;    // numbers from one row of a part to the next
 };
 
-// Where one product reads and writes. Strides are numbers, not bytes; types are 0 float32, 1 bfloat16.
+// Operands of one product. Strides count numbers, not bytes; types are 0 float32, 1 bfloat16.
 struct ProductCall {
     const void *x, *add;
     void* y;
@@ -113,7 +113,7 @@ struct DecodeLoop {
     const Weight* scorer;
     void* scores;                          // logits (sequences, scored) of the last step
     int64_t *tokens, *positions;           // (steps + 1, sequences): the tokens read, then those chosen; (sequences,)
-    const int64_t* ends;                   // stop tokens: after one of them no step follows
+    const int64_t* ends;                   // stop tokens: a step that chooses one of them is the last
     int64_t steps, windows, rotary_count, vocabulary, end_count;
     float scale, first_eps, norm_eps;      // scale: of embeddings
     int32_t first, norm, score_type;
@@ -164,13 +164,13 @@ struct AdamRows {
     const float* gradient;
     const int64_t* rows;
     int64_t count, width;
-    float rate, root, beta1, beta2, eps;  // rate over the first moments' correction, 1 / the root of the second's
+    float rate, root, beta1, beta2, eps;  // rate: over the first moments' correction; root: 1 / the root of the second moments' correction
 };
 
 struct Team {
     void (*run)(void (*work)(void*, int), void* arg, int parts);  // `work(arg, part)` for parts 0 to parts - 1
     int parts;
-    void (*soon)(const Weight*);  // what is read next: threads that wait fetch it; null where none would
+    void (*soon)(const Weight*);  // the weight of the next product, which waiting threads prefetch; null without a pool
 };
 
 struct Level {
@@ -187,7 +187,7 @@ struct Level {
     int64_t (*decode_loop)(const DecodeLoop&, const Team&);
 };
 
-// What Python calls: see `entry.cpp`. `threads`: how many may work.
+// Functions that Python calls, defined in `entry.cpp`. `threads`: the largest number of threads.
 EXPORT const char* mh_level(const char* name);
 EXPORT void mh_threads(void* run_parallel, void* number, void* count);
 EXPORT void mh_product(const Weight* w, const void* x, int64_t rows, int64_t x_stride, int x_type, const void* add,

@@ -8,21 +8,21 @@ namespace {
 
 // Heads (heads, width) of one token, normalized and rotated where the layer does, written to y.
 INLINE void rotate_heads(const LayerCall& s, const void* x, int64_t at, int64_t heads, const float* norm, int64_t sequence, void* y,
-                   int64_t to, int type, float* room) {
+                   int64_t to, int type, float* buffer) {
     const int64_t half = s.rotated / 2;
     for (int64_t h = 0; h < heads; h++, at += s.width, to += s.width) {
-        const Reading read{x, at, type};
-        if (norm) normed(1, s.norm_eps, norm, nullptr, s.width, room, read);
-        else for (int64_t i = 0; i < s.width; i += 16) store(room + i, read(i));
+        const RowReader read{x, at, type};
+        if (norm) normalize(1, s.norm_eps, norm, nullptr, s.width, buffer, read);
+        else for (int64_t i = 0; i < s.width; i += 16) store(buffer + i, read(i));
         if (s.cosines) {
             const float *c = s.cosines + sequence * half, *n = s.sines + sequence * half;
             for (int64_t i = 0; i < half; i++) {
-                const float a = room[i], b = room[half + i];
-                room[i] = a * c[i] - b * n[i];
-                room[half + i] = b * c[i] + a * n[i];
+                const float a = buffer[i], b = buffer[half + i];
+                buffer[i] = a * c[i] - b * n[i];
+                buffer[half + i] = b * c[i] + a * n[i];
             }
         }
-        for (int64_t i = 0; i < s.width; i += 16) give(y, to + i, type, load<F>(room + i));
+        for (int64_t i = 0; i < s.width; i += 16) store_typed(y, to + i, type, load<F>(buffer + i));
     }
 }
 
@@ -33,14 +33,14 @@ void run_stack(const StackCall& p, const Team& team) {
     const int64_t size = p.type ? 2 : 4, tokens = p.tokens;
     int64_t widest = 0, given = 0;
     for (int64_t l = 0; l < p.layers; l++) {
-        widest = most(widest, most(p.steps[l].qkv->outputs, p.steps[l].into->outputs));
-        given = most(given, p.steps[l].out->inputs);
+        widest = max_int(widest, max_int(p.steps[l].qkv->outputs, p.steps[l].into->outputs));
+        given = max_int(given, p.steps[l].out->inputs);
     }
     char *wide = (char*)p.workspace, *mixed = wide + tokens * widest * size, *other = mixed + tokens * given * size;
     char* x = (char*)p.x;
     auto multiply = [&](const Weight* w, const char* from, const char* add, char* to, const Weight* next) {
         const int64_t in = w->inputs, out = w->outputs;
-        product_then(*w, ProductCall{from, add, to, tokens, in, out, out, p.type, p.type}, team, next);
+        product_with_prefetch(*w, ProductCall{from, add, to, tokens, in, out, out, p.type, p.type}, team, next);
     };
     // q (tokens, heads, width) at `wide`, a row every `stride` numbers
     auto attend = [&](const LayerCall& s, int64_t stride, const void* k, const void* v, int64_t kv_stride, int64_t key_heads,
@@ -61,12 +61,12 @@ void run_stack(const StackCall& p, const Team& team) {
         const bool turned = s.cosines || s.q_norm || s.k_norm;
         char *k = s.k ? (char*)s.k : wide + own * size, *v = s.v ? (char*)s.v : wide + (own + keys) * size;
         // Rotate in place, and move new keys and values to their rows of the KV cache.
-        if (turned || s.k) spread(team, tokens, 8, [&](int64_t t) {
-            static thread_local Scratch kept;
-            float* room = (float*)kept.of(size_t(s.width + 16) * 4);
+        if (turned || s.k) parallel_for(team, tokens, 8, [&](int64_t t) {
+            static thread_local Scratch scratch;
+            float* buffer = (float*)scratch.get(size_t(s.width + 16) * 4);
             const int64_t at = t * whole, row = (s.writes ? s.writes[t] : t) * keys;
-            if (turned) rotate_heads(s, wide, at, s.heads, s.q_norm, t, wide, at, p.type, room);
-            if (turned) rotate_heads(s, wide, at + own, s.key_heads, s.k_norm, t, s.k ? k : wide, s.k ? row : at + own, p.type, room);
+            if (turned) rotate_heads(s, wide, at, s.heads, s.q_norm, t, wide, at, p.type, buffer);
+            if (turned) rotate_heads(s, wide, at + own, s.key_heads, s.k_norm, t, s.k ? k : wide, s.k ? row : at + own, p.type, buffer);
             else std::memcpy(k + row * size, wide + (at + own) * size, keys * size);
             if (s.k) std::memcpy(v + row * size, wide + (at + own + keys) * size, keys * size);
         });
@@ -91,15 +91,15 @@ void run_stack(const StackCall& p, const Team& team) {
 INLINE void embed_tokens(const DecodeLoop& w, const int64_t* tokens, const Team& team) {
     const int64_t width = w.stack.states;
     const int type = w.stack.type;
-    spread(team, w.stack.sequences, 16, [&](int64_t t) {
+    parallel_for(team, w.stack.sequences, 16, [&](int64_t t) {
         for (int64_t i = 0; i < width; i += 16) {
-            F v = take(w.token_table, tokens[t] * width + i, type);
+            F v = load_typed(w.token_table, tokens[t] * width + i, type);
             if (w.scale != 1.0f) v *= w.scale;
             if (w.position_table) {
                 if (type) v = from_bf16(to_bf16(v));  // as torch rounds before it adds
-                v += take(w.position_table, w.positions[t] * width + i, type);
+                v += load_typed(w.position_table, w.positions[t] * width + i, type);
             }
-            give(w.stack.x, t * width + i, type, v);
+            store_typed(w.stack.x, t * width + i, type, v);
         }
     });
 }
@@ -123,7 +123,7 @@ INLINE void copy_rows(const DecodeLoop& w) {
 
 INLINE void norm_states(const DecodeLoop& w, int kind, float eps, const float* weight, const float* bias, const Team& team) {
     const StackCall& p = w.stack;
-    if (kind) norm_rows(Normed{p.x, p.x, p.sequences, p.states, p.states, p.states, kind, p.type, eps, weight, bias}, team);
+    if (kind) norm_rows(NormRows{p.x, p.x, p.sequences, p.states, p.states, p.states, kind, p.type, eps, weight, bias}, team);
 }
 
 // Make decode steps and return how many. A step that chooses a stop token or no token of the vocabulary is the last.
@@ -131,8 +131,8 @@ INLINE void norm_states(const DecodeLoop& w, int kind, float eps, const float* w
 int64_t decode_loop(const DecodeLoop& w, const Team& team) {
     const StackCall& p = w.stack;
     const int64_t sequences = p.sequences;
-    static thread_local Scratch kept;
-    float* values = (float*)kept.of(size_t(sequences) * 4);
+    static thread_local Scratch scratch;
+    float* values = (float*)scratch.get(size_t(sequences) * 4);
     copy_rows(w);
     for (int64_t step = 0; step < w.steps; step++) {
         // The angles of the sequences' positions, for each kind of rotary positions: (sequences, half).
@@ -149,7 +149,7 @@ int64_t decode_loop(const DecodeLoop& w, const Team& team) {
         norm_states(w, w.norm, w.norm_eps, w.norm_weight, w.norm_bias, team);
         // Logits (sequences, scored); meanwhile idle threads prefetch the first layer of the next step.
         const int64_t scored = w.scorer->outputs;
-        product_then(*w.scorer, ProductCall{p.x, nullptr, w.scores, sequences, p.states, 0, scored, p.type, w.score_type}, team,
+        product_with_prefetch(*w.scorer, ProductCall{p.x, nullptr, w.scores, sequences, p.states, 0, scored, p.type, w.score_type}, team,
                      step + 1 < w.steps ? p.steps[0].qkv : nullptr);
         for (int64_t t = 0; t < sequences; t++) {
             w.positions[t]++;  // and the cache row of the next key; a full window moves on by one key

@@ -1,4 +1,4 @@
-// Matrix units of 16 x 16 sums (Intel AMX). Without them nothing is tiled.
+// Matrix units of 16 x 16 sums (Intel AMX). Without them `tiled` is always false.
 #pragma once
 
 #if defined(MULTIHEAD_TILES)
@@ -9,8 +9,8 @@
 
 namespace {
 
-// The palette, then of each tile the bytes of a row and the rows. It lies in constant memory, since compilers are told of
-// its first bytes only and may leave out writing the rest of a variable.
+// The tile configuration: palette, then the bytes of a row and the number of rows of each tile. It is a constant: the
+// intrinsic declares only its first bytes as read, so compilers may skip the writes to the rest of a variable.
 alignas(64) const struct {
     uint8_t palette, start, reserved[14];
     uint16_t bytes[16];
@@ -18,15 +18,15 @@ alignas(64) const struct {
 } SHAPES = {1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
 static_assert(sizeof SHAPES == 64, "what ldtilecfg reads");
 
-// Other libraries keep in mind which shapes a thread has, so theirs come back.
-struct Shaped {
+// Restores the thread's tile configuration afterwards, since other libraries assume that theirs is still loaded.
+struct TileConfig {
     alignas(64) char before[64];
-    Shaped() {
+    TileConfig() {
         std::memset(before, 0, sizeof before);
         _tile_storeconfig(before);
         _tile_loadconfig(&SHAPES);
     }
-    ~Shaped() {
+    ~TileConfig() {
         if (before[0]) _tile_loadconfig(before);
         else _tile_release();
     }
@@ -53,7 +53,7 @@ template <bool BYTES> INLINE void tile_block(const char* x, int64_t stride, cons
 }
 
 void tile_rows(const Weight& w, const Rows& r, const ProductCall& p, int64_t row, int64_t rows, int64_t panel) {
-    const Shaped shaped;
+    const TileConfig config;
     alignas(64) char sums[32 * 256];
     const int64_t bytes = padded(w) * (w.kind == 0 ? 2 : 1);
     const char* at = (const char*)w.codes + panel * bytes * PANEL;
@@ -63,15 +63,15 @@ void tile_rows(const Weight& w, const Rows& r, const ProductCall& p, int64_t row
             if (w.kind == 1) tile_block<true>(x, r.stride, at + 128 * half, bytes / 64, sums + 128 * half);
             else tile_block<false>(x, r.stride, at + 128 * half, bytes / 64, sums + 128 * half);
         }
-        for (int64_t m = 0; m < least(32, rows - first); m++) {
+        for (int64_t m = 0; m < min_int(32, rows - first); m++) {
             if (w.kind == 1) {
                 I v[4];
                 std::memcpy(v, sums + m * 256, 256);
-                finish_bytes(w, r, p, row + first + m, panel, v);
+                epilogue_int8(w, r, p, row + first + m, panel, v);
             } else {
                 F v[4];
                 std::memcpy(v, sums + m * 256, 256);
-                finish(w, p, row + first + m, panel, v);
+                epilogue(w, p, row + first + m, panel, v);
             }
         }
     }

@@ -5,8 +5,8 @@
 
 namespace {
 
-// Every bit depends on every bit of x.
-INLINE U scrambled(U x) {
+// A hash of 32 bits: every bit of the result depends on every bit of x.
+INLINE U mix_bits(U x) {
     x ^= x >> 16;
     x *= 0x7feb352du;
     x ^= x >> 15;
@@ -21,16 +21,16 @@ void dropout(const DropoutCall& d, const Team& team) {
     U order;
     for (uint32_t i = 0; i < 16; i++) order[i] = i;
     const uint32_t low = uint32_t(d.seed), high = uint32_t(d.seed >> 32);
-    spread(d.count <= EACH ? Team{team.run, 1, nullptr} : team, (d.count + EACH - 1) / EACH, 1, [&](int64_t part) {
-        const int64_t end = least(d.count, (part + 1) * EACH);
+    parallel_for(d.count <= EACH ? Team{team.run, 1, nullptr} : team, (d.count + EACH - 1) / EACH, 1, [&](int64_t part) {
+        const int64_t end = min_int(d.count, (part + 1) * EACH);
         for (int64_t i = part * EACH; i < end; i += 16) {
-            const U bits = scrambled(scrambled((order + uint32_t(i)) ^ low) + (high + uint32_t(i >> 32)));
+            const U bits = mix_bits(mix_bits((order + uint32_t(i)) ^ low) + (high + uint32_t(i >> 32)));
             const I kept = bits >= d.threshold;
             const int64_t left = end - i;
-            const F x = left >= 16 ? take(d.x, i, d.type) : take_some(d.x, i, left, d.type);
+            const F x = left >= 16 ? load_typed(d.x, i, d.type) : load_partial(d.x, i, left, d.type);
             const F y = choose(kept, x * d.scale, F{});
-            if (left >= 16) give(d.y, i, d.type, y);
-            else give_some(d.y, i, left, d.type, y);
+            if (left >= 16) store_typed(d.y, i, d.type, y);
+            else store_partial(d.y, i, left, d.type, y);
         }
     });
 }
@@ -45,7 +45,7 @@ INLINE F roots(F x) {
 
 // rows (count,) of table, first and second (all rows, width); gradient (count, width).
 void adam_rows(const AdamRows& a, const Team& team) {
-    spread(team, a.count, most(1, 8192 / a.width), [&](int64_t number) {
+    parallel_for(team, a.count, max_int(1, 8192 / a.width), [&](int64_t number) {
         const int64_t begin = a.rows[number] * a.width, whole = a.width / 16 * 16;
         float *p = a.table + begin, *first = a.first + begin, *second = a.second + begin;
         const float* g = a.gradient + number * a.width;

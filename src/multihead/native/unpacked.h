@@ -1,39 +1,39 @@
-// Sums of a few rows and some outputs, of weights as checkpoints hold them: a row of inputs for each output, or a row of
-// outputs for each input. Few rows read such a weight at the memory's rate too.
+// Products with weights as checkpoints store them, not in panels: (outputs, inputs) or (inputs, outputs). With few rows
+// memory bandwidth limits such a product too, so packing would gain nothing.
 #pragma once
 
 namespace {
 
-constexpr int64_t AHEAD = 8192;  // bytes past the rows that are read next, which are fetched meanwhile
+constexpr int64_t AHEAD = 8192;  // bytes between the rows that are read and those that are prefetched
 
-// Vectors of one type: how many bytes an input has, and a step.
-struct Singles {
+// Weight types: bytes of an input, and one step of 64 bytes of inputs.
+struct Float32Weight {
     static constexpr int SIZE = 4;
     INLINE static F step(F acc, I weight, I x) { return acc + bits_f(weight) * bits_f(x); }
 };
-struct Doubles {
+struct Bfloat16Weight {
     static constexpr int SIZE = 2;
     INLINE static F step(F acc, I weight, I x) { return dot2(acc, weight, x); }
 };
 
-// The parts of one output's sums for M rows; the weight is read in the order in which it lies, as memory is read fastest.
-template <class Of, int M> INLINE void parts_of(const char* x, int64_t stride, const char* w, int64_t bytes, F parts[][16], int64_t j) {
-    constexpr int AT_ONCE = M == 1 ? 4 : M <= 3 ? 2 : 1;  // so many sums of a row do not wait for each other
+// Partial sums of one output for M rows, 16 each. The weight is read in its memory order, which is fastest.
+template <class Type, int M> INLINE void partial_sums(const char* x, int64_t stride, const char* w, int64_t bytes, F parts[][16], int64_t j) {
+    constexpr int AT_ONCE = M == 1 ? 4 : M <= 3 ? 2 : 1;  // independent sums of a row, which hide the latency of additions
     F acc[M][AT_ONCE] = {};
     int64_t at = 0;
     for (; at + 64 * AT_ONCE <= bytes; at += 64 * AT_ONCE)
         for (int i = 0; i < AT_ONCE; i++) {
             const I weight = load<I>(w + at + 64 * i);
-            for (int m = 0; m < M; m++) acc[m][i] = Of::step(acc[m][i], weight, load<I>(x + m * stride + at + 64 * i));
+            for (int m = 0; m < M; m++) acc[m][i] = Type::step(acc[m][i], weight, load<I>(x + m * stride + at + 64 * i));
         }
     for (; at < bytes; at += 64) {
-        const int64_t some = least(64, bytes - at);
+        const int64_t some = min_int(64, bytes - at);
         I weight{};
         std::memcpy(&weight, w + at, some);
         for (int m = 0; m < M; m++) {
             I one{};
             std::memcpy(&one, x + m * stride + at, some);
-            acc[m][0] = Of::step(acc[m][0], weight, one);
+            acc[m][0] = Type::step(acc[m][0], weight, one);
         }
     }
     for (int m = 0; m < M; m++) {
@@ -42,9 +42,9 @@ template <class Of, int M> INLINE void parts_of(const char* x, int64_t stride, c
     }
 }
 
-// The parts of four outputs' sums for several rows; what comes next is fetched in the order in which it lies.
-template <class Of, int M>
-INLINE void four_parts_of(const char* x, int64_t stride, const char* const* w, const char* next, int64_t bytes, F parts[][16], int64_t j) {
+// Partial sums of four outputs for M rows. The rows at `next` are prefetched in their memory order.
+template <class Type, int M>
+INLINE void four_partial_sums(const char* x, int64_t stride, const char* const* w, const char* next, int64_t bytes, F parts[][16], int64_t j) {
     F acc[M][4] = {};
     int64_t at = 0;
     for (; at + 64 <= bytes; at += 64) {
@@ -53,7 +53,7 @@ INLINE void four_parts_of(const char* x, int64_t stride, const char* const* w, c
         for (int i = 0; i < 4; i++) weight[i] = load<I>(w[i] + at);
         for (int m = 0; m < M; m++) {
             const I one = load<I>(x + m * stride + at);
-            for (int i = 0; i < 4; i++) acc[m][i] = Of::step(acc[m][i], weight[i], one);
+            for (int i = 0; i < 4; i++) acc[m][i] = Type::step(acc[m][i], weight[i], one);
         }
     }
     if (at < bytes) {
@@ -62,54 +62,54 @@ INLINE void four_parts_of(const char* x, int64_t stride, const char* const* w, c
         for (int m = 0; m < M; m++) {
             I one{};
             std::memcpy(&one, x + m * stride + at, bytes - at);
-            for (int i = 0; i < 4; i++) acc[m][i] = Of::step(acc[m][i], weight[i], one);
+            for (int i = 0; i < 4; i++) acc[m][i] = Type::step(acc[m][i], weight[i], one);
         }
     }
     for (int m = 0; m < M; m++)
         for (int i = 0; i < 4; i++) parts[m][j + i] = acc[m][i];
 }
 
-// Where an output's inputs begin, of several matrices one under the other, whose outputs lie so many bytes apart.
-INLINE const char* begin_of(const Weight& w, int64_t output, int64_t row_stride) {
+// Address of an output's inputs in a weight of up to three stacked matrices; `row_stride` in bytes.
+INLINE const char* row_address(const Weight& w, int64_t output, int64_t row_stride) {
     int part = 0;
     for (; part < 2 && output >= w.counts[part]; part++) output -= w.counts[part];
     return (const char*)w.parts[part] + output * row_stride;
 }
 
-// The first of the sixteen outputs at `quarter` of a panel; of what gates multiply in the second half of gated ones.
-INLINE int64_t first_of(const Weight& w, int64_t panel, int quarter) {
+// First of the sixteen outputs at `quarter` of a panel. In a gated panel quarters 0 and 1 are gates, 2 and 3 are up values.
+INLINE int64_t first_output(const Weight& w, int64_t panel, int quarter) {
     return w.gated ? panel * 32 + quarter % 2 * 16 : panel * PANEL + quarter * 16;
 }
 
-// Sums of M rows and the sixteen outputs at `quarter` of a panel, zero where there are fewer.
-template <class Of, int M>
+// Sums of M rows and the sixteen outputs at `quarter` of a panel of a weight (outputs, inputs); zero past the last output.
+template <class Type, int M>
 void row_sums(const Weight& w, const char* x, int64_t stride, int64_t panel, int quarter, F out[][4]) {
-    const int64_t first = first_of(w, panel, quarter), left = least(16, w.outputs - first);
-    const int64_t begin = first + (w.gated && quarter >= 2 ? w.outputs : 0), bytes = w.inputs * Of::SIZE, row_stride = w.row_stride * Of::SIZE;
+    const int64_t first = first_output(w, panel, quarter), left = min_int(16, w.outputs - first);
+    const int64_t begin = first + (w.gated && quarter >= 2 ? w.outputs : 0), bytes = w.inputs * Type::SIZE, row_stride = w.row_stride * Type::SIZE;
     F parts[M][16];
     int64_t done = 0;
     if (M > 1)
         for (; done + 4 <= left; done += 4) {
             const char* rows[4];
-            for (int i = 0; i < 4; i++) rows[i] = begin_of(w, begin + done + i, row_stride);
-            four_parts_of<Of, M>(x, stride, rows, rows[3] + row_stride + AHEAD, bytes, parts, done);
+            for (int i = 0; i < 4; i++) rows[i] = row_address(w, begin + done + i, row_stride);
+            four_partial_sums<Type, M>(x, stride, rows, rows[3] + row_stride + AHEAD, bytes, parts, done);
         }
-    for (; done < left; done++) parts_of<Of, M>(x, stride, begin_of(w, begin + done, row_stride), bytes, parts, done);
+    for (; done < left; done++) partial_sums<Type, M>(x, stride, row_address(w, begin + done, row_stride), bytes, parts, done);
     for (; done < 16; done++)
         for (int m = 0; m < M; m++) parts[m][done] = F{};
-    for (int m = 0; m < M; m++) out[m][quarter] = sums(parts[m]);
+    for (int m = 0; m < M; m++) out[m][quarter] = reduce_sums(parts[m]);
 }
 
-// Likewise of a whole panel, of matrices (inputs, outputs): their rows are added up, each times its input.
-template <class Of, int M> void column_sums(const Weight& w, const char* x, int64_t stride, int64_t panel, F out[][4]) {
-    constexpr int TYPE = Of::SIZE == 2;
+// Sums of M rows and a whole panel of a weight (inputs, outputs): its rows are added, each multiplied by its input.
+template <class Type, int M> void column_sums(const Weight& w, const char* x, int64_t stride, int64_t panel, F out[][4]) {
+    constexpr int TYPE = Type::SIZE == 2;
     const char* at[4];
     int64_t left[4];
     bool whole = true;
     for (int j = 0; j < 4; j++) {
-        const int64_t first = first_of(w, panel, j);
-        left[j] = most(0, least(16, w.outputs - first));
-        at[j] = begin_of(w, left[j] ? first + (w.gated && j >= 2 ? w.outputs : 0) : 0, Of::SIZE);
+        const int64_t first = first_output(w, panel, j);
+        left[j] = max_int(0, min_int(16, w.outputs - first));
+        at[j] = row_address(w, left[j] ? first + (w.gated && j >= 2 ? w.outputs : 0) : 0, Type::SIZE);
         whole &= left[j] == 16;
     }
     F acc[M][4] = {};
@@ -117,11 +117,11 @@ template <class Of, int M> void column_sums(const Weight& w, const char* x, int6
         F weight[4];
         const int64_t row = k * w.row_stride;
         for (int j = 0; j < 4; j++) {
-            __builtin_prefetch(at[j] + (row + 16 * w.row_stride) * Of::SIZE, 0, 2);
-            weight[j] = whole ? take(at[j], row, TYPE) : take_some(at[j], row, left[j], TYPE);
+            __builtin_prefetch(at[j] + (row + 16 * w.row_stride) * Type::SIZE, 0, 2);
+            weight[j] = whole ? load_typed(at[j], row, TYPE) : load_partial(at[j], row, left[j], TYPE);
         }
         for (int m = 0; m < M; m++) {
-            const F one = fill(take_one(x + m * stride, k, TYPE));
+            const F one = broadcast(load_one(x + m * stride, k, TYPE));
             for (int j = 0; j < 4; j++) acc[m][j] += weight[j] * one;
         }
     }

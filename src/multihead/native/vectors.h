@@ -1,5 +1,5 @@
 // Sixteen numbers at a time, in plain C++: the compiler makes one AVX-512 register of them, two of AVX2, four of NEON.
-// Only products of bytes and of bfloat16 pairs, and half floats, need instructions by name.
+// Only products of bytes, products of bfloat16 pairs and conversions of float16 need intrinsics.
 #pragma once
 
 #include <cmath>
@@ -23,19 +23,19 @@ typedef int8_t Bytes16 __attribute__((vector_size(16)));
 
 template <class T> INLINE T load(const void* p) { T v; std::memcpy(&v, p, sizeof v); return v; }
 template <class T> INLINE void store(void* p, T v) { std::memcpy(p, &v, sizeof v); }
-INLINE F fill(float x) { return F{} + x; }
-INLINE I fill(int32_t x) { return I{} + x; }
+INLINE F broadcast(float x) { return F{} + x; }
+INLINE I broadcast(int32_t x) { return I{} + x; }
 INLINE F floats(I x) { return __builtin_convertvector(x, F); }
 INLINE F bits_f(I x) { return (F)x; }  // the same bits
 INLINE I bits_i(F x) { return (I)x; }
 INLINE F choose(I mask, F a, F b) { return bits_f((mask & bits_i(a)) | (~mask & bits_i(b))); }
-// The second operand where either is no number.
+// These return the second operand where either is NaN.
 INLINE F maximum(F a, F b) { return choose(a > b, a, b); }
 INLINE F minimum(F a, F b) { return choose(a < b, a, b); }
 INLINE F absolute(F a) { return bits_f(bits_i(a) & 0x7fffffff); }
 INLINE F square_root(F x) { F r; for (int i = 0; i < 16; i++) r[i] = std::sqrt(x[i]); return r; }
 
-INLINE float sum(F x) {
+INLINE float reduce_sum(F x) {
 #if defined(__AVX512F__)
     return _mm512_reduce_add_ps((__m512)x);
 #else
@@ -46,8 +46,8 @@ INLINE float sum(F x) {
     return parts[0];
 #endif
 }
-// The sums of sixteen vectors.
-INLINE F sums(const F* x) {
+// The sum of each of sixteen vectors.
+INLINE F reduce_sums(const F* x) {
 #if defined(__AVX512F__)
     __m512 pairs[8], fours[4];
     for (int i = 0; i < 8; i++) {
@@ -63,11 +63,11 @@ INLINE F sums(const F* x) {
     return (F)_mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88), _mm512_shuffle_f32x4(low, high, 0xdd));
 #else
     F r;
-    for (int i = 0; i < 16; i++) r[i] = sum(x[i]);
+    for (int i = 0; i < 16; i++) r[i] = reduce_sum(x[i]);
     return r;
 #endif
 }
-INLINE float largest(F x) {
+INLINE float reduce_max(F x) {
 #if defined(__AVX512F__)
     return _mm512_reduce_max_ps((__m512)x);
 #endif
@@ -78,7 +78,7 @@ INLINE float largest(F x) {
     return s;
 }
 
-// ---- bfloat16: the upper half of a float, rounded to nearest even; what is no number stays none
+// ---- bfloat16: the upper half of a float, rounded to nearest even; NaN stays NaN
 
 INLINE F from_bf16(Half16 x) { return bits_f(__builtin_convertvector(x, I) << 16); }
 INLINE Half16 to_bf16(F x) {
@@ -103,7 +103,7 @@ INLINE uint16_t to_bf16(float x) {
     return uint16_t((b + 0x7fff + ((b >> 16) & 1)) >> 16);
 }
 
-// ---- IEEE half floats, in which scales of groups are kept
+// ---- float16, the type of the scales of groups
 
 INLINE float from_half(uint16_t h) {
     uint32_t sign = uint32_t(h & 0x8000) << 16, exponent = (h >> 10) & 31, fraction = h & 0x3ff, bits;
@@ -133,29 +133,29 @@ INLINE F from_halves(const uint16_t* p) {
 #endif
 }
 
-// ---- numbers of either type, `type` 0 float32, 1 bfloat16
+// ---- loads and stores of either type as float32: `type` 0 float32, 1 bfloat16; `i` counts numbers
 
-INLINE F take(const void* p, int64_t i, int type) {
+INLINE F load_typed(const void* p, int64_t i, int type) {
     return type ? from_bf16(load<Half16>((const uint16_t*)p + i)) : load<F>((const float*)p + i);
 }
-INLINE void give(void* p, int64_t i, int type, F v) {
+INLINE void store_typed(void* p, int64_t i, int type, F v) {
     if (type) store((uint16_t*)p + i, to_bf16(v));
     else store((float*)p + i, v);
 }
-INLINE float take_one(const void* p, int64_t i, int type) {
+INLINE float load_one(const void* p, int64_t i, int type) {
     return type ? from_bf16(((const uint16_t*)p)[i]) : ((const float*)p)[i];
 }
-INLINE void give_one(void* p, int64_t i, int type, float v) {
+INLINE void store_one(void* p, int64_t i, int type, float v) {
     if (type) ((uint16_t*)p)[i] = to_bf16(v);
     else ((float*)p)[i] = v;
 }
-INLINE F take_some(const void* p, int64_t i, int64_t count, int type) {
+INLINE F load_partial(const void* p, int64_t i, int64_t count, int type) {
     F v{};
-    for (int64_t j = 0; j < count; j++) v[j] = take_one(p, i + j, type);
+    for (int64_t j = 0; j < count; j++) v[j] = load_one(p, i + j, type);
     return v;
 }
-INLINE void give_some(void* p, int64_t i, int64_t count, int type, F v) {
-    for (int64_t j = 0; j < count; j++) give_one(p, i + j, type, v[j]);
+INLINE void store_partial(void* p, int64_t i, int64_t count, int type, F v) {
+    for (int64_t j = 0; j < count; j++) store_one(p, i + j, type, v[j]);
 }
 
 // ---- four products of an unsigned and a signed byte, added to each 32-bit sum
@@ -201,14 +201,14 @@ INLINE F dot2(F acc, I a, I b) {
 
 // ---- functions
 
-// e^x by Cephes' reduction and a polynomial of the sixth degree: relative error 2e-7; 0 far below, not above e^88. What
-// is no number stays none.
+// e^x by Cephes' reduction and a polynomial of the sixth degree: relative error 2e-7. The result
+// is at least e^-87.3 and at most e^88; NaN stays NaN.
 INLINE F exponential(F x) {
-    x = minimum(fill(88.0f), maximum(fill(-87.3f), x));
-    const F magic = fill(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
+    x = minimum(broadcast(88.0f), maximum(broadcast(-87.3f), x));
+    const F magic = broadcast(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
     F n = (x * 1.44269504f + magic) - magic;
     F r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    F p = fill(1.9875691500e-4f);
+    F p = broadcast(1.9875691500e-4f);
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
     p = p * r + 4.1665795894e-2f;
@@ -219,7 +219,7 @@ INLINE F exponential(F x) {
     return p * bits_f(scale);
 }
 INLINE F sigmoid(F x) { return 1.0f / (1.0f + exponential(-x)); }
-INLINE F hyperbolic(F x) { return 2.0f * sigmoid(2.0f * x) - 1.0f; }
+INLINE F hyperbolic_tangent(F x) { return 2.0f * sigmoid(2.0f * x) - 1.0f; }
 // The error function by Abramowitz and Stegun's 7.1.26: absolute error 1.5e-7.
 INLINE F error_function(F x) {
     F a = absolute(x), t = 1.0f / (1.0f + 0.3275911f * a);
@@ -237,7 +237,7 @@ INLINE F activate(F x, int kind) {
         case GELU_TANH: return x * sigmoid(1.59576912f * (x + 0.044715f * x * x * x));
         case SILU: return x * sigmoid(x);
         case QUICK_GELU: return x * sigmoid(1.702f * x);
-        case TANH: return hyperbolic(x);
+        case TANH: return hyperbolic_tangent(x);
         case SIGMOID: return sigmoid(x);
         default: return x;
     }
