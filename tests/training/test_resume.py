@@ -409,7 +409,7 @@ def step_of(folder, text, step=12):
 @pytest.mark.parametrize("exchanges", [True, False])
 def test_a_kill_between_any_two_renames_leaves_a_whole_checkpoint(tmp_path, monkeypatch, exchanges):
     if not exchanges:
-        monkeypatch.setattr(checkpoints, "exchange", lambda path, other: False)
+        monkeypatch.setattr(checkpoints, "exchange_paths", lambda path, other: False)
     for number in range(4):
         folder = tmp_path / str(number)
         step_of(folder, "first")
