@@ -216,11 +216,11 @@ class Config:
         """Return the entries of config.json."""
         entries = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "extra"}
         del entries["num_labels"]  # the format derives it from id2label
-        entries = {k: v for k, v in entries.items() if v is not None or k in self._said}
+        entries = {k: v for k, v in entries.items() if v is not None or k in self._always_written}
         return {"model_type": self.model_type, **entries, **self.extra}
 
     @property
-    def _said(self) -> set[str]:
+    def _always_written(self) -> set[str]:
         """Return fields whose None must be written, since a missing entry has another meaning."""
         usual = {f.name for f in dataclasses.fields(self) if f.default is not None}
         return {"pad_token_id", "eos_token_id"} | (usual - {"extra", "id2label", "label2id"})
@@ -294,7 +294,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def parse_json(path: Path) -> Any:
     """Read any value from a JSON file. Raises as `read_json` does."""
     try:
-        return _numbers(json.loads(path.read_text(encoding="utf-8")))
+        return _decode_non_finite(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise ModelNotFound(f"{path.parent} has no {path.name}.") from error
     except (OSError, MemoryError) as error:
@@ -306,7 +306,7 @@ def parse_json(path: Path) -> Any:
 WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}  # that JSON has no sign for
 
 
-def _numbers(value: Any) -> Any:
+def _decode_non_finite(value: Any) -> Any:
     """Replace numbers that JSON cannot have as the format writes them: {"__float__": "Infinity"}."""
     if isinstance(value, dict):
         if set(value) == {"__float__"}:
@@ -314,23 +314,25 @@ def _numbers(value: Any) -> Any:
             if not isinstance(word, str) or word not in WORDS:
                 raise ValueError(f'"__float__" is {word!r}, which is none of {", ".join(WORDS)}')
             return WORDS[word]
-        return {k: _numbers(v) for k, v in value.items()}
-    return [_numbers(item) for item in value] if isinstance(value, list) else value
+        return {k: _decode_non_finite(v) for k, v in value.items()}
+    return [_decode_non_finite(item) for item in value] if isinstance(value, list) else value
 
 
-def _named(value: Any) -> Any:
-    """Undo `_numbers`."""
+def _encode_non_finite(value: Any) -> Any:
+    """Replace NaN and infinities by {"__float__": name}, which strict JSON can hold."""
     if isinstance(value, float) and not math.isfinite(value):
         return {"__float__": "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
     if isinstance(value, Mapping):
-        return {k: _named(v) for k, v in value.items()}
-    return [_named(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {k: _encode_non_finite(v) for k, v in value.items()}
+    return [_encode_non_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def to_json(entries: Mapping[str, Any], name: str) -> str:
     """Return entries as the text of a JSON file. Raises InvalidInput."""
     try:
-        return json.dumps(_named(entries), indent=2, ensure_ascii=False, default=list, allow_nan=False) + "\n"
+        return (
+            json.dumps(_encode_non_finite(entries), indent=2, ensure_ascii=False, default=list, allow_nan=False) + "\n"
+        )
     except TypeError as error:
         raise InvalidInput(f"{name} cannot be written: {error}.") from error
 

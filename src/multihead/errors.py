@@ -1,4 +1,4 @@
-"""All errors that a user can meet, as subclasses of `MultiheadError`.
+"""Errors of the package, all subclasses of `MultiheadError`.
 
 A message has what was asked for, what was found and what to do. Where there is a convention (`OSError` for a missing
 model, `ValueError` for a wrong argument), the class is also a subclass of that error, so existing `except` clauses keep

@@ -149,7 +149,7 @@ def test_an_encoding_of_lists_brings_its_mask(decoders, given):
     [
         ({"input_ids": IDS, "attention_mask": torch.ones(2, 3)}, r"\(2, 4\) and its mask \(2, 3\)"),
         ({"input_ids": IDS, "attention_mask": torch.ones(3, 4)}, r"mask \(3, 4\)"),
-        ({"input_ids": IDS, "attention_mask": torch.ones(2, 1, 4, 4)}, "must be alike"),
+        ({"input_ids": IDS, "attention_mask": torch.ones(2, 1, 4, 4)}, "must be equal"),
         ({"input_ids": [[5], [6, 7]], "attention_mask": torch.ones(2, 2)}, "lists of several lengths"),
         ({"inputs": IDS, "input_ids": IDS}, "two names"),
         ({"input_ids": []}, r"\(batch, length\)"),

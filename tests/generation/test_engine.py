@@ -78,7 +78,7 @@ def test_requests_that_enter_at_any_time_get_what_each_alone_gets(model, tight):
         for _ in range(draw.randrange(4)):
             engine.step()
     engine.run()
-    assert engine.store.held == 0
+    assert engine.store.num_used == 0
     for one in jobs:
         assert one.results == alone(model, one), f"{one.config.chosen} after {len(one.prompt)} tokens"
 
@@ -150,7 +150,7 @@ def test_two_thousand_requests_and_many_cancelled_leave_every_block_free(model):
     engine.run()
     assert all(request.done and request.error is None for request in requests)
     assert not any(request.sequences for request in requests)
-    assert engine.store.held == 0
+    assert engine.store.num_used == 0
     assert engine.store.budget.used == sum(pool.size * pool.idle for pool in engine.store.pools.values())
 
 
@@ -234,7 +234,7 @@ def test_one_request_that_fails_takes_no_other_with_it(model):
     engine.run()
     assert isinstance(wrong.error, ZeroDivisionError)
     assert right.results == alone(model, right)
-    assert engine.store.held == 0
+    assert engine.store.num_used == 0
 
 
 def test_a_request_that_can_never_fit_is_refused_before_any_work(model):
@@ -262,7 +262,7 @@ def test_a_windows_memory_is_bounded_by_the_window(tmp_path):
     most = 0
     while engine.busy:
         engine.step()
-        most = max(most, engine.store.held)
+        most = max(most, engine.store.num_used)
     assert most <= 5  # blocks of 32 for a window of a few tokens
     assert len(one.results[0]) == 300
 
@@ -284,4 +284,4 @@ def test_sources_of_other_requests_do_not_mix(tmp_path):
         engine.step()
     engine.run()
     assert [one.results for one in jobs] == expected
-    assert engine.store.held == 0
+    assert engine.store.num_used == 0

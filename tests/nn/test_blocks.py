@@ -64,7 +64,7 @@ class Sharing(RuleBasedStateMachine):
         tokens = [word] * length
         text = self.store.begin()
         if adopts:
-            text.adopt(tokens)
+            text.reuse_prefix(tokens)
             assert text.length < length
         self.texts.append((text, tokens))
 
@@ -104,7 +104,7 @@ class Sharing(RuleBasedStateMachine):
         try:
             text.crop(length)
         except InvalidInput:  # what it adopted, of the window's layer, ends before
-            assert text.tables[40].gone
+            assert text.tables[40].num_released
             return
         del tokens[max(length, 1) :]
         if length == 0:
@@ -121,13 +121,13 @@ class Sharing(RuleBasedStateMachine):
     def counts_agree(self):
         for window, pool in self.store.pools.items():
             held = [b for text, _ in self.texts for b in text.tables[window].blocks if b is not None]
-            assert [held.count(block) for block in range(len(pool.holders))] == pool.holders
+            assert [held.count(block) for block in range(len(pool.ref_counts))] == pool.ref_counts
         assert self.budget.free >= 0
 
     def teardown(self):
         for text, _ in self.texts:
             text.free()
-        assert self.store.held == 0
+        assert self.store.num_used == 0
 
 
 Sharing.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
@@ -150,7 +150,7 @@ def test_a_full_budget_says_so_and_idle_blocks_make_room():
     pool.take(0, first)
     with pytest.raises(MemoryFull):
         pool.take(1)
-    pool.name(first, b"a")
+    pool.publish(first, b"a")
     pool.release(first)
     assert pool.find(b"a") == first
     pool.take(1)
@@ -165,7 +165,7 @@ def test_texts_that_grow_side_by_side_lie_straight():
         text.expected = 5 * BLOCK
     for _ in range(5):
         read([module], store, texts, [[0] * BLOCK] * 3)
-    assert all(text.tables[None].straight for text in texts)
+    assert all(text.tables[None].contiguous for text in texts)
 
 
 def test_a_window_lets_go_and_cannot_be_cut_back_further():
@@ -174,6 +174,6 @@ def test_a_window_lets_go_and_cannot_be_cut_back_further():
     text = store.begin()
     for _ in range(20):
         read([module], store, [text], [[0] * BLOCK])
-    assert store.held <= 3
+    assert store.num_used <= 3
     with pytest.raises(InvalidInput, match="window of 10"):
         text.crop(5)

@@ -117,7 +117,7 @@ class LoraConfig:
 
     @property
     def head_modules(self) -> tuple[str, ...]:
-        """Modules that the type of task adds to `modules_to_save`."""
+        """Modules that the task type adds to `modules_to_save`."""
         return TASK_HEADS.get(self.task_type or "", ())
 
     def scale(self, alpha: float, rank: int) -> float:
@@ -139,8 +139,8 @@ class LoraConfig:
         extra = {k: v for k, v in entries.items() if k not in names and k != "peft_type"}
         wrong = [k for k, v in extra.items() if v not in (None, False, {}, [], ()) and k not in INERT]
         if wrong:
-            told = ", ".join(f"{k} = {extra[k]!r}" for k in sorted(wrong))
-            raise UnsupportedConfig(f"{source} asks for what is not computed here: {told}.")
+            listed = ", ".join(f"{k} = {extra[k]!r}" for k in sorted(wrong))
+            raise UnsupportedConfig(f"{source} asks for what is not computed here: {listed}.")
         return cls(**known, extra=extra)
 
     @classmethod

@@ -185,8 +185,8 @@ def read_tensors(folder: Path) -> tuple[str, Mapping[str, Tensor]]:
     embedded = [name for name in stored if ".lora_embedding_" in name]
     if embedded:
         raise UnsupportedConfig(f"{path} changes embeddings ({embedded[0]}), which is not computed here.")
-    kept = [name for name in stored if not (ORIGINAL in name and name.replace(ORIGINAL, CHANGED) in stored)]
-    return str(path), {_current_name(name): stored[name] for name in kept}
+    names = [name for name in stored if not (ORIGINAL in name and name.replace(ORIGINAL, CHANGED) in stored)]
+    return str(path), {_current_name(name): stored[name] for name in names}
 
 
 def _current_name(name: str) -> str:

@@ -16,7 +16,7 @@ from ..nn.weights import Dropout, Linear
 
 
 class Lora(nn.Module):
-    """One adapter's change of one weight: scale * B @ A (Hu et al., 2021, arXiv:2106.09685).
+    """LoRA change of one weight: scale * B @ A (Hu et al., 2021, arXiv:2106.09685).
 
     Args:
         down: A, (rank, inputs); layers that a checkpoint stores in one matrix share it.

@@ -89,8 +89,8 @@ class AdapterMixin(nn.Module):
         known = self._adapters()
         names = known.active if len(known.configs) > 1 else tuple(known.configs)
         if adapter_name is None and len(names) != 1:
-            told = ", ".join(map(repr, known.configs))
-            raise InvalidInput(f"Say which adapter to save: adapter_name is one of {told}.")
+            listed = ", ".join(map(repr, known.configs))
+            raise InvalidInput(f"Say which adapter to save: adapter_name is one of {listed}.")
         files.save(self, Path(folder), known.check_known(names[0] if adapter_name is None else adapter_name))
 
     def set_adapter(self, adapter_name: str | Sequence[str]) -> None:
@@ -115,7 +115,7 @@ class AdapterMixin(nn.Module):
         self._enable(False)
 
     def enable_adapters(self) -> None:
-        """Undo `disable_adapters`."""
+        """Compute with the active adapters again, after `disable_adapters`."""
         self._enable(True)
 
     @contextmanager
@@ -136,8 +136,8 @@ class AdapterMixin(nn.Module):
     @property
     def adapter_sources(self) -> tuple[str, ...]:
         """Sources of the merged and the active adapters, in this order: a file's name, or the adapter's without one."""
-        told = self.adapters.sources if self.adapters is not None else {}
-        return (*self.merged, *(told.get(name, name) for name in self.active_adapters))
+        sources = self.adapters.sources if self.adapters is not None else {}
+        return (*self.merged, *(sources.get(name, name) for name in self.active_adapters))
 
     def merge_adapters(self, *, dequantize: bool = False) -> None:
         """Merge the active adapters into the base's weights, in float32, and remove all adapters.

@@ -130,9 +130,9 @@ def check_name(name: str, known: Adapters | None) -> None:
 
 
 def with_head_modules(model: Any, config: LoraConfig, keys: KeyMap, prefix: str, strict: bool) -> LoraConfig:
-    """Return the config with all modules that are trained whole: those asked for, the task's, and newly drawn ones."""
-    asked = config.modules_to_save or []
-    for name in asked if strict else ():
+    """Return the config with all modules that are trained whole: those it names, the task's, and new ones."""
+    requested = config.modules_to_save or []
+    for name in requested if strict else ():
         if not saved_parameters(model, keys, prefix, [name]):
             raise unknown_module(model, name, keys, prefix)
     fresh = [key.rpartition(".")[0] for key in model.new_weights] if strict else []
@@ -140,7 +140,7 @@ def with_head_modules(model: Any, config: LoraConfig, keys: KeyMap, prefix: str,
     if strict and heads and not saved_parameters(model, keys, prefix, heads):  # a family whose head has other names
         paths = [path for path, *_ in parameter_owners(model) if path.startswith("head.")]
         heads = [found[1][0].rpartition(".")[0] for path in paths if (found := keys.locate(path, prefix))]
-    names = list(dict.fromkeys([*asked, *heads, *fresh]))
+    names = list(dict.fromkeys([*requested, *heads, *fresh]))
     return replace(config, modules_to_save=names or None)
 
 
@@ -177,9 +177,9 @@ def saved_config(
     config: LoraConfig, wanted: Sequence[Target], found: Sequence[Target], parts: Sequence[SavedParameter]
 ) -> LoraConfig:
     """Return the config in names of the reference's model, as a file must have them."""
-    asked, listed = config.target_modules, [target.name for target in wanted]
-    same = asked is not None and set(wanted) <= set(named_targets(found, asked, ours=False))
-    theirs = same and not (isinstance(asked, str) and asked.lower() == ALL_LINEAR)
+    requested, listed = config.target_modules, [target.name for target in wanted]
+    same = requested is not None and set(wanted) <= set(named_targets(found, requested, ours=False))
+    theirs = same and not (isinstance(requested, str) and requested.lower() == ALL_LINEAR)
     changes: dict[str, Any] = {"fan_in_fan_out": any(target.transposed for target in wanted)}
     if not theirs or config.exclude_modules:
         changes |= {"target_modules": listed, "exclude_modules": None}

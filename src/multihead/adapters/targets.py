@@ -118,7 +118,7 @@ def choose_targets(model: Any, config: LoraConfig, found: Sequence[Target], *, s
     saved = [*(config.modules_to_save or ()), *config.head_modules]
     numbers = config.layers_to_transform
     numbers = [numbers] if isinstance(numbers, int) else numbers
-    kept = [
+    selected = [
         target
         for target in wanted
         if target not in skip
@@ -126,37 +126,37 @@ def choose_targets(model: Any, config: LoraConfig, found: Sequence[Target], *, s
         and (not numbers or target.number in numbers)
         and _in_layers(config, target)
     ]
-    if not kept:
+    if not selected:
         raise InvalidInput(
             f"The adapter's config leaves no layer of {type(model).__name__} to change: every target is excluded, "
             "saved whole, or outside of layers_to_transform."
         )
-    return kept
+    return selected
 
 
 def _wanted_targets(model: Any, config: LoraConfig, found: Sequence[Target], strict: bool) -> list[Target]:
-    asked = config.target_modules
-    if asked is None:
+    requested = config.target_modules
+    if requested is None:
         wanted = [t for t in found if any(path.rpartition(".")[2] in ("q", "v") for path in t.paths)]
-    elif isinstance(asked, str) and asked.lower() == ALL_LINEAR:
+    elif isinstance(requested, str) and requested.lower() == ALL_LINEAR:
         wanted = [t for t in found if t.paths[0].startswith(BACKBONE) and not SPARSE.search(t.paths[0])]
     else:
-        wanted = named_targets(found, asked, ours=strict)
-        if strict and isinstance(asked, list):
+        wanted = named_targets(found, requested, ours=strict)
+        if strict and isinstance(requested, list):
             known = {**targets_by_suffix(found, ours=False), **targets_by_suffix(found, ours=True)}
-            for name in asked:
+            for name in requested:
                 if name not in known:
                     raise _unknown_target(model, name, found)
     if not wanted:
-        raise _unknown_target(model, asked, found)
+        raise _unknown_target(model, requested, found)
     return wanted
 
 
-def _unknown_target(model: Any, asked: Any, found: Sequence[Target]) -> InvalidInput:
+def _unknown_target(model: Any, requested: Any, found: Sequence[Target]) -> InvalidInput:
     ends = {name.rpartition(".")[2] for t in found for name in (t.name, *t.paths)}
-    told = nearest(asked, ends) if isinstance(asked, str) else f"Known: {', '.join(sorted(ends))}."
-    asked = "the default, queries and values of attention," if asked is None else repr(asked)
-    return InvalidInput(f"target_modules: {asked} is no linear layer of {type(model).__name__}. {told}")
+    advice = nearest(requested, ends) if isinstance(requested, str) else f"Known: {', '.join(sorted(ends))}."
+    requested = "the default, queries and values of attention," if requested is None else repr(requested)
+    return InvalidInput(f"target_modules: {requested} is no linear layer of {type(model).__name__}. {advice}")
 
 
 def named_targets(found: Sequence[Target], names: list[str] | str, *, ours: bool) -> list[Target]:

@@ -26,7 +26,7 @@ FallbackNames = tuple[tuple[str, str], ...]  # (our path, the stored name that i
 
 @dataclass(frozen=True)
 class StoredLocation:
-    """Where a checkpoint stores a parameter: the names of its tensors, and how they make the parameter."""
+    """Location of a parameter in a checkpoint: the names of its tensors, and their conversion."""
 
     source: Source
     keys: tuple[str, ...]

@@ -87,8 +87,8 @@ def opened(path: Path) -> Any:
             raise open_error(path, found) from error
         raise ModelNotFound(f"{path} does not exist.") from error
     except (SafetensorError, OSError) as error:
-        told = str(error).removeprefix("Error while deserializing header: ")
-        raise CorruptFile(f"{path} is no sound safetensors file: {told}. {AGAIN}") from error
+        reason = str(error).removeprefix("Error while deserializing header: ")
+        raise CorruptFile(f"{path} is no sound safetensors file: {reason}. {AGAIN}") from error
 
 
 def indexed(index: Path) -> dict[str, Path]:

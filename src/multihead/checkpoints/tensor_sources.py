@@ -101,7 +101,7 @@ class Shaped(Source):
 
 @dataclass(frozen=True)
 class Part(Source):
-    """Some rows of a matrix that several of our parameters share (fused query, key and value).
+    """Rows of a matrix that several of our parameters share (fused query, key and value).
 
     Args:
         sizes: rows of each part. index: which part this is. transposed: stored as (in, out), as GPT-2 does.
@@ -197,7 +197,7 @@ class Stacked(Source):
 
 @dataclass(frozen=True)
 class Slice(Source):
-    """One slice of a stacked tensor (count, ...): an expert's weights in llama.cpp's files.
+    """Slice of a stacked tensor (count, ...): an expert's weights in llama.cpp's files.
 
     Args:
         number: of the tensor, the last number in our path.

@@ -38,7 +38,7 @@ def read(path: Path) -> dict[str, Tensor]:
     try:
         with path.open("rb") as file:
             found, places = archive(file) if file.read(4) == b"PK\x03\x04" else older(file)
-        return Numbers(mapped(path), places).named(found, path)
+        return Numbers(mapped(path), places).named_tensors(found, path)
     except FileNotFoundError as error:
         raise ModelNotFound(f"{path} does not exist.") from error
     except UnsafeFile as error:
@@ -115,8 +115,8 @@ def place(file: BinaryIO, member: zipfile.ZipInfo) -> int:
         raise CorruptFile(f"the archive's table does not say where {name} lies")
     if method != zipfile.ZIP_STORED or member.compress_type != method or member.flag_bits & 1:
         raise CorruptFile(f"{name} is compressed, which torch.save never does")
-    told = {0, 0xFFFFFFFF, member.file_size}  # written behind the file, in a long header, or here
-    if member.file_size != member.compress_size or packed not in told or size not in told:
+    recorded = {0, 0xFFFFFFFF, member.file_size}  # written behind the file, in a long header, or here
+    if member.file_size != member.compress_size or packed not in recorded or size not in recorded:
         raise CorruptFile(f"{name} has two sizes")
     begin = member.header_offset + HEADER.size + length + extra
     if begin + member.file_size > file.seek(0, 2):
@@ -166,7 +166,7 @@ class Numbers:
         self.data, self.places = data, places
         self.storages: dict[str, torch.UntypedStorage] = {}
 
-    def named(self, found: Any, path: Path) -> dict[str, Tensor]:
+    def named_tensors(self, found: Any, path: Path) -> dict[str, Tensor]:
         """Return the named tensors of an unpickled object. Raises CorruptFile where it has none."""
         if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
             found = found["state_dict"]
@@ -181,12 +181,14 @@ class Numbers:
             warn(f"{path} holds entries that are no tensors; they are left out: {', '.join(others[:5])}.")
         return {name: self.tensor(value) for name, value in tensors.items()}
 
-    def tensor(self, told: Described) -> Tensor:
+    def tensor(self, description: Described) -> Tensor:
         """Return a tensor as a view of the file's bytes."""
-        record = told.record
-        begin = record.begin * record.width // told.dtype.itemsize
+        record = description.record
+        begin = record.begin * record.width // description.dtype.itemsize
         storage = self.storage(record)
-        return torch.empty(0, dtype=told.dtype).set_(storage, begin + told.offset, told.shape, told.strides)
+        return torch.empty(0, dtype=description.dtype).set_(
+            storage, begin + description.offset, description.shape, description.strides
+        )
 
     def storage(self, record: Record) -> torch.UntypedStorage:
         """Return the storage of a record, shared by all its tensors. Raises CorruptFile."""

@@ -147,7 +147,7 @@ def sized(values: Any = ()) -> tuple[Any, ...]:
     return tuple(values)
 
 
-def named(*parts: Any) -> str:
+def device_name(*parts: Any) -> str:
     """A device's name."""
     return ":".join(str(part) for part in parts if isinstance(part, (str, int)))
 
@@ -156,8 +156,8 @@ KNOWN: Mapping[str, Any] = {
     "torch._utils._rebuild_tensor": described, "torch._utils._rebuild_tensor_v2": described,
     "torch._utils._rebuild_tensor_v3": described_as, "torch._utils._rebuild_parameter": itself,
     "torch._utils._rebuild_parameter_with_state": itself, "torch._tensor._rebuild_from_type_v2": typed,
-    "torch.nn.parameter.Parameter": itself, "torch.Tensor": itself, "torch.Size": sized, "torch.device": named,
-    "torch.serialization._get_layout": named, "collections.OrderedDict": ordered, "collections.Counter": ordered,
+    "torch.nn.parameter.Parameter": itself, "torch.Tensor": itself, "torch.Size": sized, "torch.device": device_name,
+    "torch.serialization._get_layout": device_name, "collections.OrderedDict": ordered, "collections.Counter": ordered,
     "builtins.set": gathered, "builtins.complex": complex, "builtins.bytearray": array, "_codecs.encode": encoded,
 }  # fmt: skip
 

@@ -28,7 +28,7 @@ MODELS = (SMOLLM2, ENGLISH_PORTUGUESE, MINILM)
 
 
 class Pipes(NamedTuple):
-    """One pipeline for each task; classifier and reader are adapters on the encoder."""
+    """Pipelines of the demo, one a task; classifier and reader are adapters on the encoder."""
 
     generator: Any
     translator: Any

@@ -233,7 +233,7 @@ def stdin_lines() -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run of a pipeline over inputs.
+    """Run of a pipeline over inputs.
 
     Args:
         path: the file of inputs, if any. output: the file of answers, if any.

@@ -1,1 +1,1 @@
-"""From scores to texts. This room drives anything that reads tokens and scores what follows; it knows no model."""
+"""Text generation: requests, logits processors, sampling and search over any model that returns logits."""

@@ -39,52 +39,52 @@ def check(config: GenerationConfig, tokenizer: Any) -> None:
         raise InvalidInput("stop_strings are text: pass the model's tokenizer too (tokenizer=...).")
 
 
-def check_effect(config: GenerationConfig, asked: Mapping[str, Any], both: bool) -> None:
+def check_effect(config: GenerationConfig, passed: Mapping[str, Any], both: bool) -> None:
     """Check that each option of a caller has an effect. Raises UnsupportedOption; warns for options of sampling.
 
     Args:
-        asked: what the caller gave by name. both: whether the model is an encoder-decoder.
+        passed: what the caller gave by name. both: whether the model is an encoder-decoder.
     """
-    asked = {name: value for name, value in asked.items() if value is not None}
+    passed = {name: value for name, value in passed.items() if value is not None}
     guesses = ("assistant_tokenizer", "num_assistant_tokens", "num_assistant_tokens_schedule",
                "assistant_confidence_threshold")  # fmt: skip
     needs = {
         "num_beams above 1": ((config.num_beams or 1) > 1, ("early_stopping", "length_penalty", "diversity_penalty")),
         "num_beam_groups above 1": ((config.num_beam_groups or 1) > 1, ("diversity_penalty",)),
         "top_k above 1": (config.breadth > 1, ("penalty_alpha",)),
-        "assistant_model": ("assistant_model" in asked, guesses),
+        "assistant_model": ("assistant_model" in passed, guesses),
         "prompt_lookup_num_tokens": (bool(config.prompt_lookup_num_tokens), ("max_matching_ngram_size",)),
         "guidance_scale": (config.guidance_scale not in (None, 1.0), ("negative_prompt_ids",)),
-        "negative_prompt_ids": ("negative_prompt_ids" in asked, ("negative_prompt_attention_mask",)),
+        "negative_prompt_ids": ("negative_prompt_ids" in passed, ("negative_prompt_attention_mask",)),
         "an encoder-decoder": (both, ("decoder_input_ids", "encoder_outputs")),
-        "decoder_input_ids": ("decoder_input_ids" in asked, ("decoder_attention_mask",)),
+        "decoder_input_ids": ("decoder_input_ids" in passed, ("decoder_attention_mask",)),
     }
-    vain = [(name, need) for need, (met, names) in needs.items() if not met for name in names if unusual(name, asked)]
+    vain = [(name, need) for need, (met, names) in needs.items() if not met for name in names if unusual(name, passed)]
     if vain:
         raise UnsupportedOption(f"{vain[0][0]} has no effect without {vain[0][1]}.")
     used = {"top_k"} if config.penalty_alpha else set[str]()
-    idle = [] if config.do_sample else [name for name in sorted(SAMPLING_FIELDS - used) if unusual(name, asked)]
+    idle = [] if config.do_sample else [name for name in sorted(SAMPLING_FIELDS - used) if unusual(name, passed)]
     if idle:
         warn(f"{', '.join(idle)}: without effect, since nothing is drawn; pass do_sample=True.")
 
 
-def unusual(name: str, asked: Mapping[str, Any]) -> bool:
+def unusual(name: str, passed: Mapping[str, Any]) -> bool:
     """Return whether a caller set an option to another value than its default."""
-    return name in asked and (name not in USUAL or asked[name] != USUAL[name])
+    return name in passed and (name not in USUAL or passed[name] != USUAL[name])
 
 
 def check_strategies(config: GenerationConfig, extras: Extras) -> None:
-    """Check that only one decoding strategy is asked for. Raises InvalidInput."""
+    """Check that only one decoding strategy is set. Raises InvalidInput."""
     ways = {
         "num_beams": (config.num_beams or 1) > 1,
         "an assistant model": extras.assistant is not None,
         "prompt_lookup_num_tokens": bool(config.prompt_lookup_num_tokens),
         "penalty_alpha": bool(config.penalty_alpha),
     }
-    asked = [name for name, is_asked in ways.items() if is_asked]
-    if len(asked) > 1:
-        raise InvalidInput(f"{asked[0]} and {asked[1]} are two ways to go on; choose one.")
-    single = [name for name in asked if name != "num_beams"]
+    strategies = [name for name, is_set in ways.items() if is_set]
+    if len(strategies) > 1:
+        raise InvalidInput(f"{strategies[0]} and {strategies[1]} are two decoding strategies; choose one.")
+    single = [name for name in strategies if name != "num_beams"]
     if single and (config.num_return_sequences or 1) > 1:
         raise InvalidInput(f"{single[0]} continues a prompt once; num_return_sequences must be 1.")
     if config.penalty_alpha and config.do_sample:

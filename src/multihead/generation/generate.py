@@ -75,7 +75,7 @@ def generate(
     streamer: Any = None,
     **options: Any,
 ) -> Tensor | Output:
-    """Continue prompts.
+    """Generate continuations of prompts.
 
     Args:
         inputs, input_ids: (batch, length), lists of ids, or strings (which need `tokenizer`); for an encoder-decoder

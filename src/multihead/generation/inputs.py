@@ -18,11 +18,11 @@ from .config import GenerationConfig
 # Inputs of transformers' `generate` that are refused here -> what to do instead.
 UNSUPPORTED_INPUTS: Mapping[str, str] = {
     "inputs_embeds": "generate reads tokens: pass input_ids.",
-    "past_key_values": "What is remembered ends with each call: pass the whole text as input_ids.",
-    "position_ids": "Places follow from each text's own tokens: leave it out.",
+    "past_key_values": "The KV cache ends with each call: pass the whole text as input_ids.",
+    "position_ids": "Positions are counted within each text: leave it out.",
     "token_type_ids": "A text is continued as one segment: leave it out.",
     "synced_gpus": "Each device generates by itself: leave it out.",
-    "custom_generate": "No code from elsewhere runs: leave it out.",
+    "custom_generate": "Custom code does not run here: leave it out.",
 }
 
 
@@ -49,13 +49,13 @@ def split_prompt(inputs: Any, input_ids: Any, mask: Any, options: Mapping[str, A
 def read_inputs(
     given: Any, mask: Any, tokenizer: Any, config: GenerationConfig, name: str = "input_ids"
 ) -> tuple[Tensor, Tensor | None]:
-    """Padded ids (batch, length) and their mask, of what a caller may give. Raises InvalidInput."""
+    """Return padded ids (batch, length) and their mask (batch, length) of a prompt in any form. Raises InvalidInput."""
     ids, real = (given, None) if isinstance(given, Tensor) else tokenize_prompts(given, tokenizer, config)
     if ids.ndim != 2 or not len(ids) or ids.is_floating_point():
         raise InvalidInput(f"{name} must be whole numbers (batch, length), not {ids.dtype} {tuple(ids.shape)}.")
     if mask is None:
         return ids, real
-    if real is not None and not isinstance(mask, Tensor):  # lists of a tokenizer that was asked for no tensors
+    if real is not None and not isinstance(mask, Tensor):  # lists, from a tokenizer without return_tensors
         rows, own = tokenize_prompts(mask, None, config)
         if own.equal(real):
             return ids, rows * own
@@ -63,7 +63,9 @@ def read_inputs(
         raise InvalidInput(f"The mask of {name} belongs to padded ids; lists of several lengths need none.")
     mask = torch.as_tensor(mask, device=ids.device)
     if mask.shape != ids.shape:
-        raise InvalidInput(f"{name} is {tuple(ids.shape)} and its mask {tuple(mask.shape)}; they must be alike.")
+        raise InvalidInput(
+            f"{name} is {tuple(ids.shape)} and its mask {tuple(mask.shape)}; their shapes must be equal."
+        )
     return ids, mask
 
 
@@ -86,14 +88,14 @@ def tokenize_prompts(given: Any, tokenizer: Any, config: GenerationConfig) -> tu
 
 
 def default_prompt(config: GenerationConfig) -> list[list[int]]:
-    """Return the prompt where none is given: the begin token. Raises InvalidInput."""
+    """Return the prompt of a call without one: the beginning-of-sequence token. Raises InvalidInput."""
     if config.bos_token_id is None:
         raise InvalidInput("generate needs input_ids, or a config with a bos_token_id to begin with.")
     return [[config.bos_token_id]]
 
 
 def infer_mask(ids: Tensor | None, mask: Tensor | None, config: GenerationConfig) -> Tensor | None:
-    """Return the given mask, or one inferred from padding ids, unless the padding token is an end token."""
+    """Return the mask, or one inferred from padding ids; None where padding could be an end-of-sequence token."""
     if mask is not None or ids is None:
         return mask
     pad = config.pad_token_id
@@ -103,6 +105,7 @@ def infer_mask(ids: Tensor | None, mask: Tensor | None, config: GenerationConfig
 
 
 def strip_padding(ids: Tensor, mask: Tensor | None) -> list[list[int]]:
+    """Return each row of ids (batch, length) without the positions that the mask excludes."""
     layout = Layout.of(mask, (ids.shape[0], ids.shape[1]))
     flat = layout.pack(ids).tolist()
     return [flat[begin : begin + length] for begin, length in zip(layout.runs.begins, layout.runs.lengths, strict=True)]
@@ -111,7 +114,7 @@ def strip_padding(ids: Tensor, mask: Tensor | None) -> list[list[int]]:
 def negative_prompts(
     given: Any, mask: Any, tokenizer: Any, config: GenerationConfig, prompts: int
 ) -> list[list[int]] | None:
-    """Return the tokens of each negative prompt, for guidance. Raises InvalidInput for another number of them."""
+    """Return the tokens of each negative prompt, for guidance. Raises InvalidInput unless there is one a prompt."""
     if given is None:
         return None
     ids, mask = read_inputs(given, mask, tokenizer, config, "negative_prompt_ids")
@@ -124,7 +127,7 @@ def decoder_prompt(config: GenerationConfig, given: Any, mask: Any, texts: int) 
     """Return the decoder's prompt for `texts` sources, (texts, length), and its mask: the start token and given ids.
 
     Raises:
-        InvalidInput: no start token is known, or other rows are given than there are sources.
+        InvalidInput: the config has no start token, or the number of rows differs from the number of sources.
     """
     first = config.decoder_start_token_id
     first = config.bos_token_id if first is None else first
@@ -149,10 +152,13 @@ def encode_source(
     states: Any = None,
     own: Mapping[str, Tensor | None] = MappingProxyType({}),
 ) -> tuple[EncoderOutput, dict[str, Any]]:
-    """Encode the source; return it and the output's fields of it. `own`: the family's own inputs.
+    """Encode the source; return it and the fields of it for the output of `generate`.
+
+    Args:
+        states: encoder outputs to use instead. own: further inputs of the model's family, by name.
 
     Raises:
-        InvalidInput: states of other shape than their ids or mask, or without ids that a processor needs.
+        InvalidInput: states have another shape than ids or mask, or a logits processor needs ids that are missing.
     """
     if (
         states is not None
@@ -160,7 +166,7 @@ def encode_source(
         and (config.encoder_repetition_penalty not in (None, 1.0) or config.encoder_no_repeat_ngram_size)
     ):
         raise InvalidInput(
-            "encoder_repetition_penalty and encoder_no_repeat_ngram_size look at the source's tokens: pass input_ids "
+            "encoder_repetition_penalty and encoder_no_repeat_ngram_size read the source's tokens: pass input_ids "
             "beside encoder_outputs."
         )
     for given in (ids, mask):

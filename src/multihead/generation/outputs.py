@@ -175,8 +175,8 @@ def stack_layers(step: Sequence[StepRecord | None], name: str, rows: int) -> tup
 
 
 def layer_tensors(record: OutputCapture, name: str) -> list[Tensor]:
-    kept = getattr(record, name)
-    return list(kept) if name == "hidden" else [texts[0] for texts in kept]
+    tensors = getattr(record, name)
+    return list(tensors) if name == "hidden" else [texts[0] for texts in tensors]
 
 
 def align_right(parts: dict[int, Tensor], rows: int) -> Tensor:

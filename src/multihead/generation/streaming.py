@@ -33,22 +33,22 @@ class Detokenizer:
     def __init__(self, tokenizer: Decodes, *, skip_special_tokens: bool = False) -> None:
         self.tokenizer, self.skip = tokenizer, skip_special_tokens
         self.ids: list[int] = []
-        self.begin, self.shown = 0, 0  # first token of the look-back; tokens whose text was returned
+        self.begin, self.num_returned = 0, 0  # first token of the look-back; tokens whose text was returned
 
     def add(self, token: int) -> str:
         """Add a token; return the text that it completes, which may be empty."""
         self.ids.append(token)
         text = self._text(len(self.ids))
-        return "" if text.endswith("\ufffd") else self._given(text)
+        return "" if text.endswith("\ufffd") else self._new_text(text)
 
     def finish(self) -> str:
         """Return the text that is still held back."""
-        return self._given(self._text(len(self.ids)))
+        return self._new_text(self._text(len(self.ids)))
 
-    def _given(self, text: str) -> str:
-        new = text[len(self._text(self.shown)) :]
-        self.begin = self.shown if new else self.begin
-        self.shown = len(self.ids)
+    def _new_text(self, text: str) -> str:
+        new = text[len(self._text(self.num_returned)) :]
+        self.begin = self.num_returned if new else self.begin
+        self.num_returned = len(self.ids)
         return new
 
     def _text(self, end: int) -> str:

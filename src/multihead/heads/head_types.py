@@ -104,7 +104,7 @@ def pack_labels(layout: Layout, labels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class HeadType:
-    """Which Auto class loads a head, what output it gives and how its loss is computed.
+    """Description of a kind of head: the Auto class that loads it, its output class and its loss.
 
     Args:
         auto: name of the Auto class; empty for none.

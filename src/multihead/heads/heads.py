@@ -219,7 +219,7 @@ class Both(nn.Module):
 
 
 class Summary(nn.Module):
-    """One vector for each sequence, (sequences, out): act(linear(state)) of a pooled state (XLNet, XLM).
+    """Vector of each sequence, (sequences, out): act(linear(state)) of a pooled state (XLNet, XLM).
 
     Args:
         pool: chooses the state. out: width of the projection, None for none. dropouts: before and after.

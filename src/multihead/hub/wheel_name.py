@@ -17,7 +17,7 @@ PATTERN = re.compile(
 
 @dataclass(frozen=True)
 class Wheel:
-    """One release of a package, a path inside its wheel ("" for all of it), and the required hash, if any."""
+    """Release of a package, a path inside its wheel ("" for all of it), and the required hash, if any."""
 
     name: str
     version: str

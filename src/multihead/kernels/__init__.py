@@ -1,1 +1,1 @@
-"""How nn's hot operations run fast."""
+"""Fast implementations of nn's hot operations: C++, Triton and torch backends."""

@@ -41,7 +41,7 @@ class AttentionFunction(Protocol):
 
 
 class Backend(ABC):
-    """One implementation of the operations that layers and optimizers need.
+    """Implementation of the operations that layers and optimizers need.
 
     `backend(x)` returns the first of `BACKENDS` that serves x. A method then takes any tensors: where its own kernel
     does not fit them, it computes the same in another way. Methods that return None belong to no definition but the

@@ -1,4 +1,4 @@
-"""What the machine has, and what it computes well."""
+"""Properties of the machine: instruction sets, GPUs, memory, and which number types it computes fast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operations, each computed by the backend that serves its tensors. A backend is one folder and one entry here."""
+"""Operations of layers, dispatched to the backend of their tensors' device. A backend is a folder and an entry here."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["BACKENDS", "backend", "backend_of", "dropout", "fused_attention", "l
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x @ weight.T + bias: (rows, inputs) to (rows, outputs); the weight is (outputs, inputs)."""
     if x.ndim != 2 or x.shape[0] > FEW_ROWS or torch.is_grad_enabled():
-        return F.linear(x, weight, bias)  # which no backend is faster than
+        return F.linear(x, weight, bias)  # no backend is faster here
     return backend(x).linear(x, weight, bias)
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
-    """Return x with each number zero with probability p, the others divided by 1 - p (Srivastava et al., 2014)."""
+    """Return x with each element zeroed with probability p, the others divided by 1 - p (Srivastava et al., 2014)."""
     return backend(x.detach()).dropout(x, p)
 
 

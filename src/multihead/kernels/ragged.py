@@ -86,7 +86,7 @@ class PagedLayout(SequenceLayout):
 
 @dataclass(frozen=True)
 class AttentionMask:
-    """Which keys each query sees, as a rule instead of a tensor.
+    """Attention mask as a rule instead of a tensor: the keys that each query sees.
 
     Queries are the last tokens of their sequence: query i of a sequence with Q queries and K keys has position
     K - Q + i.

@@ -1,4 +1,4 @@
-"""Makes classes such as `BertForMaskedLM` from the registry of families, and chooses one as the Auto classes do."""
+"""Makes model classes such as `BertForMaskedLM` from the registry, and chooses one for an Auto class."""
 
 from __future__ import annotations
 

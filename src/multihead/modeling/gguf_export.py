@@ -98,21 +98,21 @@ def tokenizer_metadata(tokenizer: Tokenizer, size: int) -> dict[str, Any]:
     Raises:
         UnsupportedTokenizer: another kind, or a pretokenizer that llama.cpp has no name for.
     """
-    backend, told = tokenizer.backend, json.loads(tokenizer.backend.to_str())
+    backend, spec = tokenizer.backend, json.loads(tokenizer.backend.to_str())
     if not isinstance(backend.model, BPE):
-        raise UnsupportedTokenizer(f"A tokenizer of kind {told['model']['type']} is not written as GGUF; BPE is.")
+        raise UnsupportedTokenizer(f"A tokenizer of kind {spec['model']['type']} is not written as GGUF; BPE is.")
     numbered = {number: token for token, number in tokenizer.get_vocab().items()}
-    added = {token["id"]: token for token in told["added_tokens"]}
+    added = {token["id"]: token for token in spec["added_tokens"]}
     types = [
         (CONTROL if added[n]["special"] else USER_DEFINED) if n in added else NORMAL if n in numbered else UNUSED
         for n in range(max(size, len(numbered)))
     ]
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in told["model"]["merges"]]
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in spec["model"]["merges"]]
     found: dict[str, Any] = {
         "tokenizer.ggml.tokens": [numbered.get(n, f"[PAD{n}]") for n in range(len(types))],
         "tokenizer.ggml.token_type": types,
     }
-    if told["model"].get("byte_fallback"):
+    if spec["model"].get("byte_fallback"):
         first: dict[str, int] = {}
         for place, merge in enumerate(merges):
             first.setdefault(merge.replace(" ", "", 1), place)

@@ -33,7 +33,7 @@ PLAIN = (  # options that fill a field of their own name
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """One call of `from_pretrained`; see `load_model` for the options.
+    """Arguments of one `from_pretrained` call; see `load_model` for the options.
 
     Args:
         choose: returns the class for a config. download: where to find the files.

@@ -40,7 +40,7 @@ def run_with_cache(stack: Any, read: PackedInputs, context: ForwardContext) -> T
     own = zip(texts, ids, _split(read.positions, context.runs), strict=True)
     known = [_history(text, tokens, positions) for text, tokens, positions in own]
     counts = zip(texts, new, totals, strict=True)
-    again = [bool(text.length and count) and not text.keeps(total) for text, count, total in counts]
+    again = [bool(text.length and count) and not text.is_valid_for(total) for text, count, total in counts]
     for number, whole in enumerate(again):
         if whole and known[number] is None:
             raise InvalidInput(
@@ -50,7 +50,7 @@ def run_with_cache(stack: Any, read: PackedInputs, context: ForwardContext) -> T
             )
     for text, count, total, history in zip(texts, new, totals, known, strict=True):
         if count:
-            text.turn(total)
+            text.set_total(total)
         text.history = history
     return _recompute(stack, context, again) if any(again) else stack(words, context)
 

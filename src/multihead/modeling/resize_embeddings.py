@@ -59,10 +59,10 @@ def _size(model: BaseModel) -> int:
     own = {f.name for f in fields(config)}
     sizes = {getattr(config, entry) for entry in SIZES if entry in own and getattr(config, entry) is not None}
     tables = {part.num_embeddings for part in model.word_tables()}
-    apart = not getattr(config, "share_encoder_decoder_embeddings", True) or any(
+    separate_tables = not getattr(config, "share_encoder_decoder_embeddings", True) or any(
         isinstance(side := getattr(config, name), dict) and "vocab_size" in side for name in own
     )
-    if apart or len(sizes) != 1 or sizes != tables:
+    if separate_tables or len(sizes) != 1 or sizes != tables:
         raise UnsupportedOption(
             f"{type(model).__name__} has a vocabulary a side, or more rows than words; its tables keep their size."
         )

@@ -19,9 +19,9 @@ from .base_model import BaseModel
 
 def resolve_config(config: Config, before: Config, checkpoint: Checkpoint) -> tuple[Config, Config | None]:
     """Return the config completed from the tensors, and `before` where a user unties tables that it ties."""
-    apart = before.tie_word_embeddings and not config.tie_word_embeddings
+    unties = before.tie_word_embeddings and not config.tie_word_embeddings
     config = architecture(config.model_type).resolve_config(config, checkpoint.tensors)
-    return (config.changed(tie_word_embeddings=False), before) if apart else (config, None)
+    return (config.changed(tie_word_embeddings=False), before) if unties else (config, None)
 
 
 def build_as_stored(
@@ -29,7 +29,7 @@ def build_as_stored(
     make: Callable[[Config], BaseModel],
     checkpoint: Checkpoint,
     dtype: torch.dtype | None,
-    parted: Config | None = None,
+    tied_config: Config | None = None,
 ) -> tuple[BaseModel, FallbackNames]:
     """Return a model whose tables are tied as far as their stored tensors are equal, and fallback names of tied ones.
 
@@ -39,10 +39,10 @@ def build_as_stored(
     Args:
         make: a model of a config, without memory.
         dtype: that the weights get; numbers that differ in a wider one alone are no other numbers.
-        parted: the checkpoint's own config, which ties what a user wants apart: each table begins as a copy.
+        tied_config: the checkpoint's own config, which ties what a user wants apart: each table begins as a copy.
     """
     model, stored = make(config), checkpoint.tensors
-    if checkpoint.layout != "huggingface" or not (parted or _may_be_untied(model, stored)):
+    if checkpoint.layout != "huggingface" or not (tied_config or _may_be_untied(model, stored)):
         return model, ()
     looser = [make(known) for known in model.architecture.untied_configs(config)]
     for chosen in (model, *looser):
@@ -55,7 +55,9 @@ def build_as_stored(
                 f"{checkpoint.source}: the config ties {names} to other word vectors, but both are stored, with "
                 "different values: they are not tied, and a saved model says so."
             )
-        shared = [] if parted is None else [make(config.changed(tie_word_embeddings=parted.tie_word_embeddings))]
+        shared = (
+            [] if tied_config is None else [make(config.changed(tie_word_embeddings=tied_config.tie_word_embeddings))]
+        )
         return chosen, tuple(_fallback_names(chosen, (model, *looser, *shared), stored))
     raise UnsupportedConfig(
         f"{checkpoint.source} stores {', '.join(lost)} beside the word vectors that the config ties them to, with "

@@ -1,1 +1,1 @@
-"""One file a family: its numbers, its build, its keys, its heads."""
+"""Model families, one file each: config, layers, checkpoint names, heads."""

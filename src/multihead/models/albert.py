@@ -60,11 +60,11 @@ def build(config: AlbertConfig) -> Stack:
 
 
 @dataclass(frozen=True)
-class OfGroup(Source):
+class GroupTensor(Source):
     """A tensor of one layer of one group; `#` in the key stands for the group number and then the layer number.
 
     Args:
-        places: a layer's number among all that are computed -> those two.
+        places: layer number -> (group number, layer number in the group).
     """
 
     places: tuple[tuple[int, int], ...]
@@ -91,7 +91,7 @@ def keys(config: AlbertConfig) -> KeyMap:
     rows: Rows = {
         **EMBEDDING_ROWS,
         "embed.project": "encoder.embedding_hidden_mapping_in",
-        **{ours: OfGroup(theirs, places) for ours, theirs in names.items()},
+        **{ours: GroupTensor(theirs, places) for ours, theirs in names.items()},
     }
     return KeyMap(rows, "albert.", ignored=ignored, renamed=OLD_NORMS, aliases=aliases(config, "predictions"))
 

@@ -191,13 +191,13 @@ def pretraining(config: BertConfig, backbone: Stack) -> Head:
 def beside_pooler(make: MakeHead | None) -> MakeHead:
     """Build a head beside the pooler, which the family's checkpoints store and no forward pass uses."""
 
-    def made(config: Any, backbone: Stack) -> Head:
+    def build_head(config: Any, backbone: Stack) -> Head:
         assert make is not None
         dense, rows = pooling(config)
         named = {ours.removeprefix("dense."): theirs for ours, theirs in rows.items()}
         return attach_unused(make(config, backbone), dense, named)
 
-    return made
+    return build_head
 
 
 def token_classifier(config: BertConfig, backbone: Stack) -> Head:

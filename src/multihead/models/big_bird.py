@@ -144,10 +144,10 @@ def choices(config: BigBirdConfig, backbone: Stack, labels: int = 1) -> Head:
 def beside_pooler(make: MakeHead) -> MakeHead:
     """Build a head beside the pooler, which checkpoints store and no forward pass uses."""
 
-    def made(config: BigBirdConfig, backbone: Stack) -> Head:
+    def build_head(config: BigBirdConfig, backbone: Stack) -> Head:
         return attach_unused(make(config, backbone), Dense(config.hidden_size, "tanh"), {"linear": "pooler"})
 
-    return made
+    return build_head
 
 
 ARCHITECTURE = bert.ARCHITECTURE.derive(

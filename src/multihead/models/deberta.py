@@ -178,9 +178,9 @@ def token_classifier(config: DebertaConfig, backbone: Stack) -> Head:
 
 def as_stored(config: DebertaConfig, stored: Mapping[str, Tensor]) -> DebertaConfig:
     """Set `legacy` by the tensors: Microsoft's checkpoints store the MLM head under other names."""
-    told = any(name.startswith("cls.predictions.") for name in stored)
+    legacy = any(name.startswith("cls.predictions.") for name in stored)
     own = any(name.startswith("lm_predictions.") for name in stored)
-    return config.changed(legacy=False) if config.legacy and own and not told else config
+    return config.changed(legacy=False) if config.legacy and own and not legacy else config
 
 
 ARCHITECTURE = Architecture(

@@ -126,10 +126,10 @@ def keys(config: Any, more: Rows | None = None, without: tuple[str, ...] = ()) -
         "norm": "norm",
         **(more or {}),
     }
-    kept = {ours: theirs for ours, theirs in rows.items() if ours not in without}
+    used = {ours: theirs for ours, theirs in rows.items() if ours not in without}
     copies = (r"^lm_head\.weight$",) if config.tie_word_embeddings else ()
     ignored = (r"rotary_emb\.inv_freq$", *copies)
-    return KeyMap(kept, "model.", prefixes=("transformer.",), ignored=ignored)
+    return KeyMap(used, "model.", prefixes=("transformer.",), ignored=ignored)
 
 
 GGUF_NAMES = (

@@ -116,8 +116,8 @@ def marian_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """
     wrong = {k: metadata[k] for k, v in SUPPORTED.items() if k in metadata and str(metadata[k]).lower().strip('"') != v}
     if wrong:
-        told = ", ".join(f"{k} = {v!r} (computed: {SUPPORTED[k]!r})" for k, v in wrong.items())
-        raise UnsupportedConfig(f"This Marian model asks for what is not computed here: {told}.")
+        listed = ", ".join(f"{k} = {v!r} (computed: {SUPPORTED[k]!r})" for k, v in wrong.items())
+        raise UnsupportedConfig(f"This Marian model asks for what is not computed here: {listed}.")
     words, heads, inner = (int(metadata[k]) for k in ("vocab-size", "transformer-heads", "transformer-dim-ffn"))
     return {
         "vocab_size": words + 1,

@@ -32,7 +32,7 @@ class HeaderError(Exception):
 
 @dataclass(frozen=True)
 class Interface:
-    """What `native.h` declares.
+    """Declarations of `native.h`.
 
     Args:
         structs: ctypes structures by the C++ name; one refuses a field that the header does not declare.

@@ -156,7 +156,7 @@ class GroupedTopK(Float32Parameters):
         normalized: weights sum to `scale`; else they are the scores times it.
     """
 
-    widened = (torch.float16, torch.bfloat16)  # what tells experts apart is less than these do
+    widened = (torch.float16, torch.bfloat16)  # differences between experts can be below the precision of these types
 
     def __init__(self, count: int, chosen: int, *, groups: int, kept: int, normalized: bool, scale: float) -> None:
         super().__init__()

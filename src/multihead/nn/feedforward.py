@@ -1,4 +1,4 @@
-"""Feed-forward networks."""
+"""Feed-forward networks: two linear layers with an activation, or three with a gate."""
 
 from __future__ import annotations
 

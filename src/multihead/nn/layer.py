@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .cache.layer_cache import HybridLayerCache, LayerCache, given, memory_of
+from .cache.layer_cache import HybridLayerCache, LayerCache, cache_or_none, memory_of
 from .forward_context import ForwardContext
 from .weights import Dropout
 
@@ -119,7 +119,7 @@ class Hybrid(nn.Module):
         return HybridLayerCache(memory_of(self.first), memory_of(self.second))
 
     def forward(self, x: Tensor, context: ForwardContext, memory: HybridLayerCache | None) -> Tensor:
-        own = (None, None) if memory is None else (given(memory.first), given(memory.second))
+        own = (None, None) if memory is None else (cache_or_none(memory.first), cache_or_none(memory.second))
         parts = zip((self.first, self.second), own, self.into, self.given, strict=True)
         first, second = (mix(x * into, context, held) * out for mix, held, into, out in parts)
         return first + second

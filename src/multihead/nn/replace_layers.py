@@ -20,7 +20,7 @@ def recast(layer: nn.Module, kind: type[M]) -> M:
 
 
 class LayerPlaces:
-    """Where a model has each of its layers: a layer that is shared has several places."""
+    """Index of the parents of each layer of a model. A shared layer has several parents."""
 
     def __init__(self, model: nn.Module) -> None:
         self._places: defaultdict[nn.Module, list[tuple[nn.Module, str]]] = defaultdict(list)

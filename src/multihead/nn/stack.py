@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .attention.attention import CrossAttention
-from .cache.layer_cache import LayerCache, given, memory_of
+from .cache.layer_cache import LayerCache, cache_or_none, memory_of
 from .embeddings import Embeddings
 from .forward_context import ForwardContext
 from .hooks import is_hooked
@@ -22,7 +22,8 @@ from .ragged import Layout
 class Stack(nn.Module):
     """Embeddings, layers and a final norm; an encoder or a decoder, as its attention is.
 
-    `adjust`, which a head may set, changes what the stack is told before it reads (which tokens see everything, say).
+    `adjust`, which a head may set, changes the forward context before the first layer, for example the
+    tokens with global attention.
     `recompute`, which training may set, keeps a layer's input only and computes the layer again for its gradient (Chen
     et al., 2016, arXiv:1604.06174).
 
@@ -91,7 +92,7 @@ class Stack(nn.Module):
         selected, context = context.selected, context if context.selected is None else replace(context, selected=None)
         x = self.embed(words, context)
         seen = context.capture.hidden
-        memories = map(given, context.cache.layers if context.cache else [None] * len(self.layers))
+        memories = map(cache_or_none, context.cache.layers if context.cache else [None] * len(self.layers))
         for number, (layer, memory) in enumerate(zip(self.layers, memories, strict=True), 1):
             if selected is not None and number == len(self.layers):
                 context = replace(context, selected=selected)

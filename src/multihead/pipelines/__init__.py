@@ -1,1 +1,1 @@
-"""One file a pipeline: text in, answer out."""
+"""Pipelines, one file each: preprocess texts, run the model, postprocess its outputs into answers."""

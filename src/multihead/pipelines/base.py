@@ -224,7 +224,7 @@ class ForwardPipeline(Pipeline):
 
     @property
     def reads_token_types(self) -> bool:
-        """Whether the tokenizer gives token types and the model reads them."""
+        """True if the tokenizer gives token types and the model reads them."""
         return "token_type_ids" in self.tokenizer.model_input_names and self.model.backbone.typed
 
     @cached_property

@@ -23,9 +23,9 @@ from ..tokenizers.tokenizer import Tokenizer
 from .base import Pipeline, PipelineOptions
 from .streaming_batcher import ModelInput, Preprocessed
 
-NEW_TOKENS = 256  # where neither the call nor the checkpoint limits them
-CONCURRENT = 32  # sequences that are decoded at once; the next begins when one has ended
-SOURCE_TOKENS = 2048  # tokens of sources that are encoded at once
+NEW_TOKENS = 256  # default of max_new_tokens, if neither the call nor the checkpoint sets a length
+CONCURRENT = 32  # sequences of a decode batch; a waiting one starts when another has ended
+SOURCE_TOKENS = 2048  # source tokens of one encoder pass
 OUTPUT_FIELDS = (
     "return_dict_in_generate", "output_scores", "output_logits", "output_attentions", "output_hidden_states"
 )  # fmt: skip
@@ -46,7 +46,7 @@ class GenerationOptions(PipelineOptions):
         streamer: receives tokens as they are generated; for one input.
         assistant_model, assistant_tokenizer: a draft model for `generate`, or its name.
         stopping_criteria, logits_processor: functions of ids and scores for `generate`.
-        generation_config: used instead of the checkpoint's. generation: fields that were given by name.
+        generation_config: used instead of the checkpoint's. generation: fields of GenerationConfig that the call names.
     """
 
     return_tensors: bool = False
@@ -69,7 +69,7 @@ class GenerationOptions(PipelineOptions):
             raise InvalidInput("return_text and return_tensors exclude each other.")
         if unsupported := [name for name in OUTPUT_FIELDS if self.generation.get(name)]:
             raise UnsupportedOption(
-                f"{unsupported[0]} has no place in what a pipeline returns. Call pipe.model.generate(...) with it."
+                f"{unsupported[0]} is not in the output of a pipeline. Call pipe.model.generate(...) with it."
             )
 
 
@@ -110,7 +110,7 @@ class GenerationPipeline(Pipeline):
         the checkpoint's own config.
 
         Args:
-            defaults: of fields that none of these sets.
+            defaults: values of fields that none of these sets.
         """
         given = GenerationConfig() if o.generation_config is None else GenerationConfig.taken(o.generation_config)
         named = dict(o.generation)
@@ -179,12 +179,12 @@ class CausalLMPipeline(GenerationPipeline):
     def chat_ids(
         self, chat: Sequence[Message], tools: Any = None, documents: Any = None, continues: bool = False
     ) -> list[int]:
-        """Return the ids of a conversation up to where the answer begins, or where its last message continues."""
+        """Return the ids of a conversation, with the generation prompt unless its last message is continued."""
         more = {"continue_final_message": True} if continues else {"add_generation_prompt": True}
         return list(self.tokenizer.apply_chat_template(chat, tools, documents, return_dict=False, **more))
 
     def prompt_ids(self, text: str) -> list[int]:
-        """Return the ids of a request: a conversation if the tokenizer has a chat template, else a line of text."""
+        """Return the ids of a request: of a chat with one message, or without a chat template of a line of text."""
         if self.tokenizer.chat_template is not None:
             return self.chat_ids([{"role": "user", "content": text}])
         return self.tokenizer.encode_ids([text + "\n"])[0]
@@ -243,7 +243,7 @@ class Text2TextPipeline(GenerationPipeline):
         return min((n for n in (self.tokenizer.limit, self.model.max_positions) if n is not None), default=None)
 
     def default_new_tokens(self, longest: int) -> int:
-        """Return the number of new tokens for a longest source of so many tokens, if nothing else limits it."""
+        """Return the default of max_new_tokens for sources of up to `longest` tokens."""
         return NEW_TOKENS
 
     def encode_sources(self, texts: Sequence[str], o: Any) -> list[Preprocessed]:
@@ -253,7 +253,10 @@ class Text2TextPipeline(GenerationPipeline):
     def check_lengths(self, ids: Sequence[list[int]], texts: Sequence[str], o: Any) -> list[Preprocessed]:
         """Return one model input for each text, cut if the call asks for it, or TextTooLong."""
         result: list[Preprocessed] = []
-        limit, most = self.limit, self.model.max_positions  # each visits all modules: once, not for each text
+        limit, most = (
+            self.limit,
+            self.model.max_positions,
+        )  # both visit all modules, so they are computed once, not for each text
         for text, own in zip(texts, ids, strict=True):
             if o.truncation and limit is not None and len(own) > limit:
                 own = self.tokenizer(self.prefix + text, truncation=True, max_length=limit)["input_ids"]
@@ -294,7 +297,7 @@ class Text2TextPipeline(GenerationPipeline):
 
 
 def with_one_length(entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Return config entries in which max_new_tokens, if it alone is set, replaces max_length, and the reverse."""
+    """Return entries where max_new_tokens, if set without max_length, unsets max_length, and the other way around."""
     sizes = {name: entries.get(name) for name in ("max_new_tokens", "max_length")}
     both = None not in sizes.values()
     return {**entries, **({} if both or not any(sizes.values()) else sizes)}

@@ -51,7 +51,7 @@ class QuestionContextPipeline(Pipeline):
     """Base of all ways to answer questions. Inputs are `{"question": ..., "context": ...}`, one or several."""
 
     def __call__(self, inputs: Any = None, *, question: Any = None, context: Any = None, **options: Any) -> Any:
-        """Answer questions.
+        """Answer questions about contexts.
 
         Args:
             inputs: `{"question": ..., "context": ...}` or several. question, context: instead of inputs; strings, or

@@ -34,7 +34,7 @@ GROWTH = 16  # factor between windows while a stream does not make the reader wa
 
 @dataclass(frozen=True)
 class ModelInput:
-    """One sequence for the model. An item may need several.
+    """Sequence for the model. An item may need several.
 
     Args:
         ids: token ids. token_types: of each token; None if all are 0. note: data that the pipeline wants back.

@@ -22,7 +22,7 @@ class ModelPipeline(NamedTuple):
 
 @dataclass(frozen=True)
 class Input:
-    """One key of an input that is a mapping, such as "question".
+    """Key of an input that is a mapping, such as "question".
 
     Args:
         name: the key. takes: "text"; "texts" for a list of all given texts; "table" for all rows of a file.

@@ -60,7 +60,7 @@ class TextClassification(ForwardPipeline):
 
     def preprocess(self, items: Sequence[Any], o: TextClassificationOptions) -> list[Preprocessed]:
         encoded: dict[int, Preprocessed] = {}
-        for kind in (str, tuple):  # texts and pairs are tokenized apart
+        for kind in (str, tuple):  # texts and pairs need separate tokenizer calls
             numbers = [number for number, item in enumerate(items) if isinstance(item, kind)]
             encoded |= zip(numbers, self.encode([items[n] for n in numbers], o.truncation), strict=True)
         return [encoded[number] for number in range(len(items))]

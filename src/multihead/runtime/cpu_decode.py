@@ -1,4 +1,4 @@
-"""Decode steps as one native call: from token ids to logits, and greedily from one step to the next."""
+"""Greedy decode steps in one native call, from token ids to logits and from one step to the next."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from .cpu_stack import (
     address_of,
     fits_kernel_attention,
     groups,
-    room_of,
     set_layer,
     set_source,
+    workspace_width,
 )  # fmt: skip
 from .layer_spec import LayerSpec, NormSpec, norm_spec
 from .refusals import all_options
@@ -43,7 +43,7 @@ POSITION_TABLES = (
     SinusoidalPositions,
     Tensor2TensorPositions,
 )  # position embeddings read as a table
-SHORTEST = 256  # positions of which angles, vectors and biases are computed, at least
+MIN_POSITIONS = 256  # smallest size of tables of rotary angles, position embeddings and biases
 
 
 def fits_cpu_decode(stack: LayerSpec | None, dtype: torch.dtype) -> bool:
@@ -64,7 +64,7 @@ def fits_cpu_decode(stack: LayerSpec | None, dtype: torch.dtype) -> bool:
 
 
 def decode_refusal(stack: LayerSpec, dtype: torch.dtype) -> str:
-    """Say which part of a decoder's stack, for which `fits_cpu_decode` is false, the kernels do not compute."""
+    """Return the reason why the kernels do not compute a stack for which `fits_cpu_decode` is false."""
     if stack.options:
         return f"its decoder sets {sorted(stack.options)[0]!r}, which the kernels do not compute"
     if not _fits_embeddings(stack.part("embed"), dtype):
@@ -86,7 +86,7 @@ def _fits_attention(layer: LayerSpec | None) -> bool:
 
 
 def _fits_embeddings(spec: LayerSpec, dtype: torch.dtype) -> bool:
-    """Return True if embeddings are token embeddings, scaled, plus position embeddings, normed."""
+    """Return True if embeddings are norm(scale * token embedding + position embedding)."""
     token, position = spec.part("token"), spec.parts.get("position")
     if type(spec.layer) is not Embeddings or spec.options or token.options or (position and position.options):
         return False
@@ -100,7 +100,7 @@ def _fits_embeddings(spec: LayerSpec, dtype: torch.dtype) -> bool:
 
 @dataclass
 class DecodeSlots:
-    """Cache slots of a decode step, a number for each sequence.
+    """Cache slots of a decode step, one entry a sequence.
 
     Args:
         writes: slot of the new key. begins, lengths: first visible slot and number of visible keys, with the new one.
@@ -116,14 +116,14 @@ class DecodeSlots:
 
 
 class CpuDecodeStep:
-    """A decoder as the kernels read it.
+    """Decode steps of a decoder in the C++ kernels.
 
     Args:
-        spec: of its stack, for which `fits_cpu_decode` holds. scorer: (width) to (vocabulary). store: of its KV cache.
-        dtype: of states. rounded: whether logits are rounded to it, too; else they are float32.
+        spec: stack of the decoder; `fits_cpu_decode` must be true. scorer: weight (vocabulary, width) of the LM head.
+        store: the KV cache. dtype: of hidden states. rounded: logits have this dtype too; else they are float32.
 
     Attributes:
-        words: of the vocabulary. most: sequences up to which torch is not faster; None for any number.
+        vocabulary: number of tokens. max_rows: sequences up to which torch is not faster; None for no limit.
         padding_id: a token without a position, which these steps do not read; None for none.
         max_positions: number of positions with an embedding; None for any number.
     """
@@ -142,16 +142,18 @@ class CpuDecodeStep:
         self._steps = (native.LayerCall * len(layers))()
         self._tensors = [weights, *[set_layer(*one) for one in zip(self._steps, layers, weights, strict=True)]]
         kinds = [one.qkv.kind for one in weights if isinstance(one.qkv, StridedWeight)]
-        self.most = most_rows(dtype, max(kinds)) if kinds else None
+        self.max_rows = most_rows(dtype, max(kinds)) if kinds else None
         self._table = np.frombuffer(memoryview(self._steps).cast("B"), np.dtype(native.LayerCall))
-        self._room = room_of(weights)
+        self._workspace_width = workspace_width(weights)
         self._windows = groups([layer.memory().window for layer in layers])
-        turned = groups([layer.attention.step.positions for layer in layers])
-        self._rotary = [(positions, each) for positions, each in turned.items() if type(positions) is Rotary]
-        self._biased = [(positions, each) for positions, each in turned.items() if type(positions) in SCORE_BIASES]
+        by_positions = groups([layer.attention.step.positions for layer in layers])
+        self._rotary = [(positions, each) for positions, each in by_positions.items() if type(positions) is Rotary]
+        self._biased = [
+            (positions, each) for positions, each in by_positions.items() if type(positions) in SCORE_BIASES
+        ]
         self._angles: list[tuple[Tensor, Tensor]] = []
         self._biases: list[Tensor] = []
-        self.crosses, self.words = isinstance(layers[0], CrossLayer), stack.embed.token.num_embeddings
+        self.crosses, self.vocabulary = isinstance(layers[0], CrossLayer), stack.embed.token.num_embeddings
         self._position: Any = stack.embed.position
         learned = isinstance(self._position, LearnedPositions)
         self.padding_id: int | None = getattr(self._position, "padding", None)
@@ -161,7 +163,7 @@ class CpuDecodeStep:
         self._arguments = self._constants()
 
     def _constants(self) -> Any:
-        """The native call's arguments, with the fields that no step changes."""
+        """Return the native call's arguments, with the fields that no step changes."""
         stack, token = self.stack, self.stack.embed.token
         first, last = norm_spec(stack.embed.norm) or NormSpec(), norm_spec(stack.norm) or NormSpec()
         tensors = [token.weight.detach(), first.weight, first.bias, last.weight, last.bias]
@@ -172,7 +174,7 @@ class CpuDecodeStep:
                 steps=ctypes.addressof(self._steps), layers=len(self._steps), states=token.embedding_dim,
                 type=native.TYPES[self.dtype], causal=1,
             ),
-            token_table=words, vocabulary=self.words, scorer=self.scorer.address, first_weight=first_weight,
+            token_table=words, vocabulary=self.vocabulary, scorer=self.scorer.address, first_weight=first_weight,
             first_bias=first_bias, norm_weight=norm_weight, norm_bias=norm_bias, first_eps=first.eps,
             norm_eps=last.eps, first=first.kind, norm=last.kind, windows=len(self._windows),
             rotary_count=len(self._rotary),
@@ -181,7 +183,7 @@ class CpuDecodeStep:
         )  # fmt: skip
 
     def bind_cache(self) -> bool:
-        """Store the addresses of keys and values. Returns whether the kernels can read them there."""
+        """Set the addresses of keys and values. Return True if the kernels can read them there."""
         for number, memory in enumerate(self.store.layers):
             step = self._steps[number]
             assert isinstance(memory, KVLayerCache)
@@ -198,7 +200,7 @@ class CpuDecodeStep:
         return self.crosses == (source is not None) and (source is None or source.hidden.dtype is self.dtype)
 
     def bind_source(self, source: EncoderOutput | None) -> None:
-        """Store the addresses of the source that the next steps' cross-attention reads."""
+        """Set the addresses of the source that the next steps' cross-attention reads."""
         if source is not None and (self._source is None or self._source[0] is not source):
             self._source = source, set_source(self._table, self.stack.layers, source)
 
@@ -211,11 +213,11 @@ class CpuDecodeStep:
         ends: Sequence[int],
         expected: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Read a token of each sequence, then the tokens that follow greedily, up to the first that is one of `ends`.
+        """Run up to `steps` greedy decode steps from one token of each sequence, until one chooses a stop token.
 
         Args:
-            tokens, positions: one a sequence. slots: by window. steps: one where a sequence's slots are in pieces.
-            expected: tokens that sequences may grow to.
+            tokens, positions: one a sequence. slots: by window. steps: 1 if a sequence's slots are not contiguous.
+            ends: stop tokens. expected: number of tokens that sequences may grow to.
 
         Returns:
             Hidden states (sequences, width) and logits (sequences, vocabulary) of the last step; the likeliest tokens
@@ -228,25 +230,29 @@ class CpuDecodeStep:
         scores = torch.empty(count, self.scorer.outputs, dtype=self.score_dtype)
         chosen = torch.empty(steps + 1, count, dtype=torch.long)
         chosen[0] = torch.tensor(tokens)
-        here, ending, arrays = native.numbers(positions), native.numbers(ends), list[Any]()  # arrays: alive until read
+        here, ending, arrays = (
+            native.numbers(positions),
+            native.numbers(ends),
+            list[Any](),
+        )  # arrays: referenced here until the call has read them
         keys = (native.CacheWindow * len(slots))()
         for entry, (window, each) in zip(keys, slots.items(), strict=True):
             self._set_slots(entry, window, each, arrays)
         last = max(max(positions) + steps, expected)
         self._set_biases(last)
         angles = self._set_angles(count, last, arrays)
-        room = torch.empty(count * (self._room + width), dtype=self.dtype)
+        workspace = torch.empty(count * (self._workspace_width + width), dtype=self.dtype)
         stack = arguments.stack
-        stack.x, stack.workspace, stack.sequences, stack.tokens = x.data_ptr(), room.data_ptr(), count, count
+        stack.x, stack.workspace, stack.sequences, stack.tokens = x.data_ptr(), workspace.data_ptr(), count, count
         arguments.keys, arguments.angles = ctypes.addressof(keys), ctypes.addressof(angles)
         arguments.position_table, arguments.scores = self._position_table(last), scores.data_ptr()
         arguments.tokens, arguments.positions = chosen.data_ptr(), ctypes.addressof(here)
         arguments.ends, arguments.end_count, arguments.steps = ctypes.addressof(ending), len(ends), steps
-        made = native.library().mh_decode_loop(ctypes.byref(arguments), torch.get_num_threads())
-        return x, scores, chosen[1 : made + 1]
+        num_steps = native.library().mh_decode_loop(ctypes.byref(arguments), torch.get_num_threads())
+        return x, scores, chosen[1 : num_steps + 1]
 
     def _set_slots(self, entry: Any, window: int | None, slots: DecodeSlots, arrays: list[Any]) -> None:
-        """Give a window's layers, and the code between steps, the addresses of their cache slots."""
+        """Set the addresses of a window's cache slots, for its layers and for the code between steps."""
         numbers = [native.numbers(each) for each in (slots.writes, slots.begins, slots.lengths, slots.copies)]
         arrays.extend(numbers)
         writes, begins, lengths, copies = map(ctypes.addressof, numbers)
@@ -257,31 +263,31 @@ class CpuDecodeStep:
             self._table[name][layers] = address
 
     def _position_table(self, count: int) -> int:
-        """Address of the embeddings of so many positions, (positions, width); 0 for a model without."""
+        """Return the address of position embeddings (count, width); 0 for a model without."""
         if self._position is None:
             return 0
         if self._positions is None or (self.max_positions is None and len(self._positions) < count):
-            self._positions = self._position(torch.arange(max(count, SHORTEST))).to(self.dtype)
+            self._positions = self._position(torch.arange(max(count, MIN_POSITIONS))).to(self.dtype)
         return self._positions.data_ptr()
 
     def _set_biases(self, count: int) -> None:
-        """Give layers the biases of the scores of so many keys, where they have any."""
+        """Set the score biases for `count` keys in layers that have any, such as ALiBi."""
         if not self._biased or (self._biases and self._biases[0].shape[1] >= count):
             return
         self._biases = []
         for positions, layers in self._biased:
-            found = positions.biases(max(count, SHORTEST))  # (heads, keys)
+            found = positions.biases(max(count, MIN_POSITIONS))  # (heads, keys)
             assert found is not None
-            biases = found[0].to(self.dtype).float()  # rounded as where they are added layer by layer
+            biases = found[0].to(self.dtype).float()  # rounded as in the layer-by-layer path
             self._biases.append(biases)
             fields = ("bias", biases.data_ptr()), ("biases", biases.shape[1]), ("by_place", int(found[1]))
             for name, value in fields:
                 self._table[name][layers] = value
 
     def _set_angles(self, count: int, positions: int, arrays: list[Any]) -> Any:
-        """The rotary angles of so many positions, and memory for the angles of `count` sequences' own."""
+        """Return the rotary angles of `positions` positions, and buffers for those of `count` sequences."""
         if self._rotary and (not self._angles or len(self._angles[0][0]) < positions):
-            every = torch.arange(max(positions, SHORTEST))
+            every = torch.arange(max(positions, MIN_POSITIONS))
             self._angles = [rotary.of(every) for rotary, _ in self._rotary]  # cosines and sines (positions, half)
         entries = (native.RotaryAngles * len(self._rotary))()
         for entry, (_, layers), angles in zip(entries, self._rotary, self._angles, strict=True):

@@ -13,7 +13,7 @@ from ..heads.heads import LanguageModel
 from ..kernels.ops import BACKENDS, backend_of, fused_attention
 from ..kernels.ragged import BLOCK
 from ..nn.cache.block_pool import BlockTable
-from ..nn.cache.cache_rows import joined_rows
+from ..nn.cache.cache_rows import slot_rows
 from ..nn.cache.layer_cache import KVLayerCache
 from ..nn.cache.store import CachedSequence, KVCacheManager
 from ..nn.weights import Embedding, Linear, ScaledEmbedding
@@ -87,13 +87,13 @@ class CpuDecodeRunner(EagerRunner):
         compiled = self._compiled or self._compile()
         sequences, source = batch.sequences, batch.encoder_output
         places, tokens = [sequence.length for sequence in sequences], [new[0] for new in batch.tokens]
-        if torch.is_autocast_enabled("cpu") or (compiled.most is not None and len(sequences) > compiled.most):
+        if torch.is_autocast_enabled("cpu") or (compiled.max_rows is not None and len(sequences) > compiled.max_rows):
             return None
         padding = compiled.padding_id
-        if not compiled.accepts(source) or padding in tokens or min(tokens) < 0 or max(tokens) >= compiled.words:
+        if not compiled.accepts(source) or padding in tokens or min(tokens) < 0 or max(tokens) >= compiled.vocabulary:
             return None
         steps = reserve_blocks(sequences, max(1, min(batch.steps, int(MAX_SECONDS / self._seconds))))
-        if steps > 1 and not all(table.straight for sequence in sequences for table in sequence.tables.values()):
+        if steps > 1 and not all(table.contiguous for sequence in sequences for table in sequence.tables.values()):
             steps = 1
         if compiled.max_positions is not None and max(places) + steps > compiled.max_positions:
             return None
@@ -145,10 +145,10 @@ def _slots(tables: Sequence[BlockTable], places: Sequence[int], window: int | No
     ]  # fmt: skip
     for table in tables:
         table.copies = []
-    if all(table.straight for table in tables):
+    if all(table.contiguous for table in tables):
         return DecodeSlots(writes, [row + 1 - n for row, n in zip(writes, seen, strict=True)], seen, copies=copies)
-    index = joined_rows(tables, [(place + 1 - n, place + 1) for place, n in zip(places, seen, strict=True)], CPU)
-    assert isinstance(index, torch.Tensor)  # a slice would be of one straight table, see above
+    index = slot_rows(tables, [(place + 1 - n, place + 1) for place, n in zip(places, seen, strict=True)], CPU)
+    assert isinstance(index, torch.Tensor)  # a slice would be of one contiguous table, see above
     return DecodeSlots(writes, list(accumulate(seen, initial=0))[:-1], seen, index, copies)
 
 

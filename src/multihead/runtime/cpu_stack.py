@@ -149,7 +149,7 @@ class NativeStack:
         turned = groups([step.positions if isinstance(step.positions, Rotary) else None for step in steps])
         self._rotary = [(positions, numbers) for positions, numbers in turned.items() if positions is not None]
         self.biased = any(type(step.positions) in SCORE_BIASES for step in steps)
-        self._room = 0  # numbers that a pass needs of a token, beside its states
+        self._workspace_width = 0  # numbers that a pass needs of a token, beside its states
         self.snapshot = Snapshot([layers, *(part for layer in self.layers for part in layer.modules())])
 
     def serves(self, words: Tensor, context: ForwardContext) -> bool:
@@ -196,10 +196,10 @@ class NativeStack:
             table["cosines"][numbers], table["sines"][numbers] = (part.data_ptr() for part in angles)
             table["rotated"][numbers] = 2 * angles[0].shape[1]
         source = [] if context.encoder_output is None else [set_source(table, self.layers, context.encoder_output)]
-        room = x.new_empty(x.shape[0] * (self._room + x.shape[1]))
+        workspace = x.new_empty(x.shape[0] * (self._workspace_width + x.shape[1]))
         begins, lengths = (None, None) if queries is None else map(address_of, queries)
         arguments = native.StackCall(
-            steps=table.ctypes.data, x=x.data_ptr(), workspace=room.data_ptr(), q_begins=begins, q_lengths=lengths,
+            steps=table.ctypes.data, x=x.data_ptr(), workspace=workspace.data_ptr(), q_begins=begins, q_lengths=lengths,
             layers=len(table) - (not last), sequences=len(context.runs), tokens=x.shape[0], states=x.shape[1],
             type=native.TYPES[x.dtype], causal=int(self.layers[0].attention.step.causal),
         )  # fmt: skip
@@ -208,7 +208,7 @@ class NativeStack:
         return x
 
     def _placement(self, numbers: Sequence[int], context: ForwardContext) -> KeyPlacement:
-        """Slots of keys and values of layers with one window."""
+        """Cache slots of the keys and values of layers with one window."""
         memory: Any = context.cache.layers[numbers[0]] if context.cache else None
         return context.cached((self, numbers[0]), partial(_placement, memory, context))
 
@@ -237,7 +237,10 @@ class NativeStack:
             weights = [LayerWeights.fused(layer) for layer in self.layers]
             table = (native.LayerCall * len(weights))()
             self._tensors = [set_layer(*one) for one in zip(table, self.layers, weights, strict=True)]
-            self._table, self._room = np.frombuffer(bytes(table), np.dtype(native.LayerCall)), room_of(weights)
+            self._table, self._workspace_width = (
+                np.frombuffer(bytes(table), np.dtype(native.LayerCall)),
+                workspace_width(weights),
+            )
             self._products = [one.qkv for one in weights]
         return self._table.copy()
 
@@ -289,8 +292,8 @@ def set_source(table: Any, layers: Sequence[Any], source: EncoderOutput) -> tupl
     return arrays
 
 
-def room_of(weights: Sequence[LayerWeights]) -> int:
-    """Numbers of scratch memory a token: the wider joined product of a layer, and the result of its heads."""
+def workspace_width(weights: Sequence[LayerWeights]) -> int:
+    """Numbers of workspace memory a token: the widest fused product of a layer, and the output of its heads."""
     return max(max(one.qkv.outputs, one.into.outputs) for one in weights) + max(one.out.shape[1] for one in weights)
 
 

@@ -137,7 +137,7 @@ class PackedExperts(nn.Module):
         return (y if add is None else y + add).to(x.dtype)
 
     def _visits(self, chosen: Tensor) -> list[Visit]:
-        """Visits of rows that are sorted by expert."""
+        """Return (expert, first row, end row) of each expert with rows, for rows sorted by expert."""
         visits, begin = [], 0
         for expert, count in enumerate(torch.bincount(chosen.flatten(), minlength=self.into.count).tolist()):
             if count:

@@ -10,7 +10,7 @@ from ..errors import InvalidInput
 from ..kernels.activations import ACTIVATIONS as KERNEL_ACTIVATIONS
 from ..nn.activations import ACTIVATIONS
 from ..nn.attention.attention import Attention, CrossAttention
-from ..nn.cache.layer_cache import KVLayerCache, given
+from ..nn.cache.layer_cache import KVLayerCache, cache_or_none
 from ..nn.encoder_output import EncoderOutput
 from ..nn.feedforward import FeedForward, GatedFeedForward
 from ..nn.forward_context import ForwardContext
@@ -180,7 +180,7 @@ class FusedResidual(Residual):
         return not is_hooked(step) and type(self.out) is nn.Identity and not is_hooked(self.out) and self.scale == 1.0
 
     def _separate(self, x: Tensor, *args: Any) -> Tensor:
-        """The same for a step whose result is read or changed before it is added."""
+        """Compute step, sum and norm separately, where a hook, `out` or a scale changes the step's result."""
         new = self.dropout(self.out(self.step(self.before(x), *args)))
         total = x + (new if self.scale == 1.0 else new * self.scale)
         return self.after(self.step.output.normalized(total) if self.inner_norms[1] else total)  # type: ignore[union-attr,operator]
@@ -196,7 +196,7 @@ class FusedResidual(Residual):
 
 
 class FusedResidualGPU(FusedResidual):
-    """The same on a GPU, where one program computes a sum and the norm that reads it."""
+    """Residual step on a GPU, where one kernel computes a sum and the norm that reads it."""
 
     def forward(self, x: Tensor, *args: Any) -> Tensor:
         return self.with_next_norm(x, None, None, *args)[0]
@@ -239,7 +239,7 @@ class FusedStackGPU(Stack):
             return super().forward(words, context)
         x, normed = self.embed(words, context), None
         memories, norms = context.cache.layers if context.cache else [None] * len(self.layers), iter(self.next_norms)
-        for layer, memory in zip(self.layers, map(given, memories), strict=True):
+        for layer, memory in zip(self.layers, map(cache_or_none, memories), strict=True):
             arguments = {"attention": (context, memory), "cross": (context,), "ffn": ()}
             for name in steps_of(layer):
                 x, normed = getattr(layer, name).with_next_norm(x, normed, next(norms), *arguments[name])
@@ -279,7 +279,7 @@ def kernel_activation(act: Any) -> str | None:
 
 
 def steps_of(layer: nn.Module) -> tuple[str, ...]:
-    """Names of a layer's residual steps, in the order in which they run."""
+    """Return the names of a layer's residual steps, in the order in which they run."""
     return ("attention", "cross", "ffn") if hasattr(layer, "cross") else ("attention", "ffn")
 
 

@@ -121,15 +121,15 @@ class FusedLinear(nn.Module):
         return fits and (add is None or (add.shape == shape and add.is_cpu))
 
     def without_norm(self, x: Tensor) -> Tensor:
-        """The result without the norm of the sum, which `normalized` computes of a sum that holds it."""
+        """Return the product without the norm after it; `normalized` computes that norm of a residual sum."""
         return self(x) if not self.after.kind else self.definition(x, normalize=False)
 
     def normalized(self, total: Tensor) -> Tensor:
-        """The norm after the product, of a sum (rows, outputs) that was made elsewhere."""
+        """Return the norm after the product, of a residual sum (rows, outputs) that the caller computed."""
         return _norm(total.float(), self.after, self.after_weight, self.after_bias).to(total.dtype)
 
     def definition(self, x: Tensor, add: Tensor | None = None, normalize: bool = True) -> Tensor:
-        """The same in torch's operations, and with gradients to x.
+        """Compute the product in torch's operations, with gradients to x.
 
         Args:
             normalize: whether the norm of the sum is computed.
@@ -208,7 +208,7 @@ class FusedLinear(nn.Module):
 
 
 def stacked_biases(weights: Sequence[Tensor], biases: Sequence[Tensor | None], gated: bool) -> Tensor | None:
-    """Biases of a matrix's parts in one float32 tensor, in the order of outputs in panels; None where no part has one.
+    """Return the biases of a matrix's parts in one float32 tensor, in panel order; None where no part has one.
 
     Args:
         weights: (outputs, inputs) each. biases: (outputs,) each, or none. gated: outputs of the two parts take turns.

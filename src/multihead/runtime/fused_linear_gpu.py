@@ -44,12 +44,12 @@ class FusedLinearGPU(nn.Module):
         return self.weight.shape[0], self.weight.shape[1]
 
     def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
-        """(rows, inputs) to (rows, outputs); `add` is (rows, outputs)."""
+        """Return `product(x)` + add: (rows, inputs) to (rows, outputs); `add` is (rows, outputs)."""
         y = self.product(x)
         return y if add is None else y + add
 
     def product(self, x: Tensor) -> Tensor:
-        """The same without a sum."""
+        """Return act(x @ weight.T + bias), gated where the layer is: (rows, inputs) to (rows, outputs)."""
         y = F.linear(x, self.weight, self.bias)
         if self.gated:
             assert self.act is not None

@@ -67,7 +67,7 @@ class GraphStaticCache(BatchCache):
         self._host = torch.zeros(texts, columns, dtype=torch.int32, pin_memory=device.type == "cuda")
         self._rows = self._host.numpy()
         # the sequence whose block table each row holds, and its count of changes then
-        self._known: list[list[Any]] = [[None] * texts for _ in store.windows]
+        self._buffered_tables: list[list[Any]] = [[None] * texts for _ in store.windows]
         self._clear_rows(0)
         self.inputs.copy_(self._host)
 
@@ -90,8 +90,8 @@ class GraphStaticCache(BatchCache):
             rows[:count, column] = [table.row(place) for table, place in zip(tables, places, strict=True)]
             for row, (text, table) in enumerate(zip(sequences, tables, strict=True)):
                 known = text.number, table.changes
-                if known != self._known[number][row]:
-                    self._known[number][row] = known
+                if known != self._buffered_tables[number][row]:
+                    self._buffered_tables[number][row] = known
                     rows[row, column + 1 : column + 1 + len(table.blocks)] = [block or 0 for block in table.blocks]
         self._clear_rows(count)
         self.inputs.copy_(self._host, non_blocking=True)

@@ -1,9 +1,9 @@
-"""One description of layers for every fast path: fused layers, C++ steps and recorded CUDA graphs.
+"""Descriptions of layers for all fast paths: fused layers, C++ steps and recorded CUDA graphs.
 
-A fast path computes in place of a layer's `forward`, so what it does not know of a layer would be dropped in silence.
-`CLASSES` therefore names every attribute of the layers that fast paths accept, and `describe` gives no spec of a layer
-with another attribute, of another class, with a hook, or with a replaced method. A new option of a layer is named here
-with its neutral value: fast paths then decline layers that set it, until they compute it.
+A fast path runs in place of a layer's `forward`, so an option unknown to it would be ignored silently. `CLASSES`
+therefore lists every attribute of the layers that fast paths accept, and `describe` returns None for a layer with
+another attribute, of another class, with a hook, or with a replaced method. A new option of a layer is listed here with
+its neutral value: fast paths then decline layers that set it, until they compute it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MODULE = frozenset(vars(nn.Module()))  # attributes of every torch module
 
 @dataclass(frozen=True)
 class Attributes:
-    """The attributes of a layer class, by what fast paths do with them.
+    """Attributes of a layer class, grouped by their use in fast paths.
 
     Args:
         read: names, separated by spaces, that fast paths compute with, compare, or leave to the layer's own code.
@@ -54,8 +54,8 @@ class Attributes:
 
 
 TRAINING = "has no effect outside training, and fast paths run in inference alone"
-CALLER = "concerns vectors or token types that a caller gives, which decode steps never have"
-SOURCE = "is called before the decoder, which reads its result from the cross-attention's source"
+CALLER = "concerns embeddings or token types that a caller passes, which decode steps never have"
+SOURCE = "runs before the decoder; the cross-attention reads its result"
 
 ATTENTION = "causal head_width k_norm positions q_norm scale window"
 ATTENTION_OPTIONS = {"clip": None, "softcap": None, "sinks": None}
@@ -97,13 +97,13 @@ CLASSES: dict[type[nn.Module], Attributes] = {
     RotaryByLength: Attributes("by_length frequencies scale variant"),
     Stack: Attributes(
         "embed layers norm out", {"adjust": None},
-        {"after": "orders hidden states that are shown, of passes that run layer by layer",
+        {"after": "concerns the hidden states of outputs, which only passes layer by layer collect",
          "drop": TRAINING, "recompute": TRAINING},
     ),
     EncoderDecoder: Attributes("decoder", {}, {"bridge": SOURCE, "encoder": SOURCE}),
     LanguageModel: Attributes(
         "bias packed scale table", {"rest": None, "softcap": None, "transform": nn.Identity},
-        {"carried": "is kept for saving, and no pass reads it"},
+        {"carried": "is used for saving alone; no forward pass reads it"},
     ),
     Dropout: Attributes("", {}, {"inplace": TRAINING, "p": TRAINING}),
     Embedding: EMBEDDING,
@@ -114,17 +114,17 @@ CLASSES: dict[type[nn.Module], Attributes] = {
     nn.ModuleList: Attributes(),
     ExpertList: Attributes(),
 }  # fmt: skip
-SETTABLE = (Attention, CrossAttention, Residual)  # whose plain attributes may be set at any time, with effect
+SETTABLE = (Attention, CrossAttention, Residual)  # classes whose plain attributes users may set at any time
 
 
 @dataclass(frozen=True, eq=False)
 class LayerSpec:
-    """One layer as fast paths see it.
+    """Description of a layer for the fast paths.
 
     Args:
-        layer: the module itself. options: names of attributes with another value than the neutral one.
+        layer: the module. options: names of attributes with another value than the neutral one.
         parts: specs of its sub-layers by name; None for a sub-layer without a spec.
-        complete: all sub-layers, and theirs, have specs.
+        complete: all sub-layers, at any depth, have specs.
     """
 
     layer: Any
@@ -133,13 +133,13 @@ class LayerSpec:
     complete: bool
 
     def part(self, name: str) -> LayerSpec:
-        """The spec of a sub-layer, which must have one."""
+        """Return the spec of a sub-layer, which must have one."""
         spec = self.parts[name]
         assert spec is not None
         return spec
 
     def kind(self, name: str) -> type[nn.Module] | None:
-        """The class of a sub-layer; None for one that is absent or has no spec."""
+        """Return the class of a sub-layer; None for one that is absent or has no spec."""
         spec = self.parts.get(name)
         return None if spec is None else type(spec.layer)
 
@@ -177,20 +177,20 @@ class NormSpec:
 
 
 def norm_spec(layer: nn.Module) -> NormSpec | None:
-    """The norm that a layer computes, of kind 0 for a layer that changes nothing; None for another layer.
+    """Return the norm that a layer computes, of kind 0 for a layer that changes nothing; None for another layer.
 
     `ClampInfinities` changes float16 alone, which the kernels do not compute with.
     """
-    made: Any = layer
+    module: Any = layer
     kind = type(layer)
     if kind is LayerNorm:
-        return NormSpec(2, made.eps, made.weight, made.bias)
+        return NormSpec(2, module.eps, module.weight, module.bias)
     if kind is PlainLayerNorm:
-        return NormSpec(2, made.eps)
+        return NormSpec(2, module.eps)
     if kind is RMSNorm:
-        return NormSpec(1, made.eps, made.weight)
+        return NormSpec(1, module.eps, module.weight)
     if kind is WideRMSNorm:
-        return NormSpec(1, made.eps, made.weight, None, made.centre)
+        return NormSpec(1, module.eps, module.weight, None, module.centre)
     return NormSpec() if kind in (nn.Identity, ClampInfinities) else None
 
 
@@ -199,14 +199,14 @@ def _float32(x: Tensor | None) -> Tensor | None:
 
 
 def register(kind: type[nn.Module], read: str = "", base: type[nn.Module] | None = None) -> None:
-    """Add a class of the fast paths' own to `CLASSES`: with these attributes, beside those of a class there."""
+    """Add a class of the fast paths to `CLASSES`, with the attributes of `base` and those in `read`."""
     known = Attributes() if base is None else CLASSES[base]
     CLASSES[kind] = Attributes(f"{known.read} {read}", known.options, known.inert)
     _remember(kind)
 
 
 def describe(layer: nn.Module) -> LayerSpec | None:
-    """A layer's spec; None where the layer has an attribute, a class, a hook or a method that is not known here."""
+    """Return a layer's spec; None if the layer has an unknown attribute, class, hook or method."""
     return None if is_hooked(_UNHOOKED) or not classes_unchanged() else _describe(layer)
 
 
@@ -235,20 +235,20 @@ def _is_neutral(layer: nn.Module, name: str, neutral: Any) -> bool:
 
 
 def attribute_names(layer: nn.Module) -> set[str]:
-    """Attributes that a layer has beside those of every module."""
+    """Return the attributes that a layer has beside those of every module."""
     return {*(vars(layer).keys() - MODULE), *layer._modules, *layer._parameters, *layer._buffers}
 
 
 def adopt(module: nn.Module, layer: nn.Module, *without: str) -> None:
-    """Give a new module the attributes of a layer that has a spec, but for those named, and its training mode."""
+    """Copy the attributes of a described layer, except those in `without`, and its training mode to a new module."""
     module.training = layer.training
     vars(module).update({name: x for name, x in vars(layer).items() if name not in MODULE and name not in without})
     for kind in ("_parameters", "_buffers", "_modules"):
         getattr(module, kind).update({name: x for name, x in getattr(layer, kind).items() if name not in without})
 
 
-_UNHOOKED = nn.Identity()  # hooked where all modules are
-_MEMBERS: dict[type, dict[str, Any]] = {}  # of each class, as it was defined
+_UNHOOKED = nn.Identity()  # is hooked only by a global hook on all modules
+_MEMBERS: dict[type, dict[str, Any]] = {}  # methods and class attributes of each class, as defined
 _CHECKED: dict[type, list[int]] = {}  # identities of a class's members when they were last compared and found equal
 
 
@@ -267,7 +267,7 @@ for _kind in CLASSES:
 
 
 def classes_unchanged() -> bool:
-    """Return True if the described classes have the methods and class attributes that they were defined with."""
+    """Return True if no method or class attribute of the described classes was replaced."""
     for kind, members in _MEMBERS.items():
         identities = list(map(id, vars(kind).values()))
         if identities != _CHECKED.get(kind):
@@ -278,11 +278,11 @@ def classes_unchanged() -> bool:
 
 
 class Snapshot:
-    """Described layers at one moment, to be compared when a fast path runs in their place later.
+    """Attributes of described layers at one moment, compared before a fast path runs in place of the layers.
 
     Args:
-        layers: all with specs. whole: compare plain attributes of all layers, not of `SETTABLE` classes alone.
-        changed: the layers are copies of layers that had changed: the snapshot never holds.
+        layers: layers that have specs. whole: compare plain attributes of all layers, not of `SETTABLE` classes alone.
+        changed: the layers are copies of layers that had changed, so `holds` is always False.
     """
 
     def __init__(self, layers: Sequence[nn.Module], whole: bool = False, changed: bool = False) -> None:
@@ -295,10 +295,10 @@ class Snapshot:
         self._values = [
             (own, {name: own[name] for name in own.keys() - MODULE if not isinstance(own[name], Tensor)})
             for own in compared
-        ]  # tensors move to the device where they are used
+        ]  # tensors are not compared: they may move between devices
 
     def holds(self) -> bool:
-        """Return True if the layers are the same, and nobody has set, hooked or replaced any since."""
+        """Return True if no layer was replaced, hooked or changed since the snapshot."""
         if self._changed or any(self._hooks) or list(map(len, self._own)) != self._sizes or is_hooked(_UNHOOKED):
             return False
         if list(map(type, self._layers)) != self._kinds or not classes_unchanged():

@@ -73,7 +73,7 @@ class ForwardBatch:
 
 
 class DecodeRunner(Protocol):
-    """One model over one KV cache.
+    """Forward passes of one model with one KV cache.
 
     Attributes:
         name: as `model.decode_runner` and MULTIHEAD_RUNNER name it. max_steps: decode steps of one call, at most.

@@ -25,7 +25,7 @@ TEXT_FILES = [TEXT_FILE, *(f"sentence_{name}_config.json" for name in
 PACKAGE = "sentence_transformers."
 TASKS = {"feature-extraction": "last_hidden_state", "sequence-classification": "logits"}
 LOADERS = {"feature-extraction": "SentenceEncoder", "sequence-classification": "CrossEncoder"}
-# Arguments of loading that change no result.
+# Loading arguments of Transformers that change no result here.
 INERT = {"trust_remote_code", "attn_implementation", "low_cpu_mem_usage", "padding_side", "use_fast", "revision"}
 
 
@@ -35,7 +35,7 @@ class Settings:
 
     Args:
         prompts: name -> text before every sentence. default_prompt_name: used when a call names no prompt.
-        similarity_fn_name: of embeddings. truncate_dim: dimensions of an embedding to keep.
+        similarity_fn_name: such as "cosine". truncate_dim: dimensions of an embedding to keep.
         activation_fn: dotted name of the activation of a cross-encoder's scores.
     """
 
@@ -133,7 +133,7 @@ def _inside(path: Path, name: str) -> Path:
     """Return a folder beside a file. Raises UnsafeFile for a path outside."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if os.path.isabs(name) or ".." in parts or ":" in (parts[0] if parts else "") or "\0" in name:
-        raise UnsafeFile(f"{path} names {name!r}, a place outside its folder. Do not trust this checkpoint.")
+        raise UnsafeFile(f"{path} names {name!r}, which is outside its folder. Do not trust this checkpoint.")
     return path.parent.joinpath(*parts)
 
 
@@ -200,7 +200,7 @@ def _read_module(kind: str, folder: Path, width: int) -> SentenceModule:
 def write_folder(
     root: Path, modules: Iterable[SentenceModule], text_settings: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> None:
-    """Write all files but those of transformer and tokenizer, which are in `root` itself."""
+    """Write modules.json, both settings files and a folder for each module; the transformer is in `root` itself."""
     rows: Any = [{"idx": 0, "name": "0", "path": "", "type": f"{PACKAGE}models.Transformer"}]
     for number, module in enumerate(modules, 1):
         kind = type(module).__name__

@@ -1,6 +1,6 @@
 """Time and memory budget for chat templates: Jinja's sandbox stops code but not endless work.
 
-Compiled templates are told to count: each block that runs, each loop, call, comparison, operator and filter is a step,
+A compiled template counts its own steps: each block that runs, each loop, call, comparison, operator and filter is one,
 and what these make is measured. What could make something huge in one operation (`'a' * 10**9`, `center(10**9)`,
 `'%1000000000d'`) is measured before it is done. So no single operation takes long, and a template that takes many
 steps is stopped by their number or by the time that its thread has computed.
@@ -146,7 +146,7 @@ class BudgetedCode(CodeGenerator):
         return None
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
-        self.write("environment.joined(context, (")
+        self.write("environment.concatenate(context, (")
         for part in node.nodes:
             self.visit(part, frame)
             self.write(", ")
@@ -220,7 +220,7 @@ class BudgetedEnvironment(ImmutableSandboxedEnvironment):
         own.step()
         return value
 
-    def joined(self, context: Context, parts: tuple[Any, ...]) -> str:
+    def concatenate(self, context: Context, parts: tuple[Any, ...]) -> str:
         """Concatenate values: Jinja's `~`."""
         refuse_over(sum(map(printed_size, parts)))
         return str(self.spend((markup_join if context.eval_ctx.autoescape else str_join)(parts)))

@@ -123,17 +123,17 @@ def encode_sanitized(
     tokenizer: TokenizerCore, texts: Sequence[str], batched: bool, options: dict[str, Any]
 ) -> Encodings:
     """Encode rendered texts whose control tokens are marked, with truncation and padding as requested."""
-    asked = options_of(options)
-    limit = asked.max_length if asked.max_length is not None else tokenizer.limit
+    call_options = options_of(options)
+    limit = call_options.max_length if call_options.max_length is not None else tokenizer.limit
     rows = [sanitizing.encode_marked(tokenizer, text) for text in texts]
-    if asked.truncation not in (None, False, "do_not_truncate") and limit is not None:
+    if call_options.truncation not in (None, False, "do_not_truncate") and limit is not None:
         right = tokenizer.truncation_side == "right"
         rows = [row[:limit] if right else row[max(len(row) - limit, 0) :] for row in rows]
     padding = {name: options[name] for name in ("max_length", "padding_side", "pad_to_multiple_of") if name in options}
     return pad_rows(
         tokenizer,
-        {"input_ids": rows if batched or asked.return_tensors else rows[0]},
-        padding=asked.padding, return_tensors=asked.return_tensors, **padding,
+        {"input_ids": rows if batched or call_options.return_tensors else rows[0]},
+        padding=call_options.padding, return_tensors=call_options.return_tensors, **padding,
     )  # fmt: skip
 
 
@@ -240,7 +240,7 @@ def render_spans(source: str, variables: Mapping[str, Any]) -> tuple[str, Spans]
     """
     if not GENERATION.search(source):
         raise ChatTemplateError(
-            "The chat template has no {% generation %} marks, so what the assistant says cannot be told apart. Put "
+            "The chat template has no {% generation %} marks, so the tokens of the assistant are unknown. Put "
             "{% generation %} and {% endgeneration %} around its words, or leave return_assistant_tokens_mask out."
         )
     text = render(source, variables)

@@ -80,12 +80,12 @@ class Entries:
 
     def special(self) -> dict[str, str]:
         """Return role -> token. Raises CorruptFile for an id without a token."""
-        found = self.named(IDS)
+        found = self.tokens_by_role(IDS)
         if self.kind == "bert" and self.get("cls_token_id", int) is None and "bos_token" in found:
             found["cls_token"] = found["bos_token"]  # newer files name it so
         return found
 
-    def named(self, ids: Mapping[str, str]) -> dict[str, str]:
+    def tokens_by_role(self, ids: Mapping[str, str]) -> dict[str, str]:
         """Return name -> token for entries that hold ids. Raises CorruptFile for an id without a token."""
         found = {}
         for role, name in ids.items():
@@ -161,7 +161,7 @@ def from_gguf(metadata: Mapping[str, Any], **changes: Any) -> Ours:
         "model_input_names": ["input_ids", "attention_mask"],
         **changes,
     }
-    special, turns = entries.special(), entries.named(TURNS)
+    special, turns = entries.special(), entries.tokens_by_role(TURNS)
     with library_errors():
         if entries.kind == "bert":
             settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]

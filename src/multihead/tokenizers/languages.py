@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 CODE = re.compile(r"__([a-z]{2,}(?:_[A-Za-z]+)?)__|>>([A-Za-z_]+)<<|<2([a-z]{2,3})>|([a-z]{2,3}_[A-Za-z]{2,4})")
 IN_TEXT = (">>", "<2")  # how a token begins that names the target, before the source's words
 MARKED = ("__", *IN_TEXT)  # how a language's token begins that need not be a special one
-ENGLISH = frozenset(("M2M100", "MBart", "MBart50", "Nllb"))  # classes that take a text for English until they are told
+ENGLISH = frozenset(
+    ("M2M100", "MBart", "MBart50", "Nllb")
+)  # tokenizer classes whose default source language is English
 NAMES: Mapping[str, str] = {  # of ISO 639-1, for prompts and for T5
     "ar": "Arabic", "bg": "Bulgarian", "ca": "Catalan", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek",
     "en": "English", "es": "Spanish", "et": "Estonian", "fa": "Persian", "fi": "Finnish", "fr": "French",

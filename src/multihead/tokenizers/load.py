@@ -84,8 +84,8 @@ def from_folder(folder: Path, changes: Mapping[str, Any]) -> Tokenizer:
     else:
         built = from_parts(folder, stem, merge_settings(settings, special, old, changes))
         backend, found, more, words, files = built.backend, built.special, list(built.more), built.words, built.files
-    told, flags = extra_special_tokens(special, settings), token_objects(special, settings)
-    more = list(dict.fromkeys([*told, *more] if single else [*more, *told]))
+    role_tokens, flags = extra_special_tokens(special, settings), token_objects(special, settings)
+    more = list(dict.fromkeys([*role_tokens, *more] if single else [*more, *role_tokens]))
     for side in (backend, *([target.backend] if target is not None else [])):
         rest = [flags.get(token, token) for token in more if side.token_to_id(token) is None]
         if not single:

@@ -44,7 +44,7 @@ def train_new(
     """
     if tokenizer.target is not None:
         raise UnsupportedTokenizer(
-            "A tokenizer with a target of its own is not trained anew: train its two sides apart."
+            "A tokenizer with a target of its own cannot be retrained: train one tokenizer for each side."
         )
     description = json.loads(tokenizer.backend.to_str())
     frame, tokens = description["post_processor"], description["added_tokens"]

@@ -1,6 +1,6 @@
 """Control tokens inside user messages, encoded as plain text; only the template's own are special tokens.
 
-They are put between two characters of private use before the template is rendered, and tell themselves apart behind it.
+Before the template is rendered, each one is enclosed in two private-use characters, by which it is found afterwards.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EDGES = re.compile(f"[{OPEN}{CLOSE}]")
 
 
 def control_tokens(tokenizer: TokenizerCore, source: str, environment: jinja2.Environment) -> list[str]:
-    """Return special tokens and added tokens that the template writes, or the setting `chat_control_tokens`."""
+    """Return special tokens, and added tokens that the template writes or that `chat_control_tokens` lists."""
     from jinja2 import nodes
 
     listed = tokenizer.options.get("chat_control_tokens")
@@ -54,10 +54,10 @@ def mark_tokens(value: Any, tokens: re.Pattern[str]) -> Any:
 def encode_marked(tokenizer: TokenizerCore, text: str) -> list[int]:
     """Encode a rendered conversation; marked parts are plain text.
 
-    Pieces are encoded behind a line end, which is taken out again: SentencePiece would put a space before them else.
+    Each piece is encoded after a newline, whose tokens are removed again: SentencePiece would add a space to its start.
 
     Raises:
-        ChatTemplateError: a token that plain text makes, too.
+        ChatTemplateError: plain text is encoded to the control token itself.
     """
     whole = re.compile(f"{OPEN}({any_pattern(tokenizer.added_tokens_encoder)}){CLOSE}|[{OPEN}{CLOSE}]")
     pieces = whole.split(text)
@@ -75,7 +75,9 @@ def encode_marked(tokenizer: TokenizerCore, text: str) -> list[int]:
         else:
             found = encode_plain(tokenizer, piece) if plain else tokenizer.encode(piece, add_special_tokens=False)
         if plain and tokenizer.convert_tokens_to_ids(piece) in found:
-            raise ChatTemplateError(f"sanitize_control_tokens: plain text makes the token {piece!r}, too.")
+            raise ChatTemplateError(
+                f"sanitize_control_tokens: the plain text {piece!r} is encoded to the control token itself."
+            )
         ids += found
     return ids
 

@@ -150,7 +150,7 @@ class Mecab(SplitterAdapter):
     lock: Lock = field(init=False, repr=False, default_factory=Lock)
 
     def attach(self, backend: Tokenizer) -> None:
-        self.tagger = self.made()
+        self.tagger = self.load_tagger()
         if self.normalize:
             backend.normalizer = normalizers.NFKC()
         backend.pre_tokenizer = pre_tokenizers.PreTokenizer.custom(self)
@@ -159,7 +159,7 @@ class Mecab(SplitterAdapter):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"tagger": None}
 
-    def made(self) -> Any:
+    def load_tagger(self) -> Any:
         """Build MeCab with its dictionary. Raises UnsupportedTokenizer where one is missing."""
         how = 'python -m pip install "multihead[japanese]"'
         try:

@@ -29,7 +29,7 @@ class TrainOutput(NamedTuple):
 
 
 class TrainingRun:
-    """One call of `Trainer.train`, from the current state to the end."""
+    """Call of `Trainer.train`, from the current state to the end."""
 
     def __init__(
         self, trainer: TrainingSession, saver: CheckpointSaver, features: Any, sampler: EpochSampler, stepper: Stepper,

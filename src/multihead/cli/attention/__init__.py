@@ -1,1 +1,1 @@
-"""`multihead attention`."""
+"""Command `multihead attention`: a map of attention weights."""

@@ -19,7 +19,7 @@ from ..completion import complete_model
 if TYPE_CHECKING:
     from .maps import Maps
 
-MAX_TOKENS = 512  # of a map: more cells cannot be told apart
+MAX_TOKENS = 512  # of a map: the cells of a larger one are too small to see
 TEMPLATE = Path(__file__).with_name("attention.html")
 
 

@@ -1,1 +1,1 @@
-"""`multihead bench`."""
+"""Command `multihead bench`: speed of models on this machine."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .measure import Cell, Sweep
 
 MEASURED = tuple(name for name, row in PRECISIONS.items() if not row.needs_file)
-GOOD_SHARE = 0.5  # share of the machine's limit that is drawn in green
+GOOD_SHARE = 0.5  # share of the machine's limit from which on a number is green
 
 
 def parse_numbers(context: click.Context, option: click.Parameter, value: str) -> tuple[int, ...]:
@@ -69,7 +69,7 @@ def parse_numbers(context: click.Context, option: click.Parameter, value: str) -
     type=click.IntRange(1),
     default=3,
     show_default=True,
-    help="Runs of a size; the median is shown.",
+    help="Runs of each size; the median is shown.",
 )
 @click.option(
     "--seconds", type=click.FloatRange(0, min_open=True), default=0.5, show_default=True, help="Shortest time of a run."
@@ -257,7 +257,7 @@ def short_name(name: str) -> str:
 
 
 def _panel(panel: Any, sweep: dict[str, Any]) -> None:
-    """Draw one sweep."""
+    """Draw one sweep: a line a precision, dotted lines for the limits."""
     for number, precision in enumerate(dict.fromkeys(cell["precision"] for cell in sweep["cells"])):
         cells = [cell for cell in sweep["cells"] if cell["precision"] == precision]
         sizes = [cell["size"] for cell in cells]

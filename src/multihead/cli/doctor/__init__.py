@@ -1,1 +1,1 @@
-"""`multihead doctor`."""
+"""Command `multihead doctor`: properties and measured speed of this machine."""

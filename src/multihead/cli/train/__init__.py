@@ -1,1 +1,1 @@
-"""`multihead train`."""
+"""Command `multihead train`: training from options or a YAML file."""

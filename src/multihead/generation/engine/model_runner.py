@@ -39,7 +39,7 @@ class ModelRunner:
     def _new_runner(self, budget: MemoryBudget) -> DecodeRunner:
         probe = None if budget.total is None else self._probe()
         store = KVCacheManager(self.model.memories(), budget, probe, self.model.by_length)
-        if store.bound:
+        if store.xlnet_memories:
             raise InvalidInput("This family remembers its last tokens alone and cannot continue texts here.")
         return select_runner(self.model, store)
 

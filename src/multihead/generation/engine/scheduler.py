@@ -19,8 +19,8 @@ from ...runtime.runner import DecoderModel, DecodeRunner
 from .model_runner import ModelRunner
 from .sequence import ForwardRequest, ForwardResult, GenerationSequence, Request, Strategy
 
-MAX_TOKENS = 2048  # of a pass, unless the last request needs more in one pass
-MAX_SEQUENCES = 256  # that run at once
+MAX_TOKENS = 2048  # of one forward pass; a request that needs more in one pass may exceed it
+MAX_SEQUENCES = 256  # running sequences
 
 
 class Engine:
@@ -28,7 +28,7 @@ class Engine:
 
     Args:
         memory: bytes of the KV cache; None for no limit.
-        max_tokens: of a pass. max_sequences: that run at once.
+        max_tokens: tokens of one forward pass. max_sequences: running sequences.
     """
 
     def __init__(
@@ -68,16 +68,16 @@ class Engine:
         max_sequences: int = 1,
         cache_salt: bytes = b"",
     ) -> Request:
-        """Queue a request; arguments as `Request`.
+        """Queue a request and return it. The arguments are those of `Request`.
 
         Raises:
-            MemoryFull: the request could not be finished with all of the memory.
+            MemoryFull: the request needs more than the whole KV cache.
         """
         need = max_sequences * self.store.bytes_for(max_tokens)
         if self.budget.total is not None and need > self.budget.total:
             raise MemoryFull(
-                f"{max_sequences} texts of up to {max_tokens} tokens need {need} bytes to be remembered, and the "
-                f"memory has {self.budget.total}. Give the engine more memory, or the request a smaller max_new_tokens."
+                f"{max_sequences} texts of up to {max_tokens} tokens need {need} bytes of KV cache, and the "
+                f"engine has {self.budget.total}. Give the engine more memory, or the request a smaller max_new_tokens."
             )
         request = Request(self, start, max_tokens=max_tokens, max_sequences=max_sequences, cache_salt=cache_salt)
         self.waiting.append(request)
@@ -142,15 +142,15 @@ class Engine:
                 self._resume(request, None)
 
     def _fits(self, request: Request) -> bool:
-        """Return whether the request's prompt has room beside one more block for every running sequence.
+        """Return True if blocks are free for the request's prompt and one more block of every running sequence.
 
-        Recurrent states cannot be taken away again, so they are counted for all sequences that there may be.
+        Recurrent states cannot be preempted, so slots are counted for all sequences that the requests may open.
         """
         length = max((len(sequence.tokens) for sequence in request.sequences), default=1)
         running = sum(len(r.sequences) for r in self.running)
         states = sum(max(r.max_sequences - len(r.sequences), 0) for r in [*self.running, request])
         need = self.store.bytes_for(length) + running * self.store.bytes_for(1) + states * self.store.slot_size
-        return need <= self.store.room
+        return need <= self.store.free_bytes
 
     def _resume(self, request: Request, results: list[ForwardResult] | None) -> None:
         """Send a strategy its results, and keep the forward requests that it yields next."""
@@ -159,7 +159,7 @@ class Engine:
         try:
             request.pending = next(request.strategy) if results is None else request.strategy.send(results)
             if not request.pending:
-                raise RuntimeError("A strategy asked for no forward pass.")
+                raise RuntimeError("A strategy yielded no forward pass.")
         except StopIteration:
             self.finish(request)
         except Exception as error:
@@ -168,7 +168,7 @@ class Engine:
     def _schedule(self, model_runner: ModelRunner) -> list[tuple[ForwardRequest, int]]:
         """Return the forward requests of the next pass, and how many tokens of each it reads.
 
-        Short requests, decode steps above all, come first, then those that wait longest.
+        Decode steps and other short requests come first, then prefills, each in order of admission.
         """
         pending = [forward for r in self.running for forward in r.pending if id(forward) not in r.results]
         pending = [forward for forward in pending if forward.sequence.runner is model_runner.runner]
@@ -179,10 +179,12 @@ class Engine:
             sequence = forward.sequence
             if sequence.request not in self.running:  # preempted for a request before it in this loop
                 continue
-            sequence.cached.turn(len(sequence.tokens))
+            sequence.cached.set_total(len(sequence.tokens))
             if sequence.cached.length == 0 and forward.record is None and model_runner.store.shares:
                 prefix = sequence.reuse_prefix(forward.num_rows)
-                if prefix in prefixes:  # another sequence of this pass reads it; the next step finds its blocks
+                if (
+                    prefix in prefixes
+                ):  # another sequence of this pass computes the same prefix; the next step shares its blocks
                     continue
                 prefixes |= {prefix} - {None}
             unread, num_rows = sequence.num_unread, forward.num_rows

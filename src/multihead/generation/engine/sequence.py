@@ -18,7 +18,7 @@ from ..logits.top_candidates import Candidates, on_cpu
 
 
 class GenerationSequence:
-    """One continuation of a request: its tokens, prompt included, and its part of the KV cache.
+    """Continuation of a request: its tokens, prompt included, and its part of the KV cache.
 
     Args:
         runner: computes its forward passes. encoder_output: the source that an encoder-decoder reads.
@@ -36,7 +36,7 @@ class GenerationSequence:
     @property
     def num_unread(self) -> int:
         """Tokens without cached keys and values."""
-        return len(self.tokens) - (self.cached.length if self.cached.keeps(len(self.tokens)) else 0)
+        return len(self.tokens) - (self.cached.length if self.cached.is_valid_for(len(self.tokens)) else 0)
 
     def reuse_prefix(self, num_rows: int) -> object:
         """Share the cached blocks of other sequences with the same first tokens, all but the last `num_rows` at least.
@@ -45,10 +45,10 @@ class GenerationSequence:
             A key that other sequences with the same first block have too, where no block was found; None for a
             sequence of less than a block.
         """
-        self.cached.adopt(self.tokens[: len(self.tokens) + 1 - num_rows])
+        self.cached.reuse_prefix(self.tokens[: len(self.tokens) + 1 - num_rows])
         if self.cached.length or len(self.tokens) - num_rows < BLOCK:
             return None
-        return self.cached.names[0], tuple(self.tokens[:BLOCK])
+        return self.cached.hashes[0], tuple(self.tokens[:BLOCK])
 
     def max_pass_tokens(self, limit: int) -> int:
         """Return how many more tokens one pass may read together with the next one, at most `limit`.
@@ -134,7 +134,7 @@ class ForwardRequest:
 
 
 class ForwardResult:
-    """One request's part of the output of a forward pass.
+    """Output of a forward pass for one request.
 
     Args:
         output: of the pass that read the last token. row, num_logits: first row of its logits, and how many there are.
@@ -199,7 +199,7 @@ class RequestHost(Protocol):
 
 
 class Request:
-    """One prompt to be continued, with the sequences that its strategy has opened.
+    """Prompt to be continued, with the sequences that its strategy has opened.
 
     Args:
         start: makes the strategy, once the request is admitted.

@@ -17,27 +17,27 @@ TOP = 0.1  # share of the highest probability below which tokens are banned
 DEEP = 40  # number of layers above which only the first or last 20 are candidates
 
 
-def early_layers(asked: Any, count: int, tied: bool) -> list[int]:
+def early_layers(requested: Any, count: int, tied: bool) -> list[int]:
     """Return the candidate layers: 0 is the embeddings, i the hidden states after layer i.
 
     Args:
-        asked: "low", "high" or numbers. count: of layers. tied: whether the head uses the token embeddings.
+        requested: "low", "high" or numbers. count: of layers. tied: whether the head uses the token embeddings.
 
     Raises:
         InvalidInput: no such layers.
     """
     begin = 0 if not tied else 2 if count > 2 else count // 2
-    if asked == "low":
+    if requested == "low":
         end = count // 2 if count <= DEEP else 20
         chosen = list(range(begin, end, 2)) if begin != count // 2 else [begin]
-    elif asked == "high":
+    elif requested == "high":
         chosen = list(range(count // 2 if count <= DEEP else count - 20, count, 2))
-    elif isinstance(asked, Sequence) and not isinstance(asked, str):
-        chosen = [i for i in asked if isinstance(i, int) and 0 <= i < count]
+    elif isinstance(requested, Sequence) and not isinstance(requested, str):
+        chosen = [i for i in requested if isinstance(i, int) and 0 <= i < count]
     else:
-        raise InvalidInput(f"dola_layers must be 'low', 'high' or numbers of layers, not {asked!r}.")
+        raise InvalidInput(f"dola_layers must be 'low', 'high' or numbers of layers, not {requested!r}.")
     if not chosen:
-        raise InvalidInput(f"dola_layers = {asked!r} names no layer below the last of {count}.")
+        raise InvalidInput(f"dola_layers = {requested!r} names no layer below the last of {count}.")
     return chosen
 
 

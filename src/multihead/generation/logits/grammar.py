@@ -51,24 +51,24 @@ class TextGrammar:
             UnsupportedTokenizer: tokens that are no pieces of text.
             UnsupportedOption: the library is not installed.
         """
-        asked = [name for name in FORMS if getattr(config, name) is not None]
-        if not asked:
+        requested = [name for name in FORMS if getattr(config, name) is not None]
+        if not requested:
             return None
-        if len(asked) > 1:
-            raise InvalidInput(f"{asked[0]} and {asked[1]} are two forms of one text; give one.")
+        if len(requested) > 1:
+            raise InvalidInput(f"{requested[0]} and {requested[1]} are two forms of one text; give one.")
         if tokenizer is None:
-            raise InvalidInput(f"{asked[0]} is about text: pass the model's tokenizer too (tokenizer=...).")
+            raise InvalidInput(f"{requested[0]} is about text: pass the model's tokenizer too (tokenizer=...).")
         if not config.ends:
-            raise InvalidInput(f"{asked[0]} needs an eos_token_id to end the text with.")
+            raise InvalidInput(f"{requested[0]} needs an eos_token_id to end the text with.")
         library = llguidance()
-        given = getattr(config, asked[0])
+        given = getattr(config, requested[0])
         words = llguidance_tokenizer(tokenizer, vocabulary, sorted(config.ends))
-        with read_errors(f"{asked[0]} = {short(given)}", InvalidInput, ""):
-            form = compile_form(library, asked[0], given)
+        with read_errors(f"{requested[0]} = {short(given)}", InvalidInput, ""):
+            form = compile_form(library, requested[0], given)
             start = library.LLMatcher(words, form, log_level=0)
         if start.is_error():
-            raise InvalidInput(f"{asked[0]} = {short(given)} describes no text: {start.get_error().strip()}")
-        return cls(start, asked[0])
+            raise InvalidInput(f"{requested[0]} = {short(given)} describes no text: {start.get_error().strip()}")
+        return cls(start, requested[0])
 
     def processor(self, begin: int) -> GrammarProcessor:
         """Return the logits processor of one request. `begin`: tokens before the constrained text."""

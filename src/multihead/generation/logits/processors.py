@@ -265,8 +265,8 @@ def prefix_allowed(allowed: Allowed) -> LogitsProcessor:
                     f"prefix_allowed_tokens_fn names tokens {wrong[:8]} outside the vocabulary of {len(row)}."
                 )
             row[ids] = 0.0
-        kept = scores + mask
-        return mask if bool(kept.amax(-1).isneginf().all()) else kept
+        masked = scores + mask
+        return mask if bool(masked.amax(-1).isneginf().all()) else masked
 
     return process
 

@@ -99,7 +99,7 @@ class StepRecord:
 
 
 class GenerationJob:
-    """One prompt and its continuations.
+    """Prompt and its continuations.
 
     Args:
         number: of the prompt in its batch. limit: most tokens, prompt included.

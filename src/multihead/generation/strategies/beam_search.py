@@ -36,7 +36,7 @@ class BeamGroup:
 
     @property
     def num_candidates(self) -> int:
-        """Candidates a step, enough that `size` beams go on even if others end."""
+        """Number of candidates a step, enough that `size` beams continue even if candidates end."""
         return max(2, 1 + len(self.job.config.ends)) * self.size
 
     def choose(self, scores: Tensor) -> list[int]:
@@ -251,8 +251,8 @@ def step_by_top_logprobs(job: GenerationJob, live: Sequence[BeamGroup], results:
     """Advance all groups by the top log-probabilities alone; return False where that is not enough."""
     if not job.uses_raw_logits:
         return False
-    apart = len(live) > 1 and job.config.diversity_penalty
-    if apart or any(type(part) is not BeamGroup for part in live):
+    has_penalty = len(live) > 1 and job.config.diversity_penalty
+    if has_penalty or any(type(part) is not BeamGroup for part in live):
         return False
     banned_tokens = job.banned_tokens(len(live[0].sequences[0].tokens))
     if banned_tokens is None or live[0].num_candidates > MAX_CANDIDATES:

@@ -27,7 +27,7 @@ MAX_NGRAM = 2  # of prompt lookup, where the config has none
 
 @dataclass(frozen=True)
 class DraftTokens:
-    """Draft tokens.
+    """Tokens that a draft model or prompt lookup proposes.
 
     Args:
         probabilities: (tokens, vocabulary), the distribution that each token was sampled from; None if not sampled.

@@ -1,4 +1,4 @@
-"""What a quantization format is: how a matrix becomes codes, how codes become numbers, how kernels read them."""
+"""Quantization formats: how a matrix becomes codes, how codes become numbers, how kernels read them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class PackedWeight:
 
 
 class QuantizationFormat(ABC):
-    """One format; its only object is `format_of(name)`.
+    """Quantization format; `format_of(name)` returns its only object.
 
     A subclass needs `quantize` and `dequantize` alone: its products are then computed by dequantizing. One that C++
     kernels read has a `kernel` number and packs for them.

@@ -79,8 +79,8 @@ class TorchBackend(Backend):
         if not level:
             return x
         draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(1 << 63), None)
-        kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= level - DROPOUT_LEVELS // 2
-        return x * kept.to(x.dtype).mul_(DROPOUT_LEVELS / (DROPOUT_LEVELS - level))
+        mask = draws.view(torch.int16)[: x.numel()].view(x.shape) >= level - DROPOUT_LEVELS // 2
+        return x * mask.to(x.dtype).mul_(DROPOUT_LEVELS / (DROPOUT_LEVELS - level))
 
     def updates_rows(self, table: Tensor) -> bool:
         return False

@@ -37,13 +37,13 @@ class Settings(Mapping[str, Any]):
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
         self._metadata = metadata
-        self.asked: set[str] = set()
+        self.read_names: set[str] = set()
         for name, value in metadata.items():
             if name.endswith(FLOATS) and isinstance(value, int):
                 raise CorruptFile(f"{name} is the whole number {value}, not a floating-point one. Get the file again.")
 
     def __getitem__(self, name: str) -> Any:
-        self.asked.add(name)
+        self.read_names.add(name)
         return self._metadata[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -92,8 +92,8 @@ def read_rotary_factors(
     short, long = (tensors[found[place]].float().flatten().tolist() for place in (0, -1))
     trained = settings.get(f"{kind}.rope.scaling.original_context_length") or settings.get(f"{kind}.context_length")
     scale = settings.get(f"{kind}.rope.scaling.attn_factor") or 1.0
-    told = {"rope_type": "longrope", "short_factor": short, "long_factor": long, "attention_factor": scale}
-    return {"rope_scaling": {**told, "original_max_position_embeddings": trained},
+    scaling_entries = {"rope_type": "longrope", "short_factor": short, "long_factor": long, "attention_factor": scale}
+    return {"rope_scaling": {**scaling_entries, "original_max_position_embeddings": trained},
             **({"original_max_position_embeddings": trained} if longrope else {})}  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def refuse_unread(settings: Settings, config: Any) -> None:
     """Raise UnsupportedConfig for settings that the family did not read and that may change numbers."""
     kind, wrong = settings["general.architecture"], []
     for whole, name, value in settings.own():
-        if whole in settings.asked or name in INERT or name.startswith(ELSEWHERE):
+        if whole in settings.read_names or name in INERT or name.startswith(ELSEWHERE):
             continue
         usual = USUAL.get(name, _nothing)
         if not usual(config, value, settings):

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from ...errors import UnsupportedConfig
 from ...kernels.backend import Bias
 from ...kernels.ragged import AttentionMask
-from ..cache.block_pool import room
+from ..cache.block_pool import padded_slots
 from ..forward_context import ForwardContext
 from ..positions import Positions
 from ..weights import Embedding
 
 
 class BucketedBias(Positions):
-    """One bias for each head and bucket of distances; far distances share buckets (T5, arXiv:1910.10683).
+    """Bias for each head and bucket of distances; far distances share buckets (T5, arXiv:1910.10683).
 
     Args:
         heads: of the attention. buckets: of distances; an encoder's half is for keys before a query, half after.
@@ -82,7 +82,7 @@ class BucketedBias(Positions):
             return self._values(longest, device)
         known = context.cache.notes.get(self)
         if not isinstance(known, Tensor) or known.shape[1] < 2 * longest - 1:
-            known = context.cache.notes[self] = self._values(room(longest), device)
+            known = context.cache.notes[self] = self._values(padded_slots(longest), device)
         return known
 
     def _values(self, count: int, device: torch.device) -> Tensor:

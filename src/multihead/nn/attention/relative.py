@@ -18,7 +18,7 @@ class RelativeContent(Positions):
     """Scores of a query with the key's distance and with whether both are in one segment.
 
     Args:
-        width: of the states. scale: of the scores. clamp: the farthest distance that is told apart, None for all.
+        width: of the states. scale: of the scores. clamp: largest distance with its own embedding; None for no limit.
     """
 
     def __init__(self, width: int, heads: int, head_width: int, *, scale: float, clamp: int | None = None) -> None:

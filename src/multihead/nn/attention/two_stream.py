@@ -32,7 +32,7 @@ class TwoStream(Stack):
     """Content stream of all tokens and, with `target_mapping`, the query stream of the predicted positions.
 
     Args:
-        remembers: whether a pass returns its memory unless told otherwise.
+        remembers: whether a pass returns its memory by default.
     """
 
     def __init__(

@@ -16,12 +16,12 @@ from ...errors import MemoryFull
 from ...kernels.ragged import BLOCK
 
 
-def room(length: int) -> int:
+def padded_slots(length: int) -> int:
     """Return the slots to allocate for a sequence of this length: an eighth more, in whole blocks."""
     return -(-(length + length // 8 + 1) // BLOCK) * BLOCK
 
 
-def name_of(before: bytes, tokens: Sequence[int]) -> bytes:
+def prefix_hash(before: bytes, tokens: Sequence[int]) -> bytes:
     """Return the hash of a prefix: of the prefix before and one more block of tokens."""
     return blake2b(before + array("q", tokens).tobytes(), digest_size=16).digest()
 
@@ -37,7 +37,7 @@ class MemoryBudget:
         """Evict the oldest idle block of a pool. Raises MemoryFull where no pool has one."""
         for pool in self.pools:
             if pool.idle and pool.size:
-                pool.forget_oldest()
+                pool.evict_oldest()
                 return
         raise MemoryFull("No block of the memory is free.")
 
@@ -58,19 +58,19 @@ class BlockPool:
 
     def __init__(self, budget: MemoryBudget | None = None, size: int = 0) -> None:
         self.budget, self.size = budget or MemoryBudget(), size
-        self.holders: list[int] = []  # reference count of each block
+        self.ref_counts: list[int] = []  # reference count of each block
         self.top = 0  # blocks that storage must have room for, reserved ones included
-        self._names: dict[bytes, int] = {}
-        self._named: dict[int, bytes] = {}
+        self._blocks_by_hash: dict[bytes, int] = {}
+        self._hashes: dict[int, bytes] = {}
         self._idle: OrderedDict[int, None] = OrderedDict()  # published and released, oldest first
-        self._claims: dict[int, range] = {}  # blocks reserved for each sequence
+        self._reservations: dict[int, range] = {}  # blocks reserved for each sequence
         self._lowest = 0  # no block before it is free
         self.budget.pools.append(self)
 
     @property
-    def held(self) -> int:
-        """Blocks in use."""
-        return sum(count > 0 for count in self.holders)
+    def num_used(self) -> int:
+        """Number of blocks with a reference."""
+        return sum(count > 0 for count in self.ref_counts)
 
     @property
     def idle(self) -> int:
@@ -89,10 +89,10 @@ class BlockPool:
         while self.budget.free < self.size:
             self.budget.reclaim()
         block = None if after is None else after + 1
-        if block is None or not self._open(block, owner):
-            block = self._begin(owner, max(ahead, 1))
-        self.holders += [0] * (block + 1 - len(self.holders))
-        self.holders[block] = 1
+        if block is None or not self._is_free(block, owner):
+            block = self._reserve_range(owner, max(ahead, 1))
+        self.ref_counts += [0] * (block + 1 - len(self.ref_counts))
+        self.ref_counts[block] = 1
         self.top = max(self.top, block + 1)
         self.budget.used += self.size
         return block
@@ -101,95 +101,97 @@ class BlockPool:
         """Add a reference to a block, idle or in use."""
         if block in self._idle:
             del self._idle[block]
-        elif not self.holders[block]:
+        elif not self.ref_counts[block]:
             raise ValueError(f"Block {block} is held by nobody.")
-        self.holders[block] += 1
+        self.ref_counts[block] += 1
 
     def release(self, block: int) -> None:
         """Drop a reference; the last one frees the block, or leaves it idle if its prefix is published."""
-        if not self.holders[block]:
+        if not self.ref_counts[block]:
             raise ValueError(f"Block {block} is released twice.")
-        self.holders[block] -= 1
-        if self.holders[block]:
+        self.ref_counts[block] -= 1
+        if self.ref_counts[block]:
             return
-        if block in self._named:
+        if block in self._hashes:
             self._idle[block] = None
         else:
-            self._freed(block)
+            self._free(block)
 
-    def leave(self, owner: int) -> None:
+    def cancel_reservation(self, owner: int) -> None:
         """Cancel the reservation of a sequence."""
-        self._claims.pop(owner, None)
+        self._reservations.pop(owner, None)
 
     def shared(self, block: int) -> bool:
         """Return whether other sequences may read a block, so that it must be copied before a write."""
-        return self.holders[block] > 1 or block in self._named
+        return self.ref_counts[block] > 1 or block in self._hashes
 
-    def name(self, block: int, name: bytes) -> None:
+    def publish(self, block: int, prefix: bytes) -> None:
         """Publish a full block under the hash of its prefix."""
-        if name not in self._names and block not in self._named:
-            self._names[name], self._named[block] = block, name
+        if prefix not in self._blocks_by_hash and block not in self._hashes:
+            self._blocks_by_hash[prefix], self._hashes[block] = block, prefix
 
-    def find(self, name: bytes) -> int | None:
-        return self._names.get(name)
+    def find(self, prefix: bytes) -> int | None:
+        return self._blocks_by_hash.get(prefix)
 
     def clear(self) -> None:
         """Forget all blocks; none may be in use."""
-        assert not self.held
+        assert not self.num_used
         while self._idle:
-            self.forget_oldest()
-        self.holders, self.top, self._lowest = [], 0, 0
-        self._claims.clear()
+            self.evict_oldest()
+        self.ref_counts, self.top, self._lowest = [], 0, 0
+        self._reservations.clear()
 
-    def forget_oldest(self) -> None:
+    def evict_oldest(self) -> None:
         """Evict the idle block that was released first."""
-        self._forget(next(iter(self._idle)))
+        self._evict(next(iter(self._idle)))
 
-    def _forget(self, block: int) -> None:
+    def _evict(self, block: int) -> None:
         """Evict an idle block."""
         del self._idle[block]
-        del self._names[self._named.pop(block)]
-        self._freed(block)
+        del self._blocks_by_hash[self._hashes.pop(block)]
+        self._free(block)
 
-    def _open(self, block: int, owner: int | None = None) -> bool:
+    def _is_free(self, block: int, owner: int | None = None) -> bool:
         """Return whether a block is free and not reserved for another sequence."""
-        if self._taken(block):
+        if self._is_used(block):
             return False
-        own = self._claims.get(owner, ()) if owner is not None else ()
-        return block in own or all(block not in claim for o, claim in self._claims.items() if o != owner)
+        own = self._reservations.get(owner, ()) if owner is not None else ()
+        return block in own or all(
+            block not in reservation for o, reservation in self._reservations.items() if o != owner
+        )
 
-    def _begin(self, owner: int, ahead: int) -> int:
+    def _reserve_range(self, owner: int, ahead: int) -> int:
         """Return the first block of a free range, which is reserved for the owner."""
-        self._claims.pop(owner, None)
-        closed = {block for claim in self._claims.values() for block in claim}
-        begin = self._stretch(ahead, closed)
+        self._reservations.pop(owner, None)
+        closed = {block for reservation in self._reservations.values() for block in reservation}
+        begin = self._find_free_range(ahead, closed)
         if begin + ahead > self.limit:
             ahead = 1
-            begin = self._stretch(ahead, set())
-        self._claims[owner] = range(begin, begin + ahead)
+            begin = self._find_free_range(ahead, set())
+        self._reservations[owner] = range(begin, begin + ahead)
         self.top = max(self.top, begin + ahead)
         return begin
 
-    def _stretch(self, length: int, closed: set[int]) -> int:
+    def _find_free_range(self, length: int, closed: set[int]) -> int:
         """Return the first of `length` contiguous free blocks outside `closed`."""
-        while self._lowest < len(self.holders) and self._taken(self._lowest):
+        while self._lowest < len(self.ref_counts) and self._is_used(self._lowest):
             self._lowest += 1
         begin, found = self._lowest, 0
         while found < length:
             block = begin + found
-            begin, found = (block + 1, 0) if self._taken(block) or block in closed else (begin, found + 1)
+            begin, found = (block + 1, 0) if self._is_used(block) or block in closed else (begin, found + 1)
         return begin
 
-    def _taken(self, block: int) -> bool:
-        return block < len(self.holders) and (self.holders[block] > 0 or block in self._idle)
+    def _is_used(self, block: int) -> bool:
+        return block < len(self.ref_counts) and (self.ref_counts[block] > 0 or block in self._idle)
 
-    def _freed(self, block: int) -> None:
+    def _free(self, block: int) -> None:
         self.budget.used -= self.size
         self._lowest = min(self._lowest, block)
 
     @property
     def limit(self) -> float:
-        """Blocks that fit the budget."""
+        """Number of blocks that fit the budget; infinite without one."""
         return float("inf") if self.budget.total is None or not self.size else self.budget.total // self.size
 
 
@@ -198,20 +200,20 @@ class BlockTable:
     """The blocks of one sequence in one pool: block i has positions i * BLOCK onward, None if released.
 
     Args:
-        gone: number of leading blocks that were released, since no later token sees them.
-        straight: the other blocks are contiguous.
+        num_released: number of leading blocks that were released, since no later token sees them.
+        contiguous: the other blocks are contiguous.
         copies: (source block, target block, slots), which the next pass must copy first.
         changes: number of changes of the list.
     """
 
     blocks: list[int | None] = field(default_factory=list)
-    gone: int = 0
-    straight: bool = True
+    num_released: int = 0
+    contiguous: bool = True
     copies: list[tuple[int, int, int]] = field(default_factory=list)
     changes: int = 0
 
     def copy(self) -> BlockTable:
-        return BlockTable(list(self.blocks), self.gone, self.straight)
+        return BlockTable(list(self.blocks), self.num_released, self.contiguous)
 
     def row(self, place: int) -> int:
         """Return the cache slot of a position."""
@@ -223,21 +225,21 @@ class BlockTable:
         before = self.blocks[-1] if self.blocks else None
         self.blocks.append(block)
         self.changes += 1
-        self.straight = self.straight and (before is None or block == before + 1)
+        self.contiguous = self.contiguous and (before is None or block == before + 1)
 
-    def put(self, index: int, block: int) -> None:
+    def replace(self, index: int, block: int) -> None:
         self.blocks[index] = block
-        self._look()
+        self._update_contiguous()
 
     def cut(self, count: int) -> list[int]:
         """Drop all but the first `count` blocks; return those dropped."""
         dropped = [block for block in self.blocks[count:] if block is not None]
         del self.blocks[count:]
         self.copies = [copy for copy in self.copies if copy[1] in self.blocks]
-        self._look()
+        self._update_contiguous()
         return dropped
 
-    def _look(self) -> None:
+    def _update_contiguous(self) -> None:
         self.changes += 1
-        held = [block for block in self.blocks if block is not None]
-        self.straight = not held or held == list(range(held[0], held[0] + len(held)))
+        remaining = [block for block in self.blocks if block is not None]
+        self.contiguous = not remaining or remaining == list(range(remaining[0], remaining[0] + len(remaining)))

@@ -11,36 +11,40 @@ from ...kernels.ragged import BLOCK, PagedLayout, SequenceLayout
 from .block_pool import BlockTable
 
 
-def seen(
+def visible_rows(
     tables: Sequence[BlockTable], ends: Sequence[int], device: torch.device
 ) -> tuple[Tensor | None, SequenceLayout]:
     """Return the rows of all cached positions before each end, and their layout; see `CachePlan`."""
-    firsts = [table.gone * BLOCK for table in tables]
+    firsts = [table.num_released * BLOCK for table in tables]
     lengths = tuple(end - first for end, first in zip(ends, firsts, strict=True))
-    if all(table.straight for table in tables):
+    if all(table.contiguous for table in tables):
         begins = tuple(table.row(first) if n else 0 for table, first, n in zip(tables, firsts, lengths, strict=True))
         return None, SequenceLayout(begins, lengths)
-    return _gathered(tables, ends, device), SequenceLayout.packed(lengths)
+    return _row_index(tables, ends, device), SequenceLayout.packed(lengths)
 
 
-def paged(tables: Sequence[BlockTable], ends: Sequence[int], device: torch.device) -> PagedLayout:
+def block_tables(tables: Sequence[BlockTable], ends: Sequence[int], device: torch.device) -> PagedLayout:
     """Return the block tables of all cached positions before each end, for kernels that read paged keys."""
     longest = max(len(table.blocks) for table in tables)
     blocks = [[block or 0 for block in table.blocks] + [0] * (longest - len(table.blocks)) for table in tables]
-    told = torch.tensor([[end, *row] for end, row in zip(ends, blocks, strict=True)], dtype=torch.int32).to(device)
-    lengths = tuple(end - table.gone * BLOCK for table, end in zip(tables, ends, strict=True))
-    return PagedLayout((), lengths, told[:, 1:], told[:, 0].contiguous(), lambda: _gathered(tables, ends, device))
+    table_rows = torch.tensor([[end, *row] for end, row in zip(ends, blocks, strict=True)], dtype=torch.int32).to(
+        device
+    )
+    lengths = tuple(end - table.num_released * BLOCK for table, end in zip(tables, ends, strict=True))
+    return PagedLayout(
+        (), lengths, table_rows[:, 1:], table_rows[:, 0].contiguous(), lambda: _row_index(tables, ends, device)
+    )
 
 
-def _gathered(tables: Sequence[BlockTable], ends: Sequence[int], device: torch.device) -> Tensor:
-    spans = [(table.gone * BLOCK, end) for table, end in zip(tables, ends, strict=True)]
-    rows = joined_rows(tables, spans, device)
+def _row_index(tables: Sequence[BlockTable], ends: Sequence[int], device: torch.device) -> Tensor:
+    spans = [(table.num_released * BLOCK, end) for table, end in zip(tables, ends, strict=True)]
+    rows = slot_rows(tables, spans, device)
     return rows if isinstance(rows, Tensor) else torch.arange(rows.start, rows.stop, device=device)
 
 
-def joined_rows(tables: Sequence[BlockTable], spans: Sequence[tuple[int, int]], device: torch.device) -> Tensor | slice:
+def slot_rows(tables: Sequence[BlockTable], spans: Sequence[tuple[int, int]], device: torch.device) -> Tensor | slice:
     """Return the rows of positions `begin` to `end` of each table, concatenated."""
-    if len(tables) == 1 and tables[0].straight and spans[0][1] > spans[0][0]:
+    if len(tables) == 1 and tables[0].contiguous and spans[0][1] > spans[0][0]:
         begin, end = spans[0]
         return slice(tables[0].row(begin), tables[0].row(end - 1) + 1)
     rows: list[int] = []

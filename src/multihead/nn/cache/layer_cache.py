@@ -42,32 +42,32 @@ class CachePlan:
 
     Args:
         writes: slot mapping of the pass's tokens. copies: source and target rows, copied before the pass writes.
-        seen: computes the visible rows and their layout; None in place of rows that are contiguous in storage.
-        paged: computes the block tables of the visible rows, for a kernel that reads paged keys.
+        visible: computes the visible rows and their layout; None in place of rows that are contiguous in storage.
+        block_tables: computes the block tables of the visible rows, for a kernel that reads paged keys.
         fresh: no sequence has cached tokens, so the pass's own keys and values are all that it sees.
     """
 
     writes: Tensor | slice
     copies: tuple[Tensor, Tensor] | None
-    seen: Callable[[], tuple[Tensor | None, SequenceLayout]]
-    paged: Callable[[], PagedLayout]
+    visible: Callable[[], tuple[Tensor | None, SequenceLayout]]
+    block_tables: Callable[[], PagedLayout]
     fresh: bool
 
     @cached_property
-    def _seen(self) -> tuple[Tensor | None, SequenceLayout]:
-        return self.seen()
+    def _visible(self) -> tuple[Tensor | None, SequenceLayout]:
+        return self.visible()
 
     @property
     def reads(self) -> Tensor | None:
-        return self._seen[0]
+        return self._visible[0]
 
     @property
     def runs(self) -> SequenceLayout:
-        return self._seen[1]
+        return self._visible[1]
 
     @cached_property
     def pages(self) -> PagedLayout:
-        return self.paged()
+        return self.block_tables()
 
 
 class NoLayerCache:
@@ -83,7 +83,7 @@ def memory_of(part: nn.Module) -> LayerCache:
     return made() if callable(made) else NoLayerCache()
 
 
-def given(memory: LayerCache | None) -> Any:
+def cache_or_none(memory: LayerCache | None) -> Any:
     """Return a cache as layers take it: None for `NoLayerCache`."""
     return None if isinstance(memory, NoLayerCache) else memory
 
@@ -119,7 +119,7 @@ class KVLayerCache:
         self.make_room(plan, context, k, v)
         assert self.k is not None
         assert self.v is not None
-        self.k, self.v = put(self.k, plan.writes, k), put(self.v, plan.writes, v)
+        self.k, self.v = write_rows(self.k, plan.writes, k), write_rows(self.v, plan.writes, v)
         if plan.reads is None:
             return self.k, self.v, plan.runs
         return self.k[plan.reads], self.v[plan.reads], plan.runs
@@ -180,7 +180,7 @@ class KVLayerCache:
         """Copy source rows to target rows."""
         if copies is not None and self.k is not None and self.v is not None:
             source, target = copies
-            self.k, self.v = put(self.k, target, self.k[source]), put(self.v, target, self.v[source])
+            self.k, self.v = write_rows(self.k, target, self.k[source]), write_rows(self.v, target, self.v[source])
 
     def _write(self) -> None:
         """Write a first pass's pending keys and values into storage."""
@@ -189,7 +189,7 @@ class KVLayerCache:
         k, v, rows = self._waiting
         self._waiting = None
         last = rows.stop if isinstance(rows, slice) else int(rows.max()) + 1 if len(rows) else 0
-        self.k, self.v = put(grown(self.k, k, last), rows, k), put(grown(self.v, v, last), rows, v)
+        self.k, self.v = write_rows(grown(self.k, k, last), rows, k), write_rows(grown(self.v, v, last), rows, v)
 
 
 def grown(storage: Tensor | None, like: Tensor, rows: int) -> Tensor:
@@ -215,7 +215,7 @@ def grown(storage: Tensor | None, like: Tensor, rows: int) -> Tensor:
     return more
 
 
-def put(storage: Tensor, rows: Tensor | slice, values: Tensor) -> Tensor:
+def write_rows(storage: Tensor, rows: Tensor | slice, values: Tensor) -> Tensor:
     """Return storage with values in these rows; a new tensor where gradients are needed."""
     if torch.is_grad_enabled() and (storage.requires_grad or values.requires_grad):
         storage = storage.clone()
@@ -243,7 +243,7 @@ class StateLayerCache:
         assert cache is not None
         if self.states is None or not any(cache.lengths):
             return None
-        self.states = grown(self.states, self.states, cache.store.most)
+        self.states = grown(self.states, self.states, cache.store.num_slots)
         states = self.states[context.cached((cache, StateLayerCache), lambda: cache.slots(context.positions.device))]
         if 0 in cache.lengths:
             new = torch.tensor([length == 0 for length in cache.lengths], device=states.device)
@@ -254,14 +254,14 @@ class StateLayerCache:
         cache = context.cache
         assert cache is not None
         slots = context.cached((cache, StateLayerCache), lambda: cache.slots(context.positions.device))
-        self.states = put(grown(self.states, states, cache.store.most), slots, states)
+        self.states = write_rows(grown(self.states, states, cache.store.num_slots), slots, states)
 
     def copy(self, source: int, target: int) -> None:
         if self.states is None:
             return
         with torch.inference_mode(self.states.is_inference()):  # such tensors change nowhere else
             self.states = grown(self.states, self.states, target + 1)
-            self.states = put(self.states, slice(target, target + 1), self.states[source : source + 1])
+            self.states = write_rows(self.states, slice(target, target + 1), self.states[source : source + 1])
 
 
 class XLNetMemory:
@@ -284,19 +284,19 @@ class XLNetMemory:
         """Cache a pass's keys and values; return all visible ones (rows, heads, width) and their layout."""
         past = self.runs or SequenceLayout.packed((0,) * len(context.runs))
         if self.k is not None and self.v is not None:
-            rows = self._spliced(past, context.runs, self.k.shape[0], k.device)
+            rows = self._interleave(past, context.runs, self.k.shape[0], k.device)
             k, v = torch.cat([self.k, k])[rows], torch.cat([self.v, v])[rows]
         runs = SequenceLayout.packed(tuple(a + b for a, b in zip(past.lengths, context.runs.lengths, strict=True)))
-        self.k, self.v, self.runs = k, v, self._kept(runs, past)
+        self.k, self.v, self.runs = k, v, self._retained(runs, past)
         return k, v, runs
 
-    def _spliced(self, past: SequenceLayout, new: SequenceLayout, offset: int, device: torch.device) -> Tensor:
+    def _interleave(self, past: SequenceLayout, new: SequenceLayout, offset: int, device: torch.device) -> Tensor:
         parts = []
         for old, held, begin, length in zip(past.begins, past.lengths, new.begins, new.lengths, strict=True):
             parts += [torch.arange(old, old + held), torch.arange(offset + begin, offset + begin + length)]
         return torch.cat(parts).to(device)
 
-    def _kept(self, runs: SequenceLayout, past: SequenceLayout) -> SequenceLayout:
+    def _retained(self, runs: SequenceLayout, past: SequenceLayout) -> SequenceLayout:
         """Return the layout of the kept tokens within all visible ones."""
         ends = [
             begin + (length if self.share is None else min(length, held + self.share))

@@ -17,8 +17,8 @@ from torch import Tensor
 from ...errors import InvalidInput
 from ...kernels.ragged import BLOCK, SequenceLayout
 from ..ragged import positions_in_sequences
-from .block_pool import BlockPool, BlockTable, MemoryBudget, name_of, room
-from .cache_rows import copied_rows, joined_rows, paged, seen
+from .block_pool import BlockPool, BlockTable, MemoryBudget, padded_slots, prefix_hash
+from .cache_rows import block_tables, copied_rows, slot_rows, visible_rows
 from .layer_cache import CachePlan, KVLayerCache, LayerCache, NoLayerCache, StateLayerCache, XLNetMemory
 
 if TYPE_CHECKING:
@@ -53,14 +53,14 @@ class KVCacheManager:
         self.layers, self.by_length = list(layers), tuple(by_length)
         leaves = [leaf for layer in self.layers for leaf in layer.leaves()]
         self.slots = [leaf for leaf in leaves if isinstance(leaf, StateLayerCache)]
-        self.bound = [leaf for leaf in leaves if isinstance(leaf, XLNetMemory)]
+        self.xlnet_memories = [leaf for leaf in leaves if isinstance(leaf, XLNetMemory)]
         # Sequences are read from their first token in each pass.
         self.whole = any(isinstance(leaf, NoLayerCache) for leaf in leaves)
         self.budget = budget or MemoryBudget()
         self.windows = tuple({leaf.window: None for leaf in leaves if isinstance(leaf, KVLayerCache)})
         self.pools = {w: BlockPool(self.budget, like.size(w) if like else 0) for w in self.windows}
         self.slot_size = like.state_size() if like else 0
-        self.most = 0  # slots that were in use at once, at most
+        self.num_slots = 0  # slots that were in use at once, at most
         self.notes: dict[object, object] = {}  # results that modules compute once for all passes, by module
         self._free_slots: list[int] = []
 
@@ -74,14 +74,14 @@ class KVCacheManager:
         return sum(leaf.size for leaf in self.slots)
 
     @property
-    def held(self) -> int:
-        """Blocks and slots that sequences hold."""
-        return sum(pool.held for pool in self.pools.values()) + self.most - len(self._free_slots)
+    def num_used(self) -> int:
+        """Number of blocks and slots in use by sequences."""
+        return sum(pool.num_used for pool in self.pools.values()) + self.num_slots - len(self._free_slots)
 
     @property
     def shares(self) -> bool:
         """True if sequences with the same first tokens can share blocks."""
-        return not self.slots and not self.bound and not self.whole
+        return not self.slots and not self.xlnet_memories and not self.whole
 
     def clear(self) -> None:
         """Forget all cached blocks, when every sequence is freed; the storage stays allocated."""
@@ -121,8 +121,8 @@ class KVCacheManager:
         return sum(pool.size * blocks[window] for window, pool in self.pools.items()) + self.slot_size
 
     @property
-    def room(self) -> float:
-        """Bytes that are free, or hold blocks that no sequence uses."""
+    def free_bytes(self) -> float:
+        """Budget bytes that are free or hold idle blocks."""
         return self.budget.free + sum(pool.size * pool.idle for pool in self.pools.values())
 
     def take_slot(self) -> int:
@@ -130,8 +130,8 @@ class KVCacheManager:
         self.budget.used += self.slot_size
         if self._free_slots:
             return self._free_slots.pop()
-        self.most += 1
-        return self.most - 1
+        self.num_slots += 1
+        return self.num_slots - 1
 
     def free_slot(self, slot: int) -> None:
         self.budget.used -= self.slot_size
@@ -156,17 +156,17 @@ class CachedSequence:
         self.expected = 0  # tokens that the sequence may grow to
         self.tables = {window: BlockTable() for window in store.windows}
         self.slot = store.take_slot() if store.slots else None
-        self.names = [self._beginning]  # hashes of the prefixes that end with a full block
+        self.hashes = [self._empty_hash]  # hashes of the prefixes that end with a full block
 
     @property
-    def _beginning(self) -> bytes:
+    def _empty_hash(self) -> bytes:
         """The hash of the empty prefix."""
         return self.seed + repr(self.variant).encode() if self.variant else self.seed
 
     def fork(self) -> CachedSequence:
         """Return another sequence with the same cached tokens, which shares all blocks."""
         other = CachedSequence(self.store, self.seed)
-        other.length, other.expected, other.names = self.length, self.expected, list(self.names)
+        other.length, other.expected, other.hashes = self.length, self.expected, list(self.hashes)
         other.total, other.variant, other.history = self.total, self.variant, self.history
         for window, table in self.tables.items():
             for block in table.blocks:
@@ -184,29 +184,29 @@ class CachedSequence:
             for block in table.blocks:
                 if block is not None:
                     pool.release(block)
-            pool.leave(self.number)
+            pool.cancel_reservation(self.number)
             self.tables[window] = BlockTable()
         if self.slot is not None:
             self.store.free_slot(self.slot)
-        self.length, self.slot, self.names, self.history = 0, None, self.names[:1], None
+        self.length, self.slot, self.hashes, self.history = 0, None, self.hashes[:1], None
 
-    def keeps(self, total: int) -> bool:
+    def is_valid_for(self, total: int) -> bool:
         """Return whether cached keys are valid for a sequence of `total` tokens."""
         return self.variant == self.store.variant(total)
 
-    def turn(self, total: int) -> None:
+    def set_total(self, total: int) -> None:
         """Set the sequence's length before its uncached tokens are read.
 
         All blocks are released where cached keys have the rotary frequencies of another length.
         """
         self.total = total
-        if self.keeps(total):
+        if self.is_valid_for(total):
             return
         if self.length:
             self.free()
             self.slot = self.store.take_slot() if self.store.slots else None
         self.variant = self.store.variant(total)
-        self.names = [self._beginning]
+        self.hashes = [self._empty_hash]
 
     def crop(self, length: int) -> None:
         """Drop all tokens after the first `length`.
@@ -219,14 +219,14 @@ class CachedSequence:
         if length and self.store.slots:
             raise InvalidInput("A recurrence keeps its last state only; what it has read cannot be cut back.")
         for window, table in self.tables.items():
-            if window is not None and table.gone * BLOCK > max(length + 1 - window, 0):
+            if window is not None and table.num_released * BLOCK > max(length + 1 - window, 0):
                 raise InvalidInput(
                     f"Tokens before the window of {window} are gone; cut back by at most {SLACK} tokens."
                 )
         for window, table in self.tables.items():
             for block in table.cut(-(-length // BLOCK)):
                 self.store.pools[window].release(block)
-        self.length, self.names = length, self.names[: length // BLOCK + 1]
+        self.length, self.hashes = length, self.hashes[: length // BLOCK + 1]
         if self.history is not None:
             ids, positions = self.history
             self.history = ids[:length], positions[:length]
@@ -251,10 +251,10 @@ class CachedSequence:
                 assert block is not None
                 if pool.shared(block) and self.length % BLOCK:
                     table.copies.append((block, pool.take(self.number), self.length % BLOCK))
-                    table.put(index, table.copies[-1][1])
+                    table.replace(index, table.copies[-1][1])
                     pool.release(block)
             else:
-                expected = max(room(self.expected - 1), room(total))
+                expected = max(padded_slots(self.expected - 1), padded_slots(total))
                 before = table.blocks[-1] if table.blocks else None
                 table.append(pool.take(self.number, before, expected // BLOCK - index))
 
@@ -265,56 +265,56 @@ class CachedSequence:
             if window is None:
                 continue
             first = self.length + 1 - window - SLACK  # first position that a later token may see
-            while (table.gone + 1) * BLOCK <= first:
-                block, table.blocks[table.gone] = table.blocks[table.gone], None
+            while (table.num_released + 1) * BLOCK <= first:
+                block, table.blocks[table.num_released] = table.blocks[table.num_released], None
                 if block is not None:
                     self.store.pools[window].release(block)
-                table.gone += 1
+                table.num_released += 1
 
     def publish(self, tokens: Sequence[int]) -> None:
         """Publish full blocks under the hashes of their prefixes, for other sequences. `tokens`: all tokens."""
         if not self.store.shares:
             return
-        for index in range(len(self.names) - 1, min(self.length, len(tokens)) // BLOCK):
-            self.names.append(name_of(self.names[-1], tokens[index * BLOCK : (index + 1) * BLOCK]))
+        for index in range(len(self.hashes) - 1, min(self.length, len(tokens)) // BLOCK):
+            self.hashes.append(prefix_hash(self.hashes[-1], tokens[index * BLOCK : (index + 1) * BLOCK]))
             for window, table in self.tables.items():
                 block = table.blocks[index]
                 if block is not None:
-                    self.store.pools[window].name(block, self.names[-1])
+                    self.store.pools[window].publish(block, self.hashes[-1])
 
-    def adopt(self, tokens: Sequence[int]) -> None:
+    def reuse_prefix(self, tokens: Sequence[int]) -> None:
         """Share published blocks of the longest common prefix; for a sequence without cached tokens."""
         if self.length or not self.store.shares:
             return
-        names, full = [self.names[0]], max(len(tokens) - 1, 0) // BLOCK
-        while len(names) <= full:
-            name = name_of(names[-1], tokens[(len(names) - 1) * BLOCK : len(names) * BLOCK])
-            if any(w is None and pool.find(name) is None for w, pool in self.store.pools.items()):
+        hashes, full = [self.hashes[0]], max(len(tokens) - 1, 0) // BLOCK
+        while len(hashes) <= full:
+            block_hash = prefix_hash(hashes[-1], tokens[(len(hashes) - 1) * BLOCK : len(hashes) * BLOCK])
+            if any(w is None and pool.find(block_hash) is None for w, pool in self.store.pools.items()):
                 break
-            names.append(name)
-        length = len(names) - 1
-        while length and not all(self._covered(window, names, length) for window in self.tables):
+            hashes.append(block_hash)
+        length = len(hashes) - 1
+        while length and not all(self._has_published(window, hashes, length) for window in self.tables):
             length -= 1
         for window, table in self.tables.items():
-            gone = self._unseen(window, length)
-            table.gone = gone
+            released = self._num_invisible(window, length)
+            table.num_released = released
             for index in range(length):
-                block = None if index < gone else self.store.pools[window].find(names[index + 1])
+                block = None if index < released else self.store.pools[window].find(hashes[index + 1])
                 if block is not None:
                     self.store.pools[window].hold(block)
                 table.append(block)
-        self.length, self.names = length * BLOCK, names[: length + 1]
+        self.length, self.hashes = length * BLOCK, hashes[: length + 1]
 
-    def _unseen(self, window: int | None, blocks: int) -> int:
+    def _num_invisible(self, window: int | None, blocks: int) -> int:
         """Return how many of the first `blocks` are out of the window of every later token."""
         return 0 if window is None else max(blocks * BLOCK + 1 - window, 0) // BLOCK
 
-    def _covered(self, window: int | None, names: list[bytes], blocks: int) -> bool:
+    def _has_published(self, window: int | None, hashes: list[bytes], blocks: int) -> bool:
         pool, first = (
             self.store.pools[window],
-            min(self._unseen(window, blocks), blocks - 1),
+            min(self._num_invisible(window, blocks), blocks - 1),
         )  # the last block must exist in any case
-        return all(pool.find(names[i + 1]) is not None for i in range(first, blocks))
+        return all(pool.find(hashes[i + 1]) is not None for i in range(first, blocks))
 
 
 class BatchCache:
@@ -369,7 +369,7 @@ class BatchCache:
             text.advance(new)
 
     def totals(self, runs: SequenceLayout) -> tuple[int, ...]:
-        """Return each sequence's length after a pass over `runs`, or the length set by `turn`."""
+        """Return each sequence's length after a pass over `runs`, or the length set by `set_total`."""
         return tuple(text.total or text.length + new for text, new in zip(self.texts, runs.lengths, strict=True))
 
     def places(self, runs: SequenceLayout, device: torch.device) -> Tensor:
@@ -383,15 +383,15 @@ class BatchCache:
             text.prepare(new)
         tables = [text.tables[window] for text in self.texts]
         spans = [(text.length, text.length + new) for text, new in zip(self.texts, runs.lengths, strict=True)]
-        writes, ends = joined_rows(tables, spans, device), [end for _, end in spans]
+        writes, ends = slot_rows(tables, spans, device), [end for _, end in spans]
         if fresh:
-            return CachePlan(writes, None, lambda: (None, runs), lambda: paged(tables, ends, device), True)
+            return CachePlan(writes, None, lambda: (None, runs), lambda: block_tables(tables, ends, device), True)
         copies = [copy for table in tables for copy in table.copies]
         for table in tables:
             table.copies = []
         return CachePlan(
-            writes, copied_rows(copies, device), lambda: seen(tables, ends, device),
-            lambda: paged(tables, ends, device), False,
+            writes, copied_rows(copies, device), lambda: visible_rows(tables, ends, device),
+            lambda: block_tables(tables, ends, device), False,
         )  # fmt: skip
 
     def slots(self, device: torch.device) -> Tensor | slice:
@@ -404,19 +404,19 @@ class BatchCache:
     def select(self, texts: Tensor) -> None:
         """Reorder the sequences by indices (n,); an index may occur several times. No keys or values move."""
         chosen = texts.tolist()
-        kept = [self.texts[i].fork() if i in chosen[:place] else self.texts[i] for place, i in enumerate(chosen)]
+        selected = [self.texts[i].fork() if i in chosen[:place] else self.texts[i] for place, i in enumerate(chosen)]
         for i, text in enumerate(self.texts):
             if i not in chosen:
                 text.free()
-        for leaf in self.store.bound:
+        for leaf in self.store.xlnet_memories:
             leaf.select(chosen)
         if self.encoder_output is not None:
             self.encoder_output = self.encoder_output.select(texts)
-        self.texts = kept
+        self.texts = selected
 
     def crop(self, length: int) -> None:
         """Drop all tokens after the first `length` of every sequence. Raises InvalidInput where that is impossible."""
-        if self.store.bound:
+        if self.store.xlnet_memories:
             raise InvalidInput("A memory of the last tokens alone cannot be cut back.")
         for text in self.texts:
             text.crop(length)

@@ -1,1 +1,1 @@
-"""Rows of any source, and one data reader a task that tokenizes rows into features."""
+"""Data sources, and for each task a reader that tokenizes rows into features."""

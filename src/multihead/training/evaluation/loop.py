@@ -56,7 +56,7 @@ class EvaluationResult:
 
     @property
     def mean(self) -> float:
-        """Mean loss."""
+        """Mean loss over the evaluated examples."""
         return self.loss / max(self.count, 1)
 
     def eval_prediction(self) -> EvalPrediction:

@@ -18,7 +18,7 @@ from ..data.features import Example
 
 @dataclass(frozen=True)
 class PackedSequences:
-    """Concatenated sequences.
+    """Sequences of a batch, concatenated without padding.
 
     Args:
         ids: (tokens,). runs: lengths of the sequences. segments: (tokens,), token types if the examples have them.

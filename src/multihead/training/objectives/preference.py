@@ -24,7 +24,7 @@ SIMILARITIES = ("contrastive", "cosent", "cosine")
 
 
 class SentenceObjective(Objective):
-    """Sentence embeddings.
+    """Objective of sentence embeddings.
 
     Args:
         model: a `SentenceEncoder`. texts: columns of ids, in order: anchor, positive, negatives; or two sentences.
@@ -86,20 +86,20 @@ class SentenceObjective(Objective):
 
 
 class AutoSentenceObjective(SentenceObjective):
-    """Sentence embeddings of all text columns; the default loss is "cosent" with scores, else "contrastive"."""
+    """Objective of sentence embeddings of all text columns. Default loss: "cosent" with scores, else "contrastive"."""
 
     def __init__(self, model: Any, loss: str | None = None, scale: float = 20.0) -> None:
         super().__init__(model, (), loss or "contrastive", scale)
-        self._named = loss is not None
+        self._explicit = loss is not None
 
     def describe(self, features: Any = None) -> str:
-        if self._named or features is None:
+        if self._explicit or features is None:
             return self.loss
         return "cosent" if "labels" in features.columns else "contrastive"
 
     def collate(self, examples: Sequence[Example]) -> Any:
         self.texts = tuple(name for name in examples[0] if name.startswith("input_ids"))
-        if not self._named:
+        if not self._explicit:
             self.loss = "cosent" if "labels" in examples[0] else "contrastive"
         return super().collate(examples)
 
@@ -119,7 +119,7 @@ class PreferenceObjective(Objective):
     """Direct preference optimization (Rafailov et al., 2023, arXiv:2305.18290).
 
     Args:
-        beta: strength of the tie to the reference model. kind: "sigmoid", "hinge" (arXiv:2305.10425) or "ipo"
+        beta: weight of the divergence from the reference model. kind: "sigmoid", "hinge" (arXiv:2305.10425) or "ipo"
             (arXiv:2310.12036). smoothing: assumed share of wrong preferences.
         reference: the reference model. Default: a copy of the model before training, or the model without its
             adapters if they are new and so change nothing yet.
@@ -137,7 +137,7 @@ class PreferenceObjective(Objective):
         self.beta, self.kind = beta, kind
         self.adapted = reference is None and bool(getattr(model, "active_adapters", None)) and is_untrained(model)
         other = None if self.adapted else reference if reference is not None else _copy(model)
-        # in a list, so that the reference is no submodule
+        # in a list, so that torch does not register the reference as a submodule
         self._reference: list[nn.Module] = [] if other is None else [other.requires_grad_(False).eval()]
 
     def describe(self, features: Any = None) -> str:

@@ -1,4 +1,4 @@
-"""One optimizer step over several batches, with the gradient of the mean over all their losses."""
+"""Optimizer step over several batches, with the gradient of the mean over all their losses."""
 
 from __future__ import annotations
 
