@@ -169,12 +169,14 @@ class CpuDecodeStep:
         tensors = [token.weight.detach(), first.weight, first.bias, last.weight, last.bias]
         self._tensors.append(tensors)
         words, first_weight, first_bias, norm_weight, norm_bias = map(address_of, tensors)
+        scorer = self.scorer.address
+        self._tensors.append(self.scorer.memory)
         return native.DecodeLoop(
             stack=native.StackCall(
                 steps=ctypes.addressof(self._steps), layers=len(self._steps), states=token.embedding_dim,
                 type=native.TYPES[self.dtype], causal=1,
             ),
-            token_table=words, vocabulary=self.vocabulary, scorer=self.scorer.address, first_weight=first_weight,
+            token_table=words, vocabulary=self.vocabulary, scorer=scorer, first_weight=first_weight,
             first_bias=first_bias, norm_weight=norm_weight, norm_bias=norm_bias, first_eps=first.eps,
             norm_eps=last.eps, first=first.kind, norm=last.kind, windows=len(self._windows),
             rotary_count=len(self._rotary),

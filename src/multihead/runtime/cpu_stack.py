@@ -142,8 +142,10 @@ class NativeStack:
         self.layers: list[Any] = list(layers)
         self.crosses = isinstance(layers[0], CrossLayer)
         self._table: Any = None  # numpy's array of native.LayerCall
-        self._products: list[Any] = []  # the products that the table points at, one a layer
-        self._tensors: list[list[Tensor]] = []  # other tensors that it points at
+        self._products: list[Any] = []  # the products that the table points at
+        self._addresses: list[int] = []  # of the products, in the table
+        self._norms: list[tuple[Any, Tensor, Tensor]] = []  # norms of heads, their weights, and these in float32
+        self._memory: list[Any] = []  # what the table points at
         steps = [layer.attention.step for layer in self.layers]
         self._same_window = list(groups([step.window if step.causal else None for step in steps]).values())
         turned = groups([step.positions if isinstance(step.positions, Rotary) else None for step in steps])
@@ -233,19 +235,31 @@ class NativeStack:
 
     def _layers(self) -> Any:
         """A table for one pass, with the fields that no pass changes."""
-        if self._table is None or not all(product.has_address for product in self._products):
+        if not self._table_is_current():
             weights = [LayerWeights.fused(layer) for layer in self.layers]
             table = (native.LayerCall * len(weights))()
-            self._tensors = [set_layer(*one) for one in zip(table, self.layers, weights, strict=True)]
-            self._table, self._workspace_width = (
-                np.frombuffer(bytes(table), np.dtype(native.LayerCall)),
-                workspace_width(weights),
-            )
-            self._products = [one.qkv for one in weights]
+            self._memory = [set_layer(*one) for one in zip(table, self.layers, weights, strict=True)]
+            self._table = np.frombuffer(bytes(table), np.dtype(native.LayerCall))
+            self._workspace_width = workspace_width(weights)
+            self._products = [product for one in weights for product in one.products]
+            self._addresses = [product.address for product in self._products]
+            norms = [norm for layer in self.layers for norm in _head_norms(layer)]
+            copies = [x for memory in self._memory for x in memory if isinstance(x, Tensor)]
+            self._norms = [(norm, norm.weight.detach(), x) for norm, x in zip(norms, copies, strict=True)]
+        copied = [pair[1:] for pair in self._norms if pair[1].dtype is not torch.float32]
+        if copied:  # weights may have been written in place
+            with torch.inference_mode():
+                torch._foreach_copy_([x for _, x in copied], [weight for weight, _ in copied])
         return self._table.copy()
 
+    def _table_is_current(self) -> bool:
+        """Return True if the table points at the products and norms that the layers have now."""
+        if self._table is None or [product.address for product in self._products] != self._addresses:
+            return False
+        return all(norm.weight.data_ptr() == weight.data_ptr() for norm, weight, _ in self._norms)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_table": None, "_products": [], "_tensors": []}
+        return {**self.__dict__, "_table": None, "_products": [], "_norms": [], "_memory": []}
 
 
 def address_of(x: Any) -> int:
@@ -263,9 +277,15 @@ def groups(keys: Sequence[Any]) -> dict[Any, list[int]]:
     return indices
 
 
-def set_layer(entry: Any, layer: Any, weights: LayerWeights) -> list[Tensor]:
-    """Fill a `native.LayerCall` for one layer. Returns the tensors that must live as long as the entry."""
-    step, tensors = layer.attention.step, []
+def _head_norms(layer: Any) -> list[Any]:
+    """The norms of a layer's queries and keys that have weights."""
+    step = layer.attention.step
+    return [norm for norm in (step.q_norm, step.k_norm) if getattr(norm, "weight", None) is not None]
+
+
+def set_layer(entry: Any, layer: Any, weights: LayerWeights) -> list[Any]:
+    """Fill a `native.LayerCall` for one layer. Returns what must live as long as the entry."""
+    step, memory = layer.attention.step, list[Any]()
     products = weights.qkv, weights.out, weights.into, weights.down
     entry.qkv, entry.out, entry.into, entry.down = (product.address for product in products)
     entry.width, entry.heads = step.head_width, weights.widths[0] // step.head_width
@@ -273,13 +293,13 @@ def set_layer(entry: Any, layer: Any, weights: LayerWeights) -> list[Tensor]:
     for name, layer_norm in (("q_norm", step.q_norm), ("k_norm", step.k_norm)):
         norm = norm_spec(layer_norm)
         if norm is not None and norm.weight is not None:
-            tensors.append(norm.weight)  # float32
+            memory.append(norm.weight)  # float32
             setattr(entry, name, norm.weight.data_ptr())
             entry.norm_eps = norm.eps
     if weights.query is not None and weights.cross is not None:
         entry.query, entry.cross = weights.query.address, weights.cross.address
         entry.cross_scale = layer.cross.step.scale
-    return tensors
+    return [*memory, *(product.memory for product in weights.products)]  # its tensors are float32 weights of norms
 
 
 def set_source(table: Any, layers: Sequence[Any], source: EncoderOutput) -> tuple[Any, Any]:

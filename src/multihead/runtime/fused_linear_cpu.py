@@ -20,6 +20,7 @@ from ..nn.activations import ACTIVATIONS
 from .layer_spec import NormSpec, register
 
 BUFFERS = ("codes", "scales", "minima", "offsets", "norm_weight", "norm_bias", "after_weight", "after_bias")
+IN_STRUCT = frozenset((*BUFFERS, "act", "after", "format", "norm"))  # attributes that `address` depends on
 
 
 class FusedLinear(nn.Module):
@@ -150,10 +151,15 @@ class FusedLinear(nn.Module):
             y = _norm(y.to(x.dtype).float(), self.after, self.after_weight, self.after_bias)
         return y.to(x.dtype)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in IN_STRUCT:
+            self._struct, self._address = None, 0
+
     @property
-    def has_address(self) -> bool:
-        """True if `address` has been computed since tensors were last moved."""
-        return self._address != 0
+    def memory(self) -> list[Any]:
+        """What `address` points at. A caller that stores the address holds these, too."""
+        return [self._struct, *(getattr(self, name) for name in BUFFERS)]
 
     @property
     def address(self) -> int:

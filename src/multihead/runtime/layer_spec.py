@@ -114,7 +114,8 @@ CLASSES: dict[type[nn.Module], Attributes] = {
     nn.ModuleList: Attributes(),
     ExpertList: Attributes(),
 }  # fmt: skip
-SETTABLE = (Attention, CrossAttention, Residual)  # classes whose plain attributes users may set at any time
+# Classes whose plain attributes users may set at any time.
+SETTABLE = (Attention, CrossAttention, Residual, RMSNorm, WideRMSNorm)
 
 
 @dataclass(frozen=True, eq=False)

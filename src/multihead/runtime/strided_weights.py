@@ -63,6 +63,7 @@ class StridedWeight:
             parts=tuple(pointers[: len(weights)]), counts=tuple(counts), row_stride=row_stride(weights[0]),
         )  # fmt: skip
         self.address = ctypes.addressof(self._struct)
+        self.memory = [self._struct, *self._tensors]  # what the address points at
 
 
 Weight = FusedLinear | StridedWeight
@@ -84,6 +85,11 @@ class LayerWeights:
     widths: tuple[int, int, int]
     query: Weight | None = None
     cross: Weight | None = None
+
+    @property
+    def products(self) -> list[Weight]:
+        products = self.qkv, self.out, self.into, self.down, self.query, self.cross
+        return [product for product in products if product is not None]
 
     @classmethod
     def fused(cls, layer: Any) -> LayerWeights:
