@@ -117,7 +117,7 @@ def test_what_is_written_is_read_by_both_libraries(settings, tmp_path):
     assert not again.uncomputed
     assert again.bias_of_runs == GenerationConfig(**settings).bias_of_runs
     theirs.validate()
-    assert GenerationConfig.taken(theirs).to_dict() == theirs_of(again, theirs)
+    assert GenerationConfig.coerce(theirs).to_dict() == theirs_of(again, theirs)
     assert GenerationConfig.from_dict(again.to_dict(), max_time=3.0).max_time == 3.0
 
 

@@ -80,7 +80,7 @@ def test_requests_that_enter_at_any_time_get_what_each_alone_gets(model, tight):
     engine.run()
     assert engine.store.num_used == 0
     for one in jobs:
-        assert one.results == alone(model, one), f"{one.config.chosen} after {len(one.prompt)} tokens"
+        assert one.results == alone(model, one), f"{one.config.file_entries} after {len(one.prompt)} tokens"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_requests_that_all_ask_for_something_else_get_what_each_alone_gets(model
         submit_job(engine, one)
     engine.run()
     for one in jobs:
-        assert one.results == alone(model, one), one.config.chosen
+        assert one.results == alone(model, one), one.config.file_entries
 
 
 @pytest.mark.parametrize("options", [{"penalty_alpha": 0.6, "top_k": 4}, {"output_hidden_states": True}], ids=str)

@@ -206,7 +206,7 @@ def test_what_is_not_computed_is_refused_by_name_and_not_ignored():
     assert asked.changed(token_healing=None, use_mtp=False).computed().max_new_tokens == 3
     with pytest.raises(UnsupportedOption, match="max_new_tokens"):
         GenerationConfig().changed(max_new_token=4)
-    assert GenerationConfig.read({"use_mtp": False, "use_cache": True, "transformers_version": "5"}).chosen == {}
+    assert GenerationConfig.read({"use_mtp": False, "use_cache": True, "transformers_version": "5"}).file_entries == {}
     with pytest.raises(UnsupportedOption, match="greenlist_ratio"):
         GenerationConfig(watermarking_config={"greenlist_ration": 0.5})
 

@@ -77,7 +77,7 @@ def test_other_sizes_are_refused(size):
 @pytest.mark.parametrize("name", ["config.json", "notes.txt"])
 def test_a_file_without_weights_is_called_so(bert, tmp_path, name):
     (tmp_path / name).write_text((bert / "config.json").read_text())
-    with pytest.raises(ModelNotFound, match=rf"holds no weights. Give the folder that it lies in, {tmp_path}"):
+    with pytest.raises(ModelNotFound, match=rf"holds no weights. Give its folder, {tmp_path}"):
         multihead.AutoModel.from_pretrained(tmp_path / name)
 
 

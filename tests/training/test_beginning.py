@@ -63,7 +63,7 @@ def test_training_goes_on_with_a_saved_adapter(llama, tmp_path):
 
 def test_training_goes_on_with_a_saved_adapter_and_its_head(classifier, tmp_path):
     rows = [{"text": "fox", "label": name} for name in "abc"]
-    with pytest.warns(UserWarning, match="drawn anew"):
+    with pytest.warns(UserWarning, match="newly initialized"):
         first = made(classifier, tmp_path / "a", rows, "text-classification", peft_config=multihead.LoraConfig(r=2))
     first.train()
     first.save_model()

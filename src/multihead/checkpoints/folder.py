@@ -97,7 +97,7 @@ def _by_format(path: Path, source: str) -> Checkpoint:
         return Checkpoint(source, "huggingface", sharded(path))
     if path.suffix in (".json", ".txt", ".model", ".md") and path.name != TORCH_INDEX:
         raise ModelNotFound(
-            f"{path} holds no weights. Give the folder that it lies in, {path.parent}, or a file of weights: "
+            f"{path} holds no weights. Give its folder, {path.parent}, or a file of weights: "
             f"*.safetensors, *.bin, *.gguf, or the index of either of the first two."
         )
     from . import torch_files

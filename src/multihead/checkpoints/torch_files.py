@@ -112,7 +112,7 @@ def place(file: BinaryIO, member: zipfile.ZipInfo) -> int:
     file.seek(member.header_offset)
     mark, _, flags, method, _, _, _, packed, size, length, extra = HEADER.unpack(file.read(HEADER.size))
     if mark != b"PK\x03\x04" or file.read(length) != member.orig_filename.encode("utf-8" if flags & 0x800 else "cp437"):
-        raise CorruptFile(f"the archive's table does not say where {name} lies")
+        raise CorruptFile(f"the archive's directory and header of {name} do not agree")
     if method != zipfile.ZIP_STORED or member.compress_type != method or member.flag_bits & 1:
         raise CorruptFile(f"{name} is compressed, which torch.save never does")
     recorded = {0, 0xFFFFFFFF, member.file_size}  # written behind the file, in a long header, or here

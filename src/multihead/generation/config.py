@@ -25,7 +25,7 @@ OFF: Mapping[str, tuple[Any, ...]] = {
     "speculation_type": (),
     "is_assistant": (False,),
 }
-# Fields that say how the reference computes, not what comes out, or that belong to a strategy that is off.
+# Fields that change how the reference computes, not its result, or that belong to a strategy that is off.
 INERT = frozenset(
     """
     cache_implementation cache_config max_cache_len compile_config disable_compile continuous_batching_config
@@ -76,7 +76,7 @@ class GenerationConfig:
         stop_strings: text that ends a continuation as soon as it holds one of them; needs the tokenizer.
         seed: of sampling; None takes torch's own generator.
         uncomputed: entries of a file that no field can take: kept and written back. `generate` refuses those that
-            would change what comes out.
+            would change the result.
 
     Raises:
         UnsupportedOption: a field that is not computed here has a value that would change the result.
@@ -223,8 +223,8 @@ class GenerationConfig:
         return cls.from_dict(read_json(folder / GENERATION_FILE), **options)
 
     @classmethod
-    def taken(cls, given: Any) -> GenerationConfig:
-        """A caller's config: one of these, or another library's that gives its entries as `to_dict()`.
+    def coerce(cls, given: Any) -> GenerationConfig:
+        """Return a config as a GenerationConfig; another library's config must have `to_dict()`.
 
         Raises:
             InvalidInput: anything else.
@@ -258,8 +258,8 @@ class GenerationConfig:
 
     def filled(self, other: GenerationConfig) -> GenerationConfig:
         """Return a copy whose unset fields are taken from another config."""
-        open_ = {name: value for name, value in other.given.items() if getattr(self, name) is None}
-        aside = {name: value for name, value in other.uncomputed.items() if name not in self.given}
+        open_ = {name: value for name, value in other.set_fields.items() if getattr(self, name) is None}
+        aside = {name: value for name, value in other.uncomputed.items() if name not in self.set_fields}
         return dataclasses.replace(self, **open_, uncomputed={**aside, **self.uncomputed})
 
     def computed(self) -> GenerationConfig:
@@ -286,15 +286,15 @@ class GenerationConfig:
         return [name for name in self.uncomputed if name not in OFF and name not in type_hints(type(self))]
 
     @property
-    def given(self) -> dict[str, Any]:
-        """The fields that are not None."""
+    def set_fields(self) -> dict[str, Any]:
+        """Fields that are set, by name; None counts as unset."""
         names = [f.name for f in dataclasses.fields(self) if f.name != "uncomputed"]
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @property
-    def chosen(self) -> dict[str, Any]:
-        """The entries of a file."""
-        found = self.given
+    def file_entries(self) -> dict[str, Any]:
+        """Entries of generation_config.json."""
+        found = self.set_fields
         if hasattr(self.json_schema, "model_json_schema"):
             found["json_schema"] = self.json_schema.model_json_schema()
         if self.sequence_bias is not None:
@@ -316,19 +316,19 @@ class GenerationConfig:
         return next((token for token in (self.pad_token_id, *first) if token is not None), 0)
 
     def to_dict(self) -> dict[str, Any]:
-        return self.chosen
+        return self.file_entries
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write generation_config.json into a folder, whole or not at all."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        write_json(Path(folder) / GENERATION_FILE, self.chosen)
+        write_json(Path(folder) / GENERATION_FILE, self.file_entries)
 
 
 def sorted_out(entries: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split entries into fields, and those that would change the result and are not computed.
 
     Raises:
-        UnsupportedOption: a name that nobody knows.
+        UnsupportedOption: an unknown name.
     """
     names = type_hints(GenerationConfig).keys() - {"uncomputed"}
     unknown = [name for name in entries if name not in names and name not in INERT and name not in OFF]

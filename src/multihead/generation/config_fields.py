@@ -18,7 +18,7 @@ LEAST = {
     "num_beam_groups": 1, "num_return_sequences": 1, "no_repeat_ngram_size": 0, "encoder_no_repeat_ngram_size": 0,
     "prompt_lookup_num_tokens": 1, "max_matching_ngram_size": 1, "num_assistant_tokens": 1,
 }  # fmt: skip
-MOST = dict.fromkeys(("num_beams", "num_beam_groups", "num_return_sequences"), 10_000)  # texts side by side
+MOST = dict.fromkeys(("num_beams", "num_beam_groups", "num_return_sequences"), 10_000)  # sequences of one request
 SHARES = frozenset(
     "top_p min_p top_h typical_p epsilon_cutoff eta_cutoff penalty_alpha assistant_confidence_threshold".split()
 )
@@ -28,7 +28,7 @@ def checked(name: str, value: Any) -> Any:
     """A field's value, of the right type, as the config keeps it.
 
     Raises:
-        InvalidInput: no text could meet it. UnsupportedOption: a setting of a watermark that nobody knows.
+        InvalidInput: a value that no text can satisfy. UnsupportedOption: an unknown setting of a watermark.
     """
     check_bounds(name, value)
     if name == "sequence_bias":

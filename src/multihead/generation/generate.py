@@ -105,7 +105,7 @@ def generate(
     both = model.config.is_encoder_decoder
     prompt, mask, options = split_prompt(inputs, input_ids, attention_mask, options)
     own = {name: options.pop(name) for name in model.architecture.inputs if both and name in options}
-    config = GenerationConfig.taken(generation_config if generation_config is not None else model.generation_config)
+    config = GenerationConfig.coerce(generation_config if generation_config is not None else model.generation_config)
     config = config.filled(model.generation_config).changed(**options).computed()
     asked = {
         "assistant_model": assistant_model, "assistant_tokenizer": assistant_tokenizer,

@@ -257,9 +257,9 @@ class Head:
     """A head and the rows of its key map.
 
     Args:
-        rows: key map rows of the head; a key that starts with `/` lies outside the backbone's prefix.
+        rows: key map rows of the head; a key that starts with `/` is outside the backbone's prefix.
         prefix: of the backbone under this head, where it is not the family's own.
-        optional: the head may be absent from a checkpoint, and is then left out instead of made anew.
+        optional: the head may be absent from a checkpoint, and is then left out instead of newly initialized.
     """
 
     module: nn.Module

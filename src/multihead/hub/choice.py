@@ -28,7 +28,7 @@ MARIAN = "model*.bin"
 GGUF = "*.gguf"
 # Any one of these is enough to build a tokenizer from.
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.spm")
-TEKKEN = "tekken.json"  # Mistral's, which lies beside one of those, too
+TEKKEN = "tekken.json"  # Mistral's; its folders have one of those files too
 # What a sentence encoder does after its transformer. It comes with every config, so that a cached copy that lacks
 # modules.json is one of a repository that has none.
 MODULES = (

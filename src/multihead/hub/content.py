@@ -62,7 +62,7 @@ def check(storage: Path, path: Path, listed: str | None) -> None:
         blob.unlink(missing_ok=True)
     raise CorruptFile(
         f"{path.name} came with the hash {found[0]}, and the hub has {wanted}: it was damaged on the way, or "
-        "changed by what lies between. It was not kept; try again."
+        "changed on the way, for example by a proxy. It was not kept; try again."
     )
 
 

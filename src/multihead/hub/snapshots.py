@@ -114,7 +114,7 @@ def shards(folder: Path, choice: Choice) -> list[str]:
     """Return the shards in the index of a choice, in order; empty without an index.
 
     Raises:
-        CorruptFile: the index is not what it should be.
+        CorruptFile: the index is no valid index of shards.
     """
     if choice.index is None:
         return []

@@ -20,7 +20,7 @@ def retain_freed_memory(*, largest: bool = False) -> bool:
     Args:
         largest: blocks of any size, as training needs for the gradients of embedding tables.
 
-    Else every forward pass maps its large tensors anew, and the system fills each page with zeros: 8 to 25 percent of
+    Else every forward pass maps its large tensors again, and the system fills each page with zeros: 8 to 25 percent of
     a pass in bfloat16. The process stays as large as its largest pass was. `MULTIHEAD_KEEP_MEMORY=0`
     or any of glibc's own `MALLOC_..._` settings leaves everything as it is.
     """

@@ -39,8 +39,8 @@ def fill(
     """Fill a model built without memory with the tensors of a checkpoint.
 
     Args:
-        reshape: draws a head's parameters anew whose tensors have other shapes. new: pattern of parameters that may be
-            drawn anew. ignore: pattern of stored tensors that are not wanted. fallback_names: see `KeyMap`.
+        reshape: draws a head's parameters again whose tensors have other shapes. new: pattern of parameters that may be
+            newly initialized. ignore: pattern of stored tensors that are not wanted. fallback_names: see `KeyMap`.
         even: in one precision, where `dtype` names none.
 
     Raises:
@@ -109,7 +109,8 @@ def warn_new_weights(model: BaseModel, source: str) -> None:
     """Warn of the weights that `source` lacks."""
     names = ", ".join(model.new_weights)
     warn(
-        f"{type(model).__name__}: {source} no weights for {names}; they were drawn anew and need training.", NewWeights
+        f"{type(model).__name__}: {source} no weights for {names}; they were newly initialized and need training.",
+        NewWeights,
     )
 
 
@@ -181,6 +182,6 @@ def check_size(path: str, parameter: Tensor, checkpoint: Checkpoint) -> None:
     """Raise UnsupportedConfig for a missing parameter of absurd size, before it gets memory."""
     if parameter.numel() > LARGEST_DRAWN:
         raise UnsupportedConfig(
-            f"{checkpoint.source} has no weights for {path}, which would be drawn anew with shape "
+            f"{checkpoint.source} has no weights for {path}, which would be newly initialized with shape "
             f"{list(parameter.shape)}: {parameter.numel():,} numbers. Check the sizes and labels in its config.json."
         )

@@ -74,7 +74,7 @@ class LoadRequest:
         """Return the dtype that "auto" or a name stands for; None keeps the dtypes of the checkpoint.
 
         Args:
-            layout: of the checkpoint; config.json speaks for Hugging Face's alone.
+            layout: of the checkpoint; config.json describes the Hugging Face layout alone.
         """
         dtype: Any = self.dtype
         if isinstance(dtype, torch.dtype) and dtype in DTYPES.values():

@@ -98,7 +98,7 @@ def write(model: BaseModel, folder: Path, size: int) -> None:
             else:
                 save_tensors(stage, tensors, shard_bytes=size)
             config.save_pretrained(stage)
-            if "generation_config" in model.__dict__ and model.generation_config.chosen:
+            if "generation_config" in model.__dict__ and model.generation_config.file_entries:
                 model.generation_config.save_pretrained(stage)
     except OSError as error:
         if isinstance(error, MultiheadError):

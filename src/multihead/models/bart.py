@@ -1,4 +1,4 @@
-"""BART (Lewis et al., 2019, arXiv:1910.13461), and the parts that its many relatives put together anew."""
+"""BART (Lewis et al., 2019, arXiv:1910.13461), and the parts that its many relatives put together again."""
 
 from __future__ import annotations
 
@@ -206,7 +206,9 @@ def side_keys(config: Any, style: Style, prefix: str) -> KeyMap:
         rows = {"encoder.embed.token": "shared", **rows}
         return KeyMap(rows, prefix, ignored=(*copies, *unused(config)), aliases=shared_aliases(config, prefix))
     tokens = {f"{side}.embed.token": f"{side}.embed_tokens" for side in ("encoder", "decoder")}
-    aliases = tuple((f"{p}encoder.embed_tokens.weight", f"{p}shared.weight") for p in (prefix, ""))  # read by nobody
+    aliases = tuple(
+        (f"{p}encoder.embed_tokens.weight", f"{p}shared.weight") for p in (prefix, "")
+    )  # no forward pass reads these
     return KeyMap({**tokens, **rows}, prefix, ignored=unused(config), aliases=aliases)
 
 

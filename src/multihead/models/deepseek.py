@@ -228,7 +228,7 @@ def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
         return metadata.get(f"deepseek2.{name}", default)
 
     if entry("attention.key_length_mla") is None:
-        raise UnsupportedConfig("The file keeps keys and values in one matrix, as before 2025; convert it anew.")
+        raise UnsupportedConfig("The file keeps keys and values in one matrix, as before 2025; convert it again.")
     turned, third = entry("rope.dimension_count"), entry("expert_gating_func", 1) == 2
     groups = entry("expert_group_count")
     found = {

@@ -1,4 +1,4 @@
-"""Llama (Touvron et al., 2023, arXiv:2302.13971), and the parts that its relatives put together anew."""
+"""Llama (Touvron et al., 2023, arXiv:2302.13971), and the parts that its relatives put together again."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class MambaConfig(Config):
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        """Replace `auto` by what follows from the width."""
+        """Replace `auto` by the value that follows from the width."""
         return {**entries, "time_step_rank": None} if entries.get("time_step_rank") == "auto" else entries
 
     @property

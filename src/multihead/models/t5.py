@@ -1,4 +1,4 @@
-"""T5 (Raffel et al., 2019, arXiv:1910.10683) with T5 v1.1 and Flan-T5, and the parts that its relatives use anew."""
+"""T5 (Raffel et al., 2019, arXiv:1910.10683) with T5 v1.1 and Flan-T5, and the parts that related families reuse."""
 
 from __future__ import annotations
 

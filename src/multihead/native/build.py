@@ -57,17 +57,18 @@ def build(target: Path = LIBRARY, link: tuple[str, ...] = ()) -> str:
     if compiler is None:
         raise CannotBuild("no C++ compiler was found (c++, g++ or clang++; or set CXX)")
     levels = {"plain": (), **(LEVELS if platform.machine().lower() in ("x86_64", "amd64") else {})}
-    with tempfile.TemporaryDirectory() as room:
+    with tempfile.TemporaryDirectory() as folder:
         jobs = [
-            (HERE / "level.cpp", (*flags, f"-DLEVEL={name}"), Path(room, f"{name}.o")) for name, flags in levels.items()
+            (HERE / "level.cpp", (*flags, f"-DLEVEL={name}"), Path(folder, f"{name}.o"))
+            for name, flags in levels.items()
         ]
-        jobs.append((HERE / "entry.cpp", (), Path(room, "entry.o")))
-        layout = Path(room, "layout.cpp")
+        jobs.append((HERE / "entry.cpp", (), Path(folder, "entry.o")))
+        layout = Path(folder, "layout.cpp")
         layout.write_text(_layout_proof(), encoding="utf-8")
-        jobs.append((layout, (f"-I{HERE}",), Path(room, "layout.o")))
+        jobs.append((layout, (f"-I{HERE}",), Path(folder, "layout.o")))
         with ThreadPoolExecutor(min(len(jobs), os.cpu_count() or 1)) as pool:
             list(pool.map(lambda job: _run(compiler, *COMMON, *job[1], "-c", str(job[0]), "-o", str(job[2])), jobs))
-        whole = Path(room, "kernels.so")
+        whole = Path(folder, "kernels.so")
         _run(compiler, "-shared", *link, "-o", str(whole), *(str(job[2]) for job in jobs), "-pthread")
         part = target.with_name(f".{target.name}.{os.getpid()}")
         shutil.copyfile(whole, part)  # another file system, perhaps
@@ -90,17 +91,17 @@ def attempt() -> str:
     An existing library stays where no other can be built; one of another header is refused when loaded.
     """
     try:
-        said = build()
+        outcome = build()
     except CannotBuild as reason:
         if LIBRARY.exists():
             return f"not built: {reason}; the library that is there stays"
-        said = f"not built: {reason}"
-    REASON.write_text("\n".join([said, *mark(LIBRARY)]) + "\n", encoding="utf-8")
-    return said
+        outcome = f"not built: {reason}"
+    REASON.write_text("\n".join([outcome, *mark(LIBRARY)]) + "\n", encoding="utf-8")
+    return outcome
 
 
 def mark(library: Path) -> list[str]:
-    """Return the line with size and hash that tells a damaged library; nothing without a library."""
+    """Return the line with size and hash, by which a damaged library is detected; an empty list without a library."""
     if not library.exists():
         return []
     data = library.read_bytes()

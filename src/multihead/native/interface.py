@@ -1,4 +1,4 @@
-"""Reads `native.h`: the structs and functions that Python and C++ share are written there alone.
+"""Reader of `native.h`, which alone declares the structs and functions that Python and C++ share.
 
 Needs only the standard library, since the package's build runs it before torch is there.
 """

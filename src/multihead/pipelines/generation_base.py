@@ -112,14 +112,14 @@ class GenerationPipeline(Pipeline):
         Args:
             defaults: values of fields that none of these sets.
         """
-        given = GenerationConfig() if o.generation_config is None else GenerationConfig.taken(o.generation_config)
+        given = GenerationConfig() if o.generation_config is None else GenerationConfig.coerce(o.generation_config)
         named = dict(o.generation)
         if o.stop_sequence is not None:
             named["stop_strings"] = [o.stop_sequence] if isinstance(o.stop_sequence, str) else list(o.stop_sequence)
         config = self.model.generation_config.changed(
             **{name: value for name, value in self.task_params.items() if name in FIELDS}
         )
-        config = given.filled(config.changed(**with_one_length(given.given))).changed(**with_one_length(named))
+        config = given.filled(config.changed(**with_one_length(given.set_fields))).changed(**with_one_length(named))
         sized = config.max_new_tokens is not None or config.max_length is not None
         unset = {
             n: v for n, v in defaults.items() if getattr(config, n) is None and not (n == "max_new_tokens" and sized)

@@ -196,7 +196,7 @@ def check_unicode(item: Any) -> None:
         except UnicodeEncodeError as error:
             raise InvalidInput(
                 f"has {text[error.start]!a} at character {error.start}, which is no character alone: half of one, or a "
-                "byte that is no UTF-8. Write the text anew, or leave it out."
+                "byte that is no UTF-8. Write the text again, or leave it out."
             ) from None
 
 

@@ -34,7 +34,7 @@ POSITIONS = (Positions, Rotary, RotaryByLength, *SCORE_BIASES)
 
 
 class FusedStack(Stack):
-    """A stack that does not go back to Python between layers, while nobody hooks, sets or replaces any part of them."""
+    """Stack of fused layers that runs in one native call, while no part is hooked, set or replaced."""
 
     native: NativeStack | None
 
@@ -63,7 +63,7 @@ register(FusedStack, "native", base=Stack)
 
 
 def fused_stack(stack: Stack) -> FusedStack | None:
-    """The stack to use in place of one of fused layers; None where the kernels do not compute all that these do."""
+    """Return a `FusedStack` for a stack of fused layers; None where the kernels do not compute all of it."""
     spec = describe(stack)
     layers = None if spec is None else spec.parts["layers"]
     if layers is None or not layers.complete or not layers.parts:
@@ -210,7 +210,7 @@ class NativeStack:
         return x
 
     def _placement(self, numbers: Sequence[int], context: ForwardContext) -> KeyPlacement:
-        """Cache slots of the keys and values of layers with one window."""
+        """Return the cache slots of the keys and values of layers with one window."""
         memory: Any = context.cache.layers[numbers[0]] if context.cache else None
         return context.cached((self, numbers[0]), partial(_placement, memory, context))
 
@@ -234,7 +234,7 @@ class NativeStack:
         table["k"][numbers], table["v"][numbers] = zip(*places, strict=True)
 
     def _layers(self) -> Any:
-        """A table for one pass, with the fields that no pass changes."""
+        """Return a table of layers for one pass, with the fields that no pass changes."""
         if not self._table_is_current():
             weights = [LayerWeights.fused(layer) for layer in self.layers]
             table = (native.LayerCall * len(weights))()
@@ -270,7 +270,7 @@ def address_of(x: Any) -> int:
 
 
 def groups(keys: Sequence[Any]) -> dict[Any, list[int]]:
-    """The indices of equal keys."""
+    """Return key -> indices of the items with this key."""
     indices: dict[Any, list[int]] = {}
     for index, key in enumerate(keys):
         indices.setdefault(key, []).append(index)
@@ -313,7 +313,7 @@ def set_source(table: Any, layers: Sequence[Any], source: EncoderOutput) -> tupl
 
 
 def workspace_width(weights: Sequence[LayerWeights]) -> int:
-    """Numbers of workspace memory a token: the widest fused product of a layer, and the output of its heads."""
+    """Return the workspace numbers of a token: the widest fused product of a layer, and the output of its heads."""
     return max(max(one.qkv.outputs, one.into.outputs) for one in weights) + max(one.out.shape[1] for one in weights)
 
 

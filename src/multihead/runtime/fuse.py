@@ -71,7 +71,7 @@ def _fuse_parts(parent: nn.Module, format: str, places: Places) -> None:
 
 
 def _fuse_one(layer: nn.Module, format: str, places: Places, packable: bool) -> nn.Module:
-    """The module in a layer's place, with its parts fused; the layer itself where it stays."""
+    """Return the layer with fused parts, which replaces it; the same object if nothing can be fused."""
     if type(layer) is Linear:
         return PackedLinear(layer, format) if packable and describe(layer) is not None else layer
     if type(layer) is Stack:
@@ -83,7 +83,7 @@ def _fuse_one(layer: nn.Module, format: str, places: Places, packable: bool) -> 
 
 
 def _fused_stack(stack: Any, format: str) -> nn.Module | None:
-    """A stack that runs fused as a whole; None where the layers go by themselves."""
+    """Return a stack that runs fused as a whole; None where its layers run one by one."""
     if format != GPU:
         return fused_stack(stack) if format == FILE_FORMAT or format_of(format).kernel is not None else None
     spec = describe(stack)
@@ -99,7 +99,7 @@ def _fused_stack(stack: Any, format: str) -> nn.Module | None:
 
 
 def _fused_residual(residual: Residual, format: str) -> nn.Module | None:
-    """A residual whose step can add what it reads; None for one that stays."""
+    """Return a residual whose step can add its own input; None if it cannot be fused."""
     spec = describe(residual)
     if spec is None or spec.options:
         return None
@@ -120,7 +120,7 @@ def _fused_residual(residual: Residual, format: str) -> nn.Module | None:
 
 
 def _fused_step(step: nn.Module, format: str) -> nn.Module | None:
-    """A step outside of a fused residual; None for one that stays."""
+    """Return a fused step outside of a fused residual; None if it cannot be fused."""
     spec = describe(step)
     if fusable(spec):
         return _join(step, format)
@@ -142,7 +142,7 @@ def routes(spec: LayerSpec | None) -> bool:
 
 
 def _experts(step: Any, format: str) -> nn.Module:
-    """The step with packed experts. Each expert's weights are freed before the next is packed."""
+    """Return the step with packed experts. Each expert's weights are freed before the next is packed."""
     if isinstance(step, SharedExpert):
         return FusedWithShared(step, _experts(step.routed, format), _join(step.shared, format))
     if isinstance(step, SwitchFeedForward):

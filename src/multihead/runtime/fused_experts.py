@@ -79,7 +79,7 @@ class ExpertLinears(FusedLinear):
                 setattr(self, name, buffer.new_empty(self.count, *buffer.shape))
 
     def one(self, number: int) -> FusedLinear:
-        """The layer of one expert, which shares the stack's memory."""
+        """Return the layer of one expert, which shares the memory of the stacked weights."""
         layer = FusedLinear.__new__(FusedLinear)
         nn.Module.__init__(layer)
         for name in SHARED:
@@ -106,7 +106,7 @@ class ExpertLinears(FusedLinear):
 
 
 class PackedExperts(nn.Module):
-    """The experts of a layer.
+    """Experts of a layer, with packed weights.
 
     Args:
         between: an activation of gates and ups that the kernels do not compute, between the two products.

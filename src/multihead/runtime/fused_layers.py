@@ -35,7 +35,7 @@ class FusedAttention(Attention):
     """Attention with one product for queries, keys and values, and one for the result with the residual sum.
 
     Args:
-        layer: the attention that this one replaces. qkv: (width) to (query, key and value widths, one after the other).
+        layer: the attention that this one replaces. qkv: (width) to (query + key + value widths).
         output: (query width) to (width).
     """
 
@@ -73,7 +73,7 @@ class FusedCrossAttention(CrossAttention):
 
     Args:
         layer: the attention that this one replaces. query, output: as in `FusedAttention`.
-        kv: (source width) to (key and value widths, one after the other).
+        kv: (source width) to (key width + value width).
     """
 
     widths: tuple[int, int]  # of keys and values
@@ -100,7 +100,7 @@ class FusedCrossAttention(CrossAttention):
         return self.output(self._cross_heads(x, context), add)
 
     def _cross_heads(self, x: Tensor, context: ForwardContext) -> Tensor:
-        """The heads' results side by side, (tokens, query width)."""
+        """Return the outputs of all cross-attention heads, concatenated: (tokens, query width)."""
         source = context.encoder_output
         assert source is not None
         k, v = self.projected(source)
@@ -135,9 +135,9 @@ class FusedFeedForward(nn.Module):
 
 
 class FusedResidual(Residual):
-    """A residual step whose step adds what it reads itself, and whose products hold the norms around it.
+    """Residual whose step adds the residual itself, and whose products compute the norms around it.
 
-    A step that somebody hooks gives its own result alone, which is added here.
+    A hooked step returns its own result alone, and `forward` adds the residual.
 
     Args:
         layer: the residual that this one replaces. step: the fused step.
@@ -161,10 +161,10 @@ class FusedResidual(Residual):
 
     @property
     def _is_fused(self) -> bool:
-        """True if the step may add what it reads.
+        """True if the step may add the residual itself.
 
         Raises:
-            InvalidInput: somebody replaced a part that was joined with others.
+            InvalidInput: a part that was fused with others has been replaced.
         """
         step = self.step
         if step is not self.fused_step[0] or any(
@@ -204,11 +204,11 @@ class FusedResidualGPU(FusedResidual):
     def with_next_norm(
         self, x: Tensor, normed: Tensor | None, norm: nn.Module | None, *args: Any
     ) -> tuple[Tensor, Tensor | None]:
-        """The result (tokens, width) of x (tokens, width), and the norm of this result.
+        """Return the result (tokens, width) for x (tokens, width), and the next layer's norm of it.
 
         Args:
-            normed: the norm of x, (tokens, width), where the layer before has computed it.
-            norm: the norm that reads the result; its value is None where no program computes it.
+            normed: the norm of x, (tokens, width), if the layer before has computed it.
+            norm: the norm that reads the result; the second result is None if no kernel computes this norm.
         """
         if not self._is_fused:
             return self._separate(x, *args), None
@@ -221,9 +221,9 @@ class FusedResidualGPU(FusedResidual):
 
 
 class FusedStackGPU(Stack):
-    """A stack on a GPU that computes each residual sum together with the norm that reads it.
+    """Stack on a GPU that computes each residual sum together with the norm that reads it.
 
-    It runs layer by layer where somebody reads states between layers, or has hooked, set or replaced a part.
+    It runs layer by layer where hidden states are collected, or a part was hooked, set or replaced.
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -274,7 +274,7 @@ def fusable(spec: LayerSpec | None) -> bool:
 
 
 def kernel_activation(act: Any) -> str | None:
-    """The name of an activation that the kernels compute."""
+    """Return the name of an activation that the kernels compute; None for another."""
     return next((name for name, known in ACTIVATIONS.items() if known is act and name in KERNEL_ACTIVATIONS), None)
 
 
@@ -284,7 +284,7 @@ def steps_of(layer: nn.Module) -> tuple[str, ...]:
 
 
 def without_norm(product: Product, x: Tensor) -> Tensor:
-    """The result of a step's last product, before the residual sum and the norm after it."""
+    """Return a step's last product, before the residual sum and the norm after it."""
     return product.without_norm(x) if isinstance(product, FusedLinear) else product(x)
 
 

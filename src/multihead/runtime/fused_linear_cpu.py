@@ -229,7 +229,7 @@ def stacked_biases(weights: Sequence[Tensor], biases: Sequence[Tensor | None], g
 
 
 class PackedLinear(FusedLinear):
-    """A `Linear` alone, in panels; `weight` is decoded anew at each use.
+    """A `Linear` alone, in panels; `weight` is decoded again at each use.
 
     Args:
         bias: in place of the layer's own.

@@ -146,13 +146,13 @@ class LayerSpec:
 
     @cached_property
     def norm(self) -> NormSpec | None:
-        """The norm that the layer computes; None for a layer that computes something else."""
+        """Norm that the layer computes; None for a layer that computes something else."""
         return norm_spec(self.layer)
 
 
 @dataclass(frozen=True, eq=False)
 class NormSpec:
-    """A norm as the kernels compute it.
+    """Norm as the kernels compute it.
 
     Args:
         kind: 1 for the root mean square, 2 for a layer norm, 0 for none.

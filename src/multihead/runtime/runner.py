@@ -146,7 +146,7 @@ class EagerRunner:
 
 
 def reserve_blocks(sequences: Sequence[CachedSequence], steps: int) -> int:
-    """Take cache blocks for so many decode steps; return how many steps there is room for."""
+    """Allocate cache blocks for up to `steps` decode steps; return the number of steps that fit."""
     if steps > 1:
         try:
             for sequence in sequences:

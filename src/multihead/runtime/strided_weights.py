@@ -93,14 +93,14 @@ class LayerWeights:
 
     @classmethod
     def fused(cls, layer: Any) -> LayerWeights:
-        """The weights of a layer of fused steps."""
+        """Return the weights of a layer of fused steps."""
         step, ffn = layer.attention.step, layer.ffn.step
         cross = (layer.cross.step.query, layer.cross.step.output) if isinstance(layer, CrossLayer) else (None, None)
         return cls(step.qkv, step.output, ffn.into, ffn.output, step.widths, *cross)
 
     @classmethod
     def strided(cls, layer: LayerSpec) -> LayerWeights:
-        """The weights, as they are, of a layer that `has_strided_weights`."""
+        """Return the weights of a layer that `has_strided_weights`, without a copy."""
         attention, ffn = layer.part("attention"), layer.part("ffn")
         step, other = attention.layer.step, ffn.layer.step
         gated = isinstance(other, GatedFeedForward)

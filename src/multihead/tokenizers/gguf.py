@@ -135,7 +135,7 @@ def with_sentinels(tokens: list[str]) -> list[str]:
 def column(name: str, values: Any, types: Sequence[type], size: int) -> Sequence[Any]:
     """Check an array entry. Raises CorruptFile for another type, a short array or other items."""
     if not isinstance(values, (list, tuple)) or not set(map(type, values)) <= set(types):
-        raise CorruptFile(f"tokenizer.ggml.{name} is no list of what it should hold.")
+        raise CorruptFile(f"tokenizer.ggml.{name} is a list of another type, or no list.")
     if len(values) < size:
         raise CorruptFile(f"tokenizer.ggml.{name} has {len(values)} entries for {size} tokens.")
     return values

@@ -94,7 +94,7 @@ def surrogate_error(inputs: Any) -> InvalidInput | None:
         return None
     return InvalidInput(
         f"The text {chars[max(place - 40, 0) : place + 40]!r} has half of a character at {place} (the lone surrogate "
-        f"U+{ord(chars[place]):04X}), which is no Unicode. Read its file anew, or replace it: "
+        f"U+{ord(chars[place]):04X}), which is no Unicode. Read its file again, or replace it: "
         "text.encode('utf-8', 'replace').decode()."
     )
 

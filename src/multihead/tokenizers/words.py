@@ -1,6 +1,6 @@
 """Python word splitters for rules that the library lacks: subword codes, MeCab, jieba.
 
-Such a part cannot be written into tokenizer.json, and is put into a tokenizer anew after it was copied.
+Such a part cannot be written into tokenizer.json, and is put into a tokenizer again after it was copied.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def test_a_head_with_the_labels_of_the_data_is_kept_and_another_is_drawn_anew(cl
     kept = trainer(classifier, tmp_path, [{"text": "fox", "label": name} for name in ("GOOD", "bad")])
     assert kept.model.config.id2label == {0: "bad", 1: "fair", 2: "good"}
     assert torch.equal(kept.model.head.out.weight, stored)
-    with pytest.warns(UserWarning, match="head for 'bad', 'fair', 'good'.*'a', 'b', 'c'.*drawn anew"):
+    with pytest.warns(UserWarning, match="head for 'bad', 'fair', 'good'.*'a', 'b', 'c'.*newly initialized"):
         other = trainer(classifier, tmp_path, [{"text": "fox", "label": name} for name in "abc"])
     assert other.model.config.id2label == {0: "a", 1: "b", 2: "c"}
     assert not torch.equal(other.model.head.out.weight, stored)
@@ -180,7 +180,7 @@ def test_an_adapter_learns_and_keeps_the_head_of_its_task(classifier, tmp_path, 
     assert any(
         name.endswith("classifier/weight") or "head/out" in name for name in run.model.adapters.copies["default"]
     )
-    with pytest.warns(UserWarning, match="drawn anew"):
+    with pytest.warns(UserWarning, match="newly initialized"):
         run = trainer(classifier, tmp_path, [{"text": "fox", "label": name} for name in "abc"], peft_config=config)
     run.train()
     run.save_model(tmp_path / "saved")

@@ -180,19 +180,19 @@ def headline(processor: Any, limits: dict[str, float]) -> Text:
 
 def table(sweep: Sweep, precisions: Sequence[str], cells: Sequence[Cell]) -> Table:
     """Return a table with a row a size and three columns a precision: rate, ratio to the first, share of the limit."""
-    drawn = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    drawn.add_column(sweep.size, justify="right", style="cyan")
+    result = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    result.add_column(sweep.size, justify="right", style="cyan")
     for precision in precisions:
         for name in (precision, "x", "%"):
             if name != "x" or precision != precisions[0]:
-                drawn.add_column(name, justify="right", no_wrap=True)
+                result.add_column(name, justify="right", no_wrap=True)
     for count in dict.fromkeys(cell.size for cell in cells):
         here = {cell.precision: cell for cell in cells if cell.size == count}
         row: list[str | Text] = [f"{count:,}"]
         for precision in precisions:
             row += cell_texts(here.get(precision), here.get(precisions[0]), precision == precisions[0])
-        drawn.add_row(*row)
-    return drawn
+        result.add_row(*row)
+    return result
 
 
 def cell_texts(cell: Cell | None, base: Cell | None, first: bool) -> list[str | Text]:
@@ -200,10 +200,10 @@ def cell_texts(cell: Cell | None, base: Cell | None, first: bool) -> list[str | 
         return [""] * (2 if first else 3)
     share = None if cell.limit is None else cell.median / cell.limit
     ratio = Text("" if base is None else f"{cell.median / base.median:.2f}", style="bold")
-    known = Text(
+    percent = Text(
         "" if share is None else f"{100 * share:.0f}", style="green" if share and share >= GOOD_SHARE else "dim"
     )
-    return [rounded(cell.median), known] if first else [rounded(cell.median), ratio, known]
+    return [rounded(cell.median), percent] if first else [rounded(cell.median), ratio, percent]
 
 
 def rounded(number: float) -> str:

@@ -163,8 +163,8 @@ def decoding(value: Mapping[str, Any]) -> dict[str, Text]:
 
 
 def memory(value: Mapping[str, Any]) -> dict[str, Text]:
-    kept = Text("kept for the next pass", style="green")
-    return {"freed memory": kept if value["kept"] else Text(f"given back to the system: {value['reason']}")}
+    retained = Text("kept for the next pass", style="green")
+    return {"freed memory": retained if value["kept"] else Text(f"given back to the system: {value['reason']}")}
 
 
 def precisions(value: Mapping[str, Any]) -> Table:

@@ -118,8 +118,8 @@ def output_line(trainer: Trainer) -> str:
     when = {"epoch": "each epoch", "steps": f"every {steps_of(args.save_steps)}", "best": "at each best evaluation"}
     parts = ["the model", "README.md"]
     if args.save_strategy != "no":
-        kept = f", {args.save_total_limit} kept" if args.save_total_limit else ""
-        parts.insert(0, f"a checkpoint {when[args.save_strategy]}{kept}")
+        limit = f", {args.save_total_limit} kept" if args.save_total_limit else ""
+        parts.insert(0, f"a checkpoint {when[args.save_strategy]}{limit}")
     best = f"\nthe model with the best {args.metric_for_best_model}" if args.load_best_model_at_end else ""
     return f"{args.output_dir}: {'; '.join(parts)}{best}"
 

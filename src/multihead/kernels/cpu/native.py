@@ -35,7 +35,7 @@ def _interface() -> tuple[Interface, str]:
 
 
 INTERFACE, HEADER_FAULT = _interface()
-# Structures of native.h, in its order. Without the header there is no library either, and nobody fills one in.
+# Structures of native.h, in its order. Without the header there is no library either, so no struct is filled in.
 STRUCTS = (
     "Weight", "DecodeAttention", "PrefillAttention", "LayerCall", "StackCall", "CacheWindow", "RotaryAngles",
     "DecodeLoop", "Rotation", "NormCall", "TopK", "DropoutCall", "AdamRows",

@@ -26,7 +26,7 @@ def dequantized_linear(
 
 
 class _DequantizedLinear(torch.autograd.Function):
-    """Dequantizes the weight in each direction anew, so that the graph holds codes alone."""
+    """Dequantizes the weight in each direction again, so that the graph holds codes alone."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, format: QuantizationFormat, shape: tuple[int, int], *matrix: Tensor) -> Tensor:

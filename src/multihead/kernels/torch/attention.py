@@ -1,4 +1,4 @@
-"""The definition of attention, one sequence after another. Every other way must give what it gives."""
+"""Reference attention, one sequence after another. Every other implementation must give the same result."""
 
 from __future__ import annotations
 

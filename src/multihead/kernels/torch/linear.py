@@ -1,7 +1,7 @@
 """A linear layer of few rows on a CPU without the C++ kernels, in the fastest of torch's ways.
 
-The libraries below torch read a weight of half precision with one thread, or lay it out anew in every call, which costs
-more than the product. Measured on a CPU with AMX, weights in main memory.
+The libraries below torch read a weight of half precision with one thread, or lay it out again in every call, which
+costs more than the product. Measured on a CPU with AMX, weights in main memory.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def normalize(sink, row_max, row_sum, acc, SINKS: tl.constexpr):
     return acc / tl.where(row_sum == 0.0, 1.0, row_sum)[:, None]
 
 
-# Else each value of these arguments that is 1 or a multiple of 16 would compile the program anew.
+# Else each value of these arguments that is 1 or a multiple of 16 would compile the program again.
 @triton.jit(do_not_specialize=["sequences", "tiles", "table_row", "window"])
 def attention_prefill(
     q, k, v, out, spans, table, sinks, sequences, heads, tiles, q_row, q_head, k_row, k_head, v_row, v_head, table_row,

@@ -232,7 +232,7 @@ class CheckpointSaver:
         return str(self.trainer.process_group.broadcast(uuid4().hex if known is None or has_later else known))
 
     def _resolve(self, checkpoint: Any) -> Path | None:
-        """Return the path of a valid checkpoint; None to start anew."""
+        """Return the path of a valid checkpoint; None to start again."""
         if checkpoint in (None, False):
             return None
         if checkpoint is True:

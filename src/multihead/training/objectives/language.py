@@ -12,7 +12,7 @@ from .token import CausalLMObjective, Objective, TokenLabelObjective
 
 
 class MaskedLMObjective(TokenLabelObjective):
-    """Masked language modelling; tokens are masked anew in each epoch."""
+    """Masked language modelling; tokens are masked again in each epoch."""
 
     columns = ("input_ids", "word_ids")
 

@@ -68,7 +68,7 @@ class LabelJob(DatasetJob):
         if lost and model.new_weights:
             warn(
                 f"{name} has a head for {list_names(stored or ())}, and the labels to learn are "
-                f"{list_names(labels.names)}: its head is drawn anew."
+                f"{list_names(labels.names)}: its head is newly initialized."
             )
         return model
 
@@ -137,7 +137,7 @@ class LabelJob(DatasetJob):
 
 
 def reset_head(model: Any) -> None:
-    """Initialize anew, in place, the layer that computes the scores of labels."""
+    """Initialize again, in place, the layer that computes the scores of labels."""
     new, count = {*model.new_weights}, model.config.num_labels
     for path, owner, leaf, parameter in parameter_owners(model):
         if path.startswith("head.") and len(parameter) == count and path.rpartition(".")[0].endswith(SCORE_LAYERS):
