@@ -172,6 +172,9 @@ def test_what_needs_the_weights_is_refused(classifier, tmp_path):
 def test_wrong_options_are_refused(classifier):
     with pytest.raises(UnsupportedOption, match="int9"):
         AutoModelForMaskedLM.from_pretrained(classifier, precision="int9")
+    for name in (8, None, torch.int8):
+        with pytest.raises(UnsupportedOption, match="is none of auto, fp32, bf16, int8, int4, gguf"):
+            AutoModelForMaskedLM.from_pretrained(classifier).prepare(name)
     with pytest.raises(UnsupportedOption, match="training"):
         AutoModel.from_pretrained(classifier, precision="int8", load_in_8bit=True)
     adapted = AutoModelForSequenceClassification.from_pretrained(classifier)

@@ -19,7 +19,7 @@ from ..nn.cache.layer_cache import KVLayerCache
 from ..nn.cache.store import KVCacheManager
 from ..nn.embeddings import Embeddings, LearnedPositions, SinusoidalPositions, Tensor2TensorPositions
 from ..nn.encoder_output import EncoderOutput
-from ..nn.layer import CrossLayer
+from ..nn.layer import CrossLayer, Layer
 from ..nn.positions import Positions, Rotary
 from ..nn.stack import Stack
 from ..nn.weights import Dropout, Embedding, ScaledEmbedding
@@ -33,6 +33,7 @@ from .cpu_stack import (
     set_source,
     workspace_width,
 )  # fmt: skip
+from .fused_layers import LINEARS
 from .layer_spec import LayerSpec, NormSpec, norm_spec
 from .refusals import all_options
 from .strided_weights import LayerWeights, StridedWeight, Weight, has_strided_weights
@@ -73,9 +74,20 @@ def decode_refusal(stack: LayerSpec, dtype: torch.dtype) -> str:
     for number, layer in layers:
         if not has_strided_weights(layer, dtype) or not _fits_attention(layer):
             options = "" if layer is None else ", ".join(sorted(all_options(layer)))
-            because = f"its {options}" if options else "its shapes, its weights or the kind of a part"
-            return f"the kernels do not compute layer {number} of its decoder, for {because}"
+            because = f"its {options}" if options else _unknown_kind(layer) or "its shapes or its weights"
+            return f"the kernels do not compute layer {number} of its decoder: {because}"
     return "the kernels do not compute its decoder's positions, norm or mix of layers"
+
+
+def _unknown_kind(layer: LayerSpec | None) -> str:
+    """Name the part of a layer, or the layer, of a class that the kernels do not compute; empty where there is none."""
+    if layer is None or type(layer.layer) not in (Layer, CrossLayer):
+        return "" if layer is None else f"it is a {type(layer.layer).__name__}"
+    for name in layer.parts:
+        step = layer.part(name).layer.step
+        if type(step) not in LINEARS:
+            return f"its {name}.step is a {type(step).__name__}"
+    return ""
 
 
 def _fits_attention(layer: LayerSpec | None) -> bool:

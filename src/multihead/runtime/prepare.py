@@ -29,9 +29,9 @@ def resolve_precision(name: str, device: torch.device | str | None = None) -> st
     if name == "auto":
         return "bf16" if best_dtype(device or "cpu") is torch.bfloat16 else "fp32"
     if name not in PRECISIONS:
-        raise UnsupportedOption(
-            f"precision {name!r} is none of auto, {', '.join(PRECISIONS)}. {nearest(name, PRECISIONS)}"
-        )
+        suggestion = nearest(str(name).lower(), PRECISIONS)
+        end = f" {suggestion}" if suggestion.startswith("Did") else ""
+        raise UnsupportedOption(f"precision {name!r} is none of auto, {', '.join(PRECISIONS)}.{end}")
     return name
 
 

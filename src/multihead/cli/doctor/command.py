@@ -65,6 +65,9 @@ def build_kernels(console: Console, quiet: bool) -> str:
     return result
 
 
+LABELS = {"decoding": "decode runner"}  # part -> label of its row, where it has another name
+
+
 def show(console: Console, found: Mapping[str, Any]) -> None:
     """Print all facts. A part that failed is one red row."""
     parts: Parts = {
@@ -77,7 +80,7 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
     }
     grid = Table.grid(padding=(0, 2))
     for name, rows in parts.items():
-        lines = {name: error_text(found[name])} if failed(found[name]) else rows(found[name])
+        lines = {LABELS.get(name, name): error_text(found[name])} if failed(found[name]) else rows(found[name])
         for title, text in lines.items():
             grid.add_row(title, text)
     console.print(grid)
