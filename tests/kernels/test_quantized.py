@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -166,3 +168,20 @@ def test_precisions_name_formats_that_there_are():
         for name in (row.weights, row.head):
             assert name in (None, "file", *FORMATS)
     assert [pickle.loads(pickle.dumps(format_of(name))) for name in FORMATS] == [format_of(name) for name in FORMATS]
+
+
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize("precision", ["bf16", "int8", "int4"])
+def test_a_prepared_model_imports_no_compiler(precision, saved, bert, tmp_path):
+    """Some operations on the meta device import torch's compiler, which takes a second of the first forward pass."""
+    code = f"""if True:
+        import sys, torch, multihead
+        model = multihead.AutoModelForMaskedLM.from_pretrained({str(bert)!r}, precision={precision!r})
+        if {saved}:
+            model.save_pretrained({str(tmp_path)!r})
+            model = multihead.AutoModelForMaskedLM.from_pretrained({str(tmp_path)!r})
+        model(torch.tensor([[5, 6]]))
+        print("torch._dynamo" in sys.modules)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

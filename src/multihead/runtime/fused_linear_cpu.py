@@ -221,11 +221,13 @@ def stacked_biases(weights: Sequence[Tensor], biases: Sequence[Tensor | None], g
     """
     if all(bias is None for bias in biases):
         return None
+    device = weights[0].device
+    real = "cpu" if device.type == "meta" else device  # torch.cat on the meta device imports torch's compiler, a second
     parts = [
-        torch.zeros(len(w), device=w.device) if b is None else b.detach().float()
+        torch.zeros(len(w), device=real) if b is None or b.is_meta else b.detach().float()
         for w, b in zip(weights, biases, strict=True)
     ]
-    return interleave(*parts) if gated else torch.cat(parts)
+    return (interleave(*parts) if gated else torch.cat(parts)).to(device)
 
 
 class PackedLinear(FusedLinear):

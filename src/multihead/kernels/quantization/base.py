@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...errors import InvalidInput, UnsupportedOption, nearest
 from .block_tensor import BlockTensor, QuantizedMatrix, row_slices
+from .panels import PANEL
 from .registry import FILE_FORMAT, FORMATS
 
 SLICE = 2**22  # weights that are quantized at once
@@ -141,6 +142,8 @@ def pack(weight: Tensor | Sequence[Tensor], format: str, join: Callable[..., Ten
     join = join or stack_rows
     weights = [w.detach() for w in ([weight] if isinstance(weight, Tensor) else weight)]
     chosen = format_of(file_format(weights) if format == FILE_FORMAT else format)
+    if weights[0].is_meta:
+        return empty_packed(chosen.name, (len(join(*(torch.empty(len(w), 0) for w in weights))), weights[0].shape[1]))
     if not chosen.by_rows:
         weights, join = [join(*weights)], stack_rows
     matrix = join_rows([chosen.encode(w) for w in weights], join)
@@ -155,8 +158,19 @@ def file_format(weights: Sequence[Tensor]) -> str:
 
 
 def empty_packed(format: str, shape: tuple[int, int]) -> PackedWeight:
-    """Return a packed matrix without memory (on the meta device), for weights that are still to come."""
-    return pack(torch.empty(shape, device="meta"), format)
+    """Return a packed matrix without memory (on the meta device), for weights that are still to come.
+
+    One panel of zeros is packed on the CPU: some of torch's operations import torch's compiler on the meta device,
+    which takes a second. A format without a kernel has no panels, so its whole matrix is packed.
+    """
+    rows = shape[0] if format_of(format).kernel is None else PANEL
+    part, panels = pack(torch.zeros(rows, shape[1]), format), -(-shape[0] // max(rows, 1))
+
+    def repeat(x: Tensor) -> Tensor:
+        return x.new_empty((len(x) * panels, *x.shape[1:]), device="meta")
+
+    scales, minima = (None if x is None else repeat(x) for x in (part.scales, part.minima))
+    return PackedWeight(part.format, shape, repeat(part.codes), scales, minima)
 
 
 @cache
