@@ -264,7 +264,7 @@ def test_encoded_sources_keep_their_tokens_for_the_rules(writers):
     states = writers[0].get_encoder()(input_ids=SOURCES, attention_mask=REAL)
     options = {"encoder_outputs": states, "attention_mask": REAL, "encoder_repetition_penalty": 3.0, **FREE}
     equal(writers, SOURCES, **options)
-    with pytest.raises(InvalidInput, match="pass input_ids beside encoder_outputs"):
+    with pytest.raises(InvalidInput, match="pass input_ids in addition to encoder_outputs"):
         writers[1].generate(**options)
     with pytest.raises(InvalidInput, match="encoder_outputs is"):
         writers[1].generate(SOURCES[:1], encoder_outputs=states, **FREE)

@@ -153,7 +153,7 @@ def test_whole_numbers_between_sentences_are_scores(scores, tokenizer):
 ])  # fmt: skip
 def test_what_judges_two_sentences_is_not_left_out_in_silence(column, values, tokenizer):
     rows = [{"sentence1": "the fox", "sentence2": "a fox", "pair_ID": 7, column: value} for value in values]
-    with pytest.raises(InvalidInput, match=f"has the column {column} beside sentence1, sentence2"):
+    with pytest.raises(InvalidInput, match=f"has the column {column} in addition to sentence1, sentence2"):
         sentence_pairs.prepare(rows, tokenizer, SentencePairOptions())
     found = sentence_pairs.prepare(rows, tokenizer, SentencePairOptions(ignore_columns=[column]))
     assert "labels" not in found.columns

@@ -167,7 +167,7 @@ def encode_source(
     ):
         raise InvalidInput(
             "encoder_repetition_penalty and encoder_no_repeat_ngram_size read the source's tokens: pass input_ids "
-            "beside encoder_outputs."
+            "in addition to encoder_outputs."
         )
     for given in (ids, mask):
         if states is not None and given is not None and given.shape != states[0].shape[:2]:

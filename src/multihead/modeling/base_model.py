@@ -316,7 +316,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         wrong = [name for name in given if name not in self.head_type.labels]
         if wrong:
             names = (*self.head_type.labels, *self.architecture.inputs)
-            takes = f"; beside the usual inputs it takes {', '.join(names)}" if names else ""
+            takes = f"; in addition to the usual inputs it takes {', '.join(names)}" if names else ""
             raise TypeError(f"{type(self).__name__} takes no {', '.join(wrong)}{takes}.")
         return {name: to_int64(x.to(self.device)) for name, x in given.items() if x is not None}
 

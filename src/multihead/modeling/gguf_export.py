@@ -138,12 +138,14 @@ def tokenizer_metadata(tokenizer: Tokenizer, size: int) -> dict[str, Any]:
 
 
 def extra_end_tokens(model: PreTrainedModel, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the end tokens beside the tokenizer's own. Raises UnsupportedConfig for more than two."""
+    """Return the end tokens in addition to the tokenizer's own. Raises UnsupportedConfig for more than two."""
     known = model.generation_config.eos_token_id
     all_ends = known if isinstance(known, list) else [] if known is None else [known]
     others = [token for token in all_ends if token != metadata.get("tokenizer.ggml.eos_token_id")]
     if len(others) > 2:
-        raise UnsupportedConfig(f"A GGUF file has room for two end tokens beside the tokenizer's, not {others}.")
+        raise UnsupportedConfig(
+            f"A GGUF file has room for two end tokens in addition to the tokenizer's, not {others}."
+        )
     return {
         f"tokenizer.ggml.{name}": token for name, token in zip(("eot_token_id", "eom_token_id"), others, strict=False)
     }

@@ -37,7 +37,7 @@ class ModelMethodsMixin(nn.Module):
 
     @property
     def own_parts(self) -> tuple[str, ...]:
-        """Names of the modules and parameters that a subclass added beside its family's backbone and head."""
+        """Names of the modules and parameters that a subclass added in addition to its family's backbone and head."""
         return tuple(name for name in (*self._modules, *self._parameters) if name not in ("backbone", "head"))
 
     def __getattr__(self, name: str) -> Any:

@@ -27,7 +27,7 @@ def run_with_cache(stack: Any, read: PackedInputs, context: ForwardContext) -> T
     gives what one over the whole text gives.
 
     Raises:
-        InvalidInput: a text has to be read again, and some of it was given as vectors or with inputs beside ids.
+        InvalidInput: a text has to be read again, and some of it came as vectors or with inputs in addition to ids.
     """
     words = stack.embed.scale_vectors(read.vectors) if read.ids is None else stack.embed.look_up(read.ids)
     if context.cache is None or not context.cache.store.varies:

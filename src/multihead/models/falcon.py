@@ -71,7 +71,7 @@ class FalconConfig(Config):
         return self.num_kv_heads or self.num_attention_heads
 
     @property
-    def beside(self) -> bool:
+    def parallel_ffn(self) -> bool:
         """True if feed-forward and attention read the same input."""
         return self.new_decoder_architecture or self.parallel_attn
 
@@ -104,7 +104,7 @@ def build(config: FalconConfig) -> Stack:
             dropout=config.attention_dropout,
         )
         ffn = FeedForward(width, config.ffn_hidden_size or 4 * width, config.activation, bias=config.bias)
-        if config.beside:
+        if config.parallel_ffn:
             other = norm() if config.two_norms else None
             return ParallelLayer(attention, ffn, norm(), ffn_norm=other, dropout=config.hidden_dropout)
         first, second = (Residual(m, before=norm(), dropout=config.hidden_dropout) for m in (attention, ffn))
@@ -115,7 +115,7 @@ def build(config: FalconConfig) -> Stack:
 
 
 def keys(config: FalconConfig) -> KeyMap:
-    attention, ffn = ("attention", "ffn") if config.beside else ("attention.step", "ffn.step")
+    attention, ffn = ("attention", "ffn") if config.parallel_ffn else ("attention.step", "ffn.step")
     heads, stored = config.num_attention_heads, "h.*.self_attention.query_key_value"
     width = config.hidden_size // heads
 
@@ -127,7 +127,7 @@ def keys(config: FalconConfig) -> KeyMap:
         return PerHead(stored, heads, (1, 1, 1), i)
 
     norms = {"attention.before": "input_layernorm", "ffn.before": "post_attention_layernorm"}
-    if config.beside:
+    if config.parallel_ffn:
         norms = {"norm": "ln_attn", "ffn_norm": "ln_mlp"} if config.two_norms else {"norm": "input_layernorm"}
     rows: dict[str, str | Source] = {
         "embed.token": "word_embeddings",

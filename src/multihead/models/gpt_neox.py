@@ -80,8 +80,8 @@ def build(config: GPTNeoXConfig) -> Stack:
 
 
 def keys(config: GPTNeoXConfig) -> KeyMap:
-    beside = config.use_parallel_residual
-    attention, ffn = ("attention", "ffn") if beside else ("attention.step", "ffn.step")
+    parallel_ffn = config.use_parallel_residual
+    attention, ffn = ("attention", "ffn") if parallel_ffn else ("attention.step", "ffn.step")
     fused: Mapping[str, Source] = {
         f"layers.*.{attention}.{name}": PerHead(
             "layers.*.attention.query_key_value", config.num_attention_heads, (1, 1, 1), i
@@ -90,8 +90,8 @@ def keys(config: GPTNeoXConfig) -> KeyMap:
     }
     rows = {
         "embed.token": "embed_in",
-        f"layers.*.{'norm' if beside else 'attention.before'}": "layers.*.input_layernorm",
-        f"layers.*.{'ffn_norm' if beside else 'ffn.before'}": "layers.*.post_attention_layernorm",
+        f"layers.*.{'norm' if parallel_ffn else 'attention.before'}": "layers.*.input_layernorm",
+        f"layers.*.{'ffn_norm' if parallel_ffn else 'ffn.before'}": "layers.*.post_attention_layernorm",
         f"layers.*.{attention}.out": "layers.*.attention.dense",
         f"layers.*.{ffn}.up": "layers.*.mlp.dense_h_to_4h",
         f"layers.*.{ffn}.down": "layers.*.mlp.dense_4h_to_h",

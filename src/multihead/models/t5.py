@@ -205,7 +205,7 @@ def table_of(config: Any, sides: Rows, prefixes: tuple[str, ...] = ()) -> KeyMap
 
 
 def unread(*prefixes: str) -> tuple[tuple[str, str], ...]:
-    """Return aliases of a shared table beside those of the sides, a copy of the encoder's."""
+    """Return aliases of a shared table in addition to those of the sides, a copy of the encoder's."""
     return tuple((f"{p}encoder.embed_tokens.weight", f"{p}shared.weight") for p in (*prefixes, ""))
 
 

@@ -127,7 +127,7 @@ class GenerationPipeline(Pipeline):
         return config.changed(**unset)
 
     def extras(self, o: Any) -> Extras:
-        """Return what `generate` takes beside its config: processors, criteria, the assistant model."""
+        """Return arguments of `generate` in addition to its config: processors, criteria, the assistant model."""
         model, its_tokenizer = self.load_assistant(o.assistant_model, o.assistant_tokenizer)
         return Extras(
             tuple(o.logits_processor or ()), tuple(o.stopping_criteria or ()), tokenizer=self.tokenizer,
@@ -174,7 +174,7 @@ class CausalLMPipeline(GenerationPipeline):
 
     auto = "AutoModelForCausalLM"
     new_tokens: ClassVar[int] = NEW_TOKENS
-    stop_tokens: AbstractSet[int] = frozenset()  # end the generation, beside the end-of-sequence tokens
+    stop_tokens: AbstractSet[int] = frozenset()  # end the generation, in addition to the end-of-sequence tokens
 
     def chat_ids(
         self, chat: Sequence[Message], tools: Any = None, documents: Any = None, continues: bool = False

@@ -151,7 +151,7 @@ class NativeStack:
         turned = groups([step.positions if isinstance(step.positions, Rotary) else None for step in steps])
         self._rotary = [(positions, numbers) for positions, numbers in turned.items() if positions is not None]
         self.biased = any(type(step.positions) in SCORE_BIASES for step in steps)
-        self._workspace_width = 0  # numbers that a pass needs of a token, beside its states
+        self._workspace_width = 0  # workspace numbers a token, without its hidden states
         self.snapshot = Snapshot([layers, *(part for layer in self.layers for part in layer.modules())])
 
     def serves(self, words: Tensor, context: ForwardContext) -> bool:

@@ -236,7 +236,7 @@ def _is_neutral(layer: nn.Module, name: str, neutral: Any) -> bool:
 
 
 def attribute_names(layer: nn.Module) -> set[str]:
-    """Return the attributes that a layer has beside those of every module."""
+    """Return the attributes that a layer has in addition to those of every module."""
     return {*(vars(layer).keys() - MODULE), *layer._modules, *layer._parameters, *layer._buffers}
 
 

@@ -125,7 +125,7 @@ def tokenize(
     if limit is not None and limit < tokenizer.num_special_tokens_to_add(
         bool(inputs) and not isinstance(inputs[0], str)
     ):
-        raise InvalidInput(f"max_seq_length = {limit} leaves no room for a text beside the special tokens.")
+        raise InvalidInput(f"max_seq_length = {limit} leaves no room for a text in addition to the special tokens.")
     ids, token_types = [], []
     for begin in range(0, len(inputs), TOKENIZE_TEXTS):
         for encoding in tokenizer.run(inputs[begin : begin + TOKENIZE_TEXTS], words=False, special=True, limits=limits):

@@ -1,4 +1,4 @@
-"""Trainer methods that the example scripts of Transformers call, beside training and evaluation."""
+"""Trainer methods that the example scripts of Transformers call, in addition to training and evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""State of a training run beside the weights, and the requests of callbacks.
+"""State of a training run except for the weights, and the requests of callbacks.
 
 `trainer_state.json` in a checkpoint has the layout of the Trainer of Hugging Face Transformers, so either library reads
 the other's file.

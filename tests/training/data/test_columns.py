@@ -40,7 +40,7 @@ def test_a_part_of_an_example_is_not_left_without_a_word(module, row, left, byte
     tokenizer = wordpiece if module in (text_classification, sentence_pairs) else bytes_bpe
     more = {"chat_template": TEMPLATE} if module is causal_lm else {}
     rows = [row, {**row, **({"label": "b"} if "label" in row else {})}]
-    with pytest.raises(InvalidInput, match=f"Row 0 has the column {left} beside .*ignore_columns"):
+    with pytest.raises(InvalidInput, match=f"Row 0 has the column {left} in addition to .*ignore_columns"):
         module.prepare(rows, tokenizer, OPTIONS[module](**more))
     found = module.prepare(rows, tokenizer, OPTIONS[module](ignore_columns=[left], **more))
     assert found.dropped == (left,)

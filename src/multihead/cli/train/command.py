@@ -34,7 +34,7 @@ class TrainCommand(click.Command):
         return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Tasks, and what an evaluation measures beside the loss"):
+        with formatter.section("Tasks, and what an evaluation measures in addition to the loss"):
             formatter.write_dl([(name, metrics_help(task)) for name, task in TRAINABLE.items()])
 
 
@@ -193,7 +193,9 @@ def check_output(config: TrainConfig) -> None:
     whole, adapter = any(map(is_model, names)), ADAPTER_CONFIG in names
     if whole if config.lora is not None else adapter:
         held, new = ("a whole model", "an adapter") if whole else ("an adapter", "a whole model")
-        raise UnsupportedOption(f"--output {output} holds {held}, beside which {new} cannot be saved; choose another.")
+        raise UnsupportedOption(
+            f"--output {output} holds {held}; {new} cannot be saved into the same folder. Choose another."
+        )
 
 
 def make_trainer(config: TrainConfig) -> Trainer:

@@ -204,8 +204,8 @@ class Request:
     Args:
         start: makes the strategy, once the request is admitted.
         max_tokens: of a sequence. max_sequences: that are open at once.
-        cache_salt: what beside tokens decides keys and values (an encoded source). Only requests with the same salt
-            share cache blocks.
+        cache_salt: identifies what decides keys and values in addition to tokens (an encoded source). Only requests
+            with the same salt share cache blocks.
     """
 
     def __init__(

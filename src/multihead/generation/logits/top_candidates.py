@@ -33,8 +33,10 @@ class Candidates:
     def of(cls, config: GenerationConfig) -> Candidates | None:
         """Return None where any token may be sampled, or where other processors decide which."""
         bound = config.breadth or (config.top_p is not None and config.top_p < 1)
-        beside = config.top_h is not None or config.watermarking_config is not None or config.renormalize_logits
-        plain = config.do_sample and (config.num_beams or 1) == 1 and not beside
+        needs_all_scores = (
+            config.top_h is not None or config.watermarking_config is not None or config.renormalize_logits
+        )
+        plain = config.do_sample and (config.num_beams or 1) == 1 and not needs_all_scores
         return cls(config, config.breadth) if plain and bound else None
 
     @property

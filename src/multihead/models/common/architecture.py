@@ -76,7 +76,7 @@ class Architecture:
         foreign_config: config.json entries from the metadata of such a file, by layout.
         head_types: head types that differ from those of `HEAD_TYPES`, by head suffix.
         backbone_variants: `build` and `keys` of heads that need another backbone (an encoder or a decoder alone).
-        inputs: the family's own inputs beside the usual ones, by name: packs the user's tensor for
+        inputs: the family's own inputs in addition to the usual ones, by name: packs the user's tensor for
             `ForwardContext.extra_inputs`.
         memory_names: the family's own names of the arguments `past_key_values` and `use_cache`.
         methods: additional methods of the family's classes, by name.

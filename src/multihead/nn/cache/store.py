@@ -142,7 +142,8 @@ class CachedSequence:
     """The block tables and the cached length of one sequence.
 
     Args:
-        seed: what beside tokens decides keys and values; only sequences with the same one share blocks.
+        seed: identifies what decides keys and values in addition to tokens; only sequences with the same seed share
+            blocks.
     """
 
     def __init__(self, store: KVCacheManager, seed: bytes = b"") -> None:

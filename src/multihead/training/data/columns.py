@@ -99,8 +99,9 @@ def column_use(
                 ignored[name] = None
                 if belongs(name) and not is_missing(value) and (not isinstance(value, str) or value.strip()):
                     raise InvalidInput(
-                        f"{rows.subject(number)} has the column {name} beside {', '.join(read)}, which would not be "
-                        f"read. Put it into one of them, name the columns to read, or pass ignore_columns={[name]!r}."
+                        f"{rows.subject(number)} has the column {name} in addition to {', '.join(read)}, which would "
+                        "not be read. Put it into one of them, name the columns to read, or pass "
+                        f"ignore_columns={[name]!r}."
                     )
     return ColumnUse(read, tuple(map(str, ignored)))
 

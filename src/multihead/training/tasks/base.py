@@ -215,7 +215,7 @@ class TrainingJob:
         return not isinstance(features, Features) or "labels" in features.columns
 
     def metrics(self, features: Any, result: EvaluationResult, arguments: Any) -> dict[str, float]:
-        """Compute the task's metrics beside the loss."""
+        """Compute the task's metrics in addition to the loss."""
         return {}
 
     @property

@@ -35,7 +35,7 @@ class DatasetJob(TrainingJob):
         name: name of the task in `pipelines.catalog.TRAINABLE`, whose entry names this class.
         reader: module of `training.data` whose `prepare` makes features. options_class: the reader's options.
         auto_class: Auto class that loads a model by name.
-        objective_options: options of the objective, beside those of the reader.
+        objective_options: options of the objective, in addition to those of the reader.
         labels_optional: whether rows without labels can be read for prediction.
 
     Args:
