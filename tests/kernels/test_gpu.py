@@ -222,6 +222,9 @@ def recompute(self: CudaGraphRunner, size: int, blocks: int) -> Graph:
     return Graph(graph.inputs, graph, *graph.results)
 
 
+REUSABLE = CudaGraphRunner.reusable
+
+
 @pytest.fixture
 def graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The graph runner for every model; without a GPU its graphs are computed."""
@@ -291,6 +294,24 @@ def test_recorded_steps_give_the_same_texts(
     assert take_idle_runner(copy.deepcopy(model)) is None
     assert model.generate(prompts, num_beams=2, **options).tolist() == beams.tolist()
     assert take_idle_runner(model) is runner  # which served both
+
+
+def test_captured_steps_are_not_replayed_after_frequencies_are_set(
+    monkeypatch: pytest.MonkeyPatch, graphs: None
+) -> None:
+    monkeypatch.setattr(CudaGraphRunner, "reusable", REUSABLE)
+    if not REAL:
+        properties = SimpleNamespace(total_memory=1 << 40)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    model = built("Llama")
+    model.generate([[5, 6, 7]], max_new_tokens=6, eos_token_id=None)
+    runner = take_idle_runner(model)
+    assert isinstance(runner, CudaGraphRunner)
+    assert runner._graphs
+    keep_idle_runner(runner)
+    turned = model.backbone.layers[0].attention.step.positions
+    turned.frequencies = turned.frequencies * 3
+    assert take_idle_runner(model) is None
 
 
 def test_what_is_read_ahead_changes_no_text(monkeypatch: pytest.MonkeyPatch, graphs: None) -> None:

@@ -56,6 +56,7 @@ class CudaGraphRunner(EagerRunner):
         self._uses: Counter[int] = Counter()
         self._storage: list[tuple[ref[Tensor], int]] = []
         self._weights = self._addresses()
+        self._derived: list[tuple[Tensor, int]] = []  # of the last capture
         self._snapshot = Snapshot([part for part in model.modules() if part is not model], whole=True)
         self._pool: Any = None
         self._failed = False
@@ -108,7 +109,7 @@ class CudaGraphRunner(EagerRunner):
             graph = self._try_capture(size, blocks_for(max(expected, blocks * BLOCK)))
             if graph is None:
                 return None
-            self._graphs[size] = graph
+            self._graphs[size], self._derived = graph, self._derived_addresses()
         graph.inputs.set_inputs(sequences, [new[0] for new in batch.tokens])
         rows, steps = len(sequences), list[Tensor]()
         for _ in range(count):
@@ -137,16 +138,19 @@ class CudaGraphRunner(EagerRunner):
     def _addresses(self) -> list[tuple[Tensor, int]]:
         return [(x, x.data_ptr()) for x in (*self.model.parameters(), *self.model.buffers())]
 
+    def _derived_addresses(self) -> list[tuple[Tensor, int]]:
+        """Tensors that are neither parameters nor buffers, as rotary frequencies, where captured steps read them."""
+        values = (x for part in self.model.modules() for x in vars(part).values())
+        return [(x, x.data_ptr()) for x in values if isinstance(x, Tensor)]
+
     @property
     def reusable(self) -> bool:
         """True if the graphs still fit the model, its weights have not moved, and little memory is held."""
         held = sum(x.nbytes for x in self._leaves())
         held += sum(graph.logits.nbytes + graph.states.nbytes for graph in self._graphs.values())
         total = torch.cuda.get_device_properties(self.model.device).total_memory if held else 0
-        now = self._addresses()
-        same = len(now) == len(self._weights) and all(
-            a is b and place == other for (a, place), (b, other) in zip(now, self._weights, strict=True)
-        )
+        same = _same(self._addresses(), self._weights)
+        same = same and (not self._graphs or _same(self._derived_addresses(), self._derived))
         return same and held * MAX_SHARE <= total and self._snapshot.holds() and not capture_refusal(self.model)
 
     def _leaves(self) -> list[Tensor]:
@@ -185,6 +189,13 @@ class CudaGraphRunner(EagerRunner):
         argmax = argmax_tokens(logits)
         inputs.advance_tokens(argmax.clamp(min=0))  # no token follows a negative answer; the step's output reports that
         return states, logits, argmax
+
+
+def _same(now: list[tuple[Tensor, int]], then: list[tuple[Tensor, int]]) -> bool:
+    """Return whether two lists hold the same tensors at the same addresses."""
+    return len(now) == len(then) and all(
+        a is b and place == other for (a, place), (b, other) in zip(now, then, strict=True)
+    )
 
 
 @cache
