@@ -42,11 +42,22 @@ def last_word(config: Config) -> Pool:
     def pool(hidden: Tensor, context: ForwardContext) -> Tensor:
         if context.ids is None or config.pad_token_id is None or not hidden.shape[0]:
             return last(hidden, context)
-        rows = torch.arange(hidden.shape[0], device=hidden.device)
+        # (tokens,)
+        rows = torch.arange(hidden.shape[0], device=hidden.device)  # (tokens,)
+        # texts: (tokens,), the sequence of each token
+        # texts: (tokens,), the sequence of each token
         runs, texts = context.runs, sequence_ids(context.runs, hidden.device)
+        # (sequences,) each
+        # (sequences,) each
         begins, lengths = (torch.tensor(each, device=hidden.device) for each in (runs.begins, runs.lengths))
+        # (tokens,): the row of each token, -1 for padding
+        # (tokens,): the row of each token, -1 for padding
         words = rows.masked_fill(context.ids == config.pad_token_id, -1)
+        # (sequences,): the last row that is no padding, else the first of the text
+        # (sequences,): the last row that is no padding, else the first of the text
         chosen = begins.scatter_reduce(0, texts, words, "amax")
+        # an empty text begins after the last row: clamped, then zeroed
+        # an empty text begins after the last row: clamped, then zeroed
         return hidden[chosen.clamp(max=hidden.shape[0] - 1)] * (lengths > 0)[:, None]
 
     return pool
@@ -77,10 +88,13 @@ def at_token(token: int) -> Pool:
             if length and not places:
                 raise InvalidInput(f"Text {number} has no end token ({token}), at which this head reads its state.")
             rows.append(places[-1] if places else -1)
-        index = torch.tensor(rows, device=hidden.device)
+        # (sequences,), -1 for an empty text
+        index = torch.tensor(rows, device=hidden.device)  # (sequences,), -1 for an empty text
         if not hidden.shape[0]:
-            return hidden.new_zeros(len(rows), hidden.shape[1])
-        return hidden[index] * (index >= 0)[:, None]
+            # (sequences, width)
+            return hidden.new_zeros(len(rows), hidden.shape[1])  # (sequences, width)
+        # (sequences, width)
+        return hidden[index] * (index >= 0)[:, None]  # (sequences, width)
 
     return pool
 
@@ -103,7 +117,8 @@ class Transform(nn.Module):
         self.act = activation(act)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.act(self.dense(x)))
+        # (tokens, width) to (tokens, inner)
+        return self.norm(self.act(self.dense(x)))  # (tokens, width) to (tokens, inner)
 
 
 class LanguageModel(nn.Module):
@@ -134,15 +149,19 @@ class LanguageModel(nn.Module):
         self.packed: nn.Module | None = None  # the table and bias in codes, which compute the scores
 
     def forward(self, hidden: Tensor, context: ForwardContext) -> Tensor:
-        return self._shaped(self._scores(self.transform(hidden)))
+        # (tokens, vocabulary)
+        return self._shaped(self._scores(self.transform(hidden)))  # (tokens, vocabulary)
 
     def exact(self, hidden: Tensor) -> Tensor:
         """Return the same logits; those of a packed table are float32, not rounded to the dtype of the states."""
-        states = self.transform(hidden)
+        # (tokens, inner)
+        states = self.transform(hidden)  # (tokens, inner)
         return self._shaped(self._scores(states) if self.packed is None else self.packed(states, dtype=torch.float32))
 
     def _shaped(self, scores: Tensor) -> Tensor:
-        scores = scores if self.scale == 1.0 else scores * self.scale
+        # (tokens, vocabulary)
+        scores = scores if self.scale == 1.0 else scores * self.scale  # (tokens, vocabulary)
+        # after the scale, as Gemma 2 has no scale and others no cap
         return scores if self.softcap is None else torch.tanh(scores / self.softcap) * self.softcap
 
     def _scores(self, states: Tensor) -> Tensor:
@@ -151,7 +170,9 @@ class LanguageModel(nn.Module):
         if not isinstance(self.table, nn.Embedding) and (type(self.table) is not Linear or is_hooked(self.table)):
             scores = self.table(states)  # one that does more than its weight says
             return scores if self.bias is None else scores + self.bias
-        weight: Tensor = self.table.weight
+        # (vocabulary, inner)
+        weight: Tensor = self.table.weight  # (vocabulary, inner)
+        # the table reads the first channels, `rest` the others (MobileBERT)
         scores = linear(states[:, : weight.shape[1]], weight, self.bias)
         return scores if self.rest is None else scores + self.rest(states[:, weight.shape[1] :])
 
@@ -178,6 +199,8 @@ class Classifier(nn.Module):
         self.out = Linear(width, labels, bias=bias)
 
     def forward(self, hidden: Tensor, context: ForwardContext) -> Tensor:
+        # (sequences, width) or (tokens, width), to labels
+        # (sequences, width) or (tokens, width), to labels
         return self.out(self.dropout(self.dense(self.pool(hidden, context))))
 
 
@@ -193,7 +216,8 @@ class Dense(nn.Module):
         self.linear, self.act, self.dropout = Linear(width, width), activation(act), Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.linear(self.dropout(x)))
+        # (rows, width)
+        return self.act(self.linear(self.dropout(x)))  # (rows, width)
 
 
 class Pooler(nn.Module):
@@ -204,7 +228,8 @@ class Pooler(nn.Module):
         self.dense = dense
 
     def forward(self, hidden: Tensor, context: ForwardContext) -> Tensor:
-        return self.dense(first(hidden, context))
+        # (sequences, width)
+        return self.dense(first(hidden, context))  # (sequences, width)
 
 
 class Both(nn.Module):
@@ -215,6 +240,8 @@ class Both(nn.Module):
         self.words, self.text = words, text
 
     def forward(self, hidden: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor]:
+        # (tokens, vocabulary), (sequences, labels)
+        # (tokens, vocabulary), (sequences, labels)
         return self.words(hidden, context), self.text(hidden, context)
 
 
@@ -232,6 +259,8 @@ class Summary(nn.Module):
         self.before, self.after = (Dropout(p) for p in dropouts)
 
     def forward(self, hidden: Tensor, context: ForwardContext) -> Tensor:
+        # (sequences, width) to (sequences, out)
+        # (sequences, width) to (sequences, out)
         return self.after(self.act(self.linear(self.before(self.pool(hidden, context)))))
 
 
@@ -273,6 +302,7 @@ def attach_unused(head: Head, part: nn.Module, rows: Mapping[str, str | Source])
 
     It is loaded and saved, and left out where a checkpoint has none.
     """
-    part.requires_grad_(False)
+    # no pass reads it, so it never has a gradient
+    part.requires_grad_(False)  # no gradient reaches it, and an optimizer would decay its weights
     head.module.carried = part
     return replace(head, rows={**head.rows, **{f"carried.{ours}": theirs for ours, theirs in rows.items()}})

@@ -81,6 +81,7 @@ class ConstraintProgress:
     def advance(self, token: int) -> ConstraintProgress:
         tail = (*self.tail, token)
         left = tuple(words for words in self.left if not any(ends_with(tail, word) for word in words))
+        # a partial run has at most this many tokens less one, so older ones are not needed
         longest = max((len(word) for words in left for word in words), default=0)
         return ConstraintProgress(left, tail[len(tail) - min(len(tail), max(longest - 1, 0)) :])
 
@@ -93,12 +94,14 @@ class ConstraintProgress:
     def needed(self) -> int:
         """Number of tokens that suffice for all words that are left."""
         total = sum(min(map(len, words)) for words in self.left)
+        # tokens that a partial run saves; the next token may break the other runs, so the largest alone counts
         gains = [min(map(len, words)) - (len(word) - self._begun(word)) for words in self.left for word in words]
         return total - max([0, *gains])
 
     def _begun(self, word: Sequence[int]) -> int:
         """Return how many first tokens of a word the sequence ends with; fewer than all."""
         most = min(len(word) - 1, len(self.tail))
+        # the longest match, since it needs the fewest further tokens
         return next((n for n in range(most, 0, -1) if ends_with(self.tail, word[:n])), 0)
 
 
@@ -113,6 +116,7 @@ def check_constraints(required: Sequence[Words], vocabulary: int, room: int, nev
         room: most tokens of the continuation. never: runs that are banned or end the text.
     """
     for words in required:
+        # one run of each list is enough
         possible = [word for word in words if max(word) < vocabulary and not any(contains(word, run) for run in never)]
         if not possible:
             raise InvalidInput(

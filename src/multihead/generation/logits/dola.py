@@ -26,6 +26,7 @@ def early_layers(requested: Any, count: int, tied: bool) -> list[int]:
     Raises:
         InvalidInput: no such layers.
     """
+    # with tied embeddings layer 0 gives back the token that was read, so it is no candidate
     begin = 0 if not tied else 2 if count > 2 else count // 2
     if requested == "low":
         end = count // 2 if count <= DEEP else 20
@@ -43,16 +44,19 @@ def early_layers(requested: Any, count: int, tied: bool) -> list[int]:
 
 def contrast_layers(last: Tensor, early: Sequence[Tensor]) -> Tensor:
     """Return the last layer's log-probabilities (rows, vocabulary) minus those of the most different early layer."""
-    mature = last.log_softmax(-1)
-    distances = [divergence(mature, scores.log_softmax(-1)) for scores in early]
-    furthest = torch.stack(distances).argmax(0)
+    mature = last.log_softmax(-1)  # (rows, vocabulary)
+    distances = [divergence(mature, scores.log_softmax(-1)) for scores in early]  # (rows,) for each early layer
+    furthest = torch.stack(distances).argmax(0)  # (rows,): from (early layers, rows)
+    # each row reads its own early layer: (early layers, rows, vocabulary) to (rows, vocabulary)
     base = torch.stack([scores.log_softmax(-1) for scores in early])[furthest, torch.arange(len(last))]
+    # an unlikely token can have a large contrast too, so it is banned
     likely = mature >= mature.amax(-1, keepdim=True) + math.log(TOP)
     return torch.where(likely, mature - base, -torch.inf)
 
 
 def divergence(one: Tensor, other: Tensor) -> Tensor:
     """Return the Jensen-Shannon divergence of log-probabilities (rows, vocabulary), up to a factor: (rows,)."""
-    middle = 0.5 * (one.exp() + other.exp())
+    middle = 0.5 * (one.exp() + other.exp())  # mean of the two distributions, (rows, vocabulary)
+    # a mean instead of a sum: the same order of layers, as transformers has it
     parts = [F.kl_div(side, middle, reduction="none").mean(-1) for side in (one, other)]
     return 0.5 * (parts[0] + parts[1])

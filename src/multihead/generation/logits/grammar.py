@@ -83,28 +83,30 @@ class GrammarProcessor:
         self.states: OrderedDict[tuple[int, ...], LLMatcher] = OrderedDict()
 
     def __call__(self, history: Sequence[Sequence[int]], scores: Tensor) -> Tensor:
-        if len(history[0]) < self.begin:
+        if len(history[0]) < self.begin:  # a forced first token comes before the grammar begins
             return scores
         rows = []
         for text in history:
             state = self.state(tuple(text[self.begin :]))
             if state.is_error():  # the text breaks the grammar: a beam that will be dropped
-                rows.append(torch.ones(scores.shape[1], dtype=torch.bool))
+                rows.append(torch.ones(scores.shape[1], dtype=torch.bool))  # (vocabulary,), True for a banned token
             else:
+                # (vocabulary,), 0 for a banned token; a bytearray, since torch warns of bytes
                 rows.append(torch.frombuffer(bytearray(state.compute_logit_bias()), dtype=torch.uint8) == 0)
-        return scores.masked_fill(torch.stack(rows).to(scores.device), -torch.inf)
+        return scores.masked_fill(torch.stack(rows).to(scores.device), -torch.inf)  # (sequences, vocabulary)
 
     def state(self, text: tuple[int, ...]) -> LLMatcher:
         """Return the parser state after some tokens, from that of their longest known prefix."""
         known = next((end for end in range(len(text), 0, -1) if text[:end] in self.states), 0)
         if known < len(text) or not known:
+            # a copy, since other beams may go on from the same prefix
             state = (self.states[text[:known]] if known else self.grammar.start).deep_copy()
             if known < len(text):
                 state.consume_tokens(list(text[known:]))
             self.states[text] = state
         self.states.move_to_end(text)
         while len(self.states) > MAX_STATES:
-            self.states.popitem(last=False)
+            self.states.popitem(last=False)  # the state that was used least recently
         return self.states[text]
 
 

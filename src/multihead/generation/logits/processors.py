@@ -52,8 +52,8 @@ class ForcedTokens:
     def __call__(self, history: History, scores: Tensor) -> Tensor:
         if len(history[0]) != self.length:
             return scores
-        scores = torch.full_like(scores, NEVER)
-        scores[:, list(self.ids)] = 0.0
+        scores = torch.full_like(scores, NEVER)  # (sequences, vocabulary)
+        scores[:, list(self.ids)] = 0.0  # forced tokens are equally likely, whatever the model scored
         return scores
 
     def banned_tokens(self, length: int) -> Sequence[int] | None:
@@ -98,6 +98,7 @@ def sampling_processors(config: GenerationConfig) -> list[LogitsProcessor]:
     """Return the processors that come after all others: warpers, watermark, renormalization."""
     out: list[LogitsProcessor] = []
     if config.do_sample:
+        # a beam needs a token that goes on, even where all end tokens are likely
         keep = len(config.ends) + 1 if (config.num_beams or 1) > 1 else 1
         out += [warper_processor(warp) for warp in logits_warpers(config, keep)]
     if config.watermarking_config is not None:
@@ -113,6 +114,7 @@ def bias_processors(config: GenerationConfig, source: Sequence[int]) -> list[Log
     if config.sequence_bias:
         out.append(sequence_bias(config.bias_of_runs))
     if config.encoder_repetition_penalty not in (None, 1.0):
+        # the inverse penalty, so that tokens of the source become likelier
         out.append(repetition_penalty(1 / config.encoder_repetition_penalty, source))
     if config.repetition_penalty not in (None, 1.0):
         out.append(repetition_penalty(config.repetition_penalty))
@@ -143,6 +145,7 @@ def ban_processors(
         last = config.forced_eos_token_id
         out.append(ForcedTokens(limit - 1, last if isinstance(last, list) else [last]))
     if config.remove_invalid_values:
+        # NaN becomes 0, infinities the highest and the lowest finite number
         out.append(lambda history, scores: torch.nan_to_num(scores, 0.0))
     if config.exponential_decay_length_penalty is not None:
         after, factor = config.exponential_decay_length_penalty
@@ -150,6 +153,7 @@ def ban_processors(
     if config.suppress_tokens:
         out.append(token_ban(config.suppress_tokens))
     if config.begin_suppress_tokens:
+        # a forced first token comes before the place of the ban
         late = prompt <= 1 and config.forced_bos_token_id is not None
         out.append(token_ban(config.begin_suppress_tokens, at=prompt + late))
     return out
@@ -159,8 +163,9 @@ def caller_processor(processor: Callable[[Tensor, Tensor], Tensor]) -> LogitsPro
     """Wrap a caller's processor, which may write into the scores that it gets."""
 
     def process(history: History, scores: Tensor) -> Tensor:
+        # scores may be an expanded row, which cannot be written
         own = scores.clone(memory_format=torch.contiguous_format)
-        return processor(torch.tensor(history, device=scores.device), own)
+        return processor(torch.tensor(history, device=scores.device), own)  # (sequences, length)
 
     return process
 
@@ -175,8 +180,10 @@ def repetition_penalty(penalty: float, source: Sequence[int] | None = None) -> L
     def process(history: History, scores: Tensor) -> Tensor:
         scores = scores.clone()
         for row, text in zip(scores, history, strict=True):
+            # (different tokens,)
             ids = torch.tensor(sorted(set(text if source is None else source)), dtype=torch.long, device=scores.device)
             old = row[ids]
+            # dividing a negative score would make its token likelier
             row[ids] = torch.where(old < 0, old * penalty, old / penalty)
         return scores
 
@@ -189,6 +196,7 @@ def count_penalties(frequency: float, presence: float) -> LogitsProcessor:
     def process(history: History, scores: Tensor) -> Tensor:
         scores = scores.clone()
         for row, text in zip(scores, history, strict=True):
+            # (different tokens,) each
             ids, counts = torch.tensor(list(text), device=scores.device).unique(return_counts=True)
             row[ids] -= frequency * counts + presence
         return scores
@@ -217,6 +225,7 @@ def no_repeat_ngram(size: int, source: Sequence[int] | None = None) -> LogitsPro
         scores = scores.clone()
         for row, text in zip(scores, history, strict=True):
             known = list(text if source is None else source)
+            # the first size - 1 tokens of the next n-gram
             tail = list(text[len(text) - size + 1 :]) if size > 1 else []
             starts = range(len(known) - size + 1)
             row[[known[i + size - 1] for i in starts if known[i : i + size - 1] == tail]] = NEVER
@@ -229,6 +238,7 @@ def bad_words(words: Sequence[Sequence[int]], ends: frozenset[int]) -> LogitsPro
     """Ban the last token of each run where the sequence ends with its other tokens; end tokens are never banned."""
     runs = [list(word) for word in words if not (len(word) == 1 and word[0] in ends)]
     if all(len(run) == 1 for run in runs):
+        # such bans are known before the scores, so greedy steps may leave them to the kernels
         return BannedTokens([run[0] for run in runs], lambda size: True)
 
     def process(history: History, scores: Tensor) -> Tensor:
@@ -254,7 +264,7 @@ def prefix_allowed(allowed: Allowed) -> LogitsProcessor:
     """Ban all tokens but those of a caller's function; if all of these are banned too, they become equally likely."""
 
     def process(history: History, scores: Tensor) -> Tensor:
-        mask = torch.full_like(scores, NEVER)
+        mask = torch.full_like(scores, NEVER)  # (sequences, vocabulary)
         for row, text in zip(mask, history, strict=True):
             ids = [int(token) for token in allowed(torch.tensor(text))]
             if not ids:
@@ -266,6 +276,7 @@ def prefix_allowed(allowed: Allowed) -> LogitsProcessor:
                 )
             row[ids] = 0.0
         masked = scores + mask
+        # a softmax of minus infinity alone would be NaN
         return mask if bool(masked.amax(-1).isneginf().all()) else masked
 
     return process
@@ -279,9 +290,9 @@ def length_decay(length: int, factor: float, ends: Sequence[int]) -> LogitsProce
         if past <= 0:
             return scores
         scores, own = scores.clone(), [token for token in ends if token < scores.shape[1]]
-        old = scores[:, own]
-        gain = old.abs() * (factor**past - 1)
-        scores[:, own] = torch.where(old.isfinite(), old + gain, old)
+        old = scores[:, own]  # (sequences, end tokens)
+        gain = old.abs() * (factor**past - 1)  # the magnitude, so that a negative score rises too
+        scores[:, own] = torch.where(old.isfinite(), old + gain, old)  # a banned end token stays banned
         return scores
 
     return process

@@ -49,24 +49,26 @@ class Candidates:
 
         With top-p alone the scores are log-probabilities. None where no kernel computes them.
         """
-        scores = scores if self.temperature == 1.0 else scores / self.temperature
+        scores = scores if self.temperature == 1.0 else scores / self.temperature  # (rows, vocabulary)
         if not self.k:  # the kernel's log-sum-exp includes banned tokens
             scores, banned = mask_tokens(scores, banned), ()
-        count = min(self.k + EXTRA if self.k else NUCLEUS, scores.shape[1])
+        count = min(self.k + EXTRA if self.k else NUCLEUS, scores.shape[1])  # top-p has no fixed number of tokens
         return backend(scores).top_k(scores, count, banned, log_probs=not self.k)
 
     def probabilities(self, values: Tensor, vocabulary: int) -> Tensor | None:
         """Return the probabilities of candidates, (rows, count); None where other tokens may be sampled too."""
-        whole = values.shape[1] == vocabulary
+        whole = values.shape[1] == vocabulary  # then no token is missing among the candidates
         if self.k:
-            least = values[:, min(self.k, values.shape[1]) - 1, None]
+            least = values[:, min(self.k, values.shape[1]) - 1, None]  # (rows, 1): the k-th highest score
+            # a last candidate that ties with the k-th one may have further ties outside
             if not whole and bool(((values[:, -1:] >= least) & (least > NEVER)).any()):
                 return None
             values = values.masked_fill(values < least, NEVER)
         else:
-            mass = values.exp().cumsum(-1)
+            mass = values.exp().cumsum(-1)  # (rows, count): log-probabilities to the mass up to each candidate
             if not whole and bool((mass[:, -1] < self.p).any()):
                 return None
+            # (rows, count): the mass before each candidate
             before = torch.cat([torch.zeros_like(mass[:, :1]), mass[:, :-1]], -1)
             values = values.masked_fill(before >= self.p, NEVER)
         for warp in self.warpers:
@@ -88,20 +90,21 @@ def sample_candidates(
         alike: without a generator, sample the token that `torch.multinomial` samples from the whole vocabulary.
     """
     if generator is not None or not alike:
-        places = torch.multinomial(probabilities, 1, generator=generator)
+        places = torch.multinomial(probabilities, 1, generator=generator)  # (rows, 1)
     else:
+        # (rows, 1); multinomial compares these quotients, too
         places = (probabilities / exponential_samples(tokens, vocabulary)).argmax(-1, keepdim=True)
-    return tokens.gather(1, places).flatten().tolist()
+    return tokens.gather(1, places).flatten().tolist()  # (rows, count) to (rows,)
 
 
 def exponential_samples(tokens: Tensor, vocabulary: int) -> Tensor:
     """Return the candidates' exponential samples (rows, count) of those that torch draws for (rows, vocabulary)."""
-    shape = tokens.shape[0], vocabulary
+    shape = tokens.shape[0], vocabulary  # samples of the whole vocabulary are drawn, as torch.multinomial draws them
     if draws_in_order(vocabulary):
         evenly = torch.empty(
             shape, dtype=torch.float64
         ).uniform_()  # a third of the time, since few logarithms are computed
-        return (-torch.log1p(-evenly.gather(1, tokens))).float()
+        return (-torch.log1p(-evenly.gather(1, tokens))).float()  # (rows, count)
     return torch.empty(shape).exponential_().gather(1, tokens)
 
 
@@ -109,7 +112,8 @@ def exponential_samples(tokens: Tensor, vocabulary: int) -> Tensor:
 def draws_in_order(vocabulary: int) -> bool:
     """Return whether torch draws exponential samples from uniform ones in order, as without a vector math library."""
     first, second = (torch.Generator().manual_seed(0) for _ in range(2))
-    known = torch.empty(vocabulary).exponential_(generator=first)
+    known = torch.empty(vocabulary).exponential_(generator=first)  # (vocabulary,)
     evenly = torch.empty(vocabulary, dtype=torch.float64).uniform_(generator=second)
+    # this depends on how torch was built, so it is tried once and not assumed
     alike = torch.equal(known, (-torch.log1p(-evenly)).float())
     return alike and torch.equal(first.get_state(), second.get_state())

@@ -51,23 +51,27 @@ class Watermark:
     def __init__(self, given: Any, vocabulary: int) -> None:
         self.settings, self.vocabulary = settings(given), vocabulary
         self.draw = torch.Generator().manual_seed(self.settings["hashing_key"])
-        self.table = torch.randperm(PRIME, generator=self.draw)
+        self.table = torch.randperm(PRIME, generator=self.draw)  # (PRIME,)
 
     def green_list(self, text: Sequence[int]) -> Tensor:
         """Return the green list after a sequence that ends with `text`."""
+        # recent: (context width,)
         key, recent = self.settings["hashing_key"], torch.tensor(text[-self.settings["context_width"] :])
         if self.settings["seeding_scheme"] == "selfhash":
+            # the least product over the recent tokens
             seed = int((key * (self.table[recent % PRIME] + 1) * (self.table[recent[-1] % PRIME] + 1)).min())
         else:
             seed = key * int(recent[-1])
+        # transformers reduces the seed by the same number, so that its detector finds the text
         self.draw.manual_seed(seed % (2**64 - 1))
         count = int(self.vocabulary * self.settings["greenlist_ratio"])
-        return torch.randperm(self.vocabulary, generator=self.draw)[:count]
+        return torch.randperm(self.vocabulary, generator=self.draw)[:count]  # (count,)
 
     def boosted_tokens(self, text: Sequence[int], scores: Tensor) -> Tensor:
         """Return the tokens to raise: the green list, or with "selfhash" likely tokens in their own green lists."""
         if self.settings["seeding_scheme"] == "lefthash":
             return self.green_list(text)
+        # each token needs a permutation of the vocabulary, so only some are tried
         best = scores.argsort(descending=True)[:TRIES].tolist()
         return torch.tensor([t for t in best if bool((self.green_list([*text, t]) == t).any())], dtype=torch.long)
 
@@ -82,7 +86,7 @@ def watermark_processor(given: Any) -> Callable[[Sequence[Sequence[int]], Tensor
             return scores
         mark = made[0] if made else Watermark(given, scores.shape[1])
         made[:] = [mark]
-        scores = scores.clone()
+        scores = scores.clone()  # (sequences, vocabulary); the caller keeps its own
         for row, text in zip(scores, history, strict=True):
             row[mark.boosted_tokens(text, row).to(row.device)] += known["bias"]
         return scores

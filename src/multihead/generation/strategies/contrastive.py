@@ -19,20 +19,23 @@ def contrastive_search(request: Request, job: GenerationJob) -> Strategy:
     job.results = [[]]
     sequence = job.begin(request)
     (result,) = yield [ForwardRequest(sequence, num_states=len(sequence.tokens))]
+    # (1, vocabulary); (tokens, width), of unit length, so that a product is a cosine
     logits, before = result.logits, F.normalize(result.hidden_states.float(), dim=-1)
     while True:
         again = not sequence.max_pass_tokens(1)  # rotary frequencies change with the next token, so all is read again
         scores = job.process_logits([sequence.tokens], logits)
-        probabilities, tokens = scores.softmax(-1)[0].topk(min(count, scores.shape[1]))
-        candidates = [sequence, *(sequence.fork() for _ in tokens[1:])]
+        probabilities, tokens = scores.softmax(-1)[0].topk(min(count, scores.shape[1]))  # (candidates,) each
+        candidates = [sequence, *(sequence.fork() for _ in tokens[1:])]  # forks share the cached prefix
         for candidate, token in zip(candidates, tokens.tolist(), strict=True):
             candidate.append(token)
         size = len(sequence.tokens)
         results = yield [ForwardRequest(candidate, num_states=size if again else 0) for candidate in candidates]
+        # (states, width) of each candidate
         each = [F.normalize(result.hidden_states.float(), dim=-1) for result in results]
-        states = torch.cat([own[-1:] for own in each])
+        states = torch.cat([own[-1:] for own in each])  # (candidates, width): states of the new tokens
+        # (1, tokens before) of each candidate, to (candidates,)
         similarity = torch.cat([own[-1:] @ (own[:-1] if again else before).T for own in each]).amax(-1)
-        best = int(((1 - alpha) * probabilities - alpha * similarity).argmax())
+        best = int(((1 - alpha) * probabilities - alpha * similarity).argmax())  # over (candidates,)
         sequence = candidates[best]
         for candidate in candidates:
             if candidate is not sequence:
@@ -45,4 +48,4 @@ def contrastive_search(request: Request, job: GenerationJob) -> Strategy:
             sequence.close()
             return
         logits = results[best].logits
-        before = each[best] if again else torch.cat([before, states[best : best + 1]])
+        before = each[best] if again else torch.cat([before, states[best : best + 1]])  # (tokens, width)

@@ -13,16 +13,19 @@ def sampling(request: Request, job: GenerationJob) -> Strategy:
     first = job.begin(request)
     forwards = job.forward_requests([first])
     results = yield forwards
+    # the one pass over the prompt is part of the output of every continuation
     forwards = forwards[:1] * count if job.records_steps else forwards
+    # forks share the blocks of the prompt
     numbers, sequences = list(range(count)), [first, *[first.fork() for _ in range(1, count)]]
     while True:
+        # more than one step after a lookahead
         for chosen in job.next_tokens(sequences, results):
             if chosen.scores is not None and chosen.logits is not None:
                 job.record_step(numbers, chosen.scores, chosen.logits, forwards)
             for number, sequence, token in zip(numbers, sequences, chosen.tokens, strict=True):
                 sequence.append(token)
                 job.results[number].append(token)
-            if numbers[0] == 0:
+            if numbers[0] == 0:  # a streamer hears of the first continuation alone
                 job.emit_token(chosen.tokens[0])
             ended = job.are_finished([sequence.tokens for sequence in sequences], chosen.scores)
             if True in ended:

@@ -75,7 +75,7 @@ def lookup_tokens(tokens: Sequence[int], count: int, longest: int) -> list[int]:
     """Return the tokens after the first earlier occurrence of the last n-gram, for the largest n that has one."""
     known = list(tokens)
     for size in range(min(longest, len(known) - 1), 0, -1):
-        tail = known[-size:]
+        tail = known[-size:]  # the last n-gram
         for begin in range(len(known) - size):
             if known[begin : begin + size] == tail:
                 return known[begin + size : begin + size + count]
@@ -104,6 +104,7 @@ class DraftModel:
         self.sequence: GenerationSequence | None = None
 
     def propose(self, tokens: Sequence[int], most: int) -> Drafting:
+        # the draft model may have fewer positions than the model itself
         if len(tokens) >= (self.model.max_positions or math.inf):
             return DraftTokens([])
         if self.sequence is None:
@@ -113,13 +114,14 @@ class DraftModel:
         longest = self.model.max_positions or math.inf
         while len(sequence.tokens) < min(len(tokens) + min(self.count, most), longest):
             (result,) = yield [ForwardRequest(sequence)]
+            # (1, vocabulary); sampling needs the processed distribution as q
             scores = self.job.process_logits([sequence.tokens], result.logits) if self.draws else result.logits
-            p = scores.softmax(-1)
+            p = scores.softmax(-1)  # (1, vocabulary)
             token = self.job.select_tokens(scores)[0] if self.draws else int(scores.argmax(-1))
             if self.min_confidence and p[0, token] < self.min_confidence and len(sequence.tokens) > len(tokens):
                 break
             sequence.append(token)
-            probabilities.append(p[0])
+            probabilities.append(p[0])  # (vocabulary,)
             if token in self.ends:
                 break
         return DraftTokens(
@@ -138,7 +140,9 @@ class DraftModel:
 def sync_tokens(sequence: GenerationSequence, tokens: Sequence[int]) -> None:
     """Give a draft's sequence these tokens; the cache of their common prefix stays."""
     same = next((i for i, (a, b) in enumerate(zip(sequence.tokens, tokens, strict=False)) if a != b), None)
+    # none differs: the shorter one is a prefix of the other
     same = min(len(sequence.tokens), len(tokens)) if same is None else same
+    # at least one token is left to read, whose logits the next draft token needs
     sequence.crop(min(same, len(tokens) - 1))
     sequence.append(*tokens[len(sequence.tokens) :])
 
@@ -178,26 +182,27 @@ def speculative_decoding(request: Request, job: GenerationJob, drafter: Drafter)
     sequence = job.begin(request)
     while True:
         begin = len(sequence.tokens)
+        # one place fewer, since the model adds a token of its own to the accepted ones
         propose = yield from drafter.propose(sequence.tokens, sequence.max_pass_tokens(job.limit - begin - 1))
         sequence.append(*propose.tokens)
         forwards = job.forward_requests([sequence], len(propose.tokens) + 1)
-        logits = job.logits((yield forwards))
+        logits = job.logits((yield forwards))  # (draft tokens + 1, vocabulary)
         text, accepted, ended = sequence.tokens[:begin], 0, False
         for place in range(len(propose.tokens) + 1):
-            scores = job.process_logits([text], logits[place : place + 1])
+            scores = job.process_logits([text], logits[place : place + 1])  # (1, vocabulary)
             token, right = accept_or_sample(job, scores[0], propose, place)
             job.record_step((0,), scores, logits[place : place + 1], [])
             text.append(token)
             job.results[0].append(token)
             job.emit_token(token)
             accepted, ended = accepted + right, job.are_finished([text], scores)[0]
-            if ended or not right:
+            if ended or not right:  # later rows follow a rejected token, so they say nothing
                 break
         if ended:
             drafter.close()
             sequence.close()
             return
-        sequence.crop(begin + accepted)
+        sequence.crop(begin + accepted)  # drops the cache of rejected tokens
         sequence.append(*text[begin + accepted :])
         if propose.tokens:
             drafter.update(accepted, len(propose.tokens))
@@ -205,17 +210,18 @@ def speculative_decoding(request: Request, job: GenerationJob, drafter: Drafter)
 
 def accept_or_sample(job: GenerationJob, scores: Tensor, propose: DraftTokens, place: int) -> tuple[int, bool]:
     """Return the next token, and whether it is the draft token at this place. `scores`: (vocabulary,)."""
-    drafted = propose.tokens[place] if place < len(propose.tokens) else None
+    drafted = propose.tokens[place] if place < len(propose.tokens) else None  # None after the last draft token
     if drafted is None or not job.config.do_sample:
         token = job.select_tokens(scores[None])[0]
         return token, token == drafted
-    p = scores.softmax(-1)
+    p = scores.softmax(-1)  # (vocabulary,)
     if propose.probabilities is None:
+        # (vocabulary,): a draft without probabilities is certain of its token
         q = torch.zeros_like(p).index_fill(0, torch.tensor([drafted], device=p.device), 1.0)
     else:
-        q = propose.probabilities[place]
-    if job.uniform() * q[drafted] < p[drafted]:
+        q = propose.probabilities[place]  # (vocabulary,)
+    if job.uniform() * q[drafted] < p[drafted]:  # as min(1, p / q), without a division
         return drafted, True
-    rest = (p - q).clamp(min=0)
+    rest = (p - q).clamp(min=0)  # (vocabulary,); multinomial normalizes it
     rest = rest if bool(rest.sum() > 0) else p  # p and q differ by rounding alone
     return int(job.sample(rest)), False
