@@ -26,35 +26,41 @@ class Alibi(Positions):
         self.slopes, self.scale = slopes, scale  # derived: no buffer
 
     def biases(self, count: int) -> tuple[Tensor, bool] | None:
-        return self._table(count, torch.device("cpu"))[:, 0].contiguous(), True
+        return self._table(count, torch.device("cpu"))[:, 0].contiguous(), True  # (heads, count)
 
     def bias(self, q: Tensor, k: Tensor, attention_mask: AttentionMask, context: ForwardContext) -> Bias | None:
+        # A bias depends on the key position alone, so the longest sequence's table
+        # serves all sequences: (heads, 1, keys).
         longest = context.cached(
             (self, attention_mask.keys), lambda: self._table(attention_mask.keys.longest, q.device)
         )
+        # (heads, 1, keys), the same for all queries
         return lambda text: longest[..., : attention_mask.keys.lengths[text]].to(q.dtype)
 
     def _table(self, keys: int, device: torch.device) -> Tensor:
         """Return the biases of all key positions, (heads, 1, keys)."""
-        places = torch.arange(keys, device=device)
+        places = torch.arange(keys, device=device)  # (keys,)
+        # (heads, 1, 1) times (keys,). The cast to float32 comes last: Falcon's product is rounded to bfloat16.
         return (self.slopes.to(device)[:, None, None] * places).float() * self.scale
 
 
 def slopes(heads: int) -> Tensor:
     """Return the paper's slopes, (heads,) float32; other counts than powers of two interleave a longer list."""
-    whole = 2 ** math.floor(math.log2(heads))
-    first = _powers(whole, torch.arange(1, whole + 1, device="cpu"))
+    whole = 2 ** math.floor(math.log2(heads))  # the largest power of two that is not above `heads`
+    first = _powers(whole, torch.arange(1, whole + 1, device="cpu"))  # (whole,)
     if whole == heads:
         return first
+    # Every second slope of a list twice as long fills the other heads.
     return torch.cat([first, _powers(2 * whole, torch.arange(1, 2 * (heads - whole), 2, device="cpu"))])
 
 
 def mpt_slopes(heads: int, most: float) -> Tensor:
     """Return MPT's order of the slopes, (heads,) float32. `most`: exponent of the last slope, 8 in the paper."""
-    whole = 2 ** math.ceil(math.log2(heads))
-    all_ = 1.0 / 2 ** (torch.arange(1, whole + 1, device="cpu").float() * (most / whole))
+    whole = 2 ** math.ceil(math.log2(heads))  # the smallest power of two that is not below `heads`
+    all_ = 1.0 / 2 ** (torch.arange(1, whole + 1, device="cpu").float() * (most / whole))  # (whole,)
+    # MPT takes the odd places of the list before the even ones.
     return all_ if whole == heads else torch.cat([all_[1::2], all_[::2]])[:heads]
 
 
 def _powers(heads: int, exponents: Tensor) -> Tensor:
-    return torch.tensor(2.0 ** -(8 / heads), device="cpu") ** exponents
+    return torch.tensor(2.0 ** -(8 / heads), device="cpu") ** exponents  # same shape as `exponents`

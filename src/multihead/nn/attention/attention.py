@@ -62,24 +62,26 @@ class Attention(nn.Module):
         if heads % key_heads:
             raise UnsupportedConfig(f"{heads} attention heads cannot share {key_heads} key heads evenly.")
         given = projections or {}
-        self.q = given.get("q") or Linear(width, heads * head_width, bias=bias)
+        self.q = given.get("q") or Linear(width, heads * head_width, bias=bias)  # weight (heads * head width, width)
+        # weight (key heads * head width, width)
         self.k = given.get("k") or Linear(width, key_heads * head_width, bias=bias)
         self.v = given.get("v") or Linear(width, key_heads * head_width, bias=bias)
         out_bias = bias if out_bias is None else out_bias
+        # weight (width, heads * head width)
         self.out = given.get("out") or Linear(heads * head_width, width, bias=out_bias)
         self.positions = positions or Positions()
         self.q_norm, self.k_norm = q_norm or nn.Identity(), k_norm or nn.Identity()
         self.head_width, self.causal, self.window, self.softcap = head_width, causal, window, softcap
         self.scale = head_width**-0.5 if scale is None else scale
         self.clip, self.dropout = clip, dropout
-        self.sinks = nn.Parameter(torch.empty(heads)) if sinks else None
+        self.sinks = nn.Parameter(torch.empty(heads)) if sinks else None  # (heads,)
 
     def memory(self) -> KVLayerCache:
         return KVLayerCache(self.window if self.causal else None)
 
     def forward(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
         """Map hidden states (tokens, width) to (tokens, width)."""
-        return self.out(self._heads(x, context, memory).flatten(1))
+        return self.out(self._heads(x, context, memory).flatten(1))  # flattened: (tokens, heads * head width)
 
     @property
     def pages(self) -> bool:
@@ -101,13 +103,15 @@ class Attention(nn.Module):
         """Return the head outputs of the selected tokens, (selected tokens, heads, head width)."""
         selected = context.selected
         assert selected is not None
+        # q: (selected tokens, heads, head width); k, v: (tokens, key heads, head width)
         q, k, v = self._shape(*self._products(x, selected.rows))
         attention_mask = AttentionMask(selected.runs, context.runs)
         return self._mix(q, k, v, attention_mask, None, context, context.capture.attentions)
 
     def _heads(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
         """Return the head outputs, (tokens, heads, head width)."""
-        q, k, v = self._project(x)
+        q, k, v = self._project(x)  # q: (tokens, heads, head width); k, v: (tokens, key heads, head width)
+        # After the first pass, a kernel that reads pages needs no copy of the cached keys and values.
         if (
             memory is not None
             and self.pages
@@ -115,40 +119,42 @@ class Attention(nn.Module):
             and backend(q).reads_pages(q, k, v)
             and not memory.plan(context).fresh
         ):
+            # k, v: (slots, key heads, head width), the storage of all sequences
             q, k, v, runs = memory.place(q, k, v, self.positions.turns(context), context)
             attention_mask = context.attention_mask(runs, causal=self.causal, window=self.window)
             return self._mix(q, k, v, attention_mask, None, context, None)
-        turned, k = self.positions.rotate(q, k, context)
+        turned, k = self.positions.rotate(q, k, context)  # same shapes
         runs = context.runs
         if memory is not None:
-            k, v, runs = memory.extend(k, v, context)
+            k, v, runs = memory.extend(k, v, context)  # k, v: (rows, key heads, head width), with the cached tokens
         attention_mask = context.attention_mask(runs, causal=self.causal, window=self.window)
         return self._mix(
             turned,
             k,
             v,
             attention_mask,
-            self.positions.bias(q, k, attention_mask, context),
+            self.positions.bias(q, k, attention_mask, context),  # of queries that are not rotated
             context,
             context.capture.attentions,
         )
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values, (tokens, heads, head width) each, before rotary positions."""
+        """Return queries (tokens, heads, head width), keys and values (tokens, key heads, head width), not rotated."""
         return self._shape(*self._products(x))
 
     def _products(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Apply the linear layers: (tokens, width) each; queries of `rows` only, where given."""
+        """Apply the linear layers: (tokens, heads * head width) each; queries of `rows` only, where given."""
         return self.q(x if rows is None else x.index_select(0, rows)), self.k(x), self.v(x)
 
     def _shape(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Clip, split into heads and normalize: (tokens, heads, head width) each."""
+        """Clip, split into heads and normalize: (tokens, heads * head width) to (tokens, heads, head width) each."""
+        # OLMo and MPT bound the projections to keep training stable.
         if self.clip is not None:
             q, k, v = (part.clamp(-self.clip, self.clip) for part in (q, k, v))
         return self.q_norm(self._split(q)), self.k_norm(self._split(k)), self._split(v)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.head_width))
+        return x.unflatten(-1, (-1, self.head_width))  # (tokens, heads * head width) to (tokens, heads, head width)
 
     def _mix(
         self,
@@ -163,11 +169,13 @@ class Attention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         numbers = {"scale": self.scale, "softcap": self.softcap, "dropout": dropout, "sinks": self.sinks}
         if record is None:
+            # (tokens, heads, head width)
             mixed = context.attend(q, k, v, attention_mask, bias=bias, **numbers)  # type: ignore[arg-type]
         else:
             seen: list[Tensor] = []
+            # Fast kernels never hold the whole matrix of probabilities; only the reference does.
             mixed = attend(q, k, v, attention_mask, bias=bias, probabilities=seen, **numbers)  # type: ignore[arg-type]
-            record.append(seen)
+            record.append(seen)  # one (heads, queries, keys) a sequence
         return mixed
 
 
@@ -177,11 +185,13 @@ class CrossAttention(Attention):
     def forward(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None = None) -> Tensor:
         source = context.encoder_output
         assert source is not None
-        k, v = self.projected(source)
+        k, v = self.projected(source)  # (source tokens, key heads, head width) each
+        # Each token sees its whole source.
         attention_mask = context.attention_mask(source.runs, causal=False, window=None)
+        # (tokens, heads, head width)
         mixed = self._mix(self._split(self.q(x)), k, v, attention_mask, None, context, context.capture.cross_attentions)
         return self.out(mixed.flatten(1))
 
     def projected(self, source: EncoderOutput) -> tuple[Tensor, Tensor]:
-        """Return keys and values (rows, heads, width) of a source, computed once per source."""
+        """Return keys and values (source tokens, key heads, head width) of a source, computed once per source."""
         return source.project(self, lambda hidden: (self._split(self.k(hidden)), self._split(self.v(hidden))))

@@ -26,7 +26,7 @@ class LowRank(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.up(self.norm(self.down(x)))
+        return self.up(self.norm(self.down(x)))  # (tokens, width) to (tokens, rank) to (tokens, out)
 
 
 class LatentAttention(Attention):
@@ -62,27 +62,32 @@ class LatentAttention(Attention):
             "out": Linear(heads * value_width, width, bias=bias),
         }
         super().__init__(width, heads, head_width=each, projections=parts, **options)
+        # One product gives the latent vector and the rotated key: (tokens, rank + turned).
         self.latent, self.latent_norm = Linear(width, rank + turned, bias=bias), RMSNorm(rank, 1e-6)
         self.heads, self.rank, self.plain, self.turned = heads, rank, plain, turned
 
     def _heads(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
+        # (tokens, heads, plain), (tokens, heads, turned)
         plain, turning = self._split(self.q(x)).split((self.plain, self.turned), -1)
-        latent, key = self.latent(x).split((self.rank, self.turned), -1)
+        latent, key = self.latent(x).split((self.rank, self.turned), -1)  # (tokens, rank), (tokens, turned)
+        # (tokens, heads, turned), and (tokens, 1, turned): all heads share one rotated key
         turning, key = self.positions.rotate(turning, key[:, None], context)
-        latent, runs = self.latent_norm(latent)[:, None], context.runs
+        latent, runs = self.latent_norm(latent)[:, None], context.runs  # latent: (tokens, 1, rank)
         if memory is not None:
-            latent, key, runs = memory.extend(latent, key, context)
+            latent, key, runs = memory.extend(latent, key, context)  # (rows, 1, rank), (rows, 1, turned)
         attention_mask = context.attention_mask(runs, causal=self.causal, window=self.window)
         if latent.shape[0] > 2 * x.shape[0]:  # few queries: move them to the latent instead of it to every head
-            k, v = self._matrix(self.k), self._matrix(self.v)
-            moved = torch.cat([torch.einsum("thp,hpr->thr", plain, k), turning], -1)
-            keys = torch.cat([latent, key], -1)
+            k, v = self._matrix(self.k), self._matrix(self.v)  # (heads, plain, rank), (heads, value width, rank)
+            moved = torch.cat([torch.einsum("thp,hpr->thr", plain, k), turning], -1)  # (tokens, heads, rank + turned)
+            keys = torch.cat([latent, key], -1)  # (rows, 1, rank + turned)
+            # (tokens, heads, rank): the latent vectors are the values, too
             mixed = self._mix(moved, keys, latent, attention_mask, None, context, context.capture.attentions)
-            return torch.einsum("thr,hvr->thv", mixed, v)
-        shared = latent[:, 0]
+            return torch.einsum("thr,hvr->thv", mixed, v)  # (tokens, heads, value width)
+        shared = latent[:, 0]  # (rows, rank)
+        # (rows, heads, plain + turned)
         own = torch.cat([self.k(shared).unflatten(-1, (self.heads, -1)), key.expand(-1, self.heads, -1)], -1)
-        values = self.v(shared).unflatten(-1, (self.heads, -1))
-        q = torch.cat([plain, turning], -1)
+        values = self.v(shared).unflatten(-1, (self.heads, -1))  # (rows, heads, value width)
+        q = torch.cat([plain, turning], -1)  # (tokens, heads, plain + turned)
         return self._mix(q, own, values, attention_mask, None, context, context.capture.attentions)
 
     def _matrix(self, linear: nn.Module) -> Tensor:

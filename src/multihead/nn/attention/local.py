@@ -39,6 +39,7 @@ class Blocks:
         rows = []
         for text, (begin, length) in enumerate(zip(runs.begins, runs.lengths, strict=True)):
             for place in range(0, length, size):
+                # The first query sees reach - 1 tokens before the block, the last one reach - 1 after it.
                 low, high = max(0, place - reach + 1), min(length, place + size + reach - 1)
                 rows.append((begin + place, min(size, length - place), begin + low, high - low, text, place))
         parts = tuple(zip(*rows, strict=True)) or ((),) * 6
@@ -57,12 +58,14 @@ class LocalAttention(Attention):
         self.reach = window
 
     def _heads(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
-        q, k, v = self._project(x)
+        q, k, v = self._project(x)  # (tokens, heads, head width) each
         # Shown weights are a matrix a text.
+        # Other blocks have at least 128 queries, so that short windows do not make many small calls.
         size = max(context.runs.longest, 1) if context.capture.attentions is not None else max(self.reach, 128)
         blocks = context.cached((Blocks, self.reach, size), lambda: Blocks.of(context.runs, size, self.reach))
-        k, v, keys, bias = self._near(x, k, v, blocks, context)
+        k, v, keys, bias = self._near(x, k, v, blocks, context)  # k, v: (rows, heads, head width)
         shown: list[list[Tensor]] | None = None if context.capture.attentions is None else []
+        # (tokens, heads, head width)
         mixed = self._mix(q, k, v, AttentionMask(blocks.queries, keys), bias, context, shown)
         if context.capture.attentions is not None and shown is not None:
             context.capture.attentions.append(self._whole(shown[0], blocks, context.runs))
@@ -71,25 +74,29 @@ class LocalAttention(Attention):
     def _near(
         self, x: Tensor, k: Tensor, v: Tensor, blocks: Blocks, context: ForwardContext
     ) -> tuple[Tensor, Tensor, SequenceLayout, Bias]:
-        """Return keys and values (rows, heads, width) of all blocks, the key runs of each block, and the biases."""
+        """Return keys and values (rows, heads, head width) of all blocks, each block's key runs, and the biases."""
         return k, v, blocks.keys, lambda block: self._bias(blocks, block, context, x.device)
 
     def _bias(self, blocks: Blocks, block: int, context: ForwardContext, device: torch.device) -> Tensor:
         """Return the mask bias (heads, queries, keys), lowest where a key is out of reach; inner blocks share one."""
         queries, keys = blocks.queries.lengths[block], blocks.keys.lengths[block]
-        place = blocks.queries.begins[block] - blocks.keys.begins[block]
+        place = blocks.queries.begins[block] - blocks.keys.begins[block]  # of the first query among the keys
         return context.cached(
             (self.positions, place, queries, keys), lambda: self._weights(place, queries, keys, context, device)
         )
 
     def _weights(self, place: int, queries: int, keys: int, context: ForwardContext, device: torch.device) -> Tensor:
+        """Compute the mask bias (heads, queries, keys) of queries from `place` on."""
         values = self.positions.near(place, queries, keys, self.reach, context, device)  # type: ignore[operator]
+        # (queries, keys), key position minus query position
         ahead = torch.arange(keys, device=device) - torch.arange(place, place + queries, device=device)[:, None]
+        # The lowest finite number, since minus infinity in a whole row would give NaN.
         return values.masked_fill(ahead.abs() >= self.reach, torch.finfo(values.dtype).min)
 
     def _whole(self, shown: list[Tensor], blocks: Blocks, runs: SequenceLayout) -> list[Tensor]:
         """Return attention weights (heads, length, length) of each sequence; an empty sequence has none."""
         empty = shown[0].new_zeros(shown[0].shape[0], 0, 0) if shown else torch.zeros(0, 0, 0)
+        # One block a sequence here: (heads, length, length)
         found = {text: p[..., : runs.lengths[text]] for text, p in zip(blocks.texts, shown, strict=True)}
         return [found.get(text, empty) for text in range(len(runs))]
 
@@ -111,28 +118,33 @@ class TransientGlobalAttention(LocalAttention):
     def _near(
         self, x: Tensor, k: Tensor, v: Tensor, blocks: Blocks, context: ForwardContext
     ) -> tuple[Tensor, Tensor, SequenceLayout, Bias]:
-        counts = [length // self.block for length in context.runs.lengths]
+        counts = [length // self.block for length in context.runs.lengths]  # full blocks of each sequence
         sides = SequenceLayout.packed(tuple(counts))
-        total = self.norm(self._sums(x, context.runs, sides))
+        total = self.norm(self._sums(x, context.runs, sides))  # (blocks of all sequences, width)
+        # The sums pass the same projections as tokens: (tokens + blocks of all sequences, heads, head width).
         k, v = (torch.cat([own, self._split(side(total))]) for own, side in ((k, self.k), (v, self.v)))
         rows, lengths = [], []
         for text, begin, length in zip(blocks.texts, blocks.keys.begins, blocks.keys.lengths, strict=True):
-            first = x.shape[0] + sides.begins[text]
+            first = x.shape[0] + sides.begins[text]  # row of the sequence's first block sum
             rows += [torch.arange(begin, begin + length), torch.arange(first, first + counts[text])]
             lengths.append(length + counts[text])
+        # (rows,): for each block its near tokens, then all block sums of its sequence
         index = torch.cat(rows).to(x.device) if rows else torch.zeros(0, dtype=torch.long, device=x.device)
 
         def bias(block: int) -> Tensor:
-            own = self._bias(blocks, block, context, x.device)
+            own = self._bias(blocks, block, context, x.device)  # (heads, queries, near tokens)
+            # (heads, queries, near tokens + block sums)
             return torch.cat([own, self._side(blocks, block, counts[blocks.texts[block]], x.device)], -1)
 
         return k[index], v[index], SequenceLayout.packed(tuple(lengths)), bias
 
     def _sums(self, x: Tensor, runs: SequenceLayout, sides: SequenceLayout) -> Tensor:
-        """Return the normalized sums of full blocks, (blocks of all sequences, width)."""
+        """Return the sums of the tokens of each block, (blocks of all sequences, width)."""
         out = x.new_zeros(sum(sides.lengths), x.shape[1])
         spans = zip(runs.begins, runs.lengths, sides.begins, sides.lengths, strict=True)
+        # Row of the sum that each token counts to; a sequence shorter than a block has none.
         parts = [self._block_of(0, length, count, x.device) + first for _, length, first, count in spans if count]
+        # Rows of the tokens that count to a sum.
         held = [torch.arange(b, b + n) for b, n, c in zip(runs.begins, runs.lengths, sides.lengths, strict=True) if c]
         return out.index_add(0, torch.cat(parts), x[torch.cat(held).to(x.device)]) if parts else out
 
@@ -145,5 +157,5 @@ class TransientGlobalAttention(LocalAttention):
         queries, place = blocks.queries.lengths[block], blocks.places[block]
         if not count:
             return self.sums.table.weight.new_zeros(self.sums.table.embedding_dim, queries, 0)
-        own = self._block_of(place, queries, count, device)
-        return self.sums.at(torch.arange(count, device=device) - own[:, None])
+        own = self._block_of(place, queries, count, device)  # (queries,)
+        return self.sums.at(torch.arange(count, device=device) - own[:, None])  # (heads, queries, count)

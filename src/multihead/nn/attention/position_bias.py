@@ -31,28 +31,31 @@ class BucketedBias(Positions):
         exact = (buckets if causal else buckets // 2) // 2
         if exact < 1 or reach <= exact:
             raise UnsupportedConfig(f"{buckets} buckets of distances cannot reach {reach} tokens far.")
-        self.table = Embedding(buckets if rows is None else rows, heads)
+        self.table = Embedding(buckets if rows is None else rows, heads)  # weight (rows, heads)
         self.buckets, self.reach, self.causal = buckets, reach, causal
 
     def biases(self, count: int) -> tuple[Tensor, bool] | None:
-        ahead = torch.arange(1 - count, 1, device=self.table.weight.device)
-        return self.at(ahead).float().contiguous(), False
+        ahead = torch.arange(1 - count, 1, device=self.table.weight.device)  # (count,)
+        return self.at(ahead).float().contiguous(), False  # (heads, count)
 
     def bias(self, q: Tensor, k: Tensor, attention_mask: AttentionMask, context: ForwardContext) -> Bias | None:
         longest = max(attention_mask.keys.longest, 1)
-        values = context.cached(self, lambda: self._central(longest, context, q.device))
-        middle = values.shape[1] // 2
+        values = context.cached(self, lambda: self._central(longest, context, q.device))  # (heads, odd number)
+        middle = values.shape[1] // 2  # column of distance 0
         places = [
             keys - queries
             for queries, keys in zip(attention_mask.queries.lengths, attention_mask.keys.lengths, strict=True)
         ]  # of each text's first query
+        # A decode step needs one row of each sequence, which is a view of `values`: (heads, 1, keys).
         if attention_mask.queries.longest == 1:
             return lambda text: values[:, None, middle - places[text] :][..., : attention_mask.keys.lengths[text]]
         low = min(places)
+        # (heads, longest - low, longest): all sequences read parts of one block, without a copy
         block = context.cached((self, attention_mask), lambda: self._block(values, low, longest))
 
         def of(text: int) -> Tensor:
             row = places[text] - low
+            # (heads, queries, keys)
             return block[:, row : row + attention_mask.queries.lengths[text], : attention_mask.keys.lengths[text]]
 
         return of
@@ -61,27 +64,31 @@ class BucketedBias(Positions):
         self, place: int, queries: int, keys: int, reach: int, context: ForwardContext, device: torch.device
     ) -> Tensor:
         """Return biases (heads, queries, keys) of queries from `place` on and keys less than `reach` positions away."""
-        values = context.cached(self, lambda: self._values(reach, device))
+        values = context.cached(self, lambda: self._values(reach, device))  # (heads, 2 reach - 1)
+        # (heads, 2 reach + keys, keys); zeros are out of reach
         windows = nn.functional.pad(values, (keys, keys)).unfold(1, keys, 1)
-        first = keys + reach - 1 - place
-        return windows[:, first - queries + 1 : first + 1].flip(1)
+        first = keys + reach - 1 - place  # window of the first query; each later query has the window before
+        return windows[:, first - queries + 1 : first + 1].flip(1)  # (heads, queries, keys)
 
     def at(self, ahead: Tensor) -> Tensor:
         """Return the biases of given distances (key minus query position), (heads, ...)."""
-        return self.table(self._bucket(ahead)).movedim(-1, 0)
+        return self.table(self._bucket(ahead)).movedim(-1, 0)  # (..., heads) to (heads, ...)
 
     def _block(self, values: Tensor, low: int, longest: int) -> Tensor:
         """Return biases (heads, longest - low, longest) of the queries at positions `low` to `longest`."""
         middle = values.shape[1] // 2
         windows = values.unfold(1, longest, 1)  # window s begins at distance s - middle
+        # A query's row is the row before, moved by one place: windows of one vector in reverse order are all rows.
         return windows[:, middle - longest + 1 : middle - low + 1].flip(1)
 
     def _central(self, longest: int, context: ForwardContext, device: torch.device) -> Tensor:
         """Return biases (heads, odd number) of distances around 0; decode steps share them through the cache."""
+        # With gradients, kept values would keep the graph of an earlier pass.
         if context.cache is None or torch.is_grad_enabled():
             return self._values(longest, device)
         known = context.cache.notes.get(self)
         if not isinstance(known, Tensor) or known.shape[1] < 2 * longest - 1:
+            # Some more than needed, so that not every decode step computes them again.
             known = context.cache.notes[self] = self._values(padded_slots(longest), device)
         return known
 
@@ -93,11 +100,13 @@ class BucketedBias(Positions):
         """Return the bucket of each distance. `ahead`: key position minus query position."""
         buckets = self.buckets
         if self.causal:
-            side, distance = torch.zeros_like(ahead), -ahead.clamp(max=0)
+            side, distance = torch.zeros_like(ahead), -ahead.clamp(max=0)  # keys after the query count as distance 0
         else:
             buckets //= 2
+            # The second half of the buckets is for keys after the query.
             side, distance = (ahead > 0) * buckets, ahead.abs()
-        exact = buckets // 2
+        exact = buckets // 2  # distances below this have a bucket each
+        # The other buckets grow by a constant factor. Distance 0 is raised to 1, since log(0) is not finite.
         steps = torch.log(distance.clamp(min=1).float() / exact) / math.log(self.reach / exact) * (buckets - exact)
         far = (exact + steps.long()).clamp(max=buckets - 1)
         return side + torch.where(distance < exact, distance, far)

@@ -23,6 +23,7 @@ class TwoStreamLayer(Layer):
     def both(self, x: Tensor, g: Tensor, context: ForwardContext, memory: XLNetMemory | None) -> tuple[Tensor, Tensor]:
         """Return the content stream (tokens, width) and the query stream (targets of all sequences, width)."""
         step = self.attention
+        # (tokens, width), (targets of all sequences, width)
         words, targets = step.step.both(x, g, context, memory)  # type: ignore[operator]
         x, g = step.after(x + step.dropout(words)), step.after(g + step.dropout(targets))
         return self.ffn(x), self.ffn(g)
@@ -39,7 +40,7 @@ class TwoStream(Stack):
         self, embed: Embeddings, layers: Sequence[TwoStreamLayer], width: int, dropout: float, remembers: bool
     ) -> None:
         super().__init__(embed, layers, Dropout(dropout))
-        self.mask, self._remembers = nn.Parameter(torch.empty(width)), remembers
+        self.mask, self._remembers = nn.Parameter(torch.empty(width)), remembers  # mask: (width,)
 
     @property
     def remembers(self) -> bool:
@@ -58,7 +59,8 @@ class TwoStream(Stack):
         targets: list[Any] | None = context.extra_inputs.get("target_mapping")
         if not targets:
             return super().forward(words, context)
-        x = self.embed(words, context)
+        x = self.embed(words, context)  # (tokens, width)
+        # (targets of all sequences, width): each target begins with one learned vector, which does not know its word
         g = self.embed.dropout(self.mask.expand(sum(len(t) for t in targets), -1).to(x.dtype))
         for number, layer in enumerate(self.layers):
             if context.capture.hidden is not None:
