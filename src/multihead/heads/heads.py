@@ -42,21 +42,15 @@ def last_word(config: Config) -> Pool:
     def pool(hidden: Tensor, context: ForwardContext) -> Tensor:
         if context.ids is None or config.pad_token_id is None or not hidden.shape[0]:
             return last(hidden, context)
-        # (tokens,)
         rows = torch.arange(hidden.shape[0], device=hidden.device)  # (tokens,)
-        # texts: (tokens,), the sequence of each token
         # texts: (tokens,), the sequence of each token
         runs, texts = context.runs, sequence_ids(context.runs, hidden.device)
         # (sequences,) each
-        # (sequences,) each
         begins, lengths = (torch.tensor(each, device=hidden.device) for each in (runs.begins, runs.lengths))
-        # (tokens,): the row of each token, -1 for padding
         # (tokens,): the row of each token, -1 for padding
         words = rows.masked_fill(context.ids == config.pad_token_id, -1)
         # (sequences,): the last row that is no padding, else the first of the text
-        # (sequences,): the last row that is no padding, else the first of the text
         chosen = begins.scatter_reduce(0, texts, words, "amax")
-        # an empty text begins after the last row: clamped, then zeroed
         # an empty text begins after the last row: clamped, then zeroed
         return hidden[chosen.clamp(max=hidden.shape[0] - 1)] * (lengths > 0)[:, None]
 
@@ -88,12 +82,9 @@ def at_token(token: int) -> Pool:
             if length and not places:
                 raise InvalidInput(f"Text {number} has no end token ({token}), at which this head reads its state.")
             rows.append(places[-1] if places else -1)
-        # (sequences,), -1 for an empty text
         index = torch.tensor(rows, device=hidden.device)  # (sequences,), -1 for an empty text
         if not hidden.shape[0]:
-            # (sequences, width)
             return hidden.new_zeros(len(rows), hidden.shape[1])  # (sequences, width)
-        # (sequences, width)
         return hidden[index] * (index >= 0)[:, None]  # (sequences, width)
 
     return pool
@@ -117,7 +108,6 @@ class Transform(nn.Module):
         self.act = activation(act)
 
     def forward(self, x: Tensor) -> Tensor:
-        # (tokens, width) to (tokens, inner)
         return self.norm(self.act(self.dense(x)))  # (tokens, width) to (tokens, inner)
 
 
@@ -149,19 +139,15 @@ class LanguageModel(nn.Module):
         self.packed: nn.Module | None = None  # the table and bias in codes, which compute the scores
 
     def forward(self, hidden: Tensor, context: ForwardContext) -> Tensor:
-        # (tokens, vocabulary)
         return self._shaped(self._scores(self.transform(hidden)))  # (tokens, vocabulary)
 
     def exact(self, hidden: Tensor) -> Tensor:
         """Return the same logits; those of a packed table are float32, not rounded to the dtype of the states."""
-        # (tokens, inner)
         states = self.transform(hidden)  # (tokens, inner)
         return self._shaped(self._scores(states) if self.packed is None else self.packed(states, dtype=torch.float32))
 
     def _shaped(self, scores: Tensor) -> Tensor:
-        # (tokens, vocabulary)
         scores = scores if self.scale == 1.0 else scores * self.scale  # (tokens, vocabulary)
-        # after the scale, as Gemma 2 has no scale and others no cap
         return scores if self.softcap is None else torch.tanh(scores / self.softcap) * self.softcap
 
     def _scores(self, states: Tensor) -> Tensor:
@@ -170,9 +156,7 @@ class LanguageModel(nn.Module):
         if not isinstance(self.table, nn.Embedding) and (type(self.table) is not Linear or is_hooked(self.table)):
             scores = self.table(states)  # one that does more than its weight says
             return scores if self.bias is None else scores + self.bias
-        # (vocabulary, inner)
         weight: Tensor = self.table.weight  # (vocabulary, inner)
-        # the table reads the first channels, `rest` the others (MobileBERT)
         scores = linear(states[:, : weight.shape[1]], weight, self.bias)
         return scores if self.rest is None else scores + self.rest(states[:, weight.shape[1] :])
 
@@ -200,7 +184,6 @@ class Classifier(nn.Module):
 
     def forward(self, hidden: Tensor, context: ForwardContext) -> Tensor:
         # (sequences, width) or (tokens, width), to labels
-        # (sequences, width) or (tokens, width), to labels
         return self.out(self.dropout(self.dense(self.pool(hidden, context))))
 
 
@@ -216,7 +199,6 @@ class Dense(nn.Module):
         self.linear, self.act, self.dropout = Linear(width, width), activation(act), Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        # (rows, width)
         return self.act(self.linear(self.dropout(x)))  # (rows, width)
 
 
@@ -228,7 +210,6 @@ class Pooler(nn.Module):
         self.dense = dense
 
     def forward(self, hidden: Tensor, context: ForwardContext) -> Tensor:
-        # (sequences, width)
         return self.dense(first(hidden, context))  # (sequences, width)
 
 
@@ -240,7 +221,6 @@ class Both(nn.Module):
         self.words, self.text = words, text
 
     def forward(self, hidden: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor]:
-        # (tokens, vocabulary), (sequences, labels)
         # (tokens, vocabulary), (sequences, labels)
         return self.words(hidden, context), self.text(hidden, context)
 
@@ -259,7 +239,6 @@ class Summary(nn.Module):
         self.before, self.after = (Dropout(p) for p in dropouts)
 
     def forward(self, hidden: Tensor, context: ForwardContext) -> Tensor:
-        # (sequences, width) to (sequences, out)
         # (sequences, width) to (sequences, out)
         return self.after(self.act(self.linear(self.before(self.pool(hidden, context)))))
 
@@ -302,7 +281,6 @@ def attach_unused(head: Head, part: nn.Module, rows: Mapping[str, str | Source])
 
     It is loaded and saved, and left out where a checkpoint has none.
     """
-    # no pass reads it, so it never has a gradient
-    part.requires_grad_(False)  # no gradient reaches it, and an optimizer would decay its weights
+    part.requires_grad_(False)  # no pass reads it, so it never has a gradient
     head.module.carried = part
     return replace(head, rows={**head.rows, **{f"carried.{ours}": theirs for ours, theirs in rows.items()}})

@@ -28,7 +28,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def dropout(x: Tensor, p: float) -> Tensor:
     """Return x with each element zeroed with probability p, the others divided by 1 - p (Srivastava et al., 2014)."""
     # detached for the choice alone: the kernel of a CPU gives the gradient itself
-    # detached for the choice alone: the kernel of a CPU gives the gradient itself
     return backend(x.detach()).dropout(x, p)
 
 

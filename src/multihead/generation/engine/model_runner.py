@@ -46,7 +46,6 @@ class ModelRunner:
     def _probe(self) -> KVCacheManager:
         """Return a cache that has read one token, whose layers know the bytes of a token."""
         store = KVCacheManager(self.model.memories())
-        # (1,); any token, since only sizes matter
         ids = torch.zeros(1, dtype=torch.long, device=self.model.device)  # (1,); any token, since only sizes matter
         with torch.inference_mode():
             self.model.read(ids, SequenceLayout.packed((1,)), BatchCache(store, [store.begin()]))
@@ -65,9 +64,7 @@ class ModelRunner:
         for i, (request, _) in enumerate(work):
             sequence, count = request.sequence, batch.num_logits[i]
             sequence.cached.publish(sequence.tokens)
-            # rows of this sequence's new tokens in the hidden states
             begin, end = end, end + len(batch.tokens[i])  # rows of this sequence's new tokens in the hidden states
-            # part of a prompt, whose last token a later pass reads
             if not count:  # part of a prompt, whose last token a later pass reads
                 continue
             if request.record is not None and batch.record is not None:
@@ -75,7 +72,6 @@ class ModelRunner:
             results.append(
                 (request, ForwardResult(output, row, count, end, 1 if batch.is_decode else request.num_rows))
             )
-            # rows of logits exist for requested tokens alone
             row += count  # rows of logits exist for requested tokens alone
         return results
 
@@ -85,7 +81,6 @@ class ModelRunner:
         for request, new in work:
             sequence = request.sequence
             begin = sequence.cached.length
-            # a prompt may be read in several passes
             unread = len(sequence.tokens) - begin  # a prompt may be read in several passes
             batch.sequences.append(sequence.cached)
             batch.tokens.append(sequence.tokens[begin : begin + new])
@@ -93,10 +88,8 @@ class ModelRunner:
             if request.record is not None:
                 records.append(request.record)
             # one such sequence makes the whole batch no decode step
-            # one such sequence makes the whole batch no decode step
             if not begin or unread != 1 or request.num_rows != 1 or request.record is not None:
                 batch.is_decode = False
-            # all sequences make the same number of steps, so the strictest limit holds
             # all sequences make the same number of steps, so the strictest limit holds
             lookahead, limit = max(lookahead, request.lookahead), min(limit, request.max_lookahead)
             batch.stop_tokens |= request.stop_tokens
@@ -112,7 +105,6 @@ class ModelRunner:
         """Return the encoded sources of a batch as one, which is kept while the same sources come."""
         parts = [request.sequence.encoder_output for request, _ in work]
         # the sources of a running batch rarely change, and the join copies them
-        # the sources of a running batch rarely change, and the join copies them
         if self._encoded is None or list(map(id, self._encoded[0])) != list(map(id, parts)):
             self._encoded = parts, EncoderOutput.concatenate([part for part in parts if part is not None])
         return self._encoded[1]
@@ -122,11 +114,9 @@ def copy_record(record: OutputCapture, target: OutputCapture, rows: slice, numbe
     """Copy one sequence's part of a batch's record. `rows`: its tokens. `number`: its place in the batch."""
     if target.hidden is not None and record.hidden is not None:
         # (tokens, width) of each layer
-        # (tokens, width) of each layer
         target.hidden.extend(x[rows] for x in record.hidden)
     pairs = ((target.attentions, record.attentions), (target.cross_attentions, record.cross_attentions))
     for own, batched in pairs:
         if own is not None and batched is not None:
-            # (heads, queries, keys) of each layer
             # (heads, queries, keys) of each layer
             own.extend([layer[number]] for layer in batched)

@@ -109,7 +109,6 @@ class Engine:
             if work := self._schedule(runner):
                 for forward, result in runner.forward(work):
                     forward.sequence.request.results[id(forward)] = result
-        # a copy, since a request that ends leaves the list
         for request in list(self.running):  # a copy, since a request that ends leaves the list
             if request.pending and all(id(forward) in request.results for forward in request.pending):
                 self._resume(request, [request.results[id(forward)] for forward in request.pending])
@@ -133,17 +132,14 @@ class Engine:
         while self.waiting:
             request = self.waiting[0]
             # counts what a request may open, so that a strategy never waits for room in the middle
-            # counts what a request may open, so that a strategy never waits for room in the middle
             used = sum(max(r.max_sequences, len(r.sequences)) for r in self.running)
             full = used + request.max_sequences > self.max_sequences
-            # a request alone is always admitted, else it could never run
             # a request alone is always admitted, else it could never run
             if self.running and (full or not self._fits(request)):
                 return
             self.waiting.popleft()
             self.running.append(request)
             if request.strategy is None:
-                # a preempted request comes here again and keeps its strategy
                 # a preempted request comes here again and keeps its strategy
                 request.strategy = request.start(request)
                 self._resume(request, None)
@@ -156,7 +152,6 @@ class Engine:
         length = max((len(sequence.tokens) for sequence in request.sequences), default=1)
         running = sum(len(r.sequences) for r in self.running)
         states = sum(max(r.max_sequences - len(r.sequences), 0) for r in [*self.running, request])
-        # one more block of each running sequence, since each may begin one in the next pass
         need = self.store.bytes_for(length) + running * self.store.bytes_for(1) + states * self.store.slot_size
         return need <= self.store.free_bytes
 
@@ -197,13 +192,11 @@ class Engine:
                 prefixes |= {prefix} - {None}
             unread, num_rows = sequence.num_unread, forward.num_rows
             # a part of a prompt leaves the last num_rows tokens, which one pass must read together
-            # a part of a prompt leaves the last num_rows tokens, which one pass must read together
             new = unread if unread <= free or (free > 0 and unread <= num_rows) else min(free, unread - num_rows)
             if new <= 0 or not self._reserve(sequence, new):
                 continue
             work.append((forward, new))
             free -= new
-        # a request may have been preempted after its sequence was scheduled
         # a request may have been preempted after its sequence was scheduled
         return [(forward, new) for forward, new in work if forward.sequence.request in self.running]
 
@@ -214,7 +207,6 @@ class Engine:
                 sequence.cached.prepare(new)
                 return True
             except MemoryFull as error:
-                # the one admitted last, so that the oldest request always goes on
                 last = self.running[-1]  # the one admitted last, so that the oldest request always goes on
                 if last is sequence.request:
                     if len(self.running) == 1:
@@ -227,7 +219,6 @@ class Engine:
     def _preempt(self, request: Request) -> None:
         """Move a request back to the queue and free its blocks; its tokens are read again later."""
         self.running.remove(request)
-        # first in the queue, since it came before those that wait
         self.waiting.appendleft(request)  # first in the queue, since it came before those that wait
         for sequence in request.sequences:
             sequence.restart()

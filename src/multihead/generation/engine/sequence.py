@@ -46,11 +46,9 @@ class GenerationSequence:
             sequence of less than a block.
         """
         # the last rows are computed again, since their logits are needed
-        # the last rows are computed again, since their logits are needed
         self.cached.reuse_prefix(self.tokens[: len(self.tokens) + 1 - num_rows])
         if self.cached.length or len(self.tokens) - num_rows < BLOCK:
             return None
-        # the hash includes the salt, so other sources never match
         # the first hash is that of the salt, so other sources never match
         return self.cached.hashes[0], tuple(self.tokens[:BLOCK])
 
@@ -74,7 +72,6 @@ class GenerationSequence:
 
     def fork(self) -> GenerationSequence:
         """Return another sequence with the same tokens; they share cache blocks until one of them writes."""
-        # __init__ would open an empty cache
         other = object.__new__(GenerationSequence)  # __init__ would open an empty cache
         other.request, other.runner, other.encoder_output = self.request, self.runner, self.encoder_output
         other.tokens = list(self.tokens)
@@ -87,18 +84,16 @@ class GenerationSequence:
         """Drop all tokens after the first `length`. Layers that cannot drop their state read the rest again."""
         if self.negative is not None:
             # it has another prompt, so the number of dropped tokens counts, not the length
-            # it has another prompt, so the number of dropped tokens counts, not the length
             self.negative.crop(len(self.negative.tokens) - max(len(self.tokens) - length, 0))
         del self.tokens[length:]
         if self.cached.length > length:
             try:
                 self.cached.crop(length)
             except InvalidInput:
-                self.restart()  # a recurrent state cannot go back
+                self.restart()
 
     def restart(self) -> None:
         """Free the cache blocks; the tokens are read again."""
-        # a new cache should reserve room for as many tokens
         expected = self.cached.expected  # a new cache should reserve room for as many tokens
         self.cached.free()
         self.cached = self.runner.store.begin(self.request.cache_salt)

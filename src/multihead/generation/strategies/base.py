@@ -177,7 +177,6 @@ class GenerationJob:
             seen: tuple[Any, Any] = ([], []) if config.output_attentions else (None, None)
             record = OutputCapture(hidden, *seen) if deep or shown else None
             # a pass in parts would leave the first tokens out of the output
-            # a pass in parts would leave the first tokens out of the output
             states = sequence.num_unread if shown else 0  # the output shows all tokens of a pass
             self.forwards.append(ForwardRequest(sequence, wanted, states, record))
         return self.forwards
@@ -195,14 +194,12 @@ class GenerationJob:
 
     def logits(self, results: Sequence[ForwardResult]) -> Tensor:
         """Return logits (rows, vocabulary) of the requests, after DoLa and classifier-free guidance if on."""
-        # (rows, vocabulary)
         scores = concat_rows([result.logits for result in results])  # (rows, vocabulary)
         if self.config.dola_layers is not None:
             scores = self._against_early_layers(scores)
         scale = self.config.guidance_scale
         if scale in (None, 1.0):
             return scores
-        # (sequences, vocabulary) each: negative sequences are the second half
         # (sequences, vocabulary) each: negative sequences are the second half
         own, other = scores.log_softmax(-1).chunk(2)
         return other + scale * (own - other)
@@ -211,7 +208,6 @@ class GenerationJob:
         model = self.forwards[0].sequence.runner.model
         hidden = [forward.record.hidden for forward in self.forwards if forward.record is not None]
         wanted = self.forwards[0].num_logits
-        # (rows, width) of each layer, the embeddings first
         # (rows, width) of each layer, the embeddings first
         layers = [torch.cat([states[-wanted:] for states in each]) for each in zip(*map(not_none, hidden), strict=True)]
         chosen = early_layers(self.config.dola_layers, len(layers) - 1, self.tied)
@@ -248,17 +244,14 @@ class GenerationJob:
             if self.forwards[0].max_lookahead > 0 and len(following := results[0].argmax_steps) > 1:
                 return [NextTokens(self._check_tokens([token])) for token in following]
             # one row of the prompt serves all sequences in the first step
-            # one row of the prompt serves all sequences in the first step
             found = [token for result in results for token in result.argmax(banned_tokens)]
             return [NextTokens(self._check_tokens(found * (len(sequences) // len(found))))]
         draws = self._sample_candidates(sequences, results)
         if draws is not None:
             return [NextTokens(draws)]
-        # (sequences, vocabulary)
         logits = self.logits(results).expand(len(sequences), -1)  # (sequences, vocabulary)
         if banned_tokens is not None:
             return [NextTokens(self._check_tokens(argmax_tokens(logits, banned_tokens).tolist()))]
-        # (sequences, vocabulary)
         scores = self.process_logits([sequence.tokens for sequence in sequences], logits)  # (sequences, vocabulary)
         return [NextTokens(self.select_tokens(scores), scores, logits)]
 
@@ -281,13 +274,10 @@ class GenerationJob:
         if len(found) < len(each):
             return None
         # (rows, candidates) each; one row in the first step
-        # (rows, candidates) each; one row in the first step
         values, tokens = (concat_rows(part) for part in zip(*found, strict=True))
-        # the best candidate is banned, so all tokens are
         if bool((values[:, 0] == -torch.inf).any()):  # the best candidate is banned, so all tokens are
             self._check_tokens([NO_TOKEN])
         words = results[0].output.logits.shape[1]
-        # (rows, candidates)
         probabilities = source.probabilities(values, words)  # (rows, candidates)
         if probabilities is None:
             return None
@@ -306,7 +296,6 @@ class GenerationJob:
     def select_tokens(self, scores: Tensor) -> list[int]:
         """Return the argmax or a sampled token of each row of scores. Raises NoContinuation, ScoresNotFinite."""
         # before the draw, since torch.multinomial would raise an error of its own
-        # before the draw, since torch.multinomial would raise an error of its own
         best = self._check_tokens(argmax_tokens(scores).tolist())
         if not self.config.do_sample:
             return best
@@ -315,7 +304,6 @@ class GenerationJob:
     def sample(self, probabilities: Tensor, count: int = 1) -> Tensor:
         """Sample `count` indices without replacement from probabilities (..., vocabulary): (..., count)."""
         probabilities = probabilities if self.generator is None else probabilities.cpu()
-        # (..., count)
         return torch.multinomial(probabilities, count, generator=self.generator)  # (..., count)
 
     def are_finished(self, sequences: Sequence[Sequence[int]], scores: Tensor | None) -> list[bool]:
@@ -326,10 +314,8 @@ class GenerationJob:
         if self.config.stops:
             out = [end or self._ends_with_stop_string(tokens) for end, tokens in zip(out, sequences, strict=True)]
         if self.extras.stops:
-            # (sequences, length)
             ids = torch.tensor([list(tokens) for tokens in sequences], device=self.device)  # (sequences, length)
             for stop in self.extras.stops:
-                # one answer may stand for all sequences
                 # one answer may stand for all sequences
                 ends_now = torch.as_tensor(stop(ids, not_none(scores))).flatten().expand(len(out)).tolist()
                 out = [end or now for end, now in zip(out, ends_now, strict=True)]
@@ -343,7 +329,6 @@ class GenerationJob:
         before, after = decode(tail[:-1]), decode(tail)
         alike = takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False))
         known = len(list(alike))  # an unfinished character before may be another one now
-        # a match must end in the new text, so matches in older text do not count
         # a match needs a new character: one in older text does not count
         return any(stop in after[max(known - len(stop) + 1, 0) :] for stop in self.config.stops)
 
@@ -370,7 +355,6 @@ def concat_rows(parts: Sequence[Tensor]) -> Tensor:
     first, place = parts[0], parts[0].data_ptr()
     held = first.untyped_storage().data_ptr()
     for part in parts:
-        # equal addresses are not enough: a view cannot reach into another storage
         # adjacent addresses are not enough: a view cannot reach into another storage
         if part.data_ptr() != place or not part.is_contiguous() or part.untyped_storage().data_ptr() != held:
             return torch.cat(list(parts))

@@ -41,24 +41,19 @@ class BeamGroup:
 
     def choose(self, scores: Tensor) -> list[int]:
         """Advance by processed log-probabilities (beams, vocabulary); return the token that each beam goes on with."""
-        # (beams, vocabulary): summed log-probabilities
         total = scores.cpu() + torch.tensor(self.sums)[:, None]  # (beams, vocabulary): summed log-probabilities
         index = self.candidates(total)
         if not len(index):
             self.done = True
             return []
         words = scores.shape[1]
-        # (beams * vocabulary,)
-        # index = beam * vocabulary + token
-        # (beams * vocabulary,)
         values = total.flatten()[index].tolist()  # index = beam * vocabulary + token
         return self.take(values, (index // words).tolist(), (index % words).tolist(), scores)
 
     def choose_highest(self, found: Sequence[tuple[list[float], list[int]]]) -> list[int]:
         """Advance by the top log-probabilities of each beam and their tokens, best first, `num_candidates` at least."""
         candidates = [
-            # negative, so that ties go to the first beam and token
-            (value + before, -beam, -token)  # negative, so that ties go to the first beam and token, as with all scores
+            (value + before, -beam, -token)  # negative, so that ties go to the first beam and token
             for beam, (before, (values, tokens)) in enumerate(zip(self.sums, found, strict=True))
             for value, token in zip(values, tokens, strict=True)
         ]
@@ -71,11 +66,9 @@ class BeamGroup:
     ) -> list[int]:
         """Advance with some of the candidates, best first: their summed scores, parent beams and tokens."""
         # a candidate may end by its whole text, for example by a stop string
-        # a candidate may end by its whole text, for example by a stop string
         texts = [[*self.sequences[p].tokens, t] for p, t in zip(parents, tokens, strict=True)]
         ended = self.job.are_finished(texts, scores)
         paths = [(*self.paths[p], self.begin + p) for p in parents]
-        # an ended candidate stays in the list, below all that go on
         # an ended candidate stays in the list, below all that go on
         running = [value + LOWEST if end else value for value, end in zip(values, ended, strict=True)]
         self._collect(values, self.complete(values, ended), texts, paths)
@@ -90,7 +83,6 @@ class BeamGroup:
 
     def candidates(self, total: Tensor) -> Tensor:
         """Return indices into the flattened summed scores (beams, vocabulary): the best in order, or sampled ones."""
-        # (beams * vocabulary,)
         total = total.flatten()  # (beams * vocabulary,)
         if self.job.config.do_sample:
             return self.job.sample(total.softmax(-1), self.num_candidates)
@@ -117,7 +109,6 @@ class BeamGroup:
             return
         prompt = len(self.job.prompt)
         for i in complete:
-            # length of the new tokens alone, as in transformers since 4.36
             score = values[i] / (len(texts[0]) - prompt) ** self.penalty  # the prompt does not count in the length
             self.finished.append(Hypothesis(tuple(texts[i][prompt:]), paths[i], score))
         self.finished = sorted(self.finished, key=lambda h: -h.score)[: self.size]
@@ -133,11 +124,9 @@ class BeamGroup:
         length = len(self.sequences[0].tokens) - prompt if self.sequences else 1
         if config.early_stopping == "never" and self.penalty > 0:
             # a positive penalty favours long texts, so the best that a beam can reach is at the limit
-            # a positive penalty favours long texts, so the best that a beam can reach is at the limit
             length = self.job.limit - prompt
         full = len(self.finished) == self.size
-        # as in transformers by the score at this length, though a later one may be higher
-        if full and not stuck:  # sums only fall, so a beam that is worse than all finished texts now stays worse
+        if full and not stuck:  # as in transformers by the score at this length, though a later one may be higher
             best, worst = max(self.sums) / length**self.penalty, min(h.score for h in self.finished)
             self.hopeful = self.hopeful and best > worst
         self.done = stuck or not self.hopeful or (full and config.early_stopping is True)
@@ -162,16 +151,14 @@ class ConstrainedBeamGroup(BeamGroup):
         self.next: list[ConstraintProgress] = []  # of the candidates of a step
 
     def candidates(self, total: Tensor) -> Tensor:
-        # vocabulary
         words = total.shape[1]  # vocabulary
         found = set(super().candidates(total).tolist())
         for beam, progress in enumerate(self.progress):
             found |= {beam * words + token for token in progress.next_tokens if token < words}
         room = self.job.limit - len(self.sequences[0].tokens) - 1 - (self.job.config.forced_eos_token_id is not None)
-        values = total.flatten()
+        values = total.flatten()  # (beams * vocabulary,)
         order = sorted((i for i in found if values[i] > LOWEST), key=lambda i: (-float(values[i]), i))
         steps = [(i, self.progress[i // words].advance(i % words)) for i in order]
-        # no room for the words that are left: such a beam could never finish
         # no room for the words that are left: such a beam could never finish
         steps = [(i, after) for i, after in steps if after.needed <= max(room, 0)]
         self.next = [after for _, after in steps]
@@ -185,7 +172,6 @@ class ConstrainedBeamGroup(BeamGroup):
         for i in sorted(range(len(running)), key=running.__getitem__, reverse=True):
             if running[i] > LOWEST:
                 banks.setdefault(self.next[i].needed, []).append(i)
-        # the best of each bank first, then the second of each
         # the best of each bank first, then the second of each
         turns = [(turn, needed, i) for needed, bank in banks.items() for turn, i in enumerate(bank)]
         order = [i for _, _, i in sorted(turns)[: self.size]]
@@ -253,16 +239,14 @@ def step_groups(
     if step_by_top_logprobs(job, live, results):
         return
     # (beams, vocabulary); in the first step one row may stand for all beams
-    logits = job.logits(results).expand(len(sequences), -1)  # (beams, vocabulary); the prompt has one row for all beams
+    logits = job.logits(results).expand(len(sequences), -1)
     scores = job.process_logits([sequence.tokens for sequence in sequences], logits.log_softmax(-1))
     chosen: list[int] = []
     shown = []
     for part in live:
         # (beams of the group, vocabulary); (beams of the later groups, vocabulary)
-        # (beams of the group, vocabulary); (beams of the later groups, vocabulary)
         own, scores = scores[: len(part.sequences)], scores[len(part.sequences) :]
         if chosen and job.config.diversity_penalty:
-            # (vocabulary,): how often earlier groups have chosen each token
             # (vocabulary,): how often earlier groups have chosen each token
             counts = torch.bincount(torch.tensor(chosen), minlength=own.shape[1]).to(own.device)
             own = own - job.config.diversity_penalty * counts
@@ -298,15 +282,10 @@ def top_indices(scores: Tensor, count: int) -> Tensor:
     The highest scores are in the blocks with the highest maxima. Selecting those blocks first is several times faster
     than one `topk` over all scores.
     """
-    # scores in whole blocks; all of the rest are candidates
-    whole = len(scores) // BLOCK * BLOCK  # scores in whole blocks; the rest is searched one by one
+    whole = len(scores) // BLOCK * BLOCK  # scores in whole blocks; all of the rest are candidates
     if whole < 8 * count * BLOCK or scores.device.type != "cpu":
         return scores.topk(count).indices
-    # (count,)
     blocks = scores[:whole].view(-1, BLOCK).amax(1).topk(count).indices  # (count,)
-    # (count * BLOCK,)
     places = (blocks[:, None] * BLOCK + torch.arange(BLOCK)).flatten()  # (count * BLOCK,)
-    # (candidates,)
     places = torch.cat([places, torch.arange(whole, len(scores))])  # (candidates,)
-    # (count,)
     return places[scores[places].topk(count).indices]  # (count,)

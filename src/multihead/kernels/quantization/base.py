@@ -74,12 +74,10 @@ class QuantizationFormat(ABC):
         """Quantize a matrix of any dtype some rows at a time; take over the codes of a file that has the same."""
         if isinstance(weight, BlockTensor) and weight.block_type.exact and weight.block_type.format == self.name:
             found = weight.matrix()
-            # codes are integers, so only scales and minima can be wrong
             check_finite(*found[1:])  # codes are integers, so only scales and minima can be wrong
             return found
         if not self.by_rows:
             return self.quantize(weight.float())
-        # a float32 copy of the whole matrix may not fit the memory
         rows = max(1, SLICE // max(1, weight.shape[1]))  # a float32 copy of the whole matrix may not fit the memory
         return join_rows([self.quantize(part) for part in row_slices(weight, rows)], stack_rows)
 
@@ -108,7 +106,6 @@ class QuantizationFormat(ABC):
         Returns:
             (rows, outputs), float32.
         """
-        # float32 sums, as the kernels have them
         # float32 sums, as the kernels have them
         return F.linear(self.round_inputs(x.float()), self.weight(packed), bias)
 
@@ -149,10 +146,8 @@ def pack(weight: Tensor | Sequence[Tensor], format: str, join: Callable[..., Ten
     if weights[0].is_meta:
         return empty_packed(chosen.name, (len(join(*(torch.empty(len(w), 0) for w in weights))), weights[0].shape[1]))
     if not chosen.by_rows:
-        # codes of such a format cannot be joined later
         weights, join = [join(*weights)], stack_rows  # codes of such a format cannot be joined later
     matrix = join_rows([chosen.encode(w) for w in weights], join)
-    # after the join, which may have filled up rows (`interleave`)
     # after the join, which may have filled up rows (`interleave`)
     outputs = matrix.codes.shape[0] if chosen.by_rows else weights[0].shape[0]
     return chosen.pack(matrix, (outputs, weights[0].shape[1]))
@@ -207,10 +202,8 @@ def dequantize_groups(matrix: QuantizedMatrix, shape: tuple[int, int], dtype: to
     codes, scales, minima = matrix
     assert scales is not None
     # (outputs, groups, inputs of a group)
-    # (outputs, groups, inputs of a group)
     groups = codes.unflatten(1, (scales.shape[1], -1)).float().mul_(scales[..., None])
     groups = groups if minima is None else groups.add_(minima[..., None])
-    # (outputs, inputs)
     return groups.flatten(1)[: shape[0], : shape[1]].to(dtype)  # (outputs, inputs)
 
 

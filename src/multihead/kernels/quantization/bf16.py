@@ -23,11 +23,9 @@ class Bf16(QuantizationFormat):
         return self.quantize(weight)  # rounding needs no float32 copy, so it needs no slices
 
     def dequantize(self, matrix: QuantizedMatrix, shape: tuple[int, int], dtype: torch.dtype = torch.float32) -> Tensor:
-        # (outputs, inputs), without what fills up panels
         return matrix.codes[: shape[0], : shape[1]].to(dtype)  # (outputs, inputs), without what fills up panels
 
     def pack(self, matrix: QuantizedMatrix, shape: tuple[int, int]) -> PackedWeight:
-        # two bfloat16 numbers are the four bytes of a panel step
         # two bfloat16 numbers are the four bytes of a panel step
         return PackedWeight(self, shape, to_panels(matrix.codes, 32, 2))
 
@@ -35,5 +33,4 @@ class Bf16(QuantizationFormat):
         return QuantizedMatrix(from_panels(packed.codes, packed.shape[1], 32, 2))
 
     def round_inputs(self, x: Tensor) -> Tensor:
-        # the kernels multiply pairs of bfloat16 numbers and add in float32
         return x.to(torch.bfloat16).float()  # the kernels multiply pairs of bfloat16 numbers and add in float32

@@ -68,7 +68,6 @@ class BlockTensor(Tensor):
 
     @staticmethod
     def __new__(cls, blocks: Tensor, block_type: BlockType) -> BlockTensor:
-        # bytes to numbers
         shape = *blocks.shape[:-1], blocks.shape[-1] // block_type.size * block_type.length  # bytes to numbers
         made: BlockTensor = Tensor._make_wrapper_subclass(cls, shape, dtype=torch.float32, device=blocks.device)
         made.blocks, made.block_type = blocks, block_type
@@ -81,11 +80,9 @@ class BlockTensor(Tensor):
     def matrix(self) -> QuantizedMatrix:
         """Return codes (..., columns), and scales and minima (..., groups)."""
         # (blocks, length) codes, (blocks, groups) scales, of each piece
-        # (blocks, length) codes, (blocks, groups) scales, of each piece
         found = [self.block_type.decode(part) for part in self._pieces()]
 
         def whole(parts: list[Tensor]) -> Tensor:
-            # (blocks, length or groups)
             x = torch.cat(parts)  # (blocks, length or groups)
             return x.view(*self.shape[:-1], x.shape[1] * (self.shape[-1] // self.block_type.length))
 
@@ -99,10 +96,8 @@ class BlockTensor(Tensor):
             codes, scales, minima = self.block_type.decode(part)
             assert scales is not None
             # (blocks, groups, weights of a group)
-            # (blocks, groups, weights of a group)
             groups = codes.unflatten(1, (scales.shape[1], -1)).float().mul_(scales[..., None])
             groups = groups if minima is None else groups.add_(minima[..., None])
-            # (blocks, length)
             out[begin : begin + len(part)] = groups.flatten(1)  # (blocks, length)
             begin += len(part)
         return out.view(self.shape)
@@ -115,10 +110,8 @@ class BlockTensor(Tensor):
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        # detach must not decode: nn.Parameter calls it
         if func is torch.ops.aten.detach.default:  # detach must not decode: nn.Parameter calls it
             return cls(args[0].blocks, args[0].block_type)
-        # every other operation reads numbers and gives a plain tensor
         # every other operation reads numbers and gives a plain tensor
         args, kwargs = tree_map_only(cls, cls.numbers, (args, kwargs or {}))
         return func(*args, **kwargs)

@@ -32,20 +32,14 @@ class Int4(QuantizationFormat):
 
     def quantize(self, weight: Tensor) -> QuantizedMatrix:
         check_finite(weight)
-        # (outputs, groups, 32)
         groups = in_groups(weight)  # (outputs, groups, 32)
-        # (outputs, groups) each
         low, high = groups.aminmax(dim=-1)  # (outputs, groups) each
         largest = torch.where(high > -low, high, low)  # Q4_0: the largest magnitude at code 0, zero at 8
         # codes (outputs, groups, 32); scales, minima and errors (outputs, groups)
-        # codes (outputs, groups, 32); scales, minima and errors (outputs, groups)
         first, second = _on_grid(groups, low, (high - low) / 15), _on_grid(groups, largest, largest / -8)
-        # (outputs, groups)
         better = second[3] < first[3]  # (outputs, groups)
-        # (outputs, groups, 32)
         codes = torch.where(better[..., None], second[0], first[0])  # (outputs, groups, 32)
         scales, minima = (torch.where(better, second[i], first[i]) for i in (1, 2))
-        # codes (outputs, inputs filled up to groups)
         return QuantizedMatrix(codes.flatten(1), scales, minima)  # codes (outputs, inputs filled up to groups)
 
     def dequantize(self, matrix: QuantizedMatrix, shape: tuple[int, int], dtype: torch.dtype = torch.float32) -> Tensor:
@@ -58,14 +52,12 @@ class Int4(QuantizationFormat):
         assert minima is not None
         flat = to_panels(matrix.codes, GROUP, 4).view(-1, 2, GROUP // 8, PANEL, 4)  # (panels and groups, halves, ...)
         # one load of the kernels gives both halves
-        # one load of the kernels gives both halves
         codes = (flat[:, 0] | flat[:, 1] << 4).flatten()
         return PackedWeight(self, shape, codes, groups_to_panels(scales), groups_to_panels(minima))
 
     def unpack(self, packed: PackedWeight) -> QuantizedMatrix:
         assert packed.scales is not None
         assert packed.minima is not None
-        # (panels and groups, 1, steps, 64, 4)
         both = packed.codes.view(-1, 1, GROUP // 8, PANEL, 4)  # (panels and groups, 1, steps, 64, 4)
         codes = from_panels(torch.cat([both & 15, both >> 4], 1), packed.shape[1], GROUP, 4)
         groups = [groups_from_panels(x, packed.shape[1]) for x in (packed.scales, packed.minima)]
@@ -78,11 +70,8 @@ class Int4(QuantizationFormat):
 def _on_grid(groups: Tensor, minimum: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return codes, scales and minima rounded to half precision, and the squared error of each group."""
     # rounded before the codes are chosen, so that codes make up for the rounding
-    # rounded before the codes are chosen, so that codes make up for the rounding
     minimum, scale = to_half(minimum).float(), to_half(scale).float()
-    # (outputs, groups, 1); a group of equal weights has the scale 0
     by = scale.masked_fill(scale == 0, 1)[..., None]  # (outputs, groups, 1); a group of equal weights has the scale 0
     codes = ((groups - minimum[..., None]) / by).round_().clamp_(0, 15)
-    # (outputs, groups)
     wrong = (codes * scale[..., None] + minimum[..., None] - groups).square_().sum(-1)  # (outputs, groups)
     return codes.to(torch.uint8), scale, minimum, wrong

@@ -22,9 +22,7 @@ class Int8(QuantizationFormat):
 
     def quantize(self, weight: Tensor) -> QuantizedMatrix:
         check_finite(weight)
-        # (outputs, 1)
         scales = weight.abs().amax(1, keepdim=True) / 127  # (outputs, 1)
-        # a row of zeros has the scale 0, and codes 0
         codes = (weight / scales.masked_fill(scales == 0, 1)).round_()  # a row of zeros has the scale 0, and codes 0
         return QuantizedMatrix(codes.to(torch.int8), scales)
 
@@ -40,9 +38,7 @@ class Int8(QuantizationFormat):
         """
         assert matrix.scales is not None
         # (outputs,); below 2**24 for up to 132,000 inputs, so exact in float32
-        # (outputs,); below 2**24 for up to 132,000 inputs, so exact in float32
         sums = matrix.codes.sum(1, dtype=torch.float32)
-        # (panel width,) each; the kernels read whole panels
         # (panel width,) each; the kernels read whole panels
         rows = [F.pad(x, (0, -len(x) % PANEL)) for x in (matrix.scales[:, 0], sums)]
         return PackedWeight(self, shape, to_panels(matrix.codes, 64, 4, 128), *rows)
@@ -52,8 +48,6 @@ class Int8(QuantizationFormat):
         return QuantizedMatrix(from_panels(packed.codes, packed.shape[1], 64, 4, 128), packed.scales[:, None])
 
     def round_inputs(self, x: Tensor) -> Tensor:
-        # (rows, 1) each
         low, high = x.aminmax(dim=1, keepdim=True)  # (rows, 1) each
-        # (rows, 1)
         scales = (high - low) / 255  # (rows, 1)
         return ((x - low) / scales.masked_fill(scales == 0, 1)).round() * scales + low

@@ -26,14 +26,10 @@ class Int8Groups(QuantizationFormat):
 
     def quantize(self, weight: Tensor) -> QuantizedMatrix:
         check_finite(weight)
-        # (outputs, groups, 32)
         groups = in_groups(weight)  # (outputs, groups, 32)
-        # (outputs, groups), as the kernels will read them
         scales = to_half(groups.abs().amax(-1) / 127).float()  # (outputs, groups), as the kernels will read them
         # a scale that was rounded down gives codes over 127 without the clamp
-        # a scale that was rounded down gives codes over 127 without the clamp
         codes = (groups / scales.masked_fill(scales == 0, 1)[..., None]).round_().clamp_(-127, 127)
-        # (outputs, inputs filled up to groups)
         return QuantizedMatrix(codes.to(torch.int8).flatten(1), scales)  # (outputs, inputs filled up to groups)
 
     def dequantize(self, matrix: QuantizedMatrix, shape: tuple[int, int], dtype: torch.dtype = torch.float32) -> Tensor:

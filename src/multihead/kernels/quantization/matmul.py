@@ -20,7 +20,7 @@ def dequantized_linear(
     Gradients go to x and bias alone. Autocast decides the precision.
     """
     if torch.is_autocast_enabled(x.device.type):
-        x = x.to(torch.get_autocast_dtype(x.device.type))  # autocast does not look into an autograd function
+        x = x.to(torch.get_autocast_dtype(x.device.type))
     out = _DequantizedLinear.apply(x, format, shape, *matrix)
     return out if bias is None else out + bias.to(out.dtype)
 
@@ -32,12 +32,10 @@ class _DequantizedLinear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, format: QuantizationFormat, shape: tuple[int, int], *matrix: Tensor) -> Tensor:
         ctx.save_for_backward(*matrix)
         ctx.format, ctx.shape = format, shape
-        # (..., outputs)
         return F.linear(x, format.dequantize(QuantizedMatrix(*matrix), shape, x.dtype))  # (..., outputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         (grad,), matrix = grads, QuantizedMatrix(*ctx.saved_tensors)
-        # (..., outputs) to (..., inputs)
         # (..., outputs) to (..., inputs)
         return grad @ ctx.format.dequantize(matrix, ctx.shape, grad.dtype), None, None, None, None, None

@@ -30,46 +30,33 @@ class NF4(QuantizationFormat):
 
     def quantize(self, weight: Tensor) -> QuantizedMatrix:
         # slices of whole blocks, so that only the last one is filled up
-        # slices of whole blocks, so that only the last one is filled up
         parts = [_quantize_blocks(part) for part in weight.detach().flatten().split(SLICE * BLOCK)]
         return QuantizedMatrix(torch.cat([codes for codes, _ in parts]), torch.cat([scales for _, scales in parts]))
 
     def dequantize(self, matrix: QuantizedMatrix, shape: tuple[int, int], dtype: torch.dtype = torch.float32) -> Tensor:
         codes, scales, _ = matrix
         assert scales is not None
-        # (weights filled up to blocks,)
         out = torch.empty(codes.shape[0] * 2, dtype=dtype, device=codes.device)  # (weights filled up to blocks,)
-        # (16,)
         values = torch.tensor(VALUES, device=codes.device)  # (16,)
         pairs = torch.stack([values.repeat_interleave(16), values.repeat(16)], 1)  # (256, 2): the values of each byte
-        # (blocks, 64), in the memory of `out`
         blocks = out.view(-1, BLOCK)  # (blocks, 64), in the memory of `out`
         for first in range(0, len(blocks), SLICE):
             part = slice(first, first + SLICE)
             # (bytes, 2): one lookup gives both codes of a byte
-            # (bytes, 2): one lookup gives both codes of a byte
             found = F.embedding(codes[first * BLOCK // 2 : (first + SLICE) * BLOCK // 2].int(), pairs)
-            # (blocks, 64) times (blocks, 1)
             blocks[part] = (found.view(-1, BLOCK) * scales[part]).to(dtype)  # (blocks, 64) times (blocks, 1)
-        # (outputs, inputs)
         return out[: shape[0] * shape[1]].view(shape)  # (outputs, inputs)
 
 
 def _quantize_blocks(flat: Tensor) -> tuple[Tensor, Tensor]:
     """Return codes (bytes,) and scales (blocks, 1) of weights laid end to end."""
-    # (blocks, 64)
     blocks = F.pad(flat.float(), (0, -len(flat) % BLOCK)).view(-1, BLOCK)  # (blocks, 64)
-    # (blocks, 1)
     scales = blocks.abs().amax(1, keepdim=True)  # (blocks, 1)
     check_finite(scales)
-    # a block of zeros: its codes are those of 0, whatever the scale
     scales.masked_fill_(scales == 0, 1.0)  # a block of zeros: its codes are those of 0, whatever the scale
     blocks = blocks / scales
-    # (blocks, 64)
     nearest = torch.zeros_like(blocks, dtype=torch.uint8)  # (blocks, 64)
     for low, high in pairwise(VALUES):  # counting is several times faster here than torch's binary search
-        # the code is the number of midpoints below the weight
         nearest += blocks > (low + high) / 2  # the code is the number of midpoints below the weight
-    # (bytes, 2)
     pairs = nearest.view(-1, 2)  # (bytes, 2)
     return (pairs[:, 0] << 4) | pairs[:, 1], scales

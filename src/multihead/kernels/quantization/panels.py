@@ -28,20 +28,15 @@ def to_panels(x: Tensor, unit: int, depth: int, zero: int = 0) -> Tensor:
         zero: added to signed codes, which become unsigned; the code that fills up.
     """
     if x.dtype == torch.int8:
-        # wraps around: -128 becomes 0, and 0 becomes 128
         x = x.view(torch.uint8) + zero  # wraps around: -128 becomes 0, and 0 becomes 128
-    # (panel width, inputs filled up)
     x = F.pad(x, (0, -x.shape[1] % unit, 0, -x.shape[0] % PANEL), value=zero)  # (panel width, inputs filled up)
-    # a step of the kernels reads 64 outputs side by side: (panels, steps, 64, depth)
     # a step of the kernels reads 64 outputs side by side: (panels, steps, 64, depth)
     return x.view(-1, PANEL, x.shape[1] // depth, depth).transpose(1, 2).flatten()
 
 
 def from_panels(codes: Tensor, inputs: int, unit: int, depth: int, zero: int = 0) -> Tensor:
     """Return codes (outputs, inputs), both filled up; signed where `zero` is not 0."""
-    # inputs filled up
     width = -(-inputs // unit) * unit  # inputs filled up
-    # (panels, steps, 64, depth) to (outputs, inputs)
     # (panels, steps, 64, depth) to (outputs, inputs)
     x = codes.view(-1, width // depth, PANEL, depth).transpose(1, 2).reshape(-1, width)
     return (x - zero).view(torch.int8) if zero else x
@@ -53,9 +48,7 @@ def groups_to_panels(x: Tensor) -> Tensor:
     Raises:
         InvalidInput: a number too large for half precision.
     """
-    # (panel width, groups)
     x = F.pad(to_half(x), (0, 0, 0, -x.shape[0] % PANEL))  # (panel width, groups)
-    # (panels, groups, 64): the scales of a group lie side by side
     # (panels, groups, 64): the scales of a group lie side by side
     return x.view(-1, PANEL, x.shape[1]).transpose(1, 2).flatten()
 
@@ -63,7 +56,6 @@ def groups_to_panels(x: Tensor) -> Tensor:
 def groups_from_panels(x: Tensor, inputs: int) -> Tensor:
     """Return float32 scales or minima (outputs, groups), outputs filled up."""
     groups = -(-inputs // GROUP)
-    # (panels, groups, 64) to (outputs, groups)
     # (panels, groups, 64) to (outputs, groups)
     return x.view(-1, groups, PANEL).transpose(1, 2).reshape(-1, groups).float()
 
@@ -75,16 +67,13 @@ def in_groups(weight: Tensor) -> Tensor:
 
 def round_inputs_by_group(x: Tensor) -> Tensor:
     """Round rows (rows, inputs) to 8 bits by the largest magnitude of each group of 32."""
-    # (rows, groups, 32)
     parts = in_groups(x)  # (rows, groups, 32)
-    # (rows, groups, 1)
     scales = parts.abs().amax(-1, keepdim=True) / 127  # (rows, groups, 1)
     return ((parts / scales.masked_fill(scales == 0, 1)).round() * scales).flatten(1)[:, : x.shape[1]]
 
 
 def to_half(x: Tensor) -> Tensor:
     """Round to float16. Raises InvalidInput for a number too large."""
-    # infinity for more than 65504
     half = x.to(torch.float16)  # infinity for more than 65504
     if not half.is_meta and not half.isfinite().all():
         raise InvalidInput("A weight is too large for a scale in half precision; use int8 or bf16.")
@@ -99,7 +88,5 @@ def interleave(gate: Tensor, up: Tensor) -> Tensor:
     """
     fill = -gate.shape[0] % (PANEL // 2)
     # (panels, 32, ...) each
-    # (panels, 32, ...) each
     both = [torch.cat([x, x.new_zeros(fill, *x.shape[1:])]).unflatten(0, (-1, PANEL // 2)) for x in (gate, up)]
-    # (panels, 2, 32, ...) to (panel width, ...)
     return torch.stack(both, 1).flatten(0, 2)  # (panels, 2, 32, ...) to (panel width, ...)
