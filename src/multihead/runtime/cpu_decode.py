@@ -60,6 +60,7 @@ def fits_cpu_decode(stack: LayerSpec | None, dtype: torch.dtype) -> bool:
     if not fits or not stack.layer.causal or not _fits_embeddings(stack.part("embed"), dtype):
         return False
     positions = {type(layer.attention.step.positions) for layer in stack.layer.layers}
+    # the LM head reads the normed states, so nothing may come between
     last = stack.part("norm").norm is not None and stack.kind("out") in (nn.Identity, Dropout)
     return last and positions <= {Positions, Rotary, *SCORE_BIASES}
 
@@ -106,7 +107,7 @@ def _fits_embeddings(spec: LayerSpec, dtype: torch.dtype) -> bool:
         return False
     if spec.part("norm").norm is None or (type(token.layer) is ScaledEmbedding and spec.layer.scale != 1.0):
         return False
-    table = token.layer.weight
+    table = token.layer.weight  # (vocabulary, width)
     return table.dtype is dtype and table.is_contiguous() and table.shape[1] % 16 == 0
 
 
@@ -155,10 +156,12 @@ class CpuDecodeStep:
         self._tensors = [weights, *[set_layer(*one) for one in zip(self._steps, layers, weights, strict=True)]]
         kinds = [one.qkv.kind for one in weights if isinstance(one.qkv, StridedWeight)]
         self.max_rows = most_rows(dtype, max(kinds)) if kinds else None
+        # the same memory, so that one assignment sets a field of many layers
         self._table = np.frombuffer(memoryview(self._steps).cast("B"), np.dtype(native.LayerCall))
         self._workspace_width = workspace_width(weights)
         self._windows = groups([layer.memory().window for layer in layers])
         by_positions = groups([layer.attention.step.positions for layer in layers])
+        # layers that share a module share its angles, too
         self._rotary = [(positions, each) for positions, each in by_positions.items() if type(positions) is Rotary]
         self._biased = [
             (positions, each) for positions, each in by_positions.items() if type(positions) in SCORE_BIASES
@@ -170,6 +173,7 @@ class CpuDecodeStep:
         learned = isinstance(self._position, LearnedPositions)
         self.padding_id: int | None = getattr(self._position, "padding", None)
         self.max_positions: int | None = self._position.count if learned else None
+        # (positions, width); OPT and BART count from an offset
         self._positions = self._position.table.weight[self._position.offset :].to(dtype) if learned else None
         self._source: tuple[EncoderOutput, Any] | None = None
         self._arguments = self._constants()
@@ -180,6 +184,7 @@ class CpuDecodeStep:
         first, last = norm_spec(stack.embed.norm) or NormSpec(), norm_spec(stack.norm) or NormSpec()
         tensors = [token.weight.detach(), first.weight, first.bias, last.weight, last.bias]
         self._tensors.append(tensors)
+        # addresses alone: `_tensors` keeps the memory alive
         words, first_weight, first_bias, norm_weight, norm_bias = map(address_of, tensors)
         scorer = self.scorer.address
         self._tensors.append(self.scorer.memory)
@@ -202,6 +207,7 @@ class CpuDecodeStep:
             step = self._steps[number]
             assert isinstance(memory, KVLayerCache)
             for x in (memory.k, memory.v):
+                # (rows, key heads, head width)
                 if x is None or not plain(x, x, self.dtype, len(x), step.key_heads, step.width) or not x.is_cpu:
                     return False
             assert memory.k is not None
@@ -240,8 +246,9 @@ class CpuDecodeStep:
         """
         count = len(tokens)
         arguments, width = self._arguments, self._arguments.stack.states
-        x = torch.empty(count, width, dtype=self.dtype)
-        scores = torch.empty(count, self.scorer.outputs, dtype=self.score_dtype)
+        x = torch.empty(count, width, dtype=self.dtype)  # (sequences, width)
+        scores = torch.empty(count, self.scorer.outputs, dtype=self.score_dtype)  # (sequences, vocabulary)
+        # (steps + 1, sequences): row 0 is read by the first step
         chosen = torch.empty(steps + 1, count, dtype=torch.long)
         chosen[0] = torch.tensor(tokens)
         here, ending, arrays = (
@@ -252,9 +259,11 @@ class CpuDecodeStep:
         keys = (native.CacheWindow * len(slots))()
         for entry, (window, each) in zip(keys, slots.items(), strict=True):
             self._set_slots(entry, window, each, arrays)
+        # tables for the longest length that is expected, so that they are not made again
         last = max(max(positions) + steps, expected)
         self._set_biases(last)
         angles = self._set_angles(count, last, arrays)
+        # products, outputs of heads and hidden states of one layer at a time
         workspace = torch.empty(count * (self._workspace_width + width), dtype=self.dtype)
         stack = arguments.stack
         stack.x, stack.workspace, stack.sequences, stack.tokens = x.data_ptr(), workspace.data_ptr(), count, count
@@ -262,6 +271,7 @@ class CpuDecodeStep:
         arguments.position_table, arguments.scores = self._position_table(last), scores.data_ptr()
         arguments.tokens, arguments.positions = chosen.data_ptr(), ctypes.addressof(here)
         arguments.ends, arguments.end_count, arguments.steps = ctypes.addressof(ending), len(ends), steps
+        # fewer than `steps` where a stop token was chosen
         num_steps = native.library().mh_decode_loop(ctypes.byref(arguments), torch.get_num_threads())
         return x, scores, chosen[1 : num_steps + 1]
 
@@ -271,6 +281,7 @@ class CpuDecodeStep:
         arrays.extend(numbers)
         writes, begins, lengths, copies = map(ctypes.addressof, numbers)
         entry.writes, entry.begins, entry.lengths, entry.copies = writes, begins, lengths, copies
+        # three numbers for each run: first slot, target slot, count
         entry.copied, entry.window = len(slots.copies) // 3, window or 0
         layers, index = self._windows[window], address_of(slots.index)
         for name, address in (("writes", writes), ("begins", begins), ("lengths", lengths), ("index", index)):
@@ -281,6 +292,7 @@ class CpuDecodeStep:
         if self._position is None:
             return 0
         if self._positions is None or (self.max_positions is None and len(self._positions) < count):
+            # (positions, width)
             self._positions = self._position(torch.arange(max(count, MIN_POSITIONS))).to(self.dtype)
         return self._positions.data_ptr()
 
@@ -301,12 +313,12 @@ class CpuDecodeStep:
     def _set_angles(self, count: int, positions: int, arrays: list[Any]) -> Any:
         """Return the rotary angles of `positions` positions, and buffers for those of `count` sequences."""
         if self._rotary and (not self._angles or len(self._angles[0][0]) < positions):
-            every = torch.arange(max(positions, MIN_POSITIONS))
+            every = torch.arange(max(positions, MIN_POSITIONS))  # (positions,)
             self._angles = [rotary.of(every) for rotary, _ in self._rotary]  # cosines and sines (positions, half)
         entries = (native.RotaryAngles * len(self._rotary))()
         for entry, (_, layers), angles in zip(entries, self._rotary, self._angles, strict=True):
             half = angles[0].shape[1]
-            here = torch.empty(2, count, half)
+            here = torch.empty(2, count, half)  # the sequences' own cosines and sines, which each step fills in
             arrays.append(here)
             entry.cosines, entry.sines = (part.data_ptr() for part in angles)
             entry.here_cosines, entry.here_sines = (part.data_ptr() for part in here)

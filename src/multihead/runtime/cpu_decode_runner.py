@@ -86,14 +86,19 @@ class CpuDecodeRunner(EagerRunner):
         """Make decode steps; None where torch is faster, since sequences are many, or must report an error."""
         compiled = self._compiled or self._compile()
         sequences, source = batch.sequences, batch.encoder_output
+        # the position of a new token is the number of cached ones
         places, tokens = [sequence.length for sequence in sequences], [new[0] for new in batch.tokens]
+        # autocast changes the dtype of products, which the kernels do not do
         if torch.is_autocast_enabled("cpu") or (compiled.max_rows is not None and len(sequences) > compiled.max_rows):
             return None
         padding = compiled.padding_id
+        # a wrong token id raises its error in the layers
         if not compiled.accepts(source) or padding in tokens or min(tokens) < 0 or max(tokens) >= compiled.vocabulary:
             return None
+        # short calls, so that new requests and streamed tokens do not wait
         steps = reserve_blocks(sequences, max(1, min(batch.steps, int(MAX_SECONDS / self._seconds))))
         if steps > 1 and not all(table.contiguous for sequence in sequences for table in sequence.tables.values()):
+            # the kernels find the next slot by adding one, which holds in contiguous blocks alone
             steps = 1
         if compiled.max_positions is not None and max(places) + steps > compiled.max_positions:
             return None
@@ -102,10 +107,11 @@ class CpuDecodeRunner(EagerRunner):
             return None
         slots = {w: _slots([sequence.tables[w] for sequence in sequences], places, w) for w in self.store.windows}
         began = time.perf_counter()
+        # after a padding token the next step must run layer by layer: it has no position
         ends = [*batch.stop_tokens] if padding is None else [*batch.stop_tokens, padding]
         expected = max([sequence.expected for sequence in sequences])
         states, logits, argmax = compiled.run(tokens, places, slots, steps, ends, expected)
-        self._seconds = (time.perf_counter() - began) / len(argmax)
+        self._seconds = (time.perf_counter() - began) / len(argmax)  # of one step
         for sequence in sequences:
             sequence.advance(len(argmax))
         scale = self.model.head.scale
@@ -137,7 +143,7 @@ def _decoder(model: Any) -> LayerSpec | None:
 
 def _slots(tables: Sequence[BlockTable], places: Sequence[int], window: int | None) -> DecodeSlots:
     """Return the cache slots that each sequence's next token writes and sees."""
-    seen = [place + 1 if window is None else min(place + 1, window) for place in places]
+    seen = [place + 1 if window is None else min(place + 1, window) for place in places]  # the new token sees itself
     writes = [table.row(place) for table, place in zip(tables, places, strict=True)]
     copies = [
         number for table in tables for source, target, count in table.copies
@@ -146,9 +152,12 @@ def _slots(tables: Sequence[BlockTable], places: Sequence[int], window: int | No
     for table in tables:
         table.copies = []
     if all(table.contiguous for table in tables):
+        # visible keys are the last n slots up to the new one
         return DecodeSlots(writes, [row + 1 - n for row, n in zip(writes, seen, strict=True)], seen, copies=copies)
+    # (keys,): slots of all sequences, end to end
     index = slot_rows(tables, [(place + 1 - n, place + 1) for place, n in zip(places, seen, strict=True)], CPU)
     assert isinstance(index, torch.Tensor)  # a slice would be of one contiguous table, see above
+    # each sequence begins in `index` where the one before ends
     return DecodeSlots(writes, list(accumulate(seen, initial=0))[:-1], seen, index, copies)
 
 

@@ -47,6 +47,7 @@ class FusedStack(Stack):
         layers, selected = self.native, context.selected
         if layers is None or self.adjust is not None or not layers.serves(words, context):
             return super().forward(words, context)
+        # the last layer reads all tokens but computes the selected ones alone, so it runs apart
         x = layers.run(
             self.embed(words, context),
             context if selected is None else replace(context, selected=None),
@@ -71,6 +72,7 @@ def fused_stack(stack: Stack) -> FusedStack | None:
     if not all(map(fits_native_stack, layers.parts.values())):
         return None
     fused: list[Any] = list(stack.layers)
+    # one call has one mask for all layers
     return FusedStack(stack) if len({layer.attention.step.causal for layer in fused}) == 1 else None
 
 
@@ -96,12 +98,13 @@ def fits_kernel_attention(spec: LayerSpec | None, kind: type[nn.Module]) -> bool
         return False
     norms = [None if part is None else part.norm for part in (spec.parts["q_norm"], spec.parts["k_norm"])]
     some = [norm for norm in norms if norm is None or norm.kind]
+    # the kernels have one eps for both norms of heads
     if any(norm is None or norm.kind != 1 for norm in some) or len({norm.eps for norm in some if norm}) > 1:
         return False
     step: Any = spec.layer
     if isinstance(spec.layer, CrossAttention) and (some or not _as_many_key_heads(step)):
         return False
-    return bool(step.head_width % 16 == 0)
+    return bool(step.head_width % 16 == 0)  # a vector of the kernels has 16 numbers
 
 
 def _as_many_key_heads(step: Any) -> bool:
@@ -162,6 +165,7 @@ class NativeStack:
             return False
         if not self.snapshot.holds():
             return False
+        # only the decode loop adds biases to scores
         if self.biased or self.crosses != (context.encoder_output is not None):
             return False
         if context.encoder_output is not None and context.encoder_output.hidden.dtype is not words.dtype:
@@ -184,8 +188,9 @@ class NativeStack:
         Args:
             last: whether the last layer runs, too.
         """
-        x = x.clone(memory_format=torch.contiguous_format)
+        x = x.clone(memory_format=torch.contiguous_format)  # (tokens, width); the kernels write their result into it
         table = self._layers()
+        # without spans of queries the kernels read one token of each sequence
         queries = None if _is_decode_step(x, context) else spans(context.runs)
         for numbers in self._same_window:
             placement = self._placement(numbers, context)
@@ -198,7 +203,7 @@ class NativeStack:
             table["cosines"][numbers], table["sines"][numbers] = (part.data_ptr() for part in angles)
             table["rotated"][numbers] = 2 * angles[0].shape[1]
         source = [] if context.encoder_output is None else [set_source(table, self.layers, context.encoder_output)]
-        workspace = x.new_empty(x.shape[0] * (self._workspace_width + x.shape[1]))
+        workspace = x.new_empty(x.shape[0] * (self._workspace_width + x.shape[1]))  # see `steps.h`
         begins, lengths = (None, None) if queries is None else map(address_of, queries)
         arguments = native.StackCall(
             steps=table.ctypes.data, x=x.data_ptr(), workspace=workspace.data_ptr(), q_begins=begins, q_lengths=lengths,
@@ -206,7 +211,7 @@ class NativeStack:
             type=native.TYPES[x.dtype], causal=int(self.layers[0].attention.step.causal),
         )  # fmt: skip
         native.library().mh_run_stack(ctypes.byref(arguments), torch.get_num_threads())
-        del source
+        del source  # it was needed until here: the table points into it
         return x
 
     def _placement(self, numbers: Sequence[int], context: ForwardContext) -> KeyPlacement:
@@ -219,15 +224,16 @@ class NativeStack:
     ) -> None:
         """Allocate keys and values of layers with one window, and put their addresses in the table."""
         assert context.cache is not None
+        # (tokens, key heads, head width)
         shape = x.shape[0], int(table["key_heads"][numbers[0]]), int(table["width"][numbers[0]])
         places = []
         for number in numbers:
             memory: Any = context.cache.layers[number]
             if plan.fresh:
                 k, v = x.new_empty(shape), x.new_empty(shape)
-                memory.wait(k, v, plan)
+                memory.wait(k, v, plan)  # copied into storage only if a second pass follows
             else:
-                like = x.new_empty(0, *shape[1:])
+                like = x.new_empty(0, *shape[1:])  # (0, key heads, head width), for dtype and shape alone
                 memory.make_room(plan, context, like, like)
                 k, v = memory.k, memory.v
             places.append((k.data_ptr(), v.data_ptr()))
@@ -250,7 +256,7 @@ class NativeStack:
         if copied:  # weights may have been written in place
             with torch.inference_mode():
                 torch._foreach_copy_([x for _, x in copied], [weight for weight, _ in copied])
-        return self._table.copy()
+        return self._table.copy()  # a copy, which one pass fills in
 
     def _table_is_current(self) -> bool:
         """Return True if the table points at the products and norms that the layers have now."""
@@ -259,6 +265,7 @@ class NativeStack:
         return all(norm.weight.data_ptr() == weight.data_ptr() for norm, weight, _ in self._norms)
 
     def __getstate__(self) -> dict[str, Any]:
+        # addresses mean nothing in another process
         return {**self.__dict__, "_table": None, "_products": [], "_norms": [], "_memory": []}
 
 
@@ -329,5 +336,6 @@ def _placement(memory: KVLayerCache | None, context: ForwardContext) -> KeyPlace
     if plan.fresh:
         return KeyPlacement(plan, None, *spans(plan.runs))
     rows = plan.writes
+    # the kernels take a list of rows, not a slice
     writes = native.numbers(range(rows.start, rows.stop)) if isinstance(rows, slice) else rows
     return KeyPlacement(plan, writes, *spans(plan.runs, memory.window if context.runs.longest == 1 else None))

@@ -100,10 +100,11 @@ class CudaGraphRunner(EagerRunner):
     def _replay(self, size: int, batch: ForwardBatch, count: int) -> StepOutput | None:
         sequences = batch.sequences
         self.store.flush(sequences, self.model.device)
-        if self._moved():
+        if self._moved():  # a graph has addresses of storage in it, which are wrong once storage has grown
             self._forget()
         blocks = max(len(table.blocks) for sequence in sequences for table in sequence.tables.values())
         graph = self._graphs.get(size)
+        # a graph has a fixed number of blocks: longer sequences need another one
         if graph is None or graph.inputs.blocks < blocks:
             expected = max(max(sequence.expected, sequence.length + 1) for sequence in sequences)
             graph = self._try_capture(size, blocks_for(max(expected, blocks * BLOCK)))
@@ -114,9 +115,10 @@ class CudaGraphRunner(EagerRunner):
         rows, steps = len(sequences), list[Tensor]()
         for _ in range(count):
             graph.graph.replay()
-            steps.append(graph.argmax[:rows].clone())
+            steps.append(graph.argmax[:rows].clone())  # (sequences,); the next replay overwrites it
         for sequence in sequences:
             sequence.advance(count)
+        # (sequences, width), (sequences, vocabulary), (steps, sequences)
         return StepOutput(graph.states[:rows].clone(), graph.logits[:rows].clone(), torch.stack(steps))
 
     def _forget(self) -> None:
@@ -171,6 +173,7 @@ class CudaGraphRunner(EagerRunner):
         inputs = GraphStaticCache(self.store, size, blocks, device)
         stream = stream_of(device)
         with capturing:
+            # a capture needs a stream that is not the default one
             stream.wait_stream(torch.cuda.current_stream(device))
             with torch.cuda.stream(stream):  # what is compiled or allocated once is so before
                 self._compute(inputs)
@@ -184,9 +187,9 @@ class CudaGraphRunner(EagerRunner):
         return Graph(inputs, graph, states, logits, argmax)
 
     def _compute(self, inputs: GraphStaticCache) -> tuple[Tensor, Tensor, Tensor]:
-        states = self.model.read(inputs.ids, inputs.runs, inputs)
-        logits = self.model.score(states).float()
-        argmax = argmax_tokens(logits)
+        states = self.model.read(inputs.ids, inputs.runs, inputs)  # (rows, width)
+        logits = self.model.score(states).float()  # (rows, vocabulary)
+        argmax = argmax_tokens(logits)  # (rows,)
         inputs.advance_tokens(argmax.clamp(min=0))  # no token follows a negative answer; the step's output reports that
         return states, logits, argmax
 
@@ -209,6 +212,7 @@ def rounded(count: int) -> int:
     size = 1
     while size < count:
         half = size + size // 2
+        # finer sizes waste fewer rows, but each one is a capture of its own
         size = half if size >= 32 and half >= count else size * 2
     return size
 

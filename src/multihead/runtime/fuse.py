@@ -63,7 +63,7 @@ def _fuse_parts(parent: nn.Module, format: str, places: Places) -> None:
         child = parent._modules[name]
         if child is None or isinstance(child, (FusedLinear, FusedLinearGPU)):
             continue
-        if child not in places:
+        if child not in places:  # a layer that is shared is fused once
             packable = format != GPU and name not in getattr(parent, "unpacked", ())
             places[child] = _fuse_one(child, format, places, packable)
         if places[child] is not child:
@@ -168,6 +168,7 @@ def pack_experts(experts: Any, format: str) -> PackedExperts:
         one = file_format(weights) if format == FILE_FORMAT else format  # a stack has one kind
         return ExpertLinears([partial(product, expert, one, *names, **options) for expert in experts])
 
+    # gate and up read the same states, so they are one product
     into = products(*(("gate", "up") if gated else ("up",)), act=act, gated=gated)
     return PackedExperts(into, products("down"))
 
@@ -188,15 +189,18 @@ def _pack_stacked(experts: StackedExperts, format: str) -> PackedExperts:
     format = "bf16" if format == FILE_FORMAT else format
 
     def into(number: int) -> FusedLinear:
+        # (2 * inner, width) from (width, 2 * inner)
         weight, bias = experts.gate_up[number].t(), experts.gate_up_bias[number]
+        # GPT-OSS stores gates and ups in turns
         return FusedLinear([weight[::2], weight[1::2]], [bias[::2], bias[1::2]], format)
 
     def out(number: int) -> FusedLinear:
+        # (width, inner)
         return FusedLinear([experts.down[number].t()], [experts.down_bias[number]], format)
 
     numbers = range(len(experts.down))
     first = ExpertLinears([partial(into, number) for number in numbers])
-    del experts.gate_up
+    del experts.gate_up  # freed before the second matrices are packed
     return PackedExperts(first, ExpertLinears([partial(out, number) for number in numbers]), experts.act)
 
 
@@ -220,6 +224,7 @@ def _join(step: Any, format: str, before: NormSpec | None = None, after: NormSpe
         return FusedFeedForward(into, _product([step.down], format, after=after))
     output = _product([step.out], format, after=after)
     if isinstance(step, CrossAttention):
+        # keys and values read another source, so the norm is of queries alone
         query, kv = _product([step.q], format, norm=before), _product([step.k, step.v], format)
         return FusedCrossAttention(step, query, kv, output)
     return FusedAttention(step, _product([step.q, step.k, step.v], format, norm=before), output)

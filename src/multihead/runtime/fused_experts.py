@@ -33,15 +33,16 @@ class ExpertLinears(FusedLinear):
 
     def __init__(self, makers: Sequence[Callable[[], FusedLinear]]) -> None:
         nn.Module.__init__(self)
-        first = makers[0]()
+        first = makers[0]()  # its shapes are those of all experts
         for name in SHARED:
             setattr(self, name, getattr(first, name))
         self.count, self.numbers = len(makers), first.numbers * len(makers)
         self._struct, self._address = None, 0
         for name in BUFFERS:
             buffer = getattr(first, name)
+            # (experts, ...)
             self.register_buffer(name, None if buffer is None else buffer.new_empty(self.count, *buffer.shape))
-        if self.codes.is_meta:
+        if self.codes.is_meta:  # only shapes are wanted
             return
         for number, make in enumerate(makers):
             layer = make() if number else first
@@ -57,15 +58,17 @@ class ExpertLinears(FusedLinear):
         """
         fits = native.serves(x) and self._fits(x, None, dtype) and x.ndim == 2
         if not (fits and all(0 <= e < self.count and 0 <= begin <= end <= len(x) for e, begin, end in visits)):
+            # (rows of the expert, outputs)
             parts = [self.one(expert).definition(x[begin:end]) for expert, begin, end in visits]
             return torch.cat(parts or [x.new_empty(0, self.outputs)]).to(dtype or x.dtype)
         x = lined(x)
-        y, library = torch.empty(x.shape[0], self.outputs, dtype=dtype or x.dtype), native.library()
+        y, library = torch.empty(x.shape[0], self.outputs, dtype=dtype or x.dtype), native.library()  # (rows, outputs)
         product, weights, outputs, threads = library.mh_product, self.address, self.outputs, torch.get_num_threads()
         (x_type, y_type), x_at, y_at = (native.TYPES[t.dtype] for t in (x, y)), x.data_ptr(), y.data_ptr()
         stride = x.stride(0)
         x_step, y_step = stride * x.element_size(), outputs * y.element_size()  # bytes a row
         for expert, begin, end in visits:
+            # one call for each expert, over rows that lie side by side
             product(
                 weights + expert * SIZE, x_at + begin * x_step, end - begin, stride, x_type, None, 0,
                 y_at + begin * y_step, outputs, y_type, threads,
@@ -128,11 +131,13 @@ class PackedExperts(nn.Module):
             return torch.cat([self(*part) for part in parts])
         if len(x) == 1:  # each expert reads one row and gives one, so nothing is sorted or gathered
             visits = [(expert, place, place + 1) for place, expert in enumerate(chosen[0].tolist())]
-            results = self._results(x.expand(len(visits), -1), visits)
+            results = self._results(x.expand(len(visits), -1), visits)  # (experts of a token, width)
         else:
             order = chosen.flatten().argsort(stable=True)  # rows of one expert lie side by side
+            # (tokens * experts of a token, width), sorted by expert
             results = self._results(x.index_select(0, order // chosen.shape[1]), self._visits(chosen))
-            results = results.index_select(0, order.argsort())
+            results = results.index_select(0, order.argsort())  # back to the order of tokens
+        # (tokens, 1, experts) times (tokens, experts, width), to (tokens, width) in float32
         y = torch.bmm(weights.float()[:, None], results.view(*chosen.shape, self.output.outputs))[:, 0]
         return (y if add is None else y + add).to(x.dtype)
 
@@ -149,7 +154,7 @@ class PackedExperts(nn.Module):
         """Float32 (rows, width)."""
         if self.between is None:
             return self.output(self.into(x, visits), visits, torch.float32)
-        gate, up = self.into(x, visits, torch.float32).chunk(2, -1)
+        gate, up = self.into(x, visits, torch.float32).chunk(2, -1)  # (rows, inner) each
         return self.output(self.between(gate, up), visits, torch.float32)
 
 
@@ -185,7 +190,7 @@ class FusedWithShared(SharedExpert):
         shared: Any = self.shared
         if self.share is None:
             return routed.forward_add(x, shared.forward_add(x, add))
-        part = torch.sigmoid(self.share(x)) * shared(x)
+        part = torch.sigmoid(self.share(x)) * shared(x)  # (tokens, 1) times (tokens, width)
         return routed.forward_add(x, part if add is None else part + add)
 
 
@@ -201,5 +206,6 @@ class FusedSwitch(SwitchFeedForward):
         return self.forward_add(x, None, context)
 
     def forward_add(self, x: Tensor, add: Tensor | None, context: ForwardContext) -> Tensor:
-        weight, chosen, fits = self.route(x, context)
+        weight, chosen, fits = self.route(x, context)  # (tokens,) each
+        # a token that its expert has no room for gets the weight 0
         return self.experts(x, (weight * fits)[:, None], chosen[:, None], add)

@@ -48,6 +48,7 @@ class FusedAttention(Attention):
         self.qkv, self.output = qkv, output
 
     def forward(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
+        # (tokens, heads, head width) to (tokens, width)
         return without_norm(self.output, self._heads(x, context, memory).flatten(1))
 
     def forward_add(
@@ -64,6 +65,7 @@ class FusedAttention(Attention):
         return self.output(self._selected_heads(x, context).flatten(1), add)
 
     def _products(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        # (tokens, query width), (tokens, key width), (tokens, value width)
         q, k, v = self.qkv(x).split(self.widths, 1)
         return q if rows is None else q.index_select(0, rows), k, v
 
@@ -103,7 +105,7 @@ class FusedCrossAttention(CrossAttention):
         """Return the outputs of all cross-attention heads, concatenated: (tokens, query width)."""
         source = context.encoder_output
         assert source is not None
-        k, v = self.projected(source)
+        k, v = self.projected(source)  # (source tokens, heads, head width) each
         attention_mask = context.attention_mask(source.runs, causal=False, window=None)
         return self._mix(
             self._split(self.query(x)), k, v, attention_mask, None, context, context.capture.cross_attentions
@@ -114,7 +116,7 @@ class FusedCrossAttention(CrossAttention):
 
         def project(hidden: Tensor) -> tuple[Tensor, Tensor]:
             k, v = self.kv(hidden).split(self.widths, 1)
-            return self._split(k), self._split(v)
+            return self._split(k), self._split(v)  # (source tokens, heads, head width) each
 
         return source.project(self, project)
 
@@ -127,6 +129,7 @@ class FusedFeedForward(nn.Module):
         self.into, self.output = into, out
 
     def forward(self, x: Tensor) -> Tensor:
+        # (tokens, width) to (tokens, inner) to (tokens, width)
         return without_norm(self.output, self.into(x))
 
     def forward_add(self, x: Tensor, add: Tensor | None) -> Tensor:
@@ -191,6 +194,7 @@ class FusedResidual(Residual):
 
     def forward_selected(self, x: Tensor, context: ForwardContext) -> Tensor:
         assert context.selected is not None
+        # (selected tokens, width): the residual of these alone
         rows = x.index_select(0, context.selected.rows)
         return self.after(self.step.forward_selected(self.before(x), context, rows))  # type: ignore[operator]
 
@@ -212,9 +216,11 @@ class FusedResidualGPU(FusedResidual):
         """
         if not self._is_fused:
             return self._separate(x, *args), None
+        # (tokens, width)
         new = self.step.forward_add(self.before(x) if normed is None else normed, None, *args)  # type: ignore[operator]
         if type(self.after) is not nn.Identity:
             sums = None if is_hooked(self.after) else normed_sum(x, new, self.after, keep=False)
+            # a norm after the sum is its only reader, so the sum is not kept
             return (self.after(x + new) if sums is None else sums[1]), None
         sums = None if norm is None else normed_sum(x, new, norm, keep=True)
         return (x + new, None) if sums is None else sums
@@ -231,13 +237,13 @@ class FusedStackGPU(Stack):
         adopt(self, stack)
         residuals = [layer.get_submodule(name) for layer in self.layers for name in steps_of(layer)]
         norms: list[Any] = [residual.before for residual in residuals]
-        self.next_norms = [*norms[1:], None]
+        self.next_norms = [*norms[1:], None]  # the last sum is read by the norm of the stack, which runs apart
         self.snapshot = Snapshot([self.layers, *self.layers, *residuals, *norms])
 
     def forward(self, words: Tensor, context: ForwardContext) -> Tensor:
         if not self._is_fused(context):
             return super().forward(words, context)
-        x, normed = self.embed(words, context), None
+        x, normed = self.embed(words, context), None  # (tokens, width)
         memories, norms = context.cache.layers if context.cache else [None] * len(self.layers), iter(self.next_norms)
         for layer, memory in zip(self.layers, map(cache_or_none, memories), strict=True):
             arguments = {"attention": (context, memory), "cross": (context,), "ffn": ()}

@@ -66,7 +66,7 @@ class FusedLinear(nn.Module):
         )
         self.act, self.gated = act, gated
         self.parts = [len(w) for w in weights]
-        self.outputs = self.parts[0] if gated else sum(self.parts)
+        self.outputs = self.parts[0] if gated else sum(self.parts)  # a gate and its up value give one output
         self.numbers = sum(x.numel() for x in (*weights, *biases, *norms) if x is not None)
         self._struct: ctypes.Structure | None = None
         self._address = 0
@@ -101,8 +101,8 @@ class FusedLinear(nn.Module):
         if x.ndim != 2:
             flat = None if add is None else add.reshape(-1, self.outputs)
             return self(x.reshape(-1, x.shape[-1]), flat, dtype).view(*x.shape[:-1], self.outputs)
-        x = lined(x)
-        y, library = torch.empty(x.shape[0], self.outputs, dtype=dtype or x.dtype), native.library()
+        x = lined(x)  # rows without gaps inside; rows may lie apart
+        y, library = torch.empty(x.shape[0], self.outputs, dtype=dtype or x.dtype), native.library()  # (rows, outputs)
         add_pointer, add_stride = None, 0
         if add is not None:
             add = add if add.dtype == x.dtype and add.stride(-1) == 1 else add.to(x.dtype).contiguous()
@@ -135,9 +135,10 @@ class FusedLinear(nn.Module):
         Args:
             normalize: whether the norm of the sum is computed.
         """
+        # (..., inputs); norms in float32, as in the kernels
         wide = _norm(x.float(), self.norm, self.norm_weight, self.norm_bias)
         bias = None if self.offsets is None else self.offsets[: self.shape[0]]
-        y = self.format.linear(wide.reshape(-1, x.shape[-1]), self.packed, bias)
+        y = self.format.linear(wide.reshape(-1, x.shape[-1]), self.packed, bias)  # (rows, outputs of the product)
         y = y.view(*x.shape[:-1], y.shape[1])
         if self.gated:
             # panels hold gates and ups in turn: (..., panels, 2, half a panel)
@@ -148,6 +149,7 @@ class FusedLinear(nn.Module):
         if add is not None:
             y = y + add
         if self.after.kind and normalize:
+            # the sum is rounded first, since the kernels store it before its norm
             y = _norm(y.to(x.dtype).float(), self.after, self.after_weight, self.after_bias)
         return y.to(x.dtype)
 
@@ -202,6 +204,7 @@ class FusedLinear(nn.Module):
         for name in BUFFERS:
             value = getattr(self, name)
             if value is not None:
+                # `fn` moves an empty tensor, to learn the device alone: dtypes stay
                 setattr(self, name, value.to(fn(value.new_empty(0)).device))
         self._struct, self._address = None, 0
         return self
@@ -250,6 +253,7 @@ class PackedLinear(FusedLinear):
     @property
     def bias(self) -> Tensor | None:
         """(outputs,)."""
+        # without what fills up panels
         return None if self.offsets is None else self.offsets[: self.out_features].to(self.sample)
 
 
@@ -258,7 +262,7 @@ def _norm(x: Tensor, norm: NormSpec, weight: Tensor | None, bias: Tensor | None)
         return x
     if norm.kind == 2:
         return F.layer_norm(x, x.shape[-1:], weight, bias, norm.eps)
-    y = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + norm.eps)
+    y = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + norm.eps)  # (..., width)
     return y if weight is None else y * weight
 
 

@@ -32,8 +32,9 @@ class FusedLinearGPU(nn.Module):
         gated: bool = False,
     ) -> None:
         super().__init__()
+        # (outputs,) each; a part without a bias adds zeros
         parts = [w.new_zeros(len(w)) if b is None else b for w, b in zip(weights, biases, strict=True)]
-        self.weight = nn.Parameter(torch.cat(list(weights)), requires_grad=False)
+        self.weight = nn.Parameter(torch.cat(list(weights)), requires_grad=False)  # (outputs of all parts, inputs)
         some = any(b is not None for b in biases)
         self.bias = nn.Parameter(torch.cat(parts), requires_grad=False) if some else None
         self.act, self.gated = act, gated
@@ -50,17 +51,17 @@ class FusedLinearGPU(nn.Module):
 
     def product(self, x: Tensor) -> Tensor:
         """Return act(x @ weight.T + bias), gated where the layer is: (rows, inputs) to (rows, outputs)."""
-        y = F.linear(x, self.weight, self.bias)
+        y = F.linear(x, self.weight, self.bias)  # (rows, outputs of all parts)
         if self.gated:
             assert self.act is not None
-            gated = backend(y).activation_gate(y, self.act)
+            gated = backend(y).activation_gate(y, self.act)  # (rows, outputs): one kernel instead of two
             y = self._gated(y) if gated is None else gated
         elif self.act is not None:
             y = ACTIVATIONS[self.act](y)
         return y
 
     def _gated(self, y: Tensor) -> Tensor:
-        first, second = y.chunk(2, -1)
+        first, second = y.chunk(2, -1)  # (rows, outputs) each
         return ACTIVATIONS[self.act or ""](first) * second
 
 

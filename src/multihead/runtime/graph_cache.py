@@ -62,8 +62,11 @@ class GraphStaticCache(BatchCache):
     def __init__(self, store: KVCacheManager, texts: int, blocks: int, device: torch.device) -> None:
         super().__init__(store, ())
         self.blocks = blocks
+        # for each window the slot to write, and the block table
         columns = OWN + len(store.windows) * (1 + blocks)
+        # (sequences, columns): one copy to the GPU sets all inputs of a step
         self.inputs = torch.zeros(texts, columns, dtype=torch.int32, device=device)
+        # pinned memory, so that the copy does not wait
         self._host = torch.zeros(texts, columns, dtype=torch.int32, pin_memory=device.type == "cuda")
         self._rows = self._host.numpy()
         # the sequence whose block table each row holds, and its count of changes then
@@ -90,6 +93,7 @@ class GraphStaticCache(BatchCache):
             rows[:count, column] = [table.row(place) for table, place in zip(tables, places, strict=True)]
             for row, (text, table) in enumerate(zip(sequences, tables, strict=True)):
                 known = text.number, table.changes
+                # most tables are as in the step before, and writing them is slow in Python
                 if known != self._buffered_tables[number][row]:
                     self._buffered_tables[number][row] = known
                     rows[row, column + 1 : column + 1 + len(table.blocks)] = [block or 0 for block in table.blocks]
@@ -101,9 +105,9 @@ class GraphStaticCache(BatchCache):
         backend_of(self.inputs.device).advance_step(self.inputs, tokens, len(self.store.windows), self.blocks)
 
     def _clear_rows(self, first: int) -> None:
-        self._rows[first:, :OWN] = 0
+        self._rows[first:, :OWN] = 0  # length 0: such a row sees no key
         for number in range(len(self.store.windows)):
-            self._rows[first:, self._column(number)] = -1
+            self._rows[first:, self._column(number)] = -1  # a slot below 0 is not written
 
     def _column(self, window: int) -> int:
         return OWN + window * (1 + self.blocks)
@@ -121,7 +125,7 @@ class GraphStaticCache(BatchCache):
 
     def plan(self, runs: SequenceLayout, window: int | None, device: torch.device) -> CachePlan:
         column = self._column(self.store.windows.index(window))
-        table = self.inputs[:, column + 1 : column + 1 + self.blocks]
+        table = self.inputs[:, column + 1 : column + 1 + self.blocks]  # (sequences, blocks)
         pages = PagedLayout((), runs.lengths, table, self.inputs[:, 2].contiguous(), _not_on_host)
         return CachePlan(self.inputs[:, column].contiguous(), None, _not_on_host, lambda: pages, False)
 

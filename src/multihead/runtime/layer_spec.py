@@ -208,6 +208,7 @@ def register(kind: type[nn.Module], read: str = "", base: type[nn.Module] | None
 
 def describe(layer: nn.Module) -> LayerSpec | None:
     """Return a layer's spec; None if the layer has an unknown attribute, class, hook or method."""
+    # a global hook would see every layer
     return None if is_hooked(_UNHOOKED) or not classes_unchanged() else _describe(layer)
 
 
@@ -230,7 +231,7 @@ def _describe(layer: nn.Module) -> LayerSpec | None:
 
 def _is_neutral(layer: nn.Module, name: str, neutral: Any) -> bool:
     value = getattr(layer, name, neutral)
-    if isinstance(neutral, type):
+    if isinstance(neutral, type):  # a subclass may compute something else, so it is not neutral
         return value is neutral or type(value) is neutral
     return value is neutral or (type(value) is type(neutral) and bool(value == neutral))
 
@@ -271,7 +272,7 @@ def classes_unchanged() -> bool:
     """Return True if no method or class attribute of the described classes was replaced."""
     for kind, members in _MEMBERS.items():
         identities = list(map(id, vars(kind).values()))
-        if identities != _CHECKED.get(kind):
+        if identities != _CHECKED.get(kind):  # comparing identities is cheap, so it is done in every pass
             if _members(kind) != members:
                 return False
             _CHECKED[kind] = identities

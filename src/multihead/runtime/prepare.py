@@ -61,7 +61,7 @@ def prepare(model: Any, precision: str, dtype: torch.dtype | None = None, *, pac
         )
     chosen = PRECISIONS[precision]
     if getattr(model.head, "carried", None) is not None:
-        del model.head.carried
+        del model.head.carried  # no pass reads it, and a prepared model is for inference alone
     if model.device.type not in ("cpu", "meta"):
         if chosen.is_quantized:
             raise UnsupportedOption(
@@ -77,6 +77,7 @@ def prepare(model: Any, precision: str, dtype: torch.dtype | None = None, *, pac
     model.eval().requires_grad_(False)
     if packed is None:
         kernels = backend_of(torch.device("cpu")).runs_stacks(torch.bfloat16)
+        # without the kernels torch multiplies bfloat16 weights as they are
         packed = chosen.is_quantized or (chosen.weights is not None and kernels)
     if packed:
         assert chosen.weights is not None

@@ -65,7 +65,7 @@ def load(model: Any, path: Path, device: torch.device | str | None) -> None:
         for name in own:
             owner, _, leaf = name.rpartition(".")
             part = model.get_submodule(owner)
-            value = tensors[name].to(device)
+            value = tensors[name].to(device)  # mapped: the file is read when a page is used
             setattr(part, leaf, nn.Parameter(value, requires_grad=False) if leaf in part._parameters else value)
 
 
@@ -119,4 +119,5 @@ def _product(model: Any, name: str, path: Path) -> FusedLinear:
 def _tensors(model: Any) -> Mapping[str, Tensor]:
     """Return the tensors of a model's state dict by path, each tensor once."""
     state = model.state_dict(keep_vars=True)
+    # a tied tensor has one name here, so the file has it once
     return {name: x for name, x in (*model.named_parameters(), *model.named_buffers()) if name in state}

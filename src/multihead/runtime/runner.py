@@ -133,15 +133,19 @@ class EagerRunner:
 
     def forward(self, batch: ForwardBatch) -> StepOutput:
         runs = SequenceLayout.packed(tuple(map(len, batch.tokens)))
+        # (tokens,)
         ids = torch.tensor([token for tokens in batch.tokens for token in tokens], device=self.model.device)
         cache, rows = BatchCache(self.store, batch.sequences, batch.encoder_output), list[int]()
         for begin, length, count in zip(runs.begins, runs.lengths, batch.num_logits, strict=True):
+            # the sequence's last tokens
             rows.extend(range(begin + length - count, begin + length))
         with torch.inference_mode():
             states = self.model.read(ids, runs, cache, batch.record)  # (tokens, width)
             if not rows:
                 return StepOutput(states, None)
+            # (rows, width); the head is a large product, so it reads requested rows alone
             selected = states if len(rows) == len(ids) else states[torch.tensor(rows, device=ids.device)]
+            # float32, since sampling sums up small probabilities
             return StepOutput(states, self.model.score(selected).float())
 
 
@@ -152,5 +156,5 @@ def reserve_blocks(sequences: Sequence[CachedSequence], steps: int) -> int:
             for sequence in sequences:
                 sequence.prepare(steps)
         except MemoryFull:
-            return 1
+            return 1  # the engine has reserved one step already
     return steps

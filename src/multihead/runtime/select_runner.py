@@ -56,7 +56,7 @@ def take_idle_runner(model: Any) -> DecodeRunner | None:
     runner = _idle.pop(model, None) if isinstance(model, nn.Module) else None
     if runner is None or getattr(model, "decode_runner", AUTO) not in (AUTO, runner.name) or _autocast():
         return None
-    runner.model = model
+    runner.model = model  # removed while it was idle, see below
     return runner if runner.reusable else None
 
 

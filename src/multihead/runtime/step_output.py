@@ -49,6 +49,7 @@ class StepOutput:
     def _not_finite(self) -> list[bool]:
         if self.steps:
             return [token == NOT_FINITE for token in self.steps[-1]]
+        # (rows,); NaN is not below infinity, either
         return (~(self.logits.amax(-1) < torch.inf)).tolist()
 
     @cached_property
@@ -84,7 +85,7 @@ class StepOutput:
         """
         if key not in self._cache:
             if len(self._cache) == MAX_QUERIES:
-                return compute(self.logits[row : row + count]), 0
+                return compute(self.logits[row : row + count]), 0  # (count, vocabulary)
             self._cache[key] = compute(self.logits)
         return self._cache[key], row
 
@@ -94,8 +95,9 @@ def argmax_tokens(logits: Tensor, banned: Sequence[int] = ()) -> Tensor:
 
     `NO_TOKEN` where all are banned, `NOT_FINITE` where a logit is NaN or infinite.
     """
-    top = backend(logits).top_k(logits, 1, banned, log_probs=False)
-    values, tokens = mask_tokens(logits, banned).max(-1) if top is None else (x.flatten() for x in top)
+    top = backend(logits).top_k(logits, 1, banned, log_probs=False)  # (rows, 1) each, or None
+    values, tokens = mask_tokens(logits, banned).max(-1) if top is None else (x.flatten() for x in top)  # (rows,) each
+    # NaN is not below infinity, so one comparison finds both
     return torch.where(values < torch.inf, torch.where(values == -torch.inf, NO_TOKEN, tokens), NOT_FINITE)
 
 
@@ -103,6 +105,6 @@ def mask_tokens(logits: Tensor, ids: Sequence[int]) -> Tensor:
     """Return logits (rows, vocabulary) with minus infinity at these tokens."""
     if not ids:
         return logits
-    logits = logits.clone()
+    logits = logits.clone()  # (rows, vocabulary); other callers read the same logits
     logits[:, [token for token in ids if token < logits.shape[1]]] = -torch.inf
     return logits

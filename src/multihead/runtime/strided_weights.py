@@ -47,8 +47,9 @@ class StridedWeight:
     ) -> None:
         norm, after = norm or NormSpec(), after or NormSpec()
         counts = [len(weight) for weight in weights]
-        self.outputs = counts[0] if gated else sum(counts)
-        self.shape = sum(counts), weights[0].shape[1]
+        self.outputs = counts[0] if gated else sum(counts)  # a gate and its up value give one output
+        self.shape = sum(counts), weights[0].shape[1]  # (outputs of all parts, inputs)
+        # a gated panel has 32 gates and 32 ups
         width = 2 * (-(-self.outputs // (PANEL // 2)) * (PANEL // 2)) if gated else self.outputs
         bias = stacked_biases(weights, biases, gated)
         bias = None if bias is None else F.pad(bias, (0, -len(bias) % PANEL))  # kernels read whole panels
@@ -147,7 +148,7 @@ def same_layout(linears: Sequence[Any], dtype: torch.dtype) -> bool:
 
 def _shapes_fit(layer: LayerSpec) -> bool:
     """Return True if a layer's weights, biases and norms go together; torch raises the error for those that do not."""
-    states = len(layer.layer.attention.step.out.weight)
+    states = len(layer.layer.attention.step.out.weight)  # width of hidden states
     for residual in layer.parts.values():
         assert residual is not None
         spec = residual.part("step")
@@ -157,8 +158,8 @@ def _shapes_fit(layer: LayerSpec) -> bool:
         norms = [residual.part(name).norm for name in ("before", "after")]
         if any(x is not None and x.shape != (states,) for norm in norms if norm for x in (norm.scale, norm.shift)):
             return False
-        last = linears.pop("down" if "down" in linears else "out").weight
-        inner = {name: len(x.weight) for name, x in linears.items()}
+        last = linears.pop("down" if "down" in linears else "out").weight  # (width, inner)
+        inner = {name: len(x.weight) for name, x in linears.items()}  # outputs of the products before the last one
         if len(last) != states or last.shape[1] != inner.get("up", inner.get("q")):
             return False
         if inner.get("gate", inner.get("up")) != inner.get("up") or inner.get("k") != inner.get("v"):
@@ -166,6 +167,7 @@ def _shapes_fit(layer: LayerSpec) -> bool:
         source = {"k", "v"} if residual is layer.parts.get("cross") else set()  # these read the source's states
         if any(x.weight.shape[1] != states for name, x in linears.items() if name not in source):
             return False
+        # queries share key heads evenly, and key heads are whole
         if "k" in inner and (not inner["k"] or inner["q"] % inner["k"] or inner["k"] % spec.layer.head_width):
             return False
     return True

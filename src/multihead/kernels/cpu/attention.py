@@ -22,14 +22,18 @@ def decode(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, scale
         q: (sequences, heads, width). k, v: (rows, key heads, width).
     """
     width, value_width = q.shape[2], v.shape[2]
+    # a decode step: each sequence has one query, and a key at least
     one = (
         attention_mask.queries.longest == 1
         and len(attention_mask.queries) == q.shape[0]
         and 0 not in attention_mask.keys.lengths
     )
+    # a vector of the kernels has 16 numbers
     if not one or width % 16 or value_width % 16 or not _fit(q, k, v, attention_mask):
         return None
+    # (sequences,) each, made once for all layers of a pass
     begins, lengths = attention_mask.cached("decode", lambda: spans(attention_mask.keys, attention_mask.window))
+    # (sequences, heads, value width)
     out = torch.empty(q.shape[0], q.shape[1], value_width, dtype=q.dtype)
     arguments = native.DecodeAttention(
         q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(), out=out.data_ptr(), begins=addressof(begins),
@@ -48,9 +52,11 @@ def prefill(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, scal
         q: (tokens, heads, width). k, v: (rows, key heads, width).
     """
     width, value_width = q.shape[2], v.shape[2]
+    # channels are multiplied in pairs of bfloat16 numbers
     if not prefills(q, attention_mask.keys) or width % 2 or value_width % 16 or not _fit(q, k, v, attention_mask):
         return None
     places = attention_mask.cached("prefill", lambda: (*spans(attention_mask.queries), *spans(attention_mask.keys)))
+    # (tokens, heads, value width)
     out = torch.empty(q.shape[0], q.shape[1], value_width, dtype=q.dtype)
     arguments = native.PrefillAttention(
         q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(), out=out.data_ptr(), q_begins=addressof(places[0]),

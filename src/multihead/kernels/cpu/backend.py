@@ -40,7 +40,7 @@ class CpuBackend(TorchBackend):
         (rows, inputs), outputs = x.shape, weight.shape[0]
         if (bias is not None and not plain(bias, x, x.dtype, outputs)) or torch.is_autocast_enabled("cpu"):
             return super().linear(x, weight, bias)
-        y = torch.empty(rows, outputs, dtype=x.dtype)
+        y = torch.empty(rows, outputs, dtype=x.dtype)  # (rows, outputs)
         native.library().mh_linear(
             x.data_ptr(), rows, x.stride(0), weight.data_ptr(), kind, row_stride(weight), inputs, outputs,
             None if bias is None else bias.data_ptr(), y.data_ptr(), torch.get_num_threads(),
@@ -48,10 +48,10 @@ class CpuBackend(TorchBackend):
         return y
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float, centre: float = 0.0, wide: bool = False) -> Tensor:
-        learns = weight.requires_grad and torch.is_grad_enabled()
+        learns = weight.requires_grad and torch.is_grad_enabled()  # the kernel gives no gradient
         if learns or not x.numel() or not plain(weight, x, x.dtype, x.shape[-1]):
             return super().rms_norm(x, weight, eps, centre, wide)
-        width, flat = x.shape[-1], rows_of(x)
+        width, flat = x.shape[-1], rows_of(x)  # flat: (rows, width)
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
         arguments = native.NormCall(
             x=flat.data_ptr(), weight=weight.data_ptr(), y=y.data_ptr(), rows=flat.shape[0], width=width,
@@ -64,7 +64,7 @@ class CpuBackend(TorchBackend):
         self, q: Tensor, k: Tensor, angles: Callable[[], Angles], table: Callable[[], Angles]
     ) -> tuple[Tensor, Tensor]:
         if native.serves(k):
-            cosines, sines = angles()
+            cosines, sines = angles()  # (tokens, rotated / 2) each
             if rotation_fits(q, cosines, sines) and rotation_fits(k, cosines, sines):
                 return rotate(q, cosines, sines), rotate(k, cosines, sines)
         return super().rotary(q, k, angles, table)
@@ -95,8 +95,8 @@ class CpuBackend(TorchBackend):
     def top_k(self, scores: Tensor, count: int, banned: Sequence[int], log_probs: bool) -> tuple[Tensor, Tensor] | None:
         if scores.ndim != 2 or scores.stride(1) != 1 or not 0 < count <= scores.shape[1]:
             return None
-        values = torch.empty(len(scores), count)
-        columns = torch.empty(len(scores), count, dtype=torch.long)
+        values = torch.empty(len(scores), count)  # (rows, count), float32 whatever the scores are
+        columns = torch.empty(len(scores), count, dtype=torch.long)  # (rows, count)
         bans = native.numbers(banned)
         arguments = native.TopK(
             scores=scores.data_ptr(), banned=addressof(bans), values=values.data_ptr(), columns=columns.data_ptr(),
@@ -108,7 +108,8 @@ class CpuBackend(TorchBackend):
 
     def dropout(self, x: Tensor, p: float) -> Tensor:
         if p >= 1.0:
-            return F.dropout(x, p)
+            return F.dropout(x, p)  # a scale of 1 / (1 - p) has no finite value
+        # torch's generator, so that manual_seed decides the zeros
         seed = int(torch.empty((), dtype=torch.int64).random_())
         return SeededDropout.apply(x, p, seed)
 
@@ -124,6 +125,7 @@ class CpuBackend(TorchBackend):
                 f"Adam's moments must be like their table, {list(table.shape)} in float32, and its gradient have a row "
                 "for each of the table's rows that are named."
             )
+        # the corrections of both moments are one factor each, computed here once
         beta1, beta2 = group["betas"]
         arguments = native.AdamRows(
             table=table.data_ptr(), first=first.data_ptr(), second=second.data_ptr(), gradient=gradient.data_ptr(),
@@ -142,7 +144,7 @@ class SeededDropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float, seed: int) -> Tensor:
         ctx.p, ctx.seed = p, seed
-        x = x.contiguous()
+        x = x.contiguous()  # a number is dropped by its place in memory
         y = torch.empty_like(x)
         level = min(round(p * DROPOUT_LEVELS), DROPOUT_LEVELS - 1)
         arguments = native.DropoutCall(
@@ -154,12 +156,13 @@ class SeededDropout(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
+        # the same seed drops the same numbers
         return SeededDropout.apply(gradient, ctx.p, ctx.seed), None, None
 
 
 def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     """Return x (tokens, heads, width), its first channels rotated by angles (tokens, rotated / 2)."""
-    y = torch.empty(x.shape, dtype=x.dtype)
+    y = torch.empty(x.shape, dtype=x.dtype)  # (tokens, heads, width)
     arguments = native.Rotation(
         x=x.data_ptr(), y=y.data_ptr(), cosines=cosines.data_ptr(), sines=sines.data_ptr(), tokens=x.shape[0],
         heads=x.shape[1], width=x.shape[2], rotated=2 * cosines.shape[1], stride=x.stride(0), head_stride=x.stride(1),

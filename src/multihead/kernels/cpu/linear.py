@@ -18,7 +18,7 @@ def weight_layout(weight: Tensor) -> int | None:
     """Return native.h's kind of a weight (outputs, inputs) as it is stored; None where the kernels cannot read it."""
     if type(weight) not in (nn.Parameter, Tensor) or weight.dtype not in native.TYPES or weight.ndim != 2:
         return None
-    first, second = weight.stride()
+    first, second = weight.stride()  # of (outputs, inputs)
     if second == 1 and first >= weight.shape[1]:
         return 4 + native.TYPES[weight.dtype]  # rows of inputs
     return 6 + native.TYPES[weight.dtype] if first == 1 and second >= weight.shape[0] else None  # rows of outputs

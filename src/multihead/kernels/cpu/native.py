@@ -109,7 +109,7 @@ def _opened() -> tuple[Any | None, str]:
     try:
         found = ctypes.CDLL(str(LIBRARY))
         mark = getattr(found, MARK)
-        mark.restype = c_char_p
+        mark.restype = c_char_p  # else ctypes takes the pointer for an int of 32 bits
         if mark().decode() != INTERFACE.mark:
             return None, f"{LIBRARY} {OTHER_SOURCES}"
         for name, (result, arguments) in INTERFACE.functions.items():
@@ -124,6 +124,7 @@ def _opened() -> tuple[Any | None, str]:
     if chosen is None:
         return None, f"MULTIHEAD_LEVEL={wanted} is no level that this processor can run"
     _level = chosen.decode()
+    # two OpenMP runtimes in one process would each start their own threads
     found.mh_threads(*_openmp())
     return found, ""
 
@@ -152,6 +153,7 @@ def damage() -> str:
             return f"it has {len(data):,} bytes instead of {int(found[1]):,}"
         return "" if sha256(data).hexdigest().encode() == found[2] else "its hash is not the one in kernels.txt"
     if data[:5] == b"\x7fELF\x02":
+        # e_shoff, e_shentsize and e_shnum of the ELF header
         place, size, count = *unpack_from("<Q", data.ljust(64), 40), *unpack_from("<HH", data.ljust(64), 58)
         return "" if place + size * count <= len(data) else f"it was cut after {len(data):,} bytes"
     return "it is no library" if sys.platform == "linux" else ""
