@@ -58,9 +58,9 @@ class SequenceLayout:
         """
         position = torch.arange(self.longest if width is None else width, device=device)  # (width,)
         lengths = torch.tensor(self.lengths, device=device)[:, None]  # (sequences, 1)
-        real = position < lengths
-        rows = torch.tensor(self.begins, device=device)[:, None] + position
-        return torch.where(real, rows, 0), real
+        real = position < lengths  # (sequences, width)
+        rows = torch.tensor(self.begins, device=device)[:, None] + position  # (sequences, width)
+        return torch.where(real, rows, 0), real  # (sequences, width) each
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +115,7 @@ class AttentionMask:
     def _dense(self, sequence: int, device: torch.device) -> Tensor:
         queries, keys = self.queries.lengths[sequence], self.keys.lengths[sequence]
         positions = torch.arange(keys - queries, keys, device=device)  # of the queries
-        return self._rule(torch.arange(keys, device=device) - positions[:, None])
+        return self._rule(torch.arange(keys, device=device) - positions[:, None])  # (queries, keys)
 
     def select(self, sequences: tuple[int, ...]) -> AttentionMask:
         """Return the same rule for some of the sequences, whose rows stay where they are."""
@@ -149,16 +149,17 @@ class AttentionMask:
 
     def _padded_mask(self, device: torch.device, width: int) -> Tensor:
         queries = torch.tensor(self.queries.lengths, device=device)[:, None, None]  # (sequences, 1, 1)
-        keys = torch.tensor(self.keys.lengths, device=device)[:, None, None]
+        keys = torch.tensor(self.keys.lengths, device=device)[:, None, None]  # (sequences, 1, 1)
         q = torch.arange(self.queries.longest, device=device)[None, :, None]  # (1, longest query, 1)
         k = torch.arange(width, device=device)[None, None, :]  # (1, 1, width)
-        seen = (k < keys) & self._rule(k - (keys - queries + q))
+        seen = (k < keys) & self._rule(k - (keys - queries + q))  # (sequences, longest query, width)
         # A row of the softmax must see something, or it would be NaN.
+        # (sequences, 1, longest query, width); 1 stands for all heads
         return torch.where(q < queries, seen, k == 0)[:, None]
 
     def _rule(self, ahead: Tensor) -> Tensor:
         """Return where a query sees a key that is `ahead` positions after it."""
-        seen = torch.ones_like(ahead, dtype=torch.bool)
+        seen = torch.ones_like(ahead, dtype=torch.bool)  # same shape as `ahead`
         if self.causal:
             seen = ahead <= 0
         if self.window is not None:

@@ -33,9 +33,10 @@ class LearnedPositions(nn.Module):
 
     def forward(self, positions: Tensor) -> Tensor:
         """Map positions (tokens,) to (tokens, width). Raises TextTooLong past the last learned position."""
-        rows = positions + self.offset
+        rows = positions + self.offset  # (tokens,)
         if recording(positions):  # who recorded the pass answers for them
             return self.table(rows)
+        # One read of the device for both bounds. CUDA reports a wrong row late, and then refuses all work.
         low, high = (int(bound) for bound in positions.aminmax()) if positions.numel() else (0, -self.offset)
         if high >= self.count:
             raise TextTooLong(
@@ -57,13 +58,15 @@ class SinusoidalPositions(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        # (half the width, rounded up)
         exponents = 2 * torch.arange((width + 1) // 2, dtype=torch.float64, device="cpu") / width
         self.width, self.frequencies = width, 10_000.0**-exponents
 
     def forward(self, positions: Tensor) -> Tensor:
         """Map positions (tokens,) to (tokens, width), float32."""
+        # (tokens, half the width). In float64: an error of a frequency grows with the position.
         angles = positions[:, None] * kept_on(positions.device, self, "frequencies")
-        return torch.cat([angles.sin(), angles.cos()[:, : self.width // 2]], dim=-1).float()
+        return torch.cat([angles.sin(), angles.cos()[:, : self.width // 2]], dim=-1).float()  # (tokens, width)
 
 
 def sinusoids(count: int, width: int) -> Tensor:
@@ -81,15 +84,17 @@ class Tensor2TensorPositions(nn.Module):
     def __init__(self, width: int, *, padding: int) -> None:
         super().__init__()
         self.padding, self.offset = padding, padding + 1
-        steps = torch.arange(width // 2, device="cpu").float()
+        steps = torch.arange(width // 2, device="cpu").float()  # (width / 2,)
         self.width = width
         self.frequencies = torch.exp(steps * -(math.log(10_000) / max(width // 2 - 1, 1)))
 
     def forward(self, positions: Tensor) -> Tensor:
         """Map positions (tokens,) to (tokens, width), float32."""
+        # (tokens, width / 2)
         angles = (positions + self.offset).float()[:, None] * kept_on(positions.device, self, "frequencies")
+        # (tokens, width); an odd width ends with a zero
         waves = nn.functional.pad(torch.cat([angles.sin(), angles.cos()], dim=-1), (0, self.width % 2))
-        return waves * (positions >= 0)[:, None]
+        return waves * (positions >= 0)[:, None]  # padding has position -1
 
 
 class Embeddings(nn.Module):
@@ -154,8 +159,9 @@ class Embeddings(nn.Module):
 
     def forward(self, words: Tensor, context: ForwardContext) -> Tensor:
         """Add positions and segments to token embeddings: (tokens, embedding width) to (tokens, width)."""
-        x = self.widen(words)
+        x = self.widen(words)  # (tokens, width of the sum)
         if self.segment is not None:
+            # (tokens,)
             segments = torch.zeros_like(context.positions) if context.segments is None else context.segments
             check_ids(segments, self.segment.num_embeddings, "token_type_id", "segment table")
             x = x + self.segment(segments)
@@ -163,24 +169,26 @@ class Embeddings(nn.Module):
             x = x + self.widen(self.look_up(context.segments))
         if self.position is not None:
             padding = getattr(self.position, "padding", None)
-            places = context.positions if padding is None else count_positions(context, padding)
-            x = x + self.position(places).to(x.dtype)
-        return self.project(self.dropout(self.norm(x)))
+            places = context.positions if padding is None else count_positions(context, padding)  # (tokens,)
+            x = x + self.position(places).to(x.dtype)  # some positions are float32 in every model
+        return self.project(self.dropout(self.norm(x)))  # (tokens, width)
 
 
 def count_positions(context: ForwardContext, padding: int) -> Tensor:
-    """Return each token's position among the tokens of its sequence that are not `padding`; padding is at -1.
+    """Return each token's position, (tokens,), among those of its sequence that are not `padding`; padding is at -1.
 
     Positions that a caller gave, or those of vectors, are as they are.
     """
     if context.custom_positions or context.ids is None:
         return context.positions
-    pads = context.ids == padding
+    pads = context.ids == padding  # (tokens,)
+    # A recorded pass may not read from the device.
     if not recording(pads) and not bool(pads.any()):
         return context.positions
     if context.runs.longest <= 1:
         return context.positions.masked_fill(pads, -1)
     seen = nn.functional.pad(pads.cumsum(0), (1, 0))  # before each token of the run
+    # First row of each token's sequence, (tokens,).
     begins = torch.tensor(context.runs.begins, device=pads.device)[sequence_ids(context.runs, pads.device)]
     return (context.positions - (seen[:-1] - seen[begins])).masked_fill(pads, -1)
 
@@ -194,9 +202,11 @@ class TrigramEmbeddings(Embeddings):
             begin + length for begin, length in zip(context.runs.begins, context.runs.lengths, strict=True) if length
         ]
         begins = [begin for begin, length in zip(context.runs.begins, context.runs.lengths, strict=True) if length]
+        # (tokens + 1, embedding width) each
         after, before = (words.new_zeros(count + 1, words.shape[1]) for _ in range(2))
         after[: count - 1], before[1:count] = words[1:], words[:-1]
-        after[[end - 1 for end in ends]], before[begins] = 0, 0
+        after[[end - 1 for end in ends]], before[begins] = 0, 0  # no neighbour from another sequence
+        # (tokens, 3 embedding width)
         return super().forward(torch.cat([after[:count], words, before[:count]], -1), context)
 
 

@@ -34,6 +34,8 @@ class ClampedGate(nn.Module):
         self.alpha, self.limit = alpha, limit
 
     def forward(self, gate: Tensor, up: Tensor) -> Tensor:
+        """Return the gated states, (tokens, inner), of gates and ups (tokens, inner)."""
+        # only the gate's upper side is bounded: its sigmoid already closes the lower one
         gate, up = gate.clamp(max=self.limit), up.clamp(-self.limit, self.limit)
         return (up + 1) * gate * torch.sigmoid(gate * self.alpha)
 
@@ -50,7 +52,9 @@ class StackedExperts(nn.Module):
         self.act = act
 
     def forward(self, x: Tensor, expert: int) -> Tensor:
-        both = x @ self.gate_up[expert] + self.gate_up_bias[expert]
+        """Apply one expert to states (tokens, width)."""
+        both = x @ self.gate_up[expert] + self.gate_up_bias[expert]  # (tokens, 2 inner)
+        # Even columns are gates, odd ones ups: (tokens, inner) each, then (tokens, width).
         return self.act(both[..., ::2], both[..., 1::2]) @ self.down[expert] + self.down_bias[expert]
 
 
@@ -75,20 +79,23 @@ class RoutedExperts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map hidden states (tokens, width) to (tokens, width)."""
-        weights, chosen = self.route(x)
-        flat = chosen.flatten()
+        weights, chosen = self.route(x)  # (tokens, chosen) each
+        flat = chosen.flatten()  # (tokens * chosen,)
+        # choices by expert; stable, so that an expert reads its tokens in their order
         order = flat.argsort(stable=True)
+        # This waits for the device: the host must know how many rows each product has.
         counts: Sequence[int] = torch.bincount(flat, minlength=self.count).tolist()
         out = torch.zeros_like(x)
-        for expert, places in enumerate(order.split(counts)):
+        for expert, places in enumerate(order.split(counts)):  # places: (choices of this expert,)
             if places.shape[0]:
-                tokens = places // chosen.shape[1]
+                tokens = places // chosen.shape[1]  # the token of each choice
+                # (choices of this expert, width)
                 given = self.experts(x[tokens], expert) * weights.flatten()[places][:, None]
                 out = out.index_add(0, tokens, given.to(x.dtype))
         return out
 
     def route(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return weights and expert indices, (tokens, k) each."""
+        """Return weights and expert indices, (tokens, chosen) each."""
         return self.rule(F.linear(x.float(), self.router.weight.float()) if self.wide else self.router(x))
 
 
@@ -106,7 +113,7 @@ class SharedExpert(nn.Module):
         self.routed, self.shared, self.share = routed, shared, share
 
     def forward(self, x: Tensor) -> Tensor:
-        shared = self.shared(x)
+        shared = self.shared(x)  # (tokens, width)
         return self.routed(x) + (shared if self.share is None else torch.sigmoid(self.share(x)) * shared)
 
 
@@ -114,7 +121,7 @@ def softmax_top_k(chosen: int, *, normalized: bool) -> Rule:
     """Softmax over all experts, then top-k; `normalized` makes the weights sum to 1 (Mixtral, arXiv:2401.04088)."""
 
     def rule(scores: Tensor) -> tuple[Tensor, Tensor]:
-        weights, experts = scores.softmax(-1, dtype=torch.float32).topk(chosen, -1)
+        weights, experts = scores.softmax(-1, dtype=torch.float32).topk(chosen, -1)  # (tokens, chosen) each
         return weights / weights.sum(-1, keepdim=True) if normalized else weights, experts
 
     return rule
@@ -124,7 +131,7 @@ def top_k_softmax(chosen: int) -> Rule:
     """Top-k of the scores, then softmax over these alone (GPT-OSS)."""
 
     def rule(scores: Tensor) -> tuple[Tensor, Tensor]:
-        top, experts = scores.topk(chosen, -1)
+        top, experts = scores.topk(chosen, -1)  # (tokens, chosen) each
         return top.softmax(-1), experts
 
     return rule
@@ -132,7 +139,9 @@ def top_k_softmax(chosen: int) -> Rule:
 
 def mask_groups(scores: Tensor, groups: Tensor, kept: int, lowest: float) -> Tensor:
     """Mask scores (tokens, experts) outside of the `kept` best groups; groups: (tokens, groups)."""
+    # (tokens, groups)
     best = torch.zeros_like(groups, dtype=torch.bool).scatter(1, groups.topk(kept, -1).indices, True)
+    # Each group's mark counts for all of its experts: (tokens, experts).
     return scores.masked_fill(~best.repeat_interleave(scores.shape[1] // groups.shape[1], 1), lowest)
 
 
@@ -140,9 +149,10 @@ def group_limited_top_k(chosen: int, *, groups: int, kept: int, scale: float) ->
     """Top-k inside the `kept` groups with the best experts (DeepSeek-V2); weights do not sum to 1."""
 
     def rule(scores: Tensor) -> tuple[Tensor, Tensor]:
-        p = scores.softmax(-1, dtype=torch.float32)
+        p = scores.softmax(-1, dtype=torch.float32)  # (tokens, experts)
+        # 0 is below every probability
         p = p if groups == 1 else mask_groups(p, p.unflatten(-1, (groups, -1)).amax(-1), kept, 0.0)
-        weights, experts = p.topk(chosen, -1)
+        weights, experts = p.topk(chosen, -1)  # (tokens, chosen) each
         return weights * scale, experts
 
     return rule
@@ -164,11 +174,12 @@ class GroupedTopK(Float32Parameters):
         self.chosen, self.groups, self.kept, self.normalized, self.scale = chosen, groups, kept, normalized, scale
 
     def forward(self, scores: Tensor) -> tuple[Tensor, Tensor]:
-        p = scores.sigmoid()
+        p = scores.sigmoid()  # (tokens, experts)
+        # balances the load of experts: it changes who is chosen, but no weight
         ranked = p + self.correction.to(p.dtype)
-        pairs = ranked.unflatten(-1, (self.groups, -1)).topk(2, -1).values.sum(-1)
-        experts = mask_groups(ranked, pairs, self.kept, -torch.inf).topk(self.chosen, -1).indices
-        weights = p.gather(1, experts)
+        pairs = ranked.unflatten(-1, (self.groups, -1)).topk(2, -1).values.sum(-1)  # (tokens, groups)
+        experts = mask_groups(ranked, pairs, self.kept, -torch.inf).topk(self.chosen, -1).indices  # (tokens, chosen)
+        weights = p.gather(1, experts)  # (tokens, chosen)
         if self.normalized:
-            weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
+            weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)  # no division by 0
         return weights * self.scale, experts

@@ -37,7 +37,8 @@ class Residual(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, *args: Any) -> Tensor:
-        new = self.dropout(self.out(self.step(self.before(x), *args)))
+        """Map hidden states (tokens, width) to (tokens, width); `args` go to the step."""
+        new = self.dropout(self.out(self.step(self.before(x), *args)))  # (tokens, width)
         return self.after(x + (new if self.scale == 1.0 else new * self.scale))
 
     @property
@@ -48,6 +49,7 @@ class Residual(nn.Module):
     def forward_selected(self, x: Tensor, context: ForwardContext) -> Tensor:
         """Return the states of the selected tokens, (selected tokens, width)."""
         assert context.selected is not None
+        # (selected tokens, width). The norm reads all tokens, since keys and values come from all of them.
         new = self.dropout(self.out(self.step.forward_selected(self.before(x), context)))  # type: ignore[operator]
         return self.after(x.index_select(0, context.selected.rows) + (new if self.scale == 1.0 else new * self.scale))
 
@@ -56,14 +58,15 @@ class WideResidual(Residual):
     """Residual block with a float32 stream, whatever the precision of its sublayer (Mamba)."""
 
     def forward(self, x: Tensor, *args: Any) -> Tensor:
-        return x.float() + self.dropout(self.step(self.before(x), *args))
+        return x.float() + self.dropout(self.step(self.before(x), *args))  # (tokens, width), float32
 
 
 class NormedResidual(Residual):
     """Residual block that adds to its normalized input: x -> y + step(y) with y = before(x) (a BLOOM option)."""
 
     def forward(self, x: Tensor, *args: Any) -> Tensor:
-        normed = self.before(x)
+        """Map hidden states (tokens, width) to (tokens, width)."""
+        normed = self.before(x)  # (tokens, width)
         return normed + self.dropout(self.step(normed, *args))
 
 
@@ -83,6 +86,7 @@ class Layer(nn.Module):
         return type(self) is Layer and self.attention.supports_selected_tokens
 
     def forward(self, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
+        """Map hidden states (tokens, width) to (tokens, width), or to (selected tokens, width)."""
         if context.selected is not None:
             return self.ffn(self.attention.forward_selected(x, context))
         return self.ffn(self.attention(x, context, memory))
@@ -121,7 +125,7 @@ class Hybrid(nn.Module):
     def forward(self, x: Tensor, context: ForwardContext, memory: HybridLayerCache | None) -> Tensor:
         own = (None, None) if memory is None else (cache_or_none(memory.first), cache_or_none(memory.second))
         parts = zip((self.first, self.second), own, self.into, self.given, strict=True)
-        first, second = (mix(x * into, context, held) * out for mix, held, into, out in parts)
+        first, second = (mix(x * into, context, held) * out for mix, held, into, out in parts)  # (tokens, width) each
         return first + second
 
 
@@ -149,7 +153,8 @@ class ParallelLayer(nn.Module):
         return memory_of(self.attention)
 
     def forward(self, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
-        normed = self.norm(x)
+        """Map hidden states (tokens, width) to (tokens, width)."""
+        normed = self.norm(x)  # (tokens, width)
         other = normed if self.ffn_norm is None else self.ffn_norm(x)
         return x + self.dropout(self.attention(normed, context, memory)) + self.dropout(self.ffn(other))
 
@@ -162,7 +167,7 @@ class CrossLayer(Layer):
         self.cross = cross
 
     def forward(self, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
-        x = self.attention(x, context, memory)
+        x = self.attention(x, context, memory)  # (tokens, width)
         if context.encoder_output is not None:
             x = self.cross(x, context)
         return self.ffn(x)

@@ -21,6 +21,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalize the last axis: (..., width) to (..., width)."""
         return backend(x).rms_norm(x, self.weight, self.eps)
 
 
@@ -55,7 +56,7 @@ class HeadNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = F.layer_norm(x.float(), x.shape[-1:], eps=self.eps)
+        wide = F.layer_norm(x.float(), x.shape[-1:], eps=self.eps)  # (tokens, heads, width), without weight
         return (self.weight.float() * wide).to(x.dtype)
 
 
@@ -67,7 +68,7 @@ class AllHeadsNorm(nn.Module):
         self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x.flatten(-2)).view_as(x)
+        return self.norm(x.flatten(-2)).view_as(x)  # over (tokens, heads * width)
 
 
 class PlainLayerNorm(nn.Module):
@@ -87,7 +88,7 @@ class ClampInfinities(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype is not torch.float16:
             return x
-        limit = torch.finfo(x.dtype).max - 1000
+        limit = torch.finfo(x.dtype).max - 1000  # NaN stays, so that errors are seen
         return torch.nan_to_num(x, nan=torch.nan, posinf=limit, neginf=-limit)
 
 

@@ -76,16 +76,20 @@ class Rotary(Positions):
         return self._turns(places, kept_on(places.device, self, "frequencies"))
 
     def _angles(self, context: ForwardContext) -> tuple[Tensor, Tensor]:
+        """Compute cosines and sines (tokens, rotated / 2) of the pass's positions."""
         return self._turns(context.positions, self._frequencies(context))
 
     def _turns(self, places: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
+        # (tokens, rotated / 2). Frequencies are (rotated / 2,) or, where the length decides, (tokens, 1, rotated / 2).
+        # In float32, since bfloat16 rounds positions above 256.
         angles = (places[:, None, None].float() * frequencies).squeeze(1)
         return angles.cos() * self.scale, angles.sin() * self.scale
 
     def _table(self, context: ForwardContext, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return cosines and sines (tokens, 1, rotated), the sines of the first half negated."""
-        angles = context.positions[:, None, None].float() * self._frequencies(context)
+        angles = context.positions[:, None, None].float() * self._frequencies(context)  # (tokens, 1, rotated / 2)
         cos, sin = angles.cos() * self.scale, angles.sin() * self.scale
+        # The signs are in the table, so that a rotation is two products and one roll: (tokens, 1, rotated) each.
         return torch.cat([cos, cos], -1).to(dtype), torch.cat([-sin, sin], -1).to(dtype)
 
     def _frequencies(self, context: ForwardContext) -> Tensor:
@@ -110,9 +114,10 @@ class RotaryByLength(Rotary):
         totals = context.total_lengths
         known = {total: self.by_length(total) for total in set(totals)}
         if len(known) == 1:
-            return next(iter(known.values())).to(context.positions.device)
+            return next(iter(known.values())).to(context.positions.device)  # (rotated / 2,)
+        # (new tokens, 1, rotated / 2) each
         parts = [known[total].expand(new, 1, -1) for total, new in zip(totals, context.runs.lengths, strict=True)]
-        return torch.cat(parts).to(context.positions.device)
+        return torch.cat(parts).to(context.positions.device)  # (tokens, 1, rotated / 2)
 
 
 def rotary(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
@@ -163,7 +168,7 @@ def _dynamic(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
     base, factor = rope["rope_theta"], rope["factor"]
 
     def by_length(length: int) -> Tensor:
-        stretch = factor * max(length, limit) / limit - (factor - 1)
+        stretch = factor * max(length, limit) / limit - (factor - 1)  # 1 up to the trained length
         return 1.0 / frequencies_of(width, base * stretch ** (width / (width - 2)))
 
     return RotaryByLength(by_length, lambda length: max(length, limit))
@@ -171,10 +176,10 @@ def _dynamic(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
 
 def _llama3(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
     """Divide low frequencies by `factor`, keep high ones, blend between (Llama 3.1, arXiv:2407.21783)."""
-    plain = 1.0 / frequencies_of(width, rope["rope_theta"])
-    turns = rope["original_max_position_embeddings"] * plain / (2 * math.pi)
+    plain = 1.0 / frequencies_of(width, rope["rope_theta"])  # (rotated / 2,)
+    turns = rope["original_max_position_embeddings"] * plain / (2 * math.pi)  # full turns within the trained length
     low, high = rope["low_freq_factor"], rope["high_freq_factor"]
-    keep = ((turns - low) / (high - low)).clamp(0, 1)
+    keep = ((turns - low) / (high - low)).clamp(0, 1)  # 1 keeps a frequency, 0 divides it
     return Rotary(keep * plain + (1 - keep) * plain / rope["factor"])
 
 
@@ -183,6 +188,7 @@ def _yarn(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
     base, trained = rope["rope_theta"], rope["original_max_position_embeddings"]
     factor = rope.get("factor") or limit / trained
 
+    # The pair of channels that turns so many times within the trained length.
     def channel(turns: float) -> float:
         return width * math.log(trained / (turns * 2 * math.pi)) / (2 * math.log(base))
 
@@ -190,8 +196,9 @@ def _yarn(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
     if rope.get("truncate", True):
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, width - 1)
+    # (rotated / 2,); 0.001 avoids a division by 0
     ramp = (torch.arange(width // 2, dtype=torch.float32, device="cpu") - low) / max(high - low, 0.001)
-    slow = ramp.clamp(0, 1)
+    slow = ramp.clamp(0, 1)  # 0 keeps a frequency, 1 divides it
     plain = 1.0 / frequencies_of(width, base)
     return Rotary(plain / factor * slow + plain * (1 - slow), yarn_scale(factor, rope))
 
@@ -217,10 +224,11 @@ def _longrope(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
     scale = rope.get("attention_factor")
     if scale is None:
         scale = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(trained))
-    short, long = (
+    short, long = (  # (rotated / 2,) each
         1.0 / (torch.tensor(rope[name], dtype=torch.float32, device="cpu") * frequencies_of(width, rope["rope_theta"]))
         for name in ("short_factor", "long_factor")
     )
+    # With one set for all lengths, cached keys stay valid when a sequence grows.
     if torch.equal(short, long):
         return Rotary(short, scale)
     return RotaryByLength(

@@ -29,8 +29,9 @@ class Layout:
         """Build the layout of a batch; `mask` (batch, length) is nonzero at real tokens, None when all are real."""
         batch, length = shape
         real = None if mask is None else mask.bool()
-        if real is None or bool(real.all()):
+        if real is None or bool(real.all()):  # without padding, packing is a view
             return cls(SequenceLayout.packed((length,) * batch), None, shape)
+        # Lengths are needed on the host, so this waits for the device once a batch.
         return cls(SequenceLayout.packed(tuple(real.sum(-1).tolist())), real.flatten().nonzero().flatten(), shape)
 
     def columns(self, text: int) -> Tensor:
@@ -42,7 +43,7 @@ class Layout:
 
     def pack(self, padded: Tensor) -> Tensor:
         """Pack (batch, length, ...) to (tokens, ...)."""
-        flat = padded.flatten(0, 1)
+        flat = padded.flatten(0, 1)  # (batch * length, ...)
         return flat if self.rows is None else flat.index_select(0, self.rows)
 
     def pack_tokens(self, given: Tensor) -> Tensor:
@@ -57,15 +58,17 @@ class Layout:
             raise InvalidInput(f"Places of tokens need shape (batch, n), not {list(columns.shape)}.")
         if columns.numel() and (int(columns.min()) < 0 or int(columns.max()) >= self.shape[1]):
             raise InvalidInput(f"Places of tokens must lie within the text, 0 to {self.shape[1] - 1}.")
+        # (batch, n), in the flattened grid
         cells = columns + torch.arange(self.shape[0], device=columns.device)[:, None] * self.shape[1]
         if self.rows is None:
             return cells
+        # `rows` ascend, so the packed row of a cell is the number of rows before it.
         return torch.searchsorted(self.rows, cells).clamp(max=max(self.rows.shape[0] - 1, 0))
 
     def unpack(self, tokens: Tensor) -> Tensor:
         """Unpack (tokens, ...) to (batch, length, ...), zero at padding."""
         if self.rows is not None:
-            flat = tokens.new_zeros(self.shape[0] * self.shape[1], *tokens.shape[1:])
+            flat = tokens.new_zeros(self.shape[0] * self.shape[1], *tokens.shape[1:])  # (batch * length, ...)
             tokens = flat.index_copy(0, self.rows, tokens)
         return tokens.unflatten(0, self.shape)
 
@@ -75,17 +78,20 @@ def positions_in_sequences(runs: SequenceLayout, device: torch.device, past: tup
     starts = past or (0,) * len(runs)
     if len(runs) == 1:
         return torch.arange(starts[0], starts[0] + runs.lengths[0], device=device)
-    if runs.longest == 1 and 0 not in runs.lengths:
+    if runs.longest == 1 and 0 not in runs.lengths:  # a decode step
         return torch.tensor(starts, device=device)
+    # On the host, where the sum is known without a wait for the device: (sequences,).
     lengths = torch.tensor(runs.lengths, dtype=torch.long, device="cpu")
+    # (sequences,), position minus row
     shifts = torch.tensor(starts, dtype=torch.long, device="cpu") - (lengths.cumsum(0) - lengths)
     total = int(lengths.sum())
+    # (tokens,)
     return (torch.arange(total, device="cpu") + shifts.repeat_interleave(lengths, output_size=total)).to(device)
 
 
 def sequence_ends(positions: Tensor, runs: SequenceLayout) -> tuple[int, ...]:
     """Return for each sequence the highest position (tokens,) plus one, 0 for an empty sequence."""
-    known = positions.tolist()
+    known = positions.tolist()  # one read of the device for all sequences
     return tuple(
         max(known[begin : begin + length], default=-1) + 1
         for begin, length in zip(runs.begins, runs.lengths, strict=True)
@@ -94,24 +100,26 @@ def sequence_ends(positions: Tensor, runs: SequenceLayout) -> tuple[int, ...]:
 
 def select_tokens(hidden: Tensor, runs: SequenceLayout, place: int) -> Tensor:
     """Return one state a sequence, (sequences, width): `place` 0 is the first token, -1 the last; zeros if empty."""
-    lengths = torch.tensor(runs.lengths, device=hidden.device)
+    lengths = torch.tensor(runs.lengths, device=hidden.device)  # (sequences,)
     begins = torch.tensor(runs.begins, device=hidden.device)
-    rows = begins if place == 0 else begins + lengths + place
+    rows = begins if place == 0 else begins + lengths + place  # (sequences,)
     if not hidden.shape[0]:
         return hidden.new_zeros(len(runs), hidden.shape[1])
+    # (sequences, width); an empty sequence's row may lie outside, so it is clamped
     chosen = hidden.index_select(0, rows.clamp(0, hidden.shape[0] - 1))
     return chosen if 0 not in runs.lengths else chosen * (lengths > 0)[:, None]
 
 
 def sequence_ids(runs: SequenceLayout, device: torch.device) -> Tensor:
     """Return the sequence index of each token, (tokens,)."""
-    lengths = torch.tensor(runs.lengths, device=device)
+    lengths = torch.tensor(runs.lengths, device=device)  # (sequences,)
     return torch.repeat_interleave(torch.arange(len(runs), device=device), lengths)
 
 
 def mean_pool(hidden: Tensor, runs: SequenceLayout) -> Tensor:
     """Return the mean state of each sequence, (sequences, width), zeros for an empty sequence."""
+    # float32, since half precision loses the small terms of a long sum
     total = hidden.new_zeros(len(runs), hidden.shape[1], dtype=torch.float32)
-    total = total.index_add(0, sequence_ids(runs, hidden.device), hidden.float())
-    lengths = torch.tensor(runs.lengths, device=hidden.device).clamp(min=1)
+    total = total.index_add(0, sequence_ids(runs, hidden.device), hidden.float())  # (sequences, width)
+    lengths = torch.tensor(runs.lengths, device=hidden.device).clamp(min=1)  # no division by 0
     return (total / lengths[:, None]).to(hidden.dtype)

@@ -26,12 +26,12 @@ class SSRU(nn.Module):
 
     def forward(self, x: Tensor, context: ForwardContext, memory: StateLayerCache | None) -> Tensor:
         """Map hidden states (tokens, width) to (tokens, width)."""
-        keep = torch.sigmoid(self.forget(x))
-        new = (1 - keep) * self.value(x)
+        keep = torch.sigmoid(self.forget(x))  # (tokens, width)
+        new = (1 - keep) * self.value(x)  # (tokens, width)
         state = memory.read(context) if memory is not None else None
         if state is None:
-            state = x.new_zeros(len(context.runs), x.shape[1])
-        if context.runs.stride == 1:
+            state = x.new_zeros(len(context.runs), x.shape[1])  # (sequences, width)
+        if context.runs.stride == 1:  # one token a sequence: rows of tokens are rows of states
             cells = state = keep * state + new
         else:
             cells, state = self._scan(keep, new, state, context)
@@ -41,10 +41,11 @@ class SSRU(nn.Module):
 
     def _scan(self, keep: Tensor, new: Tensor, state: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor]:
         """Return all cell states (tokens, width) and the last of each sequence (sequences, width)."""
-        rows, real = context.cached(self, lambda: context.runs.padded(new.device))
+        rows, real = context.cached(self, lambda: context.runs.padded(new.device))  # (sequences, longest) each
         steps = []
         for place in range(context.runs.longest):
-            at, is_token = rows[:, place], real[:, place, None]
+            at, is_token = rows[:, place], real[:, place, None]  # (sequences,), (sequences, 1)
+            # a sequence that has ended keeps its state
             state = torch.where(is_token, keep[at] * state + new[at], state)
             steps.append(state)
-        return torch.stack(steps, 1)[real] if steps else new, state
+        return torch.stack(steps, 1)[real] if steps else new, state  # (sequences, longest, width) to (tokens, width)

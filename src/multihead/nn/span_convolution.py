@@ -23,27 +23,32 @@ class SpanConvolution(nn.Module):
         super().__init__()
         inner = heads * head_width
         self.heads, self.kernel = heads, kernel
+        # A depthwise convolution, then a linear layer over channels: far fewer weights than one full convolution.
         self.depthwise = nn.Parameter(torch.empty(width, kernel))
         self.pointwise = Linear(width, inner)
         self.kernels, self.values = Linear(inner, heads * kernel), Linear(width, inner)
 
     def forward(self, x: Tensor, queries: Tensor, context: ForwardContext) -> Tensor:
         """Map states (tokens, width) and queries (tokens, heads * head width) to (tokens, heads, head width)."""
+        # (tokens, kernel) each
         rows, real = context.cached((SpanConvolution, self.kernel), lambda: self._neighbours(context))
+        # (tokens, heads * head width), from neighbours (tokens, kernel, width)
         span = self.pointwise(torch.einsum("tkw,wk->tw", self._around(x, rows, real), self.depthwise))
+        # (tokens, heads, kernel)
         weights = self.kernels(span * queries).unflatten(-1, (self.heads, self.kernel)).softmax(-1)
+        # (tokens, kernel, heads, head width)
         values = self._around(self.values(x), rows, real).unflatten(-1, (self.heads, -1))
-        return torch.einsum("tkhw,thk->thw", values, weights)
+        return torch.einsum("tkhw,thk->thw", values, weights)  # (tokens, heads, head width)
 
     def _neighbours(self, context: ForwardContext) -> tuple[Tensor, Tensor]:
         """Return rows of each token's neighbours and a mask of those in its sequence, (tokens, kernel) each."""
         device = context.positions.device
-        place = positions_in_sequences(context.runs, device)[:, None]
+        place = positions_in_sequences(context.runs, device)[:, None]  # (tokens, 1)
         lengths = torch.tensor(context.runs.lengths, device=device)
-        length = torch.repeat_interleave(lengths, lengths)[:, None]
-        steps = torch.arange(self.kernel, device=device) - self.kernel // 2
-        rows = torch.arange(place.shape[0], device=device)[:, None] + steps
-        real = (place + steps >= 0) & (place + steps < length)
+        length = torch.repeat_interleave(lengths, lengths)[:, None]  # (tokens, 1)
+        steps = torch.arange(self.kernel, device=device) - self.kernel // 2  # (kernel,)
+        rows = torch.arange(place.shape[0], device=device)[:, None] + steps  # (tokens, kernel)
+        real = (place + steps >= 0) & (place + steps < length)  # (tokens, kernel)
         return torch.where(real, rows, 0), real
 
     def _around(self, x: Tensor, rows: Tensor, real: Tensor) -> Tensor:
@@ -66,5 +71,6 @@ class SpanAttention(Attention):
         self.span = SpanConvolution(width, heads, head_width, kernel)
 
     def forward(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
-        attended = self._heads(x, context, memory)
+        attended = self._heads(x, context, memory)  # (tokens, heads, head width)
+        # (tokens, 2 heads, head width) before the projection
         return self.out(torch.cat([attended, self.span(x, self.q(x), context)], 1).flatten(1))

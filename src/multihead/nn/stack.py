@@ -89,8 +89,9 @@ class Stack(nn.Module):
     def forward(self, words: Tensor, context: ForwardContext) -> Tensor:
         """Map token embeddings (tokens, embedding width) to hidden states (tokens, width)."""
         context = context if self.adjust is None else self.adjust(context)
+        # All layers but the last need every token, since later layers read keys and values of all of them.
         selected, context = context.selected, context if context.selected is None else replace(context, selected=None)
-        x = self.embed(words, context)
+        x = self.embed(words, context)  # (tokens, width)
         seen = context.capture.hidden
         memories = map(cache_or_none, context.cache.layers if context.cache else [None] * len(self.layers))
         for number, (layer, memory) in enumerate(zip(self.layers, memories, strict=True), 1):
@@ -98,10 +99,13 @@ class Stack(nn.Module):
                 context = replace(context, selected=selected)
             if seen is not None and not self.after:
                 seen.append(x)
+            # drawn on the host: no wait for the device
             if not (self.drop and self.training and torch.rand(()) < self.drop):
+                # (tokens, width); after the last layer (selected tokens, width), where tokens are selected
                 x = self._through(layer, x, context, memory)
             if seen is not None and self.after:
                 seen.append(x)
+        # Only now, since every layer reads the cached lengths of before the pass.
         if context.cache is not None:
             context.cache.advance(context.runs)
         x = self.out(self.norm(x))
@@ -110,6 +114,7 @@ class Stack(nn.Module):
         return x
 
     def _through(self, layer: nn.Module, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
+        # A layer that is computed twice would write its cache twice.
         if not (self.recompute and memory is None and torch.is_grad_enabled()):
             return layer(x, context, memory)
         return checkpoint(lambda given: layer(given, context.for_recompute(), None), x, use_reentrant=False)

@@ -31,7 +31,7 @@ class StateSpaceCache:
         self.inputs, self.state = (
             StateLayerCache(),
             StateLayerCache(),
-        )  # (texts, kernel - 1, channels), and the mixer's own
+        )  # (sequences, kernel - 1, channels), and the mixer's own
 
     def leaves(self) -> Iterator[StateLayerCache]:
         yield self.inputs
@@ -54,23 +54,26 @@ class ShortConvolution(nn.Module):
         past, texts = self.weight.shape[1] - 1, len(context.runs)
         before = None if memory is None else memory.inputs.read(context)
         if before is None:
-            before = x.new_zeros(texts, past, x.shape[1])
-        if context.runs.stride == 1:
-            window = torch.cat([before, x[:, None]], 1)
-            mixed = torch.einsum("tkc,ck->tc", window, self.weight)
+            before = x.new_zeros(texts, past, x.shape[1])  # (sequences, kernel - 1, channels)
+        if context.runs.stride == 1:  # one token a sequence: a product is faster than a convolution
+            window = torch.cat([before, x[:, None]], 1)  # (sequences, kernel, channels)
+            mixed = torch.einsum("tkc,ck->tc", window, self.weight)  # (tokens, channels)
             mixed = mixed if self.bias is None else mixed + self.bias
             if memory is not None:
-                memory.inputs.write(context, window[:, 1:])
+                memory.inputs.write(context, window[:, 1:])  # the last kernel - 1 inputs
             return mixed
+        # (sequences,), (tokens,)
         begins, rows = context.cached((ShortConvolution, past), lambda: self._spaced_rows(context.runs, past, x.device))
+        # (tokens + sequences * (kernel - 1), channels): the last inputs of earlier passes lie before each sequence
         spread = x.new_zeros(x.shape[0] + texts * past, x.shape[1]).index_copy(0, rows, x)
-        places = begins[:, None] + torch.arange(past, device=x.device)
+        places = begins[:, None] + torch.arange(past, device=x.device)  # (sequences, kernel - 1)
         spread = spread.index_copy(0, places.flatten(), before.flatten(0, 1).to(x.dtype))
+        # (spread rows - kernel + 1, channels), since the convolution has no padding
         mixed = F.conv1d(spread.T[None], self.weight[:, None], self.bias, groups=x.shape[1])[0].T
         if memory is not None:
             lengths = torch.tensor(context.runs.lengths, device=x.device)
-            memory.inputs.write(context, spread[places + lengths[:, None]])
-        return mixed[rows - past]
+            memory.inputs.write(context, spread[places + lengths[:, None]])  # the last kernel - 1 rows of each sequence
+        return mixed[rows - past]  # (tokens, channels); row r of the result ends at row r + past of the input
 
     def _spaced_rows(self, runs: SequenceLayout, past: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return first rows (sequences,) with `past` rows before each sequence, and rows (tokens,) of the tokens."""
@@ -81,14 +84,15 @@ class ShortConvolution(nn.Module):
 
 def to_grid(x: Tensor, context: ForwardContext) -> Tensor:
     """Arrange (tokens, ...) as (sequences, longest, ...), zero where there is no token."""
-    rows, real = context.cached("grid", lambda: context.runs.padded(x.device))
+    rows, real = context.cached("grid", lambda: context.runs.padded(x.device))  # (sequences, longest) each
+    # Padding holds row 0 of the batch, so it is set to zero.
     return x[rows] * real.view(*real.shape, *(1,) * (x.ndim - 1))
 
 
 def from_grid(x: Tensor, context: ForwardContext) -> Tensor:
     """Arrange (sequences, longest, ...) as (tokens, ...)."""
     _, real = context.cached("grid", lambda: context.runs.padded(x.device))
-    return x[real]
+    return x[real]  # in the order of the tokens, since sequences are rows of the grid
 
 
 class Mamba(nn.Module):
@@ -132,14 +136,15 @@ class Mamba(nn.Module):
 
     def forward(self, x: Tensor, context: ForwardContext, memory: StateSpaceCache | None) -> Tensor:
         """Map hidden states (tokens, width) to (tokens, width)."""
-        u, gate = self.into(x).chunk(2, -1)
+        u, gate = self.into(x).chunk(2, -1)  # (tokens, inner) each
         u = self.act(self.convolution(u, context, memory))
-        step, write, read = self.select(u).split(self.parts, -1)
+        step, write, read = self.select(u).split(self.parts, -1)  # (tokens, rank), (tokens, states), (tokens, states)
         bias = None if self.step.bias is None else self.step.bias.float()
+        # (tokens, inner). In float32, as all of the scan: rounding errors of a state add up over the sequence.
         times = F.softplus(F.linear(step, self.step.weight).float() + bias)
-        y = self._scan(u.float(), times, write.float(), read.float(), context, memory)
+        y = self._scan(u.float(), times, write.float(), read.float(), context, memory)  # (tokens, inner)
         y = (y + self.skip.float() * u.float()) * F.silu(gate.float())
-        return self.out(y.to(x.dtype))
+        return self.out(y.to(x.dtype))  # (tokens, width)
 
     def _scan(
         self,
@@ -151,24 +156,27 @@ class Mamba(nn.Module):
         memory: StateSpaceCache | None,
     ) -> Tensor:
         """Scan (tokens, inner) with time steps (tokens, inner) and read and write vectors (tokens, states)."""
-        rates = -torch.exp(self.decay.float())
+        rates = -torch.exp(self.decay.float())  # (inner, states), below 0
         state = memory.state.read(context) if memory is not None else None
         if state is None:
-            state = u.new_zeros(len(context.runs), *rates.shape)
+            state = u.new_zeros(len(context.runs), *rates.shape)  # (sequences, inner, states)
+        # (sequences, longest, inner) twice, (sequences, longest, states) twice. Time is 0 where there is no token.
         u, times, write, read = (to_grid(part, context) for part in (u, times, write, read))
         rows = []
+        # One block at a time, since `keep` and `new` have `states` numbers for each channel of each place.
         for begin in range(0, u.shape[1], BLOCK):
             now = slice(begin, begin + BLOCK)
-            keep = torch.exp(times[:, now, :, None] * rates)
-            new = (times[:, now] * u[:, now])[..., None] * write[:, now, None]
+            keep = torch.exp(times[:, now, :, None] * rates)  # (sequences, block, inner, states)
+            new = (times[:, now] * u[:, now])[..., None] * write[:, now, None]  # (sequences, block, inner, states)
             seen = []
             for place in range(keep.shape[1]):
-                state = keep[:, place] * state + new[:, place]
+                state = keep[:, place] * state + new[:, place]  # (sequences, inner, states)
                 seen.append(state)
+            # (sequences, block, inner)
             rows.append(torch.einsum("tlcs,tls->tlc", torch.stack(seen, 1), read[:, now]))
         if memory is not None:
             memory.state.write(context, state)
-        return from_grid(torch.cat(rows, 1), context) if rows else u.flatten(0, 1)
+        return from_grid(torch.cat(rows, 1), context) if rows else u.flatten(0, 1)  # (tokens, inner)
 
 
 class GatedNorm(nn.Module):
@@ -186,7 +194,8 @@ class GatedNorm(nn.Module):
     def forward(self, x: Tensor, gate: Tensor) -> Tensor:
         """Normalize and gate (tokens, width), both float32."""
         x = x if self.after else x * F.silu(gate)
-        parts = x.unflatten(-1, (self.groups, -1))
+        parts = x.unflatten(-1, (self.groups, -1))  # (tokens, groups, width / groups)
+        # (tokens, width)
         normed = (parts * torch.rsqrt(parts.pow(2).mean(-1, keepdim=True) + self.eps)).flatten(-2)
         normed = self.weight.float() * normed
         return normed * F.silu(gate) if self.after else normed
@@ -233,10 +242,11 @@ class Mamba2(nn.Module):
         inner, mixed = heads * head_width, heads * head_width + 2 * groups * states
         self.into, self.out = Linear(width, inner + mixed + heads, bias=bias), Linear(inner, width, bias=out_bias)
         self.convolution, self.gate = ShortConvolution(mixed, kernel, bias=conv_bias), gate
-        self.decay, self.skip, self.step = (nn.Parameter(torch.empty(heads)) for _ in range(3))
+        self.decay, self.skip, self.step = (nn.Parameter(torch.empty(heads)) for _ in range(3))  # (heads,) each
         self.parts, self.mixed = (inner, mixed, heads), (inner, groups * states, groups * states)
         self.heads, self.groups, self.limits, self.act = heads, groups, limits, activation(act)
         sizes = (inner, inner, groups * states, groups * states, heads)
+        # One factor for each output of the projection: (inner + mixed + heads,) when concatenated.
         spread = [torch.full((size,), scale, device="cpu") for size, scale in zip(sizes, scales[1:], strict=True)]
         self.scale, self.spread = scales[0], None if set(scales[1:]) == {1.0} else torch.cat(spread)
 
@@ -251,15 +261,18 @@ class Mamba2(nn.Module):
 
     def forward(self, x: Tensor, context: ForwardContext, memory: StateSpaceCache | None) -> Tensor:
         """Map hidden states (tokens, width) to (tokens, width)."""
-        both = self.into(x if self.scale == 1.0 else x * self.scale)
+        both = self.into(x if self.scale == 1.0 else x * self.scale)  # (tokens, inner + mixed + heads)
         if self.spread is not None:
             both = both * self.spread.to(both.device, both.dtype)
-        gate, mixed, step = both.split(self.parts, -1)
+        gate, mixed, step = both.split(self.parts, -1)  # (tokens, inner), (tokens, mixed), (tokens, heads)
+        # (tokens, inner), (tokens, groups * states), (tokens, groups * states)
         u, write, read = self.act(self.convolution(mixed, context, memory)).float().split(self.mixed, -1)
-        times = F.softplus(step.float() + self.step.float()).clamp(*self.limits)
+        times = F.softplus(step.float() + self.step.float()).clamp(*self.limits)  # (tokens, heads)
+        # (tokens, heads, head width), (tokens, groups, states), (tokens, groups, states)
         u, write, read = u.unflatten(-1, (self.heads, -1)), *(v.unflatten(-1, (self.groups, -1)) for v in (write, read))
+        # (tokens, heads, head width)
         y = self._scan(u, times, write, read, context, memory) + self.skip.float()[:, None] * u
-        return self.out(self.gate(y.flatten(-2), gate.float()).to(x.dtype))
+        return self.out(self.gate(y.flatten(-2), gate.float()).to(x.dtype))  # (tokens, width)
 
     def _scan(
         self,
@@ -271,27 +284,36 @@ class Mamba2(nn.Module):
         memory: StateSpaceCache | None,
     ) -> Tensor:
         """Scan (tokens, heads, head width) with time steps (tokens, heads) and vectors (tokens, groups, states)."""
-        each = self.heads // self.groups
-        rates = -torch.exp(self.decay.float())
+        each = self.heads // self.groups  # heads that share write and read vectors
+        rates = -torch.exp(self.decay.float())  # (heads,), below 0
         state = memory.state.read(context) if memory is not None else None
         if state is None:
+            # (sequences, heads, head width, states)
             state = u.new_zeros(len(context.runs), self.heads, u.shape[-1], write.shape[-1])
+        # Time is 0 where there is no token, so the state stays as it is.
         u, times, write, read = (to_grid(part, context) for part in (u, times, write, read))
         rows = []
         for begin in range(0, u.shape[1], BLOCK):
             now = slice(begin, begin + BLOCK)
+            # x: (sequences, block, heads, head width); time: (sequences, block, heads);
+            # b, c: (sequences, block, groups, states)
             x, time, b, c = u[:, now], times[:, now], write[:, now], read[:, now]
-            gone = (time * rates).cumsum(1)  # (texts, block, heads)
-            since = gone[:, :, None] - gone[:, None]  # (texts, now, then, heads)
-            causal = torch.ones(since.shape[1:3], dtype=torch.bool, device=u.device).tril()
+            gone = (time * rates).cumsum(1)  # (sequences, block, heads)
+            since = gone[:, :, None] - gone[:, None]  # (sequences, now, then, heads)
+            causal = torch.ones(since.shape[1:3], dtype=torch.bool, device=u.device).tril()  # (now, then)
+            # (sequences, now, then, heads). Masked before exp, which could overflow at places after `now`.
             keep = torch.exp(since.masked_fill(~causal[..., None], -torch.inf))
-            match = torch.einsum("tlgs,tmgs->tlmg", c, b).repeat_interleave(each, -1)
+            match = torch.einsum("tlgs,tmgs->tlmg", c, b).repeat_interleave(each, -1)  # (sequences, now, then, heads)
+            # (sequences, block, heads, head width), of inputs in this block
             own = torch.einsum("tlmh,tmhp->tlhp", match * keep * time[:, None], x)
-            b, c = (v.repeat_interleave(each, 2) for v in (b, c))
+            b, c = (v.repeat_interleave(each, 2) for v in (b, c))  # (sequences, block, heads, states)
+            # (sequences, block, heads, head width), of the state before this block
             old = torch.einsum("tlhs,thps->tlhp", c, state) * torch.exp(gone)[..., None]
+            # (sequences, block, heads), the part of each input that the block's end still has
             left = torch.exp(gone[:, -1:] - gone) * time
+            # (sequences, heads, head width, states), at the block's end
             state = state * torch.exp(gone[:, -1])[..., None, None] + torch.einsum("tmh,tmhs,tmhp->thps", left, b, x)
             rows.append(own + old)
         if memory is not None:
             memory.state.write(context, state)
-        return from_grid(torch.cat(rows, 1), context) if rows else u.flatten(0, 1)
+        return from_grid(torch.cat(rows, 1), context) if rows else u.flatten(0, 1)  # (tokens, heads, head width)

@@ -44,22 +44,23 @@ class SwitchFeedForward(nn.Module):
 
     def forward(self, x: Tensor, context: ForwardContext) -> Tensor:
         """Map hidden states (tokens, width) to (tokens, width)."""
-        weight, chosen, fits = self.route(x, context)
+        weight, chosen, fits = self.route(x, context)  # (tokens,) each
         out = torch.zeros_like(x)
         for number, expert in enumerate(self.experts):
-            rows = ((chosen == number) & fits).nonzero().flatten()
+            rows = ((chosen == number) & fits).nonzero().flatten()  # (tokens of this expert,)
             if rows.numel():
+                # a token has one expert, so no row is written twice
                 out = out.index_copy(0, rows, (expert(x[rows]) * weight[rows, None]).to(x.dtype))
         return out
 
     def route(self, x: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, Tensor]:
         """Return the weight, the expert, and whether the expert has capacity, (tokens,) each."""
-        weight, chosen = self._scores(x).max(-1)
+        weight, chosen = self._scores(x).max(-1)  # (tokens,) each
         return weight, chosen, self._place(chosen, context) <= self.capacity
 
     def _scores(self, x: Tensor) -> Tensor:
         """Return router probabilities (tokens, experts) in x's precision."""
-        wide = x.to(self.precision)
+        wide = x.to(self.precision)  # (tokens, width); rounded scores could choose another expert
         if self.training and self.jitter > 0:
             wide = wide * torch.empty_like(wide).uniform_(1.0 - self.jitter, 1.0 + self.jitter)
         bias = None if self.router.bias is None else self.router.bias.to(self.precision)
@@ -67,10 +68,12 @@ class SwitchFeedForward(nn.Module):
 
     def _place(self, chosen: Tensor, context: ForwardContext) -> Tensor:
         """Return each token's rank among the tokens of its sequence that chose its expert, (tokens,)."""
-        taken = F.one_hot(chosen, self.router.out_features)
+        taken = F.one_hot(chosen, self.router.out_features)  # (tokens, experts)
+        # (tokens + 1, experts), choices before each row
         total = torch.cat([taken.new_zeros(1, taken.shape[1]), taken.cumsum(0)])
+        # First row of each token's sequence, (tokens,).
         begins = torch.tensor(context.runs.begins, device=chosen.device)[sequence_ids(context.runs, chosen.device)]
-        return (total[1:] - total[begins]).gather(1, chosen[:, None])[:, 0]
+        return (total[1:] - total[begins]).gather(1, chosen[:, None])[:, 0]  # (tokens,); the first one has rank 1
 
 
 class SwitchLayer(Layer):

@@ -24,8 +24,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight, bias)
     rows, half = x.shape[0], weight.dtype in (torch.bfloat16, torch.float16)
     if half and rows == 1:
-        out = torch.mv(weight, x[0])[None]
+        out = torch.mv(weight, x[0])[None]  # (1, outputs)
     elif (half and rows in LEFT_HALF) or (not half and rows in LEFT_WIDE and x.shape[1] >= WIDE):
+        # (outputs, rows) to (rows, outputs): on the left, the weight keeps its layout
         out = (weight @ x.t()).t().contiguous()
     elif not half and rows in BLOCKED and weight.shape[0] >= MANY:
         out = _in_blocks(x, weight)

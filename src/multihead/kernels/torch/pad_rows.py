@@ -20,13 +20,14 @@ class PadRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor, rows: Tensor, cells: Tensor) -> Tensor:
         ctx.shape = x.shape
-        ctx.save_for_backward(rows, cells)
-        return x.index_select(0, index)
+        ctx.save_for_backward(rows, cells)  # indices alone: the gradient does not depend on x
+        return x.index_select(0, index)  # (cells, ...)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         rows, cells = ctx.saved_tensors
-        real = gradients[0].index_select(0, cells)
+        real = gradients[0].index_select(0, cells)  # (real, ...)
+        # Each row has one cell at most, so a copy is enough: index_select's own gradient adds, which is slow.
         return _scatter(real, rows, ctx.shape), None, None, None
 
 

@@ -30,7 +30,7 @@ def split_batch(
         k: (rows, key heads, width). may_pad: False gives every sequence a call.
     """
     call, fixed = (CALL_WITH_GRADIENTS, PADDED_WITH_GRADIENTS) if with_gradients else (CALL, PADDED)
-    row_bytes = 2 * k.shape[1] * k.shape[2] * k.element_size()
+    row_bytes = 2 * k.shape[1] * k.shape[2] * k.element_size()  # bytes of one token's key and value
     queries, keys = attention_mask.queries.lengths, attention_mask.keys.lengths
     single, groups = [i for i, length in enumerate(keys) if not (may_pad and length)], []
     rest = [i for i, length in enumerate(keys) if may_pad and length]
@@ -41,11 +41,11 @@ def split_batch(
         without = 0.0
         for count, i in enumerate(group, 1):
             most_queries, most_keys = max(most_queries, queries[i]), max(most_keys, keys[i])
-            width = round_up_keys(most_queries, most_keys)
+            width = round_up_keys(most_queries, most_keys)  # keys of the padded batch
             padded = fixed + count * (width * row_bytes * BYTE + kernel_time(heads, most_queries, width))
             without += kernel_time(heads, queries[i], keys[i])
             costs.append(padded - without + (len(group) - count) * call)
-        cut = min(range(len(costs)), key=costs.__getitem__)
+        cut = min(range(len(costs)), key=costs.__getitem__)  # as many as cost least
         single += group[cut:]
         if cut:
             groups.append(tuple(sorted(group[:cut])))
@@ -67,6 +67,6 @@ def pads_equal_lengths(attention_mask: AttentionMask, heads: int) -> bool:
 
 def round_up_keys(queries: int, keys: int) -> int:
     """Return the keys of a padded batch: whole steps, where a few more keys cost less than a rest would."""
-    more = -keys % STEP
+    more = -keys % STEP  # keys to the next whole step
     worse = queries == 1 or keys >= LONG or more * SCORE >= (keys % STEP) * REST
     return keys if worse else keys + more

@@ -35,7 +35,7 @@ def attention(
     if plain and varlen.fits(q, k, v, attention_mask):
         return varlen.attention(q, k, v, attention_mask, scale)
     if isinstance(keys, PagedLayout):  # a copy of the keys without pages
-        slots, packed = keys.slots(), SequenceLayout.packed(keys.lengths)
+        slots, packed = keys.slots(), SequenceLayout.packed(keys.lengths)  # slots: (rows,)
         own = AttentionMask(queries, packed, attention_mask.causal, attention_mask.window)
         return backend(q).attention(
             q, k[slots], v[slots], own, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks
@@ -46,6 +46,7 @@ def attention(
         wide = attention(q.float(), k.float(), v.float(), attention_mask, scale=scale, bias=bias, dropout=dropout)
         return wide.to(v.dtype)
     stride = keys.stride
+    # Sequences of one length are a batch already: (sequences, length, heads, width) is a view of the rows.
     if bias is None and queries.stride and stride and k.shape[0] >= stride * len(keys):
         if q.is_cpu and pads_equal_lengths(attention_mask, q.shape[1]):
             return _padded(q, k, v, attention_mask, scale, dropout)
@@ -68,11 +69,15 @@ def _as_view(
 
     def batch(x: Tensor, stride: int, rows: int) -> Tensor:
         """(rows, heads, width) to (sequences, heads, rows, width)."""
+        # (sequences, stride, heads, width), cut to `rows` of each
         return x[: sequences * stride].unflatten(0, (sequences, stride))[:, :rows].transpose(1, 2)
 
+    # (sequences, heads, queries, width)
     queries = batch(q, attention_mask.queries.lengths[0], attention_mask.queries.lengths[0])
+    # torch's causal flag puts the first query at the first key, so it is right only where every key has a query.
     causal = attention_mask.causal and attention_mask.window is None and 1 < queries.shape[2] == keys
-    mask = None if causal else attention_mask.dense(0, q.device)
+    mask = None if causal else attention_mask.dense(0, q.device)  # (queries, keys), the same for all sequences
+    # (sequences, heads, queries, width)
     out = _sdpa(queries, batch(k, stride, keys), batch(v, stride, keys), mask, causal, scale, dropout)
     return out.transpose(1, 2).flatten(0, 1)  # (tokens, heads, width)
 
@@ -90,10 +95,10 @@ def _in_parts(
         return _padded(q, k, v, attention_mask, scale, dropout)
     selected = [attention_mask.select(group) for group in groups]
     parts = [(part, _padded(q, k, v, part, scale, dropout)) for part in selected]
-    each = list(_one_by_one(q, k, v, attention_mask, single, scale, bias, dropout))
+    each = list(_one_by_one(q, k, v, attention_mask, single, scale, bias, dropout))  # (queries, heads, width) each
     if len(q) and torch.is_grad_enabled() and (q.requires_grad or v.requires_grad):
         return _concatenate(attention_mask, single, each, parts)  # writing in place would copy for each sequence
-    out = q.new_empty(*q.shape[:2], v.shape[-1])
+    out = q.new_empty(*q.shape[:2], v.shape[-1])  # (tokens, heads, width)
     for sequence, rows in zip(single, each, strict=True):
         begin = attention_mask.queries.begins[sequence]
         out[begin : begin + len(rows)] = rows
@@ -109,13 +114,15 @@ def _concatenate(
     parts: Sequence[tuple[AttentionMask, Tensor]],
 ) -> Tensor:
     """Return the results of single sequences and padded groups in the order of the tokens, with gradients."""
-    out = torch.cat([*each, *(rows for _, rows in parts)])
+    out = torch.cat([*each, *(rows for _, rows in parts)])  # (tokens, heads, width), single sequences first
     if not parts:
         return out  # single sequences are in their order
 
     def order() -> Tensor:
         begins, lengths, device = attention_mask.queries.begins, attention_mask.queries.lengths, out.device
+        # (queries,) each
         own = [torch.arange(begins[i], begins[i] + lengths[i], device=device) for i in single]
+        # Where each token's row is among the results: the inverse of their order.
         return torch.cat([*own, *(_query_rows(part, device) for part, _ in parts)]).argsort()
 
     return unique_rows(out, attention_mask.cached(("order", out.device), order))
@@ -136,15 +143,18 @@ def _one_by_one(
     for i in sequences:
         begin, length = attention_mask.queries.begins[i], attention_mask.queries.lengths[i]
         first, count = attention_mask.keys.begins[i], attention_mask.keys.lengths[i]
-        if not length or not count:
+        if not length or not count:  # without keys the result is zero, as in the reference
             yield q.new_zeros(length, q.shape[1], v.shape[-1])
             continue
-        mask: Tensor | None = attention_mask.dense(i, q.device)
+        mask: Tensor | None = attention_mask.dense(i, q.device)  # (queries, keys)
         if bias is not None:
-            added = bias(i).to(q.dtype)
+            added = bias(i).to(q.dtype)  # (heads or 1, queries or 1, keys)
+            # torch takes one mask: numbers that are added to the scores
             mask = added if mask is None else torch.where(mask, added, torch.finfo(q.dtype).min)
         causal = bias is None and attention_mask.causal and attention_mask.window is None and length == count
+        # (1, key heads, keys, width) each, views
         keys, values = k.narrow(2, first, count), v.narrow(2, first, count)
+        # (1, heads, queries, width)
         out = _sdpa(q.narrow(2, begin, length), keys, values, None if causal else mask, causal, scale, dropout)
         yield out[0].transpose(0, 1)
 
@@ -156,17 +166,20 @@ def _padded(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, scal
     if q.is_cpu:
         width = round_up_keys(attention_mask.queries.longest, width)
     key_rows, mask = attention_mask.padded_keys(k.device, width), attention_mask.padded_mask(q.device, width)
+    # (tokens,), index of each query in the flattened batch
     cells = attention_mask.cached(("query cells", q.device), lambda: real.flatten().nonzero()[:, 0])
     key_cells = attention_mask.cached(("key cells", k.device, width), lambda: _key_cells(attention_mask, key_rows))
+    # (sequences, heads, longest query, width)
     queries = _batch(q, query_rows, _query_rows(attention_mask, q.device), cells)
-    keys, values = (_batch(x, key_rows, *key_cells) for x in (k, v))
+    keys, values = (_batch(x, key_rows, *key_cells) for x in (k, v))  # (sequences, key heads, padded keys, width) each
     out = _sdpa(queries, keys, values, mask, False, scale, dropout)  # (sequences, heads, longest query, width)
-    return unique_rows(out.transpose(1, 2).flatten(0, 1), cells)
+    return unique_rows(out.transpose(1, 2).flatten(0, 1), cells)  # (tokens, heads, width)
 
 
 def _key_cells(attention_mask: AttentionMask, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return the keys' rows and their cells in a padded batch of rows (sequences, width)."""
     lengths = torch.tensor(attention_mask.keys.lengths, device=rows.device)[:, None]
+    # (keys of all sequences,)
     cells = (torch.arange(rows.shape[1], device=rows.device) < lengths).flatten().nonzero()[:, 0]
     return rows.flatten().index_select(0, cells), cells
 
@@ -178,7 +191,7 @@ def _batch(x: Tensor, index: Tensor, rows: Tensor, cells: Tensor) -> Tensor:
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, dropout: float) -> Tensor:
     """Return attention of (batch, heads, length, width) by torch's kernel; mask and causal exclude each other."""
-    grouped = q.shape[1] != k.shape[1]
+    grouped = q.shape[1] != k.shape[1]  # queries share key heads
     eager = q.is_cpu and not torch.compiler.is_compiling()
     if eager and (dropout or (mask is None and _may_overflow(q, k, scale))):
         return _explicit(q, k, v, mask, causal, scale, dropout)
@@ -190,6 +203,7 @@ def _may_overflow(q: Tensor, k: Tensor, scale: float) -> bool:
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
     if tracing or q.dtype == torch.float64 or not (q.numel() and k.numel()):
         return False
+    # a product of two vectors is at most the product of their norms; NaN also answers True
     return not _norm_bound(q) * _norm_bound(k) * abs(scale) < torch.finfo(torch.float32).max
 
 
@@ -203,6 +217,7 @@ def _norm_bound(x: Tensor) -> float:
 def _explicit(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, p: float) -> Tensor:
     """Compute each step alone: with dropout, for which torch has no CPU kernel, and for scores that overflow."""
     groups = q.shape[1] // k.shape[1]
+    # (batch, heads, keys, width) each
     k, v = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k, v))
     scores = (q * scale) @ k.transpose(-2, -1)  # (batch, heads, queries, keys)
     if causal:
@@ -211,6 +226,6 @@ def _explicit(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     elif mask is not None:
         scores = scores + mask
-    probabilities = scores.softmax(-1, dtype=torch.float32).to(q.dtype)
+    probabilities = scores.softmax(-1, dtype=torch.float32).to(q.dtype)  # (batch, heads, queries, keys)
     probabilities = backend(probabilities.detach()).dropout(probabilities, p) if p else probabilities
-    return probabilities @ v
+    return probabilities @ v  # (batch, heads, queries, width)

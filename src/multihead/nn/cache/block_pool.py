@@ -23,6 +23,7 @@ def padded_slots(length: int) -> int:
 
 def prefix_hash(before: bytes, tokens: Sequence[int]) -> bytes:
     """Return the hash of a prefix: of the prefix before and one more block of tokens."""
+    # A hash of 128 bits, since two prefixes with the same hash would share wrong keys.
     return blake2b(before + array("q", tokens).tobytes(), digest_size=16).digest()
 
 
@@ -88,7 +89,7 @@ class BlockPool:
         """
         while self.budget.free < self.size:
             self.budget.reclaim()
-        block = None if after is None else after + 1
+        block = None if after is None else after + 1  # contiguous with the block before, where that is free
         if block is None or not self._is_free(block, owner):
             block = self._reserve_range(owner, max(ahead, 1))
         self.ref_counts += [0] * (block + 1 - len(self.ref_counts))
@@ -113,7 +114,7 @@ class BlockPool:
         if self.ref_counts[block]:
             return
         if block in self._hashes:
-            self._idle[block] = None
+            self._idle[block] = None  # at the end: the block that is released first is evicted first
         else:
             self._free(block)
 
@@ -163,8 +164,10 @@ class BlockPool:
     def _reserve_range(self, owner: int, ahead: int) -> int:
         """Return the first block of a free range, which is reserved for the owner."""
         self._reservations.pop(owner, None)
+        # Other sequences will grow into these blocks.
         closed = {block for reservation in self._reservations.values() for block in reservation}
         begin = self._find_free_range(ahead, closed)
+        # Where memory is short, any single free block is taken, also a reserved one.
         if begin + ahead > self.limit:
             ahead = 1
             begin = self._find_free_range(ahead, set())
@@ -174,6 +177,7 @@ class BlockPool:
 
     def _find_free_range(self, length: int, closed: set[int]) -> int:
         """Return the first of `length` contiguous free blocks outside `closed`."""
+        # Blocks below `_lowest` are in use, so a search need not begin at 0.
         while self._lowest < len(self.ref_counts) and self._is_used(self._lowest):
             self._lowest += 1
         begin, found = self._lowest, 0
@@ -235,7 +239,7 @@ class BlockTable:
         """Drop all but the first `count` blocks; return those dropped."""
         dropped = [block for block in self.blocks[count:] if block is not None]
         del self.blocks[count:]
-        self.copies = [copy for copy in self.copies if copy[1] in self.blocks]
+        self.copies = [copy for copy in self.copies if copy[1] in self.blocks]  # a dropped block needs no copy
         self._update_contiguous()
         return dropped
 

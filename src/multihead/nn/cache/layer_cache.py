@@ -97,8 +97,9 @@ class KVLayerCache:
 
     def __init__(self, window: int | None = None) -> None:
         self.window = window
-        self.k: Tensor | None = None
-        self.v: Tensor | None = None
+        self.k: Tensor | None = None  # (slots, key heads, head width), the storage of all sequences
+        self.v: Tensor | None = None  # (slots, key heads, value width)
+        # a first pass's keys and values, and their rows
         self._waiting: tuple[Tensor, Tensor, Tensor | slice] | None = None
 
     def leaves(self) -> Iterator[KVLayerCache]:
@@ -113,6 +114,7 @@ class KVLayerCache:
     def extend(self, k: Tensor, v: Tensor, context: CacheContext) -> tuple[Tensor, Tensor, SequenceLayout]:
         """Cache a pass's keys and values; return all visible ones (rows, key heads, width) and their layout."""
         plan = self.plan(context)
+        # A first pass sees only its own tokens, so nothing is copied into storage yet.
         if plan.fresh:
             self.wait(k, v, plan)
             return k, v, context.runs
@@ -120,9 +122,9 @@ class KVLayerCache:
         assert self.k is not None
         assert self.v is not None
         self.k, self.v = write_rows(self.k, plan.writes, k), write_rows(self.v, plan.writes, v)
-        if plan.reads is None:
+        if plan.reads is None:  # contiguous: read in place, without a copy
             return self.k, self.v, plan.runs
-        return self.k[plan.reads], self.v[plan.reads], plan.runs
+        return self.k[plan.reads], self.v[plan.reads], plan.runs  # (rows, key heads, width), copies
 
     def place(
         self, q: Tensor, k: Tensor, v: Tensor, angles: tuple[Tensor, Tensor] | None, context: CacheContext
@@ -138,7 +140,7 @@ class KVLayerCache:
         assert self.v is not None
         rows = plan.writes
         if isinstance(rows, slice):
-            rows = torch.arange(rows.start, rows.stop, device=k.device)
+            rows = torch.arange(rows.start, rows.stop, device=k.device)  # (tokens,)
         q = backend(q).write_pages(q, k, v, angles, self.k, self.v, rows)
         return q, self.k, self.v, plan.pages
 
@@ -180,6 +182,7 @@ class KVLayerCache:
         """Copy source rows to target rows."""
         if copies is not None and self.k is not None and self.v is not None:
             source, target = copies
+            # (rows, key heads, width) each
             self.k, self.v = write_rows(self.k, target, self.k[source]), write_rows(self.v, target, self.v[source])
 
     def _write(self) -> None:
@@ -188,6 +191,7 @@ class KVLayerCache:
             return
         k, v, rows = self._waiting
         self._waiting = None
+        # Rows that storage must have for this pass.
         last = rows.stop if isinstance(rows, slice) else int(rows.max()) + 1 if len(rows) else 0
         self.k, self.v = write_rows(grown(self.k, k, last), rows, k), write_rows(grown(self.v, v, last), rows, v)
 
@@ -209,6 +213,7 @@ def grown(storage: Tensor | None, like: Tensor, rows: int) -> Tensor:
     held = 0 if storage is None else storage.shape[0]
     if storage is not None and rows <= held:
         return storage
+    # half more than before, so that copies stay rare
     more = like.new_empty(max(rows, held + held // 2), *like.shape[1:])
     if storage is not None:
         more[:held] = storage
@@ -218,7 +223,7 @@ def grown(storage: Tensor | None, like: Tensor, rows: int) -> Tensor:
 def write_rows(storage: Tensor, rows: Tensor | slice, values: Tensor) -> Tensor:
     """Return storage with values in these rows; a new tensor where gradients are needed."""
     if torch.is_grad_enabled() and (storage.requires_grad or values.requires_grad):
-        storage = storage.clone()
+        storage = storage.clone()  # autograd needs the values from before the write
     storage[rows] = values
     return storage
 
@@ -227,7 +232,7 @@ class StateLayerCache:
     """Recurrent state of one layer: a slot of fixed size a sequence, zero before its first token."""
 
     def __init__(self) -> None:
-        self.states: Tensor | None = None
+        self.states: Tensor | None = None  # (slots, ...)
 
     def leaves(self) -> Iterator[StateLayerCache]:
         yield self
@@ -244,8 +249,10 @@ class StateLayerCache:
         if self.states is None or not any(cache.lengths):
             return None
         self.states = grown(self.states, self.states, cache.store.num_slots)
+        # (sequences, ...)
         states = self.states[context.cached((cache, StateLayerCache), lambda: cache.slots(context.positions.device))]
         if 0 in cache.lengths:
+            # (sequences,), True where the state must be zero: a slot in second use holds an earlier sequence's state.
             new = torch.tensor([length == 0 for length in cache.lengths], device=states.device)
             states = states.masked_fill(new.view(-1, *(1,) * (states.ndim - 1)), 0)
         return states
@@ -273,7 +280,7 @@ class XLNetMemory:
 
     def __init__(self, limit: int | None = None, share: int | None = None) -> None:
         self.limit, self.share = limit, share
-        self.k: Tensor | None = None
+        self.k: Tensor | None = None  # (rows, heads, head width)
         self.v: Tensor | None = None
         self.runs: SequenceLayout | None = None
 
@@ -284,13 +291,15 @@ class XLNetMemory:
         """Cache a pass's keys and values; return all visible ones (rows, heads, width) and their layout."""
         past = self.runs or SequenceLayout.packed((0,) * len(context.runs))
         if self.k is not None and self.v is not None:
-            rows = self._interleave(past, context.runs, self.k.shape[0], k.device)
+            rows = self._interleave(past, context.runs, self.k.shape[0], k.device)  # (rows,)
+            # Each sequence's memory comes before its new tokens: (rows, heads, head width) each.
             k, v = torch.cat([self.k, k])[rows], torch.cat([self.v, v])[rows]
         runs = SequenceLayout.packed(tuple(a + b for a, b in zip(past.lengths, context.runs.lengths, strict=True)))
-        self.k, self.v, self.runs = k, v, self._retained(runs, past)
+        self.k, self.v, self.runs = k, v, self._retained(runs, past)  # no copy: the layout alone says what is kept
         return k, v, runs
 
     def _interleave(self, past: SequenceLayout, new: SequenceLayout, offset: int, device: torch.device) -> Tensor:
+        """Return row indices (rows,) into old and new rows, sequence by sequence; new rows begin at `offset`."""
         parts = []
         for old, held, begin, length in zip(past.begins, past.lengths, new.begins, new.lengths, strict=True):
             parts += [torch.arange(old, old + held), torch.arange(offset + begin, offset + begin + length)]

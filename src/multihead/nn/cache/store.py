@@ -57,6 +57,7 @@ class KVCacheManager:
         # Sequences are read from their first token in each pass.
         self.whole = any(isinstance(leaf, NoLayerCache) for leaf in leaves)
         self.budget = budget or MemoryBudget()
+        # a dict keeps the order of layers and drops repeats
         self.windows = tuple({leaf.window: None for leaf in leaves if isinstance(leaf, KVLayerCache)})
         self.pools = {w: BlockPool(self.budget, like.size(w) if like else 0) for w in self.windows}
         self.slot_size = like.state_size() if like else 0
@@ -117,6 +118,7 @@ class KVCacheManager:
 
     def bytes_for(self, length: int) -> int:
         """Return the bytes of a sequence of `length` tokens; 0 without a budget."""
+        # A layer with a window keeps the window and some slack, whatever the length.
         blocks = {w: -(-length // BLOCK) if w is None else -(-min(length, w + 2 * SLACK) // BLOCK) for w in self.pools}
         return sum(pool.size * blocks[window] for window, pool in self.pools.items()) + self.slot_size
 
@@ -250,11 +252,13 @@ class CachedSequence:
             if index < len(table.blocks):
                 block = table.blocks[index]
                 assert block is not None
+                # Copy on write: another sequence reads the block that this one is about to fill.
                 if pool.shared(block) and self.length % BLOCK:
                     table.copies.append((block, pool.take(self.number), self.length % BLOCK))
                     table.replace(index, table.copies[-1][1])
                     pool.release(block)
             else:
+                # Reserve for the final length, so that the blocks can be contiguous.
                 expected = max(padded_slots(self.expected - 1), padded_slots(total))
                 before = table.blocks[-1] if table.blocks else None
                 table.append(pool.take(self.number, before, expected // BLOCK - index))
@@ -287,6 +291,7 @@ class CachedSequence:
         """Share published blocks of the longest common prefix; for a sequence without cached tokens."""
         if self.length or not self.store.shares:
             return
+        # At least one token stays to be read, since its pass gives the logits of the next one.
         hashes, full = [self.hashes[0]], max(len(tokens) - 1, 0) // BLOCK
         while len(hashes) <= full:
             block_hash = prefix_hash(hashes[-1], tokens[(len(hashes) - 1) * BLOCK : len(hashes) * BLOCK])
@@ -294,6 +299,7 @@ class CachedSequence:
                 break
             hashes.append(block_hash)
         length = len(hashes) - 1
+        # A window layer may have lost blocks that the prefix needs: try shorter prefixes.
         while length and not all(self._has_published(window, hashes, length) for window in self.tables):
             length -= 1
         for window, table in self.tables.items():
@@ -379,6 +385,7 @@ class BatchCache:
 
     def plan(self, runs: SequenceLayout, window: int | None, device: torch.device) -> CachePlan:
         """Return the slots that a pass writes and reads in layers with this window."""
+        # Without cached tokens, attention reads the pass's own keys and values.
         fresh = not any(self.lengths)
         for text, new in zip(self.texts, runs.lengths, strict=True):
             text.prepare(new)
@@ -398,13 +405,14 @@ class BatchCache:
     def slots(self, device: torch.device) -> Tensor | slice:
         """Return the slots of the sequences' recurrent states."""
         numbers = [text.slot or 0 for text in self.texts]
-        if numbers == list(range(len(numbers))):
+        if numbers == list(range(len(numbers))):  # a slice is a view; an index copies the states
             return slice(0, len(numbers))
         return torch.tensor(numbers, device=device)
 
     def select(self, texts: Tensor) -> None:
         """Reorder the sequences by indices (n,); an index may occur several times. No keys or values move."""
         chosen = texts.tolist()
+        # A sequence that is chosen again is forked, so each beam has its own block table.
         selected = [self.texts[i].fork() if i in chosen[:place] else self.texts[i] for place, i in enumerate(chosen)]
         for i, text in enumerate(self.texts):
             if i not in chosen:
