@@ -10,7 +10,7 @@ namespace {
 template <bool PAIRS, class At>
 INLINE void key_scores(const void* q, const void* k, At at, int64_t n, int64_t width, float scale, int type, float* p) {
     for (int64_t r = 0; r < n; r += 16) {
-        F parts[16] = {};
+        F parts[16] = {};  // 16 keys, with 16 partial sums each
         const int64_t here = min_int(16, n - r);
         for (int64_t j = 0; j < here; j++) {
             const int64_t first = at(r + j);
@@ -22,13 +22,13 @@ INLINE void key_scores(const void* q, const void* k, At at, int64_t n, int64_t w
                 for (int64_t i = 0; i < width; i += 16) s += load<F>((const float*)q + i) * load_typed(k, first + i, type);
             parts[j] = s;
         }
-        store(p + r, reduce_sums(parts) * scale);
+        store(p + r, reduce_sums(parts) * scale);  // one reduction for 16 keys
     }
 }
 
 // Softmax of scores p (n,) in place without the division, which the caller applies to fewer numbers; returns the sum.
 INLINE float softmax_weights(int64_t n, float* p) {
-    for (int64_t i = n; i % 16; i++) p[i] = -INFINITY;
+    for (int64_t i = n; i % 16; i++) p[i] = -INFINITY;  // what fills up the last vector gets the weight zero
     F most = load<F>(p), total{};
     for (int64_t r = 16; r < n; r += 16) most = maximum(most, load<F>(p + r));
     const float peak = reduce_max(most);
@@ -45,9 +45,9 @@ INLINE float softmax_weights(int64_t n, float* p) {
 template <int G, int N, class At>
 INLINE void add_values(const DecodeAttention& d, At at, int64_t n, int64_t column, const float* p, int64_t score_stride, const float* by,
                       int64_t to) {
-    F acc[G][N] = {};
+    F acc[G][N] = {};  // (G, 16 * N channels)
     for (int64_t r = 0; r < n; r++) {
-        const int64_t first = at(r) + column;
+        const int64_t first = at(r) + column;  // of key r
         F v[N];
         for (int j = 0; j < N; j++) v[j] = load_typed(d.v, first + 16 * j, d.type);
         for (int g = 0; g < G; g++) {
@@ -75,12 +75,14 @@ void decode_attention(const DecodeAttention& d, const Team& team) {
         longest = max_int(longest, d.lengths[t]);
         tokens += d.lengths[t];
     }
+    // waking threads would take longer; `pairs`: dot2 reads 32 channels at once
     const bool small = tokens * d.heads * d.width < 65536, pairs = d.type == 1 && d.width % 32 == 0;
-    const int64_t score_stride = (longest + 15) / 16 * 16;
+    const int64_t score_stride = (longest + 15) / 16 * 16;  // whole vectors
     parallel_for(small ? Team{team.run, 1, nullptr} : team, d.sequences * d.key_heads, 1, [&](int64_t task) {
         static thread_local Scratch scratch;
         const int64_t sequence = task / d.key_heads, head = task % d.key_heads, n = d.lengths[sequence], begin = d.begins[sequence];
         float* q = (float*)scratch.get(size_t(d.width + group * (score_stride + 1) + 64) * 4);
+        // q (width,), p (group, score_stride), by (group,)
         float *p = q + d.width, *by = p + group * score_stride;
         const int64_t* index = d.index ? d.index + begin : nullptr;
         // Cache rows are consecutive, or listed where a sequence's blocks are not.
@@ -99,10 +101,12 @@ void decode_attention(const DecodeAttention& d, const Team& team) {
                 const float* bias = d.bias + (head * group + g) * d.biases + (d.by_place ? 0 : d.biases - n);
                 for (int64_t i = 0; i < n; i++) p[g * score_stride + i] += bias[i];
             }
+            // a sequence without keys gets zeros, not NaN
             by[g] = n ? 1.0f / softmax_weights(n, p + g * score_stride) : 0.0f;
         }
         // Up to four heads at once, as many as accumulators fit the registers.
         for (int64_t g = 0; g < group;) {
+            // out is (sequences, heads, value width)
             const int64_t to = (sequence * d.heads + head * group + g) * d.value_width;
             const float* weights = p + g * score_stride;
             switch (group - g) {
@@ -130,7 +134,7 @@ void rotate(const Rotation& r, const Team& team) {
                 store_typed(r.y, to + i, r.type, a * cos - b * sin);
                 store_typed(r.y, to + half + i, r.type, b * cos + a * sin);
             }
-            for (; i < half; i++) {
+            for (; i < half; i++) {  // channels after the last whole vector
                 const float a = load_one(r.x, at + i, r.type), b = load_one(r.x, at + half + i, r.type);
                 store_one(r.y, to + i, r.type, a * c[i] - b * s[i]);
                 store_one(r.y, to + half + i, r.type, b * c[i] + a * s[i]);

@@ -23,9 +23,9 @@ struct TopScores {
     int64_t *columns, count, held;
 
     void offer(float value, int64_t column) {
-        if (held == count && !(value > values[count - 1])) return;
+        if (held == count && !(value > values[count - 1])) return;  // not above the last one, or NaN
         int64_t i = held < count ? held++ : count - 1;
-        for (; i > 0 && value > values[i - 1]; i--) {
+        for (; i > 0 && value > values[i - 1]; i--) {  // an insertion, since count is small
             values[i] = values[i - 1];
             columns[i] = columns[i - 1];
         }
@@ -36,18 +36,18 @@ struct TopScores {
 };
 
 void top_k(const TopK& b, const Team& team) {
-    const bool small = b.rows * b.width < 65536;
+    const bool small = b.rows * b.width < 65536;  // waking threads would take longer
     parallel_for(small ? Team{team.run, 1, nullptr} : team, b.rows, 1, [&](int64_t row) {
         const int64_t begin = row * b.stride, whole = b.width / 64 * 64;
         TopScores top{b.values + row * b.count, b.columns + row * b.count, b.count, 0};
         auto offer = [&](int64_t i) {
             const float value = load_one(b.scores, begin + i, b.type);
-            if (!(value > top.bound())) return;
+            if (!(value > top.bound())) return;  // first, so that few columns are compared with the bans
             for (int64_t k = 0; k < b.bans; k++)
                 if (b.banned[k] == i) return;
             top.offer(value, i);
         };
-        F most = broadcast(-INFINITY);
+        F most = broadcast(-INFINITY);  // 16 columns of the row
         I bits{};  // largest magnitude as bits: NaN has larger ones than infinity, so one comparison finds both
         auto seen = [&](int64_t i) {
             const F x = load_typed(b.scores, i, b.type);
@@ -65,8 +65,9 @@ void top_k(const TopK& b, const Team& team) {
         }
         float peak = reduce_max(most);
         bool finite = true;
+        // infinity passes here: minus infinity is a ban, and the peak shows plus infinity
         for (int i = 0; i < 16; i++) finite &= bits[i] <= 0x7f800000;
-        for (int64_t i = whole; i < b.width; i++) {
+        for (int64_t i = whole; i < b.width; i++) {  // columns after the last whole block
             const float value = load_one(b.scores, begin + i, b.type);
             finite &= value == value;
             peak = value > peak ? value : peak;
@@ -84,6 +85,7 @@ void top_k(const TopK& b, const Team& team) {
         // Log-probabilities: minus log(reduce_sum(exp(scores))) over all columns, banned ones included.
         F total{};
         float rest = 0;
+        // minus the peak, so that no exponential overflows
         for (int64_t i = 0; i < whole; i += 16) total += exponential(load_typed(b.scores, begin + i, b.type) - peak);
         for (int64_t i = whole; i < b.width; i++) rest += std::exp(load_one(b.scores, begin + i, b.type) - peak);
         const float all = peak + std::log(reduce_sum(total) + rest);

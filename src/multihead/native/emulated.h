@@ -20,9 +20,10 @@
 
 namespace {
 
-thread_local char emulated[8][16][64];
+thread_local char emulated[8][16][64];  // (tiles, rows, bytes)
 
 inline void emulated_shapes(const void*) {}
+// no configuration was loaded before
 inline void emulated_shape(void* p) { std::memset(p, 0, 64); }
 inline void emulated_release() {}
 inline void emulated_zero(int t) { std::memset(emulated[t], 0, 1024); }
@@ -38,6 +39,7 @@ inline void emulated_bytes(int c, int a, int b) {
             int32_t s;
             std::memcpy(&s, &emulated[c][m][4 * n], 4);
             for (int k = 0; k < 64; k++)
+                // row k / 4 of b has four bytes of each output
                 s += int32_t((int8_t)emulated[a][m][k]) * int32_t((uint8_t)emulated[b][k / 4][4 * n + k % 4]);
             std::memcpy(&emulated[c][m][4 * n], &s, 4);
         }
@@ -47,7 +49,7 @@ inline void emulated_pairs(int c, int a, int b) {
         for (int n = 0; n < 16; n++) {
             float s;
             std::memcpy(&s, &emulated[c][m][4 * n], 4);
-            for (int k = 0; k < 32; k++) {
+            for (int k = 0; k < 32; k++) {  // row k / 2 of b has a pair of each output
                 uint16_t x, y;
                 std::memcpy(&x, &emulated[a][m][2 * k], 2);
                 std::memcpy(&y, &emulated[b][k / 2][4 * n + 2 * (k % 2)], 2);

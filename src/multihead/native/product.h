@@ -40,6 +40,7 @@ struct Scratch {
     char* get(size_t bytes) {
         if (bytes > size) {
             std::free(data);
+            // half as much again, so that growing inputs rarely allocate; aligned_alloc needs a multiple of 64
             size = (bytes + bytes / 2 + 4095) / 4096 * 4096;
             data = (char*)std::aligned_alloc(64, size);
             if (!data) std::abort();
@@ -64,14 +65,14 @@ template <class Read> INLINE void normalize(int kind, float eps, const float* we
     F total{}, squares{};
     for (int64_t i = 0; i < whole; i += 16) {
         F v = read(i);
-        store(out + i, v);
+        store(out + i, v);  // kept in float32, so that x is read and widened once
         total += v;
     }
     float s = reduce_sum(total);
     for (int64_t i = whole; i < n; i++) s += out[i] = read.one(i);
-    const float mean = kind == 2 ? s / float(n) : 0.0f;
+    const float mean = kind == 2 ? s / float(n) : 0.0f;  // a root mean square subtracts no mean
     for (int64_t i = 0; i < whole; i += 16) {
-        F d = load<F>(out + i) - mean;
+        F d = load<F>(out + i) - mean;  // a second pass: the difference of two large sums would lose digits
         squares += d * d;
     }
     s = reduce_sum(squares);
@@ -124,7 +125,7 @@ INLINE bool all_zero(I bits) {
 
 // Write the codes of n numbers (a multiple of 16), round((x - bottom) * by) - below, and return the sum of the codes.
 INLINE int32_t write_codes(const float* x, int64_t n, float bottom, float by, int32_t below, int8_t* codes) {
-    const F magic = broadcast(12582912.0f);
+    const F magic = broadcast(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number, in the low bits
     I t{};
     for (int64_t i = 0; i < n; i += 16) {
         const I q = bits_i((load<F>(x + i) - bottom) * by + magic) - bits_i(magic) - below;
@@ -150,12 +151,13 @@ INLINE void quantize_symmetric(const float* x, int64_t n, int8_t* codes, float& 
     const bool finite = all_zero(nonfinite);
     const float peak = reduce_max(most);
     scale = finite ? peak / 127.0f : NAN;
+    // a row of zeros gets codes 0, without a division by zero
     total = write_codes(x, n, 0.0f, finite && peak > 0 ? 127.0f / peak : 0.0f, 0, codes);
 }
 
 // Quantize a row over its own range: code -128 is its lowest number, 127 its highest. `zero`: the number of code 0.
 INLINE void quantize_asymmetric(const float* x, int64_t n, int8_t* codes, float& scale, int32_t& total, float& zero) {
-    F low = load<F>(x), high = low;
+    F low = load<F>(x), high = low;  // 16 numbers of the row each
     I nonfinite{};
     for (int64_t i = 0; i < n; i += 16) {
         const F v = load<F>(x + i);
@@ -166,7 +168,7 @@ INLINE void quantize_asymmetric(const float* x, int64_t n, int8_t* codes, float&
     const bool finite = all_zero(nonfinite);
     const float bottom = finite ? -reduce_max(-low) : 0.0f, step = finite ? (reduce_max(high) - bottom) / 255.0f : 0.0f;
     scale = finite ? step : NAN;
-    zero = bottom + 128.0f * step;
+    zero = bottom + 128.0f * step;  // codes are signed: 128 less than the number of steps from the bottom
     total = write_codes(x, n, bottom, step > 0 ? 1.0f / step : 0.0f, 128, codes);
 }
 
@@ -174,11 +176,11 @@ struct Layout {
     int64_t stride, groups;
     size_t codes, scales, total;  // bytes
     Layout(const Weight& w, int64_t rows) {
-        stride = padded(w) * size_of(w);
+        stride = padded(w) * size_of(w);  // bytes of a row
         groups = w.kind == 2 || w.kind == 3 ? padded(w) / GROUP : 1;
-        codes = size_t((stride * rows + 63) / 64 * 64);
+        codes = size_t((stride * rows + 63) / 64 * 64);  // whole cache lines
         scales = size_t((rows * groups * 4 + 63) / 64 * 64);
-        total = codes + 3 * scales;
+        total = codes + 3 * scales;  // after the codes: scales, sums and zeros
     }
 };
 
@@ -188,14 +190,14 @@ INLINE void write_row(const Weight& w, const Layout& l, char* buffer, int64_t ro
         for (int64_t i = 0; i < all; i += 16) store_typed(buffer + row * l.stride, i, size_of(w) == 2, load<F>(x + i));
         return;
     }
-    int8_t* out = (int8_t*)(buffer + row * l.stride);
-    float* scales = (float*)(buffer + l.codes) + row * l.groups;
-    int32_t* sums = (int32_t*)(buffer + l.codes + l.scales) + row * l.groups;
+    int8_t* out = (int8_t*)(buffer + row * l.stride);  // (inputs filled up,)
+    float* scales = (float*)(buffer + l.codes) + row * l.groups;  // (groups,)
+    int32_t* sums = (int32_t*)(buffer + l.codes + l.scales) + row * l.groups;  // (groups,)
     if (w.kind == 1) {
         quantize_asymmetric(x, all, out, *scales, *sums, ((float*)(buffer + l.codes + 2 * l.scales))[row]);
         return;
     }
-    const int64_t each = all / l.groups;
+    const int64_t each = all / l.groups;  // inputs of a group
     for (int64_t g = 0; g < l.groups; g++) quantize_symmetric(x + g * each, each, out + g * each, scales[g], sums[g]);
 }
 
@@ -203,7 +205,7 @@ INLINE void write_row(const Weight& w, const Layout& l, char* buffer, int64_t ro
 
 template <int TYPE, int COUNT> INLINE void store_panel(const Weight& w, const ProductCall& p, int64_t row, int64_t panel, const F* v) {
     const int64_t column = panel * 16 * COUNT, at = row * p.y_stride + column, add = row * p.add_stride + column;
-    if (column + 16 * COUNT <= w.outputs) {
+    if (column + 16 * COUNT <= w.outputs) {  // only the last panel may be partial
         if (p.add)
             for (int j = 0; j < COUNT; j++) store_typed(p.y, at + 16 * j, TYPE, v[j] + load_typed(p.add, add + 16 * j, TYPE));
         else
@@ -223,7 +225,7 @@ INLINE void epilogue(const Weight& w, const ProductCall& p, int64_t row, int64_t
     if (w.bias)
         for (int j = 0; j < 4; j++) v[j] += load<F>(w.bias + panel * PANEL + 16 * j);
     if (w.gated) {
-        v[0] = activate(v[0], w.act) * v[2];
+        v[0] = activate(v[0], w.act) * v[2];  // vectors 0 and 1 are gates, 2 and 3 their up values
         v[1] = activate(v[1], w.act) * v[3];
         if (p.y_type) store_panel<1, 2>(w, p, row, panel, v);
         else store_panel<0, 2>(w, p, row, panel, v);
@@ -231,6 +233,7 @@ INLINE void epilogue(const Weight& w, const ProductCall& p, int64_t row, int64_t
     }
     switch (w.act) {
         case NONE: break;
+        // a constant kind spares the switch in each vector
         case GELU: for (int j = 0; j < 4; j++) v[j] = activate(v[j], GELU); break;
         default: for (int j = 0; j < 4; j++) v[j] = activate(v[j], w.act);
     }
@@ -253,11 +256,12 @@ struct Bfloat16Dot {  // bfloat16
 template <class Op, int M, int N, int WIDTH>
 INLINE void sums_of(const char* x, int64_t stride, const char* at, int64_t step_bytes, int64_t steps, int first,
                     typename Op::Sum out[][WIDTH]) {
-    typename Op::Sum acc[M][N] = {};
+    typename Op::Sum acc[M][N] = {};  // (M, 16 * N outputs), in registers for all steps
     for (int64_t s = 0; s < steps; s++, at += step_bytes) {
-        I weight[N];
+        I weight[N];  // 16 outputs each, four bytes of inputs deep
         for (int j = 0; j < N; j++) weight[j] = load<I>(at + 64 * j);
         for (int m = 0; m < M; m++) {
+            // four bytes of inputs of a row, for all outputs
             const I one = broadcast(load<int32_t>(x + m * stride + 4 * s));
             for (int j = 0; j < N; j++) acc[m][j] = Op::step(acc[m][j], weight[j], one);
         }
@@ -269,15 +273,16 @@ INLINE void sums_of(const char* x, int64_t stride, const char* at, int64_t step_
 template <class Op, int M, int N>
 INLINE void block(const char* x, int64_t stride, const char* panel, int64_t steps, typename Op::Sum out[][4]) {
     for (int first = 0; first < 4; first += N)
+        // one step of a panel is 64 outputs of four bytes: 256 bytes
         sums_of<Op, M, N, 4>(x, stride, panel + first * 64, 256, steps, first, out);
 }
 
 // Sums of M rows of a weight in groups. Each group has its scale, so its integer sums are converted before the next group.
 template <int BITS, int M, int N>
 INLINE void grouped(const Weight& w, const Rows& r, int64_t row, int64_t panel, int64_t groups, F out[][4]) {
-    constexpr int64_t BYTES = GROUP * PANEL * BITS / 8;
-    const char* codes = (const char*)w.codes + panel * groups * BYTES;
-    const uint16_t* scales = (const uint16_t*)w.scales + panel * groups * PANEL;
+    constexpr int64_t BYTES = GROUP * PANEL * BITS / 8;  // codes of one group of a panel
+    const char* codes = (const char*)w.codes + panel * groups * BYTES;  // (groups, BYTES)
+    const uint16_t* scales = (const uint16_t*)w.scales + panel * groups * PANEL;  // (groups, 64)
     const uint16_t* minima = w.minima ? (const uint16_t*)w.minima + panel * groups * PANEL : nullptr;
     const char* x = r.codes + row * r.stride;
     for (int first = 0; first < 4; first += N) {
@@ -287,13 +292,14 @@ INLINE void grouped(const Weight& w, const Rows& r, int64_t row, int64_t panel, 
             const char* at = codes + g * BYTES + first * 64;
             const char* xs = x + g * GROUP;
             if (BITS == 8) {
-                for (int s = 0; s < 8; s++)
+                for (int s = 0; s < 8; s++)  // four inputs a step, 32 in a group
                     for (int j = 0; j < N; j++) {
                         const I weight = load<I>(at + s * 256 + 64 * j);
                         for (int m = 0; m < M; m++)
                             acc[m][j] = dot4(acc[m][j], weight, broadcast(load<int32_t>(xs + m * r.stride + 4 * s)));
                     }
             } else {
+                // eight inputs a step: 4 s to 4 s + 3 in the low halves, and those 16 further in the high
                 for (int s = 0; s < 4; s++)
                     for (int j = 0; j < N; j++) {
                         const I both = load<I>(at + s * 256 + 64 * j);
@@ -312,8 +318,10 @@ INLINE void grouped(const Weight& w, const Rows& r, int64_t row, int64_t panel, 
                     const float by = r.scales[at_row];
                     if (minima) {
                         const F low = from_halves(minima + g * PANEL + 16 * (first + j));
+                        // weight = scale * code + minimum, so the minimum counts once for each input
                         total[m][j] += floats(acc[m][j]) * (scale * by) + low * (by * float(r.sums[at_row]));
                     } else {
+                        // codes are unsigned, so their zero has added itself times the sum of the inputs
                         total[m][j] += floats(acc[m][j] - (int32_t)((uint32_t)w.zero * (uint32_t)r.sums[at_row])) * (scale * by);
                     }
                 }
@@ -326,6 +334,7 @@ INLINE void grouped(const Weight& w, const Rows& r, int64_t row, int64_t panel, 
 
 INLINE void epilogue_int8(const Weight& w, const Rows& r, const ProductCall& p, int64_t row, int64_t panel, const I* sums) {
     F v[4];
+    // totals: sums of each output's codes, which the zero of the row multiplies
     const float *scales = (const float*)w.scales + panel * PANEL, *totals = (const float*)w.minima + panel * PANEL;
     const F scale = broadcast(r.scales[row]), zero = broadcast(r.zeros[row]);
     const I shift = broadcast((int32_t)(128u * (uint32_t)r.sums[row]));  // unsigned: the sum of a row with NaN is arbitrary and may overflow
@@ -342,16 +351,17 @@ namespace {
 
 template <int M>
 void multiply_panel(const Weight& w, const Rows& r, const ProductCall& p, int64_t row, int64_t panel) {
+    // vectors of outputs at once: all four for one row, else as many as the registers hold
     constexpr int N = M == 1 ? 4 : WIDE, G = M == 1 ? 4 : (M <= 2 ? WIDE : (WIDE > 2 ? 2 : WIDE));
     const int64_t all = padded(w);
     const char* x = r.codes + row * r.stride;
     if (w.kind == 1) {
-        I sums[M][4];
+        I sums[M][4];  // (M, 64 outputs)
         block<Int8Dot, M, N>(x, r.stride, (const char*)w.codes + panel * all * PANEL, all / 4, sums);
         for (int m = 0; m < M; m++) epilogue_int8(w, r, p, row + m, panel, sums[m]);
         return;
     }
-    F sums[M][4];
+    F sums[M][4];  // (M, 64 outputs)
     if (w.kind == 6) {
         column_sums<Float32Weight, M>(w, x, r.stride, panel, sums);
     } else if (w.kind == 7) {
@@ -368,6 +378,7 @@ void multiply_panel(const Weight& w, const Rows& r, const ProductCall& p, int64_
 }
 
 void multiply_rows(const Weight& w, const Rows& r, const ProductCall& p, int64_t row, int64_t count, int64_t panel) {
+    // the weight is loaded once for ROWS rows
     for (; count >= ROWS; row += ROWS, count -= ROWS) multiply_panel<ROWS>(w, r, p, row, panel);
     switch (count) {
         case 1: multiply_panel<1>(w, r, p, row, panel); break;
@@ -397,6 +408,7 @@ template <class Work> void parallel_for(const Team& team, int64_t count, int64_t
         for (int64_t i = 0; i < count; i++) work(i);
         return;
     }
+    // a cache line each, so that threads do not wait for the lines of others
     struct alignas(64) Share { std::atomic<int64_t> next; int64_t end; };
     struct Shared { int64_t grain; int parts; Work* work; Share shares[PARTS]; } shared;
     shared.grain = grain; shared.parts = parts; shared.work = &work;
@@ -409,6 +421,7 @@ template <class Work> void parallel_for(const Team& team, int64_t count, int64_t
         for (int i = 0; i < s.parts; i++) {
             Share& share = s.shares[(part + i) % s.parts];
             for (;;) {
+                // relaxed: no task reads what another task writes, and run() waits for all
                 const int64_t begin = share.next.fetch_add(s.grain, std::memory_order_relaxed);
                 if (begin >= share.end) break;
                 for (int64_t j = begin; j < min_int(begin + s.grain, share.end); j++) (*s.work)(j);
@@ -440,7 +453,7 @@ void norm_rows(const NormRows& n, const Team& team) {
 
 void norm(const NormCall& n, const Team& team) {
     static thread_local Scratch scratch;
-    float* wide = (float*)scratch.get(size_t(2 * n.width) * 4);
+    float* wide = (float*)scratch.get(size_t(2 * n.width) * 4);  // (2, width): weight and bias
     for (int64_t i = 0; n.weight && i < n.width; i++) wide[i] = load_one(n.weight, i, n.type) + n.centre;
     for (int64_t i = 0; n.bias && i < n.width; i++) wide[n.width + i] = load_one(n.bias, i, n.type);
     norm_rows(NormRows{n.x, n.y, n.rows, n.width, n.stride, n.width, n.kind, n.type, n.eps, n.weight ? wide : nullptr,
@@ -450,10 +463,11 @@ void norm(const NormCall& n, const Team& team) {
 // `next`: the weight of the product after this one, which waiting threads prefetch; null for none.
 void product_with_prefetch(const Weight& w, const ProductCall& p, const Team& team, const Weight* next) {
     const int64_t all = padded(w), count = panels(w);
-    const Layout l(w, (p.rows + 31) / 32 * 32);
+    const Layout l(w, (p.rows + 31) / 32 * 32);  // tiles read whole blocks of 32 rows
     Rows r;
     static thread_local Scratch scratch;
     const bool bf16_rows = w.kind == 0 && p.x_type == 1 && w.inputs == all && !tiled(w, p.rows);
+    // rows that need no norm and no codes are read where they are
     const bool ready = !w.norm && (bf16_rows || (w.kind >= 4 && p.x_type == w.kind % 2));
     if (ready) {
         r = Rows{(const char*)p.x, p.x_stride * size_of(w), nullptr, nullptr, nullptr};
@@ -470,11 +484,13 @@ void product_with_prefetch(const Weight& w, const ProductCall& p, const Team& te
     }
     // Rows of a block: they stay in the cache while all panels are read, and leave space for a panel there.
     const int64_t near = max_int(1, min_int(2, (1 << 19) / (96 * l.stride))) * 96, chunks = (p.rows + near - 1) / near;
+    // few rows: neighbouring panels in one task, in the order of the memory
     const int64_t grain = p.rows > 32 ? 1 : max_int(1, count / (int64_t(team.parts) * 4));
-    const bool small = p.rows * all * count < 4096;
+    const bool small = p.rows * all * count < 4096;  // waking threads would take longer
     const Team alone{team.run, 1, nullptr};
     if (next && team.soon && p.rows <= FEW) team.soon(next);
     parallel_for(small ? alone : team, chunks * count, grain, [&](int64_t task) {
+        // all panels of one block of rows, before the next block
         const int64_t row = task / count * near, rows = min_int(near, p.rows - row), panel = task % count;
         if (tiled(w, p.rows)) tile_rows(w, r, p, row, rows, panel);
         else multiply_rows(w, r, p, row, rows, panel);

@@ -9,9 +9,10 @@ namespace {
 // Heads (heads, width) of one token, normalized and rotated where the layer does, written to y.
 INLINE void rotate_heads(const LayerCall& s, const void* x, int64_t at, int64_t heads, const float* norm, int64_t sequence, void* y,
                    int64_t to, int type, float* buffer) {
-    const int64_t half = s.rotated / 2;
+    const int64_t half = s.rotated / 2;  // channel i is rotated with channel half + i
     for (int64_t h = 0; h < heads; h++, at += s.width, to += s.width) {
         const RowReader read{x, at, type};
+        // the norm of heads comes before the rotation (Qwen 3)
         if (norm) normalize(1, s.norm_eps, norm, nullptr, s.width, buffer, read);
         else for (int64_t i = 0; i < s.width; i += 16) store(buffer + i, read(i));
         if (s.cosines) {
@@ -36,6 +37,7 @@ void run_stack(const StackCall& p, const Team& team) {
         widest = max_int(widest, max_int(p.steps[l].qkv->outputs, p.steps[l].into->outputs));
         given = max_int(given, p.steps[l].out->inputs);
     }
+    // (tokens, widest), (tokens, given), (tokens, states)
     char *wide = (char*)p.workspace, *mixed = wide + tokens * widest * size, *other = mixed + tokens * given * size;
     char* x = (char*)p.x;
     auto multiply = [&](const Weight* w, const char* from, const char* add, char* to, const Weight* next) {
@@ -72,9 +74,10 @@ void run_stack(const StackCall& p, const Team& team) {
         });
         attend(s, whole, k, v, s.k ? keys : whole, s.key_heads, s.begins, s.lengths, s.index, true);
         multiply(s.out, mixed, x, other, s.query ? s.query : s.into);  // adds the residual x
-        exchange(x, other);
+        exchange(x, other);  // the result is the next input; the old one becomes free
         if (s.query) {  // cross-attention to an encoded source
             multiply(s.query, x, nullptr, wide, s.cross);
+            // each query sees the whole source: no mask and no window
             attend(s, own, s.source_k, s.source_v, s.source_stride, s.heads, s.source_begins, s.source_lengths, nullptr,
                    false);
             multiply(s.cross, mixed, x, other, s.into);
@@ -84,7 +87,7 @@ void run_stack(const StackCall& p, const Team& team) {
         multiply(s.down, wide, x, other, l + 1 < p.layers ? p.steps[l + 1].qkv : nullptr);
         exchange(x, other);
     }
-    if (x != (char*)p.x) std::memcpy(p.x, x, tokens * p.states * size);
+    if (x != (char*)p.x) std::memcpy(p.x, x, tokens * p.states * size);  // after an odd number of exchanges
 }
 
 // Embeddings of tokens (sequences,), scaled, plus those of their positions where the model has such: x (sequences, states).
@@ -109,11 +112,11 @@ INLINE void copy_rows(const DecodeLoop& w) {
     const int64_t size = w.stack.type ? 2 : 4;
     for (int64_t l = 0; l < w.stack.layers; l++) {
         const LayerCall& s = w.stack.steps[l];
-        const int64_t row = s.key_heads * s.width * size;
+        const int64_t row = s.key_heads * s.width * size;  // bytes of a row
         for (int64_t i = 0; i < w.windows; i++) {
-            if (w.keys[i].writes != s.writes) continue;
+            if (w.keys[i].writes != s.writes) continue;  // the window of this layer, by the address of its rows
             for (const int64_t *c = w.keys[i].copies, *end = c + 3 * w.keys[i].copied; c < end; c += 3)
-                for (int v = 0; v < 2; v++) {
+                for (int v = 0; v < 2; v++) {  // keys, then values
                     char* all = (char*)(v ? s.v : s.k);
                     std::memcpy(all + c[1] * row, all + c[0] * row, c[2] * row);
                 }
@@ -132,7 +135,7 @@ int64_t decode_loop(const DecodeLoop& w, const Team& team) {
     const StackCall& p = w.stack;
     const int64_t sequences = p.sequences;
     static thread_local Scratch scratch;
-    float* values = (float*)scratch.get(size_t(sequences) * 4);
+    float* values = (float*)scratch.get(size_t(sequences) * 4);  // (sequences,): the highest logit of each
     copy_rows(w);
     for (int64_t step = 0; step < w.steps; step++) {
         // The angles of the sequences' positions, for each kind of rotary positions: (sequences, half).
@@ -160,12 +163,12 @@ int64_t decode_loop(const DecodeLoop& w, const Team& team) {
                 else k.lengths[t]++;
             }
         }
-        int64_t* found = w.tokens + (step + 1) * sequences;
+        int64_t* found = w.tokens + (step + 1) * sequences;  // (sequences,): read by the next step
         top_k(TopK{w.scores, nullptr, values, found, sequences, scored, scored, 1, 0, w.score_type, 0}, team);
         bool over = false;
         for (int64_t t = 0; t < sequences; t++) {
             if (values[t] == -INFINITY) found[t] = -1;
-            if (values[t] != values[t]) found[t] = -2;
+            if (values[t] != values[t]) found[t] = -2;  // top_k gives NaN for logits that are not finite
             over |= found[t] < 0 || found[t] >= w.vocabulary;
             for (int64_t i = 0; i < w.end_count; i++) over |= found[t] == w.ends[i];
         }

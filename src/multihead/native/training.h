@@ -17,13 +17,14 @@ INLINE U mix_bits(U x) {
 // Number i is zero where 32 bits, a hash of the seed and i, are below the threshold. The backward pass needs no mask: with
 // the same seed it sets the same numbers to zero, whatever the level and the number of threads.
 void dropout(const DropoutCall& d, const Team& team) {
-    constexpr int64_t EACH = 1 << 15;
+    constexpr int64_t EACH = 1 << 15;  // numbers of a task, a multiple of 16
     U order;
     for (uint32_t i = 0; i < 16; i++) order[i] = i;
     const uint32_t low = uint32_t(d.seed), high = uint32_t(d.seed >> 32);
     parallel_for(d.count <= EACH ? Team{team.run, 1, nullptr} : team, (d.count + EACH - 1) / EACH, 1, [&](int64_t part) {
         const int64_t end = min_int(d.count, (part + 1) * EACH);
         for (int64_t i = part * EACH; i < end; i += 16) {
+            // both halves of the index and of the seed are mixed in
             const U bits = mix_bits(mix_bits((order + uint32_t(i)) ^ low) + (high + uint32_t(i >> 32)));
             const I kept = bits >= d.threshold;
             const int64_t left = end - i;
@@ -51,6 +52,7 @@ void adam_rows(const AdamRows& a, const Team& team) {
         const float* g = a.gradient + number * a.width;
         for (int64_t i = 0; i < whole; i += 16) {
             const F x = load<F>(g + i), m0 = load<F>(first + i);
+            // beta1 * m0 + (1 - beta1) * x
             const F m = m0 + (x - m0) * (1 - a.beta1), v = load<F>(second + i) * a.beta2 + x * x * (1 - a.beta2);
             store(first + i, m);
             store(second + i, v);

@@ -26,7 +26,7 @@ template <class Type, int M> INLINE void partial_sums(const char* x, int64_t str
             const I weight = load<I>(w + at + 64 * i);
             for (int m = 0; m < M; m++) acc[m][i] = Type::step(acc[m][i], weight, load<I>(x + m * stride + at + 64 * i));
         }
-    for (; at < bytes; at += 64) {
+    for (; at < bytes; at += 64) {  // the rest of the inputs, filled up with zeros
         const int64_t some = min_int(64, bytes - at);
         I weight{};
         std::memcpy(&weight, w + at, some);
@@ -45,18 +45,18 @@ template <class Type, int M> INLINE void partial_sums(const char* x, int64_t str
 // Partial sums of four outputs for M rows. The rows at `next` are prefetched in their memory order.
 template <class Type, int M>
 INLINE void four_partial_sums(const char* x, int64_t stride, const char* const* w, const char* next, int64_t bytes, F parts[][16], int64_t j) {
-    F acc[M][4] = {};
+    F acc[M][4] = {};  // (M, four outputs), 16 partial sums each
     int64_t at = 0;
     for (; at + 64 <= bytes; at += 64) {
         I weight[4];
         for (int i = 0; i < 4; i++) __builtin_prefetch(next + 4 * at + 64 * i, 0, 2);
         for (int i = 0; i < 4; i++) weight[i] = load<I>(w[i] + at);
         for (int m = 0; m < M; m++) {
-            const I one = load<I>(x + m * stride + at);
+            const I one = load<I>(x + m * stride + at);  // one load of inputs for four outputs
             for (int i = 0; i < 4; i++) acc[m][i] = Type::step(acc[m][i], weight[i], one);
         }
     }
-    if (at < bytes) {
+    if (at < bytes) {  // the rest of the inputs, filled up with zeros
         I weight[4] = {};
         for (int i = 0; i < 4; i++) std::memcpy(&weight[i], w[i] + at, bytes - at);
         for (int m = 0; m < M; m++) {
@@ -85,9 +85,11 @@ INLINE int64_t first_output(const Weight& w, int64_t panel, int quarter) {
 template <class Type, int M>
 void row_sums(const Weight& w, const char* x, int64_t stride, int64_t panel, int quarter, F out[][4]) {
     const int64_t first = first_output(w, panel, quarter), left = min_int(16, w.outputs - first);
+    // gates and up values are stacked here, not in turns
     const int64_t begin = first + (w.gated && quarter >= 2 ? w.outputs : 0), bytes = w.inputs * Type::SIZE, row_stride = w.row_stride * Type::SIZE;
-    F parts[M][16];
+    F parts[M][16];  // 16 partial sums of each row and output
     int64_t done = 0;
+    // one row is limited by the memory: a single output at a time reads in its order
     if (M > 1)
         for (; done + 4 <= left; done += 4) {
             const char* rows[4];
@@ -103,7 +105,7 @@ void row_sums(const Weight& w, const char* x, int64_t stride, int64_t panel, int
 // Sums of M rows and a whole panel of a weight (inputs, outputs): its rows are added, each multiplied by its input.
 template <class Type, int M> void column_sums(const Weight& w, const char* x, int64_t stride, int64_t panel, F out[][4]) {
     constexpr int TYPE = Type::SIZE == 2;
-    const char* at[4];
+    const char* at[4];  // first output of each quarter, in the first row of the weight
     int64_t left[4];
     bool whole = true;
     for (int j = 0; j < 4; j++) {
@@ -112,16 +114,16 @@ template <class Type, int M> void column_sums(const Weight& w, const char* x, in
         at[j] = row_address(w, left[j] ? first + (w.gated && j >= 2 ? w.outputs : 0) : 0, Type::SIZE);
         whole &= left[j] == 16;
     }
-    F acc[M][4] = {};
+    F acc[M][4] = {};  // (M, 64 outputs)
     for (int64_t k = 0; k < w.inputs; k++) {
         F weight[4];
-        const int64_t row = k * w.row_stride;
+        const int64_t row = k * w.row_stride;  // input k of all outputs
         for (int j = 0; j < 4; j++) {
             __builtin_prefetch(at[j] + (row + 16 * w.row_stride) * Type::SIZE, 0, 2);
             weight[j] = whole ? load_typed(at[j], row, TYPE) : load_partial(at[j], row, left[j], TYPE);
         }
         for (int m = 0; m < M; m++) {
-            const F one = broadcast(load_one(x + m * stride, k, TYPE));
+            const F one = broadcast(load_one(x + m * stride, k, TYPE));  // input k of a row, for all outputs
             for (int j = 0; j < 4; j++) acc[m][j] += weight[j] * one;
         }
     }

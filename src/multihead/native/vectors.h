@@ -41,7 +41,7 @@ INLINE float reduce_sum(F x) {
 #else
     float parts[16];
     store(parts, x);
-    for (int half = 8; half; half /= 2)
+    for (int half = 8; half; half /= 2)  // the order of additions of _mm512_reduce_add_ps
         for (int i = 0; i < half; i++) parts[i] += parts[i + half];
     return parts[0];
 #endif
@@ -49,6 +49,7 @@ INLINE float reduce_sum(F x) {
 // The sum of each of sixteen vectors.
 INLINE F reduce_sums(const F* x) {
 #if defined(__AVX512F__)
+    // vectors are added while they are interleaved: fewer steps than sixteen sums one by one
     __m512 pairs[8], fours[4];
     for (int i = 0; i < 8; i++) {
         const __m512 a = (__m512)x[2 * i], b = (__m512)x[2 * i + 1];
@@ -87,8 +88,9 @@ INLINE Half16 to_bf16(F x) {
     return (Half16)r;
 #else
     I bits = bits_i(x);
+    // half of the last bit that stays, and a little more where that bit is 1: ties go to even
     I rounded = bits + 0x7fff + ((bits >> 16) & 1);
-    I quiet = bits | 0x400000;
+    I quiet = bits | 0x400000;  // a NaN with bits in its lower half alone would become infinity
     I none = x != x;
     I kept = (none & quiet) | (~none & rounded);
     U upper = (U)kept >> 16;
@@ -108,9 +110,10 @@ INLINE uint16_t to_bf16(float x) {
 INLINE float from_half(uint16_t h) {
     uint32_t sign = uint32_t(h & 0x8000) << 16, exponent = (h >> 10) & 31, fraction = h & 0x3ff, bits;
     if (exponent == 0) {
-        float f = std::ldexp(float(fraction), -24);
+        float f = std::ldexp(float(fraction), -24);  // subnormal
         return h & 0x8000 ? -f : f;
     }
+    // 112 = 127 - 15, the difference of the biases; exponent 31 is infinity or NaN
     bits = sign | ((exponent == 31 ? 255u : exponent + 112) << 23) | (fraction << 13);
     float f;
     std::memcpy(&f, &bits, 4);
@@ -164,6 +167,7 @@ INLINE I dot4(I acc, I unsigned_bytes, I signed_bytes) {
 #if defined(__AVX512VNNI__)
     return (I)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)unsigned_bytes, (__m512i)signed_bytes);
 #elif defined(__AVX512BW__)
+    // products of bytes as 16-bit numbers: vpmaddubsw would saturate their sums
     __m512i w = (__m512i)unsigned_bytes, x = (__m512i)signed_bytes;
     __m512i even = _mm512_madd_epi16(_mm512_and_si512(w, _mm512_set1_epi16(0xff)), _mm512_srai_epi16(_mm512_slli_epi16(x, 8), 8));
     __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16(w, 8), _mm512_srai_epi16(x, 8));
@@ -194,7 +198,8 @@ INLINE F dot2(F acc, I a, I b) {
 #if defined(__AVX512BF16__)
     return (F)_mm512_dpbf16_ps((__m512)acc, (__m512bh)a, (__m512bh)b);
 #else
-    acc += bits_f(a << 16) * bits_f(b << 16);
+    acc += bits_f(a << 16) * bits_f(b << 16);  // the first number of each pair, as float32
+    // the second one: the bits below it are cleared
     return acc + bits_f(a & int32_t(0xffff0000)) * bits_f(b & int32_t(0xffff0000));
 #endif
 }
@@ -206,7 +211,8 @@ INLINE F dot2(F acc, I a, I b) {
 INLINE F exponential(F x) {
     x = minimum(broadcast(88.0f), maximum(broadcast(-87.3f), x));
     const F magic = broadcast(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
-    F n = (x * 1.44269504f + magic) - magic;
+    F n = (x * 1.44269504f + magic) - magic;  // x / log 2, rounded
+    // x - n * log 2, in two parts, of which the first product is exact
     F r = x - n * 0.693359375f + n * 2.12194440e-4f;
     F p = broadcast(1.9875691500e-4f);
     p = p * r + 1.3981999507e-3f;
@@ -215,7 +221,7 @@ INLINE F exponential(F x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    I scale = (__builtin_convertvector(n, I) + 127) << 23;
+    I scale = (__builtin_convertvector(n, I) + 127) << 23;  // 2^n, by its exponent bits
     return p * bits_f(scale);
 }
 INLINE F sigmoid(F x) { return 1.0f / (1.0f + exponential(-x)); }
@@ -225,6 +231,7 @@ INLINE F error_function(F x) {
     F a = absolute(x), t = 1.0f / (1.0f + 0.3275911f * a);
     F p = t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
     F y = 1.0f - p * exponential(-a * a);
+    // y is of the absolute value; the sign of x comes back
     return bits_f(bits_i(y) | (bits_i(x) & int32_t(0x80000000)));
 }
 
@@ -234,6 +241,7 @@ INLINE F activate(F x, int kind) {
     switch (kind) {
         case RELU: return maximum(F{}, x);
         case GELU: return 0.5f * x * (1.0f + error_function(x * 0.70710678f));
+        // 0.5 * (1 + tanh(y)) = sigmoid(2 y)
         case GELU_TANH: return x * sigmoid(1.59576912f * (x + 0.044715f * x * x * x));
         case SILU: return x * sigmoid(x);
         case QUICK_GELU: return x * sigmoid(1.702f * x);
