@@ -58,7 +58,7 @@ class SinusoidalPositions(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        # (half the width, rounded up)
+        # (half the width rounded up,)
         exponents = 2 * torch.arange((width + 1) // 2, dtype=torch.float64, device="cpu") / width
         self.width, self.frequencies = width, 10_000.0**-exponents
 

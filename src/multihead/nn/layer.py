@@ -39,6 +39,7 @@ class Residual(nn.Module):
     def forward(self, x: Tensor, *args: Any) -> Tensor:
         """Map hidden states (tokens, width) to (tokens, width); `args` go to the step."""
         new = self.dropout(self.out(self.step(self.before(x), *args)))  # (tokens, width)
+        # No product by 1, which would read and write the whole tensor.
         return self.after(x + (new if self.scale == 1.0 else new * self.scale))
 
     @property
@@ -169,5 +170,5 @@ class CrossLayer(Layer):
     def forward(self, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
         x = self.attention(x, context, memory)  # (tokens, width)
         if context.encoder_output is not None:
-            x = self.cross(x, context)
+            x = self.cross(x, context)  # (tokens, width)
         return self.ffn(x)

@@ -29,7 +29,7 @@ class NarrowRMSNorm(RMSNorm):
     """RMSNorm in the precision of its weight (Mamba)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.to(self.weight.dtype))
+        return super().forward(x.to(self.weight.dtype))  # Mamba's residual stream is float32
 
 
 class WideRMSNorm(RMSNorm):
@@ -57,7 +57,7 @@ class HeadNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         wide = F.layer_norm(x.float(), x.shape[-1:], eps=self.eps)  # (tokens, heads, width), without weight
-        return (self.weight.float() * wide).to(x.dtype)
+        return (self.weight.float() * wide).to(x.dtype)  # (heads, width) times (tokens, heads, width)
 
 
 class AllHeadsNorm(nn.Module):
@@ -79,7 +79,7 @@ class PlainLayerNorm(nn.Module):
         self.width, self.eps = width, eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x.float(), (self.width,), eps=self.eps).to(x.dtype)
+        return F.layer_norm(x.float(), (self.width,), eps=self.eps).to(x.dtype)  # (..., width)
 
 
 class ClampInfinities(nn.Module):
@@ -100,4 +100,4 @@ class Affine(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.empty(width)), nn.Parameter(torch.empty(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.weight + self.bias
+        return x * self.weight + self.bias  # (..., width)

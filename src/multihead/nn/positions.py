@@ -112,7 +112,7 @@ class RotaryByLength(Rotary):
 
     def _frequencies(self, context: ForwardContext) -> Tensor:
         totals = context.total_lengths
-        known = {total: self.by_length(total) for total in set(totals)}
+        known = {total: self.by_length(total) for total in set(totals)}  # one computation for each length
         if len(known) == 1:
             return next(iter(known.values())).to(context.positions.device)  # (rotated / 2,)
         # (new tokens, 1, rotated / 2) each
@@ -140,7 +140,7 @@ def rotary(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
             raise UnsupportedConfig(f"rope_parameters: {name} must be a number above 0, not {value!r}.")
     try:
-        rotated = int(width * known.get("partial_rotary_factor", 1.0))
+        rotated = int(width * known.get("partial_rotary_factor", 1.0))  # channels of a head that are turned
         if rotated % 2:
             raise UnsupportedConfig(f"Rotary positions turn pairs of channels; {rotated} of a head's are to be turned.")
         return SCALINGS[kind](rotated, known, limit)
@@ -169,6 +169,7 @@ def _dynamic(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
 
     def by_length(length: int) -> Tensor:
         stretch = factor * max(length, limit) / limit - (factor - 1)  # 1 up to the trained length
+        # With this exponent the lowest frequency is divided by `stretch` exactly, and the highest stays.
         return 1.0 / frequencies_of(width, base * stretch ** (width / (width - 2)))
 
     return RotaryByLength(by_length, lambda length: max(length, limit))
@@ -192,6 +193,7 @@ def _yarn(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
     def channel(turns: float) -> float:
         return width * math.log(trained / (turns * 2 * math.pi)) / (2 * math.log(base))
 
+    # Pairs below `low` turn often and stay as they are; pairs above `high` are divided by `factor`.
     low, high = channel(rope.get("beta_fast") or 32), channel(rope.get("beta_slow") or 1)
     if rope.get("truncate", True):
         low, high = math.floor(low), math.ceil(high)

@@ -52,6 +52,7 @@ class Stack(nn.Module):
     @property
     def causal(self) -> bool:
         """True if no token sees the tokens after it."""
+        # Cross-attention reads the source alone, so it does not count.
         parts = [part for layer in self.layers for part in layer.modules() if not isinstance(part, CrossAttention)]
         return all(getattr(part, "causal", True) for part in parts)
 
@@ -66,7 +67,7 @@ class Stack(nn.Module):
         last = self.layers[-1] if len(self.layers) else None
         if not isinstance(last, Layer) or not last.supports_selected_tokens or self.adjust is not None or self.drop:
             return False
-        return not any(map(is_hooked, last.modules()))
+        return not any(map(is_hooked, last.modules()))  # `forward_selected` would skip hooks
 
     @property
     def typed(self) -> bool:
@@ -108,7 +109,7 @@ class Stack(nn.Module):
         # Only now, since every layer reads the cached lengths of before the pass.
         if context.cache is not None:
             context.cache.advance(context.runs)
-        x = self.out(self.norm(x))
+        x = self.out(self.norm(x))  # (tokens, width)
         if seen is not None:
             seen.append(x)
         return x
@@ -117,6 +118,7 @@ class Stack(nn.Module):
         # A layer that is computed twice would write its cache twice.
         if not (self.recompute and memory is None and torch.is_grad_enabled()):
             return layer(x, context, memory)
+        # Each run has its own context, so that tensors cached in one do not enter the other.
         return checkpoint(lambda given: layer(given, context.for_recompute(), None), x, use_reentrant=False)
 
 

@@ -47,7 +47,7 @@ class UniqueRows(torch.autograd.Function):
 
 def _scatter(values: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
     """Return zeros of this shape, with `values` in `rows`."""
-    return values.new_zeros(shape).index_copy_(0, rows, values)
+    return values.new_zeros(shape).index_copy_(0, rows, values)  # rows that were not taken have no gradient
 
 
 def pad_rows(x: Tensor, index: Tensor, rows: Tensor, cells: Tensor) -> Tensor:

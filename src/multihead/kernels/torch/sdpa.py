@@ -69,7 +69,7 @@ def _as_view(
 
     def batch(x: Tensor, stride: int, rows: int) -> Tensor:
         """(rows, heads, width) to (sequences, heads, rows, width)."""
-        # (sequences, stride, heads, width), cut to `rows` of each
+        # A view of (sequences, stride, heads, width), cut to `rows` of each sequence.
         return x[: sequences * stride].unflatten(0, (sequences, stride))[:, :rows].transpose(1, 2)
 
     # (sequences, heads, queries, width)

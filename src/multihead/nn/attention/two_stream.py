@@ -52,6 +52,7 @@ class TwoStream(Stack):
 
     def filled(self, layout: Layout, context: ForwardContext) -> Layout:
         targets = context.extra_inputs.get("target_mapping")
+        # States are a grid (sequences, targets) without padding.
         return layout if not targets else Layout.of(None, (len(targets), targets[0].shape[0]))
 
     def forward(self, words: Tensor, context: ForwardContext) -> Tensor:
@@ -70,4 +71,4 @@ class TwoStream(Stack):
             context.cache.advance(context.runs)
         if context.capture.hidden is not None:
             context.capture.hidden.append(self.norm(x))
-        return self.norm(g)
+        return self.norm(g)  # (targets of all sequences, width)

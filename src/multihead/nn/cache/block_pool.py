@@ -87,7 +87,7 @@ class BlockPool:
         Raises:
             MemoryFull: no block is free.
         """
-        while self.budget.free < self.size:
+        while self.budget.free < self.size:  # idle blocks of all pools are evicted first
             self.budget.reclaim()
         block = None if after is None else after + 1  # contiguous with the block before, where that is free
         if block is None or not self._is_free(block, owner):
@@ -101,7 +101,7 @@ class BlockPool:
     def hold(self, block: int) -> None:
         """Add a reference to a block, idle or in use."""
         if block in self._idle:
-            del self._idle[block]
+            del self._idle[block]  # its prefix stays published
         elif not self.ref_counts[block]:
             raise ValueError(f"Block {block} is held by nobody.")
         self.ref_counts[block] += 1
@@ -128,6 +128,7 @@ class BlockPool:
 
     def publish(self, block: int, prefix: bytes) -> None:
         """Publish a full block under the hash of its prefix."""
+        # The first block with a prefix stays the published one.
         if prefix not in self._blocks_by_hash and block not in self._hashes:
             self._blocks_by_hash[prefix], self._hashes[block] = block, prefix
 
@@ -183,6 +184,7 @@ class BlockPool:
         begin, found = self._lowest, 0
         while found < length:
             block = begin + found
+            # A used block ends the range, and the search goes on after it.
             begin, found = (block + 1, 0) if self._is_used(block) or block in closed else (begin, found + 1)
         return begin
 
@@ -191,7 +193,7 @@ class BlockPool:
 
     def _free(self, block: int) -> None:
         self.budget.used -= self.size
-        self._lowest = min(self._lowest, block)
+        self._lowest = min(self._lowest, block)  # the next search begins here at the latest
 
     @property
     def limit(self) -> float:

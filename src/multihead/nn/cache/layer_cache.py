@@ -121,6 +121,7 @@ class KVLayerCache:
         self.make_room(plan, context, k, v)
         assert self.k is not None
         assert self.v is not None
+        # (slots, key heads, width) each
         self.k, self.v = write_rows(self.k, plan.writes, k), write_rows(self.v, plan.writes, v)
         if plan.reads is None:  # contiguous: read in place, without a copy
             return self.k, self.v, plan.runs
@@ -141,7 +142,7 @@ class KVLayerCache:
         rows = plan.writes
         if isinstance(rows, slice):
             rows = torch.arange(rows.start, rows.stop, device=k.device)  # (tokens,)
-        q = backend(q).write_pages(q, k, v, angles, self.k, self.v, rows)
+        q = backend(q).write_pages(q, k, v, angles, self.k, self.v, rows)  # (tokens, heads, head width), rotated
         return q, self.k, self.v, plan.pages
 
     def wait(self, k: Tensor, v: Tensor, plan: CachePlan) -> None:
@@ -167,7 +168,7 @@ class KVLayerCache:
         assert cache is not None
         assert k is not None
         assert v is not None
-        rows = cache.store.pools[self.window].top * BLOCK
+        rows = cache.store.pools[self.window].top * BLOCK  # slots of all blocks, reserved ones too
         self.k, self.v = grown(self.k, k, rows), grown(self.v, v, rows)
         self._copy(plan.copies)
 
@@ -260,6 +261,7 @@ class StateLayerCache:
     def write(self, context: CacheContext, states: Tensor) -> None:
         cache = context.cache
         assert cache is not None
+        # (sequences,) or a slice, computed once for all layers
         slots = context.cached((cache, StateLayerCache), lambda: cache.slots(context.positions.device))
         self.states = write_rows(grown(self.states, states, cache.store.num_slots), slots, states)
 
@@ -307,10 +309,12 @@ class XLNetMemory:
 
     def _retained(self, runs: SequenceLayout, past: SequenceLayout) -> SequenceLayout:
         """Return the layout of the kept tokens within all visible ones."""
+        # Row after the last kept token of each sequence.
         ends = [
             begin + (length if self.share is None else min(length, held + self.share))
             for begin, length, held in zip(runs.begins, runs.lengths, past.lengths, strict=True)
         ]
+        # Of the tokens before it, the last `limit` are kept.
         firsts = [
             begin if self.limit is None else max(begin, end - self.limit)
             for begin, end in zip(runs.begins, ends, strict=True)

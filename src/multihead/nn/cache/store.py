@@ -59,6 +59,7 @@ class KVCacheManager:
         self.budget = budget or MemoryBudget()
         # a dict keeps the order of layers and drops repeats
         self.windows = tuple({leaf.window: None for leaf in leaves if isinstance(leaf, KVLayerCache)})
+        # One pool a window, since layers with a window release blocks that others still read.
         self.pools = {w: BlockPool(self.budget, like.size(w) if like else 0) for w in self.windows}
         self.slot_size = like.state_size() if like else 0
         self.num_slots = 0  # slots that were in use at once, at most
@@ -177,7 +178,7 @@ class CachedSequence:
                     self.store.pools[window].hold(block)
             other.tables[window] = table.copy()
         for leaf in self.store.slots:
-            leaf.copy(self.slot or 0, other.slot or 0)
+            leaf.copy(self.slot or 0, other.slot or 0)  # a state cannot be shared: each pass overwrites it
         return other
 
     def free(self) -> None:
@@ -222,6 +223,7 @@ class CachedSequence:
         if length and self.store.slots:
             raise InvalidInput("A recurrence keeps its last state only; what it has read cannot be cut back.")
         for window, table in self.tables.items():
+            # The next token's window must still be in the cache.
             if window is not None and table.num_released * BLOCK > max(length + 1 - window, 0):
                 raise InvalidInput(
                     f"Tokens before the window of {window} are gone; cut back by at most {SLACK} tokens."
@@ -280,7 +282,7 @@ class CachedSequence:
         """Publish full blocks under the hashes of their prefixes, for other sequences. `tokens`: all tokens."""
         if not self.store.shares:
             return
-        for index in range(len(self.hashes) - 1, min(self.length, len(tokens)) // BLOCK):
+        for index in range(len(self.hashes) - 1, min(self.length, len(tokens)) // BLOCK):  # full blocks without a hash
             self.hashes.append(prefix_hash(self.hashes[-1], tokens[index * BLOCK : (index + 1) * BLOCK]))
             for window, table in self.tables.items():
                 block = table.blocks[index]
@@ -388,8 +390,9 @@ class BatchCache:
         # Without cached tokens, attention reads the pass's own keys and values.
         fresh = not any(self.lengths)
         for text, new in zip(self.texts, runs.lengths, strict=True):
-            text.prepare(new)
+            text.prepare(new)  # changes nothing when another window's plan has done it
         tables = [text.tables[window] for text in self.texts]
+        # Positions that the pass writes.
         spans = [(text.length, text.length + new) for text, new in zip(self.texts, runs.lengths, strict=True)]
         writes, ends = slot_rows(tables, spans, device), [end for _, end in spans]
         if fresh:
