@@ -207,5 +207,6 @@ def backend(x: Tensor) -> Backend:
 
 def backend_of(device: torch.device) -> Backend:
     """Return the first backend that can be used on a device, whatever the tensors."""
+    # the rest of a choice, such as the dtype, is left to `serves`
     usable = (one for one in BACKENDS.values() if one.device in (None, device.type) and not one.reason())
     return next(usable, BACKENDS["torch"])

@@ -54,6 +54,7 @@ def fits_cpu_decode(stack: LayerSpec | None, dtype: torch.dtype) -> bool:
     if type(stack.layer) is Stack:
         layers = stack.part("layers").parts.values()
         fits = all(has_strided_weights(layer, dtype) and _fits_attention(layer) for layer in layers)
+        # all layers have cross-attention, or none has
         fits = fits and len({type(layer) for layer in stack.layer.layers}) == 1
     else:
         fits = stack.layer.native is not None and stack.layer.native.snapshot.holds()
@@ -108,6 +109,7 @@ def _fits_embeddings(spec: LayerSpec, dtype: torch.dtype) -> bool:
     if spec.part("norm").norm is None or (type(token.layer) is ScaledEmbedding and spec.layer.scale != 1.0):
         return False
     table = token.layer.weight  # (vocabulary, width)
+    # a vector of the kernels has 16 numbers
     return table.dtype is dtype and table.is_contiguous() and table.shape[1] % 16 == 0
 
 
@@ -155,6 +157,7 @@ class CpuDecodeStep:
         self._steps = (native.LayerCall * len(layers))()
         self._tensors = [weights, *[set_layer(*one) for one in zip(self._steps, layers, weights, strict=True)]]
         kinds = [one.qkv.kind for one in weights if isinstance(one.qkv, StridedWeight)]
+        # no limit for packed weights, which torch cannot multiply
         self.max_rows = most_rows(dtype, max(kinds)) if kinds else None
         # the same memory, so that one assignment sets a field of many layers
         self._table = np.frombuffer(memoryview(self._steps).cast("B"), np.dtype(native.LayerCall))

@@ -175,6 +175,7 @@ class NativeStack:
         plans = [self._placement(numbers, context).plan for numbers in self._same_window]
         if any(plan and not plan.fresh and plan.reads is not None for plan in plans):
             return False  # rows are gathered first
+        # the prefill kernel serves bfloat16 alone, and leaves long keys to torch on some processors
         layouts = [
             context.runs,
             *(plan.runs for plan in plans if plan),

@@ -93,6 +93,7 @@ def _fused_stack(stack: Any, format: str) -> nn.Module | None:
     for layer in layers.parts.values():
         if layer is None or type(layer.layer) not in (Layer, CrossLayer):
             return None
+        # one residual that is not fused breaks the chain of sums and norms
         if any(layer.kind(name) is not FusedResidualGPU for name in steps_of(layer.layer)):
             return None
     return FusedStackGPU(stack)
@@ -110,10 +111,12 @@ def _fused_residual(residual: Residual, format: str) -> nn.Module | None:
         return None
     if format == GPU:
         fused = FusedResidualGPU(residual, _join(residual.step, format))
+        # the clamp changes float16 alone (T5); without it the next norm is joined with the sum
         if type(fused.after) is ClampInfinities and fused.step.output.weight.dtype is not torch.float16:  # type: ignore[union-attr]
             fused.after = nn.Identity()
         return fused
     norms = [None if part is None else part.norm for part in (spec.parts["before"], spec.parts["after"])]
+    # a norm of kind 0 changes nothing
     before, after = (None if norm is None or not norm.kind else norm for norm in norms)
     fused_step = _join(residual.step, format, before, after)
     return FusedResidual(residual, fused_step, before is not None, after is not None)
@@ -175,12 +178,12 @@ def pack_experts(experts: Any, format: str) -> PackedExperts:
 
 def pack_head(head: LanguageModel, format: str) -> None:
     """Pack a head's table and bias as one product, which computes the scores from now on."""
-    if head.rest is not None:
+    if head.rest is not None:  # two tables are not one product (MobileBERT)
         return
     if isinstance(head.table, Linear):  # which nothing else reads
         head.table = head.packed = PackedLinear(head.table, format, head.bias)
     else:
-        table: Any = head.table
+        table: Any = head.table  # it stays, since it is the token embeddings, too
         head.packed = FusedLinear([table.weight], [head.bias], format)
 
 

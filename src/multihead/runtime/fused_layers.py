@@ -106,6 +106,7 @@ class FusedCrossAttention(CrossAttention):
         source = context.encoder_output
         assert source is not None
         k, v = self.projected(source)  # (source tokens, heads, head width) each
+        # each query sees its whole source
         attention_mask = context.attention_mask(source.runs, causal=False, window=None)
         return self._mix(
             self._split(self.query(x)), k, v, attention_mask, None, context, context.capture.cross_attentions
@@ -184,8 +185,8 @@ class FusedResidual(Residual):
 
     def _separate(self, x: Tensor, *args: Any) -> Tensor:
         """Compute step, sum and norm separately, where a hook, `out` or a scale changes the step's result."""
-        new = self.dropout(self.out(self.step(self.before(x), *args)))
-        total = x + (new if self.scale == 1.0 else new * self.scale)
+        new = self.dropout(self.out(self.step(self.before(x), *args)))  # (tokens, width)
+        total = x + (new if self.scale == 1.0 else new * self.scale)  # (tokens, width): the residual sum
         return self.after(self.step.output.normalized(total) if self.inner_norms[1] else total)  # type: ignore[union-attr,operator]
 
     @property
@@ -276,6 +277,7 @@ def fusable(spec: LayerSpec | None) -> bool:
     if isinstance(spec.layer, Attention):
         return True
     ffn = spec.layer
+    # T5 may keep `down` in float32 beside half precision
     return ffn.down.weight.dtype == ffn.up.weight.dtype and kernel_activation(ffn.act) is not None
 
 

@@ -60,6 +60,7 @@ class FusedLinear(nn.Module):
         norms = norm.weight, norm.bias, after.weight, after.bias
         self.norm, self.after = NormSpec(norm.kind, norm.eps), NormSpec(after.kind, after.eps)
         self._register(
+            # gates beside their up values, so that one panel gives whole outputs
             pack(weights, format, interleave if gated else stack_rows),
             stacked_biases(weights, biases, gated),
             norms,
@@ -98,7 +99,7 @@ class FusedLinear(nn.Module):
         """
         if not native.serves(x) or not self._fits(x, add, dtype):
             return self.definition(x, add).to(dtype or x.dtype)
-        if x.ndim != 2:
+        if x.ndim != 2:  # the kernels take rows
             flat = None if add is None else add.reshape(-1, self.outputs)
             return self(x.reshape(-1, x.shape[-1]), flat, dtype).view(*x.shape[:-1], self.outputs)
         x = lined(x)  # rows without gaps inside; rows may lie apart
@@ -137,9 +138,9 @@ class FusedLinear(nn.Module):
         """
         # (..., inputs); norms in float32, as in the kernels
         wide = _norm(x.float(), self.norm, self.norm_weight, self.norm_bias)
-        bias = None if self.offsets is None else self.offsets[: self.shape[0]]
+        bias = None if self.offsets is None else self.offsets[: self.shape[0]]  # (outputs of the product,)
         y = self.format.linear(wide.reshape(-1, x.shape[-1]), self.packed, bias)  # (rows, outputs of the product)
-        y = y.view(*x.shape[:-1], y.shape[1])
+        y = y.view(*x.shape[:-1], y.shape[1])  # (..., outputs of the product)
         if self.gated:
             # panels hold gates and ups in turn: (..., panels, 2, half a panel)
             gate, up = (part.flatten(-2) for part in y.unflatten(-1, (-1, 2, PANEL // 2)).unbind(-2))
@@ -175,6 +176,7 @@ class FusedLinear(nn.Module):
         tensors = {name: getattr(self, name) for name in BUFFERS}
         self._check(tensors)
         pointers = {name: None if x is None else x.data_ptr() for name, x in tensors.items()}
+        # the buffer has another name, since `bias` is a property of `PackedLinear`
         pointers["bias"] = pointers.pop("offsets")
         self._struct = native.Weight(
             kind=self.format.kernel, act=NUMBERS[self.act] if self.act else 0, gated=int(self.gated),

@@ -168,7 +168,8 @@ class NormSpec:
     @cached_property
     def weight(self) -> Tensor | None:
         """(width,) in float32, with the centre added."""
-        weight = _float32(self.scale)
+        weight = _float32(self.scale)  # (width,)
+        # Gemma stores its weights less one
         return weight if weight is None or not self.centre else weight + self.centre
 
     @cached_property
@@ -213,6 +214,7 @@ def describe(layer: nn.Module) -> LayerSpec | None:
 
 
 def _describe(layer: nn.Module) -> LayerSpec | None:
+    # the exact class, since a subclass may compute something else
     attributes, own = CLASSES.get(type(layer)), vars(layer)
     if attributes is None or own["_forward_hooks"] or own["_forward_pre_hooks"]:
         return None
@@ -233,6 +235,7 @@ def _is_neutral(layer: nn.Module, name: str, neutral: Any) -> bool:
     value = getattr(layer, name, neutral)
     if isinstance(neutral, type):  # a subclass may compute something else, so it is not neutral
         return value is neutral or type(value) is neutral
+    # True equals 1, so types are compared, too
     return value is neutral or (type(value) is type(neutral) and bool(value == neutral))
 
 
@@ -289,7 +292,7 @@ class Snapshot:
 
     def __init__(self, layers: Sequence[nn.Module], whole: bool = False, changed: bool = False) -> None:
         self._layers, self._kinds, self._whole, self._changed = list(layers), list(map(type, layers)), whole, changed
-        self._own = [vars(layer) for layer in layers]
+        self._own = [vars(layer) for layer in layers]  # the dictionaries themselves, so that later changes show
         self._sizes = list(map(len, self._own))
         self._hooks = [own[name] for own in self._own for name in ("_forward_hooks", "_forward_pre_hooks")]
         self._modules = [(own["_modules"], dict(own["_modules"])) for own in self._own if own["_modules"]]
@@ -303,6 +306,7 @@ class Snapshot:
         """Return True if no layer was replaced, hooked or changed since the snapshot."""
         if self._changed or any(self._hooks) or list(map(len, self._own)) != self._sizes or is_hooked(_UNHOOKED):
             return False
+        # the class of a module can be set, too
         if list(map(type, self._layers)) != self._kinds or not classes_unchanged():
             return False
         if any(now != then for now, then in self._modules):

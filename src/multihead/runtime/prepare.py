@@ -109,6 +109,7 @@ def _check_blocks(model: Any) -> None:
 def decode(model: nn.Module, dtype: torch.dtype) -> None:
     """Dequantize the tensors that are still in a file's blocks, one after the other."""
     for part in model.modules():
+        # layers that compute in float32 in any case, such as routers
         kind = torch.float32 if dtype in getattr(part, "widened", ()) else dtype
         for name, value in part._parameters.items():
             if isinstance(value, BlockTensor):

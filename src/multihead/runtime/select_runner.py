@@ -53,6 +53,7 @@ def select_runner(model: Any, store: KVCacheManager) -> DecodeRunner:
 
 def take_idle_runner(model: Any) -> DecodeRunner | None:
     """Return the runner that a model keeps, which it then no longer keeps; None where none fits its next use."""
+    # taken out, since a runner has one engine at a time
     runner = _idle.pop(model, None) if isinstance(model, nn.Module) else None
     if runner is None or getattr(model, "decode_runner", AUTO) not in (AUTO, runner.name) or _autocast():
         return None

@@ -73,6 +73,7 @@ class Engine:
         Raises:
             MemoryFull: the request needs more than the whole KV cache.
         """
+        # the most that it can need, so that a request that runs alone always ends
         need = max_sequences * self.store.bytes_for(max_tokens)
         if self.budget.total is not None and need > self.budget.total:
             raise MemoryFull(
@@ -108,6 +109,7 @@ class Engine:
         for runner in self.model_runners:
             if work := self._schedule(runner):
                 for forward, result in runner.forward(work):
+                    # by identity, since a dataclass with fields that change has no hash
                     forward.sequence.request.results[id(forward)] = result
         for request in list(self.running):  # a copy, since a request that ends leaves the list
             if request.pending and all(id(forward) in request.results for forward in request.pending):

@@ -36,6 +36,7 @@ class GenerationSequence:
     @property
     def num_unread(self) -> int:
         """Tokens without cached keys and values."""
+        # cached keys are of no use where the rotary frequencies are now others
         return len(self.tokens) - (self.cached.length if self.cached.is_valid_for(len(self.tokens)) else 0)
 
     def reuse_prefix(self, num_rows: int) -> object:

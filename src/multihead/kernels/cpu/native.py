@@ -55,6 +55,7 @@ def serves(x: Tensor) -> bool:
     """Return whether the kernels compute with a tensor: on the CPU, of a dtype in TYPES, without a gradient."""
     if library() is None or not x.is_cpu or x.dtype not in TYPES or torch.compiler.is_compiling():
         return False
+    # a subclass may have no numbers at its address, as a BlockTensor
     return not (x.requires_grad and torch.is_grad_enabled()) and type(x) is Tensor
 
 
@@ -172,11 +173,12 @@ def _openmp() -> tuple[int | None, int | None, int | None]:
             for line in loaded.splitlines()
             if re.search(r"/lib(gomp|iomp5|omp)[-.][^/]*$", line)
         },
-        key=lambda path: not path.startswith(torch_own),
+        key=lambda path: not path.startswith(torch_own),  # torch's own runtime first
     )
     for path in paths:
         try:
             runtime = ctypes.CDLL(path)
+            # GNU's functions, which the runtimes of LLVM and Intel have, too
             calls = runtime.GOMP_parallel, runtime.omp_get_thread_num, runtime.omp_get_num_threads
         except (OSError, AttributeError):
             continue
