@@ -35,7 +35,7 @@ class ClampedGate(nn.Module):
 
     def forward(self, gate: Tensor, up: Tensor) -> Tensor:
         """Return the gated states, (tokens, inner), of gates and ups (tokens, inner)."""
-        # only the gate's upper side is bounded: its sigmoid already closes the lower one
+        # Only the gate's upper side is bounded: its sigmoid already closes the lower one.
         gate, up = gate.clamp(max=self.limit), up.clamp(-self.limit, self.limit)
         return (up + 1) * gate * torch.sigmoid(gate * self.alpha)
 
@@ -81,7 +81,7 @@ class RoutedExperts(nn.Module):
         """Map hidden states (tokens, width) to (tokens, width)."""
         weights, chosen = self.route(x)  # (tokens, chosen) each
         flat = chosen.flatten()  # (tokens * chosen,)
-        # choices by expert; stable, so that an expert reads its tokens in their order
+        # Choices by expert; stable, so that an expert reads its tokens in their order.
         order = flat.argsort(stable=True)
         # This waits for the device: the host must know how many rows each product has.
         counts: Sequence[int] = torch.bincount(flat, minlength=self.count).tolist()
@@ -175,7 +175,7 @@ class GroupedTopK(Float32Parameters):
 
     def forward(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         p = scores.sigmoid()  # (tokens, experts)
-        # balances the load of experts: it changes who is chosen, but no weight
+        # Balances the load of experts: it changes who is chosen, but no weight.
         ranked = p + self.correction.to(p.dtype)
         pairs = ranked.unflatten(-1, (self.groups, -1)).topk(2, -1).values.sum(-1)  # (tokens, groups)
         experts = mask_groups(ranked, pairs, self.kept, -torch.inf).topk(self.chosen, -1).indices  # (tokens, chosen)

@@ -45,7 +45,7 @@ class SSRU(nn.Module):
         steps = []
         for place in range(context.runs.longest):
             at, is_token = rows[:, place], real[:, place, None]  # (sequences,), (sequences, 1)
-            # a sequence that has ended keeps its state
+            # A sequence that has ended keeps its state.
             state = torch.where(is_token, keep[at] * state + new[at], state)
             steps.append(state)
         return torch.stack(steps, 1)[real] if steps else new, state  # (sequences, longest, width) to (tokens, width)

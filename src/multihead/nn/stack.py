@@ -100,7 +100,7 @@ class Stack(nn.Module):
                 context = replace(context, selected=selected)
             if seen is not None and not self.after:
                 seen.append(x)
-            # drawn on the host: no wait for the device
+            # Drawn on the host: no wait for the device.
             if not (self.drop and self.training and torch.rand(()) < self.drop):
                 # (tokens, width); after the last layer (selected tokens, width), where tokens are selected
                 x = self._through(layer, x, context, memory)

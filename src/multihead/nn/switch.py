@@ -49,7 +49,7 @@ class SwitchFeedForward(nn.Module):
         for number, expert in enumerate(self.experts):
             rows = ((chosen == number) & fits).nonzero().flatten()  # (tokens of this expert,)
             if rows.numel():
-                # a token has one expert, so no row is written twice
+                # A token has one expert, so no row is written twice.
                 out = out.index_copy(0, rows, (expert(x[rows]) * weight[rows, None]).to(x.dtype))
         return out
 

@@ -74,7 +74,7 @@ def _as_view(
 
     # (sequences, heads, queries, width)
     queries = batch(q, attention_mask.queries.lengths[0], attention_mask.queries.lengths[0])
-    # torch's causal flag puts the first query at the first key, so it is right only where every key has a query.
+    # Torch's causal flag puts the first query at the first key, so it is right only where every key has a query.
     causal = attention_mask.causal and attention_mask.window is None and 1 < queries.shape[2] == keys
     mask = None if causal else attention_mask.dense(0, q.device)  # (queries, keys), the same for all sequences
     # (sequences, heads, queries, width)
@@ -149,7 +149,7 @@ def _one_by_one(
         mask: Tensor | None = attention_mask.dense(i, q.device)  # (queries, keys)
         if bias is not None:
             added = bias(i).to(q.dtype)  # (heads or 1, queries or 1, keys)
-            # torch takes one mask: numbers that are added to the scores
+            # Torch takes one mask: numbers that are added to the scores.
             mask = added if mask is None else torch.where(mask, added, torch.finfo(q.dtype).min)
         causal = bias is None and attention_mask.causal and attention_mask.window is None and length == count
         # (1, key heads, keys, width) each, views
@@ -203,7 +203,7 @@ def _may_overflow(q: Tensor, k: Tensor, scale: float) -> bool:
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
     if tracing or q.dtype == torch.float64 or not (q.numel() and k.numel()):
         return False
-    # a product of two vectors is at most the product of their norms; NaN also answers True
+    # A product of two vectors is at most the product of their norms; NaN also answers True.
     return not _norm_bound(q) * _norm_bound(k) * abs(scale) < torch.finfo(torch.float32).max
 
 

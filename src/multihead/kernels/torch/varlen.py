@@ -36,7 +36,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, sc
     # (sequences + 1,) of queries and of keys
     begins = attention_mask.cached(("begins", q.device), lambda: _begins(attention_mask, q.device))
     longest = attention_mask.queries.longest, attention_mask.keys.longest
-    # tokens before a query that it sees, without itself; -1 for all
+    # Tokens before a query that it sees, without itself; -1 for all.
     back = -1 if attention_mask.window is None else attention_mask.window - 1
     return varlen_attn(
         q, k, v, *begins, *longest, scale=scale, window_size=(back, 0 if attention_mask.causal else back)

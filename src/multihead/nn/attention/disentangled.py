@@ -101,7 +101,7 @@ class DisentangledBias(Positions):
         """Return scores of x (tokens, heads, head width) with all distances, (heads, tokens, 2 rows)."""
         if project is None:
             return None
-        # projected vectors: (2 rows, heads, head width)
+        # Projected vectors: (2 rows, heads, head width)
         return torch.einsum("thd,rhd->htr", x, project(vectors).unflatten(-1, (x.shape[1], -1)))
 
 

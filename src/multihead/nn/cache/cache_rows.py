@@ -48,7 +48,7 @@ def _row_index(tables: Sequence[BlockTable], ends: Sequence[int], device: torch.
 
 def slot_rows(tables: Sequence[BlockTable], spans: Sequence[tuple[int, int]], device: torch.device) -> Tensor | slice:
     """Return the rows of positions `begin` to `end` of each table, concatenated: (rows,), or a slice."""
-    # a slice is written and read without an index
+    # A slice is written and read without an index.
     if len(tables) == 1 and tables[0].contiguous and spans[0][1] > spans[0][0]:
         begin, end = spans[0]
         return slice(tables[0].row(begin), tables[0].row(end - 1) + 1)

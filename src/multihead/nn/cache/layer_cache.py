@@ -99,7 +99,7 @@ class KVLayerCache:
         self.window = window
         self.k: Tensor | None = None  # (slots, key heads, head width), the storage of all sequences
         self.v: Tensor | None = None  # (slots, key heads, value width)
-        # a first pass's keys and values, and their rows
+        # A first pass's keys and values, and their rows.
         self._waiting: tuple[Tensor, Tensor, Tensor | slice] | None = None
 
     def leaves(self) -> Iterator[KVLayerCache]:
@@ -214,7 +214,7 @@ def grown(storage: Tensor | None, like: Tensor, rows: int) -> Tensor:
     held = 0 if storage is None else storage.shape[0]
     if storage is not None and rows <= held:
         return storage
-    # half more than before, so that copies stay rare
+    # Half more than before, so that copies stay rare.
     more = like.new_empty(max(rows, held + held // 2), *like.shape[1:])
     if storage is not None:
         more[:held] = storage

@@ -57,7 +57,7 @@ class KVCacheManager:
         # Sequences are read from their first token in each pass.
         self.whole = any(isinstance(leaf, NoLayerCache) for leaf in leaves)
         self.budget = budget or MemoryBudget()
-        # a dict keeps the order of layers and drops repeats
+        # A dict keeps the order of layers and drops repeats.
         self.windows = tuple({leaf.window: None for leaf in leaves if isinstance(leaf, KVLayerCache)})
         # One pool a window, since layers with a window release blocks that others still read.
         self.pools = {w: BlockPool(self.budget, like.size(w) if like else 0) for w in self.windows}
