@@ -16,7 +16,7 @@ Angles = tuple[Tensor, Tensor]  # cosines and sines
 
 
 class AttentionFunction(Protocol):
-    """A function that computes attention over ragged sequences; `torch.attention.attend` is the definition."""
+    """A function that computes attention over ragged sequences; `kernels.torch.attention.attend` is the definition."""
 
     def __call__(
         self,
@@ -185,7 +185,7 @@ class Backend(ABC):
         """Make `tokens` (sequences,) the next inputs of a captured step, in place, without asking the device.
 
         Args:
-            inputs: (sequences, columns), see `GraphCache`. windows, blocks: block tables, and entries of each.
+            inputs: (sequences, columns), see `GraphStaticCache`. windows, blocks: block tables, and entries of each.
         """
         raise NotImplementedError(f"The backend {self.name!r} captures no steps.")
 
