@@ -122,11 +122,16 @@ def _equal(path: Path, other: Path) -> bool:
 
 
 @contextmanager
-def check_unchanged(path: Path) -> Iterator[None]:
-    """Raise CorruptFile if a file is replaced while the block runs, as `rebuild_folder` replaces `last`."""
+def check_unchanged(path: Path, *, reads: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Raise CorruptFile if a file is replaced while the block runs, as `rebuild_folder` replaces `last`.
+
+    Args:
+        reads: returns True, after the block, if the block has read the file. A file that was read, but is missing
+            before and after the block, came and went meanwhile: one save ended and the next one began.
+    """
     before = _stamp(path)
     yield
-    if _stamp(path) != before:
+    if _stamp(path) != before or (before is None and reads()):
         raise CorruptFile(f"{path.parent} was written while it was read. Load it again.")
 
 

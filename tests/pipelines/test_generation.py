@@ -238,7 +238,7 @@ def test_criteria_and_processors_of_ones_own_are_heard_in_a_call(llama):
 
 @pytest.mark.parametrize("name", ["return_dict_in_generate", "output_scores", "output_logits"])
 def test_what_a_pipeline_has_no_place_for_is_refused(llama, name):
-    with pytest.raises(UnsupportedOption, match=f"{name} has no place"):
+    with pytest.raises(UnsupportedOption, match=f"{name} is not in the output of a pipeline"):
         exact("text-generation", llama)("The fox", **{name: True})
 
 

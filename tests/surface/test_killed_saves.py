@@ -15,6 +15,7 @@ import torch
 
 from multihead import AutoModelForCausalLM, files
 from multihead.errors import CorruptFile, InvalidInput, ModelNotFound
+from multihead.modeling import loading
 
 SAVED = ["config.json", "generation_config.json", "model.safetensors"]
 PROGRAM = """
@@ -91,6 +92,25 @@ def test_a_folder_that_is_written_while_it_is_read_is_said(tmp_path):
         pass
     with pytest.raises(CorruptFile, match="written while it was read"), files.check_unchanged(path):
         files.write_text(path, "{}")
+
+
+def test_a_config_that_comes_and_goes_while_a_folder_is_read_is_said(llama, tmp_path, monkeypatch):
+    """One save ends and the next begins between two looks at config.json: the weights may be of either."""
+    AutoModelForCausalLM.from_pretrained(llama).save_pretrained(tmp_path)
+    config = (tmp_path / "config.json").read_bytes()
+    (tmp_path / "config.json").unlink()
+    read = loading.read_config
+
+    def between_saves(*arguments):
+        (tmp_path / "config.json").write_bytes(config)
+        try:
+            return read(*arguments)
+        finally:
+            (tmp_path / "config.json").unlink()
+
+    monkeypatch.setattr(loading, "read_config", between_saves)
+    with pytest.raises(CorruptFile, match="written while it was read"):
+        AutoModelForCausalLM.from_pretrained(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")

@@ -63,7 +63,7 @@ def test_a_subclass_keeps_the_values_that_it_gave_its_own_parts_and_says_that_th
 
 
 def test_a_subclass_is_saved_with_its_own_parts_as_the_reference_reads_them(folder, tmp_path):
-    with pytest.warns(UserWarning, match="drawn anew"):
+    with pytest.warns(UserWarning, match="newly initialized"):
         model = Tagger.from_pretrained(folder)
     model.save_pretrained(tmp_path / "saved")
     again = Tagger.from_pretrained(tmp_path / "saved")
@@ -80,7 +80,7 @@ def test_a_part_that_the_saved_subclass_lacks_is_an_error(folder, tmp_path):
             self.more = nn.Linear(2, 2)
 
     Wider.__name__ = "Tagger"
-    with pytest.warns(UserWarning, match="drawn anew"):
+    with pytest.warns(UserWarning, match="newly initialized"):
         Tagger.from_pretrained(folder).save_pretrained(tmp_path / "saved")
     with pytest.raises(multihead.errors.CheckpointMismatch, match=r"more\.weight"):
         Wider.from_pretrained(tmp_path / "saved")
@@ -92,7 +92,7 @@ def test_buffers_of_own_parts_are_not_left_out_in_silence(folder, tmp_path):
             super().__init__(config)
             self.norm = nn.BatchNorm1d(config.hidden_size)
 
-    with pytest.warns(UserWarning, match="drawn anew"):
+    with pytest.warns(UserWarning, match="newly initialized"):
         model = Normed.from_pretrained(folder)
     assert model.norm.running_var.device.type == "cpu"
     with pytest.raises(UnsupportedOption, match=r"norm\.running_mean"):

@@ -142,7 +142,8 @@ def open_files(resolved: ResolvedModel) -> OpenModel:
         CorruptFile: the folder was rewritten meanwhile; others as the formats do.
     """
     request, path = resolved.request, resolved.path
-    with check_unchanged(path / CONFIG_FILE):
+    reads_config = request.config is None
+    with check_unchanged(path / CONFIG_FILE, reads=lambda: reads_config and checkpoint.layout == "huggingface"):
         checkpoint = open_checkpoint(path)
         stored = check_label_order(
             request.config or read_config(path, checkpoint, request.default_type), request.entries
@@ -212,7 +213,7 @@ def load_prepared(resolved: ResolvedModel) -> BaseModel:
     wanted = request.bits or (
         None if request.precision in (None, "auto") else resolve_precision(str(request.precision))
     )
-    with check_unchanged(path / CONFIG_FILE):
+    with check_unchanged(path / CONFIG_FILE, reads=lambda: request.config is None):
         config = changed(request.config or read_config(path), request.entries)
         model = empty_model(request.choose(config), config)
         model.name_or_path = str(path)
