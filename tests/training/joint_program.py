@@ -21,7 +21,7 @@ def losses(model: str, place: Path, loss: str, each: int, together: int, dropout
     drop = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     encoder = multihead.SentenceEncoder.from_pretrained(model, dtype="float32", **drop)
     settings: dict[str, Any] = {
-        "max_steps": 4, "learning_rate": 1e-2, "logging_steps": 1, "use_cpu": True, "disable_tqdm": True,
+        "max_steps": 4, "learning_rate": 1e-3, "logging_steps": 1, "use_cpu": True, "disable_tqdm": True,
         "save_strategy": "no", "per_device_train_batch_size": each, "gradient_accumulation_steps": together,
     }  # fmt: skip
     given = {"ignore_columns": ["score"]} if loss == "contrastive" else {"loss": loss}
