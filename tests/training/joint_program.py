@@ -36,4 +36,5 @@ def losses(model: str, place: Path, loss: str, each: int, together: int, dropout
 if __name__ == "__main__":
     folder, out, name, size, count = sys.argv[1:]
     found = losses(folder, Path(out), name, int(size), int(count))
-    print("found", json.dumps(found), flush=True)
+    sys.stdout.write(f"found {json.dumps(found)}\n")  # in one write: two processes share the pipe
+    sys.stdout.flush()

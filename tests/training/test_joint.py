@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,7 @@ def test_two_processes_learn_what_one_does(bert, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *program]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], env=env)
-    told = [line.partition(" ")[2] for line in done.stdout.splitlines() if line.startswith("found")]
-    assert len(told) == 2, done.stderr
-    for line in told:
+    found = re.findall(r"found (\[[^\]]*\])", done.stdout)
+    assert len(found) == 2, done.stdout + done.stderr
+    for line in found:
         assert json.loads(line) == pytest.approx(losses(str(bert), tmp_path, "contrastive", 8, 1), rel=1e-3)
