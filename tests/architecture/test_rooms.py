@@ -138,6 +138,6 @@ def test_every_public_name_resolves():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_no_object_is_given_another_class(path):
-    """Who builds a module in place of another one puts it in its parent: methods and hooks are then those it shows."""
+    """A module that replaces another one is put in its parent, so that its methods and hooks are its own."""
     stored = [x for x in ast.walk(ast.parse(path.read_text())) if isinstance(getattr(x, "ctx", None), ast.Store)]
     assert not [x.lineno for x in stored if isinstance(x, ast.Attribute) and x.attr == "__class__"]

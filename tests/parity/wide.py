@@ -272,7 +272,7 @@ class Twin:
 
     @cached_property
     def prompts(self) -> dict[str, Any]:
-        """What `generate` continues: texts of unlike lengths, padded on the left for a decoder."""
+        """Prompts of unlike lengths for `generate`, padded on the left for a decoder."""
         both = self.case.reads_a_source(self.end)
         found = self.inputs if both else batch(self.case, self.end, side="left")
         return {name: value for name, value in found.items() if name not in ("decoder_input_ids", "token_type_ids")}

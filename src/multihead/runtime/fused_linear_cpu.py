@@ -161,7 +161,7 @@ class FusedLinear(nn.Module):
 
     @property
     def memory(self) -> list[Any]:
-        """What `address` points at. A caller that stores the address holds these, too."""
+        """Objects that `address` points at. A caller that stores the address keeps these alive, too."""
         return [self._struct, *(getattr(self, name) for name in BUFFERS)]
 
     @property

@@ -34,13 +34,18 @@ def default_name() -> str:
     return check_name(os.environ.get("MULTIHEAD_RUNNER") or AUTO, "MULTIHEAD_RUNNER")
 
 
+def _name_for(model: Any) -> str:
+    """Return the runner that a model names, or the default for a model without the attribute."""
+    return getattr(model, "decode_runner", None) or default_name()
+
+
 def select_runner(model: Any, store: KVCacheManager) -> DecodeRunner:
     """Return a new runner for a model: the one that it names, or the fastest that can serve it ("auto").
 
     Raises:
         UnsupportedOption: the runner that was named cannot serve the model.
     """
-    name = getattr(model, "decode_runner", None) or default_name()
+    name = _name_for(model)
     if name == AUTO:
         return next(kind(model, store) for kind in RUNNERS.values() if not kind.refusal(model, store))
     if reason := RUNNERS[name].refusal(model, store):
@@ -55,7 +60,7 @@ def take_idle_runner(model: Any) -> DecodeRunner | None:
     """Return the runner that a model keeps, which it then no longer keeps; None where none fits its next use."""
     # taken out, since a runner has one engine at a time
     runner = _idle.pop(model, None) if isinstance(model, nn.Module) else None
-    if runner is None or getattr(model, "decode_runner", AUTO) not in (AUTO, runner.name) or _autocast():
+    if runner is None or _name_for(model) not in (AUTO, runner.name) or _autocast():
         return None
     runner.model = model  # removed while it was idle, see below
     return runner if runner.reusable else None
