@@ -60,7 +60,7 @@ def test_xquads_answers_are_found_again_from_their_tokens(real, wordpiece, langu
         if not example["start_positions"]:
             continue
         asked = questions[number]
-        own = question_answering.windows([asked], wordpiece, options, features.rows, [number])[0]
+        own = question_answering.encode_windows([asked], wordpiece, options, features.rows, [number])[0]
         window = own[features.extras["window"][index]]
         first, last = characters(window, int(example["start_positions"]), int(example["end_positions"]), 1, False)
         assert asked.answers[0][1] in asked.context[first:last]
