@@ -31,7 +31,8 @@ from multihead.cli.render.output_file import Output
 from multihead.cli.render.status import summary
 from multihead.data_files import read
 from multihead.errors import InvalidInput, ModelNotFound, MultiheadError, UnsupportedOption
-from multihead.pipelines.answers import Metadata
+from multihead.pipelines.answers import Metadata, WithNotices
+from multihead.pipelines.text_classification import TextClassification
 from multihead.training.signals import Signals
 
 TEXTS = ["The fox jumps.", "A dog", "the lazy dog"]
@@ -128,6 +129,19 @@ def test_a_bad_row_is_named_and_the_rest_goes_on(classifier, tmp_path):
     assert "Row 2: Line 3 of rows.jsonl" in result.stderr
     with pytest.raises(InvalidInput, match="Input 1"):
         run("sentiment-analysis", "--file", path, "-m", classifier, "--strict")
+
+
+def test_notices_of_rows_go_to_standard_error(classifier, monkeypatch):
+    own = TextClassification.postprocess
+
+    def postprocess(self, item, *rest):
+        answer = own(self, item, *rest)
+        return WithNotices(answer, ["a \x1b[31m dog"]) if "dog" in item else answer
+
+    monkeypatch.setattr(TextClassification, "postprocess", postprocess)
+    result = run("sentiment-analysis", "cat", "dog", "-m", classifier)
+    assert [row["row"] for row in answered(result)] == [0, 1]
+    assert result.stderr.splitlines() == ["Row 1: a \\x1b[31m dog"]
 
 
 def test_a_run_is_gone_on_with_and_not_mixed_up(classifier, files):

@@ -19,7 +19,7 @@ from multihead import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClass
 from multihead.errors import InvalidInput, ModelNotFound, MultiheadError, NetworkUnavailable, UnsupportedOption
 from multihead.kernels.quantization.registry import PRECISIONS
 from multihead.pipelines import streaming_batcher as flow
-from multihead.pipelines.answers import Failure
+from multihead.pipelines.answers import MAX_NOTICES, Failure, Notice, WithNotices
 from multihead.pipelines.base import batches
 from multihead.pipelines.catalog import get_task
 from multihead.pipelines.pipeline import default_model
@@ -172,6 +172,36 @@ def test_a_bad_row_is_named_and_the_rest_goes_on(labels):
         list(labels.stream(rows))
     with pytest.raises(InvalidInput, match="Input 1"):
         labels(rows)
+
+
+def note_dogs(pipe, monkeypatch):
+    """Let a pipeline give two notices for each text about a dog."""
+    own = type(pipe).postprocess
+
+    def postprocess(self, item, *rest):
+        answer = own(self, item, *rest)
+        return WithNotices(answer, ["a dog", "\x1b[31m"]) if "dog" in item else answer
+
+    monkeypatch.setattr(type(pipe), "postprocess", postprocess)
+
+
+def test_notices_name_their_row_and_change_no_answer(labels, monkeypatch):
+    texts = ["dog", "cat", 7, "a dog"]
+    wanted = [answer for answer in labels.stream(texts, strict=False) if not isinstance(answer, Failure)]
+    note_dogs(labels, monkeypatch)
+    stream, rows = labels.stream(texts, strict=False), []
+    found = [(answer, rows.append(list(stream.metadata.row_notices)))[0] for answer in stream]
+    same([answer for answer in found if not isinstance(answer, Failure)], wanted)
+    assert [len(row) for row in rows] == [2, 0, 0, 2]
+    assert stream.metadata.notices[::2] == [Notice(0, "a dog"), Notice(3, "a dog")]
+    assert labels("dog").metadata.notice_count == 2
+
+
+def test_a_long_stream_counts_all_notices_and_keeps_the_first(labels, monkeypatch):
+    note_dogs(labels, monkeypatch)
+    metadata = labels(["dog"] * 600).metadata
+    assert (metadata.notice_count, len(metadata.notices)) == (1200, MAX_NOTICES)
+    assert metadata.notices[-1].number == MAX_NOTICES // 2 - 1
 
 
 def test_metadata_say_who_answered(labels):

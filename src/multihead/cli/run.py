@@ -22,6 +22,7 @@ from ..data_files import read, row_or_raise
 from ..errors import InvalidInput, UnsupportedOption
 from ..files import same_file
 from ..pipelines.catalog import TASKS, canonical_name
+from ..terminal import safe_message
 from .columns import select_inputs
 from .completion import complete_task
 from .precision import load_options
@@ -30,7 +31,7 @@ from .precision import option as precision_option
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..pipelines.answers import Failure
+    from ..pipelines.answers import AnswerStream, Failure
     from .render.output_file import Output
 
 
@@ -276,7 +277,7 @@ class Run:
             items, inputs = tee(items)
             stream = pipe.stream(inputs, strict=self.strict, live=self.live)
             try:
-                failed = self.report(zip(stream, items, strict=True), first, file, log, signals.check)
+                failed = self.report(stream, items, first, file, log, signals.check)
             except (KeyboardInterrupt, SystemExit):
                 if file:
                     log.print(
@@ -290,14 +291,16 @@ class Run:
             sys.exit(1)
 
     def report(
-        self, answers: Iterable[tuple[Any, Any]], first: int, file: Output | None, log: Console,
+        self, answers: AnswerStream, items: Iterable[Any], first: int, file: Output | None, log: Console,
         check: Callable[[], None],
     ) -> int:  # fmt: skip
-        """Print or write each answer, which comes with its item. Returns the number of failures.
+        """Print or write the answer to each item. Returns the number of failures.
 
         Args:
             first: number of the first row. check: called after each row; raises if the run must stop.
         """
+        from rich.text import Text
+
         from ..pipelines.answers import Failure
         from .render.answers import render
         from .render.output_file import output_row
@@ -306,10 +309,12 @@ class Run:
         console, failed = screen(), 0
         on_terminal = file is None and console.is_terminal  # a bar among the answers would break their lines
         with row_counter(log, self.task, first, quiet=on_terminal or not log.is_terminal) as advance:
-            for number, (answer, item) in enumerate(answers, first):
+            for number, (answer, item) in enumerate(zip(answers, items, strict=True), first):
                 if isinstance(answer, Failure):
                     failed += 1
                     log.print(f"Row {number}: {failure_reason(answer)}", style="red", soft_wrap=True)
+                for notice in answers.metadata.row_notices:
+                    log.print(Text(f"Row {number}: {safe_message(notice)}", style="yellow"), soft_wrap=True)
                 if file is not None:
                     file.write(number, item, answer)
                 elif self.as_json or not on_terminal:

@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import MultiheadError
+
+MAX_NOTICES = 1000  # that metadata keep; the others are counted
+
+
+class Notice(NamedTuple):
+    """Fact about the answer to one input that a user must know, such as a word that was not translated.
+
+    Args:
+        number: of the input, from 0.
+    """
+
+    number: int
+    text: str
+
+
+@dataclass(frozen=True)
+class WithNotices:
+    """Answer of `postprocess` with facts about it that a user must know. The pipeline returns the answer alone."""
+
+    answer: Any
+    notices: Sequence[str]
 
 
 @dataclass
@@ -20,6 +41,8 @@ class Metadata:
         adapter: source of the adapters that changed the model; empty without any.
         inputs: number of inputs answered so far. tokens: number of tokens read, without padding.
         seconds: time since the call began.
+        notices: facts about single answers, the first 1,000. notice_count: number of all.
+        row_notices: those of the last answer.
     """
 
     task: str
@@ -31,6 +54,9 @@ class Metadata:
     inputs: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    notices: list[Notice] = field(default_factory=list)
+    notice_count: int = 0
+    row_notices: Sequence[str] = ()
     _start: float = field(default_factory=time.perf_counter, repr=False)
 
     def add_tokens(self, tokens: int) -> None:
@@ -40,6 +66,13 @@ class Metadata:
     def add_answer(self) -> None:
         self.inputs += 1
         self.seconds = time.perf_counter() - self._start
+
+    def set_row_notices(self, number: int, notices: Sequence[str]) -> None:
+        """Record the facts about the answer to an input, which are most often none."""
+        self.row_notices = notices
+        self.notice_count += len(notices)
+        room = MAX_NOTICES - len(self.notices)
+        self.notices += [Notice(number, text) for text in notices[:room]]
 
 
 class Answers(list[Any]):

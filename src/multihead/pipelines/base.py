@@ -155,7 +155,7 @@ class Pipeline:
         raise NotImplementedError
 
     def postprocess(self, item: Any, inputs: Sequence[ModelInput], outputs: Sequence[Any], o: Any) -> Any:
-        """Return the answer to an item from the outputs of its model inputs."""
+        """Return the answer to an item from the outputs of its model inputs; `WithNotices` if a user must know more."""
         raise NotImplementedError
 
     def format_single(self, answer: Any, inputs: Any, o: Any) -> Any:

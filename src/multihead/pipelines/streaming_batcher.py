@@ -24,7 +24,7 @@ from ..errors import (
     TextTooLong,
 )
 from ..nn.modes import evaluating
-from .answers import Failure, Metadata
+from .answers import Failure, Metadata, WithNotices
 
 CHARACTERS = 256_000  # of a window: enough for batches of similar lengths, little enough to hold
 PATIENCE = 0.25  # seconds in which a window is read; inputs that came by then are answered
@@ -234,15 +234,19 @@ def answer_window(pipe: BatchPipeline, window: Window, first: int, options: Any,
     all_outputs = forward_items(pipe, valid, options)
     metadata.add_tokens(sum(len(each.ids) for inputs in valid for each in inputs))
     for number, (item, inputs) in enumerate(zip(window.items, window.inputs, strict=True), first):
+        metadata.set_row_notices(number, ())
         if isinstance(inputs, Failure):
             yield inputs
             continue
         outputs = next(all_outputs)
         error = outputs if isinstance(outputs, MultiheadError) else first_error(outputs)
         try:
-            answer = None if error is not None else pipe.postprocess(item, inputs, outputs, options)
+            answer: Any = None if error is not None else pipe.postprocess(item, inputs, outputs, options)
         except InvalidInput as invalid:
-            error = invalid
+            answer, error = None, invalid
+        if isinstance(answer, WithNotices):
+            metadata.set_row_notices(number, answer.notices)
+            answer = answer.answer
         if error is None:
             metadata.add_answer()
         yield answer if error is None else make_failure(number, error)
