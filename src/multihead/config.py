@@ -76,8 +76,9 @@ INERT = frozenset(
 
 IN_CALLS = frozenset(
     """
-    architectures id2label label2id problem_type pad_token_id bos_token_id eos_token_id sep_token_id cls_token_id
-    decoder_start_token_id forced_bos_token_id forced_eos_token_id task_specific_params prefix tokenizer_class dtype
+    architectures id2label label2id problem_type calibration pad_token_id bos_token_id eos_token_id sep_token_id
+    cls_token_id decoder_start_token_id forced_bos_token_id forced_eos_token_id task_specific_params prefix
+    tokenizer_class dtype
     torch_dtype _name_or_path name_or_path use_cache output_attentions output_hidden_states return_dict
     """.split()
 )
@@ -90,6 +91,7 @@ class Config:
     Args:
         num_labels: labels of a classification head; their number in `id2label` where that is given.
         problem_type: the loss of a text classifier; None: chosen by the labels.
+        calibration: what makes the scores of the labels probabilities; see `pipelines.calibration`. None for nothing.
         extra: entries of the file without a field, written back by `to_dict`.
     """
 
@@ -102,6 +104,7 @@ class Config:
     id2label: dict[Any, Any] | None = None
     label2id: dict[str, Any] | None = None
     problem_type: Literal[None, "regression", "single_label_classification", "multi_label_classification"] = None
+    calibration: dict[str, Any] | None = None
     is_encoder_decoder: bool = False
     tie_word_embeddings: bool = True
     pad_token_id: int | None = None
@@ -210,7 +213,15 @@ class Config:
             changes = {"id2label": None, "label2id": None, **changes}
         elif "id2label" in changes and "label2id" not in changes:
             changes = {"label2id": None, **changes}
+        if self.calibration is not None and not self._keeps_labels(changes):  # it was fitted for other labels
+            changes = {"calibration": None, **changes}
         return self.read({**self.to_dict(), **changes})
+
+    def _keeps_labels(self, changes: Mapping[str, Any]) -> bool:
+        """Return whether a config has the same labels after some changes."""
+        if changes.get("id2label") is not None:
+            return _numbered(changes["id2label"]) == self.id2label
+        return "id2label" not in changes
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entries of config.json."""

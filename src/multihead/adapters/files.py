@@ -28,7 +28,8 @@ from .layers import AdapterLayer, Lora
 from .state import Adapters, activate, add_adapter, parameter_key, remove_adapter
 from .targets import Target, find_prefix, find_targets, saved_parameters
 
-LABELS = ("id2label", "label2id", "problem_type")  # config entries of a trained head; the base's config has its own
+# config entries of a trained head; the base's config has its own
+LABELS = ("id2label", "label2id", "problem_type", "calibration")
 CLASSIFIERS = ("AutoModelForSequenceClassification", "AutoModelForTokenClassification")
 StoredParameter = tuple[nn.Parameter, Source, tuple[str, ...]]  # a parameter, its layout in a file, and its names there
 
@@ -140,7 +141,10 @@ def save(model: Any, folder: Path, name: str) -> None:
             config.save_pretrained(stage)
             if config.modules_to_save or model.head_type.auto in CLASSIFIERS:
                 entries = model.config.to_dict()
-                write_json(stage / ADAPTER_LABELS, {name: entries.get(name) for name in LABELS})
+                own = {name: entries.get(name) for name in LABELS}
+                if own["calibration"] is None:
+                    del own["calibration"]
+                write_json(stage / ADAPTER_LABELS, own)
     except OSError as error:
         raise InvalidInput(f"{folder} cannot be written: {error}.") from error
 

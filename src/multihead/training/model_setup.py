@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..adapters.config import TASK_HEADS, LoraConfig
+from ..config import Config
 from ..errors import InvalidInput, UnsupportedOption, warn
 from ..modeling.pretrained import PreTrainedModel
 from .arguments import TrainingArguments
@@ -82,6 +83,17 @@ def convert_to_float32(model: Any, arguments: TrainingArguments) -> None:
     if arguments.fp16:
         raise UnsupportedOption(f"fp16=True scales gradients, which needs weights in float32: {problem}. {advice}")
     warn(f"{problem}, which get lost. {advice}")
+
+
+def drop_calibration(model: Any) -> None:
+    """Remove the calibration of a model's scores, which was fitted for the weights before training; with a warning."""
+    config = getattr(model, "config", None)
+    if isinstance(config, Config) and config.calibration is not None:
+        config.calibration = None
+        warn(
+            f"The calibration of {model.name_or_path} was fitted for its old weights and is removed. Fit it again "
+            "after training (docs/labels.md)."
+        )
 
 
 def check_trainable(model: Any) -> None:

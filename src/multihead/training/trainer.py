@@ -29,7 +29,7 @@ from .distributed.process_group import ProcessGroup
 from .evaluation.loop import EvaluationResult, PredictionOutput, evaluate_features, reduce_scores, stack_arrays
 from .evaluation.metrics import EvalPrediction
 from .example_scripts import ScriptMethods
-from .model_setup import add_adapter, check_trainable, convert_to_float32
+from .model_setup import add_adapter, check_trainable, convert_to_float32, drop_calibration
 from .objectives.padded_forward import mean_loss
 from .objectives.token import Objective
 from .optim.optimizer_step import Stepper
@@ -204,6 +204,7 @@ class Trainer(ScriptMethods):
             self.callbacks.share(model=self.model)
         self.saver.check_writable()
         check_trainable(self.model)
+        drop_calibration(self.model)
         features = self.features(self.train_dataset, training=True)
         self.job.check(features, self.objective)
         retain_freed_memory(largest=True)
