@@ -111,7 +111,7 @@ def growth(results: Sequence[Mapping[str, Any]], path: Path) -> bool:
             there = [(x, 1000 / r["peers"][name]["median"]) for x, r, _ in points if name in r["peers"]]
             style = "o-" if name.startswith(OURS) else "s--"
             panel.plot(*zip(*there, strict=True), style, color=f"C{colour}", ms=4, lw=1.4, label=name)
-        bench.scaled(panel, [x for x, _, _ in points], across, up)
+        bench.set_axes(panel, [x for x, _, _ in points], across, up)
     axes[0].set_title("BERT base: time for each text", loc="left", fontsize=10)
     page.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     page.savefig(path)

@@ -93,8 +93,11 @@ def check_command(words: list[str]) -> None:
 
 
 def check_script(words: list[str]) -> None:
-    """Check that a Python program of this repository exists and knows the options."""
-    text = (ROOT / words[0]).read_text()
+    """Check that a Python program of this repository, a path or `-m` and a module, exists and knows the options."""
+    path = ROOT / words[0]
+    if words[0] == "-m":
+        path, words = ROOT / words[1].replace(".", "/") / "__main__.py", words[1:]
+    text = path.read_text()
     for option in (word for word in words[1:] if word.startswith("--")):
         assert f'"{option}"' in text, f"{words[0]} has no option {option}"
 
@@ -104,14 +107,14 @@ def test_command_lines_are_known(block):
     for words in commands(block):
         if words[0] == "multihead":
             check_command(words[1:])
-        elif words[0] == "python" and words[1].startswith("benchmarks/"):
+        elif words[0] == "python" and words[1 + (words[1] == "-m")].startswith("benchmarks"):
             check_script(words[1:])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_commands_in_the_text_are_known(page):
     text = page.read_text(encoding="utf-8")
-    for span in re.findall(r"`((?:multihead|python benchmarks/)[^`]*)`", text):
+    for span in re.findall(r"`((?:multihead|python (?:-m )?benchmarks[./])[^`]*)`", text):
         words = shlex.split(re.sub(r"\[[^]]*\]|\b[A-Z]{2,}\b", "", span).replace("`", ""))
         if words[0] == "python":
             check_script(words[1:])
