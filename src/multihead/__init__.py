@@ -41,8 +41,10 @@ if TYPE_CHECKING:
     )
     from .modeling.pretrained import PreTrainedModel
     from .pipelines.pipeline import pipeline
+    from .retrieval.index import Index
     from .sentences.cross import CrossEncoder
     from .sentences.encoder import SentenceEncoder
+    from .sentences.quantization import quantize_embeddings
     from .tokenizers.tokenizer import Tokenizer
     from .training.arguments import Seq2SeqTrainingArguments, TrainingArguments
     from .training.callbacks import EarlyStoppingCallback, TrainerCallback
@@ -86,6 +88,7 @@ _HOMES = {
     "EarlyStoppingCallback": "training.callbacks",
     "EvalPrediction": "training.evaluation.metrics",
     "GenerationConfig": "generation.config",
+    "Index": "retrieval.index",
     "LoraConfig": "adapters.config",
     "MultiheadError": "errors",
     "PhrasalConstraint": "generation.logits.constraints",
@@ -105,6 +108,7 @@ _HOMES = {
     "TrainingArguments": "training.arguments",
     "default_data_collator": "training.data.collators",
     "pipeline": "pipelines.pipeline",
+    "quantize_embeddings": "sentences.quantization",
 }
 
 __all__ = ["__version__", *_HOMES]

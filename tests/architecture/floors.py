@@ -14,6 +14,7 @@ FLOORS: list[dict[str, str]] = [
     {"cli": "one file or folder a command; render/ draws results on terminals"},
     {"training": "Trainer: data, objectives, optimizers, checkpoints, distribution, evaluation, reports"},
     {"pipelines": "one file a task: preprocess, forward, postprocess; catalog.py is the registry of tasks"},
+    {"retrieval": "search, deduplication and clustering by embeddings; the folder of an index"},
     {"sentences": "sentence encoders and rerankers in the format of sentence-transformers"},
     {"modeling": "PreTrainedModel, Auto classes, loading, saving; padded tensors in, padded outputs out"},
     {"generation": "generate: config, engine (continuous batching), decoding strategies, logits processors"},

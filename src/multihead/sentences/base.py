@@ -69,6 +69,11 @@ class TokenizedTexts:
     def lengths(self) -> list[int]:
         return list(map(len, self.ids))
 
+    def select(self, numbers: Sequence[int]) -> TokenizedTexts:
+        """Return the texts of these numbers."""
+        types = self.token_types
+        return TokenizedTexts([self.ids[n] for n in numbers], None if types is None else [types[n] for n in numbers])
+
 
 def load_transformer(
     folder: Folder, name: str, choose: Callable[[Config], type[PreTrainedModel]], **options: Any

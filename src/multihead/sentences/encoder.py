@@ -23,7 +23,7 @@ from ..nn.modes import in_evaluation
 from ..token_batches import TOKENS, check_room, texts_of
 from ..tokenizers.encodings import Encodings
 from ..tokenizers.tokenizer import Tokenizer
-from .base import TextEncoder, convert_rows, forward_batches, load_transformer, tokenize
+from .base import TextEncoder, TokenizedTexts, convert_rows, forward_batches, load_transformer, tokenize
 from .folder import Folder, read_module, write_folder
 from .modules import Pooling, SentenceModule
 from .similarity import similarity, to_vectors
@@ -176,25 +176,51 @@ class SentenceEncoder(TextEncoder):
         if precision != "float32":
             raise UnsupportedOption(f"precision {precision!r}: embeddings have the dtype that the model computes in.")
         texts, single = texts_of(sentences, "sentence")
-        before = self._prompt(prompt_name, prompt)
+        before = self.prompt_text(prompt_name, prompt)
         ids = tokenize(self.model, self.tokenizer, [before + text for text in texts], truncation=truncation)
         check_room(ids.lengths, self.max_seq_length)
-        length = self._length(before) if before and not self.steps[0].include_prompt else 0
-        results = forward_batches(self.model, ids, budget=token_budget, most=batch_size, show=show_progress_bar)
+        batches: dict[str, Any] = {"batch_size": batch_size, "token_budget": token_budget, "show": show_progress_bar}
         if output_value == "token_embeddings":
-            states: list[Tensor] = [torch.empty(0)] * len(texts)
-            for numbers, result in results:
-                for number, rows in zip(numbers, result.hidden.split(result.runs.lengths), strict=True):
-                    states[number] = rows
+            states = self._token_states(ids, **batches)
             return states[0] if single else states
-        width = truncate_dim if truncate_dim is not None else self.truncate_dim
         device = self.device if convert_to_tensor or not convert_to_numpy else torch.device("cpu")
-        rows = torch.zeros(len(texts), self.width, dtype=self.dtype, device=device)[:, :width]
-        for numbers, result in results:
-            vectors = self.vectors(result.hidden, result.runs, length)[:, :width]
-            rows[numbers] = (F.normalize(vectors, dim=-1) if normalize_embeddings else vectors).to(device)
-        answers = convert_rows(rows.contiguous(), numpy=convert_to_numpy, tensor=convert_to_tensor)
+        rows = self.embed_tokens(
+            ids, before, normalize=normalize_embeddings, truncate_dim=truncate_dim, device=device, **batches
+        )
+        answers = convert_rows(rows, numpy=convert_to_numpy, tensor=convert_to_tensor)
         return answers[0] if single else answers
+
+    @in_evaluation
+    @torch.inference_mode()
+    def embed_tokens(
+        self,
+        ids: TokenizedTexts,
+        prompt: str = "",
+        *,
+        normalize: bool = False,
+        truncate_dim: int | None = None,
+        batch_size: int | None = None,
+        token_budget: int = TOKENS,
+        show: bool = False,
+        device: torch.device | None = None,
+    ) -> Tensor:
+        """Return the embeddings (texts, width) of tokenized texts, which begin with `prompt`, on `device`."""
+        length = self._length(prompt) if prompt and not self.steps[0].include_prompt else 0
+        width = truncate_dim if truncate_dim is not None else self.truncate_dim
+        device = device or self.device
+        rows = torch.zeros(len(ids.ids), self.width, dtype=self.dtype, device=device)[:, :width]
+        for numbers, result in forward_batches(self.model, ids, budget=token_budget, most=batch_size, show=show):
+            vectors = self.vectors(result.hidden, result.runs, length)[:, :width]
+            rows[numbers] = (F.normalize(vectors, dim=-1) if normalize else vectors).to(device)
+        return rows.contiguous()
+
+    def _token_states(self, ids: TokenizedTexts, *, batch_size: int | None, token_budget: int, show: bool) -> Any:
+        """Return the hidden states (tokens, width) of each text."""
+        states: list[Tensor] = [torch.empty(0)] * len(ids.ids)
+        for numbers, result in forward_batches(self.model, ids, budget=token_budget, most=batch_size, show=show):
+            for number, rows in zip(numbers, result.hidden.split(result.runs.lengths), strict=True):
+                states[number] = rows
+        return states
 
     def vectors(self, hidden: Tensor, runs: SequenceLayout, prompt: int = 0) -> Tensor:
         """Return the embeddings (texts, width) of hidden states (tokens, width).
@@ -244,7 +270,7 @@ class SentenceEncoder(TextEncoder):
             prompt_name = next((name for name in names if name in self.prompts), None)
         return self.encode(sentences, prompt_name, **options)
 
-    def _prompt(self, name: str | None, prompt: str | None) -> str:
+    def prompt_text(self, name: str | None, prompt: str | None) -> str:
         """Return the text before each sentence. Raises InvalidInput."""
         if prompt is not None:
             if name is not None:

@@ -1,0 +1,1 @@
+"""Search, deduplication and clustering of texts by their embeddings."""
