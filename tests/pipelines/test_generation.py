@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pandas
 import pytest
@@ -13,7 +14,7 @@ import transformers
 import multihead
 from multihead import AutoModelForCausalLM
 from multihead.errors import InvalidInput, UnsupportedOption
-from multihead.pipelines.generation_base import fill_prompt
+from multihead.pipelines.generation_base import context_length, fill_prompt
 from multihead.tokenizers.languages import language_token, name_of
 
 from .conftest import exact
@@ -249,3 +250,65 @@ def test_a_draft_model_is_known_by_its_name(llama):
     assert exact("text-generation", llama, assistant_model=str(llama))("The fox", **GREEDY) == expected
     with pytest.raises(InvalidInput, match="str"):
         pipe.model.generate(torch.tensor([[1, 2]]), assistant_model=str(llama), max_new_tokens=2)
+
+
+def test_records_say_why_they_ended_if_asked(llama, marian):
+    pipe = exact("text-generation", llama)
+    ids = pipe("The fox", return_tensors=True, max_new_tokens=8)[0]["generated_token_ids"].tolist()
+    text = pipe("The fox", max_new_tokens=8, return_finish_reason=True)[0]
+    assert text == {**pipe("The fox", max_new_tokens=8)[0], "finish_reason": "length"}
+    ends = pipe("The fox", max_new_tokens=8, eos_token_id=ids[-3], return_finish_reason=True)
+    assert ends[0]["finish_reason"] == "stop"
+    two = pipe(["The fox", "A dog"], num_beams=2, num_return_sequences=2, max_new_tokens=3, return_finish_reason=True)
+    assert [[row["finish_reason"] for row in rows] for rows in two] == [["length"] * 2] * 2
+    for task in ("text2text-generation", "summarization", "translation"):
+        answer = exact(task, marian)(f"{TEXTS[0]} {TEXTS[2]}", max_new_tokens=2, return_finish_reason=True)
+        assert answer[0]["finish_reason"] == "length", task
+    assert exact("translation", marian)("", return_finish_reason=True)[0]["finish_reason"] == "stop"
+    with pytest.raises(UnsupportedOption, match="finish_reason"):
+        exact("question-answering", llama)(question="Who?", context="A dog.", return_finish_reason=True)
+
+
+def test_a_text_is_cut_before_its_stop_sequence_if_asked(llama):
+    pipe = exact("text-generation", llama, return_full_text=False, max_new_tokens=12)
+    whole = pipe("The fox")[0]["generated_text"]
+    stop = whole[5:8]
+    kept = pipe("The fox", stop_sequence=stop, return_finish_reason=True)[0]
+    assert stop in kept["generated_text"]
+    assert kept["finish_reason"] == "stop"
+    options = {"stop_sequence": ["never seen", stop], "include_stop_str_in_output": False}
+    assert pipe("The fox", **options)[0]["generated_text"] == whole[: whole.index(stop)]
+    streamer = multihead.TextIteratorStreamer(pipe.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    pipe("The fox", streamer=streamer, **options)
+    assert "".join(streamer) == whole[: whole.index(stop)]
+    assert streamer.finish_reason == "stop"
+    pipe("The fox", streamer=streamer, max_new_tokens=3)
+    assert "".join(streamer) == pipe("The fox", max_new_tokens=3)[0]["generated_text"]  # the option ends with its call
+    assert streamer.finish_reason == "length"
+    with pytest.raises(UnsupportedOption, match="streamer of text"):
+        pipe("The fox", streamer=transformers.TextStreamer(pipe.tokenizer), **options)
+    with pytest.raises(InvalidInput, match="whole tokens"):
+        pipe("The fox", return_tensors=True, return_full_text=None, **options)
+
+
+def test_a_text_longer_than_the_model_was_made_for_has_a_notice(llama):
+    pipe = exact("text-generation", llama, max_new_tokens=8)
+    most = pipe.context_length
+    ids = pipe.tokenizer("The quick brown fox " * 100)["input_ids"]
+    inside, past = (pipe.tokenizer.decode(ids[:size], skip_special_tokens=True) for size in (most - 40, most - 3))
+    answers = pipe([inside, past])
+    ((number, text),) = answers.metadata.notices
+    assert number == 1
+    assert f"made for {most}" in text
+    assert pipe("The fox").metadata.notices == []
+
+
+@pytest.mark.parametrize(
+    ("entries", "length"),
+    [({}, None), ({"max_position_embeddings": -1}, None), ({"max_position_embeddings": 512}, 512),
+     ({"max_position_embeddings": 32, "rope_scaling": {"type": "yarn", "factor": 4.0}}, 128),
+     ({"max_position_embeddings": 128, "rope_parameters": {
+         "rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 16}}, 128)], ids=str,
+)  # fmt: skip
+def test_the_context_length_counts_rotary_scaling(entries, length):
+    assert context_length(SimpleNamespace(**entries)) == length

@@ -275,7 +275,9 @@ class Run:
                 text = f"{self.output} has rows 0 to {first - 1} already; going on after them."
                 log.print(text, style="dim", soft_wrap=True)
             items, inputs = tee(items)
-            stream = pipe.stream(inputs, strict=self.strict, live=self.live)
+            reasons = getattr(pipe, "says_finish_reason", False) and "return_finish_reason" not in options
+            more = {"return_finish_reason": True} if reasons else {}
+            stream = pipe.stream(inputs, strict=self.strict, live=self.live, **more)
             try:
                 failed = self.report(stream, items, first, file, log, signals.check)
             except (KeyboardInterrupt, SystemExit):

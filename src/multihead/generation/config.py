@@ -59,6 +59,8 @@ class GenerationConfig:
             (20, "constant", 0.4).
         repetition_penalty, encoder_repetition_penalty: of tokens already there, and for those of the source (1.0).
         frequency_penalty, presence_penalty: taken off for each time a token is there, and once (0.0).
+        dry_multiplier, dry_base, dry_allowed_length: of new tokens that would prolong a run of n repeated ones, n at
+            least the allowed length (2): multiplier * base ** (n - allowed length) is taken off (0.0; 1.75).
         sequence_bias: added to the score of a run's last token: [[[ids], bias], ...] or {(ids): bias}.
         no_repeat_ngram_size: no run of so many tokens comes twice (off). encoder_no_repeat_ngram_size: or comes from
             the source (off). bad_words_ids: runs that never come.
@@ -112,6 +114,9 @@ class GenerationConfig:
     encoder_repetition_penalty: float | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
     sequence_bias: Any = None
     no_repeat_ngram_size: int | None = None
     encoder_no_repeat_ngram_size: int | None = None

@@ -16,7 +16,8 @@ ABOVE = {
 LEAST = {
     "max_length": 1, "max_new_tokens": 1, "min_length": 0, "min_new_tokens": 0, "top_k": 0, "num_beams": 1,
     "num_beam_groups": 1, "num_return_sequences": 1, "no_repeat_ngram_size": 0, "encoder_no_repeat_ngram_size": 0,
-    "prompt_lookup_num_tokens": 1, "max_matching_ngram_size": 1, "num_assistant_tokens": 1,
+    "dry_multiplier": 0, "dry_base": 1, "dry_allowed_length": 1, "prompt_lookup_num_tokens": 1,
+    "max_matching_ngram_size": 1, "num_assistant_tokens": 1,
 }  # fmt: skip
 MOST = dict.fromkeys(("num_beams", "num_beam_groups", "num_return_sequences"), 10_000)  # sequences of one request
 SHARES = frozenset(

@@ -36,6 +36,7 @@ from .outputs import (
     pad_right,
     step_fields,
 )
+from .stopping import Continuation
 from .strategies.base import Assistant, Extras, GenerationJob, not_none
 from .strategies.beam_search import beam_search
 from .strategies.contrastive import contrastive_search
@@ -96,7 +97,7 @@ def generate(
 
     Returns:
         (batch * num_return_sequences, length): prompt (or start token) and continuation; with
-        return_dict_in_generate one of `generation.outputs`.
+        return_dict_in_generate one of `generation.outputs`, whose `finish_reasons` say why each text ended.
 
     Raises:
         InvalidInput: a prompt that is empty or leaves no room, or inputs that do not fit each other.
@@ -147,8 +148,8 @@ def generate_tokens(
     extras: Extras | None = None,
     streamer: Any = None,
     together: int = MAX_SEQUENCES,
-) -> list[list[int]]:
-    """Return the new tokens of each prompt, the end token included, without padding.
+) -> list[Continuation]:
+    """Return the new tokens of each prompt, the end token included, without padding, and why each ended.
 
     Args:
         prompts: lists of ids; for an encoder-decoder the targets' beginnings. encoder_output: its source.
@@ -213,8 +214,15 @@ def run(
         if request.error is not None:
             raise request.error
     if streamer is not None:
-        streamer.end()
+        end_stream(streamer, jobs[0])
     return jobs
+
+
+def end_stream(streamer: Any, job: GenerationJob) -> None:
+    """End a stream; a streamer of this library knows why the text ended before its reader does."""
+    if hasattr(streamer, "finish_reason"):
+        streamer.finish_reason = job.results[0].finish_reason
+    streamer.end()
 
 
 def submit_job(engine: Engine, job: GenerationJob) -> Request:
@@ -260,11 +268,15 @@ def build_output(
     sequences = torch.cat([given.repeat_interleave(repeats, 0), new], 1)
     if not config.return_dict_in_generate:
         return sequences
+    output: Any
     if (config.num_beams or 1) == 1:
         kind = GenerateEncoderDecoderOutput if both else GenerateDecoderOnlyOutput
-        return kind(sequences, **step_fields(jobs, repeats, both), **fields)
-    beams = GenerateBeamEncoderDecoderOutput if both else GenerateBeamDecoderOnlyOutput
-    return beams(sequences, **beam_fields(jobs), **step_fields(jobs, config.num_beams or 1, both), **fields)
+        output = kind(sequences, **step_fields(jobs, repeats, both), **fields)
+    else:
+        beams = GenerateBeamEncoderDecoderOutput if both else GenerateBeamDecoderOnlyOutput
+        output = beams(sequences, **beam_fields(jobs), **step_fields(jobs, config.num_beams or 1, both), **fields)
+    output.finish_reasons = [result.finish_reason for job in jobs for result in job.results]
+    return output
 
 
 def make_assistant(

@@ -18,8 +18,19 @@ Steps = tuple[Tensor, ...]
 Layers = tuple[tuple[Tensor, ...], ...]
 
 
+class GenerateOutput(Output):
+    """Base of the outputs of `generate`; no dataclass itself.
+
+    Attributes:
+        finish_reasons: why each text ended, "stop" or "length" (`stopping.Finish`). It is no field, since the
+            reference's outputs have none: `keys`, indexing and unpacking leave it out.
+    """
+
+    finish_reasons: Sequence[str] = ()
+
+
 @dataclass
-class GenerateDecoderOnlyOutput(Output):
+class GenerateDecoderOnlyOutput(GenerateOutput):
     """Continuations of a decoder.
 
     Args:
@@ -38,7 +49,7 @@ class GenerateDecoderOnlyOutput(Output):
 
 
 @dataclass
-class GenerateEncoderDecoderOutput(Output):
+class GenerateEncoderDecoderOutput(GenerateOutput):
     """Targets of an encoder-decoder; fields as `GenerateDecoderOnlyOutput`'s.
 
     Args:
@@ -56,7 +67,7 @@ class GenerateEncoderDecoderOutput(Output):
 
 
 @dataclass
-class GenerateBeamDecoderOnlyOutput(Output):
+class GenerateBeamDecoderOnlyOutput(GenerateOutput):
     """Continuations found by beam search.
 
     Args:
@@ -75,7 +86,7 @@ class GenerateBeamDecoderOnlyOutput(Output):
 
 
 @dataclass
-class GenerateBeamEncoderDecoderOutput(Output):
+class GenerateBeamEncoderDecoderOutput(GenerateOutput):
     """Targets found by beam search; fields as `GenerateBeamDecoderOnlyOutput`'s."""
 
     sequences: Tensor

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import queue
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
 
 from torch import Tensor
 
 from ..terminal import visible
+from .stopping import StopStringFilter
 
 Piece = str | BaseException | None
 
@@ -61,7 +62,10 @@ class TextStreamer:
     """Prints text to standard output during `generate`; with the `put` and `end` of transformers.
 
     Args:
-        skip_prompt: leaves the prompt out. decode_options: for the tokenizer (`skip_special_tokens`).
+        skip_prompt: leaves the prompt out. skip_special_tokens: leaves special tokens out.
+
+    Attributes:
+        finish_reason: why the last text ended, "stop", "length" or "abort"; empty before its end.
     """
 
     def __init__(
@@ -73,23 +77,43 @@ class TextStreamer:
         file: TextIO | None = None,
     ) -> None:
         self.detokenizer = Detokenizer(tokenizer, skip_special_tokens=skip_special_tokens)
-        self.skip_prompt, self.file = skip_prompt, file
+        self.skip_prompt, self.file, self.finish_reason = skip_prompt, file, ""
+        self.stops: Sequence[str] = ()
         self._prompt = True
+        self._filter: StopStringFilter | None = None
+
+    def cut_before(self, stops: Sequence[str]) -> None:
+        """End the next texts before the first of these strings; text that may begin one is held back."""
+        self.stops = tuple(stops)
 
     def put(self, ids: Tensor) -> None:
         """Receive the prompt first, (1, length), then new tokens, (1,)."""
-        if self._prompt and self.skip_prompt:
-            self._prompt = False
-            return
+        tokens, prompt = ids.flatten().tolist(), self._prompt
         self._prompt = False
-        for token in ids.flatten().tolist():
-            if text := self.detokenizer.add(token):
-                self.on_finalized_text(text)
+        if prompt:
+            self.finish_reason = ""
+        for token in () if prompt and self.skip_prompt else tokens:
+            self._emit(self.detokenizer.add(token))
+        if prompt and self.stops:
+            longest = max(map(len, self.stops))
+            tail = self.detokenizer.tokenizer.decode(
+                tokens[-4 * longest :], skip_special_tokens=self.detokenizer.skip, clean_up_tokenization_spaces=False
+            )
+            self._filter = StopStringFilter(self.stops, tail)
 
     def end(self) -> None:
         """Emit the text that is held back; the next text may begin."""
-        self.on_finalized_text(self.detokenizer.finish(), stream_end=True)
+        text = self.detokenizer.finish()
+        if self._filter is not None:
+            text = self._filter.add(text) + self._filter.finish()
+        self.on_finalized_text(text, stream_end=True)
         self._begin()
+
+    def _emit(self, text: str) -> None:
+        """Pass on new text that is decided."""
+        text = self._filter.add(text) if self._filter is not None and text else text
+        if text:
+            self.on_finalized_text(text)
 
     def fail(self, error: BaseException) -> None:
         """Drop the held-back text after an error; the next text may begin."""
@@ -97,7 +121,7 @@ class TextStreamer:
 
     def _begin(self) -> None:
         self.detokenizer = Detokenizer(self.detokenizer.tokenizer, skip_special_tokens=self.detokenizer.skip)
-        self._prompt = True
+        self._prompt, self._filter = True, None
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         out: Any = self.file or sys.stdout

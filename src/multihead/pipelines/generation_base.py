@@ -14,12 +14,14 @@ import torch
 from ..errors import InvalidInput, TextTooLong, UnsupportedConfig, UnsupportedOption, nearest
 from ..generation.config import GenerationConfig
 from ..generation.generate import generate_tokens, make_assistant
+from ..generation.stopping import Continuation, text_before_stop
 from ..generation.strategies.base import Extras
 from ..generation.streaming import stop_on_error
 from ..modeling.auto import AutoTokenizer
 from ..modeling.pretrained import PreTrainedModel
 from ..token_batches import batches
 from ..tokenizers.tokenizer import Tokenizer
+from .answers import WithNotices
 from .base import Pipeline, PipelineOptions
 from .streaming_batcher import ModelInput, Preprocessed
 
@@ -31,7 +33,7 @@ OUTPUT_FIELDS = (
 )  # fmt: skip
 FIELDS = frozenset(f.name for f in fields(GenerationConfig))
 Message = Mapping[str, Any]
-TokenLists = list[list[int]]
+TokenLists = list[Continuation]  # the continuations of one prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,10 @@ class GenerationOptions(PipelineOptions):
         return_tensors: returns the ids of the new tokens instead of a text. return_text: the opposite.
         clean_up_tokenization_spaces: removes spaces before punctuation. Default: the tokenizer's setting.
         stop_sequence: text or texts that end the generation. truncation: cuts what is too long for the model.
+        include_stop_str_in_output: keeps the stop sequence and the rest of its last token in the text, as the
+            reference does. False cuts the text before it, in streams too.
+        return_finish_reason: adds `"finish_reason"` to each record: "stop" for a text that ended by itself, "length"
+            for one that was cut at its limit of tokens or time.
         prompt: the prompt of a language model, with `{text}` and the like in it.
         streamer: receives tokens as they are generated; for one input.
         assistant_model, assistant_tokenizer: a draft model for `generate`, or its name.
@@ -53,6 +59,8 @@ class GenerationOptions(PipelineOptions):
     return_text: bool | None = None
     clean_up_tokenization_spaces: bool | None = None
     stop_sequence: str | Sequence[str] | None = None
+    include_stop_str_in_output: bool = True
+    return_finish_reason: bool = False
     truncation: bool = False
     prompt: str | None = None
     streamer: Any = None
@@ -67,6 +75,8 @@ class GenerationOptions(PipelineOptions):
         super().check()
         if self.return_tensors and self.return_text:
             raise InvalidInput("return_text and return_tensors exclude each other.")
+        if self.return_tensors and not self.include_stop_str_in_output:
+            raise InvalidInput("include_stop_str_in_output=False cuts the text; return_tensors returns whole tokens.")
         if unsupported := [name for name in OUTPUT_FIELDS if self.generation.get(name)]:
             raise UnsupportedOption(
                 f"{unsupported[0]} is not in the output of a pipeline. Call pipe.model.generate(...) with it."
@@ -79,6 +89,7 @@ class GenerationPipeline(Pipeline):
     Options: ClassVar[type[PipelineOptions]] = GenerationOptions
     window = 256
     key: ClassVar[str] = "generated"  # prefix of the keys of a record
+    says_finish_reason: ClassVar[bool] = False  # records may have a "finish_reason"
 
     def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, name: str, **options: Any) -> None:
         specific = model.config.extra.get("task_specific_params") or {}
@@ -101,6 +112,8 @@ class GenerationPipeline(Pipeline):
             generation={name: value for name, value in given.items() if name not in own},
         )
         resolved.check()
+        if resolved.return_finish_reason and not self.says_finish_reason:
+            raise UnsupportedOption(f"{self.task} has no records with a finish_reason.")
         return resolved
 
     def config(self, o: Any, **defaults: Any) -> GenerationConfig:
@@ -152,12 +165,33 @@ class GenerationPipeline(Pipeline):
             return {f"{self.key}_token_ids": torch.tensor(ids)}
         return {f"{self.key}_text": self.decode(ids, o)}
 
-    def decode(self, ids: Sequence[int], o: Any) -> str:
-        """Return the text of generated ids without special tokens."""
-        text: str = self.tokenizer.decode(
-            ids, skip_special_tokens=True, clean_up_tokenization_spaces=o.clean_up_tokenization_spaces
-        )
-        return text
+    def decode(self, ids: Sequence[int], o: Any, prompt: Sequence[int] = ()) -> str:
+        """Return the text of generated ids without special tokens, cut before the stop sequence if the call asks."""
+        stop: str = getattr(ids, "stop_string", "")
+        options = {"skip_special_tokens": getattr(o, "skip_special_tokens", True)}
+        text: str = self.tokenizer.decode(ids, clean_up_tokenization_spaces=o.clean_up_tokenization_spaces, **options)
+        if not stop or o.include_stop_str_in_output:
+            return text
+        before = self.tokenizer.decode(prompt[-4 * len(stop) :], **options) if len(prompt) else ""
+        return text_before_stop(text, stop, before)
+
+    def finished(
+        self, records: list[dict[str, Any]], inputs: Sequence[ModelInput], outputs: Sequence[Any], o: Any
+    ) -> Any:
+        """Return an item's records with what the call asks to know of their ends, and notices about them.
+
+        Args:
+            outputs: the sequences of each model input; record i is made of each one's sequence i.
+        """
+        if o.return_finish_reason:
+            reasons = [joint_finish_reason([own[number] for own in outputs]) for number in range(len(records))]
+            records = [{**record, "finish_reason": why} for record, why in zip(records, reasons, strict=True)]
+        notices = [text for each, own in zip(inputs, outputs, strict=True) if (text := self.length_notice(each, own))]
+        return WithNotices(records, notices[:1]) if notices else records
+
+    def length_notice(self, each: ModelInput, sequences: Sequence[Sequence[int]]) -> str:
+        """Return what to tell about a model input and its sequences that are longer than the model was made for."""
+        return ""
 
     def format_list(self, answers: list[Any], o: Any) -> Any:
         """Return the records themselves if each answer is a list of one record."""
@@ -192,8 +226,16 @@ class CausalLMPipeline(GenerationPipeline):
     @property
     def context_length(self) -> int | None:
         """Tokens of prompt and answer that the model was made for; None if the config does not say."""
-        length: int | None = getattr(self.model.config, "max_position_embeddings", None)
-        return length if length is not None and length > 0 else None
+        return context_length(self.model.config)
+
+    def length_notice(self, each: ModelInput, sequences: Sequence[Sequence[int]]) -> str:
+        most, longest = self.context_length, len(each.ids) + max(map(len, sequences), default=0)
+        if most is None or longest <= most:
+            return ""
+        return (
+            f"has {len(each.ids):,} tokens of prompt and {longest - len(each.ids):,} of answer, and the model was made "
+            f"for {most:,} in all: past them, it may write nonsense."
+        )
 
     def full_config(self, o: Any) -> GenerationConfig:
         """Return the generation config of a call with every token that ends a text."""
@@ -215,6 +257,7 @@ class CausalLMPipeline(GenerationPipeline):
         """Return the generated sequences of each prompt."""
         check_streamer(o, inputs)
         config = self.full_config(o)
+        set_stream_end(o.streamer, config.stops, o)
         with stop_on_error(o.streamer):
             sequences = generate_tokens(
                 self.model, [list(each.ids) for each in inputs], config, extras=self.extras(o), streamer=o.streamer,
@@ -274,6 +317,7 @@ class Text2TextPipeline(GenerationPipeline):
             longest = max(len(inputs[number].ids) for number in numbers)
             config = self.config(o, max_new_tokens=self.default_new_tokens(longest))
             starts = [self.decoder_start(config)] * len(numbers)
+            set_stream_end(o.streamer, config.stops, o)
             with torch.inference_mode(), stop_on_error(o.streamer):
                 encoder_output = self.model.encode_texts([inputs[number].ids for number in numbers])
                 sequences = generate_tokens(
@@ -309,7 +353,37 @@ def check_streamer(o: Any, inputs: Sequence[ModelInput]) -> None:
         raise InvalidInput("A streamer shows one text; this call has several.")
 
 
-def group_sequences(sequences: Sequence[list[int]], prompts: int) -> list[TokenLists]:
+def joint_finish_reason(parts: Sequence[Any]) -> str:
+    """Return why a text of several generated parts ended: "length" if one of them was cut."""
+    reasons = [part.finish_reason for part in parts]
+    return next((reason for reason in reasons if reason != "stop"), "stop")
+
+
+def context_length(config: Any) -> int | None:
+    """Return the tokens that a model was made for, with its rotary scaling; None if the config does not say."""
+    length = getattr(config, "max_position_embeddings", None)
+    if not isinstance(length, int) or length <= 0:
+        return None
+    scaling = getattr(config, "rope_scaling", None) or getattr(config, "rope_parameters", None)
+    scaling = scaling if isinstance(scaling, Mapping) else {}
+    factor, trained = scaling.get("factor"), scaling.get("original_max_position_embeddings") or length
+    scaled = int(trained * factor) if isinstance(factor, (int, float)) else length
+    return max(length, scaled)
+
+
+def set_stream_end(streamer: Any, stops: Sequence[str], o: Any) -> None:
+    """Let a streamer cut its text before stop strings if the call asks. Raises UnsupportedOption if it cannot."""
+    cut = bool(stops) and not o.include_stop_str_in_output
+    if hasattr(streamer, "cut_before"):
+        streamer.cut_before(stops if cut else ())
+    elif streamer is not None and cut:
+        raise UnsupportedOption(
+            "include_stop_str_in_output=False needs a streamer of text, such as TextStreamer; "
+            f"{type(streamer).__name__} gets tokens, which cannot be cut."
+        )
+
+
+def group_sequences(sequences: Sequence[Continuation], prompts: int) -> list[TokenLists]:
     """Return one list of sequences a prompt; every prompt has the same number of them."""
     each = len(sequences) // prompts if prompts else 0
     return [list(sequences[i * each : (i + 1) * each]) for i in range(prompts)]

@@ -36,10 +36,10 @@ class SummarizationOptions(GenerationOptions):
 class SingleInputPipeline(GenerationPipeline):
     """Base of tasks with one model input a text: `[{"..._text": ...}]`, a record a returned sequence."""
 
-    def postprocess(
-        self, item: str, inputs: Sequence[ModelInput], outputs: Sequence[Any], o: Any
-    ) -> list[dict[str, Any]]:
-        return [self.record(ids, o) for ids in outputs[0]]
+    says_finish_reason = True
+
+    def postprocess(self, item: str, inputs: Sequence[ModelInput], outputs: Sequence[Any], o: Any) -> Any:
+        return self.finished([self.record(ids, o) for ids in outputs[0]], inputs, outputs, o)
 
 
 class Text2TextGeneration(SingleInputPipeline, Text2TextPipeline):
@@ -63,6 +63,7 @@ class PromptedText2TextGeneration(SingleInputPipeline, CausalLMPipeline):
 class SectionPipeline(GenerationPipeline):
     """Base of summarization: a long document's summary is the summaries of its sections, joined."""
 
+    says_finish_reason = True
     Options: ClassVar[type[PipelineOptions]] = SummarizationOptions
     key = "summary"
 
@@ -79,15 +80,16 @@ class SectionPipeline(GenerationPipeline):
 
     def postprocess(
         self, item: str, inputs: Sequence[ModelInput], outputs: Sequence[Any], o: SummarizationOptions
-    ) -> list[dict[str, Any]]:
+    ) -> Any:
         if len(inputs) == 1:
-            return [self.record(ids, o) for ids in outputs[0]]
+            return self.finished([self.record(ids, o) for ids in outputs[0]], inputs, outputs, o)
         if o.return_tensors:
             raise InvalidInput("return_tensors needs texts that fit the model whole; this one was read by sections.")
-        return [
+        records = [
             {"summary_text": " ".join(self.decode(ids, o).strip() for ids in sections)}
             for sections in zip(*outputs, strict=True)
         ]
+        return self.finished(records, inputs, outputs, o)
 
 
 class Summarization(SectionPipeline, Text2TextPipeline):
@@ -126,5 +128,5 @@ class PromptedSummarization(SectionPipeline, CausalLMPipeline):
             text = text[: encoding.offsets[most - 1][1]] if len(encoding) > most else text
         return self.make_input(self.prompt_ids(fill_prompt(o.prompt or self.prompt_text, text=text)), config)
 
-    def decode(self, ids: Sequence[int], o: Any) -> str:
-        return super().decode(ids, o).strip()
+    def decode(self, ids: Sequence[int], o: Any, prompt: Sequence[int] = ()) -> str:
+        return super().decode(ids, o, prompt).strip()

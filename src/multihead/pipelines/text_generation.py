@@ -50,6 +50,7 @@ class TextGeneration(CausalLMPipeline):
     `[{"generated_text": ...}]`, one record for each of `num_return_sequences`.
     """
 
+    says_finish_reason = True
     Options: ClassVar[type[PipelineOptions]] = TextGenerationOptions
 
     def is_single(self, inputs: Any, o: TextGenerationOptions) -> bool:
@@ -101,8 +102,8 @@ class TextGeneration(CausalLMPipeline):
 
     def postprocess(
         self, item: Any, inputs: Sequence[ModelInput], outputs: Sequence[Any], o: TextGenerationOptions
-    ) -> list[dict[str, Any]]:
-        return [self.full_record(item, inputs[0], ids, o) for ids in outputs[0]]
+    ) -> Any:
+        return self.finished([self.full_record(item, inputs[0], ids, o) for ids in outputs[0]], inputs, outputs, o)
 
     def full_record(
         self, item: Any, prompt: ModelInput, ids: Sequence[int], o: TextGenerationOptions
@@ -110,11 +111,7 @@ class TextGeneration(CausalLMPipeline):
         """Return generated ids as a record, with the prompt or conversation before them unless the call refuses it."""
         if o.return_tensors:
             return {"generated_token_ids": torch.tensor([*prompt.ids, *ids])}
-        text = self.tokenizer.decode(
-            ids,
-            skip_special_tokens=o.skip_special_tokens,
-            clean_up_tokenization_spaces=o.clean_up_tokenization_spaces,
-        )
+        text = self.decode(ids, o, prompt.ids)
         if o.return_full_text is False:
             return {"generated_text": text}
         if isinstance(item, str):

@@ -39,6 +39,7 @@ class TranslationOptions(GenerationOptions):
 class TranslationPipeline(GenerationPipeline):
     """Base of both ways to translate: `[{"translation_text": ...}]`."""
 
+    says_finish_reason = True
     Options: ClassVar[type[PipelineOptions]] = TranslationOptions
     key = "translation"
     by_sentence: ClassVar[bool] = True  # else by line
@@ -77,15 +78,14 @@ class TranslationPipeline(GenerationPipeline):
 
     def postprocess(
         self, item: str, inputs: Sequence[ModelInput], outputs: Sequence[Any], o: TranslationOptions
-    ) -> list[dict[str, Any]]:
+    ) -> Any:
         if len(inputs) == 1 and inputs[0].note == (0, len(item)):
-            return [self.record(ids, o) for ids in outputs[0]]
+            return self.finished([self.record(ids, o) for ids in outputs[0]], inputs, outputs, o)
         if o.return_tensors:
             raise InvalidInput("return_tensors needs split_sentences=False for texts of several sentences.")
         texts = [[self.decode(ids, o) for ids in sequences] for sequences in outputs]
-        return [{"translation_text": replace_spans(item, inputs, row)} for row in zip(*texts, strict=True)] or [
-            {"translation_text": item}
-        ]
+        records = [{"translation_text": replace_spans(item, inputs, row)} for row in zip(*texts, strict=True)]
+        return self.finished(records or [{"translation_text": item}], inputs, outputs, o)
 
 
 class Translation(TranslationPipeline, Text2TextPipeline):
@@ -127,8 +127,8 @@ class PromptedTranslation(TranslationPipeline, CausalLMPipeline):
         prompts = [fill_prompt(prompt, source=source, target=target, text=text) for text in texts]
         return [self.make_input(self.prompt_ids(text), config) for text in prompts]
 
-    def decode(self, ids: Sequence[int], o: Any) -> str:
-        return super().decode(ids, o).strip()
+    def decode(self, ids: Sequence[int], o: Any, prompt: Sequence[int] = ()) -> str:
+        return super().decode(ids, o, prompt).strip()
 
 
 def split_lines(text: str) -> list[Span]:

@@ -101,6 +101,8 @@ def texts(console: Console, item: Any, answer: Any) -> None:
         if isinstance(text, list):
             text = text[-1]["content"]
         console.print(Text(str(text)))
+        if row.get("finish_reason") == "length":
+            console.print(Text("(cut at its limit of tokens or time; max_new_tokens allows more)", style="dim"))
 
 
 def similarities(console: Console, item: Mapping[str, Any], answer: list[float]) -> None:

@@ -23,6 +23,8 @@ History = Sequence[Sequence[int]]
 LogitsProcessor = Callable[[History, Tensor], Tensor]
 Allowed = Callable[[Tensor], Iterable[int]]  # tokens so far (length,) -> tokens that may follow
 NEVER = float("-inf")
+DRY_BASE, DRY_ALLOWED_LENGTH = 1.75, 2  # llama.cpp's defaults
+MAX_RUN = 64  # tokens of a repeated run that `dry_penalty` tells apart; a longer one costs the same
 
 
 class BannedTokens:
@@ -88,7 +90,7 @@ def logits_processors(
         allowed: a caller's function of the tokens that may follow. grammar: constrains the text.
         own: a caller's processors, (ids (sequences, length), scores) -> scores.
     """
-    out = bias_processors(config, source)
+    out = bias_processors(config, prompt, source)
     out += ban_processors(config, prompt, limit, source, allowed)
     out += [grammar] if grammar is not None else []
     return out + [caller_processor(processor) for processor in own]
@@ -108,7 +110,7 @@ def sampling_processors(config: GenerationConfig) -> list[LogitsProcessor]:
     return out
 
 
-def bias_processors(config: GenerationConfig, source: Sequence[int]) -> list[LogitsProcessor]:
+def bias_processors(config: GenerationConfig, prompt: int, source: Sequence[int]) -> list[LogitsProcessor]:
     """Return the processors that raise or lower scores."""
     out: list[LogitsProcessor] = []
     if config.sequence_bias:
@@ -120,6 +122,9 @@ def bias_processors(config: GenerationConfig, source: Sequence[int]) -> list[Log
         out.append(repetition_penalty(config.repetition_penalty))
     if config.frequency_penalty or config.presence_penalty:
         out.append(count_penalties(config.frequency_penalty or 0.0, config.presence_penalty or 0.0))
+    if config.dry_multiplier:
+        base = DRY_BASE if config.dry_base is None else config.dry_base
+        out.append(dry_penalty(config.dry_multiplier, base, config.dry_allowed_length or DRY_ALLOWED_LENGTH, prompt))
     return out
 
 
@@ -202,6 +207,40 @@ def count_penalties(frequency: float, presence: float) -> LogitsProcessor:
         return scores
 
     return process
+
+
+def dry_penalty(multiplier: float, base: float, allowed: int, prompt: int) -> LogitsProcessor:
+    """Lower tokens that would prolong a repeated run of new tokens ("DRY", p-e-w, 2024, as in llama.cpp).
+
+    A run of n >= `allowed` tokens that occurred before costs the token that followed it multiplier * base ** (n -
+    allowed). Tokens of the prompt do not count, so that copying from it stays free.
+
+    Args:
+        prompt: number of prompt tokens.
+    """
+
+    def process(history: History, scores: Tensor) -> Tensor:
+        scores = scores.clone()
+        for row, text in zip(scores, history, strict=True):
+            for token, length in repeated_runs(text[prompt:]).items():
+                if length >= allowed and token < len(row):
+                    row[token] -= multiplier * base ** (length - allowed)
+        return scores
+
+    return process
+
+
+def repeated_runs(tokens: Sequence[int]) -> dict[int, int]:
+    """Return token -> length of the longest run at the end of `tokens` that it followed before, up to `MAX_RUN`."""
+    found: dict[int, int] = {}
+    size = len(tokens)
+    for end in range(size - 1):
+        if tokens[end] != tokens[-1]:
+            continue
+        most = min(end + 1, MAX_RUN)
+        length = next((n for n in range(1, most) if tokens[end - n] != tokens[size - 1 - n]), most)
+        found[tokens[end + 1]] = max(found.get(tokens[end + 1], 0), length)
+    return found
 
 
 def sequence_bias(runs: Mapping[tuple[int, ...], float]) -> LogitsProcessor:

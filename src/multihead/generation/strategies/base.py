@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -22,6 +21,7 @@ from ..logits.dola import contrast_layers, early_layers
 from ..logits.grammar import TextGrammar
 from ..logits.processors import Allowed, LogitsProcessor, logits_processors, only_banned_tokens, sampling_processors
 from ..logits.top_candidates import Candidates, on_cpu, sample_candidates
+from ..stopping import LENGTH, STOP, Continuation, Finish, completed_stop
 
 T = TypeVar("T")
 MAX_LOOKAHEAD = 7  # tokens after the next one that one call of a runner may compute
@@ -80,12 +80,13 @@ class Hypothesis:
 
     Args:
         tokens: new tokens. beams: the beam that each token was selected in.
-        score: log-probability over length ** length_penalty.
+        score: log-probability over length ** length_penalty. finish: why it ended.
     """
 
     tokens: tuple[int, ...]
     beams: tuple[int, ...]
     score: float
+    finish: Finish
 
 
 @dataclass
@@ -151,7 +152,7 @@ class GenerationJob:
         self.uses_raw_logits = config.dola_layers is None and config.guidance_scale in (None, 1.0)
         self.start_time = time.monotonic()
         self.forwards: list[ForwardRequest] = []  # of the current step
-        self.results: list[list[int]] = []  # new tokens of each continuation
+        self.results: list[Continuation] = []
         self.finished: list[Hypothesis] = []  # of beam search
         self.steps: list[StepRecord] = []
 
@@ -306,31 +307,34 @@ class GenerationJob:
         probabilities = probabilities if self.generator is None else probabilities.cpu()
         return torch.multinomial(probabilities, count, generator=self.generator)  # (..., count)
 
-    def are_finished(self, sequences: Sequence[Sequence[int]], scores: Tensor | None) -> list[bool]:
-        """Return whether each of some equally long token lists is finished. `scores`: of their last tokens."""
-        late = self.config.max_time is not None and time.monotonic() - self.start_time > self.config.max_time
-        full, ends = len(sequences[0]) >= self.limit, self.config.ends
-        out = [late or full or tokens[-1] in ends for tokens in sequences]
-        if self.config.stops:
-            out = [end or self._ends_with_stop_string(tokens) for end, tokens in zip(out, sequences, strict=True)]
+    def finishes(self, sequences: Sequence[Sequence[int]], scores: Tensor | None) -> list[Finish | None]:
+        """Return why each of some equally long token lists ends, None for those that go on.
+
+        Args:
+            scores: of their last tokens, (sequences, vocabulary).
+        """
+        config, full = self.config, len(sequences[0]) >= self.limit
+        late = config.max_time is not None and time.monotonic() - self.start_time > config.max_time
+        # an end token that the limit has forced says nothing about the text
+        ends = frozenset[int]() if full and config.forced_eos_token_id is not None else config.ends
+        out = [STOP if tokens[-1] in ends else LENGTH if late or full else None for tokens in sequences]
+        if config.stops:
+            out = [self._stop_string(tokens) or end for end, tokens in zip(out, sequences, strict=True)]
         if self.extras.stops:
             ids = torch.tensor([list(tokens) for tokens in sequences], device=self.device)  # (sequences, length)
             for stop in self.extras.stops:
                 # one answer may stand for all sequences
                 ends_now = torch.as_tensor(stop(ids, not_none(scores))).flatten().expand(len(out)).tolist()
-                out = [end or now for end, now in zip(out, ends_now, strict=True)]
+                out = [STOP if now and end in (None, LENGTH) else end for end, now in zip(out, ends_now, strict=True)]
         return out
 
-    def _ends_with_stop_string(self, tokens: Sequence[int]) -> bool:
-        """Return whether the last token completes a stop string."""
+    def _stop_string(self, tokens: Sequence[int]) -> Finish | None:
+        """Return the end by the stop string that the last token completes, if it completes one."""
         decode = self.extras.tokenizer.decode  # type: ignore[union-attr]
         longest = max(map(len, self.config.stops))
         tail = list(tokens[-4 * longest - 8 :])  # a character may take several tokens of bytes
-        before, after = decode(tail[:-1]), decode(tail)
-        alike = takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False))
-        known = len(list(alike))  # an unfinished character before may be another one now
-        # a match needs a new character: one in older text does not count
-        return any(stop in after[max(known - len(stop) + 1, 0) :] for stop in self.config.stops)
+        found = completed_stop(decode(tail[:-1]), decode(tail), self.config.stops)
+        return None if found is None else Finish("stop", found)
 
     def record_step(
         self, numbers: Sequence[int], scores: Tensor, logits: Tensor, forwards: Sequence[ForwardRequest]

@@ -15,7 +15,8 @@ from torch import Tensor
 from ...errors import NoContinuation
 from ..engine.sequence import ForwardRequest, ForwardResult, GenerationSequence, Request, Strategy
 from ..logits.constraints import ConstraintProgress
-from .base import GenerationJob, Hypothesis
+from ..stopping import Continuation, Finish
+from .base import GenerationJob, Hypothesis, not_none
 
 BLOCK = 128  # scores whose maximum `top_indices` computes first
 MAX_CANDIDATES = 64  # of a beam that a kernel finds without all scores
@@ -67,11 +68,13 @@ class BeamGroup:
         """Advance with some of the candidates, best first: their summed scores, parent beams and tokens."""
         # a candidate may end by its whole text, for example by a stop string
         texts = [[*self.sequences[p].tokens, t] for p, t in zip(parents, tokens, strict=True)]
-        ended = self.job.are_finished(texts, scores)
+        finishes = self.job.finishes(texts, scores)
+        ended = [finish is not None for finish in finishes]
         paths = [(*self.paths[p], self.begin + p) for p in parents]
         # an ended candidate stays in the list, below all that go on
         running = [value + LOWEST if end else value for value, end in zip(values, ended, strict=True)]
-        self._collect(values, self.complete(values, ended), texts, paths)
+        complete = [(i, not_none(finishes[i])) for i in self.complete(values, ended)]
+        self._collect(values, complete, texts, paths)
         order = self.select(running)
         self.sums, self.paths = [running[i] for i in order], [paths[i] for i in order]
         self.sequences = fork_sequences(self.sequences, [parents[i] for i in order])
@@ -99,7 +102,7 @@ class BeamGroup:
     def _collect(
         self,
         values: Sequence[float],
-        complete: Sequence[int],
+        complete: Sequence[tuple[int, Finish]],
         texts: Sequence[list[int]],
         paths: Sequence[tuple[int, ...]],
     ) -> None:
@@ -108,9 +111,9 @@ class BeamGroup:
         if full or not self.hopeful:
             return
         prompt = len(self.job.prompt)
-        for i in complete:
+        for i, finish in complete:
             score = values[i] / (len(texts[0]) - prompt) ** self.penalty  # the prompt does not count in the length
-            self.finished.append(Hypothesis(tuple(texts[i][prompt:]), paths[i], score))
+            self.finished.append(Hypothesis(tuple(texts[i][prompt:]), paths[i], score, finish))
         self.finished = sorted(self.finished, key=lambda h: -h.score)[: self.size]
 
     @property
@@ -224,7 +227,7 @@ def beam_search(request: Request, job: GenerationJob) -> Strategy:
             "max_new_tokens, time or num_beams, or fewer bans of tokens."
         )
     job.finished = best[:wanted]
-    job.results = [list(hypothesis.tokens) for hypothesis in job.finished]
+    job.results = [Continuation(hypothesis.tokens, hypothesis.finish) for hypothesis in job.finished]
 
 
 def step_groups(

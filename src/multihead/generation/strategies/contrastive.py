@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ..engine.sequence import ForwardRequest, Request, Strategy
+from ..stopping import Continuation
 from .base import GenerationJob
 
 
@@ -16,7 +17,7 @@ def contrastive_search(request: Request, job: GenerationJob) -> Strategy:
     `penalty_alpha`. Each candidate is read in a fork of the sequence, and the selected fork goes on.
     """
     alpha, count = job.config.penalty_alpha or 0.0, job.config.breadth
-    job.results = [[]]
+    job.results = [Continuation()]
     sequence = job.begin(request)
     (result,) = yield [ForwardRequest(sequence, num_states=len(sequence.tokens))]
     # (1, vocabulary); (tokens, width), of unit length, so that a product is a cosine
@@ -44,7 +45,8 @@ def contrastive_search(request: Request, job: GenerationJob) -> Strategy:
         job.record_step((0,), scores, logits, [])
         job.results[0].append(token)
         job.emit_token(token)
-        if job.are_finished([sequence.tokens], scores)[0]:
+        job.results[0].finish = job.finishes([sequence.tokens], scores)[0]
+        if job.results[0].finish:
             sequence.close()
             return
         logits = results[best].logits

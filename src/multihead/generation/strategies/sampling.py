@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from ..engine.sequence import Request, Strategy
+from ..stopping import Continuation
 from .base import GenerationJob
 
 
 def sampling(request: Request, job: GenerationJob) -> Strategy:
     """Continue a prompt `num_return_sequences` times; the prompt is read once."""
     count = job.config.num_return_sequences or 1
-    job.results = [[] for _ in range(count)]
+    job.results = [Continuation() for _ in range(count)]
     first = job.begin(request)
     forwards = job.forward_requests([first])
     results = yield forwards
@@ -27,13 +28,14 @@ def sampling(request: Request, job: GenerationJob) -> Strategy:
                 job.results[number].append(token)
             if numbers[0] == 0:  # a streamer hears of the first continuation alone
                 job.emit_token(chosen.tokens[0])
-            ended = job.are_finished([sequence.tokens for sequence in sequences], chosen.scores)
-            if True in ended:
-                for sequence, end in zip(sequences, ended, strict=True):
-                    if end:
+            finishes = job.finishes([sequence.tokens for sequence in sequences], chosen.scores)
+            if any(finishes):
+                for number, sequence, finish in zip(numbers, sequences, finishes, strict=True):
+                    if finish:
+                        job.results[number].finish = finish
                         sequence.close()
-                numbers = [number for number, end in zip(numbers, ended, strict=True) if not end]
-                sequences = [sequence for sequence, end in zip(sequences, ended, strict=True) if not end]
+                numbers = [number for number, finish in zip(numbers, finishes, strict=True) if not finish]
+                sequences = [sequence for sequence, finish in zip(sequences, finishes, strict=True) if not finish]
                 if not sequences:
                     return
         forwards = job.forward_requests(sequences)

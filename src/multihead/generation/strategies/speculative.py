@@ -18,6 +18,7 @@ from torch import Tensor
 from ...nn.encoder_output import EncoderOutput
 from ...runtime.runner import DecoderModel
 from ..engine.sequence import ForwardRequest, ForwardResult, GenerationSequence, Request, Strategy
+from ..stopping import Continuation
 from .base import GenerationJob
 
 NUM_DRAFT_TOKENS = 20  # of a draft model at once, at first
@@ -178,7 +179,7 @@ class RetokenizedDraft:
 
 def speculative_decoding(request: Request, job: GenerationJob, drafter: Drafter) -> Strategy:
     """Continue a prompt once, by verifying the drafter's tokens."""
-    job.results = [[]]
+    job.results = [Continuation()]
     sequence = job.begin(request)
     while True:
         begin = len(sequence.tokens)
@@ -187,7 +188,7 @@ def speculative_decoding(request: Request, job: GenerationJob, drafter: Drafter)
         sequence.append(*propose.tokens)
         forwards = job.forward_requests([sequence], len(propose.tokens) + 1)
         logits = job.logits((yield forwards))  # (draft tokens + 1, vocabulary)
-        text, accepted, ended = sequence.tokens[:begin], 0, False
+        text, accepted = sequence.tokens[:begin], 0
         for place in range(len(propose.tokens) + 1):
             scores = job.process_logits([text], logits[place : place + 1])  # (1, vocabulary)
             token, right = accept_or_sample(job, scores[0], propose, place)
@@ -195,10 +196,10 @@ def speculative_decoding(request: Request, job: GenerationJob, drafter: Drafter)
             text.append(token)
             job.results[0].append(token)
             job.emit_token(token)
-            accepted, ended = accepted + right, job.are_finished([text], scores)[0]
-            if ended or not right:  # later rows follow a rejected token, so they say nothing
+            accepted, job.results[0].finish = accepted + right, job.finishes([text], scores)[0]
+            if job.results[0].finish or not right:  # later rows follow a rejected token, so they say nothing
                 break
-        if ended:
+        if job.results[0].finish:
             drafter.close()
             sequence.close()
             return
