@@ -16,6 +16,7 @@ from multihead import pipeline
 from tests.generation.drawn import write
 
 MODELS = json.loads((Path(__file__).parent / "retired_pipelines.json").read_text())["models"]
+REFERENCE_OPTIONS = {"translation": {"split_sentences": False}, "question-answering": {"normalization": "window"}}
 CALLS = [(name, number) for name, model in MODELS.items() for number in range(len(model["calls"]))]
 
 
@@ -33,7 +34,7 @@ def folders(tmp_path_factory):
 @pytest.mark.parametrize(("name", "number"), CALLS, ids=[f"{name}-{number}" for name, number in CALLS])
 def test_answers_equal_those_of_its_last_versions(folders, name, number):
     call = MODELS[name]["calls"][number]
-    more = {"split_sentences": False} if call["task"].startswith("translation") else {}
+    more = REFERENCE_OPTIONS.get(call["task"].partition("_")[0], {})
     pipe = pipeline(call["task"], folders[name], dtype="float32", **more)
     inputs = call["inputs"]
     same(pipe(**inputs, **call["options"]) if call["keyword"] else pipe(inputs, **call["options"]), call["answer"])

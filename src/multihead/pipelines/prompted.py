@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..errors import InvalidInput, MultiheadError
+from .answers import WithNotices
 from .base import ForwardPipeline, PipelineOptions, packed_positions, too_long, top_scores
 from .generation_base import GenerationOptions, GenerationPipeline, SingleLinePipeline, Text2TextPipeline, fill_prompt
+from .passages import MOST, choose_passages, split_passages
 from .question_answering import QuestionContextPipeline
 from .streaming_batcher import ModelInput, Preprocessed, first_error
 from .text_classification import BEST, TextClassificationOptions
 from .zero_shot import ZeroShotOptions, ZeroShotPipeline
+
+SPARE = 8  # tokens that a prompt may have more than its parts, and special tokens
 
 
 @dataclass(frozen=True)
@@ -158,14 +162,73 @@ class PromptedZeroShot(ZeroShotPipeline, PromptScorer):
         return self.rank_labels(item, scores.sigmoid() if o.multi_label else scores.softmax(-1), o)
 
 
+@dataclass(frozen=True, kw_only=True)
+class GeneratedAnswersOptions(GenerationOptions):
+    """Options of question-answering by a model that generates.
+
+    Args:
+        context_tokens: tokens of a context that the model reads at most; of a longer one it reads the passages that
+            have most words of the question. Default: as many as the model reads.
+    """
+
+    context_tokens: int | None = None
+
+    def check(self) -> None:
+        super().check()
+        most = self.context_tokens
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+            raise InvalidInput(f"context_tokens is a whole number from 1, not {most!r}.")
+
+
+class ContextPart(NamedTuple):
+    """Part of a context that a model reads: its text, the passages (start, end) that it is made of, and their number
+    in the whole context.
+    """
+
+    text: str
+    spans: Sequence[tuple[int, int]]
+    passages: int
+
+
 class GeneratedAnswers(QuestionContextPipeline, GenerationPipeline):
     """Answers that a model generates: `{"answer"}`, with `start` and `end` if the context has the same words."""
 
-    Options: ClassVar[type[PipelineOptions]] = GenerationOptions
+    Options: ClassVar[type[PipelineOptions]] = GeneratedAnswersOptions
+    prompt_text: str
+
+    def prompt_limit(self, o: Any) -> int | None:
+        """Return the tokens of a prompt at most; None if the model sets no limit."""
+        raise NotImplementedError
+
+    def parts(self, items: Sequence[tuple[str, str]], o: GeneratedAnswersOptions) -> list[ContextPart]:
+        """Return what the model reads of each context: all of it, or the passages that fit the question best."""
+        limit, prompt = self.prompt_limit(o), self.prefix + (o.prompt or self.prompt_text)
+        own = self.count_tokens([fill_prompt(prompt, question=question, context="") for question, _ in items])
+        sizes = self.count_tokens([context for _, context in items])
+        parts = []
+        for (question, context), taken, size in zip(items, own, sizes, strict=True):
+            rooms = [n for n in (o.context_tokens, None if limit is None else limit - taken - SPARE) if n is not None]
+            room = min(rooms, default=size)
+            whole = size <= room or room < 1  # without room for a context, the question is too long
+            part = ContextPart(context, [(0, len(context))], 1)
+            parts.append(part if whole else self.best_part(question, context, room))
+        return parts
+
+    def best_part(self, question: str, context: str, room: int) -> ContextPart:
+        """Return the passages of a context that fit a question best and have at most `room` tokens together."""
+        spans = split_passages(context, max(min(MOST, 2 * room), 1))
+        sizes = self.count_tokens([context[a:b].strip() + "\n" for a, b in spans])
+        chosen = [spans[n] for n in choose_passages(question, context, sizes, spans, room)]
+        return ContextPart("\n".join(context[a:b].strip() for a, b in chosen), chosen, len(spans))
 
     def postprocess(self, item: tuple[str, str], inputs: Sequence[ModelInput], outputs: Sequence[Any], o: Any) -> Any:
-        answers = [locate_answer(self.decode(ids, o), item[1]) for ids in outputs[0]]
-        return answers[0] if len(answers) == 1 else answers
+        part: ContextPart = inputs[0].note
+        answers = [locate_answer(self.decode(ids, o), item[1], part.spans) for ids in outputs[0]]
+        record = answers[0] if len(answers) == 1 else answers
+        if len(part.spans) == part.passages:
+            return record
+        read = f"{len(part.spans)} of {part.passages}"
+        return WithNotices(record, [f"The context is longer than the model reads: {read} passages were read."])
 
 
 class PromptedAnswers(GeneratedAnswers, SingleLinePipeline):
@@ -187,10 +250,14 @@ class PromptedAnswers(GeneratedAnswers, SingleLinePipeline):
     )
     new_tokens = 32
 
+    def prompt_limit(self, o: Any) -> int | None:
+        limits = [n for n in (self.context_length, self.model.max_positions) if n is not None]
+        return min(limits) - (self.full_config(o).max_new_tokens or 1) if limits else None
+
     def preprocess(self, items: Sequence[tuple[str, str]], o: Any) -> list[Preprocessed]:
-        config, prompt = self.full_config(o), o.prompt or self.prompt_text
-        prompts = [fill_prompt(prompt, question=question, context=context) for question, context in items]
-        return [self.make_input(ids, config) for ids in self.tokenizer.encode_ids(prompts)]
+        config, prompt, parts = self.full_config(o), o.prompt or self.prompt_text, self.parts(items, o)
+        texts = [fill_prompt(prompt, question=q, context=part.text) for (q, _), part in zip(items, parts, strict=True)]
+        return with_notes([self.make_input(ids, config) for ids in self.tokenizer.encode_ids(texts)], parts)
 
 
 class Text2TextAnswers(GeneratedAnswers, Text2TextPipeline):
@@ -198,14 +265,31 @@ class Text2TextAnswers(GeneratedAnswers, Text2TextPipeline):
 
     prompt_text = "question: {question} context: {context}"
 
+    def prompt_limit(self, o: Any) -> int | None:
+        return None if o.truncation else self.limit
+
     def preprocess(self, items: Sequence[tuple[str, str]], o: Any) -> list[Preprocessed]:
-        prompt = o.prompt or self.prompt_text
-        return self.encode_sources([fill_prompt(prompt, question=q, context=context) for q, context in items], o)
+        prompt, parts = o.prompt or self.prompt_text, self.parts(items, o)
+        texts = [fill_prompt(prompt, question=q, context=part.text) for (q, _), part in zip(items, parts, strict=True)]
+        return with_notes(self.encode_sources(texts, o), parts)
 
 
-def locate_answer(text: str, context: str) -> dict[str, Any]:
-    """Return the first line of a generated text, with its place in the context if it is there."""
+def with_notes(inputs: Sequence[Preprocessed], notes: Sequence[Any]) -> list[Preprocessed]:
+    """Return the model inputs of each item with the item's note; errors unchanged."""
+    return [
+        own if isinstance(own, MultiheadError) else [replace(each, note=note) for each in own]
+        for own, note in zip(inputs, notes, strict=True)
+    ]
+
+
+def locate_answer(text: str, context: str, spans: Sequence[tuple[int, int]] | None = None) -> dict[str, Any]:
+    """Return the first line of a generated text, with its place in the context if it is there.
+
+    Args:
+        spans: passages (start, end) of the context that the model read. Default: all of it.
+    """
     answer = text.strip().partition("\n")[0].strip()
-    words = answer.rstrip(".")
-    match = re.search(re.escape(words), context, re.IGNORECASE) if words else None
+    words = re.compile(re.escape(answer.rstrip(".")), re.IGNORECASE)
+    matches = (words.search(context, *span) for span in spans or [(0, len(context))])
+    match = next((match for match in matches if match), None) if words.pattern else None
     return {"answer": answer, **({"start": match.start(), "end": match.end()} if match else {})}

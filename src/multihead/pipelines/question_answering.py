@@ -2,20 +2,53 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..errors import InvalidInput, MultiheadError
+from ..sentences.encoder import SentenceEncoder
+from .answers import WithNotices
 from .base import ForwardPipeline, Pipeline, PipelineOptions, too_long
-from .spans import best_spans, characters
+from .calibration import Calibration, find_calibration
+from .passages import passage_numbers, split_passages, term_coverage
+from .spans import ContextScores, best_spans, span_characters
 from .streaming_batcher import ModelInput, Preprocessed
 
 WINDOW = 384  # default tokens of a window
 STRIDE = 128  # default tokens that windows share
+PASSAGE_WEIGHT = 8.0  # default log-weight of a passage that repeats the question over one that shares no term with it
+RETRIEVER_WEIGHT = 16.0  # the same for the similarity of a retriever
+LABELS = ("answer", "no answer")  # of a calibration
+SPARE = 4  # spans for each answer, because several may be the same whole words
+FAR = 1e4  # a margin that is as good as infinite
+TINY = 1e-30
+UNLIKELY = (
+    "The context probably holds no answer to the question (probability {:.2f}). handle_impossible_answer=True answers "
+    'such questions with "".'
+)
+NORMALIZATIONS = ("context", "window")
 WindowSize = tuple[int, int]  # tokens of a window, tokens that windows share
+
+
+class Span(NamedTuple):
+    """Characters of an answer in its context, with its log-score."""
+
+    start: int
+    end: int
+    score: float
+
+
+class Spans(NamedTuple):
+    """Answers, best first, and the log-score of no answer."""
+
+    spans: list[Span]
+    null: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +60,14 @@ class QuestionAnsweringOptions(PipelineOptions):
         handle_impossible_answer: "" is an answer too, if the model finds none in the context.
         align_to_words: answers are whole words. max_seq_len: tokens of a window, question included.
         doc_stride: tokens of the context that windows share. max_question_len: tokens of a question; None for all.
+        normalization: "context" compares the spans of all windows; "window" gives each window scores of its own, as
+            the reference does, so that a window without the answer may win. They differ for several windows only.
+        passage_weight: how much the fit of its passage to the question counts for a span of a context of several
+            windows: added to the log-score of the best passage over one that does not fit at all. 0 ignores passages.
+        retriever: a sentence encoder, or its name, that judges the fit of passages. None counts shared words.
+        calibration: True applies the calibration of "no answer" that is stored with the model, if any; False none. Or
+            a `Calibration`, or a file with one.
+        no_answer: adds "no_answer", the probability that the context holds no answer.
     """
 
     top_k: int = 1
@@ -36,6 +77,11 @@ class QuestionAnsweringOptions(PipelineOptions):
     max_seq_len: int | None = None
     doc_stride: int | None = None
     max_question_len: int | None = None
+    normalization: str = "context"
+    passage_weight: float | None = None
+    retriever: Any = None
+    calibration: Any = True
+    no_answer: bool = False
 
     def check(self) -> None:
         super().check()
@@ -45,6 +91,13 @@ class QuestionAnsweringOptions(PipelineOptions):
                 raise InvalidInput(f"{name} is a whole number from 1, not {value!r}.")
         if self.doc_stride is not None and (not isinstance(self.doc_stride, int) or self.doc_stride < 0):
             raise InvalidInput(f"doc_stride is a number of tokens, not {self.doc_stride!r}.")
+        if self.normalization not in NORMALIZATIONS:
+            raise InvalidInput(f'normalization is "context" or "window", not {self.normalization!r}.')
+        weight = self.passage_weight
+        if weight is not None and (isinstance(weight, bool) or not isinstance(weight, (int, float)) or not weight >= 0):
+            raise InvalidInput(f"passage_weight is a number from 0, not {weight!r}.")
+        if self.retriever is not None and not isinstance(self.retriever, (str, os.PathLike, SentenceEncoder)):
+            raise InvalidInput(f"retriever is a sentence encoder or its name, not {type(self.retriever).__name__}.")
 
 
 class QuestionContextPipeline(Pipeline):
@@ -80,6 +133,30 @@ class QuestionAnswering(QuestionContextPipeline, ForwardPipeline):
     auto = "AutoModelForQuestionAnswering"
     Options: ClassVar[type[PipelineOptions]] = QuestionAnsweringOptions
     per_token = True
+
+    def __init__(self, model: Any, tokenizer: Any, name: str, **options: Any) -> None:
+        self._retrievers: dict[str, SentenceEncoder] = {}
+        super().__init__(model, tokenizer, name, **options)
+
+    def resolve_options(self, **options: Any) -> Any:
+        o: QuestionAnsweringOptions = super().resolve_options(**options)
+        calibration = find_calibration(o.calibration, self.model)
+        if calibration is not None:
+            calibration.check_labels(LABELS)
+        weight = o.passage_weight
+        if weight is None:
+            weight = PASSAGE_WEIGHT if o.retriever is None else RETRIEVER_WEIGHT
+        retriever = self.load_retriever(o.retriever)
+        return replace(o, calibration=calibration or False, passage_weight=weight, retriever=retriever)
+
+    def load_retriever(self, retriever: Any) -> SentenceEncoder | None:
+        """Return a sentence encoder. One that is given by name is loaded once."""
+        if retriever is None or isinstance(retriever, SentenceEncoder):
+            return retriever
+        name = os.fspath(retriever)
+        if name not in self._retrievers:
+            self._retrievers[name] = SentenceEncoder.from_pretrained(name, device=self.device)
+        return self._retrievers[name]
 
     def preprocess(self, items: Sequence[tuple[str, str]], o: QuestionAnsweringOptions) -> list[Preprocessed]:
         if o.doc_stride is not None and o.max_seq_len is not None and o.doc_stride >= o.max_seq_len:
@@ -157,20 +234,88 @@ class QuestionAnswering(QuestionContextPipeline, ForwardPipeline):
         self, item: tuple[str, str], inputs: Sequence[ModelInput], outputs: Sequence[Tensor],
         o: QuestionAnsweringOptions,
     ) -> Any:  # fmt: skip
-        context, null = item[1], 1.0
-        answers: list[dict[str, Any]] = []
-        for each, scores in zip(inputs, outputs, strict=True):
-            spans, none = best_spans(
-                each.note, scores, self.context_side, self.tokenizer.cls_token_id, o.top_k, o.max_answer_len
-            )
-            null = min(null, none)
-            for start, end, score in spans:
-                first, last = characters(each.note, start, end, self.context_side, o.align_to_words)
-                answers.append({"score": score, "start": first, "end": last, "answer": context[first:last]})
-        if o.handle_impossible_answer:
-            answers.append({"score": null, "start": 0, "end": 0, "answer": ""})
-        best = sorted(answers, key=lambda answer: -answer["score"])[: o.top_k]
-        return best[0] if len(best) == 1 else best
+        encodings = [each.note for each in inputs]
+        if o.normalization == "window" and len(inputs) > 1:
+            found = [self.find_spans(item, [e], [own], o) for e, own in zip(encodings, outputs, strict=True)]
+        else:
+            found = [self.find_spans(item, encodings, outputs, o)]
+        spans = sorted((span for each in found for span in each.spans), key=lambda span: -span.score)
+        if not spans and not o.handle_impossible_answer:
+            return []
+        return format_answers(Spans(spans, min(each.null for each in found)), item[1], o)
+
+    def find_spans(
+        self, item: tuple[str, str], encodings: Sequence[Any], outputs: Sequence[Tensor], o: QuestionAnsweringOptions
+    ) -> Spans:
+        """Return the best spans of some windows, whose scores compete with each other."""
+        side = self.context_side
+        scores = ContextScores.of(encodings, outputs, side, self.tokenizer.cls_token_id)
+        weights = self.token_weights(item, encodings, scores, o) if len(encodings) > 1 else None
+        several = len(encodings) > 1  # the reference returns the same words twice, from several spans of one window
+        best, null = best_spans(scores, SPARE * o.top_k if several else o.top_k, o.max_answer_len, weights)
+        spans = [
+            Span(*span_characters(encodings, scores.places[a], scores.places[b], side, o.align_to_words), score)
+            for a, b, score in best
+        ]
+        unique = {(span.start, span.end): span for span in reversed(spans)} if several else {}
+        return Spans([*reversed(unique.values())][: o.top_k] if several else spans, null)
+
+    def token_weights(
+        self, item: tuple[str, str], encodings: Sequence[Any], scores: ContextScores, o: QuestionAnsweringOptions
+    ) -> Tensor | None:
+        """Return the log-weight (tokens,) of each token's passage: 0 in the best passage, less elsewhere."""
+        question, context = item
+        passages = split_passages(context)
+        if not o.passage_weight or len(passages) < 2 or not scores.places:
+            return None
+        texts = [context[begin:end] for begin, end in passages]
+        fit = term_coverage(question, texts) if o.retriever is None else similarities(o.retriever, question, texts)
+        begins = [encodings[window].offsets[position][0] for window, position in scores.places]
+        return o.passage_weight * (torch.tensor(fit) - max(fit))[passage_numbers(passages, begins)]
+
+
+def similarities(retriever: Any, question: str, passages: Sequence[str]) -> list[float]:
+    """Return the similarity of each passage to a question by a sentence encoder."""
+    vectors = retriever.encode([question, *passages], convert_to_tensor=True)
+    found: list[float] = retriever.similarity(vectors[:1], vectors[1:])[0].tolist()
+    return found
+
+
+def format_answers(found: Spans, context: str, o: QuestionAnsweringOptions) -> Any:
+    """Return the record of the best answer, or of several, with a notice if the context probably holds none."""
+    best = found.spans[0].score if found.spans else -math.inf
+    accepted, likely = judge(best - found.null if found.spans else best, o.calibration or None)
+    scale = math.log(max(likely, TINY)) - best if o.handle_impossible_answer and o.calibration else 0.0
+    answers = [
+        {"score": math.exp(span.score + scale), "start": span.start, "end": span.end,
+         "answer": context[span.start : span.end]} for span in found.spans
+    ]  # fmt: skip
+    if o.handle_impossible_answer:
+        none = {"score": 1 - likely if o.calibration else math.exp(found.null), "start": 0, "end": 0, "answer": ""}
+        answers.append(none)
+        answers.sort(key=lambda answer: -float(str(answer["score"])))
+        if o.calibration and (answers[0] is none) == accepted:
+            answers.sort(key=lambda answer: (answer is none) == accepted)
+    if o.no_answer:
+        answers = [{**answer, "no_answer": 1 - likely} for answer in answers]
+    answers = answers[: o.top_k]
+    record = answers[0] if len(answers) == 1 else answers
+    if accepted or o.handle_impossible_answer or not o.calibration:
+        return record
+    return WithNotices(record, [UNLIKELY.format(1 - likely)])
+
+
+def judge(margin: float, calibration: Calibration | None) -> tuple[bool, float]:
+    """Return whether the best span is accepted as an answer, and the probability that the context holds an answer.
+
+    Args:
+        margin: log-score of the best span less that of no answer.
+    """
+    logits = torch.tensor([min(max(margin, -FAR), FAR), 0.0])
+    scores = logits if calibration is None else calibration.apply(logits, LABELS)
+    likely = float(scores.softmax(-1)[0])
+    threshold = 0.5 if calibration is None else calibration.thresholds.get(LABELS[0], 0.5)
+    return likely >= threshold, likely
 
 
 def pair_questions(question: Any, context: Any) -> Any:

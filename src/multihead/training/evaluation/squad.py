@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...pipelines.spans import best_spans, characters
+from ...pipelines.spans import ContextScores, best_spans, span_characters
 from ..data.features import Features
 from ..data.question_answering import QuestionAnsweringOptions, Questions, context_side, encode_windows
 from ..data.source import CHUNK
@@ -47,14 +47,13 @@ def squad_metrics(
 def _best_answer(
     context: str, encodings: Sequence[Any], scores: Sequence[Any], tokenizer: Any, *, allow_none: bool
 ) -> str:
-    """Return the answer with the highest score in all windows of a question."""
-    side, null, answers = context_side(tokenizer), 1.0, []
-    for encoding, own in zip(encodings, scores, strict=True):
-        token = tokenizer.cls_token_id
-        spans, none = best_spans(encoding, torch.as_tensor(np.stack(own, -1)), side, token, 1, MAX_ANSWER_TOKENS)
-        null = min(null, none)
-        for first, last, score in spans:
-            begin, end = characters(encoding, first, last, side, True)
-            answers.append((score, context[begin:end]))
-    best = max(answers, default=(0.0, ""))
-    return "" if allow_none and null > best[0] else best[1]
+    """Return the answer with the highest score in all windows of a question, as the pipeline compares them."""
+    side = context_side(tokenizer)
+    logits = [torch.as_tensor(np.stack(own, -1)).float() for own in scores]
+    merged = ContextScores.of(encodings, logits, side, tokenizer.cls_token_id)
+    spans, none = best_spans(merged, 1, MAX_ANSWER_TOKENS)
+    if not spans or (allow_none and none > spans[0][2]):
+        return ""
+    first, last, _ = spans[0]
+    begin, end = span_characters(encodings, merged.places[first], merged.places[last], side, True)
+    return context[begin:end]
