@@ -24,6 +24,7 @@ COMMANDS = {  # command -> its module
     "convert": "convert",
     "demo": "demo",
     "doctor": "doctor.command",
+    "embed": "embed.command",
     "inspect": "inspect_checkpoint",
     "models": "models",
     "run": "run",

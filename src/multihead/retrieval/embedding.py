@@ -14,7 +14,7 @@ from ..sentences.base import TokenizedTexts, tokenize
 from ..sentences.encoder import SentenceEncoder
 from ..token_batches import budget
 
-WINDOW_TEXTS, WINDOW_CHARACTERS = 4096, 1 << 21  # of a window at most
+WINDOW_TEXTS, WINDOW_CHARACTERS = 2048, 1 << 19  # of a window at most
 
 Vectors = NDArray[Any]
 
@@ -42,12 +42,14 @@ class Embedded:
     Args:
         vectors: float32 (rows, width). numbers: of the text of each vector, ascending.
         errors: number of a text -> why it has no vector. cut: numbers of the texts whose end was not read.
+        tokens: number of tokens read.
     """
 
     vectors: Vectors
     numbers: list[int]
     errors: dict[int, MultiheadError] = field(default_factory=dict)
     cut: list[int] = field(default_factory=list)
+    tokens: int = 0
 
 
 def embed_texts(encoder: SentenceEncoder, texts: Sequence[Any], options: EmbeddingOptions) -> Embedded:
@@ -84,6 +86,7 @@ def embed_texts(encoder: SentenceEncoder, texts: Sequence[Any], options: Embeddi
         [number for number, good in zip(found, usable, strict=True) if good],
         dict(sorted(errors.items())),
         [numbers[place] for place in cut],
+        sum(ids.lengths),
     )
 
 
@@ -93,12 +96,15 @@ def _vectors(encoder: SentenceEncoder, ids: TokenizedTexts, options: EmbeddingOp
     rows = encoder.embed_tokens(
         ids,
         options.prompt,
-        normalize=options.normalize,
         truncate_dim=options.truncate_dim,
         batch_size=options.batch_size,
         token_budget=budget(encoder.device),
     )
-    return np.asarray(rows.float().cpu().numpy())
+    vectors: Vectors = rows.float().cpu().numpy()
+    if options.normalize:  # in float32, whatever the model computes in
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        np.divide(vectors, norms, out=vectors, where=norms > 0)
+    return vectors
 
 
 def embedding_width(encoder: SentenceEncoder, options: EmbeddingOptions) -> int:

@@ -16,7 +16,7 @@ TEXTS = (
     "Why does bread rise?",
     "Zwei Kinder spielen im Garten; el perro duerme bajo la mesa.",
 )
-SAME = 0.97  # cosine: int4 weights of an encoder differ from its float32 weights by less, other weights by more
+SAME = 0.95  # mean cosine: 0.999 for all-MiniLM-L6-v2 in int8 and 0.977 in int4, compared with float32
 
 
 def probe_vectors(encoder: SentenceEncoder, truncate_dim: int | None) -> NDArray[np.float32]:
@@ -38,9 +38,9 @@ def check_encoder(encoder: SentenceEncoder, expected: Any, made_by: str, truncat
             f"{found.shape[1]}. Search with the model that made the index, or build it again."
         )
     lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
-    least = float(((found * expected).sum(axis=1) / np.maximum(lengths, 1e-30)).min())
-    if not least >= SAME:
+    cosine = float(((found * expected).sum(axis=1) / np.maximum(lengths, 1e-30)).mean())
+    if not cosine >= SAME:
         raise InvalidInput(
-            f"The index was made by {made_by}, and {encoder.name_or_path} gives other vectors (cosine {least:.2f} for "
-            "the same text). Search with the model that made the index, or build it again."
+            f"The index was made by {made_by}, and {encoder.name_or_path} gives other vectors (cosine {cosine:.2f} for "
+            "the same texts). Search with the model that made the index, or build it again."
         )

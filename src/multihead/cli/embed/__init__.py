@@ -1,0 +1,1 @@
+"""`multihead embed`: embeddings of texts as numpy, Parquet or JSON lines."""
