@@ -25,11 +25,12 @@ ROWS = [("A warm and funny film.", "positive"), ("Dull, long and loud.", "negati
 def library(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders of tiny checkpoints by kind."""
     root = tmp_path_factory.mktemp("library")
-    found = {kind: root / kind for kind in ("classifier", "reranker", "encoder", "llm", "adapter")}
+    found = {kind: root / kind for kind in ("classifier", "reranker", "reader", "encoder", "llm", "adapter")}
     for folder in found.values():
         folder.mkdir()
     written(found["classifier"], transformers.BertForSequenceClassification, id2label=LABELS)
     written(found["reranker"], transformers.BertForSequenceClassification, num_labels=1)
+    written(found["reader"], transformers.BertForQuestionAnswering)
     written(found["encoder"], transformers.BertModel)
     write_llm(found["llm"])
     model = AutoModelForCausalLM.from_pretrained(found["llm"])
@@ -66,8 +67,8 @@ def scratch(library: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Monkey
     """The current folder of a page's blocks, with what the page's reader has on the disk."""
     for place, kind in {
         "some/checkpoint": "llm", "some/model": "llm", "some/classifier": "classifier", "some/encoder": "encoder",
-        "some/reranker": "reranker", "org/bert": "encoder", "org/llama": "llm", "org/llama-poems": "adapter",
-        "org/llama-sql": "adapter", "my-llm": "llm", "model.gguf": "gguf",
+        "some/reranker": "reranker", "some/reader": "reader", "org/bert": "encoder", "org/llama": "llm",
+        "org/llama-poems": "adapter", "org/llama-sql": "adapter", "my-llm": "llm", "model.gguf": "gguf",
     }.items():  # fmt: skip
         (tmp_path / place).parent.mkdir(exist_ok=True)
         (tmp_path / place).symlink_to(library[kind])
