@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .adapters.config import LoraConfig
     from .config import Config
     from .errors import MultiheadError
+    from .evaluation.evaluate import evaluate
     from .generation.config import GenerationConfig
     from .generation.logits.constraints import DisjunctiveConstraint, PhrasalConstraint
     from .generation.streaming import (
@@ -107,6 +108,7 @@ _HOMES = {
     "TrainerState": "training.state",
     "TrainingArguments": "training.arguments",
     "default_data_collator": "training.data.collators",
+    "evaluate": "evaluation.evaluate",
     "pipeline": "pipelines.pipeline",
     "quantize_embeddings": "sentences.quantization",
 }

@@ -12,6 +12,7 @@ PAGE = ROOT / "docs" / "house.md"
 FLOORS: list[dict[str, str]] = [
     {"__main__": ""},
     {"cli": "one file or folder a command; render/ draws results on terminals"},
+    {"evaluation": "metrics of pipelines on labelled rows, with intervals; errors, slices, comparisons, calibration"},
     {"training": "Trainer: data, objectives, optimizers, checkpoints, distribution, evaluation, reports"},
     {"pipelines": "one file a task: preprocess, forward, postprocess; catalog.py is the registry of tasks"},
     {"retrieval": "search, deduplication and clustering by embeddings; the folder of an index"},
@@ -33,6 +34,7 @@ FLOORS: list[dict[str, str]] = [
         "files": "files that are written whole or not at all",
         "data_files": "rows of CSV, JSON, Parquet and text files",
         "consoles": "consoles for commands and training",
+        "pages": "HTML pages that need no network",
     },
     {"errors": "every error a user can meet", "terminal": "text that is safe to print on a terminal", "_version": ""},
 ]

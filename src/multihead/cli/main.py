@@ -25,6 +25,7 @@ COMMANDS = {  # command -> its module
     "demo": "demo",
     "doctor": "doctor.command",
     "embed": "embed.command",
+    "evaluate": "evaluate.command",
     "inspect": "inspect_checkpoint",
     "models": "models",
     "run": "run",

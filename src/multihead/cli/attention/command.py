@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ from rich.text import Text
 from ...consoles import screen
 from ...errors import InvalidInput, ScoresNotFinite
 from ...files import check_target, model_files, replace_file, write_text
+from ...pages import STYLE, Html, fill_template, script_json
 from ..completion import complete_model
 
 if TYPE_CHECKING:
@@ -141,7 +140,7 @@ def html_page(maps: Maps, text: str) -> str:
         "keys": maps.keys, "peaks": [[round(p, 4) for p in row] for row in peaks.tolist()],
         "cells": base64.b64encode(cells.numpy().tobytes()).decode(),
     }  # fmt: skip
-    page = TEMPLATE.read_text(encoding="utf-8")
-    escaped = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
-    title = html.escape(f"{maps.model}: {text[:60]}")
-    return page.replace("{{title}}", title).replace("{{text}}", html.escape(text)).replace("{{data}}", escaped)
+    return fill_template(
+        TEMPLATE.read_text(encoding="utf-8"), style=Html(STYLE), title=f"{maps.model}: {text[:60]}", text=text,
+        data=script_json(data),
+    )  # fmt: skip

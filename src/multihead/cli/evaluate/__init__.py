@@ -1,0 +1,1 @@
+"""`multihead evaluate` and `multihead calibrate`."""

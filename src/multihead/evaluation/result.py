@@ -1,0 +1,34 @@
+"""Result of an evaluation as JSON, as a page and as a picture."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from ..files import write_text
+from .page import report_page
+from .pictures import draw_report
+from .records import EvaluationRecord
+
+
+class Evaluation(EvaluationRecord):
+    """Result of `evaluate`: its numbers, and reports of them."""
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return the results as JSON, and write them to a file if one is named."""
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        if path is not None:
+            write_text(Path(path), text)
+        return text
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return a page that needs no network, and write it to a file if one is named."""
+        text = report_page(self)
+        if path is not None:
+            write_text(Path(path), text)
+        return text
+
+    def to_png(self, path: str | os.PathLike[str]) -> None:
+        """Draw metrics, reliability and confusion to a picture. Raises UnsupportedOption without matplotlib."""
+        draw_report(self, Path(path))
