@@ -12,7 +12,7 @@ from multihead.errors import InvalidInput, TextTooLong, UnsupportedConfig, Unsup
 
 from .conftest import both, exact, same
 
-TEXTS = ["The fox jumps.", "A dog", "The quick brown fox jumps over the lazy dog.", "", "dog"]
+TEXTS = ["The fox jumps.", "A dog", "The quick brown fox jumps over the lazy dog.", "dog"]
 PAIR = {"text": "The fox jumps.", "text_pair": "A dog"}
 LONG = "the dog and the fox " * 20
 

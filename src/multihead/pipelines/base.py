@@ -24,6 +24,7 @@ from ..tokenizers.tokenizer import Tokenizer
 from .answers import AnswerStream, Metadata, with_metadata
 from .progress import with_progress
 from .streaming_batcher import ModelInput, Preprocessed, stream_answers
+from .text_checks import NamedText, check_known, check_not_empty
 
 WINDOW = 1024  # items of a window at most
 
@@ -145,6 +146,18 @@ class Pipeline:
             InvalidInput: the message continues "Input 7".
         """
         return text_of(item)
+
+    def texts(self, item: Any, o: Any) -> Sequence[NamedText]:
+        """Return the texts of a valid item that must say something to the model; none by default."""
+        return ()
+
+    def check_empty(self, item: Any, o: Any) -> None:
+        """Raise InvalidInput if one of the `texts` of a valid item is empty."""
+        check_not_empty(self.texts(item, o))
+
+    def check_unknown(self, item: Any, inputs: Sequence[ModelInput], o: Any) -> Sequence[str]:
+        """Return notices of words that the vocabulary lacks. Raises InvalidInput for a text of such words alone."""
+        return check_known(self.texts(item, o), (each.ids for each in inputs), self.tokenizer)
 
     def preprocess(self, items: Sequence[Any], o: Any) -> Sequence[Preprocessed]:
         """Return the model inputs of each valid item, or its error."""

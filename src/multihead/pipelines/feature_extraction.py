@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import InvalidInput
 from .base import ForwardPipeline, PipelineOptions, token_types_of
 from .streaming_batcher import ModelInput, Preprocessed
+from .text_checks import NamedText
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,9 @@ class FeatureExtraction(ForwardPipeline):
     """Returns the last hidden states of each text: nested lists [1][tokens][width], or tensors (1, tokens, width)."""
 
     Options: ClassVar[type[PipelineOptions]] = FeatureExtractionOptions
+
+    def texts(self, item: str, o: Any) -> Sequence[NamedText]:
+        return [NamedText("", item)]
 
     def preprocess(self, items: Sequence[str], o: FeatureExtractionOptions) -> list[Preprocessed]:
         return self.encode(items, o.truncation or bool((o.tokenize_kwargs or {}).get("truncation")))

@@ -12,6 +12,7 @@ from ..errors import InvalidInput, UnsupportedTokenizer, warn
 from ..tokenizers.tokenizer import Tokenizer
 from .base import ForwardPipeline, PipelineOptions, packed_positions, text_of, token_types_of
 from .streaming_batcher import ModelInput, Preprocessed
+from .text_checks import NamedText, is_empty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,11 @@ class FillMask(ForwardPipeline):
         if self.mask[0] not in text:
             raise InvalidInput(f"has no mask: write {self.mask[0]} where words are to be found.")
         return text
+
+    def texts(self, item: str, o: Any) -> Sequence[NamedText]:
+        """Return what surrounds the masks; a mask alone is a valid text."""
+        context = item.replace(self.mask[0], " ")
+        return [] if is_empty(context) else [NamedText("", context)]
 
     def preprocess(self, items: Sequence[str], o: FillMaskOptions) -> list[Preprocessed]:
         truncation = o.truncation or bool((o.tokenizer_kwargs or {}).get("truncation"))

@@ -17,6 +17,7 @@ from .generation_base import GenerationOptions, GenerationPipeline, SingleLinePi
 from .passages import MOST, choose_passages, split_passages
 from .question_answering import QuestionContextPipeline
 from .streaming_batcher import ModelInput, Preprocessed, first_error
+from .text_checks import NamedText
 from .text_classification import BEST, TextClassificationOptions
 from .zero_shot import ZeroShotOptions, ZeroShotPipeline
 
@@ -129,6 +130,9 @@ class PromptedClassification(PromptScorer):
 
     def prompt_for(self, text: str, o: PromptedClassificationOptions) -> str:
         return fill_prompt(o.prompt or self.prompt_text, text=text)
+
+    def texts(self, item: str, o: Any) -> Sequence[NamedText]:
+        return [NamedText("", item)]
 
     def words(self, o: PromptedClassificationOptions) -> Sequence[str]:
         return list((o.labels or self.labels).values())

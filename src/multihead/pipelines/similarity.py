@@ -16,8 +16,10 @@ from ..sentences.cross import CrossEncoder
 from ..sentences.encoder import SentenceEncoder
 from ..token_batches import check_room
 from ..tokenizers.tokenizer import Tokenizer
+from .answers import WithNotices
 from .base import ForwardPipeline, PipelineOptions, text_of, token_types_of
 from .streaming_batcher import ModelInput, Preprocessed, join_inputs
+from .text_checks import NamedText, find_unknown, is_empty
 from .zero_shot import ZeroShotOptions, ZeroShotPipeline
 
 SCALE = 20.0  # factor of cosines in the loss of sentence encoders
@@ -46,6 +48,23 @@ class TextRankingOptions(PipelineOptions):
     top_k: int | None = None
     return_documents: bool = True
     truncation: bool = True
+
+
+@dataclass(frozen=True)
+class Query:
+    """Query and documents to rank.
+
+    Args:
+        kept: numbers of the documents that say something to the model.
+    """
+
+    text: str
+    documents: Sequence[str]
+    kept: Sequence[int]
+
+    @property
+    def kept_documents(self) -> list[str]:
+        return [self.documents[number] for number in self.kept]
 
 
 class EmbeddingPipeline(ForwardPipeline):
@@ -96,6 +115,10 @@ class SentenceSimilarity(EmbeddingPipeline):
             raise InvalidInput('must be {"source_sentence": "...", "sentences": ["...", ...]}.')
         return [text_of(item["source_sentence"]), *list_texts(item["sentences"], "sentence")]
 
+    def texts(self, item: list[str], o: Any) -> Sequence[NamedText]:
+        names = [f"sentence {number}" for number in range(len(item) - 1)]
+        return [*map(NamedText, ["source_sentence", *names], item)]
+
     def preprocess(self, items: Sequence[list[str]], o: SentenceSimilarityOptions) -> list[Preprocessed]:
         return [self.encode_sentences(texts, o.truncation) for texts in items]
 
@@ -105,21 +128,57 @@ class SentenceSimilarity(EmbeddingPipeline):
         return self.similarity_to_first(outputs)
 
 
-class TextRanking(EmbeddingPipeline):
-    """Ranks documents by the similarity of their embeddings to the query's: `[{"corpus_id", "score", "text"}]`."""
+class RankingPipeline(ForwardPipeline):
+    """Base of all ways to rank documents: `[{"corpus_id", "score", "text"}]`, best first.
+
+    Documents that say nothing to the model are left out, with a notice.
+    """
 
     Options: ClassVar[type[PipelineOptions]] = TextRankingOptions
 
-    def validate(self, item: Any, o: TextRankingOptions) -> list[str]:
-        return query_and_documents(item)
+    def validate(self, item: Any, o: TextRankingOptions) -> Query:
+        query, *documents = query_and_documents(item)
+        kept = [number for number, document in enumerate(documents) if not self.says_nothing(document)]
+        if documents and not kept:
+            raise InvalidInput("has no document that says something: all are empty or unknown to the model.")
+        return Query(query, documents, kept)
 
-    def preprocess(self, items: Sequence[list[str]], o: TextRankingOptions) -> list[Preprocessed]:
-        return [self.encode_sentences(texts, o.truncation) for texts in items]
+    def says_nothing(self, document: str) -> bool:
+        """Return whether a document is empty or holds no token that the model knows."""
+        if is_empty(document):
+            return True
+        if document.isascii() and any(map(str.isalnum, document)):  # every vocabulary has tokens for it
+            return False
+        unknown = find_unknown(document, self.tokenizer)
+        return unknown is not None and unknown.all_unknown
+
+    def texts(self, item: Query, o: Any) -> Sequence[NamedText]:
+        return [NamedText("query", item.text), *(NamedText(f"document {n}", item.documents[n]) for n in item.kept)]
+
+    def rank(self, item: Query, scores: Sequence[float], o: TextRankingOptions) -> Any:
+        """Return the documents that are kept, whose scores are given, best first."""
+        order = sorted(range(len(scores)), key=lambda index: -scores[index])[: o.top_k]
+        rows = []
+        for index in order:
+            number = item.kept[index]
+            text = {"text": item.documents[number]} if o.return_documents else {}
+            rows.append({"corpus_id": number, "score": scores[index], **text})
+        left = [str(number) for number in range(len(item.documents)) if number not in item.kept]
+        if not left:
+            return rows
+        return WithNotices(rows, [f"left out, since they say nothing to the model: documents {', '.join(left)}"])
+
+
+class TextRanking(RankingPipeline, EmbeddingPipeline):
+    """Ranks documents by the similarity of their embeddings to the query's."""
+
+    def preprocess(self, items: Sequence[Query], o: TextRankingOptions) -> list[Preprocessed]:
+        return [self.encode_sentences([item.text, *item.kept_documents], o.truncation) for item in items]
 
     def postprocess(
-        self, item: list[str], inputs: Sequence[ModelInput], outputs: Sequence[Any], o: TextRankingOptions
+        self, item: Query, inputs: Sequence[ModelInput], outputs: Sequence[Any], o: TextRankingOptions
     ) -> Any:
-        return rank_documents(item[1:], self.similarity_to_first(outputs), o)
+        return self.rank(item, self.similarity_to_first(outputs), o)
 
 
 class EmbeddedZeroShot(ZeroShotPipeline, EmbeddingPipeline):
@@ -140,11 +199,10 @@ class EmbeddedZeroShot(ZeroShotPipeline, EmbeddingPipeline):
         return self.rank_labels(item, scores.clamp(0, 1) if o.multi_label else (SCALE * scores).softmax(-1), o)
 
 
-class CrossRanking(ForwardPipeline):
+class CrossRanking(RankingPipeline):
     """Ranks documents with a classifier that reads each document together with the query."""
 
     auto = "AutoModelForSequenceClassification"
-    Options: ClassVar[type[PipelineOptions]] = TextRankingOptions
 
     def __init__(self, model: Any, tokenizer: Tokenizer, name: str, **options: Any) -> None:
         self.encoder = model if isinstance(model, CrossEncoder) else CrossEncoder(model, tokenizer)
@@ -158,20 +216,17 @@ class CrossRanking(ForwardPipeline):
     def load(cls, name: str | os.PathLike[str], **options: Any) -> CrossEncoder:
         return CrossEncoder.from_pretrained(name, **options)
 
-    def validate(self, item: Any, o: TextRankingOptions) -> list[str]:
-        return query_and_documents(item)
-
-    def preprocess(self, items: Sequence[list[str]], o: TextRankingOptions) -> list[Preprocessed]:
+    def preprocess(self, items: Sequence[Query], o: TextRankingOptions) -> list[Preprocessed]:
         return [
-            join_inputs(self.encode([(query, document) for document in documents], o.truncation))
-            for query, *documents in items
+            join_inputs(self.encode([(item.text, document) for document in item.kept_documents], o.truncation))
+            for item in items
         ]
 
     def postprocess(
-        self, item: list[str], inputs: Sequence[ModelInput], outputs: Sequence[Tensor], o: TextRankingOptions
+        self, item: Query, inputs: Sequence[ModelInput], outputs: Sequence[Tensor], o: TextRankingOptions
     ) -> Any:
         scores = self.encoder.activation_fn(torch.stack(list(outputs)))[:, 0].tolist() if outputs else []
-        return rank_documents(item[1:], scores, o)
+        return self.rank(item, scores, o)
 
 
 def query_and_documents(item: Any) -> list[str]:
@@ -191,10 +246,3 @@ def list_texts(texts: Any, what: str) -> list[str]:
     if not isinstance(texts, (list, tuple)):
         raise InvalidInput(f"must have a list of {what}s, not {type(texts).__name__}.")
     return [text_of(text, what) for text in texts]
-
-
-def rank_documents(documents: Sequence[str], scores: Sequence[float], o: TextRankingOptions) -> list[dict[str, Any]]:
-    """Return documents with their scores, best first."""
-    order = sorted(range(len(documents)), key=lambda number: -scores[number])[: o.top_k]
-    texts = [{"text": documents[number]} if o.return_documents else {} for number in order]
-    return [{"corpus_id": n, "score": scores[n], **text} for n, text in zip(order, texts, strict=True)]

@@ -68,6 +68,10 @@ class BatchPipeline(Protocol):
 
     def validate(self, item: Any, options: Any, /) -> Any: ...
 
+    def check_empty(self, item: Any, options: Any, /) -> None: ...
+
+    def check_unknown(self, item: Any, inputs: Sequence[ModelInput], options: Any, /) -> Sequence[str]: ...
+
     def preprocess(self, items: Sequence[Any], options: Any, /) -> Sequence[Preprocessed]: ...
 
     def forward(self, inputs: Sequence[ModelInput], options: Any, /) -> Sequence[Any]: ...
@@ -77,10 +81,15 @@ class BatchPipeline(Protocol):
 
 @dataclass
 class Window:
-    """Items that are answered together. `items[i]` is valid and has `inputs[i]`, or a failure in their place."""
+    """Items that are answered together. `items[i]` is valid and has `inputs[i]`, or a failure in their place.
+
+    Args:
+        notices: number of an item in the window -> facts that a user must know.
+    """
 
     items: list[Any] = field(default_factory=list)
     inputs: list[list[ModelInput] | Failure] = field(default_factory=list)
+    notices: dict[int, Sequence[str]] = field(default_factory=dict)
 
 
 def stream_answers(
@@ -124,7 +133,7 @@ def stream_answers(
 def until_failure(window: Window) -> Window:
     """Return the window up to its first failure, after which no answer is wanted."""
     stop = next((n for n, inputs in enumerate(window.inputs, 1) if isinstance(inputs, Failure)), None)
-    return Window(window.items[:stop], window.inputs[:stop])
+    return Window(window.items[:stop], window.inputs[:stop], window.notices)
 
 
 @dataclass(frozen=True)
@@ -208,7 +217,9 @@ def prepare_window(pipe: BatchPipeline, first: int, items: Sequence[Any], option
             if isinstance(item, MultiheadError):  # a row that could not be read
                 raise item
             check_unicode(item)
-            window.items.append(pipe.validate(item, options))
+            valid_item = pipe.validate(item, options)
+            pipe.check_empty(valid_item, options)
+            window.items.append(valid_item)
             window.inputs.append([])
         except (InvalidInput, ChatTemplateError) as error:
             window.items.append(None)
@@ -216,7 +227,13 @@ def prepare_window(pipe: BatchPipeline, first: int, items: Sequence[Any], option
     valid = [index for index, inputs in enumerate(window.inputs) if not isinstance(inputs, Failure)]
     preprocessed = pipe.preprocess([window.items[index] for index in valid], options) if valid else []
     for index, known in zip(valid, preprocessed, strict=True):
-        window.inputs[index] = make_failure(first + index, known) if isinstance(known, MultiheadError) else known
+        try:
+            if isinstance(known, MultiheadError):
+                raise known
+            window.notices[index] = pipe.check_unknown(window.items[index], known, options)
+            window.inputs[index] = known
+        except MultiheadError as error:
+            window.inputs[index] = make_failure(first + index, error)
     return window
 
 
@@ -234,6 +251,7 @@ def answer_window(pipe: BatchPipeline, window: Window, first: int, options: Any,
     all_outputs = forward_items(pipe, valid, options)
     metadata.add_tokens(sum(len(each.ids) for inputs in valid for each in inputs))
     for number, (item, inputs) in enumerate(zip(window.items, window.inputs, strict=True), first):
+        notices = window.notices.get(number - first, ())
         metadata.set_row_notices(number, ())
         if isinstance(inputs, Failure):
             yield inputs
@@ -245,9 +263,10 @@ def answer_window(pipe: BatchPipeline, window: Window, first: int, options: Any,
         except InvalidInput as invalid:
             answer, error = None, invalid
         if isinstance(answer, WithNotices):
-            metadata.set_row_notices(number, answer.notices)
+            notices = (*notices, *answer.notices)
             answer = answer.answer
         if error is None:
+            metadata.set_row_notices(number, notices)
             metadata.add_answer()
         yield answer if error is None else make_failure(number, error)
 

@@ -13,6 +13,7 @@ from .answers import WithNotices
 from .base import ForwardPipeline, PipelineOptions, text_of, top_scores
 from .calibration import ABSTAIN, Calibration, find_calibration
 from .streaming_batcher import ModelInput, Preprocessed
+from .text_checks import NamedText
 
 FUNCTIONS = ("sigmoid", "softmax", "none")
 BEST = "best"  # default of top_k: the best label, not in a list
@@ -70,6 +71,9 @@ class TextClassification(ForwardPipeline):
 
     def validate(self, item: Any, o: TextClassificationOptions) -> Any:
         return text_or_pair(item)
+
+    def texts(self, item: Any, o: Any) -> Sequence[NamedText]:
+        return [NamedText("", item)] if isinstance(item, str) else [*map(NamedText, ("text", "text_pair"), item)]
 
     def preprocess(self, items: Sequence[Any], o: TextClassificationOptions) -> list[Preprocessed]:
         encoded: dict[int, Preprocessed] = {}

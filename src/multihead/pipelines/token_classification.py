@@ -11,6 +11,7 @@ from ..errors import InvalidInput, UnsupportedOption
 from .base import ForwardPipeline, PipelineOptions, too_long
 from .entities import WindowTokens, find_entities, resolve_overlaps
 from .streaming_batcher import ModelInput, Preprocessed
+from .text_checks import NamedText, is_empty
 
 STRATEGIES = ("none", "simple", "first", "average", "max")
 
@@ -73,6 +74,11 @@ class TokenClassification(ForwardPipeline):
         if not isinstance(item, (list, tuple)) or not all(isinstance(word, str) for word in item):
             raise InvalidInput(f"must be a list of words, not {str(item)[:80]!r}.")
         return list(item)
+
+    def texts(self, item: Any, o: Any) -> Sequence[NamedText]:
+        """Return a text that is not empty: no entity is the right answer to an empty one."""
+        text = " ".join(item) if o.is_split_into_words else item
+        return [] if is_empty(text) else [NamedText("", text)]
 
     def preprocess(self, items: Sequence[Any], o: TokenClassificationOptions) -> list[Preprocessed]:
         limits = None

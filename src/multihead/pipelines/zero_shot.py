@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import InvalidInput, UnsupportedConfig
 from .base import ForwardPipeline, PipelineOptions, too_long, top_scores
 from .streaming_batcher import ModelInput, Preprocessed
+from .text_checks import NamedText, is_empty
 
 TEMPLATE = "This example is {}."
 
@@ -43,8 +44,8 @@ class ZeroShotOptions(PipelineOptions):
             raise InvalidInput(
                 f"hypothesis_template needs {{}} where the label comes; it is {self.hypothesis_template!r}."
             )
-        if any(not isinstance(label, str) for label in self.labels):
-            raise InvalidInput(f"candidate_labels are strings, not {self.candidate_labels!r}.")
+        if any(not isinstance(label, str) or is_empty(label) for label in self.labels):
+            raise InvalidInput(f"candidate_labels are strings that are not empty, not {self.candidate_labels!r}.")
 
     def hypothesis(self, label: str) -> str:
         """Return the sentence about a label. Raises InvalidInput for a template with other braces."""
@@ -73,6 +74,9 @@ class ZeroShotPipeline(ForwardPipeline):
         if not self.resolve_options(**options).labels:
             raise InvalidInput("zero-shot-classification needs candidate_labels, one at least.")
         return super().__call__(sequences, **options)
+
+    def texts(self, item: str, o: Any) -> Sequence[NamedText]:
+        return [NamedText("", item)]
 
     def rank_labels(self, item: str, probabilities: Tensor, o: ZeroShotOptions) -> dict[str, Any]:
         """Return the answer from the probability of each label (labels,)."""
