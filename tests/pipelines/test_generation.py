@@ -124,7 +124,7 @@ def test_a_language_is_known_by_its_code_or_the_one_code_that_begins_with_it():
 def test_long_documents_are_summarized_by_sections(request, folder):
     pipe = exact("summarization", request.getfixturevalue(folder))
     document = " ".join(TEXTS * 4)
-    options = {"max_new_tokens": 4, "section_tokens": 60, "overlap": 0}
+    options = {"max_new_tokens": 4, "section_tokens": 60, "overlap": 0, "combine": "join"}
     texts = pipe.split(document, pipe.resolve_options(**options))
     assert len(texts) > 1
     assert " ".join(texts) == document

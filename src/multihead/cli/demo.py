@@ -178,12 +178,14 @@ def translation(report: Report, pipes: Pipes) -> None:
 
 def summarization(report: Report, pipes: Pipes) -> None:
     """Summarize an article."""
-    from ..pipelines.text2text import PromptedSummarization
+    from ..pipelines.summarization import PromptedSummarization
 
-    report.section("Summarization", SMOLLM2, "by a prompt, streamed")
+    report.section("Summarization", SMOLLM2, "by a prompt, in one sentence")
     report.console.print(Padding(Text(samples.ARTICLE, style="dim"), (0, 2)))
     pipe = PromptedSummarization(pipes.generator.model, pipes.generator.tokenizer, "summarization")
-    stream(report, "summarization", pipes.generator, lambda show: pipe(samples.ARTICLE, streamer=show))
+    [answer], seconds = timed(lambda: pipe(samples.ARTICLE))
+    report.console.print(Padding(Text(answer["summary_text"]), (0, 2)))
+    report.add("summarization", pipe, SMOLLM2, seconds, "1 text")
 
 
 def answering(report: Report, pipes: Pipes) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ..errors import UnsupportedOption, nearest
 from .defaults import ANSWERS, MINILM, REACTIONS, SENTIMENT, SMOLLM2, TRANSLATORS
-from .task import Input, ModelPipeline, RequiredOption, Task, TrainingTask
+from .task import Input, Mode, ModelPipeline, RequiredOption, Task, TrainingTask
 
 LANGUAGE_PAIR = re.compile(r"translation_(\w+?)_to_(\w+)")
 
@@ -121,12 +121,21 @@ TASKS: Mapping[str, Task] = {
         summary="Summarizes a text of any length.",
         accepts="text of any length",
         pipelines={
-            "Seq2SeqLM": ModelPipeline("text2text.Summarization", "an encoder-decoder"),
-            "CausalLM": ModelPipeline("text2text.PromptedSummarization", "a language model"),
+            "Seq2SeqLM": ModelPipeline("summarization.Summarization", "an encoder-decoder"),
+            "CausalLM": ModelPipeline("summarization.PromptedSummarization", "a language model"),
         },
         hub="sshleifer/distilbart-cnn-12-6",
         offline=SMOLLM2,
         renderer="texts",
+        modes={
+            "extractive": Mode(
+                pipelines={
+                    "Model": ModelPipeline("extractive_summarization.ExtractiveSummarization", "a sentence encoder")
+                },
+                hub="sentence-transformers/all-MiniLM-L6-v2",
+                offline=MINILM,
+            )
+        },
         training=TrainingTask(
             "language.SummarizationTraining",
             metrics=("perplexity",),

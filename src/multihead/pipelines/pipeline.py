@@ -35,6 +35,7 @@ def pipeline(
     dtype: Any = None,
     device: Any = None,
     precision: str | None = None,
+    mode: str | None = None,
     **options: Any,
 ) -> Pipeline:
     """Load what answers a task.
@@ -49,6 +50,7 @@ def pipeline(
         device: such as "cuda" or 0; default: the CPU.
         precision: prepares the model to run fast on a CPU: "auto", "fp32", "bf16", "int8", "int4" or "gguf", see
             `PreTrainedModel.prepare`. `dtype` is then that of hidden states, best left out.
+        mode: another way to answer the task: "extractive" for summarization chooses sentences of the text.
         options: defaults of calls (`top_k`, `max_new_tokens`, ...), which a call may change; all others go to
             `from_pretrained`.
 
@@ -56,7 +58,7 @@ def pipeline(
         UnsupportedOption: an unknown task, or an option that comes too late for a loaded model. Otherwise what
             `from_pretrained` raises.
     """
-    entry = get_task(task)
+    entry = get_task(task).in_mode(mode)
     download = {name: options.pop(name) for name in DOWNLOAD_OPTIONS if name in options}
     note = ""
     if model is None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from ..errors import UnsupportedOption
 from .defaults import Default
 
 
@@ -18,6 +19,19 @@ class ModelPipeline(NamedTuple):
 
     path: str
     model: str
+
+
+@dataclass(frozen=True)
+class Mode:
+    """Another way to answer a task, which `pipeline(..., mode=NAME)` chooses.
+
+    Args:
+        pipelines, hub, offline: as those of a `Task`.
+    """
+
+    pipelines: Mapping[str, ModelPipeline]
+    hub: str
+    offline: Default | None
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,7 @@ class Task:
         inputs: keys of an input that is a mapping; empty where an input is one text.
         pair: keys that are taken instead of one text where a row has both.
         required: options of calls that every call needs.
+        modes: other ways to answer the task, by their names.
         language_pairs: names such as `translation_en_to_pt` mean this task too.
     """
 
@@ -96,8 +111,23 @@ class Task:
     inputs: tuple[Input, ...] = ()
     pair: tuple[str, ...] = ()
     required: tuple[RequiredOption, ...] = field(default=())
+    modes: Mapping[str, Mode] = field(default_factory=dict)
     language_pairs: bool = False
     training: TrainingTask | None = None
+
+    def in_mode(self, name: str | None) -> Task:
+        """Return the task with the pipelines and default models of a mode; None is the task itself.
+
+        Raises:
+            UnsupportedOption: the task has no such mode.
+        """
+        if name is None:
+            return self
+        if name not in self.modes:
+            known = f"mode is {' or '.join(self.modes)}, or left out" if self.modes else "this task has no modes"
+            raise UnsupportedOption(f"There is no mode {name!r}: {known}.")
+        mode = self.modes[name]
+        return replace(self, pipelines=mode.pipelines, hub=mode.hub, offline=mode.offline)
 
     @property
     def keys(self) -> tuple[str, ...]:

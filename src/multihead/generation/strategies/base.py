@@ -26,6 +26,7 @@ from ..stopping import LENGTH, STOP, Continuation, Finish, completed_stop
 T = TypeVar("T")
 MAX_LOOKAHEAD = 7  # tokens after the next one that one call of a runner may compute
 StoppingCriterion = Callable[[Tensor, Tensor], Any]  # ids (sequences, length), scores -> whether each sequence ends
+TextCriterion = Callable[[str], bool]  # text of the new tokens -> whether the sequence ends
 
 
 class TextDecoder(Protocol):
@@ -48,8 +49,9 @@ class Extras:
     Args:
         processors: (ids (sequences, length), scores) -> scores. stops: (ids, scores) -> whether each sequence ends.
         allowed: (number of the prompt, ids (length,)) -> tokens that may follow, a list or a tensor.
-        tokenizer: for stop strings. negative: tokens of each prompt's negative prompt, for guidance.
+        tokenizer: for stop strings and `text_stop`. negative: tokens of each prompt's negative prompt, for guidance.
         assistant: a draft model.
+        text_stop: needs no scores, so that greedy decoding stays fast.
     """
 
     processors: Sequence[Callable[[Tensor, Tensor], Tensor]] = ()
@@ -58,6 +60,7 @@ class Extras:
     tokenizer: TextDecoder | None = None
     negative: Sequence[Sequence[int]] | None = None
     assistant: Assistant | None = None
+    text_stop: TextCriterion | None = None
 
 
 @dataclass
@@ -185,7 +188,8 @@ class GenerationJob:
     def add_lookahead(self, sequences: Sequence[GenerationSequence], forward: ForwardRequest) -> None:
         """Allow a runner several greedy steps at once, where no processor but fixed bans could change their tokens."""
         runner, size = sequences[0].runner, len(sequences[0].tokens)
-        alone = len(sequences) == 1 and self.uses_raw_logits and not self.config.stops and not self.config.max_time
+        by_text = self.config.stops or self.extras.text_stop is not None
+        alone = len(sequences) == 1 and self.uses_raw_logits and not by_text and not self.config.max_time
         if not alone or runner.max_steps == 1:
             return
         longest = runner.max_length
@@ -320,6 +324,8 @@ class GenerationJob:
         out = [STOP if tokens[-1] in ends else LENGTH if late or full else None for tokens in sequences]
         if config.stops:
             out = [self._stop_string(tokens) or end for end, tokens in zip(out, sequences, strict=True)]
+        if self.extras.text_stop is not None:
+            out = [STOP if self._text_ends(tokens) else end for end, tokens in zip(out, sequences, strict=True)]
         if self.extras.stops:
             ids = torch.tensor([list(tokens) for tokens in sequences], device=self.device)  # (sequences, length)
             for stop in self.extras.stops:
@@ -327,6 +333,11 @@ class GenerationJob:
                 ends_now = torch.as_tensor(stop(ids, not_none(scores))).flatten().expand(len(out)).tolist()
                 out = [STOP if now and end in (None, LENGTH) else end for end, now in zip(out, ends_now, strict=True)]
         return out
+
+    def _text_ends(self, tokens: Sequence[int]) -> bool:
+        """Return whether the caller's criterion ends the text of the new tokens."""
+        stop, decode = not_none(self.extras.text_stop), not_none(self.extras.tokenizer).decode
+        return stop(decode(list(tokens[len(self.prompt) :]), skip_special_tokens=True))
 
     def _stop_string(self, tokens: Sequence[int]) -> Finish | None:
         """Return the end by the stop string that the last token completes, if it completes one."""
