@@ -186,28 +186,20 @@ def run(
     together: int = MAX_SEQUENCES,
 ) -> list[GenerationJob]:
     """Run a job for each prompt in one engine. Raises the first error of a request."""
-    check_forward(model)
-    check_prompts(prompts, limits, model.max_positions)
-    check_tokens(config, model.vocabulary, [len(prompt) for prompt in prompts], limits)
-    if streamer is not None and (len(prompts) > 1 or (config.num_return_sequences or 1) > 1):
-        raise InvalidInput("A streamer shows one text; this batch has several.")
-    if streamer is not None and (config.num_beams or 1) > 1:
-        raise InvalidInput("A streamer shows a text as it grows; beam search knows it at the end only.")
-    on_token = None if streamer is None else lambda token: streamer.put(torch.tensor([token]))
+    check_run(model, prompts, config, limits, streamer)
     grammar = TextGrammar.from_config(config, extras.tokenizer, model.vocabulary)
     sources = source_tokens(encoder_output, prompts)
-    if streamer is not None:
-        streamer.put(torch.tensor([prompts[0]]))
-    engine = Engine(model, max_sequences=together)
-    jobs, requests = [], []
+    jobs = []
     for number, (prompt, most) in enumerate(zip(prompts, limits, strict=True)):
         own = None if encoder_output is None else encoder_output.select(torch.tensor([number]))
         job = GenerationJob(
             prompt, config, most, number=number, encoder_output=own, source=sources[number], extras=extras,
-            grammar=grammar, on_token=on_token, device=model.device, tied=model.config.tie_word_embeddings,
+            grammar=grammar, on_token=begin_stream(streamer, prompt), device=model.device,
+            tied=model.config.tie_word_embeddings,
         )  # fmt: skip
         jobs.append(job)
-        requests.append(submit_job(engine, job))
+    engine = Engine(model, max_sequences=together)
+    requests = [submit_job(engine, job) for job in jobs]
     engine.run()
     engine.close()
     for request in requests:
@@ -216,6 +208,27 @@ def run(
     if streamer is not None:
         end_stream(streamer, jobs[0])
     return jobs
+
+
+def check_run(
+    model: Any, prompts: Sequence[Sequence[int]], config: GenerationConfig, limits: Sequence[int], streamer: Any
+) -> None:
+    """Raise an error for what a model cannot continue, or a streamer cannot show."""
+    check_forward(model)
+    check_prompts(prompts, limits, model.max_positions)
+    check_tokens(config, model.vocabulary, [len(prompt) for prompt in prompts], limits)
+    if streamer is not None and (len(prompts) > 1 or (config.num_return_sequences or 1) > 1):
+        raise InvalidInput("A streamer shows one text; this batch has several.")
+    if streamer is not None and (config.num_beams or 1) > 1:
+        raise InvalidInput("A streamer shows a text as it grows; beam search knows it at the end only.")
+
+
+def begin_stream(streamer: Any, prompt: Sequence[int]) -> Callable[[int], None] | None:
+    """Give a streamer the prompt; return what gives it each new token. None without a streamer."""
+    if streamer is None:
+        return None
+    streamer.put(torch.tensor([prompt]))
+    return lambda token: streamer.put(torch.tensor([token]))
 
 
 def end_stream(streamer: Any, job: GenerationJob) -> None:

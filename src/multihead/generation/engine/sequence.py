@@ -15,6 +15,7 @@ from ...nn.forward_context import OutputCapture
 from ...runtime.runner import DecoderModel, DecodeRunner
 from ...runtime.step_output import StepOutput
 from ..logits.top_candidates import Candidates, on_cpu
+from .prefix_cache import PrefixCache
 
 
 class GenerationSequence:
@@ -30,8 +31,19 @@ class GenerationSequence:
         self.request, self.runner, self.tokens, self.encoder_output = request, runner, list(tokens), encoder_output
         self.cached = runner.store.begin(request.cache_salt)
         self.negative: GenerationSequence | None = None  # the same continuation of a negative prompt, for guidance
+        self.prefixes: PrefixCache | None = None  # keeps the cache after the sequence's end
         self.is_open = True
         request.sequences.append(self)
+
+    def reuse_kept(self, prefixes: PrefixCache) -> int:
+        """Begin with the cache of an earlier text, and keep the own one at the end; return the tokens that it has."""
+        self.prefixes = prefixes
+        cached = prefixes.take(self.tokens)
+        if cached is not None:
+            cached.expected = self.cached.expected
+            self.cached.free()
+            self.cached = cached
+        return self.cached.length
 
     @property
     def num_unread(self) -> int:
@@ -75,7 +87,7 @@ class GenerationSequence:
         """Return another sequence with the same tokens; they share cache blocks until one of them writes."""
         other = object.__new__(GenerationSequence)  # __init__ would open an empty cache
         other.request, other.runner, other.encoder_output = self.request, self.runner, self.encoder_output
-        other.tokens = list(self.tokens)
+        other.tokens, other.prefixes = list(self.tokens), None  # one sequence of a request is kept
         other.cached, other.is_open = self.cached.fork(), True
         other.negative = None if self.negative is None else self.negative.fork()
         self.request.sequences.append(other)
@@ -101,10 +113,13 @@ class GenerationSequence:
         self.cached.expected = expected
 
     def close(self) -> None:
-        """End the sequence and free its cache blocks."""
+        """End the sequence, and free or keep its cache blocks."""
         if self.is_open:
             self.is_open = False
-            self.cached.free()
+            if self.prefixes is None:
+                self.cached.free()
+            else:
+                self.prefixes.keep(self.tokens, self.cached)
             self.request.sequences.remove(self)
             if self.negative is not None:
                 self.negative.close()

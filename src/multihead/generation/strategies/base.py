@@ -16,6 +16,7 @@ from ...nn.forward_context import OutputCapture
 from ...runtime.runner import DecoderModel
 from ...runtime.step_output import NO_TOKEN, NOT_FINITE, NOT_FINITE_ERROR, argmax_tokens
 from ..config import GenerationConfig
+from ..engine.prefix_cache import PrefixCache
 from ..engine.sequence import ForwardRequest, ForwardResult, GenerationSequence, Request
 from ..logits.dola import contrast_layers, early_layers
 from ..logits.grammar import TextGrammar
@@ -109,6 +110,7 @@ class GenerationJob:
         number: of the prompt in its batch. limit: most tokens, prompt included.
         source: tokens of the encoder's input, or of the prompt.
         grammar: constrains the text. on_token: called with every new token of the first continuation.
+        prefixes: caches of earlier texts, for a prompt that begins as they do.
         tied: whether the head uses the token embeddings.
     """
 
@@ -124,11 +126,15 @@ class GenerationJob:
         extras: Extras = Extras(),
         grammar: TextGrammar | None = None,
         on_token: Callable[[int], None] | None = None,
+        prefixes: PrefixCache | None = None,
         device: torch.device | None = None,
         tied: bool = False,
     ) -> None:
         self.prompt, self.config, self.limit, self.number = list(prompt), config, limit, number
         self.encoder_output, self.extras, self.on_token = encoder_output, extras, on_token
+        # contrastive search compares the states of all tokens, so that all must be read
+        self.prefixes = None if config.penalty_alpha else prefixes
+        self.num_cached = 0  # prompt tokens whose cache an earlier text has left
         allowed = extras.allowed
         follow: Allowed | None = None if allowed is None else lambda ids: allowed(number, ids)
         first = (
@@ -162,12 +168,19 @@ class GenerationJob:
     def begin(self, request: Request) -> GenerationSequence:
         """Open the sequence of the prompt, and that of the negative prompt for classifier-free guidance."""
         sequence = request.open_sequence(self.prompt, self.encoder_output)
+        if self.prefixes is not None:
+            self.num_cached = sequence.reuse_kept(self.prefixes)
         if self.config.guidance_scale not in (None, 1.0):
             negative = self.extras.negative
             sequence.negative = request.open_sequence(
                 self.prompt[-1:] if negative is None else negative[self.number], self.encoder_output
             )
         return sequence
+
+    def keep_prompt(self, sequence: GenerationSequence) -> None:
+        """Keep the recurrent state after the prompt too: a template may write the answer otherwise in the next one."""
+        if self.prefixes is not None and self.prefixes.store.slots:
+            self.prefixes.keep(sequence.tokens, sequence.cached.fork())
 
     def forward_requests(self, sequences: Sequence[GenerationSequence], wanted: int = 1) -> list[ForwardRequest]:
         """Return requests for the logits after the last `wanted` tokens of each sequence, negative ones last."""

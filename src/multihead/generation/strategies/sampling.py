@@ -14,6 +14,7 @@ def sampling(request: Request, job: GenerationJob) -> Strategy:
     first = job.begin(request)
     forwards = job.forward_requests([first])
     results = yield forwards
+    job.keep_prompt(first)
     # the one pass over the prompt is part of the output of every continuation
     forwards = forwards[:1] * count if job.records_steps else forwards
     # forks share the blocks of the prompt

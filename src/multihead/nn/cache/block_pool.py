@@ -132,6 +132,11 @@ class BlockPool:
         if prefix not in self._blocks_by_hash and block not in self._hashes:
             self._blocks_by_hash[prefix], self._hashes[block] = block, prefix
 
+    def withdraw(self, block: int) -> None:
+        """Take back the prefix of a published block that one sequence alone uses, so that it can be written again."""
+        if self.ref_counts[block] == 1 and block in self._hashes:
+            del self._blocks_by_hash[self._hashes.pop(block)]
+
     def find(self, prefix: bytes) -> int | None:
         return self._blocks_by_hash.get(prefix)
 

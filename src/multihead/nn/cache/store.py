@@ -90,6 +90,12 @@ class KVCacheManager:
         for pool in self.pools.values():
             pool.clear()
 
+    def evict_idle(self) -> None:
+        """Free the published blocks that no sequence uses."""
+        for pool in self.pools.values():
+            while pool.idle:
+                pool.evict_oldest()
+
     def flush(self, sequences: Sequence[CachedSequence], device: torch.device) -> None:
         """Write all pending keys and values into storage, with room for the next tokens of these sequences."""
         for window, pool in self.pools.items():
@@ -212,6 +218,18 @@ class CachedSequence:
         self.variant = self.store.variant(total)
         self.hashes = [self._empty_hash]
 
+    def can_crop(self, length: int) -> bool:
+        """Return whether `crop` can drop all tokens after the first `length`."""
+        if length >= self.length or not length:
+            return True
+        return not self.store.slots and self._window_gone(length) is None
+
+    def _window_gone(self, length: int) -> int | None:
+        """Return a window that has dropped what the tokens after `length` need, or None."""
+        # The next token's window must still be in the cache.
+        gone = (w for w, t in self.tables.items() if w is not None and t.num_released * BLOCK > max(length + 1 - w, 0))
+        return next(gone, None)
+
     def crop(self, length: int) -> None:
         """Drop all tokens after the first `length`.
 
@@ -222,15 +240,16 @@ class CachedSequence:
             return
         if length and self.store.slots:
             raise InvalidInput("A recurrence keeps its last state only; what it has read cannot be cut back.")
+        if (window := self._window_gone(length)) is not None:
+            raise InvalidInput(f"Tokens before the window of {window} are gone; cut back by at most {SLACK} tokens.")
         for window, table in self.tables.items():
-            # The next token's window must still be in the cache.
-            if window is not None and table.num_released * BLOCK > max(length + 1 - window, 0):
-                raise InvalidInput(
-                    f"Tokens before the window of {window} are gone; cut back by at most {SLACK} tokens."
-                )
-        for window, table in self.tables.items():
+            pool = self.store.pools[window]
             for block in table.cut(-(-length // BLOCK)):
-                self.store.pools[window].release(block)
+                pool.release(block)
+            # The rest of the last block is written again, in place where nobody else reads it.
+            last = table.blocks[-1] if table.blocks and length % BLOCK else None
+            if last is not None:
+                pool.withdraw(last)
         self.length, self.hashes = length, self.hashes[: length // BLOCK + 1]
         if self.history is not None:
             ids, positions = self.history
