@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -24,17 +27,24 @@ from .precision import load_options
 from .precision import option as precision_option
 from .run import parse_value
 
+if TYPE_CHECKING:
+    from ..pipelines.conversation import Conversation, Reply
+
 HELP = """\
 /help                    prints this list
 /system TEXT             starts again with these instructions
 /clear                   starts again
 /undo                    removes the last exchange
 /retry                   asks the last question again
+/continue                goes on with the last answer
 /set OPTION=VALUE        sets a field of GenerationConfig: temperature=0.8, max_new_tokens=200
 /save FILE, /load FILE   writes or reads the conversation as JSON
 /exit                    ends the conversation, as the end of input does
 
-A line that ends with a backslash continues on the next one. Ctrl-C stops an answer."""
+A line that ends with a backslash continues on the next one. Ctrl-C stops an answer, which stays as far as it is.
+
+Only new tokens are read in each turn. Greedy answers avoid repeated runs of tokens, unless the model or you set an
+option of repetition: /set dry_multiplier=0 for the model's own choice."""
 
 
 @click.command(name="chat")
@@ -46,18 +56,24 @@ A line that ends with a backslash continues on the next one. Ctrl-C stops an ans
 )
 @click.option("--system", help="Instructions before the conversation.")
 @click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Sets a field of GenerationConfig.")
+@click.option(
+    "--history", type=click.Choice(["drop", "summarize", "error"]), default="drop", show_default=True,
+    help="What happens to the oldest turns when the conversation no longer fits. A notice says so.",
+)  # fmt: skip
+@click.option("--context-length", type=click.IntRange(min=2), help="Tokens that fit. Default: the model's.")
 @precision_option
 @click.option("--device", help='Such as "cuda".')
 def command(
-    model: str | None, system: str | None, settings: tuple[str, ...], precision: str, device: str | None
-) -> None:
+    model: str | None, system: str | None, settings: tuple[str, ...], history: str, context_length: int | None,
+    precision: str, device: str | None,
+) -> None:  # fmt: skip
     """Chats with a language model. /help in the conversation lists its commands.
 
     \b
     Examples:
       multihead chat
       multihead chat --system "Answer in one sentence." --set temperature=0.7 --set do_sample=true
-      multihead chat -m ./checkpoint --set max_new_tokens=400
+      multihead chat -m ./checkpoint --set max_new_tokens=400 --history summarize
       echo "Why is the sky blue?" | multihead chat
 
     With piped input, errors go to standard error, and the exit status is 1 if no line was answered.
@@ -67,7 +83,7 @@ def command(
     console = screen()
     with screen(stderr=True).status("Loading the model"):
         pipe = pipeline("text-generation", model, device=device, **load_options(precision, device))
-    chat = Chat(console, pipe, system)
+    chat = Chat(console, pipe, system, history, context_length)
     for setting in settings:
         chat.set(setting)
     if console.is_terminal:
@@ -78,7 +94,7 @@ def command(
                 ("/help", "cyan"),
             )
         )
-    failed, log = False, console if console.is_terminal else screen(stderr=True)
+    failed, log = False, chat.log
     while (line := read_line(console)) is not None:
         try:
             if not chat.handle(line):
@@ -115,32 +131,38 @@ def read_line(console: Console) -> str | None:
 
 
 class Chat:
-    """Conversation with a text-generation pipeline.
+    """Conversation on a console.
 
     Args:
-        system: instructions that come first.
+        system: instructions that come first. history, context_length: of `Conversation`.
 
     Attributes:
         answers: number of answers of the model.
     """
 
-    def __init__(self, console: Console, pipe: Any, system: str | None = None) -> None:
-        self.console, self.pipe, self.options = console, pipe, dict[str, Any]()
-        self.messages: list[dict[str, Any]] = []
-        self.answers = 0
-        self.restart(system)
+    def __init__(
+        self,
+        console: Console,
+        pipe: Any,
+        system: str | None = None,
+        history: str = "drop",
+        context_length: int | None = None,
+    ) -> None:
+        self.console, self.log = console, console if console.is_terminal else screen(stderr=True)
+        self.conversation = pipe.conversation(system=system, history=history, context_length=context_length)
+        self.system, self.answers = system, 0
 
     def restart(self, system: str | None) -> None:
         """Start an empty conversation with these instructions."""
         self.system = system
-        self.messages = [{"role": "system", "content": system}] if system else []
+        self.conversation.load([{"role": "system", "content": system}] if system else [])
 
     def handle(self, line: str) -> bool:
         """Answer a message or run a command. Returns whether the conversation continues."""
         if not line.strip():
             return True
         if not line.startswith("/"):
-            self.send(line)
+            self.show(lambda streamer: self.conversation.send(line, streamer))
             return True
         name, _, rest = line[1:].partition(" ")
         rest = rest.strip()
@@ -150,8 +172,9 @@ class Chat:
             "help": lambda: self.console.print(HELP, style="dim"),
             "clear": lambda: self.restart(self.system),
             "system": lambda: self.restart(rest or None),
-            "undo": self.undo,
-            "retry": self.retry,
+            "undo": self.conversation.undo,
+            "retry": lambda: self.show(self.conversation.retry),
+            "continue": lambda: self.show(self.conversation.proceed),
             "set": lambda: self.set(rest),
             "save": lambda: self.save(Path(rest)),
             "load": lambda: self.load(Path(rest)),
@@ -163,78 +186,76 @@ class Chat:
         actions[name]()
         return True
 
-    def send(self, text: str) -> None:
-        """Send a message and print the answer as it is generated."""
-        self.messages.append({"role": "user", "content": text})
-        try:
-            answer = self.answer()
-        except BaseException:
-            self.messages.pop()
-            raise
-        self.messages.append({"role": "assistant", "content": answer})
-        self.answers += 1
+    def show(self, ask: Callable[[Any], Reply]) -> None:
+        """Print an answer while it is written, and what the user must know about it. Ctrl-C stops it.
 
-    def answer(self) -> str:
-        """Return the model's next message; the part so far if it is interrupted."""
-        live = LiveAnswer(self.console, self.pipe.tokenizer)
+        Args:
+            ask: gets the streamer.
+        """
+        live = LiveAnswer(self.console, self.conversation.pipe.tokenizer)
         start = time.perf_counter()
-        with live:
-            try:
-                self.pipe([*self.messages], streamer=live.streamer, continue_final_message=False, **self.options)
-            except KeyboardInterrupt:
-                live.streamer.text += " …"
-        seconds = time.perf_counter() - start
+        try:
+            with live, stop_on_interrupt(self.conversation):
+                reply = ask(live.streamer)
+        except KeyboardInterrupt:  # the second one
+            self.log.print("Stopped. The question is taken back.", style="dim")
+            return
+        self.answers += 1
+        for notice in self.notices(reply):
+            self.log.print(notice, style="yellow", soft_wrap=True)
         if self.console.is_terminal:
-            rate = f"{live.streamer.tokens} tokens, {live.streamer.tokens / seconds:.0f}/s"
-            self.console.print(rate, style="dim")
-        return live.streamer.text.strip()
+            rate = reply.new_tokens / (time.perf_counter() - start)
+            known = f"{reply.prompt_tokens:,} tokens before it, {reply.cached_tokens:,} of them from the cache"
+            self.console.print(f"{reply.new_tokens:,} tokens, {rate:.0f}/s; {known}", style="dim")
 
-    def last_question(self, purpose: str) -> int:
-        """Return the index of the last question. Raises InvalidInput if none was answered."""
-        roles = [message["role"] for message in self.messages]
-        if "user" not in roles or roles[-1] != "assistant":
-            raise InvalidInput(f"There is nothing to {purpose}.")
-        return len(roles) - 1 - roles[::-1].index("user")
-
-    def undo(self) -> None:
-        """Remove the last exchange."""
-        del self.messages[self.last_question("take back") :]
-
-    def retry(self) -> None:
-        """Ask the last question again."""
-        index = self.last_question("ask again")
-        question = self.messages[index]["content"]
-        del self.messages[index:]
-        self.send(question)
+    def notices(self, reply: Reply) -> list[str]:
+        """Return what the user must know about an answer."""
+        ends = {"length": "Cut at max_new_tokens; /continue goes on, /set max_new_tokens=N allows more.",
+                "abort": "Stopped; /continue goes on."}  # fmt: skip
+        return [*reply.notices, *([ends[reply.finish_reason]] if reply.finish_reason in ends else [])]
 
     def set(self, setting: str) -> None:
         """Set an option of the pipeline. Raises UnsupportedOption, InvalidInput."""
         name, _, value = setting.partition("=")
-        changed = {**self.options, name.strip(): parse_value(value.strip())}
-        self.pipe.resolve_options(**changed)
-        self.pipe.config(self.pipe.resolve_options(**changed))
-        self.options = changed
+        self.conversation.set(**{name.strip(): parse_value(value.strip())})
 
     def save(self, path: Path) -> None:
         """Write the conversation as JSON. Raises InvalidInput if the file cannot be written."""
-        text = json.dumps(self.messages, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+        messages = self.conversation.messages
+        text = json.dumps(messages, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
         try:
             write_text(path, text)
         except OSError as error:
             raise InvalidInput(f"{path} cannot be written: {error.strerror or error}.") from error
-        self.console.print(f"{len(self.messages)} messages in {path}", style="dim")
+        self.console.print(f"{len(messages)} messages in {path}", style="dim")
 
     def load(self, path: Path) -> None:
         """Read a saved conversation. Raises InvalidInput for any other file."""
-        from ..pipelines.text_generation import check_messages
-
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(found, list):
                 raise InvalidInput(f"must be a list of messages, not {type(found).__name__}.")
-            self.messages = [dict(message) for message in check_messages(found)]
+            self.conversation.load(found)
         except (OSError, ValueError) as error:
             raise InvalidInput(f"{path} is no conversation: {error}") from error
+
+
+@contextmanager
+def stop_on_interrupt(conversation: Conversation) -> Iterator[None]:
+    """Let Ctrl-C end the answer after its current token; a second one raises KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        conversation.stop()
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class LiveAnswer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
@@ -31,6 +31,12 @@ SOURCE_TOKENS = 2048  # source tokens of one encoder pass
 OUTPUT_FIELDS = (
     "return_dict_in_generate", "output_scores", "output_logits", "output_attentions", "output_hidden_states"
 )  # fmt: skip
+# Settings of repetition; a call or checkpoint that names one of them gets no other.
+REPETITION_FIELDS = (
+    "repetition_penalty", "frequency_penalty", "presence_penalty", "no_repeat_ngram_size", "dry_multiplier",
+    "encoder_repetition_penalty", "penalty_alpha",
+)  # fmt: skip
+REPETITION_GUARD: Mapping[str, Any] = {"dry_multiplier": 1.0, "dry_base": 1.75, "dry_allowed_length": 3}
 FIELDS = frozenset(f.name for f in fields(GenerationConfig))
 Message = Mapping[str, Any]
 TokenLists = list[Continuation]  # the continuations of one prompt
@@ -209,6 +215,7 @@ class CausalLMPipeline(GenerationPipeline):
     auto = "AutoModelForCausalLM"
     new_tokens: ClassVar[int] = NEW_TOKENS
     stop_tokens: AbstractSet[int] = frozenset()  # end the generation, in addition to the end-of-sequence tokens
+    guards_repetition = False  # greedy texts without a setting of repetition get `REPETITION_GUARD`
 
     def chat_ids(
         self, chat: Sequence[Message], tools: Any = None, documents: Any = None, continues: bool = False
@@ -240,6 +247,10 @@ class CausalLMPipeline(GenerationPipeline):
     def full_config(self, o: Any) -> GenerationConfig:
         """Return the generation config of a call with every token that ends a text."""
         config = self.config(o, max_new_tokens=self.new_tokens)
+        return self.with_ends(guard_repetition(config) if self.guards_repetition else config)
+
+    def with_ends(self, config: GenerationConfig) -> GenerationConfig:
+        """Return a config with every token that ends a text."""
         own = set() if self.tokenizer.eos_token_id is None else {self.tokenizer.eos_token_id}
         return config.changed(eos_token_id=sorted(config.ends | own | self.stop_tokens) or None)
 
@@ -340,6 +351,14 @@ class Text2TextPipeline(GenerationPipeline):
         return [first]
 
 
+def guard_repetition(config: GenerationConfig) -> GenerationConfig:
+    """Return the config with `REPETITION_GUARD` if it is greedy and sets nothing about repetition."""
+    searches = config.do_sample or (config.num_beams or 1) > 1
+    if searches or any(getattr(config, name) is not None for name in REPETITION_FIELDS):
+        return config
+    return config.changed(**REPETITION_GUARD)
+
+
 def with_one_length(entries: Mapping[str, Any]) -> dict[str, Any]:
     """Return entries where max_new_tokens, if set without max_length, unsets max_length, and the other way around."""
     sizes = {name: entries.get(name) for name in ("max_new_tokens", "max_length")}
@@ -351,6 +370,15 @@ def check_streamer(o: Any, inputs: Sequence[ModelInput]) -> None:
     """Raise InvalidInput if a streamer would receive several texts."""
     if o.streamer is not None and len(inputs) > 1:
         raise InvalidInput("A streamer shows one text; this call has several.")
+
+
+def check_messages(messages: Iterable[Any]) -> list[Message]:
+    """Return messages as a list. Raises InvalidInput for one without a role or content."""
+    found = list(messages)
+    for number, message in enumerate(found):
+        if not isinstance(message, Mapping) or "role" not in message or not ({"content", "tool_calls"} & set(message)):
+            raise InvalidInput(f'has no {{"role": ..., "content": ...}} as Message {number}, but {message!r}.')
+    return found
 
 
 def joint_finish_reason(parts: Sequence[Any]) -> str:

@@ -60,7 +60,7 @@ def pipeline(
     """
     entry = get_task(task).in_mode(mode)
     download = {name: options.pop(name) for name in DOWNLOAD_OPTIONS if name in options}
-    note = ""
+    note, named = "", model is not None
     if model is None:
         model, note = default_model(task, entry, download)
     cls: Any = pipeline_class(task, entry, model, download)
@@ -78,7 +78,10 @@ def pipeline(
         tokenizer = own
     elif tokenizer is None or isinstance(tokenizer, (str, os.PathLike)):
         tokenizer = auto.AutoTokenizer.from_pretrained(tokenizer or source, **download)
-    return cls(model, tokenizer, task, note=note, **calls)
+    pipe: Pipeline = cls(model, tokenizer, task, note=note, **calls)
+    if not named and hasattr(pipe, "guard_default"):
+        pipe.guard_default()
+    return pipe
 
 
 def dtype_options(dtype: Any, precision: str | None, device: Any) -> dict[str, Any]:

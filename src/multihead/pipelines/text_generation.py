@@ -10,7 +10,8 @@ import torch
 
 from ..errors import InvalidInput, MultiheadError, UnsupportedOption
 from .base import PipelineOptions, text_of
-from .generation_base import CausalLMPipeline, GenerationOptions, Message
+from .conversation import Conversation
+from .generation_base import CausalLMPipeline, GenerationOptions, Message, check_messages
 from .streaming_batcher import ModelInput, Preprocessed
 
 
@@ -124,18 +125,19 @@ class TextGeneration(CausalLMPipeline):
     def format_list(self, answers: list[Any], o: Any) -> Any:
         return answers
 
+    def guard_default(self) -> None:
+        """Guard greedy texts against repetition: of the task's default model, which the reference does not have."""
+        self.guards_repetition = True
+        text = "greedy texts of a default model avoid repeated runs; dry_multiplier=0 turns this off"
+        self.note = f"{self.note}; {text}" if self.note else text
+
+    def conversation(self, messages: Iterable[Message] = (), **options: Any) -> Conversation:
+        """Return a conversation, which keeps the KV cache between its turns; the arguments are `Conversation`'s."""
+        return Conversation(self, messages, **options)
+
 
 def continues_last(messages: Sequence[Message], o: TextGenerationOptions) -> bool:
     """Return whether the last message is continued."""
     if o.continue_final_message is not None:
         return o.continue_final_message
     return bool(messages[-1].get("role") == "assistant")
-
-
-def check_messages(messages: Iterable[Any]) -> list[Message]:
-    """Return messages as a list. Raises InvalidInput for one without a role or content."""
-    found = list(messages)
-    for number, message in enumerate(found):
-        if not isinstance(message, Mapping) or "role" not in message or not ({"content", "tool_calls"} & set(message)):
-            raise InvalidInput(f'has no {{"role": ..., "content": ...}} as Message {number}, but {message!r}.')
-    return found
