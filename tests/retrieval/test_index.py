@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_a_small_index_gives_all_its_rows(encoder):
 
 def test_equal_rows_come_in_their_order(encoder):
     index = Index.build(["a dog"] * 7, encoder)
-    index.vectors.codes[:] = index.vectors.codes[0]
+    index.vectors.codes[:] = np.eye(1, 16)  # with no sum, of which the last bits could differ
     assert places(index.search(["dog", "fox"], top_k=3)) == [[0, 1, 2], [0, 1, 2]]
 
 
@@ -272,3 +273,59 @@ class TestBrokenFolders:
         index = Index.load(folder, encoder)
         with pytest.raises(CorruptFile, match="Line"):
             index.search("fox")
+
+
+class TestHybrid:
+    @pytest.fixture(autouse=True)
+    def package(self):
+        pytest.importorskip("bm25s")
+
+    def test_ranks_of_embeddings_and_words_are_joined(self, encoder, tmp_path):
+        index = Index.build(DOCUMENTS, encoder)
+        hits = index.search("fox lazy", hybrid=True, top_k=6)
+        dense = places([index.search("fox lazy", top_k=6)])[0]
+        words = index.make_lexical().search(["fox lazy"], encoder.tokenizer, 10)[0]
+        ids = [set(encoder.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in DOCUMENTS]
+        query = set(encoder.tokenizer("fox lazy", add_special_tokens=False)["input_ids"])
+        assert set(words) == {row for row, own in enumerate(ids) if own & query}
+        expected = {row: 1 / (61 + dense.index(row)) for row in dense}
+        for rank, row in enumerate(words):
+            expected[row] += 1 / (61 + rank)
+        assert {hit["corpus_id"]: pytest.approx(hit["score"]) for hit in hits} == expected
+        assert [hit["score"] for hit in hits] == sorted(expected.values(), reverse=True)
+        plain = {hit["corpus_id"]: hit["score"] for hit in index.search("fox lazy")}
+        assert {hit["corpus_id"]: hit["similarity"] for hit in hits} == pytest.approx(plain)
+        index.save(tmp_path / "index")
+        again = Index.load(tmp_path / "index", encoder)
+        assert again.has_lexical
+        assert again.search("fox lazy", hybrid=True, top_k=6) == hits
+        again.add(["lazy lazy fox"])
+        assert 6 in again.make_lexical().search(["fox lazy"], encoder.tokenizer, 2)[0]
+
+    def test_rows_that_only_the_words_find_have_their_similarity(self, encoder, monkeypatch):
+        monkeypatch.setattr("multihead.retrieval.index.FUSED", 1)
+        index = Index.build(DOCUMENTS, encoder)
+        for query in ("lazy", "quick", "schläft"):
+            plain = {hit["corpus_id"]: hit["score"] for hit in index.search(query)}
+            for hit in index.search(query, hybrid=True, top_k=1):
+                assert hit["similarity"] == pytest.approx(plain[hit["corpus_id"]], abs=1e-6)
+
+    def test_a_query_that_shares_no_token_is_answered_by_embeddings(self, encoder):
+        index = Index.build(["a dog", "dog dog"], encoder)
+        assert places([index.search("fox", hybrid=True)]) == places([index.search("fox")])
+
+    def test_broken_weights_are_said(self, encoder, tmp_path):
+        index = Index.build(DOCUMENTS, encoder)
+        index.make_lexical()
+        index.save(tmp_path / "index")
+        for name, content in (("lexical.data.npy", b"x"), ("lexical.json", b"{}"), ("lexical.vocabulary.json", b"[")):
+            whole = (tmp_path / "index" / name).read_bytes()
+            (tmp_path / "index" / name).write_bytes(content)
+            with pytest.raises(CorruptFile):
+                Index.load(tmp_path / "index")
+            (tmp_path / "index" / name).write_bytes(whole)
+
+    def test_the_package_is_named_where_it_is_missing(self, encoder, monkeypatch):
+        monkeypatch.setitem(sys.modules, "bm25s", None)
+        with pytest.raises(UnsupportedOption, match=r'pip install "multihead\[search\]"'):
+            Index.build(DOCUMENTS, encoder).search("fox", hybrid=True)

@@ -29,6 +29,7 @@ COMMANDS = {  # command -> its module
     "inspect": "inspect_checkpoint",
     "models": "models",
     "run": "run",
+    "search": "search.command",
     "train": "train.command",
 }
 

@@ -13,12 +13,14 @@ from ..config import Size, read_json, write_json
 from ..errors import CorruptFile, InvalidInput, ModelNotFound, read_errors
 from ..files import check_folder, check_unchanged, rebuild_folder
 from ..sentences.modules import read_entry
+from .lexical import FILES as LEXICAL_FILES
+from .lexical import LexicalIndex
 from .rows import OFFSETS_FILE, ROWS_FILE, Row, RowFile, write_rows
 from .vectors import CODE_TYPES, StoredVectors, check_precision, code_width
 
 INDEX_FILE = "index.json"
 VECTORS_FILE, RANGES_FILE, PROBE_FILE = "vectors.npy", "ranges.npy", "probe.npy"
-FILES = frozenset({INDEX_FILE, VECTORS_FILE, RANGES_FILE, PROBE_FILE, ROWS_FILE, OFFSETS_FILE})
+FILES = frozenset({INDEX_FILE, VECTORS_FILE, RANGES_FILE, PROBE_FILE, ROWS_FILE, OFFSETS_FILE}) | LEXICAL_FILES
 FORMAT = 1
 ADVICE = "Build the index again."
 
@@ -50,22 +52,38 @@ class IndexFiles:
     probe: Any
 
 
-def write_index(folder: Path, info: IndexInfo, vectors: StoredVectors, rows: Iterable[Row], probe: Any) -> None:
+def write_index(
+    folder: Path,
+    info: IndexInfo,
+    vectors: StoredVectors,
+    rows: Iterable[Row],
+    probe: Any,
+    lexical: LexicalIndex | None = None,
+) -> None:
     """Write a folder, whole or not at all. Only files of an index are replaced.
 
     Raises:
         InvalidInput: the folder cannot be written, or it holds other files and no index.
     """
-    if folder.is_dir() and not (folder / INDEX_FILE).exists() and any(p.name[:1] != "." for p in folder.iterdir()):
-        raise InvalidInput(f"{folder} holds files and no index. Name a new folder, or an index.")
-    check_folder(folder)
+    check_target(folder)
     with rebuild_folder(folder, INDEX_FILE, lambda name: name in FILES) as stage:
         write_rows(stage, rows)
         np.save(stage / VECTORS_FILE, vectors.codes, allow_pickle=False)
         np.save(stage / PROBE_FILE, probe, allow_pickle=False)
         if vectors.ranges is not None:
             np.save(stage / RANGES_FILE, vectors.ranges, allow_pickle=False)
+        if lexical is not None:
+            lexical.save(stage)
         write_json(stage / INDEX_FILE, describe(info, vectors))
+
+
+def check_target(folder: Path) -> None:
+    """Raise InvalidInput for a folder that cannot be written, or that holds other files and no index."""
+    if folder.is_dir() and not (folder / INDEX_FILE).exists() and any(p.name[:1] != "." for p in folder.iterdir()):
+        raise InvalidInput(f"{folder} holds files and no index. Name a new folder, or an index.")
+    if folder.exists() and not folder.is_dir():
+        raise InvalidInput(f"{folder} is a file, and an index is a folder. Name another.")
+    check_folder(folder)
 
 
 def describe(info: IndexInfo, vectors: StoredVectors) -> dict[str, Any]:

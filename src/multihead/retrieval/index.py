@@ -15,6 +15,7 @@ from ..sentences.encoder import SentenceEncoder
 from ..token_batches import texts_of
 from .embedding import EmbeddingOptions, embed_texts, windows
 from .folder import IndexInfo, read_index, write_index
+from .lexical import LexicalIndex, fuse_ranks
 from .probe import check_encoder, probe_vectors
 from .rerank import Reranker, rerank_hits
 from .rows import Row, check_ids, check_top_k, document_rows
@@ -22,6 +23,7 @@ from .vectors import StoredVectors, Vectors, unit_rows
 
 Hit = dict[str, Any]  # "corpus_id", "id", "score", "text", and "fields" of a document that has more
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+FUSED = 100  # rows of each ranking that hybrid search joins, at least
 
 
 class Index:
@@ -44,6 +46,7 @@ class Index:
     ) -> None:
         self.info, self.vectors, self.rows, self.probe = info, vectors, rows, probe
         self._encoder = encoder
+        self._lexical: LexicalIndex | None = None
         self.cut: list[int] = []
 
     @classmethod
@@ -100,13 +103,14 @@ class Index:
         """
         found = read_index(Path(folder))
         index = cls(found.info, found.vectors, found.rows, found.probe)
+        index._lexical = LexicalIndex.load(Path(folder), len(found.rows))
         if encoder is not None:
             index.encoder = load_encoder(encoder)
         return index
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder, whole or not at all. Raises InvalidInput if it cannot be written or holds other files."""
-        write_index(Path(folder), self.info, self.vectors, self.rows, self.probe)
+        write_index(Path(folder), self.info, self.vectors, self.rows, self.probe, self._lexical)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -139,12 +143,14 @@ class Index:
         self.vectors = self.vectors.with_rows(made)
         self.rows = [*self.rows, *new]
         self.cut += cut
+        self._lexical = None  # its weights depend on all documents
 
     def search(
         self,
         queries: str | Iterable[str],
         top_k: int = 10,
         *,
+        hybrid: bool = False,
         rerank: Reranker | None = None,
         candidates: int | None = None,
         prompt: str | None = None,
@@ -156,19 +162,23 @@ class Index:
         Args:
             queries: one returns a list of documents, several return a list of such lists.
             top_k: documents of a query; all of a smaller index.
-            rerank: a `CrossEncoder` or a text-ranking pipeline, which scores the best `candidates` again. The first
-                score is then "similarity".
+            hybrid: joins the ranking by embeddings with one by shared words, BM25. The score is then a sum of
+                1 / (60 + rank), and "similarity" that of the embeddings.
+            rerank: a `CrossEncoder` or a text-ranking pipeline, which scores the best `candidates` again. Its score
+                takes the place of the first, and "similarity" is that of the embeddings.
             candidates: default: 50, at least `top_k`.
             prompt: text before each query. Default: the encoder's prompt named "query".
 
         Raises:
             InvalidInput: a query that is no text, is empty, or has no token that the model knows.
+            UnsupportedOption: hybrid without the package bm25s.
         """
         texts, single = texts_of(queries, "query")
         check_top_k(top_k)
         many = top_k if rerank is None else max(top_k, 50 if candidates is None else candidates)
         check_top_k(many)
-        hits = self.search_vectors(self.embed_queries(texts, prompt), many)
+        vectors = self.embed_queries(texts, prompt)
+        hits = self._fused(texts, vectors, many) if hybrid else self.search_vectors(vectors, many)
         if rerank is not None:
             hits = [rerank_hits(rerank, text, found)[:top_k] for text, found in zip(texts, hits, strict=True)]
         return hits[0] if single else hits
@@ -201,6 +211,31 @@ class Index:
             [self.hit(int(row), float(score)) for row, score in zip(*pair, strict=True)]
             for pair in zip(rows, scores, strict=True)
         ]
+
+    @property
+    def has_lexical(self) -> bool:
+        """Whether the BM25 weights of hybrid search are made."""
+        return self._lexical is not None
+
+    def make_lexical(self) -> LexicalIndex:
+        """Return the BM25 weights of hybrid search, made at first use. Raises UnsupportedOption without bm25s."""
+        if self._lexical is None:
+            self._lexical = LexicalIndex.build((row["text"] for row in self.rows), self.encoder.tokenizer)
+        return self._lexical
+
+    def _fused(self, texts: Sequence[str], vectors: Vectors, most: int) -> list[list[Hit]]:
+        """Return the best documents by embeddings and shared words together."""
+        deep = max(most, FUSED)
+        found = []
+        by_words = self.make_lexical().search(texts, self.encoder.tokenizer, deep)
+        for vector, words, dense in zip(vectors, by_words, self.search_vectors(vectors, deep), strict=True):
+            known = {hit["corpus_id"]: hit["score"] for hit in dense}
+            fused = fuse_ranks([list(known), words], most)
+            other = np.array([[row for row, _ in fused if row not in known]], np.int64)
+            query = unit_rows(vector[None]) if self.vectors.measure == "cosine" else vector[None]
+            known |= dict(zip(other[0].tolist(), self.vectors.score(query, other)[0].tolist(), strict=True))
+            found.append([{**self.hit(row, score), "similarity": known[row]} for row, score in fused])
+        return found
 
     def hit(self, row: int, score: float) -> Hit:
         """Return the result for a row."""

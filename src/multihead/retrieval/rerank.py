@@ -12,7 +12,7 @@ Reranker = CrossEncoder | Callable[..., Any]
 
 
 def rerank_hits(reranker: Reranker, query: str, hits: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return results ordered by a second score; the first becomes "similarity".
+    """Return results ordered by a second score. "similarity" stays, or becomes the first score.
 
     Args:
         reranker: a `CrossEncoder`, or a text-ranking pipeline.
@@ -35,4 +35,4 @@ def rerank_hits(reranker: Reranker, query: str, hits: Sequence[dict[str, Any]]) 
             f"rerank must be a CrossEncoder or a text-ranking pipeline, which give each document a score: {error!r}."
         ) from error
     pairs.sort(key=lambda pair: -pair[0])
-    return [{**hit, "score": score, "similarity": hit["score"]} for score, hit in pairs]
+    return [{"similarity": hit["score"], **hit, "score": score} for score, hit in pairs]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ...pipelines.answers import Metadata
     from ...retrieval.embedding import Embedded, EmbeddingOptions
     from ...sentences.encoder import SentenceEncoder
-    from .parts import Parts
+    from ..embedding_parts import Parts
 
 QUANTIZED = ("int8", "uint8", "binary", "ubinary")
 ENDINGS = (".npy", ".parquet", ".jsonl")
@@ -92,17 +92,19 @@ def command(texts: tuple[str, ...], path: Path | None, column: str | None, id_co
         "normalize": normalize,
     }  # fmt: skip
     with ExitStack() as stack:
-        parts = None
+        parts, side = None, dict[str, Path]()
         if output is not None:
-            from .parts import Parts, side_files
+            from ..embedding_parts import Parts
+            from .outputs import check_outputs, side_files
 
             side = side_files(output, quantize, ranges is not None)
-            parts = Parts(output, side, record, overwrite=overwrite, sources=[path, ranges_path, 0 if live else None])
+            check_outputs([output, *side.values()], overwrite, [path, ranges_path, 0 if live else None])
+            parts = Parts(output, record, overwrite=overwrite)
             stack.callback(parts.close)
             parts.skip(rows)
         encoder, note = load_encoder(model, precision, device)
         options = embedding_options(encoder, prompt, prompt_name, truncate_dim, no_truncation, normalize)
-        run = Run(encoder, options, parts, strict, quantize or "float32", ranges)
+        run = Run(encoder, options, parts, side, strict, quantize or "float32", ranges)
         run.start(rows, live, start_metadata(encoder, "embed", note))
 
 
@@ -136,13 +138,15 @@ class Run:
     """Run of an encoder over rows.
 
     Args:
-        parts: of the output; None prints. strict: stop at the first row without an embedding.
+        parts: of the output; None prints. side: files that are written beside it.
+        strict: stop at the first row without an embedding.
         quantize: precision of the embeddings. ranges: of int8 and uint8, if they come from a file.
     """
 
     encoder: SentenceEncoder
     options: EmbeddingOptions
     parts: Parts | None
+    side: Mapping[str, Path]
     strict: bool
     quantize: str
     ranges: Any
@@ -185,7 +189,7 @@ class Run:
     def embed(self, window: list[TextRow]) -> Embedded:
         """Return the embeddings of a window. Raises the first error if the run is strict."""
         from ...retrieval.embedding import embed_texts
-        from .parts import sentence
+        from ..embedding_parts import sentence
 
         found = embed_texts(self.encoder, [row.text for row in window], self.options)
         if self.strict and found.errors:
@@ -196,8 +200,8 @@ class Run:
 
     def report(self, window: list[TextRow], found: Embedded, log: Console) -> int:
         """Print or write the rows of a window. Returns the number of failures."""
+        from ..embedding_parts import Part, part_rows
         from .outputs import json_lines, quantizer
-        from .parts import Part, part_rows
 
         if self.parts is not None:
             part = self.parts.write(window, found)
@@ -216,7 +220,7 @@ class Run:
 
         if self.parts is None:
             return None
-        files = write_output(self.parts, self.quantize, self.ranges)
+        files = write_output(self.parts, self.side, self.quantize, self.ranges)
         self.parts.remove()
         if len(files) > 1:
             log.print(f"Beside {files[0]}: {', '.join(file.name for file in files[1:])}", style="dim", soft_wrap=True)

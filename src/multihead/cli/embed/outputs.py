@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,31 @@ import numpy as np
 
 from ...data_files import import_parquet
 from ...errors import InvalidInput
-from ...files import replace_file
+from ...files import check_target, replace_file
 from ...sentences.quantization import quantize_embeddings
 from ...terminal import json_visible
+from ..embedding_parts import ADVICE, Part, Parts
 from ..render.output_file import to_json
-from .parts import Part, Parts
 
 RANGED = ("int8", "uint8")
+
+
+def side_files(output: Path, quantize: str | None, ranges_given: bool) -> dict[str, Path]:
+    """Return the files beside an output: ranges of one-byte numbers; ids and errors of rows of an array."""
+    side = {}
+    if quantize in ("int8", "uint8") and not ranges_given:
+        side["ranges"] = output.with_suffix(".ranges.npy")
+    if output.suffix == ".npy":
+        side |= {name: output.with_suffix(f".{name}.jsonl") for name in ("ids", "errors")}
+    return side
+
+
+def check_outputs(paths: Iterable[Path], overwrite: bool, sources: Sequence[Path | int | None]) -> None:
+    """Raise InvalidInput for files that exist already, that are read, or that cannot be written."""
+    for path in paths:
+        check_target(path, "--output", sources)
+        if path.exists() and not overwrite:
+            raise InvalidInput(f"{path} exists already. {ADVICE}")
 
 
 def quantizer(parts: Iterable[Part], precision: str, ranges: Any) -> tuple[Callable[[Any], Any], Any]:
@@ -44,8 +62,8 @@ def quantizer(parts: Iterable[Part], precision: str, ranges: Any) -> tuple[Calla
     return lambda vectors: quantize_embeddings(vectors, precision, ranges), ranges
 
 
-def write_output(parts: Parts, precision: str, ranges: Any) -> list[Path]:
-    """Write the output of all parts, and the files beside it. Return their paths, the output first.
+def write_output(parts: Parts, side: Mapping[str, Path], precision: str, ranges: Any) -> list[Path]:
+    """Write the output of all parts, and the files beside it, `side`. Return their paths, the output first.
 
     Raises:
         InvalidInput: no row has an embedding.
@@ -54,7 +72,7 @@ def write_output(parts: Parts, precision: str, ranges: Any) -> list[Path]:
         raise InvalidInput(f"No row has an embedding, so {parts.output} is not written.")
     width = next(part.vectors.shape[1] for part in parts)
     convert, ranges = quantizer(parts, precision, ranges)
-    path, side = parts.output, parts.side
+    path = parts.output
     files: dict[Path, Callable[[Path], object]] = {}
     if "ranges" in side:
         files[side["ranges"]] = lambda new: save_array(new, np.asarray(ranges, np.float32))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from ...config import read_json, write_json
-from ...errors import CorruptFile, InvalidInput, ModelNotFound, read_errors
-from ...files import check_target, replace_file
-from ...retrieval.embedding import Embedded
-from ..render.output_file import to_json
-from ..text_rows import TextRow
+from ..config import read_json, write_json
+from ..errors import CorruptFile, InvalidInput, ModelNotFound, read_errors
+from ..files import replace_file
+from ..retrieval.embedding import Embedded
+from .render.output_file import to_json
+from .text_rows import TextRow
 
-ADVICE = "Choose another --output, or pass --overwrite."
+ADVICE = "Choose another output, or begin again with --overwrite."
 RECORD_FILE = "run.json"
 
 
@@ -42,39 +42,25 @@ class Parts:
     """Folder of parts beside an output (`.NAME.parts`). A part is there as a whole or not at all.
 
     Args:
-        output: the file that is made of the parts in the end. side: files that are written beside it.
+        output: the file or folder that is made of the parts in the end.
         record: everything that changes an embedding; a run continues only one with the same record.
-        sources: files that the run reads, which none of the outputs may be.
+        overwrite: begin again if the record is another.
 
     Attributes:
         count: number of parts. rows: number of rows in them.
 
     Raises:
-        InvalidInput: the output exists or cannot be written, another run writes it, or the parts are of another run.
+        InvalidInput: another run writes the output, or the parts are of another run.
     """
 
-    def __init__(
-        self,
-        output: Path,
-        side: Mapping[str, Path],
-        record: Mapping[str, Any],
-        *,
-        overwrite: bool,
-        sources: Sequence[Path | int | None],
-    ) -> None:
-        self.output, self.side, self.folder = output, side, output.with_name(f".{output.name}.parts")
+    def __init__(self, output: Path, record: Mapping[str, Any], *, overwrite: bool) -> None:
+        self.output, self.folder = output, output.with_name(f".{output.name}.parts")
         self.record = json.loads(json.dumps(record, default=str))
-        for target in (output, *side.values()):
-            check_target(target, "--output", sources)
-            if target.exists() and not overwrite:
-                raise InvalidInput(f"{target} exists already. {ADVICE}")
         self._lock = FileLock(output.with_name(f".{output.name}.lock"))
         try:
             self._lock.acquire(timeout=0)
         except Timeout as error:
-            raise InvalidInput(
-                f"Another command is writing {output}. Wait for it, or choose another --output."
-            ) from error
+            raise InvalidInput(f"Another command writes {output}. Wait for it, or choose another output.") from error
         self.count = self.rows = 0
         self._digest = hashlib.sha256()
         try:
@@ -175,16 +161,6 @@ class Parts:
         """Release the lock."""
         Path(self._lock.lock_file).unlink(missing_ok=True)
         self._lock.release()
-
-
-def side_files(output: Path, quantize: str | None, ranges_given: bool) -> dict[str, Path]:
-    """Return the files beside an output: ranges of one-byte numbers; ids and errors of rows of an array."""
-    side = {}
-    if quantize in ("int8", "uint8") and not ranges_given:
-        side["ranges"] = output.with_suffix(".ranges.npy")
-    if output.suffix == ".npy":
-        side |= {name: output.with_suffix(f".{name}.jsonl") for name in ("ids", "errors")}
-    return side
 
 
 def part_rows(window: list[TextRow], found: Embedded) -> list[dict[str, Any]]:

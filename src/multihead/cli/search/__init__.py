@@ -1,0 +1,1 @@
+"""`multihead search`: ranked documents of a file or an index."""
