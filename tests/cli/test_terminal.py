@@ -25,8 +25,9 @@ from rich.tree import Tree
 
 import multihead
 from multihead import errors
-from multihead.cli import chat, main
+from multihead.cli import main
 from multihead.cli.render import output_file as results
+from multihead.cli.render.live_answer import LastLines, LiveAnswer, finished_paragraphs
 from multihead.consoles import Screen, screen
 from multihead.pipelines.answers import Failure
 from multihead.terminal import json_visible, mask_secrets, safe_message, visible
@@ -99,13 +100,45 @@ def test_what_moves_while_it_is_drawn_is_text_too():
 @pytest.mark.parametrize("terminal", [True, False])
 def test_an_answer_that_comes_in_pieces_is_text(terminal):
     out = Screen(file=io.StringIO(), force_terminal=terminal, markup=False, width=200)
-    said = chat.LiveAnswer(out, None)
+    said = LiveAnswer(out, None)
     with said:
         for c in EVIL:  # a sequence cut into its characters
             said.streamer.text += c
             said.show(c)
     assert clean(out.file.getvalue(), "\x1b\r" if terminal else "")
     assert "hidden" in out.file.getvalue()
+
+
+def test_an_answer_longer_than_the_screen_is_printed_once():
+    out = Screen(file=io.StringIO(), force_terminal=True, markup=False, width=60, height=8)
+    text = "\n\n".join(f"{n}. line {n} of the answer" for n in range(30)) + "\n\n```\n" + "code\n" * 20 + "```"
+    said = LiveAnswer(out, None)
+    with said:
+        for begin in range(0, len(text), 7):
+            said.streamer.text += text[begin : begin + 7]
+            said.show(text[begin : begin + 7])
+            said.live.refresh()
+    shown = out.file.getvalue()
+    assert said.printed > 0
+    for n in range(29):  # a finished paragraph is never drawn again after the next one has begun
+        last = shown.rindex(f"line {n} of the answer")
+        assert last < shown.rindex(f"line {n + 1} of the answer")
+        assert shown.rindex(f"line {n} of the answer") < shown.index(f"line {min(n + 2, 29)} of the answer") or n > 27
+
+
+@pytest.mark.parametrize(
+    ("text", "finished"),
+    [("one", ""), ("one\n\n", ""), ("one\n\ntwo", "one\n\n"), ("a\n\nb\n\nc", "a\n\nb\n\n"), ("1. a\n\n   more", ""),
+     ("a\n\n```\nx\n\ny", "a\n\n"), ("```\nx\n\ny\n```\n\nz", "```\nx\n\ny\n```\n\n")],
+)  # fmt: skip
+def test_paragraphs_are_finished_at_empty_lines_outside_of_code(text, finished):
+    assert text[: finished_paragraphs(text)] == finished
+
+
+def test_what_is_drawn_again_fits_the_screen():
+    out = Screen(file=io.StringIO(), force_terminal=True, markup=False, width=60, height=5)
+    assert list(out.render_lines(LastLines("\n".join("abcdefgh")), pad=False))[-1][0].text == "h"
+    assert len(out.render_lines(LastLines("\n".join("abcdefgh")), pad=False)) == 4
 
 
 def test_a_screen_has_no_markup():

@@ -14,14 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.live import Live
-from rich.markdown import Markdown
 from rich.text import Text
 
 from ..consoles import screen
 from ..errors import InvalidInput, MultiheadError, UnsupportedOption
 from ..files import write_text
-from ..terminal import visible
 from .completion import complete_model
 from .precision import load_options
 from .precision import option as precision_option
@@ -192,10 +189,12 @@ class Chat:
         Args:
             ask: gets the streamer.
         """
+        from .render.live_answer import LiveAnswer, no_echo  # imports torch
+
         live = LiveAnswer(self.console, self.conversation.pipe.tokenizer)
         start = time.perf_counter()
         try:
-            with live, stop_on_interrupt(self.conversation):
+            with live, no_echo(), stop_on_interrupt(self.conversation):
                 reply = ask(live.streamer)
         except KeyboardInterrupt:  # the second one
             self.log.print("Stopped. The question is taken back.", style="dim")
@@ -256,32 +255,3 @@ def stop_on_interrupt(conversation: Conversation) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-class LiveAnswer:
-    """Answer on the console while it is generated: Markdown on a terminal, else plain text."""
-
-    def __init__(self, console: Console, tokenizer: Any) -> None:
-        from .render.streamed_text import CountingStreamer
-
-        self.console, self.streamer = console, CountingStreamer(tokenizer, self.show)
-        self.live = Live(console=console, refresh_per_second=12, vertical_overflow="visible")
-
-    def show(self, text: str) -> None:
-        """Add a new piece of text."""
-        if self.console.is_terminal:
-            self.live.update(Markdown(self.streamer.text, hyperlinks=False))
-        else:
-            self.console.file.write(visible(text))
-            self.console.file.flush()
-
-    def __enter__(self) -> LiveAnswer:
-        if self.console.is_terminal:
-            self.live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.console.is_terminal:
-            self.live.stop()
-        else:
-            self.console.file.write("\n")

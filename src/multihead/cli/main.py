@@ -54,6 +54,8 @@ def cli() -> None:
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Print a warning as one line on standard error, without the place in the code."""
+    if sys.stderr.isatty():  # a spinner or bar may be drawn on the line
+        click.echo("\r\x1b[2K", nl=False, err=True)
     click.secho(f"Note: {safe_message(str(message))}", fg="yellow", err=True)
 
 
