@@ -316,7 +316,7 @@ def import_parquet(path: Path) -> Any:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise InvalidInput(f"Reading {path.name} needs pyarrow: python -m pip install pyarrow.") from error
+        raise InvalidInput(f"{path.name} needs pyarrow: python -m pip install pyarrow.") from error
     if int(pyarrow.__version__.partition(".")[0]) < 15:  # until 14.0.0 a file's types could run code (CVE-2023-47248)
-        raise InvalidInput(f"Reading {path.name} needs pyarrow 15 or newer: python -m pip install -U pyarrow.")
+        raise InvalidInput(f"{path.name} needs pyarrow 15 or newer: python -m pip install -U pyarrow.")
     return pyarrow.parquet

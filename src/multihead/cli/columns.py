@@ -3,12 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvalidInput, nearest
 from ..pipelines.catalog import TASKS
 
+KEEP_ALL = "all"
+ROW_KEYS = ("row", "input", "output", "error", "notices")  # of a row of the output
 TEXT_COLUMNS = ("text", "sentence", "review", "content", "document", "prompt", "source")  # guessed in this order
+
+
+@dataclass(frozen=True)
+class KeptRow:
+    """Input of a row with the columns that go into its output too."""
+
+    input: Any
+    kept: Mapping[str, Any]
+
+
+def input_of(item: Any) -> Any:
+    """Return the input of a `KeptRow`; anything else as it is."""
+    return item.input if isinstance(item, KeptRow) else item
+
+
+def keep_columns(
+    inputs: Iterator[Any], rows: Iterator[Any], keep: Sequence[str], taken: Sequence[str]
+) -> Iterator[Any]:
+    """Yield the input of each row with columns of the row.
+
+    Args:
+        keep: names of columns, or "all". taken: names that a column cannot have in the output.
+
+    Raises:
+        InvalidInput: a column that the first row lacks, or whose name is taken.
+    """
+    known = False
+    for given, row in zip(inputs, rows, strict=True):
+        if not isinstance(row, Mapping):
+            yield KeptRow(given, {})
+            continue
+        if not known:
+            check_kept(row, keep, taken)
+            known = True
+        names = list(row) if KEEP_ALL in keep and KEEP_ALL not in row else keep
+        yield KeptRow(given, {name: row.get(name) for name in names})
+
+
+def check_kept(row: Mapping[str, Any], keep: Sequence[str], taken: Sequence[str]) -> None:
+    """Raise InvalidInput for a kept column that is not there, or whose name is taken."""
+    names = list(row) if KEEP_ALL in keep and KEEP_ALL not in row else keep
+    for name in names:
+        if name not in row:
+            raise InvalidInput(f"--keep: there is no column {name!r}. {nearest(name, map(str, row))}")
+        if name in taken:
+            raise InvalidInput(
+                f"--keep: the output has a column {name!r} of its own. Rename it in the input, or leave it out."
+            )
 
 
 def select_inputs(rows: Iterator[Any], task: str, columns: Sequence[str], shared: Mapping[str, str]) -> Iterator[Any]:

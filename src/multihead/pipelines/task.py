@@ -97,6 +97,7 @@ class Task:
         inputs: keys of an input that is a mapping; empty where an input is one text.
         pair: keys that are taken instead of one text where a row has both.
         required: options of calls that every call needs.
+        varied: an answer is a list whose length depends on the text.
         modes: other ways to answer the task, by their names.
         language_pairs: names such as `translation_en_to_pt` mean this task too.
     """
@@ -111,6 +112,7 @@ class Task:
     inputs: tuple[Input, ...] = ()
     pair: tuple[str, ...] = ()
     required: tuple[RequiredOption, ...] = field(default=())
+    varied: bool = False
     modes: Mapping[str, Mode] = field(default_factory=dict)
     language_pairs: bool = False
     training: TrainingTask | None = None

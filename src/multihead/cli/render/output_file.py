@@ -17,6 +17,7 @@ from ...errors import CorruptFile, InvalidInput, ModelNotFound, MultiheadError
 from ...files import check_target
 from ...pipelines.answers import Failure
 from ...terminal import json_visible
+from ..columns import ROW_KEYS, KeptRow
 
 ADVICE = "Choose another --output, or pass --overwrite."
 
@@ -46,13 +47,23 @@ def to_json(value: Any) -> str:
         )
 
 
-def output_row(number: int, item: Any, answer: Any) -> str:
-    """Return one row of the output. Halves of surrogate pairs, which UTF-8 does not hold, are JSON escapes."""
-    entry: dict[str, Any] = {"row": number, "input": None if isinstance(item, MultiheadError) else item}
+def output_row(number: int, item: Any, answer: Any, notices: Sequence[str] = ()) -> str:
+    """Return one row of the output. Halves of surrogate pairs, which UTF-8 does not hold, are JSON escapes.
+
+    Args:
+        item: the input, or a `KeptRow`, whose columns stand beside it.
+    """
+    entry: dict[str, Any] = {"row": number}
+    if isinstance(item, KeptRow):
+        entry |= item.kept
+        item = item.input
+    entry["input"] = None if isinstance(item, MultiheadError) else item
     if isinstance(answer, Failure):
         entry["error"] = str(answer.error)
     else:
         entry["output"] = answer
+    if notices:
+        entry["notices"] = list(notices)
     return json_visible(to_json(entry))
 
 
@@ -140,23 +151,31 @@ class Output:
         if count < self.done:
             raise InvalidInput(f"{self.path} has {self.done} rows, and there are only {count} to answer. {ADVICE}")
         stored = self._stored()
-        if stored is not None and json.loads(output_row(0, last, None))["input"] != stored:
+        given = {} if not stored else json.loads(output_row(self.done - 1, last, None))
+        if any(given.get(name) != value for name, value in stored.items()):
             raise InvalidInput(
                 f"Row {self.done - 1} of {self.path} answers another input than the row that now has this number: what "
                 f"is read has changed. {ADVICE}"
             )
         return rows
 
-    def _stored(self) -> Any:
-        """Return the input of the last row; None if it could not be read. Raises InvalidInput for a broken row."""
+    def _stored(self) -> dict[str, Any]:
+        """Return the input and kept columns of the last row, but not nulls. Raises InvalidInput for a broken row."""
         try:
-            return json.loads(self._last)["input"] if self.done else None
+            row = {**json.loads(self._last)} if self.done else {"input": None}
+            names = ("input", *(name for name in row if name not in ROW_KEYS))
+            return {name: row[name] for name in names if row[name] is not None}
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidInput(f"Line {self.done} of {self.path} is no row of a run: {error}. {ADVICE}") from error
 
-    def write(self, number: int, item: Any, answer: Any) -> None:
+    @property
+    def progress(self) -> str:
+        """What a stopped run leaves."""
+        return f"{self.path} has every row answered so far."
+
+    def write(self, number: int, item: Any, answer: Any, notices: Sequence[str] = ()) -> None:
         """Write a row to the file, unbuffered. Raises InvalidInput."""
-        left = memoryview((output_row(number, item, answer) + "\n").encode())
+        left = memoryview((output_row(number, item, answer, notices) + "\n").encode())
         try:
             if self._file is None:
                 self._file = self._open()
@@ -182,9 +201,13 @@ class Output:
         if self._file is None and self._fresh:
             self._file = self._open()
 
-    def close(self) -> None:
-        """Close the file and release its lock."""
+    def close_file(self) -> None:
+        """Close the file; the lock stays."""
         if self._file is not None:
             self._file.close()
+
+    def close(self) -> None:
+        """Close the file and release its lock."""
+        self.close_file()
         Path(self._lock.lock_file).unlink(missing_ok=True)
         self._lock.release()
