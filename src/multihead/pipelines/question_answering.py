@@ -257,8 +257,12 @@ class QuestionAnswering(QuestionContextPipeline, ForwardPipeline):
             Span(*span_characters(encodings, scores.places[a], scores.places[b], side, o.align_to_words), score)
             for a, b, score in best
         ]
-        unique = {(span.start, span.end): span for span in reversed(spans)} if several else {}
-        return Spans([*reversed(unique.values())][: o.top_k] if several else spans, null)
+        if several:
+            unique: dict[tuple[int, int], Span] = {}
+            for span in spans:
+                unique.setdefault((span.start, span.end), span)
+            spans = [*unique.values()][: o.top_k]
+        return Spans(spans, null)
 
     def token_weights(
         self, item: tuple[str, str], encodings: Sequence[Any], scores: ContextScores, o: QuestionAnsweringOptions
@@ -284,38 +288,37 @@ def similarities(retriever: Any, question: str, passages: Sequence[str]) -> list
 def format_answers(found: Spans, context: str, o: QuestionAnsweringOptions) -> Any:
     """Return the record of the best answer, or of several, with a notice if the context probably holds none."""
     best = found.spans[0].score if found.spans else -math.inf
-    accepted, likely = judge(best - found.null if found.spans else best, o.calibration or None)
+    likely, unlikely = judge(best - found.null if found.spans else best, o.calibration or None)
+    accepted = likely >= (o.calibration.thresholds.get(LABELS[0], 0.5) if o.calibration else 0.5)
     scale = math.log(max(likely, TINY)) - best if o.handle_impossible_answer and o.calibration else 0.0
-    answers = [
+    answers: list[dict[str, Any]] = [
         {"score": math.exp(span.score + scale), "start": span.start, "end": span.end,
          "answer": context[span.start : span.end]} for span in found.spans
     ]  # fmt: skip
     if o.handle_impossible_answer:
-        none = {"score": 1 - likely if o.calibration else math.exp(found.null), "start": 0, "end": 0, "answer": ""}
-        answers.append(none)
-        answers.sort(key=lambda answer: -float(str(answer["score"])))
-        if o.calibration and (answers[0] is none) == accepted:
-            answers.sort(key=lambda answer: (answer is none) == accepted)
+        none = {"score": unlikely if o.calibration else math.exp(found.null), "start": 0, "end": 0, "answer": ""}
+        place = sum(answer["score"] >= none["score"] for answer in answers)
+        if o.calibration:
+            place = max(place, 1) if accepted else 0
+        answers.insert(place, none)
     if o.no_answer:
-        answers = [{**answer, "no_answer": 1 - likely} for answer in answers]
+        answers = [{**answer, "no_answer": unlikely} for answer in answers]
     answers = answers[: o.top_k]
     record = answers[0] if len(answers) == 1 else answers
     if accepted or o.handle_impossible_answer or not o.calibration:
         return record
-    return WithNotices(record, [UNLIKELY.format(1 - likely)])
+    return WithNotices(record, [UNLIKELY.format(unlikely)])
 
 
-def judge(margin: float, calibration: Calibration | None) -> tuple[bool, float]:
-    """Return whether the best span is accepted as an answer, and the probability that the context holds an answer.
+def judge(margin: float, calibration: Calibration | None) -> tuple[float, float]:
+    """Return the probability that the context holds an answer, and that it holds none.
 
     Args:
         margin: log-score of the best span less that of no answer.
     """
-    logits = torch.tensor([min(max(margin, -FAR), FAR), 0.0])
-    scores = logits if calibration is None else calibration.apply(logits, LABELS)
-    likely = float(scores.softmax(-1)[0])
-    threshold = 0.5 if calibration is None else calibration.thresholds.get(LABELS[0], 0.5)
-    return likely >= threshold, likely
+    logits = torch.tensor([min(max(margin, -FAR), FAR), 0.0], dtype=torch.float64)
+    likely, unlikely = (logits if calibration is None else calibration.apply(logits, LABELS)).softmax(-1).tolist()
+    return likely, unlikely
 
 
 def pair_questions(question: Any, context: Any) -> Any:
