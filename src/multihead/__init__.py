@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .adapters.config import LoraConfig
     from .config import Config
     from .errors import MultiheadError
+    from .evaluation.calibrate import calibrate
     from .evaluation.evaluate import evaluate
     from .generation.config import GenerationConfig
     from .generation.logits.constraints import DisjunctiveConstraint, PhrasalConstraint
@@ -107,6 +108,7 @@ _HOMES = {
     "TrainerControl": "training.state",
     "TrainerState": "training.state",
     "TrainingArguments": "training.arguments",
+    "calibrate": "evaluation.calibrate",
     "default_data_collator": "training.data.collators",
     "evaluate": "evaluation.evaluate",
     "pipeline": "pipelines.pipeline",

@@ -19,6 +19,7 @@ from ..terminal import safe_message
 COMMANDS = {  # command -> its module
     "attention": "attention.command",
     "bench": "bench.command",
+    "calibrate": "evaluate.calibrate_command",
     "chat": "chat",
     "completion": "completion",
     "convert": "convert",

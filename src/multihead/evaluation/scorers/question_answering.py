@@ -16,7 +16,6 @@ from ..measures import UNIT, Array, Auroc, calibration_measure, means
 from .base import Case, ScoredCases, Scorer
 
 NO_ANSWER = "(no answer)"
-CANDIDATES = 20  # answers of a question, among which "no answer" is looked for
 
 
 class QuestionScorer(Scorer):
@@ -30,8 +29,7 @@ class QuestionScorer(Scorer):
         names = getattr(self.pipe.Options, "__dataclass_fields__", {})
         self.extractive = "handle_impossible_answer" in names
         if self.extractive and self.any_unanswerable():
-            self.options.setdefault("handle_impossible_answer", True)
-            self.options.setdefault("top_k", CANDIDATES)
+            self.options = {"handle_impossible_answer": True, "no_answer": True, **self.options}
 
     def any_unanswerable(self) -> bool:
         """Return whether the rows have a question without an answer."""
@@ -70,8 +68,8 @@ class QuestionScorer(Scorer):
         add_confidence(scored, confidence)
         answerable = np.array([bool(case.reference) for case in cases])
         if not answerable.all() and answerable.any() and self.extractive:
-            gaps = np.array([answer_margin(case.answer) for case in cases])
-            scored.measures.append(Auroc("no_answer_auroc", scores=-gaps, positive=~answerable, bounds=UNIT))
+            none = np.array([np.nan if a is None else a.get("no_answer", np.nan) for a in best], dtype=float)
+            scored.measures.append(Auroc("no_answer_auroc", scores=none, positive=~answerable, bounds=UNIT))
         return scored
 
 
@@ -107,16 +105,6 @@ def best_answer(answer: Any) -> Mapping[str, Any] | None:
     if isinstance(answer, Sequence):
         return answer[0] if answer else None
     return answer
-
-
-def answer_margin(answer: Any) -> float:
-    """Return how much likelier the best answer is than no answer; NaN for a question that has no answers at all."""
-    if answer is None:
-        return float("nan")
-    every = answer if isinstance(answer, Sequence) else [answer]
-    spans = [one.get("score", 0.0) for one in every if one["answer"]]
-    none = [one.get("score", 0.0) for one in every if not one["answer"]]
-    return max(spans, default=0.0) - max(none, default=0.0)
 
 
 def score_answers(given: Sequence[str], right: Sequence[Sequence[str]], failed: Any) -> ScoredCases:
