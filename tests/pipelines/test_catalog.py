@@ -35,7 +35,7 @@ def docs_row(name):
 @pytest.mark.parametrize("name", TASKS)
 def test_every_pipeline_of_a_task_exists_and_loads_the_head_it_is_registered_for(name):
     for head, each in TASKS[name].pipelines.items():
-        file, _, class_name = each.path.partition(".")
+        file, _, class_name = each.path.rpartition(".")
         cls = getattr(import_module(f"multihead.pipelines.{file}"), class_name)
         assert issubclass(cls, Pipeline)
         assert cls.auto == ("AutoModel" if head == "Model" else f"AutoModelFor{head}")

@@ -193,7 +193,9 @@ def test_tables_come_in_every_shape(llama):
 
 def test_a_prompted_translator_is_told_both_languages(llama):
     pipe = exact("translation_en_to_pt", llama, max_new_tokens=3)
-    asked = pipe.tokenizer.decode(pipe.preprocess(["The fox"], pipe.resolve_options())[0][0].ids)
+    asked = pipe.tokenizer.decode(
+        pipe.preprocess([pipe.validate("The fox", pipe.resolve_options())], pipe.resolve_options())[0][0].ids
+    )
     assert "from English to Portuguese" in asked
     with pytest.raises(InvalidInput, match="tgt_lang"):
         exact("translation", llama)("The fox")

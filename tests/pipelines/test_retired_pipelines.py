@@ -16,7 +16,10 @@ from multihead import pipeline
 from tests.generation.drawn import write
 
 MODELS = json.loads((Path(__file__).parent / "retired_pipelines.json").read_text())["models"]
-REFERENCE_OPTIONS = {"translation": {"split_sentences": False}, "question-answering": {"normalization": "window"}}
+REFERENCE_OPTIONS = {
+    "translation": {"split_sentences": False, "protect_words": False},
+    "question-answering": {"normalization": "window"},
+}
 CALLS = [(name, number) for name, model in MODELS.items() for number in range(len(model["calls"]))]
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multihead.pipelines.splitting import split_sections, split_sentences, split_to_fit
-from multihead.pipelines.translation import split_lines
+from multihead.pipelines.translation.pipeline import split_lines
 
 PROSE = st.lists(
     st.sampled_from(

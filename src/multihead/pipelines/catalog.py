@@ -148,8 +148,8 @@ TASKS: Mapping[str, Task] = {
         summary="Translates a text; translation_en_to_pt names the languages.",
         accepts="text",
         pipelines={
-            "Seq2SeqLM": ModelPipeline("translation.Translation", "an encoder-decoder"),
-            "CausalLM": ModelPipeline("translation.PromptedTranslation", "a language model"),
+            "Seq2SeqLM": ModelPipeline("translation.pipeline.Translation", "an encoder-decoder"),
+            "CausalLM": ModelPipeline("translation.pipeline.PromptedTranslation", "a language model"),
         },
         hub="google-t5/t5-small",
         offline=TRANSLATORS["en", "pt"],

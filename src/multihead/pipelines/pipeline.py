@@ -151,7 +151,7 @@ def pipeline_class(task: str, entry: Task, model: Any, download: Mapping[str, An
     if head is None:
         wanted = " or ".join(f"AutoModelFor{head}" for head in entry.pipelines)
         raise InvalidInput(f"{task} needs a model with a head for it: load one with {wanted}.")
-    module, _, name = entry.pipelines[head].path.partition(".")
+    module, _, name = entry.pipelines[head].path.rpartition(".")
     found: type[Pipeline] = getattr(import_module(f".{module}", __package__), name)
     return found
 

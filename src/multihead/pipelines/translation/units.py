@@ -1,0 +1,160 @@
+"""Units of a document: what the model translates at once, and the parts around it that stay."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from .placeholders import STYLES, MaskedText, mask
+
+if TYPE_CHECKING:
+    from ..splitting import Span
+    from .protected_words import ProtectedWord
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Part of a passage that is translated at once.
+
+    Args:
+        start, end: its place in the passage. text: what the model translates.
+        words: protected words, with places in `text`. folded: typographic signs that the model reads as plain ones.
+        before, after: protected signs around the text, such as an emoji after a sentence.
+        lead: token before the text that names the target language.
+    """
+
+    start: int
+    end: int
+    text: str
+    words: Sequence[ProtectedWord] = ()
+    folded: frozenset[str] = frozenset()
+    before: str = ""
+    after: str = ""
+    lead: str = ""
+
+    def masked(self, attempt: int) -> MaskedText:
+        """Return the text of an attempt: the first masks unknown words only, the others mask all protected words."""
+        masked = mask(self.text, self.words, self.folded, STYLES[attempt], every=attempt > 0)
+        return replace(masked, text=self.lead + masked.text)
+
+    @property
+    def has_text(self) -> bool:
+        """False if the unit is nothing but protected words and signs."""
+        return (bool(self.text) and not self.words) or any(
+            _has_letters(part) for part, word in self.parts() if word is None
+        )
+
+    def parts(self) -> list[tuple[str, ProtectedWord | None]]:
+        """Return the protected words and the texts between them, in their order."""
+        parts: list[tuple[str, ProtectedWord | None]] = []
+        position = 0
+        for word in self.words:
+            parts += [(self.text[position : word.start], None), (word.target, word)]
+            position = word.end
+        return [part for part in [*parts, (self.text[position:], None)] if part[0]]
+
+    def frame(self, translation: str) -> str:
+        return self.before + translation + self.after
+
+    def with_targets(self) -> str:
+        """Return the text with the targets of its words, nothing translated."""
+        return "".join(text for text, _ in self.parts())
+
+
+@dataclass
+class Passage:
+    """Run of text between pieces of layout.
+
+    Args:
+        start, end: its place in the document. text: what is translated, lines joined.
+    """
+
+    start: int
+    end: int
+    text: str
+    units: list[Unit] = field(default_factory=list)
+
+    def render(self, translations: Sequence[str]) -> str:
+        """Return the passage with its units replaced by their translations."""
+        parts, position = [], 0
+        for unit, translation in zip(self.units, translations, strict=True):
+            parts += [self.text[position : unit.start], translation]
+            position = unit.end
+        return "".join([*parts, self.text[position:]])
+
+
+@dataclass
+class Document:
+    """Text with the passages that are translated. All else stays."""
+
+    text: str
+    passages: list[Passage]
+
+    @property
+    def units(self) -> list[Unit]:
+        return [unit for passage in self.passages for unit in passage.units]
+
+    def render(self, passages: Sequence[str]) -> str:
+        """Return the text with its passages replaced."""
+        parts, position = [], 0
+        for passage, translation in zip(self.passages, passages, strict=True):
+            parts += [self.text[position : passage.start], translation]
+            position = passage.end
+        return "".join([*parts, self.text[position:]])
+
+
+def make_units(
+    text: str, spans: Sequence[Span], words: Sequence[ProtectedWord], folded: frozenset[str], lead: str = ""
+) -> list[Unit]:
+    """Return one unit for each span of a text, with the protected words in it."""
+    units = []
+    for start, end in spans:
+        own = [word.cut(start, end) for word in words if word.start < end and start < word.end]
+        units.append(
+            _outer_signs_apart(Unit(start, end, text[start:end], own, folded & frozenset(text[start:end]), lead=lead))
+        )
+    return units
+
+
+def join_cut_words(spans: Sequence[Span], words: Sequence[ProtectedWord]) -> list[Span]:
+    """Return spans, those joined between which a protected word would be cut."""
+    joined: list[Span] = []
+    for start, end in spans:
+        if joined and any(word.start < joined[-1][1] and start < word.end for word in words):
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _outer_signs_apart(unit: Unit) -> Unit:
+    """Return the unit without the protected signs before and after its text, which the model need not see."""
+    words, begin, end = list(unit.words), 0, len(unit.text)
+    before = after = ""
+    while words and words[0].unknown and not unit.text[begin : words[0].start].strip() and _is_sign(words[0]):
+        before += unit.text[begin : words[0].start] + words[0].target
+        begin = words.pop(0).end
+    while words and words[-1].unknown and not unit.text[words[-1].end : end].strip() and _is_sign(words[-1]):
+        after = words[-1].target + unit.text[words[-1].end : end] + after
+        end = words.pop().start
+    if not (before or after):
+        return unit
+    text = unit.text[begin:end]
+    left, right = len(text) - len(text.lstrip()), len(text.rstrip())
+    before, after = before + text[:left], text[right:] + after
+    moved = [word.cut(begin + left, end) for word in words]
+    return Unit(unit.start, unit.end, text[left:right], moved, unit.folded, before, after, unit.lead)
+
+
+def _is_sign(word: ProtectedWord) -> bool:
+    """Return whether a word has no letters and no digits, and is no unit of measure such as "€" or "°"."""
+    return not _has_letters(word.source) and not re.search(r"[%‰°′″§]", word.source) and not any(
+        unicodedata.category(sign) == "Sc" for sign in word.source
+    )  # fmt: skip
+
+
+def _has_letters(text: str) -> bool:
+    return any(sign.isalnum() for sign in text)
