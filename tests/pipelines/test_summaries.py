@@ -169,6 +169,9 @@ def test_summaries_of_sections_are_summarized_once_more(request, folder):
         ("It is seen by 12000 people, or 12 thousand, not 12.", ["12"]),
         ("The Londoners see it.", []),
         ("NASA built it.", ["NASA"]),
+        ("The National Space Office (NSO) built it.", ["National", "Space", "Office"]),
+        ("THE ENGINE OF MARS", []),
+        ("Lovelace Writes About Strange Engines", []),
         ("Never built, it stands in a museum.", []),
     ],
 )
@@ -208,7 +211,7 @@ def test_an_extract_of_what_is_short_or_has_no_short_sentence(bert):
     assert notices(pipe, "Buy milk.")[1] == ["the text is as short as a summary and is returned as it is"]
     answer, told = notices(pipe, TEXT, max_words=2)
     assert answer[0]["summary_text"].endswith(" …")
-    assert told == ["no sentence has at most 2 words; one was cut"]
+    assert told[-1] == "no sentence has at most 2 words; one was cut"
     assert pipe([TEXT] * 2) == [pipe(TEXT)[0]] * 2
     with pytest.raises(InvalidInput, match="is empty"):
         pipe("")

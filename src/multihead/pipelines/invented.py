@@ -27,6 +27,7 @@ COMMON = frozenset(
     as is are was were not no""".split()
 )
 SUFFIXES = ("'s", "’s", "s", "es", "n", "ian", "an", "ese", "ish", "i", "ic")  # of a name in another form
+TITLE = 0.6  # share of words with a capital in a title of five words or more
 STEM = 4  # letters that a name and its other form share at least
 
 
@@ -34,7 +35,7 @@ def invented(summary: str, text: str) -> list[str]:
     """Return the numbers and names in a summary that are not in its text, each once.
 
     A number is compared by its digits, a number word by its value. A name is a word with a capital that does not begin
-    a sentence, or with a capital or digit inside. It is in the text if the word, another form of it, or its acronym or
+    a sentence, or with a capital inside. It is in the text if the word, another form of it, or its acronym or
     long form is. In German only numbers and acronyms are compared.
     """
     source = Source(text)
@@ -81,15 +82,31 @@ class Source:
 
 
 def names_of(summary: str, capitalizes_nouns: bool) -> Iterator[str]:
-    """Yield the words of a summary that are written as names."""
+    """Yield the words of a summary that are written as names.
+
+    In a title, and in German, a capital alone says nothing. Among capitals only, nothing is known to be a name. An
+    acronym in parentheses after its own words is no name of its own.
+    """
+    words = [word for word in NAME.findall(summary) if len(word) >= STEM]
+    if sum(map(str.isupper, words)) > len(words) / 2:
+        return
+    is_title = sum(word[0].isupper() for word in words) > TITLE * len(words) and len(words) >= 5
     starts = {start for start, _ in split_sentences(summary)}
     for match in NAME.finditer(summary):
         word = match[0]
         before = summary[: match.start()].rstrip(" \t\n\"'“‘«(*")
         first = match.start() in starts or not before or before[-1] in ".!?:…\n" or before.endswith(("-", "/"))
-        inner = any(letter.isupper() for letter in word[1:])
-        if inner or (word[:1].isupper() and len(word) > 1 and not first and not capitalizes_nouns):
+        if any(letter.isupper() for letter in word[1:]):
+            if not (summary[: match.start()].endswith("(") and is_spelled_out(word, before)):
+                yield word
+        elif word[0].isupper() and len(word) > 1 and not (first or is_title or capitalizes_nouns):
             yield word
+
+
+def is_spelled_out(acronym: str, before: str) -> bool:
+    """Return whether the letters of an acronym begin the words before it."""
+    letters = acronym.removesuffix("s").casefold()
+    return "".join(word[0] for word in TOKEN.findall(fold(before))).endswith(letters)
 
 
 def fold(text: str) -> str:

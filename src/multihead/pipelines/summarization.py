@@ -24,6 +24,7 @@ from .invented import invented
 from .splitting import split_sections
 from .streaming_batcher import ModelInput, Preprocessed, join_inputs
 from .summary_length import SummaryLength, count_words, ends_sentence
+from .text_checks import NamedText
 from .text_language import guess_language, language_differs
 
 LEFT_OUT = "the document is too long: the summary leaves out its last sections"
@@ -91,11 +92,8 @@ class SummaryPipeline(Pipeline):
         found: SummaryLength = o.length
         return found
 
-    def validate(self, item: Any, o: Any) -> str:
-        text: str = super().validate(item, o)
-        if not text.strip():
-            raise InvalidInput("is empty: there is nothing to summarize.")
-        return text
+    def texts(self, item: str, o: Any) -> Sequence[NamedText]:
+        return [NamedText("", item)]
 
     def short_answer(self, text: str, **more: str) -> WithNotices:
         """Return a text that is as short as its summary would be; `more` are further keys of its record."""
