@@ -12,6 +12,7 @@ import transformers
 import multihead
 from multihead import LoraConfig, Trainer, TrainingArguments
 from multihead.errors import InvalidInput
+from multihead.hub.names import SHIPPED
 from multihead.modeling.fill_weights import NewWeights
 from multihead.pipelines.calibration import Calibration
 from multihead.pipelines.calibration_fit import expected_calibration_error, fit_temperature, fit_thresholds
@@ -102,6 +103,10 @@ def test_an_adapter_keeps_its_calibration(bert, tmp_path):
     back.save_pretrained(tmp_path / "b")
     assert Calibration.load(tmp_path / "b").temperature == 1.5
     assert back.config.id2label == dict(enumerate(LABELS))
+
+
+def test_the_sentiment_adapter_of_the_package_comes_with_its_calibration():
+    assert Calibration.load(SHIPPED / "sentiment-minilm").temperature == pytest.approx(1.52, abs=0.01)
 
 
 def test_an_answer_below_its_threshold_abstains_and_says_so(classifier, tmp_path):

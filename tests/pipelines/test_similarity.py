@@ -44,6 +44,15 @@ def test_similarity_is_the_encoders_own(bert, tmp_path):
     )
 
 
+def test_zero_shot_by_embeddings_has_a_template_of_its_own(bert, judge):
+    pipe, labels = exact("zero-shot-classification", bert), ["dog", "fox"]
+    own = pipe(TEXTS[0], labels)
+    assert own == pipe(TEXTS[0], labels, hypothesis_template="This is a {} message.")
+    assert own["scores"] != pipe(TEXTS[0], labels, hypothesis_template="This example is {}.")["scores"]
+    inference = exact("zero-shot-classification", judge)
+    assert inference(TEXTS[0], labels) == inference(TEXTS[0], labels, hypothesis_template="This example is {}.")
+
+
 def test_documents_are_ranked_by_the_encoder_or_by_the_cross_encoder(bert, tmp_path):
     inputs = {"query": TEXTS[0], "documents": TEXTS[1:]}
     pipe = exact("text-ranking", bert)

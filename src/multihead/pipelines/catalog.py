@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from ..errors import UnsupportedOption, nearest
-from .defaults import ANSWERS, MINILM, REACTIONS, SENTIMENT, SMOLLM2, TRANSLATORS
+from .defaults import ANSWERS, MINILM, SENTIMENT, SMOLLM2, TRANSLATORS
 from .task import Input, Mode, ModelPipeline, RequiredOption, Task, TrainingTask
 
 LANGUAGE_PAIR = re.compile(r"translation_(\w+?)_to_(\w+)")
@@ -114,7 +114,7 @@ TASKS: Mapping[str, Task] = {
             "Seq2SeqLM": ModelPipeline("fill_mask.Text2TextFillMask", "BART"),
         },
         hub="distilbert/distilroberta-base",
-        offline=REACTIONS,
+        offline=None,
         renderer="masks",
         training=TrainingTask("language.FillMaskTraining", metrics=("perplexity",), aliases=("masked-lm", "mlm")),
     ),

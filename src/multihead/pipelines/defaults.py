@@ -60,13 +60,6 @@ PORTUGUESE_ENGLISH = Default(
     "MIT",
     35_479_960,
 )
-REACTIONS = Default(
-    "pypi:rxnmapper==0.4.3/rxnmapper/models/transformers/albert_heads_8_uspto_all_1310k"
-    "#sha256=27876a4286881aafd286fd6f24a6a56a4ca6ba22d68e035a0ea120106c541ba5",
-    "ALBERT of chemical reactions (SMILES)",
-    "MIT",
-    3_000_000,
-)
 TRANSLATORS: Mapping[tuple[str, str], Default] = {("en", "pt"): ENGLISH_PORTUGUESE, ("pt", "en"): PORTUGUESE_ENGLISH}
 OPUS: Mapping[tuple[str, str], str] = {("en", "pt"): "Helsinki-NLP/opus-mt-tc-big-en-pt"}  # else opus-mt-XX-YY
 

@@ -22,6 +22,9 @@ from .streaming_batcher import ModelInput, Preprocessed, join_inputs
 from .text_checks import NamedText, find_unknown, is_empty
 from .zero_shot import ZeroShotOptions, ZeroShotPipeline
 
+TEMPLATE = (
+    "This is a {} message."  # the best of 35 on four domains and on film reviews (benchmarks/quality/zero_shot.py)
+)
 SCALE = 20.0  # factor of cosines in the loss of sentence encoders
 
 
@@ -181,12 +184,25 @@ class TextRanking(RankingPipeline, EmbeddingPipeline):
         return self.rank(item, self.similarity_to_first(outputs), o)
 
 
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedZeroShotOptions(ZeroShotOptions):
+    """Options of zero-shot-classification by sentence embeddings.
+
+    Args:
+        hypothesis_template: a sentence with `{}` in the place of the label.
+    """
+
+    hypothesis_template: str = TEMPLATE
+
+
 class EmbeddedZeroShot(ZeroShotPipeline, EmbeddingPipeline):
     """Chooses the label whose sentence is most similar to the text.
 
     Probabilities are a softmax of cosines times `SCALE`, the training objective of such encoders (Henderson et al.,
     2017, arXiv:1705.00652). With multi_label, the score of a label is its cosine, at least 0.
     """
+
+    Options: ClassVar[type[PipelineOptions]] = EmbeddedZeroShotOptions
 
     def preprocess(self, items: Sequence[str], o: ZeroShotOptions) -> list[Preprocessed]:
         sentences = [o.hypothesis_template.format(label) for label in o.labels]

@@ -14,7 +14,7 @@ from .base import ForwardPipeline, PipelineOptions, too_long, top_scores
 from .streaming_batcher import ModelInput, Preprocessed
 from .text_checks import NamedText, is_empty
 
-TEMPLATE = "This example is {}."
+TEMPLATE = "This example is {}."  # of the reference, for models of natural language inference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,8 @@ class ZeroShotOptions(PipelineOptions):
 
     Args:
         candidate_labels: a list, or one string with commas between labels.
-        hypothesis_template: a sentence with `{}` in the place of the label.
+        hypothesis_template: a sentence with `{}` in the place of the label. Default: `TEMPLATE` for models of
+            inference and language models, another one for sentence encoders.
         multi_label: scores each label alone, so several may be true.
     """
 
