@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import transformers
 import multihead
 from multihead import AutoModelForCausalLM
 from multihead.errors import InvalidInput, UnsupportedOption
+from multihead.pipelines.calibration import Calibration
 from multihead.pipelines.generation_base import context_length, fill_prompt
 from multihead.tokenizers.languages import language_token, name_of
 
@@ -138,7 +140,7 @@ def test_long_documents_are_summarized_by_sections(request, folder):
 
 def test_a_language_model_classifies_by_a_prompt(llama):
     judge = exact("sentiment-analysis", llama)
-    assert "{text}" in judge.prompt_text
+    assert "{text}" in judge.prompt_texts[0]
     answers = judge(TEXTS, top_k=None)
     assert all(sum(a["score"] for a in answer) == pytest.approx(1.0) for answer in answers)
     assert judge(TEXTS) == [answer[0] for answer in answers]
@@ -156,12 +158,52 @@ def test_what_is_weighed_is_the_models_own_likelihood(llama, words):
         scores = model(torch.tensor([[*prompt, *answer]])).logits[0].log_softmax(-1)
         return sum(scores[len(prompt) - 1 + i, t].item() for i, t in enumerate(answer)) / len(answer)
 
+    pipe.reference_texts = TEXTS[:2]
+    mean = {w: sum(likelihood(text, w) for text in TEXTS[:2]) / 2 for w in words.values()}
     for text in TEXTS:
-        weights = torch.tensor([likelihood(text, w) - likelihood(pipe.neutral, w) for w in words.values()])
+        weights = torch.tensor([likelihood(text, w) - mean[w] for w in words.values()])
         found = {a["label"]: a["score"] for a in pipe(text, top_k=None)}
         assert list(map(found.get, words)) == pytest.approx(weights.softmax(-1).tolist(), abs=1e-5)
         chosen = exact("zero-shot-classification", llama)(text, ["quick", "a dog"], multi_label=True)
         assert set(chosen["labels"]) == {"quick", "a dog"}
+
+
+def test_a_prompted_label_does_not_depend_on_other_inputs_unless_the_call_says_so(llama):
+    pipe, texts = exact("sentiment-analysis", llama, top_k=None, prompt=["{text} =>", "It is {text}:"]), [*"abcdefgh"]
+
+    def scores(answers):
+        return [{row["label"]: row["score"] for row in answer} for answer in answers]
+
+    together = scores(pipe(texts))
+    for text, own in zip(texts, together, strict=True):
+        assert scores([pipe(text)])[0] == pytest.approx(own, abs=1e-5)
+    raw = pipe(texts, calibration=False, function_to_apply="none")
+    logs = torch.tensor([[row[label] for label in pipe.labels] for row in scores(raw)])
+    batch = torch.tensor([[row[label] for label in pipe.labels] for row in scores(pipe(texts, calibration="batch"))])
+    torch.testing.assert_close(batch, (logs - logs.mean(0)).softmax(-1), atol=1e-5, rtol=0)
+    with pytest.raises(InvalidInput, match="needs 8 at least"):
+        pipe(texts[:3], calibration="batch")
+    shifted = scores(pipe(texts, calibration=Calibration(2.0, {"POSITIVE": 1.0})))
+    for own, other in zip(together, shifted, strict=True):
+        odds = [math.log(row["POSITIVE"] / row["NEGATIVE"]) for row in (own, other)]
+        assert odds[1] == pytest.approx(odds[0] / 2 + 1, abs=1e-4)
+    own = pipe("a", prompt=None, labels=None, function_to_apply="none")
+    logs = {row["label"]: row["score"] / pipe.temperature for row in own}
+    best = pipe("a", prompt=None)[0]
+    rest = sum(math.exp(score - logs[best["label"]]) for score in logs.values())
+    assert best["score"] == pytest.approx(1 / rest, abs=1e-5)
+    with pytest.raises(InvalidInput, match="prompt is a text"):
+        pipe(texts, prompt=["no place"])
+
+
+def test_scores_follow_weights_that_change(llama):
+    pipe, fresh = (exact("sentiment-analysis", llama, top_k=None, prompt="{text}:") for _ in range(2))
+    before = pipe("a dog")
+    for each in (pipe, fresh):
+        with torch.no_grad():
+            for parameter in each.model.parameters():
+                parameter.mul_(1.5)
+    assert pipe("a dog") == fresh("a dog") != before
 
 
 def test_a_language_model_answers_questions(llama):

@@ -319,7 +319,7 @@ def test_without_a_network_the_offline_default_answers_and_says_so(monkeypatch, 
     assert entry.hub in note
     with pytest.raises(NetworkUnavailable, match="bert-base-NER"):
         default_model("ner", get_task("ner"), {})
-    with pytest.raises(NetworkUnavailable, match="distilroberta-base.*Name a model"):
+    with pytest.raises(NetworkUnavailable, match=r"distilroberta-base.*Name a model"):
         default_model("fill-mask", get_task("fill-mask"), {})
     with pytest.raises(NetworkUnavailable, match="opus-mt-de-fr"):
         default_model("translation_de_to_fr", get_task("translation_de_to_fr"), {})

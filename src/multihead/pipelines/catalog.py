@@ -17,7 +17,9 @@ TASKS: Mapping[str, Task] = {
         accepts='text, `{"text", "text_pair"}`',
         pipelines={
             "SequenceClassification": ModelPipeline("text_classification.TextClassification", "a sequence classifier"),
-            "CausalLM": ModelPipeline("prompted.PromptedClassification", "a language model that scores label words"),
+            "CausalLM": ModelPipeline(
+                "prompted_labels.PromptedClassification", "a language model that scores label words"
+            ),
         },
         hub="distilbert/distilbert-base-uncased-finetuned-sst-2-english",
         offline=SENTIMENT,
@@ -36,7 +38,7 @@ TASKS: Mapping[str, Task] = {
         accepts="text, `candidate_labels`",
         pipelines={
             "SequenceClassification": ModelPipeline("zero_shot.ZeroShotClassification", "natural language inference"),
-            "CausalLM": ModelPipeline("prompted.PromptedZeroShot", "a language model"),
+            "CausalLM": ModelPipeline("prompted_labels.PromptedZeroShot", "a language model"),
             "Model": ModelPipeline("similarity.EmbeddedZeroShot", "a sentence encoder"),
         },
         hub="facebook/bart-large-mnli",

@@ -22,9 +22,7 @@ from .streaming_batcher import ModelInput, Preprocessed, join_inputs
 from .text_checks import NamedText, find_unknown, is_empty
 from .zero_shot import ZeroShotOptions, ZeroShotPipeline
 
-TEMPLATE = (
-    "This is a {} message."  # the best of 35 on four domains and on film reviews (benchmarks/quality/zero_shot.py)
-)
+TEMPLATE = "This is a {} message."  # chosen among 34 (benchmarks/quality/zero_shot.py)
 SCALE = 20.0  # factor of cosines in the loss of sentence encoders
 
 
