@@ -219,7 +219,7 @@ def test_a_language_model_answers_questions(llama):
 
 
 def test_tables_come_in_every_shape(llama):
-    pipe = exact("table-question-answering", llama, max_new_tokens=3, prompt="{table} {query}")
+    pipe = exact("table-question-answering", llama, max_new_tokens=3, prompt="{table} {query}", retriever=None)
     columns = {"name": ["Ann", "Bob"], "age": [31, 52]}
     expected = pipe(table=columns, query="Who?")
     rows = [{"name": "Ann", "age": 31}, {"name": "Bob", "age": 52}]

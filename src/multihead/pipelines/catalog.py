@@ -99,9 +99,10 @@ TASKS: Mapping[str, Task] = {
         pipelines={
             "Seq2SeqLM": ModelPipeline("tables.TableQuestionAnswering", "TAPEX"),
             "CausalLM": ModelPipeline("tables.PromptedTableQuestionAnswering", "a language model"),
+            "Model": ModelPipeline("tables.EncodedTableQuestions", "a sentence encoder"),
         },
         hub="microsoft/tapex-base-finetuned-wtq",
-        offline=SMOLLM2,
+        offline=MINILM,
         renderer="answers",
         inputs=(
             Input("table", takes="table"),
