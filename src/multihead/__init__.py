@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     )
     from .modeling.pretrained import PreTrainedModel
     from .pipelines.pipeline import pipeline
+    from .retrieval.clusters import cluster_texts
+    from .retrieval.duplicates import deduplicate
     from .retrieval.index import Index
     from .sentences.cross import CrossEncoder
     from .sentences.encoder import SentenceEncoder
@@ -109,6 +111,8 @@ _HOMES = {
     "TrainerState": "training.state",
     "TrainingArguments": "training.arguments",
     "calibrate": "evaluation.calibrate",
+    "cluster_texts": "retrieval.clusters",
+    "deduplicate": "retrieval.duplicates",
     "default_data_collator": "training.data.collators",
     "evaluate": "evaluation.evaluate",
     "pipeline": "pipelines.pipeline",

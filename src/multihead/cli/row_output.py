@@ -1,0 +1,71 @@
+"""Rows of a file written again, some of them or with more columns: JSON lines, CSV, TSV or text."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from ..errors import InvalidInput
+from ..files import check_target, replace_file
+from ..terminal import json_visible
+from .render.output_file import to_json
+from .text_rows import TextRow
+
+ENDINGS = (".jsonl", ".csv", ".tsv", ".txt")
+
+
+def check_row_output(path: Path | None, option: str, overwrite: bool, source: Path, endings: Sequence[str]) -> None:
+    """Raise InvalidInput for a file that exists already, is read, cannot be written, or has an unknown ending."""
+    if path is None:
+        return
+    if path.suffix not in endings:
+        raise InvalidInput(f"{option} {path}: the name must end in {', '.join(endings)}.")
+    check_target(path, option, [source])
+    if path.exists() and not overwrite:
+        raise InvalidInput(f"{path} exists already. Choose another {option}, or pass --overwrite.")
+
+
+def row_values(row: TextRow) -> dict[str, Any]:
+    """Return the columns of a row; "text" of a line of text."""
+    return dict(row.values) if row.values else {"text": row.text}
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows, whole or not at all. Raises InvalidInput for a row that the format cannot hold."""
+    writers: dict[str, Callable[[IO[str], Iterable[Mapping[str, Any]]], None]] = {
+        ".jsonl": write_json_lines,
+        ".csv": lambda file, rows: write_csv(file, rows, ","),
+        ".tsv": lambda file, rows: write_csv(file, rows, "\t"),
+        ".txt": write_texts,
+    }
+    with replace_file(path) as new, new.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        writers[path.suffix](file, rows)
+
+
+def write_json_lines(file: IO[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a JSON object a line."""
+    for row in rows:
+        file.write(json_visible(to_json(row)) + "\n")
+
+
+def write_csv(file: IO[str], rows: Iterable[Mapping[str, Any]], separator: str) -> None:
+    """Write a table. Its columns are those of the first row; anything but text and numbers is written as JSON."""
+    writer = None
+    for row in rows:
+        if writer is None:
+            writer = csv.DictWriter(file, list(row), delimiter=separator, lineterminator="\n")
+            writer.writeheader()
+        if more := [name for name in row if name not in writer.fieldnames]:
+            raise InvalidInput(f"A row has the column {more[0]!r}, which the first row lacks: write .jsonl instead.")
+        writer.writerow({name: to_json(value) if isinstance(value, (dict, list, bool)) else value
+                         for name, value in row.items()})  # fmt: skip
+
+
+def write_texts(file: IO[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a text a line. Raises InvalidInput for rows with other columns, or lines in a text."""
+    for row in rows:
+        if set(row) != {"text"} or not isinstance(row["text"], str) or "\n" in row["text"]:
+            raise InvalidInput("A .txt file holds lines of text only, and these rows have more: write .jsonl instead.")
+        file.write(row["text"] + "\n")
