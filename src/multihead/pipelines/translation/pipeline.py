@@ -18,6 +18,8 @@ from ..generation_base import CausalLMPipeline, GenerationOptions, GenerationPip
 from ..splitting import Span, split_sentences, split_to_fit
 from ..streaming_batcher import ModelInput, Preprocessed, join_inputs
 from .attempts import UnitTranslations, keep_words
+from .html_layout import html_passages
+from .layout import LAYOUTS, text_passages
 from .protected_words import KnownCharacters, find_protected
 from .units import Document, Passage, Unit, join_cut_words, make_units
 
@@ -34,6 +36,8 @@ class TranslationOptions(GenerationOptions):
         src_lang, tgt_lang: for models of several languages: the model's codes ("eng_Latn", "en_XX"), or "en".
         split_sentences: translates sentence by sentence and keeps what is between them. False translates each text
             whole.
+        layout: "text" keeps lines, lists, tables, columns and fenced code, and joins hard-wrapped paragraphs for the
+            model; "markdown" also keeps links, emphasis and indented code; "html" translates the text between tags.
         protect_words: keeps words that the model's vocabulary cannot spell, addresses, tags, code and {fields}. False
             gives the model each text as it is.
         keep: terms that stay as they are. glossary: term -> its translation. Both match whole words; a term in lower
@@ -43,12 +47,15 @@ class TranslationOptions(GenerationOptions):
     src_lang: str | None = None
     tgt_lang: str | None = None
     split_sentences: bool = True
+    layout: str = "text"
     protect_words: bool = True
     keep: Sequence[str] = ()
     glossary: Mapping[str, str] | None = None
 
     def check(self) -> None:
         super().check()
+        if self.layout not in LAYOUTS:
+            raise InvalidInput(f"layout is one of {', '.join(map(repr, LAYOUTS))}, not {self.layout!r}.")
         if isinstance(self.keep, str) or not all(isinstance(term, str) and term.strip() for term in self.keep):
             raise InvalidInput(f"keep is a list of terms, such as ['Acme Cloud'], not {self.keep!r}.")
         if self.glossary is not None and not (
@@ -91,15 +98,16 @@ class TranslationPipeline(GenerationPipeline):
 
     def validate(self, item: Any, o: TranslationOptions) -> Document:
         lead, text = self.known_characters.split_target(text_of(item))
-        passages = [Passage(0, len(text), text)]
+        passages = passages_of(text, o.layout) if o.split_sentences else [Passage(0, len(text), text)]
         for passage in passages:
-            passage.units = self.units(passage.text, o, lead)
+            passage.units = self.units(passage, o, lead)
         return Document(text, passages)
 
-    def units(self, text: str, o: TranslationOptions, lead: str = "") -> list[Unit]:
+    def units(self, passage: Passage, o: TranslationOptions, lead: str = "") -> list[Unit]:
         """Return the units of a passage, each with the token `lead` before it; the rest stays as it is."""
+        text = passage.text
         folded = self.known_characters.folded(text)
-        words = find_protected(text, self.known_characters, o.keep, o.glossary)
+        words = find_protected(text, self.known_characters, o.keep, o.glossary, passage.markup)
         if not o.split_sentences:
             return make_units(text, [(0, len(text))], words, folded, lead)
         spans = join_cut_words(split_sentences(text) if self.by_sentence else split_lines(text), words)
@@ -209,6 +217,11 @@ class PromptedTranslation(TranslationPipeline, CausalLMPipeline):
 
     def decode(self, ids: Sequence[int], o: Any, prompt: Sequence[int] = ()) -> str:
         return super().decode(ids, o, prompt).strip()
+
+
+def passages_of(text: str, layout: str) -> list[Passage]:
+    """Return the passages of a text in one of `LAYOUTS`."""
+    return html_passages(text) if layout == "html" else text_passages(text, markdown=layout == "markdown")
 
 
 def split_lines(text: str) -> list[Span]:

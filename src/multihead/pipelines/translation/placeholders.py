@@ -57,7 +57,9 @@ class MaskedText:
         """Return a translation with the words in place of their placeholders, and its source's typographic signs."""
         translation = unfold(translation, self.source, self.folded)
         for mark, word in self.masked:
-            translation = _pattern(mark).sub(lambda _, own=word: own.target, translation)  # type: ignore[misc]
+            before, after = (r"\s*" if glued else "" for glued in _glued(self.source, word))
+            pattern = re.compile(before + _pattern(mark).pattern + after)
+            translation = pattern.sub(lambda _, own=word: own.target, translation)  # type: ignore[misc]
         return translation
 
 
@@ -75,11 +77,19 @@ def mask(
         while _pattern(style(number)).search(text):
             number += 1
         mark = style(number)
-        pieces += [fold(text[position : word.start], folded), mark]
+        before, after = (" " if glued else "" for glued in _glued(text, word))
+        pieces += [fold(text[position : word.start], folded), before, mark, after]
         masked.append((mark, word))
         position = word.end
     visible = [] if every else [word for word in words if not word.unknown]
     return MaskedText("".join([*pieces, fold(text[position:], folded)]), text, masked, visible, folded)
+
+
+def _glued(text: str, word: ProtectedWord) -> tuple[bool, bool]:
+    """Return whether a tag stands at a word of the text without a space, before and after the tag."""
+    if not word.markup:
+        return False, False
+    return not text[word.start - 1 : word.start].isspace() and word.start > 0, text[word.end : word.end + 1].isalnum()
 
 
 def _pattern(mark: str) -> re.Pattern[str]:

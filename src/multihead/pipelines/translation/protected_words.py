@@ -15,10 +15,10 @@ from .signs import FOLDED, foldable
 if TYPE_CHECKING:
     from ...tokenizers.core import TokenizerCore
 
+TAG = re.compile(r"</?[A-Za-z][^<>\n]*>|<!--.*?-->|&(?:#\d+|#x[\da-fA-F]+|[A-Za-z]\w*);")  # of HTML, and entities
 COPIED = re.compile(  # what no translator may change, known to the vocabulary or not
     r"""
       (?P<code>(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`))              # `code` of Markdown
-    | (?P<tag></?[A-Za-z][^<>\n]*>|<!--.*?-->|&(?:\#\d+|\#x[\da-fA-F]+|[A-Za-z]\w*);)  # HTML tags and entities
     | (?P<address>(?:https?|ftps?|file)://[^\s<>"“”«»]+|mailto:[^\s<>"]+|www\.[^\s<>"“”«»]+
         |[\w.+-]+@[\w-]+(?:\.[\w-]+)+)                                   # URLs and e-mail addresses
     | (?P<field>\{\{[^{}\n]+\}\}|\$?\{[^{}\s]*\}|(?<![\d%])%(?:\(\w+\)|\d+\$)?[-+0\#]?\d*(?:\.\d+)?[sdifgxr](?!\w))
@@ -124,13 +124,15 @@ def find_protected(
             case matches every case. markup: (start, end) of parts that are layout, not text.
     """
     found = [as_it_is(text, *span, unknown=True, markup=True) for span in markup]
+    found += [as_it_is(text, *match.span(), markup=True) for match in TAG.finditer(text)]
     found += find_terms(text, {**{term: term for term in keep}, **(glossary or {})}, frozenset(keep))
-    text, whole = known.without_tokens(text), text
-    copied = [as_it_is(text, *trim_address(match), markup=match["tag"] is not None) for match in COPIED.finditer(text)]
+    text, whole = known.without_tokens(blank_out(text, found)), text
+    copied = [as_it_is(whole, *trim_address(match)) for match in COPIED.finditer(text)]
     unknown = known.unknown(text)
     if unknown:
-        copied += [as_it_is(text, *span) for span in find_unknown(text, unknown, known.folded(text))]
-    found = without_overlaps(found + join_overlaps(text, copied))
+        copied += [as_it_is(whole, *span) for span in find_unknown(text, unknown, known.folded(text))]
+    found = without_overlaps(found + join_overlaps(whole, copied))
+    unknown = known.unknown(whole)
     words = [replace(word, unknown=word.unknown or not unknown.isdisjoint(word.source)) for word in found]
     return merge_neighbours(whole, [with_number(whole, word) for word in words])
 
@@ -138,6 +140,13 @@ def find_protected(
 def any_of(texts: Iterable[str]) -> re.Pattern[str]:
     """Return the pattern of any of some texts, longer ones first."""
     return re.compile("|".join(map(re.escape, sorted({*texts} - {""}, key=len, reverse=True))) or "(?!)")
+
+
+def blank_out(text: str, words: Sequence[ProtectedWord]) -> str:
+    """Return a text with spaces in place of words that are found already."""
+    for word in words:
+        text = text[: word.start] + " " * (word.end - word.start) + text[word.end :]
+    return text
 
 
 def as_it_is(text: str, start: int, end: int, *, unknown: bool = False, markup: bool = False) -> ProtectedWord:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
+import textwrap
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -70,12 +72,20 @@ class Passage:
 
     Args:
         start, end: its place in the document. text: what is translated, lines joined.
+        width: to which its translation is wrapped, 0 for one line; `first_width` for the first line, after its prefix.
+        indent: before each further line. markup: (start, end) of tags and other markup in `text`, which stay.
+        escape: the text was HTML; signs of its translation become entities again.
     """
 
     start: int
     end: int
     text: str
     units: list[Unit] = field(default_factory=list)
+    width: int = 0
+    first_width: int = 0
+    indent: str = ""
+    markup: Sequence[Span] = ()
+    escape: bool = False
 
     def render(self, translations: Sequence[str]) -> str:
         """Return the passage with its units replaced by their translations."""
@@ -83,7 +93,26 @@ class Passage:
         for unit, translation in zip(self.units, translations, strict=True):
             parts += [self.text[position : unit.start], translation]
             position = unit.end
-        return "".join([*parts, self.text[position:]])
+        text = "".join([*parts, self.text[position:]])
+        if self.escape:
+            text = self._escaped(text)
+        return self._wrapped(text) if self.width else text
+
+    def _wrapped(self, text: str) -> str:
+        """Return a text in lines of the passage's width; the first one stands after a prefix of the document."""
+        lines = textwrap.wrap(
+            text, self.width, initial_indent=" " * (self.width - self.first_width), subsequent_indent=self.indent,
+            break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
+        return "\n".join(lines)[self.width - self.first_width :]
+
+    def _escaped(self, text: str) -> str:
+        """Return a text as HTML: entities in place of signs, tags as they were."""
+        text = html.escape(text, quote=False)
+        for start, end in self.markup:
+            tag = self.text[start:end]
+            text = text.replace(html.escape(tag, quote=False), tag)
+        return text
 
 
 @dataclass
@@ -131,29 +160,37 @@ def join_cut_words(spans: Sequence[Span], words: Sequence[ProtectedWord]) -> lis
 
 
 def _outer_signs_apart(unit: Unit) -> Unit:
-    """Return the unit without the protected signs before and after its text, which the model need not see."""
-    words, begin, end = list(unit.words), 0, len(unit.text)
+    """Return the unit without the signs and pairs of tags around its text, which the model need not see."""
+    words, text = list(unit.words), unit.text
+    begin, end = 0, len(text)
     before = after = ""
-    while words and words[0].unknown and not unit.text[begin : words[0].start].strip() and _is_sign(words[0]):
-        before += unit.text[begin : words[0].start] + words[0].target
-        begin = words.pop(0).end
-    while words and words[-1].unknown and not unit.text[words[-1].end : end].strip() and _is_sign(words[-1]):
-        after = words[-1].target + unit.text[words[-1].end : end] + after
-        end = words.pop().start
+    while words:
+        first, last = words[0], words[-1]
+        leads = first.unknown and not text[begin : first.start].strip()
+        trails = last.unknown and not text[last.end : end].strip()
+        pair = len(words) > 1 and leads and trails and first.markup and last.markup
+        if pair or (leads and _is_sign(first)):
+            before += text[begin : first.start] + first.target
+            begin = words.pop(0).end
+        if pair or (trails and not leads and _is_sign(last)):
+            after = last.target + text[last.end : end] + after
+            end = words.pop().start
+        if not pair and not (leads and _is_sign(first)) and not (trails and _is_sign(last)):
+            break
     if not (before or after):
         return unit
-    text = unit.text[begin:end]
-    left, right = len(text) - len(text.lstrip()), len(text.rstrip())
-    before, after = before + text[:left], text[right:] + after
+    own = text[begin:end]
+    left, right = len(own) - len(own.lstrip()), len(own.rstrip())
+    before, after = before + own[:left], own[right:] + after
     moved = [word.cut(begin + left, end) for word in words]
-    return Unit(unit.start, unit.end, text[left:right], moved, unit.folded, before, after, unit.lead)
+    return replace(unit, text=own[left:right], words=moved, before=before, after=after)
 
 
 def _is_sign(word: ProtectedWord) -> bool:
     """Return whether a word has no letters and no digits, and is no unit of measure such as "€" or "°"."""
-    return not _has_letters(word.source) and not re.search(r"[%‰°′″§]", word.source) and not any(
-        unicodedata.category(sign) == "Sc" for sign in word.source
-    )  # fmt: skip
+    if word.markup or _has_letters(word.source) or re.search(r"[%‰°′″§]", word.source):
+        return False
+    return not any(unicodedata.category(sign) == "Sc" for sign in word.source)
 
 
 def _has_letters(text: str) -> bool:
