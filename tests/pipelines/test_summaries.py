@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from multihead.cli.main import cli
 from multihead.errors import InvalidInput, UnsupportedOption
 from multihead.generation.generate import generate_tokens
 from multihead.generation.strategies.base import Extras
+from multihead.pipelines.hard_wraps import join_wrapped_lines
 from multihead.pipelines.invented import invented
 from multihead.pipelines.splitting import split_sentences
 from multihead.pipelines.summary_length import SummaryLength, count_words
@@ -193,6 +195,23 @@ def test_a_summary_in_another_language_is_said():
     assert "German" in language_differs("The dog and the cat are not in the house of the man.", german)
     assert "Cyrillic" in language_differs("The dog.", "Собака и кошка не в доме.")
     assert language_differs("Hund und Katze", german) == ""
+
+
+def test_lines_that_were_cut_at_a_width_are_joined_and_others_stay():
+    wrapped = textwrap.fill(" ".join([TEXT] * 3), 70)
+    assert join_wrapped_lines(wrapped) == " ".join([TEXT] * 3)
+    assert join_wrapped_lines(wrapped + "\n\n" + wrapped) == "\n\n".join([" ".join([TEXT] * 3)] * 2)
+    assert join_wrapped_lines("A label-\ned map and\nlabeled data of photo-\nrealism.") == (
+        "A labeled map and labeled data of photo-realism."
+    )
+    for text in ("Roses are red,\nViolets are blue.", "- one item of a list\n- another item", "A. B.\nC.", "1. a\nb"):
+        assert join_wrapped_lines(text) == text
+
+
+def test_an_extract_of_a_wrapped_text_is_that_of_the_text(bert):
+    pipe = exact("summarization", bert, mode="extractive")
+    text = " ".join([TEXT] * 2)
+    assert pipe(textwrap.fill(text, 60), sentences=2) == pipe(text, sentences=2)
 
 
 @pytest.mark.parametrize("options", [{}, {"sentences": 2}, {"max_words": 12}, {"sentences": 9}], ids=str)

@@ -11,6 +11,7 @@ from torch import Tensor
 from .answers import WithNotices
 from .base import PipelineOptions
 from .generation_base import GenerationPipeline
+from .hard_wraps import join_wrapped_lines
 from .similarity import EmbeddingPipeline
 from .splitting import Span, split_sections, split_sentences
 from .streaming_batcher import ModelInput, Preprocessed
@@ -34,6 +35,9 @@ class ExtractiveSummarization(SummaryPipeline, EmbeddingPipeline):
     def length(self, o: SummaryOptions) -> SummaryLength:
         """Return the length that a call asks for, which is one sentence by default."""
         return SummaryLength(1) if o.length.is_open else o.length
+
+    def validate(self, item: Any, o: SummaryOptions) -> str:
+        return join_wrapped_lines(super().validate(item, o))
 
     def preprocess(self, items: Sequence[str], o: SummaryOptions) -> list[Preprocessed]:
         return [self.encode_document(text, o) for text in items]

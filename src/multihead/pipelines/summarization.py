@@ -20,6 +20,7 @@ from .generation_base import (
     TokenLists,
     fill_prompt,
 )
+from .hard_wraps import join_wrapped_lines
 from .invented import invented
 from .splitting import split_sections
 from .streaming_batcher import ModelInput, Preprocessed, join_inputs
@@ -282,6 +283,9 @@ class PromptedSummarization(WrittenSummaries, CausalLMPipeline):
             return o.section_tokens
         prompt = len(self.prompt_ids(o.prompt or self.prompt_text))
         return max(self.context_length - (self.full_config(o).max_new_tokens or 1) - prompt - 8, 8)
+
+    def preprocess(self, items: Sequence[str], o: SummarizationOptions) -> list[Preprocessed]:
+        return super().preprocess([join_wrapped_lines(text) for text in items], o)
 
     def encode_sections(self, sections: Sequence[str], o: SummarizationOptions) -> list[Preprocessed]:
         return [self.encode_section(text, o) for text in sections]
