@@ -13,6 +13,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .adapters.config import LoraConfig
+    from .attribution.explain import explain
     from .config import Config
     from .errors import MultiheadError
     from .evaluation.calibrate import calibrate
@@ -115,6 +116,7 @@ _HOMES = {
     "deduplicate": "retrieval.duplicates",
     "default_data_collator": "training.data.collators",
     "evaluate": "evaluation.evaluate",
+    "explain": "attribution.explain",
     "pipeline": "pipelines.pipeline",
     "quantize_embeddings": "sentences.quantization",
 }

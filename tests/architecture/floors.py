@@ -14,6 +14,7 @@ FLOORS: list[dict[str, str]] = [
     {"cli": "one file or folder a command; render/ draws results on terminals"},
     {"evaluation": "metrics of pipelines on labelled rows, with intervals; errors, slices, comparisons, calibration"},
     {"training": "Trainer: data, objectives, optimizers, checkpoints, distribution, evaluation, reports"},
+    {"attribution": "which words of an input led to an answer: gradients, integrated gradients, leave-one-out"},
     {"pipelines": "one file a task: preprocess, forward, postprocess; catalog.py is the registry of tasks"},
     {"retrieval": "search, deduplication and clustering by embeddings; the folder of an index"},
     {"sentences": "sentence encoders and rerankers in the format of sentence-transformers"},

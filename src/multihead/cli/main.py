@@ -29,6 +29,7 @@ COMMANDS = {  # command -> its module
     "doctor": "doctor.command",
     "embed": "embed.command",
     "evaluate": "evaluate.command",
+    "explain": "explain.command",
     "inspect": "inspect_checkpoint",
     "models": "models",
     "run": "run",
