@@ -66,6 +66,19 @@ def test_the_temperature_of_the_data_is_found_and_errors_are_cross_validated(sur
     assert again == result
 
 
+def test_a_prompted_classifier_is_calibrated_relative_to_its_reference_texts(llama, tmp_path):
+    pipe = pipeline("text-classification", llama, dtype="float32", prompt="{text}:", top_k=None)
+    scores = pipe(SAMPLE[:60], function_to_apply="none")
+    odds = [{row["label"]: row["score"] for row in answer} for answer in scores]
+    gaps = np.array([own["POSITIVE"] - own["NEGATIVE"] for own in odds])
+    names = ["POSITIVE" if gap > np.median(gaps) else "NEGATIVE" for gap in gaps]
+    rows = [{"text": text, "label": name} for text, name in zip(SAMPLE, names, strict=False)]
+    assert multihead.evaluate(pipe, rows)["accuracy"] >= 0
+    result = multihead.calibrate(pipe, rows, bias=True)
+    answers = pipe([row["text"] for row in rows], calibration=result.calibration, top_k=1)
+    assert np.mean([answer[0]["label"] == row["label"] for answer, row in zip(answers, rows, strict=True)]) > 0.95
+
+
 def test_folds_share_no_row_and_have_every_label():
     strata = np.array([0] * 40 + [1] * 10)
     parts = folds_of(strata, 5, seed=1)

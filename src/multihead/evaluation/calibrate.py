@@ -16,6 +16,7 @@ from ..errors import InvalidInput, UnsupportedOption
 from ..pipelines.base import Pipeline
 from ..pipelines.calibration import Calibration
 from ..pipelines.calibration_fit import fit_temperature, fit_thresholds
+from ..pipelines.prompted_labels import PromptScorer
 from ..pipelines.question_answering import LABELS as ANSWERABLE
 from ..training.data.labels import MULTI_LABEL, REGRESSION
 from ..training.evaluation.text_metrics import answer_scores
@@ -112,7 +113,8 @@ class Work:
         self, pipe: Pipeline, rows: Any, own: EvaluationOptions, options: Mapping[str, Any]
     ) -> CalibrationResult:
         """Calibrate a classifier."""
-        run = answered(pipe, rows, own, {**options, "calibration": False, "function_to_apply": "none"})
+        relative = isinstance(pipe, PromptScorer)  # whose calibration is of scores relative to the reference texts
+        run = answered(pipe, rows, own, {**options, "calibration": relative, "function_to_apply": "none"})
         scorer: Any = run.scorer
         kind, names = scorer.labels.kind, list(scorer.labels.names)
         if kind == REGRESSION or (len(names) < 2 and kind != MULTI_LABEL):

@@ -19,6 +19,7 @@ from .text_checks import NamedText
 from .text_classification import BEST, FUNCTIONS, TextClassificationOptions, abstain_below
 from .zero_shot import ZeroShotOptions, ZeroShotPipeline
 
+ZERO_SHOT_TEMPLATE = "Category: {}"  # 80 % of 80 texts to choose from; "This example is {}." has 57 %
 BATCH = "batch"
 LEAST_BATCH = 8  # inputs whose mean is a calibration
 KEPT = 8  # means after the reference texts, each for other words or prompts
@@ -264,9 +265,21 @@ class PromptedClassification(PromptScorer):
         return [answer] if o.top_k == BEST else answer
 
 
+@dataclass(frozen=True, kw_only=True)
+class PromptedZeroShotOptions(ZeroShotOptions):
+    """Options of zero-shot-classification by a language model.
+
+    Args:
+        hypothesis_template: what follows the text, up to `{}`, where the label comes.
+    """
+
+    hypothesis_template: str = ZERO_SHOT_TEMPLATE
+
+
 class PromptedZeroShot(ZeroShotPipeline, PromptScorer):
     """Chooses by how likely each label is in the place of `hypothesis_template`'s `{}`, after the text."""
 
+    Options: ClassVar[type[PipelineOptions]] = PromptedZeroShotOptions
     prompt_text = '"{text}"\n'
 
     def prompts_for(self, text: str, o: ZeroShotOptions) -> Sequence[str]:

@@ -23,8 +23,8 @@ class ZeroShotOptions(PipelineOptions):
 
     Args:
         candidate_labels: a list, or one string with commas between labels.
-        hypothesis_template: a sentence with `{}` in the place of the label. Default: `TEMPLATE` for models of
-            inference and language models, another one for sentence encoders.
+        hypothesis_template: a sentence with `{}` in the place of the label. Language models and sentence encoders have
+            other defaults than models of inference.
         multi_label: scores each label alone, so several may be true.
     """
 

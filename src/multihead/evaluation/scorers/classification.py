@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InvalidInput
+from ...pipelines.calibration import Calibration
 from ...training.data.columns import is_missing, require_column, require_text
 from ...training.data.labels import (
     KINDS,
@@ -66,7 +67,7 @@ class ClassificationScorer(Scorer):
         """Ask for the scores of all labels. Returns the thresholds of the calibration, which would hide some."""
         self.options["top_k"] = None
         calibration = getattr(self.pipe.resolve_options(**self.options), "calibration", None)
-        if not calibration or not calibration.thresholds:
+        if not isinstance(calibration, Calibration) or not calibration.thresholds:
             return {}
         self.options["calibration"] = replace(calibration, thresholds={})
         return dict(calibration.thresholds)
