@@ -73,7 +73,7 @@ def test_a_prompted_classifier_is_calibrated_relative_to_its_reference_texts(lla
     gaps = np.array([own["POSITIVE"] - own["NEGATIVE"] for own in odds])
     names = ["POSITIVE" if gap > np.median(gaps) else "NEGATIVE" for gap in gaps]
     rows = [{"text": text, "label": name} for text, name in zip(SAMPLE, names, strict=False)]
-    assert multihead.evaluate(pipe, rows)["accuracy"] >= 0
+    assert "accuracy" in multihead.evaluate(pipe, rows).metrics
     result = multihead.calibrate(pipe, rows, bias=True)
     answers = pipe([row["text"] for row in rows], calibration=result.calibration, top_k=1)
     assert np.mean([answer[0]["label"] == row["label"] for answer, row in zip(answers, rows, strict=True)]) > 0.95
