@@ -155,10 +155,25 @@ def test_a_watermark_that_hashes_the_token_itself_equals_the_reference(width):
 
 
 def test_frequency_and_presence_cost_what_they_say():
-    rule = rules(GenerationConfig(frequency_penalty=0.5, presence_penalty=0.25), 3, 20)[0]
+    rule = rules(GenerationConfig(frequency_penalty=0.5, presence_penalty=0.25), 0, 20)[0]
     scores = rule(HISTORY, torch.zeros(3, 12))
     assert scores[1].tolist() == [0, -1.75, -0.75, 0, 0, 0, 0, 0, 0, -0.75, 0, 0]
     assert scores[2, 8] == -2.75
+    new = rules(GenerationConfig(frequency_penalty=0.5, presence_penalty=0.25), 3, 20)[0]
+    assert new(HISTORY, torch.zeros(3, 12))[1].tolist() == [
+        0,
+        -0.75,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        -0.75,
+        0,
+        0,
+    ]  # prompts are free
 
 
 def test_what_a_function_allows_is_all_that_may_come():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from multihead import AutoModelForCausalLM, AutoTokenizer, TextCallbackStreamer
 from multihead.errors import InvalidInput
 from multihead.generation.config import GenerationConfig
-from multihead.generation.logits.processors import dry_penalty, repeated_runs
+from multihead.generation.logits.processors import dry_penalty, loop_penalty, repeated_runs, tokens_with
 from multihead.generation.stopping import StopStringFilter, completed_stop, text_before_stop
 from tests.tokenizers import folders
 
@@ -123,9 +123,11 @@ def test_of_several_stop_strings_the_first_in_the_text_counts():
 
 
 def test_dry_lowers_what_would_prolong_a_repeated_run_of_new_tokens():
-    assert repeated_runs([1, 2, 3, 9, 1, 2, 3]) == {9: 3}
-    assert repeated_runs([5]) == repeated_runs([]) == {}
-    assert repeated_runs([1] * 100) == {1: 64}
+    assert list(repeated_runs([1, 2, 3, 9, 1, 2, 3])) == [(9, 3, 4)]
+    assert list(repeated_runs([1, 2, 3, 9, 1, 2, 3], frozenset([2]))) == [(9, 1, 4)]
+    assert list(repeated_runs([1, 2, 3, 9, 1, 2, 3], frozenset([3]))) == []
+    assert list(repeated_runs([5])) == list(repeated_runs([])) == []
+    assert max(length for _, length, _ in repeated_runs([1] * 300)) == 128
     penalize = dry_penalty(2.0, 3.0, 2, prompt=3)
     scores = torch.zeros(1, 12)
     assert penalize([[1, 2, 3, 7, 8, 9, 7, 8]], scores)[0].tolist() == [0.0] * 9 + [-2.0, 0.0, 0.0]
@@ -146,3 +148,35 @@ def test_dry_ends_a_loop_and_off_changes_nothing(pair):
     for wrong in ({"dry_multiplier": -1.0}, {"dry_base": 0.5}, {"dry_allowed_length": 0}):
         with pytest.raises(InvalidInput, match=next(iter(wrong))):
             GenerationConfig(**wrong)
+
+
+def test_structure_breaks_runs_and_costs_nothing(pair):
+    _, tokenizer = pair
+    text = 'the fox jumps {"fox": 1} the fox jumps {'
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    breakers = tokens_with(tokenizer, ["{", '"'])
+    assert {tokenizer.decode([token]) for token in breakers} >= {"{", '"'}
+    scores = torch.zeros(1, 600)
+    assert not dry_penalty(1.0, 1.75, 2, 0)([ids], scores).equal(scores)
+    assert dry_penalty(1.0, 1.75, 2, 0, breakers)([ids], scores).equal(scores)
+    assert dry_penalty(1.0, 1.75, 2, 0, breakers)([ids[:-1]], scores).equal(scores)  # { itself stays free
+
+
+@pytest.mark.parametrize(
+    ("tokens", "costs"),
+    [([5] * 8, {}), ([5] * 9, {5: 1.0}), ([5] * 11, {5: 1.2**2}), ([5, 6, 7] * 3, {}),
+     ([1, *[5, 6, 7, 8, 9, 10] * 3], {5: 1.0}), ([5, 6, 1, 7, 5, 6, 2, 7, 5, 6, 3, 7, 5, 6, 4, 7], {}),
+     ([*range(60), 70, *range(60)], {70: 1.2**20}), ([*range(39), 70, *range(39)], {})], ids=str,
+)  # fmt: skip
+def test_a_loop_costs_more_and_more_and_what_is_alike_but_not_equal_nothing(tokens, costs):
+    found = loop_penalty(1.0, 2)([[98, 99, *tokens]], torch.zeros(1, 100))[0]
+    assert {token: -value for token, value in enumerate(found.tolist()) if value} == pytest.approx(costs)
+    assert loop_penalty(1.0, 2 + len(tokens))([[98, 99, *tokens]], torch.zeros(1, 100)).eq(0).all()
+
+
+def test_breakers_need_the_tokenizer_and_a_text(pair):
+    model, _ = pair
+    with pytest.raises(InvalidInput, match="tokenizer"):
+        model.generate(torch.tensor([[4]]), dry_multiplier=1.0, dry_sequence_breakers=["x"])
+    with pytest.raises(InvalidInput, match="empty"):
+        GenerationConfig(dry_sequence_breakers=[""])

@@ -152,7 +152,7 @@ def test_old_turns_are_dropped_whole_with_a_notice_or_refused(pipe):
 def test_old_turns_are_summarized_in_the_system_message(pipe, monkeypatch):
     asked = []
 
-    def summarized(model, prompts, config):
+    def summarized(model, prompts, config, extras):
         asked.append((pipe.tokenizer.decode(prompts[0]), config))
         return [pipe.tokenizer(f"They met {len(asked)}.", add_special_tokens=False)["input_ids"]]
 

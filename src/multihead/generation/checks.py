@@ -35,6 +35,8 @@ def check(config: GenerationConfig, tokenizer: Any) -> None:
             "Words that must come (force_words_ids, constraints) are searched for by beams: they need num_beams above "
             "1, one group and do_sample=False."
         )
+    if config.dry_sequence_breakers and tokenizer is None:
+        raise InvalidInput("dry_sequence_breakers are text: pass the model's tokenizer too (tokenizer=...).")
     if config.stops and tokenizer is None:
         raise InvalidInput("stop_strings are text: pass the model's tokenizer too (tokenizer=...).")
 

@@ -58,9 +58,11 @@ class GenerationConfig:
         num_assistant_tokens, num_assistant_tokens_schedule, assistant_confidence_threshold: of a draft model
             (20, "constant", 0.4).
         repetition_penalty, encoder_repetition_penalty: of tokens already there, and for those of the source (1.0).
-        frequency_penalty, presence_penalty: taken off for each time a token is there, and once (0.0).
+        frequency_penalty, presence_penalty: taken off for each time a token is among the new ones, and once (0.0).
         dry_multiplier, dry_base, dry_allowed_length: of new tokens that would prolong a run of n repeated ones, n at
             least the allowed length (2): multiplier * base ** (n - allowed length) is taken off (0.0; 1.75).
+        dry_sequence_breakers: texts; tokens with one of them are in no run (none). Needs the tokenizer.
+        loop_penalty: of new tokens that would go on with a loop, growing with its length (0.0).
         sequence_bias: added to the score of a run's last token: [[[ids], bias], ...] or {(ids): bias}.
         no_repeat_ngram_size: no run of so many tokens comes twice (off). encoder_no_repeat_ngram_size: or comes from
             the source (off). bad_words_ids: runs that never come.
@@ -117,6 +119,8 @@ class GenerationConfig:
     dry_multiplier: float | None = None
     dry_base: float | None = None
     dry_allowed_length: int | None = None
+    dry_sequence_breakers: list[str] | None = None
+    loop_penalty: float | None = None
     sequence_bias: Any = None
     no_repeat_ngram_size: int | None = None
     encoder_no_repeat_ngram_size: int | None = None

@@ -16,7 +16,7 @@ ABOVE = {
 LEAST = {
     "max_length": 1, "max_new_tokens": 1, "min_length": 0, "min_new_tokens": 0, "top_k": 0, "num_beams": 1,
     "num_beam_groups": 1, "num_return_sequences": 1, "no_repeat_ngram_size": 0, "encoder_no_repeat_ngram_size": 0,
-    "dry_multiplier": 0, "dry_base": 1, "dry_allowed_length": 1, "prompt_lookup_num_tokens": 1,
+    "dry_multiplier": 0, "dry_base": 1, "dry_allowed_length": 1, "loop_penalty": 0, "prompt_lookup_num_tokens": 1,
     "max_matching_ngram_size": 1, "num_assistant_tokens": 1,
 }  # fmt: skip
 MOST = dict.fromkeys(("num_beams", "num_beam_groups", "num_return_sequences"), 10_000)  # sequences of one request
@@ -45,6 +45,8 @@ def checked(name: str, value: Any) -> Any:
         watermark_settings(value)
     elif name == "exponential_decay_length_penalty" and not decays(value):
         raise InvalidInput(f"exponential_decay_length_penalty must be (tokens, factor), not {value!r}.")
+    elif name == "dry_sequence_breakers" and not all(value):
+        raise InvalidInput("A text in dry_sequence_breakers is empty; every token has it.")
     elif name == "stop_strings" and not all([value] if isinstance(value, str) else value):
         raise InvalidInput("A stop string in stop_strings is empty; every text would end at once.")
     return value

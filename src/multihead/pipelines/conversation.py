@@ -10,6 +10,7 @@ from ..errors import InvalidInput, TextTooLong, UnsupportedOption
 from ..generation.config import GenerationConfig
 from ..generation.generate import generate_tokens
 from ..generation.session import GenerationSession, SessionResult
+from ..generation.strategies.base import Extras
 from .generation_base import CausalLMPipeline, Message, check_messages, fill_prompt, guard_repetition, set_stream_end
 from .streaming_batcher import ModelInput, check_unicode
 
@@ -275,7 +276,7 @@ class Conversation:
         for part in parts:
             text = f"{SUMMARY_TITLE} {summary}\n{part}" if summary else part
             ids = self.pipe.prompt_ids(fill_prompt(SUMMARY_PROMPT, text=text))
-            tokens = generate_tokens(self.pipe.model, [ids], config)[0]
+            tokens = generate_tokens(self.pipe.model, [ids], config, extras=Extras(tokenizer=self.pipe.tokenizer))[0]
             summary = self.pipe.tokenizer.decode(tokens, skip_special_tokens=True).strip()
         return summary
 

@@ -34,9 +34,15 @@ OUTPUT_FIELDS = (
 # Settings of repetition; a call or checkpoint that names one of them gets no other.
 REPETITION_FIELDS = (
     "repetition_penalty", "frequency_penalty", "presence_penalty", "no_repeat_ngram_size", "dry_multiplier",
+    "loop_penalty",
     "encoder_repetition_penalty", "penalty_alpha",
 )  # fmt: skip
-REPETITION_GUARD: Mapping[str, Any] = {"dry_multiplier": 1.0, "dry_base": 1.75, "dry_allowed_length": 3}
+# For greedy texts of a small model: sentences may not be repeated, and no text may loop. What code, data, tables and
+# numbers are made of repeats by nature, and breaks runs. docs/generation.md has the measurements.
+REPETITION_GUARD: Mapping[str, Any] = {
+    "dry_multiplier": 1.0, "dry_base": 1.75, "dry_allowed_length": 3,
+    "dry_sequence_breakers": [*"{}()<>|=;_\"\\/#`$%&@+~^0123456789\t", "  "], "loop_penalty": 1.0,
+}  # fmt: skip
 FIELDS = frozenset(f.name for f in fields(GenerationConfig))
 Message = Mapping[str, Any]
 TokenLists = list[Continuation]  # the continuations of one prompt

@@ -7,7 +7,9 @@ biases, penalties and bans first, then the caller's own processors, then the war
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -21,10 +23,13 @@ from .watermark import watermark_processor
 
 History = Sequence[Sequence[int]]
 LogitsProcessor = Callable[[History, Tensor], Tensor]
+_token_texts: WeakKeyDictionary[Any, list[str]] = WeakKeyDictionary()  # text of each token, by tokenizer
 Allowed = Callable[[Tensor], Iterable[int]]  # tokens so far (length,) -> tokens that may follow
 NEVER = float("-inf")
 DRY_BASE, DRY_ALLOWED_LENGTH = 1.75, 2  # llama.cpp's defaults
-MAX_RUN = 64  # tokens of a repeated run that `dry_penalty` tells apart; a longer one costs the same
+MAX_RUN = 128  # tokens of a repeated run that penalties tell apart; a longer one costs the same
+MAX_COST = 100.0  # of a repeated run; no margin between two logits is as large
+LOOP_LEAST, LOOP_MOST, LOOP_GROWTH = 8, 40, 1.2  # of `loop_penalty`
 
 
 class BannedTokens:
@@ -82,6 +87,7 @@ def logits_processors(
     allowed: Allowed | None = None,
     grammar: LogitsProcessor | None = None,
     own: Sequence[Callable[[Tensor, Tensor], Tensor]] = (),
+    breakers: frozenset[int] = frozenset(),
 ) -> list[LogitsProcessor]:
     """Return the processors that a config asks for, but for those of sampling.
 
@@ -89,8 +95,9 @@ def logits_processors(
         prompt: number of prompt tokens. limit: most tokens, prompt included. source: tokens of the encoder's input.
         allowed: a caller's function of the tokens that may follow. grammar: constrains the text.
         own: a caller's processors, (ids (sequences, length), scores) -> scores.
+        breakers: tokens of `dry_sequence_breakers`.
     """
-    out = bias_processors(config, prompt, source)
+    out = bias_processors(config, prompt, source, breakers)
     out += ban_processors(config, prompt, limit, source, allowed)
     out += [grammar] if grammar is not None else []
     return out + [caller_processor(processor) for processor in own]
@@ -110,7 +117,9 @@ def sampling_processors(config: GenerationConfig) -> list[LogitsProcessor]:
     return out
 
 
-def bias_processors(config: GenerationConfig, prompt: int, source: Sequence[int]) -> list[LogitsProcessor]:
+def bias_processors(
+    config: GenerationConfig, prompt: int, source: Sequence[int], breakers: frozenset[int]
+) -> list[LogitsProcessor]:
     """Return the processors that raise or lower scores."""
     out: list[LogitsProcessor] = []
     if config.sequence_bias:
@@ -121,10 +130,13 @@ def bias_processors(config: GenerationConfig, prompt: int, source: Sequence[int]
     if config.repetition_penalty not in (None, 1.0):
         out.append(repetition_penalty(config.repetition_penalty))
     if config.frequency_penalty or config.presence_penalty:
-        out.append(count_penalties(config.frequency_penalty or 0.0, config.presence_penalty or 0.0))
+        out.append(count_penalties(config.frequency_penalty or 0.0, config.presence_penalty or 0.0, prompt))
     if config.dry_multiplier:
         base = DRY_BASE if config.dry_base is None else config.dry_base
-        out.append(dry_penalty(config.dry_multiplier, base, config.dry_allowed_length or DRY_ALLOWED_LENGTH, prompt))
+        allowed = config.dry_allowed_length or DRY_ALLOWED_LENGTH
+        out.append(dry_penalty(config.dry_multiplier, base, allowed, prompt, breakers))
+    if config.loop_penalty:
+        out.append(loop_penalty(config.loop_penalty, prompt))
     return out
 
 
@@ -195,52 +207,102 @@ def repetition_penalty(penalty: float, source: Sequence[int] | None = None) -> L
     return process
 
 
-def count_penalties(frequency: float, presence: float) -> LogitsProcessor:
-    """Subtract `frequency` for each occurrence of a token, and `presence` once if it occurs."""
+def count_penalties(frequency: float, presence: float, prompt: int = 0) -> LogitsProcessor:
+    """Subtract `frequency` for each occurrence of a new token, and `presence` once if it occurs.
+
+    As in OpenAI's interface and vLLM, tokens of the prompt do not count: in a long conversation, every common word
+    would cost more and more.
+    """
 
     def process(history: History, scores: Tensor) -> Tensor:
         scores = scores.clone()
         for row, text in zip(scores, history, strict=True):
             # (different tokens,) each
-            ids, counts = torch.tensor(list(text), device=scores.device).unique(return_counts=True)
+            ids, counts = torch.tensor(list(text[prompt:]), dtype=torch.long, device=scores.device).unique(
+                return_counts=True
+            )
             row[ids] -= frequency * counts + presence
         return scores
 
     return process
 
 
-def dry_penalty(multiplier: float, base: float, allowed: int, prompt: int) -> LogitsProcessor:
+def dry_penalty(
+    multiplier: float, base: float, allowed: int, prompt: int, breakers: frozenset[int] = frozenset()
+) -> LogitsProcessor:
     """Lower tokens that would prolong a repeated run of new tokens ("DRY", p-e-w, 2024, as in llama.cpp).
 
     A run of n >= `allowed` tokens that occurred before costs the token that followed it multiplier * base ** (n -
     allowed). Tokens of the prompt do not count, so that copying from it stays free.
 
     Args:
-        prompt: number of prompt tokens.
+        prompt: number of prompt tokens. breakers: tokens that no run contains, and that cost nothing.
+    """
+
+    def cost(token: int, length: int, lag: int) -> float:
+        return 0.0 if token in breakers or length < allowed else multiplier * base ** (length - allowed)
+
+    return run_penalty(cost, prompt, breakers)
+
+
+def loop_penalty(penalty: float, prompt: int) -> LogitsProcessor:
+    """Lower tokens that would go on with a loop: new tokens that repeat those at a fixed distance before them.
+
+    Periods that are repeated twice, or 40 tokens of a longer period, are a loop; 8 tokens are the least. Each token of
+    the loop costs the next one a fifth more than the one before. Code, tables and lists, whose parts are alike but not
+    equal, are none.
+    """
+
+    def cost(token: int, length: int, lag: int) -> float:
+        over = length - max(LOOP_LEAST, min(2 * lag, LOOP_MOST))
+        return penalty * LOOP_GROWTH**over if over >= 0 else 0.0
+
+    return run_penalty(cost, prompt)
+
+
+def run_penalty(
+    cost: Callable[[int, int, int], float], prompt: int, breakers: frozenset[int] = frozenset()
+) -> LogitsProcessor:
+    """Subtract the highest cost of each token that followed a run which the text now ends with.
+
+    Args:
+        cost: token, length of the run, distance to its earlier place -> what the token costs.
     """
 
     def process(history: History, scores: Tensor) -> Tensor:
         scores = scores.clone()
         for row, text in zip(scores, history, strict=True):
-            for token, length in repeated_runs(text[prompt:]).items():
-                if length >= allowed and token < len(row):
-                    row[token] -= multiplier * base ** (length - allowed)
+            costs: dict[int, float] = {}
+            for token, length, lag in repeated_runs(text[prompt:], breakers):
+                costs[token] = max(costs.get(token, 0.0), min(cost(token, length, lag), MAX_COST))
+            for token, value in costs.items():
+                if value and token < len(row):
+                    row[token] -= value
         return scores
 
     return process
 
 
-def repeated_runs(tokens: Sequence[int]) -> dict[int, int]:
-    """Return token -> length of the longest run at the end of `tokens` that it followed before, up to `MAX_RUN`."""
-    found: dict[int, int] = {}
+def repeated_runs(tokens: Sequence[int], breakers: frozenset[int] = frozenset()) -> Iterator[tuple[int, int, int]]:
+    """Yield (token, length, lag) for each earlier place of a run that the tokens end with.
+
+    The token followed the run there; the length is at most `MAX_RUN`; the lag is the distance between both places.
+    """
     size = len(tokens)
     for end in range(size - 1):
-        if tokens[end] != tokens[-1]:
+        if tokens[end] != tokens[-1] or tokens[end] in breakers:
             continue
         most = min(end + 1, MAX_RUN)
-        length = next((n for n in range(1, most) if tokens[end - n] != tokens[size - 1 - n]), most)
-        found[tokens[end + 1]] = max(found.get(tokens[end + 1], 0), length)
-    return found
+        differs = (n for n in range(1, most) if tokens[end - n] != tokens[size - 1 - n] or tokens[end - n] in breakers)
+        yield tokens[end + 1], next(differs, most), size - 1 - end
+
+
+def tokens_with(tokenizer: Any, strings: Sequence[str]) -> frozenset[int]:
+    """Return the tokens whose text contains one of some strings."""
+    known = _token_texts.get(tokenizer)
+    if known is None:
+        known = _token_texts[tokenizer] = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    return frozenset(token for token, text in enumerate(known) if any(string in text for string in strings))
 
 
 def sequence_bias(runs: Mapping[tuple[int, ...], float]) -> LogitsProcessor:

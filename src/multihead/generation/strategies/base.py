@@ -20,7 +20,14 @@ from ..engine.prefix_cache import PrefixCache
 from ..engine.sequence import ForwardRequest, ForwardResult, GenerationSequence, Request
 from ..logits.dola import contrast_layers, early_layers
 from ..logits.grammar import TextGrammar
-from ..logits.processors import Allowed, LogitsProcessor, logits_processors, only_banned_tokens, sampling_processors
+from ..logits.processors import (
+    Allowed,
+    LogitsProcessor,
+    logits_processors,
+    only_banned_tokens,
+    sampling_processors,
+    tokens_with,
+)
 from ..logits.top_candidates import Candidates, on_cpu, sample_candidates
 from ..stopping import LENGTH, STOP, Continuation, Finish, completed_stop
 
@@ -140,9 +147,17 @@ class GenerationJob:
         first = (
             len(prompt) == 1 and config.forced_bos_token_id is not None
         )  # the forced token comes before the constrained text
+        breakers = config.dry_sequence_breakers if config.dry_multiplier else None
         text_form = None if grammar is None else grammar.processor(len(prompt) + first)
         self.fixed_processors: list[LogitsProcessor] = logits_processors(
-            config, len(prompt), limit, source, allowed=follow, grammar=text_form, own=extras.processors
+            config,
+            len(prompt),
+            limit,
+            source,
+            allowed=follow,
+            grammar=text_form,
+            own=extras.processors,
+            breakers=tokens_with(extras.tokenizer, breakers) if breakers else frozenset(),
         )
         self.processors = [*self.fixed_processors, *sampling_processors(config)]
         # A caller's code must see all scores, once a step.
