@@ -19,7 +19,7 @@ from .targets import SpanTarget, TokenTarget
 STEPS, MOST_STEPS = 32, 256  # points of the path of integrated gradients
 TOLERANCE = 0.02  # of completeness: share of the score difference
 FLOOR = 1e-3  # score difference below which no share is meaningful
-PER_PASS = 4096  # tokens of a pass
+PER_PASS = 1024  # tokens of a pass, whose activations are kept for the gradient
 BASELINES = ("mask", "pad", "eos", "zero")
 
 
@@ -90,7 +90,7 @@ class Scorer:
     def by_embeddings(self, embeddings: Tensor) -> Tensor:
         """Return the scores (inputs,) of embeddings (inputs, tokens, width)."""
         count, length = embeddings.shape[:2]
-        extra: dict[str, Any] = {}
+        extra: dict[str, Any] = {"logits_to_keep": 1} if isinstance(self.source.target, TokenTarget) else {}
         if self.source.types is not None:
             extra["token_type_ids"] = torch.tensor([list(self.source.types)] * count, device=embeddings.device)
         mask = torch.ones(count, length, dtype=torch.long, device=embeddings.device)
