@@ -42,6 +42,14 @@ def test_the_temperature_and_the_biases_of_drawn_rows_are_found():
     assert [biased.bias[label] for label in LABELS] == pytest.approx(shift.tolist(), abs=0.15)
 
 
+def test_rows_that_a_bias_separates_are_separated_at_the_least_temperature():
+    gaps = torch.linspace(0.3, 0.5, 40)
+    logits, targets = torch.stack([-gaps, gaps], 1), (gaps > 0.4).long()
+    fitted = fit_temperature(logits, targets, ["no", "yes"], bias=True)
+    assert (fitted.apply(logits, ["no", "yes"]).argmax(-1) == targets).all()
+    assert 0.01 <= fitted.temperature <= 0.05
+
+
 def test_several_labels_at_once_are_fitted_by_their_sigmoids():
     generator = torch.Generator().manual_seed(1)
     true = torch.randn(4000, 3, generator=generator)

@@ -46,25 +46,30 @@ def fit_temperature(
             return binary_cross_entropy_with_logits(scaled, targets.double())
         return cross_entropy(scaled, targets.long())
 
-    log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    position = torch.zeros((), dtype=torch.float64, requires_grad=True)  # of the temperature between its bounds
     shift = torch.zeros(len(labels), dtype=torch.float64, requires_grad=bias)
-    wanted = [log_temperature, shift] if bias else [log_temperature]
+    wanted = [position, shift] if bias else [position]
     optimizer = torch.optim.LBFGS(wanted, max_iter=STEPS, line_search_fn="strong_wolfe")
 
     def step() -> float:
         optimizer.zero_grad()
-        value = loss(logits / log_temperature.exp() + shift)
+        value = loss(logits / _temperature(position) + shift)
         value.backward()
         return float(value.detach())
 
     optimizer.step(step)
-    temperature = min(max(log_temperature.detach().exp().item(), LEAST), MOST)
+    temperature = _temperature(position.detach()).item()
     offsets = shift.detach() if multi else shift.detach() - shift.detach().mean()
     biases = dict(zip(labels, offsets.tolist(), strict=True)) if bias else {}
     fitted = Calibration(temperature, biases)
     before, after = (_error(scores, targets) for scores in (logits, fitted.apply(logits, labels)))
     known = {"rows": len(logits), "ece_before": round(before, 4), "ece_after": round(after, 4), **(facts or {})}
     return Calibration(temperature, biases, facts=known)
+
+
+def _temperature(position: Tensor) -> Tensor:
+    """Return a temperature from `LEAST` to `MOST`; 1 for the position 0. Bounds keep biases fitted to it."""
+    return LEAST * (MOST / LEAST) ** position.sigmoid()
 
 
 def fit_thresholds(
