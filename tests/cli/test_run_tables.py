@@ -253,6 +253,14 @@ def test_a_killed_run_is_completed_by_the_same_command(classifier, tmp_path):
     assert [int(n) for n in table["id"]] == list(table["row"]) == list(range(count + 50))
 
 
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_run_without_rows_or_answers_is_a_table_too(tmp_path, ending):
+    assert list(load(write(tmp_path / f"none{ending}", [])).columns) == ["row", "error", "notices"]
+    failure = Failure(0, InvalidInput("Input 0 is empty."))
+    table = load(write(tmp_path / f"failed{ending}", [(KeptRow("", {"id": 1}), failure)]))
+    assert table["error"].tolist() == ["Input 0 is empty."]
+
+
 def test_suffixes_that_are_not_written_are_refused(tmp_path):
     for name in ("o.csv.gz", "o.xlsx"):
         with pytest.raises(InvalidInput, match=r"\.jsonl, \.csv"):

@@ -97,7 +97,7 @@ def test_models_are_listed_and_removed(tmp_path, monkeypatch):
         run("models", "remove", "some-modle", "-y")
     assert "Removed" in run("models", "remove", "pypi:some-model==1.2", "-y").output
     assert not folder.exists()
-    assert "summarization" in run("models", "--defaults").output
+    assert "mode=extractive" in run("models", "--defaults").output
 
 
 def test_inspect_tells_what_fits_and_what_does_not(classifier, tmp_path):

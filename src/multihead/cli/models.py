@@ -103,8 +103,10 @@ def print_defaults(console: Console) -> None:
     table = Table(header_style="bold", border_style="cyan")
     for name in ("task", "with a network", "without: from the package index"):
         table.add_column(name, overflow="fold")
-    for task, entry in TASKS.items():
-        table.add_row(task, entry.hub, entry.offline.title if entry.offline else Text("none", style="dim"))
+    rows = [(f"{task}, mode={mode}" if mode else task, entry.in_mode(mode))
+            for task, entry in TASKS.items() for mode in (None, *entry.modes)]  # fmt: skip
+    for name, entry in rows:
+        table.add_row(name, entry.hub, entry.offline.title if entry.offline else Text("none", style="dim"))
     console.print(table)
 
 
