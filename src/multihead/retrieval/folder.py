@@ -13,6 +13,7 @@ from ..config import Size, read_json, write_json
 from ..errors import CorruptFile, InvalidInput, ModelNotFound, read_errors
 from ..files import check_folder, check_unchanged, rebuild_folder
 from ..sentences.modules import read_entry
+from .graph import GRAPH_FILE, Graph
 from .lexical import FILES as LEXICAL_FILES
 from .lexical import LexicalIndex
 from .rows import OFFSETS_FILE, ROWS_FILE, Row, RowFile, write_rows
@@ -20,8 +21,15 @@ from .vectors import CODE_TYPES, StoredVectors, check_precision, code_width
 
 INDEX_FILE = "index.json"
 VECTORS_FILE, RANGES_FILE, PROBE_FILE = "vectors.npy", "ranges.npy", "probe.npy"
-FILES = frozenset({INDEX_FILE, VECTORS_FILE, RANGES_FILE, PROBE_FILE, ROWS_FILE, OFFSETS_FILE}) | LEXICAL_FILES
+FILES = (
+    frozenset({INDEX_FILE, VECTORS_FILE, RANGES_FILE, PROBE_FILE, ROWS_FILE, OFFSETS_FILE, GRAPH_FILE}) | LEXICAL_FILES
+)
 FORMAT = 1
+ENTRIES: dict[str, Any] = {
+    "rows": Size, "width": Size, "precision": str, "similarity": str, "model": str, "prompt": str, "truncation": bool,
+    "truncate_dim": Size | None, "source": dict | None, "graph": str | None,
+}  # fmt: skip
+INFO = ("model", "prompt", "truncation", "truncate_dim", "source")  # entries of index.json that are an IndexInfo
 ADVICE = "Build the index again."
 
 
@@ -50,6 +58,7 @@ class IndexFiles:
     vectors: StoredVectors
     rows: RowFile
     probe: Any
+    graph: Graph | None
 
 
 def write_index(
@@ -59,6 +68,7 @@ def write_index(
     rows: Iterable[Row],
     probe: Any,
     lexical: LexicalIndex | None = None,
+    graph: Graph | None = None,
 ) -> None:
     """Write a folder, whole or not at all. Only files of an index are replaced.
 
@@ -74,7 +84,8 @@ def write_index(
             np.save(stage / RANGES_FILE, vectors.ranges, allow_pickle=False)
         if lexical is not None:
             lexical.save(stage)
-        write_json(stage / INDEX_FILE, describe(info, vectors))
+        graph_hash = None if graph is None else graph.save(stage)
+        write_json(stage / INDEX_FILE, {**describe(info, vectors), "graph": graph_hash})
 
 
 def check_target(folder: Path) -> None:
@@ -115,9 +126,7 @@ def read_index(folder: Path) -> IndexFiles:
         entries = read_json(path)
         if entries.get("format") != FORMAT:
             raise CorruptFile(f"{path}: format is {entries.get('format')!r}; this version reads {FORMAT}.")
-        kinds = {"rows": Size, "width": Size, "precision": str, "similarity": str, "model": str, "prompt": str,
-                 "truncation": bool, "truncate_dim": Size | None, "source": dict | None}  # fmt: skip
-        found = {name: read_entry(entries, name, kind, None, str(path)) for name, kind in kinds.items()}
+        found = {name: read_entry(entries, name, kind, None, str(path)) for name, kind in ENTRIES.items()}
         vectors = _read_vectors(folder, found)
         rows = RowFile(folder / ROWS_FILE, load_array(folder / OFFSETS_FILE))
         if len(rows) != found["rows"]:
@@ -125,8 +134,9 @@ def read_index(folder: Path) -> IndexFiles:
         probe = load_array(folder / PROBE_FILE)
         if probe.ndim != 2 or probe.shape[1] != vectors.width or probe.dtype.kind != "f":
             raise CorruptFile(f"{folder / PROBE_FILE} does not fit the vectors. {ADVICE}")
-        names = ("model", "prompt", "truncation", "truncate_dim", "source")
-        return IndexFiles(IndexInfo(**{name: found[name] for name in names}), vectors, rows, np.array(probe))
+        graph = found["graph"] and Graph.load(folder, found["graph"], len(rows), vectors.width)
+        info = IndexInfo(**{name: found[name] for name in INFO})
+        return IndexFiles(info, vectors, rows, np.array(probe), graph)
 
 
 def _read_vectors(folder: Path, found: Mapping[str, Any]) -> StoredVectors:

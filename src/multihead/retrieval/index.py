@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, UnsupportedOption
 from ..sentences.encoder import SentenceEncoder
 from ..token_batches import texts_of
 from .embedding import EmbeddingOptions, embed_texts, windows
 from .folder import IndexInfo, read_index, write_index
+from .graph import Graph
 from .lexical import LexicalIndex, fuse_ranks
 from .probe import check_encoder, probe_vectors
 from .rerank import Reranker, rerank_hits
@@ -23,7 +24,7 @@ from .vectors import StoredVectors, Vectors, unit_rows
 
 Hit = dict[str, Any]  # "corpus_id", "id", "score", "text", and "fields" of a document that has more
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")
-FUSED = 100  # rows of each ranking that hybrid search joins, at least
+FUSED = 1000  # rows of each ranking that hybrid search joins, at least
 
 
 class Index:
@@ -34,6 +35,7 @@ class Index:
     Attributes:
         vectors: stored vectors. rows: of each document "id", "text" and, if it has more, "fields".
         info: the model's name, and how documents are embedded. cut: numbers of documents whose end was not embedded.
+        graph: of approximate search, if there is one.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Index:
         self.info, self.vectors, self.rows, self.probe = info, vectors, rows, probe
         self._encoder = encoder
         self._lexical: LexicalIndex | None = None
+        self.graph: Graph | None = None
         self.cut: list[int] = []
 
     @classmethod
@@ -61,6 +64,7 @@ class Index:
         truncation: bool = True,
         truncate_dim: int | None = None,
         batch_size: int | None = None,
+        approximate: bool = False,
     ) -> Index:
         """Embed documents.
 
@@ -71,6 +75,7 @@ class Index:
             prompt: text before each document. Default: the encoder's prompt named "document".
             truncation: False refuses documents longer than the encoder reads; else `cut` has their numbers.
             truncate_dim: dimensions of an embedding to keep. batch_size: documents of a batch at most.
+            approximate: makes the graph of approximate search too (`make_graph`).
 
         Raises:
             InvalidInput: no documents; one that is empty, no text, or has no embedding; an id that occurs twice.
@@ -87,6 +92,8 @@ class Index:
         vectors = StoredVectors.of(made, precision, encoder.similarity_fn_name)
         index = cls(info, vectors, rows, probe_vectors(encoder, width), encoder)
         index.cut = cut
+        if approximate:
+            index.make_graph()
         return index
 
     @classmethod
@@ -103,6 +110,7 @@ class Index:
         """
         found = read_index(Path(folder))
         index = cls(found.info, found.vectors, found.rows, found.probe)
+        index.graph = found.graph
         index._lexical = LexicalIndex.load(Path(folder), len(found.rows))
         if encoder is not None:
             index.encoder = load_encoder(encoder)
@@ -110,7 +118,7 @@ class Index:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder, whole or not at all. Raises InvalidInput if it cannot be written or holds other files."""
-        write_index(Path(folder), self.info, self.vectors, self.rows, self.probe, self._lexical)
+        write_index(Path(folder), self.info, self.vectors, self.rows, self.probe, self._lexical, self.graph)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -144,12 +152,15 @@ class Index:
         self.rows = [*self.rows, *new]
         self.cut += cut
         self._lexical = None  # its weights depend on all documents
+        if self.graph is not None:
+            self.graph.add(self.vectors)
 
     def search(
         self,
         queries: str | Iterable[str],
         top_k: int = 10,
         *,
+        exact: bool | None = None,
         hybrid: bool = False,
         rerank: Reranker | None = None,
         candidates: int | None = None,
@@ -162,6 +173,7 @@ class Index:
         Args:
             queries: one returns a list of documents, several return a list of such lists.
             top_k: documents of a query; all of a smaller index.
+            exact: compares every document. Default: True unless the index has a graph. False needs one.
             hybrid: joins the ranking by embeddings with one by shared words, BM25. The score is then a sum of
                 1 / (60 + rank), and "similarity" that of the embeddings.
             rerank: a `CrossEncoder` or a text-ranking pipeline, which scores the best `candidates` again. Its score
@@ -178,7 +190,7 @@ class Index:
         many = top_k if rerank is None else max(top_k, 50 if candidates is None else candidates)
         check_top_k(many)
         vectors = self.embed_queries(texts, prompt)
-        hits = self._fused(texts, vectors, many) if hybrid else self.search_vectors(vectors, many)
+        hits = self._fused(texts, vectors, many, exact) if hybrid else self.search_vectors(vectors, many, exact)
         if rerank is not None:
             hits = [rerank_hits(rerank, text, found)[:top_k] for text, found in zip(texts, hits, strict=True)]
         return hits[0] if single else hits
@@ -192,25 +204,40 @@ class Index:
             raise type(error)(f"Query {number} {error}")
         return found.vectors
 
-    def search_vectors(self, vectors: Any, top_k: int = 10) -> list[list[Hit]]:
+    def search_vectors(self, vectors: Any, top_k: int = 10, exact: bool | None = None) -> list[list[Hit]]:
         """Return the documents most similar to each vector (queries, width) of the index's own model.
+
+        Args:
+            exact: as `search` has it.
 
         Raises:
             InvalidInput: vectors of another width, with zeros only, or with numbers that are not finite.
         """
+        scores, rows = self._rank(vectors, top_k, exact)
+        return [
+            [self.hit(int(row), float(score)) for row, score in zip(*pair, strict=True) if row >= 0]
+            for pair in zip(rows, scores, strict=True)
+        ]
+
+    def _rank(self, vectors: Any, top_k: int, exact: bool | None) -> tuple[Vectors, Vectors]:
+        """Return scores and rows (queries, top_k), best first; row -1 for none. Raises as `search_vectors` does."""
         check_top_k(top_k)
+        queries = self._checked(vectors)
+        if exact is False and self.graph is None:
+            raise UnsupportedOption("exact=False needs the graph of approximate search: index.make_graph().")
+        if self.graph is None or exact:
+            return self.vectors.search(queries, top_k)
+        return self.graph.search(self.vectors, queries, top_k)
+
+    def _checked(self, vectors: Any) -> Vectors:
+        """Return vectors (queries, width), of length 1 if they are compared by cosine. Raises InvalidInput."""
         queries = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
         if queries.ndim != 2 or queries.shape[1] != self.vectors.width:
             raise InvalidInput(
                 f"The index holds vectors of {self.vectors.width} numbers; queries have shape {list(queries.shape)}."
             )
         units = unit_rows(queries)
-        queries = units if self.vectors.measure == "cosine" else queries
-        scores, rows = self.vectors.search(queries, top_k)
-        return [
-            [self.hit(int(row), float(score)) for row, score in zip(*pair, strict=True)]
-            for pair in zip(rows, scores, strict=True)
-        ]
+        return units if self.vectors.measure == "cosine" else queries
 
     @property
     def has_lexical(self) -> bool:
@@ -223,17 +250,21 @@ class Index:
             self._lexical = LexicalIndex.build((row["text"] for row in self.rows), self.encoder.tokenizer)
         return self._lexical
 
-    def _fused(self, texts: Sequence[str], vectors: Vectors, most: int) -> list[list[Hit]]:
+    def make_graph(self) -> None:
+        """Make the graph of approximate search. Raises UnsupportedOption for distances, or without faiss."""
+        self.graph = Graph.build(self.vectors)
+
+    def _fused(self, texts: Sequence[str], vectors: Vectors, most: int, exact: bool | None) -> list[list[Hit]]:
         """Return the best documents by embeddings and shared words together."""
         deep = max(most, FUSED)
         found = []
         by_words = self.make_lexical().search(texts, self.encoder.tokenizer, deep)
-        for vector, words, dense in zip(vectors, by_words, self.search_vectors(vectors, deep), strict=True):
-            known = {hit["corpus_id"]: hit["score"] for hit in dense}
-            fused = fuse_ranks([list(known), words], most)
+        queries = self._checked(vectors)
+        for query, words, scores, rows in zip(queries, by_words, *self._rank(vectors, deep, exact), strict=True):
+            known = {int(row): float(score) for row, score in zip(rows, scores, strict=True) if row >= 0}
+            fused = fuse_ranks(list(known), words, most)
             other = np.array([[row for row, _ in fused if row not in known]], np.int64)
-            query = unit_rows(vector[None]) if self.vectors.measure == "cosine" else vector[None]
-            known |= dict(zip(other[0].tolist(), self.vectors.score(query, other)[0].tolist(), strict=True))
+            known |= dict(zip(other[0].tolist(), self.vectors.score(query[None], other)[0].tolist(), strict=True))
             found.append([{**self.hit(row, score), "similarity": known[row]} for row, score in fused])
         return found
 

@@ -89,10 +89,14 @@ def token_names(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[list[str
             yield [names[token] for token in encoding.ids if token not in hidden]
 
 
-def fuse_ranks(rankings: Sequence[Sequence[int]], most: int) -> list[tuple[int, float]]:
-    """Return rows and scores by reciprocal rank fusion, best first: sums of 1 / (60 + rank)."""
+def fuse_ranks(first: Sequence[int], second: Sequence[int], most: int) -> list[tuple[int, float]]:
+    """Return rows and scores by reciprocal rank fusion, best first: sums of 1 / (60 + rank).
+
+    Of rows with one score, the one that `second` has first comes first.
+    """
     scores: dict[int, float] = {}
-    for ranking in rankings:
+    for ranking in (first, second):
         for rank, row in enumerate(ranking, 1):
             scores[row] = scores.get(row, 0.0) + 1 / (RRF + rank)
-    return sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
+    place = {row: rank for rank, row in enumerate(second)}
+    return sorted(scores.items(), key=lambda pair: (-pair[1], place.get(pair[0], len(second)), pair[0]))[:most]

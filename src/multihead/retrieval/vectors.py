@@ -159,6 +159,11 @@ def top_rows(scores: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
     return best, places
 
 
+def top_places(scores: Vectors, rows: Vectors, top_k: int) -> Vectors:
+    """Return the places (queries, top_k) of the best scores, best first; of equal scores that of the first row."""
+    return np.lexsort((rows, -scores), axis=1)[:, :top_k]
+
+
 def unit_rows(vectors: Vectors) -> Vectors:
     """Return rows divided by their L2 norm. Raises InvalidInput for zeros and numbers that are not finite."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -33,6 +33,7 @@ WINDOW = 256  # queries that are answered at once
 @click.option("--index", "folder", type=click.Path(path_type=Path), help="Where the index of a file is kept.")
 @click.option("--rebuild", is_flag=True, help="Builds the index of a file again.")
 @click.option("--quantize", type=click.Choice(["int8", "binary"]), help="Keeps one byte a number, or its sign.")
+@click.option("--approximate", is_flag=True, help="Searches by a graph of neighbors (HNSW): for millions of documents.")
 @click.option("--hybrid", is_flag=True, help="Ranks by shared words (BM25) too.")
 @click.option("--rerank", metavar="MODEL", help="A cross-encoder that scores the best documents again.")
 @click.option("--candidates", type=click.IntRange(min=1), help="Documents that --rerank scores. Default: 50.")
@@ -42,7 +43,8 @@ WINDOW = 256  # queries that are answered at once
 @click.option("--strict", is_flag=True, help="Stops at the first document or query that has no embedding.")
 def command(documents: Path, queries: tuple[str, ...], queries_path: Path | None, query_column: str | None,
             column: str | None, id_column: str | None, top_k: int, folder: Path | None, rebuild: bool,
-            quantize: str | None, hybrid: bool, rerank: str | None, candidates: int | None, highlight: bool,
+            quantize: str | None, approximate: bool, hybrid: bool, rerank: str | None, candidates: int | None,
+            highlight: bool,
             model: str | None, prompt: str | None, prompt_name: str | None, truncate_dim: int | None,
             no_truncation: bool, precision: str, device: str | None, as_json: bool, strict: bool) -> None:  # fmt: skip
     """Prints the documents of INDEX_OR_FILE that are most similar to each query.
@@ -64,7 +66,8 @@ def command(documents: Path, queries: tuple[str, ...], queries_path: Path | None
     if candidates is not None and rerank is None:
         raise UnsupportedOption("--candidates has no effect without --rerank.")
     items = read_queries(queries, queries_path, query_column)
-    index = open_index(documents, own, given, hybrid=hybrid, rebuild=rebuild, folder=folder, strict=strict,
+    extras = {"hybrid": hybrid, "approximate": approximate}
+    index = open_index(documents, own, given, extras, rebuild=rebuild, folder=folder, strict=strict,
                        loading={"precision": precision, "device": device})  # fmt: skip
     reranker = None
     if rerank is not None:
@@ -74,7 +77,7 @@ def command(documents: Path, queries: tuple[str, ...], queries_path: Path | None
         reranker = pipeline("text-ranking", rerank, device=device, **load_options(precision, device))
     console = screen()
     Search(index, console.is_terminal and not as_json, highlight, strict, {
-        "top_k": top_k, "hybrid": hybrid, "rerank": reranker, "candidates": candidates,
+        "top_k": top_k, "exact": not approximate, "hybrid": hybrid, "rerank": reranker, "candidates": candidates,
     }).run(items)  # fmt: skip
 
 
@@ -94,8 +97,8 @@ def read_queries(texts: tuple[str, ...], path: Path | None, column: str | None) 
 
 
 def open_index(
-    documents: Path, own: dict[str, Any], given: dict[str, Any], *, hybrid: bool, rebuild: bool, folder: Path | None,
-    strict: bool, loading: dict[str, Any],
+    documents: Path, own: dict[str, Any], given: dict[str, Any], extras: dict[str, bool], *, rebuild: bool,
+    folder: Path | None, strict: bool, loading: dict[str, Any],
 ) -> Index:  # fmt: skip
     """Load an index, or that of a file, which is built if it has to be."""
     from ...retrieval.index import Index
@@ -113,7 +116,7 @@ def open_index(
         raise ModelNotFound(f"{documents} is a folder, and no index. Name a file of documents, or an index.")
     else:
         place = (folder or default_folder(documents)).absolute()
-        source = Source(documents, place, own, hybrid)
+        source = Source(documents, place, own, extras["hybrid"])
         reason = "the index is built again" if rebuild else source.reason_to_build()
         encoder = None
         if reason is not None:
@@ -122,10 +125,25 @@ def open_index(
             Builder(source, encoder, log, loading, strict).run()
     index = Index.load(place)
     index.encoder = encoder or load_encoder(own["model"] or index.info.model, **loading)[0]
-    if hybrid and not index.has_lexical and place != documents:
-        index.make_lexical()
-        index.save(place)
+    complete_index(index, place if place != documents else None, **extras)
     return index
+
+
+def complete_index(index: Index, place: Path | None, *, hybrid: bool, approximate: bool) -> None:
+    """Make the weights of hybrid search and the graph of approximate search, where they are missing.
+
+    Args:
+        place: where they are kept; None keeps them for this search only.
+    """
+    missing = False
+    if hybrid and not index.has_lexical:
+        index.make_lexical()
+        missing = True
+    if approximate and index.graph is None:
+        index.make_graph()
+        missing = True
+    if missing and place is not None:
+        index.save(place)
 
 
 @dataclass(frozen=True)
