@@ -34,6 +34,28 @@ def count(texts):
         ("1. First. 2. Second.", ["1. First.", "2. Second."]),
         ("東京に行く。楽しい！はい", ["東京に行く。", "楽しい！", "はい"]),
         ("approx. five, i.e. few. etc. and so on", ["approx. five, i.e. few. etc. and so on"]),
+        (
+            "He met J. R. Smith of the U.S. Senate at 5 p.m. We left.",
+            ["He met J. R. Smith of the U.S. Senate at 5 p.m.", "We left."],
+        ),
+        (
+            "Am 3. Oktober, z. B. im 19. Jahrhundert. Dr. Weber kam.",
+            ["Am 3. Oktober, z. B. im 19. Jahrhundert.", "Dr. Weber kam."],
+        ),
+        ("« Où vas-tu ? » demanda Mme. Curie. Elle partit.", ["« Où vas-tu ? » demanda Mme. Curie.", "Elle partit."]),
+        (
+            "Ele vive na Av. Brasil, n.º 10. A Dra. Costa chegou.",
+            ["Ele vive na Av. Brasil, n.º 10.", "A Dra. Costa chegou."],
+        ),
+        ("यह किताब है। वह गया। क्या?", ["यह किताब है।", "वह गया।", "क्या?"]),
+        ("هل أنت بخير؟ نعم! یہ ہے۔ وہ گیا۔", ["هل أنت بخير؟", "نعم!", "یہ ہے۔", "وہ گیا۔"]),
+        ("ሰላም ነው። እንዴት ነህ?", ["ሰላም ነው።", "እንዴት ነህ?"]),
+        ("နေကောင်းလား။သွားတယ်။", ["နေကောင်းလား။", "သွားတယ်။"]),
+        ("Ποιος είναι; Δεν ξέρω.", ["Ποιος είναι;", "Δεν ξέρω."]),
+        (
+            "It was 30 °C. We slept. He said no. Then he left.",
+            ["It was 30 °C.", "We slept.", "He said no.", "Then he left."],
+        ),
         ("", []),
         (" \n ", []),
     ],
@@ -63,3 +85,11 @@ def test_sections_fit_and_hold_every_word(text, room, overlap):
         assert re.sub(r"\s+", "", "".join(found)) == words
     assert all(re.sub(r"\s+", "", section) in words for section in found)
     assert bool(found) == bool(words)
+
+
+def test_a_long_sentence_is_cut_between_clauses():
+    text = "The old man who lived by the sea was tired, but he went out again that night to fish"
+    spans = split_to_fit(text, [(0, len(text))], 12, lambda texts: [len(text.split()) for text in texts])
+    assert [text[a:b] for a, b in spans] == [
+        "The old man who lived by the sea was tired,", "but he went out again that night to fish"
+    ]  # fmt: skip
