@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from ..pipelines.base import Pipeline
 from .inputs import ExplainedInput
 from .targets import SpanTarget, TokenTarget
 
-STEPS, MOST_STEPS = 32, 256  # points of the path of integrated gradients
+PARTS, NODES = 4, 8  # parts of the line of integrated gradients at first, and points of each
+MOST_STEPS = 1024
 TOLERANCE = 0.02  # of completeness: share of the score difference
 FLOOR = 1e-3  # score difference below which no share is meaningful
 PER_PASS = 1024  # tokens of a pass, whose activations are kept for the gradient
@@ -165,32 +167,85 @@ def integrated_gradients(scorer: Scorer, steps: int | None = None) -> Attributio
     scores of the input and of the baseline.
 
     Args:
-        steps: points of the line. None: twice as many until the sum is complete to `TOLERANCE`, at most `MOST_STEPS`.
+        steps: points of the line. None: parts of the line are halved while their sum differs from the difference of
+            their own ends, until the whole is complete to `TOLERANCE`, with `MOST_STEPS` points at most.
     """
     own, base = scorer.embeddings()
-    with torch.no_grad(), evaluating(scorer.model):
-        score, start = (check_finite(float(scorer.by_embeddings(x[None])[0]), scorer) for x in (own, base))
-    count = STEPS if steps is None else steps
-    while True:
-        values = ((own - base) * path_mean(scorer, own, base, count)).sum(-1).float().cpu()
-        error = score - start - float(values.sum())
-        done = abs(error) <= max(TOLERANCE * abs(score - start), FLOOR)
-        if steps is not None or done or count >= MOST_STEPS:
-            return Attributions(values, score, start, count, error)
-        count *= 2
+    line = Line(scorer, own, base)
+    start, score = (check_finite(value, scorer) for value in line.scores([0.0, 1.0]))
+    if steps is None:
+        values, count = adaptive_integral(line, start, score)
+    else:
+        values, count = line.integral(0.0, 1.0, steps), steps
+    return Attributions(values, score, start, count, score - start - float(values.sum()))
 
 
-def path_mean(scorer: Scorer, own: Tensor, base: Tensor, steps: int) -> Tensor:
-    """Return the mean gradient (tokens, width) on the line from the baseline to the input."""
-    nodes, weights = np.polynomial.legendre.leggauss(steps)
-    total = torch.zeros_like(own)
-    size = max(1, PER_PASS // len(own))
-    for begin in range(0, steps, size):
-        places = torch.tensor((nodes[begin : begin + size] + 1) / 2, dtype=own.dtype, device=own.device)
-        shares = torch.tensor(weights[begin : begin + size] / 2, dtype=own.dtype, device=own.device)
-        _, gradient = scorer.gradients(base + places[:, None, None] * (own - base))
-        total += (shares[:, None, None] * gradient).sum(0)
-    return total
+@dataclass(frozen=True)
+class Line:
+    """The line from a baseline (tokens, width), at 0, to the embeddings of an input, at 1."""
+
+    scorer: Scorer
+    own: Tensor
+    base: Tensor
+
+    def points(self, places: Sequence[float]) -> Tensor:
+        """Return embeddings (places, tokens, width) on the line."""
+        shares = torch.tensor(places, dtype=self.own.dtype, device=self.own.device)
+        return self.base + shares[:, None, None] * (self.own - self.base)
+
+    def scores(self, places: Sequence[float]) -> list[float]:
+        """Return the scores at some places."""
+        with torch.no_grad(), evaluating(self.scorer.model):
+            found: list[float] = self.scorer.by_embeddings(self.points(places)).tolist()
+        return found
+
+    def integral(self, begin: float, end: float, steps: int) -> Tensor:
+        """Return what a part of the line adds to the value of each token (tokens,)."""
+        nodes, weights = np.polynomial.legendre.leggauss(steps)
+        places = begin + (end - begin) * (nodes + 1) / 2
+        shares = torch.tensor((end - begin) * weights / 2, dtype=self.own.dtype, device=self.own.device)
+        total, size = torch.zeros_like(self.own), max(1, PER_PASS // len(self.own))
+        for first in range(0, steps, size):
+            _, gradient = self.scorer.gradients(self.points(places[first : first + size].tolist()))
+            total += (shares[first : first + size, None, None] * gradient).sum(0)
+        return ((self.own - self.base) * total).sum(-1).float().cpu()
+
+
+def adaptive_integral(line: Line, start: float, score: float) -> tuple[Tensor, int]:
+    """Return the values of the tokens and the number of points that they took.
+
+    A score may rise steeply in a short part of the line, as those of language models do. Each part is complete if its
+    values add up to the difference of the scores at its ends, so that only the others need more points.
+    """
+    enough = max(TOLERANCE * abs(score - start), FLOOR)
+    ends = np.linspace(0, 1, PARTS + 1).tolist()
+    known = [start, *line.scores(ends[1:-1]), score]
+    parts = [part_of(line, *pair) for pair in pairwise(zip(ends, known, strict=True))]
+    steps = PARTS * NODES
+    while sum(abs(part.error) for part in parts) > enough and steps < MOST_STEPS:
+        worst = max(parts, key=lambda part: abs(part.error))
+        parts.remove(worst)
+        middle = (worst.begin[0] + worst.end[0]) / 2
+        halfway = (middle, line.scores([middle])[0])
+        parts += [part_of(line, worst.begin, halfway), part_of(line, halfway, worst.end)]
+        steps += 2 * NODES
+    return torch.stack([part.values for part in parts]).sum(0), steps
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Part of a line: place and score of both ends, its values (tokens,), and what they miss of the difference."""
+
+    begin: tuple[float, float]
+    end: tuple[float, float]
+    values: Tensor
+    error: float
+
+
+def part_of(line: Line, begin: tuple[float, float], end: tuple[float, float]) -> Part:
+    """Return the part of a line between two places with their scores."""
+    values = line.integral(begin[0], end[0], NODES)
+    return Part(begin, end, values, end[1] - begin[1] - float(values.sum()))
 
 
 def leave_one_out(scorer: Scorer, units: Sequence[Sequence[int]]) -> Attributions:
