@@ -6,6 +6,7 @@ import pytest
 import transformers
 
 from multihead.errors import InvalidInput
+from multihead.pipelines.emoji import name_emoji
 from multihead.pipelines.text_checks import is_empty
 
 from .conftest import exact
@@ -56,6 +57,18 @@ def test_an_empty_side_of_a_pair_is_named(classifier):
         "Input 0 has an empty text.", "Input 1 has an empty text_pair.",
         "Input 2 holds no token in its text_pair that the model knows: '😡'.",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("Fine 👍", "Fine thumbs up sign"), ("so😡!", "so pouting face !"), ("👍🏽❤️", "thumbs up sign heavy black heart"),
+     ("5 € © → é", "5 € © → é"), ("", ""), ("no emoji", "no emoji"), ("🎉🎉 a", "party popper party popper a")],
+)  # fmt: skip
+def test_emoji_are_read_by_their_names_where_a_call_says_so(classifier, text, named):
+    assert name_emoji(text) == named
+    pipe = exact("text-classification", classifier)
+    assert failures(pipe, ["the 😡"], emoji_names=True) == [None]
+    assert pipe("dog 👍", emoji_names=True) == pipe("dog thumbs up sign")
 
 
 def test_words_that_the_vocabulary_lacks_are_notices(classifier):

@@ -192,6 +192,7 @@ def test_a_prompted_label_does_not_depend_on_other_inputs_unless_the_call_says_s
     best = pipe("a", prompt=None)[0]
     rest = sum(math.exp(score - logs[best["label"]]) for score in logs.values())
     assert best["score"] == pytest.approx(1 / rest, abs=1e-5)
+    assert pipe("so 👍", emoji_names=True) == pipe("so thumbs up sign")
     with pytest.raises(InvalidInput, match="prompt is a text"):
         pipe(texts, prompt=["no place"])
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput, MultiheadError
-from .base import ForwardPipeline, PipelineOptions, packed_positions, too_long, top_scores
+from .base import ForwardPipeline, PipelineOptions, packed_positions, text_of, too_long, top_scores
 from .calibration import Calibration, find_calibration
+from .emoji import name_emoji
 from .generation_base import fill_prompt
 from .reference_texts import REFERENCE_TEXTS
 from .streaming_batcher import ModelInput, Preprocessed, first_error
@@ -238,6 +239,9 @@ class PromptedClassification(PromptScorer):
 
     def prompts_for(self, text: str, o: PromptedClassificationOptions) -> Sequence[str]:
         return [fill_prompt(prompt, text=text) for prompt in o.own_prompts or self.prompt_texts]
+
+    def validate(self, item: Any, o: PromptedClassificationOptions) -> str:
+        return name_emoji(text_of(item)) if o.emoji_names else text_of(item)
 
     def texts(self, item: str, o: Any) -> Sequence[NamedText]:
         return [NamedText("", item)]

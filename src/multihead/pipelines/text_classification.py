@@ -12,6 +12,7 @@ from ..errors import InvalidInput, UnsupportedOption
 from .answers import WithNotices
 from .base import ForwardPipeline, PipelineOptions, text_of, top_scores
 from .calibration import ABSTAIN, Calibration, find_calibration
+from .emoji import name_emoji
 from .streaming_batcher import ModelInput, Preprocessed
 from .text_checks import NamedText
 
@@ -29,12 +30,14 @@ class TextClassificationOptions(PipelineOptions):
         truncation: reads the beginning of a text that is too long, instead of refusing it.
         calibration: True applies the calibration that is stored with the model, if any; False applies none. Or a
             `Calibration`, or a file with one (docs/labels.md).
+        emoji_names: reads the names of emoji instead of emoji, which many vocabularies lack.
     """
 
     top_k: int | str | None = BEST
     function_to_apply: str | None = None
     truncation: bool = False
     calibration: Any = True
+    emoji_names: bool = False
 
     def check(self) -> None:
         super().check()
@@ -70,7 +73,10 @@ class TextClassification(ForwardPipeline):
         return replace(o, calibration=calibration or False)
 
     def validate(self, item: Any, o: TextClassificationOptions) -> Any:
-        return text_or_pair(item)
+        texts = text_or_pair(item)
+        if not o.emoji_names:
+            return texts
+        return name_emoji(texts) if isinstance(texts, str) else (name_emoji(texts[0]), name_emoji(texts[1]))
 
     def texts(self, item: Any, o: Any) -> Sequence[NamedText]:
         return [NamedText("", item)] if isinstance(item, str) else [*map(NamedText, ("text", "text_pair"), item)]
