@@ -48,6 +48,7 @@ def protected(text, **options):
         ("The β-carotene of “Gödel’s” friend — 1914–1918", ["β", "Gödel", "1914–1918"]),
         ("我喜欢🎉的", ["我喜欢🎉的"]),
         ("The set {a, b} holds.", ["{a", "b}"]),
+        ("If a ≠ b and x → y, go.", ["a ≠ b", "→"]),
         ("Nothing to protect, são 5.", []),
     ],
 )

@@ -34,6 +34,9 @@ ALTERED = frozenset(("<super>", "<sub>", "<fraction>", "<circle>"))  # decomposi
 GAP = re.compile(r"[ \u00a0]?[-–—−]?[ \u00a0]?")  # between words that are protected as one
 NUMBER_BEFORE = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)*[ \u00a0]?\Z")
 NUMBER_AFTER = re.compile(r"[ \u00a0]?\d+(?:[.,]\d+)*(?!\w)")
+LETTER_BEFORE = re.compile(r"(?<![\w.,'’])[^\W\d_] ?\Z")
+LETTER_AFTER = re.compile(r" ?[^\W\d_](?![\w'’])")
+ARROWS = "←→↑↓↔"  # mathematical signs to Unicode
 LONGEST_NUMBER = 40  # characters
 ORDINALS = "ªº"  # of Portuguese, Spanish and Italian: translators know them as letters
 
@@ -262,8 +265,12 @@ def with_number(text: str, word: ProtectedWord) -> ProtectedWord:
     """Return an unknown sign without letters, such as "€", with the number beside it, which models drop too."""
     if not word.unknown or word.markup or word.source != word.target or any(sign.isalnum() for sign in word.source):
         return word
+    relation = any(unicodedata.category(sign) == "Sm" and sign not in ARROWS for sign in word.source)
     before = NUMBER_BEFORE.search(text, max(word.start - LONGEST_NUMBER, 0), word.start)
-    after = NUMBER_AFTER.match(text, word.end) if before is None else None
+    after = NUMBER_AFTER.match(text, word.end) if before is None or relation else None
+    if relation:  # "a ≠ b": the letters are no words
+        before = before or LETTER_BEFORE.search(text, max(word.start - LONGEST_NUMBER, 0), word.start)
+        after = after or LETTER_AFTER.match(text, word.end)
     start, end = before.start() if before else word.start, after.end() if after else word.end
     return as_it_is(text, start, end, unknown=True)
 
