@@ -15,6 +15,7 @@ from multihead.cli.main import cli
 from multihead.errors import InvalidInput, UnsupportedOption
 from multihead.generation.generate import generate_tokens
 from multihead.generation.strategies.base import Extras
+from multihead.generation.streaming import TextIteratorStreamer
 from multihead.pipelines.hard_wraps import join_wrapped_lines
 from multihead.pipelines.invented import invented
 from multihead.pipelines.splitting import split_sentences
@@ -161,6 +162,15 @@ def test_summaries_of_sections_are_summarized_once_more(request, folder):
     assert len(answer) == 2
     if last is not None:
         assert answer[0]["summary_text"].strip() == last.strip()
+
+
+def test_a_streamer_gets_the_last_pass_over_a_long_document(llama):
+    pipe = exact("summarization", llama, max_new_tokens=4, section_tokens=60, overlap=0, whole_sentences=False)
+    streamer = TextIteratorStreamer(pipe.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    answer = pipe(" ".join([TEXT] * 2), prompt="{text}", streamer=streamer)
+    assert "".join(streamer).strip() == answer[0]["summary_text"]
+    with pytest.raises(InvalidInput, match="shows one text"):
+        pipe([" ".join([TEXT] * 2)] * 2, prompt="{text}", streamer=TextIteratorStreamer(pipe.tokenizer))
 
 
 @pytest.mark.parametrize(

@@ -160,9 +160,10 @@ class WrittenSummaries(SummaryPipeline, GenerationPipeline):
 
     def forward(self, inputs: Sequence[ModelInput], o: SummarizationOptions) -> list[TokenLists]:
         """Return the generated sequences of each section; of documents of several, summarize their summaries too."""
-        outputs = self.write(inputs, o)
         if o.combine == "join" or o.return_tensors:
-            return outputs
+            return self.write(inputs, o)
+        single = len(inputs) > 1 and len({id(each.note) for each in inputs}) == 1
+        outputs = self.write(inputs, replace(o, streamer=None) if single else o)  # a streamer gets the last pass
         documents: dict[int, tuple[Document, list[str]]] = {}
         for each, sequences in zip(inputs, outputs, strict=True):
             if len(each.note.sections) > 1:
@@ -184,7 +185,7 @@ class WrittenSummaries(SummaryPipeline, GenerationPipeline):
             if not isinstance(inputs, list):
                 raise inputs
             inputs = [replace(each, note=Document([text])) for each in inputs]
-            outputs = self.write(inputs, o)
+            outputs = self.write(inputs, o if len(inputs) == 1 else replace(o, streamer=None))
             if len(outputs) == 1:
                 return outputs[0], len(sections) > 1
             text = " ".join(self.finish(own[0], each, o)[0] for own, each in zip(outputs, inputs, strict=True))
