@@ -261,6 +261,14 @@ def test_long_texts_and_completions_are_scored_once_each_token(llama):
     assert set(written.metrics) == {"repetition_4", "words"}
 
 
+def test_empty_lines_of_a_text_file_are_no_rows(llama, tmp_path):
+    (tmp_path / "prose.txt").write_text("\n\n".join(TEXTS) + "\n")
+    out = run("evaluate", "text-generation", tmp_path / "prose.txt", "-m", llama, "--precision", "fp32", "--set",
+              "max_new_tokens=3").output  # fmt: skip
+    assert f"{len(TEXTS)} rows" in out
+    assert "not scored" not in out
+
+
 def test_masks_are_scored_by_the_rank_of_the_right_word(bert):
     pipe = pipeline("fill-mask", bert, dtype="float32")
     text = f"the {pipe.mask[0]} jumps"

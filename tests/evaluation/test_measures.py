@@ -158,6 +158,8 @@ def test_groups_are_drawn_whole():
     grouped = intervals([measure], np.arange(200), 200, Resampling(), np.repeat([0, 1], 100))["accuracy"]
     assert alone[1] - alone[0] < 0.2
     assert grouped == (0.0, 1.0)
+    (single,) = intervals([measure], np.arange(100), 200, Resampling(), np.repeat([0, 1], 100)).values()
+    assert np.isnan(single).all()  # one group has no spread, and is not certain
 
 
 def test_a_share_without_spread_has_wilsons_interval():

@@ -70,12 +70,14 @@ def intervals(
     measures: Sequence[Measure], rows: NDArray[np.int64], count: int, how: Resampling,
     groups: NDArray[np.int64] | None = None,
 ) -> dict[str, tuple[float, float]]:  # fmt: skip
-    """Return the interval of each measure by its name, (NaN, NaN) where there is none.
+    """Return the interval of each measure by its name, (NaN, NaN) where there is none, as for rows of one group.
 
     Percentile intervals (Efron, 1979). A share of rows that is 0 or 1 has no spread; its interval is Wilson's (1927).
     Resamples of a calibration error are too large, so that its lower end is mirrored at the estimate (Davison and
     Hinkley, 1997, section 5.2), and is 0 if a calibrated model might have as large an error on these rows.
     """
+    if groups is not None and len(np.unique(groups[rows])) < 2:  # its draws are all alike
+        return {measure.name: (math.nan, math.nan) for measure in measures}
     samples: list[list[Array]] = [[] for _ in measures]
     for weights in how.weights(rows, count, groups):
         for found, measure in zip(samples, measures, strict=True):

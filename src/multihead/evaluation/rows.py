@@ -70,6 +70,8 @@ def labelled_rows(source: Any) -> LabelledRows:
     count = 0
     for number, (line, row) in enumerate(numbered_rows(path)):
         place = f"row {number} of {path.name}" if line is None else f"line {line} of {path.name}"
+        if isinstance(row, str) and not row.strip():  # an empty line of a text file
+            continue
         if (record := as_mapping(row)) is None:
             reason = str(row) if isinstance(row, InvalidInput) else f"no object of columns but {type(row).__name__}"
             broken.append(FailedRow(place, reason, "file"))

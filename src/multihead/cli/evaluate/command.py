@@ -73,13 +73,13 @@ def command(task: str, path: Path, model: str | None, compare: str | None, colum
     rows = labelled_rows(path)  # before a model is loaded
     options = dict(map(parse_setting, settings))
     pairs = [dict(split_pair(pair, name) for pair in given) for given, name in ((columns, "column"), (labels, "map"))]
-    load = {**load_options(precision, device), "device": device}
+    load = {**load_options(precision, device), "device": device, **options}
     with Signals(at_once=True):
         pipe = load_pipeline(task, model, load)
         other = None if compare is None else load_pipeline(task, compare, load)
         result = evaluate(
             pipe, rows, compare=other, columns=pairs[0], label_map=pairs[1], slices=slices, group=group, worst=worst,
-            resamples=resamples, seed=seed, confidence=confidence, **options,
+            resamples=resamples, seed=seed, confidence=confidence,
         )  # fmt: skip
     print_report(screen(), result)
     write_reports(result, outputs)

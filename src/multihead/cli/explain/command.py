@@ -72,8 +72,8 @@ def command(text: str, task: str, model: str | None, method: str, target: str | 
     options = dict(map(parse_setting, settings))
     item = input_of(name, text, question, labels, options)
     load: dict[str, Any] = load_options(precision, device) if precision else {"dtype": "float32"}
-    pipe = pipeline(task, model, **{**load, "device": device})
-    found = explain(pipe, item, method, target=target, level=level, steps=steps, baseline=baseline, **options)
+    pipe = pipeline(task, model, **{**load, "device": device, **options})
+    found = explain(pipe, item, method, target=target, level=level, steps=steps, baseline=baseline)
     console = screen()
     print_explanation(console, found)
     for output in outputs:
