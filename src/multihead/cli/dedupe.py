@@ -12,10 +12,9 @@ import click
 
 from ..consoles import screen
 from ..errors import InvalidInput, MultiheadError
-from .embedding_parts import sentence
 from .encoders import encoder_options, load_encoder
 from .row_output import ENDINGS, check_row_output, row_values, write_rows
-from .text_rows import TextRow, read_rows
+from .text_rows import TextRow, read_rows, sentence
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -18,7 +18,7 @@ from ..errors import CorruptFile, InvalidInput, ModelNotFound, read_errors
 from ..files import replace_file
 from ..retrieval.embedding import Embedded
 from .render.output_file import to_json
-from .text_rows import TextRow
+from .text_rows import TextRow, sentence
 
 ADVICE = "Choose another output, or begin again with --overwrite."
 RECORD_FILE = "run.json"
@@ -172,9 +172,3 @@ def part_rows(window: list[TextRow], found: Embedded) -> list[dict[str, Any]]:
             entry["error"] = f"Row {row.number} {sentence(found.errors[place])}"
         rows.append(entry)
     return rows
-
-
-def sentence(error: Exception) -> str:
-    """Return an error as what follows "Row 7"."""
-    message = str(error)
-    return f"cannot be read: {message}" if message[:1].isupper() else message

@@ -102,3 +102,9 @@ def live_windows(rows: Iterable[TextRow]) -> Iterator[list[TextRow]]:
         if isinstance(found, BaseException):
             raise found
         ended = found is None
+
+
+def sentence(error: Exception) -> str:
+    """Return an error as what follows "Row 7"."""
+    message = str(error)
+    return f"cannot be read: {message}" if message[:1].isupper() else message

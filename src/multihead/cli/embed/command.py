@@ -19,7 +19,7 @@ from ...consoles import screen
 from ...errors import InvalidInput, MultiheadError, UnsupportedOption, read_errors
 from ..encoders import embedding_options, encoder_options, load_encoder, start_metadata
 from ..run import is_piped
-from ..text_rows import TextRow, live_windows, read_rows
+from ..text_rows import TextRow, live_windows, read_rows, sentence
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -189,7 +189,6 @@ class Run:
     def embed(self, window: list[TextRow]) -> Embedded:
         """Return the embeddings of a window. Raises the first error if the run is strict."""
         from ...retrieval.embedding import embed_texts
-        from ..embedding_parts import sentence
 
         found = embed_texts(self.encoder, [row.text for row in window], self.options)
         if self.strict and found.errors:

@@ -14,7 +14,7 @@ import click
 from ...consoles import screen
 from ...errors import InvalidInput, ModelNotFound, UnsupportedOption
 from ..encoders import encoder_options, load_encoder
-from ..text_rows import TextRow, live_windows, read_rows
+from ..text_rows import TextRow, live_windows, read_rows, sentence
 
 if TYPE_CHECKING:
     from ...retrieval.index import Index
@@ -164,7 +164,6 @@ class Search:
     def run(self, windows: Iterable[list[TextRow]]) -> None:
         """Answer all queries. Exits with status 1 if none could be answered."""
         from ...retrieval.embedding import text_error
-        from ..embedding_parts import sentence
 
         answered = 0
         log = screen(stderr=True)
