@@ -8,6 +8,7 @@ import pytest
 
 from multihead.errors import InvalidInput
 from multihead.pipelines.translation.attempts import keep_words
+from multihead.pipelines.translation.numbers import lost_numbers
 from multihead.pipelines.translation.protected_words import find_protected
 from multihead.pipelines.translation.units import join_cut_words, make_units
 
@@ -146,6 +147,27 @@ def test_words_that_are_not_protected_are_named_in_a_notice(marian):
     pipe = exact("translation", marian, max_new_tokens=6, protect_words=False)
     answers = pipe(["The fox", "The fox €"])
     assert [(notice.number, "'€'" in notice.text) for notice in answers.metadata.notices] == [(1, True)]
+
+
+@pytest.mark.parametrize(
+    ("source", "translation", "lost"),
+    [
+        ("674,000 of 1,160,000 miles in 1990", "674 mil de 1.160.000 milhas em 1990", []),
+        ("734,000 square miles, 25 miles (40 km)", "794 mil milhas, 40 km", ["734,000", "25"]),
+        ("It is 3.5 m, 10 of them", "3,5 m, dez deles", []),
+        ("In the 20th century, A4 and 1990s", "século XX", []),
+        ("1 000 people and 15", "1 000 pessoas e 15", []),
+    ],
+)
+def test_numbers_that_a_translation_lacks(source, translation, lost):
+    assert lost_numbers(source, translation) == lost
+
+
+def test_lost_numbers_are_told(marian):
+    answers = exact("translation", marian, max_new_tokens=4)(["The fox 1969", "The fox"])
+    (notice,) = answers.metadata.notices
+    assert notice.number == 0
+    assert "1969" in notice.text
 
 
 @pytest.mark.parametrize(

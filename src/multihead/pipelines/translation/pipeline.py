@@ -20,6 +20,7 @@ from ..streaming_batcher import ModelInput, Preprocessed, join_inputs
 from .attempts import UnitTranslations, keep_words
 from .html_layout import html_passages
 from .layout import LAYOUTS, text_passages
+from .numbers import lost_numbers
 from .protected_words import KnownCharacters, find_protected
 from .units import Document, Passage, Unit, join_cut_words, make_units
 
@@ -165,15 +166,18 @@ class TranslationPipeline(GenerationPipeline):
         return with_more_notices(answer, [notice for each in found for notice in each.notices])
 
     def unit_translations(self, each: ModelInput, output: Any, o: TranslationOptions) -> UnitTranslations:
-        """Return the translations of a unit; its notices name unknown words that were not protected."""
-        if isinstance(output, UnitTranslations):
-            return output
-        texts = [self.decode(ids, o) for ids in output]
-        unknown = [word.source for word in each.note.words if word.unknown]
-        lost = [word for word in unknown if not all(word in text for text in texts)]
-        words = ", ".join(map(repr, dict.fromkeys(lost)))
-        notice = f"has words that the model's vocabulary cannot spell, and its translation lacks them: {words}."
-        return UnitTranslations(texts, [notice] if lost else [], output)
+        """Return the translations of a unit; its notices name unknown words and numbers that they lack."""
+        found = output
+        if not isinstance(output, UnitTranslations):
+            found = UnitTranslations([self.decode(ids, o) for ids in output], sequences=output)
+            unknown = [word.source for word in each.note.words if word.unknown]
+            if lost := [word for word in unknown if not all(word in text for text in found.texts)]:
+                words = ", ".join(map(repr, dict.fromkeys(lost)))
+                found.notices.append(f"has words that the vocabulary cannot spell and its translation lacks: {words}.")
+        numbers = [number for text in found.texts for number in lost_numbers(each.note.text, text)]
+        if numbers:
+            found.notices.append(f"has numbers that its translation lacks: {', '.join(dict.fromkeys(numbers))}.")
+        return found
 
 
 class Translation(TranslationPipeline, Text2TextPipeline):

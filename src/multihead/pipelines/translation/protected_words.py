@@ -19,6 +19,7 @@ TAG = re.compile(r"</?[A-Za-z][^<>\n]*>|<!--.*?-->|&(?:#\d+|#x[\da-fA-F]+|[A-Za-
 COPIED = re.compile(  # what no translator may change, known to the vocabulary or not
     r"""
       (?P<code>(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`))              # `code` of Markdown
+    | (?P<emoji>[\u2600-\u27bf\U0001f000-\U0001faff][\ufe0f\u200d\u2600-\u27bf\U0001f000-\U0001faff]*)
     | (?P<address>(?:https?|ftps?|file)://[^\s<>"“”«»]+|mailto:[^\s<>"]+|www\.[^\s<>"“”«»]+
         |[\w.+-]+@[\w-]+(?:\.[\w-]+)+)                                   # URLs and e-mail addresses
     | (?P<field>\{\{[^{}\n]+\}\}|\$?\{[^{}\s]*\}|(?<![\d%])%(?:\(\w+\)|\d+\$)?[-+0\#]?\d*(?:\.\d+)?[sdifgxr](?!\w))
