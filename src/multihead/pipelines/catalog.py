@@ -93,6 +93,26 @@ TASKS: Mapping[str, Task] = {
             "question_answering.QuestionAnsweringTraining", metrics=("exact_match", "f1"), aliases=("extractive-qa",)
         ),
     ),
+    "retrieval-augmented-generation": Task(
+        summary="Answers a question from documents, with quotations.",
+        accepts='question, `{"question", "documents"}`',
+        pipelines={
+            "QuestionAnswering": ModelPipeline("retrieval_augmented.ExtractiveAnswers", "a span head"),
+            "CausalLM": ModelPipeline("retrieval_augmented.GeneratedFromDocuments", "a language model"),
+        },
+        hub="distilbert/distilbert-base-cased-distilled-squad",
+        offline=ANSWERS,
+        renderer="quotations",
+        aliases=("rag",),
+        inputs=(
+            Input(
+                "question",
+                flag="question",
+                help="For retrieval-augmented-generation: the question; the texts or rows are documents.",
+            ),
+            Input("documents", takes="table"),
+        ),
+    ),
     "table-question-answering": Task(
         summary="Answers a question from a table.",
         accepts='`{"table", "query"}`',

@@ -80,6 +80,17 @@ def answers(console: Console, item: Any, answer: Any) -> None:
         console.print(line)
 
 
+def quotations(console: Console, item: Any, answer: Mapping[str, Any]) -> None:
+    """Print a question, its answer and the sentences of the documents that it is from."""
+    console.print(Text(str(item.get("question", "") if isinstance(item, Mapping) else item), style="dim"))
+    line = (("→ ", "cyan"), (f"{answer['score']:.3f} ", "dim"), (answer["answer"] or "(no answer)", "bold"))
+    console.print(Text.assemble(*line))
+    for source in answer["sources"]:
+        quote = " ".join(source["text"].split())
+        place = f"{source['document']}, {source['start']}-{source['end']}"
+        console.print(Padding(Text.assemble((f"“{quote}” ", ""), (place, "dim")), (0, 0, 0, 2)))
+
+
 def excerpt(text: str, start: int, end: int, margin: int = 30) -> str:
     """Return a span in brackets with `margin` characters on each side, in one line."""
     before, after = text[max(start - margin, 0) : start], text[end : end + margin]

@@ -1,4 +1,4 @@
-"""Scorers of question-answering and table-question-answering: exact match and word F1 (SQuAD 2: arXiv:1806.03822)."""
+"""Scorers of answers about contexts, tables and documents: exact match, word F1 (SQuAD 2: arXiv:1806.03822)."""
 
 from __future__ import annotations
 
@@ -93,6 +93,36 @@ class TableScorer(Scorer):
 
     def text(self, case: Case) -> str:
         return str(case.input["query"])
+
+    def score(self, cases: Sequence[Case]) -> ScoredCases:
+        given = ["" if case.answer is None else str(case.answer["answer"]) for case in cases]
+        failed = np.array([case.answer is None for case in cases])
+        return score_answers(given, [case.reference for case in cases], failed)
+
+
+class DocumentScorer(Scorer):
+    """Scores answers from documents, which a row or the option `documents` has; no right answer means none is there."""
+
+    keys = ("question", "documents", "answers")
+
+    def prepare(self) -> None:
+        self.question = require_column(
+            self.rows, self.columns.get("question"), ("question", "query"), "question_column"
+        )
+        self.documents = self.columns.get("documents", "documents")
+        known = (*ANSWERS, "label", "target")
+        self.right = require_column(self.rows, self.columns.get("answers"), known, "answers_column")
+
+    def read(self, number: int, row: Row) -> tuple[Any, Any]:
+        right = row.get(self.right)
+        texts = [] if is_missing(right) else right if isinstance(right, (list, tuple)) else [right]
+        item = {"question": row.get(self.question)}
+        if row.get(self.documents) is not None:
+            item["documents"] = row[self.documents]
+        return item, [str(text) for text in texts]
+
+    def text(self, case: Case) -> str:
+        return str(case.input["question"])
 
     def score(self, cases: Sequence[Case]) -> ScoredCases:
         given = ["" if case.answer is None else str(case.answer["answer"]) for case in cases]

@@ -10,7 +10,7 @@ from .base import Scorer
 from .classification import ClassificationScorer, ZeroShotScorer
 from .generated import SummaryScorer, TextScorer, TranslationScorer
 from .language import LanguageScorer, MaskScorer
-from .question_answering import QuestionScorer, TableScorer
+from .question_answering import DocumentScorer, QuestionScorer, TableScorer
 from .ranking import RankingScorer, SimilarityScorer
 from .tokens import TokenScorer
 
@@ -19,6 +19,7 @@ SCORERS: Mapping[str, type[Scorer]] = {
     "zero-shot-classification": ZeroShotScorer,
     "token-classification": TokenScorer,
     "question-answering": QuestionScorer,
+    "retrieval-augmented-generation": DocumentScorer,
     "table-question-answering": TableScorer,
     "fill-mask": MaskScorer,
     "summarization": SummaryScorer,
