@@ -36,8 +36,8 @@ def test_an_index_keeps_its_graph(encoder, tmp_path):
     index = Index.build(DOCUMENTS, encoder, approximate=True)
     exact = index.search("fox", top_k=6, exact=True)
     found = index.search("fox", top_k=6)
-    assert [hit["id"] for hit in found] == [hit["id"] for hit in exact]
-    assert [hit["score"] for hit in found] == pytest.approx([hit["score"] for hit in exact], abs=1e-5)
+    scores = {hit["id"]: hit["score"] for hit in exact}  # two of them may differ in the last bits only
+    assert {hit["id"]: hit["score"] for hit in found} == pytest.approx(scores, abs=1e-5)
     index.save(tmp_path / "index")
     again = Index.load(tmp_path / "index", encoder)
     assert again.search("fox", top_k=6, exact=False) == found
