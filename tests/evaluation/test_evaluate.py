@@ -222,6 +222,7 @@ def test_generated_texts_are_scored_against_their_references(marian):
     result = multihead.evaluate(pipe, [{"source": text, "target": [f"{text} pt", text]} for text in TEXTS])
     given = [answer["translation_text"] for answer in pipe(TEXTS)]
     expected = text_metrics.translation(given, [[f"{text} pt", text] for text in TEXTS])
+    assert [result.full_scale(name) for name in expected] == [100.0, 100.0]
     assert {name: result.metrics[name] for name in expected} == pytest.approx(expected)
 
 
@@ -291,6 +292,13 @@ def test_similarities_and_rankings_are_scored(bert):
     ranker = pipeline("text-ranking", bert, dtype="float32")
     queries = [{"query": text, "documents": TEXTS, "relevant": [n]} for n, text in enumerate(TEXTS)]
     ranked = multihead.evaluate(ranker, queries)
-    assert ranked.metrics == pytest.approx({"accuracy@1": 1, "recall@10": 1, "mrr@10": 1, "ndcg@10": 1})
+    ranks = []
+    for number, answer in enumerate(ranker([{"query": text, "documents": TEXTS} for text in TEXTS])):
+        scores = {row["corpus_id"]: row["score"] for row in answer}
+        ranks.append(1 + sum(score >= scores[number] for other, score in scores.items() if other != number))
+    assert ranked.metrics["accuracy@1"] == pytest.approx(np.mean(np.array(ranks) == 1))
+    assert ranked.metrics["mrr@10"] == pytest.approx(np.mean(1 / np.array(ranks)))
+    assert ranked.metrics["ndcg@10"] == pytest.approx(np.mean(1 / np.log2(np.array(ranks) + 1)))
+    assert ranked.metrics["recall@10"] == 1
     with pytest.raises(InvalidInput, match="numbers of documents from 0 to 5"):
         multihead.evaluate(ranker, [{"query": "a", "documents": TEXTS, "relevant": [9]}])

@@ -165,6 +165,7 @@ def summarized(run: AnsweredRows, rows: LabelledRows, own: EvaluationOptions) ->
         confidence=own.confidence, resamples=own.resamples, seed=own.seed,
         errors=worst_errors(run, own.worst), wrong=int((~np.isnan(scored.severity)).sum()),
         labels=scored.labels, confusion=scored.confusion, notes=list(run.notes),
+        ranges={measure.name: measure.bounds for measure in scored.measures},
     )  # fmt: skip
     if scored.confidence is not None and scored.correct is not None:
         result.reliability = reliability(scored.confidence, scored.correct)

@@ -93,19 +93,25 @@ def between(interval: tuple[float, float] | None) -> str:
 
 
 def metric_table(result: EvaluationRecord) -> Html:
-    """Return the metrics with their intervals, as numbers and, within 0 to 1 or 0 to 100, as bars."""
+    """Return the metrics with their intervals, as numbers and, where there is a largest value, as bars."""
     rows = []
     for name, value in result.metrics.items():
         interval = result.intervals.get(name)
-        rows.append([name, right(number(value)), right(between(interval)), interval_bar(value, interval)])
+        rows.append(
+            [
+                name,
+                right(number(value)),
+                right(between(interval)),
+                interval_bar(value, interval, result.full_scale(name)),
+            ]
+        )
     return table(["metric", Html('<th class="n">value</th>'), Html('<th class="n">interval</th>'), ""], rows)
 
 
-def interval_bar(value: float, interval: tuple[float, float] | None) -> Html:
-    """Return a value and its interval as a drawing on 0 to 1, or on 0 to 100; nothing for other ranges."""
-    if interval is None or math.isnan(interval[0]) or value < 0 or interval[1] > 100:
+def interval_bar(value: float, interval: tuple[float, float] | None, full: float | None) -> Html:
+    """Return a value and its interval as a drawing from 0 to the largest possible value; nothing without one."""
+    if interval is None or full is None:
         return Html("<td></td>")
-    full = 1.0 if max(value, interval[1]) <= 1 else 100.0
     low, high, middle = (200 * each / full for each in (max(interval[0], 0), interval[1], value))
     return Html(
         '<td><svg width="204" height="18" role="img"><line x1="2" y1="9" x2="202" y2="9" stroke="var(--line)"/>'

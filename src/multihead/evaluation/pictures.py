@@ -42,9 +42,9 @@ def draw_report(result: EvaluationRecord, path: Path) -> None:
 def draw_metrics(panel: Any, result: EvaluationRecord) -> None:
     """Draw each metric with its interval, as a share of the largest possible value where there is one."""
     names = [name for name, value in result.metrics.items() if math.isfinite(value)]
-    names = [name for name in names if share(result, name) is not None]
+    names = [name for name in names if result.full_scale(name) is not None]
     for place, name in enumerate(names):
-        full = share(result, name) or 1.0
+        full = result.full_scale(name) or 1.0
         low, high = (each / full for each in result.intervals[name])
         panel.plot([low, high], [place, place], color=BLUE, alpha=0.4, linewidth=7, solid_capstyle="butt")
         panel.plot([result.metrics[name] / full], [place], "|", color=BLUE, markersize=14, markeredgewidth=2)
@@ -55,14 +55,6 @@ def draw_metrics(panel: Any, result: EvaluationRecord) -> None:
     panel.set_xlim(0, 1.04)
     panel.set_xlabel(f"share of the best value; {result.confidence:.0%} intervals")
     panel.grid(axis="x", alpha=0.3)
-
-
-def share(result: EvaluationRecord, name: str) -> float | None:
-    """Return 1 or 100, the largest value of a metric; None for a metric of another range."""
-    low, high = result.intervals.get(name, (math.nan, math.nan))
-    if math.isnan(low) or low < 0 or max(high, result.metrics[name]) > 100:
-        return None
-    return 1.0 if max(high, result.metrics[name]) <= 1 else 100.0
 
 
 def draw_reliability(panel: Any, result: EvaluationRecord) -> None:

@@ -77,7 +77,7 @@ class EvaluationRecord:
         failures: every row that is not scored or not answered, with its reason.
         metrics: name -> value. intervals: name -> (low, high), NaN where there is none.
         errors: wrong answers, the worst first.
-        notes: facts that change how the numbers are read.
+        notes: facts that change how the numbers are read. ranges: smallest and largest possible value of each metric.
     """
 
     task: str
@@ -101,6 +101,13 @@ class EvaluationRecord:
     slices: list[Slice] = field(default_factory=list)
     comparison: Comparison | None = None
     notes: list[str] = field(default_factory=list)
+    ranges: dict[str, Interval] = field(default_factory=dict)
+
+    def full_scale(self, name: str) -> float | None:
+        """Return the largest possible value of a metric; None if it has none, or the metric is negative here."""
+        most = self.ranges.get(name, (0.0, math.inf))[1]
+        low = self.intervals.get(name, (math.nan, math.nan))[0]
+        return most if math.isfinite(most) and min(low, self.metrics[name]) >= 0 else None
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())

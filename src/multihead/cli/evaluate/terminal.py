@@ -68,15 +68,16 @@ def metric_table(result: EvaluationRecord) -> Table:
     table.columns[-1].justify = "left"
     for name, value in result.metrics.items():
         interval = result.intervals.get(name)
-        table.add_row(name, Text(number(value), style="bold"), between(interval), bar(value, interval))
+        table.add_row(
+            name, Text(number(value), style="bold"), between(interval), bar(interval, result.full_scale(name))
+        )
     return table
 
 
-def bar(value: float, interval: tuple[float, float] | None) -> Text:
-    """Return a value within 0 to 1, or 0 to 100, as a bar whose lighter part is the interval."""
-    if interval is None or math.isnan(interval[0]) or value < 0 or max(interval[1], value) > 100:
+def bar(interval: tuple[float, float] | None, full: float | None) -> Text:
+    """Return an interval as a bar whose lighter part is its width; empty without a largest possible value."""
+    if interval is None or full is None:
         return Text("")
-    full = 1.0 if max(interval[1], value) <= 1 else 100.0
     low, high = (round(BAR * max(0.0, each) / full) for each in interval)
     return Text.assemble(("█" * low, "cyan"), ("▒" * (high - low), "cyan"), ("·" * (BAR - high), "dim"))
 
