@@ -143,6 +143,14 @@ def test_unknown_words_survive_a_model_that_copies_nothing_with_every_sequence(m
         assert "{name}" in answer["translation_text"]
 
 
+def test_a_text_that_is_not_protected_reaches_the_model_whole(marian):
+    pipe = exact("translation", marian, max_new_tokens=4, split_sentences=False)
+    text = "The fox 🎉"
+    ids = pipe.model.generate(**pipe.tokenizer(text, return_tensors="pt"), max_new_tokens=4)[0].tolist()
+    (answer,) = pipe(text, return_tensors=True)
+    assert answer["translation_token_ids"].tolist() == ids[1:]
+
+
 def test_words_that_are_not_protected_are_named_in_a_notice(marian):
     pipe = exact("translation", marian, max_new_tokens=6, protect_words=False)
     answers = pipe(["The fox", "The fox €"])

@@ -21,7 +21,7 @@ from .attempts import UnitTranslations, keep_words
 from .html_layout import html_passages
 from .layout import LAYOUTS, text_passages
 from .numbers import lost_numbers
-from .protected_words import KnownCharacters, find_protected
+from .protected_words import KnownCharacters, ProtectedWord, find_protected
 from .units import Document, Passage, Unit, join_cut_words, make_units
 
 LENGTH_FACTOR = 2  # new tokens of a translation at most: this many times its source's tokens,
@@ -109,10 +109,15 @@ class TranslationPipeline(GenerationPipeline):
         text = passage.text
         folded = self.known_characters.folded(text)
         words = find_protected(text, self.known_characters, o.keep, o.glossary, passage.markup)
+        spans = self.unit_spans(text, words if o.protects else (), o)
+        return make_units(text, spans, words, folded, lead, bare=not o.protects)
+
+    def unit_spans(self, text: str, words: Sequence[ProtectedWord], o: TranslationOptions) -> list[Span]:
+        """Return the spans of a passage that are translated at once, none of which cuts a protected word."""
         if not o.split_sentences:
-            return make_units(text, [(0, len(text))], words, folded, lead)
+            return [(0, len(text))]
         spans = join_cut_words(split_sentences(text) if self.by_sentence else split_lines(text), words)
-        return make_units(text, split_to_fit(text, spans, self.max_unit_tokens, self.count_tokens), words, folded, lead)
+        return split_to_fit(text, spans, self.max_unit_tokens, self.count_tokens)
 
     def preprocess(self, items: Sequence[Document], o: TranslationOptions) -> list[Preprocessed]:
         units = [[unit for unit in document.units if unit.has_text] for document in items]

@@ -25,7 +25,7 @@ class Unit:
         start, end: its place in the passage. text: what the model translates.
         words: protected words, with places in `text`. folded: typographic signs that the model reads as plain ones.
         before, after: protected signs around the text, such as an emoji after a sentence.
-        lead: token before the text that names the target language.
+        lead: token before the text that names the target language. bare: the model reads the text as it is.
     """
 
     start: int
@@ -36,6 +36,7 @@ class Unit:
     before: str = ""
     after: str = ""
     lead: str = ""
+    bare: bool = False
 
     def masked(self, attempt: int) -> MaskedText:
         """Return the text of an attempt: the first masks unknown words only, the others mask all protected words."""
@@ -45,9 +46,9 @@ class Unit:
     @property
     def has_text(self) -> bool:
         """False if the unit is nothing but protected words and signs."""
-        return (bool(self.text) and not self.words) or any(
-            _has_letters(part) for part, word in self.parts() if word is None
-        )
+        if self.bare or not self.words:
+            return bool(self.text)
+        return any(_has_letters(part) for part, word in self.parts() if word is None)
 
     def parts(self) -> list[tuple[str, ProtectedWord | None]]:
         """Return the protected words and the texts between them, in their order."""
@@ -136,15 +137,21 @@ class Document:
 
 
 def make_units(
-    text: str, spans: Sequence[Span], words: Sequence[ProtectedWord], folded: frozenset[str], lead: str = ""
+    text: str,
+    spans: Sequence[Span],
+    words: Sequence[ProtectedWord],
+    folded: frozenset[str],
+    lead: str = "",
+    *,
+    bare: bool = False,
 ) -> list[Unit]:
-    """Return one unit for each span of a text, with the protected words in it."""
+    """Return one unit for each span of a text, with the protected words in it; see `Unit` for `lead` and `bare`."""
     units = []
     for start, end in spans:
         own = [word.cut(start, end) for word in words if word.start < end and start < word.end]
-        units.append(
-            _outer_signs_apart(Unit(start, end, text[start:end], own, folded & frozenset(text[start:end]), lead=lead))
-        )
+        signs = folded & frozenset(text[start:end])
+        unit = Unit(start, end, text[start:end], own, signs, lead=lead, bare=bare)
+        units.append(unit if bare else _outer_signs_apart(unit))
     return units
 
 
