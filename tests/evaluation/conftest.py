@@ -1,4 +1,4 @@
-"""Pipelines of tiny checkpoints, and labelled files for them."""
+"""Pipelines of tiny checkpoints, and labeled files for them."""
 
 from __future__ import annotations
 

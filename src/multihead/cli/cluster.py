@@ -34,8 +34,8 @@ SHOWN = 20  # clusters on a terminal
 @click.option("--method", type=click.Choice(["kmeans", "agglomerative", "hdbscan", "communities"]),
               help="Default: kmeans, or communities with --threshold.")  # fmt: skip
 @click.option("--min-size", type=click.IntRange(min=2), default=5, show_default=True,
-              help="Rows of a cluster at least, of hdbscan and communities.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True, help="Of kmeans.")
+              help="Least rows of a cluster, for hdbscan and communities.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of kmeans.")
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Writes all rows with their cluster: .jsonl, .csv, .tsv."
 )

@@ -1,1 +1,1 @@
-"""Evaluation of pipelines on labelled rows: metrics with intervals, errors, slices, comparisons, calibration."""
+"""Evaluation of pipelines on labeled rows: metrics with intervals, errors, slices, comparisons, calibration."""

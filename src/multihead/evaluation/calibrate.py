@@ -32,7 +32,7 @@ from .measures import (
     calibration_statistics,
 )
 from .resampling import Resampling, intervals, point
-from .rows import labelled_rows
+from .rows import labeled_rows
 
 FOLDS = 5
 Fit = Callable[[NDArray[np.int64]], Calibration]  # of some of the rows
@@ -95,7 +95,7 @@ def calibrate(
                             confidence=confidence)  # fmt: skip
     work = Work(own.resampling, folds, bias, thresholds, precision)
     return (work.questions if "no_answer" in pipe.Options.__dataclass_fields__ else work.labels)(
-        pipe, labelled_rows(data), own, options
+        pipe, labeled_rows(data), own, options
     )
 
 

@@ -1,4 +1,4 @@
-"""`evaluate(pipe, data)`: answer labelled rows and score the answers."""
+"""`evaluate(pipe, data)`: answer labeled rows and score the answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .measures import BINS, calibration_statistics
 from .records import Comparison, ReliabilityBin, Slice, WrongAnswer
 from .resampling import Resampling, differences, intervals, mcnemar, point
 from .result import Evaluation
-from .rows import FailedRow, LabelledRows, labelled_rows
+from .rows import FailedRow, LabeledRows, labeled_rows
 from .scorers.base import Case, ScoredCases, Scorer
 from .scorers.registry import scorer_class
 from .slices import by_column, length_bands
@@ -59,7 +59,7 @@ def evaluate(
     group: str | None = None, worst: int = 20, resamples: int = 1000, seed: int = 0, confidence: float = 0.95,
     **options: Any,
 ) -> Evaluation:  # fmt: skip
-    """Answer labelled rows with a pipeline and score the answers.
+    """Answer labeled rows with a pipeline and score the answers.
 
     Rows without a usable input or reference are not scored; rows that the pipeline cannot answer count as wrong. Both
     are counted and named in `failures`.
@@ -83,7 +83,7 @@ def evaluate(
     own.resampling.check()
     if isinstance(worst, bool) or not isinstance(worst, int) or worst < 0:
         raise InvalidInput(f"worst is a number of wrong answers from 0, not {worst!r}.")
-    rows = labelled_rows(data)
+    rows = labeled_rows(data)
     run = answered(pipe, rows, own, options)
     result = summarized(run, rows, own)
     if compare is not None:
@@ -108,7 +108,7 @@ class AnsweredRows:
     notes: list[str]
 
 
-def answered(pipe: Pipeline, rows: LabelledRows, own: EvaluationOptions, options: Mapping[str, Any]) -> AnsweredRows:
+def answered(pipe: Pipeline, rows: LabeledRows, own: EvaluationOptions, options: Mapping[str, Any]) -> AnsweredRows:
     """Read the rows, answer and score them. Raises InvalidInput if no row can be scored or answered."""
     pipe.resolve_options(**options)
     scorer = scorer_class(pipe.task)(pipe, rows.rows, own.columns, own.label_map, options)
@@ -137,7 +137,7 @@ def model_name(pipe: Pipeline) -> str:
     return metadata.model.partition("#sha256=")[0] + (f" with {metadata.adapter}" if metadata.adapter else "")
 
 
-def read_cases(scorer: Scorer, rows: LabelledRows) -> tuple[list[Case], list[FailedRow]]:
+def read_cases(scorer: Scorer, rows: LabeledRows) -> tuple[list[Case], list[FailedRow]]:
     """Return the rows that have an input and a reference, and the others with their reason."""
     cases, failures = [], list(rows.broken)
     for number, row in enumerate(rows.rows):
@@ -152,7 +152,7 @@ def read_cases(scorer: Scorer, rows: LabelledRows) -> tuple[list[Case], list[Fai
     return cases, failures
 
 
-def summarized(run: AnsweredRows, rows: LabelledRows, own: EvaluationOptions) -> Evaluation:
+def summarized(run: AnsweredRows, rows: LabeledRows, own: EvaluationOptions) -> Evaluation:
     """Return the result of one pipeline, without a comparison."""
     scored, count, how = run.scored, len(run.cases), own.resampling
     every = np.arange(count)

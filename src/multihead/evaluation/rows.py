@@ -1,4 +1,4 @@
-"""Labelled rows: those that can be read with their location, and those that cannot with their error."""
+"""Labeled rows: those that can be read with their location, and those that cannot with their error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class FailedRow:
 
 
 @dataclass(frozen=True)
-class LabelledRows:
+class LabeledRows:
     """Rows of a file or an object in memory.
 
     Args:
@@ -49,7 +49,7 @@ class LabelledRows:
         return len(self.rows) + len(self.broken)
 
 
-def labelled_rows(source: Any) -> LabelledRows:
+def labeled_rows(source: Any) -> LabeledRows:
     """Read a source.
 
     Args:
@@ -59,10 +59,10 @@ def labelled_rows(source: Any) -> LabelledRows:
     Raises:
         InvalidInput: there are no rows that can be read, or a file that is broken from some row on.
     """
-    if isinstance(source, LabelledRows):
+    if isinstance(source, LabeledRows):
         return source
     if not isinstance(source, (str, os.PathLike)) or not is_path(source):
-        return LabelledRows(Rows.of(source))
+        return LabeledRows(Rows.of(source))
     path = Path(source).expanduser()
     columns: dict[str, list[Any]] = {}
     lines: list[int] = []
@@ -87,7 +87,7 @@ def labelled_rows(source: Any) -> LabelledRows:
         raise InvalidInput(f"There are no rows to evaluate in {path.name}{found}")
     block = of_columns(columns)
     places = np.array(lines, np.int64) if len(lines) == count else None
-    return LabelledRows(Rows([RowBlock(block.count, block.take, block.columns, path.name, places)]), broken)
+    return LabeledRows(Rows([RowBlock(block.count, block.take, block.columns, path.name, places)]), broken)
 
 
 def as_mapping(row: Any) -> Row | None:

@@ -1,4 +1,4 @@
-"""Approximate search by a graph of neighbors (HNSW, Malkov and Yashunin, 2016, arXiv:1603.09320), by faiss.
+"""Approximate search by a graph of neighbours (HNSW, Malkov and Yashunin, 2016, arXiv:1603.09320), by faiss.
 
 The graph holds one byte a number and proposes rows, which are then compared by their stored vectors.
 """

@@ -62,11 +62,11 @@ def command(texts: tuple[str, ...], path: Path | None, column: str | None, id_co
             overwrite: bool, model: str | None, prompt: str | None, prompt_name: str | None, truncate_dim: int | None,
             no_truncation: bool, precision: str, device: str | None, normalize: bool, quantize: str | None,
             ranges_path: Path | None, strict: bool) -> None:  # fmt: skip
-    """Embeds TEXTS, a file, or the lines of standard input (-): one vector a text.
+    """Embeds TEXTS, a file, or standard input (-).
 
-    Without --output, each embedding is a JSON line {"row", "id", "embedding"}. A row without an embedding (an empty
-    text, a text of unknown characters, one that is too long with --no-truncation) is named on standard error. The exit
-    status is that of `multihead run`.
+    Each text, row or line has one vector. Without --output, each embedding is a JSON line {"row", "id", "embedding"}. A
+    row without an embedding (an empty text, a text of unknown characters, one that is too long with --no-truncation) is
+    named on standard error. The exit status is that of `multihead run`.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`multihead calibrate MODEL FILE`: fit probabilities and thresholds on a labelled file, stored with the model."""
+"""`multihead calibrate MODEL FILE`: fit probabilities and thresholds on a labeled file, stored with the model."""
 
 from __future__ import annotations
 
@@ -38,18 +38,19 @@ TASKS = ("text-classification", "question-answering")
 @click.option("--column", "columns", multiple=True, metavar="KEY=NAME", help="Such as text=review or label=stars.")
 @click.option("--map", "labels", multiple=True, metavar="LABEL=MODEL_LABEL",
               help="Says which label of the model a label of the file means.")  # fmt: skip
-@click.option("--folds", type=int, default=5, show_default=True, help="Of the cross-validation.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the folds and of the bootstrap.")
+@click.option("--folds", type=int, default=5, show_default=True, help="Folds of the cross-validation.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the folds and of the bootstrap.")
 @precision_option
 @click.option("--device", help='Such as "cuda".')
 def command(model: str, path: Path, task: str | None, output: Path | None, bias: bool, thresholds: bool,
             target_precision: float, columns: tuple[str, ...], labels: tuple[str, ...], folds: int, seed: int,
             precision: str, device: str | None) -> None:  # fmt: skip
-    """Fits a temperature, and thresholds if wanted, on a labelled FILE and stores them with MODEL.
+    """Fits the probabilities of MODEL on the labeled rows of FILE.
 
-    FILE must hold rows that the model was not trained on. The errors after the fit are those of cross-validation: no
-    row is scored by a calibration that was fitted on it. A question answerer gets the probability of "no answer" and
-    its threshold of the best F1; FILE then needs questions with and without an answer.
+    A temperature, and thresholds if wanted, are stored with the model. FILE must hold rows that the model was not
+    trained on. The errors after the fit are those of cross-validation: no row is scored by a calibration that was
+    fitted on it. A question answerer gets the probability of "no answer" and its threshold of the best F1; FILE then
+    needs questions with and without an answer.
 
     \b
     Examples:
@@ -58,7 +59,7 @@ def command(model: str, path: Path, task: str | None, output: Path | None, bias:
       multihead calibrate multihead:answers-minilm dev.json --output no_answer.json
     """
     from ...evaluation.calibrate import calibrate
-    from ...evaluation.rows import labelled_rows
+    from ...evaluation.rows import labeled_rows
     from ...training.signals import Signals
 
     folder = Path(model).expanduser()
@@ -66,7 +67,7 @@ def command(model: str, path: Path, task: str | None, output: Path | None, bias:
         check_target(output, "--output", [path])
     elif not folder.is_dir():
         raise InvalidInput(f"{model} is no folder that a calibration could be stored in: name a file with --output.")
-    rows = labelled_rows(path)
+    rows = labeled_rows(path)
     pairs = [dict(split_pair(pair, name) for pair in given) for given, name in ((columns, "column"), (labels, "map"))]
     with Signals(at_once=True):
         pipe = load_pipeline(task or task_of(model), model, {**load_options(precision, device), "device": device})

@@ -1,4 +1,4 @@
-"""`multihead evaluate TASK FILE`: metrics of a model on a labelled file."""
+"""`multihead evaluate TASK FILE`: metrics of a model on a labeled file."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ ENDINGS = (".html", ".json", ".png")
 @click.option("--column", "columns", multiple=True, metavar="KEY=NAME", help="Such as text=review or label=stars.")
 @click.option("--map", "labels", multiple=True, metavar="LABEL=MODEL_LABEL",
               help="Says which label of the model a label of the file means.")  # fmt: skip
-@click.option("--slice", "slices", multiple=True, metavar="COLUMN", help="Metrics for each value of a column.")
+@click.option("--slice", "slices", multiple=True, metavar="COLUMN", help="Prints metrics for each value of a column.")
 @click.option("--group", metavar="COLUMN", help="Rows that belong together: intervals draw whole groups.")
 @click.option("--output", "outputs", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
               help="Writes a report: .html (a page), .json (numbers) or .png (a picture). Repeatable.")  # fmt: skip
 @click.option("--worst", type=click.IntRange(0), default=10, show_default=True, help="Number of worst errors.")
 @click.option("--resamples", type=int, default=1000, show_default=True, help="Bootstrap resamples.")
-@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of the intervals.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--confidence", type=float, default=0.95, show_default=True, help="Confidence of the intervals.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
 @click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Any option of the task.")
 @precision_option
 @click.option("--device", help='Such as "cuda".')
@@ -47,10 +47,11 @@ def command(task: str, path: Path, model: str | None, compare: str | None, colum
             labels: tuple[str, ...], slices: tuple[str, ...], group: str | None, outputs: tuple[Path, ...],
             worst: int, resamples: int, confidence: float, seed: int, settings: tuple[str, ...], precision: str,
             device: str | None) -> None:  # fmt: skip
-    """Scores a model's answers to the rows of a labelled FILE (.csv, .tsv, .jsonl, .json, .parquet; SQuAD too).
+    """Measures how well a model answers the labeled rows of FILE.
 
-    Prints the metrics of the task with bootstrap intervals, slices by text length, and the worst errors. Columns are
-    found by the names that training reads. Rows that cannot be scored or answered are counted and named.
+    FILE is .csv, .tsv, .jsonl, .json or .parquet; SQuAD's format too. Prints the metrics of the task with bootstrap
+    intervals, slices by text length, and the worst errors. Columns are found by the names that training reads. Rows
+    that cannot be scored or answered are counted and named.
 
     \b
     Examples:
@@ -62,7 +63,7 @@ def command(task: str, path: Path, model: str | None, compare: str | None, colum
       multihead evaluate text-generation prose.txt -m ./llm
     """
     from ...evaluation.evaluate import evaluate
-    from ...evaluation.rows import labelled_rows
+    from ...evaluation.rows import labeled_rows
     from ...evaluation.scorers.registry import scorer_class
     from ...training.signals import Signals
     from .terminal import print_report
@@ -70,7 +71,7 @@ def command(task: str, path: Path, model: str | None, compare: str | None, colum
     scorer_class(canonical_name(task))
     for output in outputs:
         check_output(output, path)
-    rows = labelled_rows(path)  # before a model is loaded
+    rows = labeled_rows(path)  # before a model is loaded
     options = dict(map(parse_setting, settings))
     pairs = [dict(split_pair(pair, name) for pair in given) for given, name in ((columns, "column"), (labels, "map"))]
     load = {**load_options(precision, device), "device": device, **options}

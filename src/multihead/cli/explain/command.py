@@ -39,7 +39,8 @@ FOR, AGAINST = (30, 110, 220), (205, 50, 50)  # colors of the largest values
 )
 @click.option("--question", help="For question-answering: the question; TEXT is the context.")
 @click.option("--labels", help="For zero-shot-classification: labels, separated by commas.")
-@click.option("--level", type=click.Choice(["word", "token"]), default="word", show_default=True)
+@click.option("--level", type=click.Choice(["word", "token"]), default="word", show_default=True,
+              help="What gets a value.")  # fmt: skip
 @click.option("--steps", type=int, help="Points of integrated gradients. Default: until the sum is complete.")
 @click.option("--baseline", type=click.Choice(["mask", "pad", "eos", "zero"]), help="What stands for absent words.")
 @click.option("--output", "outputs", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
@@ -50,7 +51,9 @@ FOR, AGAINST = (30, 110, 220), (205, 50, 50)  # colors of the largest values
 def command(text: str, task: str, model: str | None, method: str, target: str | None, question: str | None,
             labels: str | None, level: str, steps: int | None, baseline: str | None, outputs: tuple[Path, ...],
             settings: tuple[str, ...], precision: str | None, device: str | None) -> None:  # fmt: skip
-    """Shows what each word of TEXT adds to the score of an answer: for it (blue) or against it (red).
+    """Shows what each word of TEXT adds to the score of an answer.
+
+    A word speaks for the answer (blue) or against it (red).
 
     \b
     Examples:

@@ -33,7 +33,9 @@ WINDOW = 256  # queries that are answered at once
 @click.option("--index", "folder", type=click.Path(path_type=Path), help="Where the index of a file is kept.")
 @click.option("--rebuild", is_flag=True, help="Builds the index of a file again.")
 @click.option("--quantize", type=click.Choice(["int8", "binary"]), help="Keeps one byte a number, or its sign.")
-@click.option("--approximate", is_flag=True, help="Searches by a graph of neighbors (HNSW): for millions of documents.")
+@click.option(
+    "--approximate", is_flag=True, help="Searches by a graph of neighbours (HNSW): for millions of documents."
+)
 @click.option("--hybrid", is_flag=True, help="Ranks by shared words (BM25) too.")
 @click.option("--rerank", metavar="MODEL", help="A cross-encoder that scores the best documents again.")
 @click.option("--candidates", type=click.IntRange(min=1), help="Documents that --rerank scores. Default: 50.")
@@ -47,7 +49,7 @@ def command(documents: Path, queries: tuple[str, ...], queries_path: Path | None
             highlight: bool,
             model: str | None, prompt: str | None, prompt_name: str | None, truncate_dim: int | None,
             no_truncation: bool, precision: str, device: str | None, as_json: bool, strict: bool) -> None:  # fmt: skip
-    """Prints the documents of INDEX_OR_FILE that are most similar to each query.
+    """Finds the documents of INDEX_OR_FILE that fit each query best.
 
     The index of a file is built at the first search and kept beside it (FILE.index). It is built again when the file
     has changed. Options that are not given are those of the index. --prompt is the text before each document. The
