@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
 
 from multihead import pipeline
 from multihead.pipelines.calibration_fit import expected_calibration_error
 from multihead.pipelines.defaults import MINILM, SENTIMENT, SMOLLM2
 
 from .reference import scored, smollm2
-from .report import Report, Score, bootstrap, mean
+from .report import Report, Score, auroc, bootstrap, mean
 
 TASK, SST2 = "sentiment", "SST-2 dev"
 NEAR, FAR = 0.7, 0.5  # shares of common words: of sentences that are taken for the same one, and for different ones
@@ -57,7 +56,7 @@ def add(report: Report, data: str, system: str, rows: Sequence[Pair], scores: Se
     right, sure = (found > 0.5) == wanted, torch.tensor(np.maximum(found, 1 - found))
     measured: dict[str, Score] = {"accuracy": mean(right)}
     if len(set(scores)) > 1:
-        measured["AUROC"] = bootstrap(len(found), lambda n: 100 * float(roc_auc_score(wanted[n], found[n])))
+        measured["AUROC"] = auroc(scores, wanted.tolist())
         measured["ECE"] = bootstrap(
             len(found), lambda n: 100 * expected_calibration_error(sure[n], torch.tensor(right)[n])
         )

@@ -16,8 +16,6 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from multihead import AutoModelForQuestionAnswering, AutoTokenizer, pipeline
 from multihead.pipelines.answers import WithNotices
 from multihead.pipelines.defaults import ANSWERS, MINILM, SMOLLM2
@@ -25,7 +23,7 @@ from multihead.pipelines.splitting import split_sentences
 from multihead.training.evaluation import text_metrics
 
 from .reference import generated, smollm2
-from .report import Report, Score, bootstrap, mean
+from .report import Report, Score, auroc, mean
 
 TASK, HELD_OUT, JOINT = "question-answering", 8, "\n\n"
 PROMPTED = 100  # rows of a set that the language model answers
@@ -75,20 +73,6 @@ def squad_scores(found: Sequence[str], wanted: Sequence[Sequence[str]]) -> dict[
     """Return exact match and F1 by SQuAD's rules (Rajpurkar et al., 2016)."""
     rows = [text_metrics.question_answering([a], [list(golds)]) for a, golds in zip(found, wanted, strict=True)]
     return {name: mean([row[name] for row in rows], scale=1) for name in ("exact_match", "f1")}
-
-
-def auroc(scores: Sequence[float], positive: Sequence[bool]) -> Score:
-    """Return the probability that a positive row has a greater score than a negative one (Hanley and McNeil, 1982)."""
-    values, marks = np.asarray(scores, dtype=float), np.asarray(positive)
-
-    def statistic(rows: np.ndarray) -> float:
-        ours, theirs = np.sort(values[rows][~marks[rows]]), values[rows][marks[rows]]
-        if not len(ours) or not len(theirs):
-            return float("nan")
-        below, most = np.searchsorted(ours, theirs), np.searchsorted(ours, theirs, side="right")
-        return 100 * float((below + most).mean()) / 2 / len(ours)
-
-    return bootstrap(len(values), statistic)
 
 
 class Readers:

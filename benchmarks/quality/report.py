@@ -41,11 +41,30 @@ def mean(values: Sequence[float], scale: float = 100.0) -> Score:
 
 
 def bootstrap(rows: int, statistic: Statistic, samples: int = SAMPLES, seed: int = 0) -> Score:
-    """Return a statistic of all rows with its interval. For scores that are no mean: BLEU, AUROC, ECE, macro F1."""
+    """Return a statistic of all rows with its interval. For scores that are no mean: BLEU, AUROC, ECE, macro F1.
+
+    NaN for no rows, as a small `--count` may leave them.
+    """
+    if not rows:
+        return Score(*[float("nan")] * 3)
     draw = np.random.default_rng(seed)
     drawn = [statistic(draw.integers(0, rows, rows)) for _ in range(samples)]
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
     return Score(statistic(np.arange(rows)), float(low), float(high))
+
+
+def auroc(scores: Sequence[float], positive: Sequence[bool]) -> Score:
+    """Return the probability that a positive row has a greater score than a negative one (Hanley and McNeil, 1982)."""
+    values, marks = np.asarray(scores, dtype=float), np.asarray(positive)
+
+    def statistic(rows: np.ndarray) -> float:
+        ours, theirs = np.sort(values[rows][~marks[rows]]), values[rows][marks[rows]]
+        if not len(ours) or not len(theirs):
+            return float("nan")
+        below, most = np.searchsorted(ours, theirs), np.searchsorted(ours, theirs, side="right")
+        return 100 * float((below + most).mean()) / 2 / len(ours)
+
+    return bootstrap(len(values), statistic)
 
 
 def difference(ours: Sequence[float], theirs: Sequence[float], scale: float = 100.0) -> Score:
@@ -58,7 +77,7 @@ class Row:
     """Scores of one system on one data set.
 
     Args:
-        rows: number of inputs. tuned: the data were seen while prompts or weights were chosen.
+        rows: number of inputs. tuned: the data were seen while prompts, rules or weights were chosen.
     """
 
     task: str

@@ -56,13 +56,15 @@ def facts_kept(pipe: Any, rows: Sequence[str], **options: Any) -> list[bool]:
 
 
 def measure_facts(report: Report, translators: dict[str, Any]) -> None:
+    """Measure how many marked parts of texts are kept as they are."""
     for part in ("tuning", "heldout"):
-        rows = read_rows(f"translation_facts_{part}.txt")
+        rows = report.sample(read_rows(f"translation_facts_{part}.txt"))
         for how, options in (("", {}), (", text as it is", {"protect_words": False})):
             kept: list[bool] = []
             for language, pipe in translators.items():
                 kept += facts_kept(pipe, [text for own, text in rows if own == language], **options)
-            report.add(TASK, f"facts, {part}", f"Marian tiny11{how}", len(kept), {"kept": mean(kept)})
+            report.add(TASK, f"facts, {part}", f"Marian tiny11{how}", len(kept), {"kept": mean(kept)},
+                       tuned=part == "tuning")  # fmt: skip
 
 
 def boundaries(sentences: Sequence[str]) -> set[int]:
@@ -110,10 +112,12 @@ def splitters() -> dict[str, Splitter]:
 
 
 def measure_sentences(report: Report) -> None:
+    """Measure sentence boundaries, beside the libraries that are installed."""
     for part in ("tuning", "heldout"):
-        rows = read_rows(f"sentences_{part}.txt")
+        rows = report.sample(read_rows(f"sentences_{part}.txt"))
         for name, split in splitters().items():
-            report.add(TASK, f"sentences, {part}", name, len(rows), boundary_scores(rows, split))
+            scores = boundary_scores(rows, split)
+            report.add(TASK, f"sentences, {part}", name, len(rows), scores, tuned=part == "tuning")
 
 
 def measure(report: Report) -> None:
