@@ -20,6 +20,14 @@ STYLE = """
   body { margin: 0; padding: 20px 24px 40px; background: var(--paper); color: var(--ink);
     font: 15px/1.5 system-ui, sans-serif; }
 """
+REPORT_STYLE = """
+  h1 { font-size: 20px; margin: 0; overflow-wrap: anywhere; } h2 { font-size: 16px; margin: 26px 0 6px; }
+  p { color: var(--soft); margin: 2px 0 8px; max-width: 80ch; }
+  table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+  th, td { text-align: left; padding: 4px 12px 4px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+  th { color: var(--soft); font-weight: 500; } td.n, th.n { text-align: right; }
+  .soft { color: var(--soft); } .note { border-left: 3px solid var(--pick); padding: 2px 10px; color: var(--ink); }
+"""  # of pages of headings, paragraphs and tables
 FRAME = """<!doctype html>
 <html lang="en">
 <head>
@@ -72,3 +80,13 @@ def table(header: list[Any], rows: list[list[Any]], css: str = "") -> Html:
     lines = [f"<tr>{''.join(cell(value, 'td') for value in row)}</tr>" for row in rows]
     head = f"<thead><tr>{''.join(cell(name, 'th') for name in header)}</tr></thead>" if header else ""
     return Html(f'<table class="{css}">{head}<tbody>{"".join(lines)}</tbody></table>')
+
+
+def number_cell(text: str) -> Html:
+    """Return a table cell that is aligned to the right."""
+    return Html(f'<td class="n">{escape(text)}</td>')
+
+
+def number_heading(text: str) -> Html:
+    """Return the heading of a column of numbers."""
+    return Html(f'<th class="n">{escape(text)}</th>')

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..pages import Html, escape, make_page, table
+from ..pages import REPORT_STYLE, Html, escape, make_page, number_cell, number_heading, table
 
-STYLE = """
-  main { max-width: 900px; } h1 { font-size: 20px; margin: 0; overflow-wrap: anywhere; }
-  h2 { font-size: 16px; margin: 24px 0 6px; }
-  p { color: var(--soft); margin: 2px 0 8px; } .words { font-size: 19px; line-height: 2.1; white-space: pre-wrap;
-    overflow-wrap: anywhere; color: var(--ink); }
-  .words span { border-radius: 4px; padding: 2px 1px; } table { border-collapse: collapse; }
-  th, td { text-align: left; padding: 3px 12px 3px 0; border-bottom: 1px solid var(--line); }
-  td.n { text-align: right; font-variant-numeric: tabular-nums; }
-  .note { border-left: 3px solid var(--pick); padding: 2px 10px; color: var(--ink); }
+STYLE = f"""{REPORT_STYLE}
+  main {{ max-width: 900px; }}
+  .words {{ font-size: 19px; line-height: 2.1; max-width: none; white-space: pre-wrap; overflow-wrap: anywhere;
+    color: var(--ink); }}
+  .words span {{ border-radius: 4px; padding: 2px 1px; }}
 """
 SHOWN = 25  # words of the table
 
@@ -36,7 +32,10 @@ def explanation_page(found: Mapping[str, Any]) -> str:
         own = [piece for piece in pieces if piece["source"] == number]
         parts.append(f'<p class="words">{colored(text, own, most)}</p>')
     rows = sorted((piece for piece in pieces), key=lambda piece: -abs(piece["value"]))[:SHOWN]
-    parts += ["<h2>Largest values</h2>", table([found["level"], "value", ""], [value_row(row, most) for row in rows])]
+    parts += [
+        "<h2>Largest values</h2>",
+        table([found["level"], number_heading("value"), ""], [value_row(row, most) for row in rows]),
+    ]
     return make_page(f"{found['target']}: {texts[0][:60]}", f"<main>{''.join(parts)}</main>", STYLE)
 
 
@@ -77,4 +76,4 @@ def value_row(piece: Mapping[str, Any], most: float) -> list[Any]:
         f'<rect x="{begin:.1f}" y="2" width="{width:.1f}" height="10" fill="rgba(var(--{color}),.6)"/></svg></td>'
     )
     name = piece["text"] if piece["source"] >= 0 else f"{piece['text']} (special token)"
-    return [name, Html(f'<td class="n">{value:+.3f}</td>'), Html(drawing)]
+    return [name, number_cell(f"{value:+.3f}"), Html(drawing)]

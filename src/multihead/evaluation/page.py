@@ -5,22 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..pages import Html, escape, make_page, table
+from ..pages import REPORT_STYLE, Html, escape, make_page, number_cell, number_heading, table
 from .records import Comparison, EvaluationRecord, ReliabilityBin, Slice
 
-STYLE = """
-  main { max-width: 1080px; } h1 { font-size: 20px; margin: 0; overflow-wrap: anywhere; }
-  h2 { font-size: 16px; margin: 28px 0 6px; }
-  p, figcaption { color: var(--soft); margin: 2px 0 8px; max-width: 80ch; }
-  table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-  th, td { text-align: left; padding: 4px 12px 4px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-  th { color: var(--soft); font-weight: 500; } td.n, th.n { text-align: right; }
-  .matrix td, .matrix th { border: 1px solid var(--line); padding: 5px 9px; text-align: right; }
-  .matrix td.hit { outline: 1px solid rgba(var(--high), .7); outline-offset: -2px; }
-  .scroll { overflow-x: auto; } .text { max-width: 52ch; overflow-wrap: anywhere; white-space: pre-wrap; }
-  .soft { color: var(--soft); } .bad { color: rgb(var(--low)); }
-  svg { display: block; } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
-  .note { border-left: 3px solid var(--pick); padding: 2px 10px; margin: 6px 0; color: var(--ink); }
+STYLE = f"""{REPORT_STYLE}
+  main {{ max-width: 1080px; }}
+  .matrix td, .matrix th {{ border: 1px solid var(--line); padding: 5px 9px; text-align: right; }}
+  .matrix td.hit {{ outline: 1px solid rgba(var(--high), .7); outline-offset: -2px; }}
+  .scroll {{ overflow-x: auto; }} .text {{ max-width: 52ch; overflow-wrap: anywhere; white-space: pre-wrap; }}
+  svg {{ display: block; }} svg text {{ fill: var(--soft); font: 11px system-ui, sans-serif; }}
 """
 MOST_FAILURES, MOST_COLUMNS = 200, 40
 SHOWN = 4  # metrics of a slice
@@ -82,11 +75,6 @@ def number(value: float | None, digits: int = 4) -> str:
     return text.replace("-", "−")
 
 
-def right(text: str) -> Html:
-    """Return a table cell that is aligned to the right."""
-    return Html(f'<td class="n">{escape(text)}</td>')
-
-
 def between(interval: tuple[float, float] | None) -> str:
     """Return an interval for people."""
     return "–" if interval is None or math.isnan(interval[0]) else f"{number(interval[0])} – {number(interval[1])}"
@@ -100,12 +88,12 @@ def metric_table(result: EvaluationRecord) -> Html:
         rows.append(
             [
                 name,
-                right(number(value)),
-                right(between(interval)),
+                number_cell(number(value)),
+                number_cell(between(interval)),
                 interval_bar(value, interval, result.full_scale(name)),
             ]
         )
-    return table(["metric", Html('<th class="n">value</th>'), Html('<th class="n">interval</th>'), ""], rows)
+    return table(["metric", number_heading("value"), number_heading("interval"), ""], rows)
 
 
 def interval_bar(value: float, interval: tuple[float, float] | None, full: float | None) -> Html:
@@ -123,13 +111,13 @@ def interval_bar(value: float, interval: tuple[float, float] | None, full: float
 def comparison_table(result: EvaluationRecord, other: Comparison) -> str:
     """Return the differences of two models with their p-values."""
     rows = [
-        [each.name, right(number(each.first)), right(number(each.second)), right(signed(each.value)),
-         right(between((each.low, each.high))), right(p_value(each.p))]
+        [each.name, number_cell(number(each.first)), number_cell(number(each.second)), number_cell(signed(each.value)),
+         number_cell(between((each.low, each.high))), number_cell(p_value(each.p))]
         for each in other.differences
     ]  # fmt: skip
     names = ["this", "other", "difference", "interval", "p (paired bootstrap)"]
     parts = [f"<p>Other model: {escape(other.model)}. Differences are this model minus the other.</p>",
-             table(["metric", *(Html(f'<th class="n">{name}</th>') for name in names)], rows)]  # fmt: skip
+             table(["metric", *(number_heading(name) for name in names)], rows)]  # fmt: skip
     if other.mcnemar is not None:
         test = other.mcnemar
         parts.append(
@@ -210,33 +198,33 @@ def confused_pairs(result: EvaluationRecord) -> Html:
         for name, count in zip(matrix.columns, line, strict=True)
         if count and name != label
     ]
-    rows = [[label, name, right(str(count))] for count, label, name in sorted(pairs, reverse=True)[:MOST_COLUMNS]]
-    return table(["right label", "answer", Html('<th class="n">rows</th>')], rows)
+    rows = [[label, name, number_cell(str(count))] for count, label, name in sorted(pairs, reverse=True)[:MOST_COLUMNS]]
+    return table(["right label", "answer", number_heading("rows")], rows)
 
 
 def label_table(result: EvaluationRecord) -> Html:
     """Return precision, recall and F1 of each label."""
     names = ["precision", "recall", "F1", "rows"]
     rows = [
-        [each.label, *(right(number(value)) for value in (each.precision, each.recall, each.f1)),
-         right(f"{each.support:,}")]
+        [each.label, *(number_cell(number(value)) for value in (each.precision, each.recall, each.f1)),
+         number_cell(f"{each.support:,}")]
         for each in result.labels
     ]  # fmt: skip
-    return table(["label", *(Html(f'<th class="n">{name}</th>') for name in names)], rows)
+    return table(["label", *(number_heading(name) for name in names)], rows)
 
 
 def slice_table(slices: Sequence[Slice]) -> Html:
     """Return the first metrics of each slice with their intervals."""
     names = list(slices[0].metrics)[:SHOWN]
     rows = [
-        [each.value, right(f"{each.count:,}"), *(
+        [each.value, number_cell(f"{each.count:,}"), *(
             Html(f'<td class="n">{number(each.metrics[name])} <span class="soft">{between(each.intervals.get(name))}'
                  "</span></td>")
             for name in names
         )]
         for each in slices
     ]  # fmt: skip
-    return table(["slice", Html('<th class="n">rows</th>'), *(Html(f'<th class="n">{escape(n)}</th>') for n in names)],
+    return table(["slice", number_heading("rows"), *(number_heading(n) for n in names)],
                  rows)  # fmt: skip
 
 
@@ -244,10 +232,10 @@ def error_table(result: EvaluationRecord) -> Html:
     """Return the worst answers."""
     rows = [
         [Html(f'<td class="soft">{escape(each.location)}</td>'), text_cell(each.text), text_cell(each.expected),
-         text_cell(each.given), right(number(each.confidence))]
+         text_cell(each.given), number_cell(number(each.confidence))]
         for each in result.errors
     ]  # fmt: skip
-    return table(["row", "text", "right", "answer", Html('<th class="n">confidence</th>')], rows)
+    return table(["row", "text", "right", "answer", number_heading("confidence")], rows)
 
 
 def failure_table(result: EvaluationRecord) -> str:

@@ -12,7 +12,7 @@ from ..training.optional_packages import optional
 from .records import EvaluationRecord
 
 INSTALL = 'python -m pip install "multihead[pictures]"'
-BLUE, RED, ORANGE, GREY = "#0b3d91", "#b22222", "#d9480f", "#6b7280"
+BLUE, ORANGE, GREY = "#0b3d91", "#d9480f", "#6b7280"
 MOST_LABELS = 25  # of a confusion matrix that is drawn
 
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,8 +197,3 @@ def binomial_p(fewer: int, trials: int) -> float:
 def log_choose(n: int, k: int) -> float:
     """Return the logarithm of a binomial coefficient."""
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-
-
-def as_array(values: Any) -> Array:
-    """Return numbers as a float array."""
-    return np.asarray(values, dtype=np.float64)

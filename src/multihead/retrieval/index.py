@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -273,11 +272,6 @@ class Index:
         own = self.rows[row]
         more = {"fields": own["fields"]} if "fields" in own else {}
         return {"corpus_id": row, "id": own["id"], "score": score, "text": own["text"], **more}
-
-    def with_source(self, source: dict[str, Any]) -> Index:
-        """Record what the index was built from. Returns the index."""
-        self.info = replace(self.info, source=source)
-        return self
 
 
 def load_encoder(encoder: SentenceEncoder | str | os.PathLike[str]) -> SentenceEncoder:

@@ -59,7 +59,7 @@ def open_table(names: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> tup
 
 
 class TableQuestion:
-    """A question and its table; every cell is a string.
+    """A question and its table, read for a query; every cell is a string.
 
     Attributes:
         texts: whose embeddings `answer` needs: phrases of the question, then names of columns, then
