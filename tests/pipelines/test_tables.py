@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+import torch
 
 from multihead.errors import InvalidInput
 from multihead.pipelines.table_queries.cells import parse_date, parse_number, read_column
@@ -177,3 +178,53 @@ def test_a_language_model_that_is_asked_reads_the_named_rows_alone(llama):
 
 def test_none_and_nan_are_empty_cells():
     assert read_table({"a": [None, 1], "b": [float("nan"), "x"]})[1] == [["", ""], ["1", "x"]]
+
+
+class NamesOfColumns:
+    """Stands for an encoder: the likeness of a phrase and a column's name is given, that of other texts is 0."""
+
+    def __init__(self, likeness):
+        self.likeness = likeness
+
+    def answer(self, query, table):
+        question = TableQuestion(query, *read_table(table))
+        vectors = torch.eye(len(question.texts))
+        count = len(question.phrases)
+        for (phrase, name), value in self.likeness.items():
+            if phrase in question.phrases:
+                row, column = question.phrases.index(phrase), count + question.names.index(name)
+                vectors[row] = value * vectors[column] + (1 - value**2) ** 0.5 * vectors[row]
+        return question.answer(list(vectors))
+
+
+TICKETS = {"Ticket": ["T-1", "T-2"], "Priority": ["High", "Low"], "Opened": ["2024-03-01", "2024-03-05"]}
+
+
+@pytest.mark.parametrize(
+    ("query", "likeness", "answer", "notice"),
+    [("What is the deadline of T-2?", {("deadline", "Priority"): 0.55}, "Low", "'Priority', the nearest to 'deadline'"),
+     ("Which customer opened T-2?", {}, "2024-03-05", "'Opened', the nearest to 'customer opened'"),
+     ("When was T-2 closed?", {("closed", "Opened"): 0.7}, "2024-03-05", "'Opened', the nearest to 'closed'"),
+     ("What is the priority of T-2?", {}, "Low", ""), ("When was T-2 opened?", {}, "2024-03-05", "")],
+)  # fmt: skip
+def test_a_column_that_the_question_does_not_name_has_a_notice(query, likeness, answer, notice):
+    found = NamesOfColumns(likeness).answer(query, TICKETS)
+    assert found.result.answer == answer
+    assert bool(found.notices) == bool(notice)
+    assert notice in " ".join(found.notices)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["Wie viele Leute wohnen nicht in Berlin?", "¿Cuántas personas viven en Berlin?", "Quanti anni ha Bob Lee?",
+     "Welche City hat Bob Lee?", "Quel est l'âge de Bob Lee ?"],
+)  # fmt: skip
+def test_a_question_in_another_language_is_declined(query):
+    found = ask(query)
+    assert found.result.answer == ""
+    assert "must be in English" in found.notices[0]
+
+
+def test_a_comparison_of_equal_cells_says_that_they_are_equal():
+    found = ask("Is Ann older than Bob?", {"Name": ["Ann", "Bob"], "Age": ["30", "30"]})
+    assert (found.result.answer, found.notices) == ("no", ("Both have the same 'Age'.",))

@@ -12,6 +12,8 @@ from .query import Condition, Query
 from .reading import AVERAGES, DISTINCT, HOW, SUMS, Degree
 from .words import ADJECTIVES, DIMENSIONS, GENERIC, degree, plain
 
+RELATED = 0.7  # affinity of words that share the beginning of a column's name, such as "directed" and "Director"
+
 
 @dataclass(frozen=True)
 class Parse:
@@ -34,6 +36,8 @@ class Parser(ConditionReader):
     def parse(self) -> Parse:
         """Return the query, or the reason why the table does not answer the question."""
         reading = self.reading
+        if reading.other_language:
+            return Parse(None, f"Questions must be in English; {reading.other_language!r} is another language.")
         if reading.unknown:
             return Parse(None, f"The table does not name {reading.unknown[0]!r}.")
         if reading.unsupported:
@@ -196,6 +200,36 @@ class Parser(ConditionReader):
             return -0.4
         kind = degree(self.reading.words[at + 1]) if word == "how" and at + 1 < len(self.reading.words) else None
         return 0.3 if kind and own.dimension in DIMENSIONS.get(kind[0], ()) else 0.0
+
+    def nearest_column(self, query: Query) -> tuple[int, str]:
+        """Return the column that a query reads without the question naming it, and the words it was chosen for.
+
+        The column is -1 if the question names it, or asks for rows.
+        """
+        column = query.by if query.by >= 0 and query.select == self.key else query.select
+        if column == self.key or query.aggregate in ("count", "distinct") or self.columns[column].yes_or_no:
+            return -1, ""
+        phrases = self.naming_phrases(query)
+        if any(self.match(text, column) >= NAMED or self.lexical(text.split(), column) >= RELATED for text in phrases):
+            return -1, ""
+        degrees = [self.reading.words[each.position] for each in self.reading.degrees if query.by >= 0]
+        own = [*degrees, *self.reading.focus[:1], *self.reading.rest]
+        asked = [text for text in own if text and text in self.reading.question]
+        return column, next(iter([*asked, *filter(None, phrases)]), "")
+
+    def naming_phrases(self, query: Query) -> list[str]:
+        """Return the phrases of a question of which one must name the column that it asks for."""
+        reading, (word, _) = self.reading, self.reading.wh
+        focus = reading.focus
+        nouns = [noun for each in reading.degrees for noun in ADJECTIVES[each.adjective.lstrip("-")][0].split()]
+        if query.by >= 0:
+            return [*focus, *reading.rest, *nouns]
+        if word in ("which", "what") and focus and query.aggregate == "none":
+            own = focus[0].split()  # "customer opened" of "which customer opened", "unit price" of "what is the ..."
+            return [*focus, own[0], *(own[-1:] if reading.asks_of_row else [])]
+        if word == "how" and reading.rest and focus == HOW["much"].split() and not {*focus} & {*reading.rest}:
+            return reading.rest  # "how much does it weigh" is about no price
+        return [*focus, *reading.rest] or nouns
 
     def unexplained(self, query: Query, least: float) -> list[str]:
         """Return the words of the question that no part of a query accounts for."""

@@ -137,7 +137,8 @@ def compare(query: Query, columns: Sequence[Column]) -> QueryResult:
         answer = write_number(gap, column) if column.kind == "number" else f"{gap:g}{' days' * (column.kind == 'date')}"
         return result(answer, query.order, query.by, columns, "DIFFERENCE")
     holds = first > second if query.aggregate == "more" else first < second
-    return result("yes" if holds else "no", query.order, query.by, columns)
+    notices = (f"Both have the same {column.name!r}.",) if first == second else ()
+    return result("yes" if holds else "no", query.order, query.by, columns, notices=notices)
 
 
 def write_number(value: float, column: Column) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NEAR = 0.6  # similarity from which a phrase means a cell that it does not name
 CELLS = 256  # different texts of cells whose embeddings are computed at most
 TABLES = 8  # tables that are kept read
+NEAREST = "The question names no column. The answer is from {!r}, the nearest to {!r}."
 SAME, MANY = 0.35, 2  # affinity that accounts for a word; words without account that make a question unanswered
 
 
@@ -121,6 +122,9 @@ class TableQuestion:
             return TableAnswer(NOTHING, (parse.reason,), None, "")
         result = execute(parse.query, self.columns)
         notices = [*self.reading.guessed, *result.notices, *([parse.reason] if parse.reason else [])]
+        column, words = parser.nearest_column(parse.query)
+        if result.answer and column >= 0:
+            notices.append(NEAREST.format(self.names[column], words or self.query))
         if not result.answer:
             notices.append(self.nothing(parse.query))
         return TableAnswer(result, tuple(notices), parse.query, self.describe(parse.query))

@@ -26,6 +26,12 @@ UNSUPPORTED = frozenset(
 UNSUPPORTED_PHRASES = ("other than", "the same", "same number", "not", "apart from", "start with", "starts with",
                        "ends with", "comes after", "comes before", "came after", "came before", "second most",
                        "listed after", "listed before", "each")  # fmt: skip
+OTHER_LANGUAGES = frozenset(
+    """wie wer wen wem wann wo wohin woher welche welcher welches welchen welchem wieviel wieviele warum nicht kein
+    keine keinen que quien quienes cuanto cuantos cuanta cuantas cuando donde cual cuales como combien quel quelle
+    quels quelles qui quand ou pourquoi quanto quanti quanta quante chi dove quale quali qual quais onde quem
+    hoeveel waar wanneer welk""".split()
+)  # question words and negations, without accents
 DISTINCT = frozenset("different distinct unique".split())
 STANDARD = ("quantity", "name", "person", "customer", "product", "thing")  # phrases that any question may need
 LEAST = 0.5  # quality of a mention of a cell that is taken
@@ -110,6 +116,16 @@ class Reading:
                 return self.plain[number]
         top = re.search(r" (?:top|first|last|bottom) (\d+|two|three|four|five|ten) ", text)
         return next((phrase for phrase in UNSUPPORTED_PHRASES if f" {phrase} " in text), top[0].strip() if top else "")
+
+    @cached_property
+    def other_language(self) -> str:
+        """Question word of another language than English; empty if there is none."""
+        names = {plain(word) for column in self.columns for word in column.words}
+        found = (
+            word for number, word in enumerate(self.plain)
+            if word in OTHER_LANGUAGES and number not in self.named and word not in names
+        )  # fmt: skip
+        return next(found, "")
 
     def phrase(self, start: int) -> Span:
         """Return the noun phrase that begins at a word: up to an auxiliary, a preposition, a verb of the end."""
