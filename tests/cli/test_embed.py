@@ -184,10 +184,30 @@ class TestStopped:
         with pytest.raises(InvalidInput, match="not those that are read now"):
             embed(*stopped, tmp_path / "v.npy")
 
+        embed(*stopped, tmp_path / "v.npy", "--overwrite")
+        embed(*stopped, tmp_path / "new.npy")
+        assert (tmp_path / "v.npy").read_bytes() == (tmp_path / "new.npy").read_bytes()
+
+    def test_a_stop_before_the_first_part_leaves_nothing_in_the_way(self, stopped, tmp_path):
+        (tmp_path / ".w.npy.parts").mkdir()
+        embed(*stopped, tmp_path / "w.npy")
+        assert (tmp_path / "w.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
     def test_a_broken_part_is_said(self, stopped, tmp_path):
         (tmp_path / ".v.npy.parts" / "000000.npy").write_bytes(b"half")
         with pytest.raises(MultiheadError, match="to begin again"):
             embed(*stopped, tmp_path / "v.npy")
+
+
+@pytest.mark.parametrize(("given", "read"), [
+    ([1, -(1 << 63)], [1, -(1 << 63)]), ([1, True], ["1", "true"]), ([1, 1 << 63], ["1", str(1 << 63)]),
+    (["x\ud800", 1.5], ["x\\ud800", "1.5"]), ([None, [1]], ["null", "[1]"]),
+])  # fmt: skip
+def test_ids_of_any_kind_are_in_a_parquet_file(bert, tmp_path, given, read):
+    source, out = tmp_path / "in.jsonl", tmp_path / "v.parquet"
+    source.write_text("".join(json.dumps({"id": one, "text": "a fox"}) + "\n" for one in given))
+    embed("--file", source, "--column", "text", "--id", "id", "-m", bert, "--output", out)
+    assert pyarrow.parquet.read_table(out)["id"].to_pylist() == read
 
 
 def test_an_existing_file_is_kept(bert, rows, tmp_path):

@@ -124,6 +124,31 @@ def test_columns_that_are_missing_or_clash_are_named_before_a_model_is_loaded(re
     assert row["output"]["label"]
 
 
+@pytest.mark.parametrize("taken", ["row", "output", "error", "notices", "input"])
+def test_a_kept_column_of_a_later_row_replaces_nothing_of_the_output(classifier, tmp_path, taken):
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "A fox"}\n' + json.dumps({"text": "A dog", taken: 77}) + "\n")
+    words = ("sentiment-analysis", "--file", source, "-m", classifier, "--keep", "all", "--output")
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(InvalidInput, match=f"column '{taken}' of its own, and so has row 1 of the input"):
+        run(*words, out)
+    assert [json.loads(line)["row"] for line in out.read_text().splitlines()] == [0]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_numbers_of_any_size_and_names_of_any_letters_are_kept(tmp_path, ending):
+    big, long = 1 << 70, (1 << 53) + 1
+    kept = [{"big": big, "long": long, "mixed": long, "half\ud800": "x\ud800"},
+            {"big": 1, "long": -(1 << 63), "mixed": 0.5, "half\ud800": None}]  # fmt: skip
+    rows = [(KeptRow("x", row), {"score": 0.5}) for row in kept]
+    table = load(write(tmp_path / f"o{ending}", rows))
+    assert list(map(str, table["big"])) == [str(big), "1"]
+    assert list(map(int, table["long"])) == [long, -(1 << 63)]
+    if ending == ".parquet":  # pandas reads such a column of CSV as floats
+        assert list(table["mixed"]) == [str(long), "0.5"]
+    assert table["half\\ud800"][0] == "x\\ud800"
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_failed_rows_keep_their_columns_and_notices_are_text(tmp_path, ending):
     failure = Failure(1, InvalidInput("Input 1 is empty."))
@@ -164,6 +189,7 @@ def test_types_of_a_parquet_file_come_back(tmp_path):
         "id": pyarrow.array([1, None, 3], pyarrow.int16()),
         "day": [datetime.date(2024, 2, 29), None, datetime.date(1999, 1, 1)],
         "time": pyarrow.array([datetime.datetime(2024, 1, 1, 12, 30, 1, 5)] * 3, pyarrow.timestamp("us", "UTC")),
+        "clock": [datetime.time(23, 59, 1, 5), None, datetime.time(0)],
         "price": [decimal.Decimal("1.50"), None, decimal.Decimal("20.25")],
         "tags": [["a"], [], None],
         "ok": [True, False, None],
@@ -172,7 +198,7 @@ def test_types_of_a_parquet_file_come_back(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table(columns), source)
     rows = [(KeptRow("x", row), {"score": 0.5 if n else 1}) for n, row in enumerate(read(source))]
     table = pyarrow.parquet.read_table(write(tmp_path / "out.parquet", rows, source=source))
-    for name in ("id", "day", "time", "price", "ok"):
+    for name in ("id", "day", "time", "clock", "price", "ok"):
         assert table[name].to_pylist() == pyarrow.table(columns)[name].to_pylist()
         assert table.schema.field(name).type == pyarrow.table(columns).schema.field(name).type
     assert table["tags"].to_pylist() == ['["a"]', "[]", None]

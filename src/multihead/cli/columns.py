@@ -36,30 +36,30 @@ def keep_columns(
         keep: names of columns, or "all". taken: names that a column cannot have in the output.
 
     Raises:
-        InvalidInput: a column that the first row lacks, or whose name is taken.
+        InvalidInput: a column that the first row lacks, or whose name is taken, also of a later row of JSON.
     """
-    known = False
-    for given, row in zip(inputs, rows, strict=True):
+    every: bool | None = None  # whether all columns are kept, which the first row decides
+    for number, (given, row) in enumerate(zip(inputs, rows, strict=True)):
         if not isinstance(row, Mapping):
             yield KeptRow(given, {})
             continue
-        if not known:
-            check_kept(row, keep, taken)
-            known = True
-        names = list(row) if KEEP_ALL in keep and KEEP_ALL not in row else keep
+        if every is None:
+            every = KEEP_ALL in keep and KEEP_ALL not in row
+            check_there(row, [] if every else keep)
+        names = list(row) if every else keep
+        if clash := [name for name in names if name in taken]:
+            raise InvalidInput(
+                f"--keep: the output has a column {clash[0]!r} of its own, and so has row {number} of the input. "
+                "Rename it in the input, or leave it out."
+            )
         yield KeptRow(given, {name: row.get(name) for name in names})
 
 
-def check_kept(row: Mapping[str, Any], keep: Sequence[str], taken: Sequence[str]) -> None:
-    """Raise InvalidInput for a kept column that is not there, or whose name is taken."""
-    names = list(row) if KEEP_ALL in keep and KEEP_ALL not in row else keep
+def check_there(row: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Raise InvalidInput for a column that a row lacks."""
     for name in names:
         if name not in row:
             raise InvalidInput(f"--keep: there is no column {name!r}. {nearest(name, map(str, row))}")
-        if name in taken:
-            raise InvalidInput(
-                f"--keep: the output has a column {name!r} of its own. Rename it in the input, or leave it out."
-            )
 
 
 def select_inputs(rows: Iterator[Any], task: str, columns: Sequence[str], shared: Mapping[str, str]) -> Iterator[Any]:

@@ -71,9 +71,10 @@ class Parts:
 
     def _open(self, fresh: bool) -> None:
         """Count the parts of an earlier run, or begin a folder."""
-        if fresh and self.folder.is_dir() and not self._same_record():
+        left = self._rows_file(0).is_file()  # without a part there is nothing to mix
+        if fresh and left and not self._same_record():
             shutil.rmtree(self.folder)
-        if self.folder.is_dir() and not self._same_record():
+        elif left and not self._same_record():
             raise InvalidInput(
                 f"A stopped command has left embeddings for {self.output}, and it differs in "
                 f"{' and '.join(self._differences())}. {ADVICE} Or remove {self.folder}."
@@ -109,8 +110,15 @@ class Parts:
         if done < self.rows or (self.count and self.read(self.count - 1).digest != self._digest.hexdigest()):
             raise InvalidInput(
                 f"The {self.rows} rows that a stopped command has embedded for {self.output} are not those that are "
-                f"read now. {ADVICE}"
+                f"read now. {ADVICE} Or remove {self.folder}."
             )
+
+    def begin_again(self) -> None:
+        """Remove all parts."""
+        shutil.rmtree(self.folder)
+        self.count = self.rows = 0
+        self._digest = hashlib.sha256()
+        self._open(True)
 
     def _add_to_digest(self, row: TextRow) -> None:
         text = row.text if isinstance(row.text, str) else f"\0{row.text!r}"

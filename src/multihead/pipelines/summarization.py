@@ -79,7 +79,7 @@ class SummarizationOptions(SummaryOptions, GenerationOptions):
         super().check()
         if self.section_tokens is not None and (not isinstance(self.section_tokens, int) or self.section_tokens < 8):
             raise InvalidInput(f"section_tokens is a whole number from 8, not {self.section_tokens!r}.")
-        if not isinstance(self.overlap, int) or self.overlap < 0:
+        if isinstance(self.overlap, bool) or not isinstance(self.overlap, int) or self.overlap < 0:
             raise InvalidInput(f"overlap is a number of sentences, not {self.overlap!r}.")
         if self.combine not in ("summarize", "join"):
             raise InvalidInput(f'combine is "summarize" or "join", not {self.combine!r}.')

@@ -101,7 +101,13 @@ def command(texts: tuple[str, ...], path: Path | None, column: str | None, id_co
             check_outputs([output, *side.values()], overwrite, [path, ranges_path, 0 if live else None])
             parts = Parts(output, record, overwrite=overwrite)
             stack.callback(parts.close)
-            parts.skip(rows)
+            try:
+                parts.skip(rows)
+            except InvalidInput:
+                if not overwrite or live:  # standard input cannot be read twice
+                    raise
+                parts.begin_again()
+                rows = iter(read_rows(texts, path, column, id_column))
         encoder, note = load_encoder(model, precision, device)
         options = embedding_options(encoder, prompt, prompt_name, truncate_dim, no_truncation, normalize)
         run = Run(encoder, options, parts, side, strict, quantize or "float32", ranges)

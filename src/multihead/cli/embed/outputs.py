@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +15,7 @@ from ...files import check_target, replace_file
 from ...sentences.quantization import quantize_embeddings
 from ...terminal import json_visible
 from ..embedding_parts import ADVICE, Part, Parts
+from ..render.flat_rows import to_cell
 from ..render.output_file import to_json
 
 RANGED = ("int8", "uint8")
@@ -151,12 +151,17 @@ def write_parquet(path: Path, parts: Parts, convert: Callable[[Any], Any], width
 
     sample = convert(np.zeros((1, width), np.float32))
     embedding = pa.list_(pa.from_numpy_dtype(sample.dtype), sample.shape[1])
-    whole = all(isinstance(row["id"], int) and abs(row["id"]) < 1 << 63 for part in parts for row in part.rows)
+    whole = all(is_int64(row["id"]) for part in parts for row in part.rows)
     id_type = pa.int64() if whole else pa.string()
     schema = pa.schema([("row", pa.int64()), ("id", id_type), ("embedding", embedding), ("error", pa.string())])
     with parquet.ParquetWriter(path, schema) as writer:
         for part in parts:
             writer.write_table(arrow_table(part, convert, schema))
+
+
+def is_int64(value: Any) -> bool:
+    """Return whether a value is a whole number that 64 bits hold."""
+    return isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 63
 
 
 def arrow_table(part: Part, convert: Callable[[Any], Any], schema: Any) -> Any:
@@ -173,7 +178,7 @@ def arrow_table(part: Part, convert: Callable[[Any], Any], schema: Any) -> Any:
     texts = schema.field("id").type == pa.string()
     columns = [
         pa.array([row["row"] for row in part.rows], pa.int64()),
-        pa.array([one if isinstance(one, str) else json.dumps(one) for one in own] if texts else own,
+        pa.array([to_cell(one if isinstance(one, str) else to_json(one)) for one in own] if texts else own,
                  schema.field("id").type),
         vectors.take(pa.array(order, pa.int64())) if number else pa.nulls(len(order), schema.field("embedding").type),
         pa.array([row.get("error") for row in part.rows], pa.string()),

@@ -13,6 +13,11 @@ from .output_file import to_json
 RANKED = {"labels": "label", "scores": "score"}  # lists of equal length in one answer -> columns label_1, score_1, ...
 SCALARS = (str, int, float, bool, type(None))
 Cell = str | int | float | bool | None
+EXACT = 1 << 53  # up to which float64 holds every whole number
+
+
+class LongInt(int):
+    """Whole number that 64 bits hold and float64 does not."""
 
 
 @dataclass
@@ -51,7 +56,7 @@ class Columns:
         self.has_input |= given is not None and any(text not in kept.values() for text in texts)
         for name, value in self.cells(row).items():
             if value is not None:
-                self.types.setdefault(name, set()).add(type(value))
+                self.types.setdefault(name, set()).add(cell_type(value))
 
     def check(self) -> None:
         """Raise InvalidInput for a kept column that has the name of a column of answers."""
@@ -95,14 +100,21 @@ class Columns:
                 yield number, (f"{name}_{number}" if width > 1 else str(name), to_cell(value))
 
 
+def cell_type(value: Cell) -> type:
+    """Return the type of a cell: text for a number that 64 bits do not hold, `LongInt` if float64 does not hold it."""
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) <= EXACT:
+        return type(value)
+    return LongInt if -(1 << 63) <= value < 1 << 63 else str
+
+
 def is_records(output: Any) -> bool:
     """Return whether an answer is a list of mappings."""
     return isinstance(output, Sequence) and not isinstance(output, str) and all(isinstance(o, Mapping) for o in output)
 
 
 def kept_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns of the input that a row keeps."""
-    return {name: value for name, value in row.items() if name not in ROW_KEYS}
+    """Return the columns of the input that a row keeps, by names that every format holds."""
+    return {str(to_cell(name)): value for name, value in row.items() if name not in ROW_KEYS}
 
 
 def to_cell(value: Any) -> Cell:

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from ...data_files import import_parquet
 from ...errors import InvalidInput, read_errors
 from ...files import check_target, replace_file
-from .flat_rows import Columns, columns_of
+from .flat_rows import Columns, LongInt, columns_of
 from .output_file import ADVICE, Output, output_row
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -135,8 +135,8 @@ class TableOutput(Output):
 
         with read_errors(f"{self.source.name}: as Parquet it", InvalidInput):
             schema = import_parquet(self.source).read_schema(self.source)
-        plain = (types.is_integer, types.is_floating, types.is_boolean, types.is_date, types.is_timestamp,
-                 types.is_decimal)  # fmt: skip
+        plain = (types.is_integer, types.is_floating, types.is_boolean, types.is_date, types.is_time,
+                 types.is_timestamp, types.is_decimal)  # fmt: skip
         return {
             name: schema.field(name).type
             for name in columns.kept
@@ -160,8 +160,10 @@ def arrow_types(columns: Columns) -> dict[str, Any]:
 
     found: dict[str, Any] = {"row": pa.int64()}
     for name, types in columns.types.items():
-        if types <= {int, float}:
-            found[name] = pa.float64() if float in types else pa.int64()
+        if types <= {int, LongInt}:
+            found[name] = pa.int64()
+        elif types <= {int, float}:
+            found[name] = pa.float64()
         elif types == {bool}:
             found[name] = pa.bool_()
     return found
@@ -176,7 +178,11 @@ def arrow_column(values: list[Any], type_: Any) -> Any:
     try:
         return pa.array(values, type_)
     except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, OverflowError):
-        return pa.array([None if value is None else str(value) for value in values]).cast(type_)
+        texts = [None if value is None else str(value) for value in values]
+        if pa.types.is_time(type_):  # to which Arrow casts no text
+            days = [None if text is None else f"1970-01-01 {text}" for text in texts]
+            return pa.array(days, pa.string()).cast(pa.timestamp("us")).cast(type_)
+        return pa.array(texts).cast(type_)
 
 
 def csv_cell(value: Any) -> Any:
