@@ -32,6 +32,16 @@ class Letters:
         return text
 
 
+LETTERS = Letters()
+
+
+class KnownTags(Letters):
+    """Characters of a vocabulary that can spell tags."""
+
+    def unknown(self, text):
+        return super().unknown(text) - {"<", ">"}
+
+
 def protected(text, **options):
     return [word.source for word in find_protected(text, Letters(), **options)]
 
@@ -50,6 +60,7 @@ def protected(text, **options):
         ("我喜欢🎉的", ["我喜欢🎉的"]),
         ("The set {a, b} holds.", ["{a", "b}"]),
         ("If a ≠ b and x → y, go.", ["a ≠ b", "→"]),
+        ("Read docs/fast.md and a-b/c.tar.gz, and/or others.", ["docs/fast.md", "a-b/c.tar.gz"]),
         ("Nothing to protect, são 5.", []),
     ],
 )
@@ -65,9 +76,9 @@ def test_terms_match_whole_words_and_keep_their_capital():
     ]  # fmt: skip
 
 
-def units_of(text, **options):
-    words = find_protected(text, Letters(), **options)
-    return make_units(text, join_cut_words([(0, len(text))], words), words, Letters().folded(text))
+def units_of(text, known=LETTERS, **options):
+    words = find_protected(text, known, **options)
+    return make_units(text, join_cut_words([(0, len(text))], words), words, known.folded(text))
 
 
 def translations(text, translate, parts=True, **options):
@@ -127,6 +138,42 @@ def test_tags_stay_in_their_order():
     text = "Click <b>here</b>."
     answer, _ = translations(text, lambda text: text.replace("X1here X2", "X2here X1") if "X1" in text else text)
     assert answer == text
+
+
+@pytest.mark.parametrize(
+    ("text", "markup", "emptied", "kept"),
+    [
+        ("Our <em>little</em> shop", (), "Shop <em></em>", "<em>Petit</em> shop"),
+        ("Go <a><b>home</b></a> now", (), "Now home <a><b></b></a>", "Now <a><b>home</b></a>"),
+        ("Our [new page](x) here", ((4, 5), (13, 17)), "Page X1X2", "X1 page X2"),
+        ("A *b* and *c*", ((2, 3), (4, 5), (10, 11), (12, 13)), "A X1 X2 b X3 c X4", "A X1 b X2 X3 c X4"),
+    ],
+)
+def test_tags_do_not_lose_the_text_between_them(text, markup, emptied, kept):
+    (unit,) = units_of(text, known=KnownTags(), markup=markup)
+    masked = unit.masked(0)
+    assert masked.lost(emptied)
+    assert masked.lost(kept) == []
+
+
+def test_tags_without_text_stay_empty():
+    (unit,) = units_of("An <i></i> icon<br> and <b>text</b>", known=KnownTags())
+    assert unit.masked(0).lost("Un <i></i> icon<br> et <b>texte</b>") == []
+
+
+@pytest.mark.parametrize("text", ["1,234.56", "192.168.0.1", "00:00:01,000 --> 00:00:04,000", "42 🎉"])
+def test_numbers_alone_need_no_model(marian, text):
+    pipe = exact("translation", marian)
+    assert pipe(text) == [{"translation_text": text}]
+    assert pipe(text, num_beams=2, num_return_sequences=2) == [{"translation_text": text}] * 2
+
+
+def test_a_translation_that_ends_at_the_default_limit_is_told(marian):
+    pipe = exact("translation", marian, suppress_tokens=[0])
+    pipe.model.generation_config.eos_token_id = None
+    (notice,) = pipe(["The fox"], return_finish_reason=True).metadata.notices
+    assert "limit of new tokens" in notice.text
+    assert pipe(["The fox"], max_new_tokens=3).metadata.notices == []
 
 
 def test_only_signs_need_no_model(marian):

@@ -10,6 +10,7 @@ from multihead.errors import InvalidInput
 from multihead.pipelines.translation.html_layout import html_passages
 from multihead.pipelines.translation.layout import text_passages
 from multihead.pipelines.translation.pipeline import passages_of
+from multihead.pipelines.translation.protected_words import blank
 from multihead.pipelines.translation.units import Document
 
 from .conftest import exact
@@ -87,6 +88,13 @@ def test_markdown_keeps_code_links_and_front_matter():
     assert [passages[1].text[a:b] for a, b in passages[1].markup] == ["[", "](a.md)"]
 
 
+def test_markdown_translates_footnotes_and_definitions():
+    text = "Term\n: Meaning\n\nA line[^1].\n\n[^1]: A note.\n[page]: https://x.org"
+    passages = text_passages(text, markdown=True)
+    assert [passage.text for passage in passages] == ["Term", "Meaning", "A line[^1].", "A note."]
+    assert [passage.text[a:b] for passage in passages for a, b in passage.markup] == ["[^1]"]
+
+
 def test_html_passages_are_blocks_with_their_inline_tags():
     page = (
         '<head><title>My page</title><style>p {}</style></head><!-- no --><p class="a">Click <a href="x">here</a> to\n'
@@ -111,7 +119,7 @@ def test_passages_are_in_order_and_one_line_each(text, layout):
     position = 0
     for passage in passages_of(text, layout):
         assert position <= passage.start < passage.end <= len(text)
-        assert "\n" not in passage.text
+        assert "\n" not in blank(passage.text, passage.markup)  # a tag may have line ends
         position = passage.end
 
 

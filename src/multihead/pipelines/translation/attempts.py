@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .placeholders import STYLES, MaskedText
-from .units import Unit
+from .units import Unit, is_translated
 
 Translate = Callable[
     [Sequence[str]], Sequence[Sequence[str] | None]
@@ -86,9 +86,7 @@ def translate_parts(units: Sequence[Unit], translate: Translate) -> list[list[st
 
 
 def _texts_between(unit: Unit) -> Iterator[str]:
-    return (
-        unit.lead + part.strip() for part, word in unit.parts() if word is None and any(sign.isalnum() for sign in part)
-    )
+    return (unit.lead + part.strip() for part, word in unit.parts() if word is None and is_translated(part))
 
 
 def _joined_parts(unit: Unit, translations: Sequence[Sequence[str] | None]) -> list[str] | None:
@@ -101,7 +99,7 @@ def _joined_parts(unit: Unit, translations: Sequence[Sequence[str] | None]) -> l
     for row in rows:
         own, pieces = iter(row), []
         for part, word in unit.parts():
-            translated = word is None and any(sign.isalnum() for sign in part)
+            translated = word is None and is_translated(part)
             pieces.append(_like_part(part, next(own)) if translated else part)
         joined.append("".join(pieces))
     return joined

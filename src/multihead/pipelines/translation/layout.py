@@ -10,7 +10,7 @@ from itertools import pairwise
 from .units import Passage
 
 LAYOUTS = ("text", "markdown", "html")
-MARK = r"(?:[-*+•‣▪◦·–—]|\d{1,3}[.)]|[a-z][.)]|\(\w{1,2}\))[ \t]+(?:\[[ xX]\][ \t]+)?"
+MARK = r"(?:[-*+•‣▪◦·–—]|\d{1,3}[.)]|[a-z][.)]|\(\w{1,2}\)|:|\[\^[^\]\s]+\]:)[ \t]+(?:\[[ xX]\][ \t]+)?"
 PREFIX = re.compile(rf"(?P<quote>[ \t]*(?:>[ \t]?)*)(?P<indent>[ \t]*)(?P<mark>#{{1,6}}[ \t]+|{MARK})?")
 FENCE = re.compile(r"[ \t]*(?:>[ \t]?)*[ \t]*(?P<fence>`{3,}|~{3,})")
 TABLE_RULE = re.compile(r"[ \t]*\|?[ \t]*:?-{2,}:?[ \t]*(?:\|[ \t]*:?-*:?[ \t]*)*")
@@ -19,9 +19,9 @@ CELLS = re.compile(r"(?<!\\)\|")
 SENTENCE_END = re.compile(r"[.!?…:;।؟۔][\"'”’»)\]]*$")
 MIN_WIDTH = 40  # characters of the longest line of a hard-wrapped paragraph at least
 MARKDOWN_INLINE = re.compile(
-    r"!?\[(?=[^\]]*\][(\[])|\]\[[^\]]*\]|\]\([^()\s]*(?:\s\"[^\"]*\")?\)|\*{1,3}|(?<!\w)_{1,2}(?=\w)|(?<=\w)_{1,2}(?!\w)|~~"
+    r"\[\^[^\]\s]+\]|!?\[(?=[^\]]*\][(\[])|\]\[[^\]]*\]|\]\([^()\s]*(?:\s\"[^\"]*\")?\)|\*{1,3}|(?<!\w)_{1,2}(?=\w)|(?<=\w)_{1,2}(?!\w)|~~"
 )
-MARKDOWN_BLOCK = re.compile(r"[ \t]*(?:\[[^\]]+\]:[ \t]|<!--|</?[A-Za-z][^>]*>[ \t]*$)")
+MARKDOWN_BLOCK = re.compile(r"[ \t]*(?:\[(?!\^)[^\]]+\]:[ \t]|<!--|</?[A-Za-z][^>]*>[ \t]*$)")
 
 
 @dataclass(frozen=True)

@@ -165,10 +165,18 @@ class TranslationPipeline(GenerationPipeline):
                 return self.finished([self.record(ids, o) for ids in outputs[0]], inputs, outputs, o)
             raise InvalidInput("return_tensors needs split_sentences=False for texts of several sentences.")
         found = [self.unit_translations(each, output, o) for each, output in zip(inputs, outputs, strict=True)]
-        rows = list(zip(*(each.texts for each in found), strict=True)) or [()]
+        rows = list(zip(*(each.texts for each in found), strict=True)) if found else [()] * self.returned_texts(o)
         records = [{"translation_text": render(item, row)} for row in rows]
         answer = self.finished(records, inputs, [each.sequences for each in found], o)
-        return with_more_notices(answer, [notice for each in found for notice in each.notices])
+        notices = [notice for each in found for notice in each.notices]
+        chosen = o.generation_config is not None or {"max_new_tokens", "max_length"} & o.generation.keys()
+        if not chosen and any(ids.finish_reason == "length" for each in found for ids in each.sequences):
+            notices.append("was translated until the limit of new tokens: the translation lacks an end, or repeats.")
+        return with_more_notices(answer, notices)
+
+    def returned_texts(self, o: TranslationOptions) -> int:
+        """Return the number of translations of one text."""
+        return self.config(o).num_return_sequences or 1
 
     def unit_translations(self, each: ModelInput, output: Any, o: TranslationOptions) -> UnitTranslations:
         """Return the translations of a unit; its notices name unknown words and numbers that they lack."""

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from .protected_words import ProtectedWord
+from .protected_words import ProtectedWord, blank, blank_out
 from .signs import fold, unfold
+from .tag_pairs import pairs_of_tags
+
+if TYPE_CHECKING:
+    from ..splitting import Span
 
 STYLES: tuple[Callable[[int], str], ...] = (  # tried one after the other; translators copy each at about 99.5 %
     "X{}".format,
@@ -41,7 +47,23 @@ class MaskedText:
         tags = [own[0] for word, own in places if word.markup and len(own) == 1]
         if tags != sorted(tags):
             lost += [word for word, _ in places if word.markup and word not in lost]
-        return lost + self._lost_visible(translation)
+        lost += self._lost_visible(translation)
+        return lost or self._emptied_tags(translation)
+
+    def _emptied_tags(self, translation: str) -> list[ProtectedWord]:
+        """Return the pairs of tags with text between them in the source and none in a translation that has all tags."""
+        own = [(_pattern(mark), word) for mark, word in self.masked]
+        own += [(re.compile(re.escape(word.target)), word) for word in self.visible]
+        tags = sorted(((pattern, word) for pattern, word in own if word.markup), key=lambda tag: tag[1].start)
+        plain = blank_out(self.source, [word for _, word in tags])
+        places = _places(tags, translation)
+        rest = blank(translation, places)
+        emptied: list[ProtectedWord] = []
+        for first, last in pairs_of_tags([word.source for _, word in tags]):
+            inside = plain[tags[first][1].end : tags[last][1].start]
+            if _has_signs(inside) and not _has_signs(rest[places[first][1] : places[last][0]]):
+                emptied += [tags[first][1], tags[last][1]]
+        return emptied
 
     def _lost_visible(self, translation: str) -> list[ProtectedWord]:
         lost = []
@@ -83,6 +105,21 @@ def mask(
         position = word.end
     visible = [] if every else [word for word in words if not word.unknown]
     return MaskedText("".join([*pieces, fold(text[position:], folded)]), text, masked, visible, folded)
+
+
+def _places(tags: Sequence[tuple[re.Pattern[str], ProtectedWord]], translation: str) -> list[Span]:
+    """Return the place of each tag; the second of two equal tags has the second place."""
+    seen: Counter[re.Pattern[str]] = Counter()
+    places = []
+    for pattern, _ in tags:
+        found = [match.span() for match in pattern.finditer(translation)]
+        places.append(found[min(seen[pattern], len(found) - 1)])
+        seen[pattern] += 1
+    return places
+
+
+def _has_signs(text: str) -> bool:
+    return any(sign.isalnum() for sign in text)
 
 
 def _glued(text: str, word: ProtectedWord) -> tuple[bool, bool]:

@@ -24,6 +24,7 @@ COPIED = re.compile(  # what no translator may change, known to the vocabulary o
         |[\w.+-]+@[\w-]+(?:\.[\w-]+)+)                                   # URLs and e-mail addresses
     | (?P<field>\{\{[^{}\n]+\}\}|\$?\{[^{}\s]*\}|(?<![\d%])%(?:\(\w+\)|\d+\$)?[-+0\#]?\d*(?:\.\d+)?[sdifgxr](?!\w))
     | (?P<name>(?<![\w@\#])[@\#]\w[\w.-]*\w|(?<![\w/.:~])(?:[A-Za-z]:\\|~?/|\./|\.\./)[\w.\\/~$-]*\w
+        |(?<![\w/.:~-])[\w-][\w.-]*(?:/[\w.-]+)*/[\w.-]*\w\.[a-z][a-z\d]{0,4}\b # docs/page.html
         |\b\w+_\w[\w.]*\b|\b[\w.]+\(\)|\b[A-Z]\w*(?:\+[A-Z]\w*)+\b)         # paths, names in code, keys
     """,
     re.VERBOSE,
@@ -148,8 +149,13 @@ def any_of(texts: Iterable[str]) -> re.Pattern[str]:
 
 def blank_out(text: str, words: Sequence[ProtectedWord]) -> str:
     """Return a text with spaces in place of words that are found already."""
-    for word in words:
-        text = text[: word.start] + " " * (word.end - word.start) + text[word.end :]
+    return blank(text, [(word.start, word.end) for word in words])
+
+
+def blank(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """Return a text with spaces in some spans."""
+    for start, end in spans:
+        text = text[:start] + " " * (end - start) + text[end:]
     return text
 
 

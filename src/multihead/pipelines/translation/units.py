@@ -45,10 +45,10 @@ class Unit:
 
     @property
     def has_text(self) -> bool:
-        """False if the unit is nothing but protected words and signs."""
-        if self.bare or not self.words:
+        """False if the unit is nothing but protected words, numbers and signs."""
+        if self.bare:
             return bool(self.text)
-        return any(_has_letters(part) for part, word in self.parts() if word is None)
+        return any(is_translated(part) for part, word in self.parts() if word is None)
 
     def parts(self) -> list[tuple[str, ProtectedWord | None]]:
         """Return the protected words and the texts between them, in their order."""
@@ -198,6 +198,11 @@ def _is_sign(word: ProtectedWord) -> bool:
     if word.markup or _has_letters(word.source) or re.search(r"[%‰°′″§]", word.source):
         return False
     return not any(unicodedata.category(sign) == "Sc" for sign in word.source)
+
+
+def is_translated(text: str) -> bool:
+    """Return whether a text between protected words has a letter: translators add words to numbers alone."""
+    return any(sign.isalpha() for sign in text)
 
 
 def _has_letters(text: str) -> bool:
