@@ -247,7 +247,7 @@ def calibrated(place: str, articles: Sequence[Any]) -> dict[str, Any]:
 
     from multihead import pipeline
     from multihead.pipelines.calibration_fit import fit_temperature
-    from multihead.pipelines.question_answering import LABELS
+    from multihead.pipelines.question_answering.pipeline import LABELS
 
     items, none = [], []
     for article in articles:

@@ -12,8 +12,8 @@ from typing import Any
 
 from multihead import pipeline
 from multihead.pipelines.defaults import ANSWERS, MINILM, SMOLLM2
-from multihead.pipelines.documents import DocumentStore
 from multihead.pipelines.encoders import EncoderSlot
+from multihead.pipelines.question_answering.documents import DocumentStore
 
 from .question_answering import squad_scores
 from .report import Report, mean

@@ -12,7 +12,7 @@ from typing import Any
 from multihead import pipeline
 from multihead.pipelines.defaults import MINILM, SMOLLM2
 from multihead.pipelines.splitting import split_sentences
-from multihead.pipelines.summary_length import ends_sentence
+from multihead.pipelines.summarization.length import ends_sentence
 from multihead.training.evaluation import text_metrics
 
 from .reference import generated, smollm2

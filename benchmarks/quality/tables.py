@@ -14,7 +14,7 @@ from typing import Any
 
 from multihead import pipeline
 from multihead.pipelines.defaults import MINILM, SMOLLM2
-from multihead.pipelines.table_queries.cells import parse_number
+from multihead.pipelines.tables.cells import parse_number
 
 from .report import Report, mean
 

@@ -15,7 +15,7 @@ FLOORS: list[dict[str, str]] = [
     {"evaluation": "metrics of pipelines on labeled rows, with intervals; errors, slices, comparisons, calibration"},
     {"training": "Trainer: data, objectives, optimizers, checkpoints, distribution, evaluation, reports"},
     {"attribution": "which words of an input led to an answer: gradients, integrated gradients, leave-one-out"},
-    {"pipelines": "one file a task: preprocess, forward, postprocess; catalog.py is the registry of tasks"},
+    {"pipelines": "one file or folder a task: preprocess, forward, postprocess; catalog.py is the registry of tasks"},
     {"retrieval": "search, deduplication and clustering by embeddings; the folder of an index"},
     {"sentences": "sentence encoders and rerankers in the format of sentence-transformers"},
     {"modeling": "PreTrainedModel, Auto classes, loading, saving; padded tensors in, padded outputs out"},

@@ -9,7 +9,7 @@ import transformers
 import multihead
 from multihead.errors import InvalidInput
 from multihead.pipelines.calibration import Calibration
-from multihead.pipelines.passages import choose_passages, split_passages, term_coverage
+from multihead.pipelines.question_answering.passages import choose_passages, split_passages, term_coverage
 
 NAMES = "ann bob cal dan eve fay gus hal".split()
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] the a . , ? who sold bread fish in paris lyon and then".split() + NAMES

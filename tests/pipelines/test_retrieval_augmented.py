@@ -9,7 +9,7 @@ import transformers
 
 from multihead import SentenceEncoder
 from multihead.errors import InvalidInput
-from multihead.pipelines.documents import DocumentStore, read_documents
+from multihead.pipelines.question_answering.documents import DocumentStore, read_documents
 from tests.conftest import written
 
 from .conftest import exact

@@ -16,11 +16,11 @@ from multihead.errors import InvalidInput, UnsupportedOption
 from multihead.generation.generate import generate_tokens
 from multihead.generation.strategies.base import Extras
 from multihead.generation.streaming import TextIteratorStreamer
-from multihead.pipelines.hard_wraps import join_wrapped_lines
-from multihead.pipelines.invented import invented
 from multihead.pipelines.splitting import split_sentences
-from multihead.pipelines.summary_length import SummaryLength, count_words
-from multihead.pipelines.text_language import guess_language, language_differs
+from multihead.pipelines.summarization.faithfulness import invented
+from multihead.pipelines.summarization.hard_wraps import join_wrapped_lines
+from multihead.pipelines.summarization.language import guess_language, language_differs
+from multihead.pipelines.summarization.length import SummaryLength, count_words
 
 from .conftest import exact
 

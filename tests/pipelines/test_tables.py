@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from multihead.errors import InvalidInput
-from multihead.pipelines.table_queries.cells import parse_date, parse_number, read_column
-from multihead.pipelines.table_queries.query import Condition, Query, execute
-from multihead.pipelines.table_queries.question import TableQuestion
-from multihead.pipelines.tables import read_table
+from multihead.pipelines.tables.cells import parse_date, parse_number, read_column
+from multihead.pipelines.tables.pipeline import read_table
+from multihead.pipelines.tables.query import Condition, Query, execute
+from multihead.pipelines.tables.question import TableQuestion
 
 from .conftest import exact
 

@@ -10,7 +10,7 @@ import pytest
 from multihead import pipeline
 from multihead.pipelines.defaults import MINILM, SMOLLM2
 from multihead.pipelines.splitting import split_sentences
-from multihead.pipelines.summary_length import count_words, ends_sentence
+from multihead.pipelines.summarization.length import count_words, ends_sentence
 
 from .test_real_weights import fetched
 

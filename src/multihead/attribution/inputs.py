@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InvalidInput, UnsupportedOption, nearest
 from ..pipelines.base import ForwardPipeline, Pipeline, text_of, too_long
-from ..pipelines.question_answering import QuestionAnswering
+from ..pipelines.question_answering.pipeline import QuestionAnswering
 from ..pipelines.text_classification import TextClassification, text_or_pair
 from ..pipelines.text_generation import TextGeneration
 from ..pipelines.zero_shot import ZeroShotClassification

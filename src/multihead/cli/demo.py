@@ -178,7 +178,7 @@ def translation(report: Report, pipes: Pipes) -> None:
 
 def summarization(report: Report, pipes: Pipes) -> None:
     """Summarize an article."""
-    from ..pipelines.summarization import PromptedSummarization
+    from ..pipelines.summarization.pipeline import PromptedSummarization
 
     report.section("Summarization", SMOLLM2, "by a prompt, in one sentence")
     report.console.print(Padding(Text(samples.ARTICLE, style="dim"), (0, 2)))

@@ -17,7 +17,7 @@ from ..pipelines.base import Pipeline
 from ..pipelines.calibration import Calibration
 from ..pipelines.calibration_fit import fit_temperature, fit_thresholds
 from ..pipelines.prompted_labels import PromptScorer
-from ..pipelines.question_answering import LABELS as ANSWERABLE
+from ..pipelines.question_answering.pipeline import LABELS as ANSWERABLE
 from ..training.data.labels import MULTI_LABEL, REGRESSION
 from ..training.evaluation.text_metrics import answer_scores
 from .evaluate import AnsweredRows, EvaluationOptions, answered, model_name

@@ -74,9 +74,9 @@ TASKS: Mapping[str, Task] = {
         summary="Answers a question from a context.",
         accepts='`{"question", "context"}`',
         pipelines={
-            "QuestionAnswering": ModelPipeline("question_answering.QuestionAnswering", "a span head"),
-            "Seq2SeqLM": ModelPipeline("prompted.Text2TextAnswers", "an encoder-decoder"),
-            "CausalLM": ModelPipeline("prompted.PromptedAnswers", "a language model"),
+            "QuestionAnswering": ModelPipeline("question_answering.pipeline.QuestionAnswering", "a span head"),
+            "Seq2SeqLM": ModelPipeline("question_answering.prompted.Text2TextAnswers", "an encoder-decoder"),
+            "CausalLM": ModelPipeline("question_answering.prompted.PromptedAnswers", "a language model"),
         },
         hub="distilbert/distilbert-base-cased-distilled-squad",
         offline=ANSWERS,
@@ -97,8 +97,8 @@ TASKS: Mapping[str, Task] = {
         summary="Answers a question from documents, with quotations.",
         accepts='question, `{"question", "documents"}`',
         pipelines={
-            "QuestionAnswering": ModelPipeline("retrieval_augmented.ExtractiveAnswers", "a span head"),
-            "CausalLM": ModelPipeline("retrieval_augmented.GeneratedFromDocuments", "a language model"),
+            "QuestionAnswering": ModelPipeline("question_answering.rag.ExtractiveAnswers", "a span head"),
+            "CausalLM": ModelPipeline("question_answering.rag.GeneratedFromDocuments", "a language model"),
         },
         hub="distilbert/distilbert-base-cased-distilled-squad",
         offline=ANSWERS,
@@ -117,9 +117,9 @@ TASKS: Mapping[str, Task] = {
         summary="Answers a question from a table.",
         accepts='`{"table", "query"}`',
         pipelines={
-            "Seq2SeqLM": ModelPipeline("tables.TableQuestionAnswering", "TAPEX"),
-            "CausalLM": ModelPipeline("tables.PromptedTableQuestionAnswering", "a language model"),
-            "Model": ModelPipeline("tables.EncodedTableQuestions", "a sentence encoder"),
+            "Seq2SeqLM": ModelPipeline("tables.pipeline.TableQuestionAnswering", "TAPEX"),
+            "CausalLM": ModelPipeline("tables.pipeline.PromptedTableQuestionAnswering", "a language model"),
+            "Model": ModelPipeline("tables.pipeline.EncodedTableQuestions", "a sentence encoder"),
         },
         hub="microsoft/tapex-base-finetuned-wtq",
         offline=MINILM,
@@ -145,8 +145,8 @@ TASKS: Mapping[str, Task] = {
         summary="Summarizes a text of any length.",
         accepts="text of any length",
         pipelines={
-            "Seq2SeqLM": ModelPipeline("summarization.Summarization", "an encoder-decoder"),
-            "CausalLM": ModelPipeline("summarization.PromptedSummarization", "a language model"),
+            "Seq2SeqLM": ModelPipeline("summarization.pipeline.Summarization", "an encoder-decoder"),
+            "CausalLM": ModelPipeline("summarization.pipeline.PromptedSummarization", "a language model"),
         },
         hub="sshleifer/distilbart-cnn-12-6",
         offline=SMOLLM2,
@@ -154,7 +154,7 @@ TASKS: Mapping[str, Task] = {
         modes={
             "extractive": Mode(
                 pipelines={
-                    "Model": ModelPipeline("extractive_summarization.ExtractiveSummarization", "a sentence encoder")
+                    "Model": ModelPipeline("summarization.extractive.ExtractiveSummarization", "a sentence encoder")
                 },
                 hub="sentence-transformers/all-MiniLM-L6-v2",
                 offline=MINILM,

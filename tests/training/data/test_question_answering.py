@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multihead.errors import InvalidInput
-from multihead.pipelines.spans import characters
+from multihead.pipelines.question_answering.spans import characters
 from multihead.training.data import question_answering as qa
 from multihead.training.data.question_answering import QuestionAnsweringOptions
 

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from multihead.pipelines.spans import characters
+from multihead.pipelines.question_answering.spans import characters
 from multihead.training.data import (
     causal_lm,
     masked_lm,

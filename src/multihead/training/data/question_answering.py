@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InvalidInput
-from ...pipelines.question_answering import STRIDE, WINDOW
+from ...pipelines.question_answering.pipeline import STRIDE, WINDOW
 from ...tokenizers.tokenizer import Tokenizer
 from .columns import (
     ReaderOptions,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...pipelines.spans import ContextScores, best_spans, span_characters
+from ...pipelines.question_answering.spans import ContextScores, best_spans, span_characters
 from ..data.features import Features
 from ..data.question_answering import QuestionAnsweringOptions, Questions, context_side, encode_windows
 from ..data.source import CHUNK

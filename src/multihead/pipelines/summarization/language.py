@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 
-from ..tokenizers.languages import name_of
+from ...tokenizers.languages import name_of
 
 MIN_HITS = 3  # frequent words of a language that a text must have
 MARGIN = 1.5  # times the hits of the second language

@@ -7,7 +7,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from .splitting import Span, split_sentences
+from ..splitting import Span, split_sentences
 
 LEAST, MOST = 200, 800  # characters: a blank line ends a passage from LEAST on; MOST is about a long paragraph
 STEM = 5  # letters of a word that must agree: "discover", "discovered" and "discovery" are one term

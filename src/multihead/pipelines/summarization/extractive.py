@@ -8,15 +8,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .answers import WithNotices
-from .base import PipelineOptions
-from .generation_base import GenerationPipeline
+from ..answers import WithNotices
+from ..base import PipelineOptions
+from ..generation_base import GenerationPipeline
+from ..similarity import EmbeddingPipeline
+from ..splitting import Span, split_sections, split_sentences
+from ..streaming_batcher import ModelInput, Preprocessed
 from .hard_wraps import join_wrapped_lines
-from .similarity import EmbeddingPipeline
-from .splitting import Span, split_sections, split_sentences
-from .streaming_batcher import ModelInput, Preprocessed
-from .summarization import SummaryOptions, SummaryPipeline
-from .summary_length import SummaryLength, count_words, cut_words, ends_sentence
+from .length import SummaryLength, count_words, cut_words, ends_sentence
+from .pipeline import SummaryOptions, SummaryPipeline
 
 RELEVANCE = 0.8  # of similarity to the document in a sentence's score; the rest is its distance to those chosen
 SECTION_TOKENS = 256  # of a section that is embedded whole, if the encoder sets no limit

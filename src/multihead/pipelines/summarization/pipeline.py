@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from ..errors import InvalidInput
-from ..generation.config import GenerationConfig
-from ..generation.strategies.base import Extras
-from ..tokenizers.languages import name_of
-from .answers import WithNotices
-from .base import Pipeline, PipelineOptions
-from .generation_base import (
+from ...errors import InvalidInput
+from ...generation.config import GenerationConfig
+from ...generation.strategies.base import Extras
+from ...tokenizers.languages import name_of
+from ..answers import WithNotices
+from ..base import Pipeline, PipelineOptions
+from ..generation_base import (
     CausalLMPipeline,
     GenerationOptions,
     GenerationPipeline,
@@ -20,13 +20,13 @@ from .generation_base import (
     TokenLists,
     fill_prompt,
 )
+from ..splitting import split_sections
+from ..streaming_batcher import ModelInput, Preprocessed, join_inputs
+from ..text_checks import NamedText
+from .faithfulness import invented
 from .hard_wraps import join_wrapped_lines
-from .invented import invented
-from .splitting import split_sections
-from .streaming_batcher import ModelInput, Preprocessed, join_inputs
-from .summary_length import SummaryLength, count_words, ends_sentence
-from .text_checks import NamedText
-from .text_language import guess_language, language_differs
+from .language import guess_language, language_differs
+from .length import SummaryLength, count_words, ends_sentence
 
 LEFT_OUT = "the document is too long: the summary leaves out its last sections"
 MAX_PASSES = 4  # over the summaries of sections

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .splitting import split_sentences
+from ..splitting import split_sentences
 
 # A Chinese or Japanese character counts as a word, since these scripts have no spaces.
 HAN = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"

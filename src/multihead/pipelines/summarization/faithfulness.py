@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from .splitting import split_sentences
+from ..splitting import split_sentences
 
 NUMBER = re.compile(r"\d+(?:[.,\u00a0\u202f'’]\d+)*")
 NAME = re.compile(r"[^\W\d_]+(?:['’.&][^\W\d_]+)*")  # a word; names begin with a capital

@@ -1,8 +1,8 @@
 """table-question-answering: questions about a table.
 
-A sentence encoder relates the words of a question to columns; the answer is the result of a query, which is computed
-(`table_queries`). A language model reads the rows that the question names. An encoder-decoder reads the whole table in
-the format of TAPEX (Liu et al., 2021, arXiv:2107.07653).
+A sentence encoder relates the words of a question to columns; the answer is the result of a query, which is computed. A
+language model reads the rows that the question names. An encoder-decoder reads the whole table in the format of TAPEX
+(Liu et al., 2021, arXiv:2107.07653).
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..errors import InvalidInput
-from .answers import WithNotices
-from .base import Pipeline, PipelineOptions, text_of
-from .encoders import AUTO, EncoderSlot
-from .generation_base import GenerationOptions, SingleLinePipeline, Text2TextPipeline, fill_prompt
-from .similarity import EmbeddingPipeline
-from .streaming_batcher import ModelInput, Preprocessed
-from .table_queries.question import TableAnswer, TableQuestion
+from ...errors import InvalidInput
+from ..answers import WithNotices
+from ..base import Pipeline, PipelineOptions, text_of
+from ..encoders import AUTO, EncoderSlot
+from ..generation_base import GenerationOptions, SingleLinePipeline, Text2TextPipeline, fill_prompt
+from ..similarity import EmbeddingPipeline
+from ..streaming_batcher import ModelInput, Preprocessed
+from .question import TableAnswer, TableQuestion
 
 ROWS = 24  # rows of a table that a language model reads at most
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
-from ..errors import InvalidInput, MultiheadError
-from .answers import WithNotices
-from .base import PipelineOptions
-from .generation_base import GenerationOptions, GenerationPipeline, SingleLinePipeline, Text2TextPipeline, fill_prompt
+from ...errors import InvalidInput, MultiheadError
+from ..answers import WithNotices
+from ..base import PipelineOptions
+from ..generation_base import GenerationOptions, GenerationPipeline, SingleLinePipeline, Text2TextPipeline, fill_prompt
+from ..streaming_batcher import ModelInput, Preprocessed
 from .passages import MOST, choose_passages, split_passages
-from .question_answering import QuestionContextPipeline
-from .streaming_batcher import ModelInput, Preprocessed
+from .pipeline import QuestionContextPipeline
 
 SPARE = 8  # tokens that a prompt may have more than its parts, and special tokens
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from ..errors import InvalidInput, MultiheadError
-from .answers import WithNotices
-from .base import Pipeline, PipelineOptions, text_of
+from ...errors import InvalidInput, MultiheadError
+from ..answers import WithNotices
+from ..base import Pipeline, PipelineOptions, text_of
+from ..encoders import AUTO, EncoderSlot
+from ..streaming_batcher import ModelInput, Preprocessed, join_inputs
 from .documents import DocumentStore, Passage
-from .encoders import AUTO, EncoderSlot
+from .pipeline import QuestionAnswering, QuestionAnsweringOptions
 from .prompted import GeneratedAnswersOptions, PromptedAnswers, locate_answer
-from .question_answering import QuestionAnswering, QuestionAnsweringOptions
-from .streaming_batcher import ModelInput, Preprocessed, join_inputs
 
 PASSAGES = 8  # default passages that are read for a question
 READ = 3  # of them by a language model

@@ -11,14 +11,14 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInput, MultiheadError
-from ..sentences.encoder import SentenceEncoder
-from .answers import WithNotices
-from .base import ForwardPipeline, Pipeline, PipelineOptions, too_long
-from .calibration import Calibration, find_calibration
+from ...errors import InvalidInput, MultiheadError
+from ...sentences.encoder import SentenceEncoder
+from ..answers import WithNotices
+from ..base import ForwardPipeline, Pipeline, PipelineOptions, too_long
+from ..calibration import Calibration, find_calibration
+from ..streaming_batcher import ModelInput, Preprocessed
 from .passages import passage_numbers, split_passages, term_coverage
 from .spans import ContextScores, best_spans, span_characters
-from .streaming_batcher import ModelInput, Preprocessed
 
 WINDOW = 384  # default tokens of a window
 STRIDE = 128  # default tokens that windows share

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data_files import read, row_or_raise
-from ..errors import InvalidInput
-from ..retrieval.index import Index
-from ..sentences.encoder import SentenceEncoder
+from ...data_files import read, row_or_raise
+from ...errors import InvalidInput
+from ...retrieval.index import Index
+from ...sentences.encoder import SentenceEncoder
+from ..splitting import split_sentences
 from .passages import MOST, split_passages
-from .splitting import split_sentences
 
 TEXT_KEYS = (
     "text",

@@ -1,0 +1,1 @@
+"""Answers to questions about contexts and documents: spans, prompts, passages, retrieval."""
