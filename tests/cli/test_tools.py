@@ -55,11 +55,21 @@ def test_chat_keeps_a_history_and_does_what_lines_say(talker, tmp_path):
 def test_a_chat_outlives_files_that_are_none(talker, tmp_path):
     (tmp_path / "wrong.json").write_text('"[/INST] Hello"')
     (tmp_path / "other.json").write_text('[{"says": "[/x]"}]')
-    lines = [f"/save {tmp_path}/none/c.json", *(f"/load {tmp_path}/{n}.json" for n in ("wrong", "other", "none"))]
+    (tmp_path / "deep.json").write_text("[" * 200_000)
+    (tmp_path / "nan.json").write_text('[{"role": "user", "content": NaN}]')
+    lines = [f"/save {tmp_path}/none/c.json"]
+    lines += [f"/load {tmp_path}/{name}.json" for name in ("wrong", "other", "none", "deep", "nan")]
     lines += ["Hello", f"/save {tmp_path}/c.json"]
     out = " ".join(run("chat", "-m", talker, "--set", "max_new_tokens=2", text="\n".join(lines) + "\n").output.split())
-    assert out.count("InvalidInput: ") == 4
-    for said in ("cannot be written: No such file", "must be a list of messages", '{"says"', "2 messages in"):
+    assert out.count("InvalidInput: ") == 6
+    for said in (
+        "cannot be written: No such file",
+        "must be a list of messages",
+        '{"says"',
+        "2 messages in",
+        "too deeply",
+        "NaN is",
+    ):
         assert said.replace('{"says"', "{'says': '[/x]'}") in out
 
 

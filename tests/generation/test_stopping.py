@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from multihead import AutoModelForCausalLM, AutoTokenizer, TextCallbackStreamer
 from multihead.errors import InvalidInput
 from multihead.generation.config import GenerationConfig
-from multihead.generation.logits.processors import dry_penalty, loop_penalty, repeated_runs, tokens_with
+from multihead.generation.logits.processors import MAX_COST, dry_penalty, loop_penalty, repeated_runs, tokens_with
 from multihead.generation.stopping import StopStringFilter, completed_stop, text_before_stop
 from tests.tokenizers import folders
 
@@ -134,6 +134,12 @@ def test_dry_lowers_what_would_prolong_a_repeated_run_of_new_tokens():
     assert penalize([[4, 5, 6, 7, 8, 9, 4, 5]], scores).equal(scores)  # only the prompt has the run
     assert penalize([[0, 0, 0, 5, 6, 7, 9, 5, 6, 7]], scores)[0, 9] == -6.0
     assert scores.equal(torch.zeros(1, 12))
+
+
+def test_a_large_base_of_dry_costs_the_most_and_overflows_nothing():
+    tokens = [[1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5]]
+    for base, cost in ((1e300, MAX_COST), (1.0, 2.0), (2.0, 2.0 * 2**4)):
+        assert dry_penalty(2.0, base, 1, 0)(tokens, torch.zeros(1, 9))[0].tolist() == [0.0] * 6 + [-cost, 0.0, 0.0]
 
 
 def test_dry_ends_a_loop_and_off_changes_nothing(pair):

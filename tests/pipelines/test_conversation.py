@@ -223,6 +223,9 @@ def test_wrong_turns_and_options_change_nothing(pipe, marian):
             pipe.conversation(context_length=wrong)
     with pytest.raises(UnsupportedOption, match="return_tensors"):
         pipe.conversation(return_tensors=True)
+    for cut in ({"truncation": True}, {"handle_long_generation": "hole"}):
+        with pytest.raises(UnsupportedOption, match=r"history=.drop."):
+            pipe.conversation(**cut)
     with pytest.raises(UnsupportedOption, match="max_new_token"):
         pipe.conversation(max_new_token=3)
     chat = pipe.conversation([{"role": "assistant", "content": "Hi"}])
@@ -243,6 +246,54 @@ def test_wrong_turns_and_options_change_nothing(pipe, marian):
         chat.send("Hi", do_sample=True, num_return_sequences=2)
     assert chat.messages == [{"role": "assistant", "content": "Hi"}]
     assert chat.options == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("fox " * 400, {}),
+        ("\udc80", {}),
+        ("Hi", {"nothing": 3}),
+        ("Hi", {"num_beams": 2}),
+        ("Hi", {"logits_processor": [lambda ids, scores: scores[:, :0]]}),
+    ],
+)
+def test_the_reader_of_a_stream_gets_the_error_of_a_turn_once(pipe, text, options):
+    chat = pipe.conversation(context_length=300)
+    streamer = TextIteratorStreamer(pipe.tokenizer, skip_prompt=True, skip_special_tokens=True, timeout=5)
+    with pytest.raises(Exception) as sent:  # noqa: PT011
+        chat.send(text, streamer, **options)
+    with pytest.raises(type(sent.value)):
+        list(streamer)
+    assert chat.messages == []
+    for ask in (chat.retry, chat.proceed, chat.answer):
+        with pytest.raises(InvalidInput):
+            ask(streamer)
+        with pytest.raises(InvalidInput):
+            list(streamer)
+    assert chat.send("Hi", streamer).text == "".join(streamer)
+
+
+def test_a_turn_that_fails_or_is_taken_back_drops_nothing(pipe):
+    def fails(ids, scores):
+        raise RuntimeError("boom")
+
+    talk = [{"role": "user", "content": "fox " * 20}, {"role": "assistant", "content": "dog"}]
+    most = len(pipe.chat_ids([*talk, {"role": "user", "content": "fox " * 20}])) + 5  # one token is missing
+    chat = pipe.conversation(talk, history="drop", context_length=most)
+    with pytest.raises(RuntimeError, match="boom"):
+        chat.send("fox " * 20, logits_processor=[fails])
+    assert chat.context == chat.messages == talk
+    assert "no longer read" in chat.send("fox " * 20).notices[0]
+    assert chat.context == chat.messages[2:]
+    chat.undo()
+    assert chat.context == chat.messages == talk  # the first exchange fits again
+
+
+def test_messages_without_a_text_are_no_traceback(pipe):
+    talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": []}]
+    with pytest.raises(ChatTemplateError):
+        pipe.conversation(talk).proceed()
 
 
 def test_conversations_of_one_pipeline_do_not_mix(pipe, llama):

@@ -357,3 +357,23 @@ def test_a_text_longer_than_the_model_was_made_for_has_a_notice(llama):
 )  # fmt: skip
 def test_the_context_length_counts_rotary_scaling(entries, length):
     assert context_length(SimpleNamespace(**entries)) == length
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"logits_processor": 5}, {"logits_processor": len}, {"stopping_criteria": [1]}, {"return_finish_reason": "no"},
+     {"include_stop_str_in_output": "no"}],
+)  # fmt: skip
+def test_functions_and_switches_of_a_wrong_type_are_refused(llama, options):
+    pipe = exact("text-generation", llama)
+    for ask in (lambda: pipe("The fox", **options), lambda: pipe.conversation(**options)):
+        with pytest.raises(InvalidInput, match=next(iter(options))):
+            ask()
+    if "str" not in str(type(next(iter(options.values())))):
+        with pytest.raises(InvalidInput, match=next(iter(options))):
+            pipe.model.generate([[5]], max_new_tokens=2, **options)
+
+
+def test_the_field_that_holds_options_is_no_option(llama):
+    with pytest.raises(UnsupportedOption, match="generation"):
+        exact("text-generation", llama)("The fox", generation={"top_k": 3})

@@ -231,12 +231,19 @@ class Chat:
     def load(self, path: Path) -> None:
         """Read a saved conversation. Raises InvalidInput for any other file."""
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8"), parse_constant=no_number)
             if not isinstance(found, list):
                 raise InvalidInput(f"must be a list of messages, not {type(found).__name__}.")
             self.conversation.load(found)
+        except RecursionError:
+            raise InvalidInput(f"{path} is no conversation: it is nested too deeply.") from None
         except (OSError, ValueError) as error:
             raise InvalidInput(f"{path} is no conversation: {error}") from error
+
+
+def no_number(name: str) -> None:
+    """Refuse NaN and Infinity, which Python's reader takes and JSON does not have."""
+    raise ValueError(f"{name} is no JSON")
 
 
 @contextmanager

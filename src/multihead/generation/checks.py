@@ -41,6 +41,12 @@ def check(config: GenerationConfig, tokenizer: Any) -> None:
         raise InvalidInput("stop_strings are text: pass the model's tokenizer too (tokenizer=...).")
 
 
+def check_functions(name: str, given: Any) -> None:
+    """Raise InvalidInput for an option that is no list of functions, such as a function alone."""
+    if given is not None and not (isinstance(given, Sequence) and all(map(callable, given))):
+        raise InvalidInput(f"{name} is a list of functions of ids and scores, not {given!r:.80}.")
+
+
 def check_effect(config: GenerationConfig, passed: Mapping[str, Any], both: bool) -> None:
     """Check that each option of a caller has an effect. Raises UnsupportedOption; warns for options of sampling.
 

@@ -11,7 +11,15 @@ from torch import Tensor
 from ..errors import InvalidInput
 from ..heads.outputs import Output
 from ..nn.encoder_output import EncoderOutput
-from .checks import check, check_effect, check_forward, check_prompts, check_strategies, check_tokens
+from .checks import (
+    check,
+    check_effect,
+    check_forward,
+    check_functions,
+    check_prompts,
+    check_strategies,
+    check_tokens,
+)
 from .config import GenerationConfig
 from .engine.scheduler import MAX_SEQUENCES, Engine
 from .engine.sequence import Request, Strategy
@@ -115,6 +123,8 @@ def generate(
         "encoder_outputs": encoder_outputs,
     }  # fmt: skip
     check(config, tokenizer)
+    check_functions("logits_processor", logits_processor)
+    check_functions("stopping_criteria", stopping_criteria)
     check_effect(config, {**options, **asked}, both)
     ids: Tensor | None = None
     if prompt is not None or encoder_outputs is None:

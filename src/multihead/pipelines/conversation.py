@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from ..generation.config import GenerationConfig
 from ..generation.generate import generate_tokens
 from ..generation.session import GenerationSession, SessionResult
 from ..generation.strategies.base import Extras
+from ..generation.streaming import stop_on_error
 from .generation_base import CausalLMPipeline, Message, check_messages, fill_prompt, guard_repetition, set_stream_end
 from .streaming_batcher import ModelInput, check_unicode
 
@@ -105,27 +107,19 @@ class Conversation:
             TextTooLong: the conversation no longer fits (history="error"), or the question alone does not.
             InvalidInput, UnsupportedOption, ChatTemplateError: as the pipeline.
         """
-        self.messages.append({"role": "user", "content": checked_text(text)})
-        try:
-            reply = self.answer(streamer, **options)
-        except BaseException:
-            self.messages.pop()
-            raise
-        if self.messages[-1]["role"] == "user":  # stopped before its first word
-            self.messages.pop()
-        return reply
+        with self._turn(streamer):
+            self.messages.append({"role": "user", "content": checked_text(text)})
+            return self._answer(streamer, options)
 
     def answer(self, streamer: Any = None, **options: Any) -> Reply:
         """Return the answer to the messages as they are, and add it; the last one is a question or a tool's result.
 
         An answer that `stop` ended before its first word is not added.
         """
-        if not self.messages or self.messages[-1]["role"] in ("assistant", "system"):
-            raise InvalidInput("There is no question to answer.")
-        reply = self._generate(False, streamer, options)
-        if reply.text or reply.finish_reason != "abort":
-            self.messages.append({"role": "assistant", "content": reply.text})
-        return reply
+        with self._turn(streamer):
+            if not self.messages or self.messages[-1]["role"] in ("assistant", "system"):
+                raise InvalidInput("There is no question to answer.")
+            return self._answer(streamer, options)
 
     def set(self, **options: Any) -> None:
         """Set options of all later turns. Raises UnsupportedOption, InvalidInput."""
@@ -134,30 +128,23 @@ class Conversation:
 
     def proceed(self, streamer: Any = None, **options: Any) -> Reply:
         """Go on with the last answer, such as one that was cut at `max_new_tokens`; return what was added to it."""
-        self.last_question("go on with")
-        reply = self._generate(True, streamer, options)
-        self.messages[-1] = {**self.messages[-1], "content": self.messages[-1]["content"] + reply.text}
-        return reply
+        with self._turn(streamer):
+            self.last_question("go on with")
+            reply = self._generate(True, streamer, options)
+            self.messages[-1] = {**self.messages[-1], "content": self.messages[-1]["content"] + reply.text}
+            return reply
 
     def retry(self, streamer: Any = None, **options: Any) -> Reply:
         """Ask the last question again; its answer is replaced."""
-        index = self.last_question("ask again")
-        answered = self.messages[index + 1 :]
-        del self.messages[index + 1 :]
-        try:
-            reply = self.answer(streamer, **options)
-        except BaseException:
-            self.messages += answered
-            raise
-        if self.messages[-1]["role"] != "assistant":  # stopped before its first word
-            self.messages += answered
-        return reply
+        with self._turn(streamer):
+            del self.messages[self.last_question("ask again") + 1 :]
+            return self._answer(streamer, options)
 
     def undo(self) -> None:
         """Remove the last question and its answer. Raises InvalidInput if there is none."""
         index = self.last_question("take back")
         del self.messages[index:]
-        if self.first > index:  # what remains was dropped for what is gone
+        if self.first >= index:  # what remains was dropped for what is gone
             self.first, self.summary = self._begin, ""
 
     def load(self, messages: Iterable[Message]) -> None:
@@ -192,16 +179,41 @@ class Conversation:
             raise UnsupportedOption(
                 "A conversation takes no return_tensors, continue_final_message or streamer option."
             )
+        if o.truncation or o.handle_long_generation:
+            raise UnsupportedOption(
+                "A conversation takes no truncation or handle_long_generation, which would cut messages in their "
+                'middle: history="drop" leaves out old turns.'
+            )
         return o
 
     def config(self, o: Any) -> GenerationConfig:
         """Return the generation config of a turn; where nobody says anything about repetition, ours."""
         return self.pipe.with_ends(guard_repetition(self.pipe.config(o, max_new_tokens=NEW_TOKENS)))
 
+    @contextmanager
+    def _turn(self, streamer: Any) -> Iterator[None]:
+        """Undo a turn that fails or is stopped before its first word; pass its error to the streamer's reader."""
+        before = list(self.messages), self.first, self.summary
+        done = False
+        try:
+            with stop_on_error(streamer):
+                yield
+            done = self.messages[-1]["role"] == "assistant"
+        finally:
+            if not done:
+                self.messages[:], self.first, self.summary = before
+
+    def _answer(self, streamer: Any, options: Mapping[str, Any]) -> Reply:
+        """Answer the last message, and add the answer unless `stop` ended it before its first word."""
+        reply = self._generate(False, streamer, options)
+        if reply.text or reply.finish_reason != "abort":
+            self.messages.append({"role": "assistant", "content": reply.text})
+        return reply
+
     def _generate(self, continues: bool, streamer: Any, options: Mapping[str, Any]) -> Reply:
         """Continue the conversation by one answer, or by more of the last one."""
         o, self._stopped = self._options(options), False
-        check_unicode(self.messages[-1]["content"])
+        check_unicode(self.messages[-1].get("content"))
         config = self.config(o)
         ids, notices = self._fit(o, config, continues)
         set_stream_end(streamer, config.stops, o)
@@ -231,20 +243,15 @@ class Conversation:
                 f"The conversation has {len(ids):,} tokens and {new:,} more may follow, but {most:,} fit in all. Begin "
                 'again, lower max_new_tokens, or drop or summarize old turns (history="drop", history="summarize").'
             )
-        before = self.first, self.summary
         dropped = self._drop(o, continues, most, new)
-        try:
-            if self.history == "summarize" and dropped:
-                self.summary = self._summarize(dropped, o)
-            ids = self._ids(o, continues)
-            if len(ids) + new > most:
-                raise TextTooLong(
-                    f"The last question has {len(ids):,} tokens with the instructions, and {new:,} more may follow, "
-                    f"but {most:,} fit in all. Shorten it, or lower max_new_tokens."
-                )
-        except BaseException:
-            self.first, self.summary = before
-            raise
+        if self.history == "summarize" and dropped:
+            self.summary = self._summarize(dropped, o)
+        ids = self._ids(o, continues)
+        if len(ids) + new > most:
+            raise TextTooLong(
+                f"The last question has {len(ids):,} tokens with the instructions, and {new:,} more may follow, but "
+                f"{most:,} fit in all. Shorten it, or lower max_new_tokens."
+            )
         turns = sum(message["role"] == "user" for message in dropped)
         kept = "are now summarized for the model" if self.history == "summarize" else "are no longer read by the model"
         return ids, [f"The oldest {turns} of the turns {kept}, since {most:,} tokens fit."]

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 
 from ..errors import InvalidInput, TextTooLong, UnsupportedConfig, UnsupportedOption, nearest
+from ..generation.checks import check_functions
 from ..generation.config import GenerationConfig
 from ..generation.generate import generate_tokens, make_assistant
 from ..generation.stopping import Continuation, text_before_stop
@@ -85,6 +86,11 @@ class GenerationOptions(PipelineOptions):
 
     def check(self) -> None:
         super().check()
+        for name in ("return_finish_reason", "include_stop_str_in_output"):
+            if not isinstance(getattr(self, name), bool):  # a text such as "no" would count as yes
+                raise InvalidInput(f"{name} is True or False, not {getattr(self, name)!r}.")
+        for name in ("logits_processor", "stopping_criteria"):
+            check_functions(name, getattr(self, name))
         if self.return_tensors and self.return_text:
             raise InvalidInput("return_text and return_tensors exclude each other.")
         if self.return_tensors and not self.include_stop_str_in_output:
@@ -115,7 +121,7 @@ class GenerationPipeline(Pipeline):
 
     def resolve_options(self, **options: Any) -> Any:
         given = {**self.defaults, **options}
-        own = {f.name for f in fields(self.Options)}
+        own = {f.name for f in fields(self.Options)} - {"generation"}  # which holds the others
         if unknown := [name for name in given if name not in own and name not in FIELDS]:
             raise UnsupportedOption(f"{self.task} has no option {unknown[0]!r}. {nearest(unknown[0], own | FIELDS)}")
         cls: Any = self.Options

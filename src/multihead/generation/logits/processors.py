@@ -7,6 +7,7 @@ biases, penalties and bans first, then the caller's own processors, then the war
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -28,6 +29,7 @@ Allowed = Callable[[Tensor], Iterable[int]]  # tokens so far (length,) -> tokens
 NEVER = float("-inf")
 DRY_BASE, DRY_ALLOWED_LENGTH = 1.75, 2  # llama.cpp's defaults
 MAX_RUN = 128  # tokens of a repeated run that penalties tell apart; a longer one costs the same
+MOST_EXPONENT = 700.0  # of e; a float holds no much larger power
 MAX_COST = 100.0  # of a repeated run; no margin between two logits is as large
 LOOP_LEAST, LOOP_MOST, LOOP_GROWTH = 8, 40, 1.2  # of `loop_penalty`
 
@@ -239,8 +241,11 @@ def dry_penalty(
         prompt: number of prompt tokens. breakers: tokens that no run contains, and that cost nothing.
     """
 
+    # the power of a large base may exceed what a float holds
+    most = max(int(MOST_EXPONENT / math.log(base)), 1) if base > 1 else 0
+
     def cost(token: int, length: int, lag: int) -> float:
-        return 0.0 if token in breakers or length < allowed else multiplier * base ** (length - allowed)
+        return 0.0 if token in breakers or length < allowed else multiplier * base ** min(length - allowed, most)
 
     return run_penalty(cost, prompt, breakers)
 
