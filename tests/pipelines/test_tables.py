@@ -228,3 +228,34 @@ def test_a_question_in_another_language_is_declined(query):
 def test_a_comparison_of_equal_cells_says_that_they_are_equal():
     found = ask("Is Ann older than Bob?", {"Name": ["Ann", "Bob"], "Age": ["30", "30"]})
     assert (found.result.answer, found.notices) == ("no", ("Both have the same 'Age'.",))
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [(["1.299,00", "49,90", "1.200"], [1299, 49.9, 1200]), (["12,500", "3,5"], [12.5, 3.5]),
+     (["1,234", "2.5"], [1234, 2.5]), (["1.234.567", "2.500"], [1234567, 2500]), (["0.125", "1.250"], [0.125, 1.25]),
+     (["$12.5 million", "$3,400,000", "$48M", "n/a"], [12.5e6, 3.4e6, 48e6, None]), (["12k", "300"], [12000, 300]),
+     (["1,5 Mio. €", "200.000 €"], [1.5e6, 2e5]), (["98 min", "2 h", "1.5 hours", "100"], [98, 120, 90, 100]),
+     (["5 m", "3 km", "2 kg"], [5, 3000, None])],
+)  # fmt: skip
+def test_numbers_of_a_column_have_one_convention_scale_and_unit(cells, values):
+    assert read_column("x", cells).values == values
+
+
+def test_numbers_of_other_columns_show_how_numbers_are_written():
+    table = {"Product": ["Kettle", "Lamp"], "Price": ["1.299,00", "49,90"], "Sold": ["1.200", "350"]}
+    assert ask("What is the total sold?", table).result.answer == "1550"
+    found = ask("What is the total sold?", {name: table[name] for name in ("Product", "Sold")})
+    assert found.result.answer == "351.2"
+    assert "'1.200' in 'Sold' is read as 1.2" in found.notices[0]
+
+
+def test_the_largest_of_numbers_with_magnitudes_is_found_and_their_sum_is_whole():
+    films = {"Film": ["Tide", "Orchard", "Hour"], "Gross": ["$12.5 million", "$3,400,000", "$48M"]}
+    assert ask("Which film has the largest gross?", films).result.answer == "Hour"
+    assert ask("What is the total gross?", films).result.answer == "$63,900,000"
+    assert ask("Which films have a gross of more than 10 million?", films).result.cells == ["Tide", "Hour"]
+    assert (
+        "different currencies (€, $)"
+        in ask("What is the total fee?", {"A": ["x", "y"], "Fee": ["€5", "$4"]}).notices[0]
+    )

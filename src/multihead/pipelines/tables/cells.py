@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import cached_property
 
@@ -38,6 +38,7 @@ UNITS = {
 }  # fmt: skip
 YES, NO = frozenset(("yes", "true", "y", "✓")), frozenset(("no", "false", "n", "✗"))
 MONEY = "€$£¥₹"
+OTHER_MARK = {",": ".", ".": ","}  # of decimals and thousands
 SAMPLE = 50  # cells that decide first whether a kind is tried
 MOST = 0.8  # share of a column's cells that must be numbers or dates for the column to be
 
@@ -51,6 +52,13 @@ class Number:
     after: str
     digits: str
 
+    @property
+    def magnitude(self) -> float:
+        """Factor that the words after the digits say: 1e6 of "$12.5 million" and "$48M", but 1 of "5 m"."""
+        word = (self.after.split() or [""])[0].rstrip(".")
+        known = len(word) > 2 or word.casefold() in ("bn", "mn") or word in ("k", "M") or self.before[-1:] in (*MONEY,)
+        return MAGNITUDES.get(plain(word), 1.0) if known and word else 1.0
+
 
 @dataclass(frozen=True)
 class Column:
@@ -58,12 +66,14 @@ class Column:
 
     Attributes:
         kind: "number", "date", "time" or "text". values: of each cell, to be compared; None for cells without one.
+        doubt: what a user must know of how the cells are read as values; empty for nothing.
     """
 
     name: str
     cells: Sequence[str]
     kind: str
     values: Sequence[float | None]
+    doubt: str = ""
 
     @cached_property
     def words(self) -> list[str]:
@@ -84,9 +94,15 @@ class Column:
     @cached_property
     def unit(self) -> str:
         """Unit of the numbers, such as "min": most cells' own, else one in the name's brackets; empty if none."""
-        own = Counter(plain(n.after) for cell in self.cells if (n := parse_number(cell)) and n.after)
-        found = own.most_common(1)[0][0] if own else next((word for word in self.notes if word in UNITS), "")
-        return found if found in UNITS else ""
+        found = common_unit([parse_number(cell) for cell in self.cells])
+        return next((word for word in self.notes if word in UNITS), "") if found is None else found
+
+    @cached_property
+    def currencies(self) -> list[str]:
+        """Different currencies of the cells, such as "€" and "US$"."""
+        numbers = [parse_number(cell) for cell in self.cells]
+        signs = (n.before or n.after for n in numbers if n and any(sign in n.before + n.after for sign in MONEY))
+        return list(dict.fromkeys(signs))
 
     @cached_property
     def dimension(self) -> str:
@@ -119,28 +135,54 @@ def is_empty(cell: str) -> bool:
     return cell.strip().casefold() in EMPTY
 
 
-def parse_number(text: str) -> Number | None:
+def common_unit(numbers: Sequence[Number | None]) -> str | None:
+    """Return what most numbers have after their digits, if that is a unit, else ""; None if no number has anything."""
+    own = Counter(plain(n.after) for n in numbers if n and n.after and n.magnitude == 1)
+    found = own.most_common(1)[0][0] if own else None
+    return found if found is None or found in UNITS else ""
+
+
+def decimal_mark(cells: Iterable[str]) -> str | None:
+    """Return the sign before the decimals of some numbers, "." or ","; None if nothing decides, or they differ."""
+    found = set()
+    for cell in cells:
+        match = NUMBER.match(cell.strip())
+        if match is None:
+            continue
+        marks = [sign for sign in match["digits"] if sign in ".,"]
+        grouped = re.fullmatch(r"[1-9]\d{0,2}[.,]\d{3}", match["digits"]) is not None
+        if len(set(marks)) == 2 or (len(marks) == 1 and not grouped):
+            found.add(marks[-1])
+        elif len(marks) > 1:  # "1.234.567"
+            found.add(OTHER_MARK[marks[0]])
+    return found.pop() if len(found) == 1 else None
+
+
+def parse_number(text: str, decimal: str | None = None) -> Number | None:
     """Return the number of a cell: thousands separators, currency, percent and units are understood.
 
-    "1.234" and "1,234" are 1234 if the groups are of three digits and there is no other separator; "1.5" is 1.5.
+    Args:
+        decimal: the sign before the decimals, if known. Else "1,234" is 1234, but "1.234" is 1.234.
     """
     match = NUMBER.match(text.strip())
     if match is None or (match["minus"] == "(") != (match["close"] == ")"):
         return None
     digits = match["digits"]
-    value = read_digits(digits)
+    value = read_digits(digits, decimal)
     if value is None:
         return None
     negative = match["minus"] != "" or match["sign"] in ("-", "−")
     return Number(-value if negative else value, match["before"].strip(), match["after"].strip(), digits)
 
 
-def read_digits(digits: str) -> float | None:
+def read_digits(digits: str, decimal: str | None = None) -> float | None:
     """Return the value of digits with separators, or None if they contradict each other."""
     digits = re.sub(r"[\u00a0\u202f '’]", "", digits)
-    if "," in digits and "." in digits:
-        decimal = max(digits.rfind(","), digits.rfind("."))
-        whole, rest = digits[:decimal], digits[decimal + 1 :]
+    if decimal is not None and digits.count(decimal) <= 1:
+        digits = digits.replace(OTHER_MARK[decimal], "").replace(decimal, ".")
+    elif "," in digits and "." in digits:
+        last = max(digits.rfind(","), digits.rfind("."))
+        whole, rest = digits[:last], digits[last + 1 :]
         digits = re.sub(r"[,.]", "", whole) + "." + rest
     elif digits.count(",") > 1 or re.fullmatch(r"\d{1,3},\d{3}", digits):
         digits = digits.replace(",", "")
@@ -197,12 +239,54 @@ def day_comes_first(cells: Sequence[str]) -> bool | None:
     return False if any(int(two) > 12 for _, two, _ in parts) else None
 
 
-def read_column(name: str, cells: Sequence[str]) -> Column:
-    """Return a column with the kind that most of its cells have."""
+def to_one_scale(numbers: Sequence[Number | None], magnitudes: bool) -> list[float | None]:
+    """Return the values of numbers in one scale and unit, so that "2 h" is more than "98 min".
+
+    A number without a unit has that of most. One whose unit measures something else has no value.
+
+    Args:
+        magnitudes: "1.5 million" is 1,500,000. False where the name of the column says "millions".
+    """
+    base = UNITS.get(common_unit(numbers) or "")
+    found: list[float | None] = []
+    for number in numbers:
+        if number is None:
+            found.append(None)
+            continue
+        own = UNITS.get(plain(number.after)) if number.magnitude == 1 else None
+        if base and own:
+            found.append(number.value * own[1] / base[1] if own[0] == base[0] else None)
+        else:
+            found.append(number.value * (number.magnitude if magnitudes else 1.0))
+    return found
+
+
+def doubt(column: Column, mark: str | None) -> str:
+    """Return a notice if the numbers of a column may mean others, or are of several currencies; else ""."""
+    if len(column.currencies) > 1:
+        return (
+            f"The cells of {column.name!r} have different currencies ({', '.join(column.currencies)}), not converted."
+        )
+    for cell in column.cells if mark is None else ():
+        number = parse_number(cell)
+        if number is not None and re.fullmatch(r"\d{1,3}\.\d{3}", number.digits):
+            return (
+                f"{cell!r} in {column.name!r} is read as {number.value:g}: no cell shows that the dot groups thousands."
+            )
+    return ""
+
+
+def read_column(name: str, cells: Sequence[str], decimal: str | None = None) -> Column:
+    """Return a column with the kind that most of its cells have.
+
+    Args:
+        decimal: the sign before the decimals of numbers, where the column's own do not show it.
+    """
+    mark = decimal_mark(cells) or decimal
     filled = [cell for cell in cells if not is_empty(cell)]
     day_first = day_comes_first(cells)
     readers: dict[str, Callable[[str], float | None]] = {
-        "number": lambda cell: None if (number := parse_number(cell)) is None else number.value,
+        "number": lambda cell: None if (number := parse_number(cell, mark)) is None else number.value,
         "date": lambda cell: None if (day := parse_date(cell, day_first)) is None else float(day.toordinal()),
         "time": parse_clock,
     }
@@ -212,7 +296,11 @@ def read_column(name: str, cells: Sequence[str]) -> Column:
             continue
         values = [None if is_empty(cell) else reader(cell) for cell in cells]
         if filled and sum(value is not None for value in values) >= MOST * len(filled):
-            return Column(name, cells, kind, values)
+            column = Column(name, cells, kind, values)
+            if kind != "number":
+                return column
+            numbers = [None if is_empty(cell) else parse_number(cell, mark) for cell in cells]
+            return replace(column, values=to_one_scale(numbers, column.scale == 1), doubt=doubt(column, mark))
     return Column(name, cells, "text", [None] * len(cells))
 
 

@@ -145,11 +145,12 @@ def write_number(value: float, column: Column) -> str:
     """Write a computed number as the column writes its own: currency or percent sign, thousands separators, unit."""
     known = [number for cell in column.cells if (number := parse_number(cell))]
     before = {number.before for number in known}
-    after = {number.after for number in known}
-    grouped = any(abs(number.value) >= 1000 and "," in number.digits for number in known)
+    scaled = column.scale == 1 and any(number.magnitude != 1 for number in known)
+    after = {"" if scaled else number.after for number in known}
+    grouped = scaled or any(abs(number.value) >= 1000 and "," in number.digits for number in known)
     decimals = 2 if before - {""} else 6
     text = f"{round(value, decimals):,.{decimals}f}" if grouped else f"{round(value, decimals):.{decimals}f}"
     text = text.rstrip("0").rstrip(".")
     left = before.pop() if len(before) == 1 else ""
-    right = after.pop() if len(after) == 1 else ""
+    right = after.pop() if len(after) == 1 else column.unit
     return f"{left}{text}{right if right in ('', '%', '°') else ' ' + right}"

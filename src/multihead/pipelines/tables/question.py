@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .cells import Column, is_empty, read_column
+from .cells import Column, decimal_mark, is_empty, read_column
 from .columns import Similarity
 from .mentions import CellMention, Vocabulary
 from .parser import Parse, Parser
@@ -55,7 +55,8 @@ class TableAnswer:
 @lru_cache(maxsize=TABLES)
 def open_table(names: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> tuple[list[Column], Vocabulary]:
     """Return the typed columns of a table and the words of its cells."""
-    columns = [read_column(name, cells) for name, cells in zip(names, zip(*rows, strict=True), strict=True)]
+    decimal = decimal_mark(cell for row in rows for cell in row)
+    columns = [read_column(name, cells, decimal) for name, cells in zip(names, zip(*rows, strict=True), strict=True)]
     return columns, Vocabulary(columns)
 
 
@@ -122,6 +123,7 @@ class TableQuestion:
             return TableAnswer(NOTHING, (parse.reason,), None, "")
         result = execute(parse.query, self.columns)
         notices = [*self.reading.guessed, *result.notices, *([parse.reason] if parse.reason else [])]
+        notices += self.doubts(parse.query)
         column, words = parser.nearest_column(parse.query)
         if result.answer and column >= 0:
             notices.append(NEAREST.format(self.names[column], words or self.query))
@@ -172,6 +174,15 @@ class TableQuestion:
             parse,
             reason=f"{parse.reason} The answer does not depend on {listed}, which is no column and no cell.".strip(),
         )
+
+    def doubts(self, query: Query) -> list[str]:
+        """Return what a user must know of the values that a query computes with or compares."""
+        computed = [c.column for c in query.where if c.operator != "in"]
+        if query.aggregate in ("sum", "average"):
+            computed.append(query.select)
+        if query.by >= 0:
+            computed.append(query.by)
+        return [text for number in dict.fromkeys(computed) if (text := self.columns[number].doubt)]
 
     def nothing(self, query: Query) -> str:
         """Return why a query has an empty answer."""

@@ -63,7 +63,7 @@ NUMBER_WORDS = {
 }  # fmt: skip
 MAGNITUDES = {
     "thousand": 1e3, "thousands": 1e3, "million": 1e6, "millions": 1e6, "billion": 1e9, "billions": 1e9, "k": 1e3,
-    "m": 1e6, "bn": 1e9, "mn": 1e6,
+    "m": 1e6, "bn": 1e9, "mn": 1e6, "mio": 1e6, "mrd": 1e9,
 }  # fmt: skip
 FUNCTION_WORDS = frozenset(
     """a an the of in on at to for from by with and or is are was were be been being do does did has have had which what
