@@ -205,6 +205,7 @@ def test_a_summary_in_another_language_is_said():
     assert "German" in language_differs("The dog and the cat are not in the house of the man.", german)
     assert "Cyrillic" in language_differs("The dog.", "Собака и кошка не в доме.")
     assert language_differs("Hund und Katze", german) == ""
+    assert "in Chinese or Japanese letters" in language_differs("The dog.", "北京是首都。")
 
 
 def test_lines_that_were_cut_at_a_width_are_joined_and_others_stay():

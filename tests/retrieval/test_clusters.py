@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import sentence_transformers as reference
 
-from multihead import cluster_texts
+from multihead import Index, cluster_texts, deduplicate
 from multihead.errors import InvalidInput, UnsupportedOption
 from multihead.retrieval.clusters import (
     by_size,
@@ -124,3 +124,12 @@ def test_the_package_is_named_where_it_is_missing(encoder, monkeypatch):
     with pytest.raises(UnsupportedOption, match=r'pip install "multihead\[cluster\]"'):
         cluster_texts(["a dog", "a fox"], encoder, k=2)
     assert cluster_texts(["a dog"] * 6, encoder, threshold=0.5).labels == [0] * 6
+
+
+def test_a_single_text_is_no_list_of_characters(encoder):
+    for text in ("a dog and a fox", b"a dog", {"text": "a dog"}):
+        for read in (Index.build, deduplicate, cluster_texts):
+            with pytest.raises(InvalidInput, match="Give a list of texts"):
+                read(text, encoder)
+    with pytest.raises(InvalidInput, match="Give vectors of numbers"):
+        Index.build(["a dog"], encoder).search_vectors("a dog")

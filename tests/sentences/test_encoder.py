@@ -200,6 +200,9 @@ def test_outputs_have_the_references_shapes(encoder):
     same(encoder, truncate_dim=4, normalize_embeddings=True)
     short = SentenceEncoder.from_pretrained(encoder, truncate_dim=3)
     assert short.get_sentence_embedding_dimension() == short.encode("dog").shape[0] == 3
+    for width in (0, -3, True, 2.0):
+        with pytest.raises(InvalidInput, match="truncate_dim is a whole number from 1"):
+            ours.encode("dog", truncate_dim=width)
     for wrong in ({"output_value": "x"}, {"precision": "int8"}):
         with pytest.raises(UnsupportedOption):
             ours.encode("dog", **wrong)

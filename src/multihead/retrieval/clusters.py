@@ -17,6 +17,7 @@ from .duplicates import embed_rows
 from .embedding import EmbeddingOptions
 from .index import document_prompt, load_encoder
 from .packages import import_package
+from .rows import check_several
 from .vectors import Vectors
 
 METHODS = ("kmeans", "agglomerative", "hdbscan", "communities")
@@ -89,6 +90,7 @@ def cluster_texts(
         InvalidInput: fewer texts with an embedding than clusters. UnsupportedOption: options that do not fit, or
             without the package scikit-learn.
     """
+    check_several(texts)
     texts, encoder = list(texts), load_encoder(encoder)
     method = check_method(method, k, threshold, min_size)
     options = EmbeddingOptions(

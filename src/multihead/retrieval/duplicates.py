@@ -14,6 +14,7 @@ from ..errors import UnsupportedOption, nearest
 from ..sentences.encoder import SentenceEncoder
 from .embedding import EmbeddingOptions, embed_texts, windows
 from .index import document_prompt, load_encoder
+from .rows import check_several
 from .vectors import BLOCK_BYTES, Vectors, unit_rows
 
 BLOCK = 1024  # rows that are compared with all kept ones at once
@@ -85,9 +86,10 @@ def deduplicate(
         truncate_dim: dimensions of an embedding to keep. truncation: False: a text that is too long has no embedding.
 
     Raises:
-        UnsupportedOption: `threshold` or `keep`.
+        UnsupportedOption: `threshold` or `keep`. InvalidInput: a single text in place of a list.
     """
     check_options(threshold, keep)
+    check_several(texts)
     texts = list(texts)
     order = priority(texts, keep)
     equal = equal_rows(texts, order)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InvalidInput, UnsupportedOption
+from ..errors import InvalidInput, UnsupportedOption, read_errors
 from ..sentences.encoder import SentenceEncoder
 from ..token_batches import texts_of
 from .embedding import EmbeddingOptions, embed_texts, windows
@@ -230,7 +230,8 @@ class Index:
 
     def _checked(self, vectors: Any) -> Vectors:
         """Return vectors (queries, width), of length 1 if they are compared by cosine. Raises InvalidInput."""
-        queries = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
+        with read_errors("The queries", InvalidInput, "Give vectors of numbers."):
+            queries = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
         if queries.ndim != 2 or queries.shape[1] != self.vectors.width:
             raise InvalidInput(
                 f"The index holds vectors of {self.vectors.width} numbers; queries have shape {list(queries.shape)}."

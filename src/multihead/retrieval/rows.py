@@ -72,6 +72,12 @@ def row_line(row: Row) -> bytes:
     return (json.dumps(row, ensure_ascii=False, default=str) + "\n").encode("utf-8", "backslashreplace")
 
 
+def check_several(texts: Any) -> None:
+    """Raise InvalidInput for a single text, whose characters would be read as texts."""
+    if isinstance(texts, (str, bytes, Mapping)) or not isinstance(texts, Iterable):
+        raise InvalidInput(f"Give a list of texts, not {texts!r:.80}.")
+
+
 def document_rows(documents: Iterable[Any], ids: Iterable[Any] | None, first: int) -> Iterator[Row]:
     """Yield a row for each document: a text, or a mapping with "text", perhaps "id", and other fields.
 
@@ -81,6 +87,7 @@ def document_rows(documents: Iterable[Any], ids: Iterable[Any] | None, first: in
     Raises:
         InvalidInput: a document that is neither, an id that is no string or whole number, or too few or too many ids.
     """
+    check_several(documents)
     given = None if ids is None else iter(ids)
     end = object()
     for number, document in enumerate(documents, first):

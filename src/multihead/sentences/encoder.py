@@ -207,6 +207,8 @@ class SentenceEncoder(TextEncoder):
         """Return the embeddings (texts, width) of tokenized texts, which begin with `prompt`, on `device`."""
         length = self._length(prompt) if prompt and not self.steps[0].include_prompt else 0
         width = truncate_dim if truncate_dim is not None else self.truncate_dim
+        if width is not None and (isinstance(width, bool) or not isinstance(width, int) or width < 1):
+            raise InvalidInput(f"truncate_dim is a whole number from 1, or None; not {width!r}.")
         device = device or self.device
         rows = torch.zeros(len(ids.ids), self.width, dtype=self.dtype, device=device)[:, :width]
         for numbers, result in forward_batches(self.model, ids, budget=token_budget, most=batch_size, show=show):

@@ -15,6 +15,7 @@ WORD = re.compile(r"[^\W\d_]+")
 SCRIPTS = ("HIRAGANA", "KATAKANA", "CJK", "HANGUL", "CYRILLIC", "ARABIC", "DEVANAGARI", "GREEK", "HEBREW", "THAI",
            "BENGALI", "TAMIL", "TELUGU", "GEORGIAN", "ARMENIAN", "LATIN")  # fmt: skip
 JAPANESE = {"HIRAGANA": "CJK", "KATAKANA": "CJK"}
+SCRIPT_NAMES = {"CJK": "Chinese or Japanese"}  # where a title of the Unicode name is none
 # Their most frequent words. Words that languages share are in all of them, so that they decide nothing.
 WORDS = {
     code: frozenset(words.split())
@@ -58,7 +59,10 @@ def script_of(text: str) -> str | None:
     """Return the script of most letters, such as "Latin"; None for a text without letters."""
     letters = [letter for letter in text[: 8 * LETTERS] if letter.isalpha()][:LETTERS]
     found = Counter(script for letter in letters if (script := letter_script(letter)))
-    return found.most_common(1)[0][0].capitalize() if found else None
+    if not found:
+        return None
+    script = found.most_common(1)[0][0]
+    return SCRIPT_NAMES.get(script, script.capitalize())
 
 
 def letter_script(letter: str) -> str | None:
