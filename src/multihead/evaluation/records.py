@@ -115,7 +115,7 @@ class EvaluationRecord:
 
     @property
     def summary(self) -> str:
-        """How many rows there are, are scored and are answered."""
+        """Numbers of rows: all, scored, answered."""
         parts = [f"{self.rows:,} rows"]
         if self.rows != self.scored:
             parts.append(f"{self.rows - self.scored:,} not scored (no usable input or reference)")

@@ -20,7 +20,7 @@ CELLS = 1 << 22  # numbers of a chunk of resamples at most
 
 @dataclass(frozen=True)
 class Resampling:
-    """How intervals are computed.
+    """Options of the bootstrap.
 
     Args:
         resamples: number of bootstrap resamples. seed: of their random generator.

@@ -170,7 +170,7 @@ class Output:
 
     @property
     def progress(self) -> str:
-        """What a stopped run leaves."""
+        """Statement on what a stopped run leaves."""
         return f"{self.path} has every row answered so far."
 
     def write(self, number: int, item: Any, answer: Any, notices: Sequence[str] = ()) -> None:

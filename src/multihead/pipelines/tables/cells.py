@@ -106,7 +106,7 @@ class Column:
 
     @cached_property
     def dimension(self) -> str:
-        """What the numbers measure: "time", "length", "mass", "temperature" or "money"; empty if no unit says so."""
+        """Quantity of the numbers: "time", "length", "mass", "temperature" or "money"; empty if no unit says so."""
         if any(sign in cell for cell in (*self.cells, self.name) for sign in MONEY):
             return "money"
         if any("°" in cell for cell in (*self.cells, self.name)):
@@ -115,13 +115,13 @@ class Column:
 
     @cached_property
     def yes_or_no(self) -> bool:
-        """Whether every cell says yes or no."""
+        """Return whether every cell says yes or no."""
         filled = {plain(cell) for cell in self.cells if not is_empty(cell)}
         return bool(filled) and filled <= {*YES, *NO}
 
     @cached_property
     def unique(self) -> bool:
-        """Whether no two cells that are not empty are equal."""
+        """Return whether no two cells that are not empty are equal."""
         filled = [plain(cell) for cell in self.cells if not is_empty(cell)]
         return len(set(filled)) == len(filled) > 0
 

@@ -1,4 +1,4 @@
-"""Which column the words of a question mean: by the column's name, by similarity, by the kind of its cells."""
+"""Columns that the words of a question mean: by the column's name, by similarity, by the kind of its cells."""
 
 from __future__ import annotations
 

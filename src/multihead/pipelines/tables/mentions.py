@@ -1,4 +1,4 @@
-"""What a question names of a table: cells, numbers that cells are compared with, and names that are not there."""
+"""Mentions in a question: cells, numbers that cells are compared with, and names that the table lacks."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class PromptedTableOptions(GenerationOptions):
 
     @property
     def generates(self) -> bool:
-        """Whether the language model writes the answers."""
+        """Return whether the language model writes the answers."""
         return self.answer_by == "model" or self.prompt is not None
 
 

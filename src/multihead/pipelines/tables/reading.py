@@ -146,7 +146,7 @@ class Reading:
 
     @property
     def asks_of_row(self) -> bool:
-        """Whether the question is "what is the X of ...", so that X must be a column, not a word for the rows."""
+        """Return whether the question is "what is the X of ...", so that X must be a column, no word for rows."""
         word, at = self.wh
         return word == "what" and self.plain[at + 1 : at + 2] != [] and self.plain[at + 1] in AUXILIARIES
 

@@ -124,6 +124,7 @@ def is_indented_code(line: Line, may_begin: bool) -> bool:
 
 
 def read_line(raw: str, start: int) -> Line:
+    """Return a line with its marks of quotations and lists."""
     match = PREFIX.match(raw)
     assert match is not None  # every part is optional
     return Line(start, raw, match.end(), match["quote"], match["mark"] or "")

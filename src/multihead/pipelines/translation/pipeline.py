@@ -71,7 +71,7 @@ class TranslationOptions(GenerationOptions):
 
     @property
     def protects(self) -> bool:
-        """Whether words are masked: not where the caller wants the tokens themselves."""
+        """Return whether words are masked: not where the caller wants the tokens themselves."""
         return self.protect_words and not self.return_tensors and self.streamer is None
 
 
