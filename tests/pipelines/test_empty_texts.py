@@ -8,6 +8,8 @@ import transformers
 from multihead.errors import InvalidInput
 from multihead.pipelines.emoji import name_emoji
 from multihead.pipelines.text_checks import is_empty
+from tests.conftest import SIZES, saved
+from tests.tokenizers import folders
 
 from .conftest import exact
 
@@ -20,7 +22,9 @@ def test_invisible_texts_are_empty(text):
     assert is_empty(text)
 
 
-@pytest.mark.parametrize("text", [".", "a", " é", "你", "😡", "\u200bx", "0", "क"], ids=ascii)
+@pytest.mark.parametrize(
+    "text", [".", "a", " é", "你", "😡", "\u200bx", "0", "क", "۝", "\u0600", "\u0301", "\ue000"], ids=ascii
+)
 def test_visible_texts_are_not(text):
     assert not is_empty(text)
 
@@ -69,6 +73,37 @@ def test_emoji_are_read_by_their_names_where_a_call_says_so(classifier, text, na
     pipe = exact("text-classification", classifier)
     assert failures(pipe, ["the 😡"], emoji_names=True) == [None]
     assert pipe("dog 👍", emoji_names=True) == pipe("dog thumbs up sign")
+
+
+def test_a_text_that_the_tokenizer_removes_is_an_error_beside_another_text_too(classifier, judge):
+    pipe = exact("text-classification", classifier)
+    pairs = [
+        {"text": "dog", "text_pair": "\ufffd"},
+        {"text": "\u0301", "text_pair": "dog"},
+        {"text": "dog", "text_pair": "."},
+    ]
+    assert failures(pipe, pairs) == [
+        "Input 0 holds no token in its text_pair that the model knows: '\ufffd'.",
+        "Input 1 holds no token in its text that the model knows: '\u0301'.", None,
+    ]  # fmt: skip
+    inference = exact("zero-shot-classification", judge, candidate_labels="dog,fox")
+    assert failures(inference, ["\ufffd", "."]) == ["Input 0 holds no token that the model knows: '\ufffd'.", None]
+
+
+def test_the_space_that_sentencepiece_puts_before_a_text_is_no_known_token(tmp_path):
+    folders.pieces(tmp_path, "sentencepiece.bpe.model", "XLMRoberta")
+    words = len(transformers.AutoTokenizer.from_pretrained(tmp_path))
+    config = transformers.XLMRobertaConfig(**SIZES, vocab_size=words, max_position_embeddings=66, pad_token_id=1)
+    pipe = exact("text-classification", saved(transformers.XLMRobertaForSequenceClassification, config, tmp_path))
+    assert failures(pipe, ["😡", "😡 👎", ".", "the 😡"]) == [
+        "Input 0 holds no token that the model knows: '😡'.", "Input 1 holds no token that the model knows: '😡 👎'.",
+        None, None,
+    ]  # fmt: skip
+
+
+def test_a_special_token_of_gpt2_is_not_unknown_although_it_is_its_unknown_token(llama):
+    answers = exact("text-classification", llama)(["the dog <|endoftext|> fox"])
+    assert not answers.metadata.notices
 
 
 def test_words_that_the_vocabulary_lacks_are_notices(classifier):

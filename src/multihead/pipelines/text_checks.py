@@ -15,6 +15,9 @@ BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u180b\u180c\u180d\u180f"
     chr(code) for code in (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
 }
 BLANK_CATEGORIES = frozenset(("Cc", "Cf", "Zs", "Zl", "Zp"))  # control, format, and all kinds of white space
+# Format characters with ink: signs around numbers and verses (Prepended_Concatenation_Mark of Unicode).
+INKED = frozenset("\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd") | {chr(code) for code in range(0x600, 0x606)}
+SPACE_MARK = "\u2581"  # SentencePiece's white space
 SHOWN = 5  # unknown words of one notice
 
 
@@ -49,7 +52,7 @@ class UnknownWords:
 
 def is_empty(text: str) -> bool:
     """Return whether a text has no visible character: none at all, white space, control or zero-width characters."""
-    return all(c in BLANK or unicodedata.category(c) in BLANK_CATEGORIES for c in text)
+    return all(c in BLANK or (unicodedata.category(c) in BLANK_CATEGORIES and c not in INKED) for c in text)
 
 
 def check_not_empty(texts: Iterable[NamedText]) -> None:
@@ -65,18 +68,30 @@ def has_unknown(ids: Iterable[Sequence[int]], tokenizer: Tokenizer) -> bool:
     return any((unknown is not None and unknown in own) or len(own) <= least for own in ids)
 
 
+def may_vanish(text: str) -> bool:
+    """Return whether a tokenizer may make no token of a text: it has no letter and no digit.
+
+    Beside another text, as in a pair, the number of tokens does not tell. Most normalizers remove U+FFFD, and BERT's
+    removes accents that stand alone.
+    """
+    return not any(map(str.isalnum, text))
+
+
 def find_unknown(text: str, tokenizer: Tokenizer) -> UnknownWords | None:
     """Return what the vocabulary lacks of a text; None if it lacks nothing."""
     encoding: Any = tokenizer.run([text], words=False, special=False, limits=None)[0]
     unknown = tokenizer.unk_token_id
+    if unknown in (tokenizer.bos_token_id, tokenizer.eos_token_id):  # GPT-2's: a token that texts may hold
+        unknown = None
     words = [
         text[begin:end]
         for number, (begin, end) in zip(encoding.ids, encoding.offsets, strict=True)
         if number == unknown
     ]
-    known = len(encoding.ids) - len(words)
-    if not words and known:
+    if not words and encoding.ids:
         return None
+    pairs = zip(encoding.ids, encoding.tokens, strict=True)
+    known = any(number != unknown and token.strip(SPACE_MARK) for number, token in pairs)
     return UnknownWords(list(dict.fromkeys(words or [text])), str(tokenizer.unk_token), not known)
 
 
@@ -89,7 +104,7 @@ def check_known(texts: Sequence[NamedText], ids: Iterable[Sequence[int]], tokeni
     Raises:
         InvalidInput: a text without any token that the model knows. The message continues "Input 7".
     """
-    if not texts or not has_unknown(ids, tokenizer):
+    if not texts or not (has_unknown(ids, tokenizer) or any(may_vanish(text) for _, text in texts)):
         return []
     notices = []
     for name, text in texts:
