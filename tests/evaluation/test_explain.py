@@ -16,6 +16,7 @@ from multihead.attribution.inputs import ExplainedInput, read_input
 from multihead.attribution.methods import Scorer
 from multihead.attribution.targets import LabelTarget, SpanTarget, TokenTarget
 from multihead.errors import InvalidInput, ModelNotFound, NetworkUnavailable, TextTooLong, UnsupportedOption
+from multihead.pipelines.calibration import Calibration
 from multihead.pipelines.defaults import SENTIMENT
 from tests.cli.test_tools import run
 from tests.pipelines.conftest import judge  # noqa: F401  fixture
@@ -133,6 +134,18 @@ def test_the_target_is_the_answer_unless_it_is_named(pipe, answerer, writer):
     assert multihead.explain(answerer, QUESTION, "leave-one-out", target="start").score > explained.score
     token = writer(TEXT, max_new_tokens=1, do_sample=False, return_full_text=False)[0]["generated_text"]
     assert multihead.explain(writer, TEXT, "leave-one-out").target.strip() == token.strip()
+
+
+def test_emoji_names_and_stored_biases_are_explained_as_they_are_answered(pipe):
+    found = multihead.explain(pipe, "the dog 👍", "leave-one-out", emoji_names=True)
+    assert found.texts == ("the dog thumbs up sign",)
+    assert [word.text for word in found.words] == ["the", "dog", "thumbs", "up", "sign"]
+    calibration = Calibration(2.0, bias={"bad": 50.0}, thresholds={"bad": 1.0})
+    assert pipe([TEXT], calibration=calibration, top_k=1)[0][0]["label"] == "bad"
+    biased = multihead.explain(pipe, TEXT, "leave-one-out", calibration=calibration)
+    own = {row["label"]: row["score"] for row in pipe([TEXT], top_k=None)[0]}
+    assert biased.target == "bad"
+    assert 1 / (1 + np.exp(-biased.score)) == pytest.approx(own["bad"], abs=1e-4)  # the head's own
 
 
 def test_words_are_joined_from_tokens_in_any_script():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import InvalidInput, UnsupportedOption, nearest
 from ..pipelines.base import ForwardPipeline, Pipeline, text_of, too_long
+from ..pipelines.calibration import Calibration
 from ..pipelines.question_answering.pipeline import QuestionAnswering
-from ..pipelines.text_classification import TextClassification, text_or_pair
+from ..pipelines.text_classification import TextClassification
 from ..pipelines.text_generation import TextGeneration
 from ..pipelines.zero_shot import ZeroShotClassification
 from .targets import LabelTarget, SpanTarget, Target, TokenTarget, places_of
@@ -63,17 +64,17 @@ def read_input(pipe: Pipeline, item: Any, target: Any, options: Mapping[str, Any
 
 
 def read_classified(pipe: Any, item: Any, target: Any, options: Mapping[str, Any]) -> ExplainedInput:
-    """Return a text or a pair with the log-odds of a label; without a target, of the best one."""
-    texts = text_or_pair(item)
+    """Return a text or a pair with the log-odds of a label by the head alone; by default, of the answer."""
+    o = pipe.resolve_options(**options)
     names = [str(name) for name in pipe.label_names]
-    answer = pipe([item], **{**options, "top_k": None, "calibration": False})[0]
+    calibration = replace(o.calibration, thresholds={}) if isinstance(o.calibration, Calibration) else False
+    answer = pipe([item], **{**options, "top_k": None, "calibration": calibration})[0]
     label = str(answer[0]["label"]) if target is None else str(target)
     if label not in names:
         raise UnsupportedOption(f"{label!r} is no label of {pipe.model.name_or_path}. {nearest(label, names)}")
-    o = pipe.resolve_options(**options)
     function = pipe.output_function([0.0] * len(names), None if o.function_to_apply == "none" else o.function_to_apply)
     kind = "number" if function == "none" else "log-odds"
-    return encoded(pipe, texts, LabelTarget(names.index(label), function), label, kind)
+    return encoded(pipe, pipe.validate(item, o), LabelTarget(names.index(label), function), label, kind)
 
 
 def read_zero_shot(pipe: Any, item: Any, target: Any, options: Mapping[str, Any]) -> ExplainedInput:
