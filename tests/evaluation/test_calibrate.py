@@ -11,8 +11,9 @@ import torch
 
 import multihead
 from multihead import pipeline
-from multihead.errors import InvalidInput, UnsupportedOption
+from multihead.errors import InvalidInput, ModelNotFound, UnsupportedOption
 from multihead.evaluation.calibrate import best_threshold, folds_of
+from multihead.pipelines.calibration import Calibration
 from tests.cli.test_tools import run
 from tests.evaluation.conftest import TEXTS, lines
 
@@ -77,6 +78,17 @@ def test_a_prompted_classifier_is_calibrated_relative_to_its_reference_texts(lla
     result = multihead.calibrate(pipe, rows, bias=True)
     answers = pipe([row["text"] for row in rows], calibration=result.calibration, top_k=1)
     assert np.mean([answer[0]["label"] == row["label"] for answer, row in zip(answers, rows, strict=True)]) > 0.95
+
+
+def test_a_calibration_stored_with_a_language_model_is_of_its_own_prompts(llama, tmp_path):
+    folder = shutil.copytree(llama, tmp_path / "model")
+    stored = Calibration(2.0, bias={"NEGATIVE": 3.0, "POSITIVE": -3.0})
+    stored.save(folder)
+    plain, pipe = (pipeline("text-classification", path, dtype="float32") for path in (llama, folder))
+    assert pipe("the dog") == plain("the dog", calibration=stored) != plain("the dog")
+    assert pipe("the dog", calibration=False) == plain("the dog", calibration=False)
+    own = {"prompt": "{text}:", "labels": {"a": " a", "b": " b"}}
+    assert pipe("the dog", **own) == plain("the dog", **own)
 
 
 def test_folds_share_no_row_and_have_every_label():
@@ -145,6 +157,10 @@ def test_what_cannot_be_calibrated_is_refused(pipe, llama, classifier, reviews, 
         multihead.calibrate(pipe, [{"text": f"{text} {n}", "label": "bad"} for n in range(3) for text in TEXTS])
     with pytest.raises(InvalidInput, match="6 rows or more"):
         multihead.calibrate(pipe, [{"text": "fox", "label": label} for label in ("bad", "fair", "good")])
+    with pytest.raises(InvalidInput, match="6 rows that count, too few to leave out one of 5 folds"):
+        multihead.calibrate(pipe, [{"text": "fox", "label": label} for label in ("bad", "fair", "good") * 2])
+    with pytest.raises(ModelNotFound, match="no calibration 'batch'"):
+        pipe("fox", calibration="batch")
     with pytest.raises(InvalidInput, match="folds"):
         multihead.calibrate(pipe, [], folds=1)
     with pytest.raises(InvalidInput, match="no folder"):

@@ -8,6 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import sklearn.metrics
+import transformers
 from PIL import Image
 
 import multihead
@@ -17,6 +19,7 @@ from multihead.evaluation.scorers.registry import SCORERS
 from multihead.pipelines.catalog import TASKS
 from multihead.training.evaluation import metrics, text_metrics
 from tests.cli.test_tools import run
+from tests.conftest import written
 from tests.evaluation.conftest import TEXTS, lines
 from tests.pipelines.conftest import judge, tagger  # noqa: F401  fixtures
 
@@ -71,6 +74,32 @@ def test_labels_that_are_not_the_models_are_an_error_that_names_both_sets(pipe):
     assert [label.label for label in mapped.labels if label.support] == ["bad", "good"]
     with pytest.raises(InvalidInput, match="leads to 'best'"):
         multihead.evaluate(pipe, rows, label_map={"neg": "best"})
+
+
+def test_labels_without_names_of_their_own_and_logits_are_refused(pipe, tmp_path):
+    names = {0: "x", 1: "x", 2: "y"}
+    twice = pipeline(
+        "text-classification", written(tmp_path, transformers.BertForSequenceClassification, id2label=names)
+    )
+    rows = [{"text": text, "label": "x"} for text in TEXTS]
+    with pytest.raises(InvalidInput, match="Two of the labels have the name 'x'"):
+        multihead.evaluate(twice, rows)
+    with pytest.raises(UnsupportedOption, match="gives logits"):
+        multihead.evaluate(pipe, [{"text": text, "label": "bad"} for text in TEXTS], function_to_apply="none")
+
+
+def test_all_numbers_of_a_regression_are_scored(tmp_path):
+    options = {"num_labels": 3, "problem_type": "regression"}
+    folder = written(tmp_path, transformers.BertForSequenceClassification, **options)
+    pipe = pipeline("text-classification", folder, dtype="float32")
+    right = np.random.default_rng(0).normal(size=(6, 3))
+    answers = pipe(TEXTS, top_k=None)
+    given = np.array([[{r["label"]: r["score"] for r in row}[f"LABEL_{n}"] for n in range(3)] for row in answers])
+    rows = [{"text": text, "label": line} for text, line in zip(TEXTS, right.tolist(), strict=True)]
+    found = multihead.evaluate(pipe, rows)
+    assert found.metrics["mse"] == pytest.approx(sklearn.metrics.mean_squared_error(right, given), abs=1e-6)
+    each = [np.corrcoef(right[:, n], given[:, n])[0, 1] for n in range(3)]
+    assert found.metrics["pearson"] == pytest.approx(np.mean(each), abs=1e-6)
 
 
 def test_numbers_are_the_models_order_and_the_note_says_so(pipe):

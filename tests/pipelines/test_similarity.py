@@ -46,9 +46,13 @@ def test_similarity_is_the_encoders_own(bert, tmp_path):
 
 def test_zero_shot_by_embeddings_has_a_template_of_its_own(bert, judge):
     pipe, labels = exact("zero-shot-classification", bert), ["dog", "fox"]
+    assert (
+        pipe("the cat jumps", ["dog"])["scores"] == pipe("the cat jumps", ["dog"], multi_label=True)["scores"] != [1.0]
+    )
     own = pipe(TEXTS[0], labels)
     assert own == pipe(TEXTS[0], labels, hypothesis_template="This is a {} message.")
-    assert own["scores"] != pipe(TEXTS[0], labels, hypothesis_template="This example is {}.")["scores"]
+    every, others = pipe(TEXTS, labels), pipe(TEXTS, labels, hypothesis_template="This example is {}.")
+    assert [answer["scores"] for answer in every] != [answer["scores"] for answer in others]
     inference = exact("zero-shot-classification", judge)
     assert inference(TEXTS[0], labels) == inference(TEXTS[0], labels, hypothesis_template="This example is {}.")
 

@@ -114,7 +114,7 @@ class Work:
     ) -> CalibrationResult:
         """Calibrate a classifier."""
         relative = isinstance(pipe, PromptScorer)  # whose calibration is of scores relative to the reference texts
-        run = answered(pipe, rows, own, {**options, "calibration": relative, "function_to_apply": "none"})
+        run = answered(pipe, rows, own, {**options, "calibration": relative, "function_to_apply": "none"}, raw=True)
         scorer: Any = run.scorer
         kind, names = scorer.labels.kind, list(scorer.labels.names)
         if kind == REGRESSION or (len(names) < 2 and kind != MULTI_LABEL):
@@ -173,7 +173,13 @@ class Work:
         """
         count = len(strata)
         parts = list(folds_of(strata, self.folds, self.how.seed))
-        fitted = [fit(np.setdiff1d(np.arange(count), part)) for part in parts]
+        try:
+            fitted = [fit(np.setdiff1d(np.arange(count), part)) for part in parts]
+        except InvalidInput as error:
+            raise InvalidInput(
+                f"{run.scorer.rows.name} has {count} rows that count, too few to leave out one of {len(parts)} folds "
+                f"for the errors after the fit: {error}"
+            ) from error
         before = measure([(np.arange(count), None)])
         after = measure(list(zip(parts, fitted, strict=True)))
         every, final = np.arange(count), fit(np.arange(count))

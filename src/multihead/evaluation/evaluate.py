@@ -108,10 +108,21 @@ class AnsweredRows:
     notes: list[str]
 
 
-def answered(pipe: Pipeline, rows: LabeledRows, own: EvaluationOptions, options: Mapping[str, Any]) -> AnsweredRows:
-    """Read the rows, answer and score them. Raises InvalidInput if no row can be scored or answered."""
+def answered(
+    pipe: Pipeline, rows: LabeledRows, own: EvaluationOptions, options: Mapping[str, Any], *, raw: bool = False
+) -> AnsweredRows:
+    """Read the rows, answer and score them.
+
+    Args:
+        raw: scores of answers may be others than the measures are of, such as logits.
+
+    Raises:
+        InvalidInput: no row can be scored or answered. UnsupportedOption: an option that the measures do not allow.
+    """
     pipe.resolve_options(**options)
     scorer = scorer_class(pipe.task)(pipe, rows.rows, own.columns, own.label_map, options)
+    if not raw:
+        scorer.check_scores()
     cases, failures = read_cases(scorer, rows)
     if not cases:
         raise InvalidInput(f"No row of {rows.name} can be scored. The first: {failures[0].reason}")

@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from ..config import CONFIG_FILE, read_json, write_json
-from ..errors import InvalidInput
+from ..errors import InvalidInput, ModelNotFound
 from ..hub.choice import ADAPTER_CONFIG, ADAPTER_LABELS
 
 ENTRY = "calibration"
@@ -102,6 +102,8 @@ class Calibration:
                 entries.
         """
         place = Path(path)
+        if not place.exists():
+            raise ModelNotFound(f"There is no calibration {str(path)!r}: it is a JSON file, or the folder of a model.")
         if not place.is_dir():
             return cls.read(read_json(place), str(place))
         file = _config_file(place)

@@ -22,6 +22,7 @@ from .zero_shot import ZeroShotOptions, ZeroShotPipeline
 
 ZERO_SHOT_TEMPLATE = "Category: {}"  # 80 % of 80 texts to choose from; "This example is {}." has 57 %
 BATCH = "batch"
+PLACE = "\0"  # of the label in a template
 LEAST_BATCH = 8  # inputs whose mean is a calibration
 KEPT = 8  # means after the reference texts, each for other words or prompts
 
@@ -177,7 +178,8 @@ class PromptedClassificationOptions(TextClassificationOptions):
     Args:
         prompt: with `{text}` in it; one, or several whose scores are averaged.
         labels: label -> the words of the answer that mean it.
-        calibration: True compares scores with those after the pipeline's `reference_texts`; "batch" with their mean
+        calibration: True compares scores with those after the pipeline's `reference_texts`, and applies a calibration
+            that is stored with the model unless the call has prompts or labels of its own; "batch" with their mean
             over the inputs of a window (1,024 at most), which suits inputs with all labels about equally often; False
             with nothing. A `Calibration`, or a file with one, is applied after the reference texts (docs/labels.md).
     """
@@ -187,9 +189,23 @@ class PromptedClassificationOptions(TextClassificationOptions):
 
     def check(self) -> None:
         super().check()
-        for prompt in self.own_prompts or ():
-            if not isinstance(prompt, str) or "{text}" not in prompt:
-                raise InvalidInput(f"prompt is a text with {{text}} in it, or several; not {prompt!r:.80}.")
+        own = self.own_prompts
+        if own is not None and (
+            not isinstance(own, (list, tuple))
+            or not own
+            or not all(isinstance(prompt, str) and "{text}" in prompt for prompt in own)
+        ):
+            raise InvalidInput(f"prompt is a text with {{text}} in it, or several; not {self.prompt!r:.80}.")
+        given = self.labels
+        if given is not None and (
+            not isinstance(given, Mapping)
+            or not given
+            or not all(isinstance(text, str) and text for pair in given.items() for text in pair)
+        ):
+            raise InvalidInput(
+                'labels maps each label to the words of the answer that mean it, such as {"sports": " yes", "other": '
+                f'" no"}}; not {given!r:.80}.'
+            )
 
     @property
     def own_prompts(self) -> Sequence[str] | None:
@@ -226,7 +242,9 @@ class PromptedClassification(PromptScorer):
 
     def resolve_options(self, **options: Any) -> Any:
         o = super().resolve_options(**options)
-        if o.calibration in (True, False, BATCH) or isinstance(o.calibration, Calibration):
+        if o.calibration is True and o.prompt is None and o.labels is None:
+            calibration = find_calibration(True, self.model) or True  # the one stored is of the pipeline's own prompts
+        elif o.calibration in (True, False, BATCH) or isinstance(o.calibration, Calibration):
             calibration = o.calibration
         else:
             calibration = find_calibration(o.calibration, self.model) or False
@@ -253,7 +271,7 @@ class PromptedClassification(PromptScorer):
         self, item: str, inputs: Sequence[ModelInput], outputs: Sequence[Any], o: PromptedClassificationOptions
     ) -> Any:
         names, scores = list(o.labels or self.labels), self.word_scores(outputs, o)
-        function = o.function_to_apply or "softmax"
+        function = o.function_to_apply or ("softmax" if len(names) > 1 else "sigmoid")
         calibration = o.calibration if isinstance(o.calibration, Calibration) and function != "none" else None
         if calibration is not None:
             scores = calibration.apply(scores, names)
@@ -287,7 +305,7 @@ class PromptedZeroShot(ZeroShotPipeline, PromptScorer):
     prompt_text = '"{text}"\n'
 
     def prompts_for(self, text: str, o: ZeroShotOptions) -> Sequence[str]:
-        return [fill_prompt(self.prompt_text, text=text) + o.hypothesis_template.partition("{}")[0].rstrip()]
+        return [fill_prompt(self.prompt_text, text=text) + o.hypothesis(PLACE).partition(PLACE)[0].rstrip()]
 
     def words(self, o: ZeroShotOptions) -> Sequence[str]:
         return [f" {label}" for label in o.labels]
@@ -296,4 +314,4 @@ class PromptedZeroShot(ZeroShotPipeline, PromptScorer):
         self, item: str, inputs: Sequence[ModelInput], outputs: Sequence[Any], o: ZeroShotOptions
     ) -> dict[str, Any]:
         scores = self.word_scores(outputs, o)
-        return self.rank_labels(item, scores.sigmoid() if o.multi_label else scores.softmax(-1), o)
+        return self.rank_labels(item, scores.sigmoid() if o.alone else scores.softmax(-1), o)

@@ -197,7 +197,7 @@ class EmbeddedZeroShot(ZeroShotPipeline, EmbeddingPipeline):
     """Chooses the label whose sentence is most similar to the text.
 
     Probabilities are a softmax of cosines times `SCALE`, the training objective of such encoders (Henderson et al.,
-    2017, arXiv:1705.00652). With multi_label, the score of a label is its cosine, at least 0.
+    2017, arXiv:1705.00652). With multi_label, or for a single label, the score is the cosine, at least 0.
     """
 
     Options: ClassVar[type[PipelineOptions]] = EmbeddedZeroShotOptions
@@ -210,7 +210,7 @@ class EmbeddedZeroShot(ZeroShotPipeline, EmbeddingPipeline):
         self, item: str, inputs: Sequence[ModelInput], outputs: Sequence[Any], o: ZeroShotOptions
     ) -> dict[str, Any]:
         scores = torch.tensor(self.similarity_to_first(outputs))
-        return self.rank_labels(item, scores.clamp(0, 1) if o.multi_label else (SCALE * scores).softmax(-1), o)
+        return self.rank_labels(item, scores.clamp(0, 1) if o.alone else (SCALE * scores).softmax(-1), o)
 
 
 class CrossRanking(RankingPipeline):

@@ -25,7 +25,7 @@ class ZeroShotOptions(PipelineOptions):
         candidate_labels: a list, or one string with commas between labels.
         hypothesis_template: a sentence with `{}` in the place of the label. Language models and sentence encoders have
             other defaults than models of inference.
-        multi_label: scores each label alone, so several may be true.
+        multi_label: scores each label alone, so several may be true. A single label is always scored alone.
     """
 
     candidate_labels: Any = ()
@@ -38,6 +38,11 @@ class ZeroShotOptions(PipelineOptions):
         if isinstance(given, str):
             return [label.strip() for label in given.split(",") if label.strip()]
         return list(given)
+
+    @property
+    def alone(self) -> bool:
+        """True if each label is scored alone: a choice among one label would always be sure of it."""
+        return self.multi_label or len(self.labels) == 1
 
     def check(self) -> None:
         super().check()
@@ -103,7 +108,7 @@ class ZeroShotClassification(ZeroShotPipeline):
         self, item: str, inputs: Sequence[ModelInput], outputs: Sequence[Any], o: ZeroShotOptions
     ) -> dict[str, Any]:
         scores, yes = torch.stack(list(outputs)), self.entailment  # (labels, classes of inference)
-        if o.multi_label or len(inputs) == 1:
+        if o.alone:
             no = -1 if yes == 0 else 0
             probabilities = scores[:, [no, yes]].softmax(-1)[:, 1]
         else:

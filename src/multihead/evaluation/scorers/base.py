@@ -110,6 +110,9 @@ class Scorer:
     def prepare(self) -> None:
         """Find the columns. Raises InvalidInput for a missing one."""
 
+    def check_scores(self) -> None:
+        """Raise UnsupportedOption for an option that makes other scores of answers than the measures are of."""
+
     def read(self, number: int, row: Row) -> tuple[Any, Any]:
         """Return the input and the reference of a row. Raises InvalidInput, naming the row."""
         raise NotImplementedError

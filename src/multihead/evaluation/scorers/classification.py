@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import InvalidInput
+from ...errors import InvalidInput, UnsupportedOption
 from ...pipelines.calibration import Calibration
 from ...training.data.columns import is_missing, require_column, require_text
 from ...training.data.labels import (
@@ -72,6 +72,14 @@ class ClassificationScorer(Scorer):
         self.options["calibration"] = replace(calibration, thresholds={})
         return dict(calibration.thresholds)
 
+    def check_scores(self) -> None:
+        given = self.options.get("function_to_apply", self.pipe.defaults.get("function_to_apply"))
+        if given == "none" and self.labels.kind != REGRESSION:
+            raise UnsupportedOption(
+                'function_to_apply="none" gives logits, and AUROC, ECE and thresholds are of probabilities: leave it '
+                "out."
+            )
+
     def model_labels(self) -> Labels:
         """Return the labels of the model and the kind of problem."""
         config = self.pipe.model.config
@@ -85,6 +93,11 @@ class ClassificationScorer(Scorer):
     def check_labels(self) -> None:
         """Raise InvalidInput, naming both sets, if the rows have labels that the model does not have."""
         names = self.labels.names
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise InvalidInput(
+                f"Two of the labels have the name {twice[0]!r}, so that rows cannot say which one they mean. Give each "
+                "label a name of its own (id2label, candidate_labels)."
+            )
         if wrong := [name for name in self.label_map.values() if name not in names]:
             raise InvalidInput(f"The label map leads to {wrong[0]!r}; the model's labels are {list_names(names)}.")
         if self.labels.kind == REGRESSION:
@@ -309,15 +322,24 @@ def score_label_sets(table: Array, expected: Array, names: Sequence[str], least:
 
 
 def score_numbers(table: Array, expected: Array) -> ScoredCases:
-    """Score one number a case; cases without an answer do not count."""
-    given, right = table.reshape(len(table), -1)[:, 0], expected.reshape(len(table), -1)[:, 0].astype(float)
-    gap = np.abs(given - right)
+    """Score the numbers of each case, in the mean over them; cases without an answer do not count."""
+    given, right = table.reshape(len(table), -1), expected.reshape(len(table), -1).astype(float)
+    error = ((given - right) ** 2).mean(1)
     measures: list[Measure] = [
-        Correlation("pearson", bounds=(-1.0, 1.0), first=given, second=right),
-        Correlation("spearman", bounds=(-1.0, 1.0), first=given, second=right, ranks=True),
-        Mean("mse", bounds=(0.0, np.inf), rows=gap**2),
+        *(mean_correlation(name, given, right, ranks=name == "spearman") for name in ("pearson", "spearman")),
+        Mean("mse", bounds=(0.0, np.inf), rows=error),
     ]
+    expected_text, given_text = ([", ".join(f"{n:.4g}" for n in line) for line in side] for side in (right, given))
     return ScoredCases(
-        measures, np.where(gap > 0, gap, np.nan), [f"{n:.4g}" for n in right],
-        ["(no answer)" if np.isnan(n) else f"{n:.4g}" for n in given],
+        measures, np.where(error > 0, np.sqrt(error), np.nan), expected_text,
+        ["(no answer)" if np.isnan(gap) else text for gap, text in zip(error, given_text, strict=True)],
     )  # fmt: skip
+
+
+def mean_correlation(name: str, given: Array, right: Array, *, ranks: bool) -> Measure:
+    """Return the correlation of numbers (cases, k), in the mean over the k numbers of a case."""
+    parts = tuple(
+        Correlation(name, bounds=(-1.0, 1.0), first=one, second=other, ranks=ranks)
+        for one, other in zip(given.T, right.T, strict=True)
+    )
+    return parts[0] if len(parts) == 1 else MeanOf(name, bounds=(-1.0, 1.0), parts=parts)
