@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from multihead import AutoModelForCausalLM, GenerationConfig, LoraConfig
-from multihead.errors import InvalidInput, TextTooLong
+from multihead.errors import InvalidInput, TextTooLong, UnsupportedConfig
 from multihead.generation.generate import generate_tokens
 from multihead.generation.session import GenerationSession
 
@@ -204,3 +204,15 @@ def test_a_session_has_one_answer_of_a_decoder(llama, tmp_path):
 
     with pytest.raises(InvalidInput, match="encoder-decoder"):
         GenerationSession(AutoModelForSeq2SeqLM.from_pretrained(tmp_path))
+
+
+def test_a_model_that_reads_both_ways_writes_nothing_word_by_word(tmp_path):
+    reference(ROWS["big-bird"], "ForCausalLM").save_pretrained(tmp_path)  # is_decoder=False
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    prompt = words(random.Random(0), 54)
+    for ask in (
+        lambda: generate_tokens(model, [prompt], config()),
+        lambda: GenerationSession(model).generate(prompt, config()),
+    ):
+        with pytest.raises(UnsupportedConfig, match="both directions"):
+            ask()

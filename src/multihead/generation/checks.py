@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import InvalidInput, TextTooLong, UnsupportedOption, warn
+from ..errors import InvalidInput, TextTooLong, UnsupportedConfig, UnsupportedOption, warn
 from .config import SAMPLING_FIELDS, GenerationConfig
 from .logits.constraints import check_constraints
 from .strategies.base import Extras
@@ -101,6 +101,15 @@ def check_strategies(config: GenerationConfig, extras: Extras) -> None:
         raise InvalidInput("penalty_alpha does not go with guidance_scale or dola_layers.")
     if single and (config.output_attentions or config.output_hidden_states):
         raise InvalidInput(f"{single[0]} shows scores and logits only, no states or attentions.")
+
+
+def check_causal(model: Any) -> None:
+    """Raise UnsupportedConfig if the model's tokens see later ones, whose cached keys would then be of another text."""
+    if not getattr(getattr(model, "backbone", None), "causal", True):
+        raise UnsupportedConfig(
+            f"{type(model).__name__} reads text in both directions here and cannot write it word by word; load it "
+            "with is_decoder=True if it was trained so."
+        )
 
 
 def check_forward(model: Any) -> None:

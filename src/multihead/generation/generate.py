@@ -13,6 +13,7 @@ from ..heads.outputs import Output
 from ..nn.encoder_output import EncoderOutput
 from .checks import (
     check,
+    check_causal,
     check_effect,
     check_forward,
     check_functions,
@@ -224,6 +225,7 @@ def check_run(
     model: Any, prompts: Sequence[Sequence[int]], config: GenerationConfig, limits: Sequence[int], streamer: Any
 ) -> None:
     """Raise an error for what a model cannot continue, or a streamer cannot show."""
+    check_causal(model)
     check_forward(model)
     check_prompts(prompts, limits, model.max_positions)
     check_tokens(config, model.vocabulary, [len(prompt) for prompt in prompts], limits)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import InvalidInput, MissingHead, UnsupportedConfig
+from ..errors import InvalidInput, MissingHead
 from ..nn.modes import evaluating
 from .base_model import BaseModel
 from .loading import load_model
@@ -44,7 +44,8 @@ class PreTrainedModel(BaseModel):
         Raises:
             MissingHead: this class scores no next tokens. UnsupportedConfig: its attention sees later tokens.
         """
-        from ..generation.generate import generate  # the engine is loaded where it is used
+        from ..generation.checks import check_causal  # the engine is loaded where it is used
+        from ..generation.generate import generate
         from ..generation.streaming import stop_on_error
 
         if not self.head_type.generates:
@@ -52,11 +53,7 @@ class PreTrainedModel(BaseModel):
             able = {head_type.auto for head_type in types if head_type.generates}
             advice = f"Load it with {' or '.join(sorted(able))}." if able else "Its family has none."
             raise MissingHead(f"{type(self).__name__} has no head that scores next words. {advice}")
-        if not self.backbone.causal:
-            raise UnsupportedConfig(
-                f"{type(self).__name__} reads text in both directions here and cannot write it word by word; load it "
-                "with is_decoder=True if it was trained so."
-            )
+        check_causal(self)
         with evaluating(self, options.get("assistant_model")), stop_on_error(options.get("streamer")):
             return generate(self, inputs, generation_config, **options)
 
