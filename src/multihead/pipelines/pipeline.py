@@ -73,15 +73,22 @@ def pipeline(
         check_precision(model, precision)
         check_load_options(model, {"dtype": dtype, "device": device, **download, **options})
         source = model.name_or_path
-    own: Any = getattr(model, "tokenizer", None)
-    if tokenizer is None and isinstance(own, Tokenizer):
-        tokenizer = own
-    elif tokenizer is None or isinstance(tokenizer, (str, os.PathLike)):
-        tokenizer = auto.AutoTokenizer.from_pretrained(tokenizer or source, **download)
-    pipe: Pipeline = cls(model, tokenizer, task, note=note, **calls)
+    pipe: Pipeline = cls(model, choose_tokenizer(tokenizer, model, source, download), task, note=note, **calls)
     if not named and hasattr(pipe, "guard_default"):
         pipe.guard_default()
     return pipe
+
+
+def choose_tokenizer(
+    tokenizer: str | os.PathLike[str] | Tokenizer | None, model: Any, source: Any, download: Mapping[str, Any]
+) -> Tokenizer:
+    """Return the tokenizer that is given or named; else the one that the model holds, or that of its source."""
+    own = getattr(model, "tokenizer", None)
+    if tokenizer is None and isinstance(own, Tokenizer):
+        return own
+    if tokenizer is None or isinstance(tokenizer, (str, os.PathLike)):
+        return auto.AutoTokenizer.from_pretrained(tokenizer or source, **download)
+    return tokenizer
 
 
 def dtype_options(dtype: Any, precision: str | None, device: Any) -> dict[str, Any]:
