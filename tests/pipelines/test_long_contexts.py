@@ -10,6 +10,9 @@ import multihead
 from multihead.errors import InvalidInput
 from multihead.pipelines.calibration import Calibration
 from multihead.pipelines.question_answering.passages import choose_passages, split_passages, term_coverage
+from tests.conftest import written
+
+from .conftest import exact
 
 NAMES = "ann bob cal dan eve fay gus hal".split()
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] the a . , ? who sold bread fish in paris lyon and then".split() + NAMES
@@ -206,3 +209,10 @@ def test_a_model_that_writes_answers_reads_the_passages_that_fit(request, model)
     assert not short.metadata.notices
     with pytest.raises(InvalidInput, match="context_tokens is a whole number from 1"):
         pipe(**asked, context_tokens=0)
+
+
+def test_true_is_no_number_of_answers(bert, tmp_path):
+    pipe = exact("question-answering", written(tmp_path, transformers.BertForQuestionAnswering))
+    for name in ("top_k", "max_answer_len"):
+        with pytest.raises(InvalidInput, match=f"{name} is a whole number"):
+            pipe(question="Who?", context="The fox.", **{name: True})

@@ -81,3 +81,45 @@ def test_inputs_that_are_no_question_are_named(reader):
     for option in ({"passages": 0}, {"min_score": 2}, {"retriever": None}):
         with pytest.raises(InvalidInput):
             reader("Who?", **option)
+
+
+def test_documents_that_change_are_read_again(reader, tmp_path):
+    documents = [{"id": "a", "text": "The fox is red."}]
+    assert reader("Which?", documents=documents, min_score=0)["sources"][0]["text"] == "The fox is red."
+    documents[0]["text"] = "The dog is brown."
+    assert reader("Which?", documents=documents, min_score=0)["sources"][0]["text"] == "The dog is brown."
+    folder = tmp_path / "facts"
+    folder.mkdir()
+    file = folder / "facts.txt"
+    for text in ("The fox is red.", "The dog is brown."):
+        file.write_text(text, encoding="utf-8")
+        for path in (file, folder):
+            assert reader("Which?", documents=str(path), min_score=0)["sources"][0]["text"] == text
+
+
+def test_other_documents_and_encoders_do_not_share_an_index(reader, bert):
+    class Frame:  # pandas' comparison is no truth value
+        columns = ("text",)
+
+        def __eq__(self, other):
+            raise ValueError("ambiguous")
+
+        def to_dict(self, kind):
+            return [{"text": "The fox is red."}]
+
+    for documents, text in ((Frame(), "The fox is red."), (["The dog is brown."], "The dog is brown.")):
+        assert reader("Which?", documents=documents, min_score=0)["sources"][0]["text"] == text
+    before = len(reader.stores)
+    reader("Which?", documents=["The dog is brown."], retriever=SentenceEncoder.from_pretrained(bert))
+    assert len(reader.stores) == before + 1
+    with pytest.raises(InvalidInput, match="min_score is a number"):
+        reader("Which?", min_score="0")
+
+
+def test_text_files_keep_their_line_ends_and_must_be_utf_8(tmp_path):
+    file = tmp_path / "facts.txt"
+    file.write_bytes("\ufeffOne.\r\nTwo.".encode())
+    assert read_documents(file)[0].text == "One.\r\nTwo."
+    file.write_bytes("Zoë".encode("latin-1"))
+    with pytest.raises(InvalidInput, match="no UTF-8 text"):
+        read_documents(file)

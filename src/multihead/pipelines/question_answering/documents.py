@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,8 @@ def read_documents(documents: Any) -> list[Document]:
         return read_path(Path(documents))
     if hasattr(documents, "to_dict") and hasattr(documents, "columns"):  # pandas
         documents = documents.to_dict("records")
+    elif hasattr(documents, "to_pylist"):  # Arrow
+        documents = documents.to_pylist()
     if isinstance(documents, Mapping) or not isinstance(documents, Iterable):
         raise InvalidInput(f"documents are a list of texts, or a file; not {type(documents).__name__}.")
     found: list[Document] = []
@@ -134,8 +136,25 @@ def read_documents(documents: Any) -> list[Document]:
     return found
 
 
+def state_of(documents: Any) -> Any:
+    """Return what is equal for documents that have not changed: stamps of files, else the documents read.
+
+    An iterator is its own state, because it can be read once.
+    """
+    if isinstance(documents, Iterator):
+        return documents
+    if not isinstance(documents, (str, os.PathLike)):
+        return read_documents(documents)
+    path = Path(documents)
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    stats = [(str(each), each.stat()) for each in files if each.is_file()]
+    return (str(path.absolute()), *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats))
+
+
 def read_document(item: Any, number: int) -> Document:
     """Return a document of a text or a mapping. Raises InvalidInput."""
+    if isinstance(item, Document):
+        return item
     if isinstance(item, str):
         return Document(number, item)
     if not isinstance(item, Mapping):
@@ -153,7 +172,15 @@ def read_path(path: Path) -> list[Document]:
         files = sorted(each for each in path.rglob("*") if each.suffix.lower() in PLAIN_FILES and each.is_file())
         if not files:
             raise InvalidInput(f"{path} has no text files ({', '.join(sorted(PLAIN_FILES))}).")
-        return [Document(str(each.relative_to(path)), each.read_text(encoding="utf-8")) for each in files]
+        return [Document(str(each.relative_to(path)), read_text(each)) for each in files]
     if path.suffix.lower() in PLAIN_FILES and path.exists():
-        return [Document(path.name, path.read_text(encoding="utf-8"))]
+        return [Document(path.name, read_text(path))]
     return [read_document(row_or_raise(row), number) for number, row in enumerate(read(path))]
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file with its own line ends, so that places in it are exact. Raises InvalidInput."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path} is no UTF-8 text (byte {error.start}). Write it again in UTF-8.") from None

@@ -87,7 +87,7 @@ class QuestionAnsweringOptions(PipelineOptions):
         super().check()
         for name in ("top_k", "max_answer_len", "max_seq_len", "max_question_len"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InvalidInput(f"{name} is a whole number from 1, not {value!r}.")
         if self.doc_stride is not None and (not isinstance(self.doc_stride, int) or self.doc_stride < 0):
             raise InvalidInput(f"doc_stride is a number of tokens, not {self.doc_stride!r}.")

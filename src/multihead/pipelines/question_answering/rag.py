@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ...errors import InvalidInput, MultiheadError
+from ...sentences.encoder import SentenceEncoder
 from ..answers import WithNotices
 from ..base import Pipeline, PipelineOptions, text_of
 from ..encoders import AUTO, EncoderSlot
 from ..streaming_batcher import ModelInput, Preprocessed, join_inputs
-from .documents import DocumentStore, Passage
+from .documents import DocumentStore, Passage, state_of
 from .pipeline import QuestionAnswering, QuestionAnsweringOptions
 from .prompted import GeneratedAnswersOptions, PromptedAnswers, locate_answer
 
@@ -51,7 +52,10 @@ class RetrievalOptions(PipelineOptions):
         super().check()
         if isinstance(self.passages, bool) or not isinstance(self.passages, int) or self.passages < 1:
             raise InvalidInput(f"passages is a whole number from 1, not {self.passages!r}.")
-        if self.min_score is not None and not 0 <= self.min_score <= 1:
+        least = self.min_score
+        if least is not None and (
+            isinstance(least, bool) or not isinstance(least, (int, float)) or not 0 <= least <= 1
+        ):
             raise InvalidInput(f"min_score is a number from 0 to 1, not {self.min_score!r}.")
         if self.retriever is None:
             raise InvalidInput("retriever is a sentence encoder or its name; answers from documents need one.")
@@ -85,7 +89,7 @@ class DocumentPipeline(Pipeline):
 
     def __init__(self, model: Any, tokenizer: Any, name: str, **options: Any) -> None:
         self.encoder = EncoderSlot()
-        self.stores: list[tuple[Any, DocumentStore]] = []
+        self.stores: list[tuple[Any, SentenceEncoder, DocumentStore]] = []
         super().__init__(model, tokenizer, name, **options)
 
     def __call__(self, inputs: Any = None, question: Any = None, **options: Any) -> Any:
@@ -113,22 +117,26 @@ class DocumentPipeline(Pipeline):
         """Return the passages of documents; the last few sets are kept. Raises InvalidInput."""
         if isinstance(documents, DocumentStore):
             return documents
-        for known, store in self.stores:
-            if known is documents or (isinstance(documents, (str, list)) and known == documents):
-                return store
         encoder = self.encoder.get(o.retriever, self.device)
         assert encoder is not None
-        store = DocumentStore(documents, encoder)
-        kept = list(documents) if isinstance(documents, list) else documents
-        self.stores = [*self.stores[1 - STORES :], (kept, store)]
+        state = state_of(documents)
+        for known, used, store in self.stores:
+            if used is encoder and known == state:
+                return store
+        store = DocumentStore(state if isinstance(state, list) else documents, encoder)
+        self.stores = [*self.stores[1 - STORES :], (state, encoder, store)]
         return store
 
     def retrieve(self, items: Sequence[DocumentQuestion], o: Any) -> list[MultiheadError | None]:
         """Set the passages of each item. Returns the error of each item, or None."""
         errors: list[MultiheadError | None] = []
+        stores: dict[int, DocumentStore] = {}  # questions of one call most often share their documents
         for item in items:
             try:
-                item.passages = self.store(item.documents, o).search([item.question], o.passages, o.reranker)[0]
+                key = id(item.documents)
+                if key not in stores:
+                    stores[key] = self.store(item.documents, o)
+                item.passages = stores[key].search([item.question], o.passages, o.reranker)[0]
                 errors.append(None)
             except InvalidInput as error:
                 errors.append(InvalidInput(f"has documents or a question that cannot be searched: {error}"))
