@@ -259,3 +259,10 @@ def test_the_largest_of_numbers_with_magnitudes_is_found_and_their_sum_is_whole(
         "different currencies (€, $)"
         in ask("What is the total fee?", {"A": ["x", "y"], "Fee": ["€5", "$4"]}).notices[0]
     )
+
+
+def test_rows_may_have_different_columns_and_two_columns_of_one_name_are_an_error():
+    assert read_table([{"A": 1}, {"A": 2, "B": 3}]) == (["A", "B"], [["1", ""], ["2", "3"]])
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(InvalidInput, match="two columns of one name"):
+        read_table(pandas.DataFrame([[1, 2]], columns=["A", "A"]))

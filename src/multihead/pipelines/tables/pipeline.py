@@ -197,11 +197,14 @@ def answer_record(answer: TableAnswer, return_query: bool) -> Any:
 def read_table(table: Any) -> tuple[list[str], list[list[str]]]:
     """Return the names of columns and the rows of cells. Raises InvalidInput."""
     if hasattr(table, "to_dict") and hasattr(table, "columns"):  # pandas
+        if len({str(name) for name in table.columns}) < len(table.columns):
+            raise InvalidInput("has a table with two columns of one name. Give each column its own.")
         table = {str(name): table[name].tolist() for name in table.columns}
     elif hasattr(table, "to_pydict"):  # Arrow
         table = table.to_pydict()
     if isinstance(table, (list, tuple)) and table and all(isinstance(row, Mapping) for row in table):
-        table = {name: [row.get(name, "") for row in table] for name in table[0]}
+        names = dict.fromkeys(name for row in table for name in row)
+        table = {name: [row.get(name, "") for row in table] for name in names}
     if not isinstance(table, Mapping) or not table or not all(isinstance(c, (list, tuple)) for c in table.values()):
         raise InvalidInput("must have a table: a dict of columns, a list of dicts, or a data frame.")
     if len({len(cells) for cells in table.values()}) != 1:
