@@ -237,10 +237,19 @@ class CausalLMPipeline(GenerationPipeline):
         return list(self.tokenizer.apply_chat_template(chat, tools, documents, return_dict=False, **more))
 
     def prompt_ids(self, text: str) -> list[int]:
-        """Return the ids of a request: of a chat with one message, or without a chat template of a line of text."""
-        if self.tokenizer.chat_template is not None:
-            return self.chat_ids([{"role": "user", "content": text}])
-        return self.tokenizer.encode_ids([text + "\n"])[0]
+        """Return the ids of a request: of a chat with one message, or without a chat template of a line of text.
+
+        Control tokens in the text are plain text: a document must not end its message and begin another one.
+        """
+        if self.tokenizer.chat_template is None:
+            return self.tokenizer.encode_ids([text + "\n"], controls=False)[0]
+        chat = [{"role": "user", "content": text}]
+        if not any(token in text for token in self.tokenizer.added_tokens_encoder):
+            return self.chat_ids(chat)
+        ids = self.tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, sanitize_control_tokens=True, return_dict=False
+        )
+        return list(ids)
 
     @property
     def context_length(self) -> int | None:

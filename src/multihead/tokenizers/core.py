@@ -106,16 +106,19 @@ class TokenizerCore:
                     self.backend.no_truncation()
 
     def encode_ids(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, special: bool = True
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, special: bool = True, controls: bool = True
     ) -> list[list[int]]:
         """Encode many texts at once, in parallel, without padding or offsets. Pipelines use it.
+
+        Args:
+            special: adds special tokens. controls: False reads special tokens that a text holds as plain text.
 
         Raises:
             InvalidInput: what are no texts.
         """
         inputs: Sequence[Any] = texts if pairs is None else list(zip(texts, pairs, strict=True))
         with self._lock, input_errors(inputs):
-            self.backend.encode_special_tokens = self.split_special_tokens
+            self.backend.encode_special_tokens = self.split_special_tokens or not controls
             found = self.backend.encode_batch_fast(list(inputs), add_special_tokens=special)
         return [encoding.ids for encoding in found]
 

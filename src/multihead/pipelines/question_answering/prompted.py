@@ -113,7 +113,9 @@ class PromptedAnswers(GeneratedAnswers, SingleLinePipeline):
     def preprocess(self, items: Sequence[tuple[str, str]], o: Any) -> list[Preprocessed]:
         config, prompt, parts = self.full_config(o), o.prompt or self.prompt_text, self.parts(items, o)
         texts = [fill_prompt(prompt, question=q, context=part.text) for (q, _), part in zip(items, parts, strict=True)]
-        return with_notes([self.make_input(ids, config) for ids in self.tokenizer.encode_ids(texts)], parts)
+        return with_notes(
+            [self.make_input(ids, config) for ids in self.tokenizer.encode_ids(texts, controls=False)], parts
+        )
 
 
 class Text2TextAnswers(GeneratedAnswers, Text2TextPipeline):

@@ -169,7 +169,7 @@ class PromptedTableQuestionAnswering(QueriedTable, SingleLinePipeline):
             fill_prompt(prompt, table=markdown_table(item.names, own), query=item.query)
             for item, own in zip(items, rows, strict=True)
         ]
-        return [self.make_input(ids, config) for ids in self.tokenizer.encode_ids(prompts)]
+        return [self.make_input(ids, config) for ids in self.tokenizer.encode_ids(prompts, controls=False)]
 
     def forward(self, inputs: Sequence[ModelInput], o: PromptedTableOptions) -> list[Any]:
         return super().forward(inputs, o) if inputs else []
