@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import gguf
 import numpy
@@ -14,6 +16,7 @@ import torch
 import transformers
 from click.testing import CliRunner
 from PIL import Image
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from multihead import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, LoraConfig
@@ -50,6 +53,25 @@ def test_chat_keeps_a_history_and_does_what_lines_say(talker, tmp_path):
     for said in ("/nothing is no command", "max_new_token", "nothing to take back", "5 messages"):
         assert said in out
     assert "never" not in out
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [([KeyboardInterrupt, "Hello"], "Hello"), (["half\\", KeyboardInterrupt, "Hello"], "Hello"),
+     ([KeyboardInterrupt, KeyboardInterrupt, "Hello"], None), ([EOFError], None)],
+)  # fmt: skip
+def test_ctrl_c_discards_the_line_and_ends_a_chat_only_twice_in_a_row(monkeypatch, typed, read):
+    keys = iter(typed)
+
+    def typing(prompt):
+        key = next(keys)
+        if isinstance(key, str):
+            return key
+        raise key
+
+    monkeypatch.setattr("builtins.input", typing)
+    monkeypatch.setattr(chat.sys, "stdin", SimpleNamespace(isatty=lambda: True, readline=None))
+    assert chat.read_line(Console(file=io.StringIO())) == read
 
 
 def test_a_chat_outlives_files_that_are_none(talker, tmp_path):

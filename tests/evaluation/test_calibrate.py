@@ -117,6 +117,17 @@ def test_a_stored_calibration_is_used_and_evaluated(sure, sample, tmp_path):
     assert found.metrics["accuracy_answered"] == pytest.approx(np.mean(right))
 
 
+def test_labels_that_no_answer_can_have_are_named(sure_pipe, sample):
+    answers = sure_pipe([row["text"] for row in sample], calibration=False)
+    wrong = {"bad": "fair", "fair": "good", "good": "bad"}
+    rows = [{**row, "label": wrong[answer["label"]]} for row, answer in zip(sample, answers, strict=True)]
+    found = multihead.calibrate(sure_pipe, rows, thresholds=True, precision=1.0, folds=2)
+    never = [name for name, least in found.calibration.thresholds.items() if least >= 1]
+    assert never
+    assert all(repr(name) in note for name in never for note in found.notes if "reaches a precision" in note)
+    assert any("reaches a precision of 1" in note for note in found.notes)
+
+
 def test_the_threshold_of_no_answer_has_the_best_f1():
     draw = np.random.default_rng(2)
     likely = draw.integers(0, 20, 60) / 20

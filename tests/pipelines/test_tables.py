@@ -95,6 +95,12 @@ def test_rows_without_a_number_are_left_out_and_counted():
     assert found.notices == ("1 of 4 rows have no number in 'Salary'; they are left out.",)
 
 
+def test_cells_of_a_column_are_counted_without_empty_ones():
+    table = {"City": ["Oslo", "Rome", "Bern"], "Mayor": ["Ann", None, float("nan")]}
+    assert ask("How many mayors are there?", table).result.answer == "1"
+    assert ask("How many cities are there?", table).result.answer == "3"
+
+
 def test_ties_are_all_named():
     table = {"Club": ["Reds", "Blues", "Rovers"], "Points": [65, 65, 40]}
     assert ask("Which club has the most points?", table).result.answer == "Reds, Blues"

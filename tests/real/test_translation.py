@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from multihead import pipeline
+from multihead.errors import InvalidInput
 from multihead.pipelines.defaults import ENGLISH_PORTUGUESE
 
 from .test_real_weights import fetched
@@ -41,3 +42,10 @@ def test_a_glossary_and_kept_terms_are_followed(translate):
     (answer,) = translate("The invoice of Blue Train is late.", **options)
     assert "nota fiscal" in answer["translation_text"]
     assert "Blue Train" in answer["translation_text"]
+
+
+def test_languages_that_a_model_of_one_pair_does_not_have_are_refused(translate):
+    assert translate("Hello.", src_lang="en", tgt_lang="pt_BR") == translate("Hello.")
+    for options in ({"tgt_lang": "de"}, {"src_lang": "fr"}):
+        with pytest.raises(InvalidInput, match=next(iter(options))):
+            translate("Hello.", **options)

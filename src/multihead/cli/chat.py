@@ -104,7 +104,10 @@ def command(
 
 
 def read_line(console: Console) -> str | None:
-    """Return what the user types; None at the end of input. A backslash at the end of a line joins the next one."""
+    """Return what the user types; None at the end of input. A backslash at the end of a line joins the next one.
+
+    Ctrl-C discards the line, and ends the conversation only where it comes twice in a row.
+    """
     reader: Callable[[], str] = sys.stdin.readline
     if sys.stdin.isatty():
         from contextlib import suppress
@@ -112,19 +115,27 @@ def read_line(console: Console) -> str | None:
         with suppress(ImportError):
             import readline  # noqa: F401  # keys and history for `input`
         reader = lambda: input("› ") + "\n"  # noqa: E731
-    text = ""
-    try:
-        while True:
+    text, stopped = "", False
+    while True:
+        try:
             line = reader()
-            if not line:
-                return text or None
-            text += line.rstrip("\n")
-            if not text.endswith("\\"):
-                return text
-            text = text[:-1] + "\n"
-    except (EOFError, KeyboardInterrupt):
-        console.print()
-        return None
+        except EOFError:
+            line = ""
+        except KeyboardInterrupt:
+            if stopped or not sys.stdin.isatty():
+                console.print()
+                return None
+            console.print("\nCtrl-C again, or /exit, ends the conversation.", style="dim")
+            text, stopped = "", True
+            continue
+        if not line:
+            if not text and sys.stdin.isatty():
+                console.print()
+            return text or None
+        text += line.rstrip("\n")
+        if not text.endswith("\\"):
+            return text
+        text = text[:-1] + "\n"
 
 
 class Chat:

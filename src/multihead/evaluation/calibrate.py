@@ -187,11 +187,23 @@ class Work:
         facts = {**final.facts, "data": run.scorer.rows.name}
         if "ece" in values[0]:
             facts |= {"ece_before": round(values[0]["ece"], 4), "ece_after": round(values[1]["ece"], 4)}
+        notes = [*run.notes, *never_given(final, self.precision)]
         return CalibrationResult(
             run.pipe.task, model_name(run.pipe), run.scorer.rows.name, replace(final, facts=facts), count,
             len(run.failures) + len(run.cases) - count, values[0], values[1],
-            intervals(before, every, count, self.how), intervals(after, every, count, self.how), tuple(run.notes),
+            intervals(before, every, count, self.how), intervals(after, every, count, self.how), tuple(notes),
         )  # fmt: skip
+
+
+def never_given(calibration: Calibration, precision: float) -> list[str]:
+    """Return a note on labels that no answer has, because none of their scores reaches the precision."""
+    names = [repr(name) for name, least in calibration.thresholds.items() if least >= 1]
+    if not names:
+        return []
+    return [
+        f"No score of {', '.join(names)} reaches a precision of {precision:g} on these rows: the answer is "
+        '"unknown" instead. Give more rows, or a smaller precision.'
+    ]
 
 
 def folds_of(strata: NDArray[Any], folds: int, seed: int) -> list[NDArray[np.int64]]:

@@ -119,7 +119,7 @@ class QuestionContextPipeline(Pipeline):
         if not isinstance(item, Mapping):
             raise InvalidInput(f'must be {{"question": "...", "context": "..."}}, not {type(item).__name__}.')
         for name in ("question", "context"):
-            if not isinstance(item.get(name), str) or not item[name]:
+            if not isinstance(item.get(name), str) or not item[name].strip():
                 raise InvalidInput(f"must have a {name}, which is a string and not empty.")
         return item["question"], item["context"]
 

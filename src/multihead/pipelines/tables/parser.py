@@ -110,8 +110,10 @@ class Parser(ConditionReader):
             column, own = self.best_column(reading.rest, free, lambda c: 0.0)
             if own >= SURE:
                 return Parse(Query(column, where, "sum"))
-        known = names_rows or bool(counted) or any(self.match(noun, c) >= SURE for c in range(len(self.columns)))
-        return Parse(Query(self.key, where, "count"), "" if known else f"Rows are counted as {noun!r}.")
+        others = [c for c in range(len(self.columns)) if c != self.key and self.match(noun, c) >= SURE]
+        known = names_rows or bool(counted) or bool(others) or self.match(noun, self.key) >= SURE
+        select = others[0] if others and not names_rows and not counted else self.key  # cells of a column, or rows
+        return Parse(Query(select, where, "count"), "" if known else f"Rows are counted as {noun!r}.")
 
     def no_column(self, phrase: str) -> Parse:
         """Return the reason that no column is meant."""

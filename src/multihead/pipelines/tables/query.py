@@ -88,9 +88,9 @@ def execute(query: Query, columns: Sequence[Column]) -> QueryResult:
     if query.aggregate in ("difference", "more", "less"):
         return compare(query, columns)
     rows, column = matching_rows(query, columns), columns[query.select]
-    if query.aggregate == "count":
-        return result(str(len(rows)), rows, query.select, columns, "COUNT")
     filled = [row for row in rows if not is_empty(column.cells[row])]
+    if query.aggregate == "count":
+        return result(str(len(filled)), filled, query.select, columns, "COUNT")
     if query.aggregate == "distinct":
         return result(
             str(len({column.cells[row].casefold() for row in filled})), filled, query.select, columns, "COUNT"

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from ...errors import InvalidInput, MultiheadError
 from ...generation.config import GenerationConfig
-from ...tokenizers.languages import language_frame, name_of
+from ...tokenizers.languages import language_frame, language_tokens, name_of
 from ..answers import WithNotices
 from ..base import PipelineOptions, text_of
 from ..catalog import LANGUAGE_PAIR
@@ -84,9 +84,10 @@ class TranslationPipeline(GenerationPipeline):
     by_sentence: ClassVar[bool] = True  # else by line
 
     def __init__(self, model: Any, tokenizer: Any, name: str, **options: Any) -> None:
+        pair = LANGUAGE_PAIR.fullmatch(name)
+        self.pair = pair.groups() if pair else ()
         super().__init__(model, tokenizer, name, **options)
-        if (pair := LANGUAGE_PAIR.fullmatch(name)) is not None:
-            self.defaults = {"src_lang": pair[1], "tgt_lang": pair[2], **self.defaults}
+        self.defaults = {**dict(zip(("src_lang", "tgt_lang"), self.pair, strict=False)), **self.defaults}
 
     @cached_property
     def known_characters(self) -> KnownCharacters:
@@ -202,6 +203,19 @@ class Translation(TranslationPipeline, Text2TextPipeline):
     @property
     def max_unit_tokens(self) -> int:
         return min((self.limit or MAX_TOKENS) - 8, MAX_TOKENS)
+
+    def resolve_options(self, **options: Any) -> TranslationOptions:
+        """Return the options of a call. Raises InvalidInput for other languages than those of a model of one pair."""
+        o: TranslationOptions = super().resolve_options(**options)
+        if self.pair and not language_tokens(self.tokenizer):
+            for name, own in zip(("src_lang", "tgt_lang"), self.pair, strict=True):
+                given = getattr(o, name)
+                if given is not None and re.split(r"[-_]", given)[0].casefold() != own.casefold():
+                    raise InvalidInput(
+                        f"{name}={given!r} has no effect: {self.task} has a model without languages to choose from. "
+                        f"Make a pipeline for the pair, such as translation_xx_to_{given}, with a model of it."
+                    )
+        return o
 
     def encode_units(self, texts: Sequence[str], o: TranslationOptions) -> list[Preprocessed]:
         languages = language_frame(self.tokenizer, o.src_lang, o.tgt_lang)
