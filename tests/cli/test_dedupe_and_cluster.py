@@ -6,30 +6,18 @@ import csv
 import json
 
 import pytest
-from click.testing import CliRunner
 
-from multihead.cli.main import cli
+from multihead.cli.row_output import write_rows as write_table
 from multihead.errors import InvalidInput, ModelNotFound, UnsupportedOption
+
+from .rows import call, lines, write_rows
 
 TEXTS = ["the quick brown fox", "The quick  brown fox", "a dog", "", "dog 17", "dog 18", 'a "dog", a fox']
 
 
-def call(*words):
-    result = CliRunner().invoke(cli, [*map(str, words)])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 @pytest.fixture
 def rows(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps({"key": f"k{n}", "body": text, "n": n}) + "\n" for n, text in enumerate(TEXTS)))
-    return path
+    return write_rows(tmp_path / "rows.jsonl", TEXTS)
 
 
 @pytest.fixture
@@ -113,3 +101,13 @@ def test_options_that_do_not_fit_are_said(words):
             call("cluster", *words, *more)
     with pytest.raises(InvalidInput, match="9 clusters need"):
         call("cluster", *words, "-k", "9")
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv"])
+def test_a_table_keeps_every_line_end_of_a_text(tmp_path, ending):
+    rows = [{"body": text, "sure": True} for text in ("a\rb", "a\nb", "a\r\nb", 'a "b", c\td', "")]
+    path = tmp_path / f"kept{ending}"
+    write_table(path, rows)
+    with path.open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file, delimiter="," if ending == ".csv" else "\t"))
+    assert found == [{"body": row["body"], "sure": "true"} for row in rows]

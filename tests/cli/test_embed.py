@@ -19,27 +19,20 @@ from multihead import SentenceEncoder
 from multihead.cli.main import cli
 from multihead.errors import InvalidInput, MultiheadError, TextTooLong, UnsupportedOption
 
+from .rows import call, lines, write_rows
+
 TEXTS = ["The fox jumps.", "A dog", "", "the lazy dog", "dog " * 50, "日本", "a fox"]
 GOOD = [0, 1, 3, 4, 6]
 EXACT = ("--precision", "float32")
 
 
 def embed(*words, text=None):
-    result = CliRunner().invoke(cli, ["embed", *map(str, words), *EXACT], input=text)
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return call("embed", *words, *EXACT, text=text)
 
 
 @pytest.fixture
 def rows(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps({"key": f"k{n}", "body": text, "n": n}) + "\n" for n, text in enumerate(TEXTS)))
-    return path
+    return write_rows(tmp_path / "rows.jsonl", TEXTS)
 
 
 @pytest.fixture

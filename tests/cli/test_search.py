@@ -9,25 +9,22 @@ import shutil
 
 import pytest
 import transformers
-from click.testing import CliRunner
 from rich.console import Console
 
 import multihead.retrieval.embedding as embedding
 from multihead import Index, SentenceEncoder
-from multihead.cli.main import cli
 from multihead.cli.search.results import best_sentences, draw_results, excerpt
 from multihead.errors import CorruptFile, InvalidInput, ModelNotFound, UnsupportedOption
 from tests.conftest import written
+
+from .rows import call, write_rows
 
 TEXTS = ["the quick brown fox jumps", "a dog", "", "the lazy dog", "dog fox dog fox", "日本", "the fox"]
 GOOD = [0, 1, 3, 4, 6]
 
 
 def search(*words, text=None):
-    result = CliRunner().invoke(cli, ["search", *map(str, words), "--precision", "float32"], input=text)
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+    return call("search", *words, "--precision", "float32", text=text)
 
 
 def found(result):
@@ -36,9 +33,7 @@ def found(result):
 
 @pytest.fixture
 def rows(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps({"key": f"k{n}", "body": text, "n": n}) + "\n" for n, text in enumerate(TEXTS)))
-    return path
+    return write_rows(tmp_path / "rows.jsonl", TEXTS)
 
 
 @pytest.fixture

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TextIO
 
 from ..errors import InvalidInput
 from ..files import check_target, replace_file
 from ..terminal import json_visible
+from .render.csv_text import csv_writer
 from .render.output_file import to_json
 from .text_rows import TextRow
 
@@ -34,36 +34,36 @@ def row_values(row: TextRow) -> dict[str, Any]:
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows, whole or not at all. Raises InvalidInput for a row that the format cannot hold."""
-    writers: dict[str, Callable[[IO[str], Iterable[Mapping[str, Any]]], None]] = {
+    writers: dict[str, Callable[[TextIO, Iterable[Mapping[str, Any]]], None]] = {
         ".jsonl": write_json_lines,
-        ".csv": lambda file, rows: write_csv(file, rows, ","),
-        ".tsv": lambda file, rows: write_csv(file, rows, "\t"),
+        ".csv": lambda file, rows: write_csv(file, rows, ".csv"),
+        ".tsv": lambda file, rows: write_csv(file, rows, ".tsv"),
         ".txt": write_texts,
     }
     with replace_file(path) as new, new.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writers[path.suffix](file, rows)
 
 
-def write_json_lines(file: IO[str], rows: Iterable[Mapping[str, Any]]) -> None:
+def write_json_lines(file: TextIO, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a JSON object a line."""
     for row in rows:
         file.write(json_visible(to_json(row)) + "\n")
 
 
-def write_csv(file: IO[str], rows: Iterable[Mapping[str, Any]], separator: str) -> None:
+def write_csv(file: TextIO, rows: Iterable[Mapping[str, Any]], ending: str) -> None:
     """Write a table. Its columns are those of the first row; anything but text and numbers is written as JSON."""
-    writer = None
+    writer, names = csv_writer(file, ending), list[str]()
     for row in rows:
-        if writer is None:
-            writer = csv.DictWriter(file, list(row), delimiter=separator, lineterminator="\n")
-            writer.writeheader()
-        if more := [name for name in row if name not in writer.fieldnames]:
+        if not names:
+            names = list(row)
+            writer.writerow(names)
+        if more := [name for name in row if name not in names]:
             raise InvalidInput(f"A row has the column {more[0]!r}, which the first row lacks: write .jsonl instead.")
-        writer.writerow({name: to_json(value) if isinstance(value, (dict, list, bool)) else value
-                         for name, value in row.items()})  # fmt: skip
+        cells = (row.get(name, "") for name in names)
+        writer.writerow([to_json(cell) if isinstance(cell, (dict, list, bool)) else cell for cell in cells])
 
 
-def write_texts(file: IO[str], rows: Iterable[Mapping[str, Any]]) -> None:
+def write_texts(file: TextIO, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a text a line. Raises InvalidInput for rows with other columns, or lines in a text."""
     for row in rows:
         if set(row) != {"text"} or not isinstance(row["text"], str) or "\n" in row["text"]:

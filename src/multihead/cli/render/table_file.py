@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from ...data_files import import_parquet
 from ...errors import InvalidInput, read_errors
 from ...files import check_target, replace_file
+from .csv_text import SEPARATORS, csv_cell, csv_writer
 from .flat_rows import Columns, LongInt, columns_of
 from .output_file import ADVICE, Output, output_row
 
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
 ENDINGS = (*SEPARATORS, ".parquet")
 OTHER_FORMATS = (".gz", ".bz2", ".xz", ".zst", ".zip", ".xls", ".xlsx", ".ods", ".feather", ".arrow", ".orc", ".h5")
 BATCH = 10_000  # rows of a row group
@@ -109,7 +108,7 @@ class TableOutput(Output):
     def _write_csv(self, path: Path, columns: Columns) -> None:
         names = columns.names
         with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(LineEnds(file), delimiter=SEPARATORS[self.table.suffix.lower()])
+            writer = csv_writer(file, self.table.suffix.lower())
             writer.writerow(names)
             for row in self._rows():
                 cells = columns.cells(row)
@@ -144,16 +143,6 @@ class TableOutput(Output):
         }
 
 
-class LineEnds:
-    """File for a csv writer that ends rows with CRLF, and so quotes both characters in cells; here they end with LF."""
-
-    def __init__(self, file: TextIO) -> None:
-        self.file = file
-
-    def write(self, row: str) -> int:
-        return self.file.write(row.removesuffix("\r\n") + "\n")
-
-
 def arrow_types(columns: Columns) -> dict[str, Any]:
     """Return the Arrow type of each column by the types of its cells; text for mixed ones."""
     import pyarrow as pa
@@ -183,8 +172,3 @@ def arrow_column(values: list[Any], type_: Any) -> Any:
             days = [None if text is None else f"1970-01-01 {text}" for text in texts]
             return pa.array(days, pa.string()).cast(pa.timestamp("us")).cast(type_)
         return pa.array(texts).cast(type_)
-
-
-def csv_cell(value: Any) -> Any:
-    """Return a cell as CSV has it: true and false as in JSON."""
-    return json.dumps(value) if isinstance(value, bool) else value
