@@ -226,7 +226,7 @@ def contexts(articles: Sequence[Any], draw: random.Random) -> list[dict[str, Any
 
 
 def surroundings(text: str, others: Sequence[str], draw: random.Random) -> tuple[str, str]:
-    """What stands before and after a paragraph: others that fit, in any order."""
+    """Draw the text before and after a paragraph: other paragraphs that fit, in any order."""
     before = after = ""
     room, others = ROOM - len(text), list(others)
     draw.shuffle(others)

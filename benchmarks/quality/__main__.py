@@ -1,4 +1,4 @@
-"""How good the answers are: every task on real data, with intervals, beside baselines and the reference.
+"""Quality of answers: every task on real data, with intervals, beside baselines and the reference.
 
     python -m benchmarks.quality --data FOLDER [--only TASK ...] [--count N] [--reference N] [--json FILE]
 

@@ -158,6 +158,13 @@ def write_text(path: Path, text: str) -> None:
         new.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
+def export_text(text: str, path: str | os.PathLike[str] | None) -> str:
+    """Return a text, and write it to a file if one is named."""
+    if path is not None:
+        write_text(Path(path), text)
+    return text
+
+
 def same_file(path: Path | int, other: Path | int) -> bool:
     """True if two paths, or numbers of open files, are of one file: links, other letter cases, /dev/stdin."""
     try:

@@ -7,11 +7,10 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInput, UnsupportedOption
-from ..files import write_text
+from ..files import export_text
 from ..pipelines.base import Pipeline
 from .inputs import ExplainedInput, read_input
 from .methods import (
@@ -89,17 +88,11 @@ class Explanation:
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the explanation as JSON, and write it to a file if one is named."""
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
-        if path is not None:
-            write_text(Path(path), text)
-        return text
+        return export_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", path)
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return a page that needs no network, and write it to a file if one is named."""
-        text = explanation_page(asdict(self))
-        if path is not None:
-            write_text(Path(path), text)
-        return text
+        return export_text(explanation_page(asdict(self)), path)
 
 
 def explain(

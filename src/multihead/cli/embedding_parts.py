@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from ..config import read_json, write_json
 from ..errors import CorruptFile, InvalidInput, ModelNotFound, read_errors
 from ..files import replace_file
 from ..retrieval.embedding import Embedded
+from .output_lock import OutputLock
 from .render.output_file import to_json
 from .text_rows import TextRow, sentence
 
@@ -56,11 +56,7 @@ class Parts:
     def __init__(self, output: Path, record: Mapping[str, Any], *, overwrite: bool) -> None:
         self.output, self.folder = output, output.with_name(f".{output.name}.parts")
         self.record = json.loads(json.dumps(record, default=str))
-        self._lock = FileLock(output.with_name(f".{output.name}.lock"))
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise InvalidInput(f"Another command writes {output}. Wait for it, or choose another output.") from error
+        self._lock = OutputLock(output)
         self.count = self.rows = 0
         self._digest = hashlib.sha256()
         try:
@@ -167,7 +163,6 @@ class Parts:
 
     def close(self) -> None:
         """Release the lock."""
-        Path(self._lock.lock_file).unlink(missing_ok=True)
         self._lock.release()
 
 

@@ -34,7 +34,7 @@ class NamedText(NamedTuple):
 
 @dataclass(frozen=True)
 class UnknownWords:
-    """What a vocabulary lacks of a text.
+    """Words of a text that a vocabulary lacks.
 
     Args:
         words: parts of the text that became the unknown token. token: this token. all_unknown: no token is known.

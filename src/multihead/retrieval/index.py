@@ -241,7 +241,7 @@ class Index:
 
     @property
     def has_lexical(self) -> bool:
-        """Whether the BM25 weights of hybrid search are made."""
+        """True if the BM25 weights of hybrid search are made."""
         return self._lexical is not None
 
     def make_lexical(self) -> LexicalIndex:

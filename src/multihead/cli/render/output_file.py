@@ -10,14 +10,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ...config import read_json, write_json
 from ...errors import CorruptFile, InvalidInput, ModelNotFound, MultiheadError
 from ...files import check_target
 from ...pipelines.answers import Failure
 from ...terminal import json_visible
 from ..columns import ROW_KEYS, KeptRow
+from ..output_lock import OutputLock
 
 ADVICE = "Choose another --output, or pass --overwrite."
 
@@ -99,13 +98,7 @@ class Output:
         self._file: Any = None
         for target in (self.path, self.record_path):
             check_target(target, "--output", sources)
-        self._lock = FileLock(path.with_name(f".{path.name}.lock"))
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise InvalidInput(
-                f"Another command is writing {path}. Wait for it, or choose another --output."
-            ) from error
+        self._lock = OutputLock(path)
         self._fresh = overwrite or not path.exists()
         try:
             if not self._fresh:
@@ -209,5 +202,4 @@ class Output:
     def close(self) -> None:
         """Close the file and release its lock."""
         self.close_file()
-        Path(self._lock.lock_file).unlink(missing_ok=True)
         self._lock.release()

@@ -16,6 +16,7 @@ from ...sentences.encoder import SentenceEncoder
 from ..answers import WithNotices
 from ..base import ForwardPipeline, Pipeline, PipelineOptions, too_long
 from ..calibration import Calibration, find_calibration
+from ..encoders import EncoderSlot
 from ..streaming_batcher import ModelInput, Preprocessed
 from .passages import passage_numbers, split_passages, term_coverage
 from .spans import ContextScores, best_spans, span_characters
@@ -135,7 +136,7 @@ class QuestionAnswering(QuestionContextPipeline, ForwardPipeline):
     per_token = True
 
     def __init__(self, model: Any, tokenizer: Any, name: str, **options: Any) -> None:
-        self._retrievers: dict[str, SentenceEncoder] = {}
+        self.encoder = EncoderSlot()
         super().__init__(model, tokenizer, name, **options)
 
     def resolve_options(self, **options: Any) -> Any:
@@ -146,17 +147,8 @@ class QuestionAnswering(QuestionContextPipeline, ForwardPipeline):
         weight = o.passage_weight
         if weight is None:
             weight = PASSAGE_WEIGHT if o.retriever is None else RETRIEVER_WEIGHT
-        retriever = self.load_retriever(o.retriever)
+        retriever = self.encoder.get(o.retriever, self.device)
         return replace(o, calibration=calibration or False, passage_weight=weight, retriever=retriever)
-
-    def load_retriever(self, retriever: Any) -> SentenceEncoder | None:
-        """Return a sentence encoder. One that is given by name is loaded once."""
-        if retriever is None or isinstance(retriever, SentenceEncoder):
-            return retriever
-        name = os.fspath(retriever)
-        if name not in self._retrievers:
-            self._retrievers[name] = SentenceEncoder.from_pretrained(name, device=self.device)
-        return self._retrievers[name]
 
     def preprocess(self, items: Sequence[tuple[str, str]], o: QuestionAnsweringOptions) -> list[Preprocessed]:
         if o.doc_stride is not None and o.max_seq_len is not None and o.doc_stride >= o.max_seq_len:
