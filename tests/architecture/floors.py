@@ -12,6 +12,7 @@ PAGE = ROOT / "docs" / "house.md"
 FLOORS: list[dict[str, str]] = [
     {"__main__": ""},
     {"cli": "one file or folder a command; render/ draws results on terminals"},
+    {"serving": "HTTP server: the interfaces of the field, models by name, batches over requests, a page"},
     {"evaluation": "metrics of pipelines on labeled rows, with intervals; errors, slices, comparisons, calibration"},
     {"training": "Trainer: data, objectives, optimizers, checkpoints, distribution, evaluation, reports"},
     {"attribution": "which words of an input led to an answer: gradients, integrated gradients, leave-one-out"},

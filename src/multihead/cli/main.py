@@ -34,6 +34,7 @@ COMMANDS = {  # command -> its module
     "models": "models",
     "run": "run",
     "search": "search.command",
+    "serve": "serve",
     "train": "train.command",
 }
 

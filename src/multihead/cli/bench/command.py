@@ -18,9 +18,9 @@ from ...consoles import screen
 from ...errors import InvalidInput
 from ...files import check_target, model_files, replace_file
 from ...kernels.quantization.registry import PRECISIONS
+from ...pipelines.precision import on_cpu
 from ..completion import complete_model
 from ..models import size as megabytes
-from ..precision import on_cpu
 
 if TYPE_CHECKING:
     from .measure import Cell, Sweep

@@ -1,0 +1,23 @@
+"""Options of loading for a precision that a user names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..kernels.quantization.registry import PRECISIONS
+
+
+def load_options(precision: str, device: str | None) -> dict[str, Any]:
+    """Return the options of `pipeline` for a choice. On a CPU, the models of a command are prepared."""
+    name = next((row.name for row in PRECISIONS.values() if precision in row.aliases), precision)
+    row = PRECISIONS.get(name)
+    if row is None:  # auto, or a dtype
+        return ({"precision": name} if on_cpu(device) else {}) if name == "auto" else {"dtype": name}
+    if row.is_quantized or (row.weights is not None and on_cpu(device)):
+        return {"precision": name}
+    return {"dtype": row.dtype}
+
+
+def on_cpu(device: str | None) -> bool:
+    """Return whether a `--device` is the CPU."""
+    return (device or "cpu").partition(":")[0] == "cpu"

@@ -1,0 +1,63 @@
+"""Turns on a device: threads that run models take one each pass, so that they neither wait for ever nor compete."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class FairLock:
+    """Reentrant lock that threads get in the order in which they asked for it."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._owner: int | None = None
+        self._depth = 0
+        self._waiting: deque[threading.Lock] = deque()
+
+    def acquire(self) -> None:
+        own = threading.get_ident()
+        with self._mutex:
+            if self._owner in (None, own):
+                self._owner, self._depth = own, self._depth + 1
+                return
+            gate = threading.Lock()
+            gate.acquire()
+            self._waiting.append(gate)
+        gate.acquire()  # released by the owner before, which has passed the lock on
+        self._owner, self._depth = own, 1
+
+    def release(self) -> None:
+        with self._mutex:
+            self._depth -= 1
+            if self._depth:
+                return
+            # no thread may take the lock between the release and the next one's wake-up
+            self._owner = -1 if self._waiting else None
+            if self._waiting:
+                self._waiting.popleft().release()
+
+
+_lock: FairLock | None = None
+
+
+def take_turns() -> None:
+    """Let all threads of this process run one pass at a time from now on; for servers. It stays so."""
+    global _lock
+    _lock = _lock or FairLock()
+
+
+@contextmanager
+def turn() -> Iterator[None]:
+    """Hold the device for one pass; without effect unless `take_turns` was called."""
+    lock = _lock
+    if lock is None:
+        yield
+        return
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

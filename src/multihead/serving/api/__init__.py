@@ -1,0 +1,1 @@
+"""HTTP interfaces, one file or folder each: request bodies, routes, responses."""

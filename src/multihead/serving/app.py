@@ -1,0 +1,55 @@
+"""The ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute
+
+from ..runtime.turns import take_turns
+from .errors import ApiError
+from .settings import ServerSettings
+from .state import ServerState
+
+log = logging.getLogger("multihead.serving")
+INTERFACES = ("health", "models")  # modules of `api`, each with ROUTES
+
+
+def routes() -> list[BaseRoute]:
+    """Return the routes of all interfaces."""
+    return [each for name in INTERFACES for each in import_module(f".api.{name}", __package__).ROUTES]
+
+
+def build_app(settings: ServerSettings) -> Starlette:
+    """Return the application of a server; models are loaded while it starts to listen."""
+    state = ServerState(settings.check())
+    take_turns()
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        loading = asyncio.create_task(preload(state))
+        try:
+            yield
+        finally:
+            loading.cancel()
+            await state.models.close()
+
+    app = Starlette(routes=routes(), lifespan=lifespan)
+    app.state.server = state
+    return app
+
+
+async def preload(state: ServerState) -> None:
+    """Load the models that are loaded at the start, one after the other; then the server is ready."""
+    for model in state.settings.models:
+        if model.preload:
+            try:
+                await state.models.load(model.id)
+            except ApiError:  # the registry has written why
+                return
+    state.ready = True

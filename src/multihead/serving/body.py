@@ -1,0 +1,82 @@
+"""Request bodies: JSON read under a limit, checked by pydantic models that refuse every field they do not know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from starlette.requests import Request
+
+from ..errors import nearest
+from .errors import ApiError
+
+T = TypeVar("T", bound="Body")
+
+
+class Body(BaseModel):
+    """Base of request bodies.
+
+    Class attributes:
+        NOT_COMPUTED: field -> why a value other than null is refused. Such a field is no attribute.
+        NEUTRAL: field -> values that change nothing and are therefore accepted; others are refused.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, arbitrary_types_allowed=True, protected_namespaces=(), allow_inf_nan=False
+    )
+    NOT_COMPUTED: ClassVar[Mapping[str, str]] = {}
+    NEUTRAL: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        for name, why in cls.NOT_COMPUTED.items():
+            if data.pop(name, None) is not None:
+                raise ApiError(f"{name}: {why}", param=name, code="unsupported_parameter")
+        for name, values in cls.NEUTRAL.items():
+            value = data.pop(name, None)
+            # by type too, since 0 == False
+            if value is not None and not any(type(value) is type(one) and value == one for one in values):
+                known = ", ".join(map(repr, values))
+                raise ApiError(
+                    f"{name}={value!r:.80} has no effect here and is refused. Leave it out, or send one of: {known}.",
+                    param=name, code="unsupported_value",
+                )  # fmt: skip
+        return data
+
+
+async def read_body(request: Request, kind: type[T]) -> T:
+    """Return the body of a request. Raises ApiError with the name of a field that is wrong or not computed.
+
+    The limit of its size is kept by `middleware.limits`.
+    """
+    raw = await request.body()
+    return parse_body(raw, kind)
+
+
+def parse_body(raw: bytes, kind: type[T]) -> T:
+    """Return a body from JSON. Raises ApiError."""
+    try:
+        return kind.model_validate_json(raw)
+    except ValidationError as error:
+        raise first_error(error, kind) from None
+
+
+def first_error(error: ValidationError, kind: type[BaseModel]) -> ApiError:
+    """Return the first fault that pydantic found as an error that names its field."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    path = [part for part in found["loc"] if isinstance(part, int) or part.isidentifier()]
+    param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+    if found["type"] == "json_invalid":
+        return ApiError(f"The body is not JSON: {found['msg']}.", code="invalid_json")
+    if found["type"] == "extra_forbidden":
+        hint = nearest(str(found["loc"][-1]), kind.model_fields) if len(found["loc"]) == 1 else ""
+        return ApiError(
+            f"{param} is not a field of this request. {hint}".strip(), param=param, code="unknown_parameter"
+        )
+    message = found["msg"].removeprefix("Value error, ")
+    return ApiError(f"{param or 'The body'}: {message}.".replace("..", "."), param=param or None)

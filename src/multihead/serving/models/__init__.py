@@ -1,0 +1,1 @@
+"""Models of a server: names, loading, memory, batches."""

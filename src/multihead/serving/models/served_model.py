@@ -1,0 +1,99 @@
+"""A loaded model of a server: its tasks, its engine and its batches."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ...errors import InvalidInput
+from ...generation.engine_thread import EngineThread
+from ...pipelines.base import Pipeline
+from ...pipelines.catalog import TASKS, canonical_name
+from ...pipelines.pipeline import pipeline
+from ...pipelines.precision import load_options
+from ..errors import ApiError
+from ..settings import ModelSettings, ServerSettings
+from .tasks import main_task
+
+
+class ServedModel:
+    """Model, tokenizer and pipelines behind one name.
+
+    Attributes:
+        task: the task that the checkpoint was made for. pipe: the pipeline of this task.
+        created: seconds since 1970, of the load. last_used: seconds of a monotonic clock.
+    """
+
+    def __init__(self, settings: ModelSettings, server: ServerSettings, pipe: Pipeline) -> None:
+        self.settings, self.server, self.pipe = settings, server, pipe
+        self.task = canonical_name(pipe.task)
+        self.created, self.last_used = int(time.time()), time.monotonic()
+        self._pipelines: dict[str, Pipeline] = {self.task: pipe}
+        self._engine: EngineThread | None = None
+
+    @classmethod
+    def load(cls, settings: ModelSettings, server: ServerSettings) -> ServedModel:
+        """Load a model with the head that it was saved with. Raises what `pipeline` raises."""
+        task = settings.task or main_task(settings.source)
+        options = load_options(settings.precision, settings.device)
+        return cls(settings, server, pipeline(task, settings.source, device=settings.device, **options))
+
+    @property
+    def id(self) -> str:
+        return self.settings.id
+
+    @property
+    def model(self) -> Any:
+        return self.pipe.model
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.pipe.tokenizer
+
+    @property
+    def generates(self) -> bool:
+        """True if the model continues texts (a decoder)."""
+        return "CausalLM" in getattr(self.pipe, "auto", "")
+
+    @property
+    def engine(self) -> EngineThread:
+        """The engine of a decoder. Raises ApiError for other models."""
+        if not self.generates:
+            raise ApiError(
+                f"{self.id} writes no text of its own; it was made for {self.task}.", param="model", code="wrong_task"
+            )
+        if self._engine is None:
+            server = self.server
+            self._engine = EngineThread(self.model, memory=server.kv_cache_memory, max_sequences=server.max_running)
+        return self._engine
+
+    def pipeline(self, task: str) -> Pipeline:
+        """Return the pipeline of a task on this model. Raises ApiError if the model has no head for it."""
+        name = canonical_name(task)
+        if name not in self._pipelines:
+            try:
+                self._pipelines[name] = pipeline(task, self.model, self.tokenizer)
+            except InvalidInput:
+                raise ApiError(
+                    f"{self.id} does not serve {task}; it was made for {self.task}. Name another model.",
+                    param="model", code="wrong_task",
+                ) from None  # fmt: skip
+        return self._pipelines[name]
+
+    def tasks(self) -> list[str]:
+        """Return the names of all tasks that this model serves."""
+        from ...pipelines.pipeline import pipeline_class
+
+        found = []
+        for name, entry in TASKS.items():
+            try:
+                pipeline_class(name, entry, self.model, {})
+            except InvalidInput:
+                continue
+            found.append(name)
+        return found
+
+    def close(self) -> None:
+        """End the engine and free the caches."""
+        if self._engine is not None:
+            self._engine.close()
