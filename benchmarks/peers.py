@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from multihead.cli.doctor.checks import processor
+from multihead.machine_facts import processor
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "multihead")
 

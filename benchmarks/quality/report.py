@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from multihead.cli.doctor.checks import processor
+from multihead.machine_facts import processor
 
 PACKAGES = ("torch", "transformers", "tokenizers", "multihead")
 T = TypeVar("T")

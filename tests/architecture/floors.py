@@ -13,6 +13,7 @@ FLOORS: list[dict[str, str]] = [
     {"__main__": ""},
     {"cli": "one file or folder a command; render/ draws results on terminals"},
     {"serving": "HTTP server: the interfaces of the field, models by name, batches over requests, a page"},
+    {"machine_facts": "processor, memory, kernels, precisions and packages of this machine"},
     {"evaluation": "metrics of pipelines on labeled rows, with intervals; errors, slices, comparisons, calibration"},
     {"training": "Trainer: data, objectives, optimizers, checkpoints, distribution, evaluation, reports"},
     {"attribution": "which words of an input led to an answer: gradients, integrated gradients, leave-one-out"},

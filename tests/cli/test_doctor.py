@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 
 import multihead
-from multihead.cli.doctor import checks as machine
+from multihead import machine_facts as machine
 from multihead.cli.main import cli
 from multihead.kernels.cpu import native
 from multihead.native import build

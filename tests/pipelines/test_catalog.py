@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from multihead.cli.doctor.checks import PACKAGES
 from multihead.cli.main import cli
 from multihead.cli.render.answers import renderer_of
 from multihead.errors import UnsupportedOption
+from multihead.machine_facts import PACKAGES
 from multihead.pipelines.base import Pipeline
 from multihead.pipelines.catalog import ALIASES, TASKS, TRAINABLE, TRAINING_ALIASES, canonical_name, get_task
 from multihead.training.tasks.registry import job_class

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +12,7 @@ from rich.tree import Tree
 
 from ..consoles import screen
 from ..errors import CheckpointMismatch, MultiheadError
+from ..modeling.parameter_counts import BYTES, parameters_by_part
 from .checkpoint_class import best_class
 from .completion import complete_model
 from .models import size
@@ -23,15 +21,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..modeling.pretrained import PreTrainedModel
-
-BYTES: Mapping[str, float] = {"float32": 4, "bfloat16 / float16": 2, "int8": 1, "4 bits": 0.5}
-PARTS = (  # part of a model -> pattern in the paths of its parameters
-    ("head", r"^head\."),
-    ("embeddings", r"\bembed\b|embedding"),
-    ("norms", r"norm|\b(before|after)\b"),
-    ("attention", r"attention|\b(q|k|v)\b"),
-    ("feed-forward", r"feed|ffn|mlp|\b(up|down|gate)\b|expert"),
-)
 
 
 @click.command(name="inspect")
@@ -93,12 +82,8 @@ def inspect(console: Console, name: str, every: bool) -> None:
 
 def parameter_table(model: PreTrainedModel) -> Table:
     """Return parameters by part of the model. Shared ones count once."""
-    counts: Counter[str] = Counter()
-    kinds: Counter[str] = Counter()
-    for path, parameter in model.named_parameters():
-        part = next((name for name, pattern in PARTS if re.search(pattern, path)), "other")
-        counts[part] += parameter.numel()
-        kinds[str(parameter.dtype).removeprefix("torch.")] += parameter.numel()
+    counts = parameters_by_part(model)
+    kinds = dict.fromkeys(str(parameter.dtype).removeprefix("torch.") for parameter in model.parameters())
     total = sum(counts.values())
     table = Table(title=f"{total:,} parameters, {', '.join(kinds)}", title_justify="left", header_style="bold",
                   border_style="cyan")  # fmt: skip

@@ -17,7 +17,7 @@ from .settings import ServerSettings
 from .state import ServerState
 
 log = logging.getLogger("multihead.serving")
-INTERFACES = ("health", "models")  # modules of `api`, each with ROUTES
+INTERFACES = ("health", "models", "inspect")  # modules of `api`, each with ROUTES
 
 
 def routes() -> list[BaseRoute]:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.text import Text
 
 from ...consoles import screen
-from ...errors import InvalidInput, ScoresNotFinite
+from ...errors import InvalidInput
 from ...files import check_target, model_files, replace_file, write_text
 from ...pages import STYLE, Html, fill_template, script_json
 from ..completion import complete_model
 
 if TYPE_CHECKING:
-    from .maps import Maps
+    from ...modeling.attention_maps import Maps
 
-MAX_TOKENS = 512  # of a map: the cells of a larger one are too small to see
 TEMPLATE = Path(__file__).with_name("attention.html")
 
 
@@ -51,8 +50,6 @@ def command(model: str, text: str, target: str | None, page: Path, picture: Path
         if path is not None:
             check_target(path, option, model_files(model))
     maps = compute_maps(model, text, target)
-    if not bool(maps.weights.isfinite().all()):
-        raise ScoresNotFinite(f"{model} computed attention that is not a number. Its weights are damaged.")
     write_text(page, html_page(maps, text))
     sizes = f"{maps.weights.shape[0]} layers, {maps.weights.shape[1]} heads, {len(maps.queries)} tokens"
     console.print(Text.assemble(f"{page}  ", (sizes, "dim")))
@@ -76,58 +73,20 @@ def command(model: str, text: str, target: str | None, page: Path, picture: Path
 
 def compute_maps(name: str, text: str, target: str | None) -> Maps:
     """Return the attention of a text. Raises InvalidInput for a model without attention or a text that is too long."""
-    import torch
-
     from ...hub import Want, resolve
+    from ...modeling.attention_maps import attention_maps
     from ...modeling.auto import AutoConfig, AutoTokenizer
     from ...modeling.loading import load_model
     from ..checkpoint_class import best_class
 
     config = AutoConfig.from_pretrained(name)
     model = load_model(name, best_class(config, resolve(name, (Want.CONFIG,))), attn_implementation="eager")
-    tokenizer = AutoTokenizer.from_pretrained(name)
-    inputs: dict[str, Any] = dict(tokenizer(text, return_tensors="pt"))
-    if not config.is_encoder_decoder:
-        inputs = {k: v for k, v in inputs.items() if k != "token_type_ids" or model.backbone.typed}
-    elif target is not None:
-        inputs["labels"] = tokenizer(text_target=target, return_tensors="pt")["input_ids"]
-    else:
-        inputs["decoder_input_ids"] = torch.tensor([[config.decoder_start_token_id or 0]])
-    sources = inputs["input_ids"].shape[1]
-    if max(sources, inputs["labels"].shape[1] if "labels" in inputs else 0) > MAX_TOKENS:
-        raise InvalidInput(f"The text has {sources} tokens; up to {MAX_TOKENS} can be drawn.")
-    with torch.inference_mode():
-        out = model(**inputs, output_attentions=True)
-    source = token_texts(tokenizer, inputs["input_ids"][0].tolist())
-    if config.is_encoder_decoder and target is not None:
-        target_tokens = token_texts(tokenizer.target or tokenizer, inputs["labels"][0].tolist())
-        return stack_maps(name, "decoder to encoder", out.cross_attentions, target_tokens, source)
-    side = "encoder" if config.is_encoder_decoder else "self-attention"
-    return stack_maps(
-        name, side, out.encoder_attentions if config.is_encoder_decoder else out.attentions, source, source
-    )
-
-
-def stack_maps(name: str, side: str, attentions: Any, queries: list[str], keys: list[str]) -> Maps:
-    """Return the attention of all layers. Raises InvalidInput if no layer has attention."""
-    import torch
-
-    from .maps import Maps
-
-    layers = [x[0].float() for x in attentions or () if x is not None]
-    if not layers:
+    target = target if config.is_encoder_decoder else None
+    found = attention_maps(model, AutoTokenizer.from_pretrained(name), name, text, target)
+    side = "self-attention" if not config.is_encoder_decoder else "encoder" if target is None else "decoder to encoder"
+    if side not in found:
         raise InvalidInput(f"{name} has no attention to draw.")
-    return Maps(name, side, torch.stack(layers), queries, keys)
-
-
-def token_texts(tokenizer: Any, ids: list[int]) -> list[str]:
-    """Return readable texts of tokens: ␣ for a space, no byte-level letters."""
-    words = []
-    for i, token in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True):
-        text = token.replace("▁", "␣").replace("Ġ", "␣").replace("Ċ", "⏎")
-        plain = tokenizer.decode([i])
-        words.append(text if text.isascii() or "�" in plain or not plain.strip() else plain)
-    return words
+    return found[side]
 
 
 def html_page(maps: Maps, text: str) -> str:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from .maps import Maps
+    from ...modeling.attention_maps import Maps
 
 TILE, GAP, EDGE = 96, 8, 54  # pixels of a small map, between two maps, and around all
 WHITE, TEXT_COLOR = (255, 255, 255), (40, 44, 52)

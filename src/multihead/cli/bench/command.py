@@ -103,8 +103,8 @@ def command(
       multihead bench sentence-transformers/all-MiniLM-L6-v2 --precision bf16 --precision int8
       multihead bench ./llm --batches 1,16,64 --new 64 --json cost.json --plot cost.svg
     """
+    from ... import machine_facts as checks
     from ...pipelines.defaults import MINILM, SMOLLM2
-    from ..doctor import checks
     from . import measure as bench
 
     if plot is not None:

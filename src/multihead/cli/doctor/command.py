@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ... import machine_facts as checks
 from ...consoles import screen
 from ...kernels.quantization.registry import PRECISIONS
 from ...terminal import json_visible
 from ..models import size
-from . import checks
 
 Parts = Mapping[str, Callable[[Any], Mapping[str, Text]]]
 Tables = Mapping[str, Callable[[Any], Table]]

@@ -222,8 +222,8 @@ def make_trainer(config: TrainConfig) -> Trainer:
 
 def check_packages(trainer: Trainer) -> None:
     """Raise UnsupportedOption if a package that the task's metrics need is missing: now, not after an epoch."""
+    from ...machine_facts import PACKAGES
     from ...training.optional_packages import optional
-    from ..doctor.checks import PACKAGES
 
     name = str(trainer.job.name)
     task = TRAINABLE[name]

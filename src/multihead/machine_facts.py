@@ -1,4 +1,4 @@
-"""Checks of `multihead doctor`: facts on this machine as plain values, each with its own error."""
+"""Facts on this machine as plain values, each with its own error; for `multihead doctor` and the server."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..._version import __version__
-from ...pipelines.catalog import TRAINABLE
+from ._version import __version__
+from .pipelines.catalog import TRAINABLE
 
 SETTINGS = (
     "MULTIHEAD_NATIVE", "MULTIHEAD_LEVEL", "MULTIHEAD_TRITON", "MULTIHEAD_RUNNER", "MULTIHEAD_GRAPHS",
@@ -142,8 +142,8 @@ def torch_features() -> dict[str, Any]:
 
 def kernels() -> dict[str, Any]:
     """Return the kernels in use, or the reason why there are none and advice."""
-    from ...kernels.cpu import native
-    from ...kernels.ops import BACKENDS
+    from .kernels.cpu import native
+    from .kernels.ops import BACKENDS
 
     level = native.level()
     reason = "" if level else native.why_not()
@@ -158,7 +158,7 @@ def kernels() -> dict[str, Any]:
 
 def decoding() -> dict[str, Any]:
     """Return the decode runner that is set, and those that can run here."""
-    from ...runtime.select_runner import report
+    from .runtime.select_runner import report
 
     return report()
 
@@ -172,9 +172,9 @@ def advice(reason: str) -> str:
 
 def precisions() -> dict[str, Any]:
     """Return what computes the products of each precision, and the precision that "auto" chooses here."""
-    from ...kernels.cpu import native
-    from ...kernels.quantization.registry import PRECISIONS
-    from ...runtime.prepare import hidden_dtype, resolve_precision
+    from .kernels.cpu import native
+    from .kernels.quantization.registry import PRECISIONS
+    from .runtime.prepare import hidden_dtype, resolve_precision
 
     level = native.level()
     rows: dict[str, Any] = {}
@@ -200,7 +200,7 @@ def version(package: Package) -> str | None:
 
 def allocator() -> dict[str, Any]:
     """Return whether memory freed by a forward pass is kept for the next one, or why not."""
-    from ...kernels.malloc import retain_freed_memory
+    from .kernels.malloc import retain_freed_memory
 
     if retain_freed_memory():
         return {"kept": True, "reason": ""}
@@ -220,11 +220,11 @@ def speeds() -> dict[str, Any]:
     import torch
     import torch.nn.functional as F
 
-    from ...kernels.cpu import native
-    from ...kernels.ops import linear
-    from ...kernels.quantization.registry import PRECISIONS
-    from ...runtime.fused_linear_cpu import FusedLinear
-    from ...runtime.prepare import hidden_dtype
+    from .kernels.cpu import native
+    from .kernels.ops import linear
+    from .kernels.quantization.registry import PRECISIONS
+    from .runtime.fused_linear_cpu import FusedLinear
+    from .runtime.prepare import hidden_dtype
 
     found: dict[str, Any] = {}
     seed = torch.Generator().manual_seed(0)
