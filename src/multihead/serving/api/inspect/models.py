@@ -66,7 +66,7 @@ def context_length(model: ServedModel) -> int | None:
 
 def labels(model: ServedModel) -> list[str]:
     """Return the names of a classifier's labels, the first ones."""
-    names = inner_config(model).id2label if "classification" in model.task else {}
+    names = (inner_config(model).id2label or {}) if "classification" in model.task else {}
     return [str(name) for name in list(names.values())[:MAX_LABELS]]
 
 
