@@ -9,10 +9,13 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
 from ..runtime.turns import take_turns
 from .errors import ApiError
+from .middleware import middleware
+from .routing import http_error
 from .settings import ServerSettings
 from .state import ServerState
 
@@ -39,7 +42,10 @@ def build_app(settings: ServerSettings) -> Starlette:
             loading.cancel()
             await state.models.close()
 
-    app = Starlette(routes=routes(), lifespan=lifespan)
+    app = Starlette(
+        routes=routes(), lifespan=lifespan, middleware=middleware(state), exception_handlers={HTTPException: http_error}
+    )
+    app.router.redirect_slashes = False  # the target would be made from the Host header
     app.state.server = state
     return app
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
 
+from starlette._utils import get_route_path
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from .errors import ApiError, openai_error, to_api_error
 
 log = logging.getLogger("multihead.serving")
 Handler = Callable[[Request], Awaitable[Response]]
 ErrorShape = Callable[[ApiError], Response]
+
+
+class ApiRoute(Route):
+    """Route that knows the shape of its errors."""
+
+    shape: ErrorShape = staticmethod(openai_error)
 
 
 def route(path: str, handler: Handler, methods: Sequence[str] = ("POST",), shape: ErrorShape = openai_error) -> Route:
@@ -35,4 +44,30 @@ def route(path: str, handler: Handler, methods: Sequence[str] = ("POST",), shape
             return shape(found)
 
     answer.__name__ = handler.__name__
-    return Route(path, answer, methods=list(methods))
+    made = ApiRoute(path, answer, methods=list(methods))
+    made.shape = shape
+    return made
+
+
+def route_path(scope: MutableMapping[str, Any]) -> str:
+    """Return the decoded path of a request as the router matches it: without `root_path`."""
+    return get_route_path(scope)
+
+
+def error_response(scope: MutableMapping[str, Any], error: ApiError) -> Response:
+    """Return an error of middleware in the shape of the interface that was asked."""
+    for each in scope["app"].routes:
+        if isinstance(each, ApiRoute) and each.matches(scope)[0] != Match.NONE:
+            return each.shape(error)
+    return openai_error(error)
+
+
+async def http_error(request: Request, error: Exception) -> Response:
+    """Return an error of the router: no such path (404), or no such method there (405)."""
+    assert isinstance(error, HTTPException)
+    text = {
+        404: "There is no such path here. GET /openapi.json lists all.",
+        405: f"This path does not answer to {request.method}.",
+    }
+    found = ApiError(text.get(error.status_code, error.detail), error.status_code, headers=error.headers)
+    return error_response(request.scope, found)

@@ -6,21 +6,26 @@ import time
 
 from starlette.requests import Request
 
+from .keys import KeyRing
 from .models.registry import ModelRegistry
+from .request_info import RequestInfo
 from .settings import ServerSettings
 
 
 class ServerState:
-    """Settings, models and condition of a server.
+    """Settings, keys, models and condition of a server.
 
     Attributes:
         ready: all models that are loaded at the start are loaded. draining: no new request is taken.
+        running: the requests that are being answered.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
+        self.keys = KeyRing(settings.keys_file)
         self.models = ModelRegistry(settings)
         self.ready = self.draining = False
+        self.running: set[RequestInfo] = set()
         self.started = time.time()
 
 

@@ -1,0 +1,88 @@
+"""What is known of a request that is being answered: its id, its key, its model, its tokens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import MutableMapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from starlette.requests import Request
+
+from .errors import ApiError
+from .keys import Key
+
+SCOPE = "multihead.request"
+
+
+class Leased(Protocol):
+    """A model that stays loaded while requests use it."""
+
+    users: int
+
+
+@dataclass(eq=False)
+class RequestInfo:
+    """A request.
+
+    Attributes:
+        id: of the x-request-id header. key: None on a server without keys, and on public paths.
+        model: name of the model that answers. prompt_tokens, cached_tokens, generation_tokens: for logs and metrics.
+        finish_reason: of the answer. leases: models that stay loaded until the request ends.
+        begin: of `time.monotonic`.
+    """
+
+    id: str
+    key: Key | None = None
+    model: str = ""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generation_tokens: int = 0
+    finish_reason: str = ""
+    leases: list[Leased] = field(default_factory=list)
+    begin: float = field(default_factory=time.monotonic)
+
+    def hold(self, model: Leased) -> None:
+        """Keep a model loaded until the request has ended."""
+        if not any(held is model for held in self.leases):
+            model.users += 1
+            self.leases.append(model)
+
+    def release(self) -> None:
+        """Let the models of the request go."""
+        for model in self.leases:
+            model.users -= 1
+        self.leases.clear()
+
+
+_current: ContextVar[RequestInfo | None] = ContextVar("multihead_request", default=None)
+
+
+def current_request() -> RequestInfo | None:
+    """Return the request of this task; None outside of requests."""
+    return _current.get()
+
+
+def info_of(request: Request) -> RequestInfo:
+    """Return what is known of a request; it may be written to."""
+    return info_in(request.scope)
+
+
+def info_in(scope: MutableMapping[str, Any]) -> RequestInfo:
+    """Return the same of an ASGI scope; a new one where no middleware has made it."""
+    info: RequestInfo = scope.setdefault(SCOPE, RequestInfo(id=""))
+    return info
+
+
+def cache_salt(request: Request, given: str | None = None) -> bytes:
+    """Return the salt of the prefix cache: of the request's key and of what the request gives itself."""
+    key = info_of(request).key
+    return (b"" if key is None else key.salt) + (given or "").encode()
+
+
+def require_admin(request: Request) -> None:
+    """Raise ApiError unless the request came with the key of an admin."""
+    key = info_of(request).key
+    if key is None or not key.is_admin:
+        raise ApiError("This needs the key of an admin.", 403, code="admin_only")
