@@ -68,10 +68,13 @@ class StopStringFilter:
 
     Args:
         before: the text before the stream, in which a stop string may begin.
+
+    Attributes:
+        stopped: a stop string has come. stop: the one that begins first; empty before.
     """
 
     def __init__(self, stops: Sequence[str], before: str = "") -> None:
-        self.stops = tuple(stops)
+        self.stops, self.stop = tuple(stops), ""
         self.known = before  # the end of the text that was passed on
         self.held = ""
         self.stopped = False
@@ -81,8 +84,10 @@ class StopStringFilter:
         if self.stopped:
             return ""
         self.held += text
-        ready = min((len(text_before_stop(self.held, stop, self.known)) for stop in self.stops), default=len(self.held))
+        found = [(len(text_before_stop(self.held, stop, self.known)), stop) for stop in self.stops]
+        ready, stop = min(found, default=(len(self.held), ""), key=lambda pair: pair[0])
         self.stopped = ready < len(self.held)
+        self.stop = stop if self.stopped else ""
         if not self.stopped:
             ready -= self._undecided()
         shown, self.held = self.held[:ready], "" if self.stopped else self.held[ready:]

@@ -20,7 +20,12 @@ from .settings import ServerSettings
 from .state import ServerState
 
 log = logging.getLogger("multihead.serving")
-INTERFACES = ("health", "models", "inspect")  # modules of `api`, each with ROUTES
+INTERFACES = (  # modules of `api`, each with ROUTES
+    "health",
+    "models",
+    "inspect",
+    "openai",
+)
 
 
 def routes() -> list[BaseRoute]:

@@ -14,6 +14,7 @@ from starlette.routing import Match, Route
 
 from .errors import ApiError, openai_error, to_api_error
 
+CLOSED = 499  # nginx's status of a request whose client has gone; it stands in logs alone
 log = logging.getLogger("multihead.serving")
 Handler = Callable[[Request], Awaitable[Response]]
 ErrorShape = Callable[[ApiError], Response]
@@ -36,7 +37,7 @@ def route(path: str, handler: Handler, methods: Sequence[str] = ("POST",), shape
         try:
             return await handler(request)
         except ClientDisconnect:
-            raise
+            return Response(status_code=CLOSED)
         except Exception as error:
             found = to_api_error(error)
             if found.status >= 500:

@@ -11,6 +11,7 @@ from ...pipelines.base import Pipeline
 from ...pipelines.catalog import TASKS, canonical_name
 from ...pipelines.pipeline import pipeline
 from ...pipelines.precision import load_options
+from ..admission import Admission
 from ..errors import ApiError
 from ..settings import ModelSettings, ServerSettings
 from .tasks import main_task
@@ -22,12 +23,14 @@ class ServedModel:
     Attributes:
         task: the task that the checkpoint was made for. pipe: the pipeline of this task.
         created: seconds since 1970, of the load. last_used: seconds of a monotonic clock.
+        admission: counts the sequences that are generated or wait for it.
     """
 
     def __init__(self, settings: ModelSettings, server: ServerSettings, pipe: Pipeline) -> None:
         self.settings, self.server, self.pipe = settings, server, pipe
         self.task = canonical_name(pipe.task)
         self.created, self.last_used = int(time.time()), time.monotonic()
+        self.admission = Admission(server.max_running, server.max_queue)
         self._pipelines: dict[str, Pipeline] = {self.task: pipe}
         self._engine: EngineThread | None = None
 
@@ -36,7 +39,10 @@ class ServedModel:
         """Load a model with the head that it was saved with. Raises what `pipeline` raises."""
         task = settings.task or main_task(settings.source)
         options = load_options(settings.precision, settings.device)
-        return cls(settings, server, pipeline(task, settings.source, device=settings.device, **options))
+        pipe = pipeline(task, settings.source, device=settings.device, **options)
+        if settings.chat_template is not None:
+            pipe.tokenizer.chat_template = settings.chat_template.read_text(encoding="utf-8")
+        return cls(settings, server, pipe)
 
     @property
     def id(self) -> str:

@@ -1,0 +1,7 @@
+"""OpenAI's interface for text: chat completions, completions, responses."""
+
+from __future__ import annotations
+
+from .chat import ROUTES as CHAT
+
+ROUTES = [*CHAT]

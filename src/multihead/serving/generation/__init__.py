@@ -1,0 +1,1 @@
+"""Text generation for all interfaces: request -> prompt ids -> engine -> deltas of text."""
