@@ -22,6 +22,7 @@ from .state import ServerState
 log = logging.getLogger("multihead.serving")
 INTERFACES = (  # modules of `api`, each with ROUTES
     "health",
+    "admin",
     "models",
     "inspect",
     "openai",
@@ -40,11 +41,12 @@ def build_app(settings: ServerSettings) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        loading = asyncio.create_task(preload(state))
+        tasks = [asyncio.create_task(preload(state)), asyncio.create_task(state.models.tend())]
         try:
             yield
         finally:
-            loading.cancel()
+            for task in tasks:
+                task.cancel()
             await state.models.close()
 
     app = Starlette(
@@ -56,11 +58,15 @@ def build_app(settings: ServerSettings) -> Starlette:
 
 
 async def preload(state: ServerState) -> None:
-    """Load the models that are loaded at the start, one after the other; then the server is ready."""
+    """Load the models that are loaded at the start, one after the other; then the server is ready.
+
+    One that cannot be loaded is the fault of the state, which ends `multihead serve`.
+    """
     for model in state.settings.models:
         if model.preload:
             try:
                 await state.models.load(model.id)
-            except ApiError:  # the registry has written why
+            except ApiError as error:
+                state.fault = error.__cause__ or error
                 return
     state.ready = True

@@ -20,6 +20,7 @@ class Leased(Protocol):
     """A model that stays loaded while requests use it."""
 
     users: int
+    last_used: float
 
 
 @dataclass(eq=False)
@@ -28,7 +29,8 @@ class RequestInfo:
 
     Attributes:
         id: of the x-request-id header. key: None on a server without keys, and on public paths.
-        model: name of the model that answers. prompt_tokens, cached_tokens, generation_tokens: for logs and metrics.
+        model: name of the model that answers. adapter: name of its LoRA adapter, if the request named one.
+        prompt_tokens, cached_tokens, generation_tokens: for logs and metrics.
         finish_reason: of the answer. leases: models that stay loaded until the request ends.
         begin: of `time.monotonic`.
     """
@@ -36,6 +38,7 @@ class RequestInfo:
     id: str
     key: Key | None = None
     model: str = ""
+    adapter: str | None = None
     prompt_tokens: int = 0
     cached_tokens: int = 0
     generation_tokens: int = 0
@@ -53,6 +56,7 @@ class RequestInfo:
         """Let the models of the request go."""
         for model in self.leases:
             model.users -= 1
+            model.last_used = time.monotonic()
         self.leases.clear()
 
 

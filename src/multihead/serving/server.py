@@ -42,6 +42,8 @@ def run(settings: ServerSettings) -> None:
         Server(config, state, found).run(sockets=[found])
     finally:
         remove_socket(settings)
+    if state.fault is not None:
+        raise state.fault
 
 
 class Server(uvicorn.Server):
@@ -75,6 +77,9 @@ class Server(uvicorn.Server):
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.remove_signal_handler(number)
 
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self.state.fault is not None
+
     def end(self, number: int) -> None:
         """End after the running requests; at once when it is called a second time."""
         if self._draining is not None:
@@ -82,6 +87,7 @@ class Server(uvicorn.Server):
             remove_socket(self.state.settings)
             os._exit(128 + number)
         self.state.draining = True
+        self.state.models.events.close()
         self._draining = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:

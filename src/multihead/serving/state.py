@@ -17,7 +17,7 @@ class ServerState:
 
     Attributes:
         ready: all models that are loaded at the start are loaded. draining: no new request is taken.
-        running: the requests that are being answered.
+        fault: why the server will never be ready. running: the requests that are being answered.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -25,8 +25,21 @@ class ServerState:
         self.keys = KeyRing(settings.keys_file)
         self.models = ModelRegistry(settings)
         self.ready = self.draining = False
+        self.fault: BaseException | None = None
         self.running: set[RequestInfo] = set()
         self.started = time.time()
+
+    @property
+    def condition(self) -> str:
+        """ready, loading, draining, failed (a model cannot be loaded), dead or stalled (an engine)."""
+        models = self.models.loaded.values()
+        if self.draining:
+            return "draining"
+        if any(model.stalled > self.settings.watchdog_timeout for model in models):
+            return "stalled"
+        if any(model.dead for model in models):
+            return "dead"
+        return "failed" if self.fault is not None else "ready" if self.ready else "loading"
 
 
 def state_of(request: Request) -> ServerState:

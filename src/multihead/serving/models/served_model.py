@@ -14,6 +14,7 @@ from ...pipelines.precision import load_options
 from ..admission import Admission
 from ..errors import ApiError
 from ..settings import ModelSettings, ServerSettings
+from .memory import weight_bytes
 from .tasks import main_task
 
 
@@ -24,6 +25,8 @@ class ServedModel:
         task: the task that the checkpoint was made for. pipe: the pipeline of this task.
         created: seconds since 1970, of the load. last_used: seconds of a monotonic clock.
         admission: counts the sequences that are generated or wait for it.
+        users: requests that hold the model. keep: seconds without use until it is unloaded; None as for all models.
+        weight_bytes: memory of its weights.
     """
 
     def __init__(self, settings: ModelSettings, server: ServerSettings, pipe: Pipeline) -> None:
@@ -31,6 +34,9 @@ class ServedModel:
         self.task = canonical_name(pipe.task)
         self.created, self.last_used = int(time.time()), time.monotonic()
         self.admission = Admission(server.max_running, server.max_queue)
+        self.users = 0
+        self.keep: float | None = None
+        self.weight_bytes = weight_bytes(pipe.model)
         self._pipelines: dict[str, Pipeline] = {self.task: pipe}
         self._engine: EngineThread | None = None
 
@@ -72,6 +78,16 @@ class ServedModel:
             server = self.server
             self._engine = EngineThread(self.model, memory=server.kv_cache_memory, max_sequences=server.max_running)
         return self._engine
+
+    @property
+    def dead(self) -> bool:
+        """True if the engine has ended by a fault."""
+        return self._engine is not None and self._engine.error is not None
+
+    @property
+    def stalled(self) -> float:
+        """Seconds since the last forward pass of an engine that has requests; 0 for one without."""
+        return float(getattr(self._engine, "stalled", 0.0))
 
     def pipeline(self, task: str) -> Pipeline:
         """Return the pipeline of a task on this model. Raises ApiError if the model has no head for it."""
