@@ -26,41 +26,48 @@ END_SECONDS = 5  # for connections whose requests have been answered
 
 def run(settings: ServerSettings) -> None:
     """Serve until a signal ends the process. Raises MultiheadError if it cannot begin."""
+    server = create(settings)
+    raise_file_limit()
+    try:
+        server.run()
+    finally:
+        remove_socket(settings)
+    if server.state.fault is not None:
+        raise server.state.fault
+
+
+def create(settings: ServerSettings) -> Server:
+    """Return a server that listens; `run` answers. Raises MultiheadError for settings that are not possible."""
     app = build_app(settings)
     state: ServerState = app.state.server
     check_public(settings, bool(state.keys))
     context = tls(settings)
-    found = listen(settings)
-    raise_file_limit()
     config = uvicorn.Config(
         app, root_path=settings.root_path, log_config=None, access_log=False, server_header=False, proxy_headers=False,
         http=limited_protocol(settings), ws="none", timeout_graceful_shutdown=END_SECONDS,
     )  # fmt: skip
     config.load()
     config.ssl = context
-    try:
-        Server(config, state, found).run(sockets=[found])
-    finally:
-        remove_socket(settings)
-    if state.fault is not None:
-        raise state.fault
+    return Server(config, state, listen(settings))
 
 
 class Server(uvicorn.Server):
     """Server whose first SIGTERM or SIGINT lets running requests end and whose second ends at once.
 
     SIGHUP reads the API keys and the TLS certificate again.
+
+    Attributes:
+        url: for people, with the port that the socket really has.
     """
 
     def __init__(self, config: uvicorn.Config, state: ServerState, found: socket.socket) -> None:
         super().__init__(config)
-        self.state, self.socket = state, found
+        self.state, self.socket, self.url = state, found, url(state.settings, found)
         self._draining: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        address = url(self.state.settings, self.socket)
-        log.info("serving on %s", address, extra={"fields": {"url": address}})
+        await super().startup([self.socket])
+        log.info("serving on %s", self.url, extra={"fields": {"url": self.url}})
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
